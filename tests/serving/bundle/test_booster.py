@@ -1,4 +1,4 @@
-"""The C library by ctypes scores as `lightgbm.Booster` does, bit for bit, and refuses what is no row."""
+"""The LightGBM C library through ctypes: scores equal `lightgbm.Booster` bit for bit, and invalid rows are refused."""
 
 import gc
 import importlib.util
@@ -48,7 +48,7 @@ def test_scores_of_three_classes_equal_lightgbm():
         booster.predict_one(MATRIX[0].tolist())
 
 
-def test_it_knows_its_model(booster):
+def test_attributes_describe_the_model(booster):
     assert (booster.features, booster.trees, booster.classes) == (small.FEATURES, 20, 1)
 
 
@@ -79,13 +79,13 @@ def test_infinite_values_are_refused_by_name(booster, bad):
 @pytest.mark.parametrize(
     "row", [[], [0.0] * 4, [0.0] * 6, [0.0, 1.0, "2", 3.0, 1.0], [0, 0, None, 0, 0], [10**400] * 5]
 )
-def test_what_is_no_row_is_refused(booster, row):
+def test_an_invalid_row_is_refused(booster, row):
     with pytest.raises(ValueError, match="row must have 5 numbers"):
         booster.predict_one(row)
 
 
 @pytest.mark.parametrize("matrix", [np.zeros((2, 4)), np.zeros(5), np.zeros((1, 5), dtype=np.float32)])
-def test_what_is_no_matrix_is_refused(booster, matrix):
+def test_an_invalid_matrix_is_refused(booster, matrix):
     with pytest.raises(ValueError, match=r"X must be float64 of shape \(n, 5\)"):
         booster.predict_raw(matrix)
 
@@ -104,12 +104,12 @@ def test_a_signalling_nan_begins_as_an_infinity_does_and_is_a_missing_value(boos
     assert booster.predict_one(row) == booster.predict_one([0.0, 0.0, float("nan"), 0.0, 0.0])
 
 
-def test_no_thread_at_all_is_refused(booster):
+def test_zero_threads_are_refused(booster):
     with pytest.raises(ValueError, match="threads must be 1 or more, got 0"):
         booster.predict_raw(MATRIX, threads=0)
 
 
-def test_an_answer_of_another_length_and_a_failure_are_value_errors():
+def test_a_wrong_number_of_scores_and_a_failure_are_value_errors():
     booster = Booster(small.binary_model())
     booster.classes = 2
     with pytest.raises(ValueError, match="LightGBM returned 1 scores, expected 2"):
@@ -119,7 +119,7 @@ def test_an_answer_of_another_length_and_a_failure_are_value_errors():
         booster.predict_one([0.0] * 5)
 
 
-def test_without_lightgbm_or_its_library_it_says_so(monkeypatch, tmp_path):
+def test_a_missing_lightgbm_or_library_is_named(monkeypatch, tmp_path):
     empty = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     for spec, says in ((None, "pip install lightgbm"), (empty, "has no lib_lightgbm")):
         monkeypatch.setattr(importlib.util, "find_spec", lambda _name, found=spec: found)
@@ -127,7 +127,7 @@ def test_without_lightgbm_or_its_library_it_says_so(monkeypatch, tmp_path):
             booster_module._library.__wrapped__()
 
 
-def test_what_lightgbm_refuses_is_a_value_error_with_its_words():
+def test_a_refusal_of_lightgbm_is_a_value_error_with_its_message():
     with pytest.raises(ValueError, match=r"^LightGBM: .*number of classes"):
         Booster("no model at all")
 
@@ -150,7 +150,7 @@ def test_threads_share_one_model(booster):
     assert wrong == []
 
 
-def test_models_that_come_and_go_leave_no_memory_behind():
+def test_freed_models_leak_no_memory():
     code = """
 import resource, sys
 from callsieve.serving.bundle.booster import Booster
@@ -168,7 +168,7 @@ print(peak() - first)
     assert int(run.stdout) < 4096, "kilobytes that 400 more models left behind"
 
 
-def test_it_needs_no_import_of_lightgbm():
+def test_lightgbm_is_not_imported():
     code = """
 import sys
 from callsieve.serving.bundle.booster import Booster

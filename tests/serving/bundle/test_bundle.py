@@ -1,4 +1,4 @@
-"""Bundles: what is saved comes back the same; what was touched is refused in one line, and the process lives."""
+"""Bundles: round trips are equal, every tampered bundle is refused in one line, and the process survives."""
 
 import dataclasses
 import json
@@ -67,13 +67,13 @@ def change_card(folder, change):
 # ------------------------------------------------------------------------------------------- round trip
 
 
-def test_the_name_of_a_key_is_none_to_trust(tmp_path):
+def test_a_path_is_not_a_trusted_key(tmp_path):
     for named in (["signer.pub"], "signer.pub", (name for name in [tmp_path])):
         with pytest.raises(TypeError, match=r"^trusted: expected keys from read_public_key, got \w+$"):
             load(tmp_path, named)
 
 
-def test_what_is_saved_comes_back(saved):
+def test_a_bundle_survives_a_round_trip(saved):
     bundle = load(saved, small.TRUSTED, minimum_epoch=5, expected_catalogue=small.CATALOGUE)
     card = small.card()
     for name in type(card).__dataclass_fields__:
@@ -106,12 +106,12 @@ def test_equal_input_gives_equal_bytes(saved, tmp_path):
     assert small.write_bundle(tmp_path / "other", epoch=6) != model_id
 
 
-def test_a_bundle_of_one_model_is_whole(tmp_path):
+def test_a_bundle_with_one_model_is_complete(tmp_path):
     save(small.card(classes={}), {"model": small.binary_model()}, small.golden_rows(), tmp_path / "b", small.KEY)
     assert load(tmp_path / "b", small.TRUSTED).content is None
 
 
-def test_a_model_of_two_classes_is_whole(tmp_path):
+def test_a_model_of_two_classes_is_complete(tmp_path):
     matrix = small.rows(2000, seed=2)
     two = small._train({"objective": "multiclass", "num_class": 2}, (matrix[:, 4] > 0).astype(int), matrix, 4)
     models, card = {"model": small.binary_model(), "content": two}, small.card(classes={"content": small.CONTENT[:2]})
@@ -119,7 +119,7 @@ def test_a_model_of_two_classes_is_whole(tmp_path):
     assert load(tmp_path / "two", small.TRUSTED).content.classes == 2
 
 
-def test_a_call_alone_that_scores_otherwise_than_many_is_refused(folder, monkeypatch):
+def test_a_single_row_score_that_differs_is_refused(folder, monkeypatch):
     honest = Booster.predict_one
     monkeypatch.setattr(Booster, "predict_one", lambda self, row: honest(self, row) + 1e-12)
     assert re.search("^model.txt: golden vector 0 must give", refusal(folder))
@@ -149,7 +149,7 @@ def test_a_bundle_is_written_whole_or_not_at_all(saved, tmp_path, monkeypatch):
         ({"categorical": {"class": 40}}, "only a categorical feature"),
     ],
 )
-def test_saving_refuses_what_loading_would(tmp_path, changes, rule):
+def test_save_refuses_what_load_refuses(tmp_path, changes, rule):
     with pytest.raises(BundleError, match=rule):
         small.write_bundle(tmp_path / "bundle", **changes)
     assert list(tmp_path.iterdir()) == []
@@ -203,7 +203,7 @@ def test_folders_and_pipes_are_refused(folder):
     assert "MANIFEST.sig: must be a regular file" in refusal(folder)
 
 
-def test_no_folder_at_all_is_refused(tmp_path, saved):
+def test_a_missing_folder_is_refused(tmp_path, saved):
     for place in (tmp_path / "nowhere", tmp_path, saved / "model.txt", "nul\0byte", ""):
         refusal(place)
 
@@ -225,7 +225,7 @@ def test_a_signature_under_a_trusted_name_must_fit(folder):
 
 
 @pytest.mark.parametrize("line", [b"", b"ed25519", b"\xff\n", b"ed25519 0123456789abcdef !!!\n", b"x" * 100_000])
-def test_what_is_no_signature_is_refused(folder, line):
+def test_an_invalid_signature_line_is_refused(folder, line):
     (folder / "MANIFEST.sig").write_bytes(line)
     assert "MANIFEST.sig" in refusal(folder)
 
@@ -260,7 +260,7 @@ def test_a_signed_manifest_of_another_form_is_refused(folder, manifest, rule):
     assert re.search(f"MANIFEST.json: .*{rule}", refusal(folder))
 
 
-def test_a_file_that_goes_on_after_what_was_signed_is_refused(folder):
+def test_a_file_longer_than_its_signed_size_is_refused(folder):
     for note in ("even", "odd"):
         change_card(folder, lambda value, note=note: value["training"].update(note=note))
         signed = (folder / "bundle.json").read_bytes()
@@ -280,7 +280,7 @@ def test_a_signed_manifest_of_another_size_is_refused(folder, more):
 
 
 @pytest.mark.parametrize("name", ["MANIFEST.json", "MANIFEST.sig"])
-def test_no_more_is_read_than_a_manifest_may_have(folder, name):
+def test_reading_stops_at_the_size_limit(folder, name):
     kept = (folder / name).read_bytes()
     (folder / name).write_bytes(kept + b" " * (65_537 - len(kept)))
     assert refusal(folder) == f"{name}: must have at most 65536 bytes"
@@ -305,7 +305,7 @@ def test_no_more_is_read_than_a_manifest_may_have(folder, name):
         (r"^leaf_value=.*", "leaf_value=1 2 3 4 5 6 7", "golden vector"),
     ],
 )
-def test_a_hostile_model_is_refused_though_its_signature_fits(folder, name, pattern, new, rule):
+def test_a_hostile_model_with_a_valid_signature_is_refused(folder, name, pattern, new, rule):
     change_text(folder, name, pattern, new)
     assert re.search(f"^{name}: .*{rule}", refusal(folder))
 
@@ -339,7 +339,7 @@ def test_an_older_epoch_is_refused(folder):
     assert "epoch must be at least 6, got 5" in refusal(folder, minimum_epoch=6)
 
 
-def test_what_was_checked_is_told_and_no_more(folder):
+def test_on_check_reports_exactly_the_passed_checks(folder):
     with_catalogue, without = [], []
     load(folder, small.TRUSTED, minimum_epoch=4, expected_catalogue=small.CATALOGUE, on_check=with_catalogue.append)
     load(folder, small.TRUSTED, on_check=without.append)
@@ -422,7 +422,7 @@ def put(*path_and_value):
         (put("thresholds", 0, "threshold", 2), "must have the form in which"),
     ],
 )
-def test_a_card_that_breaks_a_rule_is_refused_though_its_signature_fits(folder, change, rule):
+def test_invalid_metadata_with_a_valid_signature_are_refused(folder, change, rule):
     change_card(folder, change)
     assert re.search(rule, refusal(folder))
 
@@ -441,14 +441,14 @@ def test_a_card_that_breaks_a_rule_is_refused_though_its_signature_fits(folder, 
         b'{"\\ud800": 1}',
     ],
 )
-def test_json_that_is_not_strict_is_refused(folder, data):
+def test_json_in_another_form_is_refused(folder, data):
     (folder / "bundle.json").write_bytes(data)
     if data:
         small.sign_again(folder)
     assert "bundle.json" in refusal(folder)
 
 
-def test_a_card_has_one_byte_form(folder):
+def test_metadata_have_one_byte_form(folder):
     data = (folder / "bundle.json").read_bytes()
     (folder / "bundle.json").write_bytes(data.replace(b"\n ", b"\n  ", 1))
     small.sign_again(folder)
@@ -479,7 +479,7 @@ def test_mutants_are_refused_or_score_as_their_arrays_say(saved):
 # ------------------------------------------------------------------------------- calibration, certificate
 
 
-def test_calibration_of_one_and_of_many_are_equal_bit_for_bit():
+def test_probability_equals_probabilities_bit_for_bit():
     rng = np.random.default_rng(0)
     x, y = np.sort(rng.normal(size=30)), np.sort(rng.random(30))
     calibration = Calibration(tuple(x.tolist()), tuple(y.tolist()))
@@ -510,7 +510,7 @@ def test_the_exact_bound_passes_and_a_smaller_one_does_not(benign, false):
 # --------------------------------------------------------------------------------------------------- keys
 
 
-def test_keys_are_written_once_and_for_their_owner_alone(tmp_path):
+def test_keys_are_never_replaced_and_only_their_owner_reads_them(tmp_path):
     private, public = tmp_path / "signing.pem", tmp_path / "public.pem"
     name = generate_signing_key(private, public)
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
@@ -534,7 +534,7 @@ def test_a_key_pair_is_written_whole_or_not_at_all(tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\0", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
-def test_what_is_no_key_is_refused(tmp_path, data):
+def test_an_invalid_key_is_refused(tmp_path, data):
     path = tmp_path / "key.pem"
     path.touch(0o600)
     path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""The structure check: every LightGBM model passes, every departure is refused before LightGBM sees it."""
+"""The structure check: every LightGBM model passes, and every other text is refused before LightGBM reads it."""
 
 import re
 import tracemalloc
@@ -32,7 +32,7 @@ def numbers(key, change, tree=0):
     return small.repair_sizes("Tree=".join([head, *blocks]))
 
 
-def test_a_model_as_written_passes_and_its_arrays_give_its_scores():
+def test_a_model_passes_and_its_arrays_give_its_scores():
     trees = check(small.binary_model())
     assert len(trees) == 20
     assert any(tree.cat_threshold for tree in trees)
@@ -41,7 +41,7 @@ def test_a_model_as_written_passes_and_its_arrays_give_its_scores():
     np.testing.assert_array_equal(small.evaluate(trees, matrix)[:, 0], expected)
 
 
-def test_a_model_of_three_classes_passes_as_such_only():
+def test_a_model_of_three_classes_passes_only_as_three_classes():
     assert len(check(small.multiclass_model(), classes=3)) == 12
     with pytest.raises(ValueError, match="num_class=1"):
         check(small.multiclass_model())
@@ -114,7 +114,7 @@ def set_number(at, value):
         ("shrinkage", set_number(0, "nan"), "shrinkage must have 1 finite"),
     ],
 )
-def test_a_wild_number_is_refused(key, change, rule):
+def test_an_invalid_number_is_refused(key, change, rule):
     text = numbers(key, change)
     with pytest.raises(ValueError, match=rf"^tree 0: .*{rule}"):
         check(text)
@@ -191,7 +191,7 @@ def test_a_line_out_of_place_is_refused(pattern, new, rule):
     assert len(str(refusal.value)) < 400
 
 
-def test_tree_sizes_must_be_those_of_the_trees():
+def test_tree_sizes_must_match_the_trees():
     text = small.binary_model()
     first = int(re.search(r"tree_sizes=(\d+)", text)[1])
     with pytest.raises(ValueError, match="tree 0: must fill its size"):
@@ -211,7 +211,7 @@ def test_parameters_and_categories_may_be_missing(left_out):
     np.testing.assert_array_equal(small.evaluate(check(text), matrix)[:, 0], expected)
 
 
-def test_a_text_is_bounded():
+def test_the_text_size_is_bounded():
     with pytest.raises(ValueError, match=f"at most {MAX_CHARS} characters, got {MAX_CHARS + 1}"):
         check("x" * (MAX_CHARS + 1))
     with pytest.raises(ValueError, match=f"text after the trees must have at most {MAX_REST} characters"):
@@ -235,7 +235,7 @@ def chain(nodes):
     return small.repair_sizes(f"{head}Tree=0\n{tree}\n\n\nend of trees{rest}")
 
 
-def test_a_tree_is_as_deep_as_contributions_have_memory_for():
+def test_the_depth_of_a_tree_is_bounded():
     (tree,) = check(chain(MAX_DEPTH))
     assert len(tree.left) == MAX_DEPTH
     with pytest.raises(ValueError, match=f"at most {MAX_DEPTH} levels deep, got {MAX_DEPTH + 1}"):
@@ -249,18 +249,18 @@ def test_a_text_cut_short_is_refused(keep):
 
 
 @pytest.mark.parametrize("value", ["-1000000", "1e+06", "999999.99999999999", "-1e-300", "0.5e+6", "7"])
-def test_values_of_leaves_are_those_of_the_text(value):
+def test_leaf_values_equal_the_text(value):
     assert check(numbers("leaf_value", set_number(0, value)))[0].leaf_value[0] == float(value)
 
 
 @pytest.mark.parametrize("value", ["1000000.1", "-1e+07", "12345678", "100000000000000000000000"])
-def test_values_of_leaves_beyond_the_bound_are_refused(value):
+def test_leaf_values_beyond_the_bound_are_refused(value):
     with pytest.raises(ValueError, match=r"leaf_value must lie in -1e\+06\.\.1e\+06"):
         check(numbers("leaf_value", set_number(0, value)))
 
 
 @pytest.mark.parametrize("key", ["split_gain", "internal_value", "internal_weight", "leaf_weight"])
-def test_numbers_that_nobody_uses_are_checked_as_others_are(key):
+def test_unused_numbers_are_checked_too(key):
     """Those that cannot overflow are not converted: the forms that pass stay those of any number."""
     for number in ("-1.5e-300", "0", "9e+99", "1e+308", "-0.25"):
         assert check(numbers(key, set_number(0, number)))
@@ -270,7 +270,7 @@ def test_numbers_that_nobody_uses_are_checked_as_others_are(key):
             check(numbers(key, set_number(0, number)))
 
 
-def test_a_text_that_is_all_spaces_takes_no_more_memory_than_it_has():
+def test_a_text_of_spaces_does_not_multiply_memory():
     tracemalloc.start()
     try:
         for key in ("threshold", "left_child", "leaf_value", "leaf_count"):

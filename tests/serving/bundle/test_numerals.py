@@ -1,4 +1,4 @@
-"""What is a number in a model text: the kernel as C, as it stands, and the regular expressions say the same."""
+"""Numbers in a model text: compiled kernel, interpreted kernel and regular expressions agree."""
 
 import re
 
@@ -56,14 +56,14 @@ def ways(text, form):
 
 @pytest.mark.parametrize("form", FORMS)
 @given(words=TEXTS, text=st.none() | st.text(max_size=20))
-def test_all_ways_count_alike(form, words, text):
+def test_all_implementations_count_alike(form, words, text):
     text = " ".join(words) if text is None else text
     assert ways(text, form) == [expected(text, form)] * 3
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("data", [b"", b"1", b"-", b"1.", b"1e", b"1e-", b"1 2"])
-def test_nothing_is_read_behind_the_last_byte(form, data):
+def test_no_byte_after_the_end_is_read(form, data):
     """Such bytes do not end in a space: nothing is counted, whatever stands behind them."""
     assert compiled_library.library().count_numbers(data, form) == number_scan.count_numbers(data, form) == 0
     for end in range(len(data)):
@@ -71,7 +71,7 @@ def test_nothing_is_read_behind_the_last_byte(form, data):
         assert compiled_library.library().count_numbers(cut, form) == number_scan.count_numbers(cut, form)
 
 
-def test_without_a_compiler_the_same_is_held(monkeypatch):
+def test_the_checks_hold_without_a_compiled_library(monkeypatch):
     monkeypatch.setattr(compiled_library, "library", lambda: None)
     assert numerals.integers("1 -2 3", 3, -5, 5, "x") == [1, -2, 3]
     with pytest.raises(ValueError, match="x must have 2 whole number"):

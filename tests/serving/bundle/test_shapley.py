@@ -1,4 +1,4 @@
-"""Contributions from the tree arrays: LightGBM's, the definition's, and exact whatever the trees look like."""
+"""Contributions: equal to LightGBM and to the definition, and exact for every form of tree."""
 
 import dataclasses
 import itertools
@@ -213,7 +213,7 @@ def by_exact_integrals(tree, row):
 
 @pytest.mark.parametrize("goes", [1.0, -1.0], ids=["away", "along"])
 @pytest.mark.parametrize("width", [1, 2, 15, 16, 17, 18, 24, 31, 33])
-def test_there_are_as_many_points_as_the_longest_path_needs(width, goes):
+def test_the_number_of_points_fits_the_longest_path(width, goes):
     """Even shares and a row that leaves the path at every node: the highest power of t that there can be."""
     tree = chain(width, width, near="left")
     counts = [2**i for i in reversed(range(width))]
@@ -224,7 +224,7 @@ def test_there_are_as_many_points_as_the_longest_path_needs(width, goes):
     np.testing.assert_allclose(Contributions([tree], width)(row), by_exact_integrals(tree, row), rtol=1e-10, atol=1e-15)
 
 
-def test_trees_of_one_leaf_are_base_alone():
+def test_trees_of_one_leaf_add_only_to_the_base():
     stump = check_structure(small.binary_model(), small.FEATURES)[0]
     tree = type(stump)([], "", [], [], [], "0.25", [], [], [], [])
     contributions = Contributions([tree, tree], 3)
@@ -233,13 +233,13 @@ def test_trees_of_one_leaf_are_base_alone():
 
 
 @pytest.mark.parametrize("row", [[], [0.0] * 4, [0.0] * 6, [math.inf, 0, 0, 0, 0], [-math.inf] * 5])
-def test_what_is_no_row_is_refused(row):
+def test_an_invalid_row_is_refused(row):
     contributions = Contributions(check_structure(small.binary_model(), small.FEATURES), 5)
     with pytest.raises(ValueError, match="row must have 5 values, finite or NaN"):
         contributions(row)
 
 
-def test_one_row_leaves_nothing_to_the_next():
+def test_a_row_does_not_influence_the_next():
     contributions = Contributions(check_structure(small.binary_model(), small.FEATURES), 5)
     alone = [
         Contributions(check_structure(small.binary_model(), small.FEATURES), 5)(row).tolist() for row in MATRIX[:20]
@@ -264,7 +264,7 @@ def test_trees_that_would_need_too_much_memory_are_refused(monkeypatch):
         Contributions(trees, 5)
 
 
-def test_it_needs_nothing_but_numpy():
+def test_only_numpy_is_imported():
     code = """
 import sys
 from callsieve.serving.bundle.shapley import Contributions
@@ -277,7 +277,7 @@ print(*sys.modules)
     assert not {"lightgbm", "scipy", "pandas", "sklearn", "numba"} & set(run.stdout.split())
 
 
-def test_an_explainer_is_made_ready_late_and_explains_alike():
+def test_a_lazily_prepared_explainer_explains_equally():
     trees = check_structure(small.binary_model(), small.FEATURES)
     explainer, expected = Explainer(trees, 5), [Contributions(trees, 5)(row).tolist() for row in MATRIX]
     assert explainer._ready is None
@@ -286,7 +286,7 @@ def test_an_explainer_is_made_ready_late_and_explains_alike():
     assert explainer.prepare() is explainer.prepare()
 
 
-def test_an_explainer_refuses_at_once_what_would_need_too_much_memory(monkeypatch):
+def test_an_explainer_refuses_too_much_memory_at_once(monkeypatch):
     """The bound that spares the planning must never admit what the plan would refuse."""
     copies = -(-explainer_module.FEW_FEATURES // (2 * shapley_plan.POINTS))
     sets = sum(range(1, copies + 1))

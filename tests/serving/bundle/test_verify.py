@@ -1,4 +1,4 @@
-"""What people are told of a bundle: every check that was made, in order, or the one that failed."""
+"""Verifying a bundle for people: all passed checks in order, or the check that failed."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def place(tmp_path_factory):
     return place
 
 
-def test_every_check_is_told_in_order(place):
+def test_every_check_is_reported_in_order(place):
     told = []
     facts = verify(place / "bundle", on_check=told.append)
     assert told == facts["checks"]
@@ -44,7 +44,7 @@ def test_every_check_is_told_in_order(place):
     json.dumps(facts)
 
 
-def test_a_refusal_comes_after_the_checks_that_were_passed(place):
+def test_a_refusal_comes_after_the_passed_checks(place):
     told = []
     with pytest.raises(BundleError, match=r"^model\.txt: .*left_child"):
         verify(place / "broken", on_check=told.append)

@@ -1,4 +1,4 @@
-"""Cases over HTTP: a desk takes appeals, persons decide in the name of their key, and scorers are told."""
+"""The HTTP service for cases: appeals, decisions under the name of the API key, and updates of the scorers."""
 
 import contextlib
 import json
@@ -71,7 +71,7 @@ def test_an_appeal_over_http(desk):
     assert code == 409 and "reviewer-1 decided: overturned" in json.loads(body)["error"]
 
 
-def test_a_database_that_is_away_is_told_and_looked_at_again(desk, monkeypatch, caplog):
+def test_a_database_failure_is_logged_and_tried_again(desk, monkeypatch, caplog):
     def away(_service):
         raise OSError("postgresql://somebody:secret@db")
 
@@ -85,7 +85,7 @@ def test_a_database_that_is_away_is_told_and_looked_at_again(desk, monkeypatch, 
     assert "secret" not in caplog.text
 
 
-def test_a_decision_is_logged_though_scorers_cannot_be_told(desk, monkeypatch):
+def test_a_decision_is_logged_even_if_scorers_cannot_be_updated(desk, monkeypatch):
     journal = Journal(desk.state, VERDICTS)
     journal.add(record_to_line(found(1)))
     journal.close()
@@ -103,7 +103,7 @@ def test_a_decision_is_logged_though_scorers_cannot_be_told(desk, monkeypatch):
     wait_until(lambda: list(read_cleared(desk.state / FILE)) == ["e1.caller1"])
 
 
-def test_who_may_ask_what_and_what_is_no_question(desk):
+def test_access_rights_and_invalid_requests(desk):
     for path, method, right in ((f"{CASE}?case={ID}", desk.get, "desk"), (APPEAL, desk.post, "desk"),
                                 (APPEALS, desk.get, "reviewer-1"), (DECIDE, desk.post, "reviewer-1")):  # fmt: skip
         given = (b"{}",) if method is desk.post else ()
@@ -121,7 +121,7 @@ def test_who_may_ask_what_and_what_is_no_question(desk):
     assert desk.get(f"{CASE}?case=13800138000", desk.keys["desk"])[0] == 409
 
 
-def test_the_service_of_the_command(tmp_path):
+def test_the_command_runs_the_service(tmp_path):
     """A process of its own: it follows a scorer, takes appeals and decisions, and writes down who asked and decided."""
     state, log = tmp_path / "state", tmp_path / "audit"
     state.mkdir()

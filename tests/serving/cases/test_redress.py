@@ -1,4 +1,4 @@
-"""A courier of the simulated world is wrongly labelled, appeals, is cleared, and is never learnt from again."""
+"""Redress: a wrongly labelled courier appeals, is cleared, and is excluded from every later training."""
 
 from dataclasses import fields, replace
 
@@ -92,7 +92,7 @@ def wrong(run, courier, tmp_path_factory):
 
 
 @pytest.mark.source("P14", by="serving/live/cleared_callers.py")
-def test_appeal_decision_unlisting_and_never_again_in_training(wrong, courier, world_folder, tmp_path):
+def test_appeal_decision_clearance_and_exclusion_from_training(wrong, courier, world_folder, tmp_path):
     token, calls = courier
     store, state = CaseStore(f"sqlite:///{tmp_path}/cases.db"), tmp_path / "state"
     unlisted = WatchedClearedCallers(state / FILE)
@@ -154,7 +154,7 @@ def learnt(dataset, labels, cutoff):
     return {first[code] for code in np.unique(caller[taken]).tolist()}
 
 
-def test_training_itself_leaves_them_out(dataset):
+def test_training_excludes_cleared_callers(dataset):
     """The side of the calls that `train` grows its trees on."""
     calls, setting = dataset.calls, Settings()
     start = calls["start"].to_numpy()
@@ -176,7 +176,7 @@ def test_training_itself_leaves_them_out(dataset):
     assert side(pd.DataFrame(row)).tolist() == before.tolist()
 
 
-def test_a_file_of_unlisted_callers_that_is_not_sound_changes_nothing(tmp_path):
+def test_an_invalid_file_of_cleared_callers_changes_nothing(tmp_path):
     path = tmp_path / FILE
     write_cleared(path, {"e1.a": 2_000_000_000_000}, 1)
     unlisted = WatchedClearedCallers(path, every=60.0)
@@ -202,7 +202,7 @@ def test_a_file_of_unlisted_callers_that_is_not_sound_changes_nothing(tmp_path):
     unlisted.close()
 
 
-def test_a_file_is_taken_once_its_fault_is_mended(tmp_path, monkeypatch):
+def test_a_repaired_file_is_read(tmp_path, monkeypatch):
     cleared, path = ClearedCallers(tmp_path / FILE), tmp_path / FILE
     spared = lambda: cleared.spare(small_verdict(), keyed("e1.a"), "pass").action == "pass"
     write_cleared(path, {"e1.a": 2_000_000_000_000}, 1)
@@ -225,7 +225,7 @@ def refused(*_given, **_named):
     raise OSError(24, "Too many open files")
 
 
-def test_a_file_without_a_generation_is_told_in_one_line_and_written_anew(tmp_path):
+def test_a_file_without_a_generation_is_refused_in_one_line_and_rewritten(tmp_path):
     path = tmp_path / FILE
     write_cleared(path, {"e1.a": 1000}, 3)
     assert generation_of(path) == 3
@@ -237,12 +237,12 @@ def test_a_file_without_a_generation_is_told_in_one_line_and_written_anew(tmp_pa
         assert generation_of(path) == -1  # no store's: whoever publishes next writes the file
 
 
-def test_a_file_that_cannot_be_looked_at_is_a_fault_and_a_missing_one_is_none(tmp_path):
+def test_an_unreadable_file_is_a_fault_and_a_missing_file_is_not(tmp_path):
     (tmp_path / "file").touch()
     assert [ClearedCallers(tmp_path / name / FILE).faults for name in ("nothing", "file")] == [0, 1]
 
 
-def test_only_calls_of_its_own_are_spared_and_only_in_time(tmp_path):
+def test_only_the_callers_own_calls_are_spared_and_only_until_the_end(tmp_path):
     write_cleared(tmp_path / FILE, {"e1.a": 1000}, 1)
     unlisted = WatchedClearedCallers(tmp_path / FILE, every=60.0)
     verdict = small_verdict()
@@ -254,7 +254,7 @@ def test_only_calls_of_its_own_are_spared_and_only_in_time(tmp_path):
     unlisted.close()
 
 
-def test_facts_hold_for_a_cleared_caller_too_but_not_how_its_number_behaves(wrong):
+def test_network_and_register_facts_hold_for_a_cleared_caller_but_not_behaviour(wrong):
     """A courier calls often, and may; but nobody is cleared to fail authentication."""
     rules = {"ring_once": "screen", "authentication_failed": "block"}
     policy = Policy("1", {"certified": "label"}, rules, "the complaints office", history_days=0)

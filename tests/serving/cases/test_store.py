@@ -1,4 +1,4 @@
-"""The store of cases on SQLite and PostgreSQL: what goes in comes out, one decider wins, kill -9 halves nothing."""
+"""The case store on SQLite and PostgreSQL: round trips, concurrent decisions, and a process that is killed."""
 
 import contextlib
 import os
@@ -105,7 +105,7 @@ def store(url):
 
 @pytest.mark.source("L17", "L32", by="serving/cases/store.py")
 @BOTH
-def test_evidence_comes_back_bit_for_bit(store, tmp_path):
+def test_records_survive_a_round_trip_bit_for_bit(store, tmp_path):
     told = found(trunk="e1.trunk", device="e1.device", score=None, content="loans")
     assert fill(store, tmp_path / "state", told) == 1
     kept = store.find(told.case, NOW).record
@@ -120,13 +120,13 @@ def test_evidence_comes_back_bit_for_bit(store, tmp_path):
 @pytest.mark.parametrize(
     "line", [b"{", b"[]", b"1", b"{}", record_to_line(found(vector=floats_to_letters([0.0] * 3)[:-4]))]
 )
-def test_a_line_that_is_no_evidence_is_none(line):
+def test_an_invalid_line_is_no_record(line):
     assert record_from_line(record_to_line(found())) == found()
     assert record_from_line(line) is None
 
 
 @BOTH
-def test_each_line_is_taken_in_once_and_torn_ones_wait(store, tmp_path):
+def test_each_line_is_imported_once_and_torn_lines_wait(store, tmp_path):
     folder = tmp_path / "state"
     assert fill(store, folder, *(found(n) for n in range(1, 1200))) == 1199
     assert import_verdicts(store, folder) == 0
@@ -145,7 +145,7 @@ def test_each_line_is_taken_in_once_and_torn_ones_wait(store, tmp_path):
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 3), max_size=8), st.integers(1, 3))
-def test_a_follower_sees_every_line_in_order(sizes, most):
+def test_the_importer_sees_every_line_in_order(sizes, most):
     with tempfile.TemporaryDirectory() as name:
         folder, number = Path(name), 0
         for place, size in enumerate(sizes):
@@ -162,7 +162,7 @@ def test_a_follower_sees_every_line_in_order(sizes, most):
 
 
 @BOTH
-def test_appeal_decision_and_unlisting(store, tmp_path):
+def test_appeal_decision_and_clearance(store, tmp_path):
     folder = tmp_path / "state"
     fill(store, folder, found(1), found(2, caller="e1.caller1"), found(3))
     case = f"{1:016x}"
@@ -195,7 +195,7 @@ def test_appeal_decision_and_unlisting(store, tmp_path):
         store.end_clearance(case, "reviewer-2", "again", NOW + 22)
 
 
-def test_an_upheld_verdict_unlists_nobody_and_appeals_are_limited(store, tmp_path):
+def test_an_upheld_verdict_clears_no_caller_and_appeals_are_limited(store, tmp_path):
     fill(store, tmp_path / "state", found(1))
     case = f"{1:016x}"
     for n in range(RULES.max_appeals):
@@ -210,7 +210,7 @@ def test_an_upheld_verdict_unlists_nobody_and_appeals_are_limited(store, tmp_pat
 WORDS = ("call me: 13800138000", "138 0013 8000", "１３８００１３８０００", "138-0013-8000", "line\nbreak", "x" * 501)
 
 
-def test_no_text_of_a_person_holds_a_number(store, tmp_path):
+def test_texts_with_a_phone_number_are_refused(store, tmp_path):
     fill(store, tmp_path / "state", found(1))
     for words in WORDS:
         with pytest.raises(CaseError) as error:
@@ -223,7 +223,7 @@ def test_no_text_of_a_person_holds_a_number(store, tmp_path):
     assert store.find(f"{1:016x}", NOW).appeals[0]["state"] == "open"
 
 
-def test_cases_past_their_time_are_not_there(store, url, tmp_path):
+def test_expired_cases_are_treated_as_missing(store, url, tmp_path):
     fill(store, tmp_path / "state", found(1))
     later = CaseStore(url, RULES, keep=30 * DAY)
     assert later.find(f"{1:016x}", NOW + 29 * DAY)
@@ -233,7 +233,7 @@ def test_cases_past_their_time_are_not_there(store, url, tmp_path):
 
 
 @BOTH
-def test_of_many_deciders_at_once_one_wins(store, tmp_path):
+def test_one_of_many_concurrent_decisions_wins(store, tmp_path):
     """Twenty threads, a connection each, opposite outcomes."""
     fill(store, tmp_path / "state", found(1))
     case = f"{1:016x}"
@@ -261,7 +261,7 @@ def test_of_many_deciders_at_once_one_wins(store, tmp_path):
     assert len(store.cleared_callers(NOW)[1]) == (won[0] == "overturned")
 
 
-def test_the_tables_themselves_know_no_other_word(store, tmp_path):
+def test_the_tables_refuse_other_states(store, tmp_path):
     fill(store, tmp_path / "state", found(1))
     store.appeal(f"{1:016x}", "other", "", NOW)
     with pytest.raises(DatabaseError), store.writing() as connection:
@@ -270,7 +270,7 @@ def test_the_tables_themselves_know_no_other_word(store, tmp_path):
 
 
 @BOTH
-def test_appeals_of_one_number_at_once_are_one(store, tmp_path):
+def test_concurrent_appeals_of_one_number_become_one(store, tmp_path):
     fill(store, tmp_path / "state", *(found(n, caller="e1.same") for n in range(1, 9)))
     taken, gate = [], threading.Barrier(8)
 
@@ -301,7 +301,7 @@ for n in range(1, 10_000):
 
 
 @BOTH
-def test_a_decider_that_is_killed_has_decided_or_has_not(store, url, tmp_path):
+def test_a_killed_process_has_decided_or_has_not(store, url, tmp_path):
     fill(store, tmp_path / "state", *(found(n) for n in range(1, 60)))
     for n in range(1, 60):
         store.appeal(f"{n:016x}", "other", "", NOW)
@@ -329,7 +329,7 @@ def test_a_decider_that_is_killed_has_decided_or_has_not(store, url, tmp_path):
 
 
 @BOTH
-def test_a_store_that_others_opened_at_the_same_time(url):
+def test_a_store_opened_by_several_processes_at_once(url):
     with ThreadPoolExecutor(4) as threads:
         made = list(threads.map(lambda _: CaseStore(url), range(4)))
     assert [store.cleared_callers(NOW) for store in made] == [(0, {})] * 4
@@ -337,7 +337,7 @@ def test_a_store_that_others_opened_at_the_same_time(url):
         store.close()
 
 
-def test_new_files_that_others_open_at_the_same_time(tmp_path):
+def test_a_new_file_opened_by_several_processes_at_once(tmp_path):
     """A race that is lost once in a hundred times is met in two hundred."""
     with ThreadPoolExecutor(4) as threads:
         for place in range(200):
@@ -361,7 +361,7 @@ def test_opening_a_store_again_drops_no_lock_of_its_file(tmp_path):
 
 
 @BOTH
-def test_a_ring_that_appeals_en_masse_wins_nothing(store, tmp_path):
+def test_a_ring_that_appeals_in_bulk_gains_nothing(store, tmp_path):
     """Fifty numbers of one device against a courier: together, never by one person, and behind nobody."""
     folder = tmp_path / "state"
     ring = [found(n, device="e1.farm", score=0.99) for n in range(1, 51)]
@@ -397,7 +397,7 @@ def appeal_row(n, at, **links):
 
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from("abc"), st.sampled_from([None, "t"])), max_size=12))
-def test_together_is_the_closure_of_pairs(drawn):
+def test_groups_are_the_transitive_closure_of_linked_pairs(drawn):
     """The oracle: pairs that share a link with no longer pause between neighbours, joined until nothing changes."""
     rows = [appeal_row(n, at * HOUR, block=block, trunk=trunk) for n, (at, block, trunk) in enumerate(drawn)]
     group = {row["appeal"]: row["appeal"] for row in rows}
@@ -417,7 +417,7 @@ def test_together_is_the_closure_of_pairs(drawn):
     }
 
 
-def test_who_waits_too_long_comes_first():
+def test_overdue_appeals_come_first():
     rows = [
         appeal_row(n, NOW + n, block=f"b{n}", case=f"c{n}", caller=f"n{n}", due=NOW + 100 * (3 - n)) for n in range(3)
     ]
@@ -427,7 +427,7 @@ def test_who_waits_too_long_comes_first():
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_notices_are_plain(language, tmp_path):
+def test_notices_are_in_plain_words(language, tmp_path):
     store = CaseStore(f"sqlite:///{tmp_path}/cases.db", RULES)
     fill(store, tmp_path / "state", found(1, action="block"))
     case = f"{1:016x}"
@@ -452,7 +452,7 @@ def test_notices_are_plain(language, tmp_path):
         notice(None, RULES, "fr")
 
 
-def test_erased_rows_leave_nothing_in_the_files_of_a_store_that_is_open(tmp_path):
+def test_erased_rows_leave_no_trace_in_the_files_of_an_open_store(tmp_path):
     """SQLite overwrites what is erased, in its file and in its log."""
     where = tmp_path / "cases.db"
     served, store = CaseStore(f"sqlite:///{where}"), CaseStore(f"sqlite:///{where}")
@@ -466,7 +466,7 @@ def test_erased_rows_leave_nothing_in_the_files_of_a_store_that_is_open(tmp_path
     store.close()
 
 
-def test_erased_rows_that_still_stand_in_a_log_that_is_read_are_told(tmp_path):
+def test_erased_rows_in_a_log_in_use_raise_an_error(tmp_path):
     where = tmp_path / "cases.db"
     store = CaseStore(f"sqlite:///{where}")
     fill(store, tmp_path / "state", found(1, caller="e1.pppppppp"))
@@ -498,7 +498,7 @@ def test_a_store_of_another_format_is_refused(tmp_path):
     "url",
     ["sqlite:////nowhere/at/all/cases.db", "postgresql+psycopg://secret@127.0.0.1:9/x", "mysql://x/y", "cases.db"],
 )
-def test_a_store_that_cannot_be_opened_is_told_in_one_line(url):
+def test_a_store_that_cannot_be_opened_is_an_error_of_one_line(url):
     with pytest.raises(CaseError) as error:
         CaseStore(url)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""From certified bands to an action: never a stronger one than the policy or the certificates allow."""
+"""The policy: no action is stronger than the file and the certificates allow."""
 
 import dataclasses
 
@@ -61,7 +61,7 @@ def test_strong_actions_need_both_certificates(action, whole, own, wanted):
 
 @pytest.mark.parametrize("action", ["pass", "label"])
 @pytest.mark.parametrize("own", [SOUND, LOOSE, None])
-def test_gentle_actions_need_none(action, own):
+def test_weak_actions_need_no_certificate(action, own):
     assert certified_action(action, band(LOOSE, own), "mobile") == action
 
 
@@ -72,7 +72,7 @@ def test_protected_numbers_pass(stratum, action):
     assert certified_action(action, sure, stratum) == "pass"
 
 
-def test_protected_classes_are_classes_of_numbers():
+def test_protected_classes_are_number_classes():
     assert set(PROTECTED) == {"emergency", "public_service"}
     assert set(PROTECTED) <= set(STRATA)
 
@@ -122,7 +122,7 @@ def test_never_stronger_than_policy_and_certificates(policy, drawn, raw, stratum
         assert action in [word for word, good in zip(wanted, sound, strict=True) if good]
 
 
-def test_a_higher_score_is_never_treated_more_gently():
+def test_a_higher_score_never_weakens_the_action():
     bands = (band(LOOSE, SOUND, 2.0), band(SOUND, SOUND, 1.0, "watch"))
     assert band_action(
         Policy("1", {"certified": "block", "watch": "screen"}, appeal="office"), bands, 2.5, "mobile"
@@ -133,7 +133,7 @@ def test_a_higher_score_is_never_treated_more_gently():
 
 
 @given(policies, bands(), st.floats(-6, 6), st.sampled_from(STRATA))
-def test_losing_a_certificate_never_strengthens(policy, drawn, raw, stratum):
+def test_losing_a_certificate_never_strengthens_the_action(policy, drawn, raw, stratum):
     poorer = tuple(dataclasses.replace(band, certificate=LOOSE) for band in drawn)
     before, after = band_action(policy, drawn, raw, stratum), band_action(policy, poorer, raw, stratum)
     assert strength(after[0]) <= strength(before[0])
@@ -148,7 +148,7 @@ def test_the_shipped_policy_blocks_nothing():
     assert max(map(strength, policy.bands.values())) <= strength("label")
 
 
-def test_the_shipped_policy_labels_at_most_and_says_what_it_goes_by():
+def test_the_shipped_policy_labels_at_most_and_states_its_terms():
     policy = read_policy()
     assert max(map(strength, policy.rules.values())) == strength("label")
     assert set(policy.rules) == set(ACTION_RULES)
@@ -177,7 +177,7 @@ def test_a_policy_file_is_read(tmp_path):
     assert read_policy(path) == read_policy(str(path)) == Policy("2026-03 骚扰", {"certified": "block"})
 
 
-def test_all_of_a_policy_file_is_read(tmp_path):
+def test_every_field_of_a_policy_file_is_read(tmp_path):
     path = tmp_path / "policy.toml"
     path.write_text(
         'version = "3"\nappeal = " the office "\naccepted = "label"\nhistory_days = 14\n[bands]\nwatch = "label"\n'
@@ -222,7 +222,7 @@ def test_all_of_a_policy_file_is_read(tmp_path):
         (b'version = "1"\n[bands]\n[terms]\nmore = 1', "terms: more: unknown term"),
     ],
 )
-def test_what_is_no_policy_is_refused_in_one_line(tmp_path, text, told):
+def test_an_invalid_policy_is_refused_in_one_line(tmp_path, text, told):
     path = tmp_path / "policy.toml"
     path.write_bytes(text)
     with pytest.raises(ValueError, match=r"policy\.toml: ") as caught:

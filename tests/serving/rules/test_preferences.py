@@ -1,4 +1,4 @@
-"""A person's wishes by what a call is likely about: only near a band, only where the model is sure, never a block."""
+"""Predicted preferences: only in a band, only for a confident content model, and never a block."""
 
 import dataclasses
 import math
@@ -60,7 +60,7 @@ def judged(folder, registers):
 
 
 @pytest.mark.source("L22", by="serving/rules/preferences.py")
-def test_who_is_warned_is_who_rejects_what_the_model_is_sure_of(judged, registers):
+def test_a_call_is_labelled_if_the_callee_rejects_its_confident_content(judged, registers):
     """The oracle: the texts of the models through LightGBM's own numbers, and the register's rows read plainly."""
     scorer, told = judged
     content = Booster(real_bundle.model_texts()["content"])
@@ -88,7 +88,7 @@ def test_who_is_warned_is_who_rejects_what_the_model_is_sure_of(judged, register
     assert warned >= 5
 
 
-def test_nothing_is_guessed_before_enough_is_known(judged, folder, registers):
+def test_without_enough_history_nothing_is_predicted(judged, folder, registers):
     patient = load_scorer(folder, dataclasses.replace(WISHED, history_days=2), registers)
     history, guessed, left = History(), [], 0
     for call, _, verdict, _ in judged[1]:
@@ -105,7 +105,7 @@ def test_nothing_is_guessed_before_enough_is_known(judged, folder, registers):
     assert [rule_names(bits) for bits in scores.rule_bits.tolist()] == guessed
 
 
-def test_the_table_says_the_same(judged, folder, registers):
+def test_the_table_equals_single_calls(judged, folder, registers):
     scorer, told = judged
     table = real_bundle.key_table(real_bundle.calls(200))
     scores = score_vectors(scorer, table, vectors(table, threads=1), 1)
@@ -118,7 +118,7 @@ def test_the_table_says_the_same(judged, folder, registers):
     assert not (none.rule_bits & BITS[PREFERENCE_RULE]).any()
 
 
-def test_a_case_is_made_again_and_a_cleared_caller_is_not_warned_of_by_a_guess(judged):
+def test_a_case_rescores_equally_and_a_prediction_does_not_label_a_cleared_caller(judged):
     scorer, told = judged
     call, vector, verdict = next(
         (call, vector, verdict) for call, vector, verdict, without in told if without.action != verdict.action
@@ -128,7 +128,7 @@ def test_a_case_is_made_again_and_a_cleared_caller_is_not_warned_of_by_a_guess(j
 
 
 @given(st.lists(st.floats(-20, 20), min_size=1, max_size=6), st.floats(0.05, 1.0))
-def test_sure_is_the_share_of_a_softmax(raw, share):
+def test_confidence_is_the_softmax_probability(raw, share):
     shares = np.exp(raw) / np.exp(raw).sum()
     found = confident_class(raw, [str(i) for i in range(len(raw))], share)
     if abs(shares.max() - share) > 1e-9:
@@ -136,12 +136,12 @@ def test_sure_is_the_share_of_a_softmax(raw, share):
     assert found is None or math.isclose(shares[int(found)], shares.max())
 
 
-def test_without_a_register_of_preferences_nothing_is_unwanted():
+def test_without_a_register_of_preferences_nothing_is_rejected():
     assert rejected_categories(None, "a", 0, ("loans",)) == {} == rejected_categories(Registers({}), "a", 0, ("loans",))
 
 
 @pytest.mark.parametrize("action", ["screen", "block"])
-def test_a_policy_that_acts_on_a_guess_is_refused(tmp_path, action):
+def test_a_policy_that_blocks_on_a_prediction_is_refused(tmp_path, action):
     path = tmp_path / "policy.toml"
     path.write_text(f'version = "1"\nappeal = "office"\n[bands]\n[rules]\n{PREFERENCE_RULE} = "{action}"\n')
     with pytest.raises(ValueError, match="rests on a prediction: expected pass or label"):

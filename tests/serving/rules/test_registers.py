@@ -1,4 +1,4 @@
-"""Registers: what held at a moment, as far as it was known; online, offline and by a plain look at every row."""
+"""Registers as of a moment: online look-up, offline join and a scan of every row give equal answers."""
 
 import json
 import re
@@ -56,17 +56,17 @@ def plainly(rows, at):
 
 @settings(max_examples=400)
 @given(st.lists(spans, max_size=7), st.integers(-1, 32))
-def test_steps_answer_what_a_look_at_every_row_answers(drawn, at):
+def test_the_step_function_equals_a_scan_of_every_row(drawn, at):
     rows = list(enumerate(drawn))
     assert as_of(step_function(rows), at) == plainly(rows, at)
 
 
-def test_nothing_is_known_at_the_moment_it_becomes_known_nor_holds_at_its_end():
+def test_a_row_counts_after_known_at_and_before_valid_to():
     told = step_function([(0, Span(10, 20, 15))])
     assert [as_of(told, at) for at in (14, 15, 16, 19, 20, 99)] == [NO_ROW, NO_ROW, 0, 0, ~0, ~0]
 
 
-def test_an_end_that_becomes_known_later_does_not_change_what_was_known_before():
+def test_an_end_that_becomes_known_later_does_not_change_earlier_answers():
     open_ended, closed = Span(10, NEVER, 11), Span(10, 20, 50)
     told = step_function([(0, open_ended), (1, closed)])
     assert [as_of(told, at) for at in (12, 30, 50, 51)] == [0, 0, 0, ~1]
@@ -83,7 +83,7 @@ def write(folder, name, text):
     return folder
 
 
-def test_a_register_as_an_office_writes_it_is_read_and_keyed_as_calls_are(tmp_path):
+def test_a_register_file_is_read_and_keyed_like_calls(tmp_path):
     write(tmp_path, "campaigns.csv", (
         "number,business,principal,hour_from,hour_to,valid_from,valid_to,known_at\n"
         f"{NUMBER},insurance,平安 Ltd,9,18,2025-03-03,,2025-03-04T09:30:00Z\n"
@@ -118,7 +118,7 @@ def test_a_register_as_an_office_writes_it_is_read_and_keyed_as_calls_are(tmp_pa
         (f"{NUMBER},person,50,2025-03-03,,", "missing_value"),
     ],
 )
-def test_a_bad_row_is_put_apart_with_its_reason_and_shows_no_number(tmp_path, row, reason):
+def test_an_invalid_row_is_quarantined_with_its_reason_and_shows_no_number(tmp_path, row, reason):
     good = f"{OTHER},firm,1500,2025-03-03,,2025-03-03"
     write(tmp_path, "subscribers.csv", f"number,kind,calls_per_day,valid_from,valid_to,known_at\n{good}\n{row}\n")
     read = read_registers(tmp_path, KEY, quarantine=tmp_path / "apart")
@@ -147,13 +147,13 @@ def test_a_bad_row_is_put_apart_with_its_reason_and_shows_no_number(tmp_path, ro
         ("unheard.csv", "number\n", "holds no register"),
     ],
 )
-def test_what_is_no_register_is_refused_in_one_line(tmp_path, name, text, told):
+def test_an_invalid_register_is_refused_in_one_line(tmp_path, name, text, told):
     with pytest.raises(ValueError, match=told) as caught:
         read_registers(write(tmp_path, name, text), KEY)
     assert "\n" not in str(caught.value)
 
 
-def test_the_registers_of_a_world_come_back_from_the_files_that_a_scorer_reads(world_folder, tmp_path):
+def test_registers_of_a_simulated_world_survive_a_round_trip(world_folder, tmp_path):
     read = read_registers(world_folder, KEY)
     assert set(read.accepted) == set(SCHEMA)
     assert all(read.accepted.values())
@@ -166,7 +166,7 @@ def test_the_registers_of_a_world_come_back_from_the_files_that_a_scorer_reads(w
     assert read_registers(tmp_path, KEY).registers.columns == again.columns
 
 
-def test_files_of_a_scorer_are_checked_line_by_line(world_folder, tmp_path):
+def test_keyed_files_are_checked_line_by_line(world_folder, tmp_path):
     write_registers(read_registers(world_folder, KEY).registers, tmp_path)
     first, second, *_ = (tmp_path / "protected.jsonl").read_text().splitlines()
     row = lambda **wrong: json.dumps(json.loads(second) | wrong).encode()
@@ -194,7 +194,7 @@ mobiles = st.integers(13_800_130_000, 13_800_175_000)
 
 @pytest.mark.source("L15", by="serving/batch/number_ranges.py")
 @given(mobiles, mobiles)
-def test_a_range_is_its_numbers_each_once(one, other):
+def test_a_range_covers_each_of_its_numbers_once(one, other):
     low, high = sorted((one, other))
     numbers, blocks = split_range(str(low), f"+86{high}")
     told = {int(number.removeprefix("+86")) for number in numbers}
@@ -210,13 +210,13 @@ def test_a_range_is_its_numbers_each_once(one, other):
     assert told == set(range(low, high + 1))
 
 
-def test_a_range_of_numbers_that_lie_in_no_block_is_told_one_by_one():
+def test_a_range_without_whole_blocks_becomes_single_numbers():
     assert split_range("95588", "95590") == (["95588", "95589", "95590"], [])
 
 
 @pytest.mark.parametrize("pair", [("13800138002", "13800138001"), ("13800138000", "0288765"), ("x", "y"), ("", ""),
                                   ("13800138000", "18900138000")])  # fmt: skip
-def test_what_is_no_range_covers_nothing(pair):
+def test_an_invalid_range_covers_nothing(pair):
     assert split_range(*pair) is None
 
 
@@ -235,7 +235,7 @@ def test_a_range_in_a_file_becomes_blocks_and_numbers(tmp_path):
     assert found["trunk"] == [intake.token("trunk", name) for name in ("t-1", "t-1", "t-1", "t-2")]
 
 
-def test_the_command_writes_what_a_scorer_reads_and_tells_what_was_put_apart(tmp_path, monkeypatch, capsys):
+def test_the_command_writes_keyed_files_and_reports_the_quarantine(tmp_path, monkeypatch, capsys):
     KEY.write(tmp_path / "key")
     folder = tmp_path / "offices"
     folder.mkdir()
@@ -377,7 +377,7 @@ def known_of(registered, row=None):
 @pytest.mark.source("L7", by="serving/rules/register_lookup.py")
 @settings(max_examples=50)
 @given(tables(), st.lists(ringing(), min_size=4, max_size=8))
-def test_a_look_up_at_ring_time_equals_the_join_and_a_look_at_every_row(drawn_tables, calls):
+def test_online_look_up_equals_the_join_and_a_scan_of_every_row(drawn_tables, calls):
     columns = {
         name: {column: [row[column] for row in rows] for column in columns_of(name)}
         for name, rows in drawn_tables.items()
@@ -400,7 +400,7 @@ CALL = strategies.as_keyed_call(
 
 
 @pytest.mark.source("L7", by="serving/rules/register_lookup.py")
-def test_what_is_said_of_a_trunk_is_evidenced_by_the_row_that_says_it():
+def test_facts_of_a_trunk_name_the_row_they_rest_on():
     """The row that lists the number on the trunk is another one: its declared use is not the trunk's."""
     use = {"trunk": TRUNKS[0], "number": NUMBERS[1], "declared_use": "own use"}
     listing = {"trunk": TRUNKS[0], "number": NUMBERS[0], "declared_use": "any", "valid_from": -5}
@@ -417,7 +417,7 @@ def test_what_is_said_of_a_trunk_is_evidenced_by_the_row_that_says_it():
 
 
 @pytest.mark.source("L7", by="serving/rules/register_lookup.py")
-def test_what_is_said_of_numbers_is_evidenced_by_their_rows():
+def test_facts_of_numbers_name_the_rows_they_rest_on():
     told = look_up(
         make_registers(
             protected=[{"number": NUMBERS[1]}, {"number": NUMBERS[0]}],
@@ -438,7 +438,7 @@ def test_what_is_said_of_numbers_is_evidenced_by_their_rows():
 
 
 @pytest.mark.source("L7", by="serving/rules/register_lookup.py")
-def test_what_a_called_person_said_of_a_campaign_counts_for_its_business_before_all_others():
+def test_a_preference_for_one_business_precedes_one_for_any_business():
     campaign = {"number": NUMBERS[0], "business": "loans", "principal": "firm", "hour_from": 9, "hour_to": None}
     says = lambda category, accepts: {"callee": NUMBERS[1], "category": category, "accepts": accepts}
     told = look_up(
@@ -465,7 +465,7 @@ def test_what_a_called_person_said_of_a_campaign_counts_for_its_business_before_
 
 
 @pytest.mark.source("L7", by="serving/batch/register_join.py")
-def test_parts_of_a_table_are_joined_as_the_whole(world, world_folder, monkeypatch):
+def test_joining_parts_equals_joining_the_whole_table(world, world_folder, monkeypatch):
     joins, calls = RegisterJoin(read_registers(world_folder, KEY).registers, TERMS), world.calls.slice(0, 30_000)
     whole = joins.registered(calls)
     monkeypatch.setattr("callsieve.serving.batch.register_join.PART_ROWS", 12_001)
@@ -477,7 +477,7 @@ def test_parts_of_a_table_are_joined_as_the_whole(world, world_folder, monkeypat
     assert np.nansum(whole.consent) > 100
 
 
-def test_calls_of_a_world_are_looked_up_one_by_one_as_they_are_joined(world, world_folder):
+def test_online_look_up_equals_the_join_for_a_simulated_world(world, world_folder):
     registers = read_registers(world_folder, KEY).registers
     terms = read_policy().terms
     some = world.calls.take(list(range(0, world.calls.num_rows, 40)))
@@ -490,7 +490,7 @@ def test_calls_of_a_world_are_looked_up_one_by_one_as_they_are_joined(world, wor
 
 
 @pytest.mark.source("L13", by="serving/rules/registers.py")
-def test_what_became_known_later_changes_nothing(world, world_folder):
+def test_later_knowledge_does_not_change_earlier_facts(world, world_folder):
     """Rows that are known only after the last call are as good as none."""
     registers = read_registers(world_folder, KEY).registers
     last = int(world.calls["start"].to_numpy().max())
@@ -514,7 +514,7 @@ def test_what_became_known_later_changes_nothing(world, world_folder):
         b'{"index_columns": [{"kind": "range", "start": 0, "stop": "x", "step": 1, "name": null}], "columns": []}',
     ],
 )
-def test_parquet_that_says_of_itself_what_pandas_does_not_expect_is_refused_in_one_line(tmp_path, said):
+def test_parquet_with_invalid_pandas_metadata_is_refused_in_one_line(tmp_path, said):
     rows = {name: pa.array(["2025-03-03"]) for name in columns_of("protected")}
     pq.write_table(pa.table(rows).replace_schema_metadata({b"pandas": said}), tmp_path / "protected.parquet")
     with pytest.raises(ValueError, match=r"protected\.parquet: expected a whole parquet file") as caught:
@@ -522,14 +522,14 @@ def test_parquet_that_says_of_itself_what_pandas_does_not_expect_is_refused_in_o
     assert "\n" not in str(caught.value)
 
 
-def test_a_moment_of_a_year_that_no_calendar_has_is_a_bad_value(tmp_path):
+def test_a_moment_outside_the_calendar_is_an_invalid_value(tmp_path):
     rows = {name: pa.array(["2025-03-03", "2025-03-03"]) for name in columns_of("protected")}
     rows["reason"] = pa.array([1 << 55, 0], pa.timestamp("ms"))
     pq.write_table(pa.table(rows), tmp_path / "protected.parquet")
     assert read_registers(tmp_path, KEY).quarantined == {"protected": {"bad_value": 1}}
 
 
-def test_an_end_of_a_range_in_a_file_without_numbers_is_a_bad_range(tmp_path):
+def test_a_range_end_without_a_number_column_is_an_invalid_range(tmp_path):
     write(tmp_path, "trunks.csv", (
         "trunk,block,number_to,declared_use,valid_from,known_at\n"
         "t-1,13800139999,13800150000,own use,2025-03-03,2025-03-03\n"
@@ -537,7 +537,7 @@ def test_an_end_of_a_range_in_a_file_without_numbers_is_a_bad_range(tmp_path):
     assert read_registers(tmp_path, KEY).quarantined == {"trunks": {"bad_range": 1}}
 
 
-def test_a_register_of_blocks_needs_no_numbers_and_a_number_as_written_its_key(tmp_path, monkeypatch):
+def test_a_register_of_blocks_needs_no_numbers_and_a_plain_number_needs_a_key(tmp_path, monkeypatch):
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     declare(tmp_path, "made for a test", "none needed", ["scoring"], "2999-12-31")
     block = Intake(KEY).token("block", NUMBER)

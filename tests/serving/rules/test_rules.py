@@ -1,4 +1,4 @@
-"""Rules: facts beside the score. Neither changes the other, and nothing makes a protected number blocked."""
+"""Rules: facts and score do not change each other, and a protected number is never blocked."""
 
 import dataclasses
 import json
@@ -139,7 +139,7 @@ NO_HITS = [
 ]
 
 
-def test_each_rule_has_a_case_and_words_in_both_languages():
+def test_each_rule_has_a_test_case_and_sentences_in_both_languages():
     assert list(HITS) == [rule.name for rule in RULES]
     assert len(CLASSES_ZH) == len(NUMBER_CLASSES)
     for rule in RULES:
@@ -147,26 +147,26 @@ def test_each_rule_has_a_case_and_words_in_both_languages():
         assert not re.search(r"[\u4e00-\u9fff]", rule.en)
 
 
-def test_without_registers_the_rules_that_need_none_are_looked_at():
+def test_without_registers_only_rules_that_need_none_apply():
     assert [rule.name for rule in UNREGISTERED] == [
         "authentication_failed", "irregular_number", "own_number", "withheld_number", "domestic_from_abroad",
         "shown_number_differs", "ring_once", "call_bombing", "protected_caller", "protected_callee",
     ]  # fmt: skip
 
 
-def test_values_are_told_as_people_write_them():
+def test_values_are_formatted_for_people():
     (fact,) = collect_facts(plain(one_rings_24h=0.75, calls_24h=1000.0), TERMS, None)
     assert (fact.rule, fact.value) == ("ring_once", 0.75) and fact.en.startswith("75% of this number's calls")
 
 
 @pytest.mark.source("L6", "L13", "L15", "L17", "L19", by="serving/rules/rules.py")
 @pytest.mark.parametrize(("name", "changes"), [(name, case) for name, cases in HITS.items() for case in cases])
-def test_a_rule_is_met_and_no_other(name, changes):
+def test_exactly_one_rule_matches(name, changes):
     assert [rule.name for rule in matching_rules(plain(**changes), TERMS)] == [name]
 
 
 @pytest.mark.parametrize("changes", [{}, *NO_HITS], ids=str)
-def test_no_rule_is_met(changes):
+def test_no_rule_matches(changes):
     assert matching_rules(plain(**changes), TERMS) == ()
 
 
@@ -177,7 +177,7 @@ situations = st.builds(RuleInput, **{
 
 
 @given(st.lists(situations, min_size=1, max_size=5))
-def test_a_table_meets_the_rules_that_its_calls_meet(drawn):
+def test_table_bits_equal_the_rules_of_single_calls(drawn):
     matrix = np.zeros((len(drawn), len(NAMES)))
     for name, place in VECTOR_COLUMNS:
         matrix[:, place] = [getattr(each, name) for each in drawn]
@@ -199,7 +199,7 @@ SHOWN = {
 
 
 @given(st.fixed_dictionaries(SHOWN), st.booleans(), st.tuples(values, values, values))
-def test_a_call_meets_no_rule_but_those_that_are_possible_for_its_like(shown, own, before):
+def test_candidate_rules_include_every_matching_rule(shown, own, before):
     call = Intake(real_bundle.NUMBER_KEY)(Call(LATE, NUMBER, NUMBER))
     vector = History(calls=1, numbers=2, compiled=False).row(dataclasses.replace(call, **shown))
     for name, value in zip(("calls_24h", "one_rings_24h", "callee_calls_1h"), before, strict=True):
@@ -222,7 +222,7 @@ strength = ACTIONS.index
 
 
 @given(policies, banded, names)
-def test_the_stronger_of_band_and_rules_is_done_and_guards_come_first(policy, action, met):
+def test_the_final_action_is_the_stronger_one_unless_a_guard_limits_it(policy, action, met):
     done = final_action(policy, action, met)
     wanted = [policy.of_rule(name) for name in met]
     if not policy.appeal:
@@ -240,14 +240,14 @@ def test_the_stronger_of_band_and_rules_is_done_and_guards_come_first(policy, ac
 
 
 @given(policies, banded, names)
-def test_a_rule_more_never_makes_an_outcome_milder_unless_it_guards(policy, action, met):
+def test_another_rule_never_weakens_the_action_unless_it_is_a_guard(policy, action, met):
     acting = {name for name in met if RULE_BY_NAME[name].kind != GUARD}
     for name in acting:
         assert strength(final_action(policy, action, met)) >= strength(final_action(policy, action, met - {name}))
 
 
 @given(policies, st.lists(st.tuples(st.sampled_from(range(len(ACTIONS))), names), min_size=1, max_size=6))
-def test_a_table_is_decided_as_its_calls(policy, drawn):
+def test_table_actions_equal_those_of_single_calls(policy, drawn):
     met = np.array([sum(BITS[name] for name in each) for _, each in drawn])
     done = table_actions(policy, np.array([action for action, _ in drawn], dtype=np.int8), met)
     assert [ACTIONS[i] for i in done] == [final_action(policy, ACTIONS[action], each) for action, each in drawn]
@@ -303,7 +303,7 @@ def replayed(scorer, calls):
 
 @pytest.mark.source("L17", by="serving/scorer/scorer.py")
 @pytest.mark.source("L17", by="serving/rules/rules.py")
-def test_rules_change_nothing_that_the_model_says_nor_it_what_they_say(folder, registers, calls):
+def test_rules_and_model_do_not_change_each_other(folder, registers, calls):
     keyed = real_bundle.key_calls(calls)
     with_rules = replayed(load_scorer(folder, HARSH, registers), keyed)
     without = replayed(load_scorer(folder, dataclasses.replace(HARSH, rules={}, terms=Terms())), keyed)
@@ -324,7 +324,7 @@ def test_rules_change_nothing_that_the_model_says_nor_it_what_they_say(folder, r
     }  # fmt: skip
 
 
-def test_one_by_one_equals_the_table_with_registers(folder, registers, calls):
+def test_single_calls_equal_the_table_with_registers(folder, registers, calls):
     scorer = load_scorer(folder, HARSH, registers)
     verdicts = replayed(scorer, real_bundle.key_calls(calls))
     table = real_bundle.key_table(calls)
@@ -337,7 +337,7 @@ def test_one_by_one_equals_the_table_with_registers(folder, registers, calls):
     assert {verdict.action for verdict in verdicts} == {"pass", "label", "block"}
 
 
-def test_protected_numbers_are_never_blocked_whatever_rules_and_bands_say(folder, registers, calls):
+def test_protected_numbers_are_never_blocked(folder, registers, calls):
     scorer = load_scorer(folder, HARSH, registers)
     sure = tuple(dataclasses.replace(band, threshold=-1e9) for band in scorer.bundle.thresholds)
     scorer = Scorer(dataclasses.replace(scorer.bundle, thresholds=sure), HARSH, registers)
@@ -353,7 +353,7 @@ def test_protected_numbers_are_never_blocked_whatever_rules_and_bands_say(folder
     assert scorer.score(History(), forged).action == "label"
 
 
-def test_evidence_names_the_row_and_since_when_it_is_known(folder, registers):
+def test_facts_name_the_register_row_and_since_when_it_is_known(folder, registers):
     intake, scorer = Intake(real_bundle.NUMBER_KEY), load_scorer(folder, HARSH, registers)
     call = intake(Call(LATE, real_bundle.CALLERS[0], real_bundle.CALLEES[0]))
     told = {fact.rule: fact for fact in scorer.score(History(), call).rules}
@@ -373,7 +373,7 @@ def test_evidence_names_the_row_and_since_when_it_is_known(folder, registers):
 
 
 @pytest.mark.source("L10", by="serving/rules/rules.py")
-def test_a_contract_is_held_against_what_was_counted(folder, registers):
+def test_the_contract_limit_is_compared_with_counted_calls(folder, registers):
     intake, scorer, history = Intake(real_bundle.NUMBER_KEY), load_scorer(folder, HARSH, registers), History()
     verdicts = []
     for i in range(3):
@@ -386,7 +386,7 @@ def test_a_contract_is_held_against_what_was_counted(folder, registers):
     assert fact.en == "This number made 2 calls in the last 24 hours; its contract allows 2."
 
 
-def test_a_case_is_judged_again_with_the_facts_of_then(folder, registers, calls):
+def test_a_case_rescores_with_its_stored_facts(folder, registers, calls):
     """Whether a rule, a band or both led to the action; the registers are not asked again."""
     scorer, other, history, met = load_scorer(folder, HARSH, registers), load_scorer(folder, HARSH), History(), set()
     for call in real_bundle.key_calls(calls):
@@ -407,7 +407,7 @@ class Broken(Registers):
         raise KeyError(NUMBER)
 
 
-def test_a_broken_register_ends_in_pass_and_a_broken_model_leaves_the_rules(folder, registers):
+def test_a_broken_register_passes_and_a_broken_model_keeps_the_facts(folder, registers):
     call = Intake(real_bundle.NUMBER_KEY)(Call(real_bundle.START, NUMBER, "13900001111", attestation="failed"))
     verdict = load_scorer(folder, HARSH, Broken(registers.columns)).score(History(), call)
     assert (verdict.action, verdict.rules, verdict.status) == ("pass", (), "no score: KeyError")
@@ -420,7 +420,7 @@ def test_a_broken_register_ends_in_pass_and_a_broken_model_leaves_the_rules(fold
     assert math.isnan(verdict.score)
 
 
-def test_rules_go_through_the_live_service_and_over_the_wire(folder, registers, tmp_path):
+def test_facts_pass_through_the_live_service_and_json(folder, registers, tmp_path):
     (tmp_path / "registers").mkdir()
     write_registers(registers, tmp_path / "registers")
     with pytest.raises(ValueError, match="no declaration of source and permitted purposes"):
@@ -450,7 +450,7 @@ def test_rules_go_through_the_live_service_and_over_the_wire(folder, registers, 
     assert not re.search(r"\d{7}", json.dumps([dataclasses.asdict(fact) for fact in verdict.rules]))
 
 
-def test_a_register_that_is_not_there_says_nothing():
+def test_a_missing_register_gives_unknown_facts():
     call = Intake(real_bundle.NUMBER_KEY)(Call(real_bundle.START, "95012345678", NUMBER, trunk="t"))
     found = look_up(Registers({}), call, TERMS)
     assert all(math.isnan(getattr(found, each.name)) for each in dataclasses.fields(found) if each.name != "rows")

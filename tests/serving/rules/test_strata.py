@@ -1,4 +1,4 @@
-"""Strata: a call's stratum is that of its row in a table, and mobile numbers that call little are one by themselves."""
+"""Strata: a call and its table row have the same stratum; mobile numbers with few calls form strata of their own."""
 
 import math
 
@@ -24,19 +24,19 @@ def row(number_class, calls):
 
 
 @given(st.floats() | CLASSES, st.floats() | st.integers(0, 30).map(float))
-def test_a_call_and_its_row_in_a_table_are_of_one_stratum(number_class, calls):
+def test_stratum_of_equals_strata_of(number_class, calls):
     found = row(number_class, calls)
     assert STRATA[strata_of(np.array([found]))[0]] == stratum_of(found)
 
 
 @pytest.mark.parametrize("name", NUMBER_CLASSES)
-def test_only_mobile_numbers_are_told_apart_by_how_much_they_call(name):
+def test_only_mobile_numbers_have_a_quiet_stratum(name):
     few, many = (stratum_of(row(float(NUMBER_CLASSES.index(name)), calls)) for calls in (14.0, 15.0))
     assert few == (f"quiet_{name}" if name in ("mobile", "resale") else name)
     assert many == name
 
 
-def test_a_number_calls_little_up_to_its_fifteenth_call_of_a_week():
+def test_a_number_is_quiet_up_to_its_fifteenth_call_of_a_week():
     intake, history = Intake(Key("e1", bytes(32))), History()
     told = []
     for nth in range(20):

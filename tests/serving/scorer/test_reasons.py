@@ -1,4 +1,4 @@
-"""Reasons: a value is told as people write it, in both languages, whatever it is."""
+"""Reasons: every value is formatted for people, in English and Chinese."""
 
 import math
 import re
@@ -59,14 +59,14 @@ def test_every_feature_may_be_unknown(name):
 
 
 @pytest.mark.parametrize("feature", CATEGORIES, ids=lambda feature: feature.name)
-def test_categories_are_told_by_word(feature):
+def test_categories_are_formatted_by_name(feature):
     for level, word in enumerate(feature.levels):
         assert told(feature.name, float(level)) == (word.replace("_", " "),) * 2
     for level in (-1.0, float(len(feature.levels))):
         assert told(feature.name, level) == (f"{level:g}",) * 2
 
 
-def test_a_feature_of_no_catalogue_is_told_by_name():
+def test_an_unknown_feature_is_formatted_by_its_name():
     assert told("new_feature", 0.5) == ("new_feature: 0.5", "new_feature: 0.5")
 
 
@@ -77,7 +77,7 @@ def test_a_feature_of_no_catalogue_is_told_by_name():
         max_size=12,
     )
 )
-def test_the_strongest_first_and_only_what_raised_the_score(rows):
+def test_strongest_first_and_only_features_that_raised_the_score(rows):
     names, values, parts = zip(*rows, strict=True) if rows else ((), (), ())
     found = strongest_reasons(names, values, parts)
     assert [reason.contribution for reason in found] == sorted((part for part in parts if part > 0), reverse=True)[:4]
@@ -88,7 +88,7 @@ def test_the_strongest_first_and_only_what_raised_the_score(rows):
 
 
 @given(st.sampled_from([*NAMES, "new_feature"]), st.floats() | st.integers(-(10**12), 10**12).map(float))
-def test_any_value_is_told_without_a_long_run_of_digits(name, value):
+def test_no_value_shows_a_long_run_of_digits(name, value):
     en, zh = told(name, value)
     assert en.strip()
     assert zh.strip()

@@ -1,4 +1,4 @@
-"""The scorer: one call, a table and many threads agree, and whatever happens there is a verdict."""
+"""The scorer: single calls, tables and threads give equal verdicts, and scoring never raises."""
 
 import dataclasses
 import math
@@ -88,13 +88,13 @@ class Fixed:
         return self.answer
 
 
-def test_the_calls_meet_every_action(verdicts):
+def test_the_test_calls_cover_every_action(verdicts):
     assert {verdict.action for verdict in verdicts} == {"pass", "label", "block"}
     assert {verdict.band for verdict in verdicts} == {"certified", "watch", ""}
 
 
 @pytest.mark.source("L18", by="serving/scorer/scorer.py")
-def test_one_by_one_equals_the_table(scorer, calls, matrix, verdicts):
+def test_single_calls_equal_the_table(scorer, calls, matrix, verdicts):
     scores = scorer.score_table(matrix)
     assert bits([verdict.score for verdict in verdicts]) == bits(scores.score)
     assert [verdict.action for verdict in verdicts] == [ACTIONS[i] for i in scores.action]
@@ -156,7 +156,7 @@ def test_reasons_carry_the_values(scorer, calls, matrix):
             assert bits(reason.value) == bits(row[NAMES.index(reason.feature)])
 
 
-def test_content_is_that_of_its_model(matrix, verdicts):
+def test_content_equals_the_content_model(matrix, verdicts):
     import lightgbm
 
     chances = lightgbm.Booster(model_str=real_bundle.model_texts()["content"]).predict(matrix)
@@ -164,7 +164,7 @@ def test_content_is_that_of_its_model(matrix, verdicts):
         assert verdict.content in (None, small.CONTENT[int(np.argmax(row))])
 
 
-def test_a_row_is_explained_as_the_call_was(scorer, calls, matrix):
+def test_explain_row_equals_explain(scorer, calls, matrix):
     for verdict, call, row in zip(replayed(scorer, calls, explain=True), calls, matrix, strict=True):
         # That a number calls itself is not in a row.
         rules = tuple(fact for fact in verdict.rules if fact.rule != "own_number")
@@ -193,7 +193,7 @@ def test_a_broken_history_passes(scorer, calls, error):
 
 
 @pytest.mark.parametrize("call", [None, object(), 17, "call", {}], ids=repr)
-def test_what_is_no_call_passes(scorer, call):
+def test_an_invalid_call_passes(scorer, call):
     assert_unscored(scorer, scorer.score(History(), call))
 
 
@@ -246,7 +246,7 @@ def test_a_table_passes_rows_with_infinite_values(scorer, matrix):
 
 
 @pytest.mark.parametrize("odd", [-7.0, float(len(NUMBER_CLASSES)), 1e300, math.nan])
-def test_an_unheard_of_class_has_no_certificate(scorer, matrix, odd):
+def test_an_unknown_number_class_has_no_certificate(scorer, matrix, odd):
     rows = matrix.copy()
     rows[:, CLASS] = odd
     scores = scorer.score_table(rows)
@@ -256,7 +256,7 @@ def test_an_unheard_of_class_has_no_certificate(scorer, matrix, odd):
         assert scorer.explain_row(row.tolist()).action == ACTIONS[action]
 
 
-def test_no_row_no_score(scorer):
+def test_an_empty_table_has_no_scores(scorer):
     scores = scorer.score_table(np.empty((0, len(NAMES))))
     assert (len(scores.raw), len(scores.score), len(scores.action)) == (0, 0, 0)
     assert scorer.content_classes(np.empty((0, len(NAMES)))) == []
@@ -306,7 +306,7 @@ def test_the_shipped_policy_is_the_default(folder):
     assert Scorer.load(folder, trusted=small.TRUSTED).policy.bands == {"certified": "label", "watch": "pass"}
 
 
-def test_a_case_is_one_call_of_one_model(scorer, calls, verdicts, tmp_path):
+def test_a_case_id_identifies_call_and_model(scorer, calls, verdicts, tmp_path):
     real_bundle.write_bundle(tmp_path / "next", epoch=6)
     successor = Scorer.load(tmp_path / "next", trusted=small.TRUSTED)
     assert [verdict.case for verdict in verdicts] == [scorer.explain(History(), call).case for call in calls]
@@ -341,7 +341,7 @@ def test_one_scorer_serves_threads(scorer, calls, verdicts):
     silent=st.lists(st.sampled_from(LINES), unique=True),
     raised=st.dictionaries(st.sampled_from(LINES), st.integers(40, 60).map(lambda n: n / 10)),
 )
-def test_a_table_decides_as_the_policy_does(scorer, matrix, edges, actions, certified, silent, raised):
+def test_table_actions_equal_the_policy(scorer, matrix, edges, actions, certified, silent, raised):
     sound, loose = small.certificate(), small.certificate(false_calls=90, bound=0.0036, certified=False)
     strata = {"mobile": sound, "quiet_mobile": loose, "unknown": sound, "fixed": loose}
     bands = tuple(
