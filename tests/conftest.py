@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -29,6 +30,17 @@ settings.load_profile("fixed")
 # A world of 180 subscribers has few labels: of this one, both kinds fall into each fold that needs them.
 # It was chosen by looking (AUC over seeds 1-12: 0.36 to 1.0): tests on it say nothing of the quality of a model.
 SEED = 11
+
+SYSTEM = Path(__file__).parent / "system"
+# A test that asks for one of these starts a process or a whole training.
+SYSTEM_FIXTURES = {"run", "trained", "by_baselines", "running"}
+
+
+def pytest_collection_modifyitems(items):
+    """Marks `system` what the quick loop leaves out: pytest -m "not system"."""
+    for item in items:
+        if SYSTEM in item.path.parents or SYSTEM_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("system")
 
 
 @pytest.fixture(scope="session")
