@@ -1,4 +1,4 @@
-"""Reports as features: counted as written down here, the same online and offline, whatever the order of arrival."""
+"""Complaint features: online, offline and a direct computation agree, in any order of arrival."""
 
 import math
 import random
@@ -26,9 +26,9 @@ GROUPS = {"block": "caller_block", "trunk": "trunk", "device": "device"}
 
 
 @st.composite
-def reports(draw):
-    """Of one person about one number at one moment there is one report, perhaps told twice."""
-    moment, told, groups = EXAMPLE_CALL["start"], [], None
+def complaints(draw):
+    """Complaints in order of time; one person can repeat a complaint about a number at the same time."""
+    moment, complaints, groups = EXAMPLE_CALL["start"], [], None
     pick = lambda words: draw(st.sampled_from(words))
     for _ in range(draw(st.integers(0, 12))):
         step = draw(STEPS)
@@ -38,14 +38,15 @@ def reports(draw):
             if groups and not step
             else {"block": pick(["x", None]), "trunk": pick(["t1", "t2", None]), "device": pick(["d1", "d2", None])}
         )
-        told.append(Complaint(moment, pick("rs"), pick("abc"), **groups))
-    return told
+        complaints.append(Complaint(moment, pick("rs"), pick("abc"), **groups))
+    return complaints
 
 
 @st.composite
 def calls_between(draw):
     at = EXAMPLE_CALL["start"] + sum(draw(st.lists(STEPS, max_size=6)))
-    keys = {name: draw(st.sampled_from([None, *told])) for name, told in (("trunk", ["t1", "t2"]), ("device", ["d1"]))}
+    tokens = {"trunk": ["t1", "t2"], "device": ["d1"]}
+    keys = {name: draw(st.sampled_from([None, *choices])) for name, choices in tokens.items()}
     return (
         EXAMPLE_CALL
         | {"start": at, "caller": draw(st.sampled_from("abcd")), "caller_block": draw(st.sampled_from("xy"))}
@@ -53,18 +54,19 @@ def calls_between(draw):
     )
 
 
-def as_table(told):
+def as_table(complaints):
     types = {"known": pa.int64()}
-    return pa.table({n: pa.array([getattr(r, n) for r in told], types.get(n, pa.string())) for n in COMPLAINT_COLUMNS})
+    values = {name: [getattr(complaint, name) for complaint in complaints] for name in COMPLAINT_COLUMNS}
+    return pa.table({name: pa.array(column, types.get(name, pa.string())) for name, column in values.items()})
 
 
-def by_hand(told, call):
-    """Values as the definitions say them."""
+def by_hand(complaints, call):
+    """Values computed directly from the definitions."""
     counted = []
-    for i, report in enumerate(told):
-        same = [r for r in told[:i] if (r.reporter, r.number) == (report.reporter, report.number)]
-        if not any(report.known - r.known <= 28 * DAY for r in same):
-            counted.append(report)
+    for i, complaint in enumerate(complaints):
+        same = [r for r in complaints[:i] if (r.reporter, r.number) == (complaint.reporter, complaint.number)]
+        if not any(complaint.known - r.known <= 28 * DAY for r in same):
+            counted.append(complaint)
     at = call["start"]
     window = lambda days: [r for r in counted if at - days * DAY <= r.known < at]
     own = [r for r in window(28) if r.number == call["caller"]]
@@ -79,47 +81,47 @@ def by_hand(told, call):
     return row
 
 
-@given(reports(), st.lists(calls_between(), min_size=1, max_size=5), st.randoms(use_true_random=False))
+@given(complaints(), st.lists(calls_between(), min_size=1, max_size=5), st.randoms(use_true_random=False))
 @settings(max_examples=300)
-def test_online_and_offline_are_what_is_written_down(told, calls, rng):
-    expected = np.array([by_hand(told, call) for call in calls], dtype=float)
-    shuffled = rng.sample(told, len(told))
-    found = complaint_vectors(as_keyed_table(calls), as_table(shuffled))
-    np.testing.assert_array_equal(found, expected)
-    assert found.shape[1] == len(COMPLAINT_FEATURES)
+def test_online_and_offline_equal_the_definitions(complaints, calls, rng):
+    expected = np.array([by_hand(complaints, call) for call in calls], dtype=float)
+    shuffled = rng.sample(complaints, len(complaints))
+    vectors = complaint_vectors(as_keyed_table(calls), as_table(shuffled))
+    np.testing.assert_array_equal(vectors, expected)
+    assert vectors.shape[1] == len(COMPLAINT_FEATURES)
     online = Complaints()
     in_order = sorted(calls, key=lambda call: call["start"])
-    waiting = list(told)
+    waiting = list(complaints)
     for call in in_order:
         while waiting and waiting[0].known < call["start"]:
             online.observe(waiting.pop(0))
-        np.testing.assert_array_equal(online.vector(as_keyed_call(call)), by_hand(told, call))
+        np.testing.assert_array_equal(online.vector(as_keyed_call(call)), by_hand(complaints, call))
 
 
-@given(reports(), calls_between())
+@given(complaints(), calls_between())
 @settings(max_examples=100)
-def test_what_becomes_known_later_changes_nothing_and_order_does_not_show(told, call):
-    near = [report for report in told if abs(report.known - call["start"]) <= 28 * DAY]
+def test_later_complaints_and_the_order_of_arrival_change_nothing(complaints, call):
+    near = [complaint for complaint in complaints if abs(complaint.known - call["start"]) <= 28 * DAY]
     online, shuffled = Complaints(), Complaints()
-    for report in near:
-        online.observe(report)
-    for report in random.Random(1).sample(near, len(near)):
-        shuffled.observe(report)
-    earlier = [report for report in near if report.known < call["start"]]
+    for complaint in near:
+        online.observe(complaint)
+    for complaint in random.Random(1).sample(near, len(near)):
+        shuffled.observe(complaint)
+    earlier = [complaint for complaint in near if complaint.known < call["start"]]
     expected = by_hand(earlier, call)
     np.testing.assert_array_equal(online.vector(as_keyed_call(call)), expected)
     np.testing.assert_array_equal(shuffled.vector(as_keyed_call(call)), expected)
 
 
-def test_memory_is_bounded_and_every_loss_counted():
-    told = Complaints(limit=10)
+def test_memory_is_bounded_and_dropped_complaints_are_counted():
+    memory = Complaints(limit=10)
     for i in range(25):
-        told.observe(Complaint(i, f"r{i}", "a", block="x"))
-    assert (len(told.stored), told.dropped) == (10, 15)
-    assert told.vector(as_keyed_call(EXAMPLE_CALL | {"start": 100}))[1] == 10
-    told.observe(Complaint(57 * DAY, "r", "a"))
-    assert (len(told.stored), told.dropped) == (1, 15)
-    assert sum(len(times) for times in told._times.values()) == 1
+        memory.observe(Complaint(i, f"r{i}", "a", block="x"))
+    assert (len(memory.stored), memory.dropped) == (10, 15)
+    assert memory.vector(as_keyed_call(EXAMPLE_CALL | {"start": 100}))[1] == 10
+    memory.observe(Complaint(57 * DAY, "r", "a"))
+    assert (len(memory.stored), memory.dropped) == (1, 15)
+    assert sum(len(times) for times in memory._times.values()) == 1
 
 
 def test_a_missing_column_is_named():
@@ -127,19 +129,19 @@ def test_a_missing_column_is_named():
         complaint_vectors(as_keyed_table([EXAMPLE_CALL]), as_table([]).drop_columns("trunk"))
 
 
-def test_definitions_are_told_and_unique():
+def test_definitions_are_complete_and_unique():
     names = [feature.definition["name"] for feature in COMPLAINT_FEATURES]
     assert tuple(names) == COMPLAINT_NAMES
     assert len(set(names)) == len(names)
     assert all(feature.en and feature.zh and feature.unit for feature in COMPLAINT_FEATURES)
 
 
-def test_a_history_that_is_asked_for_reports_tells_them():
+def test_a_history_with_complaint_features_fills_them():
     call = as_keyed_call(EXAMPLE_CALL | {"start": EXAMPLE_CALL["start"] + DAY})
     history = History(("reported_count_7d", *NAMES, "reported_age"), calls=10, numbers=10)
     plain = History(calls=10, numbers=10)
-    for told in (history, plain):
-        told.observe_complaint(Complaint(EXAMPLE_CALL["start"], "r", "a"))
+    for target in (history, plain):
+        target.observe_complaint(Complaint(EXAMPLE_CALL["start"], "r", "a"))
     first, *rest, last = history.vector(call)
     assert (first, last) == (1, DAY / 1000)
     np.testing.assert_array_equal(rest, plain.vector(call))

@@ -1,4 +1,4 @@
-"""Classes of `features.dataclass` are what `dataclasses` makes of the same text, in all that is used of them."""
+"""Classes of `features.dataclass` behave like those of `dataclasses`, in all that the package uses."""
 
 import copy
 import dataclasses
@@ -96,12 +96,12 @@ def classes(made, field):
 OURS, THEIRS = classes(own.dataclass, own.field), classes(dataclasses.dataclass, dataclasses.field)
 
 
-def state(one):
-    return {each.name: getattr(one, each.name) for each in dataclasses.fields(one)}
+def state(instance):
+    return {item.name: getattr(instance, item.name) for item in dataclasses.fields(instance)}
 
 
 @pytest.mark.parametrize(("name", "args", "named"), MADE)
-def test_instances_are_those_of_dataclasses(name, args, named):
+def test_instances_behave_like_those_of_dataclasses(name, args, named):
     ours, theirs = OURS[name](*args, **named), THEIRS[name](*args, **named)
     assert repr(ours) == repr(theirs)
     assert state(ours) == state(theirs)
@@ -122,20 +122,22 @@ def test_instances_are_those_of_dataclasses(name, args, named):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_classes_are_those_of_dataclasses(name):
+def test_classes_have_the_attributes_of_dataclasses(name):
     ours, theirs = OURS[name], THEIRS[name]
     assert dataclasses.is_dataclass(ours)
     assert str(inspect.signature(ours)) == str(inspect.signature(theirs))
     assert ours.__match_args__ == theirs.__match_args__
     assert vars(ours).get("__slots__") == vars(theirs).get("__slots__")
     assert (ours.__module__, ours.__qualname__) == (theirs.__module__, theirs.__qualname__)
-    told = "name", "init", "repr", "compare", "kw_only", "default", "default_factory", "type"
-    both = [[[getattr(each, what) for what in told] for each in dataclasses.fields(cls)] for cls in (ours, theirs)]
+    attributes = "name", "init", "repr", "compare", "kw_only", "default", "default_factory", "type"
+    both = [
+        [[getattr(item, name) for name in attributes] for item in dataclasses.fields(cls)] for cls in (ours, theirs)
+    ]
     assert both[0] == both[1]
 
 
 @pytest.mark.parametrize("name", ["Plain", "Loose", "Worked", "Wider"])
-def test_what_is_frozen_cannot_be_changed(name):
+def test_frozen_instances_cannot_be_changed(name):
     one = OURS[name](**({"a": 1, "c": "x"} if name == "Wider" else {"a": 1}))
     for change in (lambda: setattr(one, "a", 2), lambda: delattr(one, "a"), lambda: setattr(one, "new", 2)):
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -143,13 +145,13 @@ def test_what_is_frozen_cannot_be_changed(name):
     assert one.a == 1
 
 
-def test_what_is_made_for_each_is_not_shared():
+def test_factory_defaults_are_not_shared():
     one, other = OURS["Open"](), OURS["Open"]()
     one.rows["t"] = one.a = 1
     assert (other.rows, other.a) == ({}, 0)
 
 
-def test_too_much_or_too_little_is_refused():
+def test_wrong_arguments_are_refused():
     for args, named in (((), {}), ((1, "b", [], 4), {}), ((1,), {"d": 1})):
         with pytest.raises(TypeError):
             OURS["Plain"](*args, **named)
@@ -159,7 +161,7 @@ def test_too_much_or_too_little_is_refused():
         OURS["Wider"](1, (), "x")
 
 
-def test_they_go_to_another_process_and_match_patterns():
+def test_instances_can_be_pickled_and_matched():
     call = Call(1772500000.0, "13800138000", "13900139000", 5.0)
     assert pickle.loads(pickle.dumps(call)) == call  # noqa: S301
     match call:
@@ -168,10 +170,10 @@ def test_they_go_to_another_process_and_match_patterns():
 
 
 def test_a_first_verdict_imports_neither_dataclasses_nor_numpy():
-    """Each takes longer to import than most else that a first verdict needs."""
+    """Each of them takes longer to import than most other modules that a first verdict needs."""
     code = "import sys; from callsieve.features import History, Intake; from callsieve.serving import Scorer; History()"
     code += "; print([name for name in ('dataclasses', 'inspect', 'numpy', 'lightgbm') if name in sys.modules])"
-    # Whatever measures this process must not measure that one: coverage imports `dataclasses` itself.
-    alone = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    told = subprocess.run([sys.executable, "-c", code], env=alone, capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    # Coverage must not measure the other process: it imports `dataclasses` itself.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"

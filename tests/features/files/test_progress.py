@@ -1,4 +1,4 @@
-"""Long commands tell how far they are: from the beginning to the end, and never back."""
+"""Progress runs from 0 to 1 and never back, in steps and in long commands."""
 
 import io
 import shutil
@@ -21,43 +21,43 @@ DAY = ("--first", "2025-03-03", "--last", "2025-03-03", "--purpose", "a sample",
 
 
 @given(st.lists(st.integers(0, 1 << 40), min_size=1, max_size=8))
-def test_steps_lie_side_by_side_from_0_to_1(sizes):
-    heard = []
-    for told in steps(lambda _what, part: heard.append(part), dict(enumerate(sizes))).values():
-        told("begin", 0.0)
-        told("end", 1.0)
-    assert heard == pytest.approx(sorted(heard)) and heard[0] == 0.0
-    assert heard[1::2] == pytest.approx([sum(sizes[: i + 1]) / (sum(sizes) or 1) for i in range(len(sizes))])
+def test_steps_cover_0_to_1_without_gaps(sizes):
+    parts = []
+    for callback in steps(lambda _what, part: parts.append(part), dict(enumerate(sizes))).values():
+        callback("begin", 0.0)
+        callback("end", 1.0)
+    assert parts == pytest.approx(sorted(parts)) and parts[0] == 0.0
+    assert parts[1::2] == pytest.approx([sum(sizes[: i + 1]) / (sum(sizes) or 1) for i in range(len(sizes))])
 
 
-def test_files_and_folders_count_by_their_bytes(tmp_path):
+def test_steps_of_files_and_folders_are_sized_by_their_bytes(tmp_path):
     for name, size in (("a", 30), ("b/c", 50), ("b/d", 20)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(bytes(size))
-    heard = []
-    inside = by_size(lambda what, part: heard.append((what, part)), [tmp_path / name for name in ("a", "gone", "b")])
-    for path, told in inside.items():
-        told(path.name, 1.0)
-    assert heard == [("a", 0.3), ("gone", 0.3), ("b", 1.0)]
+    parts = []
+    callbacks = by_size(lambda what, part: parts.append((what, part)), [tmp_path / name for name in ("a", "gone", "b")])
+    for path, callback in callbacks.items():
+        callback(path.name, 1.0)
+    assert parts == [("a", 0.3), ("gone", 0.3), ("b", 1.0)]
 
 
 @pytest.fixture
-def heard(monkeypatch):
-    """What parts a command told, in place of the bar."""
-    parts = []
+def parts(monkeypatch):
+    """The parts that a command passed to its progress callback."""
+    received = []
 
     @contextmanager
     def progress(_title):
-        parts.clear()
-        yield lambda _what, part: parts.append(part)
+        received.clear()
+        yield lambda _what, part: received.append(part)
 
     monkeypatch.setattr(console, "progress", progress)
-    return parts
+    return received
 
 
 @pytest.fixture
 def data(world_folder, tmp_path):
-    """Calls of one day of a world, and what is said beside them."""
+    """A folder with the calls of one day of a world, complaints and registers."""
     out = tmp_path / "data"
     out.mkdir()
     for name in TABLES:
@@ -69,12 +69,12 @@ def data(world_folder, tmp_path):
     since = "2025-01-01,2025-01-01"
     (out / "campaigns.csv").write_text(f"number,business,principal,valid_from,known_at\n13800138000,a,b,{since}\n")
     (out / "protected.csv").write_text(f"number,reason,valid_from,known_at\n13800138000,hospital,{since}\n")
-    said = "13900139000,13800138000,2025-03-03T10:00:00+08:00,2025-03-04T10:00:00+08:00,fraud"
-    (out / "said.csv").write_text(f"reporter,number,at,known_at,category\n{said}\n")
+    complaint = "13900139000,13800138000,2025-03-03T10:00:00+08:00,2025-03-04T10:00:00+08:00,fraud"
+    (out / "said.csv").write_text(f"reporter,number,at,known_at,category\n{complaint}\n")
     return out
 
 
-def test_commands_of_keeping_tell_their_progress(heard, data, told, tmp_path, monkeypatch):
+def test_long_commands_report_their_progress(parts, data, told, tmp_path, monkeypatch):
     first = Key("e1", b"k" * 32)
     first.write(tmp_path / "e1.key")
     first.rotated("e2").write(tmp_path / "e2.key")
@@ -93,6 +93,6 @@ def test_commands_of_keeping_tell_their_progress(heard, data, told, tmp_path, mo
     ):
         monkeypatch.setattr("sys.stdin", io.StringIO("13812345678\n"))
         told(*words)
-        assert len(heard) > 1, words
-        assert heard == pytest.approx(sorted(heard)) and heard[0] < 0.7, words
-        assert heard[-1] == pytest.approx(1.0), words
+        assert len(parts) > 1, words
+        assert parts == pytest.approx(sorted(parts)) and parts[0] < 0.7, words
+        assert parts[-1] == pytest.approx(1.0), words

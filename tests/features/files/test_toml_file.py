@@ -1,4 +1,4 @@
-"""Whatever is in a file that shall be TOML, each reader of one says in one line that it is none."""
+"""Every reader of a TOML file rejects an invalid one with a one-line message."""
 
 import pytest
 
@@ -32,7 +32,7 @@ READERS = (
     ],
 )
 @pytest.mark.parametrize("read", READERS)
-def test_what_is_no_toml_is_told_in_one_line(tmp_path, read, data):
+def test_invalid_toml_gives_a_one_line_message(tmp_path, read, data):
     path = tmp_path / "mine.toml"
     path.write_bytes(data)
     with pytest.raises(ValueError, match="expected a TOML file") as caught:
@@ -42,5 +42,5 @@ def test_what_is_no_toml_is_told_in_one_line(tmp_path, read, data):
     assert message.count("\n") == 0 and len(message) < 300
 
 
-def test_lines_may_end_in_either_way():
+def test_both_line_ends_are_accepted():
     assert parse_toml(b"[a]\r\nb = 1\r\n", "here") == parse_toml(b"[a]\nb = 1\n", "here") == {"a": {"b": 1}}

@@ -1,4 +1,4 @@
-"""What is kept of numbers: never more than there is room for, and nothing of one that was forgotten."""
+"""A bounded dictionary never exceeds its limit, and keeps nothing of removed values."""
 
 from collections import OrderedDict
 from types import SimpleNamespace
@@ -18,46 +18,46 @@ def value(name):
 
 
 @given(PUTS, st.integers(1, 5))
-def test_who_was_put_longest_ago_goes_first(puts, most):
-    held, expected = bounded_dict.BoundedDict(most, ord), OrderedDict()
+def test_the_oldest_entry_is_replaced_first(puts, limit):
+    entries, expected = bounded_dict.BoundedDict(limit, ord), OrderedDict()
     for key, name in puts:
-        before = held.put(key, value(name))
+        before = entries.put(key, value(name))
         assert (before and before.token) == expected.pop(key, None)
         expected[key] = name
-        if len(expected) > most:
+        if len(expected) > limit:
             expected.popitem(last=False)
-        assert len(held) == len(expected)
-    assert {key: found.token for key in KEYS if (found := held.get(key))} == expected
+        assert len(entries) == len(expected)
+    assert {key: match.token for key in KEYS if (match := entries.get(key))} == expected
 
 
-@pytest.mark.parametrize("each", [1, 2, 100])
+@pytest.mark.parametrize("shard_entries", [1, 2, 100])
 @given(before=PUTS, between=PUTS)
-def test_of_a_forgotten_number_nothing_is_left_and_others_stay(each, before, between):
+def test_removal_leaves_no_matching_value_and_all_others(shard_entries, before, between):
     with pytest.MonkeyPatch.context() as changed:
-        changed.setattr(bounded_dict, "SHARD_ENTRIES", each)
-        held = bounded_dict.BoundedDict(100, ord)
+        changed.setattr(bounded_dict, "SHARD_ENTRIES", shard_entries)
+        entries = bounded_dict.BoundedDict(100, ord)
     expected = {}
     for key, name in before:
-        held.put(key, value(name))
+        entries.put(key, value(name))
         expected[key] = name
-    steps, more = held.removing(lambda found: found.token.startswith("x")), iter(between)
+    steps, more = entries.removing(lambda match: match.token.startswith("x")), iter(between)
     while next(steps, False):
         for key, name in [next(more, ("a", "y"))]:  # others are put in meanwhile
             if name != "x":
-                held.put(key, value(name))
+                entries.put(key, value(name))
                 expected[key] = name
     expected = {key: name for key, name in expected.items() if name != "x"}
-    assert {key: found.token for key in KEYS if (found := held.get(key))} == expected
-    assert len(held) == len(expected)
+    assert {key: match.token for key in KEYS if (match := entries.get(key))} == expected
+    assert len(entries) == len(expected)
 
 
-def test_dictionaries_share_the_room(monkeypatch):
+def test_shards_share_the_limit(monkeypatch):
     monkeypatch.setattr(bounded_dict, "SHARD_ENTRIES", 4)
-    held = bounded_dict.BoundedDict(64, lambda key: key % 3)
+    entries = bounded_dict.BoundedDict(64, lambda key: key % 3)
     for key in range(1000):
-        held.put(key, value("x"))
-        assert len(held) == min(key + 1, 64) == sum(map(len, held._shards))
-        assert held.get(key) is not None
-    held.drop(999)
-    held.drop(999)
-    assert len(held) == 63
+        entries.put(key, value("x"))
+        assert len(entries) == min(key + 1, 64) == sum(map(len, entries._shards))
+        assert entries.get(key) is not None
+    entries.drop(999)
+    entries.drop(999)
+    assert len(entries) == 63

@@ -1,4 +1,4 @@
-"""Files come into their place whole, and new ones only where there was none."""
+"""Files appear whole or not at all, and `write_new` never replaces one."""
 
 import errno
 import resource
@@ -13,7 +13,7 @@ from callsieve.features.reading.call_files import write_table
 LARGE = pa.table({"number": range(1 << 16)})
 
 
-def test_of_several_that_write_a_new_file_at_once_one_does(tmp_path):
+def test_one_of_several_concurrent_writers_of_a_new_file_succeeds(tmp_path):
     def write(n):
         try:
             write_new(tmp_path / "file", b"%d" % n)
@@ -23,12 +23,12 @@ def test_of_several_that_write_a_new_file_at_once_one_does(tmp_path):
         return b"%d" % n
 
     with ThreadPoolExecutor(8) as threads:
-        wrote = [one for one in threads.map(write, range(8)) if one is not None]
-    assert wrote == [(tmp_path / "file").read_bytes()]
-    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+        written = [data for data in threads.map(write, range(8)) if data is not None]
+    assert written == [(tmp_path / "file").read_bytes()]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_disk_that_refuses_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_existing_file(tmp_path, monkeypatch):
     write_atomic(tmp_path / "file", b"before")
 
     def refuse(_):
@@ -38,25 +38,25 @@ def test_a_disk_that_refuses_leaves_what_was_there(tmp_path, monkeypatch):
     for write, name in ((write_atomic, "file"), (write_new, "another")):
         with pytest.raises(OSError, match="no room"):
             write(tmp_path / name, b"after")
-    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("file", b"before")]
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"before")]
 
 
 @pytest.mark.parametrize(
     "write", [lambda path: write_atomic(path, bytes(1 << 16)), lambda path: write_table(LARGE, path)]
 )
-def test_a_disk_without_room_says_for_which_file(write, tmp_path):
+def test_the_error_of_a_full_disk_names_the_file(write, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 12, before[1]))
     try:
-        with pytest.raises(OSError) as told:
+        with pytest.raises(OSError) as error:
             write(tmp_path / "file")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert str(told.value) == f"[Errno {errno.EFBIG}] File too large: '{tmp_path / 'file'}'"
+    assert str(error.value) == f"[Errno {errno.EFBIG}] File too large: '{tmp_path / 'file'}'"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_file_under_two_names_is_refused(tmp_path):
+def test_one_file_under_two_paths_is_refused(tmp_path):
     check_distinct(tmp_path / "a", None, tmp_path / "b", None)
     (tmp_path / "link").symlink_to(tmp_path / "a")
     with pytest.raises(ValueError, match="expected a different path for each"):
