@@ -22,11 +22,11 @@ CLOSE = {"rel_tol": 1e-9, "abs_tol": 1e-7}
 SMALL = {"calls": 100, "numbers": 10}
 
 
-def online(calls, **options):
+def online(stream, **options):
     """Returns the vectors of a stream: each computed at the start of its call, before the call is observed."""
     history = History(**(SMALL | options))
     rows = []
-    for call in calls:
+    for call in stream:
         rows.append(history.vector(as_keyed_call(call)))
         history.observe(as_keyed_call(call))
     return np.array(rows)
