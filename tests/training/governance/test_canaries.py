@@ -16,7 +16,8 @@ from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.numbers import parse
 from callsieve.features.keys.tokens import Key
 from callsieve.features.offline.table import vectors
-from callsieve.features.reading.call_files import layout, read_calls
+from callsieve.features.reading.call_files import read_calls
+from callsieve.features.reading.layouts import read_layout
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.governance.canaries import Canaries, canary_numbers, plant, raw_lines, search
 
@@ -117,7 +118,7 @@ def test_no_file_holds_a_canary_and_nothing_is_planted_twice(planted):
 
 def test_raw_lines_are_read_as_calls(tmp_path):
     (tmp_path / "calls.csv").write_text("\n".join(raw_lines(KEY, PARTNER, 1767225600, 1767312000)) + "\n")
-    read = read_calls(tmp_path / "calls.csv", layout("callsieve"))
+    read = read_calls(tmp_path / "calls.csv", read_layout("callsieve"))
     assert read.table.num_rows == 20 and not read.quarantined
     assert set(read.table["caller"].to_pylist()) == set(canary_numbers(KEY, PARTNER))
 

@@ -34,7 +34,7 @@ from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.exclusions import FILE as EXCLUSIONS_FILE
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.log.audit_log import append, payloads
-from callsieve.training.log.tickets import EXPORT, REIDENTIFY, Act, enter, sign_ticket
+from callsieve.training.log.tickets import EXPORT, REIDENTIFY, Act, enter_act, sign_ticket
 from callsieve.training.privacy import deletion, expiry, subject
 from callsieve.training.privacy.rewriting import rewrite
 from tests.serving.cases.test_store import fill, found
@@ -489,7 +489,7 @@ def test_reidentification_needs_two_others_and_is_logged(log, call, tmp_path, mo
 def _enter(begin, log, act, tickets):
     begin.wait()
     with contextlib.suppress(ValueError):
-        enter(log, act, tickets, recorded_run.gates(), small.KEY)
+        enter_act(log, act, tickets, recorded_run.gates(), small.KEY)
 
 
 @pytest.mark.parametrize(("act", "needed"), [(Act(REIDENTIFY, "a" * 64, 1, "why", "me"), 2),
@@ -513,7 +513,7 @@ def test_a_ticket_past_its_time_is_none(log, tmp_path):
     for place, key in enumerate(recorded_run.APPROVERS[:2]):
         sign_ticket(act, key, tmp_path / f"{place}.json", days=-1.0)
     with pytest.raises(ValueError, match="past its time"):
-        enter(log, act, [tmp_path / "0.json", tmp_path / "1.json"], recorded_run.gates(), small.KEY)
+        enter_act(log, act, [tmp_path / "0.json", tmp_path / "1.json"], recorded_run.gates(), small.KEY)
     with pytest.raises(ValueError, match="act must be one of"):
         sign_ticket(Act("anything", "a" * 64, 1, "why", "me"), small.KEY, tmp_path / "x.json")
 
