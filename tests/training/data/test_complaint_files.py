@@ -1,4 +1,4 @@
-"""Files of reports: layouts, every oddity of the official daily file, keyed at once, nothing dropped in silence."""
+"""Files of complaints: layouts, every fault of the official daily file, keys, and quarantine of invalid rows."""
 
 import csv
 import json
@@ -77,7 +77,7 @@ def test_a_row_of_the_daily_file(tmp_path):
         ((",Y", ",Y,Y"), "bad_number_of_columns"),
     ],
 )
-def test_every_oddity_has_its_reason_and_no_number_is_shown(tmp_path, change, reason):
+def test_every_fault_has_its_reason_and_no_number_is_shown(tmp_path, change, reason):
     bad = GOOD.replace(*change)
     apart = tmp_path / "apart.jsonl"
     read = ftc(tmp_path, GOOD, bad, quarantine=apart)
@@ -92,7 +92,7 @@ def test_every_oddity_has_its_reason_and_no_number_is_shown(tmp_path, change, re
     assert "\n" not in str(caught.value)
 
 
-def test_oddities_that_are_no_faults(tmp_path):
+def test_unusual_rows_that_are_valid(tmp_path):
     no_flag, no_town = GOOD.replace(",Y", ","), GOOD.replace("Clinton", "")
     midnight = GOOD.replace("2021-07-06 11:48:00", "2021-07-06 00:00:00")
     after = GOOD.replace("2021-07-06 11:48:00", "2021-07-07 03:00:00")  # another zone's clock
@@ -106,7 +106,7 @@ def test_oddities_that_are_no_faults(tmp_path):
     assert read.table["reporter"].nunique() == 4
 
 
-def test_what_a_file_tells_was_not_known_before_it_came_out(tmp_path):
+def test_rows_are_not_known_before_the_file_is_published(tmp_path):
     out = pd.Timestamp("2021-07-08 04:00", tz="UTC")
     assert ftc(tmp_path, GOOD, published=out).table["known_at"].tolist() == [out]
     earlier = pd.Timestamp("2021-07-01", tz="UTC")
@@ -163,8 +163,8 @@ def test_the_project_s_own_schema_as_text_and_as_parquet(tmp_path):
     assert not RUN_OF_DIGITS.search("".join(one.table[["reporter", "number"]].astype(str).to_numpy().ravel()))
 
 
-def test_reports_that_were_written_keyed_are_read_again(world_folder):
-    """Their texts are dictionaries, and no cell of theirs is empty text."""
+def test_keyed_complaints_are_read_again(world_folder):
+    """Their text columns are dictionaries, and no cell holds an empty text."""
     before = pq.read_table(world_folder / "complaints.parquet")
     read = read_complaint_file(world_folder / "complaints.parquet", "callsieve", KEY)
     assert len(read.table) + sum(read.quarantined.values()) == before.num_rows
@@ -193,14 +193,14 @@ def test_errors_of_whole_files_are_one_line(tmp_path):
 
 
 @pytest.mark.source("L2", by="training/data/complaint_files.py")
-def test_layouts_speak_the_words_of_the_policy():
+def test_layouts_use_the_words_of_the_policy():
     against = set(read_label_policy().complaints.against)
     for name, layout in layouts().items():
         assert set((layout.category or {}).values()) <= against, name
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 130), st.integers(1, 3)), max_size=40))
-def test_churn_against_a_plain_count(rows):
+def test_list_reach_equals_a_plain_count(rows):
     number = pd.Series([f"n{row[0]}" for row in rows], dtype=object)
     day, count = (np.array([row[i] for row in rows], dtype=np.int64) for i in (1, 2))
     found = list_reach(number, day, count)
@@ -217,8 +217,8 @@ def test_churn_against_a_plain_count(rows):
 
 
 @pytest.mark.skipif(not DAILY.exists(), reason="the FTC's daily file is not here")
-def test_the_official_file_whole(tmp_path):
-    """Counted again with the csv module and plain conditions."""
+def test_the_whole_official_file(tmp_path):
+    """Compares with a count by the csv module and plain conditions."""
     with DAILY.open(newline="") as file:
         rows = list(csv.DictReader(file))
     eastern = ZoneInfo("America/New_York")
@@ -247,7 +247,7 @@ def test_the_official_file_whole(tmp_path):
 
 
 @pytest.mark.skipif(not COUNTS.exists(), reason="the FTC's counts are not here")
-def test_the_reach_of_a_list_is_what_was_published(tmp_path, capsys):
+def test_the_reach_of_a_list_equals_the_published_figure(tmp_path, capsys):
     declare(tmp_path, "sample of the test", "published", ["statistics"], "2999-12-31")
     (tmp_path / COUNTS.name).symlink_to(COUNTS.resolve())
     facts = ingest(tmp_path / COUNTS.name, "ftc-counts")
@@ -261,7 +261,7 @@ def test_the_reach_of_a_list_is_what_was_published(tmp_path, capsys):
     assert 2_500 < facts["a_day"]["weekend_day"] < 4_700
 
 
-def test_counts_may_repeat_but_not_be_nothing(tmp_path):
+def test_counts_may_repeat_but_not_be_zero(tmp_path):
     day = pa.array([pd.Timestamp("2020-06-01")] * 3, pa.timestamp("us"))
     pq.write_table(pa.table({"day": day, "number": [7, 7, 8], "complaints": [2, 2, 0]}), tmp_path / "c.parquet")
     read = read_complaint_file(tmp_path / "c.parquet", "ftc-counts", KEY)

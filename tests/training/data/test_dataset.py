@@ -1,4 +1,4 @@
-"""What a training is given: tables that do not fit together are refused in one line, and it has one fingerprint."""
+"""Data sets: tables that do not fit together are refused in one line, and equal values have one fingerprint."""
 
 import dataclasses
 import re
@@ -19,8 +19,8 @@ from callsieve.training.data.label_policy import read_label_policy
 MOMENT, EARLIER = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
 
 
-def report(**changes):
-    """A report as a table; a column that is None is missing."""
+def complaint(**changes):
+    """A complaint as a table; a column that is None is missing."""
     columns = {"reporter": ["e1.r"], "number": ["e1.a"], "at": [MOMENT], "known_at": [MOMENT], "category": ["loans"],
                "mode": [None], "channel": [None]} | changes  # fmt: skip
     return pa.table(
@@ -29,14 +29,14 @@ def report(**changes):
 
 
 def test_columns_of_a_table_are_checked():
-    assert len(checked_frame(report(), COMPLAINTS, "f")) == 1
-    assert "mode" not in checked_frame(report(mode=None), COMPLAINTS, "f")
+    assert len(checked_frame(complaint(), COMPLAINTS, "f")) == 1
+    assert "mode" not in checked_frame(complaint(mode=None), COMPLAINTS, "f")
     for table, words in (
-        (report(number=None), "f: column number: expected string, it is missing"),
-        (report(number=[None]), "f: column number: expected no missing value"),
-        (report(known_at=[EARLIER]), "f: column known_at: expected no moment before `at`"),
+        (complaint(number=None), "f: column number: expected string, it is missing"),
+        (complaint(number=[None]), "f: column number: expected no missing value"),
+        (complaint(known_at=[EARLIER]), "f: column known_at: expected no moment before `at`"),
         (
-            report(number=None).append_column("number", pa.array([["e1.a"]])),
+            complaint(number=None).append_column("number", pa.array([["e1.a"]])),
             "f: column number: expected string, got list",
         ),
     ):
@@ -45,7 +45,7 @@ def test_columns_of_a_table_are_checked():
         assert "\n" not in str(told.value) and "e1.a" not in str(told.value)
 
 
-def test_calls_and_truth_must_be_of_each_other(dataset):
+def test_calls_and_truth_must_match(dataset):
     frames = dataset.complaints, dataset.findings
     with pytest.raises(ValueError, match="calls: expected rows in order of start"):
         made.make_dataset(dataset.calls.take(pa.array([5, 0])), *frames)
@@ -64,11 +64,11 @@ def test_truth_is_matched_by_call():
         truth_of_calls(truth.slice(0, 2), calls)
 
 
-def test_a_folder_may_be_named_by_a_text(world_folder, dataset):
+def test_a_folder_may_be_a_string(world_folder, dataset):
     assert read_dataset(str(world_folder)).fingerprint == dataset.fingerprint
 
 
-def test_a_file_that_is_none_is_refused_in_one_line(world_folder, tmp_path):
+def test_an_invalid_file_is_refused_in_one_line(world_folder, tmp_path):
     for path in world_folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "complaints.parquet").write_bytes(b"no table")
@@ -82,7 +82,7 @@ def test_a_file_that_is_none_is_refused_in_one_line(world_folder, tmp_path):
         read_dataset(tmp_path)
 
 
-def test_without_the_truth_labels_judge(dataset):
+def test_labels_judge_without_a_truth(dataset):
     blind = dataclasses.replace(dataset, truth=None)
     caller = dataset.calls["caller"].combine_chunks().indices.to_numpy()
     order = np.unique(caller, return_index=True)[1]
@@ -94,7 +94,7 @@ def test_without_the_truth_labels_judge(dataset):
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])
-def test_equal_values_have_one_fingerprint_however_they_are_held(size):
+def test_equal_values_have_one_fingerprint_in_any_memory_layout(size):
     texts, numbers = ["a", None, "b", "a", ""] * 20, [*range(99), None]
     plain = pa.table({"text": texts, "number": numbers})
     other = pa.concat_tables([plain.slice(i, size) for i in range(0, 100, size)])

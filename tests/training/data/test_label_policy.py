@@ -1,4 +1,4 @@
-"""The label policy: a file that is read whole, checked, and written down in the same form."""
+"""The label policy: reading, checking and writing its file."""
 
 import json
 import tomllib
@@ -38,7 +38,7 @@ def test_the_policy_goes_through_json_unchanged():
         'version = "1"\neffective = 2026-01-01\nlists = "none"\nfindings.confidence = 1.0\ncomplaints.against = []\n',
     ],
 )
-def test_a_bad_policy_file_is_one_line(tmp_path, text):
+def test_an_invalid_policy_file_is_an_error_of_one_line(tmp_path, text):
     assert text != SHIPPED
     path = tmp_path / "labels.toml"
     path.write_text(text)
@@ -48,7 +48,7 @@ def test_a_bad_policy_file_is_one_line(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
-def test_a_policy_file_that_is_not_text_is_one_line(tmp_path):
+def test_a_policy_file_that_is_not_text_is_an_error_of_one_line(tmp_path):
     path = tmp_path / "labels.toml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="expected a TOML file"):

@@ -1,4 +1,4 @@
-"""Drift: what a reference keeps, that a day like its own raises no alarm, and that a shifted one does, by name."""
+"""Drift: what a reference holds, no alarm on usual days, and an alarm with the right name on shifted days."""
 
 import itertools
 import json
@@ -62,7 +62,7 @@ def test_a_histogram_counts_every_value_once(values, cuts):
 
 @given(st.lists(st.integers(0, 50), min_size=4, max_size=40), st.lists(st.integers(0, 50), min_size=4, max_size=40))
 def test_ks_at_the_cuts_is_that_of_the_samples(one, other):
-    """Of whole numbers, cut between all of them."""
+    """Whole numbers, with a cut between all of them."""
     cuts = [n + 0.5 for n in range(50)]
     told = [histogram(np.array(values, dtype=float), cuts) for values in (one, other)]
     assert ks(*(counts / counts.sum() for counts in told)) == pytest.approx(
@@ -86,7 +86,7 @@ def test_cuts_are_quantiles_that_occur():
 
 # ------------------------------------------------------------------------------------------- what is usual
 def drawn_days(rng, days, weekend_share=0.5, shift=0.0):
-    """Days of one ordered statistic and one amount; each day's own mean differs, weekends lie elsewhere."""
+    """Days with one ordered statistic and one amount; the mean varies by day and differs on weekends."""
     for n in range(days):
         day = MONDAY + timedelta(days=n)
         mean = 0.1 * rng.normal() + (weekend_share if day.weekday() >= 5 else 0.0) + shift
@@ -108,7 +108,7 @@ def test_usual_days_raise_no_alarm_weekends_included():
     assert 0.6 < np.std([shift.z for shift in far if shift.measure == "amount"]) < 1.4
 
 
-def test_a_weekday_that_is_like_a_weekend_is_one():
+def test_a_weekday_like_a_weekend_resembles_a_weekend():
     known = drawn()
     saturday = next(day for day in drawn_days(np.random.default_rng(2), 7) if day.kind == "weekend")
     assert resembles(known, saturday) == "weekend"
@@ -117,7 +117,7 @@ def test_a_weekday_that_is_like_a_weekend_is_one():
     assert {shift.name for shift in compare(known, wednesday) if shift.alarm} == {"calls"}  # half of them
 
 
-def test_a_shift_is_told_with_its_part_and_its_size():
+def test_a_shift_names_its_part_and_size():
     known = drawn()
     day = next(drawn_days(np.random.default_rng(3), 1, shift=2.5))
     first = compare(known, day)[0]
@@ -128,8 +128,8 @@ def test_a_shift_is_told_with_its_part_and_its_size():
     assert next(one for one in compare(known, amount) if one.name == "calls").alarm
 
 
-def test_a_mark_that_a_few_records_have_is_found_when_many_do():
-    """Some days have no such record, some a hundred, so that in log-odds no number of them would be unusual."""
+def test_a_rare_mark_raises_an_alarm_when_many_records_have_it():
+    """Days have between none and a hundred such records, so in log-odds no number of them is unusual."""
     rng = np.random.default_rng(9)
 
     def days(count, name, some):
@@ -146,8 +146,8 @@ def test_a_mark_that_a_few_records_have_is_found_when_many_do():
     assert not found("call_route", 600).alarm  # what callers do comes and goes
 
 
-def test_a_policy_shock_is_seen_where_the_trade_is_many_callers():
-    """The same fall of a trade to a third, once of four hundred callers and once of four, who rest on some days."""
+def test_a_policy_shock_is_detected_in_a_trade_of_many_callers():
+    """A trade falls to a third: once with four hundred callers, once with four who rest on some days."""
     rng = np.random.default_rng(11)
 
     def days(count, callers, working=1.0):
@@ -166,8 +166,8 @@ def test_a_policy_shock_is_seen_where_the_trade_is_many_callers():
     assert not any(alarms(4, 1.0)) and sum(alarms(4, 1 / 3)) < 10  # and no system could tell
 
 
-def test_many_that_move_a_little_raise_an_alarm_together():
-    """Each of twenty statistics stays within its own limit, which one is past in a thousand days."""
+def test_many_small_shifts_raise_a_combined_alarm():
+    """Each of twenty statistics stays within its own limit."""
     rng = np.random.default_rng(6)
 
     def days(count, by):
@@ -185,7 +185,7 @@ def test_many_that_move_a_little_raise_an_alarm_together():
 
 
 def test_deviations_are_those_of_one_more_day():
-    """Against the textbook: a new value of a sample whose spread is estimated follows Student's law."""
+    """A new value of a sample with estimated spread follows Student's law."""
     days = list(drawn_days(np.random.default_rng(8), 30))
     by_kind = {kind: [day.amounts["calls"] for day in days if day.kind == kind] for kind in ("weekday", "weekend")}
     left = [value - np.mean(some) for some in by_kind.values() for value in some]
@@ -197,13 +197,13 @@ def test_deviations_are_those_of_one_more_day():
 
 
 def test_few_days_raise_fewer_alarms_than_many():
-    """A spread that was learnt from few days may be too small: the same deviation means less."""
+    """A spread estimated from few days may be too small, so an equal deviation means less."""
     day = replace(next(drawn_days(np.random.default_rng(4), 1)), amounts={"calls": 9.4})
     few, many = ({one.name: one.z for one in compare(drawn(days, 5), day)}["calls"] for days in (7, 70))
     assert 0 < few < many
 
 
-def test_a_reference_needs_days_and_of_one_kind_it_makes_do():
+def test_a_reference_needs_days_but_accepts_one_kind():
     rng = np.random.default_rng(6)
     with pytest.raises(ValueError, match="expected at least 5 whole days, got 4"):
         build_reference("m", {"x": (0.0,)}, list(drawn_days(rng, 4)))
@@ -212,7 +212,7 @@ def test_a_reference_needs_days_and_of_one_kind_it_makes_do():
     assert usual["weekend"] == usual["weekday"] and usual["weekday"].days == 5
 
 
-def test_what_few_days_have_is_in_no_reference():
+def test_a_statistic_of_few_days_is_in_no_reference():
     first, *others = drawn_days(np.random.default_rng(6), 5)
     some = replace(first, counts=first.counts | {"rare": np.array([1, 2])}, amounts=first.amounts | {"rare": 1.0})
     made = build_reference("m", {"x": (-1.0, 0.0, 1.0)}, [some, *others])
@@ -315,7 +315,7 @@ def test_measure_needs_whole_days(stretch):
         measure_reference("m", short)
 
 
-def test_which_day_and_how_far_back(stretch):
+def test_the_day_and_its_history(stretch):
     calls, last = calls_until(stretch.calls, None)
     assert last == max(day_slices(stretch.calls)) and calls.num_rows == stretch.calls.num_rows
     with pytest.raises(ValueError, match=r"expected calls of at least 7 days before it, from 2025-03-03 on"):
@@ -350,7 +350,7 @@ def test_an_alarm_ends_in_code_1(call, monkeypatch, alarm):
     assert (code, json.loads(out)) == (int(alarm), {"alarm": alarm})
 
 
-def test_of_a_large_day_the_same_calls_are_looked_at_whenever_it_is_asked():
+def test_the_sample_of_a_large_day_is_always_the_same():
     day, rows = date(2025, 3, 3), slice(100, 100 + 2 * SAMPLE)
     found = day_sample(day, rows)
     assert len(found) == len(set(found.tolist())) == SAMPLE and found.tolist() == sorted(found.tolist())
@@ -360,7 +360,7 @@ def test_of_a_large_day_the_same_calls_are_looked_at_whenever_it_is_asked():
     assert day_sample(day, slice(3, 5)).tolist() == [3, 4]
 
 
-def test_more_callers_whom_nobody_calls_are_an_alarm_and_fewer_are_none():
+def test_only_a_rise_of_callers_without_incoming_calls_is_an_alarm():
     def day(n, unsought):
         return Day(MONDAY + timedelta(days=n), 9000, {NOT_CALLED: np.array([9000 - unsought, unsought, 0])}, {})
 
@@ -371,7 +371,7 @@ def test_more_callers_whom_nobody_calls_are_an_alarm_and_fewer_are_none():
     assert (fewer.alarm, fewer.z, usual.alarm) == (False, 0.0, False)
 
 
-def test_a_caller_whom_nobody_called_is_told_by_the_seven_days_before_each_call(known, stretch):
+def test_incoming_calls_count_over_the_seven_days_before_each_call(known, stretch):
     day, rows = max(whole_days(stretch.calls).items())
     calls = stretch.calls.select(["caller", "callee", "start", "ring", "talk", "recorded"]).to_pandas()
     over = calls["start"] + calls["ring"].fillna(0) + calls["talk"].fillna(0)
@@ -386,7 +386,7 @@ def test_a_caller_whom_nobody_called_is_told_by_the_seven_days_before_each_call(
 
 
 def test_the_steadier_a_feature_is_the_less_it_may_move():
-    """One of three limits: what a caller does moves most, a called number, a device or a pair least."""
+    """There are three limits: features of callers vary most, those of callees, devices and pairs least."""
     of = lambda *prefixes: {limit(name) for name in NAMES if name.startswith(prefixes)}
     (restless,), (steady,) = of("out_", "block_", "call_"), of("callee_", "device_", "pair_")
     (other,) = of("in_", "number_", "trunk_")

@@ -1,4 +1,4 @@
-"""Memory is given back where a C library can, and nothing fails where it cannot."""
+"""Free memory is released where the C library supports it; elsewhere nothing fails."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ from callsieve.training.model import allocators
 
 
 @pytest.mark.parametrize(("platform", "can", "trimmed"), [("linux", True, 1), ("linux", False, 0), ("darwin", True, 0)])
-def test_it_is_trimmed_where_there_is_something_to_trim_with(monkeypatch, platform, can, trimmed):
+def test_memory_is_trimmed_where_malloc_trim_exists(monkeypatch, platform, can, trimmed):
     asked = []
     library = SimpleNamespace(malloc_trim=asked.append) if can else SimpleNamespace()
     monkeypatch.setattr(allocators.ctypes, "CDLL", lambda _: library)

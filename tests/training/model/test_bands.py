@@ -1,4 +1,4 @@
-"""Bands: each stratum has a threshold of its own; of one without an innocent call nothing is said."""
+"""Bands: each stratum has its own threshold; a band abstains in a stratum without an innocent call."""
 
 import numpy as np
 import pytest
@@ -36,21 +36,21 @@ def edges(raw, kind, guard=0.0):
     return stratum_thresholds([FeedScores(raw, kind)], np.ones(len(raw), dtype=bool), TARGET, guard)
 
 
-def test_a_few_lines_that_look_like_nuisance_do_not_set_the_threshold_of_the_others():
+def test_a_small_stratum_that_looks_like_nuisance_sets_no_threshold_of_others():
     raw, kind = scores(mobile=ENOUGH, fixed=200)
     found = edges(raw, kind)
     assert found["mobile"] < 5 and found["fixed"] == np.nextafter(raw[kind == FIXED].max(), np.inf) + FEW_CALLS_GUARD
     assert upper_bound(int((raw[kind == MOBILE] >= found["mobile"]).sum()), ENOUGH) <= MARGIN * TARGET
 
 
-def test_of_few_innocent_calls_little_is_known():
+def test_few_innocent_calls_get_a_stricter_threshold():
     raw, kind = scores(mobile=ENOUGH, iot=20)
     raw[kind == IOT] = -9.0
     found = edges(raw, kind)
     assert found["iot"] == found["mobile"] + FEW_CALLS_GUARD
 
 
-def test_lines_with_enough_calls_for_a_looser_target_stand_by_themselves():
+def test_a_stratum_with_enough_calls_for_a_looser_target_has_its_own_threshold():
     some = next(n for n in range(1, ENOUGH) if upper_bound(0, n) <= MARGIN * TARGET * OWN_THRESHOLD_FACTOR)
     for calls, alone in ((some, True), (some - 1, False)):
         raw, kind = scores(mobile=ENOUGH, fixed=calls, iot=20)
@@ -61,7 +61,7 @@ def test_lines_with_enough_calls_for_a_looser_target_stand_by_themselves():
         assert found["fixed"] == (fixed if alone else iot)
 
 
-def test_lines_with_enough_calls_are_held_to_the_target_each_by_itself():
+def test_a_stratum_with_enough_calls_meets_the_target_by_itself():
     raw, kind = scores(mobile=ENOUGH, fixed=ENOUGH)
     found = edges(raw, kind)
     assert found["mobile"] < found["fixed"] < raw[kind == FIXED].max() + 1
@@ -69,7 +69,7 @@ def test_lines_with_enough_calls_are_held_to_the_target_each_by_itself():
         assert upper_bound(int((raw[kind == one] >= found[name]).sum()), ENOUGH) <= MARGIN * TARGET
 
 
-def test_resold_numbers_are_mobile_lines():
+def test_resold_numbers_share_the_threshold_of_mobile_numbers():
     raw, kind = scores(mobile=ENOUGH - 10, resale=10)
     raw[kind == RESALE] = 3.5
     found = edges(raw, kind)
@@ -78,14 +78,14 @@ def test_resold_numbers_are_mobile_lines():
     assert edges(raw, quiet) == {f"quiet_{name}": edge for name, edge in found.items()}
 
 
-def test_mobile_numbers_that_call_little_are_not_held_to_the_threshold_of_those_that_call_much():
+def test_quiet_and_busy_mobile_numbers_have_separate_thresholds():
     raw, kind = scores(mobile=ENOUGH, quiet_mobile=ENOUGH)
     raw[kind == MOBILE] += 4.0
     found = edges(raw, kind)
     assert found["quiet_mobile"] + 3 < found["mobile"]
 
 
-def test_a_call_whose_stratum_is_another_on_a_poorer_feed_is_held_to_that_one():
+def test_the_stratum_of_a_call_follows_its_feed():
     raw, kind = scores(mobile=ENOUGH, quiet_mobile=ENOUGH)
     every = np.ones(len(raw), dtype=bool)
     poorer = FeedScores(np.where(kind == MOBILE, raw + 5, np.nan), np.full(len(kind), STILL))
@@ -134,7 +134,7 @@ def test_bands_fall_in_every_stratum_and_their_certificates_count_what_is_flagge
     at_edge=st.booleans(),
     kind=st.sampled_from(range(len(STRATA))),
 )
-def test_one_threshold_on_what_is_spoken_of_is_that_of_each_stratum(raw, threshold, more, silent, at_edge, kind):
+def test_one_threshold_on_aligned_scores_equals_the_thresholds_of_strata(raw, threshold, more, silent, at_edge, kind):
     raised = {word: threshold + extra for word, extra in more.items()}
     band = Band("top", threshold, NOTHING, {}, tuple(silent), raised)
     edge = band.threshold_for(STRATA[kind])

@@ -1,4 +1,4 @@
-"""Where thresholds are chosen, nobody speaks of a group that he learnt from."""
+"""Thresholds are chosen on out-of-fold scores: no member scores a group that it trained on."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from callsieve.training.model.split import FOLDS, LINKS
 from callsieve.training.model.train import feature_columns, train
 
 
-def test_each_call_is_told_by_the_members_that_did_not_learn_its_group():
+def test_each_call_is_scored_by_members_that_held_out_its_group():
     raw, choose = np.arange(6.0), np.array([1, 1, 1, 1, 0, 0], dtype=bool)
     part = np.array([0, 1, NO_CV_FOLD, 0, 0, 1])
     told = out_of_fold_scores(raw, [np.full(6, 10.0), np.full(6, 20.0)], [(0,), (1,)], part, choose)
@@ -26,21 +26,21 @@ def test_each_call_is_told_by_the_members_that_did_not_learn_its_group():
     assert out_of_fold_scores(raw, [np.full(6, 10.0)], [(0,)], part, choose).tolist() == raw.tolist()
 
 
-def test_where_several_members_did_not_learn_a_group_their_mean_tells():
+def test_several_members_that_held_out_a_group_are_averaged():
     part, every = np.array([0, 1, 2]), np.ones(3, dtype=bool)
     by_member = [np.full(3, 1.0), np.full(3, 2.0), np.full(3, 6.0)]
     told = out_of_fold_scores(np.zeros(3), by_member, [(0, 1), (0, 2), (1, 2)], part, every)
     assert told.tolist() == [1.5, 3.5, 4.0]
 
 
-def test_a_group_has_one_part_and_one_that_was_not_learnt_has_none():
+def test_a_group_has_one_fold_and_an_unseen_group_has_none():
     group = np.array([3, 0, 3, 1, 5])
     assert cv_fold_of_calls(np.array([3, 1]), np.array([2, 0]), group).tolist() == [2, NO_CV_FOLD, 2, 0, NO_CV_FOLD]
 
 
 @pytest.fixture(scope="module")
-def kept(dataset):
-    """A training, with the members and the learning side that it had."""
+def fitted_training(dataset):
+    """A training with its ensemble members and its training matrix."""
     seen = {}
 
     def members(learn, part, names, **told):
@@ -53,8 +53,8 @@ def kept(dataset):
         return train(dataset, Settings(threads=1, parameters={"rounds": 20})), seen
 
 
-def test_thresholds_are_chosen_on_scores_of_groups_unseen_and_certified_by_all_members(kept):
-    trained, seen = kept
+def test_thresholds_are_chosen_on_scores_of_groups_unseen_and_certified_by_all_members(fitted_training):
+    trained, seen = fitted_training
     vectors = trained.feed.X[:, feature_columns(trained.settings.features)]
     place = np.full(len(trained.start), -1)
     place[trained.feed.rows] = np.arange(len(trained.feed.rows))
@@ -71,9 +71,9 @@ def test_thresholds_are_chosen_on_scores_of_groups_unseen_and_certified_by_all_m
     np.testing.assert_array_equal(trained.raw[certify], whole)
 
 
-def test_a_member_is_the_same_whatever_its_own_part_says_of_itself_but_where_it_stops(kept):
-    """Labels turned about in one part change every member but those that did not learn from it."""
-    _, seen = kept
+def test_held_out_labels_change_only_where_a_member_stops(fitted_training):
+    """Labels inverted in one fold change every member except those that held it out."""
+    _, seen = fitted_training
     learn, part = seen["learn"], seen["part"]
     turned = FitRows(learn.X, np.where(part == 0, 1 - learn.y, learn.y).astype(np.int8), learn.weight)
     names = [f"f{i}" for i in range(learn.X.shape[1])]
@@ -84,8 +84,8 @@ def test_a_member_is_the_same_whatever_its_own_part_says_of_itself_but_where_it_
     assert all(mean_model([a]) != mean_model([b]) for a, b in zip(one[4:], other[4:], strict=True))
 
 
-def test_thresholds_are_chosen_on_some_calls_where_there_are_many(kept, monkeypatch):
-    trained, _ = kept
+def test_thresholds_are_chosen_on_a_sample_of_many_calls(fitted_training, monkeypatch):
+    trained, _ = fitted_training
     every = threshold_calls(trained.plan, trained.fold, trained.start, 0)
     assert (every == fold_rows("train", trained.plan.choose, trained.fold, trained.start)).all()
     monkeypatch.setattr(call_choice, "MAX_CHOSEN_ON", 500)
@@ -94,9 +94,9 @@ def test_thresholds_are_chosen_on_some_calls_where_there_are_many(kept, monkeypa
     assert (drawn[0] == drawn[1]).all() and (drawn[0] != drawn[2]).any()
 
 
-def test_lives_are_of_callers_who_share_nothing_with_those_that_were_learnt_from(kept):
-    """Blocks, trunks, devices and campaigns, walked from the learnt callers on: no life lies on the way."""
-    trained, _ = kept
+def test_lifetime_calls_come_from_callers_unconnected_to_training(fitted_training):
+    """A walk from training callers over blocks, trunks, devices and campaigns reaches none of these callers."""
+    trained, _ = fitted_training
     judged = judged_calls(trained)
     told = pd.DataFrame({"caller": trained.caller})
     links = [trained.dataset.calls[name].to_pandas() for name in LINKS]

@@ -1,4 +1,4 @@
-"""Training on somebody else's feature table: what is read, what is left out, and the measures."""
+"""Training on an external feature table: reading, columns that are left out, and figures."""
 
 from functools import partial
 
@@ -53,7 +53,7 @@ def test_identifiers_and_words_are_left_out(path, frame):
     np.testing.assert_array_equal(table.X, frame[["calls", "share", "weekend"]].to_numpy(dtype=float))
 
 
-def test_where_keeps_rows(path, frame):
+def test_where_selects_rows(path, frame):
     table = read(path, "label", "calls >= 50 and city == 'north'")
     kept = frame[(frame["calls"] >= 50) & (frame["city"] == "north")]
     assert len(table.y) == len(kept)
@@ -74,13 +74,13 @@ def test_where_keeps_rows(path, frame):
         ("label", "calls + 1", "--where 'calls + 1': expected a condition on columns"),
     ],
 )
-def test_what_does_not_fit_is_one_line(path, label, where, says):
+def test_invalid_options_are_errors_of_one_line(path, label, where, says):
     with pytest.raises(ValueError) as caught:
         read(path, label, where)
     assert says in str(caught.value)
 
 
-def test_labels_of_many_types_are_one_line(tmp_path):
+def test_labels_of_mixed_types_are_an_error_of_one_line(tmp_path):
     path = declared(tmp_path) / "table.parquet"
     pd.DataFrame({"x": [1.0, 2.0, 3.0], "label": ["1", None, "0"]}).to_parquet(path)
     with pytest.raises(ValueError, match="column 'label' must hold 0 and 1, got"):
@@ -95,13 +95,13 @@ def test_labels_of_many_types_are_one_line(tmp_path):
         ("broken.parquet", "expected a Parquet or CSV table"),
     ],
 )
-def test_a_file_that_is_no_table_is_one_line(tmp_path, name, says):
+def test_a_file_that_is_not_a_table_is_an_error_of_one_line(tmp_path, name, says):
     (declared(tmp_path) / "broken.parquet").write_bytes(b"PAR1 but not really")
     with pytest.raises(ValueError, match=says):
         read(tmp_path / name, "label")
 
 
-def test_a_table_that_is_not_for_training_is_refused(tmp_path):
+def test_a_table_not_declared_for_training_is_refused(tmp_path):
     (tmp_path / "table.csv").write_text("calls,label\n1,0\n")
     declare(tmp_path, "table of the test", "contract", ["statistics"], "2999-12-31")
     with pytest.raises(ValueError, match="declared for statistics, not for training"):
@@ -120,7 +120,7 @@ def test_a_whole_training(path):
     assert train_ready_made(table, threads=2) == result
 
 
-def test_measures_are_what_they_are_called():
+def test_figures_equal_their_definitions():
     rng = np.random.default_rng(1)
     y = rng.integers(0, 2, 400)
     raw = np.round(rng.normal(size=400) + y, 1)
@@ -136,7 +136,7 @@ def test_measures_are_what_they_are_called():
 
 
 @pytest.mark.skipif(not SICHUAN.exists(), reason="the Sichuan table is not beside the project")
-def test_sichuan_beside_the_published_figures(tmp_path):
+def test_sichuan_figures_are_near_the_published_ones(tmp_path):
     (declared(tmp_path) / SICHUAN.name).symlink_to(SICHUAN.resolve())
     result = train_ready_made(read(tmp_path / SICHUAN.name, "label"), threads=2)
     assert result["test"]["auc"] >= 0.94

@@ -1,4 +1,4 @@
-"""Fit and calibration: the same bytes everywhere, texts that a bundle accepts, honest probabilities."""
+"""Fit and calibration: equal bytes everywhere, texts that a bundle accepts, calibrated probabilities."""
 
 import re
 
@@ -85,7 +85,7 @@ def test_a_bundle_accepts_a_split_of_missing_from_known():
 
 
 def test_a_model_has_a_minimum_of_trees():
-    """Labels that no feature tells: the best log-loss comes early, and is not trusted."""
+    """No feature predicts the labels: the best log-loss comes early, below the minimum of trees."""
     rng = np.random.default_rng(1)
     noise = [FitRows(rng.normal(size=(2000, 4)), rng.integers(0, 2, 2000)) for _ in range(2)]
     text = fit(*noise, NAMES, parameters={"rounds": 200, "num_leaves": 7})
@@ -94,7 +94,7 @@ def test_a_model_has_a_minimum_of_trees():
     assert few.count("\nTree=") == 9
 
 
-def test_the_trees_kept_are_the_best_by_log_loss():
+def test_the_trees_are_those_with_the_best_log_loss():
     parameters = {"rounds": 160, "num_leaves": 4, "learning_rate": 0.12, "min_data_in_leaf": 10, "patience": 50}
     learn, check = drawn(1500, 1), drawn(3000, 2)
     kept = fit(learn, check, NAMES, parameters=parameters).count("\nTree=")
@@ -107,14 +107,14 @@ def test_the_trees_kept_are_the_best_by_log_loss():
     assert losses[kept] == min(losses.values())
 
 
-def test_progress_is_told_from_the_first_tree_to_the_last():
+def test_progress_is_reported_from_the_first_tree_to_the_last():
     told = []
     fitted(progress=lambda done, most: told.append((done, most)))
     assert told == [(i + 1, 60) for i in range(60)]
 
 
 def members(side, part):
-    """The models of a mean, each made by itself: on the rows of three parts, stopped by those of the two others."""
+    """The ensemble members, each fitted on its own: on three folds, stopped by the other two."""
     pairs = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4))
     for member, (one, other) in enumerate(pairs):
         missed = (part == one) | (part == other)
@@ -136,7 +136,7 @@ def test_a_mean_scores_as_its_members_on_average():
     np.testing.assert_array_equal(one, itself)
 
 
-def test_each_member_learns_from_the_parts_that_do_not_stop_it():
+def test_each_member_trains_on_the_folds_that_do_not_stop_it():
     side, group = drawn(3000, 1), np.arange(3000) % 200
     side.X[:, [0, 1, 3]] = np.clip(np.round(side.X[:, [0, 1, 3]]), -2, 2)  # the same bins, whichever rows make them
     part = cv_folds(group, side.y, 3)
@@ -147,8 +147,8 @@ def test_each_member_learns_from_the_parts_that_do_not_stop_it():
     np.testing.assert_allclose(Booster(text).predict_raw(side.X), np.mean(alone, axis=0), rtol=0, atol=1e-9)
 
 
-def test_more_reports_never_lower_a_score():
-    """Not even where the calls that are learnt from say so."""
+def test_more_complaints_never_lower_a_score():
+    """The constraint holds even if the training rows show the opposite."""
     rng = np.random.default_rng(7)
     values = np.column_stack([rng.integers(0, 9, 4000), rng.random(4000)]).astype(float)
     y = (rng.random(4000) < expit(3 * values[:, 1] - 0.5 * values[:, 0])).astype(int)
@@ -161,7 +161,7 @@ def test_more_reports_never_lower_a_score():
         assert bool((np.diff(scores, axis=0) < 0).any()) == falls
 
 
-def test_parts_keep_groups_whole_and_deal_either_label_evenly():
+def test_folds_keep_groups_whole_and_deal_either_label_evenly():
     rng = np.random.default_rng(5)
     group = rng.integers(0, 400, 6000)
     y = (group % 10 == 0).astype(int)
@@ -175,7 +175,7 @@ def test_parts_keep_groups_whole_and_deal_either_label_evenly():
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3, 7])
-def test_no_member_learns_from_one_label_alone(groups):
+def test_no_member_trains_on_one_label_alone(groups):
     group = np.repeat(np.arange(40), 5)
     y = (group < groups).astype(int)
     for seed in range(60):
@@ -186,7 +186,7 @@ def test_no_member_learns_from_one_label_alone(groups):
             assert all(len(set(y[part != one])) == 2 for one in set(part) if len(set(part)) > 1)
 
 
-def test_a_model_of_one_nuisance_group_has_the_least_of_trees():
+def test_a_model_of_one_nuisance_group_has_the_minimum_of_trees():
     side = drawn(45, 1)
     (text,) = fit_members(
         side, np.zeros(45, dtype=int), NAMES, parameters={"rounds": 200, "num_leaves": 4, "min_data_in_leaf": 5}
@@ -234,7 +234,7 @@ def test_probability_never_falls_as_the_score_grows(seed):
     assert told.max() <= 1
 
 
-def test_one_group_is_never_on_both_sides():
+def test_a_group_is_never_in_both_parts_of_a_comparison():
     """Each group has its own score and its own answer: memory helps only within a group."""
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(60), 50)
@@ -269,7 +269,7 @@ def test_one_score_for_all_calls_is_the_share():
 
 @pytest.mark.parametrize(("names", "held"), [(LITE, True), (LITE[::-1], True), (LITE[:-1], False)])
 @pytest.mark.parametrize("name", ["out_gap_variation_7d", "out_hung_up_share_7d"])
-def test_a_model_of_the_ten_features_alone_is_held_to_their_signs(names, held, name):
+def test_a_model_of_exactly_the_ten_features_is_constrained_to_their_signs(names, held, name):
     """What is nuisance rises and falls here as one feature grows; with others than the ten the score does so, too."""
     rng = np.random.default_rng(4)
     values, place = rng.normal(size=(3000, len(names))), names.index(name)

@@ -1,4 +1,4 @@
-"""A dataset as of a cutoff: leak checks, the cap on one caller's calls, weights."""
+"""The training matrix as of a cutoff: leak checks, the cap on calls of one caller, weights."""
 
 from collections import Counter
 
@@ -80,7 +80,7 @@ def test_leak_a_label_known_after_the_cutoff(calls):
 
 
 def test_calls_of_a_number_s_last_holder_have_no_label(calls):
-    """The dialler came to its holder at the moment of its third call: the two before are not his."""
+    """The dialler's number changed hands at its third call: the two calls before belong to another holder."""
     third = int(calls["start"].to_numpy()[7])
     labels = labels_of()
     labels["held_since"] = pd.to_datetime([None, third], unit="ms", utc=True)
@@ -89,7 +89,7 @@ def test_calls_of_a_number_s_last_holder_have_no_label(calls):
     assert data.moment[data.caller == 1].min() == third
 
 
-def test_one_caller_gives_at_most_so_many_calls(calls):
+def test_the_calls_of_one_caller_are_capped(calls):
     for most in (1, 2, 3, 4, 100):
         data = built(calls, calls_per_number=most)
         assert Counter(data.caller.tolist()) == {0: min(most, 4), 1: min(most, 4)}
@@ -101,7 +101,7 @@ def test_the_seed_chooses_the_calls(calls):
     assert tuple(built(calls, calls_per_number=2, seed=3).X[:, 0]) in chosen
 
 
-def test_labels_that_fit_no_call_are_one_clear_error(calls):
+def test_labels_that_fit_no_call_are_an_error(calls):
     other_key = labels_of().assign(number=["other", "another"])
     for rows in (np.arange(12), np.arange(0)):
         with pytest.raises(ValueError, match=r"no label fits a call: .* under the same key$"):
@@ -111,7 +111,7 @@ def test_labels_that_fit_no_call_are_one_clear_error(calls):
 
 
 @given(st.lists(st.integers(0, 4), max_size=30), st.integers(1, 6), st.randoms(use_true_random=False))
-def test_sample_keeps_the_first_of_each_caller(owners, most, random):
+def test_the_first_rows_of_each_caller_are_drawn(owners, most, random):
     owner = np.array(owners, dtype=np.int64)
     rows = list(range(len(owners)))
     random.shuffle(rows)

@@ -1,4 +1,4 @@
-"""Folds: forward in time with a gap, and nothing that callers share is on two sides."""
+"""Folds: forward in time with a gap, and callers with anything in common are in one fold."""
 
 from collections import Counter
 
@@ -143,7 +143,7 @@ def test_too_few_days_are_refused_in_one_line(first, days, rest, delay):
         plan(first, last, label_delay_days=delay)
 
 
-def test_no_call_is_told_as_such():
+def test_a_table_without_a_call_is_an_error():
     with pytest.raises(ValueError, match=r"^calls: expected some, got none$"):
         fold_plan(pa.table({"start": pa.array([], pa.int64())}), 3)
 

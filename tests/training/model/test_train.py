@@ -59,7 +59,7 @@ def test_equal_bundles_by_the_command_on_one_thread_and_by_the_library_on_two(ru
 
 @pytest.fixture
 def fitted_already(by_baselines, monkeypatch):
-    """Judging takes the baselines as they were fitted: whom the truth holds to be a nuisance is nothing to them."""
+    """Judging reuses the fitted baselines: they do not depend on the truth."""
     monkeypatch.setattr(judging, "baseline_scores", lambda _: by_baselines)
 
 
@@ -85,7 +85,7 @@ def test_too_few_benign_calls_are_not_certified(bundle, run):
     assert head["certified"] is False
 
 
-def test_the_bundle_says_what_it_was_made_of(bundle, run, dataset):
+def test_the_bundle_names_its_inputs(bundle, run, dataset):
     assert bundle.features == NAMES
     assert bundle.training["data"] == dataset.fingerprint == run[1]["data"]["fingerprint"]
     assert bundle.training["versions"]["source"] == source_hash()
@@ -130,7 +130,7 @@ def test_folds_go_forward_in_time(trained):
 
 
 def side_of(dataset, t, calls=None):
-    """What is fitted; `calls` are the first calls, where not all are there yet."""
+    """The training matrix; `calls` are the first calls of the data set if some are not there yet."""
     known = slice(calls)
     caller, fold, told = t.caller[known], t.fold[known], t.feed.recorded[known]
     labels = training_labels(dataset, t.settings, t.plan)
@@ -144,7 +144,7 @@ def same(one, other):
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
 
 
-def test_reports_and_findings_of_later_change_nothing(trained, dataset):
+def test_later_complaints_and_findings_change_nothing(trained, dataset):
     cutoff = pd.Timestamp(trained.plan.label_cutoff, unit="ms", tz="UTC")
     lies = {"complaints": dataset.complaints.copy(), "findings": dataset.findings.copy()}
     for table in lies.values():
@@ -155,15 +155,15 @@ def test_reports_and_findings_of_later_change_nothing(trained, dataset):
     same(side_of(dataset, trained), side_of(dataclasses.replace(dataset, **lies), trained))
 
 
-def test_calls_of_later_change_nothing(trained, dataset):
+def test_later_calls_change_nothing(trained, dataset):
     calls = int(np.searchsorted(trained.start, trained.plan.label_cutoff))
     assert 0 < calls < len(trained.start)
     so_far = dataclasses.replace(dataset, calls=dataset.calls.slice(0, calls), truth=None)
     same(side_of(dataset, trained), side_of(so_far, trained, calls))
 
 
-def test_a_poorer_feed_knows_answered_calls_only(trained, dataset):
-    """Its vectors are those of a table without the other calls, and the certified threshold was held to it, too."""
+def test_the_poorer_feed_has_answered_calls_only(trained, dataset):
+    """Its vectors equal those of a table of answered calls, and the certified threshold holds on it, too."""
     feed = answered_only(dataset, NAMES, 1)
     outcome = np.array(dataset.calls["outcome"].to_pylist())
     np.testing.assert_array_equal(feed.rows, np.flatnonzero(outcome == "answered"))
@@ -175,7 +175,7 @@ def test_a_poorer_feed_knows_answered_calls_only(trained, dataset):
     assert told["target"] == trained.card.thresholds[0].certificate.target
 
 
-def test_what_is_learnt_from_has_the_vectors_of_its_feed(dataset):
+def test_training_rows_have_the_vectors_of_their_feed(dataset):
     told = {"complete": complete(dataset, NAMES, 1), "answered only": answered_only(dataset, NAMES, 1)}
     rows = {name: feed.recorded[:: len(feed.recorded) // 50] for name, feed in told.items()}
     found = training_vectors(dataset, NAMES, 2, {name: (some, None) for name, some in rows.items()})
@@ -183,7 +183,7 @@ def test_what_is_learnt_from_has_the_vectors_of_its_feed(dataset):
     np.testing.assert_array_equal(found, np.vstack([told[name].at(some) for name, some in rows.items()]).astype("f4"))
 
 
-def test_the_truth_is_never_learnt_from(trained, dataset):
+def test_fitting_never_reads_the_truth(trained, dataset):
     lie = ~np.asarray(dataset.truth["nuisance"].to_numpy(zero_copy_only=False))
     same(side_of(dataset, trained), side_of(with_truth(dataset, lie), trained))
 
@@ -216,7 +216,7 @@ def test_what_was_not_measured_is_none(trained, nuisance, capsys):
         assert ("not measured" in text) is not nuisance
 
 
-def test_a_key_of_ones_own_signs_and_stays_where_it_is(tmp_path):
+def test_an_own_key_signs_and_is_not_moved(tmp_path):
     generate_signing_key(tmp_path / "mine", tmp_path / "mine.pub")
     (tmp_path / "run").mkdir()
     key = signer(tmp_path / "run", tmp_path / "mine")
@@ -224,7 +224,7 @@ def test_a_key_of_ones_own_signs_and_stays_where_it_is(tmp_path):
     assert read_public_key(tmp_path / "run" / SIGNER) == key.public_key()
 
 
-def test_without_labels_of_both_kinds_there_is_nothing_to_learn(dataset):
+def test_labels_of_one_kind_are_an_error(dataset):
     none = dataset.findings.iloc[:0]
     quiet = dataclasses.replace(dataset, complaints=dataset.complaints.iloc[:0], findings=none)
     with pytest.raises(
@@ -246,13 +246,13 @@ def test_without_labels_of_both_kinds_there_is_nothing_to_learn(dataset):
         ({"features": "call_hour"}, TypeError, "features must be a tuple of names, got the text 'call_hour'"),
     ],
 )
-def test_settings_that_no_training_can_have_are_refused_at_once(told, fault, says):
+def test_invalid_settings_are_refused_at_once(told, fault, says):
     with pytest.raises(fault) as refused:
         Settings(**told)
     assert str(refused.value) == says
 
 
-def test_a_truth_of_one_kind_still_gives_an_honest_bundle(dataset, tmp_path):
+def test_a_truth_of_one_kind_still_gives_a_calibrated_bundle(dataset, tmp_path):
     """No nuisance call to calibrate on: the model's own log-odds are the probability."""
     nothing = with_truth(dataset, np.zeros(dataset.calls.num_rows, dtype=bool))
     trained = train(nothing, Settings(threads=1, parameters={"rounds": 5}))
@@ -263,7 +263,7 @@ def test_a_truth_of_one_kind_still_gives_an_honest_bundle(dataset, tmp_path):
     assert loaded.calibration.probability(0.0) == pytest.approx(0.5, abs=0.01)
 
 
-def test_without_a_truth_the_labels_judge(dataset):
+def test_labels_judge_without_a_truth(dataset):
     trained = train(dataclasses.replace(dataset, truth=None), Settings(threads=1, parameters={"rounds": 5}))
     figures = judge(trained)
     assert figures["data"]["judged_by"] == "labels"
@@ -273,7 +273,7 @@ def test_without_a_truth_the_labels_judge(dataset):
 
 
 def side(rows, seed, contents):
-    """Calls whose content shows in the first feature."""
+    """Training rows whose content the first feature shows."""
     rng = np.random.default_rng(seed)
     code = rng.integers(0, len(contents), rows)
     values = rng.random((rows, len(NAMES)))
@@ -285,7 +285,7 @@ def side(rows, seed, contents):
     return Matrix(values, y, np.ones(rows), caller, caller, caller, content, nothing)
 
 
-def test_contents_known_often_enough_get_a_model_of_their_own(trained, tmp_path):
+def test_contents_with_enough_labels_get_a_model(trained, tmp_path):
     learn = side(3600, 1, [None, "loans", "fraud", "loans"])
     check = side(600, 2, [None, "fraud", "loans"])
     quick = Settings(threads=1, parameters={"rounds": 40})
