@@ -53,7 +53,7 @@ def pack_calls(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(G
     check_table(calls)
     missing = [name for name in KEYED_COLUMNS if name not in calls.column_names]
     if missing:
-        raise ValueError(f"calls: expected the columns of a keyed table, but {', '.join(missing)} missing")
+        raise ValueError(f"calls: expected the columns of a keyed table, {', '.join(missing)} missing")
     count, grouping = calls.num_rows, tuple(kinds)
     with joblib.Parallel(threads, require="sharedmem") as parallel:
         read = column_readers(calls) | {kind: partial(group_codes, calls[GROUP_COLUMNS[kind]]) for kind in grouping}
