@@ -55,7 +55,7 @@ def write_first_page(
         drawn: the pictures of the figures.
     """
     earlier = [told for _, told in payloads(place.log, "run")]
-    told = about(run, figures, gates.told(run["record"]["metric"]), earlier)
+    told = about(run, figures, gates.results(run["record"]["metric"]), earlier)
     later: dict[str, Any] = {"entry": None, "moves": [], "checked": None, "entries": None, "alias": None}
     write_atomic(path, page(told | later, drawn).encode())
 

@@ -57,7 +57,7 @@ def candidate(place: RunPaths, run: str) -> Candidate:
     entry, told = found[-1]
     gates = logged_gates(place.log, told["gates"], before=entry.index)
     said = approvals.statement(told, gates.sha256, len(moves(place.log)))
-    return Candidate(told, gates, gates.told(told["record"]["metric"]), said)
+    return Candidate(told, gates, gates.results(told["record"]["metric"]), said)
 
 
 def logged_gates(log: Path, named: Mapping[str, Any], before: int) -> Gates:

@@ -1,4 +1,4 @@
-"""Approvals: a signed statement that one run's model may become the champion, by somebody whom the gates name."""
+"""Approvals: signed statements that a run's model may become the champion, by approvers whom the gates name."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ KIND = "callsieve approval"
 
 
 def statement(run: Mapping[str, Any], gates_sha256: str, moves: int) -> dict[str, Any]:
-    """What is approved: this model, judged by these gates, as the next move of the champion.
+    """Returns the statement that approves a model, judged by these gates, as the next champion.
 
     Args:
-        run: the payload of the run's entry in the audit log.
-        moves: promotions and rollbacks so far; an approval that was used is of no use again.
+        run: payload of the run's entry in the audit log.
+        gates_sha256: hash of the gates file.
+        moves: promotions and rollbacks so far. It makes an approval valid for one promotion only.
     """
     return {
         "kind": KIND,
@@ -33,53 +34,59 @@ def statement(run: Mapping[str, Any], gates_sha256: str, moves: int) -> dict[str
     }
 
 
-def approve(said: Mapping[str, Any], key: Ed25519PrivateKey, path: Path) -> str:
-    """Sign a statement into a new file; the id of the key.
+def approve(statement: Mapping[str, Any], key: Ed25519PrivateKey, path: Path) -> str:
+    """Signs a statement into a new file; returns the id of the key.
 
     Raises:
-        FileExistsError: if there is such a file.
+        FileExistsError: if the file exists.
     """
-    dated = {**said, "at": datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+    dated = {**statement, "at": datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
     line = sign(encode(dated), key).decode().strip()
     write_new(path, encode({"statement": dated, "signature": line}))
     return key_id(key.public_key())
 
 
 def check(
-    paths: Sequence[Path], said: Mapping[str, Any], approvers: Mapping[str, Ed25519PublicKey], needed: int, signer: str
+    paths: Sequence[Path],
+    expected: Mapping[str, Any],
+    approvers: Mapping[str, Ed25519PublicKey],
+    needed: int,
+    signer: str,
 ) -> list[dict[str, Any]]:
-    """The approvals, if there are enough of them by different people's keys.
+    """Returns the approvals of these files, if enough different keys signed them.
 
     Args:
-        said: what each must say.
-        approvers: by name.
+        expected: fields that each statement must have, with their values.
+        approvers: public keys by name.
+        needed: minimum of approvals.
         signer: id of the key that signed the bundle; it cannot approve its own work.
-    Returns: each statement with its signature, the id of its key and whose it is, for the log.
+    Returns:
+        For the log: each `statement` with its `signature`, the id of its `key`, and the approver's name as `by`.
     Raises:
-        ValueError: in one line that names the file and the rule.
+        ValueError: in one line with the file and the broken rule.
     """
-    found: dict[str, dict[str, Any]] = {}
+    approvals: dict[str, dict[str, Any]] = {}
     for path in paths:
         try:
-            approval = _read(path.read_bytes(), said, approvers)
-            if approval["key"] in found:
+            approval = _read(path.read_bytes(), expected, approvers)
+            if approval["key"] in approvals:
                 raise ValueError(f"key {approval['key']} approved already")
             if approval["key"] == signer:
                 raise ValueError(f"key {signer} signed the bundle, and cannot approve it")
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-        found[approval["key"]] = approval
-    if len(found) < needed:
-        raise ValueError(f"approvals: expected {needed} by different keys that the gates name, got {len(found)}")
-    return list(found.values())
+        approvals[approval["key"]] = approval
+    if len(approvals) < needed:
+        raise ValueError(f"approvals: expected {needed} by different keys that the gates name, got {len(approvals)}")
+    return list(approvals.values())
 
 
-def _read(data: bytes, said: Mapping[str, Any], approvers: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
+def _read(data: bytes, expected: Mapping[str, Any], approvers: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
     value = as_fields(decode(data), "approval", ("statement", "signature"))
-    told, line = as_mapping(value["statement"], "statement"), as_text(value["signature"], "signature")
-    key = verify_signature(encode(told), line.encode() + b"\n", list(approvers.values()))
-    for name, wanted in said.items():
-        if told.get(name) != wanted:
-            raise ValueError(f"statement: {name} must be {wanted!r}, got {str(told.get(name))[:80]!r}")
+    signed, line = as_mapping(value["statement"], "statement"), as_text(value["signature"], "signature")
+    key = verify_signature(encode(signed), line.encode() + b"\n", list(approvers.values()))
+    for name, expected_value in expected.items():
+        if signed.get(name) != expected_value:
+            raise ValueError(f"statement: {name} must be {expected_value!r}, got {str(signed.get(name))[:80]!r}")
     by = next(name for name, public in approvers.items() if key_id(public) == key)
-    return {"statement": told, "signature": line, "key": key, "by": by}
+    return {"statement": signed, "signature": line, "key": key, "by": by}

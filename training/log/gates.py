@@ -1,4 +1,4 @@
-"""Gates: what a model must show before it may be promoted, read from a file whose hash is logged before the run."""
+"""Gates: bounds on metrics that a model must meet before promotion, from a file whose hash is logged before the run."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A bound on one metric, and what the metric means in plain words."""
+    """A bound on one metric, with the meaning of the metric in plain words."""
 
     metric: str
     means: str
     at_most: float | None
     at_least: float | None
 
-    def told(self, metrics: Mapping[str, float]) -> dict[str, Any]:
-        """The gate, the value it met, and whether it passed; what was not measured does not pass.
+    def results(self, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """Returns the gate, the value of its metric, and whether it passed. A missing metric does not pass.
 
-        Where a value lies beyond all calls, `floor` is what they prove of it.
+        Where a quantile is not reached, `floor` is its proven lower bound.
         """
         value = metrics.get(self.metric)
         passed = (
@@ -50,7 +50,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """The contents of a gates file, and its bytes."""
+    """The content of a gates file, and its bytes."""
 
     data: bytes
     version: str
@@ -65,44 +65,44 @@ class Gates:
 
     @property
     def sha256(self) -> str:
-        """Hash of the file."""
+        """SHA-256 of the file."""
         return hashlib.sha256(self.data).hexdigest()
 
-    def told(self, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
-        """Every gate with the value it met; a slice that must be certified is one on its metric."""
+    def results(self, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
+        """Returns the result of every gate; each slice that must be certified counts as a gate on its metric."""
         slices = [
             Gate(f"slice/benign/{name}/certified", f"whether calls of {name} are certified by themselves", None, 1.0)
             for name in self.certified_slices
         ]
-        return [gate.told(metrics) for gate in (*self.gates, *slices)]
+        return [gate.results(metrics) for gate in (*self.gates, *slices)]
 
 
 def shipped_gates() -> Gates:
-    """The gates that come with the package."""
+    """Returns the gates that the package ships."""
     return parse_gates((files(__package__) / "gates.toml").read_bytes(), "gates.toml")
 
 
 def read_gates(path: Path | None) -> Gates:
-    """Read a gates file; the shipped one by default."""
+    """Reads a gates file; the shipped one by default."""
     return parse_gates(path.read_bytes(), str(path)) if path else shipped_gates()
 
 
 def parse_gates(data: bytes, where: str) -> Gates:
-    """Check the file field by field.
+    """Parses a gates file.
 
     Raises:
-        ValueError: in one line that says which field breaks which rule.
+        ValueError: in one line with the field and the broken rule.
     """
     read = parse_toml(data, where)
     try:
-        told = as_fields(read, "gates", ("version", "effective", "gate", "slices", "challenger", "approvals"))
-        slices = as_fields(told["slices"], "slices", ("certified",))
-        challenger = as_fields(told["challenger"], "challenger", ("margin", "confidence", "rounds", "callers"))
-        approvals = as_fields(told["approvals"], "approvals", ("needed", "keys"))
+        fields = as_fields(read, "gates", ("version", "effective", "gate", "slices", "challenger", "approvals"))
+        slices = as_fields(fields["slices"], "slices", ("certified",))
+        challenger = as_fields(fields["challenger"], "challenger", ("margin", "confidence", "rounds", "callers"))
+        approvals = as_fields(fields["approvals"], "approvals", ("needed", "keys"))
         return Gates(
             data=data,
-            version=as_text(told["version"], "version"),
-            gates=tuple(_gate(item) for item in as_list(told["gate"], "gate", 1, 1000)),
+            version=as_text(fields["version"], "version"),
+            gates=tuple(_gate(item) for item in as_list(fields["gate"], "gate", 1, 1000)),
             certified_slices=_words(slices["certified"], "slices: certified"),
             margin=as_number(challenger["margin"], "challenger: margin", 0, 1),
             confidence=as_number(challenger["confidence"], "challenger: confidence", 0.5, 0.9999),
@@ -121,17 +121,17 @@ def _gate(value: Any) -> Gate:
     if not bounds:
         raise ValueError("gate: expected at_most or at_least")
     as_fields(item, "gate", ["metric", "means", *bounds])
-    told = {name: as_number(item[name], f"gate: {name}") for name in bounds}
+    limits = {name: as_number(item[name], f"gate: {name}") for name in bounds}
     metric, means = as_text(item["metric"], "gate: metric"), as_text(item["means"], "gate: means")
-    return Gate(metric, means, told.get("at_most"), told.get("at_least"))
+    return Gate(metric, means, limits.get("at_most"), limits.get("at_least"))
 
 
 def _words(value: Any, where: str) -> tuple[str, ...]:
     return tuple(as_text(word, where) for word in as_list(value, where, 0, 1000))
 
 
-def _keys(told: Mapping[str, Any]) -> dict[str, Ed25519PublicKey]:
-    words = {as_text(name, "approvals: name"): as_text(word, "approvals: key") for name, word in told.items()}
+def _keys(table: Mapping[str, Any]) -> dict[str, Ed25519PublicKey]:
+    words = {as_text(name, "approvals: name"): as_text(word, "approvals: key") for name, word in table.items()}
     if len(set(words.values())) < len(words):
         raise ValueError("approvals: keys must differ")
     for word in words.values():

@@ -1,8 +1,8 @@
-"""Who looked at calls that judge: gates and touches enter the audit log before anything is trained or scored.
+"""Records every use of test data in the audit log before it happens: gates first, then each look.
 
-A fold is a stretch of time of some data. Stretches that overlap are looks at the same calls: a fold that begins a day
-later is not a fresh one. Of a finished model, each look that holds it against the truth is counted in the log of its
-training, which lies beside its bundle; where there is none, calls that it was certified on are not looked at.
+A fold is a period of time of some data. Overlapping periods share calls: a fold that begins a day later is not a fresh
+one. Each comparison of a finished model with the truth is counted in the log of its training, beside its bundle.
+Without that log, calls that the model was certified on must not be evaluated.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DATA = 16  # hex digits of the fingerprint that name the data
 
 
 class Look(TypedDict):
-    """A look at a fold, and how many looks there were so far, this one included; None for both if not counted."""
+    """A look at a fold, and the number of looks at its calls, this one included; both None if it was not counted."""
 
     fold: str | None
     touches: int | None
@@ -37,35 +37,38 @@ class Look(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """An audit log, the key that signs it, and the gates by which what is seen will be judged."""
+    """An audit log, the key that signs it, and the gates that judge the model."""
 
     log: Path
     key: Ed25519PrivateKey
     gates: Gates
 
     def begin(self) -> int:
-        """Enter the gates, before the first look; the entry's index."""
+        """Records the gates before the first look; returns the index of the entry."""
         return append(self.log, "gates", {"sha256": self.gates.sha256, "text": self.gates.data.decode()}, self.key)
 
     def touch(self, data: str, span: Span, by: str) -> Look:
-        """Enter a look at the calls of a stretch.
+        """Records a look at the calls of a period.
 
         Args:
-            data: fingerprint of the whole data, also where a part of it is looked at.
-            by: the command that looks.
-        Returns: the fold, and how often it was looked at, this look included.
+            data: fingerprint of the whole data, also if only a part is evaluated.
+            span: begin and end of the period.
+            by: the command that evaluates.
         """
         fold = f"{data[:_DATA]} {span[0]}..{span[1]}"
         append(self.log, "touch", {"fold": fold, "gates": self.gates.sha256, "by": by}, self.key)
-        folds = (told["fold"] for _, told in payloads(self.log, "touch"))
-        return {"fold": fold, "touches": looks(folds, data[:_DATA], span)}
+        folds = (payload["fold"] for _, payload in payloads(self.log, "touch"))
+        return {"fold": fold, "touches": overlapping_looks(folds, data[:_DATA], span)}
 
 
 def ledger_beside(bundle: Path, audit: Path | None, signing_key: Path | None) -> Ledger | None:
-    """The audit log in the folder of a bundle's run and the key that signs it, or those named; None without both.
+    """Returns the ledger in the folder of a bundle's run; None if its log or its key is missing.
 
+    Args:
+        audit: folder of the log, instead of the one beside the bundle.
+        signing_key: file of the key, instead of the one beside the bundle.
     Raises:
-        ValueError: if one of them is named, and the other is neither named nor there.
+        ValueError: if one of the two is given, and the other is missing.
     """
     log, key = log_folder(bundle.parent, audit), signing_key or bundle.parent / SIGNING_KEY
     missing = [
@@ -78,14 +81,16 @@ def ledger_beside(bundle: Path, audit: Path | None, signing_key: Path | None) ->
 
 
 def count_look(ledger: Ledger | None, card: BundleMetadata, data: str, span: Span, by: str) -> Look:
-    """Count a look at calls by which a finished model is judged; call it before they are scored.
+    """Counts a look at calls that judge a finished model; call it before they are scored.
 
     Args:
-        ledger: as from `ledger_beside`.
-        data, span, by: as for `Ledger.touch`.
-    Returns: as `Ledger.touch`; None for both where other calls than the model's own are looked at without a log.
+        ledger: from `ledger_beside`.
+        card: metadata of the model's bundle.
+        data: fingerprint of the whole data.
+        span: begin and end of the period.
+        by: the command that evaluates.
     Raises:
-        ValueError: if these are calls that the model was certified on, and there is no log to count the look in.
+        ValueError: if the model was certified on these calls, and there is no ledger to count the look in.
     """
     if ledger is not None:
         return ledger.touch(data, span, by)
@@ -98,29 +103,29 @@ def count_look(ledger: Ledger | None, card: BundleMetadata, data: str, span: Spa
 
 
 def certified_on(card: BundleMetadata, data: str, span: Span) -> bool:
-    """Whether a stretch of some data has calls that a model was certified on."""
-    told = card.training
-    if told.get("data") != data or "folds" not in told:
+    """Whether a period of some data has calls that a model was certified on."""
+    training = card.training
+    if training.get("data") != data or "folds" not in training:
         return False
-    begin, end = (round(datetime.fromisoformat(moment).timestamp() * 1000) for moment in told["folds"]["certify"])
-    return span[0] < end + 1000 and begin < span[1]  # the card tells whole seconds
+    begin, end = (round(datetime.fromisoformat(moment).timestamp() * 1000) for moment in training["folds"]["certify"])
+    return span[0] < end + 1000 and begin < span[1]  # the metadata holds whole seconds
 
 
-def in_words(told: Mapping[str, Any]) -> str:
-    """What a person reads of a look, as from `count_look`.
+def in_words(look: Mapping[str, Any]) -> str:
+    """Returns a look in words.
 
     >>> in_words({"fold": "aa 0..10", "touches": 2})
     'look 2 at these calls, counted in the audit log: fold aa 0..10'
     """
-    if told["touches"] is None:
+    if look["touches"] is None:
         return "this look at the calls was not counted: there is no audit log with its key beside the bundle"
-    return f"look {told['touches']} at these calls, counted in the audit log: fold {told['fold']}"
+    return f"look {look['touches']} at these calls, counted in the audit log: fold {look['fold']}"
 
 
-def looks(folds: Iterable[str], data: str, span: Span) -> int:
-    """How many of these folds are of this data and overlap this stretch.
+def overlapping_looks(folds: Iterable[str], data: str, span: Span) -> int:
+    """Returns how many of these folds belong to this data and overlap this period.
 
-    >>> looks(["aa 0..10", "aa 9..20", "aa 10..20", "bb 0..10"], "aa", (0, 10))
+    >>> overlapping_looks(["aa 0..10", "aa 9..20", "aa 10..20", "bb 0..10"], "aa", (0, 10))
     2
     """
     begin, end = span
@@ -129,7 +134,7 @@ def looks(folds: Iterable[str], data: str, span: Span) -> int:
 
 
 def parts(fold: str) -> tuple[str, int, int]:
-    """Data, begin and end of a fold's name."""
-    name, _, stretch = fold.partition(" ")
-    first, _, last = stretch.partition("..")
+    """Returns the data, begin and end that a fold's name states."""
+    name, _, period = fold.partition(" ")
+    first, _, last = period.partition("..")
     return name, int(first), int(last)

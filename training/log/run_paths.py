@@ -1,4 +1,4 @@
-"""Where runs are recorded, and their keys lie: by default all in the folder of a run."""
+"""Paths of a run: its audit log, its MLflow store and its signing key, by default in the run's folder."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ SQLITE = "sqlite:///"
 
 @dataclass(frozen=True, slots=True)
 class RunPaths:
-    """The folder of the audit log, and the address of the store."""
+    """Folder of the audit log, and URI of the MLflow store."""
 
     log: Path
     uri: str
 
 
 def run_paths(folder: Path, log: Path | None, uri: str | None) -> RunPaths:
-    """The log and the store of a run's folder, unless told otherwise."""
+    """Returns the paths of a run's folder; `log` and `uri` replace the defaults."""
     return RunPaths(log_folder(folder, log), uri or default_store(folder))
 
 
 def default_store(folder: Path) -> str:
-    """The address of the SQLite store in a folder."""
+    """Returns the URI of the SQLite store in a folder."""
     return f"{SQLITE}{(folder / 'mlflow.db').resolve()}"
 
 
 def log_folder(folder: Path, log: Path | None) -> Path:
-    """The folder of the audit log."""
+    """Returns the folder of the audit log."""
     return log or folder / AUDIT
 
 
 def log_signing_key(folder: Path, key: Path | None) -> Ed25519PrivateKey:
-    """The key that signs the log: by default the one that the run made for itself."""
+    """Reads the key that signs the log; by default the key that the run created."""
     return read_signing_key(key or folder / SIGNING_KEY)

@@ -1,8 +1,8 @@
-"""Tickets: what one person alone must not do with people's data, because others have agreed to this very act.
+"""Tickets: exports and re-identifications of personal data that others have agreed to.
 
-A ticket says which act, on what (a hash), for which purpose, by whom and until when. It counts if enough people whom
-the gates name, and not who asks, have signed it with different keys; it is entered in the audit log with the act, and
-is of no use again.
+A ticket states the act, its object (a hash), its purpose, the person and an expiry. It is valid if enough people whom
+the gates name, other than the person itself, have signed it with different keys. It is entered in the audit log with
+the act and cannot be used again.
 """
 
 from __future__ import annotations
@@ -28,13 +28,21 @@ from .gates import Gates
 KIND = "callsieve ticket"
 EXPORT, REIDENTIFY = "export of call records", "re-identification"
 NEEDED = {EXPORT: 1, REIDENTIFY: 2}
-MOST_WITHOUT = 499  # call records in a day that may be exported without one (from 500 on it may be a crime in China)
+MOST_WITHOUT = 499  # call records a day that need no ticket; from 500 on an export may be a crime in China
 _MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What somebody wants to do: `what` is a SHA-256 of the rows or tokens, `count` how many those are."""
+    """An act on personal data.
+
+    Attributes:
+        act: EXPORT or REIDENTIFY.
+        what: SHA-256 of the rows or tokens.
+        count: number of rows or tokens.
+        purpose: why it is done.
+        person: who does it.
+    """
 
     act: str
     what: str
@@ -44,16 +52,16 @@ class Act:
 
 
 def tokens_hash(tokens: Sequence[str]) -> str:
-    """What a re-identification is of."""
+    """Returns the hash that stands for these tokens in an act."""
     return hashlib.sha256("\n".join(sorted(tokens)).encode()).hexdigest()
 
 
 def sign_ticket(act: Act, key: Ed25519PrivateKey, path: Path, days: float = 7.0) -> str:
-    """Agree to an act until some days from now: sign it into a new file; gives the id of the key.
+    """Signs agreement to an act into a new file, valid for some days; returns the id of the key.
 
     Raises:
-        FileExistsError: if there is such a file.
-        ValueError: for an act that needs no ticket.
+        FileExistsError: if the file exists.
+        ValueError: if this kind of act needs no ticket.
     """
     if act.act not in NEEDED:
         raise ValueError(f"act must be one of {', '.join(NEEDED)}, got {act.act!r}")
@@ -64,25 +72,25 @@ def sign_ticket(act: Act, key: Ed25519PrivateKey, path: Path, days: float = 7.0)
 def enter_act(
     log: Path, act: Act, tickets: Sequence[Path], gates: Gates, key: Ed25519PrivateKey, source: str = ""
 ) -> int:
-    """Enter an act in the log, if enough people agreed to it; the entry's index. Only then may it be done.
+    """Enters an act in the log if enough people agreed to it; returns the index of the entry. Call it before the act.
 
     Args:
-        source: the folder that the rows are of, where they are of one.
+        source: folder of the rows; empty if they have no common folder.
     Raises:
-        ValueError: in one line, if there are too few tickets, or one is for another act, used, or past its time; the
-            log has the refusal.
+        ValueError: in one line, if there are too few tickets, or a ticket is for another act, used or expired. The
+            log records the refusal.
     """
     log.mkdir(parents=True, exist_ok=True)
-    # One at a time: of several that ask at once, each would find the ticket unused, or too few rows exported so far.
+    # Concurrent requests must not use one ticket twice, or each stay below the daily limit.
     with locked(log, "entering"):
         with refusals_entered(log, act, key):
-            found = _agreed(log, act, tickets, gates)
-        return append(log, "access", _payload(act) | {"tickets": found, "source": source}, key)
+            agreed = _agreed(log, act, tickets, gates)
+        return append(log, "access", _payload(act) | {"tickets": agreed, "source": source}, key)
 
 
 @contextmanager
 def refusals_entered(log: Path, act: Act, key: Ed25519PrivateKey) -> Iterator[None]:
-    """Have the log say who was refused what, and why, if the work within raises a `ValueError`."""
+    """Context manager that records a refusal, with person and reason, if its body raises a ValueError."""
     try:
         yield
     except ValueError as error:
@@ -91,57 +99,63 @@ def refusals_entered(log: Path, act: Act, key: Ed25519PrivateKey) -> Iterator[No
 
 
 def _agreed(log: Path, act: Act, tickets: Sequence[Path], gates: Gates) -> list[dict[str, Any]]:
-    """The tickets as the log has them."""
-    needed = 0 if act.act == EXPORT and act.count + _lately(log) <= MOST_WITHOUT else NEEDED[act.act]
+    """Checks the tickets of an act and returns them for the log."""
+    needed = 0 if act.act == EXPORT and act.count + _exported_lately(log) <= MOST_WITHOUT else NEEDED[act.act]
     if needed and len(tickets) < needed:
         raise ValueError(
             f"{act.act}: {act.count} rows: expected {needed} tickets by different keys that the gates name, "
             f"got {len(tickets)}; see callsieve privacy ticket"
         )
-    found = check_approvals(tickets, _statement(act), gates.approvers, needed, signer="") if needed else []
+    agreed = check_approvals(tickets, _statement(act), gates.approvers, needed, signer="") if needed else []
     now = datetime.now(tz=UTC).strftime(_MOMENT)
     used = {
-        one["signature"]
+        ticket["signature"]
         for _, payload in (payloads(log, "access") if has_log(log) else ())
-        for one in payload.get("tickets", ())
+        for ticket in payload.get("tickets", ())
     }
-    for path, one in zip(tickets, found, strict=False):
-        if one["by"] == act.person:
-            raise ValueError(f"{path}: {act.person} asks, and cannot agree as well")
-        if one["signature"] in used:
+    for path, ticket in zip(tickets, agreed, strict=False):
+        if ticket["by"] == act.person:
+            raise ValueError(f"{path}: {act.person} does the act, and cannot agree to it as well")
+        if ticket["signature"] in used:
             raise ValueError(f"{path}: this ticket was used already")
-        if str(one["statement"].get("until", "")) < now:
-            raise ValueError(f"{path}: this ticket is past its time")
-    return found
+        if str(ticket["statement"].get("until", "")) < now:
+            raise ValueError(f"{path}: this ticket is expired")
+    return agreed
 
 
-def _lately(log: Path) -> int:
-    """Rows that were exported without a ticket in the last day, whoever did it: many small exports are a large one."""
+def _exported_lately(log: Path) -> int:
+    """Rows that all persons exported without a ticket in the last day: many small exports make a large one."""
     if not has_log(log):
         return 0
     since = (datetime.now(tz=UTC) - timedelta(days=1)).strftime(_MOMENT)
-    told = [payload for entry, payload in payloads(log, "access") if entry.at >= since and "refused" not in payload]
-    return sum(one["count"] for one in told if one.get("act") == EXPORT and not one["tickets"])
+    acts = [payload for entry, payload in payloads(log, "access") if entry.at >= since and "refused" not in payload]
+    return sum(act["count"] for act in acts if act.get("act") == EXPORT and not act["tickets"])
 
 
 def write_act(act: Act, path: Path) -> None:
-    """Write an act down for those who are asked to agree. Raises FileExistsError: if there is such a file."""
+    """Writes an act to a new file, for people who are asked to agree.
+
+    Raises:
+        FileExistsError: if the file exists.
+    """
     write_new(path, encode(_payload(act)))
 
 
 def read_act(path: Path) -> Act:
-    """The act of a file that `write_act` wrote.
+    """Reads a file of `write_act`.
 
     Raises:
-        ValueError: in one line, if it is none.
+        ValueError: in one line, if the file is malformed.
     """
     try:
-        told = as_mapping(decode(path.read_bytes()), "act")
+        payload = as_mapping(decode(path.read_bytes()), "act")
         return Act(
-            act=as_text(told.get("act"), "act"), what=as_text(told.get("what"), "what"),
-            count=as_integer(told.get("count"), "count"), purpose=as_text(told.get("purpose"), "purpose"),
-            person=as_text(told.get("person"), "person"),
-        )  # fmt: skip
+            act=as_text(payload.get("act"), "act"),
+            what=as_text(payload.get("what"), "what"),
+            count=as_integer(payload.get("count"), "count"),
+            purpose=as_text(payload.get("purpose"), "purpose"),
+            person=as_text(payload.get("person"), "person"),
+        )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
