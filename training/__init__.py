@@ -1,16 +1,17 @@
-"""Calls and labels to a judged, recorded, signed bundle.
+"""Training: from calls and labels to a judged, recorded and signed bundle.
 
-A name is imported when it is first asked for, so that no command loads LightGBM and pandas that needs neither.
-Simulated worlds are in `callsieve.training.world`; examples are run in a folder with one of them, `world`.
+Imports `features` and `serving`. Start with `run`. Names are imported on first use, so that a command without a model
+does not load LightGBM and pandas. Simulated worlds are in `callsieve.training.world`; doctests run beside a folder with
+one, `world`.
 """
 
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# LightGBM's threads wait for one another many times a tree. By default they spin meanwhile, and so take the cores that
-# they wait for from others and from themselves: beside other busy processes a fit took several times as long. OpenMP
-# reads this once, when LightGBM is loaded.
+# LightGBM's threads wait for each other many times a tree. By default they spin while they wait, and so occupy cores
+# that the other threads need: beside busy processes, a fit took several times as long. OpenMP reads this variable
+# once, when LightGBM is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:

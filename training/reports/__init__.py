@@ -1,4 +1,4 @@
-"""Pages and pictures for people: the run page and the model card.
+"""Pages for people: the run page with its pictures, the model card and the datasheet.
 
 Imports `judging`. Start with `run_page`.
 """

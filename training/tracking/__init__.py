@@ -1,4 +1,4 @@
-"""A run written into MLflow, read back, reproduced and exported.
+"""Runs in MLflow: written, read back, reproduced and exported.
 
-Imports `data`, `drift`, `log`, `model`, `reports`. Start with `mlflow_write`.
+Imports `data`, `drift`, `judging`, `log`, `model`, `reports`. Start with `mlflow_write`.
 """

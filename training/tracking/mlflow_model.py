@@ -1,16 +1,16 @@
-"""A signed bundle as an MLflow model: `mlflow models serve` and `mlflow.pyfunc.spark_udf` open it as the scorer does.
+"""A signed bundle as an MLflow model, for `mlflow models serve` and `mlflow.pyfunc.spark_udf`.
 
 save_model(Path("callsieve-run/bundle"), Path("served"), signer=Path("callsieve-run/signer.pub"))
 # CALLSIEVE_TRUST=signer.pub mlflow models serve -m served --env-manager local
 
-The folder holds the bundle as it is, and `MLmodel`, which names this file as the loader. Nothing is pickled. Whose
-bundles are trusted is said where the model is opened, for a key that travels with the model proves nothing: the
-environment variable CALLSIEVE_TRUST names a public key's file, and CALLSIEVE_POLICY, if set, a policy file in place of
-the shipped one (on Spark: `spark_udf(..., extra_env={...})`). `MLmodel` itself is not signed: whoever may write it can
-name a loader of his own, as with every model of MLflow.
+The folder holds the bundle unchanged, and `MLmodel`, which names this file as the loader. Nothing is pickled. A key
+that travels with a model proves nothing, so the opening side names the trusted key: the environment variable
+CALLSIEVE_TRUST is the path of a public key. CALLSIEVE_POLICY, if set, is the path of a policy file that replaces the
+shipped one. On Spark, use `spark_udf(..., extra_env={...})`. `MLmodel` itself is not signed: as with every MLflow
+model, somebody who may write it can name another loader.
 
-Columns are found by name. On Spark that is `judge(struct("call_hour", ...))` or `judge()`; columns that are given one
-by one MLflow takes in the order of the model's signature, whatever they are called.
+Columns are matched by name. On Spark, use `judge(struct("call_hour", ...))` or `judge()`. If columns are passed one by
+one, MLflow takes them in the order of the model's signature and ignores their names.
 """
 
 from __future__ import annotations
@@ -38,23 +38,24 @@ TRUST, POLICY = "CALLSIEVE_TRUST", "CALLSIEVE_POLICY"
 
 
 class ScoringModel:
-    """What MLflow calls: vectors by feature name -> raw score, calibrated score, and the policy's action."""
+    """The model that MLflow calls: feature columns -> raw score, calibrated score and the policy's action."""
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._inputs = inputs(scorer.bundle)
-        self._places = [scorer.features.index(name) for name in self._inputs]
+        self._columns = [scorer.features.index(name) for name in self._inputs]
 
     def predict(self, model_input: pd.DataFrame, params: object = None) -> pd.DataFrame:  # noqa: ARG002 - MLflow's
         """Scores of n calls.
 
         Args:
-            model_input: a column for each of `inputs`, in any order; NaN where a value is unknown. Others are ignored.
+            model_input: a column for each of `inputs`, in any order; NaN where a value is unknown. Other columns are
+                ignored.
 
         Returns: columns raw, score (float64, NaN where a value is infinite) and action, n rows.
 
         Raises:
-            ValueError: in one line, if it is no DataFrame, or a column is missing or holds no numbers.
+            ValueError: in one line, if it is no DataFrame, or a column is missing or not numeric.
         """
         if not isinstance(model_input, pd.DataFrame):
             raise ValueError(f"expected a DataFrame with a column for each feature, got {type(model_input).__name__}")
@@ -63,17 +64,17 @@ class ScoringModel:
             raise ValueError(f"expected a column for each of {len(self._inputs)} features, missing: {missing[0]}")
         rows = np.full((len(model_input), len(self._scorer.features)), np.nan)
         try:
-            rows[:, self._places] = model_input[list(self._inputs)].to_numpy(np.float64, na_value=np.nan)
+            rows[:, self._columns] = model_input[list(self._inputs)].to_numpy(np.float64, na_value=np.nan)
         except (TypeError, ValueError):
-            # The library's message quotes the value.
+            # The message of pandas quotes the value, so it is dropped.
             raise ValueError("expected numbers in every column of a feature") from None
-        found = self._scorer.score_table(rows)
-        actions = np.array(ACTIONS, dtype=object)[found.action]
-        return pd.DataFrame({"raw": found.raw, "score": found.score, "action": actions}, index=model_input.index)
+        scores = self._scorer.score_table(rows)
+        actions = np.array(ACTIONS, dtype=object)[scores.action]
+        return pd.DataFrame({"raw": scores.raw, "score": scores.score, "action": actions}, index=model_input.index)
 
 
 def inputs(bundle: Bundle) -> tuple[str, ...]:
-    """The columns that are asked for: the model's features, and those that tell which threshold holds for a call."""
+    """The required columns: the model's features, and the features that choose the threshold of a call."""
     return (*bundle.features, *(name for name in FEATURES if name not in bundle.features))
 
 
@@ -81,10 +82,10 @@ def save_model(bundle: Path, folder: Path, *, signer: Path) -> None:
     """Write a bundle as an MLflow model into a new folder, whole or not at all.
 
     Args:
-        signer: public key (PEM) that must have signed it; it is not written.
+        signer: public key (PEM) of the bundle's signature; it is not copied into the folder.
 
     Raises:
-        Refused: for whatever the scorer refuses.
+        BundleError: for every reason for which the scorer refuses a bundle.
         FileExistsError: if the folder exists.
         ImportError: if MLflow is not installed.
     """
@@ -97,23 +98,22 @@ def save_model(bundle: Path, folder: Path, *, signer: Path) -> None:
     if folder.exists():
         raise FileExistsError(f"{folder}: exists already; nothing is overwritten")
     trusted = [read_public_key(signer)]
-    found = load(bundle, trusted, expected_catalogue=catalogue_hash())
-    taken = Schema([ColSpec(DataType.double, name) for name in inputs(found)])
-    given = Schema([ColSpec(DataType.double, "raw"), ColSpec(DataType.double, "score"), ColSpec("string", "action")])
-    made = f"{NAME}=={version(NAME)}"
-    model = Model(signature=ModelSignature(taken, given))
-    model.add_flavor(NAME, data=BUNDLE, model=found.model_id, signed_by=found.signed_by, epoch=found.epoch)
-    # As `mlflow.pyfunc.add_to_model` does, without the two seconds that its import takes.
+    opened = load(bundle, trusted, expected_catalogue=catalogue_hash())
+    columns = Schema([ColSpec(DataType.double, name) for name in inputs(opened)])
+    results = Schema([ColSpec(DataType.double, "raw"), ColSpec(DataType.double, "score"), ColSpec("string", "action")])
+    model = Model(signature=ModelSignature(columns, results))
+    model.add_flavor(NAME, data=BUNDLE, model=opened.model_id, signed_by=opened.signed_by, epoch=opened.epoch)
+    # `mlflow.pyfunc.add_to_model` does the same, but its import takes two seconds.
     model.add_flavor("python_function", loader_module=__name__, data=BUNDLE, python_version=python_version())
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         shutil.copytree(bundle, temporary / BUNDLE)
-        (temporary / "requirements.txt").write_text(f"{made}\n", encoding="utf-8")
+        (temporary / "requirements.txt").write_text(f"{NAME}=={version(NAME)}\n", encoding="utf-8")
         model.save(str(temporary / "MLmodel"))
-        # What was copied is what was checked, or it is not there.
-        load(temporary / BUNDLE, trusted, minimum_epoch=found.epoch)
+        # Check the copy, too: the bundle may have changed since it was checked.
+        load(temporary / BUNDLE, trusted, minimum_epoch=opened.epoch)
         temporary.rename(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -121,9 +121,14 @@ def save_model(bundle: Path, folder: Path, *, signer: Path) -> None:
 
 
 def _load_pyfunc(path: str) -> ScoringModel:
-    """What MLflow calls to open the model. Raises: Refused, or ValueError if nothing says whom to trust."""
+    """The function by which MLflow opens the model.
+
+    Raises:
+        BundleError: for every reason for which the scorer refuses a bundle.
+        ValueError: if CALLSIEVE_TRUST is not set.
+    """
     trust = os.environ.get(TRUST)
     if not trust:
-        raise ValueError(f"whose bundles are trusted is not said: expected {TRUST} to name a public key's file")
+        raise ValueError(f"no trusted key: set {TRUST} to the path of a public key file")
     policy = read_policy(os.environ.get(POLICY))
     return ScoringModel(Scorer.load(path, trusted=[read_public_key(trust)], policy=policy))

@@ -78,7 +78,7 @@ def export(bundle: Path, file: Path, *, signer: Path) -> Export:
     """Write a verified bundle's risk model as ONNX, whole or not at all, and compare it with the bundle.
 
     Raises:
-        Refused: for every reason for which the scorer refuses a bundle.
+        BundleError: for every reason for which the scorer refuses a bundle.
         FileExistsError: if the file exists.
         ValueError: if ONNX cannot express the model, or the file gives other scores.
     """

@@ -1,4 +1,4 @@
-"""The simpler models beside the model: fitted on the same labels, held to the same benign error."""
+"""The baselines: fitted on the model's labels, with the model's target."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ CALLER_CLASS = "call_caller_class"
 CLASS = NAMES.index(CALLER_CLASS)
 
 
-def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, by_baselines):
+def test_they_score_judged_and_threshold_calls_and_no_training_calls(trained, by_baselines):
     assert list(by_baselines) == ["logistic regression", "number class", "five counters", "reputation list"]
     later = trained.start >= trained.plan.label_cutoff
     for raw in by_baselines.values():
@@ -31,7 +31,7 @@ def test_they_score_what_they_are_judged_on_and_nothing_that_they_saw(trained, b
         assert not np.isnan(raw[judged_calls(trained).lives]).any()
 
 
-def test_the_list_knows_what_was_reported_of_the_caller_in_the_last_28_days(trained, by_baselines):
+def test_the_list_counts_the_complaints_of_the_last_28_days(trained, by_baselines):
     reports = trained.dataset.complaints
     told = np.flatnonzero(by_baselines["reputation list"] > 0)
     none = np.flatnonzero(by_baselines["reputation list"] == 0)
@@ -43,7 +43,7 @@ def test_the_list_knows_what_was_reported_of_the_caller_in_the_last_28_days(trai
         assert by_baselines["reputation list"][row] == known.sum()
 
 
-def test_a_threshold_of_the_five_counters_is_one_for_each_that_as_many_innocent_calls_reach(trained, by_baselines):
+def test_the_five_counters_give_the_highest_rank_among_innocent_calls(trained, by_baselines):
     raw, count = by_baselines["five counters"], len(trained.start)
     told = np.flatnonzero(~np.isnan(raw))
     choose = fold_rows("train", trained.plan.choose, trained.fold, trained.start)
@@ -56,8 +56,8 @@ def test_a_threshold_of_the_five_counters_is_one_for_each_that_as_many_innocent_
     assert len(np.unique(raw[told])) > 10
 
 
-def test_the_class_alone_knows_nothing_else(trained, by_baselines):
-    """One score a class: one of all groups, and of each part where thresholds are chosen one that did not see it."""
+def test_the_number_class_gives_one_score_a_class(trained, by_baselines):
+    """One score per class from all groups, and where thresholds are chosen one per cross-validation part."""
     told = np.flatnonzero(~np.isnan(by_baselines["number class"]))
     choose = fold_rows("train", trained.plan.choose, trained.fold, trained.start)[told]
     fits = np.where(choose, trained.cv_fold[told], NO_CV_FOLD)
@@ -72,7 +72,7 @@ def test_the_class_alone_knows_nothing_else(trained, by_baselines):
     assert len(set.union(*(found[mobile, fit] for fit in range(NO_CV_FOLD, trained.fitted["parts"])))) > 1
 
 
-def test_the_class_alone_ranks_classes_by_their_share_of_nuisance():
+def test_the_number_class_ranks_classes_by_their_share_of_nuisance():
     rng = np.random.default_rng(1)
     X = np.zeros((3000, len(NAMES)))  # noqa: N806
     X[:, CLASS] = rng.integers(0, 3, 3000)
@@ -83,8 +83,8 @@ def test_the_class_alone_ranks_classes_by_their_share_of_nuisance():
         assert raw[rows] == pytest.approx(np.log(y[rows].mean() / (1 - y[rows].mean())), abs=0.1)
 
 
-def test_regression_finds_what_is_linear_and_what_is_missing():
-    """Log-odds of a law that it can hold: a slope on a logarithm, a level, and a value that is not known."""
+def test_the_regression_fits_slopes_levels_and_missing_values():
+    """Log-odds with a slope on a logarithm, a level, and a missing value, all of which the regression can express."""
     rng = np.random.default_rng(1)
     X = np.zeros((6000, len(NAMES)))  # noqa: N806
     plain, other = (NAMES.index(feature.name) for feature in [f for f in FEATURES if not f.levels][:2])
@@ -99,8 +99,8 @@ def test_regression_finds_what_is_linear_and_what_is_missing():
     assert np.isnan(log_odds(model, feed_of_all(X), np.array([7]), 6000)[[6, 8]]).all()
 
 
-def test_they_learn_from_labels_as_known_then(trained):
-    """With labels turned about, so is their order: nothing else than the labels told them."""
+def test_they_are_fitted_on_the_labels(trained):
+    """With inverted labels the order of scores is inverted: scores depend on the labels alone."""
     learn, _ = regression_rows(trained)
     turned = dataclasses.replace(learn, y=(1 - learn.y).astype(np.int8))
     every = np.arange(len(learn.y))
@@ -109,7 +109,7 @@ def test_they_learn_from_labels_as_known_then(trained):
     assert roc_auc_score(learn.y, other) < 0.1
 
 
-def test_all_are_judged_in_the_same_way(run):
+def test_all_are_judged_on_the_same_calls_and_target(run):
     _, figures = run
     told = {**figures["headline"], **figures["baselines"]}
     assert list(told) == ["model", "rule", "logistic regression", "number class", "five counters", "reputation list"]
@@ -118,7 +118,7 @@ def test_all_are_judged_in_the_same_way(run):
     assert all(0 <= one["catch"]["call"]["rate"] <= 1 for one in told.values())
 
 
-def test_of_many_rows_some_are_learnt_from_by_lot(trained, monkeypatch):
+def test_many_rows_are_sampled(trained, monkeypatch):
     learn, part = regression_rows(trained)
     monkeypatch.setattr(baselines, "MAX_TRAINING_ROWS", 300)
     fewer, parts = regression_rows(trained)

@@ -1,4 +1,4 @@
-"""Content and mode told of flagged calls, held against the truth."""
+"""Predicted content and mode of flagged calls, compared with the truth."""
 
 import dataclasses
 import json
@@ -16,8 +16,8 @@ from callsieve.training.model.train import feature_columns
 
 
 @pytest.fixture(scope="module")
-def told(trained):
-    """That training with models of content and mode, for which its labels are too few; content lacks a class."""
+def with_class_models(trained):
+    """The training with class models, which its few labels do not allow; the content model lacks one class."""
     some = trained.feed.rows[trained.judged.nuisance[trained.feed.rows]]
     vectors = trained.feed.at(some)[:, feature_columns(trained.settings.features)]
     models, classes = dict(trained.models), {}
@@ -32,7 +32,7 @@ def told(trained):
 
 
 def by_hand(t, kind, rows):
-    """Whether each call's likeliest class is the true one, and its share: call by call."""
+    """Whether each call's most probable class is the true one, and its probability, call by call."""
     booster, words = Booster(t.models[kind]), t.card.classes[kind]
     for row in rows:
         (raw,) = booster.predict_few([t.feed.at(np.array([row]))[0, feature_columns(t.settings.features)]])
@@ -41,30 +41,30 @@ def by_hand(t, kind, rows):
         yield words[best] == t.dataset.truth[kind][int(row)].as_py(), shares[best] / sum(shares)
 
 
-def test_they_are_those_of_a_plain_loop(told):
-    flagged = np.isin(np.arange(len(told.start)), told.feed.rows[::7])
-    found = class_figures(told, flagged)
-    assert [one["kind"] for one in found] == ["content", "mode"]
-    for one in found:
-        rows = np.flatnonzero(flagged & told.judged.nuisance)
-        right, shares = map(np.array, zip(*by_hand(told, one["kind"], rows), strict=True))
-        words = told.dataset.truth[one["kind"]].take(rows).to_pylist()
-        assert (one["calls"], one["callers"]) == (len(rows), len(set(told.caller[rows])))
-        assert one["classes"] == len(set(words)) - (one["kind"] == "content")
-        assert one["right"] == right.mean() and one["low"] <= one["right"] <= one["high"]
-        assert one["commonest"] == max(map(words.count, words)) / len(words)
-        assert one["sure"] == (shares >= SURE).mean()
-        assert one["right_if_sure"] == (right[shares >= SURE].mean() if (shares >= SURE).any() else None)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+def test_class_figures_equal_a_plain_loop(with_class_models):
+    flagged = np.isin(np.arange(len(with_class_models.start)), with_class_models.feed.rows[::7])
+    figures = class_figures(with_class_models, flagged)
+    assert [row["kind"] for row in figures] == ["content", "mode"]
+    for row in figures:
+        rows = np.flatnonzero(flagged & with_class_models.judged.nuisance)
+        right, shares = map(np.array, zip(*by_hand(with_class_models, row["kind"], rows), strict=True))
+        words = with_class_models.dataset.truth[row["kind"]].take(rows).to_pylist()
+        assert (row["calls"], row["callers"]) == (len(rows), len(set(with_class_models.caller[rows])))
+        assert row["classes"] == len(set(words)) - (row["kind"] == "content")
+        assert row["right"] == right.mean() and row["low"] <= row["right"] <= row["high"]
+        assert row["commonest"] == max(map(words.count, words)) / len(words)
+        assert row["sure"] == (shares >= SURE).mean()
+        assert row["right_if_sure"] == (right[shares >= SURE].mean() if (shares >= SURE).any() else None)
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
 
 
-def test_they_are_as_sure_as_the_shipped_policy_asks():
+def test_sure_is_the_probability_that_the_shipped_policy_asks_for():
     assert read_policy().terms.content_share == SURE
 
 
 @pytest.mark.parametrize("gone", ["truth", "columns", "words", "calls"])
-def test_without_truth_or_calls_there_is_none(told, gone):
-    truth = told.dataset.truth
+def test_without_truth_or_calls_there_are_no_figures(with_class_models, gone):
+    truth = with_class_models.dataset.truth
     blank = pa.nulls(truth.num_rows, pa.string())
     others = {
         "truth": None,
@@ -72,6 +72,8 @@ def test_without_truth_or_calls_there_is_none(told, gone):
         "words": truth.drop_columns(["content", "mode"]).append_column("content", blank).append_column("mode", blank),
         "calls": truth,
     }
-    other = dataclasses.replace(told, dataset=dataclasses.replace(told.dataset, truth=others[gone]))
-    flagged = np.isin(np.arange(len(told.start)), told.feed.rows) & (gone != "calls")
+    other = dataclasses.replace(
+        with_class_models, dataset=dataclasses.replace(with_class_models.dataset, truth=others[gone])
+    )
+    flagged = np.isin(np.arange(len(with_class_models.start)), with_class_models.feed.rows) & (gone != "calls")
     assert class_figures(other, flagged) == []

@@ -1,4 +1,4 @@
-"""What an evasion buys: against one number at a time, and intervals that hold as often as they say."""
+"""What an evasion gains, against a loop over numbers; mean intervals; figures by calls made before."""
 
 import csv
 import math
@@ -22,66 +22,63 @@ from tests.training.judging.test_metrics import smallest_reaching
 
 CALLS = st.lists(
     st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 9), st.sampled_from([0.0, 1.0, math.nan])),
-    min_size=1, max_size=40,
-)  # fmt: skip
+    min_size=1,
+    max_size=40,
+)
 
 
-def scored(calls, attack_of, nuisance_of=lambda _: True):
+def judged(calls, evasion_of, nuisance_of=lambda _: True):
+    """Judged calls from rows of caller, callee, start and raw score."""
     caller, callee, start, raw = (np.array(column) for column in zip(*calls, strict=True))
-    bad = np.array([nuisance_of(one) for one in caller.tolist()])
-    attack = np.array([attack_of(one) for one in caller.tolist()], dtype=np.int16)
-    judged = JudgingLabels(
-        np.ones(len(raw), dtype=bool), bad, np.full(len(raw), "kind"), "truth", attack, ("hiding", "rotating")
-    )
+    nuisance = np.array([nuisance_of(code) for code in caller.tolist()])
+    evasion = np.array([evasion_of(code) for code in caller.tolist()], dtype=np.int16)
     every = np.ones(len(raw), dtype=bool)
+    labels = JudgingLabels(every, nuisance, np.full(len(raw), "kind"), "truth", evasion, ("hiding", "rotating"))
     return JudgedCalls(
         rule=raw,
         raw=raw,
         stratum=np.zeros(len(raw), dtype=int),
-        judged=judged,
+        judged=labels,
         caller=caller,
         callee=callee,
         start=start,
         rows=every,
-        lives=bad,
+        lives=nuisance,
         seed=0,
     )
 
 
 @given(CALLS)
-def test_calls_and_people_before_a_number_is_found_are_those_of_a_plain_loop(calls):
-    s = scored(calls, lambda caller: caller % 3 - 1)
-    rows = {one["attack"]: one for one in evasion_figures(s, 1.0)}
-    seen = {}
-    for caller, callee, _, raw in sorted(calls, key=lambda one: one[2]):
-        one = seen.setdefault(caller, {"made": 0, "found": math.inf, "through": 0, "people": set(), "hits": 0})
-        one["made"] += 1
-        one["hits"] += raw >= 1.0
-        if raw >= 1.0 and one["found"] == math.inf:
-            one["found"] = one["made"]
-        if one["found"] == math.inf:
-            one["through"] += 1
-            one["people"].add(callee)
+def test_calls_and_people_before_detection_equal_a_plain_loop(calls):
+    rows = {row["attack"]: row for row in evasion_figures(judged(calls, lambda caller: caller % 3 - 1), 1.0)}
+    numbers = {}
+    for caller, callee, _, raw in sorted(calls, key=lambda call: call[2]):
+        number = numbers.setdefault(caller, {"made": 0, "detected": math.inf, "through": 0, "people": set(), "hits": 0})
+        number["made"] += 1
+        number["hits"] += raw >= 1.0
+        if raw >= 1.0 and number["detected"] == math.inf:
+            number["detected"] = number["made"]
+        if number["detected"] == math.inf:
+            number["through"] += 1
+            number["people"].add(callee)
     for name, code in ((PLAIN, -1), ("hiding", 0), ("rotating", 1)):
-        mine = [one for caller, one in seen.items() if caller % 3 - 1 == code]
-        assert (name in rows) == bool(mine)
-        if not mine:
+        group = [number for caller, number in numbers.items() if caller % 3 - 1 == code]
+        assert (name in rows) == bool(group)
+        if not group:
             continue
-        told = rows[name]
-        assert (told["numbers"], told["calls"]) == (len(mine), sum(one["made"] for one in mine))
-        assert told["caught"]["rate"] == pytest.approx(sum(one["hits"] for one in mine) / told["calls"])
-        assert told["calls_through_a_number"]["mean"] == pytest.approx(np.mean([one["through"] for one in mine]))
-        assert told["people_reached_by_a_number"]["mean"] == pytest.approx(
-            np.mean([len(one["people"]) for one in mine])
-        )
-        median = smallest_reaching([one["found"] for one in mine], 5)
-        assert told["detection"]["median"] == (None if median == math.inf else median)
+        row = rows[name]
+        assert (row["numbers"], row["calls"]) == (len(group), sum(number["made"] for number in group))
+        assert row["caught"]["rate"] == pytest.approx(sum(number["hits"] for number in group) / row["calls"])
+        assert row["calls_through_a_number"]["mean"] == pytest.approx(np.mean([n["through"] for n in group]))
+        assert row["people_reached_by_a_number"]["mean"] == pytest.approx(np.mean([len(n["people"]) for n in group]))
+        median = smallest_reaching([number["detected"] for number in group], 5)
+        assert row["detection"]["median"] == (None if median == math.inf else median)
     plain = rows.get(PLAIN)
     if plain and plain["calls_through_a_number"]["mean"]:
         assert plain["times_plain"] == 1.0
 
 
-def test_a_mean_of_one_number_has_no_interval_and_of_many_shrinks():
+def test_a_mean_of_one_number_has_no_interval_and_intervals_shrink_with_numbers():
     assert mean(np.array([5.0]), 0) == {"mean": 5.0, "low": None, "high": None}
     values = np.random.default_rng(0).exponential(100, 1000)
     few, many = mean(values[:40], 0), mean(values, 0)
@@ -89,34 +86,35 @@ def test_a_mean_of_one_number_has_no_interval_and_of_many_shrinks():
 
 
 @given(CALLS)
-def test_buckets_count_from_the_first_call_of_the_records(calls):
-    """Also the calls that are not judged: a number's hundredth call is no cold start."""
-    s = scored(calls, lambda _: -1, lambda caller: caller > 1)
-    late, young = s.start >= 5, s.caller == 4
-    told = by_calls_made(replace(s, rows=late, lives=young), type("B", (), {"threshold": 1.0}))
+def test_buckets_count_all_calls_of_the_records(calls):
+    """Calls that are not judged count, too: a number's hundredth call is no cold start."""
+    s = judged(calls, lambda _: -1, lambda caller: caller > 1)
+    late, new = s.start >= 5, s.caller == 4
+    buckets = by_calls_made(replace(s, rows=late, lives=new), type("B", (), {"threshold": 1.0}))
     order = sorted(range(len(calls)), key=lambda i: calls[i][2])
     counts, nth = {}, {}
     for i in order:
         counts[calls[i][0]] = counts.get(calls[i][0], 0) + 1
         nth[i] = counts[calls[i][0]]
     assert nth_call(s.caller, s.start).tolist() == [nth[i] for i in range(len(calls))]
-    for (name, low, high), one in zip(BUCKETS, told, strict=True):
-        mine = [i for i in range(len(calls)) if low <= nth[i] <= high]
-        bad = [i for i in mine if calls[i][0] > 1 and (late[i] or young[i])]
-        good = [i for i in mine if calls[i][0] <= 1 and late[i]]
-        false = sum(calls[i][3] >= 1.0 for i in good)
-        assert (one["bucket"], one["calls"], one["benign_calls"]) == (name, len(bad), len(good))
-        assert one["callers"] == len({calls[i][0] for i in bad})
-        assert one["false_calls"] == false
-        assert one["bound"] == upper_bound(false, len(good))
-        assert one["catch"] == (pytest.approx(np.mean([calls[i][3] >= 1.0 for i in bad])) if bad else None)
+    for (name, low, high), bucket in zip(BUCKETS, buckets, strict=True):
+        rows = [i for i in range(len(calls)) if low <= nth[i] <= high]
+        nuisance = [i for i in rows if calls[i][0] > 1 and (late[i] or new[i])]
+        benign = [i for i in rows if calls[i][0] <= 1 and late[i]]
+        false = sum(calls[i][3] >= 1.0 for i in benign)
+        assert (bucket["bucket"], bucket["calls"], bucket["benign_calls"]) == (name, len(nuisance), len(benign))
+        assert bucket["callers"] == len({calls[i][0] for i in nuisance})
+        assert bucket["false_calls"] == false
+        assert bucket["bound"] == upper_bound(false, len(benign))
+        caught = [calls[i][3] >= 1.0 for i in nuisance]
+        assert bucket["catch"] == (pytest.approx(np.mean(caught)) if caught else None)
 
 
-def test_numbers_of_known_groups_are_told_apart_from_those_of_others():
-    """Two numbers of a rotation that the model knows, found at their first and third call; one of a new one, never."""
+def test_numbers_of_known_groups_have_figures_of_their_own():
+    """Two numbers of a known rotation are detected at their first and third call, one of a new rotation never."""
     calls = [(0, 1, 1, 1.0), (0, 2, 2, 0.0), *((1, n, n, float(n == 3)) for n in (1, 2, 3, 4))]
     calls += [(2, n, n, 0.0) for n in range(1, 6)]
-    s = scored(calls, lambda _: 1)
+    s = judged(calls, lambda _: 1)
     of_known = s.caller < 2
     (row,) = evasion_figures(replace(s, lives=~of_known, known_lives=of_known), 1.0)
     assert (row["numbers"], row["calls"], row["detection"]["found"]) == (1, 5, 0.0)
@@ -125,72 +123,71 @@ def test_numbers_of_known_groups_are_told_apart_from_those_of_others():
     assert (known["numbers"], known["calls"], known["found"]) == (2, 6, 1.0)
     assert known["calls_through_a_number"] == {"mean": 1.0, "low": 0.0, "high": 2.0}  # 0 and 2
     (row,) = evasion_figures(s, 1.0)
-    nobody = {"mean": None, "low": None, "high": None}
-    assert row["known_group"] == {"numbers": None, "calls": None, "found": None, "calls_through_a_number": nobody}
+    none = {"mean": None, "low": None, "high": None}
+    assert row["known_group"] == {"numbers": None, "calls": None, "found": None, "calls_through_a_number": none}
 
 
-def test_lives_of_known_groups_are_of_numbers_that_came_later_in_groups_that_were_learnt_from():
+def test_lives_of_known_groups_are_of_new_numbers_in_groups_that_were_trained_on():
     begun, cutoff, late = 0, 10, 20
     caller = np.array([0, 0, 1, 1, 2, 3])
     start = np.array([begun, late, cutoff, late, late, late])
-    learnt = np.array([True, True, True, True, False, True])  # caller 2 is of a group of its own
-    bad = np.array([True, True, True, True, True, False])  # caller 3 is innocent
-    judged = JudgingLabels(np.ones(6, dtype=bool), bad, np.full(6, "kind"), "truth", np.full(6, -1))
+    trained_on = np.array([True, True, True, True, False, True])  # caller 2 is of a group of its own
+    nuisance = np.array([True, True, True, True, True, False])  # caller 3 is innocent
+    labels = JudgingLabels(np.ones(6, dtype=bool), nuisance, np.full(6, "kind"), "truth", np.full(6, -1))
     plan = Plan((0, 5), (12, 15), (15, 30), cutoff)
-    lives, known_lives = lifetime_calls(plan, learnt, start, judged, caller)
+    lives, known_lives = lifetime_calls(plan, trained_on, start, labels, caller)
     assert set(caller[lives]) == {2} and set(caller[known_lives]) == {1}
     assert known_lives.sum() == 2
 
 
-def test_an_evasion_that_nobody_judged_is_told_as_such():
+def test_an_evasion_without_judged_calls_has_a_row_without_figures():
     calls = [(0, 1, 1, 1.0), (1, 2, 2, 1.0), (2, 3, 3, 1.0)]
-    s = scored(calls, lambda caller: caller - 1)
-    mine = s.caller < 2  # nobody who plays "rotating"
-    told = evasion_figures(replace(s, rows=mine, lives=mine), 1.0)
-    assert [one["attack"] for one in told] == [PLAIN, "hiding", "rotating"]
-    assert [(one["judged_calls"], one["numbers"]) for one in told] == [(1, 1), (1, 1), (0, 0)]
-    assert told[2]["caught"]["rate"] is None and told[2]["calls_through_a_number"]["mean"] is None
+    s = judged(calls, lambda caller: caller - 1)
+    rows = s.caller < 2  # no caller with the evasion "rotating"
+    figures = evasion_figures(replace(s, rows=rows, lives=rows), 1.0)
+    assert [row["attack"] for row in figures] == [PLAIN, "hiding", "rotating"]
+    assert [(row["judged_calls"], row["numbers"]) for row in figures] == [(1, 1), (1, 1), (0, 0)]
+    assert figures[2]["caught"]["rate"] is None and figures[2]["calls_through_a_number"]["mean"] is None
 
 
-def test_the_figures_of_a_run_tell_each_evasion_and_each_slice_of_calibration(run, dataset):
-    figures = run[1]
-    told = [one["attack"] for one in figures["attacks"]]
-    known = set(dataset.truth["attack"].drop_null().to_pylist())
-    assert set(told) == known | {PLAIN}
-    assert sum(one["judged_calls"] for one in figures["attacks"]) == figures["ranking"]["nuisance"]
-    judged = sum(one["calls"] for one in figures["reliability_by"] if one["slice"].startswith("class "))
-    assert 0 < judged <= figures["rows"]["certify"]
-    for one in figures["reliability_by"]:
-        assert one["low"] <= one["observed"] <= one["high"]
-    assert {path.name for path in (run[0] / "tables").iterdir()} >= {"attacks.csv", "buckets.csv", "reliability_by.csv"}
-
-
-def test_what_is_told_of_known_groups_stands_in_table_report_and_metrics(run):
+def test_the_figures_of_a_run_have_each_evasion_and_each_slice_of_calibration(run, dataset):
     folder, figures = run
-    (known,) = (one for one in figures["attacks"] if one["known_group"]["numbers"])
-    told = known["known_group"]
+    evasions = set(dataset.truth["attack"].drop_null().to_pylist())
+    assert {row["attack"] for row in figures["attacks"]} == evasions | {PLAIN}
+    assert sum(row["judged_calls"] for row in figures["attacks"]) == figures["ranking"]["nuisance"]
+    judged_calls = sum(row["calls"] for row in figures["reliability_by"] if row["slice"].startswith("class "))
+    assert 0 < judged_calls <= figures["rows"]["certify"]
+    for row in figures["reliability_by"]:
+        assert row["low"] <= row["observed"] <= row["high"]
+    assert {path.name for path in (folder / "tables").iterdir()} >= {"attacks.csv", "buckets.csv", "reliability_by.csv"}
+
+
+def test_figures_of_known_groups_are_in_table_page_and_metrics(run):
+    folder, figures = run
+    (evasion,) = (row for row in figures["attacks"] if row["known_group"]["numbers"])
+    known = evasion["known_group"]
     with (folder / "tables" / "attacks.csv").open(newline="") as file:
         rows = {row["attack"]: row for row in csv.DictReader(file)}
-    row = rows.pop(known["attack"])
-    assert row["known_group.numbers"] == str(told["numbers"]) and row["known_group.found"] == str(told["found"])
-    through = told["calls_through_a_number"]["mean"]
+    row = rows.pop(evasion["attack"])
+    assert row["known_group.numbers"] == str(known["numbers"]) and row["known_group.found"] == str(known["found"])
+    through = known["calls_through_a_number"]["mean"]
     assert row["known_group.calls_through_a_number.mean"] == str(through)
-    assert {one["known_group.numbers"] for one in rows.values()} == {"0"}
+    assert {row["known_group.numbers"] for row in rows.values()} == {"0"}
     text = (folder / "report.html").read_text()
     cells = [re.findall("<td>(.*?)</td>", line.replace("\n", "")) for line in re.findall("(?s)<tr>.*?</tr>", text)]
-    name = known["attack"].replace("_", " ")
+    name = evasion["attack"].replace("_", " ")
     (shown,) = (line for line in cells if len(line) == 10 and line[0] == name)
-    assert shown[-3:] == [str(told["numbers"]), f"{told['found']:.1%}", f"{through:.0f}"]
-    metric = f"attack/{known['attack']}/calls_through_a_number_of_a_known_group"
+    assert shown[-3:] == [str(known["numbers"]), f"{known['found']:.1%}", f"{through:.0f}"]
+    metric = f"attack/{evasion['attack']}/calls_through_a_number_of_a_known_group"
     assert {name for name in slice_metrics(figures) if name.endswith("_known_group")} == {metric}
     assert slice_metrics(figures)[metric] == through
 
 
-def test_a_slice_that_is_told_too_high_shows_it():
+def test_a_slice_with_too_high_predictions_shows_the_gap():
     calls = [(i % 40, 0, i, 0.0) for i in range(4000)]
-    s = scored(calls, lambda _: -1, lambda caller: caller < 4)
+    s = judged(calls, lambda _: -1, lambda caller: caller < 4)
     card = type("C", (), {"calibration": type("K", (), {"probabilities": staticmethod(lambda raw: raw + 0.4)})})
-    found = {one["slice"]: one for one in reliability_by(s, card)}
-    (mine,) = (one for name, one in found.items() if name.startswith("class "))
-    assert (mine["predicted"], mine["observed"]) == (pytest.approx(0.4), pytest.approx(0.1))
-    assert mine["ece"] == pytest.approx(0.3)
+    slices = {row["slice"]: row for row in reliability_by(s, card)}
+    (row,) = (row for name, row in slices.items() if name.startswith("class "))
+    assert (row["predicted"], row["observed"]) == (pytest.approx(0.4), pytest.approx(0.1))
+    assert row["ece"] == pytest.approx(0.3)

@@ -1,4 +1,4 @@
-"""Headline figures: what a band's own thresholds catch, and what the order of scores alone would."""
+"""Headline figures: the catch rate of a band's thresholds, and that of the order of scores alone."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,47 +13,47 @@ from callsieve.training.judging.judge import reliability_figures, rule_in_words
 from callsieve.training.model.certify import certificate
 
 MOBILE, FIXED = map(NUMBER_CLASSES.index, ("mobile", "fixed"))
-BENIGN, BAD = 1000, 4
+BENIGN, NUISANCE = 1000, 4
 TARGET = 0.002  # two of the innocent calls
 
 
-def test_the_catch_in_hindsight_is_of_the_order_of_raw_scores_alone():
+def test_catch_in_hindsight_depends_on_the_order_of_raw_scores_alone():
     innocent = np.arange(BENIGN) / BENIGN  # the two highest: 0.998 and 0.999
     raw = np.concatenate([innocent, [0.9975, 0.9985, 5.0, 5.0], [99.0]])
     kind = np.full(len(raw), MOBILE)
     kind[BENIGN + 3] = FIXED
     nuisance = np.arange(len(raw)) >= BENIGN
-    rows = np.arange(len(raw)) < BENIGN + BAD  # the last call is not judged
-    every, nobody = np.ones(len(raw), dtype=bool), np.zeros(len(raw), dtype=bool)
-    told = JudgingLabels(every, nuisance, np.full(len(raw), "any"), "truth", np.full(len(raw), -1))
+    rows = np.arange(len(raw)) < BENIGN + NUISANCE  # the last call is not judged
+    every, none = np.ones(len(raw), dtype=bool), np.zeros(len(raw), dtype=bool)
+    labels = JudgingLabels(every, nuisance, np.full(len(raw), "any"), "truth", np.full(len(raw), -1))
     caller = np.arange(len(raw))
     judged = JudgedCalls(
         rule=raw,
         raw=raw,
         stratum=kind,
-        judged=told,
+        judged=labels,
         caller=caller,
         callee=caller,
         start=caller,
         rows=rows,
-        lives=nobody,
+        lives=none,
         seed=0,
     )
     proof = certificate("certify", innocent, 2.0, TARGET)
     band = Band("certified", 2.0, proof, {}, (), {"fixed": 7.0})
-    found = headline_of(judged, raw, band)
-    assert found["catch"]["call"]["rate"] == 1 / BAD  # the fixed line had to score 7
-    # Two innocent calls may be flagged, so all that scores above the third highest of them, 0.997, is.
-    assert found["in_hindsight"] == 1.0
-    assert headline_of(judged, np.where(raw == 0.9975, 0.5, raw), band)["in_hindsight"] == 3 / BAD
+    head = headline_of(judged, raw, band)
+    assert head["catch"]["call"]["rate"] == 1 / NUISANCE  # the fixed line needs a score of 7
+    # Two innocent calls may be flagged, so every call above the third highest of them, 0.997, is flagged.
+    assert head["in_hindsight"] == 1.0
+    assert headline_of(judged, np.where(raw == 0.9975, 0.5, raw), band)["in_hindsight"] == 3 / NUISANCE
 
 
 def test_calls_without_a_score_have_no_reliability():
-    nobody = SimpleNamespace(rows=np.ones(3, dtype=bool), raw=np.full(3, np.nan))
-    assert reliability_figures(nobody, None) == {"bins": [], "ece": None, "log_loss": None}
+    unscored = SimpleNamespace(rows=np.ones(3, dtype=bool), raw=np.full(3, np.nan))
+    assert reliability_figures(unscored, None) == {"bins": [], "ece": None, "log_loss": None}
 
 
-def test_the_rule_says_in_words_where_it_differs_by_kind_of_line():
+def test_the_rule_in_words_says_that_limits_differ_by_number_class():
     proof = certificate("certify", np.zeros(9), 2.0, TARGET)
     plain = Band("certified", np.nextafter(8.0, np.inf), proof)
     assert rule_in_words(plain) == "more than 8 calls in the last hour"

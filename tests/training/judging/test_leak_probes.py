@@ -1,4 +1,4 @@
-"""Every leak planted, and every one found."""
+"""Leak probes: each kind of leak is planted and must be found."""
 
 from dataclasses import replace
 
@@ -22,29 +22,29 @@ from callsieve.training.judging.leak_probes import (
 )
 
 
-def test_an_honest_training_passes(trained):
-    told = leak_probes.check_for_leaks(trained)
-    assert told["vectors_again"] > 200
-    assert told["labels_again"] > 20
-    assert told["kept_apart"] == ["caller", "caller_block", "trunk", "device", "campaign 0", "campaign 1"]
+def test_a_training_without_leaks_passes(trained):
+    probes = leak_probes.check_for_leaks(trained)
+    assert probes["vectors_again"] > 200
+    assert probes["labels_again"] > 20
+    assert probes["kept_apart"] == ["caller", "caller_block", "trunk", "device", "campaign 0", "campaign 1"]
 
 
-def test_a_feature_made_of_the_future_is_found(trained):
-    """A feature counts the next day's calls of the caller too; or one looks at the outcome of a call in the air."""
+def test_a_feature_of_the_future_is_found(trained):
+    """A feature counts the caller's calls of the next day, too."""
     start, caller = trained.start, trained.caller
     planted = trained.feed.X.copy()
     column = NAMES.index("out_calls_count_24h")
     begin = trained.plan.train[0]
-    held = trained.feed.rows
-    places = np.flatnonzero((start[held] >= begin) & (start[held] < begin + DAY))
-    rows = held[places]
+    in_feed = trained.feed.rows
+    places = np.flatnonzero((start[in_feed] >= begin) & (start[in_feed] < begin + DAY))
+    rows = in_feed[places]
     ahead = [int(((caller == caller[row]) & (start > start[row]) & (start < start[row] + DAY)).sum()) for row in rows]
     planted[places, column] += ahead
     with pytest.raises(LeakError, match=r"feature out_calls_count_24h: depend on what became known"):
         leak_probes.check_for_leaks(replace(trained, feed=replace(trained.feed, X=planted)))
 
 
-def test_one_value_is_enough(trained):
+def test_one_differing_value_is_enough(trained):
     again = leak_probes.vectors_again(trained, trained.plan.train[0] + DAY)
     assert require_equal_vectors(trained.feed, again, NAMES) == len(again[0])
     for wrong in (np.nan, 1e9):
@@ -54,7 +54,7 @@ def test_one_value_is_enough(trained):
             require_equal_vectors(replace(trained.feed, X=planted), again, NAMES)
 
 
-def test_what_is_known_before_a_moment(dataset):
+def test_a_dataset_as_known_before_a_moment(dataset):
     moment = int(np.median(dataset.calls["start"].to_numpy()))
     known = known_before(dataset, moment)
     assert known.calls["start"].to_numpy().max() < moment
@@ -62,18 +62,17 @@ def test_what_is_known_before_a_moment(dataset):
     for frame in (known.complaints, known.findings, known.recycled):
         assert (frame["known_at"] <= when).all()
     assert 0 < len(known.complaints) < len(dataset.complaints)
-    # Calls in the air: another outcome, and none of the others changed.
-    was, now = (table.slice(0, known.calls.num_rows).to_pylist() for table in (dataset.calls, known.calls))
-    changed = [i for i in range(len(was)) if was[i] != now[i]]
-    for i in range(len(was)):
-        call = was[i]
+    # Calls in progress have another outcome, and no other call changed.
+    before, after = (table.slice(0, known.calls.num_rows).to_pylist() for table in (dataset.calls, known.calls))
+    changed = [i for i in range(len(before)) if before[i] != after[i]]
+    for i, call in enumerate(before):
         end = call["start"] + (call["ring"] or 0) + (call["talk"] or 0)
-        told = end if call["recorded"] is None else call["recorded"]
-        assert (told >= moment) == (i in changed), i
+        known_at = end if call["recorded"] is None else call["recorded"]
+        assert (known_at >= moment) == (i in changed), i
     assert changed
 
 
-def test_a_label_known_later_is_found(trained, dataset):
+def test_a_label_of_the_future_is_found(trained, dataset):
     policy = trained.settings.label_policy
     early, late = (
         pd.Timestamp(moment, unit="ms", tz="UTC") for moment in (trained.plan.label_cutoff, trained.start.max())
@@ -82,10 +81,10 @@ def test_a_label_known_later_is_found(trained, dataset):
     require_equal_labels(honest, honest.sample(frac=1, random_state=1), early)
     with pytest.raises(LeakError, match="became known after the cutoff"):
         require_equal_labels(later, honest, early)
-    # A peek that hides its traces: what the later labels say, under the earlier date.
-    told = later.set_index("number")["nuisance"].reindex(honest["number"]).fillna(False).to_numpy(dtype=bool)
-    peeking = honest.assign(nuisance=told)
-    assert (told != honest["nuisance"].to_numpy()).any()
+    # The later labels under the earlier date.
+    leaked = later.set_index("number")["nuisance"].reindex(honest["number"]).fillna(False).to_numpy(dtype=bool)
+    peeking = honest.assign(nuisance=leaked)
+    assert (leaked != honest["nuisance"].to_numpy()).any()
     with pytest.raises(LeakError, match="differ from those made of what was known"):
         require_equal_labels(peeking, honest, early)
     with pytest.raises(LeakError, match="differ"):
@@ -93,13 +92,13 @@ def test_a_label_known_later_is_found(trained, dataset):
 
 
 @pytest.mark.parametrize("name", ["caller", "caller_block", "trunk"])
-def test_the_same_caller_on_require_one_fold_each_is_found(trained, name):
+def test_the_same_caller_in_two_folds_is_found(trained, name):
     column = trained.dataset.calls[name]
     fold = trained.fold.copy()
     require_one_fold_each(fold, {name: column})
     words = column.to_pylist()
-    often = max({word for word in words if word is not None}, key=words.count)
-    row = words.index(often)
+    commonest = max({word for word in words if word is not None}, key=words.count)
+    row = words.index(commonest)
     fold[row] = (fold[row] + 1) % 4
     with pytest.raises(LeakError, match=f"values of {name} have calls in two folds"):
         if name == "caller":
@@ -108,12 +107,12 @@ def test_the_same_caller_on_require_one_fold_each_is_found(trained, name):
             require_one_fold_each(fold, {name: column})
 
 
-def test_numbers_without_a_trunk_are_on_no_side():
-    nothing = pa.chunked_array([pa.array([None, None, "t"], pa.string())])
-    require_one_fold_each(np.array([0, 1, 2]), {"trunk": nothing})
+def test_missing_values_join_no_folds():
+    trunks = pa.chunked_array([pa.array([None, None, "t"], pa.string())])
+    require_one_fold_each(np.array([0, 1, 2]), {"trunk": trunks})
 
 
-def test_a_feature_that_is_the_label_is_found():
+def test_a_feature_that_gives_the_label_away_is_found():
     rng = np.random.default_rng(3)
     caller = np.repeat(np.arange(200), 5)
     nuisance = caller % 4 == 0
@@ -126,4 +125,4 @@ def test_a_feature_that_is_the_label_is_found():
     for planted in (nuisance.astype(float), -1.0 * nuisance, np.where(nuisance, np.nan, 5.0)):
         with pytest.raises(LeakError, match="feature other: alone it ranks callers with AUC 1"):
             best_single_feature(feed_of_all(np.column_stack([values[:, :2], planted])), nuisance, caller, rows, names)
-    assert best_single_feature(feed_of_all(values), nuisance, caller, caller < 20, names) is None  # too few to say so
+    assert best_single_feature(feed_of_all(values), nuisance, caller, caller < 20, names) is None  # too few callers

@@ -1,4 +1,4 @@
-"""The attack finds members where a model learnt its callers by heart, and none where it never saw them."""
+"""The attack finds members in an overfitted model, and none in a model that was not trained on the calls."""
 
 import json
 from types import SimpleNamespace
@@ -27,36 +27,38 @@ CALLERS, EACH = 240, 12
 
 @pytest.fixture(scope="module")
 def noise():
-    """Calls whose features say nothing of their labels: whatever a model tells of them, it learnt by heart."""
+    """Calls whose features are independent of their labels: a model can only memorise them."""
     rng = np.random.default_rng(5)
     caller = np.repeat(np.arange(CALLERS), EACH)
     y = rng.integers(0, 2, CALLERS)[caller]
     return caller, np.repeat(rng.normal(size=(CALLERS, 6)), EACH, axis=0) + rng.normal(0, 0.05, (len(y), 6)), y
 
 
-def grown(X, y, **parameters):  # noqa: N803
+def fit_lightgbm(X, y, **parameters):  # noqa: N803
     fixed = {"objective": "binary", "verbosity": -1, "num_threads": 1, "deterministic": True, "seed": 1}
     return lightgbm.train(fixed | parameters, lightgbm.Dataset(X, y), num_boost_round=40)
 
 
 @pytest.mark.source("P11", by="training/judging/membership.py")
-def test_what_was_learnt_by_heart_is_found_and_what_was_not_is_not(noise):
+def test_members_are_found_in_an_overfitted_model_and_not_otherwise(noise):
     caller, X, y = noise  # noqa: N806
     member = caller % 2 == 0
-    by_heart = grown(X[member], y[member], num_leaves=63, min_data_in_leaf=1, learning_rate=0.3)
-    told_of = by_caller(by_heart.predict(X, raw_score=True), y == 1, member, caller, caller)
+    overfitted = fit_lightgbm(X[member], y[member], num_leaves=63, min_data_in_leaf=1, learning_rate=0.3)
+    callers = by_caller(overfitted.predict(X, raw_score=True), y == 1, member, caller, caller)
     for nuisance in (False, True):
-        found = attack(told_of, nuisance=nuisance)
-        assert found["loss"]["low"] > 0.8 and found["learned"]["low"] > 0.7 and found["holds"] is False
+        figures = attack(callers, nuisance=nuisance)
+        assert figures["loss"]["low"] > 0.8 and figures["learned"]["low"] > 0.7 and figures["holds"] is False
     never = np.random.default_rng(6).integers(0, 2, CALLERS)[caller] == 1
-    found = attack(by_caller(by_heart.predict(X[::-1], raw_score=True), y == 1, never, caller, caller), nuisance=False)
-    assert found["loss"]["low"] < 0.5 < found["loss"]["high"]
-    assert smallest_leaf(by_heart.model_to_string()) < 20
+    figures = attack(
+        by_caller(overfitted.predict(X[::-1], raw_score=True), y == 1, never, caller, caller), nuisance=False
+    )
+    assert figures["loss"]["low"] < 0.5 < figures["loss"]["high"]
+    assert smallest_leaf(overfitted.model_to_string()) < 20
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.integers(1, 3)), min_size=4, max_size=30))
 @settings(max_examples=40)
-def test_the_area_is_the_share_of_pairs_in_order(drawn):
+def test_the_area_is_the_share_of_ordered_pairs(drawn):
     guess, member, weight = (np.array(column) for column in zip(*drawn, strict=True))
     if member.all() or not member.any():
         return
@@ -69,52 +71,52 @@ def test_the_area_is_the_share_of_pairs_in_order(drawn):
     assert area(guess, member, weight) == pytest.approx(np.average(shares, weights=weights))
 
 
-def test_an_interval_is_of_groups_and_wider_where_these_are_few():
-    """Callers of one group are guessed alike: 400 of them say no more than their groups do."""
+def test_an_interval_is_wider_with_fewer_groups():
+    """Callers of one group have the same guess, so 400 callers count no more than their groups."""
     rng = np.random.default_rng(4)
 
     def width(groups):
         group = np.arange(400) * groups // 400
-        found = auc(rng.normal(size=groups)[group], group % 2 == 0, group, rng)
-        assert found["low"] < found["value"] < found["high"]
-        return found["high"] - found["low"]
+        figures = auc(rng.normal(size=groups)[group], group % 2 == 0, group, rng)
+        assert figures["low"] < figures["value"] < figures["high"]
+        return figures["high"] - figures["low"]
 
     assert width(20) > 1.5 * width(200)
 
 
 @pytest.mark.source("P11", by="training/judging/membership.py")
-def test_a_trained_bundle_is_attacked_with_the_calls_it_learnt_from(run, world_folder, call, tmp_path):
+def test_a_bundle_is_attacked_with_its_training_calls(run, world_folder, call, tmp_path):
     bundle = run[0] / "bundle"
     code, out, _ = call("study", "membership", "--bundle", bundle, "--data", world_folder, "--json")
-    found = json.loads(out)
+    figures = json.loads(out)
     model = open_scorer(bundle, None).bundle
-    assert found["model"] == run[1]["model"]["id"] == model.model_id and found["most_auc"] == MOST_AUC
-    assert code == (found["kinds"]["innocent"]["holds"] is False)
-    loss = found["kinds"]["innocent"]["loss"]
+    assert figures["model"] == run[1]["model"]["id"] == model.model_id and figures["most_auc"] == MOST_AUC
+    assert code == (figures["kinds"]["innocent"]["holds"] is False)
+    loss = figures["kinds"]["innocent"]["loss"]
     assert loss["low"] <= loss["value"] <= loss["high"]
-    # No identifier is a feature, and no leaf tells of a few calls.
+    # No identifier is a feature, and no leaf holds only a few calls.
     assert not {"caller", "callee", "caller_block", "trunk", "device", "operator", "place"} & set(model.features)
     assert smallest_leaf((bundle / "model.txt").read_text()) >= 10
-    for each in world_folder.glob("*.parquet"):
-        (tmp_path / each.name).symlink_to(each)
+    for file in world_folder.glob("*.parquet"):
+        (tmp_path / file.name).symlink_to(file)
     code, _, said = call("study", "membership", "--bundle", bundle, "--data", tmp_path)
     assert code == 1 and "expected dataset.json" in said
 
 
-def test_draws_without_a_member_or_without_another_are_left_out():
-    found = auc(np.array([1.0, 0.0]), np.array([True, False]), np.array([0, 1]), np.random.default_rng(1))
-    assert found == {"value": 1.0, "low": 1.0, "high": 1.0}
+def test_resamples_without_a_member_or_another_are_left_out():
+    figures = auc(np.array([1.0, 0.0]), np.array([True, False]), np.array([0, 1]), np.random.default_rng(1))
+    assert figures == {"value": 1.0, "low": 1.0, "high": 1.0}
 
 
-def test_nothing_is_guessed_from_groups_of_one_kind():
-    """Members are one group and the others another: whichever a regression is fitted on, it sees one kind."""
+def test_a_regression_needs_members_and_others():
+    """With one group of members and one of others, each half for the fit has one kind alone."""
     member = np.arange(2 * MIN_CALLERS) < MIN_CALLERS
     callers = Callers(np.tile(member[:, None] * 1.0, 4), member, ~member & member, member.astype(int))
-    found = attack(callers, nuisance=False)
-    assert found["learned"]["value"] == 0.5 and found["loss"]["value"] == 0.0
+    figures = attack(callers, nuisance=False)
+    assert figures["learned"]["value"] == 0.5 and figures["loss"]["value"] == 0.0
 
 
-def test_a_model_of_other_calls_is_not_attacked(monkeypatch, tmp_path):
+def test_a_model_of_other_calls_is_refused(monkeypatch, tmp_path):
     model = SimpleNamespace(bundle=SimpleNamespace(training={"data": "aaa"}))
     monkeypatch.setattr(membership, "open_scorer", lambda *_: model)
     monkeypatch.setattr(membership, "read_dataset", lambda *_: SimpleNamespace(fingerprint="bbb"))
@@ -126,8 +128,8 @@ def test_a_model_of_other_calls_is_not_attacked(monkeypatch, tmp_path):
 def test_innocent_callers_that_can_be_told_end_in_code_1(call, monkeypatch, holds, ends):
     guessed = {"value": 0.5, "low": 0.45, "high": 0.55}
     innocent = {"members": 1200, "others": 30, "loss": guessed, "learned": None, "holds": holds}
-    found = {"model": "m1", "kinds": {"innocent": innocent}, "most_auc": MOST_AUC, "smallest_leaf": 1000}
-    monkeypatch.setattr(membership, "membership", lambda *_, **_more: found)
+    figures = {"model": "m1", "kinds": {"innocent": innocent}, "most_auc": MOST_AUC, "smallest_leaf": 1000}
+    monkeypatch.setattr(membership, "membership", lambda *_, **_more: figures)
     code, out, _ = call("study", "membership", "--bundle", "b", "--data", "d")
     (row,) = (line for line in out.splitlines() if "innocent" in line)
     says = {True: "yes", False: "no", None: "too few"}[holds]

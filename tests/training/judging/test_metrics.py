@@ -1,4 +1,4 @@
-"""Evaluation: weightings by hand, detection against a plain loop, calibration and ranking beside scikit-learn."""
+"""Metrics: weights by hand, detection against a plain loop, calibration and ranking against scikit-learn."""
 
 import json
 import math
@@ -20,8 +20,8 @@ CALLS = st.lists(
 )
 
 
-def ends_of_interval(values, share):
-    """The values such that fewer than so many of a sample lie below its quantile with 2.5 %, and above it."""
+def interval_ends(values, share):
+    """Ends of the exact 95 % interval of a quantile, from the binomial distribution of the values below it."""
     n, ordered = len(values), sorted(values)
     below = [math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(n + 1)]
     low = next(k for k in range(n + 1) if sum(below[: k + 1]) >= 0.025)
@@ -30,7 +30,7 @@ def ends_of_interval(values, share):
 
 
 def detection_oracle(rows, threshold):
-    """First caught call, and calls made, of each caller: one call at a time."""
+    """First caught call and number of calls of each caller, call by call."""
     firsts, made = {}, {}
     for caller, _, raw in sorted(rows, key=lambda row: row[1]):
         made[caller] = made.get(caller, 0) + 1
@@ -40,39 +40,39 @@ def detection_oracle(rows, threshold):
 
 
 def smallest_reaching(values, tenths):
-    """The smallest value that at least `tenths` tenths of the values do not exceed."""
+    """The smallest value that is not below `tenths` tenths of the values."""
     return sorted(values)[(tenths * len(values) + 9) // 10 - 1]
 
 
-def test_one_dialler_weighs_by_call_but_not_by_caller_or_callee():
+def test_one_dialler_dominates_by_call_but_not_by_caller_or_callee():
     # Caller 0 makes 8 calls to one person, all caught; caller 1 two, one caught; caller 2 two, none caught.
     caller = np.array([0] * 8 + [1, 1, 2, 2])
     callee = np.array([10] * 8 + [11, 12, 12, 10])
     raw = np.array([5.0] * 8 + [5.0, 1.0, 1.0, np.nan])
-    found = catch(raw, 5.0, caller, callee, seed=0)
-    assert (found.calls, found.callers, found.callees) == (12, 3, 3)
-    assert found.by_call["rate"] == pytest.approx(9 / 12)
-    assert found.by_caller["rate"] == pytest.approx(2 / 3)
-    assert found.by_caller_mean["rate"] == pytest.approx((1 + 1 / 2 + 0) / 3)
-    assert found.by_callee["rate"] == pytest.approx((8 / 9 + 1 + 0) / 3)
-    for rate in (found.by_call, found.by_caller, found.by_caller_mean, found.by_callee):
+    result = catch(raw, 5.0, caller, callee, seed=0)
+    assert (result.calls, result.callers, result.callees) == (12, 3, 3)
+    assert result.by_call["rate"] == pytest.approx(9 / 12)
+    assert result.by_caller["rate"] == pytest.approx(2 / 3)
+    assert result.by_caller_mean["rate"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert result.by_callee["rate"] == pytest.approx((8 / 9 + 1 + 0) / 3)
+    for rate in (result.by_call, result.by_caller, result.by_caller_mean, result.by_callee):
         assert 0 <= rate["low"] <= rate["rate"] <= rate["high"] <= 1
 
 
 @given(CALLS, st.randoms())
-def test_catch_rates_are_those_of_plain_loops(rows, random):
+def test_catch_rates_equal_plain_loops(rows, random):
     callers, callees, raw = (list(column) for column in zip(*rows, strict=True))
-    found = catch(np.array(raw), 0.5, np.array(callers), np.array(callees), seed=random.randrange(9), rounds=20)
+    result = catch(np.array(raw), 0.5, np.array(callers), np.array(callees), seed=random.randrange(9), rounds=20)
     hits = [r >= 0.5 for r in raw]
 
     def shares(codes):
         return [sum(h for h, c in zip(hits, codes, strict=True) if c == x) / codes.count(x) for x in set(codes)]
 
     by_caller, by_callee = shares(callers), shares(callees)
-    assert found.by_call["rate"] == pytest.approx(sum(hits) / len(hits))
-    assert found.by_caller["rate"] == pytest.approx(sum(s > 0 for s in by_caller) / len(by_caller))
-    assert found.by_caller_mean["rate"] == pytest.approx(sum(by_caller) / len(by_caller))
-    assert found.by_callee["rate"] == pytest.approx(sum(by_callee) / len(by_callee))
+    assert result.by_call["rate"] == pytest.approx(sum(hits) / len(hits))
+    assert result.by_caller["rate"] == pytest.approx(sum(s > 0 for s in by_caller) / len(by_caller))
+    assert result.by_caller_mean["rate"] == pytest.approx(sum(by_caller) / len(by_caller))
+    assert result.by_callee["rate"] == pytest.approx(sum(by_callee) / len(by_callee))
 
 
 def test_intervals_come_from_resampled_callers_and_shrink_with_them():
@@ -81,9 +81,9 @@ def test_intervals_come_from_resampled_callers_and_shrink_with_them():
     def width(callers):
         caller = np.repeat(np.arange(callers), 20)
         raw = np.repeat(rng.random(callers), 20)
-        found = catch(raw, 0.6, caller, rng.integers(0, 500, len(caller)), seed=1)
-        assert (found.by_call["low"], found.by_call["high"]) == caller_bootstrap(raw >= 0.6, caller, seed=1)
-        return [rate["high"] - rate["low"] for rate in (found.by_call, found.by_caller, found.by_callee)]
+        result = catch(raw, 0.6, caller, rng.integers(0, 500, len(caller)), seed=1)
+        assert (result.by_call["low"], result.by_call["high"]) == caller_bootstrap(raw >= 0.6, caller, seed=1)
+        return [rate["high"] - rate["low"] for rate in (result.by_call, result.by_caller, result.by_callee)]
 
     for few, many in zip(width(50), width(5000), strict=True):
         assert few / many == pytest.approx(10, rel=0.3)
@@ -99,26 +99,26 @@ def test_all_caught_and_none_caught_still_have_an_interval():
 
 
 @given(CALLS)
-def test_detection_is_that_of_a_plain_loop(rows):
+def test_detection_equals_a_plain_loop(rows):
     caller, start, raw = (np.array(column) for column in zip(*rows, strict=True))
-    found = calls_to_detection(raw, 0.5, caller, start)
+    result = calls_to_detection(raw, 0.5, caller, start)
     firsts, made = detection_oracle(rows, 0.5)
     seen = [firsts.get(c, math.inf) for c in made]
     floors = [firsts.get(c, made[c]) for c in made]
     detected, calls = detecting_calls(raw, 0.5, caller, start)
     assert detected.tolist() == [firsts.get(c, math.inf) for c in sorted(made)]
     assert calls.tolist() == [made[c] for c in sorted(made)]
-    assert found == {
+    assert result == {
         "callers": len(made),
         "calls": len(rows),
         "median": finite(smallest_reaching(seen, 5)),
         "median_floor": smallest_reaching(floors, 5),
-        "median_low": ends_of_interval(floors, 0.5)[0],
-        "median_high": finite(ends_of_interval(seen, 0.5)[1]),
+        "median_low": interval_ends(floors, 0.5)[0],
+        "median_high": finite(interval_ends(seen, 0.5)[1]),
         "p90": finite(smallest_reaching(seen, 9)),
         "p90_floor": smallest_reaching(floors, 9),
-        "p90_low": ends_of_interval(floors, 0.9)[0],
-        "p90_high": finite(ends_of_interval(seen, 0.9)[1]),
+        "p90_low": interval_ends(floors, 0.9)[0],
+        "p90_high": finite(interval_ends(seen, 0.9)[1]),
         "detected_share": pytest.approx(len(firsts) / len(made)),
         "soon_share": (soon := sum(first <= SOON for first in firsts.values())) / len(made),
         "soon_low": pytest.approx(beta.ppf(0.025, soon, len(made) - soon + 1) if soon else 0.0),
@@ -128,102 +128,102 @@ def test_detection_is_that_of_a_plain_loop(rows):
 
 
 @pytest.mark.parametrize("callers", range(1, 400, 7))
-def test_quantiles_are_the_smallest_that_reach_the_share(callers):
+def test_a_quantile_is_the_smallest_value_that_reaches_the_share(callers):
     # Caller i is caught at its call i + 1.
     caller = np.repeat(np.arange(callers), np.arange(1, callers + 1))
     raw = np.concatenate([np.arange(n) == n - 1 for n in range(1, callers + 1)]).astype(float)
-    found = calls_to_detection(raw, 1.0, caller, np.arange(len(caller)))
-    assert found["median"] == (callers + 1) // 2
-    assert found["p90"] == (9 * callers + 9) // 10
+    result = calls_to_detection(raw, 1.0, caller, np.arange(len(caller)))
+    assert result["median"] == (callers + 1) // 2
+    assert result["p90"] == (9 * callers + 9) // 10
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9])
-def test_an_interval_of_a_quantile_holds_as_often_as_it_says(share):
-    """Geometric waits have a quantile that is known."""
+def test_a_quantile_interval_covers_as_often_as_it_claims(share):
+    """The quantiles of a geometric distribution are known."""
     rng, waits = np.random.default_rng(5), 0.05
     true = math.ceil(math.log(1 - share) / math.log(1 - waits))
-    drawn = rng.geometric(waits, (400, 25))
-    held = sum(low <= true <= high for low, high in (quantile_interval(one, share) for one in drawn))
-    assert 0.94 <= held / 400 <= 1.0
+    samples = rng.geometric(waits, (400, 25))
+    covered = sum(low <= true <= high for low, high in (quantile_interval(sample, share) for sample in samples))
+    assert 0.94 <= covered / 400 <= 1.0
     assert quantile_interval(np.array([7.0]), share) == (1.0, math.inf)
 
 
-def test_soon_is_up_to_the_tenth_call_and_no_later():
+def test_soon_means_within_ten_calls():
     caller = np.repeat([1, 2], SOON + 1)
     raw = np.zeros(len(caller))
     raw[[SOON - 1, -1]] = 1.0  # the tenth call of one, the eleventh of the other
     assert calls_to_detection(raw, 1.0, caller, np.arange(len(caller)))["soon_share"] == 0.5
 
 
-def test_a_caller_is_detected_at_its_first_call_or_only_more_is_known():
+def test_an_undetected_caller_is_infinite_with_a_floor():
     caller, start = np.array([1, 1, 1, 2, 2, 2]), np.array([3, 1, 2, 1, 2, 3])
-    found = calls_to_detection(np.array([0, 1, 0, 0, 0, 0.0]), 1.0, caller, start)
-    assert (found["median"], found["p90"], found["p90_floor"]) == (1, None, 3)
-    assert (found["detected_share"], found["stopped_share"]) == (0.5, 0.5)
+    result = calls_to_detection(np.array([0, 1, 0, 0, 0, 0.0]), 1.0, caller, start)
+    assert (result["median"], result["p90"], result["p90_floor"]) == (1, None, 3)
+    assert (result["detected_share"], result["stopped_share"]) == (0.5, 0.5)
 
 
-def test_ranking_is_that_of_scikit_learn_and_calls_without_a_score_rank_last():
+def test_ranking_equals_scikit_learn_and_unscored_calls_rank_last():
     rng = np.random.default_rng(1)
     y = rng.random(2000) < 0.1
     raw = (rng.normal(size=2000) + y).round(1)
-    found = ranking(raw, y)
-    assert (found["calls"], found["nuisance"]) == (2000, y.sum())
-    assert found["auc"] == pytest.approx(roc_auc_score(y, raw))
+    result = ranking(raw, y)
+    assert (result["calls"], result["nuisance"]) == (2000, y.sum())
+    assert result["auc"] == pytest.approx(roc_auc_score(y, raw))
     assert ranking(np.array([np.nan, np.nan, -5.0, 2.0]), np.array([1, 1, 0, 1]))["auc"] == pytest.approx(1 / 3)
     assert ranking(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))["average_precision"] == pytest.approx(5 / 6)
     with pytest.raises(ValueError, match="one kind"):
         ranking(np.array([1.0, 2.0]), np.array([1, 1]))
 
 
-def test_calibration_bins_are_those_of_scikit_learn_with_their_sizes():
+def test_calibration_bins_equal_scikit_learn_and_have_sizes():
     rng = np.random.default_rng(2)
     p = rng.random(5000) ** 3
     y = rng.random(5000) < p**1.5
-    found = calibration_table(p, y)
+    result = calibration_table(p, y)
     observed, predicted = calibration_curve(y, p, n_bins=10, strategy="quantile")
-    np.testing.assert_allclose([b["predicted"] for b in found["bins"]], predicted)
-    np.testing.assert_allclose([b["observed"] for b in found["bins"]], observed)
-    assert [b["calls"] for b in found["bins"]] == [500] * 10
-    assert found["ece"] == pytest.approx(np.abs(observed - predicted).mean())
-    for before, after in zip(found["bins"], found["bins"][1:], strict=False):
+    np.testing.assert_allclose([b["predicted"] for b in result["bins"]], predicted)
+    np.testing.assert_allclose([b["observed"] for b in result["bins"]], observed)
+    assert [b["calls"] for b in result["bins"]] == [500] * 10
+    assert result["ece"] == pytest.approx(np.abs(observed - predicted).mean())
+    for before, after in zip(result["bins"], result["bins"][1:], strict=False):
         assert before["low"] <= before["predicted"] <= before["high"] < after["low"]
 
 
 def test_calibration_by_hand():
-    found = calibration_table(np.array([0.1, 0.1, 0.1, 0.1, 0.8, 0.6]), np.array([0, 0, 0, 1, 1, 1]), bins=2)
-    assert [(b["calls"], b["low"], b["high"]) for b in found["bins"]] == [(4, 0.1, 0.1), (2, 0.6, 0.8)]
-    assert found["ece"] == pytest.approx((4 * 0.15 + 2 * 0.3) / 6)
-    assert found["log_loss"] == pytest.approx(-np.log([0.9, 0.9, 0.9, 0.1, 0.8, 0.6]).mean())
+    result = calibration_table(np.array([0.1, 0.1, 0.1, 0.1, 0.8, 0.6]), np.array([0, 0, 0, 1, 1, 1]), bins=2)
+    assert [(b["calls"], b["low"], b["high"]) for b in result["bins"]] == [(4, 0.1, 0.1), (2, 0.6, 0.8)]
+    assert result["ece"] == pytest.approx((4 * 0.15 + 2 * 0.3) / 6)
+    assert result["log_loss"] == pytest.approx(-np.log([0.9, 0.9, 0.9, 0.1, 0.8, 0.6]).mean())
 
 
 def test_equal_probabilities_share_a_bin_and_perfect_ones_have_no_gap():
     assert [b["calls"] for b in calibration_table(np.full(50, 0.2), np.arange(50) < 10)["bins"]] == [50]
-    found = calibration_table(np.repeat([0.0, 1.0], 20), np.repeat([0, 1], 20))
-    assert found["ece"] == 0
-    assert found["log_loss"] < 1e-9
+    result = calibration_table(np.repeat([0.0, 1.0], 20), np.repeat([0, 1], 20))
+    assert result["ece"] == 0
+    assert result["log_loss"] < 1e-9
     assert calibration_table(np.array([0.5]), np.array([1]))["bins"][0]["observed"] == 1
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, np.nan])
-def test_what_is_no_probability_is_refused(wrong):
+def test_a_value_outside_0_to_1_is_refused(wrong):
     with pytest.raises(ValueError, match=r"0\.\.1"):
         calibration_table(np.array([0.5, wrong]), np.array([0, 1]))
 
 
-def test_slices_tell_pass_and_catch_rates():
+def test_slices_give_pass_and_catch_rates():
     names = np.array(["courier", "roamer", "robot", "courier"]).repeat([40_000, 200, 100, 10])
     y = np.array([0, 0, 1, 1]).repeat([40_000, 200, 100, 10])
     raw = np.zeros(len(y))
     raw[40_199], raw[40_200:40_260], raw[-10:-4] = 9.0, 9.0, np.nan
     caller = np.arange(len(y)) % 20
-    found = slices(raw, 9.0, y, names, caller, target=1e-4, seed=0)
-    assert [(s["slice"], s["nuisance"], s["calls"], s["callers"], s["flagged"], s["certified"]) for s in found] == [
+    result = slices(raw, 9.0, y, names, caller, target=1e-4, seed=0)
+    assert [(s["slice"], s["nuisance"], s["calls"], s["callers"], s["flagged"], s["certified"]) for s in result] == [
         ("courier", False, 40_000, 20, 0, True),
         ("roamer", False, 200, 20, 1, False),
         ("courier", True, 10, 10, 0, None),
         ("robot", True, 100, 20, 60, None),
     ]
-    courier, roamer, missed, robot = found
+    courier, roamer, missed, robot = result
     assert (courier["rate"], courier["low"], courier["high"]) == (1.0, 1 - upper_bound(0, 40_000), 1.0)
     assert (roamer["rate"], roamer["low"]) == (1 - 1 / 200, 1 - upper_bound(1, 200))
     assert (missed["rate"], missed["low"]) == (0.0, 0.0)
@@ -246,12 +246,12 @@ def test_a_slice_does_not_depend_on_the_others():
     ("fpr", "percent"), [(1e-4, [83.3, 98.1, 99.6, 99.92]), (1e-3, [33.4, 83.5, 96.3, 99.2])], ids=str
 )
 def test_precision_falls_with_the_share_of_nuisance(fpr, percent):
-    found = precision_at_priors(0.5, fpr)
-    assert [point["prior"] for point in found] == [0.001, 0.01, 0.05, 0.2]
-    assert [100 * point["precision"] for point in found] == pytest.approx(percent, abs=0.06)
+    result = precision_at_priors(0.5, fpr)
+    assert [point["prior"] for point in result] == [0.001, 0.01, 0.05, 0.2]
+    assert [100 * point["precision"] for point in result] == pytest.approx(percent, abs=0.06)
 
 
-def test_precision_of_nothing_flagged_is_not_a_number_and_rates_are_checked():
+def test_precision_without_flags_is_none_and_rates_are_checked():
     assert precision_at_priors(0.0, 0.0)[0]["precision"] is None
     for arguments in ((1.2, 0.1), (0.5, -0.1), (0.5, 0.1, [2.0]), (math.nan, 0.1)):
         with pytest.raises(ValueError, match=r"0\.\.1"):

@@ -1,4 +1,4 @@
-"""Of which callers a bundle may have learnt, as its card and the calls tell it: never too few of them."""
+"""Groups that a bundle may have been trained on, from its card and the calls: none is missed."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -21,54 +21,54 @@ def card(run):
     return load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
 
 
-def some(whole, rows):
-    """The dataset of some of the calls."""
+def subset(whole, rows):
+    """The dataset of these calls alone."""
     return put_together(
         whole.calls.filter(rows), whole.complaints, whole.findings, whole.truth.filter(rows), campaigns=whole.campaigns
     )
 
 
-def named(dataset, rows, name):
+def values_of(dataset, rows, name):
     table = dataset.truth if name == "campaign" else dataset.calls
     column = table[name].cast(pa.string()).filter(pa.array(rows))
     return set(pc.unique(column.drop_null()).to_pylist())
 
 
-def stretch(card, dataset):
+def training_span(card, dataset):
     begin, end = (datetime.fromisoformat(moment).timestamp() * 1000 for moment in card.training["folds"]["train"])
     start = dataset.calls["start"].to_numpy()
     return (start >= begin) & (start < end)
 
 
-def test_of_the_calls_of_its_training_the_folds_are_made_again(dataset, card, run):
-    found = seen_groups(dataset, card)
-    assert found.basis == BY_FOLDS
+def test_on_its_training_data_the_folds_are_made_again(dataset, card, run):
+    groups = seen_groups(dataset, card)
+    assert groups.basis == BY_FOLDS
     begin, end = (datetime.fromisoformat(moment).timestamp() * 1000 for moment in card.training["folds"]["certify"])
     start = dataset.calls["start"].to_numpy()
-    later = ~found.seen & (start >= begin) & (start < end)
+    later = ~groups.seen & (start >= begin) & (start < end)
     assert later.sum() == run[1]["rows"]["certify"]
     for name in (*SHARED, "campaign"):
-        assert not named(dataset, found.seen, name) & named(dataset, ~found.seen, name), name
+        assert not values_of(dataset, groups.seen, name) & values_of(dataset, ~groups.seen, name), name
 
 
-def test_of_longer_records_those_who_called_then_may_have_been_learnt_from(dataset, card):
+def test_on_longer_records_groups_that_called_in_the_training_span_count_as_seen(dataset, card):
     start = dataset.calls["start"]
-    other = some(dataset, pc.less(start, start[-1].as_py() - DAY))
-    found = seen_groups(other, card)
-    assert found.basis == BY_TIME
-    then = stretch(card, other)
-    assert found.seen[then].all() and (~found.seen).sum() > 0
+    other = subset(dataset, pc.less(start, start[-1].as_py() - DAY))
+    groups = seen_groups(other, card)
+    assert groups.basis == BY_TIME
+    then = training_span(card, other)
+    assert groups.seen[then].all() and (~groups.seen).sum() > 0
     for name in (*SHARED, "campaign"):
-        assert not named(other, then, name) & named(other, ~found.seen, name), name
+        assert not values_of(other, then, name) & values_of(other, ~groups.seen, name), name
 
 
-def test_without_the_campaigns_the_folds_of_the_training_are_not_these(dataset, card):
+def test_without_campaigns_the_folds_are_not_those_of_the_training(dataset, card):
     bare = replace(dataset, campaigns=dataset.campaigns.iloc[:0], truth=None)
     assert seen_groups(bare, card).basis == BY_TIME
 
 
-def test_of_calls_that_begin_later_nothing_is_told(dataset, card):
+def test_on_later_calls_the_answer_is_not_known(dataset, card):
     start = dataset.calls["start"]
-    later = some(dataset, pc.greater(start, start[0].as_py() + 12 * DAY))
-    found = seen_groups(later, card)
-    assert (found.seen, found.basis) == (None, NOT_KNOWN)
+    later = subset(dataset, pc.greater(start, start[0].as_py() + 12 * DAY))
+    groups = seen_groups(later, card)
+    assert (groups.seen, groups.basis) == (None, NOT_KNOWN)

@@ -1,4 +1,4 @@
-"""The model card and the datasheet: made from the run, and nothing in them is empty."""
+"""The model card and the datasheet: made from a run, without an empty field."""
 
 import copy
 
@@ -7,12 +7,12 @@ import pytest
 from callsieve.training.reports.model_card import page, write_documents
 
 
-def told(run):
+def documents(run):
     return run[0] / "documents"
 
 
-def test_the_card_says_what_the_run_measured(run):
-    card = (told(run) / "model_card.md").read_text()
+def test_the_card_has_the_measured_figures(run):
+    card = (documents(run) / "model_card.md").read_text()
     figures = run[1]
     head = figures["headline"]["model"]
     for words in (
@@ -25,11 +25,11 @@ def test_the_card_says_what_the_run_measured(run):
     ):
         assert words in card
     uncertified = card.partition("not certified**: ")[2].partition("\n")[0].split(", ")
-    assert uncertified == [one["slice"] for one in figures["slices"] if not one["nuisance"] and not one["certified"]]
+    assert uncertified == [row["slice"] for row in figures["slices"] if not row["nuisance"] and not row["certified"]]
 
 
 def test_the_datasheet_names_every_table(run, world_folder):
-    sheet = (told(run) / "datasheet.md").read_text()
+    sheet = (documents(run) / "datasheet.md").read_text()
     for words in (
         str(world_folder),
         run[1]["data"]["fingerprint"],

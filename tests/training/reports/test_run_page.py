@@ -1,4 +1,4 @@
-"""The report: what must be on the page, and what must never be."""
+"""The run page: what it must show, and what must never be in it."""
 
 import base64
 import re
@@ -21,7 +21,7 @@ VOID = {"meta", "source", "img", "br"}
 
 
 class Page(HTMLParser):
-    """Tags, attributes and text of a page; fails on a tag that is closed out of turn."""
+    """Tags, attributes and text of a page; fails on a tag that is closed in the wrong order."""
 
     def __init__(self, text):
         super().__init__()
@@ -32,7 +32,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.attributes += [(tag, *each) for each in attrs]
+        self.attributes += [(tag, *attribute) for attribute in attrs]
         self.open += [] if tag in VOID else [tag]
 
     def handle_endtag(self, tag):
@@ -62,7 +62,7 @@ def drawn(text):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "text",
     [
         "99.9937%",  # benign pass, at least
         "99.9918%",  # of the rule
@@ -89,11 +89,11 @@ def drawn(text):
         COMMAND,
     ],
 )
-def test_page_tells(whole, told):
-    assert told in Page(whole).text
+def test_the_page_shows(whole, text):
+    assert text in Page(whole).text
 
 
-def test_every_picture_is_there_twice(whole):
+def test_every_picture_has_a_wide_and_a_narrow_form(whole):
     found = Page(whole).attributes
     assert sum(tag == "img" and name == "src" for tag, name, _ in found) == len(PICTURES)
     assert sum(tag == "source" and name == "srcset" for tag, name, _ in found) == len(PICTURES)
@@ -103,7 +103,7 @@ def test_every_picture_is_there_twice(whole):
         assert f">{word}" in names
 
 
-def test_no_network_and_no_script(whole):
+def test_the_page_has_no_network_access_and_no_script(whole):
     found = Page(whole)
     assert not {"script", "link", "iframe", "object", "base", "form"} & set(found.tags)
     for _, name, value in found.attributes:
@@ -116,7 +116,7 @@ def test_no_network_and_no_script(whole):
         assert not re.search(r"url\((?!#)", svg)
 
 
-def test_same_figures_same_bytes(whole, tmp_path):
+def test_the_same_figures_give_the_same_bytes(whole, tmp_path):
     figures = example_figures()
     write_run_page(figures, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == whole
@@ -124,9 +124,9 @@ def test_same_figures_same_bytes(whole, tmp_path):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_the_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "report.html"
-    path.write_text("the last one")
+    path.write_text("earlier")
 
     def fail(*_):
         raise OSError("disk full")
@@ -134,7 +134,7 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_run_page(example_figures(), path)
-    assert path.read_text() == "the last one"
+    assert path.read_text() == "earlier"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -202,7 +202,7 @@ def test_a_picture_without_figures_is_left_out(section, gone, monkeypatch):
 
 
 @pytest.mark.parametrize("gone", [("bound",), ("catch", "call", "low"), ("catch", "call", "high")])
-def test_an_interval_that_nobody_has_is_not_drawn(gone, monkeypatch):
+def test_a_missing_interval_is_not_drawn(gone, monkeypatch):
     drawn = []
     monkeypatch.setattr(pictures, "whisker", lambda *told: drawn.append(told))
     monkeypatch.setattr(pictures, "svg", str)
@@ -216,7 +216,7 @@ def test_an_interval_that_nobody_has_is_not_drawn(gone, monkeypatch):
     assert len(drawn) - whole == whole - 2  # one less of each width
 
 
-def test_a_curve_of_the_model_alone_is_named_alone():
+def test_a_curve_of_the_model_alone_has_one_name():
     figures = example_figures()
     labels = lambda: pictures.detection_curve(figures, False).axes[0].get_legend_handles_labels()[1]
     both = labels()
@@ -224,7 +224,7 @@ def test_a_curve_of_the_model_alone_is_named_alone():
     assert len(both) == 2 and labels() == both[:1]
 
 
-def test_a_time_line_without_a_last_report_has_no_line_for_it():
+def test_a_time_line_without_a_label_cutoff_has_no_line_for_it():
     figures = example_figures()
     count = lambda: len(pictures.time_line(figures, False).axes[0].lines)
     before = count()
@@ -232,7 +232,7 @@ def test_a_time_line_without_a_last_report_has_no_line_for_it():
     assert count() == before - 1
 
 
-def test_nothing_measured():
+def test_missing_figures_are_shown_as_not_measured():
     figures = blanked(example_figures())
     text = Page(page(figures)).text
     assert "not measured" in text
@@ -240,10 +240,10 @@ def test_nothing_measured():
 
 
 def blanked(value, key=None):
-    """The same nest without one figure in its headline, slices, bands, buckets and last day."""
+    """The figures with None for every measured value of headline, slices, bands, buckets and last day."""
     if isinstance(value, dict):
-        kept = {"curve", "detection_curve", "reliability", "folds", "model"}
-        return {k: v if k in kept else blanked(v, k) for k, v in value.items()}
+        unchanged = {"curve", "detection_curve", "reliability", "folds", "model"}
+        return {k: v if k in unchanged else blanked(v, k) for k, v in value.items()}
     if isinstance(value, list):
         return [blanked(item, key) for item in value]
     counted = {"calls", "flagged", "false_calls", "benign_calls", "target", "nuisance", "callers", "prior"}
@@ -251,7 +251,7 @@ def blanked(value, key=None):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_certified_and_not_look_apart():
+def test_certified_and_not_certified_look_different():
     figures = example_figures()
     strip = r"Innocent calls that pass .*? (● certified|◆ not certified)"
     assert re.search(strip, Page(page(figures)).text)[1] == "● certified"
@@ -262,7 +262,7 @@ def test_certified_and_not_look_apart():
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_every_kind_of_caller_has_its_row():
+def test_every_kind_of_caller_has_a_row():
     text = Page(page(example_figures())).text
     kinds = text[text.index("All kinds of callers") :]
     assert re.search(r"telemarketer 9,214 102 8,384 91\.0% caught", kinds)

@@ -1,4 +1,4 @@
-"""MLflow serves a bundle as the scorer does, and opens no other: in process and over HTTP; on Spark in `test_spark`."""
+"""MLflow gives the scorer's results and opens only trusted bundles, in process and over HTTP; Spark: `test_spark`."""
 
 import json
 import math
@@ -28,7 +28,7 @@ from tests.support.http_service import free_port
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The lite bundle, its signer's key, and the model that MLflow opens."""
+    """A folder with the lite bundle, its signer's key, and the MLflow model."""
     place = tmp_path_factory.mktemp("flavour")
     lite_bundle.write_bundle(place)
     save_model(place / "bundle", place / "served", signer=place / "signer.pub")
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def asked():
-    """Vectors by feature name, in no order that the bundle knows."""
+    """Vectors by feature name, in another order than the bundle's."""
     made = pd.DataFrame(lite_bundle.rows(400, seed=5), columns=list(lite_bundle.LITE))
     made["out_calls_count_7d"] = np.arange(len(made)) % 30.0
     return made[sorted(made.columns)]
@@ -45,13 +45,13 @@ def asked():
 
 @pytest.fixture(scope="module")
 def wanted(folder, asked):
-    """What the scorer says of them, row by row."""
+    """The scorer's results on these vectors, row by row."""
     scorer = Scorer.load(folder / "bundle", trusted=small.TRUSTED)
-    told = []
+    rows = []
     for row in asked.to_dict("records"):
         verdict = scorer.explain_row([row.get(name, math.nan) for name in NAMES])
-        told.append((verdict.raw, verdict.score, verdict.action))
-    return pd.DataFrame(told, columns=["raw", "score", "action"])
+        rows.append((verdict.raw, verdict.score, verdict.action))
+    return pd.DataFrame(rows, columns=["raw", "score", "action"])
 
 
 @pytest.fixture
@@ -60,45 +60,45 @@ def trusted(folder, monkeypatch):
 
 
 def loaded(folder):
-    """As MLflow opens it: by what MLmodel says."""
-    said = yaml.safe_load((folder / "served" / "MLmodel").read_text())["flavors"]["python_function"]
-    assert said["loader_module"] == "callsieve.training.tracking.mlflow_model"
-    return _load_pyfunc(str(folder / "served" / said["data"]))
+    """The model as MLflow opens it, by its `MLmodel` file."""
+    flavour = yaml.safe_load((folder / "served" / "MLmodel").read_text())["flavors"]["python_function"]
+    assert flavour["loader_module"] == "callsieve.training.tracking.mlflow_model"
+    return _load_pyfunc(str(folder / "served" / flavour["data"]))
 
 
-def assert_same(found, wanted):
-    np.testing.assert_array_equal(found["raw"], wanted["raw"])
-    np.testing.assert_array_equal(found["score"], wanted["score"])
-    assert found["action"].tolist() == wanted["action"].tolist()
+def assert_same(results, wanted):
+    np.testing.assert_array_equal(results["raw"], wanted["raw"])
+    np.testing.assert_array_equal(results["score"], wanted["score"])
+    assert results["action"].tolist() == wanted["action"].tolist()
 
 
 @pytest.mark.usefixtures("trusted")
-def test_the_scores_are_the_scorers(folder, asked, wanted):
-    found = loaded(folder).predict(asked)
+def test_results_equal_the_scorers(folder, asked, wanted):
+    results = loaded(folder).predict(asked)
     assert set(wanted["action"]) > {"pass"}
     assert set(wanted["action"]) <= set(ACTIONS)
-    assert_same(found, wanted)
+    assert_same(results, wanted)
     assert_same(loaded(folder).predict(asked.assign(another="x").iloc[::-1]), wanted.iloc[::-1])
 
 
 @pytest.mark.usefixtures("trusted")
-def test_bad_input_is_told_in_one_line(folder, asked):
+def test_bad_input_is_an_error_in_one_line(folder, asked):
     model = loaded(folder)
     with pytest.raises(ValueError, match="missing: call_hour"):
         model.predict(asked.drop(columns="call_hour"))
     with pytest.raises(ValueError, match="expected a DataFrame"):
         model.predict(asked.to_numpy())
-    with pytest.raises(ValueError, match="expected numbers") as told:
+    with pytest.raises(ValueError, match="expected numbers") as raised:
         model.predict(asked.assign(call_hour="tel:13800138000"))
-    assert "13800138000" not in str(told.value)
+    assert "13800138000" not in str(raised.value)
     odd = model.predict(asked.assign(call_hour=math.inf))
     assert odd["raw"].isna().all()
     assert set(odd["action"]) == {"pass"}
 
 
-def test_nobody_is_trusted_unless_named(folder, tmp_path, monkeypatch):
+def test_no_key_is_trusted_by_default(folder, tmp_path, monkeypatch):
     monkeypatch.delenv(TRUST, raising=False)
-    with pytest.raises(ValueError, match=f"expected {TRUST}"):
+    with pytest.raises(ValueError, match=f"set {TRUST}"):
         loaded(folder)
     write_public_key(small.OTHER_KEY.public_key(), tmp_path / "other.pub")
     monkeypatch.setenv(TRUST, str(tmp_path / "other.pub"))
@@ -107,12 +107,12 @@ def test_nobody_is_trusted_unless_named(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("trusted")
-def test_the_policy_may_be_another(folder, asked, wanted, tmp_path, monkeypatch):
+def test_another_policy_file_is_used(folder, asked, wanted, tmp_path, monkeypatch):
     (tmp_path / "policy.toml").write_text('version = "test"\n[bands]\nwatch = "label"\n')
     monkeypatch.setenv(POLICY, str(tmp_path / "policy.toml"))
-    found = loaded(folder).predict(asked)
-    np.testing.assert_array_equal(found["raw"], wanted["raw"])
-    assert set(found["action"]) == {"pass", "label"}
+    results = loaded(folder).predict(asked)
+    np.testing.assert_array_equal(results["raw"], wanted["raw"])
+    assert set(results["action"]) == {"pass", "label"}
 
 
 @pytest.mark.usefixtures("trusted")
@@ -125,12 +125,12 @@ def test_a_changed_model_is_refused(tmp_path):
         loaded(tmp_path)
 
 
-def test_what_is_written(folder, tmp_path):
+def test_the_folder_has_the_bundle_and_two_files(folder, tmp_path):
     files = {path.relative_to(folder / "served").as_posix() for path in (folder / "served").rglob("*")}
     parts = {"bundle.json", "model.txt", "MANIFEST.json", "MANIFEST.sig"}
     assert files == {"MLmodel", "requirements.txt", "bundle"} | {f"bundle/{name}" for name in parts}
-    said = yaml.safe_load((folder / "served" / "MLmodel").read_text())
-    assert [each["name"] for each in json.loads(said["signature"]["inputs"])] == [
+    mlmodel = yaml.safe_load((folder / "served" / "MLmodel").read_text())
+    assert [column["name"] for column in json.loads(mlmodel["signature"]["inputs"])] == [
         *lite_bundle.LITE,
         "out_calls_count_7d",
     ]
@@ -142,8 +142,7 @@ def test_what_is_written(folder, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"other.pub"}
 
 
-def test_a_model_asks_for_what_tells_which_threshold_holds():
-
+def test_the_inputs_include_the_features_that_choose_the_threshold():
     class Card:
         features = ("call_hour",)
 
@@ -190,13 +189,13 @@ def _ask(port, body):
         f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request) as answer:  # noqa: S310 - an address of ours
+        with urllib.request.urlopen(request) as answer:  # noqa: S310 - a local address
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, error.read()
 
 
-def test_what_fails_half_way_leaves_nothing(folder, tmp_path, monkeypatch):
+def test_a_failed_save_leaves_nothing_behind(folder, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("no space left")
 
@@ -206,7 +205,7 @@ def test_what_fails_half_way_leaves_nothing(folder, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_without_mlflow_one_line_says_what_to_install(folder, tmp_path, monkeypatch):
+def test_without_mlflow_the_error_says_what_to_install(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow.models", None)
     with pytest.raises(ImportError, match=r"pip install 'callsieve\[train\]'"):
         save_model(folder / "bundle", tmp_path / "served", signer=folder / "signer.pub")

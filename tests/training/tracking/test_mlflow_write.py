@@ -1,4 +1,4 @@
-"""The record of runs in MLflow: complete, versioned, and without anything that runs when it is opened."""
+"""Runs in MLflow: complete, versioned, and without code that runs when they are opened."""
 
 import csv
 import json
@@ -92,7 +92,7 @@ def test_parameters_metrics_and_tags_are_recorded(recorded):
     assert f"**not certified**: {head['false_calls']} of {head['benign_calls']:,} innocent" in tags[NOTE]
 
 
-def test_parameters_of_the_fit_are_those_that_lightgbm_wrote_into_the_model(recorded, run):
+def test_parameters_of_the_fit_equal_those_in_lightgbms_model_text(recorded, run):
     told = {name.removeprefix("lightgbm_"): one for name, one in recorded[1].data.params.items() if "lightgbm_" in name}
     text = (run[0] / "bundle" / "model.txt").read_text()
     written = dict(re.findall(r"^\[(\w+): (.*)\]$", text, flags=re.MULTILINE))
@@ -105,15 +105,15 @@ def test_parameters_of_the_fit_are_those_that_lightgbm_wrote_into_the_model(reco
         assert float(written[name]) == float(told[name]), name
 
 
-def test_a_run_began_when_its_training_did_and_says_what_made_it(recorded, run):
+def test_a_run_has_the_begin_and_the_command_of_its_training(recorded, run):
     _, found, _ = recorded
     written = [(run[0] / name).stat().st_mtime_ns // 10**6 for name in ("signing.key", "bundle/model.txt")]
-    # The time of a file is of a coarser clock, which is some milliseconds behind.
+    # The clock of file times is coarser, and some milliseconds behind.
     assert found.info.start_time - 20 <= written[0] < written[1] < found.info.end_time
     assert found.data.tags["mlflow.source.name"] == "callsieve train"
 
 
-def test_pages_are_those_of_a_model_and_not_of_a_language_model(recorded):
+def test_mlflow_does_not_show_pages_for_language_models(recorded):
     client, run, _ = recorded
     assert client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
 
@@ -127,7 +127,7 @@ def test_the_registered_model_is_the_signed_bundle(recorded, run, tmp_path):
     assert bundle.model_id == figures["model"]["id"]
 
 
-def test_figures_and_report_are_kept(recorded, tmp_path):
+def test_figures_and_pages_are_artifacts(recorded, tmp_path):
     client, run, figures = recorded
     kept = json.loads(
         (tmp_path / client.download_artifacts(run.info.run_id, "figures.json", str(tmp_path))).read_text()
@@ -175,14 +175,14 @@ def test_no_file_of_a_run_holds_a_pickle(run):
 
 
 def is_pickle(data):
-    """Whether the bytes are a pickle from the first opcode to the last; some words begin like one."""
+    """Whether the bytes are a pickle from the first opcode to the last; some texts begin like one."""
     try:
         return list(pickletools.genops(data))[-1][2] == len(data) - 1
     except (ValueError, KeyError, IndexError, UnicodeDecodeError):
         return data[:1] == b"\x80" and data[1:2] in b"\x02\x03\x04\x05"
 
 
-def test_a_pickle_would_be_found():
+def test_the_search_finds_pickles():
     import pickle
 
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
@@ -206,16 +206,16 @@ def test_two_records_are_two_versions_and_the_alias_moves(store):
     experiment = client.get_experiment_by_name(mlflow_write.EXPERIMENT)
     last = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"], max_results=1)[0]
     assert last.info.status == "FAILED"
-    # A run that failed is never a candidate.
+    # A failed run is never a candidate.
     assert client.get_model_version_by_alias(mlflow_write.MODEL, mlflow_write.ALIAS).run_id == second["run"]
 
 
-def test_a_parameter_that_mlflow_would_cut_is_refused(store):
+def test_a_parameter_that_mlflow_would_truncate_is_refused(store):
     with pytest.raises(ValueError, match="parameter policy: expected at most 6000 characters"):
         record(store, parameters={"policy": "x" * 6001})
 
 
-def test_many_parameters_and_tags_are_kept_whole(store):
+def test_many_parameters_and_tags_are_written(store):
     many = {f"n{i}": str(i) for i in range(250)}
     told = record(store, parameters=many, tags=many, metrics={})
     found = MlflowClient(default_store(store)).get_run(told["run"]).data
@@ -223,8 +223,8 @@ def test_many_parameters_and_tags_are_kept_whole(store):
     assert {name: word for name, word in found.tags.items() if not name.startswith("mlflow.")} == many
 
 
-def test_code_is_what_it_was_as_the_run_began(dataset, monkeypatch, tmp_path):
-    """A training takes minutes: a commit made meanwhile is not what it ran."""
+def test_the_commit_is_read_before_the_training_begins(dataset, monkeypatch, tmp_path):
+    """A training takes minutes; a commit made meanwhile is not the code that ran."""
     asked = []
     monkeypatch.setattr(running, "commit", lambda: asked.append("commit") or {})
     monkeypatch.setattr(training, "source_hash", lambda: asked.append("source"))
@@ -239,7 +239,7 @@ def test_code_is_what_it_was_as_the_run_began(dataset, monkeypatch, tmp_path):
     assert asked == ["commit", "source", "begin"]
 
 
-def test_outside_a_checkout_no_commit_is_told(monkeypatch, tmp_path):
+def test_outside_a_checkout_there_is_no_commit(monkeypatch, tmp_path):
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert provenance.commit() == {}
@@ -251,7 +251,7 @@ def test_outside_a_checkout_no_commit_is_told(monkeypatch, tmp_path):
     assert provenance.commit() == {}
 
 
-def test_the_bar_of_mlflow_is_as_it_was(monkeypatch):
+def test_the_setting_of_mlflows_progress_bar_is_restored(monkeypatch):
     name = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
     monkeypatch.setenv(name, "yes")
     with mlflow_write.quiet():
@@ -259,7 +259,7 @@ def test_the_bar_of_mlflow_is_as_it_was(monkeypatch):
     assert os.environ[name] == "yes"
 
 
-def test_a_store_that_fails_is_told_as_such(monkeypatch):
+def test_a_failing_store_is_an_error(monkeypatch):
     def down(*_):
         raise MlflowException("the store is down", INTERNAL_ERROR)
 
@@ -270,11 +270,11 @@ def test_a_store_that_fails_is_told_as_such(monkeypatch):
     with pytest.raises(ValueError, match="MLflow: the store is down"):
         mlflow_read.snapshot("sqlite://", "run")
     client.get_registered_model = down
-    with pytest.raises(ValueError, match="MLflow: the store is down"):  # not taken for a store without a model
+    with pytest.raises(ValueError, match="MLflow: the store is down"):  # it is not mistaken for a store without a model
         mlflow_read.registry("sqlite://")
 
 
-def test_a_new_store_that_is_not_finished_is_not_left_behind(monkeypatch, tmp_path):
+def test_an_unfinished_store_is_removed(monkeypatch, tmp_path):
     def killed(_engine):
         raise KeyboardInterrupt
 
@@ -284,8 +284,8 @@ def test_a_new_store_that_is_not_finished_is_not_left_behind(monkeypatch, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_two_that_make_a_new_store_at_once_both_have_the_one_that_was_first(monkeypatch, store, tmp_path):
-    others = (store / "mlflow.db").rename(tmp_path / "made meanwhile")
+def test_of_two_new_stores_at_once_the_first_one_stays(monkeypatch, store, tmp_path):
+    others = (store / "mlflow.db").rename(tmp_path / "other")
     experiment = mlflow_write.experiment_of(MlflowClient(f"sqlite:///{others}"), "", tmp_path)
 
     def slower(folder):
@@ -299,14 +299,14 @@ def test_of_two_that_make_a_new_store_at_once_both_have_the_one_that_was_first(m
     assert {path.name for path in tmp_path.iterdir()} == {"empty", "mlflow.db"}
 
 
-def test_an_experiment_that_another_one_makes_meanwhile_is_taken(monkeypatch, store):
+def test_an_experiment_that_another_process_creates_is_used(monkeypatch, store):
     client, answers = mlflow_write.client_of(default_store(store)), [None]
     first, ask = mlflow_write.experiment_of(client, "", store), client.get_experiment_by_name
     monkeypatch.setattr(client, "get_experiment_by_name", lambda name: answers.pop() if answers else ask(name))
     assert mlflow_write.experiment_of(client, "", store) == first
 
 
-def test_a_store_that_fails_as_it_is_opened_is_told_in_one_line_without_what_was_written():
+def test_an_error_of_opening_the_store_is_one_line_without_values():
     fault = OperationalError("insert into tags", {"value": "secret"}, sqlite3.OperationalError("database is\nlocked"))
     with pytest.raises(ValueError, match=r"^MLflow: the store failed: database is locked$"), mlflow_write.quiet():
         raise fault

@@ -1,4 +1,4 @@
-"""The ONNX file gives what the bundle gives; its own difference is told, and what float32 would cost."""
+"""The ONNX file gives the scores of the bundle; differences are reported, also those of float32."""
 
 import json
 
@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(folder):
-    """What was told, and the file."""
+    """The reported figures, and the file."""
     return export(folder / "bundle", folder / "lite.onnx", signer=folder / "signer.pub"), folder / "lite.onnx"
 
 
@@ -40,37 +40,41 @@ def opened(folder):
 
 @pytest.mark.source("L20", by="training/tracking/onnx_export.py")
 def test_the_file_gives_the_scores_of_the_bundle(folder, exported):
-    told, file = exported
+    figures, file = exported
     bundle, rows = opened(folder), lite_bundle.rows(5000, seed=9)
     raw, probability = scores(file.read_bytes(), rows)
     wanted = bundle.model.predict_raw(rows)
     assert np.abs(raw - wanted).max() < 1e-12
     assert np.abs(probability - bundle.calibration.probabilities(wanted)).max() < 1e-12
-    # A call at a time, as a handset asks, the leaves are added in the same order.
+    # For one call at a time, as on a handset, the leaves are added in the same order.
     for row in rows[:200]:
         assert scores(file.read_bytes(), row[None])[0][0] == bundle.model.predict_one(row.tolist())
-    assert told["features"] == list(lite_bundle.LITE)
-    assert told["bytes"] == file.stat().st_size < 100_000
+    assert figures["features"] == list(lite_bundle.LITE)
+    assert figures["bytes"] == file.stat().st_size < 100_000
 
 
-def test_the_difference_is_told(exported):
-    told, _ = exported
+def test_the_differences_are_reported(exported):
+    figures, _ = exported
     for rows in ("golden", "thresholds"):
-        assert told[rows]["raw"] < 1e-12
-        assert told[rows]["probability"] < 1e-12
-        assert told[rows]["bands"] == 0
-    assert told["thresholds"]["rows"] == 20_000
-    # Next to a threshold a value rounded to float32 takes another way.
-    assert told["thresholds"]["float32_raw"] > 0.01
+        assert figures[rows]["raw"] < 1e-12
+        assert figures[rows]["probability"] < 1e-12
+        assert figures[rows]["bands"] == 0
+    assert figures["thresholds"]["rows"] == 20_000
+    # Next to a threshold, a value rounded to float32 takes the other branch.
+    assert figures["thresholds"]["float32_raw"] > 0.01
 
 
-def test_a_file_says_what_it_needs(folder, exported):
+def test_the_metadata_holds_features_and_bands(folder, exported):
     bundle = opened(folder)
     (prop,) = onnx.load(exported[1]).metadata_props
-    said = json.loads(prop.value)
-    assert tuple(said["features"]) == bundle.features
-    assert said["bands"] == {band.name: band.threshold for band in bundle.thresholds}
-    assert (said["model"], said["epoch"], said["valid_until"]) == (bundle.model_id, bundle.epoch, bundle.valid_until)
+    metadata = json.loads(prop.value)
+    assert tuple(metadata["features"]) == bundle.features
+    assert metadata["bands"] == {band.name: band.threshold for band in bundle.thresholds}
+    assert (metadata["model"], metadata["epoch"], metadata["valid_until"]) == (
+        bundle.model_id,
+        bundle.epoch,
+        bundle.valid_until,
+    )
 
 
 def test_equal_bundles_give_equal_bytes(folder, exported, tmp_path):
@@ -81,7 +85,7 @@ def test_equal_bundles_give_equal_bytes(folder, exported, tmp_path):
 
 @pytest.mark.parametrize("trees", [1, 20])
 def test_every_kind_of_split(tmp_path, trees):
-    """Against an evaluator that shares no code: missing values, sets of more than a word, a tree of one leaf."""
+    """Compared with an independent evaluator: missing values, sets of more than a word, a tree of one leaf."""
     small.write_bundle(tmp_path / "bundle")
     bundle = load(tmp_path / "bundle", small.TRUSTED)
     forest = check_structure(small.binary_model(trees), small.FEATURES)
@@ -117,17 +121,17 @@ def test_zeros_as_missing_values_are_refused(tmp_path):
         as_onnx(bundle, [tree])
 
 
-def test_a_file_that_differs_shows(folder, exported):
-    """The comparison sees a leaf that moved by a millionth."""
+def test_the_comparison_finds_a_changed_leaf(folder, exported):
+    """A leaf value changes by a millionth."""
     model = onnx.load(exported[1])
     (node,) = [node for node in model.graph.node if node.op_type == "TreeEnsemble"]
-    (weights,) = [each.t for each in node.attribute if each.name == "leaf_weights"]
+    (weights,) = [attribute.t for attribute in node.attribute if attribute.name == "leaf_weights"]
     weights.double_data[0] += 1e-6
     rows = rows_at_thresholds(check_structure(lite_bundle.model(), lite_bundle.LITE), len(lite_bundle.LITE))
     assert difference(opened(folder), model.SerializeToString(), rows)["raw"] == pytest.approx(1e-6, rel=1e-3)
 
 
-def test_nothing_is_overwritten_and_no_bad_bundle_leaves(folder, tmp_path):
+def test_no_file_is_overwritten_and_no_invalid_bundle_exported(folder, tmp_path):
     file = tmp_path / "there.onnx"
     file.write_bytes(b"mine")
     with pytest.raises(FileExistsError):

@@ -1,4 +1,4 @@
-"""The record of a run: whatever a model or its split comes from is in it, so that a change of it shows."""
+"""The record of a run holds everything that a model or its split depends on, so that a change shows."""
 
 from dataclasses import replace
 
@@ -24,45 +24,45 @@ def hashes(dataset):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_one_row_more_in_a_register_changes_its_fingerprint_alone(dataset, name):
+def test_one_more_row_changes_the_fingerprint_of_its_table_alone(dataset, name):
     schema, row = ROWS[name]
     changed = replace(dataset, **{name: pa.Table.from_pylist([row], schema).to_pandas()})
     before, after = hashes(dataset), hashes(changed)
-    assert {one for one in before if before[one] != after[one]} == {name}
+    assert {table for table in before if before[table] != after[table]} == {name}
 
 
 @pytest.mark.parametrize("name", ["complaints", "findings"])
-def test_one_row_less_changes_its_fingerprint_alone(dataset, name):
+def test_one_row_less_changes_the_fingerprint_of_its_table_alone(dataset, name):
     changed = replace(dataset, **{name: getattr(dataset, name).iloc[1:]})
     before, after = hashes(dataset), hashes(changed)
-    assert {one for one in before if before[one] != after[one]} == {name}
+    assert {table for table in before if before[table] != after[table]} == {name}
 
 
-def test_a_campaign_called_otherwise_changes_the_truth_for_the_split_follows_it(dataset):
+def test_another_campaign_changes_the_truth_since_the_split_follows_it(dataset):
     place = dataset.truth.column_names.index("campaign")
     other = pa.array(["another"] * dataset.truth.num_rows)
     changed = replace(dataset, truth=dataset.truth.set_column(place, "campaign", other))
     before, after = hashes(dataset), hashes(changed)
-    assert {one for one in before if before[one] != after[one]} == {"truth"}
+    assert {table for table in before if before[table] != after[table]} == {"truth"}
 
 
-def test_without_a_truth_the_rest_is_recorded_alike(dataset):
+def test_without_a_truth_the_other_tables_are_recorded_the_same(dataset):
     before, after = hashes(dataset), hashes(replace(dataset, truth=None))
-    assert after == {name: one for name, one in before.items() if name != "truth"}
+    assert after == {name: sha256 for name, sha256 in before.items() if name != "truth"}
 
 
-def test_a_table_without_rows_is_no_file(tmp_path):
+def test_a_table_without_rows_gives_no_file(tmp_path):
     record._write_rows(tmp_path / "none.csv", [])
     record._write_rows(tmp_path / "one.csv", [{"a": 1, "b": None}])
     assert [path.name for path in tmp_path.iterdir()] == ["one.csv"]
     assert (tmp_path / "one.csv").read_text() == "a,b\n1,\n"
 
 
-def test_what_was_not_measured_is_no_metric():
-    told = {
+def test_missing_figures_give_no_metric():
+    figures = {
         "slices": [],
         "attacks": [],
         "kinds": [],
         "buckets": [{"bucket": "first", "catch": None}, {"bucket": "5", "catch": 0.5}],
     }
-    assert record.slice_metrics(told) == {"bucket/5/catch": 0.5}
+    assert record.slice_metrics(figures) == {"bucket/5/catch": 0.5}

@@ -1,4 +1,4 @@
-"""Replay of a run from its record: byte for byte on any number of threads, and what differs is named."""
+"""Reproduction of a run from its record: byte for byte on any number of threads, and differences have names."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.log.run_paths import default_store, run_paths
 from callsieve.training.model.matrix import array_hash
 from callsieve.training.model.settings import Settings
-from callsieve.training.tracking import reproduce as replaying
+from callsieve.training.tracking import reproduce as module
 from callsieve.training.tracking.record import settings_json, settings_of
 from callsieve.training.tracking.reproduce import different, reproduce
 from tests.support import lite_bundle
@@ -28,25 +28,25 @@ DATASETS = {
 
 @pytest.fixture
 def copied(run, tmp_path):
-    """Bundle and record of the run, free to be changed."""
+    """A copy of the run's bundle and record that a test may change."""
     for name in ("bundle", "record"):
         shutil.copytree(run[0] / name, tmp_path / "run" / name)
     return tmp_path / "run"
 
 
-def test_a_run_is_sound_and_made_again_on_two_threads(run, world_folder):
+def test_a_run_is_unchanged_and_reproduced_on_two_threads(run, world_folder):
     folder, figures = run
     place = run_paths(folder, None, None)
     assert verify(place.log, uri=place.uri).faults == ()
-    found = reproduce(figures["tracking"]["run"], world_folder, uri=place.uri, threads=2)  # trained on one
-    assert found.differences == ()
-    assert found.model == figures["model"]["id"]
-    assert {f"dataset {name}" for name in DATASETS} < set(found.equal)
-    assert {"bundle.json", "model.txt", "MANIFEST.json"} < set(found.equal)
-    assert any(name.startswith("MANIFEST.sig") for name in found.equal)
+    result = reproduce(figures["tracking"]["run"], world_folder, uri=place.uri, threads=2)  # trained on one
+    assert result.differences == ()
+    assert result.model == figures["model"]["id"]
+    assert {f"dataset {name}" for name in DATASETS} < set(result.equal)
+    assert {"bundle.json", "model.txt", "MANIFEST.json"} < set(result.equal)
+    assert any(name.startswith("MANIFEST.sig") for name in result.equal)
 
 
-def test_what_differs_is_named(copied, world_folder, tmp_path):
+def test_differences_have_names(copied, world_folder, tmp_path):
     settings = json.loads((copied / "record" / "settings.json").read_text())
     (copied / "record" / "settings.json").write_text(json.dumps(settings | {"valid_days": 91}))
     model = copied / "bundle" / "model.txt"
@@ -57,16 +57,16 @@ def test_what_differs_is_named(copied, world_folder, tmp_path):
     versions = json.loads((copied / "record" / "versions.json").read_text())
     versions["decisive"]["numpy"] = "1.0"
     (copied / "record" / "versions.json").write_text(json.dumps(versions))
-    found = reproduce(str(copied), calls, threads=1)
-    told = {one.partition(":")[0]: one for one in found.differences}
-    assert {"dataset findings", "model.txt", "bundle.json", "MANIFEST.json", "MANIFEST.sig"} <= set(told)
-    assert "valid_until" in told["bundle.json"]
-    assert "does not fit" in told["MANIFEST.sig"]
-    assert told["version of numpy"].startswith("version of numpy: recorded 1.0, here ")
-    assert {"dataset calls", "dataset complaints", "dataset truth", "dataset vectors"} <= set(found.equal)
+    result = reproduce(str(copied), calls, threads=1)
+    named = {difference.partition(":")[0]: difference for difference in result.differences}
+    assert {"dataset findings", "model.txt", "bundle.json", "MANIFEST.json", "MANIFEST.sig"} <= set(named)
+    assert "valid_until" in named["bundle.json"]
+    assert "does not fit" in named["MANIFEST.sig"]
+    assert named["version of numpy"].startswith("version of numpy: recorded 1.0, here ")
+    assert {"dataset calls", "dataset complaints", "dataset truth", "dataset vectors"} <= set(result.equal)
 
 
-def test_what_cannot_be_replayed_is_told_in_one_line(copied):
+def test_an_incomplete_record_is_an_error_in_one_line(copied):
     recorded = json.loads((copied / "record" / "datasets.json").read_text())
     recorded["calls"]["source"] = "simulated"
     (copied / "record" / "datasets.json").write_text(json.dumps(recorded))
@@ -82,7 +82,7 @@ def test_what_cannot_be_replayed_is_told_in_one_line(copied):
         reproduce(str(copied))
 
 
-def test_settings_come_back_from_their_record():
+def test_settings_survive_their_record():
     settings = Settings(seed=3, epoch=2, parameters={"num_leaves": 7}, features=("out_calls_count_1h",))
     assert settings_of(json.loads(json.dumps(settings_json(settings))), 0) == settings
 
@@ -91,8 +91,8 @@ words = st.lists(st.one_of(st.none(), st.sampled_from(["a", "b", "", "long word"
 
 
 @given(words, st.integers(0, 20))
-def test_a_table_is_its_values_however_it_is_held(column, cut):
-    """Chunks, dictionaries and metadata do not count; every value does."""
+def test_a_fingerprint_depends_on_values_alone(column, cut):
+    """Chunks, dictionaries and metadata do not count, every value does."""
     plain = pa.table({"word": pa.array(column, pa.string()), "n": pa.array(range(len(column)))})
     whole = plain["word"].combine_chunks()
     held = pa.table({
@@ -109,7 +109,7 @@ def test_a_table_is_its_values_however_it_is_held(column, cut):
     assert fingerprint(plain.rename_columns(["other", "n"])) != fingerprint(plain)
 
 
-def test_what_lies_under_a_null_does_not_count():
+def test_the_value_under_a_null_does_not_count():
     missing = pa.array([True, False]).buffers()[1]
     held = [pa.Array.from_buffers(pa.float64(), 2, [missing, pa.py_buffer(np.array(pair).data)]) for pair in
             ([1.0, 2.0], [1.0, 3.0])]  # fmt: skip
@@ -118,7 +118,7 @@ def test_what_lies_under_a_null_does_not_count():
     assert fingerprint(pa.table({"x": held[0]})) != fingerprint(pa.table({"x": [1.0, 0.0]}))
 
 
-def test_a_hash_of_arrays_is_of_values_and_shape():
+def test_a_hash_of_arrays_depends_on_values_and_shape():
     table = np.arange(12.0).reshape(3, 4)
     assert array_hash([table]) == array_hash([np.asfortranarray(table)]) == array_hash([table[::1]])
     assert array_hash([table]) != array_hash([table.reshape(4, 3)]) != array_hash([table.astype(np.float32)])
@@ -136,36 +136,37 @@ def test_every_dataset_of_a_run_is_in_mlflow(run):
 
     folder, figures = run
     inputs = MlflowClient(default_store(folder)).get_run(figures["tracking"]["run"]).inputs.dataset_inputs
-    told = json.loads((folder / "record" / "datasets.json").read_text())
-    assert {one.dataset.name for one in inputs} == set(told) == DATASETS
-    for one in inputs:
-        assert json.loads(one.dataset.profile)["sha256"] == told[one.dataset.name]["sha256"]
+    recorded = json.loads((folder / "record" / "datasets.json").read_text())
+    datasets = [entry.dataset for entry in inputs]
+    assert {dataset.name for dataset in datasets} == set(recorded) == DATASETS
+    for dataset in datasets:
+        assert json.loads(dataset.profile)["sha256"] == recorded[dataset.name]["sha256"]
 
 
-def test_files_that_one_bundle_has_alone_are_named(tmp_path):
+def test_files_of_one_bundle_alone_are_named(tmp_path):
     lite_bundle.write_bundle(tmp_path)
     (tmp_path / "record").mkdir()
     shutil.copy(tmp_path / "signer.pub", tmp_path / "record")
     made = shutil.copytree(tmp_path / "bundle", tmp_path / "made")
     (made / "bundle.json").rename(made / "card.json")
-    equal, differences = replaying.compare_bundles(tmp_path, made)
+    equal, differences = module.compare_bundles(tmp_path, made)
     assert differences == ["bundle.json: not made again", "card.json: not in the record"]
     assert "model.txt" in equal and equal[-1].startswith("MANIFEST.sig: ")
 
 
-def test_calls_are_read_from_where_the_record_says(monkeypatch, tmp_path):
-    class Asked(Exception):  # noqa: N818 - no error
+def test_calls_are_read_from_the_recorded_source(monkeypatch, tmp_path):
+    class Read(Exception):  # noqa: N818 - no error
         pass
 
-    def asked(folder):
-        raise Asked(folder)
+    def read(folder):
+        raise Read(folder)
 
-    monkeypatch.setattr(replaying, "read_dataset", asked)
+    monkeypatch.setattr(module, "read_dataset", read)
     (tmp_path / "record").mkdir()
     (tmp_path / "calls").mkdir()
     (tmp_path / "record" / "settings.json").write_text(json.dumps(settings_json(Settings())))
     source = {"calls": {"source": str(tmp_path / "calls"), "sha256": "0"}}
     (tmp_path / "record" / "datasets.json").write_text(json.dumps(source))
-    with pytest.raises(Asked) as told:
+    with pytest.raises(Read) as raised:
         reproduce(str(tmp_path))
-    assert told.value.args == (tmp_path / "calls",)
+    assert raised.value.args == (tmp_path / "calls",)
