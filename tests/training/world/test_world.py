@@ -288,7 +288,7 @@ def test_a_world_is_written_part_by_part_as_it_is_in_memory(tmp_path, monkeypatc
     key = Key("e1", bytes(range(32)))
     scenario = scenario_of("[sizes.tiny]\ndays = 6\n[records]\nduplicate_share = 0.05\n")
     whole = keyed_world(simulate(scenario, 1, "tiny"), Intake(key))
-    monkeypatch.setattr("callsieve.training.world.tables.records.PART", calls)
+    monkeypatch.setattr("callsieve.training.world.tables.records.PART_ROWS", calls)
     settled = plan_world(scenario, 1, "tiny")
     assert len(list(settled.parts())) > 1
     assert write_planned_world(settled, Intake(key), tmp_path / "parts") == whole.calls.num_rows
@@ -347,7 +347,7 @@ def test_honest_firms_declare_what_they_do(town):
 
 
 def test_a_raw_world_is_not_written_and_half_a_world_not_read(world, tmp_path):
-    with pytest.raises(ValueError, match="keyed calls only"):
+    with pytest.raises(ValueError, match="expected a world with keyed calls"):
         write_world(world, tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
     with pytest.raises(ValueError, match=r"not a complete world, missing world\.json"):
