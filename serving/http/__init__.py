@@ -1,4 +1,4 @@
-"""The live stream behind HTTP; needs the serve extra.
+"""Live scoring over HTTP; needs the serve extra.
 
 Imports `bundle`, `live`, `rules`, `scorer`. Start with `app`.
 """

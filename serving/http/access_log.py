@@ -1,7 +1,6 @@
-"""Who asked a service for what, and who was refused: counts on disk, so that a flood of requests is none of lines.
+"""Access log of a service: counts of answers by key, path and status, so that many requests make few lines.
 
-One line of a journal (`journal.py`) says how often a holder of a key was given one answer at one path within a few
-seconds. Nothing of a request but its path is in it.
+A line of the journal (`journal.py`) holds one count of a few seconds. Of a request it contains only the path.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from pathlib import Path
 from callsieve.serving.live.journal import Journal, ReadCounts, read_journal
 
 ACCESSES, CASE_ACCESSES = "accesses", "case-accesses"
-"""Names of the files that hold the lines: of a scorer, and of the service of cases that may stand beside it."""
+"""Names of the journals: of a scorer, and of a service of cases."""
 
-EVERY = 2.0  # seconds that one line is of
-DAY = 86_400.0  # seconds until a new file, so that files can be erased when their time is over
+EVERY = 2.0  # seconds that one line covers
+DAY = 86_400.0  # seconds until a new file: files are erased whole when they expire
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How often somebody was given one answer: `at` is Unix ms, `who` "" for a key that nobody holds."""
+    """A count of equal answers: `at` is Unix ms, `who` the name of the key, "" for an unknown one."""
 
     at: int
     who: str
@@ -35,13 +34,13 @@ class Access:
 
 
 class AccessLog:
-    """Counts of a service's answers in a folder. Safe to share between threads."""
+    """Counts the answers of a service in a folder. Safe to share between threads."""
 
     def __init__(self, folder: Path, name: str = ACCESSES, *, every: float = EVERY) -> None:
         self._every = every
         self._counts: Counter[tuple[str, str, int]] = Counter()
         self._lock = threading.Lock()
-        self._written = self._turned = time.monotonic()
+        self._written = self._rotated = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._journal = Journal(folder, name, after=self._after)
 
@@ -51,18 +50,18 @@ class AccessLog:
             self._counts[(who, what, code)] += 1
 
     def close(self) -> None:
-        """Write down everything."""
+        """Write everything to disk."""
         self._write()
         self._journal.close()
 
     def _after(self) -> None:
-        """In the journal's thread."""
+        """Runs in the journal's thread."""
         now = time.monotonic()
         if now >= self._written + self._every:
             self._written = now
             self._write()
-        if now >= self._turned + DAY:
-            self._turned = now
+        if now >= self._rotated + DAY:
+            self._rotated = now
             self._journal.rotate()
 
     def _write(self) -> None:
@@ -75,7 +74,7 @@ class AccessLog:
 
 
 def read_accesses(folder: Path) -> Iterator[Access]:
-    """What was written in a folder; damaged lines are passed over."""
+    """Yield the counts in a folder; damaged lines are skipped."""
     for name in (ACCESSES, CASE_ACCESSES):
         for line in read_journal(folder, name, 0, ReadCounts()):
             yield Access(**json.loads(line))

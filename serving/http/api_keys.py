@@ -1,4 +1,4 @@
-"""Who may ask the service for what: bearer keys, of which only hashes are kept."""
+"""API keys of a service: bearer tokens with scopes and a rate, of which only hashes are stored."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pathlib import Path
 
 from callsieve.features.files.ownership import OWNER_ONLY, read_secret
 
-SCOPES = ("score", "report", "explain", "admin", "appeal", "decide", "audit")  # audit: reads, and changes nothing
-RATE = 20_000  # requests a second that a key may make, unless its line says otherwise
-_LONGEST = 1 << 20  # bytes of a file of keys
+SCOPES = ("score", "report", "explain", "admin", "appeal", "decide", "audit")  # audit: read only
+RATE = 20_000  # requests a second of a key, unless its line says otherwise
+_MAX_FILE = 1 << 20  # bytes of a file of keys
 _LINE = re.compile(
     r"(?P<name>[a-z][a-z0-9_-]{0,31}) (?P<scopes>[a-z,]+) (?P<rate>[1-9][0-9]{0,6}) (?P<hash>[0-9a-f]{64})"
 )
 
 
 class KeyHolder:
-    """Who holds a key: a name, scopes, and what is left of `rate` requests a second."""
+    """The holder of a key: name, scopes, and a token bucket of `rate` requests a second."""
 
     def __init__(self, name: str, scopes: frozenset[str], rate: int) -> None:
         self.name, self.scopes, self.rate = name, scopes, rate
         self._left, self._filled = float(rate), time.monotonic()
 
     def spend(self) -> bool:
-        """Whether one more request is within the rate; a second's worth may come at once."""
+        """Count one request; returns whether it is within the rate. The requests of one second may come at once."""
         now = time.monotonic()
         self._left = min(self._left + (now - self._filled) * self.rate, self.rate)
         self._filled = now
@@ -40,38 +40,38 @@ class KeyHolder:
 
 
 class ApiKeys:
-    """The keys of a file."""
+    """The keys in a file."""
 
     def __init__(self, holders: Iterable[tuple[bytes, KeyHolder]]) -> None:
         self._holders = tuple(holders)
 
     def holder(self, authorization: bytes) -> KeyHolder | None:
-        """Who holds the key of an `Authorization` header; None if nobody does. Takes as long for any key."""
+        """The holder of the key in an `Authorization` header; None if it is unknown. Constant time."""
         kind, _, key = authorization.partition(b" ")
         if kind.lower() != b"bearer":
             return None
-        digest, found = hashlib.sha256(key.strip()).digest(), None
+        digest, match = hashlib.sha256(key.strip()).digest(), None
         for known, holder in self._holders:
             if hmac.compare_digest(known, digest):
-                found = holder
-        return found
+                match = holder
+        return match
 
 
 def read_keys(path: Path) -> ApiKeys:
     """Read a file of keys: a line each with name, scopes, requests a second, and the key's SHA-256.
 
     Raises:
-        ValueError: in one line, if others may read the file, or a line is none.
+        ValueError: in one line, if other users may read the file, or a line is invalid.
         OSError: if it cannot be read.
     """
     holders = []
-    for number, line in enumerate(read_secret(path, _LONGEST).decode("ascii", "replace").splitlines(), 1):
+    for number, line in enumerate(read_secret(path, _MAX_FILE).decode("ascii", "replace").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line.strip())
         scopes = frozenset(match["scopes"].split(",")) if match else frozenset()
         if match is None or not scopes <= set(SCOPES):
-            # The line is not shown: it could hold a key.
+            # The message must not show the line: it could contain a key.
             raise ValueError(f"{path}, line {number}: expected NAME SCOPES RATE SHA256, scopes of {', '.join(SCOPES)}")
         holders.append((bytes.fromhex(match["hash"]), KeyHolder(match["name"], scopes, int(match["rate"]))))
     if not holders:
@@ -80,10 +80,10 @@ def read_keys(path: Path) -> ApiKeys:
 
 
 def add_key(path: Path, name: str, scopes: Iterable[str], rate: int = RATE) -> str:
-    """Make a key, add its hash to a file that only its owner may read, and give the key: it is kept nowhere.
+    """Make a key, add its hash to a file that only its owner may read, and return the key, which is stored nowhere.
 
     Raises:
-        ValueError: in one line, for a name, scope or rate that is none.
+        ValueError: in one line, for an invalid name, scope or rate.
     """
     key = f"cs_{secrets.token_urlsafe(32)}"
     scopes = sorted(scopes)
@@ -91,7 +91,7 @@ def add_key(path: Path, name: str, scopes: Iterable[str], rate: int = RATE) -> s
     if not _LINE.fullmatch(line) or not set(scopes) <= set(SCOPES):
         raise ValueError(f"a key needs a name of a-z 0-9 _ -, a rate of 1 or more, and scopes of {', '.join(SCOPES)}")
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, OWNER_ONLY), "rb+") as file:
-        # A line that a person wrote may have no end, and a key added to it would be nobody's.
+        # A line that was edited by hand may have no line end; a key added to that line would be lost.
         size = file.seek(0, os.SEEK_END)
         ended = not size or os.pread(file.fileno(), 1, size - 1) == b"\n"
         file.write((line if ended else f"\n{line}").encode() + b"\n")

@@ -1,4 +1,4 @@
-"""What the service says of itself: figures for Prometheus, and for the page."""
+"""Metrics of the service, for Prometheus and for the operator's page."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _TOP = 8
 
 
 def metrics(live: Live | None, judge: Swap, answers: Mapping[int, int]) -> bytes:
-    """All figures in Prometheus's text form. `answers`: HTTP answers by status code."""
+    """All metrics in Prometheus's text format. `answers`: HTTP answers by status code."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(_Figures(live, judge, answers))
+    registry.register(_Collector(live, judge, answers))
     return generate_latest(registry)
 
 
-class _Figures(Collector):
+class _Collector(Collector):
     def __init__(self, live: Live | None, judge: Swap, answers: Mapping[int, int]) -> None:
         self._live, self._judge, self._answers = live, judge, answers
 
@@ -45,10 +45,10 @@ class _Figures(Collector):
             model.add_metric((bundle.model_id, bundle.valid_until, str(bundle.epoch)), 1)
             yield model
         if self._live is not None:
-            yield from _of_live(self._live)
+            yield from _live_metrics(self._live)
 
 
-def _of_live(live: Live) -> Iterator[Metric]:
+def _live_metrics(live: Live) -> Iterator[Metric]:
     yield _counter("verdicts", "Verdicts", "action", live.actions)
     yield _counter("events", "Events, by what became of them", "kind", live.counts)
     yield _counter("reasons", "Reasons of verdicts other than pass", "feature", live.reason_counts)
@@ -101,15 +101,15 @@ def _counter(name: str, text: str, label: str, counts: Mapping[str, int]) -> Met
 
 
 def status(live: Live | None, judge: Swap) -> dict[str, Any]:
-    """What the page shows, ready for JSON."""
-    told: dict[str, Any] = {"model": None, "refusal": judge.refusal, "certificates": []}
+    """The content of the operator's page, ready for JSON."""
+    content: dict[str, Any] = {"model": None, "refusal": judge.refusal, "certificates": []}
     if (scorer := judge.scorer) is not None:
         bundle, bands = scorer.bundle, scorer.policy.bands
-        told["model"] = {
+        content["model"] = {
             "id": bundle.model_id, "signed_by": bundle.signed_by, "epoch": bundle.epoch,
             "valid_from": bundle.valid_from, "valid_until": bundle.valid_until, "policy": scorer.policy.version,
         }  # fmt: skip
-        told["certificates"] = [
+        content["certificates"] = [
             {
                 "band": band.name, "action": bands.get(band.name, "pass"), "certified": band.certificate.certified,
                 "benign_calls": band.certificate.benign_calls, "false_calls": band.certificate.false_calls,
@@ -118,18 +118,18 @@ def status(live: Live | None, judge: Swap) -> dict[str, Any]:
             for band in bundle.thresholds
         ]  # fmt: skip
     if live is not None:
-        told |= {
+        content |= {
             "counts": dict(live.counts), "actions": dict(live.actions), "state": _state(live),
             "refused": live.memory.refusal,
             "deadline": live.deadline, "latency": {"bounds": BOUNDS, "counts": list(live.latency)},
             "reasons": _top(live.reason_counts), "rules": dict(live.rules),
         }  # fmt: skip
-    return told
+    return content
 
 
-def _top(told: Counter[str]) -> list[dict[str, Any]]:
+def _top(counts: Counter[str]) -> list[dict[str, Any]]:
     return [
         {"feature": name, "count": count, "en": BY_NAME[name].en, "zh": BY_NAME[name].zh}
-        for name, count in told.most_common(_TOP)
+        for name, count in counts.most_common(_TOP)
         if name in BY_NAME
     ]

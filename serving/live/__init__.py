@@ -1,4 +1,4 @@
-"""A stream of events in one process: state, journal, snapshots, hot swap of the model, cleared callers.
+"""Live scoring in one process: state, journal, snapshots, replacement of the model, cleared callers.
 
 Imports `bundle`, `custody`, `rules`, `scorer`. Start with `live`.
 """

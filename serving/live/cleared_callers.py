@@ -1,8 +1,8 @@
-"""Callers that a person has cleared: they pass, whatever the model says, from the moment that the file says so.
+"""Callers that a person has cleared: their calls pass, whatever the model's score.
 
-The file is a copy of what the store of cases holds, so the process that judges calls needs no database. It is looked at
-several times a second; one that is missing later on, damaged, or others' to write changes nothing: the last good one
-stays, and the fault is counted.
+The list is a file, a copy from the store of cases, so the scoring process needs no database. The process checks the
+file several times a second. A file that disappears, is damaged, or can be written by other users changes nothing: the
+last good list stays in force, and the fault is counted.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from callsieve.features.records import ATTESTATIONS, KeyedCall
 from callsieve.serving.scorer.verdict import Verdict
 
 FILE = "unlisted"
-"""Its name in a folder of live state."""
-EVERY = 0.2  # seconds between two looks
+"""Name of the file in a folder of live state."""
+EVERY = 0.2  # seconds between two checks of the file
 STATUS = "unlisted: a person has cleared this caller"
 _FORMAT = "callsieve unlisted 1"
-_NEVER = (0, 0, 0, 0)  # nothing was seen of the file yet
+_NEVER = (0, 0, 0, 0)  # the file was never seen
 _FAILED = ATTESTATIONS.index("failed")
 
 
 class ClearedCallers:
-    """The callers of a file, as it was when it was looked at last. Asking never waits and never raises.
+    """The list in a file, as of the last `look`. Look-ups never wait and never raise.
 
     Attributes:
         spared: verdicts that became "pass".
-        faults: times that the file could not be taken.
+        faults: times that the file could not be read.
 
     >>> from pathlib import Path
     >>> cleared = ClearedCallers(Path("state/unlisted"))  # what `callsieve cases decide` writes; none yet
@@ -42,55 +42,55 @@ class ClearedCallers:
     """
 
     def __init__(self, path: Path) -> None:
-        """Take what is there."""
+        """Read the file, if there is one."""
         self.spared = self.faults = 0
         self._path, self._until, self._seen = path, dict[str, int](), _NEVER
         self.look()
 
     def spare(self, verdict: Verdict, call: KeyedCall, otherwise: str) -> Verdict:
-        """The verdict, or another action if a person has cleared who calls.
+        """The verdict, with another action if the caller is cleared.
 
         Args:
-            otherwise: the action that facts alone lead to (`Scorer.action_if_cleared`).
+            otherwise: the action that the facts lead to without the model (`Scorer.action_if_cleared`).
 
-        A caller is cleared for calls of its own: one that shows another number than the network's, or failed
-        authentication, may be anybody's.
+        The clearance covers only calls that come from the caller for certain: not a call that shows another number
+        than the network's, nor one that failed authentication.
         """
         if verdict.action == "pass" or self._until.get(call.caller, 0) <= call.start:
             return verdict
         if call.presented_differs == 1 or call.attestation == _FAILED:
             return verdict
         self.spared += 1
-        from dataclasses import replace  # it takes long to import, and few hosts have such a list
+        from dataclasses import replace  # a slow import that few hosts need
 
         return replace(verdict, action=otherwise, status=STATUS)
 
     def look(self) -> None:
-        """Take the file if it is another one than before."""
+        """Read the file again if it has changed."""
         try:
-            found = self._path.stat()
+            status = self._path.stat()
         except FileNotFoundError:
             self.faults += self._seen != _NEVER
             return
         except OSError:
             self.faults += 1
             return
-        # Who may write it is part of what is refused, and of that only the inode's own time tells.
-        seen = (found.st_ctime_ns, found.st_mtime_ns, found.st_ino, found.st_size)
+        # A change of owner or mode shows only in the change time of the inode.
+        seen = (status.st_ctime_ns, status.st_mtime_ns, status.st_ino, status.st_size)
         if seen == self._seen:
             return
         try:
             self._until = read_cleared(self._path)
         except ValueError:
             self.faults += 1
-        except OSError:  # nothing is known of what it says: it is asked again
+        except OSError:  # the content is unknown: the next look tries again
             self.faults += 1
             return
         self._seen = seen
 
 
 class WatchedClearedCallers(ClearedCallers):
-    """The callers of a file, kept up to date by a thread of its own.
+    """A list that a thread of its own keeps up to date.
 
     >>> from pathlib import Path
     >>> from callsieve.serving import Swap, read_public_key
@@ -100,14 +100,14 @@ class WatchedClearedCallers(ClearedCallers):
     """
 
     def __init__(self, path: Path, every: float = EVERY) -> None:
-        """Take what is there, and look again every so many seconds."""
+        """Read the file, and check it again every `every` seconds."""
         super().__init__(path)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(every,), name="unlisted", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Look no more."""
+        """End the thread."""
         self._done.set()
         self._thread.join()
 
@@ -117,11 +117,11 @@ class WatchedClearedCallers(ClearedCallers):
 
 
 def write_cleared(path: Path, until: Mapping[str, int], generation: int) -> None:
-    """Put the file in place, whole or not at all, its owner's alone.
+    """Write the file atomically; only its owner may read it.
 
     Args:
         until: Unix ms up to which each caller (token) passes.
-        generation: of the store; it only grows.
+        generation: of the store, which only grows.
     """
     head = json.dumps({"format": _FORMAT, "generation": generation, "callers": len(until), "at": round(time.time())})
     lines = [head, *(f"{caller} {moment}" for caller, moment in sorted(until.items()))]
@@ -129,16 +129,16 @@ def write_cleared(path: Path, until: Mapping[str, int], generation: int) -> None
 
 
 def read_cleared(path: Path) -> dict[str, int]:
-    """Until when each caller passes.
+    """Unix ms until which each caller passes.
 
     Raises:
-        ValueError: in one line, if it is not a whole file of this form that its owner alone may write.
+        ValueError: in one line, if the file is damaged, of another format, or writable by other users.
     """
     return _read(path)[1]
 
 
 def generation_of(path: Path) -> int:
-    """The store's generation that the file shows; -1 if there is none that is sound."""
+    """The generation in the file; -1 if there is no valid file."""
     try:
         return _read(path)[0]
     except (ValueError, OSError):
@@ -146,15 +146,15 @@ def generation_of(path: Path) -> int:
 
 
 def _read(path: Path) -> tuple[int, dict[str, int]]:
-    """The generation, and until when each caller passes."""
+    """The generation, and Unix ms until which each caller passes."""
     with path.open("rb") as file:
         if not only_we_may_write(os.fstat(file.fileno())):
             raise ValueError(f"{path}: expected a file that belongs to this user and that nobody else may write")
         head, *lines = file.read().decode("ascii", "replace").splitlines()
-    told = json.loads(head)
-    if not isinstance(told, dict) or told.get("format") != _FORMAT or told.get("callers") != len(lines):
+    header = json.loads(head)
+    if not isinstance(header, dict) or header.get("format") != _FORMAT or header.get("callers") != len(lines):
         raise ValueError(f"{path}: expected a whole file in format {_FORMAT!r}")
-    generation = told.get("generation")
+    generation = header.get("generation")
     if not isinstance(generation, int):
         raise ValueError(f"{path}: generation: expected a whole number, got {generation!r}")
     return generation, {caller: int(moment) for caller, _, moment in (line.partition(" ") for line in lines)}

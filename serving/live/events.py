@@ -1,4 +1,4 @@
-"""Call events as lines of text: keyed calls, and what called people report."""
+"""Events as lines of text: keyed calls, and complaints."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from callsieve.features.records import KEYED_COLUMNS, KeyedCall
 from .journal import ReadCounts, read_journal
 
 CALLS, COMPLAINTS = "calls", "complaints"
-"""Names of the files that hold them."""
+"""Names of their journals."""
 
 _MAY_BE_NONE = {"ring", "talk", "recorded", "trunk", "operator", "device", "place"}
 _TOKENS = ("caller", "callee", "caller_block", "trunk", "operator", "device", "place")
 _WORD = re.compile(r"[a-z][a-z_]{0,39}")
-_LONGEST = 256  # characters of a number as written
+_MAX_NUMBER = 256  # characters of a number as written
 
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """What a called person says of a number, both as written. `at` is Unix seconds.
+    """A complaint of a called person about a number, both numbers as written. `at` is Unix seconds.
 
-    Raises: ValueError: in one line without a number, for a category or mode that is no word of a-z and _.
+    Raises: ValueError: in one line without a number, if category or mode is not a word of a-z and _.
 
     >>> Report(reporter="13900139000", number="4001234567", at=1775001700.0, category="fraud").category
     'fraud'
@@ -41,12 +41,12 @@ class Complaint:
         for name in ("category", "mode"):
             if (word := getattr(self, name)) is not None and not _WORD.fullmatch(word):
                 raise ValueError(f"complaint: {name} must be a word of a-z and _, at most 40 letters")
-        if not 0 < len(self.number) <= _LONGEST or not 0 < len(self.reporter) <= _LONGEST:
-            raise ValueError(f"complaint: reporter and number must have 1 to {_LONGEST} characters")
+        if not 0 < len(self.number) <= _MAX_NUMBER or not 0 < len(self.reporter) <= _MAX_NUMBER:
+            raise ValueError(f"complaint: reporter and number must have 1 to {_MAX_NUMBER} characters")
 
 
 def call_to_line(call: KeyedCall) -> bytes:
-    """The fields in their order, "-" for None."""
+    """A keyed call as a line: the fields in their order, "-" for None."""
     return (
         f"{call.start} {call.caller} {call.callee} {'-' if call.ring is None else call.ring}"
         f" {'-' if call.talk is None else call.talk} {'-' if call.recorded is None else call.recorded}"
@@ -58,7 +58,7 @@ def call_to_line(call: KeyedCall) -> bytes:
 
 
 def call_from_line(line: bytes) -> KeyedCall | None:
-    """The call that a line tells of; None if it is none."""
+    """The call in a line; None if the line is invalid."""
     parts = line.decode(errors="replace").split(" ")
     if len(parts) != len(KEYED_COLUMNS):
         return None
@@ -74,15 +74,17 @@ def _field(name: str, part: str) -> Any:
     return part if name in _TOKENS else int(part)
 
 
-def complaint_to_line(report: Complaint, reporter: str, number: str, known_at: int) -> bytes:
-    """A report with the tokens of both numbers; `known_at` in Unix milliseconds."""
-    at = round(report.at * 1000)
-    return f"{reporter} {number} {at} {known_at} {report.category} {report.mode or '-'}".encode()
+def complaint_to_line(complaint: Complaint, reporter: str, number: str, known_at: int) -> bytes:
+    """A complaint as a line, with the tokens of both numbers; `known_at` in Unix milliseconds."""
+    at = round(complaint.at * 1000)
+    return f"{reporter} {number} {at} {known_at} {complaint.category} {complaint.mode or '-'}".encode()
 
 
 def read_complaints(folder: Path) -> Iterator[dict[str, Any]]:
-    """All reports in a folder of live state, as rows of the table that training reads: reporter and number as tokens,
-    `at` and `known_at` in Unix milliseconds, category, mode."""
+    """Yield the complaints in a folder of live state, as rows of the table that training reads.
+
+    Reporter and number are tokens, `at` and `known_at` Unix milliseconds.
+    """
     for line in read_journal(folder, COMPLAINTS, 0, ReadCounts()):
         reporter, number, at, known_at, category, mode = line.decode().split(" ")
         yield {

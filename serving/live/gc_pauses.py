@@ -1,4 +1,4 @@
-"""Pauses of a process that answers calls, kept from growing with what it remembers."""
+"""Garbage collection that does not pause a scoring process longer as its memory grows."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import gc
 import sys
 from itertools import count
 
-# Objects until young ones are looked at, young looks until an older one, older ones until all: that never comes.
-_LOOKS = (50, 1, 1 << 30)
-_TURN = 0.001  # seconds
-_ANSWERS = 64  # between two looks at young objects
+# Thresholds of the three generations: a full collection never comes.
+_THRESHOLDS = (50, 1, 1 << 30)
+_SWITCH_INTERVAL = 0.001  # seconds
+_ANSWERS = 64  # between two collections of young objects
 _answered = count(1)
 
 
 def shorten_pauses() -> None:
-    """Once all is loaded: no look at all objects any more, and threads beside the calls give way to them soon.
+    """Disable full collections, and make threads beside the calls yield sooner. Call this when everything is loaded.
 
-    A full collection looks at every number and call in memory: 50 to 90 ms with 100,000 calls, again and again while
-    they grow, and every call that waits is late. What a request leaves is freed without one, for it is in no circle
-    that outlives two looks at young objects (`tests/system/test_clients.py` holds it).
+    A full collection visits every number and call in memory: 50 to 90 ms with 100,000 calls, and it recurs while they
+    grow. A request leaves no reference cycle that outlives two collections of young objects, so no full collection is
+    needed (`tests/system/test_clients.py` checks it).
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_LOOKS)
-    sys.setswitchinterval(_TURN)
+    gc.set_threshold(*_THRESHOLDS)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
 
 
 def look_at_young_objects() -> None:
-    """After an answer: a look at young objects every so many of them, however few more objects there are by then.
+    """Collect young objects after every 64th answer.
 
-    Looks come by how many more objects were made than freed. Once memory is full, as many old ones are freed as new
-    ones are made: no look came any more, and after a while one at 100,000 young objects, which takes 20 ms.
+    Python starts a collection when many more objects were made than freed. Once memory is full, each new object frees
+    an old one: Python would collect rarely, 100,000 young objects at once, which takes 20 ms.
     """
     if next(_answered) % _ANSWERS == 0:
         gc.collect(1)

@@ -1,4 +1,4 @@
-"""The scorer in service, and how another takes its place while calls go on."""
+"""The scorer in service, and its replacement by another while calls go on."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _NONE = Verdict("pass", math.nan, "", None, None, (), "no score: no model is in 
 
 
 class Swap:
-    """Calls are judged by the last bundle that was found good; before the first one, every call passes.
+    """Scores calls by the last bundle that passed all checks; before the first one, every call passes.
 
-    A call that began under one scorer ends under it: the new one takes its place in one step, when it has given its
-    golden scores. Safe to share between threads.
+    A new scorer replaces the old one in one step, after it has reproduced the golden scores of its bundle. Safe to
+    share between threads.
 
     Attributes:
-        refusal: why the last bundle was refused, in one line; None if it serves.
+        refusal: why the last bundle was refused, in one line; None if it is in service.
 
     >>> from callsieve.serving import read_public_key
     >>> swap = Swap(trusted=[read_public_key("signer.pub")])
@@ -42,7 +42,7 @@ class Swap:
     >>> _ = swap.load("bundle")
     >>> swap.ready, swap.refusal
     (True, None)
-    >>> swap.load("signer.pub")  # no bundle at all: the last good one goes on
+    >>> swap.load("signer.pub")  # not a bundle: the last good one stays
     Traceback (most recent call last):
         ...
     callsieve.serving.bundle.bundle.Refused: MANIFEST.json: Not a directory
@@ -60,16 +60,16 @@ class Swap:
         epoch_file: str | Path | None = None,
         unlisted: ClearedCallers | None = None,
     ) -> None:
-        """Put nothing in service yet.
+        """Create a swap without a scorer.
 
         Args:
-            registers: folder of registers, read anew with each bundle.
+            registers: folder of registers, read again with each bundle.
             minimum_epoch: bundles of an earlier epoch are refused.
-            epoch_file: keeps the highest epoch that was in service, so that a restart is no way back either.
-            unlisted: callers that persons have cleared; their calls pass.
+            epoch_file: holds the highest epoch that was in service, so that a restart cannot go back to an earlier one.
+            unlisted: cleared callers, whose calls pass.
 
         Raises:
-            ValueError: if the file holds anything but an epoch.
+            ValueError: if the epoch file does not hold an epoch.
         """
         self.refusal: str | None = None
         self._trusted, self._policy, self._registers, self._unlisted = tuple(trusted), policy, registers, unlisted
@@ -86,16 +86,16 @@ class Swap:
 
     @property
     def ready(self) -> bool:
-        """Whether calls are judged: a bundle has given its golden scores."""
+        """Whether a bundle is in service."""
         return self._scorer is not None
 
     @property
     def epoch(self) -> int:
-        """Bundles of an earlier epoch than this are refused."""
+        """Bundles of an earlier epoch are refused."""
         return self._epoch
 
     def load(self, folder: str | Path) -> Scorer:
-        """Put a bundle in service, and give its scorer. Whatever is wrong with it, the last good one goes on.
+        """Put a bundle in service and return its scorer. After a refusal the last good one stays.
 
         Raises:
             Refused: in one line, for whatever `Scorer.load` refuses, and for an epoch below that in service.
@@ -112,7 +112,7 @@ class Swap:
                     registers=registers,
                     minimum_epoch=self._epoch,
                 )
-                scorer.bundle.contributions.prepare()  # no call waits for it
+                scorer.bundle.contributions.prepare()  # here, so that no call waits for it
                 self._keep(scorer.bundle.epoch)
             except Exception as error:
                 self.refusal = str(error) if isinstance(error, BundleError) else f"{type(error).__name__}: {error}"
@@ -122,7 +122,7 @@ class Swap:
             return scorer
 
     def score(self, history: History, call: KeyedCall) -> Verdict:
-        """The verdict at ring time by the scorer in service. Never raises."""
+        """The verdict of the scorer in service. Never raises."""
         scorer = self._scorer
         return _NONE if scorer is None else self._spare(scorer, scorer.score(history, call), call)
 
@@ -137,7 +137,7 @@ class Swap:
         return self._unlisted.spare(verdict, call, scorer.action_if_cleared(verdict))
 
     def _keep(self, epoch: int) -> None:
-        """Before the bundle serves: had it served first, a crash could forget that it did."""
+        """Record the epoch before the bundle serves: after a crash in between, it must not be unknown."""
         if self._file is None or epoch <= self._kept:
             return
         write_atomic(self._file, b"%d\n" % epoch)
@@ -145,12 +145,12 @@ class Swap:
 
 
 def current_registers(folder: str | Path) -> Registers:
-    """The registers of a folder, without rows that are past their time.
+    """The registers in a folder, without expired rows.
 
     Raises:
         ValueError: if nobody said that the folder may be used for scoring (`purposes.py`), or it holds no register.
     """
-    # Whoever has no registers needs none of these.
+    # Imported here: a host without registers does not need them.
     from callsieve.serving.custody.purposes import require_purpose
     from callsieve.serving.custody.retention import read_retention
 

@@ -1,8 +1,8 @@
-"""What a verdict was made of, one line a verdict, so that a person can ask why and the verdict can be made again.
+"""Verdict records: the inputs of each verdict other than "pass", for appeals and for exact re-scoring.
 
-The live service hands lines to a journal (`journal.py`); whoever keeps the store of cases follows the files, and never
-touches the one that is being written. Vectors and scores are written as the bytes of their float64, two letters of a-p
-a byte: bit for bit, and without a digit.
+The live service writes records to a journal (`journal.py`). The store of cases reads the files in order, and deletes
+those that are closed. Vectors and scores are written as the bytes of their float64 values, two letters of a-p for each
+byte: exact, and without a digit.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from callsieve.serving.scorer.verdict import Verdict
 from .journal import MAX_LINE, file_numbers, file_path, unseal
 
 VERDICTS = "cases"
-"""Name of the files that hold the lines."""
+"""Name of the journal."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerdictRecord:
-    """A verdict other than "pass", with all that it came from, as of the moment of the call.
+    """A verdict other than "pass", with its inputs at the time of the call.
 
-    Whom the call was for is no part of it: no question about a caller needs it (`features/keys/callee_keys.py`).
-    `at` is the call's start (Unix ms), `raw` and `vector` float64 as letters, `score` None if there was none.
-    `reasons` and `rules` are as the verdict had them, as plain values.
+    The callee is not part of it: no question about a caller needs the callee (`features/keys/callee_keys.py`).
+    `at` is the call's start (Unix ms), `raw` and `vector` are float64 as letters, `score` is None without a score.
+    `reasons` and `rules` are those of the verdict, as plain values.
     """
 
     case: str
@@ -59,14 +59,14 @@ class VerdictRecord:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far the files were followed: a file's number, and bytes of it."""
+    """A position in the journal: a file's number, and a byte offset in it."""
 
     number: int = 0
     offset: int = 0
 
 
 def verdict_record(verdict: Verdict, call: KeyedCall, vector: Sequence[float], scorer: Scorer) -> VerdictRecord:
-    """The evidence of a verdict that `scorer` gave on a call by a vector."""
+    """The record of a verdict by `scorer` on a call with this vector."""
     return VerdictRecord(
         case=verdict.case,
         at=call.start,
@@ -100,54 +100,54 @@ def floats_to_letters(values: Sequence[float]) -> str:
 
 
 def letters_to_floats(text: str) -> list[float]:
-    """The values that `floats_to_letters` wrote. Raises ValueError: if it did not."""
+    """The values in a text of `floats_to_letters`. Raises: ValueError: for any other text."""
     data = from_letters(text)
     if len(data) % 8:
         raise ValueError("a vector must have 8 bytes a value")
     return list(struct.unpack(f"<{len(data) // 8}d", data))
 
 
-def record_to_line(found: VerdictRecord) -> bytes:
-    """One line of JSON; what is not a number is null."""
-    plain = {name: getattr(found, name) for name in VerdictRecord.__slots__}
+def record_to_line(record: VerdictRecord) -> bytes:
+    """A record as one line of JSON; NaN and infinities become null."""
+    plain = {name: getattr(record, name) for name in VerdictRecord.__slots__}
     return json.dumps(finite(plain), separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def record_from_line(line: bytes) -> VerdictRecord | None:
-    """What a line tells; None if it is none of ours."""
+    """The record in a line; None if the line is invalid."""
     try:
-        found = VerdictRecord(**json.loads(line))
-        letters_to_floats(found.vector)
+        record = VerdictRecord(**json.loads(line))
+        letters_to_floats(record.vector)
     except (ValueError, TypeError):
         return None
-    return found
+    return record
 
 
 def read_after(folder: Path, after: Position, most: int) -> tuple[list[VerdictRecord], Position]:
-    """At most about `most` verdicts that were written after a position, and the position up to which they reach.
+    """At most `most` records after a position, and the position behind them.
 
-    A line that is not whole yet is left for the next time; in a file that is not written any more it is passed over.
+    An incomplete last line is left for the next call; in a closed file it is skipped.
     """
-    found: list[VerdictRecord] = []
-    there = [number for number in file_numbers(folder, VERDICTS) if number >= after.number]
-    for place, number in enumerate(there):
+    records: list[VerdictRecord] = []
+    numbers = [number for number in file_numbers(folder, VERDICTS) if number >= after.number]
+    for place, number in enumerate(numbers):
         offset = after.offset if number == after.number else 0
         with file_path(folder, VERDICTS, number).open("rb") as file:
             file.seek(offset)
-            while len(found) < most and (piece := file.readline(MAX_LINE)).endswith(b"\n"):
+            while len(records) < most and (piece := file.readline(MAX_LINE)).endswith(b"\n"):
                 offset = file.tell()
                 line = unseal(piece)
-                one = None if line is None else record_from_line(line)
-                if one is not None:
-                    found.append(one)
+                record = None if line is None else record_from_line(line)
+                if record is not None:
+                    records.append(record)
         after = Position(number, offset)
-        if len(found) >= most or place == len(there) - 1:
+        if len(records) >= most or place == len(numbers) - 1:
             break
-    return found, after
+    return records, after
 
 
 def delete_before(folder: Path, before: Position) -> None:
-    """Delete the files that were followed to their end: those before the one of the position."""
+    """Delete the files before the one of a position: they were read to their end."""
     for number in file_numbers(folder, VERDICTS):
         if number < before.number:
             file_path(folder, VERDICTS, number).unlink(missing_ok=True)

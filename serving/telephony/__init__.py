@@ -1,4 +1,4 @@
-"""SIP replies and headers, Kamailio and Asterisk.
+"""Scoring in telephone switches: SIP headers and replies, Kamailio, Asterisk.
 
 Imports `live`, `scorer`. Start with `sip`.
 """

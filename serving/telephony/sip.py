@@ -1,6 +1,7 @@
-"""SIP in: an INVITE's facts to a `Call`, the ways networks say that a number is authenticated, and final answers.
+"""Reading SIP: an INVITE becomes a `Call`, caller authentication an attestation, a final answer an outcome.
 
-Everything here is text to values: any bytes give a result or one `ValueError`, which names a header and shows none.
+Every function maps text to values. Any bytes give a result or one `ValueError`, which names a header and never shows
+its content.
 Sources: RFC 3261 (messages), RFC 3966 (tel), RFC 3325 (P-Asserted-Identity), RFC 8224 and 8588 (Identity, SHAKEN),
 3GPP TS 24.229 section 7.2A.20 (verstat), RFC 8197 (607), RFC 8688 (608), ATIS-1000099 (603+).
 """
@@ -38,10 +39,10 @@ _PARAMETER = re.compile(r';\s*([A-Za-z0-9\-]+)\s*=\s*(?:<([^<>]*)>|"([^"]*)"|([^
 
 @dataclass(frozen=True, slots=True)
 class Verstat:
-    """What a network said about the caller's number.
+    """A network's validation of the caller's number.
 
-    `result` is "passed", "failed", "none" (nothing was validated) or "unknown" (a word of no dialect). `level` is the
-    attestation "A", "B" or "C", or None where it was not said. `raw` is the word as written.
+    `result` is "passed", "failed", "none" (not validated) or "unknown" (a word of no dialect). `level` is the
+    attestation "A", "B" or "C", or None without one. `raw` is the word as written.
     """
 
     result: str
@@ -51,42 +52,42 @@ class Verstat:
 
     @property
     def attestation(self) -> str:
-        """The category of `records.ATTESTATIONS`: a pass without a level is "unknown", not a good one."""
+        """The category of `records.ATTESTATIONS`: a pass without a level is "unknown", not "A"."""
         return self.level or "unknown" if self.result == "passed" else self.result
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What an Identity header claims: for people to read. No signature was checked, so nothing may be decided by it."""
+    """The claims of an Identity header, for display only: nothing is verified, so no decision may use them."""
 
     kind: str  # the PASSporT's ppt: "shaken", "div", "rcd"; "" for the plain one
     attest: str | None
     origid: str | None
     issued: int | None  # Unix seconds
-    certificate: str  # where its certificate is said to be
+    certificate: str  # URL of the certificate, as claimed
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A SIP message without its body: the first line, and headers by lower-case long name, each with all its values."""
+    """A SIP message without its body: the first line, and all values of each header by its lower-case long name."""
 
     first: str
     headers: Mapping[str, tuple[str, ...]]
 
-    def one(self, name: str) -> str:
+    def first_value(self, name: str) -> str:
         """The first value of a header; "" if there is none."""
         return self.headers.get(name, ("",))[0]
 
 
 def read_message(data: bytes) -> Message:
-    """The first line and the headers of a message; folded lines are joined, bytes that are no UTF-8 are replaced.
+    """The first line and the headers of a message. Folded lines are joined, invalid UTF-8 is replaced.
 
     Raises:
-        ValueError: if it is too long, or a line is no header.
+        ValueError: if the message is too long, or a line is not a header.
     """
     if len(data) > MAX_MESSAGE:
         raise ValueError(f"a SIP message must have at most {MAX_MESSAGE} bytes, got {len(data)}")
-    text = data.decode("utf-8", "replace").lstrip("\r\n")  # line ends before a message are no part of it (7.5)
+    text = data.decode("utf-8", "replace").lstrip("\r\n")  # line ends before a message do not belong to it (7.5)
     head = re.split(r"\r?\n\r?\n", text, maxsplit=1)[0]
     first, *lines = re.sub(r"\r?\n[ \t]+", " ", head).replace("\r\n", "\n").split("\n")
     if len(lines) > MAX_HEADERS:
@@ -103,26 +104,26 @@ def read_message(data: bytes) -> Message:
 
 
 def read_invite(data: bytes, start: float, *, dialect: Dialect = "3gpp", trunk: str | None = None) -> Call:
-    """The call that an INVITE attempts, as known at `start` (Unix seconds) on a trunk.
+    """The call of an INVITE that arrives at `start` (Unix seconds) on a trunk.
 
     Raises:
-        ValueError: in one line, if it is no INVITE with a Request-URI and a From.
+        ValueError: in one line, if it is not an INVITE with a Request-URI and a From.
     """
     message = read_message(data)
     method, _, rest = message.first.partition(" ")
     target, _, version = rest.rpartition(" ")
     if method != "INVITE" or version.upper() != "SIP/2.0":
         raise ValueError("the first line must be `INVITE <uri> SIP/2.0`")
-    if not message.one("from"):
+    if not message.first_value("from"):
         raise ValueError("an INVITE must have a From header")
     return to_call(
         start,
         target,
-        message.one("from"),
-        asserted=message.one("p-asserted-identity"),
-        privacy=message.one("privacy"),
-        verstat=message.one("x-twilio-verstat") if dialect == "twilio" else "",
-        attestation_info=message.one("attestation-info"),
+        message.first_value("from"),
+        asserted=message.first_value("p-asserted-identity"),
+        privacy=message.first_value("privacy"),
+        verstat=message.first_value("x-twilio-verstat") if dialect == "twilio" else "",
+        attestation_info=message.first_value("attestation-info"),
         dialect=dialect,
         trunk=trunk,
     )
@@ -140,18 +141,22 @@ def to_call(
     dialect: Dialect = "3gpp",
     trunk: str | None = None,
 ) -> Call:
-    """The same from a proxy's own variables: Request-URI, From, P-Asserted-Identity, Privacy, and a verstat of its own.
+    """The call of an INVITE, from header values that a proxy has parsed.
 
-    `asserted` and its verstat are only as good as the peer that sent them: a proxy drops them from peers it does not
-    trust (RFC 3325, section 5).
+    Args:
+        target: the Request-URI.
+        sender: the From header.
+        asserted: the P-Asserted-Identity header. A proxy must drop it from peers that it does not trust (RFC 3325,
+            section 5).
+        verstat: a verstat word from a header of its own; otherwise that of `asserted` or `sender` counts.
 
     >>> call = to_call(0.0, "sip:+8613900139000@b.example", "<sip:+8613800138000@a.example;verstat=No-TN-Validation>")
     >>> call.caller, call.callee, call.attestation
     ('+8613800138000', '+8613900139000', 'none')
     """
-    said = read_verstat(verstat or _carried(asserted) or _carried(sender), dialect)
-    attestation = said.attestation
-    if said.result == "passed" and said.level is None and attestation_info.strip(' "') in ("A", "B", "C"):
+    validation = read_verstat(verstat or _carried(asserted) or _carried(sender), dialect)
+    attestation = validation.attestation
+    if validation.result == "passed" and validation.level is None and attestation_info.strip(' "') in ("A", "B", "C"):
         attestation = attestation_info.strip(' "')
     caller, network = user_of(sender), user_of(asserted) if asserted else ""
     hidden = caller.lower() == "anonymous" or "id" in re.split(r"[;,\s]+", privacy.lower())
@@ -168,7 +173,8 @@ def to_call(
 def read_verstat(word: str, dialect: Dialect = "3gpp") -> Verstat:
     """Read a verstat word; "" is "unknown".
 
-    A plain pass says no level in 3GPP's dialect and A in Telnyx's. Twilio's "NULL" and unknown words are "unknown".
+    A plain pass has no level in 3GPP's dialect, and level A in Telnyx's. Twilio's "NULL" and
+    unknown words are "unknown".
 
     >>> read_verstat("TN-Validation-Passed-B-Diverted", "twilio")
     Verstat(result='passed', level='B', diverted=True, raw='TN-Validation-Passed-B-Diverted')
@@ -188,10 +194,10 @@ def read_verstat(word: str, dialect: Dialect = "3gpp") -> Verstat:
 
 
 def read_identity(header: str) -> Identity:
-    """Read an Identity header's value, full or compact form, for display. Nothing is verified.
+    """Read the value of an Identity header, full or compact form, for display. The signature is not verified.
 
     Raises:
-        ValueError: if it is too long or no PASSporT.
+        ValueError: if the header is too long, or not a PASSporT.
     """
     if len(header) > MAX_IDENTITY:
         raise ValueError(f"Identity must have at most {MAX_IDENTITY} characters, got {len(header)}")
@@ -213,10 +219,10 @@ def read_identity(header: str) -> Identity:
 
 
 def outcome_of(status: int, phrase: str = "") -> tuple[str, str]:
-    """Outcome and releaser of a call attempt, as `records.Call` has them, from its final answer.
+    """Outcome and releaser of a call attempt (`records.Call`), from its final answer.
 
-    A 607 is "unwanted": a person said so, and it counts as a report. 608, and a 603 that says "Network Blocked"
-    (603+), came from a machine on the way: the call has no outcome of its own.
+    A 607 is "unwanted": the called person pressed a button, and it counts as a complaint. A 608, and a 603 "Network
+    Blocked" (603+), come from a network on the way: the call was blocked.
 
     >>> outcome_of(607), outcome_of(603, "Decline"), outcome_of(603, "Network Blocked")
     (('unwanted', 'callee'), ('rejected', 'callee'), ('blocked', 'network'))
@@ -245,7 +251,7 @@ _OUTCOMES = {
 
 
 def declares_608(feature_caps: str) -> bool:
-    """Whether the caller's side can show a 608's Call-Info; if not, RFC 8688 section 3.4 wants an announcement.
+    """Whether the caller's side can show the Call-Info of a 608; if not, RFC 8688 section 3.4 requires an announcement.
 
     >>> declares_608("*;+sip.608"), declares_608("*;+sip.607")
     (True, False)
@@ -260,7 +266,7 @@ def user_of(address: str) -> str:
     ('+8613800138000', '+12015550123')
 
     Raises:
-        ValueError: if there is no sip, sips or tel URI.
+        ValueError: if the address has no sip, sips or tel URI.
     """
     named = _NAME_ADDR.match(address.lstrip())
     found = _URI.match((named[1] if named else address).strip())

@@ -1,4 +1,4 @@
-"""SIP out: what a blocked caller is told, and the label that a callee's phone can show.
+"""Writing SIP: replies to blocked callers, and labels that a callee's phone can show.
 
 A block by analytics is a 603 "Network Blocked" with a Reason header that says where to object (ATIS-1000099, "603+";
 the only form for it in the United States since 25 March 2026), or, elsewhere, a 608 with a signed contact card
@@ -29,10 +29,11 @@ _ID = re.compile(r"[A-Za-z0-9_\-]{0,64}")
 
 @dataclass(frozen=True, slots=True)
 class Redress:
-    """Where a caller can object, and who speaks: checked once, then safe to write into a header.
+    """Contact for objections, and origin of labels; checked once, then safe to write into a header.
 
-    `url` (https), `tel` (E.164) and `email`: one of them at least. `location` says whose network blocked. `source`
-    is the host name that vouches for labels. `card` is where the signed jCard of RFC 8688 lies; a 608 needs it.
+    At least one of `url` (https), `tel` (E.164) and `email` is needed. `location` is the network that blocked.
+    `source` is the host name that vouches for labels. `card` is the URL of the signed jCard of RFC 8688, which a 608
+    needs.
 
     Raises:
         ValueError: in one line, naming the field and never its value.
@@ -75,7 +76,7 @@ class Reply:
 
 
 def network_blocked(redress: Redress, case: str = "", *, q850: bool = False) -> Reply:
-    """The 603+ answer. `case` goes into the attribute `id`, by which the caller's objection finds the evidence.
+    """The 603+ answer. `case` goes into the attribute `id`, which links the caller's objection to the verdict record.
 
     >>> network_blocked(Redress(url="https://redress.example"), "00112233aabbccdd").headers[0][1]
     'SIP;cause=603;text="v=analytics1;url=https://redress.example;id=00112233aabbccdd";location=RLN'
@@ -85,14 +86,14 @@ def network_blocked(redress: Redress, case: str = "", *, q850: bool = False) -> 
     """
     if not _ID.fullmatch(case):
         raise ValueError("a case id must be up to 64 letters, digits, dashes and underscores")
-    told = {"v": "analytics1", "url": redress.url, "tel": redress.tel, "email": redress.email, "id": case}
-    text = ";".join(f"{name}={value}" for name, value in told.items() if value)
+    attributes = {"v": "analytics1", "url": redress.url, "tel": redress.tel, "email": redress.email, "id": case}
+    text = ";".join(f"{name}={value}" for name, value in attributes.items() if value)
     cause = "Q.850;cause=21" if q850 else "SIP;cause=603"
     return Reply(603, "Network Blocked", (("Reason", f'{cause};text="{text}";location={redress.location}'),))
 
 
 def rejected(redress: Redress) -> Reply:
-    """The 608 answer. Where signs say that a contact would be abused, answer with `Reply(608, "Rejected")` instead.
+    """The 608 answer. If the contact is likely to be abused, answer with `Reply(608, "Rejected")` instead.
 
     Raises:
         ValueError: if `redress` has no card.
@@ -103,24 +104,24 @@ def rejected(redress: Redress) -> Reply:
 
 
 def label(verdict: Verdict, redress: Redress) -> str | None:
-    """The value of the Call-Info header that labels a call, or None for a verdict that says nothing of it.
+    """The value of the Call-Info header that labels a call; None for another action or without a score.
 
     The confidence is the calibrated probability in whole per cent, rounded down.
     """
     if verdict.action not in ("label", "screen") or not 0 <= verdict.score <= 1:
         return None
     kind = CALL_TYPES.get(verdict.content or "", "spam")
-    # Cut, not rounded, and from the shortest decimal form: `http.cfg`, without floating point, reads that one.
+    # Rounded down, from the shortest decimal form: `http.cfg` has no floating point and cuts that form.
     confidence = int(100 * Decimal(repr(verdict.score)))
     source = f";source={redress.source}" if redress.source else ""
     return f"<{redress.url or 'data:,'}>{source};purpose=info;confidence={confidence};type={kind}"
 
 
 def response(invite: bytes, reply: Reply, tag: str) -> bytes:
-    """The whole answer to a request: Via, From, To with `tag`, Call-ID and CSeq are the request's (RFC 3261, 8.2.6).
+    """The complete answer to a request. Via, From, To (with `tag`), Call-ID and CSeq come from it (RFC 3261, 8.2.6).
 
     Raises:
-        ValueError: if the request lacks one of them, or `tag` is no token.
+        ValueError: if the request lacks one of them, or `tag` is not a token.
     """
     if not re.fullmatch(r"[A-Za-z0-9\-.!%*_+`'~]{1,64}", tag):
         raise ValueError("tag must be a token of 1 to 64 characters")

@@ -101,8 +101,8 @@ def test_a_message_keeps_all_values_of_a_header():
         "SIP/2.0/UDP proxy.example;branch=z9hG4bK776asdhds",
         "SIP/2.0/UDP caller.example;branch=z9hG4bKnashds8",
     )
-    assert message.one("subject") == "a header in two lines"
-    assert message.one("body") == ""
+    assert message.first_value("subject") == "a header in two lines"
+    assert message.first_value("body") == ""
 
 
 @pytest.mark.parametrize("before", [b"\r\n", b"\r\n\r\n", b"\n\n\r\n"])
