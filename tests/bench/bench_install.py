@@ -79,7 +79,7 @@ def made_bundle(folder: Path) -> Path:
     code = (
         "import sys; from pathlib import Path; from tests.support import real_bundle, small_bundle as small;"
         "from callsieve.serving.bundle.signing import write_public_key; folder = Path(sys.argv[1]);"
-        "real_bundle.write(folder / 'bundle', valid_until='2036-01-01T00:00:00Z');"
+        "real_bundle.write_bundle(folder / 'bundle', valid_until='2036-01-01T00:00:00Z');"
         "write_public_key(small.KEY.public_key(), folder / 'signer.pub')"
     )
     run(sys.executable, "-c", code, str(folder), cwd=ROOT, PYTHONPATH=str(ROOT / ".typing"))

@@ -20,7 +20,7 @@ from callsieve.serving.bundle.signing import generate_signing_key
 from callsieve.training.audit import promote as promoting
 from callsieve.training.audit.promote import _run_of_version, candidate, promote, rollback
 from callsieve.training.audit.verify import verify
-from callsieve.training.judging.compare import paired
+from callsieve.training.judging.compare import compare_flags
 from callsieve.training.log.approvals import approve, check
 from callsieve.training.log.audit_log import append, payloads, read
 from callsieve.training.log.gates import parse_gates, shipped_gates
@@ -333,14 +333,14 @@ flags = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans(), st.integ
 def test_the_difference_lies_in_its_interval_and_turns_with_the_sides(calls):
     one, other, nuisance, caller = (np.array(column) for column in zip(*calls, strict=True))
     nuisance[0] = True
-    found = paired(one, other, nuisance, caller, LOOSE, seed=1)
-    turned = paired(other, one, nuisance, caller, LOOSE, seed=1)
+    found = compare_flags(one, other, nuisance, caller, LOOSE, seed=1)
+    turned = compare_flags(other, one, nuisance, caller, LOOSE, seed=1)
     assert -1 <= found.low <= found.high <= 1
     assert found.challenger == turned.champion == pytest.approx(sum(one & nuisance) / sum(nuisance))
     assert (found.calls, found.callers) == (sum(nuisance), len(set(caller[nuisance])))
     assert found.benign_calls + found.calls == len(calls)
     assert not (found.better and turned.better)
-    same = paired(one, one, nuisance, caller, LOOSE, seed=1)
+    same = compare_flags(one, one, nuisance, caller, LOOSE, seed=1)
     assert same.low <= 0 <= same.high and not same.better
 
 
@@ -350,7 +350,9 @@ def test_the_interval_is_that_of_resampled_callers():
     caller = rng.integers(0, 80, 4000)
     skill = rng.random(80)
     one, other = rng.random(4000) < skill[caller], rng.random(4000) < 0.9 * skill[caller]
-    found = paired(one, other, np.ones(4000, dtype=bool), caller, dataclasses.replace(LOOSE, rounds=4000), seed=1)
+    found = compare_flags(
+        one, other, np.ones(4000, dtype=bool), caller, dataclasses.replace(LOOSE, rounds=4000), seed=1
+    )
     ahead = [(one[caller == c].sum() - other[caller == c].sum(), (caller == c).sum()) for c in range(80)]
     drawn = []
     for _ in range(4000):
@@ -359,9 +361,9 @@ def test_the_interval_is_that_of_resampled_callers():
     assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.004)
     assert found.better
     few = dataclasses.replace(LOOSE, least_callers=81)
-    assert not paired(one, other, np.ones(4000, dtype=bool), caller, few, seed=1).better
+    assert not compare_flags(one, other, np.ones(4000, dtype=bool), caller, few, seed=1).better
     with pytest.raises(ValueError, match="expected nuisance calls"):
-        paired(one, other, np.zeros(4000, dtype=bool), caller, few, seed=1)
+        compare_flags(one, other, np.zeros(4000, dtype=bool), caller, few, seed=1)
 
 
 @pytest.mark.parametrize(

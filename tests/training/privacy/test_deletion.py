@@ -187,7 +187,7 @@ def test_cases_and_files_of_evidence_past_their_time_are_erased(tmp_path):
     for number in (7, 8):
         (state / f"cases-{number:08d}.log").write_bytes(b"x")
     os.utime(state / "cases-00000007.log", (0, 0))
-    assert list(expiry.journals(state, RULES, NOW)) == ["cases-00000007.log"]
+    assert list(expiry.erase_journals(state, RULES, NOW)) == ["cases-00000007.log"]
     assert (state / "cases-00000008.log").exists()
 
 
@@ -249,13 +249,13 @@ def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, call
     assert not [path for path in log.rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
     # A model of the calls as they were before is found by the trail of what changed them.
     now = fingerprint(read_keyed(folder / "calls.parquet").sort_by("start"))
-    assert [one["model"] for one in subject.models(log, "elsewhere", now)] == ["m1"]
+    assert [one["model"] for one in subject.models_trained_on(log, "elsewhere", now)] == ["m1"]
     assert asked("find")["files"]["calls.parquet"]["rows"] == 0
     words = ("privacy", "delete", "--data", folder, "--key", key, "--why", "again", *keys_of(log))
     code, out, _ = call(*words, stdin=f"{number}\n")
     assert code == 0 and "model m1, run r1: trained on the same calls" in out and "of the audit log" in out
     code, _, err = call(*words, stdin="\n")
-    assert (code, err) == (1, "callsieve: subject: expected a number on standard input\n")
+    assert (code, err) == (1, "callsieve: privacy: expected a number on standard input\n")
 
 
 def words_in(path):
@@ -474,7 +474,7 @@ def test_reidentification_needs_two_others_and_is_logged(log, call, tmp_path, mo
         return call(*words, *(word for one in given for word in one))
 
     for some, says in (((), "got 0"), ((tickets[1],), "got 1"), ((tickets[1], tickets[1]), "approved already"),
-                        ((tickets[0], tickets[1]), "risk asks, and cannot agree as well")):  # fmt: skip
+                        ((tickets[0], tickets[1]), "risk does the act, and cannot agree to it as well")):  # fmt: skip
         code, out, err = tried(*some)
         assert (code, out) == (1, "")
         assert says in err
@@ -512,7 +512,7 @@ def test_a_ticket_past_its_time_is_none(log, tmp_path):
     act = Act(REIDENTIFY, "a" * 64, 1, "why", "me")
     for place, key in enumerate(recorded_run.APPROVERS[:2]):
         sign_ticket(act, key, tmp_path / f"{place}.json", days=-1.0)
-    with pytest.raises(ValueError, match="past its time"):
+    with pytest.raises(ValueError, match="this ticket is expired"):
         enter_act(log, act, [tmp_path / "0.json", tmp_path / "1.json"], recorded_run.gates(), small.KEY)
     with pytest.raises(ValueError, match="act must be one of"):
         sign_ticket(Act("anything", "a" * 64, 1, "why", "me"), small.KEY, tmp_path / "x.json")
