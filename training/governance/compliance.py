@@ -1,8 +1,8 @@
-"""What an auditor asks: the register of processing, and which duties hold, each shown by what was found.
+"""The compliance report for an auditor: the register of processing, and the duties that hold or are broken.
 
-The register of processing says of each folder of calls what for, on what basis, until when, how long its rows are kept,
-which models learnt from it and who was given rows of it. It is read from what is there (`dataset.json`, retention, the
-audit log), never written by hand. A duty that cannot be looked into, because it was not said where, is told as such.
+The register of processing states for each folder of calls its purposes, legal basis and expiry, how long rows are kept,
+which models learnt from it, and who received rows. Everything is read from `dataset.json`, the retention rules and the
+audit log. A duty whose evidence was not named is reported as unknown.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HOURS_TO_ERASE = 24
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """One duty: `holds` is None where nobody said where to look."""
+    """The result of one check. `holds` is None if no place to check was named; `found` says what was checked."""
 
     name: str
     row: str  # of sources.toml
@@ -40,7 +40,7 @@ class Duty:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Where an auditor looks."""
+    """Folders and files that the auditor names."""
 
     data: tuple[Path, ...]
     log: Path | None
@@ -49,12 +49,15 @@ class Asked:
 
 
 def report(asked: Asked, now: int | None = None) -> dict[str, Any]:
-    """The register of processing, and every duty. Nothing is written, and no key but public ones is needed.
+    """Returns the register of processing and the result of every duty. Reads only; needs no key but public ones.
 
     Args:
-        now: Unix ms.
-    Returns: JSON-able: `processing`, a row a folder; `given_beside`, accesses that are of none of the folders, as
-        whose a token is; `duties`; `holds`, whether none is broken.
+        now: Unix ms; by default the present.
+    Returns:
+        JSON-able. `processing`: one row a folder. `given_beside`: accesses to none of the folders, such as
+        re-identifications. `duties`: the results. `holds`: whether no duty is broken.
+    Raises:
+        ValueError: if the declaration of a folder is malformed.
     """
     moment, rules = now_ms() if now is None else now, read_retention()
     duties = [duty for look in DUTIES for duty in look(asked, rules, moment)]
@@ -68,10 +71,10 @@ def report(asked: Asked, now: int | None = None) -> dict[str, Any]:
 
 
 def processing(folder: Path, log: Path | None, rules: Retention) -> dict[str, Any]:
-    """One folder's row of the register: what the folder declares, what is kept how long, and who had it.
+    """Returns one folder's row of the register: its declaration, retention, models, accesses and deletions.
 
     Raises:
-        ValueError: if what the folder declares cannot be read.
+        ValueError: if the declaration of the folder is malformed.
     """
     told = read_declaration(folder)
     kept = {
@@ -91,19 +94,19 @@ def processing(folder: Path, log: Path | None, rules: Retention) -> dict[str, An
 
 
 def given(log: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Who was given rows, or told whose a token is: the folder, "" where the log names none, and the access."""
+    """Yields each granted access of the log with its folder, "" if the log names none."""
     for _, one in () if log is None else payloads(log, "access"):
         if one.get("act") and "refused" not in one:
             yield one.get("source", ""), {name: one[name] for name in ("person", "act", "purpose", "count")}
 
 
 def declared(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
-    """Each folder says what it is for, and its time is not over."""
+    """Each folder has a declaration that has not expired."""
     for folder in asked.data:
         try:
             told = read_declaration(folder)
             if told is None:
-                yield Duty("declared", "L42", False, f"{folder}: nobody said what these calls are for")
+                yield Duty("declared", "L42", False, f"{folder}: no declaration; run `callsieve privacy declare`")
                 continue
             require_purpose(folder, told.purposes[0])
             yield Duty("declared", "L42", True, f"{folder}: for {', '.join(told.purposes)}")
@@ -112,17 +115,17 @@ def declared(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
 
 
 def erased(asked: Asked, rules: Retention, now: int) -> Iterator[Duty]:
-    """No row is past its time, and the last erasure is not older than a day."""
+    """No row is expired, and the last erasure is at most a day old."""
     for folder in asked.data:
         if (folder / SIMULATED).exists():
-            yield Duty("in time", "P5", True, f"{folder}: simulated, kept as long as one likes")
+            yield Duty("in time", "P5", True, f"{folder}: simulated, without retention")
             continue
         tables = {path: rules.tables.get(path.stem) for path in sorted(folder.glob("*.parquet"))}
         unruled = [path.name for path, rule in tables.items() if rule is None]
         due = {path.name: count_expired(path, rule, now) for path, rule in tables.items() if rule and not rule.follows}
         late = [f"{name}: {rows} rows" for name, rows in due.items() if rows]
         problem = "; ".join([*late, *(f"{name}: no rule" for name in unruled)])
-        yield Duty("in time", "P5", not problem, f"{folder}: {problem or 'no row is past its time'}")
+        yield Duty("in time", "P5", not problem, f"{folder}: {problem or 'no row is expired'}")
     if asked.log is None:
         yield Duty("erased daily", "P5", None, "no audit log was named")
         return
@@ -133,7 +136,7 @@ def erased(asked: Asked, rules: Retention, now: int) -> Iterator[Duty]:
 
 
 def log_sound(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
-    """Nobody changed the audit log."""
+    """The audit log is unchanged."""
     if asked.log is None:
         yield Duty("log unchanged", "L32", None, "no audit log was named")
         return
@@ -143,7 +146,7 @@ def log_sound(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
 
 
 def agreed(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
-    """Whoever was given much, or told whose a token is, had others' agreement."""
+    """Large exports and re-identifications had the tickets that they need."""
     if asked.log is None:
         yield Duty("agreed by others", "P9", None, "no audit log was named")
         return
@@ -152,14 +155,14 @@ def agreed(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
         for entry, one in payloads(asked.log, "access")
         if "refused" not in one and one.get("act") in NEEDED
         and (one["act"] == REIDENTIFY or one["count"] > MOST_WITHOUT)
-        and len({each["key"] for each in one["tickets"]}) < NEEDED[one["act"]]
+        and len({ticket["key"] for ticket in one["tickets"]}) < NEEDED[one["act"]]
     ]  # fmt: skip
     found = f"entries {', '.join(map(str, short))}" if short else "each had its tickets"
     yield Duty("agreed by others", "P9", not short, found)
 
 
 def keys_private(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
-    """Keys are their owner's alone, for their purpose, and not beside the data."""
+    """Key files are private to their owner, have their purpose, and do not lie beside the data."""
     named: list[tuple[Path, Callable[[Path], object]]] = [(path, read_key) for path in asked.number_keys]
     named += [] if asked.api_keys is None else [(asked.api_keys, read_keys)]
     if not named:

@@ -116,4 +116,4 @@ def test_calls_that_nobody_declared_break_a_duty_and_simulated_ones_none(tmp_pat
     (tmp_path / "world.json").touch()
     found = report(Asked((tmp_path,), None, (), None))["duties"]
     [late] = [one for one in found if one["name"] == "in time"]
-    assert late["holds"] and late["found"].endswith("simulated, kept as long as one likes")
+    assert late["holds"] and late["found"].endswith("simulated, without retention")
