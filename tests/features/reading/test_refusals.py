@@ -90,7 +90,7 @@ def world_of(text):
 
 
 def many_outfits():
-    with patch.object(outfits, "OUTFITS_AT_MOST", 1):
+    with patch.object(outfits, "MAX_OUTFITS", 1):
         world_of("[outfits.telemarketer]\ncalls_per_1000 = 900.0\n")
 
 
