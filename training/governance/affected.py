@@ -1,4 +1,4 @@
-"""What an incident touches: data sets, whose they are (how many people, never who), the epochs of tokens, and keys."""
+"""The scope of an incident: affected data sets, number of people (never who), epochs of tokens, and keys."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ KINDS = {
     "preference": frozenset({"accepts", "industry"}),
 }
 CALL_RECORDS = MOST_WITHOUT + 1
-"""From so many call records on, to hand them over is a crime (interpretation of 2017, art. 5)."""
+"""Handing over this many call records is a crime (judicial interpretation of 2017, article 5)."""
 
 
 @dataclass(slots=True)
 class Affected:
-    """What was found. `people` counts tokens: one person may have several, and one in each epoch."""
+    """The scope. `people` counts tokens: a person may have several numbers, and has another token in each epoch."""
 
     datasets: list[dict[str, Any]] = field(default_factory=list)
     people: int = 0
@@ -41,34 +41,34 @@ class Affected:
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of personal information, each once."""
+        """Returns the kinds of personal information, without repetition."""
         return [kind for kind in KINDS if any(kind in one["kinds"] for one in self.datasets)]
 
     @property
     def call_records(self) -> int:
-        """Call records in all data sets."""
+        """Returns the number of call records in all data sets."""
         return sum(one["rows"] for one in self.datasets if "call record" in one["kinds"])
 
     @property
     def readable(self) -> list[str]:
-        """Epochs whose key is there too: their tokens give back their numbers.
+        """Returns the epochs whose key is affected as well: their tokens can be turned into numbers.
 
-        Called people in verdicts and exports are read by whoever has a key of records beside that of callees.
+        Callees in verdicts and exports can be read with the key of callees together with a key of records.
         """
         ids = {kind: {one["id"] for one in self.keys if one["kind"] == kind} for kind in ("records", "callees")}
         return sorted(self.epochs.keys() & (ids["records"] | (ids["callees"] if ids["records"] else set())))
 
 
 def affected(folders: Iterable[Path]) -> Affected:
-    """Look through folders.
+    """Scans folders for data sets and keys.
 
     Raises:
-        ValueError: if a folder is not there: what it held is then not known, and must be said by hand.
+        ValueError: if a folder is missing.
     """
     found, tokens = Affected(), set[str]()
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"{folder}: no such folder; expected what left the house")
+            raise ValueError(f"{folder}: no such folder; expected a copy of the affected data")
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             name = masked(path.relative_to(folder).as_posix())
             if path.suffix == ".parquet" and not path.name.startswith("."):
@@ -107,7 +107,7 @@ def _tokens(batch: pa.RecordBatch) -> Iterator[str]:
 
 
 def _key(path: Path) -> dict[str, str] | None:
-    """Which key a file holds, by its id; what it says stays there."""
+    """Returns the kind and id of the key in a file; None if the file is no key. The key itself is not returned."""
     if path.stat().st_size > 4096:
         return None
     try:

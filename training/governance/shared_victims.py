@@ -1,9 +1,9 @@
-"""Callers that share their victims: groups of reported callers who call the same people more than chance explains.
+"""Groups of callers with complaints that share more callees than chance explains.
 
-Chance knows how many each calls, and how many call each person (the configuration model): callers of one town share
-people without any list. Two callers belong together if they share LEAST people, FACTOR times as many as expected, and
-DEVIATIONS standard deviations (Poisson) above; groups are what hangs together. It shows where one list of people is
-used by several lines, which is where a leak may be; it does not prove one, and couriers of one street share people too.
+The chance model is the configuration model, which keeps each caller's number of callees and each callee's of callers.
+Two callers are linked if they share at least LEAST callees, FACTOR times the expected number, and DEVIATIONS standard
+deviations (Poisson) above it. Groups are connected components. A group suggests that several lines use one list of
+people; it is no proof of a leak, because couriers of one street share callees as well.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 LEAST, FACTOR, DEVIATIONS = 10, 4.0, 6.0
-MOST_CALLERS = 5000  # those of most people, if there are more
+MOST_CALLERS = 5000  # only the callers with the most callees are compared
 
 
 def groups(caller: Array, callee: Array, suspect: Array) -> tuple[Array, int]:
-    """For each call the group of its caller, or -1; and how many groups there are, the largest first.
+    """Returns for each call the group of its caller, or -1, and the number of groups; group 0 is the largest.
 
     Args:
-        caller, callee: numbers from 0, for each call.
-        suspect: for each call, whether its caller is one of those to look at.
+        caller, callee: for each call, the number as an integer from 0.
+        suspect: for each call, whether its caller is compared.
     """
     found = np.full(len(caller), -1, dtype=np.int64)
     pairs = np.unique(np.stack([caller[suspect], callee[suspect]]), axis=1)
@@ -51,7 +51,7 @@ def groups(caller: Array, callee: Array, suspect: Array) -> tuple[Array, int]:
 
 
 def _linked(calls: sparse.csr_array) -> sparse.coo_array:
-    """Which callers share more people than chance explains."""
+    """Returns the pairs of callers that share more callees than chance explains."""
     reach, called = calls.sum(axis=1), calls.sum(axis=0)
     shared = (calls @ calls.T).tocoo()
     chance = (called * (called - 1)).sum() / max(called.sum(), 1.0) ** 2

@@ -1,7 +1,7 @@
-"""Which numbers may be shared: those that were certified or confirmed, and that nobody took off the list.
+"""Chooses the numbers that may be shared: certified or confirmed as nuisance, and not excluded.
 
-The store holds tokens, and nothing turns one back into a number. So who shares reads the numbers once more, as its
-switches write them, keys each with the store's key to see whether it is meant, and with the sharing key for the list.
+The store holds tokens, which cannot be turned into numbers. So the numbers are read once more as the switches write
+them. Each is keyed with the store's key to check whether it was chosen, and with the sharing key for the list.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from callsieve.features.keys.tokens import Key, is_token
 CERTIFIED = ("screen", "block")
 """Actions that no policy allows unless the band and the caller's class are certified (`policy.certified_action`)."""
 LEAST_CALLS, LEAST_CALLEES = 3, 10
-"""Of a number that no finding confirms: calls that a certificate stands behind, and people they went to."""
+"""Minimum of certified calls, and of their callees, for a number that no finding confirms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Tokens of the store to be shared, and why the others are not."""
+    """Tokens of the store to be shared, and counts of the reasons why others are not."""
 
     tokens: frozenset[str]
     certified: int
@@ -39,15 +39,15 @@ class Chosen:
 def choose(
     verdicts: Path | None, findings: Path | None, *, excluded: Collection[str] = (), until: datetime | None = None
 ) -> Chosen:
-    """Tokens of numbers that may be shared.
+    """Returns the tokens of numbers that may be shared.
 
     Args:
-        verdicts: what `callsieve score --out` wrote.
-        findings: columns `number`, `nuisance`, `known_at`; the last word on a number counts.
-        excluded: tokens that were taken off a list, whatever else is known of them.
-        until: nothing that became known later counts; by default now.
+        verdicts: output of `callsieve score --out`.
+        findings: columns `number`, `nuisance`, `known_at`; the last finding on a number counts.
+        excluded: tokens that are never shared.
+        until: moment of the last verdict and finding that counts; by default now.
     Raises:
-        ValueError: if a file is not what it should be.
+        ValueError: if a file is malformed.
     """
     moment = pd.Timestamp(until or datetime.now(UTC))
     certified = set() if verdicts is None else _certified(verdicts, moment)
@@ -60,10 +60,10 @@ def choose(
 
 
 def only(numbers: Iterable[str], chosen: Collection[str], store: Key, sharing: Key) -> Iterator[str]:
-    """Of numbers as written those whose token in the store was chosen.
+    """Yields the numbers, as written, whose token in the store was chosen.
 
     Raises:
-        ValueError: if the two keys have one secret, or not the purposes of a store and of sharing.
+        ValueError: if the two keys share a secret, or have other purposes than records and sharing.
     """
     if (store.purpose, sharing.purpose) != ("records", "sharing") or store.secret == sharing.secret:
         raise ValueError("expected a key of records for the store, and one for sharing that has another secret")
@@ -74,10 +74,10 @@ def only(numbers: Iterable[str], chosen: Collection[str], store: Key, sharing: K
 
 
 def read_excluded(path: Path | None) -> frozenset[str]:
-    """Tokens of numbers to leave out: a text, one a line, or a folder's `exclusions.parquet` (column `number`).
+    """Reads tokens to exclude: a text file, one a line, or a folder's `exclusions.parquet` (column `number`).
 
     Raises:
-        ValueError: if a line is no token; it is not shown, for it may be a number.
+        ValueError: if a line is no token. The line is not shown, because it may be a number.
     """
     if path is not None and path.suffix == ".parquet":
         return frozenset(map(str, _frame(path, ["number"])["number"]))

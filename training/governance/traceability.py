@@ -1,8 +1,8 @@
-"""From what the project answers to (`sources.toml`) to the code that does it and the tests that show it.
+"""Traces requirements (`sources.toml`) to the code that meets them and to the tests that show it.
 
-A test says what it shows by a mark, `@pytest.mark.source("L12", "P10", by="training/governance/disclosure.py")`.
-The marks are read from the text of the tests, so nothing runs. Each row and file that a mark names must exist, and the
-test must be one that runs. Whether it passes is for pytest to say.
+A test names its requirements by a mark, `@pytest.mark.source("L12", "P10", by="training/governance/disclosure.py")`.
+The marks are read from the text of the tests; no test runs. Each row and file that a mark names must exist, and the
+test must not be skipped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _UNRUN = {"skip", "skipif", "xfail"}
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A test, the rows that it shows, and the file that does what they ask."""
+    """A test, the requirement rows that it shows, and the file that meets them."""
 
     test: str
     rows: tuple[str, ...]
@@ -30,12 +30,12 @@ class Mark:
 
 
 def sources() -> dict[str, dict[str, str]]:
-    """The rows by id: `asks`, and either `does` or `out`, the reason why software can do nothing."""
+    """Returns the requirements by id: `asks`, and either `does` or `out`, the reason why software cannot meet it."""
     return read_toml(files(__package__).joinpath("sources.toml"))
 
 
 def trace(root: Path) -> dict[str, Any]:
-    """Every row with its files and tests.
+    """Returns every requirement with its files and tests.
 
     Args:
         root: the source tree, which holds `tests/`.
@@ -64,7 +64,7 @@ def trace(root: Path) -> dict[str, Any]:
 
 
 def marks(root: Path) -> list[Mark]:
-    """The marks of all tests, in the order of files and lines.
+    """Returns the marks of all tests, in the order of files and lines.
 
     Raises:
         ValueError: if there is no test, or a mark is not written as it must be.

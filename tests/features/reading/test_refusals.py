@@ -66,7 +66,7 @@ REFUSED = {
     "no zone": (lambda _: parse_time("2026-03-01T00:00:00", "--since"), "--since: expected a time with its zone"),
     "act": (lambda f: tickets.read_act(written(f, "act", '{"act": 7}')), "act: act must be a printable text"),
     "canaries": (lambda f: canaries.read_state(written(f, "s", '{"kind": 1}')), "`incident canaries plant` writes"),
-    "folder": (lambda f: affected([f / "none"]), "no such folder; expected what left the house"),
+    "folder": (lambda f: affected([f / "none"]), "no such folder; expected a copy of the affected data"),
     "purpose": (lambda f: declare(f, "switch", "contract", ["fun"], "2030-01-01"), "purposes must be of scoring"),
     "until": (lambda f: declare(f, "switch", "contract", ["scoring"], "20300101"), "until must be a day such as"),
     "two files": (lambda f: read_registers(two_files(f), KEY), "expected one file of consents, got consents."),
