@@ -1,4 +1,4 @@
-"""What is wrong with a record, and where."""
+"""A fault: a difference between the audit log and what it describes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A place, such as an entry, a run or an artifact, and what is wrong there."""
+    """The place of a fault, such as an entry, a run or an artifact, and what is wrong there."""
 
     where: str
     what: str

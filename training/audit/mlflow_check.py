@@ -1,4 +1,4 @@
-"""Whether MLflow still says what the audit log committed to: each run, artifact, version and alias by name."""
+"""Compares MLflow with the audit log: each run, artifact, model version and alias."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Told = Sequence[tuple[Entry, Mapping[str, Any]]]
 
 
 def store_faults(uri: str, entries: Sequence[Entry], told: Told, tell: Progress = silent) -> list[Fault]:
-    """Everything in the store that is not as it was logged.
+    """Returns every difference between the store and the log.
 
     Args:
-        entries: of the log; some may have lost their payload.
+        entries: entries of the log; some payloads may be erased.
         told: those that still say something, with what they say.
     """
     faults = [Fault(f"entry {entry.index}", unsaid(payload)) for entry, payload in told if poor(entry, payload)]
@@ -71,7 +71,7 @@ def store_fault(uri: str) -> str:
 
 
 def poor(entry: Entry, payload: Mapping[str, Any]) -> bool:
-    """Whether an entry of a run says less than is compared, as one of an earlier version does."""
+    """Whether a run's entry lacks fields that are compared, as entries of earlier versions do."""
     return entry.kind == "run" and not payload.keys() >= set(LOGGED)
 
 
@@ -93,7 +93,7 @@ def run_faults(uri: str, payload: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def differences(where: str, logged: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Fault]:
-    """Each name whose value differs, is gone, or was added."""
+    """Yields a fault for each name whose value differs, is missing, or was added."""
     for name in sorted(logged.keys() | found.keys()):
         if name not in found:
             yield Fault(f"{where} {name}", "is gone")

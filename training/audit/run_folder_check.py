@@ -1,7 +1,7 @@
-"""Whether the files in a run's folder are still those that the log tells of: the copies of the run's artifacts.
+"""Compares the copies of a run's artifacts in its folder with the hashes in the audit log.
 
-A person opens these, and a scorer is pointed at this bundle, while MLflow keeps its own. Not looked at are the page of
-the audit, which `callsieve audit page` makes anew, and whatever else somebody puts into the folder.
+People open these copies, and scorers load this bundle, while MLflow keeps its own artifacts. The audit page is not
+compared, because `callsieve audit page` writes it again; nor are files that are no artifacts.
 """
 
 from __future__ import annotations
@@ -37,6 +37,6 @@ def copy_faults(folder: Path, runs: Sequence[Mapping[str, Any]]) -> tuple[int, l
 
 
 def copies_of(artifacts: Mapping[str, str]) -> dict[str, str]:
-    """The hash that each copy must have, by its path in the run's folder."""
+    """Returns the hash that each copy must have, by its path in the run's folder."""
     same = {path: hashed for path, hashed in artifacts.items() if path.partition("/")[0] in FOLDERS}
     return same | {name: artifacts[path] for path, name in ELSEWHERE.items() if path in artifacts}

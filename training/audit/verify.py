@@ -1,4 +1,4 @@
-"""Verify the audit log, and that MLflow and a run's folder are still what it committed to: every fault at its place."""
+"""Verifies the audit log, and MLflow and a run's folder against it; reports every fault with its place."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def verify(
 
 
 def touches(payloads: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """How often each test fold was looked at."""
+    """Returns the number of looks at each test fold."""
     return dict(Counter(payload["fold"] for payload in payloads))
 
 

@@ -1,4 +1,4 @@
-"""Erasure and deletion over everything that holds rows: a folder of calls, the store of cases, a scorer's files."""
+"""Erasure of expired rows and deletion of a person, in a folder of calls, the case store and a scorer's files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def erase_expired(
     registers: Sequence[Path] = (),
     tell: Progress = silent,
 ) -> dict[str, Any]:
-    """Erase what is past its time, and enter the proof in the log.
+    """Erases expired rows and enters the summaries in the log.
 
     Args:
         verdicts, registers: files of verdicts, and folders of registers as a scorer reads them.
@@ -76,7 +76,7 @@ def delete_everywhere(
     callees: CalleeCipher | None = None,
     tell: Progress = silent,
 ) -> dict[str, Any]:
-    """Delete a person's rows, and enter in the log that it was done; not whose.
+    """Deletes a person's rows and enters the summaries in the log, without the person.
 
     Args:
         states: folders of live state of scorers, running or not.

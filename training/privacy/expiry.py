@@ -1,4 +1,4 @@
-"""Erases rows past their time from the tables of a folder and the files of a scorer's state, and proves it."""
+"""Erases expired rows from the tables of a folder and expired files of a scorer's state, with hashes as proof."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def erase_tables(folder: Path, rules: Retention, now: int, tell: Progress = sile
 
 
 def erasure_summary(done: Rewritten, left: int) -> dict[str, Any]:
-    """What is told of a file, of whose rows so many are `left` past their time."""
+    """Returns the summary of a file, of which `left` expired rows remain."""
     return {
         "rows_before": done.rows_before, "rows_after": done.rows_after, "erased": done.rows_before - done.rows_after,
         "past_their_time": left, "sha256_before": done.sha256_before, "sha256_after": done.sha256_after,

@@ -1,4 +1,4 @@
-"""What leaves the house, and whose a token is: done when the audit log has it, and those who must have agreed."""
+"""Exports of calls and re-identification of tokens: each is entered in the audit log first, with its tickets."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Rows taken out of, or changed in, a Parquet file of any size: batch by batch, whole or not at all.
+"""Removes or changes rows of a Parquet file of any size: batch by batch, and atomically.
 
-The new file takes the old one's name when it is on the disk. What the old one held stays on the medium until its blocks
-are used again; only a disk that is encrypted with a key of its own can promise more.
+The new file replaces the old one once it is on the disk. The old data stay on the medium until their blocks are
+reused; only an encrypted disk with a key of its own protects them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BATCH_ROWS = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """A file before and after: rows, and SHA-256 of its bytes."""
+    """Rows and SHA-256 of a file, before and after."""
 
     rows_before: int
     rows_after: int
@@ -36,7 +36,7 @@ class Rewritten:
 
 
 def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], tell: Progress = silent) -> Rewritten:
-    """Put every batch of a file through `change`; a file of which no row changes is left as it is."""
+    """Applies `change` to every batch of a file; a file without changed rows is not written."""
     before, part = sha256(path), path.with_name(f".{path.name}.new")
     rows, kept, same = 0, 0, True
     try:

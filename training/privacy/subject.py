@@ -1,8 +1,7 @@
-"""One person's rows: found, counted and deleted wherever they lie, and the models named that learnt from them.
+"""Counts and deletes the rows of a person in a folder, and lists the models that learnt from them.
 
-A person is a token; whoever asks has the number, and the key, and gives neither to a file. Rows that must be kept until
-their floor stay until then, and are told. What stays for good is one row of `exclusions.parquet`: that nothing more is
-learnt from this number.
+A person is a token. Number and key stay with the operator and are written to no file. Rows below their retention floor
+stay until then and are reported. One row of `exclusions.parquet` stays for good: it excludes the number from training.
 """
 
 from __future__ import annotations

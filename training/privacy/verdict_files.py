@@ -1,4 +1,4 @@
-"""What is kept beside the tables of a folder: files of verdicts, and folders of registers as a scorer reads them.
+"""Erasure and deletion in files of verdicts, and in folders of registers.
 
 The rules are those of `retention.toml`: "verdicts" for every file that `callsieve score --out` wrote, whatever its
 name, and "register_NAME" for the lines of NAME.jsonl.
