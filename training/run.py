@@ -29,9 +29,9 @@ from callsieve.serving.scorer.verdict import Scores, case_id
 from .audit.page import write_first_page
 from .drift.days import ScoredCalls
 from .drift.reference import REFERENCE, measure_reference, write_reference
-from .judging.figures import DatasetEntry, ExampleVerdict, GateEntry, LastDay, RecordedRun, RunFigures, TrackedRun
 from .judging.judge import headline_metrics, judge
 from .judging.leak_probes import check_for_leaks
+from .judging.run_figures import DatasetEntry, ExampleVerdict, GateEntry, LastDay, RecordedRun, RunFigures, TrackedRun
 from .log.audit_log import append
 from .log.gates import Gates, shipped_gates
 from .log.looks import Ledger

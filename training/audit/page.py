@@ -16,7 +16,7 @@ from typing import Any
 from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.rules.strata import BUSY
-from callsieve.training.judging.figures import RunFigures
+from callsieve.training.judging.run_figures import RunFigures
 from callsieve.training.log.audit_log import payloads, read
 from callsieve.training.log.gates import Gates
 from callsieve.training.log.run_paths import RunPaths

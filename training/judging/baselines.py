@@ -151,10 +151,10 @@ def regression_rows(t: Trained) -> tuple[FitRows, Array]:
     labels = training_labels(t.dataset, t.settings, t.plan)
     rows, labelled = training_rows(calls, labels, t.settings, t.feed.recorded, t.caller, t.fold, t.plan)
     sample = np.sort(np.random.default_rng(t.settings.seed).permutation(len(rows))[:MAX_TRAINING_ROWS])
-    learnt = (rows[sample], labelled.iloc[sample])
-    X = training_vectors(t.dataset, t.settings.features, t.settings.threads, {t.feed.name: learnt})  # noqa: N806
-    side = build_matrix(X, [learnt], calls, groups(calls, campaigns_of(t.dataset)), t.caller)
-    return FitRows(side.X, side.y, side.weight), t.cv_fold[learnt[0]]
+    labelled_rows = (rows[sample], labelled.iloc[sample])
+    X = training_vectors(t.dataset, t.settings.features, t.settings.threads, {t.feed.name: labelled_rows})  # noqa: N806
+    side = build_matrix(X, [labelled_rows], calls, groups(calls, campaigns_of(t.dataset)), t.caller)
+    return FitRows(side.X, side.y, side.weight), t.cv_fold[labelled_rows[0]]
 
 
 def logistic(learn: FitRows, features: Sequence[str]) -> Pipeline:

@@ -2,8 +2,8 @@
 
 All are plain JSON values: a `TypedDict` is written to `figures.json` and to `--json` as it is. A rate is a share from 0
 to 1. None means that there was nothing to measure, or that a value is infinite. An interval (`low`, `high`) is a 95 %
-interval, a `bound` a one-sided 95 % upper bound. Two roots extend `ScoreFigures`: `RecordedRun` for a training,
-and `EvaluationFigures` for a bundle on other calls.
+interval, a `bound` a one-sided 95 % upper bound. Two roots extend `ScoreFigures`: `Judgement` for a training,
+and `EvaluationFigures` for a bundle on other calls. What a recorded run adds is in `run_figures`.
 """
 
 from __future__ import annotations
@@ -321,15 +321,6 @@ class TrainingData(DataFigures):
     seed: int
 
 
-class DatasetEntry(TypedDict):
-    """A table of a run: SHA-256 of the whole table, its rows, its source, and "training" or "evaluation"."""
-
-    sha256: str
-    rows: int
-    source: str
-    context: str
-
-
 class FoldSpans(TypedDict):
     """Begin and end of each fold, and the moment after which no label was used; ISO 8601."""
 
@@ -389,131 +380,6 @@ class Summary(TypedDict):
     headline: Headline
     ranking: Ranking
     rows: RowCounts
-
-
-class SingleFeature(TypedDict):
-    """The feature that alone ranks callers best."""
-
-    name: str
-    auc: float
-
-
-class LeakProbes(TypedDict):
-    """What the leak probes checked: numbers of vectors and of labels made again, columns that the split keeps apart."""
-
-    vectors_again: int
-    labels_again: int
-    kept_apart: list[str]
-    best_single_feature: SingleFeature | None
-
-
-class GateEntry(Look):
-    """The gates of a run, logged before it as `entry`, and the look at its test fold."""
-
-    sha256: str
-    entry: int
-
-
-class ReasonText(TypedDict):
-    """A reason of a verdict in two languages."""
-
-    en: str
-    zh: str
-
-
-class ExampleVerdict(TypedDict):
-    """The verdict on one flagged call of the last day, with its true kind of caller."""
-
-    case: str
-    action: str
-    score: float | None
-    band: str
-    slice: str
-    content: str | None
-    mode: str | None
-    reasons: list[ReasonText]
-
-
-class LastDay(TypedDict):
-    """Verdicts on the calls of the last day: calls and callers by action, by the model's bands alone, and by rule."""
-
-    date: str
-    calls: int
-    actions: dict[str, int]
-    callers: dict[str, int]
-    bands: dict[str, int]
-    rules: dict[str, int]
-    examples: list[ExampleVerdict]
-
-
-class RunShift(TypedDict):
-    """A statistic that differs from the reference of the earlier run, and on how many `days` it does.
-
-    `z`: deviations from what is usual. Histograms have `psi` and `ks`, and in `part` the bin that moved most.
-    """
-
-    name: str
-    measure: str
-    z: float
-    alarm: bool
-    then: float
-    now: float
-    part: str
-    psi: float | None
-    ks: float | None
-    days: int
-
-
-class RunDrift(TypedDict):
-    """Statistics that differ from the run before on at least half of the days.
-
-    `reference`: first and last day of that run. `moved` of the `compared` statistics differ; `shifts` has the largest.
-    """
-
-    run: str
-    model: str
-    reference: list[str]
-    days: int
-    compared: int
-    moved: int
-    shifts: list[RunShift]
-
-
-class TrackedRun(TypedDict):
-    """Id of the run in MLflow, and the version of the registered model."""
-
-    run: str
-    version: str
-
-
-class LogEntry(TypedDict):
-    """Folder of the audit log, and index of the entry that commits to the run."""
-
-    log: str
-    entry: int
-
-
-class RunFigures(Judgement):
-    """Everything that a training measured: `figures.json`, the run page and the model card.
-
-    `catalogue` is the hash of the features, `code` the commit, `next` has commands for
-    the next steps.
-    """
-
-    leak_probes: LeakProbes
-    catalogue: str
-    code: dict[str, str]
-    gates: GateEntry
-    last_day: LastDay
-    drift: RunDrift | None
-    next: list[str]
-
-
-class RecordedRun(RunFigures):
-    """A training with the places of its record in MLflow and in the audit log: `callsieve train --json`."""
-
-    tracking: TrackedRun
-    audit: LogEntry
 
 
 class SeenGroupFigures(FalseCalls):

@@ -33,7 +33,7 @@ from callsieve.training.data.labels import label_numbers
 from callsieve.training.model.call_choice import recomputed_rows
 from callsieve.training.model.split import LINKS
 
-from .figures import LeakProbes, SingleFeature
+from .run_figures import LeakProbes, SingleFeature
 
 if TYPE_CHECKING:
     import numpy.typing as npt

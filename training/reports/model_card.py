@@ -11,7 +11,7 @@ from pathlib import Path
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.training.judging.detection import QUANTILES
-from callsieve.training.judging.figures import DatasetEntry, RunFigures
+from callsieve.training.judging.run_figures import DatasetEntry, RunFigures
 
 from .run_page import between, count, one_in, share, until
 

@@ -20,7 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from callsieve.training.judging.figures import Headline, RunFigures
+from callsieve.training.judging.figures import Headline
+from callsieve.training.judging.run_figures import RunFigures
 
 BLUE, VERMILLION, GREY, INK = "#0072B2", "#D55E00", "#767676", "#222222"
 STYLES = {"model": (BLUE, "-", "o", "callsieve"), "rule": (GREY, "--", "s", "rule on calls per hour")}

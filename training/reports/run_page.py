@@ -13,7 +13,7 @@ from jinja2 import ChainableUndefined, ChoiceLoader, Environment, PackageLoader,
 from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.rules.strata import BUSY
 from callsieve.training.judging.detection import SOON
-from callsieve.training.judging.figures import RunFigures
+from callsieve.training.judging.run_figures import RunFigures
 
 from .pictures import Picture, percent, pictures, words
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from callsieve.features.files.progress import Progress
 from callsieve.serving.batch.complaint_rows import COMPLAINTS, checked_frame
 from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Dataset, make_dataset
-from callsieve.training.judging.figures import RecordedRun
+from callsieve.training.judging.run_figures import RecordedRun
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.settings import Settings
 from callsieve.training.run import study

@@ -11,7 +11,7 @@ import numpy as np
 from callsieve.training.drift.days import ScoredCalls, day_figures
 from callsieve.training.drift.monitor import Shift, compare
 from callsieve.training.drift.reference import REFERENCE, Reference, read_reference
-from callsieve.training.judging.figures import RunDrift, RunShift
+from callsieve.training.judging.run_figures import RunDrift, RunShift
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.run_paths import RunPaths
 from callsieve.training.model.call_choice import whole_days
@@ -21,7 +21,7 @@ from . import mlflow_read
 MAX_SHIFTS = 12
 
 
-def drift_since_last_run(place: RunPaths, stretch: ScoredCalls) -> RunDrift | None:
+def drift_since_last_run(place: RunPaths, calls: ScoredCalls) -> RunDrift | None:
     """The statistics that raise an alarm on at least half of the days against the run before; None without such a run.
 
     Scores are left out, since the two runs have different models.
@@ -30,7 +30,7 @@ def drift_since_last_run(place: RunPaths, stretch: ScoredCalls) -> RunDrift | No
     reference = reference_of(place, runs[-1]["run"]) if runs else None
     if reference is None:
         return None
-    unscored = replace(stretch, raw=np.full(len(stretch.raw), np.nan), bands=())
+    unscored = replace(calls, raw=np.full(len(calls.raw), np.nan), bands=())
     days = whole_days(unscored.calls)
     by_name: dict[str, list[Shift]] = {}
     for day, rows in days.items():

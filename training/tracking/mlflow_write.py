@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from callsieve.training.judging.figures import DatasetEntry, TrackedRun
+from callsieve.training.judging.run_figures import DatasetEntry, TrackedRun
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 

@@ -27,7 +27,8 @@ from callsieve.serving.bundle.signing import SIGNER
 from callsieve.training.data.dataset import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, TRUTH_COLUMNS, Dataset
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.data.label_policy import policy_of
-from callsieve.training.judging.figures import DatasetEntry, Headline, RuleHeadline, RunFigures
+from callsieve.training.judging.figures import Headline, RuleHeadline
+from callsieve.training.judging.run_figures import DatasetEntry, RunFigures
 from callsieve.training.model.fit import lightgbm_parameters
 from callsieve.training.model.matrix import array_hash
 from callsieve.training.model.provenance import source_hash, versions

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
         KnownGroup,
         Mean,
         Rate,
-        RecordedRun,
     )
+    from callsieve.training.judging.run_figures import RecordedRun
     from callsieve.training.tracking.onnx_export import Export
 
 NONE = "–"  # nothing was measured
