@@ -225,18 +225,18 @@ def test_many_parameters_and_tags_are_written(store):
 
 def test_the_commit_is_read_before_the_training_begins(dataset, monkeypatch, tmp_path):
     """A training takes minutes; a commit made meanwhile is not the code that ran."""
-    asked = []
-    monkeypatch.setattr(running, "commit", lambda: asked.append("commit") or {})
-    monkeypatch.setattr(training, "source_hash", lambda: asked.append("source"))
+    steps = []
+    monkeypatch.setattr(running, "commit", lambda: steps.append("commit") or {})
+    monkeypatch.setattr(training, "source_hash", lambda: steps.append("source"))
 
     def first_step(*_args):
-        asked.append("begin")
+        steps.append("begin")
         raise InterruptedError
 
-    monkeypatch.setattr(training, "sides_of", first_step)
+    monkeypatch.setattr(training, "assign_folds", first_step)
     with pytest.raises(InterruptedError):
         running.study(dataset, Settings(), tmp_path / "run", source="simulated world 'tiny'")
-    assert asked == ["commit", "source", "begin"]
+    assert steps == ["commit", "source", "begin"]
 
 
 def test_outside_a_checkout_there_is_no_commit(monkeypatch, tmp_path):
