@@ -71,11 +71,11 @@ def compliance(
 
     Example: callsieve govern compliance --data world --audit audit
     """
-    from callsieve.training.governance import compliance as duties
+    from callsieve.training.governance.compliance import AuditScope, report
 
     from .tables import checks
 
-    result = duties.report(duties.Asked(tuple(data or ()), audit, tuple(key or ()), keys))
+    result = report(AuditScope(tuple(data or ()), audit, tuple(key or ()), keys))
     console.emit_json(result) if json else checks.duties(result)
     if not result["holds"]:
         sys.exit(1)

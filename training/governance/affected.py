@@ -1,4 +1,4 @@
-"""The scope of an incident: affected data sets, number of people (never who), epochs of tokens, and keys."""
+"""The scope of an incident: affected data sets, number of people (no identities), token epochs, and keys."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ class Affected:
 
     @property
     def kinds(self) -> list[str]:
-        """Returns the kinds of personal information, without repetition."""
-        return [kind for kind in KINDS if any(kind in one["kinds"] for one in self.datasets)]
+        """Returns the kinds of personal information in the data sets, each kind once."""
+        return [kind for kind in KINDS if any(kind in dataset["kinds"] for dataset in self.datasets)]
 
     @property
     def call_records(self) -> int:
         """Returns the number of call records in all data sets."""
-        return sum(one["rows"] for one in self.datasets if "call record" in one["kinds"])
+        return sum(dataset["rows"] for dataset in self.datasets if "call record" in dataset["kinds"])
 
     @property
     def readable(self) -> list[str]:
-        """Returns the epochs whose key is affected as well: their tokens can be turned into numbers.
+        """Returns the epochs whose key is affected as well, so that their tokens can be turned into numbers.
 
-        Callees in verdicts and exports can be read with the key of callees together with a key of records.
+        To read callees in verdicts and exports, a callee key and a record key are needed together.
         """
-        ids = {kind: {one["id"] for one in self.keys if one["kind"] == kind} for kind in ("records", "callees")}
+        ids = {kind: {key["id"] for key in self.keys if key["kind"] == kind} for kind in ("records", "callees")}
         return sorted(self.epochs.keys() & (ids["records"] | (ids["callees"] if ids["records"] else set())))
 
 
@@ -65,23 +65,23 @@ def affected(folders: Iterable[Path]) -> Affected:
     Raises:
         ValueError: if a folder is missing.
     """
-    found, tokens = Affected(), set[str]()
+    scope, tokens = Affected(), set[str]()
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder; expected a copy of the affected data")
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             name = masked(path.relative_to(folder).as_posix())
             if path.suffix == ".parquet" and not path.name.startswith("."):
-                found.datasets.append(_dataset(path, name, tokens))
+                scope.datasets.append(_dataset(path, name, tokens))
             elif key := _key(path):
-                found.keys.append({"file": name} | key)
+                scope.keys.append({"file": name} | key)
             else:
-                found.others += 1
-    found.people = len(tokens)
+                scope.others += 1
+    scope.people = len(tokens)
     for token in tokens:
         epoch = token.partition(".")[0]
-        found.epochs[epoch] = found.epochs.get(epoch, 0) + 1
-    return found
+        scope.epochs[epoch] = scope.epochs.get(epoch, 0) + 1
+    return scope
 
 
 def _dataset(path: Path, name: str, tokens: set[str]) -> dict[str, Any]:
@@ -89,25 +89,25 @@ def _dataset(path: Path, name: str, tokens: set[str]) -> dict[str, Any]:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             columns = [column for column in PEOPLE if column in file.schema_arrow.names]
             kinds = [kind for kind, needed in KINDS.items() if needed & set(file.schema_arrow.names)]
-            rows, mine = file.metadata.num_rows, set[str]()
+            rows, tokens_here = file.metadata.num_rows, set[str]()
             for batch in file.iter_batches(columns=columns) if columns else ():
-                mine.update(_tokens(batch))
+                tokens_here.update(_tokens(batch))
     except (pa.ArrowException, OSError):
         return {"file": name, "rows": None, "people": None, "epochs": [], "kinds": []}
-    tokens |= mine
-    epochs = sorted({token.partition(".")[0] for token in mine})
-    return {"file": name, "rows": rows, "people": len(mine), "epochs": epochs, "kinds": kinds}
+    tokens |= tokens_here
+    epochs = sorted({token.partition(".")[0] for token in tokens_here})
+    return {"file": name, "rows": rows, "people": len(tokens_here), "epochs": epochs, "kinds": kinds}
 
 
 def _tokens(batch: pa.RecordBatch) -> Iterator[str]:
     for column in batch.columns:
-        words = column.dictionary if pa.types.is_dictionary(column.type) else pc.unique(column)
-        if pa.types.is_string(words.type):
-            yield from (word for word in words.to_pylist() if word and is_token(word))
+        values = column.dictionary if pa.types.is_dictionary(column.type) else pc.unique(column)
+        if pa.types.is_string(values.type):
+            yield from (value for value in values.to_pylist() if value and is_token(value))
 
 
 def _key(path: Path) -> dict[str, str] | None:
-    """Returns the kind and id of the key in a file; None if the file is no key. The key itself is not returned."""
+    """Returns the kind and id of the key in a file; None if the file is not a key. Never returns the secret."""
     if path.stat().st_size > 4096:
         return None
     try:

@@ -1,11 +1,11 @@
-"""Canary numbers: unassigned numbers, planted in a copy of calls, that show where a leaked list comes from.
+"""Canary numbers: unassigned numbers, planted in a copy of calls, that identify the source of a leaked list.
 
 Canaries have number codes that the number plan never assigned. A key decides which of these numbers are the canaries of
-a data set: HMAC-SHA-256(key, "canary" NUL data set NUL i). So no list of canaries is stored, nobody can recognise them
-without the key, and each copy that leaves the house can have its own.
+a data set: HMAC-SHA-256(key, "canary" NUL data set NUL i). No list of canaries is stored. They cannot be recognised
+without the key, and each exported copy can have its own canaries.
 
-Planted calls go from canary to canary, so the history of no real number changes. Plant canaries in copies that leave
-the house, never in data for training.
+Planted calls go from canary to canary, so the history of real numbers does not change. Plant canaries in exported
+copies, never in training data.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def canary_numbers(key: Key, canaries: Canaries) -> list[str]:
     """Returns the canary numbers of a data set, in national digits.
 
     Raises:
-        ValueError: if the name of the data set is malformed, or has seven digits in a row.
+        ValueError: if the name of the data set is malformed or contains seven digits in a row.
     """
     if not _DATASET.fullmatch(canaries.dataset):
         raise ValueError("dataset: expected 1-64 of A-Z a-z 0-9 _ . -, without seven digits in a row")
@@ -83,14 +83,14 @@ def canary_numbers(key: Key, canaries: Canaries) -> list[str]:
 def plant(calls: Path, out: Path, key: Key, store: Key, canaries: Canaries, state: Path) -> int:
     """Writes a copy of keyed calls with one planted call for each canary; returns its number of rows.
 
-    The copy leaves the house like any other data set: through `callsieve privacy export`.
+    Export the copy like any other data set, with `callsieve privacy export`.
 
     Args:
         key: decides the canaries.
         store: the key of the tokens in the calls.
-        state: file that lists the data sets with canaries; it holds no number.
+        state: file that lists the data sets with canaries; it contains no numbers.
     Raises:
-        ValueError: if the file holds no keyed calls, its folder is not declared for export, or the data set has
+        ValueError: if the file contains no keyed calls, its folder is not declared for export, or the data set has
             canaries already.
         FileExistsError: if the copy exists.
     """
@@ -107,7 +107,7 @@ def plant(calls: Path, out: Path, key: Key, store: Key, canaries: Canaries, stat
         planted = planted.append_column("call", ids)
     planted = planted.select(table.column_names).cast(table.schema)
     copy = pa.concat_tables([table, planted]).unify_dictionaries().sort_by("start")
-    # The state comes first: canaries that the state does not list could never be recognised.
+    # Write the state first: canaries that the state does not list could never be recognised.
     add_to_state(state, canaries)
     write_table(copy, out)
     return int(copy.num_rows)
@@ -122,7 +122,7 @@ def raw_lines(key: Key, canaries: Canaries, start: float, end: float) -> Iterato
 
 
 def search(path: Path, key: Key, state: Path, store: Key | None = None) -> dict[str, Any]:
-    """Searches a list from outside for canaries.
+    """Searches an external list for canaries.
 
     Args:
         path: text, plain or gzip, or Parquet, with numbers in any notation, or tokens.
@@ -185,7 +185,7 @@ def add_to_state(path: Path, canaries: Canaries) -> None:
 
 
 def _calls(key: Key, canaries: Canaries, start: int, end: int) -> pa.Table:
-    """Answered calls from each canary to the next one, spread over the period in Unix ms."""
+    """Returns answered calls from each canary to the next, spread over the period (Unix ms)."""
     numbers = canary_numbers(key, canaries)
     draws = [sha256(b"call\0" + key.secret + number.encode()).digest() for number in numbers]
     at = [start + int.from_bytes(draw[:8], "big") % max(end - start, 1) for draw in draws]
@@ -217,7 +217,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _words(line: str) -> Iterator[str]:
-    """Every piece of a line that may be a mobile number or a token."""
+    """Yields every part of a line that may be a mobile number or a token."""
     plain = unicodedata.normalize("NFKC", line)
     yield from TOKEN.findall(plain)
     for text in {plain, _SEPARATED.sub("", plain)}:

@@ -1,8 +1,8 @@
-"""The compliance report for an auditor: the register of processing, and the duties that hold or are broken.
+"""The compliance report for an auditor: the register of processing and the result of each duty check.
 
-The register of processing states for each folder of calls its purposes, legal basis and expiry, how long rows are kept,
-which models learnt from it, and who received rows. Everything is read from `dataset.json`, the retention rules and the
-audit log. A duty whose evidence was not named is reported as unknown.
+The register of processing states for each folder of calls its purposes, legal basis and expiry, its retention,
+the models trained on it, and the recipients of rows. All values come from `dataset.json`, the retention rules and the
+audit log. A duty is reported as unknown if the caller does not name the files to check.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HOURS_TO_ERASE = 24
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """The result of one check. `holds` is None if no place to check was named; `found` says what was checked."""
+    """The result of one check. `holds` is None without a file to check; `found` describes the result."""
 
     name: str
     row: str  # of sources.toml
@@ -39,8 +39,8 @@ class Duty:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Folders and files that the auditor names."""
+class AuditScope:
+    """The folders and files that the auditor checks."""
 
     data: tuple[Path, ...]
     log: Path | None
@@ -48,25 +48,27 @@ class Asked:
     api_keys: Path | None
 
 
-def report(asked: Asked, now: int | None = None) -> dict[str, Any]:
-    """Returns the register of processing and the result of every duty. Reads only; needs no key but public ones.
+def report(scope: AuditScope, now: int | None = None) -> dict[str, Any]:
+    """Returns the register of processing and the result of every duty. Writes nothing and needs no secret key.
 
     Args:
-        now: Unix ms; by default the present.
+        now: Unix ms; by default the current time.
     Returns:
-        JSON-able. `processing`: one row a folder. `given_beside`: accesses to none of the folders, such as
+        JSON-able. `processing`: one row per folder. `given_beside`: accesses outside the folders, such as
         re-identifications. `duties`: the results. `holds`: whether no duty is broken.
     Raises:
         ValueError: if the declaration of a folder is malformed.
     """
     moment, rules = now_ms() if now is None else now, read_retention()
-    duties = [duty for look in DUTIES for duty in look(asked, rules, moment)]
+    duties = [duty for check in DUTIES for duty in check(scope, rules, moment)]
     return {
         "at": datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="seconds"),
-        "processing": [processing(folder, asked.log, rules) for folder in asked.data],
-        "given_beside": [access for source, access in given(asked.log) if source not in map(str, asked.data)],
-        "duties": [asdict(one) for one in duties],
-        "holds": not any(one.holds is False for one in duties),
+        "processing": [processing(folder, scope.log, rules) for folder in scope.data],
+        "given_beside": [
+            access for source, access in granted_accesses(scope.log) if source not in map(str, scope.data)
+        ],
+        "duties": [asdict(duty) for duty in duties],
+        "holds": not any(duty.holds is False for duty in duties),
     }
 
 
@@ -76,47 +78,47 @@ def processing(folder: Path, log: Path | None, rules: Retention) -> dict[str, An
     Raises:
         ValueError: if the declaration of the folder is malformed.
     """
-    told = read_declaration(folder)
-    kept = {
+    declaration = read_declaration(folder)
+    retention = {
         path.stem: rules.tables[path.stem] for path in sorted(folder.glob("*.parquet")) if path.stem in rules.tables
     }
     state = calls_fingerprint(folder)
     states = set() if log is None else earlier_fingerprints(log, state)
-    deletions = [] if log is None else [one for _, one in payloads(log, "deletion")]
+    deletions = [] if log is None else [payload for _, payload in payloads(log, "deletion")]
     return {
         "folder": str(folder),
-        "declared": None if told is None else asdict(told),
-        "kept_days": {name: rule.ceiling // DAY for name, rule in kept.items() if not rule.follows},
+        "declared": None if declaration is None else asdict(declaration),
+        "kept_days": {name: rule.ceiling // DAY for name, rule in retention.items() if not rule.follows},
         "models": [] if log is None else models_trained_on(log, str(folder), state),
-        "given": [access for source, access in given(log) if source == str(folder)],
-        "deletions": sum(one.get("calls_after") in states for one in deletions),
+        "given": [access for source, access in granted_accesses(log) if source == str(folder)],
+        "deletions": sum(deletion.get("calls_after") in states for deletion in deletions),
     }
 
 
-def given(log: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields each granted access of the log with its folder, "" if the log names none."""
-    for _, one in () if log is None else payloads(log, "access"):
-        if one.get("act") and "refused" not in one:
-            yield one.get("source", ""), {name: one[name] for name in ("person", "act", "purpose", "count")}
+def granted_accesses(log: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the folder ("" if none is logged) and the details of each granted access in the audit log."""
+    for _, access in () if log is None else payloads(log, "access"):
+        if access.get("act") and "refused" not in access:
+            yield access.get("source", ""), {name: access[name] for name in ("person", "act", "purpose", "count")}
 
 
-def declared(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
-    """Each folder has a declaration that has not expired."""
-    for folder in asked.data:
+def check_declarations(scope: AuditScope, _rules: Retention, _now: int) -> Iterator[Duty]:
+    """Checks that each folder has a declaration that has not expired."""
+    for folder in scope.data:
         try:
-            told = read_declaration(folder)
-            if told is None:
+            declaration = read_declaration(folder)
+            if declaration is None:
                 yield Duty("declared", "L42", False, f"{folder}: no declaration; run `callsieve privacy declare`")
                 continue
-            require_purpose(folder, told.purposes[0])
-            yield Duty("declared", "L42", True, f"{folder}: for {', '.join(told.purposes)}")
+            require_purpose(folder, declaration.purposes[0])
+            yield Duty("declared", "L42", True, f"{folder}: for {', '.join(declaration.purposes)}")
         except ValueError as error:
             yield Duty("declared", "L42", False, str(error))
 
 
-def erased(asked: Asked, rules: Retention, now: int) -> Iterator[Duty]:
-    """No row is expired, and the last erasure is at most a day old."""
-    for folder in asked.data:
+def check_erasure(scope: AuditScope, rules: Retention, now: int) -> Iterator[Duty]:
+    """Checks that no row is expired, and that the last erasure is at most a day old."""
+    for folder in scope.data:
         if (folder / SIMULATED).exists():
             yield Duty("in time", "P5", True, f"{folder}: simulated, without retention")
             continue
@@ -126,57 +128,68 @@ def erased(asked: Asked, rules: Retention, now: int) -> Iterator[Duty]:
         late = [f"{name}: {rows} rows" for name, rows in due.items() if rows]
         problem = "; ".join([*late, *(f"{name}: no rule" for name in unruled)])
         yield Duty("in time", "P5", not problem, f"{folder}: {problem or 'no row is expired'}")
-    if asked.log is None:
-        yield Duty("erased daily", "P5", None, "no audit log was named")
+    if scope.log is None:
+        yield Duty("erased daily", "P5", None, "no audit log was specified")
         return
-    runs = [datetime.fromisoformat(entry.at) for entry, _ in payloads(asked.log, "retention")]
+    runs = [datetime.fromisoformat(entry.at) for entry, _ in payloads(scope.log, "retention")]
     last = max(runs, default=None)
     recent = last is not None and last > datetime.fromtimestamp(now / 1000, UTC) - timedelta(hours=HOURS_TO_ERASE)
     yield Duty("erased daily", "P5", recent, f"last run: {last.isoformat() if last else 'never'}")
 
 
-def log_sound(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
-    """The audit log is unchanged."""
-    if asked.log is None:
-        yield Duty("log unchanged", "L32", None, "no audit log was named")
+def check_audit_log(scope: AuditScope, _rules: Retention, _now: int) -> Iterator[Duty]:
+    """Checks that the audit log was not altered."""
+    if scope.log is None:
+        yield Duty("log unchanged", "L32", None, "no audit log was specified")
         return
-    faults = verify(asked.log, trust=asked.log / PUBLIC_KEY).faults
-    found = f"{faults[0].where}: {faults[0].what}" if faults else "no fault"
-    yield Duty("log unchanged", "L32", not faults, found)
+    faults = verify(scope.log, trust=scope.log / PUBLIC_KEY).faults
+    result = f"{faults[0].where}: {faults[0].what}" if faults else "no fault"
+    yield Duty("log unchanged", "L32", not faults, result)
 
 
-def agreed(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
-    """Large exports and re-identifications had the tickets that they need."""
-    if asked.log is None:
-        yield Duty("agreed by others", "P9", None, "no audit log was named")
+def check_tickets(scope: AuditScope, _rules: Retention, _now: int) -> Iterator[Duty]:
+    """Checks that large exports and re-identifications had the required tickets."""
+    if scope.log is None:
+        yield Duty("agreed by others", "P9", None, "no audit log was specified")
         return
-    short = [
+    without_tickets = [
         entry.index
-        for entry, one in payloads(asked.log, "access")
-        if "refused" not in one and one.get("act") in NEEDED
-        and (one["act"] == REIDENTIFY or one["count"] > MOST_WITHOUT)
-        and len({ticket["key"] for ticket in one["tickets"]}) < NEEDED[one["act"]]
-    ]  # fmt: skip
-    found = f"entries {', '.join(map(str, short))}" if short else "each had its tickets"
-    yield Duty("agreed by others", "P9", not short, found)
+        for entry, access in payloads(scope.log, "access")
+        if "refused" not in access
+        and access.get("act") in NEEDED
+        and (access["act"] == REIDENTIFY or access["count"] > MOST_WITHOUT)
+        and len({ticket["key"] for ticket in access["tickets"]}) < NEEDED[access["act"]]
+    ]
+    numbers = ", ".join(map(str, without_tickets))
+    result = f"entries {numbers}: too few tickets" if without_tickets else "every access had its tickets"
+    yield Duty("agreed by others", "P9", not without_tickets, result)
 
 
-def keys_private(asked: Asked, _rules: Retention, _now: int) -> Iterator[Duty]:
-    """Key files are private to their owner, have their purpose, and do not lie beside the data."""
-    named: list[tuple[Path, Callable[[Path], object]]] = [(path, read_key) for path in asked.number_keys]
-    named += [] if asked.api_keys is None else [(asked.api_keys, read_keys)]
-    if not named:
-        yield Duty("keys private", "P2", None, "no key file was named")
-    for path, read in named:
-        beside = [folder for folder in asked.data if folder.resolve() in path.resolve().parents]
+def check_key_files(scope: AuditScope, _rules: Retention, _now: int) -> Iterator[Duty]:
+    """Checks that key files are readable by their owner only, have the right purpose, and lie outside the data."""
+    files: list[tuple[Path, Callable[[Path], object]]] = [(path, read_key) for path in scope.number_keys]
+    files += [] if scope.api_keys is None else [(scope.api_keys, read_keys)]
+    if not files:
+        yield Duty("keys private", "P2", None, "no key file was specified")
+    for path, read in files:
+        inside = [folder for folder in scope.data if folder.resolve() in path.resolve().parents]
         try:
             read(path)
             yield Duty(
-                "keys private", "P2", not beside, f"{path}: {'beside the data' if beside else 'its owner alone'}"
+                "keys private",
+                "P2",
+                not inside,
+                f"{path}: {'inside a data folder' if inside else 'readable by its owner only'}",
             )
         except (ValueError, OSError) as error:
             yield Duty("keys private", "P2", False, str(error))
 
 
-Look = Callable[[Asked, Retention, int], Iterator[Duty]]
-DUTIES: Sequence[Look] = (declared, erased, log_sound, agreed, keys_private)
+Check = Callable[[AuditScope, Retention, int], Iterator[Duty]]
+DUTIES: Sequence[Check] = (
+    check_declarations,
+    check_erasure,
+    check_audit_log,
+    check_tickets,
+    check_key_files,
+)

@@ -4,7 +4,7 @@ A cell counts the calls (records) of one row of a table. Two rules protect small
 
 1. Minimum: a cell is shown only if at least `least` distinct callees and callers take part in its records. A part of a
    split below the minimum hides the whole split. Where the hidden rows of a table together stay below the minimum, the
-   smallest shown row is hidden as well: a total minus the shown rows would otherwise give them away.
+   smallest shown row is hidden as well: a total minus the shown rows would otherwise reveal them.
 2. Rounding: every shown count is a multiple of `BASE`, totals included, so that differences below `BASE` cannot be
    computed from two cells or from two reports.
 
@@ -32,7 +32,7 @@ BASE = 5
 
 
 class Cell(NamedTuple):
-    """What a count belongs to: a row of a table in a period; with `split`, the part of that row named `part`."""
+    """A cell of the report: a row of a table in a period, or, with `split`, the part `part` of that row."""
 
     period: str
     table: str
@@ -43,7 +43,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """Cells without common records: for each record the index of its cell, or -1."""
+    """Cells that share no records: the index of the cell of each record, or -1."""
 
     codes: Array
     cells: Sequence[Cell]
@@ -78,7 +78,7 @@ def protect(
             hidden = np.array([cell[:4] in splits or _row_of(cell) not in shown for cell in table.cells])
         else:
             _hide_remainder(table.codes, records, hidden, people, least)
-        distinct = {kind: _distinct(table.codes[inside], who[inside], size) for kind, who in people.items()}
+        distinct = {kind: _distinct(table.codes[inside], ids[inside], size) for kind, ids in people.items()}
         for i in map(int, np.flatnonzero(~hidden)):
             numbers = {kind: int(count[i]) // BASE * BASE for kind, count in distinct.items()}
             shown[table.cells[i]] = Count((int(records[i]) + BASE // 2) // BASE * BASE, numbers)
@@ -97,19 +97,19 @@ def _hide_remainder(
 
 
 def _reaches(codes: Array, people: Mapping[str, Array], least: Mapping[str, int], size: int) -> Array:
-    """Whether each of `size` cells has the minimum of distinct numbers of every kind."""
-    enough = [_distinct(codes, who, size) >= least[kind] for kind, who in people.items()]
+    """Returns for each of `size` cells whether it reaches the minimum of distinct numbers of every kind."""
+    enough = [_distinct(codes, numbers, size) >= least[kind] for kind, numbers in people.items()]
     return np.asarray(np.all(enough, axis=0))
 
 
-def _distinct(codes: Array, who: Array, size: int) -> Array:
-    """Distinct numbers of each cell."""
-    numbers = int(who.max(initial=0)) + 1
-    return np.bincount(np.unique(codes.astype(np.int64) * numbers + who) // numbers, minlength=size)
+def _distinct(codes: Array, numbers: Array, size: int) -> Array:
+    """Returns the count of distinct numbers in each cell."""
+    stride = int(numbers.max(initial=0)) + 1
+    return np.bincount(np.unique(codes.astype(np.int64) * stride + numbers) // stride, minlength=size)
 
 
-def _select(people: Mapping[str, Array], chosen: Array) -> dict[str, Array]:
-    return {kind: who[chosen] for kind, who in people.items()}
+def _select(people: Mapping[str, Array], selected: Array) -> dict[str, Array]:
+    return {kind: numbers[selected] for kind, numbers in people.items()}
 
 
 def _row_of(cell: Cell) -> Cell:

@@ -47,7 +47,7 @@ def page(figures: Mapping[str, Any]) -> str:
     """Returns the page as HTML.
 
     Args:
-        figures: what `report.write_report` returns.
+        figures: the result of `report.write_report`.
     """
     pages = environment(__package__)
     pages.filters |= {"named": named, "part": part, "change": change, "days": days}
@@ -58,7 +58,7 @@ def page(figures: Mapping[str, Any]) -> str:
 
 
 def named(row: str) -> str:
-    """Returns the label of a row for readers; a token is shortened to its first eight letters.
+    """Returns the display label of a row; a token is shortened to its first eight letters.
 
     >>> named("e1." + "abcdefgh" * 4), named("customer_service")
     ('e1.abcdefgh…', 'customer service')
@@ -70,13 +70,13 @@ def named(row: str) -> str:
 
 
 def part(row: Mapping[str, Any], split: str, word: str = "yes") -> float | None:
-    """Returns the share of a part in a row; None if it is not shown."""
+    """Returns the share of a part in a row; None if the split is hidden."""
     parts = row["splits"].get(split)
     return parts.get(word, 0) / row["calls"] if parts and row["calls"] else None
 
 
 def change(row: Mapping[str, Any]) -> str:
-    """Returns the change of calls against the period before, in words.
+    """Returns the change of calls against the previous period, as text.
 
     >>> change({"calls": 110, "before": 100}), change({"calls": 3, "before": None}), change({"calls": 30, "before": 10})
     ('+10%', '–', '3.0 times')
@@ -90,7 +90,7 @@ def change(row: Mapping[str, Any]) -> str:
 
 
 def days(period: str) -> str:
-    """Returns a period in words.
+    """Returns a period as text, with its last day included.
 
     >>> days("2025-03-03/2025-03-10")
     '2025-03-03 to 2025-03-09'
@@ -115,12 +115,12 @@ def pictures(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Pic
 
 
 def _calls(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
-    """Bars of the calls of each row, with a mark at the period before."""
+    """Draws a bar for the calls of each row, with a mark at the previous period."""
     figure, ax = blank(narrow, 1.2 + 0.3 * len(rows))
     ax.barh(range(len(rows)), [row["calls"] for row in rows], color=BLUE, height=0.6, label="calls")
     past = [(row["before"], y) for y, row in enumerate(rows) if row["before"]]
     if past:
-        ax.plot(*zip(*past, strict=True), "|", color=VERMILLION, ms=13, mew=2.5, label="period before")
+        ax.plot(*zip(*past, strict=True), "|", color=VERMILLION, ms=13, mew=2.5, label="previous period")
     ax.set_xscale("log")
     ax.set_xlim(left=max(1, min(row["calls"] for row in rows) / 3))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
@@ -131,7 +131,7 @@ def _calls(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
 
 
 def _mix(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
-    """Stacked bars of the share of each action other than "pass"."""
+    """Draws stacked bars of the share of each action other than "pass"."""
     figure, ax = blank(narrow, 1.2 + 0.3 * len(rows))
     left = [0.0] * len(rows)
     for word in ("label", "screen", "block"):
@@ -147,7 +147,7 @@ def _mix(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
 
 
 def _accepted(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
-    """Stacked bars of the people who accept calls of each category, and who do not."""
+    """Draws stacked bars of the people who accept calls of each category and of those who do not."""
     figure, ax = blank(narrow, 1.2 + 0.3 * len(rows))
     yes = [row["splits"]["accepts"].get("yes", 0) for row in rows]
     no = [row["splits"]["accepts"].get("no", 0) for row in rows]

@@ -45,7 +45,7 @@ NOT_REGISTERED = "not registered"
 
 
 class Column(NamedTuple):
-    """For each call the index of a label, or -1."""
+    """An attribute of calls: the index of a label for each call, or -1, and the labels."""
 
     codes: Array
     labels: Sequence[str]
@@ -145,16 +145,16 @@ def _actions(path: Path, calls: pa.Table) -> Array:
         table[name].cast(kind).equals(calls[name].cast(kind))
         for name, kind in (("start", pa.int64()), ("caller", pa.string()))
     )
-    # Verdicts name callees by another key than the calls, so only the pattern of equal callees can be compared.
+    # Callees in verdicts are keyed with another key than in calls, so only the pattern of equal callees is compared.
     same = same and bool(np.array_equal(*(pd.factorize(source["callee"].to_pandas())[0] for source in (table, calls))))
     if not same:
-        raise ValueError(f"{path.name}: expected the verdicts of these calls, one a row in the same order")
+        raise ValueError(f"{path.name}: expected the verdicts of these calls, one per row, in the same order")
     codes = pc.index_in(table["action"].cast(pa.string()), pa.array(ACTIONS))
     return np.asarray(codes.fill_null(-1).to_numpy())
 
 
 def is_word(text: object) -> bool:
-    """Whether a text may be printed in a report: it holds no telephone number.
+    """Returns whether a value is a text without a telephone number, which a report may print.
 
     >>> is_word("customer_service"), is_word("138 1234-5679"), is_word(7)
     (True, False, False)
@@ -163,7 +163,7 @@ def is_word(text: object) -> bool:
 
 
 def columns(source: ReportData) -> dict[str, Column]:
-    """Returns the attributes of each call by name, as registers were known when the call rang."""
+    """Returns the attributes of each call by name; registers are read as known when the call started to ring."""
     calls = source.calls
     joins = _joins(source.registers)
     business = _business(source, joins)
@@ -200,8 +200,8 @@ def regulators() -> dict[str, Any]:
 
 def in_force(register: pd.DataFrame, moment: pd.Timestamp, key: Sequence[str]) -> pd.DataFrame:
     """Returns the register rows in force at a moment, as known at that moment; the last row of each key."""
-    known = register[(register["known_at"] <= moment) & (register["valid_from"] <= moment)]
-    last = known.sort_values(["valid_from", "known_at"], kind="stable").drop_duplicates(list(key), keep="last")
+    effective = register[(register["known_at"] <= moment) & (register["valid_from"] <= moment)]
+    last = effective.sort_values(["valid_from", "known_at"], kind="stable").drop_duplicates(list(key), keep="last")
     return last[last["valid_to"].isna() | (last["valid_to"] > moment)]
 
 
@@ -218,12 +218,12 @@ def _differs(calls: pa.Table) -> Array:
 
 
 def _or(column: Column, other: str) -> Column:
-    """The column with the label `other` in place of -1."""
+    """Returns the column with the label `other` in place of -1."""
     return Column(np.where(column.codes < 0, len(column.labels), column.codes), [*column.labels, other])
 
 
 def _business(source: ReportData, joins: IndexJoins) -> Column:
-    """The industry that the caller was registered for when the call rang."""
+    """Returns the industry that the caller was registered for when the call started to ring."""
     business = source.registers["campaigns"]["business"]
     labels = sorted(set(business))
     rows = _rows(source, joins, "campaigns", ("caller",), ("caller_block",))
@@ -240,7 +240,7 @@ def _regulator(business: Column) -> Column:
 
 
 def _outside(source: ReportData, joins: IndexJoins, trunk: Column) -> Column:
-    """Whether the caller's number is missing from the register of the call's trunk; -1 without a trunk."""
+    """Returns whether the caller's number is missing from the register of the call's trunk; -1 without a trunk."""
     rows = _rows(source, joins, "trunk_numbers", ("trunk", "caller"), ("trunk", "caller_block"))
     return Column(np.where(trunk.codes < 0, -1, (rows >= 0).astype(np.int64)), YES_NO)
 
@@ -250,7 +250,7 @@ def _joins(registers: Mapping[str, pd.DataFrame]) -> IndexJoins:
 
 
 def _plain(register: pd.DataFrame) -> dict[str, list[Any]]:
-    """A register as lists with None for missing values and moments in Unix ms, as `Registers` expects."""
+    """Returns a register as lists for `Registers`: None for missing values, moments in Unix ms."""
     columns = {
         str(name): column.dt.as_unit("ms").astype("int64") if name in MOMENTS else column
         for name, column in register.items()
@@ -264,6 +264,6 @@ def _plain(register: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def _rows(source: ReportData, joins: IndexJoins, index: str, *keys: tuple[str, ...]) -> Array:
-    """For each call the index of the register row in effect; negative if there is none."""
+    """Returns for each call the index of the register row in effect; negative if there is none."""
     columns = [tuple(column_of(source.calls, name) for name in key) for key in keys]
     return joins.in_effect(index, source.calls["start"].to_numpy(), *columns)

@@ -1,6 +1,6 @@
-"""The governance report: calls by connecting party, trunk, industry and regulator, as counts that protect people.
+"""The governance report: calls by connecting party, trunk, industry and regulator, as disclosure-controlled counts.
 
-Every figure of the report is a count of a cell that `disclosure.py` allows, rounded as described there.
+Every figure of the report is a rounded cell count that passes the disclosure control of `disclosure.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 MAX_ROWS = 40
-"""Rows of a table; further rows, those with the fewest calls, are left out."""
+"""Maximum rows of a table; the rows with the fewest calls are left out."""
 BULK = 50
 """An unregistered caller with at least this many distinct callees in a period calls in bulk."""
 TABLES: dict[str, tuple[str, ...]] = {
@@ -41,13 +41,13 @@ TABLES: dict[str, tuple[str, ...]] = {
     "unregistered_bulk": ("answered", "action"),
     "victims_in_common": ("answered", "action"),
 }
-"""Each table and the splits of its rows. Splits without data are left out."""
+"""The tables, each with the splits of its rows. Splits without data are left out."""
 COMPARED = ("all", "operator", "trunk", "industry", "regulator")
-"""Tables that also show the calls of the period before."""
+"""Tables that also show the calls of the previous period."""
 
 
 def period_of(first: int, last: int) -> str:
-    """Returns the name of the local days from `first` up to, but without, `last` (days since 1970).
+    """Returns the name of the period of local days [first, last), in days since 1970.
 
     >>> period_of(20150, 20157)
     '2025-03-03/2025-03-10'
@@ -81,10 +81,10 @@ def write_report(
         data: folder of keyed calls, declared for statistics.
         verdicts: output of `callsieve score --out` for these calls.
         until: local date after the last day of the report; by default the last day of the calls.
-        days: length of the period; as many days before it are compared.
+        days: length of the period; the previous period has the same length.
         least: minimum of distinct callees and callers in a shown cell.
     Returns:
-        What the page shows, JSON-able: `now`, `before`, `least`, `base`, `bulk`, `tables`.
+        The figures of the page, JSON-able: `now`, `before`, `least`, `base`, `bulk`, `tables`.
     Raises:
         ValueError: if there are no calls in the period, or every cell is below the minimum.
     """
@@ -97,7 +97,7 @@ def write_report(
     progress("count", 0.3)
     calls = call_cells(source, now, before, least)
     if not any(cell.table == "all" for cell in calls):
-        raise ValueError(f"period {now}: every cell is below the minimum; report more days")
+        raise ValueError(f"period {now}: every cell is below the minimum; increase --days")
     progress("preferences", 0.8)
     cells = calls | preference_cells(source, now, least)
     figures = {"now": now, "before": before, "least": dict(least), "base": BASE, "bulk": BULK}
@@ -127,7 +127,7 @@ def call_cells(source: ReportData, now: str, before: str, least: Mapping[str, in
 
 
 def _covers(source: ReportData, now: str, before: str) -> bool:
-    """Whether the records cover both periods completely.
+    """Returns whether the records cover both periods completely.
 
     A period that is only partly recorded has fewer calls: its comparison would show a change that did not happen.
 
@@ -138,7 +138,7 @@ def _covers(source: ReportData, now: str, before: str) -> bool:
     first, last = days_of(now)
     if not ((day >= first) & (day < last)).any():
         recorded = period_of(int(day.min()), int(day.max()) + 1) if len(day) else "none"
-        raise ValueError(f"period {now}: expected days of the calls, {recorded}")
+        raise ValueError(f"period {now}: no call; expected days of the recorded period, {recorded}")
     return bool(day.min() <= days_of(before)[0] and last <= day.max() + 1)
 
 
@@ -165,7 +165,7 @@ def _split(row: Column, part: Column, period: str, table: str, split: str) -> Pa
 
 
 def _largest(column: Column, inside: Array) -> Column:
-    """The column with its largest rows only, and with the calls of the period only."""
+    """Returns the column reduced to the calls of the period and to its largest rows."""
     codes = np.where(inside, column.codes, -1)
     count = np.bincount(codes[codes >= 0], minlength=len(column.labels))
     rows = [int(i) for i in np.argsort(-count, kind="stable")[:MAX_ROWS] if count[i]]
@@ -175,7 +175,7 @@ def _largest(column: Column, inside: Array) -> Column:
 
 
 def _bulk(source: ReportData, attributes: Mapping[str, Column], inside: Array) -> Column:
-    """Number blocks with unregistered callers that call in bulk."""
+    """Returns the number block of each call by an unregistered bulk caller."""
     caller, callee = (dictionary(source.calls, name).codes for name in ("caller", "callee"))
     unregistered = inside & (attributes["registered"].codes == 1)
     pairs = np.unique(np.stack([caller[unregistered], callee[unregistered]]), axis=1)
@@ -185,7 +185,7 @@ def _bulk(source: ReportData, attributes: Mapping[str, Column], inside: Array) -
 
 
 def _victims(source: ReportData, inside: Array, last: int) -> Column:
-    """Groups of callers with complaints that share their callees."""
+    """Returns for each call the group of its caller: callers with complaints that share callees."""
     caller, callee = dictionary(source.calls, "caller"), dictionary(source.calls, "callee")
     moment = pd.Timestamp(EPOCH + timedelta(days=last), tz="UTC")
     complained_of = set(source.complaints["number"][source.complaints["known_at"] <= moment])
@@ -220,7 +220,7 @@ def _preferences(frame: pd.DataFrame, moment: str) -> Iterator[Partition]:
 
 
 def tables_of(cells: Mapping[Cell, Count], now: str, before: str) -> dict[str, list[dict[str, Any]]]:
-    """Returns the tables as rows: calls, distinct people, splits as counts, and calls of the period before."""
+    """Returns the tables as rows: calls, distinct people, splits as counts, and calls of the previous period."""
     tables: dict[str, list[dict[str, Any]]] = {}
     for cell, count in cells.items():
         if not cell.split and cell.period != before and count.records:
@@ -239,7 +239,7 @@ def _last_day(source: ReportData, until: str | None) -> int:
     if until is not None:
         return (parse_day(until, "--until") - EPOCH).days
     if not source.calls.num_rows:
-        raise ValueError("calls: expected at least one")
+        raise ValueError("calls.parquet: expected at least one call")
     return int(source.calls["day"].to_numpy().max())
 
 

@@ -1,9 +1,9 @@
 """Groups of callers with complaints that share more callees than chance explains.
 
-The chance model is the configuration model, which keeps each caller's number of callees and each callee's of callers.
+The chance model is the configuration model: each caller keeps its number of callees, each callee its number of callers.
 Two callers are linked if they share at least LEAST callees, FACTOR times the expected number, and DEVIATIONS standard
 deviations (Poisson) above it. Groups are connected components. A group suggests that several lines use one list of
-people; it is no proof of a leak, because couriers of one street share callees as well.
+people. It does not prove a leak, because couriers of one street share callees as well.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ def groups(caller: Array, callee: Array, suspect: Array) -> tuple[Array, int]:
         caller, callee: for each call, the number as an integer from 0.
         suspect: for each call, whether its caller is compared.
     """
-    found = np.full(len(caller), -1, dtype=np.int64)
+    result = np.full(len(caller), -1, dtype=np.int64)
     pairs = np.unique(np.stack([caller[suspect], callee[suspect]]), axis=1)
-    who, place, reach = np.unique(pairs[0], return_inverse=True, return_counts=True)
-    if len(who) < 2:
-        return found, 0
-    kept = np.zeros(len(who), dtype=bool)
-    kept[np.argsort(-reach, kind="stable")[:MOST_CALLERS]] = True
+    callers, place, reach = np.unique(pairs[0], return_inverse=True, return_counts=True)
+    if len(callers) < 2:
+        return result, 0
+    compared = np.zeros(len(callers), dtype=bool)
+    compared[np.argsort(-reach, kind="stable")[:MOST_CALLERS]] = True
     victims = np.unique(pairs[1], return_inverse=True)[1]
-    calls = sparse.coo_array((np.ones(len(place)), (place, victims))).tocsr() * kept[:, None]
+    calls = sparse.coo_array((np.ones(len(place)), (place, victims))).tocsr() * compared[:, None]
     linked = sparse.csr_array(_linked(sparse.csr_array(calls)))
-    many, part = connected_components(linked, directed=False)
-    size = np.bincount(part, minlength=many)
+    count, part = connected_components(linked, directed=False)
+    size = np.bincount(part, minlength=count)
     order = np.argsort(-size, kind="stable")[: int((size > 1).sum())]
-    rank = np.full(many, -1, dtype=np.int64)
+    rank = np.full(count, -1, dtype=np.int64)
     rank[order] = np.arange(len(order))
     inside = np.flatnonzero(suspect)
-    found[inside] = rank[part[np.searchsorted(who, caller[inside])]]
-    return found, len(order)
+    result[inside] = rank[part[np.searchsorted(callers, caller[inside])]]
+    return result, len(order)
 
 
 def _linked(calls: sparse.csr_array) -> sparse.coo_array:

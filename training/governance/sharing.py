@@ -1,7 +1,7 @@
 """Chooses the numbers that may be shared: certified or confirmed as nuisance, and not excluded.
 
-The store holds tokens, which cannot be turned into numbers. So the numbers are read once more as the switches write
-them. Each is keyed with the store's key to check whether it was chosen, and with the sharing key for the list.
+The store contains tokens, which cannot be turned into numbers. So the raw numbers are read again, as the switches
+write them. Each is keyed with the store key to check whether it was chosen, and with the sharing key for the list.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.tokens import Key, is_token
 
 CERTIFIED = ("screen", "block")
-"""Actions that no policy allows unless the band and the caller's class are certified (`policy.certified_action`)."""
+"""Actions that a policy allows only if the band and the caller's class are certified (`policy.certified_action`)."""
 LEAST_CALLS, LEAST_CALLEES = 3, 10
-"""Minimum of certified calls, and of their callees, for a number that no finding confirms."""
+"""Minimum of certified calls, and of their distinct callees, for a number without a confirming finding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Tokens of the store to be shared, and counts of the reasons why others are not."""
+    """Tokens of the store to be shared, and counts of candidates by reason."""
 
     tokens: frozenset[str]
     certified: int
@@ -43,9 +43,9 @@ def choose(
 
     Args:
         verdicts: output of `callsieve score --out`.
-        findings: columns `number`, `nuisance`, `known_at`; the last finding on a number counts.
+        findings: columns `number`, `nuisance`, `known_at`; the last finding of a number is used.
         excluded: tokens that are never shared.
-        until: moment of the last verdict and finding that counts; by default now.
+        until: verdicts and findings after this moment are ignored; by default now.
     Raises:
         ValueError: if a file is malformed.
     """
@@ -54,30 +54,30 @@ def choose(
     last = {} if findings is None else _findings(findings, moment)
     confirmed = {number for number, nuisance in last.items() if nuisance}
     cleared = certified & (last.keys() - confirmed)
-    kept = (certified | confirmed) - cleared
-    out = kept & set(excluded)
-    return Chosen(frozenset(kept - out), len(certified), len(confirmed), len(out), len(cleared))
+    candidates = (certified | confirmed) - cleared
+    removed = candidates & set(excluded)
+    return Chosen(frozenset(candidates - removed), len(certified), len(confirmed), len(removed), len(cleared))
 
 
 def only(numbers: Iterable[str], chosen: Collection[str], store: Key, sharing: Key) -> Iterator[str]:
-    """Yields the numbers, as written, whose token in the store was chosen.
+    """Yields the numbers whose store token was chosen, unchanged.
 
     Raises:
-        ValueError: if the two keys share a secret, or have other purposes than records and sharing.
+        ValueError: if the keys share a secret, or their purposes are not records and sharing.
     """
     if (store.purpose, sharing.purpose) != ("records", "sharing") or store.secret == sharing.secret:
-        raise ValueError("expected a key of records for the store, and one for sharing that has another secret")
+        raise ValueError("keys: expected a store key for records and a sharing key with another secret")
     today = datetime.now(UTC).date()
-    for written in numbers:
-        if store.token("number", parse(written, today).canonical) in chosen:
-            yield written
+    for number in numbers:
+        if store.token("number", parse(number, today).canonical) in chosen:
+            yield number
 
 
 def read_excluded(path: Path | None) -> frozenset[str]:
-    """Reads tokens to exclude: a text file, one a line, or a folder's `exclusions.parquet` (column `number`).
+    """Reads tokens to exclude: a text file with one token a line, or a folder's `exclusions.parquet` (column `number`).
 
     Raises:
-        ValueError: if a line is no token. The line is not shown, because it may be a number.
+        ValueError: if a line is not a token. The message omits the line, because it may be a number.
     """
     if path is not None and path.suffix == ".parquet":
         return frozenset(map(str, _frame(path, ["number"])["number"]))
@@ -90,15 +90,15 @@ def read_excluded(path: Path | None) -> frozenset[str]:
 
 def _certified(path: Path, moment: pd.Timestamp) -> set[str]:
     frame = _frame(path, ["start", "caller", "callee", "action"])
-    held = frame[frame["action"].isin(CERTIFIED) & (frame["start"].astype("int64") < moment.timestamp() * 1000)]
-    by = held.groupby("caller", observed=True)["callee"].agg(["size", "nunique"])
-    return set(by.index[(by["size"] >= LEAST_CALLS) & (by["nunique"] >= LEAST_CALLEES)])
+    calls = frame[frame["action"].isin(CERTIFIED) & (frame["start"].astype("int64") < moment.timestamp() * 1000)]
+    callers = calls.groupby("caller", observed=True)["callee"].agg(["size", "nunique"])
+    return set(callers.index[(callers["size"] >= LEAST_CALLS) & (callers["nunique"] >= LEAST_CALLEES)])
 
 
 def _findings(path: Path, moment: pd.Timestamp) -> dict[str, bool]:
     frame = _frame(path, ["number", "nuisance", "known_at"])
-    known = frame[frame["known_at"] <= moment].sort_values("known_at", kind="stable")
-    return {str(number): bool(word) for number, word in zip(known["number"], known["nuisance"], strict=True)}
+    rows = frame[frame["known_at"] <= moment].sort_values("known_at", kind="stable")
+    return {str(number): bool(nuisance) for number, nuisance in zip(rows["number"], rows["nuisance"], strict=True)}
 
 
 def _frame(path: Path, columns: list[str]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
-"""Traces requirements (`sources.toml`) to the code that meets them and to the tests that show it.
+"""Traces requirements (`sources.toml`) to the code that meets them and to the tests that verify them.
 
-A test names its requirements by a mark, `@pytest.mark.source("L12", "P10", by="training/governance/disclosure.py")`.
+A test names its requirements in a mark, `@pytest.mark.source("L12", "P10", by="training/governance/disclosure.py")`.
 The marks are read from the text of the tests; no test runs. Each row and file that a mark names must exist, and the
 test must not be skipped.
 """
@@ -22,7 +22,7 @@ _UNRUN = {"skip", "skipif", "xfail"}
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A test, the requirement rows that it shows, and the file that meets them."""
+    """A test, the requirement rows that it verifies, and the file that meets them."""
 
     test: str
     rows: tuple[str, ...]
@@ -30,7 +30,7 @@ class Mark:
 
 
 def sources() -> dict[str, dict[str, str]]:
-    """Returns the requirements by id: `asks`, and either `does` or `out`, the reason why software cannot meet it."""
+    """Returns the requirements by id: `asks`, and either `does` or `out` (why it is out of scope)."""
     return read_toml(files(__package__).joinpath("sources.toml"))
 
 
@@ -41,33 +41,33 @@ def trace(root: Path) -> dict[str, Any]:
         root: the source tree, which holds `tests/`.
     Returns: `rows` (id, asks, does or out, files, tests), and `open`: ids of rows without test or reason.
     Raises:
-        ValueError: if there are no tests, or a mark names a row or a file that is not there.
+        ValueError: if there are no tests, or a mark names an unknown row or a missing file.
     """
     rows = sources()
-    found = marks(root)
-    for mark in found:
-        strange = [row for row in mark.rows if row not in rows]
-        if strange or not mark.rows:
-            got = ", ".join(strange) or "none"
+    all_marks = marks(root)
+    for mark in all_marks:
+        unknown = [row for row in mark.rows if row not in rows]
+        if unknown or not mark.rows:
+            got = ", ".join(unknown) or "none"
             raise ValueError(f"{mark.test}: mark {MARK} expects rows of sources.toml, got {got}")
         if not (root / mark.by).is_file():
             raise ValueError(f"{mark.test}: mark {MARK} expects a file of the project, got {mark.by}")
-    told = [
+    result = [
         {"row": name, **row}
         | {
-            "files": sorted({mark.by for mark in found if name in mark.rows}),
-            "tests": [mark.test for mark in found if name in mark.rows],
+            "files": sorted({mark.by for mark in all_marks if name in mark.rows}),
+            "tests": [mark.test for mark in all_marks if name in mark.rows],
         }
         for name, row in rows.items()
     ]
-    return {"rows": told, "open": [one["row"] for one in told if not one["tests"] and "out" not in one]}
+    return {"rows": result, "open": [row["row"] for row in result if not row["tests"] and "out" not in row]}
 
 
 def marks(root: Path) -> list[Mark]:
     """Returns the marks of all tests, in the order of files and lines.
 
     Raises:
-        ValueError: if there is no test, or a mark is not written as it must be.
+        ValueError: if there is no test, or a mark is malformed.
     """
     paths = sorted((root / "tests").rglob("test_*.py"))
     if not paths:
@@ -79,18 +79,18 @@ def _marks_in(path: Path, name: str) -> Iterator[Mark]:
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        given = [one for one in map(_pytest_mark, node.decorator_list) if one]
+        decorators = [mark for mark in map(_pytest_mark, node.decorator_list) if mark]
         test = f"{name}::{node.name}"
-        for mark, call in given:
+        for mark, call in decorators:
             if mark != MARK:
                 continue
-            if not node.name.startswith("test_") or _UNRUN & {other for other, _ in given}:
-                raise ValueError(f"{test}: mark {MARK} belongs on a test that runs")
+            if not node.name.startswith("test_") or _UNRUN & {other for other, _ in decorators}:
+                raise ValueError(f"{test}: mark {MARK} must be on a test that runs, not on a skipped test or a helper")
             yield _mark(test, call)
 
 
 def _pytest_mark(node: ast.expr) -> tuple[str, ast.Call | None] | None:
-    """The name of `pytest.mark.NAME` or `pytest.mark.NAME(...)`, and the call."""
+    """Returns the name of `pytest.mark.NAME` or `pytest.mark.NAME(...)`, and the call; None for other decorators."""
     call = node if isinstance(node, ast.Call) else None
     target = call.func if call else node
     if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "pytest.mark":
@@ -102,11 +102,11 @@ def _mark(test: str, call: ast.Call | None) -> Mark:
     try:
         if call is None:
             raise ValueError
-        rows = tuple(ast.literal_eval(one) for one in call.args)
-        named = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
-        (by,) = (named.pop("by"),)
-        if named or not all(isinstance(one, str) for one in (*rows, by)):
+        rows = tuple(ast.literal_eval(argument) for argument in call.args)
+        options = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        by = options.pop("by")
+        if options or not all(isinstance(text, str) for text in (*rows, by)):
             raise ValueError
     except (ValueError, KeyError):
-        raise ValueError(f'{test}: mark {MARK} must be {MARK}("ROW", ..., by="FILE"), of plain texts') from None
+        raise ValueError(f'{test}: mark {MARK} must be {MARK}("ROW", ..., by="FILE"), with string literals') from None
     return Mark(test, rows, by)

@@ -9,7 +9,7 @@ import pytest
 
 from callsieve.features.files.dates import DAY
 from callsieve.serving.http.api_keys import SCOPES, add_key, read_keys
-from callsieve.training.governance.compliance import DUTIES, Asked, report
+from callsieve.training.governance.compliance import DUTIES, AuditScope, report
 from callsieve.training.log.audit_log import LOG, append
 from callsieve.training.log.tickets import EXPORT, REIDENTIFY
 from callsieve.training.privacy.deletion import calls_fingerprint
@@ -24,8 +24,8 @@ def hashes(*folders):
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for each in folders for path in each.rglob("*.*")}
 
 
-def broken(asked):
-    return {one["name"] for one in report(asked)["duties"] if one["holds"] is False}
+def broken(scope):
+    return {one["name"] for one in report(scope)["duties"] if one["holds"] is False}
 
 
 @pytest.mark.source("L33", by="training/governance/compliance.py")
@@ -57,13 +57,13 @@ def test_accesses_and_deletions_stand_with_the_folder_that_they_are_of(folder, l
     state = calls_fingerprint(other)
     append(log, "deletion", {"calls_before": state, "calls_after": "ab"}, small.KEY)
     append(log, "deletion", {"calls_before": "ab", "calls_after": state}, small.KEY)
-    found = report(Asked((folder, other), log, (), None))
+    found = report(AuditScope((folder, other), log, (), None))
     mine, others = found["processing"]
     assert (mine["given"], mine["deletions"], others["deletions"]) == ([], 0, 2)
     assert others["given"] == [{"person": "me", "act": EXPORT, "purpose": "a sample", "count": 90}]
     beside = {"person": "risk", "act": REIDENTIFY, "purpose": "p", "count": 1}
     assert found["given_beside"] == [beside]
-    alone = report(Asked((folder,), log, (), None))
+    alone = report(AuditScope((folder,), log, (), None))
     assert alone["given_beside"] == [*others["given"], beside], "nothing that was given is left out"
 
 
@@ -71,35 +71,35 @@ def test_each_broken_duty_is_told_and_the_command_fails(folder, log, call, tmp_p
     key = tmp_path / "number.key"
     real_bundle.NUMBER_KEY.write(key)
     append(log, "retention", {"erased": 0}, small.KEY)
-    asked = Asked((folder,), log, (key,), None)
-    assert broken(asked) == set()
+    scope = AuditScope((folder,), log, (key,), None)
+    assert broken(scope) == set()
     # Two days later the last erasure is too old; the rows themselves are not past their time yet.
-    late = report(asked, round(time.time() * 1000) + 2 * DAY)
+    late = report(scope, round(time.time() * 1000) + 2 * DAY)
     assert [one["name"] for one in late["duties"] if one["holds"] is False] == ["erased daily"]
     key.chmod(0o644)
-    assert broken(asked) == {"keys private"}
+    assert broken(scope) == {"keys private"}
     key.chmod(0o600)
     key.rename(folder / "number.key")
-    assert broken(Asked((folder,), log, (folder / "number.key",), None)) == {"keys private"}
-    asked = Asked((folder,), log, (), None)
+    assert broken(AuditScope((folder,), log, (folder / "number.key",), None)) == {"keys private"}
+    scope = AuditScope((folder,), log, (), None)
     refused = {"act": REIDENTIFY, "what": "a", "count": 1, "purpose": "p", "person": "me", "tickets": []}
     append(log, "access", refused | {"refused": "got 0"}, small.KEY)
-    assert broken(asked) == set(), "what was refused was not done"
+    assert broken(scope) == set(), "what was refused was not done"
     append(log, "access", refused | {"tickets": [{"key": "k1"}, {"key": "k1"}]}, small.KEY)
-    assert broken(asked) == {"agreed by others"}
+    assert broken(scope) == {"agreed by others"}
     rewrite(folder / "calls.parquet", lambda table: aged(table, 50 * DAY))
     pq.write_table(pq.read_table(folder / "truth.parquet"), folder / "unheard.parquet")
-    found = report(asked)
+    found = report(scope)
     [late] = [one["found"] for one in found["duties"] if one["name"] == "in time"]
     assert "calls.parquet: " in late and "unheard.parquet: no rule" in late
     text = (folder / "dataset.json").read_text()
     (folder / "dataset.json").write_text(text.replace("2999-12-31", "2025-12-31"))
     lines = (log / LOG).read_bytes()
     (log / LOG).write_bytes(lines.replace(b'"kind":"retention"', b'"kind":"erasure"', 1))
-    assert broken(asked) >= {"declared", "in time", "log unchanged"}
+    assert broken(scope) >= {"declared", "in time", "log unchanged"}
     code, out, _ = call("govern", "compliance", "--data", folder, "--audit", log)
     assert code == 1 and "BROKEN" in out
-    assert {one["holds"] for one in report(Asked((), None, (), None))["duties"]} == {None}
+    assert {one["holds"] for one in report(AuditScope((), None, (), None))["duties"]} == {None}
     assert len(DUTIES) == 5
 
 
@@ -112,8 +112,8 @@ def test_an_auditor_reads_what_a_service_tells_of_itself_and_can_do_nothing(tmp_
 
 
 def test_calls_that_nobody_declared_break_a_duty_and_simulated_ones_none(tmp_path):
-    assert broken(Asked((tmp_path,), None, (), None)) == {"declared"}
+    assert broken(AuditScope((tmp_path,), None, (), None)) == {"declared"}
     (tmp_path / "world.json").touch()
-    found = report(Asked((tmp_path,), None, (), None))["duties"]
+    found = report(AuditScope((tmp_path,), None, (), None))["duties"]
     [late] = [one for one in found if one["name"] == "in time"]
     assert late["holds"] and late["found"].endswith("simulated, without retention")

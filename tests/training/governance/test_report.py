@@ -370,7 +370,9 @@ def test_a_period_of_which_not_all_days_are_recorded_is_not_compared(world_folde
 
 def test_a_period_without_a_call_is_refused(world_folder, plain, tmp_path):
     recorded = period_of(int(plain["day"].min()), int(plain["day"].max()) + 1)
-    with pytest.raises(ValueError, match=f"^period 2019-12-25/2020-01-01: expected days of the calls, {recorded}$"):
+    with pytest.raises(
+        ValueError, match=f"^period 2019-12-25/2020-01-01: no call; expected days of the recorded period, {recorded}$"
+    ):
         write_report(world_folder, tmp_path, until="2020-01-01", **QUIET)
 
 
@@ -379,7 +381,7 @@ def test_without_calls_and_preferences_there_is_nothing_to_show(monkeypatch, tmp
     empty = ReportData(pa.table({"day": pa.array([], pa.int32())}), registers, pd.DataFrame(), None)
     assert preference_cells(empty, period_of(0, 2), LEAST) == {}
     monkeypatch.setattr(report, "read_report_data", lambda *_: empty)
-    with pytest.raises(ValueError, match="calls: expected at least one"):
+    with pytest.raises(ValueError, match="expected at least one call"):
         write_report(tmp_path, tmp_path, days=2, least=LEAST, **QUIET)
 
 

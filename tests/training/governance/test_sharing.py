@@ -97,7 +97,7 @@ def test_a_line_that_is_no_token_is_not_shown(tmp_path):
 
 def test_a_key_of_the_store_makes_no_list():
     for wrong in (STORE, Key("share1", STORE.secret, None, "sharing"), Key("e2", bytes(range(33)))):
-        with pytest.raises(ValueError, match="one for sharing that has another secret"):
+        with pytest.raises(ValueError, match="a sharing key with another secret"):
             list(only(["13800000000"], {token("certified")}, STORE, wrong))
 
 

@@ -70,12 +70,12 @@ def test_marks_are_read_from_the_text(tmp_path):
         ('"L12"', '"L99"', "expects rows of sources.toml, got L99"),
         ('"L12", "P3", ', "", "got none"),
         ("made.py", "gone.py", "expects a file of the project, got gone.py"),
-        (', by="made.py"', "", "of plain texts"),
-        ('("L12", "P3", by="made.py")', "", "of plain texts"),
-        ('by="made.py"', 'by="made.py", of="made.py"', "of plain texts"),
-        ('"L12"', "ROW", "of plain texts"),
-        ('@pytest.mark.parametrize("x", [1])', "@pytest.mark.skip", "on a test that runs"),
-        ("def test_marked", "def marked", "on a test that runs"),
+        (', by="made.py"', "", "with string literals"),
+        ('("L12", "P3", by="made.py")', "", "with string literals"),
+        ('by="made.py"', 'by="made.py", of="made.py"', "with string literals"),
+        ('"L12"', "ROW", "with string literals"),
+        ('@pytest.mark.parametrize("x", [1])', "@pytest.mark.skip", "must be on a test that runs"),
+        ("def test_marked", "def marked", "must be on a test that runs"),
     ],
 )
 def test_a_mark_that_says_what_is_not_so_is_refused(tmp_path, old, new, match):
