@@ -27,7 +27,7 @@ class Complaint:
 
     Raises: ValueError: in one line without a number, if category or mode is not a word of a-z and _.
 
-    >>> Report(reporter="13900139000", number="4001234567", at=1775001700.0, category="fraud").category
+    >>> Complaint(reporter="13900139000", number="4001234567", at=1775001700.0, category="fraud").category
     'fraud'
     """
 

@@ -93,7 +93,7 @@ def verdict_record(verdict: Verdict, call: KeyedCall, vector: Sequence[float], s
 def floats_to_letters(values: Sequence[float]) -> str:
     """float64 values as letters, bit for bit.
 
-    >>> floats(letters([0.1, float("inf")]))
+    >>> letters_to_floats(floats_to_letters([0.1, float("inf")]))
     [0.1, inf]
     """
     return to_letters(struct.pack(f"<{len(values)}d", *values))

@@ -62,7 +62,7 @@ def _reason(name: str, value: float, contribution: float) -> Reason:
 def _format_value(feature: Feature | ComplaintFeature, value: float) -> tuple[str, str]:
     """Formats a value for people, in English and Chinese.
 
-    >>> _format_value(DEFINED["out_answered_share_24h"], 0.25)
+    >>> _format_value(ALL_FEATURES["out_answered_share_24h"], 0.25)
     ('25%', '25%')
     """
     if math.isnan(value):

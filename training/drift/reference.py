@@ -184,7 +184,7 @@ def watched_shares(counts: Array, *, ordered: bool) -> tuple[Array, Array]:
     next narrow bin changes little. The parts of a category are its bins. The total is all calls, with those of unknown
     value: a value that few calls have belongs to few trunks or devices, which come and go.
 
-    >>> [part.tolist() for part in parts(np.array([1, 2, 3, 4]), ordered=True)]
+    >>> [part.tolist() for part in watched_shares(np.array([1, 2, 3, 4]), ordered=True)]
     [[1, 3, 4], [10, 10, 10]]
     """
     part_counts = np.append(np.cumsum(counts[:-2]), counts[-1]) if ordered else counts

@@ -117,7 +117,7 @@ def aligned_scores(raw: Array, stratum: Array, band: Band) -> Array:
     >>> from callsieve.serving.bundle.metadata import Certificate
     >>> band = Band("top", 2.0, Certificate("certify", 9, 0, 0.3, 0.95, 0.3, True), {}, ("iot",), {"fixed": 2.5})
     >>> stratum = np.array([STRATA.index(word) for word in ("mobile", "fixed", "fixed", "iot")])
-    >>> spoken_of(np.array([3.0, 3.0, 2.25, 3.0]), stratum, band).round(3).tolist()
+    >>> aligned_scores(np.array([3.0, 3.0, 2.25, 3.0]), stratum, band).round(3).tolist()
     [3.0, 2.5, 1.75, 2.0]
     """
     threshold = np.array([band.threshold_for(word) for word in STRATA])[stratum]

@@ -136,7 +136,7 @@ def held_out_folds(folds: int) -> list[tuple[int, ...]]:
     The mean of several members is closer to the model, itself a mean, than one member is. With fewer than CV_FOLDS
     folds each member holds out one: a pair would be most of the rows.
 
-    >>> missed_by_member(3), len(missed_by_member(5))
+    >>> held_out_folds(3), len(held_out_folds(5))
     ([(0,), (1,), (2,)], 10)
     """
     return list(combinations(range(folds), 2 if folds == CV_FOLDS else 1))

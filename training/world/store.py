@@ -71,7 +71,7 @@ def write_world(world: World, folder: Path) -> None:
     >>> from pathlib import Path
     >>> write_world(read_world(Path("world")), Path("copy"))
     >>> sorted(file.name for file in Path("copy").iterdir())[:2]
-    ['calls.parquet', 'findings.parquet']
+    ['calls.parquet', 'complaints.parquet']
     """
     if not set(KEYED_COLUMNS) <= set(world.calls.column_names):
         raise ValueError("expected a world with keyed calls; make it with keyed_world")
