@@ -1,7 +1,7 @@
-"""The audit report of a run: one HTML page for a reader who knows no code, from the log and the run's own record.
+"""The audit page of a run: one HTML page for readers without code knowledge, from the log and the run's record.
 
-One is made with the run and is an artifact of it: the log commits to that very page. It can be made anew at any time,
-and then also tells who approved, who reigns, and whether the record still holds.
+The first page is an artifact of the run, and the log commits to it. A page that is written later also shows the
+approvals, the champion, and whether the record is unchanged.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ COMPARED = ("parameter", "tag", "metric")
 
 
 def write_page(place: RunPaths, run: str, path: Path) -> None:
-    """Write the page of a run, whole or not at all.
+    """Writes the page of a run atomically.
 
     Raises:
-        ValueError: if the log does not know the run, or MLflow no longer has its figures.
+        ValueError: if the log has no such run, or MLflow no longer has its figures.
     """
     write_atomic(path, page(facts(place, run)).encode())
 
@@ -48,16 +48,16 @@ def write_first_page(
     path: Path,
     drawn: Mapping[str, Picture],
 ) -> None:
-    """Write the page of a run that the log does not tell of yet.
+    """Writes the page of a run before the log has its entry.
 
     Args:
-        run: what the log will say of it, but for this page.
-        drawn: the pictures of the figures.
+        run: payload of the entry to come, without the hash of this page.
+        drawn: pictures of the figures.
     """
-    earlier = [told for _, told in payloads(place.log, "run")]
-    told = about(run, figures, gates.results(run["record"]["metric"]), earlier)
-    later: dict[str, Any] = {"entry": None, "moves": [], "checked": None, "entries": None, "alias": None}
-    write_atomic(path, page(told | later, drawn).encode())
+    earlier = [payload for _, payload in payloads(place.log, "run")]
+    content = about(run, figures, gates.results(run["record"]["metric"]), earlier)
+    unknown: dict[str, Any] = {"entry": None, "moves": [], "checked": None, "entries": None, "alias": None}
+    write_atomic(path, page(content | unknown, drawn).encode())
 
 
 def about(
@@ -66,27 +66,27 @@ def about(
     gates: Sequence[Mapping[str, Any]],
     earlier: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """What a page tells of a run that no later event changes."""
+    """Returns the content of a page that no later event changes."""
     return {
         "run": run,
         "figures": figures,
-        "datasets": {name: dataset(one) for name, one in run["record"]["dataset"].items()},
+        "datasets": {name: dataset(entry) for name, entry in run["record"]["dataset"].items()},
         "gates": [dict(gate) | {"must": condition(gate)} for gate in gates],
         "changes": changes(earlier[-1], run) if earlier else None,
     }
 
 
 def facts(place: RunPaths, run: str) -> dict[str, Any]:
-    """All that the page of a logged run tells."""
-    found = candidate(place, run)
-    told = [(entry, payload) for entry, payload in payloads(place.log, "run")]
-    entry, payload = next((e, p) for e, p in told if p["run"] == found.run["run"])
-    earlier = [p for e, p in told if e.index < entry.index]
+    """Returns the content of the page of a logged run."""
+    run_candidate = candidate(place, run)
+    runs = [(entry, payload) for entry, payload in payloads(place.log, "run")]
+    entry, payload = next((e, p) for e, p in runs if p["run"] == run_candidate.run["run"])
+    earlier = [p for e, p in runs if e.index < entry.index]
     checked = verify(place.log, uri=place.uri)
     with tempfile.TemporaryDirectory() as folder:
         root = mlflow_read.download(place.uri, payload["run"], Path(folder))
         figures = json.loads((root / "figures.json").read_text(encoding="utf-8"))
-    return about(payload, figures, found.told, earlier) | {
+    return about(payload, figures, run_candidate.gate_results, earlier) | {
         "entry": entry,
         "moves": [
             (e.at, e.kind, p) for e, p in payloads(place.log, *MOVES) if payload["version"] in (p["version"], p["from"])
@@ -97,33 +97,33 @@ def facts(place: RunPaths, run: str) -> dict[str, Any]:
     }
 
 
-def dataset(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Rows and hash of a dataset, as its profile in MLflow tells."""
-    profile: dict[str, Any] = json.loads(told["profile"])
-    return profile | {"context": told["tags"]["mlflow.data.context"]}
+def dataset(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the rows, hash and context of a dataset from its entry in MLflow."""
+    profile: dict[str, Any] = json.loads(entry["profile"])
+    return profile | {"context": entry["tags"]["mlflow.data.context"]}
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """What is set, made of, or measured otherwise than in the run before: name, then, now."""
-    told = []
+    """Returns what differs from the previous run, as name, old value and new value."""
+    rows = []
     for section in COMPARED:
-        one, other = before["record"][section], now["record"][section]
-        for name in sorted(one.keys() | other.keys()):
-            if one.get(name) != other.get(name) and not name.startswith(("slice/", "bucket/", "mlflow.")):
-                told.append((f"{section} {name}", _short(one.get(name)), _short(other.get(name))))
-    return told
+        old, new = before["record"][section], now["record"][section]
+        for name in sorted(old.keys() | new.keys()):
+            if old.get(name) != new.get(name) and not name.startswith(("slice/", "bucket/", "mlflow.")):
+                rows.append((f"{section} {name}", _short(old.get(name)), _short(new.get(name))))
+    return rows
 
 
-def page(told: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) -> str:
-    """The page as text."""
+def page(content: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) -> str:
+    """Returns the page as HTML."""
     pages = environment(__package__)
     pages.filters |= {"moment": moment, "meaning": meaning, "figure": figure}
-    shown = drawn or pictures(told["figures"])
-    return pages.get_template("audit.html").render(told, pictures=shown, busy=BUSY).lstrip()
+    shown = drawn or pictures(content["figures"])
+    return pages.get_template("audit.html").render(content, pictures=shown, busy=BUSY).lstrip()
 
 
 def moment(text: str) -> str:
-    """A moment for a reader.
+    """Returns a moment in words.
 
     >>> moment("2025-03-09T16:00:00Z")
     '9 March 2025, 16:00 UTC'
@@ -133,16 +133,16 @@ def moment(text: str) -> str:
 
 
 def meaning(name: str) -> str:
-    """What a statistic is, in words."""
+    """Returns the description of a statistic, or its name if it has none."""
     return ALL_FEATURES[name].en if name in ALL_FEATURES else name
 
 
 def figure(value: float | None) -> str:
-    """A number of any size."""
+    """Returns a number with thousands separators, or with three significant digits if below 1,000."""
     return "not measured" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    return "not there" if value is None else str(value)[:64]
+    return "missing" if value is None else str(value)[:64]

@@ -32,75 +32,88 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A run that may be promoted: what the log says of it, its gates, and how they went."""
+    """A run that may be promoted.
+
+    Attributes:
+        run: payload of the run's entry in the log.
+        gates: gates that were logged before the run.
+        gate_results: each gate with its value and whether it passed.
+        statement: the statement that approvers sign.
+    """
 
     run: Mapping[str, Any]
     gates: Gates
-    told: list[dict[str, Any]]
+    gate_results: list[dict[str, Any]]
     statement: dict[str, Any]
 
     @property
     def failed(self) -> list[str]:
-        """The gates that did not pass, in words."""
-        return [in_words(gate) for gate in self.told if not gate["passed"]]
+        """The gates that did not pass, as text."""
+        return [in_words(gate) for gate in self.gate_results if not gate["passed"]]
 
 
 def candidate(place: RunPaths, run: str) -> Candidate:
-    """A run as the log knows it, judged by the gates that were logged before it.
+    """Returns a logged run with the results of the gates that were logged before it.
 
     Raises:
-        ValueError: if the log does not know the run, or its gates were not logged before it.
+        ValueError: if the log has no such run, or its gates were not logged before it.
     """
-    found = [(entry, told) for entry, told in payloads(place.log, "run") if run in (told["run"], told["model"])]
-    if not found:
-        raise ValueError(f"run {run}: the audit log tells of no such run or model")
-    entry, told = found[-1]
-    gates = logged_gates(place.log, told["gates"], before=entry.index)
-    said = approvals.statement(told, gates.sha256, len(moves(place.log)))
-    return Candidate(told, gates, gates.results(told["record"]["metric"]), said)
+    matches = [
+        (entry, payload) for entry, payload in payloads(place.log, "run") if run in (payload["run"], payload["model"])
+    ]
+    if not matches:
+        raise ValueError(f"run {run}: the audit log has no such run or model")
+    entry, payload = matches[-1]
+    gates = logged_gates(place.log, payload["gates"], before=entry.index)
+    statement = approvals.statement(payload, gates.sha256, len(moves(place.log)))
+    return Candidate(payload, gates, gates.results(payload["record"]["metric"]), statement)
 
 
-def logged_gates(log: Path, named: Mapping[str, Any], before: int) -> Gates:
-    """The gates of a run, from the log itself.
+def logged_gates(log: Path, reference: Mapping[str, Any], before: int) -> Gates:
+    """Returns the gates of a run from the log.
 
+    Args:
+        reference: `entry` and `sha256` of the gates, from the run's payload.
+        before: index of the run's entry.
     Raises:
-        ValueError: unless they stand there, before the run, with the hash that the run names.
+        ValueError: unless that entry precedes the run's and has gates with that hash.
     """
     entries = {entry.index: entry for entry in read(log)}
-    entry = entries.get(named["entry"])
-    told = read_payload(log, entry) if entry is not None and entry.kind == "gates" else None
-    if told is None or named["entry"] >= before:
-        raise ValueError(f"gates: expected entry {named['entry']} of the log to hold them, before the run's own entry")
-    gates = parse_gates(told["text"].encode(), "gates")
-    if gates.sha256 != named["sha256"]:
-        raise ValueError(f"gates: expected SHA-256 {named['sha256']}, got {gates.sha256}")
+    entry = entries.get(reference["entry"])
+    payload = read_payload(log, entry) if entry is not None and entry.kind == "gates" else None
+    if payload is None or reference["entry"] >= before:
+        raise ValueError(f"gates: expected entry {reference['entry']} of the log, before the run's own entry")
+    gates = parse_gates(payload["text"].encode(), "gates")
+    if gates.sha256 != reference["sha256"]:
+        raise ValueError(f"gates: expected SHA-256 {reference['sha256']}, got {gates.sha256}")
     return gates
 
 
 def moves(log: Path) -> list[dict[str, Any]]:
-    """Promotions and rollbacks so far, in order."""
-    return [told for _, told in payloads(log, *MOVES)]
+    """Returns the payloads of all promotions and rollbacks, in order."""
+    return [payload for _, payload in payloads(log, *MOVES)]
 
 
 def reign(log: Path) -> list[str]:
-    """Versions from the first champion to the present one; a rollback takes the last away."""
+    """Returns the versions from the first champion to the current one; a rollback removes the last."""
     versions: list[str] = []
-    for entry, told in payloads(log, *MOVES):
+    for entry, payload in payloads(log, *MOVES):
         if entry.kind == "promotion":
-            versions.append(told["version"])
+            versions.append(payload["version"])
         else:
             versions.pop()
     return versions
 
 
 def approve(place: RunPaths, run: str, key: Ed25519PrivateKey, path: Path) -> dict[str, Any]:
-    """Sign an approval of a run into a new file.
+    """Signs an approval of a run into a new file.
 
-    Returns: the gates with the values they met, what is approved, and the approver's key.
+    Returns:
+        `gates` with their results, the signed `statement`, and the id of the approver's `key`.
     """
-    found = candidate(place, run)
-    name = approvals.approve(found.statement, key, path)
-    return {"gates": found.told, "statement": found.statement, "key": name}
+    run_candidate = candidate(place, run)
+    approver = approvals.approve(run_candidate.statement, key, path)
+    return {"gates": run_candidate.gate_results, "statement": run_candidate.statement, "key": approver}
 
 
 def promote(
@@ -113,55 +126,61 @@ def promote(
     threads: int = 0,
     tell: Progress = silent,
 ) -> dict[str, Any]:
-    """Make a run's model the champion.
+    """Makes a run's model the champion.
 
     Args:
-        files: approvals.
-        key: signs the log.
-        data: folder of the calls on which challenger and champion are compared; needed once there is a champion.
-    Returns: what was logged; if this very promotion was logged and cut off before the alias moved, what was then.
+        files: approval files.
+        key: key that signs the log.
+        data: folder of the calls on which challenger and champion are compared; required if there is a champion.
+    Returns:
+        The logged payload with its `entry`. If this promotion was logged but interrupted before the alias moved, it is
+        finished, and the earlier payload is returned.
     Raises:
-        ValueError: in one line, if the record was bent, a gate fails, an approval is missing, or the challenger does
-            not beat the champion. Nothing moves then.
+        ValueError: in one line, if the record was changed, a gate fails, an approval is missing, or the challenger does
+            not beat the champion. The alias does not move.
     """
-    with one_move_at_a_time(place.log):
-        kind, done = finish_move(place)
-        if kind == "promotion" and run in (done["run"], done["model"]):
-            return done
+    with move_lock(place.log):
+        kind, logged = finish_move(place)
+        if kind == "promotion" and run in (logged["run"], logged["model"]):
+            return logged
         inside = steps(tell, {"verify": 1, "compare": 0 if data is None else 3})
         require_sound(place, inside["verify"])
-        found = candidate(place, run)
-        if found.failed:
-            raise ValueError(f"promote: {'; '.join(found.failed)}")
+        run_candidate = candidate(place, run)
+        if run_candidate.failed:
+            raise ValueError(f"promote: {'; '.join(run_candidate.failed)}")
         with tempfile.TemporaryDirectory() as folder:
-            challenger = fetch(place, found.run, Path(folder) / "challenger")
-            said = approvals.check(
-                files, found.statement, found.gates.approvers, found.gates.approvals_needed, challenger.signed_by
+            challenger = fetch(place, run_candidate.run, Path(folder) / "challenger")
+            approved = approvals.check(
+                files,
+                run_candidate.statement,
+                run_candidate.gates.approvers,
+                run_candidate.gates.approvals_needed,
+                challenger.signed_by,
             )
             before = reign(place.log)
-            compared = None
+            comparison = None
             if before:
-                compared = against_champion(
-                    place, found, challenger, before[-1], Path(folder), key, data, threads, inside["compare"]
+                comparison = against_champion(
+                    place, run_candidate, challenger, before[-1], Path(folder), key, data, threads, inside["compare"]
                 )
         payload = {
-            "run": found.run["run"],
-            "version": found.run["version"],
-            "model": found.run["model"],
+            "run": run_candidate.run["run"],
+            "version": run_candidate.run["version"],
+            "model": run_candidate.run["model"],
             "from": before[-1] if before else None,
-            "gates": found.told,
-            "gates_sha256": found.gates.sha256,
-            "comparison": compared,
-            "approvals": said,
+            "gates": run_candidate.gate_results,
+            "gates_sha256": run_candidate.gates.sha256,
+            "comparison": comparison,
+            "approvals": approved,
         }
         entry = append(place.log, "promotion", payload, key)
-        mlflow_write.move_champion(place.uri, found.run["version"])
+        mlflow_write.move_champion(place.uri, run_candidate.run["version"])
         return payload | {"entry": entry}
 
 
 def against_champion(
     place: RunPaths,
-    found: Candidate,
+    run_candidate: Candidate,
     challenger: Bundle,
     version: str,
     folder: Path,
@@ -170,51 +189,53 @@ def against_champion(
     threads: int,
     tell: Progress,
 ) -> dict[str, Any]:
-    """The comparison; it looks at the test fold, and the log says so.
+    """Compares challenger and champion on the test fold; the log records the look first.
 
     Raises:
-        ValueError: if the calls are not those of the run, or the challenger is not better.
+        ValueError: if the calls are not the calls of the run, or the challenger is not better.
     """
     if data is None:
         raise ValueError("promote: there is a champion; expected --data FOLDER with the calls of the run")
     tell("read calls", 0.0)
     dataset = read_dataset(data, "evaluation")
-    logged = found.run["record"]["tag"]["data_sha256"]
-    if dataset.fingerprint != logged:
-        raise ValueError(f"{data}: expected the calls of the run, {logged[:16]}, got {dataset.fingerprint[:16]}")
+    expected = run_candidate.run["record"]["tag"]["data_sha256"]
+    if dataset.fingerprint != expected:
+        raise ValueError(f"{data}: expected the calls of the run, {expected[:16]}, got {dataset.fingerprint[:16]}")
     champion = fetch(place, _run_of_version(place, version), folder / "champion")
     settings = settings_of(read_record(folder / "challenger", SETTINGS), threads)
-    append(place.log, "touch", {"fold": found.run["gates"]["fold"], "gates": found.gates.sha256}, key)
+    append(place.log, "touch", {"fold": run_candidate.run["gates"]["fold"], "gates": run_candidate.gates.sha256}, key)
     tell("compare", 0.3)
-    told = compare(challenger, champion, dataset, settings, found.gates).to_json()
+    result = compare(challenger, champion, dataset, settings, run_candidate.gates).to_json()
     tell("compare", 1.0)
-    if not told["better"]:
+    if not result["better"]:
         raise ValueError(
-            f"promote: the challenger does not beat the champion: difference of catch rates {told['difference']:+.2%}, "
-            f"{told['confidence']:.0%} interval {told['low']:+.2%} to {told['high']:+.2%}, must lie above "
-            f"{told['margin']:.2%} over at least {told['least_callers']} callers, of {told['callers']}"
+            f"promote: the challenger does not beat the champion: catch rate difference {result['difference']:+.2%}, "
+            f"{result['confidence']:.0%} interval {result['low']:+.2%} to {result['high']:+.2%}, must lie above "
+            f"{result['margin']:.2%} over at least {result['least_callers']} callers, got {result['callers']}"
         )
-    return told
+    return result
 
 
 def rollback(place: RunPaths, why: str, key: Ed25519PrivateKey, tell: Progress = silent) -> dict[str, Any]:
-    """Make the champion before the present one the champion again: it was approved once.
+    """Makes the previous champion the champion again; its earlier approval counts.
 
-    Returns: what was logged; if a rollback was logged and cut off before the alias moved, what was then.
+    Returns:
+        The logged payload with its `entry`. If a rollback was logged but interrupted before the alias moved, it is
+        finished, and the earlier payload is returned.
     Raises:
-        ValueError: if there is none, or its record was bent.
+        ValueError: if there is no previous champion, or its record was changed.
     """
-    with one_move_at_a_time(place.log):
-        kind, done = finish_move(place)
-        if kind == "rollback":  # it was asked for once: nobody asked for a second step back
-            return done
+    with move_lock(place.log):
+        kind, logged = finish_move(place)
+        if kind == "rollback":  # the same request again: finish its move, but do not move a second step back
+            return logged
         before = reign(place.log)
         if len(before) < 2:
-            raise ValueError("rollback: expected a champion before the present one, there is none")
+            raise ValueError("rollback: expected a champion before the current one, got none")
         target = _run_of_version(place, before[-2])
-        words = (f"run {target['run']},", f"model version {before[-2]} ")
+        places = (f"run {target['run']},", f"model version {before[-2]} ")
         for fault in verify(place.log, uri=place.uri, tell=tell).faults:
-            if f"{fault.where} ".startswith(words) or fault.where.startswith("entry "):
+            if f"{fault.where} ".startswith(places) or fault.where.startswith("entry "):
                 raise ValueError(f"rollback: {fault}")
         payload = {
             "run": target["run"],
@@ -229,35 +250,40 @@ def rollback(place: RunPaths, why: str, key: Ed25519PrivateKey, tell: Progress =
 
 
 def finish_move(place: RunPaths) -> tuple[str, dict[str, Any]]:
-    """Let the alias follow a move that was logged and then cut off, and tell which; "" if there is none.
+    """Finishes a move that was logged but interrupted before the alias moved.
 
-    Only an alias that is where that move found it was left behind: any other one was bent, and is told as a fault.
+    An alias that is not where the move started was changed by other means; `verify` reports it as a fault.
+
+    Returns:
+        The kind and payload of the move; "" and an empty dictionary if there is none.
     """
-    if verify(place.log).faults:  # what a bent log says moves nothing
+    if verify(place.log).faults:  # a log with faults moves nothing
         return "", {}
     logged = [entry for entry in read(place.log) if entry.kind in MOVES]
     entry = logged[-1] if logged else None
-    told = read_payload(place.log, entry) if entry else None  # of one that was erased it is not known where it led
-    if not entry or not told:
+    payload = read_payload(place.log, entry) if entry else None  # an erased entry has no destination
+    if not entry or not payload:
         return "", {}
     alias = mlflow_read.registry(place.uri)["aliases"].get(mlflow_write.CHAMPION)
-    if alias == told["version"] or alias != told["from"]:
+    if alias == payload["version"] or alias != payload["from"]:
         return "", {}
-    mlflow_write.move_champion(place.uri, told["version"])
-    return entry.kind, told | {"entry": entry.index}
+    mlflow_write.move_champion(place.uri, payload["version"])
+    return entry.kind, payload | {"entry": entry.index}
 
 
 @contextmanager
-def one_move_at_a_time(log: Path) -> Iterator[None]:
-    """One move at a time: what was approved and compared is the move from the champion of then, and alias and log move
-    in one order."""
+def move_lock(log: Path) -> Iterator[None]:
+    """Locks the log for one move.
+
+    Approval and comparison refer to the current champion, and alias and log must move in the same order.
+    """
     require(log)
     with locked(log, "moving"):
         yield
 
 
 def require_sound(place: RunPaths, tell: Progress) -> None:
-    """Raise `ValueError` that names the first fault, if the log or the store was bent."""
+    """Raises a ValueError that names the first fault of the log or the store, if there is one."""
     faults = verify(place.log, uri=place.uri, tell=tell).faults
     if faults:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
@@ -265,26 +291,26 @@ def require_sound(place: RunPaths, tell: Progress) -> None:
 
 
 def fetch(place: RunPaths, run: Mapping[str, Any], folder: Path) -> Bundle:
-    """A run's artifacts in a folder, and its bundle, opened."""
+    """Downloads a run's artifacts into a folder and returns its bundle."""
     folder.mkdir()
     root = mlflow_read.download(place.uri, run["run"], folder)
     return load(root / "bundle", [read_public_key(root / "record" / SIGNER)])
 
 
 def _run_of_version(place: RunPaths, version: str) -> dict[str, Any]:
-    for _, told in payloads(place.log, "run"):
-        if told["version"] == version:
-            return told
-    raise ValueError(f"model version {version}: the log no longer says which run it is of")
+    for _, payload in payloads(place.log, "run"):
+        if payload["version"] == version:
+            return payload
+    raise ValueError(f"model version {version}: the log has no run of this version")
 
 
 def in_words(gate: Mapping[str, Any]) -> str:
-    """A gate and the value it met, in one line."""
+    """Returns a gate with its value in one line."""
     return f"{gate['metric']} {condition(gate)}"
 
 
 def condition(gate: Mapping[str, Any]) -> str:
-    """What a gate asks, and the value it met."""
+    """Returns the condition of a gate and its value."""
     bounds = " and ".join(
         f"{words} {gate[name]:g}" for name, words in (("at_most", "at most"), ("at_least", "at least")) if name in gate
     )

@@ -1,7 +1,7 @@
 """Compares the copies of a run's artifacts in its folder with the hashes in the audit log.
 
 People open these copies, and scorers load this bundle, while MLflow keeps its own artifacts. The audit page is not
-compared, because `callsieve audit page` writes it again; nor are files that are no artifacts.
+compared, because `callsieve audit page` writes it again; nor are files that are not artifacts.
 """
 
 from __future__ import annotations
@@ -17,26 +17,29 @@ from .fault import Fault
 from .mlflow_check import differences
 
 FOLDERS = ("bundle", "documents", "plots", "record", "tables")
-ELSEWHERE = {"report/report.html": "report.html", f"record/{SIGNER}": SIGNER}  # artifacts with a copy of another name
+ELSEWHERE = {"report/report.html": "report.html", f"record/{SIGNER}": SIGNER}  # artifacts whose copy has another name
 
 
 def copy_faults(folder: Path, runs: Sequence[Mapping[str, Any]]) -> tuple[int, list[Fault]]:
-    """How many copies in a folder were compared with what the log says, and a fault for each that is another or gone.
+    """Returns the number of copies in a folder that were compared with the log, and a fault for each difference.
 
     Args:
-        runs: what the log says of runs. The folder is of the one that most of its files are of: a log may tell of
-            several. A folder without any of their files, such as one that holds a log alone, is of none.
+        folder: folder of a run. It belongs to the run that most of its files match, since a log may have several runs.
+            If it has no file of any run, such as a folder with only a log, nothing is compared.
+        runs: payloads of the runs' entries.
     """
     logged = [copies_of(run["record"]["artifact"]) for run in runs]
-    names = {name for told in logged for name in told}
-    there = {name: sha256(folder / name) for name in names if (folder / name).is_file()}
-    if not there:
+    names = {name for hashes in logged for name in hashes}
+    present = {name: sha256(folder / name) for name in names if (folder / name).is_file()}
+    if not present:
         return 0, []
-    own = max(logged, key=lambda told: sum(there.get(name) == hashed for name, hashed in told.items()))
-    return len(own), list(differences("copy", own, {name: there[name] for name in own.keys() & there.keys()}))
+    expected = max(logged, key=lambda hashes: sum(present.get(name) == digest for name, digest in hashes.items()))
+    return len(expected), list(
+        differences("copy", expected, {name: present[name] for name in expected.keys() & present.keys()})
+    )
 
 
 def copies_of(artifacts: Mapping[str, str]) -> dict[str, str]:
     """Returns the hash that each copy must have, by its path in the run's folder."""
-    same = {path: hashed for path, hashed in artifacts.items() if path.partition("/")[0] in FOLDERS}
-    return same | {name: artifacts[path] for path, name in ELSEWHERE.items() if path in artifacts}
+    copies = {path: digest for path, digest in artifacts.items() if path.partition("/")[0] in FOLDERS}
+    return copies | {name: artifacts[path] for path, name in ELSEWHERE.items() if path in artifacts}

@@ -27,7 +27,7 @@ from callsieve.training.log.audit_log import (
 from callsieve.training.log.merkle import roots
 
 from .fault import Fault
-from .mlflow_check import poor, store_faults
+from .mlflow_check import lacks_fields, store_faults
 from .run_folder_check import copy_faults
 
 if TYPE_CHECKING:
@@ -36,7 +36,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the log: which entry it is, what is wrong with it if anything, and whether its head is signed."""
+    """A line of the log.
+
+    Attributes:
+        index: index of the entry that the line is taken for.
+        entry: the parsed entry.
+        wrong: fault of the line; empty if there is none.
+        signed: whether the key signed its head.
+    """
 
     index: int
     entry: Entry
@@ -45,14 +52,23 @@ class Line:
 
     @property
     def name(self) -> str:
-        """The place for a fault."""
+        """The place that a fault names."""
         return f"entry {self.index}"
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The outcome: entries, those whose payload was erased, runs compared with MLflow, copies in the run's folder that
-    were compared with the log, touches of folds, faults."""
+    """The result of a verification.
+
+    Attributes:
+        entries: number of entries.
+        root: Merkle root over all entries, in hex.
+        erased: indices of the entries whose payload was erased.
+        runs: number of runs that were compared with MLflow.
+        copies: number of files in the run's folder that were compared with the log.
+        touches: number of looks at each test fold.
+        faults: all faults, without repetitions.
+    """
 
     entries: int
     root: str
@@ -63,7 +79,7 @@ class Verified:
     faults: tuple[Fault, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Returns plain values for JSON."""
         return {
             "sound": not self.faults,
             "entries": self.entries,
@@ -85,34 +101,36 @@ def verify(
     run_folder: Path | None = None,
     tell: Progress = silent,
 ) -> Verified:
-    """Check the log of a folder and, with `uri`, the MLflow store whose runs it tells of; with `run_folder` the copies
-    in the folder of one of them, too.
+    """Verifies the log of a folder.
 
     Args:
-        trust: file of the key that must have signed; by default the log's own, which its keeper could replace.
-        heads: signed heads that were kept elsewhere.
+        folder: folder of the log.
+        uri: MLflow store that is compared with the log; None skips the comparison.
+        trust: public key that must have signed the log; by default the log's own, which its operator could replace.
+        heads: signed heads that were stored elsewhere.
+        run_folder: folder of a run whose copies are compared with the log; None skips the comparison.
     Raises:
         ValueError: if there is no log or no key.
     """
     audit_log.require(folder)
-    inside = steps(tell, {"log": 1, "store": 0 if uri is None else 9})
-    inside["log"]("log", 0.0)
+    progress = steps(tell, {"log": 1, "store": 0 if uri is None else 9})
+    progress["log"]("log", 0.0)
     key = read_public_key(trust or folder / PUBLIC_KEY)
     with audit_log.read_locked(folder):
         lines, faults = read_lines(folder, key)
         faults += order_faults(lines)
         faults += root_faults(lines)
-        seen, unreadable = read_heads([folder / HEAD, *heads], key)
-        faults += unreadable + [fault for name, head in seen for fault in head_faults(name, head, lines)]
-        faults += missing(lines, faults, max((head.size for _, head in seen), default=0))
+        signed_heads, unreadable = read_heads([folder / HEAD, *heads], key)
+        faults += unreadable + [fault for name, head in signed_heads for fault in head_faults(name, head, lines)]
+        faults += missing(lines, faults, max((head.size for _, head in signed_heads), default=0))
         entries = [line.entry for line in lines if not line.wrong]
-        told, erased, payload_faults = read_payloads(folder, entries, {fault.where for fault in faults})
+        payloads, erased, payload_faults = read_payloads(folder, entries, {fault.where for fault in faults})
         faults += payload_faults
     if uri is not None:
-        faults += store_faults(uri, entries, told, inside["store"])
+        faults += store_faults(uri, entries, payloads, progress["store"])
     copies = 0
     if run_folder is not None:
-        runs = [payload for entry, payload in told if entry.kind == "run" and not poor(entry, payload)]
+        runs = [payload for entry, payload in payloads if entry.kind == "run" and not lacks_fields(entry, payload)]
         copies, differing = copy_faults(run_folder, runs)
         faults += differing
     tell("verified", 1.0)
@@ -120,9 +138,9 @@ def verify(
         entries=len(lines),
         root=lines[-1].entry.head.root if lines else "",
         erased=tuple(sorted(erased)),
-        runs=sum(entry.kind == "run" for entry, _ in told) if uri is not None else 0,
+        runs=sum(entry.kind == "run" for entry, _ in payloads) if uri is not None else 0,
         copies=copies,
-        touches=touches(payload for entry, payload in told if entry.kind == "touch"),
+        touches=touches(payload for entry, payload in payloads if entry.kind == "touch"),
         faults=tuple(dict.fromkeys(faults)),
     )
 
@@ -133,7 +151,7 @@ def touches(payloads: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def read_lines(folder: Path, key: Ed25519PublicKey) -> tuple[list[Line], list[Fault]]:
-    """The lines that are entries, and a fault for each that is not what the key signed."""
+    """Returns the lines that are entries, and a fault for each line that differs from what the key signed."""
     lines: list[Line] = []
     faults = []
     expected = 0
@@ -141,7 +159,7 @@ def read_lines(folder: Path, key: Ed25519PublicKey) -> tuple[list[Line], list[Fa
         try:
             entry = read_line(text, "")
         except ValueError:
-            faults.append(Fault(f"entry {expected}", "edited: its line is not an entry any more"))
+            faults.append(Fault(f"entry {expected}", "edited: its line is no longer an entry"))
             expected += 1
             continue
         line = place(entry, expected, key)
@@ -153,53 +171,53 @@ def read_lines(folder: Path, key: Ed25519PublicKey) -> tuple[list[Line], list[Fa
 
 
 def place(entry: Entry, expected: int, key: Ed25519PublicKey) -> Line:
-    """Which entry a line is: as what was signed says, else as its two numbers agree, else by where it stands."""
+    """Returns a line with its index: the signed one, else the entry's own if its head agrees, else `expected`."""
     signed = entry.head.size - 1
     try:
         entry.head.check(key)
     except ValueError as error:
         return Line(signed if entry.index == signed else expected, entry, str(error), signed=False)
     edited = entry.leaf() != entry.head.leaf or entry.index != signed
-    return Line(signed, entry, "it is not what was signed" if edited else "", signed=True)
+    return Line(signed, entry, "it differs from what was signed" if edited else "", signed=True)
 
 
 def order_faults(lines: Sequence[Line]) -> list[Fault]:
-    """Entries that stand after a later one, or twice."""
+    """Returns a fault for each entry that follows a later one, or that occurs twice."""
     faults = []
     highest = -1
-    seen = set()
+    indices = set()
     for line in lines:
-        if line.index in seen:
-            faults.append(Fault(line.name, "stands twice"))
+        if line.index in indices:
+            faults.append(Fault(line.name, "occurs twice"))
         elif line.index < highest:
-            faults.append(Fault(line.name, f"reordered: it stands after entry {highest}"))
+            faults.append(Fault(line.name, f"reordered: it follows entry {highest}"))
         highest = max(highest, line.index)
-        seen.add(line.index)
+        indices.add(line.index)
     return faults
 
 
 def root_faults(lines: Sequence[Line]) -> list[Fault]:
-    """The first entry whose signed root is not that of the signed entries up to it: two logs were joined.
+    """Returns a fault for the first entry whose signed root differs from the root of the entries up to it.
 
-    It can be told as far as every entry stands in its place and is signed.
+    Such an entry shows that two logs were joined. The check ends at the first entry that is unsigned or out of place.
     """
     sound = list(takewhile(lambda pair: pair[1].signed and pair[1].index == pair[0], enumerate(lines)))
     leaves = [bytes.fromhex(line.entry.head.leaf) for _, line in sound]
-    for (_, line), whole in zip(sound, roots(leaves), strict=True):
-        if line.entry.head.root != whole.hex():
-            return [Fault(line.name, "its signed root is not that of the entries before it")]
+    for (_, line), tree_root in zip(sound, roots(leaves), strict=True):
+        if line.entry.head.root != tree_root.hex():
+            return [Fault(line.name, "its signed root differs from the root of the entries up to it")]
     return []
 
 
 def read_heads(paths: Sequence[Path], key: Ed25519PublicKey) -> tuple[list[tuple[str, Head]], list[Fault]]:
-    """Signed heads by the name of their file, and a fault for each that is missing or not signed by the key."""
+    """Returns the signed heads with the names of their files, and a fault for each missing or unsigned head."""
     heads, faults = [], []
     for path in paths:
         try:
             head = audit_log.read_head(path)
             head.check(key)
         except FileNotFoundError:
-            faults.append(Fault(path.name, "missing: without it nothing shows that the log was not cut short"))
+            faults.append(Fault(path.name, "missing: without it a log that was cut short is not detected"))
         except (ValueError, OSError) as error:
             faults.append(Fault(path.name, f"not a signed head: {error}"))
         else:
@@ -208,34 +226,38 @@ def read_heads(paths: Sequence[Path], key: Ed25519PublicKey) -> tuple[list[tuple
 
 
 def head_faults(name: str, head: Head, lines: Sequence[Line]) -> list[Fault]:
-    """Whether the log begins with the entries that a head was signed for."""
-    seen = next((line.entry for line in lines if line.signed and line.entry.head.size == head.size), None)
-    if seen is None or seen.head.root == head.root:
+    """Returns a fault unless the log begins with the entries that a head was signed for."""
+    match = next((line.entry for line in lines if line.signed and line.entry.head.size == head.size), None)
+    if match is None or match.head.root == head.root:
         return []
-    return [Fault(name, f"signed for other first {head.size} entries: the log was written anew")]
+    return [Fault(name, f"signed for other first {head.size} entries: the log was rewritten")]
 
 
 def missing(lines: Sequence[Line], faults: Sequence[Fault], size: int) -> list[Fault]:
-    """Entries that were signed and are gone, apart from those that a fault names already."""
+    """Returns a fault for each signed entry that is missing and that no other fault names.
+
+    Args:
+        size: largest number of entries that a signed head states.
+    """
     last = max((line.index + 1 for line in lines), default=0)
-    named = {line.name for line in lines} | {fault.where for fault in faults}
+    places = {line.name for line in lines} | {fault.where for fault in faults}
     return [
         Fault(f"entry {index}", "missing: removed" if index < last else "missing: the log was cut short")
         for index in range(max(size, last))
-        if f"entry {index}" not in named
+        if f"entry {index}" not in places
     ]
 
 
 def read_payloads(
-    folder: Path, entries: Sequence[Entry], named: set[str]
+    folder: Path, entries: Sequence[Entry], faulty_places: set[str]
 ) -> tuple[list[tuple[Entry, dict[str, Any]]], set[int], list[Fault]]:
-    """What the entries say, the indices of those that were erased, and faults of payloads.
+    """Returns the entries with their payloads, the indices of erased entries, and the faults of payloads.
 
     Args:
-        entries: those that are what was signed; of others it is not known what they commit to.
-        named: places with a fault already.
+        entries: entries that are as signed; the commitment of other entries is not known.
+        faulty_places: places that already have a fault.
     """
-    told, faults, gone = [], [], []
+    present, faults, missing_payloads = [], [], []
     for entry in entries:
         try:
             payload = read_payload(folder, entry)
@@ -243,24 +265,24 @@ def read_payloads(
             faults.append(Fault(f"entry {entry.index}", str(error)))
             continue
         if payload is None:
-            gone.append(entry)
+            missing_payloads.append(entry)
         else:
-            told.append((entry, payload))
-    erased = {int(payload["entry"]) for entry, payload in told if entry.kind == "erasure"}
+            present.append((entry, payload))
+    erased = {int(payload["entry"]) for entry, payload in present if entry.kind == "erasure"}
     faults += [
         Fault(f"entry {entry.index}", "its payload is missing, and no entry says that it was erased")
-        for entry in gone
+        for entry in missing_payloads
         if entry.index not in erased
     ]
     faults += [
-        Fault(f"entry {entry.index}", "its payload is there, though an entry says that it was erased")
-        for entry, _ in told
+        Fault(f"entry {entry.index}", "its payload exists, though an entry says that it was erased")
+        for entry, _ in present
         if entry.index in erased
     ]
-    known = {f"entry {entry.index}" for entry in entries} | named
+    places = {f"entry {entry.index}" for entry in entries} | faulty_places
     faults += [
         Fault(f"{PAYLOADS}/{path.name}", "belongs to no entry")
-        for path in sorted((folder / PAYLOADS).glob("*"))  # none where the whole folder was removed
-        if f"entry {int(path.stem) if path.stem.isdecimal() else path.stem}" not in known
+        for path in sorted((folder / PAYLOADS).glob("*"))  # no paths if the whole folder was removed
+        if f"entry {int(path.stem) if path.stem.isdecimal() else path.stem}" not in places
     ]
-    return told, erased, faults
+    return present, erased, faults

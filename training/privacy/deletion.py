@@ -42,22 +42,22 @@ def erase_expired(
         `files`: the summaries of `expiry.erase_tables` and `expiry.erase_journals` by file, and of the store as
         `cases`. Totals `erased` and `left`. `rules`: their version. `entry`: index of the log's entry.
     """
-    key, kept, inside = read_signing_key(signing_key), read_retention(rules), _steps(tell, data, verdicts)
-    before = calls_fingerprint(data, inside["before"])
+    key, retention, step_progress = read_signing_key(signing_key), read_retention(rules), _steps(tell, data, verdicts)
+    before = calls_fingerprint(data, step_progress["before"])
     files: dict[str, dict[str, Any]] = {}
     if data is not None:
-        files |= expiry.erase_tables(data, kept, now, inside["tables"])
+        files |= expiry.erase_tables(data, retention, now, step_progress["tables"])
     if state is not None:
-        files |= expiry.erase_journals(state, kept, now)
-    for path, told in by_size(inside["verdicts"], verdicts).items():
-        files[str(path)] = verdict_files.erase_verdicts(path, kept, now, told)
+        files |= expiry.erase_journals(state, retention, now)
+    for path, progress in by_size(step_progress["verdicts"], verdicts).items():
+        files[str(path)] = verdict_files.erase_verdicts(path, retention, now, progress)
     for folder in registers:
-        erased = verdict_files.erase_registers(folder, kept, now)
-        files |= {f"{folder.name}/{name}": one for name, one in erased.items()}
+        erased = verdict_files.erase_registers(folder, retention, now)
+        files |= {f"{folder.name}/{name}": summary for name, summary in erased.items()}
     if store is not None:
-        files["cases"] = _erase_cases(store, kept, now)
-    report = {"rules": kept.version, "now": now, "files": files, **expiry.totals(files)}
-    states = {"calls_before": before, "calls_after": calls_fingerprint(data, inside["after"])}
+        files["cases"] = _erase_cases(store, retention, now)
+    report = {"rules": retention.version, "now": now, "files": files, **expiry.totals(files)}
+    states = {"calls_before": before, "calls_after": calls_fingerprint(data, step_progress["after"])}
     return report | {"entry": append(log, "retention", report | states, key)}
 
 
@@ -80,75 +80,82 @@ def delete_everywhere(
 
     Args:
         states: folders of live state of scorers, running or not.
-        verdicts, registers: as of `erase_expired`.
-        callees: how called numbers stand in the verdicts; needed if they stand under a key that is kept.
+        verdicts, registers: files of verdicts, and folders of registers as a scorer reads them.
+        callees: cipher of the called numbers in the verdicts; required if their key still exists.
     Returns:
         `files`: the summaries of `subject.delete_rows` by file, and of the store as `cases`. `models`: from
         `subject.models_trained_on`. `scorers`: seconds that each took to forget. `stays`: from
         `remaining.remaining_rows`. `entry`: index of the log's entry.
     """
-    key, kept, inside = read_signing_key(signing_key), read_retention(rules), _steps(tell, data, verdicts)
-    before = calls_fingerprint(data, inside["before"])
+    key, retention, step_progress = read_signing_key(signing_key), read_retention(rules), _steps(tell, data, verdicts)
+    before = calls_fingerprint(data, step_progress["before"])
     models = subject.models_trained_on(log, str(data), before) if has_log(log) else []
-    files = subject.delete_rows(data, token, kept, now, inside["tables"])
+    files = subject.delete_rows(data, token, retention, now, step_progress["tables"])
     cleared: dict[str, int] = {}
     if store is not None:
-        files["cases"], cleared = _erase_subject(store, token, kept, now)
-    for path, told in by_size(inside["verdicts"], verdicts).items():
-        files[str(path)] = verdict_files.delete_from_verdicts(path, token, callees, kept, now, told)
+        files["cases"], cleared = _erase_subject(store, token, retention, now)
+    for path, progress in by_size(step_progress["verdicts"], verdicts).items():
+        files[str(path)] = verdict_files.delete_from_verdicts(path, token, callees, retention, now, progress)
     for folder in registers:
-        deleted = verdict_files.delete_from_registers(folder, token, kept, now)
-        files |= {f"{folder.name}/{name}": one for name, one in deleted.items()}
+        deleted = verdict_files.delete_from_registers(folder, token, retention, now)
+        files |= {f"{folder.name}/{name}": summary for name, summary in deleted.items()}
     scorers = {state.name: round(forget(state, token), 1) for state in states}
     for state in states:
-        overwritten = delete_from_evidence(state, token, kept, now)
-        files |= {f"{state.name}/{name}": one for name, one in overwritten.items()}
-    stays = remaining_rows(files, cleared | dict(clearances(states, token)), kept, now)
-    report = {"why": why, "rules": kept.version, "files": files, "models": models, "scorers": scorers, "stays": stays}
-    fingerprints = {"calls_before": before, "calls_after": calls_fingerprint(data, inside["after"])}
+        overwritten = delete_from_evidence(state, token, retention, now)
+        files |= {f"{state.name}/{name}": summary for name, summary in overwritten.items()}
+    stays = remaining_rows(files, cleared | dict(clearances(states, token)), retention, now)
+    report = {
+        "why": why,
+        "rules": retention.version,
+        "files": files,
+        "models": models,
+        "scorers": scorers,
+        "stays": stays,
+    }
+    fingerprints = {"calls_before": before, "calls_after": calls_fingerprint(data, step_progress["after"])}
     return report | {"entry": append(log, "deletion", report | fingerprints, key)}
 
 
 def calls_fingerprint(data: Path | None, tell: Progress = silent) -> str:
-    """Of the calls of a folder, as a training reads them; "" if there are none."""
+    """Returns the fingerprint of a folder's calls, as a training reads them; "" if there are none."""
     if data is None or not (data / "calls.parquet").exists():
         return ""
     tell("fingerprint", 0.0)
-    found = fingerprint(read_keyed(data / "calls.parquet").sort_by("start"))
+    result = fingerprint(read_keyed(data / "calls.parquet").sort_by("start"))
     tell("fingerprint", 1.0)
-    return found
+    return result
 
 
 def _steps(tell: Progress, data: Path | None, verdicts: Sequence[Path]) -> dict[str, Progress]:
-    """What takes its time: the fingerprint of the calls before and after, and files that are gone through."""
+    """Returns a progress callback for each slow step: the fingerprint before and after, and the files to rewrite."""
     calls, tables = (0, 0) if data is None else (size_of(data / "calls.parquet"), size_of(data))
     sizes = {"before": calls, "tables": tables, "verdicts": sum(map(size_of, verdicts)), "after": calls}
     return steps(tell, sizes)
 
 
-def _erase_cases(url: str, kept: Retention, now: int) -> dict[str, Any]:
+def _erase_cases(url: str, retention: Retention, now: int) -> dict[str, Any]:
     from callsieve.serving.cases.erasure import count_before, erase_before
     from callsieve.serving.cases.store import CaseStore
 
-    store, moment = CaseStore(url), now - kept.of("cases").ceiling
+    store, moment = CaseStore(url), now - retention.of("cases").ceiling
     try:
         before = count_before(store, moment)
         counts = erase_before(store, moment)
-        # Cases whose appeal is open wait for a person, and are told.
+        # Cases with an open appeal wait for a decision; the summary counts them.
         return counts | {"erased": counts["cases"], "waiting": before - counts["cases"], "past_their_time": 0}
     finally:
         store.close()
 
 
-def _erase_subject(url: str, token: str, kept: Retention, now: int) -> tuple[dict[str, Any], dict[str, int]]:
-    """What went from the store, and until when the unlistings that stay there hold."""
+def _erase_subject(url: str, token: str, retention: Retention, now: int) -> tuple[dict[str, Any], dict[str, int]]:
+    """Deletes a person from the case store; returns the summary, and the last expiry of the clearances that remain."""
     from callsieve.serving.cases.erasure import erase_subject
     from callsieve.serving.cases.store import CaseStore
 
     store = CaseStore(url)
     try:
-        counts = erase_subject(store, token, now - kept.of("cases").floor)
-        until = [one["until"] for one in store.clearances() if one["caller"] == token]
+        counts = erase_subject(store, token, now - retention.of("cases").floor)
+        until = [clearance["until"] for clearance in store.clearances() if clearance["caller"] == token]
         return counts | {"rows": counts["cases"] + counts["kept"]}, {"unlistings": max(until)} if until else {}
     finally:
         store.close()

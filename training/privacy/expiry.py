@@ -27,34 +27,35 @@ from .rewriting import Rewritten, rewrite
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
 
-FOLLOWED = "call"  # the column by which rows go with their call
+FOLLOWED = "call"  # column that links a row to its call
 NUMBERS = "number"
 JOURNALS = {VERDICTS: "journals", COMPLAINTS: "journals", ACCESSES: "accesses", CASE_ACCESSES: "accesses"}
-"""Kinds of files in a scorer's state, and the rule of each."""
+"""Retention rule of each kind of file in a scorer's state."""
 
 
 def erase_tables(folder: Path, rules: Retention, now: int, tell: Progress = silent) -> dict[str, Any]:
-    """Erase what is past its time from the tables of a folder.
+    """Erases expired rows from the tables of a folder.
 
-    Returns: by file: rows before and after, how many are past their time now (0, counted anew in the file as it then
-        was), and its SHA-256 before and after.
+    Returns:
+        By file: rows before and after, expired rows that remain (0, counted in the new file), and SHA-256 before and
+        after.
     Raises:
-        ValueError: if there is a table that no rule names; nothing is erased.
+        ValueError: if no rule names one of the tables; nothing is erased.
     """
     paths = {path.stem: path for path in sorted(folder.glob("*.parquet"))}
-    kept = {name: rules.of(name) for name in paths}
-    # Those that follow others come after them.
-    order = sorted(paths, key=lambda name: bool(kept[name].follows))
-    inside = by_size(tell, [paths[name] for name in order])
+    rule_of = {name: rules.of(name) for name in paths}
+    # Tables that follow another table come after it.
+    order = sorted(paths, key=lambda name: bool(rule_of[name].follows))
+    progress = by_size(tell, [paths[name] for name in order])
     report: dict[str, Any] = {}
     for name in order:
-        path, rule = paths[name], kept[name]
+        path, rule = paths[name], rule_of[name]
         if not rule.follows:
             report[path.name] = erasure_summary(
-                rewrite(path, partial(unexpired_rows, rule, now), inside[path]), count_expired(path, rule, now)
+                rewrite(path, partial(unexpired_rows, rule, now), progress[path]), count_expired(path, rule, now)
             )
         elif rule.follows in paths:
-            report[path.name] = erasure_summary(follow(path, paths[rule.follows], inside[path]), 0)
+            report[path.name] = erasure_summary(follow(path, paths[rule.follows], progress[path]), 0)
     return report
 
 
@@ -67,38 +68,36 @@ def erasure_summary(done: Rewritten, left: int) -> dict[str, Any]:
 
 
 def follow(path: Path, leading: Path, tell: Progress = silent) -> Rewritten:
-    """Take out of a table the rows whose call, or whose number, no row of the leading one has any more."""
+    """Removes the rows of a table whose call or number no longer occurs in the leading table."""
     names = pq.read_schema(path).names
     if FOLLOWED in names and FOLLOWED in pq.read_schema(leading).names:
-        column, there = FOLLOWED, set(_values(leading, FOLLOWED))
+        column, remaining = FOLLOWED, set(_values(leading, FOLLOWED))
     elif NUMBERS in names:
-        column, there = NUMBERS, {one for name in ("caller", "callee") for one in _values(leading, name)}
+        column, remaining = NUMBERS, {value for name in ("caller", "callee") for value in _values(leading, name)}
     else:
-        raise ValueError(
-            f"{path.name}: expected a column {FOLLOWED!r} or {NUMBERS!r}, by which rows go with their call"
-        )
-    wanted = pa.array(sorted(there))
+        raise ValueError(f"{path.name}: expected a column {FOLLOWED!r} or {NUMBERS!r} that links a row to its call")
+    remaining_values = pa.array(sorted(remaining))
     return rewrite(
-        path, lambda table: table.filter(pc.is_in(dictionary_decoded(table[column]), value_set=wanted)), tell
+        path, lambda table: table.filter(pc.is_in(dictionary_decoded(table[column]), value_set=remaining_values)), tell
     )
 
 
 def erase_journals(state: Path, rules: Retention, now: int) -> dict[str, Any]:
-    """Delete files of a scorer's state that are past their time; the newest of each kind may still be written."""
+    """Deletes expired files of a scorer's state, except the newest of each kind, which may still be in use."""
     report: dict[str, Any] = {}
     for kind, table in JOURNALS.items():
         for number in file_numbers(state, kind)[:-1]:
-            where = journal_path(state, kind, number)
-            if where.stat().st_mtime * 1000 < now - rules.of(table).ceiling:
-                report[where.name] = {"bytes": where.stat().st_size, "sha256_before": sha256(where)}
-                where.unlink()
+            path = journal_path(state, kind, number)
+            if path.stat().st_mtime * 1000 < now - rules.of(table).ceiling:
+                report[path.name] = {"bytes": path.stat().st_size, "sha256_before": sha256(path)}
+                path.unlink()
     return report
 
 
 def totals(report: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """Rows erased, and rows left past their time, over all files."""
+    """Returns the erased rows and the expired rows that remain, over all files."""
     return {
-        name: sum(one.get(key, 0) for one in report.values())
+        name: sum(summary.get(key, 0) for summary in report.values())
         for name, key in (("erased", "erased"), ("left", "past_their_time"))
     }
 

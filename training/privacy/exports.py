@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 
 
 def calls_between(folder: Path, first: str, last: str, tell: Progress = silent) -> pa.Table:
-    """Keyed calls of a folder from a UTC day to another one, as far as they may still be read.
+    """Returns the unexpired keyed calls of a folder between two UTC days, both included.
 
     Raises:
-        ValueError: if the folder is not declared for export, or a day is none.
+        ValueError: if the folder is not declared for export, or a day is malformed.
     """
-    kept = expiry_filter(require_purpose(folder, "export"))
+    unexpired = expiry_filter(require_purpose(folder, "export"))
     tell("read", 0.0)
-    calls = kept(read_keyed(folder / "calls.parquet"), "calls")
+    calls = unexpired(read_keyed(folder / "calls.parquet"), "calls")
     begin, end = ((parse_day(text, what) - EPOCH).days * DAY for text, what in ((first, "--first"), (last, "--last")))
     start = calls["start"]
     return calls.filter(pc.and_(pc.greater_equal(start, begin), pc.less(start, end + DAY)))
 
 
 def export_act(calls: pa.Table, purpose: str, person: str, tell: Progress = silent) -> Act:
-    """What somebody who exports these calls does."""
+    """Returns the act of exporting these calls."""
     tell("fingerprint", 0.5)
     act = Act(EXPORT, fingerprint(calls), calls.num_rows, purpose, person)
     tell("fingerprint", 1.0)
@@ -61,12 +61,12 @@ def export_calls(
     gates: Gates,
     key: Ed25519PrivateKey,
 ) -> int:
-    """Write calls of a folder to a new file once the log has it; the index of the log's entry.
+    """Enters an export in the log, then writes the calls to a new file; returns the index of the entry.
 
-    In the file called people stand under the key for `callees`.
+    The file has called numbers under the key of `callees`.
 
     Raises:
-        FileExistsError: if there is such a file.
+        FileExistsError: if the file exists.
         ValueError: if too few people agreed (`tickets.enter_act`); nothing is written.
     """
     if out.exists():
@@ -77,10 +77,10 @@ def export_calls(
 
 
 def reidentify_act(tokens: Sequence[str], purpose: str, person: str) -> Act:
-    """What somebody who asks whose tokens these are does.
+    """Returns the act of re-identifying these tokens.
 
     Raises:
-        ValueError: if one is no token.
+        ValueError: if there are no tokens, or one is malformed.
     """
     if not tokens or not all(is_token(token) for token in tokens):
         raise ValueError("re-identification: expected tokens of numbers")
@@ -98,18 +98,18 @@ def reidentify(
     gates: Gates,
     key: Ed25519PrivateKey,
 ) -> Iterator[tuple[str, str]]:
-    """Each token with its number, of those candidates that the caller knows; for a screen, never for a file.
+    """Returns pairs of token and number if the number is among the candidates; for a screen, never for a file.
 
-    With `callees`, tokens of called people in what was written for others, too.
+    With `callees`, tokens of called numbers in exported files are recognised, too.
 
     Raises:
         ValueError: if too few people agreed (`tickets.enter_act`); nothing is looked up.
     """
     enter_act(log, act, tickets, gates, key)
-    intake, wanted = Intake(number_key), set(tokens)
+    intake, requested = Intake(number_key), set(tokens)
     return (
         (token, text)
         for text in candidates
         for token in output_tokens(intake.token("number", text) or "", callees)
-        if token in wanted
+        if token in requested
     )

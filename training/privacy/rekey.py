@@ -1,6 +1,6 @@
-"""The tokens of everything that is kept, from one epoch to the next: a folder of calls, a store of cases, live state.
+"""Moves stored tokens from one key epoch to the next: folders of calls, the case store and live state.
 
-Whatever stops the job, it can be run again: what is keyed anew already has no token of the old epoch, and stays.
+An interrupted job can be run again: rekeyed data have no token of the old epoch and do not change.
 """
 
 from __future__ import annotations
@@ -43,55 +43,59 @@ def rekey_everything(
     keys: Rekeying, folders: Sequence[Path], state: Path | None, store: str | None, log: Path, key: Ed25519PrivateKey,
     tell: Progress = silent,
 ) -> dict[str, Any]:  # fmt: skip
-    """Key everything anew that is named, and enter in the log that it was done; what, and the log's entry.
+    """Rekeys the folders, the case store and the live state, and enters the rekeying in the log.
 
+    Returns:
+        Old and new epoch, rows by file as `keyed`, and the index of the log's `entry`.
     Raises:
         ValueError: if a scorer is running on the live state; nothing is changed.
     """
-    keyed: dict[str, int] = {}
+    rekeyed: dict[str, int] = {}
     changes: list[dict[str, str]] = []
-    held = None if state is None else lock_folder(state)  # before anything is changed: no scorer may run on it
+    state_lock = None if state is None else lock_folder(state)  # before any change, because no scorer may run on it
     try:
-        for folder, told in by_size(tell, folders).items():
+        for folder, folder_progress in by_size(tell, folders).items():
             calls = size_of(folder / "calls.parquet")
-            inside = steps(told, {"before": calls, "tables": size_of(folder), "after": calls})
-            before = calls_fingerprint(folder, inside["before"])
-            counts = rekey_folder(folder, keys, inside["tables"])
-            keyed |= {f"{folder.name}/{name}": rows for name, rows in counts.items()}
-            changes.append({"calls_before": before, "calls_after": calls_fingerprint(folder, inside["after"])})
+            progress = steps(folder_progress, {"before": calls, "tables": size_of(folder), "after": calls})
+            before = calls_fingerprint(folder, progress["before"])
+            counts = rekey_folder(folder, keys, progress["tables"])
+            rekeyed |= {f"{folder.name}/{name}": rows for name, rows in counts.items()}
+            changes.append({"calls_before": before, "calls_after": calls_fingerprint(folder, progress["after"])})
         if store is not None:
-            keyed |= rekey_cases(store, state, keys)
+            rekeyed |= rekey_cases(store, state, keys)
         if state is not None:
-            keyed |= {f"{state.name}/{name}": lines for name, lines in _rekey_state(state, keys).items()}
+            rekeyed |= {f"{state.name}/{name}": lines for name, lines in _rekey_state(state, keys).items()}
     finally:
-        unlock_folder(held)
-    facts = {"what": "keyed anew", "from": keys.old, "to": keys.new, "keyed": keyed}
+        unlock_folder(state_lock)
+    facts = {"what": "keyed anew", "from": keys.old, "to": keys.new, "keyed": rekeyed}
     entry = append(log, "key", facts, key)
     for change in changes:
-        # One entry a folder: the trail by which the models of a folder are found.
+        # One entry a folder: `subject.models_trained_on` follows these fingerprints.
         append(log, "key", {"what": "calls keyed anew"} | change, key)
     return facts | {"entry": entry}
 
 
 def rekey_folder(folder: Path, keys: Rekeying, tell: Progress = silent) -> dict[str, int]:
-    """Key the tables of a folder anew, and registers as `serving.registers` reads them; how many rows each has."""
+    """Rekeys the tables and registers of a folder; returns the number of rows by file."""
     counts = {}
-    for where, told in by_size(tell, [*sorted(folder.glob("*.parquet")), *sorted(folder.glob("*.jsonl"))]).items():
-        if where.suffix == ".parquet":
-            counts[where.name] = rewrite(where, partial(_turned, keys), told).rows_after
+    for path, progress in by_size(tell, [*sorted(folder.glob("*.parquet")), *sorted(folder.glob("*.jsonl"))]).items():
+        if path.suffix == ".parquet":
+            counts[path.name] = rewrite(path, partial(_rekeyed, keys), progress).rows_after
             continue
-        lines = where.read_bytes().splitlines(keepends=True)
-        write_atomic(where, b"".join(map(keys.line, lines)))
-        counts[where.name] = len(lines)
-        told(where.name, 1.0)
+        lines = path.read_bytes().splitlines(keepends=True)
+        write_atomic(path, b"".join(map(keys.line, lines)))
+        counts[path.name] = len(lines)
+        progress(path.name, 1.0)
     return counts
 
 
 def rekey_cases(url: str, state: Path | None, keys: Rekeying) -> dict[str, int]:
-    """Key a store of cases anew, in one transaction; how many tokens each column has. Scorers are to be told again.
+    """Rekeys a case store in one transaction; returns the number of changed tokens by column.
+
+    The generation of the store increases, so that scorers read the cleared callers again.
 
     Args:
-        state: of a scorer whose evidence is taken in before its files change.
+        state: live state of a scorer; its verdicts are imported before its files change.
     """
     import sqlalchemy as sa
 
@@ -100,28 +104,28 @@ def rekey_cases(url: str, state: Path | None, keys: Rekeying) -> dict[str, int]:
     from callsieve.serving.cases.tables import appeals, cases, clearances, store
 
     columns = {cases: ("caller", "block", "trunk", "device"), appeals: ("caller",), clearances: ("caller",)}
-    kept, counts = CaseStore(url), {}
+    cases_store, counts = CaseStore(url), {}
     try:
         if state is not None:
-            import_verdicts(kept, state)
-        with kept.erasing() as connection:
+            import_verdicts(cases_store, state)
+        with cases_store.erasing() as connection:
             for table, names in columns.items():
                 for name in names:
                     column, changed = table.c[name], 0
-                    known = [row[0] for row in connection.execute(sa.select(column).distinct()) if row[0]]
-                    for old, new in zip(known, keys.tokens(known), strict=True):
+                    tokens = [row[0] for row in connection.execute(sa.select(column).distinct()) if row[0]]
+                    for old, new in zip(tokens, keys.tokens(tokens), strict=True):
                         if old != new:
                             connection.execute(table.update().where(column == old).values({name: new}))
                             changed += 1
                     counts[f"{table.name}.{name}"] = changed
             connection.execute(store.update().values(generation=store.c.generation + 1))
     finally:
-        kept.close()
+        cases_store.close()
     return counts
 
 
 def _rekey_state(state: Path, keys: Rekeying) -> dict[str, int]:
-    """Key the files of a scorer's live state anew; how many lines each has."""
+    """Rekeys the files of a scorer's live state; returns the number of lines by file."""
     for number in snapshot_numbers(state):
         replace_tokens(snapshot_path(state, number), keys.tokens)
     for request in pending_requests(state):
@@ -131,27 +135,27 @@ def _rekey_state(state: Path, keys: Rekeying) -> dict[str, int]:
     files = [
         file_path(state, kind, number) for kind in (CALLS, COMPLAINTS, VERDICTS) for number in file_numbers(state, kind)
     ]
-    return {where.name: _rewrite_lines(where, keys) for where in files}
+    return {path.name: _rewrite_lines(path, keys) for path in files}
 
 
 def left_of(folder: Path, epoch: str) -> int:
-    """Files of a folder, of whatever kind, in which a token of an epoch stands."""
+    """Returns the number of files in a folder, of any kind, that contain a token of an epoch."""
     token = re.compile(rf"{re.escape(epoch)}\.[a-p]{{32}}".encode())
-    found = 0
-    for where in (each for each in sorted(folder.rglob("*")) if each.is_file()):
-        if where.suffix == ".parquet":
-            table = pq.read_table(where)
-            found += any(_has(column, token.pattern.decode()) for column in table.columns)
+    count = 0
+    for path in (path for path in sorted(folder.rglob("*")) if path.is_file()):
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            count += any(_has(column, token.pattern.decode()) for column in table.columns)
         else:
-            found += token.search(where.read_bytes()) is not None
-    return found
+            count += token.search(path.read_bytes()) is not None
+    return count
 
 
 def destroy(key_file: Path, key: Key) -> None:
-    """Overwrite a key file and delete it. Copies of it, and what a disk keeps of old blocks, its keeper must find.
+    """Overwrites a key file and deletes it. The operator must remove copies and old blocks of the disk.
 
     Raises:
-        ValueError: if it is a key of records without a cover: its secret would live on in every later key.
+        ValueError: if it is a records key without a cover, whose secret would remain in every later key.
     """
     if key.purpose == "records" and key.cover is None:
         raise ValueError(f"key {key.epoch} has no cover: destroying it erases nothing; rotate, then key anew, first")
@@ -164,22 +168,22 @@ def destroy(key_file: Path, key: Key) -> None:
     key_file.unlink()
 
 
-def _turned(keys: Rekeying, table: pa.Table) -> pa.Table:
-    for place, field in enumerate(table.schema):
+def _rekeyed(keys: Rekeying, table: pa.Table) -> pa.Table:
+    for position, field in enumerate(table.schema):
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if pa.types.is_string(kind):
-            held = dictionary_encoded(table[field.name].combine_chunks())
-            words = pa.array(keys.tokens(held.dictionary.to_pylist()), pa.string())
-            column: Any = pa.DictionaryArray.from_arrays(held.indices, words)
-            table = table.set_column(place, field, column.cast(field.type) if kind is field.type else column)
+            encoded = dictionary_encoded(table[field.name].combine_chunks())
+            tokens = pa.array(keys.tokens(encoded.dictionary.to_pylist()), pa.string())
+            column: Any = pa.DictionaryArray.from_arrays(encoded.indices, tokens)
+            table = table.set_column(position, field, column.cast(field.type) if kind is field.type else column)
     return table
 
 
-def _rewrite_lines(where: Path, keys: Rekeying) -> int:
-    with where.open("rb") as file:
-        turned = [keys.line(line) for line in read_lines(file, ReadCounts())]
-    write_atomic(where, b"".join(map(seal, turned)), OWNER_ONLY)
-    return len(turned)
+def _rewrite_lines(path: Path, keys: Rekeying) -> int:
+    with path.open("rb") as file:
+        lines = [keys.line(line) for line in read_lines(file, ReadCounts())]
+    write_atomic(path, b"".join(map(seal, lines)), OWNER_ONLY)
+    return len(lines)
 
 
 def _has(column: pa.ChunkedArray, pattern: str) -> bool:

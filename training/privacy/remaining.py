@@ -1,4 +1,4 @@
-"""What of a deleted person stays, why, and until when: whoever asked for the deletion is told all of it."""
+"""Lists the rows that remain after a person's deletion, with reason and end, for the answer to the person."""
 
 from __future__ import annotations
 
@@ -27,53 +27,53 @@ CLEARED = "a person has cleared this caller, and that holds"
 def delete_from_evidence(state: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
     """Overwrites the records of a person's verdicts in a scorer's files, except those below their floor.
 
-    The scorer may be writing to the newest of these files: only what stands there is overwritten, at its own length.
+    The scorer may be writing to the newest of these files, so records are overwritten in place and at their own length.
     """
     remove_partial_files(state, UNLISTED)
-    remove_partial_files(state / FORGET, "*")  # requests that were never whole, so nobody acts on them
+    remove_partial_files(state / FORGET, "*")  # incomplete requests, on which no scorer acts
     floor, report = rules.of(VERDICTS).floor, {}
     for number in file_numbers(state, VERDICTS):
-        where, young = journal_path(state, VERDICTS, number), list[int]()
+        path, moments = journal_path(state, VERDICTS, number), list[int]()
 
-        def must_stay(line: bytes, young: list[int] = young) -> bool:
-            found = record_from_line(unseal(line) or b"")
-            if found is None or found.at < now - floor:
+        def must_stay(line: bytes, moments: list[int] = moments) -> bool:
+            record = record_from_line(unseal(line) or b"")
+            if record is None or record.at < now - floor:
                 return False
-            young.append(found.at)
+            moments.append(record.at)
             return True
 
-        with contextlib.suppress(FileNotFoundError):  # whoever keeps the store has read it to its end
-            deleted = blank_lines(where, token, must_stay)
-            if deleted or young:
-                report[where.name] = {"rows": deleted + len(young), "deleted": deleted, "kept": len(young),
-                                      "newest": max(young, default=None)}  # fmt: skip
+        with contextlib.suppress(FileNotFoundError):  # the case store has read the file to its end and removed it
+            deleted = blank_lines(path, token, must_stay)
+            if deleted or moments:
+                report[path.name] = {"rows": deleted + len(moments), "deleted": deleted, "kept": len(moments),
+                                      "newest": max(moments, default=None)}  # fmt: skip
     return report
 
 
 def remaining_rows(
     files: Mapping[str, Mapping[str, Any]], cleared: Mapping[str, int], rules: Retention, now: int
 ) -> list[dict[str, Any]]:
-    """Each place where the person's token still stands: rows, why, and the UTC day until which it must, if it is known.
+    """Returns each place where the person's token remains: rows, reason, and the UTC day on which its retention ends.
 
-    A deletion that is asked for after that day takes it, too.
+    The day is None if it is not known. A deletion after that day removes these rows, too.
 
     Args:
-        files: what was deleted by file, as the report has it; `newest` is the last call of the evidence that is kept.
-        cleared: as of `clearances`.
+        files: summaries of the deletion by file; `newest` is the last call of the remaining evidence.
+        cleared: expiry by place, from `clearances`.
     """
     forever = now + rules.of("exclusions").ceiling
-    told = [_told(EXCLUSIONS, 1, "so that nothing more is learnt from this number", forever)]
-    for name, one in files.items():
-        if one.get("kept") and "newest" in one:
-            end = one["newest"] + rules.of(VERDICTS).floor
-            told.append(_told(name, one["kept"], *((EVIDENCE, end) if end > now else (WAITING, None))))
-        elif one.get("kept"):
-            told.append(_told(name, one["kept"], "the rules of retention say so", None))
-    return told + [_told(name, 1, CLEARED, until) for name, until in cleared.items()]
+    rows = [_remaining(EXCLUSIONS, 1, "so that nothing more is learnt from this number", forever)]
+    for name, summary in files.items():
+        if summary.get("kept") and "newest" in summary:
+            end = summary["newest"] + rules.of(VERDICTS).floor
+            rows.append(_remaining(name, summary["kept"], *((EVIDENCE, end) if end > now else (WAITING, None))))
+        elif summary.get("kept"):
+            rows.append(_remaining(name, summary["kept"], "the rules of retention say so", None))
+    return rows + [_remaining(name, 1, CLEARED, until) for name, until in cleared.items()]
 
 
 def clearances(states: Sequence[Path], token: str) -> Iterator[tuple[str, int]]:
-    """Scorers' files of cleared callers that name a person, each with the moment until which."""
+    """Yields each scorer's file of cleared callers that names a person, with the expiry in Unix ms."""
     for state in states:
         with contextlib.suppress(ValueError, OSError):
             until = read_cleared(state / UNLISTED).get(token)
@@ -81,6 +81,6 @@ def clearances(states: Sequence[Path], token: str) -> Iterator[tuple[str, int]]:
                 yield f"{state.name}/{UNLISTED}", until
 
 
-def _told(where: str, rows: int, why: str, until: int | None) -> dict[str, Any]:
+def _remaining(where: str, rows: int, why: str, until: int | None) -> dict[str, Any]:
     day = None if until is None else datetime.fromtimestamp(until / 1000, UTC).date().isoformat()
     return {"where": where, "rows": rows, "why": why, "until": day}

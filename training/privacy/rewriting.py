@@ -38,24 +38,24 @@ class Rewritten:
 def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], tell: Progress = silent) -> Rewritten:
     """Applies `change` to every batch of a file; a file without changed rows is not written."""
     before, part = sha256(path), path.with_name(f".{path.name}.new")
-    rows, kept, same = 0, 0, True
+    rows, rows_after, unchanged = 0, 0, True
     try:
         with (
             pq.ParquetFile(path, pre_buffer=False) as file,
             pq.ParquetWriter(part, file.schema_arrow, compression="zstd") as writer,
         ):
             for batch in file.iter_batches(BATCH_ROWS):
-                old = pa.Table.from_batches([batch])
-                new = change(old)
-                same = same and new.num_rows == old.num_rows and new.equals(old)
-                rows, kept = rows + old.num_rows, kept + new.num_rows
-                writer.write_table(drop_unused_words(new.cast(file.schema_arrow)))
+                table = pa.Table.from_batches([batch])
+                changed = change(table)
+                unchanged = unchanged and changed.num_rows == table.num_rows and changed.equals(table)
+                rows, rows_after = rows + table.num_rows, rows_after + changed.num_rows
+                writer.write_table(drop_unused_words(changed.cast(file.schema_arrow)))
                 tell(path.name, rows / file.metadata.num_rows)
-        if same:
+        if unchanged:
             return Rewritten(rows, rows, before, before)
-        with part.open("rb") as whole:
-            os.fsync(whole.fileno())
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    return Rewritten(rows, kept, before, sha256(path))
+    return Rewritten(rows, rows_after, before, sha256(path))

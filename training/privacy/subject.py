@@ -38,70 +38,83 @@ COLUMNS = ("caller", "callee", "number", "reporter", "network_caller")
 def count_rows(
     folder: Path, token: str, rules: Retention, now: int, tell: Progress = silent
 ) -> dict[str, dict[str, int]]:
-    """Rows of a person by file: how many, and how many of them must be kept for now."""
+    """Counts the rows of a person by file, and how many of them are below their retention floor."""
     tables = dict(_tables(folder, rules))
-    inside = by_size(tell, tables)
-    return {path.name: _count(path, [token], rule, now, inside[path]) for path, rule in tables.items()}
+    progress = by_size(tell, tables)
+    return {path.name: _count(path, [token], rule, now, progress[path]) for path, rule in tables.items()}
 
 
 def delete_rows(
     folder: Path, token: str, rules: Retention, now: int, tell: Progress = silent
 ) -> dict[str, dict[str, Any]]:
-    """Delete a person's rows, and exclude the number from every later training.
+    """Deletes a person's rows, and excludes the number from every later training.
 
-    Returns: by file: rows found, deleted and kept, and its SHA-256 before and after.
+    Returns:
+        By file: rows of the person, deleted and kept rows, and SHA-256 before and after.
     Raises:
-        ValueError: if there is a table that no rule names; nothing is deleted.
+        ValueError: if no rule names one of the tables; nothing is deleted.
     """
     tables = dict(_tables(folder, rules))
-    inside = by_size(tell, tables)
-    report = {path.name: delete_from(path, [token], rule, now, inside[path]) for path, rule in tables.items()}
+    progress = by_size(tell, tables)
+    report = {path.name: delete_from(path, [token], rule, now, progress[path]) for path, rule in tables.items()}
     for path, rule in tables.items():
-        # What goes with a call, and names nobody itself.
+        # Rows that belong to a deleted call and name no person themselves.
         if rule.follows and FOLLOWED in pq.read_schema(path).names:
-            gone = follow(path, folder / f"{rule.follows}.parquet")
-            report[path.name] |= {"deleted": gone.rows_before - gone.rows_after, "sha256_after": gone.sha256_after}
+            removed = follow(path, folder / f"{rule.follows}.parquet")
+            report[path.name] |= {
+                "deleted": removed.rows_before - removed.rows_after,
+                "sha256_after": removed.sha256_after,
+            }
     remove_partial_files(folder, "*.parquet")
-    known = pd.Timestamp(now, unit="ms", tz="UTC")
-    add_rows(folder / FILE, EXCLUSIONS, [{"number": token, "known_at": known, "why": DELETED}])
+    moment = pd.Timestamp(now, unit="ms", tz="UTC")
+    add_rows(folder / FILE, EXCLUSIONS, [{"number": token, "known_at": moment, "why": DELETED}])
     return report
 
 
 def delete_from(
     path: Path, tokens: Sequence[str], rule: RetentionRule, now: int, tell: Progress = silent
 ) -> dict[str, Any]:
-    """Delete from one table the rows that name a person by one of its tokens; what `delete_rows` tells of a file."""
-    inside = steps(tell, {"count": 1, "rewrite": 2})
-    found = _count(path, tokens, rule, now, inside["count"])
-    done = rewrite(path, partial(_without, tokens, rule, now), inside["rewrite"])
-    return {"rows": found["rows"], "deleted": done.rows_before - done.rows_after, "kept": found["kept"],
+    """Deletes the rows of one table that name a person by any of its tokens.
+
+    Returns:
+        Rows of the person, deleted and kept rows, and SHA-256 before and after.
+    """
+    progress = steps(tell, {"count": 1, "rewrite": 2})
+    counts = _count(path, tokens, rule, now, progress["count"])
+    done = rewrite(path, partial(_without, tokens, rule, now), progress["rewrite"])
+    return {"rows": counts["rows"], "deleted": done.rows_before - done.rows_after, "kept": counts["kept"],
             "sha256_before": done.sha256_before, "sha256_after": done.sha256_after}  # fmt: skip
 
 
 def models_trained_on(log: Path, source: str, fingerprint: str) -> list[dict[str, str]]:
-    """The models that learnt from a folder as it is, or as it was before rows were erased, deleted or keyed anew.
+    """Returns the models that were trained on a folder, in its current or an earlier state.
+
+    Earlier states precede an erasure, a deletion or a rekeying.
 
     Args:
-        fingerprint: of the folder's calls as they are now (`evidence.fingerprint`).
-        source: what a run's record says of where its calls came from.
-    Returns: model, run and why: "the same calls", "the same folder", or both.
+        source: source of the calls, as a run's record names it.
+        fingerprint: fingerprint of the folder's current calls.
+    Returns:
+        Model, run and reason of each: "the same calls", "the same folder", or both.
     """
     states = earlier_fingerprints(log, fingerprint)
-    found = []
+    models = []
     for _, run in payloads(log, "run"):
-        same = run["record"]["tag"].get("data_sha256") in states
-        place = _source(run["record"]["dataset"].get("calls", {})) == source
-        why = " and ".join(name for name, holds in (("the same calls", same), ("the same folder", place)) if holds)
+        same_calls = run["record"]["tag"].get("data_sha256") in states
+        same_folder = _source(run["record"]["dataset"].get("calls", {})) == source
+        why = " and ".join(
+            name for name, holds in (("the same calls", same_calls), ("the same folder", same_folder)) if holds
+        )
         if why:
-            found.append({"model": run["model"], "run": run["run"], "why": why})
-    return found
+            models.append({"model": run["model"], "run": run["run"], "why": why})
+    return models
 
 
 def earlier_fingerprints(log: Path, fingerprint: str) -> set[str]:
-    """Fingerprints of a folder's calls, as they are and as they were before rows were erased, deleted or keyed anew.
+    """Returns the fingerprints of a folder's calls now and before each erasure, deletion or rekeying.
 
     Args:
-        fingerprint: as of `models_trained_on`.
+        fingerprint: fingerprint of the current calls.
     """
     states = {fingerprint}
     for change in reversed([payload for _, payload in payloads(log, "retention", "deletion", "key")]):
@@ -118,31 +131,31 @@ def _source(dataset: Mapping[str, Any]) -> str:
 
 
 def _tables(folder: Path, rules: Retention) -> Iterator[tuple[Path, RetentionRule]]:
-    """Files that can name a person, with their rules."""
+    """Yields the files that can name a person, with their retention rules."""
     for path in sorted(folder.glob("*.parquet")):
         if path.name != FILE:
             yield path, rules.of(path.stem)
 
 
-def _count(path: Path, tokens: Sequence[str], kept: RetentionRule, now: int, tell: Progress) -> dict[str, int]:
-    found = held = seen = 0
+def _count(path: Path, tokens: Sequence[str], rule: RetentionRule, now: int, tell: Progress) -> dict[str, int]:
+    rows = retained = rows_read = 0
     with pq.ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches():
             table = pa.Table.from_batches([batch])
             mine = _of(table, tokens)
-            found += pc.sum(mine).as_py() or 0
-            held += pc.sum(pc.and_(mine, _must_stay(table, kept, now))).as_py() or 0
-            seen += table.num_rows
-            tell(path.name, seen / file.metadata.num_rows)
-    return {"rows": found, "kept": held}
+            rows += pc.sum(mine).as_py() or 0
+            retained += pc.sum(pc.and_(mine, _must_stay(table, rule, now))).as_py() or 0
+            rows_read += table.num_rows
+            tell(path.name, rows_read / file.metadata.num_rows)
+    return {"rows": rows, "kept": retained}
 
 
-def _without(tokens: Sequence[str], kept: RetentionRule, now: int, table: pa.Table) -> pa.Table:
-    return table.filter(pc.invert(pc.and_(_of(table, tokens), pc.invert(_must_stay(table, kept, now)))))
+def _without(tokens: Sequence[str], rule: RetentionRule, now: int, table: pa.Table) -> pa.Table:
+    return table.filter(pc.invert(pc.and_(_of(table, tokens), pc.invert(_must_stay(table, rule, now)))))
 
 
 def _of(table: pa.Table, tokens: Sequence[str]) -> Any:
-    """Which rows name a person in any column."""
+    """Returns a mask of the rows that name a person in any column."""
     mine: Any = pa.array([False] * table.num_rows)
     for name in COLUMNS:
         if name in table.column_names:
@@ -151,8 +164,8 @@ def _of(table: pa.Table, tokens: Sequence[str]) -> Any:
     return mine
 
 
-def _must_stay(table: pa.Table, kept: RetentionRule, now: int) -> Any:
-    """Which rows are younger than their floor; one without a moment has not even ended."""
-    if not kept.floor or kept.follows:
+def _must_stay(table: pa.Table, rule: RetentionRule, now: int) -> Any:
+    """Returns a mask of the rows below their retention floor; a row without a moment has not ended yet."""
+    if not rule.floor or rule.follows:
         return pa.array([False] * table.num_rows)
-    return pc.fill_null(pc.greater(row_moments(table, kept).combine_chunks(), now - kept.floor), True)
+    return pc.fill_null(pc.greater(row_moments(table, rule).combine_chunks(), now - rule.floor), True)

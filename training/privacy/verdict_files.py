@@ -34,72 +34,88 @@ VERDICTS, REGISTER = "verdicts", "register_"
 
 
 def erase_verdicts(path: Path, rules: Retention, now: int, tell: Progress = silent) -> dict[str, Any]:
-    """Take out of a file of verdicts what is past its time; as a file's part of `expiry.erase_tables`."""
-    kept = rules.of(VERDICTS)
-    done = rewrite(path, partial(unexpired_rows, kept, now), tell)
-    return expiry.erasure_summary(done, count_expired(path, kept, now))
+    """Erases expired rows of a verdict file; returns its `expiry.erasure_summary`."""
+    rule = rules.of(VERDICTS)
+    done = rewrite(path, partial(unexpired_rows, rule, now), tell)
+    return expiry.erasure_summary(done, count_expired(path, rule, now))
 
 
 def delete_from_verdicts(
     path: Path, token: str, callees: CalleeCipher | None, rules: Retention, now: int, tell: Progress = silent
 ) -> dict[str, Any]:
-    """Take a person's calls, and calls for it, out of a file of verdicts; as a file's part of `subject.delete_rows`.
+    """Deletes calls from and to a person in a verdict file; returns the counts and hashes of `subject.delete_from`.
 
     Raises:
-        ValueError: if the file's called people stand under another key than `callees`; nothing is deleted.
+        ValueError: if the file has called numbers under another key than `callees`; nothing is deleted.
     """
     words = pc.unique(pq.read_table(path, columns=["callee"])["callee"].cast(pa.string())).to_pylist()
-    known = {EPHEMERAL, *(one.partition(".")[0] for one in output_tokens(token, callees))}
-    strange = sorted({word.partition(".")[0] for word in words if word} - known)
-    if strange:
-        raise ValueError(f"{path.name}: called people stand under key {strange[0]}: expected --callees-key with it")
+    epochs = {EPHEMERAL, *(output_token.partition(".")[0] for output_token in output_tokens(token, callees))}
+    unknown_epochs = sorted({word.partition(".")[0] for word in words if word} - epochs)
+    if unknown_epochs:
+        raise ValueError(
+            f"{path.name}: called numbers are under key {unknown_epochs[0]}: pass that key as --callees-key"
+        )
     remove_partial_files(path.parent, escape(path.name))
     return subject.delete_from(path, output_tokens(token, callees), rules.of(VERDICTS), now, tell)
 
 
 def erase_registers(folder: Path, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
-    """Take out of each register what is past its time, by file as `expiry.erase_tables`."""
+    """Erases expired rows of each register; returns an `expiry.erasure_summary` by file."""
     report = {}
-    for path, rows, kept in _registers(folder, rules):
+    for path, rows, rule in _registers(folder, rules):
         before = sha256(path)
-        left = [row for row in rows if not _is_due(row, kept, now)]
+        left = [row for row in rows if not _is_due(row, rule, now)]
         _write(path, left, len(rows))
-        due = sum(_is_due(row, kept, now) for row in rows_of(Registers.read(folder), path.stem))
+        due = sum(_is_due(row, rule, now) for row in rows_of(Registers.read(folder), path.stem))
         report[path.name] = expiry.erasure_summary(Rewritten(len(rows), len(left), before, sha256(path)), due)
     return report
 
 
 def delete_from_registers(folder: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
-    """Take a person's entries out of each register, but what must be kept for now; by file as `subject.delete_rows`."""
+    """Deletes a person's rows in each register, except rows below their retention floor.
+
+    Returns:
+        By file: rows of the person, deleted and kept rows, and SHA-256 before and after.
+    """
     remove_partial_files(folder, "*.jsonl")
     report = {}
-    for path, rows, kept in _registers(folder, rules):
+    for path, rows, rule in _registers(folder, rules):
         before = sha256(path)
-        mine = [token in (row.get("number"), row.get("callee")) for row in rows]
-        left = [row for row, own in zip(rows, mine, strict=True) if not own or _must_stay(row, kept, now)]
+        is_person = [token in (row.get("number"), row.get("callee")) for row in rows]
+        left = [
+            row
+            for row, names_person in zip(rows, is_person, strict=True)
+            if not names_person or _must_stay(row, rule, now)
+        ]
         _write(path, left, len(rows))
-        count, deleted = sum(mine), len(rows) - len(left)
+        count, deleted = sum(is_person), len(rows) - len(left)
         report[path.name] = {"rows": count, "deleted": deleted, "kept": count - deleted,
                              "sha256_before": before, "sha256_after": sha256(path)}  # fmt: skip
     return report
 
 
 def _registers(folder: Path, rules: Retention) -> list[tuple[Path, list[Row], RetentionRule]]:
-    """Raises ValueError: if a file is no register, or no rule names one; nothing is changed."""
-    read = Registers.read(folder)
-    return [(folder / f"{name}.jsonl", rows_of(read, name), rules.of(REGISTER + name)) for name in read.tables]
+    """Reads each register of a folder, with its path and retention rule.
+
+    Raises:
+        ValueError: if a file is not a register, or no rule names it; nothing is changed.
+    """
+    registers = Registers.read(folder)
+    return [
+        (folder / f"{name}.jsonl", rows_of(registers, name), rules.of(REGISTER + name)) for name in registers.tables
+    ]
 
 
 def _write(path: Path, rows: list[Row], before: int) -> None:
-    """A register that loses all its rows stays, empty: it is known that nothing is registered."""
+    """Writes a register that lost rows. An empty one remains: it states that nothing is registered."""
     if len(rows) < before:
         write_atomic(path, as_lines(rows), path.stat().st_mode & 0o777)
 
 
-def _is_due(row: Row, kept: RetentionRule, now: int) -> bool:
-    moment = row[kept.moment]
-    return moment is not None and moment < now - kept.ceiling
+def _is_due(row: Row, rule: RetentionRule, now: int) -> bool:
+    moment = row[rule.moment]
+    return moment is not None and moment < now - rule.ceiling
 
 
-def _must_stay(row: Row, kept: RetentionRule, now: int) -> bool:
-    return bool(kept.floor) and (row[kept.moment] is None or row[kept.moment] > now - kept.floor)
+def _must_stay(row: Row, rule: RetentionRule, now: int) -> bool:
+    return bool(rule.floor) and (row[rule.moment] is None or row[rule.moment] > now - rule.floor)

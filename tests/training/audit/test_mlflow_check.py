@@ -158,7 +158,7 @@ def test_a_removed_run_is_named_and_one_from_nowhere_too(store):
     client.set_terminated(strange)
     version = client.create_model_version(mlflow_write.MODEL, "file:///nowhere", strange).version
     found = faults(place)
-    assert found[f"run {strange}"] == found[f"model version {version}"] == "stands in MLflow, not in the log"
+    assert found[f"run {strange}"] == found[f"model version {version}"] == "is in MLflow, but not in the log"
 
 
 def test_a_run_that_stands_in_a_renamed_experiment_is_named(store):
@@ -167,7 +167,7 @@ def test_a_run_that_stands_in_a_renamed_experiment_is_named(store):
     strange = client.create_run(client.get_experiment_by_name(mlflow_write.EXPERIMENT).experiment_id).info.run_id
     client.set_terminated(strange)
     sql(folder, "UPDATE experiments SET name = 'another' WHERE name = 'callsieve'")
-    assert faults(place)[f"run {strange}"] == "stands in MLflow, not in the log"
+    assert faults(place)[f"run {strange}"] == "is in MLflow, but not in the log"
 
 
 def test_a_dataset_that_hides_behind_one_of_its_name_is_named(store):
@@ -237,7 +237,7 @@ def test_a_run_whose_entry_says_too_little_is_a_fault_in_one_line(store):
     first = next(what for _, what in payloads(place.log, "run"))
     entry = append(place.log, "run", {"run": first["run"], "version": first["version"]}, small.KEY)
     said = faults(place)
-    assert said.pop(f"entry {entry}") == "says nothing of registered, record: its run is not compared"
+    assert said.pop(f"entry {entry}") == "has no registered, record: its run is not compared"
     assert set(said) <= {"alias candidate"}  # which the entry says was moved
 
 
@@ -262,7 +262,7 @@ def test_a_store_that_is_not_there_is_said_and_not_made(store, tmp_path):
     _, place, _ = store
     gone = verify(place.log, uri=default_store(tmp_path / "other"))
     assert [(fault.where, fault.what) for fault in gone.faults] == [
-        ("store", f"{(tmp_path / 'other' / 'mlflow.db').resolve()} is not there")
+        ("store", f"{(tmp_path / 'other' / 'mlflow.db').resolve()} does not exist")
     ]
     assert not (tmp_path / "other").exists()
 

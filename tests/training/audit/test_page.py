@@ -39,25 +39,25 @@ def test_the_page_tells_what_a_reviewer_asks(told, text, run):
         f"Audit report of model {figures['model']['id']}",
         "record unchanged", "not certified", "fails a gate", "not the champion",
         "3 entries of the audit log, 1 runs in MLflow",
-        f"Nothing that became known after {moment(figures['folds']['label_cutoff'])} was learnt from",
+        f"Training used nothing that became known after {moment(figures['folds']['label_cutoff'])}",
         "It is not certified", "It is not in use",
         f"It fails {sum(not gate['passed'] for gate in told['gates'])} of the 4 conditions",
         f"Of {head['benign_calls']:,} benign calls {head['false_calls']:,} were flagged",
         "of callers unseen in training, lower end of the 95 % interval: must be at least 0.55, got",
-        "The certifying calls were looked at 1 time up to this run",
-        "It was never promoted", "There is no run before it in this log",
+        "The certification fold was used 1 time up to this run",
+        "It was never promoted", "There is no earlier run in this log",
         f"callsieve model replay {figures['tracking']['run']}",
     ):  # fmt: skip
         assert said in seen
     assert not re.search(r"[a-z]\.[A-Z]", seen)  # a sentence that runs into the next
-    told_open = seen.partition("Where it is not certified")[2].partition("What it looks at")[0]
-    lines, _, callers = told_open.partition("Of these kinds of caller")
+    told_open = seen.partition("Where it is not certified")[2].partition("Most important features")[0]
+    lines, _, callers = told_open.partition("For these kinds of caller")
     strata = figures["bands"][0]["strata"]
-    assert strata and "may be labelled at most, never blocked" in lines
+    assert strata and "may be labelled, but never blocked" in lines
     for name, one in strata.items():  # what a policy goes by, and nothing else is promised
         line = f"{name.replace('_', ' ')} {one['benign_calls']:,} {one['false_calls']:,}"
         assert (line in lines) is not one["certified"]
-    assert "labelled at most" not in callers
+    assert "may be labelled" not in callers
     for one in figures["slices"]:
         named = f"{one['slice'].replace('_', ' ')} {one['calls']:,}"
         assert (named in seen) is not (one["nuisance"] or one["certified"])
@@ -71,8 +71,8 @@ def test_a_copy_made_with_the_run_is_an_artifact_that_the_log_commits_to(run):
     page_now = (run[0] / "audit.html").read_bytes()
     assert logged["record"]["artifact"]["report/audit.html"] == hashlib.sha256(page_now).hexdigest()
     seen = words(page_now.decode())
-    assert "This copy was made with the run" in seen and "Nobody has approved it yet" in seen
-    assert "record unchanged" not in seen and "champion" not in seen.partition("Words")[0]
+    assert "This copy was written with the run" in seen and "It has no approvals yet" in seen
+    assert "record unchanged" not in seen and "champion" not in seen.partition("Glossary")[0]
 
 
 def test_drift_since_the_model_before_is_told_in_words(told):
@@ -87,9 +87,9 @@ def test_drift_since_the_model_before_is_told_in_words(told):
     drift = {"model": "abc", "reference": ["2025-03-01", "2025-03-20"], "days": 10, "compared": 160, "moved": 1}
     figures = told["figures"] | {"drift": drift | {"shifts": [shift]}}
     seen = words(page(told | {"figures": figures}))
-    assert "of 160 statistics 1 lie outside what was usual then on at least half of 10 days" in seen
+    assert "1 of 160 statistics lie outside their reference range on at least half of 10 days" in seen
     assert f"{ALL_FEATURES['out_calls_count_1h'].en} below 3 50.0% 25.0% 9" in seen
-    assert "There is no model before it in this log" in words(page(told))
+    assert "There is no earlier model in this log" in words(page(told))
 
 
 def test_a_record_that_was_changed_is_told_first(call, run, tmp_path):
@@ -109,7 +109,7 @@ def test_what_changed_since_the_run_before():
     before = {"record": {"parameter": {"seed": "1"}, "tag": {"commit": "a"}, "metric": {"auc": 0.5, "slice/x": 1.0}}}
     now = {"record": {"parameter": {"seed": "1"}, "tag": {"commit": "b"}, "metric": {"auc": 0.6, "ece": 0.125}}}
     assert changes(before, now) == [
-        ("tag commit", "a", "b"), ("metric auc", "0.5", "0.6"), ("metric ece", "not there", "0.125"),
+        ("tag commit", "a", "b"), ("metric auc", "0.5", "0.6"), ("metric ece", "missing", "0.125"),
     ]  # fmt: skip
 
 

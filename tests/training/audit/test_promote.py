@@ -149,12 +149,12 @@ def test_gates_are_those_that_were_logged_before_the_run(place, tmp_path):
     append(place.log, "run", changed, small.KEY)
     assert candidate(place, "later").gates.sha256 == shipped_gates().sha256
     append(place.log, "run", changed | {"gates": changed["gates"] | {"entry": late + 2}, "run": "latest"}, small.KEY)
-    with pytest.raises(ValueError, match="to hold them, before the run's own entry"):
+    with pytest.raises(ValueError, match="of the log, before the run's own entry"):
         candidate(place, "latest")
     append(place.log, "run", changed | {"gates": changed["gates"] | {"entry": 0}, "run": "other"}, small.KEY)
     with pytest.raises(ValueError, match="gates: expected SHA-256"):
         candidate(place, "other")
-    with pytest.raises(ValueError, match="run nobody: the audit log tells of no such run or model"):
+    with pytest.raises(ValueError, match="run nobody: the audit log has no such run or model"):
         candidate(place, "nobody")
     assert candidate(place, run["run"]).run == told and entry.index < late
 
@@ -286,7 +286,7 @@ def test_the_champion_must_be_beaten_and_can_come_back(contest, dataset, tmp_pat
 
     # The other way round it does not win, and nothing moves.
     again = recorded_run.record_run(place, tmp_path / "again", threshold=50.0, data=dataset.fingerprint)
-    with pytest.raises(ValueError, match="the challenger does not beat the champion: difference of catch rates -"):
+    with pytest.raises(ValueError, match="the challenger does not beat the champion: catch rate difference -"):
         promote(place, again["run"], approvals(place, again["run"], tmp_path / "third"), small.KEY, data=calls)
     assert champion(place) == strong["version"]
 
@@ -295,7 +295,7 @@ def test_the_champion_must_be_beaten_and_can_come_back(contest, dataset, tmp_pat
     assert heard[-1] == ("verified", 1.0)
     assert (back["version"], champion(place)) == (weak["version"], weak["version"])
     assert verify(place.log, uri=place.uri).faults == ()
-    with pytest.raises(ValueError, match="expected a champion before the present one, there is none"):
+    with pytest.raises(ValueError, match="expected a champion before the current one, got none"):
         rollback(place, "again", small.KEY)
     with pytest.raises(ValueError, match="move must be 3"):  # what was approved once is not approved for ever
         promote(place, strong["run"], files, small.KEY, data=calls)
@@ -321,7 +321,7 @@ def test_a_bent_bundle_does_not_come_back(contest, tmp_path):
     mine.write_bytes(whole)
     other.write_bytes(other.read_bytes() + b" ")  # the one that goes: no reason to keep it
     assert rollback(place, "complaints", small.KEY)["version"] == weak["version"]
-    with pytest.raises(ValueError, match="model version 7: the log no longer says which run it is of"):
+    with pytest.raises(ValueError, match="model version 7: the log has no run of this version"):
         _run_of_version(place, "7")
 
 

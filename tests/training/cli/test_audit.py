@@ -53,7 +53,7 @@ def test_from_a_run_to_a_champion(call, folder):
     code, out, _ = call("model", "promote", run, *files, "--in", folder)
     assert (code, out) == (0, "model one, version 1: champion\n")
     code, _, err = call("model", "rollback", "--why", "complaints", "--in", folder)
-    assert code == 1 and "expected a champion before the present one" in err
+    assert code == 1 and "expected a champion before the current one" in err
     code, out, _ = call("audit", "log", "--in", folder, "--json")
     assert [one["kind"] for one in json.loads(out)["entries"]] == ["gates", "touch", "run", "promotion"]
 

@@ -129,10 +129,10 @@ def test_a_log_cut_with_its_head_is_shown_by_a_head_kept_elsewhere(log, tmp_path
     payload_path(log, ENTRIES - 1).unlink()
     assert verify(log).faults == ()  # nothing in the folder can show it
     assert whats(log, heads=[elsewhere]) == {f"entry {ENTRIES - 1}": "missing: the log was cut short"}
-    # Nor does a log that was written anew, with the same key, pass for the old one.
+    # Nor does a log that was rewritten, with the same key, pass for the old one.
     for i in range(ENTRIES):
         append(shorter, "access", {"what": f"another {i}"}, small.KEY)
-    assert "the log was written anew" in whats(shorter, heads=[elsewhere])["kept.json"]
+    assert "the log was rewritten" in whats(shorter, heads=[elsewhere])["kept.json"]
 
 
 def test_a_missing_head_is_named(log):
@@ -148,7 +148,7 @@ def test_reordered_entries_are_named(log, first, second):
     kept[first], kept[second] = kept[second], kept[first]
     put(log, kept)
     found = whats(log)
-    assert all(what.startswith("reordered: it stands after entry") for what in found.values())
+    assert all(what.startswith("reordered: it follows entry") for what in found.values())
     # All that now stand after a later one: those between, and the earlier of the two.
     assert set(found) == {f"entry {i}" for i in range(first, second)}
 
@@ -156,7 +156,7 @@ def test_reordered_entries_are_named(log, first, second):
 def test_an_entry_told_twice_is_named(log):
     kept = lines(log)
     put(log, [*kept, kept[4]])
-    assert whats(log) == {"entry 4": "stands twice"}
+    assert whats(log) == {"entry 4": "occurs twice"}
 
 
 def test_an_entry_of_another_key_is_named(log, tmp_path):
@@ -178,7 +178,7 @@ def test_two_logs_of_one_key_cannot_be_joined(original, tmp_path):
     put(other, [*lines(original)[:4], *lines(other)[4:]])
     for i in range(4):
         shutil.copy(payload_path(original, i), payload_path(other, i))
-    assert whats(other)["entry 4"] == "its signed root is not that of the entries before it"
+    assert whats(other)["entry 4"] == "its signed root differs from the root of the entries up to it"
 
 
 def test_edited_payloads_are_named(log):
@@ -216,7 +216,7 @@ def test_erasure_keeps_the_chain(log):
     with pytest.raises(ValueError, match="it must stay"):
         erase(log, ENTRIES, "hide it", small.KEY)
     payload_path(log, 3).write_bytes(copy)  # from a backup
-    assert whats(log) == {"entry 3": "its payload is there, though an entry says that it was erased"}
+    assert whats(log) == {"entry 3": "its payload exists, though an entry says that it was erased"}
 
 
 def test_equal_payloads_have_unlike_commitments(tmp_path):
