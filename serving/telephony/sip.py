@@ -94,12 +94,12 @@ def read_message(data: bytes) -> Message:
         raise ValueError(f"a SIP message must have at most {MAX_HEADERS} headers, got {len(lines)}")
     headers: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(filter(None, lines), start=1):
-        found = _HEADER.fullmatch(line)
-        if found is None:
+        match = _HEADER.fullmatch(line)
+        if match is None:
             raise ValueError(f"header line {number} must be `name: value`")
-        name = found[1].lower()
+        name = match[1].lower()
         name = _COMPACT.get(name, name)
-        headers[name] = (*headers.get(name, ()), found[2].strip())
+        headers[name] = (*headers.get(name, ()), match[2].strip())
     return Message(first, headers)
 
 
@@ -186,11 +186,11 @@ def read_verstat(word: str, dialect: Dialect = "3gpp") -> Verstat:
     raw = word.strip()[:64]
     if raw.lower() == "no-tn-validation":
         return Verstat("none", None, False, raw)
-    found = _VERSTAT.fullmatch(raw)
-    if found is None:
+    match = _VERSTAT.fullmatch(raw)
+    if match is None:
         return Verstat("unknown", None, False, raw)
-    level = found[2].upper() if found[2] else "A" if dialect == "telnyx" and found[1].lower() == "passed" else None
-    return Verstat(found[1].lower(), level, (found[3] or "").lower() == "diverted", raw)
+    level = match[2].upper() if match[2] else "A" if dialect == "telnyx" and match[1].lower() == "passed" else None
+    return Verstat(match[1].lower(), level, (match[3] or "").lower() == "diverted", raw)
 
 
 def read_identity(header: str) -> Identity:
@@ -269,11 +269,11 @@ def user_of(address: str) -> str:
         ValueError: if the address has no sip, sips or tel URI.
     """
     named = _NAME_ADDR.match(address.lstrip())
-    found = _URI.match((named[1] if named else address).strip())
-    if found is None:
+    match = _URI.match((named[1] if named else address).strip())
+    if match is None:
         raise ValueError("an address must hold a sip, sips or tel URI")
-    user = found[2]
-    if found[1].lower() != "tel":
+    user = match[2]
+    if match[1].lower() != "tel":
         user, at, _ = user.rpartition("@")
         user = user.partition(":")[0] if at else ""
     user = unquote(user.partition(";")[0], errors="replace")
@@ -284,8 +284,8 @@ def user_of(address: str) -> str:
 
 
 def _carried(address: str) -> str:
-    found = _VERSTAT_PARAMETER.search(address)
-    return found[1] if found else ""
+    match = _VERSTAT_PARAMETER.search(address)
+    return match[1] if match else ""
 
 
 def _claims(part: str) -> dict[str, Any]:

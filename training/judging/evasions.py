@@ -1,4 +1,4 @@
-"""What each evasion gains: calls that get through before a number is detected, compared with plain nuisance.
+"""The gain of each evasion: calls that get through before a number is detected, compared with plain nuisance.
 
 All calls of a number before its first caught one get through, or all its calls if none is caught. So "calls through a
 number" is what an attacker gets for the price of one number. New numbers are of two sorts. Some share no group (block,

@@ -212,7 +212,7 @@ class KnownGroup(TypedDict):
 
 
 class Evasion(TypedDict):
-    """What one evasion gains, over new numbers of groups that the model was not trained on.
+    """The gain of one evasion, over new numbers of groups that the model was not trained on.
 
     `judged_calls` and `caught` are of the calls of the headline. `calls_through_a_number`: calls before the first one
     that is caught. `times_plain`: their mean over that of numbers without an evasion.

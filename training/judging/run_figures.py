@@ -29,7 +29,7 @@ class SingleFeature(TypedDict):
 
 
 class LeakProbes(TypedDict):
-    """What the leak probes checked: numbers of vectors and of labels made again, columns that the split keeps apart."""
+    """Result of the leak probes: counts of recomputed vectors and labels, and columns that the split separates."""
 
     vectors_again: int
     labels_again: int

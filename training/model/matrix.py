@@ -81,10 +81,10 @@ def labelled_rows(
     words = pd.Series(pc.dictionary_decode(drawn_tokens).to_numpy(zero_copy_only=False))
     drawn_labels = by_number.reindex(words.to_numpy())
     stale = before_current_holder(drawn_labels["held_since"], start[drawn])
-    known = drawn_labels["nuisance"].notna().to_numpy() & ~stale
-    if not known.any():
+    labelled = drawn_labels["nuisance"].notna().to_numpy() & ~stale
+    if not labelled.any():
         raise ValueError("dataset: no label fits a call: expected the numbers of labels and calls under the same key")
-    return drawn[known], drawn_labels[known]
+    return drawn[labelled], drawn_labels[labelled]
 
 
 def training_vectors(

@@ -1,4 +1,4 @@
-"""What a run of training may vary."""
+"""The settings of a training run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from callsieve.training.data.label_policy import LabelPolicy, read_label_policy
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run may vary; everything else follows from the calls.
+    """The settings of a training run; everything else follows from the calls.
 
     features: names in the order of the model's columns; complaint features only if they are named here.
 

@@ -102,9 +102,9 @@ def groups(calls: pa.Table, campaigns: Sequence[pa.ChunkedArray] = ()) -> Array:
     rows, columns = [], []
     for shared in (*(calls[name] for name in LINKS), *campaigns):
         link, links = factorize(shared)
-        known = link >= 0
-        rows.append(caller[known])
-        columns.append(nodes + link[known])
+        valid = link >= 0
+        rows.append(caller[valid])
+        columns.append(nodes + link[valid])
         nodes += links
     row, column = np.concatenate(rows), np.concatenate(columns)
     graph = coo_array((np.ones(len(row), dtype=np.int8), (row, column)), shape=(nodes, nodes)).tocsr()

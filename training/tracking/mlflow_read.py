@@ -75,7 +75,7 @@ def unexpected(version: ModelVersion) -> dict[str, str]:
 
 
 def notes(entity: ModelVersion | RegisteredModel) -> dict[str, str]:
-    """What a person may write to a model or a version: its description and its tags."""
+    """Returns the notes of people on a model or a version: its description and its tags."""
     description = {"description": entity.description} if entity.description else {}
     return description | {f"tag {name}": str(value) for name, value in dict(entity.tags).items()}
 

@@ -126,11 +126,11 @@ def _merge_into(values: Table, more: Table) -> None:
             values[key] = value
 
 
-def _with_parent(known: Table, name: str, table: Table) -> Table:
+def _with_parent(tables: Table, name: str, table: Table) -> Table:
     if "like" not in table:
         return table
     parent = table.pop("like")
-    return _overridden(_with_parent(known, parent, known[parent]), table, name)
+    return _overridden(_with_parent(tables, parent, tables[parent]), table, name)
 
 
 def _overridden(base: Table, changes: Table, name: str) -> Table:
@@ -157,16 +157,16 @@ def _merged(base: Table, changes: Table, prefix: str, path: Path) -> Table:
     return merged
 
 
-def _check_type(known: Any, value: Any, name: str, path: Path) -> None:
-    accepted = (float, int) if isinstance(known, float) else (type(known),)
+def _check_type(default: Any, value: Any, name: str, path: Path) -> None:
+    accepted = (float, int) if isinstance(default, float) else (type(default),)
     if type(value) not in accepted:
-        raise ValueError(f"{path}: {name} must be {_type_name(known)}, got {value!r}")
-    if isinstance(known, list) and known:
-        if len(known) != len(value):
-            raise ValueError(f"{path}: {name} must hold {len(known)} values, got {len(value)}")
+        raise ValueError(f"{path}: {name} must be {_type_name(default)}, got {value!r}")
+    if isinstance(default, list) and default:
+        if len(default) != len(value):
+            raise ValueError(f"{path}: {name} must hold {len(default)} values, got {len(value)}")
         for item in value:
-            _check_type(known[0], item, name, path)
-    elif isinstance(known, list) and not all(type(item) is dt.date for item in value):
+            _check_type(default[0], item, name, path)
+    elif isinstance(default, list) and not all(type(item) is dt.date for item in value):
         raise ValueError(f"{path}: {name} must be a list of dates, got {value!r}")
 
 
@@ -183,9 +183,9 @@ def _check_range(key: str, value: Any, name: str, path: Path) -> None:
             raise ValueError(f"{path}: {name} must be 1 or more, got {item!r}")
 
 
-def _type_name(known: Any) -> str:
+def _type_name(default: Any) -> str:
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a table"}
-    return names.get(type(known), "a list" if isinstance(known, list) else "a date")
+    return names.get(type(default), "a list" if isinstance(default, list) else "a date")
 
 
 def _as(kind: type[T], table: Table) -> T:

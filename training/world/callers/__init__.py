@@ -1,4 +1,4 @@
-"""Who calls in the simulated world: people, couriers, firms, gangs and robots.
+"""The callers of the simulated world: people, couriers, firms, gangs and robots.
 
 Imports `basis`. Start with `people`.
 """

@@ -86,7 +86,7 @@ def _places(plan: Plan, numbers: Directory, days: Calendar) -> NDArray[np.int32]
 
 
 def truth_table(plan: Plan, records: Records, first: int, numbers: Directory) -> pa.Table:
-    """Truth of each record's call. Every call of a nuisance number is nuisance, whoever the callee is."""
+    """Returns the truth of each record's call. Every call of a nuisance number is nuisance, for every callee."""
     caller, campaign = plan.caller[records.row], plan.campaign[records.row]
     return pa.table(
         {
