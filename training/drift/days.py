@@ -96,12 +96,12 @@ def histogram_cuts(scored: ScoredCalls, days: Mapping[date, slice]) -> dict[str,
 
 def quantiles(values: Array) -> tuple[float, ...]:
     """Returns cuts into parts as equal as the values permit; none if all values are equal or missing."""
-    known = values[~np.isnan(values)]
-    if not len(known):
+    present = values[~np.isnan(values)]
+    if not len(present):
         return ()
     # Rounded as in the file, so that cuts are the same before writing and after reading.
-    cuts = np.unique([float(f"{cut:.6g}") for cut in np.quantile(known, np.arange(1, BINS) / BINS, method="higher")])
-    return tuple(cuts[cuts > known.min()].tolist())
+    cuts = np.unique([float(f"{cut:.6g}") for cut in np.quantile(present, np.arange(1, BINS) / BINS, method="higher")])
+    return tuple(cuts[cuts > present.min()].tolist())
 
 
 def day_figures(day: date, span: slice, scored: ScoredCalls, cuts: Cuts) -> Day:
@@ -204,12 +204,12 @@ def differing_numbers(calls: pa.Table) -> int:
 
 def complaint_delays(complaints: pd.DataFrame, begin: int, end: int) -> Array:
     """Returns the hours from call to arrival of the complaints that arrived in `[begin, end)` (Unix ms)."""
-    at, known = (
+    at, arrival = (
         complaints[name].dt.tz_convert(None).to_numpy().astype("datetime64[ms]").astype(np.int64)
         for name in ("at", "known_at")
     )
-    inside = (known >= begin) & (known < end)
-    return np.asarray((known - at)[inside] / HOUR)
+    inside = (arrival >= begin) & (arrival < end)
+    return np.asarray((arrival - at)[inside] / HOUR)
 
 
 def midnight(day: date, calls: pa.Table) -> int:

@@ -206,22 +206,22 @@ def shares(counts: Array) -> Array:
     return np.asarray((counts + 0.5) / (counts.sum() + 0.5 * len(counts)))
 
 
-def psi(one: Array, other: Array) -> float:
+def psi(first: Array, second: Array) -> float:
     """Returns the population stability index of two sets of shares, in nats.
 
     >>> round(psi(np.array([0.5, 0.5]), np.array([0.6, 0.4])), 4)
     0.0405
     """
-    return float(((one - other) * np.log(one / other)).sum())
+    return float(((first - second) * np.log(first / second)).sum())
 
 
-def ks(one: Array, other: Array) -> float:
+def ks(first: Array, second: Array) -> float:
     """Returns the Kolmogorov-Smirnov distance at the cuts, without the last bin, that of missing values.
 
     >>> round(ks(np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.6, 0.2])), 4)
     0.375
     """
-    cumulative = [np.cumsum(values[:-1] / max(values[:-1].sum(), 1e-12)) for values in (one, other)]
+    cumulative = [np.cumsum(values[:-1] / max(values[:-1].sum(), 1e-12)) for values in (first, second)]
     return float(np.abs(cumulative[0] - cumulative[1]).max())
 
 

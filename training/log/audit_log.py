@@ -1,15 +1,15 @@
-"""The audit log: what was done, in an order that nobody can change afterwards without its being seen.
+"""The audit log: an append-only list of signed entries, in which every later change is detected.
 
     log.jsonl            one line an entry: index, moment, kind, commitment; and the signed head of the log up to it
     head.json            the newest signed head; a copy kept elsewhere shows that the log was not cut short
     log.pub              the key that signs
-    payloads/000007.json what entry 7 says, with the salt of its commitment
+    payloads/000007.json payload of entry 7, with the salt of its commitment
 
-An entry holds no payload, only HMAC-SHA256(salt, payload). So a payload can be erased, as a person may demand, and the
-chain still holds; without the 32 random bytes of salt nothing can be guessed from the commitment. A head signs the
-number of entries, the Merkle root over them (RFC 6962) and the newest entry's own hash: so a fault is found at the
-very entry, and the entries after it stay sound. Whoever holds the signing key can write another log: keep it apart
-from the log, and heads outside of it.
+An entry has no payload, only HMAC-SHA256(salt, payload). A payload can be erased on a person's request, and the log
+stays valid. Without the 32 random bytes of salt, the commitment reveals nothing. A head signs the number of entries,
+the Merkle root over them (RFC 6962) and the newest entry's own hash. A fault is therefore located at its entry, and
+later entries stay valid. The owner of the signing key can write another log: store the key and copies of heads outside
+the log.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class Head:
     signature: str
 
     def message(self) -> bytes:
-        """What is signed."""
+        """Returns the bytes that are signed."""
         return encode({"kind": _HEAD_KIND, "size": self.size, "root": self.root, "leaf": self.leaf})
 
     def check(self, trusted: Ed25519PublicKey) -> None:
-        """Raise `ValueError` unless the trusted key signed this."""
+        """Raises a ValueError unless the trusted key signed this head."""
         verify_signature(self.message(), self.signature.encode() + b"\n", [trusted])
 
 
@@ -74,20 +74,20 @@ class Entry:
     commitment: str
     head: Head
 
-    def told(self) -> dict[str, Any]:
-        """What it says itself, without the head."""
+    def body(self) -> dict[str, Any]:
+        """Returns the fields of the entry without the head."""
         return {"index": self.index, "at": self.at, "kind": self.kind, "commitment": self.commitment}
 
     def leaf(self) -> str:
-        """The hash of the entry's own bytes."""
-        return leaf_hash(encode(self.told())).hex()
+        """Returns the hash of the entry's own bytes, in hex."""
+        return leaf_hash(encode(self.body())).hex()
 
 
 def append(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519PrivateKey) -> int:
-    """Add an entry and sign the new head; the entry's index. The first entry makes the folder.
+    """Adds an entry and signs the new head; returns the entry's index. The first entry creates the folder.
 
     Raises:
-        ValueError: if the log is cut short, changed at its end, or signed by another key: nothing is added to it.
+        ValueError: if the log is cut short, changed at its end, or signed by another key; nothing is added.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
@@ -97,7 +97,7 @@ def append(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519Priv
 
 
 def note(folder: Path, kind: str, what: str, why: str, file: Path | None, key: Ed25519PrivateKey) -> int:
-    """Enter what a person did, with the text of a new policy if there is one; the entry's index."""
+    """Enters a person's act, with the content of `file` if there is one; returns the entry's index."""
     payload: dict[str, Any] = {"what": what, "why": why}
     if file is not None:
         data = file.read_bytes()
@@ -106,54 +106,58 @@ def note(folder: Path, kind: str, what: str, why: str, file: Path | None, key: E
 
 
 def erase(folder: Path, index: int, why: str, key: Ed25519PrivateKey) -> int:
-    """Delete an entry's payload, and say so in the log; the index of the entry that says it.
+    """Deletes an entry's payload and records the erasure; returns the index of the new entry.
 
     Raises:
-        ValueError: if there is no such payload, or it is itself the word of an erasure.
+        ValueError: if the entry has no payload, or is itself an erasure.
     """
     require(folder)
     with locked(folder, LOCK):
-        known = {entry.index: entry for entry in read(folder)}
-        if index not in known or not payload_path(folder, index).exists():
+        entries = {entry.index: entry for entry in read(folder)}
+        if index not in entries or not payload_path(folder, index).exists():
             raise ValueError(f"entry {index}: expected an entry with a payload")
-        if known[index].kind == "erasure":
-            raise ValueError(f"entry {index}: says that another one was erased; it must stay")
-        told = _add(folder, "erasure", {"entry": index, "why": why}, key)
+        if entries[index].kind == "erasure":
+            raise ValueError(f"entry {index}: records the erasure of another entry; it must stay")
+        erasure = _add(folder, "erasure", {"entry": index, "why": why}, key)
         payload_path(folder, index).unlink()
-    return told
+    return erasure
 
 
 def read(folder: Path) -> list[Entry]:
-    """The entries, as they stand in the log; nothing is checked but their form.
+    """Reads the entries of a log and checks only their form.
 
     Raises:
-        ValueError: if there is no log; in one line that says which line is no entry.
+        ValueError: in one line, if there is no log or a line is malformed.
     """
     require(folder)
     return [read_line(line, f"{folder / LOG}: line {n}") for n, line in enumerate(whole_lines(folder), 1)]
 
 
 def require(folder: Path) -> None:
-    """Raise `ValueError` unless a log was begun in the folder."""
+    """Raises a ValueError unless the folder has a log."""
     if not has_log(folder):
         raise ValueError(f"{folder}: expected an audit log, with {PUBLIC_KEY} and {LOG}")
 
 
 def has_log(folder: Path) -> bool:
-    """Whether a folder has a log; an empty one may be made by whoever asks first."""
+    """Returns whether a folder has a log."""
     return (folder / PUBLIC_KEY).exists()
 
 
 def read_line(line: bytes, where: str) -> Entry:
-    """One line, which must have the byte form in which it was written."""
+    """Parses one line, which must have the byte form in which it was written.
+
+    Raises:
+        ValueError: in one line that begins with `where`.
+    """
     try:
-        value = as_fields(decode(line), "entry", ("index", "at", "kind", "commitment", "head"))
+        fields = as_fields(decode(line), "entry", ("index", "at", "kind", "commitment", "head"))
         entry = Entry(
-            as_integer(value["index"], "index"),
-            as_text(value["at"], "at"),
-            as_text(value["kind"], "kind"),
-            as_text(value["commitment"], "commitment"),
-            _head(value["head"]),
+            as_integer(fields["index"], "index"),
+            as_text(fields["at"], "at"),
+            as_text(fields["kind"], "kind"),
+            as_text(fields["commitment"], "commitment"),
+            _head(fields["head"]),
         )
         if entry_line(entry) != line + b"\n":
             raise ValueError("must have the form in which it was written")
@@ -163,18 +167,18 @@ def read_line(line: bytes, where: str) -> Entry:
 
 
 def entry_line(entry: Entry) -> bytes:
-    """The one byte form of an entry."""
-    return encode(entry.told() | {"head": _head_json(entry.head)}) + b"\n"
+    """Returns the canonical bytes of an entry, with the end of the line."""
+    return encode(entry.body() | {"head": _head_json(entry.head)}) + b"\n"
 
 
 def whole_lines(folder: Path) -> list[bytes]:
-    """The log's lines; a last one without its end, left by a crash, is not among them."""
+    """Returns the complete lines of a log; a crash can leave an incomplete last line, which is ignored."""
     path = folder / LOG
     return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
 
 
 def read_head(path: Path) -> Head:
-    """A signed head from its file; its signature is not checked here."""
+    """Reads a signed head from its file, without a check of the signature."""
     try:
         return _head(decode(path.read_bytes()))
     except ValueError as error:
@@ -182,10 +186,10 @@ def read_head(path: Path) -> Head:
 
 
 def read_payload(folder: Path, entry: Entry) -> dict[str, Any] | None:
-    """What an entry says; None if the file is not there.
+    """Reads the payload of an entry; None if its file does not exist.
 
     Raises:
-        ValueError: if it is not what the entry commits to.
+        ValueError: if the payload differs from the entry's commitment.
     """
     path = payload_path(folder, entry.index)
     if not path.exists():
@@ -201,7 +205,7 @@ def read_payload(folder: Path, entry: Entry) -> dict[str, Any] | None:
 
 
 def payloads(folder: Path, *kinds: str) -> Iterator[tuple[Entry, dict[str, Any]]]:
-    """The entries of some kinds whose payload is there, in order."""
+    """Yields the entries of these kinds that have a payload, with the payload, in order."""
     for entry in read(folder):
         if entry.kind in kinds:
             payload = read_payload(folder, entry)
@@ -210,66 +214,73 @@ def payloads(folder: Path, *kinds: str) -> Iterator[tuple[Entry, dict[str, Any]]
 
 
 def proof(folder: Path, index: int, since: int | None = None) -> dict[str, Any]:
-    """What shows, without the log, that an entry is in it, and with `since` that it grew from its first entries.
+    """Returns a proof that an entry is in the log; with `since`, also that the log extends its first `since` entries.
 
-    Returns: hashes in hex, for `merkle.includes` and `merkle.consistent`, and the signed head that they lead to.
+    Returns:
+        Hashes in hex, for `merkle.includes` and `merkle.consistent`, and the signed head that they lead to.
     """
     entries = read(folder)
     leaves = [bytes.fromhex(entry.leaf()) for entry in entries]
-    told: dict[str, Any] = {
+    proof_json: dict[str, Any] = {
         "entry": index,
         "inclusion": [step.hex() for step in inclusion_proof(leaves, index)],
         "leaf": leaves[index].hex(),
         "head": _head_json(entries[-1].head),
     }
     if since is not None:
-        told |= {"since": since, "consistency": [step.hex() for step in consistency_proof(leaves, since)]}
-    return told
+        proof_json |= {"since": since, "consistency": [step.hex() for step in consistency_proof(leaves, since)]}
+    return proof_json
 
 
 def payload_path(folder: Path, index: int) -> Path:
-    """Where an entry's payload lies."""
+    """Returns the path of an entry's payload."""
     return folder / PAYLOADS / f"{index:06d}.json"
 
 
 def commitment(salt: bytes, payload: bytes) -> str:
-    """HMAC-SHA256 with the salt as key, in hex."""
+    """Returns HMAC-SHA256 of a payload in hex, with the salt as key."""
     return hmac.new(salt, payload, hashlib.sha256).hexdigest()
 
 
 def encode(value: Mapping[str, Any]) -> bytes:
-    """The one byte form of a JSON object on one line."""
+    """Returns the canonical bytes of a JSON object, on one line."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def _add(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519PrivateKey) -> int:
-    """Add an entry to a log that is locked."""
+    """Adds an entry to a locked log; returns its index."""
     if not (folder / PUBLIC_KEY).exists():
         write_public_key(key.public_key(), folder / PUBLIC_KEY)
     before = _sound(folder, key)
     _clear(folder)
-    index, salt, said = len(before), secrets.token_bytes(_SALT_BYTES), encode(payload)
-    bare = Entry(index, _now(), kind, commitment(salt, said), Head(0, "", "", ""))
+    index, salt, data = len(before), secrets.token_bytes(_SALT_BYTES), encode(payload)
+    unsigned = Entry(index, _now(), kind, commitment(salt, data), Head(0, "", "", ""))
     leaves = [bytes.fromhex(entry.head.leaf) for entry in before]
-    leaf = bare.leaf()
+    leaf = unsigned.leaf()
     head = Head(index + 1, root([*leaves, bytes.fromhex(leaf)]).hex(), leaf, "")
     signed = Head(head.size, head.root, leaf, sign(head.message(), key).decode().strip())
-    # The payload first: an entry without its payload would be a fault.
+    # Write the payload first: an entry without its payload would be a fault.
     write_atomic(payload_path(folder, index), encode({"salt": salt.hex(), "payload": dict(payload)}))
-    _append_line(folder / LOG, entry_line(Entry(index, bare.at, kind, bare.commitment, signed)))
+    _append_line(folder / LOG, entry_line(Entry(index, unsigned.at, kind, unsigned.commitment, signed)))
     write_atomic(folder / HEAD, encode(_head_json(signed)) + b"\n")
     return index
 
 
 def _sound(folder: Path, key: Ed25519PrivateKey) -> list[Entry]:
-    """The entries, if another one may be added to them."""
+    """Returns the entries of a log.
+
+    Raises:
+        ValueError: if the log is cut short, changed at its end, or signed by another key.
+    """
     trusted = read_public_key(folder / PUBLIC_KEY)
     if key_id(trusted) != key_id(key.public_key()):
         raise ValueError(f"{folder}: the log is signed by key {key_id(trusted)}, got {key_id(key.public_key())}")
     entries = read(folder)
-    told = read_head(folder / HEAD).size if (folder / HEAD).exists() else 0
-    if len(entries) < told:
-        raise ValueError(f"{folder}: the log was cut short, {told} entries are signed; see callsieve audit verify")
+    signed_size = read_head(folder / HEAD).size if (folder / HEAD).exists() else 0
+    if len(entries) < signed_size:
+        raise ValueError(
+            f"{folder}: the log was cut short, {signed_size} entries are signed; see callsieve audit verify"
+        )
     if entries:
         last, leaves = entries[-1].head, [bytes.fromhex(entry.leaf()) for entry in entries]
         last.check(trusted)
@@ -279,28 +290,28 @@ def _sound(folder: Path, key: Ed25519PrivateKey) -> list[Entry]:
 
 
 def _clear(folder: Path) -> None:
-    """Delete what a crash left of files that were being written: whoever has the lock writes alone."""
+    """Deletes partial files that a crash left; the lock excludes other writers."""
     for part in (*folder.glob(".*.json.*"), *(folder / PAYLOADS).glob(".*.json.*")):
         part.unlink()
 
 
 def _append_line(path: Path, line: bytes) -> None:
-    """Add a line and wait until it is on the disk; what a crash left of a line was never an entry, and goes."""
+    """Adds a line and waits until it is on the disk; removes an incomplete last line that a crash left."""
     with path.open("ab") as file:
-        whole = path.read_bytes().rfind(b"\n") + 1
-        file.truncate(whole)
+        end = path.read_bytes().rfind(b"\n") + 1
+        file.truncate(end)
         try:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
         except OSError:
-            os.ftruncate(file.fileno(), whole)
+            os.ftruncate(file.fileno(), end)
             raise
 
 
 @contextmanager
 def locked(folder: Path, lock: str) -> Iterator[None]:
-    """One process at a time that takes this lock of a log."""
+    """Context manager that takes a lock of a log; other processes wait."""
     with (folder / lock).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -308,20 +319,20 @@ def locked(folder: Path, lock: str) -> Iterator[None]:
 
 @contextmanager
 def read_locked(folder: Path) -> Iterator[None]:
-    """Nothing is added meanwhile: log, head and payloads are of one moment. A copy has no lock, and needs none."""
-    with ExitStack() as held:
+    """Context manager for a consistent read of log, head and payloads; a copy without a lock file needs no lock."""
+    with ExitStack() as stack:
         with suppress(FileNotFoundError):
-            fcntl.flock(held.enter_context((folder / LOCK).open()), fcntl.LOCK_SH)
+            fcntl.flock(stack.enter_context((folder / LOCK).open()), fcntl.LOCK_SH)
         yield
 
 
 def _head(value: Any) -> Head:
-    told = as_fields(value, "head", ("size", "root", "leaf", "signature"))
+    fields = as_fields(value, "head", ("size", "root", "leaf", "signature"))
     for name in ("root", "leaf"):
-        if not _HASH.fullmatch(as_text(told[name], f"head: {name}")):
+        if not _HASH.fullmatch(as_text(fields[name], f"head: {name}")):
             raise ValueError(f"head: {name} must be 64 hex digits")
-    signature = as_text(told["signature"], "head: signature")
-    return Head(as_integer(told["size"], "head: size", 1), told["root"], told["leaf"], signature)
+    signature = as_text(fields["signature"], "head: signature")
+    return Head(as_integer(fields["size"], "head: size", 1), fields["root"], fields["leaf"], signature)
 
 
 def _head_json(head: Head) -> dict[str, Any]:
