@@ -43,10 +43,9 @@ class Complaint:
 
     Block, trunk and device are those of the call that it is about.
 
-    >>> complaints = Complaints()
-    >>> complaints.observe(Complaint(known=1_775_001_600_000, reporter="e1.aa", number="e1.bb"))
-    >>> len(complaints.stored)
-    1
+    >>> complaint = Complaint(known=1_775_001_600_000, reporter="e1.aa", number="e1.bb")
+    >>> complaint.block is None
+    True
     """
 
     known: int

@@ -45,7 +45,7 @@ class Swap:
     >>> swap.load("signer.pub")  # not a bundle: the last good one stays
     Traceback (most recent call last):
         ...
-    callsieve.serving.bundle.bundle.Refused: MANIFEST.json: Not a directory
+    callsieve.serving.bundle.bundle.BundleError: MANIFEST.json: Not a directory
     >>> swap.ready, swap.refusal
     (True, 'MANIFEST.json: Not a directory')
     """

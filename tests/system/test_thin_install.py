@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "serving/http": WEB,
     "serving/cases": WEB | {"sqlalchemy"},
     "serving/batch": {"pandas", "pyarrow"},
-    "serving/cli": {"typer"},
+    "serving/cli": {"rich", "typer"},
 }
 
 LIGHT = [path for path in FILES if path.relative_to(ROOT).parts[0] != "training"]
