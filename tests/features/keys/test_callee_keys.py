@@ -162,14 +162,14 @@ def test_rotation_turns_what_was_written_and_a_destroyed_key_erases_the_called(s
     for name in ("old", "new", "c1", "c2"):
         shutil.copy(scored / f"{name}.key", tmp_path / f"{name}.key")
     stolen = pq.read_table(data / "verdicts.parquet")
-    told("key", "rekey", tmp_path / "old.key", tmp_path / "new.key", *log, "--data", data, "--callee-keys",
+    told("privacy", "key", "rekey", tmp_path / "old.key", tmp_path / "new.key", *log, "--data", data, "--callee-keys",
          tmp_path / "c1.key", tmp_path / "c2.key")  # fmt: skip
     calls, verdicts = (pq.read_table(data / name) for name in ("calls.parquet", "verdicts.parquet"))
     wanted = with_callee_keys(calls.sort_by("start"), CalleeCipher(SECOND))["callee"].cast(pa.string())
     assert verdicts["callee"].cast(pa.string()).to_pylist() == wanted.to_pylist()
     assert left_of(data, "e1") == left_of(data, "c1") == 0
     for name in ("old", "c1"):
-        told("key", "destroy", tmp_path / f"{name}.key", "--why", "over", *log, "--data", data)
+        told("privacy", "key", "destroy", tmp_path / f"{name}.key", "--why", "over", *log, "--data", data)
         assert not (tmp_path / f"{name}.key").exists()
     # Whoever has every key that is left, and every number, says of no stolen token whose it was.
     numbers = [parse_in_period(one, 0).canonical for one in real_bundle.CALLERS]
@@ -184,8 +184,8 @@ def test_rotation_turns_what_was_written_and_a_destroyed_key_erases_the_called(s
 def test_a_person_is_deleted_from_verdicts_as_a_called_one_too(scored, tmp_path, history):
     token = history["callee"][0].as_py()
     for name, callees, says in (
-        ("kept", None, "stand under key c1"),
-        ("kept", CalleeCipher(SECOND), "stand under key c1"),
+        ("kept", None, "are under key c1"),
+        ("kept", CalleeCipher(SECOND), "are under key c1"),
         ("kept", CalleeCipher(FIRST), ""),
         ("once", None, ""),
     ):
@@ -244,5 +244,5 @@ def test_an_incident_says_when_called_people_can_be_read(scored, tmp_path):
 
 
 def test_no_key_is_named_as_those_of_one_run(tmp_path, call):
-    code, _, err = call("key", "new", tmp_path / "key", "--epoch", EPHEMERAL, "--purpose", "callees")
-    assert code == 1 and "expected another name" in err
+    code, _, err = call("privacy", "key", "new", tmp_path / "key", "--epoch", EPHEMERAL, "--purpose", "callees")
+    assert code == 1 and "use another name" in err

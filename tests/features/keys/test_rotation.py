@@ -154,7 +154,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     live.memory.save()
     live.add_complaint(Complaint("13900139000", "13800138000", real_bundle.START, "loans"))
     store = CaseStore(url)
-    rekey = ("key", "rekey", tmp_path / "old.key", tmp_path / "new.key", "--audit", tmp_path / "audit",
+    rekey = ("privacy", "key", "rekey", tmp_path / "old.key", tmp_path / "new.key", "--audit", tmp_path / "audit",
              "--signing-key", tmp_path / "signing.key", "--state", state, "--store", url)  # fmt: skip
     live.close()
     import_verdicts(store, state)
@@ -206,19 +206,19 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
 
 @pytest.mark.source("P2", by="training/privacy/rekey.py")
 def test_an_epoch_is_destroyed_once_nothing_of_it_is_left(tmp_path, told, call):
-    assert call("key", "new", tmp_path / "e1.key", "--epoch", "e1")[0] == 0
-    assert call("key", "rotate", tmp_path / "e1.key", tmp_path / "e2.key", "--epoch", "e2")[0] == 0
+    assert call("privacy", "key", "new", tmp_path / "e1.key", "--epoch", "e1")[0] == 0
+    assert call("privacy", "key", "rotate", tmp_path / "e1.key", tmp_path / "e2.key", "--epoch", "e2")[0] == 0
     write_key(small.KEY, tmp_path / "signing.key")
     log = ("--audit", tmp_path / "audit", "--signing-key", tmp_path / "signing.key")
     data, old, new = tmp_path / "data", read_key(tmp_path / "e1.key"), read_key(tmp_path / "e2.key")
     data.mkdir()
     pq.write_table(Intake(old).table(raw(real_bundle.calls(50))), data / "calls.parquet")
     stolen = shutil.copytree(data, tmp_path / "stolen")
-    ended = ("key", "destroy", tmp_path / "e1.key", "--why", "the epoch is over", *log, "--data", data)
+    ended = ("privacy", "key", "destroy", tmp_path / "e1.key", "--why", "the epoch is over", *log, "--data", data)
     code, _, err = call(*ended)
-    assert code == 1 and "1 files hold tokens of epoch e1" in err
+    assert code == 1 and "1 files have tokens of epoch e1" in err
     assert read_key(tmp_path / "e1.key") == old
-    assert told("key", "rekey", tmp_path / "e1.key", tmp_path / "e2.key", *log, "--data", data)["keyed"]
+    assert told("privacy", "key", "rekey", tmp_path / "e1.key", tmp_path / "e2.key", *log, "--data", data)["keyed"]
     told(*ended)
     assert not (tmp_path / "e1.key").exists()
     assert [payload["what"] for _, payload in payloads(tmp_path / "audit", "key")] == [
@@ -230,7 +230,7 @@ def test_an_epoch_is_destroyed_once_nothing_of_it_is_left(tmp_path, told, call):
     assert not tokens & body(replace(new, cover=None).tokens("number", numbers))
     assert tokens <= body(old.tokens("number", numbers))
     Key("e5", bytes(32)).write(tmp_path / "bare.key")
-    code, _, err = call("key", "destroy", tmp_path / "bare.key", "--why", "over", *log)
+    code, _, err = call("privacy", "key", "destroy", tmp_path / "bare.key", "--why", "over", *log)
     assert code == 1 and "has no cover" in err and (tmp_path / "bare.key").exists()
 
 

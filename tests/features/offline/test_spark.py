@@ -219,7 +219,7 @@ def test_faults_are_reported_in_one_line(call, world, run, tmp_path):
         },
         "no file": (("features", "--calls", tmp_path / "none", *out), "not found"),
         "nothing in it": (("features", "--calls", tmp_path / "empty", *out), "UNABLE_TO_INFER_SCHEMA"),
-        "out is there": (("features", "--calls", good, "--out", tmp_path / "there"), "is there already"),
+        "out is there": (("features", "--calls", good, "--out", tmp_path / "there"), "exists already"),
         "no call": (
             (
                 "score",

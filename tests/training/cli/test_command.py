@@ -355,7 +355,7 @@ def test_an_interrupted_simulation_leaves_no_key(given, call, monkeypatch, tmp_p
     Key.generate("e1").write(tmp_path / "given.key")
     words = ("simulate", "--size", "tiny", "--out", tmp_path / "world", *(("--key", tmp_path / "given.key") * given))
     with monkeypatch.context() as patched:
-        patched.setattr(simulated, "settled_world", interrupted)
+        patched.setattr(simulated, "plan_world", interrupted)
         assert call(*words)[0] == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["given.key", "world"]
     assert call(*words)[0] == 0
