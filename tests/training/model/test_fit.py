@@ -208,7 +208,7 @@ def test_where_logistic_is_right_it_is_chosen_and_near_the_truth():
     new, outcome = scores(100_000, 2)
     told = calibration.probabilities(new)
     assert np.abs(told - expit(0.7 * new - 0.4)).max() < 0.02
-    assert calibration_table(told, outcome).ece < 0.005
+    assert calibration_table(told, outcome)["ece"] < 0.005
 
 
 def test_where_logistic_is_wrong_isotonic_is_chosen():

@@ -60,7 +60,7 @@ def test_the_ring_is_of_that_share_and_names_numbers_of_both_kinds(dataset, cuto
     assert told.complaints.dtypes.equals(dataset.complaints.dtypes)
     with pytest.raises(ValueError, match="expected a truth"):
         with_collusion(replace(dataset, truth=None), 0.1, cutoff, seed=1)
-    with pytest.raises(ValueError, match="expected reports"):
+    with pytest.raises(ValueError, match="expected complaints"):
         with_collusion(without_complaints(dataset), 0.1, cutoff, seed=1)
 
 
