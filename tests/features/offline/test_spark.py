@@ -241,7 +241,7 @@ def test_faults_are_reported_in_one_line(call, world, run, tmp_path):
     assert (code, "expected --layout keyed" in err) == (1, True)
     score = ("score", "--bundle", run[0] / "bundle", "--calls", good, "--layout", "keyed", "--engine", "spark")
     for more, says in (
-        (out, "expected --callees-key"),
+        (out, "needs --callees-key"),
         (("--registers", tmp_path), "registers are not looked up on Spark"),
     ):
         code, _, err = call(*score, *more)
