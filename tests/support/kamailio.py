@@ -35,7 +35,8 @@ def environment():
     install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile"]
     with tempfile.TemporaryDirectory() as copy:
         # From a copy: an install leaves files in its source tree, which the next install would include.
-        ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests", "notebooks")
+        hidden = (".git", ".venv*", ".typing", ".hypothesis", ".*_cache")
+        ignored = shutil.ignore_patterns(*hidden, "build", "*.egg-info", "__pycache__", "tests", "notebooks")
         shutil.copytree(ROOT, copy, ignore=ignored, dirs_exist_ok=True)
         subprocess.run([*install, "-c", ROOT / "constraints.txt", copy], check=True)
     query = "import site; print(site.getsitepackages()[0])"
