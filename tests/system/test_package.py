@@ -8,7 +8,6 @@ import sysconfig
 import tomllib
 import venv
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setup
 SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", ".package", "features", "serving", "training")
 LIBRARY = "callsieve/features/codegen/kernel.library"
 # Without a network where setuptools is installed.
-BUILD = ["-m", "pip", "wheel", "-q", "--no-deps", *(["--no-build-isolation"] if find_spec("setuptools") else [])]
+BUILD = ["-m", "pip", "wheel", "-q", "--no-deps"]
 SCRIPT = """
 import callsieve
 print(callsieve.__file__, callsieve.__version__, callsieve.features.__file__, sep="\\n")
