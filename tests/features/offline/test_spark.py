@@ -242,7 +242,7 @@ def test_faults_are_reported_in_one_line(call, world, run, tmp_path):
     score = ("score", "--bundle", run[0] / "bundle", "--calls", good, "--layout", "keyed", "--engine", "spark")
     for more, says in (
         (out, "needs --callees-key"),
-        (("--registers", tmp_path), "registers are not looked up on Spark"),
+        (("--registers", tmp_path), "not supported on Spark"),
     ):
         code, _, err = call(*score, *more)
         assert (code, says in err, err.count("\n")) == (2, True, 1), says
