@@ -72,7 +72,7 @@ class ComplaintFeature:
 
     @property
     def definition(self) -> dict[str, Any]:
-        """What is needed to compute the feature from complaints, as plain JSON values."""
+        """The settings that compute the feature from complaints, as plain JSON values."""
         return {
             "name": self.name,
             "history": "complaints",

@@ -285,11 +285,13 @@ class Function:
             code, kind = self._expression(node.operand)
             return f"({INFIX[type(node.op)]}{code})", INT if isinstance(node.op, ast.Not) else kind
         if isinstance(node, ast.BoolOp):
-            return "(" + f" {INFIX[type(node.op)]} ".join(self._expression(each)[0] for each in node.values) + ")", INT
+            return "(" + f" {INFIX[type(node.op)]} ".join(
+                self._expression(operand)[0] for operand in node.values
+            ) + ")", INT
         if isinstance(node, ast.Compare):
-            sides = [self._expression(each)[0] for each in (node.left, *node.comparators)]
-            told = (f"{a} {INFIX[type(op)]} {b}" for op, a, b in zip(node.ops, sides, sides[1:], strict=False))
-            return "(" + " && ".join(told) + ")", INT
+            sides = [self._expression(operand)[0] for operand in (node.left, *node.comparators)]
+            comparisons = (f"{a} {INFIX[type(op)]} {b}" for op, a, b in zip(node.ops, sides, sides[1:], strict=False))
+            return "(" + " && ".join(comparisons) + ")", INT
         if isinstance(node, ast.IfExp):
             (yes, kind), (no, other) = self._expression(node.body), self._expression(node.orelse)
             kind = FLOAT if FLOAT in (kind, other) else kind
@@ -304,10 +306,12 @@ class Function:
 
     def _field(self, node: ast.Attribute) -> tuple[str, str]:
         code, kind = self._expression(node.value)
-        found = self.writer.fields.get(kind, {}).get(node.attr)
-        if found is None:
+        field_type = self.writer.fields.get(kind, {}).get(node.attr)
+        if field_type is None:
             raise self._untranslatable(node)
-        return (f"{code}->{node.attr}", found) if found in ELEMENTS else (f"(&{code}->{node.attr})", f"const {found} *")
+        if field_type in ELEMENTS:
+            return f"{code}->{node.attr}", field_type
+        return f"(&{code}->{node.attr})", f"const {field_type} *"
 
     def _element(self, node: ast.Subscript) -> tuple[str, str]:
         if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "math.frexp":
@@ -330,8 +334,8 @@ class Function:
 
     def _call(self, node: ast.Call) -> tuple[str, str]:
         name = ast.unparse(node.func)
-        given = [self._expression(argument) for argument in node.args]
-        codes = [code for code, _ in given]
+        arguments = [self._expression(argument) for argument in node.args]
+        codes = [code for code, _ in arguments]
         if name in ("float", "int", "bool", "len", "math.floor", "math.sqrt", "math.log2"):
             return {
                 "float": (f"((double){codes[0]})", FLOAT),
@@ -342,8 +346,8 @@ class Function:
                 "math.sqrt": (f"sqrt({codes[0]})", FLOAT),
                 "math.log2": (f"log2((double){codes[0]})", FLOAT),
             }[name]
-        if name in ("min", "max") and len(given) == 2:
-            floats = FLOAT in (given[0][1], given[1][1])
+        if name in ("min", "max") and len(arguments) == 2:
+            floats = FLOAT in (arguments[0][1], arguments[1][1])
             if floats and name == "min":
                 raise self._untranslatable(node)
             label = "c_most_of_doubles" if floats else {"min": "c_least", "max": "c_most"}[name]
@@ -353,7 +357,7 @@ class Function:
         part, function = self.part.others.get(name, (self.part, name))
         if function not in part.functions:
             raise self._untranslatable(node)
-        label, kind = self.writer.function(part, function, tuple(kind for _, kind in given))
+        label, kind = self.writer.function(part, function, tuple(kind for _, kind in arguments))
         return f"{label}({', '.join(codes)})" if label else "", kind
 
     def _untranslatable(self, node: ast.AST) -> Untranslatable:

@@ -25,8 +25,8 @@ EVENT_ARGUMENTS = ("outcome", "released_by", "hour", "day", "step", "same_region
 # Exported functions of a stream with their arguments apart from memory, and those of each kind of history.
 STREAM_FUNCTIONS: dict[str, tuple[str, ...]] = {
     "vector": ("at", "day", "caller", "callee", "facts"),
-    "store_call": ("start", "known", "caller", "callee", *EVENT_ARGUMENTS),
-    "end_call": ("place", "moment", "talk", "known", *EVENT_ARGUMENTS),
+    "store_call": ("start", "known_at", "caller", "callee", *EVENT_ARGUMENTS),
+    "end_call": ("place", "moment", "talk", "known_at", *EVENT_ARGUMENTS),
     "find_call": ("start", "caller", "callee"),
     "advance": ("at",),
     "oldest_call": (),
@@ -132,8 +132,8 @@ class Library:
         del functions["clear_state"]
         return functions
 
-    def _function(self, label: str, name: str, given: tuple[str, ...], memory: Any) -> Any:
-        types = (ctypes.c_char_p if argument == "text" else ctypes.c_int64 for argument in given)
+    def _function(self, label: str, name: str, arguments: tuple[str, ...], memory: Any) -> Any:
+        types = (ctypes.c_char_p if argument == "text" else ctypes.c_int64 for argument in arguments)
         kind = ctypes.PYFUNCTYPE(ctypes.c_int64 if name in RETURNING else None, ctypes.c_void_p, *types)
         function = kind((f"callsieve_{label}", self._library))
         bound = partial(function, ctypes.addressof(memory))

@@ -74,7 +74,7 @@ def program(kind: Kind, features: tuple[Feature, ...]) -> Program:
     written = [addition(kind, stream, places) for stream in kind.streams]
     written += [emission(kind, role, by_role[role], places) for role in kind.roles]
     if kind.module is number_state:
-        written.append(membership(places, layout(BLOCK, [each for each in features if each.role == "block"])))
+        written.append(membership(places, layout(BLOCK, [feature for feature in features if feature.role == "block"])))
     noted, places["notes"] = noting(kind, by_role[kind.roles[-1]], places)
     written += noted
     constants = {name.upper(): place for name, place in places.items()}
@@ -84,7 +84,7 @@ def program(kind: Kind, features: tuple[Feature, ...]) -> Program:
 def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
     """Returns the layout: offsets of regions from the base of a state, slots of sums, and sizes."""
     features = list(features)
-    needed = {found[0] for feature in features for found in feature.sums if found}
+    needed = {part[0] for feature in features for part in feature.sums if part}
     regions = {part for feature in features for part in feature.parts if part in STATE_REGIONS}
     if regions & {"out_days", "in_days", "call_ring"}:
         regions.add("day")
@@ -130,8 +130,8 @@ def addition(kind: Kind, stream: str, places: dict[str, int]) -> str:
             line = f"sums[{place}] += {amount}" if total.places == 1 else f"add_wide(sums, {place}, {amount})"
             lines.setdefault(total.condition, []).append(line)
     body = [f"    {line}" for line in lines.pop("", [])]
-    for given, inside in lines.items():
-        body += [f"    if {given}:", *(f"        {line}" for line in inside)]
+    for condition, inside in lines.items():
+        body += [f"    if {condition}:", *(f"        {line}" for line in inside)]
     return "\n".join([f"def add_{stream}(facts, {talks}sign, sums, at):", *body, "    return"])
 
 
@@ -152,7 +152,7 @@ def noting(kind: Kind, features: list[Feature], places: dict[str, int]) -> tuple
     Raises:
         ValueError: if a feature reads something other than sums of its windows, for which a note has no room.
     """
-    if not all(found for feature in features for found in feature.sums):
+    if not all(part for feature in features for part in feature.sums):
         raise ValueError(f"{kind.roles[-1]}: its features must read sums only, as a table saves them in notes")
     variables: dict[str, str] = {}
     values = [value(kind, feature, places, variables) for feature in features]
@@ -182,9 +182,9 @@ def membership(places: dict[str, int], of_group: dict[str, int]) -> str:
 def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[str, str]) -> str:
     """Returns the formula of a feature with its parts inserted; each part read becomes one variable."""
     terms = {"window": str(windows.WINDOWS[feature.window]) + ".0"} if feature.window is not None else {}
-    for word, name, found in zip(("part", "whole", "other"), feature.parts, feature.sums, strict=False):
-        if found:
-            variable, code = sum_of(kind, found, places)
+    for word, name, window_sum in zip(("part", "whole", "other"), feature.parts, feature.sums, strict=False):
+        if window_sum:
+            variable, code = sum_of(kind, window_sum, places)
         elif name in ("in_air", "hour_logs", "day", "out_days", "in_days"):
             variable, code = name, read_code(STATE_REGIONS[name][0], places[name])
         elif name in STATE_REGIONS:
@@ -199,9 +199,9 @@ def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[
     return PARTS.sub(lambda match: terms[match[0]], FORMULAS[feature.how])
 
 
-def sum_of(kind: Kind, found: tuple[str, int], places: dict[str, int]) -> tuple[str, str]:
+def sum_of(kind: Kind, window_sum: tuple[str, int], places: dict[str, int]) -> tuple[str, str]:
     """Returns variable and code of a sum of a window; in a group without the caller's own part."""
-    name, window = found
+    name, window = window_sum
     place = places["sums"] + window * places["slots"] + places[name]
     variable, code = f"{name}_{windows.WINDOW_NAMES[window]}", read_code(kind.sums[name].places, place)
     if kind.module is group_state:

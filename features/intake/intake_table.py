@@ -243,8 +243,8 @@ def _stable_order(keys: Ints) -> Ints:
 def _same_region(facts: dict[str, Ints], a: Ints, b: Ints) -> Ints:
     region, foreign, home = facts["region"], facts["foreign"], facts["home"]
     apart = (foreign[a] & home[b]) | (foreign[b] & home[a])
-    known = (region[a] >= 0) & (region[b] >= 0)
-    return np.where(known, region[a] == region[b], np.where(apart == 1, 0, UNKNOWN))
+    both_known = (region[a] >= 0) & (region[b] >= 0)
+    return np.where(both_known, region[a] == region[b], np.where(apart == 1, 0, UNKNOWN))
 
 
 def _shared_prefix(facts: dict[str, Ints], a: Ints, b: Ints) -> Ints:
@@ -265,14 +265,14 @@ def _step(facts: dict[str, Ints], previous: Ints, callee: Ints) -> Ints:
     together = (block[previous] == block[callee]) & (block[callee] >= 0)
     step = np.where(together, np.where(near, _NEAR, _BLOCK), _OTHER)
     step = np.where(token[previous] == token[callee], _SAME, step)
-    known = (previous >= 0) & (facts["digits"][previous] == 1) & (facts["digits"][callee] == 1)
-    return np.where(known, step, UNKNOWN)
+    both_digits = (previous >= 0) & (facts["digits"][previous] == 1) & (facts["digits"][callee] == 1)
+    return np.where(both_digits, step, UNKNOWN)
 
 
 def _differs(facts: dict[str, Ints], caller: Ints, network: Ints) -> Ints:
     token, digits = facts["token"], facts["digits"]
-    known = (network >= 0) & (digits[network] == 1) & (digits[caller] == 1)
-    return np.where(known, token[caller] != token[network], UNKNOWN)
+    both_digits = (network >= 0) & (digits[network] == 1) & (digits[caller] == 1)
+    return np.where(both_digits, token[caller] != token[network], UNKNOWN)
 
 
 # Columns of the output

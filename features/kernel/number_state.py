@@ -10,7 +10,6 @@ import math
 
 from .windows import (
     ANSWERED,
-    BEGUN,
     DAY,
     DAY_MS,
     DAY_SHIFT,
@@ -25,6 +24,7 @@ from .windows import (
     OVER,
     RETURNED_BIT,
     SLOTS,
+    STARTED,
     SUMS,
     TAIL,
     WINDOWS,
@@ -215,7 +215,7 @@ def on_expire(node: int, following: int, window: int, state: Ints, base: int, ca
 def on_event(stream: int, call: int, clock: int, state: Ints, base: int, calls: Ints) -> None:
     """Marks the day of an attempt; at an outcome, one call in progress less."""
     if stream == 0:
-        set_bit(call, BEGUN, calls)
+        set_bit(call, STARTED, calls)
     if stream == 1:
         set_bit(call, OVER, calls)
         if IN_AIR >= 0 and start_of(call, calls) >= clock - DAY_MS:
@@ -251,8 +251,8 @@ def start_day(day: int, state: Ints, base: int) -> None:
     if IN_DAYS >= 0:
         state[base + IN_DAYS] = state[base + IN_DAYS] << shift & (1 << DAYS_KEPT) - 1
     if CALL_RING >= 0:
-        begun = state[base + DAY] // FORTNIGHT
-        for fortnight in range(begun + 1, min(day // FORTNIGHT, begun + 4) + 1):
+        current = state[base + DAY] // FORTNIGHT
+        for fortnight in range(current + 1, min(day // FORTNIGHT, current + 4) + 1):
             write_wide(state, base + CALL_RING + 2 * (fortnight & 3), 0)
     state[base + DAY] = day
 

@@ -339,7 +339,7 @@ def replay(
         index_pairs(count, others, directions, slots, pair_of, pairs)
         clear_state(state, 0)
         waiting = 0
-        begun = 0
+        next_attempt = 0
         for i in range(count):
             at = calls[i * FIELDS + START]
             own = i * REST - FIELDS
@@ -349,12 +349,19 @@ def replay(
                 # Expire first: an inserted event then enters only the windows that still contain it.
                 expire_events(at, calls[i * FIELDS + FACTS] >> DAY_SHIFT, state, 0, calls, links, pairs, pair_of)
                 # An attempt known at its start needs no heap: its position in the order is enough.
-                while begun < i and calls[begun * FIELDS + START] < at:
-                    if flags[begun] & LATER == 0:
+                while next_attempt < i and calls[next_attempt * FIELDS + START] < at:
+                    if flags[next_attempt] & LATER == 0:
                         insert_event(
-                            STREAMS * begun + 2 * directions[begun], at, state, 0, calls, links, pairs, pair_of
+                            STREAMS * next_attempt + 2 * directions[next_attempt],
+                            at,
+                            state,
+                            0,
+                            calls,
+                            links,
+                            pairs,
+                            pair_of,
                         )
-                    begun += 1
+                    next_attempt += 1
                 while waiting > 0 and times[0] < at:
                     node = nodes[0]
                     waiting = pop(times, nodes, waiting)

@@ -200,7 +200,7 @@ class History:
     @property
     def calls(self) -> int:
         """Number of calls in memory."""
-        return int(self._counts[call_store.HELD])
+        return int(self._counts[call_store.STORED])
 
     @property
     def numbers(self) -> int:
@@ -303,7 +303,7 @@ class History:
 
     def _store_call(self, call: KeyedCall) -> int:
         """Stores a new call; returns its place, or NONE if there is no room."""
-        while self._counts[call_store.HELD] >= self._max_calls:
+        while self._counts[call_store.STORED] >= self._max_calls:
             if not self._drop_oldest():
                 return windows.NONE
         self._last_start = max(self._last_start, call.start)

@@ -93,7 +93,7 @@ def check(file: BinaryIO, path: Path) -> None:
     """Raises ValueError unless the file is complete and only its owner may write it."""
     status = os.fstat(file.fileno())
     if not only_we_may_write(status):
-        raise ValueError(f"{path}: expected a snapshot that this user owns and nobody else may write; run chmod go-w")
+        raise ValueError(f"{path}: expected a snapshot that this user owns and no other user may write; run chmod go-w")
     digest, remaining = hashlib.sha256(), status.st_size - DIGEST
     while remaining > 0:
         piece = file.read(min(remaining, CHUNK))

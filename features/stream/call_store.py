@@ -17,7 +17,7 @@ FIELDS = 6
 START, DURATION, TALK, FACTS = 0, 2, 3, 4
 LISTS = 3  # outgoing attempts and outcomes, incoming attempts
 # Fields of `counts`: waiting events, end of all windows, stored calls, places ever used, first free place.
-WAITING, NOW, HELD, PLACES, FREE = range(5)
+WAITING, NOW, STORED, PLACES, FREE = range(5)
 COUNTS = 5
 CALLER = 0  # the first integer of a route (`routes.py`)
 ROUTE_SIZE = 10

@@ -16,7 +16,6 @@ from callsieve.features.kernel.table_pass import emit_in, emit_out
 from callsieve.features.kernel.windows import (
     ANSWERED,
     BEFORE,
-    BEGUN,
     END_PLACES,
     ENDS,
     NONE,
@@ -24,6 +23,7 @@ from callsieve.features.kernel.windows import (
     OVER,
     PAIR,
     SLOTS,
+    STARTED,
     STATE,
     SUMS,
     TAIL,
@@ -130,7 +130,7 @@ def fill_pair(place: int, pairs: Ints, pair: int, m: Memory) -> None:
     facts = facts_of(call, m.calls)
     clock = m.counts[NOW]
     out = pair ^ (PAIR_IN if caller_of(place, m) > m.callee[place] else 0)
-    if facts >> BEGUN & 1:
+    if facts >> STARTED & 1:
         for window in range(3):
             pairs[out ^ window] += start_of(call, m.calls) >= clock - WINDOWS[window]
     if facts >> OVER & 1 and facts & OUTCOME_BITS == ANSWERED:

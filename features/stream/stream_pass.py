@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from callsieve.features.kernel.heap import pop, push
 from callsieve.features.kernel.windows import (
     ATTEMPT_FACTS,
-    BEGUN,
     NONE,
     OVER,
+    STARTED,
     WEEK,
     WINDOWS,
     pack,
@@ -33,9 +33,9 @@ from .call_store import (
     FACTS,
     FIELDS,
     FREE,
-    HELD,
     NOW,
     ROUTE_SIZE,
+    STORED,
     TALK,
     WAITING,
     Memory,
@@ -212,8 +212,8 @@ def drop_call(place: int, m: Memory) -> None:
     """Drops the oldest call before it expires, to make room."""
     call = place * FIELDS
     clock = m.counts[NOW]
-    begun = start_of(call, m.calls)
-    if begun >= clock - WEEK:
+    start = start_of(call, m.calls)
+    if start >= clock - WEEK:
         for window in range(3):
             if first_in_window(window, m.attempts) == place:
                 advance_cursor(window, m.attempts)
@@ -226,7 +226,7 @@ def drop_call(place: int, m: Memory) -> None:
         for window in range(3):
             if end_of(call, m.calls) >= clock - WINDOWS[window]:
                 count_in_groups(1, place, window, -1, m)
-        if begun >= clock - WEEK:
+        if start >= clock - WEEK:
             remove(place, 1, m.outcomes, m.calls)
     free_call(place, m)
 
@@ -239,7 +239,7 @@ def free_call(place: int, m: Memory) -> None:
     number_release_key(caller_of(place, m), m.number)
     number_release_key(m.callee[place], m.number)
     release_route(m.route[place], m)
-    m.counts[HELD] -= 1
+    m.counts[STORED] -= 1
     m.callee[place] = 0
     m.route[place] = m.counts[FREE]
     m.counts[FREE] = place + 1
@@ -247,7 +247,7 @@ def free_call(place: int, m: Memory) -> None:
 
 def store_call(
     start: int,
-    known: int,
+    known_at: int,
     caller: int,
     callee: int,
     outcome: int,
@@ -269,8 +269,8 @@ def store_call(
     number_use_key(caller, m.number)
     number_use_key(callee, m.number)
     index_call(place, m)
-    m.counts[HELD] += 1
-    m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known, 2 * place)
+    m.counts[STORED] += 1
+    m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known_at, 2 * place)
     return place
 
 
@@ -298,7 +298,7 @@ def end_call(
     place: int,
     moment: int,
     talk: int,
-    known: int,
+    known_at: int,
     outcome: int,
     released_by: int,
     hour: int,
@@ -310,13 +310,13 @@ def end_call(
 ) -> None:
     """Records the end of a stored call: its outcome waits until it is known."""
     call = place * FIELDS
-    if facts_of(call, m.calls) >> BEGUN & 1 and start_of(call, m.calls) < m.counts[NOW] - WEEK:
+    if facts_of(call, m.calls) >> STARTED & 1 and start_of(call, m.calls) < m.counts[NOW] - WEEK:
         remove(place, 1, m.outcomes, m.calls)  # a call without an end was kept there for one more day
     facts = pack(outcome, released_by, hour, day, step, same_region, ring)
     m.calls[call + DURATION] = moment - start_of(call, m.calls)
     m.calls[call + TALK] = talk
     write_wide(m.calls, call + FACTS, facts_of(call, m.calls) & ATTEMPT_FACTS | facts & ~ATTEMPT_FACTS)
-    m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known, 2 * place + 1)
+    m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known_at, 2 * place + 1)
 
 
 def vector(at: int, day: int, caller: int, callee: int, facts: int, m: Memory) -> None:

@@ -155,16 +155,16 @@ def _cells(path: Path, table: str) -> pd.DataFrame:
     except (pa.ArrowException, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError):
         # The parser's message may quote the file. Index metadata of Parquet may raise nearly anything in pandas.
         raise ValueError(f"{path.name}: expected a whole {path.suffix[1:]} file with a row of names") from None
-    known = columns_of(table)
-    allowed = {*known, RANGE_END} if "block" in known else set(known)
+    expected = columns_of(table)
+    allowed = {*expected, RANGE_END} if "block" in expected else set(expected)
     for place, name in enumerate(cells.columns):
         if name not in allowed:
             raise ValueError(f"{path.name}: column {place + 1} is not known, expected {', '.join(sorted(allowed))}")
-    missing = [name for name in known if name not in cells.columns and name not in OPTIONAL]
+    missing = [name for name in expected if name not in cells.columns and name not in OPTIONAL]
     if "number" in missing and "block" in cells.columns:
         missing.remove("number")
     if missing:
-        raise ValueError(f"{path.name}: no column {missing[0]}, expected {', '.join(known)}")
+        raise ValueError(f"{path.name}: no column {missing[0]}, expected {', '.join(expected)}")
     return cells
 
 

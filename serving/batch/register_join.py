@@ -60,15 +60,15 @@ class IndexJoins:
         return result
 
     def _look_up(self, name: str, at: Array, *columns: pa.DictionaryArray) -> Array:
-        """Returns the answer of each call's key at its start, NO_ROW for an unknown key."""
+        """Returns the register row in effect for each call's key at its start; NO_ROW for an unknown key."""
         index, result = self._indexes[name], np.full(len(at), NO_ROW)
-        code, known = np.zeros(len(at), dtype=np.int64), np.ones(len(at), dtype=bool)
+        code, in_index = np.zeros(len(at), dtype=np.int64), np.ones(len(at), dtype=bool)
         for column, words in zip(columns, index.words, strict=True):
             places = pc.index_in(column.dictionary, value_set=words).fill_null(-1).to_numpy(zero_copy_only=False)
             word = np.append(places, -1)[column.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
-            known &= word >= 0
+            in_index &= word >= 0
             code = code * len(words) + word
-        rows = np.flatnonzero(known)
+        rows = np.flatnonzero(in_index)
         key = np.searchsorted(index.combined, code[rows])
         listed = key < len(index.combined)
         listed[listed] = index.combined[key[listed]] == code[rows][listed]
@@ -81,7 +81,7 @@ class IndexJoins:
 
 
 class RegisterJoin:
-    """Looks up what registers hold of each call of a table.
+    """Looks up the register facts of each call of a table.
 
     Args:
         terms: which businesses are marketing, and which number classes fit a declared use.
@@ -129,31 +129,31 @@ class RegisterJoin:
 
     def _campaigns(self, calls: pa.Table, at: Array, facts: RegisterFacts) -> None:
         place = self._joined("campaigns", at, column_of(calls, "caller"), column_of(calls, "caller_block"))
-        known = place >= 0
-        facts.campaign = known.astype(float)
+        registered = place >= 0
+        facts.campaign = registered.astype(float)
         facts.hour_from = self._values("campaigns", "hour_from", place)
         facts.hour_to = self._values("campaigns", "hour_to", place)
         marketing = np.array([word in self._terms.marketing for word in self._businesses] + [False])
-        facts.marketing = np.where(known, _taken(marketing, self._business, place), np.nan)
+        facts.marketing = np.where(registered, _taken(marketing, self._business, place), np.nan)
         callee, tables = column_of(calls, "callee"), self._registers.tables
 
         def campaign_words(codes: Array, words: list[str]) -> pa.DictionaryArray:
-            code = np.where(known, codes[np.where(known, place, 0)] if len(codes) else 0, 0).astype(np.int32)
-            return pa.DictionaryArray.from_arrays(pa.array(code, mask=~known), pa.array(words, pa.string()))
+            code = np.where(registered, codes[np.where(registered, place, 0)] if len(codes) else 0, 0).astype(np.int32)
+            return pa.DictionaryArray.from_arrays(pa.array(code, mask=~registered), pa.array(words, pa.string()))
 
         business = campaign_words(self._business, self._businesses)
         any_business = campaign_words(np.zeros_like(self._business), [ANY])
         if "consents" in tables:
             principal = campaign_words(self._principal, self._principals)
-            facts.consent = np.where(known, _yes(self._joined("consents", at, (callee, principal))), np.nan)
+            facts.consent = np.where(registered, _yes(self._joined("consents", at, (callee, principal))), np.nan)
         if "refusals" in tables:
             row = self._joined("refusals", at, (callee, business), (callee, any_business))
-            facts.refused = np.where(known, _yes(row), np.nan)
+            facts.refused = np.where(registered, _yes(row), np.nan)
         if "preferences" in tables:
             row = self._joined("preferences", at, (callee, business), (callee, any_business))
             accepts = self._values("preferences", "accepts", row)
-            facts.accepts = np.where(known, accepts == 1, np.nan)
-            facts.rejects = np.where(known, accepts == 0, np.nan)
+            facts.accepts = np.where(registered, accepts == 1, np.nan)
+            facts.rejects = np.where(registered, accepts == 0, np.nan)
 
     def _trunks(self, calls: pa.Table, at: Array, facts: RegisterFacts) -> None:
         trunk = column_of(calls, "trunk")

@@ -126,9 +126,9 @@ def score_calls(
 
 def score_vectors(scorer: Scorer, calls: pa.Table, rows: Array, threads: int) -> Scores:
     """Scores calls whose vectors are computed already, by model, rules and preferences of the called persons."""
-    met = rules_met(calls, rule_columns(rows), scorer.registers, scorer.policy.terms)
+    rule_bits = rules_met(calls, rule_columns(rows), scorer.registers, scorer.policy.terms)
     covered = rows_with_history(calls, scorer.policy.history_days)
-    scores = scorer.score_table(rows, met, covered=covered, threads=threads or 2)
+    scores = scorer.score_table(rows, rule_bits, covered=covered, threads=threads or 2)
     return with_preferences(scorer, calls, rows, scores, covered)
 
 

@@ -202,9 +202,9 @@ def verdicts(
     scorer = _loaded(bundle, trust, policy)
     if scorer.bundle.model_id != model:
         raise ValueError(f"bundle: expected model {model}, got {scorer.bundle.model_id}: it was replaced meanwhile")
-    met = rules_met(identity, rule_columns(rows), None, scorer.policy.terms)
+    rule_bits = rules_met(identity, rule_columns(rows), None, scorer.policy.terms)
     covered = covered_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
-    scores = scorer.score_table(rows, met, covered=covered, threads=1)
+    scores = scorer.score_table(rows, rule_bits, covered=covered, threads=1)
     if callees is not None:
         identity = with_callee_keys(identity, _callee_keys(callees))
     return pa.table(

@@ -41,11 +41,11 @@ def rules_met(calls: pa.Table, columns: Mapping[int, Array], registers: Register
         calls: keyed calls.
         columns: as from `compute_rule_columns` or `rules.rule_bits.rule_columns`, one value a call.
     """
-    met = np.zeros(calls.num_rows, dtype=np.int64)
+    bits = np.zeros(calls.num_rows, dtype=np.int64)
     for part, facts in _parts(calls, registers, terms):
         part_columns = {place: column[part] for place, column in columns.items()}
-        met[part] = matching_bits(part_columns, facts, terms, _calls_itself(calls.slice(part.start, PART_ROWS)))
-    return met
+        bits[part] = matching_bits(part_columns, facts, terms, _calls_itself(calls.slice(part.start, PART_ROWS)))
+    return bits
 
 
 def with_preferences(scorer: Scorer, calls: pa.Table, rows: Array, scores: Scores, covered: Array) -> Scores:
@@ -70,18 +70,18 @@ def with_preferences(scorer: Scorer, calls: pa.Table, rows: Array, scores: Score
     places = candidates[np.array(reached, dtype=bool)]
     callees = calls["callee"].take(pa.array(places)).cast(pa.string()).to_pylist()
     starts = calls["start"].to_numpy()[places].tolist()
-    met = scores.rule_bits.copy()
+    rule_bits = scores.rule_bits.copy()
     for place, callee, start, content in zip(
         places, callees, starts, scorer.content_classes(rows[places]), strict=True
     ):
         if content is not None and rejected_categories(registers, callee, start, (content,)):
-            met[place] |= BITS[PREFERENCE_RULE]
-    return replace(scores, rule_bits=met, action=table_actions(scorer.policy, scores.band_action, met))
+            rule_bits[place] |= BITS[PREFERENCE_RULE]
+    return replace(scores, rule_bits=rule_bits, action=table_actions(scorer.policy, scores.band_action, rule_bits))
 
 
-def rule_column(met: Array) -> pa.DictionaryArray:
-    """Returns the names of the rules that each call meets, with commas between."""
-    bits, codes = np.unique(met, return_inverse=True)
+def rule_column(rule_bits: Array) -> pa.DictionaryArray:
+    """Returns the comma-separated names of the rules that each call meets."""
+    bits, codes = np.unique(rule_bits, return_inverse=True)
     words = [",".join(rule_names(value)) for value in bits.tolist()]
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(words, pa.string()))
 

@@ -52,8 +52,8 @@ def erase_subject(store: CaseStore, token: str, keep_after: int) -> dict[str, An
         erasable = sa.and_(cases.c.caller == token, cases.c.at < keep_after, cases.c.case.not_in(with_open_appeal))
         counts = _erase(connection, erasable)
         left = sa.select(sa.func.count(), sa.func.max(cases.c.at)).where(cases.c.caller == token)
-        kept, newest = connection.execute(left).one()
-        return counts | {"kept": kept, "newest": newest}
+        remaining, newest = connection.execute(left).one()
+        return counts | {"kept": remaining, "newest": newest}
 
 
 def _erase(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> dict[str, int]:

@@ -129,12 +129,12 @@ class CaseStore:
         with self.reading() as connection:
             row = self._row(connection, case, now)
             query = sa.select(appeals).where(appeals.c.caller == row["caller"]).order_by(appeals.c.appeal)
-            found = [dict(appeal) for appeal in connection.execute(query).mappings()]
-            for appeal in found:
+            appeal_rows = [dict(appeal) for appeal in connection.execute(query).mappings()]
+            for appeal in appeal_rows:
                 votes = sa.select(decisions).where(decisions.c.appeal == appeal["appeal"])
                 ordered = connection.execute(votes.order_by(decisions.c.decision)).mappings()
                 appeal["decisions"] = [dict(decision) for decision in ordered]
-        return Case(_record(row), tuple(found))
+        return Case(_record(row), tuple(appeal_rows))
 
     def appeal(self, case: str, ground: str, words: str, now: int) -> dict[str, Any]:
         """Stores an appeal. The desk has checked that the appellant owns the number of the case.

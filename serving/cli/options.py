@@ -115,7 +115,7 @@ class RowOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScorerOptions:
-    """What a service judges calls with, and where it keeps its state."""
+    """The bundle, policy and registers of a service, and the folder of its state."""
 
     bundle: Bundle
     key: NumberKey

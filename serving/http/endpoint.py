@@ -56,7 +56,7 @@ class HTTPError(Exception):
 
 
 class Guarded(Protocol):
-    """What an endpoint needs of its service."""
+    """The parts of the service that an endpoint uses."""
 
     keys: ApiKeys
     answers: Counter[int]

@@ -29,7 +29,7 @@ class CallsInProgress:
         """Whether the call began in this process and has not ended."""
         return self._begun.get((call.caller, call.callee, call.start)) is not None
 
-    def known(self, call: Call) -> KeyedCall | None:
+    def find(self, call: Call) -> KeyedCall | None:
         """The call as it was keyed when it began; None if it is not in progress."""
         keyed = self._begun.get((call.caller, call.callee, call.start))
         if keyed is None and len(self._restored):
@@ -42,11 +42,11 @@ class CallsInProgress:
 
         Raises: ValueError: for an unknown category, a time that is not finite, or a negative ring or talk.
         """
-        begun = self.known(call)
-        if begun is None:
+        keyed = self.find(call)
+        if keyed is None:
             return self._intake(call)
         return replace(
-            begun,
+            keyed,
             ring=None if call.ring is None else duration("ring", call.ring),
             talk=None if call.talk is None else duration("talk", call.talk),
             recorded=None if call.recorded is None else milliseconds("recorded", call.recorded),

@@ -149,7 +149,7 @@ def _read(path: Path) -> tuple[int, dict[str, int]]:
     """The generation, and Unix ms until which each caller passes."""
     with path.open("rb") as file:
         if not only_we_may_write(os.fstat(file.fileno())):
-            raise ValueError(f"{path}: expected a file that belongs to this user and that nobody else may write")
+            raise ValueError(f"{path}: expected a file that belongs to this user and no other user may write")
         head, *lines = file.read().decode("ascii", "replace").splitlines()
     header = json.loads(head)
     if not isinstance(header, dict) or header.get("format") != _FORMAT or header.get("callers") != len(lines):

@@ -217,7 +217,7 @@ class Live:
     def _score(self, call: Call) -> Verdict:
         if self._is_ahead(_checked(call)):
             return self._pass("no score: the call starts or ends after now")
-        keyed = self.in_progress.known(call) or self._intake(call)
+        keyed = self.in_progress.find(call) or self._intake(call)
         scorer, self.memory.history.last = self.judge.scorer, None
         verdict = self.judge.score(self.memory.history, keyed)
         if scorer is not None and self.memory.history.last is not None:

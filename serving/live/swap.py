@@ -148,7 +148,7 @@ def current_registers(folder: str | Path) -> Registers:
     """The registers in a folder, without expired rows.
 
     Raises:
-        ValueError: if nobody said that the folder may be used for scoring (`purposes.py`), or it holds no register.
+        ValueError: if no declaration allows the folder to be used for scoring (`purposes.py`), or it holds no register.
     """
     # Imported here: a host without registers does not need them.
     from callsieve.serving.custody.purposes import require_purpose

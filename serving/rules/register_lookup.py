@@ -40,7 +40,7 @@ class Terms:
 
 @dataclass(slots=True, kw_only=True)
 class RegisterFacts:
-    """What the registers say of a call: 1 for yes, 0 for no, or a value; arrays for a table of calls.
+    """The answers of the registers for a call: 1 for yes, 0 for no, or a value; arrays for a table of calls.
 
     NaN means unknown, which is never "no".
 

@@ -101,12 +101,12 @@ class Registers:
         Raises:
             ValueError: if a table has no retention rule.
         """
-        kept: dict[str, dict[str, list[Any]]] = {}
+        current: dict[str, dict[str, list[Any]]] = {}
         for table, columns in self.columns.items():
             rule = rules.of(f"register_{table}")
             in_time = [moment is None or moment >= now - rule.ceiling for moment in columns[rule.moment]]
-            kept[table] = {name: list(compress(column, in_time)) for name, column in columns.items()}
-        return Registers(kept)
+            current[table] = {name: list(compress(column, in_time)) for name, column in columns.items()}
+        return Registers(current)
 
     @property
     def rows(self) -> int:

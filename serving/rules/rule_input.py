@@ -31,7 +31,7 @@ VECTOR_FEATURES = {
 
 @dataclass(slots=True)
 class RuleInput(RegisterFacts):
-    """What the conditions of rules read of a call at ring time.
+    """The values of a call that the conditions of rules read at ring time.
 
     Attributes:
         attestation, route, caller_class, callee_class: indexes of the tuples in `features.records`.

@@ -25,7 +25,7 @@ from callsieve.serving.cli.options import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """Who asks, and for which purpose."""
+    """The requester of a disclosure and the purpose."""
 
     purpose: Annotated[str, typer.Option("--purpose", help="Purpose, for the audit log.")]
     person: Annotated[str, typer.Option("--person", help="Who asks, for the audit log.")]

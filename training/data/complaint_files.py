@@ -75,10 +75,10 @@ class ComplaintLayout:
 
     def find(self, names: list[str]) -> dict[str, tuple[str, ...]]:
         """Maps roles to the columns of a file with these names. Raises ValueError for a missing or unknown column."""
-        known = {name for aliases in self.columns.values() for name in aliases} | set(self.dropped)
+        allowed = {name for aliases in self.columns.values() for name in aliases} | set(self.dropped)
         for place, name in enumerate(names):
-            if name not in known:
-                raise ValueError(f"column {place + 1} is not known, expected {', '.join(sorted(known))}")
+            if name not in allowed:
+                raise ValueError(f"column {place + 1} is not known, expected {', '.join(sorted(allowed))}")
         by_role = {role: tuple(name for name in aliases if name in names) for role, aliases in self.columns.items()}
         for role, columns in by_role.items():
             if not columns and role not in self.optional:
@@ -211,12 +211,12 @@ def _decoded(
         day_only = (local == local.dt.normalize()).to_numpy()
     # An event of which only the day is known counts as known when the next day begins.
     next_day = (at.dt.tz_convert(layout.zone).dt.normalize() + pd.DateOffset(days=1)).dt.tz_convert("UTC")
-    known = _moments(cells[roles["known_at"][0]], "known_at", layout, faults) if "known_at" in roles else next_day
-    faults.mark((at > known + _AHEAD).to_numpy(), TIME_OUT_OF_RANGE, "at", "no call after its complaint")
-    early = (known - at > OLDEST_DAYS * _DAY).to_numpy()
+    arrival = _moments(cells[roles["known_at"][0]], "known_at", layout, faults) if "known_at" in roles else next_day
+    faults.mark((at > arrival + _AHEAD).to_numpy(), TIME_OUT_OF_RANGE, "at", "no call after its complaint")
+    early = (arrival - at > OLDEST_DAYS * _DAY).to_numpy()
     faults.mark(early, TIME_OUT_OF_RANGE, "at", f"a call of the {OLDEST_DAYS} days before its complaint")
-    table["at"] = at.where(at <= known, known)
-    table["known_at"] = known if published is None else known.where(known >= published, published)
+    table["at"] = at.where(at <= arrival, arrival)
+    table["known_at"] = arrival if published is None else arrival.where(arrival >= published, published)
     if "count" in roles:
         count = pd.to_numeric(cells[roles["count"][0]], errors="coerce")
         faults.mark((~(count >= 1)).to_numpy(), BAD_VALUE, "count", "1 or more")

@@ -3,8 +3,8 @@
 The weight is the product of channel, reporter, ground, age and independence:
 
 * reporter: the mean of a Beta posterior over how often later findings proved the person right (Jøsang and Ismail,
-  The Beta Reputation System, 2002). Only findings after the complaint count, so nobody earns trust by repeating what a
-  list says already.
+  The Beta Reputation System, 2002). Only findings after the complaint count, so repeating an existing list entry earns
+  no trust.
 * ground: whether a call from the number to that person precedes the complaint. Accomplices who agree on a number were
   not called by it.
 * age: halved every half-life. Complaints from before the number changed hands have no weight.
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-TO_AN_OFFICE = "complaint"  # the channel; the other one is a mark on the screen
+TO_AN_OFFICE = "complaint"  # the channel; the other channel is a mark on the screen
 
 
 def weighted_complaints(dataset: Dataset, cutoff: pd.Timestamp, rules: ComplaintRules) -> pd.DataFrame:
@@ -44,8 +44,8 @@ def weighted_complaints(dataset: Dataset, cutoff: pd.Timestamp, rules: Complaint
     Returns: reporter, number, at, known_at, category, mode, `against` (bool), `weight` and `callees` (how many persons
         the number had called).
     """
-    known = dataset.complaints[dataset.complaints["known_at"] <= cutoff]
-    complaints = about_current_holders(known, "at", dataset.recycled, cutoff)
+    arrived = dataset.complaints[dataset.complaints["known_at"] <= cutoff]
+    complaints = about_current_holders(arrived, "at", dataset.recycled, cutoff)
     moment = int(cutoff.timestamp() * 1000)
     earlier = dataset.calls.filter(pc.less(dataset.calls["start"], moment))
     calls = delivered_calls(earlier, complaints["number"], moment)
@@ -80,8 +80,8 @@ def about_current_holders(
 
 def holder_changes(recycled: pd.DataFrame, cutoff: pd.Timestamp) -> pd.Series[pd.Timestamp]:
     """Returns the last change of hands of each recycled number, as known at the cutoff."""
-    known = recycled[(recycled["known_at"] <= cutoff) & (recycled["valid_from"] <= cutoff)]
-    since: pd.Series[pd.Timestamp] = known.groupby("number")["valid_from"].max()
+    changes = recycled[(recycled["known_at"] <= cutoff) & (recycled["valid_from"] <= cutoff)]
+    since: pd.Series[pd.Timestamp] = changes.groupby("number")["valid_from"].max()
     return since
 
 
@@ -108,15 +108,15 @@ def blocked_calls(calls: pa.Table, moment: int) -> pa.ChunkedArray:
     """Returns whether each call was blocked, as known before a moment (Unix ms)."""
     start, ring, talk, recorded = (calls[name].cast(pa.int64()) for name in ("start", "ring", "talk", "recorded"))
     end = pc.add(start, pc.add(pc.fill_null(ring, 0), pc.fill_null(talk, 0)))
-    known = pc.less(pc.coalesce(recorded, end), moment)
-    return pc.and_(pc.equal(calls["outcome"].cast(pa.string()), "blocked"), known)
+    recorded_before = pc.less(pc.coalesce(recorded, end), moment)
+    return pc.and_(pc.equal(calls["outcome"].cast(pa.string()), "blocked"), recorded_before)
 
 
 def among(column: pa.ChunkedArray, words: pd.Series[str]) -> pa.Array:
     """Returns whether each text of a column is one of these words."""
     encoded = dictionary_encoded(column.combine_chunks())
-    wanted = pc.is_in(encoded.dictionary, value_set=pa.array(words.unique(), encoded.dictionary.type))
-    return wanted.take(encoded.indices)
+    matches = pc.is_in(encoded.dictionary, value_set=pa.array(words.unique(), encoded.dictionary.type))
+    return matches.take(encoded.indices)
 
 
 def call_grounds(complaints: pd.DataFrame, calls: pd.DataFrame, earlier: pa.Table, rules: ComplaintRules) -> Array:

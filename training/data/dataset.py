@@ -180,8 +180,8 @@ def truth_of_calls(truth: pa.Table, calls: pa.Table) -> pa.Table:
 def as_known(dataset: Dataset, when: pd.Timestamp) -> Dataset:
     """Returns the data set with only those complaints, findings, recycled numbers and list entries known at `when`."""
     frames = {name: getattr(dataset, name) for name in ("complaints", "findings", "recycled", "lists")}
-    known: dict[str, Any] = {name: frame[frame["known_at"] <= when] for name, frame in frames.items()}
-    return replace(dataset, **known)
+    filtered: dict[str, Any] = {name: frame[frame["known_at"] <= when] for name, frame in frames.items()}
+    return replace(dataset, **filtered)
 
 
 def campaigns_of(dataset: Dataset) -> tuple[pa.ChunkedArray, ...]:
@@ -189,9 +189,11 @@ def campaigns_of(dataset: Dataset) -> tuple[pa.ChunkedArray, ...]:
 
     Only the split reads them: calls of one campaign or principal are alike, so all of them go into one fold.
     """
-    known = dataset.campaigns.drop_duplicates("number", keep="last")
-    places = pc.index_in(dataset.calls["caller"].cast(pa.string()), value_set=pa.array(known["number"], pa.string()))
-    principal = pa.array(known["principal"], pa.string()).take(places.combine_chunks())
+    campaigns = dataset.campaigns.drop_duplicates("number", keep="last")
+    positions = pc.index_in(
+        dataset.calls["caller"].cast(pa.string()), value_set=pa.array(campaigns["number"], pa.string())
+    )
+    principal = pa.array(campaigns["principal"], pa.string()).take(positions.combine_chunks())
     truth = dataset.truth
     campaign = (truth["campaign"],) if truth is not None and "campaign" in truth.column_names else ()
     return (pa.chunked_array([principal]), *campaign)

@@ -14,7 +14,7 @@ from callsieve.features.files.toml_file import read_toml
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What an entry on a list means for a number."""
+    """Label and confidence that an entry on a list gives a number."""
 
     nuisance: bool
     confidence: float

@@ -43,7 +43,7 @@ def label_numbers(dataset: Dataset, cutoff: pd.Timestamp, policy: LabelPolicy) -
     calls = dataset.calls.filter(pc.less(dataset.calls["start"], moment))
     busiest = busiest_days(calls)
     quiet = busiest.index[busiest <= policy.unreported_most_calls]
-    # A blocked call reaches nobody who could complain, so silence says nothing of its caller.
+    # The callee of a blocked call cannot complain, so no complaint is no sign of innocence.
     doubtful = [
         *grounded["number"],
         *complaints["number"],
@@ -65,9 +65,9 @@ def _without(labels: pd.DataFrame, *stronger: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rows(
-    number: pd.Series, nuisance: object, since: object, known: object, source: object, confidence: object
+    number: pd.Series, nuisance: object, since: object, known_at: object, source: object, confidence: object
 ) -> pd.DataFrame:
-    values = (number.astype("object"), nuisance, since, known, source, confidence)
+    values = (number.astype("object"), nuisance, since, known_at, source, confidence)
     columns = dict(zip(_GROUNDS, values, strict=True))
     return pd.DataFrame(columns).astype({"nuisance": bool, "source": object, "confidence": float})
 
@@ -75,8 +75,8 @@ def _rows(
 def _from_findings(findings: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
     """Labels by the last finding about each number."""
     last = findings.sort_values("known_at", kind="stable").drop_duplicates("number", keep="last")
-    known = last["known_at"]
-    return _rows(last["number"], last["nuisance"], known, known, "finding", policy.finding_confidence)
+    known_at = last["known_at"]
+    return _rows(last["number"], last["nuisance"], known_at, known_at, "finding", policy.finding_confidence)
 
 
 def _from_lists(lists: pd.DataFrame, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
@@ -87,8 +87,8 @@ def _from_lists(lists: pd.DataFrame, cutoff: pd.Timestamp, policy: LabelPolicy) 
     confidence = entries["list"].map(lambda name: policy.lists[name].confidence)
     source = "list " + entries["list"].astype("object")
     # An entry may become known before it is in force.
-    known = entries[["known_at", "valid_from"]].max(axis=1)
-    rows = _rows(entries["number"], nuisance, entries["valid_from"], known, source, confidence)
+    known_at = entries[["known_at", "valid_from"]].max(axis=1)
+    rows = _rows(entries["number"], nuisance, entries["valid_from"], known_at, source, confidence)
     rows = rows.sort_values(["confidence", "known_at", "source"], kind="stable")
     return rows.drop_duplicates("number", keep="last")
 

@@ -56,7 +56,7 @@ def with_collusion(dataset: Dataset, share: float, cutoff: pd.Timestamp, seed: i
         ValueError: if the data set has no truth or no complaint.
     """
     if dataset.truth is None:
-        raise ValueError("collusion: expected a truth: without it nobody knows which numbers are innocent")
+        raise ValueError("collusion: expected a truth: without it the innocent numbers are not known")
     complaints = dataset.complaints
     reporters = np.sort(complaints["reporter"].unique().astype(str))
     if not len(reporters):

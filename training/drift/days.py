@@ -41,7 +41,7 @@ DELAY = "hours until a complaint arrives"
 MARK = "record "  # prefix of the names of marks: records that are broken, late, incomplete or misleading
 NO_YES = ("no", "yes")
 YES = NO_YES.index("yes")
-NOT_CALLED = "caller whom nobody called this week"
+NOT_CALLED = "caller without an incoming call this week"
 # These remember 28 days, so they drift with the length of the records, whatever the calls are like.
 LONG_MEMORY = ("number_days_known", "number_active_days", "out_active_days", "out_days_since_last")
 # Trunk features describe few trunks: one that comes or goes moves them all. Whether a trunk is recorded is monitored.

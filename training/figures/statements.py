@@ -52,7 +52,7 @@ def demo(output: Output) -> list[Statement]:
     catch = {name: percent(head["catch"]["call"][name]) for name in ("rate", "low", "high")}
     interval = f"{catch['low']}-{catch['high']} %"
     ways = {name: way["detection"] for name, way in (output["headline"] | baselines).items() if "detection" in way}
-    found, found_by_regression, found_by_rule = (ways[name] for name in (MODEL, REGRESSION, RULE))
+    model, regression_ways, rule = (ways[name] for name in (MODEL, REGRESSION, RULE))
     return [
         Statement(f"of seed 1, {output['data']['calls'] / 1e6:.1f} million calls"),
         Statement(
@@ -62,13 +62,13 @@ def demo(output: Output) -> list[Statement]:
         Statement(f"{catch['rate']} % of its {output['ranking']['nuisance']:,} ({interval})", interval),
         Statement(f"{percent(regression)} % of those"),
         Statement(
-            f"of {found['callers']:,} nuisance numbers that came later it finds {soon(found)} % within ten calls, and "
-            f"stops {stopped(found)} % of their calls; the regression {soon(found_by_regression)} % and "
-            f"{stopped(found_by_regression)} %, the rule on calls per hour {soon(found_by_rule)} % and "
-            f"{stopped(found_by_rule)} %",
-            f"{percent(found['soon_low'])}-{percent(found['soon_high'])} %",
+            f"of {model['callers']:,} nuisance numbers that came later it finds {soon(model)} % within ten calls, and "
+            f"stops {stopped(model)} % of their calls; the regression {soon(regression_ways)} % and "
+            f"{stopped(regression_ways)} %, the rule on calls per hour {soon(rule)} % and "
+            f"{stopped(rule)} %",
+            f"{percent(model['soon_low'])}-{percent(model['soon_high'])} %",
         ),
-        calls_until_found(found),
+        calls_until_found(model),
     ]
 
 
@@ -76,7 +76,7 @@ def town(output: Output) -> list[Statement]:
     """Catch, false positives and time to detection in a larger world."""
     (line,) = output["lines"]
     (ways,) = output["lives"].values()
-    found, found_by_regression, found_by_rule = (ways[name] for name in (MODEL, REGRESSION, RULE))
+    model, regression_ways, rule = (ways[name] for name in (MODEL, REGRESSION, RULE))
     bound = upper_bound(line["false_calls"], line["benign_calls"])
     interval = f"{percent(line['low'])}-{percent(line['high'])} %"
     kinds = line["innocent"]
@@ -93,12 +93,12 @@ def town(output: Output) -> list[Statement]:
         Statement(f"{percent(line['catch'])} % there ({interval})", interval),
         Statement(f"{percent(line[REGRESSION])} % of the larger's"),
         Statement(
-            f"of {found['callers']:,} there it finds {soon(found)} % within ten calls, and stops {stopped(found)} %; "
-            f"the regression {soon(found_by_regression)} % and {stopped(found_by_regression)} %, "
-            f"the rule {soon(found_by_rule)} % and {stopped(found_by_rule)} %",
-            f"{percent(found['soon_low'])}-{percent(found['soon_high'])} %",
+            f"of {model['callers']:,} there it finds {soon(model)} % within ten calls, and stops {stopped(model)} %; "
+            f"the regression {soon(regression_ways)} % and {stopped(regression_ways)} %, "
+            f"the rule {soon(rule)} % and {stopped(rule)} %",
+            f"{percent(model['soon_low'])}-{percent(model['soon_high'])} %",
         ),
-        calls_until_found(found),
+        calls_until_found(model),
         Statement(
             f"kinds of innocent caller: {len(kinds)}, certified by themselves: "
             f"{sum(bool(kind['certified']) for kind in kinds.values())}",
@@ -113,7 +113,7 @@ def town(output: Output) -> list[Statement]:
 
 
 def worlds(output: Output) -> list[Statement]:
-    """The same figures over worlds of several seeds, and of models on the calls of other worlds."""
+    """Catch and false positives over worlds of several seeds, and of models on the calls of other worlds."""
     lines, middle, ways = output["lines"], output["middle"], output["lives"].values()
     catches = [line["catch"] for line in lines]
     regression = sorted(line[REGRESSION] for line in lines)

@@ -30,12 +30,12 @@ HOURS_TO_ERASE = 24
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """The result of one check. `holds` is None without a file to check; `found` describes the result."""
+    """The result of one check. `holds` is None without a file to check; `result` describes it."""
 
     name: str
     row: str  # of sources.toml
     holds: bool | None
-    found: str
+    result: str
 
 
 @dataclass(frozen=True, slots=True)

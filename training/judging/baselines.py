@@ -94,8 +94,8 @@ def highest_rank(columns: Mapping[str, Array], innocent: Array, rows: Array) -> 
     """
     ranks = np.zeros(len(rows))
     for values in columns.values():
-        known = np.sort(values[innocent & ~np.isnan(values)])
-        below = np.searchsorted(known, values[rows]) / max(len(known), 1)
+        reference = np.sort(values[innocent & ~np.isnan(values)])
+        below = np.searchsorted(reference, values[rows]) / max(len(reference), 1)
         ranks = np.maximum(ranks, np.where(np.isnan(values[rows]), 0.0, below))
     return ranks
 
@@ -135,12 +135,12 @@ def recent_complaints(dataset: Dataset, caller: Array, rows: Array) -> Array:
     complaints = dataset.complaints
     names = pc.unique(pc.dictionary_decode(dataset.calls["caller"].combine_chunks()))
     code = pd.Index(names.to_pylist()).get_indexer(complaints["number"].astype(str))
-    known = milliseconds(complaints["known_at"]).to_numpy()[code >= 0]
+    known_at = milliseconds(complaints["known_at"]).to_numpy()[code >= 0]
     start = dataset.calls["start"].to_numpy()
-    first = min(int(start.min()), int(known.min(initial=start.min()))) - LIST_WINDOW
-    span = int(max(start.max(), known.max(initial=0))) - first + 1
+    first = min(int(start.min()), int(known_at.min(initial=start.min()))) - LIST_WINDOW
+    span = int(max(start.max(), known_at.max(initial=0))) - first + 1
     # One sorted key for caller and moment, so that two look-ups count the complaints of a window.
-    keys = np.sort(code[code >= 0] * span + (known - first))
+    keys = np.sort(code[code >= 0] * span + (known_at - first))
     at = caller[rows] * span + (start[rows] - first)
     return np.asarray(np.searchsorted(keys, at) - np.searchsorted(keys, at - LIST_WINDOW), dtype=float)
 

@@ -43,10 +43,10 @@ def class_figures(t: Trained, flagged: Array) -> list[ClassFigures]:
 def figures_of(t: Trained, truth: pa.Table, model: Literal["content", "mode"], rows: Array) -> ClassFigures | None:
     """The figures of one class model on these calls (bool); None if the truth gives none of them a class."""
     classes = zip(np.flatnonzero(rows), truth[model].filter(rows).to_pylist(), strict=True)
-    known = {int(row): word for row, word in classes if word is not None}
-    if not known:
+    true_classes = {int(row): word for row, word in classes if word is not None}
+    if not true_classes:
         return None
-    index, true = np.array(list(known)), np.array(list(known.values()))
+    index, true = np.array(list(true_classes)), np.array(list(true_classes.values()))
     vectors = np.ascontiguousarray(select_columns(t.feed.at(index), feature_columns(t.settings.features)))
     probabilities = softmax(Booster(t.models[model]).predict_raw(vectors), axis=1)
     words = np.array(t.card.classes[model])

@@ -67,13 +67,13 @@ def figures_of(s: JudgedCalls, threshold: float, code: int, plain: Array) -> Eva
 def known_group(s: JudgedCalls, threshold: float, rows: Array) -> KnownGroup:
     """The figures of new numbers among these calls whose group was trained on; None where groups are not known."""
     if s.known_lives is None:
-        return {"numbers": None, "calls": None, "found": None, "calls_through_a_number": mean(np.zeros(0), s.seed)}
+        return {"numbers": None, "calls": None, "detected": None, "calls_through_a_number": mean(np.zeros(0), s.seed)}
     lives = s.known_lives & rows
     through = calls_through(s, threshold, lives)
     return {
         "numbers": len(through),
         "calls": int(lives.sum()),
-        "found": detection(s, threshold, lives)["found"],
+        "detected": detection(s, threshold, lives)["detected"],
         "calls_through_a_number": mean(through, s.seed),
     }
 
@@ -90,10 +90,10 @@ def catch_rate(s: JudgedCalls, threshold: float, rows: Array) -> Rate:
 def detection(s: JudgedCalls, threshold: float, lives: Array) -> EvasionDetection:
     """Calls until these numbers are detected; all figures are None without a number."""
     if not lives.any():
-        return {"found": None, "stopped": None, **NO_QUANTILES}
+        return {"detected": None, "stopped": None, **NO_QUANTILES}
     detected, made = detecting_calls(s.raw[lives], threshold, s.caller[lives], s.start[lives])
     return {
-        "found": float(np.isfinite(detected).mean()),
+        "detected": float(np.isfinite(detected).mean()),
         "stopped": float(np.maximum(made - detected + 1, 0).sum() / made.sum()),
         **quantiles(detected, made),
     }

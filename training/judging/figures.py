@@ -198,7 +198,7 @@ class PrecisionAtPrior(TypedDict):
 class EvasionDetection(Quantiles):
     """Share of numbers detected, and share of their calls from the detecting one on."""
 
-    found: float | None
+    detected: float | None
     stopped: float | None
 
 
@@ -207,7 +207,7 @@ class KnownGroup(TypedDict):
 
     numbers: int | None
     calls: int | None
-    found: float | None
+    detected: float | None
     calls_through_a_number: Mean
 
 

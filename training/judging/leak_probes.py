@@ -54,7 +54,7 @@ class LeakError(ValueError):
 def check_for_leaks(t: Trained) -> LeakProbes:
     """Search a finished training for every kind of leak.
 
-    Returns: what was checked.
+    Returns: counts and columns that were checked, and the best single feature.
     Raises:
         LeakError: in one line that names the leak and its place.
     """
@@ -62,9 +62,9 @@ def check_for_leaks(t: Trained) -> LeakProbes:
     moment = t.plan.train[0] + DAY
     checked = require_equal_vectors(t.feed, vectors_again(t, moment), names)
     cutoff = pd.Timestamp(t.plan.label_cutoff, unit="ms", tz="UTC")
-    known = known_before(t.dataset, t.plan.label_cutoff)
+    known_dataset = known_before(t.dataset, t.plan.label_cutoff)
     used = label_numbers(t.dataset, cutoff, t.settings.label_policy)
-    require_equal_labels(used, label_numbers(known, cutoff, t.settings.label_policy), cutoff)
+    require_equal_labels(used, label_numbers(known_dataset, cutoff, t.settings.label_policy), cutoff)
     links = {"caller": t.dataset.calls["caller"], **{name: t.dataset.calls[name] for name in LINKS}}
     campaigns = {f"campaign {place}": column for place, column in enumerate(campaigns_of(t.dataset))}
     require_one_fold_each(t.fold, links | campaigns)
@@ -110,12 +110,12 @@ def with_altered_outcomes(calls: pa.Table, moment: int) -> pa.Table:
 
 def vectors_again(t: Trained, moment: int) -> tuple[Array, Array]:
     """Indices of some calls of the day before a moment, and their vectors computed from what was known before it."""
-    known = known_before(t.dataset, moment)
-    rows = recomputed_rows(known.calls["start"].to_numpy(), t.plan)
-    near, places = neighbours(known.calls, rows)
+    dataset = known_before(t.dataset, moment)
+    rows = recomputed_rows(dataset.calls["start"].to_numpy(), t.plan)
+    near, places = neighbours(dataset.calls, rows)
     again = vectors(near, threads=t.settings.threads or None)[places]
     if vector_columns(t.settings.features) != NAMES:
-        complaints = complaint_vectors(known.calls.take(rows), complaint_table(known.calls, known.complaints))
+        complaints = complaint_vectors(dataset.calls.take(rows), complaint_table(dataset.calls, dataset.complaints))
         again = np.hstack([again, complaints])
     return rows, again
 
@@ -159,12 +159,12 @@ def require_equal_vectors(used: Feed, again: tuple[Array, Array], names: Sequenc
     return len(rows)
 
 
-def require_equal_labels(used: pd.DataFrame, known: pd.DataFrame, cutoff: pd.Timestamp) -> None:
+def require_equal_labels(used: pd.DataFrame, recomputed: pd.DataFrame, cutoff: pd.Timestamp) -> None:
     """Raise `LeakError` unless the labels used equal those made from what was known at the cutoff."""
     late = int((used["known_at"] > cutoff).sum())
     if late:
         raise LeakError(f"labels: {late} became known after the cutoff: expected 0")
-    ordered = [labels.sort_values("number", kind="stable").reset_index(drop=True) for labels in (used, known)]
+    ordered = [labels.sort_values("number", kind="stable").reset_index(drop=True) for labels in (used, recomputed)]
     if not ordered[0].equals(ordered[1]):
         pairs = [set(map(tuple, labels[["number", "nuisance"]].to_numpy())) for labels in ordered]
         differing = len(pairs[0] ^ pairs[1])
@@ -178,9 +178,9 @@ def require_one_fold_each(fold: Array, columns: Mapping[str, pa.ChunkedArray]) -
     """Raise `LeakError` if a value of a column has calls in two folds."""
     for name, column in columns.items():
         code, count = factorize(column)
-        known = code >= 0
-        pairs = np.unique(code[known] * (int(fold.max(initial=0)) + 1) + fold[known])
-        if len(pairs) != len(np.unique(code[known])):
+        valid = code >= 0
+        pairs = np.unique(code[valid] * (int(fold.max(initial=0)) + 1) + fold[valid])
+        if len(pairs) != len(np.unique(code[valid])):
             raise LeakError(
                 f"split: {len(pairs) - count} of {count} values of {name} have calls in two folds: expected 0"
             )

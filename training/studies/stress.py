@@ -1,4 +1,4 @@
-"""What a training is worth when its labels are wrong: flipped labels, colluding reporters, no complaints at all.
+"""How good a training is when its labels are wrong: flipped labels, colluding reporters, no complaints at all.
 
 Each world is trained on clean labels, then again with each fault. The same calls judge all models of a world, so
 differences are paired. Within a world a difference has a bootstrap interval over callers; over worlds it is a mean with
@@ -131,7 +131,7 @@ def stress(
 def worlds(size: str, seeds: Iterable[int], scenario: Path | None) -> Iterator[tuple[int, Dataset]]:
     """Yields seed and dataset of a simulated world for each seed, one after the other.
 
-    Which labels are flipped depends on the order of tokens, so the key is derived from the seed. It protects nobody,
+    Which labels are flipped depends on the order of tokens, so the key is derived from the seed. It protects no person,
     because the numbers are invented.
     """
     for seed in seeds:

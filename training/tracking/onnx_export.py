@@ -61,7 +61,7 @@ class ScoreDifference(TypedDict):
 
 
 class Export(TypedDict):
-    """What was exported: model id, features in order, size in bytes, and the comparison with the bundle.
+    """The result of an export: model id, features in order, size in bytes, and the comparison with the bundle.
 
     `golden` compares on the golden rows of the bundle. `thresholds` compares on random rows whose values lie on the
     model's thresholds and next to them, where differences are largest.
@@ -257,7 +257,7 @@ def rows_at_thresholds(trees: Sequence[Tree], width: int, count: int = ROWS, see
             else:
                 values[feature] |= {threshold, np.nextafter(threshold, -np.inf), np.nextafter(threshold, np.inf)}
     rng = np.random.default_rng(seed)
-    return np.column_stack([rng.choice([*sorted(known - {np.inf, -np.inf}), np.nan], count) for known in values])
+    return np.column_stack([rng.choice([*sorted(levels - {np.inf, -np.inf}), np.nan], count) for levels in values])
 
 
 def _levels(tree: Tree, split: int) -> list[float]:

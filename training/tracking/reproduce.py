@@ -36,7 +36,7 @@ class ReproductionFigures(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """What is equal and what differs between a run and its reproduction, by name."""
+    """The names of equal and of differing parts of a run and its reproduction."""
 
     model: str
     equal: tuple[str, ...]
@@ -78,10 +78,10 @@ def reproduce_folder(folder: Path, data: Path | None, threads: int, progress: Pr
     dataset = read_dataset(data or _data_of(folder, recorded))
     trained = train(dataset, settings, progress)
     made = {name: entry["sha256"] for name, entry in dataset_entries(trained, "").items()}
-    known = {name: entry["sha256"] for name, entry in recorded.items()}
-    equal = [f"dataset {name}" for name in made if made[name] == known.get(name)]
+    expected = {name: entry["sha256"] for name, entry in recorded.items()}
+    equal = [f"dataset {name}" for name in made if made[name] == expected.get(name)]
     differences = [
-        f"dataset {name}" for name in sorted(made.keys() | known.keys()) if made.get(name) != known.get(name)
+        f"dataset {name}" for name in sorted(made.keys() | expected.keys()) if made.get(name) != expected.get(name)
     ]
     with tempfile.TemporaryDirectory() as beside:
         # Any key will do: the comparison covers the signed manifest and the recorded signature, not this signature.

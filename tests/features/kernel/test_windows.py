@@ -153,7 +153,7 @@ def test_an_end_record_changes_only_the_facts_of_the_outcome():
                 (released_by in (0, 1)) << windows.HUNG_KNOWN,
             ))  # fmt: skip
     assert len(known_after) == 1 < len(known_before)
-    assert all(windows.ATTEMPT_FACTS >> bit & 1 for bit in (windows.BEGUN, windows.OVER, windows.RETURNED_BIT))
+    assert all(windows.ATTEMPT_FACTS >> bit & 1 for bit in (windows.STARTED, windows.OVER, windows.RETURNED_BIT))
 
 
 @pytest.mark.parametrize("compiled", [False, True])

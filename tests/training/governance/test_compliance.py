@@ -90,7 +90,7 @@ def test_each_broken_duty_is_told_and_the_command_fails(folder, log, call, tmp_p
     rewrite(folder / "calls.parquet", lambda table: aged(table, 50 * DAY))
     pq.write_table(pq.read_table(folder / "truth.parquet"), folder / "unheard.parquet")
     found = report(scope)
-    [late] = [one["found"] for one in found["duties"] if one["name"] == "in time"]
+    [late] = [one["result"] for one in found["duties"] if one["name"] == "in time"]
     assert "calls.parquet: " in late and "unheard.parquet: no rule" in late
     text = (folder / "dataset.json").read_text()
     (folder / "dataset.json").write_text(text.replace("2999-12-31", "2025-12-31"))
@@ -116,4 +116,4 @@ def test_calls_that_nobody_declared_break_a_duty_and_simulated_ones_none(tmp_pat
     (tmp_path / "world.json").touch()
     found = report(AuditScope((tmp_path,), None, (), None))["duties"]
     [late] = [one for one in found if one["name"] == "in time"]
-    assert late["holds"] and late["found"].endswith("simulated, without retention")
+    assert late["holds"] and late["result"].endswith("simulated, without retention")

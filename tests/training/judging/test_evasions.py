@@ -117,14 +117,14 @@ def test_numbers_of_known_groups_have_figures_of_their_own():
     s = judged(calls, lambda _: 1)
     of_known = s.caller < 2
     (row,) = evasion_figures(replace(s, lives=~of_known, known_lives=of_known), 1.0)
-    assert (row["numbers"], row["calls"], row["detection"]["found"]) == (1, 5, 0.0)
+    assert (row["numbers"], row["calls"], row["detection"]["detected"]) == (1, 5, 0.0)
     assert row["calls_through_a_number"] == {"mean": 5.0, "low": None, "high": None}
     known = row["known_group"]
-    assert (known["numbers"], known["calls"], known["found"]) == (2, 6, 1.0)
+    assert (known["numbers"], known["calls"], known["detected"]) == (2, 6, 1.0)
     assert known["calls_through_a_number"] == {"mean": 1.0, "low": 0.0, "high": 2.0}  # 0 and 2
     (row,) = evasion_figures(s, 1.0)
     none = {"mean": None, "low": None, "high": None}
-    assert row["known_group"] == {"numbers": None, "calls": None, "found": None, "calls_through_a_number": none}
+    assert row["known_group"] == {"numbers": None, "calls": None, "detected": None, "calls_through_a_number": none}
 
 
 def test_lives_of_known_groups_are_of_new_numbers_in_groups_that_were_trained_on():
@@ -169,7 +169,7 @@ def test_figures_of_known_groups_are_in_table_page_and_metrics(run):
     with (folder / "tables" / "attacks.csv").open(newline="") as file:
         rows = {row["attack"]: row for row in csv.DictReader(file)}
     row = rows.pop(evasion["attack"])
-    assert row["known_group.numbers"] == str(known["numbers"]) and row["known_group.found"] == str(known["found"])
+    assert row["known_group.numbers"] == str(known["numbers"]) and row["known_group.detected"] == str(known["detected"])
     through = known["calls_through_a_number"]["mean"]
     assert row["known_group.calls_through_a_number.mean"] == str(through)
     assert {row["known_group.numbers"] for row in rows.values()} == {"0"}
@@ -177,7 +177,7 @@ def test_figures_of_known_groups_are_in_table_page_and_metrics(run):
     cells = [re.findall("<td>(.*?)</td>", line.replace("\n", "")) for line in re.findall("(?s)<tr>.*?</tr>", text)]
     name = evasion["attack"].replace("_", " ")
     (shown,) = (line for line in cells if len(line) == 10 and line[0] == name)
-    assert shown[-3:] == [str(known["numbers"]), f"{known['found']:.1%}", f"{through:.0f}"]
+    assert shown[-3:] == [str(known["numbers"]), f"{known['detected']:.1%}", f"{through:.0f}"]
     metric = f"attack/{evasion['attack']}/calls_through_a_number_of_a_known_group"
     assert {name for name in slice_metrics(figures) if name.endswith("_known_group")} == {metric}
     assert slice_metrics(figures)[metric] == through

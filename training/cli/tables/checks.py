@@ -34,8 +34,8 @@ def duties(report: Mapping[str, Any]) -> None:
     rows = [(act["person"], act["act"], act["purpose"], f"{act['count']:,}") for act in report["given_beside"]]
     show_table("disclosed from other folders", ("person", "act", "purpose", "rows"), rows, texts=3)
     words = {True: "met", False: "BROKEN", None: "not checked"}
-    rows = [(words[duty["holds"]], duty["name"], duty["row"], duty["found"]) for duty in report["duties"]]
-    show_table(f"duties at {report['at']}", ("", "duty", "row", "found"), rows, texts=4)
+    rows = [(words[duty["holds"]], duty["name"], duty["row"], duty["result"]) for duty in report["duties"]]
+    show_table(f"duties at {report['at']}", ("", "duty", "row", "result"), rows, texts=4)
 
 
 def membership(figures: MembershipFigures) -> None:

@@ -138,7 +138,7 @@ def known_group(figures: KnownGroup) -> tuple[str, ...]:
     """Returns the cells for numbers of groups seen in training; dashes where these groups are unknown."""
     if not figures["numbers"]:
         return (NONE if figures["numbers"] is None else "0", NONE, NONE)
-    return (f"{figures['numbers']:,}", share(figures["found"]), mean(figures["calls_through_a_number"]))
+    return (f"{figures['numbers']:,}", share(figures["detected"]), mean(figures["calls_through_a_number"]))
 
 
 def mean(value: Mean) -> str:

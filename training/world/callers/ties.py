@@ -89,29 +89,29 @@ def _edges(
     for first in range(0, count, rows):
         people = np.arange(first, min(first + rows, count))
         wish = tie.ties * society.activity[row[people]] ** TIES_POWER
-        one = np.repeat(people, rng.poisson(wish))
-        other = _partners(rng, tie, one, society)
+        person = np.repeat(people, rng.poisson(wish))
+        other = _partners(rng, tie, person, society)
         if tie.group == "outside":
-            yield one, other
+            yield person, other
             continue
         # A person who knows few people is known by few.
         mutual = rng.random(len(other)) < society.activity[row[other]] ** TIES_POWER
-        one, other = one[mutual], other[mutual]
-        low, high = np.minimum(one, other), np.maximum(one, other)
+        person, other = person[mutual], other[mutual]
+        low, high = np.minimum(person, other), np.maximum(person, other)
         pairs = np.unique((low * count + high)[low != high])
         yield row[pairs // count], row[pairs % count]
 
 
-def _partners(rng: np.random.Generator, tie: Tie, one: NDArray[np.int64], society: Society) -> NDArray[np.int64]:
+def _partners(rng: np.random.Generator, tie: Tie, person: NDArray[np.int64], society: Society) -> NDArray[np.int64]:
     if tie.group == "outside":
-        return society.subscribers + rng.integers(0, society.outsiders, len(one))
+        return society.subscribers + rng.integers(0, society.outsiders, len(person))
     if tie.group == "anyone":
-        return rng.integers(0, society.subscribers, len(one))
+        return rng.integers(0, society.subscribers, len(person))
     if tie.group not in {"near", "mixed"}:
         raise ValueError(f"people.ties: group must be near, mixed, anyone or outside, got {tie.group!r}")
-    first = one // tie.size * tie.size
+    first = person // tie.size * tie.size
     size = np.minimum(tie.size, society.subscribers - first)
-    return first + (rng.random(len(one)) * size).astype(np.int64)
+    return first + (rng.random(len(person)) * size).astype(np.int64)
 
 
 def _first_calls(
@@ -124,22 +124,24 @@ def _first_calls(
     numbers: Directory,
 ) -> PairCalls:
     """Draws the first calls of each pair."""
-    one, other = edges
-    low = np.maximum(np.maximum(numbers["born"][one], numbers["born"][other]), days.start)
+    person, other = edges
+    low = np.maximum(np.maximum(numbers["born"][person], numbers["born"][other]), days.start)
     last = np.minimum(numbers["died"], numbers["lent_from"])
-    high = np.minimum(np.minimum(last[one], last[other]), days.end)
+    high = np.minimum(np.minimum(last[person], last[other]), days.end)
     # An outsider's own activity concerns people outside this network.
-    partner = np.where(other < society.subscribers, society.activity[other], society.activity[one])
-    rate = lognormal(rng, tie.per_day, len(one)) * np.sqrt(society.activity[one] * partner)
+    partner = np.where(other < society.subscribers, society.activity[other], society.activity[person])
+    rate = lognormal(rng, tie.per_day, len(person)) * np.sqrt(society.activity[person] * partner)
     calls = rng.poisson(np.minimum(rate, 12.0) * np.maximum(high - low, 0) / DAY)
-    pair = np.repeat(np.arange(len(one)), calls)
-    habit = tie.outward + society.outward[one] - society.outward[other] + PAIR_BALANCE * rng.standard_normal(len(one))
+    pair = np.repeat(np.arange(len(person)), calls)
+    habit = (
+        tie.outward + society.outward[person] - society.outward[other] + PAIR_BALANCE * rng.standard_normal(len(person))
+    )
     first = (1 / (1 + np.exp(-habit)))[pair]
     outward = first > rng.random(len(pair))
-    caller = np.where(outward, one[pair], other[pair])
-    callee = np.where(outward, other[pair], one[pair])
+    caller = np.where(outward, person[pair], other[pair])
+    callee = np.where(outward, other[pair], person[pair])
     times = clock(days, scenario.table(f"clocks.{tie.clock}"))
-    drawn = times.draw(rng, low[pair], high[pair]) + society.shift[one[pair]]
+    drawn = times.draw(rng, low[pair], high[pair]) + society.shift[person[pair]]
     reply = np.where(outward, 1 - first, first)
     return PairCalls(np.clip(drawn, low[pair], high[pair] - 1), caller, callee, reply)
 

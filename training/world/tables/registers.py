@@ -213,8 +213,8 @@ def _resources(
     lapsed = rng.random(len(ids)) < np.where(numbers["campaign"][ids] >= 0, 0.3, table["lapsed_share"])
     validity = _validity(numbers, ids, days)
     ended = validity["valid_to"].cast(pa.int64()).fill_null(NEVER).to_numpy(zero_copy_only=False)
-    begun = validity["valid_from"].cast(pa.int64()).to_numpy(zero_copy_only=False)
-    validity["valid_to"] = _timestamps(np.where(lapsed, np.maximum(days.start - DAY, begun), ended))
+    started = validity["valid_from"].cast(pa.int64()).to_numpy(zero_copy_only=False)
+    validity["valid_to"] = _timestamps(np.where(lapsed, np.maximum(days.start - DAY, started), ended))
     columns = {
         "number": dictionary_column(_with_errors(rng, table, ids, numbers), strings),
         "holder": pa.array([f"holder-{code}" for code in numbers["outfit"][ids]]).dictionary_encode(),

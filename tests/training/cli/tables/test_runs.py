@@ -36,7 +36,7 @@ def test_evaluation_with_unknown_groups(run, capsys):
 def test_groups_seen_in_training_and_dashes_for_unknown_groups(run, capsys):
     _, figures = run
     (known,) = (one for one in figures["attacks"] if one["known_group"]["numbers"])
-    unknown = known | {"known_group": known["known_group"] | dict.fromkeys(("numbers", "calls", "found"))}
+    unknown = known | {"known_group": known["known_group"] | dict.fromkeys(("numbers", "calls", "detected"))}
     for attack, cells in ((known, ["1", "100.0%"]), (unknown, ["–", "–", "–"])):
         runs.attacks([attack], "of any group")
         lines = capsys.readouterr().out.splitlines()
