@@ -33,7 +33,7 @@ SEED = 11
 
 SYSTEM = Path(__file__).parent / "system"
 # A test that asks for one of these starts a process or a whole training.
-SYSTEM_FIXTURES = {"run", "trained", "by_baselines", "running"}
+SYSTEM_FIXTURES = {"training_run", "trained", "by_baselines", "service"}
 
 
 def pytest_collection_modifyitems(items):
@@ -67,7 +67,7 @@ def world_folder(world, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run(world_folder, tmp_path_factory):
+def training_run(world_folder, tmp_path_factory):
     """Folder and figures of a whole training by the command, on one thread."""
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as out:
@@ -77,7 +77,7 @@ def run(world_folder, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(dataset):
-    """The training of `run` once more, by the library, on two threads."""
+    """The training of `training_run` once more, by the library, on two threads."""
     return train(dataset, Settings(threads=2))
 
 
@@ -107,7 +107,7 @@ def keys(service_folder):
 
 
 @pytest.fixture(scope="module")
-def running(service_folder, keys):
+def service(service_folder, keys):
     """A service in a process of its own, whose state is thrown away; it outlives all that tests ask of it."""
     assert keys
     with http_service.ServiceProcess(service_folder) as service:
@@ -117,7 +117,7 @@ def running(service_folder, keys):
 
 
 @pytest.fixture(scope="module")
-def judge(service_folder, keys):
+def blocking_bundle(service_folder, keys):
     """The bundle of that folder under a policy that blocks."""
     assert keys
     judge = Swap(trusted=small.TRUSTED, policy=http_service.STRICT_POLICY)
@@ -126,27 +126,27 @@ def judge(service_folder, keys):
 
 
 @pytest.fixture
-def inside(service_folder, judge, tmp_path):
+def make_service(service_folder, blocking_bundle, tmp_path):
     """Makes a service in this process."""
 
     def make(**options):
-        told = {"deadline": http_service.LONG_DEADLINE, **http_service.CAPACITY, **options}
-        begin = lambda: Live(judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", **told)
-        return http_service.ServiceThread(service_folder, begin, judge)
+        live_options = {"deadline": http_service.LONG_DEADLINE, **http_service.CAPACITY, **options}
+        begin = lambda: Live(blocking_bundle, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", **live_options)
+        return http_service.ServiceThread(service_folder, begin, blocking_bundle)
 
     return make
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def run_command(monkeypatch, capsys):
     """Run the command in this process: exit code, standard output, error output."""
 
-    def run_it(*words, stdin=None):
+    def run(*words, stdin=None):
         if stdin is not None:
             monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
         return (command(monkeypatch, *words), *capsys.readouterr())
 
-    return run_it
+    return run
 
 
 def command(patched, *words):
@@ -162,12 +162,12 @@ def command(patched, *words):
 
 
 @pytest.fixture
-def told(call):
+def command_json(run_command):
     """The JSON object that a command that succeeds prints, and nothing else."""
 
-    def run_it(*words):
-        code, out, err = call(*words, "--json")
+    def run(*words):
+        code, out, err = run_command(*words, "--json")
         assert (code, err) == (0, "")
         return json.loads(out)
 
-    return run_it
+    return run

@@ -8,7 +8,7 @@ a search for runs of digits in the project's output finds numbers, not tokens.
 
 **Epochs.** A rotated key has the same secret and a new cover. AES is a permutation, so `rotation.py` turns a token of
 the old epoch into the token of the new epoch without the number: histories stay joinable, and no table of pairs is ever
-written. Once the old cover is destroyed, no party can link copies of the old tokens, not even the holder of the new key.
+written. Once the old cover is destroyed, no holder of a new key can link copies of the old tokens.
 The exception is a call that is stored under both epochs: its time links them. A key without a cover has no such
 protection, because its secret lives on in the next key.
 

@@ -57,36 +57,36 @@ def read_answer(file):
 
 
 @pytest.mark.parametrize("case", ["good", "bad body", "unknown key", "no scope", "long body", "no body", "observe"])
-def test_a_request_in_pieces_is_answered_like_a_whole_one(running, keys, case):
+def test_a_request_in_pieces_is_answered_like_a_whole_one(service, keys, case):
     key = {"unknown key": "cs_x", "no scope": keys["report"]}.get(case, keys["score"])
     body = {"bad body": b"{", "long body": b" " * (schema.MAX_BODY + 1), "no body": b""}.get(case, call_json())
     request = post(key, body, path=schema.OBSERVE if case == "observe" else schema.SCORE)
     head = len(request) - len(body)
-    whole = answers_to(running, request)
+    whole = answers_to(service, request)
     for cuts in ([10], [head - 2], [head], [head + 1], [10, head - 2, len(request) - 1]):
         if cuts[-1] < len(request):
             pieces = [request[begin:end] for begin, end in pairwise([0, *cuts, len(request)])]
-            assert answers_to(running, *pieces) == whole
+            assert answers_to(service, *pieces) == whole
     assert whole[1] == (case not in ("unknown key", "long body"))
     codes = {"bad body": 400, "no body": 400, "unknown key": 401, "no scope": 403, "long body": 413}
     assert whole[0][0][0] == codes.get(case, 200)
 
 
-def test_pipelined_requests_are_answered_in_order(running, keys):
+def test_pipelined_requests_are_answered_in_order(service, keys):
     score = post(keys["score"], call_json())
-    answers, is_open = answers_to(running, HEALTH + score + score + HEALTH + score[:-5], score[-5:] + score, count=6)
+    answers, is_open = answers_to(service, HEALTH + score + score + HEALTH + score[:-5], score[-5:] + score, count=6)
     assert [status for status, _, _ in answers] == [200] * 6
     assert ["ok" in body for _, _, body in answers] == [True, False, False, True, False, False]
     assert is_open
 
 
 @pytest.mark.parametrize("kind", ["short", "slow", "with a body"])
-def test_every_pipelined_request_is_answered(running, keys, kind):
+def test_every_pipelined_request_is_answered(service, keys, kind):
     status = HEALTH.replace(schema.LIVE.encode(), schema.STATUS.encode())[:-2]
     status += f"Authorization: Bearer {keys['admin']}\r\n\r\n".encode()
     request = {"slow": status, "with a body": post(keys["score"], b"{", path=schema.REPORT)}.get(kind, HEALTH)
     many = 2000 if kind == "short" else 200
-    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
         sending = threading.Thread(target=connection.sendall, args=(request * many,))
         sending.start()
         file = connection.makefile("rb")
@@ -95,24 +95,24 @@ def test_every_pipelined_request_is_answered(running, keys, kind):
     assert codes == ({403} if kind == "with a body" else {200})
 
 
-def test_connection_options_of_http_are_kept(running, keys):
-    ordinary = answers_to(running, post(keys["score"], call_json()))
-    (answer,), is_open = answers_to(running, post(keys["score"], call_json(), "Connection: close"))
+def test_connection_options_of_http_are_kept(service, keys):
+    ordinary = answers_to(service, post(keys["score"], call_json()))
+    (answer,), is_open = answers_to(service, post(keys["score"], call_json(), "Connection: close"))
     assert (answer[0], answer[2], is_open) == (200, ordinary[0][0][2], False)
-    (answer,), is_open = answers_to(running, post(keys["score"], call_json(), version="1.0"))
+    (answer,), is_open = answers_to(service, post(keys["score"], call_json(), version="1.0"))
     assert (answer[0], is_open) == (200, False)
-    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
         connection.sendall(post(keys["score"], call_json(), "Expect: 100-continue"))
         assert connection.recv(25).startswith(b"HTTP/1.1 ")
-    assert answers_to(running, post(keys["score"], call_json(), path=f"{schema.SCORE}?x=1")) == ordinary
-    status, _, _ = answers_to(running, post(keys["score"], call_json()).replace(b"POST", b"PUT", 1))[0][0]
+    assert answers_to(service, post(keys["score"], call_json(), path=f"{schema.SCORE}?x=1")) == ordinary
+    status, _, _ = answers_to(service, post(keys["score"], call_json()).replace(b"POST", b"PUT", 1))[0][0]
     assert status == 405
 
 
 @pytest.mark.source("L37", by="serving/http/endpoint.py")
-def test_a_slow_body_is_refused_and_delays_no_other_client(inside, keys, monkeypatch):
+def test_a_slow_body_is_refused_and_delays_no_other_client(make_service, keys, monkeypatch):
     monkeypatch.setattr(endpoint, "BODY_SECONDS", 0.3)
-    with inside() as service:
+    with make_service() as service:
         head = post(keys["score"], b"").replace(b"Content-Length: 0", b"Content-Length: 100")
         slow = []
         for start in (b"", b'{"start":') * 10:
@@ -131,9 +131,9 @@ def test_a_slow_body_is_refused_and_delays_no_other_client(inside, keys, monkeyp
         connection.close()
 
 
-def test_an_idle_connection_is_closed(inside, keys, monkeypatch):
+def test_an_idle_connection_is_closed(make_service, keys, monkeypatch):
     monkeypatch.setattr(server, "IDLE", 0.5)
-    with inside() as service, socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+    with make_service() as service, socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
         file = connection.makefile("rb")
         for _ in range(3):
             connection.sendall(post(keys["score"], call_json()))
@@ -143,18 +143,18 @@ def test_an_idle_connection_is_closed(inside, keys, monkeypatch):
         assert service.get(schema.LIVE)[0] == 200
 
 
-def test_a_head_without_end_is_cut(running, keys):
-    client = socket.create_connection(("127.0.0.1", running.port))
+def test_a_head_without_end_is_cut(service, keys):
+    client = socket.create_connection(("127.0.0.1", service.port))
     client.sendall(b"GET /health/live HTTP/1.1\r\n")
     with pytest.raises(OSError):
         for _ in range(20_000):
             client.sendall(b"X-More: " + b"x" * 1000 + b"\r\n")
     client.close()
-    assert running.post(schema.SCORE, call_json(), keys["score"])[0] == 200
+    assert service.post(schema.SCORE, call_json(), keys["score"])[0] == 200
 
 
-def test_a_long_head_is_cut_and_a_shorter_one_is_not(running):
-    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+def test_a_long_head_is_cut_and_a_shorter_one_is_not(service):
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
         file = connection.makefile("rb")
         for size in (server.MAX_HEAD - 1000, 8 * server.MAX_HEAD):
             connection.sendall(HEALTH[:-2] + b"X-More: " + b"x" * size + b"\r\n\r\n")
@@ -164,14 +164,14 @@ def test_a_long_head_is_cut_and_a_shorter_one_is_not(running):
             assert file.read().startswith(b"HTTP/1.1 400")
 
 
-def test_bodies_are_bounded(running, keys):
-    connection = running.connect()
+def test_bodies_are_bounded(service, keys):
+    connection = service.connect()
     for size in (schema.MAX_BODY, schema.MAX_BODY + 1):
-        code, answer = running.post(schema.SCORE, b" " * size, keys["score"])
+        code, answer = service.post(schema.SCORE, b" " * size, keys["score"])
         assert code == (400 if size == schema.MAX_BODY else 413)
         assert len(answer) < 200
     with contextlib.suppress(ConnectionError):  # the service may close the connection before it has read all of this
-        assert running.post(schema.SCORE, b" " * 10_000_000, keys["score"])[0] == 413
+        assert service.post(schema.SCORE, b" " * 10_000_000, keys["score"])[0] == 413
     connection.putrequest("POST", schema.SCORE)
     connection.putheader("Authorization", f"Bearer {keys['score']}")
     connection.putheader("Transfer-Encoding", "chunked")
@@ -180,7 +180,7 @@ def test_bodies_are_bounded(running, keys):
         connection.send(b"1000\r\n" + b" " * 0x1000 + b"\r\n")
     assert connection.getresponse().status == 413
     connection.close()
-    assert running.post(schema.SCORE, call_json(), keys["score"])[0] == 200
+    assert service.post(schema.SCORE, call_json(), keys["score"])[0] == 200
 
 
 def test_a_key_has_a_rate(tmp_path):
@@ -192,9 +192,9 @@ def test_a_key_has_a_rate(tmp_path):
     assert 429 in codes
 
 
-def test_bytes_that_are_no_http_are_refused_and_logged_once_a_minute(inside, caplog):
+def test_bytes_that_are_no_http_are_refused_and_logged_once_a_minute(make_service, caplog):
     """Clients without a key can send any amount of them: the log must not grow with each."""
-    with inside() as service:
+    with make_service() as service:
         upgrade = HEALTH[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
         for lines in (b"13800138000\r\n\r\n", upgrade):
             for _ in range(20):
@@ -204,21 +204,21 @@ def test_bytes_that_are_no_http_are_refused_and_logged_once_a_minute(inside, cap
     assert len(caplog.records) <= 3 and "1380013" not in caplog.text
 
 
-def test_an_invalid_chunk_is_refused_once(running, keys):
+def test_an_invalid_chunk_is_refused_once(service, keys):
     head = post(keys["score"], b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
-    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
         connection.sendall(head + b"no size\r\n")
         answers = connection.makefile("rb").read()
     assert answers.startswith(b"HTTP/1.1 400") and answers.count(b"HTTP/1.1") == 1
 
 
-def test_no_number_is_in_an_answer_or_in_the_log(inside, keys, caplog, monkeypatch, capfd):
+def test_no_number_is_in_an_answer_or_in_the_log(make_service, keys, caplog, monkeypatch, capfd):
     caplog.set_level(logging.DEBUG)
 
     def fail(*_):
         raise RuntimeError(NUMBER)
 
-    with inside() as service:
+    with make_service() as service:
         answers = []
         for key in (keys["all"], NUMBER, ""):
             for path in (schema.SCORE, schema.OBSERVE, schema.REPORT, f"/{NUMBER}", f"/v1/explain?case={NUMBER}"):
@@ -262,7 +262,7 @@ def test_young_objects_stay_few_while_as_many_are_freed_as_made():
     assert young < 200
 
 
-def test_requests_leave_no_objects_that_only_a_full_collection_frees(inside, keys):
+def test_requests_leave_no_objects_that_only_a_full_collection_frees(make_service, keys):
     """The service never makes a full collection (`gc_pauses.shorten_pauses`): it would grow."""
 
     def send_all_kinds(service):
@@ -280,7 +280,7 @@ def test_requests_leave_no_objects_that_only_a_full_collection_frees(inside, key
     def attempt(number):
         return json.dumps({"start": time.time(), "caller": f"+86138{number:08}", "callee": NUMBER}).encode()
 
-    with inside() as service:
+    with make_service() as service:
         send_all_kinds(service)
         time.sleep(0.1)
         gc.collect()

@@ -11,8 +11,8 @@ document = schemathesis.openapi.from_dict(openapi())
 
 @document.parametrize()
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))
-def test_contract(case, running, keys):
-    answer = case.call(base_url=running.url, headers={"Authorization": f"Bearer {keys['all']}"})
+def test_contract(case, service, keys):
+    answer = case.call(base_url=service.url, headers={"Authorization": f"Bearer {keys['all']}"})
     # That texts are printable is a rule that no schema can say.
     told = answer.status_code == 400 and "printable" in answer.json()["error"]
     case.validate_response(answer, excluded_checks=[positive_data_acceptance] if told else [])

@@ -27,7 +27,7 @@ def opened(url, folder):
     return body, html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body)))
 
 
-def test_the_page_shows_what_happens(inside, keys, tmp_path, monkeypatch):
+def test_the_page_shows_what_happens(make_service, keys, tmp_path, monkeypatch):
     placed, told = iter(real_bundle.calls(5000)), []
 
     def after_calls(live, judge):
@@ -38,7 +38,7 @@ def test_the_page_shows_what_happens(inside, keys, tmp_path, monkeypatch):
         return told[-1]
 
     monkeypatch.setattr(app, "status", after_calls)
-    with inside() as service:
+    with make_service() as service:
         body, text = opened(f"{service.url}/#key={keys['admin']}", tmp_path)
     status = told[-1]
     assert "judging calls" in text
@@ -55,8 +55,8 @@ def test_the_page_shows_what_happens(inside, keys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("key", ["", "score"])
-def test_without_the_right_key_it_asks_for_one(running, keys, tmp_path, key):
-    body, text = opened(f"{running.url}/#key={keys.get(key, '')}", tmp_path)
+def test_without_the_right_key_it_asks_for_one(service, keys, tmp_path, key):
+    body, text = opened(f"{service.url}/#key={keys.get(key, '')}", tmp_path)
     assert "hidden" not in re.search(r'<section[^>]*id="ask"[^>]*>', body)[0]
     assert ("this key may not look" in text) == bool(key)
     assert "judging calls" not in text

@@ -88,7 +88,7 @@ def test_a_server_that_is_gone_is_told_in_one_line(server, monkeypatch):
 
 
 def test_a_whole_training_on_two_threads_gives_the_model_of_one(
-    server, run, dataset, trained, by_baselines, monkeypatch, tmp_path
+    server, training_run, dataset, trained, by_baselines, monkeypatch, tmp_path
 ):
     """The last test of this file: the server keeps the run."""
     place, first, _, folder = server
@@ -99,7 +99,7 @@ def test_a_whole_training_on_two_threads_gives_the_model_of_one(
         dataset, trained.settings, tmp_path / "run", source="simulated world 'tiny'", signing_key=key,
         tracking_uri=place.uri, audit=place.log,
     )  # fmt: skip
-    assert figures["model"]["id"] == run[1]["model"]["id"]  # trained on one thread
+    assert figures["model"]["id"] == training_run[1]["model"]["id"]  # trained on one thread
     found = verify(place.log, uri=place.uri)
     assert (found.faults, found.runs) == ((), 2)
     assert mlflow_read.registry(place.uri)["aliases"] == {"candidate": "2", "champion": "1"}

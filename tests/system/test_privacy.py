@@ -352,7 +352,7 @@ def test_a_table_that_was_never_keyed_is_refused_without_its_numbers(tmp_path, s
 
 
 @pytest.mark.source("L40", "P8", by="features/intake/intake.py")
-def test_a_whole_run_hides_every_number(written_world, run, monkeypatch, tmp_path, said):
+def test_a_whole_run_hides_every_number(written_world, training_run, monkeypatch, tmp_path, said):
     """World and key as the demonstration makes them, and all that a training leaves, of calls known as written."""
     wanted = {number for number in written_world.numbers["number"].to_pylist() if re.fullmatch(r"\d{11}", number or "")}
     for name in ("caller", "callee", "network_caller"):
@@ -363,8 +363,8 @@ def test_a_whole_run_hides_every_number(written_world, run, monkeypatch, tmp_pat
     seed = int(written_world.facts["seed"])
     calls = demo.run_demo(tmp_path, size="tiny", seed=seed, threads=2, progress=lambda *_: None)
     assert calls == written_world.calls.num_rows
-    told = [*said(), json.dumps(run[1])]
-    paths = [path for folder in (tmp_path, run[0]) for path in folder.rglob("*") if path.is_file()]
+    told = [*said(), json.dumps(training_run[1])]
+    paths = [path for folder in (tmp_path, training_run[0]) for path in folder.rglob("*") if path.is_file()]
     names = {path.name for path in paths}
     assert {"mlflow.db", "report.html", "model.txt", "bundle.json", "figures.json", "calls.parquet"} <= names
     for path in paths:

@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 # of worlds 550 and 551, where two attacks moved them by 4.6 and more. Of 336 normal days of worlds 564 to 569 four had
 # an alarm: two by STEADY features (4.7 and 5.0), and one when robots made an eighth of the day's calls.
 ALARM, ALARM_VARIABLE, ALARM_STEADY, ALARM_AMOUNTS = 5.4, 7.0, 4.5, 4.0
-# The numbers of a new attack get no incoming calls. The share of callers without an incoming call rose by at most 3.1 deviations
-# on those 336 normal days, and by 3.7 to 6.2 on days with an attack that rotates numbers, warms them up, bombs or hides
-# behind SIM cards. A fall of this share is no attack and raises no alarm.
+# The numbers of a new attack get no incoming calls. The share of callers without an incoming call rose by at most 3.1
+# deviations on those 336 normal days, and by 3.7 to 6.2 on days with an attack that rotates numbers, warms them up,
+# bombs or hides behind SIM cards. A fall of this share is no attack and raises no alarm.
 ALARM_NOT_CALLED = 3.6
 # A new attack moves many statistics a little: the mean of so many of the largest deviations is also checked.
 COMBINED, ALARM_COMBINED = 10, 4.8

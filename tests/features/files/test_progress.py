@@ -74,7 +74,7 @@ def data(world_folder, tmp_path):
     return out
 
 
-def test_long_commands_report_their_progress(parts, data, told, tmp_path, monkeypatch):
+def test_long_commands_report_their_progress(parts, data, command_json, tmp_path, monkeypatch):
     first = Key("e1", b"k" * 32)
     first.write(tmp_path / "e1.key")
     first.rotated("e2").write(tmp_path / "e2.key")
@@ -92,7 +92,7 @@ def test_long_commands_report_their_progress(parts, data, told, tmp_path, monkey
         ("privacy", "retention", "--data", data, *log),
     ):
         monkeypatch.setattr("sys.stdin", io.StringIO("13812345678\n"))
-        told(*words)
+        command_json(*words)
         assert len(parts) > 1, words
         assert parts == pytest.approx(sorted(parts)) and parts[0] < 0.7, words
         assert parts[-1] == pytest.approx(1.0), words

@@ -122,12 +122,29 @@ def scored(house):
 
 
 @pytest.mark.source("P1", "P4", by="serving/batch/output_keys.py")
-def test_verdicts_and_exports_are_joined_with_no_history_on_who_was_called(scored, history, told):
+def test_verdicts_and_exports_are_joined_with_no_history_on_who_was_called(scored, history, command_json):
     moments = pc.min_max(history["start"]).as_py().values()
     days = [datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d") for at in moments]
     out = scored / "kept" / "export.parquet"
-    told("privacy", "export", "--data", scored / "data", "--first", days[0], "--last", days[1], "--purpose", "a sample",
-         "--person", "me", *log_of(scored), "--out", out, "--callees-key", scored / "c1.key")  # fmt: skip
+    command_json(
+        "privacy",
+        "export",
+        "--data",
+        scored / "data",
+        "--first",
+        days[0],
+        "--last",
+        days[1],
+        "--purpose",
+        "a sample",
+        "--person",
+        "me",
+        *log_of(scored),
+        "--out",
+        out,
+        "--callees-key",
+        scored / "c1.key",
+    )
     known = tokens_of(history, "caller", "callee")
     assert tokens_of(history, "caller") == tokens_of(history, "callee")  # in the history a call back shows
     for path in (scored / "kept" / "verdicts.parquet", out, scored / "once" / "verdicts.parquet"):
@@ -154,7 +171,7 @@ def log_of(place):
 
 
 @pytest.mark.source("P2", by="training/privacy/rekey.py")
-def test_rotation_turns_what_was_written_and_a_destroyed_key_erases_the_called(scored, tmp_path, told):
+def test_rotation_turns_what_was_written_and_a_destroyed_key_erases_the_called(scored, tmp_path, command_json):
     data, log = tmp_path / "data", log_of(tmp_path)
     shutil.copytree(scored / "data", data)
     shutil.copy(scored / "kept" / "verdicts.parquet", data / "verdicts.parquet")
@@ -162,14 +179,25 @@ def test_rotation_turns_what_was_written_and_a_destroyed_key_erases_the_called(s
     for name in ("old", "new", "c1", "c2"):
         shutil.copy(scored / f"{name}.key", tmp_path / f"{name}.key")
     stolen = pq.read_table(data / "verdicts.parquet")
-    told("privacy", "key", "rekey", tmp_path / "old.key", tmp_path / "new.key", *log, "--data", data, "--callee-keys",
-         tmp_path / "c1.key", tmp_path / "c2.key")  # fmt: skip
+    command_json(
+        "privacy",
+        "key",
+        "rekey",
+        tmp_path / "old.key",
+        tmp_path / "new.key",
+        *log,
+        "--data",
+        data,
+        "--callee-keys",
+        tmp_path / "c1.key",
+        tmp_path / "c2.key",
+    )
     calls, verdicts = (pq.read_table(data / name) for name in ("calls.parquet", "verdicts.parquet"))
     wanted = with_callee_keys(calls.sort_by("start"), CalleeCipher(SECOND))["callee"].cast(pa.string())
     assert verdicts["callee"].cast(pa.string()).to_pylist() == wanted.to_pylist()
     assert left_of(data, "e1") == left_of(data, "c1") == 0
     for name in ("old", "c1"):
-        told("privacy", "key", "destroy", tmp_path / f"{name}.key", "--why", "over", *log, "--data", data)
+        command_json("privacy", "key", "destroy", tmp_path / f"{name}.key", "--why", "over", *log, "--data", data)
         assert not (tmp_path / f"{name}.key").exists()
     # Whoever has every key that is left, and every number, says of no stolen token whose it was.
     numbers = [parse_in_period(one, 0).canonical for one in real_bundle.CALLERS]
@@ -204,7 +232,7 @@ def test_a_person_is_deleted_from_verdicts_as_a_called_one_too(scored, tmp_path,
         assert pq.read_table(where).num_rows == rows.num_rows - told_of["deleted"]
 
 
-def test_whose_a_called_token_is_needs_both_keys(scored, tmp_path, monkeypatch, call):
+def test_whose_a_called_token_is_needs_both_keys(scored, tmp_path, monkeypatch, run_command):
     number = real_bundle.CALLERS[0]
     token = CalleeCipher(FIRST).token(Intake(OLD).token("number", number))
     write_key(small.KEY, tmp_path / "signing.key")
@@ -216,19 +244,30 @@ def test_whose_a_called_token_is_needs_both_keys(scored, tmp_path, monkeypatch, 
         # An act is good once, and two of one second with the same words are one.
         asked = (token, "--purpose", f"court order {len(more)}", "--person", "risk")
         act = tmp_path / f"act{len(more)}.json"
-        assert call("privacy", "ticket", "reidentify", *asked, "--out", act)[0] == 0
+        assert run_command("privacy", "ticket", "reidentify", *asked, "--out", act)[0] == 0
         tickets = []
         for place in (1, 2):
             tickets += ["--ticket", tmp_path / f"{place}-{len(more)}.json"]
             assert (
-                call(
+                run_command(
                     "privacy", "ticket", "agree", act, "--signing-key", tmp_path / f"{place}.key", "--out", tickets[-1]
                 )[0]
                 == 0
             )
         monkeypatch.setattr("sys.stdin", io.StringIO(f"13800138009\n{number}\n"))
-        code, out, _ = call("privacy", "reidentify", *asked, "--key", scored / "old.key", *log_of(tmp_path), "--gates",
-                            tmp_path / "gates.toml", *tickets, *more, "--json")  # fmt: skip
+        code, out, _ = run_command(
+            "privacy",
+            "reidentify",
+            *asked,
+            "--key",
+            scored / "old.key",
+            *log_of(tmp_path),
+            "--gates",
+            tmp_path / "gates.toml",
+            *tickets,
+            *more,
+            "--json",
+        )
         found += [(code, json.loads(out))]
     assert found == [(0, {"numbers": []}), (0, {"numbers": [{"token": token, "number": number}]})]
 
@@ -243,6 +282,6 @@ def test_an_incident_says_when_called_people_can_be_read(scored, tmp_path):
         assert affected([gone]).readable == readable
 
 
-def test_no_key_is_named_as_those_of_one_run(tmp_path, call):
-    code, _, err = call("privacy", "key", "new", tmp_path / "key", "--epoch", EPHEMERAL, "--purpose", "callees")
+def test_no_key_is_named_as_those_of_one_run(tmp_path, run_command):
+    code, _, err = run_command("privacy", "key", "new", tmp_path / "key", "--epoch", EPHEMERAL, "--purpose", "callees")
     assert code == 1 and "use another name" in err

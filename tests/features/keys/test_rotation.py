@@ -139,7 +139,7 @@ sys.stdin.read()
 """
 
 
-def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
+def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, command_json, run_command):
     real_bundle.write_bundle(tmp_path / "bundle")
     OLD.write(tmp_path / "old.key")
     NEW.write(tmp_path / "new.key")
@@ -166,11 +166,11 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     publish_cleared(store, state, now)
     with subprocess.Popen([sys.executable, "-c", HOLD, state], stdin=-1, stdout=-1) as scorer:
         scorer.stdout.readline()
-        code, _, err = call(*rekey)
+        code, _, err = run_command(*rekey)
         assert code == 1 and "another process serves from this folder" in err
         scorer.stdin.close()
     assert set(store.cleared_callers(now)[1]) == set(cases)
-    facts = told(*rekey)
+    facts = command_json(*rekey)
     assert (facts["from"], facts["to"]) == ("e1", "e2")
     assert [payload["what"] for _, payload in payloads(tmp_path / "audit", "key")] == ["keyed anew"]
     assert set(store.cleared_callers(now)[1]) == set(Rekeying(OLD, NEW).tokens(cases))
@@ -197,7 +197,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
     other.close()
     unlisted.close()
     assert left_of(state, "e1") == 0
-    code, out, _ = call(*rekey)  # again: what is keyed anew stays so
+    code, out, _ = run_command(*rekey)  # again: what is keyed anew stays so
     assert code == 0 and "epoch e1 is now e2; entry 1 of the audit log" in out
     alone = rekey_cases(url, None, Rekeying(OLD, NEW))  # cases without a scorer beside them
     assert alone.keys() == {name for name in facts["keyed"] if name.startswith("callsieve_")}
@@ -205,9 +205,9 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, told, call):
 
 
 @pytest.mark.source("P2", by="training/privacy/rekey.py")
-def test_an_epoch_is_destroyed_once_nothing_of_it_is_left(tmp_path, told, call):
-    assert call("privacy", "key", "new", tmp_path / "e1.key", "--epoch", "e1")[0] == 0
-    assert call("privacy", "key", "rotate", tmp_path / "e1.key", tmp_path / "e2.key", "--epoch", "e2")[0] == 0
+def test_an_epoch_is_destroyed_once_nothing_of_it_is_left(tmp_path, command_json, run_command):
+    assert run_command("privacy", "key", "new", tmp_path / "e1.key", "--epoch", "e1")[0] == 0
+    assert run_command("privacy", "key", "rotate", tmp_path / "e1.key", tmp_path / "e2.key", "--epoch", "e2")[0] == 0
     write_key(small.KEY, tmp_path / "signing.key")
     log = ("--audit", tmp_path / "audit", "--signing-key", tmp_path / "signing.key")
     data, old, new = tmp_path / "data", read_key(tmp_path / "e1.key"), read_key(tmp_path / "e2.key")
@@ -215,11 +215,13 @@ def test_an_epoch_is_destroyed_once_nothing_of_it_is_left(tmp_path, told, call):
     pq.write_table(Intake(old).table(raw(real_bundle.calls(50))), data / "calls.parquet")
     stolen = shutil.copytree(data, tmp_path / "stolen")
     ended = ("privacy", "key", "destroy", tmp_path / "e1.key", "--why", "the epoch is over", *log, "--data", data)
-    code, _, err = call(*ended)
+    code, _, err = run_command(*ended)
     assert code == 1 and "1 files have tokens of epoch e1" in err
     assert read_key(tmp_path / "e1.key") == old
-    assert told("privacy", "key", "rekey", tmp_path / "e1.key", tmp_path / "e2.key", *log, "--data", data)["keyed"]
-    told(*ended)
+    assert command_json("privacy", "key", "rekey", tmp_path / "e1.key", tmp_path / "e2.key", *log, "--data", data)[
+        "keyed"
+    ]
+    command_json(*ended)
     assert not (tmp_path / "e1.key").exists()
     assert [payload["what"] for _, payload in payloads(tmp_path / "audit", "key")] == [
         "keyed anew", "calls keyed anew", "destroyed"]  # fmt: skip
@@ -230,7 +232,7 @@ def test_an_epoch_is_destroyed_once_nothing_of_it_is_left(tmp_path, told, call):
     assert not tokens & body(replace(new, cover=None).tokens("number", numbers))
     assert tokens <= body(old.tokens("number", numbers))
     Key("e5", bytes(32)).write(tmp_path / "bare.key")
-    code, _, err = call("privacy", "key", "destroy", tmp_path / "bare.key", "--why", "over", *log)
+    code, _, err = run_command("privacy", "key", "destroy", tmp_path / "bare.key", "--why", "over", *log)
     assert code == 1 and "has no cover" in err and (tmp_path / "bare.key").exists()
 
 

@@ -163,8 +163,8 @@ def test_the_features_command_equals_the_table_engine(call, four_days, tmp_path)
         np.testing.assert_array_equal(by_spark[name].to_numpy(), by_table[name].to_numpy(), err_msg=name)
 
 
-def test_the_score_command_equals_the_table_engine(call, four_days, run, tmp_path):
-    words = ["score", "--bundle", run[0] / "bundle", "--calls", four_days, "--layout", "keyed"]
+def test_the_score_command_equals_the_table_engine(call, four_days, training_run, tmp_path):
+    words = ["score", "--bundle", training_run[0] / "bundle", "--calls", four_days, "--layout", "keyed"]
     Key.generate("c1", "callees").write(tmp_path / "callees.key")
     hidden = ["--callees-key", tmp_path / "callees.key"]
     code, by_table, err = call(*words, "--out", tmp_path / "verdicts.parquet", *hidden, "--json")
@@ -175,8 +175,8 @@ def test_the_score_command_equals_the_table_engine(call, four_days, run, tmp_pat
     assert by_spark.equals(by_table)
 
 
-def test_a_worker_verifies_the_bundle_once(run, monkeypatch):
-    bundle, opened = run[0] / "bundle", []
+def test_a_worker_verifies_the_bundle_once(training_run, monkeypatch):
+    bundle, opened = training_run[0] / "bundle", []
     monkeypatch.setattr(spark_scoring, "open_scorer", lambda *paths: opened.append(paths) or open_scorer(*paths))
     spark_scoring._loaded.cache_clear()
     identity = pa.table({"call": [1], "start": [2], "caller": ["a"], "callee": ["b"]})
@@ -205,7 +205,7 @@ def broken_tables(calls, tmp_path):
     return {name: (write_plain(table, tmp_path / f"{name}.parquet"), says) for name, (table, says) in tables.items()}
 
 
-def test_faults_are_reported_in_one_line(call, world, run, tmp_path):
+def test_faults_are_reported_in_one_line(call, world, training_run, tmp_path):
     calls = world.calls.select(KEYED_COLUMNS).slice(0, 50)
     (tmp_path / "world.json").touch()
     good = write_plain(calls, tmp_path / "good.parquet")
@@ -224,7 +224,7 @@ def test_faults_are_reported_in_one_line(call, world, run, tmp_path):
             (
                 "score",
                 "--bundle",
-                run[0] / "bundle",
+                training_run[0] / "bundle",
                 "--calls",
                 write_plain(calls.slice(0, 0), tmp_path / "no.parquet"),
             ),
@@ -239,7 +239,7 @@ def test_faults_are_reported_in_one_line(call, world, run, tmp_path):
     assert wrong == []
     code, _, err = call("features", "--calls", good, *out, "--engine", "spark")
     assert (code, "expected --layout keyed" in err) == (1, True)
-    score = ("score", "--bundle", run[0] / "bundle", "--calls", good, "--layout", "keyed", "--engine", "spark")
+    score = ("score", "--bundle", training_run[0] / "bundle", "--calls", good, "--layout", "keyed", "--engine", "spark")
     for more, says in (
         (out, "needs --callees-key"),
         (("--registers", tmp_path), "not supported on Spark"),

@@ -42,8 +42,8 @@ def fill_command(records, state):
     return ("live", "fill", "--calls", records / "calls.csv", "--key", records / "number.key", "--state", state)
 
 
-def test_a_warmed_up_service_scores_like_one_that_saw_the_calls(told, calls, records, swap, tmp_path):
-    figures = told(*fill_command(records, tmp_path / "state"), "--max-calls", 5000, "--max-numbers", 500)
+def test_a_warmed_up_service_scores_like_one_that_saw_the_calls(command_json, calls, records, swap, tmp_path):
+    figures = command_json(*fill_command(records, tmp_path / "state"), "--max-calls", 5000, "--max-numbers", 500)
     assert (figures["calls"], figures["calls_in_memory"], figures["dropped"], figures["filled"]) == (500, 500, 0, True)
     history, intake = History(**CAPACITY), Intake(real_bundle.NUMBER_KEY)
     for call in calls[:500]:
@@ -60,27 +60,27 @@ def test_a_warmed_up_service_scores_like_one_that_saw_the_calls(told, calls, rec
         live.close()
 
 
-def test_a_folder_with_events_and_records_without_a_call_are_refused(told, call, records, tmp_path):
-    told(*fill_command(records, tmp_path / "state"))
-    assert told(*fill_command(records, tmp_path / "state"))["calls"] == 500  # replaced: no service ran on it
+def test_a_folder_with_events_and_records_without_a_call_are_refused(command_json, run_command, records, tmp_path):
+    command_json(*fill_command(records, tmp_path / "state"))
+    assert command_json(*fill_command(records, tmp_path / "state"))["calls"] == 500  # replaced: no service ran on it
     live = Live(Swap(trusted=small.TRUSTED), Intake(real_bundle.NUMBER_KEY), tmp_path / "state", **CAPACITY)
     live.end(real_bundle.calls(1)[0])
     live.close()
-    code, _, err = call(*fill_command(records, tmp_path / "state"))
+    code, _, err = run_command(*fill_command(records, tmp_path / "state"))
     assert code == 1 and "holds events of a service already; expected a folder without events" in err
-    code, _, err = call(*fill_command(write_records([], tmp_path / "none"), tmp_path / "other"))
+    code, _, err = run_command(*fill_command(write_records([], tmp_path / "none"), tmp_path / "other"))
     assert code == 1 and "no call to read; 0 rows were quarantined" in err
     assert not list((tmp_path / "other").glob("state-*"))
 
 
-def test_too_few_days_are_reported_and_the_service_abstains(told, call, calls, swap, tmp_path):
+def test_too_few_days_are_reported_and_the_service_abstains(command_json, run_command, calls, swap, tmp_path):
     first_days = [record for record in calls if record.start < calls[0].start + 3 * DAY]
     few = write_records(first_days, tmp_path / "few")
-    assert told(*fill_command(few, tmp_path / "one"))["filled"] is False
+    assert command_json(*fill_command(few, tmp_path / "one"))["filled"] is False
     many = write_records(calls[:500], tmp_path / "many")
-    bounded = told(*fill_command(many, tmp_path / "three"), "--max-calls", 50)
+    bounded = command_json(*fill_command(many, tmp_path / "three"), "--max-calls", 50)
     assert (bounded["calls_in_memory"], bounded["dropped"], bounded["filled"]) == (50, 450, False)
-    code, out, _ = call(*fill_command(few, tmp_path / "two"))
+    code, out, _ = run_command(*fill_command(few, tmp_path / "two"))
     assert code == 0 and "too few days: bands do not apply yet" in out
     live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "one", deadline=LONG_DEADLINE, **CAPACITY)
     try:

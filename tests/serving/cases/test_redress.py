@@ -71,9 +71,9 @@ def attempt_of(call):
 
 
 @pytest.fixture(scope="module")
-def wrong(run, courier, tmp_path_factory):
+def wrong(training_run, courier, tmp_path_factory):
     """The run's model with a threshold so low that it labels the courier."""
-    bundle = load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
+    bundle = load(training_run[0] / "bundle", [read_public_key(training_run[0] / "signer.pub")])
     scorer, history, intake, raw = (
         Scorer(bundle, Policy("none", {}, history_days=0)),
         History(),
@@ -85,7 +85,7 @@ def wrong(run, courier, tmp_path_factory):
         history.observe(intake(call))
     card = BundleMetadata(**{field.name: getattr(bundle, field.name) for field in fields(BundleMetadata)})
     low = replace(bundle.thresholds[0], threshold=min(raw[-10:]) - 1e-9)
-    texts = {name: (run[0] / "bundle" / f"{name}.txt").read_text() for name in ("model", *bundle.classes)}
+    texts = {name: (training_run[0] / "bundle" / f"{name}.txt").read_text() for name in ("model", *bundle.classes)}
     folder = tmp_path_factory.mktemp("wrong") / "bundle"
     save(replace(card, thresholds=(low,)), texts, bundle.golden.rows, folder, small.KEY)
     return folder

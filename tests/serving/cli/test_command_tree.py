@@ -87,12 +87,12 @@ def test_help_loads_no_package_that_the_command_needs(words):
 
 
 @pytest.mark.parametrize(("module", "extra"), [("pandas", "train"), ("uvicorn", "serve"), ("sqlalchemy", "cases")])
-def test_a_missing_package_is_one_line_that_names_its_extra(module, extra, call, monkeypatch):
+def test_a_missing_package_is_one_line_that_names_its_extra(module, extra, run_command, monkeypatch):
     def missing(_):
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
     monkeypatch.setattr("callsieve.serving.bundle.verify.verify", lambda *_, **_more: missing(module))
-    code, out, err = call("model", "verify", "--bundle", "bundle")
+    code, out, err = run_command("model", "verify", "--bundle", "bundle")
     assert (code, out) == (1, "")
     assert err == f"callsieve: the package {module} is not installed: pip install 'callsieve[{extra}]'\n"
     assert EXTRAS.get(module, "train") == extra
@@ -198,10 +198,12 @@ def test_the_configuration_file_uses_the_long_names_of_options(tmp_path, monkeyp
         ("study rules --data w --trust signer.pub --audit log", "--trust, --audit"),
     ],
 )
-def test_options_without_effect_are_refused(words, unused, call, tmp_path, monkeypatch):
+def test_options_without_effect_are_refused(words, unused, run_command, tmp_path, monkeypatch):
     """A user would think that invalid rows were quarantined where no row was checked."""
     monkeypatch.chdir(tmp_path)
-    code, out, err = call(*words.split(), *(() if words.startswith("study rules") else ("--calls", "calls.parquet")))
+    code, out, err = run_command(
+        *words.split(), *(() if words.startswith("study rules") else ("--calls", "calls.parquet"))
+    )
     assert (code, out, err.count("\n"), list(tmp_path.iterdir())) == (2, "", 1, [])
     assert f": {unused}: not used with " in err
 

@@ -103,8 +103,8 @@ def test_a_rate_is_kept(monkeypatch):
     assert time.monotonic() == now[0]
 
 
-def test_the_command_makes_a_key(path, call):
-    code, key, _ = call(
+def test_the_command_makes_a_key(path, run_command):
+    code, key, _ = run_command(
         "live", "api-key", "--keys", path, "--name", "proxy", "--scopes", "score,report", "--rate", "50"
     )
     assert code == 0

@@ -28,9 +28,9 @@ PATHS = {
 OPEN = (schema.LIVE, schema.READY, schema.OPENAPI, schema.PAGE)
 
 
-def test_events_over_http_give_the_verdicts_of_live(running, keys, judge, tmp_path):
-    live = Live(judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=LONG_DEADLINE, **CAPACITY)
-    connection = running.connect()
+def test_events_over_http_give_the_verdicts_of_live(service, keys, blocking_bundle, tmp_path):
+    live = Live(blocking_bundle, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=LONG_DEADLINE, **CAPACITY)
+    connection = service.connect()
     for kind, call in events(real_bundle.calls(60)):
         if kind:
             live.end(call)
@@ -53,8 +53,8 @@ def test_events_over_http_give_the_verdicts_of_live(running, keys, judge, tmp_pa
 
 @pytest.mark.source("L29", by="serving/http/api_keys.py")
 @pytest.mark.parametrize(("method", "path"), PATHS)
-def test_each_path_needs_its_scope(running, keys, method, path):
-    asked = {"GET": running.get, "POST": lambda path, key: running.post(path, b"{}", key)}[method]
+def test_each_path_needs_its_scope(service, keys, method, path):
+    asked = {"GET": service.get, "POST": lambda path, key: service.post(path, b"{}", key)}[method]
     for scope in SCOPES:
         code, answer = asked(path, keys[scope])
         if scope in PATHS[method, path].split(","):
@@ -66,18 +66,18 @@ def test_each_path_needs_its_scope(running, keys, method, path):
         assert asked(path, key)[0] == 401
 
 
-def test_what_needs_no_key(running):
+def test_what_needs_no_key(service):
     for path in OPEN:
-        assert running.get(path)[0] == 200
-    assert running.get("/v2/score")[0] == 404
-    assert running.get(schema.SCORE)[0] == 405
+        assert service.get(path)[0] == 200
+    assert service.get("/v2/score")[0] == 404
+    assert service.get(schema.SCORE)[0] == 405
 
 
-def test_a_report_is_kept(running, keys, service_folder):
+def test_a_report_is_kept(service, keys, service_folder):
     said = {"reporter": "13900139000", "number": NUMBER, "at": real_bundle.START, "category": "fraud", "mode": "robot"}
-    assert running.post(schema.REPORT, json.dumps(said).encode(), keys["report"]) == (200, b"{}")
+    assert service.post(schema.REPORT, json.dumps(said).encode(), keys["report"]) == (200, b"{}")
     for odd in ({"category": "138 0013"}, {"at": 1e11}, {"number": ""}, {"more": 1}, {"at": None}):
-        code, answer = running.post(schema.REPORT, json.dumps(said | odd).encode(), keys["report"])
+        code, answer = service.post(schema.REPORT, json.dumps(said | odd).encode(), keys["report"])
         assert code == (409 if odd.get("at") else 400)
         assert b"complaint: " in answer
     wait_until(lambda: list(read_complaints(service_folder / "state")))
@@ -117,19 +117,19 @@ def test_without_a_bundle_it_lives_and_is_not_ready(tmp_path):
         assert service.status(keys["admin"])["model"] is None
 
 
-def test_a_folder_in_use_ends_the_second_process_in_one_line(running, service_folder):
+def test_a_folder_in_use_ends_the_second_process_in_one_line(service, service_folder):
     second = http_service.ServiceProcess(service_folder)
     assert second.process.wait(30) == 1
-    assert "another process serves from this folder" in running.log_text()
+    assert "another process serves from this folder" in service.log_text()
 
 
-def test_figures_for_prometheus(running, keys):
+def test_figures_for_prometheus(service, keys):
     told = {
         (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(running.get(schema.METRICS, keys["admin"])[1].decode())
+        for family in text_string_to_metric_families(service.get(schema.METRICS, keys["admin"])[1].decode())
         for sample in family.samples
     }
-    status = running.status(keys["admin"])
+    status = service.status(keys["admin"])
     assert told["callsieve_ready",] == 1
     assert told["callsieve_verdict_seconds_count",] == sum(status["latency"]["counts"])
     assert told["callsieve_events_total", "attempts"] == status["counts"]["attempts"]
@@ -139,8 +139,8 @@ def test_figures_for_prometheus(running, keys):
     assert told["process_open_fds",] > 0
 
 
-def test_the_page_may_run_its_own_script_and_nothing_else(running):
-    connection = running.connect()
+def test_the_page_may_run_its_own_script_and_nothing_else(service):
+    connection = service.connect()
     connection.request("GET", schema.PAGE)
     answer = connection.getresponse()
     policy, page = answer.headers["Content-Security-Policy"], answer.read().decode()

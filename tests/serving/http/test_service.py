@@ -23,11 +23,13 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def unstarted(service_folder, judge, keys, tmp_path):
+def unstarted(service_folder, blocking_bundle, keys, tmp_path):
     """A service that nobody has started, and how it is asked: no socket, no loop of its own."""
     assert keys
-    begin = lambda: Live(judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=LONG_DEADLINE, **CAPACITY)
-    service = app.Service(begin, judge, service_folder / "bundle", read_keys(service_folder / "api.keys"))
+    begin = lambda: Live(
+        blocking_bundle, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=LONG_DEADLINE, **CAPACITY
+    )
+    service = app.Service(begin, blocking_bundle, service_folder / "bundle", read_keys(service_folder / "api.keys"))
     application = app.application(service)
 
     def asked(method, path, body=b"", key=""):
@@ -119,8 +121,8 @@ def test_what_is_slow_or_lost_is_told_and_a_failure_is_raised(service_folder, ke
         serve(calls=0)
 
 
-def test_a_snapshot_is_made_while_calls_come_in(inside, keys):
-    with inside(journal_bytes=20_000) as service:
+def test_a_snapshot_is_made_while_calls_come_in(make_service, keys):
+    with make_service(journal_bytes=20_000) as service:
         live, connection, codes = service.service.live, service.connect(), []
         deadline = time.monotonic() + 30
         for call in itertools.cycle(real_bundle.calls(300)):
@@ -133,8 +135,8 @@ def test_a_snapshot_is_made_while_calls_come_in(inside, keys):
     assert set(codes) == {200}
 
 
-def test_a_late_loop_sheds_attempts(inside, keys):
-    with inside(deadline=0.5) as service:
+def test_a_late_loop_sheds_attempts(make_service, keys):
+    with make_service(deadline=0.5) as service:
         blocked = threading.Event()
         service.server.servers[0].get_loop().call_soon_threadsafe(lambda: (blocked.set(), time.sleep(1.5)))
         blocked.wait(10)

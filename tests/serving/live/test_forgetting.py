@@ -100,7 +100,7 @@ def test_live_memory_knows_nobody_by_that_name(swap, calls, tmp_path):  # noqa: 
 
 
 @pytest.mark.source("P6", by="serving/live/forgetting.py")
-def test_a_running_service_forgets_on_its_disk_too(folder, log, told, tmp_path, monkeypatch):  # noqa: F811
+def test_a_running_service_forgets_on_its_disk_too(folder, log, command_json, tmp_path, monkeypatch):  # noqa: F811
     """A real process, told by `callsieve privacy delete`; then killed, and started again."""
     keys = http_service.write_service_files(tmp_path)
     number, other, now = "13800138000", "13900139000", time.time() - 600
@@ -117,7 +117,7 @@ def test_a_running_service_forgets_on_its_disk_too(folder, log, told, tmp_path, 
         assert service.post("/v1/report", json.dumps(report).encode(), keys["report"])[0] == 200
         wait_until(lambda: token in everything(state))
         monkeypatch.setattr("sys.stdin", io.StringIO(number))
-        seconds = told(*delete)["scorers"]["state"]
+        seconds = command_json(*delete)["scorers"]["state"]
         assert 0 <= seconds < 60
         assert token not in everything(state) and not list((state / REQUESTS).iterdir())
         assert "13700137000" not in everything(state)
@@ -131,7 +131,7 @@ def test_a_running_service_forgets_on_its_disk_too(folder, log, told, tmp_path, 
         assert service.post("/v1/observe", json.dumps(body).encode(), keys["score"])[0] == 200
     assert token in everything(state)
     monkeypatch.setattr("sys.stdin", io.StringIO(number))
-    assert told(*delete)["scorers"]["state"] < 60
+    assert command_json(*delete)["scorers"]["state"] < 60
     assert token not in everything(state)
 
 

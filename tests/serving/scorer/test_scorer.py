@@ -192,7 +192,7 @@ def test_a_broken_history_passes(scorer, calls, error):
     assert_unscored(scorer, scorer.explain(Fixed(error), calls[0]), type(error).__name__)
 
 
-@pytest.mark.parametrize("call", [None, object(), 17, "call", {}], ids=repr)
+@pytest.mark.parametrize("call", [None, object(), 17, "call", {}], ids=["None", "object", "int", "str", "dict"])
 def test_an_invalid_call_passes(scorer, call):
     assert_unscored(scorer, scorer.score(History(), call))
 

@@ -19,8 +19,8 @@ CHROMIUM = "chromium"  # Debian's package of that name
 
 
 @pytest.fixture(scope="module")
-def told(run):
-    return facts(run_paths(run[0], None, None), run[1]["tracking"]["run"])
+def told(training_run):
+    return facts(run_paths(training_run[0], None, None), training_run[1]["tracking"]["run"])
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def words(text):
     return " ".join(re.sub(r"<[^>]*>", " ", text.partition("<body>")[2]).split())
 
 
-def test_the_page_tells_what_a_reviewer_asks(told, text, run):
-    figures, seen = run[1], words(text)
+def test_the_page_tells_what_a_reviewer_asks(told, text, training_run):
+    figures, seen = training_run[1], words(text)
     head = figures["headline"]["model"]
     for said in (
         f"Audit report of model {figures['model']['id']}",
@@ -65,10 +65,10 @@ def test_the_page_tells_what_a_reviewer_asks(told, text, run):
         assert re.search(rf"{name} [\d,]+ (training|evaluation) [0-9a-f]{{16}}…", seen)
 
 
-def test_a_copy_made_with_the_run_is_an_artifact_that_the_log_commits_to(run):
-    place = run_paths(run[0], None, None)
+def test_a_copy_made_with_the_run_is_an_artifact_that_the_log_commits_to(training_run):
+    place = run_paths(training_run[0], None, None)
     logged = next(payload for _, payload in payloads(place.log, "run"))
-    page_now = (run[0] / "audit.html").read_bytes()
+    page_now = (training_run[0] / "audit.html").read_bytes()
     assert logged["record"]["artifact"]["report/audit.html"] == hashlib.sha256(page_now).hexdigest()
     seen = words(page_now.decode())
     assert "This copy was written with the run" in seen and "It has no approvals yet" in seen
@@ -92,14 +92,14 @@ def test_drift_since_the_model_before_is_told_in_words(told):
     assert "There is no earlier model in this log" in words(page(told))
 
 
-def test_a_record_that_was_changed_is_told_first(call, run, tmp_path):
-    shutil.copytree(run[0] / "audit", tmp_path / "audit")
+def test_a_record_that_was_changed_is_told_first(run_command, training_run, tmp_path):
+    shutil.copytree(training_run[0] / "audit", tmp_path / "audit")
     for name in ("mlflow.db",):
-        shutil.copy(run[0] / name, tmp_path / name)
+        shutil.copy(training_run[0] / name, tmp_path / name)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
         database.execute("UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc'")
     out = tmp_path / "page.html"
-    code, said, _ = call("audit", "page", run[1]["model"]["id"], "--in", tmp_path, "--out", out)
+    code, said, _ = run_command("audit", "page", training_run[1]["model"]["id"], "--in", tmp_path, "--out", out)
     assert (code, said) == (0, f"{out}: written\n")
     seen = words(out.read_text())
     assert "record was changed" in seen and "metric auc : logged as" in seen

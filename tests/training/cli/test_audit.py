@@ -30,85 +30,88 @@ def folder(empty_store, tmp_path):
     return tmp_path
 
 
-def test_from_a_run_to_a_champion(call, folder):
+def test_from_a_run_to_a_champion(run_command, folder):
     run = recorded_run.record_run(recorded_run.run_paths_in(folder), folder / "one")["run"]
-    code, out, _ = call("audit", "verify", "--in", folder)
+    code, out, _ = run_command("audit", "verify", "--in", folder)
     assert (code, out) == (0, "3 entries, 1 runs compared with MLflow, 0 files in the folder with the log, 0 faults\n")
     files = []
     for i, approver in enumerate(recorded_run.APPROVERS[:2]):
         key = write_key(approver, folder / f"{i}.key")
-        code, out, _ = call(
+        code, out, _ = run_command(
             "model", "approve", run, "--signing-key", key, "--out", folder / f"{i}.json", "--in", folder
         )
         assert code == 0
         assert "passed  model_benign_error_bound must be at most 0.0001, got 9e-05" in out
         files += ["--approval", folder / f"{i}.json"]
-    code, out, _ = call(
+    code, out, _ = run_command(
         "model", "approve", run, "--signing-key", key, "--out", folder / "again.json", "--in", folder, "--json"
     )
     signed = json.loads((folder / "again.json").read_text())["statement"]
     assert json.loads(out)["statement"] == {name: word for name, word in signed.items() if name != "at"}
-    code, _, err = call("model", "promote", run, *files[:2], "--in", folder)
+    code, _, err = run_command("model", "promote", run, *files[:2], "--in", folder)
     assert (code, err) == (1, "callsieve: approvals: expected 2 by different keys that the gates name, got 1\n")
-    code, out, _ = call("model", "promote", run, *files, "--in", folder)
+    code, out, _ = run_command("model", "promote", run, *files, "--in", folder)
     assert (code, out) == (0, "model one, version 1: champion\n")
-    code, _, err = call("model", "rollback", "--why", "complaints", "--in", folder)
+    code, _, err = run_command("model", "rollback", "--why", "complaints", "--in", folder)
     assert code == 1 and "expected a champion before the current one" in err
-    code, out, _ = call("audit", "log", "--in", folder, "--json")
+    code, out, _ = run_command("audit", "log", "--in", folder, "--json")
     assert [one["kind"] for one in json.loads(out)["entries"]] == ["gates", "touch", "run", "promotion"]
 
 
-def test_rollback_names_the_new_champion(call, monkeypatch, folder):
+def test_rollback_names_the_new_champion(run_command, monkeypatch, folder):
     facts = {"model": "one", "version": "1"}
     monkeypatch.setattr("callsieve.training.audit.promote.rollback", lambda _place, _why, _key, _tell: facts)
-    assert call("model", "rollback", "--why", "complaints", "--in", folder)[:2] == (
+    assert run_command("model", "rollback", "--why", "complaints", "--in", folder)[:2] == (
         0,
         "model one, version 1: champion\n",
     )
 
 
-def test_notes_erasure_and_proof(call, folder):
+def test_notes_erasure_and_proof(run_command, folder):
     recorded_run.record_run(recorded_run.run_paths_in(folder), folder / "one")
     policy = folder / "policy.toml"
     policy.write_text('version = "2"\n')
     words = ("--what", "block from band certified", "--why", "decision", "--file", policy, "--in", folder)
-    assert call("audit", "note", "policy", *words)[:2] == (0, "entry 3: policy\n")
+    assert run_command("audit", "note", "policy", *words)[:2] == (0, "entry 3: policy\n")
     words = ("--what", "calls of case 7", "--why", "appeal", "--in", folder)
-    assert call("audit", "note", "access", *words)[:2] == (0, "entry 4: access\n")
-    assert call("audit", "erase", 4, "--why", "asked for", "--in", folder)[:2] == (0, "entry 4: erased, entry 5\n")
-    code, out, _ = call("audit", "verify", "--in", folder, "--json")
+    assert run_command("audit", "note", "access", *words)[:2] == (0, "entry 4: access\n")
+    assert run_command("audit", "erase", 4, "--why", "asked for", "--in", folder)[:2] == (
+        0,
+        "entry 4: erased, entry 5\n",
+    )
+    code, out, _ = run_command("audit", "verify", "--in", folder, "--json")
     assert code == 0 and json.loads(out)["erased"] == [4] and json.loads(out)["sound"]
-    code, out, _ = call("audit", "prove", 3, "--since-size", 2, "--in", folder)
+    code, out, _ = run_command("audit", "prove", 3, "--since-size", 2, "--in", folder)
     assert code == 0 and set(json.loads(out)) == {"entry", "inclusion", "leaf", "head", "since", "consistency"}
-    assert "entry" in call("audit", "log", "--in", folder)[1]
+    assert "entry" in run_command("audit", "log", "--in", folder)[1]
 
 
-def test_verify_prints_one_fault_a_line_and_exits_with_1(call, folder):
+def test_verify_prints_one_fault_a_line_and_exits_with_1(run_command, folder):
     run = recorded_run.record_run(recorded_run.run_paths_in(folder), folder / "one")["run"]
     shutil.copy(folder / "audit" / "head.json", folder / "kept.json")
     with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
         database.execute("UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc'")
     lines = (folder / "audit" / "log.jsonl").read_bytes().splitlines(keepends=True)
     (folder / "audit" / "log.jsonl").write_bytes(lines[0] + lines[2])
-    code, out, _ = call("audit", "verify", "--in", folder, "--head", folder / "kept.json")
+    code, out, _ = run_command("audit", "verify", "--in", folder, "--head", folder / "kept.json")
     assert code == 1
     assert out.splitlines() == [
         "entry 1: missing: removed",
         f"run {run}, metric auc: logged as 0.97, now 0.99",
         "2 entries, 1 runs compared with MLflow, 0 files in the folder with the log, 2 faults",
     ]
-    code, out, _ = call("audit", "verify", "--in", folder, "--json")
+    code, out, _ = run_command("audit", "verify", "--in", folder, "--json")
     assert code == 1 and json.loads(out)["faults"][0] == {"where": "entry 1", "what": "missing: removed"}
 
 
 @pytest.fixture
-def copied(call, run, tmp_path):
+def copied(run_command, training_run, tmp_path):
     """A copy of a run's folder, and a function that verifies it against the original store."""
-    made, _ = run
+    made, _ = training_run
     shutil.copytree(made, tmp_path / "copied", ignore=shutil.ignore_patterns("artifacts", "mlflow.db*"))
 
     def verified():
-        code, out, _ = call(
+        code, out, _ = run_command(
             "audit", "verify", "--in", tmp_path / "copied", "--tracking-uri", default_store(made), "--json"
         )
         return code, json.loads(out)
@@ -142,51 +145,51 @@ def test_verify_accepts_added_files_and_a_new_audit_page(copied):
     assert verified()[0] == 0
 
 
-def test_verify_compares_a_folder_with_its_own_run(call, folder):
+def test_verify_compares_a_folder_with_its_own_run(run_command, folder):
     place = recorded_run.run_paths_in(folder)
     for name in ("one", "two"):
         recorded_run.record_run(place, folder / name)
     words = ("audit", "verify", "--audit", folder / "audit", "--tracking-uri", place.uri)
     for name in ("one", "two"):
-        assert call(*words, "--in", folder / name)[0] == 0
+        assert run_command(*words, "--in", folder / name)[0] == 0
     (folder / "two" / "tables" / "slices.csv").write_text("slice,calls\ncourier,0\n")
-    code, out, _ = call(*words, "--in", folder / "two")
+    code, out, _ = run_command(*words, "--in", folder / "two")
     assert code == 1 and out.startswith("copy tables/slices.csv: logged as '")
 
 
-def test_an_approver_key(call, folder):
-    code, out, _ = call("model", "approver-key", folder / "mine.key")
+def test_an_approver_key(run_command, folder):
+    code, out, _ = run_command("model", "approver-key", folder / "mine.key")
     public = read_signing_key(folder / "mine.key").public_key().public_bytes_raw().hex()
     assert code == 0 and out.startswith(f'"mine" = "{public}"  # key ')
-    code, _, err = call("model", "approver-key", folder / "mine.key")
+    code, _, err = run_command("model", "approver-key", folder / "mine.key")
     assert code == 1 and err.count("\n") == 1
 
 
-def test_replay_of_an_unknown_run_is_one_line(call):
-    code, out, err = call("model", "replay", "0" * 32)
+def test_replay_of_an_unknown_run_is_one_line(run_command):
+    code, out, err = run_command("model", "replay", "0" * 32)
     assert (code, out) == (1, "")
     assert err.startswith("callsieve: ") and err.count("\n") == 1
 
 
-def test_replay_of_a_folder(call, run, world_folder):
-    code, out, _ = call("model", "replay", run[0], "--data", world_folder)
+def test_replay_of_a_folder(run_command, training_run, world_folder):
+    code, out, _ = run_command("model", "replay", training_run[0], "--data", world_folder)
     assert code == 0
-    assert out.splitlines()[-1] == f"model {run[1]['model']['id']}: reproduced byte for byte"
+    assert out.splitlines()[-1] == f"model {training_run[1]['model']['id']}: reproduced byte for byte"
     assert "equal    model.txt" in out
 
 
-def test_a_replay_that_differs_exits_with_1(call, monkeypatch):
+def test_a_replay_that_differs_exits_with_1(run_command, monkeypatch):
     found = Reproduction("one", ("model.txt",), ("dataset truth",))
     monkeypatch.setattr("callsieve.training.tracking.reproduce.reproduce", lambda *_, **_more: found)
-    code, out, _ = call("model", "replay", "run")
+    code, out, _ = run_command("model", "replay", "run")
     assert (code, out.splitlines()) == (
         1, ["equal    model.txt", "differs  dataset truth", "model one: not reproduced byte for byte"])  # fmt: skip
-    code, out, _ = call("model", "replay", "run", "--json")
+    code, out, _ = run_command("model", "replay", "run", "--json")
     assert (code, json.loads(out)) == (1, found.to_json())
 
 
 @pytest.mark.parametrize("words", [("audit", "verify"), ("audit", "log"), ("audit", "prove", "0")])
-def test_a_missing_log_is_one_line(call, tmp_path, words):
-    code, out, err = call(*words, "--in", tmp_path / "nowhere")
+def test_a_missing_log_is_one_line(run_command, tmp_path, words):
+    code, out, err = run_command(*words, "--in", tmp_path / "nowhere")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "expected an audit log" in err

@@ -47,32 +47,34 @@ def score(service, one, key, **more):
     return json.loads(answer)
 
 
-def test_from_a_verdict_to_a_cleared_caller_in_a_running_service(running, told, call, tmp_path):
+def test_from_a_verdict_to_a_cleared_caller_in_a_running_service(running, command_json, run_command, tmp_path):
     service, folder, key, verdicts = running
     state, log = folder / "state", folder / "audit"
     store = ("--store", f"sqlite:///{folder}/cases.db", "--state", state)
     one, first = next((one, said) for one, said in verdicts if said["action"] == "block")
     case = first["case"]
-    wait_until(lambda: call("cases", "show", case, *store)[0] == 0)  # the journal writes four times a second
-    shown = told("cases", "show", case, *store)
+    wait_until(lambda: run_command("cases", "show", case, *store)[0] == 0)  # the journal writes four times a second
+    shown = command_json("cases", "show", case, *store)
     assert [(r["feature"], r["value"], r["contribution"]) for r in shown["reasons"]] == [
         (r["feature"], r["value"], r["contribution"]) for r in first["reasons"]
     ]
     assert (shown["raw"], shown["score"], shown["model"], shown["policy"]) == (
         first["raw"], first["score"], first["model"], "test")  # fmt: skip
     assert shown["caller"] == real_bundle.key_calls([one])[0].caller
-    again = told("cases", "replay", case, "--bundle", folder / "bundle", "--policy", folder / "policy.toml", *store)
+    again = command_json(
+        "cases", "replay", case, "--bundle", folder / "bundle", "--policy", folder / "policy.toml", *store
+    )
     assert again["differences"] == []
     assert {"raw", "score", "reasons", "action", "model"} <= set(again["equal"])
-    assert "upheld" not in call("cases", "notice", case, "--language", "en", *store)[1]
+    assert "upheld" not in run_command("cases", "notice", case, "--language", "en", *store)[1]
 
-    asked = told("cases", "appeal", case, "--ground", "delivery", "--words", "I bring parcels", *store)
+    asked = command_json("cases", "appeal", case, "--ground", "delivery", "--words", "I bring parcels", *store)
     assert asked["due"] - asked["at"] == 24 * 3_600_000
-    assert [one["case"] for one in told("cases", "list", *store)["appeals"]] == [case]
-    assert "1 open appeals in 1 groups" in call("cases", "list", *store)[1]
+    assert [one["case"] for one in command_json("cases", "list", *store)["appeals"]] == [case]
+    assert "1 open appeals in 1 groups" in run_command("cases", "list", *store)[1]
     assert score(service, one, key)["action"] == "block"  # an appeal changes nothing
     decision = ("--outcome", "overturned", "--person", "reviewer-1", "--why", "a courier with many doors")
-    made = told("cases", "decide", case, *decision, *store, "--audit", log)
+    made = command_json("cases", "decide", case, *decision, *store, "--audit", log)
     assert made["state"] == "overturned"
     wait_until(lambda: score(service, one, key)["action"] == "pass")
     assert score(service, one, key)["status"] == STATUS
@@ -80,23 +82,29 @@ def test_from_a_verdict_to_a_cleared_caller_in_a_running_service(running, told, 
     other, said = next((o, s) for o, s in verdicts if s["action"] == "label" and o.caller != one.caller)
     assert (score(service, other, key)["case"], score(service, other, key)["status"]) == (said["case"], "ok")
     assert score(service, one, key, network_caller="13900139000", start=one.start + 0.001)["action"] != "pass"
-    text = call("cases", "notice", case, "--language", "zh", *store)[1]
-    assert told("cases", "notice", case, "--language", "zh", *store) == {"case": case, "language": "zh", "notice": text}
+    text = run_command("cases", "notice", case, "--language", "zh", *store)[1]
+    assert command_json("cases", "notice", case, "--language", "zh", *store) == {
+        "case": case,
+        "language": "zh",
+        "notice": text,
+    }
     assert "您的电话恢复正常" in text and "a courier with many doors" in text
     [(_, payload)] = list(payloads(log, "decision"))
     assert payload == {"case": case, "outcome": "overturned", "person": "reviewer-1",
                        "why": "a courier with many doors", "state": "overturned"}  # fmt: skip
-    assert told("cases", "exclusions", "--out", tmp_path, *store[:2]) == {"excluded": 1, "findings": 1}
-    told("cases", "relist", case, "--person", "reviewer-2", "--why", "the number was sold", *store[:2], "--audit", log)
+    assert command_json("cases", "exclusions", "--out", tmp_path, *store[:2]) == {"excluded": 1, "findings": 1}
+    command_json(
+        "cases", "relist", case, "--person", "reviewer-2", "--why", "the number was sold", *store[:2], "--audit", log
+    )
     assert score(service, one, key)["action"] == "pass"  # the store was opened without --state
-    assert call("cases", "watch", "--once", *store)[0] == 0
+    assert run_command("cases", "watch", "--once", *store)[0] == 0
     wait_until(lambda: score(service, one, key)["action"] == "block")
-    assert "the number was sold" in call("cases", "notice", case, "--language", "en", *store)[1]
+    assert "the number was sold" in run_command("cases", "notice", case, "--language", "en", *store)[1]
     assert [payload["outcome"] for _, payload in payloads(log, "decision")] == ["overturned", "relisted"]
 
 
 @pytest.mark.source("P14", by="serving/cases/review_order.py")
-def test_a_ring_that_appeals_at_once_is_not_cleared_by_one_person(running, told, call):
+def test_a_ring_that_appeals_at_once_is_not_cleared_by_one_person(running, command_json, run_command):
     """One person cannot clear the numbers of one trunk: the service keeps its verdicts."""
     service, folder, key, verdicts = running
     store = ("--store", f"sqlite:///{folder}/cases.db", "--state", folder / "state")
@@ -109,14 +117,17 @@ def test_a_ring_that_appeals_at_once_is_not_cleared_by_one_person(running, told,
                 ring[one.caller] = one, again, found
     assert len(ring) >= read_case_rules().large_group
     for _, _, found in ring.values():
-        wait_until(lambda case=found["case"]: call("cases", "show", case, *store)[0] == 0)
-        told("cases", "appeal", found["case"], "--ground", "business", "--words", "we are honest", *store)
-    waiting = told("cases", "list", *store)["appeals"]
+        wait_until(lambda case=found["case"]: run_command("cases", "show", case, *store)[0] == 0)
+        command_json("cases", "appeal", found["case"], "--ground", "business", "--words", "we are honest", *store)
+    waiting = command_json("cases", "list", *store)["appeals"]
     assert {one["needs"] for one in waiting} == {read_case_rules().reviewers} and len(waiting) == len(ring)
     decided = ("--outcome", "overturned", "--person", "tired", "--why", "looks fine")
     for _, _, found in ring.values():
-        assert told("cases", "decide", found["case"], *decided, *store, "--audit", folder / "audit")["state"] == "open"
-    assert call("cases", "watch", "--once", *store)[0] == 0
+        assert (
+            command_json("cases", "decide", found["case"], *decided, *store, "--audit", folder / "audit")["state"]
+            == "open"
+        )
+    assert run_command("cases", "watch", "--once", *store)[0] == 0
     time.sleep(5 * EVERY)  # the scorer has looked at the file of cleared callers, if there is a new one
     for one, again, found in ring.values():
         now = score(service, one, key, **again)
@@ -148,7 +159,7 @@ def test_every_verdict_except_pass_has_a_record(running, tmp_path):
     store.close()
 
 
-def test_faults_are_one_line(call, tmp_path):
+def test_faults_are_one_line(run_command, tmp_path):
     store = ("--store", f"sqlite:///{tmp_path}/cases.db")
     for words, said in (
         (("show", "f" * 16), "not known"),
@@ -159,47 +170,47 @@ def test_faults_are_one_line(call, tmp_path):
         (("notice", "f" * 16, "--language", "fr"), "not known"),
         (("list", "--rules", tmp_path / "none.toml"), "none.toml"),
     ):
-        code, out, err = call("cases", *words, *store)
+        code, out, err = run_command("cases", *words, *store)
         assert (code, out) == (1, "")
         assert said in err and err.count("\n") == 1 and "13800138000" not in err
 
 
-def test_a_failing_store_is_one_line(call, monkeypatch, tmp_path):
+def test_a_failing_store_is_one_line(run_command, monkeypatch, tmp_path):
     def gone(*_):
         raise OperationalError("SELECT secret", {}, OSError("disk"))
 
     monkeypatch.setattr(CaseStore, "find", gone)
-    code, out, err = call("cases", "show", "1" * 16, "--store", f"sqlite:///{tmp_path}/cases.db")
+    code, out, err = run_command("cases", "show", "1" * 16, "--store", f"sqlite:///{tmp_path}/cases.db")
     assert (code, out, err) == (1, "", "callsieve: case store: the database failed: OperationalError\n")
 
 
-def test_text_output_of_decisions(call, tmp_path):
+def test_text_output_of_decisions(run_command, tmp_path):
     store = ("--store", f"sqlite:///{tmp_path}/cases.db", "--state", tmp_path / "state")
     held = CaseStore(store[1], read_case_rules())
     ring = [found(n, trunk="e1.gateway") for n in range(1, 1 + read_case_rules().large_group)]
     fill(held, tmp_path / "state", found(99), *ring)
     held.close()
     for one in (found(99), *ring):
-        assert call("cases", "appeal", one.case, "--ground", "business", *store)[0] == 0
+        assert run_command("cases", "appeal", one.case, "--ground", "business", *store)[0] == 0
     said = ("--outcome", "upheld", "--person", "reviewer-1", "--why", "asked them", *store)
-    assert call("cases", "decide", found(99).case, *said)[1] == "appeal 1: upheld\n"
-    told = call("cases", "decide", ring[0].case, "--outcome", "overturned", *said[2:])[1]
+    assert run_command("cases", "decide", found(99).case, *said)[1] == "appeal 1: upheld\n"
+    told = run_command("cases", "decide", ring[0].case, "--outcome", "overturned", *said[2:])[1]
     assert "still open; 2 reviewers must agree on this group" in told
-    again = call("cases", "relist", found(99).case, "--person", "reviewer-1", "--why", "sold", *store)
+    again = run_command("cases", "relist", found(99).case, "--person", "reviewer-1", "--why", "sold", *store)
     assert again[0] == 1 and again[2].count("\n") == 1  # who was never cleared is not judged again
 
 
-def test_replay_with_another_bundle_exits_with_1(call, tmp_path):
+def test_replay_with_another_bundle_exits_with_1(run_command, tmp_path):
     store = ("--store", f"sqlite:///{tmp_path}/cases.db")
     held = CaseStore(store[1], read_case_rules())
     fill(held, tmp_path / "state", found(1))
     held.close()
     http_service.write_service_files(tmp_path / "service")
-    code, out, _ = call("cases", "replay", found(1).case, "--bundle", tmp_path / "service" / "bundle", *store)
+    code, out, _ = run_command("cases", "replay", found(1).case, "--bundle", tmp_path / "service" / "bundle", *store)
     assert code == 1 and "differs  catalogue" in out and "differs  model" in out
 
 
-def test_watch_imports_verdicts_and_ends_at_ctrl_c(call, monkeypatch, tmp_path):
+def test_watch_imports_verdicts_and_ends_at_ctrl_c(run_command, monkeypatch, tmp_path):
     state, store = tmp_path / "state", ("--store", f"sqlite:///{tmp_path}/cases.db")
     state.mkdir()
     journal, rounds = Journal(state, VERDICTS), []
@@ -212,19 +223,19 @@ def test_watch_imports_verdicts_and_ends_at_ctrl_c(call, monkeypatch, tmp_path):
         journal.flush()
 
     monkeypatch.setattr(cases, "time", SimpleNamespace(sleep=meanwhile, time=time.time))
-    assert call("cases", "watch", "--state", state, *store)[0] == 130
+    assert run_command("cases", "watch", "--state", state, *store)[0] == 130
     assert len(rounds) == 1 and read_cleared(state / FILE) == {}
-    assert call("cases", "notice", found(1).case, *store)[0] == 0
+    assert run_command("cases", "notice", found(1).case, *store)[0] == 0
 
 
-def test_serve_listens_on_the_given_address(call, monkeypatch, tmp_path):
+def test_serve_listens_on_the_given_address(run_command, monkeypatch, tmp_path):
     served = {}
     monkeypatch.setattr("uvicorn.Server.run", lambda self: served.update(vars(self.config)))
     http_service.write_service_files(tmp_path)
     keys, state = tmp_path / "api.keys", tmp_path / "state"
     state.mkdir(exist_ok=True)
     at = ("cases", "serve", "--state", state, "--keys", keys, "--store", f"sqlite:///{tmp_path}/cases.db", "--port", 7)
-    code, _, err = call(*at)
+    code, _, err = run_command(*at)
     assert code == 0, err
     assert (served["host"], served["port"], served["access_log"]) == ("127.0.0.1", 7, False)
     assert served["http"] == "h11"  # it bounds the size of a head

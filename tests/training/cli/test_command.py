@@ -23,19 +23,19 @@ from callsieve.training.studies import demo
 ACTIONS = {"pass", "label", "screen", "block"}
 
 
-def test_catalogue(told, call):
-    value = told("features", "--list")
+def test_catalogue(command_json, run_command):
+    value = command_json("features", "--list")
     assert value["hash"] == catalogue_hash()
     assert [feature["name"] for feature in value["features"]] == [*NAMES, *COMPLAINT_NAMES]
     assert len(NAMES) >= 60
     assert all(len(feature) > 3 for feature in value["features"])
-    code, out, _ = call("features", "--list")
+    code, out, _ = run_command("features", "--list")
     assert code == 0
     assert f"{len(FEATURES)} features" in out
 
 
-def test_simulate_writes_a_keyed_world_and_its_key(told, tmp_path):
-    facts = told("simulate", "--out", tmp_path / "world", "--size", "tiny", "--seed", "2")
+def test_simulate_writes_a_keyed_world_and_its_key(command_json, tmp_path):
+    facts = command_json("simulate", "--out", tmp_path / "world", "--size", "tiny", "--seed", "2")
     calls = pq.read_table(tmp_path / "world" / "calls.parquet")
     assert facts["calls"] == calls.num_rows
     assert (facts["size"], facts["seed"]) == ("tiny", "2")
@@ -43,9 +43,9 @@ def test_simulate_writes_a_keyed_world_and_its_key(told, tmp_path):
     assert {path.name for path in (tmp_path / "world").iterdir()} >= {"truth.parquet", "complaints.parquet"}
 
 
-def test_features_of_keyed_calls(told, world_folder, world, tmp_path):
+def test_features_of_keyed_calls(command_json, world_folder, world, tmp_path):
     out = tmp_path / "vectors"
-    facts = told("features", "--calls", world_folder / "calls.parquet", "--layout", "keyed", "--out", out)
+    facts = command_json("features", "--calls", world_folder / "calls.parquet", "--layout", "keyed", "--out", out)
     assert facts == {
         "calls": world.calls.num_rows,
         "features": len(NAMES),
@@ -58,9 +58,9 @@ def test_features_of_keyed_calls(told, world_folder, world, tmp_path):
     assert pq.read_schema(out / "part-00000.parquet").names == ["row", "start", "caller", "callee", *NAMES]
 
 
-def test_train_writes_report_record_and_figures(run):
+def test_train_writes_report_record_and_figures(training_run):
     """`test_train.py` checks the values."""
-    folder, figures = run
+    folder, figures = training_run
     assert (folder / "report.html").stat().st_size > 10_000
     assert (folder / "mlflow.db").exists()
     head = figures["headline"]["model"]
@@ -68,26 +68,26 @@ def test_train_writes_report_record_and_figures(run):
     assert set(head["catch"]["call"]) == {"rate", "low", "high"}
 
 
-def test_evaluate(told, call, world_folder, run, tmp_path):
-    words = ("--audit", tmp_path / "audit", "--signing-key", run[0] / "signing.key")
-    figures = told("evaluate", "--bundle", run[0] / "bundle", "--data", world_folder, *words)
+def test_evaluate(command_json, run_command, world_folder, training_run, tmp_path):
+    words = ("--audit", tmp_path / "audit", "--signing-key", training_run[0] / "signing.key")
+    figures = command_json("evaluate", "--bundle", training_run[0] / "bundle", "--data", world_folder, *words)
     assert [said["by"] for _, said in payloads(tmp_path / "audit", "touch")] == ["evaluate"]
     for name in ("buckets", "attacks", "reliability_by", "precision_at_prior", "slices"):
         assert figures[name], name
-    assert figures["model"]["id"] == run[1]["model"]["id"]
-    assert figures["headline"]["model"]["benign_calls"] > run[1]["headline"]["model"]["benign_calls"]
+    assert figures["model"]["id"] == training_run[1]["model"]["id"]
+    assert figures["headline"]["model"]["benign_calls"] > training_run[1]["headline"]["model"]["benign_calls"]
     # These are the calls of its training: on those of the groups of the other folds it had learnt nothing.
     assert figures["seen_told_by"] == seen_groups.BY_FOLDS
-    assert figures["unseen"]["calls"] > run[1]["rows"]["certify"]
+    assert figures["unseen"]["calls"] > training_run[1]["rows"]["certify"]
     assert (
         figures["seen"]["benign_calls"] + figures["unseen"]["benign_calls"]
         == (figures["headline"]["model"]["benign_calls"])
     )
-    known = {one["attack"]: one["known_group"]["numbers"] for one in run[1]["attacks"]}
+    known = {one["attack"]: one["known_group"]["numbers"] for one in training_run[1]["attacks"]}
     # Here groups count as known whose members all called too late to be learnt from.
     assert all(one["known_group"]["numbers"] >= known.get(one["attack"], 0) for one in figures["attacks"])
     assert sum(known.values()) > 0
-    code, out, _ = call("evaluate", "--bundle", run[0] / "bundle", "--data", world_folder, *words)
+    code, out, _ = run_command("evaluate", "--bundle", training_run[0] / "bundle", "--data", world_folder, *words)
     assert code == 0
     assert "numbers that first called after the training, of groups seen in training" in out
     assert "caller's group seen in training" in out
@@ -96,9 +96,9 @@ def test_evaluate(told, call, world_folder, run, tmp_path):
     assert "by the number of earlier calls" in out
 
 
-def test_score_counts_calls_and_callers(told, call, world_folder, world, run, tmp_path):
-    words = ["--bundle", run[0] / "bundle", "--layout", "keyed", "--calls", world_folder / "calls.parquet"]
-    value = told("score", *words, "--out", tmp_path / "verdicts.parquet")
+def test_score_counts_calls_and_callers(command_json, run_command, world_folder, world, training_run, tmp_path):
+    words = ["--bundle", training_run[0] / "bundle", "--layout", "keyed", "--calls", world_folder / "calls.parquet"]
+    value = command_json("score", *words, "--out", tmp_path / "verdicts.parquet")
     assert set(value["actions"]) == set(value["callers"]) == ACTIONS
     assert sum(value["actions"].values()) == value["calls"] == world.calls.num_rows
     assert sum(value["callers"].values()) == len(set(world.calls["caller"].to_pylist()))
@@ -111,17 +111,17 @@ def test_score_counts_calls_and_callers(told, call, world_folder, world, run, tm
     verdicts = pq.read_table(tmp_path / "verdicts.parquet")
     counted = {row["values"]: row["counts"] for row in verdicts["action"].value_counts().to_pylist()}
     assert counted == {word: n for word, n in value["actions"].items() if n}
-    code, out, _ = call("score", *words)
+    code, out, _ = run_command("score", *words)
     assert code == 0
     assert "calls scored by model" in out
 
 
-def test_score_counts_quarantined_rows(told, run, tmp_path):
+def test_score_counts_quarantined_rows(command_json, training_run, tmp_path):
     lines = ["caller,callee,start,duration", "13800138000,13900139000,2025-03-03 10:00:00,30", "13800138000,,x,1"]
     (tmp_path / "calls.csv").write_text("\n".join(lines) + "\n")
     declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
-    words = ["--bundle", run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv"]
-    value = told("score", *words, "--quarantine", tmp_path / "apart.jsonl")
+    words = ["--bundle", training_run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv"]
+    value = command_json("score", *words, "--quarantine", tmp_path / "apart.jsonl")
     assert value["calls"] == 1
     assert sum(value["quarantined"].values()) == 1
     assert "13800138000" not in json.dumps(value)
@@ -140,7 +140,7 @@ OVER = {
 
 
 @pytest.mark.parametrize(("command", "source", "options"), OVER.values(), ids=OVER)
-def test_no_output_overwrites_an_input(call, run, tmp_path, monkeypatch, command, source, options):
+def test_no_output_overwrites_an_input(run_command, training_run, tmp_path, monkeypatch, command, source, options):
     (tmp_path / "calls.csv").write_text("caller,callee,start,duration\na,b,2025-03-03 10:00:00,30\na,,x,1\n")
     (tmp_path / "reports.csv").write_text("number,category,at,known_at\na,harassment,x,x\n")
     (tmp_path / "protected.jsonl").write_text("{}\n")
@@ -148,45 +148,52 @@ def test_no_output_overwrites_an_input(call, run, tmp_path, monkeypatch, command
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.chdir(tmp_path)
     words = [source] if command.startswith("ingest") else ["--calls", source, "--layout", "plain"]
-    words += ["--bundle", run[0] / "bundle"] if command == "score" else []
+    words += ["--bundle", training_run[0] / "bundle"] if command == "score" else []
     words += ["--key", Path("some.key")] if command == "live fill" else []
-    code, _, err = call(*command.split(), *words, *options)
+    code, _, err = run_command(*command.split(), *words, *options)
     assert code == 1 and "expected a different path for each" in err
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_score_counts_calls_of_number_classes_without_a_threshold(told, call, run, tmp_path):
+def test_score_counts_calls_of_number_classes_without_a_threshold(command_json, run_command, training_run, tmp_path):
     """A code has the number class `unknown`, unless the record states its class."""
     rows = ["caller,callee,start,caller_class", "c1,c2,2025-03-03T10:00:00Z,", "c1,c2,2025-03-03T11:00:00Z,mobile"]
     (tmp_path / "calls.csv").write_text("\n".join(rows) + "\n")
     declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
     layout = (Path(layouts.__file__).parent / "callsieve.toml").read_text().replace('"written"', '"codes"')
     (tmp_path / "own.toml").write_text(layout)
-    words = ["--bundle", run[0] / "bundle", "--layout", tmp_path / "own.toml", "--calls", tmp_path / "calls.csv"]
-    value = told("score", *words)
+    words = [
+        "--bundle",
+        training_run[0] / "bundle",
+        "--layout",
+        tmp_path / "own.toml",
+        "--calls",
+        tmp_path / "calls.csv",
+    ]
+    value = command_json("score", *words)
     assert (value["calls"], value["unscored"], value["no_threshold"]) == (2, 0, {"unknown": 1})
-    code, out, _ = call("score", *words)
+    code, out, _ = run_command("score", *words)
     assert code == 0
     assert "1 calls were not scored: the model has no threshold for the number class 'unknown'" in out
 
 
-def test_features_of_raw_records_are_resumed(told, call, tmp_path):
+def test_features_of_raw_records_are_resumed(command_json, run_command, tmp_path):
     rows = [f"1380013800{i % 3},1390013900{i % 5},2025-03-03 10:{i:02d}:00,{i}" for i in range(30)]
     source, out = tmp_path / "calls.csv", tmp_path / "out"
     source.write_text("\n".join(["caller,callee,start,duration", *rows, "13800138000,,x,1"]) + "\n")
     words = ("features", "--calls", source, "--layout", "plain", "--out", out)
-    code, _, err = call(*words)
+    code, _, err = run_command(*words)
     assert code == 1 and "no declaration of source and permitted purposes" in err
     declare(tmp_path, "switch of the test", "contract", ["training", "scoring"], "2999-12-31")
-    value = told(*words)
+    value = command_json(*words)
     assert (value["calls"], value["quarantined"]) == (30, 1)
     calls, vectors = pq.read_table(out / "_calls.parquet"), pq.read_table(out / "part-00000.parquet")
     assert vectors["caller"].to_pylist() == calls["caller"].take(vectors["row"]).to_pylist()
     made = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    assert told(*words) == value
+    assert command_json(*words) == value
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == made
     source.write_text(source.read_text() + rows[0] + "\n")
-    code, _, err = call(*words)
+    code, _, err = run_command(*words)
     assert code == 1 and "begun with another size; expected the same input, or a new folder" in err
 
 
@@ -215,41 +222,41 @@ AFTER = {
 
 
 @pytest.mark.parametrize(("what", "change"), AFTER.items(), ids=AFTER)
-def test_features_of_other_records_are_not_resumed(told, call, tmp_path, what, change):
+def test_features_of_other_records_are_not_resumed(command_json, run_command, tmp_path, what, change):
     words = begun_from(tmp_path)
-    assert told(*words)["calls"] == told(*words)["calls"] == 1200
+    assert command_json(*words)["calls"] == command_json(*words)["calls"] == 1200
     change(tmp_path)
-    code, _, err = call(*words)
+    code, _, err = run_command(*words)
     assert code == 1 and f"begun with another {what}; expected the same input, or a new folder" in err
 
 
-def test_a_resumed_run_refuses_another_quarantine(told, call, tmp_path):
+def test_a_resumed_run_refuses_another_quarantine(command_json, run_command, tmp_path):
     words = begun_from(tmp_path)
-    told(*words)
+    command_json(*words)
     for option, what in ((("--strict",), "strict"), (("--quarantine", tmp_path / "apart"), "quarantine")):
-        code, _, err = call(*words, *option)
+        code, _, err = run_command(*words, *option)
         assert code == 1 and f"begun with another {what}" in err
 
 
-def test_a_file_without_a_valid_call_is_refused(call, run, tmp_path):
+def test_a_file_without_a_valid_call_is_refused(run_command, training_run, tmp_path):
     (tmp_path / "calls.csv").write_text("caller,callee,start,duration\n13800138000,,x,1\n")
     declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
-    code, out, err = call(
-        "score", "--bundle", run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv"
+    code, out, err = run_command(
+        "score", "--bundle", training_run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv"
     )
     assert (code, out) == (1, "") and "no call to score; 1 rows were quarantined: bad_time 1" in err
 
 
-def test_train_on_vectors(told, call, tmp_path):
+def test_train_on_vectors(command_json, run_command, tmp_path):
     rows = [f"{i % 7},{i % 3},{int(i % 7 > 3)}" for i in range(300)]
     (tmp_path / "table.csv").write_text("\n".join(["a,b,label", *rows]) + "\n")
-    code, _, err = call("train", "--vectors", tmp_path / "table.csv")
+    code, _, err = run_command("train", "--vectors", tmp_path / "table.csv")
     assert code == 1 and "no declaration of source and permitted purposes" in err
     declare(tmp_path, "table of the test", "contract", ["training"], "2999-12-31")
-    value = told("train", "--vectors", tmp_path / "table.csv", "--where", "b < 2")
+    value = command_json("train", "--vectors", tmp_path / "table.csv", "--where", "b < 2")
     assert value["rows"]["all"] == 200
     assert {"auc", "macro_f1", "macro_recall", "g_mean"} <= set(value["test"])
-    code, out, _ = call("train", "--vectors", tmp_path / "table.csv")
+    code, out, _ = run_command("train", "--vectors", tmp_path / "table.csv")
     assert code == 0
     assert "macro F1" in out
 
@@ -308,10 +315,10 @@ def faults(world_folder, run, tmp_path):
     }
 
 
-def test_every_fault_is_one_line_and_exit_code_1(call, world_folder, run, tmp_path):
+def test_every_fault_is_one_line_and_exit_code_1(run_command, world_folder, training_run, tmp_path):
     wrong = []
-    for name, (words, says) in faults(world_folder, run, tmp_path).items():
-        code, out, err = call(*words)
+    for name, (words, says) in faults(world_folder, training_run, tmp_path).items():
+        code, out, err = run_command(*words)
         if code != 1 or out or says not in err or err.count("\n") != 1 or not err.startswith("callsieve: "):
             wrong.append((name, code, out, err))
     assert wrong == []
@@ -319,7 +326,7 @@ def test_every_fault_is_one_line_and_exit_code_1(call, world_folder, run, tmp_pa
     assert {path.parent.name for path in tmp_path.rglob("*.parquet")} == {"partial"}
 
 
-def test_wrong_usage_is_exit_code_2(call):
+def test_wrong_usage_is_exit_code_2(run_command):
     for words in (
         ["simulate"],
         ["score", "--bundle"],
@@ -329,24 +336,24 @@ def test_wrong_usage_is_exit_code_2(call):
         ["demo", "--seed", "-1"],
         ["features", "--calls", "calls.csv", "--out", "vectors", "--threads", "-1"],
     ):
-        code, _, err = call(*words)
+        code, _, err = run_command(*words)
         assert code == 2, words
         assert "Traceback" not in err
 
 
-def test_an_interruption_is_exit_code_130(call, monkeypatch):
+def test_an_interruption_is_exit_code_130(run_command, monkeypatch):
     from callsieve.serving.cli import console
 
     def interrupted(_value):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(console, "emit_json", interrupted)
-    code, out, err = call("features", "--list", "--json")
+    code, out, err = run_command("features", "--list", "--json")
     assert (code, out, err) == (130, "", "callsieve: interrupted\n")
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_an_interrupted_simulation_leaves_no_key(given, call, monkeypatch, tmp_path):
+def test_an_interrupted_simulation_leaves_no_key(given, run_command, monkeypatch, tmp_path):
     from callsieve.training.studies import simulated
 
     def interrupted(*_):
@@ -356,9 +363,9 @@ def test_an_interrupted_simulation_leaves_no_key(given, call, monkeypatch, tmp_p
     words = ("simulate", "--size", "tiny", "--out", tmp_path / "world", *(("--key", tmp_path / "given.key") * given))
     with monkeypatch.context() as patched:
         patched.setattr(simulated, "plan_world", interrupted)
-        assert call(*words)[0] == 130
+        assert run_command(*words)[0] == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["given.key", "world"]
-    assert call(*words)[0] == 0
+    assert run_command(*words)[0] == 0
     assert (tmp_path / "world.key").exists() != given
 
 
@@ -374,40 +381,42 @@ def test_the_installed_command():
     assert failed.stderr.count("\n") == 1
 
 
-def test_train_without_a_source_is_exit_code_2(call, world_folder):
+def test_train_without_a_source_is_exit_code_2(run_command, world_folder):
     for words in (("train",), ("train", "--data", world_folder, "--vectors", world_folder)):
-        code, out, err = call(*words)
+        code, out, err = run_command(*words)
         assert (code, out) == (2, "")
         assert err == "callsieve: train: expected either --data FOLDER or --vectors FILE\n"
 
 
-def test_train_refuses_options_without_effect(call, world_folder, tmp_path, monkeypatch):
+def test_train_refuses_options_without_effect(run_command, world_folder, tmp_path, monkeypatch):
     table = tmp_path / "table.csv"
-    code, out, err = call("train", "--vectors", table, "--out", tmp_path / "run", "--gates", "g.toml", "--audit", "log")
+    code, out, err = run_command(
+        "train", "--vectors", table, "--out", tmp_path / "run", "--gates", "g.toml", "--audit", "log"
+    )
     assert (code, out) == (2, "") and not (tmp_path / "run").exists()
     assert err == "callsieve: train: --out, --gates, --audit: not used with --vectors; leave it out\n"
-    code, out, err = call("train", "--data", world_folder, "--where", "b < 2")
+    code, out, err = run_command("train", "--data", world_folder, "--where", "b < 2")
     assert (code, out) == (2, "")
     assert err == "callsieve: train: --where: not used with --data; leave it out\n"
     # A variable stands for all runs of a machine, those without a use for it too.
     monkeypatch.setenv("CALLSIEVE_TRAIN_AUDIT", "log")
-    code, _, err = call("train", "--vectors", table)
+    code, _, err = run_command("train", "--vectors", table)
     assert code == 1 and "not found" in err
 
 
-def test_demo_passes_its_options_on(told, monkeypatch, tmp_path):
+def test_demo_passes_its_options_on(command_json, monkeypatch, tmp_path):
     def asked(folder, *, size, seed, threads, progress):
         progress("world", 0.5)
         return {"folder": str(folder), "size": size, "seed": seed, "threads": threads}
 
     monkeypatch.setattr(demo, "run_demo", asked)
-    said = told("demo", "--out", tmp_path / "d", "--size", "tiny", "--seed", 3)
+    said = command_json("demo", "--out", tmp_path / "d", "--size", "tiny", "--seed", 3)
     assert said == {"folder": str(tmp_path / "d"), "size": "tiny", "seed": 3, "threads": 0}
 
 
-def test_an_interrupt_during_start_is_one_line(call, monkeypatch):
+def test_an_interrupt_during_start_is_one_line(run_command, monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command_tree, "configuration", interrupted)
-    assert call("features", "--list") == (130, "", "callsieve: interrupted\n")
+    assert run_command("features", "--list") == (130, "", "callsieve: interrupted\n")

@@ -25,48 +25,52 @@ def folder(tmp_path_factory):
     return place
 
 
-def test_export_as_onnx(call, folder):
-    code, out, err = call("model", "export", "--bundle", folder / "bundle", "--onnx", folder / "lite.onnx", "--json")
+def test_export_as_onnx(run_command, folder):
+    code, out, err = run_command(
+        "model", "export", "--bundle", folder / "bundle", "--onnx", folder / "lite.onnx", "--json"
+    )
     assert (code, err) == (0, "")
     assert json.loads(out)["thresholds"]["raw"] < 1e-12
     onnx.checker.check_model(str(folder / "lite.onnx"))
-    code, out, _ = call("model", "export", "--bundle", folder / "bundle", "--onnx", folder / "again.onnx")
+    code, out, _ = run_command("model", "export", "--bundle", folder / "bundle", "--onnx", folder / "again.onnx")
     assert code == 0
     assert "10 features" in out
 
 
-def test_export_as_an_mlflow_model(call, folder):
-    code, out, err = call("model", "export", "--bundle", folder / "bundle", "--mlflow", folder / "served")
+def test_export_as_an_mlflow_model(run_command, folder):
+    code, out, err = run_command("model", "export", "--bundle", folder / "bundle", "--mlflow", folder / "served")
     assert (code, err) == (0, "")
     assert "mlflow models serve" in out
     assert (folder / "served" / "MLmodel").is_file()
 
 
 @pytest.mark.parametrize("options", [(), ("--mlflow", "a", "--onnx", "b")])
-def test_export_needs_exactly_one_target(call, folder, options):
-    code, _, err = call("model", "export", "--bundle", folder / "bundle", *options)
+def test_export_needs_exactly_one_target(run_command, folder, options):
+    code, _, err = run_command("model", "export", "--bundle", folder / "bundle", *options)
     assert code == 2
     assert err.strip() == "callsieve: model export: expected either --mlflow FOLDER or --onnx FILE"
 
 
-def test_a_list_is_made_and_looked_up(call, folder):
+def test_a_list_is_made_and_looked_up(run_command, folder):
     generate_signing_key(folder / "list.key", folder / "list.pub")
     (folder / "numbers.txt").write_text("13812345679\n+86 139 0000 0000\n110\n\n")
     made = ("--key", folder / "sharing.key", "--signing-key", folder / "list.key", "--list-epoch", 4)
-    code, out, err = call(
+    code, out, err = run_command(
         "govern", "token-list", "make", folder / "numbers.txt", "--out", folder / "list", *made, "--json"
     )
     assert (code, err) == (0, "")
     facts = json.loads(out)
     assert (facts["tokens"], facts["protected"], facts["unreadable"], facts["epoch"]) == (2, 1, 1, 4)
     again = [word for word in made if word != "--json"]
-    code, out, _ = call("govern", "token-list", "make", folder / "numbers.txt", "--out", folder / "again", *again)
+    code, out, _ = run_command(
+        "govern", "token-list", "make", folder / "numbers.txt", "--out", folder / "again", *again
+    )
     cells = [cell.strip() for cell in out.split("│")]
     assert code == 0 and [cells[cells.index(name) + 1] for name in ("tokens", "epoch")] == ["2", "4"]
     assert b"1234" not in (folder / "list").read_bytes().partition(b"\n")[0]
     for days in ("inf", "nan", "-5", "0", "1e300"):
         words = ("--out", folder / "never", *made, f"--valid-days={days}")
-        code, out, err = call("govern", "token-list", "make", folder / "numbers.txt", *words)
+        code, out, err = run_command("govern", "token-list", "make", folder / "numbers.txt", *words)
         assert (code, out) == (1, "") and not (folder / "never").exists()
         assert err.startswith("callsieve: --valid-days: expected more than 0 and at most 36,500, got ")
     look_up = (
@@ -79,11 +83,11 @@ def test_a_list_is_made_and_looked_up(call, folder):
         "--trust",
         folder / "list.pub",
     )
-    code, out, err = call(*look_up, stdin="0086 138 1234 5679\n13812345670\n13900000000\n110\n")
+    code, out, err = run_command(*look_up, stdin="0086 138 1234 5679\n13812345670\n13900000000\n110\n")
     assert (code, out.split(), err) == (0, ["yes", "no", "yes", "no"], "")
-    code, out, err = call(*look_up, "--json", stdin="13812345679\n110\n")
+    code, out, err = run_command(*look_up, "--json", stdin="13812345679\n110\n")
     assert (code, json.loads(out), err) == (0, {"listed": [True, False]}, "")
-    code, _, err = call(*look_up, "--minimum-epoch", 5, stdin="")
+    code, _, err = run_command(*look_up, "--minimum-epoch", 5, stdin="")
     assert code == 1
     assert err.startswith("callsieve: ")
     assert "epoch must be at least 5, got 4" in err

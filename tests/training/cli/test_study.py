@@ -19,7 +19,7 @@ from callsieve.training.studies import decay, decay_picture, rolling, search, st
     ],
 )
 def test_a_study_gets_its_options_and_writes_its_result(
-    call, world_folder, tmp_path, monkeypatch, name, study, words, expected
+    run_command, world_folder, tmp_path, monkeypatch, name, study, words, expected
 ):
     """The study is replaced: each option arrives at the right parameter, and the result is written."""
     asked = {}
@@ -31,7 +31,7 @@ def test_a_study_gets_its_options_and_writes_its_result(
     monkeypatch.setattr(study, study.__name__.rpartition(".")[2], made)
     monkeypatch.setattr(decay_picture, "picture", lambda found: f"<svg>{found['a']}</svg>")
     out = tmp_path / "out"
-    code, said, _ = call("study", name, "--data", world_folder, *words, "--out", out, "--json")
+    code, said, _ = run_command("study", name, "--data", world_folder, *words, "--out", out, "--json")
     assert (code, json.loads(said)) == (0, {"a": 1})
     assert expected.items() <= asked.items()
     if name != "search":  # which keeps its own
@@ -41,14 +41,16 @@ def test_a_study_gets_its_options_and_writes_its_result(
         assert (out / "decay.svg").read_text() == "<svg>1</svg>"
 
 
-def test_stress_gets_each_world(call, tmp_path, monkeypatch):
+def test_stress_gets_each_world(run_command, tmp_path, monkeypatch):
     def strain(all_, settings, _, *, count, **_named):
         return {"worlds": [seed for seed, _ in all_], "threads": settings.threads, "count": count}
 
     monkeypatch.setattr(stress, "stress", strain)
     monkeypatch.setattr(stress, "worlds", lambda size, seeds, scenario: [(seed, (size, scenario)) for seed in seeds])
     out = tmp_path / "out"
-    code, said, _ = call("study", "stress", "--size", "tiny", "--seeds", "5,6", "--threads", 1, "--out", out, "--json")
+    code, said, _ = run_command(
+        "study", "stress", "--size", "tiny", "--seeds", "5,6", "--threads", 1, "--out", out, "--json"
+    )
     assert (code, json.loads(said)) == (0, {"worlds": [5, 6], "threads": 1, "count": 2})
     assert json.loads((out / "stress.json").read_text()) == json.loads(said)
 
@@ -63,18 +65,18 @@ def test_stress_gets_each_world(call, tmp_path, monkeypatch):
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
-def test_a_fault_is_one_line(call, world_folder, tmp_path, words, says):
+def test_a_fault_is_one_line(run_command, world_folder, tmp_path, words, says):
     (tmp_path / "bad.toml").write_text("leaves = 3\n")
     words = [str(word).replace("{bad}", str(tmp_path / "bad.toml")) for word in words]
-    code, out, err = call(*words, "--data", world_folder, "--out", tmp_path / "out")
+    code, out, err = run_command(*words, "--data", world_folder, "--out", tmp_path / "out")
     assert (code, out) == (1, "")
     assert says in err and err.count("\n") == 1
 
 
-def test_invalid_seeds_are_one_line(call, tmp_path):
-    code, _, err = call("study", "stress", "--seeds", "1,two", "--out", tmp_path / "out")
+def test_invalid_seeds_are_one_line(run_command, tmp_path):
+    code, _, err = run_command("study", "stress", "--seeds", "1,two", "--out", tmp_path / "out")
     assert (code, err) == (1, "callsieve: seeds: expected whole numbers separated by commas, got '1,two'\n")
-    code, _, err = call("study", "stress", "--seeds", "11,2,11", "--out", tmp_path / "out")
+    code, _, err = run_command("study", "stress", "--seeds", "11,2,11", "--out", tmp_path / "out")
     assert (code, err) == (1, "callsieve: seeds: expected different seeds, got '11,2,11'\n")
 
 

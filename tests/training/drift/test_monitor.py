@@ -229,8 +229,8 @@ def test_a_reference_of_another_format_is_refused(tmp_path):
 
 # ------------------------------------------------------------------------------------------- a run's own
 @pytest.fixture(scope="module")
-def stretch(dataset, run):
-    bundle = load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
+def stretch(dataset, training_run):
+    bundle = load(training_run[0] / "bundle", [read_public_key(training_run[0] / "signer.pub")])
     rows = vectors(dataset.calls)
     return ScoredCalls(
         dataset.calls, feed_of_all(rows), bundle.model.predict_raw(rows), dataset.complaints, bundle.thresholds
@@ -238,17 +238,17 @@ def stretch(dataset, run):
 
 
 @pytest.fixture(scope="module")
-def known(run):
-    return read_reference(run[0] / "record" / "reference.json")
+def known(training_run):
+    return read_reference(training_run[0] / "record" / "reference.json")
 
 
-def test_the_reference_of_a_run_comes_back_and_holds_no_row(run, known, stretch, tmp_path):
-    assert known.model == run[1]["model"]["id"]
+def test_the_reference_of_a_run_comes_back_and_holds_no_row(training_run, known, stretch, tmp_path):
+    assert known.model == training_run[1]["model"]["id"]
     marks = {"record shows another number than the network's", "record stands twice", "record without trunk"}
     assert (set(MONITORED) | marks | {"score", "record's talk", "score in band certified"}) <= set(known.histograms)
     write_reference(known, tmp_path / "again.json")
     assert read_reference(tmp_path / "again.json") == known
-    assert (tmp_path / "again.json").read_bytes() == (run[0] / "record" / "reference.json").read_bytes()
+    assert (tmp_path / "again.json").read_bytes() == (training_run[0] / "record" / "reference.json").read_bytes()
     # Every cut but those between categories is a value that at least a sixteenth of the calls lie beyond.
     text = (tmp_path / "again.json").read_text()
     for token in stretch.calls["caller"].combine_chunks().dictionary.to_pylist():
@@ -279,8 +279,8 @@ def test_a_broken_feed_is_found_on_its_first_day(feed, known, stretch):
         assert any(shift.alarm for shift in found) is alarm, [one for one in found if one.alarm]
 
 
-def test_what_the_certificate_rests_on(run, stretch, dataset):
-    bundle = load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
+def test_what_the_certificate_rests_on(training_run, stretch, dataset):
+    bundle = load(training_run[0] / "bundle", [read_public_key(training_run[0] / "signer.pub")])
     span = day_slices(stretch.calls)[max(day_slices(stretch.calls))]
     findings = dataset.findings.iloc[:0]
     told = certificate(bundle, stretch, span, findings)
@@ -295,17 +295,17 @@ def test_what_the_certificate_rests_on(run, stretch, dataset):
     assert "it is valid until 2025-01-01T00:00:00Z" in ended["at_risk"]
 
 
-def test_a_run_is_compared_with_the_one_before_it(run, stretch, tmp_path):
-    place = run_paths(run[0], None, None)
+def test_a_run_is_compared_with_the_one_before_it(training_run, stretch, tmp_path):
+    place = run_paths(training_run[0], None, None)
     same = drift_since_last_run(place, stretch)
-    assert (same["model"], same["moved"], same["shifts"]) == (run[1]["model"]["id"], 0, [])
+    assert (same["model"], same["moved"], same["shifts"]) == (training_run[1]["model"]["id"], 0, [])
     rows = stretch.vectors.X.copy()
     rows[:, NAMES.index("out_calls_count_24h")] += 1000
     other = drift_since_last_run(place, replace(stretch, vectors=feed_of_all(rows)))
     assert [one["name"] for one in other["shifts"]] == ["out_calls_count_24h"]
     assert other["shifts"][0]["now"] < 0.01 and 2 * other["shifts"][0]["days"] >= other["days"]
     assert drift_since_last_run(run_paths(tmp_path, None, None), stretch) is None
-    assert run[1]["drift"] is None
+    assert training_run[1]["drift"] is None
 
 
 def test_measure_needs_whole_days(stretch):
@@ -326,27 +326,27 @@ def test_the_day_and_its_history(stretch):
         date_of("soon")
 
 
-def test_the_command(call, run, world_folder, known, tmp_path):
-    words = ("--bundle", run[0] / "bundle", "--data", world_folder)
-    words += ("--audit", tmp_path / "audit", "--signing-key", run[0] / "signing.key")
-    code, out, _ = call("model", "monitor", *words, "--json")
+def test_the_command(run_command, training_run, world_folder, known, tmp_path):
+    words = ("--bundle", training_run[0] / "bundle", "--data", world_folder)
+    words += ("--audit", tmp_path / "audit", "--signing-key", training_run[0] / "signing.key")
+    code, out, _ = run_command("model", "monitor", *words, "--json")
     told = json.loads(out)
     assert (code == 1) is told["alarm"] is any(one["alarm"] for one in told["shifts"])
-    assert told["model"] == run[1]["model"]["id"] and len(told["shifts"]) > 150
-    code, out, _ = call("model", "monitor", *words)
+    assert told["model"] == training_run[1]["model"]["id"] and len(told["shifts"]) > 150
+    code, out, _ = run_command("model", "monitor", *words)
     assert told["day"] in out and "certificate at risk: the model was never certified" in out
     write_reference(replace(known, model="another"), tmp_path / "other.json")
-    code, out, err = call("model", "monitor", *words, "--reference", tmp_path / "other.json")
+    code, out, err = run_command("model", "monitor", *words, "--reference", tmp_path / "other.json")
     assert (code, out) == (1, "") and "got that of another" in err and err.count("\n") == 1
     (tmp_path / "other.json").write_text(json.dumps(asdict(known)))
-    code, _, err = call("model", "monitor", *words, "--reference", tmp_path / "other.json")
+    code, _, err = run_command("model", "monitor", *words, "--reference", tmp_path / "other.json")
     assert code == 1 and "expected the reference of a run" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("alarm", [False, True])
-def test_an_alarm_ends_in_code_1(call, monkeypatch, alarm):
+def test_an_alarm_ends_in_code_1(run_command, monkeypatch, alarm):
     monkeypatch.setattr("callsieve.training.drift.monitor.monitor", lambda *_, **_more: {"alarm": alarm})
-    code, out, _ = call("model", "monitor", "--bundle", "b", "--data", "d", "--json")
+    code, out, _ = run_command("model", "monitor", "--bundle", "b", "--data", "d", "--json")
     assert (code, json.loads(out)) == (int(alarm), {"alarm": alarm})
 
 

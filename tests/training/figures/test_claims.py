@@ -151,21 +151,21 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_command_writes_the_page_and_a_quick_run_finds_it_outdated(call, told, project):
-    features = len(told("features", "--list")["features"])
-    code, out, _ = call("evidence", "--root", project)
+def test_the_command_writes_the_page_and_a_quick_run_finds_it_outdated(run_command, command_json, project):
+    features = len(command_json("features", "--list")["features"])
+    code, out, _ = run_command("evidence", "--root", project)
     assert code == 0
     assert f"catalogue: {features} features (1-2)" in out and "worlds: not run, its data set is missing" in out
     text = (project / "EVIDENCE.md").read_text()
-    again = told("evidence", "--root", project, "--quick")
+    again = command_json("evidence", "--root", project, "--quick")
     assert (again["skipped"], again["outdated"]) == (["worlds"], [])
     (project / "EVIDENCE.md").write_text(text.replace(again["rows"][0]["code"], "0" * 8))
-    code, out, _ = call("evidence", "--root", project, "--quick")
+    code, out, _ = run_command("evidence", "--root", project, "--quick")
     assert code == 1
     assert "catalogue: EVIDENCE.md is older than the code; run callsieve evidence --only 'catalogue'" in out
-    code, _, err = call("evidence", "--root", project, "--only", "nothing")
+    code, _, err = run_command("evidence", "--root", project, "--only", "nothing")
     assert code == 2 and "expected one of 'catalogue', 'worlds', got nothing" in err
-    code, _, err = call("evidence", "--root", project / "nowhere")
+    code, _, err = run_command("evidence", "--root", project / "nowhere")
     assert code == 1 and "expected the folder of the project" in err
 
 

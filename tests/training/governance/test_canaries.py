@@ -123,11 +123,11 @@ def test_raw_lines_are_read_as_calls(tmp_path):
     assert set(read.table["caller"].to_pylist()) == set(canary_numbers(KEY, PARTNER))
 
 
-def test_commands_plant_and_search(call, monkeypatch, planted, tmp_path):
+def test_commands_plant_and_search(run_command, monkeypatch, planted, tmp_path):
     KEY.write(tmp_path / "canary.key")
     STORE.write(tmp_path / "store.key")
     monkeypatch.chdir(tmp_path)
-    run = partial(call, "govern", "incident")
+    run = partial(run_command, "govern", "incident")
     copy = ["--calls", planted / "calls.parquet", "--store-key", "store.key", "--out", "copy.parquet"]
     code, out, _ = run("plant-canaries", "--key", "canary.key", "--dataset", "x", *copy, "--json")
     assert code == 0 and json.loads(out)["rows"] == 6020

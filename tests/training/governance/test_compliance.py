@@ -29,7 +29,7 @@ def broken(scope):
 
 
 @pytest.mark.source("L33", by="training/governance/compliance.py")
-def test_the_register_of_processing_is_read_from_what_is_there(folder, log, told, tmp_path):  # noqa: F811
+def test_the_register_of_processing_is_read_from_what_is_there(folder, log, command_json, tmp_path):  # noqa: F811
     real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
     append(log, "retention", {"erased": 0}, small.KEY)
     ticket = {"key": "k1", "by": "risk"}
@@ -37,7 +37,7 @@ def test_the_register_of_processing_is_read_from_what_is_there(folder, log, told
                            "tickets": [ticket], "source": str(folder)}, small.KEY)  # fmt: skip
     before = hashes(folder, log)
     words = ("govern", "compliance", "--data", folder, "--audit", log, "--key", tmp_path / "number.key")
-    found = told(*words)
+    found = command_json(*words)
     assert hashes(folder, log) == before, "an auditor changes nothing"
     [row] = found["processing"]
     assert row["declared"]["purposes"] == ["training", "export"] and row["declared"]["basis"] == "contract"
@@ -46,12 +46,12 @@ def test_the_register_of_processing_is_read_from_what_is_there(folder, log, told
     assert found["holds"] and {one["holds"] for one in found["duties"]} == {True}
 
 
-def test_accesses_and_deletions_stand_with_the_folder_that_they_are_of(folder, log, call, tmp_path):  # noqa: F811
+def test_accesses_and_deletions_stand_with_the_folder_that_they_are_of(folder, log, run_command, tmp_path):  # noqa: F811
     other = shutil.copytree(folder, tmp_path / "other")
     rewrite(other / "calls.parquet", lambda table: table.slice(0, 90))
     first, last = days_of(other)
     words = ("--first", first, "--last", last, "--purpose", "a sample", "--person", "me", *keys_of(log))
-    assert call("privacy", "export", "--data", other, *words, "--out", tmp_path / "out.parquet")[0] == 0
+    assert run_command("privacy", "export", "--data", other, *words, "--out", tmp_path / "out.parquet")[0] == 0
     append(log, "access", {"act": REIDENTIFY, "what": "a", "count": 1, "purpose": "p", "person": "risk",
                            "tickets": [{"key": "k1"}, {"key": "k2"}]}, small.KEY)  # fmt: skip
     state = calls_fingerprint(other)
@@ -67,7 +67,7 @@ def test_accesses_and_deletions_stand_with_the_folder_that_they_are_of(folder, l
     assert alone["given_beside"] == [*others["given"], beside], "nothing that was given is left out"
 
 
-def test_each_broken_duty_is_told_and_the_command_fails(folder, log, call, tmp_path):  # noqa: F811
+def test_each_broken_duty_is_told_and_the_command_fails(folder, log, run_command, tmp_path):  # noqa: F811
     key = tmp_path / "number.key"
     real_bundle.NUMBER_KEY.write(key)
     append(log, "retention", {"erased": 0}, small.KEY)
@@ -97,7 +97,7 @@ def test_each_broken_duty_is_told_and_the_command_fails(folder, log, call, tmp_p
     lines = (log / LOG).read_bytes()
     (log / LOG).write_bytes(lines.replace(b'"kind":"retention"', b'"kind":"erasure"', 1))
     assert broken(scope) >= {"declared", "in time", "log unchanged"}
-    code, out, _ = call("govern", "compliance", "--data", folder, "--audit", log)
+    code, out, _ = run_command("govern", "compliance", "--data", folder, "--audit", log)
     assert code == 1 and "BROKEN" in out
     assert {one["holds"] for one in report(AuditScope((), None, (), None))["duties"]} == {None}
     assert len(DUTIES) == 5

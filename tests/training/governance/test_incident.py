@@ -122,8 +122,8 @@ def test_a_record_that_is_not_whole_is_refused_in_one_line(tmp_path, old, new, m
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_the_command(place, call, tmp_path):
-    code, out, err = call(
+def test_the_command(place, run_command, tmp_path):
+    code, out, err = run_command(
         "govern", "incident", "drill", "--record", place[0] / "record.toml", "--out", tmp_path / "out"
     )
     assert (code, err) == (0, "")
@@ -131,7 +131,10 @@ def test_the_command(place, call, tmp_path):
     assert json.loads((tmp_path / "out" / "incident.json").read_text(encoding="utf-8")) == place[1]
 
 
-def test_the_facts_of_a_drill_as_json(told, monkeypatch, tmp_path):
+def test_the_facts_of_a_drill_as_json(command_json, monkeypatch, tmp_path):
     names = lambda record, out: {"record": record.name, "out": out.name}
     monkeypatch.setattr("callsieve.training.governance.incident.drill", names)
-    assert told("govern", "incident", "drill", "--record", "r", "--out", tmp_path / "o") == {"record": "r", "out": "o"}
+    assert command_json("govern", "incident", "drill", "--record", "r", "--out", tmp_path / "o") == {
+        "record": "r",
+        "out": "o",
+    }

@@ -385,9 +385,9 @@ def test_without_calls_and_preferences_there_is_nothing_to_show(monkeypatch, tmp
         write_report(tmp_path, tmp_path, days=2, least=LEAST, **QUIET)
 
 
-def test_the_command_prints_how_many_rows_are_shown(call, monkeypatch, tmp_path):
+def test_the_command_prints_how_many_rows_are_shown(run_command, monkeypatch, tmp_path):
     figures = {"now": period_of(0, 2), "tables": {"trunk": [{}, {}]}}
     monkeypatch.setattr(report, "write_report", lambda *_, **_more: figures)
-    code, out, _ = call("govern", "report", "--data", tmp_path, "--out", tmp_path / "out")
+    code, out, _ = run_command("govern", "report", "--data", tmp_path, "--out", tmp_path / "out")
     assert code == 0 and period_of(0, 2) in out and re.search(r"trunk +│ +2 ", out)
     assert out.replace("\n", "").endswith("report.html: written")

@@ -61,7 +61,7 @@ def test_only_certified_and_confirmed_numbers_are_chosen(known):
 
 
 @pytest.mark.usefixtures("known")
-def test_a_list_of_what_was_chosen_is_under_the_sharing_key(call, tmp_path, monkeypatch):
+def test_a_list_of_what_was_chosen_is_under_the_sharing_key(run_command, tmp_path, monkeypatch):
     STORE.write(tmp_path / "store.key")
     SHARED.write(tmp_path / "sharing.key")
     generate_signing_key(tmp_path / "list.key", tmp_path / "list.pub")
@@ -73,18 +73,18 @@ def test_a_list_of_what_was_chosen_is_under_the_sharing_key(call, tmp_path, monk
     asked = ["share", "numbers", "--out", "tokens", "--store-key", "store.key", *keys, "--list-epoch", "3",
              "--verdicts", "verdicts.parquet", "--findings", "findings.parquet", "--exclude", "off",
              "--json"]  # fmt: skip
-    code, out, _ = call("govern", "token-list", *asked)
+    code, out, _ = run_command("govern", "token-list", *asked)
     facts = json.loads(out)
     assert code == 0 and facts["tokens"] == 2 and facts["excluded"] == 1 and facts["not_found"] == 0
     held = TokenList.open(tmp_path / "tokens", SHARED, [read_public_key(tmp_path / "list.pub")])
     assert {name for name, number in NUMBERS.items() if held.lists(number)} == {"certified", "confirmed"}
     assert b"e1." not in (tmp_path / "tokens").read_bytes()
-    code, out, _ = call("govern", "token-list", *asked[:2], "--out", "plain", *asked[4:-1])
+    code, out, _ = run_command("govern", "token-list", *asked[:2], "--out", "plain", *asked[4:-1])
     cells = [cell.strip() for cell in out.split("│")]
     assert {name: cells[cells.index(name) + 1] for name in ("tokens", "excluded", "not_found")} == {
         "tokens": "2", "excluded": "1", "not_found": "0"}  # fmt: skip
     asked[asked.index("sharing.key")] = "store.key"
-    code, _, said = call("govern", "token-list", *asked[:3], "again", *asked[4:])
+    code, _, said = run_command("govern", "token-list", *asked[:3], "again", *asked[4:])
     assert code == 1 and "holds a key for records, expected one for sharing" in said
 
 

@@ -84,17 +84,17 @@ def test_a_mark_that_says_what_is_not_so_is_refused(tmp_path, old, new, match):
     assert "\n" not in str(told.value)
 
 
-def test_the_command_fails_while_a_row_is_open(call, monkeypatch, tmp_path):
-    code, out, _ = call("govern", "traceability", "--root", ROOT, "--json")
+def test_the_command_fails_while_a_row_is_open(run_command, monkeypatch, tmp_path):
+    code, out, _ = run_command("govern", "traceability", "--root", ROOT, "--json")
     assert json.loads(out)["open"] == OPEN
     assert code == (1 if OPEN else 0)
     rows = ", ".join(f'"{name}"' for name, row in sources().items() if "out" not in row)
-    code, out, _ = call("govern", "traceability", "--root", tree(tmp_path, MARKED.replace('"L12", "P3"', rows)))
+    code, out, _ = run_command("govern", "traceability", "--root", tree(tmp_path, MARKED.replace('"L12", "P3"', rows)))
     assert code == 0 and "0 open: none" in out
     open_rows = {"rows": [{"row": "L1", "asks": "a", "files": [], "tests": []}], "open": ["L1"]}
     monkeypatch.setattr("callsieve.training.governance.traceability.trace", lambda _root: open_rows)
-    code, out, _ = call("govern", "traceability")
+    code, out, _ = run_command("govern", "traceability")
     assert (code, out) == (1, "L1   a\n     OPEN\n1 rows, 1 open: L1\n")
     monkeypatch.undo()
-    code, _, said = call("govern", "traceability", "--root", tmp_path / "tests")
+    code, _, said = run_command("govern", "traceability", "--root", tmp_path / "tests")
     assert code == 1 and said.count("\n") == 1

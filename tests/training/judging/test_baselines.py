@@ -109,8 +109,8 @@ def test_they_are_fitted_on_the_labels(trained):
     assert roc_auc_score(learn.y, other) < 0.1
 
 
-def test_all_are_judged_on_the_same_calls_and_target(run):
-    _, figures = run
+def test_all_are_judged_on_the_same_calls_and_target(training_run):
+    _, figures = training_run
     told = {**figures["headline"], **figures["baselines"]}
     assert list(told) == ["model", "rule", "logistic regression", "number class", "five counters", "reputation list"]
     assert len({one["benign_calls"] for one in told.values()}) == 1

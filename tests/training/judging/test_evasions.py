@@ -150,8 +150,8 @@ def test_an_evasion_without_judged_calls_has_a_row_without_figures():
     assert figures[2]["caught"]["rate"] is None and figures[2]["calls_through_a_number"]["mean"] is None
 
 
-def test_the_figures_of_a_run_have_each_evasion_and_each_slice_of_calibration(run, dataset):
-    folder, figures = run
+def test_the_figures_of_a_run_have_each_evasion_and_each_slice_of_calibration(training_run, dataset):
+    folder, figures = training_run
     evasions = set(dataset.truth["attack"].drop_null().to_pylist())
     assert {row["attack"] for row in figures["attacks"]} == evasions | {PLAIN}
     assert sum(row["judged_calls"] for row in figures["attacks"]) == figures["ranking"]["nuisance"]
@@ -162,8 +162,8 @@ def test_the_figures_of_a_run_have_each_evasion_and_each_slice_of_calibration(ru
     assert {path.name for path in (folder / "tables").iterdir()} >= {"attacks.csv", "buckets.csv", "reliability_by.csv"}
 
 
-def test_figures_of_known_groups_are_in_table_page_and_metrics(run):
-    folder, figures = run
+def test_figures_of_known_groups_are_in_table_page_and_metrics(training_run):
+    folder, figures = training_run
     (evasion,) = (row for row in figures["attacks"] if row["known_group"]["numbers"])
     known = evasion["known_group"]
     with (folder / "tables" / "attacks.csv").open(newline="") as file:

@@ -85,12 +85,12 @@ def test_an_interval_is_wider_with_fewer_groups():
 
 
 @pytest.mark.source("P11", by="training/judging/membership.py")
-def test_a_bundle_is_attacked_with_its_training_calls(run, world_folder, call, tmp_path):
-    bundle = run[0] / "bundle"
-    code, out, _ = call("study", "membership", "--bundle", bundle, "--data", world_folder, "--json")
+def test_a_bundle_is_attacked_with_its_training_calls(training_run, world_folder, run_command, tmp_path):
+    bundle = training_run[0] / "bundle"
+    code, out, _ = run_command("study", "membership", "--bundle", bundle, "--data", world_folder, "--json")
     figures = json.loads(out)
     model = open_scorer(bundle, None).bundle
-    assert figures["model"] == run[1]["model"]["id"] == model.model_id and figures["most_auc"] == MOST_AUC
+    assert figures["model"] == training_run[1]["model"]["id"] == model.model_id and figures["most_auc"] == MOST_AUC
     assert code == (figures["kinds"]["innocent"]["holds"] is False)
     loss = figures["kinds"]["innocent"]["loss"]
     assert loss["low"] <= loss["value"] <= loss["high"]
@@ -99,7 +99,7 @@ def test_a_bundle_is_attacked_with_its_training_calls(run, world_folder, call, t
     assert smallest_leaf((bundle / "model.txt").read_text()) >= 10
     for file in world_folder.glob("*.parquet"):
         (tmp_path / file.name).symlink_to(file)
-    code, _, said = call("study", "membership", "--bundle", bundle, "--data", tmp_path)
+    code, _, said = run_command("study", "membership", "--bundle", bundle, "--data", tmp_path)
     assert code == 1 and "expected dataset.json" in said
 
 
@@ -125,12 +125,12 @@ def test_a_model_of_other_calls_is_refused(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("holds", "ends"), [(True, 0), (None, 0), (False, 1)])
-def test_innocent_callers_that_can_be_told_end_in_code_1(call, monkeypatch, holds, ends):
+def test_innocent_callers_that_can_be_told_end_in_code_1(run_command, monkeypatch, holds, ends):
     guessed = {"value": 0.5, "low": 0.45, "high": 0.55}
     innocent = {"members": 1200, "others": 30, "loss": guessed, "learned": None, "holds": holds}
     figures = {"model": "m1", "kinds": {"innocent": innocent}, "most_auc": MOST_AUC, "smallest_leaf": 1000}
     monkeypatch.setattr(membership, "membership", lambda *_, **_more: figures)
-    code, out, _ = call("study", "membership", "--bundle", "b", "--data", "d")
+    code, out, _ = run_command("study", "membership", "--bundle", "b", "--data", "d")
     (row,) = (line for line in out.splitlines() if "innocent" in line)
     says = {True: "yes", False: "no", None: "too few"}[holds]
     told = ["innocent", "1,200", "30", "0.500 (0.450-0.550)", "-", says]

@@ -17,8 +17,8 @@ SHARED = ("caller", "caller_block", "trunk", "device")
 
 
 @pytest.fixture(scope="module")
-def card(run):
-    return load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")])
+def card(training_run):
+    return load(training_run[0] / "bundle", [read_public_key(training_run[0] / "signer.pub")])
 
 
 def subset(whole, rows):
@@ -40,13 +40,13 @@ def training_span(card, dataset):
     return (start >= begin) & (start < end)
 
 
-def test_on_its_training_data_the_folds_are_made_again(dataset, card, run):
+def test_on_its_training_data_the_folds_are_made_again(dataset, card, training_run):
     groups = seen_groups(dataset, card)
     assert groups.basis == BY_FOLDS
     begin, end = (datetime.fromisoformat(moment).timestamp() * 1000 for moment in card.training["folds"]["certify"])
     start = dataset.calls["start"].to_numpy()
     later = ~groups.seen & (start >= begin) & (start < end)
-    assert later.sum() == run[1]["rows"]["certify"]
+    assert later.sum() == training_run[1]["rows"]["certify"]
     for name in (*SHARED, "campaign"):
         assert not values_of(dataset, groups.seen, name) & values_of(dataset, ~groups.seen, name), name
 

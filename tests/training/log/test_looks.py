@@ -18,12 +18,12 @@ NOT_COUNTED = "this look at the calls was not counted"
 
 
 @pytest.fixture
-def folder(run, tmp_path):
+def folder(training_run, tmp_path):
     """What a run leaves, to be changed."""
     for name in ("bundle", "audit", "record"):
-        shutil.copytree(run[0] / name, tmp_path / "run" / name)
+        shutil.copytree(training_run[0] / name, tmp_path / "run" / name)
     for name in ("signer.pub", "signing.key"):
-        shutil.copy(run[0] / name, tmp_path / "run")
+        shutil.copy(training_run[0] / name, tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -97,61 +97,63 @@ def test_a_log_counts_all_looks_at_stretches_that_overlap(tmp_path):
 
 
 def test_evaluate_counts_beside_the_bundle_and_refuses_its_own_calls_where_it_cannot(
-    folder, world_folder, others, told, call, run
+    folder, world_folder, others, command_json, run_command, training_run
 ):
     before = by(folder)
     words = ("evaluate", "--bundle", folder / "bundle", "--data")
-    found = told(*words, world_folder)
+    found = command_json(*words, world_folder)
     assert by(folder) == [*before, "evaluate"]
     # The calls after the first 7 days hold the certifying fold: its training looked at it.
     assert found["touches"] == len(before) + 1 > 1
-    assert found["fold"].startswith(run[1]["data"]["fingerprint"][:16])
-    code, out, _ = call(*words, world_folder)
+    assert found["fold"].startswith(training_run[1]["data"]["fingerprint"][:16])
+    code, out, _ = run_command(*words, world_folder)
     assert code == 0 and f"look {found['touches'] + 1} at these calls" in out
-    assert told(*words, others)["touches"] == 1
+    assert command_json(*words, others)["touches"] == 1
     (folder / "signing.key").unlink()
-    code, out, err = call(*words, world_folder)
+    code, out, err = run_command(*words, world_folder)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "evaluate: the model was certified on these calls" in err and "--signing-key FILE" in err
     # Of other calls it is told, and said not to be counted.
-    code, out, _ = call(*words, others)
+    code, out, _ = run_command(*words, others)
     assert code == 0 and NOT_COUNTED in out
-    alone = told(*words, others)
+    alone = command_json(*words, others)
     assert (alone["fold"], alone["touches"]) == (None, None)
     assert by(folder) == [*before, "evaluate", "evaluate", "evaluate"]
 
 
-def test_rules_beside_a_model_and_policies_beside_the_truth_are_looks_too(folder, world_folder, told, call, tmp_path):
+def test_rules_beside_a_model_and_policies_beside_the_truth_are_looks_too(
+    folder, world_folder, command_json, run_command, tmp_path
+):
     before, bundle = by(folder), ("--bundle", folder / "bundle")
-    assert "model" not in told("study", "rules", "--data", world_folder)
+    assert "model" not in command_json("study", "rules", "--data", world_folder)
     assert by(folder) == before
-    found = told("study", "rules", "--data", world_folder, *bundle)
+    found = command_json("study", "rules", "--data", world_folder, *bundle)
     assert (found["model"]["touches"], by(folder)) == (len(before) + 1, [*before, "rules"])
     (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
     policies = ("study", "policies", tmp_path / "none.toml", tmp_path / "none.toml", "--layout", "keyed")
     policies += ("--calls", world_folder / "calls.parquet", *bundle)
     truth = ("--truth", world_folder / "truth.parquet")
-    assert "touches" not in told(*policies)
-    found = told(*policies, *truth)
+    assert "touches" not in command_json(*policies)
+    found = command_json(*policies, *truth)
     assert (found["touches"], by(folder)) == (len(before) + 2, [*before, "rules", "policy diff"])
-    code, out, _ = call(*policies, *truth)
+    code, out, _ = run_command(*policies, *truth)
     assert code == 0 and f"look {len(before) + 3} at these calls" in out
     shutil.rmtree(folder / "audit")
     for words in (("study", "rules", "--data", world_folder, *bundle), (*policies, *truth)):
-        code, out, err = call(*words)
+        code, out, err = run_command(*words)
         assert (code, out) == (1, "") and "--audit FOLDER" in err and err.count("\n") == 1
     # An option that would count nothing is no silent promise.
     for words in (("study", "rules", "--data", world_folder), policies):
-        code, _, err = call(*words, "--audit", tmp_path / "log")
+        code, _, err = run_command(*words, "--audit", tmp_path / "log")
         assert code == 2 and "--audit: not used with" in err
 
 
-def test_monitoring_is_a_look_only_at_calls_of_the_certificate(folder, world_folder, others, call):
+def test_monitoring_is_a_look_only_at_calls_of_the_certificate(folder, world_folder, others, run_command):
     before, words = by(folder), ("model", "monitor", "--bundle", folder / "bundle", "--data")
-    _, out, _ = call(*words, world_folder)
+    _, out, _ = run_command(*words, world_folder)
     assert f"look {len(before) + 1} at these calls" in out and by(folder) == [*before, "monitor"]
     shutil.rmtree(folder / "audit")
-    code, out, err = call(*words, world_folder)
+    code, out, err = run_command(*words, world_folder)
     assert (code, out) == (1, "") and "monitor: the model was certified on these calls" in err
-    _, out, _ = call(*words, others)
+    _, out, _ = run_command(*words, others)
     assert "deviations" in out and "look" not in out.replace("looks more like", "")

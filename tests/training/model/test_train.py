@@ -37,8 +37,12 @@ BUNDLE = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "model.txt")
 
 
 @pytest.fixture(scope="module")
-def bundle(run):
-    return load(run[0] / "bundle", [read_public_key(run[0] / "signer.pub")], expected_catalogue=catalogue_hash())
+def bundle(training_run):
+    return load(
+        training_run[0] / "bundle",
+        [read_public_key(training_run[0] / "signer.pub")],
+        expected_catalogue=catalogue_hash(),
+    )
 
 
 def with_truth(dataset, nuisance):
@@ -48,8 +52,8 @@ def with_truth(dataset, nuisance):
     return dataclasses.replace(dataset, truth=truth)
 
 
-def test_equal_bundles_by_the_command_on_one_thread_and_by_the_library_on_two(run, trained, tmp_path):
-    folder, figures = run
+def test_equal_bundles_by_the_command_on_one_thread_and_by_the_library_on_two(training_run, trained, tmp_path):
+    folder, figures = training_run
     model_id = write_bundle(trained, tmp_path / "bundle", read_signing_key(folder / "signing.key"))
     assert sorted(path.name for path in (folder / "bundle").iterdir()) == sorted(BUNDLE)
     for name in BUNDLE:
@@ -64,15 +68,15 @@ def fitted_already(by_baselines, monkeypatch):
 
 
 @pytest.mark.usefixtures("fitted_already")
-def test_the_figures_are_json_and_do_not_depend_on_threads(run, trained):
+def test_the_figures_are_json_and_do_not_depend_on_threads(training_run, trained):
     figures = judge(trained)
     told = json.loads(json.dumps(figures, allow_nan=False))
     assert told == figures
     for part in ("headline", "ranking", "bands", "slices", "curve", "reliability", "rows", "folds", "baselines"):
-        assert told[part] == run[1][part], part
+        assert told[part] == training_run[1][part], part
 
 
-def test_too_few_benign_calls_are_not_certified(bundle, run):
+def test_too_few_benign_calls_are_not_certified(bundle, training_run):
     for band in bundle.thresholds:
         found = band.certificate
         assert 0 < found.benign_calls < 29_956  # of which no threshold can be certified at 1 in 10,000
@@ -80,17 +84,17 @@ def test_too_few_benign_calls_are_not_certified(bundle, run):
     assert not bundle.thresholds[0].certificate.certified
     assert not any(one.certified for one in bundle.thresholds[0].strata.values())
     # The certificate rests on the certifying fold, as the judge counts it.
-    head, proof = run[1]["headline"]["model"], bundle.thresholds[0].certificate
+    head, proof = training_run[1]["headline"]["model"], bundle.thresholds[0].certificate
     assert (head["benign_calls"], head["false_calls"]) == (proof.benign_calls, proof.false_calls)
     assert head["certified"] is False
 
 
-def test_the_bundle_names_its_inputs(bundle, run, dataset):
+def test_the_bundle_names_its_inputs(bundle, training_run, dataset):
     assert bundle.features == NAMES
-    assert bundle.training["data"] == dataset.fingerprint == run[1]["data"]["fingerprint"]
+    assert bundle.training["data"] == dataset.fingerprint == training_run[1]["data"]["fingerprint"]
     assert bundle.training["versions"]["source"] == source_hash()
     assert bundle.label_policy["version"] == "3"
-    assert bundle.training["label_cutoff"] == run[1]["folds"]["label_cutoff"]
+    assert bundle.training["label_cutoff"] == training_run[1]["folds"]["label_cutoff"]
 
 
 def test_the_data_decide_the_fingerprint(dataset):
@@ -100,8 +104,8 @@ def test_the_data_decide_the_fingerprint(dataset):
     assert put_together(calls, dataset.complaints, dataset.findings).fingerprint == dataset.fingerprint
 
 
-def test_the_figures_tell_nuisance_from_benign(run):
-    figures = run[1]
+def test_the_figures_tell_nuisance_from_benign(training_run):
+    figures = training_run[1]
     assert figures["ranking"]["auc"] > 0.8
     assert figures["headline"]["model"]["benign_calls"] + figures["ranking"]["nuisance"] == figures["rows"]["certify"]
     by_action = figures["last_day"]["actions"]

@@ -113,7 +113,7 @@ def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, wo
 
 
 @pytest.mark.source("P5", by="training/privacy/expiry.py")
-def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder, log, told):
+def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder, log, command_json):
     rows = read_keyed(folder / "calls.parquet").num_rows
     assert read_dataset(folder).calls.num_rows == rows
     old = rewrite(folder / "calls.parquet", lambda table: aged(table, 50 * DAY))
@@ -127,7 +127,7 @@ def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder,
     assert seen.calls["start"].to_numpy().min() >= NOW - RULES.of("calls").ceiling
     assert all((folder / f"{name}.parquet").read_bytes() == data for name, data in before.items())
 
-    report = told("privacy", "retention", "--data", folder, *keys_of(log))
+    report = command_json("privacy", "retention", "--data", folder, *keys_of(log))
     assert (report["erased"], report["left"]) == (2 * expired, 0)  # a call, and its truth
     for name in ("calls", "truth"):
         one = report["files"][f"{name}.parquet"]
@@ -137,7 +137,7 @@ def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder,
     assert payload["files"] == report["files"] and payload["calls_before"] != payload["calls_after"]
     after = read_dataset(folder)
     assert after.fingerprint == seen.fingerprint == payload["calls_after"]
-    again = told("privacy", "retention", "--data", folder, *keys_of(log))
+    again = command_json("privacy", "retention", "--data", folder, *keys_of(log))
     assert again["erased"] == 0
     assert all(one["sha256_before"] == one["sha256_after"] for one in again["files"].values())
 
@@ -160,10 +160,10 @@ def test_due_rows_are_those_older_than_the_ceiling(days, ceiling):
         assert due == [day is not None and day > ceiling for day in days]
 
 
-def test_a_table_that_nobody_ruled_on_stops_the_run(folder, log, call):
+def test_a_table_that_nobody_ruled_on_stops_the_run(folder, log, run_command):
     shutil.copyfile(folder / "complaints.parquet", folder / "secrets.parquet")
     before = (folder / "calls.parquet").read_bytes()
-    code, out, err = call("privacy", "retention", "--data", folder, *keys_of(log))
+    code, out, err = run_command("privacy", "retention", "--data", folder, *keys_of(log))
     assert (code, out) == (1, "")
     assert "expected a rule for the table 'secrets'" in err
     assert (folder / "calls.parquet").read_bytes() == before
@@ -192,7 +192,7 @@ def test_cases_and_files_of_evidence_past_their_time_are_erased(tmp_path):
 
 
 @pytest.mark.source("P6", by="training/privacy/subject.py")
-def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, call, tmp_path, monkeypatch):
+def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, command_json, run_command, tmp_path, monkeypatch):
     key = tmp_path / "number.key"
     real_bundle.NUMBER_KEY.write(key)
     table = read_keyed(folder / "calls.parquet")
@@ -213,7 +213,7 @@ def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, call
 
     def asked(*words):
         monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
-        return told("privacy", *words, "--data", folder, "--key", key)
+        return command_json("privacy", *words, "--data", folder, "--key", key)
 
     counts = asked("find")["files"]
     assert {name: counts[f"{name}.parquet"]["rows"] for name in TABLES} == {n: len(rows) for n, rows in mine.items()}
@@ -252,9 +252,9 @@ def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, told, call
     assert [one["model"] for one in subject.models_trained_on(log, "elsewhere", now)] == ["m1"]
     assert asked("find")["files"]["calls.parquet"]["rows"] == 0
     words = ("privacy", "delete", "--data", folder, "--key", key, "--why", "again", *keys_of(log))
-    code, out, _ = call(*words, stdin=f"{number}\n")
+    code, out, _ = run_command(*words, stdin=f"{number}\n")
     assert code == 0 and "model m1, run r1: trained on the same calls" in out and "of the audit log" in out
-    code, _, err = call(*words, stdin="\n")
+    code, _, err = run_command(*words, stdin="\n")
     assert (code, err) == (1, "callsieve: privacy: expected a number on standard input\n")
 
 
@@ -286,7 +286,7 @@ def test_a_persons_cases_go_and_what_was_decided_holds(tmp_path):
     store.close()
 
 
-def test_the_store_of_cases_is_kept_like_the_files(folder, log, told, tmp_path, monkeypatch):
+def test_the_store_of_cases_is_kept_like_the_files(folder, log, command_json, tmp_path, monkeypatch):
     """By the commands: cases past their time go, an open appeal waits, and a person's go when asked for."""
     url, kept = f"sqlite:///{tmp_path}/cases.db", RULES.of("cases")
     past, settled = NOW - kept.ceiling - DAY, NOW - kept.floor - DAY
@@ -298,12 +298,12 @@ def test_the_store_of_cases_is_kept_like_the_files(folder, log, told, tmp_path, 
          found(4, at=settled))  # fmt: skip
     store.appeal(f"{1:016x}", "other", "", past)
     store.close()
-    report = told("privacy", "retention", "--data", folder, "--store", url, *keys_of(log))["files"]["cases"]
+    report = command_json("privacy", "retention", "--data", folder, "--store", url, *keys_of(log))["files"]["cases"]
     assert {name: report[name] for name in ("erased", "waiting", "past_their_time")} == {
         "erased": 1, "waiting": 1, "past_their_time": 0}  # fmt: skip
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
     asked = ("--data", folder, "--key", key, "--why", "asked for it", "--store", url, *keys_of(log))
-    gone = told("privacy", "delete", *asked)["files"]["cases"]
+    gone = command_json("privacy", "delete", *asked)["files"]["cases"]
     assert (gone["rows"], gone["cases"], gone["kept"]) == (1, 1, 0)
     store = CaseStore(url)
     for n in (1, 4):
@@ -321,7 +321,9 @@ def places_of(token, *roots):
 
 
 @pytest.mark.source("P6", by="training/privacy/remaining.py")
-def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(folder, log, told, tmp_path, monkeypatch):
+def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(
+    folder, log, command_json, tmp_path, monkeypatch
+):
     """A store, a scorer's newest file of dataset, and its file of cleared callers: all of it looked through."""
     url, state, floor = f"sqlite:///{tmp_path}/cases.db", tmp_path / "state", RULES.of("cases").floor
     key, number = tmp_path / "number.key", "13912345678"
@@ -344,7 +346,7 @@ def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(folde
     def asked():
         monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
         words = ("--data", folder, "--key", key, "--why", "asked", "--store", url, "--state", state, *keys_of(log))
-        return told("privacy", "delete", *words)
+        return command_json("privacy", "delete", *words)
 
     report = asked()
     stays = {one["where"]: (one["rows"], one["until"]) for one in report["stays"]}
@@ -388,74 +390,74 @@ def days_of(folder):
 
 
 @pytest.mark.source("P13", by="training/privacy/exports.py")
-def test_five_hundred_records_leave_only_with_a_ticket(folder, log, call, told, tmp_path):
+def test_five_hundred_records_leave_only_with_a_ticket(folder, log, run_command, command_json, tmp_path):
     first, last = days_of(folder)
     gates, out, act, ticket = gates_file(log), tmp_path / "out.parquet", tmp_path / "act.json", tmp_path / "ticket.json"
     asked = ("--data", folder, "--first", first, "--last", last, "--purpose", "court order 7", "--person", "operations")
     words = ("privacy", "export", *asked, "--out", out, *keys_of(log), "--gates", gates)
-    code, _, err = call(*words)
+    code, _, err = run_command(*words)
     assert code == 1 and "expected 1 tickets by different keys that the gates name, got 0" in err
     [(_, refusal)] = payloads(log, "access")
     assert (refusal["person"], refusal["purpose"], refusal["tickets"]) == ("operations", "court order 7", [])
     assert refusal["count"] == read_keyed(folder / "calls.parquet").num_rows and "got 0" in refusal["refused"]
     assert not out.exists()
-    assert call("privacy", "ticket", "export", *asked, "--out", act)[0] == 0
+    assert run_command("privacy", "ticket", "export", *asked, "--out", act)[0] == 0
     assert (
-        call(
+        run_command(
             "privacy", "ticket", "agree", act, "--signing-key", tmp_path / "signing.key", "--out", tmp_path / "own.json"
         )[0]
         == 0
     )
-    code, _, err = call(*words, "--ticket", tmp_path / "own.json")  # of somebody whom the gates do not name
+    code, _, err = run_command(*words, "--ticket", tmp_path / "own.json")  # of somebody whom the gates do not name
     assert code == 1 and not out.exists()
-    code, _, err = call(
+    code, _, err = run_command(
         "privacy", "ticket", "agree", act, "--signing-key", tmp_path / "0.key", "--out", ticket, "--valid-days", "inf"
     )
     assert (code, err) == (1, "callsieve: --valid-days: expected more than 0 and at most 36,500, got inf\n")
-    assert call("privacy", "ticket", "agree", act, "--signing-key", tmp_path / "0.key", "--out", ticket)[0] == 0
-    facts = told(*words, "--ticket", ticket)
+    assert run_command("privacy", "ticket", "agree", act, "--signing-key", tmp_path / "0.key", "--out", ticket)[0] == 0
+    facts = command_json(*words, "--ticket", ticket)
     assert pq.read_table(out).num_rows == facts["rows"] == read_keyed(folder / "calls.parquet").num_rows
     [payload] = given(log)
     assert (payload["person"], payload["purpose"], payload["count"]) == ("operations", "court order 7", facts["rows"])
     assert [one["by"] for one in payload["tickets"]] == ["risk"]
     again = ("--out", tmp_path / "second.parquet")
-    code, _, err = call(*(again[1] if word is out else word for word in words), "--ticket", ticket)
+    code, _, err = run_command(*(again[1] if word is out else word for word in words), "--ticket", ticket)
     assert code == 1 and "this ticket was used already" in err
     # A ticket for these calls is none for others.
     rewrite(folder / "calls.parquet", lambda table: table.slice(1))
-    code, _, err = call(*(again[1] if word is out else word for word in words), "--ticket", ticket)
+    code, _, err = run_command(*(again[1] if word is out else word for word in words), "--ticket", ticket)
     assert code == 1 and "statement: what must be" in err
     assert not again[1].exists()
 
 
 @pytest.mark.source("L29", "P13", by="training/privacy/exports.py")
-def test_many_small_exports_are_a_large_one(folder, log, call, tmp_path):
+def test_many_small_exports_are_a_large_one(folder, log, run_command, tmp_path):
     rewrite(folder / "calls.parquet", lambda table: table.slice(0, 300))
     first, last = days_of(folder)
     words = ("privacy", "export", "--data", folder, "--first", first, "--last", last, "--purpose", "a sample",
              "--person", "me", *keys_of(log), "--out")  # fmt: skip
-    assert call(*words, tmp_path / "1.parquet")[0] == 0
+    assert run_command(*words, tmp_path / "1.parquet")[0] == 0
     exported = pq.read_table(tmp_path / "1.parquet").to_pylist()  # and no word of a call that was not
     assert words_in(tmp_path / "1.parquet") <= {word for row in exported for word in row.values()}
     for place in (2, 3):  # what was refused was not exported: it does not count against the next one
-        code, _, err = call(*words, tmp_path / f"{place}.parquet")
+        code, _, err = run_command(*words, tmp_path / f"{place}.parquet")
         assert code == 1 and "expected 1 tickets" in err
     rewrite(folder / "calls.parquet", lambda table: table.slice(0, 199))
-    assert call(*words, tmp_path / "4.parquet")[0] == 0
+    assert run_command(*words, tmp_path / "4.parquet")[0] == 0
 
 
 @pytest.mark.source("P9", by="training/log/tickets.py")
-def test_reidentification_needs_two_others_and_is_logged(log, call, tmp_path, monkeypatch):
+def test_reidentification_needs_two_others_and_is_logged(log, run_command, tmp_path, monkeypatch):
     real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
     number = "13912345678"
     token = Intake(real_bundle.NUMBER_KEY).token("number", number)
     gates, act = gates_file(log), tmp_path / "act.json"
     asked = (token, "--purpose", "court order 8", "--person", "risk")
     words = ("privacy", "reidentify", *asked, "--key", tmp_path / "number.key", *keys_of(log), "--gates", gates)
-    assert call("privacy", "ticket", "reidentify", *asked, "--out", act)[0] == 0
+    assert run_command("privacy", "ticket", "reidentify", *asked, "--out", act)[0] == 0
     for place in range(3):
         assert (
-            call(
+            run_command(
                 "privacy",
                 "ticket",
                 "agree",
@@ -471,7 +473,7 @@ def test_reidentification_needs_two_others_and_is_logged(log, call, tmp_path, mo
 
     def tried(*given):
         monkeypatch.setattr("sys.stdin", io.StringIO(f"13800138000\n{number}\n"))
-        return call(*words, *(word for one in given for word in one))
+        return run_command(*words, *(word for one in given for word in one))
 
     for some, says in (((), "got 0"), ((tickets[1],), "got 1"), ((tickets[1], tickets[1]), "approved already"),
                         ((tickets[0], tickets[1]), "risk does the act, and cannot agree to it as well")):  # fmt: skip
@@ -568,32 +570,32 @@ def test_what_follows_calls_that_are_not_there_is_left_alone(tmp_path):
     assert pq.read_table(tmp_path / "truth.parquet").num_rows == 1
 
 
-def test_the_run_erases_old_files_of_a_scorer(log, told, tmp_path):
+def test_the_run_erases_old_files_of_a_scorer(log, command_json, tmp_path):
     state = tmp_path / "state"
     state.mkdir()
     for number in (7, 8):
         (state / f"cases-{number:08d}.log").write_bytes(b"x")
     os.utime(state / "cases-00000007.log", (0, 0))
-    told("privacy", "retention", "--state", state, *keys_of(log))
+    command_json("privacy", "retention", "--state", state, *keys_of(log))
     assert [path.name for path in state.iterdir()] == ["cases-00000008.log"]
 
 
-def test_a_run_that_leaves_rows_ends_in_code_1(log, call, monkeypatch):
+def test_a_run_that_leaves_rows_ends_in_code_1(log, run_command, monkeypatch):
     files = {"calls.parquet": {"erased": 5, "past_their_time": 2}, "cases-00000007.log": {"bytes": 1}}
     monkeypatch.setattr(deletion, "erase_expired", lambda *_: {"files": files, "entry": 3, "left": 2})
-    code, out, _ = call("privacy", "retention", *keys_of(log))
+    code, out, _ = run_command("privacy", "retention", *keys_of(log))
     assert code == 1 and out.endswith("entry 3 of the audit log\n")
     rows = [[word.strip() for word in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
     assert rows == [["calls.parquet", "5", "2"], ["cases-00000007.log", "file", "0"]]
 
 
-def test_a_deletion_says_which_scorer_forgot(log, call, monkeypatch, tmp_path):
+def test_a_deletion_says_which_scorer_forgot(log, run_command, monkeypatch, tmp_path):
     real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
     stays = {"where": "exclusions.parquet", "rows": 1, "why": "so it is", "until": "2036-01-01"}
     report = {"files": {}, "models": [], "scorers": {"a": 0.25}, "stays": [stays], "entry": 4}
     monkeypatch.setattr(deletion, "delete_everywhere", lambda *_: report)
     words = ("--data", tmp_path, "--key", tmp_path / "number.key", "--why", "asked", *keys_of(log))
-    code, out, _ = call("privacy", "delete", *words, stdin="13912345678\n")
+    code, out, _ = run_command("privacy", "delete", *words, stdin="13912345678\n")
     assert code == 0 and out.endswith(
         "scorer a: forgot the number within 0.2 s\n"
         "stays    exclusions.parquet: 1 rows: so it is, until 2036-01-01\n"
@@ -601,7 +603,7 @@ def test_a_deletion_says_which_scorer_forgot(log, call, monkeypatch, tmp_path):
     )
 
 
-def test_a_folder_is_declared_by_the_command(told, tmp_path):
+def test_a_folder_is_declared_by_the_command(command_json, tmp_path):
     words = ("--source", "switch", "--basis", "contract", "--purpose", "training", "--until", "2999-12-31")
-    assert told("privacy", "declare", tmp_path, *words)["purposes"] == ["training"]
+    assert command_json("privacy", "declare", tmp_path, *words)["purposes"] == ["training"]
     assert not require_purpose(tmp_path, "training").simulated

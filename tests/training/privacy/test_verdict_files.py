@@ -41,13 +41,13 @@ def kept(tmp_path):
 
 
 @pytest.mark.source("P5", by="training/privacy/verdict_files.py")
-def test_lines_past_their_time_are_unreadable_at_once_and_erased_by_the_run(kept, log, told):  # noqa: F811
+def test_lines_past_their_time_are_unreadable_at_once_and_erased_by_the_run(kept, log, command_json):  # noqa: F811
     before = {path.name: path.read_bytes() for path in kept.iterdir()}
     # A service reads consents of less than 1,095 days, preferences of less than 60, of both people.
     seen = current_registers(kept)
     assert {name: len(columns["callee"]) for name, columns in seen.columns.items()} == {"consents": 6, "preferences": 4}
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
-    report = told("privacy", "retention", *keys_of(log), "--registers", kept)["files"]
+    report = command_json("privacy", "retention", *keys_of(log), "--registers", kept)["files"]
     assert report["registers/consents.jsonl"]["erased"] == 2 and report["registers/preferences.jsonl"]["erased"] == 4
     assert all(one["past_their_time"] == 0 for one in report.values())
     assert Registers.read(kept).columns == seen.columns
@@ -77,7 +77,7 @@ def test_a_person_is_deleted_everywhere_from_registers_too(kept, log, tmp_path):
 
 
 @pytest.mark.source("P5", "P6", by="training/privacy/deletion.py")
-def test_files_of_verdicts_lose_old_calls_and_a_persons(folder, log, told, tmp_path, monkeypatch):  # noqa: F811
+def test_files_of_verdicts_lose_old_calls_and_a_persons(folder, log, command_json, tmp_path, monkeypatch):  # noqa: F811
     real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
     mine = real_bundle.key_calls(real_bundle.calls(5))[0].caller
     number = real_bundle.calls(5)[0].caller
@@ -86,11 +86,11 @@ def test_files_of_verdicts_lose_old_calls_and_a_persons(folder, log, told, tmp_p
                      "callee": ["e1." + "c" * 32] * 5, "action": ["label"] * 5})  # fmt: skip
     where = tmp_path / "of-monday.parquet"
     pq.write_table(rows, where)
-    report = told("privacy", "retention", *keys_of(log), "--verdicts", where)["files"][str(where)]
+    report = command_json("privacy", "retention", *keys_of(log), "--verdicts", where)["files"][str(where)]
     assert (report["erased"], report["past_their_time"]) == (2, 0)
     assert (NOW - pq.read_table(where)["start"].to_numpy() <= 60 * DAY).all()
     monkeypatch.setattr("sys.stdin", io.StringIO(number))
-    report = told("privacy", "delete", "--data", folder, "--key", tmp_path / "number.key", "--why", "asked",
+    report = command_json("privacy", "delete", "--data", folder, "--key", tmp_path / "number.key", "--why", "asked",
                   *keys_of(log), "--verdicts", where)  # fmt: skip
     assert report["files"][str(where)]["deleted"] == 2
     left = pq.read_table(where)

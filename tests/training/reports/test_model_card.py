@@ -11,9 +11,9 @@ def documents(run):
     return run[0] / "documents"
 
 
-def test_the_card_has_the_measured_figures(run):
-    card = (documents(run) / "model_card.md").read_text()
-    figures = run[1]
+def test_the_card_has_the_measured_figures(training_run):
+    card = (documents(training_run) / "model_card.md").read_text()
+    figures = training_run[1]
     head = figures["headline"]["model"]
     for words in (
         figures["model"]["id"],
@@ -28,20 +28,20 @@ def test_the_card_has_the_measured_figures(run):
     assert uncertified == [row["slice"] for row in figures["slices"] if not row["nuisance"] and not row["certified"]]
 
 
-def test_the_datasheet_names_every_table(run, world_folder):
-    sheet = (documents(run) / "datasheet.md").read_text()
+def test_the_datasheet_names_every_table(training_run, world_folder):
+    sheet = (documents(training_run) / "datasheet.md").read_text()
     for words in (
         str(world_folder),
-        run[1]["data"]["fingerprint"],
+        training_run[1]["data"]["fingerprint"],
         "labelled train",
-        f"{run[1]['data']['calls']:,}",
+        f"{training_run[1]['data']['calls']:,}",
     ):
         assert words in sheet
 
 
 @pytest.mark.parametrize("value", [None, "", "  \n"])
-def test_an_empty_field_fails(run, tmp_path, value):
-    figures = copy.deepcopy(run[1])
+def test_an_empty_field_fails(training_run, tmp_path, value):
+    figures = copy.deepcopy(training_run[1])
     figures["data"]["source"] = value
     datasets = {"calls": {"sha256": "0" * 64, "rows": 1}}
     with pytest.raises(ValueError, match="Composition: Source: expected a value, got an empty field"):

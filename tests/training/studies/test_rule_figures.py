@@ -68,8 +68,8 @@ def test_intervals_are_exact(part, more):
 
 
 @pytest.mark.source("L19", by="training/studies/rule_figures.py")
-def test_rules_are_counted_against_the_truth(told, world_folder, judged, capsys):
-    found, hits = told("study", "rules", "--data", world_folder), 0
+def test_rules_are_counted_against_the_truth(command_json, world_folder, judged, capsys):
+    found, hits = command_json("study", "rules", "--data", world_folder), 0
     assert (found["calls"], found["nuisance"]) == (len(judged), int(judged["nuisance"].sum()))
     assert set(found["rules"]) == {rule.name for rule in RULES}
     abroad = (judged["route"] == "international") & ~judged["caller_class"].isin(["foreign", "irregular", "withheld"])
@@ -94,12 +94,14 @@ def test_rules_are_counted_against_the_truth(told, world_folder, judged, capsys)
 
 
 @pytest.mark.source("L11", by="training/studies/rule_figures.py")
-def test_a_listed_region_is_audited_by_its_innocent_callers(told, world, judged, world_folder, tmp_path, capsys):
+def test_a_listed_region_is_audited_by_its_innocent_callers(
+    command_json, world, judged, world_folder, tmp_path, capsys
+):
     """A plain count: who of the region is innocent, and whose calls a stricter rule would not pass, and when."""
-    assert told("study", "rules", "--data", world_folder)["regions"]["listed area"]["with_rule"]["part"] == 0
+    assert command_json("study", "rules", "--data", world_folder)["regions"]["listed area"]["with_rule"]["part"] == 0
     strict = tmp_path / "strict.toml"
     strict.write_text('version = "strict"\n[bands]\n[rules]\nrisk_region = "screen"\nring_once = "label"\n')
-    shown = told("study", "rules", "--data", world_folder, "--policy", strict)
+    shown = command_json("study", "rules", "--data", world_folder, "--policy", strict)
     checks.rule_figures(shown)
     found, said = shown["regions"], capsys.readouterr().out
     assert re.search(rf"listed area +│ +{found['listed area']['callers']} ", said)
@@ -123,28 +125,28 @@ def test_a_listed_region_is_audited_by_its_innocent_callers(told, world, judged,
     middle = judged["start"].median()
     table["valid_to"] = pd.Timestamp(int(middle), unit="ms", tz="UTC")
     table.to_parquet(folder / "register_risk_regions.parquet")
-    ended = told("study", "rules", "--data", folder, "--policy", strict)["regions"]["listed area"]
+    ended = command_json("study", "rules", "--data", folder, "--policy", strict)["regions"]["listed area"]
     assert ended["with_rule"]["part"] == int((mine["start"] < int(middle)).sum()) < len(mine)
 
 
 @pytest.mark.source("P4", by="training/studies/rule_figures.py")
-def test_calls_that_are_not_for_evaluation_are_not_judged(call, world_folder, tmp_path):
+def test_calls_that_are_not_for_evaluation_are_not_judged(run_command, world_folder, tmp_path):
     for each in world_folder.glob("*.parquet"):
         (tmp_path / each.name).symlink_to(each)
-    code, _, said = call("study", "rules", "--data", tmp_path)
+    code, _, said = run_command("study", "rules", "--data", tmp_path)
     assert code == 1 and "expected dataset.json" in said
     declare(tmp_path, "switch", "contract", ["training"], "2999-12-31")
-    code, _, said = call("study", "rules", "--data", tmp_path)
+    code, _, said = run_command("study", "rules", "--data", tmp_path)
     assert code == 1 and "declared for training, not for evaluation" in said
 
 
-def test_the_model_and_the_rules_are_told_apart(told, world_folder, run, tmp_path, capsys):
+def test_the_model_and_the_rules_are_told_apart(command_json, world_folder, training_run, tmp_path, capsys):
     (tmp_path / "eager.toml").write_text(EAGER)
-    looks = ("--audit", tmp_path / "audit", "--signing-key", run[0] / "signing.key")
-    bundle = ("--bundle", run[0] / "bundle", *looks)
-    plain, eager = (told("study", "rules", "--data", world_folder, *bundle, *more) for more in
+    looks = ("--audit", tmp_path / "audit", "--signing-key", training_run[0] / "signing.key")
+    bundle = ("--bundle", training_run[0] / "bundle", *looks)
+    plain, eager = (command_json("study", "rules", "--data", world_folder, *bundle, *more) for more in
                     ((), ("--policy", tmp_path / "eager.toml")))  # fmt: skip
-    card = json.loads((run[0] / "bundle" / "bundle.json").read_text())
+    card = json.loads((training_run[0] / "bundle" / "bundle.json").read_text())
     for found in (plain, eager):
         model = found["model"]
         assert model["certificate"] == card["thresholds"][0]["certificate"]
@@ -205,22 +207,22 @@ def test_figures_of_a_rule_by_a_plain_count(drawn):
             assert (cells[name + which]["part"], cells[name + which]["whole"]) == (sum(c for _, c in rows), len(rows))
 
 
-def test_policy_diff_tells_what_changes_for_whom(told, world_folder, run, tmp_path, capsys):
+def test_policy_diff_tells_what_changes_for_whom(command_json, world_folder, training_run, tmp_path, capsys):
     (tmp_path / "eager.toml").write_text(EAGER)
     (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
     some = tmp_path / "calls.parquet"
     some.with_name("world.json").touch()
     calls = pq.read_table(world_folder / "calls.parquet")
     pq.write_table(calls.take(list(range(0, calls.num_rows, 5))), some)
-    common = ("--calls", some, "--layout", "keyed", "--bundle", run[0] / "bundle", "--registers", world_folder)
+    common = ("--calls", some, "--layout", "keyed", "--bundle", training_run[0] / "bundle", "--registers", world_folder)
     decided = {}
     for name in ("none", "eager"):
         out = tmp_path / f"{name}.parquet"
-        told("score", *common, "--policy", tmp_path / f"{name}.toml", "--out", out)
+        command_json("score", *common, "--policy", tmp_path / f"{name}.toml", "--out", out)
         decided[name] = pq.read_table(out).to_pandas()
-    found = told("study", "policies", tmp_path / "none.toml", tmp_path / "eager.toml", *common, "--truth",
+    found = command_json("study", "policies", tmp_path / "none.toml", tmp_path / "eager.toml", *common, "--truth",
                  world_folder / "truth.parquet", "--audit", tmp_path / "audit", "--signing-key",
-                 run[0] / "signing.key")  # fmt: skip
+                 training_run[0] / "signing.key")  # fmt: skip
     assert (found["old"], found["new"]) == ("none", "eager")
     both = pd.DataFrame({"from": decided["none"]["action"].astype(str), "to": decided["eager"]["action"].astype(str)})
     calls = pq.read_table(some).sort_by("start").to_pandas()
@@ -240,7 +242,7 @@ def test_policy_diff_tells_what_changes_for_whom(told, world_folder, run, tmp_pa
     assert {row["to"] for row in found["actions"]} >= {"label", "block"}
     checks.policy_diff(found)
     assert f"none -> eager: {len(moved):,} of {len(both):,} calls change their action" in capsys.readouterr().out
-    back = told("study", "policies", tmp_path / "eager.toml", tmp_path / "none.toml", *common)
+    back = command_json("study", "policies", tmp_path / "eager.toml", tmp_path / "none.toml", *common)
     assert {(row["to"], row["from"], row["calls"]) for row in back["actions"]} == {
         (row["from"], row["to"], row["calls"]) for row in found["actions"]
     }
@@ -255,7 +257,7 @@ def test_policies_that_do_the_same_are_told_in_one_line(capsys):
     assert capsys.readouterr().out == "policy 1 -> 2: 0 of 3 calls change their action\n"
 
 
-def test_calls_of_which_none_is_left_are_not_decided_on(call, tmp_path):
+def test_calls_of_which_none_is_left_are_not_decided_on(run_command, tmp_path):
     lite_bundle.write_bundle(tmp_path)
     Key("e1", bytes(range(32))).write(tmp_path / "number.key")
     (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
@@ -263,7 +265,7 @@ def test_calls_of_which_none_is_left_are_not_decided_on(call, tmp_path):
     (tmp_path / "calls.txt").write_text("start,caller,callee\nsoon,13800138000,13800138001\n")
     policies = (tmp_path / "none.toml", tmp_path / "none.toml")
     given = ("--calls", tmp_path / "calls.txt", "--key", tmp_path / "number.key", "--bundle", tmp_path / "bundle")
-    code, _, said = call("study", "policies", *policies, *given)
+    code, _, said = run_command("study", "policies", *policies, *given)
     assert code == 1 and "no call to decide on; 1 rows were quarantined" in said
 
 

@@ -38,9 +38,9 @@ PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".npy", ".pt")
 
 
 @pytest.fixture(scope="module")
-def recorded(run):
+def recorded(training_run):
     """Client, run and figures of the whole training."""
-    folder, figures = run
+    folder, figures = training_run
     client = MlflowClient(default_store(folder))
     return client, client.get_run(figures["tracking"]["run"]), figures
 
@@ -92,9 +92,9 @@ def test_parameters_metrics_and_tags_are_recorded(recorded):
     assert f"**not certified**: {head['false_calls']} of {head['benign_calls']:,} innocent" in tags[NOTE]
 
 
-def test_parameters_of_the_fit_equal_those_in_lightgbms_model_text(recorded, run):
+def test_parameters_of_the_fit_equal_those_in_lightgbms_model_text(recorded, training_run):
     told = {name.removeprefix("lightgbm_"): one for name, one in recorded[1].data.params.items() if "lightgbm_" in name}
-    text = (run[0] / "bundle" / "model.txt").read_text()
+    text = (training_run[0] / "bundle" / "model.txt").read_text()
     written = dict(re.findall(r"^\[(\w+): (.*)\]$", text, flags=re.MULTILINE))
     assert written["num_iterations"] == told.pop("rounds") and int(told.pop("patience")) > 0
     assert told.pop("deterministic") == told.pop("force_row_wise") == "True"
@@ -105,9 +105,9 @@ def test_parameters_of_the_fit_equal_those_in_lightgbms_model_text(recorded, run
         assert float(written[name]) == float(told[name]), name
 
 
-def test_a_run_has_the_begin_and_the_command_of_its_training(recorded, run):
+def test_a_run_has_the_begin_and_the_command_of_its_training(recorded, training_run):
     _, found, _ = recorded
-    written = [(run[0] / name).stat().st_mtime_ns // 10**6 for name in ("signing.key", "bundle/model.txt")]
+    written = [(training_run[0] / name).stat().st_mtime_ns // 10**6 for name in ("signing.key", "bundle/model.txt")]
     # The clock of file times is coarser, and some milliseconds behind.
     assert found.info.start_time - 20 <= written[0] < written[1] < found.info.end_time
     assert found.data.tags["mlflow.source.name"] == "callsieve train"
@@ -118,12 +118,12 @@ def test_mlflow_does_not_show_pages_for_language_models(recorded):
     assert client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
 
 
-def test_the_registered_model_is_the_signed_bundle(recorded, run, tmp_path):
+def test_the_registered_model_is_the_signed_bundle(recorded, training_run, tmp_path):
     client, found, figures = recorded
     version = client.get_model_version_by_alias(mlflow_write.MODEL, mlflow_write.ALIAS)
     assert (str(version.version), version.run_id) == (figures["tracking"]["version"], found.info.run_id)
     local = client.download_artifacts(found.info.run_id, "bundle", str(tmp_path))
-    bundle = load(local, [read_public_key(run[0] / "signer.pub")])
+    bundle = load(local, [read_public_key(training_run[0] / "signer.pub")])
     assert bundle.model_id == figures["model"]["id"]
 
 
@@ -166,8 +166,8 @@ def run_file(client, run, name, folder):
     return folder / client.download_artifacts(run.info.run_id, name, str(folder))
 
 
-def test_no_file_of_a_run_holds_a_pickle(run):
-    files = [path for path in run[0].rglob("*") if path.is_file()]
+def test_no_file_of_a_run_holds_a_pickle(training_run):
+    files = [path for path in training_run[0].rglob("*") if path.is_file()]
     assert len(files) > 10
     for path in files:
         assert path.suffix not in PICKLES, path

@@ -27,15 +27,15 @@ DATASETS = {
 
 
 @pytest.fixture
-def copied(run, tmp_path):
+def copied(training_run, tmp_path):
     """A copy of the run's bundle and record that a test may change."""
     for name in ("bundle", "record"):
-        shutil.copytree(run[0] / name, tmp_path / "run" / name)
+        shutil.copytree(training_run[0] / name, tmp_path / "run" / name)
     return tmp_path / "run"
 
 
-def test_a_run_is_unchanged_and_reproduced_on_two_threads(run, world_folder):
-    folder, figures = run
+def test_a_run_is_unchanged_and_reproduced_on_two_threads(training_run, world_folder):
+    folder, figures = training_run
     place = run_paths(folder, None, None)
     assert verify(place.log, uri=place.uri).faults == ()
     result = reproduce(figures["tracking"]["run"], world_folder, uri=place.uri, threads=2)  # trained on one
@@ -131,10 +131,10 @@ def test_differences_of_nested_values():
     assert different(one, one) == []
 
 
-def test_every_dataset_of_a_run_is_in_mlflow(run):
+def test_every_dataset_of_a_run_is_in_mlflow(training_run):
     from mlflow import MlflowClient
 
-    folder, figures = run
+    folder, figures = training_run
     inputs = MlflowClient(default_store(folder)).get_run(figures["tracking"]["run"]).inputs.dataset_inputs
     recorded = json.loads((folder / "record" / "datasets.json").read_text())
     datasets = [entry.dataset for entry in inputs]

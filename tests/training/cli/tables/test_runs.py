@@ -12,8 +12,8 @@ def wide(monkeypatch):
     monkeypatch.setattr(console.OUT, "width", 200)
 
 
-def test_headline_of_a_run_and_next_commands(run, capsys):
-    folder, figures = run
+def test_headline_of_a_run_and_next_commands(training_run, capsys):
+    folder, figures = training_run
     runs.study(figures, folder)
     out = capsys.readouterr().out
     head, last = figures["headline"]["model"], figures["last_day"]
@@ -25,16 +25,16 @@ def test_headline_of_a_run_and_next_commands(run, capsys):
     assert all(command in out for command in figures["next"])
 
 
-def test_evaluation_with_unknown_groups(run, capsys):
-    _, figures = run
+def test_evaluation_with_unknown_groups(training_run, capsys):
+    _, figures = training_run
     runs.evaluation(figures | {"unseen": None, "seen_told_by": "nobody knows", "fold": None, "touches": None})
     out = capsys.readouterr().out
     assert "groups seen and unseen in training: nobody knows" in out
     assert "this look at the calls was not counted" in out
 
 
-def test_groups_seen_in_training_and_dashes_for_unknown_groups(run, capsys):
-    _, figures = run
+def test_groups_seen_in_training_and_dashes_for_unknown_groups(training_run, capsys):
+    _, figures = training_run
     (known,) = (one for one in figures["attacks"] if one["known_group"]["numbers"])
     unknown = known | {"known_group": known["known_group"] | dict.fromkeys(("numbers", "calls", "detected"))}
     for attack, cells in ((known, ["1", "100.0%"]), (unknown, ["–", "–", "–"])):
