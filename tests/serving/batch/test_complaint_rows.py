@@ -38,7 +38,7 @@ def test_a_complaint_is_about_the_last_call_to_its_reporter():
         EXAMPLE_CALL
         | {"start": EXAMPLE_CALL["start"] + 2 * HOUR_MS, "callee": "c", "trunk": "t3", "caller_block": "x"},
     ]
-    complaints = pd.DataFrame([complaint("a", "b", 5), complaint("a", "b", 0.5), complaint("a", "nobody", 5)])
+    complaints = pd.DataFrame([complaint("a", "b", 5), complaint("a", "b", 0.5), complaint("a", "no callee", 5)])
     rows = complaint_table(as_keyed_table(calls), complaints)
     assert rows["trunk"].to_pylist() == ["t1", "t2", None]
     assert rows["block"].to_pylist() == ["x", "x", None]
@@ -68,7 +68,7 @@ def test_a_model_with_complaint_features_is_trained_scored_and_served(with_compl
 
 
 def last_score_online(scorer, dataset):
-    """The raw score of the last call by a history of the calls that share a key with it, and all earlier complaints."""
+    """Returns the raw score of the last call, from the calls that share a key with it and all earlier complaints."""
     history = History(scorer.features, calls=200_000, numbers=20_000)
     near, _ = neighbours(dataset.calls, np.array([dataset.calls.num_rows - 1]))
     assert 100 < near.num_rows < dataset.calls.num_rows / 4
@@ -81,7 +81,7 @@ def last_score_online(scorer, dataset):
     return scorer.score(history, last).raw
 
 
-def test_recomputed_vectors_with_complaints_hold_nothing_of_the_future(with_complaints):
+def test_recomputed_vectors_equal_trained_vectors_with_complaints(with_complaints):
     rows, again = vectors_again(with_complaints, with_complaints.plan.train[0] + DAY)[:2]
     columns = [(*NAMES, *COMPLAINT_NAMES).index(name) for name in COMPLAINT_NAMES]
     trained = with_complaints.feed.at(rows)
@@ -94,8 +94,8 @@ def test_complaints_that_become_known_later_change_no_vector(dataset):
     middle = start[len(start) // 2]
     now = pd.Timestamp(middle, unit="ms", tz="UTC")
     earlier = dataclasses.replace(dataset, complaints=dataset.complaints[dataset.complaints["known_at"] < now])
-    known = start <= middle
-    with_all, with_earlier = (complete(data, COMPLAINT_NAMES, 1).X[known] for data in (dataset, earlier))
+    until_now = start <= middle
+    with_all, with_earlier = (complete(data, COMPLAINT_NAMES, 1).X[until_now] for data in (dataset, earlier))
     np.testing.assert_array_equal(with_all, with_earlier)
     assert (with_all[:, -len(COMPLAINT_NAMES)] > 0).any()
 

@@ -5,8 +5,8 @@ import importlib.util
 import struct
 import subprocess
 import sys
-import threading
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import lightgbm
@@ -91,7 +91,7 @@ def test_an_invalid_matrix_is_refused(booster, matrix):
 
 
 def test_bytes_of_an_infinity_across_two_values_are_no_infinity(booster):
-    """The search for infinities reads raw bytes; only a value that is one may stop a row."""
+    """The search for infinities reads raw bytes. Only an infinite value may refuse a row."""
     blob = bytearray(40)
     blob[4:12] = np.array([np.inf]).tobytes()
     row = np.frombuffer(bytes(blob)).tolist()
@@ -99,7 +99,7 @@ def test_bytes_of_an_infinity_across_two_values_are_no_infinity(booster):
     assert booster.predict_one(row) == booster.predict_raw(np.array([row]))[0]
 
 
-def test_a_signalling_nan_begins_as_an_infinity_does_and_is_a_missing_value(booster):
+def test_a_signalling_nan_that_begins_like_an_infinity_is_a_missing_value(booster):
     row = array("d", struct.pack("=5Q", 0, 0, 0x7FF0_0000_0000_0001, 0, 0))
     assert booster.predict_one(row) == booster.predict_one([0.0, 0.0, float("nan"), 0.0, 0.0])
 
@@ -121,9 +121,9 @@ def test_a_wrong_number_of_scores_and_a_failure_are_value_errors():
 
 def test_a_missing_lightgbm_or_library_is_named(monkeypatch, tmp_path):
     empty = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
-    for spec, says in ((None, "pip install lightgbm"), (empty, "has no lib_lightgbm")):
-        monkeypatch.setattr(importlib.util, "find_spec", lambda _name, found=spec: found)
-        with pytest.raises(ImportError, match=says):
+    for spec, message in ((None, "pip install lightgbm"), (empty, "has no lib_lightgbm")):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _name, result=spec: result)
+        with pytest.raises(ImportError, match=message):
             booster_module._library.__wrapped__()
 
 
@@ -134,20 +134,19 @@ def test_a_refusal_of_lightgbm_is_a_value_error_with_its_message():
 
 def test_threads_share_one_model(booster):
     expected = booster.predict_raw(MATRIX)
-    wrong = []
 
-    def score(offset):
-        for i in range(offset, len(MATRIX), 4):
-            for _ in range(20):
-                if booster.predict_one(MATRIX[i].tolist()) != expected[i]:
-                    wrong.append(i)
+    def wrong_rows(offset):
+        places = [i for i in range(offset, len(MATRIX), 4) for _ in range(20)]
+        return [i for i in places if booster.predict_one(MATRIX[i].tolist()) != expected[i]]
 
-    threads = [threading.Thread(target=score, args=(offset,)) for offset in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(wrong_rows, range(4))) == [[]] * 4
+
+
+def run_with_model(code):
+    """Returns what a Python program prints that reads the model from standard input."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, input=small.binary_model(), capture_output=True, text=True, check=True).stdout
 
 
 def test_freed_models_leak_no_memory():
@@ -162,10 +161,7 @@ def peak():
 first = peak()
 print(peak() - first)
 """
-    run = subprocess.run(
-        [sys.executable, "-c", code], input=small.binary_model(), capture_output=True, text=True, check=True
-    )
-    assert int(run.stdout) < 4096, "kilobytes that 400 more models left behind"
+    assert int(run_with_model(code)) < 4096, "kilobytes that 400 more models left behind"
 
 
 def test_lightgbm_is_not_imported():
@@ -175,14 +171,11 @@ from callsieve.serving.bundle.booster import Booster
 Booster(sys.stdin.read()).predict_one([0.0] * 5)
 print(*sys.modules)
 """
-    run = subprocess.run(
-        [sys.executable, "-c", code], input=small.binary_model(), capture_output=True, text=True, check=True
-    )
-    assert not {"lightgbm", "scipy", "pandas", "sklearn"} & set(run.stdout.split())
+    assert not {"lightgbm", "scipy", "pandas", "sklearn"} & set(run_with_model(code).split())
 
 
 def test_a_freed_model_frees_its_fast_path():
-    """Neither handle outlives the model: the collector may take them in any order."""
+    """Neither handle outlives the model: the garbage collector may free them in any order."""
     booster = Booster(small.binary_model())
     score = booster.predict_one([0.0] * 5)
     del booster

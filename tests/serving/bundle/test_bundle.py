@@ -25,6 +25,7 @@ from tests.support import small_bundle as small
 from tests.support.paths import ROOT
 
 FILES = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "content.txt", "model.txt")
+BUNDLE = {"kind": "callsieve bundle", "format": 3}
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +50,7 @@ def refusal(folder, trusted=small.TRUSTED, **options):
 
 
 def change_text(folder, name, pattern, new):
-    """Change a model as an attacker who holds the key would: sizes, hashes and signature all fit."""
+    """Changes a model like an attacker with the signing key: sizes, hashes and signature all match."""
     text, count = re.subn(pattern, new, (folder / name).read_text(), count=1, flags=re.MULTILINE)
     assert count == 1
     (folder / name).write_text(small.repair_sizes(text))
@@ -64,13 +65,19 @@ def change_card(folder, change):
     small.sign_again(folder)
 
 
+def write_manifest(folder, manifest):
+    data = json.dumps(manifest, sort_keys=True, indent=1).encode() + b"\n"
+    (folder / "MANIFEST.json").write_bytes(data)
+    (folder / "MANIFEST.sig").write_bytes(sign(data, small.KEY))
+
+
 # ------------------------------------------------------------------------------------------- round trip
 
 
 def test_a_path_is_not_a_trusted_key(tmp_path):
-    for named in (["signer.pub"], "signer.pub", (name for name in [tmp_path])):
+    for keys in (["signer.pub"], "signer.pub", (name for name in [tmp_path])):
         with pytest.raises(TypeError, match=r"^trusted: expected keys from read_public_key, got \w+$"):
-            load(tmp_path, named)
+            load(tmp_path, keys)
 
 
 def test_a_bundle_survives_a_round_trip(saved):
@@ -184,7 +191,7 @@ def test_a_link_is_refused_even_to_the_same_bytes(folder, tmp_path, name):
     (folder / name).rename(tmp_path / "elsewhere")
     (folder / name).symlink_to(tmp_path / "elsewhere")
     message = refusal(folder)
-    if name.startswith("MANIFEST"):  # read before the names in the folder are looked at: it is not followed even then
+    if name.startswith("MANIFEST"):  # read before the folder is listed, and not followed even then
         assert message.startswith(f"{name}: ")
 
 
@@ -236,27 +243,16 @@ def test_an_invalid_signature_line_is_refused(folder, line):
         ({"kind": "audit log", "format": 1, "files": {}}, "kind must be"),
         ({"kind": "callsieve list", "format": 2, "files": {}}, "kind must be"),
         ({"kind": "callsieve bundle", "format": 4, "files": {}}, "format must be"),
-        ({"kind": "callsieve bundle", "format": 3, "files": {}}, "files must list"),
-        ({"kind": "callsieve bundle", "format": 3, "files": {"../model.txt": {}}}, "files must be among"),
-        (
-            {"kind": "callsieve bundle", "format": 3, "files": {"model.txt": {"sha256": "0", "size": 2**40}}},
-            "size must",
-        ),
-        (
-            {"kind": "callsieve bundle", "format": 3, "files": {"bundle.json": {"sha256": "0", "size": 2**22 + 1}}},
-            "size must be a whole number in 1..4194304",
-        ),
-        (
-            {"kind": "callsieve bundle", "format": 3, "files": {"bundle.json": {"sha256": "0", "size": 0}}},
-            "size must be a whole number in 1..4194304",
-        ),
+        (BUNDLE | {"files": {}}, "files must list"),
+        (BUNDLE | {"files": {"../model.txt": {}}}, "files must be among"),
+        (BUNDLE | {"files": {"model.txt": {"sha256": "0", "size": 2**40}}}, "size must"),
+        (BUNDLE | {"files": {"bundle.json": {"sha256": "0", "size": 2**22 + 1}}}, "whole number in 1..4194304"),
+        (BUNDLE | {"files": {"bundle.json": {"sha256": "0", "size": 0}}}, "size must be a whole number in 1..4194304"),
         ([], "must be an object"),
     ],
 )
 def test_a_signed_manifest_of_another_form_is_refused(folder, manifest, rule):
-    data = json.dumps(manifest).encode()
-    (folder / "MANIFEST.json").write_bytes(data)
-    (folder / "MANIFEST.sig").write_bytes(sign(data, small.KEY))
+    write_manifest(folder, manifest)
     assert re.search(f"MANIFEST.json: .*{rule}", refusal(folder))
 
 
@@ -270,21 +266,19 @@ def test_a_file_longer_than_its_signed_size_is_refused(folder):
 
 @pytest.mark.parametrize("more", [-1, 1])
 def test_a_signed_manifest_of_another_size_is_refused(folder, more):
-    """Though the hash fits: what is read of a file is bounded by the size that stands there."""
+    """The hash matches, but a file is read only up to the size in the manifest."""
     manifest = json.loads((folder / "MANIFEST.json").read_bytes())
     manifest["files"]["content.txt"]["size"] += more
-    data = json.dumps(manifest, sort_keys=True, indent=1).encode() + b"\n"
-    (folder / "MANIFEST.json").write_bytes(data)
-    (folder / "MANIFEST.sig").write_bytes(sign(data, small.KEY))
+    write_manifest(folder, manifest)
     assert re.search("^content.txt: must have", refusal(folder))
 
 
 @pytest.mark.parametrize("name", ["MANIFEST.json", "MANIFEST.sig"])
 def test_reading_stops_at_the_size_limit(folder, name):
-    kept = (folder / name).read_bytes()
-    (folder / name).write_bytes(kept + b" " * (65_537 - len(kept)))
+    signed = (folder / name).read_bytes()
+    (folder / name).write_bytes(signed + b" " * (65_537 - len(signed)))
     assert refusal(folder) == f"{name}: must have at most 65536 bytes"
-    (folder / name).write_bytes(kept + b" " * (65_536 - len(kept)))
+    (folder / name).write_bytes(signed + b" " * (65_536 - len(signed)))
     assert "at most" not in refusal(folder)
 
 
@@ -311,7 +305,7 @@ def test_a_hostile_model_with_a_valid_signature_is_refused(folder, name, pattern
 
 
 def test_a_signature_has_one_form(folder):
-    """Base64 leaves bits of the last letter unread: what fits with others there is another file of the same meaning."""
+    """Base64 ignores some bits of the last letter. A signature with other bits there decodes equally and is refused."""
     kind, name, text = (folder / "MANIFEST.sig").read_bytes().split()
     letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     last = letters.index(text[-3])
@@ -321,8 +315,8 @@ def test_a_signature_has_one_form(folder):
     assert "canonical base64" in refusal(folder)
 
 
-def test_the_same_child_index_kills_a_process_that_loads_without_the_check(folder):
-    """Why the check comes first; when LightGBM no longer crashes here, the check may be thought over."""
+def test_a_large_child_index_crashes_a_process_that_loads_without_the_check(folder):
+    """Shows why the check runs before LightGBM. If LightGBM no longer crashes here, reconsider the check."""
     change_text(folder, "model.txt", r"^left_child=-?\d+", "left_child=4000000")
     code = """
 import sys
@@ -422,7 +416,7 @@ def put(*path_and_value):
         (put("thresholds", 0, "threshold", 2), "must have the form in which"),
     ],
 )
-def test_invalid_metadata_with_a_valid_signature_are_refused(folder, change, rule):
+def test_invalid_metadata_with_a_valid_signature_is_refused(folder, change, rule):
     change_card(folder, change)
     assert re.search(rule, refusal(folder))
 
@@ -430,15 +424,8 @@ def test_invalid_metadata_with_a_valid_signature_are_refused(folder, change, rul
 @pytest.mark.parametrize(
     "data",
     [
-        b"",
-        b"null",
-        b"\xff\xfe",
-        b'{"epoch": 1, "epoch": 2}',
-        b'{"epoch": NaN}',
-        b'{"epoch": 1e999}',
-        b'{"epoch": ' + b"9" * 5000 + b"}",
-        b"[" * 200_000,
-        b'{"\\ud800": 1}',
+        *(b"", b"null", b"\xff\xfe", b'{"epoch": 1, "epoch": 2}', b'{"epoch": NaN}', b'{"epoch": 1e999}'),
+        *(b'{"epoch": ' + b"9" * 5000 + b"}", b"[" * 200_000, b'{"\\ud800": 1}'),
     ],
 )
 def test_json_in_another_form_is_refused(folder, data):
@@ -448,14 +435,14 @@ def test_json_in_another_form_is_refused(folder, data):
     assert "bundle.json" in refusal(folder)
 
 
-def test_metadata_have_one_byte_form(folder):
+def test_metadata_has_one_byte_form(folder):
     data = (folder / "bundle.json").read_bytes()
     (folder / "bundle.json").write_bytes(data.replace(b"\n ", b"\n  ", 1))
     small.sign_again(folder)
     assert "must have the form in which" in refusal(folder)
 
 
-def test_deep_free_values_are_refused():
+def test_deeply_nested_values_are_refused():
     nested = []
     for _ in range(20):
         nested = [nested]
@@ -465,8 +452,8 @@ def test_deep_free_values_are_refused():
         )
 
 
-def test_mutants_are_refused_or_score_as_their_arrays_say(saved):
-    """A short run of the fuzzer, in a process of its own so that a crash is seen."""
+def test_mutants_are_refused_or_score_like_their_arrays(saved):
+    """Runs the fuzzer briefly, in a process of its own so that a crash is detected."""
     options = ["--mutants", "700", "--seed", "1", "--bundle", str(saved)]
     command = [sys.executable, "-m", "tests.tools.fuzz_bundle", *options]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, cwd=ROOT)
@@ -516,9 +503,9 @@ def test_keys_are_never_replaced_and_only_their_owner_reads_them(tmp_path):
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     assert key_id(read_signing_key(private).public_key()) == key_id(read_public_key(public)) == name
     data = public.read_bytes()
-    known = serialization.load_pem_public_key(data)  # of another reader than ours, which knows this one form
+    expected = serialization.load_pem_public_key(data)  # ours reads this exact form only
     public.write_bytes(data.replace(b"\n", b"\r\n"))
-    assert key_id(read_public_key(public)) == key_id(known) == name
+    assert key_id(read_public_key(public)) == key_id(expected) == name
     with pytest.raises(FileExistsError):
         generate_signing_key(private, public)
     private.chmod(0o644)

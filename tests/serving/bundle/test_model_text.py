@@ -16,14 +16,14 @@ def check(text, **changes):
 
 
 def edited(pattern, new, text=None):
-    """The model with the first match of a pattern replaced, and tree sizes that fit."""
+    """Returns the model with the first match of a pattern replaced, and matching tree sizes."""
     changed, count = re.subn(pattern, new, text or small.binary_model(), count=1)
     assert count == 1
     return small.repair_sizes(changed)
 
 
 def numbers(key, change, tree=0):
-    """The model with one array of one tree changed by a function of its list of numbers."""
+    """Returns the model with one array of one tree changed by `change`, a function of its list of numbers."""
     head, *blocks = small.binary_model().split("Tree=")
     line = re.search(rf"^{key}=(.*)$", blocks[tree], re.MULTILINE)
     tokens = line[1].split(" ")
@@ -66,7 +66,7 @@ def test_a_tree_of_one_leaf_passes_as_trained_and_as_saved_again():
 @pytest.mark.parametrize(
     "extra", [{"monotone_constraints": [1, 0, 0, 0, 0]}, {"bagging_freq": 1, "bagging_fraction": 0.5}]
 )
-def test_models_of_other_settings_pass(extra):
+def test_models_with_other_settings_pass(extra):
     matrix = small.rows(500)
     parameters = {"objective": "binary", "verbose": -1, "num_threads": 1, **extra}
     data = lightgbm.Dataset(matrix, matrix[:, 0] > 0, feature_name=list(small.FEATURES))
@@ -121,7 +121,7 @@ def test_an_invalid_number_is_refused(key, change, rule):
 
 
 def test_a_cycle_that_names_every_child_once_is_refused():
-    """Two nodes that are each other's child, cut off from the root, keep the children a permutation."""
+    """Two nodes are each other's child, without a path from the root. All children still differ."""
     text = small.binary_model()
     tree = check(text)[0]
     children = [*tree.left, *tree.right]
@@ -219,7 +219,7 @@ def test_the_text_size_is_bounded():
 
 
 def chain(nodes):
-    """The model of a single tree in which each node hangs from the one before it."""
+    """Returns a model of a single tree in which each node is the child of the node before."""
     head, rest = small.binary_model().split("Tree=0")[0], small.binary_model().partition("end of trees")[2]
     left, right = [*range(1, nodes), -nodes - 1], range(-1, -nodes - 1, -1)
     same = dict.fromkeys(("split_feature", "split_gain", "threshold", "internal_value", "internal_weight"), [0] * nodes)
@@ -261,7 +261,7 @@ def test_leaf_values_beyond_the_bound_are_refused(value):
 
 @pytest.mark.parametrize("key", ["split_gain", "internal_value", "internal_weight", "leaf_weight"])
 def test_unused_numbers_are_checked_too(key):
-    """Those that cannot overflow are not converted: the forms that pass stay those of any number."""
+    """Numbers that cannot overflow are not converted, but must have the same forms as other numbers."""
     for number in ("-1.5e-300", "0", "9e+99", "1e+308", "-0.25"):
         assert check(numbers(key, set_number(0, number)))
     odd = ("nan", "inf", "1_0", "+1", "007", "1.", ".5", "1e5", "1e+0009", "0x1", "", "1 2")

@@ -24,6 +24,10 @@ from tests.support import small_bundle as small
 MATRIX = np.vstack([small.rows(200, seed=5), small.awkward_rows()])
 
 
+def small_contributions():
+    return Contributions(check_structure(small.binary_model(), small.FEATURES), len(small.FEATURES))
+
+
 def trained(matrix, y, trees, *, categorical=(), **parameters):
     names = [f"f{i}" for i in range(matrix.shape[1])]
     fixed = {"objective": "binary", "verbose": -1, "num_threads": 1, "deterministic": True, "min_data_in_leaf": 5}
@@ -35,19 +39,18 @@ def trained(matrix, y, trees, *, categorical=(), **parameters):
 def assert_equal_to_lightgbm(text, contributions, matrix):
     oracle = lightgbm.Booster(model_str=text)
     expected = oracle.predict(matrix, pred_contrib=True)
-    found = np.array([contributions(row) for row in matrix])
+    actual = np.array([contributions(row) for row in matrix])
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(found, expected[:, :-1], rtol=1e-9, atol=1e-11 * scale)
+    np.testing.assert_allclose(actual, expected[:, :-1], rtol=1e-9, atol=1e-11 * scale)
     np.testing.assert_allclose(contributions.base, expected[0, -1], rtol=1e-12, atol=1e-14)
-    total = found.sum(axis=1) + contributions.base
+    total = actual.sum(axis=1) + contributions.base
     np.testing.assert_allclose(
         total, oracle.predict(matrix, raw_score=True), rtol=0, atol=1e-13 * len(matrix[0]) * scale
     )
 
 
-def test_sets_missing_values_and_zeros():
-    contributions = Contributions(check_structure(small.binary_model(), small.FEATURES), len(small.FEATURES))
-    assert_equal_to_lightgbm(small.binary_model(), contributions, MATRIX)
+def test_contributions_with_sets_missing_values_and_zeros_equal_lightgbm():
+    assert_equal_to_lightgbm(small.binary_model(), small_contributions(), MATRIX)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +67,7 @@ def test_sets_missing_values_and_zeros():
     ids=lambda parameters: " ".join(f"{name}={value}" for name, value in parameters.items()),
 )
 @pytest.mark.parametrize("width", [1, 2, 12])
-def test_trees_of_many_forms(parameters, width):
+def test_contributions_of_trees_of_many_forms_equal_lightgbm(parameters, width):
     rng = np.random.default_rng(width)
     matrix = rng.normal(size=(600, width))
     matrix[rng.random(matrix.shape) < 0.2] = np.nan
@@ -75,7 +78,7 @@ def test_trees_of_many_forms(parameters, width):
     assert_equal_to_lightgbm(text, contributions, np.vstack([matrix[:40], edges]))
 
 
-def test_sets_of_many_words():
+def test_contributions_with_sets_of_many_words_equal_lightgbm():
     rng = np.random.default_rng(0)
     matrix = np.column_stack([rng.integers(0, 300, 3000), rng.integers(0, 3, 3000), rng.normal(size=3000)])
     y = (matrix[:, 0] % 7 < 3) ^ (rng.random(3000) < 0.2)
@@ -85,7 +88,7 @@ def test_sets_of_many_words():
 
 
 def chain(depth, width, *, near):
-    """One tree that is a chain: node i asks for feature i % width, and only one side goes on."""
+    """Returns a tree that is a chain: node i tests feature i % width, and one child is a leaf."""
     ends = [depth - i for i in range(depth)]
     on, off = [*range(1, depth), -depth - 1], [-1 - i for i in range(depth)]
     left, right = (on, off) if near == "left" else (off, on)
@@ -94,11 +97,11 @@ def chain(depth, width, *, near):
     tree = check_structure(text, small.FEATURES)[0]
     return type(tree)(
         feature=[i % width for i in range(depth)],
-        thresholds=written((-1.0) ** i * (i + 1) / depth for i in range(depth)),
+        thresholds=model_numbers((-1.0) ** i * (i + 1) / depth for i in range(depth)),
         decision=[2 if i % 3 else 8 for i in range(depth)],
         left=left,
         right=right,
-        leaf_values=written(leaf),
+        leaf_values=model_numbers(leaf),
         leaf_count=[1] * (depth + 1),
         node_count=[end + 1 for end in ends],
         cat_boundaries=[],
@@ -106,13 +109,13 @@ def chain(depth, width, *, near):
     )
 
 
-def written(values):
-    """Numbers as they stand in a model text."""
+def model_numbers(values):
+    """Returns numbers in the form of a model text."""
     return " ".join(map(repr, values))
 
 
 def balanced(depth, width, seed):
-    """A whole tree of drawn features, thresholds and counts."""
+    """Returns a complete tree of random features, thresholds and counts."""
     rng = np.random.default_rng(seed)
     nodes = 2**depth - 1
     child = [
@@ -124,33 +127,37 @@ def balanced(depth, width, seed):
         count[i] = sum(count[c] if c >= 0 else leaf_count[~c] for c in (child[0][i], child[1][i]))
     tree = chain(1, 1, near="left")
     return type(tree)(
-        feature=rng.integers(0, width, nodes).tolist(), thresholds=written(rng.normal(size=nodes).tolist()),
+        feature=rng.integers(0, width, nodes).tolist(), thresholds=model_numbers(rng.normal(size=nodes).tolist()),
         decision=rng.choice([0, 2, 4, 6, 8, 10], nodes).tolist(), left=child[0], right=child[1],
-        leaf_values=written(rng.normal(size=nodes + 1).tolist()), leaf_count=leaf_count, node_count=count,
+        leaf_values=model_numbers(rng.normal(size=nodes + 1).tolist()), leaf_count=leaf_count, node_count=count,
         cat_boundaries=[], cat_threshold=[],
     )  # fmt: skip
 
 
-def known_mean(tree, row, known, node=0):
-    """The tree's mean where the features `known` follow the row and the others the training calls."""
+def conditional_mean(tree, row, fixed, node=0):
+    """Returns the tree's mean where the features in `fixed` follow the row and the others follow the training calls."""
     if node < 0:
         return tree.leaf_value[~node]
     left, right = tree.left[node], tree.right[node]
-    if tree.feature[node] in known:
-        return known_mean(tree, row, known, left if small._goes_left(tree, node, row[tree.feature[node]]) else right)
+    if tree.feature[node] in fixed:
+        return conditional_mean(
+            tree, row, fixed, left if small._goes_left(tree, node, row[tree.feature[node]]) else right
+        )
     count = [tree.node_count[c] if c >= 0 else tree.leaf_count[~c] for c in (left, right)]
-    return sum(n * known_mean(tree, row, known, c) for n, c in zip(count, (left, right), strict=True)) / sum(count)
+    return sum(n * conditional_mean(tree, row, fixed, c) for n, c in zip(count, (left, right), strict=True)) / sum(
+        count
+    )
 
 
 def by_definition(tree, row):
-    """Shapley values as Shapley wrote them: a sum over all sets of the other features."""
+    """Returns Shapley values by their definition: a sum over all sets of the other features."""
     width, values = len(row), np.zeros(len(row))
     for feature in range(width):
         others = [i for i in range(width) if i != feature]
         for size in range(width):
             weight = math.factorial(size) * math.factorial(width - size - 1) / math.factorial(width)
-            for known in itertools.combinations(others, size):
-                gain = known_mean(tree, row, {*known, feature}) - known_mean(tree, row, set(known))
+            for subset in itertools.combinations(others, size):
+                gain = conditional_mean(tree, row, {*subset, feature}) - conditional_mean(tree, row, set(subset))
                 values[feature] += weight * gain
     return values
 
@@ -161,15 +168,15 @@ def by_definition(tree, row):
     depth=st.integers(1, 4),
     row=st.lists(st.floats(-2, 2) | st.just(math.nan) | st.just(0.0), min_size=4, max_size=4),
 )
-def test_the_definition(seed, depth, row):
+def test_contributions_equal_the_definition(seed, depth, row):
     tree = balanced(depth, 4, seed)
-    found = Contributions([tree], 4)(row)
-    np.testing.assert_allclose(found, by_definition(tree, row), rtol=1e-10, atol=1e-14)
+    actual = Contributions([tree], 4)(row)
+    np.testing.assert_allclose(actual, by_definition(tree, row), rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("near", ["left", "right"])
 @pytest.mark.parametrize(("depth", "width"), [(5, 5), (9, 3), (12, 4)])
-def test_the_definition_on_chains(depth, width, near):
+def test_contributions_of_chains_equal_the_definition(depth, width, near):
     tree = chain(depth, width, near=near)
     for row in np.random.default_rng(depth).normal(size=(8, width)).tolist():
         np.testing.assert_allclose(Contributions([tree], width)(row), by_definition(tree, row), rtol=1e-10, atol=1e-14)
@@ -177,7 +184,7 @@ def test_the_definition_on_chains(depth, width, near):
 
 @pytest.mark.parametrize(("depth", "width"), [(17, 17), (24, 24), (30, 30), (100, 40), (500, 500), (511, 2)])
 def test_deep_trees_still_add_up(depth, width):
-    """LightGBM itself loses digits here; that parts add up to the score is what stays to be compared."""
+    """LightGBM itself loses digits here, so the test compares only the sum of the parts with the score."""
     trees = [chain(depth, width, near=near) for near in ("left", "right")] + [balanced(4, width, 1)]
     contributions = Contributions(trees, width)
     matrix = np.random.default_rng(0).normal(size=(5, width))
@@ -185,26 +192,28 @@ def test_deep_trees_still_add_up(depth, width):
     np.testing.assert_allclose(total, small.evaluate(trees, matrix)[:, 0], rtol=0, atol=1e-11)
 
 
-def paths(tree, row, node=0, asked=None):
-    """Each leaf's value, and by feature of its path the share of calls and whether the row goes that way."""
-    asked = asked or {}
+def paths(tree, row, node=0, features=None):
+    """Yields each leaf's value and, for each feature on its path, the share of calls and whether the row follows it."""
+    features = features or {}
     if node < 0:
-        yield tree.leaf_value[~node], asked
+        yield tree.leaf_value[~node], features
         return
     feature, left = tree.feature[node], small._goes_left(tree, node, row[tree.feature[node]])
     for child, goes in ((tree.left[node], left), (tree.right[node], not left)):
         count = tree.node_count[child] if child >= 0 else tree.leaf_count[~child]
-        share, before = asked.get(feature, (Fraction(1), True))
-        yield from paths(tree, row, child, asked | {feature: (share * count / tree.node_count[node], before and goes)})
+        share, before = features.get(feature, (Fraction(1), True))
+        yield from paths(
+            tree, row, child, features | {feature: (share * count / tree.node_count[node], before and goes)}
+        )
 
 
 def by_exact_integrals(tree, row):
-    """The integral over t of each path's product, in whole fractions: for more features than sets could be summed."""
+    """Returns the integral over t of each path's product, in exact fractions: summing over sets would take too long."""
     values = np.zeros(len(row))
-    for value, asked in paths(tree, row):
-        for feature, (share, goes) in asked.items():
+    for value, features in paths(tree, row):
+        for feature, (share, goes) in features.items():
             product = [goes - share]
-            for other, (z, p) in asked.items():
+            for other, (z, p) in features.items():
                 if other != feature:
                     product = [a * z + b * (p - z) for a, b in zip([*product, 0], [0, *product], strict=True)]
             values[feature] += value * float(sum(a / (power + 1) for power, a in enumerate(product)))
@@ -214,11 +223,11 @@ def by_exact_integrals(tree, row):
 @pytest.mark.parametrize("goes", [1.0, -1.0], ids=["away", "along"])
 @pytest.mark.parametrize("width", [1, 2, 15, 16, 17, 18, 24, 31, 33])
 def test_the_number_of_points_fits_the_longest_path(width, goes):
-    """Even shares and a row that leaves the path at every node: the highest power of t that there can be."""
+    """Equal shares and a row that leaves the path at every node give the highest power of t."""
     tree = chain(width, width, near="left")
     counts = [2**i for i in reversed(range(width))]
     tree = dataclasses.replace(
-        tree, thresholds=written([0] * width), leaf_count=[*counts, 1], node_count=[2 * count for count in counts]
+        tree, thresholds=model_numbers([0] * width), leaf_count=[*counts, 1], node_count=[2 * count for count in counts]
     )
     row = [goes] * width
     np.testing.assert_allclose(Contributions([tree], width)(row), by_exact_integrals(tree, row), rtol=1e-10, atol=1e-15)
@@ -234,26 +243,23 @@ def test_trees_of_one_leaf_add_only_to_the_base():
 
 @pytest.mark.parametrize("row", [[], [0.0] * 4, [0.0] * 6, [math.inf, 0, 0, 0, 0], [-math.inf] * 5])
 def test_an_invalid_row_is_refused(row):
-    contributions = Contributions(check_structure(small.binary_model(), small.FEATURES), 5)
     with pytest.raises(ValueError, match="row must have 5 values, finite or NaN"):
-        contributions(row)
+        small_contributions()(row)
 
 
 def test_a_row_does_not_influence_the_next():
-    contributions = Contributions(check_structure(small.binary_model(), small.FEATURES), 5)
-    alone = [
-        Contributions(check_structure(small.binary_model(), small.FEATURES), 5)(row).tolist() for row in MATRIX[:20]
-    ]
+    contributions = small_contributions()
+    alone = [small_contributions()(row).tolist() for row in MATRIX[:20]]
     assert [contributions(row).tolist() for row in MATRIX[:20]] == alone
     assert [contributions(row).tolist() for row in MATRIX[19::-1]] == alone[::-1]
 
 
 def test_threads_share_one_model():
-    contributions = Contributions(check_structure(small.binary_model(), small.FEATURES), 5)
+    contributions = small_contributions()
     expected = [contributions(row).tolist() for row in MATRIX]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda i: contributions(MATRIX[i % len(MATRIX)]).tolist(), range(20 * len(MATRIX))))
-    assert found == expected * 20
+        actual = list(pool.map(lambda i: contributions(MATRIX[i % len(MATRIX)]).tolist(), range(20 * len(MATRIX))))
+    assert actual == expected * 20
     assert len(contributions._free) <= 8
 
 
@@ -278,8 +284,8 @@ print(*sys.modules)
 
 
 def test_a_lazily_prepared_explainer_explains_equally():
-    trees = check_structure(small.binary_model(), small.FEATURES)
-    explainer, expected = Explainer(trees, 5), [Contributions(trees, 5)(row).tolist() for row in MATRIX]
+    trees, contributions = check_structure(small.binary_model(), small.FEATURES), small_contributions()
+    explainer, expected = Explainer(trees, 5), [contributions(row).tolist() for row in MATRIX]
     assert explainer._ready is None
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(explainer, MATRIX.tolist())) == expected
@@ -287,7 +293,7 @@ def test_a_lazily_prepared_explainer_explains_equally():
 
 
 def test_an_explainer_refuses_too_much_memory_at_once(monkeypatch):
-    """The bound that spares the planning must never admit what the plan would refuse."""
+    """The bound that allows planning to be skipped never admits a model that the plan would refuse."""
     copies = -(-explainer_module.FEW_FEATURES // (2 * shapley_plan.POINTS))
     sets = sum(range(1, copies + 1))
     assert explainer_module.FEW_NODES * copies * (4 * shapley_plan.POINTS + 2 * sets) <= shapley_plan._MAX_FLOATS

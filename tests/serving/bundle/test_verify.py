@@ -31,24 +31,28 @@ def place(tmp_path_factory):
     return place
 
 
+def check_names(lines):
+    return [line.partition(":")[0] for line in lines]
+
+
 def test_every_check_is_reported_in_order(place):
-    told = []
-    facts = verify(place / "bundle", on_check=told.append)
-    assert told == facts["checks"]
-    assert [line.partition(":")[0] for line in told] == CHECKS
+    lines = []
+    facts = verify(place / "bundle", on_check=lines.append)
+    assert lines == facts["checks"]
+    assert check_names(lines) == CHECKS
     assert facts["signed_by"] == key_id(small.KEY.public_key())
-    assert facts["signed_by"] in told[0]
+    assert facts["signed_by"] in lines[0]
     assert facts["epoch"] == 5
     assert facts["bands"] == {"certified": True, "watch": False}
-    assert facts["stale"] is ("which is past" in told[-1])
+    assert facts["stale"] is ("which is past" in lines[-1])
     json.dumps(facts)
 
 
 def test_a_refusal_comes_after_the_passed_checks(place):
-    told = []
+    lines = []
     with pytest.raises(BundleError, match=r"^model\.txt: .*left_child"):
-        verify(place / "broken", on_check=told.append)
-    assert [line.partition(":")[0] for line in told] == CHECKS[:3]
+        verify(place / "broken", on_check=lines.append)
+    assert check_names(lines) == CHECKS[:3]
 
 
 def test_the_key_must_be_the_signers(place, tmp_path):
@@ -70,18 +74,18 @@ def run(*words):
     return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, check=False)
 
 
-def test_the_command_for_people(place):
+def test_the_command_prints_all_checks_in_order(place):
     done = run(place / "bundle")
     assert (done.returncode, done.stderr) == (0, "")
     *checks, last = done.stdout.splitlines()
-    assert [line.partition(":")[0] for line in checks] == CHECKS
+    assert check_names(checks) == CHECKS
     assert last.endswith("is fit to serve")
 
 
-def test_the_command_for_machines(place):
+def test_the_command_prints_all_checks_as_json(place):
     done = run(place / "bundle", "--trust", place / "signer.pub", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.partition(":")[0] for line in json.loads(done.stdout)["checks"]] == CHECKS
+    assert check_names(json.loads(done.stdout)["checks"]) == CHECKS
 
 
 def test_the_command_refuses_in_one_line(place):
@@ -89,7 +93,7 @@ def test_the_command_refuses_in_one_line(place):
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("callsieve: model.txt: ")
-    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == CHECKS[:3]
+    assert check_names(done.stdout.splitlines()) == CHECKS[:3]
     assert run(place / "broken", "--json").stdout == ""
 
 

@@ -57,8 +57,8 @@ def test_unlisted_numbers_match_at_the_stated_rate(tmp_path, rate, width):
     assert count - 10 < facts["tokens"] <= count  # two tokens may be truncated to the same bytes
     assert facts["false_positive_rate"] == facts["tokens"] / 256**width <= rate
     token_list = open_list(tmp_path / "list")
-    found, mean = sum(map(token_list.lists, others)), len(others) * token_list.false_positive_rate
-    assert abs(found - mean) <= 5 * math.sqrt(mean) + 1
+    matches, mean = sum(map(token_list.lists, others)), len(others) * token_list.false_positive_rate
+    assert abs(matches - mean) <= 5 * math.sqrt(mean) + 1
 
 
 def test_a_token_is_a_truncated_hmac_and_the_file_has_no_number(tmp_path):
