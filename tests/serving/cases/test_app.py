@@ -19,7 +19,7 @@ from callsieve.serving.live.cleared_callers import FILE, read_cleared
 from callsieve.serving.live.journal import Journal
 from callsieve.serving.live.verdict_log import VERDICTS, record_to_line
 from callsieve.training.log.audit_log import payloads
-from tests.serving.cases.test_store import NOW, found
+from tests.serving.cases.test_store import NOW, example_record
 from tests.support import small_bundle as small
 from tests.support.http_service import ServiceClient, free_port
 from tests.support.waiting import wait_until
@@ -52,7 +52,7 @@ def desk(tmp_path):
 
 def test_an_appeal_over_http(desk):
     journal = Journal(desk.state, VERDICTS)
-    journal.add(record_to_line(found(1)))
+    journal.add(record_to_line(example_record(1)))
     journal.close()
     wait_until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)  # it follows what the scorer writes
     told = json.loads(desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[1])
@@ -87,7 +87,7 @@ def test_a_database_failure_is_logged_and_tried_again(desk, monkeypatch, caplog)
 
 def test_a_decision_is_logged_even_if_scorers_cannot_be_updated(desk, monkeypatch):
     journal = Journal(desk.state, VERDICTS)
-    journal.add(record_to_line(found(1)))
+    journal.add(record_to_line(example_record(1)))
     journal.close()
     wait_until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)
     assert desk.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), desk.keys["desk"])[0] == 200
@@ -126,7 +126,7 @@ def test_the_command_runs_the_service(tmp_path):
     state, log = tmp_path / "state", tmp_path / "audit"
     state.mkdir()
     journal = Journal(state, VERDICTS)
-    journal.add(record_to_line(found(1, at=round(time.time() * 1000))))
+    journal.add(record_to_line(example_record(1, at=round(time.time() * 1000))))
     journal.close()
     write_key(small.KEY, tmp_path / "signing.key")
     keys = {name: add_key(tmp_path / "api.keys", name, [scope]) for name, scope in

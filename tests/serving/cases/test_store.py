@@ -44,7 +44,7 @@ NOW = 1_772_500_000_000
 WHY = "she brings parcels"
 
 
-def found(n=1, caller=None, **more):
+def example_record(n=1, caller=None, **more):
     """Evidence of a made-up verdict; different for each n."""
     reason = {
         "feature": "out_calls_count_1h",
@@ -63,11 +63,11 @@ def found(n=1, caller=None, **more):
     return VerdictRecord(**whole | more)
 
 
-def fill(store, folder, *told):
+def fill(store, folder, *records):
     """Have the store take in what a scorer wrote down."""
     folder.mkdir(exist_ok=True)
     journal = Journal(folder, VERDICTS)
-    for one in told:
+    for one in records:
         journal.add(record_to_line(one))
     journal.close()
     return import_verdicts(store, folder)
@@ -106,7 +106,7 @@ def store(url):
 @pytest.mark.source("L17", "L32", by="serving/cases/store.py")
 @BOTH
 def test_records_survive_a_round_trip_bit_for_bit(store, tmp_path):
-    told = found(trunk="e1.trunk", device="e1.device", score=None, content="loans")
+    told = example_record(trunk="e1.trunk", device="e1.device", score=None, content="loans")
     assert fill(store, tmp_path / "state", told) == 1
     kept = store.find(told.case, NOW).record
     assert kept == told
@@ -118,19 +118,19 @@ def test_records_survive_a_round_trip_bit_for_bit(store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", [b"{", b"[]", b"1", b"{}", record_to_line(found(vector=floats_to_letters([0.0] * 3)[:-4]))]
+    "line", [b"{", b"[]", b"1", b"{}", record_to_line(example_record(vector=floats_to_letters([0.0] * 3)[:-4]))]
 )
 def test_an_invalid_line_is_no_record(line):
-    assert record_from_line(record_to_line(found())) == found()
+    assert record_from_line(record_to_line(example_record())) == example_record()
     assert record_from_line(line) is None
 
 
 @BOTH
 def test_each_line_is_imported_once_and_torn_lines_wait(store, tmp_path):
     folder = tmp_path / "state"
-    assert fill(store, folder, *(found(n) for n in range(1, 1200))) == 1199
+    assert fill(store, folder, *(example_record(n) for n in range(1, 1200))) == 1199
     assert import_verdicts(store, folder) == 0
-    assert fill(store, folder, found(1), found(2000)) == 2  # a new process, a new file
+    assert fill(store, folder, example_record(1), example_record(2000)) == 2  # a new process, a new file
     assert [each.name for each in sorted(folder.glob("cases-*"))] == ["cases-00000002.log"]
     whole = file_path(folder, VERDICTS, 2)
     line = whole.read_bytes()
@@ -152,7 +152,7 @@ def test_the_importer_sees_every_line_in_order(sizes, most):
             lines = []
             for _ in range(size):
                 number += 1
-                lines.append(seal(record_to_line(found(number))))
+                lines.append(seal(record_to_line(example_record(number))))
             file_path(folder, VERDICTS, place + 1).write_bytes(b"".join(lines) + b"torn")
         seen, position = [], Position()
         for _ in range(2 * number + len(sizes) + 2):
@@ -164,7 +164,7 @@ def test_the_importer_sees_every_line_in_order(sizes, most):
 @BOTH
 def test_appeal_decision_and_clearance(store, tmp_path):
     folder = tmp_path / "state"
-    fill(store, folder, found(1), found(2, caller="e1.caller1"), found(3))
+    fill(store, folder, example_record(1), example_record(2, caller="e1.caller1"), example_record(3))
     case = f"{1:016x}"
     told = store.appeal(case, "delivery", "I bring parcels", NOW)
     assert told["due"] == NOW + RULES.answer_time
@@ -196,7 +196,7 @@ def test_appeal_decision_and_clearance(store, tmp_path):
 
 
 def test_an_upheld_verdict_clears_no_caller_and_appeals_are_limited(store, tmp_path):
-    fill(store, tmp_path / "state", found(1))
+    fill(store, tmp_path / "state", example_record(1))
     case = f"{1:016x}"
     for n in range(RULES.max_appeals):
         store.appeal(case, "other", "", NOW + n)
@@ -211,7 +211,7 @@ WORDS = ("call me: 13800138000", "138 0013 8000", "１３８００１３８０�
 
 
 def test_texts_with_a_phone_number_are_refused(store, tmp_path):
-    fill(store, tmp_path / "state", found(1))
+    fill(store, tmp_path / "state", example_record(1))
     for words in WORDS:
         with pytest.raises(CaseError) as error:
             store.appeal(f"{1:016x}", "other", words, NOW)
@@ -224,7 +224,7 @@ def test_texts_with_a_phone_number_are_refused(store, tmp_path):
 
 
 def test_expired_cases_are_treated_as_missing(store, url, tmp_path):
-    fill(store, tmp_path / "state", found(1))
+    fill(store, tmp_path / "state", example_record(1))
     later = CaseStore(url, RULES, keep=30 * DAY)
     assert later.find(f"{1:016x}", NOW + 29 * DAY)
     with pytest.raises(CaseError, match="older than cases are kept"):
@@ -235,7 +235,7 @@ def test_expired_cases_are_treated_as_missing(store, url, tmp_path):
 @BOTH
 def test_one_of_many_concurrent_decisions_wins(store, tmp_path):
     """Twenty threads, a connection each, opposite outcomes."""
-    fill(store, tmp_path / "state", found(1))
+    fill(store, tmp_path / "state", example_record(1))
     case = f"{1:016x}"
     store.appeal(case, "other", "", NOW)
     won, lost = [], []
@@ -262,7 +262,7 @@ def test_one_of_many_concurrent_decisions_wins(store, tmp_path):
 
 
 def test_the_tables_refuse_other_states(store, tmp_path):
-    fill(store, tmp_path / "state", found(1))
+    fill(store, tmp_path / "state", example_record(1))
     store.appeal(f"{1:016x}", "other", "", NOW)
     with pytest.raises(DatabaseError), store.writing() as connection:
         connection.exec_driver_sql("UPDATE callsieve_appeals SET state = 'forgotten'")
@@ -271,7 +271,7 @@ def test_the_tables_refuse_other_states(store, tmp_path):
 
 @BOTH
 def test_concurrent_appeals_of_one_number_become_one(store, tmp_path):
-    fill(store, tmp_path / "state", *(found(n, caller="e1.same") for n in range(1, 9)))
+    fill(store, tmp_path / "state", *(example_record(n, caller="e1.same") for n in range(1, 9)))
     taken, gate = [], threading.Barrier(8)
 
     def appeal(n):
@@ -302,7 +302,7 @@ for n in range(1, 10_000):
 
 @BOTH
 def test_a_killed_process_has_decided_or_has_not(store, url, tmp_path):
-    fill(store, tmp_path / "state", *(found(n) for n in range(1, 60)))
+    fill(store, tmp_path / "state", *(example_record(n) for n in range(1, 60)))
     for n in range(1, 60):
         store.appeal(f"{n:016x}", "other", "", NOW)
     process = subprocess.Popen([sys.executable, "-c", DECIDER, url], stdout=subprocess.PIPE, text=True)
@@ -364,9 +364,9 @@ def test_opening_a_store_again_drops_no_lock_of_its_file(tmp_path):
 def test_a_ring_that_appeals_in_bulk_gains_nothing(store, tmp_path):
     """Fifty numbers of one device against a courier: together, never by one person, and behind nobody."""
     folder = tmp_path / "state"
-    ring = [found(n, device="e1.farm", score=0.99) for n in range(1, 51)]
-    busy = [found(1000 + n, caller=f"e1.caller{n}", device="e1.farm", score=0.99) for n in range(1, 51)]
-    courier = [found(5000 + n, caller="e1.courier", score=0.9) for n in range(12)]
+    ring = [example_record(n, device="e1.farm", score=0.99) for n in range(1, 51)]
+    busy = [example_record(1000 + n, caller=f"e1.caller{n}", device="e1.farm", score=0.99) for n in range(1, 51)]
+    courier = [example_record(5000 + n, caller="e1.courier", score=0.9) for n in range(12)]
     fill(store, folder, *ring, *busy, *courier)
     for place, one in enumerate(ring):
         store.appeal(one.case, "business", "we are honest", NOW + place)
@@ -429,7 +429,7 @@ def test_overdue_appeals_come_first():
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_notices_are_in_plain_words(language, tmp_path):
     store = CaseStore(f"sqlite:///{tmp_path}/cases.db", RULES)
-    fill(store, tmp_path / "state", found(1, action="block"))
+    fill(store, tmp_path / "state", example_record(1, action="block"))
     case = f"{1:016x}"
     texts = [notice(store.find(case, NOW), RULES, language)]
     store.appeal(case, "delivery", "", NOW)
@@ -457,7 +457,7 @@ def test_erased_rows_leave_no_trace_in_the_files_of_an_open_store(tmp_path):
     where = tmp_path / "cases.db"
     served, store = CaseStore(f"sqlite:///{where}"), CaseStore(f"sqlite:///{where}")
     for n, erase in enumerate((lambda: erase_before(store, NOW + 1), lambda: erase_subject(store, "e1.pppppppp", NOW))):
-        fill(served, tmp_path / "state", found(1 + n, caller="e1.pppppppp"))
+        fill(served, tmp_path / "state", example_record(1 + n, caller="e1.pppppppp"))
         assert b"pppppppp" in written(where)
         assert erase()["cases"] == 1
         assert b"pppppppp" not in written(where)
@@ -469,7 +469,7 @@ def test_erased_rows_leave_no_trace_in_the_files_of_an_open_store(tmp_path):
 def test_erased_rows_in_a_log_in_use_raise_an_error(tmp_path):
     where = tmp_path / "cases.db"
     store = CaseStore(f"sqlite:///{where}")
-    fill(store, tmp_path / "state", found(1, caller="e1.pppppppp"))
+    fill(store, tmp_path / "state", example_record(1, caller="e1.pppppppp"))
     store.close()  # its next connections wait for nobody
     sa.event.listen(store._engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=0"))
     with contextlib.closing(sqlite3.connect(where, isolation_level=None)) as reader:

@@ -21,7 +21,7 @@ from callsieve.serving.rules.policy import read_policy
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.cli import cases
 from callsieve.training.log.audit_log import payloads
-from tests.serving.cases.test_store import fill, found
+from tests.serving.cases.test_store import fill, example_record
 from tests.support import http_service, real_bundle
 from tests.support import small_bundle as small
 from tests.support.waiting import wait_until
@@ -187,26 +187,28 @@ def test_a_failing_store_is_one_line(run_command, monkeypatch, tmp_path):
 def test_text_output_of_decisions(run_command, tmp_path):
     store = ("--store", f"sqlite:///{tmp_path}/cases.db", "--state", tmp_path / "state")
     held = CaseStore(store[1], read_case_rules())
-    ring = [found(n, trunk="e1.gateway") for n in range(1, 1 + read_case_rules().large_group)]
-    fill(held, tmp_path / "state", found(99), *ring)
+    ring = [example_record(n, trunk="e1.gateway") for n in range(1, 1 + read_case_rules().large_group)]
+    fill(held, tmp_path / "state", example_record(99), *ring)
     held.close()
-    for one in (found(99), *ring):
+    for one in (example_record(99), *ring):
         assert run_command("cases", "appeal", one.case, "--ground", "business", *store)[0] == 0
     said = ("--outcome", "upheld", "--person", "reviewer-1", "--why", "asked them", *store)
-    assert run_command("cases", "decide", found(99).case, *said)[1] == "appeal 1: upheld\n"
+    assert run_command("cases", "decide", example_record(99).case, *said)[1] == "appeal 1: upheld\n"
     told = run_command("cases", "decide", ring[0].case, "--outcome", "overturned", *said[2:])[1]
     assert "still open; 2 reviewers must agree on this group" in told
-    again = run_command("cases", "relist", found(99).case, "--person", "reviewer-1", "--why", "sold", *store)
+    again = run_command("cases", "relist", example_record(99).case, "--person", "reviewer-1", "--why", "sold", *store)
     assert again[0] == 1 and again[2].count("\n") == 1  # who was never cleared is not judged again
 
 
 def test_replay_with_another_bundle_exits_with_1(run_command, tmp_path):
     store = ("--store", f"sqlite:///{tmp_path}/cases.db")
     held = CaseStore(store[1], read_case_rules())
-    fill(held, tmp_path / "state", found(1))
+    fill(held, tmp_path / "state", example_record(1))
     held.close()
     http_service.write_service_files(tmp_path / "service")
-    code, out, _ = run_command("cases", "replay", found(1).case, "--bundle", tmp_path / "service" / "bundle", *store)
+    code, out, _ = run_command(
+        "cases", "replay", example_record(1).case, "--bundle", tmp_path / "service" / "bundle", *store
+    )
     assert code == 1 and "differs  catalogue" in out and "differs  model" in out
 
 
@@ -219,13 +221,13 @@ def test_watch_imports_verdicts_and_ends_at_ctrl_c(run_command, monkeypatch, tmp
         if rounds:
             journal.close()
             raise KeyboardInterrupt
-        rounds.append(journal.add(record_to_line(found(1))))
+        rounds.append(journal.add(record_to_line(example_record(1))))
         journal.flush()
 
     monkeypatch.setattr(cases, "time", SimpleNamespace(sleep=meanwhile, time=time.time))
     assert run_command("cases", "watch", "--state", state, *store)[0] == 130
     assert len(rounds) == 1 and read_cleared(state / FILE) == {}
-    assert run_command("cases", "notice", found(1).case, *store)[0] == 0
+    assert run_command("cases", "notice", example_record(1).case, *store)[0] == 0
 
 
 def test_serve_listens_on_the_given_address(run_command, monkeypatch, tmp_path):

@@ -37,7 +37,7 @@ from callsieve.training.log.audit_log import append, payloads
 from callsieve.training.log.tickets import EXPORT, REIDENTIFY, Act, enter_act, sign_ticket
 from callsieve.training.privacy import deletion, expiry, subject
 from callsieve.training.privacy.rewriting import rewrite
-from tests.serving.cases.test_store import fill, found
+from tests.serving.cases.test_store import fill, example_record
 from tests.support import real_bundle, recorded_run
 from tests.support import small_bundle as small
 from tests.training.cli.test_audit import write_key
@@ -172,7 +172,7 @@ def test_a_table_that_nobody_ruled_on_stops_the_run(folder, log, run_command):
 def test_cases_and_files_of_evidence_past_their_time_are_erased(tmp_path):
     store, state = CaseStore(f"sqlite:///{tmp_path}/cases.db"), tmp_path / "state"
     at = 1_772_500_000_000
-    fill(store, state, found(1, at=at), found(2, at=at), found(3, at=at + 9 * DAY))
+    fill(store, state, example_record(1, at=at), example_record(2, at=at), example_record(3, at=at + 9 * DAY))
     store.appeal(f"{1:016x}", "other", "", at)
     store.appeal(f"{2:016x}", "other", "", at)
     store.decide(f"{2:016x}", "overturned", "reviewer-1", "a courier", at)
@@ -276,8 +276,8 @@ def renamed(table, old, new):
 def test_a_persons_cases_go_and_what_was_decided_holds(tmp_path):
     store = CaseStore(f"sqlite:///{tmp_path}/cases.db")
     at = 1_772_500_000_000
-    fill(store, tmp_path / "state", found(1, at=at), found(2, caller="e1.other", at=at),
-         found(3, caller="e1.caller1", at=at + 30 * DAY))  # fmt: skip
+    fill(store, tmp_path / "state", example_record(1, at=at), example_record(2, caller="e1.other", at=at),
+         example_record(3, caller="e1.caller1", at=at + 30 * DAY))  # fmt: skip
     store.appeal(f"{1:016x}", "other", "", at)
     store.decide(f"{1:016x}", "overturned", "reviewer-1", "a courier", at)
     counts = erase_subject(store, "e1.caller1", at + DAY)
@@ -294,8 +294,8 @@ def test_the_store_of_cases_is_kept_like_the_files(folder, log, command_json, tm
     real_bundle.NUMBER_KEY.write(key)
     person = Intake(real_bundle.NUMBER_KEY).token("number", number)
     store = CaseStore(url)
-    fill(store, tmp_path / "state", found(1, at=past), found(2, at=past), found(3, person, at=settled),
-         found(4, at=settled))  # fmt: skip
+    fill(store, tmp_path / "state", example_record(1, at=past), example_record(2, at=past), example_record(3, person, at=settled),
+         example_record(4, at=settled))  # fmt: skip
     store.appeal(f"{1:016x}", "other", "", past)
     store.close()
     report = command_json("privacy", "retention", "--data", folder, "--store", url, *keys_of(log))["files"]["cases"]
@@ -331,9 +331,13 @@ def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(
     person = Intake(real_bundle.NUMBER_KEY).token("number", number)
     young, old = NOW - DAY, NOW - floor - DAY
     store = CaseStore(url)
-    fill(store, state, found(1, person, at=young), found(2, person, at=old), found(3, at=old))
+    fill(
+        store, state, example_record(1, person, at=young), example_record(2, person, at=old), example_record(3, at=old)
+    )
     newest = max(state.glob("cases-*.log"))
-    newest.write_bytes(newest.read_bytes() + seal(record_to_line(found(4, person, at=old)))[:-20])  # torn by a kill
+    newest.write_bytes(
+        newest.read_bytes() + seal(record_to_line(example_record(4, person, at=old)))[:-20]
+    )  # torn by a kill
     before = newest.read_bytes()
     (state / "forget").mkdir()
     left = [folder / "calls.parquet.part", folder / ".complaints.parquet.new", state / ".unlisted.0123abcd",
