@@ -47,7 +47,7 @@ def evidence(
     with console.progress("evidence") as progress, tempfile.TemporaryDirectory() as work:
         for done, claim in enumerate(runnable):
             progress(claim.name, done / len(runnable))
-            rows += run(claim, root, Path(work), quick=quick)
+            rows.append(run(claim, root, Path(work), quick=quick))
             if not quick:
                 # After each claim: a complete run takes hours, and an interrupted one keeps its finished claims.
                 write_page(rows, root / PAGE)
@@ -57,7 +57,8 @@ def evidence(
         console.emit_json({"rows": [asdict(row) for row in rows], "skipped": skipped, "outdated": old})
     else:
         for row in rows:
-            console.say(f"{row.claim}: {row.statement}{f' ({row.interval})' if row.interval else ''}, {row.took}")
+            for label, value in row.figures.items():
+                console.say(f"{row.claim}: {label}: {value}")
         for name in skipped:
             console.say(f"{name}: not run, its data set is missing")
         for name in old:

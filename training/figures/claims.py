@@ -1,8 +1,8 @@
 """The commands behind the figures that README.md and EVIDENCE.md state.
 
-Each claim is a command that prints JSON. A function of `statements.py` turns its output into sentences, and `page.py`
-writes them into EVIDENCE.md. To add a figure: add a claim here, run `callsieve evidence --only NAME`, and quote the
-sentence of EVIDENCE.md in the text; `tests/training/figures/test_claims.py` fails for figures that EVIDENCE.md lacks.
+Each claim is a command that prints JSON. A function of `figures.py` takes the figures from it, and `page.py` writes
+them into EVIDENCE.md. To add a figure: add a claim here, run `callsieve evidence --only NAME`, and state the figure in
+the text; `tests/training/figures/test_claims.py` fails for a figure in a text that EVIDENCE.md lacks.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import statements
-from .statements import Output, Statement
+from . import figures
+from .figures import Figures, Output
 
 WORK = "{work}"
 """Stands in a command for a folder that all claims of a run share."""
 DATA = "../shared/data"
 """Folder of data sets that are not shipped with the project."""
 REAL = f"{DATA}/sichuan_raw_calls_4_subscribers.csv"
-TABLE, COMPLAINTS = f"{DATA}/{statements.EIGHT_MONTHS}", f"{DATA}/ftc_complaints_2020H2.parquet"
+TABLE, COMPLAINTS = f"{DATA}/{figures.EIGHT_MONTHS}", f"{DATA}/ftc_complaints_2020H2.parquet"
 WORLDS = ("449", "450", "451", "452", "453")
 """Seeds of the worlds beside the demonstration's."""
 
@@ -33,12 +33,12 @@ MEASURED = ("seconds", "peak_gib")  # of a world: these depend on the machine
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A command and what is stated of its output.
+    """A command and the figures that its output gives.
 
     Attributes:
         name: as in EVIDENCE.md and for `--only`.
         command: as typed in the project's folder; prints JSON.
-        statements: sentences made of the output.
+        figures: takes the figures from the output.
         hashed: the part of the output that follows from the code alone, and not from time, machine or random keys.
             EVIDENCE.md keeps the hash of this part of the quick command's output. None if all of it is measured.
         quick: a form of the command on a tiny world; empty if the command itself is quick.
@@ -48,7 +48,7 @@ class Claim:
 
     name: str
     command: str
-    statements: Callable[[Output], list[Statement]]
+    figures: Callable[[Output], Figures]
     hashed: Callable[[Output], Any] | None
     quick: str = ""
     needs: str = ""
@@ -73,26 +73,26 @@ CLAIMS = (
     Claim(
         "catalogue",
         "callsieve features --list --json",
-        statements.catalogue,
+        figures.catalogue,
         lambda output: output["hash"],
     ),
     Claim(
         "base install",
         "python tests/bench/bench_install.py --json",
-        statements.install,
+        figures.install,
         None,
     ),
     Claim(
         "demo",
         f"callsieve demo --json --out {WORK}/demo",
-        statements.demo,
+        figures.demo,
         _demo_part,
         quick=f"callsieve demo --json --size tiny --seed 11 --out {WORK}/tiny",
     ),
     Claim(
         "real subscribers",
         f"python tests/bench/bench_real.py {WORK}/demo/bundle {DATA}",
-        statements.real_callers,
+        figures.real_callers,
         lambda output: {name: value for name, value in output.items() if name != "model"},
         quick=f"python tests/bench/bench_real.py {WORK}/tiny/bundle {DATA}",
         needs=REAL,
@@ -101,7 +101,7 @@ CLAIMS = (
     Claim(
         "real subscribers, other models",
         f"{REAL_SEEDS} 462 463 464",
-        statements.other_models,
+        figures.other_models,
         lambda output: output["models"],
         quick=f"{REAL_SEEDS} 11 --size tiny",
         needs=REAL,
@@ -109,7 +109,7 @@ CLAIMS = (
     Claim(
         "first days",
         f"python tests/bench/bench_cold.py {WORK}/demo/bundle",
-        statements.first_days,
+        figures.first_days,
         lambda output: output["days"],
         quick=f"python tests/bench/bench_cold.py {WORK}/tiny/bundle --size tiny --seed 11",
         after="demo",
@@ -117,42 +117,42 @@ CLAIMS = (
     Claim(
         "worlds",
         f"{SEEDS} {' '.join(WORLDS)}",
-        statements.worlds,
+        figures.worlds,
         _worlds_part,
         quick=f"{SEEDS} 11 12 --size tiny",
     ),
     Claim(
         "town",
         f"{SEEDS} 454 --size town",
-        statements.town,
+        figures.town,
         _worlds_part,
         quick=f"{SEEDS} 11 --size tiny",
     ),
     Claim(
         "ageing",
         "python tests/bench/bench_decay.py",
-        statements.ageing,
+        figures.ageing,
         _ageing_part,
         quick="python tests/bench/bench_decay.py --size tiny --seed 11 --train-days 24 --weeks 2 --days 2",
     ),
     Claim(
         "wrong labels",
         f"{STRESS} small --seeds 458,459,460",
-        statements.wrong_labels,
+        figures.wrong_labels,
         lambda output: output["faults"],
         quick=f"{STRESS} tiny --seeds 11",
     ),
     Claim(
         "published table",
         f"{PUBLISHED} training {TABLE} train --json --seed 1 --vectors {{}}",
-        statements.published_table,
+        figures.published_table,
         lambda output: output["test"],
         needs=TABLE,
     ),
     Claim(
         "Sichuan tables",
         SICHUAN,
-        statements.sichuan,
+        figures.sichuan,
         lambda output: output,
         quick=f"{SICHUAN} --seeds 0",
         needs=TABLE,
@@ -160,7 +160,7 @@ CLAIMS = (
     Claim(
         "reach of a list",
         f"{PUBLISHED} statistics {COMPLAINTS} ingest complaints --json --layout ftc-counts {{}}",
-        statements.reach,
+        figures.reach,
         lambda output: output["churn"]["shares"],
         needs=COMPLAINTS,
     ),

@@ -1,4 +1,4 @@
-"""EVIDENCE.md: runs the commands of claims and writes their statements, with interval, machine, date and code hash."""
+"""EVIDENCE.md: runs the commands of claims and writes their figures, with machine, date and code hash."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from callsieve.features.files.atomic import write_atomic
 
 from .claims import CLAIMS, WORK, Claim
-from .statements import Output
+from .figures import Figures, Output
 
 PAGE = "EVIDENCE.md"
 HEAD = """# Evidence
@@ -30,17 +30,16 @@ prints, without times. `callsieve evidence --quick` computes it again and fails 
 so no figure here is older than its code.
 
 """
-COLUMNS = ("claim", "what is stated", "interval or bound", "command", "machine", "date", "took", "code")
+COLUMNS = ("claim", "figures", "command", "machine", "date", "took", "code")
 DIGITS = 6  # of a figure in the hash: another processor may round the last ones differently
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the page; all text."""
+    """One claim of the page: its figures by label, and how, where and when they came about."""
 
     claim: str
-    statement: str
-    interval: str
+    figures: Figures
     command: str
     machine: str
     date: str
@@ -50,12 +49,13 @@ class Row:
     @property
     def line(self) -> str:
         """The row in Markdown."""
-        cells = replace(self, command=f"`{self.command}`")
-        return f"| {' | '.join(astuple(cells))} |"
+        figures = "; ".join(f"{label}: {value}" for label, value in self.figures.items())
+        cells = (self.claim, figures, f"`{self.command}`", self.machine, self.date, self.took, self.code)
+        return f"| {' | '.join(cells)} |"
 
 
-def run(claim: Claim, root: Path, work: Path, *, quick: bool) -> list[Row]:
-    """Runs the command of a claim and returns its rows.
+def run(claim: Claim, root: Path, work: Path, *, quick: bool) -> Row:
+    """Runs the command of a claim and returns its row.
 
     Args:
         root: the project's folder, where the command runs.
@@ -75,10 +75,9 @@ def run(claim: Claim, root: Path, work: Path, *, quick: bool) -> list[Row]:
         code = code_hash(claim.hashed(output if same else run_command(claim.name, quick_command, root, work)))
     shown, date = command.replace(WORK, "OUT"), f"{datetime.now(UTC):%Y-%m-%d}"
     try:
-        statements = claim.statements(output)
+        return Row(claim.name, claim.figures(output), shown, machine(), date, took, code)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{claim.name}: the output lacks a figure: {error!r}") from error
-    return [Row(claim.name, text, interval, shown, machine(), date, took, code) for text, interval in statements]
 
 
 def code_hash(part: Any) -> str:
@@ -136,31 +135,25 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def lines_by_claim(page: str) -> dict[str, list[str]]:
-    """Returns the table lines of a page by claim."""
+def lines_by_claim(page: str) -> dict[str, str]:
+    """Returns the table line of each claim on a page."""
     names = {claim.name for claim in CLAIMS}
-    lines: dict[str, list[str]] = {}
-    for line in page.splitlines():
-        name = line.strip("| ").partition(" | ")[0]
-        if line.startswith("| ") and name in names:
-            lines.setdefault(name, []).append(line)
-    return lines
+    lines = {line.strip("| ").partition(" | ")[0]: line for line in page.splitlines() if line.startswith("| ")}
+    return {name: line for name, line in lines.items() if name in names}
 
 
 def outdated(rows: Sequence[Row], page: str) -> list[str]:
     """Returns the claims whose code hash on a page differs from the hash of these rows."""
-    codes = {name: line.strip("| ").rpartition(" | ")[2] for name, (line, *_) in lines_by_claim(page).items()}
-    now = {row.claim: row.code for row in rows if row.code}
-    return [name for name, code in now.items() if name in codes and codes[name] != code]
+    codes = {name: line.strip("| ").rpartition(" | ")[2] for name, line in lines_by_claim(page).items()}
+    return [row.claim for row in rows if row.code and codes.get(row.claim, row.code) != row.code]
 
 
 def write_page(rows: Sequence[Row], path: Path) -> None:
     """Writes the page; lines of claims without new rows stay as they are."""
     lines = lines_by_claim(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for name in {row.claim for row in rows}:
-        lines[name] = [row.line for row in rows if row.claim == name]
+    lines |= {row.claim: row.line for row in rows}
     table = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
-    table += [line for claim in CLAIMS for line in lines.get(claim.name, ())]
+    table += [lines[claim.name] for claim in CLAIMS if claim.name in lines]
     missing = [claim.name for claim in CLAIMS if claim.name not in lines]
     end = f"\nNot run yet: {', '.join(missing)}.\n" if missing else ""
     write_atomic(path, (HEAD + "\n".join(table) + "\n" + end).encode())

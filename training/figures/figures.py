@@ -1,0 +1,221 @@
+"""The figures of each claim: a function takes the JSON that the claim's command prints, and returns label and value.
+
+Shares are whole per cent; an interval stands in brackets. Lists are in the order of their worlds, weeks or seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from statistics import fmean, median
+from typing import Any
+
+from callsieve.training.model.certify import upper_bound
+from callsieve.training.reports.run_page import between, until
+
+Output = Mapping[str, Any]
+Figures = dict[str, str]
+EIGHT_MONTHS, MARCH = "sichuan_eight_months.parquet", "sichuan_march_calls.parquet"
+MODEL, REGRESSION, RULE = "model", "logistic regression", "rule"
+
+
+def catalogue(output: Output) -> Figures:
+    """Number of features."""
+    complaints = sum("reported" in feature["name"] for feature in output["features"])
+    return {"features of calls": f"{len(output['features']) - complaints}", "features of complaints": f"{complaints}"}
+
+
+def install(output: Output) -> Figures:
+    """Size and import time of the base install."""
+    spread = f"({output['import_least']:.0f}-{output['import_most']:.0f} ms over 5 imports)"
+    return {
+        "size": f"{output['megabytes']:.0f} MB",
+        "import": f"{output['import_milliseconds']:.0f} ms {spread}",
+    }
+
+
+def demo(output: Output) -> Figures:
+    """Catch, false positives and time to detection in the demonstration."""
+    head, baselines = output["headline"]["model"], output["baselines"]
+    ways = {name: way["detection"] for name, way in (output["headline"] | baselines).items() if "detection" in way}
+    return {
+        "calls": f"{output['data']['calls'] / 1e6:.1f} million",
+        "false calls": _false_calls(head["false_calls"], head["benign_calls"], head["bound"]),
+        "nuisance calls": f"{output['ranking']['nuisance']:,}",
+        "catch": _with_interval(head["catch"]["call"], "rate"),
+        f"catch, {REGRESSION}": percent(baselines[REGRESSION]["catch"]["call"]["rate"]),
+        **_detection(ways),
+    }
+
+
+def town(output: Output) -> Figures:
+    """Catch, false positives and time to detection in a larger world."""
+    (line,) = output["lines"]
+    (ways,) = output["lives"].values()
+    bound = upper_bound(line["false_calls"], line["benign_calls"])
+    kinds = line["innocent"]
+    flagged = [
+        f"{name.replace('_', ' ')} {kind['flagged']:,} of {kind['calls']:,}"
+        for name, kind in kinds.items()
+        if kind["flagged"]
+    ]
+    return {
+        "false calls": _false_calls(line["false_calls"], line["benign_calls"], bound),
+        "catch": _with_interval(line, "catch"),
+        **{
+            f"catch, {name}": percent(line[name])
+            for name in (REGRESSION, "number class", "five counters", "reputation list")
+        },
+        **_detection(ways),
+        "innocent kinds certified": f"{sum(bool(kind['certified']) for kind in kinds.values())} of {len(kinds)}",
+        "flagged calls": ", ".join(flagged) or "none",
+        "time and memory": f"{line['seconds']:.0f} s, {line['peak_gib']:.1f} GiB",
+    }
+
+
+def worlds(output: Output) -> Figures:
+    """Catch and false positives over worlds of several seeds, and of models on the calls of other worlds."""
+    lines, middle, ways = output["lines"], output["middle"], output["lives"].values()
+    elsewhere = middle["elsewhere_false_per_10000"]
+    figures = {"certified": f"{middle['certified']} of {len(lines)}"}
+    for name, key in ((MODEL, "catch"), (REGRESSION, REGRESSION)):
+        catches = [line[key] for line in lines]
+        figures |= {
+            f"catch, {name}": f"{_listed(catches)}, median {percent(median(catches))}",
+            f"numbers found within ten calls, {name}": _listed(way[name]["soon_share"] for way in ways),
+            f"calls stopped, {name}": _listed(way[name]["stopped_share"] for way in ways),
+            f"catch in hindsight, median, {name}": percent(median(line["in_hindsight"][name] for line in lines)),
+        }
+    return figures | {
+        f"certified, {REGRESSION}": f"{sum(line['baselines_certified'][REGRESSION] for line in lines)}",
+        "false calls in 10,000 elsewhere": f"{', '.join(f'{rate:.1f}' for rate in elsewhere)}, "
+        f"mean {fmean(elsewhere):.1f}",
+        "catch elsewhere, median": percent(median(middle["elsewhere_catch"])),
+    }
+
+
+def first_days(output: Output) -> Figures:
+    """Innocent calls above the threshold on the first day of a history, and on the eighth."""
+    days = {day["day"]: day for day in output["days"]}
+    return {
+        f"innocent calls above the threshold in 10,000, day {day}": f"{1e4 * reach / innocent:.1f} "
+        f"({reach:,} of {innocent:,})"
+        for day in (1, 8)
+        for reach, innocent in [(days[day]["reach_the_band"], days[day]["innocent"])]
+    }
+
+
+def ageing(output: Output) -> Figures:
+    """Catch by week of a model that is trained once, and of a model that is trained anew each week."""
+    periods, figures = output["periods"], {}
+    for way in ("once", "anew"):
+        for target, area, label in (
+            ("unseen", "area_under_time", "catch by week"),
+            ("at_target", "area_at_target", "catch by week at 1 in 10,000"),
+        ):
+            rates = _listed(period[way][target]["call"]["rate"] for period in periods)
+            figures[f"{label}, trained {way}"] = f"{rates}, mean {percent(output[area][way])}"
+        figures[f"innocent calls flagged, trained {way}"] = (
+            f"{sum(period[way]['false_calls'] for period in periods):,} of "
+            f"{sum(period[way]['benign_calls'] for period in periods):,}"
+        )
+    return figures
+
+
+def wrong_labels(output: Output) -> Figures:
+    """Catch at 1 in 10,000, its change in points, and certificates of trainings on wrong labels."""
+    figures = {}
+    for fault in output["faults"]:
+        mean, low, high = (f"{100 * (fault['change_at_target'][name] or 0):+.0f}" for name in ("mean", "low", "high"))
+        figures[fault["fault"]] = (
+            f"{percent(fault['catch_at_target']['mean'])}, change {mean} ({low} to {high}), "
+            f"certified {fault['certified']} of {fault['worlds']}"
+        )
+    return figures
+
+
+def real_callers(output: Output) -> Figures:
+    """Labelled calls in records of real callers."""
+    figures = {
+        f"labelled, {sample['sample']}": f"{sample['labelled']} of {sample['calls']:,}"
+        + (f", the first is call {sample['first']}" if sample["first"] else "")
+        for sample in output["subscribers"]
+    }
+    students = output["copenhagen"]
+    figures["labelled, students in Copenhagen"] = f"{students['labelled']} of {students['calls']:,}"
+    figures["without a threshold, Reality Mining Study"] = f"{sum(output['reality']['no_threshold'].values()):,}"
+    return figures
+
+
+def other_models(output: Output) -> Figures:
+    """Labelled calls in the same records, by models of other worlds."""
+    models = output["models"]
+    fraud = [sample for model in models for sample in model["subscribers"] if sample["sample"] == "fake_1"]
+    students = [model["copenhagen"] for model in models]
+    return {
+        f"labelled, {label}": f"{', '.join(str(sample['labelled']) for sample in samples)} of {samples[0]['calls']:,}"
+        for label, samples in (("fake_1", fraud), ("students in Copenhagen", students))
+    }
+
+
+def published_table(output: Output) -> Figures:
+    """Test measures of a training on the published Sichuan table."""
+    return {"AUC": f"{output['test']['auc']:.3f}", "macro F1": f"{output['test']['macro_f1']:.3f}"}
+
+
+def sichuan(output: Output) -> Figures:
+    """AUC on the Sichuan tables beside LightGBM's defaults, and the flaws of the tables."""
+    idle, few, months, ratios, _ = (flaw["figures"] for flaw in output["flaws"])
+    figures = {}
+    for label, name in (("eight months", EIGHT_MONTHS), ("calls of March", MARCH)):
+        table = output["tables"][name]
+        for way, model in zip(("callsieve", "LightGBM", "stopped early"), table["models"].values(), strict=True):
+            figures[f"AUC, {label}, {way}"] = f"{model['auc']['mean']:.3f} ± {model['auc']['sd'] or 0:.3f}"
+        ahead, _ = table["auc_ahead_of"].values()
+        figures[f"ahead of LightGBM, {label}"] = f"{ahead['low'] or 0:+.4f} to {ahead['high'] or 0:+.4f}"
+    return figures | {
+        "numbers without a call in March": f"{percent(idle[0])} of fraud, {percent(idle[1])} of others",
+        "AUC of the number of calls": f"{few[0]:.2f}",
+        "AUC of the months seen": f"{months[0]:.2f}",
+        "AUC of the best ratio": f"{ratios[0]:.2f}, of numbers seen in all months {ratios[1]:.2f}",
+    }
+
+
+def reach(output: Output) -> Figures:
+    """Share of complaints about numbers that a list of earlier complaints has already."""
+    return {"complaints that a list of 90 days reaches": percent(output["churn"]["shares"]["90d_1"])}
+
+
+def percent(rate: float | None) -> str:
+    """A share in whole per cent; 0 for a share that was not measured.
+
+    >>> percent(0.334), percent(None)
+    ('33 %', '0 %')
+    """
+    return f"{100 * (rate or 0):.0f} %"
+
+
+def _listed(rates: Iterable[float | None]) -> str:
+    return ", ".join(map(percent, rates))
+
+
+def _with_interval(figures: Output, name: str) -> str:
+    low, high = (f"{100 * (figures[end] or 0):.0f}" for end in ("low", "high"))
+    return f"{percent(figures[name])} ({low}-{high} %)"
+
+
+def _false_calls(flagged: int, innocent: int, bound: float) -> str:
+    return f"{flagged:,} of {innocent:,}, at most {1e4 * bound:.2f} in 10,000 (95 %, one-sided, exact)"
+
+
+def _detection(ways: Mapping[str, Output]) -> Figures:
+    """Numbers detected and calls stopped by each way, and the calls until the model detects a number."""
+    model = ways[MODEL]
+    low, high = (f"{100 * (model[f'soon_{end}'] or 0):.0f}" for end in ("low", "high"))
+    figures = {"new nuisance numbers": f"{model['callers']:,}"}
+    for name in (MODEL, REGRESSION, RULE):
+        interval = f" ({low}-{high} %)" if name == MODEL else ""
+        figures[f"found within ten calls, {name}"] = percent(ways[name]["soon_share"]) + interval
+        figures[f"calls stopped, {name}"] = percent(ways[name]["stopped_share"])
+    for label, word in (("half", "median"), ("nine in ten", "p90")):
+        figures[f"calls until {label} are found"] = f"{until(model, word)} ({between(model, word)})"
+    return figures
