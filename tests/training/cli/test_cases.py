@@ -21,7 +21,7 @@ from callsieve.serving.rules.policy import read_policy
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.cli import cases
 from callsieve.training.log.audit_log import payloads
-from tests.serving.cases.test_store import fill, example_record
+from tests.serving.cases.test_store import example_record, fill
 from tests.support import http_service, real_bundle
 from tests.support import small_bundle as small
 from tests.support.waiting import wait_until

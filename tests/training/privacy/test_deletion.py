@@ -37,7 +37,7 @@ from callsieve.training.log.audit_log import append, payloads
 from callsieve.training.log.tickets import EXPORT, REIDENTIFY, Act, enter_act, sign_ticket
 from callsieve.training.privacy import deletion, expiry, subject
 from callsieve.training.privacy.rewriting import rewrite
-from tests.serving.cases.test_store import fill, example_record
+from tests.serving.cases.test_store import example_record, fill
 from tests.support import real_bundle, recorded_run
 from tests.support import small_bundle as small
 from tests.training.cli.test_audit import write_key
@@ -294,8 +294,8 @@ def test_the_store_of_cases_is_kept_like_the_files(folder, log, command_json, tm
     real_bundle.NUMBER_KEY.write(key)
     person = Intake(real_bundle.NUMBER_KEY).token("number", number)
     store = CaseStore(url)
-    fill(store, tmp_path / "state", example_record(1, at=past), example_record(2, at=past), example_record(3, person, at=settled),
-         example_record(4, at=settled))  # fmt: skip
+    records = [example_record(n, at=past) for n in (1, 2)]
+    fill(store, tmp_path / "state", *records, example_record(3, person, at=settled), example_record(4, at=settled))
     store.appeal(f"{1:016x}", "other", "", past)
     store.close()
     report = command_json("privacy", "retention", "--data", folder, "--store", url, *keys_of(log))["files"]["cases"]
