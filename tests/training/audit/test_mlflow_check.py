@@ -1,4 +1,4 @@
-"""Edits made behind our back: with SQL in MLflow's database, and in its artifacts. Each is named."""
+"""Edits of MLflow's database by SQL, and of its artifacts: `verify` names each of them."""
 
 import shutil
 import sqlite3
@@ -17,7 +17,7 @@ from callsieve.training.tracking import mlflow_read, mlflow_write
 from tests.support import recorded_run
 from tests.support import small_bundle as small
 
-# What is done to the database, and what verify must name; {run} is the first run.
+# Edits of the database, and the place and text of the fault that each must give; {run} is the first run.
 EDITS = {
     "UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc' AND run_uuid = '{run}'": (
         "run {run}, metric auc", "logged as 0.97, now 0.99"),
@@ -88,29 +88,29 @@ EDITS = {
 
 
 @pytest.fixture(scope="module")
-def made(empty_store, tmp_path_factory):
-    """A place with two runs, and a copy of its files."""
+def two_runs(empty_store, tmp_path_factory):
+    """A folder with an audit log and a store of two runs, and a copy of its files."""
     folder = tmp_path_factory.mktemp("two")
     shutil.copyfile(empty_store, folder / "mlflow.db")
     place = recorded_run.run_paths_in(folder)
     runs = [recorded_run.record_run(place, folder / name) for name in ("one", "two")]
-    kept = tmp_path_factory.mktemp("kept")
+    copy = tmp_path_factory.mktemp("copy")
     for name in ("audit", "artifacts"):
-        shutil.copytree(folder / name, kept / name)
-    shutil.copyfile(folder / "mlflow.db", kept / "mlflow.db")
-    return folder, place, runs, kept
+        shutil.copytree(folder / name, copy / name)
+    shutil.copyfile(folder / "mlflow.db", copy / "mlflow.db")
+    return folder, place, runs, copy
 
 
 @pytest.fixture
-def store(made):
-    """The place and its first run; whatever a test does to it is undone."""
-    folder, place, runs, kept = made
+def store(two_runs):
+    """The folder, its paths and its first run; the edits of a test are undone after it."""
+    folder, place, runs, copy = two_runs
     yield folder, place, runs[0]["run"]
     for name in ("audit", "artifacts"):
         shutil.rmtree(folder / name)
-        shutil.copytree(kept / name, folder / name)
-    # Through SQLite, so that open connections notice.
-    with closing(sqlite3.connect(kept / "mlflow.db")) as old, closing(sqlite3.connect(folder / "mlflow.db")) as new:
+        shutil.copytree(copy / name, folder / name)
+    # Restored by SQLite, so that open connections notice.
+    with closing(sqlite3.connect(copy / "mlflow.db")) as old, closing(sqlite3.connect(folder / "mlflow.db")) as new:
         old.backup(new)
 
 
@@ -123,15 +123,15 @@ def faults(place):
     return {fault.where: fault.what for fault in verify(place.log, uri=place.uri).faults}
 
 
-def test_a_store_that_nobody_touched_is_sound(store):
+def test_an_unedited_store_has_no_faults(store):
     _, place, _ = store
-    found = verify(place.log, uri=place.uri)
-    assert (found.faults, found.runs, found.entries) == ((), 2, 6)
-    assert found.touches == {recorded_run.FOLD: 2}
+    verified = verify(place.log, uri=place.uri)
+    assert (verified.faults, verified.runs, verified.entries) == ((), 2, 6)
+    assert verified.touches == {recorded_run.FOLD: 2}
 
 
 @pytest.mark.parametrize("statement", EDITS)
-def test_an_edit_with_sql_is_named(store, statement):
+def test_an_edit_by_sql_is_named(store, statement):
     folder, place, run = store
     sql(folder, statement.format(run=run))
     where, what = EDITS[statement]
@@ -139,59 +139,59 @@ def test_an_edit_with_sql_is_named(store, statement):
 
 
 @pytest.mark.parametrize("data", [b"no database" * 1000, None])
-def test_a_store_that_is_torn_is_one_fault_in_one_line(made, tmp_path, data):
-    folder, place, *_ = made
-    whole, torn = (folder / "mlflow.db").read_bytes(), tmp_path / "torn.db"
-    torn.write_bytes(whole[: len(whole) // 2] if data is None else data)
-    (fault,) = verify(place.log, uri=default_store(tmp_path).replace("mlflow.db", "torn.db")).faults
-    assert fault.where == "store" and f"{torn} is not sound: " in fault.what and "\n" not in str(fault)
+def test_a_damaged_store_is_one_fault_of_one_line(two_runs, tmp_path, data):
+    folder, place, *_ = two_runs
+    whole, damaged = (folder / "mlflow.db").read_bytes(), tmp_path / "damaged.db"
+    damaged.write_bytes(whole[: len(whole) // 2] if data is None else data)
+    (fault,) = verify(place.log, uri=default_store(tmp_path).replace("mlflow.db", "damaged.db")).faults
+    assert fault.where == "store" and f"{damaged} is not sound: " in fault.what and "\n" not in str(fault)
 
 
-def test_a_removed_run_is_named_and_one_from_nowhere_too(store):
+def test_a_removed_run_and_an_added_run_are_named(store):
     folder, place, run = store
     for table in ("latest_metrics", "metrics", "params", "tags"):
         sql(folder, f"DELETE FROM {table} WHERE run_uuid = '{run}'")  # noqa: S608
     sql(folder, f"DELETE FROM runs WHERE run_uuid = '{run}'")  # noqa: S608
     assert faults(place)[f"run {run}"] == "MLflow has no such run"
     client = MlflowClient(place.uri)
-    strange = client.create_run(client.get_experiment_by_name(mlflow_write.EXPERIMENT).experiment_id).info.run_id
-    client.set_terminated(strange)
-    version = client.create_model_version(mlflow_write.MODEL, "file:///nowhere", strange).version
-    found = faults(place)
-    assert found[f"run {strange}"] == found[f"model version {version}"] == "is in MLflow, but not in the log"
+    added = client.create_run(client.get_experiment_by_name(mlflow_write.EXPERIMENT).experiment_id).info.run_id
+    client.set_terminated(added)
+    version = client.create_model_version(mlflow_write.MODEL, "file:///nowhere", added).version
+    messages = faults(place)
+    assert messages[f"run {added}"] == messages[f"model version {version}"] == "is in MLflow, but not in the log"
 
 
-def test_a_run_that_stands_in_a_renamed_experiment_is_named(store):
+def test_an_added_run_in_a_renamed_experiment_is_named(store):
     folder, place, _ = store
     client = MlflowClient(place.uri)
-    strange = client.create_run(client.get_experiment_by_name(mlflow_write.EXPERIMENT).experiment_id).info.run_id
-    client.set_terminated(strange)
+    added = client.create_run(client.get_experiment_by_name(mlflow_write.EXPERIMENT).experiment_id).info.run_id
+    client.set_terminated(added)
     sql(folder, "UPDATE experiments SET name = 'another' WHERE name = 'callsieve'")
-    assert faults(place)[f"run {strange}"] == "is in MLflow, but not in the log"
+    assert faults(place)[f"run {added}"] == "is in MLflow, but not in the log"
 
 
-def test_a_dataset_that_hides_behind_one_of_its_name_is_named(store):
+def test_a_second_dataset_of_the_same_name_is_named(store):
     _, place, run = store
-    told = MlflowClient(place.uri).get_run(run).inputs.dataset_inputs
+    inputs = MlflowClient(place.uri).get_run(run).inputs.dataset_inputs
     other = {"sha256": "f" * 64, "rows": 10, "source": "nowhere", "context": "training"}
     MlflowClient(place.uri).log_inputs(run, [mlflow_write.dataset_input("calls", other)])
-    assert len(MlflowClient(place.uri).get_run(run).inputs.dataset_inputs) == len(told) + 1
+    assert len(MlflowClient(place.uri).get_run(run).inputs.dataset_inputs) == len(inputs) + 1
     assert faults(place)[f"run {run}, dataset calls (2)"] == "was added afterwards"
 
 
 @pytest.mark.parametrize("artifact", ["bundle/model.txt", "bundle/MANIFEST.sig", "figures.json", "tables/slices.csv"])
 @pytest.mark.parametrize("how", ["edited", "removed"])
-def test_an_artifact_that_was_swapped_is_named(store, artifact, how):
+def test_an_edited_or_removed_artifact_is_named(store, artifact, how):
     folder, place, run = store
     path = folder / "artifacts" / run / "artifacts" / artifact
     path.write_bytes(path.read_bytes() + b" ") if how == "edited" else path.unlink()
-    found = faults(place)
-    assert list(found) == [f"run {run}, artifact {artifact}"]
-    assert ("is gone" if how == "removed" else "logged as") in found[f"run {run}, artifact {artifact}"]
+    messages = faults(place)
+    assert list(messages) == [f"run {run}, artifact {artifact}"]
+    assert ("is gone" if how == "removed" else "logged as") in messages[f"run {run}, artifact {artifact}"]
 
 
-def test_an_artifact_that_became_a_link_is_named_alone(store, tmp_path):
-    """Its bytes are the same as yet, but now they are kept where anybody may change them."""
+def test_an_artifact_replaced_by_a_link_is_the_only_fault(store, tmp_path):
+    """The bytes are still the same, but they now lie outside the store."""
     folder, place, run = store
     path = folder / "artifacts" / run / "artifacts" / "bundle" / "model.txt"
     shutil.copyfile(path, tmp_path / "elsewhere")
@@ -200,68 +200,68 @@ def test_an_artifact_that_became_a_link_is_named_alone(store, tmp_path):
     assert faults(place) == {f"run {run}, artifact bundle/model.txt": "is gone"}
 
 
-def test_an_artifact_that_was_added_and_a_folder_that_is_gone(store):
+def test_an_added_artifact_and_a_removed_folder_are_named(store):
     folder, place, run = store
     root = folder / "artifacts" / run / "artifacts"
     (root / "bundle" / "code.py").write_text("print()")
     assert faults(place) == {f"run {run}, artifact bundle/code.py": "was added afterwards"}
     shutil.rmtree(root)
-    found = faults(place)
-    assert found[f"run {run}, artifact bundle/bundle.json"] == "is gone"
-    assert all(what == "is gone" for what in found.values())
+    messages = faults(place)
+    assert messages[f"run {run}, artifact bundle/bundle.json"] == "is gone"
+    assert all(what == "is gone" for what in messages.values())
 
 
-def test_a_run_whose_entry_was_removed_is_named(store):
+def test_a_run_without_its_log_entry_is_named(store):
     _, place, _ = store
     lines = (place.log / "log.jsonl").read_bytes().splitlines(keepends=True)
     (place.log / "log.jsonl").write_bytes(b"".join(lines[:5]))
-    found = faults(place)
-    assert found["entry 5"] == "missing: the log was cut short"
-    second = [one for one in mlflow_read.finished_runs(place.uri) if f"run {one}" in found]
-    assert len(second) == 1  # what MLflow has and the log has not
+    messages = faults(place)
+    assert messages["entry 5"] == "missing: the log was cut short"
+    # MLflow has one run that the log lacks.
+    assert sum(f"run {run}" in messages for run in mlflow_read.finished_runs(place.uri)) == 1
 
 
 def test_a_run_whose_payload_was_erased_is_not_compared(store):
     folder, place, run = store
     entry = next(payloads(place.log, "run"))[0]
     erase(place.log, entry.index, "asked for", small.KEY)
-    found = verify(place.log, uri=place.uri)
-    assert (found.faults, found.runs, found.erased) == ((), 1, (entry.index,))
+    verified = verify(place.log, uri=place.uri)
+    assert (verified.faults, verified.runs, verified.erased) == ((), 1, (entry.index,))
     sql(folder, f"UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc' AND run_uuid = '{run}'")  # noqa: S608
     assert verify(place.log, uri=place.uri).faults == ()
 
 
-def test_a_run_whose_entry_says_too_little_is_a_fault_in_one_line(store):
-    """As earlier versions logged them: it is told, and nothing else is taken for an edit."""
+def test_an_incomplete_run_entry_is_a_fault_without_false_edits(store):
+    """Earlier versions logged such entries. The missing keys are named, and no value counts as edited."""
     _, place, _ = store
     first = next(what for _, what in payloads(place.log, "run"))
     entry = append(place.log, "run", {"run": first["run"], "version": first["version"]}, small.KEY)
-    said = faults(place)
-    assert said.pop(f"entry {entry}") == "has no registered, record: its run is not compared"
-    assert set(said) <= {"alias candidate"}  # which the entry says was moved
+    messages = faults(place)
+    assert messages.pop(f"entry {entry}") == "has no registered, record: its run is not compared"
+    assert set(messages) <= {"alias candidate"}  # the entry moves this alias
 
 
-def test_an_entry_that_does_not_say_when_a_version_was_made_is_no_fault():
-    """As earlier versions logged them; of one that says it, it is compared (EDITS)."""
-    found = {"1": {"run": "a", mlflow_read.CREATED: 5}}
-    assert list(version_faults(found, [{"version": "1", "registered": {"run": "a"}}], 0)) == []
+def test_an_entry_without_the_creation_time_of_its_version_is_no_fault():
+    """Earlier versions logged no creation time. A logged creation time is compared (EDITS)."""
+    versions = {"1": {"run": "a", mlflow_read.CREATED: 5}}
+    assert list(version_faults(versions, [{"version": "1", "registered": {"run": "a"}}], 0)) == []
 
 
-def test_an_empty_store_and_a_run_that_is_not_there(store, empty_store, tmp_path):
+def test_an_empty_store_lacks_every_logged_run(store, empty_store, tmp_path):
     _, place, run = store
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")
     with pytest.raises(ValueError, match=r"^MLflow: .*$"):
         mlflow_read.download(place.uri, "0" * 32, tmp_path)
     empty = default_store(tmp_path)
-    found = {fault.where: fault.what for fault in verify(place.log, uri=empty).faults}
-    assert found[f"run {run}"] == "MLflow has no such run"
-    assert found["model version 1"] == "is gone"
+    messages = {fault.where: fault.what for fault in verify(place.log, uri=empty).faults}
+    assert messages[f"run {run}"] == "MLflow has no such run"
+    assert messages["model version 1"] == "is gone"
 
 
-def test_a_store_that_is_not_there_is_said_and_not_made(store, tmp_path):
+def test_a_missing_store_is_named_and_not_created(store, tmp_path):
     _, place, _ = store
-    gone = verify(place.log, uri=default_store(tmp_path / "other"))
-    assert [(fault.where, fault.what) for fault in gone.faults] == [
+    verified = verify(place.log, uri=default_store(tmp_path / "other"))
+    assert [(fault.where, fault.what) for fault in verified.faults] == [
         ("store", f"{(tmp_path / 'other' / 'mlflow.db').resolve()} does not exist")
     ]
     assert not (tmp_path / "other").exists()
@@ -269,20 +269,20 @@ def test_a_store_that_is_not_there_is_said_and_not_made(store, tmp_path):
 
 def test_a_dataset_has_the_hash_of_all_its_rows(store):
     _, place, run = store
-    told = MlflowClient(place.uri).get_run(run).inputs.dataset_inputs[0]
-    assert (told.dataset.name, told.dataset.digest) == ("calls", "0" * 36)
-    assert '"sha256": "' + "0" * 64 in told.dataset.profile
-    assert get_source(told.dataset).to_dict() == {"tags": {"source": "nowhere"}}
+    first = MlflowClient(place.uri).get_run(run).inputs.dataset_inputs[0]
+    assert (first.dataset.name, first.dataset.digest) == ("calls", "0" * 36)
+    assert '"sha256": "' + "0" * 64 in first.dataset.profile
+    assert get_source(first.dataset).to_dict() == {"tags": {"source": "nowhere"}}
 
 
 def test_no_name_of_a_person_or_a_program_is_recorded(store):
-    """What made the run is named as it was said, not by the path of whatever process this is."""
+    """The tags name the source that the caller passed, not the path of this process."""
     _, place, run = store
-    found = MlflowClient(place.uri).get_run(run)
-    named = {"mlflow.runName", "mlflow.source.name", "mlflow.source.type"}
-    assert set(found.data.tags) == {"data_sha256", "certified"} | named
-    assert (found.data.tags["mlflow.source.name"], found.data.tags["mlflow.source.type"]) == ("a test", "LOCAL")
-    assert found.info.user_id in ("unknown", "", None)
+    logged = MlflowClient(place.uri).get_run(run)
+    tags = logged.data.tags
+    assert set(tags) == {"data_sha256", "certified", "mlflow.runName", "mlflow.source.name", "mlflow.source.type"}
+    assert (tags["mlflow.source.name"], tags["mlflow.source.type"]) == ("a test", "LOCAL")
+    assert logged.info.user_id in ("unknown", "", None)
 
 
 def test_an_alias_that_an_erased_entry_moved_last_may_point_anywhere():

@@ -1,4 +1,4 @@
-"""The audit report: what it tells, and that it opens in a real Chromium without a network or a complaint."""
+"""The audit page: its content, and that Chromium opens and prints it without a network and without errors."""
 
 import hashlib
 import html
@@ -19,53 +19,53 @@ CHROMIUM = "chromium"  # Debian's package of that name
 
 
 @pytest.fixture(scope="module")
-def told(training_run):
+def content(training_run):
     return facts(run_paths(training_run[0], None, None), training_run[1]["tracking"]["run"])
 
 
 @pytest.fixture(scope="module")
-def text(told):
-    return page(told)
+def text(content):
+    return page(content)
 
 
 def words(text):
     return " ".join(re.sub(r"<[^>]*>", " ", text.partition("<body>")[2]).split())
 
 
-def test_the_page_tells_what_a_reviewer_asks(told, text, training_run):
+def test_the_page_answers_the_questions_of_a_reviewer(content, text, training_run):
     figures, seen = training_run[1], words(text)
     head = figures["headline"]["model"]
-    for said in (
+    for sentence in (
         f"Audit report of model {figures['model']['id']}",
         "record unchanged", "not certified", "fails a gate", "not the champion",
         "3 entries of the audit log, 1 runs in MLflow",
         f"Training used nothing that became known after {moment(figures['folds']['label_cutoff'])}",
         "It is not certified", "It is not in use",
-        f"It fails {sum(not gate['passed'] for gate in told['gates'])} of the 4 conditions",
+        f"It fails {sum(not gate['passed'] for gate in content['gates'])} of the 4 conditions",
         f"Of {head['benign_calls']:,} benign calls {head['false_calls']:,} were flagged",
         "of callers unseen in training, lower end of the 95 % interval: must be at least 0.55, got",
         "The certification fold was used 1 time up to this run",
         "It was never promoted", "There is no earlier run in this log",
         f"callsieve model replay {figures['tracking']['run']}",
     ):  # fmt: skip
-        assert said in seen
-    assert not re.search(r"[a-z]\.[A-Z]", seen)  # a sentence that runs into the next
-    told_open = seen.partition("Where it is not certified")[2].partition("Most important features")[0]
-    lines, _, callers = told_open.partition("For these kinds of caller")
+        assert sentence in seen
+    assert not re.search(r"[a-z]\.[A-Z]", seen)  # no two sentences run together
+    uncertified = seen.partition("Where it is not certified")[2].partition("Most important features")[0]
+    lines, _, callers = uncertified.partition("For these kinds of caller")
     strata = figures["bands"][0]["strata"]
     assert strata and "may be labelled, but never blocked" in lines
-    for name, one in strata.items():  # what a policy goes by, and nothing else is promised
-        line = f"{name.replace('_', ' ')} {one['benign_calls']:,} {one['false_calls']:,}"
-        assert (line in lines) is not one["certified"]
+    for name, stratum in strata.items():  # a policy blocks by these alone
+        line = f"{name.replace('_', ' ')} {stratum['benign_calls']:,} {stratum['false_calls']:,}"
+        assert (line in lines) is not stratum["certified"]
     assert "may be labelled" not in callers
-    for one in figures["slices"]:
-        named = f"{one['slice'].replace('_', ' ')} {one['calls']:,}"
-        assert (named in seen) is not (one["nuisance"] or one["certified"])
+    for row in figures["slices"]:
+        line = f"{row['slice'].replace('_', ' ')} {row['calls']:,}"
+        assert (line in seen) is not (row["nuisance"] or row["certified"])
     for name in ("calls", "complaints", "findings", "truth", "vectors", "labelled train"):
         assert re.search(rf"{name} [\d,]+ (training|evaluation) [0-9a-f]{{16}}…", seen)
 
 
-def test_a_copy_made_with_the_run_is_an_artifact_that_the_log_commits_to(training_run):
+def test_the_log_commits_to_the_page_written_with_the_run(training_run):
     place = run_paths(training_run[0], None, None)
     logged = next(payload for _, payload in payloads(place.log, "run"))
     page_now = (training_run[0] / "audit.html").read_bytes()
@@ -75,37 +75,30 @@ def test_a_copy_made_with_the_run_is_an_artifact_that_the_log_commits_to(trainin
     assert "record unchanged" not in seen and "champion" not in seen.partition("Glossary")[0]
 
 
-def test_drift_since_the_model_before_is_told_in_words(told):
-    shift = {
-        "name": "out_calls_count_1h",
-        "measure": "histogram",
-        "part": "below 3",
-        "then": 0.5,
-        "now": 0.25,
-        "days": 9,
-    }
+def test_the_page_describes_drift_since_the_earlier_model(content):
+    shares = {"then": 0.5, "now": 0.25, "days": 9}
+    shift = {"name": "out_calls_count_1h", "measure": "histogram", "part": "below 3"} | shares
     drift = {"model": "abc", "reference": ["2025-03-01", "2025-03-20"], "days": 10, "compared": 160, "moved": 1}
-    figures = told["figures"] | {"drift": drift | {"shifts": [shift]}}
-    seen = words(page(told | {"figures": figures}))
+    figures = content["figures"] | {"drift": drift | {"shifts": [shift]}}
+    seen = words(page(content | {"figures": figures}))
     assert "1 of 160 statistics lie outside their reference range on at least half of 10 days" in seen
     assert f"{ALL_FEATURES['out_calls_count_1h'].en} below 3 50.0% 25.0% 9" in seen
-    assert "There is no earlier model in this log" in words(page(told))
+    assert "There is no earlier model in this log" in words(page(content))
 
 
-def test_a_record_that_was_changed_is_told_first(run_command, training_run, tmp_path):
+def test_the_page_names_an_edit_of_the_record(run_command, training_run, tmp_path):
     shutil.copytree(training_run[0] / "audit", tmp_path / "audit")
-    for name in ("mlflow.db",):
-        shutil.copy(training_run[0] / name, tmp_path / name)
+    shutil.copy(training_run[0] / "mlflow.db", tmp_path)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
         database.execute("UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc'")
     out = tmp_path / "page.html"
-    code, said, _ = run_command("audit", "page", training_run[1]["model"]["id"], "--in", tmp_path, "--out", out)
-    assert (code, said) == (0, f"{out}: written\n")
+    code, text, _ = run_command("audit", "page", training_run[1]["model"]["id"], "--in", tmp_path, "--out", out)
+    assert (code, text) == (0, f"{out}: written\n")
     seen = words(out.read_text())
     assert "record was changed" in seen and "metric auc : logged as" in seen
 
 
-def test_what_changed_since_the_run_before():
+def test_changes_are_the_differences_from_the_earlier_run():
     before = {"record": {"parameter": {"seed": "1"}, "tag": {"commit": "a"}, "metric": {"auc": 0.5, "slice/x": 1.0}}}
     now = {"record": {"parameter": {"seed": "1"}, "tag": {"commit": "b"}, "metric": {"auc": 0.6, "ece": 0.125}}}
     assert changes(before, now) == [
@@ -113,18 +106,18 @@ def test_what_changed_since_the_run_before():
     ]  # fmt: skip
 
 
-def test_text_of_others_stays_text(told):
+def test_markup_in_the_data_is_escaped(content):
     hostile = "<script>alert(1)</script>"
-    figures = told["figures"] | {"data": told["figures"]["data"] | {"source": hostile}}
-    assert hostile not in page(told | {"figures": figures})
+    figures = content["figures"] | {"data": content["figures"]["data"] | {"source": hostile}}
+    assert hostile not in page(content | {"figures": figures})
 
 
-# Only in the copy that is measured: the page itself has no script, and forbids any.
+# Added to the measured copy alone: the page itself has no script, and its policy forbids any.
 MEASURE = '<script>parent.document.title = [innerWidth, document.documentElement.scrollWidth].join(" ")</script></body>'
 
 
 def in_chromium(folder, text, *words):
-    """What Chromium writes about the page; a complaint of its console is an error."""
+    """Returns what Chromium prints for a page; a message of its console fails the test."""
     assert shutil.which(CHROMIUM), "needs Debian's package chromium"
     (folder / "page.html").write_text(text)
     quiet = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
@@ -135,11 +128,11 @@ def in_chromium(folder, text, *words):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_it_opens_without_a_network_or_a_complaint_and_nothing_hangs_over(text, tmp_path, width):
+def test_the_page_opens_without_a_network_and_fits_the_width(text, tmp_path, width):
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
     measured, policies = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
     assert policies == 1 and measured.count("</body>") == 1
-    # A window has a least width; a frame has none.
+    # A window has a minimum width; a frame has none.
     inside = html.escape(measured.replace("</body>", MEASURE))
     frame = f'<title></title><iframe width="{width}" height="900" frameborder="0" scrolling="no" srcdoc="{inside}">'
     dom = in_chromium(tmp_path, frame, "--window-size=1400,1000", "--dump-dom")
@@ -147,7 +140,7 @@ def test_it_opens_without_a_network_or_a_complaint_and_nothing_hangs_over(text, 
     assert (inner, whole) == (width, width)
 
 
-def test_it_prints(text, tmp_path):
+def test_the_page_prints_on_a_few_sheets(text, tmp_path):
     in_chromium(tmp_path, text, f"--print-to-pdf={tmp_path / 'page.pdf'}")
     pages = re.findall(rb"/Type\s*/Page\b", (tmp_path / "page.pdf").read_bytes())
     assert 3 <= len(pages) <= 12

@@ -1,4 +1,4 @@
-"""Promotion: gates that were logged before the run, two approvals, and a champion that must be beaten."""
+"""Promotion needs gates logged before the run, two approvals, and a win over the champion."""
 
 import dataclasses
 import json
@@ -30,18 +30,17 @@ from tests.support import small_bundle as small
 
 
 def champion(place):
-    aliases = mlflow_read.registry(place.uri)["aliases"]
-    return aliases.get(mlflow_write.CHAMPION)
+    return mlflow_read.registry(place.uri)["aliases"].get(mlflow_write.CHAMPION)
 
 
 def approvals(place, run, folder, keys=recorded_run.APPROVERS[:2]):
-    """Files of approvals by these keys."""
-    said = candidate(place, run).statement
+    """Writes one approval file per key, and returns their paths."""
+    statement = candidate(place, run).statement
     folder.mkdir(exist_ok=True)
     paths = []
     for key in keys:
         paths.append(folder / f"{len(list(folder.iterdir()))}.json")
-        approve(said, key, paths[-1])
+        approve(statement, key, paths[-1])
     return paths
 
 
@@ -58,45 +57,45 @@ def test_a_first_champion_needs_gates_and_two_approvals(place, tmp_path):
     with pytest.raises(ValueError, match="expected 2 by different keys that the gates name, got 1"):
         promote(place, run["run"], files[:1], small.KEY, data=None)
     assert champion(place) is None
-    told = promote(place, run["run"], files, small.KEY, data=None)
-    assert (champion(place), told["from"], told["comparison"]) == (run["version"], None, None)
-    kind, logged = next((entry.kind, what) for entry, what in payloads(place.log, "promotion"))
-    assert kind == "promotion" and logged["approvals"] == told["approvals"]
-    assert [one["by"] for one in logged["approvals"]] == ["risk", "legal"]
-    assert len({one["key"] for one in logged["approvals"]}) == 2
+    payload = promote(place, run["run"], files, small.KEY, data=None)
+    assert (champion(place), payload["from"], payload["comparison"]) == (run["version"], None, None)
+    entry, logged = next(payloads(place.log, "promotion"))
+    assert entry.kind == "promotion" and logged["approvals"] == payload["approvals"]
+    assert [approval["by"] for approval in logged["approvals"]] == ["risk", "legal"]
+    assert len({approval["key"] for approval in logged["approvals"]}) == 2
     assert all(gate["passed"] for gate in logged["gates"])
     assert verify(place.log, uri=place.uri).faults == ()
-    # Moved without the log, it is named.
+    # An alias that moves without a log entry is a fault.
     MlflowClient(place.uri).delete_registered_model_alias(mlflow_write.MODEL, mlflow_write.CHAMPION)
     assert [fault.where for fault in verify(place.log, uri=place.uri).faults] == ["alias champion"]
 
 
 @pytest.mark.source("L38", by="training/audit/promote.py")
-def test_two_at_once_do_not_use_the_same_approvals(place, tmp_path, monkeypatch):
+def test_concurrent_promotions_do_not_share_approvals(place, tmp_path, monkeypatch):
     run = recorded_run.record_run(place, tmp_path / "one")
     files = approvals(place, run["run"], tmp_path / "approvals")
-    gate, fetch = threading.Barrier(2, timeout=1), promoting.fetch
+    barrier, fetch = threading.Barrier(2, timeout=1), promoting.fetch
 
-    def fetched(*given):
+    def fetch_together(*words):
         with suppress(threading.BrokenBarrierError):
-            gate.wait()  # both have asked what is to be approved, unless one waits for the other
-        return fetch(*given)
+            barrier.wait()  # both read the statement to approve, unless one promotion waits for the other
+        return fetch(*words)
 
-    def one(_n):
+    def outcome(_n):
         try:
             return promote(place, run["run"], files, small.KEY, data=None)["from"]
         except ValueError as error:
             return str(error)
 
-    monkeypatch.setattr(promoting, "fetch", fetched)
+    monkeypatch.setattr(promoting, "fetch", fetch_together)
     with ThreadPoolExecutor(2) as pool:
-        first, second = sorted(pool.map(one, range(2)), key=str)
+        first, second = sorted(pool.map(outcome, range(2)), key=str)
     assert "statement: move must be 1, got '0'" in first and second is None
     assert len(list(payloads(place.log, "promotion"))) == 1
 
 
 @pytest.mark.parametrize(
-    ("metric", "value", "told"),
+    ("metric", "value", "message"),
     [
         ("model_benign_error_bound", 2e-4, "model_benign_error_bound must be at most 0.0001, got 0.0002"),
         ("model_catch_by_call_low", 0.31, "model_catch_by_call_low must be at least 0.55, got 0.31"),
@@ -104,33 +103,33 @@ def test_two_at_once_do_not_use_the_same_approvals(place, tmp_path, monkeypatch)
         ("test_fold_touches", 2.0, "test_fold_touches must be at most 1, got 2"),
     ],
 )
-def test_a_gate_that_fails_stops_it(place, tmp_path, metric, value, told):
-    metrics = {
-        name: found for name, found in (recorded_run.PASSING_METRICS | {metric: value}).items() if found is not None
-    }
+def test_a_failed_gate_stops_a_promotion(place, tmp_path, metric, value, message):
+    metrics = recorded_run.PASSING_METRICS | {metric: value}
+    metrics = {name: figure for name, figure in metrics.items() if figure is not None}
     run = recorded_run.record_run(place, tmp_path / "one", metrics=metrics)
     files = approvals(place, run["run"], tmp_path / "approvals")
-    with pytest.raises(ValueError, match=f"promote: {told}"):
+    with pytest.raises(ValueError, match=f"promote: {message}"):
         promote(place, run["run"], files, small.KEY, data=None)
     assert champion(place) is None
     assert "promotion" not in {entry.kind for entry in read(place.log)}
 
 
-def test_a_figure_beyond_all_calls_is_told_with_its_floor(place, tmp_path):
-    metrics = {name: found for name, found in recorded_run.PASSING_METRICS.items() if name != "model_detection_median"}
-    run = recorded_run.record_run(place, tmp_path / "one", metrics=metrics | {"model_detection_median_floor": 25.0})
+def test_a_median_beyond_all_calls_fails_with_its_floor(place, tmp_path):
+    metrics = recorded_run.PASSING_METRICS | {"model_detection_median_floor": 25.0}
+    del metrics["model_detection_median"]
+    run = recorded_run.record_run(place, tmp_path / "one", metrics=metrics)
     assert candidate(place, run["run"]).failed == ["model_detection_median must be at most 10, got more than 25"]
 
 
-def test_a_slice_that_must_be_certified_is_a_gate(place, tmp_path):
-    said = recorded_run.gates(**{"certified = []": 'certified = ["courier"]'})
-    run = recorded_run.record_run(place, tmp_path / "one", judged_by=said)
+def test_a_required_certified_slice_is_a_gate(place, tmp_path):
+    gates = recorded_run.gates(**{"certified = []": 'certified = ["courier"]'})
+    run = recorded_run.record_run(place, tmp_path / "one", judged_by=gates)
     assert candidate(place, run["run"]).failed == [
         "slice/benign/courier/certified must be at least 1, got not measured"
     ]
 
 
-def test_a_bent_record_stops_it(place, tmp_path):
+def test_an_edited_artifact_stops_a_promotion(place, tmp_path):
     run = recorded_run.record_run(place, tmp_path / "one")
     files = approvals(place, run["run"], tmp_path / "approvals")
     model = next((tmp_path / "artifacts").rglob("model.txt"))
@@ -141,60 +140,59 @@ def test_a_bent_record_stops_it(place, tmp_path):
 
 def test_gates_are_those_that_were_logged_before_the_run(place, tmp_path):
     run = recorded_run.record_run(place, tmp_path / "one")
-    entry, told = next(payloads(place.log, "run"))
-    late = append(
-        place.log, "gates", {"sha256": shipped_gates().sha256, "text": shipped_gates().data.decode()}, small.KEY
-    )
-    changed = told | {"gates": told["gates"] | {"entry": late, "sha256": shipped_gates().sha256}, "run": "later"}
+    entry, logged = next(payloads(place.log, "run"))
+    shipped = shipped_gates()
+    late = append(place.log, "gates", {"sha256": shipped.sha256, "text": shipped.data.decode()}, small.KEY)
+    changed = logged | {"gates": logged["gates"] | {"entry": late, "sha256": shipped.sha256}, "run": "later"}
     append(place.log, "run", changed, small.KEY)
-    assert candidate(place, "later").gates.sha256 == shipped_gates().sha256
+    assert candidate(place, "later").gates.sha256 == shipped.sha256
     append(place.log, "run", changed | {"gates": changed["gates"] | {"entry": late + 2}, "run": "latest"}, small.KEY)
     with pytest.raises(ValueError, match="of the log, before the run's own entry"):
         candidate(place, "latest")
     append(place.log, "run", changed | {"gates": changed["gates"] | {"entry": 0}, "run": "other"}, small.KEY)
     with pytest.raises(ValueError, match="gates: expected SHA-256"):
         candidate(place, "other")
-    with pytest.raises(ValueError, match="run nobody: the audit log has no such run or model"):
-        candidate(place, "nobody")
-    assert candidate(place, run["run"]).run == told and entry.index < late
+    with pytest.raises(ValueError, match="run unknown: the audit log has no such run or model"):
+        candidate(place, "unknown")
+    assert candidate(place, run["run"]).run == logged and entry.index < late
 
 
-def test_of_an_approval_that_the_disk_refuses_nothing_is_left(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_no_approval_file(tmp_path, monkeypatch):
     def full(_):
         raise OSError("no space left")
 
     monkeypatch.setattr("callsieve.features.files.atomic.os.fsync", full)
     with pytest.raises(OSError, match="no space left"):
         approve({"model": "a"}, recorded_run.APPROVERS[0], tmp_path / "approval.json")
-    assert not list(tmp_path.iterdir())  # else the same command, once there is room, would be told that it exists
+    assert not list(tmp_path.iterdir())  # a leftover file would make the next attempt fail: it exists
 
 
-def test_what_an_approval_must_be(tmp_path):
-    said = {"kind": "callsieve approval", "model": "a", "move": 0}
+def test_an_invalid_approval_is_refused(tmp_path):
+    statement = {"kind": "callsieve approval", "model": "a", "move": 0}
     keys = {name: key.public_key() for name, key in zip(recorded_run.OFFICES, recorded_run.APPROVERS, strict=True)}
     first, second, third = (tmp_path / f"{i}.json" for i in range(3))
-    name = approve(said, recorded_run.APPROVERS[0], first)
-    approve(said | {"model": "b"}, recorded_run.APPROVERS[1], second)
-    approve(said, small.OTHER_KEY, third)
+    name = approve(statement, recorded_run.APPROVERS[0], first)
+    approve(statement | {"model": "b"}, recorded_run.APPROVERS[1], second)
+    approve(statement, small.OTHER_KEY, third)
     with pytest.raises(ValueError, match=rf"key {name} approved already"):
-        check([first, first], said, keys, 2, "")
+        check([first, first], statement, keys, 2, "")
     with pytest.raises(ValueError, match="model must be 'a', got 'b'"):
-        check([first, second], said, keys, 2, "")
+        check([first, second], statement, keys, 2, "")
     with pytest.raises(ValueError, match="which is not trusted"):
-        check([first, third], said, keys, 2, "")
+        check([first, third], statement, keys, 2, "")
     with pytest.raises(ValueError, match="signed the bundle, and cannot approve it"):
-        check([first], said, keys, 1, name)
+        check([first], statement, keys, 1, name)
     with pytest.raises(FileExistsError):
-        approve(said, recorded_run.APPROVERS[0], first)
-    told = json.loads(first.read_text())
-    told["statement"]["model"] = "c"
-    first.write_text(json.dumps(told))
+        approve(statement, recorded_run.APPROVERS[0], first)
+    edited = json.loads(first.read_text())
+    edited["statement"]["model"] = "c"
+    first.write_text(json.dumps(edited))
     with pytest.raises(ValueError, match="does not fit"):
-        check([first], said | {"model": "c"}, keys, 1, "")
+        check([first], statement | {"model": "c"}, keys, 1, "")
 
 
 def killed_before_the_alias_moves(monkeypatch, move):
-    """What a process did that was killed when a move was logged and the alias had not followed."""
+    """Runs `move`, and kills it after its log entry and before the alias moves."""
 
     class Killed(BaseException):
         pass
@@ -207,19 +205,19 @@ def killed_before_the_alias_moves(monkeypatch, move):
         move()
 
 
-def test_a_first_promotion_that_was_cut_off_is_finished_by_the_same_command(place, tmp_path, monkeypatch):
+def test_the_same_command_finishes_an_interrupted_promotion(place, tmp_path, monkeypatch):
     run = recorded_run.record_run(place, tmp_path / "one")
     files = approvals(place, run["run"], tmp_path / "approvals")
     killed_before_the_alias_moves(monkeypatch, lambda: promote(place, run["run"], files, small.KEY, data=None))
     assert champion(place) is None
     assert [fault.where for fault in verify(place.log, uri=place.uri).faults] == ["alias champion"]
-    told = promote(place, run["run"], files, small.KEY, data=None)
+    payload = promote(place, run["run"], files, small.KEY, data=None)
     ((entry, logged),) = payloads(place.log, "promotion")
-    assert (champion(place), told) == (run["version"], logged | {"entry": entry.index})
+    assert (champion(place), payload) == (run["version"], logged | {"entry": entry.index})
     assert verify(place.log, uri=place.uri).faults == ()
 
 
-def test_a_rollback_that_was_cut_off_is_finished_and_no_second_step_back(contest, tmp_path, monkeypatch):
+def test_the_same_command_finishes_an_interrupted_rollback_without_a_second_step(contest, tmp_path, monkeypatch):
     place, weak, strong, calls = contest
     files = approvals(place, strong["run"], tmp_path / "second")
     killed_before_the_alias_moves(monkeypatch, lambda: promote(place, strong["run"], files, small.KEY, data=calls))
@@ -228,20 +226,19 @@ def test_a_rollback_that_was_cut_off_is_finished_and_no_second_step_back(contest
     killed_before_the_alias_moves(monkeypatch, lambda: rollback(place, "complaints", small.KEY))
     assert champion(place) == strong["version"]
     assert rollback(place, "complaints", small.KEY)["version"] == champion(place) == weak["version"]
-    assert [entry.kind for entry, _ in payloads(place.log, "promotion", "rollback")] == [
-        "promotion", "promotion", "rollback",
-    ]  # fmt: skip
+    kinds = [entry.kind for entry, _ in payloads(place.log, "promotion", "rollback")]
+    assert kinds == ["promotion", "promotion", "rollback"]
     assert verify(place.log, uri=place.uri).faults == ()
 
 
-def test_an_alias_that_was_bent_is_not_taken_for_one_that_was_left_behind(place, tmp_path):
-    one, two = (recorded_run.record_run(place, tmp_path / name) for name in ("one", "two"))
-    files = approvals(place, one["run"], tmp_path / "approvals")
-    promote(place, one["run"], files, small.KEY, data=None)
-    mlflow_write.move_champion(place.uri, two["version"])
+def test_an_edited_alias_does_not_count_as_an_interrupted_move(place, tmp_path):
+    first, second = (recorded_run.record_run(place, tmp_path / name) for name in ("one", "two"))
+    files = approvals(place, first["run"], tmp_path / "approvals")
+    promote(place, first["run"], files, small.KEY, data=None)
+    mlflow_write.move_champion(place.uri, second["version"])
     with pytest.raises(ValueError, match="alias champion: logged as pointing to version 1, now to version 2"):
-        promote(place, one["run"], files, small.KEY, data=None)
-    assert champion(place) == two["version"]
+        promote(place, first["run"], files, small.KEY, data=None)
+    assert champion(place) == second["version"]
 
 
 @pytest.fixture
@@ -255,7 +252,7 @@ def contest(place, world_folder, dataset, tmp_path):
 
 
 def half_nuisance(world_folder, folder):
-    """The same calls with every other caller called a nuisance: enough of them to tell two models apart."""
+    """Copies the world and makes half its callers nuisances: enough calls to show a difference of two models."""
     shutil.copytree(world_folder, folder)
     calls = pq.read_table(folder / "calls.parquet")
     odd = factorize(calls["caller"])[0] % 2 == 1
@@ -264,62 +261,62 @@ def half_nuisance(world_folder, folder):
     return folder
 
 
-def test_the_champion_must_be_beaten_and_can_come_back(contest, dataset, tmp_path):
+def test_a_challenger_must_beat_the_champion_and_rollback_restores_it(contest, dataset, tmp_path):
     place, weak, strong, calls = contest
     used = sorted((tmp_path / "first").iterdir())
     files = approvals(place, strong["run"], tmp_path / "second")
-    with pytest.raises(ValueError, match="must be"):  # an approval is of one model, and of one move
+    with pytest.raises(ValueError, match="must be"):  # an approval is for one model and one move
         promote(place, strong["run"], used, small.KEY, data=calls)
     with pytest.raises(ValueError, match="expected --data FOLDER with the calls of the run"):
         promote(place, strong["run"], files, small.KEY, data=None)
-    heard = []
-    told = promote(place, strong["run"], files, small.KEY, data=calls, tell=lambda *step: heard.append(step))
-    assert [what for what, _ in heard] == ["log", "run 1/2", "run 2/2", "verified", "read calls", "compare", "compare"]
-    parts = [part for _, part in heard]
-    assert parts == sorted(parts) and (parts[0], parts[-1]) == (0.0, 1.0)
-    compared = told["comparison"]
+    progress = []
+    payload = promote(place, strong["run"], files, small.KEY, data=calls, tell=lambda *step: progress.append(step))
+    stages, parts = zip(*progress, strict=True)
+    assert stages == ("log", "run 1/2", "run 2/2", "verified", "read calls", "compare", "compare")
+    assert list(parts) == sorted(parts) and (parts[0], parts[-1]) == (0.0, 1.0)
+    compared = payload["comparison"]
     assert compared["better"] and compared["low"] > 0
     assert (compared["challenger"], compared["champion"], compared["difference"]) == (1.0, 0.0, 1.0)
     assert (compared["challenger_false"], compared["champion_false"]) == (compared["benign_calls"], 0)
     assert champion(place) == strong["version"]
     assert verify(place.log, uri=place.uri).touches == {recorded_run.FOLD: 3}  # two runs and the comparison
 
-    # The other way round it does not win, and nothing moves.
+    # The weak model does not beat the strong one, and nothing moves.
     again = recorded_run.record_run(place, tmp_path / "again", threshold=50.0, data=dataset.fingerprint)
     with pytest.raises(ValueError, match="the challenger does not beat the champion: catch rate difference -"):
         promote(place, again["run"], approvals(place, again["run"], tmp_path / "third"), small.KEY, data=calls)
     assert champion(place) == strong["version"]
 
-    heard.clear()
-    back = rollback(place, "complaints from a hospital", small.KEY, lambda *step: heard.append(step))
-    assert heard[-1] == ("verified", 1.0)
+    progress.clear()
+    back = rollback(place, "complaints from a hospital", small.KEY, lambda *step: progress.append(step))
+    assert progress[-1] == ("verified", 1.0)
     assert (back["version"], champion(place)) == (weak["version"], weak["version"])
     assert verify(place.log, uri=place.uri).faults == ()
     with pytest.raises(ValueError, match="expected a champion before the current one, got none"):
         rollback(place, "again", small.KEY)
-    with pytest.raises(ValueError, match="move must be 3"):  # what was approved once is not approved for ever
+    with pytest.raises(ValueError, match="move must be 3"):  # an approval does not hold for a later move
         promote(place, strong["run"], files, small.KEY, data=calls)
 
 
-def test_other_calls_than_the_run_s_are_refused(contest, tmp_path):
+def test_calls_of_another_run_are_refused(contest, tmp_path):
     place, _, _, calls = contest
     other = recorded_run.record_run(place, tmp_path / "other")
     with pytest.raises(ValueError, match="expected the calls of the run, 0000000000000000, got"):
         promote(place, other["run"], approvals(place, other["run"], tmp_path / "more"), small.KEY, data=calls)
 
 
-def test_a_bent_bundle_does_not_come_back(contest, tmp_path):
+def test_rollback_refuses_an_edited_bundle(contest, tmp_path):
     place, weak, strong, calls = contest
     files = approvals(place, strong["run"], tmp_path / "second")
     promote(place, strong["run"], files, small.KEY, data=calls)
-    mine, other = (tmp_path / "artifacts" / run["run"] / "artifacts/bundle/bundle.json" for run in (weak, strong))
-    whole = mine.read_bytes()
-    mine.write_bytes(whole + b" ")
+    earlier, current = (tmp_path / "artifacts" / run["run"] / "artifacts/bundle/bundle.json" for run in (weak, strong))
+    whole = earlier.read_bytes()
+    earlier.write_bytes(whole + b" ")
     with pytest.raises(ValueError, match=rf"rollback: run {weak['run']}, artifact bundle/bundle\.json"):
         rollback(place, "complaints", small.KEY)
     assert champion(place) == strong["version"]
-    mine.write_bytes(whole)
-    other.write_bytes(other.read_bytes() + b" ")  # the one that goes: no reason to keep it
+    earlier.write_bytes(whole)
+    current.write_bytes(current.read_bytes() + b" ")  # an edited bundle of the model that leaves does not matter
     assert rollback(place, "complaints", small.KEY)["version"] == weak["version"]
     with pytest.raises(ValueError, match="model version 7: the log has no run of this version"):
         _run_of_version(place, "7")
@@ -330,44 +327,43 @@ flags = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans(), st.integ
 
 
 @given(flags)
-def test_the_difference_lies_in_its_interval_and_turns_with_the_sides(calls):
-    one, other, nuisance, caller = (np.array(column) for column in zip(*calls, strict=True))
+def test_the_difference_lies_in_its_interval_and_changes_sign_with_the_sides(calls):
+    left, right, nuisance, caller = (np.array(column) for column in zip(*calls, strict=True))
     nuisance[0] = True
-    found = compare_flags(one, other, nuisance, caller, LOOSE, seed=1)
-    turned = compare_flags(other, one, nuisance, caller, LOOSE, seed=1)
-    assert -1 <= found.low <= found.high <= 1
-    assert found.challenger == turned.champion == pytest.approx(sum(one & nuisance) / sum(nuisance))
-    assert (found.calls, found.callers) == (sum(nuisance), len(set(caller[nuisance])))
-    assert found.benign_calls + found.calls == len(calls)
-    assert not (found.better and turned.better)
-    same = compare_flags(one, one, nuisance, caller, LOOSE, seed=1)
+    compared = compare_flags(left, right, nuisance, caller, LOOSE, seed=1)
+    reversed_sides = compare_flags(right, left, nuisance, caller, LOOSE, seed=1)
+    assert -1 <= compared.low <= compared.high <= 1
+    assert compared.challenger == reversed_sides.champion == pytest.approx(sum(left & nuisance) / sum(nuisance))
+    assert (compared.calls, compared.callers) == (sum(nuisance), len(set(caller[nuisance])))
+    assert compared.benign_calls + compared.calls == len(calls)
+    assert not (compared.better and reversed_sides.better)
+    same = compare_flags(left, left, nuisance, caller, LOOSE, seed=1)
     assert same.low <= 0 <= same.high and not same.better
 
 
-def test_the_interval_is_that_of_resampled_callers():
-    """Against the plain bootstrap, written anew."""
+def test_the_interval_equals_that_of_a_caller_bootstrap():
+    """The reference is a plain bootstrap, written independently."""
     rng = np.random.default_rng(4)
     caller = rng.integers(0, 80, 4000)
     skill = rng.random(80)
-    one, other = rng.random(4000) < skill[caller], rng.random(4000) < 0.9 * skill[caller]
-    found = compare_flags(
-        one, other, np.ones(4000, dtype=bool), caller, dataclasses.replace(LOOSE, rounds=4000), seed=1
-    )
-    ahead = [(one[caller == c].sum() - other[caller == c].sum(), (caller == c).sum()) for c in range(80)]
+    left, right = rng.random(4000) < skill[caller], rng.random(4000) < 0.9 * skill[caller]
+    every_call, many = np.ones(4000, dtype=bool), dataclasses.replace(LOOSE, rounds=4000)
+    compared = compare_flags(left, right, every_call, caller, many, seed=1)
+    ahead = [(left[caller == c].sum() - right[caller == c].sum(), (caller == c).sum()) for c in range(80)]
     drawn = []
     for _ in range(4000):
         some = [ahead[i] for i in rng.integers(0, 80, 80)]
         drawn.append(sum(top for top, _ in some) / sum(calls for _, calls in some))
-    assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.004)
-    assert found.better
+    assert (compared.low, compared.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.004)
+    assert compared.better
     few = dataclasses.replace(LOOSE, least_callers=81)
-    assert not compare_flags(one, other, np.ones(4000, dtype=bool), caller, few, seed=1).better
+    assert not compare_flags(left, right, every_call, caller, few, seed=1).better
     with pytest.raises(ValueError, match="expected nuisance calls"):
-        compare_flags(one, other, np.zeros(4000, dtype=bool), caller, few, seed=1)
+        compare_flags(left, right, ~every_call, caller, few, seed=1)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ('version = "2"', "version = 2", "version must be a printable text"),
         ("at_most = 1e-4", "", "gate: expected at_most or at_least"),
@@ -383,19 +379,19 @@ def test_the_interval_is_that_of_resampled_callers():
         ("[slices]", "[slice", "line"),
     ],
 )
-def test_a_gates_file_that_is_wrong_is_told_in_one_line(old, new, told):
+def test_an_invalid_gates_file_is_refused_in_one_line(old, new, message):
     text = shipped_gates().data.decode()
     assert text.count(old) >= 1
-    with pytest.raises(ValueError, match=rf"^mine\.toml: .*{told}") as error:
+    with pytest.raises(ValueError, match=rf"^mine\.toml: .*{message}") as error:
         parse_gates(text.replace(old, new, 1).encode(), "mine.toml")
     assert "\n" not in str(error.value)
 
 
-def test_nobody_approves_by_the_shipped_gates():
+def test_the_shipped_gates_name_no_approvers():
     assert shipped_gates().approvers == {} and shipped_gates().approvals_needed == 2
 
 
-def test_an_approver_key_is_made_once(tmp_path):
+def test_an_approver_key_is_never_overwritten(tmp_path):
     generate_signing_key(tmp_path / "a.key", tmp_path / "a.pub")
     with pytest.raises(FileExistsError):
         generate_signing_key(tmp_path / "a.key", tmp_path / "b.pub")
