@@ -1,4 +1,4 @@
-"""Canary numbers: unassigned, decided by a key, without effect on real histories, and found in leaked lists."""
+"""Canary numbers: a key derives them, they are unassigned, change no real history and are found in leaked lists."""
 
 import gzip
 import json
@@ -25,7 +25,7 @@ KEY, STORE = Key("c1", bytes(range(5, 45)), purpose="canaries"), Key("e1", b"k" 
 PARTNER, OTHER = Canaries("partner-a", 20), Canaries("partner-b", 20)
 
 
-def test_canaries_are_unassigned_numbers_that_a_key_decides():
+def test_canaries_are_unassigned_numbers_derived_from_a_key():
     numbers = canary_numbers(KEY, PARTNER)
     assert len(set(numbers)) == 20 and not set(numbers) & set(canary_numbers(KEY, OTHER))
     for year in range(2000, 2030):
@@ -74,14 +74,12 @@ def test_canaries_are_found_in_lists(planted, tmp_path, form):
     for name in ("list", "list.gz", "list.parquet"):
         result = search(tmp_path / name, KEY, planted / "canaries.json")
         assert result["lines"] == 207
-        assert [(row["dataset"], row["planted"], row["found"]) for row in result["datasets"]] == [
-            ("partner-a", 20, 7),
-            ("partner-b", 20, 0),
-        ]
+        counts = [(row["dataset"], row["planted"], row["found"]) for row in result["datasets"]]
+        assert counts == [("partner-a", 20, 7), ("partner-b", 20, 0)]
         assert result["datasets"][0]["lines"] == list(range(101, 108))
 
 
-def test_tokens_of_canaries_are_found_in_the_copy_itself(planted):
+def test_tokens_of_canaries_are_found_in_the_planted_copy(planted):
     state = planted / "canaries.json"
     result = search(planted / "partner-b.parquet", KEY, state, STORE)
     assert [row["found"] for row in result["datasets"]] == [0, 20]
@@ -91,14 +89,13 @@ def test_tokens_of_canaries_are_found_in_the_copy_itself(planted):
 def test_canaries_in_other_notations_are_found(planted, tmp_path):
     number = canary_numbers(KEY, OTHER)[0]
     wide = "".join(chr(ord(digit) + 0xFEE0) for digit in number)
-    (tmp_path / "list").write_text(
-        f"{number[:3]}-{number[3:7]}-{number[7:]}\n{wide}\n{number[:3]} {number[3:]}\n", encoding="utf-8"
-    )
+    lines = f"{number[:3]}-{number[3:7]}-{number[7:]}\n{wide}\n{number[:3]} {number[3:]}\n"
+    (tmp_path / "list").write_text(lines, encoding="utf-8")
     result = search(tmp_path / "list", KEY, planted / "canaries.json")
     assert [row["found"] for row in result["datasets"]] == [0, 1]
 
 
-def test_no_file_holds_a_canary_and_nothing_is_planted_twice(planted):
+def test_no_file_contains_a_canary_in_plain_text_and_canaries_are_planted_once(planted):
     numbers = [number for copy in (PARTNER, OTHER) for number in canary_numbers(KEY, copy)]
     for path in planted.iterdir():
         data = path.read_bytes()
@@ -106,14 +103,7 @@ def test_no_file_holds_a_canary_and_nothing_is_planted_twice(planted):
     with pytest.raises(ValueError, match="partner-a has canaries already"):
         plant(planted / "calls.parquet", planted / "new.parquet", KEY, STORE, PARTNER, planted / "canaries.json")
     with pytest.raises(FileExistsError):
-        plant(
-            planted / "calls.parquet",
-            planted / "calls.parquet",
-            KEY,
-            STORE,
-            Canaries("c", 2),
-            planted / "canaries.json",
-        )
+        plant(*[planted / "calls.parquet"] * 2, KEY, STORE, Canaries("c", 2), planted / "canaries.json")
 
 
 def test_raw_lines_are_read_as_calls(tmp_path):
@@ -144,12 +134,12 @@ def test_commands_plant_and_search(run_command, monkeypatch, planted, tmp_path):
     code, _, err = run("plant-canaries", "--key", "canary.key", "--dataset", "raw2", "--since", "2026-03-01T00:00:00Z",
                          "--until", "2026-03-02")  # fmt: skip
     assert code == 1 and "--until: expected a time with its zone" in err
-    assert "raw2" not in (tmp_path / "canaries.json").read_text()  # the state lists nothing that was not printed
+    assert "raw2" not in (tmp_path / "canaries.json").read_text()  # the state lists printed canaries only
     code, _, err = run("plant-canaries", "--key", "canary.key", "--dataset", "raw2")
     assert code == 2 and "--store-key" in err
 
 
-def test_calls_without_ids_get_none_and_an_empty_table_is_refused(planted, tmp_path):
+def test_calls_without_ids_stay_without_and_an_empty_table_is_refused(planted, tmp_path):
     table = pq.read_table(planted / "calls.parquet")
     declare(tmp_path, "made for a test", "none needed", ["export"], "2999-12-31")
     arguments = (tmp_path / "copy.parquet", KEY, STORE, PARTNER, tmp_path / "canaries.json")

@@ -19,7 +19,7 @@ def rows(table, codes):
 
 
 def parts(table, codes, split, values):
-    """The split of a table; the part of a record with value 2 is unknown."""
+    """The cells of one split of a table; a record with value 2 has no part."""
     names = sorted({(row, part) for row, part in zip(codes, values, strict=True) if row >= 0 and part < 2})
     cells = [Cell("now", table, str(row), split, str(part)) for row, part in names]
     pairs = zip(codes, values, strict=True)
@@ -27,7 +27,7 @@ def parts(table, codes, split, values):
 
 
 def is_small(chosen, people):
-    return any(len(set(who[chosen].tolist())) < LEAST[kind] for kind, who in people.items())
+    return any(len(set(numbers[chosen].tolist())) < LEAST[kind] for kind, numbers in people.items())
 
 
 @st.composite
@@ -35,11 +35,11 @@ def populations(draw):
     count = draw(st.integers(1, 40))
     column = lambda low, high: draw(st.lists(st.integers(low, high), min_size=count, max_size=count))
     people = {"callee": np.array(column(0, 12)), "caller": np.array(column(0, 8))}
-    operator, trunk, answered, known = column(0, 2), column(-1, 5), column(0, 1), column(0, 2)
+    operator, trunk, answered, is_known = column(0, 2), column(-1, 5), column(0, 1), column(0, 2)
     tables = [
         rows("all", [0] * count),
         rows("operator", operator),
-        parts("operator", operator, "known", known),
+        parts("operator", operator, "known", is_known),
         rows("trunk", trunk),
         parts("trunk", trunk, "answered", answered),
     ]
@@ -86,7 +86,7 @@ def test_a_hidden_row_or_part_hides_its_splits(population):
             assert {other for table in tables for other in table.cells if other[:4] == cell[:4]} <= set(shown)
 
 
-def test_a_small_row_takes_the_smallest_row_with_it():
+def test_a_small_row_hides_the_next_smallest_row_too():
     """Rows of 12, 9, 4 and 1 people: a total minus the other rows would give the row of one person."""
     people = {"callee": np.arange(26), "caller": np.arange(26)}
     codes = [0] * 12 + [1] * 9 + [2] * 4 + [3]
@@ -101,7 +101,7 @@ def test_a_small_row_takes_the_smallest_row_with_it():
     assert shown[Cell("now", "trunk", "0", "answered", "0")] == Count(10, {"callee": 5, "caller": 5})
 
 
-def test_all_cells_are_shown_where_none_is_small():
+def test_all_cells_are_shown_if_none_is_small():
     people = {"callee": np.arange(40), "caller": np.arange(40)}
     codes = [n % 4 for n in range(40)]
     answered = parts("trunk", codes, "answered", [n // 20 for n in range(40)])

@@ -36,7 +36,7 @@ QUIET = {"progress": lambda *_: None}
 
 @pytest.fixture(scope="module")
 def plain(world_folder):
-    """Calls with the columns that the tests count by, as a frame."""
+    """The calls as a frame that the tests count by themselves."""
     frame = pq.read_table(world_folder / "calls.parquet").to_pandas()
     for name in ("caller", "callee", "operator", "trunk", "outcome", "attestation", "caller_class"):
         frame[name] = frame[name].astype(object)
@@ -45,7 +45,7 @@ def plain(world_folder):
 
 @pytest.fixture(scope="module")
 def verdicts(world_folder, tmp_path_factory):
-    """Verdicts that need no model: what matters here is whose they are."""
+    """Verdicts made without a model: pass, pass, label, block in turn."""
     calls = pq.read_table(world_folder / "calls.parquet", columns=["start", "caller", "callee"])
     action = pa.array(["pass", "pass", "label", "block"]).take(pa.array(np.arange(calls.num_rows) % 4))
     path = tmp_path_factory.mktemp("verdicts") / "verdicts.parquet"
@@ -54,7 +54,7 @@ def verdicts(world_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made(world_folder, verdicts, tmp_path_factory):
+def output(world_folder, verdicts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     options = ["--data", world_folder, "--out", folder / "out", "--days", 4]
     code, out = command("--verdicts", verdicts, "--callees", LEAST["callee"], "--callers", LEAST["caller"], *options)
@@ -65,10 +65,10 @@ def made(world_folder, verdicts, tmp_path_factory):
 def command(*options):
     """Exit code and standard output of `callsieve govern report --json`."""
     output = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output), pytest.raises(SystemExit) as ended:
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output), pytest.raises(SystemExit) as status:
         patch.setattr(sys, "argv", ["callsieve", "govern", "report", *map(str, options), "--json"])
         main()
-    return ended.value.code or 0, output.getvalue()
+    return status.value.code or 0, output.getvalue()
 
 
 def rounded(count):
@@ -81,8 +81,8 @@ def of_period(plain, period):
 
 
 @pytest.mark.source("L5", "L8", "L9", by="training/governance/report.py")
-def test_figures_are_those_of_a_plain_count(made, plain):
-    _, figures = made
+def test_figures_agree_with_a_plain_count(output, plain):
+    _, figures = output
     now, past = (of_period(plain, figures[name]) for name in ("now", "before"))
     for table in ("operator", "trunk"):
         assert figures["tables"][table]
@@ -108,37 +108,37 @@ def test_figures_are_those_of_a_plain_count(made, plain):
 
 
 @pytest.mark.source("L12", by="training/governance/parties.py")
-def test_a_registration_counts_as_it_was_known_when_the_call_rang(world_folder):
+def test_a_registration_counts_as_known_at_the_call(world_folder):
     source = read_report_data(world_folder)
-    found, register = columns(source), source.registers["campaigns"]
+    fields, register = columns(source), source.registers["campaigns"]
     calls = source.calls.select(["start", "caller"]).to_pandas()
     at = pd.to_datetime(calls["start"], unit="ms", utc=True)
-    mine = calls["caller"].astype(object).isin(set(register["number"]))
-    assert mine.any() and (found["registered"].codes[~mine] == 1).all()
-    rows = calls.index[mine][:: max(1, mine.sum() // 300)]
+    in_register = calls["caller"].astype(object).isin(set(register["number"]))
+    assert in_register.any() and (fields["registered"].codes[~in_register] == 1).all()
+    rows = calls.index[in_register][:: max(1, in_register.sum() // 300)]
     seen = set()
     for i in rows:
-        known = register[(register["number"] == calls["caller"][i]) & (register["known_at"] <= at[i])]
-        held = known[(known["valid_from"] <= at[i]) & ~(known["valid_to"] <= at[i])]
-        assert (found["registered"].codes[i] == 0) == (len(held) > 0)
-        if len(held) == 1:
-            assert found["industry"].labels[found["industry"].codes[i]] == held["business"].iloc[0]
-        seen.add(len(held) > 0)
+        entries = register[(register["number"] == calls["caller"][i]) & (register["known_at"] <= at[i])]
+        valid = entries[(entries["valid_from"] <= at[i]) & ~(entries["valid_to"] <= at[i])]
+        assert (fields["registered"].codes[i] == 0) == (len(valid) > 0)
+        if len(valid) == 1:
+            assert fields["industry"].labels[fields["industry"].codes[i]] == valid["business"].iloc[0]
+        seen.add(len(valid) > 0)
     assert seen == {True, False}
 
 
-def test_a_number_is_on_its_trunk_as_it_was_known_when_the_call_rang(world_folder):
+def test_a_number_is_on_its_trunk_as_known_at_the_call(world_folder):
     source = read_report_data(world_folder)
     outside, register = columns(source)["outside_register"], source.registers["trunks"]
     calls = source.calls.select(["start", "caller", "trunk"]).to_pandas().astype({"caller": object, "trunk": object})
     assert ((outside.codes == -1) == calls["trunk"].isna()).all()
-    over = calls.dropna(subset=["trunk"])
-    assert set(outside.codes[over.index]) == {0, 1}
-    for call in over.iloc[:: max(1, len(over) // 300)].itertuples():
+    on_trunk = calls.dropna(subset=["trunk"])
+    assert set(outside.codes[on_trunk.index]) == {0, 1}
+    for call in on_trunk.iloc[:: max(1, len(on_trunk) // 300)].itertuples():
         at = pd.Timestamp(call.start, unit="ms", tz="UTC")
-        mine = register[(register["number"] == call.caller) & (register["trunk"] == call.trunk)]
-        held = mine[(mine["known_at"] <= at) & (mine["valid_from"] <= at) & ~(mine["valid_to"] <= at)]
-        assert outside.labels[outside.codes[call.Index]] == ("no" if len(held) else "yes")
+        entries = register[(register["number"] == call.caller) & (register["trunk"] == call.trunk)]
+        valid = entries[(entries["known_at"] <= at) & (entries["valid_from"] <= at) & ~(entries["valid_to"] <= at)]
+        assert outside.labels[outside.codes[call.Index]] == ("no" if len(valid) else "yes")
 
 
 @pytest.mark.source("L23", "L24", "L25", "L26", by="training/governance/parties.py")
@@ -147,24 +147,16 @@ def test_industries_have_their_regulators(world_folder):
     names = ["loans", "insurance", "property", "health", "hospital", "recruitment", "travel", "education", "other"]
     caller = sorted(set(source.calls["caller"].to_pylist()))[: len(names)]
     always = pd.Timestamp("2000-01-01", tz="UTC")
-    register = pd.DataFrame(
-        {
-            "number": caller,
-            "block": None,
-            "business": names,
-            "valid_from": always,
-            "valid_to": pd.NaT,
-            "known_at": always,
-        }
-    )
+    entries = {"number": caller, "block": None, "business": names, "valid_from": always, "known_at": always}
+    register = pd.DataFrame(entries | {"valid_to": pd.NaT})
     register["valid_to"] = pd.to_datetime(register["valid_to"], utc=True)
     registers = dict(source.registers) | {"campaigns": register}
-    found = columns(ReportData(source.calls, registers, source.complaints, None))
-    told = {
-        (found["industry"].labels[i], found["regulator"].labels[r])
-        for i, r in zip(found["industry"].codes, found["regulator"].codes, strict=True)
+    fields = columns(ReportData(source.calls, registers, source.complaints, None))
+    pairs = {
+        (fields["industry"].labels[i], fields["regulator"].labels[r])
+        for i, r in zip(fields["industry"].codes, fields["regulator"].codes, strict=True)
     }
-    assert told == {
+    assert pairs == {
         ("loans", "finance"), ("insurance", "finance"), ("property", "housing"), ("health", "health"),
         ("hospital", "health"), ("recruitment", "labour"), ("travel", "culture and tourism"),
         ("education", "education"), ("other", "no regulator named"), ("not registered", "no regulator named"),
@@ -172,8 +164,8 @@ def test_industries_have_their_regulators(world_folder):
 
 
 @pytest.mark.source("P10", by="training/governance/report.py")
-def test_no_cell_of_the_table_is_small(made, plain):
-    folder, figures = made
+def test_no_cell_of_the_table_is_below_the_minimum(output, plain):
+    folder, figures = output
     cells = pq.read_table(folder / "out" / "cells.parquet").to_pandas()
     assert (cells["records"] % BASE == 0).all()
     counted = cells[(cells["records"] > 0) & cells["table"].isin(["operator", "trunk"])]
@@ -197,8 +189,8 @@ def test_an_invalid_day_is_refused(world_folder, tmp_path):
 
 
 @pytest.mark.source("L22", by="training/governance/report.py")
-def test_preferences_are_those_in_force(made, world_folder):
-    _, facts = made
+def test_preferences_are_those_in_force(output, world_folder):
+    _, facts = output
     register = read_report_data(world_folder).registers["preferences"]
     moment = pd.Timestamp(facts["now"].partition("/")[2], tz="UTC")
     effective = in_force(register, moment, ("callee", "category"))
@@ -208,10 +200,10 @@ def test_preferences_are_those_in_force(made, world_folder):
         assert row["calls"] == rounded(exact) and exact >= LEAST["callee"]
 
 
-def test_what_is_in_force_is_the_last_word_known_then():
+def test_the_last_entry_known_at_the_moment_is_in_force():
     at = lambda day: pd.Timestamp(2026, 3, day, tz="UTC")
     rows = [
-        ("a", True, 1, 30, 1), ("a", False, 5, 30, 5),  # changed his mind
+        ("a", True, 1, 30, 1), ("a", False, 5, 30, 5),  # changed later
         ("b", True, 1, 30, 20),  # known too late
         ("c", True, 1, 8, 1),  # over
         ("d", True, 12, 30, 1),  # not yet
@@ -219,12 +211,12 @@ def test_what_is_in_force_is_the_last_word_known_then():
     ]  # fmt: skip
     names = ["callee", "accepts", "valid_from", "valid_to", "known_at"]
     moments = [(who, yes, at(a), pd.NaT if b is None else at(b), at(c)) for who, yes, a, b, c in rows]
-    held = in_force(pd.DataFrame(moments, columns=names), at(10), ["callee"])
-    assert dict(zip(held["callee"], held["accepts"], strict=True)) == {"a": False, "e": True}
+    effective = in_force(pd.DataFrame(moments, columns=names), at(10), ["callee"])
+    assert dict(zip(effective["callee"], effective["accepts"], strict=True)) == {"a": False, "e": True}
 
 
 @pytest.mark.source("L45", by="training/governance/shared_victims.py")
-def test_callers_of_one_list_are_a_group_and_others_are_not():
+def test_callers_of_one_list_form_a_group_and_others_do_not():
     """Two lists of 60 people, each called by six callers; twelve more callers draw from all 3,000."""
     rng = np.random.default_rng(1)
     calls = []
@@ -232,15 +224,15 @@ def test_callers_of_one_list_are_a_group_and_others_are_not():
         people = (rng.permutation(60) + 60 * (caller // 6))[:40] if caller < 12 else rng.permutation(3000)[:200]
         calls += [(caller, callee) for callee in people]
     caller, callee = np.array(calls).T
-    found, many = groups(caller, callee, np.ones(len(caller), dtype=bool))
-    assert many == 2
-    of = {int(who): set(found[caller == who].tolist()) for who in range(24)}
-    assert all(of[who] == of[0] != {-1} for who in range(6)) and all(of[who] == of[6] != of[0] for who in range(6, 12))
-    assert all(of[who] == {-1} for who in range(12, 24))
+    group_of_call, group_count = groups(caller, callee, np.ones(len(caller), dtype=bool))
+    assert group_count == 2
+    own = [set(group_of_call[caller == number].tolist()) for number in range(24)]
+    assert own == [own[0]] * 6 + [own[6]] * 6 + [{-1}] * 12
+    assert own[0] != own[6] and {-1} not in (own[0], own[6])
     assert groups(caller, callee, caller >= 24)[1] == 0
 
 
-def test_more_than_chance_but_not_by_far_is_no_group():
+def test_slightly_more_overlap_than_chance_forms_no_group():
     """Twenty callers of 200 people out of 1,000; two of them share 120, where chance gives 40."""
     rng = np.random.default_rng(2)
     drawn = [rng.permutation(1000)[:200] for _ in range(20)]
@@ -257,10 +249,10 @@ def bulk(tmp_path_factory):
     """Three numbers of one block call 60, 60 and 40 people in a day; the second is registered, until noon."""
     folder, intake = tmp_path_factory.mktemp("bulk"), Intake(Key("e1", b"k" * 32))
     numbers, morning = ["13800000001", "13800000002", "13800000003"], datetime(2026, 3, 3, 1, tzinfo=UTC)
-    rows = [(who, n) for who, many in zip(numbers, (60, 60, 40), strict=True) for n in range(many)]
+    rows = [(number, n) for number, call_count in zip(numbers, (60, 60, 40), strict=True) for n in range(call_count)]
     table = {
         "start": pa.array([morning + timedelta(minutes=9 * n) for _, n in rows], pa.timestamp("ms", "UTC")),
-        "caller": [who for who, _ in rows],
+        "caller": [number for number, _ in rows],
         "callee": [f"139{n:08d}" for _, n in rows],
         "outcome": ["answered"] * len(rows),
         "attestation": ["failed" if n % 10 == 0 else "A" for _, n in rows],
@@ -277,7 +269,7 @@ def bulk(tmp_path_factory):
     return read_report_data(folder)
 
 
-def test_what_is_past_its_time_is_not_counted(bulk, world_folder, tmp_path):
+def test_expired_rows_are_not_counted(bulk, world_folder, tmp_path):
     declare(tmp_path, "made for a test", "none needed", ["statistics"], "2999-12-31")
     start = bulk.calls["start"].to_numpy()
     late = start + (round(time.time() * 1000) - 10 * 86_400_000 - start.min())
@@ -288,8 +280,8 @@ def test_what_is_past_its_time_is_not_counted(bulk, world_folder, tmp_path):
     assert source.calls.num_rows == len(start) // 2 and not len(source.complaints)
 
 
-def test_registers_as_the_command_writes_them_and_blocks_of_numbers(bulk, tmp_path):
-    """The same campaign as lines; and one of the whole block, of which every number is then registered."""
+def test_written_registers_and_blocks_of_numbers_are_read(bulk, tmp_path):
+    """A campaign of one number gives the same codes; a campaign of the block registers all its numbers."""
     register, block = bulk.registers["campaigns"].iloc[0], bulk.calls["caller_block"][0].as_py()
     moments = {name: int(register[name].timestamp() * 1000) for name in ("valid_from", "valid_to", "known_at")}
     rest = {"business": ["loans"], "principal": ["a"], "outsourced": [None], "hour_from": [None], "hour_to": [None]}
@@ -304,15 +296,16 @@ def test_registers_as_the_command_writes_them_and_blocks_of_numbers(bulk, tmp_pa
 
 
 def test_a_registration_ends_and_a_failed_attestation_is_a_false_number(bulk):
-    found, calls = columns(bulk), bulk.calls.to_pandas()
+    fields, calls = columns(bulk), bulk.calls.to_pandas()
     hours = (calls["start"] - calls["start"].min()) / 3_600_000
-    mine = (calls["caller"].astype(object).map(calls["caller"].value_counts()) == 60) & (found["registered"].codes == 0)
-    assert (hours[found["registered"].codes == 0] < 3).all() and mine.sum() == 20
-    assert ((found["false_number"].codes == 0) == (calls["attestation"].astype(object) == "failed")).all()
+    of_60_calls = calls["caller"].astype(object).map(calls["caller"].value_counts()) == 60
+    registered = fields["registered"].codes == 0
+    assert (hours[registered] < 3).all() and (of_60_calls & registered).sum() == 20
+    assert ((fields["false_number"].codes == 0) == (calls["attestation"].astype(object) == "failed")).all()
 
 
-def test_bulk_without_a_registration_is_told_by_block(bulk):
-    """Only the first called 50 people unregistered: the second made 40 such calls, the third 40 in all."""
+def test_unregistered_bulk_calls_are_listed_by_block(bulk):
+    """Only the first number called 50 people unregistered: the second made 40 such calls, the third 40 in all."""
     shown = call_cells(bulk, "2026-03-03/2026-03-05", "2026-03-01/2026-03-03", {"callee": 2, "caller": 1})
     rows = {
         cell.row: count.records for cell, count in shown.items() if cell.table == "unregistered_bulk" and not cell.split
@@ -327,28 +320,28 @@ def test_verdicts_of_other_calls_are_refused(world_folder, verdicts, tmp_path):
         read_report_data(world_folder, tmp_path / "fewer.parquet")
 
 
-def test_text_of_others_stays_text(made):
+def test_text_of_third_parties_is_escaped(output):
     hostile = "<script>alert(1)</script>"
-    rows = [dict(made[1]["tables"]["operator"][0]) | {"row": hostile}]
-    assert hostile not in page(made[1] | {"tables": {"all": made[1]["tables"]["all"], "industry": rows}})
+    rows = [dict(output[1]["tables"]["operator"][0]) | {"row": hostile}]
+    assert hostile not in page(output[1] | {"tables": {"all": output[1]["tables"]["all"], "industry": rows}})
 
 
-def test_it_opens_without_a_network_or_a_complaint(made, tmp_path):
+def test_the_page_opens_without_a_network_or_an_error(output, tmp_path):
     assert shutil.which(CHROMIUM), "needs Debian's package chromium"
-    path = made[0] / "out" / "report.html"
+    path = output[0] / "out" / "report.html"
     text = path.read_text()
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
     assert "The connecting party is responsible" in text and "No row reaches the minimum" not in text
-    quiet = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
     shot = ("--window-size=390,2000", f"--screenshot={tmp_path / 'page.png'}", f"--user-data-dir={tmp_path / 'p'}")
-    done = subprocess.run(
-        [CHROMIUM, *quiet, *shot, path.as_uri()], capture_output=True, text=True, timeout=60, check=True
+    browser = subprocess.run(
+        [CHROMIUM, *flags, *shot, path.as_uri()], capture_output=True, text=True, timeout=60, check=True
     )
-    assert not re.findall(r"CONSOLE.*", done.stderr)
+    assert not re.findall(r"CONSOLE.*", browser.stderr)
     assert (tmp_path / "page.png").stat().st_size > 20_000
 
 
-def test_nothing_is_written_where_every_cell_is_small(world_folder, tmp_path, capsys):
+def test_nothing_is_written_if_every_cell_is_below_the_minimum(world_folder, tmp_path, capsys):
     options = ["--data", world_folder, "--out", tmp_path / "out", "--days", 1]
     assert command(*options, "--callees", 1_000_000) == (1, "")
     error = capsys.readouterr().err
@@ -356,8 +349,8 @@ def test_nothing_is_written_where_every_cell_is_small(world_folder, tmp_path, ca
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_period_of_which_not_all_days_are_recorded_is_not_compared(world_folder, plain):
-    """Calls of fewer days are fewer: they seemed to have become three times as many."""
+def test_a_period_with_unrecorded_days_is_not_compared(world_folder, plain):
+    """A period with unrecorded days has fewer calls, so calls would seem to triple."""
     first, last = int(plain["day"].min()), int(plain["day"].max()) + 1
     source, tables = read_report_data(world_folder), {}
     for name, start in (("whole", first), ("begins late", first - 1), ("ends early", last - 9)):
@@ -376,7 +369,7 @@ def test_a_period_without_a_call_is_refused(world_folder, plain, tmp_path):
         write_report(world_folder, tmp_path, until="2020-01-01", **QUIET)
 
 
-def test_without_calls_and_preferences_there_is_nothing_to_show(monkeypatch, tmp_path):
+def test_a_folder_without_calls_is_refused(monkeypatch, tmp_path):
     registers = {"preferences": pd.DataFrame(), "refusals": pd.DataFrame()}
     empty = ReportData(pa.table({"day": pa.array([], pa.int32())}), registers, pd.DataFrame(), None)
     assert preference_cells(empty, period_of(0, 2), LEAST) == {}

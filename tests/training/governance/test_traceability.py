@@ -1,4 +1,4 @@
-"""What the project answers to has a test, a reason, or is open, and nobody can say otherwise than it is."""
+"""Traceability: every row of the sources has a test or a reason, or is listed as open."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from callsieve.training.governance.traceability import sources, trace
 from tests.support.paths import ROOT
 
-# Rows that no test shows yet. Whoever closes one takes it out there; nothing else may change that list.
+# Rows without a test yet. A row leaves the file when it gets a test; nothing else may change the file.
 OPEN = (ROOT / "tests" / "system" / "open_rows.txt").read_text().split()
 
 MARKED = """
@@ -29,39 +29,35 @@ def tree(folder, text):
 
 
 @pytest.mark.source("L35", by="training/governance/traceability.py")
-def test_what_is_open_is_what_is_said_to_be():
-    told = trace(ROOT)
-    assert told["open"] == OPEN
-    assert [one["row"] for one in told["rows"]] == [f"L{n}" for n in range(1, 46)] + [f"P{n}" for n in range(1, 15)]
+def test_the_open_rows_are_those_of_the_file():
+    answer = trace(ROOT)
+    assert answer["open"] == OPEN
+    assert [row["row"] for row in answer["rows"]] == [f"L{n}" for n in range(1, 46)] + [f"P{n}" for n in range(1, 15)]
 
 
-def test_a_row_is_answered_or_has_a_reason():
+def test_every_source_row_is_in_scope_or_has_a_reason():
     for name, row in sources().items():
         assert set(row) in ({"asks", "does"}, {"asks", "out"}), name
         assert row.get("out", "out of scope: legal").startswith(("out of scope: legal", "out of scope: administrative"))
         assert all(text and "\n" not in text for text in row.values())
 
 
-def test_the_marks_are_those_that_pytest_knows(request):
-    """The marks as read from the text, against those of the tests that this run collected."""
-    known = {
-        (i.nodeid.partition("[")[0], row)
-        for i in request.session.items
-        for m in i.iter_markers("source")
-        for row in m.args
-    }
-    collected = {item.nodeid.partition("[")[0] for item in request.session.items}
-    ours = {(test, one["row"]) for one in trace(ROOT)["rows"] for test in one["tests"] if test in collected}
-    assert known == ours and known
+def test_the_marks_are_those_that_pytest_collects(request):
+    """Compares the marks read from the source text with the marks of the tests that this run collected."""
+    items = [(item.nodeid.partition("[")[0], item) for item in request.session.items]
+    collected_marks = {(test, row) for test, item in items for mark in item.iter_markers("source") for row in mark.args}
+    collected = {test for test, _ in items}
+    text_marks = {(test, entry["row"]) for entry in trace(ROOT)["rows"] for test in entry["tests"] if test in collected}
+    assert collected_marks == text_marks and collected_marks
 
 
 def test_marks_are_read_from_the_text(tmp_path):
-    told = trace(tree(tmp_path, MARKED))
-    shown = {one["row"]: one for one in told["rows"] if one["tests"]}
-    assert set(shown) == {"L12", "P3"}
-    assert shown["P3"]["tests"] == ["tests/test_made.py::test_marked"]
-    assert shown["P3"]["files"] == ["made.py"]
-    assert "L12" not in told["open"] and "L13" in told["open"] and "L31" not in told["open"]
+    answer = trace(tree(tmp_path, MARKED))
+    tested = {row["row"]: row for row in answer["rows"] if row["tests"]}
+    assert set(tested) == {"L12", "P3"}
+    assert tested["P3"]["tests"] == ["tests/test_made.py::test_marked"]
+    assert tested["P3"]["files"] == ["made.py"]
+    assert "L12" not in answer["open"] and "L13" in answer["open"] and "L31" not in answer["open"]
 
 
 @pytest.mark.parametrize(
@@ -78,10 +74,10 @@ def test_marks_are_read_from_the_text(tmp_path):
         ("def test_marked", "def marked", "must be on a test that runs"),
     ],
 )
-def test_a_mark_that_says_what_is_not_so_is_refused(tmp_path, old, new, match):
-    with pytest.raises(ValueError, match=match) as told:
+def test_an_invalid_mark_is_refused(tmp_path, old, new, match):
+    with pytest.raises(ValueError, match=match) as error:
         trace(tree(tmp_path, MARKED.replace(old, new)))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_the_command_fails_while_a_row_is_open(run_command, monkeypatch, tmp_path):
@@ -96,5 +92,5 @@ def test_the_command_fails_while_a_row_is_open(run_command, monkeypatch, tmp_pat
     code, out, _ = run_command("govern", "traceability")
     assert (code, out) == (1, "L1   a\n     OPEN\n1 rows, 1 open: L1\n")
     monkeypatch.undo()
-    code, _, said = run_command("govern", "traceability", "--root", tmp_path / "tests")
-    assert code == 1 and said.count("\n") == 1
+    code, _, error = run_command("govern", "traceability", "--root", tmp_path / "tests")
+    assert code == 1 and error.count("\n") == 1
