@@ -30,7 +30,7 @@ ID = f"{1:016x}"
 
 @pytest.fixture
 def desk(tmp_path):
-    """A service of cases in a thread, the keys of who may ask it, and what it told the log."""
+    """A case service in a thread: its API keys, state folder, log entries, and client functions."""
     keys = {name: add_key(tmp_path / "api.keys", name, scopes) for name, scopes in
             {"desk": ["appeal"], "reviewer-1": ["decide"], "scorer": ["score"]}.items()}  # fmt: skip
     state, logged = tmp_path / "state", []
@@ -40,45 +40,49 @@ def desk(tmp_path):
     server = configured(case_application(service), "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    asked = ServiceClient()
+    client = ServiceClient()
     wait_until(lambda: server.started)
-    asked.port = server.servers[0].sockets[0].getsockname()[1]
-    yield SimpleNamespace(keys=keys, state=state, logged=logged, get=asked.get, post=asked.post)
+    client.port = server.servers[0].sockets[0].getsockname()[1]
+    yield SimpleNamespace(keys=keys, state=state, logged=logged, get=client.get, post=client.post)
     server.should_exit = True
     thread.join(20)
     assert not thread.is_alive()
     store.close()
 
 
-def test_an_appeal_over_http(desk):
-    journal = Journal(desk.state, VERDICTS)
-    journal.add(record_to_line(example_record(1)))
+def write_verdict(state, record):
+    journal = Journal(state, VERDICTS)
+    journal.add(record_to_line(record))
     journal.close()
-    wait_until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)  # it follows what the scorer writes
-    told = json.loads(desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[1])
-    assert told["appeals"] == [] and ID in told["notice"]["zh"] and "e1." not in json.dumps(told)
+
+
+def test_an_appeal_is_decided_over_http(desk):
+    write_verdict(desk.state, example_record(1))
+    wait_until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)  # it reads new verdicts by itself
+    answer = json.loads(desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[1])
+    assert answer["appeals"] == [] and ID in answer["notice"]["zh"] and "e1." not in json.dumps(answer)
     code, body = desk.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), desk.keys["desk"])
     assert (code, json.loads(body)["state"]) == (200, "open")
     code, body = desk.get(APPEALS, desk.keys["reviewer-1"])
-    assert [one["case"] for one in json.loads(body)["appeals"]] == [ID]
+    assert [appeal["case"] for appeal in json.loads(body)["appeals"]] == [ID]
     assert read_cleared(desk.state / FILE) == {}
-    said = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
-    code, body = desk.post(DECIDE, json.dumps(said).encode(), desk.keys["reviewer-1"])
+    decision = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
+    code, body = desk.post(DECIDE, json.dumps(decision).encode(), desk.keys["reviewer-1"])
     assert (code, json.loads(body)) == (200, {"case": ID, "state": "overturned", "needs": 1})
-    assert list(read_cleared(desk.state / FILE)) == ["e1.caller1"]  # before the answer went out
-    assert desk.logged == [said | {"person": "reviewer-1", "state": "overturned"}]
-    code, body = desk.post(DECIDE, json.dumps(said).encode(), desk.keys["reviewer-1"])
+    assert list(read_cleared(desk.state / FILE)) == ["e1.caller1"]  # published before the response
+    assert desk.logged == [decision | {"person": "reviewer-1", "state": "overturned"}]
+    code, body = desk.post(DECIDE, json.dumps(decision).encode(), desk.keys["reviewer-1"])
     assert code == 409 and "reviewer-1 decided: overturned" in json.loads(body)["error"]
 
 
-def test_a_database_failure_is_logged_and_tried_again(desk, monkeypatch, caplog):
+def test_an_update_is_retried_after_a_failure_that_is_logged_once(desk, monkeypatch, caplog):
     def away(_service):
         raise OSError("postgresql://somebody:secret@db")
 
     monkeypatch.setattr(CaseService, "sync", away)
     wait_until(lambda: "scorers are not updated: OSError" in caplog.text)
     time.sleep(4 * SYNC_INTERVAL)
-    assert caplog.text.count("scorers are not updated") == 1  # not with each look
+    assert caplog.text.count("scorers are not updated") == 1  # not with each attempt
     monkeypatch.undo()
     (desk.state / FILE).unlink(missing_ok=True)
     wait_until((desk.state / FILE).exists)
@@ -86,9 +90,7 @@ def test_a_database_failure_is_logged_and_tried_again(desk, monkeypatch, caplog)
 
 
 def test_a_decision_is_logged_even_if_scorers_cannot_be_updated(desk, monkeypatch):
-    journal = Journal(desk.state, VERDICTS)
-    journal.add(record_to_line(example_record(1)))
-    journal.close()
+    write_verdict(desk.state, example_record(1))
     wait_until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)
     assert desk.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), desk.keys["desk"])[0] == 200
 
@@ -96,9 +98,9 @@ def test_a_decision_is_logged_even_if_scorers_cannot_be_updated(desk, monkeypatc
         raise OSError("no such folder")
 
     monkeypatch.setattr(CaseService, "sync", away)
-    said = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
-    assert desk.post(DECIDE, json.dumps(said).encode(), desk.keys["reviewer-1"])[0] == 500
-    assert desk.logged == [said | {"person": "reviewer-1", "state": "overturned"}]
+    decision = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
+    assert desk.post(DECIDE, json.dumps(decision).encode(), desk.keys["reviewer-1"])[0] == 500
+    assert desk.logged == [decision | {"person": "reviewer-1", "state": "overturned"}]
     monkeypatch.undo()
     wait_until(lambda: list(read_cleared(desk.state / FILE)) == ["e1.caller1"])
 
@@ -106,10 +108,10 @@ def test_a_decision_is_logged_even_if_scorers_cannot_be_updated(desk, monkeypatc
 def test_access_rights_and_invalid_requests(desk):
     for path, method, right in ((f"{CASE}?case={ID}", desk.get, "desk"), (APPEAL, desk.post, "desk"),
                                 (APPEALS, desk.get, "reviewer-1"), (DECIDE, desk.post, "reviewer-1")):  # fmt: skip
-        given = (b"{}",) if method is desk.post else ()
-        codes = {name: method(path, *given, key)[0] for name, key in desk.keys.items()}
+        content = (b"{}",) if method is desk.post else ()
+        codes = {name: method(path, *content, key)[0] for name, key in desk.keys.items()}
         assert {name for name, code in codes.items() if code != 403} == {right}
-        assert method(path, *given, "cs_unknown")[0] == 401
+        assert method(path, *content, "cs_unknown")[0] == 401
     for path, name, body in ((APPEAL, "desk", b"[]"), (APPEAL, "desk", b'{"case": "1", "more": "2"}'),
                              (DECIDE, "reviewer-1", b"\xff"), (APPEAL, "desk", b'{"case": 13800138000}')):  # fmt: skip
         code, answer = desk.post(path, body, desk.keys[name])
@@ -122,32 +124,32 @@ def test_access_rights_and_invalid_requests(desk):
 
 
 def test_the_command_runs_the_service(tmp_path):
-    """A process of its own: it follows a scorer, takes appeals and decisions, and writes down who asked and decided."""
+    """The process imports verdicts, takes appeals and decisions, and records the person of each access and decision."""
     state, log = tmp_path / "state", tmp_path / "audit"
     state.mkdir()
-    journal = Journal(state, VERDICTS)
-    journal.add(record_to_line(example_record(1, at=round(time.time() * 1000))))
-    journal.close()
+    write_verdict(state, example_record(1, at=round(time.time() * 1000)))
     write_key(small.KEY, tmp_path / "signing.key")
     keys = {name: add_key(tmp_path / "api.keys", name, [scope]) for name, scope in
             {"desk": "appeal", "reviewer-1": "decide"}.items()}  # fmt: skip
-    asked = ServiceClient()
-    asked.port = free_port()
+    client = ServiceClient()
+    client.port = free_port()
     words = ["--state", state, "--keys", tmp_path / "api.keys", "--store", f"sqlite:///{tmp_path}/cases.db",
-             "--audit", log, "--signing-key", tmp_path / "signing.key", "--port", asked.port]  # fmt: skip
+             "--audit", log, "--signing-key", tmp_path / "signing.key", "--port", client.port]  # fmt: skip
     command = [sys.executable, "-m", "callsieve.training", "cases", "serve", *map(str, words)]
     with subprocess.Popen(command) as process:
-        wait_until(lambda: reached(asked, keys["desk"]))
-        said = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
-        assert asked.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), keys["desk"])[0] == 200
-        assert asked.post(DECIDE, json.dumps(said).encode(), keys["reviewer-1"])[0] == 200
+        wait_until(lambda: reached(client, keys["desk"]))
+        decision = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
+        assert client.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), keys["desk"])[0] == 200
+        assert client.post(DECIDE, json.dumps(decision).encode(), keys["reviewer-1"])[0] == 200
         process.terminate()
         process.wait(20)
     assert list(read_cleared(state / FILE)) == ["e1.caller1"]
-    assert [told for _, told in payloads(log, "decision")] == [said | {"person": "reviewer-1", "state": "overturned"}]
+    assert [payload for _, payload in payloads(log, "decision")] == [
+        decision | {"person": "reviewer-1", "state": "overturned"}
+    ]
     assert {access.who for access in read_accesses(state)} == {"desk", "reviewer-1"}
 
 
-def reached(asked, key):
+def reached(client, key):
     with contextlib.suppress(OSError):
-        return asked.get(f"{CASE}?case={ID}", key)[0] == 200
+        return client.get(f"{CASE}?case={ID}", key)[0] == 200

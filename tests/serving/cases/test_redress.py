@@ -47,7 +47,7 @@ from tests.support import real_bundle
 from tests.support import small_bundle as small
 from tests.support.waiting import wait_until
 
-CALLS = 60  # of the courier's last ones
+CALLS = 60  # the last calls of the courier
 DAY = 86_400_000
 
 
@@ -60,10 +60,8 @@ def courier(world, written_world):
     mine = written_world.calls.take(rows).filter(pc.equal(world.calls["caller"].take(rows).cast(pa.string()), token))
     last = mine.sort_by("start").slice(max(0, mine.num_rows - CALLS)).to_pylist()
     names = [name for name in Call.__slots__ if name in written_world.calls.column_names]
-    plain = [
-        {name: row[name] for name in names} | {"start": row["start"].timestamp(), "recorded": None} for row in last
-    ]
-    return token, [Call(**row) for row in plain]
+    values = [{name: row[name] for name in names} for row in last]
+    return token, [Call(**row | {"start": row["start"].timestamp(), "recorded": None}) for row in values]
 
 
 def attempt_of(call):
@@ -74,12 +72,8 @@ def attempt_of(call):
 def wrong(training_run, courier, tmp_path_factory):
     """The run's model with a threshold so low that it labels the courier."""
     bundle = load(training_run[0] / "bundle", [read_public_key(training_run[0] / "signer.pub")])
-    scorer, history, intake, raw = (
-        Scorer(bundle, Policy("none", {}, history_days=0)),
-        History(),
-        Intake(Key("e1", b"k" * 32)),
-        [],
-    )
+    scorer = Scorer(bundle, Policy("none", {}, history_days=0))
+    history, intake, raw = History(), Intake(Key("e1", b"k" * 32)), []
     for call in courier[1]:
         raw.append(scorer.score(history, intake(attempt_of(call))).raw)
         history.observe(intake(call))
@@ -99,31 +93,31 @@ def test_appeal_decision_clearance_and_exclusion_from_training(wrong, courier, w
     judge = Swap(trusted=small.TRUSTED, policy=Policy("1", {"certified": "label"}, history_days=0), unlisted=unlisted)
     judge.load(wrong)
     live = Live(judge, Intake(Key("e1", b"k" * 32)), state, deadline=60.0)
-    said = []
+    verdicts = []
     for call in calls[:-1]:
-        said.append(live.attempt(attempt_of(call)))
+        verdicts.append(live.attempt(attempt_of(call)))
         live.end(call)
-    labelled_rows = said[-1]
-    assert labelled_rows.action == "label"
+    label = verdicts[-1]
+    assert label.action == "label"
     live.verdicts.flush()
     import_verdicts(store, state)
-    # Moments of the world, in which the appeal is made an hour after the call.
+    # In the time of the world, one hour after the call.
     now = round(calls[-2].start * 1000) + 3_600_000
-    store.appeal(labelled_rows.case, "delivery", "I bring parcels", now)
-    store.decide(labelled_rows.case, "overturned", "reviewer-1", "he brings parcels", now + 1)
+    store.appeal(label.case, "delivery", "I bring parcels", now)
+    store.decide(label.case, "overturned", "reviewer-1", "he brings parcels", now + 1)
     assert publish_cleared(store, state, now + 2)
     keyed_call = Intake(Key("e1", b"k" * 32))(calls[-1])
-    wait_until(lambda: unlisted.spare(labelled_rows, keyed_call, "pass").action == "pass")
+    wait_until(lambda: unlisted.spare(label, keyed_call, "pass").action == "pass")
     passed = live.attempt(attempt_of(calls[-1]))
     assert (passed.action, passed.status) == ("pass", STATUS)
-    assert passed.raw >= passed.threshold  # the model has not changed its mind
+    assert passed.raw >= passed.threshold  # the model still flags the call
     live.close()
     unlisted.close()
 
-    # A check that went wrong held the courier to be nuisance.
+    # A wrong finding says that the courier is a nuisance caller.
     pq.write_table(pq.read_table(world_folder / "findings.parquet"), tmp_path / "findings.parquet")
-    wrongly = {"number": token, "nuisance": True, "known_at": pd.Timestamp(now - DAY, unit="ms", tz="UTC")}
-    assert add_rows(tmp_path / "findings.parquet", FINDINGS, [wrongly]) == 1
+    wrong_finding = {"number": token, "nuisance": True, "known_at": pd.Timestamp(now - DAY, unit="ms", tz="UTC")}
+    assert add_rows(tmp_path / "findings.parquet", FINDINGS, [wrong_finding]) == 1
     assert write_exclusions(store.clearances(), tmp_path) == {"excluded": 1, "findings": 1}
     assert write_exclusions(store.clearances(), tmp_path) == {"excluded": 0, "findings": 0}
     store.close()
@@ -132,19 +126,19 @@ def test_appeal_decision_clearance_and_exclusion_from_training(wrong, courier, w
     again = read_dataset(tmp_path)
     before, after = (pd.Timestamp(now + moment, unit="ms", tz="UTC") for moment in (0, 1))
     policy = read_label_policy()
-    # What nobody knew yet changes nothing; and before, it was learnt from.
-    known = labels_to_learn(again, before, policy)
-    pd.testing.assert_frame_equal(known, label_numbers(again, before, policy))
-    assert token in learnt(again, known, before)
+    # Before the decision is known, labels do not change and training uses the courier's calls.
+    labels = labels_to_learn(again, before, policy)
+    pd.testing.assert_frame_equal(labels, label_numbers(again, before, policy))
+    assert token in learnt(again, labels, before)
     for cutoff in (after, after + pd.Timedelta(days=400)):
         labels = labels_to_learn(again, cutoff, policy)
         assert token not in set(labels["number"]) | learnt(again, labels, cutoff)
-        judged = label_numbers(again, cutoff, policy).set_index("number")  # what judging holds it to be
+        judged = label_numbers(again, cutoff, policy).set_index("number")  # the label that evaluation uses
         assert (bool(judged.loc[token, "nuisance"]), judged.loc[token, "source"]) == (False, "finding")
 
 
 def learnt(dataset, labels, cutoff):
-    """Callers of the calls that a training as of a cutoff would be given."""
+    """Returns the callers of the calls that a training as of `cutoff` uses."""
     calls = dataset.calls
     caller, _ = factorize(calls["caller"])
     rows = np.flatnonzero(calls["start"].to_numpy() < cutoff.timestamp() * 1000)
@@ -155,7 +149,7 @@ def learnt(dataset, labels, cutoff):
 
 
 def test_training_excludes_cleared_callers(dataset):
-    """The side of the calls that `train` grows its trees on."""
+    """Checks the callers of the rows that `train` grows its trees on."""
     calls, setting = dataset.calls, Settings()
     start = calls["start"].to_numpy()
     folds = plan(int(start.min()), int(start.max()), label_delay_days=setting.label_delay_days)
@@ -169,10 +163,10 @@ def test_training_excludes_cleared_callers(dataset):
     before = side(dataset.exclusions)
     most = np.bincount(before).argmax()
     token = calls["caller"][int(np.flatnonzero(caller == most)[0])].as_py()
-    known = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
-    row = {"number": [token], "known_at": [known], "why": ["unlisted"]}
+    cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
+    row = {"number": [token], "known_at": [cutoff], "why": ["unlisted"]}
     assert side(pd.DataFrame(row)).tolist() == before[before != most].tolist()
-    row["known_at"] = [known + pd.Timedelta(milliseconds=1)]
+    row["known_at"] = [cutoff + pd.Timedelta(milliseconds=1)]
     assert side(pd.DataFrame(row)).tolist() == before.tolist()
 
 
@@ -190,7 +184,7 @@ def test_an_invalid_file_of_cleared_callers_changes_nothing(tmp_path):
         unlisted.look()
         assert (unlisted.faults, unlisted.spare(verdict, call, "pass").action) == (faults + 1, "pass")
     path.write_bytes(whole.replace(b"e1.a", b"e1.b"))
-    path.chmod(0o660)  # somebody else may have written it
+    path.chmod(0o660)  # other users may have written it
     unlisted.look()
     assert unlisted.spare(verdict, call, "pass").action == "pass"
     path.unlink()
@@ -209,7 +203,7 @@ def test_a_repaired_file_is_read(tmp_path, monkeypatch):
     path.chmod(0o660)
     cleared.look()
     assert (cleared.faults, spared()) == (1, False)
-    path.chmod(0o600)  # what it says is as before
+    path.chmod(0o600)  # same content as before
     cleared.look()
     assert (cleared.faults, spared()) == (1, True)
     write_cleared(path, {}, 2)
@@ -221,7 +215,7 @@ def test_a_repaired_file_is_read(tmp_path, monkeypatch):
     assert (cleared.faults, spared()) == (2, False)
 
 
-def refused(*_given, **_named):
+def refused(*_arguments, **_keywords):
     raise OSError(24, "Too many open files")
 
 
@@ -230,11 +224,11 @@ def test_a_file_without_a_generation_is_refused_in_one_line_and_rewritten(tmp_pa
     write_cleared(path, {"e1.a": 1000}, 3)
     assert generation_of(path) == 3
     whole = path.read_bytes()
-    for told in (b"null", b'"3"', b"[]", b"Infinity", b"1.5"):
-        path.write_bytes(whole.replace(b'"generation": 3', b'"generation": ' + told))
+    for value in (b"null", b'"3"', b"[]", b"Infinity", b"1.5"):
+        path.write_bytes(whole.replace(b'"generation": 3', b'"generation": ' + value))
         with pytest.raises(ValueError, match=r"generation: expected a whole number, got [^\n]*$"):
             read_cleared(path)
-        assert generation_of(path) == -1  # no store's: whoever publishes next writes the file
+        assert generation_of(path) == -1  # belongs to no store, so the next publication rewrites the file
 
 
 def test_an_unreadable_file_is_a_fault_and_a_missing_file_is_not(tmp_path):
@@ -255,14 +249,14 @@ def test_only_the_callers_own_calls_are_spared_and_only_until_the_end(tmp_path):
 
 
 def test_network_and_register_facts_hold_for_a_cleared_caller_but_not_behaviour(wrong):
-    """A courier calls often, and may; but nobody is cleared to fail authentication."""
+    """A cleared courier may call often, but a clearance does not permit a failed authentication."""
     rules = {"ring_once": "screen", "authentication_failed": "block"}
     policy = Policy("1", {"certified": "label"}, rules, "the complaints office", history_days=0)
     scorer = Scorer(load(wrong, small.TRUSTED), policy)
     assert {RULE_BY_NAME[name].kind for name in rules} == {BEHAVIOUR, NETWORK}
     for names, action in (((), "pass"), (("ring_once",), "pass"), (tuple(rules), "block")):
-        told = tuple(Fact(name, "", "", float("nan"), float("nan"), "", "", "", "") for name in names)
-        assert scorer.action_if_cleared(replace(small_verdict(), rules=told)) == action
+        facts = tuple(Fact(name, "", "", float("nan"), float("nan"), "", "", "", "") for name in names)
+        assert scorer.action_if_cleared(replace(small_verdict(), rules=facts)) == action
 
 
 def small_verdict():

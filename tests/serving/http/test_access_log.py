@@ -1,4 +1,4 @@
-"""The access log of a service: counts by key, path and answer, also of refused requests."""
+"""The access log: counts by key, path and status code, with refused requests."""
 
 import pytest
 
@@ -13,13 +13,12 @@ EXPLAIN = "/v1/explain"
 
 @pytest.mark.source("L41", "P9", by="serving/http/access_log.py")
 def test_a_service_counts_requests_and_refusals_by_key(tmp_path):
-    """A service in a process of its own, with files of its own."""
     keys = http_service.write_service_files(tmp_path)
     with http_service.ServiceProcess(tmp_path) as service:
         assert service.get("/v1/status", keys["admin"])[0] == 200
         for _ in range(3):
             assert service.get(EXPLAIN + "?case=0123456789abcdef", keys["score"])[0] == 403
-        assert service.get("/v1/status", "cs_nobody")[0] == 401
+        assert service.get("/v1/status", "cs_unknown")[0] == 401
         # A running service writes its lines by itself.
         wait_until(lambda: any(access.who == "admin" for access in read_accesses(tmp_path / "state")))
         assert service.get("/v1/status", keys["audit"])[0] == 200
@@ -27,7 +26,7 @@ def test_a_service_counts_requests_and_refusals_by_key(tmp_path):
     assert counts[("audit", "/v1/status", 200)] == 1  # a stopping service writes its last lines
     assert counts[("score", EXPLAIN, 403)] == 3 and counts[("", "/v1/status", 401)] == 1
     text = b"".join(path.read_bytes() for path in (tmp_path / "state").glob("accesses-*.log"))
-    assert b"0123456789abcdef" not in text and b"cs_nobody" not in text
+    assert b"0123456789abcdef" not in text and b"cs_unknown" not in text
 
 
 def test_a_flood_is_one_line_and_a_closed_log_has_every_count(tmp_path):
@@ -39,7 +38,7 @@ def test_a_flood_is_one_line_and_a_closed_log_has_every_count(tmp_path):
     assert len(list(tmp_path.glob("case-accesses-*.log"))) == 1
 
 
-def test_a_running_log_writes_its_counts_and_begins_a_new_file_each_day(tmp_path, monkeypatch):
+def test_a_running_log_writes_its_counts_and_starts_a_new_file_each_day(tmp_path, monkeypatch):
     monkeypatch.setattr(access_log, "DAY", 0.0)
     log = AccessLog(tmp_path, every=0.0)
     log.note("desk", EXPLAIN, 200)

@@ -1,4 +1,4 @@
-"""Keys of clients: who shows one is known by its hash, and no file or message holds one."""
+"""API keys: a client is identified by the hash of its key, and no file or message contains a key."""
 
 import hashlib
 import time
@@ -18,34 +18,32 @@ def path(tmp_path):
     return tmp_path / "api.keys"
 
 
-def test_a_key_is_known_and_its_file_does_not_hold_it(path):
-    keys = {
-        name: add_key(path, name, scopes) for name, scopes in (("proxy", ["score"]), ("desk", ["explain", "admin"]))
-    }
-    known = read_keys(path)
+def test_a_key_is_recognised_and_its_file_contains_only_its_hash(path):
+    keys = {"proxy": add_key(path, "proxy", ["score"]), "desk": add_key(path, "desk", ["explain", "admin"])}
+    keys_file = read_keys(path)
     assert path.stat().st_mode & 0o777 == 0o600
     assert len(set(keys.values())) == 2
     for name, key in keys.items():
         assert key not in path.read_text()
         assert hashlib.sha256(key.encode()).hexdigest() in path.read_text()
-        assert known.holder(bearer(key)).name == name
-    assert known.holder(bearer(keys["desk"])).scopes == {"explain", "admin"}
-    assert known.holder(b"bearer  " + keys["proxy"].encode()).name == "proxy"
+        assert keys_file.holder(bearer(key)).name == name
+    assert keys_file.holder(bearer(keys["desk"])).scopes == {"explain", "admin"}
+    assert keys_file.holder(b"bearer  " + keys["proxy"].encode()).name == "proxy"
 
 
-def test_a_key_is_added_after_a_last_line_without_an_end(path):
+def test_a_key_is_added_after_a_last_line_without_a_newline(path):
     first = add_key(path, "proxy", ["score"])
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
     second = add_key(path, "desk", ["explain"])
-    known = read_keys(path)
-    assert [known.holder(bearer(key)).name for key in (first, second)] == ["proxy", "desk"]
+    keys_file = read_keys(path)
+    assert [keys_file.holder(bearer(key)).name for key in (first, second)] == ["proxy", "desk"]
     assert path.read_bytes().count(b"\n") == 2
 
 
 @pytest.mark.parametrize(
     "shown", [b"", b"Bearer", b"Bearer ", b"Bearer x", b"Basic eDp4", b"\xff" * 100, b"Bearer \xff"]
 )
-def test_another_key_is_not(path, shown):
+def test_other_keys_and_headers_are_refused(path, shown):
     key = add_key(path, "proxy", ["score"])
     assert read_keys(path).holder(shown) is None
     assert read_keys(path).holder(f"Basic {key}".encode()) is None
@@ -53,12 +51,12 @@ def test_another_key_is_not(path, shown):
     assert read_keys(path).holder(bearer(hashlib.sha256(key.encode()).hexdigest())) is None
 
 
-def test_every_key_is_compared_by_a_comparison_that_takes_as_long_for_any(path, monkeypatch):
+def test_every_key_is_compared_in_constant_time(path, monkeypatch):
     keys = [add_key(path, f"k{number}", ["score"]) for number in range(5)]
-    known, compared = read_keys(path), []
+    keys_file, compared = read_keys(path), []
     monkeypatch.setattr(api_keys.hmac, "compare_digest", lambda a, b: compared.append(len(b)) or a == b)
-    assert known.holder(bearer(keys[0])).name == "k0"
-    assert known.holder(b"Bearer x") is None
+    assert keys_file.holder(bearer(keys[0])).name == "k0"
+    assert keys_file.holder(b"Bearer x") is None
     assert compared == [32] * 10
 
 
@@ -72,7 +70,7 @@ def test_a_file_that_others_may_read_is_refused(path):
 @pytest.mark.parametrize(
     "line", ["", "# no key", "proxy score", "proxy everything 5 {}", "proxy score 0 {}", "proxy score 5 {} x"]
 )
-def test_a_line_that_is_none_is_refused_and_not_shown(path, line):
+def test_an_invalid_line_is_refused_and_not_shown(path, line):
     secret = "ab" * 32
     path.write_text(line.format(secret) + "\n")
     path.chmod(0o600)
@@ -91,7 +89,7 @@ def test_a_key_needs_a_name_scopes_and_a_rate(path, name, scopes, rate):
     assert not path.exists()
 
 
-def test_a_rate_is_kept(monkeypatch):
+def test_requests_above_the_rate_are_refused(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(api_keys.time, "monotonic", lambda: now[0])
     holder = KeyHolder("proxy", frozenset(), 10)
@@ -103,10 +101,9 @@ def test_a_rate_is_kept(monkeypatch):
     assert time.monotonic() == now[0]
 
 
-def test_the_command_makes_a_key(path, run_command):
-    code, key, _ = run_command(
-        "live", "api-key", "--keys", path, "--name", "proxy", "--scopes", "score,report", "--rate", "50"
-    )
+def test_the_command_creates_a_key(path, run_command):
+    options = ("--keys", path, "--name", "proxy", "--scopes", "score,report", "--rate", "50")
+    code, key, _ = run_command("live", "api-key", *options)
     assert code == 0
     holder = read_keys(path).holder(bearer(key.strip()))
     assert (holder.name, holder.scopes, holder.rate) == ("proxy", {"score", "report"}, 50)

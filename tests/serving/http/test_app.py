@@ -1,4 +1,4 @@
-"""The service over HTTP, as a real process: what may be asked, by whom, and what is answered."""
+"""The HTTP service as a real process: permitted requests, scopes of keys, and answers."""
 
 import json
 import re
@@ -34,13 +34,11 @@ def test_events_over_http_give_the_verdicts_of_live(service, keys, blocking_bund
     for kind, call in events(real_bundle.calls(60)):
         if kind:
             live.end(call)
-            assert send_request(connection, "POST", schema.OBSERVE, keys["score"], http_service.call_to_json(call)) == (
-                200,
-                b"{}",
-            )
+            body = http_service.call_to_json(call)
+            assert send_request(connection, "POST", schema.OBSERVE, keys["score"], body) == (200, b"{}")
         else:
-            asked = http_service.call_to_json(attempt_of(call))
-            code, answer = send_request(connection, "POST", schema.SCORE, keys["score"], asked)
+            body = http_service.call_to_json(attempt_of(call))
+            code, answer = send_request(connection, "POST", schema.SCORE, keys["score"], body)
             assert code == 200
             verdict = http_service.verdict_from_json(answer)
             assert repr(verdict) == repr(live.attempt(attempt_of(call)))
@@ -54,39 +52,45 @@ def test_events_over_http_give_the_verdicts_of_live(service, keys, blocking_bund
 @pytest.mark.source("L29", by="serving/http/api_keys.py")
 @pytest.mark.parametrize(("method", "path"), PATHS)
 def test_each_path_needs_its_scope(service, keys, method, path):
-    asked = {"GET": service.get, "POST": lambda path, key: service.post(path, b"{}", key)}[method]
+    send = {"GET": service.get, "POST": lambda path, key: service.post(path, b"{}", key)}[method]
     for scope in SCOPES:
-        code, answer = asked(path, keys[scope])
+        code, answer = send(path, keys[scope])
         if scope in PATHS[method, path].split(","):
             assert code in (200, 400)
         else:
             needed = PATHS[method, path].replace(",", " or ").encode()
             assert (code, answer) == (403, b'{"error":"the key lacks the scope %s"}' % needed)
     for key in ("", "x", keys["all"][:-1]):
-        assert asked(path, key)[0] == 401
+        assert send(path, key)[0] == 401
 
 
-def test_what_needs_no_key(service):
+def test_health_and_documentation_need_no_key(service):
     for path in OPEN:
         assert service.get(path)[0] == 200
     assert service.get("/v2/score")[0] == 404
     assert service.get(schema.SCORE)[0] == 405
 
 
-def test_a_report_is_kept(service, keys, service_folder):
-    said = {"reporter": "13900139000", "number": NUMBER, "at": real_bundle.START, "category": "fraud", "mode": "robot"}
-    assert service.post(schema.REPORT, json.dumps(said).encode(), keys["report"]) == (200, b"{}")
+def test_a_complaint_is_stored_and_invalid_complaints_are_refused(service, keys, service_folder):
+    complaint = {
+        "reporter": "13900139000",
+        "number": NUMBER,
+        "at": real_bundle.START,
+        "category": "fraud",
+        "mode": "robot",
+    }
+    assert service.post(schema.REPORT, json.dumps(complaint).encode(), keys["report"]) == (200, b"{}")
     for odd in ({"category": "138 0013"}, {"at": 1e11}, {"number": ""}, {"more": 1}, {"at": None}):
-        code, answer = service.post(schema.REPORT, json.dumps(said | odd).encode(), keys["report"])
+        code, answer = service.post(schema.REPORT, json.dumps(complaint | odd).encode(), keys["report"])
         assert code == (409 if odd.get("at") else 400)
         assert b"complaint: " in answer
     wait_until(lambda: list(read_complaints(service_folder / "state")))
-    (kept,) = read_complaints(service_folder / "state")
-    assert kept["number"] == Intake(real_bundle.NUMBER_KEY).token("number", NUMBER)
-    assert (kept["category"], kept["mode"]) == ("fraud", "robot")
+    (stored,) = read_complaints(service_folder / "state")
+    assert stored["number"] == Intake(real_bundle.NUMBER_KEY).token("number", NUMBER)
+    assert (stored["category"], stored["mode"]) == ("fraud", "robot")
 
 
-def test_a_bundle_is_put_in_service_and_a_broken_one_is_not(tmp_path):
+def test_a_newer_bundle_is_loaded_and_an_older_one_is_refused(tmp_path):
     keys = http_service.write_service_files(tmp_path / "s")
     with http_service.ServiceProcess(tmp_path / "s") as service:
         first = service.status(keys["admin"])["model"]
@@ -104,7 +108,7 @@ def test_a_bundle_is_put_in_service_and_a_broken_one_is_not(tmp_path):
         assert service.get(schema.READY)[0] == 200
 
 
-def test_without_a_bundle_it_lives_and_is_not_ready(tmp_path):
+def test_a_service_without_a_bundle_is_live_and_not_ready(tmp_path):
     keys = http_service.write_service_files(tmp_path / "s")
     (tmp_path / "s" / "bundle").rename(tmp_path / "gone")
     with http_service.ServiceProcess(tmp_path / "s", ready=False) as service:
@@ -123,23 +127,23 @@ def test_a_folder_in_use_ends_the_second_process_in_one_line(service, service_fo
     assert "another process serves from this folder" in service.log_text()
 
 
-def test_figures_for_prometheus(service, keys):
-    told = {
+def test_metrics_equal_the_status(service, keys):
+    metrics = {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(service.get(schema.METRICS, keys["admin"])[1].decode())
         for sample in family.samples
     }
     status = service.status(keys["admin"])
-    assert told["callsieve_ready",] == 1
-    assert told["callsieve_verdict_seconds_count",] == sum(status["latency"]["counts"])
-    assert told["callsieve_events_total", "attempts"] == status["counts"]["attempts"]
-    assert told["callsieve_verdicts_total", "pass"] == status["actions"]["pass"]
-    assert told["callsieve_history_calls",] == status["state"]["history_calls"]
-    assert told["callsieve_history_filled",] == status["state"]["history_filled"] == 1  # its policy asks for no days
-    assert told["process_open_fds",] > 0
+    assert metrics["callsieve_ready",] == 1
+    assert metrics["callsieve_verdict_seconds_count",] == sum(status["latency"]["counts"])
+    assert metrics["callsieve_events_total", "attempts"] == status["counts"]["attempts"]
+    assert metrics["callsieve_verdicts_total", "pass"] == status["actions"]["pass"]
+    assert metrics["callsieve_history_calls",] == status["state"]["history_calls"]
+    assert metrics["callsieve_history_filled",] == status["state"]["history_filled"] == 1  # its policy asks for no days
+    assert metrics["process_open_fds",] > 0
 
 
-def test_the_page_may_run_its_own_script_and_nothing_else(service):
+def test_the_page_permits_only_its_own_script(service):
     connection = service.connect()
     connection.request("GET", schema.PAGE)
     answer = connection.getresponse()
@@ -153,8 +157,8 @@ def test_the_page_may_run_its_own_script_and_nothing_else(service):
     assert app._content_security_policy(page) == policy
 
 
-def test_kamailio_asks_the_service(tmp_path):
-    """The route script beside a real service: a block, a label, and what became of the call."""
+def test_kamailio_applies_the_verdicts_of_the_service(tmp_path):
+    """The route script blocks one call, labels another and reports its end to a real service."""
     keys = http_service.write_service_files(
         tmp_path / "s", 'certified = "block"\nwatch = "label"\n', **everything_reached()
     )

@@ -1,4 +1,4 @@
-"""The JSON of the service: a call is read as it was written, and any other body is refused without showing it."""
+"""The JSON of the service: calls survive a round trip, and an invalid body is refused without showing it."""
 
 import dataclasses
 import gzip
@@ -71,7 +71,7 @@ spoilt_bodies = st.builds(
 
 
 @given(calls)
-def test_a_call_is_read_as_it_was_written(call):
+def test_a_call_survives_a_round_trip(call):
     body = call_to_json(call)
     assert schema.read_call(body) == call
     assert call_to_json(schema.read_call(body)) == body
@@ -114,7 +114,7 @@ def test_an_unknown_field_may_be_null_or_left_out():
         (b"[" * 9_000, "one JSON object"),
     ],
 )
-def test_a_refusal_names_what_was_expected_and_shows_no_number(body, rule):
+def test_a_refusal_names_the_expected_form_and_shows_no_number(body, rule):
     with pytest.raises(ValueError, match=f"^call: .*{rule}") as error:
         schema.read_call(body)
     assert not re.search(r"\d{7}", str(error.value))
@@ -156,12 +156,12 @@ def test_a_complaint_with_unprintable_texts_is_refused(name):
 @given(verdicts)
 def test_a_verdict_is_sent_whole(verdict):
     body = msgspec.json.encode(verdict)
-    # By their texts: NaN is not equal to itself.
+    # repr, because NaN is not equal to itself.
     assert repr(verdict_from_json(body)) == repr(verdict)
     assert json.loads(body)["score"] == (None if math.isnan(verdict.score) else verdict.score)
 
 
-def test_the_document_has_the_fields_of_the_records():
+def test_the_openapi_document_has_the_fields_of_the_records():
     names = lambda kind: [field.name for field in msgspec.structs.fields(kind)]
     assert names(schema.CallIn) == list(CALL_COLUMNS) == [field.name for field in dataclasses.fields(Call)]
     assert names(schema.VerdictOut) == [field.name for field in dataclasses.fields(Verdict)]
