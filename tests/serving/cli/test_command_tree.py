@@ -24,14 +24,14 @@ from callsieve.training.cli.main import TABLE, main
 
 ALL = dict(commands(COMMAND))
 EXAMPLE = re.compile(r"Example: callsieve (.*)\Z", re.DOTALL)
-# Commands that run until they are stopped answer over the network, or write to their logs.
+# These commands run until they are stopped. They answer over the network or write to their logs.
 UNTIL_STOPPED = {"serve", "cases serve", "cases watch", "live agi"}
-# Options that some commands take once and others several times; and two enumerations of purposes.
+# Options that some commands take once and others several times, or with another enumeration of purposes.
 SEVERAL = {"data", "key", "purpose", "registers", "state", "verdicts"}
 
 
 def example(name):
-    """The words after the command's name in its example."""
+    """Returns the words after the command's name in its example."""
     words, path = shlex.split(EXAMPLE.search(ALL[name].help)[1]), name.split()
     assert words[: len(path)] == path, name
     return words[len(path) :]
@@ -39,7 +39,7 @@ def example(name):
 
 @pytest.mark.parametrize("name", ["serve", "cases serve", "live agi"])
 def test_a_port_above_65535_is_refused(name):
-    """A larger number was reduced to 16 bits, and the service listened on another port."""
+    """A larger number would be reduced to 16 bits, so the service would listen on another port."""
     words = [*example(name), "--port", "65536"]
     with pytest.raises(Exception, match="65535"):
         ALL[name].make_context(name, words, help_option_names=["-h", "--help"])
@@ -87,7 +87,7 @@ def test_help_loads_no_package_that_the_command_needs(words):
 
 
 @pytest.mark.parametrize(("module", "extra"), [("pandas", "train"), ("uvicorn", "serve"), ("sqlalchemy", "cases")])
-def test_a_missing_package_is_one_line_that_names_its_extra(module, extra, run_command, monkeypatch):
+def test_a_missing_package_is_reported_in_one_line_with_its_extra(module, extra, run_command, monkeypatch):
     def missing(_):
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
@@ -98,7 +98,7 @@ def test_a_missing_package_is_one_line_that_names_its_extra(module, extra, run_c
     assert EXTRAS.get(module, "train") == extra
 
 
-def test_every_command_can_answer_in_json():
+def test_every_command_that_ends_has_a_json_option():
     assert {name for name, command in ALL.items() if "json" not in options(command)} == UNTIL_STOPPED
 
 
@@ -107,20 +107,17 @@ def test_an_option_has_one_type_in_all_commands():
     for command in ALL.values():
         for word, option in options(command).items():
             kinds.setdefault(word, set()).add(type_of(option))
-    assert {word for word, found in kinds.items() if len(found) > 1} == SEVERAL
+    assert {word for word, types in kinds.items() if len(types) > 1} == SEVERAL
 
 
 def type_of(option):
-    """The type of an option's value; an optional value has the same type."""
-    found = option.type_descriptor.annotation
-    return getattr(found, "__name__", str(found))
+    """Returns the name of the type of an option's value."""
+    annotation = option.type_descriptor.annotation
+    return getattr(annotation, "__name__", str(annotation))
 
 
 def test_every_option_has_a_help_text():
-    bare = [
-        (name, word) for name, command in ALL.items() for word, option in options(command).items() if not option.help
-    ]
-    assert bare == []
+    assert all(option.help for command in ALL.values() for option in options(command).values())
 
 
 @pytest.fixture
@@ -153,7 +150,7 @@ def test_precedence_is_option_variable_file_default(seed, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("seed = 1", "seed: expected one of audit, cases"),
         ("[simulate]\nsead = 1", "simulate.sead: expected one of json, key, out, scenario, seed, size"),
@@ -163,12 +160,12 @@ def test_precedence_is_option_variable_file_default(seed, tmp_path, monkeypatch)
         pytest.param("x=" + "[" * 100_000, "expected a TOML file", id="deep"),
     ],
 )
-def test_a_configuration_file_with_unknown_names_is_refused_in_one_line(text, says, tmp_path, monkeypatch, capsys):
+def test_a_configuration_file_with_unknown_names_is_refused_in_one_line(text, message, tmp_path, monkeypatch, capsys):
     (tmp_path / "wrong.toml").write_text(text)
     monkeypatch.setenv("CALLSIEVE_CONFIG", str(tmp_path / "wrong.toml"))
     with pytest.raises(ValueError) as error:
         configuration(COMMAND)
-    assert str(error.value).startswith(str(tmp_path / "wrong.toml")) and says in str(error.value)
+    assert str(error.value).startswith(str(tmp_path / "wrong.toml")) and message in str(error.value)
     monkeypatch.setattr(sys, "argv", ["callsieve", "features", "--list"])
     with pytest.raises(SystemExit, match="1"):
         main()
@@ -199,21 +196,19 @@ def test_the_configuration_file_uses_the_long_names_of_options(tmp_path, monkeyp
     ],
 )
 def test_options_without_effect_are_refused(words, unused, run_command, tmp_path, monkeypatch):
-    """A user would think that invalid rows were quarantined where no row was checked."""
+    """A user could otherwise believe that rows were checked and quarantined."""
     monkeypatch.chdir(tmp_path)
-    code, out, err = run_command(
-        *words.split(), *(() if words.startswith("study rules") else ("--calls", "calls.parquet"))
-    )
+    calls = () if words.startswith("study rules") else ("--calls", "calls.parquet")
+    code, out, err = run_command(*words.split(), *calls)
     assert (code, out, err.count("\n"), list(tmp_path.iterdir())) == (2, "", 1, [])
     assert f": {unused}: not used with " in err
 
 
 def test_the_shell_completes_commands():
-    asked = {"_CALLSIEVE_COMPLETE": "complete_bash", "COMP_WORDS": "callsieve sc", "COMP_CWORD": "1"}
+    variables = {"_CALLSIEVE_COMPLETE": "complete_bash", "COMP_WORDS": "callsieve sc", "COMP_CWORD": "1"}
     script = "import sys; sys.argv = ['callsieve']; from callsieve.training.cli.main import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=os.environ | asked, capture_output=True, text=True, check=False
-    )
+    command, env = [sys.executable, "-c", script], os.environ | variables
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["score"]
 
 
@@ -227,7 +222,7 @@ def test_an_interrupt_that_python_drops_ends_the_next_step(monkeypatch):
     with pytest.raises(KeyboardInterrupt), console.progress("work") as tell:
         tell("begin", 0.0)
         Dying()
-        assert [one.exc_type for one in thrown] == [KeyboardInterrupt]
+        assert [error.exc_type for error in thrown] == [KeyboardInterrupt]
         tell("go on", 0.5)
     with console.progress("work") as tell:
         tell("begin", 0.0)
@@ -256,7 +251,7 @@ def test_progress_shows_rate_and_remaining_time(monkeypatch):
     assert re.search(r"work: begin .* 38% [1-9]\d* %/min 0:00:0\d 0:00:0\d", shown)
 
 
-# What answers at once, runs until it is stopped, or goes through one file or store, line by line.
+# Commands that return at once, run until they are stopped, or read one file or store line by line.
 WITHOUT_PROGRESS = {
     "audit erase", "audit log", "audit note", "audit page", "audit prove", "cases appeal",
     "cases decide", "cases exclusions", "cases list", "cases notice", "cases relist", "cases replay", "cases serve",
@@ -270,12 +265,12 @@ WITHOUT_PROGRESS = {
 
 
 def test_every_long_command_shows_progress():
-    without = {name for name, one in ALL.items() if "console.progress(" not in inspect.getsource(one.callback)}
+    shows = lambda command: "console.progress(" in inspect.getsource(command.callback)
+    without = {name for name, command in ALL.items() if not shows(command)}
     assert without == WITHOUT_PROGRESS
 
 
 def test_every_command_prints_its_help_with_an_example(typed):
-    """-h prints purpose, every option and one example, with exit code 0."""
     for name, command in ALL.items():
         code, out, err = typed(*name.split(), "-h")
         assert (code, err) == (0, ""), name
@@ -292,7 +287,7 @@ def test_every_command_refuses_an_unknown_option_with_exit_code_2(typed):
         assert "--no-such-option" in err, name
 
 
-def test_version(typed):
+def test_the_version_option_prints_the_installed_version(typed):
     assert typed("--version") == (0, f"callsieve {version('callsieve')}\n", "")
 
 
@@ -311,7 +306,6 @@ def typed(monkeypatch, capsys):
 
 
 def test_ctrl_c_leaves_no_partial_file(tmp_path):
-    """Every file of an interrupted run is complete."""
     out = tmp_path / "demo"
     words = [sys.executable, "-m", "callsieve.training", "demo", "--size", "tiny", "--seed", "11", "--out", str(out)]
     run = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)

@@ -15,8 +15,8 @@ CATEGORIES = [feature for feature in FEATURES if feature.levels]
 LONG = re.compile(r"\d{7,}")
 
 
-def told(name, value):
-    """English and Chinese text of the value alone."""
+def texts(name, value):
+    """Returns the English and the Chinese text of a value."""
     (reason,) = strongest_reasons([name], [value], [1.0])
     if name not in BY_NAME:
         return reason.en, reason.zh
@@ -49,25 +49,25 @@ def told(name, value):
         ("call_shared_prefix", 7.0, "7", "7"),
     ],
 )
-def test_units(name, value, en, zh):
-    assert told(name, value) == (en, zh)
+def test_values_are_formatted_with_their_unit(name, value, en, zh):
+    assert texts(name, value) == (en, zh)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_feature_may_be_unknown(name):
-    assert told(name, math.nan) == ("not known", "未知")
+def test_a_missing_value_of_any_feature_is_not_known(name):
+    assert texts(name, math.nan) == ("not known", "未知")
 
 
 @pytest.mark.parametrize("feature", CATEGORIES, ids=lambda feature: feature.name)
 def test_categories_are_formatted_by_name(feature):
     for level, word in enumerate(feature.levels):
-        assert told(feature.name, float(level)) == (word.replace("_", " "),) * 2
+        assert texts(feature.name, float(level)) == (word.replace("_", " "),) * 2
     for level in (-1.0, float(len(feature.levels))):
-        assert told(feature.name, level) == (f"{level:g}",) * 2
+        assert texts(feature.name, level) == (f"{level:g}",) * 2
 
 
 def test_an_unknown_feature_is_formatted_by_its_name():
-    assert told("new_feature", 0.5) == ("new_feature: 0.5", "new_feature: 0.5")
+    assert texts("new_feature", 0.5) == ("new_feature: 0.5", "new_feature: 0.5")
 
 
 @given(
@@ -77,11 +77,11 @@ def test_an_unknown_feature_is_formatted_by_its_name():
         max_size=12,
     )
 )
-def test_strongest_first_and_only_features_that_raised_the_score(rows):
+def test_reasons_are_the_strongest_features_that_raised_the_score(rows):
     names, values, parts = zip(*rows, strict=True) if rows else ((), (), ())
-    found = strongest_reasons(names, values, parts)
-    assert [reason.contribution for reason in found] == sorted((part for part in parts if part > 0), reverse=True)[:4]
-    for reason in found:
+    reasons = strongest_reasons(names, values, parts)
+    assert [reason.contribution for reason in reasons] == sorted((part for part in parts if part > 0), reverse=True)[:4]
+    for reason in reasons:
         place = names.index(reason.feature)
         assert parts[place] == reason.contribution
         assert repr(values[place]) == repr(reason.value)
@@ -89,7 +89,7 @@ def test_strongest_first_and_only_features_that_raised_the_score(rows):
 
 @given(st.sampled_from([*NAMES, "new_feature"]), st.floats() | st.integers(-(10**12), 10**12).map(float))
 def test_no_value_shows_a_long_run_of_digits(name, value):
-    en, zh = told(name, value)
+    en, zh = texts(name, value)
     assert en.strip()
     assert zh.strip()
     assert not LONG.search(en + " " + zh)

@@ -62,11 +62,11 @@ def contributions(matrix):
 
 
 def replayed(scorer, calls, *, explain=False):
-    history, told = History(), []
+    history, verdicts = History(), []
     for call in calls:
-        told.append(scorer.explain(history, call) if explain else scorer.score(history, call))
+        verdicts.append(scorer.explain(history, call) if explain else scorer.score(history, call))
         history.observe(call)
-    return told
+    return verdicts
 
 
 def bits(values):
@@ -74,7 +74,7 @@ def bits(values):
 
 
 class Fixed:
-    """A history that answers with a given vector, or raises what it was given."""
+    """A history that returns a fixed vector or raises a fixed exception."""
 
     def __init__(self, answer):
         self.answer = answer
@@ -105,7 +105,7 @@ def test_single_calls_equal_the_table(scorer, calls, matrix, verdicts):
         history.observe(call)
 
 
-def test_fields_of_a_verdict(scorer, verdicts):
+def test_a_verdict_has_consistent_fields(scorer, verdicts):
     for verdict in verdicts:
         assert verdict.status == "ok"
         assert 0 < verdict.score < 1
@@ -126,16 +126,16 @@ def test_fields_of_a_verdict(scorer, verdicts):
             assert verdict.reasons
 
 
-def test_explaining_changes_nothing_else(scorer, calls, verdicts):
+def test_explaining_adds_only_reasons_content_and_mode(scorer, calls, verdicts):
     explained = replayed(scorer, calls, explain=True)
     hidden = {"reasons", "content", "mode"}
-    for plain, told in zip(verdicts, explained, strict=True):
+    for plain, detailed in zip(verdicts, explained, strict=True):
         for name in set(plain.__slots__) - hidden:
-            assert repr(getattr(plain, name)) == repr(getattr(told, name))
-        assert told.content in small.CONTENT
+            assert repr(getattr(plain, name)) == repr(getattr(detailed, name))
+        assert detailed.content in small.CONTENT
         if plain.action != "pass":
-            assert repr(plain) == repr(told)  # exact, and NaN equals NaN
-    assert any(told.reasons for told in explained if told.action == "pass")
+            assert repr(plain) == repr(detailed)  # exact, and NaN equals NaN
+    assert any(detailed.reasons for detailed in explained if detailed.action == "pass")
 
 
 def test_reasons_are_the_strongest_contributions(scorer, calls, contributions):
@@ -150,7 +150,7 @@ def test_reasons_are_the_strongest_contributions(scorer, calls, contributions):
             assert len(reason.zh) > len(feature.zh) + 1
 
 
-def test_reasons_carry_the_values(scorer, calls, matrix):
+def test_reasons_have_the_values_of_the_features(scorer, calls, matrix):
     for verdict, row in zip(replayed(scorer, calls, explain=True), matrix, strict=True):
         for reason in verdict.reasons:
             assert bits(reason.value) == bits(row[NAMES.index(reason.feature)])
@@ -166,17 +166,17 @@ def test_content_equals_the_content_model(matrix, verdicts):
 
 def test_explain_row_equals_explain(scorer, calls, matrix):
     for verdict, call, row in zip(replayed(scorer, calls, explain=True), calls, matrix, strict=True):
-        # That a number calls itself is not in a row.
+        # A row does not contain whether a number calls itself.
         rules = tuple(fact for fact in verdict.rules if fact.rule != "own_number")
-        told = dataclasses.replace(verdict, case="", rules=rules)
-        assert repr(told) == repr(scorer.explain_row(row.tolist(), call.start))
+        expected = dataclasses.replace(verdict, case="", rules=rules)
+        assert repr(expected) == repr(scorer.explain_row(row.tolist(), call.start))
 
 
 def test_protected_callers_pass_whatever_their_score(calls, verdicts):
     classes = [NUMBER_CLASSES[call.caller_class] for call in calls]
     protected = [v for v, kind in zip(verdicts, classes, strict=True) if kind in ("emergency", "public_service")]
     assert {verdict.action for verdict in protected} == {"pass"}
-    assert any(verdict.band for verdict in protected)  # some of them reach a band, and pass all the same
+    assert any(verdict.band for verdict in protected)  # some of them reach a band and still pass
 
 
 def test_block_needs_the_certificate_of_the_class(calls, verdicts):
@@ -200,13 +200,8 @@ def test_an_invalid_call_passes(scorer, call):
 @pytest.mark.parametrize(
     "vector",
     [
-        [math.inf] * len(NAMES),
-        [0.0] * (len(NAMES) - 1) + [-math.inf],
-        [0.0] * (len(NAMES) - 1),
-        ["a"] * len(NAMES),
-        [None] * len(NAMES),
-        [],
-        None,
+        *([math.inf] * len(NAMES), [0.0] * (len(NAMES) - 1) + [-math.inf], [0.0] * (len(NAMES) - 1)),
+        *(["a"] * len(NAMES), [None] * len(NAMES), [], None),
     ],
     ids=["inf", "-inf", "short", "text", "None", "empty", "no vector"],
 )
@@ -263,7 +258,7 @@ def test_an_empty_table_has_no_scores(scorer):
 
 
 @pytest.mark.parametrize("shape", [(4, len(NAMES) - 1), (4, len(NAMES) + 1), (len(NAMES),), (1, 2, len(NAMES))])
-def test_wrong_width_is_refused(scorer, shape):
+def test_a_table_of_another_width_is_refused(scorer, shape):
     with pytest.raises(ValueError, match=rf"^vectors: expected \(n, {len(NAMES)}\), got \("):
         scorer.score_table(np.zeros(shape))
 
@@ -285,9 +280,8 @@ def test_another_catalogue_is_refused(tmp_path):
 
 def test_unknown_features_are_refused(tmp_path):
     small.write_bundle(tmp_path / "foreign", catalogue_hash=catalogue_hash())
-    with pytest.raises(
-        BundleError, match="features that this version does not compute: calls_1h, answered_24h"
-    ) as caught:
+    expected = "features that this version does not compute: calls_1h, answered_24h"
+    with pytest.raises(BundleError, match=expected) as caught:
         Scorer.load(tmp_path / "foreign", trusted=small.TRUSTED)
     assert "\n" not in str(caught.value)
 
@@ -310,27 +304,27 @@ def test_a_case_id_identifies_call_and_model(scorer, calls, verdicts, tmp_path):
     real_bundle.write_bundle(tmp_path / "next", epoch=6)
     successor = Scorer.load(tmp_path / "next", trusted=small.TRUSTED)
     assert [verdict.case for verdict in verdicts] == [scorer.explain(History(), call).case for call in calls]
-    told = [case_id(scorer.bundle.model_id, call.caller, call.callee, call.start) for call in calls]
-    assert [verdict.case for verdict in verdicts] == told
-    assert len(set(told)) == len(calls)
+    cases = [case_id(scorer.bundle.model_id, call.caller, call.callee, call.start) for call in calls]
+    assert [verdict.case for verdict in verdicts] == cases
+    assert len(set(cases)) == len(calls)
     assert scorer.score(Fixed(ValueError()), calls[0]).case == verdicts[0].case
     assert successor.score(History(), calls[0]).case != verdicts[0].case
     for change in ({"start": calls[0].start + 1}, {"caller": calls[0].callee}, {"callee": calls[0].caller}):
         assert scorer.score(History(), dataclasses.replace(calls[0], **change)).case != verdicts[0].case
 
 
-def test_table_threads_do_not_matter(scorer):
+def test_scores_do_not_depend_on_the_number_of_threads(scorer):
     rows = real_bundle.rows(5000, seed=9)
-    one, two = (scorer.score_table(rows, threads=threads) for threads in (1, 2))
-    assert bits(one.raw) == bits(two.raw)
-    assert bits(one.score) == bits(two.score)
-    assert one.action.tolist() == two.action.tolist()
+    single, double = (scorer.score_table(rows, threads=threads) for threads in (1, 2))
+    assert bits(single.raw) == bits(double.raw)
+    assert bits(single.score) == bits(double.score)
+    assert single.action.tolist() == double.action.tolist()
 
 
-def test_one_scorer_serves_threads(scorer, calls, verdicts):
+def test_one_scorer_serves_several_threads(scorer, calls, verdicts):
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda _: replayed(scorer, calls), range(2)))
-    assert [repr(told) for told in both] == [repr(verdicts)] * 2
+    assert [repr(replay) for replay in both] == [repr(verdicts)] * 2
 
 
 @settings(max_examples=40)
