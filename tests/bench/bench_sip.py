@@ -131,9 +131,9 @@ def beside(folder: Path, phones: int, rates: list[int], seconds: float) -> list[
     rows = []
     with kamailio.Kamailio("http.cfg", phones, folder, memory=1024, SCORER=f'"{service.url}"') as proxy:
         for rate in rates:
-            known = len(service.asked)
+            before = len(service.attempts)
             row = figures(kamailio.run_calls(proxy.port, folder, int(rate * seconds), rate))
-            rows.append(row | {"rate": rate, "asked": (len(service.asked) - known) / row["placed"]})
+            rows.append(row | {"rate": rate, "asked": (len(service.attempts) - before) / row["placed"]})
     service.close()
     return rows
 

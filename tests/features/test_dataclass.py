@@ -16,7 +16,7 @@ from callsieve.features.records import Call
 TEXT = """
 @made(frozen=True, slots=True)
 class Plain:
-    "What it is."
+    "A class with defaults."
     a: int
     b: str = "b"
     c: list[int] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Worked:
     hidden: str = field(repr=False, compare=False, default="x")
     sum: int = field(init=False)
     place: int = field(init=False, repr=False, compare=False, default=7)
-    kept: dict[str, int] = field(init=False, repr=False, compare=False, default_factory=dict)
+    cache: dict[str, int] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self):
         object.__setattr__(self, "sum", self.a + 1)
@@ -138,17 +138,21 @@ def test_classes_have_the_attributes_of_dataclasses(name):
 
 @pytest.mark.parametrize("name", ["Plain", "Loose", "Worked", "Wider"])
 def test_frozen_instances_cannot_be_changed(name):
-    one = OURS[name](**({"a": 1, "c": "x"} if name == "Wider" else {"a": 1}))
-    for change in (lambda: setattr(one, "a", 2), lambda: delattr(one, "a"), lambda: setattr(one, "new", 2)):
+    instance = OURS[name](**({"a": 1, "c": "x"} if name == "Wider" else {"a": 1}))
+    for change in (
+        lambda: setattr(instance, "a", 2),
+        lambda: delattr(instance, "a"),
+        lambda: setattr(instance, "new", 2),
+    ):
         with pytest.raises(dataclasses.FrozenInstanceError):
             change()
-    assert one.a == 1
+    assert instance.a == 1
 
 
 def test_factory_defaults_are_not_shared():
-    one, other = OURS["Open"](), OURS["Open"]()
-    one.rows["t"] = one.a = 1
-    assert (other.rows, other.a) == ({}, 0)
+    first, second = OURS["Open"](), OURS["Open"]()
+    first.rows["t"] = first.a = 1
+    assert (second.rows, second.a) == ({}, 0)
 
 
 def test_wrong_arguments_are_refused():

@@ -1,4 +1,4 @@
-"""Hostile and clumsy clients of a service: too much, too slow, too often, in pieces, or nothing that is HTTP."""
+"""The service survives hostile and clumsy clients: large, slow, frequent, partial and invalid requests."""
 
 import contextlib
 import gc
@@ -24,13 +24,13 @@ HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def post(key, body, *lines, path=schema.SCORE, version="1.1"):
-    """The bytes of a request."""
+    """Returns the bytes of a request."""
     head = [f"POST {path} HTTP/{version}", "Host: x", f"Authorization: Bearer {key}", *lines]
     return "\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 
 def answers_to(service, *pieces, count=1):
-    """The answers to requests that arrive in pieces, and whether the connection stays open."""
+    """Sends requests in pieces; returns the answers and whether the connection stays open."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in pieces:
@@ -46,7 +46,7 @@ def answers_to(service, *pieces, count=1):
 
 
 def read_answer(file):
-    """Status, headers without the date, and the JSON body; of a verdict only its keys, because the next one differs."""
+    """Returns status, headers without the date, and the JSON body; of a verdict only its keys, as values differ."""
     status, headers = int(file.readline().split()[1]), []
     while (line := file.readline()) != b"\r\n":
         headers.append(line)
@@ -143,7 +143,7 @@ def test_an_idle_connection_is_closed(make_service, keys, monkeypatch):
         assert service.get(schema.LIVE)[0] == 200
 
 
-def test_a_head_without_end_is_cut(service, keys):
+def test_an_endless_head_closes_the_connection(service, keys):
     client = socket.create_connection(("127.0.0.1", service.port))
     client.sendall(b"GET /health/live HTTP/1.1\r\n")
     with pytest.raises(OSError):
@@ -153,7 +153,7 @@ def test_a_head_without_end_is_cut(service, keys):
     assert service.post(schema.SCORE, call_json(), keys["score"])[0] == 200
 
 
-def test_a_long_head_is_cut_and_a_shorter_one_is_not(service):
+def test_a_head_above_the_limit_is_refused_and_one_below_is_answered(service):
     with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
         file = connection.makefile("rb")
         for size in (server.MAX_HEAD - 1000, 8 * server.MAX_HEAD):
@@ -183,7 +183,7 @@ def test_bodies_are_bounded(service, keys):
     assert service.post(schema.SCORE, call_json(), keys["score"])[0] == 200
 
 
-def test_a_key_has_a_rate(tmp_path):
+def test_requests_above_the_rate_of_a_key_are_refused(tmp_path):
     http_service.write_service_files(tmp_path / "s")
     slow = http_service.add_key(tmp_path / "s" / "api.keys", "slow", ["score"], rate=3)
     with http_service.ServiceProcess(tmp_path / "s") as service:
@@ -192,7 +192,7 @@ def test_a_key_has_a_rate(tmp_path):
     assert 429 in codes
 
 
-def test_bytes_that_are_no_http_are_refused_and_logged_once_a_minute(make_service, caplog):
+def test_bytes_that_are_not_http_are_refused_and_logged_once_a_minute(make_service, caplog):
     """Clients without a key can send any amount of them: the log must not grow with each."""
     with make_service() as service:
         upgrade = HEALTH[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -245,7 +245,7 @@ def test_no_number_is_in_an_answer_or_in_the_log(make_service, keys, caplog, mon
         assert "0138000" not in re.sub(r"[\s-]", "", text)
 
 
-def test_young_objects_stay_few_while_as_many_are_freed_as_made():
+def test_few_young_objects_exist_while_old_ones_are_replaced():
     """A full memory: each answer replaces an old one."""
     remembered = deque(([number] for number in range(20_000)), maxlen=20_000)
     thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
@@ -288,7 +288,7 @@ def test_requests_leave_no_objects_that_only_a_full_collection_frees(make_servic
         try:
             send_all_kinds(service)
             time.sleep(0.1)
-            left = gc.collect()
+            uncollected = gc.collect()
         finally:
             gc.enable()
-    assert left < 40, "less than one object for each two connections"
+    assert uncollected < 40, "less than one object for each two connections"

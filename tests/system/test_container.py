@@ -1,4 +1,4 @@
-"""The Dockerfile, without Docker: what it copies is there, and its command serves with what it installs and no more."""
+"""The Dockerfile, without Docker: the copied files exist, and its command serves with the installed packages only."""
 
 import json
 import re
@@ -48,62 +48,63 @@ main()
 
 
 def values(word, start=0):
-    return [rest for found, rest in STEPS[start:] if found == word]
+    return [rest for instruction, rest in STEPS[start:] if instruction == word]
 
 
 def command():
-    """The words of the entry point and of what may stand after it."""
+    """Returns the words of the entry point and its default arguments."""
     return [part for word in ("ENTRYPOINT", "CMD") for rest in values(word, LAST) for part in json.loads(rest)]
 
 
 def installed():
-    """What pip is asked for, as words."""
+    """Returns the arguments of `pip install` as words."""
     (line,) = (rest for rest in values("RUN") if "pip install" in rest)
     return shlex.split(line.partition("pip install")[2])
 
 
 def closure():
-    """Every distribution that the image's pip brings, by this environment's metadata."""
-    asked = [Requirement(f"callsieve{word[1:]}" if word[0] == "." else word) for word in installed() if word in WANTED]
-    found, waiting = set(), [(canonicalize_name(one.name), extra) for one in asked for extra in (*one.extras, "")]
+    """Returns the distributions that the image installs, by the metadata of this environment."""
+    with_extras = lambda entry: [(canonicalize_name(entry.name), extra) for extra in (*entry.extras, "")]
+    required = (Requirement(f"callsieve{word[1:]}" if word[0] == "." else word) for word in WANTED)
+    visited, waiting = set(), [pair for entry in required for pair in with_extras(entry)]
     while waiting:
         name, extra = waiting.pop()
-        if (name, extra) in found:
+        if (name, extra) in visited:
             continue
-        found.add((name, extra))
-        for one in map(Requirement, needs(name)):
-            if one.marker is None or one.marker.evaluate({"extra": extra}):
-                waiting += [(canonicalize_name(one.name), more) for more in (*one.extras, "")]
-    return {name for name, _ in found}
+        visited.add((name, extra))
+        for entry in map(Requirement, needs(name)):
+            if entry.marker is None or entry.marker.evaluate({"extra": extra}):
+                waiting += with_extras(entry)
+    return {name for name, _ in visited}
 
 
 def needs(name):
-    """What a distribution requires: ours, as pyproject.toml has it now."""
+    """Returns the requirements of a distribution; for callsieve those of pyproject.toml."""
     if name != "callsieve":
         return requires(name) or ()
     extras = PROJECT["project"]["optional-dependencies"].items()
     return [
         *PROJECT["project"]["dependencies"],
-        *(f"{one}; extra == '{name}'" for name, more in extras for one in more),
+        *(f"{requirement}; extra == '{name}'" for name, more in extras for requirement in more),
     ]
 
 
 WANTED = [word for word in installed() if not word.startswith("-") and word != "constraints.txt"]
 
 
-def test_it_installs_what_the_project_knows():
+def test_the_image_installs_pinned_distributions_only():
     words = installed()
     assert words[words.index("-c") + 1] == "constraints.txt"
     (own,) = (word for word in WANTED if word.startswith("."))
     assert Requirement(f"callsieve{own[1:]}").extras <= set(PROJECT["project"]["optional-dependencies"])
     assert {canonicalize_name(word) for word in WANTED if word != own} <= PINNED
-    found = closure() - {"callsieve"}
-    assert found <= PINNED
-    assert not {"pandas", "mlflow", "pyarrow", "numba", "scikit-learn", "pytest"} & found
+    distributions = closure() - {"callsieve"}
+    assert distributions <= PINNED
+    assert not {"pandas", "mlflow", "pyarrow", "numba", "scikit-learn", "pytest"} & distributions
 
 
-def test_what_is_copied_is_there_and_is_all_of_the_distribution():
-    taken = set()
+def test_the_copied_files_exist_and_are_the_whole_distribution():
+    copied = set()
     for rest in values("COPY", 0):
         *sources, _ = (word for word in rest.split() if not word.startswith("--"))
         if "--from=" in rest:
@@ -112,17 +113,17 @@ def test_what_is_copied_is_there_and_is_all_of_the_distribution():
         for source in sources:
             assert (ROOT / source).exists(), source
             assert not ignored(source), f"{source} is not sent to the build"
-        taken |= set(sources)
+        copied |= set(sources)
     project = PROJECT["project"]
     folders = set(PROJECT["tool"]["setuptools"]["package-dir"].values())
     files = {"pyproject.toml", "setup.py", "constraints.txt", project["readme"], *project["license-files"]}
-    assert taken == folders | files
+    assert copied == folders | files
     for name in ("number.key", "api.keys", ".git", ".venv", "callsieve-demo", "tests", "mlflow.db"):
         assert ignored(name), name
 
 
 def ignored(name):
-    """Whether .dockerignore keeps a path at the root out: the last line that fits decides."""
+    """Returns whether .dockerignore excludes a path at the root; the last matching line decides."""
     result = False
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         if line and line[0] != "#" and fnmatch(name, line.lstrip("!")):
@@ -130,7 +131,7 @@ def ignored(name):
     return result
 
 
-def test_nothing_from_the_net_but_packages_and_no_secret():
+def test_the_build_downloads_only_packages_and_has_no_secret():
     assert not values("ADD")
     assert not re.search(r"https?://(?!127\.0\.0\.1)|curl|wget|git clone", " ".join(LINES))
     assert not re.search(r"(?i)(secret|passw|token|key)\w*=", " ".join(values("ENV") + values("ARG") + values("RUN")))
@@ -140,7 +141,7 @@ def test_nothing_from_the_net_but_packages_and_no_secret():
     assert version >= (3, 11)
 
 
-def test_it_runs_as_nobody_special():
+def test_the_image_runs_without_privileges():
     words = [word for word, _ in STEPS]
     (user,) = values("USER", LAST)
     uid, gid = map(int, user.split(":"))  # by number, so that a cluster can see that it is not root
@@ -151,14 +152,14 @@ def test_it_runs_as_nobody_special():
     options = dict(pairwise(command()))
     (volume,) = values("VOLUME", LAST)
     assert options["--state"] == volume
-    # Made before it is declared: what a build does to a volume afterwards is lost.
+    # Created before VOLUME: changes of a build to a declared volume are lost.
     before = STEPS[LAST : STEPS.index(("VOLUME", volume))]
     assert ("RUN", f"install -d -o {uid} -g {gid} -m 0700 {volume}") in before
     assert options["--port"] in values("EXPOSE", LAST)
 
 
 class Container(http_service.ServiceProcess):
-    """The image's own command line, its paths mapped to a folder of this machine."""
+    """The command line of the image, with its paths mapped to a folder of this machine."""
 
     def __init__(self, folder, words, *more):
         self.folder, self.port, self.ready = folder, http_service.free_port(), True
@@ -171,7 +172,7 @@ class Container(http_service.ServiceProcess):
 
 @pytest.fixture
 def words(tmp_path):
-    """The command's words after its name, with files in the places that it names."""
+    """The arguments of the command, and the files that they name."""
     keys = http_service.write_service_files(tmp_path)
     (tmp_path / "state").mkdir()
     name, *entry = command()
@@ -186,7 +187,7 @@ def test_the_command_serves_with_what_is_installed_and_writes_only_to_the_state(
     (check,) = values("HEALTHCHECK", LAST)
     check = json.loads(check.partition("CMD ")[2])
     assert check[0] == "python"
-    # Not on every address of this machine, and not for longer than a slow machine needs: what is added wins.
+    # The added options override those of the image: one address, and limits for a slow machine.
     with Container(tmp_path, words, "--host", "127.0.0.1", "--deadline", "5000", "--max-calls", "1000") as service:
         probe = [sys.executable, *(word.replace(":8080/", f":{service.port}/") for word in check[1:])]
         proxied = {"http_proxy": "http://127.0.0.1:9", "PATH": ""}

@@ -1,4 +1,4 @@
-"""The service does what its OpenAPI document says, for whatever fits the document and for what does not."""
+"""The service follows its OpenAPI document, for valid and invalid requests."""
 
 import schemathesis
 from hypothesis import HealthCheck, settings
@@ -11,8 +11,8 @@ document = schemathesis.openapi.from_dict(openapi())
 
 @document.parametrize()
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))
-def test_contract(case, service, keys):
+def test_the_service_follows_its_openapi_document(case, service, keys):
     answer = case.call(base_url=service.url, headers={"Authorization": f"Bearer {keys['all']}"})
-    # That texts are printable is a rule that no schema can say.
-    told = answer.status_code == 400 and "printable" in answer.json()["error"]
-    case.validate_response(answer, excluded_checks=[positive_data_acceptance] if told else [])
+    # No schema can express that texts are printable.
+    unprintable = answer.status_code == 400 and "printable" in answer.json()["error"]
+    case.validate_response(answer, excluded_checks=[positive_data_acceptance] if unprintable else [])

@@ -22,7 +22,7 @@ def module_names():
     for name in PACKAGES:
         package = importlib.import_module(name)
         yield name
-        yield from (found.name for found in pkgutil.walk_packages(package.__path__, f"{name}."))
+        yield from (module.name for module in pkgutil.walk_packages(package.__path__, f"{name}."))
 
 
 MODULES = tuple(module_names())
@@ -50,9 +50,9 @@ def test_all_folders_are_walked():
 
 
 @pytest.fixture(scope="module")
-def left(world_folder, empty_store, tmp_path_factory):
-    """What a training leaves, and where an example of one finds a store."""
-    folder = tmp_path_factory.mktemp("left")
+def example_files(world_folder, empty_store, tmp_path_factory):
+    """A folder with the files that the examples read: a bundle, keys, a world, and an empty MLflow store."""
+    folder = tmp_path_factory.mktemp("examples")
     real_bundle.write_bundle(folder / "bundle")
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
     real_bundle.NUMBER_KEY.write(folder / "number.key")
@@ -63,18 +63,18 @@ def left(world_folder, empty_store, tmp_path_factory):
 
 
 @pytest.fixture
-def folder(left, tmp_path):
-    """Examples are run there, and may write."""
-    for path in left.iterdir():
+def folder(example_files, tmp_path):
+    """A folder in which examples run and may write."""
+    for path in example_files.iterdir():
         (tmp_path / path.name).symlink_to(path)
     return tmp_path
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name, request, monkeypatch):
-    """All but those of public names, which are run with less at hand in the test below."""
-    found = doctest.DocTestFinder().find(importlib.import_module(name))
-    tests = [test for test in found if test.examples and not f"{test.name}.".startswith(public_names())]
+    """Examples of public names are left to the test below, which gives them only the names of their package."""
+    doctests = doctest.DocTestFinder().find(importlib.import_module(name))
+    tests = [test for test in doctests if test.examples and not f"{test.name}.".startswith(public_names())]
     if tests:
         monkeypatch.chdir(request.getfixturevalue("folder"))
     for test in tests:
@@ -83,7 +83,7 @@ def test_examples_run(name, request, monkeypatch):
 
 @cache
 def public_names():
-    """Functions and classes that the packages hand out, with the file that each is in and a dot behind."""
+    """Returns the exported functions and classes as module.name, each with a dot at the end."""
     values = [getattr(package, word) for package in map(importlib.import_module, PUBLIC) for word in package.__all__]
     return tuple(f"{value.__module__}.{value.__qualname__}." for value in values if hasattr(value, "__qualname__"))
 
@@ -96,8 +96,8 @@ def test_everything_public_is_documented(name):
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_every_public_name_has_an_example_that_can_be_typed(name, folder, monkeypatch):
-    """In its own docstring; of a constant, in that of the file that it comes from. It knows the package, no more."""
+def test_every_public_name_has_an_example_that_runs(name, folder, monkeypatch):
+    """The docstring has it; for a constant, that of its module. The example knows only the names of the package."""
     package = importlib.import_module(name)
     monkeypatch.chdir(folder)
     names = {word: getattr(package, word) for word in package.__all__}
@@ -108,19 +108,19 @@ def test_every_public_name_has_an_example_that_can_be_typed(name, folder, monkey
 
 
 def examples(package, word):
-    """Lines of examples that a reader of the documentation finds for a name."""
+    """Returns the example lines of the documentation of a name."""
     value = getattr(package, word)
     if word.isupper():
         (module,) = defining(package, word)
         text = "\n".join(line for line in module.__doc__.splitlines() if word in line)
     else:
         members = vars(value).values() if isinstance(value, type) else ()
-        text = "\n".join(getattr(one, "__doc__", None) or "" for one in (value, *members))
+        text = "\n".join(getattr(member, "__doc__", None) or "" for member in (value, *members))
     return [line for line in text.splitlines() if line.lstrip().startswith((">>>", "..."))]
 
 
 def defining(package, word):
-    """The file that a constant is imported from."""
+    """Yields the module that a constant is imported from."""
     for node in tree(package.__name__).body:
         if isinstance(node, ast.ImportFrom) and word in {alias.name for alias in node.names}:
             yield importlib.import_module(f"{package.__name__}.{node.module}")

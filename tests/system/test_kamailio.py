@@ -1,4 +1,4 @@
-"""Real Kamailio, the scorer inside and beside it: verdicts become answers and labels, and no fault stops a call."""
+"""Real Kamailio with an embedded scorer or a service: verdicts become answers and labels, and no fault stops a call."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ from tests.support.waiting import wait_until
 
 REDRESS = sip_replies.Redress(**kamailio.REDRESS)
 MOBILE, FIXED, EMERGENCY = "+8613800138000", "+862887654321", "110"
-PATIENT = 1000  # ms of a deadline that a busy machine keeps
+PATIENT = 1000  # deadline in ms that also a busy machine meets
 POLICY = 'certified = "block"\nwatch = "label"\n'
 
 
@@ -37,7 +37,7 @@ def everything_reached():
 
 
 def header(message, name):
-    """All values of a header of a message."""
+    """Returns all values of a header of a message."""
     return sip.read_message(message).headers.get(name.lower(), ())
 
 
@@ -84,7 +84,7 @@ class Service:
     """A small real HTTP scorer: `answer(call)` gives a verdict, bytes, or a status."""
 
     def __init__(self, answer):
-        self.asked, self.observed, self.wrong, self.connections = [], [], [], []
+        self.attempts, self.observed, self.wrong, self.connections = [], [], [], []
         self.answer = answer
         service = self
 
@@ -106,14 +106,14 @@ class Service:
                 self.wfile.write(answer)
 
             def log_message(self, *_):
-                """Nothing."""
+                """Logs nothing."""
 
         class Server(ThreadingHTTPServer):
             request_queue_size = 512
             daemon_threads = True
 
             def handle_error(self, *_):
-                """A proxy that hangs up is no news."""
+                """Ignores a proxy that closes its connection."""
 
         self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -128,14 +128,14 @@ class Service:
         if path == schema.OBSERVE:
             self.observed.append(call)
             return 200, b"{}"
-        self.asked.append(call)
+        self.attempts.append(call)
         answer = self.answer(call)
         if isinstance(answer, int):
             return answer, b"{}"
         return 200, answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
 
     def close(self):
-        """Be gone, as if killed."""
+        """Closes all connections, like a killed process."""
         self.server.shutdown()
         self.server.server_close()
         for connection in self.connections:
@@ -149,7 +149,7 @@ def verdict(action, score=0.9731, content=None):
 
 @pytest.fixture(scope="module")
 def running(phone, tmp_path_factory):
-    """A service, and a proxy that asks it."""
+    """A service, and a proxy that sends it requests."""
     service, folder = Service(None), tmp_path_factory.mktemp("beside")
     with kamailio.Kamailio("http.cfg", phone.port, folder, SCORER=f'"{service.url}"', DEADLINE=PATIENT) as proxy:
         yield service, proxy
@@ -160,7 +160,7 @@ def running(phone, tmp_path_factory):
 def service(running):
     service, _ = running
     service.answer = lambda _: verdict("pass")
-    service.asked.clear()
+    service.attempts.clear()
     yield service
     assert not service.wrong
 
@@ -180,17 +180,17 @@ def test_embedded_verdicts_become_answers_and_labels(dial, bundle, phone, tmp_pa
         case = re.search(rb"id=([0-9a-f]{16})", blocked)[1].decode()
         reply = sip_replies.network_blocked(REDRESS, case)
         assert header(blocked, "Reason") == (reply.headers[0][1],)
-        # What else it says is what the request said.
+        # The other headers are those of the request.
         ours = sip.read_message(sip_replies.response(invite, reply, "tag"))
         for name in ("from", "call-id", "cseq"):
             assert header(blocked, name) == ours.headers[name]
         _, labelled = caller.call(FIXED, "+8613900139000", "Call-Info: <data:,>;confidence=1;type=trusted")
         assert labelled.startswith(b"SIP/2.0 200")
-        told = header(next(m for m in phone.got[before:] if m.startswith(b"INVITE")), "Call-Info")
-        assert len(told) == 1
+        call_info = header(next(m for m in phone.got[before:] if m.startswith(b"INVITE")), "Call-Info")
+        assert len(call_info) == 1
         assert re.fullmatch(
             r"<https://redress\.carrier\.example>;source=carrier\.example;purpose=info;confidence=\d+;type=spam",
-            told[0],
+            call_info[0],
         )
         before = len(phone.got)
         _, passed = caller.call(EMERGENCY, "+8613900139000")
@@ -204,21 +204,21 @@ def test_embedded_verdicts_become_answers_and_labels(dial, bundle, phone, tmp_pa
 
 def test_an_embedded_scorer_that_hangs_or_reloads_stops_no_call(bundle, phones, tmp_path):
     with kamailio.Kamailio("embedded.cfg", phones, tmp_path, settings=bundle, DEADLINE=100) as proxy:
-        asked = kamailio.run_calls(proxy.port, tmp_path, 600, 300)
-        assert asked["completed"] == 600
-        assert asked["blocked"] > 0  # what a busy machine does not answer in time passes
+        load = kamailio.run_calls(proxy.port, tmp_path, 600, 300)
+        assert load["completed"] == 600
+        assert load["blocked"] > 0  # what a busy machine does not answer in time passes
         os.kill(proxy.scorer(), signal.SIGSTOP)
         hung = kamailio.run_calls(proxy.port, tmp_path, 900, 450)
         os.kill(proxy.scorer(), signal.SIGCONT)
         assert (hung["completed"], hung["failed"], hung["blocked"]) == (900, 0, 0)
-        proxy.wait_for(r"missed=[1-9]")  # those that waited were let go on, and are known all the same
+        proxy.wait_for(r"missed=[1-9]")  # waiting calls passed, and are in the history all the same
         proxy.rpc("app_python.reload")
         again = kamailio.run_calls(proxy.port, tmp_path, 300, 300)
         assert (again["completed"], again["failed"]) == (300, 0)
         assert again["blocked"] > 0
 
 
-def test_a_new_bundle_is_taken_up_and_a_broken_one_is_not(dial, site, phone, tmp_path):
+def test_a_new_bundle_is_loaded_and_a_corrupt_one_is_refused(dial, site, phone, tmp_path):
     settings = kamailio.write_proxy_files(tmp_path, site, POLICY, report_every=0.1)
     with kamailio.Kamailio("embedded.cfg", phone.port, tmp_path, settings=settings, DEADLINE=PATIENT) as proxy:
         caller = dial(proxy.port)
@@ -235,19 +235,18 @@ def test_a_new_bundle_is_taken_up_and_a_broken_one_is_not(dial, site, phone, tmp
         assert caller.call(MOBILE, "+8613900139000")[1].startswith(b"SIP/2.0 603")
 
 
-def test_what_is_known_of_calls_outlives_the_proxy(dial, site, phone, tmp_path):
+def test_the_history_is_restored_after_a_restart_of_the_proxy(dial, site, phone, tmp_path):
     settings = kamailio.write_proxy_files(tmp_path, site, POLICY, report_every=0.1, state=tmp_path / "state")
-    for known in (0, 2):
-        (folder := tmp_path / f"run-{known}").mkdir()
+    for restored in (0, 2):
+        (folder := tmp_path / f"run-{restored}").mkdir()
         with kamailio.Kamailio("embedded.cfg", phone.port, folder, settings=settings, DEADLINE=PATIENT) as proxy:
-            proxy.wait_for(f"{known} calls restored")
+            proxy.wait_for(f"{restored} calls restored")
             for number in range(2):
-                assert dial(proxy.port).call(MOBILE, f"+861390013900{number + known}")[1].startswith(b"SIP/2.0 200")
+                assert dial(proxy.port).call(MOBILE, f"+861390013900{number + restored}")[1].startswith(b"SIP/2.0 200")
             proxy.wait_for("ended=2")
-            wait_until(lambda: any(where.stat().st_size for where in (tmp_path / "state").glob("calls-*")))
-    assert not [
-        where for where in (tmp_path / "state").iterdir() if where.is_file() and b"1390013900" in where.read_bytes()
-    ]
+            wait_until(lambda: any(path.stat().st_size for path in (tmp_path / "state").glob("calls-*")))
+    files = [path for path in (tmp_path / "state").iterdir() if path.is_file()]
+    assert not [path for path in files if b"1390013900" in path.read_bytes()]
 
 
 def test_without_a_bundle_calls_pass(dial, site, phone, tmp_path):
@@ -283,13 +282,13 @@ CASES = [
 
 
 @pytest.mark.parametrize(("caller", "more"), CASES)
-def test_what_the_service_is_asked_is_what_the_invite_says(dial, service, beside, caller, more):
+def test_the_request_to_the_service_has_the_facts_of_the_invite(dial, service, beside, caller, more):
     invite, answer = dial(beside.port).call(caller, "+8613900139000", *more)
     assert answer.startswith(b"SIP/2.0 200")
-    (asked,) = service.asked
-    said = sip.read_invite(invite, asked.start, trunk="127.0.0.1")
-    assert asked == said
-    assert abs(asked.start - time.time()) < 60
+    (request,) = service.attempts
+    expected = sip.read_invite(invite, request.start, trunk="127.0.0.1")
+    assert request == expected
+    assert abs(request.start - time.time()) < 60
 
 
 @pytest.mark.parametrize(
@@ -316,28 +315,28 @@ def test_answers_of_the_service_become_answers_and_labels(
     service.answer = lambda _: verdict("label", score, content)
     before = len(phone.got)
     caller.call(MOBILE, "+8613900139000")
-    told = header(next(m for m in phone.got[before:] if m.startswith(b"INVITE")), "Call-Info")
-    assert told == (sip_replies.label(verdict("label", score, content), REDRESS),)
-    assert told[0].endswith(f";confidence={confidence};type={kind}")
+    call_info = header(next(m for m in phone.got[before:] if m.startswith(b"INVITE")), "Call-Info")
+    assert call_info == (sip_replies.label(verdict("label", score, content), REDRESS),)
+    assert call_info[0].endswith(f";confidence={confidence};type={kind}")
 
 
-def test_the_service_is_told_what_became_of_a_call(dial, service, beside):
+def test_the_service_receives_the_outcome_of_a_call(dial, service, beside):
     caller, began = dial(beside.port), time.time()
     for callee in ("+8613900139000", "+8613900139486", "+8613900139603", "+8613900139607"):
         caller.call(MOBILE, callee)
     observed = lambda: [call for call in service.observed if call.start >= began - 0.001]
     wait_until(lambda: len(observed()) == 4)
-    found = {call.callee[-3:]: (call.outcome, call.released_by) for call in observed()}
-    assert found == {
+    outcomes = {call.callee[-3:]: (call.outcome, call.released_by) for call in observed()}
+    assert outcomes == {
         "000": ("answered", "caller"),
         "486": sip.outcome_of(486),
         "603": sip.outcome_of(603, "Answer"),
         "607": ("unwanted", "callee"),
     }
-    asked = {call.callee: call for call in service.asked}
+    attempts = {call.callee: call for call in service.attempts}
     for call in observed():
         at_ring_time = {name: getattr(call, name) for name in ("start", "caller", "callee", "attestation", "trunk")}
-        assert Call(**at_ring_time) == asked[call.callee]
+        assert Call(**at_ring_time) == attempts[call.callee]
         assert 0 <= call.ring < 5
         assert 0 <= call.talk < 5
 
@@ -361,7 +360,7 @@ def _hang(_call):
         lambda _: b"[" * 5000,
     ],
 )
-def test_whatever_the_service_answers_the_call_goes_on(dial, service, beside, answer):
+def test_a_call_passes_on_every_invalid_answer_of_the_service(dial, service, beside, answer):
     service.answer = answer
     assert dial(beside.port).call(MOBILE, "+8613900139000")[1].startswith(b"SIP/2.0 200")
 
@@ -371,7 +370,7 @@ def test_a_service_that_is_killed_stops_no_call(phones, tmp_path):
     with kamailio.Kamailio("http.cfg", phones, tmp_path, SCORER=f'"{service.url}"') as proxy:
         killer = threading.Timer(1.0, service.close)
         killer.start()
-        found = kamailio.run_calls(proxy.port, tmp_path, 600, 300)
+        load = kamailio.run_calls(proxy.port, tmp_path, 600, 300)
         killer.join()
-    assert (found["completed"], found["failed"]) == (600, 0)
-    assert 0 < len(service.asked) < 600
+    assert (load["completed"], load["failed"]) == (600, 0)
+    assert 0 < len(service.attempts) < 600

@@ -1,4 +1,4 @@
-"""The house: which package may import which, which file alone may import MLflow, and what a public face offers."""
+"""Packages import only lower layers, only single files import MLflow and others, and public names are sorted."""
 
 import importlib
 from graphlib import CycleError, TopologicalSorter
@@ -59,10 +59,10 @@ LAYERS = [
     "training/__main__.py",
 ]
 
-# The scorer that a host embeds, as it runs: nothing of these may come from a package that stands beside it.
+# The scorer that a host embeds: it may import nothing of serving besides these packages.
 THIN = ("serving/custody", "serving/bundle", "serving/rules", "serving/scorer")
 
-# Which file alone may import a package.
+# The only files that may import a package.
 ONLY = {
     "mlflow": {
         "training/tracking/mlflow_write.py",
@@ -74,14 +74,14 @@ ONLY = {
     "pyspark": {"features/offline/spark.py"},
 }
 
-MOST_MODULES = 16  # of a folder, its face among them
+MOST_MODULES = 16  # in a folder, with its __init__.py
 
-# Packages with an `__all__`; `callsieve.training` imports a name of it when it is first asked for.
+# Packages with an `__all__`; `callsieve.training` imports each name on first use.
 PUBLIC = ("callsieve.features", "callsieve.serving", "callsieve.training", "callsieve.training.world")
 
 
 def layer_of(path, root=ROOT):
-    """The row of the table that a file belongs to."""
+    """Returns the layer that a file belongs to."""
     here = path.relative_to(root)
     rows = [row for row in (here, *here.parents) if row.as_posix() in LAYERS]
     assert rows, f"{here}: no row of LAYERS holds it"
@@ -89,14 +89,14 @@ def layer_of(path, root=ROOT):
 
 
 def upward(path, modules=frozenset(MODULES), root=ROOT):
-    """The modules that a file imports from a row below its own."""
+    """Returns the modules that a file imports from a later row than its own."""
     own = LAYERS.index(layer_of(path, root))
     ours = {name for name in imported(path, everywhere(path), modules, root) if name in modules}
     return sorted(name for name in ours if LAYERS.index(layer_of(root / file_of(name).relative_to(ROOT), root)) > own)
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_imports_go_one_way(path):
+def test_imports_follow_the_layers(path):
     assert upward(path) == []
     for name in imported(path, everywhere(path)):
         assert name.partition(".")[0] not in FOLDERS, f"flat import of {name}"
@@ -114,14 +114,14 @@ def test_imports_go_one_way(path):
         "from ..http import app",
     ],
 )
-def test_an_upward_import_is_seen_wherever_it_stands(text, tmp_path):
+def test_an_upward_import_is_detected_in_every_position(text, tmp_path):
     path = tmp_path / "serving" / "scorer" / "scorer.py"
     path.parent.mkdir(parents=True)
     path.write_text(text)
     assert upward(path, frozenset(MODULES), tmp_path) == ["callsieve.serving.http.app"]
 
 
-def test_the_thin_scorer_is_made_of_itself_and_of_features():
+def test_the_thin_scorer_imports_only_itself_and_features():
     allowed = {row for row in LAYERS if row.startswith("features/")} | set(THIN)
     for path in FILES:
         if layer_of(path) in THIN:
@@ -129,11 +129,11 @@ def test_the_thin_scorer_is_made_of_itself_and_of_features():
             assert {layer_of(file_of(name)) for name in ours} <= allowed, path
 
 
-def test_every_row_holds_something():
+def test_every_layer_has_files():
     assert {layer_of(path) for path in FILES} == set(LAYERS)
 
 
-def test_no_cycles():
+def test_imports_have_no_cycles():
     graph = {name_of(path): {*imported(path, everywhere(path))} & MODULES - {name_of(path)} for path in FILES}
     try:
         TopologicalSorter(graph).prepare()
@@ -142,7 +142,7 @@ def test_no_cycles():
 
 
 @pytest.mark.parametrize("name", sorted({path.parent.relative_to(ROOT).as_posix() for path in FILES}))
-def test_a_folder_can_be_read(name):
+def test_a_folder_is_small_and_says_where_to_start_reading(name):
     folder = ROOT / name
     modules = sorted(folder.glob("*.py"))
     assert len(modules) <= MOST_MODULES
@@ -154,11 +154,11 @@ def test_a_folder_can_be_read(name):
 
 
 @pytest.mark.parametrize("package", ONLY)
-def test_the_one_file_does_import_it(package):
-    """Otherwise the rule above would hold of nothing."""
+def test_the_files_of_a_restricted_package_import_it(package):
+    """Otherwise the rule above would check nothing."""
     for name in ONLY[package]:
         path = ROOT / name
-        assert package in {asked.partition(".")[0] for asked in imported(path, everywhere(path))}, name
+        assert package in {module.partition(".")[0] for module in imported(path, everywhere(path))}, name
 
 
 @pytest.mark.parametrize("package", PUBLIC)
@@ -175,7 +175,7 @@ def test_public_names_exist_and_are_sorted(package):
     assert bound - {"annotations", "Any", "TYPE_CHECKING", "import_module"} == set(names)
 
 
-def test_a_name_asked_for_late_comes_from_the_file_that_type_checkers_read():
+def test_a_lazy_name_comes_from_the_module_that_type_checkers_read():
     training = importlib.import_module("callsieve.training")
     path = Path(training.__file__)
     declared = {alias.name: node.module for node in everywhere(path) if hasattr(node, "level") for alias in node.names}
@@ -187,5 +187,5 @@ def test_a_name_asked_for_late_comes_from_the_file_that_type_checkers_read():
 
 
 def is_module(value):
-    """Whether a value is a module."""
+    """Returns whether a value is a module."""
     return type(value) is type(importlib)

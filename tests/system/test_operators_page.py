@@ -1,4 +1,4 @@
-"""The page that an operator opens, in a real Chromium: it shows what the service says of itself."""
+"""The operator's page shows the status of the service in a real Chromium."""
 
 import html
 import re
@@ -15,8 +15,8 @@ from tests.support import real_bundle
 CHROMIUM = "chromium"  # Debian's package of that name
 
 
-def opened(url, folder):
-    """The page some seconds after it was opened, as text without tags; what Chromium complained of is an error."""
+def rendered(url, folder):
+    """Returns the body of a page after five virtual seconds, and its text; messages on Chromium's console fail."""
     assert shutil.which(CHROMIUM), "needs Debian's package chromium"
     quiet = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
     times = ("--virtual-time-budget=5000", f"--user-data-dir={folder / 'profile'}")
@@ -27,20 +27,20 @@ def opened(url, folder):
     return body, html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body)))
 
 
-def test_the_page_shows_what_happens(make_service, keys, tmp_path, monkeypatch):
-    placed, told = iter(real_bundle.calls(5000)), []
+def test_the_page_shows_the_status_of_the_service(make_service, keys, tmp_path, monkeypatch):
+    calls, statuses = iter(real_bundle.calls(5000)), []
 
     def after_calls(live, judge):
-        """Calls come between any two looks: a page whose time is virtual looks again before others place any."""
-        for call in islice(placed, 100):
+        """Scores calls before each request: a page in virtual time polls faster than another client could call."""
+        for call in islice(calls, 100):
             live.attempt(attempt_of(call))
-        told.append(metrics.status(live, judge))
-        return told[-1]
+        statuses.append(metrics.status(live, judge))
+        return statuses[-1]
 
     monkeypatch.setattr(app, "status", after_calls)
     with make_service() as service:
-        body, text = opened(f"{service.url}/#key={keys['admin']}", tmp_path)
-    status = told[-1]
+        body, text = rendered(f"{service.url}/#key={keys['admin']}", tmp_path)
+    status = statuses[-1]
     assert "judging calls" in text
     assert status["model"]["id"] in text
     assert "certified block certified 0 of 30,000 1 in 10,015 1 in 10,000" in text
@@ -55,8 +55,8 @@ def test_the_page_shows_what_happens(make_service, keys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("key", ["", "score"])
-def test_without_the_right_key_it_asks_for_one(service, keys, tmp_path, key):
-    body, text = opened(f"{service.url}/#key={keys.get(key, '')}", tmp_path)
+def test_the_page_asks_for_a_key_with_the_right_scope(service, keys, tmp_path, key):
+    body, text = rendered(f"{service.url}/#key={keys.get(key, '')}", tmp_path)
     assert "hidden" not in re.search(r'<section[^>]*id="ask"[^>]*>', body)[0]
     assert ("this key may not look" in text) == bool(key)
     assert "judging calls" not in text

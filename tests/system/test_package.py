@@ -1,4 +1,4 @@
-"""The package as it is installed: its parts, its wheel, and a folder of the same name beside a script."""
+"""The installed package has all its parts, its wheels fit their platforms, and a clone does not hide it."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The same record in a real MLflow server on PostgreSQL, and edits made in its database."""
+"""A real MLflow server on PostgreSQL records a run, and edits in its database are detected."""
 
 import psycopg
 import pytest
@@ -28,23 +28,23 @@ EDITS = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """A log beside a server with one promoted run, and the address of its database."""
+    """The paths of a run, the run promoted on a server, the address of its database, and the folder."""
     folder = tmp_path_factory.mktemp("server")
-    with postgres_cluster() as store, mlflow_server(store, folder / "kept") as uri:
+    with postgres_cluster() as store, mlflow_server(store, folder / "artifacts") as uri:
         place = RunPaths(folder / "audit", uri)
         run = recorded_run.record_run(place, folder / "one")
         promote(place, run["run"], approvals(place, run["run"], folder / "approvals"), small.KEY, data=None)
         yield place, run, store.replace("+psycopg", ""), folder
 
 
-def test_a_run_is_recorded_promoted_and_sound(server, tmp_path):
+def test_a_run_is_recorded_promoted_and_verified(server, tmp_path):
     place, run, _, folder = server
-    found = verify(place.log, uri=place.uri)
-    assert (found.faults, found.runs) == ((), 1)
+    report = verify(place.log, uri=place.uri)
+    assert (report.faults, report.runs) == ((), 1)
     assert mlflow_read.registry(place.uri)["aliases"] == {"candidate": "1", "champion": "1"}
-    told = MlflowClient(place.uri).get_run(run["run"])
-    assert told.data.metrics == recorded_run.PASSING_METRICS
-    assert told.info.artifact_uri.startswith("mlflow-artifacts:")
+    recorded = MlflowClient(place.uri).get_run(run["run"])
+    assert recorded.data.metrics == recorded_run.PASSING_METRICS
+    assert recorded.info.artifact_uri.startswith("mlflow-artifacts:")
     root = mlflow_read.download(place.uri, run["run"], tmp_path)
     for name in ("bundle/model.txt", "bundle/MANIFEST.sig", "record/settings.json"):
         assert (root / name).read_bytes() == (folder / "one" / name).read_bytes()
@@ -68,9 +68,9 @@ def test_an_edit_with_sql_is_named(server, statement):
     assert verify(place.log, uri=place.uri).faults == ()
 
 
-def test_an_artifact_swapped_on_the_server_is_named(server):
+def test_a_changed_artifact_on_the_server_is_named(server):
     place, run, _, folder = server
-    path = next((folder / "kept").rglob("model.txt"))
+    path = next((folder / "artifacts").rglob("model.txt"))
     whole = path.read_bytes()
     path.write_bytes(whole + b" ")
     assert [fault.where for fault in verify(place.log, uri=place.uri).faults] == [
@@ -79,7 +79,7 @@ def test_an_artifact_swapped_on_the_server_is_named(server):
     path.write_bytes(whole)
 
 
-def test_a_server_that_is_gone_is_told_in_one_line(server, monkeypatch):
+def test_a_missing_server_is_reported_in_one_line(server, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     place, _, _, _ = server
     with pytest.raises(ValueError, match=r"^MLflow: ") as error:
@@ -87,7 +87,7 @@ def test_a_server_that_is_gone_is_told_in_one_line(server, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_a_whole_training_on_two_threads_gives_the_model_of_one(
+def test_a_training_on_two_threads_gives_the_same_model_as_on_one(
     server, training_run, dataset, trained, by_baselines, monkeypatch, tmp_path
 ):
     """The last test of this file: the server keeps the run."""
@@ -100,12 +100,12 @@ def test_a_whole_training_on_two_threads_gives_the_model_of_one(
         tracking_uri=place.uri, audit=place.log,
     )  # fmt: skip
     assert figures["model"]["id"] == training_run[1]["model"]["id"]  # trained on one thread
-    found = verify(place.log, uri=place.uri)
-    assert (found.faults, found.runs) == ((), 2)
+    report = verify(place.log, uri=place.uri)
+    assert (report.faults, report.runs) == ((), 2)
     assert mlflow_read.registry(place.uri)["aliases"] == {"candidate": "2", "champion": "1"}
-    kept = next(folder.rglob(f"{figures['tracking']['run']}/artifacts"))
+    artifacts = next(folder.rglob(f"{figures['tracking']['run']}/artifacts"))
     for name in ("bundle/model.txt", "record/reference.json", "report/audit.html", "documents/model_card.md"):
         local = tmp_path / "run" / name.removeprefix("report/")
-        assert (kept / name).read_bytes() == local.read_bytes()
+        assert (artifacts / name).read_bytes() == local.read_bytes()
     # The record of the run before it has no reference.
     assert figures["drift"] is None and first["run"] != figures["tracking"]["run"]

@@ -1,4 +1,4 @@
-"""No number that came in is in anything that comes out: files, logs, messages and tracebacks."""
+"""No output contains a number of the input: no file, log, message or traceback."""
 
 import csv
 import gzip
@@ -85,7 +85,7 @@ SEPARATORS = re.compile(r"(?<=\d)[\s.()\-]+(?=\d)")
 
 
 def sound_rows():
-    """Calls that are taken: every form as caller, callee and network caller, and in the free-text columns."""
+    """Yields valid calls: every form as caller, callee and network caller, and in the free-text columns."""
     for i, form in enumerate(FORMS):
         other = FORMS[(i + 7) % len(FORMS)]
         moment = FIRST + timedelta(minutes=i)
@@ -93,7 +93,7 @@ def sound_rows():
 
 
 def faulty_rows():
-    """Calls that are not: a number stands where none belongs, or a row that holds numbers breaks a rule."""
+    """Yields invalid calls: a number in the wrong column, or a row with numbers that breaks a rule."""
     sound = list(sound_rows())
     for i, form in enumerate(FORMS):
         row = sound[i]
@@ -134,13 +134,13 @@ def write_parquet(path, rows):
 
 
 def texts_of(table):
-    """Each column on its own, values told apart; nested ones as Python shows them."""
+    """Yields each column as text, a value per line; nested values as Python shows them."""
     for column in table.columns:
         yield "\n".join(map(str, column.to_pylist()))
 
 
 def texts_in(path):
-    """All that a file says: its bytes as they are, and what is packed in them."""
+    """Yields the texts of a file: its name, its bytes, and the unpacked content."""
     data = path.read_bytes()
     yield str(path)
     yield data.decode("latin-1")
@@ -153,21 +153,21 @@ def texts_in(path):
         yield gzip.decompress(data).decode("utf-8", "ignore")
 
 
-def found_in(text, numbers, length):
-    """Which numbers of so many digits a text holds."""
+def numbers_in(text, numbers, length):
+    """Returns the numbers of `length` digits that a text contains."""
     runs = re.findall(rf"\d{{{length},}}", text)
     return {run[i : i + length] for run in runs for i in range(len(run) - length + 1)} & numbers
 
 
 def planted_in(text):
-    """Which planted numbers a text holds, also with separators between or in full-width digits."""
+    """Returns the planted numbers that a text contains, also with separators or in full-width digits."""
     plain = unicodedata.normalize("NFKC", text)
     joined = SEPARATORS.sub("", plain)
-    return {n for length in {len(n) for n in PLANTED} for t in (plain, joined) for n in found_in(t, PLANTED, length)}
+    return {n for length in {len(n) for n in PLANTED} for t in (plain, joined) for n in numbers_in(t, PLANTED, length)}
 
 
 def assert_clean(paths, texts):
-    """No planted number in a file, its name, or a text."""
+    """Checks that no planted number is in a file, its name, or a text."""
     paths = [path for path in paths if path.is_file()]
     for path in paths:
         for text in texts_in(path):
@@ -178,7 +178,7 @@ def assert_clean(paths, texts):
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory):
+def bundle_folder(tmp_path_factory):
     """A folder with a bundle and its public key."""
     folder = tmp_path_factory.mktemp("given")
     real_bundle.write_bundle(folder / "bundle")
@@ -188,8 +188,8 @@ def given(tmp_path_factory):
 
 
 @pytest.fixture
-def said(capfd, caplog):
-    """Everything said since the test began: both streams, and every log from DEBUG on with its traceback."""
+def captured(capfd, caplog):
+    """Returns a function that gives all output of the test: both streams, and all logs with their tracebacks."""
     caplog.set_level(logging.DEBUG)
 
     def texts():
@@ -199,44 +199,44 @@ def said(capfd, caplog):
     return texts
 
 
-def score(given, path, out, *, strict=False):
+def score(bundle_folder, path, out, *, strict=False):
     path.with_name("world.json").touch()
     return score_file(
-        given / "bundle",
+        bundle_folder / "bundle",
         path,
         "callsieve",
         trust=None,
         policy=None,
-        key=given / "number.key",
+        key=bundle_folder / "number.key",
         out=out / "verdicts.parquet",
         quarantine=out / "quarantine.jsonl",
         strict=strict,
         threads=1,
-        progress=lambda what, part: logging.getLogger("told").debug("%s %s", what, part),
+        progress=lambda what, part: logging.getLogger("progress").debug("%s %s", what, part),
     )
 
 
-def failure(given, path, out, **options):
-    """The whole text of what was raised, causes and contexts included."""
+def failure(bundle_folder, path, out, **options):
+    """Returns the whole text of the exception of a failed scoring, with causes and contexts."""
     with pytest.raises(ValueError, match=r"^\S.*\Z") as caught:  # one line
-        score(given, path, out, **options)
+        score(bundle_folder, path, out, **options)
     shown = traceback.format_exception(caught.value)
     chain, error = [], caught.value
-    while error is not None:  # also what `from None` keeps off the screen: a reporter of errors may walk it
+    while error is not None:  # also causes that `from None` hides: a reporter of errors may read them
         chain += [str(error), repr(error), str(getattr(error, "__notes__", ""))]
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return "\n".join([*shown, *chain])
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_search_finds_what_is_planted(form):
+def test_the_search_finds_planted_numbers(form):
     (number,) = [number for number, forms in WRITTEN.items() if form in forms]
     assert planted_in(f"caller {form} called") == {number}
     assert planted_in(f"x={form}") == {number}
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet"])
-def test_scored_files_hide_numbers(given, tmp_path, said, kind):
+def test_scored_files_hide_numbers(bundle_folder, tmp_path, captured, kind):
     source, out = tmp_path / f"calls.{kind}", tmp_path / "out"
     out.mkdir()
     rows = [*sound_rows(), *faulty_rows()]
@@ -247,10 +247,10 @@ def test_scored_files_hide_numbers(given, tmp_path, said, kind):
         if kind == "csv.gz":
             source.write_bytes(gzip.compress(source.read_bytes()))
     assert any(planted_in(text) for text in texts_in(source))  # the search would find them
-    result = score(given, source, out)
+    result = score(bundle_folder, source, out)
     assert result["calls"] >= len(FORMS)
     assert sum(result["quarantined"].values()) >= 5 * len(FORMS)
-    paths = assert_clean(out.rglob("*"), [*said(), str(result)])
+    paths = assert_clean(out.rglob("*"), [*captured(), str(result)])
     assert {path.name for path in paths} == {"verdicts.parquet", "quarantine.jsonl"}
     assert pq.read_table(out / "verdicts.parquet").num_rows == result["calls"]
 
@@ -268,7 +268,7 @@ FAULTS = {
 @pytest.mark.source("P8", by="features/reading/quarantine.py")
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_strict_failures_hide_numbers(given, tmp_path, said, kind, fault):
+def test_strict_failures_hide_numbers(bundle_folder, tmp_path, captured, kind, fault):
     rows = list(sound_rows())
     rows += [FAULTS[fault](row, form) for row, form in zip(rows, FORMS, strict=True)]
     source, out = tmp_path / f"calls.{kind}", tmp_path / "out"
@@ -277,9 +277,9 @@ def test_strict_failures_hide_numbers(given, tmp_path, said, kind, fault):
         write_csv(source, rows, broken=False)
     else:
         write_parquet(source, rows)
-    shown = failure(given, source, out, strict=True)
+    shown = failure(bundle_folder, source, out, strict=True)
     assert re.search(r"row \d+: ", shown)
-    assert_clean(out.rglob("*"), [shown, *said()])
+    assert_clean(out.rglob("*"), [shown, *captured()])
     assert list(out.iterdir()) == []
 
 
@@ -329,17 +329,17 @@ BROKEN = (broken_line, no_header, number_as_column, wrong_type, flipped_page, cu
 
 
 @pytest.mark.parametrize("breaking", BROKEN, ids=lambda function: function.__name__)
-def test_failures_on_broken_files_hide_numbers(given, tmp_path, said, breaking):
+def test_failures_on_broken_files_hide_numbers(bundle_folder, tmp_path, captured, breaking):
     source, out = tmp_path / "calls", tmp_path / "out"
     out.mkdir()
     breaking(source)
-    shown = failure(given, source, out, strict=True)
-    assert_clean(out.rglob("*"), [shown, *said()])
+    shown = failure(bundle_folder, source, out, strict=True)
+    assert_clean(out.rglob("*"), [shown, *captured()])
     assert list(out.iterdir()) == []
 
 
-def test_a_table_that_was_never_keyed_is_refused_without_its_numbers(tmp_path, said):
-    """Someone writes the columns of keyed calls himself, numbers in place of tokens."""
+def test_an_unkeyed_table_is_refused_without_showing_its_numbers(tmp_path, captured):
+    """A user writes the columns of keyed calls himself, with numbers in place of tokens."""
     world = simulate(load_scenario(None), 1, "tiny").calls.slice(0, 50)
     table = Intake(Key("e1", bytes(32))).table(world)
     for name in ("caller", "caller_block", "trunk", "outcome"):
@@ -348,12 +348,12 @@ def test_a_table_that_was_never_keyed_is_refused_without_its_numbers(tmp_path, s
         pq.write_table(table.set_column(table.column_names.index(name), name, column), path)
         with pytest.raises(ValueError, match=f"column {name!r} holds another text") as caught:
             read_keyed(path)
-        assert_clean([], ["".join(traceback.format_exception(caught.value)), *said()])
+        assert_clean([], ["".join(traceback.format_exception(caught.value)), *captured()])
 
 
 @pytest.mark.source("L40", "P8", by="features/intake/intake.py")
-def test_a_whole_run_hides_every_number(written_world, training_run, monkeypatch, tmp_path, said):
-    """World and key as the demonstration makes them, and all that a training leaves, of calls known as written."""
+def test_a_whole_run_hides_all_numbers(written_world, training_run, monkeypatch, tmp_path, captured):
+    """All files of a demonstration and of a training, whose calls are known unkeyed."""
     wanted = {number for number in written_world.numbers["number"].to_pylist() if re.fullmatch(r"\d{11}", number or "")}
     for name in ("caller", "callee", "network_caller"):
         texts = written_world.calls[name].unique().to_pylist()
@@ -363,21 +363,21 @@ def test_a_whole_run_hides_every_number(written_world, training_run, monkeypatch
     seed = int(written_world.facts["seed"])
     calls = demo.run_demo(tmp_path, size="tiny", seed=seed, threads=2, progress=lambda *_: None)
     assert calls == written_world.calls.num_rows
-    told = [*said(), json.dumps(training_run[1])]
+    outputs = [*captured(), json.dumps(training_run[1])]
     paths = [path for folder in (tmp_path, training_run[0]) for path in folder.rglob("*") if path.is_file()]
     names = {path.name for path in paths}
     assert {"mlflow.db", "report.html", "model.txt", "bundle.json", "figures.json", "calls.parquet"} <= names
     for path in paths:
         for text in texts_in(path):
-            assert not found_in(text, wanted, 11), path
-    for text in told:
-        assert not found_in(text, wanted, 11)
+            assert not numbers_in(text, wanted, 11), path
+    for text in outputs:
+        assert not numbers_in(text, wanted, 11)
 
 
 def keyed_folder(folder):
-    """Keyed calls between the planted numbers, and registers of them, as a report takes them."""
+    """Writes keyed calls between the planted numbers, and registers of them, as a report reads them."""
     folder.mkdir()
-    (folder / "world.json").write_text("{}")  # nobody's calls: of any age, for any purpose
+    (folder / "world.json").write_text("{}")  # simulated calls: of any age, for any purpose
     source = write_csv(folder / "raw.csv", sound_rows(), broken=False)
     key = folder.parent / "number.key"
     intake = Intake(Key("e1", bytes(range(32))))
@@ -403,17 +403,17 @@ def report_of(data, out):
     out.mkdir()
     return write_report(
         data, out, until="2026-03-04", days=1, least={"callee": 1, "caller": 1},
-        progress=lambda what, part: logging.getLogger("told").debug("%s %s", what, part),
+        progress=lambda what, part: logging.getLogger("progress").debug("%s %s", what, part),
     )  # fmt: skip
 
 
 @pytest.mark.source("P8", by="training/governance/parties.py")
-def test_a_report_hides_numbers_also_where_registers_were_never_keyed(tmp_path, said, monkeypatch):
+def test_a_report_hides_numbers_also_of_unkeyed_registers(tmp_path, captured, monkeypatch):
     monkeypatch.setattr(disclosure, "BASE", 1)  # without rounding, so that rows of few calls are shown, too
     data, _ = keyed_folder(tmp_path / "data")
     facts = report_of(data, tmp_path / "out")
     assert {"all", "trunk", "industry", "preferences"} <= set(facts["tables"])
-    names = {path.name for path in assert_clean((tmp_path / "out").rglob("*"), [*said(), str(facts)])}
+    names = {path.name for path in assert_clean((tmp_path / "out").rglob("*"), [*captured(), str(facts)])}
     assert names == {"report.html", "cells.parquet"}
     spoilt = {"campaigns": ("number", "business"), "trunks": ("trunk",), "preferences": ("callee", "category")}
     for register, columns in spoilt.items():
@@ -424,12 +424,12 @@ def test_a_report_hides_numbers_also_where_registers_were_never_keyed(tmp_path, 
             pq.write_table(sound.set_column(place, column, pa.array(FORMS)), path)
             with pytest.raises(ValueError, match=f"column '{column}' holds another text") as caught:
                 report_of(data, tmp_path / f"{register}-{column}")
-            assert_clean(tmp_path.glob("*-*/*"), ["".join(traceback.format_exception(caught.value)), *said()])
+            assert_clean(tmp_path.glob("*-*/*"), ["".join(traceback.format_exception(caught.value)), *captured()])
         pq.write_table(sound, path)
 
 
 @pytest.mark.source("P8", by="training/governance/sharing.py")
-def test_token_lists_hide_numbers(tmp_path, said):
+def test_token_lists_hide_numbers(tmp_path, captured):
     store, sharing = Key("e1", bytes(range(32))), Key("share1", bytes(range(1, 33)), None, "sharing")
     chosen = {Intake(store).token("number", form) for form in FORMS}
     until = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -442,12 +442,12 @@ def test_token_lists_hide_numbers(tmp_path, said):
     with pytest.raises(ValueError, match="expected a token") as caught:
         read_excluded(tmp_path / "off")
     (tmp_path / "off").unlink()
-    paths = assert_clean(tmp_path.rglob("*"), [*said(), str(facts), str(caught.value), repr(token_list.key)])
+    paths = assert_clean(tmp_path.rglob("*"), [*captured(), str(facts), str(caught.value), repr(token_list.key)])
     assert len(paths) == 1
 
 
 @pytest.mark.source("P8", by="training/governance/affected.py")
-def test_a_drill_and_a_search_hide_numbers(tmp_path, said):
+def test_a_drill_and_a_search_hide_numbers(tmp_path, captured):
     data, _ = keyed_folder(tmp_path / "data")
     shutil.copy(data / "calls.parquet", data / f"{FORMS[0]}.parquet")  # a name is a text, too
     (data / "raw.txt").write_text("\n".join(FORMS), encoding="utf-8")
@@ -455,21 +455,21 @@ def test_a_drill_and_a_search_hide_numbers(tmp_path, said):
         (ROOT / "training" / "governance" / "incident.toml").read_text(encoding="utf-8").replace('["."]', '["data"]')
     )
     (tmp_path / "record.toml").write_text(record, encoding="utf-8")
-    for name in ("out", "found"):
+    for name in ("out", "search"):
         (tmp_path / name).mkdir()
     facts = drill(tmp_path / "record.toml", tmp_path / "out")
     assert len(facts["datasets"]) == 6 and facts["people_at_most"] >= len(WRITTEN)
-    state = tmp_path / "found" / "canaries.json"
+    state = tmp_path / "search" / "canaries.json"
     add_to_state(state, Canaries("partner", 5))
-    told = search(data / "raw.txt", Key("c1", bytes(32), purpose="canaries"), state)
-    assert told["lines"] == len(FORMS)
-    files = [*(tmp_path / "out").iterdir(), *(tmp_path / "found").iterdir()]
-    assert len(assert_clean(files, [*said(), str(facts), str(told)])) == 10
+    matches = search(data / "raw.txt", Key("c1", bytes(32), purpose="canaries"), state)
+    assert matches["lines"] == len(FORMS)
+    files = [*(tmp_path / "out").iterdir(), *(tmp_path / "search").iterdir()]
+    assert len(assert_clean(files, [*captured(), str(facts), str(matches)])) == 10
 
 
 @pytest.mark.source("P8", by="serving/cases/store.py")
 @pytest.mark.source("P8", by="training/privacy/exports.py")
-def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
+def test_an_appeal_and_an_export_hide_numbers(tmp_path, captured):
     """Live state, accesses, store of cases, notice, exclusions, export and log of calls between the planted numbers."""
     real_bundle.write_bundle(tmp_path / "bundle")
     (tmp_path / "policy.toml").write_text('version = "1"\n[bands]\n[rules]\nauthentication_failed = "label"\n')
@@ -493,8 +493,8 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
     store.appeal(verdict.case, "delivery", "I deliver parcels", moment)
     store.decide(verdict.case, "overturned", "anna", "a courier", moment)
     publish_cleared(store, tmp_path / "state", moment)
-    found = store.find(verdict.case, moment)
-    texts = [notice(found, store.rules, language) for language in ("en", "zh")]
+    case = store.find(verdict.case, moment)
+    texts = [notice(case, store.rules, language) for language in ("en", "zh")]
     write_cleared(store.clearances(), data)
     store.close()
     calls = calls_between(data, "2020-01-01", "2099-01-01")
@@ -508,13 +508,13 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, said):
             tickets, recorded_run.gates(), key,
         )  # fmt: skip
     (tmp_path / "number.key").unlink()
-    paths = assert_clean(tmp_path.rglob("*"), [*said(), *texts, str(caught.value), str(found)])
+    paths = assert_clean(tmp_path.rglob("*"), [*captured(), *texts, str(caught.value), str(case)])
     names = {path.name for path in paths}
     assert {"cases.db", "unlisted", "exclusions.parquet", "a sample.parquet", "log.jsonl"} <= names
     assert any(name.startswith("accesses-") for name in names) and any(name.startswith("cases-") for name in names)
 
 
-def test_what_a_kill_leaves_hides_numbers(tmp_path):
+def test_the_files_of_a_killed_process_hide_numbers(tmp_path):
     """The numbers come through a pipe that stays open: they are read, and then the process is killed."""
     for name, key in (
         ("store", Key("e1", bytes(range(32)))),
@@ -523,11 +523,11 @@ def test_what_a_kill_leaves_hides_numbers(tmp_path):
         key.write(tmp_path / f"{name}.key")
     generate_signing_key(tmp_path / "list.key", tmp_path / "list.pub")
     os.mkfifo(tmp_path / "numbers")
-    given = ["govern", "token-list", "share", "numbers", "--out", "out/list", "--store-key", "store.key",
+    arguments = ["govern", "token-list", "share", "numbers", "--out", "out/list", "--store-key", "store.key",
              "--key", "sharing.key", "--signing-key", "list.key", "--list-epoch", "1"]  # fmt: skip
     (tmp_path / "out").mkdir()
     with (tmp_path / "log").open("wb") as log:
-        command = [sys.executable, "-m", "callsieve.training", *given]
+        command = [sys.executable, "-m", "callsieve.training", *arguments]
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
         try:
             with (tmp_path / "numbers").open("w", encoding="utf-8") as pipe:

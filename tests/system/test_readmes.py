@@ -1,4 +1,4 @@
-"""The READMEs say the same, and of exit codes and variables what is so."""
+"""Both READMEs have the same content, and list the exit codes and variables of the source."""
 
 import ast
 import inspect
@@ -12,76 +12,75 @@ from tests.support.paths import ROOT
 
 ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README.zh.md"))
 BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-FIGURES = re.compile(r"^!\[.*?(?=^## )", re.MULTILINE | re.DOTALL)  # the picture and what is said of it
+FIGURES = re.compile(r"^!\[.*?(?=^## )", re.MULTILINE | re.DOTALL)  # the picture and its text
 
 
 def outline(text):
-    """Levels of headings, and how many rows the tables have, in the order of the text."""
+    """Returns the marks of headings and table rows, in the order of the text."""
     lines = FIGURES.sub("", BLOCK.sub("", text)).splitlines()
     return [re.match("#+|[|]", line)[0] for line in lines if line.startswith(("#", "|"))]
 
 
 def links(path):
-    """Where links and pictures lead, but for those from one README to the other."""
-    found = re.findall(r"\]\(([^)]+)\)", path.read_text())
-    return sorted(one for one in found if one not in {ENGLISH.name, CHINESE.name})
+    """Returns the targets of links and pictures, without those from one README to the other."""
+    targets = re.findall(r"\]\(([^)]+)\)", path.read_text())
+    return sorted(target for target in targets if target not in {ENGLISH.name, CHINESE.name})
 
 
 def commands(path):
-    """What stands as code in running text; names of arguments that only one language explains are words."""
-    found = re.findall(r"`([^`]+)`", FIGURES.sub("", BLOCK.sub("", path.read_text())))
-    return {" ".join(one.split()) for one in found if re.search(r"[\s./-]", one)}
+    """Returns the inline code of the running text; single words are left out, as each language explains its own."""
+    spans = re.findall(r"`([^`]+)`", FIGURES.sub("", BLOCK.sub("", path.read_text())))
+    return {" ".join(span.split()) for span in spans if re.search(r"[\s./-]", span)}
 
 
-def test_the_same_sections_and_rows():
+def test_both_readmes_have_the_same_sections_and_rows():
     english = outline(ENGLISH.read_text())
     assert english == outline(CHINESE.read_text())
     assert "##" in english
 
 
-def test_the_same_code():
+def test_both_readmes_have_the_same_code():
     english = BLOCK.findall(ENGLISH.read_text())
     assert english == BLOCK.findall(CHINESE.read_text())
     assert len(english) >= 4
     assert commands(ENGLISH) == commands(CHINESE)
 
 
-def test_the_same_links_which_lead_somewhere():
+def test_both_readmes_have_the_same_links_to_existing_files():
     assert links(ENGLISH) == links(CHINESE)
-    for one in links(ENGLISH):
-        assert (ROOT / one).exists(), one
+    for target in links(ENGLISH):
+        assert (ROOT / target).exists(), target
 
 
 @pytest.mark.parametrize(("path", "other"), [(ENGLISH, CHINESE), (CHINESE, ENGLISH)], ids=["en", "zh"])
-def test_each_leads_to_the_other(path, other):
+def test_the_readmes_link_to_each_other(path, other):
     assert f"]({other.name})" in path.read_text()
 
 
-def test_figures_stand_in_one_place():
-    """So that none is left behind in a translation when they change."""
-    (said,), (figures,) = FIGURES.findall(CHINESE.read_text()), FIGURES.findall(ENGLISH.read_text())
-    assert re.search(r"\d", figures)
-    assert not re.search(r"\d", said)
+def test_figures_are_in_the_english_readme_only():
+    """A changed figure cannot be forgotten in a translation."""
+    (chinese,), (english,) = FIGURES.findall(CHINESE.read_text()), FIGURES.findall(ENGLISH.read_text())
+    assert re.search(r"\d", english)
+    assert not re.search(r"\d", chinese)
 
 
 def row(start):
-    """The row of the English README's tables that begins so."""
-    (line,) = (one for one in ENGLISH.read_text().splitlines() if one.startswith(f"| {start} |"))
+    """Returns the table row of the English README whose first cell is `start`."""
+    (line,) = (line for line in ENGLISH.read_text().splitlines() if line.startswith(f"| {start} |"))
     return line
 
 
 def checks():
-    """Names of the commands that exit with code 1 when a check fails."""
+    """Returns the names of the commands that exit with code 1 when a check fails."""
     return [name for name, command in commands_of(COMMAND) if "sys.exit(1)" in inspect.getsource(command.callback)]
 
 
-def test_the_checks_that_say_no_by_exit_code_1_are_named():
+def test_all_checks_that_exit_with_code_1_are_listed():
     named = re.findall("`([^`]+)`", row("1").partition("says no")[2])
-    named = [one.removesuffix(" --quick") for one in named]
-    assert sorted(named) == sorted(checks())
+    assert sorted(name.removesuffix(" --quick") for name in named) == sorted(checks())
 
 
-def test_every_variable_of_ours_is_named():
+def test_all_environment_variables_are_listed():
     read = {
         node.value
         for folder in ("features", "serving", "training")

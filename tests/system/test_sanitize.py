@@ -1,4 +1,4 @@
-"""The kernel as C stays within its memory: tests and long histories, with each access watched by sanitizers.
+"""The C kernel stays within its memory in tests and long histories, as sanitizers check at each access.
 
 `python tests/tools/sanitize.py` does the same for more tests.
 """
@@ -19,9 +19,7 @@ from callsieve.features.offline.table import vectors
 from tests.support.strategies import as_keyed_call, as_keyed_table, busy_calls
 calls = busy_calls(10_000)
 """
-STREAM = (
-    BUSY
-    + """
+LOOP = """
 for room in ({"calls": 5, "numbers": 3}, {"calls": 700, "numbers": 4}, {"calls": 100_000, "numbers": 100}):
     history = History(**room)
     assert history.compiled
@@ -29,20 +27,15 @@ for room in ({"calls": 5, "numbers": 3}, {"calls": 700, "numbers": 4}, {"calls":
         history.vector(call)
         history.observe(call)
 """
-)
 TABLE = BUSY + "vectors(as_keyed_table(calls), threads=2)"
-TOO_SHORT = (
-    BUSY
-    + """
+SHORTEN = """
 whole = memory_layout.allocate
 memory_layout.allocate = lambda code, size: whole(code, size - 1 if size > 64 else size)
 """
-    + STREAM.removeprefix(BUSY)
-)
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory):
+def sanitized(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sanitized")
     sanitize.build(folder)
     environment = sanitize.environment(folder)
@@ -58,17 +51,17 @@ def watched(tmp_path_factory):
     "arguments",
     [
         ("tests/tools/sanitize.py", "tests/features/codegen/test_compiled_library.py", "-k", "not by_numba"),
-        ("-c", STREAM),
+        ("-c", BUSY + LOOP),
         ("-c", TABLE),
     ],
     ids=["tests", "stream", "table"],
 )
-def test_no_access_is_out_of_bounds(watched, arguments):
-    told = watched(*arguments)
-    assert told.returncode == 0, told.stdout[-2000:] + told.stderr[-4000:]
+def test_no_access_is_out_of_bounds(sanitized, arguments):
+    process = sanitized(*arguments)
+    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
 
 
-def test_the_watch_sees_arrays_that_are_one_too_short(watched):
-    told = watched("-c", TOO_SHORT)
-    assert told.returncode != 0
-    assert "AddressSanitizer" in told.stderr
+def test_the_sanitizer_detects_arrays_that_are_one_too_short(sanitized):
+    process = sanitized("-c", BUSY + SHORTEN + LOOP)
+    assert process.returncode != 0
+    assert "AddressSanitizer" in process.stderr

@@ -1,4 +1,4 @@
-"""The thin install is thin: what importing, scoring and serving load, and what a missing package is called."""
+"""The thin install loads few packages for import, scoring and serving, and names the extra of a missing one."""
 
 import os
 import subprocess
@@ -14,9 +14,9 @@ HEAVY = {
     "lightgbm", "matplotlib", "mlflow", "numba", "onnx", "onnxruntime", "pandas", "pandera", "pyarrow", "pyspark",
     "rich", "scipy", "sklearn", "sqlalchemy", "typer",
 }  # fmt: skip
-# What the service over HTTP is made of.
+# Packages of the HTTP service.
 WEB = {"anyio", "msgspec", "prometheus_client", "starlette", "uvicorn"}
-# What a file or folder outside training may import as it is imported, beside the standard library, NumPy and callsieve.
+# Packages that a file or folder outside training may import at import time, besides the standard library and NumPy.
 MAY_IMPORT = {
     "features/intake/numbers.py": {"phonenumbers"},
     "features/intake/text_columns.py": {"pyarrow"},
@@ -52,7 +52,7 @@ assert verdict.status == "filling" and verdict.reasons, verdict
 
 
 def loaded_by(code, *arguments):
-    """Top-level packages in memory after a fresh interpreter ran the code."""
+    """Returns the top-level packages in memory after a new interpreter ran the code."""
     code += "\nimport sys\nprint('loaded:', *sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True, check=False
@@ -62,13 +62,13 @@ def loaded_by(code, *arguments):
 
 
 @pytest.mark.parametrize("package", ["callsieve.features", "callsieve.serving", "callsieve.training"])
-def test_importing_is_light(package):
+def test_importing_a_package_loads_no_heavy_package(package):
     loaded = loaded_by(f"import {package}")
     assert "callsieve" in loaded
     assert not (HEAVY | WEB) & loaded
 
 
-def test_scoring_is_light(tmp_path):
+def test_scoring_loads_no_heavy_package(tmp_path):
     from callsieve.serving.bundle.signing import write_public_key
     from tests.support import small_bundle as small
 
@@ -76,14 +76,14 @@ def test_scoring_is_light(tmp_path):
     write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
     loaded = loaded_by(SCORE_ONE_CALL, str(tmp_path))
     assert "callsieve" in loaded
-    # NumPy takes as long to import as all else together: only reasons and tables may ask for it.
+    # NumPy takes as long to import as all else together, so only reasons and tables import it.
     assert not (HEAVY | WEB | {"numpy"}) & loaded
     loaded = loaded_by(SCORE_ONE_CALL + EXPLAIN_IT, str(tmp_path))
     assert "numpy" in loaded
     assert not (HEAVY | WEB) & loaded
 
 
-def test_the_service_is_light():
+def test_the_service_loads_no_heavy_package():
     loaded = loaded_by("import callsieve.serving.http.server")
     assert loaded >= WEB
     assert not HEAVY & loaded
@@ -113,7 +113,7 @@ EXTRAS = {
 }
 
 
-def test_without_its_package_a_file_names_the_extra_that_brings_it():
+def test_the_error_about_a_missing_package_names_its_extra():
     done = subprocess.run([sys.executable, "-c", MISSING, *EXTRAS], capture_output=True, text=True, check=True)
     messages = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert messages.keys() == {name.partition("=")[0] for name in EXTRAS}
@@ -122,7 +122,7 @@ def test_without_its_package_a_file_names_the_extra_that_brings_it():
 
 
 @pytest.mark.parametrize("path", LIGHT, ids=name_of)
-def test_a_light_module_names_nothing_heavy_at_import(path):
+def test_a_light_module_imports_only_permitted_packages(path):
     here = path.relative_to(ROOT)
     allowed = {"callsieve", "numpy", *sys.stdlib_module_names}
     for place in (here, *here.parents):
@@ -131,7 +131,7 @@ def test_a_light_module_names_nothing_heavy_at_import(path):
 
 
 @pytest.mark.parametrize(("variable", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
-def test_threads_of_training_sleep_while_they_wait_unless_the_user_sets_it(variable, policy):
+def test_waiting_threads_of_training_sleep_unless_the_user_sets_a_policy(variable, policy):
     code = "import os, sys, callsieve.training; print(os.environ['OMP_WAIT_POLICY'], 'lightgbm' in sys.modules)"
     others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     done = subprocess.run(

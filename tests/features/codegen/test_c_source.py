@@ -62,10 +62,10 @@ def nothing(a):
     return
 
 def looked_up(a, b):
-    kept = 0
+    value = 0
     if a % 2 == 0:
-        kept = FLOATS[b % 3]
-    return kept + ONE
+        value = FLOATS[b % 3]
+    return value + ONE
 
 def measured(a, b):
     return math.frexp(float(a))[1] + math.sqrt(float(a * a)) + math.floor(b / 3) + math.log2(a * a + 1)
@@ -118,7 +118,7 @@ def test_an_empty_function_is_omitted():
      "x = min(n, 1.5)"],
 )  # fmt: skip
 def test_an_untranslatable_line_is_named_in_the_error(line):
-    source = "def odd(n):\n" + "\n".join(f"    {each}" for each in line.split("\n")) + "\n    return n\n"
+    source = "def odd(n):\n" + "\n".join(f"    {part}" for part in line.split("\n")) + "\n    return n\n"
     part = c_source.part("kernel", (), {}, source)
     with pytest.raises(c_source.Untranslatable, match=r"^kernel\.odd, .* cannot be written in C$"):
         c_source.Writer(()).function(part, "odd", (c_source.INT,))

@@ -70,7 +70,7 @@ def data(world_folder, tmp_path):
     (out / "campaigns.csv").write_text(f"number,business,principal,valid_from,known_at\n13800138000,a,b,{since}\n")
     (out / "protected.csv").write_text(f"number,reason,valid_from,known_at\n13800138000,hospital,{since}\n")
     complaint = "13900139000,13800138000,2025-03-03T10:00:00+08:00,2025-03-04T10:00:00+08:00,fraud"
-    (out / "said.csv").write_text(f"reporter,number,at,known_at,category\n{complaint}\n")
+    (out / "complaints.csv").write_text(f"reporter,number,at,known_at,category\n{complaint}\n")
     return out
 
 
@@ -83,7 +83,7 @@ def test_long_commands_report_their_progress(parts, data, command_json, tmp_path
     person = ("--data", data, "--key", tmp_path / "e1.key")
     for words in (
         ("ingest", "registers", data, "--out", tmp_path / "registers", "--key", tmp_path / "e1.key"),
-        ("ingest", "complaints", data / "said.csv", "--out", tmp_path / "said.parquet"),
+        ("ingest", "complaints", data / "complaints.csv", "--out", tmp_path / "complaints.parquet"),
         ("privacy", "ticket", "export", "--data", data, *DAY, "--out", tmp_path / "act.json"),
         ("privacy", "export", "--data", data, *DAY, "--out", tmp_path / "calls.parquet", *log),
         ("privacy", "find", *person),

@@ -50,7 +50,7 @@ def as_calls(table):
 
 
 def one_by_one(intake, calls):
-    """Keyed in order of start (ties in the order given), told in the order given."""
+    """Keys calls in order of start, ties in the given order; returns them in the given order."""
     order = sorted(range(len(calls)), key=lambda i: calls[i].start)
     keyed = {i: intake(calls[i]) for i in order}
     return [keyed[i] for i in range(len(calls))]
@@ -59,28 +59,10 @@ def one_by_one(intake, calls):
 written = st.sampled_from(
     [
         *(f"1380013800{n}" for n in range(4)),
-        "+8613800138000",
-        "8613800138011",
-        "13800139999",
-        "19212345678",
-        "010-88888888",
-        "01088888889",
-        "021 6666 6666",
-        "88888888",
-        "95588",
-        "95013123",
-        "02812345",
-        "+14155552671",
-        "+14155552672",
-        "+85291234567",
-        "anonymous",
-        "",
-        "nonsense",
-        "ext-4242",
-        "12",
-        "13",
-        "950131",
-        "950130131",  # another length in the same block, with the same last digits
+        *("+8613800138000", "8613800138011", "13800139999", "19212345678", "010-88888888", "01088888889"),
+        *("021 6666 6666", "88888888", "95588", "95013123", "02812345", "+14155552671", "+14155552672"),
+        *("+85291234567", "anonymous", "", "nonsense", "ext-4242", "12", "13"),
+        *("950131", "950130131"),  # different lengths in the same block, with the same last digits
         "1" + "9" * 14,
         "1" + "4" * 14,  # with the one before: every bit after the first digit differs
         "9" * 40,
@@ -121,11 +103,11 @@ calls = st.lists(
     st.booleans(),
     st.sampled_from([None, 7]),
 )
-def test_table_is_the_calls_one_by_one(batches, zone, numbers, remember, encoded, chunk):
+def test_a_table_equals_its_calls_one_by_one(batches, zone, numbers, remember, encoded, chunk):
     whole, single = (Intake(KEY, zone, numbers, remember) for _ in range(2))
-    for batch, at_once in batches:  # the last dialled numbers go on from one to the next
-        found = as_calls(whole.table(as_table(batch, encoded, chunk))) if at_once else one_by_one(whole, batch)
-        assert found == one_by_one(single, batch)
+    for batch, at_once in batches:  # the last dialled numbers carry over to the next batch
+        actual = as_calls(whole.table(as_table(batch, encoded, chunk))) if at_once else one_by_one(whole, batch)
+        assert actual == one_by_one(single, batch)
 
 
 def keyed(intake=None, **fields):
@@ -133,7 +115,7 @@ def keyed(intake=None, **fields):
 
 
 @pytest.mark.source("P3", by="features/intake/intake.py")
-def test_facts_of_one_call():
+def test_a_call_has_the_expected_facts():
     call = keyed(
         caller="+86 10 8888 8888",
         callee="010-88881234",
@@ -171,7 +153,7 @@ def test_facts_of_one_call():
     }
 
 
-def test_all_writings_of_a_number_give_one_token():
+def test_all_spellings_of_a_number_give_one_token():
     writings = ("13800138000", "+8613800138000", "008613800138000", "013800138000", "138-0013-8000")
     assert len({keyed(caller=text).caller for text in writings}) == 1
     table = Intake(KEY).table(as_table([Call(START, text, text) for text in writings]))
@@ -187,40 +169,40 @@ def test_a_token_outlives_the_assignment_of_its_range():
 
 
 @pytest.mark.source("L16", by="features/intake/intake.py")
-def test_presented_differs():
-    told = {"13800138000": 0, "+8613800138000": 0, "13800138001": 1, "": UNKNOWN, "anonymous": UNKNOWN, TOKEN: UNKNOWN}
-    assert {text: keyed(network_caller=text).presented_differs for text in told} == told
-    # Hiding one's number is no false number.
+def test_presented_differs_compares_the_canonical_numbers():
+    expected = {
+        "13800138000": 0,
+        "+8613800138000": 0,
+        "13800138001": 1,
+        "": UNKNOWN,
+        "anonymous": UNKNOWN,
+        TOKEN: UNKNOWN,
+    }
+    assert {text: keyed(network_caller=text).presented_differs for text in expected} == expected
+    # A withheld number is not a false number.
     assert keyed(caller="anonymous", network_caller="13800138000").presented_differs == UNKNOWN
 
 
-def test_steps_of_a_caller():
-    intake, found = Intake(KEY), []
-    for callee in (
-        "13900000000",
-        "13900000000",
-        "13900000009",
-        "13900000500",
-        "13700000000",
-        "anonymous",
-        "13900000000",
-    ):
+def test_steps_compare_the_callees_of_a_caller():
+    intake, words = Intake(KEY), []
+    callees = ("13900000000", "13900000009", "13900000500", "13700000000", "anonymous", "13900000000")
+    for callee in ("13900000000", *callees):
         step = keyed(intake, callee=callee).step
         keyed(intake, caller="13800138001", callee="95588")  # another caller does not disturb
-        found.append(None if step == UNKNOWN else STEPS[step])
-    assert found == [None, "same", "near", "block", "other", None, None]
+        words.append(None if step == UNKNOWN else STEPS[step])
+    assert words == [None, "same", "near", "block", "other", None, None]
 
 
-def test_hidden_callers_are_not_one_caller():
+def test_withheld_callers_are_not_one_caller():
     intake = Intake(KEY)
     assert [keyed(intake, caller="anonymous").step for _ in range(2)] == [UNKNOWN, UNKNOWN]
 
 
-def test_numbers_without_a_block_are_no_neighbours():
+def test_numbers_without_a_block_have_different_block_tokens():
     assert keyed(caller="12").caller_block != keyed(caller="13").caller_block
 
 
-def test_the_caller_longest_silent_is_forgotten():
+def test_the_caller_longest_without_a_call_is_removed_first():
     intake = Intake(KEY, remember=2)
     for caller in ("13800138000", "13800138001", "13800138000", "13800138002"):
         keyed(intake, caller=caller)
@@ -228,7 +210,7 @@ def test_the_caller_longest_silent_is_forgotten():
     assert keyed(intake, caller="13800138001").step == UNKNOWN
 
 
-def test_a_table_leaves_its_callers_in_the_order_of_their_last_calls():
+def test_a_table_orders_callers_by_their_last_call():
     intake = Intake(KEY, remember=4)
     callers = ("13800138000", "13800138001", "13800138000")
     intake.table(as_table([Call(START + n, caller, "13900000000") for n, caller in enumerate(callers)]))
@@ -238,7 +220,7 @@ def test_a_table_leaves_its_callers_in_the_order_of_their_last_calls():
     assert keyed(intake, caller="13800138001").step == UNKNOWN
 
 
-def test_shared_digits_of_numbers_that_differ_in_every_bit():
+def test_the_shared_prefix_is_exact_for_numbers_that_differ_in_every_bit():
     # 9 and 4 are stored as 1010 and 0101: a float rounds fourteen such differences up to the next power of two.
     table = Intake(KEY).table(as_table([Call(START, "1" + "9" * 14, "1" + "4" * 14)]))
     assert table["shared_prefix"].to_pylist() == [1]
@@ -251,7 +233,7 @@ def test_codes_have_no_facts():
     assert {call.same_region, call.shared_prefix, call.step, call.presented_differs} == {UNKNOWN}
 
 
-def test_tokens_are_kept():
+def test_tokens_pass_unchanged():
     call = keyed(caller=TOKEN, trunk=TOKEN)
     assert call.caller == call.trunk == TOKEN
     assert NUMBER_CLASSES[call.caller_class] == "unknown"
@@ -261,7 +243,7 @@ def test_tokens_are_kept():
     ("numbers", "caller", "expected"),
     [("codes", "c7", "resale"), ("written", TOKEN, "resale"), ("written", "13800138000", "mobile")],
 )
-def test_a_class_that_is_told_counts_where_there_are_no_digits(numbers, caller, expected):
+def test_a_given_class_counts_for_numbers_without_digits(numbers, caller, expected):
     facts = {"caller": caller, "callee": "c8" if numbers == "codes" else "01062345678", "caller_class": "resale"}
     call = keyed(Intake(KEY, numbers=numbers), **facts)
     assert NUMBER_CLASSES[call.caller_class] == expected
@@ -271,7 +253,7 @@ def test_a_class_that_is_told_counts_where_there_are_no_digits(numbers, caller, 
 
 
 @given(starts, st.sampled_from(["Asia/Shanghai", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]))
-def test_clock_is_that_of_the_zone(start, zone):
+def test_hour_and_day_are_local_to_the_zone(start, zone):
     call = keyed(Intake(KEY, zone), start=start)
     local = (datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=call.start)).astimezone(ZoneInfo(zone))
     assert (call.hour, call.day) == (local.hour, local.date().toordinal() - datetime(1970, 1, 1).toordinal())
@@ -283,20 +265,20 @@ def test_a_zone_that_there_is_not_is_told_in_one_line():
             Intake(KEY, zone)
 
 
-def test_summer_time():
+def test_hours_follow_summer_time():
     night = datetime(2026, 3, 8, 6, 59, 59, tzinfo=UTC).timestamp()  # New York goes from 2 to 3 o'clock at 07:00
     intake = Intake(KEY, "America/New_York")
     assert [keyed(intake, start=night + later).hour for later in (0, 1)] == [1, 3]
 
 
 @given(st.floats(0, 1e5))
-def test_halves_are_rounded_up(talk):
+def test_durations_are_rounded_to_milliseconds(talk):
     call = keyed(talk=talk)
     assert abs(call.talk / 1000 - talk) <= 0.0005 + 1e-9
     assert keyed(talk=2.0625).talk == 2063
 
 
-def test_columns_of_the_table():
+def test_the_keyed_table_has_the_expected_columns_and_types():
     table = as_table([Call(START, "13800138000", "95588", network_caller="13800138000")])
     keyed = Intake(KEY).table(table.append_column("call", pa.array([7])))
     assert keyed.column_names == [*KEYED_COLUMNS, "call"]
@@ -319,7 +301,7 @@ def test_codes_may_be_integers():
     assert Intake(KEY, numbers="codes").table(table)["caller"].to_pylist() == [KEY.token("number", "300")]
 
 
-def test_slice_of_a_table_reads_only_its_own_numbers():
+def test_a_slice_of_a_table_reads_only_its_own_numbers():
     calls = [Call(START + n, f"138001380{n:02}", "95588") for n in range(50)]
     intake = Intake(KEY)
     part = intake.table(as_table(calls).slice(10, 5))
@@ -327,7 +309,7 @@ def test_slice_of_a_table_reads_only_its_own_numbers():
     assert len(part["caller"].combine_chunks().dictionary) == 5
 
 
-def test_what_tables_brought_is_read_once_until_it_is_too_much(monkeypatch):
+def test_numbers_of_tables_are_cached_up_to_a_size(monkeypatch):
     calls, more = ([Call(START + n, f"1380013{n:04}", "95588") for n in part] for part in (range(20), range(10, 30)))
     intake, single = Intake(KEY), Intake(KEY)
     hashed, tokens = [], Key.tokens
@@ -336,15 +318,15 @@ def test_what_tables_brought_is_read_once_until_it_is_too_much(monkeypatch):
     )
     parts = [intake.table(as_table(part)) for part in (calls, more)]
     assert sum(count for use, count in hashed if use == "number") == 31 + 1  # and none
-    met = intake._memory.tables()
+    first_cache = intake._memory.tables()
     monkeypatch.setattr("callsieve.features.intake.number_memory.TABLE_CACHE_SIZE", 30)
     parts.append(intake.table(as_table(more)))
-    assert intake._memory.tables() is not met
+    assert intake._memory.tables() is not first_cache
     assert len(intake._memory.tables()) == 21 + 1
     assert [as_calls(part) for part in parts] == [one_by_one(single, part) for part in (calls, more, more)]
 
 
-def test_keyed_columns_of_other_tables():
+def test_columns_of_other_tables_are_keyed():
     intake = Intake(KEY)
     numbers = pa.chunked_array(
         [pa.array(["13800138000", None, ""]).dictionary_encode(), pa.array(["+8613800138000"]).dictionary_encode()]
@@ -357,7 +339,7 @@ def test_keyed_columns_of_other_tables():
 
 @pytest.mark.source("P3", by="features/intake/intake.py")
 @given(calls)
-def test_no_digits_leave(batch):
+def test_a_keyed_table_has_no_digits(batch):
     table = Intake(KEY).table(as_table(batch))
     for name in table.column_names:
         column = table[name].combine_chunks()
@@ -365,13 +347,13 @@ def test_no_digits_leave(batch):
             assert all(is_token(text) or text in WORDS.get(name, ()) for text in column.dictionary.to_pylist())
 
 
-def test_an_intake_stays_in_its_process():
+def test_an_intake_cannot_be_pickled():
     with pytest.raises(TypeError, match="never pickled"):
         pickle.dumps(Intake(KEY))
 
 
 @pytest.mark.parametrize("zone", ["Nowhere/City", "", "/etc", "../x"])
-def test_a_zone_that_is_none_is_refused(zone):
+def test_an_unknown_zone_is_refused(zone):
     with pytest.raises(ValueError, match="unknown time zone"):
         Intake(KEY, zone)
 
@@ -389,7 +371,7 @@ def test_a_zone_that_is_none_is_refused(zone):
         ({"ring": 1e300}, "ring must be a finite number of seconds, of a year"),
     ],
 )
-def test_bad_call_is_refused(fields, message):
+def test_an_invalid_call_is_refused(fields, message):
     with pytest.raises(ValueError, match=message) as error:
         keyed(**fields)
     assert not re.search(r"\d{7}", str(error.value))
@@ -413,20 +395,20 @@ def with_column(name, values):
         (with_column("outcome", pa.array(["busy", "13800138000"])), "row 1: outcome must be one of answered, "),
     ],
 )
-def test_bad_table_is_refused(table, message):
+def test_an_invalid_table_is_refused(table, message):
     with pytest.raises(ValueError, match=message) as error:
         Intake(KEY).table(table)
     assert not re.search(r"\d{7}", str(error.value))
 
 
-def test_a_table_that_is_none_of_arrow_is_told_in_one_line():
+def test_a_data_frame_is_refused_in_one_line():
     frame = pd.DataFrame({"start": [START], "caller": ["a"], "callee": ["b"]})
     for take in (Intake(KEY).table, vectors, vectors_by_caller):
         with pytest.raises(TypeError, match=r"^calls must be a pyarrow\.Table, got DataFrame$"):
             take(frame)
 
 
-def test_bad_settings_are_refused():
+def test_invalid_settings_are_refused():
     with pytest.raises(ValueError, match="numbers must be 'written' or 'codes', got 'tokens'"):
         Intake(KEY, numbers="tokens")
     with pytest.raises(ValueError, match="remember must be 1 or more, got 0"):

@@ -1,4 +1,4 @@
-"""Numbers as written, against examples, `phonenumbers` and themselves."""
+"""Numbers are parsed as in the examples, as by `phonenumbers`, and the same again from their canonical form."""
 
 import datetime
 import random
@@ -25,7 +25,7 @@ BEIJING = "+861088888888"
 @pytest.mark.parametrize(
     ("written", "canonical", "kind", "region", "block"),
     [
-        # mobiles, with all that is put before and into them
+        # mobiles, with prefixes and separators
         ("13800138000", MOBILE, "mobile", "", "1380013"),
         ("+8613800138000", MOBILE, "mobile", "", "1380013"),
         ("008613800138000", MOBILE, "mobile", "", "1380013"),
@@ -100,7 +100,7 @@ BEIJING = "+861088888888"
         ("*21#", "*21#", "irregular", "", ""),
     ],
 )
-def test_forms(written, canonical, kind, region, block):
+def test_a_number_is_parsed_to_its_parts(written, canonical, kind, region, block):
     number = parse(written, ON)
     assert (number.canonical, number.kind, number.region, number.block) == (canonical, kind, region, block)
 
@@ -127,17 +127,17 @@ def test_forms(written, canonical, kind, region, block):
         ("1795188888888", "1795188888888", "irregular"),  # a local number is not a whole one
     ],
 )
-def test_forms_that_can_be_read_in_two_ways(written, canonical, kind):
+def test_an_ambiguous_number_is_parsed_in_one_way(written, canonical, kind):
     number = parse(written, ON)
     assert (number.canonical, number.kind) == (canonical, kind)
 
 
 @pytest.mark.parametrize("written", [None, "", " ", "-", "Anonymous", "UNAVAILABLE", "n/a", "no number", "匿名"])
-def test_withheld(written):
+def test_texts_without_a_number_are_withheld(written):
     assert parse(written, ON) == Number("", "withheld", "", "", "")
 
 
-def test_holder_of_the_range():
+def test_the_holder_of_a_range_is_named():
     assert [parse(text, ON).holder for text in ("13800138000", "18612345678", "19212345678", "10086")] == [
         "China Mobile",
         "China Unicom",
@@ -146,7 +146,7 @@ def test_holder_of_the_range():
     ]
 
 
-def test_ranges_hold_from_their_day():
+def test_ranges_apply_from_their_first_day():
     before, first = datetime.date(2019, 11, 30), datetime.date(2019, 12, 1)
     assert parse("19212345678", before).kind == "irregular"
     assert parse("19212345678", first).kind == "mobile"
@@ -154,7 +154,7 @@ def test_ranges_hold_from_their_day():
     assert parse("13800138000", datetime.date(1999, 1, 1)).kind == "mobile"
 
 
-def test_tables_say_their_source():
+def test_every_row_of_the_tables_has_a_source():
     names = ("networks.csv", "machines.csv", "areas.csv", "services.csv", "carriers.csv")
     assert all(row.cells["source"] and row.since < row.until for name in names for row in _table(name))
     assert len(plan(len(changes())).areas) > 300
@@ -162,39 +162,22 @@ def test_tables_say_their_source():
 
 # Any text, and texts that are nearly numbers.
 digits = st.text("0123456789", min_size=1, max_size=14)
-heads = [
-    "",
-    "+86",
-    "86",
-    "0",
-    "00",
-    "+",
-    "0086",
-    "17951",
-    "12593",
-    "010",
-    "0951",
-    "95",
-    "96",
-    "106",
-    "400",
-    "1064",
-    "138",
-]
+heads = ["", "+86", "86", "0", "00", "+", "0086", "17951", "12593", "010", "0951", "95", "96", "106", "400", "1064",
+         "138"]  # fmt: skip
 nearly = st.builds(str.__add__, st.sampled_from(heads), digits)
 texts = st.one_of(nearly, st.from_regex(r"(\+86)?(0)?1[3-9][0-9]{9}", fullmatch=True), st.text(max_size=20))
 dates = st.dates(datetime.date(2000, 1, 1), datetime.date(2030, 1, 1))
 
 
 @given(texts, dates)
-def test_canonical_form_is_its_own(written, on):
+def test_the_canonical_form_of_a_canonical_number_is_itself(written, on):
     number = parse(written, on)
     assert parse(number.canonical, on) == number
 
 
 @given(texts, dates, dates)
-def test_canonical_form_does_not_depend_on_the_date(written, one, other):
-    a, b = parse(written, one), parse(written, other)
+def test_the_canonical_form_does_not_depend_on_the_date(written, on, later):
+    a, b = parse(written, on), parse(written, later)
     assert (a.canonical, a.block) == (b.canonical, b.block)
 
 
@@ -206,7 +189,7 @@ def test_a_block_is_never_a_whole_subscriber_number(written):
 
 
 @given(texts)
-def test_repr_shows_no_digits(written):
+def test_the_repr_shows_no_digits(written):
     number = parse(written, ON)
     shown = repr(number).replace(number.region, "")
     assert not re.search(r"\d{5}", shown)
@@ -240,8 +223,8 @@ def drawn_nationals():
     yield from (f"{head}{tail(5)}" for head in ("10800", "21800", "22800") for _ in range(10))
 
 
-def test_agrees_with_phonenumbers():
-    met = Counter()
+def test_parse_agrees_with_phonenumbers_except_where_documented():
+    explained = Counter()
     for national in drawn_nationals():
         number = parse("+86" + national, ON)
         ours = OURS.get(number.kind, "none")
@@ -255,8 +238,8 @@ def test_agrees_with_phonenumbers():
             continue
         reason = next((head for head in DIFFERENT if re.match(head, national)), None)
         assert reason, f"head {national[:5]}, {len(national)} digits: {ours}, phonenumbers says {expected}"
-        met[reason] += 1
-    assert set(met) == set(DIFFERENT)  # a reason that explains nothing is out of date
+        explained[reason] += 1
+    assert set(explained) == set(DIFFERENT)  # a reason without any difference is out of date
 
 
 def test_phonenumbers_is_loaded_for_foreign_numbers_only():
@@ -291,7 +274,7 @@ def at(text):
         ("13800138000", "#", UNKNOWN),
     ],
 )
-def test_shared_prefix(a, b, shared):
+def test_shared_prefix_counts_common_digits(a, b, shared):
     assert shared_prefix(at(a), at(b)) == shared_prefix(at(b), at(a)) == shared
 
 
@@ -308,7 +291,7 @@ def test_shared_prefix(a, b, shared):
         ("#0001", "#0002", "near"),
     ],
 )
-def test_step(previous, current, word):
+def test_step_classifies_consecutive_callees(previous, current, word):
     assert NEAR_DISTANCE == 10
     assert STEPS[step(at(previous), at(current))] == word
 
@@ -331,33 +314,26 @@ def test_step_without_digits_is_unknown():
         ("+14155552671", "99999", UNKNOWN),
     ],
 )
-def test_same_region(a, b, same):
+def test_same_region_compares_areas_and_countries(a, b, same):
     assert same_region(at(a), at(b)) == same_region(at(b), at(a)) == same
 
 
 def test_an_area_or_a_service_outside_its_time_is_known_and_not_assigned(monkeypatch):
-    cells = {
-        "prefix": "95",
-        "min_length": "5",
-        "max_length": "5",
-        "kind": "service",
-        "holder": "h",
-        "scope": "nation",
-    }
+    cells = {"prefix": "95", "min_length": "5", "max_length": "5", "kind": "service", "holder": "h", "scope": "nation"}
     rows = {
         "areas.csv": [({"code": "010", "local_lengths": "8"}, 0), ({"code": "010", "local_lengths": "7 8"}, 1)],
         "services.csv": [(cells, 1), (cells | {"prefix": "96"}, 1), (cells | {"prefix": "96"}, 0)],
     }
-    table = lambda name: tuple(numberplan._Row(each, -(1 << 40) + since, 1 << 40) for each, since in rows.get(name, ()))
+    table = lambda name: tuple(numberplan._Row(row, -(1 << 40) + since, 1 << 40) for row, since in rows.get(name, ()))
     monkeypatch.setattr(numberplan, "_table", table)
     monkeypatch.setattr(numberplan, "_day", lambda *_: -(1 << 40))
-    found = plan.__wrapped__(0)
-    assert found.areas == {"010": {8: "fixed", 7: "irregular"}}
-    kinds = {prefix: [(each.kind, each.holder) for each in services] for prefix, services in found.services.items()}
+    plan_of_day = plan.__wrapped__(0)
+    assert plan_of_day.areas == {"010": {8: "fixed", 7: "irregular"}}
+    kinds = {prefix: [(s.kind, s.holder) for s in services] for prefix, services in plan_of_day.services.items()}
     assert kinds == {"95": [numberplan.NOT_ASSIGNED], "96": [("service", "h")]}
 
 
-def test_what_a_separator_kept_apart_combines():
+def test_characters_combine_after_a_separator_is_removed():
     assert at("e-\u0301").canonical == at("\u00e9").canonical == "\u00e9"
 
 

@@ -25,10 +25,10 @@ def test_an_interpreted_table_equals_a_compiled_table(calls, rng):
     rows = np.array(rng.sample(range(len(calls)), rng.randint(0, len(calls))), dtype=int)
     calls = as_keyed_table(calls)
     with interpreted_kernel():
-        found = vectors(calls, threads=1), vectors(calls, rows=rows, threads=1)
+        actual = vectors(calls, threads=1), vectors(calls, rows=rows, threads=1)
     expected = vectors(calls, threads=1)
-    np.testing.assert_array_equal(found[0], expected)
-    np.testing.assert_array_equal(found[1], expected[rows])
+    np.testing.assert_array_equal(actual[0], expected)
+    np.testing.assert_array_equal(actual[1], expected[rows])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -36,8 +36,8 @@ def test_a_single_feature_equals_its_column(week, name):
     """The kernel of a single feature has neither state nor code for other features."""
     calls, expected = week
     with interpreted_kernel():
-        found = vectors(calls, features=(name,), threads=1)
-    np.testing.assert_array_equal(found[:, 0], expected[:, NAMES.index(name)])
+        actual = vectors(calls, features=(name,), threads=1)
+    np.testing.assert_array_equal(actual[:, 0], expected[:, NAMES.index(name)])
 
 
 @given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=40))
@@ -47,8 +47,8 @@ def test_each_other_party_gets_one_pair(others):
     _, _, _, _, directions, _, pairs, pair_of, _, slots, _, _ = scratch(layout, len(others))
     directions[:], pairs[:] = 0, -1
     layout.index_pairs(len(others), others, directions, slots, pair_of, pairs)
-    found = pair_of[::2].tolist()
-    assert [found.index(pair) for pair in found] == [others.index(other) for other in others]
+    assigned = pair_of[::2].tolist()
+    assert [assigned.index(pair) for pair in assigned] == [others.index(other) for other in others]
     used = len(set(others)) * layout.PAIR
-    assert set(found) == set(range(0, used, layout.PAIR))
+    assert set(assigned) == set(range(0, used, layout.PAIR))
     assert not pairs[:used].any()

@@ -77,22 +77,21 @@ def test_a_busy_week_equals_the_oracle_in_every_feature():
     rows, seen = vectors(as_keyed_table(calls), threads=1), set()
     for i in (100, 130, 157, 158, 159):
         check_by_oracle(rows[i], calls, calls[i])
-        seen |= {name for name, found in zip(NAMES, rows[i], strict=True) if not math.isnan(found)}
+        seen |= {name for name, value in zip(NAMES, rows[i], strict=True) if not math.isnan(value)}
     assert set(NAMES) - seen == set()
 
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_an_hour_with_more_calls_than_the_logarithm_table(compiled):
     """Terms beyond the table are computed, and must remove exactly what they added when half of the calls expire."""
-    calls = [
-        EXAMPLE_CALL | {"start": EXAMPLE_CALL["start"] + i * 1000} for i in range(number_state.LOG_TABLE_SIZE + 10)
-    ]
-    week = calls[number_state.LOG_TABLE_SIZE // 2]["start"] + 7 * DAY
-    next_hour = EXAMPLE_CALL["start"] + 3_600_000
+    start, size = EXAMPLE_CALL["start"], number_state.LOG_TABLE_SIZE
+    calls = [EXAMPLE_CALL | {"start": start + i * 1000} for i in range(size + 10)]
+    week = calls[size // 2]["start"] + 7 * DAY
+    next_hour = start + 3_600_000
     calls += [EXAMPLE_CALL | {"start": next_hour + i * 1000, "hour": 7} for i in range(60)]
     calls += [EXAMPLE_CALL | {"start": week + i, "day": EXAMPLE_CALL["day"] + 7} for i in range(2)]
     rows = online(calls, compiled=compiled, calls=1000)
-    for i in (number_state.LOG_TABLE_SIZE + 20, number_state.LOG_TABLE_SIZE + 69, -1):
+    for i in (size + 20, size + 69, -1):
         check_by_oracle(rows[i], calls, calls[i])
 
 
@@ -121,7 +120,7 @@ def test_windows_end_to_the_millisecond():
 def test_busy_weeks_with_late_records_equal_the_oracle():
     """Events expire at one end of a list while late records are inserted in the middle."""
     calls = busy_calls(220, seed=4, gap=40_000_000)
-    for i in range(0, 100, 3):  # after others that began later: a call of the same two an hour on, told in time
+    for i in range(0, 100, 3):  # a late record, and an hour later a call of the same two numbers that is in time
         over = calls[i]["start"] + calls[i]["ring"] + calls[i]["talk"]
         calls[i]["recorded"] = over + 8 * 3_600_000
         calls.append(calls[i + 1] | {"start": calls[i]["start"] + 3_600_000, "recorded": None})
@@ -138,15 +137,15 @@ def test_an_end_record_changes_only_the_facts_of_the_outcome():
     known_before, known_after = set(), set()
     for attempt in attempts:
         hour, day, step, same_region = attempt
-        told = {end: windows.pack(end[0], end[1], hour, day, step, same_region, end[2]) for end in ends}
-        (before,) = {facts & windows.ATTEMPT_FACTS for facts in told.values()}
+        facts_by_end = {end: windows.pack(end[0], end[1], hour, day, step, same_region, end[2]) for end in ends}
+        (before,) = {facts & windows.ATTEMPT_FACTS for facts in facts_by_end.values()}
         known_before.add(before)
-        known_after.add(frozenset((end, facts & ~windows.ATTEMPT_FACTS) for end, facts in told.items()))
+        known_after.add(frozenset((end, facts & ~windows.ATTEMPT_FACTS) for end, facts in facts_by_end.items()))
         assert before == sum((
             hour << windows.HOUR_SHIFT, (hour < 8 or hour >= 21) << windows.NIGHT, (step in (1, 2)) << windows.NEAR,
             (same_region == 1) << windows.LOCAL, (same_region >= 0) << windows.LOCAL_KNOWN, day << windows.DAY_SHIFT,
         ))  # fmt: skip
-        for (outcome, released_by, ring), facts in told.items():
+        for (outcome, released_by, ring), facts in facts_by_end.items():
             one_ring = outcome != windows.ANSWERED and released_by == 0 and ring <= 4_000
             assert facts - before == sum((
                 outcome, one_ring << windows.ONE_RING, (released_by == 0) << windows.HUNG_UP,
@@ -160,7 +159,7 @@ def test_an_end_record_changes_only_the_facts_of_the_outcome():
 @given(calls=histories(max_calls=40))
 @settings(max_examples=100)
 def test_online_equals_offline_bit_for_bit(calls, compiled):
-    # A stream sees one call after the other: of two at the same moment neither knows the other.
+    # A stream sees one call after the other; two calls at the same moment do not know each other.
     first = first_records(calls)
     assert_equal(online(calls, compiled=compiled)[first], vectors(as_keyed_table(calls), threads=1)[first])
 
@@ -197,15 +196,15 @@ def busy_crowd(n, seed=5):
 @pytest.mark.parametrize("compiled", [True, False])
 def test_an_end_may_arrive_when_its_start_has_left_the_windows(compiled):
     """A call without an end is kept for one more day; then its end arrives and is in the windows."""
-    begun = EXAMPLE_CALL | {"ring": None, "talk": None}
+    attempt = EXAMPLE_CALL | {"ring": None, "talk": None}
     at = [EXAMPLE_CALL["start"] + hours * 3_600_000 for hours in (174, 180, 184, 186, 200)]
     others = [EXAMPLE_CALL | {"start": start, "callee": f"n{start}", "day": start // DAY} for start in at]
     ended = EXAMPLE_CALL | {"talk": 17 * 3_600_000, "recorded": at[0] + 60_000}
     history, rows = History(**SMALL, compiled=compiled), []
-    for call in (begun, others[0], ended, *others[1:]):
+    for call in (attempt, others[0], ended, *others[1:]):
         rows.append(history.vector(as_keyed_call(call)))
         history.observe(as_keyed_call(call))
-    expected = vectors(as_keyed_table([begun, ended, *others]), threads=1)
+    expected = vectors(as_keyed_table([attempt, ended, *others]), threads=1)
     assert_equal(np.array(rows)[[0, 1, 3, 4, 5, 6]], expected[[0, 2, 3, 4, 5, 6]])
     assert history.calls == len(others)
 
@@ -271,15 +270,15 @@ def test_a_choice_of_features_equals_those_columns(calls, names, rng):
 
 @given(histories(), st.data())
 @settings(max_examples=60)
-def test_nothing_later_changes_a_vector(calls, data):
+def test_later_records_do_not_change_a_vector(calls, data):
     i = data.draw(st.sampled_from(first_records(calls)))
     at = calls[i]["start"]
-    known = [c for c in calls if oracle.attempt_known(c) < at]
-    for j, call in enumerate(known):
+    earlier = [c for c in calls if oracle.attempt_known(c) < at]
+    for j, call in enumerate(earlier):
         if oracle.is_over(call) and oracle.outcome_known(call) >= at:
-            known[j] = call | {"ring": None, "talk": None, "recorded": None}
-    found = vectors(as_keyed_table([*known, calls[i]]), threads=1)[-1]
-    assert_equal(vectors(as_keyed_table(calls), threads=1)[i], found)
+            earlier[j] = call | {"ring": None, "talk": None, "recorded": None}
+    without_later = vectors(as_keyed_table([*earlier, calls[i]]), threads=1)[-1]
+    assert_equal(vectors(as_keyed_table(calls), threads=1)[i], without_later)
 
 
 @given(histories(), st.randoms(use_true_random=False))
@@ -308,7 +307,7 @@ def test_renaming_all_numbers_changes_nothing(calls, names):
 
 @given(histories())
 @settings(max_examples=30)
-def test_repeats_are_harmless(calls):
+def test_repeated_records_change_nothing(calls):
     calls = complete_calls(calls)
     history, twice = History(**SMALL), History(**SMALL)
     for call in calls:
@@ -385,14 +384,14 @@ def test_a_dropped_call_leaves_the_history_of_the_remaining_calls(turned, compil
     """The oldest call is the one that started first; of `turned` calls in reverse order it was not observed first."""
     calls = [EXAMPLE_CALL | {"start": EXAMPLE_CALL["start"] + 60_000 * i, "callee": f"n{i % 7}"} for i in range(60)]
     last = EXAMPLE_CALL | {"start": calls[-1]["start"] + 3_600_000}
-    told = [call for i in range(0, len(calls), turned) for call in reversed(calls[i : i + turned])]
+    arrivals = [call for i in range(0, len(calls), turned) for call in reversed(calls[i : i + turned])]
     history = History(calls=20, numbers=20, compiled=compiled)
-    for call in told:
+    for call in arrivals:
         history.advance(last["start"])
         history.observe(as_keyed_call(call))
     stay = []
-    for call in told:
-        stay = sorted([*stay[-19:], call], key=lambda held: held["start"])
+    for call in arrivals:
+        stay = sorted([*stay[-19:], call], key=lambda remaining: remaining["start"])
     check_against_remaining_calls(history, stay, last)
     assert history.dropped == 40
 
@@ -411,45 +410,42 @@ def test_a_call_may_be_dropped_when_only_its_end_is_in_the_windows(compiled):
 
 def check_against_remaining_calls(history, calls, last):
     """Compares the vector of one more call with a history that never had the dropped calls."""
-    kept = vectors(as_keyed_table([*calls, last]), threads=1)[-1]
-    found = history.vector(as_keyed_call(last))
-    # What reaches beyond the windows, days and decayed sums, still counts the calls that went.
+    expected = vectors(as_keyed_table([*calls, last]), threads=1)[-1]
+    actual = history.vector(as_keyed_call(last))
+    # Days and decayed sums reach beyond the windows, so they still count the dropped calls.
     beyond = {"out_calls_decayed", "out_surge", "out_active_days", "number_active_days", "number_days_known",
               "out_days_since_last"}  # fmt: skip
     assert_equal(
-        *([value for name, value in zip(NAMES, row, strict=True) if name not in beyond] for row in (found, kept))
+        *([value for name, value in zip(NAMES, row, strict=True) if name not in beyond] for row in (actual, expected))
     )
 
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_the_number_longest_without_a_call_is_evicted_first(compiled):
-    day = 86_400_000
     history = History(calls=100, numbers=4, compiled=compiled)
-    at = lambda n, caller: as_keyed_call(
-        EXAMPLE_CALL | {"start": n * day, "day": n, "caller": caller, "callee": caller + "'"}
-    )
+    parties = lambda caller: {"caller": caller, "callee": caller + "'"}
+    at = lambda n, caller: as_keyed_call(EXAMPLE_CALL | {"start": n * DAY, "day": n} | parties(caller))
     for n, caller in ((0, "a"), (10, "b")):
         history.vector(at(n, caller))
         history.observe(at(n, caller))
     history.vector(at(19, "a"))  # every call is past now: both are idle, a and a' for longer
     history.observe(at(20, "c"))
     assert history.evicted == 2
-    known = {n: dict(zip(NAMES, history.vector(at(21, n)), strict=True))["number_days_known"] for n in "ab"}
-    assert math.isnan(known["a"])
-    assert known["b"] == 11
+    days_known = {n: dict(zip(NAMES, history.vector(at(21, n)), strict=True))["number_days_known"] for n in "ab"}
+    assert math.isnan(days_known["a"])
+    assert days_known["b"] == 11
 
 
 def test_an_idle_trunk_is_evicted_without_a_number():
     """Only evicted numbers are counted; an evicted trunk is like an unknown trunk."""
-    week = 7 * 86_400_000
     history, trunks = History(calls=100, numbers=2), [f"t{n}" for n in range(6)]
-    at = lambda n, trunk: as_keyed_call(EXAMPLE_CALL | {"start": n * 2 * week, "day": 14 * n, "trunk": trunk})
+    at = lambda n, trunk: as_keyed_call(EXAMPLE_CALL | {"start": n * 14 * DAY, "day": 14 * n, "trunk": trunk})
     for n, trunk in enumerate(trunks):
         history.vector(at(n, trunk))
         history.observe(at(n, trunk))
     assert (history.evicted, history.refused, history.numbers) == (0, 0, 2)
-    known = history._keys["trunk"]
-    assert [bool(known.key(trunk)) for trunk in trunks] == [False] * 4 + [True] * 2
+    book = history._keys["trunk"]
+    assert [bool(book.key(trunk)) for trunk in trunks] == [False] * 4 + [True] * 2
 
 
 def test_a_call_refused_twice_takes_one_place_of_a_number():
@@ -464,23 +460,17 @@ def test_a_call_refused_twice_takes_one_place_of_a_number():
 
 def test_vectors_do_not_depend_on_threads():
     rng = random.Random(11)
-    calls = [
-        EXAMPLE_CALL
-        | {
-            "start": rng.randrange(10**9),
-            "caller": f"n{rng.randrange(50)}",
-            "callee": f"n{rng.randrange(50)}",
-        }
-        for _ in range(3000)
-    ]
-    assert_equal(vectors(as_keyed_table(calls), threads=1), vectors(as_keyed_table(calls), threads=2))
+    number = lambda: f"n{rng.randrange(50)}"
+    drawn = lambda: {"start": rng.randrange(10**9), "caller": number(), "callee": number()}
+    calls = as_keyed_table([EXAMPLE_CALL | drawn() for _ in range(3000)])
+    assert_equal(vectors(calls, threads=1), vectors(calls, threads=2))
 
 
 @given(histories())
 @settings(max_examples=30)
 def test_vectors_by_caller_equal_vectors(calls):
-    rows, found = vectors_by_caller(as_keyed_table(calls), threads=1)
-    assert_equal(found, vectors(as_keyed_table(calls), threads=1)[rows])
+    rows, by_caller = vectors_by_caller(as_keyed_table(calls), threads=1)
+    assert_equal(by_caller, vectors(as_keyed_table(calls), threads=1)[rows])
     callers = [calls[row]["caller"] for row in rows]
     assert len(list(itertools.groupby(callers))) == len(set(callers))
 
@@ -508,6 +498,6 @@ def test_an_invalid_table_is_refused_in_one_line():
         (calls.drop_columns("trunk"), "expected the columns of a keyed table, trunk missing"),
         (calls.set_column(hour, "hour", [[300]]), "expected integers from -128 to 127"),
     ):
-        with pytest.raises(ValueError, match=says) as told:
+        with pytest.raises(ValueError, match=says) as caught:
             vectors(spoilt, threads=1)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(caught.value)

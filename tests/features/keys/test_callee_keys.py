@@ -1,4 +1,4 @@
-"""What leaves a history names called people under a key of their own: it joins with no history, and can be erased."""
+"""Exports and verdicts encrypt callees under a separate key: they join with no history, and the key can be erased."""
 
 import io
 import json
@@ -39,7 +39,7 @@ SIDES = ("caller", "callee")
 FIRST, SECOND = (Key(name, bytes(range(n, n + 32)), purpose="callees") for name, n in (("c1", 9), ("c2", 70)))
 
 
-def test_a_called_number_is_aes_over_its_token():
+def test_a_called_number_is_encrypted_by_aes_over_its_token():
     token = OLD.token("number", "+8613800138000")
     data = bytes.fromhex(token.partition(".")[2].translate({after: before for before, after in LETTERS.items()}))
     words = ["openssl", "enc", "-aes-256-ecb", "-nopad", "-K", FIRST.secret.hex()]
@@ -48,8 +48,8 @@ def test_a_called_number_is_aes_over_its_token():
 
 
 @given(st.lists(st.text(), max_size=5))
-def test_both_keys_turn_at_once(texts):
-    """As if the file had been written in the new epoch; other tokens and texts stay, and so it is the second time."""
+def test_both_keys_are_rotated_in_one_pass(texts):
+    """Lines become those of the new epoch, also when rekeyed twice; other tokens and texts do not change."""
     keys = Rekeying(OLD, NEW, (FIRST, SECOND))
     before, after = OLD.tokens("number", texts), NEW.tokens("number", texts)
     written = [*before, *CalleeCipher(FIRST).tokens(before), "-"]
@@ -58,13 +58,15 @@ def test_both_keys_turn_at_once(texts):
     assert keys.line(" ".join(written).encode()) == " ".join(wanted).encode()
 
 
-def test_of_calls_that_were_left_out_not_even_a_word_leaves():
-    held = [pa.array(OLD.tokens("number", texts)).dictionary_encode() for texts in (["a", "b"], ["c", "d"])]
-    left = with_callee_keys(pa.table(held, names=SIDES).slice(1), CalleeCipher(FIRST))
-    assert [left[name].chunk(0).dictionary.to_pylist() for name in SIDES] == [left[name].to_pylist() for name in SIDES]
+def test_a_slice_keeps_no_words_of_other_rows():
+    columns = [pa.array(OLD.tokens("number", texts)).dictionary_encode() for texts in (["a", "b"], ["c", "d"])]
+    table = with_callee_keys(pa.table(columns, names=SIDES).slice(1), CalleeCipher(FIRST))
+    assert [table[name].chunk(0).dictionary.to_pylist() for name in SIDES] == [
+        table[name].to_pylist() for name in SIDES
+    ]
 
 
-def test_keys_that_cannot_be_told_apart_are_refused():
+def test_keys_with_equal_epochs_are_refused():
     for callees in ((FIRST, FIRST), (FIRST, Key("e2", bytes(32), purpose="callees")), (FIRST, Key("e1", bytes(32)))):
         with pytest.raises(ValueError, match="epochs must all be different"):
             Rekeying(OLD, NEW, callees)
@@ -78,16 +80,16 @@ def test_keys_that_cannot_be_told_apart_are_refused():
 
 @pytest.fixture(scope="module")
 def history():
-    """Calls in which everybody calls everybody back, keyed in the first epoch."""
-    made = real_bundle.calls(200)
+    """Calls in which all numbers call each other, keyed in the first epoch."""
+    calls = real_bundle.calls(200)
     numbers = np.array(real_bundle.CALLERS[:6])
-    table = real_bundle.key_table(made)
+    table = real_bundle.key_table(calls)
     moved = pc.add(table["start"], NOW - 3_600_000 - pc.max(table["start"]).as_py())
     table = table.set_column(table.column_names.index("start"), "start", moved)
-    table = table.set_column(table.column_names.index("recorded"), "recorded", pa.nulls(len(made), pa.int64()))
+    table = table.set_column(table.column_names.index("recorded"), "recorded", pa.nulls(len(calls), pa.int64()))
     rng = np.random.default_rng(3)
     for name in ("caller", "callee"):
-        tokens = Intake(OLD).keyed("number", pa.array(numbers[rng.integers(0, 6, len(made))]))
+        tokens = Intake(OLD).keyed("number", pa.array(numbers[rng.integers(0, 6, len(calls))]))
         table = table.set_column(table.column_names.index(name), name, tokens)
     return table
 
@@ -98,7 +100,7 @@ def tokens_of(table, *names):
 
 @pytest.fixture(scope="module")
 def house(history, tmp_path_factory):
-    """A declared history, a register, keys, and what was written for others: by a key that is kept, and by none."""
+    """A folder with a declared history, keys and a bundle, and two empty folders for verdicts."""
     place = tmp_path_factory.mktemp("house")
     for name in ("data", "kept", "once"):
         (place / name).mkdir()
@@ -122,48 +124,34 @@ def scored(house):
 
 
 @pytest.mark.source("P1", "P4", by="serving/batch/output_keys.py")
-def test_verdicts_and_exports_are_joined_with_no_history_on_who_was_called(scored, history, command_json):
+def test_callees_of_verdicts_and_exports_join_with_no_history(scored, history, command_json):
     moments = pc.min_max(history["start"]).as_py().values()
     days = [datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d") for at in moments]
     out = scored / "kept" / "export.parquet"
-    command_json(
-        "privacy",
-        "export",
-        "--data",
-        scored / "data",
-        "--first",
-        days[0],
-        "--last",
-        days[1],
-        "--purpose",
-        "a sample",
-        "--person",
-        "me",
-        *log_of(scored),
-        "--out",
-        out,
-        "--callees-key",
-        scored / "c1.key",
-    )
-    known = tokens_of(history, "caller", "callee")
+    period = ("--first", days[0], "--last", days[1], "--purpose", "a sample", "--person", "me")
+    written = ("--out", out, "--callees-key", scored / "c1.key")
+    command_json("privacy", "export", "--data", scored / "data", *period, *log_of(scored), *written)
+    in_history = tokens_of(history, "caller", "callee")
     assert tokens_of(history, "caller") == tokens_of(history, "callee")  # in the history a call back shows
     for path in (scored / "kept" / "verdicts.parquet", out, scored / "once" / "verdicts.parquet"):
         table = pq.read_table(path)
-        assert tokens_of(table, "caller") <= known
-        assert not body(tokens_of(table, "callee")) & body(known)
-        # Whoever holds the key of records and tries every number finds no called person.
-        numbers = [parse_in_period(one, 0).canonical for one in real_bundle.CALLERS]
+        assert tokens_of(table, "caller") <= in_history
+        assert not body(tokens_of(table, "callee")) & body(in_history)
+        # An attacker with the key of records who tries every number learns no callee.
+        numbers = [parse_in_period(text, 0).canonical for text in real_bundle.CALLERS]
         assert not body(tokens_of(table, "callee")) & body(OLD.tokens("number", numbers))
-        # But two calls to one person are two calls to one person.
-        codes = [pd.factorize(one["callee"].to_pandas().astype(str))[0] for one in (table, history.sort_by("start"))]
+        # Calls to the same person still share one token.
+        codes = [
+            pd.factorize(calls["callee"].to_pandas().astype(str))[0] for calls in (table, history.sort_by("start"))
+        ]
         np.testing.assert_array_equal(*codes)
         rest = [name for name in history.column_names if name in table.column_names and name != "callee"]
         assert table.select(rest).to_pylist() == history.sort_by("start").select(rest).to_pylist()
     paths = (scored / "kept" / "verdicts.parquet", out, scored / "once" / "verdicts.parquet")
-    kept, export, once = (tokens_of(pq.read_table(path), "callee") for path in paths)
-    assert kept == export == set(CalleeCipher(FIRST).tokens(tokens_of(history, "callee"))) and not body(kept) & body(
-        once
-    )
+    kept_key, export, once = (tokens_of(pq.read_table(path), "callee") for path in paths)
+    assert kept_key == export == set(CalleeCipher(FIRST).tokens(tokens_of(history, "callee"))) and not body(
+        kept_key
+    ) & body(once)
 
 
 def log_of(place):
@@ -171,7 +159,7 @@ def log_of(place):
 
 
 @pytest.mark.source("P2", by="training/privacy/rekey.py")
-def test_rotation_turns_what_was_written_and_a_destroyed_key_erases_the_called(scored, tmp_path, command_json):
+def test_rotation_rekeys_written_files_and_a_destroyed_key_erases_callees(scored, tmp_path, command_json):
     data, log = tmp_path / "data", log_of(tmp_path)
     shutil.copytree(scored / "data", data)
     shutil.copy(scored / "kept" / "verdicts.parquet", data / "verdicts.parquet")
@@ -179,109 +167,83 @@ def test_rotation_turns_what_was_written_and_a_destroyed_key_erases_the_called(s
     for name in ("old", "new", "c1", "c2"):
         shutil.copy(scored / f"{name}.key", tmp_path / f"{name}.key")
     stolen = pq.read_table(data / "verdicts.parquet")
-    command_json(
-        "privacy",
-        "key",
-        "rekey",
-        tmp_path / "old.key",
-        tmp_path / "new.key",
-        *log,
-        "--data",
-        data,
-        "--callee-keys",
-        tmp_path / "c1.key",
-        tmp_path / "c2.key",
-    )
+    old, new, c1, c2 = (tmp_path / f"{name}.key" for name in ("old", "new", "c1", "c2"))
+    command_json("privacy", "key", "rekey", old, new, *log, "--data", data, "--callee-keys", c1, c2)
     calls, verdicts = (pq.read_table(data / name) for name in ("calls.parquet", "verdicts.parquet"))
     wanted = with_callee_keys(calls.sort_by("start"), CalleeCipher(SECOND))["callee"].cast(pa.string())
     assert verdicts["callee"].cast(pa.string()).to_pylist() == wanted.to_pylist()
     assert left_of(data, "e1") == left_of(data, "c1") == 0
-    for name in ("old", "c1"):
-        command_json("privacy", "key", "destroy", tmp_path / f"{name}.key", "--why", "over", *log, "--data", data)
-        assert not (tmp_path / f"{name}.key").exists()
-    # Whoever has every key that is left, and every number, says of no stolen token whose it was.
-    numbers = [parse_in_period(one, 0).canonical for one in real_bundle.CALLERS]
+    for path in (old, c1):
+        command_json("privacy", "key", "destroy", path, "--why", "over", *log, "--data", data)
+        assert not path.exists()
+    # An attacker with all remaining keys and numbers cannot assign any stolen token.
+    numbers = [parse_in_period(text, 0).canonical for text in real_bundle.CALLERS]
     tried = NEW.tokens("number", numbers) + replace(NEW, cover=None).tokens("number", numbers)
     tried += CalleeCipher(SECOND).tokens(tried)
     assert not body(tokens_of(stolen, "caller", "callee")) & body(tried)
-    # With both old keys it would have been all of them.
+    # With both old keys all tokens could be assigned.
     assert tokens_of(stolen, "callee") <= set(CalleeCipher(FIRST).tokens(OLD.tokens("number", numbers)))
 
 
 @pytest.mark.source("P6", by="training/privacy/verdict_files.py")
-def test_a_person_is_deleted_from_verdicts_as_a_called_one_too(scored, tmp_path, history):
+def test_a_person_is_deleted_from_verdicts_also_as_callee(scored, tmp_path, history):
     token = history["callee"][0].as_py()
-    for name, callees, says in (
+    for name, callees, message in (
         ("kept", None, "are under key c1"),
         ("kept", CalleeCipher(SECOND), "are under key c1"),
         ("kept", CalleeCipher(FIRST), ""),
         ("once", None, ""),
     ):
-        where = Path(shutil.copy(scored / name / "verdicts.parquet", tmp_path))
-        before = where.read_bytes()
-        if says:
-            with pytest.raises(ValueError, match=says):
-                delete_from_verdicts(where, token, callees, RULES, NOW)
-            assert where.read_bytes() == before
+        path = Path(shutil.copy(scored / name / "verdicts.parquet", tmp_path))
+        before = path.read_bytes()
+        if message:
+            with pytest.raises(ValueError, match=message):
+                delete_from_verdicts(path, token, callees, RULES, NOW)
+            assert path.read_bytes() == before
             continue
-        told_of = delete_from_verdicts(where, token, callees, RULES, NOW)
-        called = [] if callees is None else [callees.token(token)]  # by a key of one run: nobody's, for ever
+        counts = delete_from_verdicts(path, token, callees, RULES, NOW)
+        called = [] if callees is None else [callees.token(token)]  # a temporary key leaves no callee to delete
         rows = pq.read_table(scored / name / "verdicts.parquet")
         mine = [pc.is_in(rows[side].cast(pa.string()), value_set=pa.array([token, *called])) for side in SIDES]
-        assert told_of["deleted"] == pc.sum(pc.or_(*mine)).as_py() > 0
-        assert pq.read_table(where).num_rows == rows.num_rows - told_of["deleted"]
+        assert counts["deleted"] == pc.sum(pc.or_(*mine)).as_py() > 0
+        assert pq.read_table(path).num_rows == rows.num_rows - counts["deleted"]
 
 
-def test_whose_a_called_token_is_needs_both_keys(scored, tmp_path, monkeypatch, run_command):
+def test_reidentification_of_a_callee_needs_both_keys(scored, tmp_path, monkeypatch, run_command):
     number = real_bundle.CALLERS[0]
     token = CalleeCipher(FIRST).token(Intake(OLD).token("number", number))
     write_key(small.KEY, tmp_path / "signing.key")
     for place, key in enumerate(recorded_run.APPROVERS):
         write_key(key, tmp_path / f"{place}.key")
     (tmp_path / "gates.toml").write_bytes(recorded_run.gates().data)
-    found = []
+    outcomes = []
     for more in ((), ("--callees-key", scored / "c1.key")):
-        # An act is good once, and two of one second with the same words are one.
-        asked = (token, "--purpose", f"court order {len(more)}", "--person", "risk")
+        # An act can be used once; acts of the same second with equal words are equal.
+        request = (token, "--purpose", f"court order {len(more)}", "--person", "risk")
         act = tmp_path / f"act{len(more)}.json"
-        assert run_command("privacy", "ticket", "reidentify", *asked, "--out", act)[0] == 0
+        assert run_command("privacy", "ticket", "reidentify", *request, "--out", act)[0] == 0
         tickets = []
         for place in (1, 2):
             tickets += ["--ticket", tmp_path / f"{place}-{len(more)}.json"]
-            assert (
-                run_command(
-                    "privacy", "ticket", "agree", act, "--signing-key", tmp_path / f"{place}.key", "--out", tickets[-1]
-                )[0]
-                == 0
-            )
+            signed = ("--signing-key", tmp_path / f"{place}.key", "--out", tickets[-1])
+            assert run_command("privacy", "ticket", "agree", act, *signed)[0] == 0
         monkeypatch.setattr("sys.stdin", io.StringIO(f"13800138009\n{number}\n"))
-        code, out, _ = run_command(
-            "privacy",
-            "reidentify",
-            *asked,
-            "--key",
-            scored / "old.key",
-            *log_of(tmp_path),
-            "--gates",
-            tmp_path / "gates.toml",
-            *tickets,
-            *more,
-            "--json",
-        )
-        found += [(code, json.loads(out))]
-    assert found == [(0, {"numbers": []}), (0, {"numbers": [{"token": token, "number": number}]})]
+        rules = ("--key", scored / "old.key", "--gates", tmp_path / "gates.toml", *log_of(tmp_path), *tickets)
+        code, out, _ = run_command("privacy", "reidentify", *request, *rules, *more, "--json")
+        outcomes += [(code, json.loads(out))]
+    assert outcomes == [(0, {"numbers": []}), (0, {"numbers": [{"token": token, "number": number}]})]
 
 
-def test_an_incident_says_when_called_people_can_be_read(scored, tmp_path):
+def test_an_incident_lists_the_keys_under_which_callees_are_readable(scored, tmp_path):
     for keys, readable in (((), []), (("c1",), []), (("old",), ["e1"]), (("old", "c1"), ["c1", "e1"])):
-        gone = tmp_path / "-".join(("gone", *keys))
-        gone.mkdir()
-        shutil.copy(scored / "kept" / "verdicts.parquet", gone)
+        copy = tmp_path / "-".join(("gone", *keys))
+        copy.mkdir()
+        shutil.copy(scored / "kept" / "verdicts.parquet", copy)
         for name in keys:
-            shutil.copy(scored / f"{name}.key", gone)
-        assert affected([gone]).readable == readable
+            shutil.copy(scored / f"{name}.key", copy)
+        assert affected([copy]).readable == readable
 
 
-def test_no_key_is_named_as_those_of_one_run(tmp_path, run_command):
+def test_the_epoch_name_of_temporary_keys_is_refused(tmp_path, run_command):
     code, _, err = run_command("privacy", "key", "new", tmp_path / "key", "--epoch", EPHEMERAL, "--purpose", "callees")
     assert code == 1 and "use another name" in err

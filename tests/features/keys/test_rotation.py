@@ -1,4 +1,4 @@
-"""Epochs of keys: the next one joins the same histories, a destroyed one joins nothing, a thief has no number."""
+"""Key rotation: the next epoch joins the same histories, a destroyed one joins none, stolen tokens give no number."""
 
 import hashlib
 import hmac
@@ -49,7 +49,7 @@ def test_a_cover_is_aes_over_the_hmac():
 
 
 @given(st.sampled_from(USES), st.lists(st.text(), max_size=5), st.booleans())
-def test_turned_tokens_are_those_of_the_new_key(use, texts, first):
+def test_rekeyed_tokens_are_tokens_of_the_new_key(use, texts, first):
     """Also from a first key that has no cover, and over two rotations."""
     old = replace(OLD, cover=None) if first else OLD
     keys, later = Rekeying(old, NEW), Key("e3", OLD.secret, bytes(32))
@@ -57,12 +57,12 @@ def test_turned_tokens_are_those_of_the_new_key(use, texts, first):
     assert keys.tokens(tokens) == NEW.tokens(use, texts)
     assert Rekeying(NEW, later).tokens(keys.tokens(tokens)) == later.tokens(use, texts)
     strange = [*texts, *NEW.tokens(use, texts), *(token[:-1] for token in tokens), *(f"x{token}" for token in tokens)]
-    assert keys.tokens(strange) == strange  # what is no token of the old epoch stays
+    assert keys.tokens(strange) == strange  # texts that are not tokens of the old epoch stay
     line = " ".join(["7", *tokens, "-", *NEW.tokens(use, texts)]).encode()
     assert keys.line(line) == " ".join(["7", *NEW.tokens(use, texts), "-", *NEW.tokens(use, texts)]).encode()
 
 
-def test_only_a_rotated_key_can_turn_tokens():
+def test_only_a_rotated_key_can_rekey_tokens():
     rotated = OLD.rotated("e2")
     assert (rotated.secret, rotated.purpose) == (OLD.secret, OLD.purpose)
     assert rotated.cover not in (None, OLD.cover)
@@ -80,13 +80,13 @@ def test_only_a_rotated_key_can_turn_tokens():
 
 
 @pytest.mark.source("P4", by="features/keys/tokens.py")
-def test_a_key_serves_its_purpose_alone(tmp_path):
+def test_a_key_is_refused_for_another_purpose(tmp_path):
     shared = Key("s1", OLD.secret, OLD.cover, "sharing")
     assert shared.token("number", "a").partition(".")[2] != OLD.token("number", "a").partition(".")[2]
     for purpose in PURPOSES:
-        made = Key.generate("e9", purpose)
-        made.write(tmp_path / purpose)
-        assert read_key(tmp_path / purpose, purpose) == made
+        key = Key.generate("e9", purpose)
+        key.write(tmp_path / purpose)
+        assert read_key(tmp_path / purpose, purpose) == key
         other = next(word for word in PURPOSES if word != purpose)
         with pytest.raises(ValueError, match=f"holds a key for {purpose}, expected one for {other}"):
             read_key(tmp_path / purpose, other)
@@ -98,9 +98,9 @@ def test_a_key_serves_its_purpose_alone(tmp_path):
 
 
 @pytest.mark.source("P2", by="features/keys/rotation.py")
-def test_histories_go_on_under_the_new_key(tmp_path):
-    made = real_bundle.calls()
-    old = Intake(OLD).table(raw(made))
+def test_histories_continue_under_the_new_key(tmp_path):
+    calls = real_bundle.calls()
+    old = Intake(OLD).table(raw(calls))
     pq.write_table(old, tmp_path / "calls.parquet")
     reports = pa.table(
         {"number": old["caller"].cast(pa.string()), "known_at": old["start"], "note": ["n"] * old.num_rows}
@@ -110,9 +110,9 @@ def test_histories_go_on_under_the_new_key(tmp_path):
     (tmp_path / "campaigns.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in listed))
     for _ in range(2):  # the second time there is nothing left to do
         assert rekey_folder(tmp_path, Rekeying(OLD, NEW)) == {
-            "calls.parquet": len(made), "complaints.parquet": len(made), "campaigns.jsonl": 5}  # fmt: skip
+            "calls.parquet": len(calls), "complaints.parquet": len(calls), "campaigns.jsonl": 5}  # fmt: skip
         new = read_keyed(tmp_path / "calls.parquet")
-        assert new.to_pylist() == Intake(NEW).table(raw(made)).to_pylist()
+        assert new.to_pylist() == Intake(NEW).table(raw(calls)).to_pylist()
         assert pq.read_table(tmp_path / "complaints.parquet")["number"].to_pylist() == new["caller"].to_pylist()
         rows = [json.loads(line) for line in (tmp_path / "campaigns.jsonl").read_text().splitlines()]
         assert [row["number"] for row in rows] == new["caller"].to_pylist()[:5]
@@ -120,12 +120,12 @@ def test_histories_go_on_under_the_new_key(tmp_path):
     np.testing.assert_array_equal(vectors(new, threads=1), vectors(old, threads=1))
 
 
-def raw(made):
+def raw(calls):
     """Calls as written, as a table."""
     names = ("caller", "callee", "outcome", "released_by", "attestation", "route")
-    columns = {name: pa.array([getattr(one, name) for one in made]) for name in names}
-    columns |= {name: pa.array([getattr(one, name) for one in made], pa.float64()) for name in ("ring", "talk")}
-    start = pa.array([round(one.start * 1000) for one in made], pa.int64()).cast(pa.timestamp("ms", "UTC"))
+    columns = {name: pa.array([getattr(call, name) for call in calls]) for name in names}
+    columns |= {name: pa.array([getattr(call, name) for call in calls], pa.float64()) for name in ("ring", "talk")}
+    start = pa.array([round(call.start * 1000) for call in calls], pa.int64()).cast(pa.timestamp("ms", "UTC"))
     return pa.table({"start": start} | columns)
 
 
@@ -133,24 +133,24 @@ HOLD = """
 import sys
 from pathlib import Path
 from callsieve.serving.live.snapshots import lock_folder
-held = lock_folder(Path(sys.argv[1]))
+lock = lock_folder(Path(sys.argv[1]))
 print(flush=True)
 sys.stdin.read()
 """
 
 
-def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, command_json, run_command):
+def test_a_scorer_and_its_cases_continue_under_the_new_key(tmp_path, command_json, run_command):
     real_bundle.write_bundle(tmp_path / "bundle")
     OLD.write(tmp_path / "old.key")
     NEW.write(tmp_path / "new.key")
     write_key(small.KEY, tmp_path / "signing.key")
-    url, happened = f"sqlite:///{tmp_path}/cases.db", events(real_bundle.calls(150))
+    url, stream = f"sqlite:///{tmp_path}/cases.db", events(real_bundle.calls(150))
     judge = Swap(trusted=small.TRUSTED, policy=AT_ONCE)
     judge.load(tmp_path / "bundle")
     state, whole = tmp_path / "state", tmp_path / "whole"
-    live, other = (Live(judge, Intake(OLD), folder, deadline=60.0) for folder in (state, whole))
-    said = play(live, happened[:150])
-    play(other, happened[:150])
+    live, control = (Live(judge, Intake(OLD), folder, deadline=60.0) for folder in (state, whole))
+    answers = play(live, stream[:150])
+    play(control, stream[:150])
     live.memory.save()
     live.add_complaint(Complaint("13900139000", "13800138000", real_bundle.START, "loans"))
     store = CaseStore(url)
@@ -159,7 +159,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, command_json, 
     live.close()
     import_verdicts(store, state)
     now = round(real_bundle.START * 1000)
-    cases = {store.find(one.case, now).record.caller: one.case for one in said if one.action != "pass"}
+    cases = {store.find(flag.case, now).record.caller: flag.case for flag in answers if flag.action != "pass"}
     for case in cases.values():
         store.appeal(case, "other", "", now)
         store.decide(case, "overturned", "reviewer-1", "a courier", now)
@@ -178,26 +178,22 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, command_json, 
     assert publish_cleared(store, state, now)
     store.close()
     unlisted = WatchedClearedCallers(state / FILE)
-    judge = Swap(
-        trusted=small.TRUSTED,
-        policy=AT_ONCE,
-        unlisted=unlisted,
-    )
+    judge = Swap(trusted=small.TRUSTED, policy=AT_ONCE, unlisted=unlisted)
     judge.load(tmp_path / "bundle")
     again = Live(judge, Intake(NEW), state, deadline=60.0)
     assert (again.memory.refusal, again.memory.restored.damaged) == (None, 0)
-    verdicts, wanted = play(again, happened[150:]), play(other, happened[150:])
-    # Which number a caller dialled last is not kept over a restart, whatever the key; all else goes on.
-    same = sum(one.raw == two.raw for one, two in zip(verdicts, wanted, strict=True))
+    verdicts, wanted = play(again, stream[150:]), play(control, stream[150:])
+    # The number that a caller dialled last is not restored after a restart, whatever the key; all else is.
+    same = sum(verdict.raw == other.raw for verdict, other in zip(verdicts, wanted, strict=True))
     assert same >= len(wanted) - len(real_bundle.CALLERS)
-    spared = [one.raw for one in verdicts if one.status == STATUS]
+    spared = [verdict.raw for verdict in verdicts if verdict.status == STATUS]
     assert 0 < len(spared) == unlisted.spared
     assert [row["number"] for row in read_complaints(state)] == [NEW.token("number", "+8613800138000")]
     again.close()
-    other.close()
+    control.close()
     unlisted.close()
     assert left_of(state, "e1") == 0
-    code, out, _ = run_command(*rekey)  # again: what is keyed anew stays so
+    code, out, _ = run_command(*rekey)  # a repetition changes nothing
     assert code == 0 and "epoch e1 is now e2; entry 1 of the audit log" in out
     alone = rekey_cases(url, None, Rekeying(OLD, NEW))  # cases without a scorer beside them
     assert alone.keys() == {name for name in facts["keyed"] if name.startswith("callsieve_")}
@@ -205,7 +201,7 @@ def test_a_scorer_and_its_cases_go_on_under_the_new_key(tmp_path, command_json, 
 
 
 @pytest.mark.source("P2", by="training/privacy/rekey.py")
-def test_an_epoch_is_destroyed_once_nothing_of_it_is_left(tmp_path, command_json, run_command):
+def test_a_key_is_destroyed_only_after_all_its_tokens_were_rekeyed(tmp_path, command_json, run_command):
     assert run_command("privacy", "key", "new", tmp_path / "e1.key", "--epoch", "e1")[0] == 0
     assert run_command("privacy", "key", "rotate", tmp_path / "e1.key", tmp_path / "e2.key", "--epoch", "e2")[0] == 0
     write_key(small.KEY, tmp_path / "signing.key")
@@ -225,8 +221,8 @@ def test_an_epoch_is_destroyed_once_nothing_of_it_is_left(tmp_path, command_json
     assert not (tmp_path / "e1.key").exists()
     assert [payload["what"] for _, payload in payloads(tmp_path / "audit", "key")] == [
         "keyed anew", "calls keyed anew", "destroyed"]  # fmt: skip
-    # Whoever has the new key and knows every number cannot say whose the stolen tokens were.
-    numbers = [parse_in_period(one, 0).canonical for one in {*real_bundle.CALLERS, *real_bundle.CALLEES}]
+    # An attacker with the new key and all numbers cannot assign the stolen tokens.
+    numbers = [parse_in_period(text, 0).canonical for text in {*real_bundle.CALLERS, *real_bundle.CALLEES}]
     tokens = body(pq.read_table(stolen / "calls.parquet")["caller"].cast(pa.string()).to_pylist())
     assert not tokens & body(new.tokens("number", numbers))
     assert not tokens & body(replace(new, cover=None).tokens("number", numbers))
@@ -270,8 +266,8 @@ def test_a_stolen_store_without_its_key_gives_no_number():
         "its epoch as key": guess(b"e1".ljust(32, b"\0")),
     }  # fmt: skip
     assert {name: attack(of, store) for name, of in attempts.items()} == dict.fromkeys(attempts, 0)
-    # The attack is a real one: it undoes plain hashes, and tokens whose key it has.
+    # The attack works: it inverts plain hashes, and tokens whose key it has.
     assert attack(attempts["hash"], plain) == len(numbers)
     assert attack(guess(key.secret, key.cover), store) == len(numbers)
-    # Half of the key is none of it: the secret without the cover, or the other way round.
+    # Half of a key gives no number: the secret without the cover, or the cover without the secret.
     assert attack(guess(key.secret), store) == attack(guess(bytes(32), key.cover), store) == 0

@@ -1,4 +1,4 @@
-"""Tokens and keys."""
+"""Tokens are keyed hashes of numbers; keys are read from files or the environment and never shown."""
 
 import base64
 import copy
@@ -20,7 +20,7 @@ KEY = Key("e1", SECRET)
 
 @pytest.mark.source("L40", by="features/keys/tokens.py")
 @given(st.sampled_from(USES), st.text(), st.binary(min_size=32, max_size=100))
-def test_token_is_hmac_sha256(use, text, secret):
+def test_a_token_is_an_hmac_sha256(use, text, secret):
     message = use.encode() + b"\0" + text.encode("utf-8", "surrogatepass")
     digest = hmac.digest(secret, message, "sha256")[:16]
     letters = "".join("abcdefghijklmnop"[half] for byte in digest for half in divmod(byte, 16))
@@ -28,18 +28,18 @@ def test_token_is_hmac_sha256(use, text, secret):
 
 
 @given(st.lists(st.text()))
-def test_many_tokens_are_as_one_by_one(texts):
+def test_tokens_of_a_list_equal_single_tokens(texts):
     assert KEY.tokens("number", texts) == [KEY.token("number", text) for text in texts]
 
 
-def test_uses_keys_and_texts_are_kept_apart():
+def test_tokens_differ_by_use_key_and_text():
     keys = (KEY, Key("e1", bytes(32)), Key("e2", SECRET))
     tokens = {key.token(use, text) for key in keys for use in USES for text in ("", "a", "b")}
     assert len(tokens) == len(keys) * len(USES) * 3
 
 
 @given(st.text())
-def test_token_has_no_run_of_digits(text):
+def test_a_token_has_no_run_of_digits(text):
     token = KEY.token("number", text)
     assert is_token(token)
     assert not re.search(r"\d{2}", token)
@@ -48,28 +48,28 @@ def test_token_has_no_run_of_digits(text):
 @pytest.mark.parametrize(
     "text", ["", "+8613800138000", "p00000", "e1.", "e1." + "a" * 31, "e1." + "q" * 32, "." + "a" * 32]
 )
-def test_other_texts_are_no_tokens(text):
+def test_other_texts_are_not_tokens(text):
     assert not is_token(text)
     assert not is_token(KEY.token("number", text) + "\n")
 
 
-def test_unknown_use_is_refused():
+def test_an_unknown_use_is_refused():
     with pytest.raises(ValueError, match="use must be one of number, block"):
         KEY.token("name", "x")
 
 
 @pytest.mark.parametrize("epoch", ["", "a.b", "a" * 17, "20261102", "e1\n", "é"])
-def test_bad_epoch_is_refused(epoch):
+def test_an_invalid_epoch_is_refused(epoch):
     with pytest.raises(ValueError, match="epoch must be"):
         Key(epoch, SECRET)
 
 
-def test_short_secret_is_refused():
+def test_a_short_secret_is_refused():
     with pytest.raises(ValueError, match="32 bytes or more, got 31"):
         Key("e1", bytes(31))
 
 
-def test_key_does_not_show_or_leave():
+def test_a_key_is_neither_shown_nor_pickled():
     assert repr(KEY) == str(KEY) == "Key(epoch='e1')"
     for leave in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="never pickled"):
@@ -80,14 +80,14 @@ def test_generated_keys_differ():
     assert Key.generate("e1") != Key.generate("e1")
 
 
-def test_file_round_trip(tmp_path):
+def test_a_key_file_round_trips(tmp_path):
     path = tmp_path / "key"
     KEY.write(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert read_key(path) == KEY
 
 
-def test_file_is_never_overwritten(tmp_path):
+def test_a_key_file_is_never_overwritten(tmp_path):
     path = tmp_path / "key"
     KEY.write(path)
     before = path.read_bytes()
@@ -98,7 +98,7 @@ def test_file_is_never_overwritten(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are those of POSIX")
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
-def test_file_that_others_may_use_is_refused(tmp_path, mode):
+def test_a_key_file_with_access_for_others_is_refused(tmp_path, mode):
     path = tmp_path / "key"
     KEY.write(path)
     path.chmod(mode)
@@ -106,7 +106,7 @@ def test_file_that_others_may_use_is_refused(tmp_path, mode):
         read_key(path)
 
 
-def test_key_from_environment(monkeypatch):
+def test_a_key_is_read_from_the_environment(monkeypatch):
     monkeypatch.setenv("CALLSIEVE_KEY", "e1:" + base64.b64encode(SECRET).decode())
     assert key_from_environment() == KEY
     monkeypatch.delenv("CALLSIEVE_KEY")
@@ -115,7 +115,7 @@ def test_key_from_environment(monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["nonsense", "e1:", "e1:c2hvcnQ=", "e1:%%%%", ":" + "A" * 44, "é:" + "A" * 44])
-def test_bad_key_text_is_refused_and_not_shown(monkeypatch, text):
+def test_an_invalid_key_text_is_refused_and_not_shown(monkeypatch, text):
     monkeypatch.setenv("CALLSIEVE_KEY", text)
     with pytest.raises(ValueError, match="CALLSIEVE_KEY must hold a key as epoch:base64") as error:
         key_from_environment()

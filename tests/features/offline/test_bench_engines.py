@@ -7,14 +7,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-ENGINES = (
-    "numpy.search",
-    "pandas.grouped",
-    "pandas.rolling",
-    "polars.grouped",
-    "polars.rolling",
-    "duckdb.windows",
-)
+ENGINES = ("numpy.search", "pandas.grouped", "pandas.rolling", "polars.grouped", "polars.rolling", "duckdb.windows")
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +29,10 @@ def expected(bench, calls):
     return in_order(bench, bench("engine_callsieve").catalogue(calls, 1))
 
 
-def in_order(bench, found):
+def in_order(bench, columns):
     """Returns the common features in order of the calls."""
-    order = np.argsort(np.asarray(found["row"]), kind="stable")
-    return np.array([np.asarray(found[name], dtype=float)[order] for name in bench("common").NAMES])
+    order = np.argsort(np.asarray(columns["row"]), kind="stable")
+    return np.array([np.asarray(columns[name], dtype=float)[order] for name in bench("common").NAMES])
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -94,7 +94,7 @@ def test_shards_equal_the_table_however_the_work_is_cut(tmp_path_factory, calls,
 
 
 @pytest.mark.parametrize("roles", [("caller",), ("callee", "trunk"), ("device",)])
-def test_a_choice_of_features_in_the_requested_order(roles, world_folder, tmp_path):
+def test_a_choice_of_features_has_the_requested_order(roles, world_folder, tmp_path):
     names = tuple(feature.name for feature in reversed(FEATURES) if feature.role in roles)
     calls = pq.read_table(world_folder / "calls.parquet").slice(0, 5000)
     pq.write_table(calls, tmp_path / "calls.parquet")
@@ -103,7 +103,7 @@ def test_a_choice_of_features_in_the_requested_order(roles, world_folder, tmp_pa
     check(tmp_path / "out", read_keyed(tmp_path / "calls.parquet"), names)
 
 
-def test_no_calls(world_folder, tmp_path):
+def test_a_file_without_calls_gives_no_rows(world_folder, tmp_path):
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 0), tmp_path / "calls.parquet")
     assert write_shards(tmp_path / "calls.parquet", tmp_path / "out")["calls"] == 0
     assert read_parts(tmp_path / "out").num_rows == 0
@@ -185,15 +185,15 @@ def test_a_second_process_on_the_same_folder_is_refused(world_folder, tmp_path):
 def test_chunks_do_not_depend_on_skipped_chunks(world_folder, tmp_path):
     source = tmp_path / "calls.parquet"
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 1000), source, row_group_size=70)
-    kept = []
+    written = []
     for name, wanted in (("all", range(7)), ("later", (3, 5))):
         plan = Plan(tmp_path / name, NAMES, 1000, 150, 2)
         plan.work.mkdir(parents=True)
         for task in shards.split_tasks(plan, source, list(wanted)):
             task()
-        kept.append({path.name: path.read_bytes() for path in plan.work.iterdir()})
-    later = {name: data for name, data in kept[0].items() if name[-9:-6] in ("003", "005")}
-    assert kept[1] == later != {}
+        written.append({path.name: path.read_bytes() for path in plan.work.iterdir()})
+    later = {name: data for name, data in written[0].items() if name[-9:-6] in ("003", "005")}
+    assert written[1] == later != {}
 
 
 def with_column(calls, name, values):

@@ -139,13 +139,13 @@ def test_the_mlflow_model_scores_on_spark_like_the_scorer(session, folder, asked
     import mlflow.pyfunc
     from pyspark.sql.functions import struct
 
-    monkeypatch.delenv(TRUST, raising=False)  # whom to trust is told to Spark's processes alone
+    monkeypatch.delenv(TRUST, raising=False)  # only Spark's processes get the trusted key
     trust = {TRUST: str(folder / "signer.pub")}
     judge = mlflow.pyfunc.spark_udf(session, str(folder / "served"), env_manager="local", extra_env=trust)
     asked.assign(row=range(len(asked))).to_parquet(tmp_path / "rows.parquet")
     rows = session.read.parquet(str(tmp_path / "rows.parquet"))
-    said = rows.select("row", judge(struct(*asked.columns)).alias("said")).select("row", "said.*")
-    assert_same(said.toArrow().to_pandas().sort_values("row"), wanted)
+    answers = rows.select("row", judge(struct(*asked.columns)).alias("answer")).select("row", "answer.*")
+    assert_same(answers.toArrow().to_pandas().sort_values("row"), wanted)
 
 
 def test_the_features_command_equals_the_table_engine(call, four_days, tmp_path):
@@ -240,10 +240,7 @@ def test_faults_are_reported_in_one_line(call, world, training_run, tmp_path):
     code, _, err = call("features", "--calls", good, *out, "--engine", "spark")
     assert (code, "expected --layout keyed" in err) == (1, True)
     score = ("score", "--bundle", training_run[0] / "bundle", "--calls", good, "--layout", "keyed", "--engine", "spark")
-    for more, says in (
-        (out, "needs --callees-key"),
-        (("--registers", tmp_path), "not supported on Spark"),
-    ):
+    for more, says in ((out, "needs --callees-key"), (("--registers", tmp_path), "not supported on Spark")):
         code, _, err = call(*score, *more)
         assert (code, says in err, err.count("\n")) == (2, True, 1), says
     (tmp_path / "world.json").unlink()
@@ -305,8 +302,8 @@ def test_a_configured_spark_keeps_its_settings(tmp_path):
         "spark.master local[1]\nspark.sql.shuffle.partitions 3\nspark.ui.enabled false\nspark.driver.host localhost\n"
     )
     code = (
-        "from callsieve.features.offline import spark\nfound = spark.session(2)\n"
-        "print(found.sparkContext.master, found.conf.get(spark.PARTITIONS))\nfound.stop()"
+        "from callsieve.features.offline import spark\nsession = spark.session(2)\n"
+        "print(session.sparkContext.master, session.conf.get(spark.PARTITIONS))\nsession.stop()"
     )
     environment = os.environ | {"SPARK_CONF_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -334,8 +331,8 @@ def test_spark_requires_a_callees_key_and_a_model_without_complaint_features(mon
 
 def test_spark_skips_calls_past_their_retention(tmp_path):
     declare(tmp_path, "switch", "contract", ["scoring"], "2999-12-31")
-    kept = spark_scoring.expired_rows_filter(tmp_path / "calls.parquet", "scoring")
-    said = []
-    kept(SimpleNamespace(filter=said.append))
-    days = (time.time() - int(said[0].removeprefix("start >= ")) / 1000) / 86_400
+    keep = spark_scoring.expired_rows_filter(tmp_path / "calls.parquet", "scoring")
+    conditions = []
+    keep(SimpleNamespace(filter=conditions.append))
+    days = (time.time() - int(conditions[0].removeprefix("start >= ")) / 1000) / 86_400
     assert days == pytest.approx(60, abs=0.1)  # as retention.toml says of calls

@@ -87,7 +87,7 @@ def test_a_modified_or_truncated_file_is_refused(saved):
 
 def test_a_file_that_others_may_write_is_refused(saved):
     saved.chmod(0o620)
-    with pytest.raises(ValueError, match="nobody else may write"):
+    with pytest.raises(ValueError, match="no other user may write"):
         History.load(saved)
 
 
@@ -126,10 +126,8 @@ def rewrite(path, change):
 
 
 def facts_without(name):
-    return lambda facts, tokens: (
-        json.dumps({k: v for k, v in json.loads(facts).items() if k != name}).encode(),
-        tokens,
-    )
+    keep = lambda facts: {key: value for key, value in json.loads(facts).items() if key != name}
+    return lambda facts, tokens: (json.dumps(keep(facts)).encode(), tokens)
 
 
 def facts_with(**more):

@@ -9,21 +9,8 @@ from callsieve.features.stream.token_table import LONGEST_PREFIX
 
 CAPACITY = 12
 LETTERS = st.sampled_from(["a" * 32, "p" * 32, "a" * 31 + "b", "ab" * 16, "b" + "a" * 31])
-IRREGULAR = [
-    "",
-    "a",
-    "号",
-    "\ud800",
-    "e1.",
-    "a" * 32,
-    "." + "a" * 32,
-    "e1." + "a" * 31,
-    "e1." + "a" * 33,
-    "e1." + "q" * 32,
-    "e1." + "A" * 32,
-    "x" * LONGEST_PREFIX + "." + "a" * 32,
-    "e1-" + "a" * 32,
-]
+ALMOST = ["." + "a" * 32, "e1." + "a" * 31, "e1." + "a" * 33, "e1." + "q" * 32, "e1." + "A" * 32, "e1-" + "a" * 32]
+IRREGULAR = ["", "a", "号", "\ud800", "e1.", "a" * 32, *ALMOST, "x" * LONGEST_PREFIX + "." + "a" * 32]
 TOKENS = st.builds("{}.{}".format, st.sampled_from(["e1", "e1", "e1", "e2", "e10", "号"]), LETTERS) | st.sampled_from(
     IRREGULAR
 )
@@ -39,7 +26,7 @@ def empty_book(compiled):
 @given(steps=st.lists(st.tuples(TOKENS, st.booleans()), max_size=60))
 @example([(token, False) for token in IRREGULAR[1:]])
 @settings(max_examples=100)
-def test_it_behaves_like_a_dictionary(compiled, steps):
+def test_a_token_book_behaves_like_a_dictionary(compiled, steps):
     tokens, allocate_key, free_key = empty_book(compiled)
     expected = {}
     for token, removed in steps:

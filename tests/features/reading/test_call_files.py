@@ -1,4 +1,4 @@
-"""Reading call records: what is written is read, and what is wrong is set apart, named, and hides its numbers."""
+"""Valid call records are read in every layout. Invalid rows are quarantined, named in errors, and hide numbers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def calls(draw: Callable[..., object]) -> dict[str, object]:
 
 
 def call(**facts: object) -> dict[str, object]:
-    """What a layout without a column for the rest reads."""
+    """Returns a call as read by a layout that has columns for `facts` only; the other columns are unknown."""
     unknown = dict.fromkeys(("released_by", "attestation", "route", "caller_class", "callee_class"), "unknown")
     return dict.fromkeys(CALL_COLUMNS) | unknown | facts
 
@@ -87,8 +87,8 @@ def answered_or_missed(draw: Callable[..., object]) -> dict[str, object]:
     return call(**parties, start=draw(whole_moments), ring=0.0, talk=max(talk, 0.0), outcome=outcome)
 
 
-def histories(one: st.SearchStrategy[dict[str, object]]) -> st.SearchStrategy[list[dict[str, object]]]:
-    return st.lists(one, min_size=1, max_size=30, unique_by=lambda c: c["start"])
+def histories(calls: st.SearchStrategy[dict[str, object]]) -> st.SearchStrategy[list[dict[str, object]]]:
+    return st.lists(calls, min_size=1, max_size=30, unique_by=lambda c: c["start"])
 
 
 def text_of(rows: list[list[object]], header: list[str] | None = None) -> str:
@@ -131,7 +131,7 @@ def quarantined(content: str | bytes, name: str = "callsieve") -> tuple[call_fil
 
 @some_files
 @given(histories(calls()), st.sampled_from(["csv", "crlf", "bom", "gzip", "unix"]))
-def test_own_text(rows, form):
+def test_a_text_file_of_the_own_layout_round_trips(rows, form):
     text = own_text(rows)
     if form == "unix":
         counted = [row | {"start": row["start"].timestamp()} for row in rows]
@@ -145,13 +145,13 @@ def test_own_text(rows, form):
 
 @some_files
 @given(histories(calls()))
-def test_own_parquet(rows):
+def test_a_parquet_file_of_the_own_layout_round_trips(rows):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "calls.parquet"
         pq.write_table(pa.Table.from_pylist(rows), path)
         result = read_calls(path, read_layout("callsieve"))
         assert result.table.to_pylist() == rows
-        # What was read is written and read the same.
+        # A second round trip gives the same table.
         write_table(result.table, path)
         assert read_calls(path, read_layout("callsieve")).table.equals(result.table)
         assert [file.name for file in Path(folder).iterdir()] == ["calls.parquet"]
@@ -159,7 +159,7 @@ def test_own_parquet(rows):
 
 @some_files
 @given(histories(answered_or_missed()), st.sampled_from(["start", "timestamp"]), st.booleans())
-def test_plain(rows, column, counted):
+def test_the_plain_layout_reads_calls(rows, column, counted):
     def cells(row):
         missed = row["outcome"] == "no_answer"
         start = int(row["start"].timestamp()) if counted else stamp(row["start"])
@@ -171,7 +171,7 @@ def test_plain(rows, column, counted):
 
 @some_files
 @given(histories(answered_or_missed()), whole_seconds, st.sampled_from([16, 18, 21]))
-def test_asterisk(rows, ring, width):
+def test_the_asterisk_layout_reads_calls(rows, ring, width):
     dispositions = {"answered": "ANSWERED", "no_answer": "NO ANSWER"}
 
     def cells(row):
@@ -186,7 +186,7 @@ def test_asterisk(rows, ring, width):
 
 @some_files
 @given(histories(answered_or_missed()), st.lists(st.sampled_from("123"), min_size=30, max_size=30))
-def test_sichuan(rows, directions):
+def test_the_sichuan_layout_reads_calls(rows, directions):
     rows = [row | {"outcome": "answered"} for row in rows if row["caller"]]
     header = ["phone_no_m", "opposite_no_m", "calltype_id", "start_datetime", "call_dur"]
     header += ["city_name", "county_name", "imei_m", "sample", "label"]
@@ -201,7 +201,7 @@ def test_sichuan(rows, directions):
     assert read(text_of(written, header), "sichuan").table.to_pylist() == wanted
 
 
-def test_both_sides_of_a_call_are_one():
+def test_the_two_records_of_a_call_are_read_as_one_call():
     header = ["phone_no_m", "opposite_no_m", "calltype_id", "start_datetime", "call_dur", "imei_m"]
     rows = [["a", "b", 1, "2020-01-01 08:00:00", 5, "d"], ["b", "a", 2, "2020-01-01 08:00:00", 5, "e"]]
     result = read(text_of(rows, header), "sichuan")
@@ -209,7 +209,7 @@ def test_both_sides_of_a_call_are_one():
     assert result.table["start"][0].as_py() == datetime(2020, 1, 1, tzinfo=UTC)
 
 
-def test_a_layout_of_ones_own(tmp_path):
+def test_a_layout_file_of_the_user_is_read(tmp_path):
     path = tmp_path / "switch.toml"
     path.write_text(
         'hours_zone = "Europe/Berlin"\ndropped = ["x"]\n[clock]\nzone = "Europe/Berlin"\nunit = "ms"\n'
@@ -217,10 +217,7 @@ def test_a_layout_of_ones_own(tmp_path):
     )
     (tmp_path / "c.csv").write_text("t,a,b,d,x\n1600000000123,1,2,3,y\n2020-07-01T12:00:00,1,2,3,y\n")
     starts = read_calls(tmp_path / "c.csv", read_layout(path)).table["start"].to_pylist()
-    assert starts == [
-        datetime(2020, 9, 13, 12, 26, 40, 123000, tzinfo=UTC),
-        datetime(2020, 7, 1, 10, tzinfo=UTC),
-    ]
+    assert starts == [datetime(2020, 9, 13, 12, 26, 40, 123000, tzinfo=UTC), datetime(2020, 7, 1, 10, tzinfo=UTC)]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +232,7 @@ def test_a_layout_of_ones_own(tmp_path):
         ("[constants]\nsubscriber_class = 'mobile'", "class must be one of callee_class, caller_class, got"),
     ],
 )
-def test_a_wrong_layout_is_refused(tmp_path, change, message):
+def test_an_invalid_layout_is_refused(tmp_path, change, message):
     path = tmp_path / "l.toml"
     path.write_text(f"{change}\n[columns]\nstart = ['t']\ncaller = ['a']\ncallee = ['b']\n")
     with pytest.raises(ValueError, match=message):
@@ -285,7 +282,7 @@ def good_rows(count: int) -> list[list[str]]:
 @pytest.mark.parametrize("fault", FAULTS)
 @settings(max_examples=8)
 @given(rows=st.integers(1, 12), at=st.integers(0, 11), data=st.data())
-def test_exactly_the_bad_row_is_set_apart(fault, rows, at, data):
+def test_only_the_invalid_row_is_quarantined(fault, rows, at, data):
     reason, spoil = FAULTS[fault]
     at %= rows
     written = [",".join(row).encode() for row in good_rows(rows)]
@@ -329,7 +326,7 @@ def test_every_row_is_accounted_for(faults, block):
     assert [start.isoformat() for start in result.table["start"].to_pylist()] == [row[0] for row in sound]
 
 
-def test_what_is_kept_of_a_bad_row():
+def test_a_quarantined_row_has_tokens_in_place_of_numbers():
     row = ["2020-01-01T00:00:00Z", "13800138000", "", "5", "13800138000", "busy"]
     _, away = quarantined(text_of([row], HEADER))
     assert (away[0]["column"], away[0]["expected"]) == ("callee", "a callee")
@@ -340,7 +337,7 @@ def test_what_is_kept_of_a_bad_row():
 
 
 @pytest.mark.parametrize(("talk", "reason"), [("7", "duplicate"), ("8", "conflicting_duplicate")])
-def test_a_repeated_call(talk, reason):
+def test_a_repeated_call_is_quarantined(talk, reason):
     again = [*GOOD[:4], talk, *GOOD[5:]]
     other = ["2020-01-01T00:00:01Z", *GOOD[1:]]
     content = text_of([GOOD, other, again, again], HEADER)
@@ -362,27 +359,10 @@ def test_repeating_rows_changes_nothing(rows, again):
     assert result.quarantined == ({"duplicate": len(again)} if again else {})
 
 
-def test_ends_before_the_start():
+def test_an_end_before_the_start_is_quarantined():
     cells = ["2020-01-01T00:00:00Z", "1", "2", "2019-12-31T00:00:00Z"]
     assert read(text_of([cells], ["start", "caller", "callee", "recorded"])).quarantined == {"end_before_start": 1}
-    row = [
-        "",
-        "1",
-        "2",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
-        "2020-01-01 08:00:00",
-        "",
-        "2020-01-01 07:00:00",
-        "9",
-        "9",
-        "ANSWERED",
-        "3",
-    ]
+    row = ["", "1", "2", *[""] * 6, "2020-01-01 08:00:00", "", "2020-01-01 07:00:00", "9", "9", "ANSWERED", "3"]
     assert read(text_of([row]), "asterisk").quarantined == {"end_before_start": 1}
 
 
@@ -405,7 +385,7 @@ def test_unknown_columns_are_refused_and_named():
 @pytest.mark.parametrize(
     "content", [b"", "start,caller\n".encode("utf-16"), "start,\xe9".encode("latin-1"), b"\n1,2\n"]
 )
-def test_what_is_no_table_of_text_is_refused(content):
+def test_a_file_without_a_text_table_is_refused(content):
     with pytest.raises(ValueError, match=r"^calls.csv: .*expected a header line|UTF-8"):
         read(content)
 
@@ -416,11 +396,11 @@ def test_a_file_without_line_ends_is_refused_before_it_fills_the_memory(monkeypa
         read(b"x" * 2000)
 
 
-def test_what_arrow_says_of_a_text_is_not_shown(monkeypatch):
-    number, asked = "13800138000", []
+def test_the_message_of_arrow_about_a_line_is_not_shown(monkeypatch):
+    number, attempts = "13800138000", []
 
     def refuse(*_args, **_options):
-        asked.append(1)
+        attempts.append(1)
         raise pa.ArrowInvalid(f"CSV parse error: {number}\nwas not expected")
 
     monkeypatch.setattr("pyarrow.csv.read_csv", refuse)
@@ -428,18 +408,21 @@ def test_what_arrow_says_of_a_text_is_not_shown(monkeypatch):
         ValueError, match=r"^calls.csv: the lines cannot be separated, expected quotes to close within a line$"
     ):
         read(f"caller,callee,start\n{number},{number},2020-01-02\n")
-    assert len(asked) == 2  # once more without the lines whose quotes are odd
+    assert len(attempts) == 2  # once more without the lines whose quotes are odd
 
 
-def test_a_text_cut_short():
+def test_a_truncated_text_file_loses_only_its_last_row():
     result, away = quarantined(text_of([*good_rows(3), GOOD], HEADER)[:-20])
     assert (result.accepted, result.quarantined, away[0]["row"]) == (3, {"truncated_file": 1}, 5)
     # A last line that is whole may lack its line end.
     assert read(text_of(good_rows(3), HEADER)[:-1]).accepted == 3
 
 
+TRUNCATED = "the gzip file is truncated in its first line, expected a header line"
+
+
 @pytest.mark.parametrize("lost", [1, 8, 9, 400])
-def test_a_gzip_cut_short_gives_what_is_left(lost):
+def test_a_truncated_gzip_file_gives_the_rows_before_the_cut(lost):
     rows = good_rows(3000)
     packed = gzip.compress(text_of(rows, HEADER).encode())
     result, away = quarantined(packed[:-lost])
@@ -460,22 +443,19 @@ def test_a_gzip_cut_short_gives_what_is_left(lost):
         ("\ufeffcaller,callee,start\n".encode("utf-32-be"), "the file is UTF-32, expected UTF-8 text"),
         ("caller,callee,start\n".encode("utf-16"), "the file is UTF-16, expected UTF-8 text"),
         (b"caller,callee,start\r1,2,3\r", "the first line contains a carriage return, expected lines that end"),
-        (gzip.compress(b"caller,callee\n")[:2], "the gzip file is truncated in its first line, expected a header line"),
-        (
-            gzip.compress(b"caller,callee\n")[:12],
-            "the gzip file is truncated in its first line, expected a header line",
-        ),
+        (gzip.compress(b"caller,callee\n")[:2], TRUNCATED),
+        (gzip.compress(b"caller,callee\n")[:12], TRUNCATED),
         (b"caller,\xff\n", "the first line is not UTF-8 text, expected a header line"),
         (b" ,\n", "the first line has no column names, expected a header line"),
     ],
 )
-def test_a_first_line_that_names_no_columns_is_told_for_what_it_is(content, says):
-    with pytest.raises(ValueError) as told:
+def test_the_error_about_a_first_line_without_column_names_names_its_cause(content, says):
+    with pytest.raises(ValueError) as caught:
         read(content)
-    assert str(told.value).startswith(f"calls.csv: {says}")
+    assert str(caught.value).startswith(f"calls.csv: {says}")
 
 
-def test_a_parquet_cut_short_is_refused(tmp_path):
+def test_a_truncated_parquet_file_is_refused(tmp_path):
     path = tmp_path / "calls.parquet"
     pq.write_table(pa.table({"start": [1.6e9], "caller": ["a"], "callee": ["b"]}), path)
     assert read_calls(path, read_layout("callsieve")).accepted == 1
@@ -484,7 +464,7 @@ def test_a_parquet_cut_short_is_refused(tmp_path):
         read_calls(path, read_layout("callsieve"))
 
 
-def test_parquet_rows_are_judged_too(tmp_path):
+def test_invalid_parquet_rows_are_quarantined(tmp_path):
     path = tmp_path / "c.parquet"
     columns = {"start": [1.6e9, None, 1.6e9], "caller": ["a", "b", None], "callee": ["x", "y", ""]}
     pq.write_table(pa.table(columns | {"talk": [1.0, 1.0, 1.0], "ring": [float("nan"), 1.0, 1.0]}), path)
@@ -497,7 +477,7 @@ def test_parquet_rows_are_judged_too(tmp_path):
         read_calls(path, read_layout("callsieve"))
 
 
-def test_a_quarantine_needs_a_key_and_is_whole_or_absent(tmp_path):
+def test_a_quarantine_file_needs_a_key_and_is_whole_or_absent(tmp_path):
     path, away = tmp_path / "calls.csv", tmp_path / "away.jsonl"
     path.write_text(text_of([GOOD, [*GOOD[:5], "perhaps"]], HEADER))
     with pytest.raises(ValueError, match=r"^quarantine file away.jsonl .* expected a key$"):
@@ -507,7 +487,7 @@ def test_a_quarantine_needs_a_key_and_is_whole_or_absent(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_of_two_that_write_a_file_at_once_the_second_is_refused(tmp_path):
+def test_the_second_concurrent_writer_of_a_file_is_refused(tmp_path):
     path = tmp_path / "calls.txt"
     (tmp_path / "calls.txt.part").write_text("of a process that was killed")
     with call_files.atomic_path(path) as part:
@@ -523,18 +503,18 @@ def test_of_two_that_write_a_file_at_once_the_second_is_refused(tmp_path):
     assert path.read_text() == "the next"
 
 
-def test_the_name_of_a_layout_is_none(tmp_path):
+def test_the_name_of_a_layout_is_refused_in_place_of_a_layout(tmp_path):
     (tmp_path / "calls.csv").write_text(text_of(good_rows(1), HEADER))
     with pytest.raises(TypeError, match=r"^layout must be a Layout, see read_layout\(name\), got str$"):
         read_calls(tmp_path / "calls.csv", "callsieve")
 
 
 def test_progress_ends_at_the_size_of_the_file(tmp_path):
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     path = tmp_path / "calls.csv"
     path.write_text(text_of(good_rows(5), HEADER))
-    read_calls(path, read_layout("callsieve"), progress=lambda done, size: told.append((done, size)))
-    assert told == [(path.stat().st_size, path.stat().st_size)]
+    read_calls(path, read_layout("callsieve"), progress=lambda done, size: reports.append((done, size)))
+    assert reports == [(path.stat().st_size, path.stat().st_size)]
 
 
 # Keyed calls
@@ -544,7 +524,7 @@ def keyed() -> pa.Table:
     return Intake(KEY).table(read(text_of(good_rows(4), HEADER)).table)
 
 
-def test_keyed_calls_come_back(tmp_path):
+def test_keyed_calls_round_trip(tmp_path):
     table = keyed()
     path = tmp_path / "keyed.parquet"
     write_table(table.append_column("call", pa.array(["c1", "c2", "c3", "c4"])), path)
@@ -566,7 +546,7 @@ def test_keyed_calls_come_back(tmp_path):
         ("note", ["x"] * 4, "columns of keyed calls expected, 'note' is missing or unknown"),
     ],
 )
-def test_other_tables_are_no_keyed_calls(tmp_path, name, values, message):
+def test_tables_that_are_not_keyed_calls_are_refused(tmp_path, name, values, message):
     table = keyed()
     column = pa.array(values, pa.string() if isinstance(values[0], str) else pa.int64())
     names = table.column_names
@@ -577,13 +557,13 @@ def test_other_tables_are_no_keyed_calls(tmp_path, name, values, message):
     assert "138" not in str(caught.value)
 
 
-def test_a_file_that_is_no_parquet_is_no_keyed_calls(tmp_path):
+def test_keyed_calls_that_are_not_parquet_are_refused(tmp_path):
     (tmp_path / "k.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(ValueError, match=r"^k.parquet: broken Parquet file, expected a table of keyed calls"):
         read_keyed(tmp_path / "k.parquet")
 
 
-def test_a_word_of_no_category_is_no_keyed_call():
+def test_keyed_calls_with_an_unknown_word_are_refused():
     table = keyed()
     table = table.set_column(table.column_names.index("outcome"), "outcome", pa.array(["perhaps"] * 4))
     with pytest.raises(ValueError, match=r"column 'outcome': expected one of answered, .*, got 'perhaps'"):
@@ -603,7 +583,7 @@ def test_a_word_of_no_category_is_no_keyed_call():
         ("reality_calls.csv", "plain", 25448, {"conflicting_duplicate": 7, "duplicate": 3}, 25448),
     ],
 )
-def test_real_files(name, which, accepted, counts, answered):
+def test_real_files_have_the_expected_counts(name, which, accepted, counts, answered):
     path = DATA / name
     if not path.exists():
         pytest.skip(f"{name} is not in ../shared/data")
@@ -617,7 +597,7 @@ def test_real_files(name, which, accepted, counts, answered):
     assert answered is None or accepted - missed == answered
 
 
-def test_a_file_of_another_layout_is_told_which(tmp_path):
+def test_the_error_about_a_file_of_another_layout_names_that_layout(tmp_path):
     path = tmp_path / "calls.csv"
     path.write_text("caller,callee,start,duration\n1,2,2026-03-01 10:00:00,5\n")
     with pytest.raises(ValueError, match=r"unknown column 'duration', .*; fits layout plain or reality$"):
@@ -629,7 +609,7 @@ def test_a_file_of_another_layout_is_told_which(tmp_path):
 
 @pytest.mark.parametrize("name", ["callsieve", "plain"])
 @pytest.mark.parametrize("with_ids", [False, True])
-def test_a_file_of_keyed_calls_is_told_apart_from_records(tmp_path, name, with_ids):
+def test_keyed_calls_are_refused_as_call_records(tmp_path, name, with_ids):
     table = keyed()
     table = table.append_column("call", pa.array(range(table.num_rows))) if with_ids else table
     call_files.write_table(table, tmp_path / "calls.parquet")

@@ -1,4 +1,4 @@
-"""What is not as it must be is told in one line that says what was expected; what cannot be known is said to be so."""
+"""Invalid input is refused in one line that says what was expected. Unknown figures are reported as unknown."""
 
 import re
 from types import SimpleNamespace
@@ -95,11 +95,11 @@ def many_outfits():
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_in_one_line(name, tmp_path):
-    what, words = REFUSED[name]
-    with pytest.raises(ValueError, match=re.escape(words)) as told:
-        what(tmp_path)
-    assert "\n" not in str(told.value) and "13800138000" not in str(told.value)
+def test_invalid_input_is_refused_in_one_line(name, tmp_path):
+    act, words = REFUSED[name]
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        act(tmp_path)
+    assert "\n" not in str(caught.value) and "13800138000" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_a_table_of_statistics_is_checked(tmp_path):
         (pa.table({"number": ["13800138000"], "reporter": ["e1.a"]}), "holds another text, expected keyed tokens"),
     ):
         pq.write_table(table, tmp_path / "complaints.parquet")
-        with pytest.raises(ValueError, match=words) as told:
+        with pytest.raises(ValueError, match=words) as caught:
             read()
-        assert "13800138000" not in str(told.value)
+        assert "13800138000" not in str(caught.value)
     written(tmp_path, "complaints.parquet", "no table")
     with pytest.raises(ValueError, match="broken Parquet file"):
         read()
@@ -145,30 +145,30 @@ def test_a_table_of_the_number_plan_is_checked(cells, words, tmp_path, monkeypat
         numberplan._table.__wrapped__("other.csv")
 
 
-def test_what_left_the_house_and_cannot_be_read_is_counted(tmp_path):
+def test_affected_files_that_cannot_be_read_are_counted(tmp_path):
     written(tmp_path, "broken.parquet", "no table")
     written(tmp_path, "large.txt", "x" * 5000)
-    found = affected([tmp_path])
-    assert found.datasets == [{"file": "broken.parquet", "rows": None, "people": None, "epochs": [], "kinds": []}]
-    assert (found.others, found.people, found.keys) == (1, 0, [])
+    report = affected([tmp_path])
+    assert report.datasets == [{"file": "broken.parquet", "rows": None, "people": None, "epochs": [], "kinds": []}]
+    assert (report.others, report.people, report.keys) == (1, 0, [])
     assert [incident._kinds(Affected(), chinese) for chinese in (False, True)] == ["none", "无"]
 
 
-def test_whom_a_model_learnt_from_is_not_known_of_a_card_without_folds(dataset):
+def test_seen_groups_are_unknown_for_a_card_without_folds(dataset):
     assert seen_groups(dataset, SimpleNamespace(training={})) == SeenGroups(None, NOT_KNOWN)
-    told = by_seen_groups(None, None, SeenGroups(None, NOT_KNOWN))
-    assert told == {"seen_told_by": NOT_KNOWN, "seen": None, "unseen": None}
+    figures = by_seen_groups(None, None, SeenGroups(None, NOT_KNOWN))
+    assert figures == {"seen_told_by": NOT_KNOWN, "seen": None, "unseen": None}
 
 
-def test_what_was_not_measured_is_said_to_be():
+def test_figures_that_were_not_measured_are_shown_as_such():
     assert until(None, "median") == until({}, "median") == NOT_MEASURED
-    nobody = {"callers": 0, "median": None, "median_floor": None}
-    assert until(nobody, "median") == NOT_MEASURED  # of nobody it cannot be said that it was never found
+    no_callers = {"callers": 0, "median": None, "median_floor": None}
+    assert until(no_callers, "median") == NOT_MEASURED  # without callers, "never detected" would be untrue
     assert [figure(value) for value in (None, 1234.4, 0.12345)] == ["not measured", "1,234", "0.123"]
     assert meaning("none of the catalogue") == "none of the catalogue"
 
 
-def test_nothing_is_overwritten(tmp_path):
+def test_exports_and_canaries_overwrite_no_file(tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(FileExistsError, match="expected a new file; nothing is overwritten"):
         exports.export_calls(None, None, tmp_path, tmp_path / "out", None, tmp_path / "log", [], None, None)

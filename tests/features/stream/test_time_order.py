@@ -1,4 +1,4 @@
-"""Events in time order behave like a sorted list, however they arrive, expire, or are removed from the middle."""
+"""A time order behaves like a sorted list, however events arrive, expire, or are removed from the middle."""
 
 import random
 from array import array
@@ -84,13 +84,13 @@ def check(size, steps, choose):
         time_order.insert(place, 0, clock, event_list, calls)
         expected.insert(clock - late, place)
         for window in range(3):
-            found = places_in_window(event_list, window)
-            assert found == expected.window(clock, window)
-            if found:
+            actual = places_in_window(event_list, window)
+            assert actual == expected.window(clock, window)
+            if actual:
                 run = event_list.runs[event_list.marks[time_order.CURSOR + window]]
                 in_its_run = event_list.sizes[run] - event_list.marks[time_order.OFFSET + window]
                 soon = [time_order.peek_after(window, ahead, event_list) for ahead in range(size + 1)]
-                assert soon == found[:in_its_run] + [NONE] * (size + 1 - in_its_run)
+                assert soon == actual[:in_its_run] + [NONE] * (size + 1 - in_its_run)
         in_use = event_list.marks[time_order.BEYOND] - event_list.marks[time_order.FIRST]
         assert in_use <= 4 * len(expected.events) / size + 3
         assert sum(
@@ -108,12 +108,12 @@ def size(request, monkeypatch):
 
 @given(data=st.data(), steps=st.lists(st.tuples(STEPS, LATENESS, st.booleans()), max_size=120))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_it_behaves_like_a_sorted_list(size, data, steps):
+def test_a_time_order_behaves_like_a_sorted_list(size, data, steps):
     check(size, steps, lambda events: data.draw(st.sampled_from(events)))
 
 
 @pytest.mark.parametrize("longest_gap", [HOUR // 9, 5 * HOUR, 2 * DAY])
-def test_it_behaves_like_a_sorted_list_over_many_events(size, longest_gap):
+def test_a_time_order_behaves_like_a_sorted_list_over_many_events(size, longest_gap):
     """Few or many events in the widest window, with phases of many and of few removals."""
     rng = random.Random(size + longest_gap)
     steps = [

@@ -25,7 +25,7 @@ from tests.serving.cases.test_store import example_record, fill
 from tests.support import http_service, real_bundle
 from tests.support import small_bundle as small
 from tests.support.waiting import wait_until
-from tests.system.test_privacy import found_in, texts_in
+from tests.system.test_privacy import numbers_in, texts_in
 from tests.training.cli.test_audit import write_key
 
 
@@ -254,4 +254,4 @@ def test_no_file_of_an_appeal_has_a_number(running):
     assert {"cases.db", "unlisted", "log.jsonl", "service.log"} <= {path.name for path in paths}
     for path in paths:
         for text in texts_in(path):
-            assert not found_in(text, wanted, 10), path.name
+            assert not numbers_in(text, wanted, 10), path.name
