@@ -1,4 +1,4 @@
-# The scorer over HTTP: `callsieve serve` on a bundle, keys and a state folder that are mounted, none of them in the image.
+# The scorer as an HTTP service. Bundle, keys and state folder are mounted; the image contains none of them.
 #
 #   docker build -t callsieve .
 #   docker run --read-only -p 127.0.0.1:8080:8080 \
@@ -6,11 +6,11 @@
 #     -v ./number.key:/run/secrets/number.key:ro -v ./api.keys:/run/secrets/api.keys:ro \
 #     -v callsieve-state:/state callsieve
 #
-# The two key files are refused unless they are of mode 0600, so they must belong to user 10001. What stands after the
-# image's name is added to the options (`--registers /registers`). Nothing is written outside /state.
+# The two key files must have mode 0600 and belong to user 10001; otherwise `callsieve serve` refuses them. Arguments after
+# the image's name are added to the options (`--registers /registers`). The container writes only to /state.
 
 FROM python:3.13-slim AS build
-# The history's kernel is built as C.
+# setup.py compiles the kernel of the history from C.
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
 WORKDIR /source
 COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
@@ -22,22 +22,22 @@ RUN python -m venv /opt/callsieve
 RUN /opt/callsieve/bin/pip install --no-cache-dir -c constraints.txt '.[serve]'
 
 FROM python:3.13-slim
-# LightGBM's library is linked against it.
+# LightGBM's library is linked against libgomp.
 RUN apt-get update \
   && apt-get install -y --no-install-recommends libgomp1 \
   && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/callsieve /opt/callsieve
-# A new volume takes over owner and mode from here.
+# A new volume inherits owner and mode from this folder.
 RUN install -d -o 10001 -g 10001 -m 0700 /state
 ENV PATH=/opt/callsieve/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 VOLUME /state
 EXPOSE 8080
 USER 10001:10001
-# No proxy is asked, whatever the environment says: it is this container's own address.
+# The empty ProxyHandler ignores proxy variables of the environment: the address is inside the container.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
   CMD ["python", "-c", "from urllib.request import ProxyHandler, build_opener; build_opener(ProxyHandler({})).open('http://127.0.0.1:8080/health/live', timeout=3)"]
-# 0.0.0.0 is every address of the container: by the default, 127.0.0.1, a published port reaches nobody. Who gets to it is
-# what `-p` says.
+# With the default, 127.0.0.1, a published port would not reach the service. 0.0.0.0 listens on every address of the
+# container; `-p` decides who can connect.
 ENTRYPOINT ["callsieve", "serve", "--host", "0.0.0.0", "--port", "8080", \
   "--bundle", "/srv/callsieve/bundle", "--trust", "/srv/callsieve/signer.pub", \
   "--key", "/run/secrets/number.key", "--keys", "/run/secrets/api.keys", "--state", "/state"]

@@ -41,7 +41,7 @@ def test_the_page_shows_the_status_of_the_service(make_service, keys, tmp_path, 
     with make_service() as service:
         body, text = rendered(f"{service.url}/#key={keys['admin']}", tmp_path)
     status = statuses[-1]
-    assert "judging calls" in text
+    assert "scoring calls" in text
     assert status["model"]["id"] in text
     assert "certified block certified 0 of 30,000 1 in 10,015 1 in 10,000" in text
     assert "watch label at most not certified" in text
@@ -58,5 +58,5 @@ def test_the_page_shows_the_status_of_the_service(make_service, keys, tmp_path, 
 def test_the_page_asks_for_a_key_with_the_right_scope(service, keys, tmp_path, key):
     body, text = rendered(f"{service.url}/#key={keys.get(key, '')}", tmp_path)
     assert "hidden" not in re.search(r'<section[^>]*id="ask"[^>]*>', body)[0]
-    assert ("this key may not look" in text) == bool(key)
-    assert "judging calls" not in text
+    assert ("this key lacks the scope admin" in text) == bool(key)
+    assert "scoring calls" not in text

@@ -16,7 +16,7 @@ from .people import Society
 
 @dataclass(frozen=True)
 class Outfit:
-    """Parameters of a population of outfits; `outfits` in `default.toml` explains each."""
+    """Parameters of a population of outfits; `benign.toml` explains each."""
 
     nuisance: bool
     calls_per_1000: float
