@@ -24,28 +24,24 @@ def write_key(key, path):
 
 @pytest.fixture
 def folder(empty_store, tmp_path):
-    """The folder of a run: store and signing key."""
+    """A folder with an MLflow store and a signing key."""
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")
     write_key(small.KEY, tmp_path / "signing.key")
     return tmp_path
 
 
-def test_from_a_run_to_a_champion(run_command, folder):
+def test_a_run_becomes_the_champion_by_two_approvals(run_command, folder):
     run = recorded_run.record_run(recorded_run.run_paths_in(folder), folder / "one")["run"]
     code, out, _ = run_command("audit", "verify", "--in", folder)
     assert (code, out) == (0, "3 entries, 1 runs compared with MLflow, 0 files in the folder with the log, 0 faults\n")
-    files = []
+    files, approve = [], ("model", "approve", run, "--in", folder)
     for i, approver in enumerate(recorded_run.APPROVERS[:2]):
         key = write_key(approver, folder / f"{i}.key")
-        code, out, _ = run_command(
-            "model", "approve", run, "--signing-key", key, "--out", folder / f"{i}.json", "--in", folder
-        )
+        code, out, _ = run_command(*approve, "--signing-key", key, "--out", folder / f"{i}.json")
         assert code == 0
         assert "passed  model_benign_error_bound must be at most 0.0001, got 9e-05" in out
         files += ["--approval", folder / f"{i}.json"]
-    code, out, _ = run_command(
-        "model", "approve", run, "--signing-key", key, "--out", folder / "again.json", "--in", folder, "--json"
-    )
+    code, out, _ = run_command(*approve, "--signing-key", key, "--out", folder / "again.json", "--json")
     signed = json.loads((folder / "again.json").read_text())["statement"]
     assert json.loads(out)["statement"] == {name: word for name, word in signed.items() if name != "at"}
     code, _, err = run_command("model", "promote", run, *files[:2], "--in", folder)
@@ -55,19 +51,17 @@ def test_from_a_run_to_a_champion(run_command, folder):
     code, _, err = run_command("model", "rollback", "--why", "complaints", "--in", folder)
     assert code == 1 and "expected a champion before the current one" in err
     code, out, _ = run_command("audit", "log", "--in", folder, "--json")
-    assert [one["kind"] for one in json.loads(out)["entries"]] == ["gates", "touch", "run", "promotion"]
+    assert [entry["kind"] for entry in json.loads(out)["entries"]] == ["gates", "touch", "run", "promotion"]
 
 
 def test_rollback_names_the_new_champion(run_command, monkeypatch, folder):
     facts = {"model": "one", "version": "1"}
     monkeypatch.setattr("callsieve.training.audit.promote.rollback", lambda _place, _why, _key, _tell: facts)
-    assert run_command("model", "rollback", "--why", "complaints", "--in", folder)[:2] == (
-        0,
-        "model one, version 1: champion\n",
-    )
+    code, out, _ = run_command("model", "rollback", "--why", "complaints", "--in", folder)
+    assert (code, out) == (0, "model one, version 1: champion\n")
 
 
-def test_notes_erasure_and_proof(run_command, folder):
+def test_the_log_takes_notes_erases_payloads_and_proves_entries(run_command, folder):
     recorded_run.record_run(recorded_run.run_paths_in(folder), folder / "one")
     policy = folder / "policy.toml"
     policy.write_text('version = "2"\n')
@@ -75,10 +69,8 @@ def test_notes_erasure_and_proof(run_command, folder):
     assert run_command("audit", "note", "policy", *words)[:2] == (0, "entry 3: policy\n")
     words = ("--what", "calls of case 7", "--why", "appeal", "--in", folder)
     assert run_command("audit", "note", "access", *words)[:2] == (0, "entry 4: access\n")
-    assert run_command("audit", "erase", 4, "--why", "asked for", "--in", folder)[:2] == (
-        0,
-        "entry 4: erased, entry 5\n",
-    )
+    code, out, _ = run_command("audit", "erase", 4, "--why", "asked for", "--in", folder)
+    assert (code, out) == (0, "entry 4: erased, entry 5\n")
     code, out, _ = run_command("audit", "verify", "--in", folder, "--json")
     assert code == 0 and json.loads(out)["erased"] == [4] and json.loads(out)["sound"]
     code, out, _ = run_command("audit", "prove", 3, "--since-size", 2, "--in", folder)
@@ -88,12 +80,12 @@ def test_notes_erasure_and_proof(run_command, folder):
 
 def test_verify_prints_one_fault_a_line_and_exits_with_1(run_command, folder):
     run = recorded_run.record_run(recorded_run.run_paths_in(folder), folder / "one")["run"]
-    shutil.copy(folder / "audit" / "head.json", folder / "kept.json")
+    shutil.copy(folder / "audit" / "head.json", folder / "old_head.json")
     with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
         database.execute("UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc'")
     lines = (folder / "audit" / "log.jsonl").read_bytes().splitlines(keepends=True)
     (folder / "audit" / "log.jsonl").write_bytes(lines[0] + lines[2])
-    code, out, _ = run_command("audit", "verify", "--in", folder, "--head", folder / "kept.json")
+    code, out, _ = run_command("audit", "verify", "--in", folder, "--head", folder / "old_head.json")
     assert code == 1
     assert out.splitlines() == [
         "entry 1: missing: removed",
@@ -105,44 +97,43 @@ def test_verify_prints_one_fault_a_line_and_exits_with_1(run_command, folder):
 
 
 @pytest.fixture
-def copied(run_command, training_run, tmp_path):
+def run_copy(run_command, training_run, tmp_path):
     """A copy of a run's folder, and a function that verifies it against the original store."""
-    made, _ = training_run
-    shutil.copytree(made, tmp_path / "copied", ignore=shutil.ignore_patterns("artifacts", "mlflow.db*"))
+    original, copy = training_run[0], tmp_path / "copy"
+    shutil.copytree(original, copy, ignore=shutil.ignore_patterns("artifacts", "mlflow.db*"))
 
-    def verified():
-        code, out, _ = run_command(
-            "audit", "verify", "--in", tmp_path / "copied", "--tracking-uri", default_store(made), "--json"
-        )
+    def verify():
+        store = default_store(original)
+        code, out, _ = run_command("audit", "verify", "--in", copy, "--tracking-uri", store, "--json")
         return code, json.loads(out)
 
-    return tmp_path / "copied", verified
+    return copy, verify
 
 
-def test_verify_compares_the_files_of_a_run_with_the_log(copied):
-    folder, verified = copied
-    code, result = verified()
-    files = {str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file()}
+def test_verify_compares_the_files_of_a_run_with_the_log(run_copy):
+    folder, verify = run_copy
+    code, payload = verify()
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     own = {"audit.html", "signing.key"} | {name for name in files if name.startswith("audit/")}
-    assert (code, result["faults"], result["copies"]) == (0, [], len(files - own))
+    assert (code, payload["faults"], payload["copies"]) == (0, [], len(files - own))
     (folder / "report.html").unlink()
     for name in ("bundle/model.txt", "record/settings.json", "signer.pub"):
         (folder / name).write_bytes((folder / name).read_bytes() + b"\n")
     shutil.rmtree(folder / "tables")
-    code, result = verified()
+    code, payload = verify()
     tables = [name for name in files if name.startswith("tables/")]
-    wrong = {f"copy {name}": "is gone" for name in ("report.html", *tables)}
+    missing = {f"copy {name}": "is gone" for name in ("report.html", *tables)}
     changed = {f"copy {name}" for name in ("bundle/model.txt", "record/settings.json", "signer.pub")}
-    found = {fault["where"]: fault["what"] for fault in result["faults"]}
-    assert code == 1 and found.keys() == wrong.keys() | changed and wrong.items() <= found.items()
-    assert all(what.startswith("logged as ") for where, what in found.items() if where in changed)
+    faults = {fault["where"]: fault["what"] for fault in payload["faults"]}
+    assert code == 1 and faults.keys() == missing.keys() | changed and missing.items() <= faults.items()
+    assert all(what.startswith("logged as ") for where, what in faults.items() if where in changed)
 
 
-def test_verify_accepts_added_files_and_a_new_audit_page(copied):
-    folder, verified = copied
-    (folder / "audit.html").write_text("made anew")
-    (folder / "documents" / "notes.txt").write_text("of a person")
-    assert verified()[0] == 0
+def test_verify_accepts_added_files_and_a_new_audit_page(run_copy):
+    folder, verify = run_copy
+    (folder / "audit.html").write_text("a new page")
+    (folder / "documents" / "notes.txt").write_text("a note")
+    assert verify()[0] == 0
 
 
 def test_verify_compares_a_folder_with_its_own_run(run_command, folder):
@@ -157,7 +148,7 @@ def test_verify_compares_a_folder_with_its_own_run(run_command, folder):
     assert code == 1 and out.startswith("copy tables/slices.csv: logged as '")
 
 
-def test_an_approver_key(run_command, folder):
+def test_an_approver_key_is_written_once(run_command, folder):
     code, out, _ = run_command("model", "approver-key", folder / "mine.key")
     public = read_signing_key(folder / "mine.key").public_key().public_bytes_raw().hex()
     assert code == 0 and out.startswith(f'"mine" = "{public}"  # key ')
@@ -165,13 +156,13 @@ def test_an_approver_key(run_command, folder):
     assert code == 1 and err.count("\n") == 1
 
 
-def test_replay_of_an_unknown_run_is_one_line(run_command):
+def test_replay_of_an_unknown_run_is_an_error_of_one_line(run_command):
     code, out, err = run_command("model", "replay", "0" * 32)
     assert (code, out) == (1, "")
     assert err.startswith("callsieve: ") and err.count("\n") == 1
 
 
-def test_replay_of_a_folder(run_command, training_run, world_folder):
+def test_replay_of_a_run_folder_reproduces_its_model(run_command, training_run, world_folder):
     code, out, _ = run_command("model", "replay", training_run[0], "--data", world_folder)
     assert code == 0
     assert out.splitlines()[-1] == f"model {training_run[1]['model']['id']}: reproduced byte for byte"
@@ -179,17 +170,17 @@ def test_replay_of_a_folder(run_command, training_run, world_folder):
 
 
 def test_a_replay_that_differs_exits_with_1(run_command, monkeypatch):
-    found = Reproduction("one", ("model.txt",), ("dataset truth",))
-    monkeypatch.setattr("callsieve.training.tracking.reproduce.reproduce", lambda *_, **_more: found)
+    reproduction = Reproduction("one", ("model.txt",), ("dataset truth",))
+    monkeypatch.setattr("callsieve.training.tracking.reproduce.reproduce", lambda *_, **_more: reproduction)
     code, out, _ = run_command("model", "replay", "run")
-    assert (code, out.splitlines()) == (
-        1, ["equal    model.txt", "differs  dataset truth", "model one: not reproduced byte for byte"])  # fmt: skip
+    lines = ["equal    model.txt", "differs  dataset truth", "model one: not reproduced byte for byte"]
+    assert (code, out.splitlines()) == (1, lines)
     code, out, _ = run_command("model", "replay", "run", "--json")
-    assert (code, json.loads(out)) == (1, found.to_json())
+    assert (code, json.loads(out)) == (1, reproduction.to_json())
 
 
 @pytest.mark.parametrize("words", [("audit", "verify"), ("audit", "log"), ("audit", "prove", "0")])
-def test_a_missing_log_is_one_line(run_command, tmp_path, words):
+def test_a_missing_log_is_an_error_of_one_line(run_command, tmp_path, words):
     code, out, err = run_command(*words, "--in", tmp_path / "nowhere")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "expected an audit log" in err

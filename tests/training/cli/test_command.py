@@ -14,16 +14,20 @@ from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.keys.tokens import Key
 from callsieve.features.reading import layouts
-from callsieve.serving.cli import command_tree
+from callsieve.serving.cli import command_tree, console
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.judging import seen_groups
 from callsieve.training.log.audit_log import payloads
-from callsieve.training.studies import demo
+from callsieve.training.studies import demo, simulated
 
 ACTIONS = {"pass", "label", "screen", "block"}
 
 
-def test_catalogue(command_json, run_command):
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_the_feature_list_is_the_catalogue(command_json, run_command):
     value = command_json("features", "--list")
     assert value["hash"] == catalogue_hash()
     assert [feature["name"] for feature in value["features"]] == [*NAMES, *COMPLAINT_NAMES]
@@ -43,7 +47,7 @@ def test_simulate_writes_a_keyed_world_and_its_key(command_json, tmp_path):
     assert {path.name for path in (tmp_path / "world").iterdir()} >= {"truth.parquet", "complaints.parquet"}
 
 
-def test_features_of_keyed_calls(command_json, world_folder, world, tmp_path):
+def test_features_of_keyed_calls_are_written_in_one_shard(command_json, world_folder, world, tmp_path):
     out = tmp_path / "vectors"
     facts = command_json("features", "--calls", world_folder / "calls.parquet", "--layout", "keyed", "--out", out)
     assert facts == {
@@ -68,25 +72,23 @@ def test_train_writes_report_record_and_figures(training_run):
     assert set(head["catch"]["call"]) == {"rate", "low", "high"}
 
 
-def test_evaluate(command_json, run_command, world_folder, training_run, tmp_path):
+def test_evaluate_writes_all_figures(command_json, run_command, world_folder, training_run, tmp_path):
     words = ("--audit", tmp_path / "audit", "--signing-key", training_run[0] / "signing.key")
     figures = command_json("evaluate", "--bundle", training_run[0] / "bundle", "--data", world_folder, *words)
-    assert [said["by"] for _, said in payloads(tmp_path / "audit", "touch")] == ["evaluate"]
+    assert [payload["by"] for _, payload in payloads(tmp_path / "audit", "touch")] == ["evaluate"]
     for name in ("buckets", "attacks", "reliability_by", "precision_at_prior", "slices"):
         assert figures[name], name
     assert figures["model"]["id"] == training_run[1]["model"]["id"]
     assert figures["headline"]["model"]["benign_calls"] > training_run[1]["headline"]["model"]["benign_calls"]
-    # These are the calls of its training: on those of the groups of the other folds it had learnt nothing.
+    # These are the calls of its training. The groups of the other folds are unseen in training.
     assert figures["seen_told_by"] == seen_groups.BY_FOLDS
     assert figures["unseen"]["calls"] > training_run[1]["rows"]["certify"]
-    assert (
-        figures["seen"]["benign_calls"] + figures["unseen"]["benign_calls"]
-        == (figures["headline"]["model"]["benign_calls"])
-    )
-    known = {one["attack"]: one["known_group"]["numbers"] for one in training_run[1]["attacks"]}
-    # Here groups count as known whose members all called too late to be learnt from.
-    assert all(one["known_group"]["numbers"] >= known.get(one["attack"], 0) for one in figures["attacks"])
-    assert sum(known.values()) > 0
+    benign_calls = figures["headline"]["model"]["benign_calls"]
+    assert figures["seen"]["benign_calls"] + figures["unseen"]["benign_calls"] == benign_calls
+    numbers = {attack["attack"]: attack["known_group"]["numbers"] for attack in training_run[1]["attacks"]}
+    # Here, groups whose members all called after the training set also count as known.
+    assert all(attack["known_group"]["numbers"] >= numbers.get(attack["attack"], 0) for attack in figures["attacks"])
+    assert sum(numbers.values()) > 0
     code, out, _ = run_command("evaluate", "--bundle", training_run[0] / "bundle", "--data", world_folder, *words)
     assert code == 0
     assert "numbers that first called after the training, of groups seen in training" in out
@@ -107,7 +109,7 @@ def test_score_counts_calls_and_callers(command_json, run_command, world_folder,
     assert value["quarantined"] == {}
     assert value["unscored"] == 0
     day = world.calls["start"].to_numpy() // DAY_MS
-    assert value["filling"] == (day < day[0] + 7).sum()  # until then everybody seems new
+    assert value["filling"] == (day < day[0] + 7).sum()  # callers have too little history before that
     verdicts = pq.read_table(tmp_path / "verdicts.parquet")
     counted = {row["values"]: row["counts"] for row in verdicts["action"].value_counts().to_pylist()}
     assert counted == {word: n for word, n in value["actions"].items() if n}
@@ -121,28 +123,28 @@ def test_score_counts_quarantined_rows(command_json, training_run, tmp_path):
     (tmp_path / "calls.csv").write_text("\n".join(lines) + "\n")
     declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
     words = ["--bundle", training_run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv"]
-    value = command_json("score", *words, "--quarantine", tmp_path / "apart.jsonl")
+    value = command_json("score", *words, "--quarantine", tmp_path / "quarantine.jsonl")
     assert value["calls"] == 1
     assert sum(value["quarantined"].values()) == 1
     assert "13800138000" not in json.dumps(value)
 
 
-OVER = {
+OVERWRITES = {
     "the verdicts over the calls": ("score", "calls.csv", ("--out", "calls.csv")),
-    "bad rows over the calls": ("score", "calls.csv", ("--quarantine", "./calls.csv")),
+    "invalid rows over the calls": ("score", "calls.csv", ("--quarantine", "./calls.csv")),
     "both in one file": ("score", "calls.csv", ("--out", "new", "--quarantine", "new")),
-    "bad rows of vectors over the calls": ("features", "calls.csv", ("--out", "new", "--quarantine", "calls.csv")),
-    "bad rows over the calls of a memory": ("live fill", "calls.csv", ("--state", "new", "--quarantine", "calls.csv")),
-    "reports over the reports": ("ingest complaints", "reports.csv", ("--out", "reports.csv")),
-    "bad reports over the reports": ("ingest complaints", "reports.csv", ("--quarantine", "reports.csv")),
-    "bad rows over the registers": ("ingest registers", ".", ("--out", "new", "--quarantine", ".")),
+    "invalid rows of vectors over the calls": ("features", "calls.csv", ("--out", "new", "--quarantine", "calls.csv")),
+    "invalid rows over live calls": ("live fill", "calls.csv", ("--state", "new", "--quarantine", "calls.csv")),
+    "complaints over the complaints": ("ingest complaints", "complaints.csv", ("--out", "complaints.csv")),
+    "invalid rows over the complaints": ("ingest complaints", "complaints.csv", ("--quarantine", "complaints.csv")),
+    "invalid rows over the registers": ("ingest registers", ".", ("--out", "new", "--quarantine", ".")),
 }
 
 
-@pytest.mark.parametrize(("command", "source", "options"), OVER.values(), ids=OVER)
+@pytest.mark.parametrize(("command", "source", "options"), OVERWRITES.values(), ids=OVERWRITES)
 def test_no_output_overwrites_an_input(run_command, training_run, tmp_path, monkeypatch, command, source, options):
     (tmp_path / "calls.csv").write_text("caller,callee,start,duration\na,b,2025-03-03 10:00:00,30\na,,x,1\n")
-    (tmp_path / "reports.csv").write_text("number,category,at,known_at\na,harassment,x,x\n")
+    (tmp_path / "complaints.csv").write_text("number,category,at,known_at\na,harassment,x,x\n")
     (tmp_path / "protected.jsonl").write_text("{}\n")
     declare(tmp_path, "switch of the test", "contract", ["scoring", "training", "statistics"], "2999-12-31")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -162,14 +164,8 @@ def test_score_counts_calls_of_number_classes_without_a_threshold(command_json, 
     declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
     layout = (Path(layouts.__file__).parent / "callsieve.toml").read_text().replace('"written"', '"codes"')
     (tmp_path / "own.toml").write_text(layout)
-    words = [
-        "--bundle",
-        training_run[0] / "bundle",
-        "--layout",
-        tmp_path / "own.toml",
-        "--calls",
-        tmp_path / "calls.csv",
-    ]
+    words = ["--bundle", training_run[0] / "bundle", "--layout", tmp_path / "own.toml"]
+    words += ["--calls", tmp_path / "calls.csv"]
     value = command_json("score", *words)
     assert (value["calls"], value["unscored"], value["no_threshold"]) == (2, 0, {"unknown": 1})
     code, out, _ = run_command("score", *words)
@@ -177,7 +173,7 @@ def test_score_counts_calls_of_number_classes_without_a_threshold(command_json, 
     assert "1 calls were not scored: the model has no threshold for the number class 'unknown'" in out
 
 
-def test_features_of_raw_records_are_resumed(command_json, run_command, tmp_path):
+def test_a_repeated_features_command_keeps_its_shards(command_json, run_command, tmp_path):
     rows = [f"1380013800{i % 3},1390013900{i % 5},2025-03-03 10:{i:02d}:00,{i}" for i in range(30)]
     source, out = tmp_path / "calls.csv", tmp_path / "out"
     source.write_text("\n".join(["caller,callee,start,duration", *rows, "13800138000,,x,1"]) + "\n")
@@ -189,16 +185,16 @@ def test_features_of_raw_records_are_resumed(command_json, run_command, tmp_path
     assert (value["calls"], value["quarantined"]) == (30, 1)
     calls, vectors = pq.read_table(out / "_calls.parquet"), pq.read_table(out / "part-00000.parquet")
     assert vectors["caller"].to_pylist() == calls["caller"].take(vectors["row"]).to_pylist()
-    made = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert command_json(*words) == value
-    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == made
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
     source.write_text(source.read_text() + rows[0] + "\n")
     code, _, err = run_command(*words)
     assert code == 1 and "begun with another size; expected the same input, or a new folder" in err
 
 
-def begun_from(folder):
-    """Writes 1,200 calls and returns the words of the command that makes their vectors."""
+def write_inputs(folder):
+    """Writes 1,200 calls and returns the words of the command that computes their vectors."""
     rows = [f"1380013800{i % 3},1390013900{i % 5},2025-03-03 {i // 60:02d}:{i % 60:02d}:00,5" for i in range(1200)]
     lines = ["caller,callee,start,duration", *rows, *[f"a,,x,{' ' * 1000}"] * 1100]
     (folder / "calls.csv").write_text("\n".join(lines) + "\n")
@@ -210,30 +206,30 @@ def begun_from(folder):
             "--features", "call_hour", "--key", folder / "one.key")  # fmt: skip
 
 
-def with_other(path, old, new):
+def replace_text(path, old, new):
     path.write_text(path.read_text().replace(old, new, 1))
 
 
-AFTER = {
-    "text": lambda folder: with_other(folder / "calls.csv", "13800138000,", "13800138009,"),
-    "layout": lambda folder: with_other(folder / "own.toml", "Asia/Shanghai", "UTC"),
+CHANGES = {
+    "text": lambda folder: replace_text(folder / "calls.csv", "13800138000,", "13800138009,"),
+    "layout": lambda folder: replace_text(folder / "own.toml", "Asia/Shanghai", "UTC"),
     "key": lambda folder: (folder / "other.key").replace(folder / "one.key"),
 }
 
 
-@pytest.mark.parametrize(("what", "change"), AFTER.items(), ids=AFTER)
-def test_features_of_other_records_are_not_resumed(command_json, run_command, tmp_path, what, change):
-    words = begun_from(tmp_path)
+@pytest.mark.parametrize(("what", "change"), CHANGES.items(), ids=CHANGES)
+def test_a_changed_input_is_refused_in_an_unfinished_folder(command_json, run_command, tmp_path, what, change):
+    words = write_inputs(tmp_path)
     assert command_json(*words)["calls"] == command_json(*words)["calls"] == 1200
     change(tmp_path)
     code, _, err = run_command(*words)
     assert code == 1 and f"begun with another {what}; expected the same input, or a new folder" in err
 
 
-def test_a_resumed_run_refuses_another_quarantine(command_json, run_command, tmp_path):
-    words = begun_from(tmp_path)
+def test_a_resumed_command_refuses_another_quarantine(command_json, run_command, tmp_path):
+    words = write_inputs(tmp_path)
     command_json(*words)
-    for option, what in ((("--strict",), "strict"), (("--quarantine", tmp_path / "apart"), "quarantine")):
+    for option, what in ((("--strict",), "strict"), (("--quarantine", tmp_path / "rows"), "quarantine")):
         code, _, err = run_command(*words, *option)
         assert code == 1 and f"begun with another {what}" in err
 
@@ -241,13 +237,12 @@ def test_a_resumed_run_refuses_another_quarantine(command_json, run_command, tmp
 def test_a_file_without_a_valid_call_is_refused(run_command, training_run, tmp_path):
     (tmp_path / "calls.csv").write_text("caller,callee,start,duration\n13800138000,,x,1\n")
     declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
-    code, out, err = run_command(
-        "score", "--bundle", training_run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv"
-    )
+    words = ("--bundle", training_run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv")
+    code, out, err = run_command("score", *words)
     assert (code, out) == (1, "") and "no call to score; 1 rows were quarantined: bad_time 1" in err
 
 
-def test_train_on_vectors(command_json, run_command, tmp_path):
+def test_train_on_vectors_needs_a_declaration_and_selects_rows(command_json, run_command, tmp_path):
     rows = [f"{i % 7},{i % 3},{int(i % 7 > 3)}" for i in range(300)]
     (tmp_path / "table.csv").write_text("\n".join(["a,b,label", *rows]) + "\n")
     code, _, err = run_command("train", "--vectors", tmp_path / "table.csv")
@@ -262,18 +257,16 @@ def test_train_on_vectors(command_json, run_command, tmp_path):
 
 
 def faults(world_folder, run, tmp_path):
-    """Words of the command, and a part of its one line."""
+    """Returns the words of wrong commands and a part of the error line of each, by name."""
     bundle, calls = run[0] / "bundle", world_folder / "calls.parquet"
-    full, nowhere, empty = tmp_path / "full", tmp_path / "nowhere", tmp_path / "empty"
+    full, nowhere, empty, partial = (tmp_path / name for name in ("full", "nowhere", "empty", "partial"))
     full.mkdir()
     empty.mkdir()
     (full / "file").touch()
     (tmp_path / "text.txt").write_text("not a key")
-    partial = tmp_path / "partial"
     shutil.copytree(world_folder, partial)
-    pq.write_table(
-        pq.read_table(partial / "complaints.parquet").drop_columns("category"), partial / "complaints.parquet"
-    )
+    complaints = partial / "complaints.parquet"
+    pq.write_table(pq.read_table(complaints).drop_columns("category"), complaints)
     lonely = tmp_path / "lonely" / "bundle"
     lonely.mkdir(parents=True)
     score = ("score", "--bundle", bundle, "--calls", calls)
@@ -287,7 +280,7 @@ def faults(world_folder, run, tmp_path):
         "no scenario file": (("simulate", "--out", tmp_path / "t", "--scenario", nowhere), str(nowhere)),
         "no data": (("train", "--data", nowhere, "--out", tmp_path / "u"), "calls.parquet"),
         "empty data": (("train", "--data", empty, "--out", tmp_path / "u2"), "calls.parquet"),
-        "reports without a column": (("train", "--data", partial, "--out", tmp_path / "u3"), "complaints.parquet"),
+        "complaints without a column": (("train", "--data", partial, "--out", tmp_path / "u3"), "complaints.parquet"),
         "no label policy": (("train", "--data", world_folder, "--label-policy", nowhere), str(nowhere)),
         "no vectors": (("train", "--vectors", nowhere), "not found"),
         "no calls": (("score", "--bundle", bundle, "--calls", nowhere, "--layout", "keyed"), "nowhere"),
@@ -315,18 +308,18 @@ def faults(world_folder, run, tmp_path):
     }
 
 
-def test_every_fault_is_one_line_and_exit_code_1(run_command, world_folder, training_run, tmp_path):
+def test_every_error_is_one_line_and_exits_with_1(run_command, world_folder, training_run, tmp_path):
     wrong = []
-    for name, (words, says) in faults(world_folder, training_run, tmp_path).items():
+    for name, (words, message) in faults(world_folder, training_run, tmp_path).items():
         code, out, err = run_command(*words)
-        if code != 1 or out or says not in err or err.count("\n") != 1 or not err.startswith("callsieve: "):
+        if code != 1 or out or message not in err or err.count("\n") != 1 or not err.startswith("callsieve: "):
             wrong.append((name, code, out, err))
     assert wrong == []
     assert (tmp_path / "full" / "file").exists()
     assert {path.parent.name for path in tmp_path.rglob("*.parquet")} == {"partial"}
 
 
-def test_wrong_usage_is_exit_code_2(run_command):
+def test_wrong_usage_exits_with_2(run_command):
     for words in (
         ["simulate"],
         ["score", "--bundle"],
@@ -341,35 +334,25 @@ def test_wrong_usage_is_exit_code_2(run_command):
         assert "Traceback" not in err
 
 
-def test_an_interruption_is_exit_code_130(run_command, monkeypatch):
-    from callsieve.serving.cli import console
-
-    def interrupted(_value):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(console, "emit_json", interrupted)
+def test_an_interruption_exits_with_130(run_command, monkeypatch):
+    monkeypatch.setattr(console, "emit_json", interrupt)
     code, out, err = run_command("features", "--list", "--json")
     assert (code, out, err) == (130, "", "callsieve: interrupted\n")
 
 
-@pytest.mark.parametrize("given", [False, True])
-def test_an_interrupted_simulation_leaves_no_key(given, run_command, monkeypatch, tmp_path):
-    from callsieve.training.studies import simulated
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    Key.generate("e1").write(tmp_path / "given.key")
-    words = ("simulate", "--size", "tiny", "--out", tmp_path / "world", *(("--key", tmp_path / "given.key") * given))
+@pytest.mark.parametrize("with_key", [False, True])
+def test_an_interrupted_simulation_leaves_no_key(with_key, run_command, monkeypatch, tmp_path):
+    Key.generate("e1").write(tmp_path / "own.key")
+    words = ("simulate", "--size", "tiny", "--out", tmp_path / "world", *(("--key", tmp_path / "own.key") * with_key))
     with monkeypatch.context() as patched:
-        patched.setattr(simulated, "plan_world", interrupted)
+        patched.setattr(simulated, "plan_world", interrupt)
         assert run_command(*words)[0] == 130
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["given.key", "world"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own.key", "world"]
     assert run_command(*words)[0] == 0
-    assert (tmp_path / "world.key").exists() != given
+    assert (tmp_path / "world.key").exists() != with_key
 
 
-def test_the_installed_command():
+def test_the_installed_command_prints_json_and_errors_of_one_line():
     command = Path(sys.executable).with_name("callsieve")
     done = subprocess.run([command, "features", "--list", "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
@@ -381,7 +364,7 @@ def test_the_installed_command():
     assert failed.stderr.count("\n") == 1
 
 
-def test_train_without_a_source_is_exit_code_2(run_command, world_folder):
+def test_train_needs_exactly_one_source(run_command, world_folder):
     for words in (("train",), ("train", "--data", world_folder, "--vectors", world_folder)):
         code, out, err = run_command(*words)
         assert (code, out) == (2, "")
@@ -390,33 +373,29 @@ def test_train_without_a_source_is_exit_code_2(run_command, world_folder):
 
 def test_train_refuses_options_without_effect(run_command, world_folder, tmp_path, monkeypatch):
     table = tmp_path / "table.csv"
-    code, out, err = run_command(
-        "train", "--vectors", table, "--out", tmp_path / "run", "--gates", "g.toml", "--audit", "log"
-    )
+    words = ("--out", tmp_path / "run", "--gates", "g.toml", "--audit", "log")
+    code, out, err = run_command("train", "--vectors", table, *words)
     assert (code, out) == (2, "") and not (tmp_path / "run").exists()
     assert err == "callsieve: train: --out, --gates, --audit: not used with --vectors; leave it out\n"
     code, out, err = run_command("train", "--data", world_folder, "--where", "b < 2")
     assert (code, out) == (2, "")
     assert err == "callsieve: train: --where: not used with --data; leave it out\n"
-    # A variable stands for all runs of a machine, those without a use for it too.
+    # An environment variable holds for all commands, so one without effect is accepted.
     monkeypatch.setenv("CALLSIEVE_TRAIN_AUDIT", "log")
     code, _, err = run_command("train", "--vectors", table)
     assert code == 1 and "not found" in err
 
 
 def test_demo_passes_its_options_on(command_json, monkeypatch, tmp_path):
-    def asked(folder, *, size, seed, threads, progress):
+    def demo_options(folder, *, size, seed, threads, progress):
         progress("world", 0.5)
         return {"folder": str(folder), "size": size, "seed": seed, "threads": threads}
 
-    monkeypatch.setattr(demo, "run_demo", asked)
-    said = command_json("demo", "--out", tmp_path / "d", "--size", "tiny", "--seed", 3)
-    assert said == {"folder": str(tmp_path / "d"), "size": "tiny", "seed": 3, "threads": 0}
+    monkeypatch.setattr(demo, "run_demo", demo_options)
+    payload = command_json("demo", "--out", tmp_path / "d", "--size", "tiny", "--seed", 3)
+    assert payload == {"folder": str(tmp_path / "d"), "size": "tiny", "seed": 3, "threads": 0}
 
 
 def test_an_interrupt_during_start_is_one_line(run_command, monkeypatch):
-    def interrupted(_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(command_tree, "configuration", interrupted)
+    monkeypatch.setattr(command_tree, "configuration", interrupt)
     assert run_command("features", "--list") == (130, "", "callsieve: interrupted\n")

@@ -1,4 +1,4 @@
-"""The commands model export, govern token-list and live agi: their files, faults in one line, and no number."""
+"""The commands model export, govern token-list and live agi: files, errors of one line, and no number in clear."""
 
 import contextlib
 import json
@@ -25,19 +25,18 @@ def folder(tmp_path_factory):
     return place
 
 
-def test_export_as_onnx(run_command, folder):
-    code, out, err = run_command(
-        "model", "export", "--bundle", folder / "bundle", "--onnx", folder / "lite.onnx", "--json"
-    )
+def test_export_writes_a_checked_onnx_file(run_command, folder):
+    export = ("model", "export", "--bundle", folder / "bundle", "--onnx")
+    code, out, err = run_command(*export, folder / "lite.onnx", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["thresholds"]["raw"] < 1e-12
     onnx.checker.check_model(str(folder / "lite.onnx"))
-    code, out, _ = run_command("model", "export", "--bundle", folder / "bundle", "--onnx", folder / "again.onnx")
+    code, out, _ = run_command(*export, folder / "again.onnx")
     assert code == 0
     assert "10 features" in out
 
 
-def test_export_as_an_mlflow_model(run_command, folder):
+def test_export_writes_an_mlflow_model(run_command, folder):
     code, out, err = run_command("model", "export", "--bundle", folder / "bundle", "--mlflow", folder / "served")
     assert (code, err) == (0, "")
     assert "mlflow models serve" in out
@@ -51,38 +50,25 @@ def test_export_needs_exactly_one_target(run_command, folder, options):
     assert err.strip() == "callsieve: model export: expected either --mlflow FOLDER or --onnx FILE"
 
 
-def test_a_list_is_made_and_looked_up(run_command, folder):
+def test_a_token_list_is_written_and_looked_up(run_command, folder):
     generate_signing_key(folder / "list.key", folder / "list.pub")
     (folder / "numbers.txt").write_text("13812345679\n+86 139 0000 0000\n110\n\n")
-    made = ("--key", folder / "sharing.key", "--signing-key", folder / "list.key", "--list-epoch", 4)
-    code, out, err = run_command(
-        "govern", "token-list", "make", folder / "numbers.txt", "--out", folder / "list", *made, "--json"
-    )
+    make = ("govern", "token-list", "make", folder / "numbers.txt", "--key", folder / "sharing.key")
+    make += ("--signing-key", folder / "list.key", "--list-epoch", 4, "--out")
+    code, out, err = run_command(*make, folder / "list", "--json")
     assert (code, err) == (0, "")
     facts = json.loads(out)
     assert (facts["tokens"], facts["protected"], facts["unreadable"], facts["epoch"]) == (2, 1, 1, 4)
-    again = [word for word in made if word != "--json"]
-    code, out, _ = run_command(
-        "govern", "token-list", "make", folder / "numbers.txt", "--out", folder / "again", *again
-    )
+    code, out, _ = run_command(*make, folder / "again")
     cells = [cell.strip() for cell in out.split("│")]
     assert code == 0 and [cells[cells.index(name) + 1] for name in ("tokens", "epoch")] == ["2", "4"]
     assert b"1234" not in (folder / "list").read_bytes().partition(b"\n")[0]
     for days in ("inf", "nan", "-5", "0", "1e300"):
-        words = ("--out", folder / "never", *made, f"--valid-days={days}")
-        code, out, err = run_command("govern", "token-list", "make", folder / "numbers.txt", *words)
+        code, out, err = run_command(*make, folder / "never", f"--valid-days={days}")
         assert (code, out) == (1, "") and not (folder / "never").exists()
         assert err.startswith("callsieve: --valid-days: expected more than 0 and at most 36,500, got ")
-    look_up = (
-        "govern",
-        "token-list",
-        "lookup",
-        folder / "list",
-        "--key",
-        folder / "sharing.key",
-        "--trust",
-        folder / "list.pub",
-    )
+    look_up = ("govern", "token-list", "lookup", folder / "list", "--key", folder / "sharing.key")
+    look_up += ("--trust", folder / "list.pub")
     code, out, err = run_command(*look_up, stdin="0086 138 1234 5679\n13812345670\n13900000000\n110\n")
     assert (code, out.split(), err) == (0, ["yes", "no", "yes", "no"], "")
     code, out, err = run_command(*look_up, "--json", stdin="13812345679\n110\n")
@@ -101,28 +87,28 @@ def test_agi_answers_asterisk_until_it_is_stopped(tmp_path):
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen([*map(str, command)], stdout=log, stderr=log)
     try:
-        with _connected(port) as line:
+        with connect(port) as line:
             line.sendall(head(caller="13812345679"))
-            with line.makefile("rb") as said:
+            with line.makefile("rb") as output:
                 for _ in range(3):
-                    assert COMMAND.fullmatch(said.readline().decode())
+                    assert COMMAND.fullmatch(output.readline().decode())
                     line.sendall(b"200 result=1\n")
-                assert said.read() == b""
+                assert output.read() == b""
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0
     finally:
         server.kill()
         server.wait()
     assert (tmp_path / "log").read_bytes() == b""
-    kept = b"".join(path.read_bytes() for path in (place / "state").rglob("*") if path.is_file())
-    assert real_bundle.NUMBER_KEY.token("number", "+8613812345679").encode() in kept
-    assert b"13812345679" not in kept
+    state = b"".join(path.read_bytes() for path in (place / "state").rglob("*") if path.is_file())
+    assert real_bundle.NUMBER_KEY.token("number", "+8613812345679").encode() in state
+    assert b"13812345679" not in state
 
 
-def _connected(port):
+def connect(port):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with contextlib.suppress(ConnectionError):
             return socket.create_connection(("127.0.0.1", port), 10)
         time.sleep(0.05)
-    raise AssertionError("nobody listens")
+    raise AssertionError(f"nothing listens on port {port}")

@@ -12,7 +12,7 @@ def wide(monkeypatch):
     monkeypatch.setattr(console.OUT, "width", 200)
 
 
-def test_headline_of_a_run_and_next_commands(training_run, capsys):
+def test_a_run_shows_its_headline_and_the_next_commands(training_run, capsys):
     folder, figures = training_run
     runs.study(figures, folder)
     out = capsys.readouterr().out
@@ -25,28 +25,28 @@ def test_headline_of_a_run_and_next_commands(training_run, capsys):
     assert all(command in out for command in figures["next"])
 
 
-def test_evaluation_with_unknown_groups(training_run, capsys):
+def test_an_evaluation_shows_that_seen_groups_are_unknown(training_run, capsys):
     _, figures = training_run
-    runs.evaluation(figures | {"unseen": None, "seen_told_by": "nobody knows", "fold": None, "touches": None})
+    runs.evaluation(figures | {"unseen": None, "seen_told_by": "no record", "fold": None, "touches": None})
     out = capsys.readouterr().out
-    assert "groups seen and unseen in training: nobody knows" in out
+    assert "groups seen and unseen in training: no record" in out
     assert "this look at the calls was not counted" in out
 
 
-def test_groups_seen_in_training_and_dashes_for_unknown_groups(training_run, capsys):
+def test_attacks_show_seen_groups_or_dashes(training_run, capsys):
     _, figures = training_run
-    (known,) = (one for one in figures["attacks"] if one["known_group"]["numbers"])
-    unknown = known | {"known_group": known["known_group"] | dict.fromkeys(("numbers", "calls", "detected"))}
-    for attack, cells in ((known, ["1", "100.0%"]), (unknown, ["–", "–", "–"])):
+    (seen,) = (attack for attack in figures["attacks"] if attack["known_group"]["numbers"])
+    unknown = seen | {"known_group": seen["known_group"] | dict.fromkeys(("numbers", "calls", "detected"))}
+    for attack, cells in ((seen, ["1", "100.0%"]), (unknown, ["–", "–", "–"])):
         runs.attacks([attack], "of any group")
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].endswith("calls before detection, of any group")
         (begin,) = (i for i, line in enumerate(lines) if "of groups seen in training" in line)
-        (row,) = (line for line in lines[begin:] if known["attack"].replace("_", " ") in line)
+        (row,) = (line for line in lines[begin:] if seen["attack"].replace("_", " ") in line)
         assert [cell.strip() for cell in row.split("│")[2:-1]][: len(cells)] == cells
 
 
-def test_scored_calls(capsys):
+def test_scored_calls_show_rows_that_have_no_score(capsys):
     figures = {
         "calls": 1200, "model": "m1", "actions": {"pass": 1199, "label": 1}, "callers": {"pass": 90, "label": 1},
         "rules": {"ring_once": 7}, "quarantined": {"not_a_number": 1234}, "stale": True, "valid_until": "2026-04-01",
@@ -61,10 +61,10 @@ def test_scored_calls(capsys):
     assert "1,050 calls were not scored: the model has no threshold for the number class 'unknown'" in out
     nothing = {"rules": {}, "quarantined": {}, "stale": False, "filling": 0, "no_threshold": {}}
     runs.scored(figures | nothing)
-    assert len(capsys.readouterr().out.splitlines()) < len(out.splitlines()) - 6  # nothing of what is not there
+    assert len(capsys.readouterr().out.splitlines()) < len(out.splitlines()) - 6  # empty parts are left out
 
 
-def test_a_feature_table(capsys):
+def test_a_feature_table_shows_measures_and_unused_columns(capsys):
     measures = {"auc": 0.81234, "macro_f1": 0.7, "macro_recall": 0.6, "g_mean": 0.5}
     figures = {
         "test": measures, "published": {"a paper": measures | {"auc": 0.5}}, "left_out": ["phone_no_m", "city"],
@@ -84,18 +84,11 @@ def test_a_narrow_screen_wraps_figures(capsys, monkeypatch):
         "12,345,678", "1of9,876,543"}  # fmt: skip
 
 
-def test_a_monitored_day(capsys):
+def test_a_monitored_day_shows_alarms_and_its_kind(capsys):
     shift = {
-        "name": "calls",
-        "part": "all",
-        "then": 10.0,
-        "now": 90.0,
-        "measure": "amount",
-        "psi": 0.9,
-        "ks": None,
-        "z": 12.0,
-        "alarm": True,
-    }
+        "name": "calls", "part": "all", "then": 10.0, "now": 90.0, "measure": "amount",
+        "psi": 0.9, "ks": None, "z": 12.0, "alarm": True,
+    }  # fmt: skip
     figures = {
         "day": "2026-03-01", "kind": "weekday", "resembles": "weekend", "calls": 9, "shifts": [shift],
         "certificate": {"at_risk": ["too many"], "of_these_flagged": 0, "calls_of_callers_found_benign": 5},

@@ -12,48 +12,43 @@ NOTHING = {"mean": None, "low": None, "high": None}
 
 
 @pytest.fixture
-def said(capsys):
+def printed(capsys):
     return lambda: " ".join(capsys.readouterr().out.split())
 
 
-def test_the_spread_over_origins(said):
+def test_rolling_shows_the_spread_over_origins(printed):
     figures = {"mean": 0.25, "sd": None, "least": 0.125, "most": 0.5}
     studies.rolling({"origins": [1, 2, 3], "spread": {"catch": figures}})
-    assert "headline from 3 origins" in (text := said())
+    assert "headline from 3 origins" in (text := printed())
     assert "│ catch │ 0.25 │ unknown │ 0.125 │ 0.5 │" in text
 
 
-def test_the_result_of_a_search(said):
-    found = {
-        "trials": 7,
-        "shipped": {"log-loss": 0.125},
-        "figures": {"log-loss": 0.0625},
-        "parameters": {"num_leaves": 31},
-    }
-    studies.searched(found, Path("search"))
-    assert "7 trials on the training set" in (text := said())
+def test_a_search_shows_its_parameters_and_figures(printed):
+    losses = {"shipped": {"log-loss": 0.125}, "figures": {"log-loss": 0.0625}}
+    studies.searched({"trials": 7, "parameters": {"num_leaves": 31}} | losses, Path("search"))
+    assert "7 trials on the training set" in (text := printed())
     assert "│ log-loss │ 0.125 │ 0.0625 │" in text and "num_leaves" in text
     assert "callsieve train --parameters search/parameters.toml" in text
 
 
-def test_the_decay_of_a_model(said):
-    way = {"false_calls": 3, "benign_calls": 12_345, "unseen": RATE, "at_target": RATE, "all": RATE}
+def test_decay_shows_the_area_under_time(printed):
+    figures = {"false_calls": 3, "benign_calls": 12_345, "unseen": RATE, "at_target": RATE, "all": RATE}
     areas = {"once": 0.5, "anew": None}
-    periods = [{"days_after_training": (7, 14), "once": way, "anew": way | {"false_calls": 4}}]
+    periods = [{"days_after_training": (7, 14), "once": figures, "anew": figures | {"false_calls": 4}}]
     whole = {"train_days": 35, "periods": periods, "area_under_time": areas, "area_at_target": areas}
     studies.decay(whole, Path("decay"))
-    text = said()
+    text = printed()
     assert "area under time, at 1 in 10,000: once 50.0%, anew not measured" in text
     assert "trained on 35 days" in text and "decay/decay.svg" in text
 
 
-def test_the_stress_of_label_faults(said):
+def test_stress_shows_each_label_fault_and_its_rates(printed):
     fault = {
         "fault": "flips", "certified": 2, "worlds": 3, "false_calls": 1, "benign_calls": 1_000, "catch": MEANS,
         "change": NOTHING, "catch_at_target": MEANS | {"low": None}, "change_at_target": NOTHING, "auc": NOTHING,
     }  # fmt: skip
     studies.stress({"faults": [fault]}, Path("stress"))
-    assert "each training: stress/stress.json" in said()
+    assert "each training: stress/stress.json" in printed()
     assert studies.mean_rate(MEANS) == "37.5% (25.0% - 50.0%)"
     assert studies.mean_rate(MEANS | {"low": None}) == "37.5%"
     assert studies.mean_rate(NOTHING) == "not measured"
