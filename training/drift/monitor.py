@@ -22,12 +22,13 @@ from callsieve.serving.batch.score import open_scorer, score_calls
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.feeds import feed_of_all
-from callsieve.training.log.looks import Ledger, certified_on, count_look
+from callsieve.training.log.looks import Ledger, Look, certified_on, count_look
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.call_choice import day_slices
 from callsieve.training.model.split import WINDOW_DAYS, judged_span
 
 from .days import LEVELS, MARK, NO_YES, NOT_CALLED, YES, Day, ScoredCalls, day_figures, midnight
+from .figures import CertificateFigures, MonitorFigures
 from .reference import KINDS, REFERENCE, Reference, chance, ks, log_odds, psi, read_reference, shares, watched_shares
 
 if TYPE_CHECKING:
@@ -168,13 +169,12 @@ def resembles(reference: Reference, day: Day) -> str:
     return min(KINDS, key=lambda kind: distance[kind])
 
 
-def certificate(bundle: Bundle, scored: ScoredCalls, rows: slice, findings: pd.DataFrame) -> dict[str, Any]:
+def certificate(bundle: Bundle, scored: ScoredCalls, rows: slice, findings: pd.DataFrame) -> CertificateFigures:
     """Checks whether the model's certificate still holds, by its date, the day's mix of calls, and findings.
 
     Args:
         rows: rows of the day.
         findings: about callers; calls of benign callers that reach the certified threshold are false positives.
-    Returns: figures, and `at_risk`: a list of reasons in words, empty without a risk.
     """
     band = bundle.thresholds[0]
     proof = band.certificate
@@ -242,7 +242,7 @@ def monitor(
     ledger: Ledger | None,
     threads: int,
     progress: Progress,
-) -> dict[str, Any]:
+) -> MonitorFigures:
     """Compares one day of a folder of calls with the reference of a model.
 
     Args:
@@ -250,7 +250,6 @@ def monitor(
         day: the last day by default.
         reference: reference file; by default the one in the record beside the bundle.
         ledger: records a look if the model was certified on these calls, since findings are compared with its flags.
-    Returns: figures, JSON-able.
     Raises:
         ValueError: in one line, if the reference is another model's, or the calls do not reach far enough back.
     """
@@ -260,9 +259,9 @@ def monitor(
         raise ValueError(f"reference: expected that of model {scorer.bundle.model_id}, got that of {usual.model}")
     dataset = read_dataset(data, "monitoring")
     calls, chosen = calls_until(dataset.calls, day)
-    touched: dict[str, Any] = {}
+    look: Look | None = None
     if certified_on(scorer.bundle, dataset.fingerprint, judged_span(calls)):
-        touched = {**count_look(ledger, scorer.bundle, dataset.fingerprint, judged_span(calls), "monitor")}
+        look = count_look(ledger, scorer.bundle, dataset.fingerprint, judged_span(calls), "monitor")
     progress("features", 0.1)
     # Complaints and findings after the day are not known yet.
     end = midnight(chosen, calls.slice(day_slices(calls)[chosen].start)) + DAY
@@ -273,7 +272,7 @@ def monitor(
     span = day_slices(calls)[chosen]
     figures = day_figures(chosen, span, scored, usual.cuts)
     shifts = compare(usual, figures)
-    return {
+    result: MonitorFigures = {
         "day": str(chosen),
         "kind": figures.kind,
         "resembles": resembles(usual, figures),
@@ -285,8 +284,10 @@ def monitor(
         "alarm": any(shift.alarm for shift in shifts),
         "shifts": [asdict(shift) for shift in shifts],
         "certificate": certificate(scorer.bundle, scored, span, findings),
-        **touched,
     }
+    if look is not None:
+        result["fold"], result["touches"] = look["fold"], look["touches"]
+    return result
 
 
 def calls_until(calls: pa.Table, day: date | None) -> tuple[pa.Table, date]:

@@ -5,7 +5,7 @@ All are plain JSON values, with the conventions of `training.judging.figures`.
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from callsieve.training.judging.figures import FalseCalls, Mean, Rate, RowCounts
 from callsieve.training.log.looks import Look
@@ -147,3 +147,108 @@ class SearchFigures(TypedDict):
     groups: int
     run: str
     seconds: float
+
+
+class Share(TypedDict):
+    """`part` of `whole`, with the exact two-sided 95 % interval of the share (Clopper and Pearson 1934)."""
+
+    part: int
+    whole: int
+    rate: float | None
+    low: float
+    high: float
+
+
+class HitFigures(TypedDict):
+    """The hits of one rule against the truth, by call and by caller.
+
+    `benign_slices`, `nuisance_modes` and `attacks`: the share of each name's calls that were hit, most hits first.
+    """
+
+    calls: int
+    precision: Share
+    recall: Share
+    caller_precision: Share
+    caller_recall: Share
+    benign_slices: dict[str, Share]
+    nuisance_modes: dict[str, Share]
+    attacks: dict[str, Share]
+
+
+class RegionFigures(TypedDict):
+    """The innocent callers of a listed region, and the share of their calls that do not pass.
+
+    `with_rule`: under the policy. `without_rule`: without its rule on regions. `by_model`: by bands alone.
+    """
+
+    callers: int
+    nuisance: Share
+    with_rule: Share
+    without_rule: Share
+    by_model: Share
+
+
+class HitsApart(TypedDict):
+    """Calls that the model's band, the acting rules, both or neither flag."""
+
+    model_alone: int
+    rules_alone: int
+    both: int
+    neither: int
+
+
+class BandFigures(TypedDict):
+    """Hits of a band apart from those of the rules; `catch` and `false` are over all calls, or those without a rule."""
+
+    nuisance: HitsApart
+    benign: HitsApart
+    catch: Share
+    catch_without_rule_hits: Share
+    false: Share
+    false_without_rule_hits: Share
+
+
+class ModelBesideRules(BandFigures, Look):
+    """The certified band of a model on the judged calls; `certificate` is as in the bundle."""
+
+    id: str
+    band: str
+    certificate: dict[str, Any]
+
+
+class RuleFigures(TypedDict):
+    """Each rule against the truth; `regions` by name, "" for calls of no listed region; `model` with a bundle."""
+
+    data: str
+    policy: str
+    registers: int
+    calls: int
+    nuisance: int
+    rules: dict[str, HitFigures]
+    regions: dict[str, RegionFigures]
+    model: NotRequired[ModelBesideRules]
+
+
+class Changes(TypedDict):
+    """Calls that change action under another policy.
+
+    `actions` and `slices`: rows with `from`, `to`, `calls` and `callers`, and the name of the slice. `rules`: number of
+    changed calls that meet each rule.
+    """
+
+    changed: int
+    actions: list[dict[str, Any]]
+    slices: dict[str, list[dict[str, Any]]]
+    rules: dict[str, int]
+
+
+class PolicyDifference(Changes):
+    """Two policies on the same calls; the look is there if the calls have a known truth."""
+
+    old: str
+    new: str
+    model: str
+    purpose: str
+    calls: int
+    fold: NotRequired[str | None]
+    touches: NotRequired[int | None]

@@ -19,7 +19,9 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 from callsieve.training.data.dataset import truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.log.looks import Ledger, count_look
+from callsieve.training.log.looks import Ledger, Look, count_look
+
+from .figures import Changes, PolicyDifference
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -44,7 +46,7 @@ def difference(
     ledger: Ledger | None,
     threads: int,
     progress: Progress,
-) -> dict[str, Any]:
+) -> PolicyDifference:
     """Scores calls once and applies two policies to them.
 
     Args:
@@ -62,11 +64,11 @@ def difference(
     )
     if read.calls.num_rows == 0:
         raise ValueError(f"{path}: no call to decide on; {read.quarantine_summary}")
-    looks: dict[str, Any] = {}
+    look: Look | None = None
     if truth is not None:
         start = read.calls["start"].to_numpy()
         span = (int(start[0]), int(start[-1]) + 1)
-        looks = {**count_look(ledger, scorer.bundle, fingerprint(read.calls), span, "policy diff")}
+        look = count_look(ledger, scorer.bundle, fingerprint(read.calls), span, "policy diff")
     progress("score", 0.4)
     before, rows = score_calls(
         scorer, read.calls, None if complaints is None else read_complaints(complaints), threads=threads
@@ -77,18 +79,24 @@ def difference(
         content = truth_of_calls(read_parquet(truth), read.calls)
         nuisance = np.asarray(content["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)
         slices["truth"] = np.char.add(np.where(nuisance, "nuisance: ", "benign: "), to_strings(content["slice"]))
-    return {
+    moved = changes(before, after, to_strings(read.calls["caller"]), slices)
+    result: PolicyDifference = {
         "old": scorer.policy.version,
         "new": other.policy.version,
         "model": scorer.bundle.model_id,
         "purpose": EVALUATION,
         "calls": read.calls.num_rows,
-        **looks,
-        **changes(before, after, to_strings(read.calls["caller"]), slices),
+        "changed": moved["changed"],
+        "actions": moved["actions"],
+        "slices": moved["slices"],
+        "rules": moved["rules"],
     }
+    if look is not None:
+        result["fold"], result["touches"] = look["fold"], look["touches"]
+    return result
 
 
-def changes(before: Scores, after: Scores, caller: Array, slices: dict[str, Array]) -> dict[str, Any]:
+def changes(before: Scores, after: Scores, caller: Array, slices: dict[str, Array]) -> Changes:
     """Returns the calls that change action and their callers, in all and by slice."""
     moved = np.flatnonzero(before.action != after.action)
     table = pd.DataFrame(

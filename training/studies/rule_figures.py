@@ -34,23 +34,14 @@ from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import upper_bound
 from callsieve.training.model.split import judged_span
 
+from .figures import BandFigures, HitFigures, HitsApart, RegionFigures, RuleFigures, Share
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
 
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """`part` of `whole`, with the exact two-sided 95 % interval of the share (Clopper and Pearson 1934)."""
-
-    part: int
-    whole: int
-    rate: float | None
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +59,12 @@ def share(part: int, whole: int) -> Share:
     """Returns a share and its interval.
 
     >>> share(0, 0)
-    Share(part=0, whole=0, rate=None, low=0.0, high=1.0)
+    {'part': 0, 'whole': 0, 'rate': None, 'low': 0.0, 'high': 1.0}
     """
     tail = 1 - (1 - CONFIDENCE) / 2
     low, high = 1 - upper_bound(whole - part, whole, tail), upper_bound(part, whole, tail)
-    return Share(part, whole, part / whole if whole else None, max(low, 0.0) if part else 0.0, high)
+    rate = part / whole if whole else None
+    return {"part": part, "whole": whole, "rate": rate, "low": max(low, 0.0) if part else 0.0, "high": high}
 
 
 def rule_figures(
@@ -86,7 +78,7 @@ def rule_figures(
     ledger: Ledger | None,
     threads: int,
     progress: Progress,
-) -> dict[str, Any]:
+) -> RuleFigures:
     """Judges each rule on the calls of a world after its first 7 days, which only fill the windows.
 
     Args:
@@ -116,22 +108,26 @@ def rule_figures(
         raw, columns = scores.raw[judged], rule_columns(rows)
     progress("rules", 0.7)
     hits = rules_met(calls, columns, opened, chosen.terms)[judged]
-    figures: dict[str, Any] = {
+    banded = np.zeros(len(judged), dtype=np.int8) if raw is None else scores.band_action[judged]
+    figures: RuleFigures = {
         "data": str(data),
         "policy": chosen.version,
         "registers": 0 if opened is None else opened.rows,
         "calls": len(judged),
         "nuisance": int(truths.nuisance.sum()),
         "rules": {name: of_rule(hits & bit != 0, truths) for name, bit in BITS.items()},
+        "regions": by_region(regions_of(calls, opened)[judged], truths, banded, hits, chosen),
     }
-    banded = np.zeros(len(judged), dtype=np.int8) if raw is None else scores.band_action[judged]
-    figures["regions"] = by_region(regions_of(calls, opened)[judged], truths, banded, hits, chosen)
     if raw is not None:
         band = scorer.bundle.thresholds[0]
-        figures["model"] = {"id": scorer.bundle.model_id, "band": band.name, "certificate": asdict(band.certificate)}
-        figures["model"] |= looks
         aligned = aligned_scores(raw, strata_of(rows[judged]), band)
-        figures["model"] |= model_apart(aligned >= band.threshold, hits, truths, chosen)
+        figures["model"] = {
+            "id": scorer.bundle.model_id,
+            "band": band.name,
+            "certificate": asdict(band.certificate),
+            **looks,
+            **model_apart(aligned >= band.threshold, hits, truths, chosen),
+        }
     return figures
 
 
@@ -153,7 +149,7 @@ def _call_truth(calls: pa.Table, truth: pa.Table, judged: Array) -> CallTruth:
     )
 
 
-def of_rule(hit: Array, truths: CallTruth) -> dict[str, Any]:
+def of_rule(hit: Array, truths: CallTruth) -> HitFigures:
     """Returns a rule's hits against the truth; intervals treat calls as independent, although one caller's are not.
 
     By caller: a caller is hit if one of its calls is, and nuisance if one of its calls is.
@@ -163,10 +159,10 @@ def of_rule(hit: Array, truths: CallTruth) -> dict[str, Any]:
     hit_nuisance = np.intersect1d(callers, guilty)
     return {
         "calls": int(hit.sum()),
-        "precision": asdict(share(int(true.sum()), int(hit.sum()))),
-        "recall": asdict(share(int(true.sum()), int(truths.nuisance.sum()))),
-        "caller_precision": asdict(share(len(hit_nuisance), len(callers))),
-        "caller_recall": asdict(share(len(hit_nuisance), len(guilty))),
+        "precision": share(int(true.sum()), int(hit.sum())),
+        "recall": share(int(true.sum()), int(truths.nuisance.sum())),
+        "caller_precision": share(len(hit_nuisance), len(callers)),
+        "caller_recall": share(len(hit_nuisance), len(guilty)),
         "benign_slices": _by(truths.slice, hit, ~truths.nuisance),
         "nuisance_modes": _by(truths.mode, hit, truths.nuisance),
         "attacks": _by(truths.attack, hit, truths.nuisance & (truths.attack != "")),
@@ -183,7 +179,7 @@ def regions_of(calls: pa.Table, registers: Registers | None) -> Array:
     return np.asarray(names[np.maximum(place, -1)])
 
 
-def by_region(region: Array, truths: CallTruth, banded: Array, hits: Array, policy: Policy) -> dict[str, Any]:
+def by_region(region: Array, truths: CallTruth, banded: Array, hits: Array, policy: Policy) -> dict[str, RegionFigures]:
     """Returns, for each listed region and for all others (""), the share of innocent calls that do not pass.
 
     `with_rule`: under the policy as it is. `without_rule`: without its rule on regions (the ablation). `by_model`: by
@@ -191,18 +187,24 @@ def by_region(region: Array, truths: CallTruth, banded: Array, hits: Array, poli
     """
     done = {"with_rule": table_actions(policy, banded, hits), "by_model": banded}
     done["without_rule"] = table_actions(policy, banded, hits & ~BITS["risk_region"])
-    regions: dict[str, Any] = {}
+    regions: dict[str, RegionFigures] = {}
     for name in np.unique(region):
         mine = region == name
         innocent = mine & ~truths.nuisance
-        shares = {how: share(int((innocent & (action > 0)).sum()), int(innocent.sum())) for how, action in done.items()}
-        shares["nuisance"] = share(int((mine & truths.nuisance).sum()), int(mine.sum()))
-        regions[str(name)] = {"callers": len(np.unique(truths.caller[innocent]))}
-        regions[str(name)] |= {how: asdict(value) for how, value in shares.items()}
+        stopped = {
+            how: share(int((innocent & (action > 0)).sum()), int(innocent.sum())) for how, action in done.items()
+        }
+        regions[str(name)] = {
+            "callers": len(np.unique(truths.caller[innocent])),
+            "nuisance": share(int((mine & truths.nuisance).sum()), int(mine.sum())),
+            "with_rule": stopped["with_rule"],
+            "without_rule": stopped["without_rule"],
+            "by_model": stopped["by_model"],
+        }
     return regions
 
 
-def model_apart(caught: Array, hits: Array, truths: CallTruth, policy: Policy) -> dict[str, Any]:
+def model_apart(caught: Array, hits: Array, truths: CallTruth, policy: Policy) -> BandFigures:
     """Counts catches of the model's band and of the rules apart, so that neither is credited with the other's.
 
     The catch rate and the false positive rate of the band are given over all calls, which the certificate covers, and
@@ -210,26 +212,35 @@ def model_apart(caught: Array, hits: Array, truths: CallTruth, policy: Policy) -
     """
     acting = sum(BITS[name] for name in ACTION_RULES if policy.of_rule(name) != "pass")
     ruled = (hits & acting) != 0
-    counts = {}
-    for name, rows in (("nuisance", truths.nuisance), ("benign", ~truths.nuisance)):
-        counts[name] = {
-            "model_alone": int((rows & caught & ~ruled).sum()),
+    free = ~ruled
+
+    def apart(rows: Array) -> HitsApart:
+        return {
+            "model_alone": int((rows & caught & free).sum()),
             "rules_alone": int((rows & ~caught & ruled).sum()),
             "both": int((rows & caught & ruled).sum()),
-            "neither": int((rows & ~caught & ~ruled).sum()),
+            "neither": int((rows & ~caught & free).sum()),
         }
-    shares = {}
-    for name, rows in (("catch", truths.nuisance), ("false", ~truths.nuisance)):
-        for which, some in (("", rows), ("_without_rule_hits", rows & ~ruled)):
-            shares[name + which] = asdict(share(int((some & caught).sum()), int(some.sum())))
-    return counts | shares
+
+    def caught_share(rows: Array) -> Share:
+        return share(int((rows & caught).sum()), int(rows.sum()))
+
+    nuisance, benign = truths.nuisance, ~truths.nuisance
+    return {
+        "nuisance": apart(nuisance),
+        "benign": apart(benign),
+        "catch": caught_share(nuisance),
+        "catch_without_rule_hits": caught_share(nuisance & free),
+        "false": caught_share(benign),
+        "false_without_rule_hits": caught_share(benign & free),
+    }
 
 
-def _by(names: Array, hit: Array, rows: Array) -> dict[str, dict[str, Any]]:
+def _by(names: Array, hit: Array, rows: Array) -> dict[str, Share]:
     """Returns the share of each name's calls that were hit, most hits first; names without a hit are left out."""
     calls = {str(name): rows & (names == name) for name in np.unique(names[rows & hit])}
     shares = {name: share(int((of_name & hit).sum()), int(of_name.sum())) for name, of_name in calls.items()}
-    return {name: asdict(value) for name, value in sorted(shares.items(), key=lambda item: -item[1].part)}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]["part"]))
 
 
 def _words(truth: pa.Table, name: str) -> Array:
@@ -238,11 +249,11 @@ def _words(truth: pa.Table, name: str) -> Array:
     return to_strings(truth[name])
 
 
-def plain_share(value: dict[str, Any]) -> str:
+def plain_share(value: Share) -> str:
     """Returns a share as a percentage, "-" if there is none."""
     return "-" if value["rate"] is None else f"{value['rate']:.1%}"
 
 
-def share_with_interval(value: dict[str, Any]) -> str:
+def share_with_interval(value: Share) -> str:
     """Returns a share as a percentage with its interval, "-" if there is none."""
     return "-" if value["rate"] is None else f"{value['rate']:.1%} ({value['low']:.1%}-{value['high']:.1%})"

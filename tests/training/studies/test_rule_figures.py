@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -63,8 +62,8 @@ def test_intervals_are_exact(part, more):
     found, whole = share(part, part + more), part + more
     if whole:
         low, high = binomtest(part, whole).proportion_ci(0.95, method="exact")
-        assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
-        assert found.rate == part / whole
+        assert (found["low"], found["high"]) == pytest.approx((low, high), abs=1e-9)
+        assert found["rate"] == part / whole
 
 
 @pytest.mark.source("L19", by="training/studies/rule_figures.py")
@@ -270,15 +269,14 @@ def test_calls_of_which_none_is_left_are_not_decided_on(run_command, tmp_path):
 
 
 def test_model_and_rules_apart_are_told_to_a_person(capsys):
-    part = lambda part, whole: asdict(share(part, whole))
     cells = {"model_alone": 3, "rules_alone": 2, "both": 1, "neither": 1234}
-    model = {"id": "m", "band": "watch", "nuisance": cells, "benign": cells, "catch": part(1, 2), "false": part(0, 9),
-             "catch_without_rule_hits": part(0, 0), "false_without_rule_hits": part(1, 4),
+    model = {"id": "m", "band": "watch", "nuisance": cells, "benign": cells, "catch": share(1, 2), "false": share(0, 9),
+             "catch_without_rule_hits": share(0, 0), "false_without_rule_hits": share(1, 4),
              "fold": None, "touches": None}  # fmt: skip
-    regions = {"": {"callers": 1, "nuisance": part(0, 0), "with_rule": part(1, 1), "without_rule": part(0, 1),
-                    "by_model": part(0, 0)}}  # fmt: skip
-    rules = {"ring_once": {"calls": 5, "precision": part(1, 5), "caller_precision": part(0, 0), "recall": part(1, 2),
-                           "benign_slices": {"courier": part(1, 4)}}}  # fmt: skip
+    regions = {"": {"callers": 1, "nuisance": share(0, 0), "with_rule": share(1, 1), "without_rule": share(0, 1),
+                    "by_model": share(0, 0)}}  # fmt: skip
+    rules = {"ring_once": {"calls": 5, "precision": share(1, 5), "caller_precision": share(0, 0), "recall": share(1, 2),
+                           "benign_slices": {"courier": share(1, 4)}}}  # fmt: skip
     checks.rule_figures({"calls": 9, "nuisance": 3, "registers": 0, "rules": rules, "regions": regions, "model": model})
     said = " ".join(capsys.readouterr().out.split())
     assert "courier, 25.0% of it" in said and "innocent calls by listed region" not in said

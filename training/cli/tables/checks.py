@@ -12,6 +12,7 @@ from callsieve.training.studies.rule_figures import plain_share, share_with_inte
 
 if TYPE_CHECKING:
     from callsieve.training.judging.membership import Auc, MembershipFigures
+    from callsieve.training.studies.figures import ModelBesideRules, PolicyDifference, RegionFigures, RuleFigures
 
 
 def complaints(figures: Mapping[str, Any]) -> None:
@@ -60,7 +61,7 @@ def membership(figures: MembershipFigures) -> None:
     say(f"smallest leaf: {figures['smallest_leaf']:,} training calls")
 
 
-def policy_diff(figures: Mapping[str, Any]) -> None:
+def policy_diff(figures: PolicyDifference) -> None:
     """Print the calls whose action changes, in all and by slice."""
     changed = f"{figures['changed']:,} of {figures['calls']:,} calls change their action"
     say(f"policy {figures['old']} -> {figures['new']}: {changed}")
@@ -82,7 +83,7 @@ def _rules(title: str, counts: Mapping[str, int]) -> None:
     show_table(title, ("rule", "calls"), [(name.replace("_", " "), f"{calls:,}") for name, calls in counts.items()])
 
 
-def rule_figures(figures: Mapping[str, Any]) -> None:
+def rule_figures(figures: RuleFigures) -> None:
     """Print precision and recall of each rule, by region where there are several, and beside the model."""
     counts = f"{figures['calls']:,} calls, {figures['nuisance']:,} of them nuisance"
     say(f"{counts}; {figures['registers']:,} rows of registers")
@@ -103,7 +104,7 @@ def rule_figures(figures: Mapping[str, Any]) -> None:
         _model(figures["model"])
 
 
-def _regions(regions: Mapping[str, Any]) -> None:
+def _regions(regions: Mapping[str, RegionFigures]) -> None:
     rows = [
         (
             name or "all others",
@@ -117,11 +118,11 @@ def _regions(regions: Mapping[str, Any]) -> None:
     show_table("innocent calls by listed region", head, rows)
 
 
-def _model(model: Mapping[str, Any]) -> None:
-    cells = ("model_alone", "rules_alone", "both", "neither")
-    rows = [(kind, *(f"{model[kind][cell]:,}" for cell in cells)) for kind in ("nuisance", "benign")]
+def _model(model: ModelBesideRules) -> None:
+    kinds = {"nuisance": model["nuisance"], "benign": model["benign"]}
+    rows = [(kind, *(f"{calls:,}" for calls in apart.values())) for kind, apart in kinds.items()]
     title = f"band {model['band']} of model {model['id']}, and rules apart"
-    show_table(title, ("calls", *(cell.replace("_", " ") for cell in cells)), rows)
+    show_table(title, ("calls", *(cell.replace("_", " ") for cell in model["benign"])), rows)
     all_calls, rest = share_with_interval(model["catch"]), share_with_interval(model["catch_without_rule_hits"])
     say(f"the model's catch rate: {all_calls}; of nuisance calls that no rule decides: {rest}")
     rates = [model[name] for name in ("false", "false_without_rule_hits")]

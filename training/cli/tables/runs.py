@@ -13,6 +13,7 @@ from callsieve.training.log.looks import in_words
 from callsieve.training.reports.run_page import NOT_MEASURED, share, until
 
 if TYPE_CHECKING:
+    from callsieve.training.drift.figures import MonitorFigures
     from callsieve.training.judging.figures import (
         Bucket,
         Detection,
@@ -183,7 +184,7 @@ def scored(result: Mapping[str, Any]) -> None:
         say(f"the model is past its valid-until date, {result['valid_until']}")
 
 
-def monitored(result: Mapping[str, Any]) -> None:
+def monitored(result: MonitorFigures) -> None:
     """Print the drifted statistics of a day, or else the nearest to it; and the state of the certificate."""
     alarms = [shift for shift in result["shifts"] if shift["alarm"]]
     rows = [

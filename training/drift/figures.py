@@ -1,0 +1,45 @@
+"""The types of what the monitor says of a day, from the comparison to the terminal and to `--json`."""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+
+class CertificateFigures(TypedDict):
+    """Whether a model's certificate still holds; rates are shares of benign calls.
+
+    `bound_then`: of the certificate. `expected_at_this_mix`: for the day's mix of caller classes, None if no class of
+    the day was judged. `at_risk`: reasons in words, empty without a risk.
+    """
+
+    band: str
+    target: float
+    bound_then: float
+    expected_at_this_mix: float | None
+    share_of_calls_in_judged_classes: float
+    calls_of_callers_found_benign: int
+    of_these_flagged: int
+    valid_until: str
+    at_risk: list[str]
+
+
+class MonitorFigures(TypedDict):
+    """A day beside the reference of a model; `shifts` are the fields of `monitor.Shift`, largest first.
+
+    `reference`: its first and last day. `resembles`: the kind of day whose histograms are nearest. The look is there if
+    the model was certified on these calls.
+    """
+
+    day: str
+    kind: str
+    resembles: str
+    model: str
+    reference: list[str]
+    calls: int
+    days_before: int
+    days_wanted: int
+    alarm: bool
+    shifts: list[dict[str, Any]]
+    certificate: CertificateFigures
+    fold: NotRequired[str | None]
+    touches: NotRequired[int | None]
