@@ -142,10 +142,10 @@ def learnt(dataset, labels, cutoff):
     calls = dataset.calls
     caller, _ = factorize(calls["caller"])
     rows = np.flatnonzero(calls["start"].to_numpy() < cutoff.timestamp() * 1000)
-    taken, _ = labelled_rows(calls, caller, rows, labels, cutoff=cutoff, calls_per_number=5, seed=1)
+    sample, _ = labelled_rows(calls, caller, rows, labels, cutoff=cutoff, calls_per_number=5, seed=1)
     names = np.array(calls["caller"].cast(pa.string()).to_pylist())
     first = {code: names[place] for place, code in reversed(list(enumerate(caller.tolist())))}
-    return {first[code] for code in np.unique(caller[taken]).tolist()}
+    return {first[code] for code in np.unique(caller[sample]).tolist()}
 
 
 def test_training_excludes_cleared_callers(dataset):

@@ -98,9 +98,9 @@ def url(request, tmp_path):
 
 @pytest.fixture
 def store(url):
-    made = CaseStore(url, RULES)
-    yield made
-    made.close()
+    case_store = CaseStore(url, RULES)
+    yield case_store
+    case_store.close()
 
 
 @pytest.mark.source("L17", "L32", by="serving/cases/store.py")
@@ -154,11 +154,11 @@ def test_the_importer_sees_every_line_in_order(sizes, most):
                 number += 1
                 lines.append(seal(record_to_line(example_record(number))))
             file_path(folder, VERDICTS, place + 1).write_bytes(b"".join(lines) + b"torn")
-        seen, position = [], Position()
+        cases, position = [], Position()
         for _ in range(2 * number + len(sizes) + 2):
-            some, position = read_after(folder, position, most)
-            seen += [int(record.case, 16) for record in some]
-        assert seen == list(range(1, number + 1))
+            records, position = read_after(folder, position, most)
+            cases += [int(record.case, 16) for record in records]
+        assert cases == list(range(1, number + 1))
 
 
 @BOTH
@@ -268,18 +268,18 @@ def test_the_tables_refuse_other_states(store, tmp_path):
 @BOTH
 def test_concurrent_appeals_of_one_number_become_one(store, tmp_path):
     fill(store, tmp_path / "state", *(example_record(n, caller="e1.same") for n in range(1, 9)))
-    taken, gate = [], threading.Barrier(8)
+    appeals, gate = [], threading.Barrier(8)
 
     def appeal(n):
         gate.wait()
         try:
-            taken.append(store.appeal(f"{n:016x}", "other", "", NOW))
+            appeals.append(store.appeal(f"{n:016x}", "other", "", NOW))
         except CaseError as error:
             assert "open already" in str(error)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(appeal, range(1, 9)))
-    assert len(taken) == 1
+    assert len(appeals) == 1
 
 
 DECIDER = """
@@ -324,9 +324,9 @@ def test_a_killed_process_has_decided_or_has_not(store, url, tmp_path):
 @BOTH
 def test_a_store_can_be_opened_concurrently(url):
     with ThreadPoolExecutor(4) as threads:
-        made = list(threads.map(lambda _: CaseStore(url), range(4)))
-    assert [store.cleared_callers(NOW) for store in made] == [(0, {})] * 4
-    for store in made:
+        stores = list(threads.map(lambda _: CaseStore(url), range(4)))
+    assert [store.cleared_callers(NOW) for store in stores] == [(0, {})] * 4
+    for store in stores:
         store.close()
 
 
@@ -404,8 +404,8 @@ def test_groups_are_the_transitive_closure_of_linked_pairs(drawn):
                     changed |= {group[row["appeal"]], group[other["appeal"]]} != {least}
                     group[row["appeal"]] = group[other["appeal"]] = least
     groups = group_appeals(rows, RULES)
-    assert {frozenset(n for n in group if group[n] == of) for of in group.values()} == {
-        frozenset(n for n in groups if groups[n] == of) for of in groups.values()
+    assert {frozenset(n for n in group if group[n] == root) for root in group.values()} == {
+        frozenset(n for n in groups if groups[n] == root) for root in groups.values()
     }
 
 

@@ -217,15 +217,15 @@ def test_an_interrupt_that_python_drops_ends_the_next_step(monkeypatch):
         def __del__(self):
             signal.raise_signal(signal.SIGINT)
 
-    thrown = []
-    monkeypatch.setattr(sys, "unraisablehook", thrown.append)
-    with pytest.raises(KeyboardInterrupt), console.progress("work") as tell:
-        tell("begin", 0.0)
+    errors = []
+    monkeypatch.setattr(sys, "unraisablehook", errors.append)
+    with pytest.raises(KeyboardInterrupt), console.progress("work") as progress:
+        progress("begin", 0.0)
         Dying()
-        assert [error.exc_type for error in thrown] == [KeyboardInterrupt]
-        tell("go on", 0.5)
-    with console.progress("work") as tell:
-        tell("begin", 0.0)
+        assert [error.exc_type for error in errors] == [KeyboardInterrupt]
+        progress("go on", 0.5)
+    with console.progress("work") as progress:
+        progress("begin", 0.0)
 
 
 def test_ctrl_c_during_an_import_stays_an_interrupt():
@@ -243,12 +243,12 @@ def test_ctrl_c_during_an_import_stays_an_interrupt():
 def test_progress_shows_rate_and_remaining_time(monkeypatch):
     screen = Console(force_terminal=True, no_color=True, width=120, file=io.StringIO())
     monkeypatch.setattr(console, "ERR", screen)
-    with console.progress("work") as tell:
+    with console.progress("work") as progress:
         for step in range(4):
-            tell("begin", step / 8)
+            progress("begin", step / 8)
             time.sleep(0.15)
-    shown = re.sub(r"\x1b\[[\d;?]*\w", "", screen.file.getvalue())
-    assert re.search(r"work: begin .* 38% [1-9]\d* %/min 0:00:0\d 0:00:0\d", shown)
+    output = re.sub(r"\x1b\[[\d;?]*\w", "", screen.file.getvalue())
+    assert re.search(r"work: begin .* 38% [1-9]\d* %/min 0:00:0\d 0:00:0\d", output)
 
 
 # Commands that return at once, run until they are stopped, or read one file or store line by line.

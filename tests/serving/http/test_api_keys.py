@@ -41,11 +41,11 @@ def test_a_key_is_added_after_a_last_line_without_a_newline(path):
 
 
 @pytest.mark.parametrize(
-    "shown", [b"", b"Bearer", b"Bearer ", b"Bearer x", b"Basic eDp4", b"\xff" * 100, b"Bearer \xff"]
+    "header", [b"", b"Bearer", b"Bearer ", b"Bearer x", b"Basic eDp4", b"\xff" * 100, b"Bearer \xff"]
 )
-def test_other_keys_and_headers_are_refused(path, shown):
+def test_other_keys_and_headers_are_refused(path, header):
     key = add_key(path, "proxy", ["score"])
-    assert read_keys(path).holder(shown) is None
+    assert read_keys(path).holder(header) is None
     assert read_keys(path).holder(f"Basic {key}".encode()) is None
     assert read_keys(path).holder(bearer(key[:-1])) is None
     assert read_keys(path).holder(bearer(hashlib.sha256(key.encode()).hexdigest())) is None

@@ -25,8 +25,8 @@ ODD_BODIES = [
     call_json(start=NUMBER), b"[" * 9000, b'"%b"' % NUMBER.encode(), call_json(attestation=NUMBER),
     call_json(ring=True), call_json(caller=None), gzip.compress(call_json()),
 ]  # fmt: skip
-shown = st.characters(exclude_categories=["C", "Z"]) | st.just(" ")  # what `str.isprintable` accepts
-printable, texts = st.text(shown, max_size=30), st.text(shown, min_size=1, max_size=30)
+characters = st.characters(exclude_categories=["C", "Z"]) | st.just(" ")  # what `str.isprintable` accepts
+printable, texts = st.text(characters, max_size=30), st.text(characters, min_size=1, max_size=30)
 seconds = st.floats(0, 4e9)
 calls = st.builds(
     Call,

@@ -25,60 +25,53 @@ from tests.support.real_bundle import load_scorer
 SHARE = 0.34
 BANDS = {"certified": "label", "watch": "pass"}
 TERMS = dataclasses.replace(read_policy().terms, content_share=SHARE)
-WISHED = Policy("wished", BANDS, {PREFERENCE_RULE: "block"}, appeal="office", terms=TERMS, history_days=0)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    real_bundle.write_bundle(folder)
-    return folder
+BLOCKING = Policy("blocking", BANDS, {PREFERENCE_RULE: "block"}, appeal="office", terms=TERMS, history_days=0)
 
 
 @pytest.fixture(scope="module")
 def registers():
-    """Each person rejects one content, every fifth all; every seventh accepts it again later."""
-    told, keyed = [], real_bundle.key_calls(real_bundle.calls(200))
+    """Every callee rejects one content class, every fifth all; every seventh accepts it again later."""
+    rows, keyed = [], real_bundle.key_calls(real_bundle.calls(200))
     for i, callee in enumerate(sorted({call.callee for call in keyed})):
-        told.append({"callee": callee, "category": "any" if i % 5 == 0 else small.CONTENT[i % 3], "accepts": False})
+        rows.append({"callee": callee, "category": "any" if i % 5 == 0 else small.CONTENT[i % 3], "accepts": False})
         if i % 7 == 0:
-            told.append(told[-1] | {"accepts": True, "valid_from": 1, "known_at": 1})
-    return real_bundle.make_registers(preferences=told)
+            rows.append(rows[-1] | {"accepts": True, "valid_from": 1, "known_at": 1})
+    return real_bundle.make_registers(preferences=rows)
 
 
 @pytest.fixture(scope="module")
-def judged(folder, registers):
-    """Calls, their vectors, and verdicts with and without wishes, one by one."""
+def judged(bundle_folder, registers):
+    """The scorer, and for each call its vector and the verdicts with and without registers."""
     keyed = real_bundle.key_calls(real_bundle.calls(200))
-    given_, without = load_scorer(folder, WISHED, registers), load_scorer(folder, WISHED)
-    history, told = History(), []
+    with_registers, without = load_scorer(bundle_folder, BLOCKING, registers), load_scorer(bundle_folder, BLOCKING)
+    history, verdicts = History(), []
     for call in keyed:
         vector = history.vector(call)
-        told.append((call, vector, given_.score(history, call), without.score(history, call)))
+        verdicts.append((call, vector, with_registers.score(history, call), without.score(history, call)))
         history.observe(call)
-    return given_, told
+    return with_registers, verdicts
 
 
 @pytest.mark.source("L22", by="serving/rules/preferences.py")
 def test_a_call_is_labelled_if_the_callee_rejects_its_confident_content(judged, registers):
-    """The oracle: the texts of the models through LightGBM's own numbers, and the register's rows read plainly."""
-    scorer, told = judged
+    """The oracle computes the content class with LightGBM and scans the rows of the register."""
+    scorer, verdicts = judged
     content = Booster(real_bundle.model_texts()["content"])
     lowest = min(real_bundle.thresholds())
     columns = registers.columns["preferences"]
     warned = 0
-    for call, vector, verdict, without in told:
+    for call, vector, verdict, without in verdicts:
         raw = content.predict_raw(np.array([[vector[i] for i in scorer._columns]]))[0]
         shares = np.exp(raw) / np.exp(raw).sum()
         likely = small.CONTENT[int(shares.argmax())] if shares.max() >= SHARE else None
         last = {}
         for callee, category, accepts in zip(columns["callee"], columns["category"], columns["accepts"], strict=True):
             if callee == call.callee:
-                last[category] = accepts  # a later row takes the place of the one before
+                last[category] = accepts  # a later row replaces an earlier one
         rejects = last.get(likely, last.get("any", True)) is False
         meets = likely is not None and rejects and verdict.raw >= lowest and verdict.band != ""
         assert (PREFERENCE_RULE in [fact.rule for fact in verdict.rules]) == meets
-        # A guess warns; it neither blocks, though the policy says so, nor takes anything away.
+        # A prediction labels. It never blocks, although the policy asks for it, and never weakens an action.
         guarded = "protected_caller" in [fact.rule for fact in verdict.rules]
         assert verdict.action == ("label" if meets and not guarded else without.action)
         warned += verdict.action != without.action
@@ -88,41 +81,38 @@ def test_a_call_is_labelled_if_the_callee_rejects_its_confident_content(judged, 
     assert warned >= 5
 
 
-def test_without_enough_history_nothing_is_predicted(judged, folder, registers):
-    patient = load_scorer(folder, dataclasses.replace(WISHED, history_days=2), registers)
-    history, guessed, left = History(), [], 0
+def test_preferences_are_not_predicted_without_enough_history(judged, bundle_folder, registers):
+    patient = load_scorer(bundle_folder, dataclasses.replace(BLOCKING, history_days=2), registers)
+    history, predicted, left = History(), [], 0
     for call, _, verdict, _ in judged[1]:
-        found = [fact.rule for fact in patient.score(history, call).rules]
+        names = [fact.rule for fact in patient.score(history, call).rules]
         at_once = [fact.rule for fact in verdict.rules]
-        known = history.covers(call.start, 2)
-        assert found == [rule for rule in at_once if known or rule != PREFERENCE_RULE]
-        left += not known and PREFERENCE_RULE in at_once
-        guessed.append(tuple(found))
+        covered = history.covers(call.start, 2)
+        assert names == [rule for rule in at_once if covered or rule != PREFERENCE_RULE]
+        left += not covered and PREFERENCE_RULE in at_once
+        predicted.append(tuple(names))
         history.observe(call)
-    assert left and any(PREFERENCE_RULE in found for found in guessed)
+    assert left and any(PREFERENCE_RULE in names for names in predicted)
     table = real_bundle.key_table(real_bundle.calls(200))
     scores = score_vectors(patient, table, vectors(table, threads=1), 1)
-    assert [rule_names(bits) for bits in scores.rule_bits.tolist()] == guessed
+    assert [rule_names(bits) for bits in scores.rule_bits.tolist()] == predicted
 
 
-def test_the_table_equals_single_calls(judged, folder, registers):
-    scorer, told = judged
+def test_the_table_equals_single_calls(judged, bundle_folder, registers):
+    scorer, verdicts = judged
     table = real_bundle.key_table(real_bundle.calls(200))
     scores = score_vectors(scorer, table, vectors(table, threads=1), 1)
-    assert [rule_names(bits) for bits in scores.rule_bits.tolist()] == [
-        tuple(fact.rule for fact in verdict.rules) for _, _, verdict, _ in told
-    ]
-    assert [ACTIONS[i] for i in scores.action] == [verdict.action for _, _, verdict, _ in told]
-    unsure = dataclasses.replace(WISHED, terms=dataclasses.replace(TERMS, content_share=1.0))
-    none = score_vectors(load_scorer(folder, unsure, registers), table, vectors(table, threads=1), 1)
+    expected = [tuple(fact.rule for fact in verdict.rules) for _, _, verdict, _ in verdicts]
+    assert [rule_names(bits) for bits in scores.rule_bits.tolist()] == expected
+    assert [ACTIONS[i] for i in scores.action] == [verdict.action for _, _, verdict, _ in verdicts]
+    unsure = dataclasses.replace(BLOCKING, terms=dataclasses.replace(TERMS, content_share=1.0))
+    none = score_vectors(load_scorer(bundle_folder, unsure, registers), table, vectors(table, threads=1), 1)
     assert not (none.rule_bits & BITS[PREFERENCE_RULE]).any()
 
 
 def test_a_case_rescores_equally_and_a_prediction_does_not_label_a_cleared_caller(judged):
-    scorer, told = judged
-    call, vector, verdict = next(
-        (call, vector, verdict) for call, vector, verdict, without in told if without.action != verdict.action
-    )
+    scorer, verdicts = judged
+    call, vector, verdict, _ = next(row for row in verdicts if row[2].action != row[3].action)
     assert rescore(verdict_record(verdict, call, vector, scorer), scorer).differences == ()
     assert scorer.action_if_cleared(verdict) == "pass"
 
@@ -130,13 +120,13 @@ def test_a_case_rescores_equally_and_a_prediction_does_not_label_a_cleared_calle
 @given(st.lists(st.floats(-20, 20), min_size=1, max_size=6), st.floats(0.05, 1.0))
 def test_confidence_is_the_softmax_probability(raw, share):
     shares = np.exp(raw) / np.exp(raw).sum()
-    found = confident_class(raw, [str(i) for i in range(len(raw))], share)
+    match = confident_class(raw, [str(i) for i in range(len(raw))], share)
     if abs(shares.max() - share) > 1e-9:
-        assert (found is not None) == (shares.max() > share)
-    assert found is None or math.isclose(shares[int(found)], shares.max())
+        assert (match is not None) == (shares.max() > share)
+    assert match is None or math.isclose(shares[int(match)], shares.max())
 
 
-def test_without_a_register_of_preferences_nothing_is_rejected():
+def test_no_category_is_rejected_without_a_register_of_preferences():
     assert rejected_categories(None, "a", 0, ("loans",)) == {} == rejected_categories(Registers({}), "a", 0, ("loans",))
 
 

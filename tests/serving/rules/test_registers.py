@@ -35,41 +35,34 @@ spans = st.builds(Span, moments, moments | st.just(NEVER), moments).filter(
 )
 
 
-def plainly(rows, at):
-    """Every row looked at: `rows` are (place, span)."""
-    known = [(place, span) for place, span in rows if span.known_at < at]
-    # A row that is known later, of the same beginning, replaces the earlier one; of two known at once, the second.
-    stands = [
-        (place, span)
-        for place, span in known
-        if not any(
-            other.valid_from == span.valid_from and (other.known_at, one) > (span.known_at, place)
-            for one, other in known
-        )
-    ]
-    begun = sorted((span.valid_from, place) for place, span in stands if span.valid_from <= at)
-    now = sorted((span.valid_from, place) for place, span in stands if span.valid_from <= at < span.valid_to)
-    if now:
-        return now[-1][1]
-    return ~begun[-1][1] if begun else NO_ROW
+def scan(rows, at):
+    """Returns the place of the row in effect, or ~place of the last ended row, from (place, span) pairs."""
+    known = sorted((span.known_at, place, span) for place, span in rows if span.known_at < at)
+    # Of rows with the same start, the one known last applies.
+    latest = {span.valid_from: (place, span) for _, place, span in known}
+    started = [row for start, row in sorted(latest.items()) if start <= at]
+    in_effect = [place for place, span in started if at < span.valid_to]
+    if in_effect:
+        return in_effect[-1]
+    return ~started[-1][0] if started else NO_ROW
 
 
 @settings(max_examples=400)
 @given(st.lists(spans, max_size=7), st.integers(-1, 32))
 def test_the_step_function_equals_a_scan_of_every_row(drawn, at):
     rows = list(enumerate(drawn))
-    assert as_of(step_function(rows), at) == plainly(rows, at)
+    assert as_of(step_function(rows), at) == scan(rows, at)
 
 
 def test_a_row_counts_after_known_at_and_before_valid_to():
-    told = step_function([(0, Span(10, 20, 15))])
-    assert [as_of(told, at) for at in (14, 15, 16, 19, 20, 99)] == [NO_ROW, NO_ROW, 0, 0, ~0, ~0]
+    steps = step_function([(0, Span(10, 20, 15))])
+    assert [as_of(steps, at) for at in (14, 15, 16, 19, 20, 99)] == [NO_ROW, NO_ROW, 0, 0, ~0, ~0]
 
 
 def test_an_end_that_becomes_known_later_does_not_change_earlier_answers():
     open_ended, closed = Span(10, NEVER, 11), Span(10, 20, 50)
-    told = step_function([(0, open_ended), (1, closed)])
-    assert [as_of(told, at) for at in (12, 30, 50, 51)] == [0, 0, 0, ~1]
+    steps = step_function([(0, open_ended), (1, closed)])
+    assert [as_of(steps, at) for at in (12, 30, 50, 51)] == [0, 0, 0, ~1]
 
 
 # Files
@@ -90,15 +83,15 @@ def test_a_register_file_is_read_and_keyed_like_calls(tmp_path):
         f'"{OTHER}",courier,Fast & Sons,,,2025-03-03 08:00:00,2025-04-01,2025-03-05\n'
     ))  # fmt: skip
     read = read_registers(tmp_path, KEY)
-    found = read.registers.columns["campaigns"]
+    columns = read.registers.columns["campaigns"]
     intake = Intake(KEY)
-    assert found["number"] == [intake.token("number", "+86 138 0013 8000"), intake.token("number", "02887654321")]
-    assert found["principal"] == ["平安 Ltd", "Fast & Sons"]
-    assert found["hour_to"] == [18, None]
+    assert columns["number"] == [intake.token("number", "+86 138 0013 8000"), intake.token("number", "02887654321")]
+    assert columns["principal"] == ["平安 Ltd", "Fast & Sons"]
+    assert columns["hour_to"] == [18, None]
     local = lambda text: int(pd.Timestamp(text, tz="Asia/Shanghai").timestamp() * 1000)
-    assert found["valid_from"] == [local("2025-03-03"), local("2025-03-03 08:00")]
-    assert found["valid_to"] == [None, local("2025-04-01")]
-    assert found["known_at"][0] == int(pd.Timestamp("2025-03-04T09:30:00Z").timestamp() * 1000)
+    assert columns["valid_from"] == [local("2025-03-03"), local("2025-03-03 08:00")]
+    assert columns["valid_to"] == [None, local("2025-04-01")]
+    assert columns["known_at"][0] == int(pd.Timestamp("2025-03-04T09:30:00Z").timestamp() * 1000)
     assert (read.accepted, read.quarantined) == ({"campaigns": 2}, {"campaigns": {}})
 
 
@@ -124,31 +117,27 @@ def test_an_invalid_row_is_quarantined_with_its_reason_and_shows_no_number(tmp_p
     read = read_registers(tmp_path, KEY, quarantine=tmp_path / "apart")
     assert read.quarantined == {"subscribers": {reason: 1}}
     assert read.accepted == {"subscribers": 1}
-    kept = (tmp_path / "apart" / "subscribers.jsonl").read_text(encoding="utf-8")
-    assert json.loads(kept)["row"] == 2
-    assert json.loads(kept)["reason"] == reason
-    assert not re.search(r"\d{7}", kept)
+    entry = (tmp_path / "apart" / "subscribers.jsonl").read_text(encoding="utf-8")
+    assert json.loads(entry)["row"] == 2
+    assert json.loads(entry)["reason"] == reason
+    assert not re.search(r"\d{7}", entry)
     with pytest.raises(ValueError, match=rf"subscribers\.csv row 2: {reason}, expected ") as caught:
         read_registers(tmp_path, KEY, strict=True)
     assert not re.search(r"\d{7}|\n", str(caught.value))
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "message"),
     [
-        (
-            "protected.csv",
-            "number,reason,name,valid_from,known_at\n",
-            r"protected\.csv: column 3 is not known",
-        ),
+        ("protected.csv", "number,reason,name,valid_from,known_at\n", r"protected\.csv: column 3 is not known"),
         ("protected.csv", "number,valid_from,known_at\n", r"protected\.csv: no column reason, expected"),
         ("protected.parquet", "no parquet", r"protected\.parquet: expected a whole parquet file"),
         pytest.param("protected.jsonl", "[" * 100_000, r"protected\.jsonl: expected a whole jsonl file", id="deep"),
         ("unheard.csv", "number\n", "holds no register"),
     ],
 )
-def test_an_invalid_register_is_refused_in_one_line(tmp_path, name, text, told):
-    with pytest.raises(ValueError, match=told) as caught:
+def test_an_invalid_register_is_refused_in_one_line(tmp_path, name, text, message):
+    with pytest.raises(ValueError, match=message) as caught:
         read_registers(write(tmp_path, name, text), KEY)
     assert "\n" not in str(caught.value)
 
@@ -170,19 +159,16 @@ def test_keyed_files_are_checked_line_by_line(world_folder, tmp_path):
     write_registers(read_registers(world_folder, KEY).registers, tmp_path)
     first, second, *_ = (tmp_path / "protected.jsonl").read_text().splitlines()
     row = lambda **wrong: json.dumps(json.loads(second) | wrong).encode()
-    local = "2026-03-01T00:00:00"  # of which zone, nobody says
-    for line, told in (
+    digits = (NUMBER.encode(), b'{"number":' + NUMBER.encode() + b"e999}")
+    local = "2026-03-01T00:00:00"  # without a time zone
+    for line, expected in (
         (row(number=NUMBER), "number to be a token"),
         (row(reason=7), "reason to be a text"),
         *((row(valid_from=odd), "valid_from to be a moment") for odd in (None, NUMBER, int(NUMBER), local)),
-        *(
-            (odd, "a JSON object with the keys number, reason")
-            for odd in (row(more=1), b"[]", b"\xff", NUMBER.encode())
-        ),
-        (b'{"number":' + NUMBER.encode() + b"e999}", "a JSON object with the keys number, reason"),
+        *((odd, "a JSON object with the keys number, reason") for odd in (row(more=1), b"[]", b"\xff", *digits)),
     ):
         (tmp_path / "protected.jsonl").write_bytes(first.encode() + b"\n" + line + b"\n")
-        with pytest.raises(ValueError, match=rf"protected\.jsonl line 2: expected {told}") as caught:
+        with pytest.raises(ValueError, match=rf"protected\.jsonl line 2: expected {expected}") as caught:
             Registers.read(tmp_path)
         assert not re.search(r"\d{7}|\n", str(caught.value))
     with pytest.raises(ValueError, match="has no register"):
@@ -194,20 +180,19 @@ mobiles = st.integers(13_800_130_000, 13_800_175_000)
 
 @pytest.mark.source("L15", by="serving/batch/number_ranges.py")
 @given(mobiles, mobiles)
-def test_a_range_covers_each_of_its_numbers_once(one, other):
-    low, high = sorted((one, other))
+def test_a_range_covers_each_of_its_numbers_once(start, end):
+    low, high = sorted((start, end))
     numbers, blocks = split_range(str(low), f"+86{high}")
-    told = {int(number.removeprefix("+86")) for number in numbers}
-    assert len(told) == len(numbers) < 20_000
+    covered = {int(number.removeprefix("+86")) for number in numbers}
+    assert len(covered) == len(numbers) < 20_000
     for block in blocks:
         first = int(block.removeprefix("+86"))
         whole = set(range(first, first + 10_000))
-        assert {parse(str(number), pd.Timestamp("2026-01-01").date()).block for number in (first, first + 9_999)} == {
-            block.removeprefix("+86")[:7]
-        }
-        assert not told & whole
-        told |= whole
-    assert told == set(range(low, high + 1))
+        ends = [parse(str(number), pd.Timestamp("2026-01-01").date()) for number in (first, first + 9_999)]
+        assert {number.block for number in ends} == {block.removeprefix("+86")[:7]}
+        assert not covered & whole
+        covered |= whole
+    assert covered == set(range(low, high + 1))
 
 
 def test_a_range_without_whole_blocks_becomes_single_numbers():
@@ -228,20 +213,19 @@ def test_a_range_in_a_file_becomes_blocks_and_numbers(tmp_path):
         "t-2,02887654321,,own use,2025-03-03,2025-03-03\n"
     ))  # fmt: skip
     read = read_registers(tmp_path, KEY)
-    found, intake = read.registers.columns["trunks"], Intake(KEY)
+    columns, intake = read.registers.columns["trunks"], Intake(KEY)
     assert read.quarantined == {"trunks": {"bad_range": 1}}
-    assert found["block"] == [None, None, intake.token("block", "13800145678"), None]
-    assert [number is None for number in found["number"]] == [False, False, True, False]
-    assert found["trunk"] == [intake.token("trunk", name) for name in ("t-1", "t-1", "t-1", "t-2")]
+    assert columns["block"] == [None, None, intake.token("block", "13800145678"), None]
+    assert [number is None for number in columns["number"]] == [False, False, True, False]
+    assert columns["trunk"] == [intake.token("trunk", name) for name in ("t-1", "t-1", "t-1", "t-2")]
 
 
 def test_the_command_writes_keyed_files_and_reports_the_quarantine(tmp_path, monkeypatch, capsys):
     KEY.write(tmp_path / "key")
     folder = tmp_path / "offices"
     folder.mkdir()
-    write(
-        folder, "protected.csv", f"number,reason,valid_from,known_at\n{NUMBER},hospital,2025-03-03,2025-03-03\nx,y,z,\n"
-    )
+    rows = f"{NUMBER},hospital,2025-03-03,2025-03-03\nx,y,z,\n"
+    write(folder, "protected.csv", f"number,reason,valid_from,known_at\n{rows}")
     with pytest.raises(ValueError, match="unknown time zone 'Mars/Olympus'"):
         read_registers(folder, KEY, zone="Mars/Olympus")
     words = ["ingest", "registers", folder, "--out", tmp_path / "keyed", "--key", tmp_path / "key", "--json"]
@@ -249,12 +233,12 @@ def test_the_command_writes_keyed_files_and_reports_the_quarantine(tmp_path, mon
     with pytest.raises(SystemExit, match="1"):
         main()
     assert "no declaration of source and permitted purposes" in capsys.readouterr().err
-    told = declare(folder, "offices of the test", "law", ["scoring"], "2999-12-31")
+    declaration = declare(folder, "offices of the test", "law", ["scoring"], "2999-12-31")
     with pytest.raises(SystemExit, match="0"):
         main()
     assert json.loads(capsys.readouterr().out) == {"protected": {"rows": 1, "quarantined": {"bad_number": 1}}}
     assert Registers.read(tmp_path / "keyed").columns["protected"]["number"] == [KEY.token("number", "+86" + NUMBER)]
-    assert require_purpose(tmp_path / "keyed", "scoring") == told
+    assert require_purpose(tmp_path / "keyed", "scoring") == declaration
     monkeypatch.setattr("sys.argv", ["callsieve", *map(str, words[:4]), str(tmp_path / "again"), *map(str, words[5:7])])
     with pytest.raises(SystemExit, match="0"):
         main()
@@ -266,7 +250,7 @@ def test_the_command_writes_keyed_files_and_reports_the_quarantine(tmp_path, mon
 
 # Joins
 
-# Few of each, so that they meet.
+# Few values of each kind, so that rows and calls share them.
 NUMBERS = [KEY.token("number", str(n)) for n in range(2)]
 BLOCKS = [KEY.token("block", str(n)) for n in range(2)]
 TRUNKS = [KEY.token("trunk", str(n)) for n in range(2)]
@@ -307,67 +291,67 @@ def ringing(draw):
 
 
 def oracle(tables, call):
-    """What registers say of a call, row by row: the fields of `RegisterFacts` that are known."""
-    at, found = call["start"], {}
-    hold = lambda table, fits: [row for row in current(table, fits) if now(row)]
-    now = lambda row: row["valid_from"] <= at and (row["valid_to"] is None or at < row["valid_to"])
-    known = lambda row: row["known_at"] < at
+    """Returns the known fields of `RegisterFacts` for a call, from a scan of every row."""
+    at, facts = call["start"], {}
+    rows_now = lambda table, fits: [
+        row for row in started(table, fits) if row["valid_to"] is None or at < row["valid_to"]
+    ]
 
-    def current(table, fits):
-        told = [(row["known_at"], place, row) for place, row in enumerate(tables[table]) if fits(row) and known(row)]
-        last = {row["valid_from"]: row for _, _, row in sorted(told, key=lambda each: each[:2])}
-        return [row for since, row in sorted(last.items()) if since <= at]
+    def started(table, fits):
+        known = [row for row in tables[table] if fits(row) and row["known_at"] < at]
+        latest = {row["valid_from"]: row for row in sorted(known, key=lambda row: row["known_at"])}
+        return [row for start, row in sorted(latest.items()) if start <= at]
 
-    def one(table, *ways):
-        """The row in effect of the first way that has one, and whether another has ended."""
+    def in_effect(table, *ways):
+        """Returns the row in effect of the first condition that has one, and whether any row has started."""
         for fits in ways:
-            if hold(table, fits):
-                return hold(table, fits)[-1], True
-        return None, any(current(table, fits) for fits in ways)
+            if rows_now(table, fits):
+                return rows_now(table, fits)[-1], True
+        return None, any(started(table, fits) for fits in ways)
 
     by_number = lambda row: row["number"] == call["caller"]
     by_block = lambda row: row["number"] is None and row["block"] == call["caller_block"]
     if "campaigns" in tables:
-        campaign, _ = one("campaigns", by_number, by_block)
-        found["campaign"] = campaign is not None
+        campaign, _ = in_effect("campaigns", by_number, by_block)
+        facts["campaign"] = campaign is not None
         if campaign:
-            found |= {name: campaign[name] for name in ("hour_from", "hour_to")}
-            found["marketing"] = campaign["business"] == "loans"
-            said_of = lambda name, word: lambda row: row["callee"] == call["callee"] and row[name] == word
+            facts |= {name: campaign[name] for name in ("hour_from", "hour_to")}
+            facts["marketing"] = campaign["business"] == "loans"
+            about = lambda name, word: lambda row: row["callee"] == call["callee"] and row[name] == word
             if "consents" in tables:
-                found["consent"] = bool(hold("consents", said_of("principal", campaign["principal"])))
+                facts["consent"] = bool(rows_now("consents", about("principal", campaign["principal"])))
             if "refusals" in tables:
-                ways = [said_of("industry", word) for word in (campaign["business"], "any")]
-                found["refused"] = one("refusals", *ways)[0] is not None
+                ways = [about("industry", word) for word in (campaign["business"], "any")]
+                facts["refused"] = in_effect("refusals", *ways)[0] is not None
             if "preferences" in tables:
-                ways = [said_of("category", word) for word in (campaign["business"], "any")]
-                said, _ = one("preferences", *ways)
-                found["accepts"] = said is not None and said["accepts"]
-                found["rejects"] = said is not None and not said["accepts"]
+                ways = [about("category", word) for word in (campaign["business"], "any")]
+                preference, _ = in_effect("preferences", *ways)
+                facts["accepts"] = preference is not None and preference["accepts"]
+                facts["rejects"] = preference is not None and not preference["accepts"]
     if "trunks" in tables and call["trunk"]:
         of_trunk = lambda row: row["trunk"] == call["trunk"]
-        listed, _ = one("trunks", of_trunk)
-        found["trunk_listed"] = listed is not None
+        listed, _ = in_effect("trunks", of_trunk)
+        facts["trunk_listed"] = listed is not None
         if listed:
             ways = [lambda row, way=way: of_trunk(row) and way(row) for way in (by_number, by_block)]
-            found["on_trunk"] = one("trunks", *ways)[0] is not None
+            facts["on_trunk"] = in_effect("trunks", *ways)[0] is not None
             if listed["declared_use"] != "loans":
-                found["use_allows"] = listed["declared_use"] == "own use" and call["caller_class"] != "400"
+                facts["use_allows"] = listed["declared_use"] == "own use" and call["caller_class"] != "400"
     if "number_resources" in tables:
-        row, ended = one("number_resources", by_number, by_block)
-        if row or ended:
-            found["lapsed"] = row is None
-    if "subscribers" in tables and (row := one("subscribers", by_number)[0]):
-        found["calls_per_day"] = row["calls_per_day"]
+        row, has_started = in_effect("number_resources", by_number, by_block)
+        if has_started:
+            facts["lapsed"] = row is None
+    if "subscribers" in tables and (row := in_effect("subscribers", by_number)[0]):
+        facts["calls_per_day"] = row["calls_per_day"]
     if "protected" in tables:
-        found["caller_protected"] = one("protected", by_number)[0] is not None
-        found["callee_protected"] = one("protected", lambda row: row["number"] == call["callee"])[0] is not None
+        facts["caller_protected"] = in_effect("protected", by_number)[0] is not None
+        facts["callee_protected"] = in_effect("protected", lambda row: row["number"] == call["callee"])[0] is not None
     if "risk_regions" in tables:
-        found["risk_region"] = one("risk_regions", by_number, by_block)[0] is not None
-    return {name: float(value) for name, value in found.items() if value is not None}
+        facts["risk_region"] = in_effect("risk_regions", by_number, by_block)[0] is not None
+    return {name: float(value) for name, value in facts.items() if value is not None}
 
 
-def known_of(registered, row=None):
+def known_facts(registered, row=None):
     values = {field.name: getattr(registered, field.name) for field in fields(registered) if field.name != "rows"}
     values = {name: float(value if np.ndim(value) == 0 else value[row]) for name, value in values.items()}
     return {name: value for name, value in values.items() if not np.isnan(value)}
@@ -378,90 +362,84 @@ def known_of(registered, row=None):
 @settings(max_examples=50)
 @given(tables(), st.lists(ringing(), min_size=4, max_size=8))
 def test_online_look_up_equals_the_join_and_a_scan_of_every_row(drawn_tables, calls):
-    columns = {
-        name: {column: [row[column] for row in rows] for column in columns_of(name)}
-        for name, rows in drawn_tables.items()
-    }
-    registers = Registers(columns)
+    registers = make_registers(**drawn_tables)
     joined = RegisterJoin(registers, TERMS).registered(strategies.as_keyed_table(calls))
     for row, call in enumerate(calls):
-        told = look_up(registers, strategies.as_keyed_call(call), TERMS)
-        assert known_of(told) == oracle(drawn_tables, call)
-        assert known_of(joined, row) == known_of(told)
-        for table, place in told.rows.items():
+        facts = look_up(registers, strategies.as_keyed_call(call), TERMS)
+        assert known_facts(facts) == oracle(drawn_tables, call)
+        assert known_facts(joined, row) == known_facts(facts)
+        for table, place in facts.rows.items():
             behind = drawn_tables["protected" if table == "callee" else table][place]
             assert behind["known_at"] < call["start"]
 
 
-CALL = strategies.as_keyed_call(
-    strategies.EXAMPLE_CALL
-    | {"caller": NUMBERS[0], "callee": NUMBERS[1], "caller_block": BLOCKS[0], "trunk": TRUNKS[0]}
-)
+FIELDS = {"caller": NUMBERS[0], "callee": NUMBERS[1], "caller_block": BLOCKS[0], "trunk": TRUNKS[0]}
+CALL = strategies.as_keyed_call(strategies.EXAMPLE_CALL | FIELDS)
 
 
 @pytest.mark.source("L7", by="serving/rules/register_lookup.py")
-def test_facts_of_a_trunk_name_the_row_they_rest_on():
-    """The row that lists the number on the trunk is another one: its declared use is not the trunk's."""
+def test_facts_of_a_trunk_name_their_row():
+    """A second row lists the number on the trunk; its declared use does not apply to the trunk."""
     use = {"trunk": TRUNKS[0], "number": NUMBERS[1], "declared_use": "own use"}
     listing = {"trunk": TRUNKS[0], "number": NUMBERS[0], "declared_use": "any", "valid_from": -5}
     for rows, place in (([use, listing], 0), ([listing, use], 1)):
-        told = look_up(make_registers(trunks=rows), CALL, TERMS)
-        assert known_of(told) == {"trunk_listed": 1.0, "on_trunk": 1.0, "use_allows": 1.0}
-        assert told.rows == {"trunks": place}
-    assert known_of(look_up(make_registers(trunks=[use]), CALL, TERMS))["on_trunk"] == 0.0
+        facts = look_up(make_registers(trunks=rows), CALL, TERMS)
+        assert known_facts(facts) == {"trunk_listed": 1.0, "on_trunk": 1.0, "use_allows": 1.0}
+        assert facts.rows == {"trunks": place}
+    assert known_facts(look_up(make_registers(trunks=[use]), CALL, TERMS))["on_trunk"] == 0.0
     strange = look_up(make_registers(trunks=[use | {"declared_use": "loans"}]), CALL, TERMS)
-    assert "use_allows" not in known_of(strange)  # the policy says nothing of such a use
+    assert "use_allows" not in known_facts(strange)  # the policy does not name this use
     other = look_up(make_registers(trunks=[use | {"trunk": TRUNKS[1]}]), CALL, TERMS)
-    assert known_of(other) == {"trunk_listed": 0.0}
-    assert known_of(look_up(make_registers(trunks=[use]), replace(CALL, trunk=None), TERMS)) == {}
+    assert known_facts(other) == {"trunk_listed": 0.0}
+    assert known_facts(look_up(make_registers(trunks=[use]), replace(CALL, trunk=None), TERMS)) == {}
 
 
 @pytest.mark.source("L7", by="serving/rules/register_lookup.py")
-def test_facts_of_numbers_name_the_rows_they_rest_on():
-    told = look_up(
-        make_registers(
-            protected=[{"number": NUMBERS[1]}, {"number": NUMBERS[0]}],
-            number_resources=[{"block": BLOCKS[0], "valid_to": 7}],
-            subscribers=[{"number": NUMBERS[0], "calls_per_day": 50}],
-            risk_regions=[{"block": BLOCKS[0]}],
-        ),
-        CALL,
-        TERMS,
+def test_facts_of_numbers_name_their_rows():
+    registers = make_registers(
+        protected=[{"number": NUMBERS[1]}, {"number": NUMBERS[0]}],
+        number_resources=[{"block": BLOCKS[0], "valid_to": 7}],
+        subscribers=[{"number": NUMBERS[0], "calls_per_day": 50}],
+        risk_regions=[{"block": BLOCKS[0]}],
     )
-    assert known_of(told) == {
+    facts = look_up(registers, CALL, TERMS)
+    assert known_facts(facts) == {
         "callee_protected": 1.0, "caller_protected": 1.0, "lapsed": 1.0, "calls_per_day": 50.0, "risk_region": 1.0,
     }  # fmt: skip
-    assert told.rows == {"callee": 0, "protected": 1, "number_resources": 0, "subscribers": 0, "risk_regions": 0}
+    assert facts.rows == {"callee": 0, "protected": 1, "number_resources": 0, "subscribers": 0, "risk_regions": 0}
     nothing = look_up(make_registers(protected=[{"number": "x"}], subscribers=[{"number": "x"}]), CALL, TERMS)
-    assert known_of(nothing) == {"callee_protected": 0.0, "caller_protected": 0.0}
+    assert known_facts(nothing) == {"callee_protected": 0.0, "caller_protected": 0.0}
     assert nothing.rows == {}
 
 
 @pytest.mark.source("L7", by="serving/rules/register_lookup.py")
 def test_a_preference_for_one_business_precedes_one_for_any_business():
     campaign = {"number": NUMBERS[0], "business": "loans", "principal": "firm", "hour_from": 9, "hour_to": None}
-    says = lambda category, accepts: {"callee": NUMBERS[1], "category": category, "accepts": accepts}
-    told = look_up(
-        make_registers(
-            campaigns=[campaign],
-            consents=[{"callee": NUMBERS[1], "principal": "firm"}],
-            refusals=[{"callee": NUMBERS[1], "industry": "any"}],
-            preferences=[says("any", False), says("loans", True)],
-        ),
-        CALL,
-        TERMS,
+    preference = lambda category, accepts: {"callee": NUMBERS[1], "category": category, "accepts": accepts}
+    registers = make_registers(
+        campaigns=[campaign],
+        consents=[{"callee": NUMBERS[1], "principal": "firm"}],
+        refusals=[{"callee": NUMBERS[1], "industry": "any"}],
+        preferences=[preference("any", False), preference("loans", True)],
     )
-    assert known_of(told) == {
+    facts = look_up(registers, CALL, TERMS)
+    assert known_facts(facts) == {
         "campaign": 1.0, "marketing": 1.0, "hour_from": 9.0, "consent": 1.0, "refused": 1.0, "accepts": 1.0,
         "rejects": 0.0,
     }  # fmt: skip
-    assert told.rows == {"campaigns": 0, "consents": 0, "refusals": 0, "preferences": 1}
-    rejecting = make_registers(campaigns=[campaign], preferences=[says("any", False)])
-    assert known_of(look_up(rejecting, CALL, TERMS))["rejects"] == 1.0
-    unheard = known_of(look_up(make_registers(campaigns=[campaign]), CALL, TERMS))
-    assert unheard == {"campaign": 1.0, "marketing": 1.0, "hour_from": 9.0}  # no register of what the called say
-    silent = known_of(look_up(make_registers(campaigns=[campaign | {"number": NUMBERS[1]}], consents=[]), CALL, TERMS))
-    assert silent == {"campaign": 0.0}  # whoever is in no register needs no consent by it
+    assert facts.rows == {"campaigns": 0, "consents": 0, "refusals": 0, "preferences": 1}
+    rejecting = make_registers(campaigns=[campaign], preferences=[preference("any", False)])
+    assert known_facts(look_up(rejecting, CALL, TERMS))["rejects"] == 1.0
+    unregistered = known_facts(look_up(make_registers(campaigns=[campaign]), CALL, TERMS))
+    assert unregistered == {
+        "campaign": 1.0,
+        "marketing": 1.0,
+        "hour_from": 9.0,
+    }  # no register of consents, refusals or preferences
+    silent = known_facts(
+        look_up(make_registers(campaigns=[campaign | {"number": NUMBERS[1]}], consents=[]), CALL, TERMS)
+    )
+    assert silent == {"campaign": 0.0}  # without a campaign the register requires no consent
 
 
 @pytest.mark.source("L7", by="serving/batch/register_join.py")
@@ -471,7 +449,7 @@ def test_joining_parts_equals_joining_the_whole_table(world, world_folder, monke
     monkeypatch.setattr("callsieve.serving.batch.register_join.PART_ROWS", 12_001)
     for field in fields(whole):
         if field.name != "rows":
-            parts = np.concatenate([getattr(found, field.name) for _, found in joins.parts(calls)])
+            parts = np.concatenate([getattr(part, field.name) for _, part in joins.parts(calls)])
             np.testing.assert_array_equal(parts, getattr(whole, field.name))
     assert np.nansum(whole.campaign) > 100
     assert np.nansum(whole.consent) > 100
@@ -481,42 +459,40 @@ def test_online_look_up_equals_the_join_for_a_simulated_world(world, world_folde
     registers = read_registers(world_folder, KEY).registers
     terms = read_policy().terms
     some = world.calls.take(list(range(0, world.calls.num_rows, 40)))
-    joined, known = RegisterJoin(registers, terms).registered(some), 0
+    joined, count = RegisterJoin(registers, terms).registered(some), 0
     for row, call in enumerate(keyed_table.keyed_calls(some)):
-        told = known_of(look_up(registers, call, terms))
-        assert told == known_of(joined, row)
-        known += len(told)
-    assert known > 3 * some.num_rows
+        facts = known_facts(look_up(registers, call, terms))
+        assert facts == known_facts(joined, row)
+        count += len(facts)
+    assert count > 3 * some.num_rows
 
 
 @pytest.mark.source("L13", by="serving/rules/registers.py")
 def test_later_knowledge_does_not_change_earlier_facts(world, world_folder):
-    """Rows that are known only after the last call are as good as none."""
+    """Rows that become known after the last call change no fact."""
     registers = read_registers(world_folder, KEY).registers
     last = int(world.calls["start"].to_numpy().max())
-    kept = {}
+    earlier = {}
     for name, columns in registers.columns.items():
-        rows = [row for row, known in enumerate(columns["known_at"]) if known < last]
-        kept[name] = {column: [values[row] for row in rows] for column, values in columns.items()}
-    assert sum(len(each["known_at"]) for each in kept.values()) < registers.rows
-    before, after = (RegisterJoin(each, TERMS).registered(world.calls) for each in (Registers(kept), registers))
+        rows = [row for row, known_at in enumerate(columns["known_at"]) if known_at < last]
+        earlier[name] = {column: [values[row] for row in rows] for column, values in columns.items()}
+    assert sum(len(table["known_at"]) for table in earlier.values()) < registers.rows
+    before, after = (RegisterJoin(table, TERMS).registered(world.calls) for table in (Registers(earlier), registers))
     for field in fields(before):
         if field.name != "rows":
             np.testing.assert_array_equal(getattr(before, field.name), getattr(after, field.name))
 
 
 @pytest.mark.parametrize(
-    "said",
+    "metadata",
     [
-        b"[]",
-        b"{}",
-        b'{"index_columns": ["known_at"], "columns": []}',
+        *(b"[]", b"{}", b'{"index_columns": ["known_at"], "columns": []}'),
         b'{"index_columns": [{"kind": "range", "start": 0, "stop": "x", "step": 1, "name": null}], "columns": []}',
     ],
 )
-def test_parquet_with_invalid_pandas_metadata_is_refused_in_one_line(tmp_path, said):
+def test_parquet_with_invalid_pandas_metadata_is_refused_in_one_line(tmp_path, metadata):
     rows = {name: pa.array(["2025-03-03"]) for name in columns_of("protected")}
-    pq.write_table(pa.table(rows).replace_schema_metadata({b"pandas": said}), tmp_path / "protected.parquet")
+    pq.write_table(pa.table(rows).replace_schema_metadata({b"pandas": metadata}), tmp_path / "protected.parquet")
     with pytest.raises(ValueError, match=r"protected\.parquet: expected a whole parquet file") as caught:
         read_registers(tmp_path, KEY)
     assert "\n" not in str(caught.value)
@@ -541,7 +517,7 @@ def test_a_register_of_blocks_needs_no_numbers_and_a_plain_number_needs_a_key(tm
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     declare(tmp_path, "made for a test", "none needed", ["scoring"], "2999-12-31")
     block = Intake(KEY).token("block", NUMBER)
-    rows = [f"{one},listed area,2025-03-03,,2025-03-03" for one in (NUMBER, block, "no number")]
+    rows = [f"{number},listed area,2025-03-03,,2025-03-03" for number in (NUMBER, block, "no number")]
     write(tmp_path, "risk_regions.csv", "\n".join(["block,region,valid_from,valid_to,known_at", *rows]) + "\n")
     read = read_registers(tmp_path, KEY)
     assert read.registers.columns["risk_regions"]["block"] == [block, block]

@@ -64,7 +64,7 @@ def kind(word):
 
 
 def plain(**changes):
-    """A call of which nothing is to be said, changed."""
+    """Returns the input of a call that matches no rule, with `changes`."""
     usual = {
         "attestation": float(ATTESTATIONS.index("A")), "route": float(ROUTES.index("domestic")),
         "caller_class": kind("mobile"), "callee_class": kind("mobile"), "presented_differs": 0.0, "hour": 10.0,
@@ -89,15 +89,8 @@ HITS = {
     "unregistered_number": [{"caller_class": kind("95_call_centre"), "campaign": 0.0}],
     "contract_frequency": [{"calls_24h": 200.0, "calls_per_day": 200.0}, {"calls_24h": 201.0, "calls_per_day": 200.0}],
     "outside_hours": [
-        {"campaign": 1.0, "hour": hour, "hour_from": begin, "hour_to": end}
-        for hour, begin, end in (
-            (8.0, 9.0, 18.0),
-            (18.0, 9.0, 18.0),
-            (7.0, 22.0, 6.0),
-            (21.0, 22.0, 6.0),
-            (6.0, 22.0, 6.0),
-            (9.0, 9.0, 9.0),
-        )
+        {"campaign": 1.0, "hour": float(hour), "hour_from": float(begin), "hour_to": float(end)}
+        for hour, begin, end in ((8, 9, 18), (18, 9, 18), (7, 22, 6), (21, 22, 6), (6, 22, 6), (9, 9, 9))
     ],
     "called_after_refusal": [{"refused": 1.0}],
     "no_consent": [{"marketing": 1.0, "consent": 0.0}],
@@ -118,7 +111,7 @@ NO_HITS = [
     {"trunk_listed": 0.0, "on_trunk": 0.0},
     {"trunk_listed": 1.0, "on_trunk": 1.0, "use_allows": 1.0},
     {"caller_class": kind("95_call_centre"), "campaign": 1.0},
-    {"caller_class": kind("95_call_centre")},  # no register of campaigns: nothing is known
+    {"caller_class": kind("95_call_centre")},  # no register of campaigns
     {"calls_24h": 199.0, "calls_per_day": 200.0},
     {"calls_24h": 9_999.0},
     {"hour": 9.0, "hour_from": 9.0, "hour_to": 18.0},
@@ -133,7 +126,7 @@ NO_HITS = [
     {"callee_calls_1h": 29.0},
     {"callee_calls_1h": 99.0, "callee_class": kind("fixed")},
     dict.fromkeys(("attestation", "route", "caller_class", "callee_class", "hour", "calls_24h"), NAN),
-    # What is known not to be so.
+    # Facts that are known to be false.
     dict.fromkeys(("own_number", "presented_differs", "lapsed", "refused", "rejects", "risk_region"), 0.0),
     dict.fromkeys(("accepts", "unwanted", "caller_protected", "callee_protected"), 0.0),
 ]
@@ -172,7 +165,7 @@ def test_no_rule_matches(changes):
 
 values = st.sampled_from([NAN, 0.0, 1.0, 2.0, 3.0, 9.0, 17.0, 20.0, 200.0])
 situations = st.builds(RuleInput, **{
-    each.name: values for each in dataclasses.fields(RuleInput) if each.name != "rows"
+    field.name: values for field in dataclasses.fields(RuleInput) if field.name != "rows"
 })  # fmt: skip
 
 
@@ -180,37 +173,36 @@ situations = st.builds(RuleInput, **{
 def test_table_bits_equal_the_rules_of_single_calls(drawn):
     matrix = np.zeros((len(drawn), len(NAMES)))
     for name, place in VECTOR_COLUMNS:
-        matrix[:, place] = [getattr(each, name) for each in drawn]
-    fields = [each.name for each in dataclasses.fields(RegisterFacts) if each.name != "rows"]
-    registered = RegisterFacts(**{name: np.array([getattr(each, name) for each in drawn]) for name in fields})
-    own = np.array([each.own_number for each in drawn])
-    met = matching_bits(rule_columns(matrix), registered, TERMS, own)
-    # What a model takes a call to be about is added to a table apart, see `test_wishes.py`.
-    assert [rule_names(bits) for bits in met.tolist()] == [
-        tuple(rule.name for rule in matching_rules(each, TERMS) if rule.kind != PREDICTED) for each in drawn
+        matrix[:, place] = [getattr(situation, name) for situation in drawn]
+    fields = [field.name for field in dataclasses.fields(RegisterFacts) if field.name != "rows"]
+    registered = RegisterFacts(**{name: np.array([getattr(situation, name) for situation in drawn]) for name in fields})
+    own = np.array([situation.own_number for situation in drawn])
+    table_bits = matching_bits(rule_columns(matrix), registered, TERMS, own)
+    # Predicted preferences are added to a table separately, see `test_preferences.py`.
+    assert [rule_names(bits) for bits in table_bits.tolist()] == [
+        tuple(rule.name for rule in matching_rules(situation, TERMS) if rule.kind != PREDICTED) for situation in drawn
     ]
 
 
-SHOWN = {
+FIELDS = {
     "attestation": st.integers(0, len(ATTESTATIONS) - 1), "route": st.integers(0, len(ROUTES) - 1),
     "caller_class": st.integers(0, len(NUMBER_CLASSES) - 1), "callee_class": st.integers(0, len(NUMBER_CLASSES) - 1),
     "presented_differs": st.integers(-1, 1),
 }  # fmt: skip
 
 
-@given(st.fixed_dictionaries(SHOWN), st.booleans(), st.tuples(values, values, values))
-def test_candidate_rules_include_every_matching_rule(shown, own, before):
+@given(st.fixed_dictionaries(FIELDS), st.booleans(), st.tuples(values, values, values))
+def test_candidate_rules_include_every_matching_rule(fields, own, before):
     call = Intake(real_bundle.NUMBER_KEY)(Call(LATE, NUMBER, NUMBER))
-    vector = History(calls=1, numbers=2, compiled=False).row(dataclasses.replace(call, **shown))
+    vector = History(calls=1, numbers=2, compiled=False).row(dataclasses.replace(call, **fields))
     for name, value in zip(("calls_24h", "one_rings_24h", "callee_calls_1h"), before, strict=True):
         vector[dict(VECTOR_COLUMNS)[name]] = value
-    found = rule_input(vector, None, float(own))
-    assert matching_rules(found, TERMS, candidate_rules(**shown, own_number=own)) == matching_rules(
-        found, TERMS, UNREGISTERED
-    )
+    situation = rule_input(vector, None, float(own))
+    candidates = candidate_rules(**fields, own_number=own)
+    assert matching_rules(situation, TERMS, candidates) == matching_rules(situation, TERMS, UNREGISTERED)
 
 
-# What a policy makes of them
+# Actions of policies
 
 names = st.sets(st.sampled_from(sorted(RULE_BY_NAME)))
 policies = st.builds(
@@ -222,50 +214,45 @@ strength = ACTIONS.index
 
 
 @given(policies, banded, names)
-def test_the_final_action_is_the_stronger_one_unless_a_guard_limits_it(policy, action, met):
-    done = final_action(policy, action, met)
-    wanted = [policy.of_rule(name) for name in met]
+def test_the_final_action_is_the_stronger_one_unless_a_guard_limits_it(policy, action, matches):
+    done = final_action(policy, action, matches)
+    actions = [policy.of_rule(name) for name in matches]
     if not policy.appeal:
-        assert "block" not in wanted
-    if "protected_callee" in met:
+        assert "block" not in actions
+    if "protected_callee" in matches:
         assert strength(done) <= strength("label")
-    if "protected_caller" in met:
+    if "protected_caller" in matches:
         assert strength(done) <= strength("label")
-        seen = [policy.of_rule(name) for name in met if RULE_BY_NAME[name].kind == NETWORK]
-        assert (done == "label") == any(word != "pass" for word in seen)
+        network_actions = [policy.of_rule(name) for name in matches if RULE_BY_NAME[name].kind == NETWORK]
+        assert (done == "label") == any(word != "pass" for word in network_actions)
     else:
-        most = strength(policy.accepted) if "accepted_category" in met else 3
-        least = strength("label") if "protected_callee" in met else 3
-        assert strength(done) == min(max([min(strength(action), most), *map(strength, wanted)]), least)
+        most = strength(policy.accepted) if "accepted_category" in matches else 3
+        least = strength("label") if "protected_callee" in matches else 3
+        assert strength(done) == min(max([min(strength(action), most), *map(strength, actions)]), least)
 
 
 @given(policies, banded, names)
-def test_another_rule_never_weakens_the_action_unless_it_is_a_guard(policy, action, met):
-    acting = {name for name in met if RULE_BY_NAME[name].kind != GUARD}
+def test_another_rule_never_weakens_the_action_unless_it_is_a_guard(policy, action, matches):
+    acting = {name for name in matches if RULE_BY_NAME[name].kind != GUARD}
     for name in acting:
-        assert strength(final_action(policy, action, met)) >= strength(final_action(policy, action, met - {name}))
+        assert strength(final_action(policy, action, matches)) >= strength(
+            final_action(policy, action, matches - {name})
+        )
 
 
 @given(policies, st.lists(st.tuples(st.sampled_from(range(len(ACTIONS))), names), min_size=1, max_size=6))
 def test_table_actions_equal_those_of_single_calls(policy, drawn):
-    met = np.array([sum(BITS[name] for name in each) for _, each in drawn])
-    done = table_actions(policy, np.array([action for action, _ in drawn], dtype=np.int8), met)
-    assert [ACTIONS[i] for i in done] == [final_action(policy, ACTIONS[action], each) for action, each in drawn]
+    bits = np.array([sum(BITS[name] for name in names) for _, names in drawn])
+    done = table_actions(policy, np.array([action for action, _ in drawn], dtype=np.int8), bits)
+    assert [ACTIONS[i] for i in done] == [final_action(policy, ACTIONS[action], names) for action, names in drawn]
 
 
 # In the scorer
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    real_bundle.write_bundle(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def registers():
-    """Something of the numbers that the calls are of, so that each table says something."""
+    """Registers with rows about the numbers of the calls, so that each table gives facts."""
     token = lambda text: real_bundle.NUMBER_KEY.token("number", parse_in_period(text, 0).canonical)
     callers, callees = ([token(text) for text in texts] for texts in (real_bundle.CALLERS, real_bundle.CALLEES))
     firm = {"number": callers[0], "business": "loans", "principal": "firm", "hour_from": 9, "hour_to": 10}
@@ -284,38 +271,40 @@ def registers():
 
 @pytest.fixture(scope="module")
 def calls():
-    """Drawn calls, and some of each kind that the network can tell."""
-    made = real_bundle.calls(200)
-    for i, call in enumerate(made):
+    """Random calls, and some of each kind that network rules match."""
+    drawn = real_bundle.calls(200)
+    for i, call in enumerate(drawn):
         odd = {0: {"attestation": "failed"}, 1: {"route": "international"}, 2: {"network_caller": "075512345678"},
                3: {"caller": "10655"}, 4: {"caller": ""}, 5: {"callee": "110"}, 6: {"caller": call.callee}}  # fmt: skip
-        made[i] = dataclasses.replace(call, **odd.get(i % 19, {}))
-    return made
+        drawn[i] = dataclasses.replace(call, **odd.get(i % 19, {}))
+    return drawn
 
 
 def replayed(scorer, calls):
-    history, told = History(), []
+    history, verdicts = History(), []
     for call in calls:
-        told.append(scorer.score(history, call))
+        verdicts.append(scorer.score(history, call))
         history.observe(call)
-    return told
+    return verdicts
 
 
 @pytest.mark.source("L17", by="serving/scorer/scorer.py")
 @pytest.mark.source("L17", by="serving/rules/rules.py")
-def test_rules_and_model_do_not_change_each_other(folder, registers, calls):
+def test_rules_and_model_do_not_change_each_other(bundle_folder, registers, calls):
     keyed = real_bundle.key_calls(calls)
-    with_rules = replayed(load_scorer(folder, HARSH, registers), keyed)
-    without = replayed(load_scorer(folder, dataclasses.replace(HARSH, rules={}, terms=Terms())), keyed)
+    with_rules = replayed(load_scorer(bundle_folder, HARSH, registers), keyed)
+    without = replayed(load_scorer(bundle_folder, dataclasses.replace(HARSH, rules={}, terms=Terms())), keyed)
     untouched = ("score", "raw", "band", "threshold", "status", "case", "model", "valid_until")
-    for one, other in zip(with_rules, without, strict=True):
-        assert repr([getattr(one, name) for name in untouched]) == repr([getattr(other, name) for name in untouched])
-    # A model of which every score is the same, and none reached a band: the facts are those.
-    scorer = load_scorer(folder, HARSH, registers)
-    blind = tuple(dataclasses.replace(band, threshold=1e9) for band in scorer.bundle.thresholds)
-    deaf = Scorer(dataclasses.replace(scorer.bundle, thresholds=blind), HARSH, registers)
-    for one, other in zip(with_rules, replayed(deaf, keyed), strict=True):
-        facts = [fact for fact in one.rules if RULE_BY_NAME[fact.rule].kind != PREDICTED]
+    for verdict, other in zip(with_rules, without, strict=True):
+        assert repr([getattr(verdict, name) for name in untouched]) == repr(
+            [getattr(other, name) for name in untouched]
+        )
+    # With the same scores but no score in a band, the facts are the same.
+    scorer = load_scorer(bundle_folder, HARSH, registers)
+    high = tuple(dataclasses.replace(band, threshold=1e9) for band in scorer.bundle.thresholds)
+    bandless = Scorer(dataclasses.replace(scorer.bundle, thresholds=high), HARSH, registers)
+    for verdict, other in zip(with_rules, replayed(bandless, keyed), strict=True):
+        facts = [fact for fact in verdict.rules if RULE_BY_NAME[fact.rule].kind != PREDICTED]
         assert repr(tuple(facts)) == repr(other.rules)
     assert {fact.rule for verdict in with_rules for fact in verdict.rules} >= {
         "authentication_failed", "irregular_number", "own_number", "withheld_number", "domestic_from_abroad",
@@ -324,94 +313,98 @@ def test_rules_and_model_do_not_change_each_other(folder, registers, calls):
     }  # fmt: skip
 
 
-def test_single_calls_equal_the_table_with_registers(folder, registers, calls):
-    scorer = load_scorer(folder, HARSH, registers)
+def test_single_calls_equal_the_table_with_registers(bundle_folder, registers, calls):
+    scorer = load_scorer(bundle_folder, HARSH, registers)
     verdicts = replayed(scorer, real_bundle.key_calls(calls))
     table = real_bundle.key_table(calls)
     matrix = vectors(table, threads=1)
     scores = score_vectors(scorer, table, matrix, 1)
-    assert [rule_names(bits) for bits in scores.rule_bits.tolist()] == [
-        tuple(fact.rule for fact in verdict.rules) for verdict in verdicts
-    ]
+    expected = [tuple(fact.rule for fact in verdict.rules) for verdict in verdicts]
+    assert [rule_names(bits) for bits in scores.rule_bits.tolist()] == expected
     assert [ACTIONS[i] for i in scores.action] == [verdict.action for verdict in verdicts]
     assert {verdict.action for verdict in verdicts} == {"pass", "label", "block"}
 
 
-def test_protected_numbers_are_never_blocked(folder, registers, calls):
-    scorer = load_scorer(folder, HARSH, registers)
+def test_protected_numbers_are_never_blocked(bundle_folder, registers, calls):
+    scorer = load_scorer(bundle_folder, HARSH, registers)
     sure = tuple(dataclasses.replace(band, threshold=-1e9) for band in scorer.bundle.thresholds)
     scorer = Scorer(dataclasses.replace(scorer.bundle, thresholds=sure), HARSH, registers)
-    seen = {"protected_caller": 0, "protected_callee": 0}
+    counts = {"protected_caller": 0, "protected_callee": 0}
     for call, verdict in zip(real_bundle.key_calls(calls), replayed(scorer, real_bundle.key_calls(calls)), strict=True):
-        met = {fact.rule for fact in verdict.rules}
-        for guard in seen.keys() & met:
-            seen[guard] += 1
+        names = {fact.rule for fact in verdict.rules}
+        for guard in counts.keys() & names:
+            counts[guard] += 1
             assert strength(verdict.action) <= strength("label")
-        assert ("protected_callee" in met) or NUMBER_CLASSES[call.callee_class] not in PROTECTED
-    assert min(seen.values()) > 5
+        assert ("protected_callee" in names) or NUMBER_CLASSES[call.callee_class] not in PROTECTED
+    assert min(counts.values()) > 5
     forged = Intake(real_bundle.NUMBER_KEY)(Call(real_bundle.START, "110", "13900001111", attestation="failed"))
     assert scorer.score(History(), forged).action == "label"
 
 
-def test_facts_name_the_register_row_and_since_when_it_is_known(folder, registers):
-    intake, scorer = Intake(real_bundle.NUMBER_KEY), load_scorer(folder, HARSH, registers)
+def test_facts_name_the_register_row_and_the_time_it_became_known(bundle_folder, registers):
+    intake, scorer = Intake(real_bundle.NUMBER_KEY), load_scorer(bundle_folder, HARSH, registers)
     call = intake(Call(LATE, real_bundle.CALLERS[0], real_bundle.CALLEES[0]))
-    told = {fact.rule: fact for fact in scorer.score(History(), call).rules}
-    refusal = told["called_after_refusal"]
+    facts = {fact.rule: fact for fact in scorer.score(History(), call).rules}
+    refusal = facts["called_after_refusal"]
     assert (refusal.register, refusal.known_at) == ("refusals", "1970-01-01T00:00:00Z")
     assert re.fullmatch("[a-p]{16}", refusal.entry)
     assert refusal.entry == registers.entry("refusals", 0)[0] != registers.entry("refusals", 1)[0]
-    assert told["outside_hours"].en == "The call comes at 14:00, outside the hours registered for this campaign."
-    assert "14:00" in told["outside_hours"].zh
-    for fact in told.values():
+    assert facts["outside_hours"].en == "The call comes at 14:00, outside the hours registered for this campaign."
+    assert "14:00" in facts["outside_hours"].zh
+    for fact in facts.values():
         assert "{" not in fact.en + fact.zh
     guarded = intake(Call(LATE, real_bundle.CALLERS[4], real_bundle.CALLEES[9]))
     guards = {fact.rule: fact.entry for fact in scorer.score(History(), guarded).rules if fact.register == "protected"}
-    assert guards == {
-        f"protected_{one}": registers.entry("protected", i)[0] for i, one in enumerate(("caller", "callee"))
-    }
+    entries = [registers.entry("protected", row)[0] for row in (0, 1)]
+    assert guards == {"protected_caller": entries[0], "protected_callee": entries[1]}
 
 
 @pytest.mark.source("L10", by="serving/rules/rules.py")
-def test_the_contract_limit_is_compared_with_counted_calls(folder, registers):
-    intake, scorer, history = Intake(real_bundle.NUMBER_KEY), load_scorer(folder, HARSH, registers), History()
+def test_the_contract_limit_is_compared_with_counted_calls(bundle_folder, registers):
+    intake, scorer, history = Intake(real_bundle.NUMBER_KEY), load_scorer(bundle_folder, HARSH, registers), History()
     verdicts = []
     for i in range(3):
         call = intake(Call(real_bundle.START + 60 * i, real_bundle.CALLERS[1], f"1360013{i:04d}", 5.0, 7.0, "answered"))
         verdicts.append(scorer.score(history, call))
         history.observe(call)
-    assert [any(fact.rule == "contract_frequency" for fact in each.rules) for each in verdicts] == [False, False, True]
-    (fact,) = (fact for fact in verdicts[2].rules if fact.rule == "contract_frequency")
+    limits = [[fact for fact in verdict.rules if fact.rule == "contract_frequency"] for verdict in verdicts]
+    assert limits[:2] == [[], []]
+    (fact,) = limits[2]
     assert (fact.value, fact.limit) == (2.0, 2.0)
     assert fact.en == "This number made 2 calls in the last 24 hours; its contract allows 2."
 
 
-def test_a_case_rescores_with_its_stored_facts(folder, registers, calls):
-    """Whether a rule, a band or both led to the action; the registers are not asked again."""
-    scorer, other, history, met = load_scorer(folder, HARSH, registers), load_scorer(folder, HARSH), History(), set()
+def test_a_case_rescores_with_its_stored_facts(bundle_folder, registers, calls):
+    """The action comes from a rule, a band or both. Rescoring does not read the registers again."""
+    scorer, other, history, causes = (
+        load_scorer(bundle_folder, HARSH, registers),
+        load_scorer(bundle_folder, HARSH),
+        History(),
+        set(),
+    )
     for call in real_bundle.key_calls(calls):
         vector, verdict = history.vector(call), scorer.score(history, call)
         history.observe(call)
         if verdict.action != "pass":
-            kept = record_from_line(record_to_line(verdict_record(verdict, call, vector, scorer)))
-            again = rescore(kept, other)
+            record = record_from_line(record_to_line(verdict_record(verdict, call, vector, scorer)))
+            again = rescore(record, other)
             assert again.differences == ()
-            met.add((bool(verdict.band), bool(verdict.rules)))
-    assert met >= {(True, False), (True, True), (False, True)}
+            causes.add((bool(verdict.band), bool(verdict.rules)))
+    assert causes >= {(True, False), (True, True), (False, True)}
 
 
 class Broken(Registers):
-    """Registers that cannot be asked."""
+    """Registers whose look-up fails."""
 
     def in_effect(self, *_):
         raise KeyError(NUMBER)
 
 
-def test_a_broken_register_passes_and_a_broken_model_keeps_the_facts(folder, registers):
+def test_a_broken_register_passes_and_a_broken_model_keeps_the_facts(bundle_folder, registers):
     call = Intake(real_bundle.NUMBER_KEY)(Call(real_bundle.START, NUMBER, "13900001111", attestation="failed"))
-    verdict = load_scorer(folder, HARSH, Broken(registers.columns)).score(History(), call)
+    verdict = load_scorer(bundle_folder, HARSH, Broken(registers.columns)).score(History(), call)
     assert (verdict.action, verdict.rules, verdict.status) == ("pass", (), "no score: KeyError")
-    scorer = load_scorer(folder, HARSH, registers)
+    scorer = load_scorer(bundle_folder, HARSH, registers)
     scorer.bundle = dataclasses.replace(scorer.bundle, model=None)
     verdict = scorer.score(History(), call)
     assert verdict.action == "block"
@@ -420,31 +413,31 @@ def test_a_broken_register_passes_and_a_broken_model_keeps_the_facts(folder, reg
     assert math.isnan(verdict.score)
 
 
-def test_facts_pass_through_the_live_service_and_json(folder, registers, tmp_path):
+def test_facts_pass_through_the_live_service_and_json(bundle_folder, registers, tmp_path):
     (tmp_path / "registers").mkdir()
     write_registers(registers, tmp_path / "registers")
     with pytest.raises(ValueError, match="no declaration of source and permitted purposes"):
         current_registers(tmp_path / "registers")
     declare(tmp_path / "registers", "offices of the test", "law", ["scoring"], "2999-12-31")
     swap = Swap(trusted=small.TRUSTED, policy=HARSH, registers=tmp_path / "registers")
-    swap.load(folder)
+    swap.load(bundle_folder)
     live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=60.0)
-    called = Call(LATE, real_bundle.CALLERS[0], real_bundle.CALLEES[0])
-    verdict = live.attempt(called)
+    call = Call(LATE, real_bundle.CALLERS[0], real_bundle.CALLEES[0])
+    verdict = live.attempt(call)
     assert {"called_after_refusal", "outside_hours"} <= {fact.rule for fact in verdict.rules}
     assert verdict.action == "block"
     assert repr(verdict_from_json(msgspec.json.encode(verdict)).rules) == repr(verdict.rules)
     assert live.rules["called_after_refusal"] == 1
-    # A new refusal is known from the next reload on, and what was said before stays said.
+    # Changed registers apply after the next reload, and earlier verdicts keep their facts.
     (tmp_path / "registers" / "refusals.jsonl").write_text("")
-    swap.load(folder)
-    again = live.attempt(dataclasses.replace(called, start=LATE + 60))
+    swap.load(bundle_folder)
+    again = live.attempt(dataclasses.replace(call, start=LATE + 60))
     assert "called_after_refusal" not in {fact.rule for fact in again.rules}
     explained = live.explain(verdict.case)
     assert (repr(explained.rules), explained.action) == (repr(verdict.rules), verdict.action)
     (tmp_path / "registers" / "refusals.jsonl").write_text("no register")
     with pytest.raises(ValueError, match=r"refusals\.jsonl line 1: expected"):
-        swap.load(folder)
+        swap.load(bundle_folder)
     assert swap.scorer.registers is not None
     live.close()
     assert not re.search(r"\d{7}", json.dumps([dataclasses.asdict(fact) for fact in verdict.rules]))
@@ -452,5 +445,5 @@ def test_facts_pass_through_the_live_service_and_json(folder, registers, tmp_pat
 
 def test_a_missing_register_gives_unknown_facts():
     call = Intake(real_bundle.NUMBER_KEY)(Call(real_bundle.START, "95012345678", NUMBER, trunk="t"))
-    found = look_up(Registers({}), call, TERMS)
-    assert all(math.isnan(getattr(found, each.name)) for each in dataclasses.fields(found) if each.name != "rows")
+    facts = look_up(Registers({}), call, TERMS)
+    assert all(math.isnan(getattr(facts, field.name)) for field in dataclasses.fields(facts) if field.name != "rows")

@@ -18,15 +18,15 @@ CLASSES = st.sampled_from(range(len(NUMBER_CLASSES))).map(float)
 
 
 def row(number_class, calls):
-    found = [math.nan] * len(NAMES)
-    found[CLASS], found[CALLS] = number_class, calls
-    return found
+    values = [math.nan] * len(NAMES)
+    values[CLASS], values[CALLS] = number_class, calls
+    return values
 
 
 @given(st.floats() | CLASSES, st.floats() | st.integers(0, 30).map(float))
 def test_stratum_of_equals_strata_of(number_class, calls):
-    found = row(number_class, calls)
-    assert STRATA[strata_of(np.array([found]))[0]] == stratum_of(found)
+    values = row(number_class, calls)
+    assert STRATA[strata_of(np.array([values]))[0]] == stratum_of(values)
 
 
 @pytest.mark.parametrize("name", NUMBER_CLASSES)
@@ -38,11 +38,11 @@ def test_only_mobile_numbers_have_a_quiet_stratum(name):
 
 def test_a_number_is_quiet_up_to_its_fifteenth_call_of_a_week():
     intake, history = Intake(Key("e1", bytes(32))), History()
-    told = []
+    strata = []
     for nth in range(20):
         call = intake(Call(1775001600.0 + 600 * nth, CALLER, f"139{nth:08}", 5.0, 20.0, "answered"))
-        told.append(stratum_of(history.vector(call)))
+        strata.append(stratum_of(history.vector(call)))
         history.observe(call)
-    assert told == ["quiet_mobile"] * 15 + ["mobile"] * 5
+    assert strata == ["quiet_mobile"] * 15 + ["mobile"] * 5
     later = intake(Call(1775001600.0 + 8 * DAY, CALLER, "13900000000"))
     assert stratum_of(history.vector(later)) == "quiet_mobile"

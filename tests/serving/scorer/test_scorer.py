@@ -28,15 +28,8 @@ HALF = ("certified", "watch", "none")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    real_bundle.write_bundle(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def scorer(folder):
-    return Scorer.load(folder, trusted=small.TRUSTED, policy=STRICT_POLICY)
+def scorer(bundle_folder):
+    return Scorer.load(bundle_folder, trusted=small.TRUSTED, policy=STRICT_POLICY)
 
 
 @pytest.fixture(scope="module")
@@ -286,18 +279,18 @@ def test_unknown_features_are_refused(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_another_key_is_refused(folder):
+def test_another_key_is_refused(bundle_folder):
     with pytest.raises(BundleError):
-        Scorer.load(folder, trusted=[small.OTHER_KEY.public_key()])
+        Scorer.load(bundle_folder, trusted=[small.OTHER_KEY.public_key()])
 
 
-def test_the_epoch_of_a_withdrawn_bundle_is_refused(folder):
+def test_the_epoch_of_a_withdrawn_bundle_is_refused(bundle_folder):
     with pytest.raises(BundleError, match="epoch must be at least 6, got 5"):
-        Scorer.load(folder, trusted=small.TRUSTED, minimum_epoch=6)
+        Scorer.load(bundle_folder, trusted=small.TRUSTED, minimum_epoch=6)
 
 
-def test_the_shipped_policy_is_the_default(folder):
-    assert Scorer.load(folder, trusted=small.TRUSTED).policy.bands == {"certified": "label", "watch": "pass"}
+def test_the_shipped_policy_is_the_default(bundle_folder):
+    assert Scorer.load(bundle_folder, trusted=small.TRUSTED).policy.bands == {"certified": "label", "watch": "pass"}
 
 
 def test_a_case_id_identifies_call_and_model(scorer, calls, verdicts, tmp_path):
