@@ -26,7 +26,7 @@ NOTHING = certificate("certify", np.empty(0), 0.0, TARGET)
 
 
 def scores(**counts):
-    """Benign calls: mobile ones score about 0, fixed ones about 5."""
+    """Benign calls: mobile numbers score about 0, fixed lines about 5."""
     kind = np.repeat([STRATA.index(name) for name in counts], list(counts.values()))
     rng = np.random.default_rng(2)
     return rng.normal(size=len(kind)) + np.where(kind == FIXED, 5.0, 0.0), kind
@@ -36,65 +36,66 @@ def edges(raw, kind, guard=0.0):
     return stratum_thresholds([FeedScores(raw, kind)], np.ones(len(raw), dtype=bool), TARGET, guard)
 
 
-def test_a_small_stratum_that_looks_like_nuisance_sets_no_threshold_of_others():
+def test_a_small_stratum_with_high_scores_raises_no_other_threshold():
     raw, kind = scores(mobile=ENOUGH, fixed=200)
-    found = edges(raw, kind)
-    assert found["mobile"] < 5 and found["fixed"] == np.nextafter(raw[kind == FIXED].max(), np.inf) + FEW_CALLS_GUARD
-    assert upper_bound(int((raw[kind == MOBILE] >= found["mobile"]).sum()), ENOUGH) <= MARGIN * TARGET
+    thresholds = edges(raw, kind)
+    assert thresholds["fixed"] == np.nextafter(raw[kind == FIXED].max(), np.inf) + FEW_CALLS_GUARD
+    assert thresholds["mobile"] < 5
+    assert upper_bound(int((raw[kind == MOBILE] >= thresholds["mobile"]).sum()), ENOUGH) <= MARGIN * TARGET
 
 
 def test_few_innocent_calls_get_a_stricter_threshold():
     raw, kind = scores(mobile=ENOUGH, iot=20)
     raw[kind == IOT] = -9.0
-    found = edges(raw, kind)
-    assert found["iot"] == found["mobile"] + FEW_CALLS_GUARD
+    thresholds = edges(raw, kind)
+    assert thresholds["iot"] == thresholds["mobile"] + FEW_CALLS_GUARD
 
 
 def test_a_stratum_with_enough_calls_for_a_looser_target_has_its_own_threshold():
-    some = next(n for n in range(1, ENOUGH) if upper_bound(0, n) <= MARGIN * TARGET * OWN_THRESHOLD_FACTOR)
-    for calls, alone in ((some, True), (some - 1, False)):
+    enough = next(n for n in range(1, ENOUGH) if upper_bound(0, n) <= MARGIN * TARGET * OWN_THRESHOLD_FACTOR)
+    for calls, alone in ((enough, True), (enough - 1, False)):
         raw, kind = scores(mobile=ENOUGH, fixed=calls, iot=20)
         raw[kind == IOT] = 30.0
-        found = edges(raw, kind)
-        fixed, iot = (np.nextafter(raw[kind == one].max(), np.inf) + FEW_CALLS_GUARD for one in (FIXED, IOT))
-        assert found["iot"] == iot
-        assert found["fixed"] == (fixed if alone else iot)
+        thresholds = edges(raw, kind)
+        fixed, iot = (np.nextafter(raw[kind == stratum].max(), np.inf) + FEW_CALLS_GUARD for stratum in (FIXED, IOT))
+        assert thresholds["iot"] == iot
+        assert thresholds["fixed"] == (fixed if alone else iot)
 
 
 def test_a_stratum_with_enough_calls_meets_the_target_by_itself():
     raw, kind = scores(mobile=ENOUGH, fixed=ENOUGH)
-    found = edges(raw, kind)
-    assert found["mobile"] < found["fixed"] < raw[kind == FIXED].max() + 1
-    for one, name in ((MOBILE, "mobile"), (FIXED, "fixed")):
-        assert upper_bound(int((raw[kind == one] >= found[name]).sum()), ENOUGH) <= MARGIN * TARGET
+    thresholds = edges(raw, kind)
+    assert thresholds["mobile"] < thresholds["fixed"] < raw[kind == FIXED].max() + 1
+    for stratum, name in ((MOBILE, "mobile"), (FIXED, "fixed")):
+        assert upper_bound(int((raw[kind == stratum] >= thresholds[name]).sum()), ENOUGH) <= MARGIN * TARGET
 
 
 def test_resold_numbers_share_the_threshold_of_mobile_numbers():
     raw, kind = scores(mobile=ENOUGH - 10, resale=10)
     raw[kind == RESALE] = 3.5
-    found = edges(raw, kind)
-    assert set(found) == {"mobile", "resale"} and found["mobile"] == found["resale"]
+    thresholds = edges(raw, kind)
+    assert set(thresholds) == {"mobile", "resale"} and thresholds["mobile"] == thresholds["resale"]
     quiet = np.where(kind == RESALE, STRATA.index("quiet_resale"), STILL)
-    assert edges(raw, quiet) == {f"quiet_{name}": edge for name, edge in found.items()}
+    assert edges(raw, quiet) == {f"quiet_{name}": edge for name, edge in thresholds.items()}
 
 
 def test_quiet_and_busy_mobile_numbers_have_separate_thresholds():
     raw, kind = scores(mobile=ENOUGH, quiet_mobile=ENOUGH)
     raw[kind == MOBILE] += 4.0
-    found = edges(raw, kind)
-    assert found["quiet_mobile"] + 3 < found["mobile"]
+    thresholds = edges(raw, kind)
+    assert thresholds["quiet_mobile"] + 3 < thresholds["mobile"]
 
 
 def test_the_stratum_of_a_call_follows_its_feed():
     raw, kind = scores(mobile=ENOUGH, quiet_mobile=ENOUGH)
     every = np.ones(len(raw), dtype=bool)
     poorer = FeedScores(np.where(kind == MOBILE, raw + 5, np.nan), np.full(len(kind), STILL))
-    found = stratum_thresholds([FeedScores(raw, kind), poorer], every, TARGET, 0.0)
-    assert found["mobile"] == edges(raw, kind)["mobile"]
-    assert found["quiet_mobile"] > edges(raw, kind)["quiet_mobile"] + 3
+    thresholds = stratum_thresholds([FeedScores(raw, kind), poorer], every, TARGET, 0.0)
+    assert thresholds["mobile"] == edges(raw, kind)["mobile"]
+    assert thresholds["quiet_mobile"] > edges(raw, kind)["quiet_mobile"] + 3
 
 
-def test_one_call_too_few_and_the_threshold_lies_above_every_score():
+def test_with_one_call_too_few_the_threshold_is_above_every_score():
     raw, kind = scores(mobile=ENOUGH - 1)
     assert edges(raw, kind)["mobile"] > raw.max()
 
@@ -109,7 +110,7 @@ def test_a_poorer_feed_raises_the_threshold_and_a_guard_is_added():
     assert edges(raw, kind, guard=1.5)["mobile"] == pytest.approx(alone + 1.5)
 
 
-def test_bands_fall_in_every_stratum_and_their_certificates_count_what_is_flagged():
+def test_thresholds_fall_by_band_and_certificates_count_flagged_calls():
     rng = np.random.default_rng(3)
     kind = np.repeat([MOBILE, RESALE, FIXED, IOT], [200_000, 2_000, 20_000, 100])
     raw = rng.normal(size=len(kind)) + np.where(kind == FIXED, 1.0, 0.0)
@@ -139,6 +140,6 @@ def test_one_threshold_on_aligned_scores_equals_the_thresholds_of_strata(raw, th
     band = Band("top", threshold, NOTHING, {}, tuple(silent), raised)
     edge = band.threshold_for(STRATA[kind])
     raw = edge if at_edge and np.isfinite(edge) else raw
-    held = aligned_scores(np.array([raw]), np.array([kind]), band)
-    assert (held >= threshold).tolist() == [bool(raw >= edge)]
-    assert np.isnan(held[0]) == np.isnan(raw)
+    aligned = aligned_scores(np.array([raw]), np.array([kind]), band)
+    assert (aligned >= threshold).tolist() == [bool(raw >= edge)]
+    assert np.isnan(aligned[0]) == np.isnan(raw)

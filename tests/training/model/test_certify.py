@@ -1,4 +1,4 @@
-"""Certificates: bounds against plain binomial sums, their coverage by simulation, thresholds, callers resampled."""
+"""Certificates: bounds against binomial sums, coverage by simulation, thresholds, and resampling of callers."""
 
 import math
 from fractions import Fraction
@@ -23,13 +23,13 @@ from callsieve.training.model.certify import (
 )
 from tests.support import small_bundle as small
 
-# Few distinct values: trees give the same score to many calls.
+# Few distinct values, because trees give the same score to many calls.
 SCORES = st.lists(st.sampled_from([-2.5, -1.0, -0.0, 0.0, 5e-324, 0.3, 0.30000000000000004, 4.0]), min_size=1)
 LONG_SCORES = st.lists(st.floats(-50, 50), min_size=1, max_size=400) | SCORES
 
 
 def at_most(false, calls, rate):
-    """P(X <= false) of `calls` trials at `rate`, exactly."""
+    """Returns the exact P(X <= false) for `calls` trials at `rate`."""
     p = Fraction(rate)
     return sum(math.comb(calls, k) * p**k * (1 - p) ** (calls - k) for k in range(false + 1))
 
@@ -37,7 +37,7 @@ def at_most(false, calls, rate):
 @given(st.integers(0, 40), st.integers(1, 40), st.sampled_from([0.5, 0.9, 0.95, 0.999]))
 @example(0, 1, 0.95)
 @example(39, 40, 0.95)
-def test_the_bound_is_the_rate_at_which_so_few_are_as_unlikely_as_stated(false, calls, confidence):
+def test_the_bound_equals_the_rate_of_the_binomial_tail(false, calls, confidence):
     assume(false < calls)
     bound = upper_bound(false, calls, confidence)
     assert at_most(false, calls, bound) == pytest.approx(1 - confidence, rel=1e-9)
@@ -46,41 +46,41 @@ def test_the_bound_is_the_rate_at_which_so_few_are_as_unlikely_as_stated(false, 
 @pytest.mark.parametrize(
     ("most", "calls"), [(0, 30_000), (1, 50_000), (4, 100_000), (20, 300_000), (83, 1_000_000)], ids=str
 )
-def test_false_calls_that_one_in_ten_thousand_allows(most, calls):
+def test_the_largest_number_of_false_calls_within_one_in_ten_thousand(most, calls):
     assert upper_bound(most, calls) <= 1e-4 < upper_bound(most + 1, calls)
 
 
 @pytest.mark.parametrize(("false", "calls"), [(0, 0), (1, 1), (30, 30)])
-def test_the_bound_is_one_where_nothing_else_is_ruled_out(false, calls):
+def test_the_bound_is_one_if_no_rate_is_ruled_out(false, calls):
     assert upper_bound(false, calls) == 1.0
 
 
 @pytest.mark.parametrize("arguments", [(-1, 5), (6, 5), (0, -1), (0, 5, 0.0), (0, 5, 1.0), (0, 5, math.nan)])
-def test_bounds_of_nonsense_are_refused(arguments):
+def test_invalid_arguments_of_a_bound_are_refused(arguments):
     with pytest.raises(ValueError, match="must"):
         upper_bound(*arguments)
 
 
 @given(LONG_SCORES, st.sampled_from([0.01, 0.05, 0.2, 0.6, 0.97]), st.sampled_from([0.5, 1.0]), st.randoms())
-def test_a_threshold_keeps_to_the_bound_and_the_next_score_below_breaks_it(scores, target, margin, random):
+def test_a_threshold_meets_the_bound_and_the_next_lower_score_exceeds_it(scores, target, margin, random):
     scores = scores + [math.nan] * random.randrange(3)
     random.shuffle(scores)
     raw = np.array(scores)
     threshold = choose_threshold(raw, target, margin=margin)
-    known = raw[~np.isnan(raw)]
-    flagged = int((known >= threshold).sum())
-    lower = known[known < threshold]
+    scored = raw[~np.isnan(raw)]
+    flagged = int((scored >= threshold).sum())
+    lower = scored[scored < threshold]
     assert math.isfinite(threshold)
     assert len(lower)
-    more = int((known >= lower.max()).sum())
-    if upper_bound(0, len(known)) > margin * target:
+    more = int((scored >= lower.max()).sum())
+    if upper_bound(0, len(scored)) > margin * target:
         assert flagged == 0
     else:
-        assert upper_bound(flagged, len(known)) <= margin * target < upper_bound(more, len(known))
+        assert upper_bound(flagged, len(scored)) <= margin * target < upper_bound(more, len(scored))
     assert threshold == np.nextafter(lower.max(), np.inf)
 
 
-def test_calls_that_share_a_score_are_flagged_together_or_not_at_all():
+def test_calls_with_equal_scores_are_flagged_together():
     raw = np.repeat([0.0, 1.0, 2.0], [99_900, 97, 3])
     assert (raw >= choose_threshold(raw, 1e-4, margin=1.0)).sum() == 3
     raw = np.repeat([0.0, 2.0], [99_995, 5])
@@ -95,13 +95,13 @@ def test_scores_of_single_precision_are_compared_in_double():
     assert strata("chosen", raw, threshold, 1e-4, np.full(len(raw), "all"))["all"].false_calls == 0
 
 
-def test_a_margin_leaves_room():
+def test_a_margin_allows_fewer_false_calls():
     raw = np.arange(100_000.0)
     assert (raw >= choose_threshold(raw, 1e-4, margin=1.0)).sum() == 4
     assert (raw >= choose_threshold(raw, 1e-4, margin=0.5)).sum() == 1
 
 
-def test_too_few_calls_put_the_threshold_above_them_all():
+def test_with_too_few_calls_the_threshold_is_above_every_score():
     assert choose_threshold(np.array([0.5, 3.0, 3.0, np.nan]), 1e-4, margin=1.0) == np.nextafter(3.0, 4.0)
 
 
@@ -118,12 +118,12 @@ def test_too_few_calls_put_the_threshold_above_them_all():
         ([1.0], {"confidence": 95}, "confidence"),
     ],
 )
-def test_what_no_threshold_fits_is_refused(raw, options, message):
+def test_invalid_arguments_of_a_threshold_are_refused(raw, options, message):
     with pytest.raises(ValueError, match=message):
         choose_threshold(np.array(raw), **{"target": 1e-4, "margin": 0.8, **options})
 
 
-def test_a_certificate_counts_scores_at_the_threshold_and_leaves_out_calls_without_one():
+def test_a_certificate_counts_scores_at_the_threshold_and_ignores_unscored_calls():
     raw = np.concatenate([np.zeros(49_998), [1.0, np.nan, np.nan]])
     granted = certificate("later", raw, 1.0, 1e-4)
     assert (granted.fold, granted.benign_calls, granted.false_calls) == ("later", 49_999, 1)
@@ -140,15 +140,15 @@ def test_no_calls_and_no_threshold_certify_nothing():
         certificate("later", np.zeros(50_000), math.nan, 1e-4)
 
 
-def test_a_certificate_is_granted_to_a_rate_above_the_target_in_one_case_of_twenty_at_most():
-    target, calls, draws = 0.01, 473, 3000  # 1 false call of 473 is just enough: the test is at its sharpest
+def test_a_rate_above_the_target_is_certified_at_most_once_in_twenty():
+    target, calls, draws = 0.01, 473, 3000  # 1 false call of 473 just passes: the hardest case
     rng = np.random.default_rng(5)
     granted = [certificate("fold", raw, 1 - 1.001 * target, target).certified for raw in rng.random((draws, calls))]
     noise = 3 * math.sqrt(0.05 * 0.95 / draws)
     assert 0.05 - 2 * noise < np.mean(granted) < 0.05 + noise
 
 
-def test_choosing_on_one_fold_and_certifying_on_another_misleads_in_one_case_of_twenty_at_most():
+def test_a_threshold_of_another_fold_is_wrongly_certified_at_most_once_in_twenty():
     target, draws = 0.02, 1500
     rng = np.random.default_rng(6)
     misled = certified = same_fold = 0
@@ -161,7 +161,7 @@ def test_choosing_on_one_fold_and_certifying_on_another_misleads_in_one_case_of_
         same_fold += certificate("chosen", chosen, threshold, target).certified
     assert certified > 0.05 * draws
     assert misled / draws < 0.05
-    assert same_fold == draws  # the fold it was chosen on proves nothing: it always passes there
+    assert same_fold == draws  # the choosing fold proves nothing: the threshold always passes there
 
 
 def test_each_stratum_has_its_own_certificate():
@@ -169,26 +169,26 @@ def test_each_stratum_has_its_own_certificate():
     raw = np.zeros(len(names))
     raw[-5:] = [np.nan, np.nan, np.nan, np.nan, 3.0]
     order = np.random.default_rng(0).permutation(len(raw))
-    found = strata("later", raw[order], 3.0, 1e-4, names[order])
-    assert list(found) == ["courier", "ordinary", "roamer"]
-    assert [(c.benign_calls, c.false_calls, c.certified) for c in found.values()] == [
+    by_stratum = strata("later", raw[order], 3.0, 1e-4, names[order])
+    assert list(by_stratum) == ["courier", "ordinary", "roamer"]
+    assert [(c.benign_calls, c.false_calls, c.certified) for c in by_stratum.values()] == [
         (30_001, 1, False),
         (60_000, 0, True),
         (100, 0, False),
     ]
-    for name, granted in found.items():
+    for name, granted in by_stratum.items():
         assert granted == certificate("later", raw[names == name], 3.0, 1e-4)
 
 
-def test_strata_without_a_scored_call_are_there_and_not_certified():
-    found = strata("later", np.array([np.nan, 0.0]), 1.0, 1e-4, np.array(["a", "b"], dtype=object))
-    assert (found["a"].benign_calls, found["a"].bound, found["a"].certified) == (0, 1.0, False)
+def test_strata_without_a_scored_call_are_listed_as_not_certified():
+    by_stratum = strata("later", np.array([np.nan, 0.0]), 1.0, 1e-4, np.array(["a", "b"], dtype=object))
+    assert (by_stratum["a"].benign_calls, by_stratum["a"].bound, by_stratum["a"].certified) == (0, 1.0, False)
     for scores, names in ((3, 1), (1, 3)):
         with pytest.raises(ValueError, match="names"):
             strata("later", np.zeros(scores), 1.0, 1e-4, np.full(names, "a"))
 
 
-def test_a_bundle_takes_the_certificates():
+def test_a_bundle_stores_the_certificates_unchanged():
     counts = [(0, 5), (1, 4), (500, 600), (0, 30_000), (4, 100_000), (83, 1_000_000), (3, 3), (0, 0)]
     granted = {f"{k} of {n}": certificate("week 8", np.arange(n) < k, 1.0, np.float64(0.9)) for k, n in counts}
     assert [c.certified for c in granted.values()] == [True] * 6 + [False] * 2
@@ -199,8 +199,8 @@ def test_a_bundle_takes_the_certificates():
     assert metadata_from_json(metadata_to_json(card)).thresholds == (band,)
 
 
-def test_one_dominating_caller_widens_the_interval_beyond_the_exact_bound():
-    # 40 quiet callers of 25 calls, and one of 1,000 whose calls are all hits.
+def test_a_dominating_caller_widens_the_interval_beyond_the_exact_bound():
+    # 40 quiet callers with 25 calls each, and a caller with 1,000 calls, all hits.
     callers = np.repeat(np.arange(41), [25] * 40 + [1000])
     hits = callers == 40
     low, high = caller_bootstrap(hits, callers, seed=0)
@@ -208,7 +208,7 @@ def test_one_dominating_caller_widens_the_interval_beyond_the_exact_bound():
     assert low < 1 - upper_bound(1000, 2000) - 0.1
 
 
-def test_the_interval_of_independent_calls_is_the_binomial_one():
+def test_the_interval_of_independent_calls_is_binomial():
     hits = np.random.default_rng(2).random(4000) < 0.2
     low, high = caller_bootstrap(hits, np.arange(4000), seed=0)
     error = 1.96 * math.sqrt(hits.mean() * (1 - hits.mean()) / 4000)
@@ -216,7 +216,7 @@ def test_the_interval_of_independent_calls_is_the_binomial_one():
     assert high == pytest.approx(hits.mean() + error, abs=0.1 * error)
 
 
-def test_the_interval_agrees_with_callers_drawn_one_by_one():
+def test_the_interval_agrees_with_a_plain_bootstrap_of_callers():
     rng = np.random.default_rng(3)
     calls = rng.integers(1, 30, 60)
     callers = np.repeat(np.arange(60) * 7 - 3, calls)
@@ -227,10 +227,10 @@ def test_the_interval_agrees_with_callers_drawn_one_by_one():
         drawn = [per_caller[i] for i in rng.integers(0, 60, 60)]
         rates.append(sum(h.sum() for h in drawn) / sum(map(len, drawn)))
     expected = np.quantile(rates, [0.025, 0.975])
-    found = caller_bootstrap(hits, callers, seed=0, rounds=3000)
-    np.testing.assert_allclose(found, expected, atol=0.01)
-    assert found == caller_bootstrap(hits, callers, seed=0, rounds=3000)
-    assert found != caller_bootstrap(hits, callers, seed=1, rounds=3000)
+    interval = caller_bootstrap(hits, callers, seed=0, rounds=3000)
+    np.testing.assert_allclose(interval, expected, atol=0.01)
+    assert interval == caller_bootstrap(hits, callers, seed=0, rounds=3000)
+    assert interval != caller_bootstrap(hits, callers, seed=1, rounds=3000)
 
 
 def test_the_interval_covers_the_rate_of_clustered_calls():
@@ -243,7 +243,7 @@ def test_the_interval_covers_the_rate_of_clustered_calls():
     assert 0.88 < covered / draws < 0.99
 
 
-def test_where_resampling_says_nothing_callers_are_the_trials():
+def test_if_resampling_is_degenerate_callers_are_the_trials():
     exact = upper_bound(0, 6, 0.975)
     callers = np.arange(30) % 6
     assert caller_bootstrap(np.zeros(30, dtype=bool), callers, seed=0) == (0.0, exact)
@@ -251,15 +251,15 @@ def test_where_resampling_says_nothing_callers_are_the_trials():
     assert caller_bootstrap(np.arange(30) < 9, np.zeros(30), seed=0) == (0.0, 1.0)
 
 
-def test_with_a_call_a_caller_callers_are_calls():
+def test_with_one_call_per_caller_the_bounds_agree():
     hits = np.arange(30_000) < 2
     assert bound_by_caller(hits, np.arange(30_000)) == pytest.approx(upper_bound(2, 30_000))
-    assert bound_by_caller(hits, np.zeros(30_000)) > 0.9, "one caller proves next to nothing"
+    assert bound_by_caller(hits, np.zeros(30_000)) > 0.9, "a single caller proves almost nothing"
     assert bound_by_caller(np.ones(9, dtype=bool), np.arange(9)) == bound_by_caller(hits[:0], hits[:0]) == 1.0
 
 
-def test_the_bound_by_caller_covers_callers_nobody_saw():
-    """Callers of very different size, each flagged throughout or not at all: the exact bound over calls fails there."""
+def test_the_bound_by_caller_covers_unseen_callers():
+    """Callers differ in size, and all or none of their calls are flagged: the exact bound over calls fails."""
     rng, rate = np.random.default_rng(6), 0.02
     covered = {"calls": 0, "callers": 0}
     for _ in range(300):
@@ -271,7 +271,7 @@ def test_the_bound_by_caller_covers_callers_nobody_saw():
     assert covered["callers"] >= 0.93 * 300 > 0.85 * 300 > covered["calls"]
 
 
-def test_intervals_of_nothing_are_refused():
+def test_intervals_of_empty_or_mismatched_data_are_refused():
     with pytest.raises(ValueError, match="at least one caller"):
         ratio_interval(np.array([]), np.array([]), seed=0)
     for hits, callers in (([True], [1, 2]), ([True, False], [1])):
@@ -285,26 +285,27 @@ def test_intervals_of_nothing_are_refused():
 
 def test_a_difference_of_two_rates_has_the_interval_of_its_callers():
     callers = np.repeat(np.arange(40), 5)
-    one, other = (callers + np.arange(200)) % 4 == 0, (callers % 8 == 0)
-    low, high = difference_interval(one, other, callers, seed=1)
-    assert -1 < low < one.mean() - other.mean() < high < 1
-    turned = difference_interval(other, one, callers, seed=1)
-    assert turned == pytest.approx((-high, -low), abs=0.02)  # other draws
-    narrower = difference_interval(one, other, callers, seed=1, confidence=0.5)
+    first, second = (callers + np.arange(200)) % 4 == 0, (callers % 8 == 0)
+    low, high = difference_interval(first, second, callers, seed=1)
+    assert -1 < low < first.mean() - second.mean() < high < 1
+    turned = difference_interval(second, first, callers, seed=1)
+    assert turned == pytest.approx((-high, -low), abs=0.02)  # the draws differ
+    narrower = difference_interval(first, second, callers, seed=1, confidence=0.5)
     assert low < narrower[0] < narrower[1] < high
-    assert difference_interval(one, other, callers, seed=1, rounds=101) != (low, high)
-    # A call each, and the caller's calls together: the same callers, the same interval.
-    assert difference_interval(one[::-1], other[::-1], -callers[::-1], seed=1) == pytest.approx((low, high), abs=0.02)
+    assert difference_interval(first, second, callers, seed=1, rounds=101) != (low, high)
+    # The order and the names of the callers do not matter.
+    renamed = difference_interval(first[::-1], second[::-1], -callers[::-1], seed=1)
+    assert renamed == pytest.approx((low, high), abs=0.02)
     none = np.zeros(30, dtype=bool)
     exact = upper_bound(0, 30, 0.975)
     assert difference_interval(~none, none, np.arange(30), seed=0) == pytest.approx((1 - 2 * exact, 1.0))
 
 
 @pytest.mark.parametrize("cells", [1, 30, 42, 4000])
-def test_how_many_tables_are_drawn_does_not_show(cells, monkeypatch):
+def test_the_number_of_tables_drawn_does_not_change_the_interval(cells, monkeypatch):
     top, bottom = np.arange(6.0), np.full(6, 7.0)
     whole = ratio_interval(top, bottom, seed=3, rounds=101)
-    monkeypatch.setattr(certify, "_CELLS", cells)  # one draw a table, five, seven, all of them in one
+    monkeypatch.setattr(certify, "_CELLS", cells)  # 1, 5, 7 or all draws a table
     assert ratio_interval(top, bottom, seed=3, rounds=101) == whole
 
 

@@ -20,8 +20,8 @@ from callsieve.training.model.train import feature_columns, train
 def test_each_call_is_scored_by_members_that_held_out_its_group():
     raw, choose = np.arange(6.0), np.array([1, 1, 1, 1, 0, 0], dtype=bool)
     part = np.array([0, 1, NO_CV_FOLD, 0, 0, 1])
-    told = out_of_fold_scores(raw, [np.full(6, 10.0), np.full(6, 20.0)], [(0,), (1,)], part, choose)
-    assert told.tolist() == [10.0, 20.0, 2.0, 10.0, 4.0, 5.0]
+    scores = out_of_fold_scores(raw, [np.full(6, 10.0), np.full(6, 20.0)], [(0,), (1,)], part, choose)
+    assert scores.tolist() == [10.0, 20.0, 2.0, 10.0, 4.0, 5.0]
     assert raw.tolist() == [0, 1, 2, 3, 4, 5]
     assert out_of_fold_scores(raw, [np.full(6, 10.0)], [(0,)], part, choose).tolist() == raw.tolist()
 
@@ -29,8 +29,8 @@ def test_each_call_is_scored_by_members_that_held_out_its_group():
 def test_several_members_that_held_out_a_group_are_averaged():
     part, every = np.array([0, 1, 2]), np.ones(3, dtype=bool)
     by_member = [np.full(3, 1.0), np.full(3, 2.0), np.full(3, 6.0)]
-    told = out_of_fold_scores(np.zeros(3), by_member, [(0, 1), (0, 2), (1, 2)], part, every)
-    assert told.tolist() == [1.5, 3.5, 4.0]
+    scores = out_of_fold_scores(np.zeros(3), by_member, [(0, 1), (0, 2), (1, 2)], part, every)
+    assert scores.tolist() == [1.5, 3.5, 4.0]
 
 
 def test_a_group_has_one_fold_and_an_unseen_group_has_none():
@@ -43,9 +43,9 @@ def fitted_training(dataset):
     """A training with its ensemble members and its training matrix."""
     seen = {}
 
-    def members(learn, part, names, **told):
+    def members(learn, part, names, **options):
         seen["learn"], seen["part"] = learn, part
-        seen["members"] = fit_members(learn, part, names, **told)
+        seen["members"] = fit_members(learn, part, names, **options)
         return seen["members"]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -53,7 +53,7 @@ def fitted_training(dataset):
         return train(dataset, Settings(threads=1, parameters={"rounds": 20})), seen
 
 
-def test_thresholds_are_chosen_on_scores_of_groups_unseen_and_certified_by_all_members(fitted_training):
+def test_thresholds_are_chosen_on_out_of_fold_scores_and_certified_on_scores_of_all_members(fitted_training):
     trained, seen = fitted_training
     vectors = trained.feed.X[:, feature_columns(trained.settings.features)]
     place = np.full(len(trained.start), -1)
@@ -64,8 +64,8 @@ def test_thresholds_are_chosen_on_scores_of_groups_unseen_and_certified_by_all_m
         own = np.flatnonzero(choose & (trained.cv_fold == part))
         assert len(own)
         unseen = [text for text, missed in zip(seen["members"], pairs, strict=True) if part in missed]
-        told = np.mean([Booster(text).predict_raw(vectors[place[own]]) for text in unseen], axis=0)
-        np.testing.assert_allclose(trained.raw[own], told, rtol=0, atol=1e-12)
+        expected = np.mean([Booster(text).predict_raw(vectors[place[own]]) for text in unseen], axis=0)
+        np.testing.assert_allclose(trained.raw[own], expected, rtol=0, atol=1e-12)
     certify = np.flatnonzero(fold_rows("certify", trained.plan.certify, trained.fold, trained.start))
     whole = Booster(trained.models["model"]).predict_raw(vectors[place[certify]])
     np.testing.assert_array_equal(trained.raw[certify], whole)
@@ -78,10 +78,10 @@ def test_held_out_labels_change_only_where_a_member_stops(fitted_training):
     turned = FitRows(learn.X, np.where(part == 0, 1 - learn.y, learn.y).astype(np.int8), learn.weight)
     names = [f"f{i}" for i in range(learn.X.shape[1])]
     quick = {"rounds": 10, "patience": 10}
-    one, other = (fit_members(side, part, names, threads=1, parameters=quick) for side in (learn, turned))
-    first = [[text.partition("\nTree=1\n")[0] for text in texts] for texts in (one, other)]
-    assert first[0][:4] == first[1][:4]
-    assert all(mean_model([a]) != mean_model([b]) for a, b in zip(one[4:], other[4:], strict=True))
+    first, second = (fit_members(side, part, names, threads=1, parameters=quick) for side in (learn, turned))
+    starts = [[text.partition("\nTree=1\n")[0] for text in texts] for texts in (first, second)]
+    assert starts[0][:4] == starts[1][:4]
+    assert all(mean_model([a]) != mean_model([b]) for a, b in zip(first[4:], second[4:], strict=True))
 
 
 def test_thresholds_are_chosen_on_a_sample_of_many_calls(fitted_training, monkeypatch):
@@ -90,7 +90,7 @@ def test_thresholds_are_chosen_on_a_sample_of_many_calls(fitted_training, monkey
     assert (every == fold_rows("train", trained.plan.choose, trained.fold, trained.start)).all()
     monkeypatch.setattr(call_choice, "MAX_CHOSEN_ON", 500)
     drawn = [threshold_calls(trained.plan, trained.fold, trained.start, seed) for seed in (0, 0, 1)]
-    assert all(one.sum() == 500 and (one <= every).all() for one in drawn)
+    assert all(sample.sum() == 500 and (sample <= every).all() for sample in drawn)
     assert (drawn[0] == drawn[1]).all() and (drawn[0] != drawn[2]).any()
 
 
@@ -98,12 +98,12 @@ def test_lifetime_calls_come_from_callers_unconnected_to_training(fitted_trainin
     """A walk from training callers over blocks, trunks, devices and campaigns reaches none of these callers."""
     trained, _ = fitted_training
     judged = judged_calls(trained)
-    told = pd.DataFrame({"caller": trained.caller})
+    callers = pd.Series(trained.caller)
     links = [trained.dataset.calls[name].to_pandas() for name in LINKS]
     links += [campaign.to_pandas() for campaign in campaigns_of(trained.dataset)]
     reached = set(trained.caller[trained.cv_fold != NO_CV_FOLD])
     while True:
-        inside = told["caller"].isin(reached)
+        inside = callers.isin(reached)
         touched = np.logical_or.reduce([link.isin(set(link[inside].dropna())).to_numpy() for link in links])
         grown = reached | set(trained.caller[touched])
         if grown == reached:
@@ -111,18 +111,18 @@ def test_lifetime_calls_come_from_callers_unconnected_to_training(fitted_trainin
         reached = grown
     lives = set(trained.caller[judged.lives])
     assert lives and not lives & reached
-    # The calls of a life are whole, and the first came after the labels were made.
+    # All calls of such a caller are judged, and the first came after the label cutoff.
     for caller in lives:
         own = trained.caller == caller
         assert judged.lives[own].all()
         assert trained.start[own].min() >= trained.plan.label_cutoff
         assert not np.isnan(trained.raw[own]).any()
-    # Those of known groups likewise; no member that did not see such a group speaks for the model.
+    # Callers of known groups are scored by the whole model, not by the members that held out their group.
     assert judged.known_lives.any() and not (judged.lives & judged.known_lives).any()
     assert set(trained.caller[judged.known_lives]) <= reached
     later = feature_columns(trained.settings.features)
     alone = Booster(trained.models["model"]).predict_raw(trained.feed.at(np.flatnonzero(judged.known_lives))[:, later])
     assert (judged.raw[judged.known_lives] == alone).all()
     assert (trained.raw[judged.known_lives] != alone).any()
-    new = {one for one in lives if (trained.fold[trained.caller == one] == FOLDS.index("train")).all()}
-    assert new  # some of groups that would have been learnt from, had they been there in time
+    # Some callers are in the training fold, but came too late to train on.
+    assert any((trained.fold[trained.caller == caller] == FOLDS.index("train")).all() for caller in lives)

@@ -1,4 +1,4 @@
-"""Training on an external feature table: reading, columns that are left out, and figures."""
+"""Training on an external feature table: reading, excluded columns, and figures."""
 
 from functools import partial
 
@@ -28,7 +28,7 @@ def frame():
     score = rng.normal(size=1500)
     return pd.DataFrame(
         {
-            "subscriber": rng.permutation(1500) + 10**6,  # a whole number of its own in every row
+            "subscriber": rng.permutation(1500) + 10**6,  # a distinct whole number in every row
             "city": rng.choice(["north", "south"], 1500),
             "calls": np.round(40 + 20 * score + rng.normal(size=1500)),
             "share": np.where(rng.random(1500) < 0.1, np.nan, rng.random(1500)),
@@ -45,7 +45,7 @@ def path(frame, tmp_path, request):
     return path
 
 
-def test_identifiers_and_words_are_left_out(path, frame):
+def test_identifiers_and_text_columns_are_left_out(path, frame):
     table = read(path, "label")
     assert table.names == ("calls", "share", "weekend")
     assert table.left_out == ("subscriber", "city")
@@ -55,9 +55,9 @@ def test_identifiers_and_words_are_left_out(path, frame):
 
 def test_where_selects_rows(path, frame):
     table = read(path, "label", "calls >= 50 and city == 'north'")
-    kept = frame[(frame["calls"] >= 50) & (frame["city"] == "north")]
-    assert len(table.y) == len(kept)
-    np.testing.assert_array_equal(table.X[:, 0], kept["calls"])
+    selected = frame[(frame["calls"] >= 50) & (frame["city"] == "north")]
+    assert len(table.y) == len(selected)
+    np.testing.assert_array_equal(table.X[:, 0], selected["calls"])
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,13 @@ def test_where_selects_rows(path, frame):
         ("label", "calls + 1", "--where 'calls + 1': expected a condition on columns"),
     ],
 )
-def test_invalid_options_are_errors_of_one_line(path, label, where, says):
-    with pytest.raises(ValueError) as caught:
+def test_invalid_options_are_refused(path, label, where, says):
+    with pytest.raises(ValueError) as error:
         read(path, label, where)
-    assert says in str(caught.value)
+    assert says in str(error.value)
 
 
-def test_labels_of_mixed_types_are_an_error_of_one_line(tmp_path):
+def test_labels_of_mixed_types_are_refused(tmp_path):
     path = declared(tmp_path) / "table.parquet"
     pd.DataFrame({"x": [1.0, 2.0, 3.0], "label": ["1", None, "0"]}).to_parquet(path)
     with pytest.raises(ValueError, match="column 'label' must hold 0 and 1, got"):
@@ -95,7 +95,7 @@ def test_labels_of_mixed_types_are_an_error_of_one_line(tmp_path):
         ("broken.parquet", "expected a Parquet or CSV table"),
     ],
 )
-def test_a_file_that_is_not_a_table_is_an_error_of_one_line(tmp_path, name, says):
+def test_a_file_that_is_not_a_table_is_refused(tmp_path, name, says):
     (declared(tmp_path) / "broken.parquet").write_bytes(b"PAR1 but not really")
     with pytest.raises(ValueError, match=says):
         read(tmp_path / name, "label")
@@ -108,13 +108,13 @@ def test_a_table_not_declared_for_training_is_refused(tmp_path):
         read(tmp_path / "table.csv", "label")
 
 
-def test_a_whole_training(path):
+def test_a_whole_training_gives_the_same_result_on_two_threads(path):
     table = read(path, "label")
     result = train_ready_made(table, threads=1)
     assert result["rows"] == {"all": 1500, "train": 900, "valid": 300, "test": 300}
     assert result["positive_share"] == pytest.approx(table.y.mean())
     assert result["left_out"] == ["subscriber", "city"]
-    assert result["test"]["auc"] > 0.8  # the best there is gets 0.88
+    assert result["test"]["auc"] > 0.8  # the best possible score gets 0.88
     assert result["published"] == {}
     check_structure(result["model"], table.names, classes=1, levels={})
     assert train_ready_made(table, threads=2) == result
@@ -124,15 +124,15 @@ def test_figures_equal_their_definitions():
     rng = np.random.default_rng(1)
     y = rng.integers(0, 2, 400)
     raw = np.round(rng.normal(size=400) + y, 1)
-    found = classifier_figures(y, raw)
+    figures = classifier_figures(y, raw)
     above, below = raw[y == 1][:, None], raw[y == 0][None, :]
-    assert found["auc"] == pytest.approx((above > below).mean() + (above == below).mean() / 2)
-    assert found["auc"] == pytest.approx(roc_auc_score(y, raw))
-    said = raw >= 0
-    recalls = [(said[y == kind] == kind).mean() for kind in (0, 1)]
-    assert found["macro_recall"] == pytest.approx(np.mean(recalls)) == balanced_accuracy_score(y, said)
-    assert found["g_mean"] == pytest.approx(np.sqrt(recalls[0] * recalls[1]))
-    assert found["macro_f1"] == pytest.approx((f1_score(y, said) + f1_score(1 - y, ~said)) / 2)
+    assert figures["auc"] == pytest.approx((above > below).mean() + (above == below).mean() / 2)
+    assert figures["auc"] == pytest.approx(roc_auc_score(y, raw))
+    flagged = raw >= 0
+    recalls = [(flagged[y == kind] == kind).mean() for kind in (0, 1)]
+    assert figures["macro_recall"] == pytest.approx(np.mean(recalls)) == balanced_accuracy_score(y, flagged)
+    assert figures["g_mean"] == pytest.approx(np.sqrt(recalls[0] * recalls[1]))
+    assert figures["macro_f1"] == pytest.approx((f1_score(y, flagged) + f1_score(1 - y, ~flagged)) / 2)
 
 
 @pytest.mark.skipif(not SICHUAN.exists(), reason="the Sichuan table is not beside the project")

@@ -1,4 +1,4 @@
-"""Fit and calibration: equal bytes everywhere, texts that a bundle accepts, calibrated probabilities."""
+"""Fit and calibration: models equal byte for byte, which a bundle accepts, and calibrated probabilities."""
 
 import re
 
@@ -25,12 +25,12 @@ from callsieve.training.model.fit import (
 
 NAMES = ("steep", "flat", "kind", "noise")
 LEVELS = {"kind": 5}
-# Small trees and few rounds: what is tested does not need more.
+# Small trees and few rounds are enough for these tests.
 QUICK = {"num_leaves": 7, "rounds": 60, "patience": 50, "min_data_in_leaf": 20}
 
 
 def drawn(rows, seed, classes=1):
-    """Values, some missing, and labels that depend on the first three columns."""
+    """Draws values, some missing, and labels that depend on the first three columns."""
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(rows, 4))
     values[:, 2] = rng.integers(0, 5, rows)
@@ -42,19 +42,19 @@ def drawn(rows, seed, classes=1):
 
 
 def fitted(classes=1, **changed):
-    told = {"categorical": ("kind",), "classes": classes, "parameters": QUICK, "seed": 3, "threads": 1} | changed
-    return fit(drawn(3000, 1, classes), drawn(1000, 2, classes), NAMES, **told)
+    options = {"categorical": ("kind",), "classes": classes, "parameters": QUICK, "seed": 3, "threads": 1} | changed
+    return fit(drawn(3000, 1, classes), drawn(1000, 2, classes), NAMES, **options)
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-def test_the_same_bytes_on_any_number_of_threads_and_again(classes):
-    one = fitted(classes)
-    assert one == fitted(classes)
-    assert one == fitted(classes, threads=2)
-    assert "num_threads" not in one
+def test_a_repeated_fit_gives_the_same_bytes_on_any_number_of_threads(classes):
+    text = fitted(classes)
+    assert text == fitted(classes)
+    assert text == fitted(classes, threads=2)
+    assert "num_threads" not in text
 
 
-def test_the_seed_decides():
+def test_the_seed_determines_the_model():
     assert fitted() != fitted(seed=4)
 
 
@@ -68,7 +68,7 @@ def test_a_bundle_accepts_the_text_and_scores_as_lightgbm_does(classes):
     np.testing.assert_array_equal(raw, theirs)
 
 
-def test_a_bundle_accepts_a_split_of_missing_from_known():
+def test_a_bundle_accepts_a_split_by_missing_values():
     """LightGBM writes it as a threshold of infinity."""
     rng = np.random.default_rng(0)
     values = rng.normal(size=(2000, 1))
@@ -97,53 +97,51 @@ def test_a_model_has_a_minimum_of_trees():
 def test_the_trees_are_those_with_the_best_log_loss():
     parameters = {"rounds": 160, "num_leaves": 4, "learning_rate": 0.12, "min_data_in_leaf": 10, "patience": 50}
     learn, check = drawn(1500, 1), drawn(3000, 2)
-    kept = fit(learn, check, NAMES, parameters=parameters).count("\nTree=")
+    best = fit(learn, check, NAMES, parameters=parameters).count("\nTree=")
     whole = lgb.Booster(model_str=fit(learn, learn, NAMES, parameters=parameters))
     losses = {
         trees: log_loss(check.y, whole.predict(check.X, num_iteration=trees), sample_weight=check.weight)
         for trees in range(1, whole.num_trees() + 1)
     }
-    assert MINIMUM_TREES < kept < whole.num_trees()
-    assert losses[kept] == min(losses.values())
+    assert MINIMUM_TREES < best < whole.num_trees()
+    assert losses[best] == min(losses.values())
 
 
 def test_progress_is_reported_from_the_first_tree_to_the_last():
-    told = []
-    fitted(progress=lambda done, most: told.append((done, most)))
-    assert told == [(i + 1, 60) for i in range(60)]
+    steps = []
+    fitted(progress=lambda done, most: steps.append((done, most)))
+    assert steps == [(i + 1, 60) for i in range(60)]
 
 
 def members(side, part):
-    """The ensemble members, each fitted on its own: on three folds, stopped by the other two."""
+    """Fits the ensemble members separately: each trains on three folds and stops by the other two."""
     pairs = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4))
-    for member, (one, other) in enumerate(pairs):
-        missed = (part == one) | (part == other)
+    for member, (first, second) in enumerate(pairs):
+        missed = (part == first) | (part == second)
         inside, outside = (FitRows(side.X[rows], side.y[rows], side.weight[rows]) for rows in (~missed, missed))
         yield fit(inside, outside, NAMES, categorical=("kind",), seed=3 + member, threads=1, parameters=QUICK)
 
 
-def test_a_mean_scores_as_its_members_on_average():
+def test_a_mean_model_gives_the_mean_score_of_its_members():
     texts = [fitted(seed=seed) for seed in (1, 2, 3)]
     values = drawn(500, 9).X
-    each = [lgb.Booster(model_str=text).predict(values, raw_score=True) for text in texts]
+    by_member = [lgb.Booster(model_str=text).predict(values, raw_score=True) for text in texts]
     whole = mean_model(texts)
-    np.testing.assert_allclose(Booster(whole).predict_raw(values), np.mean(each, axis=0), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(Booster(whole).predict_raw(values), np.mean(by_member, axis=0), rtol=0, atol=1e-12)
     check_structure(whole, NAMES, classes=1, levels=LEVELS)
     assert whole.count("\nTree=") == sum(text.count("\nTree=") for text in texts)
-    one, itself = (
-        lgb.Booster(model_str=text).predict(values, raw_score=True) for text in (mean_model(texts[:1]), texts[0])
-    )
-    np.testing.assert_array_equal(one, itself)
+    single = lgb.Booster(model_str=mean_model(texts[:1])).predict(values, raw_score=True)
+    np.testing.assert_array_equal(single, by_member[0])
 
 
 def test_each_member_trains_on_the_folds_that_do_not_stop_it():
     side, group = drawn(3000, 1), np.arange(3000) % 200
-    side.X[:, [0, 1, 3]] = np.clip(np.round(side.X[:, [0, 1, 3]]), -2, 2)  # the same bins, whichever rows make them
+    side.X[:, [0, 1, 3]] = np.clip(np.round(side.X[:, [0, 1, 3]]), -2, 2)  # any choice of rows gives the same bins
     part = cv_folds(group, side.y, 3)
-    told = {"categorical": ("kind",), "seed": 3, "parameters": QUICK}
-    text = mean_model(fit_members(side, part, NAMES, threads=1, **told))
-    assert text == mean_model(fit_members(side, part, NAMES, threads=2, **told))
-    alone = [lgb.Booster(model_str=one).predict(side.X, raw_score=True) for one in members(side, part)]
+    options = {"categorical": ("kind",), "seed": 3, "parameters": QUICK}
+    text = mean_model(fit_members(side, part, NAMES, threads=1, **options))
+    assert text == mean_model(fit_members(side, part, NAMES, threads=2, **options))
+    alone = [lgb.Booster(model_str=member).predict(side.X, raw_score=True) for member in members(side, part)]
     np.testing.assert_allclose(Booster(text).predict_raw(side.X), np.mean(alone, axis=0), rtol=0, atol=1e-9)
 
 
@@ -161,17 +159,16 @@ def test_more_complaints_never_lower_a_score():
         assert bool((np.diff(scores, axis=0) < 0).any()) == falls
 
 
-def test_folds_keep_groups_whole_and_deal_either_label_evenly():
+def test_folds_keep_groups_whole_and_spread_both_labels_evenly():
     rng = np.random.default_rng(5)
     group = rng.integers(0, 400, 6000)
     y = (group % 10 == 0).astype(int)
     part = cv_folds(group, y, 1)
-    assert all(len(set(part[group == one])) == 1 for one in range(400))
+    assert all(len(set(part[group == number])) == 1 for number in range(400))
     for label in (0, 1):
-        dealt = np.bincount(
-            [part[group == one][0] for one in range(400) if (one % 10 == 0) == label], minlength=CV_FOLDS
-        )
-        assert np.ptp(dealt) <= 3 and len(dealt) == CV_FOLDS
+        folds = [part[group == number][0] for number in range(400) if (number % 10 == 0) == label]
+        counts = np.bincount(folds, minlength=CV_FOLDS)
+        assert np.ptp(counts) <= 3 and len(counts) == CV_FOLDS
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3, 7])
@@ -183,14 +180,13 @@ def test_no_member_trains_on_one_label_alone(groups):
         if groups == 1:
             assert set(part) == {0}
         else:
-            assert all(len(set(y[part != one])) == 2 for one in set(part) if len(set(part)) > 1)
+            assert all(len(set(y[part != fold])) == 2 for fold in set(part) if len(set(part)) > 1)
 
 
 def test_a_model_of_one_nuisance_group_has_the_minimum_of_trees():
     side = drawn(45, 1)
-    (text,) = fit_members(
-        side, np.zeros(45, dtype=int), NAMES, parameters={"rounds": 200, "num_leaves": 4, "min_data_in_leaf": 5}
-    )
+    parameters = {"rounds": 200, "num_leaves": 4, "min_data_in_leaf": 5}
+    (text,) = fit_members(side, np.zeros(45, dtype=int), NAMES, parameters=parameters)
     assert text.count("\nTree=") == MINIMUM_TREES
 
 
@@ -201,17 +197,17 @@ def scores(rows, seed):
     return raw, (rng.random(rows) < expit(0.7 * raw - 0.4)).astype(int)
 
 
-def test_where_logistic_is_right_it_is_chosen_and_near_the_truth():
+def test_logistic_is_chosen_where_it_is_right_and_is_near_the_truth():
     raw, y = scores(40_000, 1)
     calibration, method = calibrate(raw, y, np.arange(len(raw)) // 10)
     assert method == "logistic"
     new, outcome = scores(100_000, 2)
-    told = calibration.probabilities(new)
-    assert np.abs(told - expit(0.7 * new - 0.4)).max() < 0.02
-    assert calibration_table(told, outcome)["ece"] < 0.005
+    probability = calibration.probabilities(new)
+    assert np.abs(probability - expit(0.7 * new - 0.4)).max() < 0.02
+    assert calibration_table(probability, outcome)["ece"] < 0.005
 
 
-def test_where_logistic_is_wrong_isotonic_is_chosen():
+def test_isotonic_is_chosen_where_logistic_is_wrong():
     rng = np.random.default_rng(3)
     raw = rng.normal(size=40_000)
     truth = np.where(raw < 0.5, 0.05, np.where(raw < 1.0, 0.5, 0.6))
@@ -228,24 +224,24 @@ def test_probability_never_falls_as_the_score_grows(seed):
     raw = np.round(rng.normal(size=400), 1)
     y = rng.integers(0, 2, 400)  # unrelated: the fit may point either way
     calibration, _ = calibrate(raw, y, np.arange(400) // 4)
-    told = calibration.probabilities(np.linspace(-9, 9, 1001))
-    assert (np.diff(told) >= 0).all()
-    assert told.min() >= 0
-    assert told.max() <= 1
+    probability = calibration.probabilities(np.linspace(-9, 9, 1001))
+    assert (np.diff(probability) >= 0).all()
+    assert probability.min() >= 0
+    assert probability.max() <= 1
 
 
 def test_a_group_is_never_in_both_parts_of_a_comparison():
-    """Each group has its own score and its own answer: memory helps only within a group."""
+    """Each group has its own score and its own label: memorising helps only within a group."""
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(60), 50)
     raw = rng.normal(size=60)[group]
     y = rng.integers(0, 2, 60)[group]
     assert calibrate(raw, y, group)[1] == "logistic"
-    # Were groups torn apart, the steps would win.
+    # With the groups split, isotonic regression would win.
     assert calibrate(raw, y, rng.permutation(group))[1] == "isotonic"
 
 
-def test_too_few_groups_to_compare_is_logistic():
+def test_logistic_is_chosen_with_too_few_groups_to_compare():
     raw, y = scores(500, 5)
     assert calibrate(raw, y, np.arange(500) % 4)[1] == "logistic"
     lonely = (np.arange(500) < 100).astype(int)  # all nuisance in one group of five
@@ -253,34 +249,33 @@ def test_too_few_groups_to_compare_is_logistic():
 
 
 @pytest.mark.parametrize("kind", [0, 1])
-def test_one_kind_only_leaves_the_log_odds_as_they_are(kind):
+def test_labels_of_one_kind_leave_the_log_odds_unchanged(kind):
     raw, _ = scores(300, 6)
     calibration, method = calibrate(raw, np.full(300, kind), np.arange(300))
     assert method == "none"
     np.testing.assert_allclose(calibration.probabilities(raw), expit(raw), atol=1e-3)
 
 
-def test_one_score_for_all_calls_is_the_share():
+def test_a_constant_score_is_calibrated_to_the_nuisance_share():
     y = (np.arange(1000) % 4 == 0).astype(int)
     calibration, _ = calibrate(np.zeros(1000), y, np.arange(1000) // 2)
     assert len(calibration.x) >= 2
     assert calibration.probability(0.0) == pytest.approx(0.25, abs=0.01)
 
 
-@pytest.mark.parametrize(("names", "held"), [(LITE, True), (LITE[::-1], True), (LITE[:-1], False)])
+@pytest.mark.parametrize(("names", "constrained"), [(LITE, True), (LITE[::-1], True), (LITE[:-1], False)])
 @pytest.mark.parametrize("name", ["out_gap_variation_7d", "out_hung_up_share_7d"])
-def test_a_model_of_exactly_the_ten_features_is_constrained_to_their_signs(names, held, name):
-    """What is nuisance rises and falls here as one feature grows; with others than the ten the score does so, too."""
+def test_a_model_of_exactly_the_ten_features_is_constrained_to_their_signs(names, constrained, name):
+    """The nuisance rate rises and falls as one feature grows; an unconstrained score follows it."""
     rng = np.random.default_rng(4)
-    values, place = rng.normal(size=(3000, len(names))), names.index(name)
-    label = (rng.random(3000) < expit(3 * np.sin(2 * values[:, place]))).astype(int)
+    values, column = rng.normal(size=(3000, len(names))), names.index(name)
+    label = (rng.random(3000) < expit(3 * np.sin(2 * values[:, column]))).astype(int)
     learn, check = FitRows(values[:2000], label[:2000]), FitRows(values[2000:], label[2000:])
-    (one,) = set(fit_members(learn, np.zeros(2000, dtype=np.int64), names, parameters=QUICK, seed=3, threads=1))
-    for text in (one, fit(learn, check, names, parameters=QUICK, seed=3, threads=1)):
+    (member,) = set(fit_members(learn, np.zeros(2000, dtype=np.int64), names, parameters=QUICK, seed=3, threads=1))
+    for text in (member, fit(learn, check, names, parameters=QUICK, seed=3, threads=1)):
         rows = np.repeat(rng.normal(size=(20, 1, len(names))), 50, axis=1)
-        rows[:, :, place] = np.linspace(-3, 3, 50)
-        steps = MONOTONE_SIGNS[name] * np.diff(
-            Booster(text).predict_raw(rows.reshape(1000, -1)).reshape(20, 50), axis=1
-        )
+        rows[:, :, column] = np.linspace(-3, 3, 50)
+        raw = Booster(text).predict_raw(rows.reshape(1000, -1)).reshape(20, 50)
+        steps = MONOTONE_SIGNS[name] * np.diff(raw, axis=1)
         assert (steps > 0).any()
-        assert (steps < 0).any() != held
+        assert (steps < 0).any() != constrained

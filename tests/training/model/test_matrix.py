@@ -1,4 +1,4 @@
-"""The training matrix as of a cutoff: leak checks, the cap on calls of one caller, weights."""
+"""The training matrix at a cutoff: leak checks, the cap on calls of one caller, weights."""
 
 from collections import Counter
 
@@ -16,8 +16,8 @@ LIMIT = int(CUTOFF.timestamp() * 1000)
 CALLERS = ("quiet", "dialler", "unlabelled")
 
 
-def labels_of(**known_at):
-    """Labels of the quiet number and the dialler, known a day before the cutoff unless said otherwise."""
+def make_labels(**known_at):
+    """Labels of the quiet number and the dialler; by default they become known a day before the cutoff."""
     before = CUTOFF - pd.Timedelta(days=1)
     return pd.DataFrame(
         {
@@ -40,17 +40,17 @@ def calls():
     return pa.table({"start": pa.array(start, pa.int64()), "caller": caller})
 
 
-def built(calls, labels=None, **changed):
+def build(calls, labels=None, **changed):
     rows = np.arange(calls.num_rows)
-    told = {"cutoff": CUTOFF, "calls_per_number": 100, "seed": 0} | changed
+    options = {"cutoff": CUTOFF, "calls_per_number": 100, "seed": 0} | changed
     vectors = np.column_stack([rows, rows**2]).astype(float)
-    chosen = told.pop("rows", rows)
-    kept, found = labelled_rows(calls, rows % 3, chosen, labels_of() if labels is None else labels, **told)
-    return build_matrix(vectors[kept], [(kept, found)], calls, rows // 6, rows % 3)
+    chosen = options.pop("rows", rows)
+    order, matched = labelled_rows(calls, rows % 3, chosen, make_labels() if labels is None else labels, **options)
+    return build_matrix(vectors[order], [(order, matched)], calls, rows // 6, rows % 3)
 
 
-def test_rows_labels_weights_and_groups_belong_together(calls):
-    data = built(calls)
+def test_rows_labels_weights_and_groups_are_aligned(calls):
+    data = build(calls)
     labelled_rows = [i for i in range(12) if i % 3 < 2]
     assert data.X[:, 0].tolist() == labelled_rows  # in order, without the unlabelled number
     assert data.y.tolist() == [i % 3 for i in labelled_rows]
@@ -58,56 +58,56 @@ def test_rows_labels_weights_and_groups_belong_together(calls):
     assert data.moment.tolist() == calls["start"].to_numpy()[labelled_rows].tolist()
     assert data.caller.tolist() == [i % 3 for i in labelled_rows]
     assert data.group.tolist() == [i // 6 for i in labelled_rows]
-    for words, word in ((data.content, "loans"), (data.mode, "robot")):
-        assert [None if pd.isna(found) else found for found in words] == [(None, word)[i % 3] for i in labelled_rows]
+    for words, label in ((data.content, "loans"), (data.mode, "robot")):
+        assert [None if pd.isna(word) else word for word in words] == [(None, label)[i % 3] for i in labelled_rows]
 
 
-def test_leak_a_call_at_or_after_the_cutoff(calls):
+def test_a_call_at_or_after_the_cutoff_is_refused(calls):
     for late in (LIMIT, LIMIT + 1, LIMIT + 10**9):
         start = calls["start"].to_numpy().copy()
         start[-1] = late
         changed = calls.set_column(0, "start", [start])
         with pytest.raises(ValueError, match="a call starts after the cutoff"):
-            built(changed)
-        # It may be in the table, as long as it is not among the rows.
-        assert built(changed, rows=np.arange(11)).moment.max() < LIMIT
+            build(changed)
+        # The table may contain the call if it is not among the rows.
+        assert build(changed, rows=np.arange(11)).moment.max() < LIMIT
 
 
-def test_leak_a_label_known_after_the_cutoff(calls):
+def test_a_label_known_after_the_cutoff_is_refused(calls):
     with pytest.raises(ValueError, match="a label became known after the cutoff"):
-        built(calls, labels_of(dialler=CUTOFF + pd.Timedelta(milliseconds=1)))
-    assert len(built(calls, labels_of(dialler=CUTOFF)).y) == 8
+        build(calls, make_labels(dialler=CUTOFF + pd.Timedelta(milliseconds=1)))
+    assert len(build(calls, make_labels(dialler=CUTOFF)).y) == 8
 
 
-def test_calls_of_a_number_s_last_holder_have_no_label(calls):
+def test_calls_of_a_previous_holder_have_no_label(calls):
     """The dialler's number changed hands at its third call: the two calls before belong to another holder."""
     third = int(calls["start"].to_numpy()[7])
-    labels = labels_of()
+    labels = make_labels()
     labels["held_since"] = pd.to_datetime([None, third], unit="ms", utc=True)
-    data = built(calls, labels)
+    data = build(calls, labels)
     assert Counter(data.caller.tolist()) == {0: 4, 1: 2}
     assert data.moment[data.caller == 1].min() == third
 
 
 def test_the_calls_of_one_caller_are_capped(calls):
     for most in (1, 2, 3, 4, 100):
-        data = built(calls, calls_per_number=most)
+        data = build(calls, calls_per_number=most)
         assert Counter(data.caller.tolist()) == {0: min(most, 4), 1: min(most, 4)}
 
 
 def test_the_seed_chooses_the_calls(calls):
-    chosen = {tuple(built(calls, calls_per_number=2, seed=seed).X[:, 0]) for seed in range(20)}
+    chosen = {tuple(build(calls, calls_per_number=2, seed=seed).X[:, 0]) for seed in range(20)}
     assert len(chosen) > 1
-    assert tuple(built(calls, calls_per_number=2, seed=3).X[:, 0]) in chosen
+    assert tuple(build(calls, calls_per_number=2, seed=3).X[:, 0]) in chosen
 
 
-def test_labels_that_fit_no_call_are_an_error(calls):
-    other_key = labels_of().assign(number=["other", "another"])
+def test_labels_that_match_no_call_are_refused(calls):
+    other_key = make_labels().assign(number=["other", "another"])
     for rows in (np.arange(12), np.arange(0)):
         with pytest.raises(ValueError, match=r"no label fits a call: .* under the same key$"):
-            built(calls, other_key, rows=rows)
+            build(calls, other_key, rows=rows)
     with pytest.raises(ValueError, match="no label fits a call"):
-        built(calls, labels_of().iloc[:0])
+        build(calls, make_labels().iloc[:0])
 
 
 @given(st.lists(st.integers(0, 4), max_size=30), st.integers(1, 6), st.randoms(use_true_random=False))
@@ -115,9 +115,9 @@ def test_the_first_rows_of_each_caller_are_drawn(owners, most, random):
     owner = np.array(owners, dtype=np.int64)
     rows = list(range(len(owners)))
     random.shuffle(rows)
-    kept, seen = [], Counter()
+    expected, seen = [], Counter()
     for row in rows:
         seen[owners[row]] += 1
         if seen[owners[row]] <= most:
-            kept.append(row)
-    assert first_rows_per_caller(owner, np.array(rows, dtype=np.int64), most).tolist() == sorted(kept)
+            expected.append(row)
+    assert first_rows_per_caller(owner, np.array(rows, dtype=np.int64), most).tolist() == sorted(expected)

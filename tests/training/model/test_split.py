@@ -1,4 +1,4 @@
-"""Folds: forward in time with a gap, and callers with anything in common are in one fold."""
+"""Folds: they go forward in time with a gap, and connected callers are in one fold."""
 
 from collections import Counter
 
@@ -14,12 +14,7 @@ from callsieve.training.model.split import FOLDS, LINKS, SHARES, WINDOW_DAYS, fo
 
 # Few values, so that chains of callers arise; a caller may have several blocks, trunks and devices.
 drawn_calls = st.lists(
-    st.tuples(
-        st.integers(0, 11),
-        st.integers(0, 9),
-        st.none() | st.integers(0, 5),
-        st.none() | st.integers(0, 5),
-    ),
+    st.tuples(st.integers(0, 11), st.integers(0, 9), st.none() | st.integers(0, 5), st.none() | st.integers(0, 5)),
     min_size=1,
     max_size=30,
 )
@@ -36,27 +31,26 @@ def table(rows, chunks=1):
 
 
 def components(rows):
-    """Callers joined over and over until nothing changes: caller -> a name of its group."""
+    """Joins callers until nothing changes; maps a caller to the lowest caller of its group."""
     name = {row[0]: row[0] for row in rows}
     changed = True
     while changed:
         changed = False
-        for one in rows:
+        for row in rows:
             for other in rows:
-                shares = any(one[i] is not None and one[i] == other[i] for i in (1, 2, 3))
-                if shares and name[one[0]] != name[other[0]]:
-                    low = min(name[one[0]], name[other[0]])
-                    name[one[0]] = name[other[0]] = low
+                shares = any(row[i] is not None and row[i] == other[i] for i in (1, 2, 3))
+                if shares and name[row[0]] != name[other[0]]:
+                    name[row[0]] = name[other[0]] = min(name[row[0]], name[other[0]])
                     changed = True
     return name
 
 
 @given(drawn_calls, st.integers(1, 3))
-def test_groups_are_what_callers_share_transitively(rows, chunks):
+def test_callers_who_share_anything_transitively_are_one_group(rows, chunks):
     name = components(rows)
-    found = groups(table(rows, chunks)).tolist()
-    pairs = {(group, name[row[0]]) for group, row in zip(found, rows, strict=True)}
-    assert len(pairs) == len({group for group, _ in pairs}) == len({told for _, told in pairs})
+    group_of_row = groups(table(rows, chunks)).tolist()
+    pairs = {(group, name[row[0]]) for group, row in zip(group_of_row, rows, strict=True)}
+    assert len(pairs) == len({group for group, _ in pairs}) == len({group_name for _, group_name in pairs})
 
 
 def test_many_calls_between_two_numbers_still_join_them():
@@ -97,25 +91,25 @@ def test_every_fold_gets_its_share_of_each_kind():
     kind_of_group = rng.choice(4, 4000, p=[0.9, 0.07, 0.02, 0.01])
     group = np.repeat(np.arange(4000), sizes)
     fold = fold_of_group(group, kind_of_group[group], seed=3)
-    of_group = fold[np.unique(group, return_index=True)[1]]
+    fold_by_group = fold[np.unique(group, return_index=True)[1]]
     for kind in range(4):
-        mine = of_group[kind_of_group == kind]
+        folds = fold_by_group[kind_of_group == kind]
         for i, share in enumerate(SHARES):
-            assert abs((mine == i).sum() - share * len(mine)) < 4, (kind, FOLDS[i])
-    # Not of groups only, also of calls: the busiest are dealt out, too.
+            assert abs((folds == i).sum() - share * len(folds)) < 4, (kind, FOLDS[i])
+    # The shares hold for calls too: the busiest groups are spread over the folds.
     assert np.bincount(fold) / len(fold) == pytest.approx(SHARES, abs=0.03)
 
 
-def test_the_seed_decides():
+def test_the_seed_determines_the_folds():
     group = np.arange(500)
     kind = group % 3
-    one, again, other = (fold_of_group(group, kind, seed).tolist() for seed in (1, 1, 2))
-    assert one == again
-    assert one != other
-    assert set(one) == set(range(len(FOLDS)))
+    first, again, other = (fold_of_group(group, kind, seed).tolist() for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert set(first) == set(range(len(FOLDS)))
 
 
-def test_shares_are_whole():
+def test_the_shares_of_the_folds_sum_to_one():
     assert sum(SHARES) == pytest.approx(1.0)
     assert len(SHARES) == len(FOLDS)
 
@@ -129,7 +123,7 @@ def test_folds_go_forward_with_a_gap(first, days, rest, delay):
     assert cut.choose[0] - cut.train[1] >= (WINDOW_DAYS + delay) * DAY
     assert cut.train[1] <= cut.label_cutoff <= cut.choose[0] - WINDOW_DAYS * DAY
     assert cut.choose[0] < cut.choose[1] == cut.certify[0] < cut.certify[1]
-    assert last < cut.certify[1] <= last + DAY  # no call is left over
+    assert last < cut.certify[1] <= last + DAY  # every call is in a fold
 
 
 @given(st.integers(0, 2**41), st.integers(1, 40), st.integers(0, DAY - 1), st.integers(0, 7))
@@ -151,14 +145,14 @@ def test_a_table_without_a_call_is_an_error():
 @given(st.lists(st.none() | st.sampled_from("abc"), max_size=12))
 def test_codes_count_in_order_of_appearance(words):
     for column in (pa.chunked_array([words], pa.string()), pa.chunked_array([words, words], pa.string())):
-        found, count = factorize(column)
-        seen = list(dict.fromkeys(word for word in words if word is not None))
-        assert count == len(seen)
-        assert [None if code < 0 else seen[code] for code in found] == column.to_pylist()
+        codes, count = factorize(column)
+        distinct = list(dict.fromkeys(word for word in words if word is not None))
+        assert count == len(distinct)
+        assert [None if code < 0 else distinct[code] for code in codes] == column.to_pylist()
 
 
-def test_codes_of_a_dictionary_whose_order_is_another():
+def test_codes_do_not_follow_the_order_of_the_dictionary():
     column = pa.chunked_array([pa.DictionaryArray.from_arrays(pa.array([2, None, 0, 2]), pa.array(["x", "y", "z"]))])
-    found, count = factorize(column)
-    assert (found.tolist(), count) == ([0, -1, 1, 0], 2)
-    assert Counter(found.tolist())[0] == 2
+    codes, count = factorize(column)
+    assert (codes.tolist(), count) == ([0, -1, 1, 0], 2)
+    assert Counter(codes.tolist())[0] == 2

@@ -11,7 +11,7 @@ from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import SIGNER, generate_signing_key, read_public_key, read_signing_key
 from callsieve.training.cli.tables.runs import headline
-from callsieve.training.data.dataset import make_dataset as put_together
+from callsieve.training.data.dataset import make_dataset
 from callsieve.training.data.feeds import answered_only, complete
 from callsieve.training.judging import judge as judging
 from callsieve.training.judging.judge import headline_metrics, judge
@@ -38,21 +38,18 @@ BUNDLE = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "model.txt")
 
 @pytest.fixture(scope="module")
 def bundle(training_run):
-    return load(
-        training_run[0] / "bundle",
-        [read_public_key(training_run[0] / "signer.pub")],
-        expected_catalogue=catalogue_hash(),
-    )
+    folder, _ = training_run
+    return load(folder / "bundle", [read_public_key(folder / "signer.pub")], expected_catalogue=catalogue_hash())
 
 
 def with_truth(dataset, nuisance):
-    """The same calls under another truth."""
-    place = dataset.truth.column_names.index("nuisance")
-    truth = dataset.truth.set_column(place, "nuisance", [nuisance])
+    """Returns the data set with another truth."""
+    column = dataset.truth.column_names.index("nuisance")
+    truth = dataset.truth.set_column(column, "nuisance", [nuisance])
     return dataclasses.replace(dataset, truth=truth)
 
 
-def test_equal_bundles_by_the_command_on_one_thread_and_by_the_library_on_two(training_run, trained, tmp_path):
+def test_command_on_one_thread_and_library_on_two_write_equal_bundles(training_run, trained, tmp_path):
     folder, figures = training_run
     model_id = write_bundle(trained, tmp_path / "bundle", read_signing_key(folder / "signing.key"))
     assert sorted(path.name for path in (folder / "bundle").iterdir()) == sorted(BUNDLE)
@@ -70,19 +67,19 @@ def fitted_already(by_baselines, monkeypatch):
 @pytest.mark.usefixtures("fitted_already")
 def test_the_figures_are_json_and_do_not_depend_on_threads(training_run, trained):
     figures = judge(trained)
-    told = json.loads(json.dumps(figures, allow_nan=False))
-    assert told == figures
+    parsed = json.loads(json.dumps(figures, allow_nan=False))
+    assert parsed == figures
     for part in ("headline", "ranking", "bands", "slices", "curve", "reliability", "rows", "folds", "baselines"):
-        assert told[part] == training_run[1][part], part
+        assert parsed[part] == training_run[1][part], part
 
 
 def test_too_few_benign_calls_are_not_certified(bundle, training_run):
     for band in bundle.thresholds:
-        found = band.certificate
-        assert 0 < found.benign_calls < 29_956  # of which no threshold can be certified at 1 in 10,000
-        assert found.certified is (found.bound <= found.target)
+        granted = band.certificate
+        assert 0 < granted.benign_calls < 29_956  # fewer than a certificate at 1 in 10,000 needs
+        assert granted.certified is (granted.bound <= granted.target)
     assert not bundle.thresholds[0].certificate.certified
-    assert not any(one.certified for one in bundle.thresholds[0].strata.values())
+    assert not any(stratum.certified for stratum in bundle.thresholds[0].strata.values())
     # The certificate rests on the certifying fold, as the judge counts it.
     head, proof = training_run[1]["headline"]["model"], bundle.thresholds[0].certificate
     assert (head["benign_calls"], head["false_calls"]) == (proof.benign_calls, proof.false_calls)
@@ -97,14 +94,14 @@ def test_the_bundle_names_its_inputs(bundle, training_run, dataset):
     assert bundle.training["label_cutoff"] == training_run[1]["folds"]["label_cutoff"]
 
 
-def test_the_data_decide_the_fingerprint(dataset):
+def test_the_fingerprint_depends_on_the_data(dataset):
     calls = dataset.calls
-    other = put_together(calls.slice(0, calls.num_rows - 1), dataset.complaints, dataset.findings)
+    other = make_dataset(calls.slice(0, calls.num_rows - 1), dataset.complaints, dataset.findings)
     assert other.fingerprint != dataset.fingerprint
-    assert put_together(calls, dataset.complaints, dataset.findings).fingerprint == dataset.fingerprint
+    assert make_dataset(calls, dataset.complaints, dataset.findings).fingerprint == dataset.fingerprint
 
 
-def test_the_figures_tell_nuisance_from_benign(training_run):
+def test_the_model_separates_nuisance_from_benign(training_run):
     figures = training_run[1]
     assert figures["ranking"]["auc"] > 0.8
     assert figures["headline"]["model"]["benign_calls"] + figures["ranking"]["nuisance"] == figures["rows"]["certify"]
@@ -133,22 +130,23 @@ def test_folds_go_forward_in_time(trained):
     assert start[rows["choose"]].max() < start[rows["certify"]].min()
 
 
-def side_of(dataset, t, calls=None):
-    """The training matrix; `calls` are the first calls of the data set if some are not there yet."""
-    known = slice(calls)
-    caller, fold, told = t.caller[known], t.fold[known], t.feed.recorded[known]
+def training_matrix(dataset, t, calls=None):
+    """The training matrix; `calls` is the number of first calls that the data set has."""
+    first = slice(calls)
+    caller, fold, recorded = t.caller[first], t.fold[first], t.feed.recorded[first]
     labels = training_labels(dataset, t.settings, t.plan)
-    learnt = training_rows(dataset.calls, labels, t.settings, told, caller, fold, t.plan)
-    X = training_vectors(dataset, t.settings.features, 1, {"complete": learnt})  # noqa: N806
-    return build_matrix(X, [learnt], dataset.calls, caller, caller)
+    rows = training_rows(dataset.calls, labels, t.settings, recorded, caller, fold, t.plan)
+    X = training_vectors(dataset, t.settings.features, 1, {"complete": rows})  # noqa: N806
+    return build_matrix(X, [rows], dataset.calls, caller, caller)
 
 
-def same(one, other):
+def assert_same_matrix(trained, dataset, changed, calls=None):
+    first, second = training_matrix(dataset, trained), training_matrix(changed, trained, calls)
     for field in ("X", "y", "weight", "moment", "caller"):
-        np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+        np.testing.assert_array_equal(getattr(first, field), getattr(second, field))
 
 
-def test_later_complaints_and_findings_change_nothing(trained, dataset):
+def test_complaints_and_findings_after_the_cutoff_change_nothing(trained, dataset):
     cutoff = pd.Timestamp(trained.plan.label_cutoff, unit="ms", tz="UTC")
     lies = {"complaints": dataset.complaints.copy(), "findings": dataset.findings.copy()}
     for table in lies.values():
@@ -156,46 +154,47 @@ def test_later_complaints_and_findings_change_nothing(trained, dataset):
         assert late.any()
         table.loc[late, "number"] = dataset.calls["caller"][0].as_py()
     lies["findings"].loc[late, "nuisance"] = ~lies["findings"].loc[late, "nuisance"]
-    same(side_of(dataset, trained), side_of(dataclasses.replace(dataset, **lies), trained))
+    assert_same_matrix(trained, dataset, dataclasses.replace(dataset, **lies))
 
 
-def test_later_calls_change_nothing(trained, dataset):
+def test_calls_after_the_cutoff_change_nothing(trained, dataset):
     calls = int(np.searchsorted(trained.start, trained.plan.label_cutoff))
     assert 0 < calls < len(trained.start)
     so_far = dataclasses.replace(dataset, calls=dataset.calls.slice(0, calls), truth=None)
-    same(side_of(dataset, trained), side_of(so_far, trained, calls))
+    assert_same_matrix(trained, dataset, so_far, calls)
 
 
 def test_the_poorer_feed_has_answered_calls_only(trained, dataset):
-    """Its vectors equal those of a table of answered calls, and the certified threshold holds on it, too."""
+    """Vectors of this feed count answered calls only, and the certified threshold is tested on it too."""
     feed = answered_only(dataset, NAMES, 1)
     outcome = np.array(dataset.calls["outcome"].to_pylist())
     np.testing.assert_array_equal(feed.rows, np.flatnonzero(outcome == "answered"))
     share = feed.X[:, NAMES.index("out_answered_share_7d")]
-    known = ~np.isnan(share)
-    assert known.any() and (share[known] >= 0.5).all()
-    told = trained.fitted["answered_only"]
-    assert 0 < told["benign_calls"] < trained.card.thresholds[0].certificate.benign_calls
-    assert told["target"] == trained.card.thresholds[0].certificate.target
+    measured = ~np.isnan(share)
+    assert measured.any() and (share[measured] >= 0.5).all()
+    feed_figures = trained.fitted["answered_only"]
+    assert 0 < feed_figures["benign_calls"] < trained.card.thresholds[0].certificate.benign_calls
+    assert feed_figures["target"] == trained.card.thresholds[0].certificate.target
 
 
 def test_training_rows_have_the_vectors_of_their_feed(dataset):
-    told = {"complete": complete(dataset, NAMES, 1), "answered only": answered_only(dataset, NAMES, 1)}
-    rows = {name: feed.recorded[:: len(feed.recorded) // 50] for name, feed in told.items()}
-    found = training_vectors(dataset, NAMES, 2, {name: (some, None) for name, some in rows.items()})
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, np.vstack([told[name].at(some) for name, some in rows.items()]).astype("f4"))
+    feeds = {"complete": complete(dataset, NAMES, 1), "answered only": answered_only(dataset, NAMES, 1)}
+    rows = {name: feed.recorded[:: len(feed.recorded) // 50] for name, feed in feeds.items()}
+    vectors = training_vectors(dataset, NAMES, 2, {name: (chosen, None) for name, chosen in rows.items()})
+    assert vectors.dtype == np.float32
+    expected = np.vstack([feeds[name].at(chosen) for name, chosen in rows.items()])
+    np.testing.assert_array_equal(vectors, expected.astype("f4"))
 
 
 def test_fitting_never_reads_the_truth(trained, dataset):
     lie = ~np.asarray(dataset.truth["nuisance"].to_numpy(zero_copy_only=False))
-    same(side_of(dataset, trained), side_of(with_truth(dataset, lie), trained))
+    assert_same_matrix(trained, dataset, with_truth(dataset, lie))
 
 
 @pytest.mark.usefixtures("fitted_already")
 @pytest.mark.parametrize("nuisance", [False, True])
-def test_what_was_not_measured_is_none(trained, nuisance, capsys):
-    """A certifying fold of one kind of call: figures are None, nothing is certified, and report and table say so."""
+def test_figures_that_cannot_be_measured_are_none(trained, nuisance, capsys):
+    """A certifying fold of one kind of call: figures are None, nothing is certified, and page and table say so."""
     certify = fold_rows("certify", trained.plan.certify, trained.fold, trained.start)
     truth = np.where(certify, nuisance, trained.judged.nuisance)
     if not nuisance:
@@ -220,7 +219,7 @@ def test_what_was_not_measured_is_none(trained, nuisance, capsys):
         assert ("not measured" in text) is not nuisance
 
 
-def test_an_own_key_signs_and_is_not_moved(tmp_path):
+def test_a_given_key_signs_and_is_not_copied(tmp_path):
     generate_signing_key(tmp_path / "mine", tmp_path / "mine.pub")
     (tmp_path / "run").mkdir()
     key = signer(tmp_path / "run", tmp_path / "mine")
@@ -228,12 +227,11 @@ def test_an_own_key_signs_and_is_not_moved(tmp_path):
     assert read_public_key(tmp_path / "run" / SIGNER) == key.public_key()
 
 
-def test_labels_of_one_kind_are_an_error(dataset):
+def test_labels_of_one_kind_are_refused(dataset):
     none = dataset.findings.iloc[:0]
     quiet = dataclasses.replace(dataset, complaints=dataset.complaints.iloc[:0], findings=none)
-    with pytest.raises(
-        ValueError, match=r"fold 'train': expected labelled benign and nuisance calls, got [0-9]+ and 0"
-    ):
+    match = r"fold 'train': expected labelled benign and nuisance calls, got [0-9]+ and 0"
+    with pytest.raises(ValueError, match=match):
         train(quiet, Settings(threads=1))
     with pytest.raises(ValueError, match="got 0 and 3"):
         require_both("train", np.ones(3, dtype=np.int8))
@@ -242,7 +240,7 @@ def test_labels_of_one_kind_are_an_error(dataset):
 
 
 @pytest.mark.parametrize(
-    ("told", "fault", "says"),
+    ("options", "fault", "says"),
     [
         ({"seed": "1"}, TypeError, "seed must be a whole number, got str"),
         ({"threads": 1.5}, TypeError, "threads must be a whole number, got float"),
@@ -250,10 +248,10 @@ def test_labels_of_one_kind_are_an_error(dataset):
         ({"features": "call_hour"}, TypeError, "features must be a tuple of names, got the text 'call_hour'"),
     ],
 )
-def test_invalid_settings_are_refused_at_once(told, fault, says):
-    with pytest.raises(fault) as refused:
-        Settings(**told)
-    assert str(refused.value) == says
+def test_invalid_settings_are_refused(options, fault, says):
+    with pytest.raises(fault) as error:
+        Settings(**options)
+    assert str(error.value) == says
 
 
 def test_a_truth_of_one_kind_still_gives_a_calibrated_bundle(dataset, tmp_path):
@@ -267,7 +265,7 @@ def test_a_truth_of_one_kind_still_gives_a_calibrated_bundle(dataset, tmp_path):
     assert loaded.calibration.probability(0.0) == pytest.approx(0.5, abs=0.01)
 
 
-def test_labels_judge_without_a_truth(dataset):
+def test_labels_replace_a_missing_truth_in_judging(dataset):
     trained = train(dataclasses.replace(dataset, truth=None), Settings(threads=1, parameters={"rounds": 5}))
     figures = judge(trained)
     assert figures["data"]["judged_by"] == "labels"
@@ -277,16 +275,16 @@ def test_labels_judge_without_a_truth(dataset):
 
 
 def side(rows, seed, contents):
-    """Training rows whose content the first feature shows."""
+    """Training rows whose first feature determines the content."""
     rng = np.random.default_rng(seed)
     code = rng.integers(0, len(contents), rows)
     values = rng.random((rows, len(NAMES)))
     values[:, 0] = 10 * code + rng.random(rows)
     content = np.array(contents, dtype=object)[code]
     y = np.array([word is not None for word in content]).astype(np.int8)
-    nothing = np.full(rows, None)
+    absent = np.full(rows, None)
     caller = rng.integers(0, rows // 10, rows)
-    return Matrix(values, y, np.ones(rows), caller, caller, caller, content, nothing)
+    return Matrix(values, y, np.ones(rows), caller, caller, caller, content, absent)
 
 
 def test_contents_with_enough_labels_get_a_model(trained, tmp_path):
@@ -295,7 +293,7 @@ def test_contents_with_enough_labels_get_a_model(trained, tmp_path):
     quick = Settings(threads=1, parameters={"rounds": 40})
     part = cv_folds(learn.group, learn.y, 0)
     members, models, classes = fit_models(learn, part, quick, lambda _part: None)
-    assert classes == {"content": ("fraud", "loans")}  # of modes nothing is known
+    assert classes == {"content": ("fraud", "loans")}  # no mode is labelled
     assert {name: text.count("\nTree=") for name, text in models.items()} == {"model": 400, "content": 80}
     assert [text.count("\nTree=") for text in members] == [40] * 10
     both = dataclasses.replace(
@@ -304,12 +302,12 @@ def test_contents_with_enough_labels_get_a_model(trained, tmp_path):
     generate_signing_key(tmp_path / "key", tmp_path / "pub")
     write_bundle(both, tmp_path / "bundle", read_signing_key(tmp_path / "key"))
     loaded = load(tmp_path / "bundle", [read_public_key(tmp_path / "pub")])
-    known = learn.content != None  # noqa: E711 - of each row
-    best = loaded.content.predict_raw(learn.X[known]).argmax(axis=1)
-    assert (np.array(classes["content"])[best] == learn.content[known]).mean() > 0.98
+    labelled = learn.content != None  # noqa: E711 - compares every row
+    best = loaded.content.predict_raw(learn.X[labelled]).argmax(axis=1)
+    assert (np.array(classes["content"])[best] == learn.content[labelled]).mean() > 0.98
 
 
-def test_a_class_of_few_calls_is_left_out():
+def test_a_class_with_too_few_calls_is_left_out():
     learn = np.array(["loans"] * MIN_CLASS_ROWS + ["fraud"] * (MIN_CLASS_ROWS - 1) + [None] * 500, dtype=object)
     assert class_words(learn, np.array(["loans", "fraud"], dtype=object)) == ("loans",)
     assert class_words(learn, np.array([None, "fraud"], dtype=object)) == ()
