@@ -28,8 +28,7 @@ from callsieve.training.data.list_reach import list_reach
 from tests.support.paths import DATA
 
 KEY = Key("e1", b"k" * 32)
-SHARED = DATA
-DAILY, COUNTS = SHARED / "ftc_daily_2021-07-08.csv", SHARED / "ftc_complaints_2020H2.parquet"
+DAILY, COUNTS = DATA / "ftc_daily_2021-07-08.csv", DATA / "ftc_complaints_2020H2.parquet"
 FTC_HEAD = (
     "Company_Phone_Number,Created_Date,Violation_Date,Consumer_City,Consumer_State,Consumer_Area_Code,Subject,"
     "Recorded_Message_Or_Robocall"
@@ -38,20 +37,20 @@ GOOD = "2025550143,2021-07-07 00:01:15,2021-07-06 11:48:00,Clinton,Illinois,217,
 RUN_OF_DIGITS = re.compile(r"[0-9]{7}")
 
 
-def written(folder, text):
-    path = folder / "reports.csv"
+def write_file(folder, text):
+    path = folder / "complaints.csv"
     path.write_text(text, encoding="utf-8")
     return path
 
 
 def ftc(folder, *lines, **options):
-    return read_complaint_file(written(folder, "\n".join([FTC_HEAD, *lines]) + "\n"), "ftc", KEY, **options)
+    return read_complaint_file(write_file(folder, "\n".join([FTC_HEAD, *lines]) + "\n"), "ftc", KEY, **options)
 
 
-def test_a_row_of_the_daily_file(tmp_path):
+def test_a_row_of_the_daily_file_becomes_a_keyed_complaint(tmp_path):
     row = ftc(tmp_path, GOOD).table.iloc[0]
     call = Intake(KEY)(Call(start=1e9, caller="+12025550143", callee="+8613800138000"))
-    assert row["number"] == call.caller  # the token that a call record of this number has
+    assert row["number"] == call.caller  # the same token as in call records
     assert row["at"] == pd.Timestamp("2021-07-06 15:48", tz="UTC")
     assert row["known_at"] == pd.Timestamp("2021-07-07 04:01:15", tz="UTC")
     assert (row["category"], row["mode"], row["channel"]) == ("other", "recording", "complaint")
@@ -77,71 +76,70 @@ def test_a_row_of_the_daily_file(tmp_path):
         ((",Y", ",Y,Y"), "bad_number_of_columns"),
     ],
 )
-def test_every_fault_has_its_reason_and_no_number_is_shown(tmp_path, change, reason):
+def test_every_invalid_row_has_its_reason_and_no_number_is_shown(tmp_path, change, reason):
     bad = GOOD.replace(*change)
-    apart = tmp_path / "apart.jsonl"
-    read = ftc(tmp_path, GOOD, bad, quarantine=apart)
+    quarantine = tmp_path / "quarantine.jsonl"
+    read = ftc(tmp_path, GOOD, bad, quarantine=quarantine)
     assert dict(read.quarantined) == {reason: 1}
     assert len(read.table) == 1
-    (entry,) = [json.loads(line) for line in apart.read_text().splitlines()]
+    (entry,) = [json.loads(line) for line in quarantine.read_text().splitlines()]
     assert (entry["row"], entry["reason"]) == (3, reason)
-    assert not RUN_OF_DIGITS.search(apart.read_text())
+    assert not RUN_OF_DIGITS.search(quarantine.read_text())
     with pytest.raises(ValueError, match=rf"row 3: {reason}, expected ") as caught:
         ftc(tmp_path, GOOD, bad, strict=True)
     assert not RUN_OF_DIGITS.search(str(caught.value))
     assert "\n" not in str(caught.value)
 
 
-def test_unusual_rows_that_are_valid(tmp_path):
+def test_unusual_rows_are_valid(tmp_path):
     no_flag, no_town = GOOD.replace(",Y", ","), GOOD.replace("Clinton", "")
     midnight = GOOD.replace("2021-07-06 11:48:00", "2021-07-06 00:00:00")
-    after = GOOD.replace("2021-07-06 11:48:00", "2021-07-07 03:00:00")  # another zone's clock
+    after = GOOD.replace("2021-07-06 11:48:00", "2021-07-07 03:00:00")  # by the clock of another time zone
     again = GOOD.replace("2021-07-07 00:01:15", "2021-07-07 00:09:15")
     read = ftc(tmp_path, GOOD, no_flag, no_town, midnight, after, again, GOOD)
     assert dict(read.quarantined) == {"duplicate": 1}
     assert (read.day_only, read.resubmitted) == (1, 2)
     assert read.table["mode"].isna().tolist() == [False, True, False, False, False, False]
     assert (read.table["at"] <= read.table["known_at"]).all()
-    # Sent in twice by one person: one voice. Another town: another person.
+    # A repeated complaint counts as one reporter; another town makes another reporter.
     assert read.table["reporter"].nunique() == 4
 
 
-def test_rows_are_not_known_before_the_file_is_published(tmp_path):
-    out = pd.Timestamp("2021-07-08 04:00", tz="UTC")
-    assert ftc(tmp_path, GOOD, published=out).table["known_at"].tolist() == [out]
+def test_rows_are_not_known_before_their_file_is_published(tmp_path):
+    publication = pd.Timestamp("2021-07-08 04:00", tz="UTC")
+    assert ftc(tmp_path, GOOD, published=publication).table["known_at"].tolist() == [publication]
     earlier = pd.Timestamp("2021-07-01", tz="UTC")
     assert ftc(tmp_path, GOOD, published=earlier).table["known_at"][0] > earlier
     with pytest.raises(ValueError, match="no declaration of source and permitted purposes"):
-        ingest(tmp_path / "reports.csv", "ftc")
+        ingest(tmp_path / "complaints.csv", "ftc")
     declare(tmp_path, "sample of the test", "published", ["statistics"], "2999-12-31")
-    facts = ingest(
-        written(tmp_path, f"{FTC_HEAD}\n{GOOD}\n"), "ftc", published="2021-07-08", out=tmp_path / "r.parquet"
-    )
+    path = write_file(tmp_path, f"{FTC_HEAD}\n{GOOD}\n")
+    facts = ingest(path, "ftc", published="2021-07-08", out=tmp_path / "r.parquet")
     assert facts["rows"] == 1
-    assert read_complaints(tmp_path / "r.parquet")["known_at"].tolist() == [out]
+    assert read_complaints(tmp_path / "r.parquet")["known_at"].tolist() == [publication]
     with pytest.raises(ValueError, match="--published: expected a day such as"):
-        ingest(tmp_path / "reports.csv", "ftc", published="tomorrow")
+        ingest(tmp_path / "complaints.csv", "ftc", published="tomorrow")
 
 
 @pytest.mark.source("L44", by="training/data/complaint_files.py")
-def test_complaints_to_12321(tmp_path):
+def test_complaints_of_the_12321_layout_are_read(tmp_path):
     text = (
         "编号,举报人号码,被举报号码,来电时间,举报时间,内容,形式\n"
         "1,13800138000,95013123456,2025-03-04 10:00,2025-03-04 12:30:00,贷款理财,录音\n"
         "2,13800138001,0086 138-0013-8002,2025/03/04 10:00,2025/03/05 00:00,房产,\n"
         "3,13800138001,13800138002,2025/03/04 10:00,2025/03/05 00:00,天气,人工\n"
     )
-    read = read_complaint_file(written(tmp_path, text), "12321", KEY)
+    read = read_complaint_file(write_file(tmp_path, text), "12321", KEY)
     assert read.table["category"].tolist() == ["loans", "property"]
     assert [word if isinstance(word, str) else None for word in read.table["mode"]] == ["recording", None]
     assert read.table["at"].tolist() == [pd.Timestamp("2025-03-04 02:00", tz="UTC")] * 2
     assert dict(read.quarantined) == {"unknown_word": 1}
-    told = Intake(KEY)(Call(start=1e9, caller="13800138002", callee="13800138001"))
-    assert read.table["number"][1] == told.caller
-    assert read.table["reporter"][1] == told.callee  # the same token as the called one's in call records
+    call = Intake(KEY)(Call(start=1e9, caller="13800138002", callee="13800138001"))
+    assert read.table["number"][1] == call.caller
+    assert read.table["reporter"][1] == call.callee  # the same token as in call records
 
 
-def test_the_project_s_own_schema_as_text_and_as_parquet(tmp_path):
+def test_a_csv_and_a_parquet_file_of_the_own_layout_give_equal_tables(tmp_path):
     frame = pd.DataFrame(
         {
             "reporter": ["13800138000", "13800138001"],
@@ -153,17 +151,17 @@ def test_the_project_s_own_schema_as_text_and_as_parquet(tmp_path):
             "channel": ["mark", "complaint"],
         }
     )
-    frame.to_parquet(tmp_path / "complaints.parquet")
+    frame.to_parquet(tmp_path / "own.parquet")
     frame.to_csv(tmp_path / "own.csv", index=False)
-    one, other = (read_complaint_file(tmp_path / name, "callsieve", KEY) for name in ("complaints.parquet", "own.csv"))
-    pd.testing.assert_frame_equal(one.table, other.table, check_dtype=False, check_categorical=False)
-    assert not one.quarantined
-    assert one.table["number"][1] == frame["number"][1]  # a token already
-    assert one.table["at"].tolist() == frame["at"].tolist()
-    assert not RUN_OF_DIGITS.search("".join(one.table[["reporter", "number"]].astype(str).to_numpy().ravel()))
+    read, of_text = (read_complaint_file(tmp_path / name, "callsieve", KEY) for name in ("own.parquet", "own.csv"))
+    pd.testing.assert_frame_equal(read.table, of_text.table, check_dtype=False, check_categorical=False)
+    assert not read.quarantined
+    assert read.table["number"][1] == frame["number"][1]  # a token stays as it is
+    assert read.table["at"].tolist() == frame["at"].tolist()
+    assert not RUN_OF_DIGITS.search("".join(read.table[["reporter", "number"]].astype(str).to_numpy().ravel()))
 
 
-def test_keyed_complaints_are_read_again(world_folder):
+def test_a_file_of_keyed_complaints_can_be_read(world_folder):
     """Their text columns are dictionaries, and no cell holds an empty text."""
     before = pq.read_table(world_folder / "complaints.parquet")
     read = read_complaint_file(world_folder / "complaints.parquet", "callsieve", KEY)
@@ -182,7 +180,7 @@ def test_errors_of_whole_files_are_one_line(tmp_path):
     ]
     for text, layout, message in cases:
         with pytest.raises(ValueError, match=message) as caught:
-            read_complaint_file(written(tmp_path, text), layout, KEY)
+            read_complaint_file(write_file(tmp_path, text), layout, KEY)
         assert "\n" not in str(caught.value)
         assert not RUN_OF_DIGITS.search(str(caught.value))
     with pytest.raises(ValueError, match="not found"):
@@ -193,7 +191,7 @@ def test_errors_of_whole_files_are_one_line(tmp_path):
 
 
 @pytest.mark.source("L2", by="training/data/complaint_files.py")
-def test_layouts_use_the_words_of_the_policy():
+def test_categories_of_the_layouts_are_those_of_the_label_policy():
     against = set(read_label_policy().complaints.against)
     for name, layout in layouts().items():
         assert set((layout.category or {}).values()) <= against, name
@@ -203,22 +201,22 @@ def test_layouts_use_the_words_of_the_policy():
 def test_list_reach_equals_a_plain_count(rows):
     number = pd.Series([f"n{row[0]}" for row in rows], dtype=object)
     day, count = (np.array([row[i] for row in rows], dtype=np.int64) for i in (1, 2))
-    found = list_reach(number, day, count)
+    reach = list_reach(number, day, count)
     begin = min((row[1] for row in rows), default=0)
     judged = [row for row in rows if row[1] - begin >= 90]
-    assert found["judged"] == sum(row[2] for row in judged)
-    for name, share in found["shares"].items():
+    assert reach["judged"] == sum(row[2] for row in judged)
+    for name, share in reach["shares"].items():
         days, least = int(name.split("d_")[0]), int(name.split("_")[1])
         again = sum(
             row[2] for row in judged
             if sum(o[2] for o in rows if o[0] == row[0] and row[1] - days <= o[1] < row[1]) >= least
         )  # fmt: skip
-        assert share == (again / found["judged"] if found["judged"] else None)
+        assert share == (again / reach["judged"] if reach["judged"] else None)
 
 
-@pytest.mark.skipif(not DAILY.exists(), reason="the FTC's daily file is not here")
-def test_the_whole_official_file(tmp_path):
-    """Compares with a count by the csv module and plain conditions."""
+@pytest.mark.skipif(not DAILY.exists(), reason="the FTC's daily file is missing")
+def test_the_official_file_has_the_expected_invalid_rows(tmp_path):
+    """The expected counts come from the csv module and plain conditions."""
     with DAILY.open(newline="") as file:
         rows = list(csv.DictReader(file))
     eastern = ZoneInfo("America/New_York")
@@ -239,14 +237,15 @@ def test_the_whole_official_file(tmp_path):
         else:
             good += 1
         seen.add(whole)
-    read = read_complaint_file(DAILY, "ftc", KEY, quarantine=tmp_path / "apart.jsonl")
+    quarantine = tmp_path / "quarantine.jsonl"
+    read = read_complaint_file(DAILY, "ftc", KEY, quarantine=quarantine)
     assert dict(read.quarantined) == expected
     assert len(read.table) == good == len(rows) - sum(expected.values())
-    assert len((tmp_path / "apart.jsonl").read_text().splitlines()) == sum(expected.values())
-    assert not RUN_OF_DIGITS.search((tmp_path / "apart.jsonl").read_text())
+    assert len(quarantine.read_text().splitlines()) == sum(expected.values())
+    assert not RUN_OF_DIGITS.search(quarantine.read_text())
 
 
-@pytest.mark.skipif(not COUNTS.exists(), reason="the FTC's counts are not here")
+@pytest.mark.skipif(not COUNTS.exists(), reason="the FTC's counts are missing")
 def test_the_reach_of_a_list_equals_the_published_figure(tmp_path, capsys):
     declare(tmp_path, "sample of the test", "published", ["statistics"], "2999-12-31")
     (tmp_path / COUNTS.name).symlink_to(COUNTS.resolve())
@@ -261,7 +260,7 @@ def test_the_reach_of_a_list_equals_the_published_figure(tmp_path, capsys):
     assert 2_500 < facts["a_day"]["weekend_day"] < 4_700
 
 
-def test_counts_may_repeat_but_not_be_zero(tmp_path):
+def test_counts_can_repeat_but_not_be_zero(tmp_path):
     day = pa.array([pd.Timestamp("2020-06-01")] * 3, pa.timestamp("us"))
     pq.write_table(pa.table({"day": day, "number": [7, 7, 8], "complaints": [2, 2, 0]}), tmp_path / "c.parquet")
     read = read_complaint_file(tmp_path / "c.parquet", "ftc-counts", KEY)

@@ -1,4 +1,4 @@
-"""Data sets: tables that do not fit together are refused in one line, and equal values have one fingerprint."""
+"""Data sets: invalid tables are refused in one line, and equal values have one fingerprint."""
 
 import dataclasses
 import re
@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from callsieve.serving.batch.complaint_rows import COMPLAINTS, checked_frame
-from callsieve.training.data import dataset as made
-from callsieve.training.data.dataset import read_dataset, truth_of_calls
+from callsieve.training.data.dataset import TRUTH_COLUMNS, make_dataset, read_dataset, truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.data.label_policy import read_label_policy
@@ -20,42 +19,40 @@ MOMENT, EARLIER = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=
 
 
 def complaint(**changes):
-    """A complaint as a table; a column that is None is missing."""
+    """Returns one complaint as a table, without the columns that are None."""
     columns = {"reporter": ["e1.r"], "number": ["e1.a"], "at": [MOMENT], "known_at": [MOMENT], "category": ["loans"],
                "mode": [None], "channel": [None]} | changes  # fmt: skip
     return pa.table(
-        {name: pa.array(one, COMPLAINTS.field(name).type) for name, one in columns.items() if one is not None}
+        {name: pa.array(value, COMPLAINTS.field(name).type) for name, value in columns.items() if value is not None}
     )
 
 
 def test_columns_of_a_table_are_checked():
     assert len(checked_frame(complaint(), COMPLAINTS, "f")) == 1
     assert "mode" not in checked_frame(complaint(mode=None), COMPLAINTS, "f")
-    for table, words in (
+    of_list = complaint(number=None).append_column("number", pa.array([["e1.a"]]))
+    for table, message in (
         (complaint(number=None), "f: column number: expected string, it is missing"),
         (complaint(number=[None]), "f: column number: expected no missing value"),
         (complaint(known_at=[EARLIER]), "f: column known_at: expected no moment before `at`"),
-        (
-            complaint(number=None).append_column("number", pa.array([["e1.a"]])),
-            "f: column number: expected string, got list",
-        ),
+        (of_list, "f: column number: expected string, got list"),
     ):
-        with pytest.raises(ValueError, match=re.escape(words)) as told:
+        with pytest.raises(ValueError, match=re.escape(message)) as error:
             checked_frame(table, COMPLAINTS, "f")
-        assert "\n" not in str(told.value) and "e1.a" not in str(told.value)
+        assert "\n" not in str(error.value) and "e1.a" not in str(error.value)
 
 
 def test_calls_and_truth_must_match(dataset):
     frames = dataset.complaints, dataset.findings
     with pytest.raises(ValueError, match="calls: expected rows in order of start"):
-        made.make_dataset(dataset.calls.take(pa.array([5, 0])), *frames)
+        make_dataset(dataset.calls.take(pa.array([5, 0])), *frames)
     with pytest.raises(ValueError, match=r"truth: expected one row a call, \d+ in all, got 3"):
-        made.make_dataset(dataset.calls, *frames, dataset.truth.slice(0, 3))
+        make_dataset(dataset.calls, *frames, dataset.truth.slice(0, 3))
 
 
 def test_truth_is_matched_by_call():
     calls = pa.table({"call": [7, 9, 8]})
-    names = [name for name in made.TRUTH_COLUMNS if name != "call"]
+    names = [name for name in TRUTH_COLUMNS if name != "call"]
     truth = pa.table({name: ["9", "8", "7"] for name in names} | {"call": [9, 8, 7]})
     assert truth_of_calls(truth, calls)[names[0]].to_pylist() == ["7", "9", "8"]
     with pytest.raises(ValueError, match="truth: expected the columns"):
@@ -64,7 +61,7 @@ def test_truth_is_matched_by_call():
         truth_of_calls(truth.slice(0, 2), calls)
 
 
-def test_a_folder_may_be_a_string(world_folder, dataset):
+def test_a_folder_can_be_a_string(world_folder, dataset):
     assert read_dataset(str(world_folder)).fingerprint == dataset.fingerprint
 
 
@@ -82,15 +79,15 @@ def test_an_invalid_file_is_refused_in_one_line(world_folder, tmp_path):
         read_dataset(tmp_path)
 
 
-def test_labels_judge_without_a_truth(dataset):
+def test_labels_replace_a_missing_truth(dataset):
     blind = dataclasses.replace(dataset, truth=None)
     caller = dataset.calls["caller"].combine_chunks().indices.to_numpy()
     order = np.unique(caller, return_index=True)[1]
     caller = np.argsort(np.argsort(order))[np.searchsorted(np.unique(caller), caller)]  # by first appearance
-    told = judging_labels(blind, caller, read_label_policy(None))
-    assert told.source == "labels" and set(told.attack) == {-1}
-    assert 0 < told.known.sum() < len(caller)
-    assert not told.nuisance[~told.known].any() and told.nuisance.any()
+    labels = judging_labels(blind, caller, read_label_policy(None))
+    assert labels.source == "labels" and set(labels.attack) == {-1}
+    assert 0 < labels.known.sum() < len(caller)
+    assert not labels.nuisance[~labels.known].any() and labels.nuisance.any()
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])

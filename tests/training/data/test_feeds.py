@@ -1,4 +1,4 @@
-"""A feed holds the vectors of some calls and never returns another call's vector."""
+"""A feed has the vectors of some calls, and refuses other calls."""
 
 import numpy as np
 import pytest
@@ -22,6 +22,6 @@ def test_a_call_without_a_vector_is_refused(row):
 
 
 def test_a_column_is_missing_for_calls_without_a_vector():
-    found = FEED.column(1, 12)
-    assert found[ROWS].tolist() == [20.0, 50.0, 90.0]
-    assert np.isnan(np.delete(found, ROWS)).all()
+    column = FEED.column(1, 12)
+    assert column[ROWS].tolist() == [20.0, 50.0, 90.0]
+    assert np.isnan(np.delete(column, ROWS)).all()

@@ -12,12 +12,12 @@ SHIPPED = files("callsieve.training.data").joinpath("labels.toml").read_text()
 
 
 @pytest.mark.source("L1", by="training/data/label_policy.py")
-def test_the_policy_goes_through_json_unchanged():
+def test_a_policy_survives_a_round_trip_through_json():
     policy = read_label_policy()
-    told = json.loads(json.dumps(policy.to_json()))
-    assert policy_of(told) == policy
-    assert told | {"effective": policy.effective} == tomllib.loads(SHIPPED)
-    assert "courier" not in told["complaints"]["against"]
+    data = json.loads(json.dumps(policy.to_json()))
+    assert policy_of(data) == policy
+    assert data | {"effective": policy.effective} == tomllib.loads(SHIPPED)
+    assert "courier" not in data["complaints"]["against"]
 
 
 @pytest.mark.parametrize(
