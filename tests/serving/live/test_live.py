@@ -1,4 +1,4 @@
-"""Live: events give the verdicts that a table gives, and a process that comes back knows what the last one knew."""
+"""Live: events give the same verdicts as a table, and a restarted process restores the state of the last one."""
 
 import dataclasses
 import math
@@ -36,11 +36,9 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def swap(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    real_bundle.write_bundle(folder)
+def swap(bundle_folder):
     swap = Swap(trusted=small.TRUSTED, policy=STRICT_POLICY)
-    swap.load(folder)
+    swap.load(bundle_folder)
     return swap
 
 
@@ -51,9 +49,9 @@ def calls():
 
 @pytest.fixture
 def live(swap, tmp_path):
-    made = begin(swap, tmp_path / "state")
-    yield made
-    made.close()
+    live_state = begin(swap, tmp_path / "state")
+    yield live_state
+    live_state.close()
 
 
 def begin(swap, folder, **options):
@@ -61,21 +59,21 @@ def begin(swap, folder, **options):
 
 
 def attempt_of(call):
-    """What is known of a call when it rings."""
+    """Returns a call without the fields that are unknown while it rings."""
     return dataclasses.replace(call, ring=None, talk=None, outcome="unknown", released_by="unknown")
 
 
 def events(calls):
-    """Attempts and ends in the order in which they happen; at one moment, attempts first."""
-    told = [(call.start, 0, call) for call in calls]
-    told += [(call.start + call.ring + call.talk, 1, call) for call in calls if call.ring is not None]
-    return [(kind, call) for _, kind, call in sorted(told, key=lambda event: event[:2])]
+    """Returns (kind, call) pairs in order of time: kind 0 is an attempt, 1 an end. Attempts precede ends."""
+    timeline = [(call.start, 0, call) for call in calls]
+    timeline += [(call.start + call.ring + call.talk, 1, call) for call in calls if call.ring is not None]
+    return [(kind, call) for _, kind, call in sorted(timeline, key=lambda event: event[:2])]
 
 
-def play(live, told):
-    """The verdict of each attempt, in order."""
+def play(live, timeline):
+    """Sends events to `live`; returns the verdict of each attempt."""
     verdicts = []
-    for kind, call in told:
+    for kind, call in timeline:
         if kind == 0:
             verdicts.append(live.attempt(attempt_of(call)))
         else:
@@ -84,7 +82,7 @@ def play(live, told):
 
 
 def probes(calls):
-    """A later call between many pairs of numbers."""
+    """Returns one later call for each of many pairs of numbers."""
     moment = max(call.start for call in calls) + 5000.0
     pairs = [(a, b) for a in real_bundle.CALLERS for b in real_bundle.CALLEES[:6]]
     intake = Intake(real_bundle.NUMBER_KEY)
@@ -95,7 +93,7 @@ def state(live, calls):
     return repr([live.memory.history.vector(probe) for probe in probes(calls)])
 
 
-def test_events_give_the_verdicts_of_a_table(live, swap, calls):
+def test_events_and_a_table_give_equal_verdicts(live, swap, calls):
     verdicts = play(live, events(calls))
     scores = swap.scorer.score_table(vectors(real_bundle.key_table(calls), threads=1))
     assert [verdict.raw for verdict in verdicts] == scores.raw.tolist()
@@ -109,30 +107,30 @@ def test_events_give_the_verdicts_of_a_table(live, swap, calls):
 
 
 @pytest.mark.parametrize("half", [0, 77, 200])
-def test_a_process_that_comes_back_knows_what_the_one_before_knew(swap, calls, tmp_path, half):
-    told = events(calls)
+def test_a_restarted_process_restores_the_state(swap, calls, tmp_path, half):
+    timeline = events(calls)
     whole, first = begin(swap, tmp_path / "whole"), begin(swap, tmp_path / "parts")
-    play(whole, told)
-    play(first, told[:half])
+    play(whole, timeline)
+    play(first, timeline[:half])
     first.close()
     second = begin(swap, tmp_path / "parts")
     assert second.memory.restored.lines == half
     assert state(second, calls[:half] or calls) == state(first, calls[:half] or calls)
-    play(second, told[half:])
+    play(second, timeline[half:])
     second.close()
     third = begin(swap, tmp_path / "parts")
-    # Steps are of digits, which no file holds: the rest is the same to the last bit.
+    # Steps need plain digits, which no file contains. All other features are equal bit for bit.
     steps = {i for i, feature in enumerate(FEATURES) if "step" in feature.name or "near" in feature.name}
     for probe in probes(calls):
-        known, restored = whole.memory.history.vector(probe), third.memory.history.vector(probe)
+        expected, restored = whole.memory.history.vector(probe), third.memory.history.vector(probe)
         assert repr(second.memory.history.vector(probe)) == repr(restored)
-        differ = {i for i in range(len(NAMES)) if repr(known[i]) != repr(restored[i])}
+        differ = {i for i in range(len(NAMES)) if repr(expected[i]) != repr(restored[i])}
         assert {NAMES[i] for i in differ - steps} == set()
     whole.close()
     third.close()
 
 
-def test_a_call_in_the_air_is_ended_after_a_restart(swap, calls, tmp_path):
+def test_a_call_in_progress_can_end_after_a_restart(swap, calls, tmp_path):
     call = next(call for call in calls if call.ring is not None)
     first = begin(swap, tmp_path / "state")
     first.attempt(attempt_of(call))
@@ -145,12 +143,12 @@ def test_a_call_in_the_air_is_ended_after_a_restart(swap, calls, tmp_path):
     second.close()
 
 
-def test_a_snapshot_takes_the_place_of_events(swap, calls, tmp_path):
-    folder, told = tmp_path / "state", events(calls)
+def test_a_snapshot_replaces_events(swap, calls, tmp_path):
+    folder, timeline = tmp_path / "state", events(calls)
     live = begin(swap, folder)
-    play(live, told[:250])
+    play(live, timeline[:250])
     live.memory.save()
-    play(live, told[250:])
+    play(live, timeline[250:])
     before = state(live, calls)
     live.close()
     assert live.memory.saved == [1, 0]
@@ -158,22 +156,22 @@ def test_a_snapshot_takes_the_place_of_events(swap, calls, tmp_path):
     assert names == ["calls-00000002.log", "cases-00000001.log", "lock", "state-00000002.snapshot"]
     again = begin(swap, folder)
     assert again.memory.refusal is None
-    assert again.memory.restored.lines == len(told) - 250
+    assert again.memory.restored.lines == len(timeline) - 250
     assert state(again, calls) == before
     again.memory.save()
     again.close()
-    assert snapshot_numbers(folder) == [4]  # the one before is gone
+    assert snapshot_numbers(folder) == [4]  # the previous snapshot is deleted
 
 
-def test_what_comes_after_a_snapshot_is_known_again_though_no_event_followed_before_a_restart(swap, calls, tmp_path):
-    folder, told = tmp_path / "state", events(calls)
+def test_events_after_a_restart_on_a_snapshot_alone_are_restored(swap, calls, tmp_path):
+    folder, timeline = tmp_path / "state", events(calls)
     live = begin(swap, folder)
-    play(live, told[:100])
+    play(live, timeline[:100])
     live.memory.save()
     live.close()
     assert not list(folder.glob("calls-*"))
     second = begin(swap, folder)
-    play(second, told[100:200])
+    play(second, timeline[100:200])
     before = state(second, calls)
     second.close()
     third = begin(swap, folder)
@@ -181,10 +179,11 @@ def test_what_comes_after_a_snapshot_is_known_again_though_no_event_followed_bef
     assert state(third, calls) == before
     third.memory.save()
     third.close()
-    assert third.memory.saved == [1, 0] and len(snapshot_numbers(folder)) == 1  # the older one would be believed
+    # A later start would read an older snapshot.
+    assert third.memory.saved == [1, 0] and len(snapshot_numbers(folder)) == 1
 
 
-def test_snapshots_are_made_where_nobody_is_told_how_a_process_ended(swap, calls, tmp_path):
+def test_snapshots_are_written_while_sigchld_is_ignored(swap, calls, tmp_path):
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         live = begin(swap, tmp_path / "state", journal_bytes=2000)
@@ -196,7 +195,7 @@ def test_snapshots_are_made_where_nobody_is_told_how_a_process_ended(swap, calls
         signal.signal(signal.SIGCHLD, before)
 
 
-def test_a_snapshot_is_made_when_the_journal_is_long(swap, calls, tmp_path):
+def test_a_long_journal_causes_a_snapshot(swap, calls, tmp_path):
     live = begin(swap, tmp_path / "state", journal_bytes=2000)
     play(live, events(calls))
     wait_until(lambda: live.memory.saved[0])
@@ -207,12 +206,12 @@ def test_a_snapshot_is_made_when_the_journal_is_long(swap, calls, tmp_path):
     again.close()
 
 
-def test_a_broken_snapshot_is_refused_and_events_since_are_kept(swap, calls, tmp_path):
-    folder, told = tmp_path / "state", events(calls)
+def test_a_broken_snapshot_is_refused_and_later_events_are_restored(swap, calls, tmp_path):
+    folder, timeline = tmp_path / "state", events(calls)
     live = begin(swap, folder)
-    play(live, told[:100])
+    play(live, timeline[:100])
     live.memory.save()
-    play(live, told[100:200])
+    play(live, timeline[100:200])
     live.close()
     where = folder / "state-00000002.snapshot"
     where.write_bytes(where.read_bytes()[:-100])
@@ -238,7 +237,7 @@ def test_a_snapshot_that_fails_changes_nothing(swap, calls, tmp_path, monkeypatc
     again.close()
 
 
-def test_a_file_of_evidence_that_is_large_is_followed_by_another(swap, calls, tmp_path, monkeypatch):
+def test_a_large_verdict_file_is_followed_by_a_new_file(swap, calls, tmp_path, monkeypatch):
     monkeypatch.setattr(live_module, "VERDICT_BYTES", 1)
     live = begin(swap, tmp_path / "state")
     play(live, events(calls)[:50])
@@ -246,7 +245,7 @@ def test_a_file_of_evidence_that_is_large_is_followed_by_another(swap, calls, tm
     live.close()
 
 
-def test_a_line_that_is_no_call_is_counted_as_damaged(swap, tmp_path):
+def test_a_journal_line_without_a_call_is_counted_as_damaged(swap, tmp_path):
     journal = Journal(tmp_path, CALLS)
     journal.add(b"no call")
     journal.close()
@@ -256,7 +255,7 @@ def test_a_line_that_is_no_call_is_counted_as_damaged(swap, tmp_path):
 
 
 class Slow:
-    """A judge that takes its time."""
+    """A judge that calls `wait` before each score."""
 
     def __init__(self, swap, wait):
         self.swap, self.scorer, self.wait = swap, swap.scorer, wait
@@ -267,8 +266,8 @@ class Slow:
 
 
 @pytest.mark.parametrize("deadline", [0.0, -1.0, math.nan, math.inf])
-def test_a_deadline_that_no_verdict_can_keep_is_refused(swap, tmp_path, deadline):
-    """With one, each call would pass unseen, and a service would seem well."""
+def test_an_invalid_deadline_is_refused(swap, tmp_path, deadline):
+    """With such a deadline every call would pass without a score, although the service seems healthy."""
     with pytest.raises(ValueError, match="deadline must be above 0 and finite"):
         begin(swap, tmp_path / "state", deadline=deadline)
     assert not (tmp_path / "state").exists()
@@ -280,15 +279,15 @@ def test_a_late_verdict_is_a_pass(swap, calls, tmp_path):
     assert (verdict.action, verdict.status) == ("pass", "late: the verdict came after the deadline")
     assert math.isfinite(verdict.score)
     assert live.counts["late"] == 1
-    assert live.memory.history.calls == 1  # it is known all the same
+    assert live.memory.history.calls == 1  # the call is in the history
     live.close()
 
 
-def test_who_waits_for_longer_than_the_deadline_passes(swap, calls, tmp_path):
+def test_a_call_that_waits_longer_than_the_deadline_passes(swap, calls, tmp_path):
     gate, inside = threading.Event(), threading.Event()
     live = begin(Slow(swap, lambda: (inside.set(), gate.wait(30))), tmp_path / "state", deadline=0.05)
-    hung = threading.Thread(target=live.attempt, args=(attempt_of(calls[0]),))
-    hung.start()
+    blocked = threading.Thread(target=live.attempt, args=(attempt_of(calls[0]),))
+    blocked.start()
     inside.wait(30)
     for call in calls[1:4]:
         began = time.monotonic()
@@ -298,7 +297,7 @@ def test_who_waits_for_longer_than_the_deadline_passes(swap, calls, tmp_path):
         assert time.monotonic() - began < 20
     assert live.attempt(attempt_of(calls[4]), arrived=time.monotonic() - 1).action == "pass"
     gate.set()
-    hung.join()
+    blocked.join()
     assert live.counts["shed"] == 4
     assert live.counts["late"] == 1
     assert live.memory.history.calls == 1
@@ -308,18 +307,12 @@ def test_who_waits_for_longer_than_the_deadline_passes(swap, calls, tmp_path):
 @pytest.mark.parametrize(
     "odd",
     [
-        {"start": math.nan},
-        {"start": math.inf},
-        {"start": -math.inf},
-        {"caller": "9" * 10_000_000},
-        {"trunk": "x" * 300},
-        {"outcome": "13800138000"},
-        {"ring": math.nan, "talk": 1.0},
-        {"ring": 1.0, "talk": -5.0},
-        {"attestation": "😀"},
+        *({"start": math.nan}, {"start": math.inf}, {"start": -math.inf}, {"caller": "9" * 10_000_000}),
+        *({"trunk": "x" * 300}, {"outcome": "13800138000"}, {"attestation": "😀"}),
+        *({"ring": math.nan, "talk": 1.0}, {"ring": 1.0, "talk": -5.0}),
     ],
 )
-def test_whatever_comes_there_is_a_verdict(live, calls, odd):
+def test_an_invalid_call_gets_a_verdict(live, calls, odd):
     call = dataclasses.replace(attempt_of(calls[0]), **odd)
     verdict = live.attempt(call)
     assert verdict.action == "pass"
@@ -331,7 +324,7 @@ def test_whatever_comes_there_is_a_verdict(live, calls, odd):
     assert live.memory.history.calls == 0
 
 
-def test_a_call_that_has_begun_ends_in_no_time_below_0(live, calls):
+def test_an_end_with_negative_times_is_refused(live, calls):
     live.attempt(attempt_of(calls[0]))
     before = state(live, calls)
     for odd in ({"ring": 1.0, "talk": -5.0}, {"ring": -1.0, "talk": 5.0}):
@@ -341,22 +334,22 @@ def test_a_call_that_has_begun_ends_in_no_time_below_0(live, calls):
 
 
 @pytest.mark.parametrize("text", ["", "😀☎️", "\ud800", "'; DROP TABLE calls;--", "  ", "\x00"])
-def test_odd_numbers_are_numbers(live, text):
+def test_unusual_numbers_are_scored(live, text):
     call = Call(start=real_bundle.START, caller=text, callee=text)
     assert live.attempt(call).status == "ok"
     live.end(dataclasses.replace(call, ring=1.0, talk=1.0, outcome="answered"))
     assert live.memory.history.calls == 1
 
 
-def test_a_call_of_the_future_moves_no_window(live, calls):
-    told = events(calls)
-    play(live, told)
+def test_a_call_in_the_future_does_not_change_the_state(live, calls):
+    timeline = events(calls)
+    play(live, timeline)
     before = state(live, calls)
     for ahead in (61.0, 1e6, 1e10):
         call = dataclasses.replace(calls[-1], start=time.time() + ahead)
         verdict = live.attempt(attempt_of(call))
         assert (verdict.action, verdict.status) == ("pass", "no score: the call starts or ends after now")
-        # One that never ends would hold its place for ever.
+        # Such a call would stay in memory for ever.
         for late in ({"talk": 1e10}, {"recorded": 1e11}, {"start": time.time() + ahead}):
             with pytest.raises(ValueError, match="after now"):
                 live.end(dataclasses.replace(calls[-1], **({"ring": 1.0, "talk": 1.0} | late)))
@@ -364,7 +357,7 @@ def test_a_call_of_the_future_moves_no_window(live, calls):
     assert state(live, calls) == before
 
 
-def test_a_clock_that_jumps_is_not_believed_until_it_stays(monkeypatch):
+def test_a_clock_jump_is_ignored_until_it_persists(monkeypatch):
     wall, steady = [1000.0], [50.0]
     monkeypatch.setattr("callsieve.serving.live.clock.time.time", lambda: wall[0])
     monkeypatch.setattr("callsieve.serving.live.clock.time.monotonic", lambda: steady[0])
@@ -376,7 +369,7 @@ def test_a_clock_that_jumps_is_not_believed_until_it_stays(monkeypatch):
         return clock.now()
 
     assert after(10) == 1010
-    assert after(10, 0.9) == pytest.approx(1020.9)  # set right in a small step
+    assert after(10, 0.9) == pytest.approx(1020.9)  # a small correction is followed at once
     assert after(10, 86_400) == pytest.approx(1030.9)
     assert after(10, -86_400) == pytest.approx(1040.9)
     assert after(10, -3600) == pytest.approx(1050.9)
@@ -385,7 +378,7 @@ def test_a_clock_that_jumps_is_not_believed_until_it_stays(monkeypatch):
     assert after(2) == wall[0]
 
 
-def test_a_journal_that_runs_before_the_state_is_whole_does_nothing_yet(swap, tmp_path, monkeypatch):
+def test_upkeep_before_the_state_is_complete_does_nothing(swap, tmp_path, monkeypatch):
     class Hasty(Journal):
         def __init__(self, folder, name, *, after=lambda: None, **options):
             super().__init__(folder, name, after=after, **options)
@@ -414,7 +407,7 @@ def test_memory_is_bounded(swap, calls, tmp_path, monkeypatch):
 
 
 @pytest.mark.source("L21", by="serving/live/live.py")
-def test_a_repeat_is_told_the_same_and_counts_once(live, calls):
+def test_a_repeated_attempt_gets_the_same_verdict_and_counts_once(live, calls):
     play(live, events(calls[:-1]))
     first, again = (live.attempt(attempt_of(calls[-1])) for _ in range(2))
     assert repr(first) == repr(again)
@@ -422,38 +415,38 @@ def test_a_repeat_is_told_the_same_and_counts_once(live, calls):
 
 
 @pytest.mark.source("L32", by="serving/live/live.py")
-def test_a_verdict_is_explained_afterwards(live, calls):
+def test_an_explanation_repeats_the_verdict(live, calls):
     verdicts = play(live, events(calls))
     for verdict in verdicts:
-        told = live.explain(verdict.case)
-        assert repr(told.raw) == repr(verdict.raw)
-        assert (told.action, told.case, told.status) == (verdict.action, verdict.case, "ok")
+        explained = live.explain(verdict.case)
+        assert repr(explained.raw) == repr(verdict.raw)
+        assert (explained.action, explained.case, explained.status) == (verdict.action, verdict.case, "ok")
         if verdict.action != "pass":
-            assert repr(told) == repr(verdict)
+            assert repr(explained) == repr(verdict)
     assert any(live.explain(verdict.case).reasons for verdict in verdicts if verdict.action == "pass")
     assert live.explain("0" * 16) is None
 
 
-def test_a_verdict_of_before_a_week_was_known_is_explained_as_it_was(calls, tmp_path):
+def test_an_explanation_of_a_filling_history_repeats_the_verdict(calls, tmp_path):
     real_bundle.write_bundle(tmp_path / "bundle")
     patient = Swap(trusted=small.TRUSTED, policy=dataclasses.replace(STRICT_POLICY, history_days=7))
     patient.load(tmp_path / "bundle")
     live = begin(patient, tmp_path / "state")
-    for verdict in play(live, events(calls)):  # of less than five days
-        told = live.explain(verdict.case)
-        assert (told.status, told.band, repr(told.raw)) == (verdict.status, verdict.band, repr(verdict.raw))
-        assert (verdict.status, verdict.band, math.isnan(told.threshold)) == (FILLING, "", True)
+    for verdict in play(live, events(calls)):  # fewer than five days
+        explained = live.explain(verdict.case)
+        assert (explained.status, explained.band) == (verdict.status, verdict.band) == (FILLING, "")
+        assert repr(explained.raw) == repr(verdict.raw) and math.isnan(explained.threshold)
     live.close()
 
 
-def test_without_a_model_calls_pass_and_are_known(calls, tmp_path):
+def test_calls_without_a_model_pass_and_enter_the_history(calls, tmp_path):
     live = begin(Swap(trusted=small.TRUSTED), tmp_path / "state")
     assert live.attempt(attempt_of(calls[0])).status == "no score: no model is in service"
     assert live.memory.history.calls == 1
     live.close()
 
 
-def test_reports_are_kept_keyed(live, tmp_path):
+def test_complaints_are_stored_with_tokens(live, tmp_path):
     live.add_complaint(Complaint("13900139000", NUMBER, real_bundle.START, "fraud", "robot"))
     live.add_complaint(Complaint("13900139000", "02887654321", real_bundle.START + 1, "not_nuisance"))
     live.memory.complaints.flush()
@@ -465,7 +458,7 @@ def test_reports_are_kept_keyed(live, tmp_path):
     assert first["at"] == real_bundle.START * 1000 < first["known_at"]
 
 
-def test_a_report_of_the_future_is_not_kept(live, tmp_path):
+def test_a_complaint_from_the_future_is_refused(live, tmp_path):
     for at in (time.time() + 3600, -1.0):
         with pytest.raises(FutureEventError, match="not after now"):
             live.add_complaint(Complaint("13900139000", NUMBER, at, "fraud"))
@@ -476,7 +469,7 @@ def test_a_report_of_the_future_is_not_kept(live, tmp_path):
 @pytest.mark.parametrize(
     "odd", [{"category": "138 0013 8000"}, {"category": ""}, {"mode": NUMBER}, {"number": ""}, {"number": "1" * 300}]
 )
-def test_a_report_that_is_none_is_refused(odd):
+def test_an_invalid_complaint_is_refused(odd):
     with pytest.raises(ValueError, match="complaint: ") as error:
         Complaint(**({"reporter": NUMBER, "number": NUMBER, "at": 1.0, "category": "fraud"} | odd))
     assert not re.search(r"\d{7}", str(error.value))
@@ -495,12 +488,12 @@ def test_no_number_is_on_disk(swap, calls, tmp_path):
 
 
 @given(strategies.histories())
-def test_a_call_is_a_line_and_a_line_a_call(told):
-    for call in map(strategies.as_keyed_call, told):
+def test_a_call_survives_a_round_trip_through_a_line(history):
+    for call in map(strategies.as_keyed_call, history):
         assert call_from_line(call_to_line(call)) == call
     assert call_from_line(call_to_line(call)[:-20].rpartition(b" ")[0]) is None
     assert call_from_line(call_to_line(call).replace(b" ", b" x", 5)) is None
-    assert call_from_line(b"-" + call_to_line(call)[call_to_line(call).index(b" ") :]) is None  # one without a start
+    assert call_from_line(b"-" + call_to_line(call)[call_to_line(call).index(b" ") :]) is None  # without a start
 
 
 def test_a_folder_belongs_to_one_process(live, tmp_path):
@@ -512,16 +505,16 @@ def test_a_folder_belongs_to_one_process(live, tmp_path):
     assert live.counts["attempts"] == 0
 
 
-def test_a_folder_that_cannot_be_taken_up_is_let_go(swap, tmp_path, monkeypatch):
-    held = []
-    monkeypatch.setattr(memory_module, "lock_folder", lambda folder: held.append(lock_folder(folder)) or held[-1])
+def test_a_failed_start_releases_the_folder(swap, tmp_path, monkeypatch):
+    locks = []
+    monkeypatch.setattr(memory_module, "lock_folder", lambda folder: locks.append(lock_folder(folder)) or locks[-1])
     with pytest.raises(ValueError, match="calls must be 1 or more"):
         begin(swap, tmp_path, calls=0)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(held[0])
+        os.fstat(locks[0])
 
 
-def test_a_disk_that_takes_no_lock_stops_nobody(tmp_path):
+def test_a_folder_that_cannot_be_locked_is_served_without_a_lock(tmp_path):
     assert lock_folder(tmp_path / "nowhere") is None
     unlock_folder(None)
 
@@ -530,34 +523,34 @@ WORKERS = ("http://127.0.0.1:8080", "http://127.0.0.1:8081")
 
 
 @pytest.mark.parametrize("everywhere", [False, True])
-def test_two_workers(swap, calls, tmp_path, everywhere):
-    """Own callers' calls are whole at each worker; told of every event, each knows all that one process would."""
+def test_two_workers_compute_the_features_of_one_process(swap, calls, tmp_path, everywhere):
+    """Each worker has all calls of its own callers. A worker that gets every event computes all features equally."""
     alone = begin(swap, tmp_path / "alone")
     workers = {name: begin(swap, tmp_path / str(i)) for i, name in enumerate(WORKERS)}
     intake = Intake(real_bundle.NUMBER_KEY)
-    own = [i for i, name in enumerate(NAMES) if name.startswith("out_") and "mutual" not in name]
-    asked = set()
+    own_features = [i for i, name in enumerate(NAMES) if name.startswith("out_") and "mutual" not in name]
+    owners = set()
     for kind, call in events(calls):
-        mine = WORKERS[crc32(intake.token("number", call.caller).encode()) % 2]
-        asked.add(mine)
+        owner = WORKERS[crc32(intake.token("number", call.caller).encode()) % 2]
+        owners.add(owner)
         for name, worker in workers.items():
-            if kind == 0 and name == mine:
+            if kind == 0 and name == owner:
                 worker.attempt(attempt_of(call))
-            elif name == mine or everywhere:
+            elif name == owner or everywhere:
                 worker.end(call if kind else attempt_of(call))
         if kind == 0:
             alone.attempt(attempt_of(call))
-            one, other = alone.memory.history.last, workers[mine].memory.history.last
-            told = range(len(NAMES)) if everywhere else own
-            assert {NAMES[i] for i in told if repr(one[i]) != repr(other[i])} == set()
+            whole, part = alone.memory.history.last, workers[owner].memory.history.last
+            compared = range(len(NAMES)) if everywhere else own_features
+            assert {NAMES[i] for i in compared if repr(whole[i]) != repr(part[i])} == set()
         else:
             alone.end(call)
-    assert asked == set(WORKERS)
-    for each in (alone, *workers.values()):
-        each.close()
+    assert owners == set(WORKERS)
+    for process in (alone, *workers.values()):
+        process.close()
 
 
-def test_a_copy_of_the_folder_of_a_running_process_is_what_a_kill_would_leave(swap, calls, tmp_path):
+def test_a_copy_of_the_folder_of_a_running_process_can_be_restored(swap, calls, tmp_path):
     live = begin(swap, tmp_path / "state")
     play(live, events(calls)[:150])
     live.memory.journal.flush()

@@ -1,4 +1,4 @@
-"""Another scorer takes its place while calls go on: none is lost, no way leads back, and a refusal changes nothing."""
+"""Bundles are replaced under load: no call is lost, older epochs are refused, and a refusal changes nothing."""
 
 import math
 import os
@@ -20,7 +20,7 @@ EPOCHS = (5, 6, 7)
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory):
-    """One bundle of each epoch, and one that is broken."""
+    """A folder with one bundle of each epoch and a broken bundle."""
     place = tmp_path_factory.mktemp("bundles")
     for epoch in EPOCHS:
         real_bundle.write_bundle(place / str(epoch), epoch=epoch)
@@ -48,7 +48,7 @@ def test_before_the_first_bundle_every_call_passes(swap, calls):
         assert verdict.reasons == ()
 
 
-def test_a_good_bundle_serves(swap, bundles, calls):
+def test_a_valid_bundle_is_put_in_service(swap, bundles, calls):
     scorer = swap.load(bundles / "5")
     assert swap.ready
     assert swap.scorer is scorer
@@ -57,7 +57,7 @@ def test_a_good_bundle_serves(swap, bundles, calls):
     assert repr(swap.explain(History(), calls[0])) == repr(scorer.explain(History(), calls[0]))
 
 
-def test_a_refused_bundle_leaves_the_last_good_one(swap, bundles):
+def test_a_refused_bundle_leaves_the_last_good_bundle(swap, bundles):
     good = swap.load(bundles / "6")
     for folder, rule in (("broken", "SHA-256"), ("nowhere", "missing"), ("5", "epoch must be at least 6, got 5")):
         with pytest.raises(BundleError, match=rule):
@@ -69,7 +69,7 @@ def test_a_refused_bundle_leaves_the_last_good_one(swap, bundles):
     assert swap.refusal is None
 
 
-def test_not_ready_until_the_golden_scores_are_given(swap, bundles, monkeypatch):
+def test_a_bundle_with_other_golden_scores_is_refused(swap, bundles, monkeypatch):
     def other(*_arguments):
         raise ValueError("golden vector 0 must give 1, got 2 and 2")
 
@@ -79,20 +79,20 @@ def test_not_ready_until_the_golden_scores_are_given(swap, bundles, monkeypatch)
     assert not swap.ready
 
 
-def test_the_same_epoch_again_is_no_way_back(swap, bundles):
+def test_a_bundle_of_the_same_epoch_is_accepted(swap, bundles):
     swap.load(bundles / "6")
     assert swap.load(bundles / "6").bundle.epoch == 6
     assert swap.epoch == 6
 
 
-def test_an_epoch_that_is_asked_for(bundles):
+def test_an_epoch_below_the_minimum_is_refused(bundles):
     swap = Swap(trusted=small.TRUSTED, minimum_epoch=6)
     with pytest.raises(BundleError, match="epoch must be at least 6, got 5"):
         swap.load(bundles / "5")
     assert not swap.ready
 
 
-def test_a_restart_is_no_way_back(bundles, tmp_path):
+def test_an_older_epoch_is_refused_after_a_restart(bundles, tmp_path):
     def restarted():
         return Swap(trusted=small.TRUSTED, epoch_file=tmp_path / "epoch")
 
@@ -105,7 +105,7 @@ def test_a_restart_is_no_way_back(bundles, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["epoch"]
 
 
-def test_a_bundle_that_fails_leaves_no_epoch_behind(bundles, tmp_path):
+def test_a_refused_bundle_writes_no_epoch(bundles, tmp_path):
     swap = Swap(trusted=small.TRUSTED, epoch_file=tmp_path / "epoch")
     with pytest.raises(BundleError):
         swap.load(bundles / "broken")
@@ -113,7 +113,7 @@ def test_a_bundle_that_fails_leaves_no_epoch_behind(bundles, tmp_path):
     assert swap.epoch == 0
 
 
-def test_a_full_disk_keeps_the_last_good_one(bundles, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_last_good_bundle(bundles, tmp_path, monkeypatch):
     swap = Swap(trusted=small.TRUSTED, epoch_file=tmp_path / "epoch")
     good = swap.load(bundles / "5")
 
@@ -130,13 +130,13 @@ def test_a_full_disk_keeps_the_last_good_one(bundles, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["", "seven", "-1", "1.5", "٣x", "\x00"])
-def test_a_file_that_holds_no_epoch_is_told(tmp_path, text):
+def test_an_invalid_epoch_file_is_refused(tmp_path, text):
     (tmp_path / "epoch").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="must hold an epoch, a whole number of 0 or more"):
         Swap(trusted=small.TRUSTED, epoch_file=tmp_path / "epoch")
 
 
-def test_a_policy_of_other_bands_is_refused(bundles):
+def test_a_policy_with_unknown_bands_is_refused(bundles):
     swap = Swap(trusted=small.TRUSTED, policy=Policy("other", {"unheard": "label"}))
     with pytest.raises(ValueError, match="the bundle has no band unheard"):
         swap.load(bundles / "5")
@@ -145,7 +145,7 @@ def test_a_policy_of_other_bands_is_refused(bundles):
 
 
 def test_no_call_is_lost_while_bundles_change(swap, bundles, calls):
-    """Threads score without a pause while another goes through the bundles; each verdict is that of a whole model."""
+    """Threads score without a pause while bundles are replaced. Every verdict comes from one complete model."""
     expected = {}
     for epoch in EPOCHS:
         scorer = scorer_module.Scorer.load(bundles / str(epoch), trusted=small.TRUSTED)
@@ -153,19 +153,19 @@ def test_no_call_is_lost_while_bundles_change(swap, bundles, calls):
     swap.load(bundles / str(EPOCHS[0]))
     done = threading.Event()
 
-    def judged():
-        told = []
-        while not done.is_set() or len(told) < len(calls):
-            i = len(told) % len(calls)
-            told.append((i, swap.explain(History(), calls[i])))
-        return told
+    def score_calls():
+        verdicts = []
+        while not done.is_set() or len(verdicts) < len(calls):
+            i = len(verdicts) % len(calls)
+            verdicts.append((i, swap.explain(History(), calls[i])))
+        return verdicts
 
     with ThreadPoolExecutor(3) as pool:
-        running = [pool.submit(judged) for _ in range(3)]
+        tasks = [pool.submit(score_calls) for _ in range(3)]
         for epoch in (6, 6, 7, 7, 7):
             swap.load(bundles / str(epoch))
         done.set()
-        told = [each for one in running for each in one.result()]
-    for i, verdict in told:
+        verdicts = [verdict for task in tasks for verdict in task.result()]
+    for i, verdict in verdicts:
         assert repr(verdict) == expected[verdict.model][i]
-    assert len({verdict.model for _, verdict in told}) > 1
+    assert len({verdict.model for _, verdict in verdicts}) > 1
