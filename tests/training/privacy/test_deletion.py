@@ -1,4 +1,4 @@
-"""What is past its time or asked to be deleted is gone; exports and re-identification need others to agree."""
+"""Expired and deleted rows are erased; exports and re-identification need tickets of other people."""
 
 import contextlib
 import io
@@ -49,23 +49,23 @@ TABLES = ("calls", "truth", "complaints", "findings", "register_recycled", "regi
 
 @pytest.fixture
 def folder(world_folder, tmp_path):
-    """The world as if its calls were real: moved so that its last call rang an hour ago, and declared."""
+    """The world as declared real calls, shifted so that its last call rang an hour ago."""
     out = tmp_path / "real"
     out.mkdir()
     tables = {name: pq.read_table(world_folder / f"{name}.parquet") for name in TABLES}
-    # An eighth of the calls: every caller's, of all days.
+    # An eighth of the calls, spread over all callers and days.
     tables["calls"] = tables["calls"].filter(pc.equal(pc.bit_wise_and(pc.divide(tables["calls"]["start"], 1000), 7), 0))
-    known = tables["calls"]["call"].combine_chunks()
-    tables["truth"] = tables["truth"].filter(pc.is_in(tables["truth"]["call"], value_set=known))
+    ids = tables["calls"]["call"].combine_chunks()
+    tables["truth"] = tables["truth"].filter(pc.is_in(tables["truth"]["call"], value_set=ids))
     move = NOW - 3_600_000 - pc.max(tables["calls"]["start"]).as_py()
     for name in TABLES:
         table = tables[name]
-        for place, field in enumerate(table.schema):
+        for column, field in enumerate(table.schema):
             if pa.types.is_timestamp(field.type):
                 moved = pc.add(table[field.name].cast(pa.timestamp("ms", "UTC")).cast(pa.int64()), move)
-                table = table.set_column(place, field.name, moved.cast(pa.timestamp("ms", "UTC")))
+                table = table.set_column(column, field.name, moved.cast(pa.timestamp("ms", "UTC")))
             elif field.name in ("start", "recorded"):
-                table = table.set_column(place, field.name, pc.add(table[field.name], move))
+                table = table.set_column(column, field.name, pc.add(table[field.name], move))
         pq.write_table(table, out / f"{name}.parquet")
     declare(out, "switch of the test", "contract", ["training", "export"], "2999-12-31")
     return out
@@ -73,7 +73,7 @@ def folder(world_folder, tmp_path):
 
 @pytest.fixture
 def log(tmp_path):
-    """A log with a key, and the gates' approvers as files."""
+    """An audit log with its signing key, and the keys of the approvers of the gates as files."""
     write_key(small.KEY, tmp_path / "signing.key")
     for place, key in enumerate(recorded_run.APPROVERS):
         write_key(key, tmp_path / f"{place}.key")
@@ -86,7 +86,7 @@ def keys_of(log):
 
 
 @pytest.mark.source("L42", "P4", by="serving/custody/purposes.py")
-def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, world_folder, tmp_path):
+def test_a_folder_serves_only_the_declared_purposes(folder, world_folder, tmp_path):
     assert require_purpose(world_folder, "training").simulated
     for purpose in PURPOSES:
         if purpose in ("training", "export"):
@@ -113,7 +113,7 @@ def test_a_folder_serves_the_purposes_that_were_declared_and_no_other(folder, wo
 
 
 @pytest.mark.source("P5", by="training/privacy/expiry.py")
-def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder, log, command_json):
+def test_readers_skip_expired_rows_and_the_retention_run_erases_exactly_these(folder, log, command_json):
     rows = read_keyed(folder / "calls.parquet").num_rows
     assert read_dataset(folder).calls.num_rows == rows
     old = rewrite(folder / "calls.parquet", lambda table: aged(table, 50 * DAY))
@@ -122,28 +122,28 @@ def test_readers_give_nothing_past_its_time_and_the_run_erases_just_that(folder,
     expired = np.count_nonzero(table["start"].to_numpy() < NOW - RULES.of("calls").ceiling)
     assert 0 < expired < rows
     before = {name: (folder / f"{name}.parquet").read_bytes() for name in TABLES}
-    seen = read_dataset(folder)
-    assert seen.calls.num_rows == seen.truth.num_rows == rows - expired
-    assert seen.calls["start"].to_numpy().min() >= NOW - RULES.of("calls").ceiling
+    unexpired = read_dataset(folder)
+    assert unexpired.calls.num_rows == unexpired.truth.num_rows == rows - expired
+    assert unexpired.calls["start"].to_numpy().min() >= NOW - RULES.of("calls").ceiling
     assert all((folder / f"{name}.parquet").read_bytes() == data for name, data in before.items())
 
     report = command_json("privacy", "retention", "--data", folder, *keys_of(log))
-    assert (report["erased"], report["left"]) == (2 * expired, 0)  # a call, and its truth
+    assert (report["erased"], report["left"]) == (2 * expired, 0)  # each call and its truth
     for name in ("calls", "truth"):
-        one = report["files"][f"{name}.parquet"]
-        assert (one["rows_before"], one["rows_after"], one["erased"]) == (rows, rows - expired, expired)
-        assert one["sha256_before"] != one["sha256_after"]
+        entry = report["files"][f"{name}.parquet"]
+        assert (entry["rows_before"], entry["rows_after"], entry["erased"]) == (rows, rows - expired, expired)
+        assert entry["sha256_before"] != entry["sha256_after"]
     [(_, payload)] = payloads(log, "retention")
     assert payload["files"] == report["files"] and payload["calls_before"] != payload["calls_after"]
     after = read_dataset(folder)
-    assert after.fingerprint == seen.fingerprint == payload["calls_after"]
+    assert after.fingerprint == unexpired.fingerprint == payload["calls_after"]
     again = command_json("privacy", "retention", "--data", folder, *keys_of(log))
     assert again["erased"] == 0
-    assert all(one["sha256_before"] == one["sha256_after"] for one in again["files"].values())
+    assert all(entry["sha256_before"] == entry["sha256_after"] for entry in again["files"].values())
 
 
 def aged(table, by):
-    """The calls of before a week ago, some days earlier."""
+    """Moves the calls of more than a week ago `by` milliseconds back."""
     start = table["start"].to_numpy()
     earlier = np.where(start < NOW - 7 * DAY, start - by, start)
     return table.set_column(table.column_names.index("start"), "start", pa.array(earlier))
@@ -152,15 +152,15 @@ def aged(table, by):
 @pytest.mark.source("L17", "P5", by="serving/custody/retention.py")
 @settings(max_examples=40)
 @given(st.lists(st.one_of(st.none(), st.integers(-200, 200)), max_size=30), st.integers(1, 100))
-def test_due_rows_are_those_older_than_the_ceiling(days, ceiling):
-    kept = RetentionRule("valid_to", 0, ceiling * DAY)
+def test_rows_older_than_the_ceiling_are_expired(days, ceiling):
+    rule = RetentionRule("valid_to", 0, ceiling * DAY)
     moments = [None if day is None else NOW - day * DAY for day in days]
     for column in (pa.array(moments, pa.int64()), pa.array(moments, pa.timestamp("ms", "UTC"))):
-        due = is_expired(pa.table({"valid_to": column}), kept, NOW).to_pylist()
+        due = is_expired(pa.table({"valid_to": column}), rule, NOW).to_pylist()
         assert due == [day is not None and day > ceiling for day in days]
 
 
-def test_a_table_that_nobody_ruled_on_stops_the_run(folder, log, run_command):
+def test_a_table_without_a_retention_rule_stops_the_run(folder, log, run_command):
     shutil.copyfile(folder / "complaints.parquet", folder / "secrets.parquet")
     before = (folder / "calls.parquet").read_bytes()
     code, out, err = run_command("privacy", "retention", "--data", folder, *keys_of(log))
@@ -169,7 +169,7 @@ def test_a_table_that_nobody_ruled_on_stops_the_run(folder, log, run_command):
     assert (folder / "calls.parquet").read_bytes() == before
 
 
-def test_cases_and_files_of_evidence_past_their_time_are_erased(tmp_path):
+def test_expired_cases_and_journals_are_erased(tmp_path):
     store, state = CaseStore(f"sqlite:///{tmp_path}/cases.db"), tmp_path / "state"
     at = 1_772_500_000_000
     fill(store, state, example_record(1, at=at), example_record(2, at=at), example_record(3, at=at + 9 * DAY))
@@ -177,8 +177,8 @@ def test_cases_and_files_of_evidence_past_their_time_are_erased(tmp_path):
     store.appeal(f"{2:016x}", "other", "", at)
     store.decide(f"{2:016x}", "overturned", "reviewer-1", "a courier", at)
     assert erase_before(store, at + DAY) == {"decisions": 1, "appeals": 1, "cases": 1, "unlistings": 0}
-    assert store.find(f"{1:016x}", at).appeals  # a person has not looked yet
-    assert set(store.cleared_callers(at)[1]) == {"e1.caller2"}  # what was decided holds
+    assert store.find(f"{1:016x}", at).appeals  # the appeal is open
+    assert set(store.cleared_callers(at)[1]) == {"e1.caller2"}  # the decision still holds
     late = at + store.rules.clearance + DAY
     assert publish_cleared(store, state, at) and "e1.caller2" in (state / "unlisted").read_text()
     assert erase_before(store, late)["unlistings"] == 1
@@ -192,15 +192,15 @@ def test_cases_and_files_of_evidence_past_their_time_are_erased(tmp_path):
 
 
 @pytest.mark.source("P6", by="training/privacy/subject.py")
-def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, command_json, run_command, tmp_path, monkeypatch):
+def test_a_person_is_found_deleted_and_not_trained_on(folder, log, command_json, run_command, tmp_path, monkeypatch):
     key = tmp_path / "number.key"
     real_bundle.NUMBER_KEY.write(key)
     table = read_keyed(folder / "calls.parquet")
     number, token = "13912345678", Intake(real_bundle.NUMBER_KEY).token("number", "13912345678")
-    most = table["caller"].cast(pa.string()).value_counts()
-    busy = most.field(0)[int(np.argmax(most.field(1).to_numpy()))].as_py()
-    for name in TABLES:  # the busiest caller is that person
-        rewrite(folder / f"{name}.parquet", lambda table: renamed(table, busy, token))
+    call_counts = table["caller"].cast(pa.string()).value_counts()
+    busiest = call_counts.field(0)[int(np.argmax(call_counts.field(1).to_numpy()))].as_py()
+    for name in TABLES:  # that person becomes the busiest caller
+        rewrite(folder / f"{name}.parquet", lambda table: renamed(table, busiest, token))
     consent = pq.read_table(folder / "register_consents.parquet").slice(0, 2)
     young = pa.array([NOW - DAY, NOW - 400 * DAY]).cast(pa.timestamp("ms", "UTC"))
     names = consent.column_names
@@ -208,49 +208,45 @@ def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, command_js
     consent = consent.set_column(names.index("callee"), "callee", pa.array([token, token]).dictionary_encode())
     pq.write_table(consent, folder / "register_consents.parquet")
     frame = {name: pq.read_table(folder / f"{name}.parquet").to_pylist() for name in TABLES}
-    mine = {name: [row for row in rows if token in row.values()] for name, rows in frame.items()}
-    assert len(mine["calls"]) > 20
+    own = {name: [row for row in rows if token in row.values()] for name, rows in frame.items()}
+    assert len(own["calls"]) > 20
 
-    def asked(*words):
+    def request(*words):
         monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
         return command_json("privacy", *words, "--data", folder, "--key", key)
 
-    counts = asked("find")["files"]
-    assert {name: counts[f"{name}.parquet"]["rows"] for name in TABLES} == {n: len(rows) for n, rows in mine.items()}
+    counts = request("find")["files"]
+    assert {name: counts[f"{name}.parquet"]["rows"] for name in TABLES} == {n: len(rows) for n, rows in own.items()}
     assert counts["register_consents.parquet"] == {"rows": 2, "kept": 1}
     before = fingerprint(read_keyed(folder / "calls.parquet").sort_by("start"))
     run = {"run": "r1", "model": "m1", "record": {"tag": {"data_sha256": before}, "dataset": {}}}
     source = json.dumps({"tags": {"source": str(folder)}})
-    other = {
-        "run": "r2",
-        "model": "m2",
-        "record": {"tag": {"data_sha256": "0"}, "dataset": {"calls": {"source": source}}},
-    }
     none = {"run": "r3", "model": "m3", "record": {"tag": {"data_sha256": "0"}, "dataset": {}}}
-    for one in (run, other, none):
-        append(log, "run", one, small.KEY)
-    report = asked("delete", "--why", "asked for it", *keys_of(log))
-    assert [(one["model"], one["why"]) for one in report["models"]] == [
+    other = {"run": "r2", "model": "m2", "record": none["record"] | {"dataset": {"calls": {"source": source}}}}
+    for entry in (run, other, none):
+        append(log, "run", entry, small.KEY)
+    report = request("delete", "--why", "asked for it", *keys_of(log))
+    assert [(entry["model"], entry["why"]) for entry in report["models"]] == [
         ("m1", "the same calls"), ("m2", "the same folder")]  # fmt: skip
-    gone = {row["call"] for row in mine["calls"]}
-    for name in set(TABLES) - {"register_consents"}:  # of which a row must be kept
+    deleted = {row["call"] for row in own["calls"]}
+    for name in set(TABLES) - {"register_consents"}:  # a consent must be kept
         assert token not in words_in(folder / f"{name}.parquet"), name
     for name in TABLES:
         left = pq.read_table(folder / f"{name}.parquet").to_pylist()
-        wanted = [row for row in frame[name] if token not in row.values() and row.get("call") not in gone]
+        expected = [row for row in frame[name] if token not in row.values() and row.get("call") not in deleted]
         if name == "register_consents":
-            wanted = [row for row in frame[name] if row["valid_to"].timestamp() * 1000 > NOW - 180 * DAY]
-        assert left == wanted, name
+            expected = [row for row in frame[name] if row["valid_to"].timestamp() * 1000 > NOW - 180 * DAY]
+        assert left == expected, name
     [row] = pq.read_table(folder / EXCLUSIONS_FILE).to_pylist()
     assert (row["number"], row["why"]) == (token, "deleted")
     assert not [
         path for path in (*folder.iterdir(), *log.rglob("*")) if path.is_file() and number.encode() in path.read_bytes()
     ]
     assert not [path for path in log.rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
-    # A model of the calls as they were before is found by the trail of what changed them.
+    # The audit log links the current calls to the calls that the model was trained on.
     now = fingerprint(read_keyed(folder / "calls.parquet").sort_by("start"))
-    assert [one["model"] for one in subject.models_trained_on(log, "elsewhere", now)] == ["m1"]
-    assert asked("find")["files"]["calls.parquet"]["rows"] == 0
+    assert [entry["model"] for entry in subject.models_trained_on(log, "elsewhere", now)] == ["m1"]
+    assert request("find")["files"]["calls.parquet"]["rows"] == 0
     words = ("privacy", "delete", "--data", folder, "--key", key, "--why", "again", *keys_of(log))
     code, out, _ = run_command(*words, stdin=f"{number}\n")
     assert code == 0 and "model m1, run r1: trained on the same calls" in out and "of the audit log" in out
@@ -259,7 +255,7 @@ def test_a_person_is_found_deleted_and_never_learnt_from(folder, log, command_js
 
 
 def words_in(path):
-    """All that stands in the dictionaries of a table, used by a row or not: its pages hold them."""
+    """All entries of the dictionaries of a table, including unused ones, because the file stores them."""
     columns = [column for column in pq.read_table(path).columns if pa.types.is_dictionary(column.type)]
     return {word for column in columns for chunk in column.chunks for word in chunk.dictionary.to_pylist()}
 
@@ -273,7 +269,7 @@ def renamed(table, old, new):
     return table
 
 
-def test_a_persons_cases_go_and_what_was_decided_holds(tmp_path):
+def test_a_deletion_erases_the_cases_of_a_person_and_not_the_decision(tmp_path):
     store = CaseStore(f"sqlite:///{tmp_path}/cases.db")
     at = 1_772_500_000_000
     fill(store, tmp_path / "state", example_record(1, at=at), example_record(2, caller="e1.other", at=at),
@@ -286,10 +282,10 @@ def test_a_persons_cases_go_and_what_was_decided_holds(tmp_path):
     store.close()
 
 
-def test_the_store_of_cases_is_kept_like_the_files(folder, log, command_json, tmp_path, monkeypatch):
-    """By the commands: cases past their time go, an open appeal waits, and a person's go when asked for."""
-    url, kept = f"sqlite:///{tmp_path}/cases.db", RULES.of("cases")
-    past, settled = NOW - kept.ceiling - DAY, NOW - kept.floor - DAY
+def test_retention_and_deletion_apply_to_the_case_store(folder, log, command_json, tmp_path, monkeypatch):
+    """The commands erase expired cases and a person's cases; an expired case with an open appeal waits."""
+    url, rule = f"sqlite:///{tmp_path}/cases.db", RULES.of("cases")
+    past, settled = NOW - rule.ceiling - DAY, NOW - rule.floor - DAY
     key, number = tmp_path / "number.key", "13912345678"
     real_bundle.NUMBER_KEY.write(key)
     person = Intake(real_bundle.NUMBER_KEY).token("number", number)
@@ -302,9 +298,9 @@ def test_the_store_of_cases_is_kept_like_the_files(folder, log, command_json, tm
     assert {name: report[name] for name in ("erased", "waiting", "past_their_time")} == {
         "erased": 1, "waiting": 1, "past_their_time": 0}  # fmt: skip
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
-    asked = ("--data", folder, "--key", key, "--why", "asked for it", "--store", url, *keys_of(log))
-    gone = command_json("privacy", "delete", *asked)["files"]["cases"]
-    assert (gone["rows"], gone["cases"], gone["kept"]) == (1, 1, 0)
+    words = ("--data", folder, "--key", key, "--why", "asked for it", "--store", url, *keys_of(log))
+    counts = command_json("privacy", "delete", *words)["files"]["cases"]
+    assert (counts["rows"], counts["cases"], counts["kept"]) == (1, 1, 0)
     store = CaseStore(url)
     for n in (1, 4):
         assert store.find(f"{n:016x}", NOW)
@@ -315,76 +311,72 @@ def test_the_store_of_cases_is_kept_like_the_files(folder, log, command_json, tm
 
 
 def places_of(token, *roots):
-    """Every file under some folders in which a token stands, free pages and logs of databases among them."""
+    """Names of the files that contain a token, searched as bytes: free pages and logs of databases count."""
     return {path.name for root in roots for path in root.rglob("*")
             if path.is_file() and token.encode() in path.read_bytes()}  # fmt: skip
 
 
 @pytest.mark.source("P6", by="training/privacy/remaining.py")
-def test_what_stands_of_a_deleted_person_anywhere_is_what_the_answer_names(
-    folder, log, command_json, tmp_path, monkeypatch
-):
-    """A store, a scorer's newest file of dataset, and its file of cleared callers: all of it looked through."""
+def test_the_answer_names_every_place_where_a_deleted_person_remains(folder, log, command_json, tmp_path, monkeypatch):
+    """Searches the case store, a scorer's newest journal and its file of cleared callers."""
     url, state, floor = f"sqlite:///{tmp_path}/cases.db", tmp_path / "state", RULES.of("cases").floor
     key, number = tmp_path / "number.key", "13912345678"
     real_bundle.NUMBER_KEY.write(key)
     person = Intake(real_bundle.NUMBER_KEY).token("number", number)
     young, old = NOW - DAY, NOW - floor - DAY
     store = CaseStore(url)
-    fill(
-        store, state, example_record(1, person, at=young), example_record(2, person, at=old), example_record(3, at=old)
-    )
+    records = (example_record(1, person, at=young), example_record(2, person, at=old), example_record(3, at=old))
+    fill(store, state, *records)
     newest = max(state.glob("cases-*.log"))
-    newest.write_bytes(
-        newest.read_bytes() + seal(record_to_line(example_record(4, person, at=old)))[:-20]
-    )  # torn by a kill
+    torn = seal(record_to_line(example_record(4, person, at=old)))[:-20]  # as a killed writer leaves it
+    newest.write_bytes(newest.read_bytes() + torn)
     before = newest.read_bytes()
     (state / "forget").mkdir()
-    left = [folder / "calls.parquet.part", folder / ".complaints.parquet.new", state / ".unlisted.0123abcd",
+    leftovers = [folder / "calls.parquet.part", folder / ".complaints.parquet.new", state / ".unlisted.0123abcd",
             state / "forget" / ".0123456789abcdef.0123abcd"]  # fmt: skip
-    for path in left:  # by writers that were killed
+    for path in leftovers:  # left by killed writers
         path.write_text(person)
         os.utime(path, (NOW / 1000 - 3600,) * 2)
-    (folder / "truth.parquet.part").write_text("of a writer that is alive")
+    (folder / "truth.parquet.part").write_text("of a running writer")
 
-    def asked():
+    def delete():
         monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
         words = ("--data", folder, "--key", key, "--why", "asked", "--store", url, "--state", state, *keys_of(log))
         return command_json("privacy", "delete", *words)
 
-    report = asked()
-    stays = {one["where"]: (one["rows"], one["until"]) for one in report["stays"]}
+    report = delete()
+    remaining = {entry["where"]: (entry["rows"], entry["until"]) for entry in report["stays"]}
     until = datetime.fromtimestamp((young + floor) / 1000, UTC).date().isoformat()
-    assert stays.pop("exclusions.parquet")[0] == 1
-    assert stays == {"cases": (1, until), f"state/{newest.name}": (1, until)}
+    assert remaining.pop("exclusions.parquet")[0] == 1
+    assert remaining == {"cases": (1, until), f"state/{newest.name}": (1, until)}
     assert report["files"][f"state/{newest.name}"]["deleted"] == 2
     lines = newest.read_bytes().split(b"\n")
     assert [person.encode() in line for line in lines] == [True, False, False, False]
-    assert newest.stat().st_size == len(before) and lines[2] == before.split(b"\n")[2]  # nobody else's line changed
+    assert newest.stat().st_size == len(before) and lines[2] == before.split(b"\n")[2]  # other lines are unchanged
     assert places_of(person, tmp_path) == {"exclusions.parquet", "cases.db", newest.name}
-    assert (folder / "truth.parquet.part").exists() and not any(path.exists() for path in left)
-    # Whom a person has cleared stays cleared, and that is told as well.
+    assert (folder / "truth.parquet.part").exists() and not any(path.exists() for path in leftovers)
+    # A cleared caller stays cleared, and the answer lists that too.
     store.appeal(f"{1:016x}", "other", "", NOW)
     store.decide(f"{1:016x}", "overturned", "reviewer-1", "a courier", NOW)
     publish_cleared(store, state, NOW)
     store.close()
-    named = {one["where"] for one in asked()["stays"]}
-    assert named == {"exclusions.parquet", "cases", f"state/{newest.name}", "unlistings", "state/unlisted"}
-    # Past the floor the same command takes the dataset, and what was decided holds.
+    listed = {entry["where"] for entry in delete()["stays"]}
+    assert listed == {"exclusions.parquet", "cases", f"state/{newest.name}", "unlistings", "state/unlisted"}
+    # Past the floor the same command deletes the cases, and the decision still holds.
     monkeypatch.setattr("callsieve.training.cli.privacy.now_ms", lambda: NOW + floor + DAY)
-    assert {one["where"] for one in asked()["stays"]} == named - {"cases", f"state/{newest.name}"}
+    assert {entry["where"] for entry in delete()["stays"]} == listed - {"cases", f"state/{newest.name}"}
     assert places_of(person, tmp_path) == {"exclusions.parquet", "cases.db", "unlisted"}
 
 
 def gates_file(log):
-    """The gates of the tests, which name three approvers."""
+    """Writes the gates of the tests, which name three approvers."""
     path = log.parent / "gates.toml"
     path.write_bytes(recorded_run.gates().data)
     return path
 
 
-def given(log):
-    """Accesses that were not refused."""
+def granted_accesses(log):
+    """Payloads of the accesses that were not refused."""
     return [payload for _, payload in payloads(log, "access") if "refused" not in payload]
 
 
@@ -394,40 +386,34 @@ def days_of(folder):
 
 
 @pytest.mark.source("P13", by="training/privacy/exports.py")
-def test_five_hundred_records_leave_only_with_a_ticket(folder, log, run_command, command_json, tmp_path):
+def test_an_export_of_many_records_needs_a_ticket(folder, log, run_command, command_json, tmp_path):
     first, last = days_of(folder)
     gates, out, act, ticket = gates_file(log), tmp_path / "out.parquet", tmp_path / "act.json", tmp_path / "ticket.json"
-    asked = ("--data", folder, "--first", first, "--last", last, "--purpose", "court order 7", "--person", "operations")
-    words = ("privacy", "export", *asked, "--out", out, *keys_of(log), "--gates", gates)
+    order = ("--data", folder, "--first", first, "--last", last, "--purpose", "court order 7", "--person", "operations")
+    words = ("privacy", "export", *order, "--out", out, *keys_of(log), "--gates", gates)
     code, _, err = run_command(*words)
     assert code == 1 and "expected 1 tickets by different keys that the gates name, got 0" in err
     [(_, refusal)] = payloads(log, "access")
     assert (refusal["person"], refusal["purpose"], refusal["tickets"]) == ("operations", "court order 7", [])
     assert refusal["count"] == read_keyed(folder / "calls.parquet").num_rows and "got 0" in refusal["refused"]
     assert not out.exists()
-    assert run_command("privacy", "ticket", "export", *asked, "--out", act)[0] == 0
-    assert (
-        run_command(
-            "privacy", "ticket", "agree", act, "--signing-key", tmp_path / "signing.key", "--out", tmp_path / "own.json"
-        )[0]
-        == 0
-    )
-    code, _, err = run_command(*words, "--ticket", tmp_path / "own.json")  # of somebody whom the gates do not name
+    assert run_command("privacy", "ticket", "export", *order, "--out", act)[0] == 0
+    agree = ("privacy", "ticket", "agree", act, "--signing-key")
+    assert run_command(*agree, tmp_path / "signing.key", "--out", tmp_path / "own.json")[0] == 0
+    code, _, err = run_command(*words, "--ticket", tmp_path / "own.json")  # the gates do not name this key
     assert code == 1 and not out.exists()
-    code, _, err = run_command(
-        "privacy", "ticket", "agree", act, "--signing-key", tmp_path / "0.key", "--out", ticket, "--valid-days", "inf"
-    )
+    code, _, err = run_command(*agree, tmp_path / "0.key", "--out", ticket, "--valid-days", "inf")
     assert (code, err) == (1, "callsieve: --valid-days: expected more than 0 and at most 36,500, got inf\n")
-    assert run_command("privacy", "ticket", "agree", act, "--signing-key", tmp_path / "0.key", "--out", ticket)[0] == 0
+    assert run_command(*agree, tmp_path / "0.key", "--out", ticket)[0] == 0
     facts = command_json(*words, "--ticket", ticket)
     assert pq.read_table(out).num_rows == facts["rows"] == read_keyed(folder / "calls.parquet").num_rows
-    [payload] = given(log)
+    [payload] = granted_accesses(log)
     assert (payload["person"], payload["purpose"], payload["count"]) == ("operations", "court order 7", facts["rows"])
-    assert [one["by"] for one in payload["tickets"]] == ["risk"]
+    assert [agreement["by"] for agreement in payload["tickets"]] == ["risk"]
     again = ("--out", tmp_path / "second.parquet")
     code, _, err = run_command(*(again[1] if word is out else word for word in words), "--ticket", ticket)
     assert code == 1 and "this ticket was used already" in err
-    # A ticket for these calls is none for others.
+    # A ticket is valid for these calls only.
     rewrite(folder / "calls.parquet", lambda table: table.slice(1))
     code, _, err = run_command(*(again[1] if word is out else word for word in words), "--ticket", ticket)
     assert code == 1 and "statement: what must be" in err
@@ -435,15 +421,15 @@ def test_five_hundred_records_leave_only_with_a_ticket(folder, log, run_command,
 
 
 @pytest.mark.source("L29", "P13", by="training/privacy/exports.py")
-def test_many_small_exports_are_a_large_one(folder, log, run_command, tmp_path):
+def test_small_exports_add_up_to_a_large_export(folder, log, run_command, tmp_path):
     rewrite(folder / "calls.parquet", lambda table: table.slice(0, 300))
     first, last = days_of(folder)
     words = ("privacy", "export", "--data", folder, "--first", first, "--last", last, "--purpose", "a sample",
              "--person", "me", *keys_of(log), "--out")  # fmt: skip
     assert run_command(*words, tmp_path / "1.parquet")[0] == 0
-    exported = pq.read_table(tmp_path / "1.parquet").to_pylist()  # and no word of a call that was not
+    exported = pq.read_table(tmp_path / "1.parquet").to_pylist()  # without words of other calls
     assert words_in(tmp_path / "1.parquet") <= {word for row in exported for word in row.values()}
-    for place in (2, 3):  # what was refused was not exported: it does not count against the next one
+    for place in (2, 3):  # a refused export does not count against the next export
         code, _, err = run_command(*words, tmp_path / f"{place}.parquet")
         assert code == 1 and "expected 1 tickets" in err
     rewrite(folder / "calls.parquet", lambda table: table.slice(0, 199))
@@ -451,43 +437,32 @@ def test_many_small_exports_are_a_large_one(folder, log, run_command, tmp_path):
 
 
 @pytest.mark.source("P9", by="training/log/tickets.py")
-def test_reidentification_needs_two_others_and_is_logged(log, run_command, tmp_path, monkeypatch):
+def test_reidentification_needs_two_tickets_of_others_and_is_logged(log, run_command, tmp_path):
     real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
     number = "13912345678"
     token = Intake(real_bundle.NUMBER_KEY).token("number", number)
     gates, act = gates_file(log), tmp_path / "act.json"
-    asked = (token, "--purpose", "court order 8", "--person", "risk")
-    words = ("privacy", "reidentify", *asked, "--key", tmp_path / "number.key", *keys_of(log), "--gates", gates)
-    assert run_command("privacy", "ticket", "reidentify", *asked, "--out", act)[0] == 0
+    order = (token, "--purpose", "court order 8", "--person", "risk")
+    words = ("privacy", "reidentify", *order, "--key", tmp_path / "number.key", *keys_of(log), "--gates", gates)
+    assert run_command("privacy", "ticket", "reidentify", *order, "--out", act)[0] == 0
     for place in range(3):
-        assert (
-            run_command(
-                "privacy",
-                "ticket",
-                "agree",
-                act,
-                "--signing-key",
-                tmp_path / f"{place}.key",
-                "--out",
-                tmp_path / f"{place}.json",
-            )[0]
-            == 0
-        )
+        paths = ("--signing-key", tmp_path / f"{place}.key", "--out", tmp_path / f"{place}.json")
+        assert run_command("privacy", "ticket", "agree", act, *paths)[0] == 0
     tickets = [("--ticket", tmp_path / f"{place}.json") for place in range(3)]
 
-    def tried(*given):
-        monkeypatch.setattr("sys.stdin", io.StringIO(f"13800138000\n{number}\n"))
-        return run_command(*words, *(word for one in given for word in one))
+    def attempt(*options):
+        stdin = f"13800138000\n{number}\n"
+        return run_command(*words, *(word for option in options for word in option), stdin=stdin)
 
-    for some, says in (((), "got 0"), ((tickets[1],), "got 1"), ((tickets[1], tickets[1]), "approved already"),
+    for chosen, says in (((), "got 0"), ((tickets[1],), "got 1"), ((tickets[1], tickets[1]), "approved already"),
                         ((tickets[0], tickets[1]), "risk does the act, and cannot agree to it as well")):  # fmt: skip
-        code, out, err = tried(*some)
+        code, out, err = attempt(*chosen)
         assert (code, out) == (1, "")
         assert says in err
-    assert len(list(payloads(log, "access"))) == 4 and not given(log)
-    code, out, _ = tried(tickets[1], tickets[2])
+    assert len(list(payloads(log, "access"))) == 4 and not granted_accesses(log)
+    code, out, _ = attempt(tickets[1], tickets[2])
     assert (code, out) == (0, f"{token}\t{number}\n")
-    [payload] = given(log)
+    [payload] = granted_accesses(log)
     assert (payload["act"], payload["count"], len(payload["tickets"])) == (REIDENTIFY, 1, 2)
     assert number not in json.dumps(payload) and token not in json.dumps(payload)
 
@@ -500,21 +475,21 @@ def _enter(begin, log, act, tickets):
 
 @pytest.mark.parametrize(("act", "needed"), [(Act(REIDENTIFY, "a" * 64, 1, "why", "me"), 2),
                                              (Act(EXPORT, "a" * 64, 300, "why", "me"), 0)])  # fmt: skip
-def test_of_many_processes_at_once_one_uses_a_ticket_and_one_the_rows_that_need_none(log, tmp_path, act, needed):
+def test_only_one_of_many_processes_gets_an_access(log, tmp_path, act, needed):
     tickets = [tmp_path / f"{place}.json" for place in range(needed)]
     for path, key in zip(tickets, recorded_run.APPROVERS, strict=False):
         sign_ticket(act, key, path)
     context = multiprocessing.get_context("fork")
     begin = context.Barrier(20)
-    asking = [context.Process(target=_enter, args=(begin, log, act, tickets)) for _ in range(20)]
-    for process in asking:
+    processes = [context.Process(target=_enter, args=(begin, log, act, tickets)) for _ in range(20)]
+    for process in processes:
         process.start()
-    for process in asking:
+    for process in processes:
         process.join()
-    assert len(given(log)) == 1 and len(list(payloads(log, "access"))) == 20
+    assert len(granted_accesses(log)) == 1 and len(list(payloads(log, "access"))) == 20
 
 
-def test_a_ticket_past_its_time_is_none(log, tmp_path):
+def test_an_expired_ticket_is_refused(log, tmp_path):
     act = Act(REIDENTIFY, "a" * 64, 1, "why", "me")
     for place, key in enumerate(recorded_run.APPROVERS[:2]):
         sign_ticket(act, key, tmp_path / f"{place}.json", days=-1.0)
@@ -524,7 +499,7 @@ def test_a_ticket_past_its_time_is_none(log, tmp_path):
         sign_ticket(Act("anything", "a" * 64, 1, "why", "me"), small.KEY, tmp_path / "x.json")
 
 
-def test_rules_of_retention_are_checked(tmp_path):
+def test_invalid_retention_rules_are_refused(tmp_path):
     whole = files("callsieve.serving.custody").joinpath("retention.toml").read_text(encoding="utf-8")
     path = tmp_path / "rules.toml"
     for old, new in (("ceiling = 60", "ceiling = -1"), ("floor = 400", "floor = 4000"),
@@ -536,28 +511,28 @@ def test_rules_of_retention_are_checked(tmp_path):
         assert "\n" not in str(error.value)
 
 
-def test_a_register_that_knows_no_end_is_never_due():
+def test_a_register_without_an_end_column_never_expires():
     table = pa.table({"number": ["a", "b"]})
     assert is_expired(table, RetentionRule("valid_to", 0, DAY), NOW).to_pylist() == [False, False]
     with pytest.raises(ValueError, match="expected a column 'start', got number"):
         is_expired(table, RetentionRule("start", 0, DAY), NOW)
 
 
-def test_calls_that_are_all_past_their_time_are_told():
-    kept = expiry_filter(Declaration("switch", "contract", ("training",), "2999-12-31", "2026-01-01"))
+def test_calls_that_are_all_expired_are_refused():
+    drop_expired = expiry_filter(Declaration("switch", "contract", ("training",), "2999-12-31", "2026-01-01"))
     with pytest.raises(ValueError, match="calls: all 2 rows are past their retention time"):
-        kept(pa.table({"start": [0, 1]}), "calls")
-    assert kept(pa.table({"start": pa.array([], pa.int64())}), "calls").num_rows == 0
+        drop_expired(pa.table({"start": [0, 1]}), "calls")
+    assert drop_expired(pa.table({"start": pa.array([], pa.int64())}), "calls").num_rows == 0
 
 
-def test_calls_past_their_time_get_no_vectors(tmp_path):
+def test_expired_calls_get_no_vectors(tmp_path):
     declare(tmp_path, "switch", "contract", [TRAINING], "2999-12-31")
     pq.write_table(pa.table({"start": pa.array([0, 1], pa.int64())}), tmp_path / "calls.parquet")
     with pytest.raises(ValueError, match="2 calls are past their time; see callsieve privacy retention"):
         write_vectors(tmp_path / "calls.parquet", "keyed", tmp_path / "out", progress=lambda *_: None)
 
 
-def test_rows_go_with_the_numbers_of_the_calls(tmp_path):
+def test_rows_of_numbers_without_calls_are_erased(tmp_path):
     calls, names, other = (tmp_path / f"{name}.parquet" for name in ("calls", "names", "other"))
     pq.write_table(pa.table({"caller": ["a"], "callee": ["b"]}), calls)
     pq.write_table(pa.table({"number": ["a", "b", "c"]}), names)
@@ -568,13 +543,13 @@ def test_rows_go_with_the_numbers_of_the_calls(tmp_path):
         expiry.follow(other, calls)
 
 
-def test_what_follows_calls_that_are_not_there_is_left_alone(tmp_path):
+def test_a_truth_table_without_its_calls_is_unchanged(tmp_path):
     pq.write_table(pa.table({"call": [1]}), tmp_path / "truth.parquet")
     assert expiry.erase_tables(tmp_path, RULES, NOW) == {}
     assert pq.read_table(tmp_path / "truth.parquet").num_rows == 1
 
 
-def test_the_run_erases_old_files_of_a_scorer(log, command_json, tmp_path):
+def test_the_retention_run_erases_old_journals_of_a_scorer(log, command_json, tmp_path):
     state = tmp_path / "state"
     state.mkdir()
     for number in (7, 8):
@@ -584,7 +559,7 @@ def test_the_run_erases_old_files_of_a_scorer(log, command_json, tmp_path):
     assert [path.name for path in state.iterdir()] == ["cases-00000008.log"]
 
 
-def test_a_run_that_leaves_rows_ends_in_code_1(log, run_command, monkeypatch):
+def test_a_retention_run_that_leaves_expired_rows_ends_with_code_1(log, run_command, monkeypatch):
     files = {"calls.parquet": {"erased": 5, "past_their_time": 2}, "cases-00000007.log": {"bytes": 1}}
     monkeypatch.setattr(deletion, "erase_expired", lambda *_: {"files": files, "entry": 3, "left": 2})
     code, out, _ = run_command("privacy", "retention", *keys_of(log))
@@ -593,7 +568,7 @@ def test_a_run_that_leaves_rows_ends_in_code_1(log, run_command, monkeypatch):
     assert rows == [["calls.parquet", "5", "2"], ["cases-00000007.log", "file", "0"]]
 
 
-def test_a_deletion_says_which_scorer_forgot(log, run_command, monkeypatch, tmp_path):
+def test_a_deletion_lists_the_scorers_that_forgot_the_number(log, run_command, monkeypatch, tmp_path):
     real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
     stays = {"where": "exclusions.parquet", "rows": 1, "why": "so it is", "until": "2036-01-01"}
     report = {"files": {}, "models": [], "scorers": {"a": 0.25}, "stays": [stays], "entry": 4}
@@ -601,13 +576,12 @@ def test_a_deletion_says_which_scorer_forgot(log, run_command, monkeypatch, tmp_
     words = ("--data", tmp_path, "--key", tmp_path / "number.key", "--why", "asked", *keys_of(log))
     code, out, _ = run_command("privacy", "delete", *words, stdin="13912345678\n")
     assert code == 0 and out.endswith(
-        "scorer a: forgot the number within 0.2 s\n"
-        "stays    exclusions.parquet: 1 rows: so it is, until 2036-01-01\n"
+        "scorer a: forgot the number within 0.2 s\nstays    exclusions.parquet: 1 rows: so it is, until 2036-01-01\n"
         "entry 4 of the audit log\n"
     )
 
 
-def test_a_folder_is_declared_by_the_command(command_json, tmp_path):
+def test_the_command_declares_a_folder(command_json, tmp_path):
     words = ("--source", "switch", "--basis", "contract", "--purpose", "training", "--until", "2999-12-31")
     assert command_json("privacy", "declare", tmp_path, *words)["purposes"] == ["training"]
     assert not require_purpose(tmp_path, "training").simulated

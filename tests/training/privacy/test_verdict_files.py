@@ -1,4 +1,4 @@
-"""Verdict files and registers' lines are kept as long as their rules say, and a person is deleted from them, too."""
+"""Retention rules and deletions of a person apply to verdict files and registers."""
 
 import io
 import json
@@ -25,14 +25,13 @@ def token(text):
 
 
 @pytest.fixture
-def kept(tmp_path):
-    """Registers of which each has rows that have no end, ended lately, and ended long ago; of two people."""
-    ends = {"none": None, "lately": NOW - 30 * DAY, "year": NOW - 400 * DAY, "ages": NOW - 4000 * DAY}
-    mine, other = token("mine"), token("other")
-    people = [(who, end) for who in (mine, other) for end in ends.values()]
+def register_folder(tmp_path):
+    """Registers of two people; each has rows without an end, and rows that ended 30, 400 and 4,000 days ago."""
+    ends = (None, NOW - 30 * DAY, NOW - 400 * DAY, NOW - 4000 * DAY)
+    rows = [{"callee": token(name), "valid_to": end} for name in ("mine", "other") for end in ends]
     registers = real_bundle.make_registers(
-        consents=[{"callee": who, "principal": "firm", "valid_to": end} for who, end in people],
-        preferences=[{"callee": who, "category": "loans", "accepts": True, "valid_to": end} for who, end in people],
+        consents=[row | {"principal": "firm"} for row in rows],
+        preferences=[row | {"category": "loans", "accepts": True} for row in rows],
     )
     (tmp_path / "registers").mkdir()
     write_registers(registers, tmp_path / "registers")
@@ -41,58 +40,60 @@ def kept(tmp_path):
 
 
 @pytest.mark.source("P5", by="training/privacy/verdict_files.py")
-def test_lines_past_their_time_are_unreadable_at_once_and_erased_by_the_run(kept, log, command_json):  # noqa: F811
-    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+def test_expired_lines_are_unreadable_and_the_retention_run_erases_them(register_folder, log, command_json):  # noqa: F811
+    before = {path.name: path.read_bytes() for path in register_folder.iterdir()}
     # A service reads consents of less than 1,095 days, preferences of less than 60, of both people.
-    seen = current_registers(kept)
-    assert {name: len(columns["callee"]) for name, columns in seen.columns.items()} == {"consents": 6, "preferences": 4}
-    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
-    report = command_json("privacy", "retention", *keys_of(log), "--registers", kept)["files"]
+    readable = current_registers(register_folder)
+    counts = {name: len(columns["callee"]) for name, columns in readable.columns.items()}
+    assert counts == {"consents": 6, "preferences": 4}
+    assert {path.name: path.read_bytes() for path in register_folder.iterdir()} == before
+    report = command_json("privacy", "retention", *keys_of(log), "--registers", register_folder)["files"]
     assert report["registers/consents.jsonl"]["erased"] == 2 and report["registers/preferences.jsonl"]["erased"] == 4
-    assert all(one["past_their_time"] == 0 for one in report.values())
-    assert Registers.read(kept).columns == seen.columns
-    again = erase_registers(kept, RULES, NOW)
-    assert all(one["sha256_before"] == one["sha256_after"] for one in again.values())
+    assert all(entry["past_their_time"] == 0 for entry in report.values())
+    assert Registers.read(register_folder).columns == readable.columns
+    again = erase_registers(register_folder, RULES, NOW)
+    assert all(entry["sha256_before"] == entry["sha256_after"] for entry in again.values())
 
 
 @pytest.mark.source("P6", by="training/privacy/verdict_files.py")
-def test_a_person_is_deleted_from_registers_but_what_must_stay_stays(kept):
-    report = delete_from_registers(kept, token("mine"), RULES, NOW)
-    # Consents are kept for 180 days after their end, and while they have none; preferences are not.
+def test_a_person_is_deleted_from_registers_except_rows_under_a_duty_to_keep(register_folder):
+    report = delete_from_registers(register_folder, token("mine"), RULES, NOW)
+    # Consents are kept until 180 days after their end; preferences are not.
     assert report["consents.jsonl"] | {"sha256_before": 0, "sha256_after": 0} == {
         "rows": 4, "deleted": 2, "kept": 2, "sha256_before": 0, "sha256_after": 0}  # fmt: skip
     assert (report["preferences.jsonl"]["deleted"], report["preferences.jsonl"]["kept"]) == (4, 0)
-    left = Registers.read(kept).columns
+    left = Registers.read(register_folder).columns
     assert left["preferences"]["callee"] == [token("other")] * 4
     assert left["consents"]["callee"].count(token("other")) == 4
 
 
-def test_a_person_is_deleted_everywhere_from_registers_too(kept, log, tmp_path):  # noqa: F811
+def test_a_deletion_everywhere_includes_registers(register_folder, log, tmp_path):  # noqa: F811
     (tmp_path / "data").mkdir()
+    signing_key, registers = log.parent / "signing.key", (register_folder,)
     report = delete_everywhere(
-        tmp_path / "data", token("mine"), "asked", log, log.parent / "signing.key", None, (), None, NOW, (), (kept,)
+        tmp_path / "data", token("mine"), "asked", log, signing_key, None, (), None, NOW, (), registers
     )
     assert report["files"]["registers/preferences.jsonl"]["deleted"] == 4
-    assert set(Registers.read(kept).columns["preferences"]["callee"]) == {token("other")}
+    assert set(Registers.read(register_folder).columns["preferences"]["callee"]) == {token("other")}
 
 
 @pytest.mark.source("P5", "P6", by="training/privacy/deletion.py")
-def test_files_of_verdicts_lose_old_calls_and_a_persons(folder, log, command_json, tmp_path, monkeypatch):  # noqa: F811
+def test_verdict_files_lose_expired_calls_and_a_deleted_person(folder, log, command_json, tmp_path, monkeypatch):  # noqa: F811
     real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
-    mine = real_bundle.key_calls(real_bundle.calls(5))[0].caller
+    person = real_bundle.key_calls(real_bundle.calls(5))[0].caller
     number = real_bundle.calls(5)[0].caller
     ages = np.array([1, 59, 61, 400, 2])
-    rows = pa.table({"start": NOW - ages * DAY, "caller": [mine, "e1." + "a" * 32, "e1." + "b" * 32, mine, mine],
+    rows = pa.table({"start": NOW - ages * DAY, "caller": [person, "e1." + "a" * 32, "e1." + "b" * 32, person, person],
                      "callee": ["e1." + "c" * 32] * 5, "action": ["label"] * 5})  # fmt: skip
-    where = tmp_path / "of-monday.parquet"
-    pq.write_table(rows, where)
-    report = command_json("privacy", "retention", *keys_of(log), "--verdicts", where)["files"][str(where)]
+    path = tmp_path / "of-monday.parquet"
+    pq.write_table(rows, path)
+    report = command_json("privacy", "retention", *keys_of(log), "--verdicts", path)["files"][str(path)]
     assert (report["erased"], report["past_their_time"]) == (2, 0)
-    assert (NOW - pq.read_table(where)["start"].to_numpy() <= 60 * DAY).all()
+    assert (NOW - pq.read_table(path)["start"].to_numpy() <= 60 * DAY).all()
     monkeypatch.setattr("sys.stdin", io.StringIO(number))
     report = command_json("privacy", "delete", "--data", folder, "--key", tmp_path / "number.key", "--why", "asked",
-                  *keys_of(log), "--verdicts", where)  # fmt: skip
-    assert report["files"][str(where)]["deleted"] == 2
-    left = pq.read_table(where)
-    assert left.num_rows == 1 and not pc.any(pc.equal(left["caller"], mine)).as_py()
-    assert mine not in json.dumps(report)
+                  *keys_of(log), "--verdicts", path)  # fmt: skip
+    assert report["files"][str(path)]["deleted"] == 2
+    left = pq.read_table(path)
+    assert left.num_rows == 1 and not pc.any(pc.equal(left["caller"], person)).as_py()
+    assert person not in json.dumps(report)

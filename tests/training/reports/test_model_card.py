@@ -1,4 +1,4 @@
-"""The model card and the datasheet: made from a run, without an empty field."""
+"""The model card and the datasheet of a run have no empty field."""
 
 import copy
 
@@ -30,17 +30,13 @@ def test_the_card_has_the_measured_figures(training_run):
 
 def test_the_datasheet_names_every_table(training_run, world_folder):
     sheet = (documents(training_run) / "datasheet.md").read_text()
-    for words in (
-        str(world_folder),
-        training_run[1]["data"]["fingerprint"],
-        "labelled train",
-        f"{training_run[1]['data']['calls']:,}",
-    ):
+    data = training_run[1]["data"]
+    for words in (str(world_folder), data["fingerprint"], "labelled train", f"{data['calls']:,}"):
         assert words in sheet
 
 
 @pytest.mark.parametrize("value", [None, "", "  \n"])
-def test_an_empty_field_fails(training_run, tmp_path, value):
+def test_an_empty_field_is_refused(training_run, tmp_path, value):
     figures = copy.deepcopy(training_run[1])
     figures["data"]["source"] = value
     datasets = {"calls": {"sha256": "0" * 64, "rows": 1}}
@@ -49,5 +45,5 @@ def test_an_empty_field_fails(training_run, tmp_path, value):
     assert not (tmp_path / "documents").exists()
 
 
-def test_a_field_is_one_line():
+def test_a_field_is_written_on_one_line():
     assert page("T", {"S": {"f": "a\n# b"}}).splitlines()[-1] == "- **f**: a # b"

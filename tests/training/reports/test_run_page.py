@@ -1,4 +1,4 @@
-"""The run page: what it must show, and what must never be in it."""
+"""The run page: its figures, its pictures, and the safety of its HTML."""
 
 import base64
 import re
@@ -64,8 +64,8 @@ def drawn(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "99.9937%",  # benign pass, at least
-        "99.9918%",  # of the rule
+        "99.9937%",  # lower bound of the benign calls that pass
+        "99.9918%",  # the same for the rule
         "1 in 15,900",
         "12 of 310,412 innocent calls",
         "87.4%",
@@ -89,24 +89,24 @@ def drawn(text):
         COMMAND,
     ],
 )
-def test_the_page_shows(whole, text):
+def test_the_page_shows_the_figures(whole, text):
     assert text in Page(whole).text
 
 
 def test_every_picture_has_a_wide_and_a_narrow_form(whole):
-    found = Page(whole).attributes
-    assert sum(tag == "img" and name == "src" for tag, name, _ in found) == len(PICTURES)
-    assert sum(tag == "source" and name == "srcset" for tag, name, _ in found) == len(PICTURES)
-    assert all(value for tag, name, value in found if (tag, name) == ("img", "alt"))
+    attributes = Page(whole).attributes
+    assert sum(tag == "img" and name == "src" for tag, name, _ in attributes) == len(PICTURES)
+    assert sum(tag == "source" and name == "srcset" for tag, name, _ in attributes) == len(PICTURES)
+    assert all(value for tag, name, value in attributes if (tag, name) == ("img", "alt"))
     names = " ".join(drawn(whole))
     for word in ("low and slow", "customer service", "6 of 31,004", "1 in 10,000", "328 calls", "choose threshold"):
         assert f">{word}" in names
 
 
 def test_the_page_has_no_network_access_and_no_script(whole):
-    found = Page(whole)
-    assert not {"script", "link", "iframe", "object", "base", "form"} & set(found.tags)
-    for _, name, value in found.attributes:
+    parsed = Page(whole)
+    assert not {"script", "link", "iframe", "object", "base", "form"} & set(parsed.tags)
+    for _, name, value in parsed.attributes:
         assert not name.startswith("on")
         if name in ("src", "srcset", "href"):
             assert value.startswith("data:image/svg+xml;base64,")
@@ -124,7 +124,7 @@ def test_the_same_figures_give_the_same_bytes(whole, tmp_path):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_the_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_earlier_page(tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("earlier")
 
@@ -139,14 +139,14 @@ def test_the_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def places(value, path=()):
-    """The path of every text in a nest of figures."""
+    """Yields the path of every text in nested figures."""
     if isinstance(value, str):
         yield path
     for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
         yield from places(item, (*path, key))
 
 
-def test_hostile_text_stays_text():
+def test_hostile_text_is_escaped():
     figures = example_figures()
     for path in places(figures):
         if path[0] != "folds" and path[-1] != "judged_by":
@@ -157,21 +157,21 @@ def test_hostile_text_stays_text():
     figures["bands"][0]["strata"] = {HOSTILE: figures["bands"][0]["strata"]["mobile"]}
     figures["last_day"]["actions"] = figures["last_day"]["callers"] = {HOSTILE: 1}
     text = page(figures)
-    found = Page(text)
-    assert "script" not in found.tags and "<script" not in text
-    assert found.tags.count("img") == len(PICTURES)
+    parsed = Page(text)
+    assert "script" not in parsed.tags and "<script" not in text
+    assert parsed.tags.count("img") == len(PICTURES)
     assert text.count(str(escape(HOSTILE))) > 15
     assert not any("<script" in svg or "<img" in svg for svg in drawn(text))
     assert any("&lt;script&gt;" in svg for svg in drawn(text))
 
 
 @pytest.mark.parametrize("section", [*example_figures(), "all"])
-@pytest.mark.parametrize("how", ["missing", "none"])
+@pytest.mark.parametrize("form", ["missing", "none"])
 @pytest.mark.usefixtures("no_pictures")
-def test_a_missing_section_is_left_out(section, how):
+def test_a_missing_section_is_left_out(section, form):
     figures = example_figures()
     for name in [section] if section != "all" else list(figures):
-        if how == "missing":
+        if form == "missing":
             del figures[name]
         else:
             figures[name] = None
@@ -183,7 +183,7 @@ def test_a_missing_section_is_left_out(section, how):
 
 
 @pytest.mark.parametrize(
-    ("section", "gone"),
+    ("section", "missing"),
     [
         ("curve", {"errors"}),
         ("detection_curve", {"detection"}),
@@ -194,29 +194,29 @@ def test_a_missing_section_is_left_out(section, how):
         ("bands", set()),
     ],
 )
-def test_a_picture_without_figures_is_left_out(section, gone, monkeypatch):
+def test_a_picture_without_figures_is_left_out(section, missing, monkeypatch):
     monkeypatch.setattr(pictures, "svg", lambda figure: str(figure.get_size_inches()))
     figures = example_figures()
     figures[section] = None
-    assert set(pictures.pictures(figures)) == PICTURES - gone
+    assert set(pictures.pictures(figures)) == PICTURES - missing
 
 
-@pytest.mark.parametrize("gone", [("bound",), ("catch", "call", "low"), ("catch", "call", "high")])
-def test_a_missing_interval_is_not_drawn(gone, monkeypatch):
+@pytest.mark.parametrize("path", [("bound",), ("catch", "call", "low"), ("catch", "call", "high")])
+def test_a_missing_interval_is_not_drawn(path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(pictures, "whisker", lambda *told: drawn.append(told))
+    monkeypatch.setattr(pictures, "whisker", lambda *arguments: drawn.append(arguments))
     monkeypatch.setattr(pictures, "svg", str)
     monkeypatch.setattr(pictures, "DRAWN", {"errors": pictures.DRAWN["errors"]})
     figures = example_figures()
     pictures.pictures(figures)
     whole = len(drawn)
-    *path, last = gone
-    reduce(dict.__getitem__, path, figures["headline"]["model"])[last] = None
+    *parents, last = path
+    reduce(dict.__getitem__, parents, figures["headline"]["model"])[last] = None
     pictures.pictures(figures)
-    assert len(drawn) - whole == whole - 2  # one less of each width
+    assert len(drawn) - whole == whole - 2  # one interval less in the wide and in the narrow picture
 
 
-def test_a_curve_of_the_model_alone_has_one_name():
+def test_the_legend_has_one_entry_if_the_rule_is_missing():
     figures = example_figures()
     labels = lambda: pictures.detection_curve(figures, False).axes[0].get_legend_handles_labels()[1]
     both = labels()
@@ -224,7 +224,7 @@ def test_a_curve_of_the_model_alone_has_one_name():
     assert len(both) == 2 and labels() == both[:1]
 
 
-def test_a_time_line_without_a_label_cutoff_has_no_line_for_it():
+def test_the_time_line_has_no_line_for_a_missing_label_cutoff():
     figures = example_figures()
     count = lambda: len(pictures.time_line(figures, False).axes[0].lines)
     before = count()
@@ -251,14 +251,14 @@ def blanked(value, key=None):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_certified_and_not_certified_look_different():
+def test_certified_and_uncertified_models_look_different():
     figures = example_figures()
     strip = r"Innocent calls that pass .*? (● certified|◆ not certified)"
     assert re.search(strip, Page(page(figures)).text)[1] == "● certified"
     figures["headline"]["model"] |= {"certified": False, "bound": 2e-4}
-    told = Page(page(figures)).text
-    assert re.search(strip, told)[1] == "◆ not certified"
-    assert "The target is 1 in 10,000: not reached" in told
+    text = Page(page(figures)).text
+    assert re.search(strip, text)[1] == "◆ not certified"
+    assert "The target is 1 in 10,000: not reached" in text
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -271,7 +271,7 @@ def test_every_kind_of_caller_has_a_row():
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_real_calls_are_not_called_simulated():
+def test_real_calls_are_not_labelled_as_simulated():
     figures = example_figures()
     figures["data"] |= {"source": "calls of March", "judged_by": "labels"}
     text = Page(page(figures)).text
@@ -280,15 +280,15 @@ def test_real_calls_are_not_called_simulated():
 
 
 @given(st.floats(1e-9, 1.0, exclude_max=True))
-def test_one_in_never_promises_more_than_the_rate(rate):
+def test_one_in_is_never_below_the_rate(rate):
     top, every = re.fullmatch(r"(\d+) in ([\d,]+)", one_in(rate)).groups()
-    told = int(top) / int(every.replace(",", ""))
-    assert rate * (1 - 1e-9) <= told <= max(rate * 1.12, rate + 0.01)
+    shown = int(top) / int(every.replace(",", ""))
+    assert rate * (1 - 1e-9) <= shown <= max(rate * 1.12, rate + 0.01)
 
 
 @settings(max_examples=200)
 @given(st.floats(1e-9, 1.0))
-def test_pass_share_never_promises_more_than_the_bound(bound):
-    told = float(pass_share(bound).rstrip("%")) / 100
-    assert told <= 1 - bound + 1e-12
-    assert told >= 1 - bound - max(bound, 1e-3)
+def test_the_pass_share_is_never_above_the_bound(bound):
+    shown = float(pass_share(bound).rstrip("%")) / 100
+    assert shown <= 1 - bound + 1e-12
+    assert shown >= 1 - bound - max(bound, 1e-3)
