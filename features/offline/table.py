@@ -77,25 +77,6 @@ def vectors(
     return out if order == list(features) else out[:, [order.index(name) for name in features]]
 
 
-def vectors_by_caller(
-    calls: pa.Table, *, features: tuple[str, ...] = NAMES, threads: int | None = None
-) -> tuple[Array, Array]:
-    """Returns the vectors with the calls of each caller together, in order of start; faster than `vectors`.
-
-    Returns:
-        The rows of `calls` in that order, int64 (calls,), and float64 (calls, features), features in catalogue order.
-    Raises:
-        ValueError: if a column is missing or contains an unknown word, or a feature is not in the catalogue.
-    """
-    wanted = select_features(features)
-    threads = threads or os.cpu_count() or 1
-    packed = pack_calls(calls, threads, group_kinds(wanted))
-    numbers = group_calls(NUMBER, packed, wanted)
-    rows = numbers.views[numbers.views & 1 == 0] >> 1
-    row_indices(packed)[rows] = np.arange(len(rows))
-    return rows, fill_vectors(packed, numbers, wanted, len(rows), threads)
-
-
 def group_kinds(features: tuple[Feature, ...]) -> tuple[str, ...]:
     """Returns the kinds of groups that these features read."""
     return tuple(kind.name for kind in KINDS[1:] if any(feature.role in kind.roles for feature in features))

@@ -70,9 +70,9 @@ def assess(
 def by_seen_groups(calls: JudgedCalls, band: Band, groups: SeenGroups) -> BySeenGroups:
     """Error and catch rate by whether the model may have been trained on the caller's group; None if not known."""
     if groups.seen is None:
-        return {"seen_told_by": groups.basis, "seen": None, "unseen": None}
+        return {"seen_basis": groups.basis, "seen": None, "unseen": None}
     return {
-        "seen_told_by": groups.basis,
+        "seen_basis": groups.basis,
         "seen": _figures(calls, band, calls.rows & groups.seen),
         "unseen": _figures(calls, band, calls.rows & ~groups.seen),
     }

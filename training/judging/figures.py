@@ -390,9 +390,9 @@ class SeenGroupFigures(FalseCalls):
 
 
 class BySeenGroups(TypedDict):
-    """Figures by whether the model may have seen the caller's group; `seen_told_by` says how that is known."""
+    """Figures by whether the model may have seen the caller's group; `seen_basis` says how that is known."""
 
-    seen_told_by: str
+    seen_basis: str
     seen: SeenGroupFigures | None
     unseen: SeenGroupFigures | None
 

@@ -73,7 +73,7 @@ def check_for_leaks(t: Trained) -> LeakProbes:
     return {
         "vectors_again": checked,
         "labels_again": len(used),
-        "kept_apart": [*links, *campaigns],
+        "separated": [*links, *campaigns],
         "best_single_feature": best,
     }
 

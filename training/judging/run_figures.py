@@ -33,7 +33,7 @@ class LeakProbes(TypedDict):
 
     vectors_again: int
     labels_again: int
-    kept_apart: list[str]
+    separated: list[str]
     best_single_feature: SingleFeature | None
 
 

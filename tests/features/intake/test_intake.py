@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from callsieve.features.intake.call_values import CATEGORIES
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key, is_token
-from callsieve.features.offline.table import vectors, vectors_by_caller
+from callsieve.features.offline.table import vectors
 from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS, NUMBER_CLASSES, STEPS, UNKNOWN, Call, KeyedCall
 
 KEY = Key("e1", bytes(range(32)))
@@ -403,7 +403,7 @@ def test_an_invalid_table_is_refused(table, message):
 
 def test_a_data_frame_is_refused_in_one_line():
     frame = pd.DataFrame({"start": [START], "caller": ["a"], "callee": ["b"]})
-    for take in (Intake(KEY).table, vectors, vectors_by_caller):
+    for take in (Intake(KEY).table, vectors):
         with pytest.raises(TypeError, match=r"^calls must be a pyarrow\.Table, got DataFrame$"):
             take(frame)
 

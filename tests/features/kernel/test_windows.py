@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.kernel import number_state, windows
-from callsieve.features.offline.table import vectors, vectors_by_caller
+from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
 from callsieve.features.records import OUTCOMES
 from tests.support import oracle
@@ -464,15 +464,6 @@ def test_vectors_do_not_depend_on_threads():
     drawn = lambda: {"start": rng.randrange(10**9), "caller": number(), "callee": number()}
     calls = as_keyed_table([EXAMPLE_CALL | drawn() for _ in range(3000)])
     assert_equal(vectors(calls, threads=1), vectors(calls, threads=2))
-
-
-@given(histories())
-@settings(max_examples=30)
-def test_vectors_by_caller_equal_vectors(calls):
-    rows, by_caller = vectors_by_caller(as_keyed_table(calls), threads=1)
-    assert_equal(by_caller, vectors(as_keyed_table(calls), threads=1)[rows])
-    callers = [calls[row]["caller"] for row in rows]
-    assert len(list(itertools.groupby(callers))) == len(set(callers))
 
 
 @given(histories(), st.randoms(use_true_random=False))

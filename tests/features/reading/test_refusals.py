@@ -157,7 +157,7 @@ def test_affected_files_that_cannot_be_read_are_counted(tmp_path):
 def test_seen_groups_are_unknown_for_a_card_without_folds(dataset):
     assert seen_groups(dataset, SimpleNamespace(training={})) == SeenGroups(None, NOT_KNOWN)
     figures = by_seen_groups(None, None, SeenGroups(None, NOT_KNOWN))
-    assert figures == {"seen_told_by": NOT_KNOWN, "seen": None, "unseen": None}
+    assert figures == {"seen_basis": NOT_KNOWN, "seen": None, "unseen": None}
 
 
 def test_figures_that_were_not_measured_are_shown_as_such():

@@ -81,7 +81,7 @@ def test_evaluate_writes_all_figures(command_json, run_command, world_folder, tr
     assert figures["model"]["id"] == training_run[1]["model"]["id"]
     assert figures["headline"]["model"]["benign_calls"] > training_run[1]["headline"]["model"]["benign_calls"]
     # These are the calls of its training. The groups of the other folds are unseen in training.
-    assert figures["seen_told_by"] == seen_groups.BY_FOLDS
+    assert figures["seen_basis"] == seen_groups.BY_FOLDS
     assert figures["unseen"]["calls"] > training_run[1]["rows"]["certify"]
     benign_calls = figures["headline"]["model"]["benign_calls"]
     assert figures["seen"]["benign_calls"] + figures["unseen"]["benign_calls"] == benign_calls

@@ -26,7 +26,7 @@ def test_a_training_without_leaks_passes(trained):
     probes = leak_probes.check_for_leaks(trained)
     assert probes["vectors_again"] > 200
     assert probes["labels_again"] > 20
-    assert probes["kept_apart"] == ["caller", "caller_block", "trunk", "device", "campaign 0", "campaign 1"]
+    assert probes["separated"] == ["caller", "caller_block", "trunk", "device", "campaign 0", "campaign 1"]
 
 
 def test_a_feature_of_the_future_is_found(trained):

@@ -82,7 +82,7 @@ def evaluation(figures: EvaluationFigures) -> None:
     say(in_words(figures))
     seen, unseen = figures["seen"], figures["unseen"]
     if seen is None or unseen is None:
-        say(f"groups seen and unseen in training: {figures['seen_told_by']}")
+        say(f"groups seen and unseen in training: {figures['seen_basis']}")
         return
     rows = [
         (
@@ -93,7 +93,7 @@ def evaluation(figures: EvaluationFigures) -> None:
         )
         for name, side in (("possibly", seen), ("no", unseen))
     ]
-    title = f"caller's group seen in training, by {figures['seen_told_by']}"
+    title = f"caller's group seen in training, by {figures['seen_basis']}"
     show_table(title, ("", "calls", "innocent flagged", "nuisance caught, by call"), rows)
 
 
