@@ -1,4 +1,4 @@
-"""Whoever is to be forgotten is a new number afterwards, in memory and on the disk of a scorer that serves."""
+"""A forgotten number is an unknown number afterwards, in the memory and on the disk of a running scorer."""
 
 import io
 import json
@@ -30,78 +30,78 @@ from tests.support.strategies import as_keyed_call, histories
 from tests.support.waiting import wait_until
 from tests.training.privacy.test_deletion import folder, keys_of, log  # noqa: F401 - fixtures
 
-ROOM = {"calls": 12, "numbers": 4}  # little enough to drop and evict
+SMALL = {"calls": 12, "numbers": 4}  # so small that calls are dropped and numbers are evicted
 LARGER = {"calls": 100, "numbers": 10}
 
 
-def renamed(drawn, old, new):
-    return drawn | {name: new for name in ("caller", "callee") if drawn[name] == old}
+def renamed(call, old, new):
+    return call | {name: new for name in ("caller", "callee") if call[name] == old}
 
 
 @pytest.mark.source("P6", by="features/online/history.py")
-@given(drawn=histories(max_calls=30), room=st.sampled_from([ROOM, LARGER]), at=st.integers(0, 30))
+@given(drawn=histories(max_calls=30), room=st.sampled_from([SMALL, LARGER]), at=st.integers(0, 30))
 @settings(max_examples=25)
-def test_forgetting_is_as_if_the_number_had_been_another_one_before(tmp_path_factory, drawn, room, at):
-    """The oracle is a history in which somebody else made those calls."""
+def test_a_forgotten_number_leaves_the_history_of_another_caller(tmp_path_factory, drawn, room, at):
+    """The oracle is a history in which another number made the earlier calls."""
     history, other = History(**room), History(**room)
-    for each in drawn[:at]:
-        history.observe(as_keyed_call(each))
-        other.observe(as_keyed_call(renamed(each, "a", "somebody")))
+    for call in drawn[:at]:
+        history.observe(as_keyed_call(call))
+        other.observe(as_keyed_call(renamed(call, "a", "other")))
     history.forget("a")
-    if at == 7:  # what is saved has no name for it either
+    if at == 7:  # the saved history does not contain the token either
         history.save(where := tmp_path_factory.mktemp("saved") / "history")
         history = History.load(where)
-    for each in drawn[at:]:
-        np.testing.assert_array_equal(history.vector(as_keyed_call(each)), other.vector(as_keyed_call(each)))
-        history.observe(as_keyed_call(each))
-        other.observe(as_keyed_call(each))
+    for call in drawn[at:]:
+        np.testing.assert_array_equal(history.vector(as_keyed_call(call)), other.vector(as_keyed_call(call)))
+        history.observe(as_keyed_call(call))
+        other.observe(as_keyed_call(call))
     assert (history.calls, history.dropped) == (other.calls, other.dropped)
 
 
-def test_reports_by_and_about_a_number_are_forgotten():
+def test_complaints_by_and_about_a_number_are_forgotten():
     history = History(features=("reported_age",), **LARGER)
     for number, reporter in (("a", "b"), ("b", "a"), ("c", "b")):
         history.observe_complaint(Complaint(1, reporter, number, block="x"))
     history.forget("a")
-    assert [(one.number, one.reporter) for one in history._complaints.stored] == [("c", "b")]
+    assert [(complaint.number, complaint.reporter) for complaint in history._complaints.stored] == [("c", "b")]
 
 
-def test_what_somebody_dialled_and_that_he_was_dialled_is_forgotten():
+def test_the_last_dialled_numbers_of_and_with_a_number_are_forgotten():
     intake, numbers = Intake(real_bundle.NUMBER_KEY), ("+8613800138000", "+8613800138001", "+8613800138002")
     for n, callee in ((0, 1), (1, 2), (2, 0)):
         intake(Call(1.0, numbers[n], numbers[callee]))
     intake.forget(intake.token("number", numbers[0]))
     assert sorted(chain(*intake._memory._numbers._shards)) == list(numbers[1:])
-    known = intake._memory.last_dialled([intake._memory.number(number, 0).token for number in numbers])
-    assert known[0] is None and known[1] is not None and known[2] is None
+    last_dialled = intake._memory.last_dialled([intake._memory.number(number, 0).token for number in numbers])
+    assert last_dialled[0] is None and last_dialled[1] is not None and last_dialled[2] is None
 
 
 @pytest.mark.source("P6", by="serving/live/live.py")
-def test_live_memory_knows_nobody_by_that_name(swap, calls, tmp_path):  # noqa: F811
+def test_live_memory_does_not_contain_a_forgotten_number(swap, calls, tmp_path):  # noqa: F811
     live = begin(swap, tmp_path / "state")
     verdicts = play(live, events(calls))
     number = calls[0].caller
     token = live._intake.token("number", number)
-    probe = Call(max(each.start for each in calls) + 5000.0, number, "+8613900139000")
+    probe = Call(max(call.start for call in calls) + 5000.0, number, "+8613900139000")
     fresh = Call(probe.start, "+8613712345678", probe.callee)
     live.attempt(attempt_of(probe))
     before = live.memory.history.vector(live._intake(probe))
     live.forget(token)
-    after, blank_one = (live.memory.history.vector(Intake(real_bundle.NUMBER_KEY)(each)) for each in (probe, fresh))
+    after, unknown = (live.memory.history.vector(Intake(real_bundle.NUMBER_KEY)(call)) for call in (probe, fresh))
     own = [i for i, name in enumerate(live.memory.history._features) if name.startswith(("out_", "in_", "number_"))]
-    assert [before[i] for i in own] != [blank_one[i] for i in own]
-    np.testing.assert_array_equal([after[i] for i in own], [blank_one[i] for i in own])
+    assert [before[i] for i in own] != [unknown[i] for i in own]
+    np.testing.assert_array_equal([after[i] for i in own], [unknown[i] for i in own])
     air, intake = live.in_progress, live._intake
-    held = repr([kept._shards for kept in (air._begun, air._restored, intake._memory._last, intake._memory._numbers)])
-    held += repr([kept[2] for kept in live._recent.values()])
-    assert token not in held and not live.memory.history._keys["number"].key(token)
+    dictionaries = (air._begun, air._restored, intake._memory._last, intake._memory._numbers)
+    memory = repr([dictionary._shards for dictionary in dictionaries] + [entry[2] for entry in live._recent.values()])
+    assert token not in memory and not live.memory.history._keys["number"].key(token)
     assert any(live.explain(verdict.case) for verdict in verdicts)
     live.close()
 
 
 @pytest.mark.source("P6", by="serving/live/forgetting.py")
-def test_a_running_service_forgets_on_its_disk_too(folder, log, command_json, tmp_path, monkeypatch):  # noqa: F811
-    """A real process, told by `callsieve privacy delete`; then killed, and started again."""
+def test_a_running_service_forgets_a_number_on_disk(folder, log, command_json, tmp_path, monkeypatch):  # noqa: F811
+    """`callsieve privacy delete` makes a real process forget, which is then killed and started again."""
     keys = http_service.write_service_files(tmp_path)
     number, other, now = "13800138000", "13900139000", time.time() - 600
     token = Intake(real_bundle.NUMBER_KEY).token("number", number)
@@ -113,39 +113,39 @@ def test_a_running_service_forgets_on_its_disk_too(folder, log, command_json, tm
             for caller, callee in ((number, other), (other, number), ("13700137000", other)):
                 body = {"start": now + n, "caller": caller, "callee": callee, "ring": 3.0, "talk": 1.0}
                 assert service.post("/v1/observe", json.dumps(body).encode(), keys["score"])[0] == 200
-        report = {"number": number, "reporter": other, "at": now, "category": "loans"}
-        assert service.post("/v1/report", json.dumps(report).encode(), keys["report"])[0] == 200
-        wait_until(lambda: token in everything(state))
+        complaint = {"number": number, "reporter": other, "at": now, "category": "loans"}
+        assert service.post("/v1/report", json.dumps(complaint).encode(), keys["report"])[0] == 200
+        wait_until(lambda: token in state_text(state))
         monkeypatch.setattr("sys.stdin", io.StringIO(number))
         seconds = command_json(*delete)["scorers"]["state"]
         assert 0 <= seconds < 60
-        assert token not in everything(state) and not list((state / REQUESTS).iterdir())
-        assert "13700137000" not in everything(state)
+        assert token not in state_text(state) and not list((state / REQUESTS).iterdir())
+        assert "13700137000" not in state_text(state)
         service.process.kill()
         service.process.wait()
     with http_service.ServiceProcess(tmp_path) as service:
-        assert token not in everything(state)
-    # No process runs: the same command sees to the files itself.
+        assert token not in state_text(state)
+    # Without a process the same command changes the files itself.
     body = {"start": now + 50, "caller": number, "callee": other, "ring": 3.0, "talk": 1.0}
     with http_service.ServiceProcess(tmp_path) as service:
         assert service.post("/v1/observe", json.dumps(body).encode(), keys["score"])[0] == 200
-    assert token in everything(state)
+    assert token in state_text(state)
     monkeypatch.setattr("sys.stdin", io.StringIO(number))
     assert command_json(*delete)["scorers"]["state"] < 60
-    assert token not in everything(state)
+    assert token not in state_text(state)
 
 
 @pytest.mark.source("P6", by="serving/live/snapshots.py")
 @pytest.mark.parametrize("serving", [True, False])
-def test_snapshots_that_are_not_whole_know_nobody_who_was_forgotten(tmp_path, serving):
-    """One that a killed process did not finish, and one that could not be read back."""
+def test_incomplete_snapshots_of_a_forgotten_number_are_deleted(tmp_path, serving):
+    """One snapshot was left by a killed process; another was refused because it could not be read."""
     call = Intake(real_bundle.NUMBER_KEY)(Call(1.0, "13800138000", "13900139000", ring=1.0, talk=1.0))
     history = History(**LARGER)
     history.observe(call)
     history.save(snapshot_path(tmp_path, 3))
-    kept = snapshot_path(tmp_path, 3).read_bytes()
-    (tmp_path / "state-00000002.snapshot.part").write_bytes(kept[:-9])
-    (tmp_path / "state-00000001.refused").write_bytes(kept[:-9])
+    snapshot = snapshot_path(tmp_path, 3).read_bytes()
+    (tmp_path / "state-00000002.snapshot.part").write_bytes(snapshot[:-9])
+    (tmp_path / "state-00000001.refused").write_bytes(snapshot[:-9])
     if serving:
         memory = Memory(tmp_path, **LARGER)
         memory.start_upkeep(memory.history.forget)
@@ -154,15 +154,15 @@ def test_snapshots_that_are_not_whole_know_nobody_who_was_forgotten(tmp_path, se
         memory.close()
     else:
         forget(tmp_path, call.caller)
-    assert call.caller not in everything(tmp_path)
+    assert call.caller not in state_text(tmp_path)
 
 
-def everything(state):
-    return b"".join(each.read_bytes() for each in sorted(state.rglob("*")) if each.is_file()).decode("latin1")
+def state_text(state):
+    return b"".join(path.read_bytes() for path in sorted(state.rglob("*")) if path.is_file()).decode("latin1")
 
 
 @pytest.mark.parametrize("running", [False, True])
-def test_snapshots_that_nobody_reads_keep_nobody(swap, tmp_path, running):  # noqa: F811
+def test_unread_snapshots_of_a_forgotten_number_are_deleted(swap, tmp_path, running):  # noqa: F811
     token = real_bundle.NUMBER_KEY.token("number", "x")
     live = begin(swap, tmp_path)
     live.close()
@@ -172,10 +172,10 @@ def test_snapshots_that_nobody_reads_keep_nobody(swap, tmp_path, running):  # no
     forget(tmp_path, token)
     if again is not None:
         again.close()
-    assert token not in everything(tmp_path)
+    assert token not in state_text(tmp_path)
 
 
-def test_blanked_lines_are_passed_over_and_all_others_stay_where_they_are(tmp_path):
+def test_blanked_lines_are_skipped_and_all_others_stay_in_place(tmp_path):
     token, journal = real_bundle.NUMBER_KEY.token("number", "x"), Journal(tmp_path, COMPLAINTS)
     lines = [b'{"number":"%b","n":%d}' % ((token if n % 3 else "other").encode(), n) for n in range(9)]
     for line in lines:
@@ -203,36 +203,33 @@ def test_a_request_is_a_token_and_waits_for_its_process(swap, tmp_path):  # noqa
         live.close()
 
 
-def test_whoever_waits_longer_than_he_said_is_told_and_the_request_stays(tmp_path, monkeypatch):
-    def held(_):
+def test_a_request_stays_if_it_is_not_done_in_time(tmp_path, monkeypatch):
+    def refuse(_):
         raise ValueError("another process serves from this folder")
 
-    monkeypatch.setattr(forgetting, "lock_folder", held)
+    monkeypatch.setattr(forgetting, "lock_folder", refuse)
     with pytest.raises(ValueError, match="not done within 0 seconds"):
         forget(tmp_path, real_bundle.NUMBER_KEY.token("number", "x"), patience=0.0)
     assert len(pending_requests(tmp_path)) == 1
 
 
-def test_without_a_process_for_a_snapshot_the_request_stays_and_is_tried_again(tmp_path, monkeypatch):
-    token, forgotten, able = real_bundle.NUMBER_KEY.token("number", "x"), [], []
+def test_a_request_stays_and_is_retried_if_no_snapshot_can_be_written(tmp_path, monkeypatch):
+    token, forgotten, can_copy = real_bundle.NUMBER_KEY.token("number", "x"), [], []
 
-    def copied(where):
-        if not able:
+    def copy(where):
+        if not can_copy:
             raise OSError("no process")
         return os.posix_spawnp("touch", ["touch", where], os.environ)
 
     journals = [Journal(tmp_path, name) for name in (CALLS, COMPLAINTS)]
-    upkeep = Upkeep(tmp_path, *journals, 1 << 20, copy=copied, forget=forgotten.append)
+    upkeep = Upkeep(tmp_path, *journals, 1 << 20, copy=copy, forget=forgotten.append)
     request_forgetting(tmp_path, token)
     upkeep.look()
     assert (upkeep.saved, forgotten, len(pending_requests(tmp_path))) == ([0, 1], [token], 1)
-    able.append(True)
+    can_copy.append(True)
     upkeep.look()
-    assert (upkeep.saved, forgotten, len(pending_requests(tmp_path))) == (
-        [0, 1],
-        [token],
-        1,
-    )  # not at once: calls would wait
+    # Not retried at once, because calls would wait.
+    assert (upkeep.saved, forgotten, len(pending_requests(tmp_path))) == ([0, 1], [token], 1)
     later = time.monotonic() + REST
     monkeypatch.setattr("time.monotonic", lambda: later)
     upkeep.look()
@@ -246,6 +243,6 @@ def test_a_request_outlives_a_rotation_of_keys(tmp_path):
     old = real_bundle.NUMBER_KEY.rotated("e2")
     new = old.rotated("e3")
     request_forgetting(tmp_path, old.token("number", "x"))
-    for _ in range(2):  # keyed anew already, it stays as it is
+    for _ in range(2):  # a request that has the new key already does not change
         _rekey_state(tmp_path, Rekeying(old, new))
-        assert [one.token for one in pending_requests(tmp_path)] == [new.token("number", "x")]
+        assert [request.token for request in pending_requests(tmp_path)] == [new.token("number", "x")]

@@ -37,9 +37,9 @@ spans = st.builds(Span, moments, moments | st.just(NEVER), moments).filter(
 
 def scan(rows, at):
     """Returns the place of the row in effect, or ~place of the last ended row, from (place, span) pairs."""
-    known = sorted((span.known_at, place, span) for place, span in rows if span.known_at < at)
+    usable = sorted((span.known_at, place, span) for place, span in rows if span.known_at < at)
     # Of rows with the same start, the one known last applies.
-    latest = {span.valid_from: (place, span) for _, place, span in known}
+    latest = {span.valid_from: (place, span) for _, place, span in usable}
     started = [row for start, row in sorted(latest.items()) if start <= at]
     in_effect = [place for place, span in started if at < span.valid_to]
     if in_effect:
@@ -298,8 +298,8 @@ def oracle(tables, call):
     ]
 
     def started(table, fits):
-        known = [row for row in tables[table] if fits(row) and row["known_at"] < at]
-        latest = {row["valid_from"]: row for row in sorted(known, key=lambda row: row["known_at"])}
+        usable = [row for row in tables[table] if fits(row) and row["known_at"] < at]
+        latest = {row["valid_from"]: row for row in sorted(usable, key=lambda row: row["known_at"])}
         return [row for start, row in sorted(latest.items()) if start <= at]
 
     def in_effect(table, *ways):

@@ -1,4 +1,4 @@
-"""Asterisk's side of the dialogue, put together from its source; whatever comes, the line is closed and calls go on."""
+"""AGI dialogues as Asterisk's source writes them: every connection is closed, and other calls are still served."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from callsieve.serving.telephony.agi import LINE, OPEN, Agi, call_from_request, 
 from tests.support import real_bundle
 from tests.support import small_bundle as small
 
-# As res_agi.c writes it for AGI(agi://127.0.0.1:4573/ring): `agi_network` and the script come first.
+# The request that res_agi.c writes for AGI(agi://127.0.0.1:4573/ring): `agi_network` and the script come first.
 RING = """\
 agi_network: yes
 agi_network_script: ring
@@ -32,7 +32,7 @@ agi_uniqueid: {moment}.42
 agi_version: 22.6.0
 agi_callerid: {caller}
 agi_calleridname: unknown
-agi_callingpres: {shown}
+agi_callingpres: {presentation}
 agi_callingani2: 0
 agi_callington: 0
 agi_callingtns: 0
@@ -49,13 +49,12 @@ agi_threadid: 140039486498560
 COMMAND = re.compile(r'SET VARIABLE CALLSIEVE(_CASE|_SCORE)? "([a-z0-9.]*)"\n')
 
 
-def head(script="ring", *arguments, caller="13800138000", callee="13900139000", shown=0, moment=None):
+def head(script="ring", *arguments, caller="13800138000", callee="13900139000", presentation=0, moment=None):
     moment = int(time.time()) if moment is None else moment
-    text = RING.format(caller=caller, callee=callee, shown=shown, moment=moment)
-    told = "".join(f"agi_arg_{i}: {each}\n" for i, each in enumerate(arguments, 1))
-    return (text.replace("/ring", f"/{script}").replace("script: ring", f"script: {script}")[:-1] + told + "\n").encode(
-        "utf-8", "surrogatepass"
-    )
+    text = RING.format(caller=caller, callee=callee, presentation=presentation, moment=moment)
+    text = text.replace("/ring", f"/{script}").replace("script: ring", f"script: {script}")[:-1]
+    text += "".join(f"agi_arg_{i}: {argument}\n" for i, argument in enumerate(arguments, 1)) + "\n"
+    return text.encode("utf-8", "surrogatepass")
 
 
 @pytest.fixture
@@ -63,25 +62,27 @@ def live(tmp_path):
     real_bundle.write_bundle(tmp_path / "bundle", valid_until="2036-04-01T00:00:00Z")
     judge = Swap(trusted=small.TRUSTED)
     judge.load(tmp_path / "bundle")
-    made = Live(judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=5.0, calls=10_000, numbers=1_000)
-    yield made
-    made.close()
+    live_state = Live(
+        judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=5.0, calls=10_000, numbers=1_000
+    )
+    yield live_state
+    live_state.close()
 
 
 @contextlib.asynccontextmanager
 async def asterisk(agi):
-    """The port of a server that runs."""
+    """Yields the port of a running server."""
     server = await asyncio.start_server(agi, "127.0.0.1", 0, limit=LINE)
     async with server:
         yield server.sockets[0].getsockname()[1]
 
 
-async def dialogue(port, said, answers=b"200 result=1\n"):
-    """Say the head, answer each command; gives what was commanded until the line was closed."""
+async def dialogue(port, request, answers=b"200 result=1\n"):
+    """Sends a request and answers each command; returns the commands until the server closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     commands = []
     with contextlib.suppress(ConnectionError):
-        writer.write(said)
+        writer.write(request)
         while line := await asyncio.wait_for(reader.readline(), 10):
             commands.append(line.decode())
             writer.write(answers)
@@ -89,20 +90,20 @@ async def dialogue(port, said, answers=b"200 result=1\n"):
     return commands
 
 
-def talked(live, *dialogues, **more):
-    """Several dialogues, one after the other, with one server."""
+def talk(live, *dialogues, **more):
+    """Runs dialogues one after another with one server; returns its `Agi` and the commands of each dialogue."""
 
     async def run():
         agi = Agi(live)
         async with asterisk(agi) as port:
-            return agi, [await dialogue(port, said, **more) for said in dialogues]
+            return agi, [await dialogue(port, request, **more) for request in dialogues]
 
     return asyncio.run(run())
 
 
-def test_a_call_is_judged_and_known_when_it_is_over(live):
+def test_a_call_is_scored_and_enters_the_history_at_its_end(live):
     began = int(time.time()) - 40
-    agi, (ring, end) = talked(live, head(moment=began), head("end", "31", "12", "ANSWER", "16", moment=began))
+    agi, (ring, end) = talk(live, head(moment=began), head("end", "31", "12", "ANSWER", "16", moment=began))
     assert [COMMAND.fullmatch(line)[1] for line in ring] == [None, "_CASE", "_SCORE"]
     action, case, score = (COMMAND.fullmatch(line)[2] for line in ring)
     verdict = live.explain(case)
@@ -110,20 +111,22 @@ def test_a_call_is_judged_and_known_when_it_is_over(live):
     assert end == []
     assert agi.counts == {"ring": 1, "end": 1, "unknown": 0, "full": 0, "broken": 0}
     assert live.counts["attempts"] == live.counts["ends"] == 1
-    assert live.memory.history.calls == 1  # one call, not an attempt and another one
+    assert live.memory.history.calls == 1  # attempt and end are one call
 
 
-def test_what_is_taken_from_a_head():
-    said = dict(line.removeprefix("agi_").split(": ", 1) for line in head(moment=1772500000).decode().split("\n")[:-2])
-    call = call_from_request(said)
+def test_a_request_becomes_a_call_and_its_end():
+    fields = dict(
+        line.removeprefix("agi_").split(": ", 1) for line in head(moment=1772500000).decode().split("\n")[:-2]
+    )
+    call = call_from_request(fields)
     assert (call.start, call.caller, call.callee, call.trunk) == (
         1772500000.0, "13800138000", "13900139000", "PJSIP/carrier",
     )  # fmt: skip
-    assert call_from_request(said | {"dnid": "unknown", "extension": "95588"}).callee == "95588"
-    assert call_from_request(said | {"uniqueid": "pbx-1-1772500001.7"}).start == 1772500001.0
-    assert abs(call_from_request(said | {"uniqueid": "odd"}).start - time.time()) < 2
-    for shown in ("35", "67", "32", "64"):
-        assert call_from_request(said | {"callingpres": shown}).caller == ""
+    assert call_from_request(fields | {"dnid": "unknown", "extension": "95588"}).callee == "95588"
+    assert call_from_request(fields | {"uniqueid": "pbx-1-1772500001.7"}).start == 1772500001.0
+    assert abs(call_from_request(fields | {"uniqueid": "odd"}).start - time.time()) < 2
+    for presentation in ("35", "67", "32", "64"):
+        assert call_from_request(fields | {"callingpres": presentation}).caller == ""
     done = ended_call(call, "31", "12", "ANSWER", "16")
     assert (done.ring, done.talk, done.outcome) == (19.0, 12.0, "answered")
     assert ended_call(call, "30", "", "NOANSWER", "").outcome == "no_answer"
@@ -133,8 +136,8 @@ def test_what_is_taken_from_a_head():
     assert (odd.ring, odd.talk, odd.outcome) == (0.0, 0.0, "unknown")
 
 
-def test_a_hangup_in_between_is_no_answer(live):
-    _, (ring,) = talked(live, head(), answers=b"HANGUP\n200 result=1\n")
+def test_a_hangup_line_before_an_answer_is_skipped(live):
+    _, (ring,) = talk(live, head(), answers=b"HANGUP\n200 result=1\n")
     assert len(ring) == 3
 
 
@@ -142,34 +145,34 @@ def test_a_hangup_in_between_is_no_answer(live):
     "refusal", [b"510 Invalid or unknown command\n", b"511 Command Not Permitted on a dead channel\n", b"HANGUP\n" * 99]
 )
 def test_a_refused_command_ends_the_dialogue(live, refusal):
-    agi, (ring,) = talked(live, head(), answers=refusal)
+    agi, (ring,) = talk(live, head(), answers=refusal)
     assert len(ring) == 1
     assert agi.counts["broken"] == 1
 
 
-def test_the_end_of_a_call_that_is_not_known(live):
-    agi, _ = talked(live, head("end", "3", "0", "CANCEL", ""))
+def test_the_end_of_an_unknown_call_is_counted_and_ignored(live):
+    agi, _ = talk(live, head("end", "3", "0", "CANCEL", ""))
     assert agi.counts["unknown"] == 1
     assert live.counts["ends"] == 0
 
 
-def test_the_call_that_rang_first_is_forgotten_first(live, monkeypatch):
+def test_the_oldest_pending_call_is_dropped_first(live, monkeypatch):
     monkeypatch.setattr(module, "PENDING", 1)
     began = int(time.time())
-    rings = [head(moment=began - each) for each in (1, 0)]
-    ends = [head("end", "3", "0", "CANCEL", "", moment=began - each) for each in (1, 0)]
-    agi, _ = talked(live, *rings, *ends)
+    rings = [head(moment=began - age) for age in (1, 0)]
+    ends = [head("end", "3", "0", "CANCEL", "", moment=began - age) for age in (1, 0)]
+    agi, _ = talk(live, *rings, *ends)
     assert (agi.counts["ring"], agi.counts["unknown"], agi.counts["end"]) == (2, 1, 1)
 
 
-def test_a_head_without_an_end_is_not_read_on(live):
-    agi, (ring,) = talked(live, head("ring", *["x"] * module.LINES))
+def test_a_request_with_too_many_lines_is_refused(live):
+    agi, (ring,) = talk(live, head("ring", *["x"] * module.LINES))
     assert (ring, agi.counts["broken"]) == ([], 1)
 
 
-def test_it_serves_until_it_is_told_to_stop(live):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_the_server_stops_on_sigterm(live):
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
 
     async def run():
         serving = asyncio.create_task(serve(live, port=port))
@@ -187,38 +190,38 @@ def test_it_serves_until_it_is_told_to_stop(live):
         socket.create_connection(("127.0.0.1", port))
 
 
-def test_a_client_that_says_half_and_waits_is_closed_and_others_are_answered(live):
+def test_an_incomplete_dialogue_is_closed_and_others_are_answered(live):
     async def run():
         agi = Agi(live)
         async with asterisk(agi) as port:
             stuck = [dialogue(port, head()[:size]) for size in (0, 1, 300, len(head()) - 1)]
             mute = dialogue(port, head(), answers=b"")
             whole = [dialogue(port, head(caller=f"1380013800{i}")) for i in range(5)]
-            return agi, await asyncio.gather(*stuck, mute, *whole)  # ends when each was closed from the other side
+            return agi, await asyncio.gather(*stuck, mute, *whole)  # ends when the server has closed all of them
 
-    agi, said = asyncio.run(run())
-    assert [len(each) for each in said] == [0, 0, 0, 0, 1, 3, 3, 3, 3, 3]
+    agi, dialogues = asyncio.run(run())
+    assert [len(commands) for commands in dialogues] == [0, 0, 0, 0, 1, 3, 3, 3, 3, 3]
     assert agi.counts["broken"] == 5
 
 
-def test_more_than_it_can_hold_are_turned_away(live, monkeypatch):
+def test_connections_above_the_limit_are_refused(live, monkeypatch):
     monkeypatch.setattr(module, "SECONDS", 5.0)
 
     async def run():
         agi = Agi(live)
         async with asterisk(agi) as port:
-            held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(OPEN)]
+            connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(OPEN)]
             while agi._open < OPEN:
                 await asyncio.sleep(0.01)
-            turned = await dialogue(port, head())
-            for _, writer in held:
+            refused = await dialogue(port, head())
+            for _, writer in connections:
                 writer.close()
             while agi._open:
                 await asyncio.sleep(0.01)
-            return agi, turned, await dialogue(port, head())
+            return agi, refused, await dialogue(port, head())
 
-    agi, turned, after = asyncio.run(run())
-    assert (turned, len(after)) == ([], 3)
+    agi, refused, after = asyncio.run(run())
+    assert (refused, len(after)) == ([], 3)
     assert agi.counts["full"] == 1
 
 
@@ -230,7 +233,7 @@ HOSTILE = st.text(st.characters(exclude_categories=[]), max_size=300) | st.sampl
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(caller=HOSTILE, callee=HOSTILE)
 def test_hostile_numbers_reach_no_command(live, capfd, caller, callee):
-    agi, (ring, after) = talked(live, head(caller=caller, callee=callee), head())
+    agi, (ring, after) = talk(live, head(caller=caller, callee=callee), head())
     assert all(COMMAND.fullmatch(line) for line in ring)
     assert len(after) == 3
     assert sum(agi.counts.values()) == 2
@@ -238,9 +241,9 @@ def test_hostile_numbers_reach_no_command(live, capfd, caller, callee):
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(said=st.binary(max_size=2000))
-def test_bytes_of_any_kind_end_the_dialogue(live, capfd, said):
-    agi, (commands, after) = talked(live, said + b"\n\n", head())
+@given(data=st.binary(max_size=2000))
+def test_any_bytes_end_the_dialogue(live, capfd, data):
+    agi, (commands, after) = talk(live, data + b"\n\n", head())
     assert (commands, len(after)) == ([], 3)
     assert agi.counts["broken"] == 1
     assert capfd.readouterr() == ("", "")

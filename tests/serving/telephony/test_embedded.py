@@ -1,4 +1,4 @@
-"""The script that Kamailio loads, without Kamailio: what it learns of calls is what they were."""
+"""The script that Kamailio loads, tested without Kamailio: SIP events become calls and verdicts."""
 
 import dataclasses
 import importlib.util
@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def kamailio(monkeypatch):
-    """A Kamailio for the script to run in."""
+    """The stand-in for Kamailio in which the script runs."""
     kamailio = Kamailio()
     monkeypatch.setitem(sys.modules, "KSR", kamailio)
     return kamailio
@@ -63,7 +63,7 @@ def engine(script, folder):
 
 
 def make(script, folder, **more):
-    """An engine with a folder of state of its own, unless one is named."""
+    """Returns an engine with a new state folder, unless `more` names one."""
     settings = tomllib.loads((folder / "settings.toml").read_text())
     return script.Engine(settings | {"state": tempfile.mkdtemp(dir=folder)} | more)
 
@@ -73,29 +73,18 @@ def place(engine, call_id, caller, start):
     return engine.score(call_id, f"from-{call_id}", start=start, target=f"sip:{CALLEE}@127.0.0.1", sender=sender)
 
 
-def test_events_become_the_calls_they_tell_of(engine):
+def test_sip_events_become_calls(engine):
     intake, history = Intake(real_bundle.NUMBER_KEY), History()
     ends = [
-        (0, ["reply {0} 486 Busy Here"], {"ring": 3.0, "talk": 0.0, "outcome": "busy", "released_by": "callee"}),
-        (1, ["reply {0} 607 Unwanted"], {"ring": 3.0, "talk": 0.0, "outcome": "unwanted", "released_by": "callee"}),
-        (
-            2,
-            ["reply {0} 200 OK", "reply {1} 200 OK", "bye {1} from-c2", "bye {2} x"],
-            {"ring": 3.0, "talk": 20.0, "outcome": "answered", "released_by": "caller"},
-        ),
-        (
-            3,
-            ["bye {0} x", "reply {0} 200 OK", "bye {1} other"],
-            {"ring": 3.0, "talk": 20.0, "outcome": "answered", "released_by": "callee"},
-        ),
-        (
-            4,
-            ["reply {0} 603 Network Blocked"],
-            {"ring": 3.0, "talk": 0.0, "outcome": "blocked", "released_by": "network"},
-        ),
+        (["reply {0} 486 Busy Here"], 0.0, "busy", "callee"),
+        (["reply {0} 607 Unwanted"], 0.0, "unwanted", "callee"),
+        (["reply {0} 200 OK", "reply {1} 200 OK", "bye {1} from-c2", "bye {2} x"], 20.0, "answered", "caller"),
+        (["bye {0} x", "reply {0} 200 OK", "bye {1} other"], 20.0, "answered", "callee"),
+        (["reply {0} 603 Network Blocked"], 0.0, "blocked", "network"),
     ]
-    for number, events, end in ends:
+    for number, (events, talk, outcome, side) in enumerate(ends):
         start = START + 60 * number
+        end = {"ring": 3.0, "talk": talk, "outcome": outcome, "released_by": side}
         call = Call(start=start, caller=CALLERS[number % 3], callee=CALLEE)
         keyed = intake(call)
         place(engine, f"c{number}", call.caller, start)
@@ -105,7 +94,7 @@ def test_events_become_the_calls_they_tell_of(engine):
             engine.note(f"c{number}", event.format(*moments))
         assert f"c{number}" not in engine.pending
         over = Intake(real_bundle.NUMBER_KEY)(Call(start=start, caller=call.caller, callee=CALLEE, **end))
-        fields = {name: getattr(over, name) for name in ("ring", "talk", "outcome", "released_by")}
+        fields = {name: getattr(over, name) for name in end}
         history.observe(dataclasses.replace(keyed, **fields))
     assert engine.counts["ended"] == 5
     assert engine.counts["reports"] == 1
@@ -114,7 +103,7 @@ def test_events_become_the_calls_they_tell_of(engine):
         assert repr(engine.live.memory.history.vector(probe)) == repr(history.vector(probe))
 
 
-def test_calls_in_the_air_are_bounded(script, engine, monkeypatch):
+def test_calls_in_progress_are_bounded(script, engine, monkeypatch):
     monkeypatch.setattr(script, "PENDING", 3)
     for number in range(10):
         place(engine, f"c{number}", CALLERS[0], START + number)
@@ -123,7 +112,7 @@ def test_calls_in_the_air_are_bounded(script, engine, monkeypatch):
     assert engine.counts["ended"] == 0
 
 
-def test_messages_that_cannot_be_read_are_counted_and_fill_no_log(script, engine, kamailio, monkeypatch):
+def test_unreadable_messages_are_counted_and_logged_rarely(script, engine, kamailio, monkeypatch):
     monkeypatch.setattr(script, "_STATE", {})
     for number in range(50):
         assert script._score(engine, f"{1000 * START} <null> {b'13800138000'.hex()} {number}") == script._NO_VERDICT
@@ -137,7 +126,7 @@ def test_messages_that_cannot_be_read_are_counted_and_fill_no_log(script, engine
 
 
 @pytest.mark.usefixtures("kamailio")
-def test_a_withdrawn_bundle_cannot_be_put_back(script, tmp_path, monkeypatch):
+def test_a_bundle_of_an_older_epoch_is_refused(script, tmp_path, monkeypatch):
     kamailio_files.write_proxy_files(tmp_path, tmp_path, card={"epoch": 2})
     engine = make(script, tmp_path)
     monkeypatch.setattr(script, "CHECK_EVERY", 0.0)
@@ -151,7 +140,7 @@ def test_a_withdrawn_bundle_cannot_be_put_back(script, tmp_path, monkeypatch):
     assert engine.counts["refused"] == 1
 
 
-def test_settings_are_checked_when_they_are_read(script, folder):
+def test_invalid_settings_are_refused(script, folder):
     with pytest.raises(ValueError, match=r"answer must be 603\+ or 608"):
         make(script, folder, answer="404")
     with pytest.raises(ValueError, match="608 needs the address of a signed jCard"):
@@ -163,7 +152,7 @@ def test_settings_are_checked_when_they_are_read(script, folder):
 
 
 class Kamailio:
-    """What the script needs of Kamailio: a log, queues, and the variables that a fetch sets."""
+    """A stand-in for Kamailio with its log, its queues, and the variables that a fetch sets."""
 
     def __init__(self):
         self.lines, self.queues, self.values = [], {}, {}
@@ -189,13 +178,12 @@ class Kamailio:
 
 
 def waiting(start, *fields):
-    """A call as a SIP worker leaves it in the queue."""
-    return " ".join(
-        [str(start), "192.0.2.1", *("<null>" if field is None else field.encode().hex() for field in fields)]
-    )
+    """Returns a call in the form in which a SIP worker puts it into the queue."""
+    coded = ("<null>" if field is None else field.encode().hex() for field in fields)
+    return " ".join([str(start), "192.0.2.1", *coded])
 
 
-def test_calls_that_wait_are_answered(script, kamailio, folder, monkeypatch):
+def test_waiting_calls_get_verdicts(script, kamailio, folder, monkeypatch):
     strict = make(script, folder)
     monkeypatch.setattr(script, "_STATE", {"engine": strict})
     sender = '"A b|c" <sip:02887654321@a.example>'
@@ -207,7 +195,7 @@ def test_calls_that_wait_are_answered(script, kamailio, folder, monkeypatch):
     assert handler.score(None) == 1
     assert handler.score(None) == 1
     assert kamailio.queues == {"calls": [], "events": [], "verdicts": [("7 9", "pass|||")]}
-    # The event stood in its queue before the call was known, so it told of nothing.
+    # The event was in its queue before the call was scored, so it belonged to no call.
     assert strict.counts["scored"] == 1
     assert strict.counts["ended"] == 0
     kamailio.mq_add("events", "id 1", f"reply {1000 * START + 5000} 607 Unwanted")
@@ -215,41 +203,32 @@ def test_calls_that_wait_are_answered(script, kamailio, folder, monkeypatch):
     assert strict.counts["reports"] == 1
 
 
-def test_a_call_that_waited_too_long_passes_at_once_and_is_learnt_afterwards(script, kamailio, folder, monkeypatch):
-    engine, held = make(script, folder), []
+def test_a_call_that_waited_too_long_passes_and_enters_the_history(script, kamailio, folder, monkeypatch):
+    engine, in_progress = make(script, folder), []
     monkeypatch.setattr(script, "_STATE", {"engine": engine})
-    monkeypatch.setattr(script, "_score", lambda *_: held.append(kamailio.values["$shv(held)"]) or "pass|||")
+    monkeypatch.setattr(script, "_score", lambda *_: in_progress.append(kamailio.values["$shv(held)"]) or "pass|||")
     now = time.time_ns() // 1_000_000
     for number, start in enumerate((now - 60_000, now + 60_000, now - 50_000)):
-        fields = (
-            f"id {number}",
-            "tag",
-            "sip:13900139000@b.example",
-            "sip:13800138000@a.example",
-            None,
-            None,
-            None,
-            None,
-        )
-        kamailio.mq_add("calls", f"7 {number}", waiting(start, *fields))
+        fields = ("tag", "sip:13900139000@b.example", "sip:13800138000@a.example", *[None] * 4)
+        kamailio.mq_add("calls", f"7 {number}", waiting(start, f"id {number}", *fields))
     script.mod_init().score(None, "15")
     assert kamailio.queues["verdicts"] == [(f"7 {number}", "pass|||") for number in range(3)]
-    assert held == ["7 1"]  # the one that was scored, and nothing is in hand afterwards
+    assert in_progress == ["7 1"]  # the only scored call; no call is in progress afterwards
     assert kamailio.values["$shv(held)"] == ""
     assert now <= int(kamailio.values["$shv(beat)"]) <= time.time_ns() // 1_000_000
     assert (engine.counts["missed"], engine.counts["scored"], list(engine.pending)) == (2, 0, ["id 0", "id 2"])
     assert engine.live.memory.history.calls == 2
 
 
-def test_a_process_that_comes_back_knows_what_the_one_before_knew(script, folder, tmp_path):
+def test_a_restarted_process_restores_the_state(script, folder, tmp_path):
     whole, first = make(script, folder), make(script, folder, state=str(tmp_path))
-    begun = [place(engine, "a", CALLERS[0], START) for engine in (whole, first)]
-    assert [verdict.score for verdict in begun] == [begun[0].score] * 2
+    verdicts = [place(engine, "a", CALLERS[0], START) for engine in (whole, first)]
+    assert [verdict.score for verdict in verdicts] == [verdicts[0].score] * 2
     for engine in (whole, first):
         engine.note("a", f"reply {1000 * START + 3000} 200 OK")
         engine.note("a", f"bye {1000 * START + 9000} from-a")
         place(engine, "b", CALLERS[1], START + 20)
-    first.live.memory.journal.flush()  # then it is killed: nothing is closed
+    first.live.memory.journal.flush()  # a killed process closes no file
     second = make(script, folder, state=str(tmp_path))
     assert second.live.memory.history.calls == 2 and second.live.memory.restored.lines == 3
     for number, caller in enumerate(CALLERS):
@@ -270,32 +249,31 @@ def test_two_processes_do_not_share_a_state(script, folder, tmp_path):
     assert make(script, folder, state=str(tmp_path)).live.memory.history.calls == 0
 
 
-def test_whoever_asks_is_forgotten_in_memory_and_on_disk(script, folder, tmp_path):
+def test_a_number_is_forgotten_in_memory_and_on_disk(script, folder, tmp_path):
     engine = make(script, folder, state=str(tmp_path))
     for number, caller in enumerate(CALLERS):
         place(engine, f"c{number}", caller, START + number)
-    asked = [engine.live._intake(Call(start=START + 60, caller=caller, callee=CALLEE)) for caller in CALLERS]
+    calls = [engine.live._intake(Call(start=START + 60, caller=caller, callee=CALLEE)) for caller in CALLERS]
     token = engine.live._intake.token("number", CALLERS[0])
     request = request_forgetting(tmp_path, token)
     wait_until(lambda: not request.where.exists())
-    made = [engine.live.memory.history.row(call)[NAMES.index("out_calls_count_7d")] for call in asked]
-    assert made == [0, 1, 1] and list(engine.pending) == ["c1", "c2"]
+    counts = [engine.live.memory.history.row(call)[NAMES.index("out_calls_count_7d")] for call in calls]
+    assert counts == [0, 1, 1] and list(engine.pending) == ["c1", "c2"]
     assert not [where for where in tmp_path.rglob("*") if where.is_file() and token.encode() in where.read_bytes()]
 
 
-def test_it_begins_with_what_was_filled_and_with_nothing_where_that_is_broken(
+def test_an_engine_starts_with_a_filled_history_and_empty_if_the_snapshot_is_broken(
     script, kamailio, folder, tmp_path, monkeypatch
 ):
-    intake, known = Intake(real_bundle.NUMBER_KEY), History()
+    intake, history = Intake(real_bundle.NUMBER_KEY), History()
     for call in real_bundle.calls(200):
-        known.observe(intake(call))
-    known.save(snapshot_path(tmp_path, 1))
+        history.observe(intake(call))
+    history.save(snapshot_path(tmp_path, 1))
     last = real_bundle.calls(200)[-1].start
     filled, fresh = make(script, folder, state=str(tmp_path)), make(script, folder)
     assert (filled.live.memory.history.calls, fresh.live.memory.history.calls) == (200, 0)
-    assert filled.live.memory.history.covers(int(1000 * last), 2) and not fresh.live.memory.history.covers(
-        int(1000 * last), 2
-    )
+    covers = [engine.live.memory.history.covers(int(1000 * last), 2) for engine in (filled, fresh)]
+    assert covers == [True, False]
     place(filled, "a", CALLERS[0], last + 60)
     assert filled.live.memory.history.calls == 201
     broken = tmp_path / "broken"
@@ -311,7 +289,7 @@ def test_it_begins_with_what_was_filled_and_with_nothing_where_that_is_broken(
     assert any("0 calls restored" in str(line) for line in kamailio.lines)
 
 
-def test_there_is_room_for_as_many_calls_as_the_settings_say(script, folder):
+def test_the_settings_bound_the_history(script, folder):
     engine = make(script, folder, calls=2, numbers=50)
     for number in range(5):
         place(engine, f"c{number}", CALLERS[0], START + number)
@@ -326,7 +304,7 @@ NUMBER = "+8613800138000"
     ["", " ", NUMBER, f"x 192.0.2.1 {NUMBER}", waiting(1, *[NUMBER] * 8), waiting(1, *[None] * 8), waiting(1, NUMBER),
      waiting("9" * 400, "i", "t", "tel:1", "tel:1", "", "", "", "")],
 )  # fmt: skip
-def test_a_fault_is_a_call_that_passes_and_shows_no_number(script, kamailio, folder, monkeypatch, call):
+def test_an_invalid_call_passes_and_its_fault_shows_no_number(script, kamailio, folder, monkeypatch, call):
     for engine in ({}, {"engine": make(script, folder)}):
         monkeypatch.setattr(script, "_STATE", engine)
         kamailio.queues = {"calls": [("1 2", call)], "events": [("i", NUMBER), ("i", "reply x y")]}
@@ -336,16 +314,15 @@ def test_a_fault_is_a_call_that_passes_and_shows_no_number(script, kamailio, fol
     assert not [text for _, text in kamailio.lines if NUMBER[1:] in text]
 
 
-def test_a_block_and_a_label_are_what_the_routes_read(script, kamailio, folder, monkeypatch):
+def test_block_and_label_verdicts_have_the_form_that_the_routes_read(script, kamailio, folder, monkeypatch):
     engine = make(script, folder)
     low = dataclasses.replace(engine.swap.scorer.bundle.thresholds[0], threshold=-1e9)
     bundle = dataclasses.replace(engine.swap.scorer.bundle, thresholds=(low,))
     monkeypatch.setattr(script, "_STATE", {"engine": engine})
     fields = ("id", "tag", "sip:13900139000@b.example", "<sip:13800138000@a.example>", None, None, None, None)
     for number, action in enumerate(("block", "label")):
-        engine.swap._scorer = Scorer(
-            bundle, dataclasses.replace(engine.swap.scorer.policy, bands={"certified": action})
-        )
+        policy = dataclasses.replace(engine.swap.scorer.policy, bands={"certified": action})
+        engine.swap._scorer = Scorer(bundle, policy)
         kamailio.mq_add("calls", str(number), waiting(1000 * (START + number), *fields))
         script.mod_init().score(None)
     (_, block), (_, label) = kamailio.queues["verdicts"]
@@ -353,26 +330,23 @@ def test_a_block_and_a_label_are_what_the_routes_read(script, kamailio, folder, 
     assert label.startswith("label|||Call-Info: ") and label.endswith("\r\n")
 
 
-def test_no_turn_takes_more_than_a_batch_and_faults_of_missed_calls_are_told(script, kamailio, folder, monkeypatch):
+def test_a_turn_handles_one_batch_and_faults_of_missed_calls_are_logged(script, kamailio, folder, monkeypatch):
     monkeypatch.setattr(script, "BATCH", 2)
-    for kept in ({"engine": make(script, folder)}, {"failed": time.monotonic()}):
-        monkeypatch.setattr(script, "_STATE", kept)
+    for state in ({"engine": make(script, folder)}, {"failed": time.monotonic()}):
+        monkeypatch.setattr(script, "_STATE", state)
         kamailio.lines, kamailio.queues = [], {"missed": [(str(n), NUMBER) for n in range(3)]}
         script.mod_init().score(None)
         assert len(kamailio.queues["missed"]) == 1
-        told = [("err", "callsieve: a call is not learnt: ValueError\n")]
-        assert kamailio.lines == (told if "engine" in kept else [])
-        assert "engine" not in kept or kept["engine"].counts["faults"] == 2
+        expected = [("err", "callsieve: a call is not learnt: ValueError\n")]
+        assert kamailio.lines == (expected if "engine" in state else [])
+        assert "engine" not in state or state["engine"].counts["faults"] == 2
         kamailio.queues = {"calls": [(str(n), "") for n in range(3)], "events": [("i", "reply 1 200")] * 100}
         script.mod_init().score(None)
-        assert [len(kamailio.queues[name]) for name in ("calls", "verdicts", "events")] == [
-            1,
-            2,
-            100 - 2 * script.BETWEEN,
-        ]
+        lengths = [len(kamailio.queues[name]) for name in ("calls", "verdicts", "events")]
+        assert lengths == [1, 2, 100 - 2 * script.BETWEEN]
 
 
-def test_counts_are_told_and_a_bundle_that_is_away_changes_nothing(script, kamailio, tmp_path):
+def test_counts_are_logged_and_a_missing_bundle_changes_nothing(script, kamailio, tmp_path):
     kamailio_files.write_proxy_files(tmp_path, tmp_path)
     engine = make(script, tmp_path, report_every=0.0)
     serving = engine.swap.scorer
@@ -396,24 +370,23 @@ def test_a_bundle_that_cannot_be_loaded_is_tried_again_later(script, folder, kam
     assert any("serving model" in text for _, text in kamailio.lines)
 
 
-def test_a_cleared_caller_passes_from_the_next_call_on(script, folder, tmp_path):
+def test_a_cleared_caller_passes_from_the_next_call(script, folder, tmp_path):
     where = tmp_path / FILE
     engine = make(script, folder, unlisted=str(where))
     raw = engine.swap.scorer.bundle.thresholds
     low = dataclasses.replace(raw[0], threshold=-1e9)
-    engine.swap._scorer = Scorer(
-        dataclasses.replace(engine.swap.scorer.bundle, thresholds=(low,)), engine.swap.scorer.policy
-    )
+    bundle = dataclasses.replace(engine.swap.scorer.bundle, thresholds=(low,))
+    engine.swap._scorer = Scorer(bundle, engine.swap.scorer.policy)
     assert place(engine, "1", CALLERS[0], START).action == "block"
     token = engine.live._intake.token("number", CALLERS[0])
     write_cleared(where, {token: (START + 100) * 1000}, 1)
     assert place(engine, "2", CALLERS[0], START + 1).status == STATUS
     assert place(engine, "3", CALLERS[1], START + 1).action == "block"
-    assert place(engine, "4", CALLERS[0], START + 100).action == "block"  # its time is over
+    assert place(engine, "4", CALLERS[0], START + 100).action == "block"  # the clearance has ended
 
 
-def test_registers_are_asked_and_evidence_is_kept_as_of_the_service_over_http(script, folder, tmp_path):
-    """The oracle is `Live`, the memory of the service over HTTP, on the same calls, policy and registers."""
+def test_embedded_verdicts_and_their_records_equal_those_of_live(script, folder, tmp_path):
+    """The oracle is `Live`, the state of the HTTP service, with the same calls, policy and registers."""
     number = Intake(real_bundle.NUMBER_KEY).token("number", CALLERS[1])
     lapsed = real_bundle.make_registers(number_resources=[{"number": number, "valid_to": (START - 86_400) * 1000}])
     (tmp_path / "registers").mkdir()
@@ -426,15 +399,16 @@ def test_registers_are_asked_and_evidence_is_kept_as_of_the_service_over_http(sc
     swap.load(folder / "bundle")
     live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "beside", deadline=60.0)
     for n in range(6):
-        said = place(engine, str(n), CALLERS[n % 3], START + 60 * n)
+        verdict = place(engine, str(n), CALLERS[n % 3], START + 60 * n)
         call = Call(start=START + 60 * n, caller=CALLERS[n % 3], callee=CALLEE, trunk="")
         other = live.attempt(call)
-        assert said.action == other.action == ("block" if n % 3 == 1 else "pass")
-        assert [fact.rule for fact in said.rules] == [fact.rule for fact in other.rules]
+        assert verdict.action == other.action == ("block" if n % 3 == 1 else "pass")
+        assert [fact.rule for fact in verdict.rules] == [fact.rule for fact in other.rules]
     engine.live.close()
     live.close()
-    kept, beside = (read_after(tmp_path / name, Position(), 100)[0] for name in ("in", "beside"))
-    assert len(kept) == len(beside) == 2
-    assert [one.rules for one in kept] == [one.rules for one in beside] and kept[0].case == beside[0].case
-    assert kept[0].rules[0]["register"] == "number_resources"
-    assert all(rescore(one, engine.swap.scorer).differences == () for one in kept)
+    embedded, served = (read_after(tmp_path / name, Position(), 100)[0] for name in ("in", "beside"))
+    assert len(embedded) == len(served) == 2
+    assert [record.rules for record in embedded] == [record.rules for record in served]
+    assert embedded[0].case == served[0].case
+    assert embedded[0].rules[0]["register"] == "number_resources"
+    assert all(rescore(record, engine.swap.scorer).differences == () for record in embedded)

@@ -1,4 +1,4 @@
-"""SIP read and written: golden messages byte for byte, and parsers that any bytes leave standing."""
+"""SIP messages are read and written byte for byte, and parsers read or refuse any bytes."""
 
 import base64
 import json
@@ -18,11 +18,10 @@ from callsieve.serving.telephony.sip_replies import Redress, Reply
 
 
 def passport(header, payload):
-    """An Identity header's value around a PASSporT."""
+    """Returns the value of an Identity header with a PASSporT."""
     part = lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
-    return (
-        f"{part(header)}.{part(payload)}.c2lnbmF0dXJl;info=<https://cert.example.org/shaken.crt>;alg=ES256;ppt=shaken"
-    )
+    parameters = "info=<https://cert.example.org/shaken.crt>;alg=ES256;ppt=shaken"
+    return f"{part(header)}.{part(payload)}.c2lnbmF0dXJl;{parameters}"
 
 
 # The examples of RFC 8225 and RFC 8588, section 4: the claims of a "shaken" PASSporT.
@@ -66,10 +65,12 @@ BLOCKED = (
     b"Content-Length: 0\r\n"
     b"\r\n"
 )
-REJECTED = BLOCKED.replace(b"603 Network Blocked", b"608 Rejected")
+# RFC 8688, section 3.2
 REJECTED = re.sub(
-    rb"Reason: [^\r]*", b"Call-Info: <https://redress.example/card.jws>;purpose=jwscard", REJECTED
-)  # RFC 8688, section 3.2
+    rb"Reason: [^\r]*",
+    b"Call-Info: <https://redress.example/card.jws>;purpose=jwscard",
+    BLOCKED.replace(b"603 Network Blocked", b"608 Rejected"),
+)
 REDRESS = Redress(
     url="https://redress.example/calls",
     tel="+12025550100",
@@ -106,23 +107,23 @@ def test_a_message_keeps_all_values_of_a_header():
 
 
 @pytest.mark.parametrize("before", [b"\r\n", b"\r\n\r\n", b"\n\n\r\n"])
-def test_line_ends_before_a_message_are_no_part_of_it(before):
-    """RFC 3261, 7.5; peers send two of them to keep a connection open."""
+def test_line_ends_before_a_message_are_skipped(before):
+    """See RFC 3261, section 7.5. Peers send two line ends to keep a connection open."""
     assert sip.read_message(before + INVITE) == sip.read_message(INVITE)
 
 
-def test_golden_answers():
+def test_responses_equal_the_golden_messages():
     assert sip_replies.response(INVITE, sip_replies.network_blocked(REDRESS, "00112233aabbccdd"), "t1") == BLOCKED
     assert sip_replies.response(INVITE, sip_replies.rejected(REDRESS), "t1") == REJECTED
     q850 = sip_replies.network_blocked(Redress(tel="+12025550100"), q850=True)
     assert q850.headers == (("Reason", 'Q.850;cause=21;text="v=analytics1;tel=+12025550100";location=RLN'),)
 
 
-def test_an_answer_is_read_back():
+def test_a_written_response_is_read():
     answer = sip.read_message(BLOCKED)
     status, phrase = re.fullmatch(r"SIP/2\.0 (\d{3}) (.*)", answer.first).groups()
     assert sip.outcome_of(int(status), phrase) == ("blocked", "network")
-    # A request within a dialog has a tag already: it stays the only one.
+    # A request within a dialog has a tag already, which the response repeats.
     tagged = INVITE.replace(b"user=phone>\r\ni:", b"user=phone>;tag=old\r\ni:")
     assert b"user=phone>;tag=old\r\n" in sip_replies.response(tagged, Reply(404, "Not Found"), "new")
 
@@ -147,14 +148,14 @@ def test_an_answer_is_read_back():
         ("", "3gpp", "unknown", "unknown", None, False),
     ],
 )
-def test_dialects_of_verstat(word, dialect, attestation, result, level, diverted):
-    said = sip.read_verstat(word, dialect)
-    assert (said.result, said.level, said.diverted, said.raw) == (result, level, diverted, word)
-    assert said.attestation == attestation
+def test_verstat_is_read_in_each_dialect(word, dialect, attestation, result, level, diverted):
+    verstat = sip.read_verstat(word, dialect)
+    assert (verstat.result, verstat.level, verstat.diverted, verstat.raw) == (result, level, diverted, word)
+    assert verstat.attestation == attestation
     assert attestation in ATTESTATIONS
 
 
-def test_where_a_verstat_stands():
+def test_a_verstat_is_read_from_each_of_its_places():
     call = lambda **more: sip.to_call(0.0, "tel:110", "<tel:+8613800138000;verstat=No-TN-Validation>", **more)
     assert call().attestation == "none"
     passed = "<sip:+1@a.example;verstat=TN-Validation-Passed>"
@@ -171,13 +172,13 @@ def test_where_a_verstat_stands():
 def test_hidden_callers_are_withheld():
     asserted = "<tel:+8613800138001>"
     hidden = sip.to_call(0.0, "sip:110@b.example", "<sip:anonymous@anonymous.invalid>", asserted=asserted)
-    asked = sip.to_call(0.0, "sip:110@b.example", "<sip:+1@a.example>", asserted=asserted, privacy="header;id")
-    assert hidden == asked
+    private = sip.to_call(0.0, "sip:110@b.example", "<sip:+1@a.example>", asserted=asserted, privacy="header;id")
+    assert hidden == private
     assert (hidden.caller, hidden.network_caller) == ("", "+8613800138001")
     assert sip.to_call(0.0, "sip:110@b.example", "<sip:+1@a.example>", privacy="idle").caller == "+1"
 
 
-def test_what_an_identity_claims():
+def test_the_claims_of_an_identity_are_read():
     claims = sip.read_identity(SHAKEN)
     assert claims == sip.Identity(
         "shaken", "A", "123e4567-e89b-12d3-a456-426655440000", 1443208345, "https://cert.example.org/shaken.crt"
@@ -189,7 +190,7 @@ def test_what_an_identity_claims():
 
 
 @pytest.mark.parametrize("text", ["", "a.b", "..", "a.b.c.d", "!.!.c", "W10.e30.c", "x" * 9000])
-def test_no_identity(text):
+def test_an_invalid_identity_is_refused(text):
     with pytest.raises(ValueError, match=r"^Identity must"):
         sip.read_identity(text)
 
@@ -203,18 +204,18 @@ def test_no_identity(text):
     ("sip:we%22ird@a.example", 'we"ird'),
     ("sip:a.example", ""),
 ])  # fmt: skip
-def test_users(address, user):
+def test_the_user_of_an_address_is_read(address, user):
     assert sip.user_of(address) == user
 
 
 @pytest.mark.parametrize("address", ["", "mailto:a@b.example", "<http://a.example>", "sip:%00@a", f"tel:{'1' * 200}"])
-def test_no_users(address):
+def test_an_invalid_address_is_refused(address):
     with pytest.raises(ValueError, match=r"^an address must") as error:
         sip.user_of(address)
     assert "111" not in str(error.value)
 
 
-def test_every_final_answer_is_an_outcome():
+def test_every_final_status_has_an_outcome():
     for status in range(100, 800):
         outcome, by = sip.outcome_of(status)
         assert outcome in OUTCOMES
@@ -223,17 +224,17 @@ def test_every_final_answer_is_an_outcome():
         assert (outcome == "unknown") == (status < 200 or status >= 700)
 
 
-def test_only_a_607_is_a_report():
+def test_only_status_607_is_a_complaint():
     assert [status for status in range(100, 800) if sip.outcome_of(status)[0] == "unwanted"] == [607]
 
 
-def test_capabilities():
+def test_a_capability_list_declares_608():
     assert sip.declares_608('*;+g.a="x";+sip.608, *;+sip.607')
     assert not sip.declares_608("")
 
 
 @pytest.mark.parametrize(
-    ("score", "content", "told"),
+    ("score", "content", "parameters"),
     [
         (0.9731, None, "confidence=97;type=spam"),
         (0.999999, "fraud", "confidence=99;type=fraud"),
@@ -243,15 +244,15 @@ def test_capabilities():
         (1e-9, None, "confidence=0;type=spam"),
     ],
 )
-def test_labels(score, content, told):
-    expected = f"<https://redress.example/calls>;source=carrier.example;purpose=info;{told}"
+def test_a_label_states_confidence_and_type(score, content, parameters):
+    expected = f"<https://redress.example/calls>;source=carrier.example;purpose=info;{parameters}"
     assert sip_replies.label(verdict("label", score, content), REDRESS) == expected
     assert sip_replies.label(verdict("screen", score, content), REDRESS) == expected
 
 
-def test_what_is_not_labelled():
-    for silent in (verdict("pass"), verdict("block"), verdict("label", math.nan)):
-        assert sip_replies.label(silent, REDRESS) is None
+def test_only_a_scored_label_or_screen_is_labelled():
+    for unlabelled in (verdict("pass"), verdict("block"), verdict("label", math.nan)):
+        assert sip_replies.label(unlabelled, REDRESS) is None
     assert sip_replies.label(verdict(), Redress(tel="+1234")).startswith("<data:,>;purpose=info;")
 
 
@@ -269,13 +270,13 @@ def test_what_is_not_labelled():
         ({"tel": "+1234", "card": "data:,"}, "card must be an https URL"),
     ],
 )
-def test_redress_is_checked(fields, rule):
+def test_an_invalid_redress_is_refused(fields, rule):
     with pytest.raises(ValueError, match=rule) as error:
         Redress(**fields)
     assert "13800138000" not in str(error.value)
 
 
-def test_what_cannot_be_answered():
+def test_an_invalid_response_is_refused():
     with pytest.raises(ValueError, match="608 needs the address of a signed jCard"):
         sip_replies.rejected(Redress(tel="+1234"))
     with pytest.raises(ValueError, match="case id"):
@@ -299,13 +300,13 @@ def test_what_cannot_be_answered():
         (INVITE.replace(b"sip:+8613900139000@callee.example;user=phone S", b"http://a.example S"), "an address must"),
     ],
 )
-def test_what_is_no_invite(data, rule):
+def test_an_invalid_invite_is_refused(data, rule):
     with pytest.raises(ValueError, match=rule):
         sip.read_invite(data, 0.0)
 
 
-def total(data):
-    """Read bytes in every way there is; a ValueError of one line is an answer too."""
+def read_in_every_way(data):
+    """Reads bytes with every parser; a ValueError must have one line and no number."""
     text = data.decode("utf-8", "replace")
     readers = [
         lambda: sip.read_message(data),
@@ -320,16 +321,16 @@ def total(data):
     ]
     for read in readers:
         try:
-            found = read()
+            value = read()
         except ValueError as error:
             assert len(str(error).splitlines()) == 1
             assert not re.search(r"\d{7}", str(error))
         else:
-            if isinstance(found, Call):
-                assert found.attestation in ATTESTATIONS
-                assert len(found.caller) <= sip.MAX_USER
-            if isinstance(found, bytes):
-                assert found.startswith(b"SIP/2.0 603 Decline\r\n")
+            if isinstance(value, Call):
+                assert value.attestation in ATTESTATIONS
+                assert len(value.caller) <= sip.MAX_USER
+            if isinstance(value, bytes):
+                assert value.startswith(b"SIP/2.0 603 Decline\r\n")
 
 
 PIECES = st.sampled_from([b"sip:", b"tel:", b"<", b">", b'"', b";", b"@", b".", b"verstat=", b"\r\n", b" ", b"INVITE ",
@@ -346,7 +347,7 @@ PIECES = st.sampled_from([b"sip:", b"tel:", b"<", b">", b'"', b";", b"@", b".", 
 @example(b";verstat" * 7_000)
 @example(b"[" * 8_000 + b"." + b"[" * 100 + b".x")
 def test_any_bytes_are_read_or_refused(data):
-    total(data)
+    read_in_every_way(data)
 
 
 def test_mutants_of_a_message_are_read_or_refused():
@@ -364,7 +365,7 @@ def test_mutants_of_a_message_are_read_or_refused():
                 mutant[place:place] = mutant[place : place + draw.randint(1, 60)] * draw.randint(1, 3)
             else:
                 mutant[place:place] = draw.choice([b"\r\n", b"\0", b";", b'"', b"<", b">", b"@", "你".encode()])
-        total(bytes(mutant))
+        read_in_every_way(bytes(mutant))
         try:
             sip.read_invite(bytes(mutant), 0.0)
         except ValueError:
@@ -374,7 +375,7 @@ def test_mutants_of_a_message_are_read_or_refused():
 
 
 @given(st.text(max_size=40))
-def test_a_redress_cannot_break_out_of_its_header(text):
+def test_a_redress_cannot_add_parameters_or_headers(text):
     for name in ("url", "tel", "email", "source", "card", "location"):
         try:
             redress = Redress(**({"tel": "+1234"} | {name: text}))
@@ -387,8 +388,8 @@ def test_a_redress_cannot_break_out_of_its_header(text):
 
 
 @given(st.floats(0, 1), st.sampled_from([None, "fraud", "x;y", "survey"]))
-def test_a_label_states_whole_per_cent(score, content):
-    told = sip_replies.label(verdict("label", score, content), REDRESS)
-    confidence, kind = re.search(r";confidence=(\d{1,3});type=([a-z-]+)$", told).groups()
+def test_a_label_states_a_whole_percentage(score, content):
+    header = sip_replies.label(verdict("label", score, content), REDRESS)
+    confidence, kind = re.search(r";confidence=(\d{1,3});type=([a-z-]+)$", header).groups()
     assert int(confidence) == math.floor(100 * Fraction(repr(score)))
     assert kind in ("spam", "fraud", "survey")
