@@ -1,4 +1,4 @@
-"""Looks at calls that judge: counted in the log of the training, refused where nobody could count them."""
+"""Looks at calls of a certificate: the audit log of the training counts them; without a log they are refused."""
 
 import shutil
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ NOT_COUNTED = "this look at the calls was not counted"
 
 @pytest.fixture
 def folder(training_run, tmp_path):
-    """What a run leaves, to be changed."""
+    """A copy of the files of a run, for tests that change them."""
     for name in ("bundle", "audit", "record"):
         shutil.copytree(training_run[0] / name, tmp_path / "run" / name)
     for name in ("signer.pub", "signing.key"):
@@ -29,7 +29,7 @@ def folder(training_run, tmp_path):
 
 @pytest.fixture
 def others(world_folder, tmp_path):
-    """The same calls but for the last: other data."""
+    """Other data: the calls of the world without its last call."""
     shutil.copytree(world_folder, tmp_path / "others")
     calls = pq.read_table(world_folder / "calls.parquet")
     last = pc.equal(calls["start"], pc.max(calls["start"]))
@@ -37,17 +37,17 @@ def others(world_folder, tmp_path):
     return tmp_path / "others"
 
 
-def by(folder):
-    return [said.get("by") for _, said in payloads(folder / "audit", "touch")]
+def commands_in(folder):
+    """Returns the commands whose looks the audit log of a folder counts."""
+    return [payload.get("by") for _, payload in payloads(folder / "audit", "touch")]
 
 
-def test_the_log_of_a_run_and_its_key_lie_beside_the_bundle(folder, tmp_path):
-    found = ledger_beside(folder / "bundle", None, None)
-    assert (found.log, found.gates) == (folder / "audit", shipped_gates())
-    assert found.touch(DATA, (0, 10), "test")["touches"] == 1  # so the key is that of the log
+def test_the_ledger_is_the_log_and_the_key_beside_the_bundle(folder, tmp_path):
+    ledger = ledger_beside(folder / "bundle", None, None)
+    assert (ledger.log, ledger.gates) == (folder / "audit", shipped_gates())
+    assert ledger.touch(DATA, (0, 10), "test")["touches"] == 1  # so the key is that of the log
     key = folder / "signing.key"
-    elsewhere = ledger_beside(folder / "bundle", tmp_path / "new", key)
-    assert elsewhere.log == tmp_path / "new"
+    assert ledger_beside(folder / "bundle", tmp_path / "new", key).log == tmp_path / "new"
     key.rename(tmp_path / "moved.key")
     assert ledger_beside(folder / "bundle", None, None) is None
     assert ledger_beside(folder / "bundle", None, tmp_path / "moved.key").log == folder / "audit"
@@ -66,92 +66,92 @@ def test_the_log_of_a_run_and_its_key_lie_beside_the_bundle(folder, tmp_path):
     [
         (DATA, (0, 10_000), False),
         (DATA, (0, 10_001), True),
-        (DATA, (20_999, 30_000), True),  # the card tells whole seconds
+        (DATA, (20_999, 30_000), True),  # the card has whole seconds
         (DATA, (21_000, 30_000), False),
         ("cd" * 32, (0, 30_000), False),
     ],
 )
-def test_a_look_without_a_log_is_refused_at_calls_of_the_certificate_and_told_elsewhere(data, span, is_fold):
+def test_a_look_without_a_log_is_refused_only_at_calls_of_the_certificate(data, span, is_fold):
     assert certified_on(CARD, data, span) is is_fold
     if is_fold:
         with pytest.raises(ValueError, match=r"look: the model was certified on .* --audit FOLDER .*--signing-key"):
             count_look(None, CARD, data, span, "look")
     else:
-        told = count_look(None, CARD, data, span, "look")
-        assert told == {"fold": None, "touches": None}
-        assert in_words(told).startswith(NOT_COUNTED)
+        count = count_look(None, CARD, data, span, "look")
+        assert count == {"fold": None, "touches": None}
+        assert in_words(count).startswith(NOT_COUNTED)
 
 
-def test_a_card_that_tells_no_folds_certifies_on_no_calls():
+def test_a_card_without_folds_has_no_calls_of_a_certificate():
     assert not certified_on(SimpleNamespace(training={}), DATA, (0, 30_000))
     assert not certified_on(SimpleNamespace(training={"data": DATA}), DATA, (0, 30_000))
 
 
-def test_a_log_counts_all_looks_at_stretches_that_overlap(tmp_path):
+def test_a_log_counts_all_looks_at_overlapping_calls(tmp_path):
     ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
     spans = ((0, 30_000), (20_000, 40_000), (30_000, 40_000))
-    told = [count_look(ledger, CARD, DATA, span, "look") for span in spans]
-    assert [one["touches"] for one in told] == [1, 2, 2]  # the last overlaps the second alone
-    assert in_words(told[1]) == f"look 2 at these calls, counted in the audit log: fold {DATA[:16]} 20000..40000"
-    assert by(tmp_path) == ["look"] * 3
+    counts = [count_look(ledger, CARD, DATA, span, "look") for span in spans]
+    assert [count["touches"] for count in counts] == [1, 2, 2]  # the last overlaps the second alone
+    assert in_words(counts[1]) == f"look 2 at these calls, counted in the audit log: fold {DATA[:16]} 20000..40000"
+    assert commands_in(tmp_path) == ["look"] * 3
 
 
-def test_evaluate_counts_beside_the_bundle_and_refuses_its_own_calls_where_it_cannot(
+def test_evaluate_counts_its_look_or_refuses_calls_of_the_certificate(
     folder, world_folder, others, command_json, run_command, training_run
 ):
-    before = by(folder)
+    before = commands_in(folder)
     words = ("evaluate", "--bundle", folder / "bundle", "--data")
-    found = command_json(*words, world_folder)
-    assert by(folder) == [*before, "evaluate"]
-    # The calls after the first 7 days hold the certifying fold: its training looked at it.
-    assert found["touches"] == len(before) + 1 > 1
-    assert found["fold"].startswith(training_run[1]["data"]["fingerprint"][:16])
+    figures = command_json(*words, world_folder)
+    assert commands_in(folder) == [*before, "evaluate"]
+    # The calls after the first 7 days include the certification fold, at which the training looked.
+    assert figures["touches"] == len(before) + 1 > 1
+    assert figures["fold"].startswith(training_run[1]["data"]["fingerprint"][:16])
     code, out, _ = run_command(*words, world_folder)
-    assert code == 0 and f"look {found['touches'] + 1} at these calls" in out
+    assert code == 0 and f"look {figures['touches'] + 1} at these calls" in out
     assert command_json(*words, others)["touches"] == 1
     (folder / "signing.key").unlink()
     code, out, err = run_command(*words, world_folder)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "evaluate: the model was certified on these calls" in err and "--signing-key FILE" in err
-    # Of other calls it is told, and said not to be counted.
+    # A look at other calls is allowed, and the output states that it is not counted.
     code, out, _ = run_command(*words, others)
     assert code == 0 and NOT_COUNTED in out
-    alone = command_json(*words, others)
-    assert (alone["fold"], alone["touches"]) == (None, None)
-    assert by(folder) == [*before, "evaluate", "evaluate", "evaluate"]
+    figures = command_json(*words, others)
+    assert (figures["fold"], figures["touches"]) == (None, None)
+    assert commands_in(folder) == [*before, "evaluate", "evaluate", "evaluate"]
 
 
-def test_rules_beside_a_model_and_policies_beside_the_truth_are_looks_too(
+def test_rules_with_a_model_and_policies_with_a_truth_are_looks(
     folder, world_folder, command_json, run_command, tmp_path
 ):
-    before, bundle = by(folder), ("--bundle", folder / "bundle")
+    before, bundle = commands_in(folder), ("--bundle", folder / "bundle")
     assert "model" not in command_json("study", "rules", "--data", world_folder)
-    assert by(folder) == before
-    found = command_json("study", "rules", "--data", world_folder, *bundle)
-    assert (found["model"]["touches"], by(folder)) == (len(before) + 1, [*before, "rules"])
+    assert commands_in(folder) == before
+    figures = command_json("study", "rules", "--data", world_folder, *bundle)
+    assert (figures["model"]["touches"], commands_in(folder)) == (len(before) + 1, [*before, "rules"])
     (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
     policies = ("study", "policies", tmp_path / "none.toml", tmp_path / "none.toml", "--layout", "keyed")
     policies += ("--calls", world_folder / "calls.parquet", *bundle)
     truth = ("--truth", world_folder / "truth.parquet")
     assert "touches" not in command_json(*policies)
-    found = command_json(*policies, *truth)
-    assert (found["touches"], by(folder)) == (len(before) + 2, [*before, "rules", "policy diff"])
+    figures = command_json(*policies, *truth)
+    assert (figures["touches"], commands_in(folder)) == (len(before) + 2, [*before, "rules", "policy diff"])
     code, out, _ = run_command(*policies, *truth)
     assert code == 0 and f"look {len(before) + 3} at these calls" in out
     shutil.rmtree(folder / "audit")
     for words in (("study", "rules", "--data", world_folder, *bundle), (*policies, *truth)):
         code, out, err = run_command(*words)
         assert (code, out) == (1, "") and "--audit FOLDER" in err and err.count("\n") == 1
-    # An option that would count nothing is no silent promise.
+    # --audit is refused where it has no effect.
     for words in (("study", "rules", "--data", world_folder), policies):
         code, _, err = run_command(*words, "--audit", tmp_path / "log")
         assert code == 2 and "--audit: not used with" in err
 
 
-def test_monitoring_is_a_look_only_at_calls_of_the_certificate(folder, world_folder, others, run_command):
-    before, words = by(folder), ("model", "monitor", "--bundle", folder / "bundle", "--data")
+def test_monitoring_counts_a_look_only_at_calls_of_the_certificate(folder, world_folder, others, run_command):
+    before, words = commands_in(folder), ("model", "monitor", "--bundle", folder / "bundle", "--data")
     _, out, _ = run_command(*words, world_folder)
-    assert f"look {len(before) + 1} at these calls" in out and by(folder) == [*before, "monitor"]
+    assert f"look {len(before) + 1} at these calls" in out and commands_in(folder) == [*before, "monitor"]
     shutil.rmtree(folder / "audit")
     code, out, err = run_command(*words, world_folder)
     assert (code, out) == (1, "") and "monitor: the model was certified on these calls" in err

@@ -17,7 +17,7 @@ from callsieve.training.log.merkle import (
     roots,
 )
 
-# Leaves and roots of the tests of Certificate Transparency's own log.
+# Leaves and roots from the tests of Certificate Transparency's reference log.
 LEAVES = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
 ROOTS = [
     "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
@@ -37,7 +37,7 @@ def sha(data):
 
 
 def mth(data):
-    """RFC 6962, 2.1: the Merkle tree hash of a list of entries, as it is written there."""
+    """RFC 6962, 2.1: the Merkle tree hash of a list of entries."""
     if not data:
         return sha(b"")
     if len(data) == 1:
@@ -67,14 +67,14 @@ def subproof(m, data, b):
 entries = st.lists(st.binary(max_size=6), min_size=1, max_size=40)
 
 
-def test_published_roots():
+def test_roots_equal_the_published_ones():
     leaves = [leaf_hash(data) for data in DATA]
-    assert [found.hex() for found in roots(leaves)] == ROOTS
+    assert [digest.hex() for digest in roots(leaves)] == ROOTS
     assert root([]) == EMPTY == sha(b"")
 
 
 @given(entries)
-def test_every_root_and_proof_is_that_of_the_definition(data):
+def test_every_root_and_proof_equals_the_definition(data):
     leaves = [leaf_hash(item) for item in data]
     assert list(roots(leaves)) == [mth(data[: n + 1]) for n in range(len(data))]
     for index in range(len(data)):
@@ -83,7 +83,7 @@ def test_every_root_and_proof_is_that_of_the_definition(data):
 
 
 @given(entries, st.data())
-def test_proofs_hold_for_what_they_prove_and_nothing_else(data, draw):
+def test_an_inclusion_proof_holds_for_its_entry_alone(data, draw):
     leaves = [leaf_hash(item) for item in data]
     whole, index = root(leaves), draw.draw(st.integers(0, len(data) - 1))
     proof = inclusion_proof(leaves, index)
@@ -97,7 +97,7 @@ def test_proofs_hold_for_what_they_prove_and_nothing_else(data, draw):
 
 
 @given(entries, st.data())
-def test_a_tree_that_was_changed_is_not_consistent(data, draw):
+def test_a_changed_tree_is_not_consistent(data, draw):
     leaves = [leaf_hash(item) for item in data]
     size, whole = draw.draw(st.integers(1, len(data))), root(leaves)
     proof = consistency_proof(leaves, size)
@@ -114,7 +114,7 @@ def test_a_tree_that_was_changed_is_not_consistent(data, draw):
         assert not consistent(size, root(leaves[:size]), len(data), whole, proof[:-1])
 
 
-def test_no_proof_of_what_is_not_there():
+def test_a_proof_of_a_missing_entry_is_refused():
     leaves = [leaf_hash(b"a")]
     with pytest.raises(ValueError, match=r"index must lie in 0\.\.0, got 1"):
         inclusion_proof(leaves, 1)
