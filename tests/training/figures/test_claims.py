@@ -1,4 +1,4 @@
-"""No figure without a command: the texts quote EVIDENCE.md, and EVIDENCE.md names the command of each figure."""
+"""Every figure of a text is in EVIDENCE.md, and EVIDENCE.md has the command of every figure."""
 
 import re
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tests.support.paths import ROOT
 TEXTS = ("CHANGELOG.md", "CONTRIBUTING.md", "README.md")
 PAGE = (ROOT / page.PAGE).read_text()
 CODE = re.compile(r"^```.*?^```$|`[^`]+`|\]\([^)]*\)", re.MULTILINE | re.DOTALL)
-# Figures without a command: targets, names, versions, and sizes that another test holds.
+# Numbers that need no command: targets, names, versions, and sizes that another test checks.
 SETTINGS = (
     r"1 in 10,000|95 %|ask for 55 %",
     r"Python 3\.11|Apache-2\.0|SHA-256|Ed25519|RFC \d+|libgomp1|ISO 27001|HTTP/1\.1|[Vv]ersions? \d[\d.]*|12321",
@@ -25,8 +25,6 @@ SETTINGS = (
     r"exit codes? \d|of format 3|of 500 or more|fewer than 10 people called or 5 callers",
     r"(?m)^\| (0|1|2|130) \|.*$|0\.1\.0",
 )
-
-
 NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?")
 
 
@@ -35,7 +33,7 @@ def cells_of(line):
 
 
 def bare_figures(text):
-    """Numbers of a text that no figure of EVIDENCE.md has."""
+    """Returns the numbers of a text that no figure of EVIDENCE.md has."""
     stated = {number for line in lines_by_claim(PAGE).values() for number in NUMBER.findall(cells_of(line)[1])}
     text = CODE.sub(" ", text)
     for pattern in SETTINGS:
@@ -44,7 +42,7 @@ def bare_figures(text):
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_every_figure_in_a_text_stands_in_evidence(name):
+def test_every_figure_of_a_text_is_in_evidence(name):
     text = (ROOT / name).read_text()
     assert bare_figures(text) == [], "add a claim for it, as training/figures/claims.py explains"
     assert bare_figures(f"{text}\nIt catches 97.3 % of 1,234,567.\n") == ["97.3", "1,234,567"]
@@ -63,7 +61,7 @@ def test_every_claim_has_a_row_in_evidence():
     assert ("Not run yet" in PAGE) == bool(missing) and PAGE.startswith(page.HEAD)
 
 
-def test_the_gates_ask_for_what_the_readme_states():
+def test_the_gates_require_the_catch_rate_of_the_readme():
     minimum = {gate.metric: gate.at_least for gate in shipped_gates().gates}
     assert f"{minimum['model_catch_by_call_low']:.0%}" == "55%"
 
@@ -76,7 +74,7 @@ CLAIM = Claim(
 )
 
 
-def test_a_run_writes_the_page_and_rows_that_were_not_run_again_stay(tmp_path):
+def test_a_run_writes_the_page_and_keeps_the_other_rows(tmp_path):
     path = tmp_path / "EVIDENCE.md"
     row = run(CLAIM, tmp_path, tmp_path, quick=False)
     assert row.figures == {"features": f"{len(NAMES) + len(COMPLAINT_NAMES)} (1-2)"}
@@ -88,7 +86,7 @@ def test_a_run_writes_the_page_and_rows_that_were_not_run_again_stay(tmp_path):
     assert path.read_text() == text
 
 
-def test_a_page_is_outdated_when_its_command_gives_something_else(tmp_path):
+def test_a_row_is_outdated_when_its_code_hash_differs(tmp_path):
     path = tmp_path / "EVIDENCE.md"
     write_page([run(CLAIM, ROOT, tmp_path, quick=False)], path)
     again = run(CLAIM, ROOT, tmp_path, quick=True)
@@ -100,8 +98,8 @@ def test_a_page_is_outdated_when_its_command_gives_something_else(tmp_path):
     assert outdated([again], "") == []
 
 
-def test_evidence_belongs_to_this_catalogue():
-    """The cheapest claim; `callsieve evidence --quick` in CI does this for all."""
+def test_the_evidence_is_that_of_this_catalogue():
+    """Checks the cheapest claim; `callsieve evidence --quick` checks all claims in CI."""
     assert outdated([Row("catalogue", {}, "", "", "", "", code_hash(catalogue_hash()))], PAGE) == []
 
 
@@ -118,7 +116,7 @@ def test_times_and_machines_are_not_hashed():
     assert hash_of("base install", {"megabytes": 1}) is None
 
 
-def test_ids_that_each_run_draws_anew_are_not_hashed():
+def test_random_ids_are_not_hashed():
     output = {"headline": {"catch": 0.5}, "ranking": {}, "rows": {}, "bands": [], "baselines": {}, "model": {"id": "a"}}
     assert hash_of("demo", output) == hash_of("demo", output | {"model": {"id": "b"}})
     assert hash_of("demo", output) != hash_of("demo", output | {"headline": {"catch": 0.51}})
@@ -143,15 +141,15 @@ def test_a_command_without_figures_fails_in_one_line(tmp_path, changes, message)
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project's folder with two claims, one of which needs a missing data set."""
+    """The folder of a project with two claims; the second needs a missing data set."""
     (tmp_path / "README.md").touch()
-    two = (CLAIM, replace(CLAIM, name="worlds", needs="missing.csv"))
-    monkeypatch.setattr(claims, "CLAIMS", two)
-    monkeypatch.setattr(page, "CLAIMS", two)
+    pair = (CLAIM, replace(CLAIM, name="worlds", needs="missing.csv"))
+    monkeypatch.setattr(claims, "CLAIMS", pair)
+    monkeypatch.setattr(page, "CLAIMS", pair)
     return tmp_path
 
 
-def test_the_command_writes_the_page_and_a_quick_run_finds_it_outdated(run_command, command_json, project):
+def test_the_command_writes_the_page_and_a_quick_run_names_outdated_rows(run_command, command_json, project):
     features = len(command_json("features", "--list")["features"])
     code, out, _ = run_command("evidence", "--root", project)
     assert code == 0
@@ -190,7 +188,7 @@ DETECTED = {
 
 
 def test_figures_of_the_demonstration():
-    """The expected texts are written by hand from what the command prints, here and below."""
+    """Here and below, the expected texts are written by hand from the output of the command."""
     head = {"catch": {"call": CALL}, "false_calls": 1234, "benign_calls": 105_336, "bound": 0.45e-4}
     output = {
         "headline": {"model": head | {"detection": DETECTION}, "rule": {"detection": RULE}},
@@ -217,8 +215,8 @@ def test_figures_of_a_town():
     shares = {"logistic regression": 0.31, "number class": 0.0, "five counters": 0.02, "reputation list": 0.014}
     line = {"catch": 0.6, "low": 0.4, "high": 0.8, "false_calls": 0, "benign_calls": 29_956, "seconds": 216.6}
     line |= {"peak_gib": 5.94, "innocent": innocent} | shares
-    ways = {"model": DETECTION, "rule": RULE, "logistic regression": REGRESSION}
-    assert figures.town({"lines": [line], "lives": {"7": ways}}) == {
+    methods = {"model": DETECTION, "rule": RULE, "logistic regression": REGRESSION}
+    assert figures.town({"lines": [line], "lives": {"7": methods}}) == {
         "false calls": "0 of 29,956, at most 1.00 in 10,000 (95 %, one-sided, exact)",
         "catch": "60 % (40-80 %)",
         "catch, logistic regression": "31 %",
@@ -231,7 +229,7 @@ def test_figures_of_a_town():
         "time and memory": "217 s, 5.9 GiB",
     }
     quiet = line | {"innocent": {"ordinary": {"calls": 5, "flagged": 0, "certified": False}}}
-    assert figures.town({"lines": [quiet], "lives": {"7": ways}})["flagged calls"] == "none"
+    assert figures.town({"lines": [quiet], "lives": {"7": methods}})["flagged calls"] == "none"
 
 
 def test_figures_of_several_worlds():
@@ -245,11 +243,11 @@ def test_figures_of_several_worlds():
         for model, regression in ((0.5, 0.2), (0.3, 0.4), (0.4, 0.1))
     ]
     middle = {"certified": 2, "elsewhere_false_per_10000": [1.0, 2.0], "elsewhere_catch": [0.2, 0.3, 0.9]}
-    ways = {
+    methods = {
         "model": {"soon_share": 0.2, "stopped_share": 0.6},
         "logistic regression": {"soon_share": 0.1, "stopped_share": 0.7},
     }
-    assert figures.worlds({"lines": lines, "middle": middle, "lives": {"7": ways, "8": ways}}) == {
+    assert figures.worlds({"lines": lines, "middle": middle, "lives": {"7": methods, "8": methods}}) == {
         "certified": "2 of 3",
         "catch, model": "50 %, 30 %, 40 %, median 40 %",
         "numbers found within ten calls, model": "20 %, 20 %",
