@@ -1,4 +1,4 @@
-"""Ageing: each period is judged by both ways on the same calls, with the vectors of a service, and is a touch."""
+"""Model decay: both ways are judged on the same calls of a period, with the vectors of a service."""
 
 import json
 
@@ -27,59 +27,60 @@ def aged(dataset, tmp_path_factory):
     return ledger, decay(dataset, QUICK, train_days=24, periods=2, days=2, ledger=ledger)
 
 
-def test_periods_follow_the_training_and_hold_the_same_calls_for_both_ways(aged, dataset):
-    _, told = aged
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
+def test_periods_follow_the_training_and_have_the_same_calls_for_both_ways(aged, dataset):
+    _, figures = aged
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
     start = dataset.calls["start"].to_numpy()
     truth = dataset.truth["nuisance"].to_numpy(zero_copy_only=False)
-    for place, one in enumerate(told["periods"]):
+    for place, period in enumerate(figures["periods"]):
         begin = int(start.min()) + (24 + 2 * place) * DAY
         inside = (start >= begin) & (start < begin + 2 * DAY)
         for way in ("once", "anew"):
-            assert one[way]["benign_calls"] == (inside & ~truth).sum()
-            assert one[way]["all"]["calls"] == (inside & truth).sum() >= one[way]["unseen"]["calls"]
-            equal, own = (one[way][name] for name in ("at_target", "unseen"))
+            assert period[way]["benign_calls"] == (inside & ~truth).sum()
+            assert period[way]["all"]["calls"] == (inside & truth).sum() >= period[way]["unseen"]["calls"]
+            equal, own = (period[way][name] for name in ("at_target", "unseen"))
             assert equal["calls"] == own["calls"]
-            if one[way]["false_calls"] * 10_000 <= one[way]["benign_calls"] and own["calls"]:
-                assert equal["call"]["rate"] >= own["call"]["rate"]  # it may flag as many, and is the lowest that does
-    first = told["periods"][0]
-    assert first["once"] == first["anew"]  # the same model as yet
+            if period[way]["false_calls"] * 10_000 <= period[way]["benign_calls"] and own["calls"]:
+                assert equal["call"]["rate"] >= own["call"]["rate"]  # the lowest threshold within the target
+    first = figures["periods"][0]
+    assert first["once"] == first["anew"]  # still the same model
 
 
-def test_every_look_is_counted(aged):
-    ledger, told = aged
-    entries = [said["by"] for _, said in payloads(ledger.log, "touch")]
+def test_every_look_at_the_test_set_is_counted(aged):
+    ledger, figures = aged
+    entries = [payload["by"] for _, payload in payloads(ledger.log, "touch")]
     assert entries == ["decay"] * 4  # two trainings, two periods
-    assert [one["touches"] for one in told["periods"]] == [1, 2]  # the second training certifies on the first period
+    # The second training certifies on the first period.
+    assert [period["touches"] for period in figures["periods"]] == [1, 2]
 
 
-def test_the_vectors_are_those_of_a_service(dataset):
-    """The same as with all the history there is, where that is no longer than a feature remembers."""
+def test_a_period_has_the_vectors_of_a_service(dataset):
+    """Vectors of a period equal vectors on the whole history, which is shorter than the longest feature window."""
     group = groups(dataset.calls, campaigns_of(dataset))
     start = dataset.calls["start"].to_numpy()
     begin = int(start.min()) + 24 * DAY
     period = period_of(dataset, QUICK, group, begin, begin + 2 * DAY)
     rows = np.flatnonzero((start >= begin) & (start < begin + 2 * DAY))
     np.testing.assert_array_equal(period.feed.X, complete(dataset, QUICK.features, 2, rows).X)
-    # Nothing that came after the period is in it.
+    # Calls after the period are not in its data.
     assert pc.max(period.dataset.calls["start"]).as_py() < begin + 2 * DAY
 
 
-def test_the_picture_has_both_lines(aged):
+def test_the_picture_has_a_line_for_each_way(aged):
     drawn = picture(aged[1])
     assert drawn.startswith("<svg")
     for word in ("trained once", "retrained each period", "days since the first training"):
         assert word in drawn
 
 
-def test_area_under_time_by_hand_and_no_call_is_no_rate():
+def test_the_area_is_the_mean_of_steps_and_a_rate_without_calls_is_none():
     assert area([0.8, 0.6, 0.4, 0.2]) == pytest.approx((0.7 + 0.5 + 0.3) / 3)
     assert area([0.8, None]) is None
     assert caught(np.zeros(0), 1.0, np.zeros(0), np.zeros(0), 0)["call"]["rate"] is None
 
 
 @pytest.mark.parametrize(("train_days", "periods"), [(25, 3), (24, 1)])
-def test_too_few_days_or_periods_are_one_line(dataset, tmp_path, train_days, periods):
+def test_too_few_days_or_periods_are_refused(dataset, tmp_path, train_days, periods):
     ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
     with pytest.raises(ValueError, match=r"decay: expected 2 periods or more and \d+ days of calls"):
         decay(dataset, QUICK, train_days=train_days, periods=periods, days=2, ledger=ledger)

@@ -1,4 +1,4 @@
-"""Rolling origin: equal stretches, dataset of a stretch alone, and a whole training from each start."""
+"""Rolling origin: equal stretches, the data of a stretch, and a whole training from each origin."""
 
 import json
 
@@ -19,10 +19,10 @@ from tests.support import small_bundle as small
 @given(st.integers(0, 2**41), st.integers(20, 90), st.integers(3, 5), st.integers(1, 4), st.integers(0, DAY - 1))
 def test_origins_are_equally_long_and_reach_the_end(first, days, count, step, rest):
     last = first + (days - 1) * DAY + rest
-    found = origins(first, last, count, step)
-    assert len({end - begin for begin, end in found}) == 1
-    assert [begin for begin, _ in found] == [first + i * step * DAY for i in range(count)]
-    assert last < found[-1][1] <= last + DAY
+    intervals = origins(first, last, count, step)
+    assert len({end - begin for begin, end in intervals}) == 1
+    assert [begin for begin, _ in intervals] == [first + i * step * DAY for i in range(count)]
+    assert last < intervals[-1][1] <= last + DAY
 
 
 @pytest.mark.parametrize("count, step", [(2, 3), (3, 0)])
@@ -32,56 +32,51 @@ def test_too_few_origins_are_refused(count, step):
 
 
 def test_origins_after_the_last_call_are_refused():
-    assert len(origins(0, 27 * DAY, 4, 9)) == 4  # the last one is of one day
+    assert len(origins(0, 27 * DAY, 4, 9)) == 4  # the last stretch has one day
     with pytest.raises(ValueError, match=r"expected fewer than 50, .* there are 28 days of calls"):
         origins(0, 27 * DAY, 50, 3)
 
 
-def test_a_stretch_holds_what_was_called_and_known_in_it(dataset):
+def test_a_stretch_has_the_calls_and_complaints_of_its_time(dataset):
     start = dataset.calls["start"].to_numpy()
     begin, end = int(start.min()) + 3 * DAY, int(start.min()) + 20 * DAY
-    found = stretch(dataset, begin, end)
-    kept = found.calls["start"].to_numpy()
-    assert begin <= kept.min() <= kept.max() < end
-    assert len(kept) == ((start >= begin) & (start < end)).sum()
-    assert found.truth["call"].equals(found.calls["call"])
-    assert (found.complaints["known_at"] <= pd.Timestamp(end, unit="ms", tz="UTC")).all()
-    assert 0 < len(found.complaints) < len(dataset.complaints)
-    assert found.fingerprint != dataset.fingerprint
+    selected = stretch(dataset, begin, end)
+    moments = selected.calls["start"].to_numpy()
+    assert begin <= moments.min() <= moments.max() < end
+    assert len(moments) == ((start >= begin) & (start < end)).sum()
+    assert selected.truth["call"].equals(selected.calls["call"])
+    assert (selected.complaints["known_at"] <= pd.Timestamp(end, unit="ms", tz="UTC")).all()
+    assert 0 < len(selected.complaints) < len(dataset.complaints)
+    assert selected.fingerprint != dataset.fingerprint
 
 
-def test_spread_by_hand():
+def test_the_spread_agrees_with_a_computation_by_hand():
     assert numbers_of({"a": 1, "b": {"c": None, "d": True, "e": {"f": 0.5}}}) == {"a": 1.0, "b.e.f": 0.5}
-    assert spread([1.0, None, 3.0]) == {
-        "origins": 2,
-        "mean": 2.0,
-        "sd": pytest.approx(2**0.5),
-        "least": 1.0,
-        "most": 3.0,
-    }
+    figures = {"origins": 2, "mean": 2.0, "sd": pytest.approx(2**0.5), "least": 1.0, "most": 3.0}
+    assert spread([1.0, None, 3.0]) == figures
     assert spread([None])["mean"] is None
     assert spread([2.0])["sd"] is None
 
 
 @pytest.mark.source("L4", by="training/studies/rolling.py")
-def test_three_trainings(dataset, tmp_path):
+def test_three_trainings_are_recorded_and_counted_as_looks(dataset, tmp_path):
     ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
     quick = Settings(threads=1, seed=5, parameters={"rounds": 10})
-    told = rolling(dataset, quick, count=3, step_days=1, ledger=ledger)
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
-    assert len(told["origins"]) == 3
-    rates = [one["headline"]["catch.call.rate"] for one in told["origins"]]
-    assert told["spread"]["catch.call.rate"]["least"] == min(rates)
-    assert told["spread"]["catch.call.rate"]["most"] == max(rates)
-    # Gates first, and a touch before each training; their folds overlap, and so each is one more look.
+    figures = rolling(dataset, quick, count=3, step_days=1, ledger=ledger)
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    assert len(figures["origins"]) == 3
+    rates = [origin["headline"]["catch.call.rate"] for origin in figures["origins"]]
+    assert figures["spread"]["catch.call.rate"]["least"] == min(rates)
+    assert figures["spread"]["catch.call.rate"]["most"] == max(rates)
+    # Gates come first, and a touch comes before each training. The folds overlap, so each touch adds a look.
     entries = list(payloads(ledger.log, "gates", "touch"))
     assert [entry.kind for entry, _ in entries] == ["gates", "touch", "touch", "touch"]
-    assert [said["fold"] for _, said in entries[1:]] == [one["fold"] for one in told["origins"]]
-    assert [one["touches"] for one in told["origins"]] == [1, 2, 3]
+    assert [payload["fold"] for _, payload in entries[1:]] == [origin["fold"] for origin in figures["origins"]]
+    assert [origin["touches"] for origin in figures["origins"]] == [1, 2, 3]
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 20), st.integers(1, 9)), min_size=1, max_size=8))
-def test_looks_are_folds_of_the_data_that_share_a_moment(folds):
+def test_looks_are_overlapping_folds_of_the_same_data(folds):
     names = [f"{name} {begin}..{begin + length}" for name, begin, length in folds]
     data, begin, length = folds[-1]
     moments = set(range(begin, begin + length))
@@ -89,9 +84,9 @@ def test_looks_are_folds_of_the_data_that_share_a_moment(folds):
     assert overlapping_looks(names, data, (begin, begin + length)) == sum(shared) >= 1
 
 
-def test_progress_of_each_training_is_its_part_of_all():
-    told = []
-    of_second = part(lambda *said: told.append(said), 1, 4)
+def test_progress_of_each_training_is_scaled_to_its_part():
+    steps = []
+    of_second = part(lambda *step: steps.append(step), 1, 4)
     of_second("fit", 0.5)
-    assert told == [("2/4 fit", 0.375)]
+    assert steps == [("2/4 fit", 0.375)]
     assert part(None, 1, 4) is None

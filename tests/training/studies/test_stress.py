@@ -1,4 +1,4 @@
-"""Faults in what is learnt from: how much of it is wrong, whose word it is, and that the same calls judge."""
+"""Label noise in training: flipped labels, colluding reporters, and judging on the same calls."""
 
 import json
 from dataclasses import replace
@@ -30,64 +30,64 @@ def cutoff(dataset):
     return pd.Timestamp(plan(int(start.min()), int(start.max())).label_cutoff, unit="ms", tz="UTC")
 
 
-def held(dataset, cutoff):
+def nuisance_labels(dataset, cutoff):
     return label_numbers(dataset, cutoff, POLICY).set_index("number")["nuisance"]
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2])
-def test_so_many_labels_are_the_other_way_round(dataset, cutoff, share):
-    before = held(dataset, cutoff)
-    after = held(with_flips(dataset, share, cutoff, POLICY, seed=3), cutoff)
+def test_flips_invert_the_given_share_of_labels(dataset, cutoff, share):
+    before = nuisance_labels(dataset, cutoff)
+    after = nuisance_labels(with_flips(dataset, share, cutoff, POLICY, seed=3), cutoff)
     both = before.index.intersection(after.index)
-    # A number beside one that is now held to be nuisance may lose its label; none but the chosen are turned.
+    # A number near a new nuisance number may lose its label; only chosen labels are inverted.
     assert (before[both] != after[both]).sum() == round(share * len(before))
-    again = held(with_flips(dataset, share, cutoff, POLICY, seed=3), cutoff)
+    again = nuisance_labels(with_flips(dataset, share, cutoff, POLICY, seed=3), cutoff)
     pd.testing.assert_series_equal(after, again)
-    assert not held(with_flips(dataset, share, cutoff, POLICY, seed=4), cutoff).equals(after)
+    assert not nuisance_labels(with_flips(dataset, share, cutoff, POLICY, seed=4), cutoff).equals(after)
 
 
-def test_the_ring_is_of_that_share_and_names_numbers_of_both_kinds(dataset, cutoff):
-    told = with_collusion(dataset, 0.1, cutoff, seed=1)
-    more = told.complaints.iloc[len(dataset.complaints) :]
+def test_colluding_reporters_are_the_given_share_and_name_numbers_of_both_kinds(dataset, cutoff):
+    attacked = with_collusion(dataset, 0.1, cutoff, seed=1)
+    more = attacked.complaints.iloc[len(dataset.complaints) :]
     assert more["reporter"].nunique() == round(0.1 * dataset.complaints["reporter"].nunique())
     assert (more["known_at"] < cutoff).all()
     numbers = dataset.calls["caller"].cast("string").to_pandas()
     nuisance = set(numbers[dataset.truth["nuisance"].to_numpy(zero_copy_only=False)])
-    for word, wanted in (("fraud", False), ("not_nuisance", True)):
+    for word, expected in (("fraud", False), ("not_nuisance", True)):
         named = set(more.loc[more["category"] == word, "number"])
         assert 0 < len(named) <= TARGETS
-        assert {number in nuisance for number in named} == {wanted}
-    assert told.complaints.dtypes.equals(dataset.complaints.dtypes)
+        assert {number in nuisance for number in named} == {expected}
+    assert attacked.complaints.dtypes.equals(dataset.complaints.dtypes)
     with pytest.raises(ValueError, match="expected a truth"):
         with_collusion(replace(dataset, truth=None), 0.1, cutoff, seed=1)
     with pytest.raises(ValueError, match="expected complaints"):
         with_collusion(without_complaints(dataset), 0.1, cutoff, seed=1)
 
 
-def test_a_difference_is_of_pairs():
+def test_a_change_is_computed_from_pairs_of_calls():
     rng = np.random.default_rng(0)
     caller, clean = np.repeat(np.arange(200), 5), rng.random(1000) < 0.6
-    same = change(clean, clean, caller, 0)
-    assert same["value"] == 0 and same["low"] == same["high"] == 0
+    unchanged = change(clean, clean, caller, 0)
+    assert unchanged["value"] == 0 and unchanged["low"] == unchanged["high"] == 0
     worse = clean & (rng.random(1000) < 0.5)
-    told = change(worse, clean, caller, 0)
-    assert told["value"] == pytest.approx(worse.mean() - clean.mean())
-    assert told["low"] < told["value"] < told["high"] < 0
+    figures = change(worse, clean, caller, 0)
+    assert figures["value"] == pytest.approx(worse.mean() - clean.mean())
+    assert figures["low"] < figures["value"] < figures["high"] < 0
     assert change(clean[:0], clean[:0], caller[:0], 0)["value"] is None
 
 
 @pytest.mark.parametrize("calls", [1, 99, 100, 10_050])
-def test_the_threshold_at_the_target_flags_as_many_as_it_may(calls):
+def test_the_threshold_at_the_target_flags_as_many_as_allowed(calls):
     scores = np.random.default_rng(calls).permutation(calls).astype(float)
     assert (scores >= threshold_at_rate(scores, 0.01)).sum() == calls // 100
     assert (np.zeros(calls) >= threshold_at_rate(np.zeros(calls), 0.01)).sum() == 0  # equal scores are flagged together
 
 
-def test_the_interval_over_worlds_is_students():
+def test_the_interval_over_worlds_is_a_t_interval():
     values = [0.1, 0.4, 0.35, 0.2]
-    found = ttest_1samp(values, 0).confidence_interval(0.95)
-    told = interval([*values, None])
-    assert (told["low"], told["high"]) == (pytest.approx(found.low), pytest.approx(found.high))
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    figures = interval([*values, None])
+    assert (figures["low"], figures["high"]) == (pytest.approx(expected.low), pytest.approx(expected.high))
     assert interval([0.3]) == {"mean": 0.3, "low": None, "high": None}
     assert interval([])["mean"] is None
 
@@ -95,24 +95,24 @@ def test_the_interval_over_worlds_is_students():
 def test_a_world_is_trained_clean_and_with_each_fault(dataset, tmp_path):
     ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
     quick = Settings(threads=1, parameters={"rounds": 5})
-    some = (CLEAN, "20% of labels flipped")
-    told = stress([(0, dataset)], quick, ledger, count=1, faults=some)
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
-    clean, flipped = told["trainings"]
+    faults = (CLEAN, "20% of labels flipped")
+    figures = stress([(0, dataset)], quick, ledger, count=1, faults=faults)
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    clean, flipped = figures["trainings"]
     assert clean["change"]["value"] == 0
     assert flipped["change"]["value"] == pytest.approx(flipped["catch"]["rate"] - clean["catch"]["rate"])
-    assert clean["benign_calls"] == flipped["benign_calls"]  # the truth judges, and no noise touches it
+    assert clean["benign_calls"] == flipped["benign_calls"]  # the truth judges, and noise does not change it
     assert clean["auc"] != flipped["auc"]
-    assert [one["fault"] for one in told["faults"]] == list(some)
+    assert [row["fault"] for row in figures["faults"]] == list(faults)
     assert len(list(payloads(ledger.log, "touch"))) == 2
     assert len(FAULTS) == 7
     with pytest.raises(ValueError, match="expected a truth"):
         stress([(0, replace(dataset, truth=None))], quick, ledger, count=1)
 
 
-def test_each_world_has_a_seed_and_a_key_of_its_own(monkeypatch):
+def test_each_world_has_its_own_seed_and_key(monkeypatch):
     monkeypatch.setattr(stressed, "simulated", lambda _size, seed, _scenario, key, _tell: (seed, key.secret))
     monkeypatch.setattr(stressed, "of_world", lambda world: world)
-    (one, first), (two, second) = stressed.worlds("tiny", [3, 4], None)
-    assert (one, first[0], two, second[0]) == (3, 3, 4, 4) and first[1] != second[1]
-    assert list(stressed.worlds("tiny", [4], None)) == [(4, second)]  # so the same labels are flipped again
+    first, second = stressed.worlds("tiny", [3, 4], None)
+    assert (first[0], first[1][0], second[0], second[1][0]) == (3, 3, 4, 4) and first[1][1] != second[1][1]
+    assert list(stressed.worlds("tiny", [4], None)) == [second]  # so the same labels are flipped again
