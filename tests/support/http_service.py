@@ -57,12 +57,12 @@ def call_json(**fields):
 
 
 def call_to_json(call):
-    """A call as the body of a request; what is None or "unknown" is left out."""
+    """Returns a call as the body of a request, without the values None and "unknown"."""
     return json.dumps({name: value for name, value in asdict(call).items() if value not in (None, "unknown")}).encode()
 
 
 def verdict_from_json(body):
-    """The verdict in an answer; null is NaN where a number is declared."""
+    """Returns the verdict in a response; null becomes NaN where a number is declared."""
 
     def build(kind, values):
         declared = {field.name: str(field.type) for field in fields(kind)}
@@ -116,18 +116,9 @@ class ServiceProcess(ServiceClient):
         command = [*wrapped, sys.executable, "-m", "callsieve.training", "serve"]
         named = {"bundle": "bundle", "key": "number.key", "keys": "api.keys", "state": "state", "policy": "policy.toml"}
         command += [part for name, path in named.items() for part in (f"--{name}", folder / path)]
-        # A deadline for busy machines, and the interpreted kernel, unless the test says otherwise.
-        command += [
-            "--port",
-            self.port,
-            "--deadline",
-            5000,
-            "--no-compiled",
-            "--max-calls",
-            50_000,
-            "--max-numbers",
-            5_000,
-        ]
+        # A deadline for busy machines and the interpreted kernel, unless `options` override them.
+        command += ["--port", self.port, "--deadline", 5000, "--no-compiled"]
+        command += ["--max-calls", 50_000, "--max-numbers", 5_000]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*map(str, command), *map(str, options)],

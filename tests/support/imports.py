@@ -1,4 +1,4 @@
-"""What the files of the project import, read from their text: nothing is run."""
+"""The imports of the project's files, read from their text without running it."""
 
 import ast
 
@@ -8,12 +8,12 @@ FOLDERS = ("features", "serving", "training")
 
 
 def files(folder, root=ROOT):
-    """The Python files of a folder of the project, sorted."""
+    """Returns the Python files of a folder of the project, sorted."""
     return sorted((root / folder).rglob("*.py"))
 
 
 def name_of(path, root=ROOT):
-    """Dotted name of a file's module."""
+    """Returns the dotted name of a file's module."""
     parts = path.relative_to(root).with_suffix("").parts
     return ".".join(("callsieve", *parts)).removesuffix(".__init__")
 
@@ -23,18 +23,18 @@ MODULES = {name_of(path) for path in FILES}
 
 
 def file_of(module):
-    """The file of a module of the project."""
+    """Returns the file of a module of the project."""
     path = ROOT.joinpath(*module.split(".")[1:])
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def everywhere(path):
-    """All nodes of a file: imports in functions and for type checkers are among them."""
+    """Yields all nodes of a file, also those in functions and for type checkers."""
     return ast.walk(ast.parse(path.read_text(encoding="utf-8")))
 
 
 def at_import(path):
-    """The statements that run when a module is imported: not those in functions, nor for type checkers alone."""
+    """Yields the nodes that run when a module is imported, without functions and code for type checkers."""
     waiting = list(ast.parse(path.read_text(encoding="utf-8")).body)
     while waiting:
         node = waiting.pop()
@@ -48,7 +48,7 @@ def at_import(path):
 
 
 def imported(path, nodes, modules=frozenset(MODULES), root=ROOT):
-    """The dotted names that import statements ask for; relative ones are resolved."""
+    """Yields the dotted names that import statements name; relative names are resolved."""
     package = name_of(path, root).split(".")
     if path.name != "__init__.py":
         package = package[:-1]
@@ -57,7 +57,7 @@ def imported(path, nodes, modules=frozenset(MODULES), root=ROOT):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*base, *([node.module] if node.module else [])])
+            base = ".".join([*base, node.module] if node.module else base)
             for alias in node.names:
                 whole = f"{base}.{alias.name}"
                 yield whole if whole in modules else base

@@ -55,13 +55,8 @@ def write_proxy_files(folder, site, policy=None, card=None, redress=REDRESS, **s
     real_bundle.write_bundle(folder / "bundle", **(card or {}))
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
     real_bundle.NUMBER_KEY.write(folder / "key")
-    lines = {
-        "site": site,
-        "bundle": folder / "bundle",
-        "signer": folder / "signer.pub",
-        "key": folder / "key",
-        "state": folder / "state",
-    } | settings
+    files = {"bundle": "bundle", "signer": "signer.pub", "key": "key", "state": "state"}
+    lines = {"site": site, **{name: folder / file for name, file in files.items()}} | settings
     if policy:
         (folder / "policy.toml").write_text('version = "test"\nappeal = "office"\nhistory_days = 0\n[bands]\n' + policy)
         lines["policy"] = folder / "policy.toml"
@@ -173,9 +168,8 @@ def write_numbers(folder, count=5000, seed=1):
     """Writes a file of callers and callees for SIPp."""
     rng = np.random.default_rng(seed)
     # A few callers make half of the calls, so that some scores are high.
-    callers = 13_800_000_000 + np.where(
-        rng.random(count) < 0.5, rng.integers(0, 20, count), rng.integers(20, 2000, count)
-    )
+    is_frequent = rng.random(count) < 0.5
+    callers = 13_800_000_000 + np.where(is_frequent, rng.integers(0, 20, count), rng.integers(20, 2000, count))
     callees = 13_900_000_000 + rng.integers(0, 20_000, count)
     path = folder / "numbers.csv"
     path.write_text("SEQUENTIAL\n" + "".join(f"+86{a};+86{b}\n" for a, b in zip(callers, callees, strict=True)))
@@ -316,9 +310,7 @@ class Phone:
 
     def _answer(self, data, peer, status):
         headers = [line for line in data.split(b"\r\n") if re.match(rb"(Via|From|To|Call-ID|CSeq|Record-Route):", line)]
-        headers = [
-            line + b";tag=phone" if line.startswith(b"To:") and b"tag=" not in line else line for line in headers
-        ]
+        headers = [line + b";tag=phone" * (line.startswith(b"To:") and b"tag=" not in line) for line in headers]
         contact = b"Contact: <sip:127.0.0.1:%d>" % self.port
         lines = [b"SIP/2.0 %b Answer" % status, *headers, contact, b"Content-Length: 0", b"", b""]
         self.socket.sendto(b"\r\n".join(lines), peer)

@@ -98,8 +98,8 @@ def smoothed(part, whole):
     return NAN if whole == 0 else (part + 0.5) / (whole + 1)
 
 
-def share(calls, what):
-    return smoothed(sum(1 for c in calls if what(c)), len(calls))
+def share(calls, predicate):
+    return smoothed(sum(1 for c in calls if predicate(c)), len(calls))
 
 
 def mean(values):
@@ -179,23 +179,23 @@ def since_last_call(v):
 
 
 def days_ago(calls, today):
-    """Days ago, of calls of the last 28 local days."""
+    """Returns for each local day with calls, of the last 28, how many days ago it was."""
     return {today - c["day"] for c in calls if today - c["day"] < 28}
 
 
 def decayed(v, today):
-    """Half as much for each 14 days ago; nothing before the third fortnight before this one."""
+    """Returns the sum of calls that count half for every 14 days of age, since the third fortnight before this one."""
     oldest = 14 * (today // 14 - 3)
     return sum(2 ** (-(today - c["day"]) / 14) for c in v.out if c["day"] >= oldest)
 
 
 def rounded_down(value):
-    """Whole seconds to a power of two less one."""
+    """Returns milliseconds as seconds, rounded down to a power of two less one."""
     return float(2 ** math.floor(math.log2(value // 1000 + 1)) - 1)
 
 
 def median(values, top=math.inf):
-    """The lower median, rounded down."""
+    """Returns the lower median, rounded down, at most `top`."""
     return NAN if not values else min(rounded_down(sorted(values)[(len(values) - 1) // 2]), top)
 
 
@@ -219,7 +219,7 @@ def balance(v, w):
 
 
 def of_number(v, name, w):
-    """The value of a windowed feature of the caller by its name without the window."""
+    """Returns a windowed feature of the caller; `name` is without the window."""
     outcome = lambda word: share(v.outcomes(w), lambda c: c["outcome"] == word)
     return {
         "out_calls_count": lambda: float(len(v.attempts(w))),
@@ -270,7 +270,7 @@ def of_number(v, name, w):
 
 
 def of_pair(v, name, w, callee):
-    """The value of a feature of caller and callee."""
+    """Returns a feature of the pair of caller and callee."""
     return {
         "pair_calls_before_count": lambda: float(sum(1 for c in v.attempts(w) if c["callee"] == callee)),
         "pair_calls_back_count": lambda: float(sum(1 for c in v.incoming(w) if c["caller"] == callee)),
@@ -279,7 +279,7 @@ def of_pair(v, name, w, callee):
 
 
 def of_callee(v, name, w):
-    """The value of a feature of the called number."""
+    """Returns a feature of the called number."""
     callers = {c["caller"] for c in v.incoming(w)}
     return {
         "callee_calls_count": lambda: float(len(v.incoming(w))),
@@ -291,7 +291,7 @@ def of_callee(v, name, w):
 
 
 def of_group(v, name, w):
-    """The value of a feature of the other numbers of a group."""
+    """Returns a feature of the other numbers of a group."""
     return {
         "calls_count": lambda: float(len(v.attempts(w))),
         "members_count": lambda: float(len({c["caller"] for c in v.attempts(w)})),
@@ -303,7 +303,7 @@ def of_group(v, name, w):
 
 
 def of_call(v, name, call):
-    """The value of a feature without a window."""
+    """Returns a feature without a window."""
     today = call["day"]
     out, known_facts = days_ago(v.out, today), days_ago(v.out + v.into, today)
     own = {
@@ -330,7 +330,7 @@ GROUP_COLUMN = {"block": "caller_block", "trunk": "trunk", "device": "device"}
 
 
 def value(calls, call, name):
-    """The value of feature `name` for `call`, from all calls known before it starts; a category is its word."""
+    """Returns feature `name` of `call` from all calls known before it starts; a category is a word."""
     stem, _, window = name.rpartition("_")
     role, _, rest = stem.partition("_")
     if role in GROUP_COLUMN:

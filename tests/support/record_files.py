@@ -8,7 +8,7 @@ from tests.support import real_bundle
 
 
 def write_records(calls, folder):
-    """Writes calls.csv in the project's own layout, number.key, and a declaration for scoring; returns the folder."""
+    """Writes calls.csv in the layout "callsieve", number.key, and a declaration for scoring; returns the folder."""
     folder.mkdir()
     with (folder / "calls.csv").open("w", newline="") as file:
         rows = csv.writer(file)

@@ -55,8 +55,8 @@ def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="
     real_bundle.write_bundle(folder / "bundle", epoch=len(list(folder.parent.iterdir())), thresholds=bands)
     (folder / "record").mkdir()
     (folder / "record" / "settings.json").write_text(json.dumps(settings_json(Settings())))
-    for beside in (folder, folder / "record"):
-        write_public_key(small.KEY.public_key(), beside / "signer.pub")
+    for signed in (folder, folder / "record"):
+        write_public_key(small.KEY.public_key(), signed / "signer.pub")
     (folder / "tables").mkdir()
     (folder / "tables" / "slices.csv").write_text("slice,calls\ncourier,12\n")
     figures = {

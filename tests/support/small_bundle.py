@@ -43,15 +43,8 @@ def awkward_rows():
 def _train(objective, y, matrix, trees):
     import lightgbm
 
-    parameters = {
-        "num_leaves": 7,
-        "min_data_per_group": 5,
-        "min_data_in_leaf": 10,
-        "verbose": -1,
-        "num_threads": 1,
-        "deterministic": True,
-        **objective,
-    }
+    parameters = {"num_leaves": 7, "min_data_per_group": 5, "min_data_in_leaf": 10, "verbose": -1, "num_threads": 1}
+    parameters |= {"deterministic": True} | objective
     data = lightgbm.Dataset(matrix, y, feature_name=list(FEATURES), categorical_feature=[3, 4])
     return lightgbm.train(parameters, data, trees).model_to_string()
 
@@ -61,27 +54,16 @@ def binary_model(trees=20):
     """Returns the text of a binary model over FEATURES."""
     matrix = rows(3000)
     noise = np.random.default_rng(1).normal(size=len(matrix))
-    y = (
-        matrix[:, 0]
-        + np.nan_to_num(matrix[:, 1])
-        + 2 * np.isin(matrix[:, 3], [1, 5, 9, 33])
-        + (matrix[:, 4] == 2)
-        + noise
-        > 1
-    )
-    return _train({"objective": "binary"}, y.astype(int), matrix, trees)
+    risk = matrix[:, 0] + np.nan_to_num(matrix[:, 1]) + 2 * np.isin(matrix[:, 3], [1, 5, 9, 33]) + (matrix[:, 4] == 2)
+    return _train({"objective": "binary"}, (risk + noise > 1).astype(int), matrix, trees)
 
 
 @functools.cache
 def multiclass_model(rounds=4):
     """Returns the text of a model with the three classes of CONTENT."""
     matrix = rows(2000, seed=2)
-    return _train(
-        {"objective": "multiclass", "num_class": 3},
-        (np.abs(matrix[:, 0] * 2 + matrix[:, 4]) % 3).astype(int),
-        matrix,
-        rounds,
-    )
+    kind = (np.abs(matrix[:, 0] * 2 + matrix[:, 4]) % 3).astype(int)
+    return _train({"objective": "multiclass", "num_class": 3}, kind, matrix, rounds)
 
 
 def certificate(**changes):

@@ -31,7 +31,7 @@ EXAMPLE_CALL = {
 NUMBERS = "abcd"
 BLOCKS = {"a": "x", "b": "x", "c": "x", "d": "y"}
 
-# Gaps that meet every window's edge, and those just below and above, and many ties.
+# Gaps at, just below and just above the edge of every window, and many ties.
 GAPS = st.sampled_from(
     [0, 0, 1, SECOND, 9_999, 10_000, HOUR - 1, HOUR, HOUR + 1, DAY - HOUR, DAY, 3 * DAY, 7 * DAY, 30 * DAY]
 )
@@ -47,11 +47,8 @@ def keyed_call(draw, start):
     talk = draw(TALKS) if is_over else None
     recorded = None
     if draw(st.booleans()):
-        recorded = (
-            start
-            + (ring + talk if is_over else 0)
-            + draw(st.sampled_from([-5, 0, 1, SECOND, HOUR, DAY, 7 * DAY, 8 * DAY]))
-        )
+        delay = draw(st.sampled_from([-5, 0, 1, SECOND, HOUR, DAY, 7 * DAY, 8 * DAY]))
+        recorded = start + (ring + talk if is_over else 0) + delay
     hour, day = divmod(start + 8 * HOUR, HOUR)[0] % 24, (start + 8 * HOUR) // DAY
     pick = lambda words: draw(st.sampled_from(words))
     caller = pick(NUMBERS)
@@ -86,17 +83,17 @@ def keyed_call(draw, start):
 def histories(draw, max_calls=14):
     """Draws calls in order of start, Unix ms; a tenth have a record at their start, a tenth a repeated record."""
     start = draw(st.sampled_from([-(10**13), 0, 1_700_000_000_000, 253_402_000_000_000]))
-    calls, seen = [], set()
+    calls, identities = [], set()
     for _ in range(draw(st.integers(1, max_calls))):
         start += draw(GAPS)
         call = draw(keyed_call(start))
-        if (start, call["caller"], call["callee"]) in seen:
+        if (start, call["caller"], call["callee"]) in identities:
             continue
-        seen.add((start, call["caller"], call["callee"]))
+        identities.add((start, call["caller"], call["callee"]))
         if draw(st.integers(0, 9)) == 0:
             # The record of the start can differ from the record of the end.
-            begun = {"step": draw(st.sampled_from(STEPS)), "trunk": draw(st.sampled_from([None, "t1", "t2"]))}
-            calls.append(call | {"ring": None, "talk": None, "recorded": None} | begun)
+            differences = {"step": draw(st.sampled_from(STEPS)), "trunk": draw(st.sampled_from([None, "t1", "t2"]))}
+            calls.append(call | {"ring": None, "talk": None, "recorded": None} | differences)
         calls.append(call)
         if draw(st.integers(0, 9)) == 0:
             calls.append(dict(call))
@@ -133,17 +130,8 @@ def as_keyed_call(call):
     return KeyedCall(**fields)
 
 
-INTEGERS = {
-    "start": pa.int64(),
-    "ring": pa.int64(),
-    "talk": pa.int64(),
-    "recorded": pa.int64(),
-    "hour": pa.int8(),
-    "day": pa.int32(),
-    "same_region": pa.int8(),
-    "shared_prefix": pa.int8(),
-    "presented_differs": pa.int8(),
-}
+INTEGERS = dict.fromkeys(("start", "ring", "talk", "recorded"), pa.int64()) | {"day": pa.int32()}
+INTEGERS |= dict.fromkeys(("hour", "same_region", "shared_prefix", "presented_differs"), pa.int8())
 
 
 def as_keyed_table(calls):

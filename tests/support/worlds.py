@@ -14,7 +14,7 @@ SHIPPED_SCENARIO = load_scenario()
 TRADES = tuple(SHIPPED_SCENARIO.table("work"))
 OUTFITS = {name: SHIPPED_SCENARIO.table(f"outfits.{name}") for name in SHIPPED_SCENARIO.table("outfits")}
 NUISANCE = {name for name, outfit in OUTFITS.items() if outfit["nuisance"]}
-# Outfits that show a number of somebody else or call through a platform: their calls are not of their own numbers.
+# Outfits that show the number of another subscriber or call through a platform: they call from other numbers.
 MASKED = {"relay_callback", "spoofed_service", "spoofed_subscriber"}
 TABLES = ("calls", "truth", "numbers", "complaints", "findings")
 HOUR = 3_600_000
@@ -83,8 +83,8 @@ def end_times(calls):
 
 def carriers(calls):
     """Returns the number whose line a call takes: the network number where another one is shown."""
-    shown, real = category_codes(calls, "caller"), category_codes(calls, "network_caller")
-    return np.where(real >= 0, real, shown)
+    caller, network_caller = category_codes(calls, "caller"), category_codes(calls, "network_caller")
+    return np.where(network_caller >= 0, network_caller, caller)
 
 
 def unique_rows(world):
@@ -117,11 +117,11 @@ def check_calls_within_lifetimes(world):
     born, died = timestamps(numbers, "active_from"), timestamps(numbers, "active_to")
     start, end = timestamps(calls, "start")[rows], end_times(calls)[rows]
     for number in (carriers(calls)[rows], category_codes(calls, "callee")[rows]):
-        whose = place[number]
-        assert (whose >= 0).all()
-        assert (start >= born[whose]).all()
-        assert (start < died[whose]).all()
-        assert (end <= died[whose])[died[whose] < int(world.facts["end"])].all()
+        rows_of_number = place[number]
+        assert (rows_of_number >= 0).all()
+        assert (start >= born[rows_of_number]).all()
+        assert (start < died[rows_of_number]).all()
+        assert (end <= died[rows_of_number])[died[rows_of_number] < int(world.facts["end"])].all()
 
 
 def check_one_call_per_mobile(world):
