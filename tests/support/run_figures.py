@@ -6,8 +6,12 @@ import math
 from typing import Any
 
 CERTIFICATE = {"fold": "certify", "confidence": 0.95, "target": 1e-4}
-SOON = {"soon_share": 0.18, "soon_low": 0.15, "soon_high": 0.22}
-UNDETECTED = {"detected_share": 0.2, **SOON, "median": None, "median_floor": 87, "p90": None, "p90_floor": 402}
+CALLERS = {"callers": 612, "calls": 80_124}
+UNDETECTED = {
+    "detected_share": 0.2, "soon_share": 0.18, "soon_low": 0.15, "soon_high": 0.22, "median": None, "median_floor": 87,
+    "p90": None, "p90_floor": 402,
+}  # fmt: skip
+SHORT_CALLS = "share of answered calls under 10 seconds"
 COMMAND = "mlflow ui --backend-store-uri sqlite:///callsieve-demo/mlflow.db"
 
 
@@ -21,35 +25,15 @@ def rates(call: float, caller: float, callee: float) -> dict[str, Any]:
 
 
 def benign(name: str, calls: int, flagged: int, bound: float | None, certified: bool | None) -> dict[str, Any]:
-    rate = 1 - flagged / max(calls, 1)
-    low = None if bound is None else 1 - bound
-    return {
-        "slice": name,
-        "nuisance": False,
-        "calls": calls,
-        "callers": calls // 40,
-        "flagged": flagged,
-        "rate": rate,
-        "low": low,
-        "high": 1.0,
-        "bound": bound,
-        "certified": certified,
-    }
+    counts = {"calls": calls, "callers": calls // 40, "flagged": flagged, "rate": 1 - flagged / max(calls, 1)}
+    bounds = {"low": None if bound is None else 1 - bound, "high": 1.0, "bound": bound, "certified": certified}
+    return {"slice": name, "nuisance": False, **counts, **bounds}
 
 
 def nuisance(name: str, calls: int, rate: float) -> dict[str, Any]:
-    return {
-        "slice": name,
-        "nuisance": True,
-        "calls": calls,
-        "callers": calls // 90,
-        "flagged": int(rate * calls),
-        "rate": rate,
-        "low": max(rate - 0.06, 0.0),
-        "high": min(rate + 0.05, 1.0),
-        "bound": None,
-        "certified": None,
-    }
+    counts = {"calls": calls, "callers": calls // 90, "flagged": int(rate * calls), "rate": rate}
+    bounds = {"low": max(rate - 0.06, 0.0), "high": min(rate + 0.05, 1.0), "bound": None, "certified": None}
+    return {"slice": name, "nuisance": True, **counts, **bounds}
 
 
 def example_figures() -> dict[str, Any]:
@@ -62,22 +46,13 @@ def example_figures() -> dict[str, Any]:
             "features": 85,
             "calibration": "isotonic",
             "top_features": [
-                {
-                    "name": "out_callees_share_24h",
-                    "en": "different numbers per call in the last 24 hours",
-                    "share": 0.312,
-                },
-                {
-                    "name": "out_new_callees_share_7d",
-                    "en": "share of numbers never called before, last 7 days",
-                    "share": 0.171,
-                },
-                {
-                    "name": "out_talk_under_10s_share_24h",
-                    "en": "share of answered calls under 10 seconds in the last 24 hours",
-                    "share": 0.094,
-                },
-                {"name": "number_age", "en": "time since the number was first seen (7 days at most)", "share": 0.061},
+                {"name": name, "en": text, "share": share}
+                for name, text, share in (
+                    ("out_callees_share_24h", "different numbers per call in the last 24 hours", 0.312),
+                    ("out_new_callees_share_7d", "share of numbers never called before, last 7 days", 0.171),
+                    ("out_talk_under_10s_share_24h", f"{SHORT_CALLS} in the last 24 hours", 0.094),
+                    ("number_age", "time since the number was first seen (7 days at most)", 0.061),
+                )
             ],
         },
         "data": {
@@ -123,19 +98,9 @@ def example_figures() -> dict[str, Any]:
                 "bound_by_caller": 7.9e-4,
                 "catch": rates(0.874, 0.912, 0.853),
                 "in_hindsight": 0.51,
-                "detection": {
-                    "callers": 612,
-                    "calls": 80_124,
-                    "detected_share": 0.912,
-                    "soon_share": 0.75,
-                    "soon_low": 0.71,
-                    "soon_high": 0.78,
-                    "median": 3.0,
-                    "median_floor": 3,
-                    "p90": 41.0,
-                    "p90_floor": 41,
-                    "stopped_share": 0.846,
-                },
+                "detection": CALLERS
+                | {"detected_share": 0.912, "soon_share": 0.75, "soon_low": 0.71, "soon_high": 0.78}
+                | {"median": 3.0, "median_floor": 3, "p90": 41.0, "p90_floor": 41, "stopped_share": 0.846},
             },
             "rule": proof(310_412, 17, 8.2e-5, True)
             | {
@@ -144,17 +109,7 @@ def example_figures() -> dict[str, Any]:
                 "bound_by_caller": 8.8e-4,
                 "catch": rates(0.233, 0.301, 0.21),
                 "in_hindsight": 0.51,
-                "detection": {
-                    "callers": 612,
-                    "calls": 80_124,
-                    "detected_share": 0.301,
-                    **SOON,
-                    "median": None,
-                    "median_floor": 87,
-                    "p90": None,
-                    "p90_floor": 402,
-                    "stopped_share": 0.204,
-                },
+                "detection": CALLERS | UNDETECTED | {"detected_share": 0.301, "stopped_share": 0.204},
             },
         },
         "baselines": {
@@ -164,7 +119,7 @@ def example_figures() -> dict[str, Any]:
                 "bound_by_caller": 8.1e-4,
                 "catch": rates(call, call, call),
                 "in_hindsight": 0.51,
-                "detection": {"callers": 612, "calls": 80_124, "stopped_share": 0.9 * call, **UNDETECTED},
+                "detection": CALLERS | UNDETECTED | {"stopped_share": 0.9 * call},
             }
             for name, call in (("logistic regression", 0.412), ("number class", 0.031))
         },
@@ -205,13 +160,8 @@ def example_figures() -> dict[str, Any]:
             "bins": [
                 {"predicted": p, "observed": o, "calls": 30_000}
                 for p, o in (
-                    (2e-5, 0.0),
-                    (2e-4, 1.3e-4),
-                    (9e-4, 1.4e-3),
-                    (4e-3, 3e-3),
-                    (0.03, 0.041),
-                    (0.41, 0.36),
-                    (0.985, 0.991),
+                    *((2e-5, 0.0), (2e-4, 1.3e-4), (9e-4, 1.4e-3), (4e-3, 3e-3)),
+                    *((0.03, 0.041), (0.41, 0.36), (0.985, 0.991)),
                 )
             ],
         },
@@ -235,10 +185,7 @@ def example_figures() -> dict[str, Any]:
                             "en": "different numbers per call in the last hour: 100%",
                             "zh": "过去1小时不同号码占通话的比例:100%",
                         },
-                        {
-                            "en": "share of answered calls under 10 seconds in the last 24 hours: 61%",
-                            "zh": "过去24小时接通后不足10秒的比例:61%",
-                        },
+                        {"en": f"{SHORT_CALLS} in the last 24 hours: 61%", "zh": "过去24小时接通后不足10秒的比例:61%"},
                     ],
                 },
                 {
