@@ -125,9 +125,9 @@ def faults(place):
 
 def test_an_unedited_store_has_no_faults(store):
     _, place, _ = store
-    verified = verify(place.log, uri=place.uri)
-    assert (verified.faults, verified.runs, verified.entries) == ((), 2, 6)
-    assert verified.touches == {recorded_run.FOLD: 2}
+    verification = verify(place.log, uri=place.uri)
+    assert (verification.faults, verification.runs, verification.entries) == ((), 2, 6)
+    assert verification.touches == {recorded_run.FOLD: 2}
 
 
 @pytest.mark.parametrize("statement", EDITS)
@@ -225,8 +225,8 @@ def test_a_run_whose_payload_was_erased_is_not_compared(store):
     folder, place, run = store
     entry = next(payloads(place.log, "run"))[0]
     erase(place.log, entry.index, "asked for", small.KEY)
-    verified = verify(place.log, uri=place.uri)
-    assert (verified.faults, verified.runs, verified.erased) == ((), 1, (entry.index,))
+    verification = verify(place.log, uri=place.uri)
+    assert (verification.faults, verification.runs, verification.erased) == ((), 1, (entry.index,))
     sql(folder, f"UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc' AND run_uuid = '{run}'")  # noqa: S608
     assert verify(place.log, uri=place.uri).faults == ()
 
@@ -260,8 +260,8 @@ def test_an_empty_store_lacks_every_logged_run(store, empty_store, tmp_path):
 
 def test_a_missing_store_is_named_and_not_created(store, tmp_path):
     _, place, _ = store
-    verified = verify(place.log, uri=default_store(tmp_path / "other"))
-    assert [(fault.where, fault.what) for fault in verified.faults] == [
+    verification = verify(place.log, uri=default_store(tmp_path / "other"))
+    assert [(fault.where, fault.what) for fault in verification.faults] == [
         ("store", f"{(tmp_path / 'other' / 'mlflow.db').resolve()} does not exist")
     ]
     assert not (tmp_path / "other").exists()
@@ -278,11 +278,11 @@ def test_a_dataset_has_the_hash_of_all_its_rows(store):
 def test_no_name_of_a_person_or_a_program_is_recorded(store):
     """The tags name the source that the caller passed, not the path of this process."""
     _, place, run = store
-    logged = MlflowClient(place.uri).get_run(run)
-    tags = logged.data.tags
+    entry = MlflowClient(place.uri).get_run(run)
+    tags = entry.data.tags
     assert set(tags) == {"data_sha256", "certified", "mlflow.runName", "mlflow.source.name", "mlflow.source.type"}
     assert (tags["mlflow.source.name"], tags["mlflow.source.type"]) == ("a test", "LOCAL")
-    assert logged.info.user_id in ("unknown", "", None)
+    assert entry.info.user_id in ("unknown", "", None)
 
 
 def test_an_alias_that_an_erased_entry_moved_last_may_point_anywhere():

@@ -33,7 +33,7 @@ def words(text):
 
 
 def test_the_page_answers_the_questions_of_a_reviewer(content, text, training_run):
-    figures, seen = training_run[1], words(text)
+    figures, shown = training_run[1], words(text)
     head = figures["headline"]["model"]
     for sentence in (
         f"Audit report of model {figures['model']['id']}",
@@ -43,14 +43,14 @@ def test_the_page_answers_the_questions_of_a_reviewer(content, text, training_ru
         "It is not certified", "It is not in use",
         f"It fails {sum(not gate['passed'] for gate in content['gates'])} of the 4 conditions",
         f"Of {head['benign_calls']:,} benign calls {head['false_calls']:,} were flagged",
-        "of callers unseen in training, lower end of the 95 % interval: must be at least 0.55, got",
+        "callers unseen in training, lower end of the 95 % interval: must be at least 0.55, got",
         "The certification fold was used 1 time up to this run",
         "It was never promoted", "There is no earlier run in this log",
         f"callsieve model replay {figures['tracking']['run']}",
     ):  # fmt: skip
-        assert sentence in seen
-    assert not re.search(r"[a-z]\.[A-Z]", seen)  # no two sentences run together
-    uncertified = seen.partition("Where it is not certified")[2].partition("Most important features")[0]
+        assert sentence in shown
+    assert not re.search(r"[a-z]\.[A-Z]", shown)  # no two sentences run together
+    uncertified = shown.partition("Where it is not certified")[2].partition("Most important features")[0]
     lines, _, callers = uncertified.partition("For these kinds of caller")
     strata = figures["bands"][0]["strata"]
     assert strata and "may be labelled, but never blocked" in lines
@@ -60,19 +60,19 @@ def test_the_page_answers_the_questions_of_a_reviewer(content, text, training_ru
     assert "may be labelled" not in callers
     for row in figures["slices"]:
         line = f"{row['slice'].replace('_', ' ')} {row['calls']:,}"
-        assert (line in seen) is not (row["nuisance"] or row["certified"])
+        assert (line in shown) is not (row["nuisance"] or row["certified"])
     for name in ("calls", "complaints", "findings", "truth", "vectors", "labelled train"):
-        assert re.search(rf"{name} [\d,]+ (training|evaluation) [0-9a-f]{{16}}…", seen)
+        assert re.search(rf"{name} [\d,]+ (training|evaluation) [0-9a-f]{{16}}…", shown)
 
 
 def test_the_log_commits_to_the_page_written_with_the_run(training_run):
     place = run_paths(training_run[0], None, None)
-    logged = next(payload for _, payload in payloads(place.log, "run"))
+    payload = next(payload for _, payload in payloads(place.log, "run"))
     page_now = (training_run[0] / "audit.html").read_bytes()
-    assert logged["record"]["artifact"]["report/audit.html"] == hashlib.sha256(page_now).hexdigest()
-    seen = words(page_now.decode())
-    assert "This copy was written with the run" in seen and "It has no approvals yet" in seen
-    assert "record unchanged" not in seen and "champion" not in seen.partition("Glossary")[0]
+    assert payload["record"]["artifact"]["report/audit.html"] == hashlib.sha256(page_now).hexdigest()
+    shown = words(page_now.decode())
+    assert "This copy was written with the run" in shown and "It has no approvals yet" in shown
+    assert "record unchanged" not in shown and "champion" not in shown.partition("Glossary")[0]
 
 
 def test_the_page_describes_drift_since_the_earlier_model(content):
@@ -80,9 +80,9 @@ def test_the_page_describes_drift_since_the_earlier_model(content):
     shift = {"name": "out_calls_count_1h", "measure": "histogram", "part": "below 3"} | shares
     drift = {"model": "abc", "reference": ["2025-03-01", "2025-03-20"], "days": 10, "compared": 160, "moved": 1}
     figures = content["figures"] | {"drift": drift | {"shifts": [shift]}}
-    seen = words(page(content | {"figures": figures}))
-    assert "1 of 160 statistics lie outside their reference range on at least half of 10 days" in seen
-    assert f"{ALL_FEATURES['out_calls_count_1h'].en} below 3 50.0% 25.0% 9" in seen
+    shown = words(page(content | {"figures": figures}))
+    assert "1 of 160 statistics lie outside their reference range on at least half of 10 days" in shown
+    assert f"{ALL_FEATURES['out_calls_count_1h'].en} below 3 50.0% 25.0% 9" in shown
     assert "There is no earlier model in this log" in words(page(content))
 
 
@@ -94,8 +94,8 @@ def test_the_page_names_an_edit_of_the_record(run_command, training_run, tmp_pat
     out = tmp_path / "page.html"
     code, text, _ = run_command("audit", "page", training_run[1]["model"]["id"], "--in", tmp_path, "--out", out)
     assert (code, text) == (0, f"{out}: written\n")
-    seen = words(out.read_text())
-    assert "record was changed" in seen and "metric auc : logged as" in seen
+    shown = words(out.read_text())
+    assert "record was changed" in shown and "metric auc : logged as" in shown
 
 
 def test_changes_are_the_differences_from_the_earlier_run():

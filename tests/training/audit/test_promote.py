@@ -274,10 +274,10 @@ def test_a_challenger_must_beat_the_champion_and_rollback_restores_it(contest, d
     stages, parts = zip(*progress, strict=True)
     assert stages == ("log", "run 1/2", "run 2/2", "verified", "read calls", "compare", "compare")
     assert list(parts) == sorted(parts) and (parts[0], parts[-1]) == (0.0, 1.0)
-    compared = payload["comparison"]
-    assert compared["better"] and compared["low"] > 0
-    assert (compared["challenger"], compared["champion"], compared["difference"]) == (1.0, 0.0, 1.0)
-    assert (compared["challenger_false"], compared["champion_false"]) == (compared["benign_calls"], 0)
+    comparison = payload["comparison"]
+    assert comparison["better"] and comparison["low"] > 0
+    assert (comparison["challenger"], comparison["champion"], comparison["difference"]) == (1.0, 0.0, 1.0)
+    assert (comparison["challenger_false"], comparison["champion_false"]) == (comparison["benign_calls"], 0)
     assert champion(place) == strong["version"]
     assert verify(place.log, uri=place.uri).touches == {recorded_run.FOLD: 3}  # two runs and the comparison
 
@@ -330,13 +330,13 @@ flags = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans(), st.integ
 def test_the_difference_lies_in_its_interval_and_changes_sign_with_the_sides(calls):
     left, right, nuisance, caller = (np.array(column) for column in zip(*calls, strict=True))
     nuisance[0] = True
-    compared = compare_flags(left, right, nuisance, caller, LOOSE, seed=1)
+    comparison = compare_flags(left, right, nuisance, caller, LOOSE, seed=1)
     reversed_sides = compare_flags(right, left, nuisance, caller, LOOSE, seed=1)
-    assert -1 <= compared.low <= compared.high <= 1
-    assert compared.challenger == reversed_sides.champion == pytest.approx(sum(left & nuisance) / sum(nuisance))
-    assert (compared.calls, compared.callers) == (sum(nuisance), len(set(caller[nuisance])))
-    assert compared.benign_calls + compared.calls == len(calls)
-    assert not (compared.better and reversed_sides.better)
+    assert -1 <= comparison.low <= comparison.high <= 1
+    assert comparison.challenger == reversed_sides.champion == pytest.approx(sum(left & nuisance) / sum(nuisance))
+    assert (comparison.calls, comparison.callers) == (sum(nuisance), len(set(caller[nuisance])))
+    assert comparison.benign_calls + comparison.calls == len(calls)
+    assert not (comparison.better and reversed_sides.better)
     same = compare_flags(left, left, nuisance, caller, LOOSE, seed=1)
     assert same.low <= 0 <= same.high and not same.better
 
@@ -348,14 +348,14 @@ def test_the_interval_equals_that_of_a_caller_bootstrap():
     skill = rng.random(80)
     left, right = rng.random(4000) < skill[caller], rng.random(4000) < 0.9 * skill[caller]
     every_call, many = np.ones(4000, dtype=bool), dataclasses.replace(LOOSE, rounds=4000)
-    compared = compare_flags(left, right, every_call, caller, many, seed=1)
+    comparison = compare_flags(left, right, every_call, caller, many, seed=1)
     ahead = [(left[caller == c].sum() - right[caller == c].sum(), (caller == c).sum()) for c in range(80)]
     drawn = []
     for _ in range(4000):
         some = [ahead[i] for i in rng.integers(0, 80, 80)]
         drawn.append(sum(top for top, _ in some) / sum(calls for _, calls in some))
-    assert (compared.low, compared.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.004)
-    assert compared.better
+    assert (comparison.low, comparison.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.004)
+    assert comparison.better
     few = dataclasses.replace(LOOSE, least_callers=81)
     assert not compare_flags(left, right, every_call, caller, few, seed=1).better
     with pytest.raises(ValueError, match="expected nuisance calls"):

@@ -65,8 +65,8 @@ def messages(folder, **how):
 
 
 def test_an_unedited_log_has_no_faults(log):
-    verified = verify(log)
-    assert (verified.entries, verified.faults, verified.erased) == (ENTRIES, (), ())
+    verification = verify(log)
+    assert (verification.entries, verification.faults, verification.erased) == (ENTRIES, (), ())
     assert [payload["what"] for _, payload in payloads(log, "access")] == [f"calls of case {i}" for i in range(ENTRIES)]
     assert [entry.index for entry in read(log)] == list(range(ENTRIES))
     assert append(log, "policy", {"what": "policy 2"}, small.KEY) == ENTRIES
@@ -203,9 +203,9 @@ def test_erasure_keeps_the_chain(log):
     before = verify(log).root
     copy = payload_path(log, 3).read_bytes()
     assert erase(log, 3, "the person asked for it", small.KEY) == ENTRIES
-    verified = verify(log)
-    assert (verified.faults, verified.erased, verified.entries) == ((), (3,), ENTRIES + 1)
-    assert verified.root != before
+    verification = verify(log)
+    assert (verification.faults, verification.erased, verification.entries) == ((), (3,), ENTRIES + 1)
+    assert verification.root != before
     data = b"".join(path.read_bytes() for path in log.rglob("*") if path.is_file())
     assert b"case 3" not in data and b"case 4" in data
     with pytest.raises(ValueError, match="entry 3: expected an entry with a payload"):
@@ -282,8 +282,8 @@ def test_concurrent_writers_make_one_log(tmp_path):
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
-    verified = verify(tmp_path)
-    assert (verified.entries, verified.faults) == (31, ())
+    verification = verify(tmp_path)
+    assert (verification.entries, verification.faults) == (31, ())
 
 
 def test_the_file_of_a_killed_writer_is_named_and_the_next_entry_removes_it(log, monkeypatch):
