@@ -1,17 +1,17 @@
-"""What each group of features is worth: the model trained anew without it, on the same calls.
+"""Measures the worth of each group of features: a model is trained without it on the same calls.
 
 python tests/bench/bench_ablation.py [--size small] [--subscribers N] [--seed 1] [--threads 2] [--json]
 
-Catch rate on the certifying fold, groups of callers unseen in training: at each model's own certified threshold, and at
-equal errors (1 in 10,000 and 1 in 1,000 of that fold's benign calls), with the change against all features and its
-interval with callers resampled. Calls until half of the new nuisance numbers are found. Nothing is chosen by these.
+Prints the catch rate on the certifying fold, whose groups of callers were not in training. It is measured at each
+model's own certified threshold, and at equal errors: 1 in 10,000 and 1 in 1,000 of that fold's benign calls. The change
+against all features has an interval with callers resampled. Also the calls until half of the new nuisance numbers are
+detected. No choice depends on these figures.
 
-Vectors are made once for all trainings, and no models of content and mode are grown.
+Vectors are computed once for all trainings; no models of content and mode are trained.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import secrets
 import sys
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import parser_of
 
 from callsieve.features.catalogue import NAMES, vector_columns
 from callsieve.features.complaints import COMPLAINT_NAMES
@@ -35,7 +36,7 @@ from callsieve.training.model.train import Trained, train
 from callsieve.training.studies.demo import of_world
 from callsieve.training.studies.simulated import simulated
 
-# Group -> how its features' names begin or what they hold; the first group that fits has a feature.
+# Group -> prefixes of feature names; a feature belongs to the first group that matches.
 GROUPS = {
     "call itself": ("call_",),
     "callee": ("callee_",),
@@ -57,7 +58,7 @@ ERRORS = (1e-4, 1e-3)
 
 
 def group_of(name: str) -> str:
-    """The group of a feature.
+    """Returns the group of a feature.
 
     >>> group_of("out_gap_mean_1h")
     'timing'
@@ -66,55 +67,51 @@ def group_of(name: str) -> str:
 
 
 def main() -> None:
-    """Print a line a group."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="small")
-    parser.add_argument("--subscribers", type=int, help="another number of them than the size has")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
+    """Prints a line for each group."""
+    parser = parser_of(__doc__, size="small", seed=1, threads=2, json=False)
+    parser.add_argument("--subscribers", type=int, help="replaces the number of the size")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        scenario = Path(folder) / "scenario.toml" if given.subscribers else None
+        scenario = Path(folder) / "scenario.toml" if options.subscribers else None
         if scenario:
-            scenario.write_text(f"[sizes.{given.size}]\nsubscribers = {given.subscribers}\n", encoding="utf-8")
-        world = simulated(given.size, given.seed, scenario, Key("e1", secrets.token_bytes(32)), lambda *_: None)
+            scenario.write_text(f"[sizes.{options.size}]\nsubscribers = {options.subscribers}\n", encoding="utf-8")
+        world = simulated(options.size, options.seed, scenario, Key("e1", secrets.token_bytes(32)), lambda *_: None)
     dataset = of_world(world)
-    # The vectors are the same each time; columns are chosen when a model is fitted.
+    # All models share the vectors; columns are chosen when a model is fitted.
     for make in ("complete", "answered_only", "learnt_vectors"):
         setattr(steps, make, remembered(getattr(steps, make)))
     steps.class_words = lambda *_: ()
 
     def trained(features: tuple[str, ...]) -> Trained:
-        return train(dataset, Settings(seed=given.seed, threads=given.threads, features=features))
+        return train(dataset, Settings(seed=options.seed, threads=options.threads, features=features))
 
     whole = trained(NAMES)
-    lines = [told("all", whole, whole)]
-    show(lines[-1], as_json=given.json)
+    lines = [comparison("all", whole, whole)]
+    show(lines[-1], as_json=options.json)
     for group in GROUPS:
-        lines.append(told(f"without {group}", trained(tuple(n for n in NAMES if group_of(n) != group)), whole))
-        show(lines[-1], as_json=given.json)
-    lines.append(told("with reports", trained(NAMES + COMPLAINT_NAMES), whole))
-    show(lines[-1], as_json=given.json)
-    if given.json:
-        print(json.dumps({"size": given.size, "seed": given.seed, "calls": dataset.calls.num_rows, "lines": lines}))
+        lines.append(comparison(f"without {group}", trained(tuple(n for n in NAMES if group_of(n) != group)), whole))
+        show(lines[-1], as_json=options.json)
+    lines.append(comparison("with reports", trained(NAMES + COMPLAINT_NAMES), whole))
+    show(lines[-1], as_json=options.json)
+    if options.json:
+        print(json.dumps({"size": options.size, "seed": options.seed, "calls": dataset.calls.num_rows, "lines": lines}))
 
 
 def remembered(make: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, made once for each kind of vectors: the calls that are asked for do not depend on the features."""
-    made: dict[tuple[str, ...], Any] = {}
+    """Caches the results of `make` by vector columns: the chosen calls do not depend on the features."""
+    results: dict[tuple[str, ...], Any] = {}
 
     def once(dataset: Dataset, features: tuple[str, ...], *rest: Any) -> Any:
         columns = vector_columns(features)
-        if columns not in made:
-            made[columns] = make(dataset, features, *rest)
-        return made[columns]
+        if columns not in results:
+            results[columns] = make(dataset, features, *rest)
+        return results[columns]
 
     return once
 
 
-def told(name: str, model: Trained, whole: Trained) -> dict[str, Any]:
-    """The figures of a model beside those of the whole one."""
+def comparison(name: str, model: Trained, whole: Trained) -> dict[str, Any]:
+    """Returns the figures of a model, with the change against the model of all features."""
     head = summarise(model)["headline"]
     rows = fold_rows("certify", model.plan.certify, model.fold, model.start) & model.judged.known
     return {
@@ -122,27 +119,27 @@ def told(name: str, model: Trained, whole: Trained) -> dict[str, Any]:
         "features": len(model.settings.features),
         "certified_catch": head["catch"]["call"]["rate"],
         "false_calls": head["false_calls"],
-        "at_equal_error": {f"{error:g}": changed(model, whole, rows, error) for error in ERRORS},
+        "at_equal_error": {f"{error:g}": change_at_error(model, whole, rows, error) for error in ERRORS},
         "median_calls": head["detection"]["median"],
     }
 
 
-def changed(model: Trained, whole: Trained, rows: np.ndarray, error: float) -> dict[str, float]:
-    """What a model catches at a benign error, and how much more that is than what the whole one does."""
+def change_at_error(model: Trained, whole: Trained, rows: np.ndarray, error: float) -> dict[str, float]:
+    """Returns the catch rate of a model at a benign error, and the change against the model of all features."""
     nuisance = model.judged.nuisance[rows]
-    hits, before = (above(one.raw[rows], nuisance, error)[nuisance] for one in (model, whole))
+    hits, before = (above(trained.raw[rows], nuisance, error)[nuisance] for trained in (model, whole))
     low, high = difference_interval(hits, before, model.caller[rows][nuisance], seed=model.settings.seed)
     return {"catch": float(hits.mean()), "change": float(hits.mean() - before.mean()), "low": low, "high": high}
 
 
 def above(raw: np.ndarray, nuisance: np.ndarray, error: float) -> np.ndarray:
-    """Which calls are above the score that such a part of the benign ones exceeds."""
+    """Returns which calls are above the score that a share `error` of the benign calls exceeds."""
     benign = np.sort(raw[~nuisance])[::-1]
     return raw > benign[int(error * len(benign))]
 
 
 def show(line: dict[str, Any], *, as_json: bool) -> None:
-    """One line, as soon as it is known."""
+    """Prints a line as soon as it is known."""
     equal = "".join(
         f"  at {error} {of['catch']:6.1%} {of['change']:+6.1%} [{of['low']:+.1%}, {of['high']:+.1%}]"
         for error, of in line["at_equal_error"].items()

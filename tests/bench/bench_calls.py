@@ -1,8 +1,8 @@
-"""Calls for the benches: plausible sizes and shapes, not plausible people (that is `callsieve.training.world`).
+"""Draws calls of plausible sizes and shapes for the benches; plausible people are in `callsieve.training.world`.
 
-25 calls a number over 14 days, unless told otherwise. The top 1 % of callers make half of the calls; they dial
-strangers, now and then two at once, the others mostly the same few numbers. Times are whole seconds, as in records,
-so ties are common, and an engine that counts them is found out.
+By default 25 calls a number over 14 days. The top 1 % of callers make half of the calls; they dial strangers, sometimes
+two at once, and the others mostly the same few numbers. Times are whole seconds, as in records. So ties are common, and
+an engine that treats them wrongly is detected.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ DAY, EAST_8 = 86_400, 8 * 3600
 MONDAY = 1_699_804_800 - EAST_8
 CALLS_PER_NUMBER, NUMBERS_PER_BLOCK, NUMBERS_PER_TRUNK, POOL = 25, 20, 1000, 32
 HEAVY, POOLED, UNENDED, AT_ONCE = 0.01, 0.05, 0.01, 0.05
-# A caller of rank r weighs (r + 5) ** -0.95: the first 1 % of 200,000 make half of the calls, the first one 1.5 %.
+# A caller of rank r has weight (r + 5) ** -0.95: the first 1 % of 200,000 make half of the calls, the first 1.5 %.
 FIRST_RANK, TAIL = 5, -0.95
 BUSY_HOURS = np.array([1, 1, 1, 1, 1, 1, 2, 4, 9, 12, 12, 10, 7, 8, 10, 10, 10, 9, 8, 7, 6, 5, 3, 2], dtype=float)
 
 
 def drawn(calls: int, seed: int, numbers: int | None = None, days: int = 14) -> pa.Table:
-    """A keyed table of `calls` rows in order of start, no row twice, no late record."""
+    """Returns a keyed table of `calls` rows in order of start, without repeats and late records."""
     rng = np.random.default_rng(seed)
     numbers = numbers or max(calls // CALLS_PER_NUMBER, 40)
     rank = rng.permutation(numbers)
@@ -75,7 +75,7 @@ def drawn(calls: int, seed: int, numbers: int | None = None, days: int = 14) -> 
 
 
 def parties(rng, calls, numbers, rank, days):
-    """Start (Unix seconds), caller and callee of each call, in order of start; never all three the same."""
+    """Returns start (Unix seconds), caller and callee of each call, in order of start and without repeats."""
     weight = (np.arange(numbers) + FIRST_RANK) ** TAIL
     order = np.argsort(rank)
     caller = order[rng.choice(numbers, calls, p=weight / weight.sum())]
@@ -93,7 +93,7 @@ def parties(rng, calls, numbers, rank, days):
 
 
 def with_bursts(rng, start, caller, heavy):
-    """Some calls of heavy callers start with the one before."""
+    """Returns starts in which some calls of heavy callers start together with the call before."""
     order = np.lexsort((start, caller))
     first, second = order[:-1], order[1:]
     burst = (caller[first] == caller[second]) & heavy[caller[first]] & (rng.random(len(first)) < AT_ONCE)
@@ -103,14 +103,14 @@ def with_bursts(rng, start, caller, heavy):
 
 
 def repeats(start, caller, callee, numbers):
-    """Rows that have the start, caller and callee of another one."""
+    """Returns the rows that repeat the start, caller and callee of another row."""
     key = ((start - MONDAY) * numbers + caller) * numbers + callee
     order = np.argsort(key, kind="stable")
     return order[1:][np.diff(key[order]) == 0]
 
 
 def group_columns(rng, numbers):
-    """Block, trunk, operator, device and place: tokens, and which of them each number has."""
+    """Returns the tokens of blocks, trunks, operators, devices and places, and the group of each number."""
     number = np.arange(numbers)
     pooled = int(POOLED * numbers)
     device = np.where(number < pooled, number // POOL, number)
@@ -125,7 +125,7 @@ def group_columns(rng, numbers):
 
 
 def tokens(rng, count):
-    """Tokens of the form that `features.pseudonyms` writes."""
+    """Returns random tokens in the form of `features.keys.tokens`."""
     letters = rng.integers(ord("a"), ord("p") + 1, (count, 35), dtype=np.uint8)
     letters[:, :3] = np.frombuffer(b"e1.", dtype=np.uint8)
     offsets = np.arange(0, 35 * count + 1, 35, dtype=np.int32)

@@ -1,21 +1,20 @@
-"""Drift found and false alarms of `callsieve model monitor` on simulated worlds.
+"""Counts detected shifts and false alarms of `callsieve model monitor` on simulated worlds.
 
 python tests/bench/bench_drift.py --seeds 510 511 [--subscribers 12000] [--out FILE]
 
-For each seed a world of 35 days to train on and four weeks after them, whose every day is a normal day: an alarm on it
-is false. A working day of the week after is a holiday, and must raise an alarm. So must one day of the sixth week,
-shifted in each way of the catalogue: broken feeds, and the calls of new attacks.
+For each seed a world has 35 days to train on, and then four weeks of normal days, on which an alarm is false. A working
+day of the week after is a holiday, and must raise an alarm. So must a day of the sixth week, shifted in each way of the
+catalogue: broken feeds, and the calls of new attacks.
 
-The policy shock has a second world, with a model and four normal weeks of its own: in crackdown.toml the trade that is
-cut off is many small callers. It comes on a working day, for at a weekend most of the trade rests. Of each policy shock
-it is told how far the truth of each call shows it. In the default world the trade is a few outfits: what the truth does
-not show counts neither as found nor as missed, but is told.
+The policy shock has a second world with its own model and four normal weeks. In crackdown.toml many small callers are
+cut off, on a working day because most of them rest at weekends. In the default world a few outfits are cut off. The
+true labels of the calls also give a statistic for each policy shock. A shock that they do not show counts neither as
+detected nor as missed, but is listed.
 
-Thresholds were chosen on seeds 111, 112 and 211, 212 and 213, 550 and 551, that of callers whom nobody calls on 564 to
-569; other seeds judge them: those of 560 to 563 were looked at for the second world, those from 570 on judge.
+Thresholds were chosen on seeds 111, 112, 211, 212, 213, 550 and 551. The threshold for callers without incoming calls
+was chosen on 564 to 569. Seeds 560 to 563 helped to design the second world; seeds from 570 on judge.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -29,6 +28,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from harness import parser_of
 
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
@@ -55,13 +55,13 @@ CRACKDOWN = (Path(__file__).parents[2] / "training" / "world" / "basis" / "crack
 CUT_OFF = {name: outfit["after_shock_share"] for name, outfit in tomllib.loads(CRACKDOWN)["outfits"].items()}
 ATTACKS = ("rotation_in_block", "warmed_up", "bombing", "sim_box", "spoofed_service")
 MEASURES = ("histogram", "amount", "together")
-THREADS = 1  # at a lower priority others wait for each other
-ATTACK_SHARE = 0.10  # of the day's calls, at most
+THREADS = 1  # with a lower priority, several threads wait for each other
+ATTACK_SHARE = 0.10  # at most, of the calls of the day
 NORMAL, SHIFT, NOT_VISIBLE = "normal", "shift", "not visible"
 
 
 class Case(NamedTuple):
-    """A day to be judged, in days since 1970; the calls of it and of the days before, and reports other than usual."""
+    """A day to judge, in days since 1970, with the calls up to it, and complaints that replace those of the world."""
 
     what: str
     on: int
@@ -78,54 +78,55 @@ def world(seed, subscribers, days, text=""):
 
 
 def between(calls, begin, end):
-    """Calls of local days [begin, end), as days since 1970."""
+    """Returns the calls of local days [begin, end), as days since 1970."""
     first, last = np.searchsorted(calls["day"].to_numpy(), [begin, end])
     return calls.slice(int(first), int(last - first))
 
 
 class Study:
-    """A world that changes on a working day when all normal days are over; a model of it, and its reference."""
+    """A world that changes on a working day after all normal days, with its model and reference."""
 
     def __init__(self, seed, subscribers, text):
         self.seed, self.subscribers = seed, subscribers
         self.base = world(seed, subscribers, last_day(seed) + 2, text)
         self.first = int(self.base.calls["day"][0].as_py())
-        self.on = self.first + TRAINED + 1 + seed % 5  # the shifted day: another one of the week for each seed
-        known = of_world(self.base)
-        self.complaints = known.complaints
+        self.on = self.first + TRAINED + 1 + seed % 5  # the shifted day: its weekday depends on the seed
+        observable = of_world(self.base)
+        self.complaints = observable.complaints
         calls = between(self.base.calls, self.first, self.first + TRAINED)
         end = pd.Timestamp(int(calls["start"][-1].as_py()), unit="ms", tz="UTC")
-        kept = [table[table["known_at"] <= end] for table in (known.complaints, known.findings)]
-        known_then = make_dataset(calls, *kept, self.base.truth.slice(0, calls.num_rows))
-        trained = train(known_then, Settings(seed=seed, threads=THREADS))
-        self.model, self.bands = Booster(trained.models["model"]), trained.card.thresholds
-        seen = ScoredCalls(calls, trained.feed, trained.raw, kept[0], self.bands)
-        days = whole_days(calls)
-        cuts = histogram_cuts(seen, days)
-        self.reference = build_reference(
-            "bench", cuts, [day_figures(day, rows, seen, cuts) for day, rows in days.items()]
+        complaints, findings = (
+            table[table["known_at"] <= end] for table in (observable.complaints, observable.findings)
         )
+        dataset = make_dataset(calls, complaints, findings, self.base.truth.slice(0, calls.num_rows))
+        trained = train(dataset, Settings(seed=seed, threads=THREADS))
+        self.model, self.bands = Booster(trained.models["model"]), trained.card.thresholds
+        scored = ScoredCalls(calls, trained.feed, trained.raw, complaints, self.bands)
+        days = whole_days(calls)
+        cuts = histogram_cuts(scored, days)
+        figures = [day_figures(day, rows, scored, cuts) for day, rows in days.items()]
+        self.reference = build_reference("bench", cuts, figures)
 
-    def days(self, calls, begin, end, reports=None, *, scored=True):
-        """Figures of each day of [begin, end), with all the history that a feature asks for."""
-        told = between(calls, begin - HISTORY_DAYS, end)
-        rows = vectors(told)
+    def days(self, calls, begin, end, complaints=None, *, scored=True):
+        """Returns the figures of each day of [begin, end), computed with all the history that features need."""
+        calls = between(calls, begin - HISTORY_DAYS, end)
+        rows = vectors(calls)
         raw = np.full(len(rows), np.nan)
-        watched = {day: span for day, span in day_slices(told).items() if begin <= (day - EPOCH).days < end}
+        watched = {day: span for day, span in day_slices(calls).items() if begin <= (day - EPOCH).days < end}
         for span in watched.values() if scored else ():
             raw[span] = self.model.predict_raw(np.ascontiguousarray(rows[span]), threads=THREADS)
-        stretch = ScoredCalls(told, feed_of_all(rows), raw, self.complaints if reports is None else reports, self.bands)
-        cuts = self.reference.cuts
-        return [day_figures(day, span, stretch, cuts) for day, span in watched.items()]
+        complaints = self.complaints if complaints is None else complaints
+        stretch = ScoredCalls(calls, feed_of_all(rows), raw, complaints, self.bands)
+        return [day_figures(day, span, stretch, self.reference.cuts) for day, span in watched.items()]
 
     def normal(self):
-        """The days after the training, week by week, for memory's sake."""
+        """Yields the days after the training, computed week by week to save memory."""
         end = self.first + TRAINED + WATCHED
         for begin in range(self.first + TRAINED, end, 7):
             yield from self.days(self.base.calls, begin, min(begin + 7, end))
 
     def judged(self, cases):
-        """A row for each normal day and for each case. Broken feeds must be found without the score."""
+        """Yields a row for each normal day and each case. Broken feeds must be detected without the score."""
         for day in self.normal():
             yield self.row(NORMAL, f"{day.date:%Y-%m-%d %a}", day)
         for case in cases:
@@ -134,11 +135,11 @@ class Study:
             yield self.row(case.kind, case.what, day)
 
     def row(self, kind, what, day):
-        return {"seed": self.seed, "kind": kind, "what": what, **told(compare(self.reference, day))}
+        return {"seed": self.seed, "kind": kind, "what": what, **alarm_figures(compare(self.reference, day))}
 
 
 def catalogue(study):
-    """The shifts of the default world."""
+    """Yields the shifts of the default world."""
     yield Case("a holiday", study.first + last_day(study.seed), study.base.calls)
     day = study.on - study.first
     shock = "".join(f"[outfits.{name}]\nafter_shock_share = {share}\n" for name, share in CUT_OFF.items())
@@ -155,15 +156,15 @@ def catalogue(study):
 
 
 def policy(shocked, trade, first, on):
-    """The day on which call centres are cut off, with what those see who know the trade of each call.
+    """Returns the day on which call centres are cut off, with the statistic of the true labels.
 
-    If the truth shows less than would be an alarm, the day is like others: there is nothing that a system could see.
+    If the true labels raise no alarm, the day is like others, and no system could detect a shift.
     """
     its = pc.is_in(feed_faults.text_column(shocked.truth, "slice"), pa.array(list(CUT_OFF))).to_numpy(False)
     day = shocked.calls["day"].to_numpy()
     figures = [
-        Day(EPOCH + timedelta(days=one), 1, {}, {"calls": float(np.log(np.count_nonzero(its & (day == one)) + 1))})
-        for one in (*range(first + WINDOW_DAYS, first + TRAINED), on)
+        Day(EPOCH + timedelta(days=at), 1, {}, {"calls": float(np.log(np.count_nonzero(its & (day == at)) + 1))})
+        for at in (*range(first + WINDOW_DAYS, first + TRAINED), on)
     ]
     truth = compare(build_reference("truth", {}, figures[:-1]), figures[-1])[0]
     nuisance = shocked.truth["nuisance"].to_numpy()
@@ -175,7 +176,7 @@ def policy(shocked, trade, first, on):
 
 
 def attacks(study, before):
-    """The calls up to the shifted day, with those of a new attack on that day."""
+    """Yields the calls up to the shifted day, with those of a new attack on that day."""
     common = "".join(f"[outfits.{name}]\ncalls_per_1000 = 120.0\n" for name in ATTACKS)
     attacked = world(study.seed, study.subscribers, study.on - study.first + 2, common)
     kinds, today = feed_faults.text_column(attacked.truth, "attack"), between(before, study.on, study.on + 1)
@@ -188,7 +189,7 @@ def attacks(study, before):
 
 
 def judged(seed, subscribers):
-    """The rows of both worlds of a seed."""
+    """Yields the rows of both worlds of a seed."""
     last = last_day(seed)
     holiday = f"[calendar]\nholidays = [{START + timedelta(days=last)}]\nholiday_work = 2.3\n"
     study = Study(seed, subscribers, holiday)
@@ -199,31 +200,30 @@ def judged(seed, subscribers):
 
 
 def last_day(seed):
-    """The working day that is not like the normal ones before it, counted from the first day of the world."""
+    """Returns the working day that differs from the normal days before it, counted from the first day of the world."""
     return TRAINED + WATCHED + seed % 5
 
 
-def told(found):
-    """What matters of a day: whether there is an alarm, and the farthest statistic of each measure."""
+def alarm_figures(shifts):
+    """Returns whether a day has an alarm, and its most extreme statistic of each measure."""
     farthest = {}
     for measure in MEASURES:
-        one = max((shift for shift in found if shift.measure == measure), key=lambda shift: abs(shift.z))
-        farthest[measure] = (
-            f"{one.z:+.1f} {one.name}{f' {one.part}' if one.part else ''} {one.then:.3g} -> {one.now:.3g}"
-        )
-        farthest[f"{measure} z"] = abs(one.z)
-    every = {shift.name: round(shift.z, 2) for shift in found}
-    alarms = sum(shift.alarm for shift in found)
+        top = max((shift for shift in shifts if shift.measure == measure), key=lambda shift: abs(shift.z))
+        name = f"{top.name} {top.part}" if top.part else top.name
+        farthest[measure] = f"{top.z:+.1f} {name} {top.then:.3g} -> {top.now:.3g}"
+        farthest[f"{measure} z"] = abs(top.z)
+    every = {shift.name: round(shift.z, 2) for shift in shifts}
+    alarms = sum(shift.alarm for shift in shifts)
     return {"alarm": alarms > 0, "alarms": alarms, **farthest, "every z": every}
 
 
 def shown(row):
-    """A row as a line, without the statistics that are not the farthest."""
+    """Returns a row as a line with the most extreme statistics only."""
     return json.dumps({name: value for name, value in row.items() if name != "every z"})
 
 
 def summary(rows):
-    """How many shifts were found, and how many alarms were false."""
+    """Returns the number of detected shifts and of false alarms."""
     normal, shifted, hidden = ([row for row in rows if row["kind"] == kind] for kind in (NORMAL, SHIFT, NOT_VISIBLE))
     name, alarms = "{seed} {what}".format_map, [row for row in normal if row["alarm"]]
     return {
@@ -237,20 +237,19 @@ def summary(rows):
 
 
 def main():
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--seeds", type=int, nargs="+", default=[510, 511])
-    options.add_argument("--subscribers", type=int, default=12_000)
-    options.add_argument("--out", type=Path)
-    chosen = options.parse_args()
+    parser = parser_of(__doc__, subscribers=12_000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[510, 511])
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
     rows = []
-    for seed in chosen.seeds:
-        begun = time.perf_counter()
-        for row in judged(seed, chosen.subscribers):
+    for seed in options.seeds:
+        began = time.perf_counter()
+        for row in judged(seed, options.subscribers):
             rows.append(row)
             print(shown(row), flush=True)
-        print(f"seed {seed}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
-        if chosen.out:
-            chosen.out.write_text(json.dumps({"rows": rows, "summary": summary(rows)}, indent=1))
+        print(f"seed {seed}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+        if options.out:
+            options.out.write_text(json.dumps({"rows": rows, "summary": summary(rows)}, indent=1))
     print(json.dumps(summary(rows), indent=1))
 
 

@@ -1,13 +1,12 @@
-"""The same calls through callsieve and through other engines: checked equal, then told as ratios.
+"""Compares callsieve with other engines on the same calls: the values must be equal; prints times as ratios.
 
 python tests/bench/bench_features.py [--calls 5000000] [--first 1000000] [--seed 0] [--engines ours,polars] [--json]
 python tests/bench/bench_features.py --sizes 100000,1000000,10000000 [--json]
 
-Each engine runs in a process of its own, from the same Arrow table in memory to its columns in memory, in whatever
-order of rows it likes. The others get the first of the calls (--first; --first 5000000 for all, and a quarter of an
-hour): what a call is told depends on earlier calls alone, so they have to find the same values, and rates are compared.
-That is in their favour, windows fill up later. Run by hand, on a machine that does nothing else; no test looks at a
-clock.
+Each engine runs in a separate process, from the same Arrow table in memory to its columns in memory, in any order of
+rows. The others get the first calls only (--first; all of them with --first 5000000 take a quarter of an hour). The
+features of a call depend on earlier calls only, so the values must be equal, and rates are compared. That favours the
+others, as windows fill up later. Run by hand, on a machine without other load; no test looks at a clock.
 """
 
 from __future__ import annotations
@@ -27,8 +26,9 @@ import numpy as np
 import pyarrow as pa
 from bench_calls import drawn
 from common import NAMES, check
+from harness import parser_of
 
-# What is told -> module and function, threads. The first is what the others are measured against.
+# Run -> module and function, threads. The first run is the reference.
 RUNS = {
     "ours common 1": ("callsieve.common", 1),
     "ours common 2": ("callsieve.common", 2),
@@ -47,13 +47,13 @@ RUNS = {
 OURS = tuple(run for run in RUNS if run.startswith("ours"))
 REFERENCE = OURS[0]
 LONG = 10
-# Memory that a process has once got stays with it, whichever allocator its engine has (that of C, mimalloc, jemalloc):
-# else the host of a virtual machine, which takes back what is free, must give it anew, and clear it, and this is
-# counted as time of whoever asks.
+# A process keeps the memory that it has once allocated, whichever allocator its engine uses (that of C, mimalloc,
+# jemalloc). Otherwise the host of a virtual machine takes free pages back and clears them at their next use, and
+# this time would count for the engine.
 KEEPING = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
-    "MALLOC_ARENA_MAX": "1",  # those of threads give back what is free, whatever is said
+    "MALLOC_ARENA_MAX": "1",  # arenas of threads ignore the settings above
     "MIMALLOC_PURGE_DELAY": "-1",
     "_RJEM_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1",
     "DUCKDB_JE_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1",
@@ -62,39 +62,36 @@ PACKAGES = ("callsieve", "numpy", "numba", "pyarrow", "polars", "duckdb", "panda
 
 COLUMNS = ("calls", "calls/s", "calls/cpu s", "x wall", "x cpu", "MiB before", "MiB peak")
 Figures = dict[str, float]
-Tell = Callable[[str, Figures], None]
+Report = Callable[[str, Figures], None]
 
 
 def main() -> None:
-    """Print the figures, each line as soon as it is known."""
+    """Prints the figures, each line as soon as it is known."""
     options = parsed()
     stream = sys.stderr if options.json else sys.stdout
     print(f"{'':24}" + "".join(f"{column:>13}" for column in COLUMNS), file=stream, flush=True)
 
-    def tell(run: str, figures: Figures) -> None:
+    def report(run: str, figures: Figures) -> None:
         cells = (f"{value:13,.{0 if value >= 100 else 2}f}" for value in figures.values())
         print(f"{run:24}" + "".join(cells), file=stream, flush=True)
 
     try:
-        found = {str(size): of_size(size, options, tell) for size in options.sizes or ()} or compared(options, tell)
+        runs = {str(size): of_size(size, options, report) for size in options.sizes or ()} or compared(options, report)
     except ValueError as error:
         raise SystemExit(f"no times: {error}") from None
-    told = {"seed": options.seed, "versions": versions(), "figures": found}
     note = f"x = times as long a call as {REFERENCE}. " + ", ".join(f"{k} {v}" for k, v in versions().items())
-    print(json.dumps(told, indent=1) if options.json else note)
+    result = {"seed": options.seed, "versions": versions(), "figures": runs}
+    print(json.dumps(result, indent=1) if options.json else note)
 
 
 def parsed() -> argparse.Namespace:
     engines = tuple(dict.fromkeys(run.split()[0] for run in RUNS))
     words = lambda text: text.split(",")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=5_000_000)
-    parser.add_argument("--first", type=int, default=1_000_000, help="so many of the calls for the other engines")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = parser_of(__doc__, calls=5_000_000, seed=0, json=False)
+    parser.add_argument("--first", type=int, default=1_000_000, help="number of calls for the other engines")
     parser.add_argument("--engines", type=words, default=engines, help=f"of {','.join(engines)}; ours always runs")
-    parser.add_argument("--repeats", type=int, default=3, help="of runs that take less than 10 s; the median is told")
+    parser.add_argument("--repeats", type=int, default=3, help="of runs below 10 s; prints the median")
     parser.add_argument("--sizes", type=lambda text: [int(size) for size in words(text)], help="ours alone, by calls")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     unknown = set(options.engines) - set(engines)
     if unknown:
@@ -102,34 +99,35 @@ def parsed() -> argparse.Namespace:
     return options
 
 
-def compared(options: argparse.Namespace, tell: Tell) -> dict[str, Figures]:
-    """Figures of each run, once all of them agree with ours.
+def compared(options: argparse.Namespace, report: Report) -> dict[str, Figures]:
+    """Returns the figures of each run, whose values equal those of callsieve.
 
-    Raises: ValueError: if an engine finds another value.
+    Raises:
+        ValueError: if an engine computes another value.
     """
     wanted = {"ours", *options.engines}
-    found: dict[str, Figures] = {}
+    rows: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory() as folder:
         calls = drawn(options.calls, options.seed)
         for run in RUNS:
             if run.split()[0] in wanted:
                 some = calls if run in OURS else calls.slice(0, options.first)
                 figures = checked(run, written(some, Path(folder)), options.repeats)
-                found[run] = rates(figures, some.num_rows, found.get(REFERENCE))
-                tell(run, found[run])
-    return found
+                rows[run] = rates(figures, some.num_rows, rows.get(REFERENCE))
+                report(run, rows[run])
+    return rows
 
 
-def of_size(size: int, options: argparse.Namespace, tell: Tell) -> dict[str, Figures]:
-    """Ours on `size` calls; the whole catalogue is left out where its matrix would fill half of the memory."""
+def of_size(size: int, options: argparse.Namespace, report: Report) -> dict[str, Figures]:
+    """Runs callsieve on `size` calls; the catalogue is left out if its matrix would fill half of the memory."""
     room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
-    found: dict[str, Figures] = {}
+    rows: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory() as folder:
         calls = written(drawn(size, options.seed), Path(folder))
         for run in (run for run in OURS if run.endswith("1") and size * width(run) * 8 < room):
-            found[run] = rates(measured(run, calls, options.repeats), size, found.get(REFERENCE))
-            tell(run, found[run])
-    return found
+            rows[run] = rates(measured(run, calls, options.repeats), size, rows.get(REFERENCE))
+            report(run, rows[run])
+    return rows
 
 
 def width(run: str) -> int:
@@ -139,7 +137,7 @@ def width(run: str) -> int:
 
 
 def written(calls: pa.Table, folder: Path) -> Path:
-    """A file of the calls, whose name tells how many."""
+    """Writes the calls to a file that is named by their number."""
     path = folder / f"{calls.num_rows}.arrow"
     if path.exists():
         return path
@@ -149,35 +147,35 @@ def written(calls: pa.Table, folder: Path) -> Path:
 
 
 def checked(run: str, calls: Path, repeats: int) -> Figures:
-    """Figures of a run whose values are those of the reference, which runs first, of all the calls."""
-    expected, found = calls.parent / "expected.npy", calls.parent / "found.npy"
+    """Returns the figures of a run, after its values are compared with those of the reference, which runs first."""
+    expected, actual = calls.parent / "expected.npy", calls.parent / "actual.npy"
     if run == REFERENCE:
         return measured(run, calls, repeats, expected)
-    figures = measured(run, calls, repeats, found)
-    values = np.load(found, mmap_mode="r")
+    figures = measured(run, calls, repeats, actual)
+    values = np.load(actual, mmap_mode="r")
     check(run, np.load(expected, mmap_mode="r")[:, : values.shape[1]], values)
     return figures
 
 
-def measured(run: str, calls: Path, repeats: int, found: Path | None = None) -> Figures:
-    """Medians over `repeats` processes, fewer when they take long."""
+def measured(run: str, calls: Path, repeats: int, values: Path | None = None) -> Figures:
+    """Returns medians over `repeats` processes, or fewer if they take long."""
     engine, threads = RUNS[run]
     here = Path(__file__).parent
     command = [sys.executable, str(here / "bench_run.py"), engine, str(threads), str(calls)]
-    command += [str(found)] if found else []
+    command += [str(values)] if values else []
     # Both libraries read their number of threads when they are imported.
     environment = os.environ | {"POLARS_MAX_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-    told: list[Figures] = []
-    while len(told) < repeats and sum(figures["wall_seconds"] for figures in told) < LONG:
-        told.append(told_by(run, command, environment | KEEPING))
-    # What memory is used shows only where it is given back.
-    used = told_by(run, command, environment)
+    rounds: list[Figures] = []
+    while len(rounds) < repeats and sum(figures["wall_seconds"] for figures in rounds) < LONG:
+        rounds.append(figures_of(run, command, environment | KEEPING))
+    # Memory is measured with allocators that return it.
+    used = figures_of(run, command, environment)
     memory = {name: used[name] for name in used if name.startswith("memory_")}
-    return {name: statistics.median(figures[name] for figures in told) for name in told[0]} | memory
+    return {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]} | memory
 
 
-def told_by(run: str, command: list[str], environment: dict[str, str]) -> Figures:
-    """The figures that one process tells."""
+def figures_of(run: str, command: list[str], environment: dict[str, str]) -> Figures:
+    """Returns the figures that a process prints."""
     finished = subprocess.run(command, env=environment, capture_output=True, check=False)
     if finished.returncode:
         raise SystemExit(f"{run} failed:\n{finished.stderr.decode()}")
@@ -186,17 +184,17 @@ def told_by(run: str, command: list[str], environment: dict[str, str]) -> Figure
 
 
 def rates(figures: Figures, calls: int, reference: Figures | None) -> Figures:
-    """Rates in place of seconds, and how many times as long as the reference a call took."""
-    told = {
+    """Returns rates, and the time of a call relative to the reference."""
+    own = {
         "calls": calls,
         "calls_per_second": calls / figures["wall_seconds"],
         "calls_per_cpu_second": calls / figures["cpu_seconds"],
     }
-    than = reference or told
+    base = reference or own
     return {
-        **told,
-        "times_reference_wall": than["calls_per_second"] / told["calls_per_second"],
-        "times_reference_cpu": than["calls_per_cpu_second"] / told["calls_per_cpu_second"],
+        **own,
+        "times_reference_wall": base["calls_per_second"] / own["calls_per_second"],
+        "times_reference_cpu": base["calls_per_cpu_second"] / own["calls_per_cpu_second"],
         "memory_before_mib": figures["memory_before_mib"],
         "memory_peak_mib": figures["memory_peak_mib"],
     }

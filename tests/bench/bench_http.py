@@ -1,19 +1,17 @@
-"""The service under load: verdicts over HTTP beside an endpoint that does nothing, in one run. Run by hand.
+"""Measures the HTTP service under load, and an endpoint that does nothing, in one run. Run by hand.
 
 python tests/bench/bench_http.py [--connections 1,16] [--seconds 5] [--warm 15] [--numbers 20000] [--interpreted]
     [--json]
 
-Needs Debian's package wrk. The server has the first core for itself and wrk the second one; both servers are uvicorn
-as `serving/http/server.py` sets it up. Half of the calls are of one caller in a hundred. The
-small model of the tests, with a threshold that no call
-reaches: a verdict other than "pass" also has reasons, see bench_reasons.py.
+Needs Debian's package wrk. The server runs on the first core and wrk on the second; both servers are uvicorn as in
+`serving/http/server.py`. One caller in a hundred makes half of the calls. The small model of the tests has a threshold
+that no call reaches, because other verdicts than "pass" also have reasons, see bench_reasons.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from harness import memory, parser_of, processor_seconds
 
 from callsieve.serving.bundle.metadata import Band
 
@@ -60,15 +60,9 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), **options)
 
 
 def main() -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--connections", default="1,16")
-    parser.add_argument("--seconds", type=int, default=5)
+    """Prints the figures."""
+    parser = parser_of(__doc__, connections="1,16", seconds=5, numbers=20_000, seed=0, interpreted=False, json=False)
     parser.add_argument("--warm", type=int, default=15, help="seconds of load before the clock starts")
-    parser.add_argument("--numbers", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--interpreted", action="store_true")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         rows = run(Path(place), options)
@@ -76,96 +70,71 @@ def main() -> None:
         print(json.dumps(rows, indent=1))
         return
     for row in rows:
-        print(
-            "  ".join(
-                f"{name} {value:,.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
-            )
+        cells = (
+            f"{name} {value:,.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
         )
+        print("  ".join(cells))
 
 
 def run(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each server and number of connections."""
+    """Returns a row for each server and number of connections."""
     keys = http_service.write_service_files(folder / "service", 'certified = "block"\n', thresholds=THRESHOLDS)
     connections = [int(count) for count in options.connections.split(",")]
     rows = []
-    port, clock = http_service.free_port(), Clock()
+    port, start = http_service.free_port(), time.time() - 3000
+
+    def load(process: int, port: int, connections: int, seconds: int) -> dict[str, Any]:
+        nonlocal start
+        script = folder / "score.lua"
+        facts = {"seed": options.seed, "start": f"{start:.3f}", "numbers": options.numbers}
+        script.write_text(SCRIPT.format(path="/v1/score", key=keys["all"], **facts))
+        row, requests = measured(script, process, port, connections, seconds)
+        start += requests / 1000 + 1  # the calls of the next load start after these
+        return row
+
     empty = subprocess.Popen(["/usr/bin/taskset", "-c", "0", sys.executable, "-c", EMPTY, str(port)])
     try:
         time.sleep(2)
         for count in connections:
-            asked = load(folder, empty.pid, port, keys["all"], count, options.seconds, options, clock)
-            rows.append({"server": "empty"} | asked)
+            rows.append({"server": "empty"} | load(empty.pid, port, count, options.seconds))
     finally:
         empty.terminate()
         empty.wait()
     compiled = "--no-compiled" if options.interpreted else "--compiled"
-    given = (compiled, "--deadline", 20, "--max-calls", 2_000_000, "--max-numbers", 200_000)
-    with http_service.ServiceProcess(folder / "service", *given, wrapped=("/usr/bin/taskset", "-c", "0")) as service:
-        load(folder, service.process.pid, service.port, keys["all"], 16, options.warm, options, clock)
+    limits = (compiled, "--deadline", 20, "--max-calls", 2_000_000, "--max-numbers", 200_000)
+    with http_service.ServiceProcess(folder / "service", *limits, wrapped=("/usr/bin/taskset", "-c", "0")) as service:
+        pid = service.process.pid
+        load(pid, service.port, 16, options.warm)
         for count in connections:
             before = service.status(keys["all"])
-            row = {"server": "callsieve"} | load(
-                folder, service.process.pid, service.port, keys["all"], count, options.seconds, options, clock
-            )
+            row = {"server": "callsieve"} | load(pid, service.port, count, options.seconds)
             after = service.status(keys["all"])
             row |= {name: after["counts"][name] - before["counts"][name] for name in ("shed", "late", "faults")}
             row |= {"passed": after["actions"].get("pass", 0) - before["actions"].get("pass", 0)}
-            status = Path(f"/proc/{service.process.pid}/status").read_text()
             row |= {"calls_held": int(after["state"]["history_calls"])}
-            rows.append(row | {"resident_mb": int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024})  # type: ignore[index]
+            rows.append(row | {"resident_mb": memory("VmRSS", pid)})
     return rows
 
 
-class Clock:
-    """Where the calls of one load begin: after those of the last one, as calls that ring do."""
-
-    def __init__(self) -> None:
-        self.start = time.time() - 3000
-
-
-def load(
-    folder: Path, process: int, port: int, key: str, connections: int, seconds: int, options: argparse.Namespace,
-    clock: Clock,
-) -> dict[str, Any]:  # fmt: skip
-    """What wrk found: requests a second, and milliseconds; and the server's processor time for each request."""
-    script = folder / "score.lua"
-    filled = {"seed": options.seed, "start": f"{clock.start:.3f}", "numbers": options.numbers}
-    script.write_text(SCRIPT.format(path="/v1/score", key=key, **filled))
-    command = [
-        "/usr/bin/taskset",
-        "-c",
-        "1",
-        "wrk",
-        "-t1",
-        f"-c{connections}",
-        f"-d{seconds}s",
-        "--latency",
-        "-s",
-        script,
-    ]
-    began = processor(process)
-    told = subprocess.run(
-        [*map(str, command), f"http://127.0.0.1:{port}"], check=True, capture_output=True, text=True
-    ).stdout
-    found = {share: float(value) * UNITS[unit] for share, value, unit in re.findall(r"(\d+)% +([\d.]+)(us|ms|s)", told)}
-    used = processor(process) - began
-    asked = int(re.search(r"(\d+) requests in", told)[1])  # type: ignore[index]
-    clock.start += asked / 1000 + 1
-    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", told)
+def measured(script: Path, process: int, port: int, connections: int, seconds: int) -> tuple[dict[str, Any], int]:
+    """Runs wrk; returns its rates and latencies with the server's processor time per request, and the requests."""
+    command = ("/usr/bin/taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s")
+    began = processor_seconds(process)
+    words = [*command, str(script), f"http://127.0.0.1:{port}"]
+    output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    used = processor_seconds(process) - began
+    times = re.findall(r"(\d+)% +([\d.]+)(us|ms|s)", output)
+    latency = {share: float(value) * UNITS[unit] for share, value, unit in times}
+    requests = int(re.search(r"(\d+) requests in", output)[1])  # type: ignore[index]
+    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
     return {
         "connections": connections,
-        "per_second": float(re.search(r"Requests/sec: +([\d.]+)", told)[1]),  # type: ignore[index]
-        "processor_us": 1e6 * used / asked,
-        "p50_ms": found["50"],
-        "p99_ms": found["99"],
+        "per_second": float(re.search(r"Requests/sec: +([\d.]+)", output)[1]),  # type: ignore[index]
+        "processor_us": 1e6 * used / requests,
+        "p50_ms": latency["50"],
+        "p99_ms": latency["99"],
         "failed": int(failed[1]) if failed else 0,
-    }
-
-
-def processor(process: int) -> float:
-    """Processor seconds of a process."""
-    parts = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
+    }, requests
 
 
 if __name__ == "__main__":

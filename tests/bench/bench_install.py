@@ -1,13 +1,12 @@
-"""The base install: the wheel alone in an environment of its own opens a bundle and judges a call; its size and time.
+"""Installs the wheel in a new environment, where it opens a bundle and judges a call; measures its size and time.
 
 python tests/bench/bench_install.py [--json]
 
-The wheel is built from the sdist, as a packager would; the environment holds what `pip install callsieve` brings.
+The wheel is built from the sdist, as a packager does. The environment has the packages of `pip install callsieve`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -16,6 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from harness import parser_of
 
 ROOT = Path(__file__).parents[2]
 IMPORTS = 5
@@ -39,17 +40,15 @@ print(json.dumps({"action": verdict.action, "status": verdict.status, "reasons":
 
 
 def main() -> None:
-    """Print what was found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
+    """Prints the figures."""
+    options = parser_of(__doc__, json=False).parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        told = measured(Path(folder))
-    print(json.dumps(told) if given.json else "\n".join(f"{name}: {value}" for name, value in told.items()))
+        figures = measured(Path(folder))
+    print(json.dumps(figures) if options.json else "\n".join(f"{name}: {value}" for name, value in figures.items()))
 
 
 def measured(folder: Path) -> dict[str, Any]:
-    """Build, install, judge, time."""
+    """Builds and installs the wheel, judges a call, and measures."""
     run(sys.executable, "-m", "build", "--outdir", str(folder / "dist"), str(ROOT))
     (wheel,) = (folder / "dist").glob("*.whl")
     (sdist,) = (folder / "dist").glob("*.tar.gz")
@@ -59,9 +58,9 @@ def measured(folder: Path) -> dict[str, Any]:
     before = weight(packages)
     run(str(python), "-I", "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), str(wheel))
     bundle = made_bundle(folder)
-    said = json.loads(run(str(python), "-I", "-c", JUDGED, str(bundle), str(folder / "signer.pub")))
-    if said["status"] != "filling" or said["heavy"]:
-        raise SystemExit(f"the base install does not judge a call as it should: {said}")
+    verdict = json.loads(run(str(python), "-I", "-c", JUDGED, str(bundle), str(folder / "signer.pub")))
+    if verdict["status"] != "filling" or verdict["heavy"]:
+        raise SystemExit(f"the base install does not judge a call as it should: {verdict}")
     times = [float(run(str(python), "-I", "-c", TIMED)) for _ in range(IMPORTS)]
     return {
         "megabytes": (weight(packages) - before) / 1e6,
@@ -70,12 +69,12 @@ def measured(folder: Path) -> dict[str, Any]:
         "import_most": max(times),
         "wheel_kilobytes": wheel.stat().st_size / 1e3,
         "sdist_kilobytes": sdist.stat().st_size / 1e3,
-        "verdict": said["action"],
+        "verdict": verdict["action"],
     }
 
 
 def made_bundle(folder: Path) -> Path:
-    """A small signed bundle over the real catalogue, by the project as it stands here."""
+    """Writes a small signed bundle of the real catalogue with the sources of this folder."""
     code = (
         "import sys; from pathlib import Path; from tests.support import real_bundle, small_bundle as small;"
         "from callsieve.serving.bundle.signing import write_public_key; folder = Path(sys.argv[1]);"
@@ -87,20 +86,14 @@ def made_bundle(folder: Path) -> Path:
 
 
 def weight(folder: Path) -> int:
-    """Bytes of all files below a folder."""
+    """Returns the bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def run(*words: str, cwd: Path | None = None, **more: str) -> str:
-    """What a command prints, with more variables; a command that fails ends the bench with its last words."""
-    done = subprocess.run(
-        words,
-        cwd=cwd or Path(tempfile.gettempdir()),
-        env=os.environ | more,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Runs a command with more variables and returns its output; exits with the last lines of a failed command."""
+    place = {"cwd": cwd or Path(tempfile.gettempdir()), "env": os.environ | more}
+    done = subprocess.run(words, **place, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(words[:4])}: {done.stderr[-800:]}")
     return done.stdout

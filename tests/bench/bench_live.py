@@ -1,19 +1,18 @@
-"""What a live call costs, with so many numbers and calls in memory.
+"""Measures the time of a live call and the memory of a history with many numbers and calls.
 
 python tests/bench/bench_live.py [--numbers 20000] [--calls 400000] [--measured 20000] [--interpreted] [--seed 0]
-    [--unasked] [--json]
+    [--unscored] [--json]
 
-Calls of seven days are asked about and taken in, so that none has left the widest window and all clocks have moved on;
-then the following ones are timed, one at a time: `vector` when the call rings, `observe` for its
-record. Garbage collection stays on. Run by hand, on a machine that does nothing else.
+Calls of seven days are scored and observed, so that none has left the widest window and all clocks have advanced. Then
+the next calls are timed, one at a time: `vector` when the call rings, `observe` for its record. Garbage collection
+stays on. Run by hand, on a machine without other load.
 
-Memory is told as a whole, and by what it is held for: a call, a number, the blocks, trunks and devices, and what comes
-beside that. From these follows what --of calls and numbers would take.
+Prints the total memory, and the memory of a call, of a number, of its block, trunk and device, and the rest. From these
+follows the memory of the calls and numbers of --of.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from bench_calls import drawn
-from bench_run import memory
+from harness import memory, parser_of
 
 from callsieve.features.catalogue import FEATURES
 from callsieve.features.codegen.memory_layout import used_sizes
@@ -39,7 +38,7 @@ OF_KEY = (
     "state", "uses", "next_key", "last_key", "first_route", "homes", "routes", "route_heads", "next_route",
     "named", "tokens", "token_heads", "next_token",
 )  # fmt: skip
-# What a snapshot leaves out: like which other array it is used, and how much longer that one is.
+# Arrays that a snapshot leaves out, each with an array of the same use and the ratio of their lengths.
 TABLES = {
     "index": ("route", 1),
     "next_call": ("route", 1),
@@ -57,39 +56,36 @@ PERCENTILES = {"p50_us": 50, "p90_us": 90, "p99_us": 99, "p999_us": 99.9, "max_u
 
 
 def main() -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--numbers", type=int, default=20_000)
+    """Prints the figures."""
+    parser = parser_of(__doc__, numbers=20_000, seed=0, json=False)
     parser.add_argument("--calls", type=int, default=400_000, help="in memory before the clock starts")
     parser.add_argument("--measured", type=int, default=20_000, help="calls that are timed")
-    parser.add_argument("--unasked", action="store_true", help="ask about no call before the measured ones")
+    parser.add_argument("--unscored", action="store_true", help="score no call before the measured ones")
     parser.add_argument("--of", type=int, nargs=2, default=(20_000_000, 1_000_000), metavar=("CALLS", "NUMBERS"))
     parser.add_argument("--interpreted", action="store_true", help="the kernel as Python instead of C")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     calls = drawn(options.calls + options.measured, options.seed, options.numbers, DAYS)
     room = {"calls": options.calls + options.measured, "numbers": 2 * options.numbers}
     history = History(**room, compiled=not options.interpreted)
-    filled = fill(history, calls.slice(0, options.calls), asked=not options.unasked)
+    filled = fill(history, calls.slice(0, options.calls), scored=not options.unscored)
     filled |= memory_by_owner(history, filled["memory_mib"], *options.of)
     timed = list(keyed_calls(calls.slice(options.calls)))
-    told = {"seed": options.seed, "features": len(FEATURES), "python": sys.version.split()[0], **filled}
-    gc.freeze()  # as the service does once it has begun
-    told |= costs(history, timed) | {"compiled": history.compiled, "evicted": history.evicted}
-    print(json.dumps(told, indent=1) if options.json else as_text(told))
+    figures = {"seed": options.seed, "features": len(FEATURES), "python": sys.version.split()[0], **filled}
+    gc.freeze()  # as the service does after its start
+    figures |= costs(history, timed) | {"compiled": history.compiled, "evicted": history.evicted}
+    print(json.dumps(figures, indent=1) if options.json else as_text(figures))
 
 
-def fill(history: History, calls: Any, *, asked: bool) -> dict[str, float]:
-    """Take in `calls`, and tell what that took: seconds, and memory for each number and for each call that is kept."""
-    next(keyed_calls(calls))  # what reading a row needs is loaded before the memory is read
+def fill(history: History, calls: Any, *, scored: bool) -> dict[str, float]:
+    """Observes `calls`; returns calls per second, and the memory of each number and call in the history."""
+    next(keyed_calls(calls))  # loads the code that reads a row before the memory is measured
     gc.collect()
     before, began = memory("VmRSS"), time.perf_counter()
     for i, call in enumerate(keyed_calls(calls)):
-        if asked:
+        if scored:
             history.vector(call)
         elif i % AT_ONCE == 0:
-            history.advance(call.start)  # else all events would wait until the end
+            history.advance(call.start)  # otherwise all events would wait until the end
         history.observe(call)
     seconds = time.perf_counter() - began
     gc.collect()
@@ -105,34 +101,35 @@ def fill(history: History, calls: Any, *, asked: bool) -> dict[str, float]:
 
 
 def memory_by_owner(history: History, used_mib: float, calls: int, numbers: int) -> dict[str, Any]:
-    """Bytes of the arrays in use for each call and each key, those of the largest, and GiB for so many calls."""
+    """Returns the bytes of each call and key, the largest arrays, and the GiB of `calls` and `numbers`."""
     parts: dict[str, int] = {}
-    for name, told in used_sizes(history._driver.layouts, history._memory).items():
-        parts |= {f"{name}.{each}": size * history._memory[name][each].itemsize for each, (_, size) in told.items()}
-        left_out = {each: like for each, like in TABLES.items() if each in history._memory[name]}
-        parts |= {f"{name}.{each}": int(4 * told[like][1] / wide) for each, (like, wide) in left_out.items()}
+    for name, sizes in used_sizes(history._driver.layouts, history._memory).items():
+        arrays = history._memory[name]
+        parts |= {f"{name}.{array}": size * arrays[array].itemsize for array, (_, size) in sizes.items()}
+        left_out = {array: like for array, like in TABLES.items() if array in arrays}
+        parts |= {f"{name}.{array}": int(4 * sizes[like][1] / wide) for array, (like, wide) in left_out.items()}
     of_keys = {part: size for part, size in parts.items() if part.partition(".")[2] in OF_KEY}
     of_numbers = sum(size for part, size in of_keys.items() if part.startswith(("number.", "held.")))
     of_calls = sum(parts.values()) - sum(of_keys.values())
     others = sum(of_keys.values()) - of_numbers
     rest = max(used_mib * 2**20 - sum(parts.values()), 0)
-    each = {
+    shares = {
         "bytes_of_a_call": of_calls / history.calls,
         "bytes_of_a_number": of_numbers / history.numbers,
         "bytes_of_its_groups": others / history.numbers,
         "bytes_beside_for_each": rest / history.numbers,
     }
-    a_number = sum(each.values()) - each["bytes_of_a_call"]
+    a_number = sum(shares.values()) - shares["bytes_of_a_call"]
     largest = sorted(parts, key=lambda part: -parts[part])[:LARGEST]
     return {
-        **each,
-        "gib_of_so_many": (calls * each["bytes_of_a_call"] + numbers * a_number) / 2**30,
+        **shares,
+        "gib_of_so_many": (calls * shares["bytes_of_a_call"] + numbers * a_number) / 2**30,
         "largest_mib": {part: parts[part] / 2**20 for part in largest},
     }
 
 
 def costs(history: History, calls: Iterable[KeyedCall]) -> dict[str, dict[str, float]]:
-    """Microseconds of wall clock of `vector`, of `observe`, and of both for one call."""
+    """Returns the microseconds of wall clock of `vector`, of `observe`, and of both for one call."""
     clock, spent = time.perf_counter_ns, []
     for call in calls:
         began = clock()
@@ -146,14 +143,13 @@ def costs(history: History, calls: Iterable[KeyedCall]) -> dict[str, dict[str, f
 
 
 def summary(column: np.ndarray) -> dict[str, float]:
-    return {name: float(np.percentile(column, q)) for name, q in PERCENTILES.items()} | {
-        "mean_us": float(column.mean())
-    }
+    percentiles = {name: float(np.percentile(column, q)) for name, q in PERCENTILES.items()}
+    return percentiles | {"mean_us": float(column.mean())}
 
 
-def as_text(told: dict[str, Any]) -> str:
+def as_text(report: dict[str, Any]) -> str:
     lines = []
-    for name, value in told.items():
+    for name, value in report.items():
         figures = value.items() if isinstance(value, dict) else [("", value)]
         words = (f"{what} {figure:,.1f}" if isinstance(figure, float) else str(figure) for what, figure in figures)
         lines.append(f"{name:22}" + "  ".join(words))

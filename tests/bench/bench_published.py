@@ -1,8 +1,8 @@
-"""A command on published data that nobody declared: copied to a folder declared for one purpose, and read there.
+"""Runs a command on a copy of published data, in a folder that is declared for one purpose.
 
-python tests/bench/bench_published.py PURPOSE FILE COMMAND ...   # {} among its words is the copied file
+python tests/bench/bench_published.py PURPOSE FILE COMMAND ...   # {} in COMMAND is the copied file
 
-FILE may be a folder. COMMAND is one of `callsieve`, or the path of a script.
+FILE may be a folder. COMMAND is a command of `callsieve`, or the path of a script.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ DECLARED = ("--source", "published sample", "--basis", "published", "--until", "
 
 
 def main() -> int:
-    """Declare and run; the exit code of the one that fails."""
+    """Declares and runs; returns the exit code of the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("purpose")
     parser.add_argument("data", type=Path, metavar="FILE")
     parser.add_argument("command", nargs=argparse.REMAINDER)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        copied = Path(folder) / given.data.name
-        (shutil.copytree if given.data.is_dir() else shutil.copy)(given.data, copied)
-        copied.chmod(0o700)  # what is copied may be nobody's to write
+        copied = Path(folder) / options.data.name
+        (shutil.copytree if options.data.is_dir() else shutil.copy)(options.data, copied)
+        copied.chmod(0o700)  # the original may be read-only
         place = copied if copied.is_dir() else folder
-        declare = (*CALLSIEVE, "privacy", "declare", place, "--purpose", given.purpose, *DECLARED)
+        declare = (*CALLSIEVE, "privacy", "declare", place, "--purpose", options.purpose, *DECLARED)
         subprocess.run(declare, check=True, stdout=subprocess.DEVNULL)
-        words = [word.format(copied) for word in given.command]
+        words = [word.format(copied) for word in options.command]
         first = (sys.executable,) if words[0].endswith(".py") else CALLSIEVE
         return subprocess.run([*first, *words], check=False).returncode
 

@@ -1,4 +1,4 @@
-"""Compares a simulated world with real call records. Run by hand and by `callsieve evidence`.
+"""Compares a simulated world with real call records. Run by hand.
 
 python tests/bench/bench_realism.py --data FOLDER [--size small] [--seed 1] [--threads 0] [--json]
 
@@ -8,7 +8,6 @@ subscribers of a model trained on the simulated world alone, and each statistic 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -16,17 +15,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from callsieve.training.world import load_scenario, simulate
+from tests.bench.harness import parser_of
 from tests.bench.realism.comparison import MOST_KS, MOST_RATIO, realism, require_real
 
 
 def main() -> int:
     """Prints the comparison as JSON or as a table; exit code 1 without the real data."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, size="small", seed=1, threads=0, json=False)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--size", default="small")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     try:
         require_real(options.data)  # before a world is simulated
@@ -49,9 +45,8 @@ def main() -> int:
     for row in result.statistics:
         mark = " " if row.within else "!"
         print(f"{mark} {row.group}: {row.name} [{row.unit}]: real {row.real:.4g}, simulated {row.world:.4g}")
-    print(
-        f"{result.within_share:.0%} of {len(result.statistics)} statistics are within {MOST_KS} KS or {MOST_RATIO:.0%}"
-    )
+    limits = f"{MOST_KS} KS or {MOST_RATIO:.0%}"
+    print(f"{result.within_share:.0%} of {len(result.statistics)} statistics are within {limits}")
     print(f"AUC on {result.rows['real']:,} real subscribers, trained on the world alone: {result.sim_to_real_auc:.3f}")
     return 0
 

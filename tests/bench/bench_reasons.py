@@ -1,12 +1,11 @@
-"""What reasons cost: contributions of one row by `serving.shapley` beside LightGBM's `pred_contrib`, in one run.
+"""Compares the time of the contributions of a row by `shapley.py` with LightGBM's `pred_contrib`, in one run.
 
-python tests/bench/bench_reasons.py [--json]. Run by hand; no test looks at a clock. Processor time of one thread, the
-best of several rounds that take turns, so that a busy machine shows least.
+python tests/bench/bench_reasons.py [--json]. Run by hand; no test looks at a clock. Processor time of one thread: the
+best of several alternating rounds, so that other load on the machine has little effect.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
@@ -16,6 +15,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when NumPy is loaded
 
 import lightgbm
 import numpy as np
+from harness import parser_of
 
 from callsieve.serving.bundle.model_text import check_structure
 from callsieve.serving.bundle.shapley import Contributions
@@ -24,7 +24,7 @@ ROUNDS, ROWS, ORACLE_ROWS = 12, 100, 10
 
 
 def drawn(rows: int, features: int, seed: int) -> np.ndarray:
-    """Rows like feature vectors: counts, shares, two categories; a tenth of the values is missing."""
+    """Draws rows like feature vectors: counts, shares, two categories; a tenth of the values is missing."""
     rng = np.random.default_rng(seed)
     matrix = rng.normal(size=(rows, features))
     matrix[:, : features // 3] = np.round(np.exp(1.5 * matrix[:, : features // 3]))
@@ -34,10 +34,10 @@ def drawn(rows: int, features: int, seed: int) -> np.ndarray:
 
 
 def model(matrix: np.ndarray, trees: int, leaves: int, seed: int) -> str:
-    """A LightGBM text that needs every feature."""
+    """Trains a LightGBM model that uses every feature, and returns its text."""
     rng = np.random.default_rng(seed + 1)
-    known = np.nan_to_num(matrix)
-    y = known @ rng.normal(size=known.shape[1]) / 8 + rng.normal(size=len(known)) > 0.3
+    filled = np.nan_to_num(matrix)
+    y = filled @ rng.normal(size=filled.shape[1]) / 8 + rng.normal(size=len(filled)) > 0.3
     parameters = {"objective": "binary", "num_leaves": leaves, "verbose": -1, "deterministic": True, "seed": seed}
     names = [f"f{i}" for i in range(matrix.shape[1])]
     sets = [matrix.shape[1] - 2, matrix.shape[1] - 1]
@@ -46,7 +46,7 @@ def model(matrix: np.ndarray, trees: int, leaves: int, seed: int) -> str:
 
 
 def microseconds(call, rows) -> float:
-    """Processor time of a call, each on one row."""
+    """Returns the mean processor time of `call` on one row."""
     began = time.process_time()
     for row in rows:
         call(row)
@@ -54,7 +54,7 @@ def microseconds(call, rows) -> float:
 
 
 def measured(text: str, matrix: np.ndarray) -> dict[str, float]:
-    """Times, their ratio, the greatest difference and the memory."""
+    """Returns times, their ratio, the greatest difference and the memory."""
     trees = check_structure(text, [f"f{i}" for i in range(matrix.shape[1])])
     booster = lightgbm.Booster(model_str=text)
     tracemalloc.start()
@@ -65,7 +65,7 @@ def measured(text: str, matrix: np.ndarray) -> dict[str, float]:
     memory = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     expected = booster.predict(matrix, pred_contrib=True, num_threads=1)
-    found = np.array([contributions(row) for row in matrix])
+    actual = np.array([contributions(row) for row in matrix])
     rows = matrix.tolist()
     oracle = lambda row: booster.predict(np.array([row]), pred_contrib=True, num_threads=1)
     both = [(microseconds(contributions, rows), microseconds(oracle, rows[:ORACLE_ROWS])) for _ in range(ROUNDS)]
@@ -74,7 +74,7 @@ def measured(text: str, matrix: np.ndarray) -> dict[str, float]:
         "own_us": own,
         "pred_contrib_us": lightgbms,
         "ratio": lightgbms / own,
-        "greatest_difference": float(np.abs(found - expected[:, :-1]).max()),
+        "greatest_difference": float(np.abs(actual - expected[:, :-1]).max()),
         "greatest_contribution": float(np.abs(expected[:, :-1]).max()),
         "build_ms_traced": 1e3 * build,
         "memory_mb": memory / 1e6,
@@ -82,14 +82,9 @@ def measured(text: str, matrix: np.ndarray) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trees", type=int, default=300)
-    parser.add_argument("--leaves", type=int, default=63)
-    parser.add_argument("--features", type=int, default=64)
+    """Prints the figures."""
+    parser = parser_of(__doc__, trees=300, leaves=63, features=64, seed=0, json=False)
     parser.add_argument("--calls", type=int, default=60_000, help="rows to train on")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     matrix = drawn(options.calls, options.features, options.seed)
     figures = measured(model(matrix, options.trees, options.leaves, options.seed), matrix[:ROWS])

@@ -1,16 +1,15 @@
-"""Calls joined to registers as of each call's moment, in bounded memory; and one call looked up as it rings.
+"""Measures the join of calls with registers as of the time of each call, and the look-up of a call as it rings.
 
 python tests/bench/bench_registers.py [--calls 10000000] [--numbers 400000] [--seed 0] [--json]
 
-The calls are in a Parquet file and are read a million at a time; each size of file runs in a process of its own. Told
-are calls a second and how much the process grows, at its peak, over what it holds once the registers are ready: the
-second must not grow with the calls. Registers: every twentieth number is registered, half of the rows are corrected
-once, a consent for one in ten of some callees. No test looks at a clock.
+The calls are in a Parquet file and are read a million at a time; each size of file has a separate process. Prints calls
+per second, and the growth of the peak memory after the registers are ready, which must not depend on the calls. Every
+twentieth number is registered, half of the rows are corrected once, and some callees have consents. No test looks at a
+clock.
 """
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from bench_calls import drawn
+from harness import memory, parser_of
 
 from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.serving.batch.register_join import COLUMNS, PART_ROWS, RegisterJoin
@@ -35,32 +35,25 @@ DAY = 86_400_000
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--calls", type=int, default=10_000_000)
-    options.add_argument("--numbers", type=int, default=400_000, help="in calls of either size")
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--json", action="store_true")
-    options.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
-    options.add_argument("--write", type=Path, help=argparse.SUPPRESS)
-    given = options.parse_args()
-    if given.write:
-        pq.write_table(drawn(given.calls, given.seed, given.numbers), given.write, row_group_size=PART_ROWS)
-    elif given.measure:
-        print(json.dumps(measured(given.measure, given.seed)))
+    parser = parser_of(__doc__, calls=10_000_000, seed=0, json=False)
+    parser.add_argument("--numbers", type=int, default=400_000, help="in the calls of both sizes")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.write:
+        pq.write_table(drawn(options.calls, options.seed, options.numbers), options.write, row_group_size=PART_ROWS)
+    elif options.measure:
+        print(json.dumps(measured(options.measure, options.seed)))
     else:
-        found = [in_a_process(calls, given) for calls in (given.calls // 5, given.calls)]
-        print(json.dumps(found, indent=1) if given.json else as_text(found))
+        figures = [in_a_process(calls, options) for calls in (options.calls // 5, options.calls)]
+        print(json.dumps(figures, indent=1) if options.json else as_text(figures))
 
 
-def in_a_process(calls: int, given: argparse.Namespace) -> dict[str, float]:
+def in_a_process(calls: int, options: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "calls.parquet"
-        sizes = {"seed": given.seed, "calls": calls, "numbers": given.numbers}
-        common = [
-            sys.executable,
-            __file__,
-            *(word for name, size in sizes.items() for word in (f"--{name}", str(size))),
-        ]
+        sizes = {"seed": options.seed, "calls": calls, "numbers": options.numbers}
+        common = [sys.executable, __file__, *(f"--{name}={size}" for name, size in sizes.items())]
         subprocess.run([*common, "--write", str(path)], check=True)
         done = subprocess.run([*common, "--measure", str(path)], check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
@@ -68,28 +61,28 @@ def in_a_process(calls: int, given: argparse.Namespace) -> dict[str, float]:
 
 def measured(path: Path, seed: int) -> dict[str, float]:
     texts = ["caller", "callee", "caller_block", "trunk", "caller_class"]
-    # With its buffer the reader would keep all that was read.
+    # With its buffer the reader would keep all row groups in memory.
     file = pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False)
     registers = registers_of(file, np.random.default_rng(seed))
     began = time.perf_counter()
     joins = RegisterJoin(registers, read_policy().terms)
     ready = time.perf_counter() - began
-    held, began, calls, known = peak(), time.perf_counter(), 0, 0.0
+    before, began, calls, answers = memory("VmHWM"), time.perf_counter(), 0, 0.0
     for batch in file.iter_batches(PART_ROWS, columns=list(COLUMNS)):
-        found = joins.registered(pa.Table.from_batches([batch]))
+        matches = joins.registered(pa.Table.from_batches([batch]))
         calls += batch.num_rows
-        known += float(np.nansum(found.campaign) + np.nansum(found.consent) + np.nansum(found.lapsed))
+        answers += float(np.nansum(matches.campaign) + np.nansum(matches.consent) + np.nansum(matches.lapsed))
     seconds = time.perf_counter() - began
-    grown = peak() - held
+    grown = memory("VmHWM") - before
     return {
         "calls": calls, "register_rows": registers.rows, "seconds_to_prepare": ready,
-        "calls_per_second": calls / seconds, "answers": known, "grown_mib": grown, "held_mib": held,
+        "calls_per_second": calls / seconds, "answers": answers, "grown_mib": grown, "held_mib": before,
         **looked_up(file, registers),
     }  # fmt: skip
 
 
 def registers_of(file: pq.ParquetFile, rng: np.random.Generator) -> Registers:
-    """Rows about numbers that the calls are of, valid and known at any time around them."""
+    """Returns registers about the numbers of the calls, valid and known at times around them."""
     first = file.read_row_group(0, columns=["start", "caller", "callee", "trunk"])
     start, end = pc.min_max(first["start"]).as_py().values()
     callers, callees, trunks = (pc.unique(first[name].cast(pa.string())).to_pylist() for name in
@@ -107,17 +100,17 @@ def registers_of(file: pq.ParquetFile, rng: np.random.Generator) -> Registers:
 
     def register(table: str, columns: dict[str, list[object]]) -> dict[str, list[object]]:
         count = len(next(iter(columns.values())))
-        held = spans(count)
-        again = count // 2  # corrected: the same beginning, known later, another end
-        whole = {name: values + values[:again] for name, values in (columns | held).items()}
-        whole["known_at"][count:] = [at + 5 * DAY for at in held["known_at"][:again]]
-        whole["valid_to"][count:] = [at + 20 * DAY for at in held["valid_from"][:again]]
+        times = spans(count)
+        again = count // 2  # corrected rows: the same beginning, known later, another end
+        whole = {name: values + values[:again] for name, values in (columns | times).items()}
+        whole["known_at"][count:] = [at + 5 * DAY for at in times["known_at"][:again]]
+        whole["valid_to"][count:] = [at + 20 * DAY for at in times["valid_from"][:again]]
         return {name: whole.get(name, [None] * (count + again)) for name in columns_of(table)}
 
     some = callers[::20]
     pick = lambda words, count: [words[i] for i in rng.integers(0, len(words), count)]
     firms, uses = [f"firm-{i}" for i in range(500)], ["own use", "call centre"]
-    said = callees[::4]
+    consenting = callees[::4]
     return Registers({
         "campaigns": register("campaigns", {"number": some, "business": pick(["loans", "courier"], len(some)),
                                             "principal": pick(firms, len(some))}),
@@ -126,16 +119,16 @@ def registers_of(file: pq.ParquetFile, rng: np.random.Generator) -> Registers:
         "number_resources": register("number_resources", {"number": some}),
         "subscribers": register("subscribers", {"number": callers, "kind": ["person"] * len(callers),
                                                 "calls_per_day": [200] * len(callers)}),
-        "consents": register("consents", {"callee": said * 4, "principal": pick(firms, 4 * len(said))}),
-        "refusals": register("refusals", {"callee": said, "industry": ["loans"] * len(said)}),
-        "preferences": register("preferences", {"callee": said, "category": ["any"] * len(said),
-                                                "accepts": [False] * len(said)}),
+        "consents": register("consents", {"callee": consenting * 4, "principal": pick(firms, 4 * len(consenting))}),
+        "refusals": register("refusals", {"callee": consenting, "industry": ["loans"] * len(consenting)}),
+        "preferences": register("preferences", {"callee": consenting, "category": ["any"] * len(consenting),
+                                                "accepts": [False] * len(consenting)}),
         "protected": register("protected", {"number": callers[::999], "reason": ["hospital"] * len(callers[::999])}),
     })  # fmt: skip
 
 
 def looked_up(file: pq.ParquetFile, registers: Registers) -> dict[str, float]:
-    """Microseconds of a look-up at ring time."""
+    """Returns the microseconds of a look-up at ring time."""
     calls, terms = list(keyed_calls(file.read_row_group(0).slice(0, LOOKED_UP))), read_policy().terms
     took = []
     for call in calls:
@@ -146,19 +139,14 @@ def looked_up(file: pq.ParquetFile, registers: Registers) -> dict[str, float]:
     return {"look_up_us_p50": cuts[49], "look_up_us_p99": cuts[98]}
 
 
-def peak() -> float:
-    """MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def as_text(found: list[dict[str, float]]) -> str:
+def as_text(rows: list[dict[str, float]]) -> str:
     lines = []
-    for one in found:
+    for row in rows:
         lines += [
-            f"{one['calls']:,.0f} calls, {one['register_rows']:,.0f} rows of registers",
-            f"  {one['calls_per_second']:,.0f} calls/s, prepared in {one['seconds_to_prepare']:.1f} s",
-            f"  {one['grown_mib']:,.0f} MiB over the {one['held_mib']:,.0f} MiB held before",
-            f"  a look-up {one['look_up_us_p50']:.1f} µs (p99 {one['look_up_us_p99']:.1f})",
+            f"{row['calls']:,.0f} calls, {row['register_rows']:,.0f} rows of registers",
+            f"  {row['calls_per_second']:,.0f} calls/s, prepared in {row['seconds_to_prepare']:.1f} s",
+            f"  {row['grown_mib']:,.0f} MiB over the {row['held_mib']:,.0f} MiB held before",
+            f"  a look-up {row['look_up_us_p50']:.1f} µs (p99 {row['look_up_us_p99']:.1f})",
         ]
     return "\n".join(lines)
 

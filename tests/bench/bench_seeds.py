@@ -1,15 +1,14 @@
-"""What a training is worth from world to world: the headline of each of some seeds, and of the baselines beside it.
+"""Measures how trainings vary between worlds: the headline figures of each seed, with those of the baselines.
 
 python tests/bench/bench_seeds.py --seeds 401 402 403 [--size small] [--threads 2] [--json]
 
 A world of another seed has other people, campaigns and look-alikes. Each is simulated, trained on and judged in a
-process of its own; nothing is chosen by these figures. Then each model is held, as it is, to the judged calls of the
-other worlds: what its certificate is worth on callers that nobody saw.
+separate process; no choice depends on these figures. Then each model, unchanged, judges the calls of the other worlds,
+whose callers no training has seen.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import resource
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import parser_of
 
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.bundle.booster import Booster
@@ -36,51 +36,48 @@ from callsieve.training.model.train import Trained, feature_columns, train
 from callsieve.training.studies.demo import of_world
 from callsieve.training.studies.simulated import simulated
 
-GIB = 1 << 20  # of the kibibytes that the system counts in
+GIB = 1 << 20  # KiB, the unit of `ru_maxrss`
 
 
 def main() -> None:
-    """Print a line a seed, and what lies in the middle of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="small")
+    """Prints a line for each seed, and the medians."""
+    parser = parser_of(__doc__, size="small", threads=2, json=False)
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
+    options = parser.parse_args()
     lines, lives, bands = [], {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        kept = {seed: Path(folder) / str(seed) for seed in given.seeds}
-        for seed, place in kept.items():
-            # Memory is told by process: the peak of one must not be that of the one before it.
+        places = {seed: Path(folder) / str(seed) for seed in options.seeds}
+        for seed, place in places.items():
+            # A process for each world, because the system reports the peak memory of a whole process.
             with multiprocessing.get_context("spawn").Pool(1) as pool:
-                line, lives[seed], bands[seed] = pool.apply(figures_of, (given.size, seed, given.threads, place))
+                line, lives[seed], bands[seed] = pool.apply(figures_of, (options.size, seed, options.threads, place))
             lines.append(line)
-            print(shown(lines[-1]), file=sys.stderr if given.json else sys.stdout, flush=True)
+            print(shown(lines[-1]), file=sys.stderr if options.json else sys.stdout, flush=True)
         for line in lines:
-            others = [place for seed, place in kept.items() if seed != line["seed"]]
-            line["elsewhere"] = elsewhere(kept[line["seed"]], bands[line["seed"]], others) if others else None
+            others = [place for seed, place in places.items() if seed != line["seed"]]
+            line["elsewhere"] = elsewhere(places[line["seed"]], bands[line["seed"]], others) if others else None
     away = [line["elsewhere"] for line in lines if line["elsewhere"]]
     middle = {
         "certified": sum(line["certified"] for line in lines),
         "worlds": len(lines),
         "catch_median": float(np.median([line["catch"] for line in lines])),
         "catch_median_of_logistic_regression": float(np.median([line["logistic regression"] for line in lines])),
-        "elsewhere_false_per_10000": [round(1e4 * one["false_rate"], 2) for one in away],
-        "elsewhere_catch": [round(one["catch"], 3) for one in away],
+        "elsewhere_false_per_10000": [round(1e4 * figures["false_rate"], 2) for figures in away],
+        "elsewhere_catch": [round(figures["catch"], 3) for figures in away],
     }
-    found = {"size": given.size, "lines": lines, "middle": middle, "lives": lives}
-    print(json.dumps(found) if given.json else middle)
+    report = {"size": options.size, "lines": lines, "middle": middle, "lives": lives}
+    print(json.dumps(report) if options.json else middle)
 
 
 def figures_of(size: str, seed: int, threads: int, place: Path) -> tuple[dict[str, Any], dict[str, Any], Band]:
-    """The figures of one world, calls until found by each way, and the certified band.
+    """Returns the figures of a world, the calls until detection by each method, and the certified band.
 
-    Its model and judged calls are kept in a folder.
+    Writes the model and the judged calls to a folder.
     """
     began = time.monotonic()
-    trained = train(told_of(size, seed), Settings(seed=seed, threads=threads))
+    trained = train(observable(size, seed), Settings(seed=seed, threads=threads))
     check_for_leaks(trained)
-    keep(trained, place)
+    write(trained, place)
     give_back()
     figures = judge(trained)
     head = figures["headline"]["model"]
@@ -94,36 +91,35 @@ def figures_of(size: str, seed: int, threads: int, place: Path) -> tuple[dict[st
         "high": head["catch"]["call"]["high"],
         "median_calls": head["detection"]["median"],
         "auc": figures["ranking"]["auc"],
-        **{name: told["catch"]["call"]["rate"] for name, told in figures["baselines"].items()},
-        "baselines_certified": {name: told["certified"] for name, told in figures["baselines"].items()},
+        **{name: baseline["catch"]["call"]["rate"] for name, baseline in figures["baselines"].items()},
+        "baselines_certified": {name: baseline["certified"] for name, baseline in figures["baselines"].items()},
         "in_hindsight": {
             "model": head["in_hindsight"],
-            **{name: told["in_hindsight"] for name, told in figures["baselines"].items()},
+            **{name: baseline["in_hindsight"] for name, baseline in figures["baselines"].items()},
             "rule": figures["headline"]["rule"]["in_hindsight"],
         },
         "innocent": {
-            one["slice"]: {name: one[name] for name in ("calls", "flagged", "bound", "certified")}
-            for one in figures["slices"]
-            if not one["nuisance"]
+            row["slice"]: {name: row[name] for name in ("calls", "flagged", "bound", "certified")}
+            for row in figures["slices"]
+            if not row["nuisance"]
         },
         "evasions": {
-            one["attack"]: {name: one[name] for name in ("numbers", "detection", "calls_through_a_number")}
-            for one in figures["attacks"]
+            row["attack"]: {name: row[name] for name in ("numbers", "detection", "calls_through_a_number")}
+            for row in figures["attacks"]
         },
         "rule": figures["headline"]["rule"]["catch"]["call"]["rate"],
         "rule_certified": figures["headline"]["rule"]["certified"],
         "seconds": round(time.monotonic() - began),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB, 1),
     }
-    ways = figures["headline"] | figures["baselines"]
-    return line, {name: one["detection"] for name, one in ways.items()}, trained.card.thresholds[0]
+    methods = figures["headline"] | figures["baselines"]
+    return line, {name: method["detection"] for name, method in methods.items()}, trained.card.thresholds[0]
 
 
-def keep(trained: Trained, place: Path) -> None:
-    """Write down the model and the calls that it is judged on."""
-    rows = np.flatnonzero(
-        fold_rows("certify", trained.plan.certify, trained.fold, trained.start) & trained.judged.known
-    )
+def write(trained: Trained, place: Path) -> None:
+    """Writes the model and the calls that it is judged on."""
+    certifying = fold_rows("certify", trained.plan.certify, trained.fold, trained.start)
+    rows = np.flatnonzero(certifying & trained.judged.known)
     place.mkdir()
     (place / "model.txt").write_text(trained.models["model"])
     np.save(place / "vectors.npy", trained.feed.at(rows)[:, feature_columns(trained.settings.features)])
@@ -131,7 +127,7 @@ def keep(trained: Trained, place: Path) -> None:
 
 
 def elsewhere(place: Path, band: Band, others: list[Path]) -> dict[str, Any]:
-    """What the certified band of one world's model does to the judged calls of the others."""
+    """Returns the figures of a model's certified band on the judged calls of other worlds."""
     booster = Booster((place / "model.txt").read_text())
     flagged, guilty = [], []
     for other in others:
@@ -148,15 +144,15 @@ def elsewhere(place: Path, band: Band, others: list[Path]) -> dict[str, Any]:
     }
 
 
-def told_of(size: str, seed: int) -> Dataset:
-    """What a training may see of a world; the rest of it is let go."""
-    told = of_world(simulated(size, seed, None, Key("e1", secrets.token_bytes(32)), lambda *_: None))
+def observable(size: str, seed: int) -> Dataset:
+    """Returns the observable part of a simulated world, and frees the rest."""
+    dataset = of_world(simulated(size, seed, None, Key("e1", secrets.token_bytes(32)), lambda *_: None))
     give_back()
-    return told
+    return dataset
 
 
 def shown(line: dict[str, Any]) -> str:
-    """One line for a person."""
+    """Returns a line of text."""
     hindsight = ", ".join(f"{name} {rate:.1%}" for name, rate in line["in_hindsight"].items())
     return (
         f"seed {line['seed']:4}  {'certified' if line['certified'] else 'NOT certified'}, {line['false_calls']} of "

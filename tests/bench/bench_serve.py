@@ -1,15 +1,14 @@
-"""What a live verdict costs in process, beside the model alone; and what it takes from process start to the first one.
+"""Measures a live verdict in process, the model alone, and the time from process start to the first verdict.
 
 python tests/bench/bench_serve.py [--numbers 20000] [--calls 200000] [--measured 5000] [--trees 300] [--runs 3]
-    [--interpreted] [--install] [--seed 0] [--json]
+    [--interpreted] [--seed 0] [--json]
 
-Calls of seven days are taken in whole; then the following ones are timed one at a time, as they ring: keyed, vector,
-rules, score, policy, taken in, handed to the journal. Of as many more only the judging and taking in is timed: the
-vector, rules, score and policy of a keyed call, and `observe`. The threshold is so high that calls pass: reasons cost
-extra (bench_reasons.py). Microseconds of wall clock, garbage collection as in the service. Beside it, on the same rows:
-the model alone, by ctypes, by LightGBM, by MLflow with a DataFrame, and by ONNX Runtime. With a million numbers in
-memory: --numbers 1000000 --calls 2000000, which are taken in without verdicts. --install also makes a virtual
-environment of the base install and says what is large in it. Run by hand, on a machine that does nothing else.
+Calls of seven days are observed with their records. Then the next calls are timed one at a time, as they ring: keyed,
+vector, rules, score, policy, observed, written to the journal. Of as many more only the scoring of a keyed call and
+`observe` are timed. The threshold is so high that calls pass, because reasons take extra time (bench_reasons.py).
+Microseconds of wall clock, garbage collection as in the service. On the same rows the model alone is timed: by ctypes,
+by LightGBM, by MLflow with a DataFrame, and by ONNX Runtime. For a million numbers in memory: --numbers 1000000 --calls
+2000000. Run by hand, on a machine without other load. bench_install.py measures the size of the base install.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bench_live import summary
-from bench_run import memory
+from harness import memory, parser_of
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.intake.intake import Intake
@@ -98,38 +97,22 @@ if not (folder / "served").exists():
 row = pandas.DataFrame(numpy.zeros((1, len(NAMES))), columns=list(NAMES))
 verdict = mlflow.pyfunc.load_model(str(folder / "served")).predict(row)
 """
-SIZES = """
-import importlib.metadata as known, os
-sizes = {each.name: sum(os.path.getsize(p) for f in each.files or () if os.path.isfile(p := each.locate_file(f)))
-         for each in known.distributions()}
-import json
-print(json.dumps({name: round(size / 1e6, 2) for name, size in sorted(sizes.items(), key=lambda item: -item[1])}))
-"""
 
 
 def main() -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--numbers", type=int, default=20_000)
+    """Prints the figures."""
+    parser = parser_of(__doc__, numbers=20_000, measured=5_000, trees=300, seed=0, interpreted=False, json=False)
     parser.add_argument("--calls", type=int, default=200_000, help="in memory before the clock starts")
-    parser.add_argument("--measured", type=int, default=5_000)
-    parser.add_argument("--trees", type=int, default=300)
     parser.add_argument("--runs", type=int, default=3, help="processes started, of which the best counts")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--interpreted", action="store_true")
-    parser.add_argument("--install", action="store_true")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write(folder, options.trees)
-        told = {"trees": options.trees, "starts": starts(folder, options.runs)} | costs(folder, options)
-        if options.install:
-            told["installed_mb"] = {"base": installed(folder)}
+        report = {"trees": options.trees, "starts": starts(folder, options.runs)} | costs(folder, options)
     if options.json:
-        print(json.dumps(told, indent=1))
+        print(json.dumps(report, indent=1))
         return
-    for name, value in told.items():
+    for name, value in report.items():
         rows = value.items() if isinstance(value, dict) else [("", value)]
         for what, figures in rows:
             shown = figures.items() if isinstance(figures, dict) else [("", figures)]
@@ -140,7 +123,7 @@ def main() -> None:
 
 
 def write(folder: Path, trees: int) -> None:
-    """A bundle with a model of a usual size, and its keys."""
+    """Writes a bundle with a model of a usual size, and its keys."""
     import lightgbm
 
     rows = real_bundle.rows(20_000)
@@ -157,13 +140,12 @@ def write(folder: Path, trees: int) -> None:
 
 
 def drawn(count: int, numbers: int, seed: int) -> Iterator[Call]:
-    """Whole calls in order of start; half of them of one number in a hundred."""
+    """Yields calls with their outcome in order of start; one number in a hundred makes half of them."""
     rng = np.random.default_rng(seed)
     starts = np.sort(rng.integers(0, WEEK * 1000, count)) / 1000 + real_bundle.START
     busy = rng.random(count) < 0.5
-    callers = 13_800_000_000 + np.where(
-        busy, rng.integers(0, max(numbers // 100, 1), count), rng.integers(0, numbers, count)
-    )
+    few, all_numbers = rng.integers(0, max(numbers // 100, 1), count), rng.integers(0, numbers, count)
+    callers = 13_800_000_000 + np.where(busy, few, all_numbers)
     callees = 13_800_000_000 + rng.integers(0, numbers, count)
     talks = np.where(rng.random(count) < 0.5, rng.exponential(60, count).round(), 0.0)
     rows = zip(starts.tolist(), callers.tolist(), callees.tolist(), talks.tolist(), strict=True)
@@ -173,7 +155,7 @@ def drawn(count: int, numbers: int, seed: int) -> Iterator[Call]:
 
 
 def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Microseconds of a live verdict, and of the model alone on the same rows."""
+    """Returns the microseconds of a live verdict, and of the model alone on the same rows."""
     import lightgbm
 
     judge = Swap(trusted=small.TRUSTED, policy=BENCH)
@@ -203,37 +185,36 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     figures["ONNX Runtime, one row"] = timed(onnx(folder, judge), arrays)
     for name, work in pyfuncs(folder, booster).items():
         figures[f"mlflow.pyfunc, a DataFrame, {name}"] = timed(work, arrays[:500])
-    held = {"numbers": live.memory.history.numbers, "calls": live.memory.history.calls, "resident_mb": memory("VmRSS")}
-    held |= {
-        "taken_in_per_second": options.calls / filled,
-        "late": live.counts["late"],
-        "faults": live.counts["faults"],
-    }
+    history = live.memory.history
+    content = {"numbers": history.numbers, "calls": history.calls, "resident_mb": memory("VmRSS")}
+    content |= {"taken_in_per_second": options.calls / filled}
+    content |= {name: live.counts[name] for name in ("late", "faults")}
     live.close()
-    return {"memory": {"": held}, "cost_us": figures}
+    return {"memory": {"": content}, "cost_us": figures}
 
 
 def judged(judge: Swap, history: History, call: KeyedCall) -> None:
-    """A keyed call's vector, rules, score and policy; then it is taken in."""
+    """Scores a keyed call and observes it."""
     judge.score(history, call)
     history.observe(call)
 
 
-def timed(
-    work: Callable[[Any], object], given: Iterable[Any], after: Callable[[], object] = lambda: None
-) -> dict[str, float]:
-    """Percentiles of the microseconds that `work` takes for each; `after` each the clock stands still for something."""
+Work, After = Callable[[Any], object], Callable[[], object]
+
+
+def timed(work: Work, arguments: Iterable[Any], after: After = lambda: None) -> dict[str, float]:
+    """Returns percentiles of the microseconds of `work` for each argument; `after` runs between, not timed."""
     clock, spent = time.perf_counter_ns, []
-    for each in given:
+    for argument in arguments:
         began = clock()
-        work(each)
+        work(argument)
         spent.append(clock() - began)
         after()
     return summary(np.array(spent[len(spent) // 10 :]) / 1000)
 
 
 def onnx(folder: Path, judge: Swap) -> Callable[[Any], object]:
-    """The model as a handset runs it, on one thread."""
+    """Returns the model as a function of ONNX Runtime on one thread, as on a handset."""
     import onnxruntime
 
     bundle = judge.scorer.bundle  # type: ignore[union-attr]
@@ -246,7 +227,7 @@ def onnx(folder: Path, judge: Swap) -> Callable[[Any], object]:
 
 
 def pyfuncs(folder: Path, booster: Any) -> dict[str, Callable[[Any], object]]:
-    """The model as MLflow serves it: its own flavour of LightGBM without and with a signature, and ours."""
+    """Returns the model as MLflow serves it: LightGBM's flavour without and with a signature, and callsieve's."""
     import mlflow.lightgbm
     import pandas as pd
     from mlflow.models import infer_signature
@@ -266,9 +247,9 @@ def pyfuncs(folder: Path, booster: Any) -> dict[str, Callable[[Any], object]]:
 
 
 def starts(folder: Path, runs: int) -> dict[str, dict[str, float]]:
-    """Milliseconds from process start to the end of the first verdict, and resident megabytes then; best of `runs`.
+    """Returns the milliseconds from process start to the first verdict, and the resident megabytes; best of `runs`.
 
-    `whole_ms` is until the process is gone: to give everything back takes a process time that no call waits for.
+    `whole_ms` is until the process has ended; no call waits for the release of its memory.
     """
     shown = {
         "python alone": "verdict = 0",
@@ -278,43 +259,32 @@ def starts(folder: Path, runs: int) -> dict[str, dict[str, float]]:
         "lightgbm.Booster": BOOSTER.replace("WIDTH", str(len(NAMES))),
         "mlflow.pyfunc": PYFUNC,
     }
-    found = {}
-    for name, made in shown.items():
-        code = FIRST.format(made=made)
-        found[name] = {}
+    best = {}
+    for name, code in shown.items():
+        script = FIRST.format(made=code)
+        best[name] = {}
         for again in range(runs + 1):
-            figures = started(code, folder)
-            if again:  # the first one compiles
-                found[name] = {key: min(value, found[name].get(key, value)) for key, value in figures.items()}
-    return found
-
-
-def installed(folder: Path) -> dict[str, float]:
-    """Megabytes of each distribution of the base install, and of all but pip."""
-    python = folder / "base" / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", folder / "base"], check=True)
-    root = Path(__file__).parents[2]
-    subprocess.run([python, "-m", "pip", "install", "-q", "--no-compile", root], check=True)
-    told = subprocess.run([python, "-c", SIZES], check=True, capture_output=True, text=True).stdout
-    sizes = {name: size for name, size in json.loads(told).items() if name not in ("pip", "setuptools")}
-    return {"all": sum(sizes.values())} | sizes
+            figures = started(script, folder)
+            if again:  # the first run compiles
+                best[name] = {key: min(value, best[name].get(key, value)) for key, value in figures.items()}
+    return best
 
 
 def started(code: str, folder: Path) -> dict[str, float]:
-    """Milliseconds of wall clock and of processor, and megabytes."""
+    """Returns milliseconds of wall clock and of processor, and megabytes."""
     used = processor()
-    # As installed: bytecode is kept, whatever this environment says.
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    # As installed: Python writes bytecode.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", code, str(folder)]
     began = 1000 * time.time()
-    done = subprocess.run(command, env=kept, capture_output=True, text=True, check=True)
-    ended, said = 1000 * time.time(), [float(word) for word in done.stdout.split()]
-    figures = {"ms": said[0] - began, "whole_ms": ended - began, "processor_ms": 1000 * (processor() - used)}
-    return figures | {"resident_mb": said[1]}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    ended, (moment, resident) = 1000 * time.time(), map(float, done.stdout.split())
+    figures = {"ms": moment - began, "whole_ms": ended - began, "processor_ms": 1000 * (processor() - used)}
+    return figures | {"resident_mb": resident}
 
 
 def processor() -> float:
-    """Processor seconds of all children that have ended."""
+    """Returns the processor seconds of all ended child processes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -1,4 +1,4 @@
-"""Trains on the two Sichuan tables beside plain LightGBM, and measures the flaws of the data. Prints JSON.
+"""Trains callsieve and plain LightGBM on the two Sichuan tables, and measures the flaws of the data. Prints JSON.
 
 python tests/bench/bench_sichuan.py --data FOLDER [--seeds 0,1,2,3,4] [--threads 0]
 
@@ -129,7 +129,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def flaws(eight: pd.DataFrame, march: pd.DataFrame) -> list[dict[str, Any]]:
-    """Returns what is wrong with the data, with the figures that show it: they limit what any AUC here can mean."""
+    """Returns the flaws of the data with figures; they limit the meaning of any AUC on it."""
     idle = march["voc_cnt"] == 0
     active = march.query(ACTIVE)
     whole = eight[eight["month_ids"] == eight["month_ids"].max()]
@@ -145,8 +145,8 @@ def flaws(eight: pd.DataFrame, march: pd.DataFrame) -> list[dict[str, Any]]:
         {
             "flaw": "how little was called predicts it also among all rows",
             "shown_by": "AUC of the number of March calls alone, on all rows and on those kept",
-            "figures": [alone(one["voc_cnt"], one["label"]) for one in (march, active)],
-            "so": "no figure of all rows is told",
+            "figures": [alone(table["voc_cnt"], table["label"]) for table in (march, active)],
+            "so": "no figure of all rows is reported",
         },
         {
             "flaw": "the months in which a number was seen are in the label: fraud numbers live short",
@@ -157,7 +157,7 @@ def flaws(eight: pd.DataFrame, march: pd.DataFrame) -> list[dict[str, Any]]:
         {
             "flaw": "among numbers seen in all months, ratios say less",
             "shown_by": f"best AUC of one of {', '.join(ratios)}, on all rows and among those",
-            "figures": [max(alone(one[name], one["label"]) for name in ratios) for one in (eight, whole)],
+            "figures": [max(alone(table[name], table["label"]) for name in ratios) for table in (eight, whole)],
             "so": "compare models on this table, not with other data",
         },
         {

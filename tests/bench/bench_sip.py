@@ -1,17 +1,15 @@
-"""Kamailio with the scorer inside and beside it, under SIPp. Run by hand; no test looks at a clock.
+"""Measures Kamailio with an embedded scorer and an HTTP service, under SIPp. Run by hand; no test looks at a clock.
 
 python tests/bench/bench_sip.py [--json] [--seconds 4] [--rates 500,1000,2000]
 
-Needs the packages of `tests/system/test_kamailio.py`. SIPp as callers and as phones shares the cores with the proxy.
-A wait is the time from a call's INVITE to its first ringing or its block, in ms.
-`scored` is the share of calls that the
-scorer judged in time; the others went on without a verdict. `lost` are messages that found a full receive buffer, and
-`lost_proxy` those of them that were for the proxy: the others were for SIPp, which then has no core left.
+Needs the packages of `tests/system/test_kamailio.py`. SIPp as callers and as phones shares the cores with the proxy. A
+wait is the time in ms from a call's INVITE to its first ringing or its block. `scored` is the share of calls that the
+scorer judged in time; the others passed without a verdict. `lost` counts messages dropped at a full receive buffer, and
+`lost_proxy` those for the proxy; the others were for SIPp, which then lacks a core.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -23,48 +21,39 @@ import time
 from pathlib import Path
 
 import numpy as np
+from harness import memory, parser_of, processor_seconds
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.support import kamailio, real_bundle
 from tests.system.test_kamailio import POLICY, Service, everything_reached, verdict
 
-TICK = os.sysconf("SC_CLK_TCK")
-
-
-def used(process: int) -> tuple[float, float]:
-    """Processor seconds of a process, and megabytes that it shares with no other."""
-    parts = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-    resident = re.search(r"RssAnon:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
-    return (int(parts[11]) + int(parts[12])) / TICK, int(resident[1]) / 1024  # type: ignore[index]
-
 
 def scored(proxy: kamailio.Kamailio) -> int:
-    """Calls that the embedded scorer has judged."""
-    time.sleep(1.3)  # it counts once a second
+    """Returns the calls that the embedded scorer has judged."""
+    time.sleep(1.3)  # the scorer logs the count once a second
     return int(re.findall(r"scored=(\d+)", proxy.log.read_text(errors="replace"))[-1])
 
 
 def lost(port: int) -> tuple[int, int]:
-    """Messages that found no room since the machine started, and since the proxy at `port` did."""
-    names, values = [
-        line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line.startswith("Udp:")
-    ]
+    """Returns the dropped messages of the machine since its start, and of the proxy at `port`."""
+    lines = Path("/proc/net/snmp").read_text().splitlines()
+    names, values = (line.split() for line in lines if line.startswith("Udp:"))
     rows = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
     ours = sum(int(row[-1]) for row in rows if int(row[1].rpartition(":")[2], 16) == port)
     return int(values[names.index("RcvbufErrors")]), ours
 
 
-def figures(found: dict) -> dict[str, float]:
-    """What SIPp found, its waits as percentiles."""
-    waits = found.pop("waits")
+def figures(load: dict) -> dict[str, float]:
+    """Returns the figures of SIPp, with waits as percentiles."""
+    waits = load.pop("waits")
     p50, p99, most = np.percentile(waits, [50, 99, 100]) if len(waits) else (np.nan,) * 3
-    share = found["completed"] / max(found["placed"], 1)
-    return {**found, "share_completed": share, "wait_p50": p50, "wait_p99": p99, "wait_max": most}
+    share = load["completed"] / max(load["placed"], 1)
+    return {**load, "share_completed": share, "wait_p50": p50, "wait_p99": p99, "wait_max": most}
 
 
 def alone(folder: Path, phones: int, rates: list[int], seconds: float) -> list[dict]:
-    """The same proxy, asking nobody: what SIPp, Kamailio and the machine can do at all."""
+    """Returns the figures of the proxy without a scorer: the limit of SIPp, Kamailio and the machine."""
     script = (kamailio.SCRIPTS / "embedded.cfg").read_text()
     silent = script.replace('python_exec("score");', "return;")
     never = "\n".join(line for line in silent.splitlines() if not re.search("python|rtimer", line))
@@ -77,27 +66,25 @@ def alone(folder: Path, phones: int, rates: list[int], seconds: float) -> list[d
 
 
 def embedded(folder: Path, site: Path, phones: int, rates: list[int], seconds: float, *, block: bool) -> list[dict]:
-    """Rates that calls are placed at, and what became of them; `block`: each is answered by the proxy itself."""
+    """Returns the figures at each rate; with `block`, the proxy rejects every call."""
     card = everything_reached() if block else None
     settings = kamailio.write_proxy_files(folder, site, POLICY, card, report_every=0.1)
     rows = []
     with kamailio.Kamailio("embedded.cfg", phones, folder, settings=settings, memory=1024) as proxy:
-        scorer, known = proxy.scorer(), 0
+        scorer, total = proxy.scorer(), 0
         for rate in rates:
-            (began, _), before = used(scorer), lost(proxy.port)
+            began, before, scored_before = processor_seconds(scorer), lost(proxy.port), total
             row = figures(kamailio.run_calls(proxy.port, folder, int(rate * seconds), rate))
-            ended, resident = used(scorer)
+            used, resident = processor_seconds(scorer) - began, memory("RssAnon", scorer)
             total, after = scored(proxy), lost(proxy.port)
             row |= {"lost": after[0] - before[0], "lost_proxy": after[1] - before[1], "rate": rate}
-            row |= {"scored": (total - known) / row["placed"], "scorer_mb": resident}
-            row["scorer_us_per_call"] = 1e6 * (ended - began) / max(total - known, 1)
-            known = total
-            rows.append(row)
+            row |= {"scored": (total - scored_before) / row["placed"], "scorer_mb": resident}
+            rows.append(row | {"scorer_us_per_call": 1e6 * used / max(total - scored_before, 1)})
     return rows
 
 
 def embedded_faults(folder: Path, site: Path, phones: int, rate: int, seconds: float) -> dict[str, dict]:
-    """The scorer stopped as a whole, a script and a bundle taken up under traffic, and no bundle at all."""
+    """Returns the figures of a stopped scorer, of a script and a bundle reloaded under load, and without a bundle."""
     settings = kamailio.write_proxy_files(folder, site, POLICY, report_every=0.1)
     place = lambda: figures(kamailio.run_calls(proxy.port, folder, int(rate * seconds), rate))
     rows = {}
@@ -125,8 +112,8 @@ def embedded_faults(folder: Path, site: Path, phones: int, rate: int, seconds: f
     return rows
 
 
-def beside(folder: Path, phones: int, rates: list[int], seconds: float) -> list[dict]:
-    """The same over HTTP, to a service of the standard library that answers "pass"."""
+def with_service(folder: Path, phones: int, rates: list[int], seconds: float) -> list[dict]:
+    """Returns the figures with an HTTP service of the standard library that answers "pass"."""
     service = Service(lambda _: verdict("pass"))
     rows = []
     with kamailio.Kamailio("http.cfg", phones, folder, memory=1024, SCORER=f'"{service.url}"') as proxy:
@@ -138,8 +125,8 @@ def beside(folder: Path, phones: int, rates: list[int], seconds: float) -> list[
     return rows
 
 
-def beside_faults(folder: Path, phones: int, rate: int, seconds: float) -> dict[str, dict]:
-    """The service killed and started again while calls come in, and one that takes calls and never answers."""
+def with_service_faults(folder: Path, phones: int, rate: int, seconds: float) -> dict[str, dict]:
+    """Returns the figures of a service that is killed under load, and of one that answers too late."""
     rows = {}
     service = Service(lambda _: verdict("pass"))
     with kamailio.Kamailio("http.cfg", phones, folder, memory=1024, SCORER=f'"{service.url}"') as proxy:
@@ -156,16 +143,10 @@ def beside_faults(folder: Path, phones: int, rate: int, seconds: float) -> dict[
 
 
 def main() -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rates", default="500,1000,2000,3000")
-    parser.add_argument("--block-rates", default="1000,3000,5000,7000")
-    parser.add_argument("--http-rates", default="200,500,1000")
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    rates, block_rates, http_rates = ([int(rate) for rate in text.split(",")] for text in
-                                      (options.rates, options.block_rates, options.http_rates))  # fmt: skip
+    """Prints the figures."""
+    lists = {"rates": "500,1000,2000,3000", "block_rates": "1000,3000,5000,7000", "http_rates": "200,500,1000"}
+    options = parser_of(__doc__, **lists, seconds=4.0, json=False).parse_args()
+    rates, block_rates, http_rates = ([int(rate) for rate in getattr(options, name).split(",")] for name in lists)
     site = kamailio.environment()
     with tempfile.TemporaryDirectory() as root, kamailio.answering_phone() as phones:
         folders = iter(Path(root) / str(number) for number in range(9))
@@ -175,19 +156,19 @@ def main() -> None:
             made.mkdir()
             return made
 
-        found = {
+        report = {
             "cores": os.cpu_count(),
             "alone": alone(folder(), phones, rates, options.seconds),
             "embedded, relayed": embedded(folder(), site, phones, rates, options.seconds, block=False),
             "embedded, blocked": embedded(folder(), site, phones, block_rates, options.seconds, block=True),
             "embedded, faults": embedded_faults(folder(), site, phones, 500, options.seconds),
-            "http": beside(folder(), phones, http_rates, options.seconds),
-            "http, faults": beside_faults(folder(), phones, 300, options.seconds),
+            "http": with_service(folder(), phones, http_rates, options.seconds),
+            "http, faults": with_service_faults(folder(), phones, 300, options.seconds),
         }
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(report))
         return
-    for name, rows in found.items():
+    for name, rows in report.items():
         print(name if isinstance(rows, list | dict) else f"{name}: {rows}")
         for key, row in rows.items() if isinstance(rows, dict) else enumerate(rows) if isinstance(rows, list) else ():
             shown = "  ".join(f"{what} {value:,.4g}" for what, value in row.items())

@@ -1,15 +1,14 @@
-"""The same calls through the table engine and through Spark: checked equal, then told as ratios.
+"""Compares the table engine with Spark on the same calls: the values must be equal; prints times as ratios.
 
 python tests/bench/bench_spark.py [--calls 1000000] [--seed 0] [--buckets 16] [--repeats 3] [--json]
 
-Both read the same Parquet file and give every column of the catalogue to nobody: Spark to its "noop" sink. Each runs
-in a process of its own, once to be loaded, compiled and warm, then `--repeats` times; medians are told. Seconds of
-processor time are those of the process and all of its children: Spark's Java and Python processes. Run by hand, on a
-machine that does nothing else; no test looks at a clock.
+Both read the same Parquet file and compute every column of the catalogue; Spark writes to its "noop" sink. Each runs in
+a separate process, once to load, compile and warm up, then `--repeats` times; prints medians. Processor time includes
+all child processes: Spark's Java and Python processes. Run by hand, on a machine without other load; no test looks at a
+clock.
 
-From the figures follows what a day of calls costs: cores = calls a day / calls per processor second / seconds there
-are for it. Every run replays the days before that the windows reach into, too: 7 days, and 28 or 56 where features
-look back so far (days with calls, decayed sums).
+From the figures follow the cores for a day of calls: calls a day / calls per processor second / available seconds.
+Every run also replays the days before that the windows cover: 7 days, or 28 or 56 for days with calls and decayed sums.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from bench_calls import drawn
+from harness import parser_of
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.intake.keyed_table import read_keyed
@@ -36,14 +36,14 @@ from callsieve.features.offline import spark, table
 
 RUNS = {"table 1": 1, "table 2": 2, "spark 1": 1, "spark 2": 2}
 REFERENCE = "table 1"
-DAY_OF_CALLS, HOURS = 10**9, 4  # the day that is reckoned with, and in what time it is to be done
+DAY_OF_CALLS, HOURS = 10**9, 4  # the assumed calls of a day, and the time for their features
 TICK = os.sysconf("SC_CLK_TCK")
 
 Figures = dict[str, float]
 
 
 def main() -> None:
-    """Print the figures, or, as a process of its own, run one engine."""
+    """Prints the figures; with --run, runs one engine in this process."""
     options = parsed()
     if options.run:
         print(json.dumps(measured(options)))
@@ -51,27 +51,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         options.file = Path(folder) / "calls.parquet"
         pq.write_table(drawn(options.calls, options.seed), options.file, row_group_size=100_000)
-        found = {run: apart(run, options) for run in RUNS}
-    if len({int(figures.pop("checksum")) for figures in found.values()}) > 1:
-        raise SystemExit("no times: the engines found other values")
-    told = {"calls": options.calls, "seed": options.seed, "buckets": options.buckets, "figures": rates(found, options)}
-    print(json.dumps(told, indent=1) if options.json else as_text(told))
+        runs = {run: in_process(run, options) for run in RUNS}
+    if len({int(figures.pop("checksum")) for figures in runs.values()}) > 1:
+        raise SystemExit("no times: the values of the engines differ")
+    sizes = {"calls": options.calls, "seed": options.seed, "buckets": options.buckets}
+    report = sizes | {"figures": rates(runs, options)}
+    print(json.dumps(report, indent=1) if options.json else as_text(report))
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--buckets", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
+    parser = parser_of(__doc__, calls=1_000_000, seed=0, buckets=16, repeats=3, json=False)
     parser.add_argument("--run", choices=RUNS, help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def apart(run: str, options: argparse.Namespace) -> Figures:
-    """Figures of a run in a process of its own."""
+def in_process(run: str, options: argparse.Namespace) -> Figures:
+    """Returns the figures of a run in a separate process."""
     print(f"{run} ...", file=sys.stderr, flush=True)
     words = ["--run", run, "--file", str(options.file)]
     words += ["--buckets", str(options.buckets), "--repeats", str(options.repeats)]
@@ -83,18 +79,18 @@ def apart(run: str, options: argparse.Namespace) -> Figures:
 
 
 def measured(options: argparse.Namespace) -> Figures:
-    """Medians of seconds, and a checksum of the values."""
+    """Returns the medians of seconds, and a checksum of the values."""
     engine, threads = options.run.split()[0], RUNS[options.run]
     pa.set_cpu_count(threads)
     work, checksum = (by_spark if engine == "spark" else by_table)(options.file, threads, options.buckets)
-    found = checksum()
+    total = checksum()
     walls, cpus = [], []
     for _ in range(options.repeats):
         wall, cpu = time.perf_counter(), cpu_seconds()
         work()
         walls.append(time.perf_counter() - wall)
         cpus.append(cpu_seconds() - cpu)
-    return {"wall_seconds": statistics.median(walls), "cpu_seconds": statistics.median(cpus), "checksum": found}
+    return {"wall_seconds": statistics.median(walls), "cpu_seconds": statistics.median(cpus), "checksum": total}
 
 
 Engine = tuple[Callable[[], object], Callable[[], int]]
@@ -123,7 +119,7 @@ def by_spark(file: Path, threads: int, buckets: int) -> Engine:
 
 
 def checksums(_identity: pa.Table, rows: np.ndarray) -> pa.Table:
-    """A sum over all bits of all vectors, each column in its own way; the order of the rows does not show."""
+    """Returns a sum over all bits of all vectors; it depends on the column, but not on the order of the rows."""
     bits = np.where(np.isnan(rows), np.nan, rows).view(np.uint64)
     odd = np.random.default_rng(0).integers(1 << 63, size=rows.shape[1], dtype=np.uint64) * 2 + 1
     mixed = (bits * odd).sum(axis=1)
@@ -136,13 +132,13 @@ def added(sums: pa.Table) -> int:
 
 
 def cpu_seconds() -> float:
-    """Processor time of this process and everything that it started."""
+    """Returns the processor time of this process and all its descendants."""
     children: dict[int, list[int]] = {}
     spent: dict[int, float] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:  # gone meanwhile
+        except OSError:  # the process has ended
             continue
         pid = int(entry.parent.name)
         children.setdefault(int(fields[1]), []).append(pid)
@@ -155,9 +151,9 @@ def cpu_seconds() -> float:
     return total
 
 
-def rates(found: dict[str, Figures], options: argparse.Namespace) -> dict[str, Figures]:
-    """Rates, how many times as long as the reference it took, and cores for a day of calls."""
-    reference = found[REFERENCE]
+def rates(runs: dict[str, Figures], options: argparse.Namespace) -> dict[str, Figures]:
+    """Returns rates, times relative to the reference, and cores for a day of calls."""
+    reference = runs[REFERENCE]
     return {
         run: {
             "calls_per_second": options.calls / figures["wall_seconds"],
@@ -166,17 +162,19 @@ def rates(found: dict[str, Figures], options: argparse.Namespace) -> dict[str, F
             "times_reference_cpu": figures["cpu_seconds"] / reference["cpu_seconds"],
             "cores_for_a_day": DAY_OF_CALLS * figures["cpu_seconds"] / options.calls / (3600 * HOURS),
         }
-        for run, figures in found.items()
+        for run, figures in runs.items()
     }
 
 
-def as_text(told: dict[str, object]) -> str:
-    """A table, one run a line."""
+def as_text(report: dict[str, object]) -> str:
+    """Returns a table with a line for each run."""
     columns = ("calls/s", "calls/cpu s", "x wall", "x cpu", "cores")
     lines = [f"{'':12}" + "".join(f"{column:>13}" for column in columns)]
-    for run, figures in told["figures"].items():
+    for run, figures in report["figures"].items():
         lines.append(f"{run:12}" + "".join(f"{v:13,.{0 if v >= 100 else 2}f}" for v in figures.values()))
-    lines.append(f"{len(NAMES)} features of {told['calls']:,} calls, {told['buckets']} buckets. x = times {REFERENCE}.")
+    lines.append(
+        f"{len(NAMES)} features of {report['calls']:,} calls, {report['buckets']} buckets. x = times {REFERENCE}."
+    )
     lines.append(f"cores = for the features of {DAY_OF_CALLS:,} calls in {HOURS} hours, history not counted.")
     return "\n".join(lines)
 

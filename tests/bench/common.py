@@ -1,6 +1,6 @@
-"""The 21 features that every engine of the bench computes, and the check that they agree.
+"""Defines the 21 features that every engine of the bench computes, and checks that values agree.
 
-All are of a caller's own calls: attempts count from their start on, outcomes from their end on, a window is
+All features are about a caller's own calls. Attempts count from their start, outcomes from their end; a window is
 [at - window, at).
 """
 
@@ -17,16 +17,16 @@ Integers = npt.NDArray[np.int64]
 HOUR = 3_600_000
 WINDOWS = {"1h": HOUR, "24h": 24 * HOUR, "7d": 7 * 24 * HOUR}
 COLUMNS = ("start", "caller", "callee", "ring", "talk", "outcome")
-"""What of a keyed table the 21 need: no engine is made to read more."""
+"""Columns of a keyed table that the 21 features need; engines read no others."""
 
 ATTEMPTS = ("calls", "callees")
 OUTCOMES = ("ended", "answered", "talk", "under_10s", "under_30s", "no_answer")
-"""What is summed: over attempts, and over calls that ended; a blocked one has no outcome of its own."""
+"""Sums over attempts, and over ended calls; a blocked call has no outcome."""
 
 
 @dataclass(frozen=True)
 class Common:
-    """A feature by its name in the catalogue: `part` alone, or `part` over `whole`, sums of one window."""
+    """A feature with its name in the catalogue: the sum `part`, or `part` over `whole`, of one window."""
 
     name: str
     how: str
@@ -52,16 +52,15 @@ NAMES = tuple(feature.name for feature in COMMON)
 
 
 def outcome_sums(window: str) -> tuple[str, ...]:
-    """Which sums over outcomes the features of a window need."""
+    """Returns the sums over outcomes that the features of a window need."""
     needed = {sum_ for feature in COMMON for sum_ in (feature.part, feature.whole)}
     return tuple(what for what in OUTCOMES if f"{what}_{window}" in needed)
 
 
 def keyed(calls: pa.Table) -> tuple[Integers, Integers, Integers]:
-    """One integer for (caller, start), and the numbers of caller and callee.
+    """Returns an integer key for (caller, start), and the codes of caller and callee.
 
-    Keys of neighbouring callers are so far apart that no window reaches from one to the other: a table sorted by key
-    needs no grouping.
+    No window reaches from the keys of a caller to those of the next, so a table sorted by key needs no grouping.
     """
     caller, callee = (calls[name].combine_chunks().indices.to_numpy().astype(np.int64) for name in ("caller", "callee"))
     start = calls["start"].to_numpy()
@@ -69,14 +68,17 @@ def keyed(calls: pa.Table) -> tuple[Integers, Integers, Integers]:
     return caller * span + start - start.min() + WINDOWS["7d"] + 1, caller, callee
 
 
-def check(engine: str, expected: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> None:
-    """Counts equal, the rest to 1e-9 relative; both of shape (len(NAMES), calls), NaN where unknown.
+def check(engine: str, expected: npt.NDArray[np.float64], actual: npt.NDArray[np.float64]) -> None:
+    """Checks that counts are equal and other values equal to 1e-9 relative, NaN where unknown.
 
-    Raises: ValueError: naming the first difference.
+    Both arrays have the shape (len(NAMES), calls).
+
+    Raises:
+        ValueError: it names the first difference.
     """
-    if found.shape != expected.shape:
-        raise ValueError(f"{engine}: expected an array of shape {expected.shape}, got {found.shape}")
-    for feature, a, b in zip(COMMON, expected, found, strict=True):
+    if actual.shape != expected.shape:
+        raise ValueError(f"{engine}: expected an array of shape {expected.shape}, got {actual.shape}")
+    for feature, a, b in zip(COMMON, expected, actual, strict=True):
         tolerance = 0.0 if feature.how == "count" else 1e-9
         wrong = np.flatnonzero(~np.isclose(b, a, rtol=tolerance, atol=0, equal_nan=True))
         if len(wrong):

@@ -1,4 +1,4 @@
-"""The features by callsieve: the common ones alone, and all of the catalogue."""
+"""Computes features with callsieve: the common ones, or the whole catalogue."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def catalogue(calls: pa.Table, threads: int) -> Columns:
 
 
 def columns(calls: pa.Table, names: tuple[str, ...], threads: int) -> Columns:
-    """Columns as they lie in memory: nothing is copied that a reader of the matrix would not copy."""
+    """Returns views of the columns, without a copy."""
     matrix = vectors(calls, features=names, threads=threads)
     return {"row": np.arange(len(matrix))} | {name: matrix[:, i] for i, name in enumerate(names)}

@@ -1,9 +1,9 @@
-"""The common features by DuckDB: window functions with RANGE frames, native `count(DISTINCT)`.
+"""Computes the common features with DuckDB: window functions with RANGE frames, native `count(DISTINCT)`.
 
-Tried and slower, on a million calls and one thread: attempts and outcomes in one stream for the distinct counts too
-(26 s, not 17 s), ASOF joins on prefix sums (21 s), running sums over events that enter and leave (60 s), one sorted key
-in place of PARTITION BY, as in `engine_polars` (310 s). Sums of DOUBLE are quicker than those of integers, which DuckDB
-adds up in 128 bits; they are exact here, far below 2^53.
+Slower variants, on a million calls and one thread (17 s): attempts and outcomes in one stream also for the distinct
+counts (26 s), ASOF joins on prefix sums (21 s), running sums over events that enter and leave (60 s), one sorted key in
+place of PARTITION BY, as in `engine_polars` (310 s). DuckDB adds integers in 128 bits, so sums of DOUBLE are faster;
+they are exact, far below 2^53.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ADDS = {
 
 
 def windows(calls: pa.Table, threads: int) -> pa.Table:
-    """Outcomes are summed over a stream of attempts and ends, attempts over the calls alone."""
+    """Sums outcomes over a stream of attempts and ends, and attempts over the calls only."""
     connection = duckdb.connect(config={"threads": threads, "preserve_insertion_order": False})
     connection.register("source", with_codes(calls.select(COLUMNS)))
     connection.sql("CREATE TEMP TABLE calls AS SELECT row_number() OVER () - 1 AS row, * FROM source")
@@ -31,7 +31,7 @@ def windows(calls: pa.Table, threads: int) -> pa.Table:
 
 
 def with_codes(calls: pa.Table) -> pa.Table:
-    """Numbers as the integers of their dictionaries: DuckDB would hash the text."""
+    """Replaces numbers by the integers of their dictionaries, because DuckDB would hash the text."""
     for name in ("caller", "callee"):
         codes = calls[name].combine_chunks().indices
         calls = calls.set_column(calls.column_names.index(name), name, codes)
@@ -39,7 +39,7 @@ def with_codes(calls: pa.Table) -> pa.Table:
 
 
 def statement() -> str:
-    """The query; print it to read it."""
+    """Returns the query."""
     zeros = ", ".join(f"0::DOUBLE AS {what}" for what in OUTCOMES)
     adds = ", ".join(f"({ADDS[what]})::DOUBLE" for what in OUTCOMES)
     sums = [f"coalesce(sum({what}) OVER w{w}, 0) AS {what}_{w}" for w in WINDOWS for what in outcome_sums(w)]
@@ -56,7 +56,7 @@ def statement() -> str:
 
 
 def frames(moment: str) -> str:
-    """Whole milliseconds: up to one before is the half-open window."""
+    """Returns the frames; in whole milliseconds a half-open window ends 1 ms before the call."""
     frame = f"PARTITION BY caller ORDER BY {moment} RANGE BETWEEN {{}} PRECEDING AND 1 PRECEDING"
     return ", ".join(f"w{name} AS ({frame.format(width)})" for name, width in WINDOWS.items())
 

@@ -1,8 +1,8 @@
-"""The common features by NumPy: prefix sums, and binary search for the edges of each window.
+"""Computes the common features with NumPy: prefix sums, and binary search for the edges of each window.
 
-One sorted key stands for (caller, time), so that one search over the whole table finds an edge.
-Distinct callees: an attempt stops counting when its window ends or when its callee is called again, whichever is first;
-so distinct = attempts before the moment - attempts that stopped counting before it.
+One sorted key stands for (caller, time), so one search over the whole table finds an edge. For distinct callees an
+attempt stops counting when its window ends or its callee is called again. So the distinct callees at a time are the
+attempts before it, less the attempts that stopped counting before it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ NEVER = np.iinfo(np.int64).max
 
 
 def search(calls: pa.Table, threads: int) -> pa.Table:  # noqa: ARG001 - NumPy has one
-    """Rows in order of caller and start, with their place in `calls` as `row`."""
+    """Returns rows in order of caller and start, with their position in `calls` as `row`."""
     key, caller, callee = keyed(calls)
     moments, totals = outcomes(calls, key)
     order = np.argsort(key, kind="stable")
@@ -32,7 +32,7 @@ def search(calls: pa.Table, threads: int) -> pa.Table:  # noqa: ARG001 - NumPy h
 
 
 def next_of_pair(key, pair):
-    """When the same caller calls the same callee again."""
+    """Returns the key at which the same caller calls the same callee again."""
     by_pair = np.argsort(pair, kind="stable")
     again = np.full(len(key), NEVER)
     same = np.diff(pair[by_pair]) == 0
@@ -41,7 +41,7 @@ def next_of_pair(key, pair):
 
 
 def outcomes(calls, key):
-    """Keys of the outcomes, sorted, and the running totals of what they add, with a zero before the first."""
+    """Returns the sorted keys of the outcomes, and the running totals of each sum, which start with zero."""
     over = calls["ring"].is_valid().to_numpy()
     ring, talk = (calls[name].fill_null(0).to_numpy()[over] for name in ("ring", "talk"))
     outcome = calls["outcome"].combine_chunks()

@@ -1,8 +1,8 @@
-"""The common features by pandas: `grouped` as its manual has it, and `rolling`, the quickest way found.
+"""Computes the common features with pandas: `grouped` as in its manual, and `rolling`, the fastest known way.
 
-Both are `rolling` over time, with its `nunique` (pandas 3). `grouped` is by caller, with a loop over callers in
-Python for every sum; `rolling` has the sorted key of `common.keyed` for time, so that nothing is grouped (13.7 s and
-2.8 s for a million calls).
+Both use pandas' `rolling` over time, with its `nunique` (pandas 3). `grouped` groups by caller, with a Python loop over
+callers for every sum (13.7 s for a million calls). `rolling` uses the sorted key of `common.keyed` as time, and needs
+no groups (2.8 s).
 """
 
 from __future__ import annotations
@@ -23,38 +23,32 @@ def grouped(calls: pa.Table, threads: int) -> pa.Table:  # noqa: ARG001 - pandas
 
 
 def features(calls, by) -> pa.Table:
-    """Outcomes are summed over a stream of attempts and ends, attempts over the calls alone."""
+    """Sums outcomes over a stream of attempts and ends, and attempts over the calls only."""
     key, number, callee = keyed(calls)
-    columns = {
-        "moment": key,
-        "number": number,
-        "row": np.arange(len(key)),
-        "calls": 1.0,
-        "callee": callee.astype(float),
-    }
-    attempts = pd.DataFrame(columns)
+    columns = {"moment": key, "number": number, "row": np.arange(len(key)), "calls": 1.0}
+    attempts = pd.DataFrame(columns | {"callee": callee.astype(float)})
     stream = pd.concat([attempts[["moment", "number", "row"]], outcomes(calls, key, number)], ignore_index=True)
     attempts, stream = in_time(attempts), in_time(stream)
     stream[list(OUTCOMES)] = stream[list(OUTCOMES)].fillna(0.0)
-    asked = stream["row"].notna().to_numpy()
+    is_attempt = stream["row"].notna().to_numpy()
     sums = {}
     for name, width in WINDOWS.items():
         window = {"window": f"{width}ms", "on": "moment", "closed": "left"}
         sums[f"calls_{name}"] = whole(by(attempts).rolling(**window)["calls"].sum())
         sums[f"callees_{name}"] = whole(by(attempts).rolling(**window)["callee"].nunique())
         totals = by(stream).rolling(**window)[list(outcome_sums(name))].sum()
-        sums |= {f"{what}_{name}": whole(totals[what])[asked] for what in outcome_sums(name)}
+        sums |= {f"{what}_{name}": whole(totals[what])[is_attempt] for what in outcome_sums(name)}
     return pa.table({"row": attempts["row"]} | {f.name: value(sums, f.how, f.part, f.whole) for f in COMMON})
 
 
 def in_time(events):
-    """In order of the key, which is the order of caller and time too; `rolling` asks for a time."""
+    """Sorts by key, which is the order of caller and time; `rolling` requires a time."""
     events = events.sort_values("moment", kind="stable", ignore_index=True)
     return events.assign(moment=events["moment"].to_numpy().view("M8[ms]"))
 
 
 def outcomes(calls, key, number):
-    """The same calls as events at their end."""
+    """Returns the outcomes as events at the end of their calls."""
     ended = calls.select(COLUMNS).to_pandas()
     ended = ended[["ring", "talk", "outcome"]].assign(key=key, number=number).dropna(subset="ring")
     answered, talk = ended["outcome"] == "answered", ended["talk"]
@@ -71,5 +65,5 @@ def outcomes(calls, key, number):
 
 
 def whole(column):
-    """pandas adds and subtracts in floating point, and says NaN of an empty window."""
+    """Rounds sums, as pandas adds and subtracts in floating point; an empty window is NaN and becomes 0."""
     return np.rint(np.nan_to_num(column.to_numpy()))

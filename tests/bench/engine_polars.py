@@ -1,11 +1,10 @@
-"""The common features by Polars: `grouped` as its manual has it, and `rolling`, the quickest way found.
+"""Computes the common features with Polars: `grouped` as in its manual, and `rolling`, the fastest known way.
 
-`rolling` sums over one sorted key that stands for (caller, time), callers so far apart that no window reaches the one
-before: then nothing is grouped. Both count distinct callees by sorted search, as in `engine_numpy`. Tried and slower,
-on a million calls and one thread (`rolling`: 1.9 s, `grouped`: 4.1 s): `rolling(group_by=caller)` for the sums (2.5
-s), prefix sums and sorted search for all (1.9-2.2 s, and no gain from a second thread), distinct callees by
-`join_asof` (7.1 s) or by `n_unique` inside the rolling aggregation (33 s, and more than linear in the calls of a
-caller).
+`rolling` sums over one sorted key for (caller, time) and needs no groups, because no window reaches from one caller to
+the next. Both count distinct callees by sorted search, as in `engine_numpy`. Times for a million calls and one thread:
+`rolling` 1.9 s, `grouped` 4.1 s. Slower variants: `rolling(group_by=caller)` for the sums (2.5 s), prefix sums and
+sorted search for all (1.9-2.2 s, and no gain from a second thread), distinct callees by `join_asof` (7.1 s), or by
+`n_unique` in the rolling aggregation (33 s, more than linear in the calls of a caller).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ NEVER = 2**62
 
 
 def rolling(calls: pa.Table, threads: int) -> pa.Table:  # noqa: ARG001 - set in the environment before the import
-    """Each window's sums by `DataFrame.rolling` over the key."""
+    """Computes the sums of each window by `DataFrame.rolling` over the key."""
     events = stream(calls)
     parts = [events.select("row")]
     for name, width in WINDOWS.items():
@@ -29,7 +28,7 @@ def rolling(calls: pa.Table, threads: int) -> pa.Table:  # noqa: ARG001 - set in
 
 
 def grouped(calls: pa.Table, threads: int) -> pa.Table:  # noqa: ARG001 - set in the environment before the import
-    """The same events, each sum by `rolling_sum_by` over its caller."""
+    """Computes each sum by `rolling_sum_by` over its caller."""
     events = stream(calls)
     sums = [
         pl.col(what).rolling_sum_by("moment", f"{width}i", closed="left").over("number").alias(f"{what}_{name}")
@@ -40,22 +39,22 @@ def grouped(calls: pa.Table, threads: int) -> pa.Table:  # noqa: ARG001 - set in
 
 
 def stream(calls):
-    """Attempts and outcomes in order of caller and moment; an outcome has no `row`."""
+    """Returns attempts and outcomes in order of caller and time; an outcome has no `row`."""
     attempts = frame(calls)
-    asked = attempts.select("row", "key", "number", "other", moment="start", calls=pl.lit(1, pl.Int64))
-    both = pl.concat([asked, outcomes(attempts)], how="diagonal")
+    starts = attempts.select("row", "key", "number", "other", moment="start", calls=pl.lit(1, pl.Int64))
+    both = pl.concat([starts, outcomes(attempts)], how="diagonal")
     return both.sort("key").with_columns(pl.col("calls", *OUTCOMES).fill_null(0))
 
 
 def features(events, sums):
-    """Read where an event is an attempt."""
+    """Returns the features at the attempts."""
     of_attempts = pl.col("row").is_not_null()
-    found = sums.filter(of_attempts).with_columns(callees(events.filter(of_attempts)))
-    return found.select("row", *(value(feature).alias(feature.name) for feature in COMMON)).to_arrow()
+    columns = sums.filter(of_attempts).with_columns(callees(events.filter(of_attempts)))
+    return columns.select("row", *(value(feature).alias(feature.name) for feature in COMMON)).to_arrow()
 
 
 def frame(calls):
-    """The calls with numbers as integers and their key."""
+    """Returns the calls with their key, and numbers as integers."""
     coded = lambda name: pl.col(name).to_physical().cast(pl.Int64)
     read = pl.from_arrow(calls.select(COLUMNS)).with_row_index("row")
     read = read.with_columns(number=coded("caller"), other=coded("callee"))
@@ -65,7 +64,7 @@ def frame(calls):
 
 
 def outcomes(attempts):
-    """The same calls as events at their end."""
+    """Returns the outcomes as events at the end of their calls."""
     outcome, talk = pl.col("outcome").cast(pl.String), pl.col("talk")
     answered = outcome == "answered"
     ends = attempts.filter(pl.col("ring").is_not_null())
@@ -83,7 +82,7 @@ def outcomes(attempts):
 
 
 def callees(attempts):
-    """Distinct callees of each window; `attempts` are in order of their key."""
+    """Returns the distinct callees of each window; `attempts` are in order of their key."""
     again = attempts.select("key", again=pl.col("key").shift(-1).over("number", "other").fill_null(NEVER))
     before = left_of(again["key"], again["key"])
     counts = []

@@ -1,4 +1,4 @@
-"""The March table against the published row of a subscriber with known records, and against a naive count."""
+"""The March table equals the published row of a subscriber with known records, and a naive count."""
 
 from collections import Counter, defaultdict
 from statistics import mean, median

@@ -22,7 +22,7 @@ def simulated():
     return arrays.world_arrays(small_world())
 
 
-def test_arrays_say_what_the_tables_say(simulated):
+def test_arrays_equal_the_tables(simulated):
     world = small_world()
     assert len(simulated.caller) == world.calls.num_rows
     assert simulated.guilty.tolist() == world.truth["nuisance"].to_pylist()
@@ -32,7 +32,7 @@ def test_arrays_say_what_the_tables_say(simulated):
     assert (simulated.answered == (text_values(world.calls, "outcome") == "answered")).all()
 
 
-def test_a_months_records_are_the_answered_calls_of_own_mobiles(simulated):
+def test_records_of_a_month_are_the_answered_calls_of_own_mobiles(simulated):
     records = arrays.month_records(simulated)
     month = simulated.answered & (simulated.start < arrays.MONTH * DAY)
     made, taken = simulated.own_mobile[simulated.caller] & month, simulated.own_mobile[simulated.callee] & month
@@ -41,7 +41,7 @@ def test_a_months_records_are_the_answered_calls_of_own_mobiles(simulated):
     assert simulated.own_mobile[records.subject].all()
 
 
-def test_a_world_whose_table_of_numbers_has_an_order_of_its_own_is_the_same(simulated):
+def test_arrays_do_not_depend_on_the_dictionary_of_the_number_table(simulated):
     world = small_world()
     own = pc.dictionary_decode(world.numbers["number"].combine_chunks()).dictionary_encode()
     place = world.numbers.column_names.index("number")
@@ -49,7 +49,7 @@ def test_a_world_whose_table_of_numbers_has_an_order_of_its_own_is_the_same(simu
     assert (arrays.world_arrays(other).nuisance == simulated.nuisance).all()
 
 
-def test_gaps_and_hours_by_hand(simulated):
+def test_gaps_and_hours_equal_a_direct_computation(simulated):
     number = int(np.bincount(simulated.caller[simulated.answered]).argmax())
     rows = simulated.answered & ((simulated.caller == number) | (simulated.callee == number))
     start = np.sort(simulated.start[rows])
@@ -57,26 +57,23 @@ def test_gaps_and_hours_by_hand(simulated):
     assert sorted(arrays.hours(simulated, np.array([number]))) == pytest.approx(sorted(start % DAY / 3_600_000))
 
 
-def test_churn_by_hand():
+def test_churn_equals_a_direct_count():
     at = np.array([20.0, 21.0, 22.0, 29.5, 20.0, 21.0]) * DAY
-    complaints = arrays.Complaints(
-        call=np.arange(6), number=np.array([1, 1, 1, 1, 2, 3]), at=at.astype(np.int64), days=30
-    )
-    assert arrays.churn(complaints, 7, 1) == pytest.approx(2 / 6), (
-        "the fourth comes more than seven days after the third"
-    )
+    numbers = np.array([1, 1, 1, 1, 2, 3])
+    complaints = arrays.Complaints(call=np.arange(6), number=numbers, at=at.astype(np.int64), days=30)
+    assert arrays.churn(complaints, 7, 1) == pytest.approx(2 / 6)  # more than seven days from third to fourth
     assert arrays.churn(complaints, 30, 1) == pytest.approx(3 / 6)
     assert arrays.churn(complaints, 30, 3) == pytest.approx(1 / 6)
 
 
-def test_complaints_concern_nuisance_and_differ_from_draw_to_draw(simulated):
+def test_complaints_are_about_nuisance_calls_and_differ_between_draws(simulated):
     complaints = arrays.complaints(simulated, SHIPPED_SCENARIO)
     assert len(complaints.call) > 20
     assert simulated.guilty[complaints.call].all()
     assert len(set(complaints.number // len(simulated.nuisance))) > 5
 
 
-def test_statistics_say_what_is_near():
+def test_statistics_within_their_limits_are_marked():
     near = Statistic("g", "n", "s", 10.0, 12.0, "ratio", 0.2, "x")
     far = Statistic("g", "n", "s", 10.0, 12.0, "ks", 0.2, "x")
     unknown = Statistic("g", "n", "s", 10.0, float("nan"), "ratio", float("nan"), "x")
@@ -87,8 +84,8 @@ def test_statistics_say_what_is_near():
     assert result.within_share == 0.5
 
 
-def test_a_model_of_the_world_alone_ranks_rows_of_another(simulated):
-    """Two halves of one world: what it learns on the one it tells on the other; shuffled labels tell nothing."""
+def test_a_model_of_simulated_rows_ranks_other_rows(simulated):
+    """A model of one half of a world ranks the other half; with shuffled labels it does not."""
     month = march_columns(arrays.month_records(simulated))
     rng = np.random.default_rng(0)
     grown = pd.concat([month] * 8, ignore_index=True) * rng.uniform(0.9, 1.1, (8 * len(month), len(COLUMNS)))
@@ -101,7 +98,7 @@ def test_a_model_of_the_world_alone_ranks_rows_of_another(simulated):
     assert abs(blind - 0.5) < 0.1
 
 
-def test_without_the_real_data_it_says_so(tmp_path):
+def test_missing_real_data_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"expected the real data, missing: sichuan_march_calls\.parquet"):
         realism(small_world(), SHIPPED_SCENARIO, tmp_path)
 
@@ -114,14 +111,14 @@ def run(data):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_script_asks_for_the_real_data_first(tmp_path):
+def test_the_script_refuses_missing_real_data(tmp_path):
     result = run(tmp_path)
     assert (result.returncode, result.stdout) == (1, "")
     assert "expected the real data, missing: sichuan_march_calls.parquet" in result.stderr
 
 
 @pytest.mark.skipif(not (DATA / "sichuan_march_calls.parquet").is_file(), reason="the real data are not here")
-def test_a_tiny_world_beside_the_real_data():
+def test_a_tiny_world_is_compared_with_the_real_data():
     figures = json.loads(run(DATA).stdout)
     assert 0.5 < figures["sim_to_real_auc"] < 1
     assert len(figures["statistics"]) >= 40

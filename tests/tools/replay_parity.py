@@ -49,17 +49,16 @@ def compare(calls):
     online, history = stream(singles)
     seconds = time.perf_counter() - began
     rows_compared = np.flatnonzero(first)
-    same = (online[rows_compared] == offline[rows_compared]) | (
-        np.isnan(online[rows_compared]) & np.isnan(offline[rows_compared])
-    )
+    online, offline = online[rows_compared], offline[rows_compared]
+    same = (online == offline) | (np.isnan(online) & np.isnan(offline))
     return {
         "calls": len(singles),
         "events": 2 * len(singles),
         "repeats": int(np.count_nonzero(~first)),
         "late": sum(is_late(call) for call in singles),
         "features": len(NAMES),
-        "missing": int(np.count_nonzero(np.isnan(online[rows_compared]) & ~np.isnan(offline[rows_compared]))),
-        "extra": int(np.count_nonzero(~np.isnan(online[rows_compared]) & np.isnan(offline[rows_compared]))),
+        "missing": int(np.count_nonzero(np.isnan(online) & ~np.isnan(offline))),
+        "extra": int(np.count_nonzero(~np.isnan(online) & np.isnan(offline))),
         "different": int(np.count_nonzero(~same)),
         "dropped": history.dropped,
         "evicted": history.evicted,

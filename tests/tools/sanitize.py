@@ -26,13 +26,8 @@ KERNEL_TESTS = (
     "features/kernel/test_windows.py",
 )
 UNDEFINED = "alignment,bounds,float-cast-overflow,integer-divide-by-zero,null,shift"
-SANITIZER_FLAGS = (
-    f"-fsanitize=address,{UNDEFINED}",
-    "-fno-sanitize-recover=all",
-    "-fno-omit-frame-pointer",
-    "-O1",
-    "-g1",
-)
+NO_RECOVERY = "-fno-sanitize-recover=all"
+SANITIZER_FLAGS = (f"-fsanitize=address,{UNDEFINED}", NO_RECOVERY, "-fno-omit-frame-pointer", "-O1", "-g1")
 # As in setup.py: integers may wrap.
 BUILD_FLAGS = ("-std=c11", "-fwrapv", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fPIC", "-shared")
 GCC = shutil.which("gcc") or "gcc"
@@ -66,17 +61,14 @@ def python() -> list[str]:
 
 def use_sanitized_library() -> None:
     """Makes this process use the sanitized library, and allocates arrays with bounds of their own."""
-    compiled_library, memory_layout = (
-        import_module("callsieve.features.codegen.compiled_library"),
-        import_module("callsieve.features.codegen.memory_layout"),
-    )
+    codegen = "callsieve.features.codegen"
+    compiled_library, memory_layout = (import_module(f"{codegen}.{n}") for n in ("compiled_library", "memory_layout"))
     compiled_library.FOLDER = Path(os.environ[FOLDER])
     if compiled_library.library() is None:
         sys.exit("the sanitized library was not loaded; its fingerprint differs from the sources")
     memory_layout.LARGE = sys.maxsize  # bytearrays cannot request large pages
-    memory_layout.allocate = lambda code, size: memoryview(bytearray(max(size, 1) * memory_layout.BYTES[code])).cast(
-        code
-    )
+    empty = lambda code, size: bytearray(max(size, 1) * memory_layout.BYTES[code])
+    memory_layout.allocate = lambda code, size: memoryview(empty(code, size)).cast(code)
 
 
 def run(paths: list[str]) -> int:
@@ -84,11 +76,10 @@ def run(paths: list[str]) -> int:
     import hypothesis
     import pytest
 
-    hypothesis.settings.register_profile("watched", deadline=None, derandomize=True)
-    hypothesis.settings.load_profile("watched")
-    return pytest.main(
-        ["-x", "-q", "-s", "-W", "ignore:Module already", "--noconftest", "-p", "no:cacheprovider", *paths]
-    )
+    hypothesis.settings.register_profile("sanitized", deadline=None, derandomize=True)
+    hypothesis.settings.load_profile("sanitized")
+    options = ("-x", "-q", "-s", "-W", "ignore:Module already", "--noconftest", "-p", "no:cacheprovider")
+    return pytest.main([*options, *paths])
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""How like real call records the simulated world is.
+"""Compares the simulated world with real call records.
 
 Imports callsieve. Start with `comparison`; `tests/bench/bench_realism.py` runs it.
 """

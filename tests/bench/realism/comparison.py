@@ -227,12 +227,12 @@ def _lives(world: WorldArrays) -> list[Statistic]:
 def _complaints(real: pd.DataFrame, world: WorldArrays, complaints: arrays.Complaints) -> list[Statistic]:
     """Compares complaints: repeats of a number, weekend against weekday, and the caller's area."""
     group, source = "complaints", "FTC, 2020"
-    known = {(7, 1): 0.129, (30, 1): 0.167, (7, 3): 0.065, (30, 3): 0.092}
+    published = {(7, 1): 0.129, (30, 1): 0.167, (7, 3): 0.065, (30, 3): 0.092}
     rows = [
         _against(
             group, f"number had ≥ {least} in {days} days", "share", share, arrays.churn(complaints, days, least), source
         )
-        for (days, least), share in known.items()
+        for (days, least), share in published.items()
     ]
     by_day = real.groupby("day")["complaints"].sum()
     weekend = pd.DatetimeIndex(by_day.index).day_of_week >= 5

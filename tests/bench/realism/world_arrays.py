@@ -19,7 +19,7 @@ from .march_table import IN, OUT, Records
 
 DAY = 86_400_000
 MONTH = 31  # days, as March has
-# Callers of local services, whatever a mark on them says. A relay number carries takeaway and ride-hailing.
+# Callers of local services, whatever the category of a mark. A relay number carries takeaway and ride-hailing.
 LIFE_SERVICES = ("courier", "takeaway", "driver", "relay")
 PEOPLE = ("ordinary", "elderly", "new_number", "recycled", "second_card")
 DRAWS = 400  # of the complaints, because repeats are rare and come from few numbers
@@ -37,7 +37,7 @@ class WorldArrays:
     answered: NDArray[np.bool_]
     unanswered: NDArray[np.bool_]  # no answer, rejected or busy
     guilty: NDArray[np.bool_]  # per call
-    nuisance: NDArray[np.bool_]  # this and what follows is per number
+    nuisance: NDArray[np.bool_]  # from here to `died`: per number
     ordinary: NDArray[np.bool_]
     own_mobile: NDArray[np.bool_]
     own: NDArray[np.bool_]
@@ -57,7 +57,7 @@ class WorldArrays:
 def world_arrays(world: World) -> WorldArrays:
     """Returns the arrays of a world whose numbers are not keyed."""
     begin, end = int(world.facts["start"]), int(world.facts["end"])
-    # Rows that are no duplicates: with duplicates removed, a call's row is its id.
+    # With duplicates removed, a call's row is its id.
     rows = np.flatnonzero(~_array(world.truth, "duplicate"))
     caller, callee = _codes(world.calls, "caller"), _codes(world.calls, "callee")
     strings = world.calls["caller"].combine_chunks().dictionary
@@ -68,7 +68,7 @@ def world_arrays(world: World) -> WorldArrays:
     unanswered = np.isin(outcome, ["no_answer", "rejected", "busy"])
     guilty = _array(world.truth, "nuisance")[rows]
     behind = world.complaints["call"].fill_null(-1).to_numpy()
-    known, is_mark = behind >= 0, _words(world.complaints, "channel") == "mark"
+    of_call, is_mark = behind >= 0, _words(world.complaints, "channel") == "mark"
     of_people = np.isin(slices, [*PEOPLE, "elsewhere"])
 
     def per(name: str, default: Any) -> NDArray[Any]:
@@ -97,7 +97,7 @@ def world_arrays(world: World) -> WorldArrays:
         ],
         people=own_mobile & (slice_of != "") & ~per("nuisance", False),
         elderly=slice_of == "elderly",
-        life_service_marks=float(np.isin(slices[behind[known & is_mark]], LIFE_SERVICES).mean()),
+        life_service_marks=float(np.isin(slices[behind[of_call & is_mark]], LIFE_SERVICES).mean()),
         placeless=float((_codes(world.calls, "place")[rows] < 0)[placed].mean()),
         duplicates=1 - len(rows) / world.calls.num_rows,
         missed=float(unanswered[of_people].sum() / max((answered | unanswered)[of_people].sum(), 1)),
@@ -153,12 +153,12 @@ def nuisance_lives(world: WorldArrays) -> dict[str, float]:
     pairs = np.unique(world.caller[rows].astype(np.int64) << 32 | world.callee[rows])
     people = np.bincount(pairs >> 32, minlength=len(whole))
     whole &= made > 0
-    spoken = rows[world.answered[rows]]
+    answered = rows[world.answered[rows]]
     return {
         "life": float((world.died - world.born)[whole].mean() / DAY),
         "calls": float(made[whole].mean()),
         "callees": float(people[whole].mean()),
-        "talk": float(world.talk[spoken].mean()),
+        "talk": float(world.talk[answered].mean()),
     }
 
 
@@ -176,7 +176,9 @@ def complaints(world: WorldArrays, scenario: Scenario) -> Complaints:
     """Draws the complaints many times: one world has too few for a share to mean anything."""
     table = scenario.table("complaints")
     rows = np.flatnonzero(world.guilty)
-    start, caller, callee, outcome = (each[rows] for each in (world.start, world.caller, world.callee, world.outcome))
+    start, caller, callee, outcome = (
+        column[rows] for column in (world.start, world.caller, world.callee, world.outcome)
+    )
     nothing, released = np.zeros(len(rows), dtype=np.int32), np.zeros(len(rows), dtype=np.int8)
     plan = Plan(start, caller, callee, nothing, nothing, outcome, released, nothing, nothing)
     draws = []
@@ -194,11 +196,11 @@ def churn(complaints: Complaints, days: int, least: int) -> float:
     """Returns the share of complaints whose number had at least `least` others in the `days` before."""
     order = np.lexsort((complaints.at, complaints.number))
     number, at = complaints.number[order], complaints.at[order]
-    # The first days of the world have no past to look back on.
+    # The first days of the world have no earlier complaints.
     counted = at >= min(days, complaints.days / 2) * DAY
     before = np.arange(len(at)) - least
-    known = (before >= 0) & (number[before] == number) & (at - at[before] <= days * DAY)
-    return float(known[counted].mean()) if counted.any() else float("nan")
+    repeats = (before >= 0) & (number[before] == number) & (at - at[before] <= days * DAY)
+    return float(repeats[counted].mean()) if counted.any() else float("nan")
 
 
 def weekend_ratio(complaints: Complaints) -> float:
@@ -211,8 +213,8 @@ def weekend_ratio(complaints: Complaints) -> float:
 def local_share(world: WorldArrays, complaints: Complaints) -> float:
     """Returns the share of complaints about a number of the callee's area, where both areas are known."""
     caller, callee = world.area[world.caller[complaints.call]], world.area[world.callee[complaints.call]]
-    known = (caller > 0) & (callee > 0)
-    return float((caller == callee)[known].mean()) if known.any() else float("nan")
+    both_known = (caller > 0) & (callee > 0)
+    return float((caller == callee)[both_known].mean()) if both_known.any() else float("nan")
 
 
 def _array(table: pa.Table, column: str) -> NDArray[Any]:
