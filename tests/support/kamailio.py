@@ -186,22 +186,9 @@ def run_calls(port, folder, count, rate, *, seconds=60, limit=20_000):
         stale.unlink()
     stat = folder / "stat.csv"
     stat.unlink(missing_ok=True)
-    options = [
-        "-sf",
-        CALLER,
-        "-inf",
-        write_numbers(folder),
-        "-i",
-        "127.0.0.1",
-        "-p",
-        free_port(),
-        "-m",
-        count,
-        "-r",
-        rate,
-    ]
-    options += ["-l", limit, "-nostdin", "-trace_stat", "-stf", stat, "-fd", 1, "-trace_rtt", "-rtt_freq", 1]
-    options += ["-timeout", f"{seconds}s", "-recv_timeout", 10_000, "-buff_size", 4_000_000]
+    options = ["-sf", CALLER, "-inf", write_numbers(folder), "-i", "127.0.0.1", "-p", free_port(), "-nostdin"]
+    options += ["-m", count, "-r", rate, "-l", limit, "-trace_stat", "-stf", stat, "-fd", 1, "-trace_rtt"]
+    options += ["-rtt_freq", 1, "-timeout", f"{seconds}s", "-recv_timeout", 10_000, "-buff_size", 4_000_000]
     began = time.monotonic()
     subprocess.run(
         [SIPP, *map(str, options), f"127.0.0.1:{port}"],

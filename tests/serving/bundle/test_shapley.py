@@ -183,7 +183,7 @@ def test_contributions_of_chains_equal_the_definition(depth, width, near):
 
 
 @pytest.mark.parametrize(("depth", "width"), [(17, 17), (24, 24), (30, 30), (100, 40), (500, 500), (511, 2)])
-def test_deep_trees_still_add_up(depth, width):
+def test_contributions_of_deep_trees_sum_to_the_score(depth, width):
     """LightGBM itself loses digits here, so the test compares only the sum of the parts with the score."""
     trees = [chain(depth, width, near=near) for near in ("left", "right")] + [balanced(4, width, 1)]
     contributions = Contributions(trees, width)

@@ -105,7 +105,7 @@ def test_a_decision_is_logged_even_if_scorers_cannot_be_updated(desk, monkeypatc
     wait_until(lambda: list(read_cleared(desk.state / FILE)) == ["e1.caller1"])
 
 
-def test_access_rights_and_invalid_requests(desk):
+def test_requests_need_their_scope_and_a_valid_body(desk):
     for path, method, right in ((f"{CASE}?case={ID}", desk.get, "desk"), (APPEAL, desk.post, "desk"),
                                 (APPEALS, desk.get, "reviewer-1"), (DECIDE, desk.post, "reviewer-1")):  # fmt: skip
         content = (b"{}",) if method is desk.post else ()
@@ -123,7 +123,7 @@ def test_access_rights_and_invalid_requests(desk):
     assert desk.get(f"{CASE}?case=13800138000", desk.keys["desk"])[0] == 409
 
 
-def test_the_command_runs_the_service(tmp_path):
+def test_the_command_serves_appeals_and_decisions(tmp_path):
     """The process imports verdicts, takes appeals and decisions, and records the person of each access and decision."""
     state, log = tmp_path / "state", tmp_path / "audit"
     state.mkdir()

@@ -86,7 +86,7 @@ def wrong(training_run, courier, tmp_path_factory):
 
 
 @pytest.mark.source("P14", by="serving/live/cleared_callers.py")
-def test_appeal_decision_clearance_and_exclusion_from_training(wrong, courier, world_folder, tmp_path):
+def test_an_overturned_verdict_clears_the_caller_and_excludes_it_from_training(wrong, courier, world_folder, tmp_path):
     token, calls = courier
     store, state = CaseStore(f"sqlite:///{tmp_path}/cases.db"), tmp_path / "state"
     unlisted = WatchedClearedCallers(state / FILE)

@@ -46,13 +46,8 @@ WHY = "she brings parcels"
 
 def example_record(n=1, caller=None, **more):
     """Returns a made-up verdict record; case and caller differ for each n."""
-    reason = {
-        "feature": "out_calls_count_1h",
-        "value": 41.0,
-        "contribution": 0.1 + 0.2,
-        "en": "calls: 41",
-        "zh": "呼叫:41",
-    }
+    reason = {"feature": "out_calls_count_1h", "value": 41.0, "contribution": 0.1 + 0.2}
+    reason |= {"en": "calls: 41", "zh": "呼叫:41"}
     whole = {
         "case": f"{n:016x}", "at": NOW - HOUR, "caller": caller or f"e1.caller{n}",
         "block": f"e1.block{n}", "trunk": None, "device": None, "model": "m" * 12, "catalogue": "c" * 64, "policy": "1",
@@ -162,7 +157,7 @@ def test_the_importer_sees_every_line_in_order(sizes, most):
 
 
 @BOTH
-def test_appeal_decision_and_clearance(store, tmp_path):
+def test_an_overturned_appeal_clears_the_caller_until_the_clearance_ends(store, tmp_path):
     folder = tmp_path / "state"
     fill(store, folder, example_record(1), example_record(2, caller="e1.caller1"), example_record(3))
     case = f"{1:016x}"
@@ -294,7 +289,7 @@ for n in range(1, 10_000):
 
 
 @BOTH
-def test_a_killed_process_has_decided_or_has_not(store, url, tmp_path):
+def test_a_killed_process_leaves_whole_decisions(store, url, tmp_path):
     fill(store, tmp_path / "state", *(example_record(n) for n in range(1, 60)))
     for n in range(1, 60):
         store.appeal(f"{n:016x}", "other", "", NOW)

@@ -136,7 +136,7 @@ def seed(monkeypatch, capsys, tmp_path):
     return run_it
 
 
-def test_precedence_is_option_variable_file_default(seed, tmp_path, monkeypatch):
+def test_options_precede_variables_files_and_defaults(seed, tmp_path, monkeypatch):
     assert seed() == "1"
     (tmp_path / FILE).write_text("[simulate]\nseed = 2\n")
     assert seed() == "2"

@@ -57,16 +57,12 @@ verdicts = st.builds(
 bodies = st.binary(max_size=200) | st.dictionaries(
     st.sampled_from(CALL_COLUMNS), st.integers() | st.text() | st.none()
 ).map(lambda fields: json.dumps(fields).encode())
+lists_of_integers = st.lists(st.integers(), max_size=2)
 spoilt_bodies = st.builds(
     lambda call, name, value: json.dumps(json.loads(call_to_json(call)) | {name: value}).encode(),
     calls,
     st.sampled_from(CALL_COLUMNS) | st.text(max_size=5),
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=300)
-    | st.lists(st.integers(), max_size=2),
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=300), lists_of_integers),
 )
 
 

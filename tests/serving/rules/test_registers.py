@@ -431,11 +431,8 @@ def test_a_preference_for_one_business_precedes_one_for_any_business():
     rejecting = make_registers(campaigns=[campaign], preferences=[preference("any", False)])
     assert known_facts(look_up(rejecting, CALL, TERMS))["rejects"] == 1.0
     unregistered = known_facts(look_up(make_registers(campaigns=[campaign]), CALL, TERMS))
-    assert unregistered == {
-        "campaign": 1.0,
-        "marketing": 1.0,
-        "hour_from": 9.0,
-    }  # no register of consents, refusals or preferences
+    # Without registers of consents, refusals and preferences these facts are unknown.
+    assert unregistered == {"campaign": 1.0, "marketing": 1.0, "hour_from": 9.0}
     silent = known_facts(
         look_up(make_registers(campaigns=[campaign | {"number": NUMBERS[1]}], consents=[]), CALL, TERMS)
     )

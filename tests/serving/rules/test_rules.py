@@ -376,12 +376,8 @@ def test_the_contract_limit_is_compared_with_counted_calls(bundle_folder, regist
 
 def test_a_case_rescores_with_its_stored_facts(bundle_folder, registers, calls):
     """The action comes from a rule, a band or both. Rescoring does not read the registers again."""
-    scorer, other, history, causes = (
-        load_scorer(bundle_folder, HARSH, registers),
-        load_scorer(bundle_folder, HARSH),
-        History(),
-        set(),
-    )
+    scorer, other = load_scorer(bundle_folder, HARSH, registers), load_scorer(bundle_folder, HARSH)
+    history, causes = History(), set()
     for call in real_bundle.key_calls(calls):
         vector, verdict = history.vector(call), scorer.score(history, call)
         history.observe(call)

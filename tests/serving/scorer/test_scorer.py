@@ -165,7 +165,7 @@ def test_explain_row_equals_explain(scorer, calls, matrix):
         assert repr(expected) == repr(scorer.explain_row(row.tolist(), call.start))
 
 
-def test_protected_callers_pass_whatever_their_score(calls, verdicts):
+def test_protected_callers_pass_at_any_score(calls, verdicts):
     classes = [NUMBER_CLASSES[call.caller_class] for call in calls]
     protected = [v for v, kind in zip(verdicts, classes, strict=True) if kind in ("emergency", "public_service")]
     assert {verdict.action for verdict in protected} == {"pass"}

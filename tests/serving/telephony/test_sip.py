@@ -66,11 +66,8 @@ BLOCKED = (
     b"\r\n"
 )
 # RFC 8688, section 3.2
-REJECTED = re.sub(
-    rb"Reason: [^\r]*",
-    b"Call-Info: <https://redress.example/card.jws>;purpose=jwscard",
-    BLOCKED.replace(b"603 Network Blocked", b"608 Rejected"),
-)
+CARD = b"Call-Info: <https://redress.example/card.jws>;purpose=jwscard"
+REJECTED = re.sub(rb"Reason: [^\r]*", CARD, BLOCKED.replace(b"603 Network Blocked", b"608 Rejected"))
 REDRESS = Redress(
     url="https://redress.example/calls",
     tel="+12025550100",
