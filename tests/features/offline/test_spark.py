@@ -25,7 +25,7 @@ from callsieve.serving.custody.purposes import declare
 from callsieve.training.cli.main import main
 from callsieve.training.tracking.mlflow_model import TRUST
 from tests.support.strategies import EXAMPLE_CALL, as_keyed_table, histories
-from tests.training.tracking.test_mlflow_model import asked, assert_same, folder, wanted  # noqa: F401 - fixtures
+from tests.training.tracking.test_mlflow_model import assert_same, folder, lite_rows, scores  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="module")
@@ -135,17 +135,17 @@ def test_columns_are_in_the_requested_order(session, world, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::pyspark")
-def test_the_mlflow_model_scores_on_spark_like_the_scorer(session, folder, asked, wanted, tmp_path, monkeypatch):  # noqa: F811
+def test_the_mlflow_model_scores_on_spark_like_the_scorer(session, folder, lite_rows, scores, tmp_path, monkeypatch):  # noqa: F811
     import mlflow.pyfunc
     from pyspark.sql.functions import struct
 
     monkeypatch.delenv(TRUST, raising=False)  # only Spark's processes get the trusted key
     trust = {TRUST: str(folder / "signer.pub")}
     judge = mlflow.pyfunc.spark_udf(session, str(folder / "served"), env_manager="local", extra_env=trust)
-    asked.assign(row=range(len(asked))).to_parquet(tmp_path / "rows.parquet")
+    lite_rows.assign(row=range(len(lite_rows))).to_parquet(tmp_path / "rows.parquet")
     rows = session.read.parquet(str(tmp_path / "rows.parquet"))
-    answers = rows.select("row", judge(struct(*asked.columns)).alias("answer")).select("row", "answer.*")
-    assert_same(answers.toArrow().to_pandas().sort_values("row"), wanted)
+    answers = rows.select("row", judge(struct(*lite_rows.columns)).alias("answer")).select("row", "answer.*")
+    assert_same(answers.toArrow().to_pandas().sort_values("row"), scores)
 
 
 def test_the_features_command_equals_the_table_engine(call, four_days, tmp_path):

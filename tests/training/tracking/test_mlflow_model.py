@@ -1,4 +1,4 @@
-"""MLflow gives the scorer's results and opens only trusted bundles, in process and over HTTP; Spark: `test_spark`."""
+"""The MLflow model gives the verdicts of the scorer and opens only trusted bundles; for Spark see `test_spark`."""
 
 import json
 import math
@@ -29,26 +29,26 @@ from tests.support.http_service import free_port
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with the lite bundle, its signer's key, and the MLflow model."""
-    place = tmp_path_factory.mktemp("flavour")
-    lite_bundle.write_bundle(place)
-    save_model(place / "bundle", place / "served", signer=place / "signer.pub")
-    return place
+    path = tmp_path_factory.mktemp("flavour")
+    lite_bundle.write_bundle(path)
+    save_model(path / "bundle", path / "served", signer=path / "signer.pub")
+    return path
 
 
 @pytest.fixture(scope="module")
-def asked():
-    """Vectors by feature name, in another order than the bundle's."""
+def lite_rows():
+    """Vectors by feature name, in alphabetical order, unlike in the bundle."""
     made = pd.DataFrame(lite_bundle.rows(400, seed=5), columns=list(lite_bundle.LITE))
     made["out_calls_count_7d"] = np.arange(len(made)) % 30.0
     return made[sorted(made.columns)]
 
 
 @pytest.fixture(scope="module")
-def wanted(folder, asked):
-    """The scorer's results on these vectors, row by row."""
+def scores(folder, lite_rows):
+    """The verdicts of the scorer on these vectors, row by row."""
     scorer = Scorer.load(folder / "bundle", trusted=small.TRUSTED)
     rows = []
-    for row in asked.to_dict("records"):
+    for row in lite_rows.to_dict("records"):
         verdict = scorer.explain_row([row.get(name, math.nan) for name in NAMES])
         rows.append((verdict.raw, verdict.score, verdict.action))
     return pd.DataFrame(rows, columns=["raw", "score", "action"])
@@ -66,32 +66,32 @@ def loaded(folder):
     return _load_pyfunc(str(folder / "served" / flavour["data"]))
 
 
-def assert_same(results, wanted):
-    np.testing.assert_array_equal(results["raw"], wanted["raw"])
-    np.testing.assert_array_equal(results["score"], wanted["score"])
-    assert results["action"].tolist() == wanted["action"].tolist()
+def assert_same(results, expected):
+    np.testing.assert_array_equal(results["raw"], expected["raw"])
+    np.testing.assert_array_equal(results["score"], expected["score"])
+    assert results["action"].tolist() == expected["action"].tolist()
 
 
 @pytest.mark.usefixtures("trusted")
-def test_results_equal_the_scorers(folder, asked, wanted):
-    results = loaded(folder).predict(asked)
-    assert set(wanted["action"]) > {"pass"}
-    assert set(wanted["action"]) <= set(ACTIONS)
-    assert_same(results, wanted)
-    assert_same(loaded(folder).predict(asked.assign(another="x").iloc[::-1]), wanted.iloc[::-1])
+def test_results_equal_the_verdicts_of_the_scorer(folder, lite_rows, scores):
+    results = loaded(folder).predict(lite_rows)
+    assert set(scores["action"]) > {"pass"}
+    assert set(scores["action"]) <= set(ACTIONS)
+    assert_same(results, scores)
+    assert_same(loaded(folder).predict(lite_rows.assign(another="x").iloc[::-1]), scores.iloc[::-1])
 
 
 @pytest.mark.usefixtures("trusted")
-def test_bad_input_is_an_error_in_one_line(folder, asked):
+def test_invalid_input_is_refused(folder, lite_rows):
     model = loaded(folder)
     with pytest.raises(ValueError, match="missing: call_hour"):
-        model.predict(asked.drop(columns="call_hour"))
+        model.predict(lite_rows.drop(columns="call_hour"))
     with pytest.raises(ValueError, match="expected a DataFrame"):
-        model.predict(asked.to_numpy())
-    with pytest.raises(ValueError, match="expected numbers") as raised:
-        model.predict(asked.assign(call_hour="tel:13800138000"))
-    assert "13800138000" not in str(raised.value)
-    odd = model.predict(asked.assign(call_hour=math.inf))
+        model.predict(lite_rows.to_numpy())
+    with pytest.raises(ValueError, match="expected numbers") as error:
+        model.predict(lite_rows.assign(call_hour="tel:13800138000"))
+    assert "13800138000" not in str(error.value)
+    odd = model.predict(lite_rows.assign(call_hour=math.inf))
     assert odd["raw"].isna().all()
     assert set(odd["action"]) == {"pass"}
 
@@ -107,11 +107,11 @@ def test_no_key_is_trusted_by_default(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("trusted")
-def test_another_policy_file_is_used(folder, asked, wanted, tmp_path, monkeypatch):
+def test_another_policy_file_is_used(folder, lite_rows, scores, tmp_path, monkeypatch):
     (tmp_path / "policy.toml").write_text('version = "test"\n[bands]\nwatch = "label"\n')
     monkeypatch.setenv(POLICY, str(tmp_path / "policy.toml"))
-    results = loaded(folder).predict(asked)
-    np.testing.assert_array_equal(results["raw"], wanted["raw"])
+    results = loaded(folder).predict(lite_rows)
+    np.testing.assert_array_equal(results["raw"], scores["raw"])
     assert set(results["action"]) == {"pass", "label"}
 
 
@@ -130,10 +130,8 @@ def test_the_folder_has_the_bundle_and_two_files(folder, tmp_path):
     parts = {"bundle.json", "model.txt", "MANIFEST.json", "MANIFEST.sig"}
     assert files == {"MLmodel", "requirements.txt", "bundle"} | {f"bundle/{name}" for name in parts}
     mlmodel = yaml.safe_load((folder / "served" / "MLmodel").read_text())
-    assert [column["name"] for column in json.loads(mlmodel["signature"]["inputs"])] == [
-        *lite_bundle.LITE,
-        "out_calls_count_7d",
-    ]
+    columns = [column["name"] for column in json.loads(mlmodel["signature"]["inputs"])]
+    assert columns == [*lite_bundle.LITE, "out_calls_count_7d"]
     with pytest.raises(FileExistsError):
         save_model(folder / "bundle", folder / "served", signer=folder / "signer.pub")
     write_public_key(small.OTHER_KEY.public_key(), tmp_path / "other.pub")
@@ -149,7 +147,7 @@ def test_the_inputs_include_the_features_that_choose_the_threshold():
     assert inputs(Card) == ("call_hour", "call_caller_class", "out_calls_count_7d")
 
 
-def test_mlflow_models_serve(folder, asked, wanted):
+def test_mlflow_serves_the_model_over_http(folder, lite_rows, scores):
     port = free_port()
     command = [Path(sys.executable).with_name("mlflow"), "models", "serve", "-m", folder / "served"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", port]
@@ -162,11 +160,11 @@ def test_mlflow_models_serve(folder, asked, wanted):
         )
     try:
         _wait(port, server, log)
-        data = asked.astype(object).where(asked.notna(), None).to_dict("split")
-        code, body = _ask(port, {"dataframe_split": {"columns": data["columns"], "data": data["data"]}})
+        data = lite_rows.astype(object).where(lite_rows.notna(), None).to_dict("split")
+        code, body = _post(port, {"dataframe_split": {"columns": data["columns"], "data": data["data"]}})
         assert code == 200, body
-        assert_same(pd.DataFrame(body["predictions"]), wanted)
-        assert _ask(port, {"dataframe_records": [{"call_hour": 3.0}]})[0] == 400
+        assert_same(pd.DataFrame(body["predictions"]), scores)
+        assert _post(port, {"dataframe_records": [{"call_hour": 3.0}]})[0] == 400
     finally:
         server.terminate()
         server.wait(20)
@@ -184,7 +182,7 @@ def _wait(port, server, log):
             time.sleep(0.1)
 
 
-def _ask(port, body):
+def _post(port, body):
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )

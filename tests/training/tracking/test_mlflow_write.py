@@ -1,4 +1,4 @@
-"""Runs in MLflow: complete, versioned, and without code that runs when they are opened."""
+"""Runs in MLflow are complete and versioned, and opening them runs no code."""
 
 import csv
 import json
@@ -55,18 +55,11 @@ def store(empty_store, tmp_path):
 def record(folder, **changed):
     (folder / "bundle").mkdir(exist_ok=True)
     (folder / "bundle" / "bundle.json").write_text("{}")
-    told = {
-        "name": "one",
-        "made_by": "a test",
-        "began": time.time(),
-        "parameters": {"seed": 1},
-        "metrics": {"auc": 0.5},
-        "tags": {"certified": "false"},
-        "datasets": {},
-        "figures": {"auc": 0.5},
-        "files": {"bundle": folder / "bundle"},
-    }
-    return mlflow_write.write_run(default_store(folder), folder / "artifacts", **(told | changed))
+    values = {
+        "name": "one", "made_by": "a test", "began": time.time(), "parameters": {"seed": 1}, "metrics": {"auc": 0.5},
+        "tags": {"certified": "false"}, "datasets": {}, "figures": {"auc": 0.5}, "files": {"bundle": folder / "bundle"},
+    }  # fmt: skip
+    return mlflow_write.write_run(default_store(folder), folder / "artifacts", **(values | changed))
 
 
 def test_parameters_metrics_and_tags_are_recorded(recorded):
@@ -76,9 +69,8 @@ def test_parameters_metrics_and_tags_are_recorded(recorded):
     assert run.data.params["calls"] == str(figures["data"]["calls"])
     slices = slice_metrics(figures)
     assert run.data.metrics == pytest.approx(headline_metrics(figures) | slices | {"test_fold_touches": 1.0})
-    assert {name.split("/")[2] for name in slices if name.startswith("slice/")} == {
-        one["slice"] for one in figures["slices"]
-    }
+    recorded_slices = {name.split("/")[2] for name in slices if name.startswith("slice/")}
+    assert recorded_slices == {row["slice"] for row in figures["slices"]}
     assert {"auc", "ece", "model_benign_error_bound", "rule_catch_by_call"} <= set(run.data.metrics)
     tags = run.data.tags
     assert tags["data_sha256"] == figures["data"]["fingerprint"]
@@ -92,25 +84,26 @@ def test_parameters_metrics_and_tags_are_recorded(recorded):
     assert f"**not certified**: {head['false_calls']} of {head['benign_calls']:,} innocent" in tags[NOTE]
 
 
-def test_parameters_of_the_fit_equal_those_in_lightgbms_model_text(recorded, training_run):
-    told = {name.removeprefix("lightgbm_"): one for name, one in recorded[1].data.params.items() if "lightgbm_" in name}
+def test_parameters_of_the_fit_equal_those_in_the_model_text(recorded, training_run):
+    recorded_parameters = recorded[1].data.params.items()
+    parameters = {name.removeprefix("lightgbm_"): value for name, value in recorded_parameters if "lightgbm_" in name}
     text = (training_run[0] / "bundle" / "model.txt").read_text()
     written = dict(re.findall(r"^\[(\w+): (.*)\]$", text, flags=re.MULTILINE))
-    assert written["num_iterations"] == told.pop("rounds") and int(told.pop("patience")) > 0
-    assert told.pop("deterministic") == told.pop("force_row_wise") == "True"
-    assert {"num_leaves", "learning_rate", "min_data_in_leaf", "lambda_l2", "objective"} < told.keys()
-    plain = {name: one for name, one in told.items() if name in ("objective", "metric")}
+    assert written["num_iterations"] == parameters.pop("rounds") and int(parameters.pop("patience")) > 0
+    assert parameters.pop("deterministic") == parameters.pop("force_row_wise") == "True"
+    assert {"num_leaves", "learning_rate", "min_data_in_leaf", "lambda_l2", "objective"} < parameters.keys()
+    plain = {name: value for name, value in parameters.items() if name in ("objective", "metric")}
     assert plain == {name: written[name] for name in plain}
-    for name in told.keys() - plain.keys():
-        assert float(written[name]) == float(told[name]), name
+    for name in parameters.keys() - plain.keys():
+        assert float(written[name]) == float(parameters[name]), name
 
 
-def test_a_run_has_the_begin_and_the_command_of_its_training(recorded, training_run):
-    _, found, _ = recorded
+def test_a_run_has_the_start_time_and_the_command_of_its_training(recorded, training_run):
+    _, run, _ = recorded
     written = [(training_run[0] / name).stat().st_mtime_ns // 10**6 for name in ("signing.key", "bundle/model.txt")]
-    # The clock of file times is coarser, and some milliseconds behind.
-    assert found.info.start_time - 20 <= written[0] < written[1] < found.info.end_time
-    assert found.data.tags["mlflow.source.name"] == "callsieve train"
+    # File times have a coarser clock that is some milliseconds behind.
+    assert run.info.start_time - 20 <= written[0] < written[1] < run.info.end_time
+    assert run.data.tags["mlflow.source.name"] == "callsieve train"
 
 
 def test_mlflow_does_not_show_pages_for_language_models(recorded):
@@ -119,20 +112,18 @@ def test_mlflow_does_not_show_pages_for_language_models(recorded):
 
 
 def test_the_registered_model_is_the_signed_bundle(recorded, training_run, tmp_path):
-    client, found, figures = recorded
+    client, run, figures = recorded
     version = client.get_model_version_by_alias(mlflow_write.MODEL, mlflow_write.ALIAS)
-    assert (str(version.version), version.run_id) == (figures["tracking"]["version"], found.info.run_id)
-    local = client.download_artifacts(found.info.run_id, "bundle", str(tmp_path))
+    assert (str(version.version), version.run_id) == (figures["tracking"]["version"], run.info.run_id)
+    local = client.download_artifacts(run.info.run_id, "bundle", str(tmp_path))
     bundle = load(local, [read_public_key(training_run[0] / "signer.pub")])
     assert bundle.model_id == figures["model"]["id"]
 
 
 def test_figures_and_pages_are_artifacts(recorded, tmp_path):
     client, run, figures = recorded
-    kept = json.loads(
-        (tmp_path / client.download_artifacts(run.info.run_id, "figures.json", str(tmp_path))).read_text()
-    )
-    assert kept == {name: value for name, value in figures.items() if name not in ("tracking", "audit")}
+    stored = json.loads(run_file(client, run, "figures.json", tmp_path).read_text())
+    assert stored == {name: value for name, value in figures.items() if name not in ("tracking", "audit")}
     names = {
         file.path for name in ("report", "documents", "record", "tables", "bundle")
         for file in client.list_artifacts(run.info.run_id, name)
@@ -143,18 +134,18 @@ def test_figures_and_pages_are_artifacts(recorded, tmp_path):
         "record/versions.json", "record/datasets.json", "record/gates.toml", "record/signer.pub", "tables/slices.csv",
         "tables/curve_model.csv", "bundle/bundle.json",
     }  # fmt: skip
-    versions = json.loads((run_file(client, run, "record/versions.json", tmp_path)).read_text())
+    versions = json.loads(run_file(client, run, "record/versions.json", tmp_path).read_text())
     assert versions["decisive"]["lightgbm"] == versions["installed"]["lightgbm"] == version("lightgbm")
-    ways = rows_of(run_file(client, run, "tables/baselines.csv", tmp_path))
+    baselines = rows_of(run_file(client, run, "tables/baselines.csv", tmp_path))
     both = figures["headline"] | figures["baselines"]
-    assert [one["way"] for one in ways] == list(both) and len(ways) == 6
-    for one in ways:
-        head = both[one["way"]]
-        assert [float(one[f"bootstrap.{end}"]) for end in ("low", "high")] == head["bootstrap"]
-        assert float(one["bound"]) == head["bound"] and one["certified"] == str(head["certified"])
-    told = rows_of(run_file(client, run, "tables/slices.csv", tmp_path))
-    assert [one["slice"] for one in told] == [one["slice"] for one in figures["slices"]]
-    assert [int(one["calls"]) for one in told] == [one["calls"] for one in figures["slices"]]
+    assert [row["way"] for row in baselines] == list(both) and len(baselines) == 6
+    for row in baselines:
+        head = both[row["way"]]
+        assert [float(row[f"bootstrap.{end}"]) for end in ("low", "high")] == head["bootstrap"]
+        assert float(row["bound"]) == head["bound"] and row["certified"] == str(head["certified"])
+    slices = rows_of(run_file(client, run, "tables/slices.csv", tmp_path))
+    assert [row["slice"] for row in slices] == [row["slice"] for row in figures["slices"]]
+    assert [int(row["calls"]) for row in slices] == [row["calls"] for row in figures["slices"]]
 
 
 def rows_of(path):
@@ -166,7 +157,7 @@ def run_file(client, run, name, folder):
     return folder / client.download_artifacts(run.info.run_id, name, str(folder))
 
 
-def test_no_file_of_a_run_holds_a_pickle(training_run):
+def test_no_file_of_a_run_contains_a_pickle(training_run):
     files = [path for path in training_run[0].rglob("*") if path.is_file()]
     assert len(files) > 10
     for path in files:
@@ -175,14 +166,14 @@ def test_no_file_of_a_run_holds_a_pickle(training_run):
 
 
 def is_pickle(data):
-    """Whether the bytes are a pickle from the first opcode to the last; some texts begin like one."""
+    """Tells whether the bytes are a whole pickle, because some texts begin like a pickle."""
     try:
         return list(pickletools.genops(data))[-1][2] == len(data) - 1
     except (ValueError, KeyError, IndexError, UnicodeDecodeError):
         return data[:1] == b"\x80" and data[1:2] in b"\x02\x03\x04\x05"
 
 
-def test_the_search_finds_pickles():
+def test_pickles_of_every_protocol_are_detected():
     import pickle
 
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
@@ -217,10 +208,10 @@ def test_a_parameter_that_mlflow_would_truncate_is_refused(store):
 
 def test_many_parameters_and_tags_are_written(store):
     many = {f"n{i}": str(i) for i in range(250)}
-    told = record(store, parameters=many, tags=many, metrics={})
-    found = MlflowClient(default_store(store)).get_run(told["run"]).data
-    assert found.params == many
-    assert {name: word for name, word in found.tags.items() if not name.startswith("mlflow.")} == many
+    entry = record(store, parameters=many, tags=many, metrics={})
+    data = MlflowClient(default_store(store)).get_run(entry["run"]).data
+    assert data.params == many
+    assert {name: word for name, word in data.tags.items() if not name.startswith("mlflow.")} == many
 
 
 def test_the_commit_is_read_before_the_training_begins(dataset, monkeypatch, tmp_path):
@@ -270,7 +261,7 @@ def test_a_failing_store_is_an_error(monkeypatch):
     with pytest.raises(ValueError, match="MLflow: the store is down"):
         mlflow_read.snapshot("sqlite://", "run")
     client.get_registered_model = down
-    with pytest.raises(ValueError, match="MLflow: the store is down"):  # it is not mistaken for a store without a model
+    with pytest.raises(ValueError, match="MLflow: the store is down"):  # and not taken for a store without a model
         mlflow_read.registry("sqlite://")
 
 
@@ -284,15 +275,15 @@ def test_an_unfinished_store_is_removed(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_two_new_stores_at_once_the_first_one_stays(monkeypatch, store, tmp_path):
-    others = (store / "mlflow.db").rename(tmp_path / "other")
-    experiment = mlflow_write.experiment_of(MlflowClient(f"sqlite:///{others}"), "", tmp_path)
+def test_the_first_of_two_concurrent_new_stores_stays(monkeypatch, store, tmp_path):
+    other = (store / "mlflow.db").rename(tmp_path / "other")
+    experiment = mlflow_write.experiment_of(MlflowClient(f"sqlite:///{other}"), "", tmp_path)
 
     def slower(folder):
-        others.rename(store / "mlflow.db")
+        other.rename(store / "mlflow.db")
         return shutil.copyfile(empty, folder / "copy.db")
 
-    empty = shutil.copyfile(others, tmp_path / "empty")
+    empty = shutil.copyfile(other, tmp_path / "empty")
     monkeypatch.setattr(mlflow_write, "new_store", slower)
     client = mlflow_write.client_of(default_store(store))
     assert mlflow_write.experiment_of(client, "", tmp_path) == experiment
@@ -306,7 +297,7 @@ def test_an_experiment_that_another_process_creates_is_used(monkeypatch, store):
     assert mlflow_write.experiment_of(client, "", store) == first
 
 
-def test_an_error_of_opening_the_store_is_one_line_without_values():
+def test_a_store_error_is_reported_in_one_line_without_values():
     fault = OperationalError("insert into tags", {"value": "secret"}, sqlite3.OperationalError("database is\nlocked"))
     with pytest.raises(ValueError, match=r"^MLflow: the store failed: database is locked$"), mlflow_write.quiet():
         raise fault

@@ -1,4 +1,4 @@
-"""The ONNX file gives the scores of the bundle; differences are reported, also those of float32."""
+"""The ONNX export gives the scores of the bundle and reports differences, including those of float32."""
 
 import json
 
@@ -18,14 +18,14 @@ from tests.support import small_bundle as small
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    place = tmp_path_factory.mktemp("lite")
-    lite_bundle.write_bundle(place)
-    return place
+    path = tmp_path_factory.mktemp("lite")
+    lite_bundle.write_bundle(path)
+    return path
 
 
 @pytest.fixture(scope="module")
 def exported(folder):
-    """The reported figures, and the file."""
+    """The reported figures and the path of the ONNX file."""
     return export(folder / "bundle", folder / "lite.onnx", signer=folder / "signer.pub"), folder / "lite.onnx"
 
 
@@ -43,10 +43,10 @@ def test_the_file_gives_the_scores_of_the_bundle(folder, exported):
     figures, file = exported
     bundle, rows = opened(folder), lite_bundle.rows(5000, seed=9)
     raw, probability = scores(file.read_bytes(), rows)
-    wanted = bundle.model.predict_raw(rows)
-    assert np.abs(raw - wanted).max() < 1e-12
-    assert np.abs(probability - bundle.calibration.probabilities(wanted)).max() < 1e-12
-    # For one call at a time, as on a handset, the leaves are added in the same order.
+    expected = bundle.model.predict_raw(rows)
+    assert np.abs(raw - expected).max() < 1e-12
+    assert np.abs(probability - bundle.calibration.probabilities(expected)).max() < 1e-12
+    # A single call, as on a handset, adds the leaves in the same order as the bundle.
     for row in rows[:200]:
         assert scores(file.read_bytes(), row[None])[0][0] == bundle.model.predict_one(row.tolist())
     assert figures["features"] == list(lite_bundle.LITE)
@@ -64,17 +64,14 @@ def test_the_differences_are_reported(exported):
     assert figures["thresholds"]["float32_raw"] > 0.01
 
 
-def test_the_metadata_holds_features_and_bands(folder, exported):
+def test_the_metadata_has_features_and_bands(folder, exported):
     bundle = opened(folder)
     (prop,) = onnx.load(exported[1]).metadata_props
     metadata = json.loads(prop.value)
     assert tuple(metadata["features"]) == bundle.features
     assert metadata["bands"] == {band.name: band.threshold for band in bundle.thresholds}
-    assert (metadata["model"], metadata["epoch"], metadata["valid_until"]) == (
-        bundle.model_id,
-        bundle.epoch,
-        bundle.valid_until,
-    )
+    head = (metadata["model"], metadata["epoch"], metadata["valid_until"])
+    assert head == (bundle.model_id, bundle.epoch, bundle.valid_until)
 
 
 def test_equal_bundles_give_equal_bytes(folder, exported, tmp_path):
@@ -84,8 +81,8 @@ def test_equal_bundles_give_equal_bytes(folder, exported, tmp_path):
 
 
 @pytest.mark.parametrize("trees", [1, 20])
-def test_every_kind_of_split(tmp_path, trees):
-    """Compared with an independent evaluator: missing values, sets of more than a word, a tree of one leaf."""
+def test_every_kind_of_split_is_exported(tmp_path, trees):
+    """Compares scores with an independent evaluator: missing values, sets of more than a word, a tree of one leaf."""
     small.write_bundle(tmp_path / "bundle")
     bundle = load(tmp_path / "bundle", small.TRUSTED)
     forest = check_structure(small.binary_model(trees), small.FEATURES)
@@ -94,7 +91,7 @@ def test_every_kind_of_split(tmp_path, trees):
     assert np.abs(raw - small.evaluate(forest, rows)[:, 0]).max() < 1e-12
 
 
-def test_probability_at_and_beyond_the_knots(tmp_path):
+def test_probabilities_agree_at_and_beyond_the_knots(tmp_path):
     small.write_bundle(tmp_path / "bundle")
     bundle = load(tmp_path / "bundle", small.TRUSTED)
     for value in (*bundle.calibration.x, -1e6, 1e6, -1.0, 0.3, 2.999):
@@ -121,7 +118,7 @@ def test_zeros_as_missing_values_are_refused(tmp_path):
         as_onnx(bundle, [tree])
 
 
-def test_the_comparison_finds_a_changed_leaf(folder, exported):
+def test_the_comparison_detects_a_changed_leaf(folder, exported):
     """A leaf value changes by a millionth."""
     model = onnx.load(exported[1])
     (node,) = [node for node in model.graph.node if node.op_type == "TreeEnsemble"]

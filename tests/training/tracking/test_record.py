@@ -1,4 +1,4 @@
-"""The record of a run holds everything that a model or its split depends on, so that a change shows."""
+"""The record of a run changes with every table that a model or its split depends on."""
 
 from dataclasses import replace
 
@@ -23,30 +23,31 @@ def hashes(dataset):
     return {name: fingerprint(table) for name, table, _ in tables(dataset)}
 
 
+def changed_tables(dataset, **changed):
+    before, after = hashes(dataset), hashes(replace(dataset, **changed))
+    return {table for table in before if before[table] != after[table]}
+
+
 @pytest.mark.parametrize("name", ROWS)
-def test_one_more_row_changes_the_fingerprint_of_its_table_alone(dataset, name):
+def test_an_added_row_changes_the_fingerprint_of_its_table_only(dataset, name):
     schema, row = ROWS[name]
-    changed = replace(dataset, **{name: pa.Table.from_pylist([row], schema).to_pandas()})
-    before, after = hashes(dataset), hashes(changed)
-    assert {table for table in before if before[table] != after[table]} == {name}
+    table = pa.Table.from_pylist([row], schema).to_pandas()
+    assert changed_tables(dataset, **{name: table}) == {name}
 
 
 @pytest.mark.parametrize("name", ["complaints", "findings"])
-def test_one_row_less_changes_the_fingerprint_of_its_table_alone(dataset, name):
-    changed = replace(dataset, **{name: getattr(dataset, name).iloc[1:]})
-    before, after = hashes(dataset), hashes(changed)
-    assert {table for table in before if before[table] != after[table]} == {name}
+def test_a_removed_row_changes_the_fingerprint_of_its_table_only(dataset, name):
+    assert changed_tables(dataset, **{name: getattr(dataset, name).iloc[1:]}) == {name}
 
 
-def test_another_campaign_changes_the_truth_since_the_split_follows_it(dataset):
-    place = dataset.truth.column_names.index("campaign")
+def test_a_changed_campaign_changes_the_fingerprint_of_the_truth(dataset):
+    """The split follows the campaigns of the truth."""
+    column = dataset.truth.column_names.index("campaign")
     other = pa.array(["another"] * dataset.truth.num_rows)
-    changed = replace(dataset, truth=dataset.truth.set_column(place, "campaign", other))
-    before, after = hashes(dataset), hashes(changed)
-    assert {table for table in before if before[table] != after[table]} == {"truth"}
+    assert changed_tables(dataset, truth=dataset.truth.set_column(column, "campaign", other)) == {"truth"}
 
 
-def test_without_a_truth_the_other_tables_are_recorded_the_same(dataset):
+def test_a_missing_truth_leaves_the_other_fingerprints_unchanged(dataset):
     before, after = hashes(dataset), hashes(replace(dataset, truth=None))
     assert after == {name: sha256 for name, sha256 in before.items() if name != "truth"}
 
@@ -59,10 +60,6 @@ def test_a_table_without_rows_gives_no_file(tmp_path):
 
 
 def test_missing_figures_give_no_metric():
-    figures = {
-        "slices": [],
-        "attacks": [],
-        "kinds": [],
-        "buckets": [{"bucket": "first", "catch": None}, {"bucket": "5", "catch": 0.5}],
-    }
+    buckets = [{"bucket": "first", "catch": None}, {"bucket": "5", "catch": 0.5}]
+    figures = {"slices": [], "attacks": [], "kinds": [], "buckets": buckets}
     assert record.slice_metrics(figures) == {"bucket/5/catch": 0.5}

@@ -1,4 +1,4 @@
-"""Reproduction of a run from its record: byte for byte on any number of threads, and differences have names."""
+"""Reproduction of a run from its record, byte for byte on any number of threads, with named differences."""
 
 import json
 import shutil
@@ -36,9 +36,9 @@ def copied(training_run, tmp_path):
 
 def test_a_run_is_unchanged_and_reproduced_on_two_threads(training_run, world_folder):
     folder, figures = training_run
-    place = run_paths(folder, None, None)
-    assert verify(place.log, uri=place.uri).faults == ()
-    result = reproduce(figures["tracking"]["run"], world_folder, uri=place.uri, threads=2)  # trained on one
+    paths = run_paths(folder, None, None)
+    assert verify(paths.log, uri=paths.uri).faults == ()
+    result = reproduce(figures["tracking"]["run"], world_folder, uri=paths.uri, threads=2)  # trained on one
     assert result.differences == ()
     assert result.model == figures["model"]["id"]
     assert {f"dataset {name}" for name in DATASETS} < set(result.equal)
@@ -46,7 +46,7 @@ def test_a_run_is_unchanged_and_reproduced_on_two_threads(training_run, world_fo
     assert any(name.startswith("MANIFEST.sig") for name in result.equal)
 
 
-def test_differences_have_names(copied, world_folder, tmp_path):
+def test_every_difference_is_named(copied, world_folder, tmp_path):
     settings = json.loads((copied / "record" / "settings.json").read_text())
     (copied / "record" / "settings.json").write_text(json.dumps(settings | {"valid_days": 91}))
     model = copied / "bundle" / "model.txt"
@@ -66,7 +66,7 @@ def test_differences_have_names(copied, world_folder, tmp_path):
     assert {"dataset calls", "dataset complaints", "dataset truth", "dataset vectors"} <= set(result.equal)
 
 
-def test_an_incomplete_record_is_an_error_in_one_line(copied):
+def test_an_incomplete_record_is_refused(copied):
     recorded = json.loads((copied / "record" / "datasets.json").read_text())
     recorded["calls"]["source"] = "simulated"
     (copied / "record" / "datasets.json").write_text(json.dumps(recorded))
@@ -82,7 +82,7 @@ def test_an_incomplete_record_is_an_error_in_one_line(copied):
         reproduce(str(copied))
 
 
-def test_settings_survive_their_record():
+def test_settings_are_read_as_recorded():
     settings = Settings(seed=3, epoch=2, parameters={"num_leaves": 7}, features=("out_calls_count_1h",))
     assert settings_of(json.loads(json.dumps(settings_json(settings))), 0) == settings
 
@@ -91,31 +91,30 @@ words = st.lists(st.one_of(st.none(), st.sampled_from(["a", "b", "", "long word"
 
 
 @given(words, st.integers(0, 20))
-def test_a_fingerprint_depends_on_values_alone(column, cut):
-    """Chunks, dictionaries and metadata do not count, every value does."""
+def test_a_fingerprint_depends_on_values_only(column, cut):
+    """Chunks, dictionaries and metadata do not change a fingerprint; every value does."""
     plain = pa.table({"word": pa.array(column, pa.string()), "n": pa.array(range(len(column)))})
     whole = plain["word"].combine_chunks()
-    held = pa.table({
+    encoded = pa.table({
         "word": pa.chunked_array([whole[:cut], whole[cut:]]).dictionary_encode(),
         "n": plain["n"],
     }).replace_schema_metadata({"made": "by hand"})  # fmt: skip
-    assert fingerprint(held) == fingerprint(plain)
+    assert fingerprint(encoded) == fingerprint(plain)
     other = [*column[:-1], "another"]
     assert fingerprint(plain.set_column(0, "word", [pa.array(other, pa.string())])) != fingerprint(plain)
-    nothing = [None if word == "" else word for word in column]
-    assert (fingerprint(plain.set_column(0, "word", [pa.array(nothing, pa.string())])) == fingerprint(plain)) is (
-        nothing == column
-    )
+    nullified = [None if word == "" else word for word in column]
+    changed = fingerprint(plain.set_column(0, "word", [pa.array(nullified, pa.string())]))
+    assert (changed == fingerprint(plain)) is (nullified == column)
     assert fingerprint(plain.rename_columns(["other", "n"])) != fingerprint(plain)
 
 
-def test_the_value_under_a_null_does_not_count():
+def test_the_value_under_a_null_does_not_change_a_fingerprint():
     missing = pa.array([True, False]).buffers()[1]
-    held = [pa.Array.from_buffers(pa.float64(), 2, [missing, pa.py_buffer(np.array(pair).data)]) for pair in
+    columns = [pa.Array.from_buffers(pa.float64(), 2, [missing, pa.py_buffer(np.array(pair).data)]) for pair in
             ([1.0, 2.0], [1.0, 3.0])]  # fmt: skip
-    assert held[0].null_count == held[1].null_count == 1
-    assert fingerprint(pa.table({"x": held[0]})) == fingerprint(pa.table({"x": held[1]}))
-    assert fingerprint(pa.table({"x": held[0]})) != fingerprint(pa.table({"x": [1.0, 0.0]}))
+    assert columns[0].null_count == columns[1].null_count == 1
+    assert fingerprint(pa.table({"x": columns[0]})) == fingerprint(pa.table({"x": columns[1]}))
+    assert fingerprint(pa.table({"x": columns[0]})) != fingerprint(pa.table({"x": [1.0, 0.0]}))
 
 
 def test_a_hash_of_arrays_depends_on_values_and_shape():
@@ -125,10 +124,10 @@ def test_a_hash_of_arrays_depends_on_values_and_shape():
     assert array_hash([np.array(["a", None], dtype=object)]) != array_hash([np.array(["a", "b"], dtype=object)])
 
 
-def test_differences_of_nested_values():
-    one = {"a": {"b": 1, "c": [1, 2]}, "d": 2}
-    assert different(one, {"a": {"b": 1, "c": [1, 3]}, "e": 2}) == ["a.c", "d", "e"]
-    assert different(one, one) == []
+def test_differences_of_nested_values_are_listed_by_path():
+    nested = {"a": {"b": 1, "c": [1, 2]}, "d": 2}
+    assert different(nested, {"a": {"b": 1, "c": [1, 3]}, "e": 2}) == ["a.c", "d", "e"]
+    assert different(nested, nested) == []
 
 
 def test_every_dataset_of_a_run_is_in_mlflow(training_run):
@@ -143,7 +142,7 @@ def test_every_dataset_of_a_run_is_in_mlflow(training_run):
         assert json.loads(dataset.profile)["sha256"] == recorded[dataset.name]["sha256"]
 
 
-def test_files_of_one_bundle_alone_are_named(tmp_path):
+def test_files_of_only_one_bundle_are_listed(tmp_path):
     lite_bundle.write_bundle(tmp_path)
     (tmp_path / "record").mkdir()
     shutil.copy(tmp_path / "signer.pub", tmp_path / "record")
@@ -167,6 +166,6 @@ def test_calls_are_read_from_the_recorded_source(monkeypatch, tmp_path):
     (tmp_path / "record" / "settings.json").write_text(json.dumps(settings_json(Settings())))
     source = {"calls": {"source": str(tmp_path / "calls"), "sha256": "0"}}
     (tmp_path / "record" / "datasets.json").write_text(json.dumps(source))
-    with pytest.raises(Read) as raised:
+    with pytest.raises(Read) as error:
         reproduce(str(tmp_path))
-    assert raised.value.args == (tmp_path / "calls",)
+    assert error.value.args == (tmp_path / "calls",)
