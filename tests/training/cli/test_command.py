@@ -50,15 +50,8 @@ def test_simulate_writes_a_keyed_world_and_its_key(command_json, tmp_path):
 def test_features_of_keyed_calls_are_written_in_one_shard(command_json, world_folder, world, tmp_path):
     out = tmp_path / "vectors"
     facts = command_json("features", "--calls", world_folder / "calls.parquet", "--layout", "keyed", "--out", out)
-    assert facts == {
-        "calls": world.calls.num_rows,
-        "features": len(NAMES),
-        "shards": 1,
-        "catalogue": catalogue_hash(),
-        "quarantined": 0,
-        "purpose": "training",
-        "out": str(out),
-    }
+    expected = {"calls": world.calls.num_rows, "features": len(NAMES), "shards": 1, "quarantined": 0}
+    assert facts == expected | {"catalogue": catalogue_hash(), "purpose": "training", "out": str(out)}
     assert pq.read_schema(out / "part-00000.parquet").names == ["row", "start", "caller", "callee", *NAMES]
 
 
@@ -260,22 +253,19 @@ def faults(world_folder, run, tmp_path):
     """Returns the words of wrong commands and a part of the error line of each, by name."""
     bundle, calls = run[0] / "bundle", world_folder / "calls.parquet"
     full, nowhere, empty, partial = (tmp_path / name for name in ("full", "nowhere", "empty", "partial"))
-    full.mkdir()
-    empty.mkdir()
+    lonely = tmp_path / "lonely" / "bundle"
+    for folder in (full, empty, lonely):
+        folder.mkdir(parents=True)
     (full / "file").touch()
     (tmp_path / "text.txt").write_text("not a key")
     shutil.copytree(world_folder, partial)
     complaints = partial / "complaints.parquet"
     pq.write_table(pq.read_table(complaints).drop_columns("category"), complaints)
-    lonely = tmp_path / "lonely" / "bundle"
-    lonely.mkdir(parents=True)
     score = ("score", "--bundle", bundle, "--calls", calls)
+    features = ("features", "--calls", calls, "--layout", "keyed", "--out")
     return {
         "simulate into a full folder": (("simulate", "--out", full), "expected a new or empty folder"),
-        "train into a full folder": (
-            ("train", "--data", world_folder, "--out", full),
-            "expected a new or empty folder",
-        ),
+        "train into full": (("train", "--data", world_folder, "--out", full), "expected a new or empty folder"),
         "unknown size": (("simulate", "--out", tmp_path / "s", "--size", "huge"), "size must be one of tiny"),
         "no scenario file": (("simulate", "--out", tmp_path / "t", "--scenario", nowhere), str(nowhere)),
         "no data": (("train", "--data", nowhere, "--out", tmp_path / "u"), "calls.parquet"),
@@ -295,15 +285,9 @@ def faults(world_folder, run, tmp_path):
         "no key file": ((*score, "--key", nowhere), str(nowhere)),
         "not a key file": ((*score, "--key", tmp_path / "text.txt"), "text.txt"),
         "no policy": ((*score, "--layout", "keyed", "--policy", nowhere), str(nowhere)),
-        "a file for vectors": (
-            ("features", "--calls", calls, "--layout", "keyed", "--out", world_folder / "complaints.parquet"),
-            "new or empty folder",
-        ),
+        "a file for vectors": ((*features, world_folder / "complaints.parquet"), "new or empty folder"),
         "no such size": (("features", "--calls", calls, "--out", nowhere, "--memory", "4"), "4GiB"),
-        "no such feature": (
-            ("features", "--calls", calls, "--layout", "keyed", "--out", nowhere, "--features", "x"),
-            "x",
-        ),
+        "no such feature": ((*features, nowhere, "--features", "x"), "x"),
         "evaluate without data": (("evaluate", "--bundle", bundle, "--data", nowhere), "calls.parquet"),
     }
 
