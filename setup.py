@@ -21,7 +21,7 @@ class BuildKernel(build_ext):
     """Writes the kernel as C and compiles it to a shared library without Python in it."""
 
     def build_extension(self, ext: Extension) -> None:
-        """Compile one extension from generated source."""
+        """Compiles one extension from generated source."""
         source = Path(self.build_temp) / "kernel.c"
         source.parent.mkdir(parents=True, exist_ok=True)
         source.write_text(kernel_source(), encoding="utf-8")

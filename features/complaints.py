@@ -147,7 +147,8 @@ class Complaints:
     """Complaints in memory, observed one at a time in any order, with their features at ring time. Not thread-safe.
 
     Args:
-        limit: complaints in memory at most. A new one beyond it replaces the oldest arrival, and `dropped` counts it.
+        limit: maximum of complaints in memory. Beyond it, a new complaint replaces the oldest arrival; `dropped` counts
+            it.
     """
 
     def __init__(self, limit: int = 1_000_000) -> None:
@@ -218,7 +219,7 @@ class Complaints:
 
 
 def counted(complaints: list[Complaint]) -> list[Complaint]:
-    """Returns the complaints that count, of those of one person about one number in order of `known`."""
+    """Returns the complaints that count, given the complaints of one person about one number in order of `known`."""
     return [
         complaint
         for i, complaint in enumerate(complaints)
@@ -264,7 +265,7 @@ def complaint_vectors(calls: pa.Table, complaints: pa.Table) -> Array:
 
 
 def counted_rows(complaints: pa.Table) -> Array:
-    """Whether each complaint counts: bool (complaints,)."""
+    """Returns whether each complaint counts: bool (complaints,)."""
     import numpy as np
 
     pair = pair_codes(*(shared_codes(complaints[name], complaints[name]) for name in ("reporter", "number")))[0]
@@ -307,7 +308,9 @@ def pair_codes(left: tuple[Array, Array], right: tuple[Array, Array]) -> tuple[A
 
 
 def count_before(known: Array, keys: tuple[Array, Array], at: Array) -> Array:
-    """Rank of (key, at) among the complaints sorted by key and time: a difference of ranks counts those in a window."""
+    """Returns the rank of (key, at) among the complaints sorted by key and time: a difference of ranks counts those in
+    a window.
+    """
     import numpy as np
 
     times = np.unique(known)

@@ -99,7 +99,7 @@ def _decorated(cls: type, *, frozen: bool, slots: bool, kw_only: bool) -> type:
 
 
 def _field(cls: type, name: str, kind: object, *, kw_only: bool) -> _Field:
-    """The field of an annotation; leaves only its default, if any, as an attribute of the class."""
+    """Returns the field of an annotation; leaves only its default, if any, as an attribute of the class."""
     options = vars(cls).get(name, _Options())
     options = dict(options) if type(options) is _Options else {"default": options}
     if "default" in options:

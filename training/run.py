@@ -78,7 +78,7 @@ def study(
     made_by: str = "callsieve.training.study",
     progress: Progress | None = None,
 ) -> RecordedRun:
-    """Train, judge, sign, score the last day as a service would, write the pages, and record the run.
+    """Trains, judges and signs a model, scores the last day as a service would, writes the pages, and records the run.
 
     >>> from pathlib import Path
     >>> from callsieve.training import Settings, read_dataset
@@ -91,7 +91,7 @@ def study(
             other places, `mlflow.db` and the audit log.
         source: where the calls come from, in a few words.
         signing_key: Ed25519 key file for bundle and log; by default, a new key is made in `folder`.
-        gates: what the model must show to be promoted; the shipped gates by default.
+        gates: conditions for a promotion of the model; the shipped gates by default.
         made_by: command or function that MLflow names as the source of the run.
     Returns: all figures of the run.
     """
@@ -142,7 +142,7 @@ def _path(path: str | Path | None) -> Path | None:
 
 
 def signer(folder: Path, signing_key: Path | None) -> Ed25519PrivateKey:
-    """The key that signs bundle and log; without `signing_key`, a new key. Its public half goes into `folder`."""
+    """Returns the key that signs bundle and log: `signing_key` or a new key. Its public half goes into `folder`."""
     private = signing_key or folder / SIGNING_KEY
     if signing_key is None:
         generate_signing_key(private, folder / SIGNER)
@@ -153,7 +153,7 @@ def signer(folder: Path, signing_key: Path | None) -> Ed25519PrivateKey:
 
 
 def log_gates(ledger: Ledger, dataset: Dataset, settings: Settings) -> GateEntry:
-    """Record the gates of the run and its look at the test fold in the audit log, before anything is trained."""
+    """Records the gates of the run and its look at the test fold in the audit log, before anything is trained."""
     folds = fold_plan(dataset.calls, settings.label_delay_days)
     entry = ledger.begin()
     look = ledger.touch(dataset.fingerprint, folds.certify, "train")
@@ -161,7 +161,7 @@ def log_gates(ledger: Ledger, dataset: Dataset, settings: Settings) -> GateEntry
 
 
 def write_pages(figures: RunFigures, datasets: Datasets, folder: Path, drawn: Mapping[str, Picture]) -> None:
-    """Write the run page, the pictures, the tables, the model card and the datasheet."""
+    """Writes the run page, the pictures, the tables, the model card and the datasheet."""
     write_run_page(figures, folder / "report.html", drawn)
     write_pictures(drawn, folder / "plots")
     write_tables(figures, folder / "tables")
@@ -171,7 +171,7 @@ def write_pages(figures: RunFigures, datasets: Datasets, folder: Path, drawn: Ma
 def track_run(
     uri: str, folder: Path, figures: RunFigures, settings: Settings, datasets: Datasets, made_by: str, began: float
 ) -> TrackedRun:
-    """Record figures and files as a run in MLflow."""
+    """Records figures and files as a run in MLflow."""
     files = {name: folder / name for name in ("bundle", "record", "documents", "plots", "tables")}
     looks = {"test_fold_touches": float(figures["gates"]["touches"] or 0)}
     return mlflow_write.write_run(
@@ -192,7 +192,7 @@ def track_run(
 def write_audit_page(
     place: RunPaths, tracked: TrackedRun, figures: RunFigures, folder: Path, gates: Gates, drawn: Mapping[str, Picture]
 ) -> None:
-    """Write the audit page of the run as recorded, and attach it to the run in MLflow.
+    """Writes the audit page of the run as recorded, and attaches it to the run in MLflow.
 
     The log entry of the run comes after this, so that it commits to the page, too.
     """
@@ -202,7 +202,7 @@ def write_audit_page(
 
 
 def run_payload(uri: str, tracked: TrackedRun, figures: RunFigures, bundle: Path) -> dict[str, Any]:
-    """The log entry of a run: all that MLflow shows of it at this moment."""
+    """Returns the log entry of a run: all that MLflow shows of it at this moment."""
     run, version = tracked["run"], tracked["version"]
     return {
         "run": run,
@@ -216,7 +216,7 @@ def run_payload(uri: str, tracked: TrackedRun, figures: RunFigures, bundle: Path
 
 
 def last_day(scorer: Scorer, trained: Trained) -> LastDay:
-    """Verdicts on the last day's calls as a service would give them, with a few examples that did not pass."""
+    """Returns the last day's verdicts as a service would give them, with a few examples that did not pass."""
     rows = last_day_rows(trained.start)
     calls = trained.dataset.calls.take(rows)
     scores = scorer.score_table(trained.feed.at(rows), threads=trained.settings.threads or 2)
@@ -233,7 +233,7 @@ def last_day(scorer: Scorer, trained: Trained) -> LastDay:
 
 
 def examples(scorer: Scorer, scores: Scores, trained: Trained, rows: Array) -> list[ExampleVerdict]:
-    """The first call that did not pass, of each of a few callers, with its reasons.
+    """Returns the first call that did not pass, of each of a few callers, with its reasons.
 
     Args:
         scores: of `rows`, in their order.
@@ -245,7 +245,7 @@ def examples(scorer: Scorer, scores: Scores, trained: Trained, rows: Array) -> l
 
 
 def example(scorer: Scorer, action: str, trained: Trained, row: int) -> ExampleVerdict:
-    """The verdict on one call, with its reasons."""
+    """Returns the verdict on one call, with its reasons."""
     start = int(trained.start[row])
     caller, callee = (trained.dataset.calls[name][row].as_py() for name in ("caller", "callee"))
     verdict = scorer.explain_row(trained.feed.at(np.array([row]))[0].tolist(), start)

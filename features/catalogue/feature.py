@@ -1,6 +1,6 @@
-"""Definition of a feature: whose history, what is measured, how it is aggregated, over which window.
+"""Definition of a feature: the history that it reads, the measure, the aggregate and the window.
 
-The name of a feature is computed from these. A formula here is both the published definition and the code that runs:
+The name of a feature follows from these four. A formula here is both the published definition and the code that runs:
 `codegen/feature_program.py` inserts the formulas into the kernel unchanged.
 """
 
@@ -46,7 +46,7 @@ FORMULAS = {
     "surge": "part / (decayed(state, whole, other) + 1.0)",
     "fact": "float(part) if part >= 0 else nan",
 }
-# Aggregate -> its word in a feature's name, where the two differ.
+# Aggregate -> its label in a feature's name, if the label differs from the key.
 AGGREGATE_LABELS = {
     "rest_share": "share",
     "rest_count": "count",
@@ -100,21 +100,23 @@ SUMS_BY_ROLE = {"caller": NUMBER_SUMS, "callee": NUMBER_SUMS, **dict.fromkeys(("
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One feature: what it is, where it comes from, and what it is computed from.
+    """One feature: its name, its unit and texts, the source of its evidence, and its definition.
 
-        Attributes:
-            role: whose history is read, one of `ROLES`.
-            subject, measure: the beginning of the name.
-            how: aggregate, a key of `FORMULAS`.
-            window: index into `windows.WINDOWS`, or None.
-    # Parts that incoming calls change without being sums of incoming events (any call moves the local day).
-                the state outside the windows, a field of a pair, or a fact of the call.
-            levels: the levels of a category, or () for a number.
+    Attributes:
+        role: whose history is read, one of `ROLES`.
+        subject, measure: the beginning of the name.
+        how: aggregate, a key of `FORMULAS`.
+        window: index into `windows.WINDOWS`, or None.
+        unit, en, zh: unit, and the meaning in English and Chinese.
+        source: the evidence for the feature.
+        parts: arguments of the formula. Each is a sum over `window`, a sum with its own window ("calls:1h"), a region
+            of the state outside the windows, a field of a pair, or a fact of the call.
+        levels: the levels of a category, or () for a number.
 
-        >>> from callsieve.features import FEATURES
-        >>> share = next(feature for feature in FEATURES if feature.name == "out_answered_share_24h")
-        >>> share.role, share.unit, share.definition["formula"]
-        ('caller', 'share', '(part + 0.5) / (whole + 1.0) + (0.0 if whole else nan)')
+    >>> from callsieve.features import FEATURES
+    >>> share = next(feature for feature in FEATURES if feature.name == "out_answered_share_24h")
+    >>> share.role, share.unit, share.definition["formula"]
+    ('caller', 'share', '(part + 0.5) / (whole + 1.0) + (0.0 if whole else nan)')
     """
 
     role: str

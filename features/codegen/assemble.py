@@ -126,7 +126,7 @@ def columns(features: tuple[Feature, ...]) -> dict[str, int]:
 
 @cache
 def version() -> str:
-    """Returns the hash of all sources of the kernel and of its memory layout; snapshots of another version differ."""
+    """Returns the hash of all sources of the kernel and of its memory layout, which identifies a snapshot's version."""
     parts = (
         *dict.fromkeys((*STREAM_MODULES["number"], *STREAM_MODULES["group"], *DRIVER)),
         feature_program,

@@ -59,7 +59,7 @@ static inline int64_t c_shifted(int64_t a, int64_t by) { return (int64_t)((uint6
 static inline int64_t c_least(int64_t a, int64_t b) { return b < a ? b : a; }
 static inline int64_t c_most(int64_t a, int64_t b) { return b > a ? b : a; }
 static inline double c_most_of_doubles(double a, double b) { return b > a ? b : a; }
-static inline int64_t c_exponent(double a) /* of a whole number, as frexp has it */
+static inline int64_t c_exponent(double a) /* exponent of a whole number, like frexp */
 {
     uint64_t bits;
     memcpy(&bits, &a, sizeof bits);
@@ -104,7 +104,7 @@ class Writer:
     """Writes functions in the order in which they are needed, once for each combination of types."""
 
     def __init__(self, work: tuple[str, ...] = ()) -> None:
-        """`work` has the type codes of the arrays of a table's scratch, in order."""
+        """Starts with an empty source; `work` has the type codes of the arrays of a table's scratch, in order."""
         self.parts = {WORK: work}
         self.fields: dict[str, dict[str, str]] = {}
         self.lines = [HEAD]

@@ -132,9 +132,10 @@ def allocate(code: str, size: int) -> Any:
 
 
 def ask_for_large_pages(arrays: Iterable[Any]) -> None:
-    """Requests large pages for the rest of large arrays, where the system has them.
+    """Requests large pages for large arrays, if the system has them.
 
-    They are read all over and copied with their process. A history with little content would only take more memory.
+    Reads are scattered over these arrays, and a fork copies their page tables, so fewer pages save time. A history with
+    little content would take more memory.
     """
     for array in arrays:
         if array.nbytes >= LARGE and hasattr(mmap, "MADV_HUGEPAGE"):

@@ -14,7 +14,7 @@ MAX_DAYS = 36_500
 
 
 def now_ms() -> int:
-    """The current time in Unix milliseconds."""
+    """Returns the current time in Unix milliseconds."""
     return round(time.time() * 1000)
 
 

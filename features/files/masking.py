@@ -10,7 +10,7 @@ _NUMBER = re.compile(r"\d{7,}|\d(?:[\s.()\-]*\d){10,}")
 
 
 def has_long_digits(text: str) -> bool:
-    """Whether the text has a run of digits that may be a telephone number.
+    """Returns whether the text has a run of digits that may be a telephone number.
 
     >>> [has_long_digits(text) for text in ("138 1234-5679", "１３８１２３４５６７９", "2026-03-02 09:30", "12321")]
     [True, True, False, False]
@@ -19,7 +19,7 @@ def has_long_digits(text: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """Returns the text with each such run replaced by "#".
+    """Returns the text with each run of digits that may be a telephone number replaced by "#".
 
     >>> masked("calls of 13812345679.csv")
     'calls of #.csv'

@@ -1,4 +1,4 @@
-"""Checks of a file's owner and mode: only its owner reads a secret, and only we write a file that is trusted."""
+"""Checks of a file's owner and mode, for secrets and for files that are trusted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_secret(path: Path | str, limit: int) -> bytes:
 
 
 def only_we_may_write(status: os.stat_result) -> bool:
-    """Whether a file or folder belongs to the current user, and neither group nor others may write it.
+    """Returns whether a file or folder belongs to the current user, and neither group nor others may write it.
 
     >>> only_we_may_write(os.stat("number.key"))
     True

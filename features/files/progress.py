@@ -41,7 +41,7 @@ def by_size(progress: Progress, paths: Iterable[Path]) -> dict[Path, Progress]:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of the files directly in a folder; 0 for a path that does not exist."""
+    """Returns the bytes of a file, or of the files directly in a folder; 0 for a path that does not exist."""
     files = path.iterdir() if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 

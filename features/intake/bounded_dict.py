@@ -39,7 +39,7 @@ class BoundedDict(Generic[_Key, _Value]):
         return previous
 
     def drop(self, key: _Key) -> None:
-        """Removes a key, if it is there."""
+        """Removes a key, if present."""
         if self._shards[self._shard_of(key) % len(self._shards)].pop(key, None) is not None:
             self._count -= 1
 

@@ -40,9 +40,9 @@ class Intake:
         numbers: "written" if caller and callee are numbers as a switch writes them, "codes" if they are opaque codes.
             A code, like a token, has no facts but the class that the call declares.
         remember: maximum of callers whose last dialled number is remembered (about 90 bytes each, and up to 560 for the
-            number). Beyond it, a caller that was silent longest is forgotten first.
-        cached: maximum of numbers of single calls that are not read and keyed again (up to 800 bytes each). A stream
-            with more recurring numbers needs a larger value.
+            number). Beyond it, the caller that was silent longest is forgotten first.
+        cached: maximum of cached numbers of single calls (up to 800 bytes each); a cached number is not read and keyed
+            again. A stream with more recurring numbers needs a larger value.
 
     >>> intake = Intake(Key("e1", bytes(32)))
     >>> call = intake(Call(start=1767225600.0, caller="+8613800138000", callee="13800138001"))
@@ -145,16 +145,16 @@ class Intake:
             pass
 
     def forgetting(self, token: str) -> Iterator[bool]:
-        """Like `forget`, in short steps; calls may be keyed between two steps."""
+        """Forgets a number like `forget`, in short steps; calls may be keyed between two steps."""
         return self._memory.forgetting(token)
 
     def _clock(self, start: int) -> tuple[int, int]:
-        """Local hour of day, and local days since 1970-01-01, of a time in Unix milliseconds."""
+        """Returns the local hour of day, and local days since 1970-01-01, of a time in Unix milliseconds."""
         day, rest = divmod(start + self._offset(start // QUARTER), DAY)
         return rest // HOUR, day
 
     def _offset(self, quarter: int) -> int:
-        """Milliseconds that local time is ahead of UTC in a quarter hour since 1970."""
+        """Returns by how many milliseconds local time is ahead of UTC in a quarter hour since 1970."""
         return _offset(self._zone, quarter)
 
 

@@ -143,7 +143,7 @@ def _number_ids(numbers: NumberCache, calls: pa.Table, name: str, period: Ints) 
 
 
 def _start(calls: pa.Table) -> Ints:
-    """Start times in milliseconds; raises ValueError for a null."""
+    """Returns the start times in milliseconds; raises ValueError for a null."""
     column = calls["start"]
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
@@ -162,7 +162,7 @@ def _milliseconds(name: str, column: pa.ChunkedArray) -> Ints:
 
 
 def _times(calls: pa.Table, name: str) -> pa.Array:
-    """A column of times or of seconds as whole milliseconds, half rounded up."""
+    """Returns a column of times or of seconds as whole milliseconds, half rounded up."""
     import pyarrow as pa
 
     if name not in calls.column_names:
@@ -197,7 +197,7 @@ def _category_codes(calls: pa.Table, name: str) -> Ints:
 
 
 def _clock(offset: Offset, start: Ints) -> tuple[Ints, Ints]:
-    """Local hour and day; computes the zone's offset once per quarter hour."""
+    """Returns the local hour and day; computes the zone's offset once per quarter hour."""
     import pyarrow as pa
 
     quarters = pa.array(start // QUARTER).dictionary_encode()
@@ -235,7 +235,9 @@ def _previous(memory: NumberMemory, numbers: NumberCache, start: Ints, caller: I
 
 
 def _stable_order(keys: Ints) -> Ints:
-    """Stable sort order of 32-bit keys, in two passes of 16 bits: NumPy's radix sort makes that three times as fast."""
+    """Returns the stable sort order of 32-bit keys, in two passes of 16 bits: NumPy's radix sort makes that three times
+    as fast.
+    """
     order = np.argsort(keys.astype(np.uint16), kind="stable")
     return order[np.argsort((keys >> 16).astype(np.uint16)[order], kind="stable")]
 
@@ -279,7 +281,7 @@ def _differs(facts: dict[str, Ints], caller: Ints, network: Ints) -> Ints:
 
 
 def _words(codes: Ints, words: Collection[str]) -> pa.DictionaryArray:
-    """A dictionary column of codes into `words`; its dictionary has only the words that occur."""
+    """Returns a dictionary column of codes into `words`; its dictionary has only the words that occur."""
     present = np.zeros(len(words), dtype=np.bool_)
     present[codes] = True
     renumbered = np.cumsum(present, dtype=np.int32) - 1

@@ -42,7 +42,7 @@ def read_keyed(path: str | Path) -> pa.Table:
 
 
 def check_table(calls: object) -> None:
-    """Raises TypeError if the argument is not an Arrow table; a pandas one has no nullable integers by default."""
+    """Raises TypeError if the argument is not an Arrow table; a pandas table has no nullable integers by default."""
     import pyarrow as pa
 
     if not isinstance(calls, pa.Table):

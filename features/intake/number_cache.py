@@ -168,7 +168,7 @@ class NumberCache:
 
 
 def _same_memory(first: pa.Array, second: pa.Array) -> bool:
-    """Whether two arrays are the same memory."""
+    """Returns whether two arrays are the same memory."""
     addresses = [[part and part.address for part in words.buffers()] for words in (first, second)]
     return addresses[0] == addresses[1] and (first.offset, len(first)) == (second.offset, len(second))
 

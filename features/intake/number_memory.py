@@ -82,7 +82,7 @@ class NumberMemory:
         return list(map(self._last.get, tokens))
 
     def has_room(self, new_callers: int) -> bool:
-        """Whether this many new callers can be remembered without forgetting another one."""
+        """Returns whether this many new callers can be remembered without forgetting another one."""
         return len(self._last) + self.tables().last_dialled.new_callers + new_callers <= self._remember
 
     def tables(self) -> NumberCache:
@@ -125,7 +125,7 @@ class NumberMemory:
         return plan.parse_in_period(written, period)
 
     def _block_of(self, number: plan.Number) -> str:
-        """Token of a number's block. A number without a block is a block of its own, which is not cached."""
+        """Returns the token of a number's block; a number without a block is its own block, which is not cached."""
         return self._block(number.block) if number.block else self._block_token(number.canonical)
 
     def _block_token(self, block: str) -> str:
@@ -139,7 +139,7 @@ class NumberMemory:
 
 
 def _stable_hash(token: str) -> int:
-    """A hash that is equal in every process, so that the order of forgetting is reproducible."""
+    """Returns a hash that is equal in every process, so that the order of forgetting is reproducible."""
     return crc32(token.encode())
 
 

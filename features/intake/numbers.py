@@ -86,7 +86,7 @@ def parse_in_period(written: str | None, period: int) -> Number:
 
 
 def shared_prefix(a: Number, b: Number) -> int:
-    """Count of leading digits that two national significant numbers share, or UNKNOWN.
+    """Returns the count of leading digits that two national significant numbers share, or UNKNOWN.
 
     Numbers of different countries share 0.
     """
@@ -94,7 +94,7 @@ def shared_prefix(a: Number, b: Number) -> int:
 
 
 def shared_digits(a: tuple[str, str], b: tuple[str, str]) -> int:
-    """Count of shared leading digits of two results of `significant`, or UNKNOWN."""
+    """Returns the count of shared leading digits of two results of `significant`, or UNKNOWN."""
     (country_a, digits_a), (country_b, digits_b) = a, b
     if not digits_a or not digits_b:
         return UNKNOWN
@@ -124,7 +124,7 @@ def significant(number: Number) -> tuple[str, str]:
 
 
 def step(previous: Number | None, current: Number) -> int:
-    """Dialling distance between a number and the one dialled before: an index into STEPS, or UNKNOWN."""
+    """Returns the dialling distance between a number and the one dialled before: an index into STEPS, or UNKNOWN."""
     if previous is None or not has_digits(previous) or not has_digits(current):
         return UNKNOWN
     if previous.canonical == current.canonical:
@@ -137,23 +137,23 @@ def step(previous: Number | None, current: Number) -> int:
 
 
 def has_digits(number: Number) -> bool:
-    """Whether the number has digits: it is neither withheld nor an opaque code."""
+    """Returns whether the number has digits: it is neither withheld nor an opaque code."""
     return number.kind not in _NO_DIGITS
 
 
 def last_digits(number: Number) -> int:
-    """The last four digits as an integer; UNKNOWN if they are not digits."""
+    """Returns the last four digits as an integer; UNKNOWN if they are not digits."""
     tail = number.canonical[-4:]
     return int(tail) if _only_digits(tail) else UNKNOWN
 
 
 def is_domestic(number: Number) -> bool:
-    """Whether the number certainly belongs to the Chinese number plan."""
+    """Returns whether the number certainly belongs to the Chinese number plan."""
     return number.kind not in _NOT_SURELY_DOMESTIC
 
 
 def same_region(a: Number, b: Number) -> int:
-    """1 if both numbers are in one area or foreign country, 0 if not, UNKNOWN if it cannot be determined."""
+    """Returns 1 if both numbers are in one area or foreign country, 0 if not, UNKNOWN if it cannot be determined."""
     if a.region and b.region:
         return int(a.region == b.region)
     if "foreign" in (a.kind, b.kind):
@@ -254,7 +254,7 @@ def _chinese(digits: str, plan: Plan, *, country_code: bool) -> Number | None:
 
 
 def _area(digits: str, plan: Plan) -> str:
-    """The area code (without its 0) at the start of the digits, or ""; no area code is a prefix of another."""
+    """Returns the area code (without its 0) at the start of the digits, or ""; no area code is a prefix of another."""
     return next((digits[:n] for n in (2, 3) if digits[:n] in plan.areas), "")
 
 
@@ -274,7 +274,7 @@ def _local(digits: str) -> Number | None:
 
 
 def _code(digits: str, plan: Plan) -> Service | None:
-    """The service code with the longest matching prefix, or None."""
+    """Returns the service code with the longest matching prefix, or None."""
     for size in (5, 4, 3, 2):
         for service in plan.services.get(digits[:size], ()):
             if service.shortest <= len(digits) <= service.longest:

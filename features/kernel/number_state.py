@@ -213,7 +213,7 @@ def on_expire(node: int, following: int, window: int, state: Ints, base: int, ca
 
 
 def on_event(stream: int, call: int, clock: int, state: Ints, base: int, calls: Ints) -> None:
-    """Marks the day of an attempt; at an outcome, one call in progress less."""
+    """Marks the day of an attempt; at an outcome, subtracts one call in progress."""
     if stream == 0:
         set_bit(call, STARTED, calls)
     if stream == 1:

@@ -225,7 +225,7 @@ def from_letters(letters: str) -> bytes:
 
 
 def is_token(text: str) -> bool:
-    """Whether a text is a token of any key.
+    """Returns whether a text is a token of any key.
 
     >>> is_token("e1." + "a" * 32), is_token("+8613800138000")
     (True, False)

@@ -121,12 +121,14 @@ def read_manifest(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None
     folder = path.parent
     if not path.exists():
         if folder.exists() and (not folder.is_dir() or any(file.name[0] not in "._" for file in folder.iterdir())):
-            raise ValueError(f"{folder}: expected a new or empty folder, or one in which this was begun")
+            raise ValueError(f"{folder}: expected a new or empty folder, or the folder of an unfinished run")
         return None
     manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     for name, value in identity.items():
         if manifest.get(name) != value:
-            raise ValueError(f"{folder}: begun with another {name}; expected the same input, or a new folder")
+            raise ValueError(
+                f"{folder}: its unfinished run has another {name}; expected the same input, or a new folder"
+            )
     return manifest
 
 
@@ -146,7 +148,7 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def run(plan: Plan, calls: Path, threads: int, progress: Progress) -> None:
-    """Runs the open tasks of each stage. A stage whose successor is finished may have lost its files."""
+    """Runs the open tasks of each stage. The input files of a finished stage may already be deleted."""
     role_tasks = {role: open_tasks(plan, values_stage(role)) for role in plan.roles}
     kinds = [kind for kind in KINDS if role_tasks.get(kind.name)]
     chunks = sorted({*open_tasks(plan, "out"), *open_tasks(plan, "in")})
@@ -191,7 +193,7 @@ def count_rows(path: Path) -> int:
     """Returns the rows of a Parquet file of keyed calls.
 
     Raises:
-        ValueError: if it is not one.
+        ValueError: if the file is not a table of keyed calls.
     """
     import pyarrow.parquet as pq
 

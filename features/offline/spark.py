@@ -1,8 +1,8 @@
 """The vectors of more calls than one machine can take: the same kernel on Spark. The only import of pyspark.
 
 There are three exchanges, whatever the number of features: by caller, by key of each kind of history, by call (see
-`buckets.py`). Spark carries parcels of some megabytes and sees no rows between the first and the last step. Spark rows
-would cost more than the kernel, and one Spark group a key several times as much.
+`buckets.py`). Spark carries parcels of some megabytes and sees no rows between the first and the last step. A Spark row
+per call would cost more time than the kernel, and a Spark group per key several times as much.
 
 Memory: a process takes the parcels of its bucket. All calls of one number, block, trunk or device go to one bucket, so
 the busiest key sets the minimum; more buckets make the others smaller.
@@ -56,15 +56,15 @@ LOCAL_SETTINGS = {
     "spark.ui.showConsoleProgress": "false",
 }
 INTEGER_TYPES = ("tinyint", "smallint", "int", "bigint")
-# The message of a worker, of a check in a query, or of Spark itself.
+# Matches the message of a worker, of a check in a query, or of Spark itself.
 ERROR_LINE = re.compile(
     r"^(?:\w+\.)*(?:ValueError|Refused): (.*)$|\[USER_RAISED_EXCEPTION\] (.*?)(?: SQLSTATE.*)?$", re.MULTILINE
 )
 PARCEL = "bucket int, kind string, body binary"
 IDENTITY = "call long, start long, caller string, callee string"
-CALLS_AT_ONCE = 1 << 18  # packed at once
-BYTES_AT_ONCE = 1 << 24  # of parcels in a batch
-ROWS_AT_ONCE = 1 << 14  # of vectors in a batch
+CALLS_AT_ONCE = 1 << 18  # calls packed at a time
+BYTES_AT_ONCE = 1 << 24  # bytes of the parcels in a batch
+ROWS_AT_ONCE = 1 << 14  # vectors in a batch
 
 
 def vectors(calls: DataFrame, *, features: tuple[str, ...] = NAMES, buckets: int | None = None) -> DataFrame:
@@ -154,7 +154,7 @@ def read_keyed(spark: SparkSession, path: str) -> DataFrame:
     A null in a required column, or a text that is not a token, fails the job that reads it.
 
     Raises:
-        ValueError: if there is no table, or not one of keyed calls.
+        ValueError: if the path has no table of keyed calls.
     """
     from pyspark.sql import functions as F  # noqa: N812
 

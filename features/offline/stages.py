@@ -194,7 +194,7 @@ def write_shard(plan: Plan, shard: int) -> None:
     parties = parties.select(["caller", "callee", *EPOCHS]).combine_chunks()
     del calls, groups
     for role in plan.roles:
-        # A call without a trunk or device has no values of one.
+        # A call without a trunk or device has NaN for its features.
         values[role] = np.full((len(rows), len(plan.features_of(role))), np.nan)
         received = read_part(plan.files(values_stage(role)), shard)
         values[role][np.searchsorted(rows, received["row"].to_numpy())] = from_cells(received["values"], np.float64)

@@ -131,7 +131,7 @@ class History:
         Args:
             path: the file.
             calls: capacity in calls; by default the saved one. It must not be below the calls in the file.
-            numbers: capacity in numbers, likewise.
+            numbers: capacity in numbers; by default the saved one.
             compiled: whether to run the kernel as C.
         Raises:
             ValueError: if the file is incomplete, was written by another version, or exceeds the capacity.
@@ -140,9 +140,9 @@ class History:
         try:
             return cls._read(path, calls, numbers, compiled)
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
-            # The checksum is right, but the facts are not those that `save` writes.
+            # The checksum is right, but the header has other fields than `save` writes.
             raise ValueError(
-                f"{path}: expected the facts of a history, got others ({type(error).__name__}); save it again"
+                f"{path}: expected the header of a history, got others ({type(error).__name__}); save it again"
             ) from None
 
     @classmethod
@@ -165,7 +165,7 @@ class History:
                 for name, size in sizes.items():
                     if size > len(history._memory[part][name]):
                         raise ValueError(
-                            f"{path}: contains more calls or numbers than the requested room; ask for more"
+                            f"{path}: contains more calls or numbers than the requested capacity; request more"
                         )
                     file.readinto(history._memory[part][name][:size].cast("B"))  # type: ignore[attr-defined]
         history._restore(facts, tokens)

@@ -127,7 +127,7 @@ def _column(cells: pa.Table, names: tuple[str, ...]) -> pa.Array:
 
 
 def _time(column: pa.Array, role: str, layout: Layout, latest: float, faults: Faults) -> Floats:
-    """Unix milliseconds (UTC); NaN where a cell is empty or invalid."""
+    """Returns Unix milliseconds (UTC); NaN where a cell is empty or invalid."""
     column = _text_or_number(column)
     at = _milliseconds(column, layout)
     expected = " or ".join(_FORMATS[name] for name in layout.formats)
@@ -233,7 +233,7 @@ def _seconds(column: pa.Array) -> Floats:
 
 
 def _category(column: pa.Array | None, role: str, rows: int, layout: Layout, faults: Faults) -> Codes:
-    """Indices into `CATEGORIES[role]`; -1 where the cell is empty."""
+    """Returns indices into `CATEGORIES[role]`; -1 where the cell is empty."""
     listed = CATEGORIES[role]
     if column is None:
         constant = layout.constants.get(role)
@@ -253,7 +253,7 @@ def _settle_outcome(outcome: Codes, talk: Floats, faults: Faults) -> None:
 
 
 def _sides(inputs: Mapping[str, pa.Array], direction: Codes, layout: Layout, faults: Faults) -> dict[str, pa.Array]:
-    """Columns of numbers and other texts; a subscriber's record is turned by its direction into caller and callee."""
+    """Returns the columns of texts; the direction of a subscriber's record decides who is caller and who is callee."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

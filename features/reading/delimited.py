@@ -122,7 +122,7 @@ def _blocks(path: Path) -> Iterator[_Block]:
 
 
 def _names(path: Path, text: bytes, layout: Layout) -> tuple[list[str], int]:
-    """Column names of the file, and the length of the header in bytes."""
+    """Returns the column names of the file, and the length of the header in bytes."""
     kind = next((kind for signature, kind in _SIGNATURES.items() if text.startswith(signature)), None)
     if kind is not None:
         raise ValueError(f"{path.name}: the file is {kind}, expected UTF-8 text")

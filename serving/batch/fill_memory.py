@@ -48,7 +48,8 @@ def fill_state(
         calls, numbers: capacity of the history, as for `History`.
     Returns: counts, the first and the last moment, and whether the history is covered on the day after the last one.
     Raises:
-        ValueError: in one line, if the folder holds events of a service, another process owns it, or there is no call.
+        ValueError: in one line, if the folder holds events of a service, another process owns it, or the records have
+            no call.
     """
     check_distinct(path, key, quarantine)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)

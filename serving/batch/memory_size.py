@@ -18,5 +18,5 @@ def parse_bytes(text: str | None) -> int | None:
         return None
     match = re.fullmatch(r"([0-9]+(?:[.][0-9]+)?) ?([KMGT])iB", text)
     if not match:
-        raise ValueError(f"memory: expected a size as 4GiB or 800MiB, got {text!r}")
+        raise ValueError(f"memory: expected a size such as 4GiB or 800MiB, got {text!r}")
     return int(float(match[1]) * 1024 ** (1 + "KMGT".index(match[2])))

@@ -1,4 +1,4 @@
-"""Rewrites called numbers under a key of their own in every table that leaves (`features/keys/callee_keys.py`)."""
+"""Keys called numbers with a separate key in every table for others (`features/keys/callee_keys.py`)."""
 
 from __future__ import annotations
 

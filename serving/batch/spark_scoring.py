@@ -73,7 +73,7 @@ def score(
     threads: int,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Scores keyed calls and writes the verdict of each call to `out`; returns counts, as `score.score_file` does.
+    """Scores keyed calls and writes the verdict of each call to `out`; returns the same counts as `score.score_file`.
 
     Every Spark worker reads the bundle itself, so `bundle`, `trust`, `policy` and `callees` must be paths that all
     workers reach. Workers cannot share a temporary callee key.
@@ -201,7 +201,9 @@ def verdicts(
     """
     scorer = _loaded(bundle, trust, policy)
     if scorer.bundle.model_id != model:
-        raise ValueError(f"bundle: expected model {model}, got {scorer.bundle.model_id}: it was replaced meanwhile")
+        raise ValueError(
+            f"bundle: expected model {model}, got {scorer.bundle.model_id}: it was replaced during the run"
+        )
     rule_bits = rules_met(identity, rule_columns(rows), None, scorer.policy.terms)
     covered = covered_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
     scores = scorer.score_table(rows, rule_bits, covered=covered, threads=1)
@@ -223,13 +225,13 @@ def verdicts(
 
 @cache
 def _loaded(bundle: Path, trust: Path | None, policy: Path | None) -> Scorer:
-    """The scorer of this worker process: each process checks the bundle once."""
+    """Returns the scorer of this worker process: each process checks the bundle once."""
     return open_scorer(bundle, trust, policy)
 
 
 @cache
 def _callee_keys(callees: Path) -> CalleeCipher:
-    """The callee key of this worker process."""
+    """Returns the callee key of this worker process."""
     return CalleeCipher(read_key(callees, "callees"))
 
 

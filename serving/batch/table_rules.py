@@ -1,4 +1,4 @@
-"""Evaluates the rules on a table of calls, part by part, with the facts that registers hold of each call."""
+"""Evaluates the rules on a table of calls, part by part, with the register facts of each call."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ def rules_met(calls: pa.Table, columns: Mapping[int, Array], registers: Register
 
 
 def with_preferences(scorer: Scorer, calls: pa.Table, rows: Array, scores: Scores, covered: Array) -> Scores:
-    """Adds the preference rule where the model of contents is sure what an unwanted call is about.
+    """Adds the preference rule to calls whose predicted content is certain enough and unwanted by the called person.
 
-    Works like the scorer on single calls. Only calls that reach a band are looked at: elsewhere the rule is not read.
+    The result equals the scorer's on single calls. Only calls that reach a band are checked, because the policy ignores
+    the rule for all others.
 
     Args:
         calls: keyed calls, at least start and callee.

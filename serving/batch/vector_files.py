@@ -41,7 +41,7 @@ def write_vectors(
 
     Args:
         names: features to write.
-        memory: bytes to use at most; None for the default of `write_shards`.
+        memory: maximum of bytes to use; None for the default of `write_shards`.
     Returns: counts, the purpose and the folder; JSON-able.
     Raises:
         ValueError: in one line, for faults of the calls, a missing declaration, or expired calls in a keyed file.
@@ -70,7 +70,7 @@ def write_vectors(
                 write_manifest(out / "_intake.json", manifest)
         quarantined = manifest["quarantined"]
     elif not declaration.simulated and (expired := count_expired(path, read_retention().of("calls"), now_ms())):
-        raise ValueError(f"{path}: {expired} calls are past their time; see callsieve privacy retention")
+        raise ValueError(f"{path}: {expired} calls have expired; run callsieve privacy retention")
     figures = write_shards(calls, out, features=names, memory=memory, threads=threads or None, progress=progress)
     return {**figures, "quarantined": quarantined, "purpose": TRAINING, "out": str(out)}
 

@@ -172,7 +172,9 @@ def load(
             )
     on_check(f"epoch: {metadata.epoch}, at least {minimum_epoch}")
     if expected_catalogue is not None:
-        on_check(f"catalogue: the model's {len(metadata.features)} features are computed as when it was trained")
+        on_check(
+            f"catalogue: the model's {len(metadata.features)} features have the same definitions as in its training"
+        )
     return Bundle(
         **{name: getattr(metadata, name) for name in BundleMetadata.__slots__},
         model_id=_model_id(manifest),
@@ -212,7 +214,7 @@ def _listed_file(name: str, value: Any) -> tuple[str, int]:
 def _open(
     files: Mapping[str, bytes], listed: Mapping[str, tuple[str, int]], on_check: Callable[[str], object] = _ignore
 ) -> tuple[BundleMetadata, dict[str, Booster], Explainer]:
-    """Runs all checks after the signature, on bytes in memory."""
+    """Runs all checks except the signature's, on bytes in memory."""
     for name, (digest, size) in listed.items():
         if len(files[name]) != size or _sha256(files[name]) != digest:
             raise BundleError(f"{name}: must have the size and SHA-256 of {MANIFEST}")
@@ -242,7 +244,7 @@ def _open_models(
             text = data.decode()
             classes = len(metadata.classes[name]) if name in metadata.classes else 1
             trees[name] = check_structure(text, metadata.features, classes=classes, levels=metadata.categorical)
-            on_check(f"structure: {_MODEL_FILES[name]} has {len(trees[name])} trees, each of them sound")
+            on_check(f"structure: {_MODEL_FILES[name]} has {len(trees[name])} trees with valid structure")
             del text  # a copy as large as the file
             boosters[name] = Booster(data)
     with _bundle_errors(_MODEL_FILES["model"]):

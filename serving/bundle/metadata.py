@@ -87,8 +87,8 @@ class Band:
         threshold: the raw score (log-odds) at which the band begins.
         certificate: the certificate over all calls.
         strata: the certificate of each stratum (`rules/strata.py`).
-        abstains: strata for which the band abstains at every score, because no innocent calls were there to calibrate
-            a threshold on. The file calls this field "silent".
+        abstains: strata for which the band abstains at every score, because they had no innocent calls to
+            calibrate a threshold on. The file calls this field "silent".
         raised: for some strata, a stricter threshold than `threshold`.
     """
 

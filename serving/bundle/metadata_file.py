@@ -226,7 +226,7 @@ def _certificate(value: Any, where: str) -> Certificate:
 
 
 def _covers(certificate: Certificate) -> bool:
-    """Whether `bound` is at least the exact upper bound for the counts, up to 0.1 % of rounding.
+    """Returns whether `bound` is at least the exact upper bound for the counts, up to 0.1 % of rounding.
 
     The exact upper bound p (Clopper and Pearson 1934) solves P(X <= k | n, p) = 1 - confidence.
     """

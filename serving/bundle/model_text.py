@@ -205,7 +205,7 @@ def _tree(block: str, index: int, places: Mapping[str, int], levels: Mapping[int
 
 
 def _constant(value: Mapping[str, str]) -> Tree:
-    """A tree of one leaf. Its node arrays are empty; after LightGBM saves it again, its count is empty, too."""
+    """Returns a tree of one leaf. Its node arrays are empty; after LightGBM saves it again, its count is empty, too."""
     for key in (*_NODE_REALS, "threshold", *_NODE_INTEGERS, "internal_count"):
         if value[key]:
             raise ValueError(f"{key} must be empty where num_leaves is 1")

@@ -29,7 +29,7 @@ _SMALL = {str(number): number for number in range(-256, 1024)}
 
 
 def has_form(text: str, count: int, form: int) -> bool:
-    """Whether a text is `count` numbers of a form (`kernel/number_scan.py`), separated by one space."""
+    """Returns whether a text is `count` numbers of a form (`kernel/number_scan.py`), separated by one space."""
     library = compiled_library.library()
     if library is not None:
         return library.count_numbers(text.encode(errors="replace") + b" ", form) == count

@@ -1,8 +1,8 @@
 """Exact additive contributions of one row, computed from the verified trees: LightGBM's `pred_contrib`.
 
 The contributions are the Shapley values of the tree model (Lundberg et al. 2020) in Owen's form, an integral over t
-from 0 to 1. Every other feature is known with probability t. An unknown feature is drawn as the training calls were
-distributed at each node. The integrand is the gain of the score when the feature becomes known.
+from 0 to 1. Every other feature is known with probability t. An unknown feature follows, at each node, the
+distribution of the training calls. The integrand is the gain of the score when the feature becomes known.
 
 Let z be the share of a node's training calls that went to its near child. At one t, the near child has the weight
 g = z + tau c, where c = 1 - z if the row goes there and c = -z otherwise. For all trees at once, T is computed from the

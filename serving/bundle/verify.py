@@ -1,4 +1,4 @@
-"""Verifies a bundle for a person: is it complete, who signed it, and until when is it valid?"""
+"""Verifies a bundle and reports its completeness, signer and validity."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def verify(folder: Path, key: Path | None = None, *, on_check: Callable[[str], o
 
     bundle = load(folder, [read_public_key(public)], expected_catalogue=catalogue_hash(), on_check=passed)
     stale = datetime.fromisoformat(bundle.valid_until) < datetime.now(UTC)
-    passed(f"validity: {bundle.valid_from} to {bundle.valid_until}" + (", which is past" if stale else ""))
+    passed(f"validity: {bundle.valid_from} to {bundle.valid_until}" + ("; expired" if stale else ""))
     return {
         "bundle": str(folder),
         "model": bundle.model_id,

@@ -46,7 +46,9 @@ def _votes_to_overturn(connection: sa.Connection) -> dict[int, int]:
 
 
 def _harm(connection: sa.Connection, rules: CaseRules, now: int) -> dict[str, float]:
-    """Harm of each caller with an open appeal: its recent cases, weighted by action and by the model's uncertainty."""
+    """Returns the harm of each caller with an open appeal: its recent cases, weighted by action and by the model's
+    uncertainty.
+    """
     uncertainty = sa.func.sum(1.0 - sa.func.coalesce(cases.c.score, 0.5))
     appealing = sa.select(appeals.c.caller).where(appeals.c.state == OPEN)
     recent = sa.and_(cases.c.at > now - rules.harm_window, cases.c.caller.in_(appealing))

@@ -1,7 +1,7 @@
 """The order in which reviewers see open appeals, and the groups of appeals that they see together.
 
-An appeal alone clears no caller; only a reviewer's decision does. So a ring that appeals for all its numbers gains
-nothing but the reviewers' attention, and this module limits that. Appeals that share a block, trunk or device and
+An appeal alone clears no caller; only a reviewer's decision does. A ring that appeals for all its numbers
+therefore gains only reviewers' attention, which this module limits. Appeals that share a block, trunk or device and
 follow each other closely form a group. A group is ranked by its most harmful member alone. In a large group, several
 reviewers must agree before an appeal is overturned.
 """

@@ -95,13 +95,13 @@ class CaseStore:
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A transaction that may change rows. Writers wait for each other."""
+        """Opens a transaction that may change rows. Writers wait for each other."""
         with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
             yield connection
 
     @contextmanager
     def erasing(self) -> Iterator[sa.Connection]:
-        """A transaction that erases rows. Afterwards SQLite's files do not contain them any more.
+        """Opens a transaction that erases rows. Afterwards SQLite's files no longer contain them.
 
         Raises:
             CaseError: if a long reader keeps SQLite from emptying its write-ahead log, which contains the rows.
@@ -116,7 +116,7 @@ class CaseStore:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A transaction that changes nothing."""
+        """Opens a transaction that only reads."""
         with self._engine.connect() as connection:
             yield connection
 
@@ -124,7 +124,7 @@ class CaseStore:
         """Returns a case. `now` is in Unix ms.
 
         Raises:
-            CaseError: if the case is missing, or older than cases are kept.
+            CaseError: if the case is missing, or past its retention time.
         """
         with self.reading() as connection:
             row = self._row(connection, case, now)
@@ -272,7 +272,7 @@ class CaseStore:
             condition = sa.and_(condition, cases.c.at > now - self.keep)
         row = connection.execute(sa.select(cases).where(condition)).mappings().one_or_none()
         if row is None:
-            raise CaseError(f"case {case}: not known; either the verdict was pass, or it is older than cases are kept")
+            raise CaseError(f"case {case}: not known; either the verdict was pass, or it is past its retention time")
         return dict(row)
 
     def _last_decision(self, connection: sa.Connection, case: str) -> str:

@@ -33,7 +33,7 @@ EXTRAS = {
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A command with commands of its own.
+    """A command with subcommands.
 
     Attributes:
         help: one line for the list of commands.
@@ -45,7 +45,7 @@ class Group:
 
 
 class CommandGroup(TyperGroup):
-    """A group that builds a command when it is asked for it."""
+    """A group that builds a command on first access."""
 
     path = ""
     rows: Mapping[str, str | Group] = {}
@@ -80,7 +80,7 @@ def tree(app: typer.Typer, panels: Mapping[str, Mapping[str, str | Group]]) -> A
 
 
 def commands(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields each command that does something, with its words; loads all of them."""
+    """Yields each command that is not a group, with its path; loads all commands."""
     if not isinstance(command, CommandGroup):
         yield path, command
         return
@@ -137,7 +137,7 @@ def _fields(kind: Any) -> Iterator[inspect.Parameter]:
 
 
 def run(root: Any) -> None:
-    """Run the command line; a fault ends in one line and exit code 1, never in a traceback."""
+    """Runs the command line; a fault ends in one line and exit code 1, never in a traceback."""
     try:
         root(default_map=configuration(root))
     except ModuleNotFoundError as error:

@@ -1,6 +1,6 @@
 """Defaults of options from environment variables and from a configuration file.
 
-An option goes before its variable, a variable before the file, the file before the default. The variable of
+An option overrides its variable, a variable overrides the file, and the file overrides the default. The variable of
 `callsieve score --bundle` is CALLSIEVE_SCORE_BUNDLE. The file is callsieve.toml in the current folder, or the file that
 CALLSIEVE_CONFIG names; there the same option is `bundle` in the table `[score]`. For `audit verify` the table is
 `[audit.verify]`.
@@ -34,7 +34,7 @@ def long_name(option: Any) -> str:
 
 
 def add_variables(command: Any, path: str) -> None:
-    """Give each option of a command its environment variable, after the one that it declares itself.
+    """Gives each option of a command its environment variable, after the variable that it declares itself.
 
     Args:
         path: words of the command, such as `audit verify`.
@@ -47,9 +47,9 @@ def add_variables(command: Any, path: str) -> None:
 
 
 def refuse_unused(context: typer.Context, names: Iterable[str], condition: str) -> None:
-    """End with exit code 2 if one of these options is on the command line, where it would change nothing.
+    """Ends with exit code 2 if the command line has one of these options, which would have no effect.
 
-    Variables and the file may set it, because they serve many commands.
+    Environment variables and the file may set them, because they serve many commands.
 
     Args:
         names: names of parameters in the code.

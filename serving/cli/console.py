@@ -36,7 +36,7 @@ ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class RateColumn(ProgressColumn):
-    """The share done per minute, averaged over the whole time, because the steps of a run differ in size."""
+    """The share done per minute, averaged over the elapsed time, because the steps of a run differ in size."""
 
     def render(self, task: Task) -> Text:
         """Returns the rate; empty before the first step is done."""
@@ -47,7 +47,7 @@ class RateColumn(ProgressColumn):
 
 @contextmanager
 def progress(title: str) -> Iterator[Progress]:
-    """Show a bar with rate and time left on standard error if that is a terminal; yields its callback."""
+    """Shows a bar with rate and time left on standard error, if that is a terminal; yields its callback."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description:<28}"),
@@ -78,7 +78,7 @@ def progress(title: str) -> Iterator[Progress]:
 
 @contextmanager
 def remembered_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether Ctrl-C was pressed, even where Python drops the exception (`__del__`)."""
+    """Yields a function that returns whether Ctrl-C was pressed, even if Python dropped the exception (`__del__`)."""
     pressed: list[int] = []
 
     def press(number: int, _frame: object) -> None:
@@ -93,17 +93,17 @@ def remembered_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 def emit_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on standard output."""
+    """Prints one JSON object on standard output."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def say(text: str) -> None:
-    """Print one line."""
+    """Prints one line."""
     OUT.print(text, markup=False)
 
 
 def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
-    """Print a table.
+    """Prints a table.
 
     Args:
         texts: how many columns are text, aligned left; the others are figures, aligned right.
@@ -123,19 +123,19 @@ def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], t
 
 
 def show_facts(title: str, values: Mapping[str, Any]) -> None:
-    """Print names and values, one pair a line."""
+    """Prints names and values, one pair a line."""
     shown = ((name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in values.items())
     show_table(title, ("", ""), list(shown))
 
 
 def say_quarantined(counts: Mapping[str, int]) -> None:
-    """Print how many rows were quarantined, one line for each reason."""
+    """Prints how many rows were quarantined, one line for each reason."""
     for reason, count in counts.items():
         say(f"quarantined: {count:,} rows, {reason}")
 
 
 def say_equality(equal: Sequence[str], differences: Sequence[str]) -> None:
-    """Print what a replay reproduced and what differs, one item a line."""
+    """Prints what a replay reproduced and what differs, one item a line."""
     for name in equal:
         say(f"equal    {name}")
     for name in differences:
@@ -143,13 +143,13 @@ def say_equality(equal: Sequence[str], differences: Sequence[str]) -> None:
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
-    """Print one line on standard error and exit: code 1 for a fault, 2 for wrong usage."""
+    """Prints one line on standard error and exits: code 1 for a fault, 2 for wrong usage."""
     ERR.print(f"callsieve: {' '.join(message.split())}", markup=False, style="red")
     raise SystemExit(code)
 
 
 def new_folder(path: Path) -> Path:
-    """Create a folder if it is missing, and return it.
+    """Creates a folder if it is missing, and returns it.
 
     Raises:
         ValueError: if it is not empty; no command overwrites the files of another run.

@@ -1,4 +1,4 @@
-"""Options that several commands share: a type for one option, a dataclass for options that go together.
+"""Options that several commands share: a type for each single option, a dataclass for related options.
 
 `command_tree.expanded` turns a parameter of a dataclass into one option for each field.
 """
@@ -128,7 +128,7 @@ class ScorerOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LookOptions:
-    """The audit log that counts a look at the test set of a bundle."""
+    """The audit log that records each use of a bundle's test set."""
 
     audit: Annotated[
         Path | None, typer.Option("--audit", help="Folder of the audit log; by default audit/ beside the bundle.")

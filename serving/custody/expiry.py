@@ -73,5 +73,5 @@ def count_expired(path: Path, rule: RetentionRule, now: int) -> int:
 
 
 def _moment_column(file: pq.ParquetFile, rule: RetentionRule) -> Sequence[str]:
-    """The column to read: the moment, or any column of a table without one, to count its rows."""
+    """Returns the column to read: the moment, or any column of a table without one, to count its rows."""
     return [rule.moment] if rule.moment in file.schema_arrow.names else file.schema_arrow.names[:1]

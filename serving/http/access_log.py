@@ -1,6 +1,6 @@
-"""Access log of a service: counts of answers by key, path and status, so that many requests make few lines.
+"""Access log of a service: counts of answers by key, path and status, so that many requests need few lines.
 
-A line of the journal (`journal.py`) holds one count of a few seconds. Of a request it contains only the path.
+A line of the journal (`journal.py`) has one count over a few seconds. It contains no part of a request but the path.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class AccessLog:
         self._journal = Journal(folder, name, after=self._after)
 
     def note(self, who: str, what: str, code: int) -> None:
-        """Count an answer."""
+        """Counts an answer."""
         with self._lock:
             self._counts[(who, what, code)] += 1
 
     def close(self) -> None:
-        """Write everything to disk."""
+        """Writes everything to disk."""
         self._write()
         self._journal.close()
 
@@ -74,7 +74,7 @@ class AccessLog:
 
 
 def read_accesses(folder: Path) -> Iterator[Access]:
-    """Yield the counts in a folder; damaged lines are skipped."""
+    """Yields the counts in a folder; damaged lines are skipped."""
     for name in (ACCESSES, CASE_ACCESSES):
         for line in read_journal(folder, name, 0, ReadCounts()):
             yield Access(**json.loads(line))

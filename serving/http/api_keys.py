@@ -29,7 +29,7 @@ class KeyHolder:
         self._left, self._filled = float(rate), time.monotonic()
 
     def spend(self) -> bool:
-        """Count one request; returns whether it is within the rate. The requests of one second may come at once."""
+        """Counts one request; returns whether it is within the rate. The requests of one second may come at once."""
         now = time.monotonic()
         self._left = min(self._left + (now - self._filled) * self.rate, self.rate)
         self._filled = now
@@ -46,7 +46,7 @@ class ApiKeys:
         self._holders = tuple(holders)
 
     def holder(self, authorization: bytes) -> KeyHolder | None:
-        """The holder of the key in an `Authorization` header; None if it is unknown. Constant time."""
+        """Returns the holder of the key in an `Authorization` header; None if it is unknown. Constant time."""
         kind, _, key = authorization.partition(b" ")
         if kind.lower() != b"bearer":
             return None
@@ -58,7 +58,7 @@ class ApiKeys:
 
 
 def read_keys(path: Path) -> ApiKeys:
-    """Read a file of keys: a line each with name, scopes, requests a second, and the key's SHA-256.
+    """Reads a file of keys: a line each with name, scopes, requests a second, and the key's SHA-256.
 
     Raises:
         ValueError: in one line, if other users may read the file, or a line is invalid.
@@ -80,7 +80,7 @@ def read_keys(path: Path) -> ApiKeys:
 
 
 def add_key(path: Path, name: str, scopes: Iterable[str], rate: int = RATE) -> str:
-    """Make a key, add its hash to a file that only its owner may read, and return the key, which is stored nowhere.
+    """Makes a key, adds its hash to a file that only its owner may read, and returns the key, which is not stored.
 
     Raises:
         ValueError: in one line, for an invalid name, scope or rate.

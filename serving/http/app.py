@@ -1,9 +1,8 @@
 """The service over HTTP: a Starlette application around `Live`.
 
-Verdicts are computed on the event loop, one after the other. A request may have waited since the loop's last round but
-one: the loop reads it in one round and answers it in the next. If that is longer ago than the deadline, the answer is
-"pass" without a look at the call. Slow work (reasons on request, a new bundle, the state at start) runs in threads, a
-few at a time.
+Verdicts are computed on the event loop, one after the other. The loop reads a request in one cycle and answers it in
+the next, so the request may have waited for two cycles. If that time exceeds the deadline, the answer is "pass" and the
+call is not scored. Slow work (reasons on request, a new bundle, the state at start) runs in a few threads.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ from .endpoint import (
 )
 from .metrics import metrics, status
 
-EXPLAIN_SECONDS, LOAD_SECONDS = 2.0, 60.0  # for reasons on request, and for a bundle
-EXPLAINING = 2  # requests for reasons at once
+EXPLAIN_SECONDS, LOAD_SECONDS = 2.0, 60.0  # time limits for reasons on request and for loading a bundle
+EXPLAINING = 2  # maximum of concurrent requests for reasons
 TICK = 0.002  # seconds between two ticks of the event loop; a request may have waited for up to two
 _LOG = logging.getLogger("callsieve.serving")
 _STARTING = "the service is starting"
@@ -77,7 +76,7 @@ class Service:
     Attributes:
         live: the state; None until it is restored.
         failure: why the state could not be restored.
-        waiting_since: `time.monotonic()` from which a request that is answered now may have waited.
+        waiting_since: earliest `time.monotonic()` at which a request that is answered now can have arrived.
         answers: answers by status code.
         on_failure: called if the state cannot be restored: the process must end.
         log_access: called for each answer of an endpoint.
@@ -104,23 +103,23 @@ class Service:
         return "" if self.judge.ready else f"no bundle: {self.judge.refusal}"
 
     def start(self) -> None:
-        """Load the bundle and restore the state, in a thread beside the loop."""
+        """Loads the bundle and restores the state, in a thread beside the loop."""
         threading.Thread(target=self._start, name="start", daemon=True).start()
 
     def stop(self) -> None:
-        """Write everything to disk."""
+        """Writes everything to disk."""
         if self.live is not None:
             self.live.close()
         self.on_stop()
 
     def require_live(self) -> Live:
-        """The live state. Raises: HTTPError: 503 while there is none."""
+        """Returns the live state. Raises: HTTPError: 503 while there is none."""
         if self.live is None:
             raise HTTPError(503, _STARTING)
         return self.live
 
     async def tick(self) -> None:
-        """Record when the event loop comes round, for ever."""
+        """Records the time of each cycle of the event loop, until cancelled."""
         while True:
             self.waiting_since, self._ticked = self._ticked, time.monotonic()
             await asyncio.sleep(TICK)
@@ -138,7 +137,7 @@ class Service:
 
 
 def application(service: Service) -> Starlette:
-    """The ASGI application. It restores the state when it starts, and writes it to disk when it stops."""
+    """Returns the ASGI application. It restores the state when it starts, and writes it to disk when it stops."""
     page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     page_headers = {"content-security-policy": _content_security_policy(page), "cache-control": "no-store"}
     document = msgspec.json.encode(schema.openapi())
@@ -215,7 +214,7 @@ async def _explain(service: Service, scope: Scope, _receive: Receive) -> Verdict
     explain = service.require_live().explain
     verdict = await in_thread(explain, case, seconds=EXPLAIN_SECONDS, limit=service.explaining)
     if verdict is None:
-        raise HTTPError(404, "no verdict of this case is remembered")
+        raise HTTPError(404, "this case is not in memory any more")
     return verdict
 
 
@@ -223,7 +222,7 @@ async def _reload(service: Service, _scope: Scope, _receive: Receive) -> schema.
     try:
         scorer = await in_thread(service.judge.load, service.bundle, seconds=LOAD_SECONDS, limit=service.loading)
     except (BundleError, ValueError, OSError) as error:
-        raise HTTPError(409, f"refused, the last good bundle stays: {error}") from None
+        raise HTTPError(409, f"bundle refused, the last good one stays in service: {error}") from None
     return schema.Reloaded(scorer.bundle.model_id, scorer.bundle.epoch)
 
 
@@ -238,7 +237,7 @@ async def _metrics(service: Service, _scope: Scope, _receive: Receive) -> bytes:
 
 
 def _checked(work: Callable[[Any], _T], argument: object) -> _T:
-    """The result of `work`; its errors become refusals: 409 for an event in the future, 400 for a bad value."""
+    """Returns the result of `work`; its errors become refusals: 409 for an event in the future, 400 for a bad value."""
     try:
         return work(argument)
     except FutureEventError as error:
@@ -248,7 +247,7 @@ def _checked(work: Callable[[Any], _T], argument: object) -> _T:
 
 
 def _content_security_policy(page: str) -> str:
-    """A policy under which only the page's own script and style run, and only this service is asked."""
+    """Returns a policy that allows only the page's own script and style, and connections to this service only."""
     hashes = {
         kind: base64.b64encode(
             hashlib.sha256(page.partition(f"<{kind}>")[2].partition(f"</{kind}>")[0].encode()).digest()

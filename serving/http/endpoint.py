@@ -44,11 +44,11 @@ _T = TypeVar("_T")
 
 
 def no_access_log(_name: str, _path: str, _code: int) -> None:
-    """Log nothing: for a service without an access log."""
+    """Logs nothing: for a service without an access log."""
 
 
 class HTTPError(Exception):
-    """A refused request: a status code, and one line that shows nothing of the request."""
+    """A refused request: a status code, and one line without content of the request."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -67,15 +67,17 @@ class Endpoint:
     """An ASGI application for one path: checks the API key, its scope and its rate, and sends the handler's result."""
 
     def __init__(self, service: Guarded, scopes: str, handler: Handler, media_type: str = JSON) -> None:
-        """Args:
-        scopes: separated by commas; a key needs one of them.
-        handler: returns bytes, or a value that is sent as JSON. It raises `HTTPError` to refuse a request.
+        """Creates the endpoint.
+
+        Args:
+            scopes: separated by commas; a key needs one of them.
+            handler: returns bytes, or a value that is sent as JSON. It raises `HTTPError` to refuse a request.
         """
         self._service, self._handler, self._media_type = service, handler, media_type
         self._scopes = scopes.split(",")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answers one request."""
         try:
             self._admit(scope)
             result = await self._handler(scope, receive)
@@ -106,14 +108,14 @@ class Endpoint:
 
 
 async def http_exception_response(_request: Request, error: Exception) -> Response:
-    """The answer to a request for an unknown path or method, as Starlette reports it."""
+    """Returns the answer to a request for an unknown path or method, as Starlette reports it."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
     body = _encode(Fault(error.detail))
     return Response(body, error.status_code, error.headers, media_type=JSON)
 
 
 async def in_thread(work: Callable[[Any], _T], argument: object, *, seconds: float, limit: anyio.CapacityLimiter) -> _T:
-    """Run `work(argument)` in a thread. One that hangs is abandoned, and occupies one of the limiter's slots.
+    """Runs `work(argument)` in a thread. A hanging thread is abandoned, and keeps its slot of the limiter.
 
     Raises: HTTPError: 503 after `seconds`.
     """
@@ -125,7 +127,7 @@ async def in_thread(work: Callable[[Any], _T], argument: object, *, seconds: flo
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The body of a request, at most MAX_BODY bytes that arrive within BODY_SECONDS.
+    """Returns the body of a request, at most MAX_BODY bytes that arrive within BODY_SECONDS.
 
     Raises: HTTPError: 400 for a request that breaks off, 408 for a slow one, 413 for a long one.
     """

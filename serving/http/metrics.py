@@ -23,7 +23,7 @@ _TOP = 8
 
 
 def metrics(live: Live | None, judge: Swap, answers: Mapping[int, int]) -> bytes:
-    """All metrics in Prometheus's text format. `answers`: HTTP answers by status code."""
+    """Returns all metrics in Prometheus's text format. `answers`: HTTP answers by status code."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(_Collector(live, judge, answers))
@@ -35,7 +35,7 @@ class _Collector(Collector):
         self._live, self._judge, self._answers = live, judge, answers
 
     def collect(self) -> Iterator[Metric]:
-        yield _gauge("ready", "1 if calls are judged", self._live is not None and self._judge.ready)
+        yield _gauge("ready", "1 if calls are scored", self._live is not None and self._judge.ready)
         yield _counter("http_answers", "HTTP answers", "code", {str(k): v for k, v in self._answers.items()})
         if (scorer := self._judge.scorer) is not None:
             model = GaugeMetricFamily(
@@ -50,11 +50,11 @@ class _Collector(Collector):
 
 def _live_metrics(live: Live) -> Iterator[Metric]:
     yield _counter("verdicts", "Verdicts", "action", live.actions)
-    yield _counter("events", "Events, by what became of them", "kind", live.counts)
+    yield _counter("events", "Events by result", "kind", live.counts)
     yield _counter("reasons", "Reasons of verdicts other than pass", "feature", live.reason_counts)
     yield _counter("rules", "Calls that met a rule", "rule", live.rules)
     bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
-    taken = HistogramMetricFamily("callsieve_verdict_seconds", "Time taken for a verdict")
+    taken = HistogramMetricFamily("callsieve_verdict_seconds", "Latency of verdicts")
     taken.add_metric((), list(zip(bounds, accumulate(live.latency), strict=True)), live.seconds)
     yield taken
     for name, value in _state(live).items():
@@ -64,15 +64,15 @@ def _live_metrics(live: Live) -> Iterator[Metric]:
 _STATE = {
     "history_calls": "Calls in memory",
     "history_numbers": "Numbers in memory",
-    "history_dropped": "Calls forgotten before their time",
-    "history_evicted": "Numbers forgotten before their time",
-    "history_refused": "Calls that there was no room for",
-    "history_filled": "1 if as many days of calls are known as bands ask for",
-    "journal_lost": "Events that will not outlive the process, since the disk took none",
-    "journal_faults": "Times that the disk refused",
-    "journal_age_seconds": "Age of the oldest event that a crash of the machine could lose",
+    "history_dropped": "Calls dropped before their expiry",
+    "history_evicted": "Numbers evicted before their expiry",
+    "history_refused": "Calls refused for lack of capacity",
+    "history_filled": "1 if the history is long enough for bands to apply",
+    "journal_lost": "Events lost because the disk refused them",
+    "journal_faults": "Failed writes to disk",
+    "journal_age_seconds": "Age of the oldest event not yet on disk",
     "restored_events": "Events read back at start",
-    "restored_damaged": "Events that could not be read back at start",
+    "restored_damaged": "Damaged events at start",
     "snapshots": "Snapshots written",
     "snapshot_faults": "Snapshots that failed",
 }
@@ -101,7 +101,7 @@ def _counter(name: str, text: str, label: str, counts: Mapping[str, int]) -> Met
 
 
 def status(live: Live | None, judge: Swap) -> dict[str, Any]:
-    """The content of the operator's page, ready for JSON."""
+    """Returns the content of the operator's page, ready for JSON."""
     content: dict[str, Any] = {"model": None, "refusal": judge.refusal, "certificates": []}
     if (scorer := judge.scorer) is not None:
         bundle, bands = scorer.bundle, scorer.policy.bands

@@ -118,7 +118,7 @@ class VerdictOut(msgspec.Struct):
 
 
 class Fault(msgspec.Struct):
-    """Why a request was refused, in one line that shows nothing of the request."""
+    """Why a request was refused, in one line without content of the request."""
 
     error: str
 
@@ -148,7 +148,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 def read_call(body: bytes) -> Call:
-    """The call in a request's body.
+    """Returns the call in a request's body.
 
     Raises:
         ValueError: in one line that names the field and never shows its value, which may be a number.
@@ -195,7 +195,7 @@ def _expected(name: str) -> str:
 
 
 def read_complaint(body: bytes) -> Complaint:
-    """The complaint in a request's body.
+    """Returns the complaint in a request's body.
 
     Raises:
         ValueError: in one line that names the fields and never shows a value.
@@ -212,7 +212,7 @@ def read_complaint(body: bytes) -> Complaint:
 
 
 def openapi() -> dict[str, Any]:
-    """The OpenAPI document of the service."""
+    """Returns the OpenAPI document of the service."""
     types = (CallIn, ComplaintIn, VerdictOut, Fault, Nothing, Health, Reloaded)
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     ref: dict[type, dict[str, Any]] = dict(zip(types, schemas, strict=True))
@@ -225,16 +225,14 @@ def openapi() -> dict[str, Any]:
         return {"post": operation}
 
     case = {"name": "case", "in": "query", "required": True, "schema": {"type": "string", "pattern": "^[0-9a-f]{16}$"}}
-    explain = _operation(
-        "A recent verdict again, with its reasons", "explain", ref[VerdictOut], ref[Fault], (400, 404, 503)
-    )
-    status = _operation("What the operator's page shows", "admin,audit", {"type": "object"}, ref[Fault], ())
+    explain = _operation("A recent verdict with its reasons", "explain", ref[VerdictOut], ref[Fault], (400, 404, 503))
+    status = _operation("The content of the operator's page", "admin,audit", {"type": "object"}, ref[Fault], ())
     return {
         "openapi": "3.1.0",
         "info": {"title": "callsieve", "version": VERSION, "description": "Verdicts on calls as they ring."},
         "paths": {
             SCORE: post("The verdict on a call at ring time; records the call", "score", CallIn, VerdictOut),
-            OBSERVE: post("Record how a call went on or ended", "score", CallIn, Nothing, 409, 503),
+            OBSERVE: post("Record the state or the end of a call", "score", CallIn, Nothing, 409, 503),
             REPORT: post("Record a complaint about a number", "report", ComplaintIn, Nothing, 409, 503),
             EXPLAIN: {"get": explain | {"parameters": [case]}},
             STATUS: {"get": status},

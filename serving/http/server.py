@@ -1,9 +1,9 @@
 """The service as a process: stock uvicorn, one worker, one event loop. On SIGTERM it stops and loses nothing.
 
-What uvicorn and `endpoint.py` bound: a request's head (by h11), its body (size and time), idle connections
-between requests, and requests at once. Not bounded: a client that opens a connection and sends nothing, sends its head
-slowly, or does not read its answer. The service listens on the loopback interface by default; a reverse proxy in front
-of it must bound those.
+uvicorn and `endpoint.py` limit a request's head (by h11), its body (size and time), idle connections between requests,
+and concurrent requests. They do not limit a client that opens a connection and sends nothing, sends its head slowly, or
+does not read its answer. The service listens on the loopback interface by default; a reverse proxy in front
+of it must limit those.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ def serve(
     numbers: int = 200_000,
     compiled: bool = True,
 ) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serves until SIGTERM or SIGINT.
 
     Args:
         bundle: folder of the signed bundle; `judge` puts it in service.
-        key: of the tokens of numbers.
+        key: key for the tokens of numbers.
         keys: file of the API keys (`api_keys.add_key`).
         state: folder of the live state.
         deadline: seconds from a request's arrival to its verdict.
-        calls, numbers: most that the history holds.
-        compiled: run the kernel of the history as C, if that was built.
+        calls, numbers: capacity of the history.
+        compiled: whether to run the kernel of the history as C, if it was built.
 
     Raises:
         ValueError: if a file is invalid, or another process serves from `state`.
@@ -91,20 +91,20 @@ def serve(
 
 
 def _warm_up(judge: Swap) -> None:
-    """Load every table before the first call, by scoring a call against a history that is thrown away."""
+    """Loads every table before the first call, by scoring a call against a temporary history."""
     call = Intake(Key.generate("warm"))(Call(time.time(), "110", "110"))
     judge.explain(History(calls=1, numbers=2), call)
 
 
 class RepeatFilter(logging.Filter):
-    """Passes each warning once a minute: clients without a key can cause uvicorn's warnings as often as they like."""
+    """Passes each warning at most once a minute, because clients without a key can cause any number of them."""
 
     def __init__(self) -> None:
         super().__init__()
         self._next: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to log a record."""
+        """Returns whether to log a record."""
         if record.levelno != logging.WARNING:
             return True
         now = time.monotonic()
@@ -118,7 +118,7 @@ _REPEATS = RepeatFilter()
 
 
 def configured(app: Any, host: str, port: int) -> uvicorn.Server:
-    """A uvicorn server for an ASGI application, not started yet."""
+    """Returns a uvicorn server for an ASGI application, not started yet."""
     config = uvicorn.Config(
         app,
         host,

@@ -115,7 +115,9 @@ class TokenList:
         return cls(key, header["epoch"], header["valid_until"], tokens, width, rate, signed_by, data)
 
     def lists(self, number: str, now: float | None = None) -> bool:
-        """Whether a phone number in any notation is listed; False after `valid_until`. `now` is in Unix seconds."""
+        """Returns whether a phone number in any notation is listed; False after `valid_until`. `now` is in Unix
+        seconds.
+        """
         if (time.time() if now is None else now) >= datetime.fromisoformat(self.valid_until).timestamp():
             return False
         token = number_token(self.key, parse(number, datetime.now(UTC).date()), self.width)
@@ -202,7 +204,7 @@ def number_token(key: Key, number: Number, width: int) -> bytes | None:
 
 
 def _false_positive_rate(tokens: int, width: int) -> float:
-    """The probability that an unlisted number matches one of the tokens."""
+    """Returns the probability that an unlisted number matches one of the tokens."""
     return min(tokens / float(256**width), 1.0)
 
 

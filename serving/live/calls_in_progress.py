@@ -1,4 +1,4 @@
-"""Calls in progress: those that have begun and not ended, keyed once, when they rang."""
+"""Calls in progress, each keyed once, when it rings."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from callsieve.features.intake.call_values import category, duration, millisecon
 from callsieve.features.intake.intake import Intake
 from callsieve.features.records import Call, KeyedCall
 
-MAX_CALLS = 200_000  # remembered; one of the oldest is forgotten first
+MAX_CALLS = 200_000  # capacity; beyond it, one of the oldest calls is forgotten
 
 
 class CallsInProgress:
     """Remembers the keyed form of calls in progress.
 
-    Keying a call twice would be wrong: the second time, the call itself would be what its caller dialled last.
+    A call must be keyed once: at a second time, the call itself would count as the caller's last dialled number.
     """
 
     def __init__(self, intake: Intake) -> None:
@@ -26,11 +26,11 @@ class CallsInProgress:
         self._restored: BoundedDict[tuple[str, str, int], KeyedCall] = BoundedDict(MAX_CALLS, hash)
 
     def __contains__(self, call: Call) -> bool:
-        """Whether the call began in this process and has not ended."""
+        """Returns whether the call began in this process and has not ended."""
         return self._begun.get((call.caller, call.callee, call.start)) is not None
 
     def find(self, call: Call) -> KeyedCall | None:
-        """The call as it was keyed when it began; None if it is not in progress."""
+        """Returns the call as it was keyed when it began; None if it is not in progress."""
         keyed = self._begun.get((call.caller, call.callee, call.start))
         if keyed is None and len(self._restored):
             caller, callee = (self._intake.token("number", text) or "" for text in (call.caller, call.callee))
@@ -38,7 +38,7 @@ class CallsInProgress:
         return keyed
 
     def keyed(self, call: Call) -> KeyedCall:
-        """The call as it was keyed when it began, with what is known since: times, outcome and releaser.
+        """Returns the call as it was keyed when it began, with what is known since: times, outcome and releaser.
 
         Raises: ValueError: for an unknown category, a time that is not finite, or a negative ring or talk.
         """
@@ -55,7 +55,7 @@ class CallsInProgress:
         )
 
     def note(self, call: Call, keyed: KeyedCall) -> bool:
-        """Record that a call began or ended; returns whether it began before and has not ended now."""
+        """Records that a call began or ended; returns whether it began before and has not ended now."""
         key = (call.caller, call.callee, call.start)
         if is_over(keyed):
             self._begun.drop(key)
@@ -64,7 +64,7 @@ class CallsInProgress:
         return self._begun.put(key, keyed) is not None
 
     def restore(self, call: KeyedCall) -> None:
-        """Record an event that an earlier process wrote to disk."""
+        """Records an event that an earlier process wrote to disk."""
         key = (call.caller, call.callee, call.start)
         if is_over(call):
             self._restored.drop(key)
@@ -72,11 +72,11 @@ class CallsInProgress:
             self._restored.put(key, call)
 
     def forgetting(self, token: str) -> Iterator[bool]:
-        """Forget the calls from and to a number, in short steps; between two steps calls may begin and end."""
+        """Forgets the calls from and to a number, in short steps; between two steps calls may begin and end."""
         for calls in (self._begun, self._restored):
             yield from calls.removing(lambda call: token in (call.caller, call.callee))
 
 
 def is_over(call: KeyedCall) -> bool:
-    """Whether the end of a call is known."""
+    """Returns whether the end of a call is known."""
     return call.ring is not None and call.talk is not None

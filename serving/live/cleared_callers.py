@@ -1,4 +1,4 @@
-"""Callers that a person has cleared: their calls pass, whatever the model's score.
+"""Callers that a reviewer has cleared: the model's score has no effect on their calls.
 
 The list is a file, a copy from the store of cases, so the scoring process needs no database. The process checks the
 file several times a second. A file that disappears, is damaged, or can be written by other users changes nothing: the
@@ -42,19 +42,19 @@ class ClearedCallers:
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the file, if there is one."""
+        """Reads the file, if there is one."""
         self.spared = self.faults = 0
         self._path, self._until, self._seen = path, dict[str, int](), _NEVER
         self.look()
 
     def spare(self, verdict: Verdict, call: KeyedCall, otherwise: str) -> Verdict:
-        """The verdict, with another action if the caller is cleared.
+        """Returns the verdict, with another action if the caller is cleared.
 
         Args:
             otherwise: the action that the facts lead to without the model (`Scorer.action_if_cleared`).
 
-        The clearance covers only calls that come from the caller for certain: not a call that shows another number
-        than the network's, nor one that failed authentication.
+        The clearance covers only calls that certainly come from the caller. It excludes calls that show another number
+        than the network's, and calls that failed authentication.
         """
         if verdict.action == "pass" or self._until.get(call.caller, 0) <= call.start:
             return verdict
@@ -66,7 +66,7 @@ class ClearedCallers:
         return replace(verdict, action=otherwise, status=STATUS)
 
     def look(self) -> None:
-        """Read the file again if it has changed."""
+        """Reads the file again if it has changed."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
@@ -100,14 +100,14 @@ class WatchedClearedCallers(ClearedCallers):
     """
 
     def __init__(self, path: Path, every: float = EVERY) -> None:
-        """Read the file, and check it again every `every` seconds."""
+        """Reads the file, and checks it again every `every` seconds."""
         super().__init__(path)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(every,), name="unlisted", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread."""
+        """Ends the thread."""
         self._done.set()
         self._thread.join()
 
@@ -117,7 +117,7 @@ class WatchedClearedCallers(ClearedCallers):
 
 
 def write_cleared(path: Path, until: Mapping[str, int], generation: int) -> None:
-    """Write the file atomically; only its owner may read it.
+    """Writes the file atomically; only its owner may read it.
 
     Args:
         until: Unix ms up to which each caller (token) passes.
@@ -129,7 +129,7 @@ def write_cleared(path: Path, until: Mapping[str, int], generation: int) -> None
 
 
 def read_cleared(path: Path) -> dict[str, int]:
-    """Unix ms until which each caller passes.
+    """Returns Unix ms until which each caller passes.
 
     Raises:
         ValueError: in one line, if the file is damaged, of another format, or writable by other users.
@@ -138,7 +138,7 @@ def read_cleared(path: Path) -> dict[str, int]:
 
 
 def generation_of(path: Path) -> int:
-    """The generation in the file; -1 if there is no valid file."""
+    """Returns the generation in the file; -1 if there is no valid file."""
     try:
         return _read(path)[0]
     except (ValueError, OSError):
@@ -146,7 +146,7 @@ def generation_of(path: Path) -> int:
 
 
 def _read(path: Path) -> tuple[int, dict[str, int]]:
-    """The generation, and Unix ms until which each caller passes."""
+    """Returns the generation, and Unix ms until which each caller passes."""
     with path.open("rb") as file:
         if not only_we_may_write(os.fstat(file.fileno())):
             raise ValueError(f"{path}: expected a file that belongs to this user and no other user may write")

@@ -46,7 +46,7 @@ class Complaint:
 
 
 def call_to_line(call: KeyedCall) -> bytes:
-    """A keyed call as a line: the fields in their order, "-" for None."""
+    """Returns a keyed call as a line: the fields in their order, "-" for None."""
     return (
         f"{call.start} {call.caller} {call.callee} {'-' if call.ring is None else call.ring}"
         f" {'-' if call.talk is None else call.talk} {'-' if call.recorded is None else call.recorded}"
@@ -58,7 +58,7 @@ def call_to_line(call: KeyedCall) -> bytes:
 
 
 def call_from_line(line: bytes) -> KeyedCall | None:
-    """The call in a line; None if the line is invalid."""
+    """Returns the call in a line; None if the line is invalid."""
     parts = line.decode(errors="replace").split(" ")
     if len(parts) != len(KEYED_COLUMNS):
         return None
@@ -75,13 +75,13 @@ def _field(name: str, part: str) -> Any:
 
 
 def complaint_to_line(complaint: Complaint, reporter: str, number: str, known_at: int) -> bytes:
-    """A complaint as a line, with the tokens of both numbers; `known_at` in Unix milliseconds."""
+    """Returns a complaint as a line, with the tokens of both numbers; `known_at` in Unix milliseconds."""
     at = round(complaint.at * 1000)
     return f"{reporter} {number} {at} {known_at} {complaint.category} {complaint.mode or '-'}".encode()
 
 
 def read_complaints(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the complaints in a folder of live state, as rows of the table that training reads.
+    """Yields the complaints in a folder of live state, as rows of the table that training reads.
 
     Reporter and number are tokens, `at` and `known_at` Unix milliseconds.
     """

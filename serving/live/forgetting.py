@@ -1,14 +1,14 @@
 """Deletion of a person from a scorer's memory and disk while it serves.
 
 `request_forgetting` leaves a request in the folder of a scorer's live state. The process that serves from it looks for
-requests several times a second. Its memory forgets at once (`Live.forget`): the same caller is a new number from then
-on. Its disk follows as soon as a snapshot of the new memory replaces the old events. Then the request is deleted, and
+requests several times a second. Its memory forgets at once (`Live.forget`): from then on, the caller is a new number.
+The disk follows when a snapshot of the new memory replaces the old events. Then the request is deleted, and
 with it the last copy of the token. Refused snapshots are deleted whole: no caller can be removed from them. A request
 survives a crash. `forget_on_disk` treats a state that no process serves from.
 
-What stays: the windows of called numbers still count the calls, without a name, until the windows have moved on (eight
-days). Verdict records stay, too: they are needed for appeals (`retention.toml`, cases). `callsieve privacy delete`
-overwrites those that need not be kept, and lists the rest.
+Some data stay. The windows of called numbers still count the calls, without a name, until they expire (eight days).
+Verdict records stay, too: they are needed for appeals (`retention.toml`, cases). `callsieve privacy delete` overwrites
+those that need not be kept, and lists the rest.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Request(NamedTuple):
 
 
 def request_forgetting(state: Path, token: str) -> Request:
-    """Leave a request.
+    """Writes a request to forget a token.
 
     Raises:
         ValueError: for a text that is not a token.
@@ -57,7 +57,7 @@ def request_forgetting(state: Path, token: str) -> Request:
 
 
 def pending_requests(state: Path) -> list[Request]:
-    """The requests in a folder of live state; other files are skipped."""
+    """Returns the requests in a folder of live state; other files are skipped."""
     requests = []
     for where in sorted((state / REQUESTS).glob("[0-9a-f]*")):
         with contextlib.suppress(OSError):
@@ -68,7 +68,7 @@ def pending_requests(state: Path) -> list[Request]:
 
 
 def forget(state: Path, token: str, patience: float = PATIENCE) -> float:
-    """Make a folder of live state forget a number, and the process that serves from it.
+    """Removes a number from a folder of live state and from the process that serves from it.
 
     Args:
         patience: seconds to wait for the process.
@@ -97,7 +97,7 @@ def forget(state: Path, token: str, patience: float = PATIENCE) -> float:
 
 
 def forget_on_disk(state: Path, token: str) -> None:
-    """Forget a number in the files of a state whose lock the caller holds."""
+    """Forgets a number in the files of a state whose lock the caller holds."""
     for number in snapshot_numbers(state):
         history = History.load(snapshot_path(state, number))
         history.forget(token)
@@ -109,7 +109,7 @@ def forget_on_disk(state: Path, token: str) -> None:
 
 
 def blank_lines(where: Path, token: str, must_stay: Callable[[bytes], bool] = lambda _line: False) -> int:
-    """Overwrite the lines of a journal file that contain a token, unless they must stay. Readers skip blank lines.
+    """Overwrites the lines of a journal file that contain a token, unless they must stay. Readers skip blank lines.
 
     Returns: the number of overwritten lines.
     """
@@ -126,6 +126,6 @@ def blank_lines(where: Path, token: str, must_stay: Callable[[bytes], bool] = la
 
 
 def remove_requests(requests: Sequence[Request]) -> None:
-    """Delete the files of served requests."""
+    """Deletes the files of served requests."""
     for request in requests:
         request.where.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Garbage collection that does not pause a scoring process longer as its memory grows."""
+"""Keeps pauses of the garbage collector short in a scoring process with a large memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import sys
 from itertools import count
 
-# Thresholds of the three generations: a full collection never comes.
+# Thresholds of the three generations: a full collection never runs.
 _THRESHOLDS = (50, 1, 1 << 30)
 _SWITCH_INTERVAL = 0.001  # seconds
 _ANSWERS = 64  # between two collections of young objects
@@ -14,7 +14,7 @@ _answered = count(1)
 
 
 def shorten_pauses() -> None:
-    """Disable full collections, and make threads beside the calls yield sooner. Call this when everything is loaded.
+    """Disables full collections, and makes threads beside the calls yield sooner. Call this when everything is loaded.
 
     A full collection visits every number and call in memory: 50 to 90 ms with 100,000 calls, and it recurs while they
     grow. A request leaves no reference cycle that outlives two collections of young objects, so no full collection is
@@ -27,7 +27,7 @@ def shorten_pauses() -> None:
 
 
 def look_at_young_objects() -> None:
-    """Collect young objects after every 64th answer.
+    """Collects young objects after every 64th answer.
 
     Python starts a collection when many more objects were made than freed. Once memory is full, each new object frees
     an old one: Python would collect rarely, 100,000 young objects at once, which takes 20 ms.

@@ -1,7 +1,7 @@
 """Append-only files of events, one line each, that survive a crash except for the last second.
 
-A line ends in the CRC-32 of its text, which tells whole lines from those that a crash or a full disk tore. Callers hand
-lines over in memory. A thread of the journal writes them several times a second and calls fsync at most once a second,
+A line ends in the CRC-32 of its text, which detects lines that a crash or a full disk truncated. Callers pass lines in
+memory. A thread of the journal writes them several times a second and calls fsync at most once a second,
 so no call waits for a disk. A killed process loses the lines of the last `EVERY` seconds, a machine that loses power
 those of the last `EVERY` + `SYNC`, and `close` loses none.
 
@@ -56,7 +56,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, name: str, *, least: int = 1, after: Callable[[], object] = lambda: None) -> None:
-        """Begin a file after the existing ones.
+        """Begins a file after the existing ones.
 
         Args:
             least: lowest number of the new file: readers that start at this number would miss earlier files.
@@ -77,7 +77,7 @@ class Journal:
         self._thread.start()
 
     def add(self, line: bytes) -> None:
-        """Queue a line (without its line end) for the disk. Never raises, never waits."""
+        """Queues a line (without its line end) for the disk. Never raises, never waits."""
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append(line)
         else:
@@ -89,7 +89,7 @@ class Journal:
         return time.monotonic() - self.synced if self._unsynced or self._waiting else 0.0
 
     def rotate(self) -> int:
-        """Begin the next file; returns its number."""
+        """Begins the next file; returns its number."""
         with self._writing:
             self._write()
             self._close()
@@ -98,19 +98,19 @@ class Journal:
             return self.number
 
     def drop(self, before: int) -> None:
-        """Delete the files with smaller numbers."""
+        """Deletes the files with smaller numbers."""
         for number in file_numbers(self._folder, self._name):
             if number < before:
                 file_path(self._folder, self._name, number).unlink(missing_ok=True)
 
     def flush(self) -> None:
-        """Write and fsync now."""
+        """Writes and fsyncs now."""
         with self._writing:
             self._write()
             self._sync()
 
     def close(self) -> None:
-        """Write and fsync everything. Lines that the disk still refuses are counted as lost."""
+        """Writes and fsyncs everything. Lines that the disk still refuses are counted as lost."""
         self._done.set()
         self._thread.join()
         with self._writing:
@@ -129,10 +129,10 @@ class Journal:
             try:
                 self._after()
             except Exception:
-                self.faults += 1  # whatever it was: without this thread no line would reach the disk
+                self.faults += 1  # the thread must survive any error: without it, no line would reach the disk
 
     def _write(self) -> None:
-        """Write the queued lines. After a failure they stay in the queue for the next try."""
+        """Writes the queued lines. After a failure they stay in the queue for the next try."""
         while self._waiting:
             lines = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
             taken = self._append([seal(line) for line in lines])
@@ -142,7 +142,7 @@ class Journal:
                 return
 
     def _append(self, lines: list[bytes]) -> int:
-        """Write lines; returns how many are whole on disk, which has room for the first ones or all of them."""
+        """Writes lines; returns how many are whole on disk, which has room for the first ones or all of them."""
         data, done = b"".join(lines), 0
         with contextlib.suppress(OSError):
             file = self._open() if self._file is None else self._file
@@ -191,7 +191,7 @@ class Journal:
 
 
 def read_journal(folder: Path, name: str, first: int, counts: ReadCounts) -> Iterator[bytes]:
-    """Yield the whole lines of all files from number `first` on, in order. Another process may be writing to them."""
+    """Yields the whole lines of all files from number `first` on, in order. Another process may be writing to them."""
     for number in file_numbers(folder, name):
         if number >= first:
             try:
@@ -202,7 +202,7 @@ def read_journal(folder: Path, name: str, first: int, counts: ReadCounts) -> Ite
 
 
 def recover(folder: Path, name: str, first: int, counts: ReadCounts) -> Iterator[bytes]:
-    """Yield the whole lines like `read_journal`, then cut torn ends off the files.
+    """Yields the whole lines like `read_journal`, then cuts torn ends off the files.
 
     The caller must hold the lock of the folder: the line that another process is writing would be cut, too.
     """
@@ -213,7 +213,7 @@ def recover(folder: Path, name: str, first: int, counts: ReadCounts) -> Iterator
 
 
 def read_lines(file: BinaryIO, counts: ReadCounts) -> Iterator[bytes]:
-    """Yield the whole lines of one file."""
+    """Yields the whole lines of one file."""
     while piece := file.readline(MAX_LINE):
         if not piece.endswith(b"\n"):
             counts.torn += len(piece)
@@ -227,18 +227,18 @@ def read_lines(file: BinaryIO, counts: ReadCounts) -> Iterator[bytes]:
 
 
 def seal(line: bytes) -> bytes:
-    """A line with its CRC-32 and line end, as it is written to a file."""
+    """Returns a line with its CRC-32 and line end, as it is written to a file."""
     return b"%b %08x\n" % (line, zlib.crc32(line))
 
 
 def unseal(piece: bytes) -> bytes | None:
-    """The text of a sealed line; None if it is damaged."""
+    """Returns the text of a sealed line; None if it is damaged."""
     line = piece[:-_CRC]
     return line if piece[-_CRC:] == b" %08x\n" % zlib.crc32(line) else None
 
 
 def _cut(where: Path) -> None:
-    """Cut off the bytes after the last line end, so that the next reader does not count them again."""
+    """Cuts off the bytes after the last line end, so that the next reader does not count them again."""
     with contextlib.suppress(OSError), where.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         while size > 0:
@@ -254,11 +254,11 @@ def _cut(where: Path) -> None:
 
 
 def file_numbers(folder: Path, name: str) -> list[int]:
-    """Numbers of the files of a journal, in order."""
+    """Returns the numbers of the files of a journal, in order."""
     numbers = [where.name[len(name) + 1 : -4] for where in folder.glob(f"{name}-*.log")]
     return sorted(int(number) for number in numbers if number.isdecimal())
 
 
 def file_path(folder: Path, name: str, number: int) -> Path:
-    """Path of the file with this number."""
+    """Returns the path of the file with this number."""
     return folder / f"{name}-{number:08d}.log"

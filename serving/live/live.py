@@ -37,10 +37,10 @@ from .swap import Swap
 from .verdict_log import VERDICTS, record_to_line, verdict_record
 
 DEADLINE = 0.020  # seconds
-AHEAD = 60.0  # seconds after now at which a call may start or end
+AHEAD = 60.0  # seconds in the future at which a call may start or end
 RECENT = 4_096  # verdicts that can be explained
 MAX_TEXT = 256  # characters of a text of a call
-PAUSE = 1e-4  # seconds between two steps of forgetting, in which waiting calls come first
+PAUSE = 1e-4  # seconds between two steps of forgetting, for waiting calls
 VERDICT_BYTES = 64 << 20  # of verdict records in one file
 BOUNDS = (50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 1.0)  # seconds
 COUNTERS = ("attempts", "ends", "reports", "shed", "late", "ahead", "faults", "repeats")
@@ -84,7 +84,7 @@ class Live:
         compiled: bool = True,
         journal_bytes: int = JOURNAL_BYTES,
     ) -> None:
-        """Restore the state in a folder, or create one there. A folder belongs to one process at a time.
+        """Restores the state in a folder, or creates one there. A folder belongs to one process at a time.
 
         Args:
             deadline: seconds from an attempt's arrival to its verdict.
@@ -123,7 +123,7 @@ class Live:
         self._ready = True
 
     def attempt(self, call: Call, arrived: float | None = None) -> Verdict:
-        """The verdict at ring time; the call is then recorded as an attempt. Never raises.
+        """Returns the verdict at ring time; the call is then recorded as an attempt. Never raises.
 
         Args:
             arrived: `time.monotonic()` when the request arrived, if it had to wait.
@@ -146,12 +146,12 @@ class Live:
         return self._counted(verdict, began)
 
     def shed(self) -> Verdict:
-        """The answer to an attempt whose deadline passed before it was scored. The call is not recorded."""
+        """Returns the answer to an attempt whose deadline passed before it was scored. The call is not recorded."""
         self.counts["shed"] += 1
-        return self._counted(self._pass("no score: its turn came after the deadline"), time.monotonic())
+        return self._counted(self._pass("no score: the deadline passed before scoring"), time.monotonic())
 
     def end(self, call: Call) -> None:
-        """Record a call as it is known later: ended, or still in progress.
+        """Records a call as it is known later: ended, or still in progress.
 
         Raises:
             FutureEventError: if it starts or ends in the future.
@@ -159,7 +159,7 @@ class Live:
         """
         with self._lock:
             if self._is_ahead(call):
-                raise FutureEventError("call: expected one that does not start or end after now")
+                raise FutureEventError("call: expected a call that does not start or end in the future")
             try:
                 self._record(call, self.in_progress.keyed(_checked(call)))
             except Exception:
@@ -168,7 +168,7 @@ class Live:
             self.counts["ends"] += 1
 
     def add_complaint(self, complaint: Complaint) -> None:
-        """Record a complaint for labels; `events.read_complaints` reads it back.
+        """Records a complaint for labels; `events.read_complaints` reads it back.
 
         Raises:
             FutureEventError: if it lies in the future.
@@ -183,17 +183,17 @@ class Live:
         self.counts["reports"] += 1
 
     def explain(self, case: str) -> Verdict | None:
-        """A recent verdict again, by the model that gave it, with reasons; None if the case is not in memory."""
+        """Returns a recent verdict with reasons, by the model that gave it; None if the case is not in memory."""
         recent = self._recent.get(case)
         if recent is None:
             return None
         scorer, row, call, first = recent
         again = scorer.explain_row(row.tolist(), call.start, covered=first.status != FILLING)
-        # Registers are not asked again: they may have changed since.
+        # Registers are not looked up again, because they may have changed since.
         return replace(again, case=case, action=first.action, status=first.status, rules=first.rules)
 
     def forget(self, token: str) -> None:
-        """Forget a number in memory; `forgetting.py` describes the disk, and what stays."""
+        """Forgets a number in memory; `forgetting.py` describes the disk, and what stays."""
         with self._lock:
             self.memory.history.forget(token)
             recent = list(self._recent.values())
@@ -210,13 +210,13 @@ class Live:
         self.on_forget()
 
     def close(self) -> None:
-        """Write everything to disk. No event may come after this."""
+        """Writes everything to disk. No event may come after this."""
         self.verdicts.close()
         self.memory.close()
 
     def _score(self, call: Call) -> Verdict:
         if self._is_ahead(_checked(call)):
-            return self._pass("no score: the call starts or ends after now")
+            return self._pass("no score: the call starts or ends in the future")
         keyed = self.in_progress.find(call) or self._intake(call)
         scorer, self.memory.history.last = self.judge.scorer, None
         verdict = self.judge.score(self.memory.history, keyed)
@@ -228,7 +228,7 @@ class Live:
         return verdict
 
     def _record_verdict(self, verdict: Verdict) -> None:
-        """Write the verdict record, unless the call passes. Never raises: the verdict is valid without a record."""
+        """Writes the verdict record, unless the call passes. Never raises: the verdict is valid without a record."""
         if verdict.action == "pass":
             return
         with contextlib.suppress(Exception):
@@ -257,21 +257,21 @@ class Live:
         self.counts["repeats"] += self.in_progress.note(call, keyed)
 
     def _is_ahead(self, call: Call) -> bool:
-        """Whether a call lies in the future; counts it. A time that is NaN is not ahead: it is a fault later on."""
+        """Returns whether a call lies in the future, and counts it. NaN is not ahead: it becomes a fault later."""
         last = max(call.start + (call.ring or 0.0) + (call.talk or 0.0), call.recorded or 0.0)
         ahead = last > self._clock.now() + AHEAD
         self.counts["ahead"] += ahead
         return ahead
 
     def _rotate_if_large(self) -> None:
-        """Begin a new file of verdict records; runs in their journal's thread. Only closed files can be deleted."""
+        """Begins a new file of verdict records; runs in their journal's thread. Only closed files can be deleted."""
         if self._ready and self.verdicts.written - self._rotated_at > VERDICT_BYTES:
             self._rotated_at = self.verdicts.written
             self.verdicts.rotate()
 
 
 def _checked(call: Call) -> Call:
-    """The call itself. Raises: ValueError: if a text is too long for the cache of texts."""
+    """Returns the call itself. Raises: ValueError: if a text is too long for the cache of texts."""
     for name in _TEXTS:
         text = getattr(call, name)
         if text and len(text) > MAX_TEXT:

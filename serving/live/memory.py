@@ -1,7 +1,7 @@
 """The history of a serving process, and its copy on disk: a snapshot, and the events since then.
 
-`Live` has one. A process that was killed loses only its last moments (`journal.py` says how many); the next process
-restores the rest, vector by vector.
+`Live` has one. A killed process loses only the events of its last second (see `journal.py`); the next process restores
+the rest, with bit-equal vectors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class RecordingHistory(History):
     last: array[float] | None = None
 
     def row(self, call: KeyedCall) -> array[float]:
-        """The features of a call, like `History.row`."""
+        """Returns the features of a call, like `History.row`."""
         self.last = super().row(call)
         return self.last
 
@@ -40,7 +40,7 @@ class Memory:
     """A history in a folder of live state, which belongs to one process at a time.
 
     Attributes:
-        history: to be used under `lock`.
+        history: use it only while holding `lock`.
         restored: lines that were read back from disk.
         refusal: why a snapshot was not read back, in one line; None without a fault. The file is renamed to *.refused,
             and deleted when a number is to be forgotten.
@@ -58,7 +58,7 @@ class Memory:
         compiled: bool = True,
         journal_bytes: int = JOURNAL_BYTES,
     ) -> None:
-        """Restore the state in a folder, or create one there.
+        """Restores the state in a folder, or creates one there.
 
         Args:
             on_restored: called for each event that an earlier process left.
@@ -86,7 +86,7 @@ class Memory:
         self.complaints = Journal(folder, COMPLAINTS)
 
     def start_upkeep(self, forget: Callable[[str], object]) -> None:
-        """Take snapshots when they are due and serve requests to forget, in the thread of the journal.
+        """Takes snapshots when they are due and serves requests to forget, in the thread of the journal.
 
         Args:
             forget: makes this process forget a token.
@@ -97,12 +97,12 @@ class Memory:
         self.saved, self._upkeep = upkeep.saved, upkeep
 
     def record(self, call: KeyedCall) -> None:
-        """Record an event in memory and on disk; the caller holds the lock."""
+        """Records an event in memory and on disk; the caller holds the lock."""
         self.history.observe(call)
         self.journal.add(call_to_line(call))
 
     def save(self) -> None:
-        """Begin a snapshot: a child process writes the memory as it is now, while calls go on.
+        """Begins a snapshot: a child process writes the memory as it is now, while calls go on.
 
         Calls wait while the process forks, about 60 ms for each GB of memory, or half of that with transparent huge
         pages. Events between the new journal file and the fork are in both, and are counted once.
@@ -111,7 +111,7 @@ class Memory:
             self._upkeep.save()
 
     def close(self) -> None:
-        """Write everything to disk. No event may come after this."""
+        """Writes everything to disk. No event may come after this."""
         self.journal.close()
         self.complaints.close()
         if self._upkeep is not None:
@@ -139,8 +139,11 @@ class Memory:
                 on_restored(call)
 
     def _replay(self, call: KeyedCall) -> None:
-        """Observe an event of an earlier process. Reading the row of an attempt moves its windows on, as it did then:
-        otherwise the first call after the start would wait for all of them."""
+        """Observes an event of an earlier process.
+
+        Computing the row of an attempt moves the windows forward, as it did then. Otherwise the first call after the
+        start would have to wait for all these moves.
+        """
         if not is_over(call):
             self.history.row(call)
         self.history.observe(call)

@@ -15,9 +15,9 @@ from callsieve.features.online.history import History
 
 
 def lock_folder(folder: Path) -> int | None:
-    """Lock the folder for this process and delete unfinished snapshots. A forked child does not hold the lock.
+    """Locks the folder for this process and deletes unfinished snapshots. A forked child does not hold the lock.
 
-    Returns: the open lock file; None on a disk that refuses it, where the process serves all the same.
+    Returns: the open lock file; None if the disk refuses it; the process then serves without a lock.
 
     Raises:
         ValueError: if another process holds the lock.
@@ -38,24 +38,24 @@ def lock_folder(folder: Path) -> int | None:
 
 
 def unlock_folder(file: int | None) -> None:
-    """Release the lock of a folder."""
+    """Releases the lock of a folder."""
     if file is not None:
         os.close(file)
 
 
 def snapshot_path(folder: Path, number: int) -> Path:
-    """Path of the snapshot that contains all events of the journal files before a number."""
+    """Returns the path of the snapshot that contains all events of the journal files before a number."""
     return folder / f"state-{number:08d}.snapshot"
 
 
 def snapshot_numbers(folder: Path) -> list[int]:
-    """Numbers of the snapshots in a folder."""
+    """Returns the numbers of the snapshots in a folder."""
     names = [where.name[6:-9] for where in folder.glob("state-*.snapshot")]
     return [int(name) for name in names if name.isdecimal()]
 
 
 def delete_unreadable(folder: Path) -> None:
-    """Delete refused and unfinished snapshots: a number cannot be removed from them.
+    """Deletes refused and unfinished snapshots: a number cannot be removed from them.
 
     Raises: OSError: if a file cannot be deleted.
     """
@@ -64,12 +64,12 @@ def delete_unreadable(folder: Path) -> None:
 
 
 def partial_snapshots(folder: Path) -> list[Path]:
-    """Unfinished snapshots of child processes that were killed while they wrote."""
+    """Returns the unfinished snapshots of child processes that were killed while they wrote."""
     return list(folder.glob("state-*.snapshot.part"))
 
 
 def save_in_child(history: History, where: Path) -> int:
-    """Fork a child process that writes a snapshot of the memory as it is now.
+    """Forks a child process that writes a snapshot of the memory as it is now.
 
     Returns: the child's process id. Its exit status is 0 if the snapshot was written.
     """

@@ -60,12 +60,13 @@ class Swap:
         epoch_file: str | Path | None = None,
         unlisted: ClearedCallers | None = None,
     ) -> None:
-        """Create a swap without a scorer.
+        """Creates a swap without a scorer.
 
         Args:
             registers: folder of registers, read again with each bundle.
             minimum_epoch: bundles of an earlier epoch are refused.
-            epoch_file: holds the highest epoch that was in service, so that a restart cannot go back to an earlier one.
+            epoch_file: contains the highest epoch that was in service, so that a restart cannot go back to an earlier
+                one.
             unlisted: cleared callers, whose calls pass.
 
         Raises:
@@ -95,12 +96,12 @@ class Swap:
         return self._epoch
 
     def load(self, folder: str | Path) -> Scorer:
-        """Put a bundle in service and return its scorer. After a refusal the last good one stays.
+        """Puts a bundle in service and returns its scorer. After a refusal the last good one stays.
 
         Raises:
-            Refused: in one line, for whatever `Scorer.load` refuses, and for an epoch below that in service.
-            ValueError: if the policy does not fit the bundle, or a register is none.
-            OSError: if the epoch cannot be kept, or a register not be read.
+            Refused: in one line, if `Scorer.load` refuses the bundle, or its epoch is below the epoch in service.
+            ValueError: if the policy does not fit the bundle, or a register is invalid.
+            OSError: if the epoch cannot be written, or a register cannot be read.
         """
         with self._loading:
             try:
@@ -122,12 +123,12 @@ class Swap:
             return scorer
 
     def score(self, history: History, call: KeyedCall) -> Verdict:
-        """The verdict of the scorer in service. Never raises."""
+        """Returns the verdict of the scorer in service. Never raises."""
         scorer = self._scorer
         return _NONE if scorer is None else self._spare(scorer, scorer.score(history, call), call)
 
     def explain(self, history: History, call: KeyedCall) -> Verdict:
-        """Like `score`, with reasons also for a call that passes."""
+        """Returns the verdict with reasons, also for a call that passes. Never raises."""
         scorer = self._scorer
         return _NONE if scorer is None else self._spare(scorer, scorer.explain(history, call), call)
 
@@ -137,7 +138,7 @@ class Swap:
         return self._unlisted.spare(verdict, call, scorer.action_if_cleared(verdict))
 
     def _keep(self, epoch: int) -> None:
-        """Record the epoch before the bundle serves: after a crash in between, it must not be unknown."""
+        """Writes the epoch to disk before the bundle serves, so that a crash in between cannot lose it."""
         if self._file is None or epoch <= self._kept:
             return
         write_atomic(self._file, b"%d\n" % epoch)
@@ -145,7 +146,7 @@ class Swap:
 
 
 def current_registers(folder: str | Path) -> Registers:
-    """The registers in a folder, without expired rows.
+    """Returns the registers in a folder, without expired rows.
 
     Raises:
         ValueError: if no declaration allows the folder to be used for scoring (`purposes.py`), or it holds no register.

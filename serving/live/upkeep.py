@@ -13,7 +13,7 @@ from .forgetting import Request, blank_lines, pending_requests, remove_requests
 from .journal import Journal, file_numbers, file_path
 from .snapshots import delete_unreadable, snapshot_numbers, snapshot_path
 
-REST = 10.0  # seconds until a failed snapshot is tried again: calls wait while the process forks
+REST = 10.0  # seconds until the next try after a failed snapshot, because calls wait while the process forks
 
 
 class Upkeep:
@@ -33,10 +33,12 @@ class Upkeep:
         copy: Callable[[Path], int],
         forget: Callable[[str], object],
     ) -> None:
-        """Args:
-        journal_bytes: size of the events in `journal` at which a snapshot replaces them.
-        copy: starts a child process that writes a snapshot to a path; returns the process id.
-        forget: makes the memory forget a token.
+        """Starts without pending work.
+
+        Args:
+            journal_bytes: size of the events in `journal` at which a snapshot replaces them.
+            copy: starts a child process that writes a snapshot to a path; returns the process id.
+            forget: makes the memory forget a token.
         """
         self._folder, self._journal, self._complaints, self._journal_bytes = folder, journal, complaints, journal_bytes
         self._copy, self._forget = copy, forget
@@ -48,7 +50,7 @@ class Upkeep:
         self._rotated_at = -sum(file_path(folder, CALLS, i).stat().st_size for i in file_numbers(folder, CALLS))
 
     def look(self) -> None:
-        """Do what is due: end a snapshot, serve requests to forget, or begin a snapshot."""
+        """Does what is due: ends a snapshot, serves requests to forget, or begins a snapshot."""
         if self._child is not None:
             status = self._exit_status(os.WNOHANG)
             if status is not None:
@@ -60,17 +62,17 @@ class Upkeep:
             self._try_to_save()
 
     def save(self) -> None:
-        """Begin a snapshot. Raises: OSError: if the process cannot fork."""
+        """Begins a snapshot. Raises: OSError: if the process cannot fork."""
         number = self._journal.rotate()
         self._child = self._copy(snapshot_path(self._folder, number)), number
 
     def close(self) -> None:
-        """Wait for a snapshot that is being written."""
+        """Waits for a snapshot that is being written."""
         if self._child is not None and (status := self._exit_status(0)) is not None:
             self._finish(status)
 
     def _forget_on_disk(self, pending: list[Request]) -> None:
-        """Forget in memory, then replace all events by a snapshot of it. If that fails, the requests stay."""
+        """Forgets in memory, then replaces all events by a snapshot of it. If that fails, the requests stay."""
         for request in pending:
             self._forget(request.token)
         last = self._complaints.rotate()
@@ -92,7 +94,7 @@ class Upkeep:
         self._resume_at = time.monotonic() + REST
 
     def _exit_status(self, options: int) -> int | None:
-        """Exit status of the child; None while it runs."""
+        """Returns the exit status of the child; None while it runs."""
         assert self._child is not None  # noqa: S101 - the callers check it
         process, number = self._child
         try:

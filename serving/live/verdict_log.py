@@ -2,7 +2,7 @@
 
 The live service writes records to a journal (`journal.py`). The store of cases reads the files in order, and deletes
 those that are closed. Vectors and scores are written as the bytes of their float64 values, two letters of a-p for each
-byte: exact, and without a digit.
+byte. This form is exact and has no digits.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ VERDICTS = "cases"
 class VerdictRecord:
     """A verdict other than "pass", with its inputs at the time of the call.
 
-    The callee is not part of it: no question about a caller needs the callee (`features/keys/callee_keys.py`).
+    It does not contain the callee, because no appeal of a caller needs the callee (`features/keys/callee_keys.py`).
     `at` is the call's start (Unix ms), `raw` and `vector` are float64 as letters, `score` is None without a score.
     `reasons` and `rules` are those of the verdict, as plain values.
     """
@@ -66,7 +66,7 @@ class Position:
 
 
 def verdict_record(verdict: Verdict, call: KeyedCall, vector: Sequence[float], scorer: Scorer) -> VerdictRecord:
-    """The record of a verdict by `scorer` on a call with this vector."""
+    """Returns the record of a verdict by `scorer` on a call with this vector."""
     return VerdictRecord(
         case=verdict.case,
         at=call.start,
@@ -91,7 +91,7 @@ def verdict_record(verdict: Verdict, call: KeyedCall, vector: Sequence[float], s
 
 
 def floats_to_letters(values: Sequence[float]) -> str:
-    """float64 values as letters, bit for bit.
+    """Returns float64 values as letters, bit for bit.
 
     >>> letters_to_floats(floats_to_letters([0.1, float("inf")]))
     [0.1, inf]
@@ -100,7 +100,7 @@ def floats_to_letters(values: Sequence[float]) -> str:
 
 
 def letters_to_floats(text: str) -> list[float]:
-    """The values in a text of `floats_to_letters`. Raises: ValueError: for any other text."""
+    """Returns the values in a text of `floats_to_letters`. Raises: ValueError: for any other text."""
     data = from_letters(text)
     if len(data) % 8:
         raise ValueError("a vector must have 8 bytes a value")
@@ -108,13 +108,13 @@ def letters_to_floats(text: str) -> list[float]:
 
 
 def record_to_line(record: VerdictRecord) -> bytes:
-    """A record as one line of JSON; NaN and infinities become null."""
+    """Returns a record as one line of JSON; NaN and infinities become null."""
     plain = {name: getattr(record, name) for name in VerdictRecord.__slots__}
     return json.dumps(finite(plain), separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def record_from_line(line: bytes) -> VerdictRecord | None:
-    """The record in a line; None if the line is invalid."""
+    """Returns the record in a line; None if the line is invalid."""
     try:
         record = VerdictRecord(**json.loads(line))
         letters_to_floats(record.vector)
@@ -124,7 +124,7 @@ def record_from_line(line: bytes) -> VerdictRecord | None:
 
 
 def read_after(folder: Path, after: Position, most: int) -> tuple[list[VerdictRecord], Position]:
-    """At most `most` records after a position, and the position behind them.
+    """Returns at most `most` records after a position, and the position behind them.
 
     An incomplete last line is left for the next call; in a closed file it is skipped.
     """
@@ -147,7 +147,7 @@ def read_after(folder: Path, after: Position, most: int) -> tuple[list[VerdictRe
 
 
 def delete_before(folder: Path, before: Position) -> None:
-    """Delete the files before the one of a position: they were read to their end."""
+    """Deletes the files before the one of a position: they were read to their end."""
     for number in file_numbers(folder, VERDICTS):
         if number < before.number:
             file_path(folder, VERDICTS, number).unlink(missing_ok=True)

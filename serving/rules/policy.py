@@ -2,7 +2,7 @@
 
 A band is a score interval that begins at a threshold: "certified" has a certified false positive rate, "watch" has a
 looser one. Rules do not change the score. The policy takes the stronger action of rules and bands. Calls from and to
-protected numbers are never blocked, whatever the rules, bands and file say.
+protected numbers are never blocked, not even by the file.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def read_policy(path: str | Path | None = None) -> Policy:
     rules, appeal, accepted = table.get("rules", {}), table.get("appeal", ""), table.get("accepted", "block")
     _check_actions(name, bands, rules, accepted)
     if not isinstance(appeal, str):
-        raise ValueError(f"{name}: appeal: expected a text that says where one appeals, got {appeal!r}")
+        raise ValueError(f"{name}: appeal: expected the address for appeals as text, got {appeal!r}")
     days = table.get("history_days", COVERAGE_DAYS)
     if type(days) is not int or not 0 <= days <= MAX_HISTORY_DAYS:
         raise ValueError(f"{name}: history_days: expected a whole number from 0 to {MAX_HISTORY_DAYS}, got {days!r}")
@@ -118,7 +118,7 @@ def band_action(policy: Policy, bands: Sequence[Band], raw: float, stratum: str)
         policy: the policy.
         bands: the bands of the bundle, from the highest threshold to the lowest.
         raw: raw score in log-odds.
-        stratum: what `strata.stratum_of` returns.
+        stratum: result of `strata.stratum_of`.
 
     >>> band_action(Policy("1", {}), (), 3.0, "mobile")
     ('pass', '')
@@ -144,7 +144,7 @@ def final_action(policy: Policy, by_band: str, rules: Collection[str]) -> str:
 
     Args:
         policy: the policy.
-        by_band: what `band_action` returns.
+        by_band: the action from `band_action`.
         rules: names of the rules that the call meets.
 
     >>> final_action(Policy("1", {}, {"ring_once": "screen"}), "label", {"ring_once"})

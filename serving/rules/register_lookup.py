@@ -1,4 +1,4 @@
-"""Register facts: what the registers say of one call at ring time, as numbers that rule conditions compare."""
+"""Register facts: the register entries that apply to a call at ring time, as numbers for rule conditions."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class RegisterFacts:
 
 
 def look_up(registers: Registers, call: KeyedCall, terms: Terms) -> RegisterFacts:
-    """Returns what the registers say of a call, as known at the call's start."""
+    """Returns the register facts of a call, as known at the call's start."""
     result, tables = RegisterFacts(), registers.tables
     if "campaigns" in tables:
         _add_campaign(registers, call, terms, result)

@@ -114,7 +114,7 @@ class Registers:
         return sum(len(next(iter(columns.values()))) for columns in self.columns.values())
 
     def has_epoch(self, epoch: str) -> bool:
-        """Whether any token belongs to the key epoch."""
+        """Returns whether any token belongs to the key epoch."""
         tokens = (
             token
             for table, columns in self.columns.items()

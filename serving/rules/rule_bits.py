@@ -38,8 +38,8 @@ def matching_bits(
     """Returns the rules that each of n calls meets: int64 of shape (n,), one bit a rule in the order of RULES.
 
     Args:
-        columns: what `rule_columns` returns, arrays of shape (n,).
-        registered: what the registers say of the calls, arrays of shape (n,); None without registers.
+        columns: result of `rule_columns`, arrays of shape (n,).
+        registered: register facts of the calls, arrays of shape (n,); None without registers.
         terms: the thresholds of the policy file.
         own_number: 1 where a call shows the called number as the caller, shape (n,); NaN if unknown.
     """
@@ -61,7 +61,7 @@ def table_actions(policy: Policy, by_band: Array, bits: Array) -> Array:
     Args:
         policy: the policy.
         by_band: the action that the bands alone lead to, as indexes of ACTIONS, shape (n,).
-        bits: what `matching_bits` returns, shape (n,).
+        bits: result of `matching_bits`, shape (n,).
     """
     pairs, pair_of = np.unique(np.column_stack([by_band.astype(np.int64), bits]), axis=0, return_inverse=True)
     final = [ACTIONS.index(final_action(policy, ACTIONS[action], rule_names(row))) for action, row in pairs.tolist()]

@@ -42,7 +42,7 @@ class RuleInput(RegisterFacts):
         callee_calls_1h: calls to the called number in one hour.
         own_number: 1 if the caller shows the called number itself, else 0.
         unwanted: 1 if the content model is sure that the called person rejects this kind of call
-            (`preferences.py`). It is set apart from the other fields, after a call has reached a band.
+            (`preferences.py`). It is set later than the other fields, after a call has reached a band.
     """
 
     attestation: Any = math.nan
@@ -68,7 +68,7 @@ def rule_input(columns: Any, registered: RegisterFacts | None = None, own_number
 
     Args:
         columns: a vector, or columns of vectors by their index in the catalogue.
-        registered: what the registers say; None without registers.
+        registered: register facts; None without registers.
         own_number: see `RuleInput`.
     """
     result = RuleInput(*_pick(columns))

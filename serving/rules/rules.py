@@ -1,4 +1,4 @@
-"""Rules: facts of a call that need no score. A fact says in plain words what holds and what it rests on.
+"""Rules: facts of a call that need no score. A fact states in plain words what is true and on which evidence.
 
 A rule's condition is written once, for one call (floats) and for a table of calls (arrays). A comparison with NaN,
 which stands for "unknown", is never true. The policy decides which action a rule leads to (`policy.py`).
@@ -20,10 +20,10 @@ from .rule_input import RuleInput
 
 PROTECTED = ("emergency", "public_service")
 DOMESTIC = tuple(name for name in NUMBER_CLASSES if name not in ("foreign", "irregular", "withheld", "unknown"))
-NO_CALLER = ("irregular", "106", "800")  # never a calling number: not a number, a text-message port, a toll-free number
+NO_CALLER = ("irregular", "106", "800")  # never valid for a caller: no number, a text-message port, a toll-free number
 PERSONAL = ("mobile", "resale")
-# What a rule rests on: facts of the network, a register, the behaviour of the number, or a model's prediction. A guard
-# leads to no action; it limits the action of the other rules and of the bands.
+# The evidence of a rule: facts of the network, a register, the behaviour of the number, or a model's prediction. A
+# guard leads to no action; it limits the action of the other rules and of the bands.
 NETWORK, REGISTER, BEHAVIOUR, PREDICTED, GUARD = "network", "register", "behaviour", "predicted", "guard"
 # In the order of NUMBER_CLASSES.
 CLASSES_ZH = (
@@ -88,7 +88,7 @@ class Rule:
 
 
 def _among(value: Any, codes: frozenset[float]) -> Any:
-    """Whether a number class is one of `codes`; elementwise for an array."""
+    """Returns whether a number class is one of `codes`; elementwise for an array."""
     try:
         return value in codes
     except TypeError:
@@ -99,7 +99,7 @@ def _among(value: Any, codes: frozenset[float]) -> Any:
 
 @cache
 def _codes(classes: tuple[str, ...]) -> frozenset[float]:
-    """The indexes of number classes."""
+    """Returns the indexes of number classes."""
     return frozenset(float(NUMBER_CLASSES.index(name)) for name in classes)
 
 
@@ -108,7 +108,7 @@ _WITHHELD = _codes(("withheld",))
 
 
 def _outside(hour: Any, begin: Any, end: Any) -> Any:
-    """Whether an hour lies outside registered hours, which may run over midnight (`begin` after `end`)."""
+    """Returns whether an hour lies outside registered hours, which may run over midnight (`begin` after `end`)."""
     over_midnight = begin > end
     return ((begin <= end) & ((hour < begin) | (hour >= end))) | (over_midnight & (hour < begin) & (hour >= end))
 
@@ -273,7 +273,7 @@ def candidate_rules(
     """Returns the rules that a call with these fields of `KeyedCall` may meet without registers, in order.
 
     Rules of behaviour stay candidates, because they depend on the history. All other rules depend on these fields
-    alone. Few combinations of the fields occur, so the cache spares most calls nearly all of the conditions.
+    alone. Few combinations of the fields occur, so most calls skip nearly all conditions thanks to the cache.
     """
     fields = (attestation, route, caller_class, callee_class, presented_differs)
     call = RuleInput(*(math.nan if value == UNKNOWN else float(value) for value in fields))

@@ -4,7 +4,7 @@ A row is in effect from `valid_from` until just before `valid_to`. It counts onl
 key may have the same `valid_from`: the row that became known last replaces the others. This is how a row is corrected
 or ended. If several rows of a key are in effect, the row with the latest `valid_from` counts.
 
-A question always asks for "now, as known now". So the rows of a key reduce to a step function of one time, which
+A look-up always asks for "now, as known now". So the rows of a key reduce to a step function of one time, which
 `step_function` builds. A look-up online is a bisection; an as-of join offline is a `merge_asof`.
 """
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 NEVER = 1 << 62
 NO_ROW = -NEVER
-"""Answer before any row of the key is known."""
+"""The value before any row of the key is known."""
 
 
 class Span(NamedTuple):

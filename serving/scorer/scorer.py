@@ -125,8 +125,8 @@ class Scorer:
         Args:
             history: the events before the call; it is not changed.
             call: the call, as `Intake` returns it.
-            reasons: give reasons where neither the bands nor the whole policy lead to "pass". Such a verdict takes half
-                the time without reasons.
+            reasons: whether to give reasons if the bands and the policy lead to another action than "pass". Without
+                reasons, such a verdict takes half the time.
         """
         return self._score(history, call, explain=False, reasons=reasons)
 
@@ -149,7 +149,7 @@ class Scorer:
             vector: F values, in the order of `features`.
             start: start of the call, Unix ms.
             facts: the facts of the call at ring time; by default those that follow from the vector alone.
-            always: give reasons for every action; otherwise only where `score` gives them.
+            always: whether to give reasons for every action; otherwise only if `score` would give them.
             covered: whether the history reached back far enough; otherwise every band abstains.
         """
         try:
@@ -225,7 +225,7 @@ class Scorer:
         return [self._confident_class(row) for row in raw.tolist()]
 
     def reaches_band(self, raw: float, stratum: str) -> bool:
-        """Whether a raw score reaches any band that does not abstain for the stratum."""
+        """Returns whether a raw score reaches any band that does not abstain for the stratum."""
         return band_action(self.policy, self.bundle.thresholds, raw, stratum)[1] != ""
 
     def action_if_cleared(self, verdict: Verdict) -> str:
@@ -253,7 +253,7 @@ class Scorer:
             return self._unscored(case, f"no score: {type(error).__name__}")
 
     def _facts(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
-        """The facts that need no model."""
+        """Returns the facts that need no model."""
         terms, registers, own_number = self.policy.terms, self.registers, call.caller == call.callee
         if registers is not None:
             registered = look_up(registers, call, terms)
@@ -264,7 +264,7 @@ class Scorer:
         return collect_facts(rule_input(vector, None, float(own_number)), terms, None, rules)
 
     def _predicted_facts(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
-        """The fact that the call is likely of a category that the called person rejects, if it is."""
+        """Returns the fact that the call is likely of a category that the called person rejects, if it is."""
         row_of = rejected_categories(self.registers, call.callee, call.start, self.bundle.classes.get("content", ()))
         if not row_of or self.bundle.content is None:
             return ()
@@ -332,7 +332,7 @@ class Scorer:
         )
 
     def _band_actions(self, raw: npt.NDArray[np.float64], stratum: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
-        """The strongest action of the bands that each row reaches, as an index of ACTIONS."""
+        """Returns the strongest action of the bands that each row reaches, as an index of ACTIONS."""
         import numpy as np
 
         action = np.zeros(len(raw), dtype=np.int8)
@@ -346,7 +346,7 @@ class Scorer:
         return action
 
     def _model_row(self, vector: Sequence[float]) -> Sequence[float]:
-        """The columns of the vector that the model takes, in the model's order."""
+        """Returns the columns of the vector that the model takes, in the model's order."""
         return vector if self._in_order else self._pick(vector)[:-1]
 
     def _reasons(self, row: Sequence[float]) -> tuple[Reason, ...]:

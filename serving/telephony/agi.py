@@ -6,10 +6,10 @@
      same => n,Dial(PJSIP/${EXTEN},30)
     exten => h,1,AGI(agi://127.0.0.1:4573/end,${DIALEDTIME},${ANSWEREDTIME},${DIALSTATUS},${HANGUPCAUSE})
 
-`ring` sets CALLSIEVE (the action), CALLSIEVE_CASE and CALLSIEVE_SCORE. After any fault the connection is closed and the
-dialplan goes on with its initial "pass": the server does not run (AGISTATUS is FAILURE then), a verdict is late, a
-dialogue takes more than SECONDS. One fault needs a watchdog: Asterisk waits for ever for a server that keeps the
-connection open and does nothing, for example after SIGSTOP.
+`ring` sets CALLSIEVE (the action), CALLSIEVE_CASE and CALLSIEVE_SCORE. After any fault the connection is closed, and
+the dialplan continues with its initial "pass". Faults are: the server does not run (AGISTATUS is then FAILURE), a
+verdict is late, or a dialogue takes more than SECONDS. One fault needs a watchdog: Asterisk waits for ever for a server
+that keeps the connection open and does nothing, for example after SIGSTOP.
 
 Written from Asterisk's documentation and from the lines that its res_agi.c writes and reads, and tested with dialogues
 made of them. Not tested with Asterisk itself, which Debian 13 does not package.
@@ -34,7 +34,7 @@ LINE, LINES = 1024, 64  # bytes of a line, and lines of a head
 OPEN, PENDING = 256, 100_000  # dialogues at once, and calls in progress that are remembered
 _UNIQUE = re.compile(r"(?:.*-)?(\d{9,10})\.\d{1,10}")
 _HIDDEN = 0x60  # bits of `agi_callingpres`: restricted, or not available
-# DIALSTATUS, and the causes of Q.850 that say more.
+# Outcomes of DIALSTATUS, and of the Q.850 causes that are more precise.
 OUTCOMES = {"ANSWER": "answered", "NOANSWER": "no_answer", "CANCEL": "no_answer", "BUSY": "busy"}
 OUTCOMES |= {"DONTCALL": "rejected", "TORTURE": "rejected", "CONGESTION": "failed", "CHANUNAVAIL": "failed"}
 CAUSES = {"1": "invalid_number", "21": "rejected"}
@@ -54,7 +54,7 @@ class Agi:
         self._pending: OrderedDict[str, Call] = OrderedDict()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one connection, and close it. Never raises."""
+        """Answers one connection, and closes it. Never raises."""
         self._open += 1
         result = "full"
         try:
@@ -96,7 +96,7 @@ class Agi:
 
 
 async def serve(live: Live, host: str = "127.0.0.1", port: int = PORT) -> None:
-    """Serve until SIGTERM or SIGINT. Raises: OSError: if the port cannot be opened."""
+    """Serves until SIGTERM or SIGINT. Raises: OSError: if the port cannot be opened."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -105,7 +105,7 @@ async def serve(live: Live, host: str = "127.0.0.1", port: int = PORT) -> None:
 
 
 def call_from_request(request: dict[str, str]) -> Call:
-    """The call of a `ring` request. Its start is that of the channel, in whole seconds.
+    """Returns the call of a `ring` request. Its start is that of the channel, in whole seconds.
 
     Raises: KeyError, ValueError: if a needed line is missing or invalid.
     """
@@ -121,7 +121,7 @@ def call_from_request(request: dict[str, str]) -> Call:
 
 
 def ended_call(call: Call, dialled: str, answered: str, status: str, cause: str) -> Call:
-    """The ended call, from Asterisk's DIALEDTIME, ANSWEREDTIME, DIALSTATUS and HANGUPCAUSE."""
+    """Returns the ended call, from Asterisk's DIALEDTIME, ANSWEREDTIME, DIALSTATUS and HANGUPCAUSE."""
     talk = _seconds(answered)
     outcome = OUTCOMES.get(status, "unknown")
     if outcome != "answered":
@@ -130,7 +130,7 @@ def ended_call(call: Call, dialled: str, answered: str, status: str, cause: str)
 
 
 async def _read_head(reader: asyncio.StreamReader) -> dict[str, str]:
-    """The lines `agi_name: value` up to an empty line, by name."""
+    """Returns the lines `agi_name: value` up to an empty line, by name."""
     request: dict[str, str] = {}
     for _ in range(LINES):
         line = (await reader.readuntil()).decode(errors="replace").rstrip("\r\n")
@@ -142,7 +142,7 @@ async def _read_head(reader: asyncio.StreamReader) -> dict[str, str]:
 
 
 async def _read_result(reader: asyncio.StreamReader) -> None:
-    """Wait for Asterisk's answer to a command; a line HANGUP may come before it."""
+    """Waits for Asterisk's answer to a command; a line HANGUP may come before it."""
     for _ in range(LINES):
         line = (await reader.readuntil()).rstrip(b"\r\n")
         if line.startswith(b"200 "):

@@ -75,12 +75,12 @@ class Message:
     headers: Mapping[str, tuple[str, ...]]
 
     def first_value(self, name: str) -> str:
-        """The first value of a header; "" if there is none."""
+        """Returns the first value of a header; "" if there is none."""
         return self.headers.get(name, ("",))[0]
 
 
 def read_message(data: bytes) -> Message:
-    """The first line and the headers of a message. Folded lines are joined, invalid UTF-8 is replaced.
+    """Returns the first line and the headers of a message. Folded lines are joined, invalid UTF-8 is replaced.
 
     Raises:
         ValueError: if the message is too long, or a line is not a header.
@@ -104,7 +104,7 @@ def read_message(data: bytes) -> Message:
 
 
 def read_invite(data: bytes, start: float, *, dialect: Dialect = "3gpp", trunk: str | None = None) -> Call:
-    """The call of an INVITE that arrives at `start` (Unix seconds) on a trunk.
+    """Returns the call of an INVITE that arrives at `start` (Unix seconds) on a trunk.
 
     Raises:
         ValueError: in one line, if it is not an INVITE with a Request-URI and a From.
@@ -141,7 +141,7 @@ def to_call(
     dialect: Dialect = "3gpp",
     trunk: str | None = None,
 ) -> Call:
-    """The call of an INVITE, from header values that a proxy has parsed.
+    """Returns the call of an INVITE, from header values that a proxy has parsed.
 
     Args:
         target: the Request-URI.
@@ -171,7 +171,7 @@ def to_call(
 
 
 def read_verstat(word: str, dialect: Dialect = "3gpp") -> Verstat:
-    """Read a verstat word; "" is "unknown".
+    """Reads a verstat word; "" is "unknown".
 
     A plain pass has no level in 3GPP's dialect, and level A in Telnyx's. Twilio's "NULL" and
     unknown words are "unknown".
@@ -194,7 +194,7 @@ def read_verstat(word: str, dialect: Dialect = "3gpp") -> Verstat:
 
 
 def read_identity(header: str) -> Identity:
-    """Read the value of an Identity header, full or compact form, for display. The signature is not verified.
+    """Reads the value of an Identity header, full or compact form, for display. The signature is not verified.
 
     Raises:
         ValueError: if the header is too long, or not a PASSporT.
@@ -219,7 +219,7 @@ def read_identity(header: str) -> Identity:
 
 
 def outcome_of(status: int, phrase: str = "") -> tuple[str, str]:
-    """Outcome and releaser of a call attempt (`records.Call`), from its final answer.
+    """Returns the outcome and releaser of a call attempt (`records.Call`), from its final answer.
 
     A 607 is "unwanted": the called person pressed a button, and it counts as a complaint. A 608, and a 603 "Network
     Blocked" (603+), come from a network on the way: the call was blocked.
@@ -251,7 +251,8 @@ _OUTCOMES = {
 
 
 def declares_608(feature_caps: str) -> bool:
-    """Whether the caller's side can show the Call-Info of a 608; if not, RFC 8688 section 3.4 requires an announcement.
+    """Returns whether the caller's side can show the Call-Info of a 608; if not, RFC 8688 section 3.4 requires an
+    announcement.
 
     >>> declares_608("*;+sip.608"), declares_608("*;+sip.607")
     (True, False)
@@ -260,7 +261,7 @@ def declares_608(feature_caps: str) -> bool:
 
 
 def user_of(address: str) -> str:
-    """The number or name in an address or URI, without visual separators and parameters.
+    """Returns the number or name in an address or URI, without visual separators and parameters.
 
     >>> user_of('"A, B" <sip:+86-138-0013-8000;rn=1@a.example;user=phone>;tag=1'), user_of("tel:+1-201-555-0123;npdi")
     ('+8613800138000', '+12015550123')

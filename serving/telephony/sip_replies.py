@@ -1,6 +1,6 @@
 """Writing SIP: replies to blocked callers, and labels that a callee's phone can show.
 
-A block by analytics is a 603 "Network Blocked" with a Reason header that says where to object (ATIS-1000099, "603+";
+A block by analytics is a 603 "Network Blocked" with a Reason header that states where to object (ATIS-1000099, "603+";
 the only form for it in the United States since 25 March 2026), or, elsewhere, a 608 with a signed contact card
 (RFC 8688). A label is a Call-Info header (RFC 3261 section 20.9; parameters of draft-ietf-sipcore-callinfo-spam-04,
 which expired). Headers are written without folding, and no value can break out of its place.
@@ -76,7 +76,8 @@ class Reply:
 
 
 def network_blocked(redress: Redress, case: str = "", *, q850: bool = False) -> Reply:
-    """The 603+ answer. `case` goes into the attribute `id`, which links the caller's objection to the verdict record.
+    """Returns the 603+ answer. `case` goes into the attribute `id`, which links the caller's objection to the verdict
+    record.
 
     >>> network_blocked(Redress(url="https://redress.example"), "00112233aabbccdd").headers[0][1]
     'SIP;cause=603;text="v=analytics1;url=https://redress.example;id=00112233aabbccdd";location=RLN'
@@ -93,7 +94,7 @@ def network_blocked(redress: Redress, case: str = "", *, q850: bool = False) -> 
 
 
 def rejected(redress: Redress) -> Reply:
-    """The 608 answer. If the contact is likely to be abused, answer with `Reply(608, "Rejected")` instead.
+    """Returns the 608 answer. If the contact is likely to be abused, answer with `Reply(608, "Rejected")` instead.
 
     Raises:
         ValueError: if `redress` has no card.
@@ -104,7 +105,7 @@ def rejected(redress: Redress) -> Reply:
 
 
 def label(verdict: Verdict, redress: Redress) -> str | None:
-    """The value of the Call-Info header that labels a call; None for another action or without a score.
+    """Returns the value of the Call-Info header that labels a call; None for another action or without a score.
 
     The confidence is the calibrated probability in whole per cent, rounded down.
     """
@@ -118,7 +119,8 @@ def label(verdict: Verdict, redress: Redress) -> str | None:
 
 
 def response(invite: bytes, reply: Reply, tag: str) -> bytes:
-    """The complete answer to a request. Via, From, To (with `tag`), Call-ID and CSeq come from it (RFC 3261, 8.2.6).
+    """Returns the complete answer to a request. Via, From, To (with `tag`), Call-ID and CSeq come from it (RFC 3261,
+    8.2.6).
 
     Raises:
         ValueError: if the request lacks one of them, or `tag` is not a token.

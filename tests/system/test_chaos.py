@@ -187,7 +187,7 @@ def test_a_clock_jump_changes_no_state(judge, tmp_path, monkeypatch, jump):
     answered = play(live, moved)
     off[0] = 0.0
     if jump > 0:
-        assert {verdict.status for verdict in answered} == {"no score: the call starts or ends after now"}
+        assert {verdict.status for verdict in answered} == {"no score: the call starts or ends in the future"}
         assert live.counts["ahead"] == len(jumped)
     else:
         assert {verdict.status for verdict in answered} == {"ok"}  # late records are accepted
@@ -315,7 +315,7 @@ def test_a_burst_above_capacity_is_shed_and_counted(folder, keys):
                 assert head_of.startswith(b"HTTP/1.1 200")
                 client.verdicts.append(verdict_from_json(body_of))
         counts = service.status(keys["admin"])["counts"]
-    shed = [verdict for verdict in client.verdicts if verdict.status == "no score: its turn came after the deadline"]
+    shed = [verdict for verdict in client.verdicts if verdict.status == "no score: the deadline passed before scoring"]
     assert len(client.verdicts) == 1600
     assert len(shed) == counts["shed"] - before > 0
     assert {verdict.action for verdict in shed} == {"pass"}

@@ -76,7 +76,7 @@ class DecisionLog:
     ] = None
 
     def append(self, payload: dict[str, Any]) -> int | None:
-        """Enter a decision; returns the index of the entry, or None without a log."""
+        """Enters a decision; returns the index of the entry, or None without a log."""
         if self.audit is None:
             return None
         from callsieve.training.log.audit_log import append

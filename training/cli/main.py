@@ -183,5 +183,5 @@ ROOT = tree(app, TABLE)
 
 
 def main() -> None:
-    """Run `callsieve` with the words of the command line."""
+    """Runs `callsieve` with the words of the command line."""
     run(ROOT)

@@ -204,7 +204,7 @@ def ledger_in(folder: Path, options: LedgerOptions | None = None) -> Ledger:
 
 
 def save(path: Path, result: Mapping[str, Any]) -> None:
-    """Write the figures of a study as JSON."""
+    """Writes the figures of a study as JSON."""
     from callsieve.features.files.atomic import write_atomic
 
     write_atomic(path, (jsons.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode())

@@ -56,7 +56,7 @@ class LabelPolicy:
     unreported_most_calls: int
 
     def to_json(self) -> dict[str, Any]:
-        """The policy as plain JSON values, in the form of its file."""
+        """Returns the policy as plain JSON values, in the form of its file."""
         return {
             "version": self.version,
             "effective": self.effective.isoformat(),

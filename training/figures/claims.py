@@ -56,7 +56,7 @@ class Claim:
 
 
 def _demo_part(output: Output) -> Any:
-    """Without the ids of data and model, because each run keys its calls anew."""
+    """Returns the figures without the ids of data and model, because each run keys its calls anew."""
     return [output[name] for name in ("headline", "ranking", "rows", "bands", "baselines")]
 
 
@@ -65,7 +65,7 @@ def _worlds_part(output: Output) -> Any:
 
 
 def _ageing_part(output: Output) -> Any:
-    """Without the names of folds, because each run keys its calls anew."""
+    """Returns the figures without the names of folds, because each run keys its calls anew."""
     return [{way: period[way] for way in ("once", "anew")} for period in output["periods"]]
 
 

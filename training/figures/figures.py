@@ -19,13 +19,13 @@ MODEL, REGRESSION, RULE = "model", "logistic regression", "rule"
 
 
 def catalogue(output: Output) -> Figures:
-    """Number of features."""
+    """Returns the number of features."""
     complaints = sum("reported" in feature["name"] for feature in output["features"])
     return {"features of calls": f"{len(output['features']) - complaints}", "features of complaints": f"{complaints}"}
 
 
 def install(output: Output) -> Figures:
-    """Size and import time of the base install."""
+    """Returns the size and import time of the base install."""
     spread = f"({output['import_least']:.0f}-{output['import_most']:.0f} ms over 5 imports)"
     return {
         "size": f"{output['megabytes']:.0f} MB",
@@ -34,7 +34,7 @@ def install(output: Output) -> Figures:
 
 
 def demo(output: Output) -> Figures:
-    """Catch, false positives and time to detection in the demonstration."""
+    """Returns catch rate, false positives and time to detection in the demonstration."""
     head, baselines = output["headline"]["model"], output["baselines"]
     ways = {name: way["detection"] for name, way in (output["headline"] | baselines).items() if "detection" in way}
     return {
@@ -48,7 +48,7 @@ def demo(output: Output) -> Figures:
 
 
 def town(output: Output) -> Figures:
-    """Catch, false positives and time to detection in a larger world."""
+    """Returns catch rate, false positives and time to detection in a larger world."""
     (line,) = output["lines"]
     (ways,) = output["lives"].values()
     bound = upper_bound(line["false_calls"], line["benign_calls"])
@@ -73,7 +73,7 @@ def town(output: Output) -> Figures:
 
 
 def worlds(output: Output) -> Figures:
-    """Catch and false positives over worlds of several seeds, and of models on the calls of other worlds."""
+    """Returns catch rates and false positives over worlds of several seeds, and of models on other worlds."""
     lines, middle, ways = output["lines"], output["middle"], output["lives"].values()
     elsewhere = middle["elsewhere_false_per_10000"]
     figures = {"certified": f"{middle['certified']} of {len(lines)}"}
@@ -94,7 +94,7 @@ def worlds(output: Output) -> Figures:
 
 
 def first_days(output: Output) -> Figures:
-    """Innocent calls above the threshold on the first day of a history, and on the eighth."""
+    """Returns the innocent calls above the threshold on the first day of a history, and on the eighth."""
     days = {day["day"]: day for day in output["days"]}
     return {
         f"innocent calls above the threshold in 10,000, day {day}": f"{1e4 * reach / innocent:.1f} "
@@ -105,7 +105,7 @@ def first_days(output: Output) -> Figures:
 
 
 def ageing(output: Output) -> Figures:
-    """Catch by week of a model that is trained once, and of a model that is trained anew each week."""
+    """Returns the catch rate by week of a model that is trained once, and of a model that is trained anew each week."""
     periods, figures = output["periods"], {}
     for way in ("once", "anew"):
         for target, area, label in (
@@ -122,7 +122,7 @@ def ageing(output: Output) -> Figures:
 
 
 def wrong_labels(output: Output) -> Figures:
-    """Catch at 1 in 10,000, its change in points, and certificates of trainings on wrong labels."""
+    """Returns the catch rate at 1 in 10,000, its change in points, and certificates of trainings on wrong labels."""
     figures = {}
     for fault in output["faults"]:
         mean, low, high = (f"{100 * (fault['change_at_target'][name] or 0):+.0f}" for name in ("mean", "low", "high"))
@@ -134,7 +134,7 @@ def wrong_labels(output: Output) -> Figures:
 
 
 def real_callers(output: Output) -> Figures:
-    """Labelled calls in records of real callers."""
+    """Returns the labelled calls in records of real callers."""
     figures = {
         f"labelled, {sample['sample']}": f"{sample['labelled']} of {sample['calls']:,}"
         + (f", the first is call {sample['first']}" if sample["first"] else "")
@@ -147,7 +147,7 @@ def real_callers(output: Output) -> Figures:
 
 
 def other_models(output: Output) -> Figures:
-    """Labelled calls in the same records, by models of other worlds."""
+    """Returns the labelled calls in the same records, by models of other worlds."""
     models = output["models"]
     fraud = [sample for model in models for sample in model["subscribers"] if sample["sample"] == "fake_1"]
     students = [model["copenhagen"] for model in models]
@@ -158,12 +158,12 @@ def other_models(output: Output) -> Figures:
 
 
 def published_table(output: Output) -> Figures:
-    """Test measures of a training on the published Sichuan table."""
+    """Returns the test measures of a training on the published Sichuan table."""
     return {"AUC": f"{output['test']['auc']:.3f}", "macro F1": f"{output['test']['macro_f1']:.3f}"}
 
 
 def sichuan(output: Output) -> Figures:
-    """AUC on the Sichuan tables beside LightGBM's defaults, and the flaws of the tables."""
+    """Returns the AUC on the Sichuan tables beside LightGBM's defaults, and the flaws of the tables."""
     idle, few, months, ratios, _ = (flaw["figures"] for flaw in output["flaws"])
     figures = {}
     for label, name in (("eight months", EIGHT_MONTHS), ("calls of March", MARCH)):
@@ -181,12 +181,12 @@ def sichuan(output: Output) -> Figures:
 
 
 def reach(output: Output) -> Figures:
-    """Share of complaints about numbers that a list of earlier complaints has already."""
+    """Returns the share of complaints about numbers that a list of earlier complaints has already."""
     return {"complaints that a list of 90 days reaches": percent(output["churn"]["shares"]["90d_1"])}
 
 
 def percent(rate: float | None) -> str:
-    """A share in whole per cent; 0 for a share that was not measured.
+    """Returns a share in whole per cent; 0 for a share that was not measured.
 
     >>> percent(0.334), percent(None)
     ('33 %', '0 %')
@@ -208,7 +208,7 @@ def _false_calls(flagged: int, innocent: int, bound: float) -> str:
 
 
 def _detection(ways: Mapping[str, Output]) -> Figures:
-    """Numbers detected and calls stopped by each way, and the calls until the model detects a number."""
+    """Returns the numbers detected and calls stopped by each way, and the calls until the model detects a number."""
     model = ways[MODEL]
     low, high = (f"{100 * (model[f'soon_{end}'] or 0):.0f}" for end in ("low", "high"))
     figures = {"new nuisance numbers": f"{model['callers']:,}"}

@@ -1,4 +1,4 @@
-"""Judge a signed bundle on calls that it was not trained on."""
+"""Judges a signed bundle on calls that it was not trained on."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 def assess(
     bundle: Path, data: Path, *, trust: Path | None, threads: int, progress: Progress, ledger: Ledger | None
 ) -> EvaluationFigures:
-    """The figures of a bundle on the calls of a folder; the first 7 days only fill the windows.
+    """Returns the figures of a bundle on the calls of a folder; the first 7 days only fill the windows.
 
-    The rule on calls per hour gets the threshold that fits these very calls. This favours the rule, not the model.
+    The threshold of the rule on calls per hour is fitted to these test calls, which favours the rule over the model.
 
     Args:
         ledger: records the look at these calls before they are scored; None without an audit log.
@@ -60,7 +60,7 @@ def assess(
             "source": str(data),
             "fingerprint": dataset.fingerprint,
             "judged_by": calls.judged.source,
-            "judged_on": "every call after the first 7 days; the rule's threshold suits these very calls",
+            "judged_on": "every call after the first 7 days; the rule's threshold is fitted to these calls",
         },
         **score_figures(calls, scorer.bundle, best_rule(calls)),
         **by_seen_groups(calls, scorer.bundle.thresholds[0], groups),
@@ -68,7 +68,7 @@ def assess(
 
 
 def by_seen_groups(calls: JudgedCalls, band: Band, groups: SeenGroups) -> BySeenGroups:
-    """Error and catch rate by whether the model may have been trained on the caller's group; None if not known."""
+    """Returns error and catch rate by whether the caller's group may have been in training; None if not known."""
     if groups.seen is None:
         return {"seen_basis": groups.basis, "seen": None, "unseen": None}
     return {
@@ -91,7 +91,7 @@ def _figures(calls: JudgedCalls, band: Band, rows: Array) -> SeenGroupFigures:
 
 
 def judged_calls(dataset: Dataset, X: Array, raw: Array, groups: SeenGroups) -> JudgedCalls:  # noqa: N803
-    """The scored calls of a dataset; judged are all calls after the first 7 days.
+    """Returns the scored calls of a dataset; judged are all calls after the first 7 days.
 
     `lives` has the numbers that began after these 7 days. `known_lives` has those that also began after the labels of
     the training, in groups that the model may have been trained on.
@@ -117,7 +117,7 @@ def judged_calls(dataset: Dataset, X: Array, raw: Array, groups: SeenGroups) -> 
 
 
 def best_rule(calls: JudgedCalls) -> Band:
-    """The lowest threshold on calls per hour whose benign error on these calls is within the target."""
+    """Returns the lowest threshold on calls per hour whose benign error on these calls is within the target."""
     name, target = TARGETS[0]
     values = calls.rule[calls.rows & ~calls.judged.nuisance]
     threshold = choose_threshold(values, target, margin=1.0)

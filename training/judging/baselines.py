@@ -1,12 +1,12 @@
 """Baselines that the model has to beat: simpler models on the same rows and labels, a list, and counters.
 
-A regression has few parameters, so it is fitted on a random sample of at most MAX_TRAINING_ROWS rows. As in the
-ensemble, each is also fitted without each part of the groups, and these fits score that part where thresholds are
+A regression has few parameters, so it is fitted on a random sample of at most MAX_TRAINING_ROWS rows. As for the
+ensemble, a regression is also fitted without each part of the groups. These fits score that part when thresholds are
 chosen.
 
-The reputation list is not trained: it counts the complaints against a caller that were known in the 28 days before the
-call. Nor are the five counters, modelled on `fraud_detection` of OpenSIPS, which counts calls by the minute where this
-catalogue begins with the hour. Each counter has a threshold of its own, and a call is flagged if it reaches any.
+The reputation list is not trained. It counts the complaints against a caller that were known in the 28 days before the
+call. The five counters are not trained either. They follow `fraud_detection` of OpenSIPS, but count calls by the hour
+instead of the minute. Each counter has its own threshold, and a call is flagged if it reaches any of them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MAX_TRAINING_ROWS = 400_000
 NUMBER_CLASS = "call_caller_class"
 LIST_WINDOW = 28 * DAY  # ms that a complaint keeps a number on the list
 BATCH = 50_000  # calls scored at a time, so that memory stays bounded
-# Calls of the day and of the hour, in progress, and to neighbouring numbers; and the mean length, suspicious if short.
+# Calls of the day, of the hour, in progress, and to neighbouring numbers; and the mean talk time, suspicious if short.
 COUNTERS = {
     "out_calls_count_24h": 1,
     "out_calls_count_1h": 1,
@@ -57,7 +57,7 @@ CATEGORICAL = {feature.name for feature in FEATURES if feature.levels}
 
 
 def baseline_scores(t: Trained) -> dict[str, Array]:
-    """Scores of all calls by each baseline; NaN where neither thresholds are chosen nor calls are judged.
+    """Returns the scores of all calls by each baseline; NaN outside the calls for thresholds and for judging.
 
     "logistic regression" has the model's features, "number class" the class of the caller's number alone; both give
     log-odds. "five counters" gives the highest rank among innocent calls over the counters, "reputation list" the
@@ -79,12 +79,12 @@ def baseline_scores(t: Trained) -> dict[str, Array]:
 
 
 def highest_rank(columns: Mapping[str, Array], innocent: Array, rows: Array) -> Array:
-    """The share of innocent calls below a call, in the counter in which this share is largest.
+    """Returns the share of innocent calls below a call, in the counter in which this share is largest.
 
-    So one threshold on it is one threshold for each counter, and equally many innocent calls reach each of them.
+    So one threshold on the rank is a threshold for each counter that equally many innocent calls reach.
 
     Args:
-        columns: the counters of all calls, NaN where unknown: no innocent call lies below that.
+        columns: the counters of all calls; NaN, for unknown, ranks lowest.
         innocent: bool, of each call.
         rows: indices of the calls to rank.
 
@@ -103,7 +103,7 @@ def highest_rank(columns: Mapping[str, Array], innocent: Array, rows: Array) -> 
 def regression_scores(
     t: Trained, side: tuple[FitRows, Array], features: Sequence[str], choose: Array, unseen: Array
 ) -> Array:
-    """Log-odds of the `unseen` calls; calls to choose thresholds on are scored by a fit without their part of groups.
+    """Returns log-odds of the `unseen` calls; calls for thresholds are scored by a fit without their part of groups.
 
     Args:
         side: as from `regression_rows`.
@@ -126,7 +126,7 @@ def regression_scores(
 
 
 def recent_complaints(dataset: Dataset, caller: Array, rows: Array) -> Array:
-    """How many complaints against the caller were known in the LIST_WINDOW before each of these calls.
+    """Returns how many complaints against the caller were known in the LIST_WINDOW before each of these calls.
 
     Args:
         caller: code of each call's caller, in order of first appearance.
@@ -146,7 +146,9 @@ def recent_complaints(dataset: Dataset, caller: Array, rows: Array) -> Array:
 
 
 def regression_rows(t: Trained) -> tuple[FitRows, Array]:
-    """The labelled calls that the model was fitted on, from the complete feed, and the part of each call's group."""
+    """Returns the labelled calls that the model was fitted on, from the complete feed, and the part of each call's
+    group.
+    """
     calls = t.dataset.calls
     labels = training_labels(t.dataset, t.settings, t.plan)
     rows, labelled = training_rows(calls, labels, t.settings, t.feed.recorded, t.caller, t.fold, t.plan)
@@ -158,7 +160,7 @@ def regression_rows(t: Trained) -> tuple[FitRows, Array]:
 
 
 def logistic(learn: FitRows, features: Sequence[str]) -> Pipeline:
-    """Fit a logistic regression on logarithms, with an indicator of missing values and one-hot categories."""
+    """Fits a logistic regression on logarithms, with an indicator of missing values and one-hot categories."""
     at = dict(zip(features, feature_columns(tuple(features)), strict=True))
     numbers = make_pipeline(  # each step works in place, since the training rows are large
         FunctionTransformer(_logarithm),
@@ -177,7 +179,7 @@ def logistic(learn: FitRows, features: Sequence[str]) -> Pipeline:
 
 
 def log_odds(model: Pipeline, feed: Feed, rows: Array, count: int) -> Array:
-    """Scores of these rows among `count` calls, NaN elsewhere; rounded, so that the number of threads cannot matter."""
+    """Returns scores of `count` calls, NaN except in `rows`; rounded, so that the number of threads cannot matter."""
     raw = np.full(count, np.nan)
     for first in range(0, len(rows), BATCH):
         some = rows[first : first + BATCH]

@@ -1,4 +1,4 @@
-"""Figures by how many calls a number had made before, and calibration by what is known as a call rings."""
+"""Figures by how many calls a number had made before, and calibration by facts known at ring time."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 BUCKETS = (("first call", 1, 1), ("calls 2-5", 2, 5), ("calls 6-20", 6, 20), ("later", 21, 1 << 40))
-MIN_CALLS = 200  # of a slice: fewer give no meaningful ten bins
+MIN_CALLS = 200  # of a slice; fewer calls do not fill ten bins
 
 
 def nth_call(caller: Array, start: Array) -> Array:
-    """Number of each call among its caller's calls, from 1, in order of start; ties keep their order in the table.
+    """Returns the number of each call among its caller's calls, from 1, in order of start; ties keep their order in the
+    table.
 
     >>> nth_call(np.array([5, 3, 5, 5]), np.array([10, 20, 30, 20]))
     array([1, 1, 3, 2])
@@ -41,10 +42,10 @@ def nth_call(caller: Array, start: Array) -> Array:
 
 
 def by_calls_made(s: JudgedCalls, band: Band) -> list[Bucket]:
-    """Catch rate and error by how many calls the number had made: a cold start apart from a long history.
+    """Returns catch rate and error by how many calls the number had made before: cold start apart from long history.
 
-    The catch rate is over nuisance calls of the headline and all calls of new numbers (`JudgedCalls.lives`). Hardly any
-    number begins within the few days of a certifying fold, so its first calls would be a handful.
+    The catch rate is over nuisance calls of the headline and all calls of new numbers (`JudgedCalls.lives`). Few
+    numbers make their first call within the few days of a certifying fold.
 
     Args:
         s: with raw scores below the threshold where the band abstains.
@@ -73,9 +74,10 @@ def by_calls_made(s: JudgedCalls, band: Band) -> list[Bucket]:
 
 
 def reliability_by(s: JudgedCalls, card: BundleMetadata) -> list[SliceReliability]:
-    """Mean predicted probability and observed share of nuisance, by stratum and by how many calls the number had made.
+    """Returns the mean predicted probability and observed share of nuisance, by stratum and by how many calls the
+    number had made.
 
-    Only slices that are known as a call rings are used. Within a slice of the truth, all calls are nuisance or none is.
+    Only slices that are known at ring time are used: within a slice of the truth, all calls are nuisance or none is.
     """
     rows = np.flatnonzero(s.rows & ~np.isnan(s.raw))
     p, truth, caller = card.calibration.probabilities(s.raw[rows]), s.judged.nuisance[rows], s.caller[rows]

@@ -24,7 +24,7 @@ SURE = 0.8  # probability that the shipped policy asks for
 
 
 def class_figures(t: Trained, flagged: Array) -> list[ClassFigures]:
-    """One row for content and one for mode.
+    """Returns one row for content and one for mode.
 
     A row needs a class model in the bundle, a column in the truth and a flagged nuisance call with a true class. A true
     class that the model was not trained on always counts as wrong. A called person's preferences act on classes with a
@@ -41,7 +41,7 @@ def class_figures(t: Trained, flagged: Array) -> list[ClassFigures]:
 
 
 def figures_of(t: Trained, truth: pa.Table, model: Literal["content", "mode"], rows: Array) -> ClassFigures | None:
-    """The figures of one class model on these calls (bool); None if the truth gives none of them a class."""
+    """Returns the figures of one class model on these calls (bool); None if the truth gives none of them a class."""
     classes = zip(np.flatnonzero(rows), truth[model].filter(rows).to_pylist(), strict=True)
     true_classes = {int(row): word for row, word in classes if word is not None}
     if not true_classes:

@@ -50,12 +50,12 @@ class Comparison:
         return self.low > self.margin and self.callers >= self.least_callers
 
     def to_json(self) -> dict[str, int | float]:
-        """The comparison as plain values, with the difference and the outcome."""
+        """Returns the comparison as plain values, with the difference and the outcome."""
         return asdict(self) | {"difference": self.challenger - self.champion, "better": self.better}
 
 
 def compare(challenger: Bundle, champion: Bundle, dataset: Dataset, settings: Settings, gates: Gates) -> Comparison:
-    """Score the certifying fold of the challenger's run with both models, each at its own certified threshold.
+    """Scores the certifying fold of the challenger's run with both models, each at its own certified threshold.
 
     The champion may have been trained on callers of this fold, the challenger was not. This can only favour the
     champion.
@@ -72,7 +72,7 @@ def compare(challenger: Bundle, champion: Bundle, dataset: Dataset, settings: Se
 
 
 def certifying_calls(dataset: Dataset, settings: Settings, features: tuple[str, ...]) -> tuple[Array, Array, Array]:
-    """Vectors with these features, nuisance (bool) and caller (code) of the judged calls of the certifying fold."""
+    """Returns vectors with these features, nuisance (bool) and caller (code) of the judged calls of the fold."""
     calls = dataset.calls
     start, (caller, _) = calls["start"].to_numpy(), factorize(calls["caller"])
     folds = fold_plan(calls, settings.label_delay_days)
@@ -83,7 +83,7 @@ def certifying_calls(dataset: Dataset, settings: Settings, features: tuple[str, 
 
 
 def flagged(bundle: Bundle, X: Array, threads: int) -> Array:  # noqa: N803
-    """Which calls reach a model's certified threshold."""
+    """Returns which calls reach a model's certified threshold."""
     rows = np.ascontiguousarray(X[:, feature_columns(bundle.features)])
     raw = bundle.model.predict_raw(rows, threads=threads or 2)
     band = bundle.thresholds[0]
@@ -93,7 +93,7 @@ def flagged(bundle: Bundle, X: Array, threads: int) -> Array:  # noqa: N803
 def compare_flags(
     challenger: Array, champion: Array, nuisance: Array, caller: Array, gates: Gates, seed: int
 ) -> Comparison:
-    """The comparison of two models' flags on the same calls.
+    """Returns the comparison of two models' flags on the same calls.
 
     Args:
         challenger, champion: bool, shape (n,): the calls that each model flags.

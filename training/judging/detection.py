@@ -1,4 +1,4 @@
-"""Calls until a nuisance caller is detected: what reputation lists and per-call rates do not measure.
+"""Calls until a nuisance caller is detected, which reputation lists and rates per call do not measure.
 
 A caller is detected by its first call whose raw score is at or above the threshold. Columns have one entry per call,
 as in `metrics`. Intervals of quantiles are exact, by order statistics (Thompson, Annals of Mathematical Statistics 7,
@@ -31,7 +31,7 @@ NO_QUANTILES: Quantiles = {
 
 
 def detecting_calls(raw: Array, threshold: float, caller: Array, start: Array) -> tuple[Array, Array]:
-    """For each caller, in order of code: the number of its first caught call, and how many calls it made.
+    """Returns for each caller, in order of code, the number of its first caught call and its number of calls.
 
     Calls are numbered from 1; infinite if no call is caught. Calls of one moment keep their order in the table.
 
@@ -55,9 +55,9 @@ def detecting_calls(raw: Array, threshold: float, caller: Array, start: Array) -
 
 
 def calls_to_detection(raw: Array, threshold: float, caller: Array, start: Array) -> Detection:
-    """Calls until detection over callers; an undetected caller counts as infinite.
+    """Returns the calls until detection over callers; an undetected caller counts as infinite.
 
-    `soon_low` and `soon_high` are exact (Clopper and Pearson 1934), as if no two callers were of one campaign.
+    `soon_low` and `soon_high` are exact (Clopper and Pearson 1934), with callers as independent.
 
     Args:
         raw, threshold, caller, start: as for `detecting_calls`.
@@ -78,7 +78,7 @@ def calls_to_detection(raw: Array, threshold: float, caller: Array, start: Array
 
 
 def quantiles(detected: Array, made: Array) -> Quantiles:
-    """Quantiles of calls until detection with their floors and intervals; None where infinite.
+    """Returns quantiles of calls until detection with their floors and intervals; None where infinite.
 
     The low end of an interval counts undetected callers by the calls that they made, the high end as never detected.
 
@@ -104,7 +104,7 @@ def _quantile(values: Array, share: float) -> float:
 
 
 def quantile_interval(values: Array, share: float) -> tuple[float, float]:
-    """Interval of a quantile, exact whatever the distribution; infinite where the values do not bound it.
+    """Returns the interval of a quantile, exact whatever the distribution; infinite where the values do not bound it.
 
     >>> quantile_interval(np.arange(1, 101), 0.5), quantile_interval(np.array([3.0, 4.0]), 0.5)
     ((40.0, 61.0), (1.0, inf))

@@ -28,7 +28,7 @@ PLAIN = "no evasion"
 
 
 def evasion_figures(s: JudgedCalls, threshold: float) -> list[Evasion]:
-    """One row for each evasion in the calls, plain nuisance first, also where no call of it was judged.
+    """Returns one row for each evasion in the calls, plain nuisance first, also where no call of it was judged.
 
     `numbers` and `calls` are those whose whole life is in the records. `caught` is of the nuisance calls of the
     headline. `known_group` has numbers whose whole life is in the records, too, of groups that were trained on.
@@ -42,7 +42,7 @@ def evasion_figures(s: JudgedCalls, threshold: float) -> list[Evasion]:
 
 
 def figures_of(s: JudgedCalls, threshold: float, code: int, plain: Array) -> Evasion:
-    """The figures of one evasion.
+    """Returns the figures of one evasion.
 
     Args:
         plain: calls through each number without an evasion.
@@ -65,7 +65,7 @@ def figures_of(s: JudgedCalls, threshold: float, code: int, plain: Array) -> Eva
 
 
 def known_group(s: JudgedCalls, threshold: float, rows: Array) -> KnownGroup:
-    """The figures of new numbers among these calls whose group was trained on; None where groups are not known."""
+    """Returns the figures of new numbers whose group was in training; None where groups are not known."""
     if s.known_lives is None:
         return {"numbers": None, "calls": None, "detected": None, "calls_through_a_number": mean(np.zeros(0), s.seed)}
     lives = s.known_lives & rows
@@ -79,7 +79,7 @@ def known_group(s: JudgedCalls, threshold: float, rows: Array) -> KnownGroup:
 
 
 def catch_rate(s: JudgedCalls, threshold: float, rows: Array) -> Rate:
-    """Share of these nuisance calls that are caught, with callers resampled."""
+    """Returns the share of these nuisance calls that are caught, with callers resampled."""
     if not rows.any():
         return {"rate": None, "low": None, "high": None}
     hit = s.raw[rows] >= threshold
@@ -88,7 +88,7 @@ def catch_rate(s: JudgedCalls, threshold: float, rows: Array) -> Rate:
 
 
 def detection(s: JudgedCalls, threshold: float, lives: Array) -> EvasionDetection:
-    """Calls until these numbers are detected; all figures are None without a number."""
+    """Returns the calls until these numbers are detected; all figures are None without a number."""
     if not lives.any():
         return {"detected": None, "stopped": None, **NO_QUANTILES}
     detected, made = detecting_calls(s.raw[lives], threshold, s.caller[lives], s.start[lives])
@@ -100,7 +100,7 @@ def detection(s: JudgedCalls, threshold: float, lives: Array) -> EvasionDetectio
 
 
 def calls_through(s: JudgedCalls, threshold: float, lives: Array) -> Array:
-    """For each number, its calls before the first caught one, or all its calls if none is caught."""
+    """Returns, for each number, its calls before the first caught call, or all its calls if none is caught."""
     if not lives.any():
         return np.zeros(0)
     detected, made = detecting_calls(s.raw[lives], threshold, s.caller[lives], s.start[lives])
@@ -108,7 +108,7 @@ def calls_through(s: JudgedCalls, threshold: float, lives: Array) -> Array:
 
 
 def people_reached(s: JudgedCalls, threshold: float, lives: Array) -> Array:
-    """For each number, how many people it called before its first caught call."""
+    """Returns, for each number, how many people it called before its first caught call."""
     rows = np.flatnonzero(lives)
     if not len(rows):
         return np.zeros(0)
@@ -122,7 +122,7 @@ def people_reached(s: JudgedCalls, threshold: float, lives: Array) -> Array:
 
 
 def mean(values: Array, seed: int) -> Mean:
-    """Mean over numbers with its interval, numbers resampled; a single number has no interval."""
+    """Returns the mean over numbers with its interval, numbers resampled; a single number has no interval."""
     if not len(values):
         return {"mean": None, "low": None, "high": None}
     if len(values) == 1:
@@ -134,5 +134,7 @@ def mean(values: Array, seed: int) -> Mean:
 
 
 def ratio(through: Array, plain: Array) -> float | None:
-    """Mean calls through a number over those of plain nuisance; None if either has no number, or plain has no call."""
+    """Returns the mean calls through a number over those of plain nuisance; None if either has no number, or plain has
+    no call.
+    """
     return float(through.mean() / plain.mean()) if len(through) and len(plain) and plain.mean() else None

@@ -1,9 +1,9 @@
-"""The types of everything that judging says of a model, from the judge to MLflow, the run page and the terminal.
+"""The types of all figures about a model, from the judge to MLflow, the run page and the terminal.
 
 All are plain JSON values: a `TypedDict` is written to `figures.json` and to `--json` as it is. A rate is a share from 0
 to 1. None means that there was nothing to measure, or that a value is infinite. An interval (`low`, `high`) is a 95 %
 interval, a `bound` a one-sided 95 % upper bound. Two roots extend `ScoreFigures`: `Judgement` for a training,
-and `EvaluationFigures` for a bundle on other calls. What a recorded run adds is in `run_figures`.
+and `EvaluationFigures` for a bundle on other calls. `run_figures` has the types that a recorded run adds.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Headline(FalseCalls):
 
     `target`: the highest rate of flagged innocent calls for a certificate. `bootstrap`: ends of the interval of that
     rate over resampled callers. `bound_by_caller`: its bound if all calls of a caller are alike. `in_hindsight`: catch
-    rate by call at the threshold that flags just the target share of these very calls.
+    rate by call at the threshold that flags exactly the target share of these test calls.
     """
 
     target: float
@@ -168,7 +168,7 @@ class Reliability(TypedDict):
 
 
 class SliceReliability(TypedDict):
-    """Predicted against observed for calls that share what is known as a call rings; the interval is of `observed`."""
+    """Predicted against observed for calls of one slice known at ring time; the interval is of `observed`."""
 
     slice: str
     calls: int
@@ -231,10 +231,11 @@ class Evasion(TypedDict):
 
 
 class ClassFigures(TypedDict):
-    """How often the predicted class of a flagged nuisance call, its content or its mode, is the true one.
+    """How often the predicted class of a flagged nuisance call, its content or its mode, is right.
 
-    `right` (with its interval): share of calls with the true class. `commonest`: the same if the commonest class were
-    predicted for every call. `sure`: share of calls whose class has a probability of at least 80 %.
+    `right` (with its interval): share of calls with the true class. `commonest`: the share if
+    the most common class were predicted for every call. `sure`: share of calls whose class has a probability of at
+    least 80 %.
     """
 
     kind: Literal["content", "mode"]
@@ -292,7 +293,7 @@ class ModelFigures(TypedDict):
 
 
 class ModelId(TypedDict):
-    """Which model was judged."""
+    """The id of the judged model."""
 
     id: str
 
@@ -307,7 +308,7 @@ class CallCounts(TypedDict):
 
 
 class DataFigures(CallCounts):
-    """The calls: SHA-256 of the table, its source, whether truth or labels judge them, and which of them are judged."""
+    """The calls: SHA-256 of the table, source, whether truth or labels judge them, and which calls are judged."""
 
     fingerprint: str
     judged_by: str
@@ -375,7 +376,7 @@ class Judgement(ScoreFigures):
 
 
 class Summary(TypedDict):
-    """Headline, ranking and row counts of a training: what studies of many trainings compare."""
+    """Headline, ranking and row counts of a training; studies of many trainings compare these."""
 
     headline: Headline
     ranking: Ranking
@@ -390,7 +391,7 @@ class SeenGroupFigures(FalseCalls):
 
 
 class BySeenGroups(TypedDict):
-    """Figures by whether the model may have seen the caller's group; `seen_basis` says how that is known."""
+    """Figures by whether the model may have seen the caller's group; `seen_basis` states how that is known."""
 
     seen_basis: str
     seen: SeenGroupFigures | None

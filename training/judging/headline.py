@@ -26,8 +26,9 @@ NO_RATE: Rate = {"rate": None, "low": None, "high": None}
 class JudgedCalls:
     """Scored calls with their truth, and which of them are judged. All arrays have one entry per call.
 
-    `rows` are the calls of the headline. `lives` are all calls of nuisance numbers that began after the model was made.
-    Of a training, no group of theirs was trained on; `known_lives` are those of groups that were (None: not known).
+    `rows` are the calls of the headline. `lives` are all calls of nuisance numbers whose first call came after the
+    model was made; for a training, only of groups that it was not trained on. `known_lives` are such calls of groups
+    that it was trained on (None: not known).
     """
 
     rule: Array  # calls in the last hour
@@ -44,7 +45,7 @@ class JudgedCalls:
 
 
 def headline_of(s: JudgedCalls, raw: Array, band: Band) -> Headline:
-    """The operating point of these scores at a band's thresholds.
+    """Returns the operating point of these scores at a band's thresholds.
 
     Args:
         raw: raw scores of the model or of a baseline, in place of `s.raw`.
@@ -69,16 +70,16 @@ def headline_of(s: JudgedCalls, raw: Array, band: Band) -> Headline:
 
 
 def catch_in_hindsight(s: JudgedCalls, raw: Array, target: float) -> float | None:
-    """Catch rate at the threshold that flags just the target share of the innocent calls judged.
+    """Returns the catch rate at the threshold that flags exactly the target share of the judged innocent calls.
 
-    It measures how scores order calls, whatever threshold was chosen beforehand. None without nuisance calls.
+    It measures how well scores rank calls, independent of the chosen threshold. None without nuisance calls.
     """
     nuisance, benign = s.rows & s.judged.nuisance, s.rows & ~s.judged.nuisance
     return float((raw[nuisance] >= threshold_at_rate(raw[benign], target)).mean()) if nuisance.any() else None
 
 
 def catch_of(s: JudgedCalls, raw: Array, threshold: float, rows: Array) -> Catch:
-    """Catch rate of the nuisance calls among `rows`, weighted by call, caller and callee."""
+    """Returns the catch rate of the nuisance calls among `rows`, weighted by call, caller and callee."""
     nuisance = rows & s.judged.nuisance
     if not nuisance.any():
         return {"call": {**NO_RATE}, "caller": {**NO_RATE}, "callee": {**NO_RATE}}
@@ -87,7 +88,7 @@ def catch_of(s: JudgedCalls, raw: Array, threshold: float, rows: Array) -> Catch
 
 
 def detection_of(s: JudgedCalls, raw: Array, threshold: float) -> Detection:
-    """Calls until detection over `s.lives`; without a call, all figures are None."""
+    """Returns the calls until detection over `s.lives`; without a call, all figures are None."""
     if s.lives.any():
         return calls_to_detection(raw[s.lives], threshold, s.caller[s.lives], s.start[s.lives])
     return {

@@ -56,7 +56,7 @@ CURVE_POINTS = 200
 
 
 def judge(t: Trained, source: str = "") -> Judgement:
-    """All figures of a trained model.
+    """Returns all figures of a trained model.
 
     Args:
         source: where the calls come from, in a few words.
@@ -99,7 +99,7 @@ def judge(t: Trained, source: str = "") -> Judgement:
 
 
 def summarise(t: Trained) -> Summary:
-    """Headline, ranking and row counts alone, without baselines: what a study of many trainings compares."""
+    """Returns headline, ranking and row counts, without baselines; studies of many trainings compare these."""
     calls = judged_calls(t)
     return {
         "headline": headline_of(calls, t.raw, t.card.thresholds[0]),
@@ -109,7 +109,7 @@ def summarise(t: Trained) -> Summary:
 
 
 def judged_calls(t: Trained) -> JudgedCalls:
-    """The scored calls of a training; the headline is of its certifying fold."""
+    """Returns the scored calls of a training; the headline is of its certifying fold."""
     lives, known_lives = lifetime_calls(t.plan, t.cv_fold != NO_CV_FOLD, t.start, t.judged, t.caller)
     return JudgedCalls(
         rule=t.feed.column(RULE, len(t.start)),
@@ -127,7 +127,7 @@ def judged_calls(t: Trained) -> JudgedCalls:
 
 
 def with_final_scores(t: Trained, rows: Array) -> Array:
-    """Raw scores of the training, in which `rows` are scored by the whole ensemble.
+    """Returns the raw scores of the training, with `rows` scored by the whole ensemble.
 
     Where thresholds are chosen, a training scores calls by the members that did not train on their group.
     """
@@ -136,7 +136,7 @@ def with_final_scores(t: Trained, rows: Array) -> Array:
 
 
 def row_counts(t: Trained, calls: JudgedCalls) -> RowCounts:
-    """Training rows, judged calls of the certifying fold, and groups."""
+    """Returns the numbers of training rows, of judged calls of the certifying fold, and of groups."""
     return {
         "train": t.fitted["rows"]["train"],
         "certify": int(calls.rows.sum()),
@@ -145,7 +145,7 @@ def row_counts(t: Trained, calls: JudgedCalls) -> RowCounts:
 
 
 def score_figures(s: JudgedCalls, card: BundleMetadata, rule: Band) -> ScoreFigures:
-    """The figures of a bundle on scored calls, beside those of a rule on calls per hour.
+    """Returns the figures of a bundle on scored calls, beside those of a rule on calls per hour.
 
     Args:
         rule: band of calls in the last hour.
@@ -171,18 +171,18 @@ def score_figures(s: JudgedCalls, card: BundleMetadata, rule: Band) -> ScoreFigu
 
 
 def rule_in_words(rule: Band) -> str:
-    """A band of calls per hour in words."""
+    """Returns a band of calls per hour in words."""
     words = f"more than {int(np.ceil(rule.threshold)) - 1} calls in the last hour"
     return f"{words}; a higher limit for some number classes" if rule.raised else words
 
 
 def both_classes(s: JudgedCalls) -> bool:
-    """Whether the judged calls are both benign and nuisance."""
+    """Returns whether the judged calls are both benign and nuisance."""
     return len(np.unique(s.judged.nuisance[s.rows])) == 2
 
 
 def ranking_figures(s: JudgedCalls) -> Ranking:
-    """How well scores order the judged calls."""
+    """Returns how well scores order the judged calls."""
     nuisance = s.judged.nuisance[s.rows]
     if not both_classes(s):
         return {"calls": len(nuisance), "nuisance": int(nuisance.sum()), "auc": None, "average_precision": None}
@@ -190,7 +190,7 @@ def ranking_figures(s: JudgedCalls) -> Ranking:
 
 
 def reliability_figures(s: JudgedCalls, card: BundleMetadata) -> Reliability:
-    """Predicted probabilities against the observed share of nuisance; calls without a score are left out."""
+    """Returns predicted probabilities against observed shares of nuisance; calls without a score are left out."""
     rows = s.rows & ~np.isnan(s.raw)
     if not rows.any():
         return {"bins": [], "ece": None, "log_loss": None}
@@ -198,12 +198,12 @@ def reliability_figures(s: JudgedCalls, card: BundleMetadata) -> Reliability:
 
 
 def prior_figures(rate: float | None, bound: float) -> list[PrecisionAtPrior]:
-    """Precision at other shares of nuisance; empty if no nuisance call was judged."""
+    """Returns the precision at other shares of nuisance; empty if no nuisance call was judged."""
     return [] if rate is None else precision_at_priors(rate, bound)
 
 
 def call_counts(calls: pa.Table, nuisance: Array) -> CallCounts:
-    """Number of calls, numbers and days of a table, and its share of nuisance."""
+    """Returns the number of calls, numbers and days of a table, and its share of nuisance."""
     start = calls["start"].to_numpy()
     numbers = pc.unique(pa.chunked_array([*_distinct(calls["caller"]), *_distinct(calls["callee"])]))
     return {
@@ -219,7 +219,7 @@ def _distinct(column: pa.ChunkedArray) -> list[pa.Array]:
 
 
 def baseline_band(t: Trained, values: Array) -> Band:
-    """The band of a baseline's scores, for the target of the model and on the same folds; no guard is added."""
+    """Returns the band of a baseline's scores, for the target of the model and on the same folds; no guard is added."""
     benign = ~t.judged.nuisance & t.judged.known
     choose = threshold_calls(t.plan, t.fold, t.start, t.settings.seed) & benign
     certify = fold_rows("certify", t.plan.certify, t.fold, t.start) & benign
@@ -227,7 +227,7 @@ def baseline_band(t: Trained, values: Array) -> Band:
 
 
 def slice_figures(s: JudgedCalls, band: Band) -> list[Slice]:
-    """Each kind of caller at the certified threshold."""
+    """Returns the figures of each kind of caller at the certified threshold."""
     rows, target = s.rows, band.certificate.target
     return slices(
         s.raw[rows],
@@ -241,7 +241,9 @@ def slice_figures(s: JudgedCalls, band: Band) -> list[Slice]:
 
 
 def detection_curve(s: JudgedCalls, band: Band, rule: Band) -> DetectionCurve:
-    """Share of nuisance numbers that are detected within n calls of their life, by the model and by the rule."""
+    """Returns the share of nuisance numbers that are detected within n calls of their life, by the model and by the
+    rule.
+    """
     calls = np.unique(np.geomspace(1, 1000, 60).astype(int))
     return {
         "calls": [int(n) for n in calls],
@@ -251,7 +253,7 @@ def detection_curve(s: JudgedCalls, band: Band, rule: Band) -> DetectionCurve:
 
 
 def detected_within(raw: Array, threshold: float, s: JudgedCalls, calls: Array) -> list[float]:
-    """Share of callers that are detected at or before each number of calls.
+    """Returns the share of callers that are detected at or before each number of calls.
 
     Args:
         raw: scores of `s.lives`.
@@ -261,7 +263,7 @@ def detected_within(raw: Array, threshold: float, s: JudgedCalls, calls: Array) 
 
 
 def curve(raw: Array, nuisance: Array, rows: Array) -> list[Point]:
-    """The ROC curve, thinned to points that are evenly spaced on a logarithmic axis of the false positive rate."""
+    """Returns the ROC curve, thinned to points evenly spaced on a logarithmic axis of the false positive rate."""
     fpr, tpr, _ = roc_curve(nuisance[rows], raw[rows])
     wanted = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, CURVE_POINTS)])
     index = np.unique(np.searchsorted(fpr, wanted, side="right") - 1)
@@ -269,7 +271,7 @@ def curve(raw: Array, nuisance: Array, rows: Array) -> list[Point]:
 
 
 def top_features(model: str, names: Sequence[str], most: int = 12) -> list[TopFeature]:
-    """Features by their share of the total gain of the model's splits.
+    """Returns the features with the largest shares of the total gain of the model's splits.
 
     Args:
         model: LightGBM's text of the model.
@@ -288,7 +290,7 @@ def top_features(model: str, names: Sequence[str], most: int = 12) -> list[TopFe
 
 
 def band_figures(band: Band) -> BandFigures:
-    """A band with its certificates."""
+    """Returns a band with its certificates."""
     return {
         "name": band.name,
         "target": band.certificate.target,
@@ -301,7 +303,7 @@ def band_figures(band: Band) -> BandFigures:
 
 
 def certificate_figures(proof: Certificate) -> CertificateFigures:
-    """A certificate as plain values."""
+    """Returns a certificate as plain values."""
     return {
         "fold": proof.fold,
         "benign_calls": proof.benign_calls,
@@ -314,7 +316,7 @@ def certificate_figures(proof: Certificate) -> CertificateFigures:
 
 
 def headline_metrics(figures: ScoreFigures) -> dict[str, float]:
-    """The headline as flat metrics for MLflow; figures that are None are left out."""
+    """Returns the headline as flat metrics for MLflow; figures that are None are left out."""
     values: dict[str, float | None] = {"auc": figures["ranking"]["auc"], "ece": figures["reliability"]["ece"]}
     for scorer, head in (("model", figures["headline"]["model"]), ("rule", figures["headline"]["rule"])):
         values[f"{scorer}_benign_error_bound"] = head["bound"]

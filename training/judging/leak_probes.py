@@ -1,10 +1,10 @@
 """Leak probes: every training is searched for leaks, which make a worthless model look good; a leak stops the run.
 
-* A feature of the future: some vectors of a day are computed again from what was known when that day ended. Everything
-  later is left out, and the outcomes of calls in progress are altered. No value may differ.
-* A label of the future: labels are made again from what was known at their cutoff.
-* The same caller, block, trunk, device or campaign in two folds.
-* A single feature that gives the label away: one that alone ranks callers as well as the label does.
+* A feature from the future: some vectors of a day are computed again from what was known when that day ended.
+    Everything later is left out, and the outcomes of calls in progress are altered. No value may differ.
+* A label from the future: labels are made again from what was known at their cutoff.
+* A caller, block, trunk, device or campaign in two folds.
+* A single feature that reveals the label: alone, it ranks callers as well as the label does.
 
 Kaufman et al., Leakage in Data Mining (KDD 2011), call the first two leaks in features and in training examples.
 """
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-MIN_CALLERS = 30  # of each class: among fewer, a feature may rank all of them right by chance
+MIN_CALLERS = 30  # of each class; a feature may rank fewer callers perfectly by chance
 TOO_GOOD = 0.995  # AUC
 
 
@@ -52,7 +52,7 @@ class LeakError(ValueError):
 
 
 def check_for_leaks(t: Trained) -> LeakProbes:
-    """Search a finished training for every kind of leak.
+    """Searches a finished training for every kind of leak.
 
     Returns: counts and columns that were checked, and the best single feature.
     Raises:
@@ -79,7 +79,9 @@ def check_for_leaks(t: Trained) -> LeakProbes:
 
 
 def known_before(dataset: Dataset, moment: int) -> Dataset:
-    """The dataset as known before a moment (Unix ms): later rows are left out, outcomes still to come are altered."""
+    """Returns the dataset as known before a moment (Unix ms): later rows are left out, outcomes still to come are
+    altered.
+    """
     calls = dataset.calls
     earlier = calls.filter(pc.less(calls["start"], moment))
     when = pd.Timestamp(moment, unit="ms", tz="UTC")
@@ -87,7 +89,7 @@ def known_before(dataset: Dataset, moment: int) -> Dataset:
 
 
 def with_altered_outcomes(calls: pa.Table, moment: int) -> pa.Table:
-    """Calls in which every outcome that became known at the moment or later is another one, and known a day later."""
+    """Returns the calls with every outcome that became known at the moment or later altered, and known a day later."""
     ring, talk = (calls[name].cast(pa.int64()).fill_null(0).to_numpy() for name in ("ring", "talk"))
     end = calls["start"].to_numpy() + ring + talk
     recorded = calls["recorded"].cast(pa.int64()).fill_null(-1).to_numpy()
@@ -109,7 +111,7 @@ def with_altered_outcomes(calls: pa.Table, moment: int) -> pa.Table:
 
 
 def vectors_again(t: Trained, moment: int) -> tuple[Array, Array]:
-    """Indices of some calls of the day before a moment, and their vectors computed from what was known before it."""
+    """Returns indices of some calls of the day before a moment, and their vectors from what was known before it."""
     dataset = known_before(t.dataset, moment)
     rows = recomputed_rows(dataset.calls["start"].to_numpy(), t.plan)
     near, places = neighbours(dataset.calls, rows)
@@ -121,7 +123,7 @@ def vectors_again(t: Trained, moment: int) -> tuple[Array, Array]:
 
 
 def neighbours(calls: pa.Table, rows: Array) -> tuple[pa.Table, Array]:
-    """The calls that share a history with these rows, and the indices of the rows among them.
+    """Returns the calls that share a history with these rows, and the indices of the rows among them.
 
     A feature reads the calls of the caller, the callee, and the caller's block, trunk and device, and no others. So a
     second set of vectors needs little memory.
@@ -138,7 +140,7 @@ def neighbours(calls: pa.Table, rows: Array) -> tuple[pa.Table, Array]:
 
 
 def require_equal_vectors(used: Feed, again: tuple[Array, Array], names: Sequence[str]) -> int:
-    """How many vectors were compared; all of them equal the vectors computed again.
+    """Returns how many vectors were compared; all of them equal the vectors computed again.
 
     Args:
         used: the vectors that the training used.
@@ -160,7 +162,7 @@ def require_equal_vectors(used: Feed, again: tuple[Array, Array], names: Sequenc
 
 
 def require_equal_labels(used: pd.DataFrame, recomputed: pd.DataFrame, cutoff: pd.Timestamp) -> None:
-    """Raise `LeakError` unless the labels used equal those made from what was known at the cutoff."""
+    """Raises `LeakError` unless the labels used equal those made from what was known at the cutoff."""
     late = int((used["known_at"] > cutoff).sum())
     if late:
         raise LeakError(f"labels: {late} became known after the cutoff: expected 0")
@@ -175,7 +177,7 @@ def require_equal_labels(used: pd.DataFrame, recomputed: pd.DataFrame, cutoff: p
 
 
 def require_one_fold_each(fold: Array, columns: Mapping[str, pa.ChunkedArray]) -> None:
-    """Raise `LeakError` if a value of a column has calls in two folds."""
+    """Raises `LeakError` if a value of a column has calls in two folds."""
     for name, column in columns.items():
         code, count = factorize(column)
         valid = code >= 0
@@ -189,7 +191,7 @@ def require_one_fold_each(fold: Array, columns: Mapping[str, pa.ChunkedArray]) -
 def best_single_feature(
     feed: Feed, nuisance: Array, caller: Array, rows: Array, names: Sequence[str]
 ) -> SingleFeature | None:
-    """The feature that alone ranks callers best, from one call of each; None if there are too few callers.
+    """Returns the feature that alone ranks callers best, from one call of each; None if there are too few callers.
 
     Args:
         nuisance, rows: bool, of each call; calls outside `rows` are left out.

@@ -1,4 +1,4 @@
-"""Membership inference: can somebody who sees a model's scores tell whose calls it was trained on?
+"""Membership inference: do a model's scores reveal whose calls it was trained on?
 
 The attacker has calls of the training days with their labels, and asks the model for their scores. Members are the
 callers that the model was trained on. The others are callers of other folds, labelled and sampled in the same way from
@@ -8,12 +8,12 @@ the same days. Two attacks, each on innocent and on nuisance callers apart:
     learned  logistic regression on a caller's mean, smallest and largest loss and their spread, fitted on one half of
              the groups and applied to the other
 
-An AUC of 0.5 is a coin. Innocent callers must stay below MOST_AUC. Nuisance callers are expected to exceed it, since a
+An AUC of 0.5 is chance. Innocent callers must stay below MOST_AUC. Nuisance callers are expected to exceed it, since a
 model is meant to recognise their campaigns; the figure is for information. Intervals resample groups, not callers,
 since the callers of a campaign are alike.
 
 Limits: an attacker who trains models of his own for comparison (shadow models) may do better. The attack uses the raw
-score of the risk model, which a service does not show to callers. It does not try whether a person was *called* by a
+score of the risk model, which a service does not show to callers. It does not test whether a person was *called* by a
 caller of the training data.
 """
 
@@ -106,7 +106,7 @@ class AttackedCalls:
 
 
 def membership(bundle: Path, data: Path, *, trust: Path | None, threads: int, progress: Progress) -> MembershipFigures:
-    """Attack a bundle with the calls that it was trained on.
+    """Attacks a bundle with the calls that it was trained on.
 
     Args:
         data: the folder of calls that the bundle was made from, declared for evaluation.
@@ -143,7 +143,7 @@ def membership(bundle: Path, data: Path, *, trust: Path | None, threads: int, pr
 
 
 def attacked_calls(dataset: Dataset, model: Bundle) -> AttackedCalls:
-    """Labelled calls of members and of others, sampled as in the model's training."""
+    """Returns labelled calls of members and of others, sampled as in the model's training."""
     calls, training = dataset.calls, model.training
     settings = Settings(seed=training["seed"], label_policy=policy_of(model.label_policy), **training["settings"])
     start, caller = calls["start"].to_numpy(), factorize(calls["caller"])[0]
@@ -174,7 +174,7 @@ def attacked_calls(dataset: Dataset, model: Bundle) -> AttackedCalls:
 
 
 def by_caller(raw: Array, nuisance: Array, member: Array, caller: Array, group: Array) -> Callers:
-    """Callers from one row per call; the loss is the log loss of a raw score in log-odds."""
+    """Returns the callers from one row per call; the loss is the log loss of a raw score in log-odds."""
     loss = np.logaddexp(0.0, np.where(nuisance, -raw, raw))
     frame = pd.DataFrame({"loss": loss, "member": member, "nuisance": nuisance, "group": group})
     of = frame.groupby(caller)
@@ -184,7 +184,7 @@ def by_caller(raw: Array, nuisance: Array, member: Array, caller: Array, group: 
 
 
 def attack(callers: Callers, *, nuisance: bool, seed: int = 0) -> AttackFigures:
-    """Both attacks on the callers of one class."""
+    """Returns both attacks on the callers of one class."""
     rows = callers.nuisance == nuisance
     losses, member, group = callers.losses[rows], callers.member[rows].astype(bool), callers.group[rows]
     members, others = int(member.sum()), int((~member).sum())
@@ -198,7 +198,7 @@ def attack(callers: Callers, *, nuisance: bool, seed: int = 0) -> AttackFigures:
 
 
 def auc(guess: Array, member: Array, group: Array, rng: np.random.Generator) -> Auc:
-    """Area under the ROC curve of a guess, with its interval over resampled groups."""
+    """Returns the area under the ROC curve of a guess, with its interval over resampled groups."""
     names, which = np.unique(group, return_inverse=True)
     ranks = np.unique(guess, return_inverse=True)[1]
     areas = []
@@ -211,19 +211,21 @@ def auc(guess: Array, member: Array, group: Array, rng: np.random.Generator) -> 
 
 
 def area(ranks: Array, member: Array, weight: Array) -> float:
-    """The weighted share of pairs of a member and another caller that a guess orders rightly; a tie counts half."""
+    """Returns the weighted share of pairs of a member and another caller that a guess orders rightly; a tie counts
+    half.
+    """
     mine, others = (np.bincount(ranks, weight * side, minlength=ranks.max() + 1) for side in (member, ~member))
     return float((mine * (np.cumsum(others) - others / 2)).sum() / (mine.sum() * others.sum()))
 
 
 def smallest_leaf(text: str) -> int:
-    """The fewest training calls of any leaf, from LightGBM's text of a model; 0 without a leaf."""
+    """Returns the fewest training calls of any leaf, from LightGBM's text of a model; 0 without a leaf."""
     counts = [line.partition("=")[2].split() for line in re.findall(r"^leaf_count=.*$", text, re.MULTILINE)]
     return min((int(count) for line in counts for count in line), default=0)
 
 
 def _learned(losses: Array, member: Array, group: Array, rng: np.random.Generator) -> Array:
-    """The guess of a regression for callers whose group it was not fitted on."""
+    """Returns the guess of a regression for callers whose group it was not fitted on."""
     names, which = np.unique(group, return_inverse=True)
     half = (rng.permutation(len(names)) % 2)[which]
     guess = np.zeros(len(member))

@@ -29,7 +29,8 @@ PRIORS = (0.001, 0.01, 0.05, 0.2)
 
 @dataclass(frozen=True, slots=True)
 class CatchRates:
-    """Share of nuisance calls caught. One dialler outweighs a town by call, but not by caller or by callee.
+    """Share of nuisance calls caught. By call, one busy dialler can outweigh all others; by caller or by callee it
+    cannot.
 
     `by_call`: share of all calls. `by_caller`: share of callers with at least one call caught. `by_caller_mean` and
     `by_callee`: share of a person's calls caught, averaged over callers and over the people called.
@@ -54,7 +55,8 @@ def catch(
     rounds: int = ROUNDS,
     confidence: float = 0.95,
 ) -> CatchRates:
-    """Catch rate of nuisance calls, weighted by call, caller and callee, each with a bootstrap over callers.
+    """Returns the catch rate of nuisance calls, weighted by call, caller and callee, each with a bootstrap over
+    callers.
 
     By callee, a call weighs one part in all calls to that person. These weights stay fixed while callers are resampled.
 
@@ -87,10 +89,10 @@ def catch(
 
 
 def threshold_at_rate(benign: Array, target: float) -> float:
-    """The lowest threshold that flags at most this share of these innocent calls; infinite without any.
+    """Returns the lowest threshold that flags at most this share of these innocent calls; infinite without any.
 
-    The threshold is fitted to the calls that it is measured on. It compares how scores order calls, and is no
-    threshold to work with.
+    The threshold is fitted to the calls that it is measured on. It serves to compare how well scores
+    rank calls, not to flag calls.
 
     >>> threshold_at_rate(np.arange(10.0), 0.1)
     8.000000000000002
@@ -102,7 +104,7 @@ def threshold_at_rate(benign: Array, target: float) -> float:
 
 
 def ranking(raw: Array, y: Array) -> Ranking:
-    """Area under the ROC curve and average precision; calls without a score rank last.
+    """Returns the area under the ROC curve and average precision; calls without a score rank last.
 
     Raises:
         ValueError: if the calls are all benign or all nuisance.
@@ -122,7 +124,7 @@ def ranking(raw: Array, y: Array) -> Ranking:
 
 
 def calibration_table(probability: Array, y: Array, bins: int = 10) -> Reliability:
-    """Predicted against observed in bins of equal mass (Nguyen and O'Connor 2015).
+    """Returns predicted against observed in bins of equal mass (Nguyen and O'Connor 2015).
 
     Equal probabilities share a bin; empty bins are left out.
     """
@@ -205,7 +207,7 @@ def slices(
 
 
 def precision_at_priors(tpr: float, fpr: float, priors: Sequence[float] = PRIORS) -> list[PrecisionAtPrior]:
-    """Precision at other shares of nuisance than the test set's; None where nothing is flagged.
+    """Returns the precision at other shares of nuisance than the test set's; None where nothing is flagged.
 
     >>> [round(100 * point["precision"]) for point in precision_at_priors(0.5, 1e-3)]
     [33, 83, 96, 99]
@@ -221,12 +223,12 @@ def precision_at_priors(tpr: float, fpr: float, priors: Sequence[float] = PRIORS
 
 
 def finite(value: float) -> float | None:
-    """A value that JSON can hold: None for NaN and infinity."""
+    """Returns a value that JSON can hold: None for NaN and infinity."""
     return value if math.isfinite(value) else None
 
 
 def require_aligned(row: str, **columns: Array) -> None:
-    """Raise `ValueError` unless all columns have the same length, and at least one `row`."""
+    """Raises `ValueError` unless all columns have the same length, and at least one `row`."""
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"columns must be of one length, got {lengths}")

@@ -1,4 +1,4 @@
-"""The types of what a recorded run adds to the figures of its judgement, for MLflow, the pages and the terminal.
+"""The types of the figures that a recorded run adds to its judgement, for MLflow, the pages and the terminal.
 
 All are plain JSON values, with the conventions of `figures`. `RecordedRun` is the root of a training.
 """
@@ -79,7 +79,7 @@ class LastDay(TypedDict):
 class RunShift(TypedDict):
     """A statistic that differs from the reference of the earlier run, and on how many `days` it does.
 
-    `z`: deviations from what is usual. Histograms have `psi` and `ks`, and in `part` the bin that moved most.
+    `z`: deviations from the usual value. Histograms have `psi` and `ks`, and in `part` the bin that moved most.
     """
 
     name: str

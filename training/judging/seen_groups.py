@@ -1,8 +1,8 @@
-"""Which calls are of groups that a bundle may have been trained on, from its card and the calls themselves.
+"""Determines which calls belong to groups that a bundle may have been trained on, from its metadata and the calls.
 
-A bundle holds no number, so it cannot be asked. Its card names the data, the seed and the time span of its training. On
-the same data the folds can be made again. On other calls that cover the training span, a group that did not call in
-that span was not trained on. For calls that begin later, the question has no answer.
+A bundle contains no number. Its metadata name the data, the seed and the time span of its training. On the same data,
+the folds can be computed again. On other calls that cover the training span, a group that did not call in that span was
+not trained on. For calls that begin later, the groups are unknown.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-BY_FOLDS = "the folds of its training, made again: these are the calls that it was trained on"
+BY_FOLDS = "the folds of its training, computed again on the same calls"
 BY_TIME = "whether the caller's group called in the time span that the model was trained on"
-NOT_KNOWN = "not known: the bundle holds no number, and the calls begin after the first call of its training"
+NOT_KNOWN = "not known: the bundle contains no number, and the calls begin after the first call of its training"
 
 
 @dataclass(frozen=True, slots=True)
 class SeenGroups:
     """Whether the model may have been trained on each call's group, and how that is known.
 
-    A number whose first call is at `labels_made` (Unix ms) or later was itself not trained on, whatever its group.
+    A number whose first call is at `labels_made` (Unix ms) or later was not trained on, even if its group was.
     """
 
     seen: Array | None  # bool, of each call; None: not known
@@ -41,13 +41,13 @@ class SeenGroups:
 
 
 def seen_groups(dataset: Dataset, card: BundleMetadata) -> SeenGroups:
-    """Which calls are of groups that the model of this card may have been trained on."""
+    """Returns which calls belong to groups that the model with these metadata may have been trained on."""
     training, start = card.training, dataset.calls["start"].to_numpy()
     if "folds" not in training or not len(start):
         return SeenGroups(None, NOT_KNOWN)
-    # The card rounds moments down to whole seconds, so a span may last one second longer than it says.
+    # The metadata round moments down to whole seconds, so a span may end up to a second later than stated.
     group, made = groups(dataset.calls, campaigns_of(dataset)), _milliseconds(training["label_cutoff"]) + 1000
-    # Campaigns join groups. Where other campaigns are known than in training, the folds were others.
+    # Campaigns join groups, so with other known campaigns than in training the folds differ.
     if dataset.fingerprint == training["data"] and len(np.unique(group)) == training["fitted"]["groups"]:
         fold = fold_of_group(group, caller_classes(dataset.calls), training["seed"])
         return SeenGroups(fold == FOLDS.index("train"), BY_FOLDS, made)

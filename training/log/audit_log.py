@@ -311,7 +311,7 @@ def _append_line(path: Path, line: bytes) -> None:
 
 @contextmanager
 def locked(folder: Path, lock: str) -> Iterator[None]:
-    """Context manager that takes a lock of a log; other processes wait."""
+    """Takes a lock of a log for the block; other processes wait."""
     with (folder / lock).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -319,7 +319,7 @@ def locked(folder: Path, lock: str) -> Iterator[None]:
 
 @contextmanager
 def read_locked(folder: Path) -> Iterator[None]:
-    """Context manager for a consistent read of log, head and payloads; a copy without a lock file needs no lock."""
+    """Locks a log for a consistent read of log, head and payloads; a copy without a lock file needs no lock."""
     with ExitStack() as stack:
         with suppress(FileNotFoundError):
             fcntl.flock(stack.enter_context((folder / LOCK).open()), fcntl.LOCK_SH)

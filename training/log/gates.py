@@ -71,7 +71,12 @@ class Gates:
     def results(self, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
         """Returns the result of every gate; each slice that must be certified counts as a gate on its metric."""
         slices = [
-            Gate(f"slice/benign/{name}/certified", f"whether calls of {name} are certified by themselves", None, 1.0)
+            Gate(
+                f"slice/benign/{name}/certified",
+                f"whether calls of {name} are certified as a separate slice",
+                None,
+                1.0,
+            )
             for name in self.certified_slices
         ]
         return [gate.results(metrics) for gate in (*self.gates, *slices)]

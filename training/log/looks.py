@@ -103,7 +103,7 @@ def count_look(ledger: Ledger | None, card: BundleMetadata, data: str, span: Spa
 
 
 def certified_on(card: BundleMetadata, data: str, span: Span) -> bool:
-    """Whether a period of some data has calls that a model was certified on."""
+    """Returns whether a period of some data has calls that a model was certified on."""
     training = card.training
     if training.get("data") != data or "folds" not in training:
         return False

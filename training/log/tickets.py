@@ -1,8 +1,8 @@
 """Tickets: exports and re-identifications of personal data that others have agreed to.
 
-A ticket states the act, its object (a hash), its purpose, the person and an expiry. It is valid if enough people whom
-the gates name, other than the person itself, have signed it with different keys. It is entered in the audit log with
-the act and cannot be used again.
+A ticket states the act, its object (a hash), its purpose, the person and an expiry. It is valid if enough of the
+people whom the gates name, other than the requester, have signed it with different keys. It is entered in the audit log
+with the act and cannot be used again.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def enter_act(
 
 @contextmanager
 def refusals_entered(log: Path, act: Act, key: Ed25519PrivateKey) -> Iterator[None]:
-    """Context manager that records a refusal, with person and reason, if its body raises a ValueError."""
+    """Records a refusal, with person and reason, if the block raises a ValueError."""
     try:
         yield
     except ValueError as error:
@@ -124,7 +124,7 @@ def _agreed(log: Path, act: Act, tickets: Sequence[Path], gates: Gates) -> list[
 
 
 def _exported_lately(log: Path) -> int:
-    """Rows that all persons exported without a ticket in the last day: many small exports make a large one."""
+    """Returns the rows that all persons exported without a ticket in the last day: small exports add up."""
     if not has_log(log):
         return 0
     since = (datetime.now(tz=UTC) - timedelta(days=1)).strftime(_MOMENT)

@@ -98,10 +98,10 @@ def fit_members(
     parameters: Mapping[str, Any] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> list[str]:
-    """Fits the ensemble members of a model; returns their texts. Each member's held-out folds stop its growth early.
+    """Fits the ensemble members of a model; returns their texts. Each member stops early on its held-out folds.
 
-    A single model of few callers relies on some of them. The mean of members that each held out other callers errs less
-    on unseen callers: cross-validated committees (Parmanto, Munro and Doyle 1996).
+    A single model overfits to some of the few callers. The mean of members that each held out other callers has a lower
+    error on unseen callers: cross-validated committees (Parmanto, Munro and Doyle 1996).
 
     Args:
         fold: cross-validation fold of each row, as from `cv_folds`; `held_out_folds` lists what each member holds out.
@@ -145,8 +145,8 @@ def held_out_folds(folds: int) -> list[tuple[int, ...]]:
 def cv_folds(group: Array, y: Array, seed: int) -> Array:
     """Returns the cross-validation fold of each row, 0 to CV_FOLDS - 1; a group stays in one fold.
 
-    Groups of either label are dealt evenly. There are fewer folds if one fold would get all groups of a label: the
-    member without it would train on the other label alone.
+    Groups of either label are distributed evenly. There are fewer folds if one fold would get all groups of a label,
+    because the member without that fold would train on the other label alone.
     """
     codes = np.unique(group, return_inverse=True)[1]
     maximum = min(CV_FOLDS, *(len(np.unique(codes[y == label])) for label in (0, 1)))
@@ -245,8 +245,8 @@ def without_machine(text: str) -> str:
 def calibrate(raw: Array, y: Array, group: Array) -> tuple[Calibration, str]:
     """Calibrates raw scores to probabilities: logistic or isotonic, whichever has the lower log-loss across groups.
 
-    Uses the logistic one with too few groups for a comparison. With calls of one kind only, uses
-    "none": the model's own log-odds.
+    With too few groups for a comparison, it is logistic. With calls of one kind only, the method is "none": the model's
+    own log-odds.
 
     Args:
         raw: out-of-fold raw scores, at the natural share of nuisance calls.
@@ -280,14 +280,14 @@ def _as_fitted(raw: Array) -> Calibration:
 
 
 def _logistic(raw: Array, y: Array) -> Calibration:
-    """Platt scaling (1999), as knots, so that the scorer needs no formula."""
+    """Returns the Platt scaling (1999) as knots, so that the scorer needs no formula."""
     model = LogisticRegression(C=1e6).fit(raw[:, None], y)
     x = np.linspace(raw.min() - 1.0, raw.max() + 1.0, 200)
     return _knots(x, model.predict_proba(x[:, None])[:, 1])
 
 
 def _isotonic(raw: Array, y: Array) -> Calibration:
-    """Isotonic regression (Zadrozny and Elkan 2002), with steps joined by lines and at most 200 knots."""
+    """Returns the isotonic regression (Zadrozny and Elkan 2002) with steps joined by lines and at most 200 knots."""
     model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, y)
     x, p = model.X_thresholds_, model.y_thresholds_
     chosen = np.unique(np.linspace(0, len(x) - 1, 200).astype(int))

@@ -19,7 +19,7 @@ Sections = Mapping[str, Mapping[str, object]]
 
 
 def write_documents(figures: RunFigures, datasets: Mapping[str, DatasetEntry], folder: Path) -> None:
-    """Write `model_card.md` and `datasheet.md` into a new folder.
+    """Writes `model_card.md` and `datasheet.md` into a new folder.
 
     Raises:
         ValueError: if a field is empty.
@@ -60,7 +60,7 @@ def page(title: str, sections: Sections) -> str:
 
 
 def model_card(figures: RunFigures) -> Sections:
-    """The fields of the model card: details, use, evaluation, measured figures and limits."""
+    """Returns the fields of the model card: details, use, evaluation, measured figures and limits."""
     model, data, head = figures["model"], figures["data"], figures["headline"]["model"]
     catch, detection = head["catch"]["call"], head["detection"]
     benign = [row for row in figures["slices"] if not row["nuisance"]]
@@ -105,7 +105,7 @@ def model_card(figures: RunFigures) -> Sections:
 
 
 def datasheet(figures: RunFigures, datasets: Mapping[str, DatasetEntry]) -> Sections:
-    """The fields of the datasheet: composition, collection, preparation, uses and maintenance of the data."""
+    """Returns the fields of the datasheet: composition, collection, preparation, uses and maintenance of the data."""
     data, folds = figures["data"], figures["folds"]
     spans = {"train": folds["train"], "choose": folds["choose"], "certify": folds["certify"]}
     return {

@@ -61,7 +61,7 @@ class Picture:
 
 
 def pictures(figures: RunFigures) -> dict[str, Picture]:
-    """Every picture whose figures were measured, by name."""
+    """Returns every picture whose figures were measured, by name."""
     drawn = {}
     with mpl.rc_context(RC), warnings.catch_warnings():
         # The font that measures the text may lack a character that the reader's browser has.
@@ -73,7 +73,7 @@ def pictures(figures: RunFigures) -> dict[str, Picture]:
 
 
 def svg(figure: Figure) -> str:
-    """A figure as SVG text; the same figure gives the same bytes."""
+    """Returns a figure as SVG text; the same figure gives the same bytes."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata=METADATA)
     text = out.getvalue()
@@ -81,13 +81,13 @@ def svg(figure: Figure) -> str:
 
 
 def blank(narrow: bool, height: float) -> tuple[Figure, Axes]:
-    """An empty picture; sizes in inches."""
+    """Returns an empty picture; sizes in inches."""
     figure = Figure(figsize=(3.7 if narrow else 5.8, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
 def error_curve(figures: RunFigures, narrow: bool) -> Figure:
-    """Catch rate against benign error, with the thresholds in use."""
+    """Draws the catch rate against the benign error, with the thresholds in use."""
     figure, ax = blank(narrow, 3.4 if narrow else 3.7)
     heads = figures.get("headline")
     calls = heads["model"]["benign_calls"] if heads else 0
@@ -111,7 +111,7 @@ def error_curve(figures: RunFigures, narrow: bool) -> Figure:
 
 
 def operating_point(ax: Axes, head: Headline, left: float, colour: str, marker: str) -> None:
-    """Draw the threshold in use: from observed error to its bound, and the catch rate with its interval."""
+    """Draws the threshold in use: from observed error to its bound, and the catch rate with its interval."""
     observed = max(head["false_calls"] / max(head["benign_calls"], 1), left)
     catch = head["catch"]["call"]
     if catch["rate"] is None:
@@ -124,12 +124,12 @@ def operating_point(ax: Axes, head: Headline, left: float, colour: str, marker: 
 
 
 def whisker(ax: Axes, x: Sequence[float], y: Sequence[float], cap: str, colour: str) -> None:
-    """Draw an interval with a cap at either end."""
+    """Draws an interval with a cap at either end."""
     ax.plot(x, y, "-", marker=cap, color=colour, lw=1.5, ms=9, mew=1.5, clip_on=False, zorder=4)
 
 
 def detection_curve(figures: RunFigures, narrow: bool) -> Figure:
-    """Share of nuisance numbers that are detected within n calls of their life."""
+    """Returns the share of nuisance numbers that are detected within n calls of their life."""
     figure, ax = blank(narrow, 3.4 if narrow else 3.7)
     curve = figures["detection_curve"]
     for scorer, values in (("model", curve.get("model")), ("rule", curve.get("rule"))):
@@ -149,7 +149,7 @@ def detection_curve(figures: RunFigures, narrow: bool) -> Figure:
 
 
 def benign_slices(figures: RunFigures, narrow: bool) -> Figure:
-    """Error of each benign slice: observed, and its bound with or without a certificate."""
+    """Returns the error of each benign slice: observed, and its bound with or without a certificate."""
     rows = [row for row in figures["slices"] if not row["nuisance"]]
     rows.sort(key=lambda row: 2.0 if row["bound"] is None else row["bound"])
     figure, ax = blank(narrow, 1.3 + 0.42 * len(rows))
@@ -180,7 +180,7 @@ def benign_slices(figures: RunFigures, narrow: bool) -> Figure:
 
 
 def nuisance_slices(figures: RunFigures, narrow: bool) -> Figure:
-    """Catch rate of each nuisance slice with its interval."""
+    """Draws the catch rate of each nuisance slice with its interval."""
     rows = sorted((row for row in figures["slices"] if row["nuisance"]), key=lambda row: -(row["rate"] or 0.0))
     figure, ax = blank(narrow, 0.9 + 0.42 * len(rows))
     rates = [row["rate"] or 0.0 for row in rows]
@@ -196,7 +196,7 @@ def nuisance_slices(figures: RunFigures, narrow: bool) -> Figure:
 
 
 def reliability(figures: RunFigures, narrow: bool) -> Figure:
-    """Predicted probability against the observed share, on logit scales that spread both ends."""
+    """Draws the predicted probability against the observed share, on logit scales that spread both ends."""
     figure, ax = blank(narrow, 3.4 if narrow else 3.7)
     edge = 1e-4
     line = (edge, 0.5, 1 - edge)
@@ -221,7 +221,7 @@ def reliability(figures: RunFigures, narrow: bool) -> Figure:
 
 
 def time_line(figures: RunFigures, narrow: bool) -> Figure:
-    """The folds in time, with the label cutoff."""
+    """Returns the folds in time, with the label cutoff."""
     figure, ax = blank(narrow, 1.9)
     folds = figures["folds"]
     spans = ((folds["train"], "train"), (folds["choose"], "choose threshold"), (folds["certify"], "certify"))
@@ -252,13 +252,13 @@ DRAWN: dict[str, tuple[Measured, Draw]] = {
 
 
 def note(ax: Axes, x: float, text: str, side: str) -> None:
-    """Draw a vertical line with its name above the curves."""
+    """Draws a vertical line with its name above the curves."""
     ax.axvline(x, color=INK, lw=1, ls=":")
     ax.annotate(text, (x, 1.1), (-4 if side == "right" else 4, 0), textcoords="offset points", ha=side, va="center")
 
 
 def shares(ax: Axes, label: str) -> None:
-    """Set a vertical axis from 0 to 100 %, with room for a note above."""
+    """Sets a vertical axis from 0 to 100 %, with room for a note above."""
     ax.set_ylim(0, 1.17)
     ax.yaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.0%}"))
@@ -266,12 +266,12 @@ def shares(ax: Axes, label: str) -> None:
 
 
 def legend(ax: Axes) -> None:
-    """Draw the legend above the picture, where it hides nothing."""
+    """Draws the legend above the picture, where it hides nothing."""
     ax.figure.legend(loc="outside upper left", ncols=2, handlelength=1.8, columnspacing=1.2, borderaxespad=0.2)
 
 
 def named_rows(ax: Axes, names: Sequence[str]) -> None:
-    """Set a vertical axis with one row per name, the first on top."""
+    """Sets a vertical axis with one row per name, the first on top."""
     ax.yaxis.set_major_locator(FixedLocator(list(range(len(names)))))
     ax.set_yticklabels(names)
     ax.set_ylim(len(names) - 0.5, -0.5)
@@ -280,7 +280,7 @@ def named_rows(ax: Axes, names: Sequence[str]) -> None:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage without trailing zeros.
+    """Returns a share as a percentage without trailing zeros.
 
     >>> percent(1e-4), percent(0.5), percent(0.9999)
     ('0.01%', '50%', '99.99%')
@@ -289,16 +289,16 @@ def percent(share: float) -> str:
 
 
 def words(name: str) -> str:
-    """The name of a slice with spaces."""
+    """Returns the name of a slice with spaces."""
     return name.replace("_", " ")
 
 
 def short(name: str) -> str:
-    """The name of a slice, cut to 22 characters to leave room for the picture."""
+    """Returns the name of a slice, cut to 22 characters to leave room for the picture."""
     full = " ".join(words(name).split())
     return full if len(full) <= 22 else full[:21] + "…"
 
 
 def moment(text: str) -> float:
-    """An ISO 8601 time as a position on a date axis."""
+    """Returns an ISO 8601 time as a position on a date axis."""
     return float(mdates.date2num(datetime.fromisoformat(text)))

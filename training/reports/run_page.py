@@ -21,7 +21,7 @@ NOT_MEASURED = "not measured"
 
 
 def write_run_page(figures: RunFigures, path: Path, drawn: Mapping[str, Picture] | None = None) -> None:
-    """Write the page, whole or not at all; the same figures give the same bytes.
+    """Writes the page, whole or not at all; the same figures give the same bytes.
 
     Args:
         figures: a missing section is left out; None is shown as "not measured".
@@ -31,7 +31,7 @@ def write_run_page(figures: RunFigures, path: Path, drawn: Mapping[str, Picture]
 
 
 def page(figures: RunFigures, drawn: Mapping[str, Picture] | None = None) -> str:
-    """The page as text."""
+    """Returns the page as text."""
     pages = environment(__package__, ChainableUndefined)  # a missing section is empty at any depth
     pages.filters |= {"percent": percent, "pass_share": pass_share}
     data = figures.get("data")
@@ -57,24 +57,24 @@ def environment(package: str | None, undefined: type[Undefined] = StrictUndefine
 
 
 def data_uri(svg: str) -> str:
-    """A picture as a data URI, so that the page needs no other file."""
+    """Returns a picture as a data URI, so that the page needs no other file."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
 
 
 def write_pictures(drawn: Mapping[str, Picture], folder: Path) -> None:
-    """Write every picture of the page as an SVG file, in its wide form."""
+    """Writes every picture of the page as an SVG file, in its wide form."""
     folder.mkdir(exist_ok=True)
     for name, picture in drawn.items():
         write_atomic(folder / f"{name}.svg", picture.wide.encode())
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a finite number."""
+    """Returns whether a value is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def count(value: object) -> str:
-    """A count with thousands separators.
+    """Returns a count with thousands separators.
 
     >>> count(310412), count(None)
     ('310,412', 'not measured')
@@ -83,7 +83,7 @@ def count(value: object) -> str:
 
 
 def share(value: object, digits: int = 1) -> str:
-    """A share as a percentage; only an exact 0 or 1 is shown as 0 % or 100 %.
+    """Returns a share as a percentage; only an exact 0 or 1 is shown as 0 % or 100 %.
 
     >>> share(0.4567), share(0.99996), share(1.0), share(1e-5), share(None)
     ('45.7%', 'over 99.9%', '100.0%', 'under 0.1%', 'not measured')
@@ -99,7 +99,7 @@ def share(value: object, digits: int = 1) -> str:
 
 
 def one_in(rate: object) -> str:
-    """A small rate as "1 in N"; rounded up, so that it never promises more than the rate.
+    """Returns a small rate as "1 in N"; rounded up, so that it never promises more than the rate.
 
     >>> one_in(9.3e-5), one_in(0.0), one_in(1.0), one_in(None)
     ('1 in 10,700', '0', 'all', 'not measured')
@@ -118,7 +118,7 @@ def one_in(rate: object) -> str:
 
 
 def pass_share(bound: object) -> str:
-    """The share of benign calls that pass at least, from an upper bound of the error; rounded down.
+    """Returns the share of benign calls that pass at least, from an upper bound of the error; rounded down.
 
     >>> pass_share(9.3e-5), pass_share(0.23), pass_share(1.0)
     ('99.9907%', '77.0%', '0.0%')
@@ -131,7 +131,7 @@ def pass_share(bound: object) -> str:
 
 
 def until(detection: object, quantile: str) -> str:
-    """Calls until detection: a number, "more than" its floor, or "never"; "not measured" without a caller.
+    """Returns the calls until detection: a number, "more than" its floor, or "never"; "not measured" without a caller.
 
     Args:
         detection: as `figures.Quantiles`; fields may be missing.
@@ -149,7 +149,7 @@ def until(detection: object, quantile: str) -> str:
 
 
 def between(detection: object, quantile: str) -> str:
-    """The 95 % interval of calls until detection.
+    """Returns the 95 % interval of calls until detection.
 
     >>> between({"median_low": 4, "median_high": 31.0}, "median"), between({"p90_low": 37, "p90_high": None}, "p90")
     ('4 to 31', 'at least 37')

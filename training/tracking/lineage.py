@@ -22,7 +22,8 @@ MAX_SHIFTS = 12
 
 
 def drift_since_last_run(place: RunPaths, calls: ScoredCalls) -> RunDrift | None:
-    """The statistics that raise an alarm on at least half of the days against the run before; None without such a run.
+    """Returns the statistics that raise an alarm on at least half of the days against the run before; None without such
+    a run.
 
     Scores are left out, since the two runs have different models.
     """
@@ -52,14 +53,14 @@ def drift_since_last_run(place: RunPaths, calls: ScoredCalls) -> RunDrift | None
 
 
 def reference_of(place: RunPaths, run: str) -> Reference | None:
-    """The reference in a run's record; None if there is none."""
+    """Returns the reference in a run's record; None if there is none."""
     with tempfile.TemporaryDirectory() as folder:
         path = mlflow_read.download(place.uri, run, Path(folder)) / "record" / REFERENCE
         return read_reference(path) if path.exists() else None
 
 
 def run_shift(shifts: list[Shift]) -> RunShift:
-    """The shift of one statistic on its median day, and on how many days it raises an alarm."""
+    """Returns the shift of one statistic on its median day, and on how many days it raises an alarm."""
     median = sorted(shifts, key=lambda shift: shift.z)[len(shifts) // 2]
     return {
         "name": median.name,

@@ -46,7 +46,7 @@ class ScoringModel:
         self._columns = [scorer.features.index(name) for name in self._inputs]
 
     def predict(self, model_input: pd.DataFrame, params: object = None) -> pd.DataFrame:  # noqa: ARG002 - MLflow's
-        """Scores of n calls.
+        """Returns the scores of n calls.
 
         Args:
             model_input: a column for each of `inputs`, in any order; NaN where a value is unknown. Other columns are
@@ -74,12 +74,12 @@ class ScoringModel:
 
 
 def inputs(bundle: Bundle) -> tuple[str, ...]:
-    """The required columns: the model's features, and the features that choose the threshold of a call."""
+    """Returns the required columns: the model's features, and the features that choose the threshold of a call."""
     return (*bundle.features, *(name for name in FEATURES if name not in bundle.features))
 
 
 def save_model(bundle: Path, folder: Path, *, signer: Path) -> None:
-    """Write a bundle as an MLflow model into a new folder, whole or not at all.
+    """Writes a bundle as an MLflow model into a new folder, whole or not at all.
 
     Args:
         signer: public key (PEM) of the bundle's signature; it is not copied into the folder.
@@ -121,7 +121,7 @@ def save_model(bundle: Path, folder: Path, *, signer: Path) -> None:
 
 
 def _load_pyfunc(path: str) -> ScoringModel:
-    """The function by which MLflow opens the model.
+    """Returns the function by which MLflow opens the model.
 
     Raises:
         BundleError: for every reason for which the scorer refuses a bundle.

@@ -1,4 +1,4 @@
-"""Reads back from MLflow what it says now of runs and of the registered model, as `mlflow_write` wrote it.
+"""Reads runs and the registered model back from MLflow, for comparison with the values that `mlflow_write` wrote.
 
 It reads everything that MLflow's client shows of a run or a version and that is known when the run is logged.
 It leaves out when a version or the model was last changed, since MLflow's own moves change that.
@@ -33,7 +33,7 @@ CREATED = "creation time"
 
 
 def registry(uri: str) -> dict[str, dict[str, Any]]:
-    """The registered model: its aliases, its versions and its notes."""
+    """Returns the registered model: its aliases, its versions and its notes."""
     with quiet():
         client = client_of(uri)
         try:
@@ -51,7 +51,7 @@ def registry(uri: str) -> dict[str, dict[str, Any]]:
 
 
 def version_json(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
-    """A version as plain values; a client loads it from `download`, which may differ from `source`."""
+    """Returns a version as plain values; a client loads it from `download`, which may differ from `source`."""
     return {
         "run": version.run_id,
         "source": version.source,
@@ -64,7 +64,9 @@ def version_json(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
 
 
 def unexpected(version: ModelVersion) -> dict[str, str]:
-    """Fields of a version that callsieve never sets: user, run link, message, and a status other than READY."""
+    """Returns the fields of a version that callsieve never sets: user, run link, message, and a status other than
+    READY.
+    """
     fields = {
         "user": version.user_id,
         "run link": version.run_link,
@@ -81,7 +83,9 @@ def notes(entity: ModelVersion | RegisteredModel) -> dict[str, str]:
 
 
 def finished_runs(uri: str, experiments: Collection[str] = ()) -> list[str]:
-    """The ids of all finished runs, deleted runs included, of callsieve's experiment and of these other experiments."""
+    """Returns the ids of all finished runs, deleted runs included, of callsieve's experiment and of these other
+    experiments.
+    """
     with quiet():
         client = client_of(uri)
         own = client.get_experiment_by_name(EXPERIMENT)
@@ -101,7 +105,7 @@ def finished_runs(uri: str, experiments: Collection[str] = ()) -> list[str]:
 
 
 def snapshot(uri: str, run: str) -> dict[str, dict[str, Any]]:
-    """All that MLflow says of a run, as plain values: by section ("metric", "artifact", ...) and name.
+    """Returns all that MLflow shows of a run, as plain values: by section ("metric", "artifact", ...) and name.
 
     Raises:
         ValueError: if there is no such run.
@@ -134,20 +138,20 @@ def snapshot(uri: str, run: str) -> dict[str, dict[str, Any]]:
 
 
 def dataset_json(dataset: DatasetInput) -> dict[str, Any]:
-    """A dataset of a run as plain values."""
+    """Returns a dataset of a run as plain values."""
     values: dict[str, Any] = dataset.dataset.to_dictionary()
     return values | {"tags": {tag.key: tag.value for tag in dataset.tags}}
 
 
 def experiment_json(client: MlflowClient, experiment: str) -> dict[str, Any]:
-    """An experiment as plain values."""
+    """Returns an experiment as plain values."""
     entity = client.get_experiment(experiment)
     names = ("name", "artifact_location", "lifecycle_stage")
     return {name: getattr(entity, name) for name in names} | {f"tag {name}": tag for name, tag in entity.tags.items()}
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """Names in which repeated ones are numbered, so that no dataset hides behind another.
+    """Returns the names in which repeated ones are numbered, so that no dataset hides behind another.
 
     >>> distinct(["calls", "reports", "calls"])
     ['calls', 'reports', 'calls (2)']
@@ -157,7 +161,7 @@ def distinct(names: Sequence[str]) -> list[str]:
 
 
 def artifact_hashes(client: MlflowClient, run: str) -> dict[str, str]:
-    """SHA-256 of every artifact of a run by its path.
+    """Returns the SHA-256 of every artifact of a run by its path.
 
     Artifacts that MLflow does not serve, such as links, are left out, and so are all artifacts of a missing folder.
     """
@@ -169,7 +173,7 @@ def artifact_hashes(client: MlflowClient, run: str) -> dict[str, str]:
 
 
 def hashes_one_by_one(client: MlflowClient, run: str, within: str = "") -> dict[str, str]:
-    """SHA-256 of every artifact in a folder of a run that MLflow serves."""
+    """Returns the SHA-256 of every artifact in a folder of a run that MLflow serves."""
     hashes: dict[str, str] = {}
     with suppress(MlflowException, OSError):
         for artifact in client.list_artifacts(run, within):
@@ -182,7 +186,7 @@ def hashes_one_by_one(client: MlflowClient, run: str, within: str = "") -> dict[
 
 
 def download(uri: str, run: str, folder: Path) -> Path:
-    """Fetch all artifacts of a run into a folder.
+    """Fetches all artifacts of a run into a folder.
 
     Raises:
         ValueError: if MLflow has no such run.

@@ -44,7 +44,7 @@ DIGEST_LENGTH = 36
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide the store's migration log and MLflow's progress bars, and turn MLflow's errors into one line.
+    """Hides the store's migration log and MLflow's progress bars, and turns MLflow's errors into one line.
 
     Raises:
         ValueError: for every error of MLflow or of its store.
@@ -89,7 +89,7 @@ def client_of(uri: str) -> MlflowClient:
 
 
 def new_store(folder: Path) -> Path:
-    """Create a file with an empty store; no connection keeps it open."""
+    """Creates a file with an empty store; no connection keeps it open."""
     made, copy = folder / "made.db", folder / "copy.db"
     MlflowClient(f"sqlite:///{made.resolve()}").search_experiments(max_results=1)
     with closing(sqlite3.connect(made)) as source, closing(sqlite3.connect(copy)) as target:
@@ -111,7 +111,7 @@ def write_run(
     figures: Mapping[str, object],
     files: Mapping[str, Path],
 ) -> TrackedRun:
-    """Write one finished run and register its bundle under the alias "candidate".
+    """Writes one finished run and registers its bundle under the alias "candidate".
 
     Args:
         uri: address of the tracking store.
@@ -143,7 +143,7 @@ def write_run(
 
 
 def attach_file(uri: str, run: str, path: Path, folder: str) -> None:
-    """Add a file to the artifacts of a run."""
+    """Adds a file to the artifacts of a run."""
     with quiet():
         client_of(uri).log_artifact(run, str(path), folder)
 
@@ -151,7 +151,7 @@ def attach_file(uri: str, run: str, path: Path, folder: str) -> None:
 def new_run(
     client: MlflowClient, experiment: str, name: str, made_by: str, began: float, parent: str | None = None
 ) -> RunInfo:
-    """Create a run with the moment when it began and the command that made it, which MLflow shows on its page."""
+    """Creates a run with the moment when it began and the command that made it, which MLflow shows on its page."""
     tags = {"mlflow.source.name": made_by, "mlflow.source.type": "LOCAL"}
     more = {"mlflow.parentRunId": parent} if parent else {}
     return client.create_run(experiment, start_time=round(1000 * began), tags=tags | more, run_name=name).info
@@ -160,7 +160,7 @@ def new_run(
 def begin_search(
     uri: str, artifacts: Path, name: str, made_by: str, began: float, parameters: Mapping[str, Any]
 ) -> str:
-    """The id of the run of a search: a run of this name is resumed, otherwise a new one is created."""
+    """Returns the id of the run of a search: a run of this name is resumed, otherwise a new one is created."""
     with quiet():
         client = client_of(uri)
         experiment = experiment_of(client, uri, artifacts, SEARCHES)
@@ -176,7 +176,7 @@ def begin_search(
 def nested_run(
     uri: str, parent: str, name: str, began: float, parameters: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> None:
-    """Write one finished trial of a search, nested in the run of the search."""
+    """Writes one finished trial of a search, nested in the run of the search."""
     with quiet():
         client = client_of(uri)
         search = client.get_run(parent)
@@ -187,7 +187,7 @@ def nested_run(
 
 
 def end_search(uri: str, run: str, metrics: Mapping[str, float], result: Path) -> None:
-    """Close the run of a search with its best figures and its parameter file."""
+    """Closes the run of a search with its best figures and its parameter file."""
     with quiet():
         client = client_of(uri)
         write_values(client, run, {}, metrics, {})
@@ -196,7 +196,7 @@ def end_search(uri: str, run: str, metrics: Mapping[str, float], result: Path) -
 
 
 def experiment_of(client: MlflowClient, uri: str, artifacts: Path, name: str = EXPERIMENT) -> str:
-    """The id of an experiment, which is created if it does not exist."""
+    """Returns the id of an experiment, which is created if it does not exist."""
     experiment = client.get_experiment_by_name(name)
     if experiment:
         return str(experiment.experiment_id)
@@ -213,7 +213,7 @@ def experiment_of(client: MlflowClient, uri: str, artifacts: Path, name: str = E
 def write_values(
     client: MlflowClient, run: str, parameters: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str]
 ) -> None:
-    """Write all parameters, metrics and tags of a run.
+    """Writes all parameters, metrics and tags of a run.
 
     Raises:
         ValueError: if a parameter is longer than MLflow allows; a truncated value would be wrong.
@@ -230,7 +230,7 @@ def write_values(
 
 
 def dataset_input(name: str, entry: DatasetEntry) -> DatasetInput:
-    """A dataset of a run. MLflow's own digest covers the first 10,000 rows; this digest covers the whole table."""
+    """Returns a dataset of a run. Its digest covers the whole table; MLflow's own covers the first 10,000 rows."""
     return DatasetInput(
         Dataset(
             name=name,
@@ -244,7 +244,7 @@ def dataset_input(name: str, entry: DatasetEntry) -> DatasetInput:
 
 
 def register(client: MlflowClient, run: str, artifact_uri: str) -> str:
-    """Register the run's bundle as the next version of the model, and name it the candidate."""
+    """Registers the run's bundle as the next version of the model, and names it the candidate."""
     try:
         client.create_registered_model(MODEL)
     except MlflowException as error:
@@ -256,6 +256,6 @@ def register(client: MlflowClient, run: str, artifact_uri: str) -> str:
 
 
 def move_champion(uri: str, version: str) -> None:
-    """Point the alias "champion" to a version of the model."""
+    """Points the alias "champion" to a version of the model."""
     with quiet():
         client_of(uri).set_registered_model_alias(MODEL, CHAMPION, version)

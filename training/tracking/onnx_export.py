@@ -75,7 +75,7 @@ class Export(TypedDict):
 
 
 def export(bundle: Path, file: Path, *, signer: Path) -> Export:
-    """Write a verified bundle's risk model as ONNX, whole or not at all, and compare it with the bundle.
+    """Writes a verified bundle's risk model as ONNX, whole or not at all, and compares it with the bundle.
 
     Raises:
         BundleError: for every reason for which the scorer refuses a bundle.
@@ -106,7 +106,7 @@ def export(bundle: Path, file: Path, *, signer: Path) -> Export:
 
 
 def as_onnx(bundle: Bundle, trees: Iterable[Tree]) -> onnx.ModelProto:
-    """The ONNX model: `features` float64 (n, F), NaN where unknown -> `raw` and `probability`, float64 (n,)."""
+    """Returns the ONNX model: `features` float64 (n, F), NaN where unknown -> `raw` and `probability`, float64 (n,)."""
     forest = Forest()
     for tree in trees:
         forest.add(tree)
@@ -171,7 +171,7 @@ class Forest:
     members: list[float] = field(default_factory=list)
 
     def add(self, tree: Tree) -> None:
-        """Append a tree.
+        """Appends a tree.
 
         Raises:
             ValueError: if the tree treats zero as missing, which ONNX cannot express.
@@ -206,7 +206,7 @@ class Forest:
             self.are_leaves[side].append(int(is_leaf))
 
     def attributes(self) -> dict[str, Any]:
-        """The attributes by the operator's names."""
+        """Returns the attributes by the operator's names."""
         members = {"membership_values": _double(self.members)} if self.members else {}
         return members | {
             "n_targets": 1,
@@ -227,7 +227,7 @@ class Forest:
 
 
 def difference(bundle: Bundle, data: bytes, rows: Floats) -> ScoreDifference:
-    """Differences between the scores of the file and of the bundle on these rows."""
+    """Returns the differences between the scores of the file and of the bundle on these rows."""
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     raw = bundle.model.predict_raw(rows)
     ours = raw, bundle.calibration.probabilities(raw)
@@ -247,7 +247,7 @@ def difference(bundle: Bundle, data: bytes, rows: Floats) -> ScoreDifference:
 
 
 def rows_at_thresholds(trees: Sequence[Tree], width: int, count: int = ROWS, seed: int = 0) -> Floats:
-    """Random rows of values on the model's thresholds and just beside them, levels in and out of its sets, and NaN."""
+    """Returns random rows: values on and next to the model's thresholds, levels in and out of its sets, and NaN."""
     values: list[set[float]] = [{0.0} for _ in range(width)]
     for tree in trees:
         for feature, threshold, decision in zip(tree.feature, tree.threshold, tree.decision, strict=True):

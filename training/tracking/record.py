@@ -48,13 +48,13 @@ TABLES = {
 
 
 def settings_json(settings: Settings) -> dict[str, Any]:
-    """Settings as plain values; `threads` is left out, since no result depends on it."""
+    """Returns the settings as plain values; `threads` is left out, since no result depends on it."""
     values = {name: getattr(settings, name) for name in Settings.__dataclass_fields__ if name != "threads"}
     return values | {"label_policy": settings.label_policy.to_json(), "features": list(settings.features)}
 
 
 def settings_of(values: Mapping[str, Any], threads: int) -> Settings:
-    """The settings of a record.
+    """Returns the settings of a record.
 
     Raises:
         ValueError: if a field is missing or unknown.
@@ -67,7 +67,7 @@ def settings_of(values: Mapping[str, Any], threads: int) -> Settings:
 
 
 def dataset_entries(trained: Trained, source: str) -> dict[str, DatasetEntry]:
-    """Every table of the run by name, each with the SHA-256 of the whole table."""
+    """Returns every table of the run by name, each with the SHA-256 of the whole table."""
     entries: dict[str, DatasetEntry] = {}
 
     def add(name: str, sha256: str, rows: int, context: str) -> None:
@@ -83,7 +83,7 @@ def dataset_entries(trained: Trained, source: str) -> dict[str, DatasetEntry]:
 
 
 def tables(dataset: Dataset) -> Iterable[tuple[str, pa.Table, str]]:
-    """Every table besides the calls that a model or its split depends on: name, table in one form, and context.
+    """Yields every table besides the calls that a model or its split depends on: name, table in one form, and context.
 
     The form does not depend on the files that the dataset was read from.
     """
@@ -98,7 +98,7 @@ def tables(dataset: Dataset) -> Iterable[tuple[str, pa.Table, str]]:
 
 
 def arrow(column: pd.Series, kind: pa.DataType) -> pa.Array:
-    """A column of a frame as an Arrow array of this type."""
+    """Returns a column of a frame as an Arrow array of this type."""
     if pa.types.is_timestamp(kind):
         moments = column.dt.tz_convert(None).to_numpy()
         return pa.array(moments, from_pandas=True).cast(pa.timestamp(kind.unit), safe=False).cast(kind)
@@ -113,7 +113,7 @@ def write_record(
     gates: bytes,
     signer: Path,
 ) -> None:
-    """Write the folder that a run is reproduced from.
+    """Writes the folder that a run is reproduced from.
 
     Args:
         datasets: as from `dataset_entries`.
@@ -132,7 +132,7 @@ def write_record(
 
 
 def read_record(folder: Path, name: str) -> dict[str, Any]:
-    """A file of the record in a run's folder.
+    """Returns a file of the record in a run's folder.
 
     Raises:
         ValueError: in one line, if the file is missing or not JSON.
@@ -146,7 +146,7 @@ def read_record(folder: Path, name: str) -> dict[str, Any]:
 
 
 def run_parameters(settings: Settings, figures: RunFigures) -> dict[str, Any]:
-    """The parameters of a run in MLflow: its settings, the label policy and LightGBM's parameters."""
+    """Returns the parameters of a run in MLflow: its settings, the label policy and LightGBM's parameters."""
     policy = settings.label_policy.to_json()
     return {
         **{
@@ -164,7 +164,8 @@ def run_parameters(settings: Settings, figures: RunFigures) -> dict[str, Any]:
 
 
 def of_lightgbm(settings: Settings, rows: int) -> dict[str, Any]:
-    """LightGBM's parameters of the risk model, without those that change no model; each member has its own seed.
+    """Returns LightGBM's parameters of the risk model, without those that change no model; each member has its own
+    seed.
 
     Args:
         rows: number of training rows.
@@ -174,7 +175,7 @@ def of_lightgbm(settings: Settings, rows: int) -> dict[str, Any]:
 
 
 def run_tags(figures: RunFigures) -> dict[str, str]:
-    """The tags of a run in MLflow, which identify its inputs and its code."""
+    """Returns the tags of a run in MLflow, which identify its inputs and its code."""
     return {
         "data_sha256": figures["data"]["fingerprint"],
         "catalogue_sha256": figures["catalogue"],
@@ -189,7 +190,7 @@ def run_tags(figures: RunFigures) -> dict[str, str]:
 
 
 def description(figures: RunFigures) -> str:
-    """The headline of a run in Markdown, and where to read on."""
+    """Returns the headline of a run in Markdown, and where to read on."""
     head = figures["headline"]["model"]
     catch = head["catch"]["call"]
     certified = "certified" if head["certified"] else "not certified"
@@ -204,7 +205,8 @@ def description(figures: RunFigures) -> str:
 
 
 def slice_metrics(figures: RunFigures) -> dict[str, float]:
-    """Figures of slices, buckets, class models and evasions as flat metrics, such as "slice/benign/courier/bound".
+    """Returns the figures of slices, buckets, class models and evasions as flat metrics, such as
+    "slice/benign/courier/bound".
 
     Figures that are None are left out.
     """
@@ -242,7 +244,7 @@ def slice_metrics(figures: RunFigures) -> dict[str, float]:
 
 
 def write_tables(figures: RunFigures, folder: Path) -> None:
-    """Write the curves and tables of a run as CSV files, without those that have no rows."""
+    """Writes the curves and tables of a run as CSV files, without those that have no rows."""
     folder.mkdir()
     heads: dict[str, Headline | RuleHeadline] = {
         "model": figures["headline"]["model"],
@@ -276,14 +278,14 @@ def write_tables(figures: RunFigures, folder: Path) -> None:
 
 
 def baseline_row(head: Headline | RuleHeadline) -> dict[str, object]:
-    """The headline of one scorer as a row; all scorers have the same columns in the same order."""
+    """Returns the headline of one scorer as a row; all scorers have the same columns in the same order."""
     low, high = head["bootstrap"]
     columns = {name: value for name, value in head.items() if name not in ("bootstrap", "rule")}
     return flatten(columns | {"bootstrap": {"low": low, "high": high}})
 
 
 def flatten(figures: Mapping[str, object]) -> dict[str, object]:
-    """Nested figures as one row, with dotted names such as "detection.median"."""
+    """Returns nested figures as one row, with dotted names such as "detection.median"."""
     row: dict[str, object] = {}
     for name, value in figures.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Make the datasets and the model of a run again from its record, and compare them byte for byte."""
+"""Reproduces the datasets and the model of a run from its record, and compares them byte for byte."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Reproduction:
     differences: tuple[str, ...]
 
     def to_json(self) -> ReproductionFigures:
-        """The outcome as plain values."""
+        """Returns the outcome as plain values."""
         return {
             "model": self.model,
             "identical": not self.differences,
@@ -55,7 +55,7 @@ class Reproduction:
 def reproduce(
     run: str, data: Path | None = None, *, uri: str | None = None, threads: int = 0, progress: Progress | None = None
 ) -> Reproduction:
-    """Train again with the recorded settings, and compare.
+    """Trains again with the recorded settings, and compares.
 
     Args:
         run: folder of the run, or with `uri` its id in MLflow.
@@ -72,7 +72,7 @@ def reproduce(
 
 
 def reproduce_folder(folder: Path, data: Path | None, threads: int, progress: Progress | None) -> Reproduction:
-    """Reproduce a run from a folder with its `bundle/` and `record/`."""
+    """Reproduces a run from a folder with its `bundle/` and `record/`."""
     settings = settings_of(read_record(folder, SETTINGS), threads)
     recorded = read_record(folder, DATASETS)
     dataset = read_dataset(data or _data_of(folder, recorded))
@@ -91,7 +91,7 @@ def reproduce_folder(folder: Path, data: Path | None, threads: int, progress: Pr
 
 
 def compare_bundles(folder: Path, made: Path) -> tuple[list[str], list[str]]:
-    """Compare the files of the recorded bundle with the reproduced ones: names of equal files, and differences."""
+    """Compares the files of the recorded bundle with the reproduced ones: names of equal files, and differences."""
     equal: list[str] = []
     differences: list[str] = []
     recorded = folder / "bundle"
@@ -120,7 +120,7 @@ def compare_bundles(folder: Path, made: Path) -> tuple[list[str], list[str]]:
 
 
 def different(first: Any, second: Any, where: str = "") -> list[str]:
-    """The dotted paths at which two JSON values differ."""
+    """Returns the dotted paths at which two JSON values differ."""
     if isinstance(first, dict) and isinstance(second, dict):
         return [
             path
@@ -131,7 +131,7 @@ def different(first: Any, second: Any, where: str = "") -> list[str]:
 
 
 def _versions(folder: Path) -> list[str]:
-    """Differences in versions that decide a model's bytes: each is a difference, and may explain others."""
+    """Returns the differing versions of packages that decide a model's bytes; they may explain other differences."""
     recorded, here = read_record(folder, VERSIONS)["decisive"], versions()
     return [
         f"version of {name}: recorded {str(recorded.get(name))[:16]}, here {str(here.get(name))[:16]}"
@@ -141,7 +141,7 @@ def _versions(folder: Path) -> list[str]:
 
 
 def _data_of(folder: Path, recorded: Mapping[str, Any]) -> Path:
-    """The folder of the calls: the world of a demonstration, or the recorded source."""
+    """Returns the folder of the calls: the world of a demonstration, or the recorded source."""
     for place in (folder / "world", Path(recorded["calls"]["source"])):
         if place.is_dir():
             return place

@@ -136,7 +136,7 @@ def _files(folder: Path) -> Iterator[Write]:
 
 
 def _columns(table: pa.Table) -> dict[str, list[str]]:
-    """Options of the Parquet writer that halve the time of writing.
+    """Returns options of the Parquet writer that halve the time of writing.
 
     Text columns are dictionaries without statistics: their minimum and maximum are useless. For other columns, Parquet
     would start dictionaries and give them up.

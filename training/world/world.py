@@ -81,7 +81,7 @@ class PlannedWorld:
 
 
 def _populations(scenario: Scenario) -> dict[str, Population]:
-    """Every population except ordinary people. Each draws from a random stream of its own name."""
+    """Returns every population except ordinary people. Each draws from a random stream of its own name."""
     return {
         **{name: partial(_trade, name) for name in scenario.table("work")},
         **{name: partial(outfit_calls, name) for name in scenario.table("outfits")},
@@ -165,7 +165,7 @@ def plan_world(scenario: Scenario, seed: int, size: str, progress: Progress | No
 def _planned(
     scenario: Scenario, seed: int, society: Society, numbers: Directory, days: Calendar, progress: Progress
 ) -> Plan:
-    """Planned calls of everyone: ordinary people first, then each population."""
+    """Draws the planned calls of ordinary people first, then of each population."""
     plans = [ordinary_calls(scenario, seed, society, days, numbers)]
     relays = relay_numbers(scenario, seed, society.subscribers, numbers)
     context = WorldContext(scenario, society, days, numbers, trade_lists(scenario, seed, society), relays)

@@ -94,20 +94,20 @@ def _table(name: str) -> tuple[_Row, ...]:
 
 @cache
 def changes() -> tuple[int, ...]:
-    """Days since 1970-01-01 on which a table changes, in ascending order."""
+    """Returns the days on which a table changes, in ascending order, as days since 1970-01-01."""
     tables = map(_table, ("networks.csv", "machines.csv", "areas.csv", "services.csv"))
     days = {day for table in tables for row in table for day in (row.since, row.until)}
     return tuple(sorted(days - {_day("", datetime.date.min), _day("", datetime.date.max)}))
 
 
 def period(on: datetime.date) -> int:
-    """Period of a day."""
+    """Returns the period of a day."""
     return bisect_right(changes(), (on - EPOCH).days)
 
 
 @cache
 def plan(period: int) -> Plan:
-    """Plan of a period."""
+    """Returns the plan of a period."""
     day = changes()[period - 1] if period else _day("", datetime.date.min)
     lines = [leading + tail for leading in ("13", "14", "15", "16", "17", "18", "19") for tail in _tails(3)]
     return Plan(
@@ -120,7 +120,9 @@ def plan(period: int) -> Plan:
 
 
 def _by_prefix(name: str, digits: int, day: int) -> dict[str, RangeEntry]:
-    """Range entries by their leading digits; a shorter prefix in the table is extended to all of this length."""
+    """Returns the range entries by their leading digits; a shorter prefix in the table is extended to all of this
+    length.
+    """
     entries: dict[str, RangeEntry] = {}
     for row in _table(name):
         prefix, missing = row.cells["prefix"], digits - len(row.cells["prefix"])
@@ -135,7 +137,7 @@ def _by_prefix(name: str, digits: int, day: int) -> dict[str, RangeEntry]:
 
 @cache
 def _tails(digits: int) -> tuple[str, ...]:
-    """All digit strings of this length."""
+    """Returns all digit strings of this length."""
     return tuple(map("".join, product("0123456789", repeat=digits)))
 
 

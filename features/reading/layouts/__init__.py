@@ -84,7 +84,7 @@ class Layout:
         """
         repeated = [name for name in names if names.count(name) > 1]
         if repeated:
-            raise ValueError(f"{file}: column {_shown(repeated[0], names)} is there twice, expected once")
+            raise ValueError(f"{file}: column {_shown(repeated[0], names)} occurs twice, expected once")
         known = self.dropped.union(*self.columns.values())
         for name in names:
             if name not in known:
@@ -105,7 +105,7 @@ class Layout:
 
 
 def matching_layouts(names: Sequence[str]) -> list[str]:
-    """Names of the shipped layouts that match a file with these columns.
+    """Returns the names of the shipped layouts that match a file with these columns.
 
     >>> matching_layouts(["caller", "callee", "start", "duration"])
     ['plain', 'reality']
@@ -119,7 +119,7 @@ def matching_layouts(names: Sequence[str]) -> list[str]:
 
 
 def shipped_layouts() -> list[str]:
-    """Names of the layouts in the package."""
+    """Returns the names of the layouts in the package."""
     return sorted(file.stem for file in Path(__file__).parent.glob("*.toml"))
 
 

@@ -3,9 +3,9 @@
 One process, that of the timer "score", scores all calls: a history that is split over processes would see only a part
 of each caller's calls. SIP workers put calls into a queue, take verdicts from another, and never wait.
 
-This process imports the package when it opens the engine, and not before: with NumPy in Kamailio's main process,
-Kamailio hangs on SIGTERM. The environment variable CALLSIEVE_KAMAILIO names the settings file; `settings.toml` shows
-its form. After an upgrade of the package, restart Kamailio: a reload of the script keeps the old engine.
+This process imports the package only when it opens the engine. If Kamailio's main process had NumPy loaded,
+Kamailio would hang on SIGTERM. The environment variable CALLSIEVE_KAMAILIO names the settings file; `settings.toml`
+shows its form. After an upgrade of the package, restart Kamailio: a reload of the script keeps the old engine.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from callsieve.serving import Verdict
     from callsieve.serving.telephony.sip_replies import Reply
 
-# Queues: calls that wait, their verdicts, events of earlier calls, and calls that went on without a verdict.
+# Queues: waiting calls, their verdicts, events of earlier calls, and calls that were relayed without a verdict.
 CALLS, VERDICTS, EVENTS, MISSED = "calls", "verdicts", "events", "missed"
-# Variables that the answering processes read: when this process last came round (Unix ms), and the call it scores now.
+# Variables that the answering processes read: time of this process's last cycle (Unix ms), and the call that it scores.
 BEAT, IN_HAND = "$shv(beat)", "$shv(held)"
-DEADLINE = 1.0  # seconds of a verdict; the answering processes let a call go on long before that
-CHECK_EVERY = 1.0  # seconds between two looks at the bundle's signature
+DEADLINE = 1.0  # seconds for a verdict; the answering processes relay a call long before that
+CHECK_EVERY = 1.0  # seconds between two checks of the bundle's signature
 REPORT_EVERY = 60.0  # seconds between two log lines with counters
 REPEAT = 60.0  # seconds between two log lines about the same fault
-RETRY = 5.0  # seconds until an engine that could not be opened is tried again
-PENDING = 200_000  # calls in progress that are remembered; the oldest is forgotten first
-BATCH = 64  # calls between two looks at the bundle, and events or missed calls taken in while no call waits
-BETWEEN = 8  # events taken in between two calls: more than a call has, and few enough for the next call to wait
+RETRY = 5.0  # seconds until the next try to open an engine
+PENDING = 200_000  # maximum of calls in progress; beyond it, the oldest is forgotten
+BATCH = 64  # calls between two checks of the bundle, and events or missed calls recorded while no call waits
+BETWEEN = 8  # events recorded between two calls: more than one call causes, but few, because the next call waits
 SETTINGS = ("site", "bundle", "signer", "key", "state", "redress")
 _NO_VERDICT = "pass|||"
 # A reload of this script runs it again in the same namespace: the engine must survive it.
@@ -60,7 +60,7 @@ class Engine:
 
     Attributes:
         pending: calls in progress, by Call-ID.
-        missed, unwanted, refused, faults: calls that went on without a verdict; 607 answers; refused bundles;
+        missed, unwanted, refused, faults: calls relayed without a verdict; 607 answers; refused bundles;
             messages that could not be read.
     """
 
@@ -96,7 +96,7 @@ class Engine:
         self.live.on_forget = self._forget_pending
 
     def _block_reply(self, name: str) -> Callable[[str], Reply]:
-        """Case id -> the reply to a blocked call. Built at start, so that a faulty setting shows at once."""
+        """Returns a function from case id to the reply to a blocked call. Raises at start if a setting is invalid."""
         if name == "603+":
             return lambda case: self.replies.network_blocked(self.redress, case)
         if name != "608":
@@ -105,7 +105,7 @@ class Engine:
         return lambda _case: reply
 
     def _warm_up(self) -> None:
-        """Load every table before the first call, with an intake and a history that are thrown away."""
+        """Loads every table before the first call, with an intake and a history that are thrown away."""
         from callsieve.features import History, Intake, Key
 
         call = self.sip.to_call(time.time(), "tel:110", "tel:110")
@@ -126,7 +126,7 @@ class Engine:
         }
 
     def score(self, call_id: str, tag: str, **facts: Any) -> Verdict:
-        """The verdict on a call at ring time; the call is then in progress."""
+        """Returns the verdict on a call at ring time; the call is then in progress."""
         call, faults = self.sip.to_call(dialect=self.dialect, **facts), self.live.counts["faults"]
         if self.cleared is not None:
             self.cleared.look()
@@ -136,14 +136,14 @@ class Engine:
         return verdict
 
     def learn(self, call_id: str, tag: str, **facts: Any) -> None:
-        """Take in a call that went on without a verdict."""
+        """Records a call that was relayed without a verdict."""
         call = self.sip.to_call(dialect=self.dialect, **facts)
         self.live.end(call)
         self.missed += 1
         self._remember(call_id, Pending(call, tag))
 
     def note(self, call_id: str, event: str) -> None:
-        """Take in an event of a call: `reply <ms> <status> <phrase>` or `bye <ms> <from-tag>`."""
+        """Records an event of a call: `reply <ms> <status> <phrase>` or `bye <ms> <from-tag>`."""
         kind, moment, *words = event.split(" ", 3)
         at, pending = int(moment), self.pending.get(call_id)
         if pending is None:
@@ -160,7 +160,7 @@ class Engine:
                 self._end(call_id, pending, outcome, released_by, at, at)
 
     def answer(self, verdict: Verdict) -> str:
-        """A verdict in the form that the routes read: `action|status|phrase|headers`."""
+        """Returns a verdict in the form that the routes read: `action|status|phrase|headers`."""
         if verdict.action == "block":
             reply = self.block_reply(verdict.case)
             headers = "".join(f"{name}: {value}\r\n" for name, value in reply.headers)
@@ -169,9 +169,9 @@ class Engine:
         return f"{verdict.action}|||Call-Info: {label}\r\n" if label else _NO_VERDICT
 
     def check(self) -> None:
-        """Once a second: log the counters when they are due, and load a new bundle if its signature changed.
+        """Logs the counters when they are due, and loads a new bundle if its signature changed; at most once a second.
 
-        A bundle loads in a thread. A refused one, or one of an earlier epoch, changes nothing.
+        A bundle loads in a thread. A refused bundle, or a bundle of an earlier epoch, changes nothing.
         """
         now = time.monotonic()
         if now < self._checked + CHECK_EVERY:
@@ -212,7 +212,7 @@ class Engine:
         self.live.end(replace(pending.call, ring=ring, talk=talk, outcome=outcome, released_by=by))
 
     def _forget_pending(self) -> None:
-        """Forget the calls in progress that `Live` has forgotten; runs in the journal's thread."""
+        """Forgets the calls in progress that `Live` has forgotten; runs in the journal's thread."""
         for call_id, pending in list(self.pending.items()):
             if pending.call not in self.live.in_progress:
                 self.pending.pop(call_id, None)
@@ -222,11 +222,11 @@ class Handler:
     """The methods that the routes of `embedded.cfg` call. Each returns 1 and never raises."""
 
     def child_init(self, _rank: int) -> int:
-        """Do nothing: Kamailio calls this in its main process, too."""
+        """Does nothing: Kamailio calls this in its main process, too."""
         return 0
 
     def score(self, _message: object, patience: str = "") -> int:
-        """In the scoring process: take in the events of earlier calls, and answer all calls that wait.
+        """Records the events of earlier calls, and answers all waiting calls; runs in the scoring process.
 
         Args:
             patience: milliseconds after which a waiting call passes at once; scoring it would delay the next calls.
@@ -274,12 +274,12 @@ class Handler:
 
 
 def mod_init() -> Handler:
-    """Called by app_python3 when it loads this script, and when it loads it again."""
+    """Returns the handler; app_python3 calls this each time it loads the script."""
     return Handler()
 
 
 def _score(engine: Engine | None, fields: str) -> str:
-    """The answer to a call; without an engine, and after a fault, the call passes."""
+    """Returns the answer to a call; without an engine, and after a fault, the call passes."""
     if engine is None:
         return _NO_VERDICT
     try:
@@ -290,7 +290,7 @@ def _score(engine: Engine | None, fields: str) -> str:
 
 
 def _learn(engine: Engine | None, fields: str) -> None:
-    """Take in a call that went on without a verdict."""
+    """Records a call that was relayed without a verdict."""
     try:
         if engine is not None:
             engine.learn(**_read(engine, fields))
@@ -299,7 +299,7 @@ def _learn(engine: Engine | None, fields: str) -> None:
 
 
 def _fault(engine: Engine | None, what: str, error: Exception) -> None:
-    """Count a message that could not be read, and log it once a minute: a sender of many must not fill the log."""
+    """Counts an unreadable message, and logs it at most once a minute: a sender of many must not fill the log."""
     if engine is not None:
         engine.faults = getattr(engine, "faults", 0) + 1  # an engine from before a reload may lack the attribute
     # An error's text could contain text from the message; its class cannot.
@@ -310,13 +310,13 @@ def _fault(engine: Engine | None, what: str, error: Exception) -> None:
 
 
 def _start(fields: str) -> float:
-    """When a call came, in Unix ms; infinity if the fields do not say, so that the call is never too late."""
+    """Returns when a call came, in Unix ms; infinity if the fields do not say, so that the call is never too late."""
     start = fields.partition(" ")[0]
     return int(start) if start.isdecimal() and len(start) < 16 else math.inf
 
 
 def _read(engine: Engine, fields: str) -> dict[str, Any]:
-    """The facts of a call as the routes write them. Raises: ValueError: if a field is missing or invalid."""
+    """Returns the facts of a call as the routes write them. Raises: ValueError: if a field is missing or invalid."""
     start, trunk, *encoded = fields.split(" ")
     call_id, tag, target, sender, asserted, privacy, attestation, twilio = map(_text, encoded)
     return {
@@ -334,12 +334,12 @@ def _read(engine: Engine, fields: str) -> dict[str, Any]:
 
 
 def _text(field: str) -> str:
-    """A field before Kamailio encoded it in hexadecimal digits; "" for a null."""
+    """Returns a field before Kamailio encoded it in hexadecimal digits; "" for a null."""
     return "" if field == "<null>" else bytes.fromhex(field).decode("utf-8", "replace")
 
 
 def _open_engine() -> Engine | None:
-    """The engine; None if it cannot be opened now: the next try comes after RETRY seconds."""
+    """Returns the engine; None if it cannot be opened now: the next try comes after RETRY seconds."""
     if _STATE.get("failed", -RETRY) + RETRY > time.monotonic():
         return None
     try:

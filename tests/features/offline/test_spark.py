@@ -186,7 +186,7 @@ def test_a_worker_verifies_the_bundle_once(training_run, monkeypatch):
         verdicts = spark_scoring.verdicts(bundle, None, None, None, model, frozenset(), identity, rows)
         assert verdicts.column_names[:6] == ["start", "caller", "callee", "score", "action", "rules"]
     assert len(opened) == 1
-    with pytest.raises(ValueError, match="it was replaced meanwhile"):
+    with pytest.raises(ValueError, match="it was replaced during the run"):
         spark_scoring.verdicts(bundle, None, None, None, "another", frozenset(), identity, rows)
 
 

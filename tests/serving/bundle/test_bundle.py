@@ -342,7 +342,7 @@ def test_on_check_reports_exactly_the_passed_checks(folder):
         "catalogue",
     ]  # fmt: skip
     assert with_catalogue[-2:] == [
-        "epoch: 5, at least 4", "catalogue: the model's 5 features are computed as when it was trained"
+        "epoch: 5, at least 4", "catalogue: the model's 5 features have the same definitions as in its training"
     ]  # fmt: skip
     assert [*without[:-1], "epoch: 5, at least 4"] == with_catalogue[:-1]
 

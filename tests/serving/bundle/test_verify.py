@@ -44,7 +44,7 @@ def test_every_check_is_reported_in_order(place):
     assert facts["signed_by"] in lines[0]
     assert facts["epoch"] == 5
     assert facts["bands"] == {"certified": True, "watch": False}
-    assert facts["stale"] is ("which is past" in lines[-1])
+    assert facts["stale"] is ("expired" in lines[-1])
     json.dumps(facts)
 
 

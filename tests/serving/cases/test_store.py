@@ -221,7 +221,7 @@ def test_expired_cases_are_treated_as_missing(store, url, tmp_path):
     fill(store, tmp_path / "state", example_record(1))
     later = CaseStore(url, RULES, keep=30 * DAY)
     assert later.find(f"{1:016x}", NOW + 29 * DAY)
-    with pytest.raises(CaseError, match="older than cases are kept"):
+    with pytest.raises(CaseError, match="past its retention time"):
         later.find(f"{1:016x}", NOW + 31 * DAY)
     later.close()
 

@@ -66,7 +66,7 @@ def test_a_service_without_its_bundle_starts(unstarted, keys, tmp_path, caplog):
     wait_until(lambda: unstarted.live)
     assert "bundle refused, calls pass: " in caplog.text
     code, answer = unstarted.request("POST", schema.RELOAD, b"", keys["admin"])
-    assert code == 409 and answer["error"].startswith("refused, the last good bundle stays: ")
+    assert code == 409 and answer["error"].startswith("bundle refused, the last good one stays in service: ")
 
 
 def test_late_attempts_pass_and_future_calls_and_unknown_cases_are_refused(unstarted, keys):
@@ -77,7 +77,7 @@ def test_late_attempts_pass_and_future_calls_and_unknown_cases_are_refused(unsta
     code, answer = unstarted.request("POST", schema.OBSERVE, call_json(start=time.time() + 3600), keys["score"])
     assert code == 409 and "after now" in answer["error"]
     unknown = unstarted.request("GET", f"{schema.EXPLAIN}?case={'0' * 16}", key=keys["explain"])
-    assert unknown == (404, {"error": "no verdict of this case is remembered"})
+    assert unknown == (404, {"error": "this case is not in memory any more"})
 
 
 def test_a_key_above_its_request_rate_is_refused(unstarted, tmp_path):

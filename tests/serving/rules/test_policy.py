@@ -183,7 +183,7 @@ def test_every_field_of_a_policy_file_is_read(tmp_path):
         (b'version = "1"\n[bands]\n[rules]\nprotected_caller = "block"', "rule protected_caller: unknown rule"),
         (b'version = "1"\n[bands]\n[rules]\nring_once = "stop"', "rule ring_once: expected one of pass, label"),
         (b'version = "1"\nrules = 1\n[bands]', "rules: expected a table"),
-        (b'version = "1"\nappeal = 12321\n[bands]', "appeal: expected a text that says where one appeals"),
+        (b'version = "1"\nappeal = 12321\n[bands]', "appeal: expected the address for appeals as text"),
         (b'version = "1"\naccepted = "yes"\n[bands]', "accepted: expected one of pass, label, screen, block"),
         (b'version = "1"\n[bands]\n[terms]\nbombing_calls = 0', "terms: bombing_calls: expected a number above 0"),
         (b'version = "1"\n[bands]\n[terms]\nring_once_share = 1.5', "share: expected a number above 0 and at"),

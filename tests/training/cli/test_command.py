@@ -183,7 +183,7 @@ def test_a_repeated_features_command_keeps_its_shards(command_json, run_command,
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
     source.write_text(source.read_text() + rows[0] + "\n")
     code, _, err = run_command(*words)
-    assert code == 1 and "begun with another size; expected the same input, or a new folder" in err
+    assert code == 1 and "its unfinished run has another size; expected the same input, or a new folder" in err
 
 
 def write_inputs(folder):
@@ -216,7 +216,7 @@ def test_a_changed_input_is_refused_in_an_unfinished_folder(command_json, run_co
     assert command_json(*words)["calls"] == command_json(*words)["calls"] == 1200
     change(tmp_path)
     code, _, err = run_command(*words)
-    assert code == 1 and f"begun with another {what}; expected the same input, or a new folder" in err
+    assert code == 1 and f"its unfinished run has another {what}; expected the same input, or a new folder" in err
 
 
 def test_a_resumed_command_refuses_another_quarantine(command_json, run_command, tmp_path):
@@ -224,7 +224,7 @@ def test_a_resumed_command_refuses_another_quarantine(command_json, run_command,
     command_json(*words)
     for option, what in ((("--strict",), "strict"), (("--quarantine", tmp_path / "rows"), "quarantine")):
         code, _, err = run_command(*words, *option)
-        assert code == 1 and f"begun with another {what}" in err
+        assert code == 1 and f"its unfinished run has another {what}" in err
 
 
 def test_a_file_without_a_valid_call_is_refused(run_command, training_run, tmp_path):

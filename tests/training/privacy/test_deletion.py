@@ -528,7 +528,7 @@ def test_calls_that_are_all_expired_are_refused():
 def test_expired_calls_get_no_vectors(tmp_path):
     declare(tmp_path, "switch", "contract", [TRAINING], "2999-12-31")
     pq.write_table(pa.table({"start": pa.array([0, 1], pa.int64())}), tmp_path / "calls.parquet")
-    with pytest.raises(ValueError, match="2 calls are past their time; see callsieve privacy retention"):
+    with pytest.raises(ValueError, match="2 calls have expired; run callsieve privacy retention"):
         write_vectors(tmp_path / "calls.parquet", "keyed", tmp_path / "out", progress=lambda *_: None)
 
 

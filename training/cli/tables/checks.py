@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def complaints(figures: Mapping[str, Any]) -> None:
-    """Print the figures of a complaint file."""
+    """Prints the figures of a complaint file."""
     names = ("rows", "complaints", "day_only", "resubmitted", "first", "last")
     rows = [(name.replace("_", " "), str(figures[name])) for name in names]
     rows += [(f"quarantined: {why.replace('_', ' ')}", str(count)) for why, count in figures["quarantined"].items()]
@@ -29,7 +29,7 @@ def complaints(figures: Mapping[str, Any]) -> None:
 
 
 def duties(report: Mapping[str, Any]) -> None:
-    """Print the register of processing, then each duty."""
+    """Prints the register of processing, then each duty."""
     for row in report["processing"]:
         say(json.dumps(row, ensure_ascii=False, indent=2))
     rows = [(act["person"], act["act"], act["purpose"], f"{act['count']:,}") for act in report["given_beside"]]
@@ -40,7 +40,7 @@ def duties(report: Mapping[str, Any]) -> None:
 
 
 def membership(figures: MembershipFigures) -> None:
-    """Print how well each attack tells callers of the training from others."""
+    """Prints how well each attack tells callers of the training from others."""
 
     def area(value: Auc | None) -> str:
         return "-" if value is None else f"{value['value']:.3f} ({value['low']:.3f}-{value['high']:.3f})"
@@ -62,7 +62,7 @@ def membership(figures: MembershipFigures) -> None:
 
 
 def policy_diff(figures: PolicyDifference) -> None:
-    """Print the calls whose action changes, in all and by slice."""
+    """Prints the calls whose action changes, in all and by slice."""
     changed = f"{figures['changed']:,} of {figures['calls']:,} calls change their action"
     say(f"policy {figures['old']} -> {figures['new']}: {changed}")
     if "touches" in figures:
@@ -84,7 +84,7 @@ def _rules(title: str, counts: Mapping[str, int]) -> None:
 
 
 def rule_figures(figures: RuleFigures) -> None:
-    """Print precision and recall of each rule, by region where there are several, and beside the model."""
+    """Prints precision and recall of each rule, by region where there are several, and beside the model."""
     counts = f"{figures['calls']:,} calls, {figures['nuisance']:,} of them nuisance"
     say(f"{counts}; {figures['registers']:,} rows of registers")
     rows = []

@@ -32,7 +32,7 @@ SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
 
 
 def study(figures: RecordedRun, folder: Path) -> None:
-    """Print the headline of a training, the verdicts of its last day, and the next commands."""
+    """Prints the headline of a training, the verdicts of its last day, and the next commands."""
     headline(figures, "of numbers that first called after the training, of groups unseen in training")
     last = figures["last_day"]
     rows = [(word, f"{last['actions'][word]:,}", f"{last['callers'][word]:,}") for word in last["actions"]]
@@ -44,7 +44,7 @@ def study(figures: RecordedRun, folder: Path) -> None:
 
 
 def headline(figures: RecordedRun | EvaluationFigures, numbers: str) -> None:
-    """Print false positives with their bound, catch rates and calls to detection, beside the best fixed rule.
+    """Prints false positives with their bound, catch rates and calls to detection, beside the best fixed rule.
 
     Args:
         numbers: the numbers whose calls to detection are counted, in words.
@@ -77,7 +77,7 @@ def headline(figures: RecordedRun | EvaluationFigures, numbers: str) -> None:
 
 
 def evaluation(figures: EvaluationFigures) -> None:
-    """Print the headline of a bundle on other calls, and apart for callers of unseen groups."""
+    """Prints the headline of a bundle on other calls, and apart for callers of unseen groups."""
     headline(figures, "of numbers that first called after the first 7 days, of any group")
     say(in_words(figures))
     seen, unseen = figures["seen"], figures["unseen"]
@@ -98,7 +98,7 @@ def evaluation(figures: EvaluationFigures) -> None:
 
 
 def buckets(figures: Sequence[Bucket]) -> None:
-    """Print catch rate and false positives by the number of earlier calls of the caller."""
+    """Prints catch rate and false positives by the number of earlier calls of the caller."""
     rows = [
         (
             bucket["bucket"],
@@ -113,7 +113,7 @@ def buckets(figures: Sequence[Bucket]) -> None:
 
 
 def attacks(figures: Sequence[Evasion], numbers: str) -> None:
-    """Print the calls that each evasion gets through before detection, and apart for groups seen in training."""
+    """Prints the calls that each evasion gets through before detection, and apart for groups seen in training."""
     rows = [
         (
             attack["attack"].replace("_", " "),
@@ -169,7 +169,7 @@ def soon(detection: Detection) -> Rate:
 
 
 def scored(result: Mapping[str, Any]) -> None:
-    """Print the verdicts of a scored file by action, and the calls without a verdict."""
+    """Prints the verdicts of a scored file by action, and the calls without a verdict."""
     rows = [(word, f"{n:,}", f"{result['callers'][word]:,}") for word, n in result["actions"].items()]
     show_table(f"{result['calls']:,} calls scored by model {result['model']}", ("action", "calls", "callers"), rows)
     if result.get("rules"):
@@ -185,7 +185,7 @@ def scored(result: Mapping[str, Any]) -> None:
 
 
 def monitored(result: MonitorFigures) -> None:
-    """Print the drifted statistics of a day, or else the nearest to it; and the state of the certificate."""
+    """Prints the drifted statistics of a day, or else the nearest to it; and the state of the certificate."""
     alarms = [shift for shift in result["shifts"] if shift["alarm"]]
     rows = [
         (
@@ -225,7 +225,7 @@ def amount(shift: Mapping[str, Any], word: str) -> str:
 
 
 def feature_table(result: Mapping[str, Any]) -> None:
-    """Print the measures of a model of a feature table, beside published ones where there are any."""
+    """Prints the measures of a model of a feature table, beside published ones where there are any."""
     names = ("auc", "macro_f1", "macro_recall", "g_mean")
     rows = [("callsieve", *(f"{result['test'][name]:.4f}" for name in names))]
     rows += [(who, *(f"{values[name]:.4f}" for name in names)) for who, values in result["published"].items()]
@@ -238,7 +238,7 @@ def feature_table(result: Mapping[str, Any]) -> None:
 
 
 def onnx(facts: Export, file: Path) -> None:
-    """Print the size of an exported model and its largest differences from the bundle."""
+    """Prints the size of an exported model and its largest differences from the bundle."""
     say(f"{file}: model {facts['model']}, {len(facts['features'])} features, {facts['bytes']:,} bytes")
     rows = [
         (

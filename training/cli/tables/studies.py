@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def rolling(result: RollingFigures) -> None:
-    """Print the spread of the headline figures over the origins."""
+    """Prints the spread of the headline figures over the origins."""
     rows = [
         (name, *(_known(value) for value in (spread["mean"], spread["sd"], spread["least"], spread["most"])))
         for name, spread in result["spread"].items()
@@ -36,7 +36,7 @@ def _known(value: float | None) -> str:
 
 
 def searched(result: SearchFigures, folder: Path) -> None:
-    """Print the best parameters of a search, and the gain over the shipped ones."""
+    """Prints the best parameters of a search, and the gain over the shipped ones."""
     rows = [(name, f"{result['shipped'][name]:.6g}", f"{value:.6g}") for name, value in result["figures"].items()]
     show_table(f"{result['trials']} trials on the training set", ("held-out fold", "shipped", "best"), rows)
     show_facts("parameters", {name: f"{value:.6g}" for name, value in result["parameters"].items()})
@@ -44,7 +44,7 @@ def searched(result: SearchFigures, folder: Path) -> None:
 
 
 def decay(result: DecayFigures, folder: Path) -> None:
-    """Print each period of the ageing and of the retrained model, and the area under time."""
+    """Prints each period of the ageing and of the retrained model, and the area under time."""
     rows = [
         (
             "days {} to {}".format(*period["days_after_training"]),
@@ -68,7 +68,7 @@ def _period(figures: PeriodFigures) -> tuple[str, ...]:
 
 
 def stress(result: StressFigures, folder: Path) -> None:
-    """Print each label fault over all worlds, beside the clean trainings."""
+    """Prints each label fault over all worlds, beside the clean trainings."""
     rows = [
         (
             fault["fault"],

@@ -102,13 +102,13 @@ def load_scenario(path: Path | None = None) -> Scenario:
 
 
 def _file(path: Path) -> Path | Traversable:
-    """The file of a scenario, which is given by path or by the name of a shipped one."""
+    """Returns the file of a scenario, which is given by path or by the name of a shipped one."""
     shipped = str(path) in NAMED and not path.exists()
     return resources.files(__package__).joinpath(f"{path}.toml") if shipped else path
 
 
 def _shipped() -> Table:
-    """The defaults of all files; a table with the key `like` starts from the values of another one of its kind."""
+    """Returns the defaults of all files; a table with the key `like` starts from the values of that table."""
     values: Table = {}
     for name in SHIPPED:
         _merge_into(values, read_toml(resources.files(__package__).joinpath(name)))
@@ -197,5 +197,7 @@ def _as(kind: type[T], table: Table) -> T:
 
 @cache
 def _hints(kind: type) -> dict[str, Any]:
-    """Types of a dataclass's fields; cached, because computing them takes as long as a small outfit's calls."""
+    """Returns the types of a dataclass's fields; cached, because computing them takes as long as a small outfit's
+    calls.
+    """
     return get_type_hints(kind)

@@ -32,7 +32,7 @@ class Calendar:
         return self.start + self.days * DAY
 
     def hour(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Local hour of day, 0..23."""
+        """Returns the local hour of day, 0..23."""
         return (times - self.start) // HOUR % 24
 
 

@@ -57,7 +57,7 @@ def _in_order(start: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _possible(plan: Plan, numbers: Directory, days: Calendar) -> NDArray[np.bool_]:
-    """Whether each call is within the world and the caller's lifetime, and has one end in this network."""
+    """Returns whether each call is within the world and the caller's lifetime, and has one end in this network."""
     ours, born, died = numbers["ours"], numbers["born"], numbers["died"]
     within = (plan.start >= days.start) & (plan.start < days.end) & (plan.caller != plan.callee)
     carrier = plan.carrier
@@ -67,7 +67,7 @@ def _possible(plan: Plan, numbers: Directory, days: Calendar) -> NDArray[np.bool
 
 
 def _absent(plan: Plan, numbers: Directory) -> NDArray[np.bool_]:
-    """Whether each callee does not exist at the time of the call."""
+    """Returns whether each callee does not exist at the time of the call."""
     born, died = numbers["born"][plan.callee], numbers["died"][plan.callee]
     unallocated = numbers["slice"][plan.callee] == 0
     absent: NDArray[np.bool_] = unallocated | (plan.start < born) | (plan.end > died)
@@ -102,7 +102,7 @@ def _conflicts(plan: Plan, numbers: Directory, days: Calendar) -> tuple[NDArray[
 def _crowded(
     number: NDArray[np.int64], start: NDArray[np.int64], end: NDArray[np.int64], lines: NDArray[np.int16]
 ) -> NDArray[np.bool_]:
-    """Whether all lines of a call's number are in use at its start; calls are sorted by number and start."""
+    """Returns whether all lines of a call's number are in use at its start; calls are sorted by number and start."""
     group = number << SPAN_BITS
     begins, ends = group + start, group + end
     crowded = np.zeros(len(number), dtype=bool)

@@ -100,7 +100,7 @@ def _lifetimes(rng: np.random.Generator, outfit: Outfit, days: Calendar) -> tupl
 def _expected(
     hours: Hours, rate: NDArray[np.float64], born: NDArray[np.int64], died: NDArray[np.int64], days: Calendar
 ) -> NDArray[np.float64]:
-    """Expected count of calls of each number in the world."""
+    """Returns the expected count of calls of each number in the world."""
     alive = (np.minimum(died, days.end) - np.maximum(born, days.start)) / DAY
     attending = hours.attend_share * (5 + 2 * hours.weekend_share) / 7
     return alive * attending * hours.working * rate

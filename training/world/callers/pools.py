@@ -35,7 +35,7 @@ SAME_KIND_SHARE = 0.8  # chance that a new block is of the same kind as the prev
 
 @dataclass(frozen=True)
 class Pool:
-    """How an outfit gets its numbers; `outfits` in `default.toml` explains the values."""
+    """How an outfit gets its numbers; `benign.toml` explains the values."""
 
     weights: Mapping[str, float]
     mixed_block_share: float
@@ -116,7 +116,7 @@ def add_numbers(
 
 
 def _of_kind(kind: str, pool: Pool, ours: bool, trunk: int) -> dict[str, int]:
-    """Columns of a block's numbers that depend only on its kind."""
+    """Returns the columns of a block's numbers that depend only on its kind."""
     on_trunk, abroad = kind in TRUNK_KINDS, kind in ABROAD
     return {
         "lead": lead_code(kind),

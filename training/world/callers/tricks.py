@@ -32,18 +32,18 @@ class TrickContext:
 
 
 def relay_callback(rng: np.random.Generator, plan: Plan, context: TrickContext) -> Plan:
-    """A platform calls both sides: the agent's number makes no call, and the victim sees a shared relay number."""
+    """Replaces each call by two calls of a platform: the agent makes no call, and the victim sees a relay number."""
     return both_incoming(rng, plan, context.relays)
 
 
 def spoofed_service(rng: np.random.Generator, plan: Plan, context: TrickContext) -> Plan:
-    """The victim sees the number of a bank."""
+    """Replaces the number that the victim sees by the number of a bank."""
     banks = np.flatnonzero(context.numbers["slice"] == context.numbers.slice("bank_risk"))
     return _spoofed(plan, banks[rng.integers(0, len(banks), 1)], context) if len(banks) else plan
 
 
 def spoofed_subscriber(rng: np.random.Generator, plan: Plan, context: TrickContext) -> Plan:
-    """The victim sees the number of an uninvolved subscriber; the outfit uses a few such numbers."""
+    """Replaces the number that the victim sees by an uninvolved subscriber's; the outfit uses a few such numbers."""
     return _spoofed(plan, rng.integers(0, context.society.subscribers, len(context.ids)), context)
 
 
@@ -56,7 +56,7 @@ def _spoofed(plan: Plan, masks: NDArray[np.int64], context: TrickContext) -> Pla
 
 
 def bombing(rng: np.random.Generator, plan: Plan, context: TrickContext) -> Plan:
-    """All numbers call the same victim for minutes, one victim after another."""
+    """Makes all numbers call the same victim for minutes, one victim after another."""
     if not len(plan):
         return plan
     size = round(BOMBING_MINUTES * BOMBING_PER_MINUTE)

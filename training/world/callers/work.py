@@ -24,7 +24,7 @@ from .ties import stranger_callbacks
 
 @dataclass(frozen=True)
 class Work:
-    """A trade; `work` in `default.toml` explains the values."""
+    """A trade; `work` in `benign.toml` explains the values."""
 
     rate: Spread
     rate_day_sigma: float

@@ -99,7 +99,7 @@ def truth_table(plan: Plan, records: Records, first: int, numbers: Directory) ->
 
 
 def numbers_table(plan: Plan, numbers: Directory, strings: pa.Array, days: Calendar) -> pa.Table:
-    """Every allocated number with a call."""
+    """Returns every allocated number with a call."""
     used = np.zeros(len(numbers), dtype=bool)
     used[plan.caller] = True
     used[plan.via[plan.via >= 0]] = True
@@ -140,7 +140,7 @@ def _of_campaign(values: list[str], campaign: NDArray[Any]) -> pa.DictionaryArra
 
 
 def complaints_table(complaints: Complaints, strings: pa.Array) -> pa.Table:
-    """Complaints: who complained about which number, when, and when it became known; `call` is null without a call."""
+    """Returns the complaints: reporter, number, time, and when each became known; `call` is null without a call."""
     return pa.table(
         {
             "reporter": dictionary_column(complaints.reporter, strings),
@@ -156,7 +156,7 @@ def complaints_table(complaints: Complaints, strings: pa.Array) -> pa.Table:
 
 
 def findings_table(findings: Findings, numbers: Directory, strings: pa.Array) -> pa.Table:
-    """Checked numbers with their truth, and the time at which it became known."""
+    """Returns the checked numbers with their truth, and the time at which it became known."""
     return pa.table(
         {
             "number": dictionary_column(findings.number, strings),

@@ -77,7 +77,7 @@ def _about_calls(
     marks: NDArray[np.int64],
     benign: NDArray[np.int64],
 ) -> Complaints:
-    """Complaints about calls: nuisance calls of both channels, and benign calls that are marked by mistake."""
+    """Draws the complaints about calls: nuisance calls on both channels, and benign calls marked by mistake."""
     nuisance = np.concatenate((office, marks))
     call = np.concatenate((nuisance, benign))
     content = _stated_content(rng, table, numbers, plan, nuisance)
@@ -152,7 +152,7 @@ def _benign_marks(
 def _stated_content(
     rng: np.random.Generator, table: dict[str, Any], numbers: Directory, plan: Plan, calls: NDArray[np.int64]
 ) -> NDArray[np.object_]:
-    """Content that a complaint about a nuisance call states; a share states a wrong one."""
+    """Draws the content that complaints about nuisance calls state; a share of them states a wrong content."""
     contents = _contents(numbers)
     true = np.array([item.content for item in numbers.campaigns] or [""], dtype=object)[plan.campaign[calls]]
     wrong = rng.random(len(calls)) < table["wrong_content_share"]
@@ -162,7 +162,7 @@ def _stated_content(
 def _stated_mode(
     rng: np.random.Generator, table: dict[str, Any], numbers: Directory, plan: Plan, calls: NDArray[np.int64]
 ) -> NDArray[np.object_]:
-    """Mode that a complaint states (a person or a recording, as 12321 asks), or None."""
+    """Draws the mode that each complaint states (a person or a recording, as 12321 asks), or None."""
     modes = np.array([item.mode for item in numbers.campaigns] or [""], dtype=object)
     true = modes[plan.campaign[calls]]
     wrong = rng.random(len(calls)) < table["wrong_mode_share"]
@@ -174,7 +174,7 @@ def _stated_mode(
 def _benign_category(
     rng: np.random.Generator, table: dict[str, Any], numbers: Directory, plan: Plan, calls: NDArray[np.int64]
 ) -> NDArray[np.object_]:
-    """Category of a mark on a benign call: the caller's trade, or a nuisance content."""
+    """Draws the category of marks on benign calls: the caller's trade, or a nuisance content."""
     trade = np.array(numbers.slices, dtype=object)[numbers["slice"][plan.caller[calls]]]
     correct = rng.random(len(calls)) < table["own_name_share"]
     return np.where(correct, trade, rng.choice(_contents(numbers), len(calls))).astype(object)

@@ -72,7 +72,7 @@ def draw_records(scenario: Scenario, rng: Streams, plan: Plan, numbers: Director
 
 
 def _attested(scenario: Scenario, rng: Streams, plan: Plan, numbers: Directory) -> NDArray[np.int8]:
-    """Attestation of each call: the level of a true number, or a draw per call for a spoofed one."""
+    """Draws the attestation of each call: the level of a true number, or a draw per call for a spoofed one."""
     spoofed = plan.via >= 0
     share = scenario.table("records")["authentication_failed_share"]
     refused = rng["refused"].random(len(plan), dtype=np.float32) < share

@@ -72,7 +72,7 @@ def _timestamps(values: NDArray[np.int64]) -> pa.Array:
 
 
 def _validity(numbers: Directory, ids: NDArray[np.int64], days: Calendar) -> dict[str, pa.Array]:
-    """Columns with the validity of numbers: from allocation to the end of their use."""
+    """Returns columns with the validity of numbers: from allocation to the end of their use."""
     born = np.where(numbers["born"][ids] > 0, numbers["born"][ids], days.start - 365 * DAY)
     return {"valid_from": _timestamps(born), "valid_to": _timestamps(numbers["died"][ids])}
 
@@ -99,7 +99,8 @@ def _campaigns(
     strings: pa.Array,
     days: Calendar,
 ) -> pa.Table:
-    """The outbound register: business, principal and hours of a number's calls. Some nuisance callers register falsely.
+    """Returns the outbound register: business, principal and hours of a number's calls. Some nuisance callers register
+    falsely.
 
     Its rows decide how a study is split (`dataset.campaigns_of`), so hours have a random stream of their own.
     """
@@ -126,7 +127,9 @@ def _campaigns(
 def _declared_hours(
     rng: np.random.Generator, work_hours: dict[str, list[float]], numbers: Directory, ids: NDArray[np.int64]
 ) -> dict[str, pa.Array]:
-    """Hours that a firm declares for all of its numbers: its working hours, or office hours for a false declaration."""
+    """Draws the hours that a firm declares for all of its numbers: its working hours, or office hours for a false
+    declaration.
+    """
     count = numbers.taken.get("outfit", 0)
     first, last = rng.integers(8, 10, count), rng.integers(17, 22, count)
     wider = rng.integers(0, 2, (2, count))  # some declare an extra hour
@@ -147,7 +150,7 @@ def _relays(
     days: Calendar,
     like: pa.Schema,
 ) -> pa.Table:
-    """Relay numbers: their licensed platform registers them."""
+    """Returns the registrations of relay numbers; their licensed platform registers all of them."""
     ids = np.flatnonzero(numbers["slice"] == numbers.slice(RELAY))
     columns = {
         "number": dictionary_column(ids, strings),  # without errors: a wrong row would join two groups of the split
@@ -162,7 +165,7 @@ def _relays(
 
 
 def _registered(rng: np.random.Generator, table: dict[str, Any], numbers: Directory) -> NDArray[np.bool_]:
-    """Whether each number is registered: a firm registers all of its numbers or none."""
+    """Returns whether each number is registered: a firm registers all of its numbers or none."""
     firm = rng.random(numbers.taken.get("outfit", 0) + 1) < table["registered_share"]
     firm[-1] = False  # numbers without a firm
     registered: NDArray[np.bool_] = firm[numbers["outfit"]] | (numbers["slice"] == numbers.slice(RELAY))
@@ -170,7 +173,7 @@ def _registered(rng: np.random.Generator, table: dict[str, Any], numbers: Direct
 
 
 def _uses(rng: np.random.Generator, numbers: Directory) -> NDArray[np.int64]:
-    """Declared use of each trunk, an index into USES: that of its benign numbers, or a random one."""
+    """Draws the declared use of each trunk, an index into USES: that of its benign numbers, or a random one."""
     count = numbers.taken.get("trunk", 0)
     used = rng.integers(0, 3, count)
     benign = np.flatnonzero((numbers["trunk"] >= 0) & (numbers["campaign"] < 0))
@@ -187,7 +190,7 @@ def _uses(rng: np.random.Generator, numbers: Directory) -> NDArray[np.int64]:
 def _trunks(
     rng: np.random.Generator, table: dict[str, Any], numbers: Directory, strings: pa.Array, days: Calendar
 ) -> pa.Table:
-    """Numbers that a trunk may present, and its declared use; the register is incomplete."""
+    """Returns the numbers that a trunk may present, and its declared use; the register is incomplete."""
     ids = np.flatnonzero((numbers["trunk"] >= 0) & _registered(rng, table, numbers))
     entered = np.where(numbers["slice"][ids] == numbers.slice(RELAY), ids, _with_errors(rng, table, ids, numbers))
     trunks = [f"trunk-{code}" for code in range(numbers.taken.get("trunk", 0))]
@@ -208,7 +211,7 @@ def _resources(
     strings: pa.Array,
     days: Calendar,
 ) -> pa.Table:
-    """Holders of office, 95 and 400 numbers; a share of the licences is expired."""
+    """Draws the holders of office, 95 and 400 numbers; a share of the licences is expired."""
     ids = firms[rng.random(len(firms)) < table["registered_share"]]
     lapsed = rng.random(len(ids)) < np.where(numbers["campaign"][ids] >= 0, 0.3, table["lapsed_share"])
     validity = _validity(numbers, ids, days)
@@ -231,11 +234,10 @@ def _contracts(
     strings: pa.Array,
     days: Calendar,
 ) -> pa.Table:
-    """Contracts of the network's own numbers: begin, kind of holder, and permitted calls a day.
+    """Draws the contracts of the network's own numbers: begin, kind of holder, and permitted calls a day.
 
     Args:
-        work: slices of people who work on their own telephone; the network may require a firm's contract of them, as of
-            firms.
+        work: slices of people who work on their own telephone; some of them have a firm's contract, like firms.
     """
     ids = np.flatnonzero(numbers["ours"])
     ids = ids[rng.random(len(ids)) < table["registered_share"]]
@@ -262,7 +264,7 @@ def _contracts(
 def _protected(
     rng: np.random.Generator, table: dict[str, Any], numbers: Directory, strings: pa.Array, days: Calendar
 ) -> pa.Table:
-    """Numbers of public services, which must never be blocked."""
+    """Returns the numbers of public services, which must never be blocked."""
     names = [name for name in PUBLIC if name in numbers.slices]
     ids = np.flatnonzero(np.isin(numbers["slice"], [numbers.slice(name) for name in names]))
     ids = ids[rng.random(len(ids)) < table["registered_share"]]
@@ -278,7 +280,7 @@ def _protected(
 def _consents(
     rng: np.random.Generator, table: dict[str, Any], numbers: Directory, plan: Plan, strings: pa.Array, days: Calendar
 ) -> pa.Table:
-    """People's consents to calls of a firm, including some that nuisance callers got unread."""
+    """Draws people's consents to calls of a firm; nuisance callers also obtained some, which people did not read."""
     owner = numbers["outfit"][plan.caller]
     rows = np.flatnonzero((owner >= 0) & (plan.outcome == ANSWERED))
     share = np.where(plan.campaign[rows] >= 0, table["nuisance_consent_share"], table["consent_share"])
@@ -297,7 +299,7 @@ def _consents(
 def _refusals(
     rng: np.random.Generator, table: dict[str, Any], society: Society, strings: pa.Array, days: Calendar
 ) -> pa.Table:
-    """People's refusals of calls of an industry; more exposed people refuse more often."""
+    """Draws people's refusals of calls of an industry; more exposed people refuse more often."""
     weight = society.exposure / society.exposure.mean()
     people = np.flatnonzero(rng.random(society.subscribers) < table["refusal_share"] * weight)
     since = days.start + (rng.uniform(-400, 20, len(people)) * DAY).astype(np.int64)
@@ -313,7 +315,7 @@ def _refusals(
 def _preferences(
     rng: np.random.Generator, table: dict[str, Any], society: Society, strings: pa.Array, days: Calendar
 ) -> pa.Table:
-    """People's preferences about categories of calls, as set with their operator."""
+    """Draws people's preferences about categories of calls, as set with their operator."""
     people = np.flatnonzero(rng.random(society.subscribers) < table["preference_share"])
     since = days.start + (rng.uniform(-400, 20, len(people)) * DAY).astype(np.int64)
     columns = {
@@ -334,7 +336,7 @@ def _recycled(
     strings: pa.Array,
     days: Calendar,
 ) -> pa.Table:
-    """Numbers with a new owner; the register is incomplete."""
+    """Returns the numbers with a new owner; the register is incomplete."""
     ids = society.members("recycled")
     ids = ids[rng.random(len(ids)) < table["registered_share"]]
     columns = {"number": dictionary_column(ids, strings), **_validity(numbers, ids, days)}
@@ -342,7 +344,7 @@ def _recycled(
 
 
 def _risk_regions(rng: np.random.Generator, numbers: Directory, strings: pa.Array, days: Calendar) -> pa.Table:
-    """Numbers of one other area with stricter rules; its people behave like all others."""
+    """Returns the numbers of one other area with stricter rules; its people behave like all others."""
     areas = np.unique(numbers["area"][numbers["area"] > 0])
     ids = np.flatnonzero(numbers["area"] == rng.choice(areas[1:]))
     count = len(ids)
