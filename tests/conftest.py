@@ -83,7 +83,7 @@ def trained(dataset):
 
 @pytest.fixture(scope="session")
 def by_baselines(trained):
-    """What the baselines of that training give: fitting them takes longer than all the rest of judging."""
+    """Figures of the baselines of that training: fitting them takes longer than all the rest of judging."""
     return baseline_scores(trained)
 
 

@@ -190,9 +190,9 @@ class Function:
         self.arguments = dict(zip((argument.arg for argument in node.args.args), types, strict=True))
         self.types = dict(self.arguments)
         self.returns = NOTHING
-        statements = [each for each in ast.walk(node) if isinstance(each, ast.stmt)]
+        statements = [child for child in ast.walk(node) if isinstance(child, ast.stmt)]
         for _ in range(2):  # a variable that is a float anywhere is a float everywhere
-            for statement in sorted(statements, key=lambda each: each.lineno):
+            for statement in sorted(statements, key=lambda statement: statement.lineno):
                 self._infer(statement)
 
     def text(self, label: str) -> str:
@@ -233,7 +233,7 @@ class Function:
         if isinstance(node, ast.Assign):
             target = node.targets[0]
             if isinstance(target, ast.Tuple):
-                names = [each.id for each in target.elts if isinstance(each, ast.Name)]
+                names = [item.id for item in target.elts if isinstance(item, ast.Name)]
                 struct = self._expression(node.value)[0]
                 return [f"{name} = {struct}->part{i};" for i, name in enumerate(names) if name != "_"]
             return [f"{self._expression(target)[0]} = {self._expression(node.value)[0]};"]
@@ -396,15 +396,15 @@ def write_stream(writer: Writer) -> None:
     stream, parts = part("stream", assemble.DRIVER, assemble.columns(FEATURES)), {}
     for name, (constants, written) in assemble.stream_declarations().items():
         parts[name] = part(name, assemble.STREAM_MODULES[name], constants, written)
-        stream.others |= {f"{name}_{each}": (parts[name], each) for each in assemble.CALLED_BY_DRIVER[name]}
+        stream.others |= {f"{name}_{kind}": (parts[name], kind) for kind in assemble.CALLED_BY_DRIVER[name]}
     for name, arguments in STREAM_FUNCTIONS.items():
-        expressions = {"m": ("memory", MEMORY)} | {each: (each, INT) for each in arguments}
+        expressions = {"m": ("memory", MEMORY)} | {argument: (argument, INT) for argument in arguments}
         writer.export(f"callsieve_{name}", stream, name, expressions)
     for kind in KINDS:
         own = parts["number" if kind.name == "number" else "group"]
         for name, arguments in STORE_FUNCTIONS.items():
             expressions = {"store": (f"&memory->{kind.name}", STORE), "state": (f"memory->{kind.name}.state", "Ints")}
-            expressions |= {"base": ("0", INT)} | {each: (each, INT) for each in arguments}
+            expressions |= {"base": ("0", INT)} | {argument: (argument, INT) for argument in arguments}
             expressions["text"] = ("(Bytes){text, length}", "Bytes")
             writer.export(f"callsieve_{kind.name}_{name}", own, name, expressions)
 
@@ -415,6 +415,8 @@ def write_tables(writer: Writer) -> None:
         constants, generated = assemble.declarations(kind, FEATURES)
         own = part(f"{kind.name}s", assemble.modules_of(kind.module), constants, generated)
         for name, arguments in TABLE_FUNCTIONS.items():
-            expressions = {each: (f"memory->{each}", ARRAYS[code]) for each, code in TASK.items()}
-            expressions |= {"scratch": ("&memory->scratch", WORK)} | {each: (each, INT) for each in arguments}
+            expressions = {array: (f"memory->{array}", ARRAYS[code]) for array, code in TASK.items()}
+            expressions |= {"scratch": ("&memory->scratch", WORK)} | {
+                argument: (argument, INT) for argument in arguments
+            }
             writer.export(f"callsieve_{kind.name}_{name}", own, name, expressions, "Task")

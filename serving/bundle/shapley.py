@@ -131,7 +131,7 @@ class _Workspace:
         self._plan = plan
         self._ones = np.ones(POINTS)
         self._values, self._c, self._integral = np.empty(size), np.empty(size), np.empty(size)
-        self._near, self._gone = np.zeros(size, dtype=np.bool_), np.zeros(len(plan.repeats), dtype=np.bool_)
+        self._near, self._left_path = np.zeros(size, dtype=np.bool_), np.zeros(len(plan.repeats), dtype=np.bool_)
         self._state = np.zeros(len(plan.repeats), dtype=np.intp)
         self._sums = np.zeros(plan.edges)
         # The product of these factors and the plan's lines is g at an inner node and T at a pair.
@@ -196,17 +196,17 @@ class _Workspace:
 
     def _decide(self, seen: Floats) -> None:
         """Finds the way of the row at each node, and c."""
-        plan, near, gone, c = self._plan, self._near, self._gone, self._c
+        plan, near, left_path, c = self._plan, self._near, self._left_path, self._c
         plan.decisions.left(seen, self._values, near)
         np.not_equal(near, plan.flipped, out=near)
         np.copyto(c, near)
         c -= plan.share
-        near.take(plan.repeated, 0, gone, "clip")
-        np.not_equal(gone, plan.by_near, out=gone)
+        near.take(plan.repeated, 0, left_path, "clip")
+        np.not_equal(left_path, plan.by_near, out=left_path)
         for repeat, above in plan.chains:
-            gone[repeat] |= gone[above]
-        np.add(np.where(gone, 2, near.take(plan.repeats)), plan.table_rows, out=self._state)
-        c[plan.repeats[gone]] = 0.0
+            left_path[repeat] |= left_path[above]
+        np.add(np.where(left_path, 2, near.take(plan.repeats)), plan.table_rows, out=self._state)
+        c[plan.repeats[left_path]] = 0.0
         np.multiply(c, plan.slopes, out=self._factors[1:])
 
     def _go_up(self) -> None:

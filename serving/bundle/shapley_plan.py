@@ -19,7 +19,7 @@ POINTS = 8
 
 _MAX_FLOATS = 1 << 26  # of a plan and a workspace: 512 MB
 # Regions of a level: two child nodes, or at most one; with or without a node above that splits by the same feature.
-_TWO, _TWO_REPEAT, _ONE_REPEAT, _ONE = range(4)
+_TWO, _TWO_REPEAT, _SINGLE_REPEAT, _SINGLE = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Plan:
         repeat = nodes.splits_before > 0
         two = (nodes.left >= 0) & (nodes.right >= 0)
         pair = (nodes.left < 0) & (nodes.right < 0) & ~repeat & (nodes.parent >= 0)
-        region = np.where(two, np.where(repeat, _TWO_REPEAT, _TWO), np.where(repeat, _ONE_REPEAT, _ONE))
+        region = np.where(two, np.where(repeat, _TWO_REPEAT, _TWO), np.where(repeat, _SINGLE_REPEAT, _SINGLE))
         order = np.lexsort((region, nodes.depth, pair))
         self.size, self.inner, self.width = len(order), int((~pair).sum()), width
         self.feature, self.decisions = nodes.feature[order], Decisions(nodes, order, width)
