@@ -26,7 +26,7 @@ HOUR_MS = 3_600_000
 
 
 def complaint(number, reporter, hours):
-    """A complaint about a moment `hours` after EXAMPLE_CALL, known three days later."""
+    """Returns a complaint about a moment `hours` after EXAMPLE_CALL, known three days later."""
     at = AT + pd.Timedelta(hours=hours)
     return {"number": number, "reporter": reporter, "at": at, "known_at": at + pd.Timedelta(days=3), "category": "loan"}
 

@@ -144,7 +144,7 @@ def test_threads_share_one_model(booster):
 
 
 def run_with_model(code):
-    """Returns what a Python program prints that reads the model from standard input."""
+    """Returns the output of a Python program that reads the model from standard input."""
     command = [sys.executable, "-c", code]
     return subprocess.run(command, input=small.binary_model(), capture_output=True, text=True, check=True).stdout
 

@@ -503,7 +503,7 @@ def test_keys_are_never_replaced_and_only_their_owner_reads_them(tmp_path):
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     assert key_id(read_signing_key(private).public_key()) == key_id(read_public_key(public)) == name
     data = public.read_bytes()
-    expected = serialization.load_pem_public_key(data)  # ours reads this exact form only
+    expected = serialization.load_pem_public_key(data)  # our parser falls back to this one for other forms
     public.write_bytes(data.replace(b"\n", b"\r\n"))
     assert key_id(read_public_key(public)) == key_id(expected) == name
     with pytest.raises(FileExistsError):

@@ -223,7 +223,7 @@ def by_exact_integrals(tree, row):
 @pytest.mark.parametrize("goes", [1.0, -1.0], ids=["away", "along"])
 @pytest.mark.parametrize("width", [1, 2, 15, 16, 17, 18, 24, 31, 33])
 def test_the_number_of_points_fits_the_longest_path(width, goes):
-    """Equal shares and a row that leaves the path at every node give the highest power of t."""
+    """Equal shares of calls at every node and a constant row give the highest power of t."""
     tree = chain(width, width, near="left")
     counts = [2**i for i in reversed(range(width))]
     tree = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Verifying a bundle for people: all passed checks in order, or the check that failed."""
+"""Verification of bundles reports all passed checks in order, or the check that failed."""
 
 import json
 import shutil

@@ -76,10 +76,10 @@ def test_an_appeal_is_decided_over_http(desk):
 
 
 def test_an_update_is_retried_after_a_failure_that_is_logged_once(desk, monkeypatch, caplog):
-    def away(_service):
+    def fail(_service):
         raise OSError("postgresql://somebody:secret@db")
 
-    monkeypatch.setattr(CaseService, "sync", away)
+    monkeypatch.setattr(CaseService, "sync", fail)
     wait_until(lambda: "scorers are not updated: OSError" in caplog.text)
     time.sleep(4 * SYNC_INTERVAL)
     assert caplog.text.count("scorers are not updated") == 1  # not with each attempt
@@ -94,10 +94,10 @@ def test_a_decision_is_logged_even_if_scorers_cannot_be_updated(desk, monkeypatc
     wait_until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)
     assert desk.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), desk.keys["desk"])[0] == 200
 
-    def away(_service):
+    def fail(_service):
         raise OSError("no such folder")
 
-    monkeypatch.setattr(CaseService, "sync", away)
+    monkeypatch.setattr(CaseService, "sync", fail)
     decision = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
     assert desk.post(DECIDE, json.dumps(decision).encode(), desk.keys["reviewer-1"])[0] == 500
     assert desk.logged == [decision | {"person": "reviewer-1", "state": "overturned"}]

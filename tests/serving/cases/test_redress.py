@@ -57,8 +57,9 @@ def courier(world, written_world):
     slices = pc.index_in(written_world.calls["call"], value_set=written_world.truth["call"].combine_chunks())
     rows = np.flatnonzero(pc.equal(written_world.truth["slice"].take(slices), "courier").to_numpy())
     token = world.calls["caller"][int(rows[0])].as_py()
-    mine = written_world.calls.take(rows).filter(pc.equal(world.calls["caller"].take(rows).cast(pa.string()), token))
-    last = mine.sort_by("start").slice(max(0, mine.num_rows - CALLS)).to_pylist()
+    callers = world.calls["caller"].take(rows).cast(pa.string())
+    calls = written_world.calls.take(rows).filter(pc.equal(callers, token))
+    last = calls.sort_by("start").slice(max(0, calls.num_rows - CALLS)).to_pylist()
     names = [name for name in Call.__slots__ if name in written_world.calls.column_names]
     values = [{name: row[name] for name in names} for row in last]
     return token, [Call(**row | {"start": row["start"].timestamp(), "recorded": None}) for row in values]
@@ -69,7 +70,7 @@ def attempt_of(call):
 
 
 @pytest.fixture(scope="module")
-def wrong(training_run, courier, tmp_path_factory):
+def labelling_bundle(training_run, courier, tmp_path_factory):
     """The run's model with a threshold so low that it labels the courier."""
     bundle = load(training_run[0] / "bundle", [read_public_key(training_run[0] / "signer.pub")])
     scorer = Scorer(bundle, Policy("none", {}, history_days=0))
@@ -86,12 +87,12 @@ def wrong(training_run, courier, tmp_path_factory):
 
 
 @pytest.mark.source("P14", by="serving/live/cleared_callers.py")
-def test_an_overturned_verdict_clears_the_caller_and_excludes_it_from_training(wrong, courier, world_folder, tmp_path):
+def test_an_overturned_verdict_clears_and_excludes_the_caller(labelling_bundle, courier, world_folder, tmp_path):
     token, calls = courier
     store, state = CaseStore(f"sqlite:///{tmp_path}/cases.db"), tmp_path / "state"
     unlisted = WatchedClearedCallers(state / FILE)
     judge = Swap(trusted=small.TRUSTED, policy=Policy("1", {"certified": "label"}, history_days=0), unlisted=unlisted)
-    judge.load(wrong)
+    judge.load(labelling_bundle)
     live = Live(judge, Intake(Key("e1", b"k" * 32)), state, deadline=60.0)
     verdicts = []
     for call in calls[:-1]:
@@ -248,11 +249,11 @@ def test_only_the_callers_own_calls_are_spared_and_only_until_the_end(tmp_path):
     unlisted.close()
 
 
-def test_network_and_register_facts_hold_for_a_cleared_caller_but_not_behaviour(wrong):
+def test_network_and_register_facts_hold_for_a_cleared_caller_but_not_behaviour(labelling_bundle):
     """A cleared courier may call often, but a clearance does not permit a failed authentication."""
     rules = {"ring_once": "screen", "authentication_failed": "block"}
     policy = Policy("1", {"certified": "label"}, rules, "the complaints office", history_days=0)
-    scorer = Scorer(load(wrong, small.TRUSTED), policy)
+    scorer = Scorer(load(labelling_bundle, small.TRUSTED), policy)
     assert {RULE_BY_NAME[name].kind for name in rules} == {BEHAVIOUR, NETWORK}
     for names, action in (((), "pass"), (("ring_once",), "pass"), (tuple(rules), "block")):
         facts = tuple(Fact(name, "", "", float("nan"), float("nan"), "", "", "", "") for name in names)

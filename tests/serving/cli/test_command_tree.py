@@ -52,11 +52,11 @@ def test_every_command_has_an_example_that_parses(tmp_path, monkeypatch):
             assert context.args == [], name
 
 
-def test_help_lists_at_most_16_commands_under_three_headings(typed):
+def test_help_lists_at_most_16_commands_under_three_headings(run_cli):
     names = [name for rows in TABLE.values() for name in rows]
     assert len(TABLE) == 3 and len(names) <= 16
     assert sorted(names) == sorted({name.partition(" ")[0] for name in ALL})
-    code, out, _ = typed("--help")
+    code, out, _ = run_cli("--help")
     assert code == 0
     assert all(heading in out for heading in TABLE) and all(f"│ {name} " in out for name in names)
     assert "─ Commands ─" not in out
@@ -125,7 +125,7 @@ def seed(monkeypatch, capsys, tmp_path):
     """Runs `simulate` and returns the seed of its world."""
     monkeypatch.chdir(tmp_path)
 
-    def run_it(*words):
+    def run(*words):
         monkeypatch.setattr(sys, "argv", ["callsieve", "simulate", "--size", "tiny", "--json", *words])
         folder = tmp_path / f"world-{len(list(tmp_path.iterdir()))}"
         sys.argv += ["--out", str(folder)]
@@ -133,7 +133,7 @@ def seed(monkeypatch, capsys, tmp_path):
             main()
         return json.loads(capsys.readouterr().out)["seed"]
 
-    return run_it
+    return run
 
 
 def test_options_precede_variables_files_and_defaults(seed, tmp_path, monkeypatch):
@@ -270,9 +270,9 @@ def test_every_long_command_shows_progress():
     assert without == WITHOUT_PROGRESS
 
 
-def test_every_command_prints_its_help_with_an_example(typed):
+def test_every_command_prints_its_help_with_an_example(run_cli):
     for name, command in ALL.items():
-        code, out, err = typed(*name.split(), "-h")
+        code, out, err = run_cli(*name.split(), "-h")
         assert (code, err) == (0, ""), name
         text = " ".join(out.split())
         assert f"Usage: callsieve {name}" in text, name
@@ -280,29 +280,29 @@ def test_every_command_prints_its_help_with_an_example(typed):
         assert all(f"--{word}" in text for word in options(command)), name
 
 
-def test_every_command_refuses_an_unknown_option_with_exit_code_2(typed):
+def test_every_command_refuses_an_unknown_option_with_exit_code_2(run_cli):
     for name in ALL:
-        code, out, err = typed(*name.split(), "--no-such-option")
+        code, out, err = run_cli(*name.split(), "--no-such-option")
         assert (code, out) == (2, ""), name
         assert "--no-such-option" in err, name
 
 
-def test_the_version_option_prints_the_installed_version(typed):
-    assert typed("--version") == (0, f"callsieve {version('callsieve')}\n", "")
+def test_the_version_option_prints_the_installed_version(run_cli):
+    assert run_cli("--version") == (0, f"callsieve {version('callsieve')}\n", "")
 
 
 @pytest.fixture
-def typed(monkeypatch, capsys):
+def run_cli(monkeypatch, capsys):
     """Runs the command in this process on a wide screen; returns exit code, standard output, error output."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
 
-    def run_it(*words):
+    def run(*words):
         with pytest.raises(SystemExit) as done:
             COMMAND.main(words, "callsieve")
         return done.value.code or 0, *capsys.readouterr()
 
-    return run_it
+    return run
 
 
 def test_ctrl_c_leaves_no_partial_file(tmp_path):

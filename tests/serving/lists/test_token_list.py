@@ -35,14 +35,14 @@ def open_list(path, key=SHARED, **options):
 
 
 @pytest.fixture(scope="module")
-def listed(tmp_path_factory):
+def list_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("list") / "nuisance.tokens"
     write(path, mobiles(2000))
     return path
 
 
-def test_listed_numbers_match_in_any_notation(listed):
-    token_list = open_list(listed)
+def test_listed_numbers_match_in_any_notation(list_path):
+    token_list = open_list(list_path)
     assert all(token_list.lists(number) for number in mobiles(2000))
     assert token_list.lists("+86 138 0000 1999")
     assert token_list.lists("0086-138-0000-1999")
@@ -72,15 +72,15 @@ def test_a_token_is_a_truncated_hmac_and_the_file_has_no_number(tmp_path):
 
 @pytest.mark.source("L20", by="serving/lists/token_list.py")
 def test_a_million_numbers_fit_in_five_megabytes(tmp_path):
-    """The test uses a tenth of them, because only the bytes a number count."""
+    """The test writes a tenth of them and checks the bytes for each number."""
     facts = write(tmp_path / "list", mobiles(100_000), rate=1e-7)
     assert facts["tokens"] == 100_000
     assert facts["width"] == 5
     assert facts["bytes"] < 500_000 + 1_000
 
 
-def test_an_expired_list_lists_nothing(listed):
-    token_list, until = open_list(listed), datetime.fromisoformat(UNTIL).timestamp()
+def test_an_expired_list_lists_nothing(list_path):
+    token_list, until = open_list(list_path), datetime.fromisoformat(UNTIL).timestamp()
     (number,) = mobiles(1)
     assert token_list.lists(number, until - 1)
     assert not token_list.lists(number, until)
@@ -103,36 +103,36 @@ def test_an_empty_list_lists_nothing(tmp_path):
     assert not token_list.lists("13812345679")
 
 
-def test_withdrawn_lists_and_other_keys_are_refused(listed, tmp_path):
-    assert open_list(listed, minimum_epoch=3).epoch == 3
+def test_withdrawn_lists_and_other_keys_are_refused(list_path, tmp_path):
+    assert open_list(list_path, minimum_epoch=3).epoch == 3
     with pytest.raises(TokenListError, match="epoch must be at least 4, got 3"):
-        open_list(listed, minimum_epoch=4)
+        open_list(list_path, minimum_epoch=4)
     with pytest.raises(TokenListError, match="not trusted"):
-        TokenList.open(listed, SHARED, [small.OTHER_KEY.public_key()])
+        TokenList.open(list_path, SHARED, [small.OTHER_KEY.public_key()])
     with pytest.raises(TokenListError, match="sharing key share1, got share2"):
-        open_list(listed, Key("share2", SHARED.secret))
+        open_list(list_path, Key("share2", SHARED.secret))
     with pytest.raises(TokenListError, match="No such file"):
         open_list(tmp_path / "none")
     # A key with the same name and another secret opens the list, but matches other numbers.
-    assert not open_list(listed, OTHER).lists("13800000000")
+    assert not open_list(list_path, OTHER).lists("13800000000")
 
 
 @settings(max_examples=150)
 @given(data=st.data())
-def test_every_changed_byte_is_refused(listed, data):
-    whole = bytearray(listed.read_bytes())
+def test_every_changed_byte_is_refused(list_path, data):
+    whole = bytearray(list_path.read_bytes())
     place = data.draw(st.integers(0, len(whole) - 1))
     whole[place] ^= data.draw(st.integers(1, 255))
-    _refused(listed, bytes(whole))
+    _refused(list_path, bytes(whole))
 
 
 @pytest.mark.parametrize("change", [lambda d: d[:-1], lambda d: d + b"\0", lambda d: d[:0], lambda d: d[:100]])
-def test_every_other_length_is_refused(listed, change):
-    _refused(listed, change(listed.read_bytes()))
+def test_every_other_length_is_refused(list_path, change):
+    _refused(list_path, change(list_path.read_bytes()))
 
 
-def _refused(listed, data):
-    changed = listed.with_name("changed")
+def _refused(list_path, data):
+    changed = list_path.with_name("changed")
     changed.write_bytes(data)
     with pytest.raises(TokenListError) as caught:
         open_list(changed)
@@ -148,11 +148,11 @@ def _refused(listed, data):
         ("kind", "callsieve bundle"),
     ],
 )
-def test_a_signed_header_is_checked_strictly(listed, name, value):
-    """A holder of the signing key cannot make a reader fail in another way."""
-    head, _, rest = listed.read_bytes().partition(b"\n")
+def test_a_signed_header_is_checked_strictly(list_path, name, value):
+    """A valid signature does not make an invalid header acceptable."""
+    head, _, rest = list_path.read_bytes().partition(b"\n")
     header = json.dumps(json.loads(head) | {name: value}).encode() + b"\n"
-    _refused(listed, header + sign(header, small.KEY) + rest.partition(b"\n")[2])
+    _refused(list_path, header + sign(header, small.KEY) + rest.partition(b"\n")[2])
 
 
 @pytest.mark.parametrize("wrong", [{"rate": 0.0}, {"rate": 1.0}, {"valid_until": "tomorrow"}, {"epoch": -1}])

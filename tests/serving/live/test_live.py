@@ -482,9 +482,9 @@ def test_no_number_is_on_disk(swap, calls, tmp_path):
     live.add_complaint(Complaint("13900139000", NUMBER, real_bundle.START, "fraud"))
     live.memory.save()
     live.close()
-    written = b"".join(path.read_bytes() for path in (tmp_path / "state").iterdir())
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "state").iterdir())
     for number in {*real_bundle.CALLERS[:6], *real_bundle.CALLEES, NUMBER}:
-        assert number[-7:].encode() not in written
+        assert number[-7:].encode() not in stored
 
 
 @given(strategies.histories())

@@ -40,7 +40,7 @@ def registers():
 
 
 @pytest.fixture(scope="module")
-def judged(bundle_folder, registers):
+def scored_calls(bundle_folder, registers):
     """The scorer, and for each call its vector and the verdicts with and without registers."""
     keyed = real_bundle.key_calls(real_bundle.calls(200))
     with_registers, without = load_scorer(bundle_folder, BLOCKING, registers), load_scorer(bundle_folder, BLOCKING)
@@ -53,9 +53,9 @@ def judged(bundle_folder, registers):
 
 
 @pytest.mark.source("L22", by="serving/rules/preferences.py")
-def test_a_call_is_labelled_if_the_callee_rejects_its_confident_content(judged, registers):
+def test_a_call_is_labelled_if_the_callee_rejects_its_confident_content(scored_calls, registers):
     """The oracle computes the content class with LightGBM and scans the rows of the register."""
-    scorer, verdicts = judged
+    scorer, verdicts = scored_calls
     content = Booster(real_bundle.model_texts()["content"])
     lowest = min(real_bundle.thresholds())
     columns = registers.columns["preferences"]
@@ -81,10 +81,10 @@ def test_a_call_is_labelled_if_the_callee_rejects_its_confident_content(judged, 
     assert warned >= 5
 
 
-def test_preferences_are_not_predicted_without_enough_history(judged, bundle_folder, registers):
+def test_preferences_are_not_predicted_without_enough_history(scored_calls, bundle_folder, registers):
     patient = load_scorer(bundle_folder, dataclasses.replace(BLOCKING, history_days=2), registers)
     history, predicted, left = History(), [], 0
-    for call, _, verdict, _ in judged[1]:
+    for call, _, verdict, _ in scored_calls[1]:
         names = [fact.rule for fact in patient.score(history, call).rules]
         at_once = [fact.rule for fact in verdict.rules]
         covered = history.covers(call.start, 2)
@@ -98,8 +98,8 @@ def test_preferences_are_not_predicted_without_enough_history(judged, bundle_fol
     assert [rule_names(bits) for bits in scores.rule_bits.tolist()] == predicted
 
 
-def test_the_table_equals_single_calls(judged, bundle_folder, registers):
-    scorer, verdicts = judged
+def test_the_table_equals_single_calls(scored_calls, bundle_folder, registers):
+    scorer, verdicts = scored_calls
     table = real_bundle.key_table(real_bundle.calls(200))
     scores = score_vectors(scorer, table, vectors(table, threads=1), 1)
     expected = [tuple(fact.rule for fact in verdict.rules) for _, _, verdict, _ in verdicts]
@@ -110,8 +110,8 @@ def test_the_table_equals_single_calls(judged, bundle_folder, registers):
     assert not (none.rule_bits & BITS[PREFERENCE_RULE]).any()
 
 
-def test_a_case_rescores_equally_and_a_prediction_does_not_label_a_cleared_caller(judged):
-    scorer, verdicts = judged
+def test_a_case_rescores_equally_and_a_prediction_does_not_label_a_cleared_caller(scored_calls):
+    scorer, verdicts = scored_calls
     call, vector, verdict, _ = next(row for row in verdicts if row[2].action != row[3].action)
     assert rescore(verdict_record(verdict, call, vector, scorer), scorer).differences == ()
     assert scorer.action_if_cleared(verdict) == "pass"

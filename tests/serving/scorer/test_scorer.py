@@ -23,8 +23,8 @@ from tests.support import small_bundle as small
 from tests.support.http_service import STRICT_POLICY
 
 CLASS, CALLS = NAMES.index("call_caller_class"), NAMES.index("out_calls_count_7d")
-LINES = (*NUMBER_CLASSES[:3], "quiet_mobile")
-HALF = ("certified", "watch", "none")
+SOME_STRATA = (*NUMBER_CLASSES[:3], "quiet_mobile")
+BAND_NAMES = ("certified", "watch", "none")
 
 
 @pytest.fixture(scope="module")
@@ -325,20 +325,20 @@ def test_one_scorer_serves_several_threads(scorer, calls, verdicts):
     edges=st.lists(st.integers(-40, 40).map(lambda n: n / 10), min_size=1, max_size=3),
     actions=st.lists(st.sampled_from(ACTIONS), min_size=3, max_size=3),
     certified=st.lists(st.booleans(), min_size=3, max_size=3),
-    silent=st.lists(st.sampled_from(LINES), unique=True),
-    raised=st.dictionaries(st.sampled_from(LINES), st.integers(40, 60).map(lambda n: n / 10)),
+    abstains=st.lists(st.sampled_from(SOME_STRATA), unique=True),
+    raised=st.dictionaries(st.sampled_from(SOME_STRATA), st.integers(40, 60).map(lambda n: n / 10)),
 )
-def test_table_actions_equal_the_policy(scorer, matrix, edges, actions, certified, silent, raised):
+def test_table_actions_equal_the_policy(scorer, matrix, edges, actions, certified, abstains, raised):
     sound, loose = small.certificate(), small.certificate(false_calls=90, bound=0.0036, certified=False)
     strata = {"mobile": sound, "quiet_mobile": loose, "unknown": sound, "fixed": loose}
     bands = tuple(
-        Band(name, edge, sound if good else loose, strata, tuple(silent), raised)
-        for name, edge, good in zip(HALF, sorted(edges, reverse=True), certified, strict=False)
+        Band(name, edge, sound if good else loose, strata, tuple(abstains), raised)
+        for name, edge, good in zip(BAND_NAMES, sorted(edges, reverse=True), certified, strict=False)
     )
-    policy = Policy("drawn", dict(zip(HALF, actions[: len(bands)], strict=False)), appeal="office")
+    policy = Policy("drawn", dict(zip(BAND_NAMES, actions[: len(bands)], strict=False)), appeal="office")
     judge = Scorer(dataclasses.replace(scorer.bundle, thresholds=bands), policy)
     scores = judge.score_table(matrix[:80])
     for raw, row, action in zip(scores.raw, matrix[:80], scores.action, strict=True):
         kind = NUMBER_CLASSES[int(row[CLASS])]
-        line = f"quiet_{kind}" if kind in ("mobile", "resale") and row[CALLS] < 15 else kind
-        assert band_action(policy, bands, raw, line)[0] == ACTIONS[action]
+        stratum = f"quiet_{kind}" if kind in ("mobile", "resale") and row[CALLS] < 15 else kind
+        assert band_action(policy, bands, raw, stratum)[0] == ACTIONS[action]
