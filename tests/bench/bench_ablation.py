@@ -13,19 +13,15 @@ Vectors are computed once for all trainings; no models of content and mode are t
 from __future__ import annotations
 
 import json
-import secrets
 import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import parser_of
+from harness import parser_of, simulated_world
 
 from callsieve.features.catalogue import NAMES, vector_columns
 from callsieve.features.complaints import COMPLAINT_NAMES
-from callsieve.features.keys.tokens import Key
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.judging.judge import summarise
 from callsieve.training.model import train as steps
@@ -34,7 +30,6 @@ from callsieve.training.model.certify import difference_interval
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import Trained, train
 from callsieve.training.studies.demo import of_world
-from callsieve.training.studies.simulated import simulated
 
 # Group -> prefixes of feature names; a feature belongs to the first group that matches.
 GROUPS = {
@@ -71,12 +66,7 @@ def main() -> None:
     parser = parser_of(__doc__, size="small", seed=1, threads=2, json=False)
     parser.add_argument("--subscribers", type=int, help="replaces the number of the size")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        scenario = Path(folder) / "scenario.toml" if options.subscribers else None
-        if scenario:
-            scenario.write_text(f"[sizes.{options.size}]\nsubscribers = {options.subscribers}\n", encoding="utf-8")
-        world = simulated(options.size, options.seed, scenario, Key("e1", secrets.token_bytes(32)), lambda *_: None)
-    dataset = of_world(world)
+    dataset = of_world(simulated_world(options.size, options.seed, subscribers=options.subscribers))
     # All models share the vectors; columns are chosen when a model is fitted.
     for make in ("complete", "answered_only", "learnt_vectors"):
         setattr(steps, make, remembered(getattr(steps, make)))

@@ -30,24 +30,24 @@ FIRST_RANK, TAIL = 5, -0.95
 BUSY_HOURS = np.array([1, 1, 1, 1, 1, 1, 2, 4, 9, 12, 12, 10, 7, 8, 10, 10, 10, 9, 8, 7, 6, 5, 3, 2], dtype=float)
 
 
-def drawn(calls: int, seed: int, numbers: int | None = None, days: int = 14) -> pa.Table:
+def draw_calls(calls: int, seed: int, numbers: int | None = None, days: int = 14) -> pa.Table:
     """Returns a keyed table of `calls` rows in order of start, without repeats and late records."""
     rng = np.random.default_rng(seed)
     numbers = numbers or max(calls // CALLS_PER_NUMBER, 40)
     rank = rng.permutation(numbers)
     heavy = rank < HEAVY * numbers
     start, caller, callee = parties(rng, calls, numbers, rank, days)
-    from_heavy, ended = heavy[caller], rng.random(calls) >= UNENDED
-    answered = ended & (rng.random(calls) < np.where(from_heavy, 0.35, 0.65))
+    from_heavy, has_end = heavy[caller], rng.random(calls) >= UNENDED
+    answered = has_end & (rng.random(calls) < np.where(from_heavy, 0.35, 0.65))
     talk = np.where(answered, 1 + rng.exponential(np.where(from_heavy, 25, 90)).astype(np.int64), 0)
     other = rng.choice(len(OUTCOMES), calls, p=[0, 0.6, 0.12, 0.12, 0.01, 0.08, 0.04, 0.01, 0.02])
-    outcome = np.where(ended, np.where(answered, 0, other), OUTCOMES.index("unknown"))
+    outcome = np.where(has_end, np.where(answered, 0, other), OUTCOMES.index("unknown"))
     local = start + EAST_8
     kind = np.where(heavy, NUMBER_CLASSES.index("95_call_centre"), NUMBER_CLASSES.index("mobile"))
     of_caller = group_columns(rng, numbers)
     codes = {
         "outcome": outcome,
-        "released_by": np.where(ended, rng.integers(0, 3, calls), RELEASED_BY.index("unknown")),
+        "released_by": np.where(has_end, rng.integers(0, 3, calls), RELEASED_BY.index("unknown")),
         "caller_class": kind[caller],
         "callee_class": kind[callee],
         "attestation": rng.integers(0, len(ATTESTATIONS), calls),
@@ -59,8 +59,8 @@ def drawn(calls: int, seed: int, numbers: int | None = None, days: int = 14) -> 
         "start": pa.array(1000 * start),
         "caller": pa.DictionaryArray.from_arrays(pa.array(caller.astype(np.int32)), names),
         "callee": pa.DictionaryArray.from_arrays(pa.array(callee.astype(np.int32)), names),
-        "ring": pa.array(1000 * rng.integers(1, 31, calls), mask=~ended),
-        "talk": pa.array(1000 * talk, mask=~ended),
+        "ring": pa.array(1000 * rng.integers(1, 31, calls), mask=~has_end),
+        "talk": pa.array(1000 * talk, mask=~has_end),
         "recorded": pa.nulls(calls, pa.int64()),
         "hour": pa.array((local // 3600 % 24).astype(np.int8)),
         "day": pa.array((local // DAY).astype(np.int32)),

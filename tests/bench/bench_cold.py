@@ -10,18 +10,15 @@ calls of each day, and how many reach the certified band: of all calls, and of t
 from __future__ import annotations
 
 import json
-import secrets
 
 import numpy as np
-from harness import parser_of
+from harness import parser_of, simulated_world
 
-from callsieve.features.keys.tokens import Key
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.coverage import call_days, covered_rows
 from callsieve.serving.batch.score import open_scorer
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.model.bands import aligned_scores
-from callsieve.training.studies.simulated import simulated
 
 UNKNOWN_DAYS = 14
 
@@ -31,7 +28,7 @@ def main() -> None:
     options = parser_of(__doc__, "bundle", size="small", seed=461, days=8, threads=2).parse_args()
     scorer = open_scorer(options.bundle, None)
     band = scorer.bundle.thresholds[0]
-    world = simulated(options.size, options.seed, None, Key("e1", secrets.token_bytes(32)), lambda *_: None)
+    world = simulated_world(options.size, options.seed)
     day = world.calls["day"].to_numpy()
     first = day[0] + UNKNOWN_DAYS
     begin, end = np.searchsorted(day, [first, first + options.days])

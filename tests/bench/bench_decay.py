@@ -8,30 +8,26 @@ The world is as long as the study needs; no choice depends on its figures. Print
 from __future__ import annotations
 
 import json
-import secrets
 import tempfile
 from pathlib import Path
 
-from harness import parser_of
+from harness import parser_of, simulated_world
 
-from callsieve.features.keys.tokens import Key
 from callsieve.serving.cli.console import progress
 from callsieve.training.cli.study import ledger_in
-from callsieve.training.data.dataset import Dataset
 from callsieve.training.model.settings import Settings
 from callsieve.training.studies.decay import decay
 from callsieve.training.studies.demo import of_world
-from callsieve.training.studies.simulated import simulated
 
 
 def main() -> None:
     """Prints the figures of each week, and the areas under time."""
     options = parser_of(__doc__, seed=457, size="small", train_days=35, weeks=8, days=7, threads=2).parse_args()
+    days = options.train_days + options.weeks * options.days
+    dataset = of_world(simulated_world(options.size, options.seed, days=days))
     with tempfile.TemporaryDirectory() as folder, progress("decay") as tell:
         figures = decay(
-            simulated_dataset(
-                Path(folder), options.size, options.seed, options.train_days + options.weeks * options.days
-            ),
+            dataset,
             Settings(seed=options.seed, threads=options.threads),
             train_days=options.train_days,
             periods=options.weeks,
@@ -40,13 +36,6 @@ def main() -> None:
             progress=tell,
         )
     print(json.dumps(figures))
-
-
-def simulated_dataset(folder: Path, size: str, seed: int, days: int) -> Dataset:
-    """Returns the observable part of a simulated world of `days` days."""
-    scenario = folder / "scenario.toml"
-    scenario.write_text(f"[sizes.{size}]\ndays = {days}\n")
-    return of_world(simulated(size, seed, scenario, Key("e1", secrets.token_bytes(32)), lambda *_: None))
 
 
 if __name__ == "__main__":

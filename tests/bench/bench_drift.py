@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from harness import parser_of
+from harness import ROOT, parser_of
 
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
@@ -46,12 +46,10 @@ from callsieve.training.model.split import WINDOW_DAYS
 from callsieve.training.model.train import train
 from callsieve.training.studies.demo import of_world
 from callsieve.training.world import keyed_world, load_scenario, simulate
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.support import feed_faults
 
 START, TRAINED, WATCHED = date(2025, 3, 3), 35, 28  # a Monday; whole weeks
-CRACKDOWN = (Path(__file__).parents[2] / "training" / "world" / "basis" / "crackdown.toml").read_text()
+CRACKDOWN = (ROOT / "training" / "world" / "basis" / "crackdown.toml").read_text()
 CUT_OFF = {name: outfit["after_shock_share"] for name, outfit in tomllib.loads(CRACKDOWN)["outfits"].items()}
 ATTACKS = ("rotation_in_block", "warmed_up", "bombing", "sim_box", "spoofed_service")
 MEASURES = ("histogram", "amount", "together")
@@ -160,16 +158,16 @@ def policy(shocked, trade, first, on):
 
     If the true labels raise no alarm, the day is like others, and no system could detect a shift.
     """
-    its = pc.is_in(feed_faults.text_column(shocked.truth, "slice"), pa.array(list(CUT_OFF))).to_numpy(False)
+    cut_off = pc.is_in(feed_faults.text_column(shocked.truth, "slice"), pa.array(list(CUT_OFF))).to_numpy(False)
     day = shocked.calls["day"].to_numpy()
     figures = [
-        Day(EPOCH + timedelta(days=at), 1, {}, {"calls": float(np.log(np.count_nonzero(its & (day == at)) + 1))})
+        Day(EPOCH + timedelta(days=at), 1, {}, {"calls": float(np.log(np.count_nonzero(cut_off & (day == at)) + 1))})
         for at in (*range(first + WINDOW_DAYS, first + TRAINED), on)
     ]
     truth = compare(build_reference("truth", {}, figures[:-1]), figures[-1])[0]
     nuisance = shocked.truth["nuisance"].to_numpy()
     what = (
-        f"policy: call centres are cut off, {trade}, {its[day < on].mean():.1%} of calls"
+        f"policy: call centres are cut off, {trade}, {cut_off[day < on].mean():.1%} of calls"
         f" (all nuisance {nuisance[day < on].mean():.1%}), {truth.z:+.1f} by the truth"
     )
     return Case(what, on, shocked.calls, of_world(shocked).complaints, SHIFT if truth.alarm else NOT_VISIBLE)
@@ -217,7 +215,7 @@ def alarm_figures(shifts):
     return {"alarm": alarms > 0, "alarms": alarms, **farthest, "every z": every}
 
 
-def shown(row):
+def as_line(row):
     """Returns a row as a line with the most extreme statistics only."""
     return json.dumps({name: value for name, value in row.items() if name != "every z"})
 
@@ -246,7 +244,7 @@ def main():
         began = time.perf_counter()
         for row in judged(seed, options.subscribers):
             rows.append(row)
-            print(shown(row), flush=True)
+            print(as_line(row), flush=True)
         print(f"seed {seed}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
         if options.out:
             options.out.write_text(json.dumps({"rows": rows, "summary": summary(rows)}, indent=1))

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from bench_calls import drawn
+from bench_calls import draw_calls
 from common import NAMES, check
 from harness import parser_of
 
@@ -105,14 +105,14 @@ def compared(options: argparse.Namespace, report: Report) -> dict[str, Figures]:
     Raises:
         ValueError: if an engine computes another value.
     """
-    wanted = {"ours", *options.engines}
+    engines = {"ours", *options.engines}
     rows: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory() as folder:
-        calls = drawn(options.calls, options.seed)
+        calls = draw_calls(options.calls, options.seed)
         for run in RUNS:
-            if run.split()[0] in wanted:
+            if run.split()[0] in engines:
                 some = calls if run in OURS else calls.slice(0, options.first)
-                figures = checked(run, written(some, Path(folder)), options.repeats)
+                figures = checked(run, write(some, Path(folder)), options.repeats)
                 rows[run] = rates(figures, some.num_rows, rows.get(REFERENCE))
                 report(run, rows[run])
     return rows
@@ -123,7 +123,7 @@ def of_size(size: int, options: argparse.Namespace, report: Report) -> dict[str,
     room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
     rows: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory() as folder:
-        calls = written(drawn(size, options.seed), Path(folder))
+        calls = write(draw_calls(size, options.seed), Path(folder))
         for run in (run for run in OURS if run.endswith("1") and size * width(run) * 8 < room):
             rows[run] = rates(measured(run, calls, options.repeats), size, rows.get(REFERENCE))
             report(run, rows[run])
@@ -136,7 +136,7 @@ def width(run: str) -> int:
     return len(FEATURES) if "catalogue" in run else len(NAMES)
 
 
-def written(calls: pa.Table, folder: Path) -> Path:
+def write(calls: pa.Table, folder: Path) -> Path:
     """Writes the calls to a file that is named by their number."""
     path = folder / f"{calls.num_rows}.arrow"
     if path.exists():

@@ -23,9 +23,6 @@ from typing import Any
 from harness import memory, parser_of, processor_seconds
 
 from callsieve.serving.bundle.metadata import Band
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from tests.support import http_service
 from tests.support import small_bundle as small
 

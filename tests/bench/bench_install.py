@@ -16,9 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from harness import parser_of
+from harness import ROOT, parser_of
 
-ROOT = Path(__file__).parents[2]
 IMPORTS = 5
 TIMED = """
 import time; began = time.perf_counter()

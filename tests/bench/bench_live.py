@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from bench_calls import drawn
+from bench_calls import draw_calls
 from harness import memory, parser_of
 
 from callsieve.features.catalogue import FEATURES
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--of", type=int, nargs=2, default=(20_000_000, 1_000_000), metavar=("CALLS", "NUMBERS"))
     parser.add_argument("--interpreted", action="store_true", help="the kernel as Python instead of C")
     options = parser.parse_args()
-    calls = drawn(options.calls + options.measured, options.seed, options.numbers, DAYS)
+    calls = draw_calls(options.calls + options.measured, options.seed, options.numbers, DAYS)
     room = {"calls": options.calls + options.measured, "numbers": 2 * options.numbers}
     history = History(**room, compiled=not options.interpreted)
     filled = fill(history, calls.slice(0, options.calls), scored=not options.unscored)
@@ -151,7 +151,7 @@ def as_text(report: dict[str, Any]) -> str:
     lines = []
     for name, value in report.items():
         figures = value.items() if isinstance(value, dict) else [("", value)]
-        words = (f"{what} {figure:,.1f}" if isinstance(figure, float) else str(figure) for what, figure in figures)
+        words = (f"{label} {figure:,.1f}" if isinstance(figure, float) else str(figure) for label, figure in figures)
         lines.append(f"{name:22}" + "  ".join(words))
     return "\n".join(lines)
 

@@ -12,10 +12,9 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+from harness import parser_of
 
 from callsieve.training.world import load_scenario, simulate
-from tests.bench.harness import parser_of
 from tests.bench.realism.comparison import MOST_KS, MOST_RATIO, realism, require_real
 
 

@@ -23,7 +23,7 @@ from callsieve.serving.bundle.shapley import Contributions
 ROUNDS, ROWS, ORACLE_ROWS = 12, 100, 10
 
 
-def drawn(rows: int, features: int, seed: int) -> np.ndarray:
+def draw_rows(rows: int, features: int, seed: int) -> np.ndarray:
     """Draws rows like feature vectors: counts, shares, two categories; a tenth of the values is missing."""
     rng = np.random.default_rng(seed)
     matrix = rng.normal(size=(rows, features))
@@ -86,7 +86,7 @@ def main() -> None:
     parser = parser_of(__doc__, trees=300, leaves=63, features=64, seed=0, json=False)
     parser.add_argument("--calls", type=int, default=60_000, help="rows to train on")
     options = parser.parse_args()
-    matrix = drawn(options.calls, options.features, options.seed)
+    matrix = draw_rows(options.calls, options.features, options.seed)
     figures = measured(model(matrix, options.trees, options.leaves, options.seed), matrix[:ROWS])
     if options.json:
         print(json.dumps(vars(options) | figures))

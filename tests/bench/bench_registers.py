@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from bench_calls import drawn
+from bench_calls import draw_calls
 from harness import memory, parser_of
 
 from callsieve.features.intake.keyed_table import keyed_calls
@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.write:
-        pq.write_table(drawn(options.calls, options.seed, options.numbers), options.write, row_group_size=PART_ROWS)
+        pq.write_table(
+            draw_calls(options.calls, options.seed, options.numbers), options.write, row_group_size=PART_ROWS
+        )
     elif options.measure:
         print(json.dumps(measured(options.measure, options.seed)))
     else:
@@ -73,10 +75,10 @@ def measured(path: Path, seed: int) -> dict[str, float]:
         calls += batch.num_rows
         answers += float(np.nansum(matches.campaign) + np.nansum(matches.consent) + np.nansum(matches.lapsed))
     seconds = time.perf_counter() - began
-    grown = memory("VmHWM") - before
+    growth = memory("VmHWM") - before
     return {
         "calls": calls, "register_rows": registers.rows, "seconds_to_prepare": ready,
-        "calls_per_second": calls / seconds, "answers": answers, "grown_mib": grown, "held_mib": before,
+        "calls_per_second": calls / seconds, "answers": answers, "grown_mib": growth, "held_mib": before,
         **looked_up(file, registers),
     }  # fmt: skip
 
@@ -130,12 +132,12 @@ def registers_of(file: pq.ParquetFile, rng: np.random.Generator) -> Registers:
 def looked_up(file: pq.ParquetFile, registers: Registers) -> dict[str, float]:
     """Returns the microseconds of a look-up at ring time."""
     calls, terms = list(keyed_calls(file.read_row_group(0).slice(0, LOOKED_UP))), read_policy().terms
-    took = []
+    times = []
     for call in calls:
         began = time.perf_counter_ns()
         look_up(registers, call, terms)
-        took.append((time.perf_counter_ns() - began) / 1000)
-    cuts = statistics.quantiles(took, n=100)
+        times.append((time.perf_counter_ns() - began) / 1000)
+    cuts = statistics.quantiles(times, n=100)
     return {"look_up_us_p50": cuts[49], "look_up_us_p99": cuts[98]}
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import resource
-import secrets
 import sys
 import tempfile
 import time
@@ -20,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import parser_of
+from harness import parser_of, simulated_world
 
-from callsieve.features.keys.tokens import Key
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.dataset import Dataset
@@ -34,7 +32,6 @@ from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import Trained, feature_columns, train
 from callsieve.training.studies.demo import of_world
-from callsieve.training.studies.simulated import simulated
 
 GIB = 1 << 20  # KiB, the unit of `ru_maxrss`
 
@@ -52,7 +49,7 @@ def main() -> None:
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 line, lives[seed], bands[seed] = pool.apply(figures_of, (options.size, seed, options.threads, place))
             lines.append(line)
-            print(shown(lines[-1]), file=sys.stderr if options.json else sys.stdout, flush=True)
+            print(as_line(lines[-1]), file=sys.stderr if options.json else sys.stdout, flush=True)
         for line in lines:
             others = [place for seed, place in places.items() if seed != line["seed"]]
             line["elsewhere"] = elsewhere(places[line["seed"]], bands[line["seed"]], others) if others else None
@@ -146,12 +143,12 @@ def elsewhere(place: Path, band: Band, others: list[Path]) -> dict[str, Any]:
 
 def observable(size: str, seed: int) -> Dataset:
     """Returns the observable part of a simulated world, and frees the rest."""
-    dataset = of_world(simulated(size, seed, None, Key("e1", secrets.token_bytes(32)), lambda *_: None))
+    dataset = of_world(simulated_world(size, seed))
     give_back()
     return dataset
 
 
-def shown(line: dict[str, Any]) -> str:
+def as_line(line: dict[str, Any]) -> str:
     """Returns a line of text."""
     hindsight = ", ".join(f"{name} {rate:.1%}" for name, rate in line["in_hindsight"].items())
     return (

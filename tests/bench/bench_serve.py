@@ -28,9 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from bench_live import summary
 from harness import memory, parser_of
 
@@ -114,12 +111,12 @@ def main() -> None:
         return
     for name, value in report.items():
         rows = value.items() if isinstance(value, dict) else [("", value)]
-        for what, figures in rows:
-            shown = figures.items() if isinstance(figures, dict) else [("", figures)]
+        for label, figures in rows:
+            cells = figures.items() if isinstance(figures, dict) else [("", figures)]
             words = "  ".join(
-                f"{key} {cell:,.1f}" if isinstance(cell, float) else f"{key} {cell}" for key, cell in shown
+                f"{key} {cell:,.1f}" if isinstance(cell, float) else f"{key} {cell}" for key, cell in cells
             )
-            print(f"{name:10} {what:34} {words}")
+            print(f"{name:10} {label:34} {words}")
 
 
 def write(folder: Path, trees: int) -> None:
@@ -139,7 +136,7 @@ def write(folder: Path, trees: int) -> None:
     (folder / "policy.toml").write_text('version = "bench"\n[bands]\ncertified = "block"\n')
 
 
-def drawn(count: int, numbers: int, seed: int) -> Iterator[Call]:
+def draw_calls(count: int, numbers: int, seed: int) -> Iterator[Call]:
     """Yields calls with their outcome in order of start; one number in a hundred makes half of them."""
     rng = np.random.default_rng(seed)
     starts = np.sort(rng.integers(0, WEEK * 1000, count)) / 1000 + real_bundle.START
@@ -164,7 +161,7 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     room = {"calls": max(2_000_000, drawn_in_all), "numbers": max(200_000, 2 * options.numbers)}
     intake = Intake(real_bundle.NUMBER_KEY, cached=room["numbers"])  # as the service does
     live = Live(judge, intake, folder / "state", compiled=not options.interpreted, deadline=60, **room)
-    calls = drawn(drawn_in_all, options.numbers, options.seed)
+    calls = draw_calls(drawn_in_all, options.numbers, options.seed)
     began = time.perf_counter()
     for _, call in zip(range(options.calls), calls, strict=False):
         live.memory.history.vector(keyed := intake(call))
@@ -239,11 +236,11 @@ def pyfuncs(folder: Path, booster: Any) -> dict[str, Callable[[Any], object]]:
     save_model(folder / "bundle", folder / "ours", signer=folder / "signer.pub")
     os.environ |= {TRUST: str(folder / "signer.pub"), POLICY: str(folder / "policy.toml")}
     opened = {"no signature": "without", "a signature": "with", "our flavour": "ours"}
-    made = {}
+    models = {}
     for name, place in opened.items():
         model = mlflow.pyfunc.load_model(str(folder / place))
-        made[name] = lambda row, model=model: model.predict(pd.DataFrame(row, columns=list(NAMES)))
-    return made
+        models[name] = lambda row, model=model: model.predict(pd.DataFrame(row, columns=list(NAMES)))
+    return models
 
 
 def starts(folder: Path, runs: int) -> dict[str, dict[str, float]]:
@@ -251,7 +248,7 @@ def starts(folder: Path, runs: int) -> dict[str, dict[str, float]]:
 
     `whole_ms` is until the process has ended; no call waits for the release of its memory.
     """
-    shown = {
+    programs = {
         "python alone": "verdict = 0",
         "embedded scorer": EMBEDDED,
         "live, interpreted": LIVE.replace("COMPILED", "False"),
@@ -260,7 +257,7 @@ def starts(folder: Path, runs: int) -> dict[str, dict[str, float]]:
         "mlflow.pyfunc": PYFUNC,
     }
     best = {}
-    for name, code in shown.items():
+    for name, code in programs.items():
         script = FIRST.format(made=code)
         best[name] = {}
         for again in range(runs + 1):
@@ -278,8 +275,8 @@ def started(code: str, folder: Path) -> dict[str, float]:
     command = [sys.executable, "-c", code, str(folder)]
     began = 1000 * time.time()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    ended, (moment, resident) = 1000 * time.time(), map(float, done.stdout.split())
-    figures = {"ms": moment - began, "whole_ms": ended - began, "processor_ms": 1000 * (processor() - used)}
+    end, (moment, resident) = 1000 * time.time(), map(float, done.stdout.split())
+    figures = {"ms": moment - began, "whole_ms": end - began, "processor_ms": 1000 * (processor() - used)}
     return figures | {"resident_mb": resident}
 
 

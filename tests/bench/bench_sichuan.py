@@ -4,7 +4,7 @@ python tests/bench/bench_sichuan.py --data FOLDER [--seeds 0,1,2,3,4] [--threads
 
 FOLDER holds both tables and is declared for evaluation (`bench_published.py` does that for a copy). Splits are
 60 / 20 / 20 by the rule of GAT-COBO (`training/model/feature_table.py`): the first is the published one, the others
-have the next random states. All models see the same rows. Nothing is chosen by these figures.
+have the next random states. All models see the same rows. No choice depends on these figures.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def benchmark(
         ValueError: in one line, if a file is missing, or the folder is not declared for evaluation.
     """
     figures: dict[str, Any] = {"seeds": list(seeds), "tables": {}}
-    for place, (name, where) in enumerate(TABLES.items()):
+    for place, (name, condition) in enumerate(TABLES.items()):
         if not (data / name).is_file():
             raise ValueError(f"{data}: expected the file {name}")
-        table = read_table(data / name, "label", where, purpose="evaluation")
+        table = read_table(data / name, "label", condition, purpose="evaluation")
         runs = []
         for nth, seed in enumerate(seeds):
             progress(f"{name} {nth + 1}/{len(seeds)}", (place + nth / len(seeds)) / len(TABLES))
@@ -72,7 +72,7 @@ def benchmark(
         figures["tables"][name] = {
             "rows": len(table.y),
             "features": len(table.names),
-            "where": where,
+            "where": condition,
             "positive_share": float(table.y.mean()),
             **over_splits(runs),
             "published": PUBLISHED if name == EIGHT_MONTHS else {},

@@ -14,7 +14,6 @@ import json
 import os
 import re
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -22,8 +21,6 @@ from pathlib import Path
 
 import numpy as np
 from harness import memory, parser_of, processor_seconds
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.support import kamailio, real_bundle
 from tests.system.test_kamailio import POLICY, Service, everything_reached, verdict
@@ -152,9 +149,9 @@ def main() -> None:
         folders = iter(Path(root) / str(number) for number in range(9))
 
         def folder() -> Path:
-            made = next(folders)
-            made.mkdir()
-            return made
+            path = next(folders)
+            path.mkdir()
+            return path
 
         report = {
             "cores": os.cpu_count(),
@@ -171,8 +168,8 @@ def main() -> None:
     for name, rows in report.items():
         print(name if isinstance(rows, list | dict) else f"{name}: {rows}")
         for key, row in rows.items() if isinstance(rows, dict) else enumerate(rows) if isinstance(rows, list) else ():
-            shown = "  ".join(f"{what} {value:,.4g}" for what, value in row.items())
-            print(f"  {key if isinstance(key, str) else ''}  {shown}")
+            cells = "  ".join(f"{label} {value:,.4g}" for label, value in row.items())
+            print(f"  {key if isinstance(key, str) else ''}  {cells}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from bench_calls import drawn
+from bench_calls import draw_calls
 from harness import parser_of
 
 from callsieve.features.catalogue import NAMES
@@ -50,7 +50,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         options.file = Path(folder) / "calls.parquet"
-        pq.write_table(drawn(options.calls, options.seed), options.file, row_group_size=100_000)
+        pq.write_table(draw_calls(options.calls, options.seed), options.file, row_group_size=100_000)
         runs = {run: in_process(run, options) for run in RUNS}
     if len({int(figures.pop("checksum")) for figures in runs.values()}) > 1:
         raise SystemExit("no times: the values of the engines differ")

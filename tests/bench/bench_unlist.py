@@ -9,7 +9,6 @@ the same call is sent until it passes. Then the clearance ends. Prints seconds. 
 
 import json
 import statistics
-import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -18,7 +17,6 @@ from pathlib import Path
 
 from harness import parser_of
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from callsieve.serving.cases.case_rules import read_case_rules
 from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.store import CaseError, CaseStore
@@ -29,16 +27,16 @@ from tests.support.waiting import wait_until
 def main() -> None:
     options = parser_of(__doc__, rounds=30, json=False).parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        took = measured(Path(folder), options.rounds)
-    facts = {"rounds": len(took), "median": statistics.median(took), "most": max(took)}
-    text = f"{facts['median']:.2f} s, at most {facts['most']:.2f} s of {len(took)}"
+        times = measured(Path(folder), options.rounds)
+    facts = {"rounds": len(times), "median": statistics.median(times), "most": max(times)}
+    text = f"{facts['median']:.2f} s, at most {facts['most']:.2f} s of {len(times)}"
     print(json.dumps(facts) if options.json else text)
 
 
 def measured(folder: Path, rounds: int) -> list[float]:
     policy, valid = 'certified = "block"\nwatch = "label"\n', "2036-04-01T00:00:00Z"
     key = http_service.write_service_files(folder, policy=policy, valid_until=valid)["all"]
-    calls, took = real_bundle.calls(120), []
+    calls, times = real_bundle.calls(120), []
     shift = time.time() - 60 - calls[-1].start  # cases of calls long ago are not kept
     with http_service.ServiceProcess(folder) as service:
 
@@ -62,12 +60,12 @@ def measured(folder: Path, rounds: int) -> list[float]:
             store.decide(case, "overturned", "reviewer-1", "a courier", now)
             publish_cleared(store, state, now)
             wait_until(lambda: answer_to(call)["action"] == "pass")
-            took.append(time.perf_counter() - began)
+            times.append(time.perf_counter() - began)
             store.end_clearance(case, "reviewer-1", "the next round", round(time.time() * 1000))
             publish_cleared(store, state, now)
             wait_until(lambda: answer_to(call)["action"] == "block")
         store.close()
-    return took
+    return times
 
 
 def is_imported(store: CaseStore, state: Path, case: str) -> bool:

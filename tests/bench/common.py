@@ -54,7 +54,7 @@ NAMES = tuple(feature.name for feature in COMMON)
 def outcome_sums(window: str) -> tuple[str, ...]:
     """Returns the sums over outcomes that the features of a window need."""
     needed = {sum_ for feature in COMMON for sum_ in (feature.part, feature.whole)}
-    return tuple(what for what in OUTCOMES if f"{what}_{window}" in needed)
+    return tuple(name for name in OUTCOMES if f"{name}_{window}" in needed)
 
 
 def keyed(calls: pa.Table) -> tuple[Integers, Integers, Integers]:

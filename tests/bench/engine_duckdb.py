@@ -40,11 +40,11 @@ def with_codes(calls: pa.Table) -> pa.Table:
 
 def statement() -> str:
     """Returns the query."""
-    zeros = ", ".join(f"0::DOUBLE AS {what}" for what in OUTCOMES)
-    adds = ", ".join(f"({ADDS[what]})::DOUBLE" for what in OUTCOMES)
-    sums = [f"coalesce(sum({what}) OVER w{w}, 0) AS {what}_{w}" for w in WINDOWS for what in outcome_sums(w)]
+    zeros = ", ".join(f"0::DOUBLE AS {total}" for total in OUTCOMES)
+    adds = ", ".join(f"({ADDS[total]})::DOUBLE" for total in OUTCOMES)
+    sums = [f"coalesce(sum({total}) OVER w{w}, 0) AS {total}_{w}" for w in WINDOWS for total in outcome_sums(w)]
     counted = {"calls": "*", "callees": "DISTINCT callee"}
-    counts = [f"count({counted[what]}) OVER w{w} AS {what}_{w}" for w in WINDOWS for what in ATTEMPTS]
+    counts = [f"count({counted[total]}) OVER w{w} AS {total}_{w}" for w in WINDOWS for total in ATTEMPTS]
     return f"""
         WITH stream AS (
             SELECT row, caller, start AS moment, {zeros} FROM calls

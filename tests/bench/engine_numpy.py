@@ -21,13 +21,13 @@ def search(calls: pa.Table, threads: int) -> pa.Table:  # noqa: ARG001 - NumPy h
     order = np.argsort(key, kind="stable")
     key, pair = key[order], (caller * (callee.max() + 1) + callee)[order]
     again = next_of_pair(key, pair)
-    before, ended = np.searchsorted(key, key), np.searchsorted(moments, key)
+    before, after = np.searchsorted(key, key), np.searchsorted(moments, key)
     sums = {}
     for name, width in WINDOWS.items():
-        left = np.searchsorted(moments, key - width)
+        begin = np.searchsorted(moments, key - width)
         sums[f"calls_{name}"] = before - np.searchsorted(key, key - width)
         sums[f"callees_{name}"] = before - np.searchsorted(np.sort(np.minimum(key + width, again)), key)
-        sums |= {f"{what}_{name}": totals[what][ended] - totals[what][left] for what in outcome_sums(name)}
+        sums |= {f"{total}_{name}": totals[total][after] - totals[total][begin] for total in outcome_sums(name)}
     return pa.table({"row": order} | {f.name: value(sums, f.how, f.part, f.whole) for f in COMMON})
 
 

@@ -37,7 +37,7 @@ def features(calls, by) -> pa.Table:
         sums[f"calls_{name}"] = whole(by(attempts).rolling(**window)["calls"].sum())
         sums[f"callees_{name}"] = whole(by(attempts).rolling(**window)["callee"].nunique())
         totals = by(stream).rolling(**window)[list(outcome_sums(name))].sum()
-        sums |= {f"{what}_{name}": whole(totals[what])[is_attempt] for what in outcome_sums(name)}
+        sums |= {f"{total}_{name}": whole(totals[total])[is_attempt] for total in outcome_sums(name)}
     return pa.table({"row": attempts["row"]} | {f.name: value(sums, f.how, f.part, f.whole) for f in COMMON})
 
 
@@ -49,19 +49,21 @@ def in_time(events):
 
 def outcomes(calls, key, number):
     """Returns the outcomes as events at the end of their calls."""
-    ended = calls.select(COLUMNS).to_pandas()
-    ended = ended[["ring", "talk", "outcome"]].assign(key=key, number=number).dropna(subset="ring")
-    answered, talk = ended["outcome"] == "answered", ended["talk"]
+    calls_with_end = calls.select(COLUMNS).to_pandas()
+    calls_with_end = calls_with_end[["ring", "talk", "outcome"]].assign(key=key, number=number).dropna(subset="ring")
+    answered, talk = calls_with_end["outcome"] == "answered", calls_with_end["talk"]
     adds = {
-        "ended": ended["outcome"] != "blocked",
+        "ended": calls_with_end["outcome"] != "blocked",
         "answered": answered,
         "talk": talk.where(answered, 0),
         "under_10s": answered & (talk < 10_000),
         "under_30s": answered & (talk < 30_000),
-        "no_answer": ended["outcome"] == "no_answer",
+        "no_answer": calls_with_end["outcome"] == "no_answer",
     }
-    moment = ended["key"] + (ended["ring"] + talk).astype(np.int64)
-    return pd.DataFrame({"moment": moment, "number": ended["number"]} | adds).astype(dict.fromkeys(adds, float))
+    moment = calls_with_end["key"] + (calls_with_end["ring"] + talk).astype(np.int64)
+    return pd.DataFrame({"moment": moment, "number": calls_with_end["number"]} | adds).astype(
+        dict.fromkeys(adds, float)
+    )
 
 
 def whole(column):

@@ -22,7 +22,7 @@ def rolling(calls: pa.Table, threads: int) -> pa.Table:  # noqa: ARG001 - set in
     parts = [events.select("row")]
     for name, width in WINDOWS.items():
         windows = events.rolling("key", period=f"{width}i", closed="left")
-        sums = windows.agg(pl.col(what).sum().alias(f"{what}_{name}") for what in ("calls", *outcome_sums(name)))
+        sums = windows.agg(pl.col(total).sum().alias(f"{total}_{name}") for total in ("calls", *outcome_sums(name)))
         parts.append(sums.drop("key"))
     return features(events, pl.concat(parts, how="horizontal"))
 
@@ -31,9 +31,9 @@ def grouped(calls: pa.Table, threads: int) -> pa.Table:  # noqa: ARG001 - set in
     """Computes each sum by `rolling_sum_by` over its caller."""
     events = stream(calls)
     sums = [
-        pl.col(what).rolling_sum_by("moment", f"{width}i", closed="left").over("number").alias(f"{what}_{name}")
+        pl.col(total).rolling_sum_by("moment", f"{width}i", closed="left").over("number").alias(f"{total}_{name}")
         for name, width in WINDOWS.items()
-        for what in ("calls", *outcome_sums(name))
+        for total in ("calls", *outcome_sums(name))
     ]
     return features(events, events.select("row", *(column.fill_null(0) for column in sums)))
 

@@ -1,11 +1,20 @@
-"""Helpers that the benches share: a command line from defaults, and memory and processor time of a process."""
+"""Helpers of the benches: command lines from defaults, simulated worlds, memory and processor time of a process.
+
+Benches run as scripts; the import of this module makes `tests.support` importable.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
+import secrets
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
 
 
 def parser_of(description: str, *paths: str, **defaults: Any) -> argparse.ArgumentParser:
@@ -17,6 +26,19 @@ def parser_of(description: str, *paths: str, **defaults: Any) -> argparse.Argume
         kind: dict[str, Any] = {"action": "store_true"} if default is False else {"type": type(default)}
         parser.add_argument(f"--{name.replace('_', '-')}", default=default, **kind)
     return parser
+
+
+def simulated_world(size: str, seed: int, **changes: int | None) -> Any:
+    """Returns a simulated world with a random key; `changes` replace figures of the size, such as its days."""
+    from callsieve.features.keys.tokens import Key
+    from callsieve.training.studies.simulated import simulated
+
+    lines = [f"{name} = {value}\n" for name, value in changes.items() if value is not None]
+    with tempfile.TemporaryDirectory() as folder:
+        scenario = Path(folder) / "scenario.toml"
+        scenario.write_text("".join((f"[sizes.{size}]\n", *lines)), encoding="utf-8")
+        key = Key("e1", secrets.token_bytes(32))
+        return simulated(size, seed, scenario if lines else None, key, lambda *_: None)
 
 
 def memory(field: str, process: int | str = "self") -> float:

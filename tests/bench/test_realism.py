@@ -35,9 +35,9 @@ def test_arrays_equal_the_tables(simulated):
 def test_records_of_a_month_are_the_answered_calls_of_own_mobiles(simulated):
     records = arrays.month_records(simulated)
     month = simulated.answered & (simulated.start < arrays.MONTH * DAY)
-    made, taken = simulated.own_mobile[simulated.caller] & month, simulated.own_mobile[simulated.callee] & month
-    assert len(records.subject) == made.sum() + taken.sum()
-    assert (records.kind == OUT).sum() == made.sum()
+    outgoing, incoming = simulated.own_mobile[simulated.caller] & month, simulated.own_mobile[simulated.callee] & month
+    assert len(records.subject) == outgoing.sum() + incoming.sum()
+    assert (records.kind == OUT).sum() == outgoing.sum()
     assert simulated.own_mobile[records.subject].all()
 
 
@@ -88,12 +88,12 @@ def test_a_model_of_simulated_rows_ranks_other_rows(simulated):
     """A model of one half of a world ranks the other half; with shuffled labels it does not."""
     month = march_columns(arrays.month_records(simulated))
     rng = np.random.default_rng(0)
-    grown = pd.concat([month] * 8, ignore_index=True) * rng.uniform(0.9, 1.1, (8 * len(month), len(COLUMNS)))
+    sample = pd.concat([month] * 8, ignore_index=True) * rng.uniform(0.9, 1.1, (8 * len(month), len(COLUMNS)))
     guilty = np.tile(simulated.nuisance[month.index.to_numpy()], 8)
-    rows = grown.iloc[::2].assign(label=guilty[::2].astype(int))
-    auc = sim_to_real_auc(grown.iloc[1::2], guilty[1::2], rows, threads=1)
+    rows = sample.iloc[::2].assign(label=guilty[::2].astype(int))
+    auc = sim_to_real_auc(sample.iloc[1::2], guilty[1::2], rows, threads=1)
     shuffled = rows.assign(label=rng.permutation(rows["label"]))
-    blind = sim_to_real_auc(grown.iloc[1::2], guilty[1::2], shuffled, threads=1)
+    blind = sim_to_real_auc(sample.iloc[1::2], guilty[1::2], shuffled, threads=1)
     assert auc > 0.8
     assert abs(blind - 0.5) < 0.1
 

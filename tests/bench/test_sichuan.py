@@ -50,8 +50,8 @@ def test_the_benchmark_has_all_models_and_flaws_of_both_tables(folder):
     stated = claim.figures(figures)
     for label, name in zip(("eight months", "calls of March"), TABLES, strict=True):
         aucs = [model["auc"] for model in figures["tables"][name]["models"].values()]
-        shown = [value for key, value in stated.items() if key.startswith(f"AUC, {label}, ")]
-        assert shown == [f"{auc['mean']:.3f} ± {auc['sd']:.3f}" for auc in aucs]
+        values = [value for key, value in stated.items() if key.startswith(f"AUC, {label}, ")]
+        assert values == [f"{auc['mean']:.3f} ± {auc['sd']:.3f}" for auc in aucs]
     assert stated["numbers without a call in March"].startswith(f"{100 * idle[0]:.0f} % of fraud, ")
     with pytest.raises(ValueError, match="expected the file sichuan_eight_months"):
         benchmark(folder / "nowhere")

@@ -1,4 +1,4 @@
-"""Classes of `features.dataclass` behave like those of `dataclasses`, in all that the package uses."""
+"""Classes of `features.dataclass` behave like those of `dataclasses`, for the options that the package uses."""
 
 import copy
 import dataclasses
@@ -68,7 +68,7 @@ class Base:
 class Wider(Base):
     c: str
 """
-MADE = [
+INSTANCES = [
     ("Plain", (1,), {}),
     ("Plain", (1, "x", [2]), {}),
     ("Plain", (2,), {"c": [3]}),
@@ -100,7 +100,7 @@ def state(instance):
     return {item.name: getattr(instance, item.name) for item in dataclasses.fields(instance)}
 
 
-@pytest.mark.parametrize(("name", "args", "named"), MADE)
+@pytest.mark.parametrize(("name", "args", "named"), INSTANCES)
 def test_instances_behave_like_those_of_dataclasses(name, args, named):
     ours, theirs = OURS[name](*args, **named), THEIRS[name](*args, **named)
     assert repr(ours) == repr(theirs)

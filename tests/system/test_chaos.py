@@ -29,7 +29,7 @@ from tests.support import small_bundle as small
 from tests.support.http_service import call_to_json, send_request, verdict_from_json
 from tests.support.waiting import wait_until
 
-MADE = real_bundle.calls(1500)
+STREAM = real_bundle.calls(1500)
 # A small disk in a separate mount namespace, which can be full or read-only.
 SMALL_DISK = (
     "unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
@@ -75,11 +75,11 @@ class Client:
         self.moments.append(time.monotonic())
         self.took.append(self.moments[-1] - began)
 
-    def row(self, what, counts, **more):
+    def row(self, fault, counts, **more):
         """Prints a row of the table; `delayed` counts late answers and calls that the service shed."""
         answered, delayed = len(self.verdicts), counts["late"] + counts["shed"]
         columns = {"answered": f"{answered} of {answered + self.unanswered}", "delayed": delayed, **more}
-        print(f"\n{what:28}", *(f"{name} {value}" for name, value in columns.items()), sep="  ", end="")
+        print(f"\n{fault:28}", *(f"{name} {value}" for name, value in columns.items()), sep="  ", end="")
 
 
 def send_calls(service, key, calls, seconds=None):
@@ -100,26 +100,26 @@ def lines(place):
 def test_a_killed_service_loses_at_most_the_last_second(folder, keys, judge, tmp_path):
     with http_service.ServiceProcess(folder) as service:
         began = time.monotonic()
-        client = send_calls(service, keys["score"], MADE, seconds=1.6)
+        client = send_calls(service, keys["score"], STREAM, seconds=1.6)
         time.sleep(max(0.0, began + 1.6 - time.monotonic()))  # a fast machine is_live all of them within a second
         counts = service.status(keys["admin"])["counts"]
         service.kill()
         killed = time.monotonic()
     with http_service.ServiceProcess(folder) as again:
         restored = int(again.status(keys["admin"])["state"]["restored_events"])
-        after = send_calls(again, keys["score"], MADE[-20:])
+        after = send_calls(again, keys["score"], STREAM[-20:])
     safe = sum(moment < killed - 1.0 for moment in client.moments)
     assert 0 < safe <= restored <= len(client.verdicts)
     same = begin(judge, tmp_path / "same")
-    play(same, [(0, call) for call in MADE[:restored]])
-    assert [verdict.raw for verdict in after.verdicts[:1]] == [same.attempt(attempt_of(MADE[-20])).raw]
+    play(same, [(0, call) for call in STREAM[:restored]])
+    assert [verdict.raw for verdict in after.verdicts[:1]] == [same.attempt(attempt_of(STREAM[-20])).raw]
     same.close()
     client.row("kill -9", counts, lost=len(client.verdicts) - restored)
 
 
 def test_a_stopped_service_loses_no_call(folder, keys):
     with http_service.ServiceProcess(folder) as service:
-        client = send_calls(service, keys["score"], MADE[:200])
+        client = send_calls(service, keys["score"], STREAM[:200])
         counts = service.status(keys["admin"])["counts"]
         service.stop()
     assert lines(folder / "state") == len(client.verdicts) == 200
@@ -146,11 +146,11 @@ def small_disk(folder, keys):
 def test_a_full_disk_loses_no_event(folder, keys, small_disk):
     with small_disk('head -c 100k /dev/zero > "$STATE/ballast"') as service:
         seen = Path(f"/proc/{service.process.pid}/root{folder}/state")
-        client = send_calls(service, keys["score"], MADE[:600])
+        client = send_calls(service, keys["score"], STREAM[:600])
         wait_until(lambda: service.status(keys["admin"])["state"]["journal_faults"] > 0)
         assert lines(seen) < 600
         (seen / "ballast").unlink()
-        later = send_calls(service, keys["score"], MADE[600:620])
+        later = send_calls(service, keys["score"], STREAM[600:620])
         # 128 KiB are too few for all events and cases. Events that do not fit wait in memory, and none is lost.
         wait_until(lambda: sum(journal.stat().st_size for journal in seen.glob("*.log")) > 64 << 10)
         status = service.status(keys["admin"])
@@ -161,7 +161,7 @@ def test_a_full_disk_loses_no_event(folder, keys, small_disk):
 
 def test_a_read_only_disk_stops_no_call(keys, small_disk):
     with small_disk('mount -o remount,ro "$STATE"') as service:
-        client = send_calls(service, keys["score"], MADE[:100])
+        client = send_calls(service, keys["score"], STREAM[:100])
         wait_until(lambda: service.status(keys["admin"])["state"]["journal_faults"] > 0)
         status = service.status(keys["admin"])
         assert {verdict.status for verdict in client.verdicts} == {"ok"}
@@ -172,7 +172,7 @@ def test_a_read_only_disk_stops_no_call(keys, small_disk):
 
 @pytest.mark.parametrize("jump", [86_400.0, -86_400.0])
 def test_a_clock_jump_changes_no_state(judge, tmp_path, monkeypatch, jump):
-    calls = MADE[:120]
+    calls = STREAM[:120]
     last = max(call.start + (call.ring or 0.0) + (call.talk or 0.0) for call in calls)
     off, wall, steady = [0.0], time.time, time.monotonic
     shift = last - wall()  # as if it were the day of the calls
@@ -213,7 +213,7 @@ def at(call, start):
 @pytest.mark.parametrize("spoil", ["torn", "rubbish", "zeros", "flipped", "huge"])
 def test_a_corrupt_journal_loses_at_most_one_call(folder, keys, judge, spoil):
     before = begin(judge, folder / "state")
-    play(before, [(0, call) for call in MADE[:100]])
+    play(before, [(0, call) for call in STREAM[:100]])
     before.close()
     path = file_path(folder / "state", CALLS, 1)
     whole = path.read_bytes()
@@ -225,7 +225,7 @@ def test_a_corrupt_journal_loses_at_most_one_call(folder, keys, judge, spoil):
         path.write_bytes((whole[:-30] if spoil == "torn" else whole) + ends[spoil])
     with http_service.ServiceProcess(folder) as again:
         restored = again.status(keys["admin"])["state"]
-        client = send_calls(again, keys["score"], MADE[100:150])
+        client = send_calls(again, keys["score"], STREAM[100:150])
         counts = again.status(keys["admin"])["counts"]
     lost = 100 - restored["restored_events"]
     assert lost == (spoil in ("torn", "flipped"))
@@ -251,7 +251,7 @@ def test_a_corrupt_bundle_is_refused_and_stops_no_call(folder, keys):
 
         spoiling = threading.Thread(target=reload)
         spoiling.start()
-        client = send_calls(service, keys["score"], MADE[:400])
+        client = send_calls(service, keys["score"], STREAM[:400])
         spoiling.join()
         status = service.status(keys["admin"])
     assert codes == [409] * 16
@@ -263,7 +263,7 @@ def test_a_corrupt_bundle_is_refused_and_stops_no_call(folder, keys):
 
 def bodies():
     """Yields bodies that a client could send as a call."""
-    sound = json.loads(call_to_json(attempt_of(MADE[0])))
+    sound = json.loads(call_to_json(attempt_of(STREAM[0])))
     odd = [*map(float, ("nan", "inf", "-inf")), 10**400, -1, "😀" * 50, "x" * 10_000, "\x00", [], {}, None, True, "1e5"]
     for name, value in itertools.product(("start", "caller", "ring", "attestation", "trunk", "more"), odd):
         yield json.dumps(sound | {name: value}).encode()
@@ -285,7 +285,7 @@ def test_invalid_bodies_are_refused_and_stop_no_call(folder, keys):
                 except ConnectionError:
                     hung_up += 1
                     assert len(body) > schema.MAX_BODY
-        client = send_calls(service, keys["score"], MADE[:50])
+        client = send_calls(service, keys["score"], STREAM[:50])
         status = service.status(keys["admin"])
         memory = int(Path(f"/proc/{service.process.pid}/status").read_text().partition("VmHWM:")[2].split()[0])
     assert set(codes) <= {200, 400, 413}
@@ -297,10 +297,10 @@ def test_invalid_bodies_are_refused_and_stop_no_call(folder, keys):
 
 def test_a_burst_above_capacity_is_shed_and_counted(folder, keys):
     """Bursts of 400 calls at once: ten times the capacity within a deadline of 20 ms."""
-    bodies = [call_to_json(attempt_of(call)) for call in MADE[:400]]
+    bodies = [call_to_json(attempt_of(call)) for call in STREAM[:400]]
     head = f"POST {schema.SCORE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {keys['all']}\r\nContent-Length: "
     with http_service.ServiceProcess(folder, "--deadline", 20) as service, contextlib.ExitStack() as stack:
-        send_calls(service, keys["score"], MADE[400:410])
+        send_calls(service, keys["score"], STREAM[400:410])
         before = service.status(keys["admin"])["counts"]["shed"]
         waits, client = [], Client()
         sockets = [stack.enter_context(socket.create_connection(("127.0.0.1", service.port))) for _ in bodies]
@@ -341,7 +341,7 @@ def test_hung_explanations_stop_no_call(folder, keys, judge, tmp_path, monkeypat
     state_of = lambda: Live(judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", **options)
     with http_service.ServiceThread(folder, state_of, judge) as service:
         live = service.service.live
-        case = verdict_from_json(service.post(schema.SCORE, call_to_json(MADE[0]), keys["score"])[1]).case
+        case = verdict_from_json(service.post(schema.SCORE, call_to_json(STREAM[0]), keys["score"])[1]).case
         path = f"{schema.EXPLAIN}?case={case}"
         explain = live.explain
         monkeypatch.setattr(live, "explain", lambda case: gate.wait(60) and explain(case))
@@ -350,7 +350,7 @@ def test_hung_explanations_stop_no_call(folder, keys, judge, tmp_path, monkeypat
         threads = [threading.Thread(target=explain_case) for _ in range(6)]
         for thread in threads:
             thread.start()
-        client = send_calls(service, keys["score"], MADE[1:200])
+        client = send_calls(service, keys["score"], STREAM[1:200])
         for thread in threads:
             thread.join()
         assert service.post(schema.RELOAD, b"", keys["admin"])[0] == 200
@@ -369,15 +369,15 @@ def test_a_lack_of_file_descriptors_stops_no_call(folder, keys):
     with http_service.ServiceProcess(folder, before=limit) as service:
         client = Client()
         with contextlib.closing(service.connect()) as connection:
-            client.send(connection, keys["score"], MADE[0])
+            client.send(connection, keys["score"], STREAM[0])
             idle = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(2 * few)]
-            for call in MADE[1:100]:
+            for call in STREAM[1:100]:
                 client.send(connection, keys["score"], call)
             for unused in idle:
                 unused.close()
         wait_until(lambda: is_live(service))
         with contextlib.closing(service.connect()) as connection:
-            client.send(connection, keys["score"], MADE[100])
+            client.send(connection, keys["score"], STREAM[100])
         status = service.status(keys["admin"])
         service.stop()
     assert len(client.verdicts) == 101

@@ -95,7 +95,7 @@ def test_every_pipelined_request_is_answered(service, keys, kind):
     assert codes == ({403} if kind == "with a body" else {200})
 
 
-def test_connection_options_of_http_are_kept(service, keys):
+def test_connection_options_of_http_are_followed(service, keys):
     ordinary = answers_to(service, post(keys["score"], call_json()))
     (answer,), is_open = answers_to(service, post(keys["score"], call_json(), "Connection: close"))
     assert (answer[0], answer[2], is_open) == (200, ordinary[0][0][2], False)
@@ -239,9 +239,9 @@ def test_no_number_is_in_an_answer_or_in_the_log(make_service, keys, caplog, mon
         monkeypatch.undo()
     assert failed == [(500, b'{"error":"the service failed"}')] * 3
     assert {code for code, _ in answers} == {400, 401, 404, 405}
-    written = caplog.text + "".join(capfd.readouterr()) + "".join(repr(record.__dict__) for record in caplog.records)
-    assert "a request failed: RuntimeError" in written
-    for text in (written, *(answer.decode("latin-1") for _, answer in answers)):
+    output = caplog.text + "".join(capfd.readouterr()) + "".join(repr(record.__dict__) for record in caplog.records)
+    assert "a request failed: RuntimeError" in output
+    for text in (output, *(answer.decode("latin-1") for _, answer in answers)):
         assert "0138000" not in re.sub(r"[\s-]", "", text)
 
 

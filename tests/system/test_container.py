@@ -65,7 +65,7 @@ def installed():
 def closure():
     """Returns the distributions that the image installs, by the metadata of this environment."""
     with_extras = lambda entry: [(canonicalize_name(entry.name), extra) for extra in (*entry.extras, "")]
-    required = (Requirement(f"callsieve{word[1:]}" if word[0] == "." else word) for word in WANTED)
+    required = (Requirement(f"callsieve{word[1:]}" if word[0] == "." else word) for word in DISTRIBUTIONS)
     visited, waiting = set(), [pair for entry in required for pair in with_extras(entry)]
     while waiting:
         name, extra = waiting.pop()
@@ -89,15 +89,15 @@ def needs(name):
     ]
 
 
-WANTED = [word for word in installed() if not word.startswith("-") and word != "constraints.txt"]
+DISTRIBUTIONS = [word for word in installed() if not word.startswith("-") and word != "constraints.txt"]
 
 
 def test_the_image_installs_pinned_distributions_only():
     words = installed()
     assert words[words.index("-c") + 1] == "constraints.txt"
-    (own,) = (word for word in WANTED if word.startswith("."))
+    (own,) = (word for word in DISTRIBUTIONS if word.startswith("."))
     assert Requirement(f"callsieve{own[1:]}").extras <= set(PROJECT["project"]["optional-dependencies"])
-    assert {canonicalize_name(word) for word in WANTED if word != own} <= PINNED
+    assert {canonicalize_name(word) for word in DISTRIBUTIONS if word != own} <= PINNED
     distributions = closure() - {"callsieve"}
     assert distributions <= PINNED
     assert not {"pandas", "mlflow", "pyarrow", "numba", "scikit-learn", "pytest"} & distributions
@@ -177,12 +177,12 @@ def words(tmp_path):
     (tmp_path / "state").mkdir()
     name, *entry = command()
     assert name in PROJECT["project"]["scripts"]
-    placed = [str(tmp_path / Path(word).name) if word.startswith("/") else word for word in entry]
-    assert all(Path(word).exists() for word in placed if word.startswith("/"))
-    return placed, keys
+    arguments = [str(tmp_path / Path(word).name) if word.startswith("/") else word for word in entry]
+    assert all(Path(word).exists() for word in arguments if word.startswith("/"))
+    return arguments, keys
 
 
-def test_the_command_serves_with_what_is_installed_and_writes_only_to_the_state(words, tmp_path):
+def test_the_command_serves_with_installed_packages_and_writes_only_to_the_state(words, tmp_path):
     words, keys = words
     (check,) = values("HEALTHCHECK", LAST)
     check = json.loads(check.partition("CMD ")[2])

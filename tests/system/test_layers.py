@@ -101,8 +101,8 @@ def test_imports_follow_the_layers(path):
     for name in imported(path, everywhere(path)):
         assert name.partition(".")[0] not in FOLDERS, f"flat import of {name}"
         only = ONLY.get(name.partition(".")[0])
-        where = path.relative_to(ROOT).as_posix()
-        assert only is None or where in only, f"{name} belongs in {', '.join(sorted(only))}"
+        file = path.relative_to(ROOT).as_posix()
+        assert only is None or file in only, f"{name} belongs in {', '.join(sorted(only))}"
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,8 @@ def test_without_a_compiler_the_wheel_is_for_any_platform(source, tmp_path):
 def test_a_clone_beside_a_script_is_not_imported(wheel, source, tmp_path):
     venv.create(tmp_path / "env", with_pip=False, symlinks=True)
     python = tmp_path / "env" / "bin" / "python"
-    where = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    packages = Path(subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip())
+    query = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    packages = Path(subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip())
     zipfile.ZipFile(wheel).extractall(packages)
     others = [path for path in sys.path if path.endswith("site-packages")]
     (packages / "dependencies.pth").write_text("\n".join(others) + "\n")

@@ -51,34 +51,18 @@ from tests.support import small_bundle as small
 from tests.support.paths import ROOT
 
 # National digits, as people would search for them, and the ways in which switches and people write them.
-WRITTEN = {
-    "13812345679": (
-        "13812345679",
-        "+8613812345679",
-        "008613812345679",
-        "138 1234 5679",
-        "138-1234-5679",
-        "１３８１２３４５６７９",
-    ),
-    "15987654326": (
-        "１５９８７６５４３２６",
-        "+86 159 8765 4326",
-        "tel:+8615987654326",
-        "15987654326#",
-        "(86)15987654326",
-    ),
+SPELLINGS = {
+    "13812345679": ("13812345679", "+8613812345679", "008613812345679", "138 1234 5679", "138-1234-5679",
+                    "１３８１２３４５６７９"),
+    "15987654326": ("１５９８７６５４３２６", "+86 159 8765 4326", "tel:+8615987654326", "15987654326#",
+                    "(86)15987654326"),
     "2887651234": ("02887651234", "028-8765-1234", "+86(28)87651234", "+862887651234", "0086 28 8765 1234"),
-    "17098761235": (
-        "17098761235",
-        " 17098761235 ",
-        "'17098761235",
-        "１７０-９８７６-１２３５",
-        "sip:17098761235@example.net",
-    ),
+    "17098761235": ("17098761235", " 17098761235 ", "'17098761235", "１７０-９８７６-１２３５",
+                    "sip:17098761235@example.net"),
     "4155550142": ("+14155550142", "0014155550142", "+1 (415) 555-0142", "+1.415.555.0142", "1-415-555-0142"),
-}
-FORMS = [form for forms in WRITTEN.values() for form in forms]
-PLANTED = frozenset(WRITTEN)
+}  # fmt: skip
+FORMS = [form for forms in SPELLINGS.values() for form in forms]
+PLANTED = frozenset(SPELLINGS)
 FIRST = datetime(2026, 3, 3, 1, 0, tzinfo=UTC)
 COLUMNS = ("start", "caller", "callee", "ring", "talk", "outcome", "network_caller", "trunk", "device", "cause")
 SEPARATORS = re.compile(r"(?<=\d)[\s.()\-]+(?=\d)")
@@ -103,7 +87,7 @@ def faulty_rows():
         yield row | {"callee": None}
         yield row | {"start": FIRST + timedelta(days=30_000 + i)}
         yield row  # a repeat
-        yield row | {"talk": 31.0}  # a contradicting one
+        yield row | {"talk": 31.0}  # a contradicting repeat
 
 
 def write_csv(path, rows, *, broken=True):
@@ -120,7 +104,7 @@ def write_csv(path, rows, *, broken=True):
                 file.write(",".join([*row, form, form, "answered", "", "", "", ""]) + "\n")
     if broken:
         with path.open("ab") as file:
-            for number in WRITTEN:
+            for number in SPELLINGS:
                 file.write(f"{FIRST.isoformat()},{number},".encode() + b"\xff\xfe" + f"{number},5\n".encode())
     return path
 
@@ -212,7 +196,7 @@ def score(bundle_folder, path, out, *, strict=False):
         quarantine=out / "quarantine.jsonl",
         strict=strict,
         threads=1,
-        progress=lambda what, part: logging.getLogger("progress").debug("%s %s", what, part),
+        progress=lambda step, part: logging.getLogger("progress").debug("%s %s", step, part),
     )
 
 
@@ -220,17 +204,17 @@ def failure(bundle_folder, path, out, **options):
     """Returns the whole text of the exception of a failed scoring, with causes and contexts."""
     with pytest.raises(ValueError, match=r"^\S.*\Z") as caught:  # one line
         score(bundle_folder, path, out, **options)
-    shown = traceback.format_exception(caught.value)
+    lines = traceback.format_exception(caught.value)
     chain, error = [], caught.value
     while error is not None:  # also causes that `from None` hides: a reporter of errors may read them
         chain += [str(error), repr(error), str(getattr(error, "__notes__", ""))]
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return "\n".join([*shown, *chain])
+    return "\n".join([*lines, *chain])
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_search_finds_planted_numbers(form):
-    (number,) = [number for number, forms in WRITTEN.items() if form in forms]
+    (number,) = [number for number, forms in SPELLINGS.items() if form in forms]
     assert planted_in(f"caller {form} called") == {number}
     assert planted_in(f"x={form}") == {number}
 
@@ -277,9 +261,9 @@ def test_strict_failures_hide_numbers(bundle_folder, tmp_path, captured, kind, f
         write_csv(source, rows, broken=False)
     else:
         write_parquet(source, rows)
-    shown = failure(bundle_folder, source, out, strict=True)
-    assert re.search(r"row \d+: ", shown)
-    assert_clean(out.rglob("*"), [shown, *captured()])
+    message = failure(bundle_folder, source, out, strict=True)
+    assert re.search(r"row \d+: ", message)
+    assert_clean(out.rglob("*"), [message, *captured()])
     assert list(out.iterdir()) == []
 
 
@@ -333,8 +317,8 @@ def test_failures_on_broken_files_hide_numbers(bundle_folder, tmp_path, captured
     source, out = tmp_path / "calls", tmp_path / "out"
     out.mkdir()
     breaking(source)
-    shown = failure(bundle_folder, source, out, strict=True)
-    assert_clean(out.rglob("*"), [shown, *captured()])
+    message = failure(bundle_folder, source, out, strict=True)
+    assert_clean(out.rglob("*"), [message, *captured()])
     assert list(out.iterdir()) == []
 
 
@@ -354,11 +338,13 @@ def test_an_unkeyed_table_is_refused_without_showing_its_numbers(tmp_path, captu
 @pytest.mark.source("L40", "P8", by="features/intake/intake.py")
 def test_a_whole_run_hides_all_numbers(written_world, training_run, monkeypatch, tmp_path, captured):
     """All files of a demonstration and of a training, whose calls are known unkeyed."""
-    wanted = {number for number in written_world.numbers["number"].to_pylist() if re.fullmatch(r"\d{11}", number or "")}
+    numbers = {
+        number for number in written_world.numbers["number"].to_pylist() if re.fullmatch(r"\d{11}", number or "")
+    }
     for name in ("caller", "callee", "network_caller"):
         texts = written_world.calls[name].unique().to_pylist()
-        wanted |= {text for text in texts if re.fullmatch(r"1\d{10}", text or "")}
-    assert len(wanted) > 500
+        numbers |= {text for text in texts if re.fullmatch(r"1\d{10}", text or "")}
+    assert len(numbers) > 500
     monkeypatch.setattr(demo, "study", lambda dataset, *_, **__: dataset.calls.num_rows)
     seed = int(written_world.facts["seed"])
     calls = demo.run_demo(tmp_path, size="tiny", seed=seed, threads=2, progress=lambda *_: None)
@@ -369,9 +355,9 @@ def test_a_whole_run_hides_all_numbers(written_world, training_run, monkeypatch,
     assert {"mlflow.db", "report.html", "model.txt", "bundle.json", "figures.json", "calls.parquet"} <= names
     for path in paths:
         for text in texts_in(path):
-            assert not numbers_in(text, wanted, 11), path
+            assert not numbers_in(text, numbers, 11), path
     for text in outputs:
-        assert not numbers_in(text, wanted, 11)
+        assert not numbers_in(text, numbers, 11)
 
 
 def keyed_folder(folder):
@@ -403,7 +389,7 @@ def report_of(data, out):
     out.mkdir()
     return write_report(
         data, out, until="2026-03-04", days=1, least={"callee": 1, "caller": 1},
-        progress=lambda what, part: logging.getLogger("progress").debug("%s %s", what, part),
+        progress=lambda step, part: logging.getLogger("progress").debug("%s %s", step, part),
     )  # fmt: skip
 
 
@@ -433,10 +419,9 @@ def test_token_lists_hide_numbers(tmp_path, captured):
     store, sharing = Key("e1", bytes(range(32))), Key("share1", bytes(range(1, 33)), None, "sharing")
     chosen = {Intake(store).token("number", form) for form in FORMS}
     until = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    facts = write_token_list(
-        tmp_path / "list", only(FORMS, chosen, store, sharing), sharing, small.KEY, epoch=1, valid_until=until
-    )
-    assert facts["tokens"] == len(chosen) >= len(WRITTEN)
+    shared = only(FORMS, chosen, store, sharing)
+    facts = write_token_list(tmp_path / "list", shared, sharing, small.KEY, epoch=1, valid_until=until)
+    assert facts["tokens"] == len(chosen) >= len(SPELLINGS)
     token_list = TokenList.open(tmp_path / "list", sharing, small.TRUSTED)
     (tmp_path / "off").write_text("\n".join(FORMS), encoding="utf-8")
     with pytest.raises(ValueError, match="expected a token") as caught:
@@ -451,14 +436,12 @@ def test_a_drill_and_a_search_hide_numbers(tmp_path, captured):
     data, _ = keyed_folder(tmp_path / "data")
     shutil.copy(data / "calls.parquet", data / f"{FORMS[0]}.parquet")  # a name is a text, too
     (data / "raw.txt").write_text("\n".join(FORMS), encoding="utf-8")
-    record = (
-        (ROOT / "training" / "governance" / "incident.toml").read_text(encoding="utf-8").replace('["."]', '["data"]')
-    )
-    (tmp_path / "record.toml").write_text(record, encoding="utf-8")
+    record = (ROOT / "training" / "governance" / "incident.toml").read_text(encoding="utf-8")
+    (tmp_path / "record.toml").write_text(record.replace('["."]', '["data"]'), encoding="utf-8")
     for name in ("out", "search"):
         (tmp_path / name).mkdir()
     facts = drill(tmp_path / "record.toml", tmp_path / "out")
-    assert len(facts["datasets"]) == 6 and facts["people_at_most"] >= len(WRITTEN)
+    assert len(facts["datasets"]) == 6 and facts["people_at_most"] >= len(SPELLINGS)
     state = tmp_path / "search" / "canaries.json"
     add_to_state(state, Canaries("partner", 5))
     matches = search(data / "raw.txt", Key("c1", bytes(32), purpose="canaries"), state)
@@ -516,11 +499,8 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, captured):
 
 def test_the_files_of_a_killed_process_hide_numbers(tmp_path):
     """The numbers come through a pipe that stays open: they are read, and then the process is killed."""
-    for name, key in (
-        ("store", Key("e1", bytes(range(32)))),
-        ("sharing", Key("share1", bytes(range(1, 33)), None, "sharing")),
-    ):
-        key.write(tmp_path / f"{name}.key")
+    Key("e1", bytes(range(32))).write(tmp_path / "store.key")
+    Key("share1", bytes(range(1, 33)), None, "sharing").write(tmp_path / "sharing.key")
     generate_signing_key(tmp_path / "list.key", tmp_path / "list.pub")
     os.mkfifo(tmp_path / "numbers")
     arguments = ["govern", "token-list", "share", "numbers", "--out", "out/list", "--store-key", "store.key",

@@ -1,7 +1,7 @@
 """Runs tests of the C kernel with checked memory accesses: `python tests/tools/sanitize.py`, or with paths of tests.
 
 The library is built with AddressSanitizer and UndefinedBehaviorSanitizer and replaces the usual one. The arrays of a
-stream are allocated one by one, so that each has bounds of its own. The first access out of bounds, or the first
+stream are allocated one by one, so that each has separate bounds. The first access out of bounds, or the first
 undefined operation, ends the process with a C trace. Otherwise the exit code is that of pytest.
 """
 
@@ -45,7 +45,7 @@ def build(folder: Path) -> None:
 def environment(folder: Path) -> dict[str, str]:
     """Returns the environment in which Python loads that library, and the sanitizer first."""
     query = subprocess.run([GCC, "-print-file-name=libasan.so"], check=True, capture_output=True, text=True)
-    # Without pymalloc small arrays get bounds of their own; the interpreter itself leaks on purpose.
+    # Without pymalloc small arrays have separate bounds; the interpreter itself leaks on purpose.
     settings = {"LD_PRELOAD": query.stdout.strip(), "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0"}
     return os.environ | settings | {FOLDER: str(folder)}
 
@@ -60,7 +60,7 @@ def python() -> list[str]:
 
 
 def use_sanitized_library() -> None:
-    """Makes this process use the sanitized library, and allocates arrays with bounds of their own."""
+    """Makes this process use the sanitized library, and allocates arrays with separate bounds."""
     codegen = "callsieve.features.codegen"
     compiled_library, memory_layout = (import_module(f"{codegen}.{n}") for n in ("compiled_library", "memory_layout"))
     compiled_library.FOLDER = Path(os.environ[FOLDER])

@@ -35,7 +35,7 @@ STUDENTS = "copenhagen_calls.csv"
 # The parameters of the real table, with fewer rounds: the classes of the world are easier to separate.
 PARAMETERS = {"learning_rate": 0.03, "num_leaves": 15, "min_data_in_leaf": 40, "lambda_l2": 5.0, "rounds": 400}
 
-# What is compared of each subscriber's month: name, column of the table, unit.
+# Compared figures of each subscriber's month: name, column of the table, unit.
 MONTHLY = (
     ("calls", "voc_cnt", "calls"),
     ("peers", "user_cnt", "people"),

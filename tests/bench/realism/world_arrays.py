@@ -76,7 +76,7 @@ def world_arrays(world: World) -> WorldArrays:
 
     slice_of = _per_number(_words(world.numbers, "slice"), at, len(strings), "")
     own_mobile = per("own_mobile", False)
-    placed = own_mobile[caller[rows]]
+    of_own_mobile = own_mobile[caller[rows]]
     return WorldArrays(
         caller=caller[rows],
         callee=callee[rows],
@@ -98,7 +98,7 @@ def world_arrays(world: World) -> WorldArrays:
         people=own_mobile & (slice_of != "") & ~per("nuisance", False),
         elderly=slice_of == "elderly",
         life_service_marks=float(np.isin(slices[behind[of_call & is_mark]], LIFE_SERVICES).mean()),
-        placeless=float((_codes(world.calls, "place")[rows] < 0)[placed].mean()),
+        placeless=float((_codes(world.calls, "place")[rows] < 0)[of_own_mobile].mean()),
         duplicates=1 - len(rows) / world.calls.num_rows,
         missed=float(unanswered[of_people].sum() / max((answered | unanswered)[of_people].sum(), 1)),
         days=(end - begin) // DAY,
@@ -149,14 +149,14 @@ def nuisance_lives(world: WorldArrays) -> dict[str, float]:
     """Returns means over nuisance numbers whose life lies within the world: days, calls, callees, seconds of talk."""
     whole = world.nuisance & (world.born > 0) & (world.died < world.days * DAY)
     rows = np.flatnonzero(world.guilty)
-    made = np.bincount(world.caller[rows], minlength=len(whole))
+    calls = np.bincount(world.caller[rows], minlength=len(whole))
     pairs = np.unique(world.caller[rows].astype(np.int64) << 32 | world.callee[rows])
     people = np.bincount(pairs >> 32, minlength=len(whole))
-    whole &= made > 0
+    whole &= calls > 0
     answered = rows[world.answered[rows]]
     return {
         "life": float((world.died - world.born)[whole].mean() / DAY),
-        "calls": float(made[whole].mean()),
+        "calls": float(calls[whole].mean()),
         "callees": float(people[whole].mean()),
         "talk": float(world.talk[answered].mean()),
     }
@@ -186,9 +186,9 @@ def complaints(world: WorldArrays, scenario: Scenario) -> Complaints:
         rng = np.random.default_rng(draw)
         zeal = complaint_zeal(rng, table, world.people, world.elderly)
         draws.append(complained_calls(rng, table["office"], zeal, plan))
-    which = np.repeat(np.arange(DRAWS), [len(rows_of_draw) for rows_of_draw in draws])
+    draw_of_call = np.repeat(np.arange(DRAWS), [len(rows_of_draw) for rows_of_draw in draws])
     calls = np.concatenate(draws)
-    number = which * len(world.nuisance) + caller[calls]
+    number = draw_of_call * len(world.nuisance) + caller[calls]
     return Complaints(rows[calls], number, start[calls], world.days)
 
 

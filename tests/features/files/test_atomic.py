@@ -23,8 +23,8 @@ def test_one_of_several_concurrent_writers_of_a_new_file_succeeds(tmp_path):
         return b"%d" % n
 
     with ThreadPoolExecutor(8) as threads:
-        written = [data for data in threads.map(write, range(8)) if data is not None]
-    assert written == [(tmp_path / "file").read_bytes()]
+        successes = [data for data in threads.map(write, range(8)) if data is not None]
+    assert successes == [(tmp_path / "file").read_bytes()]
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -23,7 +23,7 @@ DAY = ("--first", "2025-03-03", "--last", "2025-03-03", "--purpose", "a sample",
 @given(st.lists(st.integers(0, 1 << 40), min_size=1, max_size=8))
 def test_steps_cover_0_to_1_without_gaps(sizes):
     parts = []
-    for callback in steps(lambda _what, part: parts.append(part), dict(enumerate(sizes))).values():
+    for callback in steps(lambda _step, part: parts.append(part), dict(enumerate(sizes))).values():
         callback("begin", 0.0)
         callback("end", 1.0)
     assert parts == pytest.approx(sorted(parts)) and parts[0] == 0.0
@@ -35,7 +35,7 @@ def test_steps_of_files_and_folders_are_sized_by_their_bytes(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(bytes(size))
     parts = []
-    callbacks = by_size(lambda what, part: parts.append((what, part)), [tmp_path / name for name in ("a", "gone", "b")])
+    callbacks = by_size(lambda step, part: parts.append((step, part)), [tmp_path / name for name in ("a", "gone", "b")])
     for path, callback in callbacks.items():
         callback(path.name, 1.0)
     assert parts == [("a", 0.3), ("gone", 0.3), ("b", 1.0)]
@@ -49,7 +49,7 @@ def parts(monkeypatch):
     @contextmanager
     def progress(_title):
         received.clear()
-        yield lambda _what, part: received.append(part)
+        yield lambda _step, part: received.append(part)
 
     monkeypatch.setattr(console, "progress", progress)
     return received

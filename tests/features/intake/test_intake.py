@@ -56,7 +56,7 @@ def one_by_one(intake, calls):
     return [keyed[i] for i in range(len(calls))]
 
 
-written = st.sampled_from(
+spellings = st.sampled_from(
     [
         *(f"1380013800{n}" for n in range(4)),
         *("+8613800138000", "8613800138011", "13800139999", "19212345678", "010-88888888", "01088888889"),
@@ -80,12 +80,12 @@ calls = st.lists(
     st.builds(
         Call,
         start=starts,
-        caller=callers | callers | written,
-        callee=written,
+        caller=callers | callers | spellings,
+        callee=spellings,
         ring=st.none() | seconds,
         talk=st.none() | seconds | st.floats(0, 1e6),
         recorded=st.none() | starts,
-        network_caller=st.none() | written,
+        network_caller=st.none() | spellings,
         trunk=st.sampled_from([None, "", "t1", "t2", TOKEN]),
         place=st.sampled_from([None, "p1"]),
         **{name: st.sampled_from(words) for name, words in CATEGORIES.items()},
@@ -259,12 +259,6 @@ def test_hour_and_day_are_local_to_the_zone(start, zone):
     assert (call.hour, call.day) == (local.hour, local.date().toordinal() - datetime(1970, 1, 1).toordinal())
 
 
-def test_a_zone_that_there_is_not_is_told_in_one_line():
-    for zone in ("Mars/Olympus", "/etc/passwd", ""):
-        with pytest.raises(ValueError, match=r"^unknown time zone '.*', expected one such as 'Asia/Shanghai'$"):
-            Intake(KEY, zone)
-
-
 def test_hours_follow_summer_time():
     night = datetime(2026, 3, 8, 6, 59, 59, tzinfo=UTC).timestamp()  # New York goes from 2 to 3 o'clock at 07:00
     intake = Intake(KEY, "America/New_York")
@@ -352,9 +346,9 @@ def test_an_intake_cannot_be_pickled():
         pickle.dumps(Intake(KEY))
 
 
-@pytest.mark.parametrize("zone", ["Nowhere/City", "", "/etc", "../x"])
-def test_an_unknown_zone_is_refused(zone):
-    with pytest.raises(ValueError, match="unknown time zone"):
+@pytest.mark.parametrize("zone", ["Nowhere/City", "Mars/Olympus", "", "/etc", "/etc/passwd", "../x"])
+def test_an_unknown_zone_is_refused_in_one_line(zone):
+    with pytest.raises(ValueError, match=r"^unknown time zone '.*', expected one such as 'Asia/Shanghai'$"):
         Intake(KEY, zone)
 
 

@@ -23,7 +23,7 @@ BEIJING = "+861088888888"
 
 
 @pytest.mark.parametrize(
-    ("written", "canonical", "kind", "region", "block"),
+    ("text", "canonical", "kind", "region", "block"),
     [
         # mobiles, with prefixes and separators
         ("13800138000", MOBILE, "mobile", "", "1380013"),
@@ -100,13 +100,13 @@ BEIJING = "+861088888888"
         ("*21#", "*21#", "irregular", "", ""),
     ],
 )
-def test_a_number_is_parsed_to_its_parts(written, canonical, kind, region, block):
-    number = parse(written, ON)
+def test_a_number_is_parsed_to_its_parts(text, canonical, kind, region, block):
+    number = parse(text, ON)
     assert (number.canonical, number.kind, number.region, number.block) == (canonical, kind, region, block)
 
 
 @pytest.mark.parametrize(
-    ("written", "canonical", "kind"),
+    ("text", "canonical", "kind"),
     [
         ("86123456", "86123456", "fixed"),  # eight local digits, not +86 123456
         ("8695588", "8695588", "fixed"),  # seven local digits, not +86 95588
@@ -127,14 +127,14 @@ def test_a_number_is_parsed_to_its_parts(written, canonical, kind, region, block
         ("1795188888888", "1795188888888", "irregular"),  # a local number is not a whole one
     ],
 )
-def test_an_ambiguous_number_is_parsed_in_one_way(written, canonical, kind):
-    number = parse(written, ON)
+def test_an_ambiguous_number_is_parsed_in_one_way(text, canonical, kind):
+    number = parse(text, ON)
     assert (number.canonical, number.kind) == (canonical, kind)
 
 
-@pytest.mark.parametrize("written", [None, "", " ", "-", "Anonymous", "UNAVAILABLE", "n/a", "no number", "匿名"])
-def test_texts_without_a_number_are_withheld(written):
-    assert parse(written, ON) == Number("", "withheld", "", "", "")
+@pytest.mark.parametrize("text", [None, "", " ", "-", "Anonymous", "UNAVAILABLE", "n/a", "no number", "匿名"])
+def test_texts_without_a_number_are_withheld(text):
+    assert parse(text, ON) == Number("", "withheld", "", "", "")
 
 
 def test_the_holder_of_a_range_is_named():
@@ -170,29 +170,29 @@ dates = st.dates(datetime.date(2000, 1, 1), datetime.date(2030, 1, 1))
 
 
 @given(texts, dates)
-def test_the_canonical_form_of_a_canonical_number_is_itself(written, on):
-    number = parse(written, on)
+def test_the_canonical_form_of_a_canonical_number_is_itself(text, on):
+    number = parse(text, on)
     assert parse(number.canonical, on) == number
 
 
 @given(texts, dates, dates)
-def test_the_canonical_form_does_not_depend_on_the_date(written, on, later):
-    a, b = parse(written, on), parse(written, later)
+def test_the_canonical_form_does_not_depend_on_the_date(text, on, later):
+    a, b = parse(text, on), parse(text, later)
     assert (a.canonical, a.block) == (b.canonical, b.block)
 
 
 @given(texts)
-def test_a_block_is_never_a_whole_subscriber_number(written):
-    number = parse(written, ON)
+def test_a_block_is_never_a_whole_subscriber_number(text):
+    number = parse(text, ON)
     if number.kind in ("mobile", "resale", "satellite", "iot", "fixed", "foreign"):
         assert len(number.block.lstrip("+0")) <= len(number.canonical.lstrip("+")) - 4
 
 
 @given(texts)
-def test_the_repr_shows_no_digits(written):
-    number = parse(written, ON)
-    shown = repr(number).replace(number.region, "")
-    assert not re.search(r"\d{5}", shown)
+def test_the_repr_shows_no_digits(text):
+    number = parse(text, ON)
+    hidden = repr(number).replace(number.region, "")
+    assert not re.search(r"\d{5}", hidden)
 
 
 # `phonenumbers` as the oracle. Where the two differ, and why:

@@ -131,7 +131,7 @@ def test_busy_weeks_with_late_records_equal_the_oracle():
 
 
 def test_an_end_record_changes_only_the_facts_of_the_outcome():
-    """Outcome, one ring, who hung up and whether that is known; facts of the attempt have bits of their own."""
+    """The outcome, one ring, and which party hung up; facts of the attempt have separate bits."""
     attempts = itertools.product((0, 7, 8, 20, 21, 23), (0, 19_000, 20_000), (0, 1, 2, 3), (-1, 0, 1))
     ends = tuple(itertools.product(range(len(OUTCOMES)), (-1, 0, 1, 2), (0, 4_000, 4_001)))
     known_before, known_after = set(), set()
@@ -199,12 +199,12 @@ def test_an_end_may_arrive_when_its_start_has_left_the_windows(compiled):
     attempt = EXAMPLE_CALL | {"ring": None, "talk": None}
     at = [EXAMPLE_CALL["start"] + hours * 3_600_000 for hours in (174, 180, 184, 186, 200)]
     others = [EXAMPLE_CALL | {"start": start, "callee": f"n{start}", "day": start // DAY} for start in at]
-    ended = EXAMPLE_CALL | {"talk": 17 * 3_600_000, "recorded": at[0] + 60_000}
+    record = EXAMPLE_CALL | {"talk": 17 * 3_600_000, "recorded": at[0] + 60_000}
     history, rows = History(**SMALL, compiled=compiled), []
-    for call in (attempt, others[0], ended, *others[1:]):
+    for call in (attempt, others[0], record, *others[1:]):
         rows.append(history.vector(as_keyed_call(call)))
         history.observe(as_keyed_call(call))
-    expected = vectors(as_keyed_table([attempt, ended, *others]), threads=1)
+    expected = vectors(as_keyed_table([attempt, record, *others]), threads=1)
     assert_equal(np.array(rows)[[0, 1, 3, 4, 5, 6]], expected[[0, 2, 3, 4, 5, 6]])
     assert history.calls == len(others)
 
@@ -334,7 +334,7 @@ def test_a_call_observed_at_its_start_and_at_its_end_is_one_call(calls):
     assert whole.calls == parts.calls
 
 
-def test_empty_history_knows_only_the_call_itself():
+def test_an_empty_history_gives_only_features_of_the_call_itself():
     row = dict(zip(NAMES, History(**SMALL).vector(as_keyed_call(EXAMPLE_CALL)), strict=True))
     assert row["out_calls_count_7d"] == 0
     assert math.isnan(row["out_answered_share_7d"])
@@ -363,36 +363,36 @@ def test_a_number_with_many_calls_keeps_memory_bounded():
 
 @given(histories(max_calls=40), st.integers(1, 6), st.integers(2, 5))
 @settings(max_examples=60)
-def test_memory_stays_bounded_and_every_loss_is_counted(drawn, calls, numbers):
+def test_memory_stays_bounded_and_every_loss_is_counted(stream, calls, numbers):
     history = History(calls=calls, numbers=numbers)
-    for call in drawn:
+    for call in stream:
         assert not any(value < 0 for value in history.vector(as_keyed_call(call))[: NAMES.index("call_caller_class")])
         history.observe(as_keyed_call(call))
         assert history.calls <= calls
         assert history.numbers <= numbers
     if not history.dropped + history.evicted + history.refused:
         ample = History(**SMALL)
-        for call in drawn:
+        for call in stream:
             ample.vector(as_keyed_call(call))
             ample.observe(as_keyed_call(call))
-        assert_equal(history.vector(as_keyed_call(drawn[-1])), ample.vector(as_keyed_call(drawn[-1])))
+        assert_equal(history.vector(as_keyed_call(stream[-1])), ample.vector(as_keyed_call(stream[-1])))
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize("turned", [1, 2, 5, 60])
-def test_a_dropped_call_leaves_the_history_of_the_remaining_calls(turned, compiled):
+@pytest.mark.parametrize("run", [1, 2, 5, 60])
+def test_a_dropped_call_leaves_the_history_of_the_remaining_calls(run, compiled):
     """The oldest call is the one that started first; of `turned` calls in reverse order it was not observed first."""
     calls = [EXAMPLE_CALL | {"start": EXAMPLE_CALL["start"] + 60_000 * i, "callee": f"n{i % 7}"} for i in range(60)]
     last = EXAMPLE_CALL | {"start": calls[-1]["start"] + 3_600_000}
-    arrivals = [call for i in range(0, len(calls), turned) for call in reversed(calls[i : i + turned])]
+    arrivals = [call for i in range(0, len(calls), run) for call in reversed(calls[i : i + run])]
     history = History(calls=20, numbers=20, compiled=compiled)
     for call in arrivals:
         history.advance(last["start"])
         history.observe(as_keyed_call(call))
-    stay = []
+    remaining_calls = []
     for call in arrivals:
-        stay = sorted([*stay[-19:], call], key=lambda remaining: remaining["start"])
-    check_against_remaining_calls(history, stay, last)
+        remaining_calls = sorted([*remaining_calls[-19:], call], key=lambda remaining: remaining["start"])
+    check_against_remaining_calls(history, remaining_calls, last)
     assert history.dropped == 40
 
 
@@ -400,12 +400,14 @@ def test_a_dropped_call_leaves_the_history_of_the_remaining_calls(turned, compil
 def test_a_call_may_be_dropped_when_only_its_end_is_in_the_windows(compiled):
     history = History(calls=2, numbers=20, compiled=compiled)
     later = EXAMPLE_CALL["start"] + 7 * DAY + DAY // 2
-    stay = [EXAMPLE_CALL | {"start": later + i, "day": EXAMPLE_CALL["day"] + 7, "callee": f"n{i}"} for i in range(2)]
-    for call in (EXAMPLE_CALL | {"talk": DAY}, *stay):
+    remaining_calls = [
+        EXAMPLE_CALL | {"start": later + i, "day": EXAMPLE_CALL["day"] + 7, "callee": f"n{i}"} for i in range(2)
+    ]
+    for call in (EXAMPLE_CALL | {"talk": DAY}, *remaining_calls):
         history.vector(as_keyed_call(call))
         history.observe(as_keyed_call(call))
     assert history.dropped == 1
-    check_against_remaining_calls(history, stay, stay[-1] | {"start": later + 60_000})
+    check_against_remaining_calls(history, remaining_calls, remaining_calls[-1] | {"start": later + 60_000})
 
 
 def check_against_remaining_calls(history, calls, last):
@@ -461,15 +463,15 @@ def test_a_call_refused_twice_takes_one_place_of_a_number():
 def test_vectors_do_not_depend_on_threads():
     rng = random.Random(11)
     number = lambda: f"n{rng.randrange(50)}"
-    drawn = lambda: {"start": rng.randrange(10**9), "caller": number(), "callee": number()}
-    calls = as_keyed_table([EXAMPLE_CALL | drawn() for _ in range(3000)])
+    facts = lambda: {"start": rng.randrange(10**9), "caller": number(), "callee": number()}
+    calls = as_keyed_table([EXAMPLE_CALL | facts() for _ in range(3000)])
     assert_equal(vectors(calls, threads=1), vectors(calls, threads=2))
 
 
 @given(histories(), st.randoms(use_true_random=False))
 @settings(max_examples=40)
 def test_vectors_of_some_calls_equal_those_rows(calls, rng):
-    """In any order, whatever other calls are left out."""
+    """The chosen rows may have any order."""
     rows = np.array(rng.sample(range(len(calls)), rng.randint(0, len(calls))), dtype=int)
     assert_equal(vectors(as_keyed_table(calls), rows=rows, threads=1), vectors(as_keyed_table(calls), threads=1)[rows])
 
@@ -485,10 +487,10 @@ def test_names_are_unique_and_the_hash_covers_the_definitions():
 def test_an_invalid_table_is_refused_in_one_line():
     calls = as_keyed_table([EXAMPLE_CALL])
     hour = calls.column_names.index("hour")
-    for spoilt, says in (
+    for spoilt, message in (
         (calls.drop_columns("trunk"), "expected the columns of a keyed table, trunk missing"),
         (calls.set_column(hour, "hour", [[300]]), "expected integers from -128 to 127"),
     ):
-        with pytest.raises(ValueError, match=says) as caught:
+        with pytest.raises(ValueError, match=message) as caught:
             vectors(spoilt, threads=1)
         assert "\n" not in str(caught.value)

@@ -52,10 +52,10 @@ def test_both_keys_are_rotated_in_one_pass(texts):
     """Lines become those of the new epoch, also when rekeyed twice; other tokens and texts do not change."""
     keys = Rekeying(OLD, NEW, (FIRST, SECOND))
     before, after = OLD.tokens("number", texts), NEW.tokens("number", texts)
-    written = [*before, *CalleeCipher(FIRST).tokens(before), "-"]
-    wanted = [*after, *CalleeCipher(SECOND).tokens(after), "-"]
-    assert keys.tokens(written) == wanted == keys.tokens(wanted)
-    assert keys.line(" ".join(written).encode()) == " ".join(wanted).encode()
+    tokens = [*before, *CalleeCipher(FIRST).tokens(before), "-"]
+    expected = [*after, *CalleeCipher(SECOND).tokens(after), "-"]
+    assert keys.tokens(tokens) == expected == keys.tokens(expected)
+    assert keys.line(" ".join(tokens).encode()) == " ".join(expected).encode()
 
 
 def test_a_slice_keeps_no_words_of_other_rows():
@@ -99,9 +99,9 @@ def tokens_of(table, *names):
 
 
 @pytest.fixture(scope="module")
-def house(history, tmp_path_factory):
+def site(history, tmp_path_factory):
     """A folder with a declared history, keys and a bundle, and two empty folders for verdicts."""
-    place = tmp_path_factory.mktemp("house")
+    place = tmp_path_factory.mktemp("site")
     for name in ("data", "kept", "once"):
         (place / name).mkdir()
     pq.write_table(history, place / "data" / "calls.parquet")
@@ -115,12 +115,12 @@ def house(history, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def scored(house):
-    for name, key in (("kept", house / "c1.key"), ("once", None)):
-        score_file(house / "bundle", house / "data" / "calls.parquet", "keyed", trust=None, policy=None, key=None,
-                   out=house / name / "verdicts.parquet", callees=key, quarantine=None, strict=False, threads=1,
-                   progress=lambda _what, _part: None)  # fmt: skip
-    return house
+def scored(site):
+    for name, key in (("kept", site / "c1.key"), ("once", None)):
+        score_file(site / "bundle", site / "data" / "calls.parquet", "keyed", trust=None, policy=None, key=None,
+                   out=site / name / "verdicts.parquet", callees=key, quarantine=None, strict=False, threads=1,
+                   progress=lambda _step, _part: None)  # fmt: skip
+    return site
 
 
 @pytest.mark.source("P1", "P4", by="serving/batch/output_keys.py")
@@ -129,8 +129,8 @@ def test_callees_of_verdicts_and_exports_join_with_no_history(scored, history, c
     days = [datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d") for at in moments]
     out = scored / "kept" / "export.parquet"
     period = ("--first", days[0], "--last", days[1], "--purpose", "a sample", "--person", "me")
-    written = ("--out", out, "--callees-key", scored / "c1.key")
-    command_json("privacy", "export", "--data", scored / "data", *period, *log_of(scored), *written)
+    output = ("--out", out, "--callees-key", scored / "c1.key")
+    command_json("privacy", "export", "--data", scored / "data", *period, *log_of(scored), *output)
     in_history = tokens_of(history, "caller", "callee")
     assert tokens_of(history, "caller") == tokens_of(history, "callee")  # in the history a call back shows
     for path in (scored / "kept" / "verdicts.parquet", out, scored / "once" / "verdicts.parquet"):
@@ -170,8 +170,8 @@ def test_rotation_rekeys_written_files_and_a_destroyed_key_erases_callees(scored
     old, new, c1, c2 = (tmp_path / f"{name}.key" for name in ("old", "new", "c1", "c2"))
     command_json("privacy", "key", "rekey", old, new, *log, "--data", data, "--callee-keys", c1, c2)
     calls, verdicts = (pq.read_table(data / name) for name in ("calls.parquet", "verdicts.parquet"))
-    wanted = with_callee_keys(calls.sort_by("start"), CalleeCipher(SECOND))["callee"].cast(pa.string())
-    assert verdicts["callee"].cast(pa.string()).to_pylist() == wanted.to_pylist()
+    expected = with_callee_keys(calls.sort_by("start"), CalleeCipher(SECOND))["callee"].cast(pa.string())
+    assert verdicts["callee"].cast(pa.string()).to_pylist() == expected.to_pylist()
     assert left_of(data, "e1") == left_of(data, "c1") == 0
     for path in (old, c1):
         command_json("privacy", "key", "destroy", path, "--why", "over", *log, "--data", data)

@@ -108,7 +108,7 @@ def test_histories_continue_under_the_new_key(tmp_path):
     pq.write_table(reports, tmp_path / "complaints.parquet")
     listed = [{"number": token, "business": "parcels"} for token in old["caller"].to_pylist()[:5]]
     (tmp_path / "campaigns.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in listed))
-    for _ in range(2):  # the second time there is nothing left to do
+    for _ in range(2):  # the second time changes nothing
         assert rekey_folder(tmp_path, Rekeying(OLD, NEW)) == {
             "calls.parquet": len(calls), "complaints.parquet": len(calls), "campaigns.jsonl": 5}  # fmt: skip
         new = read_keyed(tmp_path / "calls.parquet")
@@ -182,12 +182,12 @@ def test_a_scorer_and_its_cases_continue_under_the_new_key(tmp_path, command_jso
     judge.load(tmp_path / "bundle")
     again = Live(judge, Intake(NEW), state, deadline=60.0)
     assert (again.memory.refusal, again.memory.restored.damaged) == (None, 0)
-    verdicts, wanted = play(again, stream[150:]), play(control, stream[150:])
+    verdicts, expected = play(again, stream[150:]), play(control, stream[150:])
     # The number that a caller dialled last is not restored after a restart, whatever the key; all else is.
-    same = sum(verdict.raw == other.raw for verdict, other in zip(verdicts, wanted, strict=True))
-    assert same >= len(wanted) - len(real_bundle.CALLERS)
-    spared = [verdict.raw for verdict in verdicts if verdict.status == STATUS]
-    assert 0 < len(spared) == unlisted.spared
+    same = sum(verdict.raw == other.raw for verdict, other in zip(verdicts, expected, strict=True))
+    assert same >= len(expected) - len(real_bundle.CALLERS)
+    passing = [verdict.raw for verdict in verdicts if verdict.status == STATUS]
+    assert 0 < len(passing) == unlisted.spared
     assert [row["number"] for row in read_complaints(state)] == [NEW.token("number", "+8613800138000")]
     again.close()
     control.close()
@@ -195,7 +195,7 @@ def test_a_scorer_and_its_cases_continue_under_the_new_key(tmp_path, command_jso
     assert left_of(state, "e1") == 0
     code, out, _ = run_command(*rekey)  # a repetition changes nothing
     assert code == 0 and "epoch e1 is now e2; entry 1 of the audit log" in out
-    alone = rekey_cases(url, None, Rekeying(OLD, NEW))  # cases without a scorer beside them
+    alone = rekey_cases(url, None, Rekeying(OLD, NEW))  # a case store without a scorer
     assert alone.keys() == {name for name in facts["keyed"] if name.startswith("callsieve_")}
     assert not any(alone.values())
 
@@ -210,14 +210,14 @@ def test_a_key_is_destroyed_only_after_all_its_tokens_were_rekeyed(tmp_path, com
     data.mkdir()
     pq.write_table(Intake(old).table(raw(real_bundle.calls(50))), data / "calls.parquet")
     stolen = shutil.copytree(data, tmp_path / "stolen")
-    ended = ("privacy", "key", "destroy", tmp_path / "e1.key", "--why", "the epoch is over", *log, "--data", data)
-    code, _, err = run_command(*ended)
+    destroy = ("privacy", "key", "destroy", tmp_path / "e1.key", "--why", "the epoch is over", *log, "--data", data)
+    code, _, err = run_command(*destroy)
     assert code == 1 and "1 files have tokens of epoch e1" in err
     assert read_key(tmp_path / "e1.key") == old
     assert command_json("privacy", "key", "rekey", tmp_path / "e1.key", tmp_path / "e2.key", *log, "--data", data)[
         "keyed"
     ]
-    command_json(*ended)
+    command_json(*destroy)
     assert not (tmp_path / "e1.key").exists()
     assert [payload["what"] for _, payload in payloads(tmp_path / "audit", "key")] == [
         "keyed anew", "calls keyed anew", "destroyed"]  # fmt: skip

@@ -20,7 +20,7 @@ def bench():
 
 @pytest.fixture(scope="module")
 def calls(bench):
-    return bench("bench_calls").drawn(20_000, 7, numbers=60, days=9)
+    return bench("bench_calls").draw_calls(20_000, 7, numbers=60, days=9)
 
 
 @pytest.fixture(scope="module")

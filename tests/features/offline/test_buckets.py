@@ -33,8 +33,8 @@ def vectors_by_buckets(calls, count, rng, names=NAMES, pieces=1):
     bucket_of = defaultdict(lambda: rng.randrange(count))
     for name in buckets.KEYS:
         number = "number" if name in ("caller", "callee") else name
-        where = [bucket_of[number, key] for key in calls[name].to_pylist()]
-        calls = calls.append_column(f"{name}_bucket", pa.array(where, pa.int32()))
+        places = [bucket_of[number, key] for key in calls[name].to_pylist()]
+        calls = calls.append_column(f"{name}_bucket", pa.array(places, pa.int32()))
     packed = [
         parcel
         for i in range(pieces)

@@ -67,7 +67,7 @@ def check_order(table):
     assert all(np.all(np.diff(run) >= 0) for run in np.split(start, runs[1:]))
 
 
-def test_a_file_is_not_kept_in_memory_while_it_is_read(tmp_path, monkeypatch):
+def test_a_file_is_read_in_bounded_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "BATCH_ROWS", 1 << 12)
     rows, rng = 300_000, np.random.default_rng(0)
     call = dict.fromkeys(KEYED_COLUMNS) | {name: words[0] for name, words in KEYED_CATEGORIES.items()}
@@ -141,7 +141,7 @@ def test_a_killed_run_is_resumed(stage, world_folder, tmp_path):
     before = finished_files(out)
     assert any(path.name.startswith(f"{stage}-") for path in before)
     done = []
-    write_shards(source, out, memory=2 * GIB, progress=lambda what, part: done.append((what, part)))
+    write_shards(source, out, memory=2 * GIB, progress=lambda step, part: done.append((step, part)))
     after = finished_files(out)
     assert {path: after[path] for path in before if path in after} == {p: t for p, t in before.items() if p in after}
     assert [part for _, part in done] == sorted(part for _, part in done)
@@ -170,7 +170,7 @@ def test_a_second_process_on_the_same_folder_is_refused(world_folder, tmp_path):
     """Regression: the second process failed on a file that the first had removed."""
     out, refused = tmp_path / "out", []
 
-    def second(_what, _part):
+    def second(_step, _part):
         if not refused:
             with pytest.raises(ValueError) as result:
                 write_shards(world_folder / "calls.parquet", out, features=NAMES[:2])
@@ -187,15 +187,15 @@ def test_a_second_process_on_the_same_folder_is_refused(world_folder, tmp_path):
 def test_chunks_do_not_depend_on_skipped_chunks(world_folder, tmp_path):
     source = tmp_path / "calls.parquet"
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 1000), source, row_group_size=70)
-    written = []
-    for name, wanted in (("all", range(7)), ("later", (3, 5))):
+    files = []
+    for name, chunks in (("all", range(7)), ("later", (3, 5))):
         plan = Plan(tmp_path / name, NAMES, 1000, 150, 2)
         plan.work.mkdir(parents=True)
-        for task in shards.split_tasks(plan, source, list(wanted)):
+        for task in shards.split_tasks(plan, source, list(chunks)):
             task()
-        written.append({path.name: path.read_bytes() for path in plan.work.iterdir()})
-    later = {name: data for name, data in written[0].items() if name[-9:-6] in ("003", "005")}
-    assert written[1] == later != {}
+        files.append({path.name: path.read_bytes() for path in plan.work.iterdir()})
+    later = {name: data for name, data in files[0].items() if name[-9:-6] in ("003", "005")}
+    assert files[1] == later != {}
 
 
 def with_column(calls, name, values):

@@ -193,16 +193,23 @@ def test_a_worker_verifies_the_bundle_once(training_run, monkeypatch):
 def broken_tables(calls, tmp_path):
     """Returns tables that fail a job, with the expected message."""
     at = calls.column_names.index
-    put = lambda name, values: calls.set_column(at(name), name, pa.array(values))
+    with_values = lambda name, values: calls.set_column(at(name), name, pa.array(values))
     rows = calls.num_rows
     tables = {
-        "word": (put("outcome", ["answered"] * (rows - 1) + ["gone"]), "unknown word 'gone': expected one of"),
-        "number": (put("callee", ["13800138000"] * rows), "column 'callee' holds another text, expected keyed tokens"),
-        "null": (put("caller", [None, *calls["caller"].to_pylist()[1:]]), "column 'caller' has nulls, expected none"),
-        "type": (put("start", [0.5] * rows), "column 'start' holds double, expected whole numbers"),
+        "word": (with_values("outcome", ["answered"] * (rows - 1) + ["gone"]), "unknown word 'gone': expected one of"),
+        "number": (
+            with_values("callee", ["13800138000"] * rows),
+            "column 'callee' holds another text, expected keyed tokens",
+        ),
+        "null": (
+            with_values("caller", [None, *calls["caller"].to_pylist()[1:]]),
+            "column 'caller' has nulls, expected none",
+        ),
+        "type": (with_values("start", [0.5] * rows), "column 'start' holds double, expected whole numbers"),
         "missing": (calls.drop_columns("trunk"), "'trunk' is missing or unknown"),
     }
-    return {name: (write_plain(table, tmp_path / f"{name}.parquet"), says) for name, (table, says) in tables.items()}
+    paths = {name: write_plain(table, tmp_path / f"{name}.parquet") for name, (table, _) in tables.items()}
+    return {name: (paths[name], message) for name, (_, message) in tables.items()}
 
 
 def test_faults_are_reported_in_one_line(call, world, training_run, tmp_path):
@@ -212,37 +219,27 @@ def test_faults_are_reported_in_one_line(call, world, training_run, tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "empty").mkdir()
     out = ("--out", tmp_path / "out")
+    empty, bundle = write_plain(calls.slice(0, 0), tmp_path / "no.parquet"), ("--bundle", training_run[0] / "bundle")
+    broken = broken_tables(calls, tmp_path).items()
     faults = {
-        **{
-            name: (("features", "--calls", path, *out), says)
-            for name, (path, says) in broken_tables(calls, tmp_path).items()
-        },
+        **{name: (("features", "--calls", path, *out), message) for name, (path, message) in broken},
         "no file": (("features", "--calls", tmp_path / "none", *out), "not found"),
-        "nothing in it": (("features", "--calls", tmp_path / "empty", *out), "UNABLE_TO_INFER_SCHEMA"),
-        "out is there": (("features", "--calls", good, "--out", tmp_path / "there"), "exists already"),
-        "no call": (
-            (
-                "score",
-                "--bundle",
-                training_run[0] / "bundle",
-                "--calls",
-                write_plain(calls.slice(0, 0), tmp_path / "no.parquet"),
-            ),
-            "no call to score",
-        ),
+        "an empty folder": (("features", "--calls", tmp_path / "empty", *out), "UNABLE_TO_INFER_SCHEMA"),
+        "an existing output": (("features", "--calls", good, "--out", tmp_path / "there"), "exists already"),
+        "no call": (("score", *bundle, "--calls", empty), "no call to score"),
     }
     wrong = []
-    for name, (words, says) in faults.items():
+    for name, (words, message) in faults.items():
         code, printed, err = call(*words, "--layout", "keyed", "--engine", "spark")
-        if code != 1 or printed or says not in err or err.count("\n") != 1 or "13800138000" in err:
+        if code != 1 or printed or message not in err or err.count("\n") != 1 or "13800138000" in err:
             wrong.append((name, code, printed, err))
     assert wrong == []
     code, _, err = call("features", "--calls", good, *out, "--engine", "spark")
     assert (code, "expected --layout keyed" in err) == (1, True)
-    score = ("score", "--bundle", training_run[0] / "bundle", "--calls", good, "--layout", "keyed", "--engine", "spark")
-    for more, says in ((out, "needs --callees-key"), (("--registers", tmp_path), "not supported on Spark")):
+    score = ("score", *bundle, "--calls", good, "--layout", "keyed", "--engine", "spark")
+    for more, message in ((out, "needs --callees-key"), (("--registers", tmp_path), "not supported on Spark")):
         code, _, err = call(*score, *more)
-        assert (code, says in err, err.count("\n")) == (2, True, 1), says
+        assert (code, message in err, err.count("\n")) == (2, True, 1), message
     (tmp_path / "world.json").unlink()
     code, _, err = call(*score)
     assert (code, "no declaration of source and permitted purposes" in err) == (1, True)
@@ -335,4 +332,4 @@ def test_spark_skips_calls_past_their_retention(tmp_path):
     conditions = []
     keep(SimpleNamespace(filter=conditions.append))
     days = (time.time() - int(conditions[0].removeprefix("start >= ")) / 1000) / 86_400
-    assert days == pytest.approx(60, abs=0.1)  # as retention.toml says of calls
+    assert days == pytest.approx(60, abs=0.1)  # the days of calls in retention.toml

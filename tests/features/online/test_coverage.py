@@ -24,22 +24,22 @@ SECONDS = DAY_MS // 1000
 POLICY = Policy("t", {"certified": "block", "watch": "label"}, {"authentication_failed": "label"}, appeal="office")
 
 
-def expected_coverage(starts, at, wanted):
+def expected_coverage(starts, at, period):
     """Recomputes coverage from calendar days, without shared code."""
     days, today = {start // DAY_MS for start in starts}, at // DAY_MS
-    if wanted == 0:
+    if period == 0:
         return True
-    busy = [day for day in days if today - wanted <= day < today]
-    return min(days) + wanted <= today and len(busy) >= wanted * 5 / 7
+    busy = [day for day in days if today - period <= day < today]
+    return min(days) + period <= today and len(busy) >= period * 5 / 7
 
 
 @given(TIMES, st.sampled_from([0, 1, 7, 14]))
-def test_covered_if_records_began_before_the_period_and_most_days_have_calls(starts, wanted):
+def test_covered_if_records_began_before_the_period_and_most_days_have_calls(starts, period):
     starts = np.array(sorted(starts))
-    expected = [expected_coverage(starts.tolist(), at, wanted) for at in starts.tolist()]
-    assert covered_rows(starts, call_days(starts), wanted).tolist() == expected
+    expected = [expected_coverage(starts.tolist(), at, period) for at in starts.tolist()]
+    assert covered_rows(starts, call_days(starts), period).tolist() == expected
     first = int(starts[0]) // DAY_MS
-    assert [is_covered(call_days(starts), first, at, wanted) for at in starts.tolist()] == expected
+    assert [is_covered(call_days(starts), first, at, period) for at in starts.tolist()] == expected
 
 
 def test_a_gap_of_a_weekend_is_covered_and_a_gap_of_a_week_is_not():

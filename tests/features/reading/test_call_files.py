@@ -180,8 +180,8 @@ def test_the_asterisk_layout_reads_calls(rows, ring, width):
         times = [stamp(row["start"]), "", stamp(end), int(ring + row["talk"]), int(row["talk"])]
         return [*free, *times, dispositions[row["outcome"]], "3", "1.5", "", "", "", ""][:width]
 
-    wanted = [row | {"ring": ring, "cause": dispositions[row["outcome"]]} for row in rows]
-    assert read(text_of([cells(row) for row in rows]), "asterisk").table.to_pylist() == wanted
+    expected = [row | {"ring": ring, "cause": dispositions[row["outcome"]]} for row in rows]
+    assert read(text_of([cells(row) for row in rows]), "asterisk").table.to_pylist() == expected
 
 
 @some_files
@@ -190,15 +190,15 @@ def test_the_sichuan_layout_reads_calls(rows, directions):
     rows = [row | {"outcome": "answered"} for row in rows if row["caller"]]
     header = ["phone_no_m", "opposite_no_m", "calltype_id", "start_datetime", "call_dur"]
     header += ["city_name", "county_name", "imei_m", "sample", "label"]
-    written, wanted = [], []
+    records, expected = [], []
     for row, direction in zip(rows, directions, strict=False):
         sides = [row["callee"], row["caller"]] if direction == "2" else [row["caller"], row["callee"]]
         tail = [stamp(row["start"]), int(row["talk"]), "c", "k", "d7", "fake_1", 1]
-        written.append([*sides, direction, *tail])
+        records.append([*sides, direction, *tail])
         own = {"device": "d7", "place": "c/k", "caller_class": "mobile"} if direction != "2" else {}
         own |= {"callee_class": "mobile"} if direction == "2" else {}
-        wanted.append(row | own)
-    assert read(text_of(written, header), "sichuan").table.to_pylist() == wanted
+        expected.append(row | own)
+    assert read(text_of(records, header), "sichuan").table.to_pylist() == expected
 
 
 def test_the_two_records_of_a_call_are_read_as_one_call():
@@ -285,12 +285,12 @@ def good_rows(count: int) -> list[list[str]]:
 def test_only_the_invalid_row_is_quarantined(fault, rows, at, data):
     reason, spoil = FAULTS[fault]
     at %= rows
-    written = [",".join(row).encode() for row in good_rows(rows)]
-    sound = read(b"\n".join([",".join(HEADER).encode(), *written, b""])).table
-    written[at] = spoil(good_rows(rows)[at])
+    lines = [",".join(row).encode() for row in good_rows(rows)]
+    sound = read(b"\n".join([",".join(HEADER).encode(), *lines, b""])).table
+    lines[at] = spoil(good_rows(rows)[at])
     blank = data.draw(st.integers(0, rows))  # an empty line is no row, but it is a line
-    written.insert(blank, b"")
-    content = b"\n".join([",".join(HEADER).encode(), *written, b""])
+    lines.insert(blank, b"")
+    content = b"\n".join([",".join(HEADER).encode(), *lines, b""])
     result, away = quarantined(content)
     assert result.quarantined == {reason: 1}
     assert result.table.equals(pa.concat_tables([sound[:at], sound[at + 1 :]]).combine_chunks())
@@ -300,8 +300,8 @@ def test_only_the_invalid_row_is_quarantined(fault, rows, at, data):
     if "offset" in away[0]:
         offset, length = away[0]["offset"], away[0]["length"]
         assert content[offset : offset + length] == content.split(b"\n")[line - 1]
-    shown = json.dumps(away, ensure_ascii=False)
-    assert "13800138000" not in shown.replace(" ", "") and "13900139000" not in shown
+    report = json.dumps(away, ensure_ascii=False)
+    assert "13800138000" not in report.replace(" ", "") and "13900139000" not in report
     with pytest.raises(ValueError, match=rf"^calls.csv row {line}: {reason}, expected .+$") as caught:
         read(content, strict=True)
     assert "138" not in str(caught.value) and "\n" not in str(caught.value)
@@ -311,11 +311,11 @@ def test_only_the_invalid_row_is_quarantined(fault, rows, at, data):
 @given(st.lists(st.sampled_from([None, *FAULTS]), min_size=1, max_size=60), st.sampled_from([200, 4 << 20]))
 def test_every_row_is_accounted_for(faults, block):
     rows = good_rows(len(faults))
-    written = [
+    lines = [
         ",".join(row).encode() if fault is None else FAULTS[fault][1](row)
         for row, fault in zip(rows, faults, strict=True)
     ]
-    content = b"\n".join([",".join(HEADER).encode(), *written, b""])
+    content = b"\n".join([",".join(HEADER).encode(), *lines, b""])
     with pytest.MonkeyPatch.context() as patch:  # small blocks: rows must not be lost where they meet
         patch.setattr(delimited, "BLOCK", max(block, 500))
         result, away = quarantined(content)
@@ -408,7 +408,7 @@ def test_the_message_of_arrow_about_a_line_is_not_shown(monkeypatch):
         ValueError, match=r"^calls.csv: the lines cannot be separated, expected quotes to close within a line$"
     ):
         read(f"caller,callee,start\n{number},{number},2020-01-02\n")
-    assert len(attempts) == 2  # once more without the lines whose quotes are odd
+    assert len(attempts) == 2  # the second without the lines that have an odd number of quotes
 
 
 def test_a_truncated_text_file_loses_only_its_last_row():
@@ -435,7 +435,7 @@ def test_a_truncated_gzip_file_gives_the_rows_before_the_cut(lost):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (b"caller," + b"x" * 100_000 + b"\n", "the first line has 100,008 bytes, expected at most 100,000"),
         (b"PK\x03\x04\x14\0\0\0\x08\0\xc3\x28", "the file is a zip archive or a spreadsheet, expected UTF-8 text"),
@@ -449,10 +449,10 @@ def test_a_truncated_gzip_file_gives_the_rows_before_the_cut(lost):
         (b" ,\n", "the first line has no column names, expected a header line"),
     ],
 )
-def test_the_error_about_a_first_line_without_column_names_names_its_cause(content, says):
+def test_the_error_about_a_first_line_without_column_names_names_its_cause(content, message):
     with pytest.raises(ValueError) as caught:
         read(content)
-    assert str(caught.value).startswith(f"calls.csv: {says}")
+    assert str(caught.value).startswith(f"calls.csv: {message}")
 
 
 def test_a_truncated_parquet_file_is_refused(tmp_path):
@@ -574,7 +574,7 @@ def test_keyed_calls_with_an_unknown_word_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "which", "accepted", "counts", "answered"),
+    ("name", "layout", "accepted", "counts", "answered"),
     [
         ("sichuan_raw_calls_4_subscribers.csv", "sichuan", 4914, {}, 4914),
         ("copenhagen_calls.csv", "copenhagen", 3600, {}, None),
@@ -583,11 +583,11 @@ def test_keyed_calls_with_an_unknown_word_are_refused():
         ("reality_calls.csv", "plain", 25448, {"conflicting_duplicate": 7, "duplicate": 3}, 25448),
     ],
 )
-def test_real_files_have_the_expected_counts(name, which, accepted, counts, answered):
+def test_real_files_have_the_expected_counts(name, layout, accepted, counts, answered):
     path = DATA / name
     if not path.exists():
         pytest.skip(f"{name} is not in ../shared/data")
-    result = read_calls(path, read_layout(which))
+    result = read_calls(path, read_layout(layout))
     assert (result.accepted, result.quarantined) == (accepted, counts)
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -40,7 +40,7 @@ KEY = Key("e1", b"k" * 32)
 CALLS = pa.table({"day": pa.array([], pa.int32()), "hour": pa.array([], pa.int8())})
 
 
-def written(folder, name, text):
+def write(folder, name, text):
     (folder / name).write_text(text)
     return folder / name
 
@@ -64,8 +64,8 @@ REFUSED = {
     "day": (lambda _: parse_day("soon", "--first"), "--first: expected a day such as 2026-03-01, got 'soon'"),
     "day of digits": (lambda _: parse_day("+86 138 1234 5679", "day"), "day: expected a day such as 2026-03-01, got"),
     "no zone": (lambda _: parse_time("2026-03-01T00:00:00", "--since"), "--since: expected a time with its zone"),
-    "act": (lambda f: tickets.read_act(written(f, "act", '{"act": 7}')), "act: act must be a printable text"),
-    "canaries": (lambda f: canaries.read_state(written(f, "s", '{"kind": 1}')), "`incident canaries plant` writes"),
+    "act": (lambda f: tickets.read_act(write(f, "act", '{"act": 7}')), "act: act must be a printable text"),
+    "canaries": (lambda f: canaries.read_state(write(f, "s", '{"kind": 1}')), "`incident canaries plant` writes"),
     "folder": (lambda f: affected([f / "none"]), "no such folder; expected a copy of the affected data"),
     "purpose": (lambda f: declare(f, "switch", "contract", ["fun"], "2030-01-01"), "purposes must be of scoring"),
     "until": (lambda f: declare(f, "switch", "contract", ["scoring"], "20300101"), "until must be a day such as"),
@@ -127,7 +127,7 @@ def test_a_table_of_statistics_is_checked(tmp_path):
         with pytest.raises(ValueError, match=words) as caught:
             read()
         assert "13800138000" not in str(caught.value)
-    written(tmp_path, "complaints.parquet", "no table")
+    write(tmp_path, "complaints.parquet", "no table")
     with pytest.raises(ValueError, match="broken Parquet file"):
         read()
     with pytest.raises(ValueError, match="expected verdicts, as `callsieve score --out` writes them"):
@@ -139,15 +139,15 @@ def test_a_table_of_statistics_is_checked(tmp_path):
     [("2020-1-1,,fixed", "valid_from and valid_to must be YYYY-MM-DD"), (",,a thing", "must be a number class")],
 )
 def test_a_table_of_the_number_plan_is_checked(cells, words, tmp_path, monkeypatch):
-    written(tmp_path, "other.csv", f"valid_from,valid_to,kind\n,,fixed\n{cells}\n")
+    write(tmp_path, "other.csv", f"valid_from,valid_to,kind\n,,fixed\n{cells}\n")
     monkeypatch.setattr(numberplan, "__file__", str(tmp_path / "__init__.py"))
     with pytest.raises(ValueError, match=f"other.csv line 3: .*{words}"):
         numberplan._table.__wrapped__("other.csv")
 
 
 def test_affected_files_that_cannot_be_read_are_counted(tmp_path):
-    written(tmp_path, "broken.parquet", "no table")
-    written(tmp_path, "large.txt", "x" * 5000)
+    write(tmp_path, "broken.parquet", "no table")
+    write(tmp_path, "large.txt", "x" * 5000)
     report = affected([tmp_path])
     assert report.datasets == [{"file": "broken.parquet", "rows": None, "people": None, "epochs": [], "kinds": []}]
     assert (report.others, report.people, report.keys) == (1, 0, [])
