@@ -1,4 +1,4 @@
-"""The baselines: fitted on the model's labels, with the model's target."""
+"""The baselines use the labels and the target of the model."""
 
 import dataclasses
 
@@ -21,55 +21,55 @@ CALLER_CLASS = "call_caller_class"
 CLASS = NAMES.index(CALLER_CLASS)
 
 
-def test_they_score_judged_and_threshold_calls_and_no_training_calls(trained, by_baselines):
+def test_baselines_score_judged_and_threshold_calls_but_no_training_calls(trained, by_baselines):
     assert list(by_baselines) == ["logistic regression", "number class", "five counters", "reputation list"]
     later = trained.start >= trained.plan.label_cutoff
+    judged = np.isin(np.arange(len(later)), trained.feed.rows)
+    choose = fold_rows("train", trained.plan.choose, trained.fold, trained.start)
     for raw in by_baselines.values():
-        judged = np.isin(np.arange(len(later)), trained.feed.rows)
-        asked = fold_rows("train", trained.plan.choose, trained.fold, trained.start) | (trained.cv_fold == NO_CV_FOLD)
-        assert (~np.isnan(raw) == (judged & later & asked)).all()
+        assert (~np.isnan(raw) == (judged & later & (choose | (trained.cv_fold == NO_CV_FOLD)))).all()
         assert not np.isnan(raw[judged_calls(trained).lives]).any()
 
 
-def test_the_list_counts_the_complaints_of_the_last_28_days(trained, by_baselines):
+def test_the_reputation_list_counts_the_complaints_of_the_last_28_days(trained, by_baselines):
     reports = trained.dataset.complaints
-    told = np.flatnonzero(by_baselines["reputation list"] > 0)
-    none = np.flatnonzero(by_baselines["reputation list"] == 0)
-    assert len(told)
-    for row in [*told[:: max(1, len(told) // 40)], *none[:: max(1, len(none) // 40)]]:
+    listed = np.flatnonzero(by_baselines["reputation list"] > 0)
+    unlisted = np.flatnonzero(by_baselines["reputation list"] == 0)
+    assert len(listed)
+    for row in [*listed[:: max(1, len(listed) // 40)], *unlisted[:: max(1, len(unlisted) // 40)]]:
         at = pd.Timestamp(int(trained.start[row]), unit="ms", tz="UTC")
-        mine = reports[reports["number"].astype(str) == trained.dataset.calls["caller"][int(row)].as_py()]
-        known = (mine["known_at"] < at) & (mine["known_at"] >= at - pd.Timedelta(days=28))
-        assert by_baselines["reputation list"][row] == known.sum()
+        own = reports[reports["number"].astype(str) == trained.dataset.calls["caller"][int(row)].as_py()]
+        recent = (own["known_at"] < at) & (own["known_at"] >= at - pd.Timedelta(days=28))
+        assert by_baselines["reputation list"][row] == recent.sum()
 
 
 def test_the_five_counters_give_the_highest_rank_among_innocent_calls(trained, by_baselines):
     raw, count = by_baselines["five counters"], len(trained.start)
-    told = np.flatnonzero(~np.isnan(raw))
+    scored = np.flatnonzero(~np.isnan(raw))
     choose = fold_rows("train", trained.plan.choose, trained.fold, trained.start)
     innocent = choose & ~trained.judged.nuisance & trained.judged.known
     columns = {name: sign * trained.feed.column(NAMES.index(name), count) for name, sign in COUNTERS.items()}
-    known = {name: values[innocent & ~np.isnan(values)] for name, values in columns.items()}
-    for row in told[:: max(1, len(told) // 60)]:
-        below = [(known[name] < columns[name][row]).mean() for name in COUNTERS if not np.isnan(columns[name][row])]
+    benign = {name: values[innocent & ~np.isnan(values)] for name, values in columns.items()}
+    for row in scored[:: max(1, len(scored) // 60)]:
+        below = [(benign[name] < columns[name][row]).mean() for name in COUNTERS if not np.isnan(columns[name][row])]
         assert raw[row] == max([0.0, *below])
-    assert len(np.unique(raw[told])) > 10
+    assert len(np.unique(raw[scored])) > 10
 
 
-def test_the_number_class_gives_one_score_a_class(trained, by_baselines):
-    """One score per class from all groups, and where thresholds are chosen one per cross-validation part."""
-    told = np.flatnonzero(~np.isnan(by_baselines["number class"]))
-    choose = fold_rows("train", trained.plan.choose, trained.fold, trained.start)[told]
-    fits = np.where(choose, trained.cv_fold[told], NO_CV_FOLD)
-    levels, raw = trained.feed.values(told, CLASS), by_baselines["number class"][told]
-    found = {
+def test_the_number_class_gives_one_score_per_class(trained, by_baselines):
+    """One score per class, and for calls that choose thresholds one per class and cross-validation part."""
+    scored = np.flatnonzero(~np.isnan(by_baselines["number class"]))
+    choose = fold_rows("train", trained.plan.choose, trained.fold, trained.start)[scored]
+    fits = np.where(choose, trained.cv_fold[scored], NO_CV_FOLD)
+    levels, raw = trained.feed.values(scored, CLASS), by_baselines["number class"][scored]
+    scores = {
         (level, fit): set(raw[(levels == level) & (fits == fit)])
         for level in set(levels[~np.isnan(levels)])
         for fit in range(NO_CV_FOLD, trained.fitted["parts"])
     }
-    assert all(len(each) <= 1 for each in found.values())
+    assert all(len(distinct) <= 1 for distinct in scores.values())
     mobile = NUMBER_CLASSES.index("mobile")
-    assert len(set.union(*(found[mobile, fit] for fit in range(NO_CV_FOLD, trained.fitted["parts"])))) > 1
+    assert len(set.union(*(scores[mobile, fit] for fit in range(NO_CV_FOLD, trained.fitted["parts"])))) > 1
 
 
 def test_the_number_class_ranks_classes_by_their_share_of_nuisance():
@@ -84,7 +84,7 @@ def test_the_number_class_ranks_classes_by_their_share_of_nuisance():
 
 
 def test_the_regression_fits_slopes_levels_and_missing_values():
-    """Log-odds with a slope on a logarithm, a level, and a missing value, all of which the regression can express."""
+    """The true log-odds have a slope on a logarithm, a level and a missing value, which a regression can express."""
     rng = np.random.default_rng(1)
     X = np.zeros((6000, len(NAMES)))  # noqa: N806
     plain, other = (NAMES.index(feature.name) for feature in [f for f in FEATURES if not f.levels][:2])
@@ -94,31 +94,31 @@ def test_the_regression_fits_slopes_levels_and_missing_values():
     y = (rng.random(6000) < 1 / (1 + np.exp(-law))).astype(np.int8)
 
     model = logistic(FitRows(X, y, np.ones(6000)), (NAMES[plain], NAMES[other], CALLER_CLASS))
-    found = log_odds(model, feed_of_all(X), np.arange(6000), 6000)
-    assert np.abs(found - law).mean() < 0.15
+    fitted = log_odds(model, feed_of_all(X), np.arange(6000), 6000)
+    assert np.abs(fitted - law).mean() < 0.15
     assert np.isnan(log_odds(model, feed_of_all(X), np.array([7]), 6000)[[6, 8]]).all()
 
 
-def test_they_are_fitted_on_the_labels(trained):
-    """With inverted labels the order of scores is inverted: scores depend on the labels alone."""
+def test_the_regression_is_fitted_on_the_labels(trained):
+    """Inverted labels invert the order of the scores."""
     learn, _ = regression_rows(trained)
     turned = dataclasses.replace(learn, y=(1 - learn.y).astype(np.int8))
     every = np.arange(len(learn.y))
-    one, other = (log_odds(logistic(side, NAMES), feed_of_all(learn.X), every, len(every)) for side in (learn, turned))
-    assert roc_auc_score(learn.y, one) > 0.9
-    assert roc_auc_score(learn.y, other) < 0.1
+    raw = [log_odds(logistic(side, NAMES), feed_of_all(learn.X), every, len(every)) for side in (learn, turned)]
+    assert roc_auc_score(learn.y, raw[0]) > 0.9
+    assert roc_auc_score(learn.y, raw[1]) < 0.1
 
 
-def test_all_are_judged_on_the_same_calls_and_target(training_run):
+def test_all_baselines_are_judged_on_the_same_calls_and_target(training_run):
     _, figures = training_run
-    told = {**figures["headline"], **figures["baselines"]}
-    assert list(told) == ["model", "rule", "logistic regression", "number class", "five counters", "reputation list"]
-    assert len({one["benign_calls"] for one in told.values()}) == 1
-    assert {one["target"] for one in told.values()} == {1e-4}
-    assert all(0 <= one["catch"]["call"]["rate"] <= 1 for one in told.values())
+    by_way = {**figures["headline"], **figures["baselines"]}
+    assert list(by_way) == ["model", "rule", "logistic regression", "number class", "five counters", "reputation list"]
+    assert len({entry["benign_calls"] for entry in by_way.values()}) == 1
+    assert {entry["target"] for entry in by_way.values()} == {1e-4}
+    assert all(0 <= entry["catch"]["call"]["rate"] <= 1 for entry in by_way.values())
 
 
-def test_many_rows_are_sampled(trained, monkeypatch):
+def test_too_many_training_rows_are_sampled(trained, monkeypatch):
     learn, part = regression_rows(trained)
     monkeypatch.setattr(baselines, "MAX_TRAINING_ROWS", 300)
     fewer, parts = regression_rows(trained)

@@ -17,12 +17,12 @@ from callsieve.training.model.train import feature_columns
 
 @pytest.fixture(scope="module")
 def with_class_models(trained):
-    """The training with class models, which its few labels do not allow; the content model lacks one class."""
-    some = trained.feed.rows[trained.judged.nuisance[trained.feed.rows]]
-    vectors = trained.feed.at(some)[:, feature_columns(trained.settings.features)]
+    """The training with added class models, because it has too few labels; the content model lacks one class."""
+    rows = trained.feed.rows[trained.judged.nuisance[trained.feed.rows]]
+    vectors = trained.feed.at(rows)[:, feature_columns(trained.settings.features)]
     models, classes = dict(trained.models), {}
     for kind, first in (("content", 1), ("mode", 0)):
-        true = np.array(trained.dataset.truth[kind].take(some).to_pylist())
+        true = np.array(trained.dataset.truth[kind].take(rows).to_pylist())
         words = np.unique(true)[first:]
         code = np.searchsorted(words, true).clip(max=len(words) - 1)
         part = FitRows(vectors[::2], code[::2])
@@ -32,7 +32,7 @@ def with_class_models(trained):
 
 
 def by_hand(t, kind, rows):
-    """Whether each call's most probable class is the true one, and its probability, call by call."""
+    """Yields for each call whether the most probable class is true, and the probability of that class."""
     booster, words = Booster(t.models[kind]), t.card.classes[kind]
     for row in rows:
         (raw,) = booster.predict_few([t.feed.at(np.array([row]))[0, feature_columns(t.settings.features)]])
@@ -58,12 +58,12 @@ def test_class_figures_equal_a_plain_loop(with_class_models):
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
 
 
-def test_sure_is_the_probability_that_the_shipped_policy_asks_for():
+def test_sure_is_the_content_share_of_the_shipped_policy():
     assert read_policy().terms.content_share == SURE
 
 
-@pytest.mark.parametrize("gone", ["truth", "columns", "words", "calls"])
-def test_without_truth_or_calls_there_are_no_figures(with_class_models, gone):
+@pytest.mark.parametrize("missing", ["truth", "columns", "words", "calls"])
+def test_without_truth_or_calls_there_are_no_figures(with_class_models, missing):
     truth = with_class_models.dataset.truth
     blank = pa.nulls(truth.num_rows, pa.string())
     others = {
@@ -72,8 +72,7 @@ def test_without_truth_or_calls_there_are_no_figures(with_class_models, gone):
         "words": truth.drop_columns(["content", "mode"]).append_column("content", blank).append_column("mode", blank),
         "calls": truth,
     }
-    other = dataclasses.replace(
-        with_class_models, dataset=dataclasses.replace(with_class_models.dataset, truth=others[gone])
-    )
-    flagged = np.isin(np.arange(len(with_class_models.start)), with_class_models.feed.rows) & (gone != "calls")
+    dataset = dataclasses.replace(with_class_models.dataset, truth=others[missing])
+    other = dataclasses.replace(with_class_models, dataset=dataset)
+    flagged = np.isin(np.arange(len(with_class_models.start)), with_class_models.feed.rows) & (missing != "calls")
     assert class_figures(other, flagged) == []

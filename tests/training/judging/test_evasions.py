@@ -1,4 +1,4 @@
-"""What an evasion gains, against a loop over numbers; mean intervals; figures by calls made before."""
+"""Evasion figures agree with a plain loop over numbers; intervals of means; figures by earlier calls."""
 
 import csv
 import math
@@ -34,18 +34,8 @@ def judged(calls, evasion_of, nuisance_of=lambda _: True):
     evasion = np.array([evasion_of(code) for code in caller.tolist()], dtype=np.int16)
     every = np.ones(len(raw), dtype=bool)
     labels = JudgingLabels(every, nuisance, np.full(len(raw), "kind"), "truth", evasion, ("hiding", "rotating"))
-    return JudgedCalls(
-        rule=raw,
-        raw=raw,
-        stratum=np.zeros(len(raw), dtype=int),
-        judged=labels,
-        caller=caller,
-        callee=callee,
-        start=start,
-        rows=every,
-        lives=nuisance,
-        seed=0,
-    )
+    calls = {"caller": caller, "callee": callee, "start": start, "judged": labels, "rows": every, "lives": nuisance}
+    return JudgedCalls(rule=raw, raw=raw, stratum=np.zeros(len(raw), dtype=int), seed=0, **calls)
 
 
 @given(CALLS)
@@ -86,17 +76,17 @@ def test_a_mean_of_one_number_has_no_interval_and_intervals_shrink_with_numbers(
 
 
 @given(CALLS)
-def test_buckets_count_all_calls_of_the_records(calls):
-    """Calls that are not judged count, too: a number's hundredth call is no cold start."""
-    s = judged(calls, lambda _: -1, lambda caller: caller > 1)
-    late, new = s.start >= 5, s.caller == 4
-    buckets = by_calls_made(replace(s, rows=late, lives=new), type("B", (), {"threshold": 1.0}))
+def test_buckets_count_every_recorded_call(calls):
+    """Calls that are not judged count as earlier calls of their number."""
+    sample = judged(calls, lambda _: -1, lambda caller: caller > 1)
+    late, new = sample.start >= 5, sample.caller == 4
+    buckets = by_calls_made(replace(sample, rows=late, lives=new), type("B", (), {"threshold": 1.0}))
     order = sorted(range(len(calls)), key=lambda i: calls[i][2])
     counts, nth = {}, {}
     for i in order:
         counts[calls[i][0]] = counts.get(calls[i][0], 0) + 1
         nth[i] = counts[calls[i][0]]
-    assert nth_call(s.caller, s.start).tolist() == [nth[i] for i in range(len(calls))]
+    assert nth_call(sample.caller, sample.start).tolist() == [nth[i] for i in range(len(calls))]
     for (name, low, high), bucket in zip(BUCKETS, buckets, strict=True):
         rows = [i for i in range(len(calls)) if low <= nth[i] <= high]
         nuisance = [i for i in rows if calls[i][0] > 1 and (late[i] or new[i])]
@@ -110,28 +100,28 @@ def test_buckets_count_all_calls_of_the_records(calls):
         assert bucket["catch"] == (pytest.approx(np.mean(caught)) if caught else None)
 
 
-def test_numbers_of_known_groups_have_figures_of_their_own():
-    """Two numbers of a known rotation are detected at their first and third call, one of a new rotation never."""
+def test_numbers_of_known_groups_have_separate_figures():
+    """Two numbers of a known group are detected at their first and third call, a number of a new group never."""
     calls = [(0, 1, 1, 1.0), (0, 2, 2, 0.0), *((1, n, n, float(n == 3)) for n in (1, 2, 3, 4))]
     calls += [(2, n, n, 0.0) for n in range(1, 6)]
-    s = judged(calls, lambda _: 1)
-    of_known = s.caller < 2
-    (row,) = evasion_figures(replace(s, lives=~of_known, known_lives=of_known), 1.0)
+    sample = judged(calls, lambda _: 1)
+    of_known = sample.caller < 2
+    (row,) = evasion_figures(replace(sample, lives=~of_known, known_lives=of_known), 1.0)
     assert (row["numbers"], row["calls"], row["detection"]["detected"]) == (1, 5, 0.0)
     assert row["calls_through_a_number"] == {"mean": 5.0, "low": None, "high": None}
-    known = row["known_group"]
-    assert (known["numbers"], known["calls"], known["detected"]) == (2, 6, 1.0)
-    assert known["calls_through_a_number"] == {"mean": 1.0, "low": 0.0, "high": 2.0}  # 0 and 2
-    (row,) = evasion_figures(s, 1.0)
+    group = row["known_group"]
+    assert (group["numbers"], group["calls"], group["detected"]) == (2, 6, 1.0)
+    assert group["calls_through_a_number"] == {"mean": 1.0, "low": 0.0, "high": 2.0}  # 0 and 2
+    (row,) = evasion_figures(sample, 1.0)
     none = {"mean": None, "low": None, "high": None}
     assert row["known_group"] == {"numbers": None, "calls": None, "detected": None, "calls_through_a_number": none}
 
 
-def test_lives_of_known_groups_are_of_new_numbers_in_groups_that_were_trained_on():
-    begun, cutoff, late = 0, 10, 20
+def test_lives_of_known_groups_are_those_of_new_numbers_in_trained_groups():
+    early, cutoff, late = 0, 10, 20
     caller = np.array([0, 0, 1, 1, 2, 3])
-    start = np.array([begun, late, cutoff, late, late, late])
-    trained_on = np.array([True, True, True, True, False, True])  # caller 2 is of a group of its own
+    start = np.array([early, late, cutoff, late, late, late])
+    trained_on = np.array([True, True, True, True, False, True])  # caller 2 has its own group
     nuisance = np.array([True, True, True, True, True, False])  # caller 3 is innocent
     labels = JudgingLabels(np.ones(6, dtype=bool), nuisance, np.full(6, "kind"), "truth", np.full(6, -1))
     plan = Plan((0, 5), (12, 15), (15, 30), cutoff)
@@ -142,9 +132,9 @@ def test_lives_of_known_groups_are_of_new_numbers_in_groups_that_were_trained_on
 
 def test_an_evasion_without_judged_calls_has_a_row_without_figures():
     calls = [(0, 1, 1, 1.0), (1, 2, 2, 1.0), (2, 3, 3, 1.0)]
-    s = judged(calls, lambda caller: caller - 1)
-    rows = s.caller < 2  # no caller with the evasion "rotating"
-    figures = evasion_figures(replace(s, rows=rows, lives=rows), 1.0)
+    sample = judged(calls, lambda caller: caller - 1)
+    rows = sample.caller < 2  # no caller with the evasion "rotating"
+    figures = evasion_figures(replace(sample, rows=rows, lives=rows), 1.0)
     assert [row["attack"] for row in figures] == [PLAIN, "hiding", "rotating"]
     assert [(row["judged_calls"], row["numbers"]) for row in figures] == [(1, 1), (1, 1), (0, 0)]
     assert figures[2]["caught"]["rate"] is None and figures[2]["calls_through_a_number"]["mean"] is None
@@ -165,19 +155,19 @@ def test_the_figures_of_a_run_have_each_evasion_and_each_slice_of_calibration(tr
 def test_figures_of_known_groups_are_in_table_page_and_metrics(training_run):
     folder, figures = training_run
     (evasion,) = (row for row in figures["attacks"] if row["known_group"]["numbers"])
-    known = evasion["known_group"]
+    group = evasion["known_group"]
     with (folder / "tables" / "attacks.csv").open(newline="") as file:
         rows = {row["attack"]: row for row in csv.DictReader(file)}
     row = rows.pop(evasion["attack"])
-    assert row["known_group.numbers"] == str(known["numbers"]) and row["known_group.detected"] == str(known["detected"])
-    through = known["calls_through_a_number"]["mean"]
+    assert row["known_group.numbers"] == str(group["numbers"]) and row["known_group.detected"] == str(group["detected"])
+    through = group["calls_through_a_number"]["mean"]
     assert row["known_group.calls_through_a_number.mean"] == str(through)
     assert {row["known_group.numbers"] for row in rows.values()} == {"0"}
     text = (folder / "report.html").read_text()
     cells = [re.findall("<td>(.*?)</td>", line.replace("\n", "")) for line in re.findall("(?s)<tr>.*?</tr>", text)]
     name = evasion["attack"].replace("_", " ")
     (shown,) = (line for line in cells if len(line) == 10 and line[0] == name)
-    assert shown[-3:] == [str(known["numbers"]), f"{known['detected']:.1%}", f"{through:.0f}"]
+    assert shown[-3:] == [str(group["numbers"]), f"{group['detected']:.1%}", f"{through:.0f}"]
     metric = f"attack/{evasion['attack']}/calls_through_a_number_of_a_known_group"
     assert {name for name in slice_metrics(figures) if name.endswith("_known_group")} == {metric}
     assert slice_metrics(figures)[metric] == through
@@ -185,9 +175,9 @@ def test_figures_of_known_groups_are_in_table_page_and_metrics(training_run):
 
 def test_a_slice_with_too_high_predictions_shows_the_gap():
     calls = [(i % 40, 0, i, 0.0) for i in range(4000)]
-    s = judged(calls, lambda _: -1, lambda caller: caller < 4)
+    sample = judged(calls, lambda _: -1, lambda caller: caller < 4)
     card = type("C", (), {"calibration": type("K", (), {"probabilities": staticmethod(lambda raw: raw + 0.4)})})
-    slices = {row["slice"]: row for row in reliability_by(s, card)}
+    slices = {row["slice"]: row for row in reliability_by(sample, card)}
     (row,) = (row for name, row in slices.items() if name.startswith("class "))
     assert (row["predicted"], row["observed"]) == (pytest.approx(0.4), pytest.approx(0.1))
     assert row["ece"] == pytest.approx(0.3)

@@ -1,4 +1,4 @@
-"""Headline figures: the catch rate of a band's thresholds, and that of the order of scores alone."""
+"""Headline figures: the catch rate at a band's thresholds, and in hindsight from the order of scores."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,11 +14,11 @@ from callsieve.training.model.certify import certificate
 
 MOBILE, FIXED = map(NUMBER_CLASSES.index, ("mobile", "fixed"))
 BENIGN, NUISANCE = 1000, 4
-TARGET = 0.002  # two of the innocent calls
+TARGET = 0.002  # two innocent calls
 
 
-def test_catch_in_hindsight_depends_on_the_order_of_raw_scores_alone():
-    innocent = np.arange(BENIGN) / BENIGN  # the two highest: 0.998 and 0.999
+def test_the_catch_in_hindsight_depends_only_on_the_order_of_raw_scores():
+    innocent = np.arange(BENIGN) / BENIGN  # the two highest scores are 0.998 and 0.999
     raw = np.concatenate([innocent, [0.9975, 0.9985, 5.0, 5.0], [99.0]])
     kind = np.full(len(raw), MOBILE)
     kind[BENIGN + 3] = FIXED
@@ -27,23 +27,13 @@ def test_catch_in_hindsight_depends_on_the_order_of_raw_scores_alone():
     every, none = np.ones(len(raw), dtype=bool), np.zeros(len(raw), dtype=bool)
     labels = JudgingLabels(every, nuisance, np.full(len(raw), "any"), "truth", np.full(len(raw), -1))
     caller = np.arange(len(raw))
-    judged = JudgedCalls(
-        rule=raw,
-        raw=raw,
-        stratum=kind,
-        judged=labels,
-        caller=caller,
-        callee=caller,
-        start=caller,
-        rows=rows,
-        lives=none,
-        seed=0,
-    )
+    people = {"caller": caller, "callee": caller, "start": caller}
+    judged = JudgedCalls(rule=raw, raw=raw, stratum=kind, judged=labels, rows=rows, lives=none, seed=0, **people)
     proof = certificate("certify", innocent, 2.0, TARGET)
     band = Band("certified", 2.0, proof, {}, (), {"fixed": 7.0})
     head = headline_of(judged, raw, band)
     assert head["catch"]["call"]["rate"] == 1 / NUISANCE  # the fixed line needs a score of 7
-    # Two innocent calls may be flagged, so every call above the third highest of them, 0.997, is flagged.
+    # Two innocent calls may be flagged, so every call above 0.997, the third highest, is flagged.
     assert head["in_hindsight"] == 1.0
     assert headline_of(judged, np.where(raw == 0.9975, 0.5, raw), band)["in_hindsight"] == 3 / NUISANCE
 

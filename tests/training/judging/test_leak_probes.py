@@ -1,4 +1,4 @@
-"""Leak probes: each kind of leak is planted and must be found."""
+"""Leak probes find every kind of planted leak."""
 
 from dataclasses import replace
 
@@ -29,22 +29,22 @@ def test_a_training_without_leaks_passes(trained):
     assert probes["separated"] == ["caller", "caller_block", "trunk", "device", "campaign 0", "campaign 1"]
 
 
-def test_a_feature_of_the_future_is_found(trained):
-    """A feature counts the caller's calls of the next day, too."""
+def test_a_feature_from_the_future_is_detected(trained):
+    """The planted feature also counts the calls of the next day."""
     start, caller = trained.start, trained.caller
     planted = trained.feed.X.copy()
     column = NAMES.index("out_calls_count_24h")
     begin = trained.plan.train[0]
     in_feed = trained.feed.rows
-    places = np.flatnonzero((start[in_feed] >= begin) & (start[in_feed] < begin + DAY))
-    rows = in_feed[places]
+    positions = np.flatnonzero((start[in_feed] >= begin) & (start[in_feed] < begin + DAY))
+    rows = in_feed[positions]
     ahead = [int(((caller == caller[row]) & (start > start[row]) & (start < start[row] + DAY)).sum()) for row in rows]
-    planted[places, column] += ahead
+    planted[positions, column] += ahead
     with pytest.raises(LeakError, match=r"feature out_calls_count_24h: .* depend on what became known"):
         leak_probes.check_for_leaks(replace(trained, feed=replace(trained.feed, X=planted)))
 
 
-def test_one_differing_value_is_enough(trained):
+def test_a_single_different_value_is_detected(trained):
     again = leak_probes.vectors_again(trained, trained.plan.train[0] + DAY)
     assert require_equal_vectors(trained.feed, again, NAMES) == len(again[0])
     for wrong in (np.nan, 1e9):
@@ -54,16 +54,16 @@ def test_one_differing_value_is_enough(trained):
             require_equal_vectors(replace(trained.feed, X=planted), again, NAMES)
 
 
-def test_a_dataset_as_known_before_a_moment(dataset):
+def test_a_past_dataset_has_only_what_was_known_before_the_moment(dataset):
     moment = int(np.median(dataset.calls["start"].to_numpy()))
-    known = known_before(dataset, moment)
-    assert known.calls["start"].to_numpy().max() < moment
+    past = known_before(dataset, moment)
+    assert past.calls["start"].to_numpy().max() < moment
     when = pd.Timestamp(moment, unit="ms", tz="UTC")
-    for frame in (known.complaints, known.findings, known.recycled):
+    for frame in (past.complaints, past.findings, past.recycled):
         assert (frame["known_at"] <= when).all()
-    assert 0 < len(known.complaints) < len(dataset.complaints)
-    # Calls in progress have another outcome, and no other call changed.
-    before, after = (table.slice(0, known.calls.num_rows).to_pylist() for table in (dataset.calls, known.calls))
+    assert 0 < len(past.complaints) < len(dataset.complaints)
+    # Only calls in progress at that moment are changed.
+    before, after = (table.slice(0, past.calls.num_rows).to_pylist() for table in (dataset.calls, past.calls))
     changed = [i for i in range(len(before)) if before[i] != after[i]]
     for i, call in enumerate(before):
         end = call["start"] + (call["ring"] or 0) + (call["talk"] or 0)
@@ -72,7 +72,7 @@ def test_a_dataset_as_known_before_a_moment(dataset):
     assert changed
 
 
-def test_a_label_of_the_future_is_found(trained, dataset):
+def test_a_label_from_the_future_is_detected(trained, dataset):
     policy = trained.settings.label_policy
     early, late = (
         pd.Timestamp(moment, unit="ms", tz="UTC") for moment in (trained.plan.label_cutoff, trained.start.max())
@@ -81,7 +81,7 @@ def test_a_label_of_the_future_is_found(trained, dataset):
     require_equal_labels(honest, honest.sample(frac=1, random_state=1), early)
     with pytest.raises(LeakError, match="became known after the cutoff"):
         require_equal_labels(later, honest, early)
-    # The later labels under the earlier date.
+    # Later labels with the earlier date.
     leaked = later.set_index("number")["nuisance"].reindex(honest["number"]).fillna(False).to_numpy(dtype=bool)
     peeking = honest.assign(nuisance=leaked)
     assert (leaked != honest["nuisance"].to_numpy()).any()
@@ -92,7 +92,7 @@ def test_a_label_of_the_future_is_found(trained, dataset):
 
 
 @pytest.mark.parametrize("name", ["caller", "caller_block", "trunk"])
-def test_the_same_caller_in_two_folds_is_found(trained, name):
+def test_a_caller_in_two_folds_is_detected(trained, name):
     column = trained.dataset.calls[name]
     fold = trained.fold.copy()
     require_one_fold_each(fold, {name: column})
@@ -107,12 +107,12 @@ def test_the_same_caller_in_two_folds_is_found(trained, name):
             require_one_fold_each(fold, {name: column})
 
 
-def test_missing_values_join_no_folds():
+def test_missing_values_do_not_connect_folds():
     trunks = pa.chunked_array([pa.array([None, None, "t"], pa.string())])
     require_one_fold_each(np.array([0, 1, 2]), {"trunk": trunks})
 
 
-def test_a_feature_that_gives_the_label_away_is_found():
+def test_a_feature_that_reveals_the_label_is_detected():
     rng = np.random.default_rng(3)
     caller = np.repeat(np.arange(200), 5)
     nuisance = caller % 4 == 0

@@ -1,4 +1,4 @@
-"""The attack finds members in an overfitted model, and none in a model that was not trained on the calls."""
+"""The membership attack finds members in an overfitted model and none in a model trained on other calls."""
 
 import json
 from types import SimpleNamespace
@@ -22,16 +22,16 @@ from callsieve.training.judging.membership import (
     smallest_leaf,
 )
 
-CALLERS, EACH = 240, 12
+CALLERS, CALLS_EACH = 240, 12
 
 
 @pytest.fixture(scope="module")
 def noise():
     """Calls whose features are independent of their labels: a model can only memorise them."""
     rng = np.random.default_rng(5)
-    caller = np.repeat(np.arange(CALLERS), EACH)
+    caller = np.repeat(np.arange(CALLERS), CALLS_EACH)
     y = rng.integers(0, 2, CALLERS)[caller]
-    return caller, np.repeat(rng.normal(size=(CALLERS, 6)), EACH, axis=0) + rng.normal(0, 0.05, (len(y), 6)), y
+    return caller, np.repeat(rng.normal(size=(CALLERS, 6)), CALLS_EACH, axis=0) + rng.normal(0, 0.05, (len(y), 6)), y
 
 
 def fit_lightgbm(X, y, **parameters):  # noqa: N803
@@ -49,9 +49,8 @@ def test_members_are_found_in_an_overfitted_model_and_not_otherwise(noise):
         figures = attack(callers, nuisance=nuisance)
         assert figures["loss"]["low"] > 0.8 and figures["learned"]["low"] > 0.7 and figures["holds"] is False
     never = np.random.default_rng(6).integers(0, 2, CALLERS)[caller] == 1
-    figures = attack(
-        by_caller(overfitted.predict(X[::-1], raw_score=True), y == 1, never, caller, caller), nuisance=False
-    )
+    callers = by_caller(overfitted.predict(X[::-1], raw_score=True), y == 1, never, caller, caller)
+    figures = attack(callers, nuisance=False)
     assert figures["loss"]["low"] < 0.5 < figures["loss"]["high"]
     assert smallest_leaf(overfitted.model_to_string()) < 20
 
@@ -72,7 +71,7 @@ def test_the_area_is_the_share_of_ordered_pairs(drawn):
 
 
 def test_an_interval_is_wider_with_fewer_groups():
-    """Callers of one group have the same guess, so 400 callers count no more than their groups."""
+    """Callers of one group have the same guess, so 400 callers count as their groups."""
     rng = np.random.default_rng(4)
 
     def width(groups):
@@ -99,17 +98,17 @@ def test_a_bundle_is_attacked_with_its_training_calls(training_run, world_folder
     assert smallest_leaf((bundle / "model.txt").read_text()) >= 10
     for file in world_folder.glob("*.parquet"):
         (tmp_path / file.name).symlink_to(file)
-    code, _, said = run_command("study", "membership", "--bundle", bundle, "--data", tmp_path)
-    assert code == 1 and "expected dataset.json" in said
+    code, _, error = run_command("study", "membership", "--bundle", bundle, "--data", tmp_path)
+    assert code == 1 and "expected dataset.json" in error
 
 
-def test_resamples_without_a_member_or_another_are_left_out():
+def test_resamples_with_callers_of_one_kind_are_left_out():
     figures = auc(np.array([1.0, 0.0]), np.array([True, False]), np.array([0, 1]), np.random.default_rng(1))
     assert figures == {"value": 1.0, "low": 1.0, "high": 1.0}
 
 
-def test_a_regression_needs_members_and_others():
-    """With one group of members and one of others, each half for the fit has one kind alone."""
+def test_a_regression_without_both_kinds_gives_no_advantage():
+    """With one group of members and one group of others, each half for the fit has callers of one kind only."""
     member = np.arange(2 * MIN_CALLERS) < MIN_CALLERS
     callers = Callers(np.tile(member[:, None] * 1.0, 4), member, ~member & member, member.astype(int))
     figures = attack(callers, nuisance=False)
@@ -124,15 +123,15 @@ def test_a_model_of_other_calls_is_refused(monkeypatch, tmp_path):
         membership.membership(tmp_path, tmp_path, trust=None, threads=1, progress=lambda *_: None)
 
 
-@pytest.mark.parametrize(("holds", "ends"), [(True, 0), (None, 0), (False, 1)])
-def test_innocent_callers_that_can_be_told_end_in_code_1(run_command, monkeypatch, holds, ends):
-    guessed = {"value": 0.5, "low": 0.45, "high": 0.55}
-    innocent = {"members": 1200, "others": 30, "loss": guessed, "learned": None, "holds": holds}
+@pytest.mark.parametrize(("holds", "exit_code"), [(True, 0), (None, 0), (False, 1)])
+def test_recognisable_innocent_callers_give_exit_code_1(run_command, monkeypatch, holds, exit_code):
+    loss = {"value": 0.5, "low": 0.45, "high": 0.55}
+    innocent = {"members": 1200, "others": 30, "loss": loss, "learned": None, "holds": holds}
     figures = {"model": "m1", "kinds": {"innocent": innocent}, "most_auc": MOST_AUC, "smallest_leaf": 1000}
     monkeypatch.setattr(membership, "membership", lambda *_, **_more: figures)
     code, out, _ = run_command("study", "membership", "--bundle", "b", "--data", "d")
     (row,) = (line for line in out.splitlines() if "innocent" in line)
-    says = {True: "yes", False: "no", None: "too few"}[holds]
-    told = ["innocent", "1,200", "30", "0.500 (0.450-0.550)", "-", says]
-    assert (code, [cell.strip() for cell in row.split("│")[1:-1]]) == (ends, told)
+    verdict = {True: "yes", False: "no", None: "too few"}[holds]
+    cells = ["innocent", "1,200", "30", "0.500 (0.450-0.550)", "-", verdict]
+    assert (code, [cell.strip() for cell in row.split("│")[1:-1]]) == (exit_code, cells)
     assert "model m1" in " ".join(out.split()) and "smallest leaf: 1,000 training calls" in out

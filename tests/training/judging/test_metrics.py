@@ -1,4 +1,4 @@
-"""Metrics: weights by hand, detection against a plain loop, calibration and ranking against scikit-learn."""
+"""Metrics: rates by hand, detection against a plain loop, calibration and ranking against scikit-learn."""
 
 import json
 import math
@@ -21,7 +21,7 @@ CALLS = st.lists(
 
 
 def interval_ends(values, share):
-    """Ends of the exact 95 % interval of a quantile, from the binomial distribution of the values below it."""
+    """Returns the exact 95 % interval of a quantile from the binomial distribution of the values below it."""
     n, ordered = len(values), sorted(values)
     below = [math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(n + 1)]
     low = next(k for k in range(n + 1) if sum(below[: k + 1]) >= 0.025)
@@ -30,7 +30,7 @@ def interval_ends(values, share):
 
 
 def detection_oracle(rows, threshold):
-    """First caught call and number of calls of each caller, call by call."""
+    """Returns the first caught call and the number of calls of each caller."""
     firsts, made = {}, {}
     for caller, _, raw in sorted(rows, key=lambda row: row[1]):
         made[caller] = made.get(caller, 0) + 1
@@ -40,12 +40,12 @@ def detection_oracle(rows, threshold):
 
 
 def smallest_reaching(values, tenths):
-    """The smallest value that is not below `tenths` tenths of the values."""
+    """Returns the smallest value that at least `tenths` tenths of the values do not exceed."""
     return sorted(values)[(tenths * len(values) + 9) // 10 - 1]
 
 
-def test_one_dialler_dominates_by_call_but_not_by_caller_or_callee():
-    # Caller 0 makes 8 calls to one person, all caught; caller 1 two, one caught; caller 2 two, none caught.
+def test_a_busy_dialler_dominates_by_call_but_not_by_caller_or_callee():
+    # Caller 0 makes 8 calls to one person, all caught. Callers 1 and 2 make two calls each; one and none are caught.
     caller = np.array([0] * 8 + [1, 1, 2, 2])
     callee = np.array([10] * 8 + [11, 12, 12, 10])
     raw = np.array([5.0] * 8 + [5.0, 1.0, 1.0, np.nan])
@@ -89,7 +89,7 @@ def test_intervals_come_from_resampled_callers_and_shrink_with_them():
         assert few / many == pytest.approx(10, rel=0.3)
 
 
-def test_all_caught_and_none_caught_still_have_an_interval():
+def test_rates_of_0_and_1_still_have_an_interval():
     caller, callee = np.array([0, 1, 1, 2]), np.array([0, 0, 1, 2])
     exact = upper_bound(0, 3, 0.975)
     whole, none = (catch(np.full(4, x), 0.5, caller, callee, seed=0) for x in (1.0, 0.0))
@@ -103,7 +103,7 @@ def test_detection_equals_a_plain_loop(rows):
     caller, start, raw = (np.array(column) for column in zip(*rows, strict=True))
     result = calls_to_detection(raw, 0.5, caller, start)
     firsts, made = detection_oracle(rows, 0.5)
-    seen = [firsts.get(c, math.inf) for c in made]
+    observed = [firsts.get(c, math.inf) for c in made]
     floors = [firsts.get(c, made[c]) for c in made]
     detected, calls = detecting_calls(raw, 0.5, caller, start)
     assert detected.tolist() == [firsts.get(c, math.inf) for c in sorted(made)]
@@ -111,14 +111,14 @@ def test_detection_equals_a_plain_loop(rows):
     assert result == {
         "callers": len(made),
         "calls": len(rows),
-        "median": finite(smallest_reaching(seen, 5)),
+        "median": finite(smallest_reaching(observed, 5)),
         "median_floor": smallest_reaching(floors, 5),
         "median_low": interval_ends(floors, 0.5)[0],
-        "median_high": finite(interval_ends(seen, 0.5)[1]),
-        "p90": finite(smallest_reaching(seen, 9)),
+        "median_high": finite(interval_ends(observed, 0.5)[1]),
+        "p90": finite(smallest_reaching(observed, 9)),
         "p90_floor": smallest_reaching(floors, 9),
         "p90_low": interval_ends(floors, 0.9)[0],
-        "p90_high": finite(interval_ends(seen, 0.9)[1]),
+        "p90_high": finite(interval_ends(observed, 0.9)[1]),
         "detected_share": pytest.approx(len(firsts) / len(made)),
         "soon_share": (soon := sum(first <= SOON for first in firsts.values())) / len(made),
         "soon_low": pytest.approx(beta.ppf(0.025, soon, len(made) - soon + 1) if soon else 0.0),
@@ -138,7 +138,7 @@ def test_a_quantile_is_the_smallest_value_that_reaches_the_share(callers):
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9])
-def test_a_quantile_interval_covers_as_often_as_it_claims(share):
+def test_a_quantile_interval_has_its_stated_coverage(share):
     """The quantiles of a geometric distribution are known."""
     rng, waits = np.random.default_rng(5), 0.05
     true = math.ceil(math.log(1 - share) / math.log(1 - waits))
@@ -151,7 +151,7 @@ def test_a_quantile_interval_covers_as_often_as_it_claims(share):
 def test_soon_means_within_ten_calls():
     caller = np.repeat([1, 2], SOON + 1)
     raw = np.zeros(len(caller))
-    raw[[SOON - 1, -1]] = 1.0  # the tenth call of one, the eleventh of the other
+    raw[[SOON - 1, -1]] = 1.0  # the tenth call of caller 1, the eleventh of caller 2
     assert calls_to_detection(raw, 1.0, caller, np.arange(len(caller)))["soon_share"] == 0.5
 
 
@@ -189,14 +189,14 @@ def test_calibration_bins_equal_scikit_learn_and_have_sizes():
         assert before["low"] <= before["predicted"] <= before["high"] < after["low"]
 
 
-def test_calibration_by_hand():
+def test_calibration_agrees_with_a_computation_by_hand():
     result = calibration_table(np.array([0.1, 0.1, 0.1, 0.1, 0.8, 0.6]), np.array([0, 0, 0, 1, 1, 1]), bins=2)
     assert [(b["calls"], b["low"], b["high"]) for b in result["bins"]] == [(4, 0.1, 0.1), (2, 0.6, 0.8)]
     assert result["ece"] == pytest.approx((4 * 0.15 + 2 * 0.3) / 6)
     assert result["log_loss"] == pytest.approx(-np.log([0.9, 0.9, 0.9, 0.1, 0.8, 0.6]).mean())
 
 
-def test_equal_probabilities_share_a_bin_and_perfect_ones_have_no_gap():
+def test_equal_probabilities_share_a_bin_and_perfect_probabilities_have_no_gap():
     assert [b["calls"] for b in calibration_table(np.full(50, 0.2), np.arange(50) < 10)["bins"]] == [50]
     result = calibration_table(np.repeat([0.0, 1.0], 20), np.repeat([0, 1], 20))
     assert result["ece"] == 0
@@ -235,11 +235,10 @@ def test_a_slice_does_not_depend_on_the_others():
     rng = np.random.default_rng(3)
     raw, y = rng.normal(size=600), rng.random(600) < 0.5
     names, caller = rng.choice(["a", "b", "c"], 600), rng.integers(0, 30, 600)
-    whole = slices(raw, 1.0, y, names, caller, target=0.3, seed=4)
-    only = names == "b"
-    assert slices(raw[only], 1.0, y[only], names[only], caller[only], target=0.3, seed=4) == [
-        s for s in whole if s["slice"] == "b"
-    ]
+    rows = slices(raw, 1.0, y, names, caller, target=0.3, seed=4)
+    own = names == "b"
+    alone = slices(raw[own], 1.0, y[own], names[own], caller[own], target=0.3, seed=4)
+    assert alone == [s for s in rows if s["slice"] == "b"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Groups that a bundle may have been trained on, from its card and the calls: none is missed."""
+"""Groups that a bundle may have been trained on are all found from its card and the calls."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -10,7 +10,7 @@ import pytest
 from callsieve.features.files.dates import DAY
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import read_public_key
-from callsieve.training.data.dataset import make_dataset as put_together
+from callsieve.training.data.dataset import make_dataset
 from callsieve.training.judging.seen_groups import BY_FOLDS, BY_TIME, NOT_KNOWN, seen_groups
 
 SHARED = ("caller", "caller_block", "trunk", "device")
@@ -22,10 +22,9 @@ def card(training_run):
 
 
 def subset(whole, rows):
-    """The dataset of these calls alone."""
-    return put_together(
-        whole.calls.filter(rows), whole.complaints, whole.findings, whole.truth.filter(rows), campaigns=whole.campaigns
-    )
+    """The dataset with the selected calls only."""
+    calls, truth = whole.calls.filter(rows), whole.truth.filter(rows)
+    return make_dataset(calls, whole.complaints, whole.findings, truth, campaigns=whole.campaigns)
 
 
 def values_of(dataset, rows, name):
@@ -34,40 +33,38 @@ def values_of(dataset, rows, name):
     return set(pc.unique(column.drop_null()).to_pylist())
 
 
-def training_span(card, dataset):
-    begin, end = (datetime.fromisoformat(moment).timestamp() * 1000 for moment in card.training["folds"]["train"])
+def in_span(card, name, dataset):
+    begin, end = (datetime.fromisoformat(moment).timestamp() * 1000 for moment in card.training["folds"][name])
     start = dataset.calls["start"].to_numpy()
     return (start >= begin) & (start < end)
 
 
-def test_on_its_training_data_the_folds_are_made_again(dataset, card, training_run):
+def test_folds_are_recomputed_on_the_training_data(dataset, card, training_run):
     groups = seen_groups(dataset, card)
     assert groups.basis == BY_FOLDS
-    begin, end = (datetime.fromisoformat(moment).timestamp() * 1000 for moment in card.training["folds"]["certify"])
-    start = dataset.calls["start"].to_numpy()
-    later = ~groups.seen & (start >= begin) & (start < end)
+    later = ~groups.seen & in_span(card, "certify", dataset)
     assert later.sum() == training_run[1]["rows"]["certify"]
     for name in (*SHARED, "campaign"):
         assert not values_of(dataset, groups.seen, name) & values_of(dataset, ~groups.seen, name), name
 
 
-def test_on_longer_records_groups_that_called_in_the_training_span_count_as_seen(dataset, card):
+def test_on_other_records_groups_that_called_in_the_training_span_count_as_seen(dataset, card):
     start = dataset.calls["start"]
     other = subset(dataset, pc.less(start, start[-1].as_py() - DAY))
     groups = seen_groups(other, card)
     assert groups.basis == BY_TIME
-    then = training_span(card, other)
-    assert groups.seen[then].all() and (~groups.seen).sum() > 0
+    in_training = in_span(card, "train", other)
+    assert groups.seen[in_training].all() and (~groups.seen).sum() > 0
     for name in (*SHARED, "campaign"):
-        assert not values_of(other, then, name) & values_of(other, ~groups.seen, name), name
+        assert not values_of(other, in_training, name) & values_of(other, ~groups.seen, name), name
 
 
-def test_without_campaigns_the_folds_are_not_those_of_the_training(dataset, card):
+def test_folds_are_not_recomputed_without_campaigns(dataset, card):
     bare = replace(dataset, campaigns=dataset.campaigns.iloc[:0], truth=None)
     assert seen_groups(bare, card).basis == BY_TIME
 
 
-def test_on_later_calls_the_answer_is_not_known(dataset, card):
+def test_seen_groups_are_unknown_on_later_calls(dataset, card):
     start = dataset.calls["start"]
     later = subset(dataset, pc.greater(start, start[0].as_py() + 12 * DAY))
     groups = seen_groups(later, card)
