@@ -1,4 +1,4 @@
-"""Each evasion alone: it can be switched on and off by itself, and does what its name says."""
+"""Every evasion can be switched on alone and behaves as its name says."""
 
 from functools import cache
 
@@ -18,7 +18,7 @@ def rates(calls_per_1000):
 
 @cache
 def evading():
-    """A village in which the tricks of pace and of numbers are common."""
+    """A village in which the evasions by pace and by number are common."""
     common = ("rotation_in_block", "rotation_across_blocks", "local_numbers", "jittered", "robot", "telemarketer")
     common += ("courier_mimic", "padded_talk", "low_and_slow")
     size = "[sizes.tiny]\nsubscribers = 1500\ndays = 21\n"
@@ -39,7 +39,7 @@ def mobile(number):
 
 
 @pytest.mark.parametrize("name", sorted(ATTACKS))
-def test_each_is_switched_by_itself(name):
+def test_every_evasion_is_switched_on_alone(name):
     size = "[sizes.tiny]\nsubscribers = 180\ndays = 6\n[people.kinds.lender]\nleast = 20\n"
     world = simulate(scenario_of(f"{CLEAN}{size}{rates(OFF | {name: 20.0})}"), 3, "tiny")
     assert set(text_values(world.truth, "attack")) == {None, ATTACKS[name]}
@@ -48,19 +48,19 @@ def test_each_is_switched_by_itself(name):
 @pytest.mark.parametrize(
     ("name", "fewest", "most"), [("rotation_in_block", 0.0, 0.2), ("rotation_across_blocks", 0.9, 1)]
 )
-def test_fresh_numbers_come_from_one_block_or_from_many(name, fewest, most):
-    """Blocks a campaign, beyond the first, for each number beyond its first."""
+def test_new_numbers_come_from_one_block_or_from_many(name, fewest, most):
+    """Compares further blocks with further numbers of each campaign."""
     number, campaign = callers(name)
     further = blocks = 0
-    for one in set(campaign):
-        mine = {each for each in number[campaign == one] if mobile(each)}
-        further += max(len(mine) - 1, 0)
-        blocks += max(len({each[:7] for each in mine}) - 1, 0)
+    for outfit in set(campaign):
+        mobiles = {text for text in number[campaign == outfit] if mobile(text)}
+        further += max(len(mobiles) - 1, 0)
+        blocks += max(len({text[:7] for text in mobiles}) - 1, 0)
     assert further > 15
     assert fewest <= blocks / further <= most
 
 
-def test_local_numbers_are_of_their_victims_blocks():
+def test_local_numbers_are_in_the_blocks_of_their_victims():
     world = evading()
     people = np.isin(text_values(world.numbers, "slice"), ["ordinary", "elderly"])
     home = {number[:7] for number in text_values(world.numbers, "number")[people]}
@@ -73,7 +73,7 @@ def test_local_numbers_are_of_their_victims_blocks():
 
 
 def pace(name):
-    """How irregular the gaps between a number's calls within an hour are: the spread of their logarithms."""
+    """Returns the standard deviation of the log gaps between a number's calls within an hour."""
     rows = rows_of(name)
     number, start = category_codes(evading().calls, "caller")[rows], timestamps(evading().calls, "start")[rows]
     order = np.lexsort((start, number))
@@ -95,46 +95,47 @@ def test_low_and_slow_calls_a_few_times_a_day():
     assert a_day("low_and_slow") < a_day("telemarketer") / 2
 
 
-def test_padded_talk_is_longer_and_goes_to_the_same_few_lines():
+def test_padded_talk_is_longer_and_goes_to_few_lines():
     calls = evading().calls
     answered = text_values(calls, "outcome") == "answered"
     callee, talk = category_codes(calls, "callee"), calls["talk"].to_numpy()
     mean, most = {}, {}
     for name in ("padded_talk", "telemarketer"):
         rows = rows_of(name)[answered[rows_of(name)]]
-        spoken = np.bincount(callee[rows], weights=talk[rows])
+        total = np.bincount(callee[rows], weights=talk[rows])
         campaigns = len(set(text_values(evading().truth, "campaign")[rows]))
         mean[name] = talk[rows].mean()
-        most[name] = np.sort(spoken)[::-1][: 12 * campaigns].sum() / spoken.sum()
+        most[name] = np.sort(total)[::-1][: 12 * campaigns].sum() / total.sum()
     assert mean["padded_talk"] > 1.2 * mean["telemarketer"]
     assert most["padded_talk"] > 0.4 > most["telemarketer"] - 0.2
 
 
-def test_a_mimic_talks_and_works_like_a_courier():
+def test_a_mimic_has_the_talk_times_and_hours_of_a_courier():
     calls = evading().calls
     answered = text_values(calls, "outcome") == "answered"
     talk, hour = calls["talk"].to_numpy(), (timestamps(calls, "start") // HOUR + 8) % 24
-    told = {name: rows_of(name) for name in ("courier_mimic", "courier")}
-    median = {name: np.median(talk[rows[answered[rows]]]) for name, rows in told.items()}
+    rows_by_name = {name: rows_of(name) for name in ("courier_mimic", "courier")}
+    median = {name: np.median(talk[rows[answered[rows]]]) for name, rows in rows_by_name.items()}
     assert 0.6 < median["courier_mimic"] / median["courier"] < 1.7
-    for rows in told.values():
+    for rows in rows_by_name.values():
         assert ((hour[rows] >= 7) & (hour[rows] < 20)).mean() > 0.95
 
 
 def list_overlap(lists):
-    """The largest part of a telemarketing campaign's subscribers whom another one calls, too; lists of 40 people."""
+    """Returns the 95 % quantile of the share of a campaign's subscribers whom another campaign calls."""
     text = f"[sizes.tiny]\nsubscribers = 3000\ndays = 12\n[lists]\npeople_per_list = 40\nleast = {lists}\n"
     world = simulate(scenario_of(f"{CLEAN}{text}{rates(OFF | {'telemarketer': 150.0})}"), 7, "tiny")
-    ours = set(text_values(world.numbers, "number")[text_values(world.numbers, "own_mobile").astype(bool)])
-    told = text_values(world.truth, "slice") == "telemarketer"
-    campaign, callee = text_values(world.truth, "campaign")[told], text_values(world.calls, "callee")[told]
-    people = [ours & set(callee[campaign == one]) for one in set(campaign)]
-    on_a_list = [one for one in people if 25 < len(one) <= 50]
-    assert len(on_a_list) > 8
-    shares = [len(one & other) / len(one) for one in on_a_list for other in on_a_list if one is not other]
+    subscribers = set(text_values(world.numbers, "number")[text_values(world.numbers, "own_mobile").astype(bool)])
+    telemarketing = text_values(world.truth, "slice") == "telemarketer"
+    campaign = text_values(world.truth, "campaign")[telemarketing]
+    callee = text_values(world.calls, "callee")[telemarketing]
+    called = [subscribers & set(callee[campaign == name]) for name in set(campaign)]
+    lists = [people for people in called if 25 < len(people) <= 50]
+    assert len(lists) > 8
+    shares = [len(people & other) / len(people) for people in lists for other in lists if people is not other]
     return np.quantile(shares, 0.95)
 
 
-def test_lists_are_used_again_by_other_campaigns():
+def test_campaigns_share_lists():
     assert list_overlap(4) > 0.8
-    assert list_overlap(3000) < 0.3, "with a list for each they meet by chance"
+    assert list_overlap(3000) < 0.3, "separate lists overlap by chance only"

@@ -1,4 +1,4 @@
-"""Who calls in the simulated world: each population is there, behaves as its name says, and hides among others."""
+"""Populations of the simulated world: each exists, behaves as its name says and overlaps with others."""
 
 import numpy as np
 import pytest
@@ -20,8 +20,8 @@ from tests.support.worlds import (
     small_world,
     text_values,
     timestamps,
+    town_world,
 )
-from tests.support.worlds import town_world as large_world
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def town():
-    return large_world()
+    return town_world()
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +43,13 @@ def calls_of(world, name):
     return np.flatnonzero(text_values(world.truth, "slice") == name)
 
 
-def test_every_population_is_there(world):
+def test_every_population_calls(world):
     slices = set(text_values(world.truth, "slice"))
     kinds = {"ordinary", "elderly", "new_number", "recycled", "roamer", "second_card", "elsewhere", "relay"}
     assert slices >= {*kinds, *TRADES, *(set(OUTFITS) - {"lent_card"})}
 
 
-def test_truth_agrees_with_itself(town):
+def test_the_columns_of_the_truth_are_consistent(town):
     truth = town.truth
     nuisance, slices = truth["nuisance"].to_numpy(), text_values(truth, "slice")
     assert set(slices[nuisance]) <= NUISANCE
@@ -62,10 +62,10 @@ def test_truth_agrees_with_itself(town):
     by_number = np.array([bad[number] for number in caller])
     assert by_number[nuisance & ~np.isin(slices, list(MASKED))].all()
     assert not by_number[np.isin(slices, ["ordinary", "courier", "hospital", "relay", "bank_risk"]) & ~nuisance].any()
-    assert (slices[by_number & ~nuisance] == "lender").mean() > 0.9, "honest calls of a number that was lent later"
+    assert (slices[by_number & ~nuisance] == "lender").mean() > 0.9, "these are honest calls before a number was lent"
 
 
-def test_each_attack_is_told_in_the_truth(town):
+def test_the_truth_names_every_attack(town):
     attacks = {outfit["attack"] for name, outfit in OUTFITS.items() if outfit["attack"]}
     assert len(attacks) >= 15
     assert set(text_values(town.truth, "attack")) >= attacks - {"lent_card"}
@@ -83,29 +83,29 @@ def test_one_ring_callers_hang_up_at_once(town):
 
 
 @pytest.mark.parametrize("name", ["spoofed_service", "spoofed_subscriber"])
-def test_an_innocent_number_is_shown_and_inherits_no_guilt(town, name):
+def test_a_spoofed_number_stays_innocent(town, name):
     rows = calls_of(town, name)
     shown, real = text_values(town.calls, "caller")[rows], text_values(town.calls, "network_caller")[rows]
     assert (real != None).all()  # noqa: E711
     assert (shown != real).all()
     numbers = {number: row for row, number in enumerate(text_values(town.numbers, "number"))}
     nuisance, slices = text_values(town.numbers, "nuisance"), text_values(town.numbers, "slice")
-    known = [numbers[number] for number in shown if number in numbers]
-    assert not any(nuisance[row] for row in known if slices[row] != "lender")
+    shown_rows = [numbers[number] for number in shown if number in numbers]
+    assert not any(nuisance[row] for row in shown_rows if slices[row] != "lender")
     assert all(nuisance[numbers[number]] for number in real)
     if name == "spoofed_service":
-        assert {slices[row] for row in known} == {"bank_risk"}
+        assert {slices[row] for row in shown_rows} == {"bank_risk"}
 
 
-def test_only_who_spoofs_shows_another_number(town):
+def test_only_spoofing_callers_show_another_number(town):
     shows_another = text_values(town.calls, "network_caller") != None  # noqa: E711
     spoofs = np.isin(text_values(town.truth, "slice"), ["spoofed_service", "spoofed_subscriber"])
-    assert (shows_another <= spoofs).all(), "their friends' calls show their own"
+    assert (shows_another <= spoofs).all(), "calls of their friends show their own number"
     assert shows_another.sum() > 0.9 * spoofs.sum()
 
 
-def test_authentication_fails_by_call_mostly_where_a_number_is_forged(town):
-    """An innocent number whose signature was once refused is not refused for ever."""
+def test_authentication_fails_by_call_and_mostly_for_forged_numbers(town):
+    """A failed signature of an innocent number does not fail all its calls."""
     calls, truth = town.calls, town.truth
     once = ~truth["duplicate"].to_numpy()
     forged = calls["network_caller"].is_valid().to_numpy() & once
@@ -116,10 +116,10 @@ def test_authentication_fails_by_call_mostly_where_a_number_is_forged(town):
     victims = np.isin(text_values(calls, "caller"), text_values(calls, "caller")[failed & ~forged])
     assert failed[victims & ~forged].mean() < 0.5
     signed = np.isin(text_values(calls, "attestation"), ["A", "B", "C"])
-    assert signed[forged].any(), "a signature is no proof"
+    assert signed[forged].any(), "a signature proves nothing"
 
 
-def test_a_relay_number_is_shared_by_good_and_bad(town):
+def test_benign_and_nuisance_calls_share_relay_numbers(town):
     caller, slices = category_codes(town.calls, "caller"), text_values(town.truth, "slice")
     good, bad = set(caller[slices == "relay"]), set(caller[slices == "relay_callback"])
     assert len(good & bad) > 2
@@ -128,14 +128,11 @@ def test_a_relay_number_is_shared_by_good_and_bad(town):
     assert len(set(caller[slices == "driver"])) > len(good) / 2
 
 
-def test_every_leg_over_a_relay_has_its_other_leg(town):
-    """What goes to a relay number comes out of it two seconds later, if the line there is free."""
+def test_most_calls_to_a_relay_have_a_second_leg(town):
+    """A call to a relay number continues from it two seconds later if the line is free."""
     slices = text_values(town.truth, "slice")
-    start, caller, callee = (
-        timestamps(town.calls, "start"),
-        category_codes(town.calls, "caller"),
-        category_codes(town.calls, "callee"),
-    )
+    start = timestamps(town.calls, "start")
+    caller, callee = category_codes(town.calls, "caller"), category_codes(town.calls, "callee")
     second = set(zip(caller[slices == "relay"], start[slices == "relay"], strict=True))
     first = np.flatnonzero(slices == "driver")
     relays = set(caller[slices == "relay"])
@@ -162,8 +159,8 @@ def test_numbers_warm_up_before_they_dial(village):
     rows = calls_of(village, "warmed_up")
     number, start = category_codes(village.calls, "caller")[rows], timestamps(village.calls, "start")[rows]
     born = dict(zip(category_codes(village.numbers, "number"), timestamps(village.numbers, "active_from"), strict=True))
-    age = (start - np.array([born[one] for one in number])) / DAY
-    fresh = np.array([born[one] > int(village.facts["start"]) for one in number])
+    age = (start - np.array([born[caller] for caller in number])) / DAY
+    fresh = np.array([born[caller] > int(village.facts["start"]) for caller in number])
     assert fresh.sum() > 50
     assert (age[fresh] < 6).mean() < 0.5
     assert age[fresh].max() > 8
@@ -171,16 +168,16 @@ def test_numbers_warm_up_before_they_dial(village):
 
 @pytest.mark.source("L14", by="training/world/callers/tricks.py")
 def test_a_sim_box_has_many_numbers_on_one_device():
-    # In a village an outfit that fills a box must be busier than any real one.
+    # In a village only an unrealistically busy outfit fills a box.
     busy = f"{CLEAN}[sizes.tiny]\nsubscribers = 1500\ndays = 28\n[outfits.sim_box]\ncalls_per_1000 = 250.0\n"
-    boxed = simulate(scenario_of(busy), 2, "tiny")
-    rows = calls_of(boxed, "sim_box")
-    device, number = text_values(boxed.calls, "device")[rows], text_values(boxed.calls, "caller")[rows]
-    most = max(len(set(number[device == one])) for one in set(device) - {None})
+    world = simulate(scenario_of(busy), 2, "tiny")
+    rows = calls_of(world, "sim_box")
+    device, number = text_values(world.calls, "device")[rows], text_values(world.calls, "caller")[rows]
+    most = max(len(set(number[device == box])) for box in set(device) - {None})
     assert most >= 8
 
 
-def test_foreign_calls_with_a_number_of_this_country(town):
+def test_some_international_calls_have_a_domestic_number(town):
     rows = calls_of(town, "foreign_86")
     assert set(text_values(town.calls, "route")[rows]) == {"international"}
     assert all(len(number) == 11 and number[0] == "1" for number in text_values(town.calls, "caller")[rows])
@@ -194,31 +191,30 @@ def test_roamers_call_from_abroad_for_a_while(town):
     assert "roaming" not in set(text_values(town.calls, "route")[calls_of(town, "ordinary")])
 
 
-def test_some_numbers_moved_to_another_operator_with_their_owner(town):
-    """A block is one operator's; of 4 % of the numbers that are ported, two in three go to another one."""
+def test_some_numbers_are_ported_to_another_operator(town):
+    """A block belongs to an operator; 4 % of the numbers are ported, two in three of them to another operator."""
     people = np.isin(text_values(town.truth, "slice"), ["ordinary", "elderly"])
     number, operator = text_values(town.calls, "caller")[people], text_values(town.calls, "operator")[people]
-    of = dict(zip(number, operator, strict=True))
-    assert all(of[one] == told for one, told in zip(number, operator, strict=True)), "it moved before the world"
-    mobile = np.array([one for one in of if len(one) == 11 and one[0] == "1"])
-    ranges, place = np.unique([one[:3] for one in mobile], return_inverse=True)
+    operator_of = dict(zip(number, operator, strict=True))
+    # Numbers are ported before the first call.
+    assert all(operator_of[caller] == name for caller, name in zip(number, operator, strict=True))
+    mobile = np.array([caller for caller in operator_of if len(caller) == 11 and caller[0] == "1"])
+    ranges, place = np.unique([caller[:3] for caller in mobile], return_inverse=True)
     moved = []
     for code in range(len(ranges)):
-        told = np.array([of[one] for one in mobile[place == code]])
-        names, counts = np.unique(told, return_counts=True)
-        moved.extend(told != names[counts.argmax()])
+        operators = np.array([operator_of[caller] for caller in mobile[place == code]])
+        names, counts = np.unique(operators, return_counts=True)
+        moved.extend(operators != names[counts.argmax()])
     assert 0.015 < np.mean(moved) < 0.045
 
 
 def test_an_organiser_calls_in_one_burst(town):
     rows = calls_of(town, "organiser")
-    number, day = (
-        category_codes(town.calls, "caller")[rows],
-        (timestamps(town.calls, "start")[rows] - int(town.facts["start"])) // DAY,
-    )
+    number = category_codes(town.calls, "caller")[rows]
+    day = (timestamps(town.calls, "start")[rows] - int(town.facts["start"])) // DAY
     share = []
-    for one in set(number):
-        counts = np.sort(np.bincount(day[number == one], minlength=28))[::-1]
+    for caller in set(number):
+        counts = np.sort(np.bincount(day[number == caller], minlength=28))[::-1]
         share.append(counts[:4].sum() / counts.sum())
     assert np.median(share) > 0.4
 
@@ -227,18 +223,18 @@ def test_lent_cards_have_an_honest_past_and_are_cut_off(town):
     slices, campaign = text_values(town.truth, "slice"), text_values(town.truth, "campaign")
     number, start = category_codes(town.calls, "caller"), timestamps(town.calls, "start")
     past = 0
-    for one in set(number[slices == "lent_card"]):
-        lent, honest = start[(number == one) & (campaign != None)], start[(number == one) & (slices == "lender")]  # noqa: E711
+    for card in set(number[slices == "lent_card"]):
+        lent, honest = start[(number == card) & (campaign != None)], start[(number == card) & (slices == "lender")]  # noqa: E711
         past += bool(len(honest) and np.quantile(honest, 0.95) <= lent.min())
     assert past >= 1
 
 
 def test_no_trunk_block_or_device_is_a_perfect_label(town):
-    """Of what nuisance calls come from, a good part carries honest calls, too; most does not."""
+    """Some trunks, devices and blocks of nuisance calls also carry honest calls; most do not."""
     nuisance = town.truth["nuisance"].to_numpy()
     for column in ("trunk", "device"):
-        things = text_values(town.calls, column)
-        bad, good = set(things[nuisance]) - {None}, set(things[~nuisance]) - {None}
+        values = text_values(town.calls, column)
+        bad, good = set(values[nuisance]) - {None}, set(values[~nuisance]) - {None}
         assert 0.02 < len(bad & good) / len(bad) < 0.75, column
     number = text_values(town.calls, "caller")
     mobile = np.array([text[0] == "1" and len(text) == 11 for text in number])
@@ -269,7 +265,7 @@ def test_complaints_and_marks_concern_real_calls_and_arrive_later(town):
     assert (np.diff(timestamps(reports, "known_at")) >= 0).all()
 
 
-def test_reports_are_rare_and_a_fifth_of_the_marks_are_mistaken(town):
+def test_complaints_are_rare_and_a_fifth_of_the_marks_are_wrong(town):
     truth, reports = town.truth["nuisance"].to_numpy(), town.complaints
     real = reports.filter(reports["call"].is_valid())
     call, channel = real["call"].to_numpy(), text_values(real, "channel")
@@ -284,7 +280,7 @@ def test_reports_are_rare_and_a_fifth_of_the_marks_are_mistaken(town):
     assert {"courier", "not_nuisance", "fraud"} <= set(text_values(reports, "category"))
 
 
-def test_people_report_and_the_elderly_hardly_do(village):
+def test_people_complain_and_the_elderly_rarely_do(village):
     real = village.complaints.filter(village.complaints["call"].is_valid())
     slice_of = dict(zip(text_values(village.numbers, "number"), text_values(village.numbers, "slice"), strict=True))
     reporters = np.array([slice_of[number] for number in text_values(real, "reporter")])
@@ -296,7 +292,7 @@ def test_people_report_and_the_elderly_hardly_do(village):
     assert np.mean(reporters == "elderly") < share / 2
 
 
-def test_a_hospital_is_accused_and_recycled_numbers_inherit_marks(town):
+def test_false_complaints_name_a_hospital_and_recycled_numbers(town):
     reports = town.complaints
     false = reports.filter(reports["call"].is_null())
     slice_of = dict(zip(text_values(town.numbers, "number"), text_values(town.numbers, "slice"), strict=True))

@@ -1,4 +1,4 @@
-"""The simulator: what must hold in every world, whatever its scenario."""
+"""The simulator: properties of every world, for any scenario."""
 
 from datetime import date
 
@@ -35,8 +35,8 @@ from tests.support.worlds import (
     small_world,
     text_values,
     timestamps,
+    town_world,
 )
-from tests.support.worlds import town_world as large_world
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +46,17 @@ def world():
 
 @pytest.fixture(scope="module")
 def town():
-    return large_world()
+    return town_world()
 
 
-def test_same_seed_same_bytes():
-    world, again_ = (simulate(load_scenario(), 1, "tiny") for _ in range(2))
+def test_the_same_seed_gives_the_same_bytes():
+    first, second = (simulate(load_scenario(), 1, "tiny") for _ in range(2))
     for name in TABLES:
-        assert ipc_bytes(getattr(world, name)) == ipc_bytes(getattr(again_, name)), name
-    assert world.facts == again_.facts
+        assert ipc_bytes(getattr(first, name)) == ipc_bytes(getattr(second, name)), name
+    assert first.facts == second.facts
 
 
-def test_seeds_differ(world):
+def test_different_seeds_give_different_worlds(world):
     other = simulate(load_scenario(), 2, "tiny")
     assert not np.array_equal(timestamps(world.calls, "start")[:50], timestamps(other.calls, "start")[:50])
     assert set(text_values(world.calls, "caller")).isdisjoint(text_values(other.calls, "caller")[:200])
@@ -88,14 +88,14 @@ def test_talk_and_ring_agree_with_the_outcome(world):
     assert (recorded[late] > end_times(calls)[late]).all()
 
 
-def test_records_are_written_twice_late_and_with_holes():
+def test_records_are_duplicated_late_and_incomplete():
     text = "duplicate_share = 0.1\nlate_share = 0.2\nplace_missing_share = 0.5\ndevice_missing_share = 0.5\n"
     text += "ring_missing_share = 0.3\nreleased_by_missing_share = 0.4\n"
     world = simulate(scenario_of(f"[records]\n{text}"), 1, "tiny")
     calls, twice = world.calls, world.truth["duplicate"].to_numpy()
     number = calls["call"].to_numpy()
     assert world.truth["call"].equals(calls["call"])
-    assert (np.diff(number) == ~twice[1:]).all(), "a twin follows its first, and has its number"
+    assert (np.diff(number) == ~twice[1:]).all(), "a duplicate follows its original and has its id"
     assert calls.take(np.flatnonzero(twice)).equals(calls.take(np.flatnonzero(twice) - 1))
     assert twice.mean() == pytest.approx(0.1 / 1.1, abs=0.01)
     assert 1 - calls["recorded"].null_count / len(number) == pytest.approx(0.2, abs=0.02)
@@ -108,49 +108,46 @@ def test_records_are_written_twice_late_and_with_holes():
 
 @settings(max_examples=8)
 @given(seed=st.integers(0, 2**32), text=scenarios())
-def test_whatever_the_scenario_calls_are_possible(seed, text):
+def test_calls_are_possible_in_any_scenario(seed, text):
     world = simulate(scenario_of(text), seed, "tiny")
     made, taken, lost = count_calls(world)
-    assert made == taken + lost, (
-        "every call that is made is one that somebody is called by, or a number that is nobody's"
-    )
+    assert made == taken + lost, "every call reaches a subscriber or an unassigned number"
     check_calls_within_lifetimes(world)
     check_one_call_per_mobile(world)
 
 
-def test_nobody_calls_himself_and_every_call_is_one_of_a_known_number(world):
+def test_callers_are_known_numbers_and_never_call_themselves(world):
     caller = text_values(world.calls, "caller")
     assert (caller != text_values(world.calls, "callee")).all()
     assert set(caller) <= set(text_values(world.numbers, "number"))
     assert len(set(text_values(world.numbers, "number"))) == world.numbers.num_rows
 
 
-def test_no_call_outside_a_numbers_life(town):
+def test_no_call_is_outside_the_lifetime_of_its_number(town):
     check_calls_within_lifetimes(town)
     born, died = timestamps(town.numbers, "active_from"), timestamps(town.numbers, "active_to")
     assert (born > int(town.facts["start"])).any()
     assert (died < int(town.facts["end"])).any()
 
 
-def test_no_number_carries_more_calls_than_it_has_lines(world):
+def test_no_number_has_more_concurrent_calls_than_lines(world):
     assert check_one_call_per_mobile(world) > 10_000
     assert (text_values(world.calls, "outcome") == "busy").any()
 
 
-def test_a_voicemail_answers_where_its_owner_does_not():
+def test_a_voicemail_answers_if_its_owner_does_not():
     text = f"{CLEAN}[sizes.tiny]\ndays = 6\n[people.voicemail]\nshare = "
-    without, with_ = (simulate(scenario_of(f"{text}{share}\n"), 1, "tiny") for share in (0.0, 1.0))
+    plain, voicemail = (simulate(scenario_of(f"{text}{share}\n"), 1, "tiny") for share in (0.0, 1.0))
 
-    def waited(world):
-        people = text_values(world.numbers, "own_mobile").astype(bool) & ~text_values(world.numbers, "nuisance").astype(
-            bool
-        )
-        ours = np.isin(text_values(world.calls, "callee"), text_values(world.numbers, "number")[people])
-        missed = ours & (text_values(world.calls, "outcome") == "no_answer")
+    def unanswered_share(world):
+        own, nuisance = (text_values(world.numbers, name).astype(bool) for name in ("own_mobile", "nuisance"))
+        mobiles = own & ~nuisance
+        mobile_callee = np.isin(text_values(world.calls, "callee"), text_values(world.numbers, "number")[mobiles])
+        missed = mobile_callee & (text_values(world.calls, "outcome") == "no_answer")
         return (world.calls["ring"].to_numpy()[missed] > 20).mean()
 
-    assert waited(without) > 0.3
-    assert waited(with_) < 0.05, "a firm's mobile has none"
+    assert unanswered_share(plain) > 0.3
+    assert unanswered_share(voicemail) < 0.05, "a mobile of a firm has no voicemail"
 
 
 def test_a_silent_card_takes_no_call(town):
@@ -159,12 +156,12 @@ def test_a_silent_card_takes_no_call(town):
     cards = text_values(town.numbers, "number")[text_values(town.numbers, "slice") == "second_card"]
     called = np.isin(cards, text_values(town.calls, "callee")[answered])
     assert 0.05 < called.mean() < 0.3
-    assert np.isin(cards, text_values(town.calls, "callee")).mean() > 0.5, "they are called all the same"
+    assert np.isin(cards, text_values(town.calls, "callee")).mean() > 0.5, "other people call these cards"
 
 
-def test_nuisance_is_rare_and_its_campaigns_come_and_go(town):
+def test_nuisance_is_rare_and_campaigns_start_and_end(town):
     nuisance = town.truth["nuisance"].to_numpy()
-    assert 0.02 < nuisance.mean() < 0.2, "in a small world each trick has an outfit at least"
+    assert 0.02 < nuisance.mean() < 0.2, "in a small world each trick still has an outfit"
     campaign = text_values(town.truth, "campaign")[nuisance]
     start = timestamps(town.calls, "start")[nuisance]
     first = {name: start[campaign == name].min() for name in set(campaign)}
@@ -174,8 +171,8 @@ def test_nuisance_is_rare_and_its_campaigns_come_and_go(town):
     assert len(first) - len(unseen) >= 5
 
 
-def test_blocks_are_mostly_apart(town):
-    """Some campaigns sit among subscribers, most do not."""
+def test_nuisance_blocks_are_mostly_separate(town):
+    """Some campaigns share blocks with subscribers, most do not."""
     numbers = text_values(town.numbers, "number")
     nuisance = text_values(town.numbers, "nuisance").astype(bool)
     mobile = np.array([text[0] == "1" and len(text) == 11 for text in numbers])
@@ -195,22 +192,22 @@ def test_campaigns_rotate_their_numbers(town):
     assert 3 < life.mean() < 16
 
 
-def test_some_people_call_back(town):
-    """A missed call of a nuisance number is sometimes returned, by a call that is nobody's nuisance."""
+def test_some_people_return_missed_nuisance_calls(town):
+    """People sometimes return a missed call of a nuisance number; these calls are benign."""
     bad = set(text_values(town.numbers, "number")[text_values(town.numbers, "nuisance").astype(bool)])
     returned = np.array([number in bad for number in text_values(town.calls, "callee")])
     assert returned.sum() > 20
     assert town.truth["nuisance"].to_numpy()[returned].mean() < 0.05
 
 
-def test_findings_tell_the_truth(town):
+def test_findings_agree_with_the_truth(town):
     bad = dict(zip(text_values(town.numbers, "number"), text_values(town.numbers, "nuisance"), strict=True))
     assert [bad[number] for number in text_values(town.findings, "number")] == town.findings["nuisance"].to_pylist()
     assert 0 < np.mean(town.findings["nuisance"].to_numpy()) < 0.5
     assert (timestamps(town.findings, "known_at") > int(town.facts["start"])).all()
 
 
-def test_no_rate_threshold_separates(town):
+def test_no_rate_threshold_separates_nuisance_from_benign(town):
     """Calls of the last hour: a rule that stops 1 in 1,000 benign calls catches less than a third."""
     caller = category_codes(town.calls, "caller")
     start = timestamps(town.calls, "start") - int(town.facts["start"])
@@ -221,27 +218,27 @@ def test_no_rate_threshold_separates(town):
     count[order] = np.searchsorted(key[order], key[order]) - np.searchsorted(key[order], key[order] - HOUR)
     strict, loose = np.quantile(count[~nuisance], [0.999, 0.9])
     assert (count[nuisance] > strict).mean() < 0.34
-    assert (count[nuisance] > loose).mean() > (count[~nuisance] > loose).mean(), "yet it is not worthless"
+    assert (count[nuisance] > loose).mean() > (count[~nuisance] > loose).mean(), "the rule still has some value"
 
 
 def test_look_alikes_overlap_with_telemarketers(town):
-    """In volume, in diversity and in talk: the middle half of either reaches into the other's."""
+    """Calls per day and talk times of look-alikes and telemarketers overlap."""
     slices, caller = text_values(town.truth, "slice"), category_codes(town.calls, "caller")
     alike = ["customer_service", "recruiter", "public_campaign", "hospital", "property_management"]
-    of = {"telemarketer": slices == "telemarketer", "look_alike": np.isin(slices, alike)}
+    rows_of = {"telemarketer": slices == "telemarketer", "look_alike": np.isin(slices, alike)}
     calls_of = {}
-    for name, rows in of.items():
+    for group, rows in rows_of.items():
         day = (timestamps(town.calls, "start")[rows] - int(town.facts["start"])) // (24 * HOUR)
-        calls_of[name] = np.unique(caller[rows] * 1000 + day, return_counts=True)[1]
-    for one, other in (("telemarketer", "look_alike"), ("look_alike", "telemarketer")):
-        low, high = np.quantile(calls_of[one], [0.05, 0.95])
-        assert low < np.median(calls_of[other]) < high
+        calls_of[group] = np.unique(caller[rows] * 1000 + day, return_counts=True)[1]
+    for name, counterpart in (("telemarketer", "look_alike"), ("look_alike", "telemarketer")):
+        low, high = np.quantile(calls_of[name], [0.05, 0.95])
+        assert low < np.median(calls_of[counterpart]) < high
     talk, answered = town.calls["talk"].to_numpy(), text_values(town.calls, "outcome") == "answered"
-    median = {name: np.median(talk[answered & (slices == name)]) for name in ("courier", "telemarketer")}
+    median = {group: np.median(talk[answered & (slices == group)]) for group in ("courier", "telemarketer")}
     assert 0.5 < median["courier"] / median["telemarketer"] < 2
 
 
-def test_ordinary_talk_is_like_the_real(town):
+def test_ordinary_talk_times_match_real_records(town):
     """Quantiles of 5 M real records: 7, 17, 34, 73 and 282 s."""
     rows = (text_values(town.truth, "slice") == "ordinary") & (text_values(town.calls, "outcome") == "answered")
     drawn = np.quantile(town.calls["talk"].to_numpy()[rows], [0.05, 0.25, 0.5, 0.75, 0.95])
@@ -253,51 +250,50 @@ def test_an_unknown_size_is_refused():
         simulate(load_scenario(), 1, "huge")
 
 
-def test_progress_runs_to_the_end():
-    told = []
-    simulate(load_scenario(), 1, "tiny", progress=lambda what, part: told.append((what, part)))
-    parts = [part for _, part in told]
+def test_progress_goes_from_0_to_1():
+    steps = []
+    simulate(load_scenario(), 1, "tiny", progress=lambda what, part: steps.append((what, part)))
+    parts = [part for _, part in steps]
     assert parts == sorted(parts)
     assert (parts[0], parts[-1]) == (0.0, 1.0)
 
 
-def test_keyed_world_goes_to_disk_without_a_number(world, tmp_path):
+def test_a_keyed_world_is_written_without_numbers(world, tmp_path):
     keyed = keyed_world(world, Intake(Key("e1", bytes(range(32)))))
     assert keyed.calls.column_names == [*KEYED_COLUMNS, "call"]
     behind_a_call = keyed.complaints.filter(keyed.complaints["call"].is_valid())
     assert set(text_values(behind_a_call, "number")) <= set(text_values(keyed.calls, "caller"))
     assert set(text_values(keyed.findings, "number")) <= set(text_values(keyed.numbers, "number"))
     write_world(keyed, tmp_path / "world")
-    again_ = read_world(tmp_path / "world")
+    stored = read_world(tmp_path / "world")
     for name in TABLES:
-        assert getattr(again_, name).equals(getattr(keyed, name)), name
-        text = ipc_bytes(getattr(again_, name))
+        assert getattr(stored, name).equals(getattr(keyed, name)), name
+        text = ipc_bytes(getattr(stored, name))
         for number in world.calls["caller"].combine_chunks().dictionary.to_pylist()[:200]:
             assert number.encode() not in text
-    assert again_.facts == world.facts
+    assert stored.facts == world.facts
     for name, table in keyed.registers.items():
-        assert again_.registers[name].equals(table), name
-    assert sorted(path.name for path in (tmp_path / "world").iterdir()) == sorted(
-        [*(f"{name}.parquet" for name in TABLES), *(f"register_{name}.parquet" for name in REGISTERS), "world.json"]
-    )
+        assert stored.registers[name].equals(table), name
+    files = {f"{name}.parquet" for name in (*TABLES, *(f"register_{name}" for name in REGISTERS))} | {"world.json"}
+    assert {path.name for path in (tmp_path / "world").iterdir()} == files
 
 
 @pytest.mark.parametrize("calls", [1700, 4000])
-def test_a_world_is_written_part_by_part_as_it_is_in_memory(tmp_path, monkeypatch, calls):
-    """However many calls are written at once: records are the same, keyed one part at a time."""
+def test_a_world_written_in_parts_equals_a_world_in_memory(tmp_path, monkeypatch, calls):
+    """The size of a part does not change the records."""
     key = Key("e1", bytes(range(32)))
     scenario = scenario_of("[sizes.tiny]\ndays = 6\n[records]\nduplicate_share = 0.05\n")
     whole = keyed_world(simulate(scenario, 1, "tiny"), Intake(key))
     monkeypatch.setattr("callsieve.training.world.tables.records.PART_ROWS", calls)
-    settled = plan_world(scenario, 1, "tiny")
-    assert len(list(settled.parts())) > 1
-    assert write_planned_world(settled, Intake(key), tmp_path / "parts") == whole.calls.num_rows
-    again_ = read_world(tmp_path / "parts")
+    planned = plan_world(scenario, 1, "tiny")
+    assert len(list(planned.parts())) > 1
+    assert write_planned_world(planned, Intake(key), tmp_path / "parts") == whole.calls.num_rows
+    stored = read_world(tmp_path / "parts")
     for name in ("calls", "truth"):
-        one, other = getattr(again_, name), getattr(whole, name)
-        for column in one.column_names:
-            assert one[column].to_pylist() == other[column].to_pylist(), (name, column)
-    assert not list((tmp_path / "parts").glob(".*")), "no file is left unfinished"
+        read, original = getattr(stored, name), getattr(whole, name)
+        for column in read.column_names:
+            assert read[column].to_pylist() == original[column].to_pylist(), (name, column)
+    assert not list((tmp_path / "parts").glob(".*")), "no unfinished file is left"
 
 
 def test_registers_are_late_incomplete_and_partly_wrong(town):
@@ -308,30 +304,28 @@ def test_registers_are_late_incomplete_and_partly_wrong(town):
         since = timestamps(table, "valid_from")
         assert (timestamps(table, "known_at") >= since).all()
         assert table.num_rows < 20 or (timestamps(table, "known_at") > since + DAY).mean() > 0.5
-    campaigns, slice_of = (
-        registers["campaigns"],
-        dict(zip(text_values(town.numbers, "number"), text_values(town.numbers, "slice"), strict=True)),
-    )
-    told = [slice_of.get(number) for number in text_values(campaigns, "number")]
-    right = np.mean([one == business for one, business in zip(told, text_values(campaigns, "business"), strict=True)])
+    campaigns = registers["campaigns"]
+    slice_of = dict(zip(text_values(town.numbers, "number"), text_values(town.numbers, "slice"), strict=True))
+    pairs = zip(text_values(campaigns, "number"), text_values(campaigns, "business"), strict=True)
+    right = np.mean([slice_of.get(number) == business for number, business in pairs])
     assert 0.3 < right < 0.999
     nuisance = dict(zip(text_values(town.numbers, "number"), text_values(town.numbers, "nuisance"), strict=True))
     registered = {number for number in text_values(campaigns, "number") if nuisance.get(number)}
     assert 0 < len(registered) < 0.4 * sum(nuisance.values()), "some nuisance callers register under a decent business"
 
 
-def test_honest_firms_declare_what_they_do(town):
-    """A register whose rows were drawn with no regard to their holders would make rules on it say nothing."""
+def test_honest_firms_are_registered_with_their_business_and_hours(town):
+    """Rules on a register need rows that match their holders."""
     numbers = town.numbers.to_pandas().set_index("number")
     honest = numbers[~numbers["nuisance"]]
     campaigns = town.registers["campaigns"].to_pandas()
     own = campaigns[campaigns["business"].astype(str) == campaigns["number"].map(honest["slice"].astype(str))]
     work = load_scenario().table("outfits")
-    known = own[own["business"].isin(list(work))]
-    hours = np.array([work[business]["hours"][:2] for business in known["business"]])
-    assert len(known) > 15
-    assert (known["hour_from"] <= hours[:, 0]).all() and (known["hour_to"] >= hours[:, 1]).all()
-    assert known.groupby("principal", observed=True)["hour_from"].nunique().max() == 1
+    declared = own[own["business"].isin(list(work))]
+    hours = np.array([work[business]["hours"][:2] for business in declared["business"]])
+    assert len(declared) > 15
+    assert (declared["hour_from"] <= hours[:, 0]).all() and (declared["hour_to"] >= hours[:, 1]).all()
+    assert declared.groupby("principal", observed=True)["hour_from"].nunique().max() == 1
     trunks = town.registers["trunks"].to_pandas()
     used = trunks.groupby("trunk", observed=True)["declared_use"].nunique()
     assert used.max() == 1
@@ -339,14 +333,14 @@ def test_honest_firms_declare_what_they_do(town):
     classes = trunks["number"].map(lambda number: parse(number, date(2025, 3, 1)).kind)
     stated = trunks.assign(kind=classes)[trunks["number"].isin(honest.index)]
     pairs = zip(stated["declared_use"], stated["kind"], strict=True)
-    against = [use in fits and kind not in fits[use] for use, kind in pairs]
-    # A row of a wrong number says nothing of its trunk.
-    assert np.mean(against) < 0.1 and len(stated) > 15
+    conflicts = [use in fits and kind not in fits[use] for use, kind in pairs]
+    # A wrong row of a register may conflict with its trunk.
+    assert np.mean(conflicts) < 0.1 and len(stated) > 15
     subscribers = town.registers["subscribers"].to_pandas()
     assert subscribers["number"].is_unique
 
 
-def test_a_raw_world_is_not_written_and_half_a_world_not_read(world, tmp_path):
+def test_a_raw_world_is_not_written_and_an_incomplete_world_is_not_read(world, tmp_path):
     with pytest.raises(ValueError, match="expected a world with keyed calls"):
         write_world(world, tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
@@ -354,11 +348,11 @@ def test_a_raw_world_is_not_written_and_half_a_world_not_read(world, tmp_path):
         read_world(tmp_path)
 
 
-def test_running_sums_start_anew_in_each_group():
+def test_running_sums_restart_in_each_group():
     counts = np.array([2, 0, 3])
     assert running_sum(np.array([5, 1, 2, 3, 4]), counts).tolist() == [0, 5, 0, 2, 5]
 
 
-def test_lines_do_not_depend_on_how_many_numbers_are_done_at_once(world, monkeypatch):
+def test_lines_do_not_depend_on_the_batch_size(world, monkeypatch):
     monkeypatch.setattr("callsieve.training.world.callers.lines.NUMBER_BITS", 4)
     assert ipc_bytes(simulate(clean_scenario(), 1, "tiny").calls) == ipc_bytes(world.calls)

@@ -1,4 +1,4 @@
-"""Scenario files: what they override, what is refused, and that populations are independent."""
+"""Scenario files: overrides, refused values, and independent populations."""
 
 from importlib import resources
 from pathlib import Path
@@ -23,7 +23,7 @@ from tests.support.worlds import (
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[people]\nsociable = 1.0", "unknown key people.sociable"),
         ("[outfit.robot]\nrate = 3", "unknown key outfit"),
@@ -42,14 +42,14 @@ from tests.support.worlds import (
         ("people = ", "expected a TOML file"),
     ],
 )
-def test_bad_scenarios_are_refused_in_one_line(text, said):
-    with pytest.raises(ValueError, match=r"scenario\.toml") as caught:
+def test_invalid_scenarios_are_refused_in_one_line(text, message):
+    with pytest.raises(ValueError, match=r"scenario\.toml") as error:
         scenario_of(text)
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_scenario_overrides():
+def test_a_scenario_overrides_shipped_values():
     hours = "[work.courier]\nhours = [8, 19.5, 1, 13.0]\n"
     scenario = scenario_of(f"[sizes.tiny]\ndays = 9\n[people.manner]\nanswer_share = 0\n{hours}")
     assert scenario.table("work.courier")["hours"] == [8, 19.5, 1, 13.0]
@@ -61,7 +61,7 @@ def test_a_scenario_overrides():
     assert (text_values(world.calls, "outcome")[friends] == "answered").mean() < 0.35
 
 
-def test_a_population_switched_off_disturbs_no_other():
+def test_switching_off_a_population_changes_no_other():
     text = f"{CLEAN}[outfits.low_and_slow]\ncalls_per_1000 = 0.0\n"
     world, without = small_world(), simulate(scenario_of(text), 1, "tiny")
     assert "low_and_slow" not in set(text_values(without.truth, "slice"))
@@ -71,11 +71,10 @@ def test_a_population_switched_off_disturbs_no_other():
         assert len(np.intersect1d(before, after)) > 0.98 * len(before)
 
 
-def test_everything_can_be_switched_off():
+def test_all_nuisance_and_special_populations_can_be_switched_off():
     off = "".join(f"[outfits.{name}]\ncalls_per_1000 = 0.0\n" for name in OUTFITS)
-    off += "".join(
-        f"[people.kinds.{name}]\nshare = 0.0\nleast = 0\n" for name in SHIPPED_SCENARIO.table("people.kinds")
-    )
+    kinds = SHIPPED_SCENARIO.table("people.kinds")
+    off += "".join(f"[people.kinds.{name}]\nshare = 0.0\nleast = 0\n" for name in kinds)
     world = simulate(scenario_of(f"{off}[sizes.tiny]\ndays = 4\n[complaints.malicious]\nvictims = 0\n"), 1, "tiny")
     assert set(text_values(world.truth, "slice")) == {"ordinary", "elsewhere"}
     assert not world.truth["nuisance"].to_numpy().any()
@@ -83,8 +82,8 @@ def test_everything_can_be_switched_off():
 
 
 @pytest.mark.parametrize("mode", ["human", "recording", "one_ring", "bombing"])
-def test_every_content_comes_in_every_mode(mode):
-    """The two axes of 12321: any of its contents can be given to the callers of each mode."""
+def test_every_content_occurs_in_every_mode(mode):
+    """12321 classifies by content and by mode; every content can occur in every mode."""
     name = next(name for name, outfit in OUTFITS.items() if outfit["mode"] == mode)
     for content in ("insurance", "travel"):
         weights = dict.fromkeys(OUTFITS["telemarketer"]["content"], 0.0) | {content: 1.0}
@@ -97,22 +96,21 @@ def test_every_content_comes_in_every_mode(mode):
         assert set(text_values(truth, "mode")[rows]) == {mode}
 
 
-def test_each_population_has_a_stream_of_its_own():
+def test_every_population_has_its_own_random_stream():
     first = {name: stream(1, name).random() for name in (*TRADES, *OUTFITS, "people", "ties", "lists", "reports")}
     assert len(set(first.values())) == len(first)
     assert stream(1, "robot").random() == first["robot"] != stream(2, "robot").random()
 
 
-def test_a_population_is_like_another_but_for_what_it_names():
+def test_a_population_inherits_all_values_that_it_does_not_set():
     robot, jittered = OUTFITS["robot"], OUTFITS["jittered"]
     assert "like" not in jittered
     assert set(robot) == set(jittered)
     assert jittered["pace_sigma"] > robot["pace_sigma"]
     assert jittered["hours"] == robot["hours"]
-    assert OUTFITS["bank_risk"]["pool"] == {"service_95": 1.0}, "weights are replaced whole"
-    assert (
-        SHIPPED_SCENARIO.table("work.driver.manner")["ring"] == SHIPPED_SCENARIO.table("work.takeaway.manner")["ring"]
-    )
+    assert OUTFITS["bank_risk"]["pool"] == {"service_95": 1.0}, "an override replaces all weights"
+    driver, takeaway = (SHIPPED_SCENARIO.table(f"work.{name}.manner") for name in ("driver", "takeaway"))
+    assert driver["ring"] == takeaway["ring"]
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -121,12 +119,16 @@ def test_shipped_scenarios_load_by_their_name(name):
     assert scenario.fingerprint != SHIPPED_SCENARIO.fingerprint
 
 
-def test_an_unknown_file_is_told():
+def test_an_unknown_file_is_refused():
     with pytest.raises(OSError, match="nowhere"):
         load_scenario(Path("nowhere.toml"))
 
 
-def test_after_a_shock_a_population_calls_less():
+def shipped(name):
+    return resources.files("callsieve.training.world.basis").joinpath(name).read_text(encoding="utf-8")
+
+
+def test_a_population_calls_less_after_a_shock():
     text = f"{CLEAN}[calendar]\nshock_day = 14\n[outfits.robot]\nafter_shock_share = 0.1\ncalls_per_1000 = 120.0\n"
     world = simulate(scenario_of(text), 3, "tiny")
     day = (timestamps(world.calls, "start") - int(world.facts["start"])) // (24 * HOUR)
@@ -136,32 +138,29 @@ def test_after_a_shock_a_population_calls_less():
     assert 0.7 < (ordinary < 14).sum() / (ordinary >= 14).sum() < 1.4
 
 
-def test_a_crackdown_is_seen_by_those_who_know_the_trade():
-    """12321: complaints fell by 53 to 83 %; a day's calls of the trade vary far less than that."""
-    file = resources.files("callsieve.training.world.basis").joinpath("crackdown.toml").read_text(encoding="utf-8")
-    world = simulate(scenario_of(f"{file}[sizes.tiny]\nsubscribers = 3000\ndays = 24\n"), 1, "tiny")
+def test_a_crackdown_reduces_the_calls_of_the_trade():
+    """12321: complaints fell by 53 to 83 %; daily calls of the trade vary far less."""
+    size = "[sizes.tiny]\nsubscribers = 3000\ndays = 24\n"
+    world = simulate(scenario_of(shipped("crackdown.toml") + size), 1, "tiny")
     day = (timestamps(world.calls, "start") - int(world.facts["start"])) // (24 * HOUR)
     nuisance = world.truth["nuisance"].to_numpy()
     assert 0.1 < nuisance[day < 17].mean() < 0.3  # Hiya, First Orion, TNS
-    trade = np.bincount(
-        day[np.isin(text_values(world.truth, "slice"), ("robot", "telemarketer", "jittered"))], minlength=24
-    )
+    trade = np.isin(text_values(world.truth, "slice"), ("robot", "telemarketer", "jittered"))
+    calls = np.bincount(day[trade], minlength=24)
     working = np.flatnonzero(np.arange(24) % 7 < 5)
-    before, after = np.log(trade[working[working < 17]]), np.log(trade[working[working >= 17]])
+    before, after = np.log(calls[working[working < 17]]), np.log(calls[working[working >= 17]])
     assert 0.17 < np.exp(after.mean() - before.mean()) < 0.47
     assert after.max() < before.mean() - 3 * before.std()
 
 
-def test_at_the_spring_festival_the_trade_goes_home():
+def test_the_trade_calls_less_at_the_spring_festival():
     """360: a fall of 17.7 % in its week, against the weeks around it."""
     many = "".join(f"[outfits.{name}]\ncalls_per_1000 = 200.0\n" for name in ("telemarketer", "fraud_ring"))
-    files = [
-        resources.files("callsieve.training.world.basis").joinpath("spring_festival.toml").read_text(encoding="utf-8")
-    ]
-    told = scenario_of("\n".join([*files, CLEAN, "[sizes.tiny]\nsubscribers = 600\ndays = 35\n", many]))
+    text = shipped("spring_festival.toml")
+    scenario = scenario_of("\n".join([text, CLEAN, "[sizes.tiny]\nsubscribers = 600\ndays = 35\n", many]))
     calls = np.zeros(35)
-    for seed in range(1, 5):  # a campaign that begins or ends moves the calls of one village
-        world = simulate(told, seed, "tiny")
+    for seed in range(1, 5):  # single campaigns dominate a village, so four are summed
+        world = simulate(scenario, seed, "tiny")
         day = (timestamps(world.calls, "start") - int(world.facts["start"])) // (24 * HOUR)
         calls += np.bincount(day[world.truth["nuisance"].to_numpy()], minlength=35)
     festival, around = calls[15:22].mean(), np.concatenate((calls[1:15], calls[24:31])).mean()
