@@ -2,8 +2,8 @@
 
 All ten describe the caller: calls made and received, age of the number, number class. A proxy can keep them cheaply,
 without histories of blocks, trunks and devices. Trunk and device features were no candidates; two block features were
-tried and did not improve the result. A phone has no history of unknown callers. What a phone knows by itself (this
-call, this pair, this callee) is not enough for a model.
+tried and did not improve the result. A phone has no history of unknown callers. The facts that a phone has by itself
+(this call, this pair, this callee) are not enough for a model.
 
 Choice: worlds of size `small`, seeds 401 to 408. The criterion is the catch rate of models with few trees on callers
 outside the training set. It was taken at two thresholds: the one of a training, and one that few innocent calls exceed.

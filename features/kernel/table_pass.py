@@ -256,7 +256,7 @@ def emit_alone(
     width: int,
     column: int,
 ) -> None:
-    """Writes empty group features for a caller who is alone in its group, whatever its history."""
+    """Writes empty group features for a caller who is alone in its group."""
     clear_state(state, 0)
     for i in range(PAIR):
         pairs[i] = 0

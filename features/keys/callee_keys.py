@@ -1,4 +1,4 @@
-"""Tokens of called numbers in data that leaves a history, encrypted under a key of their own.
+"""Tokens of called numbers in data that leaves a history, encrypted with a separate key.
 
 A history has one token per number, whether it calls or is called, because a call back is a feature. Files that are
 written from a history for others (verdict files, exports) need the caller, but of the called numbers only which calls
@@ -6,7 +6,7 @@ went to the same one. So these files encrypt the called numbers' tokens once mor
 "callees". Such a file shows no call back, and cannot be joined by called number with any history or register, not even
 by the holder of the key for records. Evidence of cases, notices and governance reports hold no called numbers at all.
 
-Limit: time and caller remain. Whoever has the history of the same calls can link the two by these.
+Limit: time and caller remain. A holder of the history of the same calls can link both by these.
 
 This key is not rotated in place. A new one is made, and `rotation` turns the tokens of both keys at once. Once the key
 is destroyed, called numbers are erased from every copy of such a file, and histories are unaffected.

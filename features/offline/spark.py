@@ -1,6 +1,6 @@
 """The vectors of more calls than one machine can take: the same kernel on Spark. The only import of pyspark.
 
-There are three exchanges, whatever the number of features: by caller, by key of each kind of history, by call (see
+There are three exchanges, for any number of features: by caller, by key of each kind of history, by call (see
 `buckets.py`). Spark carries parcels of some megabytes and sees no rows between the first and the last step. A Spark row
 per call would cost more time than the kernel, and a Spark group per key several times as much.
 

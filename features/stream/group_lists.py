@@ -1,6 +1,6 @@
 """Changes of the histories of block, trunk and device when calls arrive one by one. A part of the kernel.
 
-A member that belongs to one group alone has no record of its own there: its part of the sums is the sums of its number.
+A member that belongs to only one group has no record there, because its part of the sums equals the sums of its number.
 """
 
 from __future__ import annotations

@@ -275,7 +275,7 @@ def _check_names(folder: Path, listed: Iterable[str]) -> None:
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
-    # The flags refuse a link that replaced the file meanwhile, and do not wait for the writer of a pipe.
+    # The flags refuse a link that has replaced the file, and do not wait for the writer of a pipe.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(path, flags), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

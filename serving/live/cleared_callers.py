@@ -90,7 +90,7 @@ class ClearedCallers:
 
 
 class WatchedClearedCallers(ClearedCallers):
-    """A list that a thread of its own keeps up to date.
+    """A list that a separate thread keeps up to date.
 
     >>> from pathlib import Path
     >>> from callsieve.serving import Swap, read_public_key

@@ -197,7 +197,7 @@ class Live:
         with self._lock:
             self.memory.history.forget(token)
             recent = list(self._recent.values())
-        # The search takes milliseconds: calls go on meanwhile.
+        # The search takes milliseconds, and calls continue during it.
         cases = [verdict.case for _, _, call, verdict in recent if token in (call.caller, call.callee)]
         with self._lock:
             for case in cases:

@@ -20,7 +20,7 @@ from callsieve.serving.cli.options import ApiKeys, Bundle, Host, Json, PolicyFil
 if TYPE_CHECKING:
     from callsieve.serving.cases.store import CaseStore
 
-INTERVAL = 0.2  # seconds between two rounds of `watch`
+INTERVAL = 0.2  # seconds between two cycles of `watch`
 
 CaseId = Annotated[str, typer.Argument(metavar="CASE", help="Id of the case: 16 hex digits, as in the verdict.")]
 Person = Annotated[str, typer.Option("--person", help="Who decides: a name of a-z 0-9 _ . - for the audit log.")]
@@ -36,7 +36,7 @@ StoreUrl = Annotated[
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Office:
-    """The case store, the services whose verdicts it takes in, and the rules."""
+    """The case store, the services whose verdicts it imports, and the rules."""
 
     store: StoreUrl = "sqlite:///cases.db"
     state: StateFolders = None
@@ -192,7 +192,7 @@ def decide(
 
 
 def relist(case_id: CaseId, person: Person, why: Reason, office: Office, log: DecisionLog, json: Json = False) -> None:
-    """End the clearance of a caller: its calls are judged again.
+    """End the clearance of a caller: its calls are scored again.
 
     Example: callsieve cases relist 0123456789abcdef --person p1 --why 'new complaints'
     """
@@ -231,7 +231,7 @@ def replay(
     policy: PolicyFile = None,
     json: Json = False,
 ) -> None:
-    """Judge the stored vector of a case again and compare bit for bit; exit code 1 if something differs.
+    """Score the stored vector of a case again and compare bit for bit; exit code 1 if something differs.
 
     Example: callsieve cases replay 0123456789abcdef --bundle run/bundle --store sqlite:///cases.db
     """
@@ -252,9 +252,9 @@ def replay(
 
 
 def watch(
-    office: Office, once: Annotated[bool, typer.Option("--once", help="Run one round and exit.")] = False
+    office: Office, once: Annotated[bool, typer.Option("--once", help="Run one cycle and exit.")] = False
 ) -> None:
-    """Take in the verdicts of running services and publish cleared callers to them, five times a second.
+    """Import the verdicts of running services and publish cleared callers to them, five times a second.
 
     Example: callsieve cases watch --state state --store sqlite:///cases.db
     """
@@ -270,7 +270,7 @@ def watch(
 
 
 def serve(office: Office, keys: ApiKeys, log: DecisionLog, host: Host = "127.0.0.1", port: Port = 8081) -> None:
-    """Do the work of `watch`, and take appeals (scope appeal) and decisions (scope decide) over HTTP.
+    """Do the work of `watch`, and accept appeals (scope appeal) and decisions (scope decide) over HTTP.
 
     The access log is in the first --state folder.
 

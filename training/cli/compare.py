@@ -98,13 +98,13 @@ def policies(
     key: KeyFile = None,
     registers: RegisterFolder = None,
     truth: Annotated[
-        Path | None, typer.Option(help="truth.parquet of these calls, for slices by what they were.")
+        Path | None, typer.Option(help="truth.parquet of these calls, for slices by the true kind of caller.")
     ] = None,
     complaints: ComplaintFile = None,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Compare two policies on the same calls: how many calls of which slice change from which action to which.
+    """Compare two policies on the same calls: how many calls change their action, in all and by slice.
 
     Example: callsieve study policies old.toml new.toml --calls calls.parquet --bundle run/bundle
     """

@@ -2,7 +2,7 @@
 
 `exclusions.parquet` lies beside the calls; a row counts from the moment when it was known. It removes the number's
 label, so no training with a later cutoff learns from its calls. Judging still counts them: a wrongly labelled caller
-must go on to count against the model, and a finding says that it is benign.
+must continue to count against the model, and a finding states that it is benign.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def write_cleared(cleared: Sequence[Mapping[str, Any]], folder: Path) -> dict[st
         {"number": caller["caller"], "known_at": pd.Timestamp(caller["since"], unit="ms", tz="UTC"), "why": UNLISTED}
         for caller in cleared
     ]
-    # A revoked clearance says nothing of the number; the number stays excluded from training.
+    # A revoked clearance is no evidence about the number; the number stays excluded from training.
     benign = [
         {"number": row["number"], "nuisance": False, "known_at": row["known_at"]}
         for row, caller in zip(rows, cleared, strict=True)

@@ -1,8 +1,8 @@
 """Feeds: the same calls as a complete record and as a poorer record shows them.
 
-Many systems record answered calls only; billing needs nothing else. A model that never saw such a feed takes "every
-call was answered" for the mark of a good caller, and catches nothing there. So every training learns from both feeds,
-and every threshold holds on both.
+Many systems record answered calls only; billing needs nothing else. A model trained without such a feed treats
+"every call was answered" as a sign of a benign caller, and catches nothing on it. So every training learns from both
+feeds, and every threshold holds on both.
 """
 
 from __future__ import annotations

@@ -15,8 +15,7 @@ _ROWS_HASHED = 1 << 20  # at a time
 def fingerprint(table: pa.Table) -> str:
     """Returns the SHA-256 of a table, over every row.
 
-    Equal values give equal hashes, whatever their memory layout: chunks, dictionaries and bytes under a null do not
-    count.
+    Equal values give equal hashes in any memory layout: chunks, dictionaries and bytes under a null do not count.
     """
     digest = hashlib.sha256()
     for name in table.column_names:

@@ -42,9 +42,10 @@ MARK = "record "  # prefix of the names of marks: records that are broken, late,
 NO_YES = ("no", "yes")
 YES = NO_YES.index("yes")
 NOT_CALLED = "caller without an incoming call this week"
-# These remember 28 days, so they drift with the length of the records, whatever the calls are like.
+# These features have a memory of 28 days, so they drift with the length of the records even if the calls are alike.
 LONG_MEMORY = ("number_days_known", "number_active_days", "out_active_days", "out_days_since_last")
-# Trunk features describe few trunks: one that comes or goes moves them all. Whether a trunk is recorded is monitored.
+# Trunk features describe few trunks: a trunk that appears or disappears shifts all of them. Whether a trunk is recorded
+# is monitored.
 MONITORED = tuple(
     name for name in NAMES if name not in (*LONG_MEMORY, "call_weekday") and not name.startswith("trunk_")
 )

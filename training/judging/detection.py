@@ -104,7 +104,7 @@ def _quantile(values: Array, share: float) -> float:
 
 
 def quantile_interval(values: Array, share: float) -> tuple[float, float]:
-    """Returns the interval of a quantile, exact whatever the distribution; infinite where the values do not bound it.
+    """Returns the interval of a quantile, exact for any distribution; infinite where the values do not bound it.
 
     >>> quantile_interval(np.arange(1, 101), 0.5), quantile_interval(np.array([3.0, 4.0]), 0.5)
     ((40.0, 61.0), (1.0, inf))

@@ -1,8 +1,8 @@
 """Records every use of test data in the audit log before it happens: gates first, then each look.
 
-A fold is a period of time of some data. Overlapping periods share calls: a fold that begins a day later is not a fresh
-one. Each comparison of a finished model with the truth is counted in the log of its training, beside its bundle.
-Without that log, calls that the model was certified on must not be evaluated.
+A fold is a period of time of some data. Overlapping periods share calls, so a fold that begins a day later is not an
+unused fold. Each comparison of a finished model with the truth is counted in the log of its training, beside its
+bundle. Without that log, calls that the model was certified on must not be evaluated.
 """
 
 from __future__ import annotations

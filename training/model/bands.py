@@ -76,9 +76,9 @@ def bands_of(by_feed: Sequence[FeedScores], choose: Array, certify: Array, guard
 def stratum_thresholds(by_feed: Sequence[FeedScores], choose: Array, target: float, guard: float) -> dict[str, float]:
     """Chooses a threshold for each stratum that holds on every feed; strata without an innocent call get none.
 
-    A few surveys, alarms and bank lines look like nuisance to a model that trained on none of them. They would set a
-    single threshold for all calls, and nuisance of other strata would not reach it. So each stratum with enough
-    innocent calls meets the target by itself. Small strata get thresholds above the highest of these: each its own if
+    A few surveys, alarms and bank lines get high scores from a model that trained on none of them. They would determine
+    a single threshold for all calls, and nuisance of other strata would not reach it. So each stratum with enough
+    innocent calls meets the target separately. Small strata get thresholds above the highest of these: each its own if
     it has enough innocent calls for OWN_THRESHOLD_FACTOR times the target, else a pooled one. If no stratum has enough
     calls, the threshold lies just above every score.
     """

@@ -122,8 +122,8 @@ def caller_classes(calls: pa.Table) -> Array:
 def fold_of_group(group: Array, kind: Array, seed: int, shares: Sequence[float] = SHARES) -> Array:
     """Returns the fold of each call's group: an index into FOLDS, or into other `shares` of the groups.
 
-    Groups are dealt like cards, in order of class and size, so that every fold gets its share of the few groups that
-    make many calls: a fold without a courier says nothing about couriers.
+    Groups are distributed in order of class and size, so that every fold gets its share of the few groups that make
+    many calls: a fold without a courier gives no evidence about couriers.
 
     Args:
         kind: class of each call's caller, as an integer; a group's class is that of its last call.

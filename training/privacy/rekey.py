@@ -158,7 +158,9 @@ def destroy(key_file: Path, key: Key) -> None:
         ValueError: if it is a records key without a cover, whose secret would remain in every later key.
     """
     if key.purpose == "records" and key.cover is None:
-        raise ValueError(f"key {key.epoch} has no cover: destroying it erases nothing; rotate, then key anew, first")
+        raise ValueError(
+            f"key {key.epoch} has no cover: destroying it erases nothing; rotate it and rekey the data first"
+        )
     with key_file.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)

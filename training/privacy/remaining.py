@@ -21,7 +21,7 @@ from callsieve.training.data.exclusions import FILE as EXCLUSIONS
 
 EVIDENCE = "evidence of verdicts, kept for appeals"
 WAITING = "evidence of a verdict whose appeal is open"
-CLEARED = "a person has cleared this caller, and that holds"
+CLEARED = "a reviewer has cleared this caller"
 
 
 def delete_from_evidence(state: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
@@ -62,13 +62,13 @@ def remaining_rows(
         cleared: expiry by place, from `clearances`.
     """
     forever = now + rules.of("exclusions").ceiling
-    rows = [_remaining(EXCLUSIONS, 1, "so that nothing more is learnt from this number", forever)]
+    rows = [_remaining(EXCLUSIONS, 1, "so that later trainings exclude this number", forever)]
     for name, summary in files.items():
         if summary.get("kept") and "newest" in summary:
             end = summary["newest"] + rules.of(VERDICTS).floor
             rows.append(_remaining(name, summary["kept"], *((EVIDENCE, end) if end > now else (WAITING, None))))
         elif summary.get("kept"):
-            rows.append(_remaining(name, summary["kept"], "the rules of retention say so", None))
+            rows.append(_remaining(name, summary["kept"], "required by the retention rules", None))
     return rows + [_remaining(name, 1, CLEARED, until) for name, until in cleared.items()]
 
 

@@ -1,6 +1,6 @@
 """Erasure and deletion in files of verdicts, and in folders of registers.
 
-The rules are those of `retention.toml`: "verdicts" for every file that `callsieve score --out` wrote, whatever its
+The rules are those of `retention.toml`: "verdicts" for every file that `callsieve score --out` wrote, under any
 name, and "register_NAME" for the lines of NAME.jsonl.
 """
 

@@ -77,7 +77,7 @@ def model_card(figures: RunFigures) -> Sections:
         "Intended use": {
             "For": "judging a call at ring time; a policy file decides whether it is labelled, screened or blocked",
             "Not for": "decisions against a person: a flag is not a legal finding, and every verdict can be appealed",
-            "Never blocks": "emergency and public-service numbers, and slices without a certificate of their own",
+            "Never blocks": "emergency and public-service numbers, and number classes without a certificate",
         },
         "Evaluation": {
             "Judged by": data["judged_by"],

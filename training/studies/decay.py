@@ -1,4 +1,4 @@
-"""How a model ages: judged period after period, beside a model that is retrained before each period.
+"""How a model ages: it is judged on one period after another, beside a model that is retrained before each period.
 
 Both models judge the same calls at the thresholds of their own trainings. Vectors of a period are those of a service:
 they rest on the 28 days before it. "Unseen" calls are of groups (block, trunk, device, campaign) that the model did not
@@ -148,7 +148,7 @@ def trained_on(
 
 
 def model_of(trained: Trained, group: Array) -> Model:
-    """Returns what judging needs of a training.
+    """Returns the parts of a training that judging needs.
 
     Args:
         group: id of each call's group, over the calls of the training.

@@ -33,14 +33,14 @@ def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Prog
 
 
 def simulated_dataset(folder: Path, size: str, seed: int, progress: Progress) -> Dataset:
-    """Simulates a world, writes it to `folder` with its key, and returns what a training may see of it."""
+    """Simulates a world, writes it to `folder` with its key, and returns the data set for a training."""
     world = simulated(size, seed, None, new_key(folder / "number.key"), progress)
     write_world(world, folder / "world")
     return of_world(world)
 
 
 def of_world(world: World) -> Dataset:
-    """Returns what a training may see of a world, and the truth that judges it.
+    """Returns the data set of a world for a training, with the truth for judging.
 
     >>> from pathlib import Path
     >>> from callsieve.training.world import read_world

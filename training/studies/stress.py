@@ -75,7 +75,7 @@ class Flags:
     """Which judged nuisance calls of its world a model flags, and their callers.
 
     `hit`: flagged at the certified threshold of the training. `equal`: flagged at the threshold that flags 1 in 10,000
-    judged innocent calls, whatever the training chose: a measure of how well the model ranks calls.
+    judged innocent calls, independent of the training's threshold: a measure of how well the model ranks calls.
     """
 
     hit: Array

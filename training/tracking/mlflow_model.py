@@ -7,7 +7,7 @@ The folder holds the bundle unchanged, and `MLmodel`, which names this file as t
 that travels with a model proves nothing, so the opening side names the trusted key: the environment variable
 CALLSIEVE_TRUST is the path of a public key. CALLSIEVE_POLICY, if set, is the path of a policy file that replaces the
 shipped one. On Spark, use `spark_udf(..., extra_env={...})`. `MLmodel` itself is not signed: as with every MLflow
-model, somebody who may write it can name another loader.
+model, anyone with write access can name another loader.
 
 Columns are matched by name. On Spark, use `judge(struct("call_hour", ...))` or `judge()`. If columns are passed one by
 one, MLflow takes them in the order of the model's signature and ignores their names.

@@ -101,7 +101,7 @@ def test_a_snapshot_of_another_version_is_refused(saved, monkeypatch):
 
 
 def test_a_capacity_below_the_content_is_refused(saved):
-    with pytest.raises(ValueError, match="room"):
+    with pytest.raises(ValueError, match="capacity"):
         History.load(saved, numbers=2)
 
 

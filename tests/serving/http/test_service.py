@@ -75,7 +75,7 @@ def test_late_attempts_pass_and_future_calls_and_unknown_cases_are_refused(unsta
     assert unstarted.request("POST", schema.SCORE, call_json(), keys["score"])[1]["action"] == "pass"
     assert unstarted.live.counts["shed"] == 1
     code, answer = unstarted.request("POST", schema.OBSERVE, call_json(start=time.time() + 3600), keys["score"])
-    assert code == 409 and "after now" in answer["error"]
+    assert code == 409 and "in the future" in answer["error"]
     unknown = unstarted.request("GET", f"{schema.EXPLAIN}?case={'0' * 16}", key=keys["explain"])
     assert unknown == (404, {"error": "this case is not in memory any more"})
 

@@ -174,7 +174,7 @@ def scored(result: Mapping[str, Any]) -> None:
     show_table(f"{result['calls']:,} calls scored by model {result['model']}", ("action", "calls", "callers"), rows)
     if result.get("rules"):
         rules = [(name.replace("_", " "), f"{calls:,}") for name, calls in result["rules"].items()]
-        show_table("calls that meet a rule, whatever the model's score", ("rule", "calls"), rules)
+        show_table("calls that meet a rule, independent of the score", ("rule", "calls"), rules)
     if result["filling"]:
         say(f"{result['filling']:,} calls were not scored: less than 7 days of history")
     for stratum, count in result["no_threshold"].items():
