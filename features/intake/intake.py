@@ -71,7 +71,7 @@ class Intake:
         self._number, self._text = self._memory.number, self._memory.text
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an intake holds digits and a key: it is never pickled; make one where it is used")
+        raise TypeError("an intake holds digits and a key: it cannot be pickled; create it in the process that uses it")
 
     def __call__(self, call: Call) -> KeyedCall:
         """Returns the keyed form of one call, and remembers the callee as the caller's last dialled number.

@@ -108,7 +108,7 @@ def check_structure(
         levels: number of levels of each categorical feature; None allows a categorical split of any feature.
 
     Raises:
-        ValueError: in one line, which says where the text differs from a model with these features.
+        ValueError: in one line that states where the text differs from a model with these features.
     """
     if len(text) > MAX_CHARS:
         raise ValueError(f"model text must have at most {MAX_CHARS} characters, got {len(text)}")

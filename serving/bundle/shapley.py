@@ -195,7 +195,7 @@ class _Workspace:
         return np.asarray(np.bincount(plan.feature, self._integral, plan.width), dtype=np.float64)
 
     def _decide(self, seen: Floats) -> None:
-        """Finds the way of the row at each node, and c."""
+        """Determines the branch of the row at each node, and c."""
         plan, near, left_path, c = self._plan, self._near, self._left_path, self._c
         plan.decisions.left(seen, self._values, near)
         np.not_equal(near, plan.flipped, out=near)

@@ -63,13 +63,13 @@ def progress(title: str) -> Iterator[Progress]:
     ):
         task = bar.add_task(title, total=1.0)
 
-        def tell(what: str, part: float) -> None:
+        def show_part(what: str, part: float) -> None:
             if interrupted():
                 raise KeyboardInterrupt
             bar.update(task, description=f"{title}: {what}", completed=part)
 
         try:
-            yield tell
+            yield show_part
         except Exception as error:
             if interrupted():  # Ctrl-C in the middle of an import becomes an ImportError
                 raise KeyboardInterrupt from error

@@ -46,10 +46,10 @@ def fill(
 
     if layout == KEYED:
         refuse_unused(context, ROW_OPTIONS, "--layout keyed")
-    with console.progress("live fill") as tell:
+    with console.progress("live fill") as progress:
         facts = fill_state(
             state, calls, layout, key=key, calls=max_calls, numbers=max_numbers, quarantine=rows.quarantine,
-            strict=rows.strict, progress=tell,
+            strict=rows.strict, progress=progress,
         )  # fmt: skip
     if json:
         console.emit_json(facts)

@@ -99,7 +99,7 @@ def current_declaration(path: Path) -> Declaration:
 
 
 def copy_declaration(folder: Path, out: Path) -> None:
-    """Copies the declaration of a folder to a folder of derived data, for which it holds as well.
+    """Copies the declaration of a folder to a folder of derived data, to which it also applies.
 
     Raises:
         ValueError: if there is no declaration, or it has expired.

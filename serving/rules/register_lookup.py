@@ -20,9 +20,9 @@ class Terms:
     """The limits that rule conditions use: choices of the operator, all of them from the policy file.
 
     Attributes:
-        ring_once_share: share of calls dropped after one ring from which rule `ring_once` holds, 0 to 1.
-        ring_once_calls: calls in 24 hours from which rule `ring_once` holds.
-        bombing_calls: calls to one mobile number in one hour from which rule `call_bombing` holds.
+        ring_once_share: share of calls dropped after one ring from which rule `ring_once` applies, 0 to 1.
+        ring_once_calls: calls in 24 hours from which rule `ring_once` applies.
+        bombing_calls: calls to one mobile number in one hour from which rule `call_bombing` applies.
         content_share: probability from which the content model counts against a called person's preferences, 0 to 1.
         marketing: businesses that need the called person's consent.
         must_register: number classes that must be registered before they call out.

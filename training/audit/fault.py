@@ -1,4 +1,4 @@
-"""A fault: a difference between the audit log and what it describes."""
+"""A fault: a difference between the audit log and the data that it describes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The place of a fault, such as an entry, a run or an artifact, and what is wrong there."""
+    """The place of a fault, such as an entry, a run or an artifact, and its description."""
 
     where: str
     what: str

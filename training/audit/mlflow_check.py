@@ -26,7 +26,7 @@ MAX_SHOWN = 60
 Payloads = Sequence[tuple[Entry, Mapping[str, Any]]]
 
 
-def store_faults(uri: str, entries: Sequence[Entry], payloads: Payloads, tell: Progress = silent) -> list[Fault]:
+def store_faults(uri: str, entries: Sequence[Entry], payloads: Payloads, progress: Progress = silent) -> list[Fault]:
     """Returns every difference between the store and the log.
 
     Args:
@@ -44,7 +44,7 @@ def store_faults(uri: str, entries: Sequence[Entry], payloads: Payloads, tell: P
     unnamed = sum(entry.kind == "run" for entry in entries) - len(runs)
     registry = mlflow_read.registry(uri)
     for position, payload in enumerate(runs):
-        tell(f"run {position + 1}/{len(runs)}", position / len(runs))
+        progress(f"run {position + 1}/{len(runs)}", position / len(runs))
         faults += run_faults(uri, payload)
     faults += version_faults(registry["versions"], runs, unnamed)
     expected_aliases = aliases(entries, payloads)

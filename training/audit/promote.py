@@ -124,7 +124,7 @@ def promote(
     *,
     data: Path | None,
     threads: int = 0,
-    tell: Progress = silent,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Makes a run's model the champion.
 
@@ -143,7 +143,7 @@ def promote(
         kind, logged = finish_move(place)
         if kind == "promotion" and run in (logged["run"], logged["model"]):
             return logged
-        inside = steps(tell, {"verify": 1, "compare": 0 if data is None else 3})
+        inside = steps(progress, {"verify": 1, "compare": 0 if data is None else 3})
         require_sound(place, inside["verify"])
         run_candidate = candidate(place, run)
         if run_candidate.failed:
@@ -187,7 +187,7 @@ def against_champion(
     key: Ed25519PrivateKey,
     data: Path | None,
     threads: int,
-    tell: Progress,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Compares challenger and champion on the test fold; the log records the look first.
 
@@ -196,7 +196,7 @@ def against_champion(
     """
     if data is None:
         raise ValueError("promote: there is a champion; expected --data FOLDER with the calls of the run")
-    tell("read calls", 0.0)
+    progress("read calls", 0.0)
     dataset = read_dataset(data, "evaluation")
     expected = run_candidate.run["record"]["tag"]["data_sha256"]
     if dataset.fingerprint != expected:
@@ -204,9 +204,9 @@ def against_champion(
     champion = fetch(place, _run_of_version(place, version), folder / "champion")
     settings = settings_of(read_record(folder / "challenger", SETTINGS), threads)
     append(place.log, "touch", {"fold": run_candidate.run["gates"]["fold"], "gates": run_candidate.gates.sha256}, key)
-    tell("compare", 0.3)
+    progress("compare", 0.3)
     result = compare(challenger, champion, dataset, settings, run_candidate.gates).to_json()
-    tell("compare", 1.0)
+    progress("compare", 1.0)
     if not result["better"]:
         raise ValueError(
             f"promote: the challenger does not beat the champion: catch rate difference {result['difference']:+.2%}, "
@@ -216,7 +216,7 @@ def against_champion(
     return result
 
 
-def rollback(place: RunPaths, why: str, key: Ed25519PrivateKey, tell: Progress = silent) -> dict[str, Any]:
+def rollback(place: RunPaths, why: str, key: Ed25519PrivateKey, progress: Progress = silent) -> dict[str, Any]:
     """Makes the previous champion the champion again; its earlier approval counts.
 
     Returns:
@@ -234,7 +234,7 @@ def rollback(place: RunPaths, why: str, key: Ed25519PrivateKey, tell: Progress =
             raise ValueError("rollback: expected a champion before the current one, got none")
         target = _run_of_version(place, before[-2])
         places = (f"run {target['run']},", f"model version {before[-2]} ")
-        for fault in verify(place.log, uri=place.uri, tell=tell).faults:
+        for fault in verify(place.log, uri=place.uri, progress=progress).faults:
             if f"{fault.where} ".startswith(places) or fault.where.startswith("entry "):
                 raise ValueError(f"rollback: {fault}")
         payload = {
@@ -282,9 +282,9 @@ def move_lock(log: Path) -> Iterator[None]:
         yield
 
 
-def require_sound(place: RunPaths, tell: Progress) -> None:
+def require_sound(place: RunPaths, progress: Progress) -> None:
     """Raises a ValueError that names the first fault of the log or the store, if there is one."""
-    faults = verify(place.log, uri=place.uri, tell=tell).faults
+    faults = verify(place.log, uri=place.uri, progress=progress).faults
     if faults:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         raise ValueError(f"{faults[0]}{more}; see callsieve audit verify")

@@ -99,7 +99,7 @@ def verify(
     trust: Path | None = None,
     heads: Sequence[Path] = (),
     run_folder: Path | None = None,
-    tell: Progress = silent,
+    progress: Progress = silent,
 ) -> Verified:
     """Verifies the log of a folder.
 
@@ -113,8 +113,8 @@ def verify(
         ValueError: if there is no log or no key.
     """
     audit_log.require(folder)
-    progress = steps(tell, {"log": 1, "store": 0 if uri is None else 9})
-    progress["log"]("log", 0.0)
+    step_progress = steps(progress, {"log": 1, "store": 0 if uri is None else 9})
+    step_progress["log"]("log", 0.0)
     key = read_public_key(trust or folder / PUBLIC_KEY)
     with audit_log.read_locked(folder):
         lines, faults = read_lines(folder, key)
@@ -127,13 +127,13 @@ def verify(
         payloads, erased, payload_faults = read_payloads(folder, entries, {fault.where for fault in faults})
         faults += payload_faults
     if uri is not None:
-        faults += store_faults(uri, entries, payloads, progress["store"])
+        faults += store_faults(uri, entries, payloads, step_progress["store"])
     copies = 0
     if run_folder is not None:
         runs = [payload for entry, payload in payloads if entry.kind == "run" and not lacks_fields(entry, payload)]
         copies, differing = copy_faults(run_folder, runs)
         faults += differing
-    tell("verified", 1.0)
+    progress("verified", 1.0)
     return Verified(
         entries=len(lines),
         root=lines[-1].entry.head.root if lines else "",
@@ -270,12 +270,12 @@ def read_payloads(
             present.append((entry, payload))
     erased = {int(payload["entry"]) for entry, payload in present if entry.kind == "erasure"}
     faults += [
-        Fault(f"entry {entry.index}", "its payload is missing, and no entry says that it was erased")
+        Fault(f"entry {entry.index}", "its payload is missing, and no entry records its erasure")
         for entry in missing_payloads
         if entry.index not in erased
     ]
     faults += [
-        Fault(f"entry {entry.index}", "its payload exists, though an entry says that it was erased")
+        Fault(f"entry {entry.index}", "its payload exists, though an entry records its erasure")
         for entry, _ in present
         if entry.index in erased
     ]

@@ -36,8 +36,10 @@ def verify(
     from callsieve.training.log.run_paths import run_paths
 
     place = run_paths(folder.path, folder.audit, tracking_uri)
-    with console.progress("audit verify") as tell:
-        result = check(place.log, uri=place.uri, trust=trust, heads=head or (), run_folder=folder.path, tell=tell)
+    with console.progress("audit verify") as progress:
+        result = check(
+            place.log, uri=place.uri, trust=trust, heads=head or (), run_folder=folder.path, progress=progress
+        )
     if json:
         console.emit_json(result.to_json())
     else:

@@ -68,11 +68,11 @@ def features(
         refuse_unused(context, ("key", *ROW_OPTIONS), "--layout keyed")
     if engine is Engine.SPARK:
         refuse_unused(context, ("only", "memory"), "--engine spark")
-    with console.progress("features") as tell:
+    with console.progress("features") as progress:
         if engine is Engine.SPARK:
             from callsieve.serving.batch import spark_scoring
 
-            facts = spark_scoring.write_vectors(calls, layout, out, threads=threads, progress=tell)
+            facts = spark_scoring.write_vectors(calls, layout, out, threads=threads, progress=progress)
         else:
             facts = write_vectors(
                 calls,
@@ -84,7 +84,7 @@ def features(
                 quarantine=rows.quarantine,
                 strict=rows.strict,
                 threads=threads,
-                progress=tell,
+                progress=progress,
             )
     console.emit_json(facts) if json else console.show_facts("features", facts)
 
@@ -130,7 +130,7 @@ def score(
         refuse_unused(context, ("complaints",), "--engine spark")
     if out is None:
         refuse_unused(context, ("callees_key",), "counts alone, without --out")
-    with console.progress("score") as tell:
+    with console.progress("score") as progress:
         if engine is Engine.SPARK:
             from callsieve.serving.batch import spark_scoring
 
@@ -147,7 +147,7 @@ def score(
                 out=out,
                 callees=callees_key,
                 threads=threads,
-                progress=tell,
+                progress=progress,
             )
         else:
             from callsieve.serving.batch.score import score_file
@@ -166,6 +166,6 @@ def score(
                 quarantine=rows.quarantine,
                 strict=rows.strict,
                 threads=threads,
-                progress=tell,
+                progress=progress,
             )
     console.emit_json(result) if json else runs.scored(result)

@@ -37,8 +37,8 @@ def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: Threads
 
     from .tables import checks
 
-    with console.progress("study membership") as tell:
-        figures = attack.membership(bundle, data, trust=trust, threads=threads, progress=tell)
+    with console.progress("study membership") as progress:
+        figures = attack.membership(bundle, data, trust=trust, threads=threads, progress=progress)
     console.emit_json(figures) if json else checks.membership(figures)
     if figures["kinds"]["innocent"]["holds"] is False:
         sys.exit(1)
@@ -71,7 +71,7 @@ def rules(
 
     if bundle is None:
         refuse_unused(context, ("trust", *LOOK_OPTIONS), "rules alone, without --bundle")
-    with console.progress("study rules") as tell:
+    with console.progress("study rules") as progress:
         figures = rule_figures.rule_figures(
             data,
             bundle=bundle,
@@ -81,7 +81,7 @@ def rules(
             registers=registers,
             ledger=None if bundle is None else ledger_beside(bundle, look.audit, look.signing_key),
             threads=threads,
-            progress=tell,
+            progress=progress,
         )
     console.emit_json(figures) if json else checks.rule_figures(figures)
 
@@ -117,7 +117,7 @@ def policies(
         refuse_unused(context, LOOK_OPTIONS, "calls alone, without --truth")
     if layout == KEYED and registers is None:
         refuse_unused(context, ("key",), "--layout keyed")
-    with console.progress("study policies") as tell:
+    with console.progress("study policies") as progress:
         figures = policy_diff.difference(
             old,
             new,
@@ -131,6 +131,6 @@ def policies(
             complaints=complaints,
             ledger=None if truth is None else ledger_beside(bundle, look.audit, look.signing_key),
             threads=threads,
-            progress=tell,
+            progress=progress,
         )
     console.emit_json(figures) if json else checks.policy_diff(figures)

@@ -74,8 +74,8 @@ def export(
     from callsieve.training.privacy import exports
 
     log_key, hidden = read_signing_key(log.signing_key), callee_keys_or_temporary(callees_key)
-    with console.progress("privacy export") as tell:
-        inside = steps(tell, {"calls": 2, "file": 1})
+    with console.progress("privacy export") as progress:
+        inside = steps(progress, {"calls": 2, "file": 1})
         with refusals_entered(log.audit, Act(EXPORT, "", 0, request.purpose, request.person), log_key):
             calls = exports.calls_between(data, span.first, span.last, inside["calls"])
         act = exports.export_act(calls, request.purpose, request.person, inside["calls"])
@@ -134,9 +134,9 @@ def ticket_export(data: Data, span: Span, request: Request, out: ActFile, json: 
     from callsieve.training.log.tickets import write_act
     from callsieve.training.privacy import exports
 
-    with console.progress("privacy ticket export") as tell:
-        calls = exports.calls_between(data, span.first, span.last, tell)
-        act = exports.export_act(calls, request.purpose, request.person, tell)
+    with console.progress("privacy ticket export") as progress:
+        calls = exports.calls_between(data, span.first, span.last, progress)
+        act = exports.export_act(calls, request.purpose, request.person, progress)
     write_act(act, out)
     facts = {"act": act.act, "rows": act.count, "out": str(out)}
     console.emit_json(facts) if json else console.say(f"{out}: {act.act}, {act.count} rows")

@@ -40,7 +40,7 @@ def report(
     """
     from callsieve.training.governance.report import write_report
 
-    with console.progress("govern report") as tell:
+    with console.progress("govern report") as progress:
         figures = write_report(
             data,
             console.new_folder(out),
@@ -48,7 +48,7 @@ def report(
             until=until,
             days=days,
             least={"callee": callees, "caller": callers},
-            progress=tell,
+            progress=progress,
         )
     if json:
         console.emit_json(figures)

@@ -30,7 +30,7 @@ def complaints(
 
     from .tables import checks
 
-    with console.progress("ingest complaints") as tell:
+    with console.progress("ingest complaints") as progress:
         facts = ingest(
             file,
             layout,
@@ -39,7 +39,7 @@ def complaints(
             out=out,
             quarantine=rows.quarantine,
             strict=rows.strict,
-            tell=tell,
+            progress=progress,
         )
     console.emit_json(facts) if json else checks.complaints(facts)
 
@@ -64,9 +64,9 @@ def registers(
     from callsieve.serving.custody.purposes import copy_declaration, current_declaration
 
     current_declaration(folder)
-    with console.progress("ingest registers") as tell:
+    with console.progress("ingest registers") as progress:
         read = read_registers(
-            folder, key_or_temporary(key), quarantine=quarantine, strict=strict, zone=zone, progress=tell
+            folder, key_or_temporary(key), quarantine=quarantine, strict=strict, zone=zone, progress=progress
         )
     write_registers(read.registers, console.new_folder(out))
     copy_declaration(folder, out)

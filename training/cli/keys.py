@@ -89,9 +89,9 @@ def rekey(
 
     outer = None if callees is None else (read_key(callees[0], "callees"), read_key(callees[1], "callees"))
     keys = Rekeying(read_key(old), read_key(path), outer)
-    with console.progress("privacy key rekey") as tell:
+    with console.progress("privacy key rekey") as progress:
         log_key = read_signing_key(log.signing_key)
-        facts = rekey_everything(keys, data or [], state, store, log.audit, log_key, tell)
+        facts = rekey_everything(keys, data or [], state, store, log.audit, log_key, progress)
     if json:
         console.emit_json(facts)
         return

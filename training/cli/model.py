@@ -90,7 +90,7 @@ def monitor(
 
     from .tables import runs
 
-    with console.progress("model monitor") as tell:
+    with console.progress("model monitor") as progress:
         result = compare(
             bundle,
             data,
@@ -99,7 +99,7 @@ def monitor(
             trust=trust,
             ledger=ledger_beside(bundle, look.audit, look.signing_key),
             threads=threads,
-            progress=tell,
+            progress=progress,
         )
     console.emit_json(result) if json else runs.monitored(result)
     if result["alarm"]:
@@ -165,8 +165,8 @@ def promote(
     from callsieve.training.log.run_paths import log_signing_key as key_of
 
     place, key = _place(folder, tracking_uri), key_of(folder.path, log_signing_key.signing_key)
-    with console.progress("model promote") as tell:
-        facts = steps.promote(place, run, approval, key, data=data, threads=threads, tell=tell)
+    with console.progress("model promote") as progress:
+        facts = steps.promote(place, run, approval, key, data=data, threads=threads, progress=progress)
     console.emit_json(facts) if json else console.say(f"model {facts['model']}, version {facts['version']}: champion")
 
 
@@ -181,8 +181,8 @@ def rollback(
     from callsieve.training.log.run_paths import log_signing_key as key_of
 
     place, key = _place(folder, tracking_uri), key_of(folder.path, log_signing_key.signing_key)
-    with console.progress("model rollback") as tell:
-        facts = steps.rollback(place, why, key, tell)
+    with console.progress("model rollback") as progress:
+        facts = steps.rollback(place, why, key, progress)
     console.emit_json(facts) if json else console.say(f"model {facts['model']}, version {facts['version']}: champion")
 
 
@@ -201,8 +201,8 @@ def replay(
     """
     from callsieve.training.tracking.reproduce import reproduce
 
-    with console.progress("model replay") as tell:
-        result = reproduce(run, data, uri=tracking_uri, threads=threads, progress=tell)
+    with console.progress("model replay") as progress:
+        result = reproduce(run, data, uri=tracking_uri, threads=threads, progress=progress)
     if json:
         console.emit_json(result.to_json())
     else:

@@ -64,7 +64,7 @@ def retention(
     """
     from callsieve.training.privacy.deletion import erase_expired
 
-    with console.progress("privacy retention") as tell:
+    with console.progress("privacy retention") as progress:
         result = erase_expired(
             log.audit,
             log.signing_key,
@@ -75,7 +75,7 @@ def retention(
             now_ms(),
             places.verdicts or (),
             places.registers or (),
-            tell,
+            progress,
         )
     if json:
         console.emit_json(result)
@@ -106,8 +106,8 @@ def find(
     from callsieve.training.privacy.subject import count_rows
 
     token = _token(key)
-    with console.progress("privacy find") as tell:
-        files = count_rows(data, token, read_retention(rules), now_ms(), tell)
+    with console.progress("privacy find") as progress:
+        files = count_rows(data, token, read_retention(rules), now_ms(), progress)
     console.emit_json({"files": files}) if json else _show(files)
 
 
@@ -131,7 +131,7 @@ def delete(
     from callsieve.training.privacy.deletion import delete_everywhere
 
     token = _token(key)
-    with console.progress("privacy delete") as tell:
+    with console.progress("privacy delete") as progress:
         result = delete_everywhere(
             data,
             token,
@@ -145,7 +145,7 @@ def delete(
             places.verdicts or (),
             places.registers or (),
             read_callee_keys(callees_key),
-            tell,
+            progress,
         )
     if json:
         console.emit_json(result)

@@ -70,13 +70,20 @@ def search(
 
     from .tables import studies
 
-    with console.progress("study search") as tell:
+    with console.progress("study search") as progress:
         settings = Settings(
             seed=seed, threads=threads, features=feature_names(only), label_policy=read_label_policy(label_policy)
         )
         uri = tracking_uri or default_store(out)
         result = run(
-            read_dataset(data), settings, out, trials=trials, minutes=minutes, uri=uri, source=str(data), progress=tell
+            read_dataset(data),
+            settings,
+            out,
+            trials=trials,
+            minutes=minutes,
+            uri=uri,
+            source=str(data),
+            progress=progress,
         )
     console.emit_json(result) if json else studies.searched(result, out)
 
@@ -104,10 +111,10 @@ def roll(
     from .tables import studies
 
     folder = console.new_folder(out)
-    with console.progress("study roll") as tell:
+    with console.progress("study roll") as progress:
         settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
         counted = ledger_in(folder, ledger)
-        result = rolling(read_dataset(data), settings, count=origins, step_days=step, ledger=counted, progress=tell)
+        result = rolling(read_dataset(data), settings, count=origins, step_days=step, ledger=counted, progress=progress)
     save(folder / "roll.json", result)
     console.emit_json(result) if json else studies.rolling(result)
 
@@ -138,11 +145,17 @@ def decay(
     from .tables import studies
 
     folder = console.new_folder(out)
-    with console.progress("study decay") as tell:
+    with console.progress("study decay") as progress:
         settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
         counted = ledger_in(folder, ledger)
         result = run(
-            read_dataset(data), settings, train_days=train_days, periods=weeks, days=days, ledger=counted, progress=tell
+            read_dataset(data),
+            settings,
+            train_days=train_days,
+            periods=weeks,
+            days=days,
+            ledger=counted,
+            progress=progress,
         )
     save(folder / "decay.json", result)
     write_atomic(folder / "decay.svg", picture(result).encode())
@@ -172,10 +185,10 @@ def stress(
 
     chosen = whole_numbers(seeds)
     folder = console.new_folder(out)
-    with console.progress("study stress") as tell:
+    with console.progress("study stress") as progress:
         settings = Settings(threads=threads, label_policy=read_label_policy(label_policy))
         counted = ledger_in(folder, ledger)
-        result = run(worlds(size, chosen, scenario), settings, counted, progress=tell, count=len(chosen))
+        result = run(worlds(size, chosen, scenario), settings, counted, progress=progress, count=len(chosen))
     save(folder / "stress.json", result)
     console.emit_json(result) if json else studies.stress(result, folder)
 

@@ -41,8 +41,8 @@ def demo(
 
     from .tables import runs
 
-    with console.progress("demo") as tell:
-        figures = run_demo(console.new_folder(out), size=size, seed=seed, threads=threads, progress=tell)
+    with console.progress("demo") as progress:
+        figures = run_demo(console.new_folder(out), size=size, seed=seed, threads=threads, progress=progress)
     console.emit_json(figures) if json else runs.study(figures, out)
 
 
@@ -65,8 +65,10 @@ def simulate(
     """
     from callsieve.training.studies.simulated import simulate_to
 
-    with console.progress("simulate") as tell:
-        facts = simulate_to(console.new_folder(out), size=size, seed=seed, scenario=scenario, key=key, progress=tell)
+    with console.progress("simulate") as progress:
+        facts = simulate_to(
+            console.new_folder(out), size=size, seed=seed, scenario=scenario, key=key, progress=progress
+        )
     console.emit_json(facts) if json else console.show_facts("simulated world", facts)
 
 
@@ -117,7 +119,7 @@ def train(
 
     from .tables import runs
 
-    with console.progress("train") as tell:
+    with console.progress("train") as progress:
         settings = Settings(
             seed=seed,
             threads=threads,
@@ -136,7 +138,7 @@ def train(
             gates=read_gates(gates),
             audit=audit,
             made_by="callsieve train",
-            progress=tell,
+            progress=progress,
         )
     console.emit_json(figures) if json else runs.study(figures, out)
 
@@ -165,6 +167,6 @@ def evaluate(
     from .tables import runs
 
     ledger = ledger_beside(bundle, look.audit, look.signing_key)
-    with console.progress("evaluate") as tell:
-        figures = assess(bundle, data, trust=trust, threads=threads, progress=tell, ledger=ledger)
+    with console.progress("evaluate") as progress:
+        figures = assess(bundle, data, trust=trust, threads=threads, progress=progress, ledger=ledger)
     console.emit_json(figures) if json else runs.evaluation(figures)

@@ -3,11 +3,10 @@
 The weight is the product of channel, reporter, ground, age and independence:
 
 * reporter: the mean of a Beta posterior over how often later findings proved the person right (Jøsang and Ismail,
-  The Beta Reputation System, 2002). Only findings after the complaint count, so repeating an existing list entry earns
-  no trust.
-* ground: whether a call from the number to that person precedes the complaint. Accomplices who agree on a number were
-  not called by it.
-* age: halved every half-life. Complaints from before the number changed hands have no weight.
+  The Beta Reputation System, 2002). Only findings after the complaint count, so a repeated list entry earns no trust.
+* ground: whether a call from the number to that person precedes the complaint. A number did not
+  call accomplices who agree to complain about it.
+* age: halved every half-life. Complaints from before the number had a new owner have no weight.
 * independence: persons who complain about the same numbers together count as one, and a burst counts for no more than
   a share of those whom the number had called.
 """
@@ -120,9 +119,9 @@ def among(column: pa.ChunkedArray, words: pd.Series[str]) -> pa.Array:
 
 
 def call_grounds(complaints: pd.DataFrame, calls: pd.DataFrame, earlier: pa.Table, rules: ComplaintRules) -> Array:
-    """Returns 1 where a call precedes a complaint, `unfounded` where none does, `untold` where records cannot tell.
+    """Returns 1 if a call precedes a complaint, `unfounded` if none does, `untold` if the records do not cover it.
 
-    Records cannot tell if they hold no call at all to the reporter, or begin after the complaint.
+    Records do not cover a complaint if they have no call at all to the reporter, or begin after the complaint.
     """
     if complaints.empty:  # pandas cannot join an empty column of text
         return np.empty(0)

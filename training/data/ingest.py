@@ -33,7 +33,7 @@ def ingest(
     out: Path | None = None,
     quarantine: Path | None = None,
     strict: bool = False,
-    tell: Progress = silent,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Reads a file of complaints in a layout of `complaint_files.toml`; writes it with the columns of `COMPLAINTS`.
 
@@ -51,7 +51,7 @@ def ingest(
     known_from = (
         None if published is None else pd.Timestamp(parse_day(published, "--published"), tz=zone).tz_convert("UTC")
     )
-    step = steps(tell, {"read": 4, "write": 1, "figures": 1})
+    step = steps(progress, {"read": 4, "write": 1, "figures": 1})
     read = read_complaint_file(
         path,
         layout,

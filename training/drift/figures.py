@@ -1,4 +1,4 @@
-"""The types of what the monitor says of a day, from the comparison to the terminal and to `--json`."""
+"""The types of the figures of a monitored day, for the terminal and for `--json`."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ CALLER_CLASSES = ("innocent", "nuisance")
 
 
 class Auc(TypedDict):
-    """How well an attack tells members from others: area under the ROC curve, interval over resampled groups."""
+    """How well an attack separates members from others: area under the ROC curve, interval over resampled groups."""
 
     value: float
     low: float

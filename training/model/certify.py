@@ -114,9 +114,8 @@ def bound_by_caller(hits: Array, callers: Array, *, confidence: float = 0.95) ->
     """Returns the upper bound of the rate of `hits` if all calls of one caller are alike, so that callers are sampled.
 
     Applies `upper_bound` to the effective number of calls of Kish (1965), (sum of n)^2 / sum of n^2 with n calls of
-    each caller, and the same share of hits
-    (Korn and Graubard 1998). This is the worst case: no bound over calls holds for
-    unseen callers.
+    each caller, and the same share of hits (Korn and Graubard 1998). This is the worst case; a bound over calls
+    does not apply to unseen callers.
 
     Args:
         hits: bool, shape (n,).

@@ -75,7 +75,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """The fitted models and what they were fitted on.
+    """The fitted models and their training rows.
 
     members: texts of the risk model's ensemble members. held_out: the folds that each member did not train on.
     cv_fold: the cross-validation fold of each call's group, shape (calls,). rows: number of training rows.

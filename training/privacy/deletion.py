@@ -32,7 +32,7 @@ def erase_expired(
     now: int,
     verdicts: Sequence[Path] = (),
     registers: Sequence[Path] = (),
-    tell: Progress = silent,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Erases expired rows and enters the summaries in the log.
 
@@ -42,15 +42,19 @@ def erase_expired(
         `files`: the summaries of `expiry.erase_tables` and `expiry.erase_journals` by file, and of the store as
         `cases`. Totals `erased` and `left`. `rules`: their version. `entry`: index of the log's entry.
     """
-    key, retention, step_progress = read_signing_key(signing_key), read_retention(rules), _steps(tell, data, verdicts)
+    key, retention, step_progress = (
+        read_signing_key(signing_key),
+        read_retention(rules),
+        _steps(progress, data, verdicts),
+    )
     before = calls_fingerprint(data, step_progress["before"])
     files: dict[str, dict[str, Any]] = {}
     if data is not None:
         files |= expiry.erase_tables(data, retention, now, step_progress["tables"])
     if state is not None:
         files |= expiry.erase_journals(state, retention, now)
-    for path, progress in by_size(step_progress["verdicts"], verdicts).items():
-        files[str(path)] = verdict_files.erase_verdicts(path, retention, now, progress)
+    for path, file_progress in by_size(step_progress["verdicts"], verdicts).items():
+        files[str(path)] = verdict_files.erase_verdicts(path, retention, now, file_progress)
     for folder in registers:
         erased = verdict_files.erase_registers(folder, retention, now)
         files |= {f"{folder.name}/{name}": summary for name, summary in erased.items()}
@@ -74,7 +78,7 @@ def delete_everywhere(
     verdicts: Sequence[Path] = (),
     registers: Sequence[Path] = (),
     callees: CalleeCipher | None = None,
-    tell: Progress = silent,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Deletes a person's rows and enters the summaries in the log, without the person.
 
@@ -87,15 +91,19 @@ def delete_everywhere(
         `subject.models_trained_on`. `scorers`: seconds that each took to forget. `stays`: from
         `remaining.remaining_rows`. `entry`: index of the log's entry.
     """
-    key, retention, step_progress = read_signing_key(signing_key), read_retention(rules), _steps(tell, data, verdicts)
+    key, retention, step_progress = (
+        read_signing_key(signing_key),
+        read_retention(rules),
+        _steps(progress, data, verdicts),
+    )
     before = calls_fingerprint(data, step_progress["before"])
     models = subject.models_trained_on(log, str(data), before) if has_log(log) else []
     files = subject.delete_rows(data, token, retention, now, step_progress["tables"])
     cleared: dict[str, int] = {}
     if store is not None:
         files["cases"], cleared = _erase_subject(store, token, retention, now)
-    for path, progress in by_size(step_progress["verdicts"], verdicts).items():
-        files[str(path)] = verdict_files.delete_from_verdicts(path, token, callees, retention, now, progress)
+    for path, file_progress in by_size(step_progress["verdicts"], verdicts).items():
+        files[str(path)] = verdict_files.delete_from_verdicts(path, token, callees, retention, now, file_progress)
     for folder in registers:
         deleted = verdict_files.delete_from_registers(folder, token, retention, now)
         files |= {f"{folder.name}/{name}": summary for name, summary in deleted.items()}
@@ -116,21 +124,21 @@ def delete_everywhere(
     return report | {"entry": append(log, "deletion", report | fingerprints, key)}
 
 
-def calls_fingerprint(data: Path | None, tell: Progress = silent) -> str:
+def calls_fingerprint(data: Path | None, progress: Progress = silent) -> str:
     """Returns the fingerprint of a folder's calls, as a training reads them; "" if there are none."""
     if data is None or not (data / "calls.parquet").exists():
         return ""
-    tell("fingerprint", 0.0)
+    progress("fingerprint", 0.0)
     result = fingerprint(read_keyed(data / "calls.parquet").sort_by("start"))
-    tell("fingerprint", 1.0)
+    progress("fingerprint", 1.0)
     return result
 
 
-def _steps(tell: Progress, data: Path | None, verdicts: Sequence[Path]) -> dict[str, Progress]:
+def _steps(progress: Progress, data: Path | None, verdicts: Sequence[Path]) -> dict[str, Progress]:
     """Returns a progress callback for each slow step: the fingerprint before and after, and the files to rewrite."""
     calls, tables = (0, 0) if data is None else (size_of(data / "calls.parquet"), size_of(data))
     sizes = {"before": calls, "tables": tables, "verdicts": sum(map(size_of, verdicts)), "after": calls}
-    return steps(tell, sizes)
+    return steps(progress, sizes)
 
 
 def _erase_cases(url: str, retention: Retention, now: int) -> dict[str, Any]:

@@ -33,7 +33,7 @@ JOURNALS = {VERDICTS: "journals", COMPLAINTS: "journals", ACCESSES: "accesses", 
 """Retention rule of each kind of file in a scorer's state."""
 
 
-def erase_tables(folder: Path, rules: Retention, now: int, tell: Progress = silent) -> dict[str, Any]:
+def erase_tables(folder: Path, rules: Retention, now: int, progress: Progress = silent) -> dict[str, Any]:
     """Erases expired rows from the tables of a folder.
 
     Returns:
@@ -46,16 +46,16 @@ def erase_tables(folder: Path, rules: Retention, now: int, tell: Progress = sile
     rule_of = {name: rules.of(name) for name in paths}
     # Tables that follow another table come after it.
     order = sorted(paths, key=lambda name: bool(rule_of[name].follows))
-    progress = by_size(tell, [paths[name] for name in order])
+    step_progress = by_size(progress, [paths[name] for name in order])
     report: dict[str, Any] = {}
     for name in order:
         path, rule = paths[name], rule_of[name]
         if not rule.follows:
             report[path.name] = erasure_summary(
-                rewrite(path, partial(unexpired_rows, rule, now), progress[path]), count_expired(path, rule, now)
+                rewrite(path, partial(unexpired_rows, rule, now), step_progress[path]), count_expired(path, rule, now)
             )
         elif rule.follows in paths:
-            report[path.name] = erasure_summary(follow(path, paths[rule.follows], progress[path]), 0)
+            report[path.name] = erasure_summary(follow(path, paths[rule.follows], step_progress[path]), 0)
     return report
 
 
@@ -67,7 +67,7 @@ def erasure_summary(done: Rewritten, left: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def follow(path: Path, leading: Path, tell: Progress = silent) -> Rewritten:
+def follow(path: Path, leading: Path, progress: Progress = silent) -> Rewritten:
     """Removes the rows of a table whose call or number no longer occurs in the leading table."""
     names = pq.read_schema(path).names
     if FOLLOWED in names and FOLLOWED in pq.read_schema(leading).names:
@@ -78,7 +78,9 @@ def follow(path: Path, leading: Path, tell: Progress = silent) -> Rewritten:
         raise ValueError(f"{path.name}: expected a column {FOLLOWED!r} or {NUMBERS!r} that links a row to its call")
     remaining_values = pa.array(sorted(remaining))
     return rewrite(
-        path, lambda table: table.filter(pc.is_in(dictionary_decoded(table[column]), value_set=remaining_values)), tell
+        path,
+        lambda table: table.filter(pc.is_in(dictionary_decoded(table[column]), value_set=remaining_values)),
+        progress,
     )
 
 

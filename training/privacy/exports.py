@@ -28,25 +28,25 @@ if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
 
 
-def calls_between(folder: Path, first: str, last: str, tell: Progress = silent) -> pa.Table:
+def calls_between(folder: Path, first: str, last: str, progress: Progress = silent) -> pa.Table:
     """Returns the unexpired keyed calls of a folder between two UTC days, both included.
 
     Raises:
         ValueError: if the folder is not declared for export, or a day is malformed.
     """
     unexpired = expiry_filter(require_purpose(folder, "export"))
-    tell("read", 0.0)
+    progress("read", 0.0)
     calls = unexpired(read_keyed(folder / "calls.parquet"), "calls")
     begin, end = ((parse_day(text, what) - EPOCH).days * DAY for text, what in ((first, "--first"), (last, "--last")))
     start = calls["start"]
     return calls.filter(pc.and_(pc.greater_equal(start, begin), pc.less(start, end + DAY)))
 
 
-def export_act(calls: pa.Table, purpose: str, person: str, tell: Progress = silent) -> Act:
+def export_act(calls: pa.Table, purpose: str, person: str, progress: Progress = silent) -> Act:
     """Returns the act of exporting these calls."""
-    tell("fingerprint", 0.5)
+    progress("fingerprint", 0.5)
     act = Act(EXPORT, fingerprint(calls), calls.num_rows, purpose, person)
-    tell("fingerprint", 1.0)
+    progress("fingerprint", 1.0)
     return act
 
 

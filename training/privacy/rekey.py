@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 def rekey_everything(
     keys: Rekeying, folders: Sequence[Path], state: Path | None, store: str | None, log: Path, key: Ed25519PrivateKey,
-    tell: Progress = silent,
+    progress: Progress = silent,
 ) -> dict[str, Any]:  # fmt: skip
     """Rekeys the folders, the case store and the live state, and enters the rekeying in the log.
 
@@ -54,13 +54,13 @@ def rekey_everything(
     changes: list[dict[str, str]] = []
     state_lock = None if state is None else lock_folder(state)  # before any change, because no scorer may run on it
     try:
-        for folder, folder_progress in by_size(tell, folders).items():
+        for folder, folder_progress in by_size(progress, folders).items():
             calls = size_of(folder / "calls.parquet")
-            progress = steps(folder_progress, {"before": calls, "tables": size_of(folder), "after": calls})
-            before = calls_fingerprint(folder, progress["before"])
-            counts = rekey_folder(folder, keys, progress["tables"])
+            step_progress = steps(folder_progress, {"before": calls, "tables": size_of(folder), "after": calls})
+            before = calls_fingerprint(folder, step_progress["before"])
+            counts = rekey_folder(folder, keys, step_progress["tables"])
             rekeyed |= {f"{folder.name}/{name}": rows for name, rows in counts.items()}
-            changes.append({"calls_before": before, "calls_after": calls_fingerprint(folder, progress["after"])})
+            changes.append({"calls_before": before, "calls_after": calls_fingerprint(folder, step_progress["after"])})
         if store is not None:
             rekeyed |= rekey_cases(store, state, keys)
         if state is not None:
@@ -75,17 +75,19 @@ def rekey_everything(
     return facts | {"entry": entry}
 
 
-def rekey_folder(folder: Path, keys: Rekeying, tell: Progress = silent) -> dict[str, int]:
+def rekey_folder(folder: Path, keys: Rekeying, progress: Progress = silent) -> dict[str, int]:
     """Rekeys the tables and registers of a folder; returns the number of rows by file."""
     counts = {}
-    for path, progress in by_size(tell, [*sorted(folder.glob("*.parquet")), *sorted(folder.glob("*.jsonl"))]).items():
+    for path, file_progress in by_size(
+        progress, [*sorted(folder.glob("*.parquet")), *sorted(folder.glob("*.jsonl"))]
+    ).items():
         if path.suffix == ".parquet":
-            counts[path.name] = rewrite(path, partial(_rekeyed, keys), progress).rows_after
+            counts[path.name] = rewrite(path, partial(_rekeyed, keys), file_progress).rows_after
             continue
         lines = path.read_bytes().splitlines(keepends=True)
         write_atomic(path, b"".join(map(keys.line, lines)))
         counts[path.name] = len(lines)
-        progress(path.name, 1.0)
+        file_progress(path.name, 1.0)
     return counts
 
 

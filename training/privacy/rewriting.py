@@ -35,7 +35,7 @@ class Rewritten:
     sha256_after: str
 
 
-def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], tell: Progress = silent) -> Rewritten:
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], progress: Progress = silent) -> Rewritten:
     """Applies `change` to every batch of a file; a file without changed rows is not written."""
     before, part = sha256(path), path.with_name(f".{path.name}.new")
     rows, rows_after, unchanged = 0, 0, True
@@ -50,7 +50,7 @@ def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], tell: Progress =
                 unchanged = unchanged and changed.num_rows == table.num_rows and changed.equals(table)
                 rows, rows_after = rows + table.num_rows, rows_after + changed.num_rows
                 writer.write_table(drop_unused_words(changed.cast(file.schema_arrow)))
-                tell(path.name, rows / file.metadata.num_rows)
+                progress(path.name, rows / file.metadata.num_rows)
         if unchanged:
             return Rewritten(rows, rows, before, before)
         with part.open("rb") as written:

@@ -36,16 +36,16 @@ COLUMNS = ("caller", "callee", "number", "reporter", "network_caller")
 
 
 def count_rows(
-    folder: Path, token: str, rules: Retention, now: int, tell: Progress = silent
+    folder: Path, token: str, rules: Retention, now: int, progress: Progress = silent
 ) -> dict[str, dict[str, int]]:
     """Counts the rows of a person by file, and how many of them are below their retention floor."""
     tables = dict(_tables(folder, rules))
-    progress = by_size(tell, tables)
-    return {path.name: _count(path, [token], rule, now, progress[path]) for path, rule in tables.items()}
+    step_progress = by_size(progress, tables)
+    return {path.name: _count(path, [token], rule, now, step_progress[path]) for path, rule in tables.items()}
 
 
 def delete_rows(
-    folder: Path, token: str, rules: Retention, now: int, tell: Progress = silent
+    folder: Path, token: str, rules: Retention, now: int, progress: Progress = silent
 ) -> dict[str, dict[str, Any]]:
     """Deletes a person's rows, and excludes the number from every later training.
 
@@ -55,8 +55,8 @@ def delete_rows(
         ValueError: if no rule names one of the tables; nothing is deleted.
     """
     tables = dict(_tables(folder, rules))
-    progress = by_size(tell, tables)
-    report = {path.name: delete_from(path, [token], rule, now, progress[path]) for path, rule in tables.items()}
+    step_progress = by_size(progress, tables)
+    report = {path.name: delete_from(path, [token], rule, now, step_progress[path]) for path, rule in tables.items()}
     for path, rule in tables.items():
         # Rows that belong to a deleted call and name no person themselves.
         if rule.follows and FOLLOWED in pq.read_schema(path).names:
@@ -72,16 +72,16 @@ def delete_rows(
 
 
 def delete_from(
-    path: Path, tokens: Sequence[str], rule: RetentionRule, now: int, tell: Progress = silent
+    path: Path, tokens: Sequence[str], rule: RetentionRule, now: int, progress: Progress = silent
 ) -> dict[str, Any]:
     """Deletes the rows of one table that name a person by any of its tokens.
 
     Returns:
         Rows of the person, deleted and kept rows, and SHA-256 before and after.
     """
-    progress = steps(tell, {"count": 1, "rewrite": 2})
-    counts = _count(path, tokens, rule, now, progress["count"])
-    done = rewrite(path, partial(_without, tokens, rule, now), progress["rewrite"])
+    step_progress = steps(progress, {"count": 1, "rewrite": 2})
+    counts = _count(path, tokens, rule, now, step_progress["count"])
+    done = rewrite(path, partial(_without, tokens, rule, now), step_progress["rewrite"])
     return {"rows": counts["rows"], "deleted": done.rows_before - done.rows_after, "kept": counts["kept"],
             "sha256_before": done.sha256_before, "sha256_after": done.sha256_after}  # fmt: skip
 
@@ -137,7 +137,7 @@ def _tables(folder: Path, rules: Retention) -> Iterator[tuple[Path, RetentionRul
             yield path, rules.of(path.stem)
 
 
-def _count(path: Path, tokens: Sequence[str], rule: RetentionRule, now: int, tell: Progress) -> dict[str, int]:
+def _count(path: Path, tokens: Sequence[str], rule: RetentionRule, now: int, progress: Progress) -> dict[str, int]:
     rows = retained = rows_read = 0
     with pq.ParquetFile(path, pre_buffer=False) as file:
         for batch in file.iter_batches():
@@ -146,7 +146,7 @@ def _count(path: Path, tokens: Sequence[str], rule: RetentionRule, now: int, tel
             rows += pc.sum(mine).as_py() or 0
             retained += pc.sum(pc.and_(mine, _must_stay(table, rule, now))).as_py() or 0
             rows_read += table.num_rows
-            tell(path.name, rows_read / file.metadata.num_rows)
+            progress(path.name, rows_read / file.metadata.num_rows)
     return {"rows": rows, "kept": retained}
 
 

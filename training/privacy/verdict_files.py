@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 VERDICTS, REGISTER = "verdicts", "register_"
 
 
-def erase_verdicts(path: Path, rules: Retention, now: int, tell: Progress = silent) -> dict[str, Any]:
+def erase_verdicts(path: Path, rules: Retention, now: int, progress: Progress = silent) -> dict[str, Any]:
     """Erases expired rows of a verdict file; returns its `expiry.erasure_summary`."""
     rule = rules.of(VERDICTS)
-    done = rewrite(path, partial(unexpired_rows, rule, now), tell)
+    done = rewrite(path, partial(unexpired_rows, rule, now), progress)
     return expiry.erasure_summary(done, count_expired(path, rule, now))
 
 
 def delete_from_verdicts(
-    path: Path, token: str, callees: CalleeCipher | None, rules: Retention, now: int, tell: Progress = silent
+    path: Path, token: str, callees: CalleeCipher | None, rules: Retention, now: int, progress: Progress = silent
 ) -> dict[str, Any]:
     """Deletes calls from and to a person in a verdict file; returns the counts and hashes of `subject.delete_from`.
 
@@ -56,7 +56,7 @@ def delete_from_verdicts(
             f"{path.name}: called numbers are under key {unknown_epochs[0]}: pass that key as --callees-key"
         )
     remove_partial_files(path.parent, escape(path.name))
-    return subject.delete_from(path, output_tokens(token, callees), rules.of(VERDICTS), now, tell)
+    return subject.delete_from(path, output_tokens(token, callees), rules.of(VERDICTS), now, progress)
 
 
 def erase_registers(folder: Path, rules: Retention, now: int) -> dict[str, dict[str, Any]]:

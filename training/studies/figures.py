@@ -1,4 +1,4 @@
-"""The types of what a study of several trainings says, from the study to the terminal and to `--json`.
+"""The types of the figures of a study of several trainings, for the terminal and for `--json`.
 
 All are plain JSON values, with the conventions of `training.judging.figures`.
 """

@@ -310,7 +310,7 @@ def _fault(engine: Engine | None, what: str, error: Exception) -> None:
 
 
 def _start(fields: str) -> float:
-    """Returns when a call came, in Unix ms; infinity if the fields do not say, so that the call is never too late."""
+    """Returns when a call came, in Unix ms; infinity if the fields lack it, so that the call is never too late."""
     start = fields.partition(" ")[0]
     return int(start) if start.isdecimal() and len(start) < 16 else math.inf
 

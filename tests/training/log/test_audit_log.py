@@ -189,7 +189,7 @@ def test_edited_payloads_are_named(log):
     faults = messages(log)
     assert faults["entry 2"] == "its payload was edited: it does not fit the commitment"
     assert faults["entry 5"].startswith("its payload was edited")
-    assert faults["entry 6"] == "its payload is missing, and no entry says that it was erased"
+    assert faults["entry 6"] == "its payload is missing, and no entry records its erasure"
     assert faults[f"{PAYLOADS}/000040.json"] == "belongs to no entry"
     assert len(faults) == 4
 
@@ -213,7 +213,7 @@ def test_erasure_keeps_the_chain(log):
     with pytest.raises(ValueError, match="it must stay"):
         erase(log, ENTRIES, "hide it", small.KEY)
     payload_path(log, 3).write_bytes(copy)  # from a backup
-    assert messages(log) == {"entry 3": "its payload exists, though an entry says that it was erased"}
+    assert messages(log) == {"entry 3": "its payload exists, though an entry records its erasure"}
 
 
 def test_equal_payloads_have_different_commitments(tmp_path):

@@ -40,7 +40,7 @@ def duties(report: Mapping[str, Any]) -> None:
 
 
 def membership(figures: MembershipFigures) -> None:
-    """Prints how well each attack tells callers of the training from others."""
+    """Prints how well each attack separates training callers from others."""
 
     def area(value: Auc | None) -> str:
         return "-" if value is None else f"{value['value']:.3f} ({value['low']:.3f}-{value['high']:.3f})"

@@ -94,7 +94,7 @@ def _edges(
         if tie.group == "outside":
             yield person, other
             continue
-        # A person who knows few people is known by few.
+        # A person with few acquaintances is an acquaintance of few.
         mutual = rng.random(len(other)) < society.activity[row[other]] ** TIES_POWER
         person, other = person[mutual], other[mutual]
         low, high = np.minimum(person, other), np.maximum(person, other)
