@@ -17,7 +17,7 @@ from callsieve.training.privacy.rewriting import rewrite
 from tests.serving.http.test_app import PATHS
 from tests.support import real_bundle
 from tests.support import small_bundle as small
-from tests.training.privacy.test_deletion import aged, days_of, folder, keys_of, log  # noqa: F401 - fixtures
+from tests.training.privacy.test_deletion import days_of, folder, keys_of, log, make_older  # noqa: F401 - fixtures
 
 
 def hashes(*folders):
@@ -64,7 +64,7 @@ def test_accesses_and_deletions_are_listed_under_their_folder(folder, log, run_c
     unplaced = {"person": "risk", "act": REIDENTIFY, "purpose": "p", "count": 1}
     assert answer["given_beside"] == [unplaced]
     alone = report(AuditScope((folder,), log, (), None))
-    assert alone["given_beside"] == [*theirs["given"], unplaced], "an access to no listed folder is still listed"
+    assert alone["given_beside"] == [*theirs["given"], unplaced], "an access outside the folders is listed too"
 
 
 def test_every_broken_duty_is_listed_and_the_command_fails(folder, log, run_command, tmp_path):  # noqa: F811
@@ -73,7 +73,7 @@ def test_every_broken_duty_is_listed_and_the_command_fails(folder, log, run_comm
     append(log, "retention", {"erased": 0}, small.KEY)
     scope = AuditScope((folder,), log, (key,), None)
     assert broken(scope) == set()
-    # Two days later the last erasure is too old; the rows themselves are not past their time yet.
+    # Two days later the last erasure is too old; the rows are not expired yet.
     late = report(scope, round(time.time() * 1000) + 2 * DAY)
     assert [duty["name"] for duty in late["duties"] if duty["holds"] is False] == ["erased daily"]
     key.chmod(0o644)
@@ -87,7 +87,7 @@ def test_every_broken_duty_is_listed_and_the_command_fails(folder, log, run_comm
     assert broken(scope) == set(), "a refused access breaks no duty"
     append(log, "access", refused | {"tickets": [{"key": "k1"}, {"key": "k1"}]}, small.KEY)
     assert broken(scope) == {"agreed by others"}
-    rewrite(folder / "calls.parquet", lambda table: aged(table, 50 * DAY))
+    rewrite(folder / "calls.parquet", lambda table: make_older(table, 50 * DAY))
     pq.write_table(pq.read_table(folder / "truth.parquet"), folder / "unheard.parquet")
     answer = report(scope)
     [late] = [duty["result"] for duty in answer["duties"] if duty["name"] == "in time"]

@@ -36,7 +36,7 @@ QUIET = {"progress": lambda *_: None}
 
 @pytest.fixture(scope="module")
 def plain(world_folder):
-    """The calls as a frame that the tests count by themselves."""
+    """The calls as a frame, for the plain counts of the tests."""
     frame = pq.read_table(world_folder / "calls.parquet").to_pandas()
     for name in ("caller", "callee", "operator", "trunk", "outcome", "attestation", "caller_class"):
         frame[name] = frame[name].astype(object)
@@ -201,7 +201,7 @@ def test_preferences_are_those_in_force(output, world_folder):
 
 
 def test_the_last_entry_known_at_the_moment_is_in_force():
-    at = lambda day: pd.Timestamp(2026, 3, day, tz="UTC")
+    at = lambda day: pd.NaT if day is None else pd.Timestamp(2026, 3, day, tz="UTC")
     rows = [
         ("a", True, 1, 30, 1), ("a", False, 5, 30, 5),  # changed later
         ("b", True, 1, 30, 20),  # known too late
@@ -210,7 +210,7 @@ def test_the_last_entry_known_at_the_moment_is_in_force():
         ("e", True, 1, None, 2),
     ]  # fmt: skip
     names = ["callee", "accepts", "valid_from", "valid_to", "known_at"]
-    moments = [(who, yes, at(a), pd.NaT if b is None else at(b), at(c)) for who, yes, a, b, c in rows]
+    moments = [(*row[:2], *map(at, row[2:])) for row in rows]
     effective = in_force(pd.DataFrame(moments, columns=names), at(10), ["callee"])
     assert dict(zip(effective["callee"], effective["accepts"], strict=True)) == {"a": False, "e": True}
 

@@ -27,7 +27,7 @@ CALLS = st.lists(
 )
 
 
-def judged(calls, evasion_of, nuisance_of=lambda _: True):
+def make_sample(calls, evasion_of, nuisance_of=lambda _: True):
     """Judged calls from rows of caller, callee, start and raw score."""
     caller, callee, start, raw = (np.array(column) for column in zip(*calls, strict=True))
     nuisance = np.array([nuisance_of(code) for code in caller.tolist()])
@@ -40,7 +40,7 @@ def judged(calls, evasion_of, nuisance_of=lambda _: True):
 
 @given(CALLS)
 def test_calls_and_people_before_detection_equal_a_plain_loop(calls):
-    rows = {row["attack"]: row for row in evasion_figures(judged(calls, lambda caller: caller % 3 - 1), 1.0)}
+    rows = {row["attack"]: row for row in evasion_figures(make_sample(calls, lambda caller: caller % 3 - 1), 1.0)}
     numbers = {}
     for caller, callee, _, raw in sorted(calls, key=lambda call: call[2]):
         number = numbers.setdefault(caller, {"made": 0, "detected": math.inf, "through": 0, "people": set(), "hits": 0})
@@ -78,7 +78,7 @@ def test_a_mean_of_one_number_has_no_interval_and_intervals_shrink_with_numbers(
 @given(CALLS)
 def test_buckets_count_every_recorded_call(calls):
     """Calls that are not judged count as earlier calls of their number."""
-    sample = judged(calls, lambda _: -1, lambda caller: caller > 1)
+    sample = make_sample(calls, lambda _: -1, lambda caller: caller > 1)
     late, new = sample.start >= 5, sample.caller == 4
     buckets = by_calls_made(replace(sample, rows=late, lives=new), type("B", (), {"threshold": 1.0}))
     order = sorted(range(len(calls)), key=lambda i: calls[i][2])
@@ -104,7 +104,7 @@ def test_numbers_of_known_groups_have_separate_figures():
     """Two numbers of a known group are detected at their first and third call, a number of a new group never."""
     calls = [(0, 1, 1, 1.0), (0, 2, 2, 0.0), *((1, n, n, float(n == 3)) for n in (1, 2, 3, 4))]
     calls += [(2, n, n, 0.0) for n in range(1, 6)]
-    sample = judged(calls, lambda _: 1)
+    sample = make_sample(calls, lambda _: 1)
     of_known = sample.caller < 2
     (row,) = evasion_figures(replace(sample, lives=~of_known, known_lives=of_known), 1.0)
     assert (row["numbers"], row["calls"], row["detection"]["detected"]) == (1, 5, 0.0)
@@ -132,7 +132,7 @@ def test_lives_of_known_groups_are_those_of_new_numbers_in_trained_groups():
 
 def test_an_evasion_without_judged_calls_has_a_row_without_figures():
     calls = [(0, 1, 1, 1.0), (1, 2, 2, 1.0), (2, 3, 3, 1.0)]
-    sample = judged(calls, lambda caller: caller - 1)
+    sample = make_sample(calls, lambda caller: caller - 1)
     rows = sample.caller < 2  # no caller with the evasion "rotating"
     figures = evasion_figures(replace(sample, rows=rows, lives=rows), 1.0)
     assert [row["attack"] for row in figures] == [PLAIN, "hiding", "rotating"]
@@ -175,7 +175,7 @@ def test_figures_of_known_groups_are_in_table_page_and_metrics(training_run):
 
 def test_a_slice_with_too_high_predictions_shows_the_gap():
     calls = [(i % 40, 0, i, 0.0) for i in range(4000)]
-    sample = judged(calls, lambda _: -1, lambda caller: caller < 4)
+    sample = make_sample(calls, lambda _: -1, lambda caller: caller < 4)
     card = type("C", (), {"calibration": type("K", (), {"probabilities": staticmethod(lambda raw: raw + 0.4)})})
     slices = {row["slice"]: row for row in reliability_by(sample, card)}
     (row,) = (row for name, row in slices.items() if name.startswith("class "))

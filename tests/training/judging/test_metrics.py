@@ -31,12 +31,12 @@ def interval_ends(values, share):
 
 def detection_oracle(rows, threshold):
     """Returns the first caught call and the number of calls of each caller."""
-    firsts, made = {}, {}
+    firsts, counts = {}, {}
     for caller, _, raw in sorted(rows, key=lambda row: row[1]):
-        made[caller] = made.get(caller, 0) + 1
+        counts[caller] = counts.get(caller, 0) + 1
         if raw >= threshold and caller not in firsts:
-            firsts[caller] = made[caller]
-    return firsts, made
+            firsts[caller] = counts[caller]
+    return firsts, counts
 
 
 def smallest_reaching(values, tenths):
@@ -102,14 +102,14 @@ def test_rates_of_0_and_1_still_have_an_interval():
 def test_detection_equals_a_plain_loop(rows):
     caller, start, raw = (np.array(column) for column in zip(*rows, strict=True))
     result = calls_to_detection(raw, 0.5, caller, start)
-    firsts, made = detection_oracle(rows, 0.5)
-    observed = [firsts.get(c, math.inf) for c in made]
-    floors = [firsts.get(c, made[c]) for c in made]
+    firsts, counts = detection_oracle(rows, 0.5)
+    observed = [firsts.get(c, math.inf) for c in counts]
+    floors = [firsts.get(c, counts[c]) for c in counts]
     detected, calls = detecting_calls(raw, 0.5, caller, start)
-    assert detected.tolist() == [firsts.get(c, math.inf) for c in sorted(made)]
-    assert calls.tolist() == [made[c] for c in sorted(made)]
+    assert detected.tolist() == [firsts.get(c, math.inf) for c in sorted(counts)]
+    assert calls.tolist() == [counts[c] for c in sorted(counts)]
     assert result == {
-        "callers": len(made),
+        "callers": len(counts),
         "calls": len(rows),
         "median": finite(smallest_reaching(observed, 5)),
         "median_floor": smallest_reaching(floors, 5),
@@ -119,11 +119,11 @@ def test_detection_equals_a_plain_loop(rows):
         "p90_floor": smallest_reaching(floors, 9),
         "p90_low": interval_ends(floors, 0.9)[0],
         "p90_high": finite(interval_ends(observed, 0.9)[1]),
-        "detected_share": pytest.approx(len(firsts) / len(made)),
-        "soon_share": (soon := sum(first <= SOON for first in firsts.values())) / len(made),
-        "soon_low": pytest.approx(beta.ppf(0.025, soon, len(made) - soon + 1) if soon else 0.0),
-        "soon_high": pytest.approx(beta.ppf(0.975, soon + 1, len(made) - soon) if soon < len(made) else 1.0),
-        "stopped_share": pytest.approx(sum(made[c] - first + 1 for c, first in firsts.items()) / len(rows)),
+        "detected_share": pytest.approx(len(firsts) / len(counts)),
+        "soon_share": (soon := sum(first <= SOON for first in firsts.values())) / len(counts),
+        "soon_low": pytest.approx(beta.ppf(0.025, soon, len(counts) - soon + 1) if soon else 0.0),
+        "soon_high": pytest.approx(beta.ppf(0.975, soon + 1, len(counts) - soon) if soon < len(counts) else 1.0),
+        "stopped_share": pytest.approx(sum(counts[c] - first + 1 for c, first in firsts.items()) / len(rows)),
     }
 
 

@@ -17,7 +17,7 @@ read = partial(read_table, purpose="training")
 SICHUAN = DATA / "sichuan_eight_months.parquet"
 
 
-def declared(folder):
+def declare_folder(folder):
     declare(folder, "table of the test", "contract", ["training"], "2999-12-31")
     return folder
 
@@ -40,7 +40,7 @@ def frame():
 
 @pytest.fixture(params=["table.parquet", "table.csv"])
 def path(frame, tmp_path, request):
-    path = declared(tmp_path) / request.param
+    path = declare_folder(tmp_path) / request.param
     frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
     return path
 
@@ -81,7 +81,7 @@ def test_invalid_options_are_refused(path, label, where, says):
 
 
 def test_labels_of_mixed_types_are_refused(tmp_path):
-    path = declared(tmp_path) / "table.parquet"
+    path = declare_folder(tmp_path) / "table.parquet"
     pd.DataFrame({"x": [1.0, 2.0, 3.0], "label": ["1", None, "0"]}).to_parquet(path)
     with pytest.raises(ValueError, match="column 'label' must hold 0 and 1, got"):
         read(path, "label")
@@ -96,7 +96,7 @@ def test_labels_of_mixed_types_are_refused(tmp_path):
     ],
 )
 def test_a_file_that_is_not_a_table_is_refused(tmp_path, name, says):
-    (declared(tmp_path) / "broken.parquet").write_bytes(b"PAR1 but not really")
+    (declare_folder(tmp_path) / "broken.parquet").write_bytes(b"PAR1 but not really")
     with pytest.raises(ValueError, match=says):
         read(tmp_path / name, "label")
 
@@ -137,7 +137,7 @@ def test_figures_equal_their_definitions():
 
 @pytest.mark.skipif(not SICHUAN.exists(), reason="the Sichuan table is not beside the project")
 def test_sichuan_figures_are_near_the_published_ones(tmp_path):
-    (declared(tmp_path) / SICHUAN.name).symlink_to(SICHUAN.resolve())
+    (declare_folder(tmp_path) / SICHUAN.name).symlink_to(SICHUAN.resolve())
     result = train_ready_made(read(tmp_path / SICHUAN.name, "label"), threads=2)
     assert result["test"]["auc"] >= 0.94
     assert result["test"]["macro_f1"] >= 0.88

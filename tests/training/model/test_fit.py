@@ -1,4 +1,4 @@
-"""Fit and calibration: models equal byte for byte, which a bundle accepts, and calibrated probabilities."""
+"""Fit and calibration: reproducible models that a bundle accepts, and calibrated probabilities."""
 
 import re
 
@@ -29,7 +29,7 @@ LEVELS = {"kind": 5}
 QUICK = {"num_leaves": 7, "rounds": 60, "patience": 50, "min_data_in_leaf": 20}
 
 
-def drawn(rows, seed, classes=1):
+def draw_rows(rows, seed, classes=1):
     """Draws values, some missing, and labels that depend on the first three columns."""
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(rows, 4))
@@ -41,28 +41,28 @@ def drawn(rows, seed, classes=1):
     return FitRows(values, (rng.random(rows) < expit(score)).astype(int), rng.choice([0.7, 0.9, 1.0], rows))
 
 
-def fitted(classes=1, **changed):
+def fit_model(classes=1, **changed):
     options = {"categorical": ("kind",), "classes": classes, "parameters": QUICK, "seed": 3, "threads": 1} | changed
-    return fit(drawn(3000, 1, classes), drawn(1000, 2, classes), NAMES, **options)
+    return fit(draw_rows(3000, 1, classes), draw_rows(1000, 2, classes), NAMES, **options)
 
 
 @pytest.mark.parametrize("classes", [1, 3])
 def test_a_repeated_fit_gives_the_same_bytes_on_any_number_of_threads(classes):
-    text = fitted(classes)
-    assert text == fitted(classes)
-    assert text == fitted(classes, threads=2)
+    text = fit_model(classes)
+    assert text == fit_model(classes)
+    assert text == fit_model(classes, threads=2)
     assert "num_threads" not in text
 
 
 def test_the_seed_determines_the_model():
-    assert fitted() != fitted(seed=4)
+    assert fit_model() != fit_model(seed=4)
 
 
 @pytest.mark.parametrize("classes", [1, 3])
 def test_a_bundle_accepts_the_text_and_scores_as_lightgbm_does(classes):
-    text = fitted(classes)
+    text = fit_model(classes)
     check_structure(text, NAMES, classes=classes, levels=LEVELS)
-    values = drawn(500, 9).X
+    values = draw_rows(500, 9).X
     raw = Booster(text).predict_raw(values).reshape(len(values), classes)
     theirs = lgb.Booster(model_str=text).predict(values, raw_score=True).reshape(len(values), classes)
     np.testing.assert_array_equal(raw, theirs)
@@ -96,7 +96,7 @@ def test_a_model_has_a_minimum_of_trees():
 
 def test_the_trees_are_those_with_the_best_log_loss():
     parameters = {"rounds": 160, "num_leaves": 4, "learning_rate": 0.12, "min_data_in_leaf": 10, "patience": 50}
-    learn, check = drawn(1500, 1), drawn(3000, 2)
+    learn, check = draw_rows(1500, 1), draw_rows(3000, 2)
     best = fit(learn, check, NAMES, parameters=parameters).count("\nTree=")
     whole = lgb.Booster(model_str=fit(learn, learn, NAMES, parameters=parameters))
     losses = {
@@ -109,7 +109,7 @@ def test_the_trees_are_those_with_the_best_log_loss():
 
 def test_progress_is_reported_from_the_first_tree_to_the_last():
     steps = []
-    fitted(progress=lambda done, most: steps.append((done, most)))
+    fit_model(progress=lambda done, most: steps.append((done, most)))
     assert steps == [(i + 1, 60) for i in range(60)]
 
 
@@ -123,8 +123,8 @@ def members(side, part):
 
 
 def test_a_mean_model_gives_the_mean_score_of_its_members():
-    texts = [fitted(seed=seed) for seed in (1, 2, 3)]
-    values = drawn(500, 9).X
+    texts = [fit_model(seed=seed) for seed in (1, 2, 3)]
+    values = draw_rows(500, 9).X
     by_member = [lgb.Booster(model_str=text).predict(values, raw_score=True) for text in texts]
     whole = mean_model(texts)
     np.testing.assert_allclose(Booster(whole).predict_raw(values), np.mean(by_member, axis=0), rtol=0, atol=1e-12)
@@ -135,7 +135,7 @@ def test_a_mean_model_gives_the_mean_score_of_its_members():
 
 
 def test_each_member_trains_on_the_folds_that_do_not_stop_it():
-    side, group = drawn(3000, 1), np.arange(3000) % 200
+    side, group = draw_rows(3000, 1), np.arange(3000) % 200
     side.X[:, [0, 1, 3]] = np.clip(np.round(side.X[:, [0, 1, 3]]), -2, 2)  # any choice of rows gives the same bins
     part = cv_folds(group, side.y, 3)
     options = {"categorical": ("kind",), "seed": 3, "parameters": QUICK}
@@ -184,7 +184,7 @@ def test_no_member_trains_on_one_label_alone(groups):
 
 
 def test_a_model_of_one_nuisance_group_has_the_minimum_of_trees():
-    side = drawn(45, 1)
+    side = draw_rows(45, 1)
     parameters = {"rounds": 200, "num_leaves": 4, "min_data_in_leaf": 5}
     (text,) = fit_members(side, np.zeros(45, dtype=int), NAMES, parameters=parameters)
     assert text.count("\nTree=") == MINIMUM_TREES

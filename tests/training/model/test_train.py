@@ -59,12 +59,12 @@ def test_command_on_one_thread_and_library_on_two_write_equal_bundles(training_r
 
 
 @pytest.fixture
-def fitted_already(by_baselines, monkeypatch):
+def reuse_baselines(by_baselines, monkeypatch):
     """Judging reuses the fitted baselines: they do not depend on the truth."""
     monkeypatch.setattr(judging, "baseline_scores", lambda _: by_baselines)
 
 
-@pytest.mark.usefixtures("fitted_already")
+@pytest.mark.usefixtures("reuse_baselines")
 def test_the_figures_are_json_and_do_not_depend_on_threads(training_run, trained):
     figures = judge(trained)
     parsed = json.loads(json.dumps(figures, allow_nan=False))
@@ -191,7 +191,7 @@ def test_fitting_never_reads_the_truth(trained, dataset):
     assert_same_matrix(trained, dataset, with_truth(dataset, lie))
 
 
-@pytest.mark.usefixtures("fitted_already")
+@pytest.mark.usefixtures("reuse_baselines")
 @pytest.mark.parametrize("nuisance", [False, True])
 def test_figures_that_cannot_be_measured_are_none(trained, nuisance, capsys):
     """A certifying fold of one kind of call: figures are None, nothing is certified, and page and table say so."""

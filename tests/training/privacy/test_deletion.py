@@ -116,7 +116,7 @@ def test_a_folder_serves_only_the_declared_purposes(folder, world_folder, tmp_pa
 def test_readers_skip_expired_rows_and_the_retention_run_erases_exactly_these(folder, log, command_json):
     rows = read_keyed(folder / "calls.parquet").num_rows
     assert read_dataset(folder).calls.num_rows == rows
-    old = rewrite(folder / "calls.parquet", lambda table: aged(table, 50 * DAY))
+    old = rewrite(folder / "calls.parquet", lambda table: make_older(table, 50 * DAY))
     assert old.rows_before == old.rows_after == rows
     table = read_keyed(folder / "calls.parquet")
     expired = np.count_nonzero(table["start"].to_numpy() < NOW - RULES.of("calls").ceiling)
@@ -142,7 +142,7 @@ def test_readers_skip_expired_rows_and_the_retention_run_erases_exactly_these(fo
     assert all(entry["sha256_before"] == entry["sha256_after"] for entry in again["files"].values())
 
 
-def aged(table, by):
+def make_older(table, by):
     """Moves the calls of more than a week ago `by` milliseconds back."""
     start = table["start"].to_numpy()
     earlier = np.where(start < NOW - 7 * DAY, start - by, start)
@@ -200,7 +200,7 @@ def test_a_person_is_found_deleted_and_not_trained_on(folder, log, command_json,
     call_counts = table["caller"].cast(pa.string()).value_counts()
     busiest = call_counts.field(0)[int(np.argmax(call_counts.field(1).to_numpy()))].as_py()
     for name in TABLES:  # that person becomes the busiest caller
-        rewrite(folder / f"{name}.parquet", lambda table: renamed(table, busiest, token))
+        rewrite(folder / f"{name}.parquet", lambda table: replace_word(table, busiest, token))
     consent = pq.read_table(folder / "register_consents.parquet").slice(0, 2)
     young = pa.array([NOW - DAY, NOW - 400 * DAY]).cast(pa.timestamp("ms", "UTC"))
     names = consent.column_names
@@ -260,7 +260,7 @@ def words_in(path):
     return {word for column in columns for chunk in column.chunks for word in chunk.dictionary.to_pylist()}
 
 
-def renamed(table, old, new):
+def replace_word(table, old, new):
     for place, field in enumerate(table.schema):
         plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if pa.types.is_string(plain):

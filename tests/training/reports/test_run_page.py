@@ -47,7 +47,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def whole():
+def example_page():
     return page(example_figures())
 
 
@@ -56,7 +56,7 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr(pictures, "DRAWN", {})
 
 
-def drawn(text):
+def svg_texts(text):
     """The SVG text of every picture of a page."""
     return [base64.b64decode(code).decode() for code in re.findall(r"data:image/svg\+xml;base64,([\w+/=]+)", text)]
 
@@ -89,37 +89,37 @@ def drawn(text):
         COMMAND,
     ],
 )
-def test_the_page_shows_the_figures(whole, text):
-    assert text in Page(whole).text
+def test_the_page_shows_the_figures(example_page, text):
+    assert text in Page(example_page).text
 
 
-def test_every_picture_has_a_wide_and_a_narrow_form(whole):
-    attributes = Page(whole).attributes
+def test_every_picture_has_a_wide_and_a_narrow_form(example_page):
+    attributes = Page(example_page).attributes
     assert sum(tag == "img" and name == "src" for tag, name, _ in attributes) == len(PICTURES)
     assert sum(tag == "source" and name == "srcset" for tag, name, _ in attributes) == len(PICTURES)
     assert all(value for tag, name, value in attributes if (tag, name) == ("img", "alt"))
-    names = " ".join(drawn(whole))
+    names = " ".join(svg_texts(example_page))
     for word in ("low and slow", "customer service", "6 of 31,004", "1 in 10,000", "328 calls", "choose threshold"):
         assert f">{word}" in names
 
 
-def test_the_page_has_no_network_access_and_no_script(whole):
-    parsed = Page(whole)
+def test_the_page_has_no_network_access_and_no_script(example_page):
+    parsed = Page(example_page)
     assert not {"script", "link", "iframe", "object", "base", "form"} & set(parsed.tags)
     for _, name, value in parsed.attributes:
         assert not name.startswith("on")
         if name in ("src", "srcset", "href"):
             assert value.startswith("data:image/svg+xml;base64,")
-    assert "http:" not in whole and "https:" not in whole and "url(" not in whole and "@import" not in whole
-    for svg in drawn(whole):
+    assert not any(text in example_page for text in ("http:", "https:", "url(", "@import"))
+    for svg in svg_texts(example_page):
         assert not re.search(r"(href|src)=[\"'](?!#)", svg)
         assert not re.search(r"url\((?!#)", svg)
 
 
-def test_the_same_figures_give_the_same_bytes(whole, tmp_path):
+def test_the_same_figures_give_the_same_bytes(example_page, tmp_path):
     figures = example_figures()
     write_run_page(figures, tmp_path / "report.html")
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == whole
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == example_page
     assert figures == example_figures()
 
 
@@ -161,8 +161,8 @@ def test_hostile_text_is_escaped():
     assert "script" not in parsed.tags and "<script" not in text
     assert parsed.tags.count("img") == len(PICTURES)
     assert text.count(str(escape(HOSTILE))) > 15
-    assert not any("<script" in svg or "<img" in svg for svg in drawn(text))
-    assert any("&lt;script&gt;" in svg for svg in drawn(text))
+    assert not any("<script" in svg or "<img" in svg for svg in svg_texts(text))
+    assert any("&lt;script&gt;" in svg for svg in svg_texts(text))
 
 
 @pytest.mark.parametrize("section", [*example_figures(), "all"])
@@ -209,11 +209,11 @@ def test_a_missing_interval_is_not_drawn(path, monkeypatch):
     monkeypatch.setattr(pictures, "DRAWN", {"errors": pictures.DRAWN["errors"]})
     figures = example_figures()
     pictures.pictures(figures)
-    whole = len(drawn)
+    before = len(drawn)
     *parents, last = path
     reduce(dict.__getitem__, parents, figures["headline"]["model"])[last] = None
     pictures.pictures(figures)
-    assert len(drawn) - whole == whole - 2  # one interval less in the wide and in the narrow picture
+    assert len(drawn) - before == before - 2  # one interval less in the wide and in the narrow picture
 
 
 def test_the_legend_has_one_entry_if_the_rule_is_missing():

@@ -22,13 +22,13 @@ QUICK = Settings(threads=1, seed=6, parameters={"rounds": 5})  # labels of both 
 
 
 @pytest.fixture(scope="module")
-def aged(dataset, tmp_path_factory):
+def decay_run(dataset, tmp_path_factory):
     ledger = Ledger(tmp_path_factory.mktemp("decay") / "audit", small.KEY, shipped_gates())
     return ledger, decay(dataset, QUICK, train_days=24, periods=2, days=2, ledger=ledger)
 
 
-def test_periods_follow_the_training_and_have_the_same_calls_for_both_ways(aged, dataset):
-    _, figures = aged
+def test_periods_follow_the_training_and_have_the_same_calls_for_both_ways(decay_run, dataset):
+    _, figures = decay_run
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
     start = dataset.calls["start"].to_numpy()
     truth = dataset.truth["nuisance"].to_numpy(zero_copy_only=False)
@@ -46,8 +46,8 @@ def test_periods_follow_the_training_and_have_the_same_calls_for_both_ways(aged,
     assert first["once"] == first["anew"]  # still the same model
 
 
-def test_every_look_at_the_test_set_is_counted(aged):
-    ledger, figures = aged
+def test_every_look_at_the_test_set_is_counted(decay_run):
+    ledger, figures = decay_run
     entries = [payload["by"] for _, payload in payloads(ledger.log, "touch")]
     assert entries == ["decay"] * 4  # two trainings, two periods
     # The second training certifies on the first period.
@@ -66,8 +66,8 @@ def test_a_period_has_the_vectors_of_a_service(dataset):
     assert pc.max(period.dataset.calls["start"]).as_py() < begin + 2 * DAY
 
 
-def test_the_picture_has_a_line_for_each_way(aged):
-    drawn = picture(aged[1])
+def test_the_picture_has_a_line_for_each_way(decay_run):
+    drawn = picture(decay_run[1])
     assert drawn.startswith("<svg")
     for word in ("trained once", "retrained each period", "days since the first training"):
         assert word in drawn

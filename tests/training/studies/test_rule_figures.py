@@ -49,7 +49,7 @@ outside_trunk_ranges = "label"
 
 
 @pytest.fixture(scope="module")
-def judged(world):
+def calls(world):
     """Calls after the first 7 days with their truth, without duplicates."""
     calls, truth = world.calls.to_pandas(), world.truth.to_pandas()
     table = calls.assign(**{name: truth[name] for name in ("nuisance", "slice", "duplicate")})
@@ -67,21 +67,21 @@ def test_shares_have_exact_intervals(part, more):
 
 
 @pytest.mark.source("L19", by="training/studies/rule_figures.py")
-def test_rules_are_counted_against_the_truth(command_json, world_folder, judged, capsys):
+def test_rules_are_counted_against_the_truth(command_json, world_folder, calls, capsys):
     figures, hits = command_json("study", "rules", "--data", world_folder), 0
-    assert (figures["calls"], figures["nuisance"]) == (len(judged), int(judged["nuisance"].sum()))
+    assert (figures["calls"], figures["nuisance"]) == (len(calls), int(calls["nuisance"].sum()))
     assert set(figures["rules"]) == {rule.name for rule in RULES}
-    abroad = (judged["route"] == "international") & ~judged["caller_class"].isin(["foreign", "irregular", "withheld"])
+    abroad = (calls["route"] == "international") & ~calls["caller_class"].isin(["foreign", "irregular", "withheld"])
     for name, hit in (
-        ("authentication_failed", judged["attestation"] == "failed"),
+        ("authentication_failed", calls["attestation"] == "failed"),
         ("domestic_from_abroad", abroad),
-        ("shown_number_differs", judged["presented_differs"] == 1),
+        ("shown_number_differs", calls["presented_differs"] == 1),
     ):
-        rule, hit_calls = figures["rules"][name], judged[hit]
+        rule, hit_calls = figures["rules"][name], calls[hit]
         assert rule["calls"] == len(hit_calls), name
         hits += len(hit_calls)
         assert rule["precision"]["part"] == int(hit_calls["nuisance"].sum())
-        assert rule["recall"]["whole"] == int(judged["nuisance"].sum())
+        assert rule["recall"]["whole"] == int(calls["nuisance"].sum())
         assert rule["caller_precision"]["whole"] == hit_calls["caller"].nunique()
         innocent = hit_calls[~hit_calls["nuisance"]]["slice"].value_counts().loc[lambda counts: counts > 0]
         assert {name: entry["part"] for name, entry in rule["benign_slices"].items()} == innocent.to_dict()
@@ -93,7 +93,7 @@ def test_rules_are_counted_against_the_truth(command_json, world_folder, judged,
 
 
 @pytest.mark.source("L11", by="training/studies/rule_figures.py")
-def test_a_listed_region_is_audited_by_its_callers(command_json, world, judged, world_folder, tmp_path, capsys):
+def test_a_listed_region_is_audited_by_its_callers(command_json, world, calls, world_folder, tmp_path, capsys):
     """Compares the audit with a plain count of innocent callers, with and without a stricter rule."""
     assert command_json("study", "rules", "--data", world_folder)["regions"]["listed area"]["with_rule"]["part"] == 0
     strict = tmp_path / "strict.toml"
@@ -104,14 +104,14 @@ def test_a_listed_region_is_audited_by_its_callers(command_json, world, judged, 
     assert re.search(rf"listed area +│ +{regions['listed area']['callers']} ", text)
     assert re.search(rf"all others +│ +{regions['']['callers']} ", text)
     listed = set(world.registers["risk_regions"].to_pandas()["number"])
-    in_region = judged["caller"].isin(listed)
-    innocent = judged[in_region & ~judged["nuisance"]]
+    in_region = calls["caller"].isin(listed)
+    innocent = calls[in_region & ~calls["nuisance"]]
     audit = regions["listed area"]
     assert audit["callers"] == innocent["caller"].nunique() > 0
     assert (audit["with_rule"]["part"], audit["with_rule"]["whole"]) == (len(innocent), len(innocent))
     assert audit["without_rule"]["part"] < len(innocent) and audit["by_model"]["part"] == 0
     assert regions[""]["with_rule"] == regions[""]["without_rule"]
-    assert regions[""]["with_rule"]["whole"] == len(judged[~in_region & ~judged["nuisance"]])
+    assert regions[""]["with_rule"]["whole"] == len(calls[~in_region & ~calls["nuisance"]])
     # The rule has no effect after the day on which the listing ends.
     folder = tmp_path / "dated"
     folder.mkdir()
@@ -119,7 +119,7 @@ def test_a_listed_region_is_audited_by_its_callers(command_json, world, judged, 
         if path.name != "register_risk_regions.parquet":
             (folder / path.name).symlink_to(path)
     table = pq.read_table(world_folder / "register_risk_regions.parquet").to_pandas()
-    middle = judged["start"].median()
+    middle = calls["start"].median()
     table["valid_to"] = pd.Timestamp(int(middle), unit="ms", tz="UTC")
     table.to_parquet(folder / "register_risk_regions.parquet")
     after_end = command_json("study", "rules", "--data", folder, "--policy", strict)["regions"]["listed area"]

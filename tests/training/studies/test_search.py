@@ -25,7 +25,7 @@ QUICK = Settings(threads=1, parameters={"rounds": 6, "patience": 3})
 
 
 @pytest.fixture(scope="module")
-def searched(dataset, tmp_path_factory, empty_store):
+def search_results(dataset, tmp_path_factory, empty_store):
     """A search that was killed in its second trial and then resumed to three trials."""
     folder = tmp_path_factory.mktemp("search")
     (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
@@ -45,8 +45,8 @@ def trial_attributes(folder, key):
     return [json.loads(text) for name, text in values if name == key]
 
 
-def test_a_killed_search_resumes_at_the_next_trial(searched):
-    folder, first, last = searched
+def test_a_killed_search_resumes_at_the_next_trial(search_results):
+    folder, first, last = search_results
     assert (first["trials"], last["trials"]) == (1, 3)
     assert (first["study"], first["run"]) == (last["study"], last["run"])
     states = [state for (state,) in rows(folder / STORE, "select state from trials order by number")]
@@ -58,8 +58,8 @@ def test_a_killed_search_resumes_at_the_next_trial(searched):
     assert last["figures"]["log_loss"] == min(losses) <= last["shipped"]["log_loss"] == losses[0]
 
 
-def test_a_killed_search_gives_the_same_result_as_an_unbroken_search(searched, dataset, tmp_path, empty_store):
-    folder, _, last = searched
+def test_a_killed_search_gives_the_same_result_as_an_unbroken_search(search_results, dataset, tmp_path, empty_store):
+    folder, _, last = search_results
     (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
     options = {"minutes": 60.0, "uri": default_store(tmp_path), "source": "a tiny world"}
     whole = search(dataset, QUICK, tmp_path, trials=3, **options)
@@ -79,8 +79,8 @@ def test_an_unusable_file_of_trials_is_refused_in_one_line(dataset, monkeypatch,
         raise StorageInternalError("a text of Optuna") from full
 
 
-def test_trials_are_runs_nested_in_the_run_of_the_search(searched):
-    folder, _, last = searched
+def test_trials_are_runs_nested_in_the_run_of_the_search(search_results):
+    folder, _, last = search_results
     parents = rows(folder / "mlflow.db", "select value from tags where key = 'mlflow.parentRunId'")
     assert parents == [(last["run"],)] * 3
     record = mlflow_read.snapshot(default_store(folder), last["run"])
@@ -93,8 +93,8 @@ def test_trials_are_runs_nested_in_the_run_of_the_search(searched):
     assert mlflow_read.finished_runs(default_store(folder)) == []  # no trial can be promoted
 
 
-def test_a_training_reads_the_parameter_file(searched):
-    folder, _, last = searched
+def test_a_training_reads_the_parameter_file(search_results):
+    folder, _, last = search_results
     assert read_parameters(folder / RESULT) == last["parameters"]
     assert set(last["parameters"]) == {*PARAMETERS, "min_data_in_leaf"}
 

@@ -38,9 +38,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def lite_rows():
     """Vectors by feature name, in alphabetical order, unlike in the bundle."""
-    made = pd.DataFrame(lite_bundle.rows(400, seed=5), columns=list(lite_bundle.LITE))
-    made["out_calls_count_7d"] = np.arange(len(made)) % 30.0
-    return made[sorted(made.columns)]
+    frame = pd.DataFrame(lite_bundle.rows(400, seed=5), columns=list(lite_bundle.LITE))
+    frame["out_calls_count_7d"] = np.arange(len(frame)) % 30.0
+    return frame[sorted(frame.columns)]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def trusted(folder, monkeypatch):
     monkeypatch.setenv(TRUST, str(folder / "signer.pub"))
 
 
-def loaded(folder):
+def load_model(folder):
     """The model as MLflow opens it, by its `MLmodel` file."""
     flavour = yaml.safe_load((folder / "served" / "MLmodel").read_text())["flavors"]["python_function"]
     assert flavour["loader_module"] == "callsieve.training.tracking.mlflow_model"
@@ -74,16 +74,16 @@ def assert_same(results, expected):
 
 @pytest.mark.usefixtures("trusted")
 def test_results_equal_the_verdicts_of_the_scorer(folder, lite_rows, scores):
-    results = loaded(folder).predict(lite_rows)
+    results = load_model(folder).predict(lite_rows)
     assert set(scores["action"]) > {"pass"}
     assert set(scores["action"]) <= set(ACTIONS)
     assert_same(results, scores)
-    assert_same(loaded(folder).predict(lite_rows.assign(another="x").iloc[::-1]), scores.iloc[::-1])
+    assert_same(load_model(folder).predict(lite_rows.assign(another="x").iloc[::-1]), scores.iloc[::-1])
 
 
 @pytest.mark.usefixtures("trusted")
 def test_invalid_input_is_refused(folder, lite_rows):
-    model = loaded(folder)
+    model = load_model(folder)
     with pytest.raises(ValueError, match="missing: call_hour"):
         model.predict(lite_rows.drop(columns="call_hour"))
     with pytest.raises(ValueError, match="expected a DataFrame"):
@@ -99,18 +99,18 @@ def test_invalid_input_is_refused(folder, lite_rows):
 def test_no_key_is_trusted_by_default(folder, tmp_path, monkeypatch):
     monkeypatch.delenv(TRUST, raising=False)
     with pytest.raises(ValueError, match=f"set {TRUST}"):
-        loaded(folder)
+        load_model(folder)
     write_public_key(small.OTHER_KEY.public_key(), tmp_path / "other.pub")
     monkeypatch.setenv(TRUST, str(tmp_path / "other.pub"))
     with pytest.raises(BundleError, match="not trusted"):
-        loaded(folder)
+        load_model(folder)
 
 
 @pytest.mark.usefixtures("trusted")
 def test_another_policy_file_is_used(folder, lite_rows, scores, tmp_path, monkeypatch):
     (tmp_path / "policy.toml").write_text('version = "test"\n[bands]\nwatch = "label"\n')
     monkeypatch.setenv(POLICY, str(tmp_path / "policy.toml"))
-    results = loaded(folder).predict(lite_rows)
+    results = load_model(folder).predict(lite_rows)
     np.testing.assert_array_equal(results["raw"], scores["raw"])
     assert set(results["action"]) == {"pass", "label"}
 
@@ -122,7 +122,7 @@ def test_a_changed_model_is_refused(tmp_path):
     with (tmp_path / "served" / "bundle" / "model.txt").open("a") as model:
         model.write("\n")
     with pytest.raises(BundleError):
-        loaded(tmp_path)
+        load_model(tmp_path)
 
 
 def test_the_folder_has_the_bundle_and_two_files(folder, tmp_path):

@@ -38,7 +38,7 @@ PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".npy", ".pt")
 
 
 @pytest.fixture(scope="module")
-def recorded(training_run):
+def recorded_run(training_run):
     """Client, run and figures of the whole training."""
     folder, figures = training_run
     client = MlflowClient(default_store(folder))
@@ -62,8 +62,8 @@ def record(folder, **changed):
     return mlflow_write.write_run(default_store(folder), folder / "artifacts", **(values | changed))
 
 
-def test_parameters_metrics_and_tags_are_recorded(recorded):
-    _, run, figures = recorded
+def test_parameters_metrics_and_tags_are_recorded(recorded_run):
+    _, run, figures = recorded_run
     assert run.info.status == "FINISHED"
     assert run.data.params["seed"] == "0"
     assert run.data.params["calls"] == str(figures["data"]["calls"])
@@ -84,8 +84,8 @@ def test_parameters_metrics_and_tags_are_recorded(recorded):
     assert f"**not certified**: {head['false_calls']} of {head['benign_calls']:,} innocent" in tags[NOTE]
 
 
-def test_parameters_of_the_fit_equal_those_in_the_model_text(recorded, training_run):
-    recorded_parameters = recorded[1].data.params.items()
+def test_parameters_of_the_fit_equal_those_in_the_model_text(recorded_run, training_run):
+    recorded_parameters = recorded_run[1].data.params.items()
     parameters = {name.removeprefix("lightgbm_"): value for name, value in recorded_parameters if "lightgbm_" in name}
     text = (training_run[0] / "bundle" / "model.txt").read_text()
     written = dict(re.findall(r"^\[(\w+): (.*)\]$", text, flags=re.MULTILINE))
@@ -98,21 +98,21 @@ def test_parameters_of_the_fit_equal_those_in_the_model_text(recorded, training_
         assert float(written[name]) == float(parameters[name]), name
 
 
-def test_a_run_has_the_start_time_and_the_command_of_its_training(recorded, training_run):
-    _, run, _ = recorded
+def test_a_run_has_the_start_time_and_the_command_of_its_training(recorded_run, training_run):
+    _, run, _ = recorded_run
     written = [(training_run[0] / name).stat().st_mtime_ns // 10**6 for name in ("signing.key", "bundle/model.txt")]
     # File times have a coarser clock that is some milliseconds behind.
     assert run.info.start_time - 20 <= written[0] < written[1] < run.info.end_time
     assert run.data.tags["mlflow.source.name"] == "callsieve train"
 
 
-def test_mlflow_does_not_show_pages_for_language_models(recorded):
-    client, run, _ = recorded
+def test_mlflow_does_not_show_pages_for_language_models(recorded_run):
+    client, run, _ = recorded_run
     assert client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
 
 
-def test_the_registered_model_is_the_signed_bundle(recorded, training_run, tmp_path):
-    client, run, figures = recorded
+def test_the_registered_model_is_the_signed_bundle(recorded_run, training_run, tmp_path):
+    client, run, figures = recorded_run
     version = client.get_model_version_by_alias(mlflow_write.MODEL, mlflow_write.ALIAS)
     assert (str(version.version), version.run_id) == (figures["tracking"]["version"], run.info.run_id)
     local = client.download_artifacts(run.info.run_id, "bundle", str(tmp_path))
@@ -120,8 +120,8 @@ def test_the_registered_model_is_the_signed_bundle(recorded, training_run, tmp_p
     assert bundle.model_id == figures["model"]["id"]
 
 
-def test_figures_and_pages_are_artifacts(recorded, tmp_path):
-    client, run, figures = recorded
+def test_figures_and_pages_are_artifacts(recorded_run, tmp_path):
+    client, run, figures = recorded_run
     stored = json.loads(run_file(client, run, "figures.json", tmp_path).read_text())
     assert stored == {name: value for name, value in figures.items() if name not in ("tracking", "audit")}
     names = {

@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(folder):
+def export_result(folder):
     """The reported figures and the path of the ONNX file."""
     return export(folder / "bundle", folder / "lite.onnx", signer=folder / "signer.pub"), folder / "lite.onnx"
 
@@ -34,14 +34,14 @@ def scores(data, rows):
     return session.run(["raw", "probability"], {"features": rows})
 
 
-def opened(folder):
+def open_bundle(folder):
     return load(folder / "bundle", [read_public_key(folder / "signer.pub")])
 
 
 @pytest.mark.source("L20", by="training/tracking/onnx_export.py")
-def test_the_file_gives_the_scores_of_the_bundle(folder, exported):
-    figures, file = exported
-    bundle, rows = opened(folder), lite_bundle.rows(5000, seed=9)
+def test_the_file_gives_the_scores_of_the_bundle(folder, export_result):
+    figures, file = export_result
+    bundle, rows = open_bundle(folder), lite_bundle.rows(5000, seed=9)
     raw, probability = scores(file.read_bytes(), rows)
     expected = bundle.model.predict_raw(rows)
     assert np.abs(raw - expected).max() < 1e-12
@@ -53,8 +53,8 @@ def test_the_file_gives_the_scores_of_the_bundle(folder, exported):
     assert figures["bytes"] == file.stat().st_size < 100_000
 
 
-def test_the_differences_are_reported(exported):
-    figures, _ = exported
+def test_the_differences_are_reported(export_result):
+    figures, _ = export_result
     for rows in ("golden", "thresholds"):
         assert figures[rows]["raw"] < 1e-12
         assert figures[rows]["probability"] < 1e-12
@@ -64,9 +64,9 @@ def test_the_differences_are_reported(exported):
     assert figures["thresholds"]["float32_raw"] > 0.01
 
 
-def test_the_metadata_has_features_and_bands(folder, exported):
-    bundle = opened(folder)
-    (prop,) = onnx.load(exported[1]).metadata_props
+def test_the_metadata_has_features_and_bands(folder, export_result):
+    bundle = open_bundle(folder)
+    (prop,) = onnx.load(export_result[1]).metadata_props
     metadata = json.loads(prop.value)
     assert tuple(metadata["features"]) == bundle.features
     assert metadata["bands"] == {band.name: band.threshold for band in bundle.thresholds}
@@ -74,10 +74,10 @@ def test_the_metadata_has_features_and_bands(folder, exported):
     assert head == (bundle.model_id, bundle.epoch, bundle.valid_until)
 
 
-def test_equal_bundles_give_equal_bytes(folder, exported, tmp_path):
+def test_equal_bundles_give_equal_bytes(folder, export_result, tmp_path):
     again = tmp_path / "again.onnx"
     export(folder / "bundle", again, signer=folder / "signer.pub")
-    assert again.read_bytes() == exported[1].read_bytes()
+    assert again.read_bytes() == export_result[1].read_bytes()
 
 
 @pytest.mark.parametrize("trees", [1, 20])
@@ -118,14 +118,14 @@ def test_zeros_as_missing_values_are_refused(tmp_path):
         as_onnx(bundle, [tree])
 
 
-def test_the_comparison_detects_a_changed_leaf(folder, exported):
+def test_the_comparison_detects_a_changed_leaf(folder, export_result):
     """A leaf value changes by a millionth."""
-    model = onnx.load(exported[1])
+    model = onnx.load(export_result[1])
     (node,) = [node for node in model.graph.node if node.op_type == "TreeEnsemble"]
     (weights,) = [attribute.t for attribute in node.attribute if attribute.name == "leaf_weights"]
     weights.double_data[0] += 1e-6
     rows = rows_at_thresholds(check_structure(lite_bundle.model(), lite_bundle.LITE), len(lite_bundle.LITE))
-    assert difference(opened(folder), model.SerializeToString(), rows)["raw"] == pytest.approx(1e-6, rel=1e-3)
+    assert difference(open_bundle(folder), model.SerializeToString(), rows)["raw"] == pytest.approx(1e-6, rel=1e-3)
 
 
 def test_no_file_is_overwritten_and_no_invalid_bundle_exported(folder, tmp_path):

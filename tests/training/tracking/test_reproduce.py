@@ -27,7 +27,7 @@ DATASETS = {
 
 
 @pytest.fixture
-def copied(training_run, tmp_path):
+def run_copy(training_run, tmp_path):
     """A copy of the run's bundle and record that a test may change."""
     for name in ("bundle", "record"):
         shutil.copytree(training_run[0] / name, tmp_path / "run" / name)
@@ -38,7 +38,7 @@ def test_a_run_is_unchanged_and_reproduced_on_two_threads(training_run, world_fo
     folder, figures = training_run
     paths = run_paths(folder, None, None)
     assert verify(paths.log, uri=paths.uri).faults == ()
-    result = reproduce(figures["tracking"]["run"], world_folder, uri=paths.uri, threads=2)  # trained on one
+    result = reproduce(figures["tracking"]["run"], world_folder, uri=paths.uri, threads=2)  # trained on one thread
     assert result.differences == ()
     assert result.model == figures["model"]["id"]
     assert {f"dataset {name}" for name in DATASETS} < set(result.equal)
@@ -46,18 +46,18 @@ def test_a_run_is_unchanged_and_reproduced_on_two_threads(training_run, world_fo
     assert any(name.startswith("MANIFEST.sig") for name in result.equal)
 
 
-def test_every_difference_is_named(copied, world_folder, tmp_path):
-    settings = json.loads((copied / "record" / "settings.json").read_text())
-    (copied / "record" / "settings.json").write_text(json.dumps(settings | {"valid_days": 91}))
-    model = copied / "bundle" / "model.txt"
+def test_every_difference_is_named(run_copy, world_folder, tmp_path):
+    settings = json.loads((run_copy / "record" / "settings.json").read_text())
+    (run_copy / "record" / "settings.json").write_text(json.dumps(settings | {"valid_days": 91}))
+    model = run_copy / "bundle" / "model.txt"
     model.write_bytes(model.read_bytes() + b"\n")
     calls = shutil.copytree(world_folder, tmp_path / "world")
     findings = pq.read_table(calls / "findings.parquet")
     pq.write_table(findings.slice(0, findings.num_rows - 1), calls / "findings.parquet")
-    versions = json.loads((copied / "record" / "versions.json").read_text())
+    versions = json.loads((run_copy / "record" / "versions.json").read_text())
     versions["decisive"]["numpy"] = "1.0"
-    (copied / "record" / "versions.json").write_text(json.dumps(versions))
-    result = reproduce(str(copied), calls, threads=1)
+    (run_copy / "record" / "versions.json").write_text(json.dumps(versions))
+    result = reproduce(str(run_copy), calls, threads=1)
     named = {difference.partition(":")[0]: difference for difference in result.differences}
     assert {"dataset findings", "model.txt", "bundle.json", "MANIFEST.json", "MANIFEST.sig"} <= set(named)
     assert "valid_until" in named["bundle.json"]
@@ -66,20 +66,20 @@ def test_every_difference_is_named(copied, world_folder, tmp_path):
     assert {"dataset calls", "dataset complaints", "dataset truth", "dataset vectors"} <= set(result.equal)
 
 
-def test_an_incomplete_record_is_refused(copied):
-    recorded = json.loads((copied / "record" / "datasets.json").read_text())
+def test_an_incomplete_record_is_refused(run_copy):
+    recorded = json.loads((run_copy / "record" / "datasets.json").read_text())
     recorded["calls"]["source"] = "simulated"
-    (copied / "record" / "datasets.json").write_text(json.dumps(recorded))
+    (run_copy / "record" / "datasets.json").write_text(json.dumps(recorded))
     with pytest.raises(ValueError, match=r"expected --data FOLDER with the calls; the record names simulated"):
-        reproduce(str(copied))
+        reproduce(str(run_copy))
     with pytest.raises(ValueError, match="expected the folder of a run, or --tracking-uri"):
         reproduce("0" * 32)
-    (copied / "record" / "settings.json").write_text("{")
+    (run_copy / "record" / "settings.json").write_text("{")
     with pytest.raises(ValueError, match=r"settings\.json: expected the record of a run"):
-        reproduce(str(copied))
-    (copied / "record" / "settings.json").write_text('{"seed": 1}')
+        reproduce(str(run_copy))
+    (run_copy / "record" / "settings.json").write_text('{"seed": 1}')
     with pytest.raises(ValueError, match=r"settings\.json: expected the settings of this version"):
-        reproduce(str(copied))
+        reproduce(str(run_copy))
 
 
 def test_settings_are_read_as_recorded():
@@ -146,9 +146,9 @@ def test_files_of_only_one_bundle_are_listed(tmp_path):
     lite_bundle.write_bundle(tmp_path)
     (tmp_path / "record").mkdir()
     shutil.copy(tmp_path / "signer.pub", tmp_path / "record")
-    made = shutil.copytree(tmp_path / "bundle", tmp_path / "made")
-    (made / "bundle.json").rename(made / "card.json")
-    equal, differences = module.compare_bundles(tmp_path, made)
+    rebuilt = shutil.copytree(tmp_path / "bundle", tmp_path / "made")
+    (rebuilt / "bundle.json").rename(rebuilt / "card.json")
+    equal, differences = module.compare_bundles(tmp_path, rebuilt)
     assert differences == ["bundle.json: not made again", "card.json: not in the record"]
     assert "model.txt" in equal and equal[-1].startswith("MANIFEST.sig: ")
 

@@ -17,7 +17,7 @@ def rates(calls_per_1000):
 
 
 @cache
-def evading():
+def village():
     """A village in which the evasions by pace and by number are common."""
     common = ("rotation_in_block", "rotation_across_blocks", "local_numbers", "jittered", "robot", "telemarketer")
     common += ("courier_mimic", "padded_talk", "low_and_slow")
@@ -26,12 +26,12 @@ def evading():
 
 
 def rows_of(name):
-    return np.flatnonzero(text_values(evading().truth, "slice") == name)
+    return np.flatnonzero(text_values(village().truth, "slice") == name)
 
 
 def callers(name):
     rows = rows_of(name)
-    return text_values(evading().calls, "caller")[rows], text_values(evading().truth, "campaign")[rows]
+    return text_values(village().calls, "caller")[rows], text_values(village().truth, "campaign")[rows]
 
 
 def mobile(number):
@@ -61,7 +61,7 @@ def test_new_numbers_come_from_one_block_or_from_many(name, fewest, most):
 
 
 def test_local_numbers_are_in_the_blocks_of_their_victims():
-    world = evading()
+    world = village()
     people = np.isin(text_values(world.numbers, "slice"), ["ordinary", "elderly"])
     home = {number[:7] for number in text_values(world.numbers, "number")[people]}
     share = {
@@ -75,7 +75,7 @@ def test_local_numbers_are_in_the_blocks_of_their_victims():
 def pace(name):
     """Returns the standard deviation of the log gaps between a number's calls within an hour."""
     rows = rows_of(name)
-    number, start = category_codes(evading().calls, "caller")[rows], timestamps(evading().calls, "start")[rows]
+    number, start = category_codes(village().calls, "caller")[rows], timestamps(village().calls, "start")[rows]
     order = np.lexsort((start, number))
     gap = np.diff(start[order])[np.diff(number[order]) == 0]
     return np.log(gap[(gap > 0) & (gap < HOUR)]).std()
@@ -89,21 +89,21 @@ def test_a_jittered_robot_is_as_irregular_as_a_person():
 def test_low_and_slow_calls_a_few_times_a_day():
     def a_day(name):
         rows = rows_of(name)
-        day = timestamps(evading().calls, "start")[rows] // (24 * HOUR)
-        return np.median(np.unique(category_codes(evading().calls, "caller")[rows] << 20 | day, return_counts=True)[1])
+        day = timestamps(village().calls, "start")[rows] // (24 * HOUR)
+        return np.median(np.unique(category_codes(village().calls, "caller")[rows] << 20 | day, return_counts=True)[1])
 
     assert a_day("low_and_slow") < a_day("telemarketer") / 2
 
 
 def test_padded_talk_is_longer_and_goes_to_few_lines():
-    calls = evading().calls
+    calls = village().calls
     answered = text_values(calls, "outcome") == "answered"
     callee, talk = category_codes(calls, "callee"), calls["talk"].to_numpy()
     mean, most = {}, {}
     for name in ("padded_talk", "telemarketer"):
         rows = rows_of(name)[answered[rows_of(name)]]
         total = np.bincount(callee[rows], weights=talk[rows])
-        campaigns = len(set(text_values(evading().truth, "campaign")[rows]))
+        campaigns = len(set(text_values(village().truth, "campaign")[rows]))
         mean[name] = talk[rows].mean()
         most[name] = np.sort(total)[::-1][: 12 * campaigns].sum() / total.sum()
     assert mean["padded_talk"] > 1.2 * mean["telemarketer"]
@@ -111,7 +111,7 @@ def test_padded_talk_is_longer_and_goes_to_few_lines():
 
 
 def test_a_mimic_has_the_talk_times_and_hours_of_a_courier():
-    calls = evading().calls
+    calls = village().calls
     answered = text_values(calls, "outcome") == "answered"
     talk, hour = calls["talk"].to_numpy(), (timestamps(calls, "start") // HOUR + 8) % 24
     rows_by_name = {name: rows_of(name) for name in ("courier_mimic", "courier")}

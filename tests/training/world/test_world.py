@@ -110,8 +110,8 @@ def test_records_are_duplicated_late_and_incomplete():
 @given(seed=st.integers(0, 2**32), text=scenarios())
 def test_calls_are_possible_in_any_scenario(seed, text):
     world = simulate(scenario_of(text), seed, "tiny")
-    made, taken, lost = count_calls(world)
-    assert made == taken + lost, "every call reaches a subscriber or an unassigned number"
+    total, taken, lost = count_calls(world)
+    assert total == taken + lost, "every call reaches a subscriber or an unassigned number"
     check_calls_within_lifetimes(world)
     check_one_call_per_mobile(world)
 
