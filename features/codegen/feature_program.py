@@ -1,9 +1,9 @@
 """Generates the kernel code of a choice of features: the layout of a state, and functions that update and read it.
 
-For each kind of history, `program` lays out exactly what the features need and generates functions: what an event adds
-to the sums of a window (from `Sum.code`), and for each role one function that writes its features into a row (from
-`FORMULAS`). Roles other than the caller can also be written in two steps, a note of the sums and the values that follow
-from it. Straight-line code is several times faster than a loop over a table of operations, compiled or interpreted.
+For each kind of history, `program` lays out exactly the state that the features need, and generates functions. One adds
+an event to the sums of a window (from `Sum.code`). For each role, one writes its features into a row (from `FORMULAS`).
+Roles other than the caller can also be written in two steps, a note of the sums and the values that follow from it.
+Straight-line code is several times faster than a loop over a table of operations, compiled or interpreted.
 """
 
 from __future__ import annotations

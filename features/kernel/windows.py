@@ -6,10 +6,10 @@ events *known so far*, in order of their own time. A window is a suffix of that 
 `insert_event` inserts an event at its place, however late it became known. `expire_events` removes what has left
 each window. The content of a window is a row of integer sums, so the order of arrival cannot change it.
 
-This file maintains the lists. What an event adds to a window is defined by `number_state.py` (a number's own calls) and
-`group_state.py` (calls of a block, trunk or device), with one generated function a stream (`feature_program.py`).
-`assemble.py` puts the parts together: compiled by Numba, compiled as C, or interpreted. So everything here is written
-in the subset that all three understand: flat integer arrays, no objects.
+This file maintains the lists. `number_state.py` (a number's own calls) and `group_state.py` (calls of a block, trunk or
+device) define the amounts that an event adds to a window, with one generated function per stream
+(`feature_program.py`). `assemble.py` puts the parts together: compiled by Numba, compiled as C, or interpreted. So
+everything here is written in the subset that all three understand: flat integer arrays, no objects.
 
 Layout:
     calls: FIELDS integers a call. `node = STREAMS * call + stream` identifies an event.

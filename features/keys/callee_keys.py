@@ -1,10 +1,10 @@
 """Tokens of called numbers in data that leaves a history, encrypted with a separate key.
 
-A history has one token per number, whether it calls or is called, because a call back is a feature. Files that are
-written from a history for others (verdict files, exports) need the caller, but of the called numbers only which calls
-went to the same one. So these files encrypt the called numbers' tokens once more (AES-256) under a key of the purpose
-"callees". Such a file shows no call back, and cannot be joined by called number with any history or register, not even
-by the holder of the key for records. Evidence of cases, notices and governance reports hold no called numbers at all.
+A history has one token per number, whether it calls or is called, because a call back is a feature. Files for
+others (verdict files, exports) need the caller. Of the called numbers, they need only which calls went to the same
+number. So these files encrypt the called numbers' tokens once more (AES-256) under a key of the purpose
+"callees". Such a file shows no call back. Not even the holder of the key for records can join it by called number
+with a history or register. Evidence of cases, notices and governance reports hold no called numbers at all.
 
 Limit: time and caller remain. A holder of the history of the same calls can link both by these.
 

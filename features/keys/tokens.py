@@ -1,10 +1,10 @@
 """Keyed tokens for numbers, blocks, trunks, operators, devices and places.
 
 A token is `epoch.` and 16 bytes, each half byte as one of the letters a-p. The bytes are the first 16 of
-HMAC-SHA-256(secret, use NUL text), encrypted with AES-256(cover) if the key has a cover. There are some six billion
-mobile numbers, so a plain hash of one is inverted in an hour; without the key, a keyed one is not. The use is part of
-the hash, so that the token of a number never equals that of a block or a device. No token has a digit after its epoch:
-a search for runs of digits in the project's output finds numbers, not tokens.
+HMAC-SHA-256(secret, use NUL text), encrypted with AES-256(cover) if the key has a cover. There are about six billion
+mobile numbers, so a plain hash of a number is inverted in an hour. A keyed hash is not, without the key. The use is
+part of the hash, so that the token of a number never equals that of a block or a device. No token has a digit after its
+epoch: a search for runs of digits in the project's output finds numbers, not tokens.
 
 **Epochs.** A rotated key has the same secret and a new cover. AES is a permutation, so `rotation.py` turns a token of
 the old epoch into the token of the new epoch without the number: histories stay joinable, and no table of pairs is ever
@@ -19,8 +19,9 @@ tokens even with the same secret.
 
 **A stolen store without its key.** An attacker who tries all numbers under wrong keys finds one of n tokens with
 probability at most n * 6e9 / 2**128 per key (2e-25 for ten thousand), and the key has 256 bits. Tokens do not hide
-their pattern: an attacker who places calls at known times finds the tokens of the own and the called numbers, and
-`shared_prefix` then tells how near other parties' numbers are to these. A store of tokens is not anonymous.
+their pattern: an attacker who places calls at known times finds the tokens of both numbers. `shared_prefix` then
+    reveals
+how close other numbers are to these. A store of tokens is not anonymous.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """The work of the table engine cut into buckets by key, for engines that spread it over many processes.
 
-Kinds of history share no state. So calls are sent to buckets by the hash of a kind's key, the compiled kernel replays
-each bucket, and the parts of a vector are joined by the call's id. Everything changes buckets between four steps:
+Kinds of history share no state. So calls are sent to buckets by the hash of a kind's key. The compiled kernel
+replays each bucket, and the parts of a vector are joined by the call's id. Parcels change buckets between four steps:
 
 `pack_parcels`      packs calls as they come -> by caller
-`route_calls`       gives repeated records of a caller block, trunk and device of the first -> by key of each kind
+`route_calls`       gives repeated records block, trunk and device of the first record -> by key of each kind
 `compute_parts`     computes the parts of the vectors of a key's calls -> by call
 `assemble_vectors`  joins the parts of each call
 
 Parcels are pieces of Arrow tables as bytes: few large values cost a carrier less than many rows. The result depends
-neither on the hash nor on how many buckets one process has.
+neither on the hash nor on the number of buckets of a process.
 """
 
 from __future__ import annotations

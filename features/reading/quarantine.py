@@ -1,8 +1,9 @@
 """The quarantine file: invalid rows of a call file with the reason, the expected value and keyed cells.
 
 The file is JSON lines, one object per row: `row` (line of a text file, row of a Parquet file, from 1), `reason`,
-`expected`, and either `column` and `cells`, or, for a line that could not be split into cells, the keyed `token` of the
-whole line with its `length` and byte `offset`. A duplicate call also has `first`, the row of its first record.
+`expected`, `column` and `cells`. A line that could not be split into cells has, in place of `column` and `cells`, the
+keyed `token` of the whole line with its `length` and byte `offset`. A duplicate call also has `first`, the row of its
+first record.
 
 A cell is in clear only if it is valid for its column and cannot be a telephone number: a time in digits and separators,
 a short count, a listed value. Any other cell is its keyed token, plus its shape (9 for a digit, a for a letter) if its

@@ -1,8 +1,9 @@
 """The tables of the case store in SQLAlchemy Core, one form for SQLite and PostgreSQL.
 
 Moments are in Unix ms. Callers, blocks, trunks and devices are tokens; called numbers are not stored. The tables
-themselves enforce two rules, so that no race can break them: one open appeal for each caller, and one decision of each
-person in an appeal.
+themselves enforce two rules, so that no race can break them: one open appeal per caller, and one decision per reviewer
+    and
+appeal.
 """
 
 from __future__ import annotations

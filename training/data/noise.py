@@ -49,8 +49,8 @@ def with_flips(dataset: Dataset, share: float, cutoff: pd.Timestamp, policy: Lab
 def with_collusion(dataset: Dataset, share: float, cutoff: pd.Timestamp, seed: int) -> Dataset:
     """Adds a ring: this share of the reporters complain about innocent numbers and vote for nuisance numbers.
 
-    Each of them names the TARGETS numbers of either kind that called most of the ring, an hour after a call of the
-    number if there was one. The ring knows the truth and chooses what serves it best.
+    Each of them names the TARGETS numbers of either kind that called most of the ring. The complaint comes an hour
+    after a call of the number, if there was a call. The ring knows the truth and chooses its best targets.
 
     Raises:
         ValueError: if the data set has no truth or no complaint.

@@ -1,8 +1,8 @@
-"""The reference of `callsieve model monitor`: what days of calls looked like when a model was trained.
+"""The reference of `callsieve model monitor`: statistics of the days of calls that a model was trained on.
 
-For each statistic it holds the mean over the days and their spread, so a new day is judged by the variation of days and
-not by a rule of thumb. Weekdays and weekends have means of their own. It holds no row of a person: only the cuts
-between a feature's quantiles, and means and spreads of the shares below them and of the amounts.
+For each statistic it has the mean over the days and their spread. So a new day is judged by the variation between days,
+not by a rule of thumb. Weekdays and weekends have separate means. It has no row of a person: only the cuts between a
+feature's quantiles, and means and spreads of the shares below them and of the amounts.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class Statistic:
     def z_of_shares(self, now: Array, then: Array, totals: Array, kind: str) -> Array:
         """Returns the deviation of plain shares, `now` from the usual `then`, among `totals` calls.
 
-        Log-odds of a share near zero vary widely from day to day with a handful of calls, so on their scale no number
-        of such calls would be unusual.
+        Log-odds of a share near zero vary widely with a few calls, so on their scale no number of such calls would
+        be unusual.
         """
         noise = np.sqrt(then * (1 - then) / np.maximum(totals, 1))
         spread = np.maximum(np.maximum(self.swing, noise), MIN_SPREAD * then * (1 - then) + SMALLEST)

@@ -15,7 +15,7 @@ from . import figures
 from .figures import Figures, Output
 
 WORK = "{work}"
-"""Stands in a command for a folder that all claims of a run share."""
+"""Placeholder in commands for a folder that all claims of a run share."""
 DATA = "../shared/data"
 """Folder of data sets that are not shipped with the project."""
 REAL = f"{DATA}/sichuan_raw_calls_4_subscribers.csv"

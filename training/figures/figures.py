@@ -1,6 +1,6 @@
 """The figures of each claim: a function takes the JSON that the claim's command prints, and returns label and value.
 
-Shares are whole per cent; an interval stands in brackets. Lists are in the order of their worlds, weeks or seeds.
+Shares are whole per cent; intervals are in brackets. Lists are in the order of their worlds, weeks or seeds.
 """
 
 from __future__ import annotations

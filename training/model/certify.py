@@ -113,9 +113,9 @@ def caller_bootstrap(
 def bound_by_caller(hits: Array, callers: Array, *, confidence: float = 0.95) -> float:
     """Returns the upper bound of the rate of `hits` if all calls of one caller are alike, so that callers are sampled.
 
-    Applies `upper_bound` to the effective number of calls of Kish (1965), (sum of n)^2 / sum of n^2 with n calls of
-    each caller, and the same share of hits (Korn and Graubard 1998). This is the worst case; a bound over calls
-    does not apply to unseen callers.
+    Applies `upper_bound` to the effective number of calls and the same share of hits (Korn and Graubard 1998). The
+    effective number is (sum of n)^2 / sum of n^2 with n calls of each caller (Kish 1965). This is the worst case; a
+    bound over calls does not apply to unseen callers.
 
     Args:
         hits: bool, shape (n,).

@@ -207,8 +207,8 @@ def by_region(region: Array, truths: CallTruth, banded: Array, hits: Array, poli
 def model_apart(caught: Array, hits: Array, truths: CallTruth, policy: Policy) -> BandFigures:
     """Counts catches of the model's band and of the rules apart, so that neither is credited with the other's.
 
-    The catch rate and the false positive rate of the band are given over all calls, which the certificate covers, and
-    over the calls that no rule acts on.
+    Catch rate and false positive rate of the band are given over all calls, as in the certificate, and over the calls
+    that no rule acts on.
     """
     acting = sum(BITS[name] for name in ACTION_RULES if policy.of_rule(name) != "pass")
     ruled = (hits & acting) != 0

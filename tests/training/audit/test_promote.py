@@ -270,7 +270,7 @@ def test_a_challenger_must_beat_the_champion_and_rollback_restores_it(contest, d
     with pytest.raises(ValueError, match="expected --data FOLDER with the calls of the run"):
         promote(place, strong["run"], files, small.KEY, data=None)
     progress = []
-    payload = promote(place, strong["run"], files, small.KEY, data=calls, tell=lambda *step: progress.append(step))
+    payload = promote(place, strong["run"], files, small.KEY, data=calls, progress=lambda *step: progress.append(step))
     stages, parts = zip(*progress, strict=True)
     assert stages == ("log", "run 1/2", "run 2/2", "verified", "read calls", "compare", "compare")
     assert list(parts) == sorted(parts) and (parts[0], parts[-1]) == (0.0, 1.0)

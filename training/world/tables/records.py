@@ -1,7 +1,7 @@
 """Call records as a switch writes them: late, duplicated, with missing fields.
 
-Each of these faults has a random stream of its own, drawn in order of the calls, so that the result does not depend on
-how many calls are written at once.
+Each of these faults has its own random stream, drawn in order of the calls. So the result does not depend on the number
+of calls that are written at once.
 """
 
 from __future__ import annotations
