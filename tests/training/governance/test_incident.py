@@ -118,9 +118,8 @@ def test_an_incomplete_record_is_refused_in_one_line(tmp_path, old, new, match):
 
 
 def test_the_command_prints_deadlines_and_writes_the_facts(incident_files, run_command, tmp_path):
-    code, out, err = run_command(
-        "govern", "incident", "drill", "--record", incident_files[0] / "record.toml", "--out", tmp_path / "out"
-    )
+    words = ("--record", incident_files[0] / "record.toml", "--out", tmp_path / "out")
+    code, out, err = run_command("govern", "incident", "drill", *words)
     assert (code, err) == (0, "")
     assert "2026-03-02T10:30:00+08:00  regulator_1h" in out and "the key of epoch e1 leaked, too" in out
     assert json.loads((tmp_path / "out" / "incident.json").read_text(encoding="utf-8")) == incident_files[1]

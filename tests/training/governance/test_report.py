@@ -334,9 +334,8 @@ def test_the_page_opens_without_a_network_or_an_error(output, tmp_path):
     assert "The connecting party is responsible" in text and "No row reaches the minimum" not in text
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
     shot = ("--window-size=390,2000", f"--screenshot={tmp_path / 'page.png'}", f"--user-data-dir={tmp_path / 'p'}")
-    browser = subprocess.run(
-        [CHROMIUM, *flags, *shot, path.as_uri()], capture_output=True, text=True, timeout=60, check=True
-    )
+    words = [CHROMIUM, *flags, *shot, path.as_uri()]
+    browser = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
     assert not re.findall(r"CONSOLE.*", browser.stderr)
     assert (tmp_path / "page.png").stat().st_size > 20_000
 

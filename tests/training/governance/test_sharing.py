@@ -103,6 +103,5 @@ def test_exclusions_of_a_training_run_are_read(tmp_path):
 
 
 def test_numbers_of_the_store_are_matched_in_any_notation():
-    assert list(only(["+86 138-0000-0000", "13800000001", "x"], {token("certified")}, STORE, SHARED)) == [
-        "+86 138-0000-0000"
-    ]
+    numbers = ["+86 138-0000-0000", "13800000001", "x"]
+    assert list(only(numbers, {token("certified")}, STORE, SHARED)) == numbers[:1]

@@ -74,9 +74,8 @@ def test_a_past_dataset_has_only_what_was_known_before_the_moment(dataset):
 
 def test_a_label_from_the_future_is_detected(trained, dataset):
     policy = trained.settings.label_policy
-    early, late = (
-        pd.Timestamp(moment, unit="ms", tz="UTC") for moment in (trained.plan.label_cutoff, trained.start.max())
-    )
+    moments = (trained.plan.label_cutoff, trained.start.max())
+    early, late = (pd.Timestamp(moment, unit="ms", tz="UTC") for moment in moments)
     honest, later = label_numbers(dataset, early, policy), label_numbers(dataset, late, policy)
     require_equal_labels(honest, honest.sample(frac=1, random_state=1), early)
     with pytest.raises(LeakError, match="became known after the cutoff"):

@@ -153,9 +153,8 @@ def test_more_complaints_never_lower_a_score():
     side, part = FitRows(values, y, np.ones(4000)), np.arange(4000) % 5
     for names, falls in ((("reported_count_28d", "call_hour"), False), (("call_weekday", "call_hour"), True)):
         model = Booster(mean_model(fit_members(side, part, names, parameters=QUICK)))
-        scores = [
-            model.predict_raw(np.column_stack([np.full(50, float(count)), np.linspace(0, 1, 50)])) for count in range(9)
-        ]
+        rows = [np.column_stack([np.full(50, float(count)), np.linspace(0, 1, 50)]) for count in range(9)]
+        scores = [model.predict_raw(vectors) for vectors in rows]
         assert bool((np.diff(scores, axis=0) < 0).any()) == falls
 
 

@@ -296,9 +296,8 @@ def test_contents_with_enough_labels_get_a_model(trained, tmp_path):
     assert classes == {"content": ("fraud", "loans")}  # no mode is labelled
     assert {name: text.count("\nTree=") for name, text in models.items()} == {"model": 400, "content": 80}
     assert [text.count("\nTree=") for text in members] == [40] * 10
-    both = dataclasses.replace(
-        trained, models=models, card=dataclasses.replace(trained.card, classes=classes), golden_rows=check.X[:8]
-    )
+    card = dataclasses.replace(trained.card, classes=classes)
+    both = dataclasses.replace(trained, models=models, card=card, golden_rows=check.X[:8])
     generate_signing_key(tmp_path / "key", tmp_path / "pub")
     write_bundle(both, tmp_path / "bundle", read_signing_key(tmp_path / "key"))
     loaded = load(tmp_path / "bundle", [read_public_key(tmp_path / "pub")])

@@ -233,9 +233,8 @@ def test_the_policy_diff_counts_changed_actions_by_slice(command_json, world_fol
     assert figures["changed"] == len(moved) > 100
     for part, rows in (("", figures["actions"]), *figures["slices"].items()):
         names = [*([part] if part else []), "from", "to"]
-        assert {tuple(row[name] for name in names): row["calls"] for row in rows} == {
-            key: int(count) for key, count in moved.groupby(names).size().items()
-        }
+        counts = {key: int(count) for key, count in moved.groupby(names).size().items()}
+        assert {tuple(row[name] for name in names): row["calls"] for row in rows} == counts
     assert {row["to"] for row in figures["actions"]} >= {"label", "block"}
     checks.policy_diff(figures)
     assert f"none -> eager: {len(moved):,} of {len(both):,} calls change their action" in capsys.readouterr().out

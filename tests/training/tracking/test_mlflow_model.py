@@ -183,9 +183,8 @@ def _wait(port, server, log):
 
 
 def _post(port, body):
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
+    url, headers = f"http://127.0.0.1:{port}/invocations", {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     try:
         with urllib.request.urlopen(request) as answer:  # noqa: S310 - a local address
             return answer.status, json.load(answer)
