@@ -23,12 +23,16 @@ SMALL = {"calls": 100, "numbers": 10}
 
 
 def online(stream, **options):
-    """Returns the vectors of a stream: each computed at the start of its call, before the call is observed."""
-    history = History(**(SMALL | options))
+    """Returns the vectors of a stream by a new history."""
+    return play(History(**(SMALL | options)), *stream)
+
+
+def play(history, *calls):
+    """Computes the vector of each call and then observes it; returns the vectors."""
     rows = []
-    for call in stream:
-        rows.append(history.vector(as_keyed_call(call)))
-        history.observe(as_keyed_call(call))
+    for call in map(as_keyed_call, calls):
+        rows.append(history.vector(call))
+        history.observe(call)
     return np.array(rows)
 
 
@@ -200,12 +204,10 @@ def test_an_end_may_arrive_when_its_start_has_left_the_windows(compiled):
     at = [EXAMPLE_CALL["start"] + hours * 3_600_000 for hours in (174, 180, 184, 186, 200)]
     others = [EXAMPLE_CALL | {"start": start, "callee": f"n{start}", "day": start // DAY} for start in at]
     record = EXAMPLE_CALL | {"talk": 17 * 3_600_000, "recorded": at[0] + 60_000}
-    history, rows = History(**SMALL, compiled=compiled), []
-    for call in (attempt, others[0], record, *others[1:]):
-        rows.append(history.vector(as_keyed_call(call)))
-        history.observe(as_keyed_call(call))
+    history = History(**SMALL, compiled=compiled)
+    rows = play(history, attempt, others[0], record, *others[1:])
     expected = vectors(as_keyed_table([attempt, record, *others]), threads=1)
-    assert_equal(np.array(rows)[[0, 1, 3, 4, 5, 6]], expected[[0, 2, 3, 4, 5, 6]])
+    assert_equal(rows[[0, 1, 3, 4, 5, 6]], expected[[0, 2, 3, 4, 5, 6]])
     assert history.calls == len(others)
 
 
@@ -238,12 +240,10 @@ def test_a_stream_without_requests_until_the_end_is_equal(calls):
 @given(histories(max_calls=30))
 @settings(max_examples=20)
 def test_advance_before_a_request_changes_nothing(calls):
-    history = History(**SMALL)
-    rows = []
+    history, rows = History(**SMALL), []
     for call in calls:
         history.advance(call["start"])
-        rows.append(history.vector(as_keyed_call(call)))
-        history.observe(as_keyed_call(call))
+        rows.extend(play(history, call))
     assert_equal(np.array(rows), online(calls))
 
 
@@ -354,9 +354,7 @@ def test_a_number_with_many_calls_keeps_memory_bounded():
     calls += [EXAMPLE_CALL | {"start": start + 15 * 86_400_000 + i, "caller": "b"} for i in range(2)]
     rows = vectors(as_keyed_table(calls))
     history = History(calls=30_000, numbers=4000)
-    for call, row in zip(calls, rows, strict=True):
-        assert_equal(history.vector(as_keyed_call(call)), row)
-        history.observe(as_keyed_call(call))
+    assert_equal(play(history, *calls), rows)
     assert history.calls == 2
     assert history.dropped == history.evicted == history.refused == 0
 
@@ -372,9 +370,7 @@ def test_memory_stays_bounded_and_every_loss_is_counted(stream, calls, numbers):
         assert history.numbers <= numbers
     if not history.dropped + history.evicted + history.refused:
         ample = History(**SMALL)
-        for call in stream:
-            ample.vector(as_keyed_call(call))
-            ample.observe(as_keyed_call(call))
+        play(ample, *stream)
         assert_equal(history.vector(as_keyed_call(stream[-1])), ample.vector(as_keyed_call(stream[-1])))
 
 
@@ -403,9 +399,7 @@ def test_a_call_may_be_dropped_when_only_its_end_is_in_the_windows(compiled):
     remaining_calls = [
         EXAMPLE_CALL | {"start": later + i, "day": EXAMPLE_CALL["day"] + 7, "callee": f"n{i}"} for i in range(2)
     ]
-    for call in (EXAMPLE_CALL | {"talk": DAY}, *remaining_calls):
-        history.vector(as_keyed_call(call))
-        history.observe(as_keyed_call(call))
+    play(history, EXAMPLE_CALL | {"talk": DAY}, *remaining_calls)
     assert history.dropped == 1
     check_against_remaining_calls(history, remaining_calls, remaining_calls[-1] | {"start": later + 60_000})
 
@@ -426,14 +420,13 @@ def check_against_remaining_calls(history, calls, last):
 def test_the_number_longest_without_a_call_is_evicted_first(compiled):
     history = History(calls=100, numbers=4, compiled=compiled)
     parties = lambda caller: {"caller": caller, "callee": caller + "'"}
-    at = lambda n, caller: as_keyed_call(EXAMPLE_CALL | {"start": n * DAY, "day": n} | parties(caller))
-    for n, caller in ((0, "a"), (10, "b")):
-        history.vector(at(n, caller))
-        history.observe(at(n, caller))
-    history.vector(at(19, "a"))  # every call is past now: both are idle, a and a' for longer
-    history.observe(at(20, "c"))
+    at = lambda n, caller: EXAMPLE_CALL | {"start": n * DAY, "day": n} | parties(caller)
+    play(history, at(0, "a"), at(10, "b"))
+    history.vector(as_keyed_call(at(19, "a")))  # every call is past now: both are idle, a and a' for longer
+    history.observe(as_keyed_call(at(20, "c")))
     assert history.evicted == 2
-    days_known = {n: dict(zip(NAMES, history.vector(at(21, n)), strict=True))["number_days_known"] for n in "ab"}
+    place = NAMES.index("number_days_known")
+    days_known = {n: history.vector(as_keyed_call(at(21, n)))[place] for n in "ab"}
     assert math.isnan(days_known["a"])
     assert days_known["b"] == 11
 
@@ -441,10 +434,8 @@ def test_the_number_longest_without_a_call_is_evicted_first(compiled):
 def test_an_idle_trunk_is_evicted_without_a_number():
     """Only evicted numbers are counted; an evicted trunk is like an unknown trunk."""
     history, trunks = History(calls=100, numbers=2), [f"t{n}" for n in range(6)]
-    at = lambda n, trunk: as_keyed_call(EXAMPLE_CALL | {"start": n * 14 * DAY, "day": 14 * n, "trunk": trunk})
-    for n, trunk in enumerate(trunks):
-        history.vector(at(n, trunk))
-        history.observe(at(n, trunk))
+    at = lambda n, trunk: EXAMPLE_CALL | {"start": n * 14 * DAY, "day": 14 * n, "trunk": trunk}
+    play(history, *(at(n, trunk) for n, trunk in enumerate(trunks)))
     assert (history.evicted, history.refused, history.numbers) == (0, 0, 2)
     book = history._keys["trunk"]
     assert [bool(book.key(trunk)) for trunk in trunks] == [False] * 4 + [True] * 2

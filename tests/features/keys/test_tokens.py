@@ -27,6 +27,13 @@ def test_a_token_is_an_hmac_sha256(use, text, secret):
     assert Key("e1", secret).token(use, text) == "e1." + letters
 
 
+@pytest.fixture
+def path(tmp_path):
+    """The path of a key file."""
+    KEY.write(tmp_path / "key")
+    return tmp_path / "key"
+
+
 @given(st.lists(st.text()))
 def test_tokens_of_a_list_equal_single_tokens(texts):
     assert KEY.tokens("number", texts) == [KEY.token("number", text) for text in texts]
@@ -80,16 +87,12 @@ def test_generated_keys_differ():
     assert Key.generate("e1") != Key.generate("e1")
 
 
-def test_a_key_file_round_trips(tmp_path):
-    path = tmp_path / "key"
-    KEY.write(path)
+def test_a_key_file_round_trips(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert read_key(path) == KEY
 
 
-def test_a_key_file_is_never_overwritten(tmp_path):
-    path = tmp_path / "key"
-    KEY.write(path)
+def test_a_key_file_is_never_overwritten(path):
     before = path.read_bytes()
     with pytest.raises(FileExistsError, match="never overwritten"):
         Key.generate("e2").write(path)
@@ -98,9 +101,7 @@ def test_a_key_file_is_never_overwritten(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are those of POSIX")
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
-def test_a_key_file_with_access_for_others_is_refused(tmp_path, mode):
-    path = tmp_path / "key"
-    KEY.write(path)
+def test_a_key_file_with_access_for_others_is_refused(path, mode):
     path.chmod(mode)
     with pytest.raises(ValueError, match=f"mode {mode:04o}"):
         read_key(path)
