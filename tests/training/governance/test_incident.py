@@ -39,12 +39,12 @@ def test_a_drill_counts_data_people_epochs_and_keys(incident_files, world_folder
     people, rows = set(), {}
     for path in sorted(world_folder.glob("*.parquet")):
         table = pq.read_table(path)
-        mine = set()
+        own = set()
         for name in {"caller", "callee", "number", "reporter"} & set(table.column_names):
             column = table[name].dictionary_encode().combine_chunks()
-            mine |= set(column.dictionary.to_pylist())  # also entries that no row uses: they leaked too
-        people |= mine
-        rows[path.name] = (table.num_rows, len(mine))
+            own |= set(column.dictionary.to_pylist())  # also entries that no row uses: they leaked too
+        people |= own
+        rows[path.name] = (table.num_rows, len(own))
     assert {entry["file"]: (entry["rows"], entry["people"]) for entry in facts["datasets"]} == rows
     assert facts["people_at_most"] == len(people) and facts["epochs"] == {"e1": len(people)}
     assert {entry["file"]: entry["kind"] for entry in facts["keys"]} == {
