@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from bench_calls import draw_calls
-from common import NAMES, check
+from engines.common import NAMES, check
 from harness import parser_of
 
 # Run -> module and function, threads. The first run is the reference.

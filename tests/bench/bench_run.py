@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from common import NAMES
+from engines.common import NAMES
 from harness import memory
 
 FIRST = 2000
@@ -30,7 +30,7 @@ def main(engine: str, threads: int, calls_path: str, values_path: str | None = N
     with pa.OSFile(calls_path) as file:
         calls = pa.ipc.open_file(file).read_all()
     module, _, function = engine.rpartition(".")
-    run = getattr(importlib.import_module(f"engine_{module}"), function)
+    run = getattr(importlib.import_module(f"engines.engine_{module}"), function)
     run(calls.slice(0, FIRST), threads)
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak memory

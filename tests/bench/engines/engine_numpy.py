@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from common import COMMON, WINDOWS, keyed, outcome_sums
+
+from .common import COMMON, WINDOWS, keyed, outcome_sums
 
 NEVER = np.iinfo(np.int64).max
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import polars as pl
 import pyarrow as pa
-from common import COLUMNS, COMMON, OUTCOMES, WINDOWS, outcome_sums
+
+from .common import COLUMNS, COMMON, OUTCOMES, WINDOWS, outcome_sums
 
 NEVER = 2**62
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import duckdb
 import pyarrow as pa
-from common import ATTEMPTS, COLUMNS, COMMON, OUTCOMES, WINDOWS, outcome_sums
+
+from .common import ATTEMPTS, COLUMNS, COMMON, OUTCOMES, WINDOWS, outcome_sums
 
 ADDS = {
     "ended": "outcome <> 'blocked'",

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from common import NAMES
 
 from callsieve.features.catalogue import NAMES as ALL
 from callsieve.features.offline.table import vectors
+
+from .common import NAMES
 
 Columns = dict[str, npt.NDArray[Any]]
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from common import COLUMNS, COMMON, OUTCOMES, WINDOWS, keyed, outcome_sums
-from engine_numpy import value
+
+from .common import COLUMNS, COMMON, OUTCOMES, WINDOWS, keyed, outcome_sums
+from .engine_numpy import value
 
 
 def rolling(calls: pa.Table, threads: int) -> pa.Table:  # noqa: ARG001 - pandas has one
