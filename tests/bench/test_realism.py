@@ -111,12 +111,14 @@ def run(data):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.system
 def test_the_script_refuses_missing_real_data(tmp_path):
     result = run(tmp_path)
     assert (result.returncode, result.stdout) == (1, "")
     assert "expected the real data, missing: sichuan_march_calls.parquet" in result.stderr
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not (DATA / "sichuan_march_calls.parquet").is_file(), reason="the real data are not here")
 def test_a_tiny_world_is_compared_with_the_real_data():
     figures = json.loads(run(DATA).stdout)

@@ -81,6 +81,7 @@ def by_hand(complaints, call):
     return row
 
 
+@pytest.mark.system
 @given(complaints(), st.lists(calls_between(), min_size=1, max_size=5), st.randoms(use_true_random=False))
 @settings(max_examples=300)
 def test_online_and_offline_equal_the_definitions(complaints, calls, rng):

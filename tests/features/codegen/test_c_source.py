@@ -101,6 +101,7 @@ def both(tmp_path_factory):
     return pairs
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", NAMES)
 @given(a=st.integers(-9, 9) | st.integers(-(2**26), 2**26), b=st.integers(-9, 9) | st.integers(-(2**26), 2**26))
 def test_a_function_returns_the_same_in_c_and_in_python(both, name, a, b):
@@ -130,10 +131,12 @@ def library(tmp_path_factory):
     return compiled_library.Library(compiled(tmp_path_factory.mktemp("kernel"), c_source.source()))
 
 
+@pytest.mark.system
 def test_the_library_has_the_fingerprint_of_the_sources(library):
     assert library.version == compiled_library.fingerprint()
 
 
+@pytest.mark.system
 @given(calls=histories(max_calls=40))
 @settings(max_examples=6)
 def test_the_unoptimised_kernel_is_bit_equal(library, calls):

@@ -54,6 +54,7 @@ def test_compiled_and_interpreted_streams_are_bit_equal(calls, room):
         assert len({(way.calls, way.numbers, way.dropped, way.evicted, way.refused) for way in streams}) == 1
 
 
+@pytest.mark.system
 @given(calls=histories(max_calls=20))
 @settings(max_examples=20)
 def test_snapshots_are_interchangeable_between_compiled_and_interpreted(tmp_path_factory, calls):
@@ -68,6 +69,7 @@ def test_snapshots_are_interchangeable_between_compiled_and_interpreted(tmp_path
         np.testing.assert_array_equal(loaded.vector(as_keyed_call(calls[-1])), history.vector(as_keyed_call(calls[-1])))
 
 
+@pytest.mark.system
 @given(calls=histories(max_calls=40))
 @settings(max_examples=20)
 def test_a_table_by_c_equals_a_table_by_numba(calls):

@@ -74,6 +74,7 @@ def data(world_folder, tmp_path):
     return out
 
 
+@pytest.mark.system
 def test_long_commands_report_their_progress(parts, data, command_json, tmp_path, monkeypatch):
     first = Key("e1", b"k" * 32)
     first.write(tmp_path / "e1.key")

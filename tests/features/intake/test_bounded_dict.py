@@ -30,6 +30,7 @@ def test_the_oldest_entry_is_replaced_first(puts, limit):
     assert {key: match.token for key in KEYS if (match := entries.get(key))} == expected
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("shard_entries", [1, 2, 100])
 @given(before=PUTS, between=PUTS)
 def test_removal_leaves_no_matching_value_and_all_others(shard_entries, before, between):

@@ -94,6 +94,7 @@ calls = st.lists(
 )
 
 
+@pytest.mark.system
 @settings(max_examples=300)
 @given(
     st.lists(st.tuples(calls, st.booleans()), max_size=4),
@@ -331,6 +332,7 @@ def test_columns_of_other_tables_are_keyed():
     assert intake.keyed("trunk", pa.array(["t1", TOKEN, None])).to_pylist() == [KEY.token("trunk", "t1"), TOKEN, None]
 
 
+@pytest.mark.system
 @pytest.mark.source("P3", by="features/intake/intake.py")
 @given(calls)
 def test_a_keyed_table_has_no_digits(batch):

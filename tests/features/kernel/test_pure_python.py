@@ -31,6 +31,7 @@ def test_an_interpreted_table_equals_a_compiled_table(calls, rng):
     np.testing.assert_array_equal(actual[1], expected[rows])
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", NAMES)
 def test_a_single_feature_equals_its_column(week, name):
     """The kernel of a single feature has neither state nor code for other features."""

@@ -159,7 +159,7 @@ def test_an_end_record_changes_only_the_facts_of_the_outcome():
     assert all(windows.ATTEMPT_FACTS >> bit & 1 for bit in (windows.STARTED, windows.OVER, windows.RETURNED_BIT))
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [pytest.param(False, marks=pytest.mark.system), True])
 @given(calls=histories(max_calls=40))
 @settings(max_examples=100)
 def test_online_equals_offline_bit_for_bit(calls, compiled):
@@ -174,6 +174,7 @@ def test_many_late_records_are_inserted_among_records_in_time():
     assert_equal(online(calls, calls=4000, numbers=100), vectors(as_keyed_table(calls), threads=1))
 
 
+@pytest.mark.system
 def test_a_small_history_drops_the_same_calls_compiled_and_interpreted():
     calls = busy_crowd(3000)
     assert_equal(*(online(calls, calls=700, numbers=100, compiled=compiled) for compiled in (True, False)))
@@ -224,6 +225,7 @@ def test_rows_of_a_table_equal_the_calls_of_a_stream(calls):
     assert list(keyed_calls(as_keyed_table(calls))) == [as_keyed_call(call) for call in calls]
 
 
+@pytest.mark.system
 @given(histories(max_calls=30))
 @settings(max_examples=50)
 def test_a_stream_without_requests_until_the_end_is_equal(calls):
@@ -281,6 +283,7 @@ def test_later_records_do_not_change_a_vector(calls, data):
     assert_equal(vectors(as_keyed_table(calls), threads=1)[i], without_later)
 
 
+@pytest.mark.system
 @given(histories(), st.randoms(use_true_random=False))
 @settings(max_examples=60)
 def test_vectors_do_not_depend_on_the_order_of_rows_or_arrival(calls, rng):
@@ -344,6 +347,7 @@ def test_an_empty_history_gives_only_features_of_the_call_itself():
     assert row["call_hour"] == EXAMPLE_CALL["hour"]
 
 
+@pytest.mark.system
 def test_a_number_with_many_calls_keeps_memory_bounded():
     rng = random.Random(7)
     calls, start = [], 1_700_000_000_000
@@ -359,6 +363,7 @@ def test_a_number_with_many_calls_keeps_memory_bounded():
     assert history.dropped == history.evicted == history.refused == 0
 
 
+@pytest.mark.system
 @given(histories(max_calls=40), st.integers(1, 6), st.integers(2, 5))
 @settings(max_examples=60)
 def test_memory_stays_bounded_and_every_loss_is_counted(stream, calls, numbers):

@@ -51,6 +51,7 @@ def vectors_by_buckets(calls, count, rng, names=NAMES, pieces=1):
     return out
 
 
+@pytest.mark.system
 @given(histories(max_calls=40), st.integers(1, 4), st.integers(1, 3), st.randoms(use_true_random=False))
 @settings(max_examples=100)
 def test_vectors_do_not_depend_on_buckets(calls, count, pieces, rng):

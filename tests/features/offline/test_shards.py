@@ -81,6 +81,7 @@ def test_a_file_is_read_in_bounded_memory(tmp_path, monkeypatch):
     assert max(pa.total_allocated_bytes() for _ in tasks) - before < path.stat().st_size / 2
 
 
+@pytest.mark.system
 @given(histories(max_calls=40), st.integers(1, 50), st.integers(1, 4), st.integers(1, 2))
 @settings(max_examples=25)
 def test_shards_equal_the_table_however_the_work_is_cut(tmp_path_factory, calls, chunk, count, threads):
@@ -93,6 +94,7 @@ def test_shards_equal_the_table_however_the_work_is_cut(tmp_path_factory, calls,
     check(plan.folder, calls)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("roles", [("caller",), ("callee", "trunk"), ("device",)])
 def test_a_choice_of_features_has_the_requested_order(roles, world_folder, tmp_path):
     names = tuple(feature.name for feature in reversed(FEATURES) if feature.role in roles)
@@ -128,6 +130,7 @@ def finished_files(folder):
     return files
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("stage", ["out", "trunk_values", "part"])
 def test_a_killed_run_is_resumed(stage, world_folder, tmp_path):
     source, out = tmp_path / "calls.parquet", tmp_path / "out"
@@ -166,6 +169,7 @@ def test_finished_work_is_not_repeated(world_folder, tmp_path):
         write_shards(source, tmp_path / "other", memory=1000)
 
 
+@pytest.mark.system
 def test_a_second_process_on_the_same_folder_is_refused(world_folder, tmp_path):
     """Regression: the second process failed on a file that the first had removed."""
     out, refused = tmp_path / "out", []

@@ -51,6 +51,7 @@ def test_a_gap_of_a_weekend_is_covered_and_a_gap_of_a_week_is_not():
     assert not is_covered(set(), 0, 124 * DAY_MS) and is_covered({100}, 100, 99 * DAY_MS, wanted=0)
 
 
+@pytest.mark.system
 @given(TIMES, TIMES)
 def test_coverage_is_the_same_for_calls_in_any_order_and_after_save_and_load(tmp_path_factory, starts, queries):
     history, intake = History(calls=100, numbers=100), Intake(real_bundle.NUMBER_KEY)

@@ -23,6 +23,7 @@ def counters(history):
     return history.calls, history.numbers, history.dropped, history.evicted, history.refused
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("compiled", [False, True])
 @given(
     calls=histories(max_calls=30),

@@ -22,6 +22,7 @@ def empty_book(compiled):
     return history._keys["number"], history._driver.allocate_key["number"], history._driver.free_key["number"]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("compiled", [True, False])
 @given(steps=st.lists(st.tuples(TOKENS, st.booleans()), max_size=60))
 @example([(token, False) for token in IRREGULAR[1:]])

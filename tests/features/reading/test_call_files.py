@@ -129,6 +129,7 @@ def quarantined(content: str | bytes, name: str = "callsieve") -> tuple[call_fil
 # Every layout
 
 
+@pytest.mark.system
 @some_files
 @given(histories(calls()), st.sampled_from(["csv", "crlf", "bom", "gzip", "unix"]))
 def test_a_text_file_of_the_own_layout_round_trips(rows, form):
@@ -143,6 +144,7 @@ def test_a_text_file_of_the_own_layout_round_trips(rows, form):
     assert result.table.to_pylist() == rows
 
 
+@pytest.mark.system
 @some_files
 @given(histories(calls()))
 def test_a_parquet_file_of_the_own_layout_round_trips(rows):
@@ -279,6 +281,7 @@ def good_rows(count: int) -> list[list[str]]:
     return [[(start + timedelta(seconds=i)).isoformat(), *GOOD[1:]] for i in range(count)]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("fault", FAULTS)
 @settings(max_examples=8)
 @given(rows=st.integers(1, 12), at=st.integers(0, 11), data=st.data())
@@ -350,6 +353,7 @@ def test_a_repeated_call_is_quarantined(talk, reason):
         read(content, strict=True)
 
 
+@pytest.mark.system
 @some_files
 @given(histories(calls()), st.lists(st.integers(0, 29), max_size=20))
 def test_repeating_rows_changes_nothing(rows, again):

@@ -112,6 +112,7 @@ def test_a_time_order_behaves_like_a_sorted_list(size, data, steps):
     check(size, steps, lambda events: data.draw(st.sampled_from(events)))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("longest_gap", [HOUR // 9, 5 * HOUR, 2 * DAY])
 def test_a_time_order_behaves_like_a_sorted_list_over_many_events(size, longest_gap):
     """Few or many events in the widest window, with phases of many and of few removals."""

@@ -21,6 +21,8 @@ from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import train, write_bundle
 from tests.support.strategies import EXAMPLE_CALL, as_keyed_table
 
+pytestmark = pytest.mark.system
+
 AT = pd.Timestamp(EXAMPLE_CALL["start"], unit="ms", tz="UTC")
 HOUR_MS = 3_600_000
 

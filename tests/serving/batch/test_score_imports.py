@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from callsieve.serving.bundle.signing import write_public_key
 from tests.support import real_bundle
 from tests.support import small_bundle as small
@@ -10,6 +12,8 @@ from tests.support.record_files import write_records
 
 PROGRAM = """
 import sys
+
+import pytest
 from pathlib import Path
 
 from callsieve.serving.batch.score import score_file
@@ -25,6 +29,7 @@ assert not loaded, loaded
 """
 
 
+@pytest.mark.system
 def test_scoring_a_file_loads_no_module_of_training(tmp_path):
     finished_calls = [call for call in real_bundle.calls(100) if call.ring is not None]
     records = write_records(finished_calls[:50], tmp_path / "records")

@@ -452,6 +452,7 @@ def test_deeply_nested_values_are_refused():
         )
 
 
+@pytest.mark.system
 def test_mutants_are_refused_or_score_like_their_arrays(saved):
     """Runs the fuzzer briefly, in a process of its own so that a crash is detected."""
     options = ["--mutants", "700", "--seed", "1", "--bundle", str(saved)]

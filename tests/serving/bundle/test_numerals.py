@@ -35,6 +35,7 @@ def all_counts(text, form):
     return [*counts, text.count(" ") + 1 if numerals._pattern(form).fullmatch(text) else 0]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("form", FORMS)
 @given(words=TEXTS, text=st.none() | st.text(max_size=20))
 def test_all_implementations_count_alike(form, words, text):

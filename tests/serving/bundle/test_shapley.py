@@ -53,6 +53,7 @@ def test_contributions_with_sets_missing_values_and_zeros_equal_lightgbm():
     assert_equal_to_lightgbm(small.binary_model(), small_contributions(), MATRIX)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -182,6 +183,7 @@ def test_contributions_of_chains_equal_the_definition(depth, width, near):
         np.testing.assert_allclose(Contributions([tree], width)(row), by_definition(tree, row), rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(("depth", "width"), [(17, 17), (24, 24), (30, 30), (100, 40), (500, 500), (511, 2)])
 def test_contributions_of_deep_trees_sum_to_the_score(depth, width):
     """LightGBM itself loses digits here, so the test compares only the sum of the parts with the score."""
@@ -220,6 +222,7 @@ def by_exact_integrals(tree, row):
     return values
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("goes", [1.0, -1.0], ids=["away", "along"])
 @pytest.mark.parametrize("width", [1, 2, 15, 16, 17, 18, 24, 31, 33])
 def test_the_number_of_points_fits_the_longest_path(width, goes):
@@ -254,6 +257,7 @@ def test_a_row_does_not_influence_the_next():
     assert [contributions(row).tolist() for row in MATRIX[19::-1]] == alone[::-1]
 
 
+@pytest.mark.system
 def test_threads_share_one_model():
     contributions = small_contributions()
     expected = [contributions(row).tolist() for row in MATRIX]

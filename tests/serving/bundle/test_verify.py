@@ -88,6 +88,7 @@ def test_the_command_prints_all_checks_as_json(place):
     assert check_names(json.loads(done.stdout)["checks"]) == CHECKS
 
 
+@pytest.mark.system
 def test_the_command_refuses_in_one_line(place):
     done = run(place / "broken")
     assert done.returncode == 1

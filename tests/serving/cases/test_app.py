@@ -75,6 +75,7 @@ def test_an_appeal_is_decided_over_http(desk):
     assert code == 409 and "reviewer-1 decided: overturned" in json.loads(body)["error"]
 
 
+@pytest.mark.system
 def test_an_update_is_retried_after_a_failure_that_is_logged_once(desk, monkeypatch, caplog):
     def fail(_service):
         raise OSError("postgresql://somebody:secret@db")
@@ -123,6 +124,7 @@ def test_requests_need_their_scope_and_a_valid_body(desk):
     assert desk.get(f"{CASE}?case=13800138000", desk.keys["desk"])[0] == 409
 
 
+@pytest.mark.system
 def test_the_command_serves_appeals_and_decisions(tmp_path):
     """The process imports verdicts, takes appeals and decisions, and records the person of each access and decision."""
     state, log = tmp_path / "state", tmp_path / "audit"

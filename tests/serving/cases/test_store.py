@@ -98,6 +98,7 @@ def store(url):
     case_store.close()
 
 
+@pytest.mark.system
 @pytest.mark.source("L17", "L32", by="serving/cases/store.py")
 @BOTH
 def test_records_survive_a_round_trip_bit_for_bit(store, tmp_path):
@@ -288,6 +289,7 @@ for n in range(1, 10_000):
 """
 
 
+@pytest.mark.system
 @BOTH
 def test_a_killed_process_leaves_whole_decisions(store, url, tmp_path):
     fill(store, tmp_path / "state", *(example_record(n) for n in range(1, 60)))
@@ -325,6 +327,7 @@ def test_a_store_can_be_opened_concurrently(url):
         store.close()
 
 
+@pytest.mark.system
 def test_a_new_file_can_be_opened_concurrently(tmp_path):
     """Two hundred attempts, because the race failed about once in a hundred."""
     with ThreadPoolExecutor(4) as threads:
@@ -348,6 +351,7 @@ def test_opening_a_store_again_drops_no_lock_of_its_file(tmp_path):
     subprocess.run([sys.executable, "-c", lock, file], check=True)
 
 
+@pytest.mark.system
 @BOTH
 def test_a_ring_that_appeals_in_bulk_gains_nothing(store, tmp_path):
     """Fifty numbers of one device form one group, which needs two reviewers and does not delay a courier's appeal."""

@@ -76,6 +76,7 @@ print("modules:", *sorted(name for name in sys.modules if ".cli." in name))
 """
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("words", [["--help"], ["serve", "--help"], ["model", "verify", "--help"], ["cases", "--help"]])
 def test_help_loads_no_package_that_the_command_needs(words):
     done = subprocess.run([sys.executable, "-c", LIGHT, *words], capture_output=True, text=True, check=False)
@@ -136,6 +137,7 @@ def seed(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.mark.system
 def test_options_precede_variables_files_and_defaults(seed, tmp_path, monkeypatch):
     assert seed() == "1"
     (tmp_path / FILE).write_text("[simulate]\nseed = 2\n")
@@ -270,6 +272,7 @@ def test_every_long_command_shows_progress():
     assert without == WITHOUT_PROGRESS
 
 
+@pytest.mark.system
 def test_every_command_prints_its_help_with_an_example(run_cli):
     for name, command in ALL.items():
         code, out, err = run_cli(*name.split(), "-h")
@@ -305,6 +308,7 @@ def run_cli(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.system
 def test_ctrl_c_leaves_no_partial_file(tmp_path):
     out = tmp_path / "demo"
     words = [sys.executable, "-m", "callsieve.training", "demo", "--size", "tiny", "--seed", "11", "--out", str(out)]

@@ -11,6 +11,7 @@ from tests.support.waiting import wait_until
 EXPLAIN = "/v1/explain"
 
 
+@pytest.mark.system
 @pytest.mark.source("L41", "P9", by="serving/http/access_log.py")
 def test_a_service_counts_requests_and_refusals_by_key(tmp_path):
     keys = http_service.write_service_files(tmp_path)

@@ -85,6 +85,7 @@ def test_a_complaint_is_stored_and_invalid_complaints_are_refused(service, keys,
     assert (stored["category"], stored["mode"]) == ("fraud", "robot")
 
 
+@pytest.mark.system
 def test_a_newer_bundle_is_loaded_and_an_older_one_is_refused(tmp_path):
     keys = http_service.write_service_files(tmp_path / "s")
     with http_service.ServiceProcess(tmp_path / "s") as service:
@@ -103,6 +104,7 @@ def test_a_newer_bundle_is_loaded_and_an_older_one_is_refused(tmp_path):
         assert service.get(schema.READY)[0] == 200
 
 
+@pytest.mark.system
 def test_a_service_without_a_bundle_is_live_and_not_ready(tmp_path):
     keys = http_service.write_service_files(tmp_path / "s")
     (tmp_path / "s" / "bundle").rename(tmp_path / "gone")
@@ -152,6 +154,7 @@ def test_the_page_permits_only_its_own_script(service):
     assert app._content_security_policy(page) == policy
 
 
+@pytest.mark.system
 def test_kamailio_applies_the_verdicts_of_the_service(tmp_path):
     """The route script blocks one call, labels another and reports its end to a real service."""
     keys = http_service.write_service_files(

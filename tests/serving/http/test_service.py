@@ -121,6 +121,7 @@ def test_a_slow_kernel_and_lost_state_are_logged_and_a_failure_is_raised(
         serve(calls=0)
 
 
+@pytest.mark.system
 def test_a_snapshot_is_written_while_calls_arrive(make_service, keys):
     with make_service(journal_bytes=20_000) as service:
         live, connection, codes = service.service.live, service.connect(), []
@@ -135,6 +136,7 @@ def test_a_snapshot_is_written_while_calls_arrive(make_service, keys):
     assert set(codes) == {200}
 
 
+@pytest.mark.system
 def test_a_late_loop_sheds_attempts(make_service, keys):
     with make_service(deadline=0.5) as service:
         blocked = threading.Event()

@@ -49,6 +49,7 @@ def test_listed_numbers_match_in_any_notation(list_path):
     assert not any(token_list.lists(number) for number in ("", "anonymous", "+14155550142", "138", "x" * 10_000))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(("rate", "width"), [(0.5, 2), (0.01, 2), (1e-3, 3), (1e-6, 4)])
 def test_unlisted_numbers_match_at_the_stated_rate(tmp_path, rate, width):
     count, others = 600, mobiles(60_000, first=1_000_000)

@@ -38,6 +38,7 @@ def renamed(call, old, new):
     return call | {name: new for name in ("caller", "callee") if call[name] == old}
 
 
+@pytest.mark.system
 @pytest.mark.source("P6", by="features/online/history.py")
 @given(drawn=histories(max_calls=30), room=st.sampled_from([SMALL, LARGER]), at=st.integers(0, 30))
 @settings(max_examples=25)
@@ -99,6 +100,7 @@ def test_live_memory_does_not_contain_a_forgotten_number(swap, calls, tmp_path):
     live.close()
 
 
+@pytest.mark.system
 @pytest.mark.source("P6", by="serving/live/forgetting.py")
 def test_a_running_service_forgets_a_number_on_disk(folder, log, command_json, tmp_path, monkeypatch):  # noqa: F811
     """`callsieve privacy delete` makes a real process forget, which is then killed and started again."""

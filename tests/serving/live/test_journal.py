@@ -43,6 +43,7 @@ def test_each_process_starts_a_new_file(tmp_path):
     assert read(tmp_path, 2)[0] == [b"b", b"c"]
 
 
+@pytest.mark.system
 def test_a_line_is_written_without_a_flush(tmp_path):
     writer = Journal(tmp_path, "calls")
     writer.add(b"a")

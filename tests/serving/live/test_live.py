@@ -93,6 +93,7 @@ def state(live, calls):
     return repr([live.memory.history.vector(probe) for probe in probes(calls)])
 
 
+@pytest.mark.system
 def test_events_and_a_table_give_equal_verdicts(live, swap, calls):
     verdicts = play(live, events(calls))
     scores = swap.scorer.score_table(vectors(real_bundle.key_table(calls), threads=1))
@@ -487,6 +488,7 @@ def test_no_number_is_on_disk(swap, calls, tmp_path):
         assert number[-7:].encode() not in stored
 
 
+@pytest.mark.system
 @given(strategies.histories())
 def test_a_call_survives_a_round_trip_through_a_line(history):
     for call in map(strategies.as_keyed_call, history):

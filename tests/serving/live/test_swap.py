@@ -144,6 +144,7 @@ def test_a_policy_with_unknown_bands_is_refused(bundles):
     assert not swap.ready
 
 
+@pytest.mark.system
 def test_no_call_is_lost_while_bundles_change(swap, bundles, calls):
     """Threads score without a pause while bundles are replaced. Every verdict comes from one complete model."""
     expected = {}

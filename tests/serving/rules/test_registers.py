@@ -47,6 +47,7 @@ def scan(rows, at):
     return ~started[-1][0] if started else NO_ROW
 
 
+@pytest.mark.system
 @settings(max_examples=400)
 @given(st.lists(spans, max_size=7), st.integers(-1, 32))
 def test_the_step_function_equals_a_scan_of_every_row(drawn, at):
@@ -357,6 +358,7 @@ def known_facts(registered, row=None):
     return {name: value for name, value in values.items() if not np.isnan(value)}
 
 
+@pytest.mark.system
 @pytest.mark.source("L6", "L7", by="serving/batch/register_join.py")
 @pytest.mark.source("L7", by="serving/rules/register_lookup.py")
 @settings(max_examples=50)
@@ -439,6 +441,7 @@ def test_a_preference_for_one_business_precedes_one_for_any_business():
     assert silent == {"campaign": 0.0}  # without a campaign the register requires no consent
 
 
+@pytest.mark.system
 @pytest.mark.source("L7", by="serving/batch/register_join.py")
 def test_joining_parts_equals_joining_the_whole_table(world, world_folder, monkeypatch):
     joins, calls = RegisterJoin(read_registers(world_folder, KEY).registers, TERMS), world.calls.slice(0, 30_000)

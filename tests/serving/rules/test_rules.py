@@ -191,6 +191,7 @@ FIELDS = {
 }  # fmt: skip
 
 
+@pytest.mark.system
 @given(st.fixed_dictionaries(FIELDS), st.booleans(), st.tuples(values, values, values))
 def test_candidate_rules_include_every_matching_rule(fields, own, before):
     call = Intake(real_bundle.NUMBER_KEY)(Call(LATE, NUMBER, NUMBER))
@@ -288,6 +289,7 @@ def replayed(scorer, calls):
     return verdicts
 
 
+@pytest.mark.system
 @pytest.mark.source("L17", by="serving/scorer/scorer.py")
 @pytest.mark.source("L17", by="serving/rules/rules.py")
 def test_rules_and_model_do_not_change_each_other(bundle_folder, registers, calls):

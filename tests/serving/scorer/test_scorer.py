@@ -293,6 +293,7 @@ def test_the_shipped_policy_is_the_default(bundle_folder):
     assert Scorer.load(bundle_folder, trusted=small.TRUSTED).policy.bands == {"certified": "label", "watch": "pass"}
 
 
+@pytest.mark.system
 def test_a_case_id_identifies_call_and_model(scorer, calls, verdicts, tmp_path):
     real_bundle.write_bundle(tmp_path / "next", epoch=6)
     successor = Scorer.load(tmp_path / "next", trusted=small.TRUSTED)

@@ -262,6 +262,7 @@ def test_a_number_is_forgotten_in_memory_and_on_disk(script, folder, tmp_path):
     assert not [where for where in tmp_path.rglob("*") if where.is_file() and token.encode() in where.read_bytes()]
 
 
+@pytest.mark.system
 def test_an_engine_starts_with_a_filled_history_and_empty_if_the_snapshot_is_broken(
     script, kamailio, folder, tmp_path, monkeypatch
 ):

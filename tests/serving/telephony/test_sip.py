@@ -334,6 +334,7 @@ PIECES = st.sampled_from([b"sip:", b"tel:", b"<", b">", b'"', b";", b"@", b".", 
                           b" SIP/2.0", b"From:", b"To:", b"1" * 9, b"\\", b"%", b"\xff", b"e30", b"tag="])  # fmt: skip
 
 
+@pytest.mark.system
 @settings(max_examples=300)
 @given(st.binary(max_size=300) | st.lists(PIECES, max_size=40).map(b"".join))
 @example(b"")
@@ -347,6 +348,7 @@ def test_any_bytes_are_read_or_refused(data):
     read_in_every_way(data)
 
 
+@pytest.mark.system
 def test_mutants_of_a_message_are_read_or_refused():
     draw = random.Random(608)
     read = 0

@@ -17,6 +17,8 @@ from callsieve.training.tracking import mlflow_read, mlflow_write
 from tests.support import recorded_run
 from tests.support import small_bundle as small
 
+pytestmark = pytest.mark.system
+
 # Edits of the database, and the place and text of the fault that each must give; {run} is the first run.
 EDITS = {
     "UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc' AND run_uuid = '{run}'": (

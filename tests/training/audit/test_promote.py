@@ -28,6 +28,8 @@ from callsieve.training.tracking import mlflow_read, mlflow_write
 from tests.support import recorded_run
 from tests.support import small_bundle as small
 
+pytestmark = pytest.mark.system
+
 
 def champion(place):
     return mlflow_read.registry(place.uri)["aliases"].get(mlflow_write.CHAMPION)

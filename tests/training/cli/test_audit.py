@@ -14,6 +14,8 @@ from callsieve.training.tracking.reproduce import Reproduction
 from tests.support import recorded_run
 from tests.support import small_bundle as small
 
+pytestmark = pytest.mark.system
+
 
 def write_key(key, path):
     form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -28,6 +28,8 @@ from tests.support.waiting import wait_until
 from tests.system.test_privacy import numbers_in, texts_in
 from tests.training.cli.test_audit import write_key
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):

@@ -47,6 +47,7 @@ def test_simulate_writes_a_keyed_world_and_its_key(command_json, tmp_path):
     assert {path.name for path in (tmp_path / "world").iterdir()} >= {"truth.parquet", "complaints.parquet"}
 
 
+@pytest.mark.system
 def test_features_of_keyed_calls_are_written_in_one_shard(command_json, world_folder, world, tmp_path):
     out = tmp_path / "vectors"
     facts = command_json("features", "--calls", world_folder / "calls.parquet", "--layout", "keyed", "--out", out)
@@ -210,6 +211,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(("what", "change"), CHANGES.items(), ids=CHANGES)
 def test_a_changed_input_is_refused_in_an_unfinished_folder(command_json, run_command, tmp_path, what, change):
     words = write_inputs(tmp_path)
@@ -324,6 +326,7 @@ def test_an_interruption_exits_with_130(run_command, monkeypatch):
     assert (code, out, err) == (130, "", "callsieve: interrupted\n")
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("with_key", [False, True])
 def test_an_interrupted_simulation_leaves_no_key(with_key, run_command, monkeypatch, tmp_path):
     Key.generate("e1").write(tmp_path / "own.key")
@@ -336,6 +339,7 @@ def test_an_interrupted_simulation_leaves_no_key(with_key, run_command, monkeypa
     assert (tmp_path / "world.key").exists() != with_key
 
 
+@pytest.mark.system
 def test_the_installed_command_prints_json_and_errors_of_one_line():
     command = Path(sys.executable).with_name("callsieve")
     done = subprocess.run([command, "features", "--list", "--json"], capture_output=True, text=True, check=False)

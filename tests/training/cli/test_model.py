@@ -79,6 +79,7 @@ def test_a_token_list_is_written_and_looked_up(run_command, folder):
     assert "epoch must be at least 5, got 4" in err
 
 
+@pytest.mark.system
 def test_agi_answers_asterisk_until_it_is_stopped(tmp_path):
     http_service.write_service_files(tmp_path / "service", valid_until="2036-04-01T00:00:00Z")
     port, place = http_service.free_port(), tmp_path / "service"

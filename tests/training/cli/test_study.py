@@ -54,6 +54,7 @@ def test_stress_gets_each_world(run_command, tmp_path, monkeypatch):
     assert json.loads((out / "stress.json").read_text()) == json.loads(text)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("words", "message"),
     [

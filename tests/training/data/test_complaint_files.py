@@ -56,6 +56,7 @@ def test_a_row_of_the_daily_file_becomes_a_keyed_complaint(tmp_path):
     assert (row["category"], row["mode"], row["channel"]) == ("other", "recording", "complaint")
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "change, reason",
     [
@@ -214,6 +215,7 @@ def test_list_reach_equals_a_plain_count(rows):
         assert share == (again / reach["judged"] if reach["judged"] else None)
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not DAILY.exists(), reason="the FTC's daily file is missing")
 def test_the_official_file_has_the_expected_invalid_rows(tmp_path):
     """The expected counts come from the csv module and plain conditions."""
@@ -245,6 +247,7 @@ def test_the_official_file_has_the_expected_invalid_rows(tmp_path):
     assert not RUN_OF_DIGITS.search(quarantine.read_text())
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not COUNTS.exists(), reason="the FTC's counts are missing")
 def test_the_reach_of_a_list_equals_the_published_figure(tmp_path, capsys):
     declare(tmp_path, "sample of the test", "published", ["statistics"], "2999-12-31")

@@ -227,6 +227,7 @@ def test_the_last_known_finding_overrides_all_other_grounds():
     assert pd.isna(row["content"])  # complaints of fraud, but a benign finding
 
 
+@pytest.mark.system
 def test_only_lists_in_force_and_known_at_the_cutoff_count():
     def listed(**more):
         entry = {"number": "a", "list": "protected", "valid_from": 3, "known_at": 5} | more
@@ -272,6 +273,7 @@ drawn_complaints = st.lists(
 drawn_facts = st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(1, 30)), max_size=4)
 
 
+@pytest.mark.system
 @settings(max_examples=30)
 @given(drawn_complaints, drawn_facts, drawn_facts)
 def test_facts_known_after_the_cutoff_change_no_label(drawn, checks, moves):
@@ -288,6 +290,7 @@ def test_facts_known_after_the_cutoff_change_no_label(drawn, checks, moves):
     pd.testing.assert_frame_equal(label(calls, *facts), label(early, *known_facts))
 
 
+@pytest.mark.system
 @settings(max_examples=10)
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_nothing(random):

@@ -86,6 +86,7 @@ def test_a_run_writes_the_page_and_keeps_the_other_rows(tmp_path):
     assert path.read_text() == text
 
 
+@pytest.mark.system
 def test_a_row_is_outdated_when_its_code_hash_differs(tmp_path):
     path = tmp_path / "EVIDENCE.md"
     write_page([run(CLAIM, ROOT, tmp_path, quick=False)], path)
@@ -149,6 +150,7 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.system
 def test_the_command_writes_the_page_and_a_quick_run_names_outdated_rows(run_command, command_json, project):
     features = len(command_json("features", "--list")["features"])
     code, out, _ = run_command("evidence", "--root", project)

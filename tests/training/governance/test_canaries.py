@@ -113,6 +113,7 @@ def test_raw_lines_are_read_as_calls(tmp_path):
     assert set(read.table["caller"].to_pylist()) == set(canary_numbers(KEY, PARTNER))
 
 
+@pytest.mark.system
 def test_commands_plant_and_search(run_command, monkeypatch, planted, tmp_path):
     KEY.write(tmp_path / "canary.key")
     STORE.write(tmp_path / "store.key")

@@ -46,6 +46,7 @@ def populations(draw):
     return people, tables
 
 
+@pytest.mark.system
 @settings(max_examples=300)
 @given(population=populations())
 @pytest.mark.source("P10", by="training/governance/disclosure.py")
@@ -64,6 +65,7 @@ def test_no_cell_under_the_minimum_is_shown_and_counts_are_multiples_of_the_base
                     assert number % BASE == 0 and number <= exact < number + BASE
 
 
+@pytest.mark.system
 @settings(max_examples=200)
 @given(population=populations())
 def test_hidden_rows_of_a_table_reach_the_minimum_together(population):
@@ -75,6 +77,7 @@ def test_hidden_rows_of_a_table_reach_the_minimum_together(population):
             assert not is_small(hidden, people)
 
 
+@pytest.mark.system
 @settings(max_examples=200)
 @given(population=populations())
 def test_a_hidden_row_or_part_hides_its_splits(population):

@@ -29,6 +29,8 @@ from callsieve.training.governance.parties import ReportData, columns, in_force,
 from callsieve.training.governance.report import call_cells, days_of, period_of, preference_cells, write_report
 from callsieve.training.governance.shared_victims import groups
 
+pytestmark = pytest.mark.system
+
 CHROMIUM = "chromium"  # Debian's package of that name
 LEAST = {"callee": 4, "caller": 2}
 QUIET = {"progress": lambda *_: None}

@@ -42,6 +42,7 @@ def test_every_source_row_is_in_scope_or_has_a_reason():
         assert all(text and "\n" not in text for text in row.values())
 
 
+@pytest.mark.system
 def test_the_marks_are_those_that_pytest_collects(request):
     """Compares the marks read from the source text with the marks of the tests that this run collected."""
     items = [(item.nodeid.partition("[")[0], item) for item in request.session.items]

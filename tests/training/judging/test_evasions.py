@@ -38,6 +38,7 @@ def make_sample(calls, evasion_of, nuisance_of=lambda _: True):
     return JudgedCalls(rule=raw, raw=raw, stratum=np.zeros(len(raw), dtype=int), seed=0, **calls)
 
 
+@pytest.mark.system
 @given(CALLS)
 def test_calls_and_people_before_detection_equal_a_plain_loop(calls):
     rows = {row["attack"]: row for row in evasion_figures(make_sample(calls, lambda caller: caller % 3 - 1), 1.0)}

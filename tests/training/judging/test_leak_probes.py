@@ -21,6 +21,8 @@ from callsieve.training.judging.leak_probes import (
     require_one_fold_each,
 )
 
+pytestmark = pytest.mark.system
+
 
 def test_a_training_without_leaks_passes(trained):
     probes = leak_probes.check_for_leaks(trained)

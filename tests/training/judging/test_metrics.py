@@ -75,6 +75,7 @@ def test_catch_rates_equal_plain_loops(rows, random):
     assert result.by_callee["rate"] == pytest.approx(sum(by_callee) / len(by_callee))
 
 
+@pytest.mark.system
 def test_intervals_come_from_resampled_callers_and_shrink_with_them():
     rng = np.random.default_rng(0)
 

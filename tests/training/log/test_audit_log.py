@@ -82,6 +82,7 @@ def test_an_edited_field_is_named(log, field):
     assert set(places(log)) == {"entry 3"}
 
 
+@pytest.mark.system
 @pytest.mark.source("L32", by="training/log/audit_log.py")
 @given(st.data())
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

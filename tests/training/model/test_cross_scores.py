@@ -16,6 +16,8 @@ from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import FOLDS, LINKS
 from callsieve.training.model.train import feature_columns, train
 
+pytestmark = pytest.mark.system
+
 
 def test_each_call_is_scored_by_members_that_held_out_its_group():
     raw, choose = np.arange(6.0), np.array([1, 1, 1, 1, 0, 0], dtype=bool)

@@ -108,6 +108,7 @@ def test_a_table_not_declared_for_training_is_refused(tmp_path):
         read(tmp_path / "table.csv", "label")
 
 
+@pytest.mark.system
 def test_a_whole_training_gives_the_same_result_on_two_threads(path):
     table = read(path, "label")
     result = train_ready_made(table, threads=1)
@@ -135,6 +136,7 @@ def test_figures_equal_their_definitions():
     assert figures["macro_f1"] == pytest.approx((f1_score(y, flagged) + f1_score(1 - y, ~flagged)) / 2)
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not SICHUAN.exists(), reason="the Sichuan table is not beside the project")
 def test_sichuan_figures_are_near_the_published_ones(tmp_path):
     (declare_folder(tmp_path) / SICHUAN.name).symlink_to(SICHUAN.resolve())

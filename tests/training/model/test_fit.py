@@ -94,6 +94,7 @@ def test_a_model_has_a_minimum_of_trees():
     assert few.count("\nTree=") == 9
 
 
+@pytest.mark.system
 def test_the_trees_are_those_with_the_best_log_loss():
     parameters = {"rounds": 160, "num_leaves": 4, "learning_rate": 0.12, "min_data_in_leaf": 10, "patience": 50}
     learn, check = draw_rows(1500, 1), draw_rows(3000, 2)
@@ -134,6 +135,7 @@ def test_a_mean_model_gives_the_mean_score_of_its_members():
     np.testing.assert_array_equal(single, by_member[0])
 
 
+@pytest.mark.system
 def test_each_member_trains_on_the_folds_that_do_not_stop_it():
     side, group = draw_rows(3000, 1), np.arange(3000) % 200
     side.X[:, [0, 1, 3]] = np.clip(np.round(side.X[:, [0, 1, 3]]), -2, 2)  # any choice of rows gives the same bins
@@ -145,6 +147,7 @@ def test_each_member_trains_on_the_folds_that_do_not_stop_it():
     np.testing.assert_allclose(Booster(text).predict_raw(side.X), np.mean(alone, axis=0), rtol=0, atol=1e-9)
 
 
+@pytest.mark.system
 def test_more_complaints_never_lower_a_score():
     """The constraint holds even if the training rows show the opposite."""
     rng = np.random.default_rng(7)

@@ -72,6 +72,7 @@ def test_folds_never_share_a_caller_block_trunk_or_device(rows, seed):
         assert all(len(side) == 1 for side in sides.values())
 
 
+@pytest.mark.system
 @given(drawn_calls, st.lists(st.none() | st.integers(0, 4), min_size=30, max_size=30), st.integers(0, 99))
 def test_folds_never_share_a_campaign_either(rows, parts, seed):
     campaigns = pa.chunked_array([[None if part is None else f"c{part}" for part in parts[: len(rows)]]], pa.string())

@@ -177,6 +177,7 @@ def test_the_poorer_feed_has_answered_calls_only(trained, dataset):
     assert feed_figures["target"] == trained.card.thresholds[0].certificate.target
 
 
+@pytest.mark.system
 def test_training_rows_have_the_vectors_of_their_feed(dataset):
     feeds = {"complete": complete(dataset, NAMES, 1), "answered only": answered_only(dataset, NAMES, 1)}
     rows = {name: feed.recorded[:: len(feed.recorded) // 50] for name, feed in feeds.items()}
@@ -254,6 +255,7 @@ def test_invalid_settings_are_refused(options, fault, says):
     assert str(error.value) == says
 
 
+@pytest.mark.system
 def test_a_truth_of_one_kind_still_gives_a_calibrated_bundle(dataset, tmp_path):
     """No nuisance call to calibrate on: the model's own log-odds are the probability."""
     nothing = with_truth(dataset, np.zeros(dataset.calls.num_rows, dtype=bool))
@@ -265,6 +267,7 @@ def test_a_truth_of_one_kind_still_gives_a_calibrated_bundle(dataset, tmp_path):
     assert loaded.calibration.probability(0.0) == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.system
 def test_labels_replace_a_missing_truth_in_judging(dataset):
     trained = train(dataclasses.replace(dataset, truth=None), Settings(threads=1, parameters={"rounds": 5}))
     figures = judge(trained)

@@ -191,6 +191,7 @@ def test_expired_cases_and_journals_are_erased(tmp_path):
     assert (state / "cases-00000008.log").exists()
 
 
+@pytest.mark.system
 @pytest.mark.source("P6", by="training/privacy/subject.py")
 def test_a_person_is_found_deleted_and_not_trained_on(folder, log, command_json, run_command, tmp_path, monkeypatch):
     key = tmp_path / "number.key"
@@ -473,6 +474,7 @@ def _enter(begin, log, act, tickets):
         enter_act(log, act, tickets, recorded_run.gates(), small.KEY)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(("act", "needed"), [(Act(REIDENTIFY, "a" * 64, 1, "why", "me"), 2),
                                              (Act(EXPORT, "a" * 64, 300, "why", "me"), 0)])  # fmt: skip
 def test_only_one_of_many_processes_gets_an_access(log, tmp_path, act, needed):

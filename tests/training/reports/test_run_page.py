@@ -15,6 +15,8 @@ from callsieve.training.reports import pictures
 from callsieve.training.reports.run_page import one_in, page, pass_share, write_run_page
 from tests.support.run_figures import COMMAND, example_figures
 
+pytestmark = pytest.mark.system
+
 PICTURES = {"errors", "detection", "benign", "nuisance", "reliability", "folds"}
 HOSTILE = """<script>alert("x")</script>'><img src=http://evil.example/x onerror=alert(1)> $\\frac{$ 拒接"""
 VOID = {"meta", "source", "img", "br"}

@@ -18,6 +18,8 @@ from callsieve.training.studies.decay import area, caught, decay, period_of
 from callsieve.training.studies.decay_picture import picture
 from tests.support import small_bundle as small
 
+pytestmark = pytest.mark.system
+
 QUICK = Settings(threads=1, seed=6, parameters={"rounds": 5})  # labels of both kinds in each training
 
 

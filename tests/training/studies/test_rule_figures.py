@@ -66,6 +66,7 @@ def test_shares_have_exact_intervals(part, more):
         assert figures["rate"] == part / whole
 
 
+@pytest.mark.system
 @pytest.mark.source("L19", by="training/studies/rule_figures.py")
 def test_rules_are_counted_against_the_truth(command_json, world_folder, calls, capsys):
     figures, hits = command_json("study", "rules", "--data", world_folder), 0
@@ -92,6 +93,7 @@ def test_rules_are_counted_against_the_truth(command_json, world_folder, calls, 
         assert f"{name.replace('_', ' ')} │ {rule['calls']:,}" in text.replace("┃", "│"), name
 
 
+@pytest.mark.system
 @pytest.mark.source("L11", by="training/studies/rule_figures.py")
 def test_a_listed_region_is_audited_by_its_callers(command_json, world, calls, world_folder, tmp_path, capsys):
     """Compares the audit with a plain count of innocent callers, with and without a stricter rule."""

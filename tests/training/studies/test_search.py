@@ -21,6 +21,8 @@ from callsieve.training.studies import search as searching
 from callsieve.training.studies.search import RESULT, STORE, search, training_side
 from callsieve.training.tracking import mlflow_read
 
+pytestmark = pytest.mark.system
+
 QUICK = Settings(threads=1, parameters={"rounds": 6, "patience": 3})
 
 

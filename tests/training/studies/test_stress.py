@@ -21,6 +21,8 @@ from callsieve.training.studies import stress as stressed
 from callsieve.training.studies.stress import CLEAN, FAULTS, change, interval, stress
 from tests.support import small_bundle as small
 
+pytestmark = pytest.mark.system
+
 POLICY = read_label_policy()
 
 

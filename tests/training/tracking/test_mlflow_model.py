@@ -25,6 +25,8 @@ from tests.support import lite_bundle
 from tests.support import small_bundle as small
 from tests.support.http_service import free_port
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -33,6 +33,8 @@ from callsieve.training.model.settings import Settings
 from callsieve.training.tracking import mlflow_read, mlflow_write
 from callsieve.training.tracking.record import slice_metrics
 
+pytestmark = pytest.mark.system
+
 NOTE = "mlflow.note.content"
 PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle", ".npy", ".pt")
 

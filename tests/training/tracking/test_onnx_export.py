@@ -38,6 +38,7 @@ def open_bundle(folder):
     return load(folder / "bundle", [read_public_key(folder / "signer.pub")])
 
 
+@pytest.mark.system
 @pytest.mark.source("L20", by="training/tracking/onnx_export.py")
 def test_the_file_gives_the_scores_of_the_bundle(folder, export_result):
     figures, file = export_result

@@ -20,6 +20,8 @@ from callsieve.training.tracking.record import settings_json, settings_of
 from callsieve.training.tracking.reproduce import different, reproduce
 from tests.support import lite_bundle
 
+pytestmark = pytest.mark.system
+
 DATASETS = {
     "calls", "complaints", "findings", "recycled", "lists", "campaigns", "exclusions", "truth", "vectors",
     "labelled train",

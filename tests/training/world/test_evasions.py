@@ -38,6 +38,7 @@ def mobile(number):
     return len(number) == 11 and number[0] == "1"
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", sorted(ATTACKS))
 def test_every_evasion_is_switched_on_alone(name):
     size = "[sizes.tiny]\nsubscribers = 180\ndays = 6\n[people.kinds.lender]\nleast = 20\n"
@@ -136,6 +137,7 @@ def list_overlap(lists):
     return np.quantile(shares, 0.95)
 
 
+@pytest.mark.system
 def test_campaigns_share_lists():
     assert list_overlap(4) > 0.8
     assert list_overlap(3000) < 0.3, "separate lists overlap by chance only"

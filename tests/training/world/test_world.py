@@ -106,6 +106,7 @@ def test_records_are_duplicated_late_and_incomplete():
         assert (text_values(calls, column)[ours] == None).mean() == pytest.approx(0.5, abs=0.02), column  # noqa: E711
 
 
+@pytest.mark.system
 @settings(max_examples=8)
 @given(seed=st.integers(0, 2**32), text=scenarios())
 def test_calls_are_possible_in_any_scenario(seed, text):
@@ -150,6 +151,7 @@ def test_a_voicemail_answers_if_its_owner_does_not():
     assert unanswered_share(voicemail) < 0.05, "a mobile of a firm has no voicemail"
 
 
+@pytest.mark.system
 def test_a_silent_card_takes_no_call(town):
     """A tenth of the subscribers has no incoming call in a month of the Sichuan set."""
     answered = text_values(town.calls, "outcome") == "answered"
@@ -258,6 +260,7 @@ def test_progress_goes_from_0_to_1():
     assert (parts[0], parts[-1]) == (0.0, 1.0)
 
 
+@pytest.mark.system
 def test_a_keyed_world_is_written_without_numbers(world, tmp_path):
     keyed = keyed_world(world, Intake(Key("e1", bytes(range(32)))))
     assert keyed.calls.column_names == [*KEYED_COLUMNS, "call"]
@@ -278,6 +281,7 @@ def test_a_keyed_world_is_written_without_numbers(world, tmp_path):
     assert {path.name for path in (tmp_path / "world").iterdir()} == files
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("calls", [1700, 4000])
 def test_a_world_written_in_parts_equals_a_world_in_memory(tmp_path, monkeypatch, calls):
     """The size of a part does not change the records."""

@@ -81,6 +81,7 @@ def test_all_nuisance_and_special_populations_can_be_switched_off():
     assert world.complaints.num_rows == 0
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("mode", ["human", "recording", "one_ring", "bombing"])
 def test_every_content_occurs_in_every_mode(mode):
     """12321 classifies by content and by mode; every content can occur in every mode."""
@@ -138,6 +139,7 @@ def test_a_population_calls_less_after_a_shock():
     assert 0.7 < (ordinary < 14).sum() / (ordinary >= 14).sum() < 1.4
 
 
+@pytest.mark.system
 def test_a_crackdown_reduces_the_calls_of_the_trade():
     """12321: complaints fell by 53 to 83 %; daily calls of the trade vary far less."""
     size = "[sizes.tiny]\nsubscribers = 3000\ndays = 24\n"
@@ -153,6 +155,7 @@ def test_a_crackdown_reduces_the_calls_of_the_trade():
     assert after.max() < before.mean() - 3 * before.std()
 
 
+@pytest.mark.system
 def test_the_trade_calls_less_at_the_spring_festival():
     """360: a fall of 17.7 % in its week, against the weeks around it."""
     many = "".join(f"[outfits.{name}]\ncalls_per_1000 = 200.0\n" for name in ("telemarketer", "fraud_ring"))

@@ -26,21 +26,22 @@ def calls(bench):
 @pytest.fixture(scope="module")
 def expected(bench, calls):
     # The whole catalogue: other tests have compiled that kernel already.
-    return in_order(bench, bench("engine_callsieve").catalogue(calls, 1))
+    return in_order(bench, bench("engines.engine_callsieve").catalogue(calls, 1))
 
 
 def in_order(bench, columns):
     """Returns the common features in order of the calls."""
     order = np.argsort(np.asarray(columns["row"]), kind="stable")
-    return np.array([np.asarray(columns[name], dtype=float)[order] for name in bench("common").NAMES])
+    return np.array([np.asarray(columns[name], dtype=float)[order] for name in bench("engines.common").NAMES])
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("engine", ENGINES)
 def test_engines_agree(bench, calls, expected, engine):
     module, function = engine.split(".")
     pytest.importorskip(module)
-    run = getattr(bench(f"engine_{module}"), function)
-    bench("common").check(engine, expected, in_order(bench, run(calls, 1)))
+    run = getattr(bench(f"engines.engine_{module}"), function)
+    bench("engines.common").check(engine, expected, in_order(bench, run(calls, 1)))
 
 
 def test_the_calls_contain_the_hard_cases(calls, expected):
@@ -59,11 +60,11 @@ def test_a_wrong_value_is_detected(bench, expected, feature):
     row = int(np.flatnonzero(~np.isnan(wrong[feature]))[-1])
     wrong[feature, row] *= 1 + 1e-8
     wrong[feature, row] += 1e-8
-    with pytest.raises(ValueError, match=bench("common").NAMES[feature]):
-        bench("common").check("engine", expected, wrong)
+    with pytest.raises(ValueError, match=bench("engines.common").NAMES[feature]):
+        bench("engines.common").check("engine", expected, wrong)
 
 
 def test_a_value_in_place_of_nan_is_detected(bench, expected):
     wrong = np.nan_to_num(expected)
     with pytest.raises(ValueError, match="expected nan, got 0"):
-        bench("common").check("engine", expected, wrong)
+        bench("engines.common").check("engine", expected, wrong)
