@@ -55,21 +55,39 @@ def simulate(
         Path | None,
         typer.Option("--key", help="Key file for the tokens of numbers; by default a new key beside --out."),
     ] = None,
+    worlds: Annotated[
+        int, typer.Option(min=1, help="Number of worlds, in folders of --out, with this seed and the next ones.")
+    ] = 1,
+    vary: Annotated[
+        bool, typer.Option("--vary", help="Draw the assumed behaviour of each world anew from stated ranges.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Write a simulated world with a known truth.
+    """Write a simulated world with a known truth, or several.
 
-    Its tables are keyed calls, truth, numbers, complaints, findings and registers.
+    Its tables are keyed calls, truth, numbers, complaints, findings and registers. A command with --worlds that was
+    interrupted goes on where it stopped when it is repeated.
 
     Example: callsieve simulate --out world --size tiny
     """
-    from callsieve.training.studies.simulated import simulate_to
+    from callsieve.training.studies.simulated import simulate_to, simulate_worlds
+
+    from .tables import runs
 
     with console.progress("simulate") as progress:
-        facts = simulate_to(
-            console.new_folder(out), size=size, seed=seed, scenario=scenario, key=key, progress=progress
-        )
-    console.emit_json(facts) if json else console.show_facts("simulated world", facts)
+        if worlds == 1:
+            folder = console.new_folder(out)
+            facts = simulate_to(
+                folder, size=size, seed=seed, scenario=scenario, key=key, varied=vary, progress=progress
+            )
+        else:
+            made = simulate_worlds(
+                out, worlds, size=size, seed=seed, scenario=scenario, key=key, varied=vary, progress=progress
+            )
+    if worlds == 1:
+        console.emit_json(facts) if json else console.show_facts("simulated world", facts)
+    else:
+        console.emit_json({"worlds": made}) if json else runs.worlds(made)
 
 
 def train(

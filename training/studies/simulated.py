@@ -5,40 +5,103 @@ Nothing that trains is imported here: that import alone takes longer than a smal
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+
+import pyarrow.parquet as pq
 
 from callsieve.features.files.progress import Progress, steps
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key, read_key
-from callsieve.training.world.basis.scenario import load_scenario
-from callsieve.training.world.store import keyed_world, write_planned_world
+from callsieve.training.world.basis.scenario import Scenario, load_scenario
+from callsieve.training.world.basis.variation import vary
+from callsieve.training.world.store import FACTS, keyed_world, write_planned_world
 from callsieve.training.world.world import World, plan_world, simulate
 
 KEY_EPOCH = "e1"
+COUNTED = ("calls", "numbers", "complaints", "findings")
 
 
 def simulate_to(
-    folder: Path, *, size: str, seed: int, scenario: Path | None, key: Path | None, progress: Progress
+    folder: Path,
+    *,
+    size: str,
+    seed: int,
+    scenario: Path | None,
+    key: Path | None,
+    progress: Progress,
+    varied: bool = False,
 ) -> dict[str, Any]:
-    """Simulates a world and writes its keyed tables; without `key`, writes a new key beside the folder."""
-    stages = steps(progress, {"settle": 0.6, "write": 0.4})
+    """Simulates a world and writes its keyed tables; without `key`, writes a new key beside the folder.
+
+    Args:
+        varied: draws the assumed parameters of the scenario anew, by the seed.
+    """
     new_path = folder.with_name(f"{folder.name}.key")
     secret = read_key(key) if key else new_key(new_path)
     try:
-        world = plan_world(load_scenario(scenario), seed, size, stages["settle"])
-        calls = write_planned_world(world, Intake(secret), folder, stages["write"])
+        return _write(folder, _scenario(scenario, seed, varied), size, seed, secret, progress)
     except BaseException:
         if key is None and not any(folder.iterdir()):
             new_path.unlink()  # without a world it would make the same command fail
         raise
-    return {
-        "calls": calls,
-        "numbers": world.numbers.num_rows,
-        "complaints": world.complaints.num_rows,
-        "findings": world.findings.num_rows,
-        **world.facts,
-    }
+
+
+def simulate_worlds(
+    folder: Path,
+    count: int,
+    *,
+    size: str,
+    seed: int,
+    scenario: Path | None,
+    key: Path | None,
+    progress: Progress,
+    varied: bool,
+) -> list[dict[str, Any]]:
+    """Simulates worlds with the seeds `seed`, `seed + 1`, ... in the folders `world-SEED`, one at a time in memory.
+
+    All have one key. Worlds that an earlier call completed are not simulated again.
+
+    Returns: folder, row counts and facts of each world.
+    Raises: ValueError: if a folder holds a world of another seed, size or scenario; nothing is overwritten.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    new_path = folder.with_name(f"{folder.name}.key")
+    secret = read_key(key or new_path) if key or new_path.exists() else new_key(new_path)
+    seeds = range(seed, seed + count)
+    parts = steps(progress, {str(own): 1.0 for own in seeds})
+    worlds = []
+    for own in seeds:
+        own_folder, drawn = folder / f"world-{own}", _scenario(scenario, own, varied)
+        if not (own_folder / FACTS).exists():
+            own_folder.mkdir(exist_ok=True)
+            for partial in own_folder.glob(".*"):
+                partial.unlink()  # of a process that was killed
+            _write(own_folder, drawn, size, own, secret, parts[str(own)])
+        facts = _facts(own_folder)
+        expected = {"seed": str(own), "size": size, "scenario": drawn.fingerprint}
+        if other := [name for name, value in expected.items() if facts[name] != value]:
+            raise ValueError(f"{own_folder}: expected a world of the same {other[0]}; choose another --out")
+        worlds.append({"folder": str(own_folder), **facts})
+    return worlds
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    counts = {name: pq.read_metadata(folder / f"{name}.parquet").num_rows for name in COUNTED}
+    return {**counts, **json.loads((folder / FACTS).read_text(encoding="utf-8"))}
+
+
+def _scenario(path: Path | None, seed: int, varied: bool) -> Scenario:
+    scenario = load_scenario(path)
+    return vary(scenario, seed) if varied else scenario
+
+
+def _write(folder: Path, scenario: Scenario, size: str, seed: int, key: Key, progress: Progress) -> dict[str, Any]:
+    stages = steps(progress, {"settle": 0.6, "write": 0.4})
+    world = plan_world(scenario, seed, size, stages["settle"])
+    write_planned_world(world, Intake(key), folder, stages["write"])
+    return _facts(folder)
 
 
 def simulated(size: str, seed: int, scenario: Path | None, key: Key, progress: Progress) -> World:

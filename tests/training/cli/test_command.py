@@ -48,6 +48,23 @@ def test_simulate_writes_a_keyed_world_and_its_key(command_json, tmp_path):
 
 
 @pytest.mark.system
+def test_several_worlds_have_one_key_and_an_interrupted_command_goes_on(command_json, run_command, tmp_path):
+    words = ("simulate", "--size", "tiny", "--out", tmp_path / "worlds")
+    first = command_json(*words, "--vary", "--worlds", 2)["worlds"]
+    assert [world["seed"] for world in first] == ["1", "2"] and first[0]["scenario"] != first[1]["scenario"]
+    finished, killed = (Path(world["folder"]) for world in first)
+    (killed / "world.json").unlink()
+    (killed / ".calls.parquet.1").touch()
+    written = (finished / "calls.parquet").stat().st_mtime_ns
+    again = command_json(*words, "--vary", "--worlds", 3)["worlds"]
+    assert again[:2] == first and len(again) == 3
+    assert (finished / "calls.parquet").stat().st_mtime_ns == written and not (killed / ".calls.parquet.1").exists()
+    assert [path.name for path in tmp_path.glob("*.key")] == ["worlds.key"]
+    code, out, err = run_command(*words, "--worlds", 2)
+    assert (code, out) == (1, "") and "world-1: expected a world of the same scenario; choose another --out" in err
+
+
+@pytest.mark.system
 def test_features_of_keyed_calls_are_written_in_one_shard(command_json, world_folder, world, tmp_path):
     out = tmp_path / "vectors"
     facts = command_json("features", "--calls", world_folder / "calls.parquet", "--layout", "keyed", "--out", out)

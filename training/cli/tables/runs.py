@@ -184,6 +184,13 @@ def scored(result: Mapping[str, Any]) -> None:
         say(f"the model is past its valid-until date, {result['valid_until']}")
 
 
+def worlds(facts: Sequence[Mapping[str, Any]]) -> None:
+    """Print the folder and the row counts of each simulated world."""
+    counts = ("calls", "numbers", "complaints", "findings")
+    rows = [(world["folder"], *(f"{world[name]:,}" for name in counts)) for world in facts]
+    show_table("simulated worlds", ("folder", *counts), rows)
+
+
 def monitored(result: MonitorFigures) -> None:
     """Prints the drifted statistics of a day, or else the nearest to it; and the state of the certificate."""
     alarms = [shift for shift in result["shifts"] if shift["alarm"]]
