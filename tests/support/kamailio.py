@@ -128,9 +128,10 @@ class Kamailio:
     def __exit__(self, *_):
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(70)  # Kamailio itself waits up to 60 s for its processes
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
             raise
 
     def scorer(self):
