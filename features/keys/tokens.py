@@ -20,8 +20,7 @@ tokens even with the same secret.
 **A stolen store without its key.** An attacker who tries all numbers under wrong keys finds one of n tokens with
 probability at most n * 6e9 / 2**128 per key (2e-25 for ten thousand), and the key has 256 bits. Tokens do not hide
 their pattern: an attacker who places calls at known times finds the tokens of both numbers. `shared_prefix` then
-    reveals
-how close other numbers are to these. A store of tokens is not anonymous.
+reveals how close other numbers are to these. A store of tokens is not anonymous.
 """
 
 from __future__ import annotations

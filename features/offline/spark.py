@@ -58,7 +58,7 @@ LOCAL_SETTINGS = {
 INTEGER_TYPES = ("tinyint", "smallint", "int", "bigint")
 # Matches the message of a worker, of a check in a query, or of Spark itself.
 ERROR_LINE = re.compile(
-    r"^(?:\w+\.)*(?:ValueError|Refused): (.*)$|\[USER_RAISED_EXCEPTION\] (.*?)(?: SQLSTATE.*)?$", re.MULTILINE
+    r"^(?:\w+\.)*(?:ValueError|BundleError): (.*)$|\[USER_RAISED_EXCEPTION\] (.*?)(?: SQLSTATE.*)?$", re.MULTILINE
 )
 PARCEL = "bucket int, kind string, body binary"
 IDENTITY = "call long, start long, caller string, callee string"

@@ -2,8 +2,7 @@
 
 Moments are in Unix ms. Callers, blocks, trunks and devices are tokens; called numbers are not stored. The tables
 themselves enforce two rules, so that no race can break them: one open appeal per caller, and one decision per reviewer
-    and
-appeal.
+and appeal.
 """
 
 from __future__ import annotations

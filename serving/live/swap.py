@@ -99,7 +99,7 @@ class Swap:
         """Puts a bundle in service and returns its scorer. After a refusal the last good one stays.
 
         Raises:
-            Refused: in one line, if `Scorer.load` refuses the bundle, or its epoch is below the epoch in service.
+            BundleError: in one line, if `Scorer.load` refuses the bundle, or its epoch is below the epoch in service.
             ValueError: if the policy does not fit the bundle, or a register is invalid.
             OSError: if the epoch cannot be written, or a register cannot be read.
         """

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
+from pyspark.errors import PythonException
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.keys.tokens import Key
@@ -21,6 +23,7 @@ from callsieve.features.offline.table import vectors
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.serving.batch import spark_scoring
 from callsieve.serving.batch.score import open_scorer
+from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.cli.main import main
 from callsieve.training.tracking.mlflow_model import TRUST
@@ -188,6 +191,14 @@ def test_a_worker_verifies_the_bundle_once(training_run, monkeypatch):
     assert len(opened) == 1
     with pytest.raises(ValueError, match="it was replaced during the run"):
         spark_scoring.verdicts(bundle, None, None, None, "another", frozenset(), identity, rows)
+
+
+@pytest.mark.parametrize("error", [BundleError("MANIFEST.json: Not a directory"), ValueError("no call to score")])
+def test_an_error_of_a_worker_is_its_last_line(error):
+    """Spark wraps the traceback of a worker; `traceback` writes the class as it is named now."""
+    worker = "".join(traceback.format_exception(error))
+    with pytest.raises(ValueError, match=f"^{error}$"), spark.one_line_errors():
+        raise PythonException(f"An exception was thrown from the Python worker:\nTraceback ...\n{worker}")
 
 
 def broken_tables(calls, tmp_path):

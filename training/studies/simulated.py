@@ -61,7 +61,7 @@ def simulate_worlds(
 ) -> list[dict[str, Any]]:
     """Simulates worlds with the seeds `seed`, `seed + 1`, ... in the folders `world-SEED`, one at a time in memory.
 
-    All have one key. Worlds that an earlier call completed are not simulated again.
+    The worlds of a call have one key. Worlds that an earlier call completed stay, with the key of that call.
 
     Returns: folder, row counts and facts of each world.
     Raises: ValueError: if a folder holds a world of another seed, size or scenario; nothing is overwritten.

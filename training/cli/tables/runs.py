@@ -185,7 +185,7 @@ def scored(result: Mapping[str, Any]) -> None:
 
 
 def worlds(facts: Sequence[Mapping[str, Any]]) -> None:
-    """Print the folder and the row counts of each simulated world."""
+    """Prints the folder and the row counts of each simulated world."""
     counts = ("calls", "numbers", "complaints", "findings")
     rows = [(world["folder"], *(f"{world[name]:,}" for name in counts)) for world in facts]
     show_table("simulated worlds", ("folder", *counts), rows)
