@@ -46,8 +46,10 @@ NUMBER_CLASSES = (
     "withheld",
     "unknown",  # the number came as an opaque code without a declared class
 )
-# Dialling distance: how far the callee's number is from the previous number that the caller dialled.
+# Dialling distance: how far the callee's number is from the previous number that the caller dialled. "near" is at most
+# NEAR_DISTANCE numbers away, also across the border of a block; "block" is farther away in the same block.
 STEPS = ("same", "near", "block", "other")
+NEAR_DISTANCE = 10
 
 UNKNOWN = -1
 """Code of a missing fact; the feature that depends on it is NaN."""

@@ -7,6 +7,8 @@ A new feature is a new row here. `source` names the evidence for a feature: TRAI
 
 from __future__ import annotations
 
+from callsieve.features.records import NEAR_DISTANCE
+
 from .feature import CALL_FACTS, Feature
 
 H, D, W = range(3)
@@ -107,7 +109,7 @@ MEASURES: list[list[Feature]] = [
     windowed("out", "hours", "hours_used", "hours", (W,), "hours", "different hours of the day with calls in the last 7 days", "过去7天有通话的不同时段数", "Sichuan .77"),
     windowed("out", "days", "days_used", "days", (W,), "days", "days with calls in the last 7 days", "过去7天有通话的天数", "Sichuan"),
     windowed("out", "night_calls", "share", "night_calls calls", (D, W), "share", "share of calls between 21:00 and 08:00 in the last {}", "过去{}21点至次日8点通话的比例", "insurance telesales hours"),
-    windowed("out", "near_calls", "share", "near_calls calls", (H, D), "share", "share of calls in the last {} to a neighbour of the number dialled before", "过去{}拨打相邻号码的比例", "OpenSIPS sequential calls"),
+    windowed("out", "near_calls", "share", "near_calls calls", (H, D), "share", f"share of calls in the last {{}} within {NEAR_DISTANCE} numbers of the number dialled before, or in the same block", f"过去{{}}拨打与上一所拨号码相差不超过{NEAR_DISTANCE}或同号段号码的比例", "OpenSIPS sequential calls"),
     windowed("out", "local_calls", "share", "local_calls region_known", (W,), "share", "share of calls in the last {} within the same region", "过去{}同地区通话的比例", "Airtel geographic spread"),
     windowed("out", "gap", "gap_mean", "gaps calls", (H, D), "seconds", "mean time between calls in the last {}", "过去{}两次拨打的平均间隔", "OpenSIPS"),
     windowed("out", "gap", "gap_variation", "gap_squares calls gaps", ALL, "ratio", "irregularity of the time between calls in the last {}", "过去{}拨打间隔的不规则程度", "robots dial regularly"),

@@ -17,7 +17,7 @@ from callsieve.features.kernel.number_state import (
     PAIR_OUT,
     TALK_BIN_COUNT,
 )
-from callsieve.features.records import OUTCOMES
+from callsieve.features.records import NEAR_DISTANCE, OUTCOMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ NUMBER_SUMS: dict[str, Sum] = {
     "gap_squares": Sum("out_attempts", "neighbours both in the window", "milliseconds squared"),
     "short_gaps": Sum("out_attempts", "neighbours both in the window and less than 10 s apart", "1"),
     "night_calls": Sum("out_attempts", "local hour before 8 or from 21", "1", flag(w.NIGHT)),
-    "near_calls": Sum("out_attempts", "callee within 10 numbers or in the same block as the last one dialled", "1", flag(w.NEAR)),
+    "near_calls": Sum("out_attempts", f"callee within {NEAR_DISTANCE} numbers of the last one dialled, or in the same block", "1", flag(w.NEAR)),
     "local_calls": Sum("out_attempts", "caller and callee in the same region", "1", flag(w.LOCAL)),
     "region_known": Sum("out_attempts", "both regions known", "1", flag(w.LOCAL_KNOWN)),
     "ended": Sum("out_outcomes", "not blocked", "1", "1", NOT_BLOCKED),

@@ -14,9 +14,8 @@ import numpy as np
 
 from callsieve.features.files.dates import DAY, HOUR
 from callsieve.features.keys.tokens import Use
-from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS, STEPS, UNKNOWN
+from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS, NEAR_DISTANCE, STEPS, UNKNOWN
 
-from . import numbers as plan
 from .call_values import CATEGORIES, QUARTER, UNKNOWN_CLASS, category
 from .keyed_table import check_table
 from .number_cache import NIBBLES, Ints, NumberCache, TextIndex
@@ -260,12 +259,10 @@ def _shared_prefix(facts: dict[str, Ints], a: Ints, b: Ints) -> Ints:
 
 
 def _step(facts: dict[str, Ints], previous: Ints, callee: Ints) -> Ints:
-    token, block, tail, length = (facts[name] for name in ("token", "block", "tail", "length"))
-    distance = np.abs(tail[previous] - tail[callee])
-    comparable = (tail[previous] >= 0) & (tail[callee] >= 0) & (length[previous] == length[callee])
-    near = comparable & (distance <= plan.NEAR_DISTANCE)
+    token, block, series, place = (facts[name] for name in ("token", "block", "series", "place"))
+    near = (series[previous] == series[callee]) & (np.abs(place[previous] - place[callee]) <= NEAR_DISTANCE)
     together = (block[previous] == block[callee]) & (block[callee] >= 0)
-    step = np.where(together, np.where(near, _NEAR, _BLOCK), _OTHER)
+    step = np.where(near, _NEAR, np.where(together, _BLOCK, _OTHER))
     step = np.where(token[previous] == token[callee], _SAME, step)
     both_digits = (previous >= 0) & (facts["digits"][previous] == 1) & (facts["digits"][callee] == 1)
     return np.where(both_digits, step, UNKNOWN)

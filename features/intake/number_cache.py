@@ -39,8 +39,8 @@ FACTS: dict[str, type[np.signedinteger[Any]]] = {
     "home": np.int8,
     "region": np.int32,
     "block": np.int32,
-    "tail": np.int32,
-    "length": np.int32,
+    "series": np.int32,
+    "place": np.int64,
     "country": np.int32,
     "size": np.int8,
     "nibbles": np.int64,
@@ -79,7 +79,7 @@ class NumberCache:
         self._ids: dict[tuple[int, int], int] = {}
         self._by_code: dict[int, tuple[pa.Array, Ints]] = {}  # dictionary of a column and ids of its words, by period
         self._texts: defaultdict[Use, dict[str, str]] = defaultdict(dict)
-        self._region, self._block, self._country = TextIndex(), TextIndex(), TextIndex()
+        self._region, self._block, self._country, self._series = (TextIndex() for _ in range(4))
         self._facts = {name: np.empty(0, dtype=kind) for name, kind in FACTS.items()}
 
     def __len__(self) -> int:
@@ -149,6 +149,7 @@ class NumberCache:
     def _facts_of(self, new: Sequence[KeyedNumber]) -> dict[str, Sequence[int] | Ints]:
         numbers = [keyed.number for keyed in new]
         digits = [keyed.significant[1] for keyed in new]
+        series = [plan.series(number) for number in numbers]
         return {
             "token": [self.tokens[keyed.token] for keyed in new],
             "token_block": [self.blocks[keyed.block] for keyed in new],
@@ -159,8 +160,8 @@ class NumberCache:
             "home": [plan.is_domestic(number) for number in numbers],
             "region": [self._region.code(number.region) for number in numbers],
             "block": [self._block.code(number.block) for number in numbers],
-            "tail": [plan.last_digits(number) for number in numbers],
-            "length": [len(number.canonical) for number in numbers],
+            "series": [self._series[text] for text, _ in series],
+            "place": [place for _, place in series],
             "country": [self._country[keyed.significant[0]] for keyed in new],
             "size": [len(text) for text in digits],
             "nibbles": _nibbles(digits),

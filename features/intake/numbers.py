@@ -20,11 +20,12 @@ that serves the number: ported numbers have another one.
 from __future__ import annotations
 
 import datetime
+import re
 import unicodedata
 from functools import lru_cache
 
 from callsieve.features.dataclass import dataclass, field
-from callsieve.features.records import STEPS, UNKNOWN
+from callsieve.features.records import NEAR_DISTANCE, STEPS, UNKNOWN
 
 from .numberplan import Plan, Service, period, plan
 
@@ -42,8 +43,9 @@ _SHORT_CODES_TEXT = """
 """
 _SHORT_COUNTRY_CODES = frozenset(_SHORT_CODES_TEXT.split())
 _SEPARATORS = str.maketrans("", "", "\u2010\u2011\u2012\u2013\u2014\u2212·-_.()/[]'\"")
-NEAR_DISTANCE = 10
 _LONGEST = 15  # digits of an E.164 number
+_SERIES_DIGITS = 18  # a 64-bit integer has room for them
+_DIGITS_AT_END = re.compile("[0-9]*$")
 _NO_DIGITS = frozenset(("withheld", "unknown"))
 _NOT_SURELY_DOMESTIC = frozenset(("foreign", "irregular", "withheld", "unknown"))
 
@@ -129,11 +131,10 @@ def step(previous: Number | None, current: Number) -> int:
         return UNKNOWN
     if previous.canonical == current.canonical:
         return STEPS.index("same")
-    if not current.block or previous.block != current.block:
-        return STEPS.index("other")
-    before, now = last_digits(previous), last_digits(current)
-    near = before >= 0 and now >= 0 and len(previous.canonical) == len(current.canonical)
-    return STEPS.index("near" if near and abs(now - before) <= NEAR_DISTANCE else "block")
+    before, now = series(previous), series(current)
+    if before[0] == now[0] and abs(now[1] - before[1]) <= NEAR_DISTANCE:
+        return STEPS.index("near")
+    return STEPS.index("block" if current.block and previous.block == current.block else "other")
 
 
 def has_digits(number: Number) -> bool:
@@ -141,10 +142,17 @@ def has_digits(number: Number) -> bool:
     return number.kind not in _NO_DIGITS
 
 
-def last_digits(number: Number) -> int:
-    """Returns the last four digits as an integer; UNKNOWN if they are not digits."""
-    tail = number.canonical[-4:]
-    return int(tail) if _only_digits(tail) else UNKNOWN
+def series(number: Number) -> tuple[str, int]:
+    """Returns the series of a number, and its place there: two numbers of a series are as far apart as their places.
+
+    A series is the text before the last digits of the canonical form, at most 18, with a 0 for each of these digits.
+
+    >>> series(parse("13800139999", datetime.date(2026, 11, 2)))
+    ('+0000000000000', 8613800139999)
+    """
+    head = number.canonical[:-_SERIES_DIGITS] + _DIGITS_AT_END.sub("", number.canonical[-_SERIES_DIGITS:])
+    digits = number.canonical[len(head) :]
+    return head + "0" * len(digits), int(digits or 0)
 
 
 def is_domestic(number: Number) -> bool:

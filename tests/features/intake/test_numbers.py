@@ -9,12 +9,12 @@ from collections import Counter
 
 import phonenumbers
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callsieve.features.intake import numberplan
 from callsieve.features.intake.numberplan import EPOCH, _table, changes, period, plan
-from callsieve.features.intake.numbers import NEAR_DISTANCE, Number, parse, same_region, shared_prefix, step
+from callsieve.features.intake.numbers import Number, parse, same_region, shared_prefix, step
 from callsieve.features.records import STEPS, UNKNOWN
 
 ON = datetime.date(2026, 11, 2)
@@ -285,15 +285,26 @@ def test_shared_prefix_counts_common_digits(a, b, shared):
         ("13800138000", "13800138010", "near"),
         ("13800138010", "13800138000", "near"),
         ("13800138000", "13800138011", "block"),
-        ("13800139999", "13800140000", "other"),  # the next block
+        ("13800139999", "13800140000", "near"),  # the next block
+        ("13800139995", "13800140006", "other"),
+        ("010-88889999", "010-88890009", "near"),
+        ("021-66669999", "+86 21 66670000", "near"),
         ("010-88880001", "010-88880002", "near"),
         ("95013", "950131", "other"),
         ("#0001", "#0002", "near"),
     ],
 )
 def test_step_classifies_consecutive_callees(previous, current, word):
-    assert NEAR_DISTANCE == 10
     assert STEPS[step(at(previous), at(current))] == word
+
+
+@given(st.integers(13800000000, 13801000000), st.integers(-12, 12))
+@settings(max_examples=200)
+def test_numbers_within_ten_are_near_in_whatever_block(number, distance):
+    expected = "same" if distance == 0 else "near" if abs(distance) <= 10 else None
+    other = number + distance
+    expected = expected or ("block" if number // 10_000 == other // 10_000 else "other")
+    assert STEPS[step(at(str(number)), at(str(other)))] == expected
 
 
 def test_step_without_digits_is_unknown():
