@@ -11,9 +11,10 @@ from typing import Any
 
 from callsieve.features.dataclass import dataclass
 from callsieve.features.kernel import windows as w
+from callsieve.features.kernel.number_state import FORTNIGHT
 from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, STEPS
 
-from .sums import GROUP_SUMS, NUMBER_SUMS, PAIR_FIELDS, STATE_REGIONS
+from .sums import GROUP_SUMS, NUMBER_SUMS, PAIR_FIELDS, STATE_REGIONS, WEEK_DAYS
 
 # Aggregate -> formula over the feature's parts (part, whole, other). The kernel executes these lines unchanged.
 FORMULAS = {
@@ -70,12 +71,13 @@ FUNCTION_MEANINGS = {
     "used": "bins that are not empty",
     "variation": "standard deviation of the gaps / their mean; unknown below 2 gaps",
     "median": "where the bin of the lower median begins, in seconds; unknown of nothing",
-    "age": "seconds from the first attempt, out or in, of the last 7 days to this call; unknown if there is none",
-    "since": "seconds from the last out attempt of the last 7 days to this call; unknown if there is none",
+    "age": f"seconds from the first attempt, out or in, of the last {WEEK_DAYS} days to this call; "
+    "unknown if there is none",
+    "since": f"seconds from the last out attempt of the last {WEEK_DAYS} days to this call; unknown if there is none",
     "day_count": "marked days",
     "first_day": "days since the first marked day; unknown if there is none",
     "last_day": "days since the last marked day before today; unknown if there is none",
-    "decayed": "sum of 2^(-days ago / 14) over events of this fortnight and the three before",
+    "decayed": f"sum of 2^(-days ago / {FORTNIGHT}) over events of this fortnight and the three before",
 }
 
 # Fact of the call itself -> levels of a category, or () for a number.

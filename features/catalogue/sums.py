@@ -11,10 +11,12 @@ from callsieve.features.dataclass import dataclass
 from callsieve.features.kernel import windows as w
 from callsieve.features.kernel.number_state import (
     DAYS_KEPT,
+    FORTNIGHT,
     GAP_BIN_COUNT,
     PAIR_ANSWERED,
     PAIR_IN,
     PAIR_OUT,
+    SHORT_GAP_MS,
     TALK_BIN_COUNT,
 )
 from callsieve.features.records import NEAR_DISTANCE, OUTCOMES
@@ -44,9 +46,14 @@ class Sum:
         return 1 if self.adds == "1" or self.adds.startswith("distinct") else 2
 
 
+WEEK_DAYS = w.WEEK // w.DAY_MS
+SHORT_TALK, LONG_TALK = 10_000, 30_000  # ms
 ANSWERED = "outcome == 0"
 # The outcome of a blocked call shows what the operator did, not how the caller behaves.
 NOT_BLOCKED = f"outcome != {OUTCOMES.index('blocked')}"
+
+
+MISSED = "{}, {} or {}".format(*OUTCOMES[w.FIRST_MISSED : w.LAST_MISSED + 1])
 
 
 def flag(bit: int) -> str:
@@ -62,35 +69,35 @@ def outcome_sums(events: str, names: tuple[str, ...]) -> dict[str, Sum]:
 NUMBER_SUMS: dict[str, Sum] = {
     "calls": Sum("out_attempts", "all", "1", "1"),
     "callees": Sum("out_attempts", "all", "distinct callee"),
-    "returning_callees": Sum("out_attempts", "callee also called in the 7 days before the window began", "distinct callee"),
+    "returning_callees": Sum("out_attempts", f"callee also called before the window, in the last {WEEK_DAYS} days", "distinct callee"),
     "mutual_callees": Sum("out_attempts", "callee also called the number in the window", "distinct callee"),
     "callee_squares": Sum("out_attempts", "all", "square of calls per callee"),
     "gaps": Sum("out_attempts", "neighbours both in the window", "milliseconds between them"),
     "gap_squares": Sum("out_attempts", "neighbours both in the window", "milliseconds squared"),
-    "short_gaps": Sum("out_attempts", "neighbours both in the window and less than 10 s apart", "1"),
-    "night_calls": Sum("out_attempts", "local hour before 8 or from 21", "1", flag(w.NIGHT)),
+    "short_gaps": Sum("out_attempts", f"neighbours both in the window and less than {SHORT_GAP_MS // 1000} s apart", "1"),
+    "night_calls": Sum("out_attempts", f"local hour before {w.NIGHT_ENDS} or from {w.NIGHT_BEGINS}", "1", flag(w.NIGHT)),
     "near_calls": Sum("out_attempts", f"callee within {NEAR_DISTANCE} numbers of the last one dialled, or in the same block", "1", flag(w.NEAR)),
     "local_calls": Sum("out_attempts", "caller and callee in the same region", "1", flag(w.LOCAL)),
     "region_known": Sum("out_attempts", "both regions known", "1", flag(w.LOCAL_KNOWN)),
     "ended": Sum("out_outcomes", "not blocked", "1", "1", NOT_BLOCKED),
     **outcome_sums("out_outcomes", ("answered", "no_answer", "busy", "rejected", "unwanted", "invalid_number")),
-    "missed": Sum("out_outcomes", "outcome is no_answer, busy or rejected", "1", "1", "0 < outcome < 4"),
-    "returned": Sum("out_outcomes", "outcome is no_answer, busy or rejected, and the callee called the number after its end and within an hour", "1"),
+    "missed": Sum("out_outcomes", f"outcome is {MISSED}", "1", "1", f"{w.FIRST_MISSED} <= outcome <= {w.LAST_MISSED}"),
+    "returned": Sum("out_outcomes", f"outcome is {MISSED}, and the callee called the number after its end and within {w.HOUR // 60_000} minutes", "1"),
     "talk": Sum("out_outcomes", "answered", "talk in milliseconds", "talk", ANSWERED),
     "talk_tenths": Sum("out_outcomes", "answered", "whole tenths of a second of talk", "(talk // 100)", ANSWERED),
     "talk_squares": Sum("out_outcomes", "answered", "whole tenths of a second of talk, squared", "(talk // 100) * (talk // 100)", ANSWERED),
-    "talk_under_10s": Sum("out_outcomes", "answered and talk under 10 s", "1", "talk < 10_000", ANSWERED),
-    "talk_under_30s": Sum("out_outcomes", "answered and talk under 30 s", "1", "talk < 30_000", ANSWERED),
+    "talk_under_10s": Sum("out_outcomes", f"answered and talk under {SHORT_TALK // 1000} s", "1", f"talk < {SHORT_TALK}", ANSWERED),
+    "talk_under_30s": Sum("out_outcomes", f"answered and talk under {LONG_TALK // 1000} s", "1", f"talk < {LONG_TALK}", ANSWERED),
     "ring": Sum("out_outcomes", "not blocked", "ring in milliseconds", "ring", NOT_BLOCKED),
-    "one_rings": Sum("out_outcomes", "neither answered nor blocked, released by the caller after at most 4 s", "1", flag(w.ONE_RING), NOT_BLOCKED),
+    "one_rings": Sum("out_outcomes", f"neither answered nor blocked, released by the caller after at most {w.ONE_RING_MS // 1000} s", "1", flag(w.ONE_RING), NOT_BLOCKED),
     "hung_up": Sum("out_outcomes", "answered and released by the caller", "1", flag(w.HUNG_UP), ANSWERED),
-    "release_known": Sum("out_outcomes", "answered and it is known who released", "1", flag(w.HUNG_KNOWN), ANSWERED),
+    "release_known": Sum("out_outcomes", "answered and released by caller or callee", "1", flag(w.HUNG_KNOWN), ANSWERED),
     "in_calls": Sum("in_attempts", "all", "1", "1"),
     "in_callers": Sum("in_attempts", "all", "distinct caller"),
     "in_ended": Sum("in_outcomes", "not blocked", "1", "1", NOT_BLOCKED),
     "in_answered": Sum("in_outcomes", "answered", "1", "1", ANSWERED),
     "in_talk": Sum("in_outcomes", "answered", "talk in milliseconds", "talk", ANSWERED),
-    "in_talk_under_10s": Sum("in_outcomes", "answered and talk under 10 s", "1", "talk < 10_000", ANSWERED),
+    "in_talk_under_10s": Sum("in_outcomes", f"answered and talk under {SHORT_TALK // 1000} s", "1", f"talk < {SHORT_TALK}", ANSWERED),
 }  # fmt: skip
 
 GROUP_SUMS: dict[str, Sum] = {
@@ -98,28 +105,34 @@ GROUP_SUMS: dict[str, Sum] = {
     "members": Sum("attempts", "all", "distinct caller"),
     "ended": Sum("outcomes", "not blocked", "1", "1", NOT_BLOCKED),
     **outcome_sums("outcomes", ("answered", "invalid_number")),
-    "talk_under_10s": Sum("outcomes", "answered and talk under 10 s", "1", "talk < 10_000", ANSWERED),
-    "one_rings": Sum("outcomes", "neither answered nor blocked, released by the caller after at most 4 s", "1", flag(w.ONE_RING), NOT_BLOCKED),
+    "talk_under_10s": Sum("outcomes", f"answered and talk under {SHORT_TALK // 1000} s", "1", f"talk < {SHORT_TALK}", ANSWERED),
+    "one_rings": Sum("outcomes", f"neither answered nor blocked, released by the caller after at most {w.ONE_RING_MS // 1000} s", "1", flag(w.ONE_RING), NOT_BLOCKED),
 }  # fmt: skip
 
 # State of a number outside the windows: name -> (32-bit integers, meaning).
 STATE_REGIONS: dict[str, tuple[int, str]] = {
-    "in_air": (1, "out attempts of the last 24 hours whose outcome is not known"),
-    "hours": (24, "out attempts of the last 7 days by local hour of day"),
-    "hour_logs": (2, "sum over the hours of the day of k * log2(k), k the out attempts of the last 7 days in it"),
-    "days": (8, "out attempts of the last 7 days by local day"),
-    "gap_bins": (GAP_BIN_COUNT, "gaps of the last 7 days; bin b begins at 2^b - 1 whole seconds"),
-    "talk_bins": (TALK_BIN_COUNT, "talk of calls answered in the last 7 days; bin b begins at 2^b - 1 whole seconds"),
+    "in_air": (1, f"out attempts of the last {w.DAY_MS // w.HOUR} hours whose outcome is not known"),
+    "hours": (24, f"out attempts of the last {WEEK_DAYS} days by local hour of day"),
+    "hour_logs": (
+        2,
+        f"sum over the hours of the day of k * log2(k), k the out attempts of the last {WEEK_DAYS} days in it",
+    ),
+    "days": (8, f"out attempts of the last {WEEK_DAYS} days by local day"),
+    "gap_bins": (GAP_BIN_COUNT, f"gaps of the last {WEEK_DAYS} days; bin b begins at 2^b - 1 whole seconds"),
+    "talk_bins": (
+        TALK_BIN_COUNT,
+        f"talk of calls answered in the last {WEEK_DAYS} days; bin b begins at 2^b - 1 whole seconds, and the last one, {TALK_BIN_COUNT - 1}, has no end",
+    ),
     "day": (1, "the local day of the call in question"),
     "out_days": (1, f"the last {DAYS_KEPT} local days, today among them, with an out attempt"),
     "in_days": (1, f"the last {DAYS_KEPT} local days, today among them, with an in attempt"),
-    "call_ring": (8, "out attempts by fortnight of local days since 1970"),
+    "call_ring": (8, f"out attempts by fortnight of {FORTNIGHT} local days since 1970"),
 }
 
 # Counters of a pair (number, other number): name -> (offset, meaning).
 PAIR_FIELDS: dict[str, tuple[int, str]] = {
     "pair_out_1h": (PAIR_OUT, "attempts of the last hour from the number to the other"),
-    "pair_out_7d": (PAIR_OUT + 2, "attempts of the last 7 days from the number to the other"),
-    "pair_in_7d": (PAIR_IN + 2, "attempts of the last 7 days from the other to the number"),
-    "pair_answered_7d": (PAIR_ANSWERED, "answered calls of the last 7 days from the number to the other"),
+    "pair_out_7d": (PAIR_OUT + 2, f"attempts of the last {WEEK_DAYS} days from the number to the other"),
+    "pair_in_7d": (PAIR_IN + 2, f"attempts of the last {WEEK_DAYS} days from the other to the number"),
+    "pair_answered_7d": (PAIR_ANSWERED, f"answered calls of the last {WEEK_DAYS} days from the number to the other"),
 }

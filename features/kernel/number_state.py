@@ -16,9 +16,11 @@ from .windows import (
     END_PLACES,
     ENDS,
     FIELDS,
+    FIRST_MISSED,
     HOUR,
     HOUR_BITS,
     HOUR_SHIFT,
+    LAST_MISSED,
     NONE,
     OUTCOME_BITS,
     OVER,
@@ -269,7 +271,7 @@ def match_returns(
     stream = node & 3
     if stream == 1:
         outcome = facts_of((node >> 2) * FIELDS, calls) & OUTCOME_BITS
-        if 0 < outcome < 4:
+        if FIRST_MISSED <= outcome <= LAST_MISSED:
             other = state[base + ENDS + END_PLACES * 2 + TAIL]
             later = NONE
             while other >= 0 and time_of(other, calls) > time:
@@ -286,7 +288,7 @@ def match_returns(
             facts = facts_of((other >> 2) * FIELDS, calls)
             if (
                 time_of(other, calls) < time
-                and 0 < (facts & OUTCOME_BITS) < 4
+                and FIRST_MISSED <= facts & OUTCOME_BITS <= LAST_MISSED
                 and not facts >> RETURNED_BIT & 1
                 and same_party(other, node, parties)
             ):

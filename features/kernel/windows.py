@@ -49,7 +49,8 @@ DAY_SHIFT = 20
 ATTEMPT_FACTS = ~(OUTCOME_BITS | 1 << ONE_RING | 1 << HUNG_UP | 1 << HUNG_KNOWN)
 
 ONE_RING_MS = 4_000
-ANSWERED = 0  # index in records.OUTCOMES
+NIGHT_ENDS, NIGHT_BEGINS = 8, 21  # local hours
+ANSWERED, FIRST_MISSED, LAST_MISSED = 0, 1, 3  # indices in records.OUTCOMES; missed calls are between the last two
 
 # The state of a key begins with its clock and the ends of its lists. For each list: the first event of each of the
 # three windows, the last event (TAIL), and the predecessors of those three first events (BEFORE). The rest is laid out
@@ -78,7 +79,7 @@ def pack(outcome: Any, released_by: Any, hour: Any, day: Any, step: Any, same_re
     return (
         outcome
         + (hour << HOUR_SHIFT)
-        + (((hour < 8) | (hour >= 21)) * (1 << NIGHT))
+        + (((hour < NIGHT_ENDS) | (hour >= NIGHT_BEGINS)) * (1 << NIGHT))
         + (((step == 1) | (step == 2)) * (1 << NEAR))
         + ((same_region == 1) * (1 << LOCAL))
         + ((same_region >= 0) * (1 << LOCAL_KNOWN))
