@@ -15,6 +15,7 @@ from .windows import (
     DAY_SHIFT,
     END_PLACES,
     ENDS,
+    EXPIRED,
     FIELDS,
     FIRST_MISSED,
     HOUR,
@@ -222,7 +223,7 @@ def on_event(stream: int, call: int, clock: int, state: Ints, base: int, calls: 
         set_bit(call, OVER, calls)
         if IN_AIR >= 0 and start_of(call, calls) >= clock - DAY_MS:
             state[base + IN_AIR] -= 1
-    elif stream != 3:
+    elif stream != 3 and not facts_of(call, calls) >> EXPIRED & 1:
         mark_day(stream, facts_of(call, calls) >> DAY_SHIFT, state, base)
 
 

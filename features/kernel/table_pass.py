@@ -32,6 +32,7 @@ from .windows import (
     STATE,
     STREAMS,
     TALK,
+    WEEK,
     Ints,
     expire_events,
     insert_event,
@@ -379,7 +380,7 @@ def replay(
             node = STREAMS * place + 2 * direction
             late = rest[own + LATE]
             flags[i] = 0 if place == i and late == NEVER else LATER
-            if place == i and late != NEVER:
+            if place == i and late != NEVER and late - at < WEEK:  # see EXPIRED in `windows.py`
                 waiting = push(times, nodes, waiting, late, node)
             talk = calls[i * FIELDS + TALK]
             # A record of the start and a record of the end are one call; any other repeat is ignored.

@@ -40,9 +40,11 @@ FIELDS = 4
 START, END, TALK, FACTS = range(FIELDS)
 
 # FACTS: bits that the events of a call add, computed once when the call is packed. The local day takes the top bits.
+# EXPIRED marks an attempt that became known when its start had left the widest window. It counts nowhere: a stream does
+# not remember its calls longer, so it could not know whether it has counted the call before.
 OUTCOME_BITS = 15
 HOUR_SHIFT, HOUR_BITS = 4, 31
-NIGHT, NEAR, LOCAL, LOCAL_KNOWN, ONE_RING, HUNG_UP, HUNG_KNOWN, STARTED, OVER, RETURNED_BIT = range(9, 19)
+NIGHT, NEAR, LOCAL, LOCAL_KNOWN, ONE_RING, HUNG_UP, HUNG_KNOWN, STARTED, OVER, RETURNED_BIT, EXPIRED = range(9, 20)
 DAY_SHIFT = 20
 
 # The facts known at the start of a call; a later end record does not change them.

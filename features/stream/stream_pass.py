@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from callsieve.features.kernel.heap import pop, push
 from callsieve.features.kernel.windows import (
     ATTEMPT_FACTS,
+    EXPIRED,
     NONE,
     OVER,
     STARTED,
@@ -262,6 +263,8 @@ def store_call(
     """Stores a new call, for which there must be room, and returns its place. Its attempt waits until it is known."""
     place = allocate_place(m)
     facts = pack(outcome, released_by, hour, day, step, same_region, ring)
+    if max(known_at, m.counts[NOW]) - start >= WEEK:
+        facts |= 1 << EXPIRED
     write_call(place * FIELDS, start, facts, m.calls)
     m.route[place] = acquire_route(caller, m)
     m.callee[place] = callee

@@ -55,7 +55,8 @@ class View:
     def __init__(self, calls, at, goes_out, comes_in=lambda _: False):
         calls = unique_calls(calls)
         self.at = at
-        attempts = [c for c in calls if attempt_known(c) < at]
+        # An attempt that becomes known a week after its start counts nowhere.
+        attempts = [c for c in calls if attempt_known(c) < min(at, c["start"] + WINDOW["7d"])]
         ended = [c for c in calls if is_over(c) and outcome_known(c) < at]
         # The outcome of a blocked call shows nothing about the caller.
         outcomes = [c for c in ended if c["outcome"] != "blocked"]

@@ -40,6 +40,7 @@ def test_a_callee_is_new_if_it_was_not_called_before_in_the_last_7_days(hours):
 def test_a_release_by_the_network_shows_nothing_about_the_parties():
     name = "out_hung_up_share_7d"
     assert "that caller or callee ended" in BY_NAME[name].en
-    ended = {word: {"start": NOW - HOUR - i, "released_by": word} for i, word in enumerate(("caller", "callee", "network", "unknown"))}  # fmt: skip
+    words = ("caller", "callee", "network", "unknown")
+    ended = {word: {"start": NOW - HOUR - i, "released_by": word} for i, word in enumerate(words)}
     assert math.isnan(value(name, ended["network"], ended["unknown"]))
     assert value(name, *ended.values()) == value(name, ended["caller"], ended["callee"]) == (1 + 0.5) / 3
