@@ -4,8 +4,10 @@ One call (`Intake.__call__`) and a whole table (`Intake.table`) give the same fa
 keying, happen once per distinct number and period of the number plan, and their results are cached in bounded memory
 (`number_memory.py`). Two numbers are then compared: number by number for a single call, column by column for a table.
 
-The intake also remembers the last number that each caller dialled, over calls and tables in the order in which they
-come. It holds digits, so it stays in its process and cannot be pickled.
+The intake also remembers the last two calls of each caller, over calls and tables (`dials.py`). The step of a call
+compares its callee with the one of the caller's latest call that started, and was known, before. A repeated record of a
+remembered call has the same step again and changes nothing. The memory holds digits, so it stays in its process and
+cannot be pickled.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ class Intake:
         zone: time zone of hour and day.
         numbers: "written" if caller and callee are numbers as a switch writes them, "codes" if they are opaque codes.
             A code, like a token, has no facts but the class that the call declares.
-        remember: maximum of callers whose last dialled number is remembered (about 90 bytes each, and up to 560 for the
-            number). Beyond it, the caller that was silent longest is forgotten first.
+        remember: maximum of callers whose last two calls are remembered (about 350 bytes each, and up to 560 for each of
+            the two numbers). Beyond it, the caller that was silent longest is forgotten first.
         cached: maximum of cached numbers of single calls (up to 800 bytes each); a cached number is not read and keyed
             again. A stream with more recurring numbers needs a larger value.
 
@@ -74,7 +76,10 @@ class Intake:
         raise TypeError("an intake holds digits and a key: it cannot be pickled; create it in the process that uses it")
 
     def __call__(self, call: Call) -> KeyedCall:
-        """Returns the keyed form of one call, and remembers the callee as the caller's last dialled number.
+        """Returns the keyed form of one call, and remembers the call as one of its caller.
+
+        Key calls in the order in which they become known: the step of a call that comes after later calls of its
+        caller can be unknown.
 
         Raises: ValueError: for a category that is not listed, a time that is not finite or outside the calendar, or a
         negative ring or talk.
@@ -84,14 +89,18 @@ class Intake:
         period = bisect_right(changes(), day)
         caller, callee = self._number(call.caller, period), self._number(call.callee, period)
         network = self._number(call.network_caller, period) if call.network_caller else None
-        previous = self._memory.dial(caller, callee)
+        ring = None if call.ring is None else duration("ring", call.ring)
+        talk = None if call.talk is None else duration("talk", call.talk)
+        recorded = None if call.recorded is None else milliseconds("recorded", call.recorded)
+        end = start if ring is None or talk is None else start + ring + talk
+        known = start if recorded is None or recorded <= end else recorded
         return KeyedCall(  # positional, in the order of the fields: keyword arguments take twice as long
             start,
             caller.token,
             callee.token,
-            None if call.ring is None else duration("ring", call.ring),
-            None if call.talk is None else duration("talk", call.talk),
-            None if call.recorded is None else milliseconds("recorded", call.recorded),
+            ring,
+            talk,
+            recorded,
             category("outcome", call.outcome),
             category("released_by", call.released_by),
             hour,
@@ -100,7 +109,7 @@ class Intake:
             number_class("callee_class", callee.class_code, call.callee_class),
             plan.same_region(caller.number, callee.number),
             plan.shared_digits(caller.significant, callee.significant),
-            plan.step(previous.number if previous else None, callee.number),
+            self._memory.dial(caller, callee, start, known),
             _differs(caller, network),
             category("attestation", call.attestation),
             category("route", call.route),

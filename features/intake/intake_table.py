@@ -7,6 +7,7 @@ highest bit in which two integers differ tells how many nibbles they share.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from .keyed_table import check_table
 from .number_cache import NIBBLES, Ints, NumberCache, TextIndex
 from .number_memory import NumberMemory
 from .numberplan import changes
+from .table_steps import FIRST, dial_all
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +47,9 @@ def keyed_table(calls: pa.Table, memory: NumberMemory, offset: Offset) -> pa.Tab
     caller, callee, network = (
         _number_ids(numbers, calls, name, period) for name in ("caller", "callee", "network_caller")
     )
-    previous = _previous(memory, numbers, start, caller, callee)
+    times = {name: _times(calls, name) for name in ("ring", "talk", "recorded")}
+    known = _attempt_known(start, times)
+    step = dial_all(memory, numbers, (start, known), caller, callee, partial(_step, numbers))
     facts = numbers.facts()
     columns: dict[str, Any] = {
         "start": pa.array(start),
@@ -55,12 +59,11 @@ def keyed_table(calls: pa.Table, memory: NumberMemory, offset: Offset) -> pa.Tab
         "day": pa.array(day.astype(np.int32)),
         "same_region": _small(_same_region(facts, caller, callee)),
         "shared_prefix": _small(_shared_prefix(facts, caller, callee)),
-        "step": _dictionary(_step(facts, previous, callee), STEPS, np.int8),
+        "step": _dictionary(step, STEPS, np.int8),
         "presented_differs": _small(_differs(facts, caller, network)),
         "caller_block": _words(facts["token_block"][caller], numbers.blocks),
     }
-    for name in ("ring", "talk", "recorded"):
-        columns[name] = _times(calls, name)
+    columns |= times
     read = {"caller_class": facts["kind"][caller], "callee_class": facts["kind"][callee]}
     for name, words in CATEGORIES.items():
         codes = _category_codes(calls, name)
@@ -206,39 +209,11 @@ def _clock(offset: Offset, start: Ints) -> tuple[Ints, Ints]:
     return (local - day * DAY) // HOUR, day
 
 
-def _previous(memory: NumberMemory, numbers: NumberCache, start: Ints, caller: Ints, callee: Ints) -> Ints:
-    """Ids of the numbers that each caller dialled before, in order of start; records the last one of each caller."""
-    keyed, facts = numbers.numbers, numbers.facts()
-    previous = np.full(len(start), UNKNOWN, dtype=np.int64)
-    rows = np.argsort(start, kind="stable")
-    rows = rows[facts["withheld"][caller[rows]] == 0]
-    tokens = facts["token"][caller[rows]]
-    order = _stable_order(tokens)
-    tokens = tokens[order]
-    change = np.flatnonzero(tokens[1:] != tokens[:-1]) + 1
-    first = np.concatenate([np.arange(min(1, len(tokens))), change])
-    before = numbers.last_dialled.get(tokens[first])
-    new = np.flatnonzero(before == UNKNOWN)  # not recorded by any table, but perhaps by single calls
-    from_calls = memory.last_dialled(keyed[number].token for number in caller[rows[order[first[new]]]].tolist())
-    new_callers = from_calls.count(None)
-    if not memory.has_room(new_callers):  # callers may be forgotten on the way: only single steps are exact
-        pairs = zip(caller[rows].tolist(), callee[rows].tolist(), strict=True)
-        previous[rows] = numbers.ids_of(memory.dial(keyed[a], keyed[b]) for a, b in pairs)
-        return previous
-    previous[rows[order[1:]]] = callee[rows[order[:-1]]]
-    before[new] = numbers.ids_of(from_calls)  # numbers that no table has brought get their ids here
-    previous[rows[order[first]]] = before
-    last = rows[np.sort(order[np.concatenate([change, np.full(min(1, len(tokens)), len(tokens))]) - 1])]
-    numbers.last_dialled.put(facts["token"][caller[last]], callee[last], new_callers)
-    return previous
-
-
-def _stable_order(keys: Ints) -> Ints:
-    """Returns the stable sort order of 32-bit keys, in two passes of 16 bits: NumPy's radix sort makes that three times
-    as fast.
-    """
-    order = np.argsort(keys.astype(np.uint16), kind="stable")
-    return order[np.argsort((keys >> 16).astype(np.uint16)[order], kind="stable")]
+def _attempt_known(start: Ints, times: dict[str, pa.Array]) -> Ints:
+    """Returns when each attempt became known, Unix ms: at its start, or when its late record came."""
+    ring, talk, recorded = (times[name].fill_null(FIRST).to_numpy() for name in ("ring", "talk", "recorded"))
+    end = np.where((ring == FIRST) | (talk == FIRST), start, start + ring + talk)
+    return np.where(recorded > end, recorded, start)
 
 
 def _same_region(facts: dict[str, Ints], a: Ints, b: Ints) -> Ints:
@@ -258,7 +233,8 @@ def _shared_prefix(facts: dict[str, Ints], a: Ints, b: Ints) -> Ints:
     return np.where((size[a] > 0) & (size[b] > 0), shared, UNKNOWN)
 
 
-def _step(facts: dict[str, Ints], previous: Ints, callee: Ints) -> Ints:
+def _step(numbers: NumberCache, previous: Ints, callee: Ints) -> Ints:
+    facts = numbers.facts()  # remembered numbers are among them only now
     token, block, series, place = (facts[name] for name in ("token", "block", "series", "place"))
     near = (series[previous] == series[callee]) & (np.abs(place[previous] - place[callee]) <= NEAR_DISTANCE)
     together = (block[previous] == block[callee]) & (block[callee] >= 0)

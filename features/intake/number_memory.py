@@ -1,4 +1,4 @@
-"""Bounded memory of an intake: numbers that were read and keyed, and the number that each caller dialled last.
+"""Bounded memory of an intake: numbers that were read and keyed, and the last two calls of each caller.
 
 It serves single calls and tables. Tables have a cache of their own (`number_cache.py`), whose last dialled numbers are
 merged here before the next single call. The memory holds digits, so it stays in the process.
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from callsieve.features.keys.tokens import Key, Use, is_token
+from callsieve.features.records import UNKNOWN
 
 from . import numbers as plan
 from .bounded_dict import BoundedDict
+from .dials import Dials, dial
 from .keyed_number import KeyedNumber
 from .numberplan import changes
 
@@ -34,13 +36,13 @@ class NumberMemory:
 
     Args:
         codes: whether numbers are opaque codes without digits to read.
-        remember: maximum of callers with a last dialled number.
+        remember: maximum of callers whose last calls are remembered.
         cached: maximum of cached numbers of single calls.
     """
 
     def __init__(self, key: Key, *, codes: bool, remember: int, cached: int) -> None:
         self._key, self._codes, self._remember = key, codes, remember
-        self._last: BoundedDict[str, KeyedNumber] = BoundedDict(remember, _stable_hash)
+        self._last: BoundedDict[str, Dials] = BoundedDict(remember, _stable_hash)
         self._numbers: BoundedDict[str | None, KeyedNumber] = BoundedDict(cached, hash)  # by text, as last read
         self._block = lru_cache(maxsize=cached)(self._block_token)
         self._text = lru_cache(maxsize=CACHE_SIZE)(self._text_token)
@@ -69,16 +71,18 @@ class NumberMemory:
         number = self._numbers.get(text) or self.number(text, len(changes()))
         return number.token if use == "number" else number.block
 
-    def dial(self, caller: KeyedNumber, callee: KeyedNumber) -> KeyedNumber | None:
-        """Records a call; returns the number that the caller dialled before, or None."""
+    def dial(self, caller: KeyedNumber, callee: KeyedNumber, start: int, known: int) -> int:
+        """Records a call, see `dials.dial`; returns its step."""
         if self._behind:
             self._merge_tables()
         if caller.number.kind == "withheld":
-            return None  # many people share this caller: one person's call says nothing about the next
-        return self._last.put(caller.token, callee)
+            return UNKNOWN  # many people share this caller: one person's call says nothing about the next
+        step, dials = dial(self._last.get(caller.token), start, known, callee)
+        self._last.put(caller.token, dials)
+        return step
 
-    def last_dialled(self, tokens: Iterable[str]) -> list[KeyedNumber | None]:
-        """Returns the last dialled number of each caller, without those that only the cache of tables has."""
+    def last_dialled(self, tokens: Iterable[str]) -> list[Dials | None]:
+        """Returns what each caller dialled last, without what only the cache of tables has."""
         return list(map(self._last.get, tokens))
 
     def has_room(self, new_callers: int) -> bool:
@@ -100,18 +104,18 @@ class NumberMemory:
         self._merge_tables()
         self._tables = None
         self._last.drop(token)
-        for cache in (self._last, self._numbers):
-            yield from cache.removing(lambda number: number.token == token)
+        yield from self._last.removing(lambda dials: token in dials.tokens())
+        yield from self._numbers.removing(lambda number: number.token == token)
 
     def _merge_tables(self) -> None:
         """Moves last dialled numbers from the cache of tables, oldest first; `has_room` made sure that all fit."""
         self._behind = False
         if self._tables is None:
             return
-        callers, callees = self._tables.last_dialled.take_all()
-        tokens, numbers = list(self._tables.tokens), self._tables.numbers
-        for caller, callee in zip(callers.tolist(), callees.tolist(), strict=True):
-            self._last.put(tokens[caller], numbers[callee])
+        callers, dials = self._tables.last_dialled.take_all(self._tables.numbers)
+        tokens = list(self._tables.tokens)
+        for caller, last in zip(callers.tolist(), dials, strict=True):
+            self._last.put(tokens[caller], last)
 
     def _read_all(self, written: Sequence[str | None], period: int) -> list[KeyedNumber]:
         numbers = [self._parse(text, period) for text in written]

@@ -16,7 +16,7 @@ MAX_CALLS = 200_000  # capacity; beyond it, one of the oldest calls is forgotten
 class CallsInProgress:
     """Remembers the keyed form of calls in progress.
 
-    A call must be keyed once: at a second time, the call itself would count as the caller's last dialled number.
+    A call is keyed once. Keyed again after two more calls of its caller, or after a restart, it has an unknown step.
     """
 
     def __init__(self, intake: Intake) -> None:

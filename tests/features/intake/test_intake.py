@@ -1,6 +1,7 @@
 """The intake: one call and a table give the same facts, and no digits leave."""
 
 import dataclasses
+import math
 import pickle
 import re
 from datetime import UTC, datetime, timedelta
@@ -49,11 +50,34 @@ def as_calls(table):
     return [call(row) for row in table.to_pylist()]
 
 
+def milliseconds(seconds):
+    return math.floor(seconds * 1000 + 0.5)
+
+
+def known_at(call):
+    """Returns when a call became known: at its start, or when its record came if that was after its end."""
+    start, recorded = milliseconds(call.start), call.recorded and milliseconds(call.recorded)
+    is_over = call.ring is not None and call.talk is not None
+    end = start + milliseconds(call.ring) + milliseconds(call.talk) if is_over else start
+    return recorded if recorded is not None and recorded > end else start
+
+
 def one_by_one(intake, calls):
-    """Keys calls in order of start, ties in the given order; returns them in the given order."""
-    order = sorted(range(len(calls)), key=lambda i: calls[i].start)
+    """Keys calls in the order in which they became known, ties in the given order; returns them in the given order."""
+    order = sorted(range(len(calls)), key=lambda i: known_at(calls[i]))
     keyed = {i: intake(calls[i]) for i in order}
     return [keyed[i] for i in range(len(calls))]
+
+
+def without_repeats(batches, intake):
+    """Returns the batches without calls that have the start and both numbers of an earlier one."""
+    seen = set()
+    identity = lambda call: (
+        milliseconds(call.start),
+        *(intake.token("number", text) for text in (call.caller, call.callee)),
+    )
+    is_new = lambda call: identity(call) not in seen and not seen.add(identity(call))
+    return [([call for call in batch if is_new(call)], at_once) for batch, at_once in batches]
 
 
 spellings = st.sampled_from(
@@ -106,7 +130,9 @@ calls = st.lists(
 )
 def test_a_table_equals_its_calls_one_by_one(batches, zone, numbers, remember, encoded, chunk):
     whole, single = (Intake(KEY, zone, numbers, remember) for _ in range(2))
-    for batch, at_once in batches:  # the last dialled numbers carry over to the next batch
+    for batch, at_once in without_repeats(
+        batches, Intake(KEY, numbers=numbers)
+    ):  # the last dialled numbers carry over to the next batch
         actual = as_calls(whole.table(as_table(batch, encoded, chunk))) if at_once else one_by_one(whole, batch)
         assert actual == one_by_one(single, batch)
 
@@ -187,11 +213,78 @@ def test_presented_differs_compares_the_canonical_numbers():
 def test_steps_compare_the_callees_of_a_caller():
     intake, words = Intake(KEY), []
     callees = ("13900000000", "13900000009", "13900000500", "13700000000", "anonymous", "13900000000")
-    for callee in ("13900000000", *callees):
-        step = keyed(intake, callee=callee).step
-        keyed(intake, caller="13800138001", callee="95588")  # another caller does not disturb
+    for n, callee in enumerate(("13900000000", *callees)):
+        step = keyed(intake, start=START + n, callee=callee).step
+        keyed(intake, start=START + n, caller="13800138001", callee="95588")  # another caller does not disturb
         words.append(None if step == UNKNOWN else STEPS[step])
     assert words == [None, "same", "near", "block", "other", None, None]
+
+
+DIALS = ("13900139000", "13900139001", "13900135555", "13700000000")
+moments = st.integers(0, 12)
+drawn_dials = st.builds(
+    lambda start, callee, late: (start, callee, start + late), moments, st.sampled_from(DIALS), moments | st.just(0)
+)
+histories_of_dials = st.lists(drawn_dials, max_size=8, unique_by=lambda dial: dial[:2])
+
+
+def step_by_definition(dials, start, callee):
+    """Returns the word of the step to the latest call that started, and was known, before a moment."""
+    before = [dial for dial in dials if max(dial[0], dial[2]) < start]
+    if not before:
+        return None
+    tie = lambda dial: (dial[0], Intake(KEY).token("number", dial[1]))
+    last = max(before, key=tie)[1]
+    return (
+        "same"
+        if last == callee
+        else "near"
+        if {last, callee} <= set(DIALS[:2])
+        else "block"
+        if last[:7] == callee[:7]
+        else "other"
+    )
+
+
+def call_of(start, callee, known=None):
+    return Call(START + start, "13800138000", callee, recorded=None if known is None else START + known)
+
+
+@settings(max_examples=200)
+@given(histories_of_dials, st.integers(0, 26), st.sampled_from(DIALS), st.randoms(use_true_random=False))
+def test_a_step_depends_on_calls_that_were_known_before_alone(dials, start, callee, rng):
+    """Offline in any order, online in the order of becoming known; calls that became known later do not matter."""
+    if (start, callee) in [dial[:2] for dial in dials]:
+        return
+    expected = step_by_definition(dials, start, callee)
+    rows = [call_of(start, callee), *(call_of(*dial) for dial in dials)]
+    order = rng.sample(range(len(rows)), len(rows))
+    steps = Intake(KEY).table(as_table([rows[i] for i in order]))["step"].to_pylist()
+    assert steps[order.index(0)] == expected
+    intake = Intake(KEY)
+    for dial in sorted(dials, key=lambda dial: dial[2]):
+        if dial[2] < start:
+            intake(call_of(*dial))
+    step = intake(call_of(start, callee)).step
+    assert (None if step == UNKNOWN else STEPS[step]) == expected
+
+
+@settings(max_examples=100)
+@given(histories_of_dials, st.booleans())
+def test_a_call_that_is_keyed_twice_is_keyed_once(dials, interleaved):
+    """Again at once, or after one more call of the caller; the end of a call may have what its start had not."""
+    once, twice = Intake(KEY), Intake(KEY)
+    dials = sorted(dials, key=lambda dial: dial[2])
+    first = [once(call_of(*dial)) for dial in dials]
+    again = []
+    for i, dial in enumerate(dials):
+        assert twice(call_of(*dial)).step == first[i].step
+        other = i - 1 if interleaved and i else i
+        again.append((other, twice(dataclasses.replace(call_of(*dials[other]), ring=1.0, talk=0.0, outcome="busy"))))
+    if all(start == known for start, _, known in dials) and len({start for start, _, _ in dials}) == len(dials):
+        assert [call.step for _, call in again] == [first[i].step for i, _ in again]
+    table = Intake(KEY).table(as_table([call_of(*dial) for dial in dials for _ in range(2)]))["step"].to_pylist()
+    assert table[::2] == table[1::2] == [None if call.step == UNKNOWN else STEPS[call.step] for call in first]
 
 
 def test_withheld_callers_are_not_one_caller():
@@ -205,10 +298,10 @@ def test_numbers_without_a_block_have_different_block_tokens():
 
 def test_the_caller_longest_without_a_call_is_removed_first():
     intake = Intake(KEY, remember=2)
-    for caller in ("13800138000", "13800138001", "13800138000", "13800138002"):
-        keyed(intake, caller=caller)
-    assert keyed(intake, caller="13800138000").step == STEPS.index("same")
-    assert keyed(intake, caller="13800138001").step == UNKNOWN
+    for n, caller in enumerate(("13800138000", "13800138001", "13800138000", "13800138002")):
+        keyed(intake, start=START + n, caller=caller)
+    assert keyed(intake, start=START + 9, caller="13800138000").step == STEPS.index("same")
+    assert keyed(intake, start=START + 9, caller="13800138001").step == UNKNOWN
 
 
 def test_a_table_orders_callers_by_their_last_call():
@@ -216,9 +309,9 @@ def test_a_table_orders_callers_by_their_last_call():
     callers = ("13800138000", "13800138001", "13800138000")
     intake.table(as_table([Call(START + n, caller, "13900000000") for n, caller in enumerate(callers)]))
     for n in range(2, 5):
-        keyed(intake, caller=f"1380013800{n}")
-    assert keyed(intake, caller="13800138000").step == STEPS.index("same")
-    assert keyed(intake, caller="13800138001").step == UNKNOWN
+        keyed(intake, start=START + 3, caller=f"1380013800{n}")
+    assert keyed(intake, start=START + 4, caller="13800138000").step == STEPS.index("same")
+    assert keyed(intake, start=START + 4, caller="13800138001").step == UNKNOWN
 
 
 def test_the_shared_prefix_is_exact_for_numbers_that_differ_in_every_bit():
