@@ -7,7 +7,14 @@ A new feature is a new row here. `source` names the evidence for a feature: TRAI
 
 from __future__ import annotations
 
-from callsieve.features.kernel.number_state import DAYS_KEPT, FORTNIGHT, SHORT_GAP_MS, TALK_BIN_COUNT
+from callsieve.features.kernel.number_state import (
+    DAYS_KEPT,
+    FORTNIGHT,
+    PAIR_DAYS_KEPT,
+    PAIR_TALK_MS,
+    SHORT_GAP_MS,
+    TALK_BIN_COUNT,
+)
 from callsieve.features.kernel.windows import DAY_MS, HOUR, NIGHT_BEGINS, NIGHT_ENDS
 from callsieve.features.records import NEAR_DISTANCE
 
@@ -152,6 +159,8 @@ MEASURES: list[list[Feature]] = [
     windowed("pair", "calls_before", "count", "pair_out_7d", (W,), "calls", "calls to this same number in the last {}", "过去{}拨打同一号码的次数", "calls per callee, Sichuan .87"),
     windowed("pair", "calls_back", "count", "pair_in_7d", (W,), "calls", "calls that this callee made to the caller in the last {}", "过去{}被叫拨打主叫的次数", "relation between the two"),
     windowed("pair", "answered", "count", "pair_answered_7d", (W,), "calls", "calls of the caller that this callee answered in the last {}", "过去{}被叫接听主叫的次数", "relation between the two"),
+    single("pair", "called_first", "called_first", "pair_out_days pair_in_days day", "yes/no", f"the called number called the caller in the last {PAIR_DAYS_KEPT - 1} days, before any day on which the caller called it", f"过去{PAIR_DAYS_KEPT - 1}天内被叫拨打过主叫,且早于主叫拨打被叫的任何一天", "relation between the two; a returned missed call does not count"),
+    single("pair", "long_talk_days", "long_talk_days", "pair_out_days pair_in_days day", "days", f"days of the last {PAIR_DAYS_KEPT} on which the two numbers talked for {PAIR_TALK_MS // 1000} s or longer", f"过去{PAIR_DAYS_KEPT}天内双方通话达{PAIR_TALK_MS // 1000}秒的天数", "relation between the two"),
     fact("caller_class", "class", "kind of the calling number", "主叫号码类别", "the plan; First Orion"),
     fact("callee_class", "class", "kind of the called number", "被叫号码类别", "number plan"),
     fact("attestation", "class", "result of caller authentication", "主叫鉴权结果", "TransNexus: a category, never an order"),

@@ -11,10 +11,10 @@ from typing import Any
 
 from callsieve.features.dataclass import dataclass
 from callsieve.features.kernel import windows as w
-from callsieve.features.kernel.number_state import FORTNIGHT
+from callsieve.features.kernel.number_state import FORTNIGHT, PAIR_DAYS_KEPT
 from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, STEPS
 
-from .sums import GROUP_SUMS, NUMBER_SUMS, PAIR_FIELDS, STATE_REGIONS, WEEK_DAYS
+from .sums import GROUP_SUMS, NUMBER_SUMS, PAIR_FIELDS, PAIR_REGIONS, STATE_REGIONS, WEEK_DAYS
 
 # Aggregate -> formula over the feature's parts (part, whole, other). The kernel executes these lines unchanged.
 FORMULAS = {
@@ -45,6 +45,8 @@ FORMULAS = {
     "days_since_last": "last_day(part)",
     "decayed": "decayed(state, part, whole)",
     "surge": "part / (decayed(state, whole, other) + 1.0)",
+    "called_first": "called_first(pairs, part, whole, other)",
+    "long_talk_days": "long_talk_days(pairs, part, whole, other)",
     "fact": "float(part) if part >= 0 else nan",
 }
 # Aggregate -> its label in a feature's name, if the label differs from the key.
@@ -61,6 +63,7 @@ AGGREGATE_LABELS = {
     "gap_median": "median",
     **dict.fromkeys(("age", "since", "occupancy", "surge", "fact"), ""),
     **dict.fromkeys(("days", "days_either", "days_since_first", "days_since_last"), ""),
+    **dict.fromkeys(("called_first", "long_talk_days"), ""),
 }
 # Functions of formulas, explained. These texts are part of the catalogue hash.
 FUNCTION_MEANINGS = {
@@ -78,6 +81,9 @@ FUNCTION_MEANINGS = {
     "first_day": "days since the first marked day; unknown if there is none",
     "last_day": "days since the last marked day before today; unknown if there is none",
     "decayed": f"sum of 2^(-days ago / {FORTNIGHT}) over events of this fortnight and the three before",
+    "called_first": f"1 if the other called on one of the last {PAIR_DAYS_KEPT - 1} local days, today among them, and "
+    f"the number itself did not call the other on that day or on an earlier one of the last {PAIR_DAYS_KEPT}; else 0",
+    "long_talk_days": "days with a long talk, in calls of either direction",
 }
 
 # Fact of the call itself -> levels of a category, or () for a number.
@@ -96,7 +102,9 @@ CALL_FACTS: dict[str, tuple[str, ...]] = {
 # Whose history a feature reads. A vector lists the features in this order of roles.
 ROLES = ("caller", "callee", "block", "trunk", "device")
 # Parts that incoming calls change without being sums of incoming events (any call moves the local day).
-INCOMING_PARTS = frozenset(("mutual_callees", "returned", "in_days", "out_days", "call_ring", "pair_in_7d"))
+INCOMING_PARTS = frozenset(
+    ("mutual_callees", "returned", "in_days", "out_days", "call_ring", "pair_in_7d", "pair_in_days")
+)
 SUMS_BY_ROLE = {"caller": NUMBER_SUMS, "callee": NUMBER_SUMS, **dict.fromkeys(("block", "trunk", "device"), GROUP_SUMS)}
 
 
@@ -195,7 +203,7 @@ class Feature:
             total = SUMS_BY_ROLE[self.role][entry[0]]
             window = w.WINDOWS[entry[1]] // 1000
             return {"events": total.events, "where": total.where, "adds": total.adds, "window_seconds": window}
-        return {**STATE_REGIONS, **PAIR_FIELDS}.get(part, (0, part))[1]
+        return {**STATE_REGIONS, **PAIR_FIELDS, **PAIR_REGIONS}.get(part, (0, part))[1]
 
 
 @cache

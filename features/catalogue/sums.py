@@ -14,8 +14,11 @@ from callsieve.features.kernel.number_state import (
     FORTNIGHT,
     GAP_BIN_COUNT,
     PAIR_ANSWERED,
+    PAIR_DAYS,
+    PAIR_DAYS_KEPT,
     PAIR_IN,
     PAIR_OUT,
+    PAIR_TALK_MS,
     SHORT_GAP_MS,
     TALK_BIN_COUNT,
 )
@@ -135,4 +138,14 @@ PAIR_FIELDS: dict[str, tuple[int, str]] = {
     "pair_out_7d": (PAIR_OUT + 2, f"attempts of the last {WEEK_DAYS} days from the number to the other"),
     "pair_in_7d": (PAIR_IN + 2, f"attempts of the last {WEEK_DAYS} days from the other to the number"),
     "pair_answered_7d": (PAIR_ANSWERED, f"answered calls of the last {WEEK_DAYS} days from the number to the other"),
+}
+
+# Days of a pair, which formulas read through functions: name -> (offset, meaning).
+_DAYS_OF_PAIR = (
+    f"the last {PAIR_DAYS_KEPT} local days, today among them, with an attempt, and those with a talk of at least "
+    f"{PAIR_TALK_MS // 1000} s"
+)
+PAIR_REGIONS: dict[str, tuple[int, str]] = {
+    "pair_out_days": (PAIR_DAYS, f"{_DAYS_OF_PAIR}, of calls from the number to the other"),
+    "pair_in_days": (PAIR_IN ^ PAIR_DAYS, f"{_DAYS_OF_PAIR}, of calls from the other to the number"),
 }

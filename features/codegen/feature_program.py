@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from types import ModuleType
 
 from callsieve.features.catalogue.feature import CALL_FACTS, FORMULAS, Feature
-from callsieve.features.catalogue.sums import GROUP_SUMS, NUMBER_SUMS, PAIR_FIELDS, STATE_REGIONS, Sum
+from callsieve.features.catalogue.sums import GROUP_SUMS, NUMBER_SUMS, PAIR_FIELDS, PAIR_REGIONS, STATE_REGIONS, Sum
 from callsieve.features.dataclass import dataclass
 from callsieve.features.kernel import group_state, number_state, windows
 from callsieve.features.kernel.windows import FACT_BITS
@@ -189,6 +189,9 @@ def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[
             variable, code = name, read_code(STATE_REGIONS[name][0], places[name])
         elif name in STATE_REGIONS:
             terms[word] = f"base + {places[name]}"
+            continue
+        elif name in PAIR_REGIONS:
+            terms[word] = f"pair ^ {PAIR_REGIONS[name][0]}"
             continue
         elif name in PAIR_FIELDS:
             variable, code = name, f"pairs[pair ^ {PAIR_FIELDS[name][0]}]"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from .number_state import FORTNIGHT, LOG_UNIT
+from .number_state import FORTNIGHT, LOG_UNIT, PAIR_DAYS_KEPT, later_days
 from .windows import END_PLACES, ENDS, FIELDS, TAIL, WEEK, Ints, read_wide, start_of
 
 UNITS = tuple(2.0 ** -(32 + day / FORTNIGHT) for day in range(FORTNIGHT))
@@ -112,3 +112,21 @@ def decayed(state: Ints, ring: int, day: int) -> float:
         total += float(read_wide(state, ring + 2 * (now - ago & 3))) * weight
         weight *= 0.5
     return total
+
+
+def called_first(pairs: Ints, out: int, back: int, today: int) -> float:
+    """Returns 1 if the other number of a pair called on an earlier day than the number itself, else 0.
+
+    Only the last 6 local days count. Calls of the other number on the first of them do not, because they may return a
+    missed call of the day before.
+    """
+    made = later_days(pairs[out], today - pairs[out + 1]) & (1 << PAIR_DAYS_KEPT) - 1
+    received = later_days(pairs[back], today - pairs[back + 1]) & (1 << PAIR_DAYS_KEPT - 1) - 1
+    return 1.0 if (received & ~made) > made else 0.0
+
+
+def long_talk_days(pairs: Ints, out: int, back: int, today: int) -> float:
+    """Returns on how many of the last 6 local days the two numbers of a pair had a long talk."""
+    made = later_days(pairs[out], today - pairs[out + 1])
+    received = later_days(pairs[back], today - pairs[back + 1])
+    return float(day_count((made | received) >> PAIR_DAYS_KEPT))

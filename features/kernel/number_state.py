@@ -56,10 +56,14 @@ LOG_TERMS = (0, *(math.floor(count * math.log2(count) * LOG_UNIT + 0.5) for coun
 WEIGHTS = tuple(round(2 ** (32 + day / FORTNIGHT)) for day in range(FORTNIGHT))
 
 # A pair (number, other number): outgoing calls in each window, answered outgoing calls in the widest window, then the
-# same for incoming calls. A pair starts at a multiple of PAIR_SIZE, so the counter that one party reads at
-# `pair ^ offset` is read by the other party at `pair ^ PAIR_IN ^ offset`.
-PAIR_OUT, PAIR_ANSWERED, PAIR_IN = 0, 3, 4
-PAIR_SIZE = 8
+# same for incoming calls. From PAIR_DAYS on, again in each direction: day bits and the local day of their lowest bit.
+# The lower PAIR_DAYS_KEPT bits are days with an attempt, the upper ones days with a long talk. A pair starts at a
+# multiple of PAIR_SIZE: what one party reads at `pair ^ offset`, the other reads at `pair ^ PAIR_IN ^ offset`.
+PAIR_OUT, PAIR_ANSWERED, PAIR_IN, PAIR_DAYS = 0, 3, 4, 8
+PAIR_SIZE = 16
+# These days lie within the widest window, even if one of them has 25 hours: a stream stores a pair no longer than that.
+PAIR_DAYS_KEPT = 6
+PAIR_TALK_MS = 60_000
 
 # Sums that this file maintains itself, and one (CALLS) that other files read by name.
 CALLS = NONE
@@ -154,6 +158,8 @@ def count(
         add_out_attempts(facts, sign, state, slot)
         count_out(window, sign, state, base, pairs, pair)
         if window == 2:
+            if sign > 0:
+                mark_pair_day(facts >> DAY_SHIFT, 1, pairs, pair ^ PAIR_DAYS)
             if HOURS >= 0:
                 hour = base + HOURS + (facts >> HOUR_SHIFT & HOUR_BITS)
                 if HOUR_LOGS >= 0:
@@ -167,10 +173,15 @@ def count(
     if stream == 2:
         add_in_attempts(facts, sign, state, slot)
         count_in(window, sign, state, base, pairs, pair)
+        if window == 2 and sign > 0:
+            mark_pair_day(facts >> DAY_SHIFT, 1, pairs, pair ^ PAIR_IN ^ PAIR_DAYS)
         return
     outcome = facts & OUTCOME_BITS
     talk = talk_of(call, calls)
     ring = end_of(call, calls) - start_of(call, calls) - talk
+    if window == 2 and sign > 0 and outcome == ANSWERED and talk >= PAIR_TALK_MS:
+        days = PAIR_DAYS if stream == 1 else PAIR_IN ^ PAIR_DAYS
+        mark_pair_day(facts >> DAY_SHIFT, 1 << PAIR_DAYS_KEPT, pairs, pair ^ days)
     if stream == 3:
         add_in_outcomes(facts, outcome, ring, talk, sign, state, slot)
         return
@@ -181,6 +192,24 @@ def count(
         pairs[pair ^ PAIR_ANSWERED] += sign
         if TALK_BINS >= 0:
             state[base + TALK_BINS + log_bin(talk // 1000, TALK_BIN_COUNT)] += sign
+
+
+def mark_pair_day(day: int, mark: int, pairs: Ints, at: int) -> None:
+    """Marks a local day in the day bits at `at`; `mark` is 1, or 1 << PAIR_DAYS_KEPT for a long talk."""
+    if pairs[at] == 0 or day > pairs[at + 1]:
+        pairs[at] = later_days(pairs[at], day - pairs[at + 1])
+        pairs[at + 1] = day
+    ago = pairs[at + 1] - day
+    if ago < PAIR_DAYS_KEPT:
+        pairs[at] |= mark << ago
+
+
+def later_days(bits: int, passed: int) -> int:
+    """Returns the day bits of a pair as of `passed` days later, without the days that are too long ago by then."""
+    if bits == 0 or passed >= PAIR_DAYS_KEPT:
+        return 0
+    lasting = (1 << PAIR_DAYS_KEPT - passed) - 1
+    return (bits & (lasting << PAIR_DAYS_KEPT | lasting)) << passed
 
 
 def add_gap(gap: int, window: int, sign: int, state: Ints, base: int) -> None:

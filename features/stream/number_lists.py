@@ -11,11 +11,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from callsieve.features.kernel.number_state import CALLS, PAIR_ANSWERED, PAIR_IN, count, start_day
+from callsieve.features.kernel.number_state import (
+    CALLS,
+    PAIR_ANSWERED,
+    PAIR_DAYS,
+    PAIR_DAYS_KEPT,
+    PAIR_IN,
+    PAIR_TALK_MS,
+    count,
+    mark_pair_day,
+    start_day,
+)
 from callsieve.features.kernel.table_pass import emit_in, emit_out
 from callsieve.features.kernel.windows import (
     ANSWERED,
     BEFORE,
+    DAY_SHIFT,
     END_PLACES,
     ENDS,
     NONE,
@@ -37,7 +48,7 @@ from callsieve.features.kernel.windows import (
     time_of,
 )
 
-from .call_store import FIELDS, LISTS, NOW, Memory, caller_of, end_of, facts_of, link_index, start_of
+from .call_store import FIELDS, LISTS, NOW, Memory, caller_of, end_of, facts_of, link_index, start_of, talk_of
 from .key_store import find_pair
 
 LINE = 16  # 32-bit integers in a cache line
@@ -114,12 +125,15 @@ def add(node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, 
         single_pair[window] = 0
         single_pair[PAIR_IN + window] = 0
         single_pair[PAIR_ANSWERED] = 0
+        single_pair[PAIR_DAYS] = 0
+        single_pair[PAIR_IN ^ PAIR_DAYS] = 0
         return
     caller = caller_of(place, parties)
     callee = parties.callee[place]
     pair = record * PAIR ^ (PAIR_IN if caller > callee else 0)
-    if stream == 2 and caller != callee:
-        pairs[pair ^ window] -= sign  # the caller has counted it
+    if stream >= 2 and caller != callee:
+        if stream == 2:
+            pairs[pair ^ window] -= sign  # the caller has counted it
         pair ^= PAIR_IN
     count(stream, place * FIELDS, window, sign, state, base, calls, pairs, pair)
 
@@ -130,11 +144,15 @@ def fill_pair(place: int, pairs: Ints, pair: int, m: Memory) -> None:
     facts = facts_of(call, m.calls)
     clock = m.counts[NOW]
     out = pair ^ (PAIR_IN if caller_of(place, m) > m.callee[place] else 0)
+    day = facts >> DAY_SHIFT
     if facts >> STARTED & 1:
         for window in range(3):
             pairs[out ^ window] += start_of(call, m.calls) >= clock - WINDOWS[window]
+        mark_pair_day(day, 1, pairs, out ^ PAIR_DAYS)
     if facts >> OVER & 1 and facts & OUTCOME_BITS == ANSWERED:
         pairs[out ^ PAIR_ANSWERED] += end_of(call, m.calls) >= clock - WEEK
+        if talk_of(call, m.calls) >= PAIR_TALK_MS:
+            mark_pair_day(day, 1 << PAIR_DAYS_KEPT, pairs, out ^ PAIR_DAYS)
 
 
 def fill_pair_record(place: int, record: int, m: Memory) -> None:

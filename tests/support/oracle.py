@@ -279,6 +279,19 @@ def of_pair(v, name, w, callee):
     }[name]()
 
 
+def of_relation(v, name, callee, today):
+    """Returns a feature of the pair of caller and callee without a window, from the last 6 local days."""
+    recent = lambda calls, days: {c["day"] for c in calls if 0 <= today - c["day"] < days}
+    made = recent([c for c in v.out if c["callee"] == callee], 6)
+    received = recent([c for c in v.into if c["caller"] == callee], 5)
+    over = [c for c in v.out_ended if c["callee"] == callee] + [c for c in v.in_ended if c["caller"] == callee]
+    talked = [c for c in over if c["outcome"] == "answered" and c["talk"] >= 60_000]
+    return {
+        "pair_called_first": lambda: float(bool(received) and (not made or min(received) < min(made))),
+        "pair_long_talk_days": lambda: float(len(recent(talked, 6))),
+    }[name]()
+
+
 def of_callee(v, name, w):
     """Returns a feature of the called number."""
     callers = {c["caller"] for c in v.incoming(w)}
@@ -343,5 +356,7 @@ def value(calls, call, name):
     if role == "callee":
         return of_callee(v, stem, window)
     if role == "pair":
+        if window not in WINDOW:
+            return of_relation(v, name, call["callee"], call["day"])
         return of_pair(v, stem, window, call["callee"])
     return of_number(v, stem, window) if window in WINDOW else of_call(v, name, call)

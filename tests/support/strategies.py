@@ -36,7 +36,7 @@ GAPS = st.sampled_from(
     [0, 0, 1, SECOND, 9_999, 10_000, HOUR - 1, HOUR, HOUR + 1, DAY - HOUR, DAY, 3 * DAY, 7 * DAY, 30 * DAY]
 )
 RINGS = st.sampled_from([0, 1, 3_999, 4_000, 4_001, 20_000])
-TALKS = st.sampled_from([0, 99, 100, 9_999, 10_000, 29_999, 30_000, 3_600_001, DAY])
+TALKS = st.sampled_from([0, 99, 100, 9_999, 10_000, 29_999, 30_000, 59_999, 60_000, 3_600_001, DAY])
 
 
 @st.composite

@@ -44,3 +44,24 @@ def test_a_release_by_the_network_shows_nothing_about_the_parties():
     ended = {word: {"start": NOW - HOUR - i, "released_by": word} for i, word in enumerate(words)}
     assert math.isnan(value(name, ended["network"], ended["unknown"]))
     assert value(name, *ended.values()) == value(name, ended["caller"], ended["callee"]) == (1 + 0.5) / 3
+
+
+def test_the_called_number_called_first_on_an_earlier_day_within_the_stated_days():
+    (days,) = map(int, re.findall(r"in the last (\d+) days", BY_NAME["pair_called_first"].en))
+    today = NOW - (NOW + 8 * HOUR) % DAY
+    back = lambda start: {"start": start, "caller": "b", "callee": "a"}
+    for start in (today, today - (days - 1) * DAY, NOW - 1):
+        assert value("pair_called_first", back(start)) == 1
+    assert value("pair_called_first", back(today - (days - 1) * DAY - 1)) == 0
+    assert value("pair_called_first", back(today - 1), {"start": today}) == 1
+    assert value("pair_called_first", back(today), {"start": today + 1}) == 0  # on the same day
+
+
+def test_days_of_long_talk_are_the_stated_ones():
+    name = "pair_long_talk_days"
+    days, seconds = map(int, re.findall(r"days of the last (\d+) .* for (\d+) s or longer", BY_NAME[name].en)[0])
+    today = NOW - (NOW + 8 * HOUR) % DAY
+    talks = [{"start": today - ago * DAY, "talk": seconds * 1000} for ago in range(days, -1, -1)]
+    assert value(name, *talks) == days
+    assert value(name, *(talk | {"talk": seconds * 1000 - 1} for talk in talks)) == 0
+    assert value(name, talks[-1], talks[-1] | {"start": today + HOUR, "caller": "b", "callee": "a"}) == 1

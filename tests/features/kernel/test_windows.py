@@ -3,6 +3,8 @@
 import itertools
 import math
 import random
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -137,6 +139,30 @@ def test_busy_weeks_with_late_records_equal_the_oracle():
     rows = vectors(as_keyed_table(calls), threads=1)
     for i in (60, 90, 110, 125, 133, 150, 200, len(calls) - 1):
         check_by_oracle(rows[i], calls, calls[i])
+
+
+calls_of_a_pair = st.tuples(
+    st.sampled_from(["ab", "ba"]), st.integers(1, 60), st.sampled_from([59_999, 60_000]), st.sampled_from([None, 20])
+)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@given(st.lists(calls_of_a_pair, min_size=2, max_size=14), st.sampled_from(["Asia/Shanghai", "Europe/Copenhagen"]))
+@settings(max_examples=60)
+def test_who_called_first_and_days_of_long_talk_equal_the_oracle(compiled, steps, zone):
+    """Two numbers call each other, hours or days apart. In Copenhagen, one of these days has 25 hours."""
+    calls, start = [], datetime(2026, 10, 20, 9, tzinfo=UTC)
+    for (caller, callee), hours, talk, late in steps:
+        start += timedelta(hours=hours)
+        local, ms = start.astimezone(ZoneInfo(zone)), int(start.timestamp() * 1000)
+        known = None if late is None else ms + talk + late * 3_600_000
+        day = (local.date() - date(1970, 1, 1)).days
+        parties = {"caller": caller, "callee": callee, "hour": local.hour, "day": day}
+        calls.append(EXAMPLE_CALL | parties | {"start": ms, "ring": 0, "talk": talk, "recorded": known})
+    rows = vectors(as_keyed_table(calls), threads=1)
+    for row, call in zip(rows, calls, strict=True):
+        check_by_oracle(row, calls, call)
+    assert_equal(online(calls, compiled=compiled), rows)
 
 
 def test_an_end_record_changes_only_the_facts_of_the_outcome():
@@ -379,8 +405,10 @@ def test_a_number_with_many_calls_keeps_memory_bounded():
     for _ in range(30_000):
         start += rng.randrange(66_000)
         callee = f"n{rng.randrange(3000)}"
-        calls.append(EXAMPLE_CALL | {"start": start, "caller": "a", "callee": callee, "talk": rng.randrange(90_000)})
-    calls += [EXAMPLE_CALL | {"start": start + 15 * 86_400_000 + i, "caller": "b"} for i in range(2)]
+        day, talk = start // 86_400_000, rng.randrange(90_000)
+        calls.append(EXAMPLE_CALL | {"start": start, "day": day, "caller": "a", "callee": callee, "talk": talk})
+    later = EXAMPLE_CALL | {"day": day + 15, "caller": "b"}
+    calls += [later | {"start": start + 15 * 86_400_000 + i} for i in range(2)]
     rows = vectors(as_keyed_table(calls))
     history = History(calls=30_000, numbers=4000)
     assert_equal(play(history, *calls), rows)
