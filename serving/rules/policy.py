@@ -18,12 +18,12 @@ from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.bundle.metadata import Band
 
 from .register_lookup import Terms
-from .rules import ACTION_RULES, NETWORK, PREDICTED, PROTECTED, RULE_BY_NAME
+from .rules import ACTION_RULES, BEHAVIOUR, KNOWN, NETWORK, PREDICTED, PROTECTED, RULE_BY_NAME
 
 ACTIONS = ("pass", "label", "screen", "block")
 """All actions, from the weakest to the strongest."""
 MAX_HISTORY_DAYS = 28  # the longest window of a feature
-_KEYS = {"version", "appeal", "accepted", "history_days", "bands", "rules", "terms"}
+_KEYS = {"version", "appeal", "accepted", "known_caller", "history_days", "bands", "rules", "terms"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class Policy:
         rules: action of each rule.
         appeal: where a person appeals against a block; without it nothing is blocked.
         accepted: the strongest action of the bands if the called person accepts calls of the caller's business.
+        known_caller: the strongest action of the bands and of rules on behaviour if the called person knows the caller:
+            called it first, or talked with it at length (guards `called_first` and `long_talks`).
         terms: the limits that rule conditions use.
         history_days: days of history before the bands apply; until then every band abstains
             (`features/online/coverage.py`).
@@ -51,6 +53,7 @@ class Policy:
     rules: Mapping[str, str] = field(default_factory=dict)
     appeal: str = ""
     accepted: str = "block"
+    known_caller: str = "block"
     terms: Terms = field(default_factory=Terms)
     history_days: int = COVERAGE_DAYS
 
@@ -84,8 +87,9 @@ def read_policy(path: str | Path | None = None) -> Policy:
     for table_name in ("rules", "terms"):
         if not isinstance(table.get(table_name, {}), dict):
             raise ValueError(f"{name}: {table_name}: expected a table")
-    rules, appeal, accepted = table.get("rules", {}), table.get("appeal", ""), table.get("accepted", "block")
-    _check_actions(name, bands, rules, accepted)
+    rules, appeal = table.get("rules", {}), table.get("appeal", "")
+    limits = {key: table.get(key, "block") for key in ("accepted", "known_caller")}
+    _check_actions(name, bands, rules, limits)
     if not isinstance(appeal, str):
         raise ValueError(f"{name}: appeal: expected the address for appeals as text, got {appeal!r}")
     days = table.get("history_days", COVERAGE_DAYS)
@@ -95,11 +99,11 @@ def read_policy(path: str | Path | None = None) -> Policy:
         terms = _terms(table.get("terms", {}))
     except ValueError as error:
         raise ValueError(f"{name}: terms: {error}") from None
-    return Policy(table["version"], bands, rules, appeal.strip(), accepted, terms, days)
+    return Policy(table["version"], bands, rules, appeal.strip(), terms=terms, history_days=days, **limits)
 
 
-def _check_actions(name: str, bands: Mapping[str, Any], rules: Mapping[str, Any], accepted: Any) -> None:
-    for kind, actions in (("band", bands), ("rule", rules), ("", {"accepted": accepted})):
+def _check_actions(name: str, bands: Mapping[str, Any], rules: Mapping[str, Any], limits: Mapping[str, Any]) -> None:
+    for kind, actions in (("band", bands), ("rule", rules), ("", limits)):
         for key, action in actions.items():
             if action not in ACTIONS:
                 raise ValueError(f"{name}: {kind} {key}: expected one of {', '.join(ACTIONS)}, got {action!r}")
@@ -158,7 +162,13 @@ def final_action(policy: Policy, by_band: str, rules: Collection[str]) -> str:
         return _at_most("label", _strongest(["pass", *network]))
     if "accepted_category" in rules:
         by_band = _at_most(policy.accepted, by_band)
-    action = _strongest([by_band, *(policy.of_rule(name) for name in rules)])
+    scored, facts = [by_band], ["pass"]
+    for name in rules:
+        (scored if RULE_BY_NAME[name].kind in (BEHAVIOUR, PREDICTED) else facts).append(policy.of_rule(name))
+    by_score = _strongest(scored)
+    if not KNOWN.isdisjoint(rules):
+        by_score = _at_most(policy.known_caller, by_score)
+    action = _strongest([by_score, *facts])
     return _at_most("label", action) if "protected_callee" in rules else action
 
 
@@ -209,6 +219,7 @@ _TERMS: dict[str, Callable[[Any, str], Any]] = {
     "ring_once_share": _number(1.0),
     "ring_once_calls": _number(1e6),
     "bombing_calls": _number(1e6),
+    "known_talk_days": _number(6.0),
     "content_share": _number(1.0),
     "marketing": _texts,
     "must_register": _classes,

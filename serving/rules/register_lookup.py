@@ -23,6 +23,7 @@ class Terms:
         ring_once_share: share of calls dropped after one ring from which rule `ring_once` applies, 0 to 1.
         ring_once_calls: calls in 24 hours from which rule `ring_once` applies.
         bombing_calls: calls to one mobile number in one hour from which rule `call_bombing` applies.
+        known_talk_days: days with a long talk from which the guard `long_talks` applies.
         content_share: probability from which the content model counts against a called person's preferences, 0 to 1.
         marketing: businesses that need the called person's consent.
         must_register: number classes that must be registered before they call out.
@@ -32,6 +33,7 @@ class Terms:
     ring_once_share: float = 0.5
     ring_once_calls: float = 20.0
     bombing_calls: float = 30.0
+    known_talk_days: float = 2.0
     content_share: float = 0.8
     marketing: tuple[str, ...] = ()
     must_register: tuple[str, ...] = ()

@@ -25,6 +25,8 @@ VECTOR_FEATURES = {
     "calls_24h": "out_calls_count_24h",
     "one_rings_24h": "out_one_rings_share_24h",
     "callee_calls_1h": "callee_calls_count_1h",
+    "called_first": "pair_called_first",
+    "long_talk_days": "pair_long_talk_days",
 }
 """The feature behind each of the first fields of `RuleInput`, in the order of the fields."""
 
@@ -40,6 +42,8 @@ class RuleInput(RegisterFacts):
         calls_24h: calls of the caller in 24 hours.
         one_rings_24h: share of those calls that the caller dropped after one ring, 0 to 1.
         callee_calls_1h: calls to the called number in one hour.
+        called_first: 1 if the called number called the caller before the caller called it, else 0.
+        long_talk_days: days on which the two talked at length.
         own_number: 1 if the caller shows the called number itself, else 0.
         unwanted: 1 if the content model is sure that the called person rejects this kind of call
             (`preferences.py`). It is set later than the other fields, after a call has reached a band.
@@ -54,6 +58,8 @@ class RuleInput(RegisterFacts):
     calls_24h: Any = math.nan
     one_rings_24h: Any = math.nan
     callee_calls_1h: Any = math.nan
+    called_first: Any = math.nan
+    long_talk_days: Any = math.nan
     own_number: Any = math.nan
     unwanted: Any = math.nan
 

@@ -22,6 +22,7 @@ PROTECTED = ("emergency", "public_service")
 DOMESTIC = tuple(name for name in NUMBER_CLASSES if name not in ("foreign", "irregular", "withheld", "unknown"))
 NO_CALLER = ("irregular", "106", "800")  # never valid for a caller: no number, a text-message port, a toll-free number
 PERSONAL = ("mobile", "resale")
+KNOWN = frozenset(("called_first", "long_talks"))  # guards: the called person knows the caller
 # The evidence of a rule: facts of the network, a register, the behaviour of the number, or a model's prediction. A
 # guard leads to no action; it limits the action of the other rules and of the bands.
 NETWORK, REGISTER, BEHAVIOUR, PREDICTED, GUARD = "network", "register", "behaviour", "predicted", "guard"
@@ -105,6 +106,7 @@ def _codes(classes: tuple[str, ...]) -> frozenset[float]:
 
 _PROTECTED, _DOMESTIC, _NO_CALLER, _PERSONAL = map(_codes, (PROTECTED, DOMESTIC, NO_CALLER, PERSONAL))
 _WITHHELD = _codes(("withheld",))
+_SHOWN = _codes(tuple(name for name in NUMBER_CLASSES if name != "withheld"))  # all withheld numbers share one history
 
 
 def _outside(hour: Any, begin: Any, end: Any) -> Any:
@@ -234,6 +236,18 @@ RULES: tuple[Rule, ...] = (
         "被叫用户已设置接受此类来电。",
     ),
     Rule(
+        "called_first", GUARD, lambda call, _: (call.called_first == 1) & _among(call.caller_class, _SHOWN), "", "", "",
+        "The called person called this number in the last 5 days, before this number called them.",
+        "被叫用户近5天内先拨打过该号码。",
+    ),
+    Rule(
+        "long_talks", GUARD,
+        lambda call, terms: (call.long_talk_days >= terms.known_talk_days) & _among(call.caller_class, _SHOWN),
+        "long_talk_days", "known_talk_days", "",
+        "The called person and this number talked for a minute or longer on {value} of the last 6 days.",
+        "被叫用户近6天内有{value}天与该号码通话达1分钟。",
+    ),
+    Rule(
         "against_predicted_preference", PREDICTED, lambda call, _: call.unwanted == 1, "", "", "preferences",
         "The call looks like one of a kind that the called person told the operator is not wanted.",
         "该来电疑似被叫用户已设置不接听的类别。",
@@ -272,13 +286,15 @@ def candidate_rules(
 ) -> tuple[Rule, ...]:
     """Returns the rules that a call with these fields of `KeyedCall` may meet without registers, in order.
 
-    Rules of behaviour stay candidates, because they depend on the history. All other rules depend on these fields
-    alone. Few combinations of the fields occur, so most calls skip nearly all conditions thanks to the cache.
+    Rules of behaviour and of known callers stay candidates, because they depend on the history. All other rules depend
+    on these fields alone. Few combinations of the fields occur, so most calls skip nearly all conditions thanks to the
+    cache.
     """
     fields = (attestation, route, caller_class, callee_class, presented_differs)
     call = RuleInput(*(math.nan if value == UNKNOWN else float(value) for value in fields))
     call.own_number = float(own_number)
-    return tuple(rule for rule in UNREGISTERED if rule.kind == BEHAVIOUR or rule.when(call, Terms()))
+    by_history = {rule.name for rule in UNREGISTERED if rule.kind == BEHAVIOUR} | KNOWN
+    return tuple(rule for rule in UNREGISTERED if rule.name in by_history or rule.when(call, Terms()))
 
 
 def _fact(rule: Rule, call: RuleInput, terms: Terms, registers: Registers | None) -> Fact:

@@ -155,13 +155,15 @@ def test_a_policy_file_is_read(tmp_path):
 def test_every_field_of_a_policy_file_is_read(tmp_path):
     path = tmp_path / "policy.toml"
     path.write_text(
-        'version = "3"\nappeal = " the office "\naccepted = "label"\nhistory_days = 14\n[bands]\nwatch = "label"\n'
+        'version = "3"\nappeal = " the office "\naccepted = "label"\nknown_caller = "screen"\nhistory_days = 14\n'
+        '[bands]\nwatch = "label"\n'
         '[rules]\nno_consent = "screen"\n[terms]\nbombing_calls = 12\nmarketing = ["loans"]\n'
-        'must_register = ["400"]\n[terms.uses]\n"own use" = ["fixed"]\n'
+        'known_talk_days = 3\nmust_register = ["400"]\n[terms.uses]\n"own use" = ["fixed"]\n'
     )
-    terms = Terms(bombing_calls=12.0, marketing=("loans",), must_register=("400",), uses={"own use": ("fixed",)})
+    uses = {"own use": ("fixed",)}
+    terms = Terms(bombing_calls=12.0, known_talk_days=3.0, marketing=("loans",), must_register=("400",), uses=uses)
     rules = {"no_consent": "screen"}
-    assert read_policy(path) == Policy("3", {"watch": "label"}, rules, "the office", "label", terms, 14)
+    assert read_policy(path) == Policy("3", {"watch": "label"}, rules, "the office", "label", "screen", terms, 14)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +187,8 @@ def test_every_field_of_a_policy_file_is_read(tmp_path):
         (b'version = "1"\nrules = 1\n[bands]', "rules: expected a table"),
         (b'version = "1"\nappeal = 12321\n[bands]', "appeal: expected the address for appeals as text"),
         (b'version = "1"\naccepted = "yes"\n[bands]', "accepted: expected one of pass, label, screen, block"),
+        (b'version = "1"\nknown_caller = "no"\n[bands]', "known_caller: expected one of pass, label, screen, block"),
+        (b'version = "1"\n[bands]\n[terms]\nknown_talk_days = 7', "known_talk_days: expected a number above 0 and at"),
         (b'version = "1"\n[bands]\n[terms]\nbombing_calls = 0', "terms: bombing_calls: expected a number above 0"),
         (b'version = "1"\n[bands]\n[terms]\nring_once_share = 1.5', "share: expected a number above 0 and at"),
         (b'version = "1"\n[bands]\n[terms]\nmarketing = "loans"', "marketing: expected a list of texts"),

@@ -31,6 +31,7 @@ from callsieve.serving.rules.rule_bits import BITS, matching_bits, rule_columns,
 from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, RuleInput, rule_input
 from callsieve.serving.rules.rules import (
     ACTION_RULES,
+    BEHAVIOUR,
     CLASSES_ZH,
     GUARD,
     NETWORK,
@@ -68,7 +69,8 @@ def plain(**changes):
     usual = {
         "attestation": float(ATTESTATIONS.index("A")), "route": float(ROUTES.index("domestic")),
         "caller_class": kind("mobile"), "callee_class": kind("mobile"), "presented_differs": 0.0, "hour": 10.0,
-        "calls_24h": 3.0, "one_rings_24h": 0.0, "callee_calls_1h": 1.0, "own_number": 0.0,
+        "calls_24h": 3.0, "one_rings_24h": 0.0, "callee_calls_1h": 1.0, "called_first": 0.0, "long_talk_days": 1.0,
+        "own_number": 0.0,
     }  # fmt: skip
     return RuleInput(**usual | changes)
 
@@ -101,6 +103,8 @@ HITS = {
     "protected_caller": [{"caller_protected": 1.0}, *({"caller_class": kind(word)} for word in PROTECTED)],
     "protected_callee": [{"callee_protected": 1.0}, *({"callee_class": kind(word)} for word in PROTECTED)],
     "accepted_category": [{"accepts": 1.0}],
+    "called_first": [{"called_first": 1.0}, {"called_first": 1.0, "caller_class": kind("unknown")}],
+    "long_talks": [{"long_talk_days": 2.0}, {"long_talk_days": 6.0, "caller_class": kind("fixed")}],
     "against_predicted_preference": [{"unwanted": 1.0}],
 }
 NO_HITS = [
@@ -125,6 +129,7 @@ NO_HITS = [
     {"one_rings_24h": 1.0, "calls_24h": 19.0},
     {"callee_calls_1h": 29.0},
     {"callee_calls_1h": 99.0, "callee_class": kind("fixed")},
+    {"called_first": NAN, "long_talk_days": NAN},
     dict.fromkeys(("attestation", "route", "caller_class", "callee_class", "hour", "calls_24h"), NAN),
     # Facts that are known to be false.
     dict.fromkeys(("own_number", "presented_differs", "lapsed", "refused", "rejects", "risk_region"), 0.0),
@@ -143,7 +148,8 @@ def test_each_rule_has_a_test_case_and_sentences_in_both_languages():
 def test_without_registers_only_rules_that_need_none_apply():
     assert [rule.name for rule in UNREGISTERED] == [
         "authentication_failed", "irregular_number", "own_number", "withheld_number", "domestic_from_abroad",
-        "shown_number_differs", "ring_once", "call_bombing", "protected_caller", "protected_callee",
+        "shown_number_differs", "ring_once", "call_bombing", "protected_caller", "protected_callee", "called_first",
+        "long_talks",
     ]  # fmt: skip
 
 
@@ -192,11 +198,12 @@ FIELDS = {
 
 
 @pytest.mark.system
-@given(st.fixed_dictionaries(FIELDS), st.booleans(), st.tuples(values, values, values))
+@given(st.fixed_dictionaries(FIELDS), st.booleans(), st.tuples(values, values, values, values, values))
 def test_candidate_rules_include_every_matching_rule(fields, own, before):
     call = Intake(real_bundle.NUMBER_KEY)(Call(LATE, NUMBER, NUMBER))
     vector = History(calls=1, numbers=2, compiled=False).row(dataclasses.replace(call, **fields))
-    for name, value in zip(("calls_24h", "one_rings_24h", "callee_calls_1h"), before, strict=True):
+    of_history = ("calls_24h", "one_rings_24h", "callee_calls_1h", "called_first", "long_talk_days")
+    for name, value in zip(of_history, before, strict=True):
         vector[dict(VECTOR_COLUMNS)[name]] = value
     situation = rule_input(vector, None, float(own))
     candidates = candidate_rules(**fields, own_number=own)
@@ -208,7 +215,7 @@ def test_candidate_rules_include_every_matching_rule(fields, own, before):
 names = st.sets(st.sampled_from(sorted(RULE_BY_NAME)))
 policies = st.builds(
     Policy, st.just("drawn"), st.just({}), st.dictionaries(st.sampled_from(ACTION_RULES), st.sampled_from(ACTIONS)),
-    appeal=st.sampled_from(["", "office"]), accepted=st.sampled_from(ACTIONS),
+    appeal=st.sampled_from(["", "office"]), accepted=st.sampled_from(ACTIONS), known_caller=st.sampled_from(ACTIONS),
 )  # fmt: skip
 banded = st.sampled_from(ACTIONS)
 strength = ACTIONS.index
@@ -229,7 +236,10 @@ def test_the_final_action_is_the_stronger_one_unless_a_guard_limits_it(policy, a
     else:
         most = strength(policy.accepted) if "accepted_category" in matches else 3
         least = strength("label") if "protected_callee" in matches else 3
-        assert strength(done) == min(max([min(strength(action), most), *map(strength, actions)]), least)
+        known = strength(policy.known_caller) if {"called_first", "long_talks"} & matches else 3
+        limits = {BEHAVIOUR: known, PREDICTED: known}
+        of_rules = [min(strength(policy.of_rule(name)), limits.get(RULE_BY_NAME[name].kind, 3)) for name in matches]
+        assert strength(done) == min(max([min(strength(action), most, known), *of_rules]), least)
 
 
 @given(policies, banded, names)
@@ -341,6 +351,39 @@ def test_protected_numbers_are_never_blocked(bundle_folder, registers, calls):
     assert min(counts.values()) > 5
     forged = Intake(real_bundle.NUMBER_KEY)(Call(real_bundle.START, "110", "13900001111", attestation="failed"))
     assert scorer.score(History(), forged).action == "label"
+
+
+HOURS, SHOP, PERSON = 3600.0, "02887654321", "13600130001"
+
+
+@pytest.mark.parametrize(
+    ("earlier", "guards"),
+    [
+        ([], []),
+        ([(PERSON, SHOP, 0.0, "no_answer", 0)], ["called_first"]),
+        # The person returns a missed call, on the same day or on the next one.
+        ([(SHOP, PERSON, 0.0, "no_answer", 0), (PERSON, SHOP, 40.0, "answered", 1)], []),
+        ([(SHOP, PERSON, 0.0, "no_answer", 0), (PERSON, SHOP, 40.0, "answered", 24)], []),
+        ([(SHOP, PERSON, 60.0, "answered", 0), (SHOP, PERSON, 60.0, "answered", 1)], []),  # both on one day
+        ([(SHOP, PERSON, 60.0, "answered", 0), (SHOP, PERSON, 59.0, "answered", 24)], []),
+        ([(SHOP, PERSON, 60.0, "answered", 0), (SHOP, PERSON, 60.0, "answered", 24)], ["long_talks"]),
+    ],
+)
+def test_a_number_that_the_called_person_knows_passes_at_any_score(bundle_folder, earlier, guards):
+    scorer = load_scorer(bundle_folder, dataclasses.replace(read_policy(), history_days=0))
+    sure = tuple(dataclasses.replace(band, threshold=-1e9) for band in scorer.bundle.thresholds)
+    scorer = Scorer(dataclasses.replace(scorer.bundle, thresholds=sure), scorer.policy)
+    intake, history = Intake(real_bundle.NUMBER_KEY), History()
+    for caller, callee, talk, outcome, hours in earlier:
+        history.observe(intake(Call(real_bundle.START + hours * HOURS, caller, callee, 5.0, talk, outcome)))
+    later = Call(real_bundle.START + 48 * HOURS, SHOP, PERSON)
+    verdict = scorer.score(history, intake(later))
+    assert verdict.band == "certified"
+    assert [fact.rule for fact in verdict.rules] == guards
+    assert verdict.action == ("pass" if guards else "label")
+    # A forged number may be one that the called person knows.
+    forged = scorer.score(history, intake(dataclasses.replace(later, attestation="failed")))
+    assert forged.action == "label"
 
 
 def test_facts_name_the_register_row_and_the_time_it_became_known(bundle_folder, registers):
