@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from callsieve.features.catalogue import catalogue_hash
+from callsieve.serving.batch.table_rules import rules_met
 from callsieve.serving.batch.verdict_counts import verdict_counts
 from callsieve.serving.bundle.bundle import MANIFEST
 from callsieve.serving.bundle.signing import (
@@ -22,13 +23,16 @@ from callsieve.serving.bundle.signing import (
     read_signing_key,
     write_public_key,
 )
-from callsieve.serving.rules.policy import ACTIONS
+from callsieve.serving.rules.policy import ACTIONS, read_policy
+from callsieve.serving.rules.rule_bits import table_actions, table_band_actions
+from callsieve.serving.rules.rule_input import VECTOR_COLUMNS
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores, case_id
 
 from .audit.page import write_first_page
 from .drift.days import ScoredCalls
 from .drift.reference import REFERENCE, measure_reference, write_reference
+from .judging.headline import PolicyActions
 from .judging.judge import headline_metrics, judge
 from .judging.leak_probes import check_for_leaks
 from .judging.run_figures import DatasetEntry, ExampleVerdict, GateEntry, LastDay, RecordedRun, RunFigures, TrackedRun
@@ -107,7 +111,7 @@ def study(
     trained = train(dataset, settings, progress)
     leak_probes = check_for_leaks(trained)
     give_back()
-    judged = judge(trained, source)
+    judged = judge(trained, policy_actions(trained), source)
     model = write_bundle(trained, folder / "bundle", key)
     scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])
     calls = ScoredCalls(dataset.calls, trained.feed, trained.raw, dataset.complaints, trained.card.thresholds)
@@ -213,6 +217,18 @@ def run_payload(uri: str, tracked: TrackedRun, figures: RunFigures, bundle: Path
         "gates": figures["gates"],
         "record": mlflow_read.snapshot(uri, run),
     }
+
+
+def policy_actions(trained: Trained) -> PolicyActions:
+    """Returns the actions of the shipped policy, without registers, for all calls with a vector."""
+    policy, feed, count = read_policy(), trained.feed, len(trained.start)
+    columns = {column: feed.X[:, column] for _, column in VECTOR_COLUMNS}
+    bits = rules_met(trained.dataset.calls.select(["caller", "callee"]).take(feed.rows), columns, None, policy.terms)
+    rules, both = (np.zeros(count, dtype=np.int8) for _ in range(2))
+    by_band = table_band_actions(policy, trained.card.thresholds, trained.raw[feed.rows], trained.stratum[feed.rows])
+    rules[feed.rows] = table_actions(policy, np.zeros_like(by_band), bits)
+    both[feed.rows] = table_actions(policy, by_band, bits)
+    return PolicyActions(policy.version, both, rules)
 
 
 def last_day(scorer: Scorer, trained: Trained) -> LastDay:

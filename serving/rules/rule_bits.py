@@ -5,15 +5,18 @@ The conditions and the policy are those of a single call (`rules.py`, `policy.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .policy import ACTIONS, Policy, final_action
+from callsieve.serving.bundle.metadata import Band
+
+from .policy import ACTIONS, Policy, certified_action, final_action
 from .register_lookup import RegisterFacts, Terms
 from .rule_input import VECTOR_COLUMNS, rule_input
 from .rules import RULES
+from .strata import STRATA
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -53,6 +56,26 @@ def matching_bits(
 def rule_names(bits: int) -> tuple[str, ...]:
     """Returns the names of the rules whose bits are set."""
     return tuple(name for name, bit in BITS.items() if bits & bit)
+
+
+def table_band_actions(policy: Policy, bands: Sequence[Band], raw: Array, stratum: Array) -> Array:
+    """Returns the strongest action of the bands that each call reaches: int8 of shape (n,), indexes of ACTIONS.
+
+    Args:
+        policy: the policy.
+        bands: the bands of the bundle.
+        raw: raw scores in log-odds, shape (n,); NaN reaches no band.
+        stratum: indexes of STRATA, shape (n,).
+    """
+    action = np.zeros(len(raw), dtype=np.int8)
+    for band in bands:
+        reached = raw >= band.threshold
+        for code in np.unique(stratum[reached]):
+            name = STRATA[code]
+            allowed = certified_action(policy.of_band(band.name), band, name)
+            rows = (raw >= band.threshold_for(name)) & (stratum == code)
+            action[rows] = np.maximum(action[rows], ACTIONS.index(allowed))
+    return action
 
 
 def table_actions(policy: Policy, by_band: Array, bits: Array) -> Array:

@@ -19,7 +19,7 @@ from callsieve.features.online.history import History
 from callsieve.features.records import KeyedCall
 from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.bundle import Bundle, BundleError, load
-from callsieve.serving.rules.policy import ACTIONS, Policy, band_action, certified_action, final_action, read_policy
+from callsieve.serving.rules.policy import ACTIONS, Policy, band_action, final_action, read_policy
 from callsieve.serving.rules.preferences import confident_class, rejected_categories
 from callsieve.serving.rules.register_lookup import look_up
 from callsieve.serving.rules.registers import Registers
@@ -183,7 +183,7 @@ class Scorer:
         """
         import numpy as np  # a single call needs no NumPy, and importing it takes longer than a first verdict
 
-        from callsieve.serving.rules.rule_bits import matching_bits, rule_columns, table_actions
+        from callsieve.serving.rules.rule_bits import matching_bits, rule_columns, table_actions, table_band_actions
 
         if vectors.ndim != 2 or vectors.shape[1] != len(self.features):
             raise ValueError(f"vectors: expected (n, {len(self.features)}), got {vectors.shape}")
@@ -197,7 +197,7 @@ class Scorer:
         if rule_bits is None:
             rule_bits = matching_bits(rule_columns(vectors), None, self.policy.terms)
         rule_bits = np.where(finite, rule_bits, 0)  # no rule holds for a row with an infinite value
-        by_band = self._band_actions(raw, strata_of(vectors))
+        by_band = table_band_actions(self.policy, self.bundle.thresholds, raw, strata_of(vectors))
         if covered is not None:
             by_band[~covered] = ACTIONS.index("pass")
         return Scores(raw, score, table_actions(self.policy, by_band, rule_bits), by_band, rule_bits)
@@ -330,20 +330,6 @@ class Scorer:
             valid_until=self.bundle.valid_until,
             rules=facts,
         )
-
-    def _band_actions(self, raw: npt.NDArray[np.float64], stratum: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
-        """Returns the strongest action of the bands that each row reaches, as an index of ACTIONS."""
-        import numpy as np
-
-        action = np.zeros(len(raw), dtype=np.int8)
-        for band in self.bundle.thresholds:
-            reached = raw >= band.threshold
-            for code in np.unique(stratum[reached]):
-                name = STRATA[code]
-                allowed = certified_action(self.policy.of_band(band.name), band, name)
-                rows = (raw >= band.threshold_for(name)) & (stratum == code)
-                action[rows] = np.maximum(action[rows], ACTIONS.index(allowed))
-        return action
 
     def _model_row(self, vector: Sequence[float]) -> Sequence[float]:
         """Returns the columns of the vector that the model takes, in the model's order."""

@@ -31,6 +31,7 @@ from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import Trained, feature_columns, train
+from callsieve.training.run import policy_actions
 from callsieve.training.studies.demo import of_world
 
 GIB = 1 << 20  # KiB, the unit of `ru_maxrss`
@@ -76,7 +77,7 @@ def figures_of(size: str, seed: int, threads: int, place: Path) -> tuple[dict[st
     check_for_leaks(trained)
     write(trained, place)
     give_back()
-    figures = judge(trained)
+    figures = judge(trained, policy_actions(trained))
     head = figures["headline"]["model"]
     line = {
         "seed": seed,

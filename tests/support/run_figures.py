@@ -102,6 +102,15 @@ def example_figures() -> dict[str, Any]:
                 | {"detected_share": 0.912, "soon_share": 0.75, "soon_low": 0.71, "soon_high": 0.78}
                 | {"median": 3.0, "median_floor": 3, "p90": 41.0, "p90_floor": 41, "stopped_share": 0.846},
             },
+            "policy": proof(310_412, 41, 1.71e-4, False)
+            | {
+                "policy": "5",
+                "bootstrap": [7.1e-5, 2.1e-4],
+                "bound_by_caller": 1.2e-3,
+                "catch": rates(0.893, 0.921, 0.874),
+                "in_hindsight": None,
+                "detection": CALLERS | UNDETECTED | {"detected_share": 0.921, "stopped_share": 0.851},
+            },
             "rule": proof(310_412, 17, 8.2e-5, True)
             | {
                 "rule": "more than 31 calls in the last hour",

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import factorize
 from callsieve.serving.batch.score import open_scorer
+from callsieve.serving.batch.table_rules import rules_met
 from callsieve.serving.bundle.metadata import Band
+from callsieve.serving.rules.rule_bits import rule_columns, table_actions
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import Dataset, read_dataset
 from callsieve.training.data.feeds import complete
@@ -21,7 +25,7 @@ from callsieve.training.model.certify import certificate, choose_threshold
 from callsieve.training.model.split import judged_span
 
 from .figures import BySeenGroups, EvaluationFigures, SeenGroupFigures
-from .headline import JudgedCalls, catch_of
+from .headline import JudgedCalls, PolicyActions, catch_of
 from .judge import RULE, call_counts, score_figures
 from .seen_groups import SeenGroups, seen_groups
 
@@ -50,7 +54,11 @@ def assess(
     X = complete(dataset, scorer.bundle.features, threads).X  # noqa: N806
     progress("score", 0.6)
     groups = seen_groups(dataset, scorer.bundle)
-    calls = judged_calls(dataset, X, scorer.score_table(X, threads=threads or 2).raw, groups)
+    rule_bits = rules_met(dataset.calls, rule_columns(X), None, scorer.policy.terms)
+    scores = scorer.score_table(X, rule_bits, threads=threads or 2)
+    by_rules = table_actions(scorer.policy, np.zeros_like(scores.band_action), scores.rule_bits)
+    actions = PolicyActions(scorer.policy.version, scores.action, by_rules)
+    calls = judged_calls(dataset, X, scores.raw, groups)
     progress("judge", 0.8)
     return {
         "model": {"id": scorer.bundle.model_id},
@@ -62,7 +70,7 @@ def assess(
             "judged_by": calls.judged.source,
             "judged_on": "every call after the first 7 days; the rule's threshold is fitted to these calls",
         },
-        **score_figures(calls, scorer.bundle, best_rule(calls)),
+        **score_figures(calls, scorer.bundle, best_rule(calls), actions),
         **by_seen_groups(calls, scorer.bundle.thresholds[0], groups),
     }
 

@@ -16,18 +16,19 @@ from callsieve.training.model.certify import ROUNDS, caller_bootstrap
 
 from .detection import CONFIDENCE, NO_QUANTILES, detecting_calls, quantiles
 from .figures import Evasion, EvasionDetection, KnownGroup, Mean, Rate
+from .headline import FLAGGED
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .headline import JudgedCalls
+    from .headline import JudgedCalls, PolicyActions
 
     Array = npt.NDArray[Any]
 
 PLAIN = "no evasion"
 
 
-def evasion_figures(s: JudgedCalls, threshold: float) -> list[Evasion]:
+def evasion_figures(s: JudgedCalls, threshold: float, actions: PolicyActions) -> list[Evasion]:
     """Returns one row for each evasion in the calls, plain nuisance first, also where no call of it was judged.
 
     `numbers` and `calls` are those whose whole life is in the records. `caught` is of the nuisance calls of the
@@ -38,10 +39,10 @@ def evasion_figures(s: JudgedCalls, threshold: float) -> list[Evasion]:
     """
     codes = np.unique(s.judged.attack[s.judged.known & s.judged.nuisance])
     plain = calls_through(s, threshold, s.lives & (s.judged.attack < 0))
-    return [figures_of(s, threshold, int(code), plain) for code in codes]  # -1, no evasion, comes first
+    return [figures_of(s, threshold, actions, int(code), plain) for code in codes]  # -1, no evasion, comes first
 
 
-def figures_of(s: JudgedCalls, threshold: float, code: int, plain: Array) -> Evasion:
+def figures_of(s: JudgedCalls, threshold: float, actions: PolicyActions, code: int, plain: Array) -> Evasion:
     """Returns the figures of one evasion.
 
     Args:
@@ -53,7 +54,9 @@ def figures_of(s: JudgedCalls, threshold: float, code: int, plain: Array) -> Eva
     return {
         "attack": PLAIN if code < 0 else s.judged.attacks[code],
         "judged_calls": int(nuisance.sum()),
-        "caught": catch_rate(s, threshold, nuisance),
+        "caught": catch_rate(s, s.raw >= threshold, nuisance),
+        "caught_by_rules": catch_rate(s, actions.rules >= FLAGGED, nuisance),
+        "caught_by_policy": catch_rate(s, actions.both >= FLAGGED, nuisance),
         "numbers": len(through),
         "calls": int(lives.sum()),
         "detection": detection(s, threshold, lives),
@@ -78,11 +81,11 @@ def known_group(s: JudgedCalls, threshold: float, rows: Array) -> KnownGroup:
     }
 
 
-def catch_rate(s: JudgedCalls, threshold: float, rows: Array) -> Rate:
+def catch_rate(s: JudgedCalls, caught: Array, rows: Array) -> Rate:
     """Returns the share of these nuisance calls that are caught, with callers resampled."""
     if not rows.any():
         return {"rate": None, "low": None, "high": None}
-    hit = s.raw[rows] >= threshold
+    hit = caught[rows]
     low, high = caller_bootstrap(hit, s.caller[rows], seed=s.seed)
     return {"rate": float(hit.mean()), "low": low, "high": high}
 

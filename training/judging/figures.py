@@ -103,10 +103,21 @@ class RuleHeadline(Headline):
     rule: str
 
 
+class PolicyHeadline(Headline):
+    """The operating point of rules and model together: calls with another action than "pass".
+
+    `policy` is the version of the policy. Rules that need a register are left out. An action has no ranking, so
+    `in_hindsight` is None.
+    """
+
+    policy: str
+
+
 class Headlines(TypedDict):
-    """The model and the rule on the same calls."""
+    """The model alone, the whole policy, and the rule on calls per hour, on the same calls."""
 
     model: Headline
+    policy: PolicyHeadline
     rule: RuleHeadline
 
 
@@ -214,13 +225,16 @@ class KnownGroup(TypedDict):
 class Evasion(TypedDict):
     """The gain of one evasion, over new numbers of groups that the model was not trained on.
 
-    `judged_calls` and `caught` are of the calls of the headline. `calls_through_a_number`: calls before the first one
-    that is caught. `times_plain`: their mean over that of numbers without an evasion.
+    `judged_calls` and `caught` are of the calls of the headline. `caught` is of the model alone, `caught_by_rules` of
+    the policy's rules alone, `caught_by_policy` of both. `calls_through_a_number`: calls before the first one that the
+    model catches. `times_plain`: their mean over that of numbers without an evasion.
     """
 
     attack: str
     judged_calls: int
     caught: Rate
+    caught_by_rules: Rate
+    caught_by_policy: Rate
     numbers: int
     calls: int
     detection: EvasionDetection

@@ -1,8 +1,12 @@
-"""The headline of scores at a threshold: innocent calls flagged, their bounds, catch rate, calls to detection."""
+"""The headline of scores at a threshold: innocent calls flagged, their bounds, catch rate, calls to detection.
+
+The headline of the policy counts actions in place of scores: rules and model together. The model's own figures are of
+its scores alone, so a rule's hit never improves them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from callsieve.serving.bundle.metadata import Band
@@ -11,7 +15,7 @@ from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import bound_by_caller, caller_bootstrap, certificate
 
 from .detection import NO_QUANTILES, calls_to_detection
-from .figures import Catch, Detection, Headline, Rate
+from .figures import Catch, Detection, Headline, PolicyHeadline, Rate
 from .metrics import catch, threshold_at_rate
 
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
+FLAGGED = 1  # the weakest action that a called person notices, as an index of ACTIONS
 NO_RATE: Rate = {"rate": None, "low": None, "high": None}
 
 
@@ -42,6 +47,31 @@ class JudgedCalls:
     lives: Array
     known_lives: Array | None = None
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyActions:
+    """The action that a policy leads to for each call, as an index of ACTIONS; 0 for calls that were not scored.
+
+    Attributes:
+        version: version of the policy.
+        both: by rules and bands together, shape (calls,).
+        rules: by the rules alone, shape (calls,).
+    """
+
+    version: str
+    both: Array
+    rules: Array
+
+
+def policy_headline(s: JudgedCalls, actions: PolicyActions, band: Band) -> PolicyHeadline:
+    """Returns the headline of the whole policy: a call is flagged if its action is stronger than "pass".
+
+    Args:
+        band: the band whose target the policy is compared with.
+    """
+    head = headline_of(s, actions.both.astype(float), replace(band, threshold=float(FLAGGED), raised={}, abstains=()))
+    return {**head, "in_hindsight": None, "policy": actions.version}
 
 
 def headline_of(s: JudgedCalls, raw: Array, band: Band) -> Headline:

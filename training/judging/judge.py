@@ -32,6 +32,7 @@ from .figures import (
     CallCounts,
     CertificateFigures,
     DetectionCurve,
+    Headline,
     Judgement,
     Point,
     PrecisionAtPrior,
@@ -43,7 +44,7 @@ from .figures import (
     Summary,
     TopFeature,
 )
-from .headline import JudgedCalls, catch_of, headline_of
+from .headline import JudgedCalls, PolicyActions, catch_of, headline_of, policy_headline
 from .metrics import calibration_table, precision_at_priors, ranking, slices
 
 if TYPE_CHECKING:
@@ -55,17 +56,18 @@ RULE = NAMES.index("out_calls_count_1h")
 CURVE_POINTS = 200
 
 
-def judge(t: Trained, source: str = "") -> Judgement:
+def judge(t: Trained, actions: PolicyActions, source: str = "") -> Judgement:
     """Returns all figures of a trained model.
 
     Args:
+        actions: of the policy that the model is used with.
         source: where the calls come from, in a few words.
     """
     calls = judged_calls(t)
     band = t.card.thresholds[0]
     scores = aligned_scores(t.raw, t.stratum, band)
     seen = calls_of_seen_groups(t.plan, t.cv_fold != NO_CV_FOLD, t.start, t.judged)
-    judged = score_figures(calls, t.card, baseline_band(t, calls.rule))
+    judged = score_figures(calls, t.card, baseline_band(t, calls.rule), actions)
     folds = t.card.training["folds"]
     return {
         "model": {
@@ -144,21 +146,26 @@ def row_counts(t: Trained, calls: JudgedCalls) -> RowCounts:
     }
 
 
-def score_figures(s: JudgedCalls, card: BundleMetadata, rule: Band) -> ScoreFigures:
+def score_figures(s: JudgedCalls, card: BundleMetadata, rule: Band, actions: PolicyActions) -> ScoreFigures:
     """Returns the figures of a bundle on scored calls, beside those of a rule on calls per hour.
 
     Args:
         rule: band of calls in the last hour.
+        actions: of the policy that the bundle is used with.
     """
     band = card.thresholds[0]
     nuisance = s.judged.nuisance
     model = headline_of(s, s.raw, band)
     abstaining = replace(s, raw=aligned_scores(s.raw, s.stratum, band))  # below the threshold where the band abstains
     return {
-        "headline": {"model": model, "rule": {**headline_of(s, s.rule, rule), "rule": rule_in_words(rule)}},
+        "headline": {
+            "model": model,
+            "policy": policy_headline(s, actions, band),
+            "rule": {**headline_of(s, s.rule, rule), "rule": rule_in_words(rule)},
+        },
         "ranking": ranking_figures(s),
         "slices": slice_figures(abstaining, band),
-        "attacks": evasion_figures(abstaining, band.threshold),
+        "attacks": evasion_figures(abstaining, band.threshold, actions),
         "buckets": by_calls_made(abstaining, band),
         "reliability_by": reliability_by(s, card),
         "curve": {"model": curve(abstaining.raw, nuisance, s.rows), "rule": curve(s.rule, nuisance, s.rows)}
@@ -318,7 +325,9 @@ def certificate_figures(proof: Certificate) -> CertificateFigures:
 def headline_metrics(figures: ScoreFigures) -> dict[str, float]:
     """Returns the headline as flat metrics for MLflow; figures that are None are left out."""
     values: dict[str, float | None] = {"auc": figures["ranking"]["auc"], "ece": figures["reliability"]["ece"]}
-    for scorer, head in (("model", figures["headline"]["model"]), ("rule", figures["headline"]["rule"])):
+    headlines = figures["headline"]
+    scorers: tuple[tuple[str, Headline], ...] = tuple((name, headlines[name]) for name in ("model", "policy", "rule"))
+    for scorer, head in scorers:
         values[f"{scorer}_benign_error_bound"] = head["bound"]
         values[f"{scorer}_false_calls"] = head["false_calls"]
         for weight, rate in (("call", head["catch"]["call"]), ("caller", head["catch"]["caller"]),

@@ -27,7 +27,7 @@ from callsieve.serving.bundle.signing import SIGNER
 from callsieve.training.data.dataset import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, TRUTH_COLUMNS, Dataset
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.data.label_policy import policy_of
-from callsieve.training.judging.figures import Headline, RuleHeadline
+from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.run_figures import DatasetEntry, RunFigures
 from callsieve.training.model.fit import lightgbm_parameters
 from callsieve.training.model.matrix import array_hash
@@ -237,6 +237,8 @@ def slice_metrics(figures: RunFigures) -> dict[str, float]:
         prefix, known_group = f"attack/{evasion['attack']}", evasion["known_group"]["calls_through_a_number"]
         values |= {
             f"{prefix}/caught": evasion["caught"]["rate"],
+            f"{prefix}/caught_by_rules": evasion["caught_by_rules"]["rate"],
+            f"{prefix}/caught_by_policy": evasion["caught_by_policy"]["rate"],
             f"{prefix}/calls_through_a_number": evasion["calls_through_a_number"]["mean"],
             f"{prefix}/calls_through_a_number_of_a_known_group": known_group["mean"],
         }
@@ -246,8 +248,9 @@ def slice_metrics(figures: RunFigures) -> dict[str, float]:
 def write_tables(figures: RunFigures, folder: Path) -> None:
     """Writes the curves and tables of a run as CSV files, without those that have no rows."""
     folder.mkdir()
-    heads: dict[str, Headline | RuleHeadline] = {
+    heads: dict[str, Headline] = {
         "model": figures["headline"]["model"],
+        "policy": figures["headline"]["policy"],
         "rule": figures["headline"]["rule"],
         **figures["baselines"],
     }
@@ -277,10 +280,10 @@ def write_tables(figures: RunFigures, folder: Path) -> None:
         _write_rows(folder / f"{name}.csv", table)
 
 
-def baseline_row(head: Headline | RuleHeadline) -> dict[str, object]:
+def baseline_row(head: Headline) -> dict[str, object]:
     """Returns the headline of one scorer as a row; all scorers have the same columns in the same order."""
     low, high = head["bootstrap"]
-    columns = {name: value for name, value in head.items() if name not in ("bootstrap", "rule")}
+    columns = {name: value for name, value in head.items() if name not in ("bootstrap", "rule", "policy")}
     return flatten(columns | {"bootstrap": {"low": low, "high": high}})
 
 

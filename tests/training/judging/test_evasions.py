@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.judging_labels import JudgingLabels
 from callsieve.training.judging.calls_made import BUCKETS, by_calls_made, nth_call, reliability_by
 from callsieve.training.judging.evasions import PLAIN, evasion_figures, mean
-from callsieve.training.judging.headline import JudgedCalls
+from callsieve.training.judging.headline import JudgedCalls, PolicyActions, headline_of, policy_headline
 from callsieve.training.model.call_choice import lifetime_calls
-from callsieve.training.model.certify import upper_bound
+from callsieve.training.model.certify import certificate, upper_bound
 from callsieve.training.model.split import Plan
 from callsieve.training.tracking.record import slice_metrics
 from tests.training.judging.test_metrics import smallest_reaching
@@ -38,10 +39,16 @@ def make_sample(calls, evasion_of, nuisance_of=lambda _: True):
     return JudgedCalls(rule=raw, raw=raw, stratum=np.zeros(len(raw), dtype=int), seed=0, **calls)
 
 
+def no_actions(sample):
+    """The actions of a policy under which every call passes."""
+    return PolicyActions("none", *np.zeros((2, len(sample.raw)), dtype=np.int8))
+
+
 @pytest.mark.system
 @given(CALLS)
 def test_calls_and_people_before_detection_equal_a_plain_loop(calls):
-    rows = {row["attack"]: row for row in evasion_figures(make_sample(calls, lambda caller: caller % 3 - 1), 1.0)}
+    sample = make_sample(calls, lambda caller: caller % 3 - 1)
+    rows = {row["attack"]: row for row in evasion_figures(sample, 1.0, no_actions(sample))}
     numbers = {}
     for caller, callee, _, raw in sorted(calls, key=lambda call: call[2]):
         number = numbers.setdefault(caller, {"made": 0, "detected": math.inf, "through": 0, "people": set(), "hits": 0})
@@ -107,15 +114,33 @@ def test_numbers_of_known_groups_have_separate_figures():
     calls += [(2, n, n, 0.0) for n in range(1, 6)]
     sample = make_sample(calls, lambda _: 1)
     of_known = sample.caller < 2
-    (row,) = evasion_figures(replace(sample, lives=~of_known, known_lives=of_known), 1.0)
+    (row,) = evasion_figures(replace(sample, lives=~of_known, known_lives=of_known), 1.0, no_actions(sample))
     assert (row["numbers"], row["calls"], row["detection"]["detected"]) == (1, 5, 0.0)
     assert row["calls_through_a_number"] == {"mean": 5.0, "low": None, "high": None}
     group = row["known_group"]
     assert (group["numbers"], group["calls"], group["detected"]) == (2, 6, 1.0)
     assert group["calls_through_a_number"] == {"mean": 1.0, "low": 0.0, "high": 2.0}  # 0 and 2
-    (row,) = evasion_figures(sample, 1.0)
+    (row,) = evasion_figures(sample, 1.0, no_actions(sample))
     none = {"mean": None, "low": None, "high": None}
     assert row["known_group"] == {"numbers": None, "calls": None, "detected": None, "calls_through_a_number": none}
+
+
+def test_the_policy_is_judged_by_its_actions_and_the_model_by_its_scores_alone():
+    """Rules flag two of four nuisance and both innocent calls. A guard passes the first call, with a high score."""
+    calls = [(0, 1, 1, 1.0), (0, 2, 2, 1.0), (0, 3, 3, 0.0), (0, 4, 4, 0.0), (1, 5, 5, 0.0), (1, 6, 6, 0.0)]
+    sample = make_sample(calls, lambda _: -1, nuisance_of=lambda caller: caller == 0)
+    rules = np.array([0, 1, 2, 0, 1, 3], dtype=np.int8)
+    both = np.array([0, 1, 2, 0, 1, 3], dtype=np.int8)
+    actions = PolicyActions("mine", both, rules)
+    band = Band("certified", 1.0, certificate("certify", np.zeros(2), 1.0, 1e-4), {}, (), {"mobile": 5.0})
+    policy, model = policy_headline(sample, actions, band), headline_of(sample, sample.raw, replace(band, raised={}))
+    assert (policy["policy"], policy["in_hindsight"], policy["target"]) == ("mine", None, 1e-4)
+    assert (policy["false_calls"], model["false_calls"]) == (2, 0)
+    assert policy["bound"] == upper_bound(2, 2) and model["bound"] == upper_bound(0, 2)
+    assert policy["catch"]["call"]["rate"] == model["catch"]["call"]["rate"] == 0.5
+    assert (policy["detection"]["median"], model["detection"]["median"]) == (2, 1)
+    (row,) = evasion_figures(sample, 1.0, PolicyActions("mine", np.maximum(both, [3, 0, 0, 0, 0, 0]), rules))
+    assert [row[key]["rate"] for key in ("caught", "caught_by_rules", "caught_by_policy")] == [0.5, 0.5, 0.75]
 
 
 def test_lives_of_known_groups_are_those_of_new_numbers_in_trained_groups():
@@ -135,7 +160,7 @@ def test_an_evasion_without_judged_calls_has_a_row_without_figures():
     calls = [(0, 1, 1, 1.0), (1, 2, 2, 1.0), (2, 3, 3, 1.0)]
     sample = make_sample(calls, lambda caller: caller - 1)
     rows = sample.caller < 2  # no caller with the evasion "rotating"
-    figures = evasion_figures(replace(sample, rows=rows, lives=rows), 1.0)
+    figures = evasion_figures(replace(sample, rows=rows, lives=rows), 1.0, no_actions(sample))
     assert [row["attack"] for row in figures] == [PLAIN, "hiding", "rotating"]
     assert [(row["judged_calls"], row["numbers"]) for row in figures] == [(1, 1), (1, 1), (0, 0)]
     assert figures[2]["caught"]["rate"] is None and figures[2]["calls_through_a_number"]["mean"] is None
@@ -167,7 +192,7 @@ def test_figures_of_known_groups_are_in_table_page_and_metrics(training_run):
     text = (folder / "report.html").read_text()
     cells = [re.findall("<td>(.*?)</td>", line.replace("\n", "")) for line in re.findall("(?s)<tr>.*?</tr>", text)]
     name = evasion["attack"].replace("_", " ")
-    (shown,) = (line for line in cells if len(line) == 10 and line[0] == name)
+    (shown,) = (line for line in cells if len(line) == 12 and line[0] == name)
     assert shown[-3:] == [str(group["numbers"]), f"{group['detected']:.1%}", f"{through:.0f}"]
     metric = f"attack/{evasion['attack']}/calls_through_a_number_of_a_known_group"
     assert {name for name in slice_metrics(figures) if name.endswith("_known_group")} == {metric}

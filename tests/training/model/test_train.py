@@ -31,7 +31,7 @@ from callsieve.training.model.train import (
     write_bundle,
 )
 from callsieve.training.reports.run_page import page
-from callsieve.training.run import signer
+from callsieve.training.run import policy_actions, signer
 
 BUNDLE = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "model.txt")
 
@@ -66,7 +66,7 @@ def reuse_baselines(by_baselines, monkeypatch):
 
 @pytest.mark.usefixtures("reuse_baselines")
 def test_the_figures_are_json_and_do_not_depend_on_threads(training_run, trained):
-    figures = judge(trained)
+    figures = judge(trained, policy_actions(trained))
     parsed = json.loads(json.dumps(figures, allow_nan=False))
     assert parsed == figures
     for part in ("headline", "ranking", "bands", "slices", "curve", "reliability", "rows", "folds", "baselines"):
@@ -201,7 +201,7 @@ def test_figures_that_cannot_be_measured_are_none(trained, nuisance, capsys):
     if not nuisance:
         truth[:] = False
     one_kind = dataclasses.replace(trained, judged=dataclasses.replace(trained.judged, nuisance=truth))
-    figures = judge(one_kind)
+    figures = judge(one_kind, policy_actions(one_kind))
     if nuisance:
         assert figures["headline"]["model"]["benign_calls"] == 0
         assert figures["headline"]["model"]["bound"] == 1.0
@@ -270,7 +270,7 @@ def test_a_truth_of_one_kind_still_gives_a_calibrated_bundle(dataset, tmp_path):
 @pytest.mark.system
 def test_labels_replace_a_missing_truth_in_judging(dataset):
     trained = train(dataclasses.replace(dataset, truth=None), Settings(threads=1, parameters={"rounds": 5}))
-    figures = judge(trained)
+    figures = judge(trained, policy_actions(trained))
     assert figures["data"]["judged_by"] == "labels"
     assert not trained.judged.known.all()
     assert figures["rows"]["certify"] <= trained.judged.known.sum()

@@ -140,7 +140,7 @@ def test_figures_and_pages_are_artifacts(recorded_run, tmp_path):
     assert versions["decisive"]["lightgbm"] == versions["installed"]["lightgbm"] == version("lightgbm")
     baselines = rows_of(run_file(client, run, "tables/baselines.csv", tmp_path))
     both = figures["headline"] | figures["baselines"]
-    assert [row["way"] for row in baselines] == list(both) and len(baselines) == 6
+    assert [row["way"] for row in baselines] == list(both) and len(baselines) == 7
     for row in baselines:
         head = both[row["way"]]
         assert [float(row[f"bootstrap.{end}"]) for end in ("low", "high")] == head["bootstrap"]

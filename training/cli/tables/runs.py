@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from callsieve.serving.bundle.signing import SIGNER
 from callsieve.serving.cli.console import say, say_quarantined, show_table
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from callsieve.training.tracking.onnx_export import Export
 
 NONE = "–"  # nothing was measured
+BY_RULES: tuple[Literal["caught_by_rules", "caught_by_policy"], ...] = ("caught_by_rules", "caught_by_policy")
 SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
 
 
@@ -44,22 +45,23 @@ def study(figures: RecordedRun, folder: Path) -> None:
 
 
 def headline(figures: RecordedRun | EvaluationFigures, numbers: str) -> None:
-    """Prints false positives with their bound, catch rates and calls to detection, beside the best fixed rule.
+    """Prints false positives with their bound, catch rates and calls to detection: of the model alone, of the whole
+    policy, and of the best fixed rule.
 
     Args:
         numbers: the numbers whose calls to detection are counted, in words.
     """
-    rule = figures["headline"]["rule"]
-    both: tuple[Headline, Headline] = (figures["headline"]["model"], rule)
-    detections = [side["detection"] for side in both]
+    policy, rule = figures["headline"]["policy"], figures["headline"]["rule"]
+    sides: tuple[Headline, ...] = (figures["headline"]["model"], policy, rule)
+    detections = [side["detection"] for side in sides]
     rows = [
-        ("innocent calls flagged", *(f"{side['false_calls']} of {side['benign_calls']:,}" for side in both)),
-        ("innocent calls passed, at least (95 %)", *(f"{1 - side['bound']:.4%}" for side in both)),
-        ("at least, by caller (95 %)", *(f"{1 - side['bound_by_caller']:.2%}" for side in both)),
-        ("certified at 1 in 10,000", *(certified(side) for side in both)),
-        ("nuisance caught, by call", *(rate(side["catch"]["call"]) for side in both)),
-        ("nuisance caught, by caller", *(rate(side["catch"]["caller"]) for side in both)),
-        ("nuisance caught, by callee", *(rate(side["catch"]["callee"]) for side in both)),
+        ("innocent calls flagged", *(f"{side['false_calls']} of {side['benign_calls']:,}" for side in sides)),
+        ("innocent calls passed, at least (95 %)", *(f"{1 - side['bound']:.4%}" for side in sides)),
+        ("at least, by caller (95 %)", *(f"{1 - side['bound_by_caller']:.2%}" for side in sides)),
+        ("certified at 1 in 10,000", *(certified(side) for side in sides)),
+        ("nuisance caught, by call", *(rate(side["catch"]["call"]) for side in sides)),
+        ("nuisance caught, by caller", *(rate(side["catch"]["caller"]) for side in sides)),
+        ("nuisance caught, by callee", *(rate(side["catch"]["callee"]) for side in sides)),
         ("numbers detected", *(share(detection["detected_share"]) for detection in detections)),
         (f"detected within {SOON} calls", *(rate(soon(detection)) for detection in detections)),
         *(
@@ -70,7 +72,7 @@ def headline(figures: RecordedRun | EvaluationFigures, numbers: str) -> None:
     ]
     data = figures["data"]
     title = f"{data['calls']:,} calls; judged on {data['judged_on']} ({data['source']})"
-    show_table(title, ("", "callsieve", rule["rule"]), rows)
+    show_table(title, ("", "model alone", f"with the rules of policy {policy['policy']}", rule["rule"]), rows)
     if figures["attacks"]:
         buckets(figures["buckets"])
         attacks(figures["attacks"], numbers)
@@ -113,12 +115,15 @@ def buckets(figures: Sequence[Bucket]) -> None:
 
 
 def attacks(figures: Sequence[Evasion], numbers: str) -> None:
-    """Prints the calls that each evasion gets through before detection, and apart for groups seen in training."""
+    """Prints what catches each evasion, the calls that it gets through before detection, and apart for groups seen in
+    training.
+    """
     rows = [
         (
             attack["attack"].replace("_", " "),
             f"{attack['judged_calls']:,}",
             rate(attack["caught"]) if attack["judged_calls"] else NONE,
+            *(share(attack[key]["rate"]) if attack["judged_calls"] else NONE for key in BY_RULES),
             f"{attack['numbers']:,}",
             *(until(attack["detection"], word) if attack["numbers"] else NONE for word in QUANTILES),
             mean(attack["calls_through_a_number"]),
@@ -127,7 +132,8 @@ def attacks(figures: Sequence[Evasion], numbers: str) -> None:
         for attack in figures
     ]
     detection = ("new numbers", "calls until detection", "for 9 in 10", "calls through a number", "people reached")
-    show_table(f"evasions: calls before detection, {numbers}", ("evasion", "calls", "caught", *detection), rows)
+    head = ("evasion", "calls", "caught by the model", "by the rules", "by both", *detection)
+    show_table(f"evasions: calls before detection, {numbers}", head, rows)
     show_table(
         "evasions: numbers that first called after the training, of groups seen in training",
         ("evasion", "new numbers", "detected", "calls through a number"),
