@@ -10,7 +10,7 @@
 # the image's name are added to the options (`--registers /registers`). The container writes only to /state.
 
 FROM python:3.13-slim AS build
-# setup.py compiles the kernel of the history from C.
+# setup.py compiles the kernel of the history and the forest of the model from C.
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
 WORKDIR /source
 COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
@@ -22,10 +22,6 @@ RUN python -m venv /opt/callsieve
 RUN /opt/callsieve/bin/pip install --no-cache-dir -c constraints.txt '.[serve]'
 
 FROM python:3.13-slim
-# LightGBM's library is linked against libgomp.
-RUN apt-get update \
-  && apt-get install -y --no-install-recommends libgomp1 \
-  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/callsieve /opt/callsieve
 # A new volume inherits owner and mode from this folder.
 RUN install -d -o 10001 -g 10001 -m 0700 /state

@@ -8,8 +8,7 @@
     MANIFEST.sig   Ed25519 signature over the bytes of MANIFEST.json
 
 A bundle has no pickle and no code. `load` reads each file once and runs all checks on those bytes, in this order:
-signature, hashes, metadata, structure of each model. Only then LightGBM reads the models, and they must reproduce the
-golden scores bit for bit.
+signature, hashes, metadata, structure of each model. Then the models must reproduce the golden scores bit for bit.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ from typing import TYPE_CHECKING, Any
 from callsieve.features.dataclass import dataclass
 from callsieve.features.files.strict_json import as_fields, as_integer, as_mapping, as_text, decode, encode
 
-from .booster import Booster
-from .explainer import Explainer
+from .forest import Forest
 from .metadata import FORMAT, OPTIONAL_MODELS, BundleMetadata, GoldenVectors
 from .metadata_file import metadata_from_json, metadata_to_json
 from .model_text import MAX_CHARS, check_structure
@@ -66,7 +64,6 @@ class Bundle(BundleMetadata):
         model_id: first 12 hex digits of the SHA-256 of MANIFEST.json.
         signed_by: id of the key that signed the bundle.
         model: the yes-no model.
-        contributions: explains `model`.
         content, mode: the optional models.
 
     >>> from callsieve.serving import Scorer, read_public_key
@@ -77,10 +74,9 @@ class Bundle(BundleMetadata):
 
     model_id: str
     signed_by: str
-    model: Booster
-    contributions: Explainer
-    content: Booster | None = None
-    mode: Booster | None = None
+    model: Forest
+    content: Forest | None = None
+    mode: Forest | None = None
 
 
 def save(
@@ -113,9 +109,9 @@ def save(
     for name, text in models.items():
         with _bundle_errors(f"{name}.txt"):
             texts[name] = text.encode()
-    boosters = _open_models(metadata, texts)[0]
+    forests = _open_models(metadata, texts)
     with _bundle_errors(METADATA):
-        scores = {name: tuple(booster.predict_few(rows)) for name, booster in boosters.items()}
+        scores = {name: tuple(forest.predict_few(rows)) for name, forest in forests.items()}
         metadata_bytes = metadata_to_json(replace(metadata, golden=GoldenVectors(rows, scores)))
     files = {METADATA: metadata_bytes} | {_MODEL_FILES[name]: text for name, text in texts.items()}
     listed = {name: {"sha256": _sha256(data), "size": len(data)} for name, data in files.items()}
@@ -161,7 +157,7 @@ def load(
     for name, (_, size) in listed.items():
         with _bundle_errors(name):
             files[name] = _read(folder / name, size)
-    metadata, boosters, contributions = _open(files, listed, on_check)
+    metadata, forests = _open(files, listed, on_check)
     with _bundle_errors(METADATA):
         if metadata.epoch < minimum_epoch:
             raise ValueError(f"epoch must be at least {minimum_epoch}, got {metadata.epoch}")
@@ -179,10 +175,9 @@ def load(
         **{name: getattr(metadata, name) for name in BundleMetadata.__slots__},
         model_id=_model_id(manifest),
         signed_by=signed_by,
-        model=boosters["model"],
-        contributions=contributions,
-        content=boosters.get("content"),
-        mode=boosters.get("mode"),
+        model=forests["model"],
+        content=forests.get("content"),
+        mode=forests.get("mode"),
     )
 
 
@@ -213,7 +208,7 @@ def _listed_file(name: str, value: Any) -> tuple[str, int]:
 
 def _open(
     files: Mapping[str, bytes], listed: Mapping[str, tuple[str, int]], on_check: Callable[[str], object] = _ignore
-) -> tuple[BundleMetadata, dict[str, Booster], Explainer]:
+) -> tuple[BundleMetadata, dict[str, Forest]]:
     """Runs all checks except the signature's, on bytes in memory."""
     for name, (digest, size) in listed.items():
         if len(files[name]) != size or _sha256(files[name]) != digest:
@@ -223,39 +218,37 @@ def _open(
         metadata = metadata_from_json(files[METADATA])
     on_check(f"metadata: {METADATA} follows every rule of format {metadata.format}")
     texts = {name: files[file] for name, file in _MODEL_FILES.items() if file in files}
-    boosters, contributions = _open_models(metadata, texts, on_check)
-    for name, booster in boosters.items():
+    forests = _open_models(metadata, texts, on_check)
+    for name, forest in forests.items():
         with _bundle_errors(_MODEL_FILES[name]):
-            _check_golden(booster, metadata.golden, name)
+            _check_golden(forest, metadata.golden, name)
         rows = len(metadata.golden.rows)
         on_check(f"golden vectors: {_MODEL_FILES[name]} gives the scores of {rows} rows bit for bit")
-    return metadata, boosters, contributions
+    return metadata, forests
 
 
 def _open_models(
     metadata: BundleMetadata, texts: Mapping[str, bytes], on_check: Callable[[str], object] = _ignore
-) -> tuple[dict[str, Booster], Explainer]:
+) -> dict[str, Forest]:
     expected = {"model", *metadata.classes}
     if texts.keys() != expected:
         raise BundleError(f"{METADATA}: classes need the models {sorted(expected)}, got {sorted(texts)}")
-    boosters, trees = {}, {}
+    forests = {}
     for name, data in texts.items():
         with _bundle_errors(_MODEL_FILES[name]):
             text = data.decode()
             classes = len(metadata.classes[name]) if name in metadata.classes else 1
-            trees[name] = check_structure(text, metadata.features, classes=classes, levels=metadata.categorical)
-            on_check(f"structure: {_MODEL_FILES[name]} has {len(trees[name])} trees with valid structure")
-            del text  # a copy as large as the file
-            boosters[name] = Booster(data)
-    with _bundle_errors(_MODEL_FILES["model"]):
-        return boosters, Explainer(trees["model"], len(metadata.features))
+            trees = check_structure(text, metadata.features, classes=classes, levels=metadata.categorical)
+            on_check(f"structure: {_MODEL_FILES[name]} has {len(trees)} trees with valid structure")
+            forests[name] = Forest(trees, metadata.features, classes)
+    return forests
 
 
-def _check_golden(booster: Booster, golden: GoldenVectors, name: str) -> None:
+def _check_golden(forest: Forest, golden: GoldenVectors, name: str) -> None:
     """Compares the stored scores with both ways to predict: few rows at once, and one row."""
     stored = golden.scores[name]
-    few = booster.predict_few(golden.rows)
-    single = stored if booster.classes > 1 else tuple((booster.predict_one(row),) for row in golden.rows)
+    few = forest.predict_few(golden.rows)
+    single = stored if forest.classes > 1 else tuple((forest.predict_one(row),) for row in golden.rows)
     for index, scores in enumerate(zip(stored, few, single, strict=True)):
         if len(set(scores)) > 1:
             raise ValueError(f"golden vector {index} must give {scores[0]}, got {scores[1]} and {scores[2]}")

@@ -1,9 +1,9 @@
-"""Checks the structure of a LightGBM text model before LightGBM reads it.
+"""Checks the structure of a LightGBM text model, and reads its trees.
 
 LightGBM trusts its own files: one child index out of range is stored unchecked and kills the process at the next
-prediction (CVE-2026-92786). This module reads the text first, in Python, by the grammar that LightGBM v4 writes and no
-wider one. Every line must be in its place, every array must have its length, every number must be finite and in range,
-and every tree must be a tree. A text that passes is safe to load. A text that LightGBM tolerates may be refused.
+prediction (CVE-2026-92786). `forest.c` trusts its arrays as well. This module reads the text in Python, by the grammar
+that LightGBM v4 writes and no wider one. Every line must be in its place, every array must have its length, every
+number must be finite and in range, and every tree must be a tree. A text that LightGBM tolerates may be refused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 from operator import le
 
@@ -68,32 +68,21 @@ _CLOSING_KEYS = ["is_linear", "shrinkage"]
 class Tree:
     """One verified tree in LightGBM's layout. Node 0 is the root; a child `c < 0` is the leaf `~c`.
 
-    A child node has a higher index than its parent, so one pass by index visits parents first. A categorical node's
-    `threshold` is the index k of its set, whose 32-bit words are
-    `cat_threshold[cat_boundaries[k]:cat_boundaries[k + 1]]`. Thresholds and leaf values stay text until they are used,
-    because only explanations use them.
+    A child node has a higher index than its parent, so one pass by index visits parents first. Values up to a node's
+    `threshold` go left. A categorical node's `threshold` is the index k of its set, whose 32-bit words are
+    `cat_threshold[cat_boundaries[k]:cat_boundaries[k + 1]]`.
     """
 
     feature: list[int]
-    thresholds: str
+    threshold: list[float]
     decision: list[int]
     left: list[int]
     right: list[int]
-    leaf_values: str
+    leaf_value: list[float]
     leaf_count: list[int]
     node_count: list[int]
     cat_boundaries: list[int]
     cat_threshold: list[int]
-
-    @cached_property
-    def threshold(self) -> list[float]:
-        """Threshold of each node: values up to it go left."""
-        return floats(self.thresholds) if self.thresholds else []
-
-    @cached_property
-    def leaf_value(self) -> list[float]:
-        """Value that each leaf adds to the score."""
-        return floats(self.leaf_values)
 
 
 def check_structure(
@@ -190,11 +179,11 @@ def _tree(block: str, index: int, places: Mapping[str, int], levels: Mapping[int
     leaf_count = bounded(large_numbers(value["leaf_count"], leaves, "leaf_count"), 1, _INT32, "leaf_count")
     tree = Tree(
         feature=numbers_among(places, value["split_feature"], nodes, "split_feature", f"lie in 0..{len(places) - 1}"),
-        thresholds=value["threshold"],
+        threshold=floats(value["threshold"]),
         decision=numbers_among(_DECISIONS, value["decision_type"], nodes, "decision_type", _DECIDES),
         left=left,
         right=right,
-        leaf_values=value["leaf_value"],
+        leaf_value=floats(value["leaf_value"]),
         leaf_count=leaf_count,
         node_count=_node_counts(value["internal_count"], left, right, leaf_count),
         cat_boundaries=_non_negative(value["cat_boundaries"], "cat_boundaries", _INT32) if sets else [],
@@ -212,7 +201,7 @@ def _constant(value: Mapping[str, str]) -> Tree:
     for key in ("leaf_weight", "leaf_count"):
         if value[key]:
             reals(value[key], 1, key)
-    return Tree([], "", [], [], [], value["leaf_value"], [], [], [], [])
+    return Tree([], [], [], [], [], floats(value["leaf_value"]), [], [], [], [])
 
 
 def _non_negative(text: str, what: str, high: int) -> list[int]:

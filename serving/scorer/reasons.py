@@ -1,6 +1,6 @@
 """Reasons of a score: the strongest contributions as plain sentences, in English and Chinese.
 
-The contributions of all features (`bundle/shapley.py`) and the base value add up to the raw score. A reason names one
+The contributions of all features (`bundle/forest.py`) and the base value add up to the raw score. A reason names one
 contribution and the value of its feature.
 """
 

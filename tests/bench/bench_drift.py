@@ -34,7 +34,7 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.features.offline.table import vectors
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
-from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.data.dataset import make_dataset
 from callsieve.training.data.feeds import feed_of_all
 from callsieve.training.drift.days import EPOCH, Day, ScoredCalls, day_figures, histogram_cuts
@@ -98,7 +98,7 @@ class Study:
         )
         dataset = make_dataset(calls, complaints, findings, self.base.truth.slice(0, calls.num_rows))
         trained = train(dataset, Settings(seed=seed, threads=THREADS))
-        self.model, self.bands = Booster(trained.models["model"]), trained.card.thresholds
+        self.model, self.bands = read_forest(trained.models["model"]), trained.card.thresholds
         scored = ScoredCalls(calls, trained.feed, trained.raw, complaints, self.bands)
         days = whole_days(calls)
         cuts = histogram_cuts(scored, days)

@@ -5,7 +5,7 @@ python tests/bench/bench_http.py [--connections 1,16] [--seconds 5] [--warm 15] 
 
 Needs Debian's package wrk. The server runs on the first core and wrk on the second; both servers are uvicorn as in
 `serving/http/server.py`. One caller in a hundred makes half of the calls. The small model of the tests has a threshold
-that no call reaches, because other verdicts than "pass" also have reasons, see bench_reasons.py.
+that no call reaches, because other verdicts than "pass" also have reasons, see bench_forest.py.
 """
 
 from __future__ import annotations

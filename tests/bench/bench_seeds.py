@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from harness import parser_of, simulated_world
 
-from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.judging.judge import judge
@@ -126,11 +126,11 @@ def write(trained: Trained, place: Path) -> None:
 
 def elsewhere(place: Path, band: Band, others: list[Path]) -> dict[str, Any]:
     """Returns the figures of a model's certified band on the judged calls of other worlds."""
-    booster = Booster((place / "model.txt").read_text())
+    forest = read_forest((place / "model.txt").read_text())
     flagged, guilty = [], []
     for other in others:
         calls = np.load(other / "calls.npz")
-        raw = booster.predict_raw(np.load(other / "vectors.npy"), threads=1)
+        raw = forest.predict_raw(np.load(other / "vectors.npy"), threads=1)
         flagged.append(aligned_scores(raw, calls["stratum"], band) >= band.threshold)
         guilty.append(calls["nuisance"])
     hit, bad = np.concatenate(flagged), np.concatenate(guilty)

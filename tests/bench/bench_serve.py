@@ -5,8 +5,8 @@ python tests/bench/bench_serve.py [--numbers 20000] [--calls 200000] [--measured
 
 Calls of seven days are observed with their records. Then the next calls are timed one at a time, as they ring: keyed,
 vector, rules, score, policy, observed, written to the journal. Of as many more only the scoring of a keyed call and
-`observe` are timed. The threshold is so high that calls pass, because reasons take extra time (bench_reasons.py).
-Microseconds of wall clock, garbage collection as in the service. On the same rows the model alone is timed: by ctypes,
+`observe` are timed. The threshold is so high that calls pass, because reasons take extra time (bench_forest.py).
+Microseconds of wall clock, garbage collection as in the service. On the same rows the model alone is timed: by us,
 by LightGBM, by MLflow with a DataFrame, and by ONNX Runtime. For a million numbers in memory: --numbers 1000000 --calls
 2000000. Run by hand, on a machine without other load. bench_install.py measures the size of the base install.
 """
@@ -177,7 +177,7 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     }
     booster = lightgbm.Booster(model_file=folder / "bundle" / "model.txt")
     arrays = [np.array([row]) for row in rows]
-    figures["the model alone, by ctypes"] = timed(judge.scorer.bundle.model.predict_one, rows)  # type: ignore[union-attr]
+    figures["the model alone"] = timed(judge.scorer.bundle.model.predict_one, rows)  # type: ignore[union-attr]
     figures["lightgbm.Booster.predict"] = timed(lambda row: booster.predict(row, num_threads=1), arrays)
     figures["ONNX Runtime, one row"] = timed(onnx(folder, judge), arrays)
     for name, work in pyfuncs(folder, booster).items():

@@ -21,7 +21,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from callsieve.features.files.progress import silent
-from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.model.feature_table import (
     PARAMETERS,
     PUBLISHED,
@@ -87,7 +87,7 @@ def one_split(table: FeatureTable, seed: int, threads: int) -> dict[str, dict[st
     inside, outside = (FitRows(table.X[rows], table.y[rows]) for rows in (learn, check))
     text = fit(inside, outside, table.names, seed=seed, threads=threads, parameters=PARAMETERS)
     raw = {
-        "callsieve": Booster(text).predict_raw(np.ascontiguousarray(table.X[test])),
+        "callsieve": read_forest(text).predict_raw(np.ascontiguousarray(table.X[test])),
         f"LightGBM as it comes, {PLAIN_TREES} trees": plain(inside, None, seed, threads)(table.X[test]),
         "LightGBM as it comes, early stopping": plain(inside, outside, seed, threads)(table.X[test]),
     }

@@ -10,8 +10,8 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import CALL_COLUMNS, OUTCOMES, RELEASED_BY, Call
-from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.bundle import save
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band, Calibration
 from callsieve.serving.rules.registers import Registers, columns_of
 from callsieve.serving.scorer.scorer import Scorer
@@ -133,7 +133,7 @@ def model_texts():
 @functools.cache
 def thresholds():
     """Returns the raw scores that a tenth and a half of `calls()` reach."""
-    raw = Booster(model_texts()["model"]).predict_raw(vectors(key_table(calls()), threads=1))
+    raw = read_forest(model_texts()["model"]).predict_raw(vectors(key_table(calls()), threads=1))
     return tuple(np.quantile(raw, [0.9, 0.5]).tolist())
 
 

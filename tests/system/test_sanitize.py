@@ -1,4 +1,4 @@
-"""The C kernel stays within its memory in tests and long histories, as sanitizers check at each access.
+"""The C code stays within its memory in tests and long histories, as sanitizers check at each access.
 
 `python tests/tools/sanitize.py` does the same for more tests.
 """
@@ -12,7 +12,7 @@ from tests.tools import sanitize
 
 BUSY = """
 from tests.tools import sanitize
-sanitize.use_sanitized_library()
+sanitize.use_sanitized_libraries()
 from callsieve.features.codegen import memory_layout
 from callsieve.features.online.history import History
 from callsieve.features.offline.table import vectors
@@ -51,10 +51,17 @@ def sanitized(tmp_path_factory):
     "arguments",
     [
         ("tests/tools/sanitize.py", "tests/features/codegen/test_compiled_library.py", "-k", "not by_numba"),
+        ("tests/tools/sanitize.py", "tests/serving/bundle/test_contributions.py", "-m", "not system"),
+        (
+            "tests/tools/sanitize.py",
+            "tests/serving/bundle/test_forest.py",
+            "-k",
+            "not import and not leak and not fork",
+        ),
         ("-c", BUSY + LOOP),
         ("-c", TABLE),
     ],
-    ids=["tests", "stream", "table"],
+    ids=["tests", "contributions", "scores", "stream", "table"],
 )
 def test_no_access_is_out_of_bounds(sanitized, arguments):
     process = sanitized(*arguments)

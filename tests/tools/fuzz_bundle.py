@@ -24,10 +24,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for tests.support
 
-from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.bundle import BundleError, load, save
+from callsieve.serving.bundle.forest import Forest
 from callsieve.serving.bundle.model_text import check_structure
-from callsieve.serving.bundle.shapley import Contributions
 from callsieve.serving.bundle.signing import sign
 from tests.support import small_bundle as small
 
@@ -246,17 +245,18 @@ def compare(text, classes, rows):
         trees = check_structure(text, small.FEATURES, classes=classes, levels=small.LEVELS)
     except ValueError:
         return
-    booster = Booster(text)
+    forest = Forest(trees, small.FEATURES, classes)
     expected = small.evaluate(trees, rows, classes)
-    np.testing.assert_array_equal(booster.predict_raw(rows).reshape(len(rows), classes), expected)
+    np.testing.assert_array_equal(forest.predict_raw(rows).reshape(len(rows), classes), expected)
     if classes == 1:
-        np.testing.assert_array_equal([booster.predict_one(row) for row in rows.tolist()], expected[:, 0])
+        np.testing.assert_array_equal([forest.predict_one(row) for row in rows.tolist()], expected[:, 0])
     assert np.isfinite(expected).all()
-    if classes == 1:
-        contributions = Contributions(trees, len(small.FEATURES))
-        total = [contributions.base + contributions(row).sum() for row in rows]
-        scale = sum(max(map(abs, tree.leaf_value)) for tree in trees)
-        np.testing.assert_allclose(total, expected[:, 0], rtol=0, atol=1e-12 * scale)
+    base = np.zeros(classes)
+    for index, tree in enumerate(trees):
+        base[index % classes] += np.average(tree.leaf_value, weights=tree.leaf_count or None)
+    total = [base + np.sum(forest.contributions(row), axis=1) for row in rows]
+    scale = sum(max(map(abs, tree.leaf_value)) for tree in trees)
+    np.testing.assert_allclose(total, expected, rtol=0, atol=1e-12 * scale)
 
 
 def options():

@@ -1,8 +1,8 @@
-"""Runs tests of the C kernel with checked memory accesses: `python tests/tools/sanitize.py`, or with paths of tests.
+"""Runs tests of the C code with checked memory accesses: `python tests/tools/sanitize.py`, or with paths of tests.
 
-The library is built with AddressSanitizer and UndefinedBehaviorSanitizer and replaces the usual one. The arrays of a
-stream are allocated one by one, so that each has separate bounds. The first access out of bounds, or the first
-undefined operation, ends the process with a C trace. Otherwise the exit code is that of pytest.
+The libraries of kernel and forest are built with AddressSanitizer and UndefinedBehaviorSanitizer and replace the usual
+ones. Their arrays are allocated one by one, so that each has separate bounds. The first access out of bounds, or the
+first undefined operation, ends the process with a C trace. Otherwise the exit code is that of pytest.
 """
 
 import os
@@ -17,13 +17,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-KERNEL_TESTS = (
+TESTS = (
     "features/stream/test_time_order.py",
     "features/online/test_token_book.py",
     "features/codegen/test_compiled_library.py",
     "features/online/test_snapshot.py",
     "features/online/test_coverage.py",
     "features/kernel/test_windows.py",
+    "serving/bundle/test_forest.py",
+    "serving/bundle/test_contributions.py",
 )
 UNDEFINED = "alignment,bounds,float-cast-overflow,integer-divide-by-zero,null,shift"
 NO_RECOVERY = "-fno-sanitize-recover=all"
@@ -32,14 +34,18 @@ SANITIZER_FLAGS = (f"-fsanitize=address,{UNDEFINED}", NO_RECOVERY, "-fno-omit-fr
 BUILD_FLAGS = ("-std=c11", "-fwrapv", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fPIC", "-shared")
 GCC = shutil.which("gcc") or "gcc"
 FOLDER = "CALLSIEVE_SANITIZED"
+FOREST = "callsieve.serving.bundle.forest"
 
 
 def build(folder: Path) -> None:
-    """Builds the sanitized library in a folder."""
-    c_source = import_module("callsieve.features.codegen.c_source")
-    source = folder / "kernel.c"
-    source.write_text(c_source.source(), encoding="utf-8")
-    subprocess.run([GCC, *SANITIZER_FLAGS, *BUILD_FLAGS, "-o", folder / "kernel.library", source, "-lm"], check=True)
+    """Builds the sanitized libraries in a folder."""
+    c_source, forest_library = map(import_module, ("callsieve.features.codegen.c_source", FOREST + "_library"))
+    kernel = folder / "kernel.c"
+    kernel.write_text(c_source.source(), encoding="utf-8")
+    version = f"-DFOREST_VERSION={forest_library.fingerprint()}ULL"
+    for name, source in (("kernel", kernel), ("forest", ROOT / "serving/bundle/forest.c")):
+        command = [GCC, *SANITIZER_FLAGS, *BUILD_FLAGS, version, "-o", folder / f"{name}.library", source, "-lm"]
+        subprocess.run(command, check=True)
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -59,13 +65,16 @@ def python() -> list[str]:
     return [sys.executable]
 
 
-def use_sanitized_library() -> None:
-    """Makes this process use the sanitized library, and allocates arrays with separate bounds."""
+def use_sanitized_libraries() -> None:
+    """Makes this process use the sanitized libraries, and allocates arrays with separate bounds."""
     codegen = "callsieve.features.codegen"
     compiled_library, memory_layout = (import_module(f"{codegen}.{n}") for n in ("compiled_library", "memory_layout"))
-    compiled_library.FOLDER = Path(os.environ[FOLDER])
-    if compiled_library.library() is None:
-        sys.exit("the sanitized library was not loaded; its fingerprint differs from the sources")
+    forest, forest_library = map(import_module, (FOREST, FOREST + "_library"))
+    compiled_library.FOLDER = forest_library.FOLDER = Path(os.environ[FOLDER])
+    if compiled_library.library() is None or forest_library.library() is None:
+        sys.exit("a sanitized library was not loaded; its fingerprint differs from the sources")
+    exact, address = [], forest.address  # copies without the spare room of arrays that grew; they live for ever
+    forest.address = lambda values: exact.append(values[:]) or address(exact[-1])
     memory_layout.LARGE = sys.maxsize  # bytearrays cannot request large pages
     empty = lambda code, size: bytearray(max(size, 1) * memory_layout.BYTES[code])
     memory_layout.allocate = lambda code, size: memoryview(empty(code, size)).cast(code)
@@ -83,10 +92,10 @@ def run(paths: list[str]) -> int:
 
 
 def main() -> int:
-    """Builds the library, and runs the tests in another process."""
-    paths = sys.argv[1:] or [str(ROOT / "tests" / name) for name in KERNEL_TESTS]
+    """Builds the libraries, and runs the tests in another process."""
+    paths = sys.argv[1:] or [str(ROOT / "tests" / name) for name in TESTS]
     if FOLDER in os.environ:
-        use_sanitized_library()
+        use_sanitized_libraries()
         return run(paths)
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder))

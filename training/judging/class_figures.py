@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy.special import softmax
 
-from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.model.certify import caller_bootstrap
 from callsieve.training.model.train import Trained, feature_columns, select_columns
 
@@ -48,7 +48,7 @@ def figures_of(t: Trained, truth: pa.Table, model: Literal["content", "mode"], r
         return None
     index, true = np.array(list(true_classes)), np.array(list(true_classes.values()))
     vectors = np.ascontiguousarray(select_columns(t.feed.at(index), feature_columns(t.settings.features)))
-    probabilities = softmax(Booster(t.models[model]).predict_raw(vectors), axis=1)
+    probabilities = softmax(read_forest(t.models[model]).predict_raw(vectors), axis=1)
     words = np.array(t.card.classes[model])
     right, sure = words[probabilities.argmax(axis=1)] == true, probabilities.max(axis=1) >= SURE
     low, high = caller_bootstrap(right, t.caller[index], seed=t.settings.seed)

@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, f1_score, recall_score, roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.custody.purposes import require_purpose
 
 from .fit import FitRows, fit
@@ -87,7 +87,7 @@ def train_ready_made(table: FeatureTable, *, seed: int = 0, threads: int = 0) ->
     train, valid, test = split(table, SPLIT_SEED)
     train_rows, valid_rows = (FitRows(table.X[rows], table.y[rows]) for rows in (train, valid))
     text = fit(train_rows, valid_rows, table.names, seed=seed, threads=threads, parameters=PARAMETERS)
-    raw = Booster(text).predict_raw(np.ascontiguousarray(table.X[test]))
+    raw = read_forest(text).predict_raw(np.ascontiguousarray(table.X[test]))
     return {
         "rows": {"all": len(table.y), "train": len(train), "valid": len(valid), "test": len(test)},
         "positive_share": float(table.y.mean()),

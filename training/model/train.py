@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.catalogue import FEATURES, catalogue_hash, vector_columns
 from callsieve.features.files.progress import silent
-from callsieve.serving.bundle.booster import Booster
 from callsieve.serving.bundle.bundle import save
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band, BundleMetadata, Calibration, GoldenVectors
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.feeds import Feed, answered_only, complete
@@ -219,11 +219,11 @@ def feature_columns(features: tuple[str, ...]) -> list[int]:
 def score_rows(model: str, feed: Feed, wanted: Array, columns: list[int], threads: int) -> Array:
     """Scores the wanted calls (bool) that have a vector in the feed; NaN for all others. Shape (calls,)."""
     raw = np.full(len(wanted), np.nan)
-    booster, rows = Booster(model), feed.rows[wanted[feed.rows]]
+    forest, rows = read_forest(model), feed.rows[wanted[feed.rows]]
     for begin in range(0, len(rows), SCORED_AT_ONCE):
         part = rows[begin : begin + SCORED_AT_ONCE]
         X = np.ascontiguousarray(select_columns(feed.at(part), columns))  # noqa: N806
-        raw[part] = booster.predict_raw(X, threads=threads or 2)
+        raw[part] = forest.predict_raw(X, threads=threads or 2)
     return raw
 
 

@@ -29,7 +29,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from callsieve.features.catalogue import FEATURES
 from callsieve.features.files.progress import silent
 from callsieve.features.intake.text_columns import factorize
-from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.data.dataset import campaigns_of
 from callsieve.training.model.fit import PARAMETERS, FitRows, fit, min_leaf_rows
 from callsieve.training.model.folds import training_rows_by_feed
@@ -253,7 +253,7 @@ def cross_validated(data: SearchData, parameters: Mapping[str, Any], settings: S
             parameters=scaled,
         )
         trees += text.count("\nTree=")
-        raw[outside] = Booster(text).predict_raw(
+        raw[outside] = read_forest(text).predict_raw(
             np.ascontiguousarray(check.X, dtype=np.float64), threads=settings.threads or 2
         )
     p = np.clip(expit(raw), 1e-9, 1 - 1e-9)

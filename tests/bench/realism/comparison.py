@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
-from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.model.fit import FitRows, fit
 from callsieve.training.world import Scenario, World
 
@@ -149,7 +149,7 @@ def sim_to_real_auc(
     weight = np.where(guilty, 0.5 / max(guilty.mean(), 1e-9), 0.5 / max(1 - guilty.mean(), 1e-9))
     inside, checked = (FitRows(X[side], y[side], weight[side]) for side in (~outside, outside))
     text = fit(inside, checked, COLUMNS, seed=seed, threads=threads, parameters=PARAMETERS)
-    raw = Booster(text).predict_raw(np.ascontiguousarray(rows[list(COLUMNS)].to_numpy(dtype=float)))
+    raw = read_forest(text).predict_raw(np.ascontiguousarray(rows[list(COLUMNS)].to_numpy(dtype=float)))
     return float(roc_auc_score(rows["label"], raw))
 
 

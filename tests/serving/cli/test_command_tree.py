@@ -87,7 +87,7 @@ def test_help_loads_no_package_that_the_command_needs(words):
         assert "callsieve.training.cli.train" not in loaded
 
 
-@pytest.mark.parametrize(("module", "extra"), [("pandas", "train"), ("uvicorn", "serve"), ("sqlalchemy", "cases")])
+@pytest.mark.parametrize(("module", "extra"), [("lightgbm", "train"), ("uvicorn", "serve"), ("sqlalchemy", "cases")])
 def test_a_missing_package_is_reported_in_one_line_with_its_extra(module, extra, run_command, monkeypatch):
     def missing(_):
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
 from callsieve.serving.batch.score import score_vectors
-from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.verdict_log import verdict_record
 from callsieve.serving.rules.policy import ACTIONS, Policy, read_policy
@@ -56,7 +56,7 @@ def scored_calls(bundle_folder, registers):
 def test_a_call_is_labelled_if_the_callee_rejects_its_confident_content(scored_calls, registers):
     """The oracle computes the content class with LightGBM and scans the rows of the register."""
     scorer, verdicts = scored_calls
-    content = Booster(real_bundle.model_texts()["content"])
+    content = read_forest(real_bundle.model_texts()["content"])
     lowest = min(real_bundle.thresholds())
     columns = registers.columns["preferences"]
     warned = 0

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.rules.policy import read_policy
 from callsieve.training.judging.class_figures import SURE, class_figures
 from callsieve.training.model.fit import FitRows, fit
@@ -33,9 +33,9 @@ def with_class_models(trained):
 
 def by_hand(t, kind, rows):
     """Yields for each call whether the most probable class is true, and the probability of that class."""
-    booster, words = Booster(t.models[kind]), t.card.classes[kind]
+    forest, words = read_forest(t.models[kind]), t.card.classes[kind]
     for row in rows:
-        (raw,) = booster.predict_few([t.feed.at(np.array([row]))[0, feature_columns(t.settings.features)]])
+        (raw,) = forest.predict_few([t.feed.at(np.array([row]))[0, feature_columns(t.settings.features)]])
         shares = [math.exp(value) for value in raw]
         best = shares.index(max(shares))
         yield words[best] == t.dataset.truth[kind][int(row)].as_py(), shares[best] / sum(shares)

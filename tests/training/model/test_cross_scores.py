@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.data.dataset import campaigns_of
 from callsieve.training.judging.judge import judged_calls
 from callsieve.training.model import call_choice
@@ -66,10 +66,10 @@ def test_thresholds_are_chosen_on_out_of_fold_scores_and_certified_on_scores_of_
         own = np.flatnonzero(choose & (trained.cv_fold == part))
         assert len(own)
         unseen = [text for text, missed in zip(seen["members"], pairs, strict=True) if part in missed]
-        expected = np.mean([Booster(text).predict_raw(vectors[place[own]]) for text in unseen], axis=0)
+        expected = np.mean([read_forest(text).predict_raw(vectors[place[own]]) for text in unseen], axis=0)
         np.testing.assert_allclose(trained.raw[own], expected, rtol=0, atol=1e-12)
     certify = np.flatnonzero(fold_rows("certify", trained.plan.certify, trained.fold, trained.start))
-    whole = Booster(trained.models["model"]).predict_raw(vectors[place[certify]])
+    whole = read_forest(trained.models["model"]).predict_raw(vectors[place[certify]])
     np.testing.assert_array_equal(trained.raw[certify], whole)
 
 
@@ -123,7 +123,9 @@ def test_lifetime_calls_come_from_callers_unconnected_to_training(fitted_trainin
     assert judged.known_lives.any() and not (judged.lives & judged.known_lives).any()
     assert set(trained.caller[judged.known_lives]) <= reached
     later = feature_columns(trained.settings.features)
-    alone = Booster(trained.models["model"]).predict_raw(trained.feed.at(np.flatnonzero(judged.known_lives))[:, later])
+    alone = read_forest(trained.models["model"]).predict_raw(
+        trained.feed.at(np.flatnonzero(judged.known_lives))[:, later]
+    )
     assert (judged.raw[judged.known_lives] == alone).all()
     assert (trained.raw[judged.known_lives] != alone).any()
     # Some callers are in the training fold, but came too late to train on.

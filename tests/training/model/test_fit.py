@@ -9,7 +9,7 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from callsieve.features.catalogue.lite import LITE, MONOTONE_SIGNS
-from callsieve.serving.bundle.booster import Booster
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.model_text import check_structure
 from callsieve.training.judging.metrics import calibration_table
 from callsieve.training.model.fit import (
@@ -63,7 +63,7 @@ def test_a_bundle_accepts_the_text_and_scores_as_lightgbm_does(classes):
     text = fit_model(classes)
     check_structure(text, NAMES, classes=classes, levels=LEVELS)
     values = draw_rows(500, 9).X
-    raw = Booster(text).predict_raw(values).reshape(len(values), classes)
+    raw = read_forest(text).predict_raw(values).reshape(len(values), classes)
     theirs = lgb.Booster(model_str=text).predict(values, raw_score=True).reshape(len(values), classes)
     np.testing.assert_array_equal(raw, theirs)
 
@@ -79,7 +79,7 @@ def test_a_bundle_accepts_a_split_by_missing_values():
     assert re.search(r"^threshold=inf$", text, re.MULTILINE)
     check_structure(text, ["x"], classes=1, levels={})
     rows = np.array([[np.nan], [0.0], [1e308], [-1e308]])
-    raw = Booster(text).predict_raw(rows)
+    raw = read_forest(text).predict_raw(rows)
     np.testing.assert_array_equal(raw, lgb.Booster(model_str=text).predict(rows, raw_score=True))
     assert raw[0] > raw[1:].max()
 
@@ -128,7 +128,7 @@ def test_a_mean_model_gives_the_mean_score_of_its_members():
     values = draw_rows(500, 9).X
     by_member = [lgb.Booster(model_str=text).predict(values, raw_score=True) for text in texts]
     whole = mean_model(texts)
-    np.testing.assert_allclose(Booster(whole).predict_raw(values), np.mean(by_member, axis=0), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(read_forest(whole).predict_raw(values), np.mean(by_member, axis=0), rtol=0, atol=1e-12)
     check_structure(whole, NAMES, classes=1, levels=LEVELS)
     assert whole.count("\nTree=") == sum(text.count("\nTree=") for text in texts)
     single = lgb.Booster(model_str=mean_model(texts[:1])).predict(values, raw_score=True)
@@ -144,7 +144,7 @@ def test_each_member_trains_on_the_folds_that_do_not_stop_it():
     text = mean_model(fit_members(side, part, NAMES, threads=1, **options))
     assert text == mean_model(fit_members(side, part, NAMES, threads=2, **options))
     alone = [lgb.Booster(model_str=member).predict(side.X, raw_score=True) for member in members(side, part)]
-    np.testing.assert_allclose(Booster(text).predict_raw(side.X), np.mean(alone, axis=0), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(read_forest(text).predict_raw(side.X), np.mean(alone, axis=0), rtol=0, atol=1e-9)
 
 
 @pytest.mark.system
@@ -155,7 +155,7 @@ def test_more_complaints_never_lower_a_score():
     y = (rng.random(4000) < expit(3 * values[:, 1] - 0.5 * values[:, 0])).astype(int)
     side, part = FitRows(values, y, np.ones(4000)), np.arange(4000) % 5
     for names, falls in ((("reported_count_28d", "call_hour"), False), (("call_weekday", "call_hour"), True)):
-        model = Booster(mean_model(fit_members(side, part, names, parameters=QUICK)))
+        model = read_forest(mean_model(fit_members(side, part, names, parameters=QUICK)))
         rows = [np.column_stack([np.full(50, float(count)), np.linspace(0, 1, 50)]) for count in range(9)]
         scores = [model.predict_raw(vectors) for vectors in rows]
         assert bool((np.diff(scores, axis=0) < 0).any()) == falls
@@ -277,7 +277,7 @@ def test_a_model_of_exactly_the_ten_features_is_constrained_to_their_signs(names
     for text in (member, fit(learn, check, names, parameters=QUICK, seed=3, threads=1)):
         rows = np.repeat(rng.normal(size=(20, 1, len(names))), 50, axis=1)
         rows[:, :, column] = np.linspace(-3, 3, 50)
-        raw = Booster(text).predict_raw(rows.reshape(1000, -1)).reshape(20, 50)
+        raw = read_forest(text).predict_raw(rows.reshape(1000, -1)).reshape(20, 50)
         steps = MONOTONE_SIGNS[name] * np.diff(raw, axis=1)
         assert (steps > 0).any()
         assert (steps < 0).any() != constrained

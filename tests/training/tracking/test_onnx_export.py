@@ -105,9 +105,7 @@ def test_probabilities_agree_at_and_beyond_the_knots(tmp_path):
 def _one_leaf(value):
     (tree,) = check_structure(small.binary_model(1), small.FEATURES)
     empty = {name: [] for name in ("feature", "decision", "left", "right", "node_count")}
-    return type(tree)(
-        **empty, thresholds="", leaf_values=repr(value), leaf_count=[1], cat_boundaries=[], cat_threshold=[]
-    )
+    return type(tree)(**empty, threshold=[], leaf_value=[value], leaf_count=[1], cat_boundaries=[], cat_threshold=[])
 
 
 def test_zeros_as_missing_values_are_refused(tmp_path):

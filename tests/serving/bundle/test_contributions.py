@@ -3,8 +3,6 @@
 import dataclasses
 import itertools
 import math
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
@@ -14,18 +12,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callsieve.serving.bundle import explainer as explainer_module
-from callsieve.serving.bundle import shapley_plan
-from callsieve.serving.bundle.explainer import Explainer
+from callsieve.serving.bundle.forest import Forest
+from callsieve.serving.bundle.forest_paths import POINTS, quadrature
 from callsieve.serving.bundle.model_text import check_structure
-from callsieve.serving.bundle.shapley import Contributions
 from tests.support import small_bundle as small
 
 MATRIX = np.vstack([small.rows(200, seed=5), small.awkward_rows()])
 
 
-def small_contributions():
-    return Contributions(check_structure(small.binary_model(), small.FEATURES), len(small.FEATURES))
+def forest_of(trees, width):
+    return Forest(trees, [f"f{i}" for i in range(width)])
+
+
+def contributions_of(trees, row):
+    """Returns the contributions of a row to the score of trees of one class."""
+    (contributions,) = forest_of(trees, len(row)).contributions(row)
+    return np.array(contributions)
+
+
+def small_forest():
+    return Forest(check_structure(small.binary_model(), small.FEATURES), small.FEATURES)
 
 
 def trained(matrix, y, trees, *, categorical=(), **parameters):
@@ -33,24 +39,24 @@ def trained(matrix, y, trees, *, categorical=(), **parameters):
     fixed = {"objective": "binary", "verbose": -1, "num_threads": 1, "deterministic": True, "min_data_in_leaf": 5}
     data = lightgbm.Dataset(matrix, y, feature_name=names, categorical_feature=list(categorical))
     text = lightgbm.train(fixed | parameters, data, trees).model_to_string()
-    return text, Contributions(check_structure(text, names), len(names))
+    return text, Forest(check_structure(text, names), names)
 
 
-def assert_equal_to_lightgbm(text, contributions, matrix):
+def assert_equal_to_lightgbm(text, forest, matrix):
     oracle = lightgbm.Booster(model_str=text)
-    expected = oracle.predict(matrix, pred_contrib=True)
-    actual = np.array([contributions(row) for row in matrix])
+    width = len(forest.features)
+    expected = oracle.predict(matrix, pred_contrib=True).reshape(len(matrix), forest.classes, width + 1)
+    actual = np.array([forest.contributions(row) for row in matrix])
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(actual, expected[:, :-1], rtol=1e-9, atol=1e-11 * scale)
-    np.testing.assert_allclose(contributions.base, expected[0, -1], rtol=1e-12, atol=1e-14)
-    total = actual.sum(axis=1) + contributions.base
-    np.testing.assert_allclose(
-        total, oracle.predict(matrix, raw_score=True), rtol=0, atol=1e-13 * len(matrix[0]) * scale
-    )
+    np.testing.assert_allclose(actual, expected[:, :, :-1], rtol=1e-9, atol=1e-11 * scale)
+    rest = forest.predict_raw(matrix).reshape(len(matrix), forest.classes) - actual.sum(axis=2)
+    np.testing.assert_allclose(rest, expected[:, :, -1], rtol=0, atol=1e-13 * width * scale)
 
 
 def test_contributions_with_sets_missing_values_and_zeros_equal_lightgbm():
-    assert_equal_to_lightgbm(small.binary_model(), small_contributions(), MATRIX)
+    assert_equal_to_lightgbm(small.binary_model(), small_forest(), MATRIX)
+    trees = check_structure(small.multiclass_model(), small.FEATURES, classes=3)
+    assert_equal_to_lightgbm(small.multiclass_model(), Forest(trees, small.FEATURES, 3), MATRIX)
 
 
 @pytest.mark.system
@@ -74,18 +80,18 @@ def test_contributions_of_trees_of_many_forms_equal_lightgbm(parameters, width):
     matrix[rng.random(matrix.shape) < 0.2] = np.nan
     matrix[rng.random(matrix.shape) < 0.2] = 0.0
     y = np.nan_to_num(matrix).sum(axis=1) + np.isnan(matrix[:, 0]) + rng.normal(size=600) > 0.5
-    text, contributions = trained(matrix, y, 10, **parameters)
+    text, forest = trained(matrix, y, 10, **parameters)
     edges = np.repeat([[np.nan], [0.0], [-0.0], [1e-36], [1e300], [-1e300]], width, axis=1)
-    assert_equal_to_lightgbm(text, contributions, np.vstack([matrix[:40], edges]))
+    assert_equal_to_lightgbm(text, forest, np.vstack([matrix[:40], edges]))
 
 
 def test_contributions_with_sets_of_many_words_equal_lightgbm():
     rng = np.random.default_rng(0)
     matrix = np.column_stack([rng.integers(0, 300, 3000), rng.integers(0, 3, 3000), rng.normal(size=3000)])
     y = (matrix[:, 0] % 7 < 3) ^ (rng.random(3000) < 0.2)
-    text, contributions = trained(matrix, y, 8, categorical=(0, 1), min_data_per_group=1, cat_smooth=1)
+    text, forest = trained(matrix, y, 8, categorical=(0, 1), min_data_per_group=1, cat_smooth=1)
     odd = [[value, value, 0.0] for value in (-1.0, -0.5, 299.5, 300.0, 2.0**31, -(2.0**31), 2.0**40, np.nan, 63.99)]
-    assert_equal_to_lightgbm(text, contributions, np.vstack([matrix[:60], odd]))
+    assert_equal_to_lightgbm(text, forest, np.vstack([matrix[:60], odd]))
 
 
 def chain(depth, width, *, near):
@@ -98,21 +104,16 @@ def chain(depth, width, *, near):
     tree = check_structure(text, small.FEATURES)[0]
     return type(tree)(
         feature=[i % width for i in range(depth)],
-        thresholds=model_numbers((-1.0) ** i * (i + 1) / depth for i in range(depth)),
+        threshold=[(-1.0) ** i * (i + 1) / depth for i in range(depth)],
         decision=[2 if i % 3 else 8 for i in range(depth)],
         left=left,
         right=right,
-        leaf_values=model_numbers(leaf),
+        leaf_value=leaf,
         leaf_count=[1] * (depth + 1),
         node_count=[end + 1 for end in ends],
         cat_boundaries=[],
         cat_threshold=[],
     )
-
-
-def model_numbers(values):
-    """Returns numbers in the form of a model text."""
-    return " ".join(map(repr, values))
 
 
 def balanced(depth, width, seed):
@@ -128,9 +129,9 @@ def balanced(depth, width, seed):
         count[i] = sum(count[c] if c >= 0 else leaf_count[~c] for c in (child[0][i], child[1][i]))
     tree = chain(1, 1, near="left")
     return type(tree)(
-        feature=rng.integers(0, width, nodes).tolist(), thresholds=model_numbers(rng.normal(size=nodes).tolist()),
+        feature=rng.integers(0, width, nodes).tolist(), threshold=rng.normal(size=nodes).tolist(),
         decision=rng.choice([0, 2, 4, 6, 8, 10], nodes).tolist(), left=child[0], right=child[1],
-        leaf_values=model_numbers(rng.normal(size=nodes + 1).tolist()), leaf_count=leaf_count, node_count=count,
+        leaf_value=rng.normal(size=nodes + 1).tolist(), leaf_count=leaf_count, node_count=count,
         cat_boundaries=[], cat_threshold=[],
     )  # fmt: skip
 
@@ -171,8 +172,7 @@ def by_definition(tree, row):
 )
 def test_contributions_equal_the_definition(seed, depth, row):
     tree = balanced(depth, 4, seed)
-    actual = Contributions([tree], 4)(row)
-    np.testing.assert_allclose(actual, by_definition(tree, row), rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(contributions_of([tree], row), by_definition(tree, row), rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("near", ["left", "right"])
@@ -180,7 +180,7 @@ def test_contributions_equal_the_definition(seed, depth, row):
 def test_contributions_of_chains_equal_the_definition(depth, width, near):
     tree = chain(depth, width, near=near)
     for row in np.random.default_rng(depth).normal(size=(8, width)).tolist():
-        np.testing.assert_allclose(Contributions([tree], width)(row), by_definition(tree, row), rtol=1e-10, atol=1e-14)
+        np.testing.assert_allclose(contributions_of([tree], row), by_definition(tree, row), rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.system
@@ -188,9 +188,9 @@ def test_contributions_of_chains_equal_the_definition(depth, width, near):
 def test_contributions_of_deep_trees_sum_to_the_score(depth, width):
     """LightGBM itself loses digits here, so the test compares only the sum of the parts with the score."""
     trees = [chain(depth, width, near=near) for near in ("left", "right")] + [balanced(4, width, 1)]
-    contributions = Contributions(trees, width)
     matrix = np.random.default_rng(0).normal(size=(5, width))
-    total = [contributions(row).sum() + contributions.base for row in matrix]
+    base = sum(np.dot(tree.leaf_count, tree.leaf_value) / sum(tree.leaf_count) for tree in trees)
+    total = [contributions_of(trees, row).sum() + base for row in matrix]
     np.testing.assert_allclose(total, small.evaluate(trees, matrix)[:, 0], rtol=0, atol=1e-11)
 
 
@@ -230,83 +230,36 @@ def test_the_number_of_points_fits_the_longest_path(width, goes):
     tree = chain(width, width, near="left")
     counts = [2**i for i in reversed(range(width))]
     tree = dataclasses.replace(
-        tree, thresholds=model_numbers([0] * width), leaf_count=[*counts, 1], node_count=[2 * count for count in counts]
+        tree, threshold=[0.0] * width, leaf_count=[*counts, 1], node_count=[2 * count for count in counts]
     )
     row = [goes] * width
-    np.testing.assert_allclose(Contributions([tree], width)(row), by_exact_integrals(tree, row), rtol=1e-10, atol=1e-15)
+    np.testing.assert_allclose(contributions_of([tree], row), by_exact_integrals(tree, row), rtol=1e-10, atol=1e-15)
 
 
-def test_trees_of_one_leaf_add_only_to_the_base():
+@pytest.mark.parametrize("sets", [1, 2, 3, 8, 32])
+def test_points_and_weights_equal_those_of_numpy(sets):
+    t, weight = np.polynomial.legendre.leggauss(POINTS * sets)
+    values = np.array(quadrature(sets)).reshape(sets, 2, POINTS)
+    np.testing.assert_allclose(values[:, 0].ravel(), (t[::-1] + 1) / 2, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(values[:, 1].ravel(), weight[::-1] / 2, rtol=1e-12, atol=1e-14)
+
+
+def test_trees_of_one_leaf_contribute_nothing():
     stump = check_structure(small.binary_model(), small.FEATURES)[0]
-    tree = type(stump)([], "", [], [], [], "0.25", [], [], [], [])
-    contributions = Contributions([tree, tree], 3)
-    assert contributions([1.0, math.nan, 0.0]).tolist() == [0.0, 0.0, 0.0]
-    assert contributions.base == 0.5
-
-
-@pytest.mark.parametrize("row", [[], [0.0] * 4, [0.0] * 6, [math.inf, 0, 0, 0, 0], [-math.inf] * 5])
-def test_an_invalid_row_is_refused(row):
-    with pytest.raises(ValueError, match="row must have 5 values, finite or NaN"):
-        small_contributions()(row)
+    tree = type(stump)([], [], [], [], [], [0.25], [], [], [], [])
+    forest = forest_of([tree, tree], 3)
+    assert forest.contributions([1.0, math.nan, 0.0]) == [(0.0, 0.0, 0.0)]
+    assert forest.predict_one([0.0] * 3) == 0.5
 
 
 def test_a_row_does_not_influence_the_next():
-    contributions = small_contributions()
-    alone = [small_contributions()(row).tolist() for row in MATRIX[:20]]
-    assert [contributions(row).tolist() for row in MATRIX[:20]] == alone
-    assert [contributions(row).tolist() for row in MATRIX[19::-1]] == alone[::-1]
+    forest = small_forest()
+    alone = [small_forest().contributions(row) for row in MATRIX[:20]]
+    assert [forest.contributions(row) for row in MATRIX[:20]] == alone
+    assert [forest.contributions(row) for row in MATRIX[19::-1]] == alone[::-1]
 
 
-@pytest.mark.system
-def test_threads_share_one_model():
-    contributions = small_contributions()
-    expected = [contributions(row).tolist() for row in MATRIX]
+def test_threads_share_one_forest_from_its_first_explanation_on():
+    forest, expected = small_forest(), [small_forest().contributions(row) for row in MATRIX]
     with ThreadPoolExecutor(8) as pool:
-        actual = list(pool.map(lambda i: contributions(MATRIX[i % len(MATRIX)]).tolist(), range(20 * len(MATRIX))))
-    assert actual == expected * 20
-    assert len(contributions._free) <= 8
-
-
-def test_trees_that_would_need_too_much_memory_are_refused(monkeypatch):
-    trees = check_structure(small.binary_model(), small.FEATURES)
-    monkeypatch.setattr(shapley_plan, "_MAX_FLOATS", 4000)
-    with pytest.raises(ValueError, match="contributions need 4080 floats, expected at most 4000"):
-        Contributions(trees, 5)
-
-
-def test_only_numpy_is_imported():
-    code = """
-import sys
-from callsieve.serving.bundle.shapley import Contributions
-from callsieve.serving.bundle.model_text import check_structure
-Contributions(check_structure(sys.stdin.read(), sys.argv[1:]), 5)([0.0] * 5)
-print(*sys.modules)
-"""
-    command = [sys.executable, "-c", code, *small.FEATURES]
-    run = subprocess.run(command, input=small.binary_model(), capture_output=True, text=True, check=True)
-    assert not {"lightgbm", "scipy", "pandas", "sklearn", "numba"} & set(run.stdout.split())
-
-
-def test_a_lazily_prepared_explainer_explains_equally():
-    trees, contributions = check_structure(small.binary_model(), small.FEATURES), small_contributions()
-    explainer, expected = Explainer(trees, 5), [contributions(row).tolist() for row in MATRIX]
-    assert explainer._ready is None
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(explainer, MATRIX.tolist())) == expected
-    assert explainer.prepare() is explainer.prepare()
-
-
-def test_an_explainer_refuses_too_much_memory_at_once(monkeypatch):
-    """The bound that allows planning to be skipped never admits a model that the plan would refuse."""
-    copies = -(-explainer_module.FEW_FEATURES // (2 * shapley_plan.POINTS))
-    sets = sum(range(1, copies + 1))
-    assert explainer_module.FEW_NODES * copies * (4 * shapley_plan.POINTS + 2 * sets) <= shapley_plan._MAX_FLOATS
-    trees = check_structure(small.binary_model(), small.FEATURES)
-    nodes = sum(len(tree.left) for tree in trees)
-    monkeypatch.setattr(shapley_plan, "_MAX_FLOATS", 4000)
-    for few in ({"FEW_NODES": nodes - 1}, {"FEW_FEATURES": max(len(set(tree.feature)) for tree in trees) - 1}):
-        with monkeypatch.context() as patch:
-            for name, value in few.items():
-                patch.setattr(explainer_module, name, value)
-            with pytest.raises(ValueError, match="contributions need"):
-                Explainer(trees, 5)
+        assert list(pool.map(forest.contributions, MATRIX.tolist())) == expected

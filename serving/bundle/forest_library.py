@@ -1,0 +1,59 @@
+"""Loads `forest.c` as a shared library without Python in it, if it was built (`setup.py`)."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from collections.abc import Callable
+from ctypes import c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__)
+FOLDER = HERE.parent
+DONE, NO_MEMORY = -1, -2
+"""Results of the functions below; another one is the index of the first row with an infinite value."""
+
+LAYOUT = ("node", "tree", "leaf", "bound", "number", "missing", "category", "source")
+PATHS = ("share", "before", "point", "above", "rule")
+_COUNTS = ("width", "classes", "trees", "numbers", "categories", "columns", "numeric", "most_nodes")
+
+
+class Arrays(ctypes.Structure):
+    """`Forest` of `forest.c`: counts, then addresses of the arrays of a `Layout` and of `Paths`."""
+
+    _fields_ = (*((name, c_int64) for name in _COUNTS), *((name, c_void_p) for name in (*LAYOUT, *PATHS)))
+
+
+class Functions(NamedTuple):
+    """The functions of `forest.c`: addresses of a forest, of rows and of their result; `scores` also takes a count."""
+
+    scores: Callable[[int, int, int, int], int]
+    score: Callable[[int, int, int], int]
+    explain: Callable[[int, int, int], int]
+
+
+@cache
+def library() -> Functions | None:
+    """Returns the compiled functions; None if they were not built, or from another source."""
+    path = FOLDER / "forest.library"
+    try:
+        # One row is scored with the GIL: releasing it for some microseconds would hand it to another thread each time.
+        keeping, releasing = ctypes.PyDLL(str(path)), ctypes.CDLL(str(path))
+        version = ctypes.c_uint64.in_dll(keeping, "callsieve_forest_version").value
+    except (OSError, ValueError):
+        return None
+    scores, score, explain = (
+        getattr(loaded, f"callsieve_forest_{name}")
+        for loaded, name in ((releasing, "scores"), (keeping, "score"), (releasing, "explain"))
+    )
+    for function in (scores, score, explain):
+        function.restype, function.argtypes = c_int64, (c_void_p, c_void_p, c_void_p)
+    scores.argtypes = (c_void_p, c_void_p, c_int64, c_void_p)
+    return Functions(scores, score, explain) if version == fingerprint() else None
+
+
+def fingerprint() -> int:
+    """Returns the first 64 bits of the SHA-256 of the source, which the compiled library contains."""
+    return int(hashlib.sha256(HERE.with_name("forest.c").read_bytes()).hexdigest()[:16], 16)
