@@ -24,6 +24,7 @@ WORLDS = ("449", "450", "451", "452", "453")
 """Seeds of the worlds beside the demonstration's."""
 
 SEEDS = "python tests/bench/bench_seeds.py --json --seeds"
+KNOWN = "python tests/bench/bench_known.py --json"
 PUBLISHED = "python tests/bench/bench_published.py"
 REAL_SEEDS = f"python tests/bench/bench_real_seeds.py {DATA} --out {WORK}/seeds --seeds"
 STRESS = f"callsieve study stress --json --out {WORK}/stress --size"
@@ -127,6 +128,13 @@ CLAIMS = (
         figures.town,
         _worlds_part,
         quick=f"{SEEDS} 11 --size tiny",
+    ),
+    Claim(
+        "known callers",
+        f"{KNOWN} 611 612 613",
+        figures.known_callers,
+        lambda output: output["worlds"],
+        quick=f"{KNOWN} 11 --size tiny",
     ),
     Claim(
         "ageing",

@@ -15,6 +15,7 @@ from callsieve.training.reports.run_page import between, until
 Output = Mapping[str, Any]
 Figures = dict[str, str]
 EIGHT_MONTHS, MARCH = "sichuan_eight_months.parquet", "sichuan_march_calls.parquet"
+INNOCENT, PLAIN = "innocent", "no evasion"  # as `tests/bench/bench_known.py` names them
 MODEL, REGRESSION, RULE = "model", "logistic regression", "rule"
 
 
@@ -102,6 +103,27 @@ def first_days(output: Output) -> Figures:
         for day in (1, 8)
         for reach, innocent in [(days[day]["reach_the_band"], days[day]["innocent"])]
     }
+
+
+def known_callers(output: Output) -> Figures:
+    """Returns the shares of calls that a guard for known callers lets pass: innocent ones, and those of evasions."""
+    worlds: list[Mapping[str, Output]] = list(output["worlds"].values())
+    shares: dict[str, list[float]] = {}
+    for kind in sorted({kind for world in worlds for kind in world} - {INNOCENT, PLAIN}):
+        shares[kind.replace("_", " ")] = [world[kind]["calls_passed"] for world in worlds if kind in world]
+    most = sorted(shares, key=lambda kind: -max(shares[kind]))
+    people = [world[kind]["people_passed"] for world in worlds for kind in world if kind != INNOCENT]
+    return {
+        "innocent calls passed": _listed(world[INNOCENT]["calls_passed"] for world in worlds),
+        "nuisance without an evasion": _finer(world[PLAIN]["calls_passed"] for world in worlds),
+        **{f"calls of {kind}": _finer(shares[kind]) for kind in most[:3]},
+        "any other evasion, at most": _finer([max(max(shares[kind]) for kind in most[3:])]),
+        "people reached by any of them, at most": _finer([max(people)]),
+    }
+
+
+def _finer(shares: Iterable[float]) -> str:
+    return ", ".join(f"{100 * share:.1f}" for share in shares) + " %"
 
 
 def ageing(output: Output) -> Figures:

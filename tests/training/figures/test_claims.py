@@ -265,6 +265,22 @@ def test_figures_of_several_worlds():
     }
 
 
+def test_figures_of_known_callers():
+    row = lambda calls, people: {"calls": 100, "calls_passed": calls, "people_passed": people}
+    usual = {"innocent": row(0.3, 0.2), "no evasion": row(0.0006, 0.0005), "one_ring": row(0.0, 0.0)}
+    evasions = {"warmed_up": row(0.118, 0.044), "padded_talk": row(0.049, 0.013), "lent_card": row(0.004, 0.003)}
+    second = usual | {"innocent": row(0.28, 0.2), "warmed_up": row(0.02, 0.05)}
+    assert figures.known_callers({"worlds": {"1": usual | evasions, "2": second}}) == {
+        "innocent calls passed": "30 %, 28 %",
+        "nuisance without an evasion": "0.1, 0.1 %",
+        "calls of warmed up": "11.8, 2.0 %",
+        "calls of padded talk": "4.9 %",
+        "calls of lent card": "0.4 %",
+        "any other evasion, at most": "0.0 %",
+        "people reached by any of them, at most": "5.0 %",
+    }
+
+
 def test_figures_over_weeks():
     rate = lambda value: {"call": {"rate": value}}
     week = lambda unseen, at_target, false: {
