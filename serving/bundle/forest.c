@@ -33,13 +33,12 @@ child. Scores are sums of doubles in the order of the trees, from 0.0, so they e
 #define CLONED
 #endif
 
-#ifndef LANES
-#define LANES 64 /* rows side by side */
-#endif
-#define FEW 8     /* so few rows are scored one by one */
-#define SWEPT 256 /* a tree of more nodes is walked row by row */
-#define TREES 8   /* trees side by side for one row */
-#define POINTS 8  /* quadrature points side by side */
+#define LANES 64      /* rows side by side */
+#define FEW 8         /* so few rows are scored one by one */
+#define SWEPT 256     /* a tree of more nodes is walked row by row */
+#define TREES 8       /* trees side by side for one row */
+#define POINTS 8      /* quadrature points side by side */
+#define LINE_BYTES 64 /* of the cache; a vector across two lines takes twice as long */
 
 typedef struct { uint16_t column, bound; int16_t child[2]; } Node; /* left, right; a child c < 0 is the leaf ~c */
 typedef struct { int32_t node, leaf, nodes, leaves; } Tree; /* first node and leaf, counts */
@@ -61,6 +60,12 @@ typedef struct {
     const int32_t *above;
     const Rule *rule;
 } Forest;
+
+/* Returns the first whole cache line of memory. */
+INLINED void *aligned(void *memory)
+{
+    return (void *)(((uintptr_t)memory + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES);
+}
 
 INLINED int is_infinite(double value) { return fabs(value) > DBL_MAX; }
 
@@ -191,8 +196,9 @@ without one; -2 if memory is short. */
 EXPORTED CLONED int64_t callsieve_forest_scores(const Forest *f, const double *rows, int64_t count, double *scores)
 {
     const int64_t swept = f->most_nodes < SWEPT ? f->most_nodes : SWEPT;
-    int16_t *ranks = calloc((size_t)((f->columns + swept + 2 + swept + 1) * LANES), sizeof *ranks);
-    if (!ranks) return -2;
+    void *memory = calloc((size_t)((f->columns + swept + 2 + swept + 1) * LANES) + LINE_BYTES, sizeof(int16_t));
+    if (!memory) return -2;
+    int16_t *ranks = aligned(memory);
     int16_t *leaves = ranks + (f->columns + swept + 2) * LANES;
     for (int64_t c = -1; c >= -(swept + 1); c--)
         for (int64_t i = 0; i < LANES; i++) leaves[c * LANES + i] = (int16_t)~c;
@@ -201,13 +207,13 @@ EXPORTED CLONED int64_t callsieve_forest_scores(const Forest *f, const double *r
         const int64_t rest = count - first < LANES ? count - first : LANES;
         for (int64_t i = first * f->width; i < (first + rest) * f->width; i++)
             if (is_infinite(rows[i])) {
-                free(ranks);
+                free(memory);
                 return i / f->width;
             }
         for (int64_t i = 0; rest < FEW && i < rest; i++) {
             const int64_t row = first + i;
             if (callsieve_forest_score(f, rows + row * f->width, scores + row * f->classes) == -2) {
-                free(ranks);
+                free(memory);
                 return -2;
             }
         }
@@ -225,7 +231,7 @@ EXPORTED CLONED int64_t callsieve_forest_scores(const Forest *f, const double *r
             }
         }
     }
-    free(ranks);
+    free(memory);
     return -1;
 }
 
@@ -239,8 +245,6 @@ INLINED void explain(const Forest *f, Tree tree, const double *point, const int1
                      Line *restrict weight, Line *restrict g, Line *restrict rho, Line *restrict mean, Line *restrict sums)
 {
     const double *t = point;
-    Line unit, scaled;
-    LINE unit.at[i] = 1;
     int32_t splits = 0;
     memcpy(weight, point + POINTS, sizeof *weight);
     for (int32_t n = 0; n < tree.nodes; n++) {
@@ -259,19 +263,26 @@ INLINED void explain(const Forest *f, Tree tree, const double *point, const int1
         side[first] = (uint8_t)(right | left_path << 1);
         const double share = f->share[tree.node + first], before = f->before[tree.node + first];
         const double c = !left_path * (!right - share); /* without a branch, which would be mispredicted */
-        const double *scale = above < 0 ? unit.at : scaled.at; /* 1 without a node above of the same feature */
-        if (above >= 0)
-            LINE scaled.at[i] = 1 / (before + t[i] * (1 - before));
         const double *own = weight[first].at;
         double *to_left = weight[new.left].at, *to_right = weight[new.right].at, *edge = g[first].at;
         double *integral = rho[first].at;
-        LINE {
-            const double near = share + t[i] * scale[i] * c, left = own[i] * near;
-            edge[i] = near;
-            integral[i] = own[i] * (before * (scale[i] * scale[i]) * c);
-            to_left[i] = left;
-            to_right[i] = own[i] - left;
-        }
+        if (above < 0) /* no node above splits by the feature */
+            LINE {
+                const double near = share + t[i] * c, left = own[i] * near;
+                edge[i] = near;
+                integral[i] = own[i] * c;
+                to_left[i] = left;
+                to_right[i] = own[i] - left;
+            }
+        else
+            LINE {
+                const double scale = 1 / (before + t[i] * (1 - before));
+                const double near = share + t[i] * scale * c, left = own[i] * near;
+                edge[i] = near;
+                integral[i] = own[i] * (before * (scale * scale) * c);
+                to_left[i] = left;
+                to_right[i] = own[i] - left;
+            }
     }
     while (splits--) {
         const Split now = split[splits];
@@ -293,9 +304,10 @@ EXPORTED CLONED int64_t callsieve_forest_explain(const Forest *f, const double *
     for (int64_t i = 0; i < f->width; i++)
         if (is_infinite(row[i])) return 0;
     const int64_t most = f->most_nodes + 1, sums = f->classes * f->width;
-    Line *lines = malloc(sizeof *lines * (size_t)(sums + 6 * most) + sizeof(Split) * (size_t)most
-                         + sizeof(int16_t) * (size_t)(f->columns + 1) + (size_t)most);
-    if (!lines) return -2;
+    void *memory = malloc(LINE_BYTES + sizeof(Line) * (size_t)(sums + 6 * most) + sizeof(Split) * (size_t)most
+                          + sizeof(int16_t) * (size_t)(f->columns + 1) + (size_t)most);
+    if (!memory) return -2;
+    Line *lines = aligned(memory);
     Line *weight = lines + sums + most, *mean = weight + 2 * most, *g = mean + most, *rho = g + most;
     Split *split = (Split *)(rho + most);
     int16_t *ranks = (int16_t *)(split + most);
@@ -314,7 +326,7 @@ EXPORTED CLONED int64_t callsieve_forest_explain(const Forest *f, const double *
         contributions[i] = 0;
         for (int k = 0; k < POINTS; k++) contributions[i] += lines[i].at[k];
     }
-    free(lines);
+    free(memory);
     return -1;
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from .model_text import CATEGORICAL, Tree
 
@@ -79,28 +79,21 @@ class Layout:
 
     def _add_categories(self, trees: Sequence[Tree]) -> None:
         most: dict[int, int] = {}
+        kinds: set[tuple[int, int]] = set()
         for tree in trees:
             if tree.cat_boundaries:
                 for node, kind in enumerate(tree.decision):
                     if kind & CATEGORICAL:
                         columns = 1 + max(column for column, _ in parts(tree, node))
                         most[tree.feature[node]] = max(columns, most.get(tree.feature[node], 0))
+                        kinds.add((tree.feature[node], kind))
         for feature, columns in most.items():
-            self._column_of[feature, CATEGORICAL] = len(self.source)
+            self._column_of.update((pair, len(self.source)) for pair in kinds if pair[0] == feature)
             self.category.extend((feature, len(self.source), columns))
             self.source.extend([feature] * columns)
 
     def _add_tree(self, tree: Tree) -> None:
-        columns: Sequence[int]
-        bounds: Sequence[int]
-        left: Sequence[int]
-        right: Sequence[int]
-        if tree.cat_boundaries:
-            columns, bounds, left, right = zip(*self._chained(tree), strict=True)
-        else:
-            columns = list(map(self._column_of.__getitem__, zip(tree.feature, tree.decision, strict=True)))
-            bounds = list(map(self._rank_of.__getitem__, zip(tree.feature, tree.threshold, strict=True)))
-            left, right = tree.left, tree.right
+        columns, bounds, left, right = self._packed(tree)
         _check_size(len(left), "nodes of a tree")
         self.most_nodes = max(self.most_nodes, len(left))
         nodes = array("h", bytes(8 * len(left)))
@@ -110,18 +103,22 @@ class Layout:
         self.node.extend(nodes)
         self.leaf.extend(tree.leaf_value)
 
-    def _chained(self, tree: Tree) -> Iterator[tuple[int, int, int, int]]:
-        """Yields the nodes of a tree, a set of levels as a chain of nodes with one left child."""
-        place = places(tree)
-        for node, (feature, kind) in enumerate(zip(tree.feature, tree.decision, strict=True)):
-            left, right = (child if child < 0 else place[child] for child in (tree.left[node], tree.right[node]))
-            if not kind & CATEGORICAL:
-                yield self._column_of[feature, kind], self._rank_of[feature, tree.threshold[node]], left, right
-                continue
-            first, (*rest, last) = self._column_of[feature, CATEGORICAL], parts(tree, node)
-            for following, (column, bits) in enumerate(rest, place[node] + 1):
-                yield first + column, bits, left, following
-            yield first + last[0], last[1], left, right
+    def _packed(self, tree: Tree) -> tuple[list[int], list[int], list[int], list[int]]:
+        """Returns the four numbers of each node; a set of levels is a chain of nodes with one left child."""
+        columns = list(map(self._column_of.__getitem__, zip(tree.feature, tree.decision, strict=True)))
+        ranks = map(self._rank_of.get, zip(tree.feature, tree.threshold, strict=True))
+        if not tree.cat_boundaries:
+            return columns, list(ranks), tree.left, tree.right  # type: ignore[arg-type]
+        place, bounds = places(tree), [rank or 0 for rank in ranks]
+        left, right = ([child if child < 0 else place[child] for child in side] for side in (tree.left, tree.right))
+        for node in reversed(range(len(place) - 1)):
+            if tree.decision[node] & CATEGORICAL:
+                chain, first, own = parts(tree, node), columns[node], slice(node, node + 1)
+                columns[own] = [first + column for column, _ in chain]
+                bounds[own] = [bits for _, bits in chain]
+                left[own] = [left[node]] * len(chain)
+                right[own] = [*range(place[node] + 1, place[node] + len(chain)), right[node]]
+        return columns, bounds, left, right
 
 
 def places(tree: Tree) -> list[int]:
