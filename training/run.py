@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ import numpy as np
 import pyarrow.compute as pc
 
 from callsieve.features.catalogue import catalogue_hash
-from callsieve.serving.batch.table_rules import rules_met
 from callsieve.serving.batch.verdict_counts import verdict_counts
 from callsieve.serving.bundle.bundle import MANIFEST
 from callsieve.serving.bundle.signing import (
@@ -24,12 +24,14 @@ from callsieve.serving.bundle.signing import (
     write_public_key,
 )
 from callsieve.serving.rules.policy import ACTIONS, read_policy
-from callsieve.serving.rules.rule_bits import table_actions, table_band_actions
+from callsieve.serving.rules.rule_bits import matching_bits, table_actions, table_band_actions
 from callsieve.serving.rules.rule_input import VECTOR_COLUMNS
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores, case_id
 
 from .audit.page import write_first_page
+from .data.dataset import Dataset
+from .data.sources import Source, sources_of
 from .drift.days import ScoredCalls
 from .drift.reference import REFERENCE, measure_reference, write_reference
 from .judging.headline import PolicyActions
@@ -38,7 +40,7 @@ from .judging.leak_probes import check_for_leaks
 from .judging.run_figures import DatasetEntry, ExampleVerdict, GateEntry, LastDay, RecordedRun, RunFigures, TrackedRun
 from .log.audit_log import append
 from .log.gates import Gates, shipped_gates
-from .log.looks import Ledger
+from .log.looks import Ledger, Look
 from .log.run_paths import run_paths
 from .model.allocators import give_back
 from .model.call_choice import last_day_rows
@@ -59,7 +61,6 @@ if TYPE_CHECKING:
 
     from callsieve.features.files.progress import Progress
 
-    from .data.dataset import Dataset
     from .log.run_paths import RunPaths
     from .reports.pictures import Picture
 
@@ -70,7 +71,7 @@ EXAMPLES = 3
 
 
 def study(
-    dataset: Dataset,
+    data: Dataset | Sequence[Source],
     settings: Settings,
     folder: str | Path,
     *,
@@ -91,6 +92,7 @@ def study(
     ['MANIFEST.json', 'MANIFEST.sig', 'bundle.json', 'model.txt']
 
     Args:
+        data: a data set, or the folders of a training; the days of the last are monitored.
         folder: new; gets `bundle/`, `signer.pub`, `report.html`, `record/` and, unless `tracking_uri` and `audit` name
             other places, `mlflow.db` and the audit log.
         source: where the calls come from, in a few words.
@@ -106,15 +108,15 @@ def study(
     place = run_paths(folder, _path(audit), tracking_uri)
     gates = gates or shipped_gates()
     code = commit()
-    gate_entry = log_gates(Ledger(place.log, key, gates), dataset, settings)
+    looks = Looks(Ledger(place.log, key, gates), settings)
 
-    trained = train(dataset, settings, progress)
+    trained = train([looks.counted(source) for source in sources_of(data)], settings, progress)
     leak_probes = check_for_leaks(trained)
     give_back()
     judged = judge(trained, policy_actions(trained), source)
     model = write_bundle(trained, folder / "bundle", key)
     scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])
-    calls = ScoredCalls(dataset.calls, trained.feed, trained.raw, dataset.complaints, trained.card.thresholds)
+    calls = scored_calls(trained)
 
     figures: RunFigures = {
         **judged,
@@ -122,7 +124,7 @@ def study(
         "leak_probes": leak_probes,
         "catalogue": catalogue_hash(),
         "code": code,
-        "gates": gate_entry,
+        "gates": looks.entry(),
         "last_day": last_day(scorer, trained),
         "drift": drift_since_last_run(place, calls),
         "next": [
@@ -156,12 +158,42 @@ def signer(folder: Path, signing_key: Path | None) -> Ed25519PrivateKey:
     return key
 
 
-def log_gates(ledger: Ledger, dataset: Dataset, settings: Settings) -> GateEntry:
-    """Records the gates of the run and its look at the test fold in the audit log, before anything is trained."""
-    folds = fold_plan(dataset.calls, settings.label_delay_days)
-    entry = ledger.begin()
-    look = ledger.touch(dataset.fingerprint, folds.certify, "train")
-    return {"sha256": ledger.gates.sha256, "entry": entry, **look}
+class Looks:
+    """Records the gates of a run and its look at the test fold of each folder in the audit log, before training."""
+
+    def __init__(self, ledger: Ledger, settings: Settings) -> None:
+        self._ledger, self._settings, self._entry = ledger, settings, ledger.begin()
+        self._looks: list[Look] = []
+
+    def counted(self, source: Source) -> Source:
+        """Returns the source with its look counted as soon as its calls are read; a folder to learn from has none."""
+
+        def read() -> Dataset:
+            dataset = source.read()
+            span = fold_plan(dataset.calls, self._settings.label_delay_days, source.role).certify
+            self._looks.append(self._ledger.touch(dataset.fingerprint, span, "train"))
+            return dataset
+
+        return source if source.role == "learn" else replace(source, read=read)
+
+    def entry(self) -> GateEntry:
+        """Returns the gates with the look at the last folder, and the most looks at a folder."""
+        counts = [look["touches"] or 0 for look in self._looks]
+        fold = self._looks[-1]["fold"] if self._looks else None
+        return {
+            "sha256": self._ledger.gates.sha256,
+            "entry": self._entry,
+            "fold": fold,
+            "touches": max(counts, default=None),
+        }
+
+
+def scored_calls(trained: Trained) -> ScoredCalls:
+    """Returns the calls of the last folder with their scores, for monitoring."""
+    dataset, feed = trained.last.dataset, trained.last.feed
+    raw = np.full(dataset.calls.num_rows, np.nan)
+    raw[feed.rows] = trained.raw[trained.last.begin :]
+    return ScoredCalls(dataset.calls, feed, raw, dataset.complaints, trained.card.thresholds)
 
 
 def write_pages(figures: RunFigures, datasets: Datasets, folder: Path, drawn: Mapping[str, Picture]) -> None:
@@ -220,22 +252,20 @@ def run_payload(uri: str, tracked: TrackedRun, figures: RunFigures, bundle: Path
 
 
 def policy_actions(trained: Trained) -> PolicyActions:
-    """Returns the actions of the shipped policy, without registers, for all calls with a vector."""
-    policy, feed, count = read_policy(), trained.feed, len(trained.start)
-    columns = {column: feed.X[:, column] for _, column in VECTOR_COLUMNS}
-    bits = rules_met(trained.dataset.calls.select(["caller", "callee"]).take(feed.rows), columns, None, policy.terms)
-    rules, both = (np.zeros(count, dtype=np.int8) for _ in range(2))
-    by_band = table_band_actions(policy, trained.card.thresholds, trained.raw[feed.rows], trained.stratum[feed.rows])
-    rules[feed.rows] = table_actions(policy, np.zeros_like(by_band), bits)
-    both[feed.rows] = table_actions(policy, by_band, bits)
-    return PolicyActions(policy.version, both, rules)
+    """Returns the actions of the shipped policy, without registers, for all calls of the pool."""
+    policy = read_policy()
+    columns = {column: np.asarray(trained.X[:, column]) for _, column in VECTOR_COLUMNS}
+    bits = matching_bits(columns, None, policy.terms, trained.pool.itself.astype(float))
+    by_band = table_band_actions(policy, trained.card.thresholds, trained.raw, trained.stratum)
+    by_rules = table_actions(policy, np.zeros_like(by_band), bits)
+    return PolicyActions(policy.version, table_actions(policy, by_band, bits), by_rules)
 
 
 def last_day(scorer: Scorer, trained: Trained) -> LastDay:
     """Returns the last day's verdicts as a service would give them, with a few examples that did not pass."""
-    rows = last_day_rows(trained.start)
-    calls = trained.dataset.calls.take(rows)
-    scores = scorer.score_table(trained.feed.at(rows), threads=trained.settings.threads or 2)
+    rows = last_day_rows(trained.last.folds.start)
+    calls = trained.last.dataset.calls.take(rows)
+    scores = scorer.score_table(trained.last.feed.at(rows), threads=trained.settings.threads or 2)
     counted = verdict_counts(scores, calls)
     return {
         "date": str(pc.max(calls["day"]).cast("int32").cast("date32")),
@@ -255,22 +285,23 @@ def examples(scorer: Scorer, scores: Scores, trained: Trained, rows: Array) -> l
         scores: of `rows`, in their order.
     """
     flagged = np.flatnonzero(scores.action > 0)
-    _, first = np.unique(trained.caller[rows][flagged], return_index=True)
+    _, first = np.unique(trained.last.folds.caller[rows][flagged], return_index=True)
     chosen = flagged[np.sort(first)[:EXAMPLES]]
     return [example(scorer, ACTIONS[scores.action[i]], trained, int(rows[i])) for i in chosen]
 
 
 def example(scorer: Scorer, action: str, trained: Trained, row: int) -> ExampleVerdict:
     """Returns the verdict on one call, with its reasons."""
-    start = int(trained.start[row])
-    caller, callee = (trained.dataset.calls[name][row].as_py() for name in ("caller", "callee"))
-    verdict = scorer.explain_row(trained.feed.at(np.array([row]))[0].tolist(), start)
+    last = trained.last
+    start = int(last.folds.start[row])
+    caller, callee = (last.dataset.calls[name][row].as_py() for name in ("caller", "callee"))
+    verdict = scorer.explain_row(last.feed.at(np.array([row]))[0].tolist(), start)
     return {
         "case": case_id(scorer.bundle.model_id, caller, callee, start),
         "action": action,
         "score": verdict.score,
         "band": verdict.band,
-        "slice": str(trained.judged.slice[row]),
+        "slice": str(last.folds.judged.slice[row]),
         "content": verdict.content,
         "mode": verdict.mode,
         "reasons": [{"en": reason.en, "zh": reason.zh} for reason in verdict.reasons],

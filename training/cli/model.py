@@ -189,7 +189,8 @@ def rollback(
 def replay(
     run: Annotated[str, typer.Argument(help="Folder of a run, or with --tracking-uri its id in MLflow.")],
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder of the calls; by default the folder that the record names.")
+        list[Path] | None,
+        typer.Option("--data", help="Folder of the calls, once for each; by default those of the record."),
     ] = None,
     tracking_uri: Annotated[str | None, typer.Option("--tracking-uri", help="MLflow store that holds the run.")] = None,
     threads: Threads = 0,
@@ -202,7 +203,7 @@ def replay(
     from callsieve.training.tracking.reproduce import reproduce
 
     with console.progress("model replay") as progress:
-        result = reproduce(run, data, uri=tracking_uri, threads=threads, progress=progress)
+        result = reproduce(run, data or (), uri=tracking_uri, threads=threads, progress=progress)
     if json:
         console.emit_json(result.to_json())
     else:

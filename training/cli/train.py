@@ -26,7 +26,19 @@ from callsieve.serving.cli.options import (
     Trust,
 )
 
-CALL_OPTIONS = ("out", "signing_key", "tracking_uri", "label_policy", "gates", "audit", "only", "parameters")
+CALL_OPTIONS = (
+    "more",
+    "certify",
+    "learn_from",
+    "out",
+    "signing_key",
+    "tracking_uri",
+    "label_policy",
+    "gates",
+    "audit",
+    "only",
+    "parameters",
+)
 VECTOR_OPTIONS = ("label", "where")
 
 
@@ -93,8 +105,22 @@ def simulate(
 def train(
     context: typer.Context,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder with calls, complaints and findings (Parquet).")
+        list[Path] | None,
+        typer.Option(
+            "--data", help="Folder with calls, complaints and findings (Parquet), or with several such folders."
+        ),
     ] = None,
+    more: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FOLDER]...", help="More folders of --data, as a shell's * gives them."),
+    ] = None,
+    certify: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder used for the certificate and the figures alone; by default a part of each --data."),
+    ] = None,
+    learn_from: Annotated[
+        str, typer.Option(help='"labels" as known at the time, or the "truth" of simulated worlds.')
+    ] = "labels",
     out: Out = Path("callsieve-run"),
     vectors: Annotated[Path | None, typer.Option(help="A feature table instead of calls.")] = None,
     label: Annotated[str, typer.Option(help="With --vectors: the column of 0 and 1.")] = "label",
@@ -116,20 +142,21 @@ def train(
 ) -> None:
     """Train, judge, certify and sign a model on keyed calls.
 
+    Several folders, such as months, provinces or simulated worlds, give one model; each is read as of its own cutoff.
     With --vectors it trains on a feature table instead, and only judges the model.
 
     Example: callsieve train --data world --out run
     """
-    if data is None and vectors is not None:
+    if not data and vectors is not None:
         refuse_unused(context, CALL_OPTIONS, "--vectors")
         _train_on_table(vectors, label, where, seed, threads, json)
         return
-    if data is None or vectors is not None:
+    if not data or vectors is not None:
         console.fail("train: expected either --data FOLDER or --vectors FILE", code=2)
     refuse_unused(context, VECTOR_OPTIONS, "--data")
     from callsieve.serving.batch.vector_files import feature_names
-    from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
+    from callsieve.training.data.sources import folder_sources
     from callsieve.training.log.gates import read_gates
     from callsieve.training.model.parameters import read_parameters
     from callsieve.training.model.settings import Settings
@@ -144,13 +171,13 @@ def train(
             features=feature_names(only),
             label_policy=read_label_policy(label_policy),
             parameters=read_parameters(parameters),
+            learn_from=learn_from,
         )
-        dataset = read_dataset(data)
         figures = study(
-            dataset,
+            folder_sources([*data, *(more or ())], certify or ()),
             settings,
             console.new_folder(out),
-            source=str(data),
+            source=", ".join(str(path) for path in data),
             signing_key=signing_key,
             tracking_uri=tracking_uri,
             gates=read_gates(gates),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,25 @@ class JudgingLabels:
     source: str
     attack: Array
     attacks: tuple[str, ...] = ()
+
+    def at(self, rows: Array) -> JudgingLabels:
+        """Returns the labels of some calls."""
+        arrays = {name: getattr(self, name)[rows] for name in ("known", "nuisance", "slice", "attack")}
+        return replace(self, **arrays)
+
+
+def joined_labels(folders: Sequence[JudgingLabels]) -> JudgingLabels:
+    """Returns the labels of several folders as one, in their order; the source is "truth" only if all have a truth."""
+    attacks = tuple(sorted({name for labels in folders for name in labels.attacks}))
+    places = [np.array([*(attacks.index(name) for name in labels.attacks), -1])[labels.attack] for labels in folders]
+    return JudgingLabels(
+        known=np.concatenate([labels.known for labels in folders]),
+        nuisance=np.concatenate([labels.nuisance for labels in folders]),
+        slice=np.concatenate([labels.slice for labels in folders]),
+        source="truth" if all(labels.source == "truth" for labels in folders) else "labels",
+        attack=np.concatenate(places).astype(np.int16),
+        attacks=attacks,
+    )
 
 
 def judging_labels(dataset: Dataset, caller: Array, policy: LabelPolicy) -> JudgingLabels:

@@ -20,7 +20,7 @@ from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.log.looks import Ledger, count_look
 from callsieve.training.model.bands import TARGETS, aligned_scores
-from callsieve.training.model.call_choice import calls_of_new_callers
+from callsieve.training.model.call_choice import calls_of_new_callers, nth_call
 from callsieve.training.model.certify import certificate, choose_threshold
 from callsieve.training.model.split import judged_span
 
@@ -117,6 +117,7 @@ def judged_calls(dataset: Dataset, X: Array, raw: Array, groups: SeenGroups) -> 
         caller=caller,
         callee=callee,
         start=start,
+        nth=nth_call(caller, start),
         rows=(start >= begin) & truth.known,
         lives=calls_of_new_callers(begin, truth, caller, start),
         known_lives=None if groups.seen is None else newer & groups.seen,

@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import pyarrow.compute as pc
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -25,15 +23,8 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.files.dates import DAY
-from callsieve.serving.batch.complaint_rows import milliseconds
-from callsieve.training.data.dataset import Dataset, campaigns_of
-from callsieve.training.data.feeds import Feed
-from callsieve.training.model.call_choice import threshold_calls
-from callsieve.training.model.cross_scores import NO_CV_FOLD, out_of_fold_scores
+from callsieve.training.model.cross_scores import out_of_fold_scores
 from callsieve.training.model.fit import FitRows
-from callsieve.training.model.folds import training_labels, training_rows
-from callsieve.training.model.matrix import build_matrix, training_vectors
-from callsieve.training.model.split import groups
 from callsieve.training.model.train import Trained, feature_columns
 
 if TYPE_CHECKING:
@@ -63,18 +54,15 @@ def baseline_scores(t: Trained) -> dict[str, Array]:
     log-odds. "five counters" gives the highest rank among innocent calls over the counters, "reputation list" the
     number of complaints.
     """
-    side = regression_rows(t)
-    rows = t.feed.rows
-    choose = threshold_calls(t.plan, t.fold, t.start, t.settings.seed)
-    judged = (t.start >= t.plan.label_cutoff) & (t.cv_fold == NO_CV_FOLD)
-    unseen = rows[(choose | judged)[rows]]
+    pool = t.pool
+    unseen = np.flatnonzero(pool.choose | (pool.scored & ~pool.trained))
     regressions = {"logistic regression": t.settings.features, "number class": (NUMBER_CLASS,)}
-    raw = {name: regression_scores(t, side, features, choose, unseen) for name, features in regressions.items()}
-    ranks, listed = np.full((2, len(t.start)), np.nan)
-    columns = {name: sign * t.feed.column(NAMES.index(name), len(t.start)) for name, sign in COUNTERS.items()}
-    innocent = choose & ~t.judged.nuisance & t.judged.known
+    raw = {name: regression_scores(t, features, unseen) for name, features in regressions.items()}
+    ranks, listed = np.full((2, len(pool.start)), np.nan)
+    columns = {name: sign * np.asarray(t.X[:, NAMES.index(name)]) for name, sign in COUNTERS.items()}
+    innocent = pool.choose & ~pool.judged.nuisance & pool.judged.known
     ranks[unseen] = highest_rank(columns, innocent, unseen)
-    listed[unseen] = recent_complaints(t.dataset, t.caller, unseen)
+    listed[unseen] = pool.complaints[unseen]
     return raw | {"five counters": ranks, "reputation list": listed}
 
 
@@ -100,63 +88,25 @@ def highest_rank(columns: Mapping[str, Array], innocent: Array, rows: Array) -> 
     return ranks
 
 
-def regression_scores(
-    t: Trained, side: tuple[FitRows, Array], features: Sequence[str], choose: Array, unseen: Array
-) -> Array:
+def regression_scores(t: Trained, features: Sequence[str], unseen: Array) -> Array:
     """Returns log-odds of the `unseen` calls; calls for thresholds are scored by a fit without their part of groups.
 
     Args:
-        side: as from `regression_rows`.
-        choose: bool, of each call: whether thresholds are chosen on it.
-        unseen: indices of the calls to score.
+        unseen: places of the calls to score.
     """
-    learn, part = side
+    learn, part, choose = t.learnt, t.learnt_fold, t.pool.choose
 
     def fit_and_score(train_on: Array, score: Array) -> Array:
         some = learn
         if not train_on.all():
             weight = None if learn.weight is None else learn.weight[train_on]
             some = FitRows(learn.X[train_on], learn.y[train_on], weight)
-        return log_odds(logistic(some, features), t.feed, unseen[score[unseen]], len(t.start))
+        return log_odds(logistic(some, features), t.X, unseen[score[unseen]])
 
     parts = range(t.fitted["parts"]) if t.fitted["parts"] > 1 else ()
     by_part = [fit_and_score(part != number, choose & (t.cv_fold == number)) for number in parts]
-    whole = fit_and_score(part >= 0, np.ones(len(t.start), dtype=bool))
+    whole = fit_and_score(part >= 0, np.ones(len(choose), dtype=bool))
     return out_of_fold_scores(whole, by_part, [(number,) for number in parts], t.cv_fold, choose) if by_part else whole
-
-
-def recent_complaints(dataset: Dataset, caller: Array, rows: Array) -> Array:
-    """Returns how many complaints against the caller were known in the LIST_WINDOW before each of these calls.
-
-    Args:
-        caller: code of each call's caller, in order of first appearance.
-        rows: indices of the calls.
-    """
-    complaints = dataset.complaints
-    names = pc.unique(pc.dictionary_decode(dataset.calls["caller"].combine_chunks()))
-    code = pd.Index(names.to_pylist()).get_indexer(complaints["number"].astype(str))
-    known_at = milliseconds(complaints["known_at"]).to_numpy()[code >= 0]
-    start = dataset.calls["start"].to_numpy()
-    first = min(int(start.min()), int(known_at.min(initial=start.min()))) - LIST_WINDOW
-    span = int(max(start.max(), known_at.max(initial=0))) - first + 1
-    # One sorted key for caller and moment, so that two look-ups count the complaints of a window.
-    keys = np.sort(code[code >= 0] * span + (known_at - first))
-    at = caller[rows] * span + (start[rows] - first)
-    return np.asarray(np.searchsorted(keys, at) - np.searchsorted(keys, at - LIST_WINDOW), dtype=float)
-
-
-def regression_rows(t: Trained) -> tuple[FitRows, Array]:
-    """Returns the labelled calls that the model was fitted on, from the complete feed, and the part of each call's
-    group.
-    """
-    calls = t.dataset.calls
-    labels = training_labels(t.dataset, t.settings, t.plan)
-    rows, labelled = training_rows(calls, labels, t.settings, t.feed.recorded, t.caller, t.fold, t.plan)
-    sample = np.sort(np.random.default_rng(t.settings.seed).permutation(len(rows))[:MAX_TRAINING_ROWS])
-    labelled_rows = (rows[sample], labelled.iloc[sample])
-    X = training_vectors(t.dataset, t.settings.features, t.settings.threads, {t.feed.name: labelled_rows})  # noqa: N806
-    side = build_matrix(X, [labelled_rows], calls, groups(calls, campaigns_of(t.dataset)), t.caller)
-    return FitRows(side.X, side.y, side.weight), t.cv_fold[labelled_rows[0]]
 
 
 def logistic(learn: FitRows, features: Sequence[str]) -> Pipeline:
@@ -178,12 +128,12 @@ def logistic(learn: FitRows, features: Sequence[str]) -> Pipeline:
     return model.fit(learn.X, learn.y, logisticregression__sample_weight=learn.weight)
 
 
-def log_odds(model: Pipeline, feed: Feed, rows: Array, count: int) -> Array:
-    """Returns scores of `count` calls, NaN except in `rows`; rounded, so that the number of threads cannot matter."""
-    raw = np.full(count, np.nan)
+def log_odds(model: Pipeline, X: Array, rows: Array) -> Array:  # noqa: N803
+    """Returns scores of all calls, NaN except at `rows`; rounded, so that the number of threads cannot matter."""
+    raw = np.full(len(X), np.nan)
     for first in range(0, len(rows), BATCH):
         some = rows[first : first + BATCH]
-        raw[some] = np.round(model.decision_function(feed.at(some)), 6)
+        raw[some] = np.round(model.decision_function(X[some]), 6)
     return raw
 
 

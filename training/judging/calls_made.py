@@ -25,22 +25,6 @@ BUCKETS = (("first call", 1, 1), ("calls 2-5", 2, 5), ("calls 6-20", 6, 20), ("l
 MIN_CALLS = 200  # of a slice; fewer calls do not fill ten bins
 
 
-def nth_call(caller: Array, start: Array) -> Array:
-    """Returns the number of each call among its caller's calls, from 1, in order of start; ties keep their order in the
-    table.
-
-    >>> nth_call(np.array([5, 3, 5, 5]), np.array([10, 20, 30, 20]))
-    array([1, 1, 3, 2])
-    """
-    order = np.lexsort((start, caller))
-    owners = caller[order]
-    begin = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]])) if len(order) else np.zeros(0, int)
-    place = np.arange(len(order)) - np.repeat(begin, np.diff(np.append(begin, len(order))))
-    nth = np.empty(len(order), dtype=np.int64)
-    nth[order] = place + 1
-    return nth
-
-
 def by_calls_made(s: JudgedCalls, band: Band) -> list[Bucket]:
     """Returns catch rate and error by how many calls the number had made before: cold start apart from long history.
 
@@ -50,7 +34,7 @@ def by_calls_made(s: JudgedCalls, band: Band) -> list[Bucket]:
     Args:
         s: with raw scores below the threshold where the band abstains.
     """
-    nth = nth_call(s.caller, s.start)
+    nth = s.nth
     buckets: list[Bucket] = []
     for name, low, high in BUCKETS:
         rows = (nth >= low) & (nth <= high)
@@ -81,7 +65,7 @@ def reliability_by(s: JudgedCalls, card: BundleMetadata) -> list[SliceReliabilit
     """
     rows = np.flatnonzero(s.rows & ~np.isnan(s.raw))
     p, truth, caller = card.calibration.probabilities(s.raw[rows]), s.judged.nuisance[rows], s.caller[rows]
-    nth = nth_call(s.caller, s.start)[rows]
+    nth = s.nth[rows]
     parts = {f"class {name}": s.stratum[rows] == code for code, name in enumerate(STRATA)}
     parts |= {name: (nth >= low) & (nth <= high) for name, low, high in BUCKETS}
     figures: list[SliceReliability] = []

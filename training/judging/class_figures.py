@@ -15,7 +15,6 @@ from .figures import ClassFigures
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
     Array = npt.NDArray[Any]
 
@@ -33,30 +32,27 @@ def class_figures(t: Trained, flagged: Array) -> list[ClassFigures]:
     Args:
         flagged: bool, of each call: whether it is judged and reaches the certified band.
     """
-    truth = t.dataset.truth
-    if truth is None:
-        return []
-    models = [name for name in CLASS_MODELS if name in t.models and name in truth.column_names]
-    return [row for name in models if (row := figures_of(t, truth, name, flagged & t.judged.nuisance))]
+    rows = flagged & t.pool.judged.nuisance
+    return [row for name in CLASS_MODELS if name in t.models and (row := figures_of(t, name, rows))]
 
 
-def figures_of(t: Trained, truth: pa.Table, model: Literal["content", "mode"], rows: Array) -> ClassFigures | None:
+def figures_of(t: Trained, model: Literal["content", "mode"], rows: Array) -> ClassFigures | None:
     """Returns the figures of one class model on these calls (bool); None if the truth gives none of them a class."""
-    classes = zip(np.flatnonzero(rows), truth[model].filter(rows).to_pylist(), strict=True)
-    true_classes = {int(row): word for row, word in classes if word is not None}
-    if not true_classes:
+    truth, caller = getattr(t.pool, model), t.pool.caller
+    index = np.flatnonzero(rows & np.array([word is not None for word in truth], dtype=bool))
+    if not len(index):
         return None
-    index, true = np.array(list(true_classes)), np.array(list(true_classes.values()))
-    vectors = np.ascontiguousarray(select_columns(t.feed.at(index), feature_columns(t.settings.features)))
+    true = truth[index].astype(str)
+    vectors = np.ascontiguousarray(select_columns(t.X[index], feature_columns(t.settings.features)))
     probabilities = softmax(read_forest(t.models[model]).predict_raw(vectors), axis=1)
     words = np.array(t.card.classes[model])
     right, sure = words[probabilities.argmax(axis=1)] == true, probabilities.max(axis=1) >= SURE
-    low, high = caller_bootstrap(right, t.caller[index], seed=t.settings.seed)
+    low, high = caller_bootstrap(right, caller[index], seed=t.settings.seed)
     return {
         "kind": model,
         "classes": len(words),
         "calls": len(index),
-        "callers": len(np.unique(t.caller[index])),
+        "callers": len(np.unique(caller[index])),
         "right": float(right.mean()),
         "low": low,
         "high": high,

@@ -331,8 +331,9 @@ class DataFigures(CallCounts):
 
 
 class TrainingData(DataFigures):
-    """The calls of a training, and its seed."""
+    """The calls of a training, its number of folders, and its seed; `fingerprint` is of the last folder."""
 
+    folders: int
     seed: int
 
 

@@ -43,6 +43,7 @@ class JudgedCalls:
     caller: Array
     callee: Array
     start: Array  # Unix ms
+    nth: Array  # number of the call among its caller's calls, from 1
     rows: Array
     lives: Array
     known_lives: Array | None = None

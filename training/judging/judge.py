@@ -18,9 +18,8 @@ from callsieve.features.catalogue import ALL_FEATURES, NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.serving.bundle.metadata import Band, BundleMetadata, Certificate
 from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of
-from callsieve.training.model.call_choice import calls_of_seen_groups, fold_rows, lifetime_calls, threshold_calls
-from callsieve.training.model.cross_scores import NO_CV_FOLD
-from callsieve.training.model.train import Trained, feature_columns, score_rows
+from callsieve.training.model.pool import FolderFacts
+from callsieve.training.model.train import Trained, feature_columns, folder_entry, score_rows
 
 from .baselines import baseline_scores
 from .calls_made import by_calls_made, reliability_by
@@ -66,9 +65,9 @@ def judge(t: Trained, actions: PolicyActions, source: str = "") -> Judgement:
     calls = judged_calls(t)
     band = t.card.thresholds[0]
     scores = aligned_scores(t.raw, t.stratum, band)
-    seen = calls_of_seen_groups(t.plan, t.cv_fold != NO_CV_FOLD, t.start, t.judged)
+    seen = t.pool.trained & t.pool.late & t.pool.judged.known
     judged = score_figures(calls, t.card, baseline_band(t, calls.rule), actions)
-    folds = t.card.training["folds"]
+    last = folder_entry(t.folders[-1])
     return {
         "model": {
             "trees": t.fitted["trees"],
@@ -77,18 +76,19 @@ def judge(t: Trained, actions: PolicyActions, source: str = "") -> Judgement:
             "top_features": top_features(t.models["model"], t.card.features),
         },
         "data": {
-            **call_counts(t.dataset.calls, t.judged.nuisance),
-            "fingerprint": t.dataset.fingerprint,
+            **counts_of_folders(t.folders),
+            "fingerprint": t.folders[-1].fingerprint,
+            "folders": len(t.folders),
             "seed": t.settings.seed,
-            "judged_by": t.judged.source,
+            "judged_by": t.pool.judged.source,
             "judged_on": "groups unseen in training",
             "source": source,
         },
         "folds": {
-            "train": folds["train"],
-            "choose": folds["choose"],
-            "certify": folds["certify"],
-            "label_cutoff": t.card.training["label_cutoff"],
+            "train": last["folds"]["train"],
+            "choose": last["folds"]["choose"],
+            "certify": last["folds"]["certify"],
+            "label_cutoff": last["label_cutoff"],
         },
         "rows": row_counts(t, calls),
         "bands": [band_figures(b) for b in t.card.thresholds],
@@ -97,6 +97,17 @@ def judge(t: Trained, actions: PolicyActions, source: str = "") -> Judgement:
         "kinds": class_figures(t, calls.rows & (scores >= band.threshold)),
         "baselines": {name: headline_of(calls, raw, baseline_band(t, raw)) for name, raw in baseline_scores(t).items()},
         **judged,
+    }
+
+
+def counts_of_folders(folders: Sequence[FolderFacts]) -> CallCounts:
+    """Returns the counts of all folders of a training; a number that calls in two folders counts twice."""
+    calls = sum(folder.calls for folder in folders)
+    return {
+        "calls": calls,
+        "numbers": sum(folder.numbers for folder in folders),
+        "days": sum(folder.days for folder in folders),
+        "nuisance_share": sum(folder.nuisance for folder in folders) / calls,
     }
 
 
@@ -112,17 +123,18 @@ def summarise(t: Trained) -> Summary:
 
 def judged_calls(t: Trained) -> JudgedCalls:
     """Returns the scored calls of a training; the headline is of its certifying fold."""
-    lives, known_lives = lifetime_calls(t.plan, t.cv_fold != NO_CV_FOLD, t.start, t.judged, t.caller)
+    pool, known_lives = t.pool, t.pool.new & t.pool.trained
     return JudgedCalls(
-        rule=t.feed.column(RULE, len(t.start)),
+        rule=np.asarray(t.X[:, RULE]),
         raw=with_final_scores(t, known_lives),
         stratum=t.stratum,
-        judged=t.judged,
-        caller=t.caller,
-        callee=t.callee,
-        start=t.start,
-        rows=fold_rows("certify", t.plan.certify, t.fold, t.start) & t.judged.known,
-        lives=lives,
+        judged=pool.judged,
+        caller=pool.caller,
+        callee=pool.callee,
+        start=pool.start,
+        nth=pool.nth,
+        rows=pool.certify,
+        lives=pool.new & ~pool.trained,
         known_lives=known_lives,
         seed=t.settings.seed,
     )
@@ -133,7 +145,8 @@ def with_final_scores(t: Trained, rows: Array) -> Array:
 
     Where thresholds are chosen, a training scores calls by the members that did not train on their group.
     """
-    final = score_rows(t.models["model"], t.feed, rows, feature_columns(t.settings.features), t.settings.threads)
+    columns, every = feature_columns(t.settings.features), np.arange(len(rows))
+    final = score_rows(t.models["model"], t.X, every, rows, columns, t.settings.threads)
     return np.where(rows, final, t.raw)
 
 
@@ -227,10 +240,8 @@ def _distinct(column: pa.ChunkedArray) -> list[pa.Array]:
 
 def baseline_band(t: Trained, values: Array) -> Band:
     """Returns the band of a baseline's scores, for the target of the model and on the same folds; no guard is added."""
-    benign = ~t.judged.nuisance & t.judged.known
-    choose = threshold_calls(t.plan, t.fold, t.start, t.settings.seed) & benign
-    certify = fold_rows("certify", t.plan.certify, t.fold, t.start) & benign
-    return bands_of((FeedScores(values, t.stratum),), choose, certify, 0.0)[0]
+    benign = ~t.pool.judged.nuisance & t.pool.judged.known
+    return bands_of((FeedScores(values, t.stratum),), t.pool.choose & benign, t.pool.certify & benign, 0.0)[0]
 
 
 def slice_figures(s: JudgedCalls, band: Band) -> list[Slice]:

@@ -31,7 +31,7 @@ from callsieve.training.data.credibility import among
 from callsieve.training.data.dataset import Dataset, as_known, campaigns_of
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.model.call_choice import recomputed_rows
-from callsieve.training.model.split import LINKS
+from callsieve.training.model.split import LINKS, judged_span
 
 from .run_figures import LeakProbes, SingleFeature
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from callsieve.training.data.feeds import Feed
+    from callsieve.training.model.settings import Settings
     from callsieve.training.model.train import Trained
 
     Array = npt.NDArray[Any]
@@ -52,24 +53,23 @@ class LeakError(ValueError):
 
 
 def check_for_leaks(t: Trained) -> LeakProbes:
-    """Searches a finished training for every kind of leak.
+    """Searches a finished training for every kind of leak, in the last of its folders.
 
     Returns: counts and columns that were checked, and the best single feature.
     Raises:
         LeakError: in one line that names the leak and its place.
     """
-    names = vector_columns(t.settings.features)
-    moment = t.plan.train[0] + DAY
-    checked = require_equal_vectors(t.feed, vectors_again(t, moment), names)
-    cutoff = pd.Timestamp(t.plan.label_cutoff, unit="ms", tz="UTC")
-    known_dataset = known_before(t.dataset, t.plan.label_cutoff)
-    used = label_numbers(t.dataset, cutoff, t.settings.label_policy)
+    names, dataset, folds, feed = vector_columns(t.settings.features), t.last.dataset, t.last.folds, t.last.feed
+    checked = require_equal_vectors(feed, vectors_again(dataset, t.settings), names)
+    cutoff = pd.Timestamp(folds.plan.label_cutoff, unit="ms", tz="UTC")
+    known_dataset = known_before(dataset, folds.plan.label_cutoff)
+    used = label_numbers(dataset, cutoff, t.settings.label_policy)
     require_equal_labels(used, label_numbers(known_dataset, cutoff, t.settings.label_policy), cutoff)
-    links = {"caller": t.dataset.calls["caller"], **{name: t.dataset.calls[name] for name in LINKS}}
-    campaigns = {f"campaign {place}": column for place, column in enumerate(campaigns_of(t.dataset))}
-    require_one_fold_each(t.fold, links | campaigns)
-    later = (t.start >= t.plan.choose[0]) & t.judged.known
-    best = best_single_feature(t.feed, t.judged.nuisance, t.caller, later, names)
+    links = {"caller": dataset.calls["caller"], **{name: dataset.calls[name] for name in LINKS}}
+    campaigns = {f"campaign {place}": column for place, column in enumerate(campaigns_of(dataset))}
+    require_one_fold_each(folds.fold, links | campaigns)
+    later = (folds.start >= folds.plan.choose[0]) & folds.judged.known
+    best = best_single_feature(feed, folds.judged.nuisance, folds.caller, later, names)
     return {
         "vectors_again": checked,
         "labels_again": len(used),
@@ -110,13 +110,15 @@ def with_altered_outcomes(calls: pa.Table, moment: int) -> pa.Table:
     return changed
 
 
-def vectors_again(t: Trained, moment: int) -> tuple[Array, Array]:
-    """Returns indices of some calls of the day before a moment, and their vectors from what was known before it."""
-    dataset = known_before(t.dataset, moment)
-    rows = recomputed_rows(dataset.calls["start"].to_numpy(), t.plan)
+def vectors_again(dataset: Dataset, settings: Settings) -> tuple[Array, Array]:
+    """Returns places of some calls of the first day with full windows, and their vectors from what was known when that
+    day ended.
+    """
+    dataset = known_before(dataset, judged_span(dataset.calls)[0] + DAY)
+    rows = recomputed_rows(dataset.calls["start"].to_numpy())
     near, places = neighbours(dataset.calls, rows)
-    again = vectors(near, threads=t.settings.threads or None)[places]
-    if vector_columns(t.settings.features) != NAMES:
+    again = vectors(near, threads=settings.threads or None)[places]
+    if vector_columns(settings.features) != NAMES:
         complaints = complaint_vectors(dataset.calls.take(rows), complaint_table(dataset.calls, dataset.complaints))
         again = np.hstack([again, complaints])
     return rows, again

@@ -115,9 +115,11 @@ def membership(bundle: Path, data: Path, *, trust: Path | None, threads: int, pr
     """
     model = open_scorer(bundle, trust).bundle
     dataset = read_dataset(data, "evaluation")
-    if model.training["data"] != dataset.fingerprint:
+    expected = [(folder["data"], folder["role"]) for folder in model.training["folders"]]
+    if expected != [(dataset.fingerprint, "both")]:
         raise ValueError(
-            f"{data}: the model was trained on other calls: expected those of fingerprint {model.training['data']}"
+            f"{data}: expected the one folder that the model was trained and certified on, of fingerprint "
+            f"{expected[0][0]}; it has {dataset.fingerprint}, and the training had {len(expected)} folders"
         )
     progress("calls", 0.1)
     calls = attacked_calls(dataset, model)
@@ -125,7 +127,7 @@ def membership(bundle: Path, data: Path, *, trust: Path | None, threads: int, pr
     feed = complete(dataset, model.features, threads, np.sort(calls.rows))
     every = np.ones(dataset.calls.num_rows, dtype=bool)
     text = (bundle / "model.txt").read_text(encoding="utf-8")
-    raw = score_rows(text, feed, every, feature_columns(model.features), threads)[calls.rows]
+    raw = score_rows(text, feed.X, feed.rows, every, feature_columns(model.features), threads)[calls.rows]
     progress("attack", 0.8)
     callers = by_caller(
         raw,

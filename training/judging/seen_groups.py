@@ -2,7 +2,8 @@
 
 A bundle contains no number. Its metadata name the data, the seed and the time span of its training. On the same data,
 the folds can be computed again. On other calls that cover the training span, a group that did not call in that span was
-not trained on. For calls that begin later, the groups are unknown.
+not trained on. For calls that begin later, and for
+other calls than those of a training on several folders, the groups are unknown.
 """
 
 from __future__ import annotations
@@ -43,15 +44,20 @@ class SeenGroups:
 def seen_groups(dataset: Dataset, card: BundleMetadata) -> SeenGroups:
     """Returns which calls belong to groups that the model with these metadata may have been trained on."""
     training, start = card.training, dataset.calls["start"].to_numpy()
-    if "folds" not in training or not len(start):
+    folders = training.get("folders", ())
+    same = [folder for folder in folders if folder["data"] == dataset.fingerprint]
+    if not len(start) or not (same or len(folders) == 1):
         return SeenGroups(None, NOT_KNOWN)
+    folder = (same or folders)[0]
     # The metadata round moments down to whole seconds, so a span may end up to a second later than stated.
-    group, made = groups(dataset.calls, campaigns_of(dataset)), _milliseconds(training["label_cutoff"]) + 1000
+    group, made = groups(dataset.calls, campaigns_of(dataset)), _milliseconds(folder["label_cutoff"]) + 1000
     # Campaigns join groups, so with other known campaigns than in training the folds differ.
-    if dataset.fingerprint == training["data"] and len(np.unique(group)) == training["fitted"]["groups"]:
+    if same and len(np.unique(group)) == folder["groups"]:
+        if folder["role"] != "both":
+            return SeenGroups(np.full(len(start), folder["role"] == "learn"), BY_FOLDS, made)
         fold = fold_of_group(group, caller_classes(dataset.calls), training["seed"])
         return SeenGroups(fold == FOLDS.index("train"), BY_FOLDS, made)
-    begin, end = (_milliseconds(moment) for moment in training["folds"]["train"])
+    begin, end = (_milliseconds(moment) for moment in folder["folds"]["train"])
     if start.min() > begin or start.max() < end:
         return SeenGroups(None, NOT_KNOWN)
     return SeenGroups(np.isin(group, group[(start >= begin) & (start < end + 1000)]), BY_TIME, made)

@@ -104,11 +104,12 @@ def count_look(ledger: Ledger | None, card: BundleMetadata, data: str, span: Spa
 
 def certified_on(card: BundleMetadata, data: str, span: Span) -> bool:
     """Returns whether a period of some data has calls that a model was certified on."""
-    training = card.training
-    if training.get("data") != data or "folds" not in training:
-        return False
-    begin, end = (round(datetime.fromisoformat(moment).timestamp() * 1000) for moment in training["folds"]["certify"])
-    return span[0] < end + 1000 and begin < span[1]  # the metadata holds whole seconds
+    for folder in card.training.get("folders", ()):
+        begin, end = (round(datetime.fromisoformat(moment).timestamp() * 1000) for moment in folder["folds"]["certify"])
+        # The metadata holds whole seconds.
+        if folder["data"] == data and begin < end and span[0] < end + 1000 and begin < span[1]:
+            return True
+    return False
 
 
 def in_words(look: Mapping[str, Any]) -> str:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 LAST_HOUR = 23
 SAMPLE = 10_000  # calls of a day that the drift histograms use; marks of records count all calls
-MAX_CHOSEN_ON = 250_000  # more calls of the same callers add little, and their vectors take memory
+# More calls of the same callers add little, and their vectors take memory.
+MAX_CHOSEN_ON, CHOSEN_IN_ALL = 250_000, 1_500_000
+MAX_CERTIFIED_ON = 1_000_000
 RECOMPUTED = 500  # calls of a day whose vectors `judging/leak_probes.py` computes again
 
 
@@ -36,28 +38,44 @@ def fold_rows(fold_name: str, span: tuple[int, int], fold: Array, start: Array) 
     return rows
 
 
-def threshold_calls(plan: Plan, fold: Array, start: Array, seed: int) -> Array:
-    """Returns the calls that thresholds are chosen on: MAX_CHOSEN_ON random later calls of training groups."""
+def threshold_calls(plan: Plan, fold: Array, start: Array, seed: int, folders: int) -> Array:
+    """Returns the calls that thresholds are chosen on: random later calls of training groups; bool.
+
+    Args:
+        folders: how many folders the training learns from; together they give at most CHOSEN_IN_ALL calls.
+    """
     rows = np.flatnonzero(fold_rows("train", plan.choose, fold, start))
-    chosen = np.zeros(len(start), dtype=bool)
-    chosen[np.random.default_rng(seed).permutation(rows)[:MAX_CHOSEN_ON]] = True
+    return random_rows(rows, min(MAX_CHOSEN_ON, CHOSEN_IN_ALL // folders), len(start), seed)
+
+
+def certified_calls(plan: Plan, fold: Array, start: Array, seed: int) -> Array:
+    """Returns the calls that certificates are computed on: random calls of the certifying fold; bool."""
+    return random_rows(
+        np.flatnonzero(fold_rows("certify", plan.certify, fold, start)), MAX_CERTIFIED_ON, len(start), seed
+    )
+
+
+def random_rows(rows: Array, most: int, count: int, seed: int) -> Array:
+    """Returns which of `count` calls are among at most `most` random ones of `rows`; bool."""
+    chosen = np.zeros(count, dtype=bool)
+    chosen[np.random.default_rng(seed).permutation(rows)[:most]] = True
     return chosen
 
 
-def calls_of_seen_groups(plan: Plan, in_training: Array, start: Array, judged: JudgingLabels) -> Array:
-    """Returns the calls of the certifying span whose groups have training rows; bool."""
-    return np.asarray(in_training & (start >= plan.certify[0]) & judged.known)
+def nth_call(caller: Array, start: Array) -> Array:
+    """Returns the number of each call among its caller's calls, from 1, in order of start; ties keep their order in the
+    table.
 
-
-def lifetime_calls(
-    plan: Plan, in_training: Array, start: Array, judged: JudgingLabels, caller: Array
-) -> tuple[Array, Array]:
-    """Returns all calls of nuisance numbers whose first call came after the label cutoff: of unseen and of seen groups.
-
-    Groups of every fold count: these callers came too late for training, and thresholds use innocent calls only.
+    >>> nth_call(np.array([5, 3, 5, 5]), np.array([10, 20, 30, 20]))
+    array([1, 1, 3, 2])
     """
-    new = calls_of_new_callers(plan.label_cutoff, judged, caller, start)
-    return np.asarray(new & ~in_training), np.asarray(new & in_training)
+    order = np.lexsort((start, caller))
+    owners = caller[order]
+    begin = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]])) if len(order) else np.zeros(0, int)
+    place = np.arange(len(order)) - np.repeat(begin, np.diff(np.append(begin, len(order))))
+    nth = np.empty(len(order), dtype=np.int64)
+    nth[order] = place + 1
+    return nth
 
 
 def calls_of_new_callers(moment: int, judged: JudgingLabels, caller: Array, start: Array) -> Array:
@@ -72,9 +90,10 @@ def last_day_rows(start: Array) -> Array:
     return np.flatnonzero(start >= start.max() - DAY)
 
 
-def recomputed_rows(start: Array, plan: Plan) -> Array:
-    """Returns places of calls of the first training day, for the probe that computes their vectors again."""
-    rows = np.flatnonzero((start >= plan.train[0]) & (start < plan.train[0] + DAY))
+def recomputed_rows(start: Array) -> Array:
+    """Returns places of calls of the first day with full windows, for the probe that computes their vectors again."""
+    begin = int(start.min()) + WINDOW_DAYS * DAY
+    rows = np.flatnonzero((start >= begin) & (start < begin + DAY))
     return rows[:: max(1, len(rows) // RECOMPUTED)]
 
 

@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-NO_CV_FOLD = -1  # the cross-validation fold of a group that no member trained on
+NO_CV_FOLD = -1  # the cross-validation fold of a folder or group that no member trained on
 
 
-def cv_fold_of_calls(row_group: Array, row_fold: Array, group: Array) -> Array:
-    """Returns the cross-validation fold of each call's group, NO_CV_FOLD without a training row. Shape (calls,).
+def cv_fold_of_calls(row_unit: Array, row_fold: Array, unit: Array) -> Array:
+    """Returns the cross-validation fold of each call's unit, NO_CV_FOLD without a training row. Shape (calls,).
 
     Args:
-        row_group, row_fold: group and fold of each training row, the latter as from `fit.cv_folds`.
-        group: group of each call.
+        row_unit, row_fold: folder or group of each training row, and its fold as from `fit.cv_folds`.
+        unit: folder or group of each call.
 
     >>> cv_fold_of_calls(np.array([4, 4, 2]), np.array([1, 1, 0]), np.array([0, 2, 4, 4])).tolist()
     [-1, 0, 1, 1]
     """
-    folds = np.full(int(group.max(initial=-1)) + 1, NO_CV_FOLD)
-    folds[row_group] = row_fold
-    return np.asarray(folds[group])
+    folds = np.full(int(max(unit.max(initial=-1), row_unit.max(initial=-1))) + 1, NO_CV_FOLD)
+    folds[row_unit] = row_fold
+    return np.asarray(folds[unit])
 
 
 def out_of_fold_scores(

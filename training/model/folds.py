@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,22 +15,25 @@ from callsieve.training.data.feeds import answered_rows
 from callsieve.training.data.judging_labels import JudgingLabels, judging_labels
 
 from . import call_choice
-from .call_choice import fold_rows, threshold_calls
-from .matrix import LabelledRows, labelled_rows
+from .call_choice import certified_calls, fold_rows, threshold_calls
+from .matrix import LabelledRows, labelled_rows, rows_with_truth
 from .settings import Settings
-from .split import Plan, caller_classes, fold_of_group, fold_plan, groups
+from .split import FOLDS, Plan, caller_classes, fold_of_group, fold_plan, groups
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
+
+    from callsieve.training.data.sources import Role
 
     Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class CallFolds:
-    """The fold of each call, with its time, parties, group and judging label; arrays of shape (calls,)."""
+    """The fold of each call of a folder, with its time, parties, group and judging label; arrays of shape (calls,)."""
 
+    role: Role
     plan: Plan
     start: Array
     caller: Array
@@ -40,59 +43,74 @@ class CallFolds:
     fold: Array
     judged: JudgingLabels
 
-    def choose(self, seed: int) -> Array:
-        """Returns the calls that thresholds are chosen on; bool."""
-        return threshold_calls(self.plan, self.fold, self.start, seed) & self.judged.known
+    def at(self, rows: Array) -> CallFolds:
+        """Returns the folds of some calls."""
+        names = ("start", "caller", "callee", "group", "caller_class", "fold")
+        return replace(self, judged=self.judged.at(rows), **{name: getattr(self, name)[rows] for name in names})
 
-    def certify(self) -> Array:
+    def choose(self, seed: int, folders: int = 1) -> Array:
+        """Returns the calls that thresholds are chosen on; bool. Args: as of `threshold_calls`."""
+        return threshold_calls(self.plan, self.fold, self.start, seed, folders) & self.judged.known
+
+    def certify(self, seed: int) -> Array:
         """Returns the calls that certificates are computed on; bool."""
-        return fold_rows("certify", self.plan.certify, self.fold, self.start) & self.judged.known
+        return certified_calls(self.plan, self.fold, self.start, seed) & self.judged.known
 
-    def needed(self, calls: pa.Table, choose: Array, in_training: Array) -> Array:
+    def new_callers(self) -> Array:
+        """Returns the nuisance calls of numbers that began after the labels were made; bool."""
+        return call_choice.calls_of_new_callers(self.plan.label_cutoff, self.judged, self.caller, self.start)
+
+    def needed(self, calls: pa.Table, choose: Array, certify: Array, in_training: Array, *, last: bool) -> Array:
         """Returns the calls that need a vector beside the training rows: to choose, certify, judge and monitor; bool.
 
         Args:
-            choose: as from `choose`.
+            choose, certify: as from the methods of that name.
             in_training: whether any call of the call's group is a training row; bool.
+            last: whether the folder is the last of the training, whose days are monitored.
         """
         start, plan, judged = self.start, self.plan, self.judged
-        needed = choose | fold_rows("certify", plan.certify, self.fold, start)
-        needed |= call_choice.calls_of_seen_groups(plan, in_training, start, judged) & judged.nuisance
-        needed |= call_choice.calls_of_new_callers(plan.label_cutoff, judged, self.caller, start)
-        needed[call_choice.last_day_rows(start)] = True
-        needed[call_choice.recomputed_rows(start, plan)] = True
-        for day, rows in call_choice.whole_days(calls).items():
-            needed[call_choice.day_sample(day, rows)] = True
-        return needed
+        needed = choose | certify
+        if self.role != "learn":
+            needed |= in_training & (start >= plan.certify[0]) & judged.known & judged.nuisance
+            needed |= self.new_callers()
+        if last:
+            needed[call_choice.last_day_rows(start)] = True
+            needed[call_choice.recomputed_rows(start)] = True
+            for day, rows in call_choice.whole_days(calls).items():
+                needed[call_choice.day_sample(day, rows)] = True
+        return np.asarray(needed)
 
 
-def assign_folds(dataset: Dataset, settings: Settings) -> CallFolds:
-    """Deals the groups of a data set's callers into folds."""
+def assign_folds(dataset: Dataset, settings: Settings, role: Role = "both") -> CallFolds:
+    """Deals the groups of a folder's callers into folds: all into one, unless the folder has both roles."""
     calls = dataset.calls
     (caller, _), (callee, _) = factorize(calls["caller"]), factorize(calls["callee"])
     group, caller_class = groups(calls, campaigns_of(dataset)), caller_classes(calls)
+    with_truth = settings.learn_from == "truth"
     return CallFolds(
-        plan=fold_plan(calls, settings.label_delay_days),
+        role=role,
+        plan=fold_plan(calls, settings.label_delay_days, role, with_truth=with_truth),
         start=calls["start"].to_numpy(),
         caller=caller,
         callee=callee,
         group=group,
         caller_class=caller_class,
-        fold=fold_of_group(group, caller_class, settings.seed),
+        fold=fold_of_group(group, caller_class, settings.seed)
+        if role == "both"
+        else np.full(len(group), FOLDS.index("train" if role == "learn" else "certify")),
         judged=judging_labels(dataset, caller, settings.label_policy),
     )
 
 
-def training_rows_by_feed(
-    dataset: Dataset, settings: Settings, caller: Array, fold: Array, plan: Plan
-) -> dict[str, LabelledRows]:
-    """Returns the training rows and their labels, by the name of the feed."""
-    labels = training_labels(dataset, settings, plan)
-    feeds = {"complete": np.arange(len(caller)), "answered only": answered_rows(dataset.calls)}
-    return {
-        name: training_rows(dataset.calls, labels, settings, recorded, caller, fold, plan)
-        for name, recorded in feeds.items()
-    }
+def training_rows_by_feed(dataset: Dataset, settings: Settings, folds: CallFolds) -> dict[str, LabelledRows]:
+    """Returns the training rows and their labels, by the name of the feed.
+
+    Raises:
+        ValueError: if there is no label, or no truth where it is to be learnt from.
+    """
+    labels = None if settings.learn_from == "truth" else training_labels(dataset, settings, folds.plan)
+    feeds = {"complete": np.arange(len(folds.start)), "answered only": answered_rows(dataset.calls)}
+    return {name: training_rows(dataset, labels, settings, recorded, folds) for name, recorded in feeds.items()}
 
 
 def training_labels(dataset: Dataset, settings: Settings, plan: Plan) -> pd.DataFrame:
@@ -102,24 +120,24 @@ def training_labels(dataset: Dataset, settings: Settings, plan: Plan) -> pd.Data
 
 
 def training_rows(
-    calls: pa.Table,
-    labels: pd.DataFrame,
-    settings: Settings,
-    recorded: Array,
-    caller: Array,
-    fold: Array,
-    plan: Plan,
+    dataset: Dataset, labels: pd.DataFrame | None, settings: Settings, recorded: Array, folds: CallFolds
 ) -> LabelledRows:
     """Returns the training rows of a feed and their labels.
 
     Args:
+        labels: as from `training_labels`; None to learn from the truth.
         recorded: places of the calls that the feed records.
     """
-    start = calls["start"].to_numpy()[recorded]
+    plan = folds.plan
+    rows = recorded[fold_rows("train", plan.train, folds.fold[recorded], folds.start[recorded])]
+    if labels is None:
+        return rows_with_truth(
+            dataset, folds.caller, rows, calls_per_number=settings.calls_per_number, seed=settings.seed
+        )
     return labelled_rows(
-        calls,
-        caller,
-        recorded[fold_rows("train", plan.train, fold[recorded], start)],
+        dataset.calls,
+        folds.caller,
+        rows,
         labels,
         cutoff=pd.Timestamp(plan.label_cutoff, unit="ms", tz="UTC"),
         calls_per_number=settings.calls_per_number,

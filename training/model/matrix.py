@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from callsieve.features.catalogue import vector_columns
@@ -19,9 +20,10 @@ from .allocators import give_back
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
     from callsieve.training.data.dataset import Dataset
+
+    from .folds import CallFolds
 
     Array = npt.NDArray[Any]
 
@@ -35,7 +37,10 @@ LabelledRows = tuple["Array", pd.DataFrame]
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Training rows: features, label, weight, start (Unix ms), caller (code) and group of each call."""
+    """Training rows: features, label, weight, start (Unix ms), caller and group (codes) and folder of each call.
+
+    complete: whether the row's vector is of the complete feed.
+    """
 
     X: Array
     y: Array
@@ -43,6 +48,8 @@ class Matrix:
     moment: Array
     caller: Array
     group: Array
+    folder: Array
+    complete: Array
     content: Array
     mode: Array
 
@@ -87,6 +94,28 @@ def labelled_rows(
     return drawn[labelled], drawn_labels[labelled]
 
 
+def rows_with_truth(
+    dataset: Dataset, caller: Array, rows: Array, *, calls_per_number: int, seed: int
+) -> tuple[Array, pd.DataFrame]:
+    """Draws calls among `rows`, at most `calls_per_number` of a caller; returns them with their truth as labels.
+
+    Only a simulated world, or records checked call by call, has a truth to learn from.
+
+    Raises:
+        ValueError: if the data set has no truth.
+    """
+    if dataset.truth is None:
+        raise ValueError("dataset: expected truth.parquet to learn from the truth; learn from labels instead")
+    drawn = first_rows_per_caller(caller, np.random.default_rng(seed).permutation(rows), calls_per_number)
+    truth = dataset.truth.take(pa.array(drawn))
+    words = {
+        name: truth[name].to_pandas().astype(object) if name in truth.column_names else None
+        for name in ("content", "mode")
+    }
+    nuisance = truth["nuisance"].to_numpy(zero_copy_only=False).astype(bool)
+    return drawn, pd.DataFrame({"nuisance": nuisance, "confidence": np.ones(len(drawn)), **words})
+
+
 def training_vectors(
     dataset: Dataset, features: tuple[str, ...], threads: int, rows_by_feed: Mapping[str, LabelledRows]
 ) -> Array:
@@ -108,32 +137,40 @@ def training_vectors(
     return X
 
 
-def build_matrix(
-    X: Array,  # noqa: N803
-    rows_by_feed: Sequence[LabelledRows],
-    calls: pa.Table,
-    group: Array,
-    caller: Array,
-) -> Matrix:
-    """Builds the training matrix; the weight of a row is the confidence of its label.
+def build_matrix(rows_by_feed: Mapping[str, LabelledRows], folds: CallFolds, folder: int) -> Matrix:
+    """Builds the training matrix of a folder, without its vectors; the weight of a row is the confidence of its label.
 
     Args:
-        X: as from `training_vectors`.
-        rows_by_feed: training rows and labels of each feed, as from `labelled_rows`.
-        group, caller: group and caller code of each call of the table.
+        rows_by_feed: training rows and labels by name of the feed, as from `labelled_rows`.
+        folds: the folder's calls.
+        folder: place of the folder among those of the training.
     """
-    rows = np.concatenate([places for places, _ in rows_by_feed])
-    labels = pd.concat([feed_labels for _, feed_labels in rows_by_feed])
+    rows = np.concatenate([places for places, _ in rows_by_feed.values()])
+    labels = pd.concat([feed_labels for _, feed_labels in rows_by_feed.values()])
     return Matrix(
-        X=X,
+        X=np.empty((0, 0)),
         y=labels["nuisance"].to_numpy(dtype=np.int8),
         weight=labels["confidence"].to_numpy(dtype=float),
-        moment=calls["start"].to_numpy()[rows],
-        caller=caller[rows],
-        group=group[rows],
-        content=labels["content"].to_numpy(),
-        mode=labels["mode"].to_numpy(),
+        moment=folds.start[rows],
+        caller=folds.caller[rows],
+        group=folds.group[rows],
+        folder=np.full(len(rows), folder),
+        complete=np.concatenate(
+            [np.full(len(places), name == "complete") for name, (places, _) in rows_by_feed.items()]
+        ),
+        content=labels["content"].to_numpy(dtype=object),
+        mode=labels["mode"].to_numpy(dtype=object),
     )
+
+
+def joined_matrix(folders: Sequence[Matrix], X: Array) -> Matrix:  # noqa: N803
+    """Returns the training rows of several folders as one matrix.
+
+    Args:
+        X: vectors of all rows in the order of the folders, shape (rows, columns).
+    """
+    names = [field.name for field in fields(Matrix) if field.name != "X"]
+    return Matrix(X=X, **{name: np.concatenate([getattr(matrix, name) for matrix in folders]) for name in names})
 
 
 def before_current_holder(since: pd.Series[pd.Timestamp], start: Array) -> Array:

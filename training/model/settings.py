@@ -8,12 +8,15 @@ from typing import Any
 from callsieve.features.catalogue import NAMES
 from callsieve.training.data.label_policy import LabelPolicy, read_label_policy
 
+LEARN_FROM = ("labels", "truth")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of a training run; everything else follows from the calls.
 
     features: names in the order of the model's columns; complaint features only if they are named here.
+    learn_from: "labels", as known at a cutoff, or "truth", which only simulated worlds have.
 
     >>> Settings(seed=1).label_delay_days
     3
@@ -22,6 +25,7 @@ class Settings:
     seed: int = 0
     threads: int = 0
     calls_per_number: int = 24
+    learn_from: str = "labels"
     label_delay_days: int = 3
     valid_days: int = 90
     epoch: int = 1
@@ -37,5 +41,7 @@ class Settings:
                 raise TypeError(f"{name} must be a whole number, got {type(value).__name__}")
             if value < 0:
                 raise ValueError(f"{name} must be 0 or more, got {value}")
+        if self.learn_from not in LEARN_FROM:
+            raise ValueError(f"learn_from must be one of {', '.join(LEARN_FROM)}, got {self.learn_from!r}")
         if isinstance(self.features, str):
             raise TypeError(f"features must be a tuple of names, got the text {self.features!r}")

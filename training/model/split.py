@@ -9,7 +9,7 @@ one span and certified in a later one. Thresholds are chosen on training groups,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import dictionary_decoded, factorize
 from callsieve.features.records import NUMBER_CLASSES
+from callsieve.training.data.sources import Role
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -71,12 +72,26 @@ def plan(first: int, last: int, *, label_delay_days: int = 3) -> Plan:
     )
 
 
-def fold_plan(calls: pa.Table, label_delay_days: int) -> Plan:
-    """Divides the time of a table of calls as `plan` does. Raises ValueError without a call."""
-    start = calls["start"].to_numpy()
-    if not len(start):
-        raise ValueError("calls: expected some, got none")
-    return plan(int(start.min()), int(start.max()), label_delay_days=label_delay_days)
+def fold_plan(calls: pa.Table, label_delay_days: int, role: Role = "both", *, with_truth: bool = False) -> Plan:
+    """Divides the time of a folder's calls by the role of the folder.
+
+    "both" divides as `plan` does. In a folder to learn from, thresholds are chosen on all days after the gap; if it is
+    learnt from with its truth, no label is waited for, and both spans are all days with full windows. In a folder to
+    certify on, these days certify.
+
+    Raises:
+        ValueError: if there is no call, or there are too few days.
+    """
+    first, last = judged_span(calls)
+    if role == "certify":
+        return Plan(train=(first, first), choose=(first, first), certify=(first, last), label_cutoff=first)
+    if role == "learn" and with_truth:
+        return Plan(train=(first, last), choose=(first, last), certify=(last, last), label_cutoff=last)
+    divided = plan(first - WINDOW_DAYS * DAY, last - 1, label_delay_days=label_delay_days)
+    if role == "learn":
+        end = divided.certify[1]
+        return replace(divided, choose=(divided.choose[0], end), certify=(end, end))
+    return divided
 
 
 def judged_span(calls: pa.Table) -> tuple[int, int]:

@@ -1,11 +1,11 @@
-"""Trains a model: from a data set to the parts of a certified bundle, step by step.
+"""Trains a model: from folders of calls to the parts of a certified bundle, step by step.
 
-vectors -> folds -> labels as of the cutoff -> fit -> calibrate and choose thresholds -> certify -> bundle.
+folds, labels and vectors of each folder -> fit -> calibrate and choose thresholds -> certify -> bundle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,20 +20,19 @@ from callsieve.features.files.progress import silent
 from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band, BundleMetadata, Calibration, GoldenVectors
+from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.training.data.dataset import Dataset
-from callsieve.training.data.feeds import Feed, answered_only, complete
-from callsieve.training.data.judging_labels import JudgingLabels
+from callsieve.training.data.sources import Source, sources_of
 
 from .allocators import give_back
 from .bands import GUARD, TARGETS, FeedScores, aligned_scores, bands_of
 from .certify import certificate
 from .cross_scores import cv_fold_of_calls, out_of_fold_scores
-from .fit import FitRows, calibrate, cv_folds, fit, fit_members, held_out_folds, mean_model
-from .folds import CallFolds, assign_folds, training_rows_by_feed
-from .matrix import LabelledRows, Matrix, build_matrix, fingerprint, training_vectors
+from .fit import CV_FOLDS, FitRows, calibrate, cv_folds, fit, fit_members, held_out_folds, mean_model
+from .matrix import Matrix, fingerprint
+from .pool import FolderFacts, LastFolder, Pool, gather
 from .provenance import source_hash, versions
 from .settings import Settings
-from .split import Plan
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -45,28 +44,30 @@ if TYPE_CHECKING:
 GOLDEN_ROWS = 16
 MIN_CLASS_ROWS = 200
 SCORED_AT_ONCE = 50_000  # calls, so that memory stays bounded
+MAX_LEARNT_ROWS = 400_000  # training rows that simpler models are fitted on
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A finished training: the parts of the bundle and everything that judging needs. Arrays have shape (calls,).
+    """A finished training: the parts of the bundle and everything that judging needs.
 
-    feed: the complete feed. cv_fold: the cross-validation fold of each call's group, as `cross_scores` counts it.
-    raw: NaN where a call was not scored; out-of-fold scores where thresholds are chosen. stratum: as `Feed.strata`.
+    folders: what was read. pool: the calls that were scored, with `X`, their vectors by the complete feed; the arrays
+    below have one entry for each. cv_fold: the cross-validation fold of each call's folder or group.
+    raw: NaN where a call was not scored; out-of-fold scores where thresholds are chosen. stratum: as `strata_of`.
+    learnt: training rows of the complete feed, for simpler models, with `learnt_fold`, their cross-validation folds.
+    last: the last folder.
     """
 
-    dataset: Dataset
     settings: Settings
-    feed: Feed
-    plan: Plan
-    fold: Array
+    folders: tuple[FolderFacts, ...]
+    pool: Pool
+    X: Array
     cv_fold: Array
-    caller: Array
-    callee: Array
-    start: Array
-    judged: JudgingLabels
     raw: Array
     stratum: Array
+    learnt: FitRows
+    learnt_fold: Array
+    last: LastFolder
     models: dict[str, str]
     card: BundleMetadata
     golden_rows: Array
@@ -75,54 +76,49 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """The fitted models and their training rows.
+    """The fitted models.
 
     members: texts of the risk model's ensemble members. held_out: the folds that each member did not train on.
-    cv_fold: the cross-validation fold of each call's group, shape (calls,). rows: number of training rows.
+    row_fold: the cross-validation fold of each training row. by_folder: whether folders, not groups, were dealt into
+    these folds.
     """
 
     members: list[str]
     held_out: list[tuple[int, ...]]
     models: dict[str, str]
     classes: dict[str, tuple[str, ...]]
-    cv_fold: Array
-    rows: int
-    fingerprint: str
+    row_fold: Array
+    by_folder: bool
 
 
-def train(dataset: Dataset, settings: Settings, progress: Progress | None = None) -> Trained:
+def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progress | None = None) -> Trained:
     """Fits the models, calibrates them, chooses thresholds and certifies them.
 
     Args:
+        data: a data set, both to learn from and to certify on; or the folders of a training, read one at a time.
         progress: called with the step and the share that is done, 0 to 1.
     Raises:
         ValueError: in one line, if the calls are too few days, or no label fits them.
     """
     report = progress or silent
     source_hash()  # hash the source that this process runs, before files change during a long training
-    report("labels", 0.0)
-    folds = assign_folds(dataset, settings)
-    rows = training_rows_by_feed(dataset, settings, folds.caller, folds.fold, folds.plan)
-    choose, certify = folds.choose(settings.seed), folds.certify()
-    in_training = np.isin(folds.group, folds.group[np.concatenate([places for places, _ in rows.values()])])
-    needed = folds.needed(dataset.calls, choose, in_training)
-    give_back()
-    report("features", 0.05)
-    fitted = fit_all(dataset, settings, folds, rows, report)
-    report("features", 0.6)
-    answered_feed = answered_only(dataset, settings.features, settings.threads, np.flatnonzero(choose | certify))
-    complete_feed = complete(dataset, settings.features, settings.threads, np.flatnonzero(needed))
-    report("score", 0.75)
+    gathered = gather(sources_of(data), settings, lambda what, done: report(what, 0.4 * done))
+    matrix, pool = gathered.matrix, gathered.pool
+    require_both("train", matrix.y)
+    fitted = fit_all(matrix, settings, lambda done: report("fit", 0.4 + 0.3 * done))
+    units = "folder" if fitted.by_folder else "group"
+    cv_fold = cv_fold_of_calls(getattr(matrix, units), fitted.row_fold, getattr(pool, units))
+    report("score", 0.7)
     complete_scores, answered_scores = (
-        FeedScores(score_feed(fitted, folds, feed, choose, settings), feed.strata(len(folds.start)))
-        for feed in (complete_feed, answered_feed)
+        FeedScores(score_feed(fitted, cv_fold, pool, X, rows, settings), strata_at(X, rows, len(pool.start)))
+        for X, rows in ((gathered.X, np.arange(len(pool.start))), (gathered.answered_X, gathered.answered))
     )
     raw = complete_scores.raw
     report("certify", 0.9)
-    benign = ~folds.judged.nuisance
-    require_benign("train", choose & benign)
-    calibration, method = calibrate(raw[choose], folds.judged.nuisance[choose], folds.group[choose])
-    bands = bands_of((complete_scores, answered_scores), choose & benign, certify & benign, GUARD)
+    benign = ~pool.judged.nuisance
+    require_benign("train", pool.choose & benign)
+    calibration, method = calibrate(raw[pool.choose], pool.judged.nuisance[pool.choose], pool.group[pool.choose])
+    bands = bands_of((complete_scores, answered_scores), pool.choose & benign, pool.certify & benign, GUARD)
     # The bundle's metadata hold these figures; "parts" and "sides" are names of its format.
     figures: dict[str, Any] = {
         "trees": {name: text.count("\nTree=") for name, text in fitted.models.items()},
@@ -130,81 +126,88 @@ def train(dataset: Dataset, settings: Settings, progress: Progress | None = None
         "members": len(fitted.members),
         "parts": 1 + max(max(held_out) for held_out in fitted.held_out),
         "calibration": method,
-        "groups": len(np.unique(folds.group)),
-        "rows": {"train": fitted.rows},
-        "sides": {"train": fitted.fingerprint},
-        "answered_only": answered_certificate(answered_scores, folds, certify, bands[0]),
+        "groups": sum(folder.groups for folder in gathered.folders),
+        "rows": {"train": len(matrix.y)},
+        "sides": {"train": fingerprint(matrix)},
+        "answered_only": answered_certificate(answered_scores, pool, bands[0]),
     }
-    metadata = make_metadata(dataset, settings, folds.plan, calibration, bands, fitted.classes, figures)
-    golden = golden_rows(complete_feed, certify, feature_columns(settings.features))
+    metadata = make_metadata(gathered.folders, settings, calibration, bands, fitted.classes, figures)
+    learnt_rows = np.flatnonzero(matrix.complete)
+    sample = np.sort(np.random.default_rng(settings.seed).permutation(learnt_rows)[:MAX_LEARNT_ROWS])
     report("certify", 1.0)
     return Trained(
-        dataset=dataset,
         settings=settings,
-        feed=complete_feed,
-        plan=folds.plan,
-        fold=folds.fold,
-        cv_fold=fitted.cv_fold,
-        caller=folds.caller,
-        callee=folds.callee,
-        start=folds.start,
-        judged=folds.judged,
+        folders=gathered.folders,
+        pool=pool,
+        X=gathered.X,
+        cv_fold=cv_fold,
         raw=raw,
         stratum=complete_scores.stratum,
+        learnt=FitRows(matrix.X[sample], matrix.y[sample], matrix.weight[sample]),
+        learnt_fold=fitted.row_fold[sample],
+        last=gathered.last,
         models=fitted.models,
         card=metadata,
-        golden_rows=golden,
+        golden_rows=golden_rows(gathered.X, pool, feature_columns(settings.features)),
         fitted=figures,
     )
 
 
-def fit_all(
-    dataset: Dataset, settings: Settings, folds: CallFolds, rows: Mapping[str, LabelledRows], report: Progress
-) -> Fitted:
-    """Fits all models; frees the vectors of the training rows before it returns."""
-    X = training_vectors(dataset, settings.features, settings.threads, rows)  # noqa: N806
-    matrix = build_matrix(X, [*rows.values()], dataset.calls, folds.group, folds.caller)
-    require_both("train", matrix.y)
-    report("fit", 0.2)
-    row_fold = cv_folds(matrix.group, matrix.y, settings.seed)
-    members, models, classes = fit_models(matrix, row_fold, settings, lambda done: report("fit", 0.2 + 0.4 * done))
-    fitted = Fitted(
+def fit_all(matrix: Matrix, settings: Settings, report: Callable[[float], None]) -> Fitted:
+    """Fits all models, cross-validated by folder if there are enough folders, else by group."""
+    by_folder = len(np.unique(matrix.folder)) >= CV_FOLDS
+    row_fold = cv_folds(matrix.folder if by_folder else matrix.group, matrix.y, settings.seed)
+    members, models, classes = fit_models(matrix, row_fold, settings, report)
+    give_back()
+    return Fitted(
         members=members,
         held_out=held_out_folds(int(row_fold.max(initial=0)) + 1),
         models=models,
         classes=classes,
-        cv_fold=cv_fold_of_calls(matrix.group, row_fold, folds.group),
-        rows=len(matrix.y),
-        fingerprint=fingerprint(matrix),
+        row_fold=row_fold,
+        by_folder=by_folder,
     )
-    del X, matrix
-    give_back()
-    return fitted
 
 
-def score_feed(fitted: Fitted, folds: CallFolds, feed: Feed, choose: Array, settings: Settings) -> Array:
-    """Scores the calls of a feed after the label cutoff; out-of-fold where thresholds are chosen. Shape (calls,)."""
+def score_feed(fitted: Fitted, cv_fold: Array, pool: Pool, X: Array, rows: Array, settings: Settings) -> Array:  # noqa: N803
+    """Scores the calls of the pool on a feed; out-of-fold where thresholds are chosen. Shape (calls of the pool,).
+
+    Args:
+        X: vectors of the pool's calls at the ascending places `rows`.
+    """
     columns, threads = feature_columns(settings.features), settings.threads
-    raw = score_rows(fitted.models["model"], feed, folds.start >= folds.plan.label_cutoff, columns, threads)
+    raw = score_rows(fitted.models["model"], X, rows, pool.scored, columns, threads)
     by_member = [
-        score_rows(text, feed, choose & np.isin(fitted.cv_fold, held_out), columns, threads)
+        score_rows(text, X, rows, pool.choose & np.isin(cv_fold, held_out), columns, threads)
         for text, held_out in zip(fitted.members, fitted.held_out, strict=True)
     ]
-    return out_of_fold_scores(raw, by_member, fitted.held_out, fitted.cv_fold, choose)
+    return out_of_fold_scores(raw, by_member, fitted.held_out, cv_fold, pool.choose)
 
 
-def answered_certificate(scores: FeedScores, folds: CallFolds, certify: Array, band: Band) -> dict[str, Any]:
+def strata_at(X: Array, rows: Array, count: int) -> Array:  # noqa: N803
+    """Returns the stratum of `count` calls, as places among STRATA; "unknown" for calls without a vector.
+
+    Args:
+        X: vectors of the calls at `rows`.
+    """
+    strata = np.full(count, STRATA.index("unknown"))
+    strata[rows] = strata_of(X)
+    return strata
+
+
+def answered_certificate(scores: FeedScores, pool: Pool, band: Band) -> dict[str, Any]:
     """Returns the certificate of a band on the feed of answered calls, and the catch rate there."""
     aligned = aligned_scores(scores.raw, scores.stratum, band)
-    benign = aligned[certify & ~folds.judged.nuisance]
+    benign = aligned[pool.certify & ~pool.judged.nuisance]
     proof = certificate("certify", benign, band.threshold, TARGETS[0][1])
-    return asdict(proof) | {"catch": share_of(aligned[certify & folds.judged.nuisance], band.threshold)}
+    return asdict(proof) | {"catch": share_of(aligned[pool.certify & pool.judged.nuisance], band.threshold)}
 
 
-def golden_rows(feed: Feed, certify: Array, columns: list[int]) -> Array:
+def golden_rows(X: Array, pool: Pool, columns: list[int]) -> Array:  # noqa: N803
     """Returns vectors of a few calls; a bundle must reproduce their scores before it serves."""
-    candidates = np.flatnonzero(certify) if certify.any() else feed.rows
-    return feed.at(candidates[:: max(1, len(candidates) // GOLDEN_ROWS)][:GOLDEN_ROWS])[:, columns]
+    candidates = np.flatnonzero(pool.certify) if pool.certify.any() else np.arange(len(pool.start))
+    chosen = candidates[:: max(1, len(candidates) // GOLDEN_ROWS)][:GOLDEN_ROWS]
+    return np.asarray(X[chosen][:, columns])
 
 
 def feature_columns(features: tuple[str, ...]) -> list[int]:
@@ -216,14 +219,19 @@ def feature_columns(features: tuple[str, ...]) -> list[int]:
     return [names.index(name) for name in features]
 
 
-def score_rows(model: str, feed: Feed, wanted: Array, columns: list[int], threads: int) -> Array:
-    """Scores the wanted calls (bool) that have a vector in the feed; NaN for all others. Shape (calls,)."""
+def score_rows(model: str, X: Array, rows: Array, wanted: Array, columns: list[int], threads: int) -> Array:  # noqa: N803
+    """Scores the wanted calls that have a vector; NaN for all others. Shape of `wanted`.
+
+    Args:
+        X: vectors of the calls at the ascending places `rows`.
+        wanted: bool, of each call.
+    """
     raw = np.full(len(wanted), np.nan)
-    forest, rows = read_forest(model), feed.rows[wanted[feed.rows]]
-    for begin in range(0, len(rows), SCORED_AT_ONCE):
-        part = rows[begin : begin + SCORED_AT_ONCE]
-        X = np.ascontiguousarray(select_columns(feed.at(part), columns))  # noqa: N806
-        raw[part] = forest.predict_raw(X, threads=threads or 2)
+    forest, places = read_forest(model), np.flatnonzero(wanted[rows])
+    for begin in range(0, len(places), SCORED_AT_ONCE):
+        part = places[begin : begin + SCORED_AT_ONCE]
+        vectors = np.ascontiguousarray(select_columns(np.take(X, part, axis=0), columns))
+        raw[rows[part]] = forest.predict_raw(vectors, threads=threads or 2)
     return raw
 
 
@@ -303,16 +311,16 @@ def class_rows(matrix: Matrix, rows: Array, columns: list[int], labels: Array, w
 
 
 def make_metadata(
-    dataset: Dataset,
+    folders: Sequence[FolderFacts],
     settings: Settings,
-    plan: Plan,
     calibration: Calibration,
     bands: tuple[Band, ...],
     classes: dict[str, tuple[str, ...]],
     figures: dict[str, Any],
 ) -> BundleMetadata:
     """Builds the metadata of a bundle. None of it depends on the machine or the time of day."""
-    last = datetime.fromtimestamp(plan.certify[1] / 1000, tz=UTC).replace(microsecond=0)
+    end = max(folder.plan.certify[1] for folder in folders)
+    last = datetime.fromtimestamp(end / 1000, tz=UTC).replace(microsecond=0)
     return BundleMetadata(
         features=settings.features,
         categorical={f.name: len(f.levels) for f in FEATURES if f.levels and f.name in settings.features},
@@ -322,9 +330,8 @@ def make_metadata(
         label_policy=settings.label_policy.to_json(),
         training={
             "seed": settings.seed,
-            "data": dataset.fingerprint,
-            "folds": {name: [_iso(t) for t in getattr(plan, name)] for name in ("train", "choose", "certify")},
-            "label_cutoff": _iso(plan.label_cutoff),
+            "learn_from": settings.learn_from,
+            "folders": [folder_entry(folder) for folder in folders],
             "settings": {"calls_per_number": settings.calls_per_number, "parameters": settings.parameters},
             "fitted": figures,
             "versions": versions(),
@@ -335,6 +342,18 @@ def make_metadata(
         golden=GoldenVectors((), {}),
         classes=classes,
     )
+
+
+def folder_entry(folder: FolderFacts) -> dict[str, Any]:
+    """Returns the entry of a folder in the metadata of a bundle: fingerprint, role, groups and spans."""
+    spans = {name: [_iso(t) for t in getattr(folder.plan, name)] for name in ("train", "choose", "certify")}
+    return {
+        "data": folder.fingerprint,
+        "role": folder.role,
+        "groups": folder.groups,
+        "folds": spans,
+        "label_cutoff": _iso(folder.plan.label_cutoff),
+    }
 
 
 def write_bundle(trained: Trained, folder: Path, signing_key: Ed25519PrivateKey) -> str:

@@ -23,8 +23,9 @@ from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.judging.figures import Rate
 from callsieve.training.judging.metrics import catch, threshold_at_rate
 from callsieve.training.model.bands import TARGETS, aligned_scores
+from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.certify import upper_bound
-from callsieve.training.model.split import FOLDS, fold_plan, groups
+from callsieve.training.model.split import fold_plan, groups
 from callsieve.training.model.train import Trained, feature_columns, score_rows, train
 
 from .figures import Areas, DecayFigures, DecayPeriod, PeriodCatch, PeriodFigures
@@ -153,10 +154,10 @@ def model_of(trained: Trained, group: Array) -> Model:
     Args:
         group: id of each call's group, over the calls of the training.
     """
-    in_fold = trained.fold == FOLDS.index("train")
-    in_time = (trained.start >= trained.plan.train[0]) & (trained.start < trained.plan.train[1])
+    folds = trained.last.folds
+    in_training = fold_rows("train", folds.plan.train, folds.fold, folds.start)
     band = trained.card.thresholds[0]
-    return Model(trained.models["model"], band, np.unique(group[in_fold & in_time]))
+    return Model(trained.models["model"], band, np.unique(group[in_training]))
 
 
 def period_of(dataset: Dataset, settings: Settings, group: Array, begin: int, end: int) -> Period:
@@ -178,7 +179,9 @@ def figures(period: Period, model: Model, settings: Settings) -> PeriodFigures:
     (caller, _), (callee, _) = factorize(calls["caller"]), factorize(calls["callee"])
     labels = judging_labels(period.dataset, caller, settings.label_policy)
     inside = calls["start"].to_numpy() >= period.begin
-    raw = score_rows(model.text, period.feed, inside, feature_columns(settings.features), settings.threads)
+    raw = score_rows(
+        model.text, period.feed.X, period.feed.rows, inside, feature_columns(settings.features), settings.threads
+    )
     aligned = aligned_scores(raw, period.feed.strata(len(raw)), model.band)
     benign = inside & labels.known & ~labels.nuisance
     nuisance = inside & labels.known & labels.nuisance

@@ -28,14 +28,11 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from callsieve.features.catalogue import FEATURES
 from callsieve.features.files.progress import silent
-from callsieve.features.intake.text_columns import factorize
 from callsieve.serving.bundle.forest import read_forest
-from callsieve.training.data.dataset import campaigns_of
 from callsieve.training.model.fit import PARAMETERS, FitRows, fit, min_leaf_rows
-from callsieve.training.model.folds import training_rows_by_feed
-from callsieve.training.model.matrix import Matrix, build_matrix, fingerprint, training_vectors
+from callsieve.training.model.folds import assign_folds, training_rows_by_feed
+from callsieve.training.model.matrix import Matrix, build_matrix, fingerprint, joined_matrix, training_vectors
 from callsieve.training.model.parameters import write_parameters
-from callsieve.training.model.split import caller_classes, fold_of_group, fold_plan, groups
 from callsieve.training.model.train import feature_columns, require_both, select_columns
 from callsieve.training.tracking import mlflow_write
 
@@ -172,18 +169,13 @@ def training_side(dataset: Dataset, settings: Settings) -> SearchData:
     and the truth with them.
     """
     start = dataset.calls["start"].to_numpy()
-    folds = fold_plan(dataset.calls, settings.label_delay_days)
-    group = groups(dataset.calls, campaigns_of(dataset))
-    fold = fold_of_group(group, caller_classes(dataset.calls), settings.seed)
-    caller, _ = factorize(dataset.calls["caller"])
-    early = start < folds.label_cutoff
-    before_cutoff = replace(
-        dataset, calls=dataset.calls.filter(pc.less(dataset.calls["start"], folds.label_cutoff)), truth=None
-    )
-    group, fold, caller = group[early], fold[early], caller[early]
-    learnt = training_rows_by_feed(before_cutoff, settings, caller, fold, folds)
+    folds = assign_folds(dataset, settings)
+    cutoff = folds.plan.label_cutoff
+    before_cutoff = replace(dataset, calls=dataset.calls.filter(pc.less(dataset.calls["start"], cutoff)), truth=None)
+    early = folds.at(np.flatnonzero(start < cutoff))
+    learnt = training_rows_by_feed(before_cutoff, settings, early)
     X = training_vectors(before_cutoff, settings.features, settings.threads, learnt)  # noqa: N806
-    matrix = build_matrix(X, [*learnt.values()], before_cutoff.calls, group, caller)
+    matrix = joined_matrix([build_matrix(learnt, early, 0)], X)
     require_both("train", matrix.y)
     count = len(np.unique(matrix.group[matrix.y == 1]))
     if count < 2:

@@ -25,7 +25,6 @@ from callsieve.training.judging.figures import Mean
 from callsieve.training.judging.judge import summarise
 from callsieve.training.judging.metrics import threshold_at_rate
 from callsieve.training.model.bands import TARGETS, aligned_scores
-from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.certify import difference_interval
 from callsieve.training.model.split import fold_plan
 from callsieve.training.model.train import Trained, train
@@ -165,13 +164,13 @@ def one_training(
 def flags_of(trained: Trained) -> Flags:
     """Returns the flags of the judged nuisance calls of the certifying fold."""
     target, band = TARGETS[0][1], trained.card.thresholds[0]
-    judged = fold_rows("certify", trained.plan.certify, trained.fold, trained.start) & trained.judged.known
-    rows, benign = judged & trained.judged.nuisance, judged & ~trained.judged.nuisance
+    pool = trained.pool
+    rows, benign = pool.certify & pool.judged.nuisance, pool.certify & ~pool.judged.nuisance
     aligned = aligned_scores(trained.raw, trained.stratum, band)
     return Flags(
         aligned[rows] >= band.threshold,
         trained.raw[rows] >= threshold_at_rate(trained.raw[benign], target),
-        trained.caller[rows],
+        pool.caller[rows],
     )
 
 

@@ -11,21 +11,14 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import pyarrow as pa
-
 from callsieve.features.files.atomic import write_atomic
-from callsieve.features.intake.text_columns import dictionary_decoded
-from callsieve.serving.batch.complaint_rows import COMPLAINTS
 from callsieve.serving.bundle.signing import SIGNER
-from callsieve.training.data.dataset import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, TRUTH_COLUMNS, Dataset
-from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.data.label_policy import policy_of
 from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.run_figures import DatasetEntry, RunFigures
@@ -37,14 +30,6 @@ from callsieve.training.model.train import Trained
 from callsieve.training.reports.run_page import one_in, share
 
 SETTINGS, VERSIONS, DATASETS, GATES = "settings.json", "versions.json", "datasets.json", "gates.toml"
-TABLES = {
-    "complaints": COMPLAINTS,
-    "findings": FINDINGS,
-    "recycled": RECYCLED,
-    "lists": LISTS,
-    "campaigns": CAMPAIGNS,
-    "exclusions": EXCLUSIONS,
-}
 
 
 def settings_json(settings: Settings) -> dict[str, Any]:
@@ -70,39 +55,17 @@ def dataset_entries(trained: Trained, source: str) -> dict[str, DatasetEntry]:
     """Returns every table of the run by name, each with the SHA-256 of the whole table."""
     entries: dict[str, DatasetEntry] = {}
 
-    def add(name: str, sha256: str, rows: int, context: str) -> None:
+    def add(name: str, sha256: str, rows: int, context: str, source: str) -> None:
         entries[name] = {"sha256": sha256, "rows": rows, "source": source, "context": context}
 
-    add("calls", trained.dataset.fingerprint, trained.dataset.calls.num_rows, "training")
-    for name, table, context in tables(trained.dataset):
-        add(name, fingerprint(table), table.num_rows, context)
-    add("vectors", array_hash([trained.feed.rows, trained.feed.X]), len(trained.feed.rows), "training")
+    for place, folder in enumerate(trained.folders, 1):
+        several = f" {place}" if len(trained.folders) > 1 else ""
+        for table in folder.tables:
+            add(f"{table.name}{several}", table.sha256, table.rows, table.context, folder.name or source)
+    add("vectors", array_hash([trained.pool.row, trained.X]), len(trained.pool.row), "training", source)
     for name, sha256 in trained.fitted["sides"].items():
-        add(f"labelled {name}", sha256, trained.fitted["rows"][name], "training")
+        add(f"labelled {name}", sha256, trained.fitted["rows"][name], "training", source)
     return entries
-
-
-def tables(dataset: Dataset) -> Iterable[tuple[str, pa.Table, str]]:
-    """Yields every table besides the calls that a model or its split depends on: name, table in one form, and context.
-
-    The form does not depend on the files that the dataset was read from.
-    """
-    for name, schema in TABLES.items():
-        frame = getattr(dataset, name)
-        fields = [field for field in schema if field.name in frame]
-        yield name, pa.table({field.name: arrow(frame[field.name], field.type) for field in fields}), "training"
-    if dataset.truth is not None:
-        # The split keeps campaigns together, so it depends on this column.
-        names = [*TRUTH_COLUMNS, *(name for name in ("campaign",) if name in dataset.truth.column_names)]
-        yield "truth", pa.table([dictionary_decoded(dataset.truth[name]) for name in names], names=names), "evaluation"
-
-
-def arrow(column: pd.Series, kind: pa.DataType) -> pa.Array:
-    """Returns a column of a frame as an Arrow array of this type."""
-    if pa.types.is_timestamp(kind):
-        moments = column.dt.tz_convert(None).to_numpy()
-        return pa.array(moments, from_pandas=True).cast(pa.timestamp(kind.unit), safe=False).cast(kind)
-    return pa.array(column.to_numpy(), kind, from_pandas=True)
 
 
 def write_record(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from callsieve.features.files.strict_json import decode
 from callsieve.serving.bundle.bundle import MANIFEST, METADATA, SIGNATURE
 from callsieve.serving.bundle.signing import SIGNER, read_public_key, verify_signature
-from callsieve.training.data.dataset import read_dataset
+from callsieve.training.data.sources import Source, folder_source
 from callsieve.training.model.provenance import versions
 from callsieve.training.model.train import train, write_bundle
 
@@ -53,13 +53,18 @@ class Reproduction:
 
 
 def reproduce(
-    run: str, data: Path | None = None, *, uri: str | None = None, threads: int = 0, progress: Progress | None = None
+    run: str,
+    data: Sequence[Path] = (),
+    *,
+    uri: str | None = None,
+    threads: int = 0,
+    progress: Progress | None = None,
 ) -> Reproduction:
     """Trains again with the recorded settings, and compares.
 
     Args:
         run: folder of the run, or with `uri` its id in MLflow.
-        data: folder of the calls; by default the folder that the record names.
+        data: folders of the calls, in the order of the training; by default the folders that the record names.
     Raises:
         ValueError: if the record is incomplete, or there are no calls.
     """
@@ -71,12 +76,11 @@ def reproduce(
         return reproduce_folder(mlflow_read.download(uri, run, Path(folder)), data, threads, progress)
 
 
-def reproduce_folder(folder: Path, data: Path | None, threads: int, progress: Progress | None) -> Reproduction:
+def reproduce_folder(folder: Path, data: Sequence[Path], threads: int, progress: Progress | None) -> Reproduction:
     """Reproduces a run from a folder with its `bundle/` and `record/`."""
     settings = settings_of(read_record(folder, SETTINGS), threads)
     recorded = read_record(folder, DATASETS)
-    dataset = read_dataset(data or _data_of(folder, recorded))
-    trained = train(dataset, settings, progress)
+    trained = train(_sources(folder, data, recorded), settings, progress)
     made = {name: entry["sha256"] for name, entry in dataset_entries(trained, "").items()}
     expected = {name: entry["sha256"] for name, entry in recorded.items()}
     equal = [f"dataset {name}" for name in made if made[name] == expected.get(name)]
@@ -140,12 +144,19 @@ def _versions(folder: Path) -> list[str]:
     ]
 
 
-def _data_of(folder: Path, recorded: Mapping[str, Any]) -> Path:
-    """Returns the folder of the calls: the world of a demonstration, or the recorded source."""
-    for place in (folder / "world", Path(recorded["calls"]["source"])):
-        if place.is_dir():
-            return place
-    raise ValueError(f"{folder}: expected --data FOLDER with the calls; the record names {recorded['calls']['source']}")
+def _sources(folder: Path, data: Sequence[Path], recorded: Mapping[str, Any]) -> list[Source]:
+    """Returns the folders of a run with their roles: the given ones, the world of a demonstration, or the recorded."""
+    roles = [entry["role"] for entry in decode((folder / "bundle" / METADATA).read_bytes())["training"]["folders"]]
+    names = ["calls"] if len(roles) == 1 else [f"calls {place}" for place in range(1, len(roles) + 1)]
+    paths = list(data) or [Path(recorded[name]["source"]) for name in names]
+    if not data and (folder / "world").is_dir():
+        paths = [folder / "world"]
+    if len(paths) != len(roles) or not all(path.is_dir() for path in paths):
+        expected = ", ".join(recorded[name]["source"] for name in names)
+        raise ValueError(
+            f"{folder}: expected --data FOLDER for each of {len(roles)} folders of calls; recorded: {expected}"
+        )
+    return [folder_source(path, role) for path, role in zip(paths, roles, strict=True)]
 
 
 def _model(folder: Path) -> str:

@@ -39,10 +39,9 @@ from callsieve.training.data.exclusions import add_rows, labels_to_learn
 from callsieve.training.data.exclusions import write_cleared as write_exclusions
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.labels import label_numbers
-from callsieve.training.model.folds import training_labels, training_rows
+from callsieve.training.model.folds import assign_folds, training_labels, training_rows
 from callsieve.training.model.matrix import labelled_rows
 from callsieve.training.model.settings import Settings
-from callsieve.training.model.split import plan
 from tests.support import real_bundle
 from tests.support import small_bundle as small
 from tests.support.waiting import wait_until
@@ -152,19 +151,17 @@ def learnt(dataset, labels, cutoff):
 def test_training_excludes_cleared_callers(dataset):
     """Checks the callers of the rows that `train` grows its trees on."""
     calls, setting = dataset.calls, Settings()
-    start = calls["start"].to_numpy()
-    folds = plan(int(start.min()), int(start.max()), label_delay_days=setting.label_delay_days)
-    caller, _ = factorize(calls["caller"])
-    every = np.arange(len(start))
+    folds = assign_folds(dataset, setting)
+    caller, every = folds.caller, np.arange(calls.num_rows)
 
     def side(excluded):
-        labels = training_labels(replace(dataset, exclusions=excluded), setting, folds)
-        return caller[training_rows(calls, labels, setting, every, caller, caller % 2, folds)[0]]
+        labels = training_labels(replace(dataset, exclusions=excluded), setting, folds.plan)
+        return caller[training_rows(dataset, labels, setting, every, folds)[0]]
 
     before = side(dataset.exclusions)
     most = np.bincount(before).argmax()
     token = calls["caller"][int(np.flatnonzero(caller == most)[0])].as_py()
-    cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
+    cutoff = pd.Timestamp(folds.plan.label_cutoff, unit="ms", tz="UTC")
     row = {"number": [token], "known_at": [cutoff], "why": ["unlisted"]}
     assert side(pd.DataFrame(row)).tolist() == before[before != most].tolist()
     row["known_at"] = [cutoff + pd.Timedelta(milliseconds=1)]

@@ -9,11 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.records import NUMBER_CLASSES
-from callsieve.training.data.feeds import feed_of_all
-from callsieve.training.judging import baselines
-from callsieve.training.judging.baselines import COUNTERS, log_odds, logistic, regression_rows
+from callsieve.training.judging.baselines import COUNTERS, log_odds, logistic
 from callsieve.training.judging.judge import judged_calls
-from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.cross_scores import NO_CV_FOLD
 from callsieve.training.model.fit import FitRows
 
@@ -23,32 +20,30 @@ CLASS = NAMES.index(CALLER_CLASS)
 
 def test_baselines_score_judged_and_threshold_calls_but_no_training_calls(trained, by_baselines):
     assert list(by_baselines) == ["logistic regression", "number class", "five counters", "reputation list"]
-    later = trained.start >= trained.plan.label_cutoff
-    judged = np.isin(np.arange(len(later)), trained.feed.rows)
-    choose = fold_rows("train", trained.plan.choose, trained.fold, trained.start)
+    pool = trained.pool
+    later = pool.start >= trained.last.folds.plan.label_cutoff
     for raw in by_baselines.values():
-        assert (~np.isnan(raw) == (judged & later & (choose | (trained.cv_fold == NO_CV_FOLD)))).all()
+        assert (~np.isnan(raw) == (later & (pool.choose | ~pool.trained))).all()
         assert not np.isnan(raw[judged_calls(trained).lives]).any()
 
 
 def test_the_reputation_list_counts_the_complaints_of_the_last_28_days(trained, by_baselines):
-    reports = trained.dataset.complaints
+    reports, callers = trained.last.dataset.complaints, trained.last.dataset.calls["caller"].take(trained.pool.row)
     listed = np.flatnonzero(by_baselines["reputation list"] > 0)
     unlisted = np.flatnonzero(by_baselines["reputation list"] == 0)
     assert len(listed)
     for row in [*listed[:: max(1, len(listed) // 40)], *unlisted[:: max(1, len(unlisted) // 40)]]:
-        at = pd.Timestamp(int(trained.start[row]), unit="ms", tz="UTC")
-        own = reports[reports["number"].astype(str) == trained.dataset.calls["caller"][int(row)].as_py()]
+        at = pd.Timestamp(int(trained.pool.start[row]), unit="ms", tz="UTC")
+        own = reports[reports["number"].astype(str) == callers[int(row)].as_py()]
         recent = (own["known_at"] < at) & (own["known_at"] >= at - pd.Timedelta(days=28))
         assert by_baselines["reputation list"][row] == recent.sum()
 
 
 def test_the_five_counters_give_the_highest_rank_among_innocent_calls(trained, by_baselines):
-    raw, count = by_baselines["five counters"], len(trained.start)
+    raw, pool = by_baselines["five counters"], trained.pool
     scored = np.flatnonzero(~np.isnan(raw))
-    choose = fold_rows("train", trained.plan.choose, trained.fold, trained.start)
-    innocent = choose & ~trained.judged.nuisance & trained.judged.known
-    columns = {name: sign * trained.feed.column(NAMES.index(name), count) for name, sign in COUNTERS.items()}
+    innocent = pool.choose & ~pool.judged.nuisance & pool.judged.known
+    columns = {name: sign * trained.X[:, NAMES.index(name)] for name, sign in COUNTERS.items()}
     benign = {name: values[innocent & ~np.isnan(values)] for name, values in columns.items()}
     for row in scored[:: max(1, len(scored) // 60)]:
         below = [(benign[name] < columns[name][row]).mean() for name in COUNTERS if not np.isnan(columns[name][row])]
@@ -59,9 +54,8 @@ def test_the_five_counters_give_the_highest_rank_among_innocent_calls(trained, b
 def test_the_number_class_gives_one_score_per_class(trained, by_baselines):
     """One score per class, and for calls that choose thresholds one per class and cross-validation part."""
     scored = np.flatnonzero(~np.isnan(by_baselines["number class"]))
-    choose = fold_rows("train", trained.plan.choose, trained.fold, trained.start)[scored]
-    fits = np.where(choose, trained.cv_fold[scored], NO_CV_FOLD)
-    levels, raw = trained.feed.values(scored, CLASS), by_baselines["number class"][scored]
+    fits = np.where(trained.pool.choose[scored], trained.cv_fold[scored], NO_CV_FOLD)
+    levels, raw = trained.X[scored, CLASS], by_baselines["number class"][scored]
     scores = {
         (level, fit): set(raw[(levels == level) & (fits == fit)])
         for level in set(levels[~np.isnan(levels)])
@@ -77,7 +71,7 @@ def test_the_number_class_ranks_classes_by_their_share_of_nuisance():
     X = np.zeros((3000, len(NAMES)))  # noqa: N806
     X[:, CLASS] = rng.integers(0, 3, 3000)
     y = (rng.random(3000) < np.array([0.5, 0.1, 0.3])[X[:, CLASS].astype(int)]).astype(np.int8)
-    raw = log_odds(logistic(FitRows(X, y, np.ones(3000)), (CALLER_CLASS,)), feed_of_all(X), np.arange(3000), 3000)
+    raw = log_odds(logistic(FitRows(X, y, np.ones(3000)), (CALLER_CLASS,)), X, np.arange(3000))
     for level in range(3):
         rows = X[:, CLASS] == level
         assert raw[rows] == pytest.approx(np.log(y[rows].mean() / (1 - y[rows].mean())), abs=0.1)
@@ -94,17 +88,17 @@ def test_the_regression_fits_slopes_levels_and_missing_values():
     y = (rng.random(6000) < 1 / (1 + np.exp(-law))).astype(np.int8)
 
     model = logistic(FitRows(X, y, np.ones(6000)), (NAMES[plain], NAMES[other], CALLER_CLASS))
-    fitted = log_odds(model, feed_of_all(X), np.arange(6000), 6000)
+    fitted = log_odds(model, X, np.arange(6000))
     assert np.abs(fitted - law).mean() < 0.15
-    assert np.isnan(log_odds(model, feed_of_all(X), np.array([7]), 6000)[[6, 8]]).all()
+    assert np.isnan(log_odds(model, X, np.array([7]))[[6, 8]]).all()
 
 
 def test_the_regression_is_fitted_on_the_labels(trained):
     """Inverted labels invert the order of the scores."""
-    learn, _ = regression_rows(trained)
+    learn = trained.learnt
     turned = dataclasses.replace(learn, y=(1 - learn.y).astype(np.int8))
     every = np.arange(len(learn.y))
-    raw = [log_odds(logistic(side, NAMES), feed_of_all(learn.X), every, len(every)) for side in (learn, turned)]
+    raw = [log_odds(logistic(side, NAMES), learn.X, every) for side in (learn, turned)]
     assert roc_auc_score(learn.y, raw[0]) > 0.9
     assert roc_auc_score(learn.y, raw[1]) < 0.1
 
@@ -117,12 +111,3 @@ def test_all_baselines_are_judged_on_the_same_calls_and_target(training_run):
     assert len({entry["benign_calls"] for entry in by_way.values()}) == 1
     assert {entry["target"] for entry in by_way.values()} == {1e-4}
     assert all(0 <= entry["catch"]["call"]["rate"] <= 1 for entry in by_way.values())
-
-
-def test_too_many_training_rows_are_sampled(trained, monkeypatch):
-    learn, part = regression_rows(trained)
-    monkeypatch.setattr(baselines, "MAX_TRAINING_ROWS", 300)
-    fewer, parts = regression_rows(trained)
-    assert len(fewer.y) == len(parts) == 300 < len(learn.y)
-    whole = {tuple(row) for row in np.column_stack([np.nan_to_num(learn.X, nan=-1.0), learn.y, part]).tolist()}
-    assert {tuple(row) for row in np.column_stack([np.nan_to_num(fewer.X, nan=-1.0), fewer.y, parts]).tolist()} <= whole

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 
 from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.judging_labels import JudgingLabels
-from callsieve.training.judging.calls_made import BUCKETS, by_calls_made, nth_call, reliability_by
+from callsieve.training.judging.calls_made import BUCKETS, by_calls_made, reliability_by
 from callsieve.training.judging.evasions import PLAIN, evasion_figures, mean
 from callsieve.training.judging.headline import JudgedCalls, PolicyActions, headline_of, policy_headline
-from callsieve.training.model.call_choice import lifetime_calls
+from callsieve.training.model.call_choice import calls_of_new_callers, nth_call
 from callsieve.training.model.certify import certificate, upper_bound
-from callsieve.training.model.split import Plan
 from callsieve.training.tracking.record import slice_metrics
 from tests.training.judging.test_metrics import smallest_reaching
 
@@ -36,6 +35,7 @@ def make_sample(calls, evasion_of, nuisance_of=lambda _: True):
     every = np.ones(len(raw), dtype=bool)
     labels = JudgingLabels(every, nuisance, np.full(len(raw), "kind"), "truth", evasion, ("hiding", "rotating"))
     calls = {"caller": caller, "callee": callee, "start": start, "judged": labels, "rows": every, "lives": nuisance}
+    calls["nth"] = nth_call(caller, start)
     return JudgedCalls(rule=raw, raw=raw, stratum=np.zeros(len(raw), dtype=int), seed=0, **calls)
 
 
@@ -143,17 +143,13 @@ def test_the_policy_is_judged_by_its_actions_and_the_model_by_its_scores_alone()
     assert [row[key]["rate"] for key in ("caught", "caught_by_rules", "caught_by_policy")] == [0.5, 0.5, 0.75]
 
 
-def test_lives_of_known_groups_are_those_of_new_numbers_in_trained_groups():
+def test_new_callers_are_nuisance_numbers_that_began_after_the_labels():
     early, cutoff, late = 0, 10, 20
     caller = np.array([0, 0, 1, 1, 2, 3])
     start = np.array([early, late, cutoff, late, late, late])
-    trained_on = np.array([True, True, True, True, False, True])  # caller 2 has its own group
     nuisance = np.array([True, True, True, True, True, False])  # caller 3 is innocent
     labels = JudgingLabels(np.ones(6, dtype=bool), nuisance, np.full(6, "kind"), "truth", np.full(6, -1))
-    plan = Plan((0, 5), (12, 15), (15, 30), cutoff)
-    lives, known_lives = lifetime_calls(plan, trained_on, start, labels, caller)
-    assert set(caller[lives]) == {2} and set(caller[known_lives]) == {1}
-    assert known_lives.sum() == 2
+    assert calls_of_new_callers(cutoff, labels, caller, start).tolist() == [False, False, True, True, True, False]
 
 
 def test_an_evasion_without_judged_calls_has_a_row_without_figures():

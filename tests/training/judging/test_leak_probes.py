@@ -33,27 +33,28 @@ def test_a_training_without_leaks_passes(trained):
 
 def test_a_feature_from_the_future_is_detected(trained):
     """The planted feature also counts the calls of the next day."""
-    start, caller = trained.start, trained.caller
-    planted = trained.feed.X.copy()
+    start, caller, feed = trained.last.folds.start, trained.last.folds.caller, trained.last.feed
+    planted = np.array(feed.X)
     column = NAMES.index("out_calls_count_24h")
-    begin = trained.plan.train[0]
-    in_feed = trained.feed.rows
+    begin = trained.last.folds.plan.train[0]
+    in_feed = feed.rows
     positions = np.flatnonzero((start[in_feed] >= begin) & (start[in_feed] < begin + DAY))
     rows = in_feed[positions]
     ahead = [int(((caller == caller[row]) & (start > start[row]) & (start < start[row] + DAY)).sum()) for row in rows]
     planted[positions, column] += ahead
     with pytest.raises(LeakError, match=r"feature out_calls_count_24h: .* depend on what became known"):
-        leak_probes.check_for_leaks(replace(trained, feed=replace(trained.feed, X=planted)))
+        leak_probes.check_for_leaks(replace(trained, last=replace(trained.last, feed=replace(feed, X=planted))))
 
 
 def test_a_single_different_value_is_detected(trained):
-    again = leak_probes.vectors_again(trained, trained.plan.train[0] + DAY)
-    assert require_equal_vectors(trained.feed, again, NAMES) == len(again[0])
+    feed = trained.last.feed
+    again = leak_probes.vectors_again(trained.last.dataset, trained.settings)
+    assert require_equal_vectors(feed, again, NAMES) == len(again[0])
     for wrong in (np.nan, 1e9):
-        planted = trained.feed.X.copy()
-        planted[np.searchsorted(trained.feed.rows, again[0][7]), 3] = wrong
+        planted = np.array(feed.X)
+        planted[np.searchsorted(feed.rows, again[0][7]), 3] = wrong
         with pytest.raises(LeakError, match=f"feature {NAMES[3]}: 1 of "):
-            require_equal_vectors(replace(trained.feed, X=planted), again, NAMES)
+            require_equal_vectors(replace(feed, X=planted), again, NAMES)
 
 
 def test_a_past_dataset_has_only_what_was_known_before_the_moment(dataset):
@@ -76,7 +77,7 @@ def test_a_past_dataset_has_only_what_was_known_before_the_moment(dataset):
 
 def test_a_label_from_the_future_is_detected(trained, dataset):
     policy = trained.settings.label_policy
-    moments = (trained.plan.label_cutoff, trained.start.max())
+    moments = (trained.last.folds.plan.label_cutoff, trained.last.folds.start.max())
     early, late = (pd.Timestamp(moment, unit="ms", tz="UTC") for moment in moments)
     honest, later = label_numbers(dataset, early, policy), label_numbers(dataset, late, policy)
     require_equal_labels(honest, honest.sample(frac=1, random_state=1), early)
@@ -94,8 +95,8 @@ def test_a_label_from_the_future_is_detected(trained, dataset):
 
 @pytest.mark.parametrize("name", ["caller", "caller_block", "trunk"])
 def test_a_caller_in_two_folds_is_detected(trained, name):
-    column = trained.dataset.calls[name]
-    fold = trained.fold.copy()
+    column = trained.last.dataset.calls[name]
+    fold = trained.last.folds.fold.copy()
     require_one_fold_each(fold, {name: column})
     words = column.to_pylist()
     commonest = max({word for word in words if word is not None}, key=words.count)

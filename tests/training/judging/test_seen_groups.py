@@ -34,7 +34,9 @@ def values_of(dataset, rows, name):
 
 
 def in_span(card, name, dataset):
-    begin, end = (datetime.fromisoformat(moment).timestamp() * 1000 for moment in card.training["folds"][name])
+    begin, end = (
+        datetime.fromisoformat(moment).timestamp() * 1000 for moment in card.training["folders"][0]["folds"][name]
+    )
     start = dataset.calls["start"].to_numpy()
     return (start >= begin) & (start < end)
 
@@ -62,6 +64,18 @@ def test_on_other_records_groups_that_called_in_the_training_span_count_as_seen(
 def test_folds_are_not_recomputed_without_campaigns(dataset, card):
     bare = replace(dataset, campaigns=dataset.campaigns.iloc[:0], truth=None)
     assert seen_groups(bare, card).basis == BY_TIME
+
+
+@pytest.mark.parametrize("role", ["learn", "certify"])
+def test_a_whole_folder_is_seen_or_unseen_by_its_role(dataset, card, role):
+    (folder,) = card.training["folders"]
+    other = folder | {"data": "another"}
+    pooled = replace(card, training=card.training | {"folders": [other, folder | {"role": role}]})
+    groups = seen_groups(dataset, pooled)
+    assert groups.basis == BY_FOLDS and (groups.seen == (role == "learn")).all()
+    # The tokens of several folders are not comparable by time.
+    unrelated = replace(card, training=card.training | {"folders": [other, other]})
+    assert seen_groups(dataset, unrelated).basis == NOT_KNOWN
 
 
 def test_seen_groups_are_unknown_on_later_calls(dataset, card):

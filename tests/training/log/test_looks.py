@@ -13,7 +13,16 @@ from callsieve.training.log.looks import Ledger, certified_on, count_look, in_wo
 from tests.support import small_bundle as small
 
 DATA = "ab" * 32
-CARD = SimpleNamespace(training={"data": DATA, "folds": {"certify": ["1970-01-01T00:00:10Z", "1970-01-01T00:00:20Z"]}})
+SPAN, NO_SPAN = (["1970-01-01T00:00:10Z", f"1970-01-01T00:00:{end}Z"] for end in (20, 10))
+CARD = SimpleNamespace(
+    training={
+        "folders": [
+            {"data": "cd" * 32, "folds": {"certify": SPAN}},
+            {"data": DATA, "folds": {"certify": NO_SPAN}},  # a folder to learn from alone
+            {"data": DATA, "folds": {"certify": SPAN}},
+        ]
+    }
+)
 NOT_COUNTED = "this look at the calls was not counted"
 
 
@@ -84,7 +93,6 @@ def test_a_look_without_a_log_is_refused_only_at_calls_of_the_certificate(data, 
 
 def test_a_card_without_folds_has_no_calls_of_a_certificate():
     assert not certified_on(SimpleNamespace(training={}), DATA, (0, 30_000))
-    assert not certified_on(SimpleNamespace(training={"data": DATA}), DATA, (0, 30_000))
 
 
 def test_a_log_counts_all_looks_at_overlapping_calls(tmp_path):

@@ -57,19 +57,18 @@ def fitted_training(dataset):
 
 def test_thresholds_are_chosen_on_out_of_fold_scores_and_certified_on_scores_of_all_members(fitted_training):
     trained, seen = fitted_training
-    vectors = trained.feed.X[:, feature_columns(trained.settings.features)]
-    place = np.full(len(trained.start), -1)
-    place[trained.feed.rows] = np.arange(len(trained.feed.rows))
-    choose = fold_rows("train", trained.plan.choose, trained.fold, trained.start)
+    vectors = trained.X[:, feature_columns(trained.settings.features)]
+    folds = trained.last.folds
+    choose = fold_rows("train", folds.plan.choose, folds.fold, folds.start)[trained.pool.row]
     pairs = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4))
     for part in range(5):
         own = np.flatnonzero(choose & (trained.cv_fold == part))
         assert len(own)
         unseen = [text for text, missed in zip(seen["members"], pairs, strict=True) if part in missed]
-        expected = np.mean([read_forest(text).predict_raw(vectors[place[own]]) for text in unseen], axis=0)
+        expected = np.mean([read_forest(text).predict_raw(vectors[own]) for text in unseen], axis=0)
         np.testing.assert_allclose(trained.raw[own], expected, rtol=0, atol=1e-12)
-    certify = np.flatnonzero(fold_rows("certify", trained.plan.certify, trained.fold, trained.start))
-    whole = read_forest(trained.models["model"]).predict_raw(vectors[place[certify]])
+    certify = np.flatnonzero(fold_rows("certify", folds.plan.certify, folds.fold, folds.start)[trained.pool.row])
+    whole = read_forest(trained.models["model"]).predict_raw(vectors[certify])
     np.testing.assert_array_equal(trained.raw[certify], whole)
 
 
@@ -88,10 +87,11 @@ def test_held_out_labels_change_only_where_a_member_stops(fitted_training):
 
 def test_thresholds_are_chosen_on_a_sample_of_many_calls(fitted_training, monkeypatch):
     trained, _ = fitted_training
-    every = threshold_calls(trained.plan, trained.fold, trained.start, 0)
-    assert (every == fold_rows("train", trained.plan.choose, trained.fold, trained.start)).all()
+    folds = trained.last.folds
+    every = threshold_calls(folds.plan, folds.fold, folds.start, 0, 1)
+    assert (every == fold_rows("train", folds.plan.choose, folds.fold, folds.start)).all()
     monkeypatch.setattr(call_choice, "MAX_CHOSEN_ON", 500)
-    drawn = [threshold_calls(trained.plan, trained.fold, trained.start, seed) for seed in (0, 0, 1)]
+    drawn = [threshold_calls(folds.plan, folds.fold, folds.start, seed, 1) for seed in (0, 0, 1)]
     assert all(sample.sum() == 500 and (sample <= every).all() for sample in drawn)
     assert (drawn[0] == drawn[1]).all() and (drawn[0] != drawn[2]).any()
 
@@ -100,33 +100,32 @@ def test_lifetime_calls_come_from_callers_unconnected_to_training(fitted_trainin
     """A walk from training callers over blocks, trunks, devices and campaigns reaches none of these callers."""
     trained, _ = fitted_training
     judged = judged_calls(trained)
-    callers = pd.Series(trained.caller)
-    links = [trained.dataset.calls[name].to_pandas() for name in LINKS]
-    links += [campaign.to_pandas() for campaign in campaigns_of(trained.dataset)]
-    reached = set(trained.caller[trained.cv_fold != NO_CV_FOLD])
+    folds, pool = trained.last.folds, trained.pool
+    callers = pd.Series(folds.caller)
+    links = [trained.last.dataset.calls[name].to_pandas() for name in LINKS]
+    links += [campaign.to_pandas() for campaign in campaigns_of(trained.last.dataset)]
+    reached = set(pool.caller[pool.trained])
     while True:
         inside = callers.isin(reached)
         touched = np.logical_or.reduce([link.isin(set(link[inside].dropna())).to_numpy() for link in links])
-        grown = reached | set(trained.caller[touched])
+        grown = reached | set(folds.caller[touched])
         if grown == reached:
             break
         reached = grown
-    lives = set(trained.caller[judged.lives])
+    lives = set(pool.caller[judged.lives])
     assert lives and not lives & reached
     # All calls of such a caller are judged, and the first came after the label cutoff.
     for caller in lives:
-        own = trained.caller == caller
-        assert judged.lives[own].all()
-        assert trained.start[own].min() >= trained.plan.label_cutoff
+        own = pool.caller == caller
+        assert judged.lives[own].all() and own.sum() == (folds.caller == caller).sum()
+        assert pool.start[own].min() >= folds.plan.label_cutoff
         assert not np.isnan(trained.raw[own]).any()
     # Callers of known groups are scored by the whole model, not by the members that held out their group.
     assert judged.known_lives.any() and not (judged.lives & judged.known_lives).any()
-    assert set(trained.caller[judged.known_lives]) <= reached
+    assert set(pool.caller[judged.known_lives]) <= reached
     later = feature_columns(trained.settings.features)
-    alone = read_forest(trained.models["model"]).predict_raw(
-        trained.feed.at(np.flatnonzero(judged.known_lives))[:, later]
-    )
+    alone = read_forest(trained.models["model"]).predict_raw(trained.X[judged.known_lives][:, later])
     assert (judged.raw[judged.known_lives] == alone).all()
     assert (trained.raw[judged.known_lives] != alone).any()
     # Some callers are in the training fold, but came too late to train on.
-    assert any((trained.fold[trained.caller == caller] == FOLDS.index("train")).all() for caller in lives)
+    assert any((folds.fold[folds.caller == caller] == FOLDS.index("train")).all() for caller in lives)

@@ -1,6 +1,7 @@
 """The training matrix at a cutoff: leak checks, the cap on calls of one caller, weights."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsieve.training.model.matrix import build_matrix, first_rows_per_caller, labelled_rows
+from callsieve.training.model.matrix import build_matrix, first_rows_per_caller, joined_matrix, labelled_rows
 
 CUTOFF = pd.Timestamp("2025-03-17", tz="UTC")
 LIMIT = int(CUTOFF.timestamp() * 1000)
@@ -46,7 +47,8 @@ def build(calls, labels=None, **changed):
     vectors = np.column_stack([rows, rows**2]).astype(float)
     chosen = options.pop("rows", rows)
     order, matched = labelled_rows(calls, rows % 3, chosen, make_labels() if labels is None else labels, **options)
-    return build_matrix(vectors[order], [(order, matched)], calls, rows // 6, rows % 3)
+    folds = SimpleNamespace(start=calls["start"].to_numpy(), caller=rows % 3, group=rows // 6)
+    return joined_matrix([build_matrix({"complete": (order, matched)}, folds, 0)], vectors[order])
 
 
 def test_rows_labels_weights_and_groups_are_aligned(calls):

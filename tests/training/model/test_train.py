@@ -18,7 +18,7 @@ from callsieve.training.judging.judge import headline_metrics, judge
 from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.fit import cv_folds
 from callsieve.training.model.folds import training_labels, training_rows
-from callsieve.training.model.matrix import Matrix, build_matrix, training_vectors
+from callsieve.training.model.matrix import Matrix, build_matrix, joined_matrix, training_vectors
 from callsieve.training.model.provenance import source_hash
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import (
@@ -88,10 +88,11 @@ def test_too_few_benign_calls_are_not_certified(bundle, training_run):
 
 def test_the_bundle_names_its_inputs(bundle, training_run, dataset):
     assert bundle.features == NAMES
-    assert bundle.training["data"] == dataset.fingerprint == training_run[1]["data"]["fingerprint"]
+    (folder,) = bundle.training["folders"]
+    assert folder["data"] == dataset.fingerprint == training_run[1]["data"]["fingerprint"]
     assert bundle.training["versions"]["source"] == source_hash()
     assert bundle.label_policy["version"] == "3"
-    assert bundle.training["label_cutoff"] == training_run[1]["folds"]["label_cutoff"]
+    assert folder["label_cutoff"] == training_run[1]["folds"]["label_cutoff"]
 
 
 def test_the_fingerprint_depends_on_the_data(dataset):
@@ -112,32 +113,36 @@ def test_the_model_separates_nuisance_from_benign(training_run):
 
 
 def test_no_caller_block_trunk_or_device_is_in_two_folds(trained):
-    calls = trained.dataset.calls
+    calls = trained.last.dataset.calls
     for name in ("caller", "caller_block", "trunk", "device"):
         words = np.array(calls[name].to_pylist(), dtype=object)
         places = {}
-        for word, fold in zip(words, trained.fold.tolist(), strict=True):
+        for word, fold in zip(words, trained.last.folds.fold.tolist(), strict=True):
             if word is not None:
                 places.setdefault(word, set()).add(fold)
         assert max(map(len, places.values())) == 1, name
 
 
 def test_folds_go_forward_in_time(trained):
-    start, plan = trained.start, trained.plan
+    start, plan = trained.last.folds.start, trained.last.folds.plan
     folds = {"train": "train", "choose": "train", "certify": "certify"}
-    rows = {name: fold_rows(fold, getattr(plan, name), trained.fold, start) for name, fold in folds.items()}
+    rows = {name: fold_rows(fold, getattr(plan, name), trained.last.folds.fold, start) for name, fold in folds.items()}
     assert start[rows["train"]].max() < plan.label_cutoff < start[rows["choose"]].min()
     assert start[rows["choose"]].max() < start[rows["certify"]].min()
 
 
+def with_pool(trained, **changes):
+    """The training with other arrays in its pool."""
+    return dataclasses.replace(trained, pool=dataclasses.replace(trained.pool, **changes))
+
+
 def training_matrix(dataset, t, calls=None):
     """The training matrix; `calls` is the number of first calls that the data set has."""
-    first = slice(calls)
-    caller, fold, recorded = t.caller[first], t.fold[first], t.feed.recorded[first]
-    labels = training_labels(dataset, t.settings, t.plan)
-    rows = training_rows(dataset.calls, labels, t.settings, recorded, caller, fold, t.plan)
-    X = training_vectors(dataset, t.settings.features, 1, {"complete": rows})  # noqa: N806
-    return build_matrix(X, [rows], dataset.calls, caller, caller)
+    recorded = np.arange(dataset.calls.num_rows)[:calls]
+    folds = t.last.folds.at(recorded)
+    labels = training_labels(dataset, t.settings, folds.plan)
+    rows = {"complete": training_rows(dataset, labels, t.settings, recorded, folds)}
+    return joined_matrix([build_matrix(rows, folds, 0)], training_vectors(dataset, t.settings.features, 1, rows))
 
 
 def assert_same_matrix(trained, dataset, changed, calls=None):
@@ -147,7 +152,7 @@ def assert_same_matrix(trained, dataset, changed, calls=None):
 
 
 def test_complaints_and_findings_after_the_cutoff_change_nothing(trained, dataset):
-    cutoff = pd.Timestamp(trained.plan.label_cutoff, unit="ms", tz="UTC")
+    cutoff = pd.Timestamp(trained.last.folds.plan.label_cutoff, unit="ms", tz="UTC")
     lies = {"complaints": dataset.complaints.copy(), "findings": dataset.findings.copy()}
     for table in lies.values():
         late = table["known_at"] > cutoff
@@ -158,8 +163,8 @@ def test_complaints_and_findings_after_the_cutoff_change_nothing(trained, datase
 
 
 def test_calls_after_the_cutoff_change_nothing(trained, dataset):
-    calls = int(np.searchsorted(trained.start, trained.plan.label_cutoff))
-    assert 0 < calls < len(trained.start)
+    calls = int(np.searchsorted(trained.last.folds.start, trained.last.folds.plan.label_cutoff))
+    assert 0 < calls < len(trained.last.folds.start)
     so_far = dataclasses.replace(dataset, calls=dataset.calls.slice(0, calls), truth=None)
     assert_same_matrix(trained, dataset, so_far, calls)
 
@@ -196,11 +201,11 @@ def test_fitting_never_reads_the_truth(trained, dataset):
 @pytest.mark.parametrize("nuisance", [False, True])
 def test_figures_that_cannot_be_measured_are_none(trained, nuisance, capsys):
     """A certifying fold of one kind of call: figures are None, nothing is certified, and page and table say so."""
-    certify = fold_rows("certify", trained.plan.certify, trained.fold, trained.start)
-    truth = np.where(certify, nuisance, trained.judged.nuisance)
+    pool = trained.pool
+    truth = np.where(pool.certify, nuisance, pool.judged.nuisance)
     if not nuisance:
         truth[:] = False
-    one_kind = dataclasses.replace(trained, judged=dataclasses.replace(trained.judged, nuisance=truth))
+    one_kind = with_pool(trained, judged=dataclasses.replace(pool.judged, nuisance=truth))
     figures = judge(one_kind, policy_actions(one_kind))
     if nuisance:
         assert figures["headline"]["model"]["benign_calls"] == 0
@@ -272,8 +277,8 @@ def test_labels_replace_a_missing_truth_in_judging(dataset):
     trained = train(dataclasses.replace(dataset, truth=None), Settings(threads=1, parameters={"rounds": 5}))
     figures = judge(trained, policy_actions(trained))
     assert figures["data"]["judged_by"] == "labels"
-    assert not trained.judged.known.all()
-    assert figures["rows"]["certify"] <= trained.judged.known.sum()
+    assert not trained.pool.judged.known.all()
+    assert figures["rows"]["certify"] <= trained.pool.judged.known.sum()
     json.dumps(figures, allow_nan=False)
 
 

@@ -120,7 +120,7 @@ def test_data_after_the_label_cutoff_does_not_change_the_training_side(dataset):
 
 def test_nuisance_callers_of_one_group_are_refused(dataset, monkeypatch):
     side = SimpleNamespace(y=np.array([0, 1, 1]), group=np.array([1, 2, 2]))
-    monkeypatch.setattr(searching, "build_matrix", lambda *_: side)
+    monkeypatch.setattr(searching, "joined_matrix", lambda *_: side)
     monkeypatch.setattr(searching, "training_vectors", lambda *_: None)
     with pytest.raises(ValueError, match="expected nuisance callers of 2 groups or more to learn from, got 1"):
         training_side(dataset, QUICK)

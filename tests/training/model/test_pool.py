@@ -1,0 +1,173 @@
+"""Trainings on several folders: each folder by its own cutoff and role, and no group in two folders."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from callsieve.features.catalogue import NAMES
+from callsieve.features.files.dates import DAY
+from callsieve.features.files.progress import silent
+from callsieve.features.keys.tokens import Key
+from callsieve.serving.bundle.forest import read_forest
+from callsieve.training.data.labels import label_numbers
+from callsieve.training.data.sources import Source, folder_sources
+from callsieve.training.judging.judge import judge
+from callsieve.training.model import train as steps
+from callsieve.training.model.cross_scores import NO_CV_FOLD
+from callsieve.training.model.fit import fit_members
+from callsieve.training.model.pool import gather
+from callsieve.training.model.settings import Settings
+from callsieve.training.model.train import feature_columns, train
+from callsieve.training.run import policy_actions
+from callsieve.training.studies.demo import of_world
+from callsieve.training.studies.simulated import simulated
+
+pytestmark = pytest.mark.system
+
+QUICK = Settings(threads=2, parameters={"rounds": 15})
+
+
+@pytest.fixture(scope="module")
+def worlds():
+    """Data sets of six tiny worlds with one key, so that tokens of different worlds may be equal."""
+    key = Key("e1", bytes(32))
+    return [of_world(simulated("tiny", seed, None, key, silent)) for seed in range(21, 27)]
+
+
+def sources(worlds, roles):
+    return [
+        Source(f"world {place}", role, lambda dataset=dataset: dataset)
+        for place, (dataset, role) in enumerate(zip(worlds, roles, strict=True))
+    ]
+
+
+@pytest.fixture(scope="module")
+def pooled(worlds):
+    """A training on five worlds, certified on the sixth, with its members and the folds of their rows."""
+    seen = {}
+
+    def members(learn, part, names, **options):
+        seen["part"], seen["members"] = part, fit_members(learn, part, names, **options)
+        return seen["members"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "fit_members", members)
+        return train(sources(worlds, ["learn"] * 5 + ["certify"]), QUICK), seen
+
+
+def test_a_folder_is_learnt_from_as_of_its_own_cutoff(worlds):
+    """Labels and calls of each folder are those known at its own cutoff, though another folder is a month later."""
+    later = worlds[1]
+    shifted = later.calls.set_column(0, "start", pd.Series(later.calls["start"].to_numpy() + 30 * DAY).to_numpy()[None])
+    frames = {name: getattr(later, name).copy() for name in ("complaints", "findings")}
+    for frame in frames.values():
+        for column in frame.columns.intersection(["at", "known_at"]):
+            frame[column] += pd.Timedelta(days=30)
+    second = dataclasses.replace(later, calls=shifted, recycled=later.recycled.iloc[:0], **frames)
+    gathered = gather(sources([worlds[0], second], ["both", "both"]), QUICK, silent)
+    assert (np.diff([folder.plan.label_cutoff for folder in gathered.folders]) > 20 * DAY).all()
+    for place, (dataset, folder) in enumerate(zip([worlds[0], second], gathered.folders, strict=True)):
+        rows = gathered.matrix.folder == place
+        cutoff = pd.Timestamp(folder.plan.label_cutoff, unit="ms", tz="UTC")
+        labels = label_numbers(dataset, cutoff, QUICK.label_policy).set_index("number")["nuisance"]
+        assert (gathered.matrix.moment[rows] < folder.plan.train[1]).all()
+        by_start = dict(zip(dataset.calls["start"].to_pylist(), dataset.calls["caller"].to_pylist(), strict=True))
+        learnt = [labels[by_start[moment]] for moment in gathered.matrix.moment[rows].tolist()]
+        assert (gathered.matrix.y[rows] == np.array(learnt)).mean() > 0.99  # two calls may start in one millisecond
+
+
+def test_groups_and_callers_of_two_folders_are_different_though_the_tokens_are_equal(worlds):
+    gathered = gather(sources([worlds[0], worlds[0]], ["learn", "certify"]), QUICK, silent)
+    pool, first = gathered.pool, gathered.pool.folder == 0
+    for codes in (pool.caller, pool.callee, pool.group):
+        assert not set(codes[first]) & set(codes[~first])
+    assert set(gathered.matrix.group) <= set(pool.group[first]) | set(
+        gathered.matrix.group[gathered.matrix.folder == 0]
+    )
+    assert not set(gathered.matrix.group) & set(pool.group[~first])
+
+
+def test_a_folder_serves_its_role_alone(pooled, worlds):
+    trained, _ = pooled
+    pool, last = trained.pool, trained.pool.folder == 5
+    assert pool.choose[~last].all() and not pool.choose[last].any()
+    assert pool.certify[last].any() and not pool.certify[~last].any()
+    assert not pool.trained[last].any() and not pool.new[~last].any()
+    full_windows = worlds[5].calls["start"].to_numpy() >= worlds[5].calls["start"].to_numpy().min() + 7 * DAY
+    assert trained.card.thresholds[0].certificate.benign_calls + pool.judged.nuisance[pool.certify].sum() == (
+        full_windows.sum()
+    )
+    assert [folder["role"] for folder in trained.card.training["folders"]] == ["learn"] * 5 + ["certify"]
+
+
+def test_thresholds_are_chosen_on_scores_of_members_that_saw_nothing_of_the_folder(pooled):
+    trained, seen = pooled
+    pool, pairs = trained.pool, [(i, j) for i in range(5) for j in range(i + 1, 5)]
+    vectors = np.ascontiguousarray(trained.X[:, feature_columns(NAMES)])
+    for folder in range(5):
+        (fold,) = set(trained.cv_fold[pool.folder == folder])
+        assert fold != NO_CV_FOLD
+        own = np.flatnonzero(pool.choose & (pool.folder == folder))[::20]
+        unseen = [text for text, missed in zip(seen["members"], pairs, strict=True) if fold in missed]
+        expected = np.mean([read_forest(text).predict_raw(vectors[own]) for text in unseen], axis=0)
+        np.testing.assert_allclose(trained.raw[own], expected, rtol=0, atol=1e-12)
+    assert len({int(trained.cv_fold[pool.folder == folder][0]) for folder in range(5)}) == 5
+    assert len(seen["part"]) == trained.fitted["rows"]["train"]
+
+
+def test_the_figures_of_a_pool_are_of_the_folders_to_certify_on(pooled, worlds):
+    trained, _ = pooled
+    figures = judge(trained, policy_actions(trained))
+    assert figures["data"]["folders"] == 6
+    assert figures["data"]["calls"] == sum(world.calls.num_rows for world in worlds)
+    assert figures["data"]["fingerprint"] == worlds[5].fingerprint
+    assert figures["rows"]["certify"] == trained.pool.certify.sum()
+    assert figures["headline"]["model"]["detection"]["callers"] > 0
+
+
+def test_the_truth_is_learnt_from_where_it_is_asked_for(worlds):
+    settings = dataclasses.replace(QUICK, learn_from="truth")
+    matrix = gather(sources(worlds[:2], ["learn", "certify"]), settings, silent).matrix
+    truth = worlds[0].truth["nuisance"].to_numpy(zero_copy_only=False)
+    start = worlds[0].calls["start"].to_numpy()
+    by_start = dict(zip(start.tolist(), truth.tolist(), strict=True))
+    assert (matrix.y == np.array([by_start[moment] for moment in matrix.moment.tolist()])).mean() > 0.99
+    assert (matrix.weight == 1).all()
+    assert matrix.moment.max() > start.max() - DAY  # no label is waited for
+    bare = dataclasses.replace(worlds[0], truth=None)
+    with pytest.raises(ValueError, match="expected truth"):
+        gather(sources([bare, worlds[1]], ["learn", "certify"]), settings, silent)
+
+
+def test_a_run_on_several_folders_is_reproduced_byte_for_byte(run_command, command_json, tmp_path):
+    command_json("simulate", "--worlds", 3, "--size", "tiny", "--seed", 31, "--out", tmp_path / "worlds")
+    first, second, third = (tmp_path / "worlds" / f"world-{seed}" for seed in (31, 32, 33))
+    names = ("--certify", third, "--out", tmp_path / "run", "--threads", 1)
+    figures = command_json("train", "--data", first, second, *names)
+    assert figures["data"]["folders"] == 3
+    recorded = json.loads((tmp_path / "run" / "record" / "datasets.json").read_text())
+    assert [recorded[f"calls {place}"]["source"] for place in (1, 2, 3)] == [str(first), str(second), str(third)]
+    replayed = command_json("model", "replay", tmp_path / "run")
+    assert replayed["identical"], replayed["differences"]
+    code, _, error = run_command("model", "replay", tmp_path / "run", "--data", first)
+    assert code == 1 and "expected --data FOLDER for each of 3" in error
+    code, _, error = run_command(
+        "train", "--data", first, "--certify", tmp_path / "worlds", "--out", tmp_path / "other"
+    )
+    assert code == 1 and "listed twice" in error
+
+
+def test_folders_of_folders_are_read_in_the_order_of_their_numbers(tmp_path):
+    for name in ("world-10", "world-9", "notes"):
+        (tmp_path / name).mkdir()
+    for name in ("world-10", "world-9"):
+        (tmp_path / name / "calls.parquet").touch()
+    assert [source.name for source in folder_sources([tmp_path])] == [
+        str(tmp_path / "world-9"),
+        str(tmp_path / "world-10"),
+    ]
+    with pytest.raises(ValueError, match=r"notes: expected calls.parquet, in this folder or in its sub-folders"):
+        folder_sources([tmp_path / "notes"])

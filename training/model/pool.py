@@ -1,0 +1,294 @@
+"""Gathers the calls of one or several folders for a training: rows to learn from, and calls to score, side by side.
+
+One folder at a time is in memory; vectors wait in an unnamed temporary file. Groups of different folders are different
+groups, even if they have the same tokens.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callsieve.features.catalogue import vector_columns
+from callsieve.features.files.dates import DAY
+from callsieve.training.data.credibility import recent_complaints
+from callsieve.training.data.dataset import Dataset
+from callsieve.training.data.dataset_tables import TableFacts, table_facts
+from callsieve.training.data.feeds import Feed, answered_only, complete
+from callsieve.training.data.judging_labels import JudgingLabels, joined_labels
+
+from .allocators import give_back
+from .call_choice import nth_call
+from .folds import CallFolds, assign_folds, training_rows_by_feed
+from .matrix import Matrix, build_matrix, joined_matrix, training_vectors
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from callsieve.features.files.progress import Progress
+    from callsieve.training.data.sources import Role, Source
+
+    from .settings import Settings
+    from .split import Plan
+
+    Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFacts:
+    """A folder of a training: name, role, tables and spans, and counts of groups, calls, numbers, days and nuisance."""
+
+    name: str
+    role: Role
+    fingerprint: str
+    tables: tuple[TableFacts, ...]
+    plan: Plan
+    groups: int
+    calls: int
+    numbers: int
+    days: int
+    nuisance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The calls that a training scores, of all folders; each array has shape (calls,).
+
+    folder: place of the call's folder. trained: whether its group has training rows. row: its place in the folder.
+    caller, callee, group: codes that differ between folders. nth: its number among its caller's calls, from 1.
+    complaints: against the caller, as `recent_complaints` counts them. content, mode: true classes, None where unknown.
+    choose, certify: whether thresholds are chosen or certified on it. late: whether it starts in the folder's
+    certifying span. new: whether it is a nuisance call of a number that began after the folder's labels were made.
+    scored: whether it needs a score. itself: whether it shows the called number as the caller.
+    """
+
+    folder: Array
+    trained: Array
+    row: Array
+    start: Array
+    caller: Array
+    callee: Array
+    group: Array
+    nth: Array
+    complaints: Array
+    content: Array
+    mode: Array
+    choose: Array
+    certify: Array
+    late: Array
+    new: Array
+    scored: Array
+    itself: Array
+    judged: JudgingLabels
+
+
+@dataclass(frozen=True, slots=True)
+class LastFolder:
+    """The last folder of a training, whose days monitoring and the run page describe; `feed` has all its vectors.
+
+    begin: place of its first call in the pool.
+    """
+
+    dataset: Dataset
+    folds: CallFolds
+    feed: Feed
+    begin: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All that a training needs of its folders.
+
+    X: vectors of the pool, shape (calls, columns). answered: places in the pool of answered calls that thresholds are
+    chosen or certified on, with `answered_X`, their vectors by answered calls alone.
+    """
+
+    folders: tuple[FolderFacts, ...]
+    matrix: Matrix
+    pool: Pool
+    X: Array
+    answered: Array
+    answered_X: Array  # noqa: N815
+    last: LastFolder
+
+
+class VectorFile:
+    """Vectors in a file, in the order in which they are appended."""
+
+    def __init__(self, file: IO[bytes], columns: int, dtype: type[np.floating[Any]]) -> None:
+        self._file, self._columns, self._dtype, self.rows = file, columns, dtype, 0
+
+    def append(self, X: Array) -> None:  # noqa: N803
+        """Writes more rows."""
+        self._file.write(np.ascontiguousarray(X, dtype=self._dtype).data)
+        self.rows += len(X)
+
+    def array(self) -> Array:
+        """Returns all rows as an array that reads the file, also after it was closed; shape (rows, columns)."""
+        self._file.flush()
+        shape = (self.rows, self._columns)
+        return np.memmap(self._file, self._dtype, "r", shape=shape) if self.rows else np.empty(shape, self._dtype)
+
+
+def gather(sources: Sequence[Source], settings: Settings, progress: Progress) -> Gathered:
+    """Reads the folders one by one and computes the vectors of their training rows and of their calls to score.
+
+    Raises:
+        ValueError: in one line, if a folder cannot be read, has too few days, or has no fitting label.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+        gathering = _Gathering(settings, sum(source.role != "certify" for source in sources), files)
+        for place, source in enumerate(sources):
+            progress("features", place / len(sources))
+            gathering.add(source, last=place == len(sources) - 1)
+            give_back()
+        return gathering.finished()
+
+
+class _Gathering:
+    """The folders that were read so far."""
+
+    def __init__(self, settings: Settings, learning: int, files: Sequence[IO[bytes]]) -> None:
+        columns = len(vector_columns(settings.features))
+        self._settings, self._learning = settings, learning
+        learnt, scored, answered = files
+        self._learnt = VectorFile(learnt, columns, np.float32)
+        self._scored, self._answered = (VectorFile(file, columns, np.float64) for file in (scored, answered))
+        self._folders: list[FolderFacts] = []
+        self._matrices: list[Matrix] = []
+        self._pools: list[Pool] = []
+        self._answered_places: list[Array] = []
+        self._codes = dict.fromkeys(("caller", "callee", "group"), 0)  # codes that earlier folders use
+        self._last: tuple[Dataset, CallFolds, int] | None = None
+
+    def add(self, source: Source, *, last: bool) -> None:
+        """Reads a folder. Its data set stays in memory if it is the last."""
+        settings, dataset = self._settings, source.read()
+        folds = assign_folds(dataset, settings, source.role)
+        self._folders.append(_facts(source, dataset, folds))
+        in_training = self._add_training_rows(dataset, folds) if source.role != "certify" else folds.group < 0
+        choose, certify = folds.choose(settings.seed, self._learning), folds.certify(settings.seed)
+        needed = folds.needed(dataset.calls, choose, certify, in_training, last=last)
+        begin = self._scored.rows
+        feed = complete(dataset, settings.features, settings.threads, np.flatnonzero(needed))
+        self._scored.append(feed.X)
+        rows, flags = feed.rows, {"trained": in_training, "choose": choose, "certify": certify}
+        del feed
+        self._pools.append(self._coded(_pool_of(dataset, folds, rows, len(self._pools), flags)))
+        poorer = answered_only(dataset, settings.features, settings.threads, np.flatnonzero(choose | certify))
+        self._answered.append(poorer.X)
+        self._answered_places.append(begin + np.searchsorted(rows, poorer.rows))
+        self._codes = {name: first + int(getattr(folds, name).max()) + 1 for name, first in self._codes.items()}
+        if last:
+            self._last = dataset, folds, begin
+
+    def _add_training_rows(self, dataset: Dataset, folds: CallFolds) -> Array:
+        """Adds the training rows of a folder; returns whether a group has any, for each call of the folder."""
+        settings, rows = self._settings, training_rows_by_feed(dataset, self._settings, folds)
+        self._learnt.append(training_vectors(dataset, settings.features, settings.threads, rows))
+        matrix = build_matrix(rows, folds, len(self._matrices))
+        self._matrices.append(
+            replace(matrix, caller=matrix.caller + self._codes["caller"], group=matrix.group + self._codes["group"])
+        )
+        give_back()
+        return np.isin(folds.group, matrix.group)
+
+    def _coded(self, pool: Pool) -> Pool:
+        return replace(pool, **{name: getattr(pool, name) + first for name, first in self._codes.items()})
+
+    def finished(self) -> Gathered:
+        """Returns all folders together."""
+        if self._last is None:
+            raise ValueError("a training needs at least one folder of calls")
+        dataset, folds, begin = self._last
+        X, pool = self._scored.array(), joined_pool(self._pools)  # noqa: N806
+        feed = Feed("complete", np.arange(dataset.calls.num_rows), pool.row[begin:], X[begin:])
+        return Gathered(
+            folders=tuple(self._folders),
+            matrix=joined_matrix(self._matrices, self._learnt.array()),
+            pool=pool,
+            X=X,
+            answered=np.concatenate(self._answered_places),
+            answered_X=self._answered.array(),
+            last=LastFolder(dataset, folds, feed, begin),
+        )
+
+
+def _facts(source: Source, dataset: Dataset, folds: CallFolds) -> FolderFacts:
+    calls = dataset.calls
+    numbers = pc.unique(pa.chunked_array([*_distinct(calls["caller"]), *_distinct(calls["callee"])]))
+    return FolderFacts(
+        name=source.name,
+        role=source.role,
+        fingerprint=dataset.fingerprint,
+        tables=table_facts(dataset),
+        plan=folds.plan,
+        groups=len(np.unique(folds.group)),
+        calls=calls.num_rows,
+        numbers=len(numbers),
+        days=int((folds.start.max() - folds.start.min()) // DAY + 1),
+        nuisance=int(folds.judged.nuisance.sum()),
+    )
+
+
+def _distinct(column: pa.ChunkedArray) -> list[pa.Array]:
+    return [pc.unique(pc.dictionary_decode(chunk)) for chunk in column.chunks]
+
+
+def _pool_of(dataset: Dataset, folds: CallFolds, rows: Array, folder: int, flags: Mapping[str, Array]) -> Pool:
+    """Returns the pool of one folder: its calls at `rows`.
+
+    Args:
+        flags: trained, choose, certify; bool, of all calls of the folder.
+    """
+    plan, of_rows = folds.plan, {name: flag[rows] for name, flag in flags.items()}
+    new = folds.new_callers()[rows] if folds.role != "learn" else np.zeros(len(rows), dtype=bool)
+    return Pool(
+        **of_rows,
+        folder=np.full(len(rows), folder),
+        row=rows,
+        start=folds.start[rows],
+        caller=folds.caller[rows],
+        callee=folds.callee[rows],
+        group=folds.group[rows],
+        nth=nth_call(folds.caller, folds.start)[rows],
+        complaints=recent_complaints(dataset, folds.caller, rows),
+        content=true_words(dataset, "content", rows),
+        mode=true_words(dataset, "mode", rows),
+        late=folds.start[rows] >= plan.certify[0],
+        new=new,
+        scored=(folds.start[rows] >= plan.label_cutoff) | of_rows["choose"],
+        itself=_calls_itself(dataset.calls.select(["caller", "callee"]).take(pa.array(rows))),
+        judged=folds.judged.at(rows),
+    )
+
+
+def _calls_itself(calls: pa.Table) -> Array:
+    same = pc.equal(calls["caller"].cast(pa.string()), calls["callee"].cast(pa.string()))
+    return np.asarray(same.to_numpy(), dtype=bool)
+
+
+def true_words(dataset: Dataset, name: str, rows: Array) -> Array:
+    """Returns a column of words of the truth for some calls; None where the truth does not know."""
+    truth = dataset.truth
+    if truth is None or name not in truth.column_names:
+        return np.full(len(rows), None, dtype=object)
+    return np.asarray(truth[name].take(pa.array(rows)).to_pandas().to_numpy(dtype=object, na_value=None))
+
+
+def joined_pool(pools: Sequence[Pool]) -> Pool:
+    """Returns the pools of several folders as one, in their order."""
+    arrays = {
+        field.name: np.concatenate([getattr(pool, field.name) for pool in pools])
+        for field in fields(Pool)
+        if field.name != "judged"
+    }
+    return Pool(judged=joined_labels([pool.judged for pool in pools]), **arrays)
