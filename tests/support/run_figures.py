@@ -95,7 +95,8 @@ def example_figures() -> dict[str, Any]:
             "model": proof(310_412, 12, 6.27e-5, True)
             | {
                 "bootstrap": [1.2e-5, 8.1e-5],
-                "bound_by_caller": 7.9e-4,
+                "organisations": 1200,
+                "bound_by_organisation": 7.9e-4,
                 "catch": rates(0.874, 0.912, 0.853),
                 "in_hindsight": 0.51,
                 "detection": CALLERS
@@ -106,7 +107,8 @@ def example_figures() -> dict[str, Any]:
             | {
                 "policy": "5",
                 "bootstrap": [7.1e-5, 2.1e-4],
-                "bound_by_caller": 1.2e-3,
+                "organisations": 1200,
+                "bound_by_organisation": 1.2e-3,
                 "catch": rates(0.893, 0.921, 0.874),
                 "in_hindsight": None,
                 "detection": CALLERS | UNDETECTED | {"detected_share": 0.921, "stopped_share": 0.851},
@@ -115,7 +117,8 @@ def example_figures() -> dict[str, Any]:
             | {
                 "rule": "more than 31 calls in the last hour",
                 "bootstrap": [0.0, 1.4e-4],
-                "bound_by_caller": 8.8e-4,
+                "organisations": 1200,
+                "bound_by_organisation": 8.8e-4,
                 "catch": rates(0.233, 0.301, 0.21),
                 "in_hindsight": 0.51,
                 "detection": CALLERS | UNDETECTED | {"detected_share": 0.301, "stopped_share": 0.204},
@@ -125,7 +128,8 @@ def example_figures() -> dict[str, Any]:
             name: proof(310_412, 14, 7.1e-5, True)
             | {
                 "bootstrap": [0.0, 1.1e-4],
-                "bound_by_caller": 8.1e-4,
+                "organisations": 1200,
+                "bound_by_organisation": 8.1e-4,
                 "catch": rates(call, call, call),
                 "in_hindsight": 0.51,
                 "detection": CALLERS | UNDETECTED | {"stopped_share": 0.9 * call},

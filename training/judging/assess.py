@@ -14,7 +14,7 @@ from callsieve.serving.batch.table_rules import rules_met
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.rule_bits import rule_columns, table_actions
 from callsieve.serving.rules.strata import strata_of
-from callsieve.training.data.dataset import Dataset, read_dataset
+from callsieve.training.data.dataset import Dataset, campaigns_of, read_dataset
 from callsieve.training.data.feeds import complete
 from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.data.label_policy import read_label_policy
@@ -22,6 +22,7 @@ from callsieve.training.log.looks import Ledger, count_look
 from callsieve.training.model.bands import TARGETS, aligned_scores
 from callsieve.training.model.call_choice import calls_of_new_callers, nth_call
 from callsieve.training.model.certify import certificate, choose_threshold
+from callsieve.training.model.split import groups as group_of_calls
 from callsieve.training.model.split import judged_span
 
 from .figures import BySeenGroups, EvaluationFigures, SeenGroupFigures
@@ -116,6 +117,7 @@ def judged_calls(dataset: Dataset, X: Array, raw: Array, groups: SeenGroups) -> 
         judged=truth,
         caller=caller,
         callee=callee,
+        group=group_of_calls(dataset.calls, campaigns_of(dataset)),
         start=start,
         nth=nth_call(caller, start),
         rows=(start >= begin) & truth.known,

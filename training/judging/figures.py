@@ -84,14 +84,16 @@ class Headline(FalseCalls):
     """The operating point of one scorer.
 
     `target`: the highest rate of flagged innocent calls for a certificate. `bootstrap`: ends of the interval of that
-    rate over resampled callers. `bound_by_caller`: its bound if all calls of a caller are alike. `in_hindsight`: catch
-    rate by call at the threshold that flags exactly the target share of these test calls.
+    rate over resampled callers. `bound_by_organisation`: its bound for a call of an unseen organisation, of which
+    `organisations` were judged. `in_hindsight`: catch rate by call at the threshold that flags exactly the target share
+    of these test calls.
     """
 
     target: float
     certified: bool
     bootstrap: list[float]
-    bound_by_caller: float
+    organisations: int
+    bound_by_organisation: float
     catch: Catch
     detection: Detection
     in_hindsight: float | None

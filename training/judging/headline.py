@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.judging_labels import JudgingLabels
 from callsieve.training.model.bands import aligned_scores
-from callsieve.training.model.certify import bound_by_caller, caller_bootstrap, certificate
+from callsieve.training.model.certify import bound_by_organisation, caller_bootstrap, certificate
 
 from .detection import NO_QUANTILES, calls_to_detection
 from .figures import Catch, Detection, Headline, PolicyHeadline, Rate
@@ -42,6 +44,7 @@ class JudgedCalls:
     judged: JudgingLabels
     caller: Array
     callee: Array
+    group: Array  # of the caller, as from `split.groups`
     start: Array  # Unix ms
     nth: Array  # number of the call among its caller's calls, from 1
     rows: Array
@@ -93,7 +96,8 @@ def headline_of(s: JudgedCalls, raw: Array, band: Band) -> Headline:
         "certified": proof.certified,
         # Without a caller the rate may be anything.
         "bootstrap": list(caller_bootstrap(false, s.caller[benign], seed=s.seed)) if benign.any() else [0.0, 1.0],
-        "bound_by_caller": bound_by_caller(false, s.caller[benign]),
+        "organisations": len(np.unique(s.group[benign])),
+        "bound_by_organisation": bound_by_organisation(false, s.group[benign]),
         "catch": catch_of(s, scores, band.threshold, s.rows),
         "detection": detection_of(s, scores, band.threshold),
         "in_hindsight": catch_in_hindsight(s, raw, band.certificate.target),

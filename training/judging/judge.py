@@ -131,6 +131,7 @@ def judged_calls(t: Trained) -> JudgedCalls:
         judged=pool.judged,
         caller=pool.caller,
         callee=pool.callee,
+        group=pool.group,
         start=pool.start,
         nth=pool.nth,
         rows=pool.certify,

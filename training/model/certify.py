@@ -110,30 +110,28 @@ def caller_bootstrap(
     return ratio_interval(top, np.bincount(caller), seed=seed, rounds=rounds, confidence=confidence)
 
 
-def bound_by_caller(hits: Array, callers: Array, *, confidence: float = 0.95) -> float:
-    """Returns the upper bound of the rate of `hits` if all calls of one caller are alike, so that callers are sampled.
+def bound_by_organisation(hits: Array, groups: Array, *, confidence: float = 0.95) -> float:
+    """Returns the upper bound of the rate of `hits` for a call of an unseen organisation; all count alike.
 
-    Applies `upper_bound` to the effective number of calls and the same share of hits (Korn and Graubard 1998). The
-    effective number is (sum of n)^2 / sum of n^2 with n calls of each caller (Kish 1965). This is the worst case; a
-    bound over calls does not apply to unseen callers.
+    Calls of one organisation are alike, so a bound over calls does not apply to unseen organisations. Here one call of
+    each is drawn, and `upper_bound` applies to these (Dunn, Wasserman and Ramdas 2023). The expected number of hits
+    among the drawn calls takes the place of a single draw's.
 
     Args:
         hits: bool, shape (n,).
-        callers: code of each call's caller, shape (n,).
+        groups: code of the organisation of each call, shape (n,).
 
-    >>> hits = np.zeros(1000, dtype=bool)
-    >>> round(bound_by_caller(hits, np.arange(1000)), 4), round(bound_by_caller(hits, np.arange(1000) % 10), 4)
-    (0.003, 0.2589)
+    >>> hits, calls = np.arange(1000) < 5, np.arange(1000)
+    >>> [round(bound_by_organisation(hits, groups), 4) for groups in (calls, calls % 10)]
+    [0.0105, 0.2665]
     """
-    if len(hits) != len(callers):
-        raise ValueError(f"callers must have one entry per hit, got {len(callers)} for {len(hits)}")
+    if len(hits) != len(groups):
+        raise ValueError(f"groups must have one entry per hit, got {len(groups)} for {len(hits)}")
     _between("confidence", confidence)
-    if not len(hits) or np.all(hits):
-        return 1.0
-    sizes = np.unique(callers, return_counts=True)[1].astype(np.float64)
-    effective = float(sizes.sum() ** 2 / (sizes**2).sum())
-    hit = effective * float(np.mean(hits))
-    return float(betaincinv(hit + 1, effective - hit, confidence))
+    code = np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(code)
+    expected = float((np.bincount(code, weights=hits) / sizes).sum()) if len(sizes) else 0.0
+    return 1.0 if expected >= len(sizes) else float(betaincinv(expected + 1, len(sizes) - expected, confidence))
 
 
 def ratio_interval(

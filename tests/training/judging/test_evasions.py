@@ -35,7 +35,7 @@ def make_sample(calls, evasion_of, nuisance_of=lambda _: True):
     every = np.ones(len(raw), dtype=bool)
     labels = JudgingLabels(every, nuisance, np.full(len(raw), "kind"), "truth", evasion, ("hiding", "rotating"))
     calls = {"caller": caller, "callee": callee, "start": start, "judged": labels, "rows": every, "lives": nuisance}
-    calls["nth"] = nth_call(caller, start)
+    calls |= {"nth": nth_call(caller, start), "group": caller}
     return JudgedCalls(rule=raw, raw=raw, stratum=np.zeros(len(raw), dtype=int), seed=0, **calls)
 
 

@@ -27,7 +27,7 @@ def test_the_catch_in_hindsight_depends_only_on_the_order_of_raw_scores():
     every, none = np.ones(len(raw), dtype=bool), np.zeros(len(raw), dtype=bool)
     labels = JudgingLabels(every, nuisance, np.full(len(raw), "any"), "truth", np.full(len(raw), -1))
     caller = np.arange(len(raw))
-    people = {"caller": caller, "callee": caller, "start": caller, "nth": np.ones(len(raw))}
+    people = {"caller": caller, "callee": caller, "start": caller, "group": caller, "nth": np.ones(len(raw))}
     judged = JudgedCalls(rule=raw, raw=raw, stratum=kind, judged=labels, rows=rows, lives=none, seed=0, **people)
     proof = certificate("certify", innocent, 2.0, TARGET)
     band = Band("certified", 2.0, proof, {}, (), {"fixed": 7.0})

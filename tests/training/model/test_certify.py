@@ -12,7 +12,7 @@ from callsieve.serving.bundle.metadata import Band, GoldenVectors
 from callsieve.serving.bundle.metadata_file import metadata_from_json, metadata_to_json
 from callsieve.training.model import certify
 from callsieve.training.model.certify import (
-    bound_by_caller,
+    bound_by_organisation,
     caller_bootstrap,
     certificate,
     choose_threshold,
@@ -251,24 +251,27 @@ def test_if_resampling_is_degenerate_callers_are_the_trials():
     assert caller_bootstrap(np.arange(30) < 9, np.zeros(30), seed=0) == (0.0, 1.0)
 
 
-def test_with_one_call_per_caller_the_bounds_agree():
+def test_with_one_call_per_organisation_the_bounds_agree():
     hits = np.arange(30_000) < 2
-    assert bound_by_caller(hits, np.arange(30_000)) == pytest.approx(upper_bound(2, 30_000))
-    assert bound_by_caller(hits, np.zeros(30_000)) > 0.9, "a single caller proves almost nothing"
-    assert bound_by_caller(np.ones(9, dtype=bool), np.arange(9)) == bound_by_caller(hits[:0], hits[:0]) == 1.0
+    assert bound_by_organisation(hits, np.arange(30_000)) == pytest.approx(upper_bound(2, 30_000))
+    assert bound_by_organisation(hits, np.zeros(30_000)) > 0.9, "a single organisation proves almost nothing"
+    nothing = bound_by_organisation(hits[:0], hits[:0])
+    assert bound_by_organisation(np.ones(9, dtype=bool), np.arange(9)) == nothing == 1.0
 
 
-def test_the_bound_by_caller_covers_unseen_callers():
-    """Callers differ in size, and all or none of their calls are flagged: the exact bound over calls fails."""
+@pytest.mark.parametrize("within", [True, False])
+def test_the_bound_by_organisation_covers_unseen_organisations(within):
+    """Organisations differ in size; all or none of their calls are flagged, or a share that is their own."""
     rng, rate = np.random.default_rng(6), 0.02
-    covered = {"calls": 0, "callers": 0}
+    covered = {"calls": 0, "organisations": 0}
     for _ in range(300):
         sizes = np.ceil(rng.lognormal(2, 1, 400)).astype(int)
-        callers = np.repeat(np.arange(400), sizes)
-        hits = (rng.random(400) < rate)[callers]
+        groups = np.repeat(np.arange(400), sizes)
+        shares = rng.beta(0.02, 0.98, 400) if within else (rng.random(400) < rate).astype(float)
+        hits = rng.random(len(groups)) < shares[groups]
         covered["calls"] += upper_bound(int(hits.sum()), len(hits)) >= rate
-        covered["callers"] += bound_by_caller(hits, callers) >= rate
-    assert covered["callers"] >= 0.93 * 300 > 0.85 * 300 > covered["calls"]
+        covered["organisations"] += bound_by_organisation(hits, groups) >= rate
+    assert covered["organisations"] >= 0.93 * 300 > 0.85 * 300 > covered["calls"]
 
 
 def test_intervals_of_empty_or_mismatched_data_are_refused():
@@ -278,7 +281,7 @@ def test_intervals_of_empty_or_mismatched_data_are_refused():
         with pytest.raises(ValueError, match="one entry per hit"):
             caller_bootstrap(np.array(hits), np.array(callers), seed=0)
         with pytest.raises(ValueError, match="one entry per hit"):
-            bound_by_caller(np.array(hits), np.array(callers))
+            bound_by_organisation(np.array(hits), np.array(callers))
     with pytest.raises(ValueError, match="confidence"):
         caller_bootstrap(np.array([True]), np.array([1]), seed=0, confidence=1.0)
 

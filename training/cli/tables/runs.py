@@ -57,7 +57,7 @@ def headline(figures: RecordedRun | EvaluationFigures, numbers: str) -> None:
     rows = [
         ("innocent calls flagged", *(f"{side['false_calls']} of {side['benign_calls']:,}" for side in sides)),
         ("innocent calls passed, at least (95 %)", *(f"{1 - side['bound']:.4%}" for side in sides)),
-        ("at least, by caller (95 %)", *(f"{1 - side['bound_by_caller']:.2%}" for side in sides)),
+        ("at least, by organisation (95 %)", *(f"{1 - side['bound_by_organisation']:.2%}" for side in sides)),
         ("certified at 1 in 10,000", *(certified(side) for side in sides)),
         ("nuisance caught, by call", *(rate(side["catch"]["call"]) for side in sides)),
         ("nuisance caught, by caller", *(rate(side["catch"]["caller"]) for side in sides)),
