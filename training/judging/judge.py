@@ -17,7 +17,7 @@ from sklearn.metrics import roc_curve
 from callsieve.features.catalogue import ALL_FEATURES, NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.serving.bundle.metadata import Band, BundleMetadata, Certificate
-from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of
+from callsieve.training.model.bands import OF_FOLDERS, OF_GROUPS, FeedScores, aligned_scores, bands_of
 from callsieve.training.model.pool import FolderFacts
 from callsieve.training.model.train import Trained, feature_columns, folder_entry, score_rows
 
@@ -242,7 +242,8 @@ def _distinct(column: pa.ChunkedArray) -> list[pa.Array]:
 def baseline_band(t: Trained, values: Array) -> Band:
     """Returns the band of a baseline's scores, for the target of the model and on the same folds; no guard is added."""
     benign = ~t.pool.judged.nuisance & t.pool.judged.known
-    return bands_of((FeedScores(values, t.stratum),), t.pool.choose & benign, t.pool.certify & benign, 0.0)[0]
+    caution = replace(OF_FOLDERS if t.fitted["by_folder"] else OF_GROUPS, guard=0.0)
+    return bands_of((FeedScores(values, t.stratum),), t.pool.choose & benign, t.pool.certify & benign, caution)[0]
 
 
 def slice_figures(s: JudgedCalls, band: Band) -> list[Slice]:

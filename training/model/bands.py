@@ -20,16 +20,31 @@ if TYPE_CHECKING:
 
 # The two bands and the false positive rate that each is certified for.
 TARGETS = (("certified", 1e-4), ("watch", 1e-3))
-# MARGIN is the share of the target that the calls to choose on may use; GUARD is added to the threshold (log-odds).
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """How far thresholds stay above what the calls to choose on would permit.
+
+    margin: share of the target that these calls may use. guard: added to each threshold (log-odds). few_calls_guard:
+    added for strata with too few innocent calls for the target.
+    """
+
+    margin: float
+    guard: float
+    few_calls_guard: float
+
+
 # Calls of one caller are alike, so the exact bound flatters few busy callers; the certificate is the judge. On 10
-# worlds used for nothing else, with all small strata pooled, 9 were certified with these values and caught 46 % of
-# calls on average; with a margin of 1 and no guard 7 were certified and caught 49 %.
+# worlds used for nothing else, with all small strata pooled, 9 were certified with this caution and caught 46 % of
+# calls on average; with a margin of 1 and no guard 7 were certified and caught 49 %; without few_calls_guard, too, 4.
 # These figures and those below were measured when one member alone scored each call to choose on.
-MARGIN = 0.7
-GUARD = 0.25
-# Added for strata with too few innocent calls for the target. With a margin of 1, no guard and without this addition
-# 4 of these 10 worlds were certified.
-FEW_CALLS_GUARD = 2.0
+OF_GROUPS = Caution(margin=0.7, guard=0.25, few_calls_guard=2.0)
+# Folders that a member saw nothing of show how organisations differ, so the bound is used as it is: descending from the
+# highest score, the last threshold whose bound holds is a fixed-sequence test (Angelopoulos et al. 2022, Learn then
+# test). Learnt from 8 varied small worlds and judged on 4 others, 74 % of calls were caught and 0.3 in 10,000 innocent
+# calls flagged; with a margin of 0.7, 70 %.
+OF_FOLDERS = Caution(margin=1.0, guard=0.0, few_calls_guard=0.0)
 # A small stratum gets a threshold of its own if it has enough innocent calls for this many times the target; the others
 # are pooled. On these 10 worlds as many were certified with it, 49 % of calls were caught instead of 46 %, and 7.6 in
 # 10,000 innocent calls were flagged elsewhere instead of 7.5; with a threshold for every stratum, 52 % and 9.4.
@@ -46,18 +61,17 @@ class FeedScores:
     stratum: Array
 
 
-def bands_of(by_feed: Sequence[FeedScores], choose: Array, certify: Array, guard: float) -> tuple[Band, ...]:
+def bands_of(by_feed: Sequence[FeedScores], choose: Array, certify: Array, caution: Caution) -> tuple[Band, ...]:
     """Chooses and certifies the bands of TARGETS, highest first.
 
     Args:
         by_feed: scores on each feed, the complete feed first.
         choose, certify: the benign calls to choose on and to certify on; bool, shape (calls,).
-        guard: added to every chosen threshold.
     """
     bands: list[Band] = []
     first = by_feed[0]
     for name, target in TARGETS:
-        thresholds = stratum_thresholds(by_feed, choose, target, guard)
+        thresholds = stratum_thresholds(by_feed, choose, target, caution)
         if bands:  # a band starts at the threshold of the band above, or below it
             thresholds = {word: min(edge, bands[-1].threshold_for(word)) for word, edge in thresholds.items()}
         threshold = min(thresholds.values())
@@ -73,7 +87,9 @@ def bands_of(by_feed: Sequence[FeedScores], choose: Array, certify: Array, guard
     return tuple(bands)
 
 
-def stratum_thresholds(by_feed: Sequence[FeedScores], choose: Array, target: float, guard: float) -> dict[str, float]:
+def stratum_thresholds(
+    by_feed: Sequence[FeedScores], choose: Array, target: float, caution: Caution
+) -> dict[str, float]:
     """Chooses a threshold for each stratum that holds on every feed; strata without an innocent call get none.
 
     A few surveys, alarms and bank lines get high scores from a model that trained on none of them. They would determine
@@ -90,11 +106,13 @@ def stratum_thresholds(by_feed: Sequence[FeedScores], choose: Array, target: flo
     present = [str(word) for word in np.unique(words[0][~np.isnan(scores[0])])]
 
     def with_enough_calls(rate: float) -> list[str]:
-        return [word for word in present if upper_bound(0, int((words[0] == word).sum())) <= MARGIN * rate]
+        return [word for word in present if upper_bound(0, int((words[0] == word).sum())) <= caution.margin * rate]
 
     def threshold_of(pool: Sequence[str]) -> float:
         pooled = [raw[np.isin(feed_words, pool)] for raw, feed_words in zip(scores, words, strict=True)]
-        return guard + max(choose_threshold(raw, target, margin=MARGIN) for raw in pooled if not np.isnan(raw).all())
+        return caution.guard + max(
+            choose_threshold(raw, target, margin=caution.margin) for raw in pooled if not np.isnan(raw).all()
+        )
 
     thresholds = {word: threshold_of([word]) for word in with_enough_calls(target)}
     small = [word for word in present if word not in thresholds]
@@ -103,7 +121,8 @@ def stratum_thresholds(by_feed: Sequence[FeedScores], choose: Array, target: flo
     else:
         highest, own = max(thresholds.values()), with_enough_calls(OWN_THRESHOLD_FACTOR * target)
         thresholds |= {
-            word: max(threshold_of([word] if word in own else small), highest) + FEW_CALLS_GUARD for word in small
+            word: max(threshold_of([word] if word in own else small), highest) + caution.few_calls_guard
+            for word in small
         }
     return thresholds | {word: thresholds[other] for word, other in MERGED.items() if other in thresholds}
 

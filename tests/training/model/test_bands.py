@@ -1,5 +1,7 @@
 """Bands: each stratum has its own threshold; a band abstains in a stratum without an innocent call."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,8 +10,8 @@ from hypothesis import strategies as st
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.model.bands import (
-    FEW_CALLS_GUARD,
-    MARGIN,
+    OF_FOLDERS,
+    OF_GROUPS,
     OWN_THRESHOLD_FACTOR,
     TARGETS,
     FeedScores,
@@ -21,7 +23,8 @@ from callsieve.training.model.certify import certificate, upper_bound
 
 MOBILE, RESALE, FIXED, IOT, STILL = map(STRATA.index, ("mobile", "resale", "fixed", "iot", "quiet_mobile"))
 TARGET = 1e-3
-ENOUGH = next(n for n in range(1000, 20_000) if upper_bound(0, n) <= MARGIN * TARGET)
+CAUTION = replace(OF_GROUPS, guard=0.0)
+ENOUGH = next(n for n in range(1000, 20_000) if upper_bound(0, n) <= CAUTION.margin * TARGET)
 NOTHING = certificate("certify", np.empty(0), 0.0, TARGET)
 
 
@@ -32,32 +35,34 @@ def scores(**counts):
     return rng.normal(size=len(kind)) + np.where(kind == FIXED, 5.0, 0.0), kind
 
 
-def edges(raw, kind, guard=0.0):
-    return stratum_thresholds([FeedScores(raw, kind)], np.ones(len(raw), dtype=bool), TARGET, guard)
+def edges(raw, kind, caution=CAUTION):
+    return stratum_thresholds([FeedScores(raw, kind)], np.ones(len(raw), dtype=bool), TARGET, caution)
 
 
 def test_a_small_stratum_with_high_scores_raises_no_other_threshold():
     raw, kind = scores(mobile=ENOUGH, fixed=200)
     thresholds = edges(raw, kind)
-    assert thresholds["fixed"] == np.nextafter(raw[kind == FIXED].max(), np.inf) + FEW_CALLS_GUARD
+    assert thresholds["fixed"] == np.nextafter(raw[kind == FIXED].max(), np.inf) + CAUTION.few_calls_guard
     assert thresholds["mobile"] < 5
-    assert upper_bound(int((raw[kind == MOBILE] >= thresholds["mobile"]).sum()), ENOUGH) <= MARGIN * TARGET
+    assert upper_bound(int((raw[kind == MOBILE] >= thresholds["mobile"]).sum()), ENOUGH) <= CAUTION.margin * TARGET
 
 
 def test_few_innocent_calls_get_a_stricter_threshold():
     raw, kind = scores(mobile=ENOUGH, iot=20)
     raw[kind == IOT] = -9.0
     thresholds = edges(raw, kind)
-    assert thresholds["iot"] == thresholds["mobile"] + FEW_CALLS_GUARD
+    assert thresholds["iot"] == thresholds["mobile"] + CAUTION.few_calls_guard
 
 
 def test_a_stratum_with_enough_calls_for_a_looser_target_has_its_own_threshold():
-    enough = next(n for n in range(1, ENOUGH) if upper_bound(0, n) <= MARGIN * TARGET * OWN_THRESHOLD_FACTOR)
+    enough = next(n for n in range(1, ENOUGH) if upper_bound(0, n) <= CAUTION.margin * TARGET * OWN_THRESHOLD_FACTOR)
     for calls, alone in ((enough, True), (enough - 1, False)):
         raw, kind = scores(mobile=ENOUGH, fixed=calls, iot=20)
         raw[kind == IOT] = 30.0
         thresholds = edges(raw, kind)
-        fixed, iot = (np.nextafter(raw[kind == stratum].max(), np.inf) + FEW_CALLS_GUARD for stratum in (FIXED, IOT))
+        fixed, iot = (
+            np.nextafter(raw[kind == stratum].max(), np.inf) + CAUTION.few_calls_guard for stratum in (FIXED, IOT)
+        )
         assert thresholds["iot"] == iot
         assert thresholds["fixed"] == (fixed if alone else iot)
 
@@ -67,7 +72,7 @@ def test_a_stratum_with_enough_calls_meets_the_target_by_itself():
     thresholds = edges(raw, kind)
     assert thresholds["mobile"] < thresholds["fixed"] < raw[kind == FIXED].max() + 1
     for stratum, name in ((MOBILE, "mobile"), (FIXED, "fixed")):
-        assert upper_bound(int((raw[kind == stratum] >= thresholds[name]).sum()), ENOUGH) <= MARGIN * TARGET
+        assert upper_bound(int((raw[kind == stratum] >= thresholds[name]).sum()), ENOUGH) <= CAUTION.margin * TARGET
 
 
 def test_resold_numbers_share_the_threshold_of_mobile_numbers():
@@ -90,7 +95,7 @@ def test_the_stratum_of_a_call_follows_its_feed():
     raw, kind = scores(mobile=ENOUGH, quiet_mobile=ENOUGH)
     every = np.ones(len(raw), dtype=bool)
     poorer = FeedScores(np.where(kind == MOBILE, raw + 5, np.nan), np.full(len(kind), STILL))
-    thresholds = stratum_thresholds([FeedScores(raw, kind), poorer], every, TARGET, 0.0)
+    thresholds = stratum_thresholds([FeedScores(raw, kind), poorer], every, TARGET, CAUTION)
     assert thresholds["mobile"] == edges(raw, kind)["mobile"]
     assert thresholds["quiet_mobile"] > edges(raw, kind)["quiet_mobile"] + 3
 
@@ -105,9 +110,22 @@ def test_a_poorer_feed_raises_the_threshold_and_a_guard_is_added():
     every = np.ones(len(raw), dtype=bool)
     alone = edges(raw, kind)["mobile"]
     poorer = np.where((np.arange(len(raw)) % 2 == 1) & (kind == MOBILE), raw + 3, np.nan)
-    both = stratum_thresholds([FeedScores(raw, kind), FeedScores(poorer, kind)], every, TARGET, 0.0)
-    assert both["mobile"] == stratum_thresholds([FeedScores(poorer, kind)], every, TARGET, 0.0)["mobile"] > alone + 2
-    assert edges(raw, kind, guard=1.5)["mobile"] == pytest.approx(alone + 1.5)
+    both = stratum_thresholds([FeedScores(raw, kind), FeedScores(poorer, kind)], every, TARGET, CAUTION)
+    assert (
+        both["mobile"] == stratum_thresholds([FeedScores(poorer, kind)], every, TARGET, CAUTION)["mobile"] > alone + 2
+    )
+    assert edges(raw, kind, replace(CAUTION, guard=1.5))["mobile"] == pytest.approx(alone + 1.5)
+
+
+def test_scores_of_unseen_folders_use_the_whole_target():
+    """The lowest threshold whose bound holds on the calls to choose on: one call lower, it fails."""
+    raw, kind = scores(mobile=4 * ENOUGH, iot=20)
+    thresholds = edges(raw, kind, OF_FOLDERS)
+    below = np.sort(raw[kind == MOBILE])
+    false = int((below >= thresholds["mobile"]).sum())
+    assert 0 < upper_bound(false, 4 * ENOUGH) <= TARGET < upper_bound(false + 1, 4 * ENOUGH)
+    assert thresholds["mobile"] == np.nextafter(below[-false - 1], np.inf)
+    assert thresholds["iot"] == max(thresholds["mobile"], np.nextafter(raw[kind == IOT].max(), np.inf))
 
 
 def test_thresholds_fall_by_band_and_certificates_count_flagged_calls():
@@ -116,7 +134,7 @@ def test_thresholds_fall_by_band_and_certificates_count_flagged_calls():
     raw = rng.normal(size=len(kind)) + np.where(kind == FIXED, 1.0, 0.0)
     raw[kind == IOT] = np.nan
     half = np.arange(len(kind)) % 2 == 0
-    high, low = bands_of([FeedScores(raw, kind)], half, ~half, 0.0)
+    high, low = bands_of([FeedScores(raw, kind)], half, ~half, CAUTION)
     assert [(band.name, band.certificate.target) for band in (high, low)] == list(TARGETS)
     assert all(high.threshold_for(word) >= low.threshold_for(word) for word in STRATA)
     assert high.threshold_for("fixed") > high.threshold_for("mobile") == high.threshold_for("resale")
