@@ -41,7 +41,7 @@ class Intake:
         zone: time zone of hour and day.
         numbers: "written" if caller and callee are numbers as a switch writes them, "codes" if they are opaque codes.
             A code, like a token, has no facts but the class that the call declares.
-        remember: maximum of callers whose last two calls are remembered (about 350 bytes each, and up to 560 for each of
+        remember: maximum of callers whose last two calls are remembered (about 350 bytes each, up to 560 for each of
             the two numbers). Beyond it, the caller that was silent longest is forgotten first.
         cached: maximum of cached numbers of single calls (up to 800 bytes each); a cached number is not read and keyed
             again. A stream with more recurring numbers needs a larger value.
