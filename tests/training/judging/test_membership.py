@@ -115,11 +115,13 @@ def test_a_regression_without_both_kinds_gives_no_advantage():
     assert figures["learned"]["value"] == 0.5 and figures["loss"]["value"] == 0.0
 
 
-def test_a_model_of_other_calls_is_refused(monkeypatch, tmp_path):
-    model = SimpleNamespace(bundle=SimpleNamespace(training={"data": "aaa"}))
+@pytest.mark.parametrize("folders", [[("aaa", "both")], [("bbb", "learn")], [("bbb", "both"), ("bbb", "both")]])
+def test_a_model_of_other_calls_is_refused(monkeypatch, tmp_path, folders):
+    entries = [{"data": data, "role": role} for data, role in folders]
+    model = SimpleNamespace(bundle=SimpleNamespace(training={"folders": entries}))
     monkeypatch.setattr(membership, "open_scorer", lambda *_: model)
     monkeypatch.setattr(membership, "read_dataset", lambda *_: SimpleNamespace(fingerprint="bbb"))
-    with pytest.raises(ValueError, match="trained on other calls: expected those of fingerprint aaa"):
+    with pytest.raises(ValueError, match="expected the one folder that the model was trained and certified on"):
         membership.membership(tmp_path, tmp_path, trust=None, threads=1, progress=lambda *_: None)
 
 

@@ -77,7 +77,7 @@ def test_the_ledger_is_the_log_and_the_key_beside_the_bundle(folder, tmp_path):
         (DATA, (0, 10_001), True),
         (DATA, (20_999, 30_000), True),  # the card has whole seconds
         (DATA, (21_000, 30_000), False),
-        ("cd" * 32, (0, 30_000), False),
+        ("ef" * 32, (0, 30_000), False),
     ],
 )
 def test_a_look_without_a_log_is_refused_only_at_calls_of_the_certificate(data, span, is_fold):

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from callsieve.training.data.dataset import CAMPAIGNS, LISTS, RECYCLED
+from callsieve.training.data.dataset_tables import tables
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.tracking import record
-from callsieve.training.tracking.record import tables
 
 MOMENT = pd.Timestamp("2025-03-05", tz="UTC").as_unit("us")
 ROWS = {
