@@ -149,8 +149,8 @@ INLINED void sweep(const Forest *f, Tree tree, const int16_t *ranks, int16_t *le
     }
 }
 
-/* Writes the raw score of one row for each class; several trees are walked at a time. Returns 0 if a value is infinite; -1 if
-none is; -2 if memory is short. */
+/* Writes the raw score of one row for each class; several trees are walked at a time. Returns 0 if a value is infinite;
+-1 if none is; -2 if memory is short. */
 EXPORTED int64_t callsieve_forest_score(const Forest *f, const double *row, double *scores)
 {
     for (int64_t i = 0; i < f->width; i++)
@@ -241,8 +241,9 @@ typedef struct { double at[POINTS]; } Line;
 #define LINE APART _Pragma("GCC unroll 2") for (int i = 0; i < POINTS; i++)
 
 /* Adds the integrals of a tree at one set of points to `sums`, by feature. The lines of a leaf ~c are at index c. */
-INLINED void explain(const Forest *f, Tree tree, const double *point, const int16_t *ranks, Split *split, uint8_t *side,
-                     Line *restrict weight, Line *restrict g, Line *restrict rho, Line *restrict mean, Line *restrict sums)
+INLINED void explain(const Forest *f, Tree tree, const double *point, const int16_t *ranks, Split *split,
+                     uint8_t *side, Line *restrict weight, Line *restrict g, Line *restrict rho, Line *restrict mean,
+                     Line *restrict sums)
 {
     const double *t = point;
     int32_t splits = 0;
