@@ -110,7 +110,7 @@ class Forest:
 
         With the mean score of the training calls, the contributions of a row add up to its raw score.
         """
-        values, (forest, _) = self._values(row), self._explained
+        values, (forest, _) = self._values(row)[:], self._explained  # a copy: other threads run meanwhile
         contributions = array("d", bytes(8 * len(values) * self.classes))
         code = self._functions.explain(forest, values.buffer_info()[0], contributions.buffer_info()[0])
         self._check(code, [row])

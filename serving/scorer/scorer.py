@@ -126,7 +126,7 @@ class Scorer:
             history: the events before the call; it is not changed.
             call: the call, as `Intake` returns it.
             reasons: whether to give reasons if the bands and the policy lead to another action than "pass". Without
-                reasons, such a verdict takes half the time.
+                reasons, such a verdict takes a fraction of the time.
         """
         return self._score(history, call, explain=False, reasons=reasons)
 
