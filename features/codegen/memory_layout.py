@@ -105,6 +105,28 @@ def used_sizes(layouts: dict[str, SimpleNamespace], memory: Arrays) -> dict[str,
     return result
 
 
+def copy_content(layouts: dict[str, SimpleNamespace], source: Arrays, target: Arrays) -> None:
+    """Copies the content of a memory, without tokens, into another one with the same capacity.
+
+    The rest of the target may be anything: the kernel writes an element before it reads it.
+    """
+    used, counts = used_sizes(layouts, source), source["shared"]["counts"]
+    places, last_route = int(counts[call_store.PLACES]), int(source["shared"]["route_counts"][routes.LAST_ROUTE])
+    used["shared"] |= {
+        "index": ("i", places),
+        "next_call": ("i", places + 1),
+        "route_heads": ("i", last_route),
+        "next_route": ("i", last_route + 1),
+        "group": ("i", routes.GROUPS),
+    }
+    for name in layouts:
+        pairs = int(source[name]["counts"][key_store.PAIRS])
+        used[name] |= {"heads": ("i", pairs), "next_pair": ("i", pairs + 1)}
+    for part, arrays in used.items():
+        for name, (_, size) in arrays.items():
+            target[part][name][:size] = source[part][name][:size]
+
+
 def _used_list_sizes(marks: Any) -> Sizes:
     runs = int(marks[time_order.USED])
     return {

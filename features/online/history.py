@@ -14,7 +14,7 @@ from typing import Any
 from callsieve.features.catalogue import NAMES, catalogue_hash, select_features
 from callsieve.features.codegen.assemble import version
 from callsieve.features.codegen.feature_program import KINDS
-from callsieve.features.codegen.memory_layout import ask_for_large_pages, used_sizes
+from callsieve.features.codegen.memory_layout import ask_for_large_pages, copy_content, used_sizes
 from callsieve.features.complaints import COMPLAINT_NAMES, Complaint, Complaints
 from callsieve.features.kernel import number_state, windows
 from callsieve.features.kernel.windows import DAY_MS, NEVER
@@ -24,8 +24,9 @@ from callsieve.features.stream import call_store, key_store
 from . import snapshot
 from .call_facts import attempt_known, check, event_arguments, facts_of
 from .coverage import COVERAGE_DAYS, CallDays
-from .driver import driver
+from .driver import Driver, driver
 from .token_book import TokenBook
+from .trusted_moment import TrustedMoment
 
 MAX_DURATION = (1 << 31) - 1  # of a call, in ms: 24 days
 LARGE_PAGES_FROM = 50_000  # numbers; a larger history asks for large pages
@@ -38,8 +39,12 @@ class History:
     """The history of all numbers, blocks, trunks and devices up to now.
 
     `vector` answers for the moment a call starts. `observe` takes a call at its start, at its end, or complete; in any
-    order, and repeatedly. Windows never move back: a vector for an earlier moment than the latest one is computed at
-    the latest one. Not thread-safe.
+    order, and repeatedly. Windows never move back: a vector for an earlier moment than their end is computed at their
+    end, and `lag` tells how far off that is. Not thread-safe.
+
+    A single call with a wrong clock does not move the windows, see `trusted_moment.py`. The vector of a call that
+    starts more than a minute ahead is computed on a copy, which takes time in proportion to the calls in memory. A host
+    with a clock calls `advance` first, which needs no copy.
 
     Args:
         features: names from the catalogue, in the order of the vector, and names from `COMPLAINT_NAMES`.
@@ -48,6 +53,9 @@ class History:
             the eviction in `evicted` if the number had calls within the days that features remember.
         compiled: whether to run the kernel as C, if the package was built with it. Interpreted Python is many times
             slower and returns the same vectors bit for bit.
+    Attributes:
+        features: names of the features, in the order of the vector.
+        dropped, evicted, refused: calls dropped and numbers evicted for want of room, and calls not taken.
     Raises:
         ValueError: if a feature is not in the catalogue, or a capacity is too small.
 
@@ -73,9 +81,10 @@ class History:
         self._complaints = Complaints() if set(features) & set(COMPLAINT_NAMES) else None
         order = [*NAMES, *(COMPLAINT_NAMES if self._complaints else ())]
         self._order = None if order == list(features) else [order.index(name) for name in features]
-        self._features, self._max_calls, self._max_numbers = features, calls, numbers
+        self.features, self._max_calls, self._max_numbers = tuple(features), calls, numbers
         self.dropped = self.evicted = self.refused = 0
-        self._last_start = NEVER
+        self._moment = TrustedMoment(NEVER)
+        self._spare: Driver | None = None
         self._call_days = CallDays()
         self._dropped_until = NEVER  # latest start of a dropped call
         self._driver = driver(calls, numbers, compiled=compiled)
@@ -102,12 +111,12 @@ class History:
         facts = {
             "kernel": version(),
             "catalogue": catalogue_hash(),
-            "features": self._features,
+            "features": self.features,
             "calls": self._max_calls,
             "numbers": self._max_numbers,
-            "moment": self._last_start,
+            "moment": self._moment.at,
             "days": sorted(self._call_days.days),
-            "gone": self._dropped_until,
+            "dropped_until": self._dropped_until,
             "counters": {name: getattr(self, name) for name in COUNTERS},
             "reports": [astuple(complaint) for complaint in self._complaints.stored] if self._complaints else [],
             "sizes": {
@@ -176,11 +185,9 @@ class History:
 
     def _restore(self, facts: dict[str, Any], tokens: dict[str, list[str]]) -> None:
         """Restores what is not in the arrays, and rebuilds the hash tables."""
-        self._last_start = facts["moment"]
-        # Earlier versions did not save the days: their snapshots count as covered.
-        last = self._last_start // DAY_MS
-        self._call_days = CallDays(facts.get("days", range(last - COVERAGE_DAYS, last + 1)))
-        self._dropped_until = facts.get("gone", NEVER)
+        self._moment = TrustedMoment(facts["moment"])
+        self._call_days = CallDays(facts["days"])
+        self._dropped_until = facts["dropped_until"]
         for fields in facts["reports"]:
             self.observe_complaint(Complaint(*fields))
         for name, count in facts["counters"].items():
@@ -222,11 +229,22 @@ class History:
         """Returns the vector as a contiguous `array('d')`, which a model reads without a copy."""
         caller, callee = self._parties(call)
         driver = self._driver
+        self._moment.note(call.start)
+        if call.start > self._moment.at:
+            driver = self._copy()
         driver.vector(call.start, call.day, caller, callee, facts_of(call))
-        row = array("d", self._memory["shared"]["row"].tobytes())
+        row = array("d", driver.memory["shared"]["row"].tobytes())
         if self._complaints:
             row.extend(self._complaints.vector(call))
         return row if self._order is None else array("d", [row[i] for i in self._order])
+
+    def _copy(self) -> Driver:
+        """Returns a driver of a copy of the memory, whose windows may move."""
+        self._driver.advance(self._moment.at)
+        copy = self._spare or driver(self._max_calls, self._max_numbers, compiled=self._driver.compiled)
+        self._spare = copy if self._counts[call_store.PLACES] < LARGE_PAGES_FROM else None
+        copy_content(copy.layouts, self._memory, copy.memory)
+        return copy
 
     def observe(self, call: KeyedCall) -> None:
         """Takes a call. A call without `ring` or `talk` is an attempt; its end may follow later.
@@ -240,6 +258,7 @@ class History:
         if (call.ring or 0) + (call.talk or 0) > MAX_DURATION:
             self.refused += 1
             return
+        self._moment.note(call.start)
         place = self._driver.find_call(call.start, caller, callee) if caller and callee else windows.NONE
         is_over = call.ring is not None and call.talk is not None
         if place < 0:
@@ -256,8 +275,13 @@ class History:
             self._driver.end_call(place, moment, talk, max(moment, call.recorded or moment), *event_arguments(call))
 
     def advance(self, at: int) -> None:
-        """Moves all windows to a moment (Unix ms), as a vector for a call at that moment would."""
+        """Moves the end of all windows forward to a moment (Unix ms) that the host knows to be now."""
+        self._moment.advance(at)
         self._driver.advance(at)
+
+    def lag(self, at: int) -> int:
+        """Returns how far the windows have moved past a moment, in ms; 0 if a vector for that moment is exact."""
+        return max(int(self._counts[call_store.NOW]) - at, 0)
 
     def _parties(self, call: KeyedCall) -> tuple[int, int]:
         """Returns the keys of caller and callee, and writes those of block, trunk and device into `group`.
@@ -306,7 +330,6 @@ class History:
         while self._counts[call_store.STORED] >= self._max_calls:
             if not self._drop_oldest():
                 return windows.NONE
-        self._last_start = max(self._last_start, call.start)
         caller, callee = self._parties(call)
         if not caller:
             caller = self._key(NUMBER, call.caller)
@@ -324,7 +347,7 @@ class History:
     def _drop_oldest(self) -> bool:
         """Drops the oldest call before it expires; returns False if there is none to drop."""
         before = self.calls
-        self._driver.advance(self._last_start)
+        self._driver.advance(self._moment.at)
         if self.calls < before:
             return True
         place = int(self._driver.oldest_call())
@@ -364,5 +387,5 @@ class History:
         if kind == NUMBER:
             layout = self._driver.layouts[kind]
             last = self._memory[kind]["state"][key * layout.STATE + layout.DAY]
-            self.evicted += int(last > self._last_start // DAY_MS - MEMORY_DAYS)
+            self.evicted += int(last > self._moment.at // DAY_MS - MEMORY_DAYS)
         self._driver.free_key[kind](key)

@@ -11,7 +11,7 @@ from callsieve.features.files.strict_json import finite
 from callsieve.serving.live.verdict_log import VerdictRecord, floats_to_letters, letters_to_floats
 from callsieve.serving.rules.rules import Fact
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.verdict import FILLING
+from callsieve.serving.scorer.verdict import NO_BANDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def rescore(record: VerdictRecord, scorer: Scorer) -> RescoreResult:
     """
     facts = tuple(_fact(rule) for rule in record.rules)
     vector = letters_to_floats(record.vector)
-    verdict = scorer.explain_row(vector, record.at, facts, always=False, covered=record.status != FILLING)
+    verdict = scorer.explain_row(vector, record.at, facts, always=False, covered=record.status not in NO_BANDS)
     new = {
         "model": verdict.model,
         "catalogue": scorer.bundle.catalogue_hash,

@@ -97,9 +97,9 @@ class FactOut(msgspec.Struct):
 
 
 class VerdictOut(msgspec.Struct):
-    """A verdict. `status` is "ok", "stale", "filling", or the reason why there is no score.
+    """A verdict. `status` is "ok", "stale", "filling", "behind", or the reason why there is no score.
 
-    In the last two cases only `rules` can lead to an action.
+    In the last three cases only `rules` can lead to an action.
     """
 
     action: Literal[ACTIONS]  # type: ignore[valid-type]

@@ -26,7 +26,7 @@ from pathlib import Path
 from callsieve.features.intake.intake import Intake
 from callsieve.features.records import Call, KeyedCall
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.verdict import FILLING, Verdict
+from callsieve.serving.scorer.verdict import NO_BANDS, Verdict
 
 from .calls_in_progress import CallsInProgress
 from .clock import Clock
@@ -188,7 +188,7 @@ class Live:
         if recent is None:
             return None
         scorer, row, call, first = recent
-        again = scorer.explain_row(row.tolist(), call.start, covered=first.status != FILLING)
+        again = scorer.explain_row(row.tolist(), call.start, covered=first.status not in NO_BANDS)
         # Registers are not looked up again, because they may have changed since.
         return replace(again, case=case, action=first.action, status=first.status, rules=first.rules)
 
@@ -219,6 +219,7 @@ class Live:
             return self._pass("no score: the call starts or ends in the future")
         keyed = self.in_progress.find(call) or self._intake(call)
         scorer, self.memory.history.last = self.judge.scorer, None
+        self.memory.history.advance(keyed.start)  # not ahead of the clock
         verdict = self.judge.score(self.memory.history, keyed)
         if scorer is not None and self.memory.history.last is not None:
             self._recent[verdict.case] = (scorer, self.memory.history.last, keyed, verdict)

@@ -141,12 +141,12 @@ class Memory:
     def _replay(self, call: KeyedCall) -> None:
         """Observes an event of an earlier process.
 
-        Computing the row of an attempt moves the windows forward, as it did then. Otherwise the first call after the
-        start would have to wait for all these moves.
+        An attempt moves the windows forward, as it did then. Otherwise the first call after the start would have to
+        wait for all these moves.
         """
-        if not is_over(call):
-            self.history.row(call)
         self.history.observe(call)
+        if not is_over(call):
+            self.history.advance(call.start)
 
     def _copy(self, where: Path) -> int:
         with self.lock:

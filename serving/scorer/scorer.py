@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from callsieve.features.catalogue import catalogue_hash, vector_columns
 from callsieve.features.online.history import History
+from callsieve.features.online.trusted_moment import AHEAD_MS
 from callsieve.features.records import KeyedCall
 from callsieve.serving.bundle.bundle import Bundle, BundleError, load
 from callsieve.serving.bundle.forest import Forest
@@ -28,12 +29,14 @@ from callsieve.serving.rules.rules import BEHAVIOUR, PREDICTED, RULE_BY_NAME, Fa
 from callsieve.serving.rules.strata import STRATA, strata_of, stratum_of
 
 from .reasons import Reason, strongest_reasons
-from .verdict import FILLING, Scores, Verdict, case_id
+from .verdict import BEHIND, FILLING, Scores, Verdict, case_id
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+OTHER_FEATURES = "no score: the history was made for other features; make it as History(scorer.features)"
 
 
 class Scorer:
@@ -123,7 +126,7 @@ class Scorer:
         """Returns the verdict at ring time, from the history before the call. Never raises.
 
         Args:
-            history: the events before the call; it is not changed.
+            history: the events before the call, made as `History(scorer.features)`. Its windows move on to the call.
             call: the call, as `Intake` returns it.
             reasons: whether to give reasons if the bands and the policy lead to another action than "pass". Without
                 reasons, such a verdict takes a fraction of the time.
@@ -155,7 +158,8 @@ class Scorer:
         try:
             if facts is None:
                 facts = collect_facts(rule_input(vector), self.policy.terms, None)
-            return self._verdict(vector, start, facts, case="", explain=always, reasons=True, covered=covered)
+            shortfall = "" if covered else FILLING
+            return self._verdict(vector, start, facts, case="", explain=always, reasons=True, shortfall=shortfall)
         except Exception as error:
             return self._unscored("", f"no score: {type(error).__name__}")
 
@@ -240,14 +244,18 @@ class Scorer:
         case = ""
         try:
             case = case_id(self.bundle.model_id, call.caller, call.callee, call.start)
+            if history.features != self.features:
+                return self._unscored(case, OTHER_FEATURES)
             vector = history.row(call)
             facts = self._facts(vector, call)
-            covered = history.covers(call.start, self.policy.history_days)
-            if covered and self.registers is not None:
+            shortfall = "" if history.covers(call.start, self.policy.history_days) else FILLING
+            if history.lag(call.start) > AHEAD_MS:
+                shortfall = BEHIND
+            if not shortfall and self.registers is not None:
                 with contextlib.suppress(Exception):  # facts of rules stay valid when a model fails
                     facts += self._predicted_facts(vector, call)
             return self._verdict(
-                vector, call.start, facts, case=case, explain=explain, reasons=reasons, covered=covered
+                vector, call.start, facts, case=case, explain=explain, reasons=reasons, shortfall=shortfall
             )
         except Exception as error:
             return self._unscored(case, f"no score: {type(error).__name__}")
@@ -286,9 +294,13 @@ class Scorer:
         case: str,
         explain: bool,
         reasons: bool,
-        covered: bool,
+        shortfall: str,
     ) -> Verdict:
-        """Scores the vector. Facts keep their action when the model fails."""
+        """Scores the vector. Facts keep their action when the model fails.
+
+        Args:
+            shortfall: the status of a vector for which every band abstains; "" for any other.
+        """
         try:
             row = self._model_row(vector)
             raw = self.bundle.model.predict_one(row)
@@ -297,7 +309,9 @@ class Scorer:
         if not math.isfinite(raw):
             return self._unscored(case, "no score: the model's raw score is not finite", facts)
         stratum = stratum_of(vector)
-        by_band, band = band_action(self.policy, self.bundle.thresholds, raw, stratum) if covered else ("pass", "")
+        by_band, band = (
+            band_action(self.policy, self.bundle.thresholds, raw, stratum) if not shortfall else ("pass", "")
+        )
         action = final_action(self.policy, by_band, [fact.rule for fact in facts])
         explain = explain or "pass" not in (by_band, action)
         return Verdict(
@@ -307,7 +321,7 @@ class Scorer:
             content=self._class_of("content", row) if explain else None,
             mode=self._class_of("mode", row) if explain else None,
             reasons=self._reasons(row) if explain and reasons else (),
-            status=FILLING if not covered else "stale" if start > self._valid_until_ms else "ok",
+            status=shortfall or ("stale" if start > self._valid_until_ms else "ok"),
             case=case,
             model=self.bundle.model_id,
             valid_until=self.bundle.valid_until,

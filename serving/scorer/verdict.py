@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 FILLING = "filling"
 """Status of a verdict without a band, because the history does not reach back far enough yet."""
+BEHIND = "behind"
+"""Status of a verdict without a band, because the history has moved more than a minute past the start of the call."""
+NO_BANDS = (FILLING, BEHIND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +35,9 @@ class Verdict:
         mode: who or what is calling, or None.
         reasons: the strongest contributions to the raw score.
         status: "ok"; "stale" (after `valid_until`); "filling" (the history is shorter than the policy's
-            `history_days`, or had no room for all calls, so every band abstains); or why there is no score. With
-            "filling" and without a score, the action follows from the rules alone.
+            `history_days`, or had no room for all calls, so every band abstains); "behind" (the history has moved more
+            than a minute past the start of the call, so every band abstains); or why there is no score. With "filling",
+            "behind" and without a score, the action follows from the rules alone.
         case: identifies the call for an appeal; the verdict log stores the record of the verdict under it.
         model: identifies the bundle.
         valid_until: the end of the bundle's validity, UTC.

@@ -32,10 +32,15 @@ def online(stream, **options):
     return play(History(**(SMALL | options)), *stream)
 
 
-def play(history, *calls):
-    """Computes the vector of each call and then observes it; returns the vectors."""
+def play(history, *calls, clock=False):
+    """Computes the vector of each call and then observes it; returns the vectors.
+
+    With a clock, each call moves the windows, like those of a host that knows the time.
+    """
     rows = []
     for call in map(as_keyed_call, calls):
+        if clock:
+            history.advance(call.start)
         rows.append(history.vector(call))
         history.observe(call)
     return np.array(rows)
@@ -240,6 +245,7 @@ def test_an_end_may_arrive_when_its_start_has_left_the_windows(compiled):
     rows = play(history, attempt, others[0], record, *others[1:])
     expected = vectors(as_keyed_table([attempt, record, *others]), threads=1)
     assert_equal(rows[[0, 1, 3, 4, 5, 6]], expected[[0, 2, 3, 4, 5, 6]])
+    history.advance(at[-1])
     assert history.calls == len(others)
 
 
@@ -408,11 +414,11 @@ def test_a_number_with_many_calls_keeps_memory_bounded():
         day, talk = start // 86_400_000, rng.randrange(90_000)
         calls.append(EXAMPLE_CALL | {"start": start, "day": day, "caller": "a", "callee": callee, "talk": talk})
     later = EXAMPLE_CALL | {"day": day + 15, "caller": "b"}
-    calls += [later | {"start": start + 15 * 86_400_000 + i} for i in range(2)]
+    calls += [later | {"start": start + 15 * 86_400_000 + i} for i in range(3)]
     rows = vectors(as_keyed_table(calls))
     history = History(calls=30_000, numbers=4000)
     assert_equal(play(history, *calls), rows)
-    assert history.calls == 2
+    assert history.calls == 3  # three calls after a silence move the windows
     assert history.dropped == history.evicted == history.refused == 0
 
 
@@ -457,7 +463,7 @@ def test_a_call_may_be_dropped_when_only_its_end_is_in_the_windows(compiled):
     remaining_calls = [
         EXAMPLE_CALL | {"start": later + i, "day": EXAMPLE_CALL["day"] + 7, "callee": f"n{i}"} for i in range(2)
     ]
-    play(history, EXAMPLE_CALL | {"talk": DAY}, *remaining_calls)
+    play(history, EXAMPLE_CALL | {"talk": DAY}, *remaining_calls, clock=True)
     assert history.dropped == 1
     check_against_remaining_calls(history, remaining_calls, remaining_calls[-1] | {"start": later + 60_000})
 
@@ -476,8 +482,8 @@ def test_the_number_longest_without_a_call_is_evicted_first(compiled):
     history = History(calls=100, numbers=4, compiled=compiled)
     parties = lambda caller: {"caller": caller, "callee": caller + "'"}
     at = lambda n, caller: EXAMPLE_CALL | {"start": n * DAY, "day": n} | parties(caller)
-    play(history, at(0, "a"), at(10, "b"))
-    history.vector(as_keyed_call(at(19, "a")))  # every call is past now: both are idle, a and a' for longer
+    play(history, at(0, "a"), at(10, "b"), clock=True)
+    history.advance(19 * DAY)  # every call is past now: both are idle, a and a' for longer
     history.observe(as_keyed_call(at(20, "c")))
     assert history.evicted == 2
     place = NAMES.index("number_days_known")
@@ -490,7 +496,7 @@ def test_an_idle_trunk_is_evicted_without_a_number():
     """Only evicted numbers are counted; an evicted trunk is like an unknown trunk."""
     history, trunks = History(calls=100, numbers=2), [f"t{n}" for n in range(6)]
     at = lambda n, trunk: EXAMPLE_CALL | {"start": n * 14 * DAY, "day": 14 * n, "trunk": trunk}
-    play(history, *(at(n, trunk) for n, trunk in enumerate(trunks)))
+    play(history, *(at(n, trunk) for n, trunk in enumerate(trunks)), clock=True)
     assert (history.evicted, history.refused, history.numbers) == (0, 0, 2)
     book = history._keys["trunk"]
     assert [bool(book.key(trunk)) for trunk in trunks] == [False] * 4 + [True] * 2

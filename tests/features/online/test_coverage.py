@@ -80,19 +80,6 @@ def test_a_history_that_drops_calls_is_not_covered(tmp_path):
     assert not History.load(tmp_path / "small").covers(at)
 
 
-def test_a_snapshot_without_days_counts_as_covered(tmp_path, monkeypatch):
-    history, intake = History(calls=100, numbers=100), Intake(real_bundle.NUMBER_KEY)
-    history.observe(intake(Call(100.5 * SECONDS, "13800138000", "13900139000")))
-    from callsieve.features.online import snapshot
-
-    write = snapshot.write
-    without_days = lambda facts: {k: facts[k] for k in facts if k != "days"}
-    monkeypatch.setattr(snapshot, "write", lambda path, facts, *more: write(path, without_days(facts), *more))
-    history.save(tmp_path / "history")
-    loaded = History.load(tmp_path / "history")
-    assert loaded.covers(100 * DAY_MS) and loaded.covers(101 * DAY_MS) and not loaded.covers(110 * DAY_MS)
-
-
 @pytest.fixture(scope="module")
 def scorer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / "bundle"

@@ -62,6 +62,29 @@ def replayed(scorer, calls, *, explain=False):
     return verdicts
 
 
+def test_one_call_with_a_wrong_clock_changes_no_other_verdict(scorer, calls, verdicts):
+    history, ahead = History(), dataclasses.replace(calls[150], start=calls[150].start + 8 * 86_400_000)
+    for i, (call, expected) in enumerate(zip(calls, verdicts, strict=True)):
+        if i == 150:
+            scorer.score(history, ahead)
+            history.observe(ahead)
+        verdict = scorer.score(history, call)
+        assert (verdict.status, verdict.raw, verdict.action) == (expected.status, expected.raw, expected.action)
+        history.observe(call)
+
+
+def test_the_status_tells_that_the_history_has_moved_past_a_call(scorer, calls, verdicts):
+    history = History()
+    for call in calls[:-1]:
+        history.observe(call)
+    best = max(range(len(calls)), key=lambda i: verdicts[i].raw)
+    for ms, status in ((60_000, "ok"), (60_001, "behind")):
+        history.advance(calls[-1].start + ms)
+        verdict = scorer.score(history, dataclasses.replace(calls[best], start=calls[-1].start))
+        assert verdict.status == status
+    assert verdict.band == "" and not math.isnan(verdict.raw)
+
+
 def bits(values):
     return np.asarray(values, dtype=np.float64).view(np.uint64).tolist()
 
@@ -69,11 +92,16 @@ def bits(values):
 class Fixed:
     """A history that returns a fixed vector or raises a fixed exception."""
 
+    features = NAMES
+
     def __init__(self, answer):
         self.answer = answer
 
-    def filled(self, *_):
+    def covers(self, *_):
         return True
+
+    def lag(self, _at):
+        return 0
 
     def row(self, _call):
         if isinstance(self.answer, Exception):
@@ -183,6 +211,14 @@ def test_block_needs_the_certificate_of_the_class(calls, verdicts):
 def test_a_broken_history_passes(scorer, calls, error):
     assert_unscored(scorer, scorer.score(Fixed(error), calls[0]), type(error).__name__)
     assert_unscored(scorer, scorer.explain(Fixed(error), calls[0]), type(error).__name__)
+
+
+@pytest.mark.parametrize("features", [NAMES[::-1], NAMES[:-1], NAMES[1:2]], ids=["other order", "fewer", "one"])
+def test_a_history_of_other_features_is_refused(features, scorer, calls):
+    history = History(features, calls=100, numbers=20)
+    verdict = scorer.score(history, calls[0])
+    assert_unscored(scorer, verdict, "history was made for other features; make it as History(scorer.features)")
+    assert scorer.score(History(list(scorer.features)), calls[0]).status == "ok"
 
 
 @pytest.mark.parametrize("call", [None, object(), 17, "call", {}], ids=["None", "object", "int", "str", "dict"])
