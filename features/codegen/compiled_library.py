@@ -27,6 +27,9 @@ STREAM_FUNCTIONS: dict[str, tuple[str, ...]] = {
     "vector": ("at", "day", "caller", "callee", "facts"),
     "store_call": ("start", "known_at", "caller", "callee", *EVENT_ARGUMENTS),
     "end_call": ("place", "moment", "talk", "known_at", *EVENT_ARGUMENTS),
+    "restart_call": ("place", "known_at", "least", *EVENT_ARGUMENTS),
+    "replace_end": ("place", "moment", "talk", "known_at", *EVENT_ARGUMENTS),
+    "set_later_route": ("place",),
     "find_call": ("start", "caller", "callee"),
     "advance": ("at",),
     "oldest_call": (),
@@ -52,6 +55,8 @@ TABLE_FUNCTIONS: dict[str, tuple[str, ...]] = {
     "copy_first_owner": (),
 }
 RETURNING = {
+    "restart_call",
+    "replace_end",
     "store_call",
     "find_call",
     "oldest_call",

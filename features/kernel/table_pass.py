@@ -220,10 +220,24 @@ def first_position(i: int, calls: Ints, rest: Ints, directions: Ints) -> int:
     return first
 
 
-def copy_first_owner(offsets: Ints, views: Ints, records: Ints, owners: Ints) -> None:
-    """Gives every repeated record the block, trunk or device (`owners`) of its first record.
+def is_first_end(view: int, first: int, views: Ints, records: Ints) -> bool:
+    """Returns whether a view is the first one with an end among the views of its call, which begin at `first`."""
+    record = (views[view] >> 1) * RECORD
+    if records[record + TALK] < 0:
+        return False
+    for j in range(first, view):
+        earlier = (views[j] >> 1) * RECORD
+        same = records[earlier + PARTIES] == records[record + PARTIES] and (views[j] ^ views[view]) & 1 == 0
+        if same and records[earlier + TALK] >= 0:
+            return False
+    return True
 
-    `views` are those of numbers.
+
+def copy_first_owner(offsets: Ints, views: Ints, records: Ints, owners: Ints) -> None:
+    """Gives every repeated record the block, trunk or device (`owners`) of the first record of its call.
+
+    If the first record has none, the first record with an end keeps its own, and so the call counts there from its end
+    on: that record becomes a late one. `views` are those of numbers.
     """
     for key in range(len(offsets) - 1):
         for view in range(offsets[key], offsets[key + 1]):
@@ -232,7 +246,14 @@ def copy_first_owner(offsets: Ints, views: Ints, records: Ints, owners: Ints) ->
             if views[view] & 1 == 0:
                 first = first_view(view, offsets[key], views, records)
                 if first != view:
-                    owners[views[view] >> 1] = owners[views[first] >> 1]
+                    call = views[view] >> 1
+                    owner = owners[views[first] >> 1]
+                    if owner < 0 and owners[call] >= 0 and is_first_end(view, first, views, records):
+                        record = call * RECORD
+                        if records[record + LATE] == NEVER:
+                            records[record + LATE] = records[record + END]
+                    else:
+                        owners[call] = owner
 
 
 def has_others(begin: int, end: int, views: Ints, records: Ints) -> bool:

@@ -45,10 +45,11 @@ START, END, TALK, FACTS = range(FIELDS)
 OUTCOME_BITS = 15
 HOUR_SHIFT, HOUR_BITS = 4, 31
 NIGHT, NEAR, LOCAL, LOCAL_KNOWN, ONE_RING, HUNG_UP, HUNG_KNOWN, STARTED, OVER, RETURNED_BIT, EXPIRED = range(9, 20)
-DAY_SHIFT = 20
+LATE_START, LATE_END = 20, 21  # the event became known later than its own time
+DAY_SHIFT = 22
 
 # The facts known at the start of a call; a later end record does not change them.
-ATTEMPT_FACTS = ~(OUTCOME_BITS | 1 << ONE_RING | 1 << HUNG_UP | 1 << HUNG_KNOWN)
+ATTEMPT_FACTS = ~(OUTCOME_BITS | 1 << ONE_RING | 1 << HUNG_UP | 1 << HUNG_KNOWN | 1 << LATE_END)
 
 ONE_RING_MS = 4_000
 NIGHT_ENDS, NIGHT_BEGINS = 8, 21  # local hours

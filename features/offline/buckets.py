@@ -28,7 +28,7 @@ from callsieve.features.kernel import windows
 from callsieve.features.kernel.table_pass import LATE, PACKED_FACTS, PARTIES, RECORD, ROW
 from callsieve.features.records import GROUP_COLUMNS, KEYED_COLUMNS
 
-from .packing import Packed, group_codes, pack_calls, party_codes
+from .packing import Packed, group_codes, pack_calls, party_codes, start_order
 from .table import group_calls, pass_tasks, role_columns
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def pack_parcels(calls: pa.Table) -> Parcels:
 
 def route_calls(bodies: ParcelBodies, names: tuple[str, ...], buckets: int) -> Parcels:
     """Sends all records of the callers of a bucket to the buckets of numbers, blocks, trunks and devices."""
+    import pyarrow as pa
+
     table = table_from_parcels("packed", bodies)
     if not table.num_rows:
         return
@@ -91,14 +93,21 @@ def route_calls(bodies: ParcelBodies, names: tuple[str, ...], buckets: int) -> P
     alone = np.stack((caller, np.full_like(caller, windows.NONE)), axis=1).reshape(-1)
     calls = Packed(records_of(table, caller, callee), order, {"number": alone}, {"number": callers})
     groups = group_calls(NUMBER, calls, select_features(names))
-    first = np.arange(len(order), dtype=np.int32)
-    groups.engine.copy_first_owner(groups.offsets, groups.views, calls.records, first)
     yield from route_to_numbers(table, order)
     # Codes of callers are made unique over all buckets. Codes of callees only identify repeated records, which are
     # all in this bucket.
     member = caller * np.int64(buckets) + integers(table, "caller_bucket")[0]
     for role in sorted({feature.role for feature in select_features(names)} & GROUP_COLUMNS.keys()):
-        yield from route_to_group(role, table, order, first, member, callee)
+        source = owning_rows(table[GROUP_COLUMNS[role]])
+        groups.engine.copy_first_owner(groups.offsets, groups.views, calls.records, source)
+        late = pa.array(calls.records.reshape(-1, RECORD)[:, LATE])
+        events = table.set_column(table.column_names.index("late"), "late", late)
+        yield from route_to_group(role, events, order, source, member, callee)
+
+
+def owning_rows(keys: pa.ChunkedArray) -> Array:
+    """Returns the row of each call, NONE for a call without a key."""
+    return np.where(np.asarray(keys.is_valid()), np.arange(len(keys)), windows.NONE).astype(np.int32)
 
 
 def route_to_numbers(table: pa.Table, order: Array) -> Parcels:
@@ -116,15 +125,15 @@ def route_to_numbers(table: pa.Table, order: Array) -> Parcels:
         yield from cut_parcels("number", sided.take, rows, where[rows])
 
 
-def route_to_group(kind: str, table: pa.Table, order: Array, first: Array, member: Array, callee: Array) -> Parcels:
-    """Sends each call with a block, trunk or device to the bucket of the key of its first record."""
+def route_to_group(kind: str, table: pa.Table, order: Array, source: Array, member: Array, callee: Array) -> Parcels:
+    """Sends each call with a block, trunk or device to the bucket of its key, which is the one of the row `source`."""
     import pyarrow as pa
 
-    key = table[GROUP_COLUMNS[kind]].take(pa.array(first))
+    key = table[GROUP_COLUMNS[kind]].take(pa.array(source, mask=source < 0))
     columns = {name: table[name] for name in ("call", *EVENTS)}
     calls = pa.table({**columns, "caller": member, "callee": callee.astype(np.int64), "key": key})
-    rows = order[np.asarray(key.is_valid())[order]]
-    yield from cut_parcels(kind, calls.take, rows, integers(table, f"{GROUP_COLUMNS[kind]}_bucket")[first[rows]])
+    rows = order[source[order] >= 0]
+    yield from cut_parcels(kind, calls.take, rows, integers(table, f"{GROUP_COLUMNS[kind]}_bucket")[source[rows]])
 
 
 def compute_parts(bodies: ParcelBodies, names: tuple[str, ...], buckets: int) -> Parcels:
@@ -215,14 +224,11 @@ def records_of(table: pa.Table, caller: Array, callee: Array) -> Array:
 
 def call_order(table: pa.Table) -> Array:
     """Returns calls in order of start; of two records of one call, the earlier known first, then the lower id."""
-    start, late, call = (integers(table, name) for name in ("start", "late", "call"))
-    order = np.argsort(start, kind="stable")
-    again = np.diff(start[order]) == 0
-    tied = np.append(again, False) | np.insert(again, 0, False)
-    rows = order[tied]
-    known_at = np.where(late[rows] == windows.NEVER, start[rows], late[rows])
-    order[tied] = rows[np.lexsort((call[rows], known_at, start[rows]))]
-    return order
+    by_id = np.argsort(integers(table, "call"), kind="stable")
+    records = np.empty((table.num_rows, RECORD), dtype=np.int64)
+    for name, place in EVENTS.items():
+        records[:, place] = integers(table, name)[by_id]
+    return np.asarray(by_id[start_order(records)])
 
 
 def cut_parcels(kind: str, of_rows: Callable[[Array], pa.Table], rows: Array, where: Array, width: int = 0) -> Parcels:

@@ -71,8 +71,7 @@ def pack_calls(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(G
     owners, keys = {"number": parties}, {"number": numbers}
     for kind in grouping:
         owners[kind], keys[kind] = arrays[kind]
-    late = records[table_pass.LATE :: table_pass.RECORD] if np.any(arrays["recorded"] != windows.NEVER) else None
-    return Packed(records, start_order(arrays["start"], late), owners, keys)
+    return Packed(records, start_order(records.reshape(-1, table_pass.RECORD)), owners, keys)
 
 
 def column_readers(calls: pa.Table) -> dict[str, Callable[[], Any]]:
@@ -96,18 +95,31 @@ def cache_aligned(size: int) -> Array:
     return buffer[-(buffer.ctypes.data // 8) % line :][:size]
 
 
-def start_order(start: Array, late: Array | None) -> Array:
-    """Returns calls in order of start; of two records of one call, the record that was known earlier comes first.
+def start_order(records: Array) -> Array:
+    """Returns calls in order of start; of the records of one call, the one that was known first comes first.
 
-    `late` is when late records arrived, NEVER for the others; None if no record was late.
+    A record that makes the attempt known comes before one that makes it known later. Of records that make the attempt
+    known at the same time, the one with the earlier end comes first, and one without an end before all.
+
+    Args:
+        records: int64 (calls, `table_pass.RECORD`).
     """
-    known_at = start if late is None else np.where(late == windows.NEVER, start, late)
-    in_time = start[1:] >= start[:-1]
-    if late is not None:
-        in_time &= (start[1:] > start[:-1]) | (known_at[1:] >= known_at[:-1])
-    if np.all(in_time):
-        return np.arange(len(start))
-    return np.lexsort((known_at, start))
+    start, end, late = (records[:, place] for place in (windows.START, windows.END, table_pass.LATE))
+    passed = start[1:] >= start[:-1]
+    if np.all(passed):
+        tied = np.flatnonzero(start[1:] == start[:-1])
+        tied = np.union1d(tied, tied + 1) if len(tied) else tied
+        order = np.arange(len(start))
+    else:
+        order = np.argsort(start, kind="stable")
+        again = np.diff(start[order]) == 0
+        tied = np.flatnonzero(np.append(again, False) | np.insert(again, 0, False))
+    rows = order[tied]
+    is_late = late[rows] != windows.NEVER
+    known_at = np.where(is_late, late[rows], start[rows])
+    is_over = records[rows, windows.TALK] >= 0
+    order[tied] = rows[np.lexsort((end[rows], is_over, known_at, start[rows]))]
+    return order
 
 
 def weekdays(days: pa.ChunkedArray) -> Array:

@@ -23,7 +23,7 @@ from callsieve.features.catalogue.feature import ROLES, Feature
 from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind
 from callsieve.features.files.atomic import atomic_path
 from callsieve.features.intake.keyed_table import KEYED_TOKENS
-from callsieve.features.kernel.table_pass import LATE, PARTIES, RECORD, ROW
+from callsieve.features.kernel.table_pass import PARTIES, RECORD, ROW
 from callsieve.features.kernel.windows import NONE, START
 from callsieve.features.records import GROUP_COLUMNS, KEYED_COLUMNS
 
@@ -171,7 +171,7 @@ def renumber(records: Array) -> Array:
 
 def pack(records: Array, owners: Array, kind: Kind, keys: int) -> Packed:
     """Returns the calls of one kind of history in the form that the kernel takes."""
-    order = start_order(records[:, START], records[:, LATE])
+    order = start_order(records)
     return Packed(records.reshape(-1), order, {kind.name: owners.reshape(-1)}, {kind.name: keys})
 
 

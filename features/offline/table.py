@@ -92,9 +92,6 @@ def fill_vectors(calls: Packed, numbers: Grouped, features: tuple[Feature, ...],
     import joblib
 
     out = np.empty((count, len(features)))
-    first = np.arange(len(calls.order), dtype=np.int32)
-    if any(feature.role not in NUMBER.roles for feature in features):
-        numbers.engine.copy_first_owner(numbers.offsets, numbers.views, calls.records, first)
     tasks, noted = [], []
     for kind in KINDS:
         if not any(feature.role in kind.roles for feature in features):
@@ -102,7 +99,7 @@ def fill_vectors(calls: Packed, numbers: Grouped, features: tuple[Feature, ...],
         groups = numbers
         if kind is not NUMBER:
             owners = calls.owners[kind.name]
-            owners[:] = owners[first]  # a repeated record takes block, trunk and device of the first
+            numbers.engine.copy_first_owner(numbers.offsets, numbers.views, calls.records, owners)
             groups = group_calls(kind, calls, features)
         notes, columns = NO_NOTES, role_columns(kind.roles[-1], features)
         if columns:

@@ -66,3 +66,10 @@ def attempt_known(call: KeyedCall) -> int:
     """Returns when the attempt became known (Unix ms): the call's start, or `recorded` if the record came late."""
     end = call.start if call.ring is None or call.talk is None else call.start + call.ring + call.talk
     return call.start if call.recorded is None or call.recorded <= end else call.recorded
+
+
+def end_arguments(call: KeyedCall) -> tuple[int, int, int]:
+    """Returns the end of a call that is over (Unix ms), its talk time (ms), and when its outcome becomes known."""
+    talk = call.talk or 0
+    end = call.start + (call.ring or 0) + talk
+    return end, talk, max(end, call.recorded or end)

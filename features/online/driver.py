@@ -34,6 +34,9 @@ class Driver:
     vector: Callable[..., object]  # (at, day, caller, callee, facts)
     store_call: Callable[..., int]  # (start, known, caller, callee, *arguments of windows.pack)
     end_call: Callable[..., object]  # (place, moment, talk, known, *arguments of windows.pack)
+    restart_call: Callable[..., int]  # (place, known, least, *arguments of windows.pack)
+    replace_end: Callable[..., int]  # (place, moment, talk, known, *arguments of windows.pack)
+    set_later_route: Callable[..., object]  # (place)
     find_call: Callable[..., int]  # (start, caller, callee)
     advance: Callable[..., object]  # (at)
     oldest_call: Callable[[], int]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from callsieve.features.records import GROUP_COLUMNS, KeyedCall
 from callsieve.features.stream import call_store, key_store
 
 from . import snapshot
-from .call_facts import attempt_known, check, event_arguments, facts_of
+from .call_facts import attempt_known, check, end_arguments, event_arguments, facts_of
 from .coverage import COVERAGE_DAYS, CallDays
 from .driver import Driver, driver
+from .later_records import take_record
 from .token_book import TokenBook
 from .trusted_moment import TrustedMoment
 
@@ -260,19 +262,30 @@ class History:
             return
         self._moment.note(call.start)
         place = self._driver.find_call(call.start, caller, callee) if caller and callee else windows.NONE
-        is_over = call.ring is not None and call.talk is not None
+        if place >= 0:
+            self._cached_call = None  # its keys in `group` may change
+            if not take_record(self._driver, place, call, partial(self._add_keys_of_stored, call)):
+                self.observe(call)
+            return
+        place = self._store_call(call)
         if place < 0:
-            place = self._store_call(call)
-            if place < 0:
-                self.refused += 1
-                return
-            self._call_days.note(call.start)
-        elif not is_over or self._calls[place * call_store.FIELDS + call_store.DURATION] >= 0:
-            return  # a repeat
-        if is_over:
-            ring, talk = call.ring or 0, call.talk or 0
-            moment = call.start + ring + talk
-            self._driver.end_call(place, moment, talk, max(moment, call.recorded or moment), *event_arguments(call))
+            self.refused += 1
+            return
+        self._call_days.note(call.start)
+        if call.ring is not None and call.talk is not None:
+            self._driver.end_call(place, *end_arguments(call), *event_arguments(call))
+
+    def _add_keys_of_stored(self, call: KeyedCall) -> bool:
+        """Gives keys to new blocks, trunks and devices of a stored call; returns whether it is still stored."""
+        self._add_group_keys(call)
+        parties = self._keys[NUMBER].key(call.caller), self._keys[NUMBER].key(call.callee)
+        return int(self._driver.find_call(call.start, *parties)) >= 0
+
+    def _add_group_keys(self, call: KeyedCall) -> None:
+        group = self._memory["shared"]["group"]
+        for i, name, token_of in self._groups:
+            if group[i] == 0:
+                group[i] = self._key(name, token_of(call))
 
     def advance(self, at: int) -> None:
         """Moves the end of all windows forward to a moment (Unix ms) that the host knows to be now."""
@@ -337,10 +350,7 @@ class History:
         callee = callee or self._key(NUMBER, call.callee, spare=caller)
         if not caller or not callee:
             return windows.NONE
-        group = self._memory["shared"]["group"]
-        for i, name, token_of in self._groups:
-            if group[i] == 0:
-                group[i] = self._key(name, token_of(call))
+        self._add_group_keys(call)
         self._cached_keys = caller, callee
         return int(self._driver.store_call(call.start, attempt_known(call), caller, callee, *event_arguments(call)))
 

@@ -17,6 +17,8 @@ from callsieve.features.kernel.heap import pop, push
 from callsieve.features.kernel.windows import (
     ATTEMPT_FACTS,
     EXPIRED,
+    LATE_END,
+    LATE_START,
     NONE,
     OVER,
     STARTED,
@@ -177,6 +179,8 @@ def count_in_groups(kind: int, place: int, window: int, sign: int, m: Memory) ->
 
 def apply_event(place: int, kind: int, m: Memory) -> None:
     """Applies an attempt (`kind` 0) or an outcome (1) that became known to all keys of the call."""
+    if kind == 1 and m.later_route[place] > 0:
+        take_later_route(place, m)
     number_apply_event(4 * place + kind, caller_of(place, m), m)
     number_apply_event(4 * place + 2 + kind, m.callee[place], m)
     clock = m.counts[NOW]
@@ -240,6 +244,9 @@ def free_call(place: int, m: Memory) -> None:
     number_release_key(caller_of(place, m), m.number)
     number_release_key(m.callee[place], m.number)
     release_route(m.route[place], m)
+    if m.later_route[place] > 0:
+        release_route(m.later_route[place], m)
+        m.later_route[place] = 0
     m.counts[STORED] -= 1
     m.callee[place] = 0
     m.route[place] = m.counts[FREE]
@@ -263,8 +270,7 @@ def store_call(
     """Stores a new call, for which there must be room, and returns its place. Its attempt waits until it is known."""
     place = allocate_place(m)
     facts = pack(outcome, released_by, hour, day, step, same_region, ring)
-    if max(known_at, m.counts[NOW]) - start >= WEEK:
-        facts |= 1 << EXPIRED
+    facts |= late_bits(start, known_at, m)
     write_call(place * FIELDS, start, facts, m.calls)
     m.route[place] = acquire_route(caller, m)
     m.callee[place] = callee
@@ -275,6 +281,94 @@ def store_call(
     m.counts[STORED] += 1
     m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known_at, 2 * place)
     return place
+
+
+def late_bits(start: int, known_at: int, m: Memory) -> int:
+    """Returns the facts that follow from when an attempt becomes known."""
+    bits = 0
+    if known_at > start:
+        bits |= 1 << LATE_START
+    if max(known_at, m.counts[NOW]) - start >= WEEK:
+        bits |= 1 << EXPIRED
+    return bits
+
+
+def move_earlier(node: int, known_at: int, least: int, m: Memory) -> bool:
+    """Lets an event become known at `known_at`; returns False unless it waits for `least` or later."""
+    i = 0
+    while i < m.counts[WAITING] and m.nodes[i] != node:
+        i += 1
+    if i == m.counts[WAITING] or m.times[i] < least:
+        return False
+    push(m.times, m.nodes, i, known_at, node)  # moves it up from its place
+    return True
+
+
+def restart_call(
+    place: int,
+    known_at: int,
+    least: int,
+    outcome: int,
+    released_by: int,
+    hour: int,
+    day: int,
+    step: int,
+    same_region: int,
+    ring: int,
+    m: Memory,
+) -> bool:
+    """Takes an earlier record of the attempt of a stored call, with the keys in `group`.
+
+    Returns False if the attempt is known already, or waits to be known before `least`.
+    """
+    if not move_earlier(2 * place, known_at, least, m):
+        return False
+    call = place * FIELDS
+    facts = pack(outcome, released_by, hour, day, step, same_region, ring) & ATTEMPT_FACTS
+    facts |= late_bits(start_of(call, m.calls), known_at, m)
+    write_wide(m.calls, call + FACTS, facts | facts_of(call, m.calls) & ~ATTEMPT_FACTS)
+    before = m.route[place]
+    m.route[place] = acquire_route(caller_of(place, m), m)
+    release_route(before, m)
+    return True
+
+
+def set_later_route(place: int, m: Memory) -> None:
+    """Sets the keys in `group` as those that a call has from the time on when its outcome is known."""
+    before = m.later_route[place]
+    route = acquire_route(caller_of(place, m), m)
+    if route == m.route[place]:
+        release_route(route, m)
+        route = 0
+    m.later_route[place] = route
+    if before > 0:
+        release_route(before, m)
+
+
+def take_later_route(place: int, m: Memory) -> None:
+    """Gives a call the keys that came with its end, and counts its attempt there."""
+    before = m.route[place]
+    m.route[place] = m.later_route[place]
+    m.later_route[place] = 0
+    for window in range(3):
+        if start_of(place * FIELDS, m.calls) >= m.counts[NOW] - WINDOWS[window]:
+            count_in_new_groups(place, before * ROUTE_SIZE, window, m)
+    release_route(before, m)
+
+
+def count_in_new_groups(place: int, before: int, window: int, m: Memory) -> None:
+    """Adds an attempt to a window of the groups that its former route, which begins at `before`, did not have."""
+    own = m.route[place] * ROUTE_SIZE
+    left = number_calls_in(window, m.routes[own + CALLER], m)
+    block = m.routes[own + KEYS_OF]
+    trunk = m.routes[own + KEYS_OF + 1]
+    device = m.routes[own + KEYS_OF + 2]
+    if block > 0 and m.routes[before + KEYS_OF] <= 0:
+        group_count_event(0, place, window, 1, block, m.routes[own + MEMBERS_OF], left, m, m.block)
+    if trunk > 0 and m.routes[before + KEYS_OF + 1] <= 0:
+        group_count_event(0, place, window, 1, trunk, m.routes[own + MEMBERS_OF + 1], left, m, m.trunk)
+    if device > 0 and m.routes[before + KEYS_OF + 2] <= 0:
+        group_count_event(0, place, window, 1, device, m.routes[own + MEMBERS_OF + 2], left, m, m.device)
 
 
 def acquire_pair(caller: int, callee: int, m: Memory) -> int:
@@ -315,11 +409,40 @@ def end_call(
     call = place * FIELDS
     if facts_of(call, m.calls) >> STARTED & 1 and start_of(call, m.calls) < m.counts[NOW] - WEEK:
         remove(place, 1, m.outcomes, m.calls)  # a call without an end was kept there for one more day
-    facts = pack(outcome, released_by, hour, day, step, same_region, ring)
+    write_end(place, moment, talk, known_at, pack(outcome, released_by, hour, day, step, same_region, ring), m)
+    m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known_at, 2 * place + 1)
+
+
+def replace_end(
+    place: int,
+    moment: int,
+    talk: int,
+    known_at: int,
+    outcome: int,
+    released_by: int,
+    hour: int,
+    day: int,
+    step: int,
+    same_region: int,
+    ring: int,
+    m: Memory,
+) -> bool:
+    """Replaces the end of a call by one that becomes known earlier; returns False if it does not."""
+    if not move_earlier(2 * place + 1, known_at, known_at + 1, m):
+        return False
+    write_end(place, moment, talk, known_at, pack(outcome, released_by, hour, day, step, same_region, ring), m)
+    return True
+
+
+def write_end(place: int, moment: int, talk: int, known_at: int, facts: int, m: Memory) -> None:
+    """Stores the end of a call."""
+    call = place * FIELDS
     m.calls[call + DURATION] = moment - start_of(call, m.calls)
     m.calls[call + TALK] = talk
-    write_wide(m.calls, call + FACTS, facts_of(call, m.calls) & ATTEMPT_FACTS | facts & ~ATTEMPT_FACTS)
-    m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known_at, 2 * place + 1)
+    facts &= ~ATTEMPT_FACTS
+    if known_at > moment:
+        facts |= 1 << LATE_END
+    write_wide(m.calls, call + FACTS, facts_of(call, m.calls) & ATTEMPT_FACTS | facts)
 
 
 def vector(at: int, day: int, caller: int, callee: int, facts: int, m: Memory) -> None:

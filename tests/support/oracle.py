@@ -15,17 +15,29 @@ OUTCOME_FIELDS = ("ring", "talk", "recorded", "outcome", "released_by")
 MISSED = ("no_answer", "busy", "rejected")
 
 
-def unique_calls(calls):
-    """Returns one record for each (start, caller, callee): a start record and an end record are one call."""
+def unique_calls(calls, column=None):
+    """Returns one record for each (start, caller, callee), in whatever order its records are given.
+
+    The attempt is that of the record that makes it known first, the outcome that of the record that makes it known
+    first. `column` names a group: a call whose attempt has none takes that of the outcome, and counts there from the
+    time when its outcome is known.
+    """
     by_identity = {}
     for call in calls:
-        identity = (call["start"], call["caller"], call["callee"])
-        first = by_identity.get(identity)
-        if first is None:
-            by_identity[identity] = dict(call)
-        elif is_over(call) and not is_over(first):
-            by_identity[identity] = first | {name: call[name] for name in OUTCOME_FIELDS} | {"seen_at_start": True}
-    return list(by_identity.values())
+        by_identity.setdefault((call["start"], call["caller"], call["callee"]), []).append(call)
+    return [merged(records, column) for records in by_identity.values()]
+
+
+def merged(records, column):
+    first = min(records, key=lambda call: (attempt_known(call), outcome_known(call) if is_over(call) else -math.inf))
+    ended = [call for call in records if is_over(call)]
+    call = first | {"attempt_known": attempt_known(first)}
+    if ended:
+        last = min(ended, key=lambda call: (attempt_known(call), outcome_known(call)))
+        call |= {name: last[name] for name in OUTCOME_FIELDS}
+        if column is not None and first[column] is None and last[column] is not None:
+            call |= {column: last[column], "attempt_known": outcome_known(last)}
+    return call
 
 
 def is_over(call):
@@ -42,7 +54,7 @@ def is_late(call):
 
 
 def attempt_known(call):
-    return call["recorded"] if is_late(call) and "seen_at_start" not in call else call["start"]
+    return call.get("attempt_known", call["recorded"] if is_late(call) else call["start"])
 
 
 def outcome_known(call):
@@ -52,8 +64,8 @@ def outcome_known(call):
 class View:
     """The calls known at one moment, outgoing and incoming by the predicates `goes_out` and `comes_in`."""
 
-    def __init__(self, calls, at, goes_out, comes_in=lambda _: False):
-        calls = unique_calls(calls)
+    def __init__(self, calls, at, goes_out, comes_in=lambda _: False, column=None):
+        calls = unique_calls(calls, column)
         self.at = at
         # An attempt that becomes known a week after its start counts nowhere.
         attempts = [c for c in calls if attempt_known(c) < min(at, c["start"] + WINDOW["7d"])]
@@ -350,7 +362,9 @@ def value(calls, call, name):
     if role in GROUP_COLUMN:
         column = GROUP_COLUMN[role]
         others = lambda c: c[column] == call[column] and c["caller"] != call["caller"]
-        return NAN if call[column] is None else of_group(View(calls, call["start"], others), rest, window)
+        return (
+            NAN if call[column] is None else of_group(View(calls, call["start"], others, column=column), rest, window)
+        )
     number = call["callee"] if role == "callee" else call["caller"]
     v = View(calls, call["start"], lambda c: c["caller"] == number, lambda c: c["callee"] == number)
     if role == "callee":

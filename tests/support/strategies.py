@@ -81,7 +81,10 @@ def keyed_call(draw, start):
 
 @st.composite
 def histories(draw, max_calls=14):
-    """Draws calls in order of start, Unix ms; a tenth have a record at their start, a tenth a repeated record."""
+    """Draws calls in order of start, Unix ms; a tenth have a record at their start, a tenth a late or prompt copy.
+
+    The records of a call come in any order.
+    """
     start = draw(st.sampled_from([-(10**13), 0, 1_700_000_000_000, 253_402_000_000_000]))
     calls, identities = [], set()
     for _ in range(draw(st.integers(1, max_calls))):
@@ -90,13 +93,15 @@ def histories(draw, max_calls=14):
         if (start, call["caller"], call["callee"]) in identities:
             continue
         identities.add((start, call["caller"], call["callee"]))
-        if draw(st.integers(0, 9)) == 0:
+        records = [call]
+        if call["ring"] is not None and draw(st.integers(0, 9)) == 0:
             # The record of the start can differ from the record of the end.
             differences = {"step": draw(st.sampled_from(STEPS)), "trunk": draw(st.sampled_from([None, "t1", "t2"]))}
-            calls.append(call | {"ring": None, "talk": None, "recorded": None} | differences)
-        calls.append(call)
+            records.insert(0, call | {"ring": None, "talk": None, "recorded": None} | differences)
         if draw(st.integers(0, 9)) == 0:
-            calls.append(dict(call))
+            end = start + (call["ring"] or 0) + (call["talk"] or 0)
+            records.append(call | {"recorded": draw(st.sampled_from([call["recorded"], None, end + 1, end + HOUR]))})
+        calls += draw(st.permutations(records))
     return calls
 
 

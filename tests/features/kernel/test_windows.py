@@ -51,9 +51,12 @@ def identity(call):
 
 
 def first_records(calls):
-    """Returns the rows that do not repeat an earlier call: a repeat takes the keys of the first record."""
-    seen = set()
-    return [i for i, call in enumerate(calls) if identity(call) not in seen and not seen.add(identity(call))]
+    """Returns the row of each call's first known record: other records take its keys."""
+    rows = {}
+    for i, call in enumerate(calls):
+        rows.setdefault(identity(call), []).append(i)
+    known = lambda i: (oracle.attempt_known(calls[i]), oracle.is_over(calls[i]))
+    return sorted(min(of_call, key=known) for of_call in rows.values())
 
 
 def as_number(feature, value):
@@ -71,7 +74,12 @@ def check_by_oracle(row, calls, call, names=frozenset(NAMES)):
 
 
 def complete_calls(calls):
-    return [c for c in oracle.unique_calls(calls) if "seen_at_start" not in c]
+    """Returns the calls of which all records are equal."""
+    others = {
+        identity(call) for call in calls for other in calls if identity(call) == identity(other) and call != other
+    }
+    unique = {identity(call): call for call in calls if identity(call) not in others}
+    return list(unique.values())
 
 
 def assert_equal(a, b):
@@ -338,6 +346,51 @@ def test_vectors_do_not_depend_on_the_order_of_rows_or_arrival(calls, rng):
     behind = any(max(starts[:i]) - starts[i] >= 7 * DAY for i in range(1, len(starts)))
     columns = [i for i, name in enumerate(NAMES) if not (behind and name in BEYOND)]
     assert_equal(np.array(history.vector(as_keyed_call(last)))[columns], expected[columns])
+
+
+@given(histories(max_calls=20), st.randoms(use_true_random=False))
+@settings(max_examples=100)
+def test_late_and_prompt_copies_give_equal_values_in_any_order(calls, rng):
+    """Conflicting facts of one call come from the record that was known first."""
+    start = calls[-1]["start"] + rng.choice((1, 30_000, 3_700_000, DAY))
+    day = (start + 8 * 3_600_000) // DAY
+    last = EXAMPLE_CALL | {"start": start, "day": day, "trunk": "t1", "device": "d1"}
+    expected = vectors(as_keyed_table([*calls, last]), threads=1)[-1]
+    shuffled = random.Random(rng.random()).sample(calls, len(calls))
+    history = History(**SMALL)
+    for call in shuffled:
+        history.observe(as_keyed_call(call))
+    assert_equal(np.array(history.vector(as_keyed_call(last))), expected)
+    assert_equal(vectors(as_keyed_table([last, *shuffled]), threads=1)[0], expected)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("column", ["caller_block", "trunk", "device"])
+@pytest.mark.parametrize("delay", [None, 3_600_000])
+def test_a_group_that_comes_with_the_end_counts_from_then_on(column, delay, compiled):
+    """The caller has other calls with and without the group; another caller's calls see the group's features."""
+    start, end = EXAMPLE_CALL["start"], EXAMPLE_CALL["start"] + 25_000
+    attempt = EXAMPLE_CALL | {"caller_block": None, "ring": None, "talk": None}
+    ended = EXAMPLE_CALL | {"caller_block": None, "recorded": delay and end + delay, column: "g"}
+    seen = lambda at, **more: EXAMPLE_CALL | {"start": at, "caller": "c", "caller_block": None, column: "g"} | more
+    known = end + (delay or 0)
+    others = [
+        seen(start - 60_000, caller="a", callee="d"),
+        seen(start - 50_000, caller="a", callee="d", **{column: None}),
+        *(
+            seen(at)
+            for at in (start + 1, known, known + 1, start + DAY, start + DAY + 1, start + 7 * DAY, end + 7 * DAY + 1)
+        ),
+    ]
+    for records in ([attempt, ended], [ended, attempt]):
+        calls = sorted([*records, *others], key=lambda call: call["start"])
+        table, live = vectors(as_keyed_table(calls), threads=1), online(calls, compiled=compiled)
+        for i, call in enumerate(calls):
+            if call in others:
+                check_by_oracle(table[i], calls, call)
+                assert_equal(live[i], table[i])
+    name = NAMES.index({"caller_block": "block"}.get(column, column) + "_calls_count_24h")
+    assert [row[name] for row, call in zip(table, calls, strict=True) if call["caller"] == "c"][:3] == [1, 1, 2]
 
 
 @pytest.mark.parametrize("compiled", [True, False])
