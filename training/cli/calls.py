@@ -91,13 +91,16 @@ def features(
 
 def _list_features(*, json: bool) -> None:
     from callsieve.features.catalogue import ALL_FEATURES, FEATURES, catalogue_hash
+    from callsieve.features.catalogue.glossary import GLOSSARY
 
     if json:
-        console.emit_json({"hash": catalogue_hash(), "features": [f.definition for f in ALL_FEATURES.values()]})
+        definitions = [feature.definition for feature in ALL_FEATURES.values()]
+        console.emit_json({"hash": catalogue_hash(), "features": definitions, "glossary": GLOSSARY})
         return
     rows = [(name, feature.unit, feature.en, feature.zh) for name, feature in ALL_FEATURES.items()]
     title = f"{len(FEATURES)} features, and {len(rows) - len(FEATURES)} complaint features that a model has on request"
     console.show_table(title, ("name", "unit", "meaning", "含义"), rows, texts=4)
+    console.show_table("terms", ("term", "meaning"), list(GLOSSARY.items()), texts=2)
 
 
 def score(
