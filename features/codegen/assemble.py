@@ -26,6 +26,7 @@ from callsieve.features.files.ownership import only_we_may_write
 from callsieve.features.kernel import formulas, group_state, heap, number_state, table_pass, windows
 from callsieve.features.stream import (
     call_index,
+    call_records,
     call_store,
     group_lists,
     hash_chains,
@@ -44,7 +45,7 @@ LAYOUT_CONSTANTS = ("CLOCK", "ENDS", "LISTS", "STREAMS", "SHIFT", "READ", "SUMS"
 CACHE = "callsieve"
 COMPILING = threading.Lock()  # Numba's cache folder is a setting of the whole process
 # Modules of the stream kernel, and the functions of numbers and groups that its driver calls.
-DRIVER = (windows, heap, hash_chains, call_store, time_order, routes, call_index, stream_pass)
+DRIVER = (windows, heap, hash_chains, call_store, time_order, routes, call_index, call_records, stream_pass)
 STORE_MODULES = (hash_chains, table_pass, call_store, token_table, key_store)
 STREAM_MODULES = {
     "number": (windows, number_state, formulas, *STORE_MODULES, number_lists),

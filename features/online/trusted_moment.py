@@ -9,16 +9,16 @@ calls as WITNESSES lie ahead, with no call in between that contradicts them.
 ...     moment.note(start)
 >>> moment.at
 60000
->>> for start in (7_200_000, 7_201_000, 7_202_000):  # after two hours without calls
+>>> for start in (7_200_000, 7_201_000, 7_202_000, 7_203_000):  # after two hours without calls
 ...     moment.note(start)
 >>> moment.at
-7202000
+7203000
 """
 
 from __future__ import annotations
 
 AHEAD_MS = 60_000
-WITNESSES = 3
+WITNESSES = 4
 
 
 class TrustedMoment:

@@ -75,6 +75,7 @@ def stream(singles):
         if event == RECORD:
             history.observe(call)
             continue
+        history.advance(call.start)
         rows[row] = history.vector(call)
         if not is_late(call):
             history.observe(replace(call, ring=None, talk=None, recorded=None))
@@ -98,13 +99,14 @@ def is_late(call):
 
 
 def is_first_record(singles):
-    """Returns a mask of the calls without an earlier record: a repeat takes the keys of the first record."""
-    seen, first = set(), np.zeros(len(singles), dtype=bool)
+    """Returns a mask of the records that make their call known first: other records take its keys."""
+    first = {}
     for row, call in enumerate(singles):
+        known = call.recorded if is_late(call) else call.start
+        is_over = call.ring is not None and call.talk is not None
         identity = call.start, call.caller, call.callee
-        first[row] = identity not in seen
-        seen.add(identity)
-    return first
+        first[identity] = min(first.get(identity, (known, is_over, row)), (known, is_over, row))
+    return np.isin(np.arange(len(singles)), [row for _, _, row in first.values()])
 
 
 if __name__ == "__main__":

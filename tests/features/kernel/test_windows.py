@@ -467,11 +467,11 @@ def test_a_number_with_many_calls_keeps_memory_bounded():
         day, talk = start // 86_400_000, rng.randrange(90_000)
         calls.append(EXAMPLE_CALL | {"start": start, "day": day, "caller": "a", "callee": callee, "talk": talk})
     later = EXAMPLE_CALL | {"day": day + 15, "caller": "b"}
-    calls += [later | {"start": start + 15 * 86_400_000 + i} for i in range(3)]
+    calls += [later | {"start": start + 15 * 86_400_000 + i} for i in range(4)]
     rows = vectors(as_keyed_table(calls))
     history = History(calls=30_000, numbers=4000)
     assert_equal(play(history, *calls), rows)
-    assert history.calls == 3  # three calls after a silence move the windows
+    assert history.calls == 4  # four calls after a silence move the windows
     assert history.dropped == history.evicted == history.refused == 0
 
 

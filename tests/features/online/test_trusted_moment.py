@@ -56,7 +56,7 @@ def test_the_moment_follows_calls_after_silences(gaps):
     for gap in gaps:
         starts.append((starts[-1] if starts else 0) + gap)
         moment.note(starts[-1])
-        assert moment.at == (starts[-3] if len(starts) > 2 else 0)
+        assert moment.at == (starts[-4] if len(starts) > 3 else 0)
 
 
 def test_observed_calls_ahead_do_not_move_a_full_history():

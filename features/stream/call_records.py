@@ -1,0 +1,210 @@
+"""Records of calls enter the memory of a stream: a new call, its end, and earlier records. A part of the kernel.
+
+Events of a call wait in a heap until they are known; `stream_pass.py` applies them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from callsieve.features.kernel.heap import push
+from callsieve.features.kernel.windows import (
+    ATTEMPT_FACTS,
+    EXPIRED,
+    LATE_END,
+    LATE_START,
+    STARTED,
+    WEEK,
+    pack,
+    write_wide,
+)
+
+from .call_index import allocate_place, index_call, only_call_of, unindex_call
+from .call_store import (
+    DURATION,
+    FACTS,
+    FIELDS,
+    NOW,
+    STORED,
+    TALK,
+    WAITING,
+    Memory,
+    caller_of,
+    facts_of,
+    start_of,
+    write_call,
+)
+from .routes import acquire_route, release_route
+from .time_order import remove
+
+if TYPE_CHECKING:  # `assemble.py` supplies them for each kind of history
+    from .key_store import allocate_pair as number_allocate_pair
+    from .key_store import find_pair as number_find_pair
+    from .key_store import use_key as number_use_key
+    from .number_lists import fill_pair_record as number_fill_pair_record
+
+
+def store_call(
+    start: int,
+    known_at: int,
+    caller: int,
+    callee: int,
+    outcome: int,
+    released_by: int,
+    hour: int,
+    day: int,
+    step: int,
+    same_region: int,
+    ring: int,
+    m: Memory,
+) -> int:
+    """Stores a new call, for which there must be room, and returns its place. Its attempt waits until it is known."""
+    place = allocate_place(m)
+    facts = pack(outcome, released_by, hour, day, step, same_region, ring)
+    facts |= late_bits(start, known_at, m)
+    write_call(place * FIELDS, start, facts, m.calls)
+    m.route[place] = acquire_route(caller, m)
+    m.callee[place] = callee
+    m.pair_of[place] = acquire_pair(caller, callee, m)
+    number_use_key(caller, m.number)
+    number_use_key(callee, m.number)
+    index_call(place, m)
+    m.counts[STORED] += 1
+    m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known_at, 2 * place)
+    return place
+
+
+def late_bits(start: int, known_at: int, m: Memory) -> int:
+    """Returns the facts that follow from when an attempt becomes known."""
+    bits = 0
+    if known_at > start:
+        bits |= 1 << LATE_START
+    if max(known_at, m.counts[NOW]) - start >= WEEK:
+        bits |= 1 << EXPIRED
+    return bits
+
+
+def move_earlier(node: int, known_at: int, least: int, m: Memory) -> bool:
+    """Lets an event become known at `known_at`; returns False unless it waits for `least` or later."""
+    i = 0
+    while i < m.counts[WAITING] and m.nodes[i] != node:
+        i += 1
+    if i == m.counts[WAITING] or m.times[i] < least:
+        return False
+    push(m.times, m.nodes, i, known_at, node)  # moves it up from its place
+    return True
+
+
+def restart_call(
+    place: int,
+    known_at: int,
+    least: int,
+    outcome: int,
+    released_by: int,
+    hour: int,
+    day: int,
+    step: int,
+    same_region: int,
+    ring: int,
+    m: Memory,
+) -> bool:
+    """Takes an earlier record of the attempt of a stored call, with the keys in `group`.
+
+    Returns False if the attempt is known already, or waits to be known before `least`.
+    """
+    if not move_earlier(2 * place, known_at, least, m):
+        return False
+    call = place * FIELDS
+    facts = pack(outcome, released_by, hour, day, step, same_region, ring) & ATTEMPT_FACTS
+    facts |= late_bits(start_of(call, m.calls), known_at, m)
+    write_wide(m.calls, call + FACTS, facts | facts_of(call, m.calls) & ~ATTEMPT_FACTS)
+    before = m.route[place]
+    m.route[place] = acquire_route(caller_of(place, m), m)
+    release_route(before, m)
+    return True
+
+
+def set_later_route(place: int, m: Memory) -> None:
+    """Sets the keys in `group` as those that a call has from the time on when its outcome is known."""
+    before = m.later_route[place]
+    route = acquire_route(caller_of(place, m), m)
+    if route == m.route[place]:
+        release_route(route, m)
+        route = 0
+    m.later_route[place] = route
+    if before > 0:
+        release_route(before, m)
+
+
+def acquire_pair(caller: int, callee: int, m: Memory) -> int:
+    """Returns the pair record of the parties of a new call; 0 if this is their only call and needs none."""
+    low = min(caller, callee)
+    high = max(caller, callee)
+    record = number_find_pair(low, high, m.number)
+    if record == 0:
+        other = only_call_of(caller, callee, m)
+        if other < 0 and caller != callee:
+            return 0
+        record = number_allocate_pair(low, high, m.number)
+        if other >= 0:
+            unindex_call(other, m)
+            number_fill_pair_record(other, record, m)
+            m.pair_of[other] = record
+            m.number.pair_uses[record] += 1
+            index_call(other, m)
+    m.number.pair_uses[record] += 1
+    return record
+
+
+def end_call(
+    place: int,
+    moment: int,
+    talk: int,
+    known_at: int,
+    outcome: int,
+    released_by: int,
+    hour: int,
+    day: int,
+    step: int,
+    same_region: int,
+    ring: int,
+    m: Memory,
+) -> None:
+    """Records the end of a stored call: its outcome waits until it is known."""
+    call = place * FIELDS
+    if facts_of(call, m.calls) >> STARTED & 1 and start_of(call, m.calls) < m.counts[NOW] - WEEK:
+        remove(place, 1, m.outcomes, m.calls)  # a call without an end was kept there for one more day
+    write_end(place, moment, talk, known_at, pack(outcome, released_by, hour, day, step, same_region, ring), m)
+    m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known_at, 2 * place + 1)
+
+
+def replace_end(
+    place: int,
+    moment: int,
+    talk: int,
+    known_at: int,
+    outcome: int,
+    released_by: int,
+    hour: int,
+    day: int,
+    step: int,
+    same_region: int,
+    ring: int,
+    m: Memory,
+) -> bool:
+    """Replaces the end of a call by one that becomes known earlier; returns False if it does not."""
+    if not move_earlier(2 * place + 1, known_at, known_at + 1, m):
+        return False
+    write_end(place, moment, talk, known_at, pack(outcome, released_by, hour, day, step, same_region, ring), m)
+    return True
+
+
+def write_end(place: int, moment: int, talk: int, known_at: int, facts: int, m: Memory) -> None:
+    """Stores the end of a call."""
+    call = place * FIELDS
+    m.calls[call + DURATION] = moment - start_of(call, m.calls)
+    m.calls[call + TALK] = talk
+    facts &= ~ATTEMPT_FACTS
+    if known_at > moment:
+        facts |= 1 << LATE_END
+    write_wide(m.calls, call + FACTS, facts_of(call, m.calls) & ATTEMPT_FACTS | facts)
