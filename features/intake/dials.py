@@ -1,4 +1,4 @@
-"""What a caller dialled last, and the dialling distance of its next call.
+"""The last calls of a caller, and the dialling distance of its next call.
 
 A call is known at its start, or when its record came if that was later. Two calls of each caller are remembered: the
 latest of those that became known last, and the latest of all that were known before. With these two, the call before

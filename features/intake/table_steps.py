@@ -124,11 +124,11 @@ def _dialled(
     starts_group[1:] = (caller[order[1:]] != caller[order[:-1]]) | (moment[order[1:]] != moment[order[:-1]])
     group = np.maximum.accumulate(np.where(starts_group, place, 0))
     is_new = order >= olds
-    asked, at = order[is_new], np.where(is_behind[order], place, group)[is_new] - 1
+    rows, at = order[is_new], np.where(is_behind[order], place, group)[is_new] - 1
     before = by_rank[most[at]]
-    is_before = (at >= 0) & (caller[before] == caller[asked])
-    is_before &= (start[before] < start[asked]) & (known[before] < start[asked])
-    step[asked] = distance(np.where(is_before, callee[before], UNKNOWN), callee[asked])
+    is_before = (at >= 0) & (caller[before] == caller[rows])
+    is_before &= (start[before] < start[rows]) & (known[before] < start[rows])
+    step[rows] = distance(np.where(is_before, callee[before], UNKNOWN), callee[rows])
     if originals is not None:
         step = step[originals]
     ends = _ends(caller[order])
@@ -136,9 +136,9 @@ def _dialled(
     fresh = by_rank[np.maximum.reduceat(rank[order], np.flatnonzero(starts_group))[np.cumsum(starts_group)[ends] - 1]]
     earlier = by_rank[most[group[ends] - 1]]
     has_earlier = (group[ends] > 0) & (caller[earlier] == callers)
-    kept = np.stack((fresh, earlier))
-    ids = np.where(np.stack((np.ones_like(has_earlier), has_earlier)), callee[kept], UNKNOWN)
-    return step[olds:], [ids, start[kept], known[kept], step[kept]]
+    places = np.stack((fresh, earlier))
+    ids = np.where(np.stack((np.ones_like(has_earlier), has_earlier)), callee[places], UNKNOWN)
+    return step[olds:], [ids, start[places], known[places], step[places]]
 
 
 def _rank(numbers: NumberCache, caller: Ints, callee: Ints, start: Ints) -> tuple[Ints, Ints]:

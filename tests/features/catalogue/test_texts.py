@@ -1,4 +1,4 @@
-"""What a feature's text says is what the kernel computes; the expected values follow from the text alone."""
+"""The kernel computes what a feature's text says; the expected values follow from the text alone.
 
 import math
 import re
