@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
+ROWS_IN_ALL = 1_600_000  # training rows, so that time and memory stay bounded with many folders
+BUSY_CALLS = 300  # a caller with more calls in a folder is busy
+
+
 @dataclass(frozen=True, slots=True)
 class CallFolds:
     """The fold of each call of a folder, with its time, parties, group and judging label; arrays of shape (calls,)."""
@@ -102,15 +106,43 @@ def assign_folds(dataset: Dataset, settings: Settings, role: Role = "both") -> C
     )
 
 
-def training_rows_by_feed(dataset: Dataset, settings: Settings, folds: CallFolds) -> dict[str, LabelledRows]:
+def training_rows_by_feed(
+    dataset: Dataset, settings: Settings, folds: CallFolds, folders: int = 1
+) -> dict[str, LabelledRows]:
     """Returns the training rows and their labels, by the name of the feed.
 
+    Args:
+        folders: how many folders the training learns from; together they give at most about ROWS_IN_ALL rows.
     Raises:
         ValueError: if there is no label, or no truth where it is to be learnt from.
     """
     labels = None if settings.learn_from == "truth" else training_labels(dataset, settings, folds.plan)
     feeds = {"complete": np.arange(len(folds.start)), "answered only": answered_rows(dataset.calls)}
-    return {name: training_rows(dataset, labels, settings, recorded, folds) for name, recorded in feeds.items()}
+    most = ROWS_IN_ALL // (folders * len(feeds))
+    by_feed = {}
+    for name, recorded in feeds.items():
+        rows, row_labels = training_rows(dataset, labels, settings, recorded, folds)
+        chosen = thinned(row_labels["nuisance"].to_numpy(dtype=bool), folds.caller, rows, most, settings.seed)
+        by_feed[name] = rows[chosen], row_labels[chosen]
+    return by_feed
+
+
+def thinned(nuisance: Array, caller: Array, rows: Array, most: int, seed: int) -> Array:
+    """Returns which training rows stay: all of nuisance and of busy callers, and others at random up to `most`; bool.
+
+    Busy innocent callers, such as surveys and couriers, are few and hard to tell from nuisance. Other innocent callers
+    are many and alike.
+
+    Args:
+        nuisance: bool, of each row.
+        caller: code of each call's caller, of all calls of the folder.
+        rows: place of each row among these calls.
+    """
+    first = nuisance | (np.bincount(caller)[caller[rows]] > BUSY_CALLS)
+    others = np.flatnonzero(~first)
+    stay = first.copy()
+    stay[np.random.default_rng(seed).permutation(others)[: max(most - int(first.sum()), 0)]] = True
+    return stay
 
 
 def training_labels(dataset: Dataset, settings: Settings, plan: Plan) -> pd.DataFrame:

@@ -192,7 +192,7 @@ class _Gathering:
 
     def _add_training_rows(self, dataset: Dataset, folds: CallFolds) -> Array:
         """Adds the training rows of a folder; returns whether a group has any, for each call of the folder."""
-        settings, rows = self._settings, training_rows_by_feed(dataset, self._settings, folds)
+        settings, rows = self._settings, training_rows_by_feed(dataset, self._settings, folds, self._learning)
         self._learnt.append(training_vectors(dataset, settings.features, settings.threads, rows))
         matrix = build_matrix(rows, folds, len(self._matrices))
         self._matrices.append(

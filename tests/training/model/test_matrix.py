@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callsieve.training.model.folds import thinned
 from callsieve.training.model.matrix import build_matrix, first_rows_per_caller, joined_matrix, labelled_rows
 
 CUTOFF = pd.Timestamp("2025-03-17", tz="UTC")
@@ -123,3 +124,15 @@ def test_the_first_rows_of_each_caller_are_drawn(owners, most, random):
         if seen[owners[row]] <= most:
             expected.append(row)
     assert first_rows_per_caller(owner, np.array(rows, dtype=np.int64), most).tolist() == sorted(expected)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=60), st.integers(0, 40))
+def test_thinning_keeps_nuisance_and_busy_callers_and_fills_up_with_others(calls, most):
+    caller = np.repeat([code for code, _ in calls], [400 if code == 0 else 1 for code, _ in calls])
+    nuisance = np.repeat([flag for _, flag in calls], [400 if code == 0 else 1 for code, _ in calls])
+    rows = np.arange(len(caller))[::2]
+    stay = thinned(nuisance[rows], caller, rows, most, 1)
+    first = [bool(nuisance[row]) or list(caller).count(caller[row]) > 300 for row in rows]
+    assert all(stay[place] for place, is_first in enumerate(first) if is_first)
+    assert stay.sum() == max(sum(first), min(most, len(rows)))
+    assert (stay == thinned(nuisance[rows], caller, rows, most, 1)).all()
