@@ -27,10 +27,11 @@ Every figure that the texts of this project state, with the command that gives i
 page; `callsieve evidence --only NAME` runs one claim again. `OUT` is a folder for the output of a command. Figures of
 the simulated world are of that world. `code` is the hash of what the command, or its short form on a tiny world,
 prints, without times. `callsieve evidence --quick` computes it again and fails where the code now gives something else,
-so no figure here is older than its code.
+unless the row says `older`: its figures are of an earlier state of the code, and it must run again before a release.
 
 """
 COLUMNS = ("claim", "figures", "command", "machine", "date", "took", "code")
+OLDER = "older"  # in place of a code hash: the row awaits its next run
 DIGITS = 6  # of a figure in the hash: another processor may round the last ones differently
 
 
@@ -143,9 +144,9 @@ def lines_by_claim(page: str) -> dict[str, str]:
 
 
 def outdated(rows: Sequence[Row], page: str) -> list[str]:
-    """Returns the claims whose code hash on a page differs from the hash of these rows."""
+    """Returns the claims whose code hash on a page differs from the hash of these rows; rows that say OLDER do not."""
     codes = {name: line.strip("| ").rpartition(" | ")[2] for name, line in lines_by_claim(page).items()}
-    return [row.claim for row in rows if row.code and codes.get(row.claim, row.code) != row.code]
+    return [row.claim for row in rows if row.code and codes.get(row.claim, row.code) not in (row.code, OLDER)]
 
 
 def write_page(rows: Sequence[Row], path: Path) -> None:
