@@ -1,4 +1,4 @@
-"""The kernel computes what a feature's text says; the expected values follow from the text alone.
+"""The kernel computes what a feature's text says; the expected values follow from the text alone."""
 
 import math
 import re
