@@ -87,10 +87,10 @@ def test_rules_are_counted_against_the_truth(command_json, world_folder, calls, 
         innocent = hit_calls[~hit_calls["nuisance"]]["slice"].value_counts().loc[lambda counts: counts > 0]
         assert {name: entry["part"] for name, entry in rule["benign_slices"].items()} == innocent.to_dict()
     assert hits > 100
-    for guard in KNOWN:  # many innocent calls come from a number that the called person knows, and few nuisance calls
+    for guard in KNOWN:  # in a world of so few people, one-ring callers ring everybody again and again
         rule = figures["rules"][guard]
         assert rule["calls"] > 0.05 * len(calls) and rule["recall"]["rate"] < 0.04
-        assert all(rule["attacks"].get(name, {"part": 0})["part"] <= 1 for name in ("one_ring", "bombing"))
+        assert rule["attacks"].get("one_ring", {"rate": 0.0})["rate"] < 0.02
     checks.rule_figures(figures)
     text = " ".join(capsys.readouterr().out.split())
     for name, rule in figures["rules"].items():
