@@ -89,7 +89,7 @@ def test_live_memory_does_not_contain_a_forgotten_number(swap, calls, tmp_path):
     before = live.memory.history.vector(live._intake(probe))
     live.forget(token)
     after, unknown = (live.memory.history.vector(Intake(real_bundle.NUMBER_KEY)(call)) for call in (probe, fresh))
-    own = [i for i, name in enumerate(live.memory.history._features) if name.startswith(("out_", "in_", "number_"))]
+    own = [i for i, name in enumerate(live.memory.history.features) if name.startswith(("out_", "in_", "number_"))]
     assert [before[i] for i in own] != [unknown[i] for i in own]
     np.testing.assert_array_equal([after[i] for i in own], [unknown[i] for i in own])
     air, intake = live.in_progress, live._intake
