@@ -24,8 +24,8 @@ from callsieve.features.catalogue import NAMES, vector_columns
 from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.judging.judge import summarise
+from callsieve.training.model import pool
 from callsieve.training.model import train as steps
-from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.certify import difference_interval
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import Trained, train
@@ -68,8 +68,8 @@ def main() -> None:
     options = parser.parse_args()
     dataset = of_world(simulated_world(options.size, options.seed, subscribers=options.subscribers))
     # All models share the vectors; columns are chosen when a model is fitted.
-    for make in ("complete", "answered_only", "learnt_vectors"):
-        setattr(steps, make, remembered(getattr(steps, make)))
+    for make in ("complete", "answered_only", "training_vectors"):
+        setattr(pool, make, remembered(getattr(pool, make)))
     steps.class_words = lambda *_: ()
 
     def trained(features: tuple[str, ...]) -> Trained:
@@ -103,7 +103,7 @@ def remembered(make: Callable[..., Any]) -> Callable[..., Any]:
 def comparison(name: str, model: Trained, whole: Trained) -> dict[str, Any]:
     """Returns the figures of a model, with the change against the model of all features."""
     head = summarise(model)["headline"]
-    rows = fold_rows("certify", model.plan.certify, model.fold, model.start) & model.judged.known
+    rows = model.pool.certify
     return {
         "name": name,
         "features": len(model.settings.features),
@@ -116,9 +116,9 @@ def comparison(name: str, model: Trained, whole: Trained) -> dict[str, Any]:
 
 def change_at_error(model: Trained, whole: Trained, rows: np.ndarray, error: float) -> dict[str, float]:
     """Returns the catch rate of a model at a benign error, and the change against the model of all features."""
-    nuisance = model.judged.nuisance[rows]
+    nuisance = model.pool.judged.nuisance[rows]
     hits, before = (above(trained.raw[rows], nuisance, error)[nuisance] for trained in (model, whole))
-    low, high = difference_interval(hits, before, model.caller[rows][nuisance], seed=model.settings.seed)
+    low, high = difference_interval(hits, before, model.pool.caller[rows][nuisance], seed=model.settings.seed)
     return {"catch": float(hits.mean()), "change": float(hits.mean() - before.mean()), "low": low, "high": high}
 
 

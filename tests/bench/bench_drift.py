@@ -44,6 +44,7 @@ from callsieve.training.model.call_choice import day_slices, whole_days
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import WINDOW_DAYS
 from callsieve.training.model.train import train
+from callsieve.training.run import scored_calls
 from callsieve.training.studies.demo import of_world
 from callsieve.training.world import keyed_world, load_scenario, simulate
 from tests.support import feed_faults
@@ -99,7 +100,7 @@ class Study:
         dataset = make_dataset(calls, complaints, findings, self.base.truth.slice(0, calls.num_rows))
         trained = train(dataset, Settings(seed=seed, threads=THREADS))
         self.model, self.bands = read_forest(trained.models["model"]), trained.card.thresholds
-        scored = ScoredCalls(calls, trained.feed, trained.raw, complaints, self.bands)
+        scored = scored_calls(trained)
         days = whole_days(calls)
         cuts = histogram_cuts(scored, days)
         figures = [day_figures(day, rows, scored, cuts) for day, rows in days.items()]

@@ -28,7 +28,6 @@ from callsieve.training.judging.judge import judge
 from callsieve.training.judging.leak_probes import check_for_leaks
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.bands import aligned_scores
-from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import Trained, feature_columns, train
 from callsieve.training.run import policy_actions
@@ -116,12 +115,11 @@ def figures_of(size: str, seed: int, threads: int, place: Path) -> tuple[dict[st
 
 def write(trained: Trained, place: Path) -> None:
     """Writes the model and the calls that it is judged on."""
-    certifying = fold_rows("certify", trained.plan.certify, trained.fold, trained.start)
-    rows = np.flatnonzero(certifying & trained.judged.known)
+    rows = np.flatnonzero(trained.pool.certify)
     place.mkdir()
     (place / "model.txt").write_text(trained.models["model"])
-    np.save(place / "vectors.npy", trained.feed.at(rows)[:, feature_columns(trained.settings.features)])
-    np.savez(place / "calls.npz", nuisance=trained.judged.nuisance[rows], stratum=trained.stratum[rows])
+    np.save(place / "vectors.npy", trained.X[rows][:, feature_columns(trained.settings.features)])
+    np.savez(place / "calls.npz", nuisance=trained.pool.judged.nuisance[rows], stratum=trained.stratum[rows])
 
 
 def elsewhere(place: Path, band: Band, others: list[Path]) -> dict[str, Any]:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from callsieve.training.data.dataset import Dataset
 
-    from .folds import CallFolds
-
     Array = npt.NDArray[Any]
 
 COPIED_AT_ONCE = 50_000  # calls, so that memory stays bounded
@@ -137,12 +135,14 @@ def training_vectors(
     return X
 
 
-def build_matrix(rows_by_feed: Mapping[str, LabelledRows], folds: CallFolds, folder: int) -> Matrix:
+def build_matrix(
+    rows_by_feed: Mapping[str, LabelledRows], start: Array, caller: Array, group: Array, folder: int = 0
+) -> Matrix:
     """Builds the training matrix of a folder, without its vectors; the weight of a row is the confidence of its label.
 
     Args:
         rows_by_feed: training rows and labels by name of the feed, as from `labelled_rows`.
-        folds: the folder's calls.
+        start, caller, group: moment (Unix ms), caller and group (codes) of each call of the folder.
         folder: place of the folder among those of the training.
     """
     rows = np.concatenate([places for places, _ in rows_by_feed.values()])
@@ -151,9 +151,9 @@ def build_matrix(rows_by_feed: Mapping[str, LabelledRows], folds: CallFolds, fol
         X=np.empty((0, 0)),
         y=labels["nuisance"].to_numpy(dtype=np.int8),
         weight=labels["confidence"].to_numpy(dtype=float),
-        moment=folds.start[rows],
-        caller=folds.caller[rows],
-        group=folds.group[rows],
+        moment=start[rows],
+        caller=caller[rows],
+        group=group[rows],
         folder=np.full(len(rows), folder),
         complete=np.concatenate(
             [np.full(len(places), name == "complete") for name, (places, _) in rows_by_feed.items()]

@@ -194,7 +194,7 @@ class _Gathering:
         """Adds the training rows of a folder; returns whether a group has any, for each call of the folder."""
         settings, rows = self._settings, training_rows_by_feed(dataset, self._settings, folds, self._learning)
         self._learnt.append(training_vectors(dataset, settings.features, settings.threads, rows))
-        matrix = build_matrix(rows, folds, len(self._matrices))
+        matrix = build_matrix(rows, folds.start, folds.caller, folds.group, len(self._matrices))
         self._matrices.append(
             replace(matrix, caller=matrix.caller + self._codes["caller"], group=matrix.group + self._codes["group"])
         )

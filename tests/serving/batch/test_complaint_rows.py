@@ -9,7 +9,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.complaints import COMPLAINT_NAMES, Complaint
-from callsieve.features.files.dates import DAY
 from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.online.history import History
 from callsieve.serving.batch.complaint_rows import complaint_table
@@ -63,8 +62,9 @@ def test_a_model_with_complaint_features_is_trained_scored_and_served(with_compl
     with pytest.raises(ValueError, match="--complaints"):
         score_calls(scorer, dataset.calls)
     scores, rows = score_calls(scorer, dataset.calls, dataset.complaints, threads=1)
-    certified = ~np.isnan(with_complaints.raw) & (with_complaints.start >= with_complaints.plan.certify[0])
-    np.testing.assert_array_equal(scores.raw[certified], with_complaints.raw[certified])
+    pool = with_complaints.pool
+    certified = ~np.isnan(with_complaints.raw) & pool.late
+    np.testing.assert_array_equal(scores.raw[pool.row[certified]], with_complaints.raw[certified])
     assert (rows[:, len(NAMES)] > 0).any()
     assert last_score_online(scorer, dataset) == scores.raw[-1]
 
@@ -84,9 +84,9 @@ def last_score_online(scorer, dataset):
 
 
 def test_recomputed_vectors_equal_trained_vectors_with_complaints(with_complaints):
-    rows, again = vectors_again(with_complaints, with_complaints.plan.train[0] + DAY)[:2]
+    rows, again = vectors_again(with_complaints.last.dataset, with_complaints.settings)
     columns = [(*NAMES, *COMPLAINT_NAMES).index(name) for name in COMPLAINT_NAMES]
-    trained = with_complaints.feed.at(rows)
+    trained = with_complaints.last.feed.at(rows)
     np.testing.assert_array_equal(again[:, columns], trained[:, columns])
     assert again.shape == trained.shape
 

@@ -1,7 +1,6 @@
 """The training matrix at a cutoff: leak checks, the cap on calls of one caller, weights."""
 
 from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -48,8 +47,8 @@ def build(calls, labels=None, **changed):
     vectors = np.column_stack([rows, rows**2]).astype(float)
     chosen = options.pop("rows", rows)
     order, matched = labelled_rows(calls, rows % 3, chosen, make_labels() if labels is None else labels, **options)
-    folds = SimpleNamespace(start=calls["start"].to_numpy(), caller=rows % 3, group=rows // 6)
-    return joined_matrix([build_matrix({"complete": (order, matched)}, folds, 0)], vectors[order])
+    matrix = build_matrix({"complete": (order, matched)}, calls["start"].to_numpy(), rows % 3, rows // 6)
+    return joined_matrix([matrix], vectors[order])
 
 
 def test_rows_labels_weights_and_groups_are_aligned(calls):

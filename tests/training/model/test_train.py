@@ -142,7 +142,10 @@ def training_matrix(dataset, t, calls=None):
     folds = t.last.folds.at(recorded)
     labels = training_labels(dataset, t.settings, folds.plan)
     rows = {"complete": training_rows(dataset, labels, t.settings, recorded, folds)}
-    return joined_matrix([build_matrix(rows, folds, 0)], training_vectors(dataset, t.settings.features, 1, rows))
+    return joined_matrix(
+        [build_matrix(rows, folds.start, folds.caller, folds.group)],
+        training_vectors(dataset, t.settings.features, 1, rows),
+    )
 
 
 def assert_same_matrix(trained, dataset, changed, calls=None):
@@ -205,7 +208,7 @@ def test_figures_that_cannot_be_measured_are_none(trained, nuisance, capsys):
     truth = np.where(pool.certify, nuisance, pool.judged.nuisance)
     if not nuisance:
         truth[:] = False
-    one_kind = with_pool(trained, judged=dataclasses.replace(pool.judged, nuisance=truth))
+    one_kind = with_pool(trained, judged=dataclasses.replace(pool.judged, nuisance=truth), new=pool.new & truth)
     figures = judge(one_kind, policy_actions(one_kind))
     if nuisance:
         assert figures["headline"]["model"]["benign_calls"] == 0
