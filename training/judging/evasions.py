@@ -29,7 +29,7 @@ PLAIN = "no evasion"
 
 
 def evasion_figures(s: JudgedCalls, threshold: float, actions: PolicyActions) -> list[Evasion]:
-    """Returns one row for each evasion in the calls, plain nuisance first, also where no call of it was judged.
+    """Returns one row for each evasion in the scored calls, plain nuisance first, also where no call of it was judged.
 
     `numbers` and `calls` are those whose whole life is in the records. `caught` is of the nuisance calls of the
     headline. `known_group` has numbers whose whole life is in the records, too, of groups that were trained on.

@@ -295,7 +295,8 @@ def side(rows, seed, contents):
     y = np.array([word is not None for word in content]).astype(np.int8)
     absent = np.full(rows, None)
     caller = rng.integers(0, rows // 10, rows)
-    return Matrix(values, y, np.ones(rows), caller, caller, caller, content, absent)
+    whole = np.ones(rows, dtype=bool)
+    return Matrix(values, y, np.ones(rows), caller, caller, caller, caller * 0, whole, content, absent)
 
 
 def test_contents_with_enough_labels_get_a_model(trained, tmp_path):
