@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from array import array
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, index
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +187,7 @@ class History:
 
     def _restore(self, facts: dict[str, Any], tokens: dict[str, list[str]]) -> None:
         """Restores what is not in the arrays, and rebuilds the hash tables."""
-        self._moment = TrustedMoment(facts["moment"])
+        self._moment = TrustedMoment(index(facts["moment"]))
         self._call_days = CallDays(facts["days"])
         self._dropped_until = facts["dropped_until"]
         for fields in facts["reports"]:
