@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from array import array
 from functools import partial
-from operator import attrgetter, index
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ class History:
             "features": self.features,
             "calls": self._max_calls,
             "numbers": self._max_numbers,
-            "moment": self._moment.at,
+            "moment": self._moment.facts(),
             "days": sorted(self._call_days.days),
             "dropped_until": self._dropped_until,
             "counters": {name: getattr(self, name) for name in COUNTERS},
@@ -187,7 +187,7 @@ class History:
 
     def _restore(self, facts: dict[str, Any], tokens: dict[str, list[str]]) -> None:
         """Restores what is not in the arrays, and rebuilds the hash tables."""
-        self._moment = TrustedMoment(index(facts["moment"]))
+        self._moment = TrustedMoment.of_facts(facts["moment"])
         self._call_days = CallDays(facts["days"])
         self._dropped_until = facts["dropped_until"]
         for fields in facts["reports"]:

@@ -17,6 +17,10 @@ calls as WITNESSES lie ahead, with no call in between that contradicts them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from operator import index
+from typing import Any
+
 AHEAD_MS = 60_000
 WITNESSES = 4
 
@@ -27,6 +31,17 @@ class TrustedMoment:
     def __init__(self, at: int) -> None:
         self.at = at
         self._jumps: list[int] = []  # distinct starts more than AHEAD_MS ahead, none contradicted
+
+    def facts(self) -> dict[str, Any]:
+        """Returns the state as plain values, for a snapshot."""
+        return {"at": self.at, "jumps": self._jumps}
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> TrustedMoment:
+        """Returns the moment with a state of `facts`. Raises TypeError or KeyError for other values."""
+        moment = cls(index(facts["at"]))
+        moment._jumps = [index(start) for start in facts["jumps"]]
+        return moment
 
     def note(self, start: int) -> None:
         """Notes the start of a call (Unix ms); the same call may be noted again."""
