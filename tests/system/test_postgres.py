@@ -92,7 +92,10 @@ def test_a_training_on_two_threads_gives_the_same_model_as_on_one(
 ):
     """The last test of this file: the server keeps the run."""
     place, first, _, folder = server
-    monkeypatch.setattr(running, "train", lambda *_: trained)  # on two threads
+    # On two threads; reading a source counts a look.
+    monkeypatch.setattr(
+        running, "train", lambda sources, *_: trained if [source.read() for source in sources] else None
+    )
     monkeypatch.setattr(judging, "baseline_scores", lambda _: by_baselines)
     key = write_key(small.KEY, tmp_path / "signing.key")
     figures = running.study(

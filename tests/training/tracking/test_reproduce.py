@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callsieve.training.audit.verify import verify
+from callsieve.training.data import sources
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.log.run_paths import default_store, run_paths
 from callsieve.training.model.matrix import array_hash
@@ -40,7 +41,7 @@ def test_a_run_is_unchanged_and_reproduced_on_two_threads(training_run, world_fo
     folder, figures = training_run
     paths = run_paths(folder, None, None)
     assert verify(paths.log, uri=paths.uri).faults == ()
-    result = reproduce(figures["tracking"]["run"], world_folder, uri=paths.uri, threads=2)  # trained on one thread
+    result = reproduce(figures["tracking"]["run"], [world_folder], uri=paths.uri, threads=2)  # trained on one thread
     assert result.differences == ()
     assert result.model == figures["model"]["id"]
     assert {f"dataset {name}" for name in DATASETS} < set(result.equal)
@@ -59,7 +60,7 @@ def test_every_difference_is_named(run_copy, world_folder, tmp_path):
     versions = json.loads((run_copy / "record" / "versions.json").read_text())
     versions["decisive"]["numpy"] = "1.0"
     (run_copy / "record" / "versions.json").write_text(json.dumps(versions))
-    result = reproduce(str(run_copy), calls, threads=1)
+    result = reproduce(str(run_copy), [calls], threads=1)
     named = {difference.partition(":")[0]: difference for difference in result.differences}
     assert {"dataset findings", "model.txt", "bundle.json", "MANIFEST.json", "MANIFEST.sig"} <= set(named)
     assert "valid_until" in named["bundle.json"]
@@ -72,7 +73,7 @@ def test_an_incomplete_record_is_refused(run_copy):
     recorded = json.loads((run_copy / "record" / "datasets.json").read_text())
     recorded["calls"]["source"] = "simulated"
     (run_copy / "record" / "datasets.json").write_text(json.dumps(recorded))
-    with pytest.raises(ValueError, match=r"expected --data FOLDER with the calls; the record names simulated"):
+    with pytest.raises(ValueError, match=r"expected --data FOLDER for each of 1 folders of calls; recorded: simulated"):
         reproduce(str(run_copy))
     with pytest.raises(ValueError, match="expected the folder of a run, or --tracking-uri"):
         reproduce("0" * 32)
@@ -162,7 +163,9 @@ def test_calls_are_read_from_the_recorded_source(monkeypatch, tmp_path):
     def read(folder):
         raise Read(folder)
 
-    monkeypatch.setattr(module, "read_dataset", read)
+    monkeypatch.setattr(sources, "read_dataset", read)
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "bundle.json").write_text(json.dumps({"training": {"folders": [{"role": "both"}]}}))
     (tmp_path / "record").mkdir()
     (tmp_path / "calls").mkdir()
     (tmp_path / "record" / "settings.json").write_text(json.dumps(settings_json(Settings())))
