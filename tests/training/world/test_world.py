@@ -284,7 +284,10 @@ def test_a_keyed_world_is_written_without_numbers(world, tmp_path):
 @pytest.mark.system
 @pytest.mark.parametrize("calls", [1700, 4000])
 def test_a_world_written_in_parts_equals_a_world_in_memory(tmp_path, monkeypatch, calls):
-    """The size of a part does not change the records."""
+    """The size of a part changes no record, except the step of a call that was recorded late.
+
+    Such a call is compared with what its caller dialled before, as far as the part before it is known.
+    """
     key = Key("e1", bytes(range(32)))
     scenario = scenario_of("[sizes.tiny]\ndays = 6\n[records]\nduplicate_share = 0.05\n")
     whole = keyed_world(simulate(scenario, 1, "tiny"), Intake(key))
@@ -296,7 +299,11 @@ def test_a_world_written_in_parts_equals_a_world_in_memory(tmp_path, monkeypatch
     for name in ("calls", "truth"):
         read, original = getattr(stored, name), getattr(whole, name)
         for column in read.column_names:
-            assert read[column].to_pylist() == original[column].to_pylist(), (name, column)
+            prompt = stored.calls["recorded"].is_null() if column == "step" else None
+            read_column, own = (
+                table[column] if prompt is None else table[column].filter(prompt) for table in (read, original)
+            )
+            assert read_column.to_pylist() == own.to_pylist(), (name, column)
     assert not list((tmp_path / "parts").glob(".*")), "no unfinished file is left"
 
 
