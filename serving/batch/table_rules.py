@@ -44,7 +44,7 @@ def rules_met(calls: pa.Table, columns: Mapping[int, Array], registers: Register
     bits = np.zeros(calls.num_rows, dtype=np.int64)
     for part, facts in _parts(calls, registers, terms):
         part_columns = {place: column[part] for place, column in columns.items()}
-        bits[part] = matching_bits(part_columns, facts, terms, _calls_itself(calls.slice(part.start, PART_ROWS)))
+        bits[part] = matching_bits(part_columns, facts, terms, calls_itself(calls.slice(part.start, PART_ROWS)))
     return bits
 
 
@@ -95,7 +95,7 @@ def _parts(calls: pa.Table, registers: Registers | None, terms: Terms) -> Iterat
         yield slice(begin, min(begin + PART_ROWS, calls.num_rows)), None
 
 
-def _calls_itself(calls: pa.Table) -> Array:
+def calls_itself(calls: pa.Table) -> Array:
     """Returns 1.0 where caller and callee are the same number."""
     same = pc.equal(calls["caller"].cast(pa.string()), calls["callee"].cast(pa.string()))
     return np.asarray(same.to_numpy(), dtype=float)

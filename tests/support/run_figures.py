@@ -61,6 +61,8 @@ def example_figures() -> dict[str, Any]:
             "days": 35,
             "nuisance_share": 0.0731,
             "fingerprint": "9c1f" * 16,
+            "folders": 1,
+            "learn_from": "labels",
             "seed": 1,
             "source": "simulated world 'small', seed 1",
             "judged_by": "truth",

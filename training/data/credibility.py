@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-LIST_WINDOW = 28 * DAY_MS  # a complaint keeps a number on a reputation list for this time
 TO_AN_OFFICE = "complaint"  # the channel; the other channel is a mark on the screen
 
 
@@ -201,23 +200,3 @@ def bursts(side: Array, at: Array, span: int) -> Array:
             last_side, begin, count = row_side, moment, count + 1
         burst[row] = count
     return burst
-
-
-def recent_complaints(dataset: Dataset, caller: Array, rows: Array) -> Array:
-    """Returns how many complaints against the caller were known in the LIST_WINDOW before each of these calls.
-
-    Args:
-        caller: code of each call's caller, in order of first appearance.
-        rows: indices of the calls.
-    """
-    complaints = dataset.complaints
-    names = pc.unique(pc.dictionary_decode(dataset.calls["caller"].combine_chunks()))
-    code = pd.Index(names.to_pylist()).get_indexer(complaints["number"].astype(str))
-    known_at = milliseconds(complaints["known_at"]).to_numpy()[code >= 0]
-    start = dataset.calls["start"].to_numpy()
-    first = min(int(start.min()), int(known_at.min(initial=start.min()))) - LIST_WINDOW
-    span = int(max(start.max(), known_at.max(initial=0))) - first + 1
-    # One sorted key for caller and moment, so that two look-ups count the complaints of a window.
-    keys = np.sort(code[code >= 0] * span + (known_at - first))
-    at = caller[rows] * span + (start[rows] - first)
-    return np.asarray(np.searchsorted(keys, at) - np.searchsorted(keys, at - LIST_WINDOW), dtype=float)

@@ -177,6 +177,12 @@ def truth_of_calls(truth: pa.Table, calls: pa.Table) -> pa.Table:
     return truth.take(places)
 
 
+def count_numbers(calls: pa.Table) -> int:
+    """Returns how many distinct numbers call or are called."""
+    parts = [pc.unique(pc.dictionary_decode(chunk)) for name in ("caller", "callee") for chunk in calls[name].chunks]
+    return len(pc.unique(pa.chunked_array(parts)))
+
+
 def as_known(dataset: Dataset, when: pd.Timestamp) -> Dataset:
     """Returns the data set with only those complaints, findings, recycled numbers and list entries known at `when`."""
     frames = {name: getattr(dataset, name) for name in ("complaints", "findings", "recycled", "lists")}

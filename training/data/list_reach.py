@@ -1,4 +1,4 @@
-"""How far a list of reported numbers reaches: the share of complaints whose number was reported before."""
+"""Lists of reported numbers: how many complaints concern a number that was reported before, and how often it was."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
+
+from callsieve.features.kernel.windows import DAY_MS
+from callsieve.serving.batch.complaint_rows import milliseconds
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from .dataset import Dataset
 
     Array = npt.NDArray[Any]
 
 WINDOWS = (7, 30, 90)  # days
 MINIMUMS = (1, 3)  # earlier complaints
+LIST_WINDOW = 28 * DAY_MS  # a complaint keeps a number on a reputation list for this time
 
 
 def list_reach(number: pd.Series[Any], day: Array, count: Array) -> dict[str, Any]:
@@ -63,3 +70,23 @@ def mean_by_day_kind(day: Array, count: Array) -> dict[str, float]:
         for name, chosen in (("weekday", ~weekend), ("weekend_day", weekend))
         if chosen.any()
     }
+
+
+def recent_complaints(dataset: Dataset, caller: Array, rows: Array) -> Array:
+    """Returns how many complaints against the caller were known in the LIST_WINDOW before each of these calls.
+
+    Args:
+        caller: code of each call's caller, in order of first appearance.
+        rows: indices of the calls.
+    """
+    complaints = dataset.complaints
+    names = pc.unique(pc.dictionary_decode(dataset.calls["caller"].combine_chunks()))
+    code = pd.Index(names.to_pylist()).get_indexer(complaints["number"].astype(str))
+    known_at = milliseconds(complaints["known_at"]).to_numpy()[code >= 0]
+    start = dataset.calls["start"].to_numpy()
+    first = min(int(start.min()), int(known_at.min(initial=start.min()))) - LIST_WINDOW
+    span = int(max(start.max(), known_at.max(initial=0))) - first + 1
+    # One sorted key for caller and moment, so that two look-ups count the complaints of a window.
+    keys = np.sort(code[code >= 0] * span + (known_at - first))
+    at = caller[rows] * span + (start[rows] - first)
+    return np.asarray(np.searchsorted(keys, at) - np.searchsorted(keys, at - LIST_WINDOW), dtype=float)

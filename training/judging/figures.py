@@ -333,9 +333,13 @@ class DataFigures(CallCounts):
 
 
 class TrainingData(DataFigures):
-    """The calls of a training, its number of folders, and its seed; `fingerprint` is of the last folder."""
+    """The calls of a training, its number of folders, what it learnt from ("labels" or "truth"), and its seed.
+
+    `fingerprint` is of the last folder.
+    """
 
     folders: int
+    learn_from: str
     seed: int
 
 

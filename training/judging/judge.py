@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from sklearn.metrics import roc_curve
 
 from callsieve.features.catalogue import ALL_FEATURES, NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.serving.bundle.metadata import Band, BundleMetadata, Certificate
-from callsieve.training.model.bands import OF_FOLDERS, OF_GROUPS, FeedScores, aligned_scores, bands_of
+from callsieve.training.data.dataset import count_numbers
+from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of, caution_of
 from callsieve.training.model.pool import FolderFacts
 from callsieve.training.model.train import Trained, feature_columns, folder_entry, score_rows
 
@@ -79,6 +79,7 @@ def judge(t: Trained, actions: PolicyActions, source: str = "") -> Judgement:
             **counts_of_folders(t.folders),
             "fingerprint": t.folders[-1].fingerprint,
             "folders": len(t.folders),
+            "learn_from": t.settings.learn_from,
             "seed": t.settings.seed,
             "judged_by": t.pool.judged.source,
             "judged_on": "groups unseen in training",
@@ -226,23 +227,18 @@ def prior_figures(rate: float | None, bound: float) -> list[PrecisionAtPrior]:
 def call_counts(calls: pa.Table, nuisance: Array) -> CallCounts:
     """Returns the number of calls, numbers and days of a table, and its share of nuisance."""
     start = calls["start"].to_numpy()
-    numbers = pc.unique(pa.chunked_array([*_distinct(calls["caller"]), *_distinct(calls["callee"])]))
     return {
         "calls": calls.num_rows,
-        "numbers": len(numbers),
+        "numbers": count_numbers(calls),
         "days": int((start.max() - start.min()) // DAY + 1),
         "nuisance_share": float(nuisance.mean()),
     }
 
 
-def _distinct(column: pa.ChunkedArray) -> list[pa.Array]:
-    return [pc.unique(pc.dictionary_decode(chunk)) for chunk in column.chunks]
-
-
 def baseline_band(t: Trained, values: Array) -> Band:
     """Returns the band of a baseline's scores, for the target of the model and on the same folds; no guard is added."""
     benign = ~t.pool.judged.nuisance & t.pool.judged.known
-    caution = replace(OF_FOLDERS if t.fitted["by_folder"] else OF_GROUPS, guard=0.0)
+    caution = replace(caution_of(by_folder=t.fitted["by_folder"]), guard=0.0)
     return bands_of((FeedScores(values, t.stratum),), t.pool.choose & benign, t.pool.certify & benign, caution)[0]
 
 

@@ -2,8 +2,8 @@
 
 A bundle contains no number. Its metadata name the data, the seed and the time span of its training. On the same data,
 the folds can be computed again. On other calls that cover the training span, a group that did not call in that span was
-not trained on. For calls that begin later, and for
-other calls than those of a training on several folders, the groups are unknown.
+not trained on. The groups are unknown for calls that begin later. After a training on several folders, they are known
+for the calls of these folders only.
 """
 
 from __future__ import annotations

@@ -42,9 +42,16 @@ class Caution:
 OF_GROUPS = Caution(margin=0.7, guard=0.25, few_calls_guard=2.0)
 # Folders that a member saw nothing of show how organisations differ, so the bound is used as it is: descending from the
 # highest score, the last threshold whose bound holds is a fixed-sequence test (Angelopoulos et al. 2022, Learn then
-# test). Learnt from 8 varied small worlds and judged on 4 others, 74 % of calls were caught and 0.3 in 10,000 innocent
-# calls flagged; with a margin of 0.7, 70 %.
+# test). In a trial with six members, learnt from 8 varied small worlds, 74 % of the calls of 4 others were caught and
+# 0.3 in 10,000 innocent calls flagged; with a margin of 0.7, 70 %. The choice was made on these 4 worlds.
 OF_FOLDERS = Caution(margin=1.0, guard=0.0, few_calls_guard=0.0)
+
+
+def caution_of(*, by_folder: bool) -> Caution:
+    """Returns the caution for thresholds of a training whose members held out whole folders, or else groups."""
+    return OF_FOLDERS if by_folder else OF_GROUPS
+
+
 # A small stratum gets a threshold of its own if it has enough innocent calls for this many times the target; the others
 # are pooled. On these 10 worlds as many were certified with it, 49 % of calls were caught instead of 46 %, and 7.6 in
 # 10,000 innocent calls were flagged elsewhere instead of 7.5; with a threshold for every stratum, 52 % and 9.4.

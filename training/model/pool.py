@@ -14,15 +14,15 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.files.dates import DAY
-from callsieve.training.data.credibility import recent_complaints
-from callsieve.training.data.dataset import Dataset
+from callsieve.serving.batch.table_rules import calls_itself
+from callsieve.training.data.dataset import Dataset, count_numbers
 from callsieve.training.data.dataset_tables import TableFacts, table_facts
 from callsieve.training.data.feeds import Feed, answered_only, complete
 from callsieve.training.data.judging_labels import JudgingLabels, joined_labels
+from callsieve.training.data.list_reach import recent_complaints
 
 from .allocators import give_back
 from .call_choice import nth_call
@@ -194,7 +194,7 @@ class _Gathering:
         """Adds the training rows of a folder; returns whether a group has any, for each call of the folder."""
         settings, rows = self._settings, training_rows_by_feed(dataset, self._settings, folds, self._learning)
         self._learnt.append(training_vectors(dataset, settings.features, settings.threads, rows))
-        matrix = build_matrix(rows, folds.start, folds.caller, folds.group, len(self._matrices))
+        matrix = build_matrix(rows, folds.start, folds.caller, folds.group, len(self._pools))
         self._matrices.append(
             replace(matrix, caller=matrix.caller + self._codes["caller"], group=matrix.group + self._codes["group"])
         )
@@ -223,8 +223,6 @@ class _Gathering:
 
 
 def _facts(source: Source, dataset: Dataset, folds: CallFolds) -> FolderFacts:
-    calls = dataset.calls
-    numbers = pc.unique(pa.chunked_array([*_distinct(calls["caller"]), *_distinct(calls["callee"])]))
     return FolderFacts(
         name=source.name,
         role=source.role,
@@ -232,15 +230,11 @@ def _facts(source: Source, dataset: Dataset, folds: CallFolds) -> FolderFacts:
         tables=table_facts(dataset),
         plan=folds.plan,
         groups=len(np.unique(folds.group)),
-        calls=calls.num_rows,
-        numbers=len(numbers),
+        calls=dataset.calls.num_rows,
+        numbers=count_numbers(dataset.calls),
         days=int((folds.start.max() - folds.start.min()) // DAY + 1),
         nuisance=int(folds.judged.nuisance.sum()),
     )
-
-
-def _distinct(column: pa.ChunkedArray) -> list[pa.Array]:
-    return [pc.unique(pc.dictionary_decode(chunk)) for chunk in column.chunks]
 
 
 def _pool_of(dataset: Dataset, folds: CallFolds, rows: Array, folder: int, flags: Mapping[str, Array]) -> Pool:
@@ -266,14 +260,9 @@ def _pool_of(dataset: Dataset, folds: CallFolds, rows: Array, folder: int, flags
         late=folds.start[rows] >= plan.certify[0],
         new=new,
         scored=(folds.start[rows] >= plan.label_cutoff) | of_rows["choose"],
-        itself=_calls_itself(dataset.calls.select(["caller", "callee"]).take(pa.array(rows))),
+        itself=calls_itself(dataset.calls.select(["caller", "callee"]).take(pa.array(rows))) == 1,
         judged=folds.judged.at(rows),
     )
-
-
-def _calls_itself(calls: pa.Table) -> Array:
-    same = pc.equal(calls["caller"].cast(pa.string()), calls["callee"].cast(pa.string()))
-    return np.asarray(same.to_numpy(), dtype=bool)
 
 
 def true_words(dataset: Dataset, name: str, rows: Array) -> Array:

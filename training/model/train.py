@@ -25,7 +25,7 @@ from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.sources import Source, sources_of
 
 from .allocators import give_back
-from .bands import OF_FOLDERS, OF_GROUPS, TARGETS, FeedScores, aligned_scores, bands_of
+from .bands import TARGETS, FeedScores, aligned_scores, bands_of, caution_of
 from .certify import certificate
 from .cross_scores import cv_fold_of_calls, out_of_fold_scores
 from .fit import CV_FOLDS, FitRows, calibrate, cv_folds, fit, fit_members, held_out_folds, mean_model
@@ -118,7 +118,7 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
     benign = ~pool.judged.nuisance
     require_benign("train", pool.choose & benign)
     calibration, method = calibrate(raw[pool.choose], pool.judged.nuisance[pool.choose], pool.group[pool.choose])
-    caution = OF_FOLDERS if fitted.by_folder else OF_GROUPS
+    caution = caution_of(by_folder=fitted.by_folder)
     bands = bands_of((complete_scores, answered_scores), pool.choose & benign, pool.certify & benign, caution)
     # The bundle's metadata hold these figures; "parts" and "sides" are names of its format.
     figures: dict[str, Any] = {

@@ -59,6 +59,12 @@ def page(title: str, sections: Sections) -> str:
     return "\n".join(lines)
 
 
+LEARNT_FROM = {
+    "labels": "labels as known at the label cutoff",
+    "truth": "the truth of simulated calls, which no operator knows of real ones",
+}
+
+
 def model_card(figures: RunFigures) -> Sections:
     """Returns the fields of the model card: details, use, evaluation, measured figures and limits."""
     model, data, head = figures["model"], figures["data"], figures["headline"]["model"]
@@ -71,6 +77,8 @@ def model_card(figures: RunFigures) -> Sections:
             "Most important features": "; ".join(
                 f"{feature['en']} ({feature['share']:.0%})" for feature in model["top_features"][:5]
             ),
+            "Learnt from": LEARNT_FROM[data["learn_from"]],
+            "Folders of calls": data["folders"],
             "Label cutoff": figures["folds"]["label_cutoff"],
             "Gates": f"SHA-256 {figures['gates']['sha256']}, logged before the run",
         },

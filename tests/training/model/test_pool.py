@@ -90,6 +90,16 @@ def test_groups_and_callers_of_two_folders_are_different_though_the_tokens_are_e
     assert not set(gathered.matrix.group) & set(pool.group[~first])
 
 
+def test_the_order_of_folders_does_not_matter_to_who_holds_out_whom(worlds):
+    """Rows to learn from and calls to choose on name the same folder, also after a folder to certify on."""
+    gathered = gather(sources(worlds[:3], ["certify", "learn", "learn"]), QUICK, silent)
+    pool, matrix = gathered.pool, gathered.matrix
+    assert set(pool.folder[pool.choose]) == set(matrix.folder) == {1, 2}
+    for folder in (1, 2):
+        assert set(matrix.group[matrix.folder == folder]) & set(pool.group[pool.folder == folder])
+        assert not set(matrix.group[matrix.folder == folder]) & set(pool.group[pool.folder != folder])
+
+
 def test_a_folder_serves_its_role_alone(pooled, worlds):
     trained, _ = pooled
     pool, last = trained.pool, trained.pool.folder == 5

@@ -21,6 +21,8 @@ def test_the_card_has_the_measured_figures(training_run):
         "no: the model may label calls, but must not block them",
         figures["gates"]["sha256"],
         "**Looks at the test fold**: 1",
+        "**Learnt from**: labels as known at the label cutoff",
+        "**Folders of calls**: 1",
         figures["folds"]["label_cutoff"],
     ):
         assert words in card
