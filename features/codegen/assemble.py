@@ -1,20 +1,14 @@
-"""Assembles the kernel for a kind of history and a choice of features, compiled by Numba or interpreted.
+"""Assembles the kernel for a kind of history and a choice of features.
 
 The files of the kernel are plain Python. Their functions are copied into one namespace with the constants and the
-functions of the generated program, so that each function calls the versions made for it. Numba then compiles the
-copies. Machine code is cached in the user's cache folder, in a subfolder named after the hash of all sources: Numba
-alone would not notice a change of a function that was inlined into another.
-
-Numba runs tables of a choice of features. Tables of the whole catalogue, and streams, run as C that was compiled with
-the package (`compiled_library.py`). Without C a stream is interpreted.
+functions of the generated program, so that each function calls the versions made for it. `c_source.py` translates the
+same parts to C, which the package contains (`compiled_library.py`). Interpreted, they serve for reading and for tests.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import os
-import threading
 from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
@@ -22,7 +16,6 @@ from typing import Any
 
 from callsieve.features.catalogue import FEATURES
 from callsieve.features.catalogue.feature import Feature
-from callsieve.features.files.ownership import only_we_may_write
 from callsieve.features.kernel import formulas, group_state, heap, number_state, table_pass, windows
 from callsieve.features.stream import (
     call_index,
@@ -38,12 +31,10 @@ from callsieve.features.stream import (
     token_table,
 )
 
-from . import feature_program, memory_layout, numba_support
+from . import feature_program, memory_layout
 from .feature_program import LIVE_KINDS, Kind
 
 LAYOUT_CONSTANTS = ("CLOCK", "ENDS", "LISTS", "STREAMS", "SHIFT", "READ", "SUMS", "SLOTS", "STATE", "PAIR", "NOTES")
-CACHE = "callsieve"
-COMPILING = threading.Lock()  # Numba's cache folder is a setting of the whole process
 # Modules of the stream kernel, and the functions of numbers and groups that its driver calls.
 DRIVER = (windows, heap, hash_chains, call_store, time_order, routes, call_index, call_records, stream_pass)
 STORE_MODULES = (hash_chains, table_pass, call_store, token_table, key_store)
@@ -68,15 +59,9 @@ CALLED_BY_DRIVER = {
 }
 
 
-def kernel(kind: Kind, features: tuple[Feature, ...], *, compiled: bool) -> SimpleNamespace:
-    """Returns functions and constants of the kernel for a kind of history and these features.
-
-    Raises:
-        ImportError: if `compiled` is set and Numba is not installed.
-    """
-    constants, source = declarations(kind, features)
-    # Kinds with the same program share one kernel.
-    return _cached_kernel(kind.module, tuple(constants.items()), source, compiled=compiled)
+def kernel(kind: Kind, features: tuple[Feature, ...]) -> SimpleNamespace:
+    """Returns functions and constants of the interpreted kernel for a kind of history and these features."""
+    return SimpleNamespace(**_namespace(modules_of(kind.module), *declarations(kind, features)))
 
 
 def declarations(kind: Kind, features: tuple[Feature, ...]) -> tuple[dict[str, int], str]:
@@ -101,11 +86,11 @@ def stream_kernel() -> SimpleNamespace:
     """
     of = {}
     for name, (constants, source) in stream_declarations().items():
-        of[name] = SimpleNamespace(**_namespace(STREAM_MODULES[name], constants, source, compiled=False))
+        of[name] = SimpleNamespace(**_namespace(STREAM_MODULES[name], constants, source))
     supplied: dict[str, Any] = columns(FEATURES)
     for name, functions in CALLED_BY_DRIVER.items():
         supplied |= {f"{name}_{function}": getattr(of[name], function) for function in functions}
-    return SimpleNamespace(of=of, **_namespace(DRIVER, supplied, "", compiled=False))
+    return SimpleNamespace(of=of, **_namespace(DRIVER, supplied, ""))
 
 
 @cache
@@ -136,29 +121,16 @@ def version() -> str:
     return hashlib.sha256(b"\0".join(Path(str(part.__file__)).read_bytes() for part in parts)).hexdigest()
 
 
-@cache
-def _cached_kernel(
-    module: ModuleType, constants: tuple[tuple[str, int], ...], source: str, *, compiled: bool
-) -> SimpleNamespace:
-    return SimpleNamespace(**_namespace(modules_of(module), dict(constants), source, compiled=compiled))
-
-
-def _namespace(
-    modules: tuple[ModuleType, ...], supplied: dict[str, Any], source: str, *, compiled: bool
-) -> dict[str, Any]:
+def _namespace(modules: tuple[ModuleType, ...], supplied: dict[str, Any], source: str) -> dict[str, Any]:
     """Returns the functions of the modules in one namespace with the supplied values and the generated functions."""
     namespace: dict[str, Any] = {"__name__": __name__, "nan": math.nan}
     for part in modules:
         namespace |= {name: value for name, value in vars(part).items() if _is_member(name, value, part)}
     namespace |= supplied
-    # Generated functions carry the name of a real file: Numba caches no others.
-    exec(compile(source, str(feature_program.__file__), "exec"), namespace)  # noqa: S102 - our own text, from the catalogue
-    names = [name for name, value in namespace.items() if isinstance(value, FunctionType) and name not in supplied]
-    for name in names:
-        namespace[name] = FunctionType(namespace[name].__code__, namespace, name)
-        namespace[name].__module__ = __name__
-    if compiled:
-        _compile(namespace, names, b"".join(Path(str(part.__file__)).read_bytes() for part in modules), source)
+    exec(compile(source, "<generated>", "exec"), namespace)  # noqa: S102 - our own text, from the catalogue
+    for name, value in namespace.items():
+        if isinstance(value, FunctionType) and name not in supplied:
+            namespace[name] = FunctionType(value.__code__, namespace, name)
     return {name: value for name, value in namespace.items() if not name.startswith("__")}
 
 
@@ -167,40 +139,3 @@ def _is_member(name: str, value: Any, module: ModuleType) -> bool:
     if isinstance(value, FunctionType):
         return value.__module__ == module.__name__
     return not name.startswith("__")
-
-
-def _compile(namespace: dict[str, Any], names: list[str], sources: bytes, generated: str) -> None:
-    try:
-        import numba
-    except ImportError as error:
-        raise ImportError("a compiled kernel needs Numba: pip install 'callsieve[train]'") from error
-    sources += Path(__file__).read_bytes() + Path(numba_support.__file__).read_bytes()
-    constants = repr(sorted((name, value) for name, value in namespace.items() if type(value) in (int, tuple)))
-    key = hashlib.sha256(b"\0".join((sources, generated.encode(), constants.encode()))).hexdigest()[:16]
-    folder = _cache_folder(key)
-    with COMPILING:
-        previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
-        try:
-            namespace["prefetch"] = numba_support.prefetch()
-            for name in (name for name in names if name != "prefetch"):
-                # Machine code is linked by name within a process, and cached code keeps its names.
-                namespace[name].__qualname__ = f"{name}_{key}"
-                # The kernel allocates nothing, so reference counting would only cost time.
-                options = {"cache": folder is not None, "nogil": True, "error_model": "numpy", "_nrt": False}
-                namespace[name] = numba.njit(**options)(namespace[name])
-        finally:
-            numba.config.CACHE_DIR = previous
-
-
-def _cache_folder(key: str) -> Path | None:
-    """Returns the cache folder of this kernel's machine code.
-
-    None unless the folder belongs to the user alone, as its content is executed unchecked.
-    """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / CACHE / key
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = folder.stat()
-    except (OSError, RuntimeError):
-        return None
-    return folder if only_we_may_write(owner) else None

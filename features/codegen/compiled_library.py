@@ -1,20 +1,22 @@
 """The kernel as C, if it was built: a shared library without Python, next to this file (`setup.py` builds it).
 
-It runs streams and tables of the whole catalogue; Numba runs other choices of features. It contains the fingerprint of
-its sources; a library of other sources is ignored.
+It runs streams of the whole catalogue, and tables of each choice in `catalogue/choices.py`. It contains the fingerprint
+of its sources; a library of other sources is ignored.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from callsieve.features.catalogue import FEATURES
-from callsieve.features.kernel import number_scan, windows
+from callsieve.features.catalogue.choices import CHOICES
+from callsieve.features.kernel import number_scan, table_pass, windows
 from callsieve.features.stream import call_store
 
 from . import assemble
@@ -46,14 +48,18 @@ STORE_FUNCTIONS: dict[str, tuple[str, ...]] = {
     "set_token": ("key", "text", "length"),
     "remove_token": ("key",),
 }
-# Exports of a table: array type codes of a task and of its scratch, and the functions of each kind of history.
-TASK = {"offsets": "q", "views": "q", "records": "q", "notes": "i", "out": "d", "owners": "i"}
-SCRATCH = ("i", "q", "q", "q", "q", "i", "i", "i", "i", "i", "q", "i")
-TABLE_FUNCTIONS: dict[str, tuple[str, ...]] = {
-    "replay": ("first", "last", "width", "out_column", "in_column"),
-    "emit_notes": ("first", "last", "width", "column"),
-    "copy_first_owner": (),
+# Exports of a table: functions that all kinds share, functions of each kind, and the type codes of their arrays.
+SHARED_FUNCTIONS = ("fill_records", "group_views", "copy_first_owner")
+TABLE_FUNCTIONS = ("replay", "emit_notes")
+TASK = {
+    **dict.fromkeys(("start", "ring", "talk", "recorded", "day"), "q"),
+    **dict.fromkeys(("order", "offsets", "views", "records"), "q"),
+    **dict.fromkeys(("parties", "owners", "notes"), "i"),
+    **dict.fromkeys(("events", "call_facts"), "b"),
+    "out": "d",
 }
+SCRATCH = ("i", "q", "q", "q", "q", "i", "i", "i", "i", "i", "q", "i")
+CODES = (*TASK.values(), *SCRATCH)
 RETURNING = {
     "restart_call",
     "replace_end",
@@ -66,7 +72,9 @@ RETURNING = {
 }  # these return an integer, the others nothing
 HERE = Path(__file__)
 FOLDER = HERE.parent
+ELEMENTS = {"q": "i8", "i": "i4", "d": "f8", "b": "i1"}  # as `__array_interface__` names them
 EMPTY: tuple[()] = ()
+_LOG = logging.getLogger("callsieve.features")
 
 
 class Library:
@@ -88,41 +96,25 @@ class Library:
         """Counts the numbers of a form in a text, see `number_scan.count_numbers`."""
         return self._count(text, len(text), form)  # type: ignore[no-any-return]
 
-    def table(self, kind: str) -> dict[str, Any]:
-        """Returns the functions of a table for a kind of history; they release the GIL while they run."""
-        releasing = ctypes.CDLL(self._library._name)
-        functions = {name: getattr(releasing, f"callsieve_{kind}_{name}") for name in TABLE_FUNCTIONS}
-        for name, function in functions.items():
-            function.restype, function.argtypes = (
-                None,
-                [ctypes.c_void_p, *[ctypes.c_int64] * len(TABLE_FUNCTIONS[name])],
-            )
+    def table_function(self, label: str, name: str) -> Callable[..., None]:
+        """Returns a function of `table_pass.py` on NumPy arrays, exported under a label; it releases the GIL."""
+        names = argument_names(name)
+        integers = [argument for argument in names if argument not in TASK and argument != "scratch"]
+        function = getattr(ctypes.CDLL(self._library._name), f"callsieve_{label}")
+        function.restype, function.argtypes = None, [ctypes.c_void_p, *[ctypes.c_int64] * len(integers)]
 
-        def replay(
-            first: int,
-            last: int,
-            offsets: Any,
-            views: Any,
-            records: Any,
-            scratch: Any,
-            notes: Any,
-            out: Any,
-            width: int,
-            out_column: int,
-            in_column: int,
-        ) -> None:
-            task = addresses((offsets, views, records, notes, out, EMPTY, *scratch))
-            functions["replay"](ctypes.addressof(task), first, last, width, out_column, in_column)
+        def run(*arguments: Any) -> None:
+            values = dict(zip(names, arguments, strict=True))
+            arrays = *(values.get(array, EMPTY) for array in TASK), *values.get("scratch", [EMPTY] * len(SCRATCH))
+            words = [
+                word
+                for array, code in zip(arrays, CODES, strict=True)
+                for word in (table_address(array, code), len(array))
+            ]
+            task = (ctypes.c_int64 * len(words))(*words)
+            function(ctypes.addressof(task), *(values[argument] for argument in integers))
 
-        def emit_notes(first: int, last: int, notes: Any, out: Any, width: int, column: int) -> None:
-            task = addresses((EMPTY, EMPTY, EMPTY, notes, out, EMPTY, *[EMPTY] * len(SCRATCH)))
-            functions["emit_notes"](ctypes.addressof(task), first, last, width, column)
-
-        def copy_first_owner(offsets: Any, views: Any, records: Any, owners: Any) -> None:
-            task = addresses((offsets, views, records, EMPTY, EMPTY, owners, *[EMPTY] * len(SCRATCH)))
-            functions["copy_first_owner"](ctypes.addressof(task))
-
-        return {"replay": replay, "emit_notes": emit_notes, "copy_first_owner": copy_first_owner}
+        return run
 
     def bound(self, memory: Arrays) -> dict[str, Any]:
         """Returns the functions bound to this memory (memoryviews, which must outlive them)."""
@@ -157,20 +149,58 @@ def address(array: Any) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(array)) if len(array) else 0
 
 
+def table_address(array: Any, code: str) -> int:
+    """Returns the address of a flat NumPy array; 0 for an empty one.
+
+    Raises:
+        ValueError: if its elements are not of the type that the code names, or not side by side.
+    """
+    if not len(array):
+        return 0
+    interface = array.__array_interface__
+    if (len(interface["shape"]), interface["strides"], interface["typestr"][1:]) != (1, None, ELEMENTS[code]):
+        raise ValueError(f"array: expected contiguous {ELEMENTS[code]}, got {array.dtype} of shape {array.shape}")
+    return int(interface["data"][0])
+
+
+def argument_names(name: str) -> tuple[str, ...]:
+    """Returns the arguments of a function of `table_pass.py`."""
+    code = getattr(table_pass, name).__code__
+    return tuple(code.co_varnames[: code.co_argcount])
+
+
 @cache
 def library() -> Library | None:
-    """Returns the library; None if it was not built, or from other sources."""
+    """Returns the library; None, with a warning, if it was not built, or from other sources."""
     try:
         loaded = Library(FOLDER / "kernel.library")
     except (OSError, ValueError, AttributeError):
+        loaded = None
+    if loaded is None or loaded.version != fingerprint():
+        warn_of_slow_python()
         return None
-    return loaded if loaded.version == fingerprint() else None
+    return loaded
 
 
 @cache
-def table_declarations() -> tuple[tuple[dict[str, int], str], ...]:
-    """Returns `assemble.declarations` of each kind of history for all features."""
-    return tuple(assemble.declarations(kind, FEATURES) for kind in KINDS)
+def warn_of_slow_python() -> None:
+    """Logs once a process that a compiled library is missing."""
+    _LOG.warning(
+        "callsieve computes in interpreted Python, many times slower: a compiled library is missing, or is not built "
+        "from these sources. Install again where a C compiler or the package index is at hand: "
+        "pip install --force-reinstall --no-deps callsieve (in a clone: pip install -e .)"
+    )
+
+
+@cache
+def table_declarations() -> dict[tuple[str, str], tuple[dict[str, int], str]]:
+    """Returns `assemble.declarations` of the kinds of history that each choice of features reads."""
+    return {
+        (name, kind.name): assemble.declarations(kind, features)
+        for name, features in CHOICES.items()
+        for kind in KINDS
+        if any(feature.role in kind.roles for feature in features)
+    }
 
 
 def fingerprint() -> str:

@@ -99,7 +99,7 @@ def log_term(count: int) -> int:
     """Returns count * log2(count) in units of 2^-32, rounded, so that sums of it are exact."""
     if count < LOG_TABLE_SIZE:
         return LOG_TERMS[count]
-    return int(math.floor(count * math.log2(count) * LOG_UNIT + 0.5)) if count > 1 else 0  # noqa: RUF046 - Numba's is a float
+    return int(math.floor(count * math.log2(count) * LOG_UNIT + 0.5)) if count > 1 else 0  # noqa: RUF046 - C's is a float
 
 
 def is_returning(pairs: Ints, pair: int, window: int) -> int:

@@ -2,7 +2,7 @@
 
 The calls of a key come in order of their start. At each call whose vector needs this key, known events are inserted,
 expired events are removed, and the key's part of the vector is written. Then the call's own events wait in a heap until
-they are known. `assemble.py` compiles this file together with the rest of the kernel.
+they are known. `assemble.py` puts this file together with the rest of the kernel.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def fill_records(
     day: Ints,
     parties: Ints,
     events: Ints,
-    facts_table: Ints,
+    call_facts: Ints,
     records: Ints,
 ) -> None:
     """Writes the records of the calls `first` to `last`.
@@ -99,10 +99,11 @@ def fill_records(
     Args:
         start, ring, talk, recorded, day: one integer a call; `ring` and `talk` are negative during a call.
         parties: caller and callee of each call in turn.
-        events: rows of outcome, released_by, hour, step and same_region.
-        facts_table: one row for each fact of `CALL_FACTS`.
+        events: outcomes of all calls, then each call's released_by, hour, step and same_region.
+        call_facts: the first fact of `CALL_FACTS` of all calls, then the second, and so on.
         records: RECORD integers a call, written.
     """
+    count = len(start)
     for i in range(first, last):
         record = i * RECORD
         has_ended = ring[i] >= 0 and talk[i] >= 0
@@ -111,19 +112,19 @@ def fill_records(
         records[record + END] = end
         records[record + TALK] = talk[i] if has_ended else NONE
         records[record + FACTS] = pack(
-            int(events[0, i]),
-            int(events[1, i]),
-            int(events[2, i]),
-            int(day[i]),
-            int(events[3, i]),
-            int(events[4, i]),
+            events[i],
+            events[count + i],
+            events[2 * count + i],
+            day[i],
+            events[3 * count + i],
+            events[4 * count + i],
             ring[i],
         )
         records[record + LATE] = recorded[i] if recorded[i] > end else NEVER
-        records[record + PARTIES] = int(parties[2 * i]) << 32 | int(parties[2 * i + 1])
+        records[record + PARTIES] = parties[2 * i] << 32 | parties[2 * i + 1]
         facts = 0
-        for j in range(len(facts_table)):
-            facts |= int(facts_table[j, i]) + 1 << FACT_BITS * j
+        for j in range(len(call_facts) // count):
+            facts |= call_facts[j * count + i] + 1 << FACT_BITS * j
         records[record + PACKED_FACTS] = facts
         records[record + ROW] = i
 
@@ -189,8 +190,8 @@ def group_views(order: Ints, owners: Ints, width: int, offsets: Ints, views: Int
             if key >= 0:
                 views[offsets[key]] = 2 * call + direction
                 offsets[key] += 1
-    for key in range(keys, 0, -1):
-        offsets[key] = offsets[key - 1]
+    for i in range(keys):
+        offsets[keys - i] = offsets[keys - i - 1]
     offsets[0] = 0
 
 
@@ -259,7 +260,7 @@ def copy_first_owner(offsets: Ints, views: Ints, records: Ints, owners: Ints) ->
 def has_others(begin: int, end: int, views: Ints, records: Ints) -> bool:
     """Returns whether these views have more than one caller."""
     caller = records[(views[begin] >> 1) * RECORD + PARTIES] >> 32
-    for view in range(begin + 1, end):  # noqa: SIM110 - Numba has no any()
+    for view in range(begin + 1, end):  # noqa: SIM110 - C has no any()
         if records[(views[view] >> 1) * RECORD + PARTIES] >> 32 != caller:
             return True
     return False

@@ -8,8 +8,8 @@ each window. The content of a window is a row of integer sums, so the order of a
 
 This file maintains the lists. `number_state.py` (a number's own calls) and `group_state.py` (calls of a block, trunk or
 device) define the amounts that an event adds to a window, with one generated function per stream
-(`feature_program.py`). `assemble.py` puts the parts together: compiled by Numba, compiled as C, or interpreted. So
-everything here is written in the subset that all three understand: flat integer arrays, no objects.
+(`feature_program.py`). `assemble.py` puts the parts together. They run interpreted, or translated to C
+(`c_source.py`): so everything here is written in the subset that translates, flat integer arrays and no objects.
 
 Layout:
     calls: FIELDS integers a call. `node = STREAMS * call + stream` identifies an event.

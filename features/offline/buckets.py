@@ -1,6 +1,6 @@
 """The work of the table engine cut into buckets by key, for engines that spread it over many processes.
 
-Kinds of history share no state. So calls are sent to buckets by the hash of a kind's key. The compiled kernel
+Kinds of history share no state. So calls are sent to buckets by the hash of a kind's key. The kernel
 replays each bucket, and the parts of a vector are joined by the call's id. Parcels change buckets between four steps:
 
 `pack_parcels`      packs calls as they come -> by caller
@@ -22,14 +22,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from callsieve.features.catalogue import select_features
+from callsieve.features.catalogue.choices import computed_features
 from callsieve.features.catalogue.feature import ROLES, Feature
 from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind
+from callsieve.features.codegen.table_engine import shared_functions
 from callsieve.features.kernel import windows
 from callsieve.features.kernel.table_pass import LATE, PACKED_FACTS, PARTIES, RECORD, ROW
 from callsieve.features.records import GROUP_COLUMNS, KEYED_COLUMNS
 
 from .packing import Packed, group_codes, pack_calls, party_codes, start_order
-from .table import group_calls, pass_tasks, role_columns
+from .table import group_calls, pass_tasks, role_columns, select_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -99,7 +101,7 @@ def route_calls(bodies: ParcelBodies, names: tuple[str, ...], buckets: int) -> P
     member = caller * np.int64(buckets) + integers(table, "caller_bucket")[0]
     for role in sorted({feature.role for feature in select_features(names)} & GROUP_COLUMNS.keys()):
         source = owning_rows(table[GROUP_COLUMNS[role]])
-        groups.engine.copy_first_owner(groups.offsets, groups.views, calls.records, source)
+        shared_functions()["copy_first_owner"](groups.offsets, groups.views, calls.records, source)
         late = pa.array(calls.records.reshape(-1, RECORD)[:, LATE])
         events = table.set_column(table.column_names.index("late"), "late", late)
         yield from route_to_group(role, events, order, source, member, callee)
@@ -204,11 +206,12 @@ def replay_kind(kind: Kind, table: pa.Table, features: tuple[Feature, ...]) -> A
         caller = np.asarray(table["caller"].combine_chunks().dictionary_encode().indices)
         callee = integers(table, "callee")
     calls = Packed(records_of(table, caller, callee), call_order(table), {kind.name: owners}, {kind.name: keys})
-    out = np.empty((table.num_rows, len(features)))
+    computed = computed_features(features)
+    out = np.empty((table.num_rows, len(computed)))
     if features:
-        for task in pass_tasks(kind, group_calls(kind, calls, features), calls, features, out, 1):
+        for task in pass_tasks(kind, group_calls(kind, calls, computed), calls, computed, out, 1):
             task()
-    return out
+    return select_columns(out, computed, tuple(feature.name for feature in features))
 
 
 def records_of(table: pa.Table, caller: Array, callee: Array) -> Array:

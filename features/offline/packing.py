@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from callsieve.features.catalogue.feature import CALL_FACTS
-from callsieve.features.codegen.assemble import kernel
-from callsieve.features.codegen.feature_program import NUMBER
+from callsieve.features.codegen.table_engine import shared_functions
 from callsieve.features.intake.keyed_table import check_table
 from callsieve.features.kernel import table_pass, windows
 from callsieve.features.records import GROUP_COLUMNS, KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN
@@ -58,12 +57,12 @@ def pack_calls(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(G
     with joblib.Parallel(threads, require="sharedmem") as parallel:
         read = column_readers(calls) | {kind: partial(group_codes, calls[GROUP_COLUMNS[kind]]) for kind in grouping}
         arrays = dict(zip(read, parallel(joblib.delayed(reader)() for reader in read.values()), strict=True))
-        events = np.stack([arrays[name] for name in ("outcome", "released_by", "hour", "step", "same_region")])
-        call_facts = np.stack([arrays[name] for name in CALL_FACTS])
+        events = np.concatenate([arrays[name] for name in ("outcome", "released_by", "hour", "step", "same_region")])
+        call_facts = np.concatenate([arrays[name] for name in CALL_FACTS])
         times = [arrays[name] for name in ("start", "ring", "talk", "recorded", "day")]
         parties, numbers = arrays["parties"]
         records = cache_aligned(count * table_pass.RECORD)
-        fill = kernel(NUMBER, (), compiled=True).fill_records
+        fill = shared_functions()["fill_records"]
         bounds = pairwise(np.linspace(0, count, threads + 1).astype(int).tolist())
         parallel(
             joblib.delayed(fill)(first, last, *times, parties, events, call_facts, records) for first, last in bounds

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from callsieve.features.catalogue import select_features
+from callsieve.features.catalogue.choices import computed_features
 from callsieve.features.catalogue.feature import ROLES, Feature
 from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind
+from callsieve.features.codegen.table_engine import shared_functions
 from callsieve.features.files.atomic import atomic_path
 from callsieve.features.intake.keyed_table import KEYED_TOKENS
 from callsieve.features.kernel.table_pass import PARTIES, RECORD, ROW
@@ -29,7 +31,7 @@ from callsieve.features.records import GROUP_COLUMNS, KEYED_COLUMNS
 
 from .packing import Packed, pack_calls, start_order
 from .shuffle import dense_codes, from_cells, read_part, shard_of, to_cells, token_keys, token_texts, write_parts
-from .table import Grouped, group_calls, pass_tasks
+from .table import Grouped, group_calls, pass_tasks, select_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -108,7 +110,7 @@ def send_to_groups(plan: Plan, kinds: list[Kind], shard: int) -> None:
     groups = group_calls(NUMBER, calls, plan.features_of("caller"))
     for kind in kinds:
         codes, keys = dense_codes(out[GROUP_COLUMNS[kind.name]])
-        groups.engine.copy_first_owner(groups.offsets, groups.views, calls.records, codes)
+        shared_functions()["copy_first_owner"](groups.offsets, groups.views, calls.records, codes)
         has = np.flatnonzero(codes >= 0)
         rows = {"record": to_cells(records[has]), "key": keys.take(codes[has])}
         write_parts(rows, shard_of(rows["key"], plan.shards), plan.shards, plan.files(kind.name)[shard])
@@ -177,11 +179,12 @@ def pack(records: Array, owners: Array, kind: Kind, keys: int) -> Packed:
 
 def replay_kind(kind: Kind, calls: Packed, features: tuple[Feature, ...], rows: int) -> tuple[Array, Grouped]:
     """Returns the values of the numbered rows, for features of one role."""
-    values = np.empty((rows, len(features)))
-    groups = group_calls(kind, calls, features)
-    for task in pass_tasks(kind, groups, calls, features, values, 1):
+    computed = computed_features(features)
+    values = np.empty((rows, len(computed)))
+    groups = group_calls(kind, calls, computed)
+    for task in pass_tasks(kind, groups, calls, computed, values, 1):
         task()
-    return values, groups
+    return select_columns(values, computed, tuple(feature.name for feature in features)), groups
 
 
 def write_shard(plan: Plan, shard: int) -> None:

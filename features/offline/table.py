@@ -1,7 +1,7 @@
 """Offline engine: the vectors of all calls of a table at once.
 
-Each kind of history (numbers, blocks, trunks, devices) is one pass. Its calls are grouped by key, and the compiled
-kernel replays the history of each key and writes that key's part of the vectors.
+Each kind of history (numbers, blocks, trunks, devices) is one pass. Its calls are grouped by key. The kernel replays
+the history of each key and writes that key's part of the vectors.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from callsieve.features.catalogue import FEATURES, NAMES, select_features
+from callsieve.features.catalogue import NAMES, select_features
+from callsieve.features.catalogue.choices import computed_features
 from callsieve.features.catalogue.feature import Feature
-from callsieve.features.codegen import compiled_library
-from callsieve.features.codegen.assemble import kernel
 from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind
+from callsieve.features.codegen.table_engine import shared_functions, table_engine
 from callsieve.features.kernel import table_pass, windows
 
 from .packing import Packed, cache_aligned, pack_calls
@@ -57,24 +57,30 @@ def vectors(
     Args:
         calls: keyed calls, columns `records.KEYED_COLUMNS`, in any order.
         rows: the calls whose vectors are wanted, each once; all by default. Fewer rows take less time.
-        features: names from the catalogue; fewer features take less time.
+        features: names from the catalogue. The choices of `catalogue/choices.py` take less time than the whole; another
+            choice computes all features of the same roles first, and takes their memory.
         threads: number of cores; all by default. The result does not depend on it.
     Returns:
         float64 (rows, features), in the order of `rows`; NaN where a value is unknown.
     Raises:
         ValueError: if a column is missing or contains an unknown word, or a feature is not in the catalogue.
     """
-    wanted = select_features(features)
+    computed = computed_features(select_features(features))
     threads = threads or os.cpu_count() or 1
-    packed = pack_calls(calls, threads, group_kinds(wanted))
+    packed = pack_calls(calls, threads, group_kinds(computed))
     count = len(packed.order)
     if rows is not None:
         row_indices(packed)[:] = windows.NONE
         row_indices(packed)[rows] = np.arange(len(rows))
         count = len(rows)
-    out = fill_vectors(packed, group_calls(NUMBER, packed, wanted), wanted, count, threads)
-    order = [feature.name for feature in wanted]
-    return out if order == list(features) else out[:, [order.index(name) for name in features]]
+    out = fill_vectors(packed, group_calls(NUMBER, packed, computed), computed, count, threads)
+    return select_columns(out, computed, features)
+
+
+def select_columns(values: Array, computed: tuple[Feature, ...], names: tuple[str, ...]) -> Array:
+    """Returns the columns with these names of values whose columns are the computed features."""
+    order = [feature.name for feature in computed]
+    return values if order == list(names) else values[:, [order.index(name) for name in names]]
 
 
 def group_kinds(features: tuple[Feature, ...]) -> tuple[str, ...]:
@@ -88,7 +94,11 @@ def row_indices(calls: Packed) -> Array:
 
 
 def fill_vectors(calls: Packed, numbers: Grouped, features: tuple[Feature, ...], count: int, threads: int) -> Array:
-    """Returns the `count` vectors of packed calls, features in catalogue order, in the rows that the records name."""
+    """Returns the `count` vectors of packed calls, in the rows that the records name.
+
+    Args:
+        features: as `computed_features` returns them.
+    """
     import joblib
 
     out = np.empty((count, len(features)))
@@ -99,7 +109,7 @@ def fill_vectors(calls: Packed, numbers: Grouped, features: tuple[Feature, ...],
         groups = numbers
         if kind is not NUMBER:
             owners = calls.owners[kind.name]
-            numbers.engine.copy_first_owner(numbers.offsets, numbers.views, calls.records, owners)
+            shared_functions()["copy_first_owner"](numbers.offsets, numbers.views, calls.records, owners)
             groups = group_calls(kind, calls, features)
         notes, columns = NO_NOTES, role_columns(kind.roles[-1], features)
         if columns:
@@ -130,30 +140,14 @@ def emit_all_notes(begin: int, end: int, noted: list[tuple[SimpleNamespace, Arra
 
 def group_calls(kind: Kind, calls: Packed, features: tuple[Feature, ...]) -> Grouped:
     """Groups calls by key; numbers without features of incoming calls have outgoing views only."""
-    engine = table_kernel(kind, features)
+    engine = table_engine(kind, features)
     owners = calls.owners[kind.name]
     if kind is NUMBER and not any(feature.reads_incoming for feature in features):
         owners = np.ascontiguousarray(owners[::2])
     offsets = np.zeros(calls.keys[kind.name] + 1, dtype=np.int64)
     views = np.empty(np.count_nonzero(owners >= 0), dtype=np.int64)
-    engine.group_views(calls.order, owners, len(owners) // max(len(calls.order), 1), offsets, views)
+    shared_functions()["group_views"](calls.order, owners, len(owners) // max(len(calls.order), 1), offsets, views)
     return Grouped(engine, views, offsets)
-
-
-def table_kernel(kind: Kind, features: tuple[Feature, ...]) -> SimpleNamespace:
-    """Returns the kernel of a kind of history: Numba's functions, replaced by those of the C library where possible.
-
-    The C library is built for all features of a kind, so it serves a request for all of them, or for all features of
-    the caller. C needs no check for negative indices, which Numba makes at each access.
-    """
-    all_features, wanted = (
-        tuple(feature for feature in some if feature.role in kind.roles) for some in (FEATURES, features)
-    )
-    of_callers = tuple(feature for feature in all_features if feature.role == kind.roles[0])
-    library = compiled_library.library() if wanted in (all_features, of_callers) else None
-    if library is None:
-        return kernel(kind, features, compiled=True)
-    return SimpleNamespace(**vars(kernel(kind, FEATURES, compiled=True)) | library.table(kind.name))
 
 
 def role_columns(role: str, features: tuple[Feature, ...]) -> list[int]:

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from callsieve.features.codegen.compiled_library import warn_of_slow_python
+
 HERE = Path(__file__)
 FOLDER = HERE.parent
 DONE, NO_MEMORY = -1, -2
@@ -36,13 +38,16 @@ class Functions(NamedTuple):
 
 @cache
 def library() -> Functions | None:
-    """Returns the compiled functions; None if they were not built, or from another source."""
+    """Returns the compiled functions; None, with a warning, if they were not built, or from another source."""
     path = FOLDER / "forest.library"
     try:
         # One row is scored with the GIL: releasing it for some microseconds would hand it to another thread each time.
         keeping, releasing = ctypes.PyDLL(str(path)), ctypes.CDLL(str(path))
         version = ctypes.c_uint64.in_dll(keeping, "callsieve_forest_version").value
     except (OSError, ValueError):
+        version = None
+    if version != fingerprint():
+        warn_of_slow_python()
         return None
     scores, score, explain = (
         getattr(loaded, f"callsieve_forest_{name}")
@@ -51,7 +56,7 @@ def library() -> Functions | None:
     for function in (scores, score, explain):
         function.restype, function.argtypes = c_int64, (c_void_p, c_void_p, c_void_p)
     scores.argtypes = (c_void_p, c_void_p, c_int64, c_void_p)
-    return Functions(scores, score, explain) if version == fingerprint() else None
+    return Functions(scores, score, explain)
 
 
 def fingerprint() -> int:

@@ -72,8 +72,6 @@ def serve(
     def open_live() -> Live:
         intake = Intake(key, zone, cached=max(numbers, CACHE_SIZE))
         live = Live(judge, intake, state, deadline=deadline, compiled=compiled, calls=calls, numbers=numbers)
-        if compiled and not live.memory.history.compiled:
-            _LOG.warning("the kernel was not built as C: the history is interpreted, about twenty times slower")
         if live.memory.refusal is not None:
             _LOG.error("the state of earlier processes is lost: %s", live.memory.refusal)
         _warm_up(judge)

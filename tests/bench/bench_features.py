@@ -58,7 +58,7 @@ KEEPING = {
     "_RJEM_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1",
     "DUCKDB_JE_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1",
 }
-PACKAGES = ("callsieve", "numpy", "numba", "pyarrow", "polars", "duckdb", "pandas")
+PACKAGES = ("callsieve", "numpy", "pyarrow", "polars", "duckdb", "pandas")
 
 COLUMNS = ("calls", "calls/s", "calls/cpu s", "x wall", "x cpu", "MiB before", "MiB peak")
 Figures = dict[str, float]

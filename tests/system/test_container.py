@@ -100,7 +100,7 @@ def test_the_image_installs_pinned_distributions_only():
     assert {canonicalize_name(word) for word in DISTRIBUTIONS if word != own} <= PINNED
     distributions = closure() - {"callsieve"}
     assert distributions <= PINNED
-    assert not {"pandas", "mlflow", "pyarrow", "numba", "scikit-learn", "pytest"} & distributions
+    assert not {"pandas", "mlflow", "pyarrow", "scikit-learn", "pytest"} & distributions
 
 
 def test_the_copied_files_exist_and_are_the_whole_distribution():

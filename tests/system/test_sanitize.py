@@ -50,7 +50,7 @@ def sanitized(tmp_path_factory):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("tests/tools/sanitize.py", "tests/features/codegen/test_compiled_library.py", "-k", "not by_numba"),
+        ("tests/tools/sanitize.py", "tests/features/codegen/test_compiled_library.py"),
         ("tests/tools/sanitize.py", "tests/serving/bundle/test_contributions.py", "-m", "not system"),
         (
             "tests/tools/sanitize.py",

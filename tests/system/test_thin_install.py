@@ -11,7 +11,7 @@ from tests.support.imports import FILES, at_import, imported, name_of
 from tests.support.paths import ROOT
 
 HEAVY = {
-    "lightgbm", "matplotlib", "mlflow", "numba", "onnx", "onnxruntime", "pandas", "pandera", "pyarrow", "pyspark",
+    "lightgbm", "matplotlib", "mlflow", "onnx", "onnxruntime", "pandas", "pandera", "pyarrow", "pyspark",
     "rich", "scipy", "sklearn", "sqlalchemy", "typer",
 }  # fmt: skip
 # Packages of the HTTP service.

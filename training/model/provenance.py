@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-PACKAGES = ("callsieve", "lightgbm", "numpy", "numba", "pandas", "pyarrow", "scikit-learn", "scipy", "phonenumbers")
+PACKAGES = ("callsieve", "lightgbm", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "phonenumbers")
 ROOT = Path(__file__).resolve().parents[2]
 
 

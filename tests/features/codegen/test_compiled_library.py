@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callsieve.features.catalogue import FEATURES, NAMES
+from callsieve.features.catalogue import FEATURES
 from callsieve.features.catalogue.feature import SUMS_BY_ROLE
 from callsieve.features.codegen import compiled_library, feature_program
-from callsieve.features.offline.table import vectors
+from callsieve.features.codegen.table_engine import shared_functions
 from callsieve.features.online.history import History
-from tests.support.strategies import as_keyed_call, as_keyed_table, histories
+from callsieve.serving.bundle import forest_library
+from tests.support.strategies import as_keyed_call, histories
 
 SMALL = {"calls": 12, "numbers": 4}  # small enough to drop calls and evict numbers
 LARGE = {"calls": 100, "numbers": 10}
@@ -36,11 +37,18 @@ def test_a_library_of_other_sources_is_ignored(monkeypatch):
     compiled_library.library.cache_clear()
 
 
-def test_a_missing_library_is_none(monkeypatch, tmp_path):
-    compiled_library.library.cache_clear()
-    monkeypatch.setattr(compiled_library, "FOLDER", tmp_path)
-    assert compiled_library.library() is None
-    compiled_library.library.cache_clear()
+def test_missing_libraries_are_reported_in_one_line(monkeypatch, tmp_path, caplog):
+    cached = (compiled_library.library, compiled_library.warn_of_slow_python, forest_library.library)
+    for function in cached:
+        function.cache_clear()
+    for module in (compiled_library, forest_library):
+        monkeypatch.setattr(module, "FOLDER", tmp_path)
+        assert module.library() is None
+    (line,) = caplog.messages
+    assert "interpreted Python, many times slower" in line
+    assert "pip install --force-reinstall" in line
+    for function in cached:
+        function.cache_clear()
 
 
 @given(calls=histories(max_calls=40), room=st.sampled_from([SMALL, LARGE]))
@@ -69,18 +77,15 @@ def test_snapshots_are_interchangeable_between_compiled_and_interpreted(tmp_path
         np.testing.assert_array_equal(loaded.vector(as_keyed_call(calls[-1])), history.vector(as_keyed_call(calls[-1])))
 
 
-@pytest.mark.system
-@given(calls=histories(max_calls=40))
-@settings(max_examples=20)
-def test_a_table_by_c_equals_a_table_by_numba(calls):
-    of_callers = tuple(feature.name for feature in FEATURES if feature.role == "caller")
-    with pytest.MonkeyPatch.context() as patched:
-        by_c = [vectors(as_keyed_table(calls), features=names, threads=1).tobytes() for names in (NAMES, of_callers)]
-        patched.setattr(compiled_library, "library", lambda: None)
-        by_numba = [
-            vectors(as_keyed_table(calls), features=names, threads=1).tobytes() for names in (NAMES, of_callers)
-        ]
-    assert by_c == by_numba
+@pytest.mark.parametrize(
+    "array", [np.zeros(4, np.int32), np.zeros(8, np.int64)[::2], np.zeros((2, 2), np.int64), np.zeros(4)]
+)
+def test_an_array_of_another_type_never_reaches_c(array):
+    good = {"order": np.arange(4), "owners": np.zeros(4, np.int32), "offsets": np.zeros(2, np.int64)}
+    group_views = shared_functions()["group_views"]
+    group_views(good["order"], good["owners"], 1, good["offsets"], views := np.empty(4, np.int64))
+    with pytest.raises(ValueError, match="expected contiguous i8"):
+        group_views(array, good["owners"], 1, good["offsets"], views)
 
 
 def test_features_of_other_roles_fit_into_a_note():

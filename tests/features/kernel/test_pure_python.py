@@ -1,4 +1,4 @@
-"""The interpreted kernel is bit-equal to the kernels that Numba and the C compiler made of the same files."""
+"""The interpreted kernel is bit-equal to the C that is made of the same files."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from callsieve.features.catalogue import FEATURES, NAMES
+from callsieve.features.catalogue.choices import CHOICES
 from callsieve.features.codegen.assemble import kernel
 from callsieve.features.codegen.feature_program import NUMBER
+from callsieve.features.codegen.table_engine import table_engine
 from callsieve.features.offline.table import scratch, vectors
 from tests.support.pure_python import interpreted_kernel
 from tests.support.strategies import as_keyed_table, busy_calls, histories
@@ -31,20 +33,34 @@ def test_an_interpreted_table_equals_a_compiled_table(calls, rng):
     np.testing.assert_array_equal(actual[1], expected[rows])
 
 
-@pytest.mark.system
-@pytest.mark.parametrize("name", NAMES)
-def test_a_single_feature_equals_its_column(week, name):
-    """The kernel of a single feature has neither state nor code for other features."""
+@pytest.mark.parametrize("choice", CHOICES)
+def test_the_program_of_a_choice_equals_the_columns_of_the_whole(week, choice):
+    """A program of few features has neither state nor code for other features."""
     calls, expected = week
+    names = tuple(feature.name for feature in CHOICES[choice])[::-1]
+    expected = expected[:, [NAMES.index(name) for name in names]]
+    np.testing.assert_array_equal(vectors(calls, features=names, threads=2), expected)
     with interpreted_kernel():
-        actual = vectors(calls, features=(name,), threads=1)
-    np.testing.assert_array_equal(actual[:, 0], expected[:, NAMES.index(name)])
+        np.testing.assert_array_equal(vectors(calls, features=names, threads=1), expected)
+
+
+@given(st.lists(st.sampled_from(NAMES), min_size=1, max_size=12, unique=True))
+@settings(max_examples=20)
+def test_any_other_choice_equals_its_columns(week, names):
+    calls, expected = week
+    actual = vectors(calls, features=tuple(names), threads=1)
+    np.testing.assert_array_equal(actual, expected[:, [NAMES.index(name) for name in names]])
+
+
+def test_a_choice_with_a_program_of_its_own_lays_out_less_state():
+    state = {choice: table_engine(NUMBER, features).STATE for choice, features in CHOICES.items()}
+    assert state["common"] < state["lite"] < state["whole"]
 
 
 @given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=40))
 @example([i << 20 for i in range(40)])  # all collide in the hash table
 def test_each_other_party_gets_one_pair(others):
-    layout = kernel(NUMBER, FEATURES, compiled=False)
+    layout = kernel(NUMBER, FEATURES)
     _, _, _, _, directions, _, pairs, pair_of, _, slots, _, _ = scratch(layout, len(others))
     directions[:], pairs[:] = 0, -1
     layout.index_pairs(len(others), others, directions, slots, pair_of, pairs)

@@ -109,14 +109,13 @@ def test_a_slow_kernel_and_lost_state_are_logged_and_a_failure_is_raised(
     monkeypatch.setattr(server, "application", lambda service: service)
     monkeypatch.setattr(server, "configured", lambda service, *_: SimpleNamespace(run=lambda: run(service)))
     monkeypatch.setattr(server, "shorten_pauses", lambda: None)
-    monkeypatch.setattr("callsieve.features.codegen.compiled_library.library", lambda: None)
     (tmp_path / "state-00000001.snapshot").write_bytes(b"none")
     serve = lambda **more: server.serve(
         service_folder / "bundle", Swap(trusted=small.TRUSTED, policy=STRICT_POLICY), real_bundle.NUMBER_KEY,
         service_folder / "api.keys", tmp_path, **more,
     )  # fmt: skip
     serve(calls=100, numbers=100)
-    assert "the kernel was not built as C" in caplog.text and "the state of earlier processes is lost: " in caplog.text
+    assert "the state of earlier processes is lost: " in caplog.text
     with pytest.raises(ValueError, match="calls must be 1 or more"):
         serve(calls=0)
 
