@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT = 3
+FORMAT = 4
 OPTIONAL_MODELS = ("content", "mode")
 
 
@@ -131,7 +131,9 @@ class BundleMetadata:
         categorical: number of levels of each categorical feature.
         catalogue_hash: hash of the feature catalogue that the model was trained with.
         calibration: map from raw score to probability.
-        thresholds: the bands, from the highest threshold to the lowest.
+        thresholds: the bands on the feed "complete", from the highest threshold to the lowest.
+        feeds: for other feeds (`features/online/feeds.py`), bands of the same names in the same order. On a feed
+            without bands every band abstains.
         label_policy, training: free JSON objects.
         valid_from, valid_until: UTC moments such as "2026-03-01T00:00:00Z".
         epoch: grows with each released bundle; a scorer can refuse earlier epochs.
@@ -152,4 +154,5 @@ class BundleMetadata:
     epoch: int
     golden: GoldenVectors = field(default_factory=lambda: GoldenVectors((), {}))
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    feeds: Mapping[str, tuple[Band, ...]] = field(default_factory=dict)
     format: int = FORMAT

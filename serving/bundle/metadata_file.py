@@ -23,6 +23,7 @@ from callsieve.features.files.strict_json import (
     decode,
     encode,
 )
+from callsieve.features.online.feeds import COMPLETE, FEEDS
 
 from .metadata import FORMAT, OPTIONAL_MODELS, Band, BundleMetadata, Calibration, Certificate, GoldenVectors
 
@@ -55,6 +56,7 @@ def metadata_to_json(metadata: BundleMetadata) -> bytes:
             "catalogue_hash": metadata.catalogue_hash,
             "calibration": {"x": list(metadata.calibration.x), "y": list(metadata.calibration.y)},
             "thresholds": [_band_json(band) for band in metadata.thresholds],
+            "feeds": {feed: [_band_json(band) for band in bands] for feed, bands in metadata.feeds.items()},
             "classes": {name: list(classes) for name, classes in metadata.classes.items()},
             "label_policy": dict(metadata.label_policy),
             "training": dict(metadata.training),
@@ -76,6 +78,7 @@ def metadata_from_json(data: bytes) -> BundleMetadata:
     if value["format"] != FORMAT or type(value["format"]) is not int:
         raise ValueError(f"format must be {FORMAT}, got {value['format']!r}")
     features = _features(value["features"])
+    thresholds = _bands(value["thresholds"], "thresholds")
     classes = _classes(value["classes"])
     valid_from, valid_until = (_utc_moment(value[key], key) for key in ("valid_from", "valid_until"))
     if valid_from >= valid_until:
@@ -89,7 +92,8 @@ def metadata_from_json(data: bytes) -> BundleMetadata:
         categorical=_categorical(value["categorical"], features),
         catalogue_hash=value["catalogue_hash"],
         calibration=_calibration(value["calibration"]),
-        thresholds=_bands(value["thresholds"]),
+        thresholds=thresholds,
+        feeds=_feeds(value["feeds"], thresholds),
         classes=classes,
         label_policy=value["label_policy"],
         training=value["training"],
@@ -179,15 +183,26 @@ def _calibration(value: Any) -> Calibration:
     return Calibration(x, y)
 
 
-def _bands(value: Any) -> tuple[Band, ...]:
+def _feeds(value: Any, thresholds: Sequence[Band]) -> dict[str, tuple[Band, ...]]:
+    feeds, names = {}, [band.name for band in thresholds]
+    for feed, items in as_mapping(value, "feeds").items():
+        if feed not in FEEDS or feed == COMPLETE:
+            raise ValueError(f"feeds: must be among {', '.join(FEEDS[1:])}, got {feed!r}")
+        feeds[feed] = _bands(items, f"feed {feed!r}")
+        if [band.name for band in feeds[feed]] != names:
+            raise ValueError(f"feed {feed!r} must have the bands {', '.join(names)} in this order")
+    return feeds
+
+
+def _bands(value: Any, where: str) -> tuple[Band, ...]:
     bands = []
-    for item in as_list(value, "thresholds", 1, 100):
-        band = as_fields(item, "thresholds", _BAND_FIELDS)
+    for item in as_list(value, where, 1, 100):
+        band = as_fields(item, where, _BAND_FIELDS)
         strata = {
             as_text(name, "strata"): _certificate(certificate, f"stratum {name!r}")
             for name, certificate in as_mapping(band["strata"], "strata").items()
         }
-        name, threshold = as_text(band["name"], "thresholds: name"), as_number(band["threshold"], "threshold")
+        name, threshold = as_text(band["name"], f"{where}: name"), as_number(band["threshold"], "threshold")
         abstains = tuple(as_text(stratum, "silent") for stratum in as_list(band["silent"], "silent", 0, 100))
         raised = {
             as_text(stratum, "raised"): as_number(raw, f"raised: {stratum}", threshold)
@@ -196,12 +211,12 @@ def _bands(value: Any) -> tuple[Band, ...]:
         certificate = _certificate(band["certificate"], f"band {name!r}")
         bands.append(Band(name, threshold, certificate, strata, abstains, raised))
     if len({band.name for band in bands}) != len(bands):
-        raise ValueError("thresholds: names must differ")
+        raise ValueError(f"{where}: names must differ")
     own = {stratum for band in bands for stratum in (*band.abstains, *band.raised)}
     if any(low.threshold > high.threshold for high, low in pairwise(bands)) or any(
         low.threshold_for(stratum) > high.threshold_for(stratum) for high, low in pairwise(bands) for stratum in own
     ):
-        raise ValueError("thresholds: must run from the highest to the lowest")
+        raise ValueError(f"{where}: must run from the highest to the lowest")
     return tuple(bands)
 
 

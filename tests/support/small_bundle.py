@@ -81,6 +81,7 @@ def card(**changes):
         "catalogue_hash": CATALOGUE,
         "calibration": Calibration((-4.0, -1.5, 0.25, 3.0), (0.001, 0.02, 0.6, 0.97)),
         "thresholds": (Band("certified", 1.5, certificate(), {"route=domestic": loose}), Band("watch", 0.25, loose)),
+        "feeds": {"answered only": (Band("certified", 2.0, certificate()), Band("watch", 0.5, loose))},
         "label_policy": {"version": 3, "sources": ["report", "decision"]},
         "training": {"seed": 7, "auc": 0.93, "note": "réseau 骚扰"},
         "valid_from": "2026-03-01T00:00:00Z",

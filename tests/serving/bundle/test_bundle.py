@@ -25,7 +25,7 @@ from tests.support import small_bundle as small
 from tests.support.paths import ROOT
 
 FILES = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "content.txt", "model.txt")
-BUNDLE = {"kind": "callsieve bundle", "format": 3}
+BUNDLE = {"kind": "callsieve bundle", "format": 4}
 
 
 @pytest.fixture(scope="session")
@@ -244,7 +244,7 @@ def test_an_invalid_signature_line_is_refused(folder, line):
     [
         ({"kind": "audit log", "format": 1, "files": {}}, "kind must be"),
         ({"kind": "callsieve list", "format": 2, "files": {}}, "kind must be"),
-        ({"kind": "callsieve bundle", "format": 4, "files": {}}, "format must be"),
+        ({"kind": "callsieve bundle", "format": 5, "files": {}}, "format must be"),
         (BUNDLE | {"files": {}}, "files must list"),
         (BUNDLE | {"files": {"../model.txt": {}}}, "files must be among"),
         (BUNDLE | {"files": {"model.txt": {"sha256": "0", "size": 2**40}}}, "size must"),
@@ -355,8 +355,8 @@ def put(*path_and_value):
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
-        (put("format", 2), "format must be 3"),
-        (put("format", True), "format must be 3"),
+        (put("format", 3), "format must be 4"),
+        (put("format", True), "format must be 4"),
         (put("extra", 1), "missing or unknown: .*extra"),
         (lambda card: card.pop("epoch"), "missing or unknown: .*epoch"),
         (put("epoch", 5.0), "epoch must be a whole number"),
@@ -386,6 +386,14 @@ def put(*path_and_value):
         (put("thresholds", 0, "certificate", "false_calls", 30_001), "at most benign_calls"),
         (put("thresholds", 0, "certificate", "bound", 5e-5), "at least the exact bound"),
         (put("thresholds", 0, "strata", "route=domestic", "confidence", 0.0), "confidence must be"),
+        (put("feeds", "one operator", []), "feeds: must be among answered only, .*, got 'one operator'"),
+        (put("feeds", "complete", []), "feeds: must be among answered only, .*, got 'complete'"),
+        (put("feeds", "unknown", []), "feeds: must be among answered only, .*, got 'unknown'"),
+        (put("feeds", "answered only", []), "feed 'answered only' must be a list"),
+        (lambda card: card["feeds"]["answered only"].pop(), "must have the bands certified, watch in this order"),
+        (lambda card: card["feeds"]["answered only"].reverse(), "feed 'answered only': must run from the highest"),
+        (put("feeds", "answered only", 0, "name", "other"), "must have the bands certified, watch in this order"),
+        (lambda card: card.pop("feeds"), "missing or unknown: .*feeds"),
         (put("classes", "content", ["a", "b"]), "must be a list of 2"),
         (put("classes", "other", ["a", "b"]), "a model must be one of"),
         (put("classes", "content", ["a", "b", "a"]), "names of content must differ"),
@@ -477,7 +485,7 @@ def test_the_exact_bound_passes_and_a_smaller_one_does_not(benign, false):
     def read(bound):
         certificate = small.certificate(benign_calls=benign, false_calls=false, bound=bound, target=1.0)
         band = Band("watch", 0.0, dataclasses.replace(certificate, certified=True))
-        return metadata_from_json(metadata_to_json(small.card(thresholds=(band,), golden=golden)))
+        return metadata_from_json(metadata_to_json(small.card(thresholds=(band,), feeds={}, golden=golden)))
 
     assert read(exact).thresholds[0].certificate.bound == exact
     with pytest.raises(ValueError, match="at least the exact bound"):
