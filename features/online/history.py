@@ -27,6 +27,7 @@ from .call_facts import attempt_known, check, end_arguments, event_arguments, fa
 from .coverage import COVERAGE_DAYS, CallDays
 from .driver import Driver, driver
 from .later_records import take_record
+from .memory_feed import MemoryFeed
 from .token_book import TokenBook
 from .trusted_moment import TrustedMoment
 
@@ -90,7 +91,7 @@ class History:
         self._call_days = CallDays()
         self._dropped_until = NEVER  # latest start of a dropped call
         self._driver = driver(calls, numbers, compiled=compiled)
-        self._memory = self._driver.memory
+        self._memory, self._memory_feed = self._driver.memory, MemoryFeed(self._driver)
         self._calls, self._counts = self._memory["shared"]["calls"], self._memory["shared"]["counts"]
         self._keys = {
             kind.name: TokenBook(
@@ -222,6 +223,11 @@ class History:
         Without coverage every caller seems new, see `coverage.py`.
         """
         return self._call_days.covers(at, days) and self._dropped_until < at - days * DAY_MS
+
+    @property
+    def feed(self) -> str:
+        """The feed of the calls of the last seven days (`feeds.py`). The first answer of a day takes milliseconds."""
+        return self._memory_feed.latest()
 
     def vector(self, call: KeyedCall) -> list[float]:
         """Returns the feature values of `call` at its start, in the order of `features`; NaN where unknown."""

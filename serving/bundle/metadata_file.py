@@ -23,7 +23,7 @@ from callsieve.features.files.strict_json import (
     decode,
     encode,
 )
-from callsieve.features.online.feeds import COMPLETE, FEEDS
+from callsieve.features.online.feeds import COMPLETE, FEEDS, LACKS
 
 from .metadata import FORMAT, OPTIONAL_MODELS, Band, BundleMetadata, Calibration, Certificate, GoldenVectors
 
@@ -187,7 +187,7 @@ def _feeds(value: Any, thresholds: Sequence[Band]) -> dict[str, tuple[Band, ...]
     feeds, names = {}, [band.name for band in thresholds]
     for feed, items in as_mapping(value, "feeds").items():
         if feed not in FEEDS or feed == COMPLETE:
-            raise ValueError(f"feeds: must be among {', '.join(FEEDS[1:])}, got {feed!r}")
+            raise ValueError(f"feeds: must name one or more of {', '.join(LACKS)}, in this order, got {feed!r}")
         feeds[feed] = _bands(items, f"feed {feed!r}")
         if [band.name for band in feeds[feed]] != names:
             raise ValueError(f"feed {feed!r} must have the bands {', '.join(names)} in this order")

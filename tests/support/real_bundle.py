@@ -145,6 +145,7 @@ def card(**changes):
     values = {
         "features": NAMES,
         "categorical": {feature.name: len(feature.levels) for feature in FEATURES if feature.levels},
+        "feeds": {},
         "catalogue_hash": catalogue_hash(),
         "calibration": Calibration((-20.0, 0.0, 20.0), (0.0, 0.4, 1.0)),
         "thresholds": (Band("certified", high, sound, strata), Band("watch", low, loose)),

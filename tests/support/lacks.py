@@ -1,0 +1,44 @@
+"""Copies of keyed calls from which something is missing, as in the records of a poorer system."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callsieve.features.online.feeds import ANSWERED_ONLY, NO_RING_TIME, NO_ROUTES, OUTGOING_ONLY
+
+
+def without(calls, lacks, share=1.0):
+    """Returns keyed calls that lack something, in this share of the rows (drawn evenly)."""
+    for lack in lacks:
+        chosen = pa.array(np.random.default_rng(1).random(calls.num_rows) < share)
+        calls = REMOVE[lack](calls, chosen)
+    return calls
+
+
+def _answered(calls, chosen):
+    return calls.filter(pc.or_(pc.invert(chosen), pc.equal(calls["outcome"].cast(pa.string()), "answered")))
+
+
+def _outgoing(calls, chosen):
+    """Gives called numbers tokens that no caller has."""
+    callee = calls["callee"].cast(pa.string())
+    return _replaced(calls, chosen, "callee", pc.binary_join_element_wise(callee, "x", ""))
+
+
+def _routes(calls, chosen):
+    for name in ("trunk", "device"):
+        calls = _replaced(calls, chosen, name, pa.nulls(calls.num_rows, pa.string()))
+    return calls
+
+
+def _ring(calls, chosen):
+    return _replaced(calls, chosen, "ring", pa.array([0] * calls.num_rows, calls["ring"].type))
+
+
+def _replaced(calls, chosen, name, new):
+    kind, place = calls[name].type, calls.schema.get_field_index(name)
+    plain = calls[name].cast(pa.string()) if pa.types.is_dictionary(kind) else calls[name]
+    return calls.set_column(place, name, pc.if_else(chosen, new, plain).cast(kind))
+
+
+REMOVE = {ANSWERED_ONLY: _answered, OUTGOING_ONLY: _outgoing, NO_ROUTES: _routes, NO_RING_TIME: _ring}
