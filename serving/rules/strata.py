@@ -1,4 +1,4 @@
-"""Strata: classes of calling numbers for which a band has a threshold and a certificate of its own.
+"""Strata: classes of calling numbers. A band has a certificate for each, and a threshold for those with few calls.
 
 A stratum is a number class of `features.records`. Mobile and resale numbers with few calls form strata of their own.
 Most innocent calls come from mobile numbers that make few calls. The first calls of a new nuisance number look like

@@ -1,4 +1,4 @@
-"""Bands: each stratum has its own threshold; a band abstains in a stratum without an innocent call."""
+"""Bands: mobile numbers with few calls have their own threshold; strata without an innocent call abstain."""
 
 from dataclasses import replace
 
@@ -12,7 +12,6 @@ from callsieve.serving.rules.strata import STRATA
 from callsieve.training.model.bands import (
     OF_FOLDERS,
     OF_GROUPS,
-    OWN_THRESHOLD_FACTOR,
     TARGETS,
     FeedScores,
     aligned_scores,
@@ -39,49 +38,21 @@ def edges(raw, kind, caution=CAUTION):
     return stratum_thresholds([FeedScores(raw, kind)], np.ones(len(raw), dtype=bool), TARGET, caution)
 
 
-def test_a_small_stratum_with_high_scores_raises_no_other_threshold():
-    raw, kind = scores(mobile=ENOUGH, fixed=200)
+def test_all_numbers_with_many_calls_share_a_threshold_that_holds_for_them_together():
+    raw, kind = scores(mobile=ENOUGH, fixed=200, resale=10, iot=20)
     thresholds = edges(raw, kind)
-    assert thresholds["fixed"] == np.nextafter(raw[kind == FIXED].max(), np.inf) + CAUTION.few_calls_guard
-    assert thresholds["mobile"] < 5
-    assert upper_bound(int((raw[kind == MOBILE] >= thresholds["mobile"]).sum()), ENOUGH) <= CAUTION.margin * TARGET
+    assert set(thresholds) == {"mobile", "fixed", "resale", "iot"} and len(set(thresholds.values())) == 1
+    false, calls = int((raw >= thresholds["mobile"]).sum()), len(raw)
+    assert upper_bound(false, calls) <= CAUTION.margin * TARGET < upper_bound(false + 1, calls)
 
 
-def test_few_innocent_calls_get_a_stricter_threshold():
-    raw, kind = scores(mobile=ENOUGH, iot=20)
-    raw[kind == IOT] = -9.0
-    thresholds = edges(raw, kind)
-    assert thresholds["iot"] == thresholds["mobile"] + CAUTION.few_calls_guard
-
-
-def test_a_stratum_with_enough_calls_for_a_looser_target_has_its_own_threshold():
-    enough = next(n for n in range(1, ENOUGH) if upper_bound(0, n) <= CAUTION.margin * TARGET * OWN_THRESHOLD_FACTOR)
-    for calls, alone in ((enough, True), (enough - 1, False)):
-        raw, kind = scores(mobile=ENOUGH, fixed=calls, iot=20)
-        raw[kind == IOT] = 30.0
+def test_numbers_with_few_calls_but_too_few_innocent_calls_use_the_higher_threshold():
+    for calls, own in ((ENOUGH, True), (ENOUGH - 1, False)):
+        raw, kind = scores(mobile=ENOUGH, quiet_mobile=calls)
+        raw[kind == STILL] -= 9.0
         thresholds = edges(raw, kind)
-        fixed, iot = (
-            np.nextafter(raw[kind == stratum].max(), np.inf) + CAUTION.few_calls_guard for stratum in (FIXED, IOT)
-        )
-        assert thresholds["iot"] == iot
-        assert thresholds["fixed"] == (fixed if alone else iot)
-
-
-def test_a_stratum_with_enough_calls_meets_the_target_by_itself():
-    raw, kind = scores(mobile=ENOUGH, fixed=ENOUGH)
-    thresholds = edges(raw, kind)
-    assert thresholds["mobile"] < thresholds["fixed"] < raw[kind == FIXED].max() + 1
-    for stratum, name in ((MOBILE, "mobile"), (FIXED, "fixed")):
-        assert upper_bound(int((raw[kind == stratum] >= thresholds[name]).sum()), ENOUGH) <= CAUTION.margin * TARGET
-
-
-def test_resold_numbers_share_the_threshold_of_mobile_numbers():
-    raw, kind = scores(mobile=ENOUGH - 10, resale=10)
-    raw[kind == RESALE] = 3.5
-    thresholds = edges(raw, kind)
-    assert set(thresholds) == {"mobile", "resale"} and thresholds["mobile"] == thresholds["resale"]
-    quiet = np.where(kind == RESALE, STRATA.index("quiet_resale"), STILL)
-    assert edges(raw, quiet) == {f"quiet_{name}": edge for name, edge in thresholds.items()}
+        assert (thresholds["quiet_mobile"] < -3) == own
+        assert (thresholds["quiet_mobile"] == thresholds["mobile"]) != own
 
 
 def test_quiet_and_busy_mobile_numbers_have_separate_thresholds():
@@ -119,13 +90,12 @@ def test_a_poorer_feed_raises_the_threshold_and_a_guard_is_added():
 
 def test_scores_of_unseen_folders_use_the_whole_target():
     """The lowest threshold whose bound holds on the calls to choose on: one call lower, it fails."""
-    raw, kind = scores(mobile=4 * ENOUGH, iot=20)
+    raw, kind = scores(mobile=4 * ENOUGH)
     thresholds = edges(raw, kind, OF_FOLDERS)
-    below = np.sort(raw[kind == MOBILE])
+    below = np.sort(raw)
     false = int((below >= thresholds["mobile"]).sum())
     assert 0 < upper_bound(false, 4 * ENOUGH) <= TARGET < upper_bound(false + 1, 4 * ENOUGH)
     assert thresholds["mobile"] == np.nextafter(below[-false - 1], np.inf)
-    assert thresholds["iot"] == max(thresholds["mobile"], np.nextafter(raw[kind == IOT].max(), np.inf))
 
 
 def test_thresholds_fall_by_band_and_certificates_count_flagged_calls():
@@ -137,7 +107,7 @@ def test_thresholds_fall_by_band_and_certificates_count_flagged_calls():
     high, low = bands_of([FeedScores(raw, kind)], half, ~half, CAUTION)
     assert [(band.name, band.certificate.target) for band in (high, low)] == list(TARGETS)
     assert all(high.threshold_for(word) >= low.threshold_for(word) for word in STRATA)
-    assert high.threshold_for("fixed") > high.threshold_for("mobile") == high.threshold_for("resale")
+    assert high.threshold_for("fixed") == high.threshold_for("mobile") == high.threshold_for("resale")
     assert set(high.abstains) == set(STRATA) - {"mobile", "resale", "fixed"}
     for band in (high, low):
         edge = np.array([band.threshold_for(word) for word in STRATA])[kind]
