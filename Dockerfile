@@ -10,8 +10,7 @@
 # the image's name are added to the options (`--registers /registers`). The container writes only to /state.
 
 FROM python:3.13-slim AS build
-# setup.py compiles the kernel of the history and the forest of the model from C.
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
+# The image has no compiler: the build of kernel and forest brings one from a wheel (setup.py).
 WORKDIR /source
 COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
 COPY .package/callsieve .package/callsieve

@@ -1,55 +1,79 @@
-"""Builds kernel and forest as C libraries where a compiler is found; without one the package installs and runs slower.
+"""Builds kernel and forest as C libraries; where nothing compiles, the package installs, and runs interpreted.
 
-`features/codegen/compiled_library.py` and `serving/bundle/forest_library.py` load them.
+`features/codegen/compiled_library.py` and `serving/bundle/forest_library.py` load them. Compiler: the variable CC, else
+`cc`, else Zig, a build requirement only where it is needed. `CALLSIEVE_PLATFORM=manylinux_2_17_aarch64` makes a wheel
+for that platform, whose headers Zig contains.
 """
 
 import hashlib
 import importlib
+import os
+import shlex
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 ROOT = Path(__file__).parent
 KERNEL, FOREST = "callsieve.features.codegen.kernel", "callsieve.serving.bundle.forest"
 FOREST_SOURCE = "serving/bundle/forest.c"
-UNIX = ["-O3", "-std=c11", "-fwrapv", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0"]
+PLATFORM = os.environ.get("CALLSIEVE_PLATFORM", "")
+COMPILER = [] if PLATFORM else shlex.split(os.environ.get("CC", "")) or [path for path in [shutil.which("cc")] if path]
+FLAGS = ["-O3", "-std=c11", "-fwrapv", "-ffp-contract=off", "-fno-math-errno", "-g0"]
+FLAGS += ["-shared", "-fPIC"]
 
 
 class BuildLibraries(build_ext):
     """Compiles shared libraries without Python in them; the kernel's source is generated."""
 
     def build_extension(self, ext: Extension) -> None:
-        """Compiles one library."""
-        if ext.name == KERNEL:
-            source = Path(self.build_temp) / "kernel.c"
-            source.parent.mkdir(parents=True, exist_ok=True)
-            source.write_text(kernel_source(), encoding="utf-8")
-            ext.sources = [str(source)]
-        if self.compiler.compiler_type != "msvc":
-            ext.extra_compile_args = UNIX
-        super().build_extension(ext)
+        """Compiles one library.
+
+        Raises:
+            CompileError: if that fails; setuptools goes on without an optional library.
+        """
+        source, target = ROOT / FOREST_SOURCE, Path(self.get_ext_fullpath(ext.name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as work:
+            if ext.name == KERNEL:
+                source = Path(work, "kernel.c")
+                source.write_text(kernel_source(), encoding="utf-8")
+            command = [*(COMPILER or zig()), *FLAGS, f"-DFOREST_VERSION={VERSION}", "-o", target, source, "-lm"]
+            caches = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), work)
+            try:
+                subprocess.run(command, check=True, env=os.environ | caches)  # noqa: S603 - our own command
+            except (OSError, subprocess.CalledProcessError) as error:
+                raise CompileError(str(error)) from error
 
     def get_ext_filename(self, fullname: str) -> str:
         """Returns the path of the library: it is not an extension module, so it gets no ABI suffix."""
         return "/".join(fullname.split(".")) + ".library"
-
-    def get_export_symbols(self, ext: Extension) -> list[str]:
-        """Returns the symbols to export: a plain library has no `PyInit_` function."""
-        return ext.export_symbols
 
 
 class BuildWheel(bdist_wheel):
     """Tags the wheel for any Python 3, because the compiled library calls no function of Python."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        """Returns `py3-none-PLATFORM` if a library was built, else `py3-none-any`."""
+        """Returns `py3-none-PLATFORM` if both libraries were built, else `py3-none-any`."""
         libraries = (Path(self.bdist_dir or "", f"{name.replace('.', '/')}.library") for name in (KERNEL, FOREST))
-        built = any(path.is_file() for path in libraries)
-        return "py3", "none", super().get_tag()[2] if built else "any"
+        built = all(path.is_file() for path in libraries)
+        return "py3", "none", (PLATFORM or super().get_tag()[2]) if built else "any"
+
+
+def zig() -> list[str]:
+    """Returns the command of Zig as a C compiler, for any processor of the platform."""
+    target = ["-mcpu=baseline"]
+    if PLATFORM:
+        _, major, minor, machine = PLATFORM.split("_", 3)
+        target = ["-target", f"{machine}-linux-gnu.{major}.{minor}"]
+    return [sys.executable, "-m", "ziglang", "cc", "-w", "-s", *target]
 
 
 def kernel_source() -> str:
@@ -68,9 +92,8 @@ def kernel_source() -> str:
 VERSION = "0x" + hashlib.sha256((ROOT / FOREST_SOURCE).read_bytes()).hexdigest()[:16] + "ULL"
 
 setup(
-    ext_modules=[
-        Extension(KERNEL, sources=[], optional=True),
-        Extension(FOREST, sources=[FOREST_SOURCE], define_macros=[("FOREST_VERSION", VERSION)], optional=True),
-    ],
+    ext_modules=[Extension(name, sources=[], optional=not PLATFORM) for name in (KERNEL, FOREST)],
     cmdclass={"build_ext": BuildLibraries, "bdist_wheel": BuildWheel},
+    # Reported to pip and `build` as a requirement of the build environment.
+    setup_requires=[] if COMPILER else ["ziglang>=0.13"],
 )

@@ -52,19 +52,8 @@ HEAD = """\
 #include <stdint.h>
 #include <string.h>
 
-#if defined(_WIN32)
-#define EXPORTED __declspec(dllexport)
-#else
-#define EXPORTED __attribute__((visibility("default")))
-#endif
-
-#if defined(__GNUC__)
 #define INLINED static inline __attribute__((always_inline))
 #define c_prefetch(place) __builtin_prefetch(place)
-#else
-#define INLINED static inline
-#define c_prefetch(place) ((void)(place))
-#endif
 
 typedef struct { int64_t *at; int64_t length; } Longs;
 typedef struct { int32_t *at; int64_t length; } Ints;
@@ -187,7 +176,7 @@ class Writer:
             ", ".join(expressions[argument_name][0] for argument_name in names),
             "" if kind == NOTHING else "return ",
         )
-        self.lines.append(f"EXPORTED {kind} {label}({head})\n{{\n    {back}{function}({codes});\n}}\n")
+        self.lines.append(f"{kind} {label}({head})\n{{\n    {back}{function}({codes});\n}}\n")
 
 
 def literal(value: float) -> str:
@@ -387,11 +376,11 @@ def source() -> str:
     """Returns the kernel of streams and tables, and `number_scan.py`, as C."""
     writer = Writer(SCRATCH)
     write_structures(writer)
-    writer.lines.append(f'EXPORTED const char callsieve_version[] = "{fingerprint()}";\n')
+    writer.lines.append(f'const char callsieve_version[] = "{fingerprint()}";\n')
     write_stream(writer)
     write_tables(writer)
     counts = writer.function(part("digits", (number_scan,), {}), "count_numbers", ("Bytes", INT))[0]
-    writer.lines.append(f"EXPORTED {INT} callsieve_count_numbers(const uint8_t *at, {INT} length, {INT} form)")
+    writer.lines.append(f"{INT} callsieve_count_numbers(const uint8_t *at, {INT} length, {INT} form)")
     writer.lines.append(f"{{\n    Bytes text = {{at, length}};\n    return {counts}(text, form);\n}}\n")
     return "\n".join(writer.lines)
 

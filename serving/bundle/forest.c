@@ -14,17 +14,11 @@ child. Scores are sums of doubles in the order of the trees, from 0.0, so they e
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(_WIN32)
-#define EXPORTED __declspec(dllexport)
-#else
-#define EXPORTED __attribute__((visibility("default")))
-#endif
-#if defined(__GNUC__)
 #define INLINED static inline __attribute__((always_inline))
-#define APART _Pragma("GCC ivdep") /* the loop's arrays do not overlap */
+#if defined(__clang__) /* the loop's arrays do not overlap */
+#define APART _Pragma("clang loop vectorize(assume_safety)")
 #else
-#define INLINED static inline
-#define APART
+#define APART _Pragma("GCC ivdep")
 #endif
 /* Compiled twice where the loader can choose by processor: 256-bit vectors double the speed. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__)
@@ -151,7 +145,7 @@ INLINED void sweep(const Forest *f, Tree tree, const int16_t *ranks, int16_t *le
 
 /* Writes the raw score of one row for each class; several trees are walked at a time. Returns 0 if a value is infinite;
 -1 if none is; -2 if memory is short. */
-EXPORTED int64_t callsieve_forest_score(const Forest *f, const double *row, double *scores)
+int64_t callsieve_forest_score(const Forest *f, const double *row, double *scores)
 {
     for (int64_t i = 0; i < f->width; i++)
         if (is_infinite(row[i])) return 0;
@@ -193,7 +187,7 @@ EXPORTED int64_t callsieve_forest_score(const Forest *f, const double *row, doub
 
 /* Writes the raw scores of rows, shape (count, classes). Returns the first row with an infinite value; -1
 without one; -2 if memory is short. */
-EXPORTED CLONED int64_t callsieve_forest_scores(const Forest *f, const double *rows, int64_t count, double *scores)
+CLONED int64_t callsieve_forest_scores(const Forest *f, const double *rows, int64_t count, double *scores)
 {
     const int64_t swept = f->most_nodes < SWEPT ? f->most_nodes : SWEPT;
     void *memory = calloc((size_t)((f->columns + swept + 2 + swept + 1) * LANES) + LINE_BYTES, sizeof(int16_t));
@@ -300,7 +294,7 @@ INLINED void explain(const Forest *f, Tree tree, const double *point, const int1
 
 /* Writes the contributions of the features of one row to the score of each class, shape (classes, width). Returns like
 `callsieve_forest_score`. */
-EXPORTED CLONED int64_t callsieve_forest_explain(const Forest *f, const double *row, double *contributions)
+CLONED int64_t callsieve_forest_explain(const Forest *f, const double *row, double *contributions)
 {
     for (int64_t i = 0; i < f->width; i++)
         if (is_infinite(row[i])) return 0;
@@ -331,4 +325,4 @@ EXPORTED CLONED int64_t callsieve_forest_explain(const Forest *f, const double *
     return -1;
 }
 
-EXPORTED const uint64_t callsieve_forest_version = FOREST_VERSION;
+const uint64_t callsieve_forest_version = FOREST_VERSION;

@@ -1,6 +1,8 @@
 """The installed package has all its parts, its wheels fit their platforms, and a clone does not hide it."""
 
+import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from tests.support.paths import ROOT
 
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", ".package", "features", "serving", "training")
-LIBRARY = "callsieve/features/codegen/kernel.library"
+LIBRARIES = ("callsieve/features/codegen/kernel.library", "callsieve/serving/bundle/forest.library")
 # Without a network where setuptools is installed.
 BUILD = ["-m", "pip", "wheel", "-q", "--no-deps"]
 SCRIPT = """
@@ -62,16 +64,59 @@ def wheel(source, tmp_path_factory):
     return build_wheel(source, tmp_path_factory.mktemp("wheel"))
 
 
+PLATFORM = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+
+
 def test_the_wheel_is_for_any_python_3_on_this_platform(wheel):
-    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-    assert wheel.name.endswith(f"-py3-none-{platform}.whl")
-    assert LIBRARY in zipfile.ZipFile(wheel).namelist()
+    assert wheel.name.endswith(f"-py3-none-{PLATFORM}.whl")
+    assert set(LIBRARIES) <= set(zipfile.ZipFile(wheel).namelist())
 
 
 def test_without_a_compiler_the_wheel_is_for_any_platform(source, tmp_path):
     wheel = build_wheel(source, tmp_path, CC="false")
     assert wheel.name.endswith("-py3-none-any.whl")
-    assert LIBRARY not in zipfile.ZipFile(wheel).namelist()
+    assert not set(LIBRARIES) & set(zipfile.ZipFile(wheel).namelist())
+
+
+@pytest.fixture(scope="module")
+def zig(tmp_path_factory):
+    """A folder with the packages of the build environment of a machine without a compiler."""
+    folder = tmp_path_factory.mktemp("zig")
+    command = [sys.executable, "-m", "pip", "install", "-q", "--target", folder, "ziglang", "setuptools"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "No matching distribution" in done.stderr:
+        pytest.skip("the package index cannot be reached")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.usefixtures("zig")
+def test_where_no_compiler_is_installed_the_build_brings_one(source, tmp_path):
+    (tmp_path / "bin").mkdir()
+    wheel = build_wheel(source, tmp_path, PATH=str(tmp_path / "bin"), CC="")
+    assert wheel.name.endswith(f"-py3-none-{PLATFORM}.whl")
+    for name in LIBRARIES:
+        path = zipfile.ZipFile(wheel).extract(name, tmp_path)
+        assert ctypes.CDLL(path)
+
+
+def test_the_stated_command_makes_wheels_for_two_machines(zig, source, tmp_path):
+    """The result has the machine in its header, and needs no newer glibc than its tag says."""
+    (command,) = re.findall(r"^for machine .*$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    command = command.replace("python -m build", f"{sys.executable} -m build --no-isolation --outdir {tmp_path}")
+    (tmp_path / "bin").mkdir()
+    variables = os.environ | {"PATH": str(tmp_path / "bin"), "PYTHONPATH": str(zig)}
+    shell = ["/bin/sh", "-e", "-c", command]
+    done = subprocess.run(shell, cwd=source, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    for machine, code in (("x86_64", 62), ("aarch64", 183)):
+        (wheel,) = tmp_path.glob(f"{sdist.name[:-7]}-py3-none-manylinux_2_17_{machine}.whl")
+        for name in LIBRARIES:
+            content = zipfile.ZipFile(wheel).read(name)
+            assert int.from_bytes(content[18:20], "little") == code
+            needed = {tuple(map(int, version)) for version in re.findall(rb"GLIBC_(\d+)\.(\d+)", content)}
+            assert needed and max(needed) <= (2, 17)
 
 
 def test_a_clone_beside_a_script_is_not_imported(wheel, source, tmp_path):

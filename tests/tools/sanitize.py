@@ -31,7 +31,7 @@ UNDEFINED = "alignment,bounds,float-cast-overflow,integer-divide-by-zero,null,sh
 NO_RECOVERY = "-fno-sanitize-recover=all"
 SANITIZER_FLAGS = (f"-fsanitize=address,{UNDEFINED}", NO_RECOVERY, "-fno-omit-frame-pointer", "-O1", "-g1")
 # As in setup.py: integers may wrap.
-BUILD_FLAGS = ("-std=c11", "-fwrapv", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fPIC", "-shared")
+BUILD_FLAGS = ("-std=c11", "-fwrapv", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-shared")
 GCC = shutil.which("gcc") or "gcc"
 FOLDER = "CALLSIEVE_SANITIZED"
 FOREST = "callsieve.serving.bundle.forest"

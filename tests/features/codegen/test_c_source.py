@@ -87,7 +87,7 @@ def both(tmp_path_factory):
     writer = c_source.Writer(())
     for name in NAMES:
         label, kind = writer.function(PART, name, (c_source.INT, c_source.INT))
-        writer.lines.append(f"EXPORTED {kind} {name}({c_source.INT} a, {c_source.INT} b) {{ return {label}(a, b); }}")
+        writer.lines.append(f"{kind} {name}({c_source.INT} a, {c_source.INT} b) {{ return {label}(a, b); }}")
     library = ctypes.CDLL(str(compiled(tmp_path_factory.mktemp("odd"), "\n".join(writer.lines))))
     in_python = {"math": math, **CONSTANTS}
     exec(SOURCE, in_python)  # noqa: S102 - the text above
