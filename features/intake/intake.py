@@ -135,6 +135,13 @@ class Intake:
 
         return keyed_table(calls, self._memory, self._offset)
 
+    def forget_calls(self) -> None:
+        """Forgets the calls of all callers, as if none had been keyed; numbers stay cached.
+
+        For a table in parts by caller: the calls of a caller are in one part, and those of earlier parts take memory.
+        """
+        self._memory.forget_calls()
+
     def keyed(self, use: Use, column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
         """Returns the tokens of a column of another table; nulls stay null.
 

@@ -112,7 +112,7 @@ class NumberCache:
 
     def numbers_of_texts(self, texts: Sequence[str | None]) -> list[KeyedNumber]:
         """Returns numbers as written, read in the period with most cached numbers: tokens are equal in all periods."""
-        period = self._by_text.index(max(self._by_text, key=len))
+        period = max(range(len(self._by_text)), key=lambda period: (len(self._by_text[period]), period))
         return [self.numbers[number] for number in self.ids_of_texts(texts, period)]
 
     def tokens_of_texts(self, use: Use, texts: Sequence[str | None]) -> list[str | None]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CACHE_SIZE = 1 << 17
 """Default of distinct numbers, blocks and texts of single calls."""
 
-TABLE_CACHE_SIZE = 1 << 20
+TABLE_CACHE_SIZE = 1 << 19
 """Distinct numbers and texts of tables, beyond which their cache starts anew."""
 
 
@@ -106,6 +106,14 @@ class NumberMemory:
         self._last.drop(token)
         yield from self._last.removing(lambda dials: token in dials.tokens())
         yield from self._numbers.removing(lambda number: number.token == token)
+
+    def forget_calls(self) -> None:
+        """Forgets what all callers dialled last."""
+        from .last_dialled import LastDialled
+
+        self._last = BoundedDict(self._remember, _stable_hash)
+        if self._tables is not None:
+            self._tables.last_dialled = LastDialled()
 
     def _merge_tables(self) -> None:
         """Moves last dialled numbers from the cache of tables, oldest first; `has_room` made sure that all fit."""

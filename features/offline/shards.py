@@ -11,9 +11,10 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from callsieve.features.catalogue import NAMES, catalogue_hash, select_features
@@ -74,7 +75,7 @@ def write_shards(
         plan = open_plan(calls, folder, features, default_memory() if memory is None else memory, threads)
         if not all(path.exists() for path in plan.files("part")):
             plan.work.mkdir(exist_ok=True)
-            run(plan, calls, threads, progress or silent)
+            run(plan, calls, threads, progress or silent, partial(write_shard, plan))
         shutil.rmtree(plan.work, ignore_errors=True)
     return {
         "calls": plan.rows,
@@ -95,13 +96,24 @@ def default_memory() -> int:
     return min(limits, default=4 * GIB) // 2
 
 
-def open_plan(calls: Path, folder: Path, names: tuple[str, ...], memory: int, threads: int) -> Plan:
-    """Returns the plan in the manifest of the folder, or a new plan, and writes its manifest."""
+def open_plan(
+    calls: Path,
+    folder: Path,
+    names: tuple[str, ...],
+    memory: int,
+    threads: int,
+    also: Mapping[str, Any] = MappingProxyType({}),
+) -> Plan:
+    """Returns the plan in the manifest of the folder, or a new plan, and writes its manifest.
+
+    Args:
+        also: what else the result of the folder follows from; JSON-able.
+    """
     select_features(names)
     if memory < 2 * BASE_BYTES:
         raise ValueError(f"memory: expected {2 * BASE_BYTES:,} bytes or more, got {memory:,}")
     rows = count_rows(calls)
-    identity = fingerprint(calls) | {"features": list(names), "catalogue": catalogue_hash()}
+    identity = fingerprint(calls) | {"features": list(names), "catalogue": catalogue_hash()} | dict(also)
     manifest = read_manifest(folder / MANIFEST, identity)
     if manifest is not None:
         return Plan(folder, names, rows, manifest["chunk"], manifest["shards"])
@@ -147,13 +159,20 @@ def fingerprint(path: Path) -> dict[str, Any]:
         return {"size": size, "end": hashlib.sha256(file.read()).hexdigest()}
 
 
-def run(plan: Plan, calls: Path, threads: int, progress: Progress) -> None:
-    """Runs the open tasks of each stage. The input files of a finished stage may already be deleted."""
+def run(
+    plan: Plan, calls: Path, threads: int, progress: Progress, finish: Callable[[int], None], last: str = "part"
+) -> None:
+    """Runs the open tasks of each stage. The input files of a finished stage may already be deleted.
+
+    Args:
+        finish: task of the last stage: from `stages.shard_vectors` of a shard it makes the shard's file.
+        last: name of the files of the last stage.
+    """
     role_tasks = {role: open_tasks(plan, values_stage(role)) for role in plan.roles}
     kinds = [kind for kind in KINDS if role_tasks.get(kind.name)]
     chunks = sorted({*open_tasks(plan, "out"), *open_tasks(plan, "in")})
     group_tasks = sorted({shard for kind in kinds for shard in open_tasks(plan, kind.name)})
-    part_tasks = open_tasks(plan, "part")
+    last_tasks = open_tasks(plan, last)
     stages: list[tuple[str, int, Iterable[Task]]] = [
         ("reading", len(chunks), split_tasks(plan, calls, chunks)),
         ("sorting", len(group_tasks), [partial(send_to_groups, plan, kinds, shard) for shard in group_tasks]),
@@ -161,7 +180,7 @@ def run(plan: Plan, calls: Path, threads: int, progress: Progress) -> None:
             (role, len(open_shards), [partial(compute_role, plan, role, shard) for shard in open_shards])
             for role, open_shards in role_tasks.items()
         ),
-        ("writing", len(part_tasks), [partial(write_shard, plan, shard) for shard in part_tasks]),
+        ("writing", len(last_tasks), [partial(finish, shard) for shard in last_tasks]),
     ]
     size = {"reading": min(plan.chunk, plan.rows)}
     cost = {name: COSTS.get(name, 1) * size.get(name, -(-plan.rows // plan.shards)) for name, *_ in stages}

@@ -6,7 +6,7 @@ letters stand for. Tokens come from a keyed hash, so their bytes assign a key to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,11 +85,13 @@ def dense_codes(*columns: pa.ChunkedArray) -> tuple[Array, pa.FixedSizeBinaryArr
     return np.array(encoded.indices.fill_null(-1), dtype=np.int32), encoded.dictionary
 
 
-def write_parts(rows: dict[str, pa.Array], to: Array, shards: int, path: Path) -> None:
-    """Writes rows sorted by shard (`to`), otherwise in their order."""
+def write_parts(
+    rows: dict[str, pa.Array], to: Array, shards: int, path: Path, notes: Mapping[str, str] | None = None
+) -> None:
+    """Writes rows sorted by shard (`to`), otherwise in their order; and `notes`, which `read_notes` returns."""
     import pyarrow as pa
 
-    batch = pa.record_batch(rows).take(pa.array(np.argsort(to, kind="stable")))
+    batch = pa.record_batch(rows, metadata=notes).take(pa.array(np.argsort(to, kind="stable")))
     bounds = np.concatenate([[0], np.cumsum(np.bincount(to, minlength=shards))]).tolist()
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with atomic_path(path) as part, pa.ipc.new_file(part, batch.schema, options=options) as file:
@@ -106,3 +108,12 @@ def read_part(paths: Sequence[Path], shard: int) -> pa.Table:
         with pa.OSFile(str(path)) as source:
             batches.append(pa.ipc.open_file(source).get_batch(shard))
     return pa.Table.from_batches(batches).unify_dictionaries()
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """Returns the notes of a file that `write_parts` wrote."""
+    import pyarrow as pa
+
+    with pa.OSFile(str(path)) as source:
+        notes = pa.ipc.open_file(source).schema.metadata or {}
+    return {name.decode(): text.decode() for name, text in notes.items()}

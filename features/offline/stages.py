@@ -11,7 +11,7 @@ Kinds of history share no state, so the kernel of `table.py` replays each on its
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-EPOCHS = ("caller_epoch", "callee_epoch")
 ROW_GROUP = 1 << 16
 
 
@@ -83,7 +82,7 @@ def split_chunk(plan: Plan, number: int, calls: pa.Table) -> None:
     for name in ("caller", "callee", *(GROUP_COLUMNS[role] for role in plan.roles if role in GROUP_COLUMNS)):
         keys[name], epochs[f"{name}_epoch"] = token_keys(calls[name].combine_chunks())
     parties = {"record": to_cells(records), "caller": keys.pop("caller"), "callee": keys.pop("callee")}
-    of_caller = parties | keys | {name: epochs[name] for name in EPOCHS}
+    of_caller = parties | keys | epochs
     for stage, party, columns in (("out", "caller", of_caller), ("in", "callee", parties)):
         write_parts(columns, shard_of(parties[party], plan.shards), plan.shards, plan.files(stage)[number])
 
@@ -187,41 +186,65 @@ def replay_kind(kind: Kind, calls: Packed, features: tuple[Feature, ...], rows: 
     return select_columns(values, computed, tuple(feature.name for feature in features)), groups
 
 
-def write_shard(plan: Plan, shard: int) -> None:
-    """Writes the vectors of a shard of callers: caller by caller, in order of start."""
+@dataclass(frozen=True)
+class ShardVectors:
+    """The calls of a shard of callers with their vectors, in the order of the input.
+
+    Attributes:
+        rows: their rows of the input, int64 of shape (calls,).
+        start: Unix ms, int64 of shape (calls,).
+        parties: columns caller, callee and those of groups as 16 bytes, and the epoch of each.
+        values: for each role with features, float64 of shape (calls, features of the role).
+        by_caller: the calls caller by caller, in order of start; int64 of shape (calls,).
+    """
+
+    rows: Array
+    start: Array
+    parties: pa.Table
+    values: dict[str, Array]
+    by_caller: Array
+
+
+def shard_vectors(plan: Plan, shard: int) -> ShardVectors:
+    """Returns the vectors of a shard of callers."""
     calls, rows, parties = number_calls(plan, shard, "out")
     values = {}
     values["caller"], groups = replay_kind(NUMBER, calls, plan.features_of("caller"), len(rows))
-    order = groups.views[groups.views & 1 == 0] >> 1
+    by_caller = groups.views[groups.views & 1 == 0] >> 1
     start = calls.records.reshape(-1, RECORD)[: len(rows), START].copy()
-    parties = parties.select(["caller", "callee", *EPOCHS]).combine_chunks()
     del calls, groups
     for role in plan.roles:
         # A call without a trunk or device has NaN for its features.
         values[role] = np.full((len(rows), len(plan.features_of(role))), np.nan)
         received = read_part(plan.files(values_stage(role)), shard)
         values[role][np.searchsorted(rows, received["row"].to_numpy())] = from_cells(received["values"], np.float64)
-    write_vectors(row_groups(plan, order, rows, start, parties, values), plan.files("part")[shard])
+    return ShardVectors(rows, start, parties.combine_chunks(), values, by_caller)
 
 
-def row_groups(
-    plan: Plan, order: Array, rows: Array, start: Array, parties: pa.Table, values: dict[str, Array]
-) -> Iterator[pa.Table]:
-    """Yields the vectors in this order, one row group at a time; at least one, possibly empty."""
+def write_shard(plan: Plan, shard: int) -> None:
+    """Writes the vectors of a shard of callers: caller by caller, in order of start."""
+    write_vectors(row_groups(plan, shard_vectors(plan, shard)), plan.files("part")[shard])
+
+
+def row_groups(plan: Plan, calls: ShardVectors) -> Iterator[pa.Table]:
+    """Yields the vectors in order of callers, one row group at a time; at least one, possibly empty."""
     import pyarrow as pa
 
-    for begin in range(0, max(len(order), 1), ROW_GROUP):
-        selected = order[begin : begin + ROW_GROUP]
-        selected_parties = parties.take(selected).combine_chunks()
-        columns = {"row": rows[selected], "start": start[selected]}
-        for name in ("caller", "callee"):
-            key, epoch = (selected_parties[column].combine_chunks() for column in (name, f"{name}_epoch"))
-            columns[name] = token_texts(key, epoch)
+    for begin in range(0, max(len(calls.rows), 1), ROW_GROUP):
+        selected = calls.by_caller[begin : begin + ROW_GROUP]
+        columns = {"row": calls.rows[selected], "start": calls.start[selected]}
+        columns |= party_tokens(calls.parties.take(selected), ("caller", "callee"))
         for role in ("caller", *plan.roles):
-            taken = np.ascontiguousarray(values[role][selected].T)
+            taken = np.ascontiguousarray(calls.values[role][selected].T)
             columns |= {feature.name: taken[i] for i, feature in enumerate(plan.features_of(role))}
         names = ["row", "start", "caller", "callee", *plan.names]
         yield pa.table({name: columns[name] for name in names})
+
+
+def party_tokens(parties: pa.Table, names: Iterable[str]) -> dict[str, pa.Array]:
+    """Returns columns of tokens from their bytes and epochs."""
+    whole = parties.combine_chunks()
+    return {name: token_texts(whole[name].combine_chunks(), whole[f"{name}_epoch"].combine_chunks()) for name in names}
 
 
 def write_vectors(tables: Iterator[pa.Table], path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from callsieve.features.files.ahead import one_ahead
 from callsieve.features.files.atomic import atomic_path
 from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS
 
@@ -32,6 +33,7 @@ __all__ = ["Layout", "ReadResult", "read_calls", "read_layout", "write_table"]
 
 BATCH_ROWS = 1 << 17
 DAY = 86400.0
+Rows = npt.NDArray[np.int64]
 BytesRead = Callable[[int, int], None]
 """A callback that receives the bytes read so far and the bytes in all."""
 
@@ -83,10 +85,38 @@ def read_calls(
 
     if not isinstance(layout, Layout):
         raise TypeError(f"layout must be a Layout, see read_layout(name), got {type(layout).__name__}")
-    path = Path(path)
-    size = path.stat().st_size
+    tables, positions = [schema().empty_table()], [np.empty(0, np.int64)]
+    quarantine_file = None if quarantine is None else Path(quarantine)
+    with Quarantine(Path(path).name, layout, quarantine_file, key, strict=strict) as invalid:
+        for calls, rows in read_batches(Path(path), layout, invalid, latest=latest, progress=progress):
+            tables.append(calls)
+            positions.append(rows)
+        table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+        tables.clear()
+        table = without_duplicates(table, np.concatenate(positions), layout, invalid)
+    return ReadResult(table, dict(sorted(invalid.counts.items())))
+
+
+def read_batches(
+    path: Path,
+    layout: Layout,
+    invalid: Quarantine,
+    *,
+    latest: float | None = None,
+    progress: BytesRead | None = None,
+) -> Iterator[tuple[pa.Table, Rows]]:
+    """Yields the valid calls of a file in its order, batch by batch, with their row numbers; repeats are among them.
+
+    While a batch is decoded, the next one is split into cells.
+
+    Args:
+        invalid: takes the invalid rows.
+        latest, progress: as for `read_calls`.
+    """
+    import pyarrow as pa
+
+    size, columns = path.stat().st_size, dict[str, tuple[str, ...]]()
     latest = time.time() + DAY if latest is None else latest
-    columns: dict[str, tuple[str, ...]] = {}
 
     def match(names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         try:
@@ -98,26 +128,30 @@ def read_calls(
             raise ValueError(f"{error}; fits layout {' or '.join(others)}" if others else str(error)) from None
         return columns
 
-    tables, positions = [schema().empty_table()], [np.empty(0, np.int64)]
-    quarantine_file = None if quarantine is None else Path(quarantine)
-    with Quarantine(path.name, layout, quarantine_file, key, strict=strict) as invalid:
-        for cells, rows, broken, done in _batches(path, layout, match):
-            calls, faults = decode(cells, columns, layout, latest)
-            roles = {name: role for role, names in reversed(columns.items()) for name in names}
-            invalid.add(rows, faults, cells, roles, broken=broken)
-            valid = faults.which == 0
-            tables.append(calls if valid.all() else calls.filter(pa.array(valid)))
-            positions.append(rows[valid])
-            if progress is not None:
-                progress(done, size)
-        table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-        tables.clear()
-        rows = np.concatenate(positions)
-        faults, first = _duplicates(table, two_sided="subscriber" in columns)
-        invalid.add(rows, faults, table, {name: name for name in CALL_COLUMNS}, first=rows[first])
-    if faults.which.any():
-        table = table.filter(pa.array(faults.which == 0)).combine_chunks()
-    return ReadResult(table, dict(sorted(invalid.counts.items())))
+    def decoded(batch: Batch) -> tuple[Batch, pa.Table, Faults]:
+        return batch, *decode(batch.cells, columns, layout, latest)
+
+    for (cells, rows, broken, done), calls, faults in one_ahead(decoded, _batches(path, layout, match)):
+        roles = {name: role for role, names in reversed(columns.items()) for name in names}
+        invalid.add(rows, faults, cells, roles, broken=broken)
+        valid = faults.which == 0
+        yield (calls, rows) if valid.all() else (calls.filter(pa.array(valid)), rows[valid])
+        if progress is not None:
+            progress(done, size)
+
+
+def without_duplicates(calls: pa.Table, rows: Rows, layout: Layout, invalid: Quarantine) -> pa.Table:
+    """Returns the calls without rows that repeat the caller, callee and start of an earlier row.
+
+    Args:
+        rows: number of each call's row in the file, shape (calls,).
+        invalid: takes the repeats.
+    """
+    import pyarrow as pa
+
+    faults, first = _duplicates(calls, two_sided="subscriber" in layout.columns)
+    invalid.add(rows, faults, calls, {name: name for name in CALL_COLUMNS}, first=rows[first])
+    return calls.filter(pa.array(faults.which == 0)).combine_chunks() if faults.which.any() else calls
 
 
 def _batches(path: Path, layout: Layout, match: MatchColumns) -> Iterator[Batch]:
@@ -148,7 +182,7 @@ def _parquet_batches(path: Path, match: MatchColumns) -> Iterator[Batch]:
         raise ValueError(f"{path.name}: broken Parquet file, expected a footer, whole pages and UTF-8 text") from None
 
 
-def _duplicates(table: pa.Table, *, two_sided: bool) -> tuple[Faults, npt.NDArray[np.int64]]:
+def _duplicates(table: pa.Table, *, two_sided: bool) -> tuple[Faults, Rows]:
     """Marks rows that repeat a call (caller, callee and start) of an earlier row.
 
     Args:

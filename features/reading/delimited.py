@@ -183,8 +183,9 @@ def _line_faults(text: bytes, starts: _Positions, ends: _Positions) -> _LineFaul
     """Faults of lines that Arrow must not see: invalid encoding, stray carriage returns, quotes that stay open."""
     faults: _LineFaults = {}
     if b'"' in text:
-        quotes = np.add.reduceat(np.frombuffer(text, np.uint8) == ord('"'), starts, dtype=np.int64)
-        odd: list[int] = np.flatnonzero(quotes % 2).tolist()
+        is_quote = np.frombuffer(text, np.uint8) == ord('"')
+        # Bytes: for another type, or for a sum, NumPy takes 20 times as long.
+        odd: list[int] = np.flatnonzero(np.bitwise_xor.reduceat(is_quote.view(np.uint8), starts)).tolist()
         faults = dict.fromkeys(odd, (BAD_NUMBER_OF_COLUMNS, "quotes that close within the line"))
     if not _is_utf8(text) or b"\0" in text or text.count(b"\r") != text.count(b"\r\n"):
         for i, (start, end) in enumerate(zip(starts, ends, strict=True)):

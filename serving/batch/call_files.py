@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from callsieve.features.files.atomic import sha256
+from callsieve.features.files.dates import now_ms
+from callsieve.features.files.progress import Progress
 from callsieve.features.intake.intake import Intake
-from callsieve.features.intake.keyed_table import read_keyed
+from callsieve.features.intake.keyed_table import BATCH_ROWS, read_keyed
 from callsieve.features.keys.callee_keys import EPHEMERAL
 from callsieve.features.keys.tokens import KEY_VARIABLE, Key, key_from_environment, read_key
+from callsieve.features.offline.keyed_file import write_groups, write_keyed
+from callsieve.features.offline.shards import count_rows, read_manifest, write_manifest
 from callsieve.features.reading.call_files import read_calls
 from callsieve.features.reading.layouts import read_layout
-from callsieve.serving.custody.expiry import expiry_filter
-from callsieve.serving.custody.purposes import require_purpose
+from callsieve.serving.custody.expiry import all_expired, count_expired, expiry_filter, unexpired_rows
+from callsieve.serving.custody.purposes import Declaration, require_purpose
+from callsieve.serving.custody.retention import read_retention
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +37,13 @@ class KeyedFile:
     @property
     def quarantine_summary(self) -> str:
         """The number of quarantined rows and their reasons, as text for messages."""
-        reasons = ", ".join(f"{reason} {count}" for reason, count in self.quarantined.items())
-        return f"{sum(self.quarantined.values())} rows were quarantined" + (f": {reasons}" if reasons else "")
+        return quarantine_summary(self.quarantined)
+
+
+def quarantine_summary(counts: Mapping[str, int]) -> str:
+    """Returns the number of quarantined rows and their reasons, as text for messages."""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+    return f"{sum(counts.values())} rows were quarantined" + (f": {reasons}" if reasons else "")
 
 
 def key_or_temporary(path: Path | None) -> Key:
@@ -70,6 +81,54 @@ def read_keyed_file(
         number_key, zone=file_layout.hours_zone, numbers="codes" if file_layout.numbers == "codes" else "written"
     )
     return KeyedFile(intake.table(read.table.sort_by("start")), dict(read.quarantined))
+
+
+def key_file(
+    path: Path,
+    layout_name: str,
+    folder: Path,
+    *,
+    inputs: dict[str, Any],
+    key: Path | None,
+    quarantine: Path | None,
+    strict: bool,
+    progress: Progress,
+) -> tuple[Path, dict[str, int]]:
+    """Writes the keyed calls of a file of call records into a folder, unless an earlier run did.
+
+    Memory does not grow with the file.
+
+    Args:
+        folder: locked: two processes with temporary keys would overwrite each other's tokens.
+        inputs: what the result follows from (`intake_inputs`); an earlier run with other inputs is refused.
+    Returns: the Parquet file, and the number of quarantined rows by reason.
+    """
+    calls, notes = folder / "_calls.parquet", folder / "_intake.json"
+    inputs = inputs | {"quarantine": str(quarantine), "strict": strict}
+    manifest = read_manifest(notes, inputs)
+    if manifest is None:
+        options: dict[str, Any] = {"key": key_or_temporary(key), "quarantine": quarantine, "strict": strict}
+        manifest = inputs | {"quarantined": write_keyed(path, layout_name, calls, progress=progress, **options)}
+        write_manifest(notes, manifest)
+    return calls, manifest["quarantined"]
+
+
+def unexpired_file(path: Path, folder: Path, declaration: Declaration) -> Path:
+    """Returns a Parquet file of keyed calls without expired rows: the file itself, or a copy in the folder.
+
+    Raises:
+        ValueError: if the file is no table of keyed calls, or all of its calls have expired.
+    """
+    rows, rules, copy = count_rows(path), read_retention(), folder / "_unexpired.parquet"
+    now, rule = now_ms(), rules.of("calls")
+    expired = 0 if declaration.simulated or copy.exists() else count_expired(path, rule, now)
+    if expired == rows > 0:
+        raise ValueError(all_expired(rows, rules))
+    if expired:
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
+            batches = (pa.Table.from_batches([batch]) for batch in file.iter_batches(BATCH_ROWS))
+            write_groups((unexpired_rows(rule, now, table) for table in batches), copy)
+    return copy if copy.exists() else path
 
 
 def intake_inputs(path: Path, layout_name: str, key: Path | None) -> dict[str, Any]:

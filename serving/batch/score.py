@@ -1,10 +1,8 @@
-"""Scores calls with a signed bundle: keyed calls in memory, or a file of call records."""
+"""Scores keyed calls in memory with a signed bundle; `file_scoring` scores a file of any length."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +12,10 @@ import pyarrow as pa
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.complaints import complaint_vectors
-from callsieve.features.files.atomic import check_distinct
 from callsieve.features.files.dates import now_ms
-from callsieve.features.files.progress import Progress
 from callsieve.features.keys.tokens import KEY_VARIABLE
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.coverage import call_days, covered_rows
-from callsieve.features.reading.call_files import write_table
 from callsieve.serving.bundle.signing import read_public_key, signer_path
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import read_retention
@@ -30,13 +25,10 @@ from callsieve.serving.rules.rule_bits import rule_columns
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
-from .call_files import key_or_temporary, read_keyed_file
-from .complaint_rows import complaint_table, read_complaints
-from .output_keys import callee_keys_or_temporary
+from .call_files import key_or_temporary
+from .complaint_rows import complaint_table
 from .register_files import read_registers
 from .table_rules import rules_met, with_preferences
-from .verdict_counts import verdict_counts
-from .verdict_file import verdict_table
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -44,64 +36,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 SCORING = "scoring"  # the purpose that a scored file must be declared for
-
-
-def score_file(
-    bundle: Path,
-    path: Path,
-    layout_name: str,
-    *,
-    trust: Path | None,
-    policy: Path | None,
-    key: Path | None,
-    out: Path | None,
-    callees: Path | None = None,
-    complaints: Path | None = None,
-    registers: Path | None = None,
-    quarantine: Path | None,
-    strict: bool,
-    threads: int,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Scores a file of call records and writes the verdict of each call to `out`.
-
-    Returns: counts of calls and callers by action, and what was not scored; JSON-able.
-    Raises:
-        ValueError: in one line, for faults of any file, a missing declaration, or a file without a call.
-    """
-    check_distinct(path, complaints, key, out, quarantine)
-    scorer = open_scorer(bundle, trust, policy, open_registers(registers, key, SCORING))
-    callee_keys = callee_keys_or_temporary(callees)
-    read = read_keyed_file(
-        path,
-        layout_name,
-        SCORING,
-        key=key,
-        quarantine=quarantine,
-        strict=strict,
-        progress=lambda done, size: progress("read", 0.4 * done / max(size, 1)),
-    )
-    if read.calls.num_rows == 0:
-        raise ValueError(f"{path}: no call to score; {read.quarantine_summary}")
-    progress("score", 0.5)
-    complaint_frame = None if complaints is None else read_complaints(complaints)
-    scores, rows = score_calls(scorer, read.calls, complaint_frame, threads=threads)
-    if out is not None:
-        write_table(verdict_table(scores, read.calls, callee_keys), out)
-    last = int(read.calls["start"].to_numpy().max()) / 1000
-    return {
-        "model": scorer.bundle.model_id,
-        "policy": scorer.policy.version,
-        "purpose": SCORING,
-        "calls": read.calls.num_rows,
-        **verdict_counts(scores, read.calls),
-        "unscored": int(np.isnan(scores.raw).sum()),
-        "filling": int(np.count_nonzero(~rows_with_history(read.calls, scorer.policy.history_days))),
-        "no_threshold": dict(sorted(Counter(filter(None, scorer.abstaining_strata(rows))).items())),
-        "quarantined": read.quarantined,
-        "valid_until": scorer.bundle.valid_until,
-        "stale": last > datetime.fromisoformat(scorer.bundle.valid_until).timestamp(),
-    }
 
 
 def score_calls(

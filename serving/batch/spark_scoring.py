@@ -73,7 +73,7 @@ def score(
     threads: int,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Scores keyed calls and writes the verdict of each call to `out`; returns the same counts as `score.score_file`.
+    """Scores keyed calls and writes the verdict of each call to `out`; returns the counts of `file_scoring.score_file`.
 
     Every Spark worker reads the bundle itself, so `bundle`, `trust`, `policy` and `callees` must be paths that all
     workers reach. Workers cannot share a temporary callee key.

@@ -10,13 +10,12 @@ from callsieve.features.catalogue.lite import LITE
 from callsieve.features.files.atomic import check_distinct, locked_folder
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.progress import Progress
-from callsieve.features.offline.shards import read_manifest, write_manifest, write_shards
-from callsieve.features.reading.call_files import write_table
+from callsieve.features.offline.shards import write_shards
 from callsieve.serving.custody.expiry import count_expired
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import read_retention
 
-from .call_files import intake_inputs, read_keyed_file
+from .call_files import intake_inputs, key_file
 
 TRAINING = "training"  # the purpose that vectors are declared for
 
@@ -50,25 +49,18 @@ def write_vectors(
     declaration = require_purpose(path, TRAINING)
     calls, quarantined = path, 0
     if layout_name != "keyed":
-        inputs = intake_inputs(path, layout_name, key) | {"quarantine": str(quarantine), "strict": strict}
-        calls = out / "_calls.parquet"
-        # Two processes with temporary keys would overwrite each other's tokens, so only one may key the calls.
         with locked_folder(out):
-            manifest = read_manifest(out / "_intake.json", inputs)
-            if manifest is None:
-                read = read_keyed_file(
-                    path,
-                    layout_name,
-                    TRAINING,
-                    key=key,
-                    quarantine=quarantine,
-                    strict=strict,
-                    progress=lambda done, size: progress("intake", 0.3 * done / max(size, 1)),
-                )
-                write_table(read.calls, calls)
-                manifest = inputs | {"quarantined": sum(read.quarantined.values())}
-                write_manifest(out / "_intake.json", manifest)
-        quarantined = manifest["quarantined"]
+            calls, counts = key_file(
+                path,
+                layout_name,
+                out,
+                inputs=intake_inputs(path, layout_name, key),
+                key=key,
+                quarantine=quarantine,
+                strict=strict,
+                progress=lambda what, part: progress(what, 0.3 * part),
+            )
+        quarantined = sum(counts.values())
     elif not declaration.simulated and (expired := count_expired(path, read_retention().of("calls"), now_ms())):
         raise ValueError(f"{path}: {expired} calls have expired; run callsieve privacy retention")
     figures = write_shards(calls, out, features=names, memory=memory, threads=threads or None, progress=progress)

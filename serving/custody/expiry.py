@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from callsieve.features.files.dates import now_ms
 
 from .purposes import Declaration
-from .retention import RetentionRule, read_retention
+from .retention import Retention, RetentionRule, read_retention
 
 
 def is_expired(table: pa.Table, rule: RetentionRule, now: int) -> pa.ChunkedArray:
@@ -51,13 +51,15 @@ def expiry_filter(declaration: Declaration) -> Callable[[pa.Table, str], pa.Tabl
     def without_expired(table: pa.Table, name: str) -> pa.Table:
         left = unexpired_rows(rules.of(name), now, table)
         if table.num_rows and not left.num_rows and name == "calls":
-            raise ValueError(
-                f"calls: all {table.num_rows} rows are past their retention time (retention {rules.version}); "
-                "expected newer calls"
-            )
+            raise ValueError(all_expired(table.num_rows, rules))
         return left
 
     return without_expired
+
+
+def all_expired(rows: int, rules: Retention) -> str:
+    """Returns the message of an error: all rows of a table of calls have expired."""
+    return f"calls: all {rows} rows are past their retention time (retention {rules.version}); expected newer calls"
 
 
 def unexpired_rows(rule: RetentionRule, now: int, table: pa.Table) -> pa.Table:

@@ -86,6 +86,9 @@ def table_actions(policy: Policy, by_band: Array, bits: Array) -> Array:
         by_band: the action that the bands alone lead to, as indexes of ACTIONS, shape (n,).
         bits: result of `matching_bits`, shape (n,).
     """
-    pairs, pair_of = np.unique(np.column_stack([by_band.astype(np.int64), bits]), axis=0, return_inverse=True)
-    final = [ACTIONS.index(final_action(policy, ACTIONS[action], rule_names(row))) for action, row in pairs.tolist()]
-    return np.array(final, dtype=np.int8)[pair_of.reshape(-1)]
+    pairs, pair_of = np.unique(bits * len(ACTIONS) + by_band, return_inverse=True)
+    final = []
+    for pair in pairs.tolist():
+        row, action = divmod(pair, len(ACTIONS))
+        final.append(ACTIONS.index(final_action(policy, ACTIONS[action], rule_names(row))))
+    return np.array(final, dtype=np.int8)[pair_of]

@@ -25,8 +25,8 @@ from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.keys.tokens import Key
 from callsieve.features.records import Call
 from callsieve.serving.batch.call_files import read_keyed_file
+from callsieve.serving.batch.file_scoring import score_file
 from callsieve.serving.batch.output_keys import callee_keys_or_temporary
-from callsieve.serving.batch.score import score_file
 from callsieve.serving.bundle.signing import generate_signing_key, write_public_key
 from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.notice import notice

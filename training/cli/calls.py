@@ -153,7 +153,7 @@ def score(
                 progress=progress,
             )
         else:
-            from callsieve.serving.batch.score import score_file
+            from callsieve.serving.batch.file_scoring import score_file
 
             result = score_file(
                 bundle,

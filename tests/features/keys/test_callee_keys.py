@@ -22,8 +22,8 @@ from callsieve.features.intake.numbers import parse_in_period
 from callsieve.features.keys.callee_keys import EPHEMERAL, CalleeCipher
 from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.keys.tokens import Key
+from callsieve.serving.batch.file_scoring import score_file
 from callsieve.serving.batch.output_keys import with_callee_keys
-from callsieve.serving.batch.score import score_file
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.governance.affected import affected

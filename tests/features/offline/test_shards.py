@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.keys.tokens import Key
 from callsieve.features.offline import shards
 from callsieve.features.offline.shards import write_shards
-from callsieve.features.offline.stages import Plan
+from callsieve.features.offline.stages import Plan, write_shard
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS
 from tests.support.strategies import as_keyed_table, histories
@@ -90,7 +91,7 @@ def test_shards_equal_the_table_however_the_work_is_cut(tmp_path_factory, calls,
     pq.write_table(calls, folder / "calls.parquet", row_group_size=7)
     plan = Plan(folder / "out", NAMES, calls.num_rows, chunk, count)
     plan.work.mkdir(parents=True)
-    shards.run(plan, folder / "calls.parquet", threads, shards.silent)
+    shards.run(plan, folder / "calls.parquet", threads, shards.silent, partial(write_shard, plan))
     check(plan.folder, calls)
 
 

@@ -16,7 +16,7 @@ import sys
 import pytest
 from pathlib import Path
 
-from callsieve.serving.batch.score import score_file
+from callsieve.serving.batch.file_scoring import score_file
 
 bundle, calls, trust, out = map(Path, sys.argv[1:])
 figures = score_file(

@@ -186,6 +186,8 @@ def scored(result: Mapping[str, Any]) -> None:
     for stratum, count in result["no_threshold"].items():
         say(f"{count:,} calls were not scored: the model has no threshold for the number class {stratum!r}")
     say_quarantined(result["quarantined"])
+    if result.get("resumed"):
+        say("an unfinished run was resumed")
     if result["stale"]:
         say(f"the model is past its valid-until date, {result['valid_until']}")
 

@@ -1,0 +1,122 @@
+"""Writes the keyed calls of a file of any length to a Parquet file: memory does not grow with the file.
+
+Repeated rows and dialling distances are looked for among the calls of one caller. So the calls as written are first
+sent to shards by caller (`sealed_shards.py`), and then keyed shard by shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from callsieve.features.files.ahead import one_ahead
+from callsieve.features.files.atomic import atomic_path
+from callsieve.features.files.progress import Progress
+from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.tokens import Key
+from callsieve.features.reading.call_files import read_batches, without_duplicates
+from callsieve.features.reading.cells import schema
+from callsieve.features.reading.layouts import Layout, read_layout
+from callsieve.features.reading.quarantine import Quarantine
+from callsieve.features.records import CALL_COLUMNS
+
+from .sealed_shards import SealedShards
+from .shuffle import shard_of, token_keys
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+SHARD_BYTES, MOST_SHARDS = 64 << 20, 1 << 10  # text of a shard; number of shards
+PACKED = 8  # bytes of text for a byte of a gzip or Parquet file, about
+CHUNK_ROWS = 1 << 18  # rows that are sent to shards at once
+GROUP_ROWS = 1 << 17  # rows of a row group of the result
+ROW = "row"
+COLUMNS = schema().append(pa.field(ROW, pa.int64()))
+TEXTS = ("caller", "callee", "network_caller", "trunk", "operator", "device", "place", "cause")
+READING = 0.6  # part of the time
+
+
+def write_keyed(
+    path: Path,
+    layout_name: str,
+    out: Path,
+    *,
+    key: Key,
+    quarantine: Path | None,
+    strict: bool,
+    progress: Progress,
+) -> dict[str, int]:
+    """Writes the keyed calls of a file of call records: shard by shard, and in order of start within a shard.
+
+    Shards follow from the file alone, so equal files with equal keys give equal bytes.
+
+    Args:
+        out: Parquet file with the columns `records.KEYED_COLUMNS`.
+    Returns: the number of quarantined rows by reason.
+    Raises:
+        ValueError: in one line, for faults of the file, or an invalid row if `strict`.
+    """
+    layout = read_layout(layout_name)
+    intake = Intake(key, zone=layout.hours_zone, numbers="codes" if layout.numbers == "codes" else "written")
+    with (
+        Quarantine(path.name, layout, quarantine, key, strict=strict) as invalid,
+        SealedShards(out.parent, count_shards(path), COLUMNS, TEXTS) as sealed,
+    ):
+        read = read_batches(path, layout, invalid, progress=lambda done, size: progress("read", READING * done / size))
+        for calls in chunks(read):
+            sealed.add(calls, caller_shards(intake, calls["caller"], len(sealed)))
+        write_groups(keyed_shards(sealed, layout, invalid, intake, progress), out)
+    return dict(sorted(invalid.counts.items()))
+
+
+def count_shards(path: Path) -> int:
+    """Returns the number of shards for a file of call records, from its size."""
+    with path.open("rb") as file:
+        packed = file.read(4).startswith((b"\x1f\x8b", b"PAR1"))
+    return min(1 + path.stat().st_size * (PACKED if packed else 1) // SHARD_BYTES, MOST_SHARDS)
+
+
+def chunks(batches: Iterable[tuple[pa.Table, Array]]) -> Iterator[pa.Table]:
+    """Yields batches of calls in chunks, with the number of each row in its file as column `row`."""
+    waiting: list[pa.Table] = []
+    for calls, rows in batches:
+        waiting.append(calls.append_column(ROW, pa.array(rows)))
+        if sum(table.num_rows for table in waiting) >= CHUNK_ROWS:
+            yield pa.concat_tables(waiting).unify_dictionaries()
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting).unify_dictionaries()
+
+
+def caller_shards(intake: Intake, callers: pa.ChunkedArray, shards: int) -> Array:
+    """Returns the shard of each caller: equal for all spellings of a number, and 0 for a caller without a number."""
+    keys, _ = token_keys(intake.keyed("number", callers))
+    return np.where(np.asarray(keys.is_valid()), shard_of(keys, shards), 0).astype(np.uint16)
+
+
+def keyed_shards(
+    sealed: SealedShards, layout: Layout, invalid: Quarantine, intake: Intake, progress: Progress
+) -> Iterator[pa.Table]:
+    """Yields the keyed calls of each shard in order of start; while a shard is keyed, the next one is read."""
+    for shard, rows in enumerate(one_ahead(sealed.read, range(len(sealed)))):
+        calls = without_duplicates(rows.select(CALL_COLUMNS), rows[ROW].to_numpy(), layout, invalid)
+        intake.forget_calls()  # no caller of this shard has called before
+        yield intake.table(calls.sort_by("start"))
+        progress("key", READING + (1 - READING) * (shard + 1) / len(sealed))
+
+
+def write_groups(tables: Iterator[pa.Table], out: Path) -> None:
+    """Writes tables, at least one, to one Parquet file, atomically."""
+    first = next(tables)
+    options: dict[str, Any] = {"compression": "lz4", "write_page_checksum": True}
+    with atomic_path(out) as part, pq.ParquetWriter(part, first.schema, **options) as file:
+        for table in chain([first], tables):
+            file.write_table(table, row_group_size=GROUP_ROWS)

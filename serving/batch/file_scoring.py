@@ -1,0 +1,297 @@
+"""Scores a file of call records of any length: memory does not grow with the file, and a killed run is resumed.
+
+1. `features/offline/keyed_file` writes the keyed calls.
+2. The stages of `features/offline/shards` compute vectors, shard by shard.
+3. `score_shard` scores the calls of a shard, and sends their verdicts to spans of time.
+4. `write_verdicts` writes the spans one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from callsieve.features.catalogue import NAMES
+from callsieve.features.complaints import complaint_vectors
+from callsieve.features.files.atomic import atomic_path, check_distinct, locked_folder, sha256
+from callsieve.features.files.progress import Progress, steps
+from callsieve.features.kernel.windows import DAY_MS
+from callsieve.features.keys.callee_keys import CalleeCipher
+from callsieve.features.offline.shards import count_rows, open_plan, run
+from callsieve.features.offline.shuffle import read_notes, read_part, write_parts
+from callsieve.features.offline.stages import Plan, ShardVectors, party_tokens, shard_vectors
+from callsieve.features.online.coverage import covered_rows
+from callsieve.features.records import NUMBER_CLASSES
+from callsieve.serving.custody.purposes import require_purpose
+from callsieve.serving.rules.rule_bits import BITS
+from callsieve.serving.rules.rule_input import VECTOR_COLUMNS
+from callsieve.serving.scorer.scorer import Scorer
+from callsieve.serving.scorer.verdict import Scores
+
+from .call_files import intake_inputs, key_file, quarantine_summary, unexpired_file
+from .complaint_rows import complaint_table, read_complaints
+from .output_keys import callee_keys_or_temporary
+from .score import SCORING, open_registers, open_scorer
+from .table_rules import rules_met, with_preferences
+from .verdict_counts import verdict_counts
+from .verdict_file import verdict_table
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+MEMORY = 3 << 29  # bytes that shards are planned for: with the rest of the program it stays below 2 GiB
+BLOCK_ROWS = 1 << 13  # calls that are scored at once: their vectors fit the cache
+SPAN_ROWS = 1 << 19  # calls of a span of time, about
+MINUTE = 60_000
+VERDICTS = "verdicts"  # the files of the last stage
+EPOCHS = ("caller_epoch", "callee_epoch")
+CALLER_CLASS = NAMES.index("call_caller_class")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The inputs that scoring a shard needs besides its calls.
+
+    Attributes:
+        complaints: columns `features.complaints.COMPLAINT_COLUMNS`; None for a model without complaint features.
+        days: days since 1970 (UTC) with calls, of the whole file.
+        spans: ends of the spans of time but the last one, Unix ms.
+    """
+
+    scorer: Scorer
+    complaints: pa.Table | None
+    days: set[int]
+    spans: Array
+
+
+def score_file(
+    bundle: Path,
+    path: Path,
+    layout_name: str,
+    *,
+    trust: Path | None,
+    policy: Path | None,
+    key: Path | None,
+    out: Path | None,
+    callees: Path | None = None,
+    complaints: Path | None = None,
+    registers: Path | None = None,
+    quarantine: Path | None,
+    strict: bool,
+    threads: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Scores a file of call records and writes the verdict of each call to `out`, in order of start.
+
+    Unfinished work is in the folder `out` + ".work", which a later run with the same input resumes. It is deleted at
+    the end. Without `out` nothing is resumed.
+
+    Returns: counts of calls and callers by action, what was not scored, and `resumed` if an unfinished run was; JSON-able.
+    Raises:
+        ValueError: in one line, for faults of any file, a missing declaration, or a file without a call.
+    """
+    check_distinct(path, complaints, key, out, quarantine)
+    scorer = open_scorer(bundle, trust, policy, open_registers(registers, key, SCORING))
+    if complaints is None and scorer.features != NAMES:
+        raise ValueError("the model has complaint features: expected --complaints FILE")
+    callee_keys = callee_keys_or_temporary(callees)
+    parts = steps(progress, {"calls": 45, "score": 50, "write": 5})
+    declaration, quarantined = require_purpose(path, SCORING), dict[str, int]()
+    with work_folder(out) as work:
+        resumed = any(work.glob("*.json"))
+        if layout_name == "keyed":
+            calls = unexpired_file(path, work, declaration)
+        else:
+            calls, quarantined = key_file(
+                path,
+                layout_name,
+                work,
+                inputs={} if out is None else intake_inputs(path, layout_name, key),
+                key=key,
+                quarantine=quarantine,
+                strict=strict,
+                progress=parts["calls"],
+            )
+        count, threads = count_rows(calls), threads or os.cpu_count() or 1
+        if not count:
+            raise ValueError(f"{path}: no call to score; {quarantine_summary(quarantined)}")
+        identity = {"model": scorer.bundle.model_id, "policy": scorer.policy.version, "span": SPAN_ROWS}
+        files = {"policy file": policy, "complaints": complaints, "registers": registers}
+        identity |= {name: digest(file) for name, file in files.items()}
+        plan = open_plan(calls, work, NAMES, MEMORY, threads, identity)
+        days, spans = moments(calls)
+        frame = None if complaints is None else matched_complaints(calls, complaints)
+        job = Job(scorer, frame, days, spans)
+        plan.work.mkdir(exist_ok=True)
+        run(plan, calls, threads, parts["score"], partial(score_shard, plan, job), VERDICTS)
+        if out is not None:
+            write_verdicts(plan, len(spans) + 1, out, callee_keys, parts["write"])
+        counts = total([json.loads(read_notes(file)["counts"]) for file in plan.files(VERDICTS)])
+        shutil.rmtree(plan.work)
+    counts["rules"] = {name: counts["rules"][name] for name in BITS if name in counts["rules"]}
+    last = counts.pop("last") / 1000
+    return {
+        "model": scorer.bundle.model_id,
+        "policy": scorer.policy.version,
+        "purpose": SCORING,
+        "calls": count,
+        **counts,
+        "quarantined": quarantined,
+        "valid_until": scorer.bundle.valid_until,
+        "stale": last > datetime.fromisoformat(scorer.bundle.valid_until).timestamp(),
+        **({"resumed": True} if resumed else {}),
+    }
+
+
+@contextmanager
+def work_folder(out: Path | None) -> Iterator[Path]:
+    """Yields the locked folder for unfinished work and deletes it at the end; after an error or a kill it remains.
+
+    Without `out` it is a temporary folder.
+    """
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="callsieve-") as folder:
+            yield Path(folder)
+        return
+    work = out.with_name(out.name + ".work")
+    with locked_folder(work):
+        yield work
+        for file in work.iterdir():
+            if file.name != "_lock":
+                file.unlink()
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def digest(path: Path | None) -> str:
+    """Returns the SHA-256 of a file, or of the files of a folder with their names; "" for None."""
+    if path is None or not path.is_dir():
+        return "" if path is None else sha256(path)
+    return json.dumps({file.name: sha256(file) for file in sorted(path.iterdir()) if file.is_file()})
+
+
+def moments(calls: Path) -> tuple[set[int], Array]:
+    """Returns the days since 1970 with calls, and the ends of spans of time with about SPAN_ROWS calls each."""
+    counts: Counter[int] = Counter()
+    with pq.ParquetFile(calls, pre_buffer=False) as file:
+        for batch in file.iter_batches(columns=["start"]):
+            minutes, sizes = np.unique(batch["start"].to_numpy() // MINUTE, return_counts=True)
+            counts.update(dict(zip(minutes.tolist(), sizes.tolist(), strict=True)))
+    minute = np.array(sorted(counts), dtype=np.int64)
+    span = (np.cumsum([counts[value] for value in minute.tolist()]) - 1) // SPAN_ROWS
+    return set((minute // (DAY_MS // MINUTE)).tolist()), minute[1:][np.diff(span) > 0] * MINUTE
+
+
+def matched_complaints(calls: Path, complaints: Path) -> pa.Table:
+    """Returns `complaint_rows.complaint_table` of all calls; in memory are calls between complaining parties alone."""
+    frame, tables = read_complaints(complaints), []
+    callers, callees = (pa.array(frame[name].unique(), pa.string()) for name in ("number", "reporter"))
+    with pq.ParquetFile(calls, pre_buffer=False) as file:
+        for batch in file.iter_batches(columns=["start", "caller", "callee", "caller_block", "trunk", "device"]):
+            table = pa.Table.from_batches([batch])
+            party = [table[name].cast(pa.string()) for name in ("caller", "callee")]
+            between = pc.and_(*(pc.is_in(*pair) for pair in zip(party, (callers, callees), strict=True)))
+            tables.append(table.filter(between))
+    return complaint_table(pa.concat_tables(tables).unify_dictionaries().sort_by("start"), frame)
+
+
+def score_shard(plan: Plan, job: Job, shard: int) -> None:
+    """Scores the calls of a shard of callers and writes their verdicts, by span of time."""
+    calls = shard_vectors(plan, shard)
+    keyed = keyed_columns(calls)
+    covered = covered_rows(calls.start, job.days, job.scorer.policy.history_days)
+    scores, abstaining = score_rows(job, calls, keyed, covered)
+    counts = verdict_counts(scores, keyed) | {
+        "unscored": int(np.isnan(scores.raw).sum()),
+        "filling": int(np.count_nonzero(~covered)),
+        "no_threshold": dict(sorted(abstaining.items())),
+        "last": int(calls.start.max(initial=0)),
+    }
+    verdicts = {"row": calls.rows, "start": calls.start, "score": scores.score, "action": scores.action}
+    parties = {name: calls.parties[name].combine_chunks() for name in ("caller", "callee", *EPOCHS)}
+    rows = {name: pa.array(values) for name, values in (verdicts | {"rules": scores.rule_bits}).items()} | parties
+    spans = np.searchsorted(job.spans, calls.start, side="right").astype(np.uint16)
+    notes = {"counts": json.dumps(counts)}
+    write_parts(rows, spans, len(job.spans) + 1, plan.files(VERDICTS)[shard], notes)
+
+
+def keyed_columns(calls: ShardVectors) -> pa.Table:
+    """Returns the columns of keyed calls that rules, registers and complaints read."""
+    names = ("caller", "callee", "caller_block", "trunk", "device")
+    tokens = {name: column.dictionary_encode() for name, column in party_tokens(calls.parties, names).items()}
+    code = calls.values["caller"][:, CALLER_CLASS]
+    unknown = NUMBER_CLASSES.index("unknown")
+    classes = pa.array(np.where(np.isnan(code), unknown, code).astype(np.int8))
+    words = pa.DictionaryArray.from_arrays(classes, pa.array(NUMBER_CLASSES))
+    return pa.table({"start": calls.start, **tokens, "caller_class": words})
+
+
+def score_rows(job: Job, calls: ShardVectors, keyed: pa.Table, covered: Array) -> tuple[Scores, Counter[str]]:
+    """Returns the scores of a shard's calls, and the calls for which every band abstains, by stratum."""
+    parts, abstaining, scorer = [], Counter[str](), job.scorer
+    values = list(calls.values.values())
+    if job.complaints is not None:
+        values.append(complaint_vectors(keyed, job.complaints))
+    bits = rules_met(keyed, rule_values(calls), scorer.registers, scorer.policy.terms)
+    block = np.empty((BLOCK_ROWS, len(scorer.features)))
+    for begin in range(0, max(len(calls.rows), 1), BLOCK_ROWS):
+        part = slice(begin, begin + BLOCK_ROWS)
+        rows = np.concatenate([columns[part] for columns in values], axis=1, out=block[: len(calls.rows) - begin])
+        scores = scorer.score_table(rows, bits[part], covered=covered[part])
+        parts.append(with_preferences(scorer, keyed.slice(begin, BLOCK_ROWS), rows, scores, covered[part]))
+        abstaining.update(filter(None, scorer.abstaining_strata(rows)))
+    columns = ("raw", "score", "action", "band_action", "rule_bits")
+    return Scores(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns)), abstaining
+
+
+def rule_values(calls: ShardVectors) -> dict[int, Array]:
+    """Returns the columns that rules read, as `rules.rule_bits.rule_columns` does."""
+    columns = [values[:, i] for values in calls.values.values() for i in range(values.shape[1])]
+    return {place: columns[place] for _, place in VECTOR_COLUMNS}
+
+
+def write_verdicts(plan: Plan, spans: int, out: Path, callees: CalleeCipher, progress: Progress) -> None:
+    """Writes the verdicts of all shards in order of start, and of row where starts are equal."""
+    with atomic_path(out) as part:
+        file = None
+        for span in range(spans):
+            verdicts = read_part(plan.files(VERDICTS), span)
+            verdicts = verdicts.sort_by([("start", "ascending"), ("row", "ascending")]).combine_chunks()
+            tokens = party_tokens(verdicts, ("caller", "callee"))
+            calls = pa.table({"start": verdicts["start"]} | {n: c.dictionary_encode() for n, c in tokens.items()})
+            score, action, rules = (verdicts[name].to_numpy() for name in ("score", "action", "rules"))
+            table = verdict_table(calls, score, action, rules, callees)
+            if file is None:
+                file = pq.ParquetWriter(part, table.schema, compression="zstd", write_page_checksum=True)
+            file.write_table(table)
+            progress("write", (span + 1) / spans)
+        if file is not None:
+            file.close()
+
+
+def total(counts: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Adds the counts of all shards, name by name; `last` is the latest moment."""
+    result: dict[str, Any] = {}
+    for part in counts:
+        for name, value in part.items():
+            if isinstance(value, dict):
+                result[name] = total([result.get(name, {}), value])
+            else:
+                result[name] = max(result.get(name, 0), value) if name == "last" else result.get(name, 0) + value
+    return result

@@ -1,0 +1,204 @@
+"""A file in many shards gets the verdicts that its calls get in memory, in bounded memory, also after a kill."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from callsieve.features.files.progress import silent
+from callsieve.features.intake.text_columns import dictionary_decoded
+from callsieve.features.keys.callee_keys import CalleeCipher
+from callsieve.features.keys.tokens import Key
+from callsieve.features.offline import keyed_file, shards
+from callsieve.serving.batch import file_scoring
+from callsieve.serving.batch.call_files import read_keyed_file
+from callsieve.serving.batch.file_scoring import score_file
+from callsieve.serving.batch.score import open_registers, open_scorer, score_calls
+from callsieve.serving.batch.verdict_counts import verdict_counts
+from callsieve.serving.batch.verdict_file import verdict_table
+from callsieve.serving.bundle.signing import write_public_key
+from tests.support import real_bundle
+from tests.support import small_bundle as small
+from tests.support.record_files import write_records
+
+CALLEES = Key.generate("c1", "callees")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Returns a folder with a bundle and with records: some twice, some late, some of withheld or respelled callers."""
+    folder = tmp_path_factory.mktemp("site")
+    calls = real_bundle.calls(3000)
+    for i in range(0, 3000, 50):
+        calls[i] = dataclasses.replace(calls[i], caller=("", "86" + calls[i].caller)[i % 100 == 0])
+        calls[i + 1] = dataclasses.replace(calls[i + 1], recorded=calls[i + 1].start + 7000)
+    write_records(calls + calls[100:120], folder / "records")
+    real_bundle.write_bundle(folder / "bundle")
+    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    CALLEES.write(folder / "callees.key")
+    return folder
+
+
+def score(site, out, **changes):
+    inputs = {"trust": None, "policy": None, "key": site / "records" / "number.key", "callees": site / "callees.key"}
+    inputs |= {"out": out, "quarantine": None, "strict": False, "threads": 2, "progress": silent}
+    return score_file(site / "bundle", site / "records" / "calls.csv", "callsieve", **(inputs | changes))
+
+
+@pytest.fixture
+def in_many_parts(monkeypatch):
+    """Cuts work on a few calls as that on billions of calls is cut."""
+    for module, sizes in (
+        (keyed_file, {"SHARD_BYTES": 1 << 14, "CHUNK_ROWS": 700}),
+        (shards, {"CALL_BYTES": 1 << 20, "CHUNK_BYTES": 1 << 20}),
+        (file_scoring, {"SPAN_ROWS": 500, "BLOCK_ROWS": 64}),
+    ):
+        for name, size in sizes.items():
+            monkeypatch.setattr(module, name, size)
+
+
+def rows_of(table):
+    """Returns the rows of a table of verdicts, without dictionaries, in an order that does not depend on ties."""
+    table = pa.table({name: dictionary_decoded(table[name]).combine_chunks() for name in table.column_names})
+    return table.sort_by([(name, "ascending") for name in ("start", "caller", "callee")]).to_pylist()
+
+
+def in_memory(site, registers=None):
+    """Returns counts and verdicts of the calls of the records, scored in memory."""
+    read = read_keyed_file(site / "records" / "calls.csv", "callsieve", "scoring", key=site / "records" / "number.key")
+    scorer = open_scorer(site / "bundle", None, None, open_registers(registers, None, "scoring"))
+    scores, _ = score_calls(scorer, read.calls, threads=1)
+    values = scores.score, scores.action, scores.rule_bits
+    counts = verdict_counts(scores, read.calls) | {"quarantined": read.quarantined}
+    return counts, verdict_table(read.calls, *values, CalleeCipher(CALLEES))
+
+
+@pytest.mark.system
+@pytest.mark.usefixtures("in_many_parts")
+def test_a_file_in_many_shards_gets_the_verdicts_of_its_calls_in_memory(site, tmp_path):
+    counts, expected = in_memory(site)
+    steps = []
+    result = score(site, tmp_path / "new" / "verdicts.parquet", progress=lambda _, part: steps.append(part))
+    assert {name: result[name] for name in counts} == counts
+    assert counts["quarantined"]["duplicate"] == 20
+    assert "resumed" not in result
+    verdicts = pq.read_table(tmp_path / "new" / "verdicts.parquet")
+    assert rows_of(verdicts) == rows_of(expected)
+    assert verdicts.schema == expected.schema
+    assert (np.diff(verdicts["start"].to_numpy()) >= 0).all()
+    assert pq.read_metadata(tmp_path / "new" / "verdicts.parquet").num_row_groups > 3
+    assert steps == sorted(steps)
+    assert steps[-1] == pytest.approx(1)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["verdicts.parquet"]
+    assert score(site, None, callees=None) == result  # counts alone
+
+
+@pytest.mark.system
+@pytest.mark.usefixtures("in_many_parts")
+def test_a_keyed_file_needs_no_order(site, tmp_path):
+    _, expected = in_memory(site)
+    read = read_keyed_file(site / "records" / "calls.csv", "callsieve", "scoring", key=site / "records" / "number.key")
+    mixed = read.calls.take(np.random.default_rng(1).permutation(read.calls.num_rows))
+    (tmp_path / "world.json").touch()
+    pq.write_table(mixed, tmp_path / "calls.parquet", row_group_size=100)
+    score_file(
+        site / "bundle", tmp_path / "calls.parquet", "keyed", trust=None, policy=None, key=None,
+        out=tmp_path / "verdicts.parquet", callees=site / "callees.key", quarantine=None, strict=False, threads=1,
+        progress=silent,
+    )  # fmt: skip
+    assert rows_of(pq.read_table(tmp_path / "verdicts.parquet")) == rows_of(expected)
+
+
+RUN = """
+import json, resource, sys
+from pathlib import Path
+from callsieve.features.files.progress import silent
+from callsieve.features.intake import number_memory
+from callsieve.features.offline import keyed_file, shards
+from callsieve.serving.batch import file_scoring
+
+site, layout, calls, out, sizes = Path(sys.argv[1]), *sys.argv[2:4], Path(sys.argv[4]), json.loads(sys.argv[5])
+for module in (keyed_file, number_memory, shards, file_scoring):
+    for name, size in sizes.items():
+        if hasattr(module, name):
+            setattr(module, name, size)
+file_scoring.score_file(
+    site / "bundle", Path(calls), layout, trust=None, policy=None, key=site / "records" / "number.key",
+    callees=site / "callees.key", out=out, quarantine=None, strict=False, threads=2, progress=silent,
+)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def started(site, calls, out, **sizes):
+    words = [str(site), "callsieve", str(calls), str(out), json.dumps(sizes)]
+    return subprocess.Popen([sys.executable, "-c", RUN, *words], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    "file", ["_intake.json", "out-00000.arrow", "block_values-00001.arrow", "verdicts-00001.arrow"]
+)
+def test_a_killed_run_is_resumed_with_equal_bytes(file, site, tmp_path, monkeypatch):
+    monkeypatch.setattr(file_scoring, "SPAN_ROWS", 500)
+    sizes = {"SHARD_BYTES": 1 << 14, "CALL_BYTES": 1 << 20, "CHUNK_BYTES": 1 << 20, "SPAN_ROWS": 500}
+    whole, killed = tmp_path / "whole.parquet", tmp_path / "killed.parquet"
+    score(site, whole)
+    run = started(site, site / "records" / "calls.csv", killed, **sizes)
+    work = Path(f"{killed}.work")
+    deadline = time.monotonic() + 120
+    while not any(work.rglob(file)) and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    assert run.returncode == -signal.SIGKILL
+    assert not killed.exists()
+    if file != "_intake.json":  # keyed calls are the same for every model
+        with pytest.raises(ValueError, match="its unfinished run has another model; expected the same input"):
+            other_model(site, killed, tmp_path)
+    assert score(site, killed, threads=1)["resumed"]
+    assert not work.exists()
+    assert killed.read_bytes() == whole.read_bytes()
+
+
+def other_model(site, out, folder):
+    """Scores the records with another bundle."""
+    real_bundle.write_bundle(folder / "bundle", valid_until="2026-05-31T00:00:00Z")
+    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    score_file(
+        folder / "bundle", site / "records" / "calls.csv", "callsieve", trust=None, policy=None,
+        key=site / "records" / "number.key", out=out, callees=site / "callees.key", quarantine=None, strict=False,
+        threads=1, progress=silent,
+    )  # fmt: skip
+
+
+@pytest.mark.system
+def test_memory_does_not_grow_with_the_file(site, tmp_path):
+    sizes = {"SHARD_BYTES": 1 << 20, "CHUNK_ROWS": 1 << 14, "SPAN_ROWS": 1 << 14, "TABLE_CACHE_SIZE": 1 << 14}
+    peaks = []
+    for repeats in (5, 30):
+        folder = tmp_path / str(repeats)
+        write_records([], folder)
+        header, *lines = (site / "records" / "calls.csv").read_text().splitlines()
+        rng = np.random.default_rng(repeats)
+        with (folder / "calls.csv").open("w") as file:
+            print(header, file=file)
+            for _ in range(repeats):
+                for line, numbers in zip(lines, rng.integers(13 * 10**9, 14 * 10**9, (len(lines), 2)), strict=True):
+                    start, _, _, rest = line.split(",", 3)
+                    print(start, *numbers, rest, sep=",", file=file)
+        run = started(
+            site, folder / "calls.csv", folder / "verdicts.parquet", CALL_BYTES=60_000, CHUNK_BYTES=40_000, **sizes
+        )
+        peaks.append(int(run.communicate()[0]))
+        assert run.returncode == 0
+        assert pq.read_metadata(folder / "verdicts.parquet").num_rows > 2900 * repeats
+    assert peaks[1] < peaks[0] + 60, peaks
