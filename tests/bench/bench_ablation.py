@@ -68,7 +68,7 @@ def main() -> None:
     options = parser.parse_args()
     dataset = of_world(simulated_world(options.size, options.seed, subscribers=options.subscribers))
     # All models share the vectors; columns are chosen when a model is fitted.
-    for make in ("complete", "answered_only", "training_vectors"):
+    for make in ("vectors_on", "training_vectors"):
         setattr(pool, make, remembered(getattr(pool, make)))
     steps.class_words = lambda *_: ()
 

@@ -1,8 +1,8 @@
-"""Feeds: the same calls as a complete record and as a poorer record shows them.
+"""Feeds: the same calls as a complete record and as poorer records show them.
 
-Many systems record answered calls only; billing needs nothing else. A model trained without such a feed treats
-"every call was answered" as a sign of a benign caller, and catches nothing on it. So every training learns from both
-feeds, and every threshold holds on both.
+Many systems record less than every call: answered calls only, because billing needs nothing else; calls in one
+direction; no trunk or device. `features/online/feeds.py` names the feeds and recognises them. Thresholds are chosen and
+certified on each feed of CERTIFIED_FEEDS.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from callsieve.features.catalogue import NAMES, vector_columns
 from callsieve.features.complaints import complaint_vectors
+from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.offline.table import vectors
+from callsieve.features.online.feeds import ANSWERED_ONLY, COMPLETE, NO_RING_TIME, NO_ROUTES, OUTGOING_ONLY
 from callsieve.serving.batch.complaint_rows import complaint_table
 from callsieve.serving.rules.strata import STRATA, strata_of
 
@@ -23,9 +26,16 @@ from .dataset import Dataset
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
     Array = npt.NDArray[Any]
+
+LEARNT_FEEDS = (COMPLETE, ANSWERED_ONLY)
+"""The feeds that training rows come from."""
+BILLING = ", ".join((ANSWERED_ONLY, NO_ROUTES, NO_RING_TIME))
+"""What billing needs: parties, start and duration of answered calls."""
+POORER_FEEDS = (ANSWERED_ONLY, OUTGOING_ONLY, NO_ROUTES, NO_RING_TIME, BILLING)
+"""The feeds beside the complete one that thresholds are chosen and certified on."""
+OTHER_NETWORK = "x."  # before the token of a called number on an outgoing feed, so that it is no caller's token
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,42 +85,52 @@ class Feed:
 def feed_of_all(X: Array) -> Feed:  # noqa: N803
     """Returns the complete feed of vectors that cover all calls."""
     every = np.arange(len(X))
-    return Feed("complete", every, every, X)
+    return Feed(COMPLETE, every, every, X)
 
 
-def complete(dataset: Dataset, features: tuple[str, ...], threads: int, rows: Array | None = None) -> Feed:
-    """Computes the complete feed.
+def vectors_on(name: str, dataset: Dataset, features: tuple[str, ...], threads: int, rows: Array | None = None) -> Feed:
+    """Computes vectors from the calls that a feed records.
 
     Args:
+        name: the feed, one of `features.online.feeds.FEEDS`.
         features: the vectors get the columns `catalogue.vector_columns` of these.
-        rows: places of the calls that need a vector; all by default.
+        rows: places of the calls that need a vector, if the feed records them; by default all.
     """
-    recorded = np.arange(dataset.calls.num_rows)
-    return feed_of("complete", dataset, recorded, recorded if rows is None else rows, features, threads)
-
-
-def answered_only(dataset: Dataset, features: tuple[str, ...], threads: int, rows: Array | None = None) -> Feed:
-    """Computes the feed of answered calls alone; with `rows`, vectors of the answered calls among them."""
-    recorded = answered_rows(dataset.calls)
+    recorded, calls = recorded_calls(dataset.calls, name)
     chosen = recorded if rows is None else np.intersect1d(rows, recorded, assume_unique=True)
-    return feed_of("answered only", dataset, recorded, chosen, features, threads)
+    places = np.searchsorted(recorded, chosen)
+    X = vectors(calls, rows=places, threads=threads or None)  # noqa: N806
+    if vector_columns(features) != NAMES:
+        of_complaints = complaint_vectors(calls, complaint_table(dataset.calls, dataset.complaints))
+        X = np.hstack([X, of_complaints[places]])  # noqa: N806
+    return Feed(name, recorded, chosen, X)
+
+
+def recorded_calls(calls: pa.Table, feed: str) -> tuple[Array, pa.Table]:
+    """Returns the places of the calls that a feed records, and the calls as the feed records them."""
+    lacks = feed.split(", ")
+    recorded = answered_rows(calls) if ANSWERED_ONLY in lacks else np.arange(calls.num_rows)
+    if len(recorded) < calls.num_rows:
+        calls = calls.take(pa.array(recorded))
+    if OUTGOING_ONLY in lacks:
+        callee = dictionary_encoded(calls["callee"].unify_dictionaries().combine_chunks())
+        words = pc.binary_join_element_wise(OTHER_NETWORK, callee.dictionary.cast(pa.string()), "")
+        calls = _with_column(calls, "callee", pa.DictionaryArray.from_arrays(callee.indices, words))
+    if NO_ROUTES in lacks:
+        for name in ("trunk", "device"):
+            calls = _with_column(calls, name, pa.nulls(calls.num_rows, calls.schema.field(name).type))
+    if NO_RING_TIME in lacks:
+        ring = calls["ring"]
+        zero = pa.scalar(0, pa.int64()).cast(ring.type)
+        calls = _with_column(calls, "ring", pc.if_else(pc.is_null(ring), ring, zero))
+    return recorded, calls
+
+
+def _with_column(calls: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    return calls.set_column(calls.column_names.index(name), name, values)
 
 
 def answered_rows(calls: pa.Table) -> Array:
     """Returns the places of the answered calls."""
     answered = pc.equal(pc.dictionary_decode(calls["outcome"].combine_chunks()), "answered")
     return np.flatnonzero(np.asarray(answered.fill_null(False)))
-
-
-def feed_of(name: str, dataset: Dataset, recorded: Array, rows: Array, features: tuple[str, ...], threads: int) -> Feed:
-    """Computes the vectors of `rows` from the recorded calls, with the columns that these features need."""
-    calls = dataset.calls if len(recorded) == dataset.calls.num_rows else dataset.calls.take(recorded)
-    places = np.searchsorted(recorded, rows)
-    X = vectors(calls, rows=places, threads=threads or None)  # noqa: N806
-    if vector_columns(features) != NAMES:
-        of_complaints = complaint_vectors(calls, complaint_table(dataset.calls, dataset.complaints))
-        X = np.hstack([X, of_complaints[places]])  # noqa: N806
-    return Feed(name, recorded, rows, X)
-
-
-FEEDS = {"complete": complete, "answered only": answered_only}

@@ -9,13 +9,14 @@ import numpy as np
 
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import factorize
+from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.batch.score import open_scorer
 from callsieve.serving.batch.table_rules import rules_met
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.rule_bits import rule_columns, table_actions
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import Dataset, campaigns_of, read_dataset
-from callsieve.training.data.feeds import complete
+from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.log.looks import Ledger, count_look
@@ -52,7 +53,7 @@ def assess(
     dataset = read_dataset(data, "evaluation")
     look = count_look(ledger, scorer.bundle, dataset.fingerprint, judged_span(dataset.calls), "evaluate")
     progress("features", 0.1)
-    X = complete(dataset, scorer.bundle.features, threads).X  # noqa: N806
+    X = vectors_on(COMPLETE, dataset, scorer.bundle.features, threads).X  # noqa: N806
     progress("score", 0.6)
     groups = seen_groups(dataset, scorer.bundle)
     rule_bits = rules_met(dataset.calls, rule_columns(X), None, scorer.policy.terms)

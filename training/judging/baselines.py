@@ -1,6 +1,6 @@
 """Baselines that the model has to beat: simpler models on the same rows and labels, a list, and counters.
 
-A regression has few parameters, so it is fitted on a random sample of at most MAX_TRAINING_ROWS rows. As for the
+A regression has few parameters, so it is fitted on a random sample of the training rows (`Trained.learnt`). As for the
 ensemble, a regression is also fitted without each part of the groups. These fits score that part when thresholds are
 chosen.
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-MAX_TRAINING_ROWS = 400_000
 NUMBER_CLASS = "call_caller_class"
 LIST_WINDOW = 28 * DAY  # ms that a complaint keeps a number on the list
 BATCH = 50_000  # calls scored at a time, so that memory stays bounded

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from callsieve.features.intake.text_columns import factorize
+from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.bundle.bundle import Bundle
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import Dataset, campaigns_of
-from callsieve.training.data.feeds import complete
+from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.log.gates import Gates
 from callsieve.training.model.bands import aligned_scores
@@ -79,7 +80,7 @@ def certifying_calls(dataset: Dataset, settings: Settings, features: tuple[str, 
     fold = fold_of_group(groups(calls, campaigns_of(dataset)), caller_classes(calls), settings.seed)
     truth = judging_labels(dataset, caller, settings.label_policy)
     rows = np.flatnonzero(fold_rows("certify", folds.certify, fold, start) & truth.known)
-    return complete(dataset, features, settings.threads, rows).X, truth.nuisance[rows], caller[rows]
+    return vectors_on(COMPLETE, dataset, features, settings.threads, rows).X, truth.nuisance[rows], caller[rows]
 
 
 def flagged(bundle: Bundle, X: Array, threads: int) -> Array:  # noqa: N803

@@ -30,9 +30,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from callsieve.features.intake.text_columns import factorize
+from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.batch.score import open_scorer
 from callsieve.training.data.dataset import campaigns_of, read_dataset
-from callsieve.training.data.feeds import complete
+from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.label_policy import policy_of
 from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.folds import training_labels
@@ -124,7 +125,7 @@ def membership(bundle: Path, data: Path, *, trust: Path | None, threads: int, pr
     progress("calls", 0.1)
     calls = attacked_calls(dataset, model)
     progress("features", 0.2)
-    feed = complete(dataset, model.features, threads, np.sort(calls.rows))
+    feed = vectors_on(COMPLETE, dataset, model.features, threads, np.sort(calls.rows))
     every = np.ones(dataset.calls.num_rows, dtype=bool)
     text = (bundle / "model.txt").read_text(encoding="utf-8")
     raw = score_rows(text, feed.X, feed.rows, every, feature_columns(model.features), threads)[calls.rows]

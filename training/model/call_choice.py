@@ -28,7 +28,8 @@ LAST_HOUR = 23
 SAMPLE = 10_000  # calls of a day that the drift histograms use; marks of records count all calls
 # More calls of the same callers add little, and their vectors take memory.
 MAX_CHOSEN_ON, CHOSEN_IN_ALL = 250_000, 1_500_000
-MAX_CERTIFIED_ON = 1_000_000
+MAX_CERTIFIED_ON = 1_000_000  # of all folders together
+POORER_IN_ALL = 600_000  # calls of a poorer feed that thresholds are chosen or certified on
 RECOMPUTED = 500  # calls of a day whose vectors `judging/leak_probes.py` computes again
 
 
@@ -48,11 +49,23 @@ def threshold_calls(plan: Plan, fold: Array, start: Array, seed: int, folders: i
     return random_rows(rows, min(MAX_CHOSEN_ON, CHOSEN_IN_ALL // folders), len(start), seed)
 
 
-def certified_calls(plan: Plan, fold: Array, start: Array, seed: int) -> Array:
-    """Returns the calls that certificates are computed on: random calls of the certifying fold; bool."""
-    return random_rows(
-        np.flatnonzero(fold_rows("certify", plan.certify, fold, start)), MAX_CERTIFIED_ON, len(start), seed
-    )
+def certified_calls(plan: Plan, fold: Array, start: Array, seed: int, folders: int) -> Array:
+    """Returns the calls that certificates are computed on: random calls of the certifying fold; bool.
+
+    Args:
+        folders: how many folders the training certifies on; together they give at most MAX_CERTIFIED_ON calls.
+    """
+    rows = np.flatnonzero(fold_rows("certify", plan.certify, fold, start))
+    return random_rows(rows, MAX_CERTIFIED_ON // folders, len(start), seed)
+
+
+def poorer_calls(rows: Array, seed: int, folders: int) -> Array:
+    """Returns the calls whose vectors are also computed from poorer feeds: random ones of `rows`; all arrays bool.
+
+    Args:
+        folders: how many folders the training has; together they give at most POORER_IN_ALL calls.
+    """
+    return random_rows(np.flatnonzero(rows), POORER_IN_ALL // folders, len(rows), seed)
 
 
 def random_rows(rows: Array, most: int, count: int, seed: int) -> Array:

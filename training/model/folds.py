@@ -11,7 +11,7 @@ import pandas as pd
 from callsieve.features.intake.text_columns import factorize
 from callsieve.training.data.dataset import Dataset, campaigns_of
 from callsieve.training.data.exclusions import labels_to_learn
-from callsieve.training.data.feeds import answered_rows
+from callsieve.training.data.feeds import LEARNT_FEEDS, recorded_calls
 from callsieve.training.data.judging_labels import JudgingLabels, judging_labels
 
 from . import call_choice
@@ -56,9 +56,9 @@ class CallFolds:
         """Returns the calls that thresholds are chosen on; bool. Args: as of `threshold_calls`."""
         return threshold_calls(self.plan, self.fold, self.start, seed, folders) & self.judged.known
 
-    def certify(self, seed: int) -> Array:
-        """Returns the calls that certificates are computed on; bool."""
-        return certified_calls(self.plan, self.fold, self.start, seed) & self.judged.known
+    def certify(self, seed: int, folders: int = 1) -> Array:
+        """Returns the calls that certificates are computed on; bool. Args: as of `certified_calls`."""
+        return certified_calls(self.plan, self.fold, self.start, seed, folders) & self.judged.known
 
     def new_callers(self) -> Array:
         """Returns the nuisance calls of numbers that began after the labels were made; bool."""
@@ -117,10 +117,10 @@ def training_rows_by_feed(
         ValueError: if there is no label, or no truth where it is to be learnt from.
     """
     labels = None if settings.learn_from == "truth" else training_labels(dataset, settings, folds.plan)
-    feeds = {"complete": np.arange(len(folds.start)), "answered only": answered_rows(dataset.calls)}
-    most = ROWS_IN_ALL // (folders * len(feeds))
+    most = ROWS_IN_ALL // (folders * len(LEARNT_FEEDS))
     by_feed = {}
-    for name, recorded in feeds.items():
+    for name in LEARNT_FEEDS:
+        recorded, _ = recorded_calls(dataset.calls, name)
         rows, row_labels = training_rows(dataset, labels, settings, recorded, folds)
         chosen = thinned(row_labels["nuisance"].to_numpy(dtype=bool), folds.caller, rows, most, settings.seed)
         by_feed[name] = rows[chosen], row_labels[chosen]

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callsieve.features.catalogue import vector_columns
-from callsieve.training.data.feeds import FEEDS
+from callsieve.features.online.feeds import COMPLETE
+from callsieve.training.data.feeds import vectors_on
 
 from .allocators import give_back
 
@@ -125,7 +126,7 @@ def training_vectors(
     X = np.empty((sum(len(rows) for rows, _ in rows_by_feed.values()), len(vector_columns(features))), dtype=np.float32)  # noqa: N806
     begin = 0
     for name, (rows, _) in rows_by_feed.items():
-        feed = FEEDS[name](dataset, features, threads, rows)
+        feed = vectors_on(name, dataset, features, threads, rows)
         for first in range(0, len(rows), COPIED_AT_ONCE):
             part = rows[first : first + COPIED_AT_ONCE]
             X[begin : begin + len(part)] = feed.at(part)
@@ -155,9 +156,7 @@ def build_matrix(
         caller=caller[rows],
         group=group[rows],
         folder=np.full(len(rows), folder),
-        complete=np.concatenate(
-            [np.full(len(places), name == "complete") for name, (places, _) in rows_by_feed.items()]
-        ),
+        complete=np.concatenate([np.full(len(places), name == COMPLETE) for name, (places, _) in rows_by_feed.items()]),
         content=labels["content"].to_numpy(dtype=object),
         mode=labels["mode"].to_numpy(dtype=object),
     )

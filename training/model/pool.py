@@ -17,15 +17,16 @@ import pyarrow as pa
 
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.files.dates import DAY
+from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.batch.table_rules import calls_itself
 from callsieve.training.data.dataset import Dataset, count_numbers
 from callsieve.training.data.dataset_tables import TableFacts, table_facts
-from callsieve.training.data.feeds import Feed, answered_only, complete
+from callsieve.training.data.feeds import POORER_FEEDS, Feed, vectors_on
 from callsieve.training.data.judging_labels import JudgingLabels, joined_labels
 from callsieve.training.data.list_reach import recent_complaints
 
 from .allocators import give_back
-from .call_choice import nth_call
+from .call_choice import nth_call, poorer_calls
 from .folds import CallFolds, assign_folds, training_rows_by_feed
 from .matrix import Matrix, build_matrix, joined_matrix, training_vectors
 
@@ -103,19 +104,26 @@ class LastFolder:
 
 
 @dataclass(frozen=True, slots=True)
+class PoorerFeed:
+    """Calls of the pool as a poorer feed records them: their places in the pool, ascending, and their vectors."""
+
+    places: Array
+    X: Array
+
+
+@dataclass(frozen=True, slots=True)
 class Gathered:
     """All that a training needs of its folders.
 
-    X: vectors of the pool, shape (calls, columns). answered: places in the pool of answered calls that thresholds are
-    chosen or certified on, with `answered_X`, their vectors by answered calls alone.
+    X: vectors of the pool, shape (calls, columns). poorer: by the name of each of POORER_FEEDS, some calls that
+    thresholds are chosen or certified on.
     """
 
     folders: tuple[FolderFacts, ...]
     matrix: Matrix
     pool: Pool
     X: Array
-    answered: Array
-    answered_X: Array  # noqa: N815
+    poorer: Mapping[str, PoorerFeed]
     last: LastFolder
 
 
@@ -144,8 +152,8 @@ def gather(sources: Sequence[Source], settings: Settings, progress: Progress) ->
         ValueError: in one line, if a folder cannot be read, has too few days, or has no fitting label.
     """
     with ExitStack() as stack:
-        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
-        gathering = _Gathering(settings, sum(source.role != "certify" for source in sources), files)
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2 + len(POORER_FEEDS))]
+        gathering = _Gathering(settings, sources, files)
         for place, source in enumerate(sources):
             progress("features", place / len(sources))
             gathering.add(source, last=place == len(sources) - 1)
@@ -156,16 +164,21 @@ def gather(sources: Sequence[Source], settings: Settings, progress: Progress) ->
 class _Gathering:
     """The folders that were read so far."""
 
-    def __init__(self, settings: Settings, learning: int, files: Sequence[IO[bytes]]) -> None:
+    def __init__(self, settings: Settings, sources: Sequence[Source], files: Sequence[IO[bytes]]) -> None:
         columns = len(vector_columns(settings.features))
-        self._settings, self._learning = settings, learning
-        learnt, scored, answered = files
+        self._settings, self._folder_count = settings, len(sources)
+        self._learning = sum(source.role != "certify" for source in sources)
+        self._certifying = sum(source.role != "learn" for source in sources)
+        learnt, scored, *poorer = files
         self._learnt = VectorFile(learnt, columns, np.float32)
-        self._scored, self._answered = (VectorFile(file, columns, np.float64) for file in (scored, answered))
+        self._scored = VectorFile(scored, columns, np.float64)
+        self._poorer = {
+            name: VectorFile(file, columns, np.float64) for name, file in zip(POORER_FEEDS, poorer, strict=True)
+        }
         self._folders: list[FolderFacts] = []
         self._matrices: list[Matrix] = []
         self._pools: list[Pool] = []
-        self._answered_places: list[Array] = []
+        self._poorer_places: dict[str, list[Array]] = {name: [] for name in POORER_FEEDS}
         self._codes = dict.fromkeys(("caller", "callee", "group"), 0)  # codes that earlier folders use
         self._last: tuple[Dataset, CallFolds, int] | None = None
 
@@ -175,17 +188,20 @@ class _Gathering:
         folds = assign_folds(dataset, settings, source.role)
         self._folders.append(_facts(source, dataset, folds))
         in_training = self._add_training_rows(dataset, folds) if source.role != "certify" else folds.group < 0
-        choose, certify = folds.choose(settings.seed, self._learning), folds.certify(settings.seed)
+        choose, certify = folds.choose(settings.seed, self._learning), folds.certify(settings.seed, self._certifying)
         needed = folds.needed(dataset.calls, choose, certify, in_training, last=last)
         begin = self._scored.rows
-        feed = complete(dataset, settings.features, settings.threads, np.flatnonzero(needed))
+        feed = vectors_on(COMPLETE, dataset, settings.features, settings.threads, np.flatnonzero(needed))
         self._scored.append(feed.X)
         rows, flags = feed.rows, {"trained": in_training, "choose": choose, "certify": certify}
         del feed
         self._pools.append(self._coded(_pool_of(dataset, folds, rows, len(self._pools), flags)))
-        poorer = answered_only(dataset, settings.features, settings.threads, np.flatnonzero(choose | certify))
-        self._answered.append(poorer.X)
-        self._answered_places.append(begin + np.searchsorted(rows, poorer.rows))
+        some = np.flatnonzero(poorer_calls(choose | certify, settings.seed, self._folder_count))
+        for name in POORER_FEEDS:
+            poorer = vectors_on(name, dataset, settings.features, settings.threads, some)
+            self._poorer[name].append(poorer.X)
+            self._poorer_places[name].append(begin + np.searchsorted(rows, poorer.rows))
+            del poorer
         self._codes = {name: first + int(getattr(folds, name).max()) + 1 for name, first in self._codes.items()}
         if last:
             self._last = dataset, folds, begin
@@ -210,14 +226,16 @@ class _Gathering:
             raise ValueError("a training needs at least one folder of calls")
         dataset, folds, begin = self._last
         X, pool = self._scored.array(), joined_pool(self._pools)  # noqa: N806
-        feed = Feed("complete", np.arange(dataset.calls.num_rows), pool.row[begin:], X[begin:])
+        feed = Feed(COMPLETE, np.arange(dataset.calls.num_rows), pool.row[begin:], X[begin:])
         return Gathered(
             folders=tuple(self._folders),
             matrix=joined_matrix(self._matrices, self._learnt.array()),
             pool=pool,
             X=X,
-            answered=np.concatenate(self._answered_places),
-            answered_X=self._answered.array(),
+            poorer={
+                name: PoorerFeed(np.concatenate(self._poorer_places[name]), self._poorer[name].array())
+                for name in POORER_FEEDS
+            },
             last=LastFolder(dataset, folds, feed, begin),
         )
 

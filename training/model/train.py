@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.catalogue import FEATURES, catalogue_hash, vector_columns
 from callsieve.features.files.progress import silent
+from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band, BundleMetadata, Calibration, GoldenVectors
@@ -25,12 +26,11 @@ from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.sources import Source, sources_of
 
 from .allocators import give_back
-from .bands import TARGETS, FeedScores, aligned_scores, bands_of, caution_of
-from .certify import certificate
+from .bands import FeedScores, aligned_scores, bands_of, caution_of
 from .cross_scores import cv_fold_of_calls, out_of_fold_scores
 from .fit import CV_FOLDS, FitRows, calibrate, cv_folds, fit, fit_members, held_out_folds, mean_model
 from .matrix import Matrix, fingerprint
-from .pool import FolderFacts, LastFolder, Pool, gather
+from .pool import FolderFacts, Gathered, LastFolder, Pool, gather
 from .provenance import source_hash, versions
 from .settings import Settings
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 GOLDEN_ROWS = 16
 MIN_CLASS_ROWS = 200
 SCORED_AT_ONCE = 50_000  # calls, so that memory stays bounded
-MAX_LEARNT_ROWS = 400_000  # training rows that simpler models are fitted on
+MAX_LEARNT_ROWS = 200_000  # training rows that simpler models are fitted on
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +109,22 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
     units = "folder" if fitted.by_folder else "group"
     cv_fold = cv_fold_of_calls(getattr(matrix, units), fitted.row_fold, getattr(pool, units))
     report("score", 0.7)
-    complete_scores, answered_scores = (
-        FeedScores(score_feed(fitted, cv_fold, pool, X, rows, settings), strata_at(X, rows, len(pool.start)))
-        for X, rows in ((gathered.X, np.arange(len(pool.start))), (gathered.answered_X, gathered.answered))
-    )
-    raw = complete_scores.raw
+    scored_by_feed = {
+        name: FeedScores(score_feed(fitted, cv_fold, pool, X, rows, settings), strata_at(X, rows, len(pool.start)))
+        for name, (X, rows) in vectors_by_feed(gathered).items()
+    }
+    raw = scored_by_feed[COMPLETE].raw
     report("certify", 0.9)
     benign = ~pool.judged.nuisance
     require_benign("train", pool.choose & benign)
     calibration, method = calibrate(raw[pool.choose], pool.judged.nuisance[pool.choose], pool.group[pool.choose])
     caution = caution_of(by_folder=fitted.by_folder)
-    bands = bands_of((complete_scores, answered_scores), pool.choose & benign, pool.certify & benign, caution)
+    bands_by_feed = {
+        name: bands_of((scores,), pool.choose & benign, pool.certify & benign, caution)
+        for name, scores in scored_by_feed.items()
+    }
+    bands = bands_by_feed.pop(COMPLETE)
+    feed_bands = {name: feed for name, feed in bands_by_feed.items() if feed[0].certificate.certified}
     # The bundle's metadata hold these figures; "parts" and "sides" are names of its format.
     figures: dict[str, Any] = {
         "trees": {name: text.count("\nTree=") for name, text in fitted.models.items()},
@@ -131,9 +136,9 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
         "groups": sum(folder.groups for folder in gathered.folders),
         "rows": {"train": len(matrix.y)},
         "sides": {"train": fingerprint(matrix)},
-        "answered_only": answered_certificate(answered_scores, pool, bands[0]),
+        "feeds": {name: feed_figures(scored_by_feed[name], pool, feed[0]) for name, feed in bands_by_feed.items()},
     }
-    metadata = make_metadata(gathered.folders, settings, calibration, bands, fitted.classes, figures)
+    metadata = make_metadata(gathered.folders, settings, calibration, bands, feed_bands, fitted.classes, figures)
     learnt_rows = np.flatnonzero(matrix.complete)
     sample = np.sort(np.random.default_rng(settings.seed).permutation(learnt_rows)[:MAX_LEARNT_ROWS])
     report("certify", 1.0)
@@ -144,7 +149,7 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
         X=gathered.X,
         cv_fold=cv_fold,
         raw=raw,
-        stratum=complete_scores.stratum,
+        stratum=scored_by_feed[COMPLETE].stratum,
         learnt=FitRows(matrix.X[sample], matrix.y[sample], matrix.weight[sample]),
         learnt_fold=fitted.row_fold[sample],
         last=gathered.last,
@@ -197,12 +202,16 @@ def strata_at(X: Array, rows: Array, count: int) -> Array:  # noqa: N803
     return strata
 
 
-def answered_certificate(scores: FeedScores, pool: Pool, band: Band) -> dict[str, Any]:
-    """Returns the certificate of a band on the feed of answered calls, and the catch rate there."""
+def feed_figures(scores: FeedScores, pool: Pool, band: Band) -> dict[str, Any]:
+    """Returns the certificate of a band on a poorer feed, and the catch rate there."""
     aligned = aligned_scores(scores.raw, scores.stratum, band)
-    benign = aligned[pool.certify & ~pool.judged.nuisance]
-    proof = certificate("certify", benign, band.threshold, TARGETS[0][1])
-    return asdict(proof) | {"catch": share_of(aligned[pool.certify & pool.judged.nuisance], band.threshold)}
+    return asdict(band.certificate) | {"catch": share_of(aligned[pool.certify & pool.judged.nuisance], band.threshold)}
+
+
+def vectors_by_feed(gathered: Gathered) -> dict[str, tuple[Array, Array]]:
+    """Returns vectors and the places of their calls in the pool by the name of the feed, the complete feed first."""
+    poorer = {name: (feed.X, feed.places) for name, feed in gathered.poorer.items()}
+    return {COMPLETE: (gathered.X, np.arange(len(gathered.pool.start)))} | poorer
 
 
 def golden_rows(X: Array, pool: Pool, columns: list[int]) -> Array:  # noqa: N803
@@ -317,6 +326,7 @@ def make_metadata(
     settings: Settings,
     calibration: Calibration,
     bands: tuple[Band, ...],
+    feed_bands: dict[str, tuple[Band, ...]],
     classes: dict[str, tuple[str, ...]],
     figures: dict[str, Any],
 ) -> BundleMetadata:
@@ -329,6 +339,7 @@ def make_metadata(
         catalogue_hash=catalogue_hash(),
         calibration=calibration,
         thresholds=bands,
+        feeds=feed_bands,
         label_policy=settings.label_policy.to_json(),
         training={
             "seed": settings.seed,

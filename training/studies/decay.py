@@ -15,10 +15,11 @@ import numpy as np
 
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import factorize
+from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.dataset import Dataset, campaigns_of
-from callsieve.training.data.feeds import Feed, complete
+from callsieve.training.data.feeds import Feed, vectors_on
 from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.judging.figures import Rate
 from callsieve.training.judging.metrics import catch, threshold_at_rate
@@ -165,7 +166,7 @@ def period_of(dataset: Dataset, settings: Settings, group: Array, begin: int, en
     since = begin - HISTORY_DAYS * DAY
     window = stretch(dataset, since, end)
     start, every_start = window.calls["start"].to_numpy(), dataset.calls["start"].to_numpy()
-    feed = complete(window, settings.features, settings.threads, np.flatnonzero(start >= begin))
+    feed = vectors_on(COMPLETE, window, settings.features, settings.threads, np.flatnonzero(start >= begin))
     return Period(window, feed, begin, group[(every_start >= since) & (every_start < end)])
 
 

@@ -10,11 +10,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from callsieve.features.catalogue import NAMES
 from callsieve.features.complaints import COMPLAINT_NAMES, Complaint
 from callsieve.features.intake.keyed_table import keyed_calls
+from callsieve.features.online.feeds import COMPLETE
 from callsieve.features.online.history import History
 from callsieve.serving.batch.complaint_rows import complaint_table
 from callsieve.serving.batch.score import score_calls
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.training.data.feeds import complete
+from callsieve.training.data.feeds import vectors_on
 from callsieve.training.judging.leak_probes import neighbours, vectors_again
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import train, write_bundle
@@ -97,7 +98,9 @@ def test_complaints_that_become_known_later_change_no_vector(dataset):
     now = pd.Timestamp(middle, unit="ms", tz="UTC")
     earlier = dataclasses.replace(dataset, complaints=dataset.complaints[dataset.complaints["known_at"] < now])
     until_now = start <= middle
-    with_all, with_earlier = (complete(data, COMPLAINT_NAMES, 1).X[until_now] for data in (dataset, earlier))
+    with_all, with_earlier = (
+        vectors_on(COMPLETE, data, COMPLAINT_NAMES, 1).X[until_now] for data in (dataset, earlier)
+    )
     np.testing.assert_array_equal(with_all, with_earlier)
     assert (with_all[:, -len(COMPLAINT_NAMES)] > 0).any()
 

@@ -1,9 +1,11 @@
-"""A feed has the vectors of some calls, and refuses other calls."""
+"""A feed records what its name says, and has the vectors of some calls."""
 
 import numpy as np
 import pytest
 
-from callsieve.training.data.feeds import Feed
+from callsieve.features.catalogue import NAMES
+from callsieve.features.online.feeds import COMPLETE, UNKNOWN_FEED, feed_of_table
+from callsieve.training.data.feeds import POORER_FEEDS, Feed, recorded_calls, vectors_on
 
 ROWS = np.array([2, 5, 9])
 FEED = Feed("complete", np.arange(12), ROWS, np.column_stack([ROWS * 1.0, ROWS * 10.0]))
@@ -25,3 +27,27 @@ def test_a_column_is_missing_for_calls_without_a_vector():
     column = FEED.column(1, 12)
     assert column[ROWS].tolist() == [20.0, 50.0, 90.0]
     assert np.isnan(np.delete(column, ROWS)).all()
+
+
+@pytest.mark.parametrize("name", [COMPLETE, *POORER_FEEDS])
+def test_a_scorer_recognises_the_feeds_that_a_training_makes(dataset, name):
+    recorded, calls = recorded_calls(dataset.calls, name)
+    assert feed_of_table(calls) == name != UNKNOWN_FEED
+    assert len(recorded) == calls.num_rows
+
+
+def test_vectors_of_answered_calls_count_no_other_call(dataset):
+    feed = vectors_on("answered only", dataset, NAMES, 1)
+    outcome = np.array(dataset.calls["outcome"].to_pylist())
+    np.testing.assert_array_equal(feed.rows, np.flatnonzero(outcome == "answered"))
+    share = feed.X[:, NAMES.index("out_answered_share_7d")]
+    measured = ~np.isnan(share)
+    assert measured.any() and (share[measured] >= 0.5).all()
+
+
+def test_vectors_of_outgoing_calls_know_no_incoming_call(dataset):
+    feed = vectors_on("outgoing only", dataset, NAMES, 1)
+    incoming = [column for column, name in enumerate(NAMES) if name.startswith("in_calls_count")]
+    assert (feed.X[:, incoming] == 0).all()
+    calls = NAMES.index("out_calls_count_7d")
+    np.testing.assert_array_equal(feed.X[:, calls], vectors_on(COMPLETE, dataset, NAMES, 1).X[:, calls])

@@ -195,7 +195,7 @@ def test_a_bundle_stores_the_certificates_unchanged():
     threshold = choose_threshold(np.zeros(10, dtype=np.float32), 1e-4, margin=1.0)
     band = Band("label", threshold, granted["4 of 100000"], granted)
     golden = GoldenVectors(((0.0,) * len(small.FEATURES),), {"model": ((0.5,),)})
-    card = small.card(thresholds=(band,), classes={}, golden=golden)
+    card = small.card(thresholds=(band,), feeds={}, classes={}, golden=golden)
     assert metadata_from_json(metadata_to_json(card)).thresholds == (band,)
 
 

@@ -12,7 +12,7 @@ from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import SIGNER, generate_signing_key, read_public_key, read_signing_key
 from callsieve.training.cli.tables.runs import headline
 from callsieve.training.data.dataset import make_dataset
-from callsieve.training.data.feeds import answered_only, complete
+from callsieve.training.data.feeds import LEARNT_FEEDS, POORER_FEEDS, vectors_on
 from callsieve.training.judging import judge as judging
 from callsieve.training.judging.judge import headline_metrics, judge
 from callsieve.training.model.call_choice import fold_rows
@@ -172,22 +172,19 @@ def test_calls_after_the_cutoff_change_nothing(trained, dataset):
     assert_same_matrix(trained, dataset, so_far, calls)
 
 
-def test_the_poorer_feed_has_answered_calls_only(trained, dataset):
-    """Vectors of this feed count answered calls only, and the certified threshold is tested on it too."""
-    feed = answered_only(dataset, NAMES, 1)
-    outcome = np.array(dataset.calls["outcome"].to_pylist())
-    np.testing.assert_array_equal(feed.rows, np.flatnonzero(outcome == "answered"))
-    share = feed.X[:, NAMES.index("out_answered_share_7d")]
-    measured = ~np.isnan(share)
-    assert measured.any() and (share[measured] >= 0.5).all()
-    feed_figures = trained.fitted["answered_only"]
-    assert 0 < feed_figures["benign_calls"] < trained.card.thresholds[0].certificate.benign_calls
-    assert feed_figures["target"] == trained.card.thresholds[0].certificate.target
+def test_each_poorer_feed_is_certified_with_thresholds_of_its_own(trained):
+    """A feed whose certificate fails has no bands, so that a scorer abstains there."""
+    figures = trained.fitted["feeds"]
+    assert tuple(figures) == POORER_FEEDS
+    for name, of_feed in figures.items():
+        assert 0 < of_feed["benign_calls"] <= trained.card.thresholds[0].certificate.benign_calls
+        assert of_feed["target"] == trained.card.thresholds[0].certificate.target
+        assert (name in trained.card.feeds) == of_feed["certified"] == (of_feed["bound"] <= of_feed["target"])
 
 
 @pytest.mark.system
 def test_training_rows_have_the_vectors_of_their_feed(dataset):
-    feeds = {"complete": complete(dataset, NAMES, 1), "answered only": answered_only(dataset, NAMES, 1)}
+    feeds = {name: vectors_on(name, dataset, NAMES, 1) for name in LEARNT_FEEDS}
     rows = {name: feed.recorded[:: len(feed.recorded) // 50] for name, feed in feeds.items()}
     vectors = training_vectors(dataset, NAMES, 2, {name: (chosen, None) for name, chosen in rows.items()})
     assert vectors.dtype == np.float32

@@ -7,8 +7,9 @@ import pyarrow.compute as pc
 import pytest
 
 from callsieve.features.files.dates import DAY
+from callsieve.features.online.feeds import COMPLETE
 from callsieve.training.data.dataset import campaigns_of
-from callsieve.training.data.feeds import complete
+from callsieve.training.data.feeds import vectors_on
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.gates import shipped_gates
 from callsieve.training.log.looks import Ledger
@@ -63,7 +64,7 @@ def test_a_period_has_the_vectors_of_a_service(dataset):
     begin = int(start.min()) + 24 * DAY
     period = period_of(dataset, QUICK, group, begin, begin + 2 * DAY)
     rows = np.flatnonzero((start >= begin) & (start < begin + 2 * DAY))
-    np.testing.assert_array_equal(period.feed.X, complete(dataset, QUICK.features, 2, rows).X)
+    np.testing.assert_array_equal(period.feed.X, vectors_on(COMPLETE, dataset, QUICK.features, 2, rows).X)
     # Calls after the period are not in its data.
     assert pc.max(period.dataset.calls["start"]).as_py() < begin + 2 * DAY
 
