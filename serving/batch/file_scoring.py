@@ -36,6 +36,7 @@ from callsieve.features.offline.shards import count_rows, open_plan, run
 from callsieve.features.offline.shuffle import read_notes, read_part, write_parts
 from callsieve.features.offline.stages import Plan, ShardVectors, party_tokens, shard_vectors
 from callsieve.features.online.coverage import covered_rows
+from callsieve.features.online.feeds import COLUMNS, feed_of_batches
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.rules.rule_bits import BITS
@@ -73,12 +74,14 @@ class Job:
         complaints: columns `features.complaints.COMPLAINT_COLUMNS`; None for a model without complaint features.
         days: days since 1970 (UTC) with calls, of the whole file.
         spans: ends of the spans of time but the last one, Unix ms.
+        feed: the feed of the whole file.
     """
 
     scorer: Scorer
     complaints: pa.Table | None
     days: set[int]
     spans: Array
+    feed: str
 
 
 def score_file(
@@ -138,7 +141,7 @@ def score_file(
         plan = open_plan(calls, work, NAMES, MEMORY, threads, identity)
         days, spans = moments(calls)
         frame = None if complaints is None else matched_complaints(calls, complaints)
-        job = Job(scorer, frame, days, spans)
+        job = Job(scorer, frame, days, spans, feed_of_file(calls, count))
         plan.work.mkdir(exist_ok=True)
         run(plan, calls, threads, parts["score"], partial(score_shard, plan, job), VERDICTS)
         if out is not None:
@@ -153,6 +156,8 @@ def score_file(
         "purpose": SCORING,
         "calls": count,
         **counts,
+        "feed": job.feed,
+        "other_feed": 0 if scorer.bands(job.feed) else count - counts["filling"],
         "quarantined": quarantined,
         "valid_until": scorer.bundle.valid_until,
         "stale": last > datetime.fromisoformat(scorer.bundle.valid_until).timestamp(),
@@ -196,6 +201,12 @@ def moments(calls: Path) -> tuple[set[int], Array]:
     minute = np.array(sorted(counts), dtype=np.int64)
     span = (np.cumsum([counts[value] for value in minute.tolist()]) - 1) // SPAN_ROWS
     return set((minute // (DAY_MS // MINUTE)).tolist()), minute[1:][np.diff(span) > 0] * MINUTE
+
+
+def feed_of_file(calls: Path, count: int) -> str:
+    """Returns the feed of a Parquet file of keyed calls."""
+    with pq.ParquetFile(calls, pre_buffer=False) as file:
+        return feed_of_batches(lambda: file.iter_batches(columns=list(COLUMNS)), count)
 
 
 def matched_complaints(calls: Path, complaints: Path) -> pa.Table:
@@ -253,9 +264,9 @@ def score_rows(job: Job, calls: ShardVectors, keyed: pa.Table, covered: Array) -
     for begin in range(0, max(len(calls.rows), 1), BLOCK_ROWS):
         part = slice(begin, begin + BLOCK_ROWS)
         rows = np.concatenate([columns[part] for columns in values], axis=1, out=block[: len(calls.rows) - begin])
-        scores = scorer.score_table(rows, bits[part], covered=covered[part])
+        scores = scorer.score_table(rows, bits[part], covered=covered[part], feed=job.feed)
         parts.append(with_preferences(scorer, keyed.slice(begin, BLOCK_ROWS), rows, scores, covered[part]))
-        abstaining.update(filter(None, scorer.abstaining_strata(rows)))
+        abstaining.update(filter(None, scorer.abstaining_strata(rows, job.feed)))
     columns = ("raw", "score", "action", "band_action", "rule_bits")
     return Scores(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns)), abstaining
 

@@ -16,6 +16,7 @@ from callsieve.features.files.dates import now_ms
 from callsieve.features.keys.tokens import KEY_VARIABLE
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.coverage import call_days, covered_rows
+from callsieve.features.online.feeds import feed_of_table
 from callsieve.serving.bundle.signing import read_public_key, signer_path
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import read_retention
@@ -62,7 +63,7 @@ def score_vectors(scorer: Scorer, calls: pa.Table, rows: Array, threads: int) ->
     """Scores calls whose vectors are computed already, by model, rules and preferences of the called persons."""
     rule_bits = rules_met(calls, rule_columns(rows), scorer.registers, scorer.policy.terms)
     covered = rows_with_history(calls, scorer.policy.history_days)
-    scores = scorer.score_table(rows, rule_bits, covered=covered, threads=threads or 2)
+    scores = scorer.score_table(rows, rule_bits, covered=covered, feed=feed_of_table(calls), threads=threads or 2)
     return with_preferences(scorer, calls, rows, scores, covered)
 
 

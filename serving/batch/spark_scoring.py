@@ -18,6 +18,7 @@ from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.keys.tokens import read_key
 from callsieve.features.offline import spark
 from callsieve.features.online.coverage import covered_rows
+from callsieve.features.online.feeds import SAMPLE_CALLS, feed_of_counts
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.rules.policy import ACTIONS
@@ -91,6 +92,7 @@ def score(
     drop_expired = expired_rows_filter(calls, SCORING)
     progress("score", 0.1)
     frame = drop_expired(spark.read_keyed(session, str(calls)))
+    feed = feed_of_frame(frame)
     score_part = partial(
         verdicts,
         bundle.absolute(),
@@ -99,6 +101,7 @@ def score(
         _absolute(callees),
         scorer.bundle.model_id,
         days_with_calls(frame),
+        feed,
     )
     scored = spark.apply_to_vectors(frame, score_part, VERDICT).persist()
     figures = verdict_figures(scored)
@@ -110,11 +113,14 @@ def score(
         spark.write(scored.selectExpr(*columns), str(out))
     scored.unpersist()
     last = datetime.fromtimestamp(figures.pop("last") / 1000, UTC)
+    covered = figures["calls"] - figures["filling"]
     return {
         "model": scorer.bundle.model_id,
         "policy": scorer.policy.version,
         "purpose": SCORING,
         **figures,
+        "feed": feed,
+        "other_feed": 0 if scorer.bands(feed) else covered,
         "quarantined": {},
         "valid_until": scorer.bundle.valid_until,
         "stale": last > datetime.fromisoformat(scorer.bundle.valid_until),
@@ -126,6 +132,27 @@ def days_with_calls(frame: Any) -> frozenset[int]:
     with spark.one_line_errors():
         rows = frame.selectExpr(f"start div {DAY_MS} day").distinct().collect()
     return frozenset(row["day"] for row in rows)
+
+
+def feed_of_frame(frame: Any) -> str:
+    """Returns the feed of a frame of keyed calls, by a random sample of its calls."""
+    flags = {
+        "over": "ring is not null and talk is not null",
+        "unanswered": "ring is not null and talk is not null and outcome != 'answered'",
+        "routed": "trunk is not null or device is not null",
+        "rings": "ring > 0 and talk is not null",
+    }
+    with spark.one_line_errors():
+        share = SAMPLE_CALLS / max(frame.count(), 1)
+        sample = frame if share >= 1 else frame.sample(share, seed=1)
+        rows = sample.selectExpr(
+            "caller", *(f"coalesce({test}, false) {name}" for name, test in flags.items())
+        ).collect()
+        callers = sorted({row["caller"] for row in rows})
+        callees = frame.filter(frame["callee"].isin(callers)).select("callee").distinct().collect() if callers else []
+    called = {row["callee"] for row in callees}
+    over, unanswered, routed, rings = (sum(row[name] for row in rows) for name in flags)
+    return feed_of_counts(len(rows), over, unanswered, sum(row["caller"] in called for row in rows), routed, rings)
 
 
 def verdict_figures(scored: Any) -> dict[str, Any]:
@@ -187,6 +214,7 @@ def verdicts(
     callees: Path | None,
     model: str,
     days: frozenset[int],
+    feed: str,
     identity: pa.Table,
     rows: npt.NDArray[np.float64],
 ) -> pa.Table:
@@ -194,6 +222,7 @@ def verdicts(
 
     Args:
         days: days since 1970 on which the whole data set has calls.
+        feed: the feed of the whole data set.
         identity: keyed columns of the calls. `rows`: their vectors, shape (calls, features).
     Returns: a table with the columns of VERDICT.
     Raises:
@@ -206,7 +235,7 @@ def verdicts(
         )
     rule_bits = rules_met(identity, rule_columns(rows), None, scorer.policy.terms)
     covered = covered_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
-    scores = scorer.score_table(rows, rule_bits, covered=covered, threads=1)
+    scores = scorer.score_table(rows, rule_bits, covered=covered, feed=feed, threads=1)
     if callees is not None:
         identity = with_callee_keys(identity, _callee_keys(callees))
     return pa.table(
@@ -217,7 +246,7 @@ def verdicts(
             "rules": rule_column(scores.rule_bits).cast(pa.string()),
             "banded": scores.band_action,
             "met": scores.rule_bits,
-            "silent": pa.array(scorer.abstaining_strata(rows), pa.string()),
+            "silent": pa.array(scorer.abstaining_strata(rows, feed), pa.string()),
             "filled": covered,
         }
     )

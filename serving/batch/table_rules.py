@@ -62,11 +62,12 @@ def with_preferences(scorer: Scorer, calls: pa.Table, rows: Array, scores: Score
     categories, registers = scorer.bundle.classes.get("content", ()), scorer.registers
     if registers is None or "preferences" not in registers.tables or not categories:
         return scores
-    lowest = min(band.threshold for band in scorer.bundle.thresholds)
+    lowest = min((band.threshold for band in scorer.bands(scores.feed)), default=np.inf)
     candidates = np.flatnonzero((scores.raw >= lowest) & covered)
     stratum = strata_of(rows[candidates])
     reached = [
-        scorer.reaches_band(raw, STRATA[code]) for raw, code in zip(scores.raw[candidates], stratum, strict=True)
+        scorer.reaches_band(raw, STRATA[code], scores.feed)
+        for raw, code in zip(scores.raw[candidates], stratum, strict=True)
     ]
     places = candidates[np.array(reached, dtype=bool)]
     callees = calls["callee"].take(pa.array(places)).cast(pa.string()).to_pylist()

@@ -34,7 +34,8 @@ def rescore(record: VerdictRecord, scorer: Scorer) -> RescoreResult:
     """
     facts = tuple(_fact(rule) for rule in record.rules)
     vector = letters_to_floats(record.vector)
-    verdict = scorer.explain_row(vector, record.at, facts, always=False, covered=record.status not in NO_BANDS)
+    covered = record.status not in NO_BANDS
+    verdict = scorer.explain_row(vector, record.at, facts, always=False, covered=covered, feed=record.feed)
     new = {
         "model": verdict.model,
         "catalogue": scorer.bundle.catalogue_hash,

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-FORMAT = 2
+FORMAT = 3
 OPEN, UPHELD, OVERTURNED = "open", "upheld", "overturned"
 OUTCOMES = (UPHELD, OVERTURNED)
 
@@ -59,6 +59,7 @@ cases = Table(
     Column("reasons", JSON, nullable=False),
     Column("rules", JSON, nullable=False),
     Column("vector", LargeBinary, nullable=False),
+    Column("feed", String(64), nullable=False),
     Index("callsieve_cases_caller", "caller", "at"),
     Index("callsieve_cases_at", "at"),
 )

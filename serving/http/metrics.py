@@ -50,6 +50,7 @@ class _Collector(Collector):
 
 def _live_metrics(live: Live) -> Iterator[Metric]:
     yield _counter("verdicts", "Verdicts", "action", live.actions)
+    yield _counter("abstentions", "Verdicts for which every band abstained", "status", live.abstentions)
     yield _counter("events", "Events by result", "kind", live.counts)
     yield _counter("reasons", "Reasons of verdicts other than pass", "feature", live.reason_counts)
     yield _counter("rules", "Calls that met a rule", "rule", live.rules)
@@ -120,6 +121,7 @@ def status(live: Live | None, judge: Swap) -> dict[str, Any]:
     if live is not None:
         content |= {
             "counts": dict(live.counts), "actions": dict(live.actions), "state": _state(live),
+            "abstentions": dict(live.abstentions),
             "refused": live.memory.refusal,
             "deadline": live.deadline, "latency": {"bounds": BOUNDS, "counts": list(live.latency)},
             "reasons": _top(live.reason_counts), "rules": dict(live.rules),

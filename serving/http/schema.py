@@ -97,9 +97,9 @@ class FactOut(msgspec.Struct):
 
 
 class VerdictOut(msgspec.Struct):
-    """A verdict. `status` is "ok", "stale", "filling", "behind", or the reason why there is no score.
+    """A verdict. `status` is "ok", "stale", "filling", "behind", "other feed", or the reason why there is no score.
 
-    In the last three cases only `rules` can lead to an action.
+    In the last four cases only `rules` can lead to an action. `feed` names what the records lack.
     """
 
     action: Literal[ACTIONS]  # type: ignore[valid-type]
@@ -115,6 +115,7 @@ class VerdictOut(msgspec.Struct):
     raw: float | None
     threshold: float | None
     rules: list[FactOut]
+    feed: str
 
 
 class Fault(msgspec.Struct):

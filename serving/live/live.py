@@ -63,6 +63,7 @@ class Live:
             `ahead`: events in the future, not recorded. `faults`: events that could not be read, not recorded.
             `repeats`: attempts that were known already.
         actions: verdicts by action.
+        abstentions: verdicts for which every band abstained, by status.
         latency: verdicts by time taken, up to each of BOUNDS and above. `seconds` is the sum.
         reason_counts: how often each feature was a reason for a verdict other than "pass".
         rules: how often a call met each rule.
@@ -100,6 +101,7 @@ class Live:
         self.judge, self.deadline = judge, deadline
         self.counts = dict.fromkeys(COUNTERS, 0)
         self.actions: Counter[str] = Counter()
+        self.abstentions: Counter[str] = Counter()
         self.latency, self.seconds = [0] * (len(BOUNDS) + 1), 0.0
         self.reason_counts: Counter[str] = Counter()
         self.rules: Counter[str] = Counter()
@@ -188,7 +190,7 @@ class Live:
         if recent is None:
             return None
         scorer, row, call, first = recent
-        again = scorer.explain_row(row.tolist(), call.start, covered=first.status not in NO_BANDS)
+        again = scorer.explain_row(row.tolist(), call.start, covered=first.status not in NO_BANDS, feed=first.feed)
         # Registers are not looked up again, because they may have changed since.
         return replace(again, case=case, action=first.action, status=first.status, rules=first.rules)
 
@@ -240,6 +242,8 @@ class Live:
         took = time.monotonic() - began
         self.counts["attempts"] += 1
         self.actions[verdict.action] += 1
+        if verdict.status in NO_BANDS:
+            self.abstentions[verdict.status] += 1
         for fact in verdict.rules:
             self.rules[fact.rule] += 1
         self.latency[bisect_left(BOUNDS, took)] += 1

@@ -17,6 +17,7 @@ from typing import Any
 
 from callsieve.features.files.strict_json import finite
 from callsieve.features.keys.tokens import from_letters, to_letters
+from callsieve.features.online.feeds import COMPLETE
 from callsieve.features.records import KeyedCall
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Verdict
@@ -55,6 +56,7 @@ class VerdictRecord:
     reasons: list[dict[str, Any]]
     rules: list[Any]
     vector: str
+    feed: str = COMPLETE
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ def verdict_record(verdict: Verdict, call: KeyedCall, vector: Sequence[float], s
         reasons=[_plain(reason) for reason in verdict.reasons],
         rules=[_plain(rule) for rule in getattr(verdict, "rules", ())],
         vector=floats_to_letters(vector),
+        feed=verdict.feed,
     )
 
 

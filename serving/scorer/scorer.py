@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callsieve.features.catalogue import catalogue_hash, vector_columns
+from callsieve.features.online.feeds import COMPLETE
 from callsieve.features.online.history import History
 from callsieve.features.online.trusted_moment import AHEAD_MS
 from callsieve.features.records import KeyedCall
 from callsieve.serving.bundle.bundle import Bundle, BundleError, load
 from callsieve.serving.bundle.forest import Forest
+from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.policy import ACTIONS, Policy, band_action, final_action, read_policy
 from callsieve.serving.rules.preferences import confident_class, rejected_categories
 from callsieve.serving.rules.register_lookup import look_up
@@ -29,7 +31,7 @@ from callsieve.serving.rules.rules import BEHAVIOUR, PREDICTED, RULE_BY_NAME, Fa
 from callsieve.serving.rules.strata import STRATA, strata_of, stratum_of
 
 from .reasons import Reason, strongest_reasons
-from .verdict import BEHIND, FILLING, Scores, Verdict, case_id
+from .verdict import BEHIND, FILLING, OTHER_FEED, Scores, Verdict, case_id
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +92,7 @@ class Scorer:
         # The last column twice: an itemgetter of one column would not return a tuple.
         self._pick = itemgetter(*self._columns, self._columns[-1])
         self._in_order = self._columns == list(range(len(self.features)))
-        self._bands = {band.name: band for band in bundle.thresholds}
+        self._bands = {COMPLETE: bundle.thresholds, **bundle.feeds}
         self._valid_until_ms = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
 
     @classmethod
@@ -145,6 +147,7 @@ class Scorer:
         *,
         always: bool = True,
         covered: bool = True,
+        feed: str = COMPLETE,
     ) -> Verdict:
         """Returns the verdict on one row of a table, with reasons. Never raises.
 
@@ -154,12 +157,15 @@ class Scorer:
             facts: the facts of the call at ring time; by default those that follow from the vector alone.
             always: whether to give reasons for every action; otherwise only if `score` would give them.
             covered: whether the history reached back far enough; otherwise every band abstains.
+            feed: the feed of the records that the vector was computed from.
         """
         try:
             if facts is None:
                 facts = collect_facts(rule_input(vector), self.policy.terms, None)
             shortfall = "" if covered else FILLING
-            return self._verdict(vector, start, facts, case="", explain=always, reasons=True, shortfall=shortfall)
+            return self._verdict(
+                vector, start, facts, case="", explain=always, reasons=True, shortfall=shortfall, feed=feed
+            )
         except Exception as error:
             return self._unscored("", f"no score: {type(error).__name__}")
 
@@ -169,6 +175,7 @@ class Scorer:
         rule_bits: npt.NDArray[np.int64] | None = None,
         *,
         covered: npt.NDArray[np.bool_] | None = None,
+        feed: str = COMPLETE,
         threads: int = 1,
     ) -> Scores:
         """Scores many calls at once.
@@ -180,6 +187,7 @@ class Scorer:
                 the rules that follow from the vectors alone.
             covered: whether the history of each row reached back far enough, shape (n,); every band abstains for the
                 other rows. By default all rows are covered.
+            feed: the feed of the records that the vectors were computed from; a feed without bands reaches none.
             threads: threads of the model.
 
         Raises:
@@ -201,18 +209,23 @@ class Scorer:
         if rule_bits is None:
             rule_bits = matching_bits(rule_columns(vectors), None, self.policy.terms)
         rule_bits = np.where(finite, rule_bits, 0)  # no rule holds for a row with an infinite value
-        by_band = table_band_actions(self.policy, self.bundle.thresholds, raw, strata_of(vectors))
+        by_band = table_band_actions(self.policy, self.bands(feed), raw, strata_of(vectors))
         if covered is not None:
             by_band[~covered] = ACTIONS.index("pass")
-        return Scores(raw, score, table_actions(self.policy, by_band, rule_bits), by_band, rule_bits)
+        return Scores(raw, score, table_actions(self.policy, by_band, rule_bits), by_band, rule_bits, feed)
 
-    def abstaining_strata(self, vectors: npt.NDArray[np.float64]) -> list[str | None]:
+    def bands(self, feed: str) -> tuple[Band, ...]:
+        """Returns the bands on a feed, from the highest threshold to the lowest; none if the bundle has none for it."""
+        return self._bands.get(feed, ())
+
+    def abstaining_strata(self, vectors: npt.NDArray[np.float64], feed: str = COMPLETE) -> list[str | None]:
         """Returns the stratum of each call for which every band abstains, and None for the other calls.
 
         Args:
-            vectors: as for `score_table`.
+            vectors, feed: as for `score_table`; None for all calls on a feed without bands.
         """
-        without_band = {name for name in STRATA if all(name in band.abstains for band in self.bundle.thresholds)}
+        bands = self.bands(feed)
+        without_band = {name for name in STRATA if bands and all(name in band.abstains for band in bands)}
         strata = (STRATA[code] for code in strata_of(vectors).tolist())
         return [name if name in without_band else None for name in strata]
 
@@ -228,9 +241,9 @@ class Scorer:
         raw = self.bundle.content.predict_raw(vectors[:, self._columns], threads=threads)
         return [self._confident_class(row) for row in raw.tolist()]
 
-    def reaches_band(self, raw: float, stratum: str) -> bool:
-        """Returns whether a raw score reaches any band that does not abstain for the stratum."""
-        return band_action(self.policy, self.bundle.thresholds, raw, stratum)[1] != ""
+    def reaches_band(self, raw: float, stratum: str, feed: str = COMPLETE) -> bool:
+        """Returns whether a raw score reaches any band on the feed that does not abstain for the stratum."""
+        return band_action(self.policy, self.bands(feed), raw, stratum)[1] != ""
 
     def action_if_cleared(self, verdict: Verdict) -> str:
         """Returns the action for a caller whom a person has cleared on appeal.
@@ -251,11 +264,12 @@ class Scorer:
             shortfall = "" if history.covers(call.start, self.policy.history_days) else FILLING
             if history.lag(call.start) > AHEAD_MS:
                 shortfall = BEHIND
+            feed = history.feed
             if not shortfall and self.registers is not None:
                 with contextlib.suppress(Exception):  # facts of rules stay valid when a model fails
-                    facts += self._predicted_facts(vector, call)
+                    facts += self._predicted_facts(vector, call, feed)
             return self._verdict(
-                vector, call.start, facts, case=case, explain=explain, reasons=reasons, shortfall=shortfall
+                vector, call.start, facts, case=case, explain=explain, reasons=reasons, shortfall=shortfall, feed=feed
             )
         except Exception as error:
             return self._unscored(case, f"no score: {type(error).__name__}")
@@ -271,13 +285,13 @@ class Scorer:
         )
         return collect_facts(rule_input(vector, None, float(own_number)), terms, None, rules)
 
-    def _predicted_facts(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
+    def _predicted_facts(self, vector: Sequence[float], call: KeyedCall, feed: str) -> tuple[Fact, ...]:
         """Returns the fact that the call is likely of a category that the called person rejects, if it is."""
         row_of = rejected_categories(self.registers, call.callee, call.start, self.bundle.classes.get("content", ()))
         if not row_of or self.bundle.content is None:
             return ()
         row = self._model_row(vector)
-        if not self.reaches_band(self.bundle.model.predict_one(row), stratum_of(vector)):
+        if not self.reaches_band(self.bundle.model.predict_one(row), stratum_of(vector), feed):
             return ()
         content = self._confident_class(self.bundle.content.predict_few([row])[0])
         if content is None or content not in row_of:
@@ -295,11 +309,13 @@ class Scorer:
         explain: bool,
         reasons: bool,
         shortfall: str,
+        feed: str,
     ) -> Verdict:
         """Scores the vector. Facts keep their action when the model fails.
 
         Args:
             shortfall: the status of a vector for which every band abstains; "" for any other.
+            feed: the feed of the records.
         """
         try:
             row = self._model_row(vector)
@@ -308,10 +324,9 @@ class Scorer:
             return self._unscored(case, f"no score: {type(error).__name__}", facts)
         if not math.isfinite(raw):
             return self._unscored(case, "no score: the model's raw score is not finite", facts)
-        stratum = stratum_of(vector)
-        by_band, band = (
-            band_action(self.policy, self.bundle.thresholds, raw, stratum) if not shortfall else ("pass", "")
-        )
+        stratum, bands = stratum_of(vector), self.bands(feed)
+        shortfall = shortfall or ("" if bands else OTHER_FEED)
+        by_band, band = band_action(self.policy, bands, raw, stratum) if not shortfall else ("pass", "")
         action = final_action(self.policy, by_band, [fact.rule for fact in facts])
         explain = explain or "pass" not in (by_band, action)
         return Verdict(
@@ -326,8 +341,9 @@ class Scorer:
             model=self.bundle.model_id,
             valid_until=self.bundle.valid_until,
             raw=raw,
-            threshold=self._bands[band].threshold_for(stratum) if band else math.nan,
+            threshold=next((own.threshold_for(stratum) for own in bands if own.name == band), math.nan),
             rules=facts,
+            feed=feed,
         )
 
     def _unscored(self, case: str, status: str, facts: tuple[Fact, ...] = ()) -> Verdict:

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from callsieve.features.dataclass import dataclass
+from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.rules.rules import Fact
 
 from .reasons import Reason
@@ -19,7 +20,9 @@ FILLING = "filling"
 """Status of a verdict without a band, because the history does not reach back far enough yet."""
 BEHIND = "behind"
 """Status of a verdict without a band, because the history has moved more than a minute past the start of the call."""
-NO_BANDS = (FILLING, BEHIND)
+OTHER_FEED = "other feed"
+"""Status of a verdict without a band, because the bundle has no bands for the feed of the records."""
+NO_BANDS = (FILLING, BEHIND, OTHER_FEED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +39,16 @@ class Verdict:
         reasons: the strongest contributions to the raw score.
         status: "ok"; "stale" (after `valid_until`); "filling" (the history is shorter than the policy's
             `history_days`, or had no room for all calls, so every band abstains); "behind" (the history has moved more
-            than a minute past the start of the call, so every band abstains); or why there is no score. With "filling",
-            "behind" and without a score, the action follows from the rules alone.
+            than a minute past the start of the call, so every band abstains); "other feed" (the bundle has no bands
+            for `feed`, so every band abstains); or why there is no score. With "filling", "behind", "other feed" and
+            without a score, the action follows from the rules alone.
         case: identifies the call for an appeal; the verdict log stores the record of the verdict under it.
         model: identifies the bundle.
         valid_until: the end of the bundle's validity, UTC.
         raw: the model's own score in log-odds; NaN without a score.
         threshold: the raw score at which the reached band begins; NaN without a band.
         rules: the facts that hold for the call. Facts and score do not change each other.
+        feed: the feed of the records (`features/online/feeds.py`), whose bands apply.
 
     >>> from callsieve.features import Call, History, Intake, Key
     >>> from callsieve.serving import Scorer, read_public_key
@@ -67,6 +72,7 @@ class Verdict:
     raw: float = math.nan
     threshold: float = math.nan
     rules: tuple[Fact, ...] = ()
+    feed: str = COMPLETE
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ class Scores:
         action: indexes of `policy.ACTIONS`.
         band_action: the action that the bands alone lead to, as indexes of `policy.ACTIONS`.
         rule_bits: bit i is set if the call meets `rules.RULES[i]`.
+        feed: the feed of the records, whose bands apply.
 
     >>> import numpy as np
     >>> from callsieve.serving import Scorer, read_public_key
@@ -94,6 +101,7 @@ class Scores:
     action: npt.NDArray[np.int8]
     band_action: npt.NDArray[np.int8]
     rule_bits: npt.NDArray[np.int64]
+    feed: str = COMPLETE
 
 
 def case_id(model: str, caller: str, callee: str, start: int) -> str:

@@ -1,10 +1,13 @@
 """Spark returns the vectors of the table engine bit for bit, and reports faults in one line. One session serves all."""
 
+import json
 import os
 import subprocess
 import sys
 import time
 import traceback
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,13 +23,18 @@ from callsieve.features.keys.tokens import Key
 from callsieve.features.offline import spark
 from callsieve.features.offline.buckets import KEYS
 from callsieve.features.offline.table import vectors
+from callsieve.features.online.feeds import COMPLETE, LACKS, NO_RING_TIME, NO_ROUTES, feed_of_table
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.serving.batch import spark_scoring
 from callsieve.serving.batch.score import open_scorer
 from callsieve.serving.bundle.bundle import BundleError
+from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.cli.main import main
 from callsieve.training.tracking.mlflow_model import TRUST
+from tests.support import real_bundle
+from tests.support import small_bundle as small
+from tests.support.lacks import without
 from tests.support.strategies import EXAMPLE_CALL, as_keyed_table, histories
 from tests.training.tracking.test_mlflow_model import assert_same, folder, lite_rows, scores  # noqa: F401 - fixtures
 
@@ -176,6 +184,32 @@ def test_the_score_command_equals_the_table_engine(call, four_days, training_run
         assert call(*words, *out, "--engine", "spark", "--json") == (0, by_table, "")
     by_spark, by_table = (read(tmp_path / name) for name in ("verdicts", "verdicts.parquet"))
     assert by_spark.equals(by_table)
+    words[4] = write_plain(without(pq.read_table(four_days), (NO_ROUTES,)), tmp_path / "poorer.parquet")
+    (tmp_path / "world.json").touch()
+    _, by_table, _ = call(*words, "--json")
+    assert call(*words, "--engine", "spark", "--json") == (0, by_table, "")
+    assert json.loads(by_table)["feed"] == NO_ROUTES
+
+
+@pytest.mark.parametrize("lacks", [(), *((lack,) for lack in LACKS), (NO_ROUTES, NO_RING_TIME)], ids=str)
+def test_a_frame_is_on_the_feed_of_its_table(session, world, lacks, tmp_path):
+    calls = without(world.calls.select(KEYED_COLUMNS), lacks)
+    frame = session.read.parquet(str(write_plain(calls, tmp_path / "calls.parquet")))
+    assert spark_scoring.feed_of_frame(frame) == feed_of_table(calls) == (", ".join(lacks) or COMPLETE)
+    assert spark_scoring.feed_of_frame(frame.limit(0)) == COMPLETE
+
+
+def test_a_worker_applies_the_bands_of_the_feed(tmp_path):
+    low, high = (tuple(replace(band, threshold=by) for band in real_bundle.card().thresholds) for by in (-1e9, 1e9))
+    model = real_bundle.write_bundle(tmp_path / "bundle", thresholds=high, feeds={NO_ROUTES: low})
+    write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
+    calls, days = real_bundle.key_table(real_bundle.calls(50)), frozenset(range(10_000, 30_000))
+    apply = partial(spark_scoring.verdicts, tmp_path / "bundle", None, None, None, model, days)
+    banded = {
+        feed: apply(feed, calls, vectors(calls, threads=1))["banded"].to_pylist()
+        for feed in (COMPLETE, NO_ROUTES, NO_RING_TIME)
+    }
+    assert sum(banded[NO_ROUTES]) > 0 == sum(banded[COMPLETE]) == sum(banded[NO_RING_TIME])
 
 
 def test_a_worker_verifies_the_bundle_once(training_run, monkeypatch):
@@ -186,11 +220,11 @@ def test_a_worker_verifies_the_bundle_once(training_run, monkeypatch):
     rows = np.zeros((1, len(NAMES)))
     model = open_scorer(bundle, None, None).bundle.model_id
     for _ in range(3):
-        verdicts = spark_scoring.verdicts(bundle, None, None, None, model, frozenset(), identity, rows)
+        verdicts = spark_scoring.verdicts(bundle, None, None, None, model, frozenset(), "complete", identity, rows)
         assert verdicts.column_names[:6] == ["start", "caller", "callee", "score", "action", "rules"]
     assert len(opened) == 1
     with pytest.raises(ValueError, match="it was replaced during the run"):
-        spark_scoring.verdicts(bundle, None, None, None, "another", frozenset(), identity, rows)
+        spark_scoring.verdicts(bundle, None, None, None, "another", frozenset(), "complete", identity, rows)
 
 
 @pytest.mark.parametrize("error", [BundleError("MANIFEST.json: Not a directory"), ValueError("no call to score")])

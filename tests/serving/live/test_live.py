@@ -437,6 +437,7 @@ def test_an_explanation_of_a_filling_history_repeats_the_verdict(calls, tmp_path
         explained = live.explain(verdict.case)
         assert (explained.status, explained.band) == (verdict.status, verdict.band) == (FILLING, "")
         assert repr(explained.raw) == repr(verdict.raw) and math.isnan(explained.threshold)
+    assert live.abstentions == {FILLING: live.counts["attempts"]}
     live.close()
 
 

@@ -183,6 +183,9 @@ def scored(result: Mapping[str, Any]) -> None:
         show_table("calls that meet a rule, independent of the score", ("rule", "calls"), rules)
     if result["filling"]:
         say(f"{result['filling']:,} calls were not scored: less than 7 days of history")
+    say(f"feed of the records: {result['feed']}")
+    if result["other_feed"]:
+        say(f"{result['other_feed']:,} calls were not scored: the model has no threshold for this feed")
     for stratum, count in result["no_threshold"].items():
         say(f"{count:,} calls were not scored: the model has no threshold for the number class {stratum!r}")
     say_quarantined(result["quarantined"])

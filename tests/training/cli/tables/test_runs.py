@@ -50,7 +50,7 @@ def test_scored_calls_show_rows_that_have_no_score(capsys):
     figures = {
         "calls": 1200, "model": "m1", "actions": {"pass": 1199, "label": 1}, "callers": {"pass": 90, "label": 1},
         "rules": {"ring_once": 7}, "quarantined": {"not_a_number": 1234}, "stale": True, "valid_until": "2026-04-01",
-        "filling": 1100, "no_threshold": {"unknown": 1050},
+        "filling": 1100, "no_threshold": {"unknown": 1050}, "feed": "no routes", "other_feed": 1040,
     }  # fmt: skip
     runs.scored(figures)
     out = capsys.readouterr().out
@@ -59,7 +59,9 @@ def test_scored_calls_show_rows_that_have_no_score(capsys):
     assert "the model is past its valid-until date, 2026-04-01" in out
     assert "1,100 calls were not scored: less than 7 days of history" in out
     assert "1,050 calls were not scored: the model has no threshold for the number class 'unknown'" in out
-    nothing = {"rules": {}, "quarantined": {}, "stale": False, "filling": 0, "no_threshold": {}}
+    assert "feed of the records: no routes" in out
+    assert "1,040 calls were not scored: the model has no threshold for this feed" in out
+    nothing = {"rules": {}, "quarantined": {}, "stale": False, "filling": 0, "no_threshold": {}, "other_feed": 0}
     runs.scored(figures | nothing)
     assert len(capsys.readouterr().out.splitlines()) < len(out.splitlines()) - 6  # empty parts are left out
 

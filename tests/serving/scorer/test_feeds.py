@@ -1,0 +1,154 @@
+"""Bands apply on their own feed alone: a bundle abstains on records for which it has no bands."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from callsieve.features import History
+from callsieve.features.intake.keyed_table import keyed_calls
+from callsieve.features.online.feeds import (
+    ANSWERED_ONLY,
+    COMPLETE,
+    NO_RING_TIME,
+    NO_ROUTES,
+    OUTGOING_ONLY,
+    UNKNOWN_FEED,
+)
+from callsieve.serving.batch.score import score_calls
+from callsieve.serving.cases.rescore import rescore
+from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
+from callsieve.serving.rules.policy import ACTIONS, Policy, read_policy
+from callsieve.serving.rules.preferences import PREFERENCE_RULE
+from callsieve.serving.rules.rule_bits import BITS, rule_names
+from callsieve.serving.scorer.scorer import Scorer
+from callsieve.serving.scorer.verdict import FILLING, OTHER_FEED
+from tests.support import real_bundle
+from tests.support.lacks import without
+
+CALLS, LAST = 2_200, 150
+EVERY, NONE = -1e9, 1e9  # thresholds that every score reaches, or none
+RULES = {"authentication_failed": "label", PREFERENCE_RULE: "label"}
+TERMS = dataclasses.replace(read_policy().terms, content_share=0.34)
+POLICY = Policy("t", {"certified": "block", "watch": "label"}, RULES, appeal="office", terms=TERMS, history_days=0)
+
+
+@pytest.fixture(scope="module")
+def calls():
+    """Keyed calls of six days with trunks: one in five is not answered, one in seven has failed authentication."""
+    written = [
+        dataclasses.replace(
+            call,
+            start=round(real_bundle.START + (call.start - real_bundle.START) / 8, 3),
+            outcome=call.outcome if n % 5 == 0 or call.talk is None else "answered",
+            trunk=f"trunk {n % 5}",
+            attestation="failed" if n % 7 == 0 else "A",
+        )
+        for n, call in enumerate(real_bundle.calls(CALLS))
+    ]
+    return real_bundle.key_table(written)
+
+
+@pytest.fixture(scope="module")
+def make_scorer(bundle_folder, calls):
+    """Makes scorers whose bands begin at these thresholds on each feed. Every called person rejects all categories."""
+    rows = [{"callee": token, "category": "any", "accepts": False} for token in calls["callee"].unique().to_pylist()]
+    registers = real_bundle.make_registers(preferences=rows)
+    bundle = real_bundle.load_scorer(bundle_folder, POLICY).bundle
+
+    def make(thresholds, policy=POLICY):
+        bands = {
+            feed: tuple(dataclasses.replace(band, threshold=threshold) for band in bundle.thresholds)
+            for feed, threshold in thresholds.items()
+        }
+        complete = bands.pop(COMPLETE, bundle.thresholds)
+        return Scorer(dataclasses.replace(bundle, thresholds=complete, feeds=bands), policy, registers)
+
+    return make
+
+
+def last_verdicts(scorer, calls):
+    """Returns the last calls of a stream with their vectors and verdicts; the feed was measured on the same day."""
+    history, rows, begin = History(), [], calls.num_rows - LAST
+    for number, call in enumerate(keyed_calls(calls)):
+        if number >= begin:
+            rows.append((call, history.row(call).tolist(), scorer.score(history, call)))
+        history.observe(call)
+    return rows
+
+
+def check_table(scorer, calls, rows):
+    """Asserts that a table gives the verdicts of single calls."""
+    scores, _ = score_calls(scorer, calls, threads=1)
+    assert [ACTIONS[code] for code in scores.action[-LAST:]] == [verdict.action for *_, verdict in rows]
+    assert [set(rule_names(bits)) for bits in scores.rule_bits[-LAST:].tolist()] == [
+        {fact.rule for fact in verdict.rules} for *_, verdict in rows
+    ]
+    assert {scores.feed} == {verdict.feed for *_, verdict in rows}
+
+
+@pytest.mark.parametrize(
+    "lacks", [(ANSWERED_ONLY,), (OUTGOING_ONLY,), (NO_ROUTES,), (NO_RING_TIME,), (NO_ROUTES, NO_RING_TIME)], ids=str
+)
+def test_every_band_abstains_on_a_feed_without_bands_and_rules_act(make_scorer, calls, lacks):
+    scorer = make_scorer({COMPLETE: EVERY})
+    poorer = without(calls, lacks)
+    rows = last_verdicts(scorer, poorer)
+    check_table(scorer, poorer, rows)
+    verdicts = [verdict for *_, verdict in rows]
+    assert {(verdict.status, verdict.band, verdict.feed) for verdict in verdicts} == {
+        (OTHER_FEED, "", ", ".join(lacks))
+    }
+    assert {verdict.action for verdict in verdicts} == {"pass", "label"}
+    for verdict in verdicts:
+        assert (verdict.action == "label") == ("authentication_failed" in {fact.rule for fact in verdict.rules})
+        assert PREFERENCE_RULE not in {fact.rule for fact in verdict.rules}
+        assert np.isfinite(verdict.raw) and np.isnan(verdict.threshold)
+    scores, vectors = score_calls(scorer, poorer, threads=1)
+    assert not scores.band_action.any()
+    assert set(scorer.abstaining_strata(vectors, scores.feed)) == {None}
+
+
+def test_records_that_lack_something_in_part_reach_no_band(make_scorer, calls):
+    scorer = make_scorer({COMPLETE: EVERY, NO_ROUTES: EVERY, NO_RING_TIME: EVERY})
+    poorer = without(calls, (NO_ROUTES,), share=0.93)
+    rows = last_verdicts(scorer, poorer)
+    check_table(scorer, poorer, rows)
+    assert {(verdict.status, verdict.feed) for *_, verdict in rows} == {(OTHER_FEED, UNKNOWN_FEED)}
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "reached"),
+    [({COMPLETE: NONE, NO_ROUTES: EVERY}, {NO_ROUTES}), ({COMPLETE: EVERY, NO_ROUTES: NONE}, {COMPLETE})],
+)
+def test_the_bands_of_the_feed_apply_and_no_others(make_scorer, calls, thresholds, reached):
+    scorer = make_scorer(thresholds)
+    for feed, stream in ((COMPLETE, calls), (NO_ROUTES, without(calls, (NO_ROUTES,)))):
+        rows = last_verdicts(scorer, stream)
+        check_table(scorer, stream, rows)
+        bands = {verdict.band for *_, verdict in rows}
+        assert bands == ({"certified"} if feed in reached else {""})
+        assert {verdict.status for *_, verdict in rows} == {"ok"}
+        thresholds_of_verdicts = {verdict.threshold for *_, verdict in rows if verdict.band}
+        assert thresholds_of_verdicts == ({EVERY} if feed in reached else set())
+        warned = [verdict for *_, verdict in rows if PREFERENCE_RULE in {fact.rule for fact in verdict.rules}]
+        assert bool(warned) == (feed in reached)
+        scores, _ = score_calls(scorer, stream, threads=1)
+        assert bool((scores.rule_bits & BITS[PREFERENCE_RULE]).any()) == (feed in reached)
+
+
+def test_a_case_of_any_feed_is_rescored_alike(make_scorer, calls):
+    poorer = without(calls, (NO_ROUTES,))
+    for scorer in (make_scorer({COMPLETE: NONE, NO_ROUTES: EVERY}), make_scorer({COMPLETE: EVERY})):
+        labelled = [row for row in last_verdicts(scorer, poorer) if row[2].action != "pass"]
+        assert labelled
+        for call, vector, verdict in labelled:
+            record = record_from_line(record_to_line(verdict_record(verdict, call, vector, scorer)))
+            assert record.feed == NO_ROUTES
+            assert rescore(record, scorer).differences == ()
+
+
+def test_a_history_that_is_too_short_has_that_status_on_any_feed(make_scorer, calls):
+    patient = make_scorer({COMPLETE: EVERY}, dataclasses.replace(POLICY, history_days=20))
+    rows = last_verdicts(patient, without(calls, (NO_ROUTES,)))
+    assert {(verdict.status, verdict.band) for *_, verdict in rows} == {(FILLING, "")}
