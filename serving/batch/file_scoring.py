@@ -106,7 +106,8 @@ def score_file(
     Unfinished work is in the folder `out` + ".work", which a later run with the same input resumes. It is deleted at
     the end. Without `out` nothing is resumed.
 
-    Returns: counts of calls and callers by action, what was not scored, and `resumed` if an unfinished run was; JSON-able.
+    Returns: counts of calls and callers by action, what was not scored, and `resumed` if an unfinished run was;
+        JSON-able.
     Raises:
         ValueError: in one line, for faults of any file, a missing declaration, or a file without a call.
     """
@@ -268,7 +269,8 @@ def score_rows(job: Job, calls: ShardVectors, keyed: pa.Table, covered: Array) -
         parts.append(with_preferences(scorer, keyed.slice(begin, BLOCK_ROWS), rows, scores, covered[part]))
         abstaining.update(filter(None, scorer.abstaining_strata(rows, job.feed)))
     columns = ("raw", "score", "action", "band_action", "rule_bits")
-    return Scores(*(np.concatenate([getattr(part, name) for part in parts]) for name in columns)), abstaining
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+    return Scores(**joined, feed=job.feed), abstaining
 
 
 def rule_values(calls: ShardVectors) -> dict[int, Array]:

@@ -18,6 +18,7 @@ from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.keys.tokens import Key
 from callsieve.features.offline import keyed_file, shards
+from callsieve.features.online.feeds import NO_ROUTES
 from callsieve.serving.batch import file_scoring
 from callsieve.serving.batch.call_files import read_keyed_file
 from callsieve.serving.batch.file_scoring import score_file
@@ -41,7 +42,9 @@ def site(tmp_path_factory):
         calls[i] = dataclasses.replace(calls[i], caller=("", "86" + calls[i].caller)[i % 100 == 0])
         calls[i + 1] = dataclasses.replace(calls[i + 1], recorded=calls[i + 1].start + 7000)
     write_records(calls + calls[100:120], folder / "records")
-    real_bundle.write_bundle(folder / "bundle")
+    bands = real_bundle.card().thresholds  # the records have neither trunks nor devices
+    unreached = tuple(dataclasses.replace(band, threshold=1e9) for band in bands)
+    real_bundle.write_bundle(folder / "bundle", thresholds=unreached, feeds={NO_ROUTES: bands})
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
     CALLEES.write(folder / "callees.key")
     return folder
@@ -90,6 +93,7 @@ def test_a_file_in_many_shards_gets_the_verdicts_of_its_calls_in_memory(site, tm
     assert {name: result[name] for name in counts} == counts
     assert counts["quarantined"]["duplicate"] == 20
     assert "resumed" not in result
+    assert (result["feed"], result["other_feed"]) == (NO_ROUTES, 0)
     verdicts = pq.read_table(tmp_path / "new" / "verdicts.parquet")
     assert rows_of(verdicts) == rows_of(expected)
     assert verdicts.schema == expected.schema
