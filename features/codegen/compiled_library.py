@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import logging
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from callsieve.features.catalogue import FEATURES
 from callsieve.features.catalogue.choices import CHOICES
-from callsieve.features.kernel import number_scan, table_pass, windows
+from callsieve.features.kernel import table_pass, windows
 from callsieve.features.stream import call_store
 
 from . import assemble
@@ -74,7 +72,6 @@ HERE = Path(__file__)
 FOLDER = HERE.parent
 ELEMENTS = {"q": "i8", "i": "i4", "d": "f8", "b": "i1"}  # as `__array_interface__` names them
 EMPTY: tuple[()] = ()
-_LOG = logging.getLogger("callsieve.features")
 
 
 class Library:
@@ -185,7 +182,9 @@ def library() -> Library | None:
 @cache
 def warn_of_slow_python() -> None:
     """Logs once a process that a compiled library is missing."""
-    _LOG.warning(
+    import logging  # takes longer to import than the library to load
+
+    logging.getLogger("callsieve.features").warning(
         "callsieve computes in interpreted Python, many times slower: a compiled library is missing, or is not built "
         "from these sources. Install again where a C compiler or the package index is at hand: "
         "pip install --force-reinstall --no-deps callsieve (in a clone: pip install -e .)"
@@ -204,11 +203,7 @@ def table_declarations() -> dict[tuple[str, str], tuple[dict[str, int], str]]:
 
 
 def fingerprint() -> str:
-    """Returns the hash of everything that the library is built from."""
-    generated = [
-        repr(part) for part in (table_declarations(), assemble.stream_declarations(), assemble.columns(FEATURES))
-    ]
-    sources = (HERE.with_name("c_source.py"), Path(str(number_scan.__file__)), HERE)
-    texts = [path.read_text(encoding="utf-8") for path in sources]
-    pieces = [assemble.version(), *texts, *generated]
-    return hashlib.sha256("\0".join(pieces).encode()).hexdigest()
+    """Returns the hash of all sources that the library is built from, and of what generates its programs."""
+    folders = (HERE.parents[1] / name for name in ("catalogue", "codegen", "kernel", "stream"))
+    files = (path for folder in folders for path in sorted(folder.glob("*.py")))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()

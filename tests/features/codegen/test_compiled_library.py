@@ -32,7 +32,7 @@ def test_the_library_is_built_from_these_sources():
 
 def test_a_library_of_other_sources_is_ignored(monkeypatch):
     compiled_library.library.cache_clear()
-    monkeypatch.setattr(compiled_library.assemble, "version", lambda: "another")
+    monkeypatch.setattr(compiled_library, "fingerprint", lambda: "another")
     assert compiled_library.library() is None
     compiled_library.library.cache_clear()
 
