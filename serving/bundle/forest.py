@@ -48,7 +48,10 @@ class Forest:
         self._address, self._arrays = self._pack()
         functions = library()
         if functions is None:
-            from .forest_python import stand_in
+            try:
+                from .forest_python import stand_in
+            except ImportError as error:
+                raise ImportError("without its compiled library a model needs NumPy: pip install numpy") from error
 
             functions = stand_in(trees, self._layout, len(self.features), classes)
         self._functions = functions

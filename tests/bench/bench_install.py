@@ -32,7 +32,7 @@ from callsieve.serving import Scorer, read_public_key
 scorer = Scorer.load(sys.argv[1], trusted=[read_public_key(sys.argv[2])])
 call = Intake(Key("e1", bytes(32)))(Call(start=1775001600.0, caller="+86 138 0000 0000", callee="010 1234 5678"))
 verdict = scorer.explain(History(), call)
-heavy = {"pandas", "mlflow", "pyarrow", "scipy", "sklearn", "typer", "anyio"} & set(sys.modules)
+heavy = {"numpy", "pandas", "mlflow", "pyarrow", "scipy", "sklearn", "typer", "anyio"} & set(sys.modules)
 print(json.dumps({"action": verdict.action, "status": verdict.status, "reasons": len(verdict.reasons),
                   "heavy": sorted(heavy)}))
 """

@@ -15,7 +15,6 @@ REQUIREMENTS = {"base": PROJECT["dependencies"], **PROJECT["optional-dependencie
 # How packages without an SPDX expression name the licence that we write as one.
 WORDS = {
     "Apache-2.0": r"Apache(-2\.0| Software License)",
-    "BSD-2-Clause": "BSD",
     "BSD-3-Clause": "BSD",
     "MIT": "MIT",
     "MIT-0": "MIT-0",

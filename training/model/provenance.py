@@ -9,13 +9,16 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-PACKAGES = ("callsieve", "lightgbm", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "phonenumbers")
+import phonenumbers  # of the distribution phonenumbers or phonenumberslite
+
+PACKAGES = ("callsieve", "lightgbm", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy")
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def versions() -> dict[str, str]:
     """Returns the versions that decide a model's bytes besides data and seed."""
-    return {name: version(name) for name in PACKAGES} | {"python": platform.python_version(), "source": source_hash()}
+    own = {"phonenumbers": phonenumbers.__version__, "python": platform.python_version(), "source": source_hash()}
+    return {name: version(name) for name in PACKAGES} | own
 
 
 @cache
