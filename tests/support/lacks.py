@@ -22,7 +22,7 @@ def _answered(calls, chosen):
 def _outgoing(calls, chosen):
     """Gives called numbers tokens that no caller has."""
     callee = calls["callee"].cast(pa.string())
-    return _replaced(calls, chosen, "callee", pc.binary_join_element_wise(callee, "x", ""))
+    return _replaced(calls, chosen, "callee", pc.binary_join_element_wise("x", callee, ""))
 
 
 def _routes(calls, chosen):

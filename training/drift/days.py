@@ -16,6 +16,7 @@ from callsieve.features.files.dates import DAY, EPOCH
 from callsieve.features.intake.keyed_table import KEYED_OPTIONAL
 from callsieve.features.intake.text_columns import dictionary_decoded, factorize
 from callsieve.features.kernel.windows import HOUR
+from callsieve.features.online.feeds import COMPLETE, feed_of_table
 from callsieve.features.records import OUTCOMES, RELEASED_BY
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.model.bands import aligned_scores
@@ -73,12 +74,13 @@ class ScoredCalls:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One local day: counts by bin of each histogram, missing values in the last bin; logarithms of amounts."""
+    """One local day: counts by bin of each histogram, missing values in the last bin; logarithms of amounts; feed."""
 
     date: date
     calls: int
     counts: Mapping[str, Array]
     amounts: Mapping[str, float]
+    feed: str = COMPLETE
 
     @property
     def kind(self) -> str:
@@ -118,7 +120,7 @@ def day_figures(day: date, span: slice, scored: ScoredCalls, cuts: Cuts) -> Day:
     delays = complaint_delays(scored.complaints, begin, begin + DAY)
     if len(delays):
         counts[DELAY] = histogram(delays, cuts[DELAY])
-    return Day(day, calls.num_rows, counts, amounts(calls, len(delays)))
+    return Day(day, calls.num_rows, counts, amounts(calls, len(delays)), feed_of_table(calls))
 
 
 def between(levels: Sequence[str]) -> tuple[float, ...]:

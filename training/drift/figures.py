@@ -26,7 +26,8 @@ class CertificateFigures(TypedDict):
 class MonitorFigures(TypedDict):
     """A day beside the reference of a model; `shifts` are the fields of `monitor.Shift`, largest first.
 
-    `reference`: its first and last day. `resembles`: the kind of day whose histograms are nearest. The look is there if
+    `reference`: its first and last day. `feed`, `reference_feed`: the feed of the day, and of most days of the
+    reference; other feeds are an alarm. `resembles`: the kind of day whose histograms are nearest. The look is there if
     the model was certified on these calls.
     """
 
@@ -38,6 +39,8 @@ class MonitorFigures(TypedDict):
     calls: int
     days_before: int
     days_wanted: int
+    feed: str
+    reference_feed: str
     alarm: bool
     shifts: list[dict[str, Any]]
     certificate: CertificateFigures

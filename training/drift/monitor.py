@@ -176,7 +176,7 @@ def certificate(bundle: Bundle, scored: ScoredCalls, rows: slice, findings: pd.D
         rows: rows of the day.
         findings: about callers; calls of benign callers that reach the certified threshold are false positives.
     """
-    band = bundle.thresholds[0]
+    band = (scored.bands or bundle.thresholds)[0]
     proof = band.certificate
     stratum = scored.vectors.strata(scored.calls.num_rows)[rows]
     words, counts = np.unique(np.array(STRATA)[stratum], return_counts=True)
@@ -186,10 +186,13 @@ def certificate(bundle: Bundle, scored: ScoredCalls, rows: slice, findings: pd.D
     error = sum(mix.get(word, 0.0) * of.false_calls / of.benign_calls for word, of in judged.items())
     expected = error / covered if covered else None
     benign, false = found_benign(scored, rows.stop, findings, band)
+    false = false if scored.bands else 0
     lowest = float(betaincinv(false, benign - false + 1, 1 - CONFIDENCE)) if false else 0.0
     valid_until = datetime.fromisoformat(bundle.valid_until)
     ended = scored.calls["start"][rows.stop - 1].as_py() >= valid_until.timestamp() * 1000
     reasons = []
+    if not scored.bands:
+        reasons.append("it has no thresholds for the feed of these calls: no call is flagged")
     if not proof.certified:
         reasons.append("the model was never certified")
     if ended:
@@ -268,7 +271,7 @@ def monitor(
     complaints, findings = (table[table["known_at"] < moment(end)] for table in (dataset.complaints, dataset.findings))
     scores, rows = score_calls(scorer, calls, complaints, threads=threads)
     progress("compare", 0.9)
-    scored = ScoredCalls(calls, feed_of_all(rows), scores.raw, complaints, scorer.bundle.thresholds)
+    scored = ScoredCalls(calls, feed_of_all(rows), scores.raw, complaints, scorer.bands(scores.feed))
     span = day_slices(calls)[chosen]
     figures = day_figures(chosen, span, scored, usual.cuts)
     shifts = compare(usual, figures)
@@ -281,7 +284,9 @@ def monitor(
         "calls": figures.calls,
         "days_before": (chosen - min(day_slices(calls))).days,
         "days_wanted": HISTORY_DAYS,
-        "alarm": any(shift.alarm for shift in shifts),
+        "feed": figures.feed,
+        "reference_feed": usual.feed,
+        "alarm": figures.feed != usual.feed or any(shift.alarm for shift in shifts),
         "shifts": [asdict(shift) for shift in shifts],
         "certificate": certificate(scorer.bundle, scored, span, findings),
     }

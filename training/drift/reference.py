@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mode
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 REFERENCE = "reference.json"
 
-FORMAT = 3
+FORMAT = 4
 KINDS = ("weekday", "weekend")
 MIN_DAYS_OF_KIND = 2  # for a mean of its own
 MIN_DAYS = 5
@@ -86,7 +87,7 @@ class Statistic:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The reference of one model: cuts of its histograms, and every statistic by name."""
+    """The reference of one model: cuts of its histograms, every statistic by name, and the feed of most days."""
 
     model: str
     first: str
@@ -94,6 +95,7 @@ class Reference:
     cuts: Cuts
     histograms: Mapping[str, Statistic]
     amounts: Mapping[str, Statistic]
+    feed: str
 
 
 def measure_reference(model: str, scored: ScoredCalls) -> Reference:
@@ -128,6 +130,7 @@ def build_reference(model: str, cuts: Cuts, days: Sequence[Day]) -> Reference:
         cuts=cuts,
         histograms={name: statistic for name, statistic in histograms.items() if statistic is not None},
         amounts={name: statistic for name, statistic in amounts.items() if statistic is not None},
+        feed=mode(day.feed for day in days),
     )
 
 
@@ -253,6 +256,7 @@ def read_reference(path: Path) -> Reference:
             cuts=cuts,
             histograms=sections["histograms"],
             amounts=sections["amounts"],
+            feed=payload["feed"],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: expected the reference of a run: {error}") from None

@@ -14,6 +14,7 @@ from scipy import stats
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.offline.table import vectors
+from callsieve.features.online.feeds import COMPLETE, NO_RING_TIME, OUTGOING_ONLY
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.training.data.feeds import feed_of_all
@@ -41,7 +42,9 @@ from callsieve.training.drift.reference import (
 from callsieve.training.log.run_paths import run_paths
 from callsieve.training.model.call_choice import SAMPLE, day_sample, day_slices, whole_days
 from callsieve.training.tracking.lineage import drift_since_last_run
+from callsieve.training.world import write_world
 from tests.support import feed_faults
+from tests.support.lacks import without
 
 MONDAY = date(2025, 3, 3)
 
@@ -276,6 +279,29 @@ def test_a_broken_feed_raises_an_alarm_on_its_first_day(feed, reference, run_cal
         shifts = compare(reference, day_figures(day, day_slices(calls)[day], broken, reference.cuts))
         alarms = [shift for shift in shifts if shift.alarm]
         assert bool(alarms) is alarm, alarms
+
+
+@pytest.mark.parametrize("lack", [OUTGOING_ONLY, NO_RING_TIME])
+def test_a_day_on_another_feed_is_an_alarm(lack, reference, world, run_command, training_run, tmp_path):
+    write_world(replace(world, calls=without(world.calls, (lack,))), tmp_path / "poorer")
+    words = ("model", "monitor", "--bundle", training_run[0] / "bundle", "--data", tmp_path / "poorer")
+    words += ("--audit", tmp_path / "audit", "--signing-key", training_run[0] / "signing.key")
+    code, out, _ = run_command(*words, "--json")
+    figures = json.loads(out)
+    assert (code, figures["alarm"], figures["feed"], figures["reference_feed"]) == (1, True, lack, COMPLETE)
+    assert reference.feed == COMPLETE
+    no_bands = "it has no thresholds for the feed of these calls: no call is flagged"
+    assert no_bands in figures["certificate"]["at_risk"] and figures["certificate"]["of_these_flagged"] == 0
+    assert not any(shift["name"].startswith("score in band") for shift in figures["shifts"])
+    assert f"ALARM: the feed of the day is {lack!r}" in run_command(*words)[1]
+
+
+def test_the_feed_of_a_reference_is_that_of_most_of_its_days():
+    days = list(drawn_days(np.random.default_rng(3), 7))
+    days[:3] = [replace(day, feed=NO_RING_TIME) for day in days[:3]]
+    assert build_reference("m", {}, days).feed == COMPLETE
+    days[3:5] = [replace(day, feed=NO_RING_TIME) for day in days[3:5]]
+    assert build_reference("m", {}, days).feed == NO_RING_TIME
 
 
 def test_the_certificate_names_its_risks(training_run, run_calls, dataset):

@@ -222,6 +222,11 @@ def monitored(result: MonitorFigures) -> None:
         # Around long holidays, weekends are working days.
         why = "a holiday?" if result["kind"] == "weekday" else "a working weekend?"
         say(f"the day looks more like a {result['resembles']}: {why}")
+    if result["feed"] != result["reference_feed"]:
+        feeds = f"{result['feed']!r}, that of the reference {result['reference_feed']!r}"
+        say(f"ALARM: the feed of the day is {feeds}; the thresholds of the reference's feed do not hold here")
+    else:
+        say(f"feed of the records: {result['feed']}")
     certificate = result["certificate"]
     for reason in certificate["at_risk"]:
         say(f"certificate at risk: {reason}")

@@ -94,20 +94,22 @@ def test_a_monitored_day_shows_alarms_and_its_kind(capsys):
     figures = {
         "day": "2026-03-01", "kind": "weekday", "resembles": "weekend", "calls": 9, "shifts": [shift],
         "certificate": {"at_risk": ["too many"], "of_these_flagged": 0, "calls_of_callers_found_benign": 5},
-        "days_before": 3, "days_wanted": 28,
+        "days_before": 3, "days_wanted": 28, "feed": "no routes", "reference_feed": "complete",
     }  # fmt: skip
     runs.monitored(figures)
     out = capsys.readouterr().out
     assert "calls: 1 ALARM\n" in out and "+12.0" in out
     assert "the day looks more like a weekend: a holiday?" in out and "certificate at risk: too many" in out
     assert "3 days of history before the day" in out
+    assert "ALARM: the feed of the day is 'no routes', that of the reference 'complete'" in out
     runs.monitored(figures | {"kind": "weekend", "resembles": "weekday", "shifts": [shift, shift]})
     out = capsys.readouterr().out
     assert "calls: 2 ALARMS\n" in out
     assert "the day looks more like a weekday: a working weekend?" in out
     quiet = figures | {"shifts": [shift | {"alarm": False}], "certificate": figures["certificate"] | {"at_risk": []}}
-    runs.monitored(quiet | {"days_before": 28})
+    runs.monitored(quiet | {"days_before": 28, "feed": "complete"})
     out = capsys.readouterr().out
+    assert "feed of the records: complete" in out
     assert "no alarm; largest differences" in out and "0 of 5 calls of callers found benign were flagged" in out
 
 
