@@ -62,6 +62,8 @@ BLOCK_ROWS = 1 << 13  # calls that are scored at once: their vectors fit the cac
 SPAN_ROWS = 1 << 19  # calls of a span of time, about
 MINUTE = 60_000
 VERDICTS = "verdicts"  # the files of the last stage
+ALONE = ("caller", "callee")  # the tokens that rules read
+JOINED = (*ALONE, "caller_block", "trunk", "device")  # those that registers and complaints are joined by
 EPOCHS = ("caller_epoch", "callee_epoch")
 CALLER_CLASS = NAMES.index("call_caller_class")
 
@@ -226,7 +228,7 @@ def matched_complaints(calls: Path, complaints: Path) -> pa.Table:
 def score_shard(plan: Plan, job: Job, shard: int) -> None:
     """Scores the calls of a shard of callers and writes their verdicts, by span of time."""
     calls = shard_vectors(plan, shard)
-    keyed = keyed_columns(calls)
+    keyed = keyed_columns(calls, ALONE if job.scorer.registers is job.complaints is None else JOINED)
     covered = covered_rows(calls.start, job.days, job.scorer.policy.history_days)
     scores, abstaining = score_rows(job, calls, keyed, covered)
     counts = verdict_counts(scores, keyed) | {
@@ -243,9 +245,8 @@ def score_shard(plan: Plan, job: Job, shard: int) -> None:
     write_parts(rows, spans, len(job.spans) + 1, plan.files(VERDICTS)[shard], notes)
 
 
-def keyed_columns(calls: ShardVectors) -> pa.Table:
-    """Returns the columns of keyed calls that rules, registers and complaints read."""
-    names = ("caller", "callee", "caller_block", "trunk", "device")
+def keyed_columns(calls: ShardVectors, names: tuple[str, ...]) -> pa.Table:
+    """Returns start, class of the caller, and these tokens of keyed calls."""
     tokens = {name: column.dictionary_encode() for name, column in party_tokens(calls.parties, names).items()}
     code = calls.values["caller"][:, CALLER_CLASS]
     unknown = NUMBER_CLASSES.index("unknown")

@@ -199,11 +199,12 @@ class Scorer:
 
         if vectors.ndim != 2 or vectors.shape[1] != len(self.features):
             raise ValueError(f"vectors: expected (n, {len(self.features)}), got {vectors.shape}")
-        rows = np.ascontiguousarray(vectors[:, self._columns])
+        rows = np.ascontiguousarray(vectors if self._in_order else vectors[:, self._columns])
         finite = ~np.isinf(rows).any(axis=1)
         raw = np.full(len(rows), np.nan)
         if finite.any():
-            raw[finite] = self.bundle.model.predict_raw(rows[finite], threads=threads)
+            finite_rows = rows if finite.all() else rows[finite]
+            raw[finite] = self.bundle.model.predict_raw(finite_rows, threads=threads)
         score = np.full(len(rows), np.nan)
         score[finite] = self.bundle.calibration.probabilities(raw[finite])
         if rule_bits is None:
