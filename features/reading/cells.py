@@ -148,12 +148,15 @@ def _milliseconds(column: pa.Array, layout: Layout) -> Floats:
         return _instants(column, layout)
     if pa.types.is_floating(column.type):
         return _counted(column, layout)
-    at = np.full(len(column), np.nan)
+    at, unread = np.full(len(column), np.nan), len(column) - column.null_count
     patterns = {"iso": ((_LOCAL, None), (_OFFSET, "UTC")), "unix": ((_COUNT, None),)}
     for name in layout.formats:
         for pattern, zone in patterns[name]:
+            if not unread:
+                break
             like = pc.match_substring_regex(column, pattern).fill_null(False)
             texts = column.filter(like)
+            unread -= len(texts)
             if len(texts) and name == "unix":
                 at[like.to_numpy(zero_copy_only=False)] = _counted(texts.cast(pa.float64()), layout)
             elif len(texts):
