@@ -45,6 +45,8 @@ GLOSSARY: dict[str, str] = {
     f"{_BLOCK}: in the "
     f"same block. {_OTHER}: anything else. Unknown for the first call, for a withheld caller and for "
     f"numbers without digits.",
+    "feed": "The content of the records of a system: complete, or without unanswered calls, calls to callers, "
+    "trunks and devices, or ring times. Features of missing content mislead, so a threshold holds on its feed alone.",
     "block": "All numbers that differ in the last four digits alone; fewer digits for short service codes.",
     "withheld caller": "Callers that show no number have one token. So their features are those of all of "
     "them together.",
