@@ -73,10 +73,10 @@ Ints = Any  # a flat array of integers: NumPy, array.array, memoryview or list
 Parties = Any  # maps an event to its other party: `pair_of` in a table, the whole memory in a stream
 
 
-def pack(outcome: Any, released_by: Any, hour: Any, day: Any, step: Any, same_region: Any, ring: Any) -> Any:
+def pack(outcome: int, released_by: int, hour: int, day: int, step: int, same_region: int, ring: int) -> int:
     """Packs the facts that a call's events add into one integer, from the codes of `records.py`.
 
-    It works on integers and, elementwise, on integer arrays. `ring` is in ms, `day` in days since 1970.
+    `ring` is in ms, `day` in days since 1970.
     """
     by_caller = released_by == 0
     return (

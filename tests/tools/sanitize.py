@@ -39,9 +39,11 @@ FOREST = "callsieve.serving.bundle.forest"
 
 def build(folder: Path) -> None:
     """Builds the sanitized libraries in a folder."""
-    c_source, forest_library = map(import_module, ("callsieve.features.codegen.c_source", FOREST + "_library"))
+    kernel_source, forest_library = map(
+        import_module, ("callsieve.features.codegen.kernel_source", FOREST + "_library")
+    )
     kernel = folder / "kernel.c"
-    kernel.write_text(c_source.source(), encoding="utf-8")
+    kernel.write_text(kernel_source.source(), encoding="utf-8")
     version = f"-DFOREST_VERSION={forest_library.fingerprint()}ULL"
     for name, source in (("kernel", kernel), ("forest", ROOT / "serving/bundle/forest.c")):
         command = [GCC, *SANITIZER_FLAGS, *BUILD_FLAGS, version, "-o", folder / f"{name}.library", source, "-lm"]
