@@ -59,8 +59,19 @@ def token_keys(tokens: pa.DictionaryArray) -> tuple[pa.FixedSizeBinaryArray, pa.
     return keys.take(tokens.indices), epochs.take(tokens.indices)
 
 
-def token_texts(keys: pa.FixedSizeBinaryArray, epochs: pa.Array) -> pa.StringArray:
-    """Returns tokens from their bytes and epochs."""
+def token_texts(keys: pa.FixedSizeBinaryArray, epochs: pa.Array) -> pa.DictionaryArray:
+    """Returns tokens from their bytes and epochs. Where all are of one epoch, each distinct token is made once."""
+    import pyarrow as pa
+
+    epoch = epochs.drop_null().unique().cast(pa.string())
+    if len(epoch) > 1:
+        return _token_texts(keys, epochs.cast(pa.string())).dictionary_encode()
+    distinct = keys.dictionary_encode()
+    words = _token_texts(distinct.dictionary, pa.array(epoch.to_pylist() * len(distinct.dictionary), pa.string()))
+    return pa.DictionaryArray.from_arrays(distinct.indices, words)
+
+
+def _token_texts(keys: pa.FixedSizeBinaryArray, epochs: pa.StringArray) -> pa.StringArray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -68,7 +79,7 @@ def token_texts(keys: pa.FixedSizeBinaryArray, epochs: pa.Array) -> pa.StringArr
     halves = np.stack([cells >> 4, cells & 15], axis=2) + np.uint8(FIRST_LETTER)
     offsets = np.arange(0, LETTERS * len(keys) + 1, LETTERS, dtype=np.int32)
     letters = pa.StringArray.from_buffers(len(keys), pa.py_buffer(offsets), pa.py_buffer(halves))
-    return pc.binary_join_element_wise(epochs.cast(pa.string()), letters, ".")
+    return pc.binary_join_element_wise(epochs, letters, ".")
 
 
 def shard_of(keys: pa.Array | pa.ChunkedArray, shards: int) -> Array:

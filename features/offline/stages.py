@@ -233,7 +233,8 @@ def row_groups(plan: Plan, calls: ShardVectors) -> Iterator[pa.Table]:
     for begin in range(0, max(len(calls.rows), 1), ROW_GROUP):
         selected = calls.by_caller[begin : begin + ROW_GROUP]
         columns = {"row": calls.rows[selected], "start": calls.start[selected]}
-        columns |= party_tokens(calls.parties.take(selected), ("caller", "callee"))
+        tokens = party_tokens(calls.parties.take(selected), ("caller", "callee"))
+        columns |= {name: column.cast(pa.string()) for name, column in tokens.items()}
         for role in ("caller", *plan.roles):
             taken = np.ascontiguousarray(calls.values[role][selected].T)
             columns |= {feature.name: taken[i] for i, feature in enumerate(plan.features_of(role))}
@@ -241,7 +242,7 @@ def row_groups(plan: Plan, calls: ShardVectors) -> Iterator[pa.Table]:
         yield pa.table({name: columns[name] for name in names})
 
 
-def party_tokens(parties: pa.Table, names: Iterable[str]) -> dict[str, pa.Array]:
+def party_tokens(parties: pa.Table, names: Iterable[str]) -> dict[str, pa.DictionaryArray]:
     """Returns columns of tokens from their bytes and epochs."""
     whole = parties.combine_chunks()
     return {name: token_texts(whole[name].combine_chunks(), whole[f"{name}_epoch"].combine_chunks()) for name in names}

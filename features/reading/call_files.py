@@ -196,21 +196,28 @@ def _duplicates(table: pa.Table, *, two_sided: bool) -> tuple[Faults, Rows]:
     mixed = (times * np.uint64(0x9E3779B97F4A7C15)) ^ (callers << np.uint64(32))
     mixed = (mixed + callees) * np.uint64(0xD6E8FEB86659FD93)
     ordered = np.sort(mixed)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    at = np.flatnonzero(np.isin(mixed, twice))
-    if not at.size:
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not twice.size:
         return faults, first
+    at = np.flatnonzero(twice[np.minimum(np.searchsorted(twice, mixed), len(twice) - 1)] == mixed)
     at = at[np.lexsort((at, start[at], callee[at], caller[at]))]
     same = np.zeros(len(at), dtype=bool)
     same[1:] = np.all([column[at[1:]] == column[at[:-1]] for column in (start, caller, callee)], axis=0)
     heads = np.maximum.accumulate(np.where(same, 0, np.arange(len(at))))
     first[at] = at[heads]
-    again = first != np.arange(len(first))
-    compared = ("talk",) if two_sided else CALL_COLUMNS
-    columns = [_comparable(table.column(name)) for name in compared]
-    equal = np.all([column == column[first] for column in columns], axis=0)
-    faults.mark(again & equal, DUPLICATE, "", "each call once")
-    faults.mark(again & ~equal, CONFLICTING_DUPLICATE, "", "one record of a caller, callee and start")
+    again = np.flatnonzero(first != np.arange(len(first)))
+    compared = table.select(("talk",) if two_sided else CALL_COLUMNS)
+    repeats, originals = (
+        [_comparable(column) for column in compared.take(rows).columns] for rows in (again, first[again])
+    )
+    equal = np.all([one == other for one, other in zip(repeats, originals, strict=True)], axis=0)
+    for rows, reason, expected in (
+        (again[equal], DUPLICATE, "each call once"),
+        (again[~equal], CONFLICTING_DUPLICATE, "one record of a caller, callee and start"),
+    ):
+        bad = np.zeros(table.num_rows, dtype=bool)
+        bad[rows] = True
+        faults.mark(bad, reason, "", expected)
     return faults, first
 
 

@@ -247,7 +247,7 @@ def score_shard(plan: Plan, job: Job, shard: int) -> None:
 
 def keyed_columns(calls: ShardVectors, names: tuple[str, ...]) -> pa.Table:
     """Returns start, class of the caller, and these tokens of keyed calls."""
-    tokens = {name: column.dictionary_encode() for name, column in party_tokens(calls.parties, names).items()}
+    tokens = party_tokens(calls.parties, names)
     code = calls.values["caller"][:, CALLER_CLASS]
     unknown = NUMBER_CLASSES.index("unknown")
     classes = pa.array(np.where(np.isnan(code), unknown, code).astype(np.int8))
@@ -287,8 +287,7 @@ def write_verdicts(plan: Plan, spans: int, out: Path, callees: CalleeCipher, pro
         for span in range(spans):
             verdicts = read_part(plan.files(VERDICTS), span)
             verdicts = verdicts.sort_by([("start", "ascending"), ("row", "ascending")]).combine_chunks()
-            tokens = party_tokens(verdicts, ("caller", "callee"))
-            calls = pa.table({"start": verdicts["start"]} | {n: c.dictionary_encode() for n, c in tokens.items()})
+            calls = pa.table({"start": verdicts["start"]} | party_tokens(verdicts, ("caller", "callee")))
             score, action, rules = (verdicts[name].to_numpy() for name in ("score", "action", "rules"))
             table = verdict_table(calls, score, action, rules, callees)
             if file is None:
