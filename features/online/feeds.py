@@ -48,6 +48,18 @@ COLUMNS = ("caller", "callee", "trunk", "device", "outcome", "ring", "talk")
 """The columns of keyed calls that `feed_of_batches` reads."""
 
 
+def with_lacks(feed: str, more: str) -> str:
+    """Returns the feed of records that lack what both feeds lack.
+
+    >>> with_lacks("no routes", "answered only"), with_lacks("complete", "complete"), with_lacks("unknown", "no routes")
+    ('answered only, no routes', 'complete', 'unknown')
+    """
+    if UNKNOWN_FEED in (feed, more):
+        return UNKNOWN_FEED
+    lacks = {*feed.split(", "), *more.split(", ")}
+    return ", ".join(lack for lack in LACKS if lack in lacks) or COMPLETE
+
+
 def feed_of_shares(unanswered: float, called: float, routes: float, ring: float) -> str:
     """Returns the feed of records by four shares.
 

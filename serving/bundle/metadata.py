@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from callsieve.features.dataclass import dataclass, field
+from callsieve.features.online.feeds import COMPLETE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,9 +132,9 @@ class BundleMetadata:
         categorical: number of levels of each categorical feature.
         catalogue_hash: hash of the feature catalogue that the model was trained with.
         calibration: map from raw score to probability.
-        thresholds: the bands on the feed "complete", from the highest threshold to the lowest.
-        feeds: for other feeds (`features/online/feeds.py`), bands of the same names in the same order. On a feed
-            without bands every band abstains.
+        feed: the feed of the records that the model was trained on (`features/online/feeds.py`).
+        thresholds: the bands on this feed, from the highest threshold to the lowest.
+        feeds: for other feeds, bands of the same names in the same order. On a feed without bands every band abstains.
         label_policy, training: free JSON objects.
         valid_from, valid_until: UTC moments such as "2026-03-01T00:00:00Z".
         epoch: grows with each released bundle; a scorer can refuse earlier epochs.
@@ -154,5 +155,6 @@ class BundleMetadata:
     epoch: int
     golden: GoldenVectors = field(default_factory=lambda: GoldenVectors((), {}))
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    feed: str = COMPLETE
     feeds: Mapping[str, tuple[Band, ...]] = field(default_factory=dict)
     format: int = FORMAT

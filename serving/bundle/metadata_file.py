@@ -23,7 +23,7 @@ from callsieve.features.files.strict_json import (
     decode,
     encode,
 )
-from callsieve.features.online.feeds import COMPLETE, FEEDS, LACKS
+from callsieve.features.online.feeds import COMPLETE, FEEDS, LACKS, UNKNOWN_FEED
 
 from .metadata import FORMAT, OPTIONAL_MODELS, Band, BundleMetadata, Calibration, Certificate, GoldenVectors
 
@@ -56,6 +56,7 @@ def metadata_to_json(metadata: BundleMetadata) -> bytes:
             "catalogue_hash": metadata.catalogue_hash,
             "calibration": {"x": list(metadata.calibration.x), "y": list(metadata.calibration.y)},
             "thresholds": [_band_json(band) for band in metadata.thresholds],
+            "feed": metadata.feed,
             "feeds": {feed: [_band_json(band) for band in bands] for feed, bands in metadata.feeds.items()},
             "classes": {name: list(classes) for name, classes in metadata.classes.items()},
             "label_policy": dict(metadata.label_policy),
@@ -93,7 +94,8 @@ def metadata_from_json(data: bytes) -> BundleMetadata:
         catalogue_hash=value["catalogue_hash"],
         calibration=_calibration(value["calibration"]),
         thresholds=thresholds,
-        feeds=_feeds(value["feeds"], thresholds),
+        feed=_feed(value["feed"], "feed", (*FEEDS, UNKNOWN_FEED)),
+        feeds=_feeds(value["feeds"], value["feed"], thresholds),
         classes=classes,
         label_policy=value["label_policy"],
         training=value["training"],
@@ -183,11 +185,16 @@ def _calibration(value: Any) -> Calibration:
     return Calibration(x, y)
 
 
-def _feeds(value: Any, thresholds: Sequence[Band]) -> dict[str, tuple[Band, ...]]:
+def _feed(value: Any, where: str, feeds: Sequence[str]) -> str:
+    if value not in feeds:
+        raise ValueError(f"{where}: must name one or more of {', '.join(LACKS)}, in this order, got {value!r}")
+    return str(value)
+
+
+def _feeds(value: Any, own: str, thresholds: Sequence[Band]) -> dict[str, tuple[Band, ...]]:
     feeds, names = {}, [band.name for band in thresholds]
     for feed, items in as_mapping(value, "feeds").items():
-        if feed not in FEEDS or feed == COMPLETE:
-            raise ValueError(f"feeds: must name one or more of {', '.join(LACKS)}, in this order, got {feed!r}")
+        _feed(feed, "feeds", [name for name in FEEDS if name not in (COMPLETE, own)])
         feeds[feed] = _bands(items, f"feed {feed!r}")
         if [band.name for band in feeds[feed]] != names:
             raise ValueError(f"feed {feed!r} must have the bands {', '.join(names)} in this order")

@@ -92,7 +92,7 @@ class Scorer:
         # The last column twice: an itemgetter of one column would not return a tuple.
         self._pick = itemgetter(*self._columns, self._columns[-1])
         self._in_order = self._columns == list(range(len(self.features)))
-        self._bands = {COMPLETE: bundle.thresholds, **bundle.feeds}
+        self._bands = {bundle.feed: bundle.thresholds, **bundle.feeds}
         self._valid_until_ms = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
 
     @classmethod

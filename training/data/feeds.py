@@ -120,9 +120,7 @@ def recorded_calls(calls: pa.Table, feed: str) -> tuple[Array, pa.Table]:
         for name in ("trunk", "device"):
             calls = _with_column(calls, name, pa.nulls(calls.num_rows, calls.schema.field(name).type))
     if NO_RING_TIME in lacks:
-        ring = calls["ring"]
-        zero = pa.scalar(0, pa.int64()).cast(ring.type)
-        calls = _with_column(calls, "ring", pc.if_else(pc.is_null(ring), ring, zero))
+        calls = _with_column(calls, "ring", pa.array(np.zeros(calls.num_rows), calls["ring"].type))
     return recorded, calls
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import factorize
-from callsieve.features.online.feeds import COMPLETE
+from callsieve.features.online.feeds import COMPLETE, feed_of_table
 from callsieve.serving.batch.score import open_scorer
 from callsieve.serving.batch.table_rules import rules_met
 from callsieve.serving.bundle.metadata import Band
@@ -43,6 +44,7 @@ def assess(
     """Returns the figures of a bundle on the calls of a folder; the first 7 days only fill the windows.
 
     The threshold of the rule on calls per hour is fitted to these test calls, which favours the rule over the model.
+    Without bands for the feed of the records a service abstains; the figures then use the bands of the bundle's feed.
 
     Args:
         ledger: records the look at these calls before they are scored; None without an audit log.
@@ -57,13 +59,16 @@ def assess(
     progress("score", 0.6)
     groups = seen_groups(dataset, scorer.bundle)
     rule_bits = rules_met(dataset.calls, rule_columns(X), None, scorer.policy.terms)
-    scores = scorer.score_table(X, rule_bits, threads=threads or 2)
+    feed = feed_of_table(dataset.calls)
+    bundle_there = replace(scorer.bundle, thresholds=scorer.bands(feed) or scorer.bundle.thresholds)
+    scores = scorer.score_table(X, rule_bits, feed=feed, threads=threads or 2)
     by_rules = table_actions(scorer.policy, np.zeros_like(scores.band_action), scores.rule_bits)
     actions = PolicyActions(scorer.policy.version, scores.action, by_rules)
     calls = judged_calls(dataset, X, scores.raw, groups)
     progress("judge", 0.8)
     return {
         "model": {"id": scorer.bundle.model_id},
+        "feed": {"name": feed, "bands": bool(scorer.bands(feed))},
         **look,
         "data": {
             **call_counts(dataset.calls, calls.judged.nuisance),
@@ -72,8 +77,8 @@ def assess(
             "judged_by": calls.judged.source,
             "judged_on": "every call after the first 7 days; the rule's threshold is fitted to these calls",
         },
-        **score_figures(calls, scorer.bundle, best_rule(calls), actions),
-        **by_seen_groups(calls, scorer.bundle.thresholds[0], groups),
+        **score_figures(calls, bundle_there, best_rule(calls), actions),
+        **by_seen_groups(calls, bundle_there.thresholds[0], groups),
     }
 
 

@@ -419,8 +419,16 @@ class BySeenGroups(TypedDict):
     unseen: SeenGroupFigures | None
 
 
+class FeedEntry(TypedDict):
+    """The feed of some records, and whether a bundle has bands for it."""
+
+    name: str
+    bands: bool
+
+
 class EvaluationFigures(ScoreFigures, BySeenGroups, Look):
     """Figures of a bundle on calls that it was not trained on: `callsieve evaluate --json`."""
 
     model: ModelId
+    feed: FeedEntry
     data: DataFigures

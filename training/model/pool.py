@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.files.dates import DAY
-from callsieve.features.online.feeds import COMPLETE
+from callsieve.features.online.feeds import COMPLETE, feed_of_table
 from callsieve.serving.batch.table_rules import calls_itself
 from callsieve.training.data.dataset import Dataset, count_numbers
 from callsieve.training.data.dataset_tables import TableFacts, table_facts
@@ -115,10 +115,11 @@ class PoorerFeed:
 class Gathered:
     """All that a training needs of its folders.
 
-    X: vectors of the pool, shape (calls, columns). poorer: by the name of each of POORER_FEEDS, some calls that
-    thresholds are chosen or certified on.
+    feed: the feed of all folders. X: vectors of the pool, shape (calls, columns). poorer: by the name of each of
+    POORER_FEEDS, some calls that thresholds are chosen or certified on.
     """
 
+    feed: str
     folders: tuple[FolderFacts, ...]
     matrix: Matrix
     pool: Pool
@@ -181,10 +182,12 @@ class _Gathering:
         self._poorer_places: dict[str, list[Array]] = {name: [] for name in POORER_FEEDS}
         self._codes = dict.fromkeys(("caller", "callee", "group"), 0)  # codes that earlier folders use
         self._last: tuple[Dataset, CallFolds, int] | None = None
+        self._feed: str | None = None
 
     def add(self, source: Source, *, last: bool) -> None:
         """Reads a folder. Its data set stays in memory if it is the last."""
         settings, dataset = self._settings, source.read()
+        self._check_feed(source, feed_of_table(dataset.calls))
         folds = assign_folds(dataset, settings, source.role)
         self._folders.append(_facts(source, dataset, folds))
         in_training = self._add_training_rows(dataset, folds) if source.role != "certify" else folds.group < 0
@@ -206,6 +209,15 @@ class _Gathering:
         if last:
             self._last = dataset, folds, begin
 
+    def _check_feed(self, source: Source, feed: str) -> None:
+        """Raises ValueError if the records of a folder lack other things than those of the folders before."""
+        if self._feed not in (None, feed):
+            raise ValueError(
+                f"{source.name}: its records are on the feed {feed!r}, those of {self._folders[0].name} on "
+                f"{self._feed!r}; train on folders of one feed"
+            )
+        self._feed = feed
+
     def _add_training_rows(self, dataset: Dataset, folds: CallFolds) -> Array:
         """Adds the training rows of a folder; returns whether a group has any, for each call of the folder."""
         settings, rows = self._settings, training_rows_by_feed(dataset, self._settings, folds, self._learning)
@@ -222,12 +234,13 @@ class _Gathering:
 
     def finished(self) -> Gathered:
         """Returns all folders together."""
-        if self._last is None:
+        if self._last is None or self._feed is None:
             raise ValueError("a training needs at least one folder of calls")
         dataset, folds, begin = self._last
         X, pool = self._scored.array(), joined_pool(self._pools)  # noqa: N806
         feed = Feed(COMPLETE, np.arange(dataset.calls.num_rows), pool.row[begin:], X[begin:])
         return Gathered(
+            feed=self._feed,
             folders=tuple(self._folders),
             matrix=joined_matrix(self._matrices, self._learnt.array()),
             pool=pool,

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.catalogue import FEATURES, catalogue_hash, vector_columns
 from callsieve.features.files.progress import silent
-from callsieve.features.online.feeds import COMPLETE
+from callsieve.features.online.feeds import COMPLETE, UNKNOWN_FEED, with_lacks
 from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band, BundleMetadata, Calibration, GoldenVectors
@@ -124,7 +124,7 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
         for name, scores in scored_by_feed.items()
     }
     bands = bands_by_feed.pop(COMPLETE)
-    feed_bands = {name: feed for name, feed in bands_by_feed.items() if feed[0].certificate.certified}
+    feed_bands = bands_of_other_feeds(gathered.feed, bands_by_feed)
     # The bundle's metadata hold these figures; "parts" and "sides" are names of its format.
     figures: dict[str, Any] = {
         "trees": {name: text.count("\nTree=") for name, text in fitted.models.items()},
@@ -138,7 +138,7 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
         "sides": {"train": fingerprint(matrix)},
         "feeds": {name: feed_figures(scored_by_feed[name], pool, feed[0]) for name, feed in bands_by_feed.items()},
     }
-    metadata = make_metadata(gathered.folders, settings, calibration, bands, feed_bands, fitted.classes, figures)
+    metadata = make_metadata(gathered, settings, calibration, bands, feed_bands, fitted.classes, figures)
     learnt_rows = np.flatnonzero(matrix.complete)
     sample = np.sort(np.random.default_rng(settings.seed).permutation(learnt_rows)[:MAX_LEARNT_ROWS])
     report("certify", 1.0)
@@ -206,6 +206,17 @@ def feed_figures(scores: FeedScores, pool: Pool, band: Band) -> dict[str, Any]:
     """Returns the certificate of a band on a poorer feed, and the catch rate there."""
     aligned = aligned_scores(scores.raw, scores.stratum, band)
     return asdict(band.certificate) | {"catch": share_of(aligned[pool.certify & pool.judged.nuisance], band.threshold)}
+
+
+def bands_of_other_feeds(own: str, by_lack: dict[str, tuple[Band, ...]]) -> dict[str, tuple[Band, ...]]:
+    """Returns the certified bands by the name of the feed that the records are on without more of what they have.
+
+    Args:
+        own: the feed of the records.
+        by_lack: bands by what was taken from the records.
+    """
+    certified = {with_lacks(own, lack): bands for lack, bands in by_lack.items() if bands[0].certificate.certified}
+    return {name: bands for name, bands in certified.items() if name not in (own, UNKNOWN_FEED)}
 
 
 def vectors_by_feed(gathered: Gathered) -> dict[str, tuple[Array, Array]]:
@@ -322,7 +333,7 @@ def class_rows(matrix: Matrix, rows: Array, columns: list[int], labels: Array, w
 
 
 def make_metadata(
-    folders: Sequence[FolderFacts],
+    gathered: Gathered,
     settings: Settings,
     calibration: Calibration,
     bands: tuple[Band, ...],
@@ -331,7 +342,7 @@ def make_metadata(
     figures: dict[str, Any],
 ) -> BundleMetadata:
     """Builds the metadata of a bundle. None of it depends on the machine or the time of day."""
-    end = max(folder.plan.certify[1] for folder in folders)
+    end = max(folder.plan.certify[1] for folder in gathered.folders)
     last = datetime.fromtimestamp(end / 1000, tz=UTC).replace(microsecond=0)
     return BundleMetadata(
         features=settings.features,
@@ -339,12 +350,13 @@ def make_metadata(
         catalogue_hash=catalogue_hash(),
         calibration=calibration,
         thresholds=bands,
+        feed=gathered.feed,
         feeds=feed_bands,
         label_policy=settings.label_policy.to_json(),
         training={
             "seed": settings.seed,
             "learn_from": settings.learn_from,
-            "folders": [folder_entry(folder) for folder in folders],
+            "folders": [folder_entry(folder) for folder in gathered.folders],
             "settings": {"calls_per_number": settings.calls_per_number, "parameters": settings.parameters},
             "fitted": figures,
             "versions": versions(),

@@ -387,6 +387,8 @@ def put(*path_and_value):
         (put("thresholds", 0, "certificate", "bound", 5e-5), "at least the exact bound"),
         (put("thresholds", 0, "strata", "route=domestic", "confidence", 0.0), "confidence must be"),
         (put("feeds", "one operator", []), "feeds: must name one or more of answered only, .*, got 'one operator'"),
+        (put("feed", "one operator"), "feed: must name one or more of answered only, .*, got 'one operator'"),
+        (put("feed", "answered only"), "feeds: must name one or more of answered only, .*, got 'answered only'"),
         (put("feeds", "complete", []), "feeds: must name one or more of answered only, .*, got 'complete'"),
         (put("feeds", "no routes, answered only", []), "feeds: must name one or more of .* in this order, got 'no r"),
         (put("feeds", "unknown", []), "feeds: must name one or more of answered only, .*, got 'unknown'"),

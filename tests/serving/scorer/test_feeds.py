@@ -152,3 +152,12 @@ def test_a_history_that_is_too_short_has_that_status_on_any_feed(make_scorer, ca
     patient = make_scorer({COMPLETE: EVERY}, dataclasses.replace(POLICY, history_days=20))
     rows = last_verdicts(patient, without(calls, (NO_ROUTES,)))
     assert {(verdict.status, verdict.band) for *_, verdict in rows} == {(FILLING, "")}
+
+
+def test_the_thresholds_of_a_bundle_apply_on_the_feed_that_it_was_trained_on(make_scorer, calls):
+    """A bundle of records without routes labels such records, and abstains where routes are recorded."""
+    trained = make_scorer({COMPLETE: EVERY}).bundle
+    scorer = Scorer(dataclasses.replace(trained, feed=NO_ROUTES), POLICY)
+    there, elsewhere = (last_verdicts(scorer, records) for records in (without(calls, [NO_ROUTES]), calls))
+    assert all(verdict.band and verdict.feed == NO_ROUTES for _, _, verdict in there)
+    assert {verdict.status for _, _, verdict in elsewhere} == {OTHER_FEED}

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from callsieve.features.catalogue import NAMES
+from callsieve.features.offline.table import vectors
 from callsieve.features.online.feeds import COMPLETE, UNKNOWN_FEED, feed_of_table
 from callsieve.training.data.feeds import POORER_FEEDS, Feed, recorded_calls, vectors_on
+from tests.support.lacks import without
 
 ROWS = np.array([2, 5, 9])
 FEED = Feed("complete", np.arange(12), ROWS, np.column_stack([ROWS * 1.0, ROWS * 10.0]))
@@ -34,6 +36,8 @@ def test_a_scorer_recognises_the_feeds_that_a_training_makes(dataset, name):
     recorded, calls = recorded_calls(dataset.calls, name)
     assert feed_of_table(calls) == name != UNKNOWN_FEED
     assert len(recorded) == calls.num_rows
+    lacks = [] if name == COMPLETE else name.split(", ")
+    np.testing.assert_array_equal(vectors(calls), vectors(without(dataset.calls, lacks)))
 
 
 def test_vectors_of_answered_calls_count_no_other_call(dataset):

@@ -11,6 +11,7 @@ from callsieve.features.catalogue import NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.features.files.progress import silent
 from callsieve.features.keys.tokens import Key
+from callsieve.features.online.feeds import NO_ROUTES
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.data.sources import Source, folder_sources
@@ -24,6 +25,7 @@ from callsieve.training.model.train import feature_columns, train
 from callsieve.training.run import policy_actions
 from callsieve.training.studies.demo import of_world
 from callsieve.training.studies.simulated import simulated
+from tests.support.lacks import without
 
 pytestmark = pytest.mark.system
 
@@ -77,6 +79,14 @@ def test_a_folder_is_learnt_from_as_of_its_own_cutoff(worlds):
         by_start = dict(zip(dataset.calls["start"].to_pylist(), dataset.calls["caller"].to_pylist(), strict=True))
         learnt = [labels[by_start[moment]] for moment in gathered.matrix.moment[rows].tolist()]
         assert (gathered.matrix.y[rows] == np.array(learnt)).mean() > 0.99  # two calls may start in one millisecond
+
+
+def test_folders_of_different_feeds_are_refused(worlds):
+    poorer = dataclasses.replace(worlds[1], calls=without(worlds[1].calls, [NO_ROUTES]))
+    with pytest.raises(
+        ValueError, match=r"^world 1: .* on the feed 'no routes', those of world 0 on 'complete'; train"
+    ):
+        gather(sources([worlds[0], poorer], ["learn", "certify"]), QUICK, silent)
 
 
 def test_groups_and_callers_of_two_folders_are_different_though_the_tokens_are_equal(worlds):

@@ -82,6 +82,9 @@ def evaluation(figures: EvaluationFigures) -> None:
     """Prints the headline of a bundle on other calls, and apart for callers of unseen groups."""
     headline(figures, "of numbers that first called after the first 7 days, of any group")
     say(in_words(figures))
+    feed = figures["feed"]
+    if not feed["bands"]:
+        say(f"the model has no threshold for the feed of these records, {feed['name']}; a service abstains")
     seen, unseen = figures["seen"], figures["unseen"]
     if seen is None or unseen is None:
         say(f"groups seen and unseen in training: {figures['seen_basis']}")

@@ -27,8 +27,10 @@ def test_a_run_shows_its_headline_and_the_next_commands(training_run, capsys):
 
 def test_an_evaluation_shows_that_seen_groups_are_unknown(training_run, capsys):
     _, figures = training_run
-    runs.evaluation(figures | {"unseen": None, "seen_basis": "no record", "fold": None, "touches": None})
+    feed = {"name": "no routes", "bands": False}
+    runs.evaluation(figures | {"unseen": None, "seen_basis": "no record", "fold": None, "touches": None, "feed": feed})
     out = capsys.readouterr().out
+    assert "no threshold for the feed of these records, no routes" in out
     assert "groups seen and unseen in training: no record" in out
     assert "this look at the calls was not counted" in out
 
