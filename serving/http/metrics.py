@@ -16,6 +16,7 @@ except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
 from callsieve.features.catalogue import BY_NAME
+from callsieve.features.online.feeds import FEEDS
 from callsieve.serving.live.live import BOUNDS, Live
 from callsieve.serving.live.swap import Swap
 
@@ -112,11 +113,13 @@ def status(live: Live | None, judge: Swap) -> dict[str, Any]:
         }  # fmt: skip
         content["certificates"] = [
             {
-                "band": band.name, "action": bands.get(band.name, "pass"), "certified": band.certificate.certified,
-                "benign_calls": band.certificate.benign_calls, "false_calls": band.certificate.false_calls,
-                "bound": band.certificate.bound, "target": band.certificate.target, "fold": band.certificate.fold,
+                "feed": feed, "band": band.name, "action": bands.get(band.name, "pass"),
+                "certified": band.certificate.certified, "benign_calls": band.certificate.benign_calls,
+                "false_calls": band.certificate.false_calls, "bound": band.certificate.bound,
+                "target": band.certificate.target, "fold": band.certificate.fold,
             }
-            for band in bundle.thresholds
+            for feed in FEEDS
+            for band in scorer.bands(feed)
         ]  # fmt: skip
     if live is not None:
         content |= {

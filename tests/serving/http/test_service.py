@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from callsieve.features.intake.intake import Intake
+from callsieve.features.online.feeds import ANSWERED_ONLY, COMPLETE, NO_ROUTES
 from callsieve.serving.http import app, schema, server
 from callsieve.serving.http.api_keys import read_keys
 from callsieve.serving.http.metrics import metrics, status
@@ -94,6 +95,15 @@ def test_a_service_without_a_bundle_has_metrics_and_a_status():
     values = {name: value for name, value in values.items() if name.startswith("callsieve_")}
     assert values == {"callsieve_ready": 0.0, "callsieve_http_answers_total": 2.0}
     assert status(None, judge) == {"model": None, "refusal": judge.refusal, "certificates": []}
+
+
+def test_the_status_has_the_certificates_of_each_feed(tmp_path):
+    bands = real_bundle.card().thresholds
+    real_bundle.write_bundle(tmp_path / "bundle", feeds={NO_ROUTES: bands, ANSWERED_ONLY: bands})
+    judge = Swap(trusted=small.TRUSTED)
+    judge.load(tmp_path / "bundle")
+    listed = [(band["feed"], band["band"]) for band in status(None, judge)["certificates"]]
+    assert listed == [(feed, name) for feed in (COMPLETE, ANSWERED_ONLY, NO_ROUTES) for name in ("certified", "watch")]
 
 
 def test_a_slow_kernel_and_lost_state_are_logged_and_a_failure_is_raised(

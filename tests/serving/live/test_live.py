@@ -19,6 +19,7 @@ from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.intake.intake import Intake
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import Call
+from callsieve.serving.http.metrics import metrics
 from callsieve.serving.live import calls_in_progress, upkeep
 from callsieve.serving.live import live as live_module
 from callsieve.serving.live import memory as memory_module
@@ -438,6 +439,8 @@ def test_an_explanation_of_a_filling_history_repeats_the_verdict(calls, tmp_path
         assert (explained.status, explained.band) == (verdict.status, verdict.band) == (FILLING, "")
         assert repr(explained.raw) == repr(verdict.raw) and math.isnan(explained.threshold)
     assert live.abstentions == {FILLING: live.counts["attempts"]}
+    text = metrics(live, patient, {}).decode()
+    assert f'callsieve_abstentions_total{{status="filling"}} {live.counts["attempts"]}.0' in text
     live.close()
 
 
