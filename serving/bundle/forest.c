@@ -20,11 +20,24 @@ child. Scores are sums of doubles in the order of the trees, from 0.0, so they e
 #else
 #define APART _Pragma("GCC ivdep")
 #endif
-/* Compiled twice where the loader can choose by processor: 256-bit vectors double the speed. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__)
-#define CLONED __attribute__((target_clones("avx2", "default")))
+/* Compiled twice and chosen by processor: 256-bit vectors double the speed. `target_clones` would do the same, but not in
+a library that Zig links: its run-time routines see no features of a processor. */
+#if defined(__x86_64__)
+#include <cpuid.h>
+static int has_avx2;
+__attribute__((constructor)) static void examine(void)
+{
+    unsigned a, b, c, d, low = 0, high = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0)); /* does the system save these registers? */
+    has_avx2 = (low & 6) == 6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && b & bit_AVX2;
+}
+#define TWICE(name, head, work, ...) \
+    __attribute__((target("avx2"))) static int64_t work##_avx2 head { return work(__VA_ARGS__); } \
+    int64_t name head { return has_avx2 ? work##_avx2(__VA_ARGS__) : work(__VA_ARGS__); }
 #else
-#define CLONED
+#define TWICE(name, head, work, ...) \
+    int64_t name head { return work(__VA_ARGS__); }
 #endif
 
 #define LANES 64      /* rows side by side */
@@ -187,7 +200,7 @@ int64_t callsieve_forest_score(const Forest *f, const double *row, double *score
 
 /* Writes the raw scores of rows, shape (count, classes). Returns the first row with an infinite value; -1
 without one; -2 if memory is short. */
-CLONED int64_t callsieve_forest_scores(const Forest *f, const double *rows, int64_t count, double *scores)
+INLINED int64_t score_rows(const Forest *f, const double *rows, int64_t count, double *scores)
 {
     const int64_t swept = f->most_nodes < SWEPT ? f->most_nodes : SWEPT;
     void *memory = calloc((size_t)((f->columns + swept + 2 + swept + 1) * LANES) + LINE_BYTES, sizeof(int16_t));
@@ -292,9 +305,12 @@ INLINED void explain(const Forest *f, Tree tree, const double *point, const int1
     }
 }
 
+TWICE(callsieve_forest_scores, (const Forest *f, const double *rows, int64_t count, double *scores),
+      score_rows, f, rows, count, scores)
+
 /* Writes the contributions of the features of one row to the score of each class, shape (classes, width). Returns like
 `callsieve_forest_score`. */
-CLONED int64_t callsieve_forest_explain(const Forest *f, const double *row, double *contributions)
+INLINED int64_t explain_row(const Forest *f, const double *row, double *contributions)
 {
     for (int64_t i = 0; i < f->width; i++)
         if (is_infinite(row[i])) return 0;
@@ -324,5 +340,8 @@ CLONED int64_t callsieve_forest_explain(const Forest *f, const double *row, doub
     free(memory);
     return -1;
 }
+
+TWICE(callsieve_forest_explain, (const Forest *f, const double *row, double *contributions),
+      explain_row, f, row, contributions)
 
 const uint64_t callsieve_forest_version = FOREST_VERSION;
