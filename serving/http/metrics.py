@@ -16,7 +16,7 @@ except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
 from callsieve.features.catalogue import BY_NAME
-from callsieve.features.online.feeds import FEEDS
+from callsieve.features.online.feeds import FEEDS, UNKNOWN_FEED
 from callsieve.serving.live.live import BOUNDS, Live
 from callsieve.serving.live.swap import Swap
 
@@ -118,7 +118,7 @@ def status(live: Live | None, judge: Swap) -> dict[str, Any]:
                 "false_calls": band.certificate.false_calls, "bound": band.certificate.bound,
                 "target": band.certificate.target, "fold": band.certificate.fold,
             }
-            for feed in FEEDS
+            for feed in (*FEEDS, UNKNOWN_FEED)
             for band in scorer.bands(feed)
         ]  # fmt: skip
     if live is not None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callsieve.features.catalogue import catalogue_hash, vector_columns
-from callsieve.features.online.feeds import COMPLETE
 from callsieve.features.online.history import History
 from callsieve.features.online.trusted_moment import AHEAD_MS
 from callsieve.features.records import KeyedCall
@@ -147,7 +146,7 @@ class Scorer:
         *,
         always: bool = True,
         covered: bool = True,
-        feed: str = COMPLETE,
+        feed: str | None = None,
     ) -> Verdict:
         """Returns the verdict on one row of a table, with reasons. Never raises.
 
@@ -157,12 +156,12 @@ class Scorer:
             facts: the facts of the call at ring time; by default those that follow from the vector alone.
             always: whether to give reasons for every action; otherwise only if `score` would give them.
             covered: whether the history reached back far enough; otherwise every band abstains.
-            feed: the feed of the records that the vector was computed from.
+            feed: the feed of the records that the vector was computed from; by default that of the training.
         """
         try:
             if facts is None:
                 facts = collect_facts(rule_input(vector), self.policy.terms, None)
-            shortfall = "" if covered else FILLING
+            shortfall, feed = "" if covered else FILLING, self.bundle.feed if feed is None else feed
             return self._verdict(
                 vector, start, facts, case="", explain=always, reasons=True, shortfall=shortfall, feed=feed
             )
@@ -175,7 +174,7 @@ class Scorer:
         rule_bits: npt.NDArray[np.int64] | None = None,
         *,
         covered: npt.NDArray[np.bool_] | None = None,
-        feed: str = COMPLETE,
+        feed: str | None = None,
         threads: int = 1,
     ) -> Scores:
         """Scores many calls at once.
@@ -187,7 +186,8 @@ class Scorer:
                 the rules that follow from the vectors alone.
             covered: whether the history of each row reached back far enough, shape (n,); every band abstains for the
                 other rows. By default all rows are covered.
-            feed: the feed of the records that the vectors were computed from; a feed without bands reaches none.
+            feed: the feed of the records that the vectors were computed from, by default that of the training. On a
+                feed without bands no call reaches one.
             threads: threads of the model.
 
         Raises:
@@ -199,6 +199,7 @@ class Scorer:
 
         if vectors.ndim != 2 or vectors.shape[1] != len(self.features):
             raise ValueError(f"vectors: expected (n, {len(self.features)}), got {vectors.shape}")
+        feed = self.bundle.feed if feed is None else feed
         rows = np.ascontiguousarray(vectors if self._in_order else vectors[:, self._columns])
         finite = ~np.isinf(rows).any(axis=1)
         raw = np.full(len(rows), np.nan)
@@ -219,7 +220,7 @@ class Scorer:
         """Returns the bands on a feed, from the highest threshold to the lowest; none if the bundle has none for it."""
         return self._bands.get(feed, ())
 
-    def abstaining_strata(self, vectors: npt.NDArray[np.float64], feed: str = COMPLETE) -> list[str | None]:
+    def abstaining_strata(self, vectors: npt.NDArray[np.float64], feed: str) -> list[str | None]:
         """Returns the stratum of each call for which every band abstains, and None for the other calls.
 
         Args:
@@ -242,7 +243,7 @@ class Scorer:
         raw = self.bundle.content.predict_raw(vectors[:, self._columns], threads=threads)
         return [self._confident_class(row) for row in raw.tolist()]
 
-    def reaches_band(self, raw: float, stratum: str, feed: str = COMPLETE) -> bool:
+    def reaches_band(self, raw: float, stratum: str, feed: str) -> bool:
         """Returns whether a raw score reaches any band on the feed that does not abstain for the stratum."""
         return band_action(self.policy, self.bands(feed), raw, stratum)[1] != ""
 

@@ -58,12 +58,13 @@ def of_bundle(bundle: Path, data: Path, threads: int) -> dict[str, Any]:
 
 def judged(scorer: Scorer, path: Path, source: str, threads: int) -> tuple[pa.Table, Any, list[str | None]]:
     """Returns the keyed calls in order of start, which of them are labelled or blocked, and the number class of those
-    for which all bands abstain."""
+    for which all bands abstain; the feed of all calls if the bundle has no bands for it."""
     layout = read_layout(source)
     intake = Intake(KEY, zone=layout.hours_zone, numbers="codes")
     calls = intake.table(read_calls(path, layout).table.sort_by("start"))
     scores, rows = score_calls(scorer, calls, threads=threads)
-    return calls, scores.action > ACTIONS.index("pass"), scorer.abstaining_strata(rows)
+    on_feed = scorer.abstaining_strata(rows, scores.feed) if scorer.bands(scores.feed) else [scores.feed] * len(rows)
+    return calls, scores.action > ACTIONS.index("pass"), on_feed
 
 
 def subscribers(path: Path) -> dict[str, str]:

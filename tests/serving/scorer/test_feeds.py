@@ -148,6 +148,17 @@ def test_a_case_of_any_feed_is_rescored_alike(make_scorer, calls):
             assert rescore(record, scorer).differences == ()
 
 
+def test_vectors_without_records_are_on_the_feed_of_the_training(make_scorer):
+    complete = make_scorer({COMPLETE: EVERY}).bundle
+    poorer = Scorer(dataclasses.replace(complete, feed=NO_ROUTES), POLICY)
+    rows = real_bundle.rows(5)
+    assert poorer.score_table(rows).feed == NO_ROUTES and poorer.score_table(rows).band_action.any()
+    assert {(poorer.explain_row(row).feed, poorer.explain_row(row).status) for row in rows.tolist()} == {
+        (NO_ROUTES, "ok")
+    }
+    assert not poorer.score_table(rows, feed=COMPLETE).band_action.any()
+
+
 def test_a_history_that_is_too_short_has_that_status_on_any_feed(make_scorer, calls):
     patient = make_scorer({COMPLETE: EVERY}, dataclasses.replace(POLICY, history_days=20))
     rows = last_verdicts(patient, without(calls, (NO_ROUTES,)))
