@@ -1,0 +1,129 @@
+"""Measures `callsieve score` on a CSV file of raw call records, in units of LightGBM's prediction of one row.
+
+python tests/bench/bench_score.py [--calls 5000000] [--subscribers 45000] [--days 35] [--trees 930] [--leaves 15]
+    [--threads 2] [--seed 32] [--json]
+
+A simulated world is written as CSV, and a model of the shape of the shipped one is trained on its own vectors. The
+command runs in a process of its own; it writes verdicts. Processor time includes the start of the program. Before and
+after it, LightGBM predicts the same kind of rows on one thread. The times of the steps are of the command's progress.
+Other work on shared cores makes all of these slower, so look at the ratio. Run by hand; no test looks at a clock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet as pq
+from harness import parser_of
+
+from callsieve.features.catalogue import NAMES
+from callsieve.features.intake.intake import Intake
+from callsieve.features.offline.table import vectors
+from callsieve.serving.bundle.bundle import save
+from callsieve.serving.bundle.signing import write_public_key
+from callsieve.serving.custody.purposes import declare
+from callsieve.training.world import simulate
+from tests.support import real_bundle
+from tests.support import small_bundle as small
+from tests.support.worlds import scenario_of
+
+LEARNED, PREDICTED, ROUNDS = 100_000, 20_000, 3
+SCORE = """
+import json, resource, sys, time
+from pathlib import Path
+from callsieve.serving.batch.file_scoring import score_file
+
+folder, threads, last = Path(sys.argv[1]), int(sys.argv[2]), [time.process_time()]
+steps = {"start": last[0]}
+
+def note(what, _part):
+    now, name = time.process_time(), what.split(",")[0]
+    steps[name] = steps.get(name, 0.0) + now - last[0]
+    last[0] = now
+
+result = score_file(
+    folder / "bundle", folder / "calls.csv", "callsieve", trust=None, policy=None, key=folder / "number.key",
+    out=folder / "verdicts.parquet", quarantine=None, strict=False, threads=threads, progress=note,
+)
+note("end", 1.0)
+print(json.dumps({"calls": result["calls"], "steps": steps, "cpu": time.process_time(),
+                  "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+"""
+
+
+def write_inputs(folder: Path, options: Any) -> np.ndarray:
+    """Writes records, key, bundle and declaration; returns rows to predict."""
+    sizes = f"[sizes.small]\nsubscribers = {options.subscribers}\ndays = {options.days}\n"
+    records = simulate(scenario_of(sizes), options.seed, "small").calls.drop_columns(["call"]).slice(0, options.calls)
+    pyarrow.csv.write_csv(records, folder / "calls.csv")
+    declare(folder, "simulated switch", "none needed", ["scoring"], "2999-12-31")
+    real_bundle.NUMBER_KEY.write(folder / "number.key")
+    rows = vectors(Intake(real_bundle.NUMBER_KEY).table(records.slice(0, LEARNED)), threads=options.threads)
+    risk = np.log1p(np.nan_to_num(rows)) @ np.random.default_rng(options.seed).normal(size=len(NAMES))
+    nuisance = (risk > np.quantile(risk, 0.9)).astype(int)
+    shape = {"objective": "binary", "num_leaves": options.leaves, "learning_rate": 0.03, "verbose": -1}
+    data = lightgbm.Dataset(rows, nuisance, feature_name=list(NAMES), categorical_feature=real_bundle.CATEGORICAL)
+    text = lightgbm.train(shape | {"num_threads": options.threads}, data, options.trees).model_to_string()
+    save(real_bundle.card(classes={}), {"model": text}, rows[:8].tolist(), folder / "bundle", small.KEY)
+    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    return np.ascontiguousarray(rows[-PREDICTED:])
+
+
+def predicted(folder: Path, rows: np.ndarray) -> float:
+    """Returns the least microseconds of processor that LightGBM takes for a row."""
+    booster, spent = lightgbm.Booster(model_file=str(folder / "bundle" / "model.txt")), []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        booster.predict(rows, raw_score=True, num_threads=1)
+        spent.append(time.process_time() - began)
+    return 1e6 * min(spent) / len(rows)
+
+
+def measured(folder: Path, options: Any) -> dict[str, Any]:
+    """Returns the figures of one run."""
+    rows = write_inputs(folder, options)
+    before = predicted(folder, rows)
+    began = time.perf_counter()
+    command = [sys.executable, "-c", SCORE, str(folder), str(options.threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    wall, figures = time.perf_counter() - began, json.loads(done.stdout)
+    row = (before + predicted(folder, rows)) / 2
+    call = 1e6 * figures["cpu"] / figures["calls"]
+    assert pq.read_metadata(folder / "verdicts.parquet").num_rows == figures["calls"]
+    steps = {f"us_{name}": 1e6 * seconds / figures["calls"] for name, seconds in figures["steps"].items()}
+    return {
+        "calls": figures["calls"],
+        "wall_seconds": wall,
+        "peak_mib": figures["mib"],
+        "call_us": call,
+        "lightgbm_row_us": row,
+        "call_in_rows": call / row,
+        **steps,
+    }
+
+
+def main() -> None:
+    """Prints the figures."""
+    defaults = {"calls": 5_000_000, "subscribers": 45_000, "days": 35, "trees": 930, "leaves": 15}
+    options = parser_of(__doc__, **defaults, threads=os.cpu_count() or 1, seed=32, json=False).parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measured(Path(folder), options)
+    if options.json:
+        print(json.dumps(vars(options) | figures))
+        return
+    for name, value in figures.items():
+        print(f"{name:20} {value:,.4g}")
+
+
+if __name__ == "__main__":
+    main()
