@@ -210,7 +210,7 @@ def _duplicates(table: pa.Table, *, two_sided: bool) -> tuple[Faults, Rows]:
     repeats, originals = (
         [_comparable(column) for column in compared.take(rows).columns] for rows in (again, first[again])
     )
-    equal = np.all([one == other for one, other in zip(repeats, originals, strict=True)], axis=0)
+    equal = np.all([left == right for left, right in zip(repeats, originals, strict=True)], axis=0)
     for rows, reason, expected in (
         (again[equal], DUPLICATE, "each call once"),
         (again[~equal], CONFLICTING_DUPLICATE, "one record of a caller, callee and start"),
