@@ -95,7 +95,7 @@ def measured(folder: Path, options: Any) -> dict[str, Any]:
     before = predicted(folder, rows)
     began = time.perf_counter()
     command = [sys.executable, "-c", SCORE, str(folder), str(options.threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     wall, figures = time.perf_counter() - began, json.loads(done.stdout)
     row = (before + predicted(folder, rows)) / 2
     call = 1e6 * figures["cpu"] / figures["calls"]
