@@ -32,6 +32,10 @@ FEEDS = (
 """The feeds that a bundle may have bands for: "complete", each of LACKS, and their combinations ("no routes, no ring
 time"). Records that lack something in part are on the feed UNKNOWN_FEED, which has no bands."""
 
+SECOND_MODEL = (ANSWERED_ONLY, OUTGOING_ONLY)
+"""What the second model of a bundle learns from. To the first model "every call was answered" is a sign of an innocent
+caller, and "no call comes in" a sign of nuisance."""
+
 # Rows in which the measured value may occur although a system does not record it, such as test calls.
 LACKING = 0.01
 # Shares from which a system records something. On 5 simulated worlds, by week: ring times 0.96, routes 0.88, called
@@ -58,6 +62,15 @@ def with_lacks(feed: str, more: str) -> str:
         return UNKNOWN_FEED
     lacks = {*feed.split(", "), *more.split(", ")}
     return ", ".join(lack for lack in LACKS if lack in lacks) or COMPLETE
+
+
+def needs_second_model(feed: str) -> bool:
+    """Returns whether the second model of a bundle scores records on this feed, if the bundle has one.
+
+    >>> [needs_second_model(feed) for feed in ("complete", "no routes", "answered only, no routes")]
+    [False, False, True]
+    """
+    return not set(SECOND_MODEL).isdisjoint(feed.split(", "))
 
 
 def feed_of_shares(unanswered: float, called: float, routes: float, ring: float) -> str:

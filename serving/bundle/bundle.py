@@ -1,6 +1,7 @@
 """The bundle: a model on disk, as a folder of text files with one signature over all of them.
 
     model.txt      the yes-no model, in LightGBM's text format
+    second.txt     optional: the yes-no model for records of answered calls only and of outgoing calls only
     content.txt    optional: the kind of nuisance (one of the classes in the metadata)
     mode.txt       optional: who or what is calling
     bundle.json    the metadata: features, calibration, bands with certificates, golden vectors, ...
@@ -23,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from callsieve.features.dataclass import dataclass
 from callsieve.features.files.strict_json import as_fields, as_integer, as_mapping, as_text, decode, encode
+from callsieve.features.online.feeds import needs_second_model
 
 from .forest import Forest
-from .metadata import FORMAT, OPTIONAL_MODELS, BundleMetadata, GoldenVectors
+from .metadata import FORMAT, OPTIONAL_MODELS, SECOND, BundleMetadata, Calibration, GoldenVectors
 from .metadata_file import metadata_from_json, metadata_to_json
 from .model_text import MAX_CHARS, check_structure
 from .signing import check_keys, sign, verify_signature
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 METADATA, MANIFEST, SIGNATURE = "bundle.json", "MANIFEST.json", "MANIFEST.sig"
-_MODEL_FILES = {name: f"{name}.txt" for name in ("model", *OPTIONAL_MODELS)}
+_MODEL_FILES = {name: f"{name}.txt" for name in ("model", SECOND, *OPTIONAL_MODELS)}
 _MAX_BYTES = {METADATA: 4 << 20} | dict.fromkeys(_MODEL_FILES.values(), MAX_CHARS)
 _MAX_MANIFEST_BYTES = 1 << 16
 # The signed manifest names its kind, so that a signature made for another kind of file cannot be reused here.
@@ -64,6 +66,7 @@ class Bundle(BundleMetadata):
         model_id: first 12 hex digits of the SHA-256 of MANIFEST.json.
         signed_by: id of the key that signed the bundle.
         model: the yes-no model.
+        second: the yes-no model for poorer records, or None.
         content, mode: the optional models.
 
     >>> from callsieve.serving import Scorer, read_public_key
@@ -75,8 +78,15 @@ class Bundle(BundleMetadata):
     model_id: str
     signed_by: str
     model: Forest
+    second: Forest | None = None
     content: Forest | None = None
     mode: Forest | None = None
+
+    def risk_model(self, feed: str) -> tuple[Forest, Calibration]:
+        """Returns the yes-no model that scores records on this feed, and its calibration."""
+        if self.second is None or self.second_calibration is None or feed == self.feed or not needs_second_model(feed):
+            return self.model, self.calibration
+        return self.second, self.second_calibration
 
 
 def save(
@@ -90,7 +100,8 @@ def save(
 
     Args:
         metadata: the metadata; `golden` is replaced.
-        models: LightGBM's texts by name: "model", and "content" and "mode" if the metadata name their classes.
+        models: LightGBM's texts by name: "model", "second" if the metadata have its calibration, and "content" and
+            "mode" if they name their classes.
         golden_rows: rows of F values (NaN: missing). Their scores are stored and must be reproduced at each load.
         folder: a path that does not exist.
         signing_key: the private key.
@@ -176,6 +187,7 @@ def load(
         model_id=_model_id(manifest),
         signed_by=signed_by,
         model=forests["model"],
+        second=forests.get(SECOND),
         content=forests.get("content"),
         mode=forests.get("mode"),
     )
@@ -230,9 +242,9 @@ def _open(
 def _open_models(
     metadata: BundleMetadata, texts: Mapping[str, bytes], on_check: Callable[[str], object] = _ignore
 ) -> dict[str, Forest]:
-    expected = {"model", *metadata.classes}
+    expected = {"model", *metadata.classes} | ({SECOND} if metadata.second_calibration else set())
     if texts.keys() != expected:
-        raise BundleError(f"{METADATA}: classes need the models {sorted(expected)}, got {sorted(texts)}")
+        raise BundleError(f"{METADATA}: needs the models {sorted(expected)}, got {sorted(texts)}")
     forests = {}
     for name, data in texts.items():
         with _bundle_errors(_MODEL_FILES[name]):

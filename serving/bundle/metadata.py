@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = 4
+SECOND = "second"
+"""Name of the optional yes-no model for poorer records, see `features/online/feeds.py`."""
 OPTIONAL_MODELS = ("content", "mode")
 
 
@@ -135,6 +137,7 @@ class BundleMetadata:
         feed: the feed of the records that the model was trained on (`features/online/feeds.py`).
         thresholds: the bands on this feed, from the highest threshold to the lowest.
         feeds: for other feeds, bands of the same names in the same order. On a feed without bands every band abstains.
+        second_calibration: map from the raw score of the second model to probability; None without such a model.
         label_policy, training: free JSON objects.
         valid_from, valid_until: UTC moments such as "2026-03-01T00:00:00Z".
         epoch: grows with each released bundle; a scorer can refuse earlier epochs.
@@ -157,4 +160,5 @@ class BundleMetadata:
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     feed: str = COMPLETE
     feeds: Mapping[str, tuple[Band, ...]] = field(default_factory=dict)
+    second_calibration: Calibration | None = None
     format: int = FORMAT

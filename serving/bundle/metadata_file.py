@@ -25,7 +25,7 @@ from callsieve.features.files.strict_json import (
 )
 from callsieve.features.online.feeds import COMPLETE, FEEDS, LACKS, UNKNOWN_FEED
 
-from .metadata import FORMAT, OPTIONAL_MODELS, Band, BundleMetadata, Calibration, Certificate, GoldenVectors
+from .metadata import FORMAT, OPTIONAL_MODELS, SECOND, Band, BundleMetadata, Calibration, Certificate, GoldenVectors
 
 MAX_FEATURES = 4096
 MAX_LEVELS = 1 << 16
@@ -48,13 +48,15 @@ def metadata_to_json(metadata: BundleMetadata) -> bytes:
             name: [[float(x).hex() for x in row] for row in rows] for name, rows in metadata.golden.scores.items()
         },
     }
+    second = metadata.second_calibration
     return encode(
         {
             "format": metadata.format,
             "features": list(metadata.features),
             "categorical": dict(metadata.categorical),
             "catalogue_hash": metadata.catalogue_hash,
-            "calibration": {"x": list(metadata.calibration.x), "y": list(metadata.calibration.y)},
+            "calibration": _calibration_json(metadata.calibration),
+            "second_calibration": second and _calibration_json(second),
             "thresholds": [_band_json(band) for band in metadata.thresholds],
             "feed": metadata.feed,
             "feeds": {feed: [_band_json(band) for band in bands] for feed, bands in metadata.feeds.items()},
@@ -88,18 +90,21 @@ def metadata_from_json(data: bytes) -> BundleMetadata:
         raise ValueError("catalogue_hash must be 8 to 128 hex digits")
     for key in ("label_policy", "training"):
         check_any(as_mapping(value[key], key), key)
+    second = value["second_calibration"]
+    risk_models = {"model": 1} if second is None else {"model": 1, SECOND: 1}
     metadata = BundleMetadata(
         features=features,
         categorical=_categorical(value["categorical"], features),
         catalogue_hash=value["catalogue_hash"],
         calibration=_calibration(value["calibration"]),
+        second_calibration=None if second is None else _calibration(second),
         thresholds=thresholds,
         feed=_feed(value["feed"], "feed", (*FEEDS, UNKNOWN_FEED)),
         feeds=_feeds(value["feeds"], value["feed"], thresholds),
         classes=classes,
         label_policy=value["label_policy"],
         training=value["training"],
-        golden=_golden(value["golden"], len(features), {"model": 1} | {k: len(v) for k, v in classes.items()}),
+        golden=_golden(value["golden"], len(features), risk_models | {k: len(v) for k, v in classes.items()}),
         valid_from=valid_from,
         valid_until=valid_until,
         epoch=as_integer(value["epoch"], "epoch"),
@@ -107,6 +112,10 @@ def metadata_from_json(data: bytes) -> BundleMetadata:
     if metadata_to_json(metadata) != data:
         raise ValueError("must have the form in which `callsieve` writes it: sorted keys, floats as floats")
     return metadata
+
+
+def _calibration_json(calibration: Calibration) -> dict[str, list[float]]:
+    return {"x": list(calibration.x), "y": list(calibration.y)}
 
 
 def _band_json(band: Band) -> dict[str, Any]:

@@ -113,7 +113,9 @@ class Swap:
                     registers=registers,
                     minimum_epoch=self._epoch,
                 )
-                scorer.bundle.model.prepare()  # here, so that no call waits for it
+                for model in (scorer.bundle.model, scorer.bundle.second):
+                    if model is not None:
+                        model.prepare()  # here, so that no call waits for it
                 self._keep(scorer.bundle.epoch)
             except Exception as error:
                 self.refusal = str(error) if isinstance(error, BundleError) else f"{type(error).__name__}: {error}"

@@ -202,12 +202,12 @@ class Scorer:
         feed = self.bundle.feed if feed is None else feed
         rows = np.ascontiguousarray(vectors if self._in_order else vectors[:, self._columns])
         finite = ~np.isinf(rows).any(axis=1)
-        raw = np.full(len(rows), np.nan)
+        raw, (model, calibration) = np.full(len(rows), np.nan), self.bundle.risk_model(feed)
         if finite.any():
             finite_rows = rows if finite.all() else rows[finite]
-            raw[finite] = self.bundle.model.predict_raw(finite_rows, threads=threads)
+            raw[finite] = model.predict_raw(finite_rows, threads=threads)
         score = np.full(len(rows), np.nan)
-        score[finite] = self.bundle.calibration.probabilities(raw[finite])
+        score[finite] = calibration.probabilities(raw[finite])
         if rule_bits is None:
             rule_bits = matching_bits(rule_columns(vectors), None, self.policy.terms)
         rule_bits = np.where(finite, rule_bits, 0)  # no rule holds for a row with an infinite value
@@ -293,7 +293,8 @@ class Scorer:
         if not row_of or self.bundle.content is None:
             return ()
         row = self._model_row(vector)
-        if not self.reaches_band(self.bundle.model.predict_one(row), stratum_of(vector), feed):
+        model, _ = self.bundle.risk_model(feed)
+        if not self.reaches_band(model.predict_one(row), stratum_of(vector), feed):
             return ()
         content = self._confident_class(self.bundle.content.predict_few([row])[0])
         if content is None or content not in row_of:
@@ -321,7 +322,8 @@ class Scorer:
         """
         try:
             row = self._model_row(vector)
-            raw = self.bundle.model.predict_one(row)
+            model, calibration = self.bundle.risk_model(feed)
+            raw = model.predict_one(row)
         except Exception as error:
             return self._unscored(case, f"no score: {type(error).__name__}", facts)
         if not math.isfinite(raw):
@@ -333,11 +335,11 @@ class Scorer:
         explain = explain or "pass" not in (by_band, action)
         return Verdict(
             action=action,
-            score=self.bundle.calibration.probability(raw),
+            score=calibration.probability(raw),
             band=band,
             content=self._class_of("content", row) if explain else None,
             mode=self._class_of("mode", row) if explain else None,
-            reasons=self._reasons(row) if explain and reasons else (),
+            reasons=self._reasons(model, row) if explain and reasons else (),
             status=shortfall or ("stale" if start > self._valid_until_ms else "ok"),
             case=case,
             model=self.bundle.model_id,
@@ -367,8 +369,8 @@ class Scorer:
         """Returns the columns of the vector that the model takes, in the model's order."""
         return vector if self._in_order else self._pick(vector)[:-1]
 
-    def _reasons(self, row: Sequence[float]) -> tuple[Reason, ...]:
-        (contributions,) = self.bundle.model.contributions(row)
+    def _reasons(self, model: Forest, row: Sequence[float]) -> tuple[Reason, ...]:
+        (contributions,) = model.contributions(row)
         return strongest_reasons(self.bundle.features, row, contributions)
 
     def _class_of(self, name: str, row: Sequence[float]) -> str | None:

@@ -30,6 +30,7 @@ CALL_OPTIONS = (
     "more",
     "certify",
     "learn_from",
+    "poorer_feeds",
     "out",
     "signing_key",
     "tracking_uri",
@@ -121,6 +122,10 @@ def train(
     learn_from: Annotated[
         str, typer.Option(help='"labels" as known at the time, or the "truth" of simulated worlds.')
     ] = "labels",
+    poorer_feeds: Annotated[
+        bool,
+        typer.Option("--poorer-feeds", help="Also learn from poorer copies: answered calls only, outgoing calls only."),
+    ] = False,
     out: Out = Path("callsieve-run"),
     vectors: Annotated[Path | None, typer.Option(help="A feature table instead of calls.")] = None,
     label: Annotated[str, typer.Option(help="With --vectors: the column of 0 and 1.")] = "label",
@@ -172,6 +177,7 @@ def train(
             label_policy=read_label_policy(label_policy),
             parameters=read_parameters(parameters),
             learn_from=learn_from,
+            poorer_feeds=poorer_feeds,
         )
         figures = study(
             folder_sources([*data, *(more or ())], certify or ()),

@@ -2,7 +2,7 @@
 
 Many systems record less than every call: answered calls only, because billing needs nothing else; calls in one
 direction; no trunk or device. `features/online/feeds.py` names the feeds and recognises them. Thresholds are chosen and
-certified on each feed of CERTIFIED_FEEDS.
+certified on each of POORER_FEEDS.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from callsieve.features.catalogue import NAMES, vector_columns
 from callsieve.features.complaints import complaint_vectors
 from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.offline.table import vectors
-from callsieve.features.online.feeds import ANSWERED_ONLY, COMPLETE, NO_RING_TIME, NO_ROUTES, OUTGOING_ONLY
+from callsieve.features.online.feeds import ANSWERED_ONLY, COMPLETE, LACKS, NO_RING_TIME, NO_ROUTES, OUTGOING_ONLY
 from callsieve.serving.batch.complaint_rows import complaint_table
 from callsieve.serving.rules.strata import STRATA, strata_of
 
@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-LEARNT_FEEDS = (COMPLETE, ANSWERED_ONLY)
-"""The feeds that training rows come from."""
 BILLING = ", ".join((ANSWERED_ONLY, NO_ROUTES, NO_RING_TIME))
 """What billing needs: parties, start and duration of answered calls."""
-POORER_FEEDS = (ANSWERED_ONLY, OUTGOING_ONLY, NO_ROUTES, NO_RING_TIME, BILLING)
-"""The feeds beside the complete one that thresholds are chosen and certified on."""
+POORER_FEEDS = (
+    *LACKS,
+    ", ".join((ANSWERED_ONLY, NO_RING_TIME)),
+    ", ".join((NO_ROUTES, NO_RING_TIME)),
+    BILLING,
+)
+"""The poorer feeds that thresholds are chosen and certified on; the mixtures are those of public data."""
 OTHER_NETWORK = "x."  # before the token of a called number on an outgoing feed, so that it is no caller's token
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from callsieve.features.intake.text_columns import factorize
+from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL
 from callsieve.training.data.dataset import Dataset, campaigns_of
 from callsieve.training.data.exclusions import labels_to_learn
-from callsieve.training.data.feeds import LEARNT_FEEDS, recorded_calls
+from callsieve.training.data.feeds import recorded_calls
 from callsieve.training.data.judging_labels import JudgingLabels, judging_labels
 
 from . import call_choice
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
-ROWS_IN_ALL = 1_600_000  # training rows, so that time and memory stay bounded with many folders
+ROWS_IN_ALL = 800_000  # training rows of a model, so that time and memory stay bounded with many folders
 BUSY_CALLS = 300  # a caller with more calls in a folder is busy
 
 
@@ -112,17 +113,19 @@ def training_rows_by_feed(
     """Returns the training rows and their labels, by the name of the feed.
 
     Args:
-        folders: how many folders the training learns from; together they give at most about ROWS_IN_ALL rows.
+        folders: how many folders the training learns from; together they give a model at most about ROWS_IN_ALL rows.
     Raises:
         ValueError: if there is no label, or no truth where it is to be learnt from.
     """
     labels = None if settings.learn_from == "truth" else training_labels(dataset, settings, folds.plan)
-    most = ROWS_IN_ALL // (folders * len(LEARNT_FEEDS))
+    most = dict.fromkeys((COMPLETE,), ROWS_IN_ALL // folders)
+    if settings.poorer_feeds:
+        most |= dict.fromkeys(SECOND_MODEL, ROWS_IN_ALL // (folders * len(SECOND_MODEL)))
     by_feed = {}
-    for name in LEARNT_FEEDS:
+    for name in most:
         recorded, _ = recorded_calls(dataset.calls, name)
         rows, row_labels = training_rows(dataset, labels, settings, recorded, folds)
-        chosen = thinned(row_labels["nuisance"].to_numpy(dtype=bool), folds.caller, rows, most, settings.seed)
+        chosen = thinned(row_labels["nuisance"].to_numpy(dtype=bool), folds.caller, rows, most[name], settings.seed)
         by_feed[name] = rows[chosen], row_labels[chosen]
     return by_feed
 

@@ -17,6 +17,7 @@ class Settings:
 
     features: names in the order of the model's columns; complaint features only if they are named here.
     learn_from: "labels", as known at a cutoff, or "truth", which only simulated worlds have.
+    poorer_feeds: whether to fit a second model, for records of answered calls only and of outgoing calls only.
 
     >>> Settings(seed=1).label_delay_days
     3
@@ -26,6 +27,7 @@ class Settings:
     threads: int = 0
     calls_per_number: int = 24
     learn_from: str = "labels"
+    poorer_feeds: bool = False
     label_delay_days: int = 3
     valid_days: int = 90
     epoch: int = 1

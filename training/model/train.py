@@ -5,9 +5,10 @@ folds, labels and vectors of each folder -> fit -> calibrate and choose threshol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.catalogue import FEATURES, catalogue_hash, vector_columns
 from callsieve.features.files.progress import silent
-from callsieve.features.online.feeds import COMPLETE, UNKNOWN_FEED, with_lacks
+from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL, UNKNOWN_FEED, needs_second_model, with_lacks
 from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.forest import read_forest
-from callsieve.serving.bundle.metadata import Band, BundleMetadata, Calibration, GoldenVectors
+from callsieve.serving.bundle.metadata import SECOND, Band, BundleMetadata, Calibration, GoldenVectors
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.sources import Source, sources_of
@@ -78,12 +79,12 @@ class Trained:
 class Fitted:
     """The fitted models.
 
-    members: texts of the risk model's ensemble members. held_out: the folds that each member did not train on.
-    row_fold: the cross-validation fold of each training row. by_folder: whether folders, not groups, were dealt into
-    these folds.
+    members: texts of the ensemble members of each risk model, "model" and, if there is one, SECOND. held_out: the
+    folds that each member did not train on. row_fold: the cross-validation fold of each training row. by_folder:
+    whether folders, not groups, were dealt into these folds.
     """
 
-    members: list[str]
+    members: dict[str, list[str]]
     held_out: list[tuple[int, ...]]
     models: dict[str, str]
     classes: dict[str, tuple[str, ...]]
@@ -110,7 +111,10 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
     cv_fold = cv_fold_of_calls(getattr(matrix, units), fitted.row_fold, getattr(pool, units))
     report("score", 0.7)
     scored_by_feed = {
-        name: FeedScores(score_feed(fitted, cv_fold, pool, X, rows, settings), strata_at(X, rows, len(pool.start)))
+        name: FeedScores(
+            score_feed(fitted, model_of(gathered.feed, name, fitted.models), cv_fold, pool, X, rows, settings),
+            strata_at(X, rows, len(pool.start)),
+        )
         for name, (X, rows) in vectors_by_feed(gathered).items()
     }
     raw = scored_by_feed[COMPLETE].raw
@@ -118,6 +122,9 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
     benign = ~pool.judged.nuisance
     require_benign("train", pool.choose & benign)
     calibration, method = calibrate(raw[pool.choose], pool.judged.nuisance[pool.choose], pool.group[pool.choose])
+    second_calibration = None
+    if SECOND in fitted.models:
+        second_calibration = calibrate_second(scored_by_feed, pool)
     caution = caution_of(by_folder=fitted.by_folder)
     bands_by_feed = {
         name: bands_of((scores,), pool.choose & benign, pool.certify & benign, caution)
@@ -129,7 +136,7 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
     figures: dict[str, Any] = {
         "trees": {name: text.count("\nTree=") for name, text in fitted.models.items()},
         "classes": {name: list(words) for name, words in fitted.classes.items()},
-        "members": len(fitted.members),
+        "members": len(fitted.members["model"]),
         "by_folder": fitted.by_folder,
         "parts": 1 + max(max(held_out) for held_out in fitted.held_out),
         "calibration": method,
@@ -138,7 +145,10 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
         "sides": {"train": fingerprint(matrix)},
         "feeds": {name: feed_figures(scored_by_feed[name], pool, feed[0]) for name, feed in bands_by_feed.items()},
     }
-    metadata = make_metadata(gathered, settings, calibration, bands, feed_bands, fitted.classes, figures)
+    metadata = replace(
+        make_metadata(gathered, settings, calibration, bands, feed_bands, fitted.classes, figures),
+        second_calibration=second_calibration,
+    )
     learnt_rows = np.flatnonzero(matrix.complete)
     sample = np.sort(np.random.default_rng(settings.seed).permutation(learnt_rows)[:MAX_LEARNT_ROWS])
     report("certify", 1.0)
@@ -163,7 +173,9 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
 def fit_all(matrix: Matrix, settings: Settings, report: Callable[[float], None]) -> Fitted:
     """Fits all models, cross-validated by folder if there are enough folders, else by group."""
     by_folder = len(np.unique(matrix.folder)) >= CV_FOLDS
-    row_fold = cv_folds(matrix.folder if by_folder else matrix.group, matrix.y, settings.seed)
+    unit, first = matrix.folder if by_folder else matrix.group, matrix.complete
+    fold = cv_folds(unit[first], matrix.y[first], settings.seed)
+    row_fold = np.maximum(cv_fold_of_calls(unit[first], fold, unit), 0)  # both models hold out the same units
     members, models, classes = fit_models(matrix, row_fold, settings, report)
     give_back()
     return Fitted(
@@ -176,19 +188,48 @@ def fit_all(matrix: Matrix, settings: Settings, report: Callable[[float], None])
     )
 
 
-def score_feed(fitted: Fitted, cv_fold: Array, pool: Pool, X: Array, rows: Array, settings: Settings) -> Array:  # noqa: N803
+def model_of(own: str, lack: str, models: Mapping[str, str]) -> str:
+    """Returns the name of the risk model that scores the records of a training without more of what they have.
+
+    Args:
+        own: the feed of the records.
+        lack: what is taken from the records; "complete" for nothing.
+        models: the fitted models by name.
+    """
+    feed = with_lacks(own, lack)
+    return SECOND if feed != own and needs_second_model(feed) and SECOND in models else "model"
+
+
+def score_feed(
+    fitted: Fitted,
+    model: str,
+    cv_fold: Array,
+    pool: Pool,
+    X: Array,  # noqa: N803
+    rows: Array,
+    settings: Settings,
+) -> Array:
     """Scores the calls of the pool on a feed; out-of-fold where thresholds are chosen. Shape (calls of the pool,).
 
     Args:
+        model: name of the risk model.
         X: vectors of the pool's calls at the ascending places `rows`.
     """
     columns, threads = feature_columns(settings.features), settings.threads
-    raw = score_rows(fitted.models["model"], X, rows, pool.scored, columns, threads)
+    raw = score_rows(fitted.models[model], X, rows, pool.scored, columns, threads)
     by_member = [
         score_rows(text, X, rows, pool.choose & np.isin(cv_fold, held_out), columns, threads)
-        for text, held_out in zip(fitted.members, fitted.held_out, strict=True)
+        for text, held_out in zip(fitted.members[model], fitted.held_out, strict=True)
     ]
     return out_of_fold_scores(raw, by_member, fitted.held_out, cv_fold, pool.choose)
+
+
+def calibrate_second(by_feed: Mapping[str, FeedScores], pool: Pool) -> Calibration:
+    """Calibrates the second model on its scores on the feeds that it learnt from."""
+    places = [np.flatnonzero(pool.choose & ~np.isnan(by_feed[name].raw)) for name in SECOND_MODEL]
+    raw = np.concatenate([by_feed[name].raw[rows] for name, rows in zip(SECOND_MODEL, places, strict=True)])
+    rows = np.concatenate(places)
+    return calibrate(raw, pool.judged.nuisance[rows], pool.group[rows])[0]
 
 
 def strata_at(X: Array, rows: Array, count: int) -> Array:  # noqa: N803
@@ -281,13 +322,14 @@ def require_benign(fold: str, benign: Array) -> None:
 
 def fit_models(
     matrix: Matrix, row_fold: Array, settings: Settings, report: Callable[[float], None]
-) -> tuple[list[str], dict[str, str], dict[str, tuple[str, ...]]]:
-    """Fits the risk model, and models of content and mode where each class has enough labelled calls.
+) -> tuple[dict[str, list[str]], dict[str, str], dict[str, tuple[str, ...]]]:
+    """Fits the risk models, and models of content and mode where each class has enough labelled calls.
 
     Args:
         row_fold: cross-validation fold of each row, as from `fit.cv_folds`.
-        report: called with the share of the risk model that is fitted.
-    Returns: texts of the risk model's members, texts of all models, and the classes of the models of content and mode.
+        report: called with the share of the risk models that is fitted.
+    Returns: texts of the members of each risk model, texts of all models, and the classes of the models of content and
+        mode.
     """
     names, columns = settings.features, feature_columns(settings.features)
     options: dict[str, Any] = {
@@ -296,9 +338,17 @@ def fit_models(
         "threads": settings.threads,
         "parameters": settings.parameters,
     }
-    rows = FitRows(select_columns(matrix.X, columns), matrix.y, matrix.weight)
-    members = fit_members(rows, row_fold, names, progress=lambda share: report(0.8 * share), **options)
-    models = {"model": mean_model(members)}
+    rows_of = {"model": matrix.complete, SECOND: ~matrix.complete}
+    members: dict[str, list[str]] = {}
+    for place, (name, chosen) in enumerate(rows_of.items()):
+        if chosen.any():
+            own = np.flatnonzero(chosen)
+            rows = FitRows(select_columns(matrix.X[own], columns), matrix.y[own], matrix.weight[own])
+            shift = partial(_later, report, place)
+            members[name] = fit_members(rows, row_fold[own], names, progress=shift, **options)
+            del rows
+            give_back()
+    models = {name: mean_model(texts) for name, texts in members.items()}
     classes: dict[str, tuple[str, ...]] = {}
     held_out = row_fold == 0
     for name in ("content", "mode"):
@@ -311,6 +361,11 @@ def fit_models(
             models[name] = fit(train_rows, valid_rows, names, classes=len(words), **options)
             classes[name] = words
     return members, models, classes
+
+
+def _later(report: Callable[[float], None], place: int, share: float) -> None:
+    """Reports the progress of one of two risk models."""
+    report(0.4 * (place + share))
 
 
 def select_columns(X: Array, columns: list[int]) -> Array:  # noqa: N803
@@ -357,7 +412,11 @@ def make_metadata(
             "seed": settings.seed,
             "learn_from": settings.learn_from,
             "folders": [folder_entry(folder) for folder in gathered.folders],
-            "settings": {"calls_per_number": settings.calls_per_number, "parameters": settings.parameters},
+            "settings": {
+                "calls_per_number": settings.calls_per_number,
+                "poorer_feeds": settings.poorer_feeds,
+                "parameters": settings.parameters,
+            },
             "fitted": figures,
             "versions": versions(),
         },

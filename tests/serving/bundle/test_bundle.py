@@ -151,7 +151,7 @@ def test_a_bundle_is_written_whole_or_not_at_all(saved, tmp_path, monkeypatch):
     ("changes", "rule"),
     [
         ({"epoch": -1}, "epoch"),
-        ({"classes": {}}, "classes need the models"),
+        ({"classes": {}}, "needs the models"),
         ({"features": ("a", "b")}, "max_feature_idx=1"),
         ({"training": {"auc": math.nan}}, "not JSON compliant"),
         ({"training": {"model": object()}}, "cannot be written as JSON"),

@@ -172,3 +172,14 @@ def test_the_thresholds_of_a_bundle_apply_on_the_feed_that_it_was_trained_on(mak
     there, elsewhere = (last_verdicts(scorer, records) for records in (without(calls, [NO_ROUTES]), calls))
     assert all(verdict.band and verdict.feed == NO_ROUTES for _, _, verdict in there)
     assert {verdict.status for _, _, verdict in elsewhere} == {OTHER_FEED}
+
+
+def test_the_second_model_gives_score_and_reasons_of_answered_calls(make_scorer, calls):
+    bundle = make_scorer({COMPLETE: EVERY, ANSWERED_ONLY: EVERY}).bundle
+    turned = dataclasses.replace(bundle.calibration, y=tuple(y / 2 for y in bundle.calibration.y))
+    scorer = Scorer(dataclasses.replace(bundle, second=bundle.model, second_calibration=turned), POLICY)
+    answered = without(calls, [ANSWERED_ONLY])
+    for call, row, verdict in last_verdicts(scorer, answered)[:20]:
+        assert verdict.score == turned.probability(verdict.raw), call
+        assert verdict.score == scorer.score_table(np.array([row]), feed=ANSWERED_ONLY).score[0]
+        assert scorer.score_table(np.array([row])).score[0] == bundle.calibration.probability(verdict.raw)

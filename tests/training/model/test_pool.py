@@ -6,12 +6,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.features.files.progress import silent
 from callsieve.features.keys.tokens import Key
 from callsieve.features.online.feeds import NO_ROUTES
+from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.data.sources import Source, folder_sources
@@ -21,7 +23,7 @@ from callsieve.training.model.cross_scores import NO_CV_FOLD
 from callsieve.training.model.fit import fit_members
 from callsieve.training.model.pool import gather
 from callsieve.training.model.settings import Settings
-from callsieve.training.model.train import feature_columns, train
+from callsieve.training.model.train import feature_columns, train, write_bundle
 from callsieve.training.run import policy_actions
 from callsieve.training.studies.demo import of_world
 from callsieve.training.studies.simulated import simulated
@@ -87,6 +89,25 @@ def test_folders_of_different_feeds_are_refused(worlds):
         ValueError, match=r"^world 1: .* on the feed 'no routes', those of world 0 on 'complete'; train"
     ):
         gather(sources([worlds[0], poorer], ["learn", "certify"]), QUICK, silent)
+
+
+def test_a_second_model_learns_from_poorer_copies_and_scores_them_alone(worlds, tmp_path):
+    """The first model and its scores are the same with and without it; an opened bundle chooses by the feed."""
+    settings = dataclasses.replace(QUICK, poorer_feeds=True, learn_from="truth")
+    some = sources(worlds[:3], ["learn", "learn", "certify"])
+    alone, both = (train(some, dataclasses.replace(settings, poorer_feeds=poorer)) for poorer in (False, True))
+    assert both.models["model"] == alone.models["model"] and "second" not in alone.models
+    np.testing.assert_array_equal(both.raw, alone.raw)
+    folder, key = tmp_path / "bundle", Ed25519PrivateKey.generate()
+    write_bundle(both, folder, key)
+    bundle = load(folder, [key.public_key()])
+    rows = both.golden_rows
+    first, second = (read_forest(both.models[name]).predict_raw(rows) for name in ("model", "second"))
+    assert (first != second).any()
+    for feed, expected in (("complete", first), ("no routes", first), ("answered only", second), ("unknown", first)):
+        model, calibration = bundle.risk_model(feed)
+        np.testing.assert_array_equal(model.predict_raw(rows), expected)
+        assert (calibration == bundle.calibration) == (expected is first)
 
 
 def test_groups_and_callers_of_two_folders_are_different_though_the_tokens_are_equal(worlds):

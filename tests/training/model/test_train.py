@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 from callsieve.features.catalogue import NAMES, catalogue_hash
+from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import SIGNER, generate_signing_key, read_public_key, read_signing_key
 from callsieve.training.cli.tables.runs import headline
 from callsieve.training.data.dataset import make_dataset
-from callsieve.training.data.feeds import LEARNT_FEEDS, POORER_FEEDS, vectors_on
+from callsieve.training.data.feeds import POORER_FEEDS, vectors_on
 from callsieve.training.judging import judge as judging
 from callsieve.training.judging.judge import headline_metrics, judge
 from callsieve.training.model.call_choice import fold_rows
@@ -184,7 +185,7 @@ def test_each_poorer_feed_is_certified_with_thresholds_of_its_own(trained):
 
 @pytest.mark.system
 def test_training_rows_have_the_vectors_of_their_feed(dataset):
-    feeds = {name: vectors_on(name, dataset, NAMES, 1) for name in LEARNT_FEEDS}
+    feeds = {name: vectors_on(name, dataset, NAMES, 1) for name in (COMPLETE, *SECOND_MODEL)}
     rows = {name: feed.recorded[:: len(feed.recorded) // 50] for name, feed in feeds.items()}
     vectors = training_vectors(dataset, NAMES, 2, {name: (chosen, None) for name, chosen in rows.items()})
     assert vectors.dtype == np.float32
@@ -304,7 +305,7 @@ def test_contents_with_enough_labels_get_a_model(trained, tmp_path):
     members, models, classes = fit_models(learn, part, quick, lambda _part: None)
     assert classes == {"content": ("fraud", "loans")}  # no mode is labelled
     assert {name: text.count("\nTree=") for name, text in models.items()} == {"model": 400, "content": 80}
-    assert [text.count("\nTree=") for text in members] == [40] * 10
+    assert [text.count("\nTree=") for text in members["model"]] == [40] * 10
     card = dataclasses.replace(trained.card, classes=classes)
     both = dataclasses.replace(trained, models=models, card=card, golden_rows=check.X[:8])
     generate_signing_key(tmp_path / "key", tmp_path / "pub")
