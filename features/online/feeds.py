@@ -64,13 +64,21 @@ def with_lacks(feed: str, more: str) -> str:
     return ", ".join(lack for lack in LACKS if lack in lacks) or COMPLETE
 
 
-def needs_second_model(feed: str) -> bool:
+def needs_second_model(feed: str, own: str) -> bool:
     """Returns whether the second model of a bundle scores records on this feed, if the bundle has one.
 
-    >>> [needs_second_model(feed) for feed in ("complete", "no routes", "answered only, no routes")]
+    Records on the bundle's own feed are like the complete records of its training: its first model scores them.
+
+    Args:
+        feed: the feed of the records.
+        own: the feed that the bundle was trained on.
+
+    >>> [needs_second_model(feed, "complete") for feed in ("complete", "no routes", "answered only, no routes")]
     [False, False, True]
+    >>> needs_second_model("answered only", own="answered only")
+    False
     """
-    return not set(SECOND_MODEL).isdisjoint(feed.split(", "))
+    return feed != own and not set(SECOND_MODEL).isdisjoint(feed.split(", "))
 
 
 def feed_of_shares(unanswered: float, called: float, routes: float, ring: float) -> str:

@@ -84,9 +84,9 @@ class Bundle(BundleMetadata):
 
     def risk_model(self, feed: str) -> tuple[Forest, Calibration]:
         """Returns the yes-no model that scores records on this feed, and its calibration."""
-        if self.second is None or self.second_calibration is None or feed == self.feed or not needs_second_model(feed):
-            return self.model, self.calibration
-        return self.second, self.second_calibration
+        if self.second is not None and self.second_calibration is not None and needs_second_model(feed, self.feed):
+            return self.second, self.second_calibration
+        return self.model, self.calibration
 
 
 def save(

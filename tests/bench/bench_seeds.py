@@ -28,8 +28,9 @@ from callsieve.training.judging.judge import judge
 from callsieve.training.judging.leak_probes import check_for_leaks
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.bands import aligned_scores
+from callsieve.training.model.scores import feature_columns
 from callsieve.training.model.settings import Settings
-from callsieve.training.model.train import Trained, feature_columns, train
+from callsieve.training.model.train import Trained, train
 from callsieve.training.run import policy_actions
 from callsieve.training.studies.demo import of_world
 

@@ -23,9 +23,9 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.files.dates import DAY
-from callsieve.training.model.cross_scores import out_of_fold_scores
 from callsieve.training.model.fit import FitRows
-from callsieve.training.model.train import Trained, feature_columns
+from callsieve.training.model.scores import feature_columns, out_of_fold_scores
+from callsieve.training.model.train import Trained
 
 if TYPE_CHECKING:
     import numpy.typing as npt

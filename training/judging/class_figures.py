@@ -9,7 +9,8 @@ from scipy.special import softmax
 
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.model.certify import caller_bootstrap
-from callsieve.training.model.train import Trained, feature_columns, select_columns
+from callsieve.training.model.scores import feature_columns, select_columns
+from callsieve.training.model.train import Trained
 
 from .figures import ClassFigures
 

@@ -18,9 +18,9 @@ from callsieve.training.log.gates import Gates
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.certify import difference_interval
+from callsieve.training.model.scores import feature_columns
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import caller_classes, fold_of_group, fold_plan, groups
-from callsieve.training.model.train import feature_columns
 
 if TYPE_CHECKING:
     import numpy.typing as npt

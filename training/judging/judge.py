@@ -19,7 +19,8 @@ from callsieve.serving.bundle.metadata import Band, BundleMetadata, Certificate
 from callsieve.training.data.dataset import count_numbers
 from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of, caution_of
 from callsieve.training.model.pool import FolderFacts
-from callsieve.training.model.train import Trained, feature_columns, folder_entry, score_rows
+from callsieve.training.model.scores import feature_columns, score_rows
+from callsieve.training.model.train import Trained, folder_entry
 
 from .baselines import baseline_scores
 from .calls_made import by_calls_made, reliability_by

@@ -38,9 +38,9 @@ from callsieve.training.data.label_policy import policy_of
 from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.folds import training_labels
 from callsieve.training.model.matrix import labelled_rows
+from callsieve.training.model.scores import feature_columns, score_rows
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import caller_classes, fold_of_group, fold_plan, groups
-from callsieve.training.model.train import feature_columns, score_rows
 
 if TYPE_CHECKING:
     import numpy.typing as npt

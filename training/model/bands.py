@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from callsieve.features.online.feeds import UNKNOWN_FEED, with_lacks
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import QUIET, STRATA
 
@@ -15,6 +16,8 @@ from .certify import certificate, choose_threshold, strata, upper_bound
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from .pool import Pool
 
     Array = npt.NDArray[Any]
 
@@ -129,3 +132,26 @@ def aligned_scores(raw: Array, stratum: Array, band: Band) -> Array:
     shifted = raw - np.where(np.isinf(threshold), 0.0, threshold - band.threshold)
     below = np.nextafter(band.threshold, -np.inf)
     return np.asarray(np.where(raw >= threshold, np.maximum(shifted, band.threshold), np.minimum(shifted, below)))
+
+
+def bands_of_other_feeds(own: str, by_lack: Mapping[str, tuple[Band, ...]]) -> dict[str, tuple[Band, ...]]:
+    """Returns the certified bands by the name of the feed that the records are on without more of what they have.
+
+    Args:
+        own: the feed of the records.
+        by_lack: bands by what was taken from the records.
+    """
+    certified = {with_lacks(own, lack): bands for lack, bands in by_lack.items() if bands[0].certificate.certified}
+    return {name: bands for name, bands in certified.items() if name not in (own, UNKNOWN_FEED)}
+
+
+def feed_figures(scores: FeedScores, pool: Pool, band: Band) -> dict[str, Any]:
+    """Returns the certificate of a band on a poorer feed, and the catch rate there."""
+    aligned = aligned_scores(scores.raw, scores.stratum, band)
+    return asdict(band.certificate) | {"catch": share_of(aligned[pool.certify & pool.judged.nuisance], band.threshold)}
+
+
+def share_of(raw: Array, threshold: float) -> float | None:
+    """Returns the share of the scored calls that reach a threshold; None without any."""
+    scored = raw[~np.isnan(raw)]
+    return float((scored >= threshold).mean()) if len(scored) else None

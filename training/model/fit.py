@@ -59,6 +59,23 @@ class FitRows:
     weight: Array | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The fitted models.
+
+    members: texts of the ensemble members of each risk model, "model" and, if there is one, SECOND. held_out: the
+    folds that each member did not train on. row_fold: the cross-validation fold of each training row. by_folder:
+    whether folders, not groups, were dealt into these folds.
+    """
+
+    members: dict[str, list[str]]
+    held_out: list[tuple[int, ...]]
+    models: dict[str, str]
+    classes: dict[str, tuple[str, ...]]
+    row_fold: Array
+    by_folder: bool
+
+
 def fit(
     train: FitRows,
     valid: FitRows,

@@ -18,6 +18,7 @@ from callsieve.features.online.feeds import COMPLETE
 from callsieve.training.data.feeds import vectors_on
 
 from .allocators import give_back
+from .fit import FitRows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
+MIN_CLASS_ROWS = 200
 COPIED_AT_ONCE = 50_000  # calls, so that memory stays bounded
 _BLOCK = 1 << 24  # bytes that are hashed at a time
 
@@ -170,6 +172,20 @@ def joined_matrix(folders: Sequence[Matrix], X: Array) -> Matrix:  # noqa: N803
     """
     names = [field.name for field in fields(Matrix) if field.name != "X"]
     return Matrix(X=X, **{name: np.concatenate([getattr(matrix, name) for matrix in folders]) for name in names})
+
+
+def class_words(train_labels: Array, valid_labels: Array) -> tuple[str, ...]:
+    """Returns the classes with at least MIN_CLASS_ROWS training rows and one validation row."""
+    counts = pd.Series(train_labels).value_counts()
+    in_valid = set(pd.Series(valid_labels).dropna())
+    return tuple(sorted(str(word) for word in counts[counts >= MIN_CLASS_ROWS].index if word in in_valid))
+
+
+def class_rows(matrix: Matrix, rows: Array, columns: list[int], labels: Array, words: tuple[str, ...]) -> FitRows:
+    """Returns those of the rows (bool) whose class is one of `words`, with the class's place as label."""
+    code = pd.Index(words).get_indexer(pd.Index(labels))
+    chosen = rows & (code >= 0)
+    return FitRows(matrix.X[chosen][:, columns], code[chosen].astype(np.int64), matrix.weight[chosen])
 
 
 def before_current_holder(since: pd.Series[pd.Timestamp], start: Array) -> Array:

@@ -6,6 +6,7 @@ groups, even if they have the same tokens.
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -104,46 +105,67 @@ class LastFolder:
 
 
 @dataclass(frozen=True, slots=True)
-class PoorerFeed:
-    """Calls of the pool as a poorer feed records them: their places in the pool, ascending, and their vectors."""
+class FeedVectors:
+    """Calls of the pool as a feed records them: their places in the pool, ascending, and their vectors."""
 
     places: Array
-    X: Array
+    vectors: VectorFile
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
     """All that a training needs of its folders.
 
-    feed: the feed of all folders. X: vectors of the pool, shape (calls, columns). poorer: by the name of each of
-    POORER_FEEDS, some calls that thresholds are chosen or certified on.
+    feed: the feed of all folders. learnt: vectors of the training rows, as in `matrix`. vectors: vectors of the pool.
+    poorer: by the name of each of POORER_FEEDS, some calls that thresholds are chosen or certified on.
     """
 
     feed: str
     folders: tuple[FolderFacts, ...]
     matrix: Matrix
+    learnt: VectorFile
     pool: Pool
-    X: Array
-    poorer: Mapping[str, PoorerFeed]
+    vectors: VectorFile
+    poorer: Mapping[str, FeedVectors]
     last: LastFolder
 
 
 class VectorFile:
-    """Vectors in a file, in the order in which they are appended."""
+    """Vectors in a file, in the order in which they are appended; then an array that maps the file into memory."""
 
     def __init__(self, file: IO[bytes], columns: int, dtype: type[np.floating[Any]]) -> None:
         self._file, self._columns, self._dtype, self.rows = file, columns, dtype, 0
+        self._mapping: mmap.mmap | None = None
+        self._array: Array | None = None
 
     def append(self, X: Array) -> None:  # noqa: N803
-        """Writes more rows."""
+        """Writes more rows. Raises ValueError after `array`."""
+        if self._array is not None:
+            raise ValueError("vectors: the file is mapped already; append all rows before the first call of array()")
         self._file.write(np.ascontiguousarray(X, dtype=self._dtype).data)
         self.rows += len(X)
 
     def array(self) -> Array:
-        """Returns all rows as an array that reads the file, also after it was closed; shape (rows, columns)."""
-        self._file.flush()
-        shape = (self.rows, self._columns)
-        return np.memmap(self._file, self._dtype, "r", shape=shape) if self.rows else np.empty(shape, self._dtype)
+        """Returns all rows as a read-only array of shape (rows, columns).
+
+        The first call maps the file; after it, the file may be closed.
+        """
+        if self._array is None:
+            self._array = np.empty((self.rows, self._columns), self._dtype)
+            if self._array.size:
+                self._file.flush()
+                self._mapping = mmap.mmap(self._file.fileno(), self._array.nbytes, access=mmap.ACCESS_READ)
+                self._array = np.frombuffer(self._mapping, self._dtype).reshape(self._array.shape)
+        return self._array
+
+    def release(self) -> None:
+        """Gives the memory of the rows that were read back to the system; the array reads them again from the file.
+
+        Pages of a mapped file count as memory of the process once they were read. Systems without MADV_DONTNEED keep
+        them.
+        """
+        if self._mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def gather(sources: Sequence[Source], settings: Settings, progress: Progress) -> Gathered:
@@ -238,15 +260,18 @@ class _Gathering:
             raise ValueError("a training needs at least one folder of calls")
         dataset, folds, begin = self._last
         X, pool = self._scored.array(), joined_pool(self._pools)  # noqa: N806
+        for vectors in self._poorer.values():
+            vectors.array()  # maps the file before it is closed
         feed = Feed(COMPLETE, np.arange(dataset.calls.num_rows), pool.row[begin:], X[begin:])
         return Gathered(
             feed=self._feed,
             folders=tuple(self._folders),
             matrix=joined_matrix(self._matrices, self._learnt.array()),
+            learnt=self._learnt,
             pool=pool,
-            X=X,
+            vectors=self._scored,
             poorer={
-                name: PoorerFeed(np.concatenate(self._poorer_places[name]), self._poorer[name].array())
+                name: FeedVectors(np.concatenate(self._poorer_places[name]), self._poorer[name])
                 for name in POORER_FEEDS
             },
             last=LastFolder(dataset, folds, feed, begin),

@@ -3,7 +3,7 @@
 Callers that share a number block, a trunk, a device or a campaign form a group (connected components); a group is in
 one fold only. Training comes first. After a gap of the longest window plus the label delay, thresholds are chosen in
 one span and certified in a later one. Thresholds are chosen on training groups, by out-of-fold scores
-(`cross_scores.py`), and certified on groups that no ensemble member trained on.
+(`scores.py`), and certified on groups that no ensemble member trained on.
 """
 
 from __future__ import annotations

@@ -5,34 +5,31 @@ folds, labels and vectors of each folder -> fit -> calibrate and choose threshol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from callsieve.features.catalogue import FEATURES, catalogue_hash, vector_columns
+from callsieve.features.catalogue import FEATURES, catalogue_hash
 from callsieve.features.files.progress import silent
-from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL, UNKNOWN_FEED, needs_second_model, with_lacks
+from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.bundle.bundle import save
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import SECOND, Band, BundleMetadata, Calibration, GoldenVectors
-from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.sources import Source, sources_of
 
 from .allocators import give_back
-from .bands import FeedScores, aligned_scores, bands_of, caution_of
-from .cross_scores import cv_fold_of_calls, out_of_fold_scores
-from .fit import CV_FOLDS, FitRows, calibrate, cv_folds, fit, fit_members, held_out_folds, mean_model
-from .matrix import Matrix, fingerprint
-from .pool import FolderFacts, Gathered, LastFolder, Pool, gather
+from .bands import bands_of, bands_of_other_feeds, caution_of, feed_figures
+from .fit import CV_FOLDS, FitRows, Fitted, calibrate, cv_folds, fit, fit_members, held_out_folds, mean_model
+from .matrix import Matrix, class_rows, class_words, fingerprint
+from .pool import FolderFacts, LastFolder, Pool, gather
 from .provenance import source_hash, versions
+from .scores import calibrate_second, cv_fold_of_calls, feature_columns, scores_by_feed, select_columns
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -40,11 +37,11 @@ if TYPE_CHECKING:
 
     from callsieve.features.files.progress import Progress
 
+    from .pool import Gathered
+
     Array = npt.NDArray[Any]
 
 GOLDEN_ROWS = 16
-MIN_CLASS_ROWS = 200
-SCORED_AT_ONCE = 50_000  # calls, so that memory stays bounded
 MAX_LEARNT_ROWS = 200_000  # training rows that simpler models are fitted on
 
 
@@ -75,23 +72,6 @@ class Trained:
     fitted: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """The fitted models.
-
-    members: texts of the ensemble members of each risk model, "model" and, if there is one, SECOND. held_out: the
-    folds that each member did not train on. row_fold: the cross-validation fold of each training row. by_folder:
-    whether folders, not groups, were dealt into these folds.
-    """
-
-    members: dict[str, list[str]]
-    held_out: list[tuple[int, ...]]
-    models: dict[str, str]
-    classes: dict[str, tuple[str, ...]]
-    row_fold: Array
-    by_folder: bool
-
-
 def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progress | None = None) -> Trained:
     """Fits the models, calibrates them, chooses thresholds and certifies them.
 
@@ -106,17 +86,11 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
     gathered = gather(sources_of(data), settings, lambda what, done: report(what, 0.4 * done))
     matrix, pool = gathered.matrix, gathered.pool
     require_both("train", matrix.y)
-    fitted = fit_all(matrix, settings, lambda done: report("fit", 0.4 + 0.3 * done))
+    fitted = fit_all(matrix, settings, lambda done: report("fit", 0.4 + 0.3 * done), gathered.learnt.release)
     units = "folder" if fitted.by_folder else "group"
     cv_fold = cv_fold_of_calls(getattr(matrix, units), fitted.row_fold, getattr(pool, units))
     report("score", 0.7)
-    scored_by_feed = {
-        name: FeedScores(
-            score_feed(fitted, model_of(gathered.feed, name, fitted.models), cv_fold, pool, X, rows, settings),
-            strata_at(X, rows, len(pool.start)),
-        )
-        for name, (X, rows) in vectors_by_feed(gathered).items()
-    }
+    scored_by_feed = scores_by_feed(fitted, gathered, cv_fold, settings)
     raw = scored_by_feed[COMPLETE].raw
     report("certify", 0.9)
     benign = ~pool.judged.nuisance
@@ -151,32 +125,39 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
     )
     learnt_rows = np.flatnonzero(matrix.complete)
     sample = np.sort(np.random.default_rng(settings.seed).permutation(learnt_rows)[:MAX_LEARNT_ROWS])
+    learnt = FitRows(matrix.X[sample], matrix.y[sample], matrix.weight[sample])
+    gathered.learnt.release()
+    X = gathered.vectors.array()  # noqa: N806
     report("certify", 1.0)
     return Trained(
         settings=settings,
         folders=gathered.folders,
         pool=pool,
-        X=gathered.X,
+        X=X,
         cv_fold=cv_fold,
         raw=raw,
         stratum=scored_by_feed[COMPLETE].stratum,
-        learnt=FitRows(matrix.X[sample], matrix.y[sample], matrix.weight[sample]),
+        learnt=learnt,
         learnt_fold=fitted.row_fold[sample],
         last=gathered.last,
         models=fitted.models,
         card=metadata,
-        golden_rows=golden_rows(gathered.X, pool, feature_columns(settings.features)),
+        golden_rows=golden_rows(X, pool, feature_columns(settings.features)),
         fitted=figures,
     )
 
 
-def fit_all(matrix: Matrix, settings: Settings, report: Callable[[float], None]) -> Fitted:
-    """Fits all models, cross-validated by folder if there are enough folders, else by group."""
+def fit_all(matrix: Matrix, settings: Settings, report: Callable[[float], None], release: Callable[[], None]) -> Fitted:
+    """Fits all models, cross-validated by folder if there are enough folders, else by group.
+
+    Args:
+        report, release: as in `fit_models`.
+    """
     by_folder = len(np.unique(matrix.folder)) >= CV_FOLDS
     unit, first = matrix.folder if by_folder else matrix.group, matrix.complete
     fold = cv_folds(unit[first], matrix.y[first], settings.seed)
     row_fold = np.maximum(cv_fold_of_calls(unit[first], fold, unit), 0)  # both models hold out the same units
-    members, models, classes = fit_models(matrix, row_fold, settings, report)
+    members, models, classes = fit_models(matrix, row_fold, settings, report, release)
     give_back()
     return Fitted(
         members=members,
@@ -188,146 +169,19 @@ def fit_all(matrix: Matrix, settings: Settings, report: Callable[[float], None])
     )
 
 
-def model_of(own: str, lack: str, models: Mapping[str, str]) -> str:
-    """Returns the name of the risk model that scores the records of a training without more of what they have.
-
-    Args:
-        own: the feed of the records.
-        lack: what is taken from the records; "complete" for nothing.
-        models: the fitted models by name.
-    """
-    feed = with_lacks(own, lack)
-    return SECOND if feed != own and needs_second_model(feed) and SECOND in models else "model"
-
-
-def score_feed(
-    fitted: Fitted,
-    model: str,
-    cv_fold: Array,
-    pool: Pool,
-    X: Array,  # noqa: N803
-    rows: Array,
-    settings: Settings,
-) -> Array:
-    """Scores the calls of the pool on a feed; out-of-fold where thresholds are chosen. Shape (calls of the pool,).
-
-    Args:
-        model: name of the risk model.
-        X: vectors of the pool's calls at the ascending places `rows`.
-    """
-    columns, threads = feature_columns(settings.features), settings.threads
-    raw = score_rows(fitted.models[model], X, rows, pool.scored, columns, threads)
-    by_member = [
-        score_rows(text, X, rows, pool.choose & np.isin(cv_fold, held_out), columns, threads)
-        for text, held_out in zip(fitted.members[model], fitted.held_out, strict=True)
-    ]
-    return out_of_fold_scores(raw, by_member, fitted.held_out, cv_fold, pool.choose)
-
-
-def calibrate_second(by_feed: Mapping[str, FeedScores], pool: Pool) -> Calibration:
-    """Calibrates the second model on its scores on the feeds that it learnt from."""
-    places = [np.flatnonzero(pool.choose & ~np.isnan(by_feed[name].raw)) for name in SECOND_MODEL]
-    raw = np.concatenate([by_feed[name].raw[rows] for name, rows in zip(SECOND_MODEL, places, strict=True)])
-    rows = np.concatenate(places)
-    return calibrate(raw, pool.judged.nuisance[rows], pool.group[rows])[0]
-
-
-def strata_at(X: Array, rows: Array, count: int) -> Array:  # noqa: N803
-    """Returns the stratum of `count` calls, as places among STRATA; "unknown" for calls without a vector.
-
-    Args:
-        X: vectors of the calls at `rows`.
-    """
-    strata = np.full(count, STRATA.index("unknown"))
-    strata[rows] = strata_of(X)
-    return strata
-
-
-def feed_figures(scores: FeedScores, pool: Pool, band: Band) -> dict[str, Any]:
-    """Returns the certificate of a band on a poorer feed, and the catch rate there."""
-    aligned = aligned_scores(scores.raw, scores.stratum, band)
-    return asdict(band.certificate) | {"catch": share_of(aligned[pool.certify & pool.judged.nuisance], band.threshold)}
-
-
-def bands_of_other_feeds(own: str, by_lack: dict[str, tuple[Band, ...]]) -> dict[str, tuple[Band, ...]]:
-    """Returns the certified bands by the name of the feed that the records are on without more of what they have.
-
-    Args:
-        own: the feed of the records.
-        by_lack: bands by what was taken from the records.
-    """
-    certified = {with_lacks(own, lack): bands for lack, bands in by_lack.items() if bands[0].certificate.certified}
-    return {name: bands for name, bands in certified.items() if name not in (own, UNKNOWN_FEED)}
-
-
-def vectors_by_feed(gathered: Gathered) -> dict[str, tuple[Array, Array]]:
-    """Returns vectors and the places of their calls in the pool by the name of the feed, the complete feed first."""
-    poorer = {name: (feed.X, feed.places) for name, feed in gathered.poorer.items()}
-    return {COMPLETE: (gathered.X, np.arange(len(gathered.pool.start)))} | poorer
-
-
-def golden_rows(X: Array, pool: Pool, columns: list[int]) -> Array:  # noqa: N803
-    """Returns vectors of a few calls; a bundle must reproduce their scores before it serves."""
-    candidates = np.flatnonzero(pool.certify) if pool.certify.any() else np.arange(len(pool.start))
-    chosen = candidates[:: max(1, len(candidates) // GOLDEN_ROWS)][:GOLDEN_ROWS]
-    return np.asarray(X[chosen][:, columns])
-
-
-def feature_columns(features: tuple[str, ...]) -> list[int]:
-    """Returns the places of features in the vectors that hold them. Raises ValueError for an unknown name."""
-    names = vector_columns(features)
-    unknown = [name for name in features if name not in names]
-    if unknown:
-        raise ValueError(f"features: expected names of the catalogue, got {', '.join(unknown)}")
-    return [names.index(name) for name in features]
-
-
-def score_rows(model: str, X: Array, rows: Array, wanted: Array, columns: list[int], threads: int) -> Array:  # noqa: N803
-    """Scores the wanted calls that have a vector; NaN for all others. Shape of `wanted`.
-
-    Args:
-        X: vectors of the calls at the ascending places `rows`.
-        wanted: bool, of each call.
-    """
-    raw = np.full(len(wanted), np.nan)
-    forest, places = read_forest(model), np.flatnonzero(wanted[rows])
-    for begin in range(0, len(places), SCORED_AT_ONCE):
-        part = places[begin : begin + SCORED_AT_ONCE]
-        vectors = np.ascontiguousarray(select_columns(np.take(X, part, axis=0), columns))
-        raw[rows[part]] = forest.predict_raw(vectors, threads=threads or 2)
-    return raw
-
-
-def share_of(raw: Array, threshold: float) -> float | None:
-    """Returns the share of the scored calls that reach a threshold; None without any."""
-    scored = raw[~np.isnan(raw)]
-    return float((scored >= threshold).mean()) if len(scored) else None
-
-
-def require_both(fold: str, y: Array) -> None:
-    """Raises ValueError unless there are labelled calls of both kinds to train on."""
-    nuisance = int(y.sum())
-    if not 0 < nuisance < len(y):
-        raise ValueError(
-            f"fold {fold!r}: expected labelled benign and nuisance calls, got {len(y) - nuisance} and {nuisance}; "
-            "give more days, complaints or findings, or another seed"
-        )
-
-
-def require_benign(fold: str, benign: Array) -> None:
-    """Raises ValueError unless there are benign calls to choose a threshold on."""
-    if not benign.any():
-        raise ValueError(f"fold {fold!r}: expected benign calls, got none; give more days or callers, or another seed")
-
-
 def fit_models(
-    matrix: Matrix, row_fold: Array, settings: Settings, report: Callable[[float], None]
+    matrix: Matrix,
+    row_fold: Array,
+    settings: Settings,
+    report: Callable[[float], None],
+    release: Callable[[], None],
 ) -> tuple[dict[str, list[str]], dict[str, str], dict[str, tuple[str, ...]]]:
     """Fits the risk models, and models of content and mode where each class has enough labelled calls.
 
     Args:
         row_fold: cross-validation fold of each row, as from `fit.cv_folds`.
         report: called with the share of the risk models that is fitted.
+        release: called whenever rows of the matrix were copied, so that the matrix needs no memory during a fit.
     Returns: texts of the members of each risk model, texts of all models, and the classes of the models of content and
         mode.
     """
@@ -344,6 +198,7 @@ def fit_models(
         if chosen.any():
             own = np.flatnonzero(chosen)
             rows = FitRows(select_columns(matrix.X[own], columns), matrix.y[own], matrix.weight[own])
+            release()
             shift = partial(_later, report, place)
             members[name] = fit_members(rows, row_fold[own], names, progress=shift, **options)
             del rows
@@ -358,6 +213,7 @@ def fit_models(
             train_rows, valid_rows = (
                 class_rows(matrix, chosen, columns, labels, words) for chosen in (~held_out, held_out)
             )
+            release()
             models[name] = fit(train_rows, valid_rows, names, classes=len(words), **options)
             classes[name] = words
     return members, models, classes
@@ -368,23 +224,27 @@ def _later(report: Callable[[float], None], place: int, share: float) -> None:
     report(0.4 * (place + share))
 
 
-def select_columns(X: Array, columns: list[int]) -> Array:  # noqa: N803
-    """Returns these columns of X; X itself, without a copy, if they are all its columns."""
-    return X if columns == list(range(X.shape[1])) else X[:, columns]
+def golden_rows(X: Array, pool: Pool, columns: list[int]) -> Array:  # noqa: N803
+    """Returns vectors of a few calls; a bundle must reproduce their scores before it serves."""
+    candidates = np.flatnonzero(pool.certify) if pool.certify.any() else np.arange(len(pool.start))
+    chosen = candidates[:: max(1, len(candidates) // GOLDEN_ROWS)][:GOLDEN_ROWS]
+    return np.asarray(X[chosen][:, columns])
 
 
-def class_words(train_labels: Array, valid_labels: Array) -> tuple[str, ...]:
-    """Returns the classes with at least MIN_CLASS_ROWS training rows and one validation row."""
-    counts = pd.Series(train_labels).value_counts()
-    in_valid = set(pd.Series(valid_labels).dropna())
-    return tuple(sorted(str(word) for word in counts[counts >= MIN_CLASS_ROWS].index if word in in_valid))
+def require_both(fold: str, y: Array) -> None:
+    """Raises ValueError unless there are labelled calls of both kinds to train on."""
+    nuisance = int(y.sum())
+    if not 0 < nuisance < len(y):
+        raise ValueError(
+            f"fold {fold!r}: expected labelled benign and nuisance calls, got {len(y) - nuisance} and {nuisance}; "
+            "give more days, complaints or findings, or another seed"
+        )
 
 
-def class_rows(matrix: Matrix, rows: Array, columns: list[int], labels: Array, words: tuple[str, ...]) -> FitRows:
-    """Returns those of the rows (bool) whose class is one of `words`, with the class's place as label."""
-    code = pd.Index(words).get_indexer(pd.Index(labels))
-    chosen = rows & (code >= 0)
-    return FitRows(matrix.X[chosen][:, columns], code[chosen].astype(np.int64), matrix.weight[chosen])
+def require_benign(fold: str, benign: Array) -> None:
+    """Raises ValueError unless there are benign calls to choose a threshold on."""
+    if not benign.any():
+        raise ValueError(f"fold {fold!r}: expected benign calls, got none; give more days or callers, or another seed")
 
 
 def make_metadata(

@@ -26,8 +26,9 @@ from callsieve.training.judging.metrics import catch, threshold_at_rate
 from callsieve.training.model.bands import TARGETS, aligned_scores
 from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.certify import upper_bound
+from callsieve.training.model.scores import feature_columns, score_rows
 from callsieve.training.model.split import fold_plan, groups
-from callsieve.training.model.train import Trained, feature_columns, score_rows, train
+from callsieve.training.model.train import Trained, train
 
 from .figures import Areas, DecayFigures, DecayPeriod, PeriodCatch, PeriodFigures
 from .rolling import part, stretch

@@ -21,6 +21,7 @@ from callsieve.features.online.feeds import (
     feed_of_counts,
     feed_of_shares,
     feed_of_table,
+    needs_second_model,
 )
 from callsieve.features.online.memory_feed import sampled_attempts
 from tests.support.lacks import without
@@ -140,6 +141,14 @@ def test_a_feed_follows_from_its_shares(shares):
         assert feed in FEEDS
         assert [lack in feed.split(", ") for lack in LACKS] == [share <= 0.01 for share in shares]
     assert feed_of_counts(10_000, 0, 0, 10_000, 10_000, 0) == f"{ANSWERED_ONLY}, {NO_RING_TIME}"  # no call ever ends
+
+
+@given(st.sampled_from((*FEEDS, UNKNOWN_FEED)), st.sampled_from((*FEEDS, UNKNOWN_FEED)))
+@example(f"{OUTGOING_ONLY}, {NO_ROUTES}", NO_ROUTES)
+@example(ANSWERED_ONLY, ANSWERED_ONLY)
+def test_the_second_model_scores_records_without_calls_on_other_feeds_than_the_own(feed, own):
+    lacks_calls = ANSWERED_ONLY in feed or OUTGOING_ONLY in feed
+    assert needs_second_model(feed, own) == (lacks_calls and feed != own)
 
 
 def test_the_names_of_feeds_are_closed():

@@ -13,7 +13,7 @@ from callsieve.training.data.dataset import read_dataset
 from callsieve.training.judging.class_figures import SURE, class_figures
 from callsieve.training.model.fit import FitRows, fit
 from callsieve.training.model.pool import true_words
-from callsieve.training.model.train import feature_columns
+from callsieve.training.model.scores import feature_columns
 
 
 @pytest.fixture(scope="module")

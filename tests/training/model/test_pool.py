@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import mmap
+import tempfile
 
 import numpy as np
 import pandas as pd
@@ -15,19 +17,22 @@ from callsieve.features.keys.tokens import Key
 from callsieve.features.online.feeds import NO_ROUTES
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.forest import read_forest
+from callsieve.training.data.feeds import POORER_FEEDS
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.data.sources import Source, folder_sources
 from callsieve.training.judging.judge import judge
+from callsieve.training.model import scores
 from callsieve.training.model import train as steps
-from callsieve.training.model.cross_scores import NO_CV_FOLD
 from callsieve.training.model.fit import fit_members
-from callsieve.training.model.pool import gather
+from callsieve.training.model.pool import VectorFile, gather
+from callsieve.training.model.scores import NO_CV_FOLD, feature_columns
 from callsieve.training.model.settings import Settings
-from callsieve.training.model.train import feature_columns, train, write_bundle
+from callsieve.training.model.train import train, write_bundle
 from callsieve.training.run import policy_actions
 from callsieve.training.studies.demo import of_world
 from callsieve.training.studies.simulated import simulated
 from tests.support.lacks import without
+from tests.support.resident import linux_alone, resident_bytes_of
 
 pytestmark = pytest.mark.system
 
@@ -60,6 +65,81 @@ def pooled(worlds):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(steps, "fit_members", members)
         return train(sources(worlds, ["learn"] * 5 + ["certify"]), QUICK), seen
+
+
+def vector_file(values):
+    """A vector file of float32 with these rows, appended in two parts, whose file is closed."""
+    with tempfile.TemporaryFile() as file:
+        vectors = VectorFile(file, values.shape[1], np.float32)
+        vectors.append(values[:7])
+        vectors.append(values[7:])
+        vectors.array()
+    return vectors
+
+
+VALUES = np.random.default_rng(5).normal(size=(50_000, 40)).astype("f4")
+
+
+@linux_alone
+def test_released_vectors_need_no_memory_and_keep_their_values():
+    vectors = vector_file(VALUES)
+    array = vectors.array()
+    for _ in range(2):
+        np.testing.assert_array_equal(array, VALUES)
+        assert resident_bytes_of(array) >= VALUES.nbytes
+        vectors.release()
+        assert resident_bytes_of(array) == 0
+    assert vectors.array() is array
+
+
+@linux_alone
+def test_a_system_that_cannot_release_vectors_keeps_them(monkeypatch):
+    monkeypatch.delattr(mmap, "MADV_DONTNEED")
+    vectors = vector_file(VALUES)
+    np.testing.assert_array_equal(vectors.array(), VALUES)
+    vectors.release()
+    assert resident_bytes_of(vectors.array()) >= VALUES.nbytes
+
+
+def test_a_mapped_vector_file_takes_no_more_rows_and_an_empty_one_has_none():
+    with tempfile.TemporaryFile() as file:
+        vectors = VectorFile(file, 3, np.float64)
+        vectors.release()  # not mapped yet
+        assert vectors.array().shape == (0, 3)
+        vectors.release()
+        with pytest.raises(ValueError, match="append all rows before"):
+            vectors.append(np.ones((1, 3)))
+
+
+@linux_alone
+def test_a_training_holds_few_vectors_at_a_time(worlds, monkeypatch):
+    """Vectors of training rows are released before each fit, and those of each feed before the next feed is scored."""
+    seen, during = {}, {"fit": [], "score": []}
+
+    def remembered(*arguments):
+        seen["gathered"] = gather(*arguments)
+        return seen["gathered"]
+
+    def watched(make, step):
+        def resident_before(*arguments, **options):
+            gathered = seen["gathered"]
+            files = [gathered.learnt, gathered.vectors, *(feed.vectors for feed in gathered.poorer.values())]
+            during[step].append([resident_bytes_of(file.array()) / file.array().nbytes for file in files])
+            return make(*arguments, **options)
+
+        return resident_before
+
+    monkeypatch.setattr(steps, "gather", remembered)
+    monkeypatch.setattr(steps, "fit_members", watched(fit_members, "fit"))
+    monkeypatch.setattr(scores, "score_feed", watched(scores.score_feed, "score"))
+    settings = dataclasses.replace(QUICK, poorer_feeds=True, learn_from="truth")
+    trained = train(sources(worlds[:2], ["learn", "certify"]), settings)
+    assert np.array(during["fit"]).shape == (2, 2 + len(POORER_FEEDS)) and not np.any(during["fit"])
+    assert np.array(during["score"]).shape == (1 + len(POORER_FEEDS), 2 + len(POORER_FEEDS))
+    assert not np.any(during["score"])
+    gathered = seen["gathered"]
+    assert resident_bytes_of(gathered.matrix.X) == 0
+    assert resident_bytes_of(trained.X) < trained.X.nbytes / 2  # the golden rows alone were read
 
 
 def test_a_folder_is_learnt_from_as_of_its_own_cutoff(worlds):

@@ -19,12 +19,17 @@ from callsieve.training.judging.judge import headline_metrics, judge
 from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.fit import cv_folds
 from callsieve.training.model.folds import training_labels, training_rows
-from callsieve.training.model.matrix import Matrix, build_matrix, joined_matrix, training_vectors
+from callsieve.training.model.matrix import (
+    MIN_CLASS_ROWS,
+    Matrix,
+    build_matrix,
+    class_words,
+    joined_matrix,
+    training_vectors,
+)
 from callsieve.training.model.provenance import source_hash
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import (
-    MIN_CLASS_ROWS,
-    class_words,
     fit_models,
     require_benign,
     require_both,
@@ -302,7 +307,7 @@ def test_contents_with_enough_labels_get_a_model(trained, tmp_path):
     check = side(600, 2, [None, "fraud", "loans"])
     quick = Settings(threads=1, parameters={"rounds": 40})
     part = cv_folds(learn.group, learn.y, 0)
-    members, models, classes = fit_models(learn, part, quick, lambda _part: None)
+    members, models, classes = fit_models(learn, part, quick, lambda _part: None, lambda: None)
     assert classes == {"content": ("fraud", "loans")}  # no mode is labelled
     assert {name: text.count("\nTree=") for name, text in models.items()} == {"model": 400, "content": 80}
     assert [text.count("\nTree=") for text in members["model"]] == [40] * 10

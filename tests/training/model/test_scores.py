@@ -10,11 +10,11 @@ from callsieve.training.judging.judge import judged_calls
 from callsieve.training.model import call_choice
 from callsieve.training.model import train as steps
 from callsieve.training.model.call_choice import fold_rows, threshold_calls
-from callsieve.training.model.cross_scores import NO_CV_FOLD, cv_fold_of_calls, out_of_fold_scores
 from callsieve.training.model.fit import FitRows, fit_members, mean_model
+from callsieve.training.model.scores import NO_CV_FOLD, cv_fold_of_calls, feature_columns, out_of_fold_scores
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import FOLDS, LINKS
-from callsieve.training.model.train import feature_columns, train
+from callsieve.training.model.train import train
 
 pytestmark = pytest.mark.system
 

@@ -1,0 +1,180 @@
+"""Scores the calls of a training on each feed; out-of-fold where thresholds are chosen.
+
+An out-of-fold score is the mean score of those ensemble members that did not train on the caller's group.
+
+A threshold must hold for callers that no member trained on. The callers that push it up, such as surveys and alarm
+lines, are few in each world: groups set apart to choose thresholds on would be missed both here and in training. So
+most members train on each group, and thresholds are chosen on the mean score of the members that did not train on
+that group. This is cross-conformal prediction (Vovk 2015), as CV+ of Barber, Candes, Ramdas and Tibshirani (2021).
+The certificate later judges the mean of all members, on groups that no member trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from callsieve.features.catalogue import vector_columns
+from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL, needs_second_model, with_lacks
+from callsieve.serving.bundle.forest import read_forest
+from callsieve.serving.bundle.metadata import SECOND, Calibration
+from callsieve.serving.rules.strata import STRATA, strata_of
+
+from .bands import FeedScores
+from .fit import calibrate
+from .pool import FeedVectors
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from .fit import Fitted
+    from .pool import Gathered, Pool
+    from .settings import Settings
+
+    Array = npt.NDArray[Any]
+
+SCORED_AT_ONCE = 50_000  # calls, so that memory stays bounded
+NO_CV_FOLD = -1  # the cross-validation fold of a folder or group that no member trained on
+
+
+def scores_by_feed(fitted: Fitted, gathered: Gathered, cv_fold: Array, settings: Settings) -> dict[str, FeedScores]:
+    """Scores the pool on each feed, the complete feed first; by the name of the feed.
+
+    The vectors of a feed are in memory only while it is scored.
+
+    Args:
+        cv_fold: as from `cv_fold_of_calls`.
+    """
+    pool, scores = gathered.pool, {}
+    complete = FeedVectors(np.arange(len(pool.start)), gathered.vectors)
+    for name, feed in {COMPLETE: complete, **gathered.poorer}.items():
+        X, model = feed.vectors.array(), model_of(gathered.feed, name, fitted.models)  # noqa: N806
+        raw = score_feed(fitted, model, cv_fold, pool, X, feed.places, settings)
+        scores[name] = FeedScores(raw, strata_at(X, feed.places, len(pool.start)))
+        feed.vectors.release()
+    return scores
+
+
+def model_of(own: str, lack: str, models: Mapping[str, str]) -> str:
+    """Returns the name of the risk model that scores the records of a training without more of what they have.
+
+    Args:
+        own: the feed of the records.
+        lack: what is taken from the records; "complete" for nothing.
+        models: the fitted models by name.
+    """
+    return SECOND if SECOND in models and needs_second_model(with_lacks(own, lack), own) else "model"
+
+
+def score_feed(
+    fitted: Fitted,
+    model: str,
+    cv_fold: Array,
+    pool: Pool,
+    X: Array,  # noqa: N803
+    rows: Array,
+    settings: Settings,
+) -> Array:
+    """Scores the calls of the pool on a feed; out-of-fold where thresholds are chosen. Shape (calls of the pool,).
+
+    Args:
+        model: name of the risk model.
+        X: vectors of the pool's calls at the ascending places `rows`.
+    """
+    columns, threads = feature_columns(settings.features), settings.threads
+    raw = score_rows(fitted.models[model], X, rows, pool.scored, columns, threads)
+    by_member = [
+        score_rows(text, X, rows, pool.choose & np.isin(cv_fold, held_out), columns, threads)
+        for text, held_out in zip(fitted.members[model], fitted.held_out, strict=True)
+    ]
+    return out_of_fold_scores(raw, by_member, fitted.held_out, cv_fold, pool.choose)
+
+
+def strata_at(X: Array, rows: Array, count: int) -> Array:  # noqa: N803
+    """Returns the stratum of `count` calls, as places among STRATA; "unknown" for calls without a vector.
+
+    Args:
+        X: vectors of the calls at `rows`.
+    """
+    strata = np.full(count, STRATA.index("unknown"))
+    strata[rows] = strata_of(X)
+    return strata
+
+
+def score_rows(model: str, X: Array, rows: Array, wanted: Array, columns: list[int], threads: int) -> Array:  # noqa: N803
+    """Scores the wanted calls that have a vector; NaN for all others. Shape of `wanted`.
+
+    Args:
+        X: vectors of the calls at the ascending places `rows`.
+        wanted: bool, of each call.
+    """
+    raw = np.full(len(wanted), np.nan)
+    forest, places = read_forest(model), np.flatnonzero(wanted[rows])
+    for begin in range(0, len(places), SCORED_AT_ONCE):
+        part = places[begin : begin + SCORED_AT_ONCE]
+        vectors = np.ascontiguousarray(select_columns(np.take(X, part, axis=0), columns))
+        raw[rows[part]] = forest.predict_raw(vectors, threads=threads or 2)
+    return raw
+
+
+def feature_columns(features: tuple[str, ...]) -> list[int]:
+    """Returns the places of features in the vectors that hold them. Raises ValueError for an unknown name."""
+    names = vector_columns(features)
+    unknown = [name for name in features if name not in names]
+    if unknown:
+        raise ValueError(f"features: expected names of the catalogue, got {', '.join(unknown)}")
+    return [names.index(name) for name in features]
+
+
+def select_columns(X: Array, columns: list[int]) -> Array:  # noqa: N803
+    """Returns these columns of X; X itself, without a copy, if they are all its columns."""
+    return X if columns == list(range(X.shape[1])) else X[:, columns]
+
+
+def calibrate_second(by_feed: Mapping[str, FeedScores], pool: Pool) -> Calibration:
+    """Calibrates the second model on its scores on the feeds that it learnt from."""
+    places = [np.flatnonzero(pool.choose & ~np.isnan(by_feed[name].raw)) for name in SECOND_MODEL]
+    raw = np.concatenate([by_feed[name].raw[rows] for name, rows in zip(SECOND_MODEL, places, strict=True)])
+    rows = np.concatenate(places)
+    return calibrate(raw, pool.judged.nuisance[rows], pool.group[rows])[0]
+
+
+def cv_fold_of_calls(row_unit: Array, row_fold: Array, unit: Array) -> Array:
+    """Returns the cross-validation fold of each call's unit, NO_CV_FOLD without a training row. Shape (calls,).
+
+    Args:
+        row_unit, row_fold: folder or group of each training row, and its fold as from `fit.cv_folds`.
+        unit: folder or group of each call.
+
+    >>> cv_fold_of_calls(np.array([4, 4, 2]), np.array([1, 1, 0]), np.array([0, 2, 4, 4])).tolist()
+    [-1, 0, 1, 1]
+    """
+    folds = np.full(int(max(unit.max(initial=-1), row_unit.max(initial=-1))) + 1, NO_CV_FOLD)
+    folds[row_unit] = row_fold
+    return np.asarray(folds[unit])
+
+
+def out_of_fold_scores(
+    raw: Array, by_member: Sequence[Array], held_out: Sequence[tuple[int, ...]], cv_fold: Array, choose: Array
+) -> Array:
+    """Returns the scores, with out-of-fold means for the calls that thresholds are chosen on.
+
+    A single member trained on all groups; the scores are then returned unchanged.
+
+    Args:
+        raw: mean score of all members for each call, shape (calls,).
+        by_member: scores of each member, shape (calls,), needed at least for the `choose` calls of its held-out folds.
+        held_out: the folds that each member did not train on.
+        cv_fold: as from `cv_fold_of_calls`.
+        choose: whether thresholds are chosen on each call; bool.
+    """
+    if len(by_member) == 1:
+        return raw.copy()
+    total, members = np.zeros(len(raw)), np.zeros(len(raw))
+    for scores, folds in zip(by_member, held_out, strict=True):
+        rows = choose & np.isin(cv_fold, folds)
+        total[rows] += scores[rows]
+        members[rows] += 1
+    return np.where(members > 0, total / np.maximum(members, 1), raw)
