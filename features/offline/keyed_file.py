@@ -65,7 +65,7 @@ def write_keyed(
         ValueError: in one line, for faults of the file, or an invalid row if `strict`.
     """
     layout = read_layout(layout_name)
-    intake = Intake(key, zone=layout.hours_zone, numbers="codes" if layout.numbers == "codes" else "written")
+    intake = intake_of(layout, key)
     with (
         Quarantine(path.name, layout, quarantine, key, strict=strict) as invalid,
         SealedShards(out.parent, count_shards(path), COLUMNS, TEXTS) as sealed,
@@ -75,6 +75,11 @@ def write_keyed(
             sealed.add(calls, caller_shards(intake, calls["caller"], len(sealed)))
         write_groups(keyed_shards(sealed, layout, invalid, intake, progress), out)
     return dict(sorted(invalid.counts.items()))
+
+
+def intake_of(layout: Layout, key: Key) -> Intake:
+    """Returns an intake that keys the calls of a layout: in its hour zone, with its kind of numbers."""
+    return Intake(key, zone=layout.hours_zone, numbers="codes" if layout.numbers == "codes" else "written")
 
 
 def count_shards(path: Path) -> int:

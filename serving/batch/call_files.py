@@ -14,11 +14,10 @@ import pyarrow.parquet as pq
 from callsieve.features.files.atomic import sha256
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.progress import Progress
-from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import BATCH_ROWS, read_keyed
 from callsieve.features.keys.callee_keys import EPHEMERAL
 from callsieve.features.keys.tokens import KEY_VARIABLE, Key, key_from_environment, read_key
-from callsieve.features.offline.keyed_file import write_groups, write_keyed
+from callsieve.features.offline.keyed_file import intake_of, write_groups, write_keyed
 from callsieve.features.offline.shards import count_rows, read_manifest, write_manifest
 from callsieve.features.reading.call_files import read_calls
 from callsieve.features.reading.layouts import read_layout
@@ -77,10 +76,8 @@ def read_keyed_file(
     file_layout = read_layout(layout_name)
     number_key = key_or_temporary(key)
     read = read_calls(path, file_layout, quarantine=quarantine, key=number_key, strict=strict, progress=progress)
-    intake = Intake(
-        number_key, zone=file_layout.hours_zone, numbers="codes" if file_layout.numbers == "codes" else "written"
-    )
-    return KeyedFile(intake.table(read.table.sort_by("start")), dict(read.quarantined))
+    keyed = intake_of(file_layout, number_key).table(read.table.sort_by("start"))
+    return KeyedFile(keyed, dict(read.quarantined))
 
 
 def key_file(
