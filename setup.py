@@ -33,6 +33,11 @@ FLAGS += ["-shared", "-fPIC"]
 class BuildLibraries(build_ext):
     """Compiles shared libraries without Python in them; the kernel's source is generated."""
 
+    def run(self) -> None:
+        """Compiles the libraries; they share the files of the C library that Zig compiles first."""
+        with tempfile.TemporaryDirectory() as self.work:
+            super().run()
+
     def build_extension(self, ext: Extension) -> None:
         """Compiles one library.
 
@@ -41,16 +46,15 @@ class BuildLibraries(build_ext):
         """
         source, target = ROOT / FOREST_SOURCE, Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as work:
-            if ext.name == KERNEL:
-                source = Path(work, "kernel.c")
-                source.write_text(kernel_source(), encoding="utf-8")
-            command = [*(COMPILER or zig()), *FLAGS, f"-DFOREST_VERSION={VERSION}", "-o", target, source, "-lm"]
-            caches = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), work)
-            try:
-                subprocess.run(command, check=True, env=os.environ | caches)  # noqa: S603 - our own command
-            except (OSError, subprocess.CalledProcessError) as error:
-                raise CompileError(str(error)) from error
+        if ext.name == KERNEL:
+            source = Path(self.work, "kernel.c")
+            source.write_text(kernel_source(), encoding="utf-8")
+        command = [*(COMPILER or zig()), *FLAGS, f"-DFOREST_VERSION={VERSION}", "-o", target, source, "-lm"]
+        caches = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), self.work)
+        try:
+            subprocess.run(command, check=True, env=os.environ | caches)  # noqa: S603 - our own command
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise CompileError(str(error)) from error
 
     def get_ext_filename(self, fullname: str) -> str:
         """Returns the path of the library: it is not an extension module, so it gets no ABI suffix."""

@@ -65,7 +65,9 @@ def test_draws_depend_on_seed_and_name_alone():
 
 def test_draws_of_many_seeds_reach_both_ends_of_a_range():
     before = DEFAULTS["work.courier.rate.median"]
-    ratios = [vary(SCENARIO, seed).values["work"]["courier"]["rate"]["median"] / before for seed in range(60)]
+    rate = Scenario({"work": {"courier": {"rate": {"median": before}}}})
+    ratios = [vary(rate, seed).values["work"]["courier"]["rate"]["median"] / before for seed in range(60)]
+    assert vary(SCENARIO, 59).values["work"]["courier"]["rate"]["median"] == ratios[59] * before
     low, high = range_of("work.courier.rate.median").factor
     assert min(ratios) < low * 1.1 and max(ratios) > high / 1.1
     assert 0.35 < sum(ratio < math.sqrt(low * high) for ratio in ratios) / 60 < 0.65
