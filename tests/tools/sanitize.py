@@ -29,7 +29,7 @@ TESTS = (
 )
 UNDEFINED = "alignment,bounds,float-cast-overflow,integer-divide-by-zero,null,shift"
 NO_RECOVERY = "-fno-sanitize-recover=all"
-SANITIZER_FLAGS = (f"-fsanitize=address,{UNDEFINED}", NO_RECOVERY, "-fno-omit-frame-pointer", "-O1", "-g1")
+SANITIZER_FLAGS = (f"-fsanitize=address,{UNDEFINED}", NO_RECOVERY, "-fno-omit-frame-pointer", "-O0", "-g1")
 # As in setup.py: integers may wrap.
 BUILD_FLAGS = ("-std=c11", "-fwrapv", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-shared")
 GCC = shutil.which("gcc") or "gcc"
