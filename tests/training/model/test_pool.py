@@ -20,7 +20,7 @@ from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.data.feeds import POORER_FEEDS
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.data.sources import Source, folder_sources
-from callsieve.training.judging.judge import judge
+from callsieve.training.judging import judge as judging
 from callsieve.training.model import scores
 from callsieve.training.model import train as steps
 from callsieve.training.model.fit import fit_members
@@ -239,9 +239,10 @@ def test_thresholds_are_chosen_on_scores_of_members_that_saw_nothing_of_the_fold
     assert len(seen["part"]) == trained.fitted["rows"]["train"]
 
 
-def test_the_figures_of_a_pool_are_of_the_folders_to_certify_on(pooled, worlds):
+def test_the_figures_of_a_pool_are_of_the_folders_to_certify_on(pooled, worlds, monkeypatch):
     trained, _ = pooled
-    figures = judge(trained, policy_actions(trained))
+    monkeypatch.setattr(judging, "baseline_scores", lambda _: {})  # `test_baselines.py` tests them
+    figures = judging.judge(trained, policy_actions(trained))
     assert figures["data"]["folders"] == 6
     assert figures["data"]["calls"] == sum(world.calls.num_rows for world in worlds)
     assert figures["data"]["fingerprint"] == worlds[5].fingerprint
@@ -266,7 +267,9 @@ def test_the_truth_is_learnt_from_where_it_is_asked_for(worlds):
 def test_a_run_on_several_folders_is_reproduced_byte_for_byte(run_command, command_json, tmp_path):
     command_json("simulate", "--worlds", 3, "--size", "tiny", "--seed", 31, "--out", tmp_path / "worlds")
     first, second, third = (tmp_path / "worlds" / f"world-{seed}" for seed in (31, 32, 33))
+    (tmp_path / "parameters.toml").write_text("rounds = 15\n")
     names = ("--certify", third, "--out", tmp_path / "run", "--threads", 1)
+    names += ("--parameters", tmp_path / "parameters.toml")
     figures = command_json("train", "--data", first, second, *names)
     assert figures["data"]["folders"] == 3
     recorded = json.loads((tmp_path / "run" / "record" / "datasets.json").read_text())
