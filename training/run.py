@@ -81,6 +81,7 @@ def study(
     gates: Gates | None = None,
     audit: str | Path | None = None,
     made_by: str = "callsieve.training.study",
+    other: tuple[str, Scorer] | None = None,
     progress: Progress | None = None,
 ) -> RecordedRun:
     """Trains, judges and signs a model, scores the last day as a service would, writes the pages, and records the run.
@@ -99,6 +100,7 @@ def study(
         signing_key: Ed25519 key file for bundle and log; by default, a new key is made in `folder`.
         gates: conditions for a promotion of the model; the shipped gates by default.
         made_by: command or function that MLflow names as the source of the run.
+        other: name and scorer of another model, which the figures compare on the same calls.
     Returns: all figures of the run.
     """
     began = time.time()
@@ -113,7 +115,7 @@ def study(
     trained = train([looks.counted(source) for source in sources_of(data)], settings, progress)
     leak_probes = check_for_leaks(trained)
     give_back()
-    judged = judge(trained, policy_actions(trained), source)
+    judged = judge(trained, policy_actions(trained), source, other)
     model = write_bundle(trained, folder / "bundle", key)
     scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])
     calls = scored_calls(trained)

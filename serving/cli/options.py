@@ -60,6 +60,12 @@ GatesFile = Annotated[Path | None, typer.Option("--gates", help="Gates file; by 
 TrackingUri = Annotated[
     str | None, typer.Option("--tracking-uri", help="MLflow store; by default a SQLite file in the folder of the run.")
 ]
+ValidFrom = Annotated[
+    str,
+    typer.Option(
+        "--valid-from", help="First day of the model's validity, as 2026-11-28; by default the last day of calls."
+    ),
+]
 StateFolder = Annotated[Path, typer.Option("--state", help="Folder of the service's live state.")]
 StateFolders = Annotated[
     list[Path] | None, typer.Option("--state", help="Folder of a service's live state; repeat for several.")

@@ -39,7 +39,7 @@ def nuisance(name: str, calls: int, rate: float) -> dict[str, Any]:
 def example_figures() -> dict[str, Any]:
     fpr = [0.0, *(10 ** (x / 10) for x in range(-55, 1))]
     calls = sorted({int(10 ** (x / 20)) for x in range(61)})
-    return {
+    figures = {
         "model": {
             "id": "cs-7f3a91c2d40e",
             "trees": {"model": 210, "content": 80},
@@ -216,3 +216,13 @@ def example_figures() -> dict[str, Any]:
         },
         "next": [COMMAND, "callsieve score --bundle callsieve-demo/bundle --help"],
     }
+    head, baselines = figures["headline"], figures["baselines"]
+    provinces = [
+        {"folder": name, "model": head["model"], "policy": head["policy"], "baselines": baselines}
+        for name in ("provinces/hunan", "provinces/hubei")
+    ]
+    poorer = {
+        "outgoing only": proof(94_000, 3, 8.2e-5, True) | {"catch": 0.372},
+        "answered only, no routes, no ring time": proof(96_000, 13, 2.1e-4, False) | {"catch": 0.518},
+    }
+    return figures | {"by_folder": provinces, "feeds": poorer}

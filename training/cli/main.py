@@ -39,6 +39,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
                 "roll": "training.cli.study:roll",
                 "decay": "training.cli.study:decay",
                 "stress": "training.cli.study:stress",
+                "worlds": "training.cli.study:worlds",
                 "membership": "training.cli.compare:membership",
                 "rules": "training.cli.compare:rules",
                 "policies": "training.cli.compare:policies",

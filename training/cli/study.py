@@ -1,4 +1,4 @@
-"""The commands `study search`, `study roll`, `study decay` and `study stress`: each trains several models."""
+"""The commands `study search`, `roll`, `decay`, `stress` and `worlds`: trainings to compare, or on many worlds."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from callsieve.serving.cli.options import (
     Size,
     Threads,
     TrackingUri,
+    ValidDays,
+    ValidFrom,
 )
 
 if TYPE_CHECKING:
@@ -191,6 +193,44 @@ def stress(
         result = run(worlds(size, chosen, scenario), settings, counted, progress=progress, count=len(chosen))
     save(folder / "stress.json", result)
     console.emit_json(result) if json else studies.stress(result, folder)
+
+
+def worlds(
+    out: Out = Path("callsieve-worlds"),
+    size: Size = "small",
+    learn: Annotated[int, typer.Option(min=1, help="Number of worlds to learn from.")] = 16,
+    valid_from: ValidFrom = "",
+    valid_days: ValidDays = 90.0,
+    signing_key: Annotated[
+        Path | None, typer.Option("--signing-key", help="Ed25519 key (PEM) that signs; by default a new key.")
+    ] = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Learn from many varied simulated worlds, and judge the model on worlds of other seeds and scenarios.
+
+    It makes the model that the package ships. Worlds that an interrupted run completed stay.
+
+    Example: callsieve study worlds --out worlds
+    """
+    from callsieve.training.model.settings import Settings
+    from callsieve.training.studies.worlds import PARAMETERS, study_worlds
+
+    from .tables import runs
+    from .train import whole_days
+
+    settings = Settings(
+        seed=1,
+        threads=threads,
+        learn_from="truth",
+        poorer_feeds=True,
+        parameters=PARAMETERS,
+        valid_from=valid_from,
+        valid_days=whole_days(valid_days),
+    )
+    with console.progress("study worlds") as progress:
+        figures = study_worlds(out, settings, size=size, learnt=learn, signing_key=signing_key, progress=progress)
+    console.emit_json(figures) if json else runs.study(figures, out / "run")
 
 
 def whole_numbers(text: str) -> list[int]:

@@ -24,6 +24,8 @@ from callsieve.serving.cli.options import (
     Threads,
     TrackingUri,
     Trust,
+    ValidDays,
+    ValidFrom,
 )
 
 CALL_OPTIONS = (
@@ -39,6 +41,8 @@ CALL_OPTIONS = (
     "audit",
     "only",
     "parameters",
+    "valid_from",
+    "valid_days",
 )
 VECTOR_OPTIONS = ("label", "where")
 
@@ -141,6 +145,8 @@ def train(
     parameters: Annotated[
         Path | None, typer.Option(help="Parameters of the fit (TOML), as `callsieve study search` writes them.")
     ] = None,
+    valid_from: ValidFrom = "",
+    valid_days: ValidDays = 90.0,
     seed: Seed = 0,
     threads: Threads = 0,
     json: Json = False,
@@ -178,6 +184,8 @@ def train(
             parameters=read_parameters(parameters),
             learn_from=learn_from,
             poorer_feeds=poorer_feeds,
+            valid_from=valid_from,
+            valid_days=whole_days(valid_days),
         )
         figures = study(
             folder_sources([*data, *(more or ())], certify or ()),
@@ -192,6 +200,13 @@ def train(
             progress=progress,
         )
     console.emit_json(figures) if json else runs.study(figures, out)
+
+
+def whole_days(days: float) -> int:
+    """Returns the days of a model's validity. Raises ValueError unless they are a whole number from 1 to 36,500."""
+    if not (1 <= days <= 36_500 and days == int(days)):
+        raise ValueError(f"--valid-days: expected a whole number from 1 to 36,500, got {days:g}")
+    return int(days)
 
 
 def _train_on_table(vectors: Path, label: str, where: str | None, seed: int, threads: int, json: bool) -> None:

@@ -382,8 +382,27 @@ class ScoreFigures(TypedDict):
     precision_at_prior: list[PrecisionAtPrior]
 
 
+class FeedFigures(CertificateFigures):
+    """The certificate of the model on records that lack something, and its catch rate there."""
+
+    catch: float | None
+
+
+class FolderFigures(TypedDict):
+    """The operating points on one of several certifying folders; `baselines` has the simpler scorers by name."""
+
+    folder: str
+    model: Headline
+    policy: PolicyHeadline
+    baselines: dict[str, Headline]
+
+
 class Judgement(ScoreFigures):
-    """Figures of a training. `kinds` are the class models, `baselines` the operating points of simpler scorers."""
+    """Figures of a training.
+
+    `kinds` are the class models, `baselines` the operating points of simpler scorers. `by_folder` is empty unless
+    several folders certified the model. `feeds` has the poorer records by the name of the feed.
+    """
 
     model: ModelFigures
     data: TrainingData
@@ -394,6 +413,8 @@ class Judgement(ScoreFigures):
     unseen: SeenCalls
     kinds: list[ClassFigures]
     baselines: dict[str, Headline]
+    by_folder: list[FolderFigures]
+    feeds: dict[str, FeedFigures]
 
 
 class Summary(TypedDict):

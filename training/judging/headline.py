@@ -6,6 +6,7 @@ its scores alone, so a rule's hit never improves them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,10 @@ from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.judging_labels import JudgingLabels
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import bound_by_organisation, caller_bootstrap, certificate
+from callsieve.training.model.pool import FolderFacts
 
 from .detection import NO_QUANTILES, calls_to_detection
-from .figures import Catch, Detection, Headline, PolicyHeadline, Rate
+from .figures import Catch, Detection, FolderFigures, Headline, PolicyHeadline, Rate
 from .metrics import catch, threshold_at_rate
 
 if TYPE_CHECKING:
@@ -136,3 +138,39 @@ def detection_of(s: JudgedCalls, raw: Array, threshold: float) -> Detection:
         "stopped_share": None,
         **NO_QUANTILES,
     }
+
+
+def folder_figures(
+    s: JudgedCalls,
+    folders: Sequence[FolderFacts],
+    folder: Array,
+    band: Band,
+    actions: PolicyActions,
+    baselines: Mapping[str, tuple[Array, Band]],
+) -> list[FolderFigures]:
+    """Returns the operating points on each folder that certified the model; none if it was only one.
+
+    A mean over folders hides the folder on which a threshold fails.
+
+    Args:
+        folder: place of each call's folder among `folders`.
+        band: the band of the model.
+        actions: of the policy that the model is used with.
+        baselines: raw scores and band of each simpler scorer, by name.
+    """
+    certifying = [place for place, facts in enumerate(folders) if facts.role != "learn"]
+    if len(certifying) < 2:
+        return []
+    figures: list[FolderFigures] = []
+    for place in certifying:
+        inside = folder == place
+        there = replace(s, rows=s.rows & inside, lives=s.lives & inside)
+        figures.append(
+            {
+                "folder": folders[place].name,
+                "model": headline_of(there, s.raw, band),
+                "policy": policy_headline(there, actions, band),
+                "baselines": {name: headline_of(there, raw, own) for name, (raw, own) in baselines.items()},
+            }
+        )
+    return figures

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_curve
 from callsieve.features.catalogue import ALL_FEATURES, NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.serving.bundle.metadata import Band, BundleMetadata, Certificate
+from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.data.dataset import count_numbers
 from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of, caution_of
 from callsieve.training.model.pool import FolderFacts
@@ -44,7 +45,7 @@ from .figures import (
     Summary,
     TopFeature,
 )
-from .headline import JudgedCalls, PolicyActions, catch_of, headline_of, policy_headline
+from .headline import JudgedCalls, PolicyActions, catch_of, folder_figures, headline_of, policy_headline
 from .metrics import calibration_table, precision_at_priors, ranking, slices
 
 if TYPE_CHECKING:
@@ -56,18 +57,26 @@ RULE = NAMES.index("out_calls_count_1h")
 CURVE_POINTS = 200
 
 
-def judge(t: Trained, actions: PolicyActions, source: str = "") -> Judgement:
+def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str, Scorer] | None = None) -> Judgement:
     """Returns all figures of a trained model.
 
     Args:
         actions: of the policy that the model is used with.
         source: where the calls come from, in a few words.
+        other: name and scorer of another model, to stand among the baselines with its own thresholds.
     """
     calls = judged_calls(t)
     band = t.card.thresholds[0]
     scores = aligned_scores(t.raw, t.stratum, band)
     seen = t.pool.trained & t.pool.late & t.pool.judged.known
-    judged = score_figures(calls, t.card, baseline_band(t, calls.rule), actions)
+    rule = baseline_band(t, calls.rule)
+    judged = score_figures(calls, t.card, rule, actions)
+    baselines = {name: (raw, baseline_band(t, raw)) for name, raw in baseline_scores(t).items()}
+    if other:
+        name, bundle = other[0], other[1].bundle
+        wanted, columns = calls.rows | calls.lives, feature_columns(bundle.features)
+        raw = score_rows(bundle.model, t.X, np.arange(len(wanted)), wanted, columns, t.settings.threads)
+        baselines[name] = raw, bundle.thresholds[0]
     last = folder_entry(t.folders[-1])
     return {
         "model": {
@@ -97,7 +106,11 @@ def judge(t: Trained, actions: PolicyActions, source: str = "") -> Judgement:
         "seen": {"calls": int(seen.sum()), "catch": catch_of(calls, scores, band.threshold, seen)},
         "unseen": {"calls": int(calls.rows.sum()), "catch": judged["headline"]["model"]["catch"]},
         "kinds": class_figures(t, calls.rows & (scores >= band.threshold)),
-        "baselines": {name: headline_of(calls, raw, baseline_band(t, raw)) for name, raw in baseline_scores(t).items()},
+        "baselines": {name: headline_of(calls, raw, own) for name, (raw, own) in baselines.items()},
+        "feeds": dict(t.fitted["feeds"]),
+        "by_folder": folder_figures(
+            calls, t.folders, t.pool.folder, band, actions, baselines | {"rule": (calls.rule, rule)}
+        ),
         **judged,
     }
 

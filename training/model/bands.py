@@ -42,8 +42,10 @@ class Caution:
 OF_GROUPS = Caution(margin=0.7, guard=0.25)
 # Folders that a member saw nothing of show how organisations differ, so the bound is used as it is: descending from the
 # highest score, the last threshold whose bound holds is a fixed-sequence test (Angelopoulos et al. 2022, Learn then
-# test). In a trial with six members, learnt from 8 varied small worlds, 74 % of the calls of 4 others were caught and
-# 0.3 in 10,000 innocent calls flagged; with a margin of 0.7, 70 %. The choice was made on these 4 worlds.
+# test). In a trial, models learnt from 16 varied worlds. With more look-alikes in these worlds than in those that judge
+# (`training/world/basis/look_alikes.toml`), 0.6 in 10,000 innocent calls of 8 other worlds were flagged and 75 % of the
+# nuisance calls caught; with as many, 1.3 were flagged, and at equally many flagged calls 70 % caught. A margin of 0.8
+# flagged 0.5 and caught 72 %.
 OF_FOLDERS = Caution(margin=1.0, guard=0.0)
 
 

@@ -28,7 +28,7 @@ LAST_HOUR = 23
 SAMPLE = 10_000  # calls of a day that the drift histograms use; marks of records count all calls
 # More calls of the same callers add little, and their vectors take memory.
 MAX_CHOSEN_ON, CHOSEN_IN_ALL = 250_000, 1_500_000
-MAX_CERTIFIED_ON = 1_000_000  # of all folders together
+MAX_CERTIFIED_ON = 2_000_000  # of all folders together
 POORER_IN_ALL = 600_000  # calls of a poorer feed that thresholds are chosen or certified on
 RECOMPUTED = 500  # calls of a day whose vectors `judging/leak_probes.py` computes again
 

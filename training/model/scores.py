@@ -18,7 +18,7 @@ import numpy as np
 
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL, needs_second_model, with_lacks
-from callsieve.serving.bundle.forest import read_forest
+from callsieve.serving.bundle.forest import Forest, read_forest
 from callsieve.serving.bundle.metadata import SECOND, Calibration
 from callsieve.serving.rules.strata import STRATA, strata_of
 
@@ -103,15 +103,23 @@ def strata_at(X: Array, rows: Array, count: int) -> Array:  # noqa: N803
     return strata
 
 
-def score_rows(model: str, X: Array, rows: Array, wanted: Array, columns: list[int], threads: int) -> Array:  # noqa: N803
+def score_rows(
+    model: str | Forest,
+    X: Array,  # noqa: N803
+    rows: Array,
+    wanted: Array,
+    columns: list[int],
+    threads: int,
+) -> Array:
     """Scores the wanted calls that have a vector; NaN for all others. Shape of `wanted`.
 
     Args:
+        model: a model, or LightGBM's text of it.
         X: vectors of the calls at the ascending places `rows`.
         wanted: bool, of each call.
     """
     raw = np.full(len(wanted), np.nan)
-    forest, places = read_forest(model), np.flatnonzero(wanted[rows])
+    forest, places = read_forest(model) if isinstance(model, str) else model, np.flatnonzero(wanted[rows])
     for begin in range(0, len(places), SCORED_AT_ONCE):
         part = places[begin : begin + SCORED_AT_ONCE]
         vectors = np.ascontiguousarray(select_columns(np.take(X, part, axis=0), columns))

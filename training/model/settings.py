@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from callsieve.features.catalogue import NAMES
+from callsieve.features.files.dates import parse_day
 from callsieve.training.data.label_policy import LabelPolicy, read_label_policy
 
 LEARN_FROM = ("labels", "truth")
@@ -18,6 +19,8 @@ class Settings:
     features: names in the order of the model's columns; complaint features only if they are named here.
     learn_from: "labels", as known at a cutoff, or "truth", which only simulated worlds have.
     poorer_feeds: whether to fit a second model, for records of answered calls only and of outgoing calls only.
+    valid_from: first day of the model's validity, as "2026-11-28"; "" for the last day of the calls. It is for a model
+        learnt from simulated worlds, whose dates say nothing of the day on which it is used.
 
     >>> Settings(seed=1).label_delay_days
     3
@@ -29,6 +32,7 @@ class Settings:
     learn_from: str = "labels"
     poorer_feeds: bool = False
     label_delay_days: int = 3
+    valid_from: str = ""
     valid_days: int = 90
     epoch: int = 1
     features: tuple[str, ...] = NAMES
@@ -43,6 +47,8 @@ class Settings:
                 raise TypeError(f"{name} must be a whole number, got {type(value).__name__}")
             if value < 0:
                 raise ValueError(f"{name} must be 0 or more, got {value}")
+        if self.valid_from:
+            parse_day(self.valid_from, "valid_from")
         if self.learn_from not in LEARN_FROM:
             raise ValueError(f"learn_from must be one of {', '.join(LEARN_FROM)}, got {self.learn_from!r}")
         if isinstance(self.features, str):

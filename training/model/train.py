@@ -259,6 +259,7 @@ def make_metadata(
     """Builds the metadata of a bundle. None of it depends on the machine or the time of day."""
     end = max(folder.plan.certify[1] for folder in gathered.folders)
     last = datetime.fromtimestamp(end / 1000, tz=UTC).replace(microsecond=0)
+    first = datetime.fromisoformat(settings.valid_from).replace(tzinfo=UTC) if settings.valid_from else last
     return BundleMetadata(
         features=settings.features,
         categorical={f.name: len(f.levels) for f in FEATURES if f.levels and f.name in settings.features},
@@ -280,8 +281,8 @@ def make_metadata(
             "fitted": figures,
             "versions": versions(),
         },
-        valid_from=_utc(last),
-        valid_until=_utc(last + timedelta(days=settings.valid_days)),
+        valid_from=_utc(first),
+        valid_until=_utc(first + timedelta(days=settings.valid_days)),
         epoch=settings.epoch,
         golden=GoldenVectors((), {}),
         classes=classes,

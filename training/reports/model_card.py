@@ -96,6 +96,9 @@ def model_card(figures: RunFigures) -> Sections:
             "Benign calls flagged": f"{count(head['false_calls'])} of {count(head['benign_calls'])}; "
             f"at most {one_in(head['bound'])} (exact 95 % bound), target {one_in(head['target'])}",
             "Certified": "yes" if head["certified"] else "no: the model may label calls, but must not block them",
+            "Certified on records that lack": _names(
+                [name for name, feed in figures["feeds"].items() if feed["certified"]]
+            ),
             "Nuisance calls caught": f"{share(catch['rate'])}, 95 % interval over callers {share(catch['low'])} to "
             f"{share(catch['high'])}",
             "Calls until a new nuisance number is detected": ", ".join(

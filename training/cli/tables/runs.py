@@ -19,6 +19,8 @@ if TYPE_CHECKING:
         Detection,
         EvaluationFigures,
         Evasion,
+        FeedFigures,
+        FolderFigures,
         Headline,
         KnownGroup,
         Mean,
@@ -35,6 +37,9 @@ SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
 def study(figures: RecordedRun, folder: Path) -> None:
     """Prints the headline of a training, the verdicts of its last day, and the next commands."""
     headline(figures, "of numbers that first called after the training, of groups unseen in training")
+    if figures["by_folder"]:
+        by_folder(figures["by_folder"])
+    feeds(figures["feeds"])
     last = figures["last_day"]
     rows = [(word, f"{last['actions'][word]:,}", f"{last['callers'][word]:,}") for word in last["actions"]]
     show_table(f"verdicts on {last['date']}", ("action", "calls", "callers"), rows)
@@ -76,6 +81,39 @@ def headline(figures: RecordedRun | EvaluationFigures, numbers: str) -> None:
     if figures["attacks"]:
         buckets(figures["buckets"])
         attacks(figures["attacks"], numbers)
+
+
+def by_folder(figures: Sequence[FolderFigures]) -> None:
+    """Prints the operating points on each folder that certified a model."""
+    rows = [
+        (
+            folder["folder"],
+            f"{model['false_calls']} of {model['benign_calls']:,}",
+            share(model["catch"]["call"]["rate"]),
+            share(model["detection"]["soon_share"]),
+            share(model["detection"]["stopped_share"]),
+            share(folder["baselines"]["logistic regression"]["catch"]["call"]["rate"]),
+        )
+        for folder in figures
+        for model in [folder["model"]]
+    ]
+    head = ("", "innocent flagged", "nuisance caught", f"found within {SOON} calls", "calls stopped", "regression")
+    show_table("each folder that certified the model", head, rows)
+
+
+def feeds(figures: Mapping[str, FeedFigures]) -> None:
+    """Prints the certificate of a model on records that lack something."""
+    rows = [
+        (
+            name,
+            f"{feed['false_calls']} of {feed['benign_calls']:,}",
+            "yes" if feed["certified"] else "no: the model is silent there",
+            share(feed["catch"]),
+        )
+        for name, feed in figures.items()
+    ]
+    head = ("records", "innocent flagged", "certified at 1 in 10,000", "nuisance caught")
+    show_table("records that lack something", head, rows)
 
 
 def evaluation(figures: EvaluationFigures) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SHIPPED = ("default.toml", "benign.toml", "nuisance.toml", "attacks.toml", "complaints.toml")
-NAMED = ("crackdown", "rare", "spring_festival")  # shipped scenarios, by name
+NAMED = ("crackdown", "look_alikes", "rare", "spring_festival")  # shipped scenarios, by name
 ALIKE = ("work", "outfits")  # tables whose members can start from another member (`like`)
 WEIGHTS = ("pool", "content")
 Table = dict[str, Any]

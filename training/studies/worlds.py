@@ -1,0 +1,122 @@
+"""Learns from many varied worlds, and judges the model on worlds of other seeds, scenarios and sizes.
+
+`callsieve study worlds` made the model that the package ships. Nobody looks at the judging worlds before the training
+is done; the certificate and every figure are of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from callsieve.features.files.progress import Progress, steps
+from callsieve.features.keys.tokens import Key
+from callsieve.training.data.sources import folder_sources
+from callsieve.training.judging.run_figures import RecordedRun
+from callsieve.training.model.settings import Settings
+from callsieve.training.run import study
+
+from .simulated import KEY_EPOCH, simulate_worlds
+
+LEARNT = 16  # worlds
+# With so many callers to learn from, no member stops early at the usual 200 rounds. In a trial on 8 other worlds, 400
+# rounds caught 78 % in place of 75 %, with no more innocent calls flagged.
+PARAMETERS = {"rounds": 400}
+LEARN_SEED = 101
+
+
+@dataclass(frozen=True, slots=True)
+class Worlds:
+    """Worlds of one kind, with the seeds `seed`, `seed + 1`, ...
+
+    Attributes:
+        size: as of `callsieve simulate`; "" for that of the study.
+        scenario: name of a shipped scenario; "" for the default.
+        varied: whether the assumed behaviour of each world is drawn anew.
+    """
+
+    name: str
+    seed: int
+    count: int
+    size: str = ""
+    scenario: str = ""
+    varied: bool = False
+
+
+JUDGED = (
+    Worlds("default", 1001, 4),
+    Worlds("varied", 1011, 4, varied=True),
+    Worlds("crackdown", 1021, 1, scenario="crackdown"),
+    Worlds("rare", 1022, 1, scenario="rare"),
+    Worlds("spring_festival", 1023, 1, scenario="spring_festival"),
+    Worlds("town", 1031, 1, size="town"),
+    Worlds("city", 1041, 1, size="city"),
+)
+
+
+def study_worlds(
+    folder: Path,
+    settings: Settings,
+    *,
+    size: str,
+    learnt: int = LEARNT,
+    signing_key: Path | None = None,
+    progress: Progress,
+) -> RecordedRun:
+    """Simulates the worlds, trains on some with their truth, and certifies on the others. Repeated, it goes on.
+
+    Args:
+        folder: gets `learn/` and `judge/` with the worlds, and `run/` as from `callsieve train`.
+        size: of the worlds; "small" also judges a town and a city, another size one world of each other kind.
+        learnt: number of worlds to learn from.
+    Raises:
+        ValueError: if the folder has a run already, or worlds of another size or scenario.
+    """
+    run = folder / "run"
+    if run.exists():
+        raise ValueError(f"{run}: exists already; remove it to train again on the worlds beside it")
+    folder.mkdir(parents=True, exist_ok=True)
+    kinds = [Worlds("learn", LEARN_SEED, learnt, scenario="look_alikes", varied=True)]
+    kinds += JUDGED if size == "small" else [replace(kind, count=1) for kind in JUDGED if not kind.size]
+    parts = steps(progress, {"worlds": 0.3, "train": 0.7})
+    by_kind = steps(parts["worlds"], {kind.name: float(kind.count) for kind in kinds})
+    for kind in kinds:
+        simulate_worlds(
+            _place(folder, kind),
+            kind.count,
+            size=kind.size or size,
+            seed=kind.seed,
+            scenario=Path(kind.scenario) if kind.scenario else None,
+            key=_public_key(folder),
+            progress=by_kind[kind.name],
+            varied=kind.varied,
+        )
+    first, *others = (_place(folder, kind) for kind in kinds)
+    sources = [
+        replace(source, name=str(Path(source.name).relative_to(folder))) for source in folder_sources([first], others)
+    ]
+    return study(
+        sources,
+        settings,
+        run,
+        source=f"simulated worlds of size '{size}', {learnt} to learn from",
+        signing_key=signing_key,
+        made_by="callsieve study worlds",
+        progress=parts["train"],
+    )
+
+
+def _place(folder: Path, kind: Worlds) -> Path:
+    return folder / "learn" if kind.name == "learn" else folder / "judge" / kind.name
+
+
+def _public_key(folder: Path) -> Path:
+    """Returns the file of a key that anyone can make, so that the tables, and the model, are the same on any machine.
+
+    Simulated numbers are nobody's, so their tokens protect nothing.
+    """
+    path = folder / "number.key"
+    if not path.exists():
+        Key(KEY_EPOCH, hashlib.sha256(b"simulated numbers are nobody's").digest()).write(path)
+    return path
