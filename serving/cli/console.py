@@ -102,6 +102,11 @@ def say(text: str) -> None:
     OUT.print(text, markup=False)
 
 
+def note(text: str) -> None:
+    """Prints one line on the error stream, apart from results."""
+    ERR.print(text, markup=False)
+
+
 def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
     """Prints a table.
 

@@ -21,6 +21,8 @@ from callsieve.features.records import KeyedCall
 from callsieve.serving.bundle.bundle import Bundle, BundleError, load
 from callsieve.serving.bundle.forest import Forest
 from callsieve.serving.bundle.metadata import Band
+from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
+from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.rules.policy import ACTIONS, Policy, band_action, final_action, read_policy
 from callsieve.serving.rules.preferences import confident_class, rejected_categories
 from callsieve.serving.rules.register_lookup import look_up
@@ -97,9 +99,9 @@ class Scorer:
     @classmethod
     def load(
         cls,
-        folder: str | Path,
+        folder: str | Path | None = None,
         *,
-        trusted: Iterable[Ed25519PublicKey],
+        trusted: Iterable[Ed25519PublicKey] | None = None,
         policy: Policy | None = None,
         registers: Registers | None = None,
         minimum_epoch: int = 0,
@@ -110,8 +112,8 @@ class Scorer:
         start-up to spend that time before the first call.
 
         Args:
-            folder: the bundle.
-            trusted: public keys; one of them must have signed the bundle.
+            folder: the bundle; by default the shipped one, trained on simulated worlds.
+            trusted: public keys; one of them must have signed the bundle. Needed unless the bundle is the shipped one.
             policy: the shipped policy if None.
             registers: registers to look calls up in.
             minimum_epoch: bundles of an earlier epoch are refused, so that a withdrawn bundle cannot come back.
@@ -119,7 +121,15 @@ class Scorer:
         Raises:
             BundleError: in one line, if the bundle is damaged, not signed by a trusted key, or made for another
                 feature catalogue.
+            TypeError: if keys are missing.
+
+        >>> Scorer.load().bundle.training["learn_from"]
+        'truth'
         """
+        if folder is None:
+            folder, trusted = SHIPPED_BUNDLE, [read_public_key(SHIPPED_SIGNER)] if trusted is None else trusted
+        if trusted is None:
+            raise TypeError("trusted: expected the public keys that may have signed the bundle, from read_public_key")
         bundle = load(folder, trusted, minimum_epoch=minimum_epoch, expected_catalogue=catalogue_hash())
         return cls(bundle, policy or read_policy(), registers)
 

@@ -1,4 +1,4 @@
-"""Installs the wheel in a new environment, where it opens a bundle and judges a call; measures its size and time.
+"""Installs the wheel in a new environment, where the shipped bundle judges a call; measures its size and time.
 
 python tests/bench/bench_install.py [--json]
 
@@ -8,7 +8,6 @@ The wheel is built from the sdist, as a packager does. The environment has the p
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -28,8 +27,8 @@ print(1000 * (time.perf_counter() - began))
 JUDGED = """
 import json, sys
 from callsieve.features import Call, History, Intake, Key
-from callsieve.serving import Scorer, read_public_key
-scorer = Scorer.load(sys.argv[1], trusted=[read_public_key(sys.argv[2])])
+from callsieve.serving import Scorer
+scorer = Scorer.load()
 call = Intake(Key("e1", bytes(32)))(Call(start=1775001600.0, caller="+86 138 0000 0000", callee="010 1234 5678"))
 verdict = scorer.explain(History(), call)
 heavy = {"numpy", "pandas", "mlflow", "pyarrow", "scipy", "sklearn", "typer", "anyio"} & set(sys.modules)
@@ -56,8 +55,7 @@ def measured(folder: Path) -> dict[str, Any]:
     (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
     before = weight(packages)
     run(str(python), "-I", "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), str(wheel))
-    bundle = made_bundle(folder)
-    verdict = json.loads(run(str(python), "-I", "-c", JUDGED, str(bundle), str(folder / "signer.pub")))
+    verdict = json.loads(run(str(python), "-I", "-c", JUDGED))
     if verdict["status"] != "filling" or verdict["heavy"]:
         raise SystemExit(f"the base install does not judge a call as it should: {verdict}")
     times = [float(run(str(python), "-I", "-c", TIMED)) for _ in range(IMPORTS)]
@@ -72,27 +70,14 @@ def measured(folder: Path) -> dict[str, Any]:
     }
 
 
-def made_bundle(folder: Path) -> Path:
-    """Writes a small signed bundle of the real catalogue with the sources of this folder."""
-    code = (
-        "import sys; from pathlib import Path; from tests.support import real_bundle, small_bundle as small;"
-        "from callsieve.serving.bundle.signing import write_public_key; folder = Path(sys.argv[1]);"
-        "real_bundle.write_bundle(folder / 'bundle', valid_until='2036-01-01T00:00:00Z');"
-        "write_public_key(small.KEY.public_key(), folder / 'signer.pub')"
-    )
-    run(sys.executable, "-c", code, str(folder), cwd=ROOT, PYTHONPATH=str(ROOT / ".typing"))
-    return folder / "bundle"
-
-
 def weight(folder: Path) -> int:
     """Returns the bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def run(*words: str, cwd: Path | None = None, **more: str) -> str:
-    """Runs a command with more variables and returns its output; exits with the last lines of a failed command."""
-    place = {"cwd": cwd or Path(tempfile.gettempdir()), "env": os.environ | more}
-    done = subprocess.run(words, **place, capture_output=True, text=True, check=False)
+def run(*words: str) -> str:
+    """Runs a command elsewhere and returns its output; exits with the last lines of a failed command."""
+    done = subprocess.run(words, cwd=tempfile.gettempdir(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(words[:4])}: {done.stderr[-800:]}")
     return done.stdout

@@ -12,7 +12,6 @@ from callsieve.serving.cli.configuration import refuse_unused
 from callsieve.serving.cli.options import (
     KEYED,
     ROW_OPTIONS,
-    Bundle,
     CalleesKey,
     Calls,
     ComplaintFile,
@@ -105,9 +104,11 @@ def _list_features(*, json: bool) -> None:
 
 def score(
     context: typer.Context,
-    bundle: Bundle,
     calls: Calls,
     rows: RowOptions,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="Folder of a signed bundle; by default the shipped model.")
+    ] = None,
     layout: LayoutName = "callsieve",
     trust: Trust = None,
     policy: PolicyFile = None,
@@ -122,10 +123,15 @@ def score(
 ) -> None:
     """Give each call of a file its verdict as of the moment it rang.
 
-    Example: callsieve score --bundle run/bundle --calls Master.csv --layout asterisk --out verdicts.parquet
+    Example: callsieve score --calls Master.csv --layout asterisk --out verdicts.parquet
     """
+    from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_IN_WORDS
+
     from .tables import runs
 
+    if bundle is None:
+        bundle = SHIPPED_BUNDLE
+        console.note(SHIPPED_IN_WORDS)
     if layout == KEYED:
         # Registers as offices write them are keyed with it.
         refuse_unused(context, ROW_OPTIONS if registers else ("key", *ROW_OPTIONS), "--layout keyed")

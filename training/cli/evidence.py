@@ -23,6 +23,9 @@ def evidence(
             help="Run each command on a tiny world, write nothing; exit code 1 if EVIDENCE.md is older than the code.",
         ),
     ] = False,
+    work: Annotated[
+        Path | None, typer.Option("--work", help="Folder for the output of commands; by default deleted afterwards.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run every stated figure again, and write EVIDENCE.md.
@@ -44,10 +47,11 @@ def evidence(
     chosen = [claim for claim in CLAIMS if not only or claim.name in names]
     runnable = [claim for claim in chosen if not claim.needs or (root / claim.needs).exists()]
     rows = []
-    with console.progress("evidence") as progress, tempfile.TemporaryDirectory() as work:
+    with console.progress("evidence") as progress, tempfile.TemporaryDirectory() as temporary:
+        outputs = (work or Path(temporary)).absolute()
         for done, claim in enumerate(runnable):
             progress(claim.name, done / len(runnable))
-            rows.append(run(claim, root, Path(work), quick=quick))
+            rows.append(run(claim, root, outputs, quick=quick))
             if not quick:
                 # After each claim: a complete run takes hours, and an interrupted one keeps its finished claims.
                 write_page(rows, root / PAGE)

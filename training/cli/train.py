@@ -50,17 +50,17 @@ VECTOR_OPTIONS = ("label", "where")
 def demo(
     out: Out = Path("callsieve-demo"), size: Size = "small", seed: Seed = 1, threads: Threads = 0, json: Json = False
 ) -> None:
-    """Simulate a world, train and sign a model, and write report.html.
+    """Simulate a world, judge the shipped model on it, train a small model beside it, and write report.html.
 
     Example: callsieve demo --size tiny --seed 11
     """
-    from callsieve.training.studies.demo import run_demo
+    from callsieve.training.studies.demo import SHIPPED, run_demo
 
     from .tables import runs
 
     with console.progress("demo") as progress:
         figures = run_demo(console.new_folder(out), size=size, seed=seed, threads=threads, progress=progress)
-    console.emit_json(figures) if json else runs.study(figures, out)
+    console.emit_json(figures) if json else runs.demo(figures, SHIPPED, out)
 
 
 def simulate(

@@ -20,16 +20,12 @@ DATA = "../shared/data"
 """Folder of data sets that are not shipped with the project."""
 REAL = f"{DATA}/sichuan_raw_calls_4_subscribers.csv"
 TABLE, COMPLAINTS = f"{DATA}/{figures.EIGHT_MONTHS}", f"{DATA}/ftc_complaints_2020H2.parquet"
-WORLDS = ("449", "450", "451", "452", "453")
-"""Seeds of the worlds beside the demonstration's."""
-
-SEEDS = "python tests/bench/bench_seeds.py --json --seeds"
+SHIPPED = "serving/shipped/bundle"
+WORLDS = f"callsieve study worlds --json --valid-from 2026-11-28 --valid-days 730 --out {WORK}"
 KNOWN = "python tests/bench/bench_known.py --json"
 PUBLISHED = "python tests/bench/bench_published.py"
-REAL_SEEDS = f"python tests/bench/bench_real_seeds.py {DATA} --out {WORK}/seeds --seeds"
 STRESS = f"callsieve study stress --json --out {WORK}/stress --size"
 SICHUAN = f"{PUBLISHED} evaluation {DATA} tests/bench/bench_sichuan.py --data {{}}"
-MEASURED = ("seconds", "peak_gib")  # of a world: these depend on the machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +52,9 @@ class Claim:
     after: str = ""
 
 
-def _demo_part(output: Output) -> Any:
+def _training_part(output: Output) -> Any:
     """Returns the figures without the ids of data and model, because each run keys its calls anew."""
-    return [output[name] for name in ("headline", "ranking", "rows", "bands", "baselines")]
-
-
-def _worlds_part(output: Output) -> Any:
-    return [{name: value for name, value in line.items() if name not in MEASURED} for line in output["lines"]]
+    return [output[name] for name in ("headline", "ranking", "rows", "bands", "baselines", "by_folder", "feeds")]
 
 
 def _ageing_part(output: Output) -> Any:
@@ -84,50 +76,32 @@ CLAIMS = (
         None,
     ),
     Claim(
+        "shipped model",
+        f"{WORLDS}/worlds",
+        figures.shipped_model,
+        _training_part,
+        quick=f"{WORLDS}/few --size tiny --learn 5",
+    ),
+    Claim(
         "demo",
         f"callsieve demo --json --out {WORK}/demo",
         figures.demo,
-        _demo_part,
+        _training_part,
         quick=f"callsieve demo --json --size tiny --seed 11 --out {WORK}/tiny",
     ),
     Claim(
         "real subscribers",
-        f"python tests/bench/bench_real.py {WORK}/demo/bundle {DATA}",
+        f"python tests/bench/bench_real.py {SHIPPED} {DATA}",
         figures.real_callers,
-        lambda output: {name: value for name, value in output.items() if name != "model"},
-        quick=f"python tests/bench/bench_real.py {WORK}/tiny/bundle {DATA}",
-        needs=REAL,
-        after="demo",
-    ),
-    Claim(
-        "real subscribers, other models",
-        f"{REAL_SEEDS} 462 463 464",
-        figures.other_models,
-        lambda output: output["models"],
-        quick=f"{REAL_SEEDS} 11 --size tiny",
+        lambda output: output,
         needs=REAL,
     ),
     Claim(
         "first days",
-        f"python tests/bench/bench_cold.py {WORK}/demo/bundle",
+        f"python tests/bench/bench_cold.py {SHIPPED}",
         figures.first_days,
         lambda output: output["days"],
-        quick=f"python tests/bench/bench_cold.py {WORK}/tiny/bundle --size tiny --seed 11",
-        after="demo",
-    ),
-    Claim(
-        "worlds",
-        f"{SEEDS} {' '.join(WORLDS)}",
-        figures.worlds,
-        _worlds_part,
-        quick=f"{SEEDS} 11 12 --size tiny",
-    ),
-    Claim(
-        "town",
-        f"{SEEDS} 454 --size town",
-        figures.town,
-        _worlds_part,
-        quick=f"{SEEDS} 11 --size tiny",
+        quick=f"python tests/bench/bench_cold.py {SHIPPED} --size tiny --seed 11",
     ),
     Claim(
         "known callers",

@@ -6,10 +6,9 @@ Shares are whole per cent; intervals are in brackets. Lists are in the order of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
-from callsieve.training.model.certify import upper_bound
 from callsieve.training.reports.run_page import between, until
 
 Output = Mapping[str, Any]
@@ -34,9 +33,45 @@ def install(output: Output) -> Figures:
     }
 
 
+def shipped_model(output: Output) -> Figures:
+    """Returns the figures of the shipped model over all worlds that it has not seen, and of each of them."""
+    head, policy, by_folder = output["headline"]["model"], output["headline"]["policy"], output["by_folder"]
+    rates = [1e4 * row["model"]["false_calls"] / row["model"]["benign_calls"] for row in by_folder]
+    figures = {
+        "model": output["model"]["id"],
+        "worlds": ", ".join(row["folder"].removeprefix("judge/") for row in by_folder),
+        "false calls": _false_calls(head["false_calls"], head["benign_calls"], head["bound"]),
+        "bound by organisation": f"{1e4 * head['bound_by_organisation']:.2f} in 10,000",
+        "false calls in 10,000 by world": f"{', '.join(f'{rate:.1f}' for rate in rates)}, mean {fmean(rates):.2f}",
+        "worlds with at most 1 in 10,000": f"{sum(rate <= 1 for rate in rates)} of {len(rates)}",
+        "false calls, with the rules": f"{policy['false_calls']:,}",
+        "catch in hindsight": percent(head["in_hindsight"]),
+    }
+    for name in (MODEL, REGRESSION, RULE, "five counters"):
+        heads = [row["model"] if name == MODEL else row["baselines"][name] for row in by_folder]
+        figures |= {
+            f"catch, {name}": _mean_and_least(head["catch"]["call"]["rate"] for head in heads),
+            f"found within ten calls, {name}": _mean_and_least(head["detection"]["soon_share"] for head in heads),
+            f"calls stopped, {name}": _mean_and_least(head["detection"]["stopped_share"] for head in heads),
+        }
+    figures["calls until half are found"] = until(head["detection"], "median")
+    figures["calls until nine in ten are found"] = until(head["detection"], "p90")
+    for name, feed in output["feeds"].items():
+        certified = "certified" if feed["certified"] else "not certified"
+        counts = f"{feed['false_calls']} of {feed['benign_calls']:,}"
+        figures[name] = f"{certified}, {counts}, catch {percent(feed['catch'])}"
+    return figures
+
+
+def _mean_and_least(rates: Iterable[float | None]) -> str:
+    known = [rate or 0 for rate in rates]
+    return f"{_listed(known)}, mean {percent(fmean(known))}, least {percent(min(known))}"
+
+
 def demo(output: Output) -> Figures:
-    """Returns catch rate, false positives and time to detection in the demonstration."""
+    """Returns the figures of the demonstration: of the model trained there, and of the shipped one."""
     head, baselines = output["headline"]["model"], output["baselines"]
+    shipped = baselines["the shipped model"]
     ways = {name: way["detection"] for name, way in (output["headline"] | baselines).items() if "detection" in way}
     return {
         "calls": f"{output['data']['calls'] / 1e6:.1f} million",
@@ -44,53 +79,10 @@ def demo(output: Output) -> Figures:
         "nuisance calls": f"{output['ranking']['nuisance']:,}",
         "catch": _with_interval(head["catch"]["call"], "rate"),
         f"catch, {REGRESSION}": percent(baselines[REGRESSION]["catch"]["call"]["rate"]),
+        "false calls, shipped model": f"{shipped['false_calls']}",
+        "catch, shipped model": percent(shipped["catch"]["call"]["rate"]),
+        "found within ten calls, shipped model": percent(shipped["detection"]["soon_share"]),
         **_detection(ways),
-    }
-
-
-def town(output: Output) -> Figures:
-    """Returns catch rate, false positives and time to detection in a larger world."""
-    (line,) = output["lines"]
-    (ways,) = output["lives"].values()
-    bound = upper_bound(line["false_calls"], line["benign_calls"])
-    kinds = line["innocent"]
-    flagged = [
-        f"{name.replace('_', ' ')} {kind['flagged']:,} of {kind['calls']:,}"
-        for name, kind in kinds.items()
-        if kind["flagged"]
-    ]
-    return {
-        "false calls": _false_calls(line["false_calls"], line["benign_calls"], bound),
-        "catch": _with_interval(line, "catch"),
-        **{
-            f"catch, {name}": percent(line[name])
-            for name in (REGRESSION, "number class", "five counters", "reputation list")
-        },
-        **_detection(ways),
-        "innocent kinds certified": f"{sum(bool(kind['certified']) for kind in kinds.values())} of {len(kinds)}",
-        "flagged calls": ", ".join(flagged) or "none",
-        "time and memory": f"{line['seconds']:.0f} s, {line['peak_gib']:.1f} GiB",
-    }
-
-
-def worlds(output: Output) -> Figures:
-    """Returns catch rates and false positives over worlds of several seeds, and of models on other worlds."""
-    lines, middle, ways = output["lines"], output["middle"], output["lives"].values()
-    elsewhere = middle["elsewhere_false_per_10000"]
-    figures = {"certified": f"{middle['certified']} of {len(lines)}"}
-    for name, key in ((MODEL, "catch"), (REGRESSION, REGRESSION)):
-        catches = [line[key] for line in lines]
-        figures |= {
-            f"catch, {name}": f"{_listed(catches)}, median {percent(median(catches))}",
-            f"numbers found within ten calls, {name}": _listed(way[name]["soon_share"] for way in ways),
-            f"calls stopped, {name}": _listed(way[name]["stopped_share"] for way in ways),
-            f"catch in hindsight, median, {name}": percent(median(line["in_hindsight"][name] for line in lines)),
-        }
-    return figures | {
-        f"certified, {REGRESSION}": f"{sum(line['baselines_certified'][REGRESSION] for line in lines)}",
-        "false calls in 10,000 elsewhere": f"{', '.join(f'{rate:.1f}' for rate in elsewhere)}, "
-        f"mean {fmean(elsewhere):.1f}",
-        "catch elsewhere, median": percent(median(middle["elsewhere_catch"])),
     }
 
 
@@ -166,17 +158,6 @@ def real_callers(output: Output) -> Figures:
     figures["labelled, students in Copenhagen"] = f"{students['labelled']} of {students['calls']:,}"
     figures["without a threshold, Reality Mining Study"] = f"{sum(output['reality']['no_threshold'].values()):,}"
     return figures
-
-
-def other_models(output: Output) -> Figures:
-    """Returns the labelled calls in the same records, by models of other worlds."""
-    models = output["models"]
-    fraud = [sample for model in models for sample in model["subscribers"] if sample["sample"] == "fake_1"]
-    students = [model["copenhagen"] for model in models]
-    return {
-        f"labelled, {label}": f"{', '.join(str(sample['labelled']) for sample in samples)} of {samples[0]['calls']:,}"
-        for label, samples in (("fake_1", fraud), ("students in Copenhagen", students))
-    }
 
 
 def published_table(output: Output) -> Figures:

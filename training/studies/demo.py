@@ -6,6 +6,7 @@ from pathlib import Path
 
 from callsieve.features.files.progress import Progress
 from callsieve.serving.batch.complaint_rows import COMPLAINTS, checked_frame
+from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Dataset, make_dataset
 from callsieve.training.judging.run_figures import RecordedRun
 from callsieve.training.model.allocators import give_back
@@ -16,9 +17,14 @@ from callsieve.training.world.world import World
 
 from .simulated import new_key, simulated
 
+SHIPPED = "the shipped model"
+
 
 def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Progress) -> RecordedRun:
-    """Writes world, model, certificate, signed bundle, verdicts and run page to one folder, and returns the figures."""
+    """Writes world, model, certificate, signed bundle, verdicts and run page to one folder, and returns the figures.
+
+    The shipped model stands beside the one trained here, on the same calls.
+    """
     dataset = simulated_dataset(folder, size, seed, lambda what, part: progress(what, 0.15 * part))
     give_back()
     settings = Settings(seed=seed, threads=threads)
@@ -28,6 +34,7 @@ def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Prog
         folder,
         source=f"simulated world '{size}', seed {seed}",
         made_by="callsieve demo",
+        other=(SHIPPED, Scorer.load()),
         progress=lambda what, part: progress(what, 0.2 + 0.8 * part),
     )
 

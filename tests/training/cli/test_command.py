@@ -14,8 +14,10 @@ from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.keys.tokens import Key
 from callsieve.features.reading import layouts
+from callsieve.serving.bundle.shipped import SHIPPED_IN_WORDS
 from callsieve.serving.cli import command_tree, console
 from callsieve.serving.custody.purposes import declare
+from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.judging import seen_groups
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.studies import demo, simulated
@@ -389,6 +391,22 @@ def test_train_refuses_options_without_effect(run_command, world_folder, tmp_pat
     monkeypatch.setenv("CALLSIEVE_TRAIN_AUDIT", "log")
     code, _, err = run_command("train", "--vectors", table)
     assert code == 1 and "not found" in err
+
+
+def test_score_without_a_bundle_uses_the_shipped_model_and_says_so(run_command, world_folder):
+    words = ["--layout", "keyed", "--calls", world_folder / "calls.parquet", "--json"]
+    code, out, err = run_command("score", *words)
+    assert (code, err) == (0, f"{SHIPPED_IN_WORDS}\n")
+    result = json.loads(out)
+    assert result["model"] == Scorer.load().bundle.model_id and not result["stale"]
+
+
+@pytest.mark.system
+def test_a_demonstration_fits_one_screen_and_shows_the_shipped_model(run_command, tmp_path):
+    code, out, _ = run_command("demo", "--size", "tiny", "--seed", 11, "--out", tmp_path / "d")
+    assert code == 0 and len(out.splitlines()) <= 24
+    page = (tmp_path / "d/report.html").read_text()
+    assert "the shipped model" in out and "the shipped model" in page
 
 
 def test_demo_passes_its_options_on(command_json, monkeypatch, tmp_path):

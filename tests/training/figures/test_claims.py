@@ -81,7 +81,7 @@ def test_a_run_writes_the_page_and_keeps_the_other_rows(tmp_path):
     write_page([row], path)
     text = path.read_text()
     assert f"| catalogue | features: {row.figures['features']} | `callsieve features --list --json` |" in text
-    assert "Not run yet: base install, demo, " in text
+    assert "Not run yet: base install, shipped model, " in text
     write_page([], path)
     assert path.read_text() == text
 
@@ -112,15 +112,17 @@ def hash_of(name, output):
 
 
 def test_times_and_machines_are_not_hashed():
-    line = {"catch": 0.5, "seconds": 3, "peak_gib": 1.5}
-    code = hash_of("worlds", {"lines": [line]})
-    assert code == hash_of("worlds", {"lines": [line | {"seconds": 9, "peak_gib": 7.0, "catch": 0.5 + 1e-9}]})
-    assert code != hash_of("worlds", {"lines": [line | {"catch": 0.51}]})
+    sections = ("headline", "ranking", "rows", "bands", "baselines", "by_folder", "feeds")
+    output = dict.fromkeys(sections) | {"headline": {"catch": 0.5}, "model": {"id": "a"}, "seconds": 3}
+    code = hash_of("shipped model", output)
+    assert code == hash_of("shipped model", output | {"headline": {"catch": 0.5 + 1e-9}, "seconds": 9})
+    assert code != hash_of("shipped model", output | {"by_folder": [0.51]})
     assert hash_of("base install", {"megabytes": 1}) is None
 
 
 def test_random_ids_are_not_hashed():
-    output = {"headline": {"catch": 0.5}, "ranking": {}, "rows": {}, "bands": [], "baselines": {}, "model": {"id": "a"}}
+    sections = ("headline", "ranking", "rows", "bands", "baselines", "by_folder", "feeds")
+    output = dict.fromkeys(sections) | {"model": {"id": "a"}}
     assert hash_of("demo", output) == hash_of("demo", output | {"model": {"id": "b"}})
     assert hash_of("demo", output) != hash_of("demo", output | {"headline": {"catch": 0.51}})
     period = {"once": 1, "anew": 2}
@@ -198,7 +200,10 @@ def test_figures_of_the_demonstration():
         "headline": {"model": head | {"detection": DETECTION}, "rule": {"detection": RULE}},
         "data": {"calls": 2_810_000},
         "ranking": {"nuisance": 4754},
-        "baselines": {"logistic regression": {"catch": {"call": {"rate": 0.57}}, "detection": REGRESSION}},
+        "baselines": {
+            "logistic regression": {"catch": {"call": {"rate": 0.57}}, "detection": REGRESSION},
+            "the shipped model": {"catch": {"call": {"rate": 0.8}}, "detection": {"soon_share": 0.9}, "false_calls": 3},
+        },
     }
     assert figures.demo(output) == {
         "calls": "2.8 million",
@@ -206,64 +211,57 @@ def test_figures_of_the_demonstration():
         "nuisance calls": "4,754",
         "catch": "64 % (47-79 %)",
         "catch, logistic regression": "57 %",
+        "false calls, shipped model": "3",
+        "catch, shipped model": "80 %",
+        "found within ten calls, shipped model": "90 %",
         **DETECTED,
     }
 
 
-def test_figures_of_a_town():
-    innocent = {
-        "customer_service": {"calls": 1422, "flagged": 17, "certified": False},
-        "ordinary": {"calls": 90_000, "flagged": 0, "certified": True},
-        "alerts": {"calls": 9, "flagged": 0, "certified": None},
+def test_figures_of_the_shipped_model():
+    rate = lambda value: {"call": {"rate": value}}
+    head = lambda false, catch, soon, stopped: {
+        "benign_calls": 20_000,
+        "false_calls": false,
+        "catch": rate(catch),
+        "detection": {"soon_share": soon, "stopped_share": stopped},
     }
-    shares = {"logistic regression": 0.31, "number class": 0.0, "five counters": 0.02, "reputation list": 0.014}
-    line = {"catch": 0.6, "low": 0.4, "high": 0.8, "false_calls": 0, "benign_calls": 29_956, "seconds": 216.6}
-    line |= {"peak_gib": 5.94, "innocent": innocent} | shares
-    methods = {"model": DETECTION, "rule": RULE, "logistic regression": REGRESSION}
-    assert figures.town({"lines": [line], "lives": {"7": methods}}) == {
-        "false calls": "0 of 29,956, at most 1.00 in 10,000 (95 %, one-sided, exact)",
-        "catch": "60 % (40-80 %)",
-        "catch, logistic regression": "31 %",
-        "catch, number class": "0 %",
-        "catch, five counters": "2 %",
-        "catch, reputation list": "1 %",
-        **DETECTED,
-        "innocent kinds certified": "1 of 3",
-        "flagged calls": "customer service 17 of 1,422",
-        "time and memory": "217 s, 5.9 GiB",
-    }
-    quiet = line | {"innocent": {"ordinary": {"calls": 5, "flagged": 0, "certified": False}}}
-    assert figures.town({"lines": [quiet], "lives": {"7": methods}})["flagged calls"] == "none"
-
-
-def test_figures_of_several_worlds():
-    lines = [
-        {
-            "catch": model,
-            "logistic regression": regression,
-            "in_hindsight": {"model": model, "logistic regression": regression},
-            "baselines_certified": {"logistic regression": regression > 0.1},
-        }
-        for model, regression in ((0.5, 0.2), (0.3, 0.4), (0.4, 0.1))
+    simpler = {name: head(2, 0.4, 0.3, None) for name in ("logistic regression", "rule", "five counters")}
+    rows = [
+        {"folder": "judge/default/world-1001", "model": head(1, 0.8, 0.9, 0.96), "baselines": simpler},
+        {"folder": "judge/town/world-1031", "model": head(4, 0.7, 0.86, 0.98), "baselines": simpler},
     ]
-    middle = {"certified": 2, "elsewhere_false_per_10000": [1.0, 2.0], "elsewhere_catch": [0.2, 0.3, 0.9]}
-    methods = {
-        "model": {"soon_share": 0.2, "stopped_share": 0.6},
-        "logistic regression": {"soon_share": 0.1, "stopped_share": 0.7},
+    whole = {"false_calls": 5, "benign_calls": 40_000, "bound": 2.63e-4, "bound_by_organisation": 9e-4}
+    whole |= {"in_hindsight": 0.66, "detection": DETECTION | {"median": 2.0, "p90": 9.0}}
+    poorer = {"certified": True, "false_calls": 3, "benign_calls": 94_000, "catch": 0.37}
+    output = {
+        "model": {"id": "0123456789ab"},
+        "headline": {"model": whole, "policy": {"false_calls": 41}},
+        "by_folder": rows,
+        "feeds": {"outgoing only": poorer, "answered only": poorer | {"certified": False}},
     }
-    assert figures.worlds({"lines": lines, "middle": middle, "lives": {"7": methods, "8": methods}}) == {
-        "certified": "2 of 3",
-        "catch, model": "50 %, 30 %, 40 %, median 40 %",
-        "numbers found within ten calls, model": "20 %, 20 %",
-        "calls stopped, model": "60 %, 60 %",
-        "catch in hindsight, median, model": "40 %",
-        "catch, logistic regression": "20 %, 40 %, 10 %, median 20 %",
-        "numbers found within ten calls, logistic regression": "10 %, 10 %",
-        "calls stopped, logistic regression": "70 %, 70 %",
-        "catch in hindsight, median, logistic regression": "20 %",
-        "certified, logistic regression": "2",
-        "false calls in 10,000 elsewhere": "1.0, 2.0, mean 1.5",
-        "catch elsewhere, median": "30 %",
+    others = {}
+    for name in ("logistic regression", "rule", "five counters"):
+        others[f"catch, {name}"] = "40 %, 40 %, mean 40 %, least 40 %"
+        others[f"found within ten calls, {name}"] = "30 %, 30 %, mean 30 %, least 30 %"
+        others[f"calls stopped, {name}"] = "0 %, 0 %, mean 0 %, least 0 %"
+    assert figures.shipped_model(output) == {
+        "model": "0123456789ab",
+        "worlds": "default/world-1001, town/world-1031",
+        "false calls": "5 of 40,000, at most 2.63 in 10,000 (95 %, one-sided, exact)",
+        "bound by organisation": "9.00 in 10,000",
+        "false calls in 10,000 by world": "0.5, 2.0, mean 1.25",
+        "worlds with at most 1 in 10,000": "1 of 2",
+        "false calls, with the rules": "41",
+        "catch in hindsight": "66 %",
+        "catch, model": "80 %, 70 %, mean 75 %, least 70 %",
+        "found within ten calls, model": "90 %, 86 %, mean 88 %, least 86 %",
+        "calls stopped, model": "96 %, 98 %, mean 97 %, least 96 %",
+        **others,
+        "calls until half are found": "2",
+        "calls until nine in ten are found": "9",
+        "outgoing only": "certified, 3 of 94,000, catch 37 %",
+        "answered only": "not certified, 3 of 94,000, catch 37 %",
     }
 
 
@@ -338,10 +336,6 @@ def test_figures_of_real_callers():
         "labelled, white_1": "0 of 900",
         "labelled, students in Copenhagen": "2 of 3,600",
         "without a threshold, Reality Mining Study": "25,448",
-    }
-    assert figures.other_models({"models": [output, output]}) == {
-        "labelled, fake_1": "7, 7 of 1,200",
-        "labelled, students in Copenhagen": "2, 2 of 3,600",
     }
 
 

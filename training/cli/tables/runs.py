@@ -49,6 +49,33 @@ def study(figures: RecordedRun, folder: Path) -> None:
         say(f"next     {command}")
 
 
+def demo(figures: RecordedRun, shipped: str, folder: Path) -> None:
+    """Prints the demonstration on one screen: the shipped model, the model trained here and the rule on the same calls.
+
+    Args:
+        shipped: name of the shipped model among the baselines.
+    """
+    here, rule = figures["headline"]["model"], figures["headline"]["rule"]
+    sides: tuple[Headline, ...] = (figures["baselines"][shipped], here, rule)
+    detections = [side["detection"] for side in sides]
+    rows = [
+        ("innocent calls flagged", *(f"{side['false_calls']} of {side['benign_calls']:,}" for side in sides)),
+        ("at most 1 in 10,000 (95 %)", *(certified(side) for side in sides)),
+        ("nuisance calls caught", *(share(side["catch"]["call"]["rate"]) for side in sides)),
+        (f"new numbers found within {SOON} calls", *(share(detection["soon_share"]) for detection in detections)),
+        ("of all their calls stopped", *(share(detection["stopped_share"]) for detection in detections)),
+    ]
+    title = f"{figures['data']['calls']:,} simulated calls; judged on callers that neither model has seen"
+    show_table(title, ("", shipped, "trained here, on this world alone", rule["rule"]), rows)
+    last = figures["last_day"]
+    say(f"verdicts on {last['date']}: " + ", ".join(f"{count:,} {word}" for word, count in last["actions"].items()))
+    say(f"report   {folder / 'report.html'}")
+    say(f"bundle   {folder / 'bundle'}   (the model trained here; public key {folder / SIGNER})")
+    say("next     callsieve score --calls FILE --layout LAYOUT   (with the shipped model)")
+    for command in figures["next"]:
+        say(f"next     {command}")
+
+
 def headline(figures: RecordedRun | EvaluationFigures, numbers: str) -> None:
     """Prints false positives with their bound, catch rates and calls to detection: of the model alone, of the whole
     policy, and of the best fixed rule.
