@@ -18,8 +18,8 @@ from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import bound_by_organisation, caller_bootstrap, certificate
 from callsieve.training.model.pool import FolderFacts
 
-from .detection import NO_QUANTILES, calls_to_detection
-from .figures import Catch, Detection, FolderFigures, Headline, PolicyHeadline, Rate
+from .detection import NO_QUANTILES, calls_to_detection, detecting_calls
+from .figures import Catch, Detection, DetectionCurve, FolderFigures, Headline, PolicyHeadline, Rate
 from .metrics import catch, threshold_at_rate
 
 if TYPE_CHECKING:
@@ -174,3 +174,25 @@ def folder_figures(
             }
         )
     return figures
+
+
+def detection_curve(s: JudgedCalls, band: Band, rule: Band) -> DetectionCurve:
+    """Returns the share of nuisance numbers that are detected within n calls of their life, by the model and by the
+    rule.
+    """
+    calls = np.unique(np.geomspace(1, 1000, 60).astype(int))
+    return {
+        "calls": [int(n) for n in calls],
+        "model": detected_within(s.raw[s.lives], band.threshold, s, calls),
+        "rule": detected_within(aligned_scores(s.rule, s.stratum, rule)[s.lives], rule.threshold, s, calls),
+    }
+
+
+def detected_within(raw: Array, threshold: float, s: JudgedCalls, calls: Array) -> list[float]:
+    """Returns the share of callers that are detected at or before each number of calls.
+
+    Args:
+        raw: scores of `s.lives`.
+    """
+    detected, _ = detecting_calls(raw, threshold, s.caller[s.lives], s.start[s.lives])
+    return [float((detected <= n).mean()) for n in calls]

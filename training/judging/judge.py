@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from sklearn.metrics import roc_curve
 
 from callsieve.features.catalogue import ALL_FEATURES, NAMES
 from callsieve.features.files.dates import DAY
@@ -26,16 +25,14 @@ from callsieve.training.model.train import Trained, folder_entry
 from .baselines import baseline_scores
 from .calls_made import by_calls_made, reliability_by
 from .class_figures import class_figures
-from .detection import SOON, detecting_calls
+from .detection import SOON
 from .evasions import evasion_figures
 from .figures import (
     BandFigures,
     CallCounts,
     CertificateFigures,
-    DetectionCurve,
     Headline,
     Judgement,
-    Point,
     PrecisionAtPrior,
     Ranking,
     Reliability,
@@ -45,8 +42,16 @@ from .figures import (
     Summary,
     TopFeature,
 )
-from .headline import JudgedCalls, PolicyActions, catch_of, folder_figures, headline_of, policy_headline
-from .metrics import calibration_table, precision_at_priors, ranking, slices
+from .headline import (
+    JudgedCalls,
+    PolicyActions,
+    catch_of,
+    detection_curve,
+    folder_figures,
+    headline_of,
+    policy_headline,
+)
+from .metrics import calibration_table, curve, precision_at_priors, ranking, slices
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -54,7 +59,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 RULE = NAMES.index("out_calls_count_1h")
-CURVE_POINTS = 200
 
 
 def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str, Scorer] | None = None) -> Judgement:
@@ -268,36 +272,6 @@ def slice_figures(s: JudgedCalls, band: Band) -> list[Slice]:
         target=target,
         seed=s.seed,
     )
-
-
-def detection_curve(s: JudgedCalls, band: Band, rule: Band) -> DetectionCurve:
-    """Returns the share of nuisance numbers that are detected within n calls of their life, by the model and by the
-    rule.
-    """
-    calls = np.unique(np.geomspace(1, 1000, 60).astype(int))
-    return {
-        "calls": [int(n) for n in calls],
-        "model": detected_within(s.raw[s.lives], band.threshold, s, calls),
-        "rule": detected_within(aligned_scores(s.rule, s.stratum, rule)[s.lives], rule.threshold, s, calls),
-    }
-
-
-def detected_within(raw: Array, threshold: float, s: JudgedCalls, calls: Array) -> list[float]:
-    """Returns the share of callers that are detected at or before each number of calls.
-
-    Args:
-        raw: scores of `s.lives`.
-    """
-    detected, _ = detecting_calls(raw, threshold, s.caller[s.lives], s.start[s.lives])
-    return [float((detected <= n).mean()) for n in calls]
-
-
-def curve(raw: Array, nuisance: Array, rows: Array) -> list[Point]:
-    """Returns the ROC curve, thinned to points evenly spaced on a logarithmic axis of the false positive rate."""
-    fpr, tpr, _ = roc_curve(nuisance[rows], raw[rows])
-    wanted = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, CURVE_POINTS)])
-    index = np.unique(np.searchsorted(fpr, wanted, side="right") - 1)
-    return [[float(fpr[i]), float(tpr[i])] for i in index]
 
 
 def top_features(model: str, names: Sequence[str], most: int = 12) -> list[TopFeature]:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score, roc_curve
 
 from callsieve.training.model.certify import ROUNDS, caller_bootstrap, certificate, ratio_interval
 
-from .figures import Bin, PrecisionAtPrior, Ranking, Rate, Reliability, Slice
+from .figures import Bin, Point, PrecisionAtPrior, Ranking, Rate, Reliability, Slice
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 PRIORS = (0.001, 0.01, 0.05, 0.2)
+CURVE_POINTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,3 +235,11 @@ def require_aligned(row: str, **columns: Array) -> None:
         raise ValueError(f"columns must be of one length, got {lengths}")
     if not next(iter(lengths.values())):
         raise ValueError(f"expected at least one {row}, got none")
+
+
+def curve(raw: Array, nuisance: Array, rows: Array) -> list[Point]:
+    """Returns the ROC curve, thinned to points evenly spaced on a logarithmic axis of the false positive rate."""
+    fpr, tpr, _ = roc_curve(nuisance[rows], raw[rows])
+    wanted = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, CURVE_POINTS)])
+    index = np.unique(np.searchsorted(fpr, wanted, side="right") - 1)
+    return [[float(fpr[i]), float(tpr[i])] for i in index]
