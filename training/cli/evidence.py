@@ -49,6 +49,7 @@ def evidence(
     rows = []
     with console.progress("evidence") as progress, tempfile.TemporaryDirectory() as temporary:
         outputs = (work or Path(temporary)).absolute()
+        outputs.mkdir(parents=True, exist_ok=True)
         for done, claim in enumerate(runnable):
             progress(claim.name, done / len(runnable))
             rows.append(run(claim, root, outputs, quick=quick))

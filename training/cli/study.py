@@ -198,7 +198,7 @@ def stress(
 def worlds(
     out: Out = Path("callsieve-worlds"),
     size: Size = "small",
-    learn: Annotated[int, typer.Option(min=1, help="Number of worlds to learn from.")] = 16,
+    learn: Annotated[int, typer.Option(min=1, max=900, help="Number of worlds to learn from.")] = 16,
     valid_from: ValidFrom = "",
     valid_days: ValidDays = 90.0,
     signing_key: Annotated[

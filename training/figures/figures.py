@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from callsieve.training.reports.run_page import between, until
+from callsieve.training.studies.demo import SHIPPED
 
 Output = Mapping[str, Any]
 Figures = dict[str, str]
@@ -71,7 +72,7 @@ def _mean_and_least(rates: Iterable[float | None]) -> str:
 def demo(output: Output) -> Figures:
     """Returns the figures of the demonstration: of the model trained there, and of the shipped one."""
     head, baselines = output["headline"]["model"], output["baselines"]
-    shipped = baselines["the shipped model"]
+    shipped = baselines[SHIPPED]
     ways = {name: way["detection"] for name, way in (output["headline"] | baselines).items() if "detection" in way}
     return {
         "calls": f"{output['data']['calls'] / 1e6:.1f} million",

@@ -1,7 +1,7 @@
 """Learns from many varied worlds, and judges the model on worlds of other seeds, scenarios and sizes.
 
-`callsieve study worlds` made the model that the package ships. Nobody looks at the judging worlds before the training
-is done; the certificate and every figure are of them.
+`callsieve study worlds` made the model that the package ships. No choice of the training depends on the judging worlds.
+The certificate and all figures are of these worlds alone.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from callsieve.training.run import study
 
 from .simulated import KEY_EPOCH, simulate_worlds
 
-LEARNT = 16  # worlds
 # With so many callers to learn from, no member stops early at the usual 200 rounds. In a trial on 8 other worlds, 400
 # rounds caught 78 % in place of 75 %, with no more innocent calls flagged.
 PARAMETERS = {"rounds": 400}
-LEARN_SEED = 101
+LEARN_SEED = 101  # of the first world to learn from; all of these seeds are below those of JUDGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +59,13 @@ def study_worlds(
     settings: Settings,
     *,
     size: str,
-    learnt: int = LEARNT,
+    learnt: int,
     signing_key: Path | None = None,
     progress: Progress,
 ) -> RecordedRun:
-    """Simulates the worlds, trains on some with their truth, and certifies on the others. Repeated, it goes on.
+    """Simulates the worlds, trains on some with their truth, and certifies on the others.
+
+    Worlds that an interrupted study completed are used again.
 
     Args:
         folder: gets `learn/` and `judge/` with the worlds, and `run/` as from `callsieve train`.
@@ -114,7 +115,7 @@ def _place(folder: Path, kind: Worlds) -> Path:
 def _public_key(folder: Path) -> Path:
     """Returns the file of a key that anyone can make, so that the tables, and the model, are the same on any machine.
 
-    Simulated numbers are nobody's, so their tokens protect nothing.
+    Simulated numbers belong to no person, so their tokens need no secret.
     """
     path = folder / "number.key"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Sealed shards: rows come back by shard and in order, and nobody else can read or change them on the disk."""
+"""Sealed shards: rows come back by shard and in order, and on the disk they cannot be read or changed."""
 
 import os
 import tempfile

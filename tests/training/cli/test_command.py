@@ -393,6 +393,12 @@ def test_train_refuses_options_without_effect(run_command, world_folder, tmp_pat
     assert code == 1 and "not found" in err
 
 
+@pytest.mark.parametrize("days", ["0", "1.5", "36501", "nan"])
+def test_a_model_is_valid_for_whole_days(run_command, world_folder, tmp_path, days):
+    code, _, err = run_command("train", "--data", world_folder, "--out", tmp_path / "run", "--valid-days", days)
+    assert (code, err) == (1, f"callsieve: --valid-days: expected a whole number from 1 to 36,500, got {days}\n")
+
+
 def test_score_without_a_bundle_uses_the_shipped_model_and_says_so(run_command, world_folder):
     words = ["--layout", "keyed", "--calls", world_folder / "calls.parquet", "--json"]
     code, out, err = run_command("score", *words)

@@ -173,6 +173,17 @@ def test_the_command_writes_the_page_and_a_quick_run_names_outdated_rows(run_com
     assert code == 1 and "expected the folder of the project" in err
 
 
+@pytest.mark.system
+@pytest.mark.parametrize("words", [("--work", "new/work"), ()], ids=["kept", "deleted"])
+def test_the_output_of_commands_is_kept_where_it_is_asked_for(command_json, project, monkeypatch, words):
+    claim = replace(CLAIM, command="python -c open('{work}/output','w');print('{}')", figures=lambda _: {}, hashed=None)
+    monkeypatch.setattr(claims, "CLAIMS", (claim,))
+    monkeypatch.setattr(page, "CLAIMS", (claim,))
+    monkeypatch.chdir(project)
+    command_json("evidence", *words)
+    assert (project / "new/work/output").exists() == bool(words)
+
+
 CALL = {"rate": 0.641, "low": 0.47, "high": 0.789}
 DETECTION = {
     **{"callers": 1088, "soon_share": 0.182, "soon_low": 0.11, "soon_high": 0.278, "stopped_share": 0.577},

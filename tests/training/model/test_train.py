@@ -11,6 +11,7 @@ from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import SIGNER, generate_signing_key, read_public_key, read_signing_key
+from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.cli.tables.runs import headline
 from callsieve.training.data.dataset import make_dataset
 from callsieve.training.data.feeds import POORER_FEEDS, vectors_on
@@ -77,6 +78,21 @@ def test_the_figures_are_json_and_do_not_depend_on_threads(training_run, trained
     assert parsed == figures
     for part in ("headline", "ranking", "bands", "slices", "curve", "reliability", "rows", "folds", "baselines"):
         assert parsed[part] == training_run[1][part], part
+
+
+@pytest.mark.usefixtures("reuse_baselines")
+def test_another_model_is_judged_on_the_same_calls_by_its_own_thresholds(training_run, trained):
+    """The other model is the bundle of the same training: read from disk, it must reach the figures of the model."""
+    folder, _ = training_run
+    scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / "signer.pub")])
+    figures = judge(trained, policy_actions(trained), other=("the bundle", scorer))
+    assert figures["baselines"]["the bundle"] == figures["headline"]["model"]
+
+
+@pytest.mark.parametrize(("day", "shown"), [("2026-13-01", "2026-13-01"), ("tomorrow", "tomorrow")])
+def test_a_validity_must_begin_on_a_day(day, shown):
+    with pytest.raises(ValueError, match=f"^valid_from: expected a day such as 2026-03-01, got '{shown}'$"):
+        Settings(valid_from=day)
 
 
 def test_too_few_benign_calls_are_not_certified(bundle, training_run):
