@@ -24,6 +24,7 @@ LAYERS = [
     "features/reading",
     "features/online",
     "features/offline",
+    "features/frame",
     "features/__init__.py",
     "serving/custody",
     "serving/bundle",

@@ -21,6 +21,7 @@ TABLES = ("intake_table", "last_dialled", "number_cache", "table_steps", "text_c
 MAY_IMPORT = {
     "features/intake/numbers.py": {"phonenumbers"},
     **{f"features/intake/{name}.py": {"numpy", "pyarrow"} for name in TABLES},
+    "features/frame": {"numpy", "pandas", "phonenumbers", "pyarrow", "sklearn"},
     "features/offline": {"numpy"},
     "features/offline/keyed_file.py": {"pyarrow"},
     "features/offline/sealed_shards.py": {"cryptography", "pyarrow"},

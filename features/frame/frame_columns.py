@@ -1,0 +1,168 @@
+"""Maps the columns of a DataFrame to facts of a call, and reads them as the columns of `records.Call`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import phonenumbers
+import pyarrow as pa
+
+from callsieve.features.reading.cells import check_types, decode
+from callsieve.features.reading.layouts import CATEGORIES, DEFAULT_ZONE, NUMBERS, ROLES, TEXTS, Layout, read_layout
+from callsieve.features.records import CALL_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+Columns = Mapping[str, "Hashable"] | str | Path | Layout | None
+"""Own column names by role; or a layout, its name or its TOML file; or None for the project's own column names."""
+
+PLAN_COUNTRY = "CN"
+LATEST = 4_102_444_800.0  # 2100-01-01: milliseconds that are read as seconds lie far beyond it
+REQUIRED = ("start", "caller", "callee")
+
+
+def layout_of(columns: Columns, frame: pd.DataFrame, zone: str | None, numbers: str | None) -> Layout:
+    """Returns the layout of a DataFrame; columns that it does not map are ignored.
+
+    Args:
+        columns: as for `call_features`.
+        zone: time zone of times without an offset and of local hours; None for that of the layout.
+        numbers: "written" or "codes"; None for those of the layout.
+    Raises:
+        TypeError, ValueError: in one line, if the mapping is invalid or does not fit the DataFrame.
+    """
+    if isinstance(columns, (str, Path)):
+        layout = read_layout(columns)
+    elif isinstance(columns, Layout):
+        layout = columns
+    elif columns is None or isinstance(columns, Mapping):
+        own = {name: name for name in CALL_COLUMNS if name in frame} if columns is None else dict(columns)
+        layout = _mapped(own, frame, own_names=columns is not None)
+    else:
+        raise TypeError(f"columns must be a dict of role: column, or a layout, got {type(columns).__name__}")
+    if zone is not None:
+        layout = replace(layout, clock_zone=zone, hours_zone=zone)
+    if numbers is not None:
+        layout = replace(layout, numbers=numbers)
+    known = layout.dropped.union(*layout.columns.values())
+    return replace(layout, dropped=layout.dropped | {name for name in frame.columns if name not in known})
+
+
+def _mapped(own: Mapping[str, Any], frame: pd.DataFrame, *, own_names: bool) -> Layout:
+    """Returns the layout of columns by role."""
+    for role in own:
+        if role not in ROLES:
+            hint = "; the mapping is role: column" if role in frame else ""
+            raise ValueError(f"columns: expected roles among {', '.join(sorted(ROLES))}, got {role!r}{hint}")
+    sides = ("subscriber", "peer", "direction") if "subscriber" in own else ("caller", "callee")
+    missing = [role for role in ("start", *sides) if role not in own]
+    if missing:
+        what = f"columns: no column for {', '.join(missing)}"
+        raise ValueError(what if own_names else f"{what}; map own names, as in columns={{'start': 'CALL_TIME', ...}}")
+    for role, name in own.items():
+        if name not in frame:
+            raise ValueError(f"columns: {role!r} is mapped to {name!r}, which is not a column of the DataFrame")
+    # Records without a ring time have a ring time of 0, as in the layout `plain`: an empty one means "not over yet".
+    constants = {"ring": 0.0} if "talk" in own and not {"ring", "total"} & own.keys() else {}
+    return Layout(
+        name="columns",
+        columns={role: (name,) for role, name in own.items()},
+        optional=frozenset({"ring", "talk"}),
+        constants=constants,
+        clock_zone=DEFAULT_ZONE,
+        hours_zone=DEFAULT_ZONE,
+    )
+
+
+def read_frame(frame: pd.DataFrame, layout: Layout, country: str) -> pa.Table:
+    """Returns the calls of a DataFrame in its order, with the columns `records.CALL_COLUMNS`.
+
+    Args:
+        layout: as from `layout_of`.
+        country: ISO code of the country in which numbers without a country code are dialled.
+    Raises:
+        ValueError: in one line, if a column or a row is invalid. No message shows a number.
+    """
+    matched = layout.match(list(frame.columns), "DataFrame")
+    cells: dict[str, Any] = {}
+    for role, names in matched.items():
+        for name in names:
+            read = _numbers if role in NUMBERS else _texts if role in (*TEXTS, *CATEGORIES) else _values
+            cells[name] = read(frame[name], name)
+    columns = pa.table(list(cells.values()), names=[str(place) for place in range(len(cells))])
+    place_of = {name: str(place) for place, name in enumerate(cells)}
+    places = {role: tuple(place_of[name] for name in names) for role, names in matched.items()}
+    check_types(columns.schema, places, "DataFrame")
+    calls, faults = decode(columns, places, layout, LATEST)
+    invalid = np.flatnonzero(faults.which)
+    if len(invalid):
+        fault = faults.kinds[faults.which[invalid[0]]]
+        of_column = f", column {matched[fault.role][0]!r}" if fault.role in matched else ""
+        raise ValueError(
+            f"DataFrame: {len(invalid):,} of {len(frame):,} rows are not valid calls; the first is row {invalid[0]} "
+            f"(from 0){of_column}: {fault.reason.replace('_', ' ')}, expected {fault.expected}"
+        )
+    return calls if country == PLAN_COUNTRY or layout.numbers == "codes" else _international(calls, country)
+
+
+def check_country(country: str) -> None:
+    """Raises ValueError unless this is the ISO code of a country with a number plan."""
+    if country not in phonenumbers.SUPPORTED_REGIONS:
+        raise ValueError(f"country must be an ISO code such as 'CN' or 'GB', got {country!r}")
+
+
+def _values(column: pd.Series[Any], name: Any) -> pa.Array:
+    """Returns a column of times or seconds as Arrow reads it."""
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        instants = pa.array(column.dt.tz_convert(None).to_numpy(), from_pandas=True)
+        return instants.cast(pa.timestamp(instants.type.unit, "UTC"))
+    try:
+        return pa.array(column.to_numpy(), from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError):
+        raise ValueError(f"DataFrame: column {name!r} mixes kinds of values, expected times or numbers") from None
+
+
+def _texts(column: pd.Series[Any], name: Any) -> pa.DictionaryArray:
+    """Returns a column as texts, null where a value is missing."""
+    return _encoded(column, lambda value: str(value) if isinstance(value, str) else _whole(value, name))
+
+
+def _numbers(column: pd.Series[Any], name: Any) -> pa.DictionaryArray:
+    """Returns a column of telephone numbers as texts: whole numbers lose no digit, nor get a ".0"."""
+    return _encoded(column, lambda value: value.strip() if isinstance(value, str) else _whole(value, name))
+
+
+def _whole(value: Any, name: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+        raise ValueError(f"DataFrame: column {name!r} holds {type(value).__name__}, expected text or whole numbers")
+    return str(int(value))
+
+
+def _encoded(column: pd.Series[Any], text: Any) -> pa.DictionaryArray:
+    codes, values = pd.factorize(column)
+    words = pa.array([text(value) for value in values.tolist()], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=codes < 0), words)
+
+
+def _international(calls: pa.Table, country: str) -> pa.Table:
+    """Returns the calls with numbers of another home country than China written as +CC..., as far as they can be."""
+    for name in ("caller", "callee", "network_caller"):
+        column = calls[name].combine_chunks()
+        words = pa.array([_e164(word, country) for word in column.dictionary.to_pylist()], pa.string())
+        place = calls.column_names.index(name)
+        calls = calls.set_column(place, name, pa.DictionaryArray.from_arrays(column.indices, words))
+    return calls
+
+
+def _e164(written: str, country: str) -> str:
+    try:
+        number = phonenumbers.parse(written, country)
+    except phonenumbers.NumberParseException:
+        return written
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
