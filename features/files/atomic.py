@@ -162,6 +162,16 @@ def check_distinct(*paths: Path | None) -> None:
         resolved.add(path.resolve())
 
 
+def check_present(*paths: Path | None) -> None:
+    """Checks that all inputs of a command exist, before the first one is read.
+
+    Raises: ValueError: if a path, None aside, does not exist.
+    """
+    for path in filter(None, paths):
+        if not path.exists():
+            raise ValueError(f"{path}: not found")
+
+
 def sha256(path: Path) -> str:
     """Returns the SHA-256 of a file's bytes, as hexadecimal digits."""
     with path.open("rb") as file:

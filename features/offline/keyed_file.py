@@ -24,6 +24,7 @@ from callsieve.features.reading.call_files import read_batches, without_duplicat
 from callsieve.features.reading.cells import schema
 from callsieve.features.reading.layouts import Layout, read_layout
 from callsieve.features.reading.quarantine import Quarantine
+from callsieve.features.reading.refusals import check_any_valid
 from callsieve.features.records import CALL_COLUMNS
 
 from .sealed_shards import SealedShards
@@ -62,7 +63,7 @@ def write_keyed(
         out: Parquet file with the columns `records.KEYED_COLUMNS`.
     Returns: the number of quarantined rows by reason.
     Raises:
-        ValueError: in one line, for faults of the file, or an invalid row if `strict`.
+        ValueError: in one line, for faults of the file, if all rows are invalid, or an invalid row if `strict`.
     """
     layout = read_layout(layout_name)
     intake = intake_of(layout, key)
@@ -74,6 +75,8 @@ def write_keyed(
         for calls in chunks(read):
             sealed.add(calls, caller_shards(intake, calls["caller"], len(sealed)))
         write_groups(keyed_shards(sealed, layout, invalid, intake, progress), out)
+    with pq.ParquetFile(out) as written:
+        check_any_valid(written.metadata.num_rows, invalid)
     return dict(sorted(invalid.counts.items()))
 
 

@@ -23,6 +23,7 @@ from .cells import check_types, decode, schema
 from .delimited import Batch, MatchColumns, read_lines
 from .layouts import Layout, matching_layouts, read_layout
 from .quarantine import CONFLICTING_DUPLICATE, DUPLICATE, Faults, Quarantine
+from .refusals import check_any_valid
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,6 +68,7 @@ def read_calls(
     quarantine: str | Path | None = None,
     key: Key | None = None,
     strict: bool = False,
+    nonempty: bool = False,
     latest: float | None = None,
     progress: BytesRead | None = None,
 ) -> ReadResult:
@@ -77,9 +79,11 @@ def read_calls(
     Args:
         quarantine: file for the invalid rows (JSON lines, numbers as tokens of `key`); None only counts them.
         strict: whether an invalid row is an error.
+        nonempty: whether a file without any valid row is an error; the message names the commonest reasons.
         latest: latest valid time in Unix seconds; a day from now by default.
-    Raises: ValueError: if the file as a whole cannot be read, or `strict` and a row is invalid. TypeError: if `layout`
-        is a name, not a Layout.
+    Raises: ValueError: if the file as a whole cannot be read, `strict` and a row is invalid, or `nonempty` and all rows
+        are. TypeError: if
+        `layout` is a name, not a Layout.
     """
     import pyarrow as pa
 
@@ -94,6 +98,8 @@ def read_calls(
         table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
         tables.clear()
         table = without_duplicates(table, np.concatenate(positions), layout, invalid)
+    if nonempty:
+        check_any_valid(table.num_rows, invalid)
     return ReadResult(table, dict(sorted(invalid.counts.items())))
 
 

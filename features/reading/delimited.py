@@ -31,6 +31,7 @@ BLOCK = 4 << 20
 _FIELD = rb'(?:"[^"]*(?:""[^"]*)*"|[^",][^,]*|)'
 _WELL_QUOTED = re.compile(rb"%s(?:,%s)*" % (_FIELD, _FIELD))
 _SNIFFED_LINES = 100
+_OTHER_SEPARATORS = (";", "\t", "|")
 _LONGEST_HEADER = 100_000
 # First bytes of files that are not UTF-8 text. UTF-32 comes first: its mark starts with that of UTF-16.
 _SIGNATURES = {
@@ -136,6 +137,9 @@ def _names(path: Path, text: bytes, layout: Layout) -> tuple[list[str], int]:
     names = [name.strip() for name in _cells(_header(text[mark:end], path.name))]
     if not any(names):
         raise ValueError(f"{path.name}: the first line has no column names, expected a header line")
+    separator = next((mark for mark in _OTHER_SEPARATORS if len(names) == 1 and mark in names[0]), None)
+    if separator is not None:
+        raise ValueError(f"{path.name}: the header line is separated by {separator!r}, expected commas")
     return names, end
 
 

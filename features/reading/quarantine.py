@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -47,10 +47,13 @@ MISSING_CALLEE = "missing_callee"
 NEGATIVE_DURATION = "negative_duration"
 TIME_OUT_OF_RANGE = "time_out_of_range"
 TRUNCATED_FILE = "truncated_file"
+UNKNOWN_WORD = "unknown_word"
 
 _WRITTEN_TIME = re.compile(
     r"[12]\d{3}-[01]\d-[0-3]\d([ T][0-2]\d:[0-5]\d(:[0-5]\d(\.\d{1,3})?)?(Z|[+-][01]\d:[0-5]\d)?)?", re.ASCII
 )
+_MOMENTS = (*TIMES, "at", "known_at")  # roles of calls and of complaints
+_LISTED = (*CATEGORIES, "category", "mode")
 _SHORT_COUNT = re.compile(r"-?\d{1,6}(\.\d{1,3})?", re.ASCII)
 
 
@@ -94,13 +97,25 @@ class Faults:
 
 
 class Quarantine:
-    """Counts the invalid rows of one source, and writes them to a file, if any, once reading succeeds."""
+    """Counts the invalid rows of one source, and writes them to a file, if any, once reading succeeds.
+
+    Attributes:
+        source: name of the file.
+        layout: layout of the file.
+        counts: number of invalid rows by reason.
+        kinds: number of invalid rows by fault and name of the column, "" for a fault of the whole row.
+        words: number of invalid rows by role and word, for roles with listed words.
+        roles: roles that have a column in the file.
+    """
 
     def __init__(self, source: str, layout: Layout, path: Path | None, key: Key | None, *, strict: bool) -> None:
         if path is not None and key is None:
             raise ValueError(f"quarantine file {path.name} holds numbers as keyed tokens; expected a key")
         self.counts: Counter[str] = Counter()
-        self._source, self._layout, self._path, self._key, self._strict = source, layout, path, key, strict
+        self.kinds: Counter[tuple[Fault, str]] = Counter()
+        self.words: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.roles: set[str] = set()
+        self.source, self.layout, self._path, self._key, self._strict = source, layout, path, key, strict
         self._file: IO[str] | None = None
         self._open = ExitStack()
 
@@ -138,12 +153,17 @@ class Quarantine:
         if self._strict and (faulty or broken):
             candidates = [(row, fault.reason, fault.expected) for row, fault in faulty]
             row, reason, expected = min(candidates + [line[:3] for line in broken])
-            raise ValueError(f"{self._source} row {row}: {reason}, expected {expected}")
+            raise ValueError(f"{self.source} row {row}: {reason}, expected {expected}")
         self.counts.update(fault.reason for _, fault in faulty)
         self.counts.update(line.reason for line in broken)
+        names = {role: name for name, role in roles.items()}
+        if first is None:  # else the columns are those of calls, not of the file
+            self.roles.update(names)
+        self.kinds.update((fault, names.get(fault.role, fault.role)) for _, fault in faulty)
+        self.kinds.update((Fault(line.reason, "", line.expected), "") for line in broken)
+        self._count_words(faults, cells, names)
         if self._file is None or not (faulty or broken):
             return
-        names = {role: name for name, role in roles.items()}
         entries = [self._line_entry(line) for line in broken]
         values_of = cells.select(list(roles)).take(at).to_pylist()
         for i, (row, fault), values in zip(at, faulty, values_of, strict=True):
@@ -156,6 +176,16 @@ class Quarantine:
             entries.append(entry | {"cells": shown})
         for entry in sorted(entries, key=lambda entry: int(entry["row"])):
             self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+    def _count_words(self, faults: Faults, cells: pa.Table, names: Mapping[str, str]) -> None:
+        """Counts the words that are not listed, by role."""
+        for place, fault in enumerate(faults.kinds):
+            if fault.reason in (BAD_VALUE, UNKNOWN_WORD) and fault.role in _LISTED:
+                name = names.get(fault.role)
+                if name is not None:
+                    column = cells[name].filter(faults.which == place).cast("string").drop_null()
+                    for pair in column.value_counts().to_pylist():
+                        self.words[fault.role][pair["values"]] += pair["counts"]
 
     def _line_entry(self, line: BrokenLine) -> dict[str, Any]:
         return {
@@ -174,12 +204,12 @@ class Quarantine:
             return value.isoformat()
         text = str(value)
         if (
-            (role in TIMES and _WRITTEN_TIME.fullmatch(text))
-            or (role in (*TIMES, *SECONDS) and _SHORT_COUNT.fullmatch(text))
-            or (role in CATEGORIES and text in self._layout.values.get(role, CATEGORIES[role]))
+            (role in _MOMENTS and _WRITTEN_TIME.fullmatch(text))
+            or (role in (*_MOMENTS, *SECONDS) and _SHORT_COUNT.fullmatch(text))
+            or (role in CATEGORIES and text in self.layout.values.get(role, CATEGORIES[role]))
         ):
             return text
-        if role in TIMES or role in SECONDS or role in CATEGORIES:
+        if role in _MOMENTS or role in SECONDS or role in CATEGORIES:
             return {"token": self._token(text), "shape": _shape(text)}
         return {"token": self._token(text)}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,17 +33,6 @@ class KeyedFile:
     calls: pa.Table
     quarantined: dict[str, int]
 
-    @property
-    def quarantine_summary(self) -> str:
-        """The number of quarantined rows and their reasons, as text for messages."""
-        return quarantine_summary(self.quarantined)
-
-
-def quarantine_summary(counts: Mapping[str, int]) -> str:
-    """Returns the number of quarantined rows and their reasons, as text for messages."""
-    reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
-    return f"{sum(counts.values())} rows were quarantined" + (f": {reasons}" if reasons else "")
-
 
 def key_or_temporary(path: Path | None) -> Key:
     """Reads the key of a file, else of the environment; else makes a temporary key that ends with the process."""
@@ -68,14 +57,18 @@ def read_keyed_file(
     ends on its day `until`.
 
     Args:
-        purpose: what the calls are used for; the folder must be declared for it (`serving/custody/purposes.py`).
+        purpose: what the calls are used for; a declaration must permit it (`serving/custody/purposes.py`).
+    Raises:
+        ValueError: in one line, for faults of the file, or if all of its rows are invalid.
     """
     declaration = require_purpose(path, purpose)
     if layout_name == "keyed":
         return KeyedFile(expiry_filter(declaration)(read_keyed(path).sort_by("start"), "calls"), {})
     file_layout = read_layout(layout_name)
     number_key = key_or_temporary(key)
-    read = read_calls(path, file_layout, quarantine=quarantine, key=number_key, strict=strict, progress=progress)
+    read = read_calls(
+        path, file_layout, quarantine=quarantine, key=number_key, strict=strict, nonempty=True, progress=progress
+    )
     keyed = intake_of(file_layout, number_key).table(read.table.sort_by("start"))
     return KeyedFile(keyed, dict(read.quarantined))
 

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.complaints import complaint_vectors
-from callsieve.features.files.atomic import atomic_path, check_distinct, locked_folder, sha256
+from callsieve.features.files.atomic import atomic_path, check_distinct, check_present, locked_folder, sha256
 from callsieve.features.files.progress import Progress, steps
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.keys.callee_keys import CalleeCipher
@@ -44,7 +44,7 @@ from callsieve.serving.rules.rule_input import VECTOR_COLUMNS
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
-from .call_files import intake_inputs, key_file, quarantine_summary, unexpired_file
+from .call_files import intake_inputs, key_file, unexpired_file
 from .complaint_rows import complaint_table, read_complaints
 from .output_keys import callee_keys_or_temporary
 from .score import SCORING, open_registers, open_scorer
@@ -111,9 +111,10 @@ def score_file(
     Returns: counts of calls and callers by action, what was not scored, and `resumed` if an unfinished run was;
         JSON-able.
     Raises:
-        ValueError: in one line, for faults of any file, a missing declaration, or a file without a call.
+        ValueError: in one line, for faults of any file, or a file without a call.
     """
     check_distinct(path, complaints, key, out, quarantine)
+    check_present(path, bundle, trust, policy, key, callees, complaints, registers)
     scorer = open_scorer(bundle, trust, policy, open_registers(registers, key, SCORING))
     if complaints is None and scorer.features != NAMES:
         raise ValueError("the model has complaint features: expected --complaints FILE")
@@ -137,7 +138,7 @@ def score_file(
             )
         count, threads = count_rows(calls), threads or os.cpu_count() or 1
         if not count:
-            raise ValueError(f"{path}: no call to score; {quarantine_summary(quarantined)}")
+            raise ValueError(f"{path}: no call to score")
         identity = {"model": scorer.bundle.model_id, "policy": scorer.policy.version, "span": SPAN_ROWS}
         files = {"policy file": policy, "complaints": complaints, "registers": registers}
         identity |= {name: digest(file) for name, file in files.items()}

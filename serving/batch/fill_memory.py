@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callsieve.features.files.atomic import check_distinct
+from callsieve.features.files.atomic import check_distinct, check_present
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.kernel.windows import DAY_MS
@@ -52,6 +52,7 @@ def fill_state(
             no call.
     """
     check_distinct(path, key, quarantine)
+    check_present(path, key)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = lock_folder(state)
     try:
@@ -67,7 +68,7 @@ def fill_state(
             progress=lambda done, size: progress("read", 0.3 * done / max(size, 1)),
         )
         if not read.calls.num_rows:
-            raise ValueError(f"{path}: no call to read; {read.quarantine_summary}")
+            raise ValueError(f"{path}: no call to read")
         start = read.calls["start"].to_numpy()
         recent = read.calls.slice(int(start.searchsorted(start[-1] - HISTORY_DAYS * DAY_MS)))
         history = observe_calls(recent, History(calls=calls, numbers=numbers), progress)

@@ -7,7 +7,7 @@ from typing import Any
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.catalogue.lite import LITE
-from callsieve.features.files.atomic import check_distinct, locked_folder
+from callsieve.features.files.atomic import check_distinct, check_present, locked_folder
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.progress import Progress
 from callsieve.features.offline.shards import write_shards
@@ -46,6 +46,7 @@ def write_vectors(
         ValueError: in one line, for faults of the calls, a missing declaration, or expired calls in a keyed file.
     """
     check_distinct(path, key, quarantine)
+    check_present(path, key)
     declaration = require_purpose(path, TRAINING)
     calls, quarantined = path, 0
     if layout_name != "keyed":

@@ -80,7 +80,9 @@ def monitor(
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Compare a day of calls with the training; exit code 1 if a statistic drifted.
+    """Compare a day of calls with the training; exit code 1 on an alarm.
+
+    Alarms are statistics that drifted, and more flagged calls of innocent callers than the certificate allows.
 
     Example: callsieve model monitor --bundle run/bundle --data today
     """

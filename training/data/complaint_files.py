@@ -32,10 +32,12 @@ from callsieve.features.reading.quarantine import (
     BAD_VALUE,
     DUPLICATE,
     TIME_OUT_OF_RANGE,
+    UNKNOWN_WORD,
     BrokenLine,
     Faults,
     Quarantine,
 )
+from callsieve.features.reading.refusals import check_any_valid
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -47,12 +49,10 @@ if TYPE_CHECKING:
 
 MISSING_NUMBER = "missing_number"
 BAD_NUMBER = "bad_number"
-UNKNOWN_WORD = "unknown_word"
 OLDEST_DAYS = 400  # a complaint about an older call is more often a typing error than not
 _NUMBER = re.compile(r"\+?[0-9][0-9 ()./-]*")
 _DAY = pd.Timedelta(days=1)
 _AHEAD = pd.Timedelta(days=1)  # clocks of reporters and offices differ, but not by a whole day
-_SHOWN = {"number": "caller", "at": "start", "known_at": "recorded"}  # roles -> quarantine's column names
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,8 @@ def read_complaint_file(
     Args:
         published: when the file was published; its rows count as known no earlier.
     Raises:
-        ValueError: in one line, if the layout is unknown, the file broken or, if strict, at the first invalid row.
+        ValueError: in one line, if the layout is unknown, the file broken, all rows invalid or, if strict, at the first
+            invalid row.
     """
     layout = layout_named(layout_name)
     cells, rows, broken, roles = _cells(path, layout, progress)
@@ -143,12 +144,13 @@ def read_complaint_file(
         if "count" not in roles:
             faults.mark(cells.duplicated().to_numpy(), DUPLICATE, "", "each complaint once")
         if faults.which.any() or broken:
-            names = {name: _SHOWN.get(role, "text") for role, columns in roles.items() for name in columns}
+            names = {name: role for role, columns in roles.items() for name in columns}
             bad = np.flatnonzero(faults.which)
             bad_cells = pa.Table.from_pandas(cells[list(names)].iloc[bad].astype("str"), preserve_index=False)
             rejected.add(rows[bad], faults.of(bad), bad_cells, names, broken=broken)
     sound = faults.which == 0
     table = table[sound].reset_index(drop=True)
+    check_any_valid(len(table), rejected)
     subject = [name for name in ("reporter", "number", "at") if name in table]
     resubmitted = int(table.duplicated(subject).sum()) if "reporter" in table else 0
     return ReadComplaints(table, dict(sorted(rejected.counts.items())), int(day_only[sound].sum()), resubmitted)

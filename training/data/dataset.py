@@ -81,7 +81,7 @@ class Dataset:
 def make_dataset(
     calls: pa.Table,
     complaints: pd.DataFrame,
-    findings: pd.DataFrame,
+    findings: pd.DataFrame | None = None,
     truth: pa.Table | None = None,
     *,
     recycled: pd.DataFrame | None = None,
@@ -93,10 +93,11 @@ def make_dataset(
 
     Args:
         calls: keyed calls, sorted by `start`.
-        complaints, findings: columns of COMPLAINTS, FINDINGS.
+        complaints: columns of COMPLAINTS.
         truth: one row a call in the same order, columns TRUTH_COLUMNS and, if known, campaign. Judging reads it, the
             split reads its campaigns, and fitting never reads it.
-        recycled, lists, campaigns, exclusions: columns of RECYCLED, LISTS, CAMPAIGNS, EXCLUSIONS; empty by default.
+        findings, recycled, lists, campaigns, exclusions: columns of FINDINGS, RECYCLED, LISTS, CAMPAIGNS, EXCLUSIONS;
+            empty by default.
     Raises:
         ValueError: if the calls are out of order, or the truth has another number of rows.
     """
@@ -112,7 +113,7 @@ def make_dataset(
     return Dataset(
         calls=calls,
         complaints=complaints,
-        findings=findings,
+        findings=or_empty(findings, FINDINGS),
         recycled=or_empty(recycled, RECYCLED),
         lists=or_empty(lists, LISTS),
         campaigns=or_empty(campaigns, CAMPAIGNS),
@@ -125,7 +126,7 @@ def make_dataset(
 def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
     """Reads a data set from a folder of Parquet files.
 
-    `calls`, `complaints` and `findings` must exist. `lists`, `truth`, `exclusions`, `register_recycled` and
+    `calls` and `complaints` must exist. `findings`, `lists`, `truth`, `exclusions`, `register_recycled` and
     `register_campaigns` may. Expired rows are not read, by the shipped retention rules, unless the calls are simulated.
 
     >>> from pathlib import Path
@@ -139,6 +140,7 @@ def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
         ValueError: in one line, if a file or a column is missing, or the folder is not declared for this purpose.
     """
     folder = Path(folder)
+    check_folder(folder)
     all_calls = read_keyed(folder / "calls.parquet").sort_by("start")
     unexpired = expiry_filter(require_purpose(folder, purpose))
     calls, truth = unexpired(all_calls, "calls"), folder / "truth.parquet"
@@ -153,13 +155,26 @@ def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
     return make_dataset(
         calls,
         read("complaints", COMPLAINTS),
-        read("findings", FINDINGS),
+        read_optional("findings", FINDINGS),
         truth_of_calls(read_parquet(truth), calls) if truth.exists() else None,
         recycled=read_optional("register_recycled", RECYCLED),
         lists=read_optional("lists", LISTS),
         campaigns=read_optional("register_campaigns", CAMPAIGNS),
         exclusions=read_optional("exclusions", EXCLUSIONS),
     )
+
+
+def check_folder(folder: Path) -> None:
+    """Checks that a folder holds the files that a training needs, before any of them is read.
+
+    Raises:
+        ValueError: in one line, if the folder or a file is missing.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: not found; expected a folder of keyed calls and complaints (Parquet)")
+    for name in ("calls.parquet", "complaints.parquet"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder / name}: not found; expected keyed calls and complaints in this folder")
 
 
 def truth_of_calls(truth: pa.Table, calls: pa.Table) -> pa.Table:

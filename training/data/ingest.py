@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from callsieve.features.files.atomic import check_distinct
+from callsieve.features.files.atomic import check_distinct, check_present
 from callsieve.features.files.dates import DAY, parse_day
 from callsieve.features.files.progress import silent, steps
 from callsieve.features.reading.call_files import write_table
@@ -46,6 +46,7 @@ def ingest(
         ValueError: in one line, if the file, the layout or the day is invalid, or the folder is not declared.
     """
     check_distinct(path, key, out, quarantine)
+    check_present(path, key)
     require_purpose(path, "statistics")
     zone = layout_named(layout).zone
     known_from = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .dataset import Dataset, read_dataset
+from .dataset import Dataset, check_folder, read_dataset
 
 # "both": some groups are learnt from, the others certify, later. "learn": all groups are learnt from. "certify": the
 # folder is used for the certificate alone.
@@ -43,11 +43,13 @@ def folder_sources(learn: Sequence[Path], certify: Sequence[Path] = ()) -> list[
     Args:
         learn, certify: folders of calls, or folders whose sub-folders hold calls.
     Raises:
-        ValueError: in one line, if a path has no calls, or a folder is listed twice.
+        ValueError: in one line, if a path has no calls or no complaints, or a folder is listed twice.
     """
     role: Role = "learn" if certify else "both"
     by_role: list[tuple[Role, Path]] = [(role, folder) for path in learn for folder in _folders_of(path)]
     by_role += [("certify", folder) for path in certify for folder in _folders_of(path)]
+    for _, folder in by_role:
+        check_folder(folder)
     resolved = [folder.resolve() for _, folder in by_role]
     for place, (_, folder) in enumerate(by_role):
         if resolved[place] in resolved[:place]:

@@ -9,7 +9,8 @@ class CertificateFigures(TypedDict):
     """Whether a model's certificate still holds; rates are shares of benign calls.
 
     `bound_then`: of the certificate. `expected_at_this_mix`: for the day's mix of caller classes, None if no class of
-    the day was judged. `at_risk`: reasons in words, empty without a risk.
+    the day was judged. `flagged_too_often`: whether the share of flagged calls of callers found benign is above
+    `target`, with 95 % confidence. `at_risk`: reasons in words, empty without a risk.
     """
 
     band: str
@@ -19,6 +20,7 @@ class CertificateFigures(TypedDict):
     share_of_calls_in_judged_classes: float
     calls_of_callers_found_benign: int
     of_these_flagged: int
+    flagged_too_often: bool
     valid_until: str
     at_risk: list[str]
 
@@ -26,9 +28,10 @@ class CertificateFigures(TypedDict):
 class MonitorFigures(TypedDict):
     """A day beside the reference of a model; `shifts` are the fields of `monitor.Shift`, largest first.
 
-    `reference`: its first and last day. `feed`, `reference_feed`: the feed of the day, and of most days of the
-    reference; other feeds are an alarm. `resembles`: the kind of day whose histograms are nearest. The look is there if
-    the model was certified on these calls.
+    `alarm`: whether a statistic drifted, the feed is another one, or more innocent calls are flagged than the
+    certificate allows. `reference`: its first and last day. `feed`, `reference_feed`: the feed of the day, and of most
+    days of the reference. `resembles`: the kind of day whose histograms are nearest. The look is there if the model was
+    certified on these calls.
     """
 
     day: str

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import betaincinv, expit
 
+from callsieve.features.files.atomic import check_present
 from callsieve.features.files.dates import DAY
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.batch.score import open_scorer, score_calls
@@ -197,7 +198,8 @@ def certificate(bundle: Bundle, scored: ScoredCalls, rows: slice, findings: pd.D
         reasons.append("the model was never certified")
     if ended:
         reasons.append(f"it is valid until {bundle.valid_until}")
-    if lowest > proof.target:
+    too_often = lowest > proof.target
+    if too_often:
         reasons.append(
             f"of {benign:,} calls of callers found benign, {false:,} were flagged: more than {proof.target:g} of them, "
             f"with {CONFIDENCE:.0%} confidence"
@@ -214,6 +216,7 @@ def certificate(bundle: Bundle, scored: ScoredCalls, rows: slice, findings: pd.D
         "share_of_calls_in_judged_classes": covered,
         "calls_of_callers_found_benign": benign,
         "of_these_flagged": false,
+        "flagged_too_often": too_often,
         "valid_until": bundle.valid_until,
         "at_risk": reasons,
     }
@@ -254,8 +257,10 @@ def monitor(
         reference: reference file; by default the one in the record beside the bundle.
         ledger: records a look if the model was certified on these calls, since findings are compared with its flags.
     Raises:
-        ValueError: in one line, if the reference is another model's, or the calls do not reach far enough back.
+        ValueError: in one line, if a file is missing, the reference is another model's, or the calls do not reach far
+            enough back.
     """
+    check_present(bundle, data, trust)
     scorer = open_scorer(bundle, trust)
     usual = read_reference(reference or bundle.parent / "record" / REFERENCE)
     if usual.model != scorer.bundle.model_id:
@@ -275,6 +280,8 @@ def monitor(
     span = day_slices(calls)[chosen]
     figures = day_figures(chosen, span, scored, usual.cuts)
     shifts = compare(usual, figures)
+    proof = certificate(scorer.bundle, scored, span, findings)
+    drifted = figures.feed != usual.feed or any(shift.alarm for shift in shifts)
     result: MonitorFigures = {
         "day": str(chosen),
         "kind": figures.kind,
@@ -286,9 +293,9 @@ def monitor(
         "days_wanted": HISTORY_DAYS,
         "feed": figures.feed,
         "reference_feed": usual.feed,
-        "alarm": figures.feed != usual.feed or any(shift.alarm for shift in shifts),
+        "alarm": drifted or proof["flagged_too_often"],
         "shifts": [asdict(shift) for shift in shifts],
-        "certificate": certificate(scorer.bundle, scored, span, findings),
+        "certificate": proof,
     }
     if look is not None:
         result["fold"], result["touches"] = look["fold"], look["touches"]

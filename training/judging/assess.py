@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from callsieve.features.files.atomic import check_present
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import factorize
 from callsieve.features.online.feeds import COMPLETE, feed_of_table
@@ -49,8 +50,9 @@ def assess(
     Args:
         ledger: records the look at these calls before they are scored; None without an audit log.
     Raises:
-        ValueError: if the bundle was certified on these calls and there is no audit log.
+        ValueError: if a file is missing, or the bundle was certified on these calls and there is no audit log.
     """
+    check_present(bundle, data, trust)
     scorer = open_scorer(bundle, trust)
     dataset = read_dataset(data, "evaluation")
     look = count_look(ledger, scorer.bundle, dataset.fingerprint, judged_span(dataset.calls), "evaluate")

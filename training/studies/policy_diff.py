@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from callsieve.features.files.atomic import check_present
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import to_strings
 from callsieve.serving.batch.call_files import read_keyed_file
@@ -57,13 +58,14 @@ def difference(
     Raises:
         ValueError: in one line, if a file is damaged or has another form.
     """
+    check_present(path, bundle, trust, old, new, registers, key, complaints, truth)
     scorer = open_scorer(bundle, trust, old, open_registers(registers, key, EVALUATION))
     other = Scorer(scorer.bundle, read_policy(new), scorer.registers)
     read = read_keyed_file(
         path, layout, EVALUATION, key=key, progress=lambda done, size: progress("read", 0.3 * done / max(size, 1))
     )
     if read.calls.num_rows == 0:
-        raise ValueError(f"{path}: no call to decide on; {read.quarantine_summary}")
+        raise ValueError(f"{path}: no call to decide on")
     look: Look | None = None
     if truth is not None:
         start = read.calls["start"].to_numpy()

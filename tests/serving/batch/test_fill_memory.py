@@ -69,7 +69,7 @@ def test_a_folder_with_events_and_records_without_a_call_are_refused(command_jso
     code, _, err = run_command(*fill_command(records, tmp_path / "state"))
     assert code == 1 and "holds events of a service already; expected a folder without events" in err
     code, _, err = run_command(*fill_command(write_records([], tmp_path / "none"), tmp_path / "other"))
-    assert code == 1 and "no call to read; 0 rows were quarantined" in err
+    assert code == 1 and "no call to read" in err
     assert not list((tmp_path / "other").glob("state-*"))
 
 

@@ -253,7 +253,7 @@ def test_a_file_without_a_valid_call_is_refused(run_command, training_run, tmp_p
     declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
     words = ("--bundle", training_run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv")
     code, out, err = run_command("score", *words)
-    assert (code, out) == (1, "") and "no call to score; 1 rows were quarantined: bad_time 1" in err
+    assert (code, out) == (1, "") and "all 1 rows were quarantined: 1 bad_time" in err
 
 
 def test_train_on_vectors_needs_a_declaration_and_selects_rows(command_json, run_command, tmp_path):
@@ -289,7 +289,7 @@ def faults(world_folder, run, tmp_path):
         "train into full": (("train", "--data", world_folder, "--out", full), "expected a new or empty folder"),
         "unknown size": (("simulate", "--out", tmp_path / "s", "--size", "huge"), "size must be one of tiny"),
         "no scenario file": (("simulate", "--out", tmp_path / "t", "--scenario", nowhere), str(nowhere)),
-        "no data": (("train", "--data", nowhere, "--out", tmp_path / "u"), "calls.parquet"),
+        "no data": (("train", "--data", nowhere, "--out", tmp_path / "u"), f"{nowhere}: not found"),
         "empty data": (("train", "--data", empty, "--out", tmp_path / "u2"), "calls.parquet"),
         "complaints without a column": (("train", "--data", partial, "--out", tmp_path / "u3"), "complaints.parquet"),
         "no label policy": (("train", "--data", world_folder, "--label-policy", nowhere), str(nowhere)),
@@ -298,7 +298,7 @@ def faults(world_folder, run, tmp_path):
         "no calls in a layout": (("score", "--bundle", bundle, "--calls", nowhere), str(nowhere)),
         "unknown layout": ((*score, "--layout", "martian"), "martian"),
         "wrong layout": ((*score, "--layout", "sichuan"), "calls.parquet"),
-        "no bundle": (("score", "--bundle", nowhere, "--calls", calls, "--layout", "keyed"), "no public key"),
+        "no bundle": (("score", "--bundle", nowhere, "--calls", calls, "--layout", "keyed"), "nowhere: not found"),
         "no public key": (("score", "--bundle", lonely, "--calls", calls), "expected --trust FILE"),
         "empty bundle": ((*score[:1], "--bundle", lonely, "--trust", run[0] / "signer.pub", *score[3:]), "MANIFEST"),
         "no trusted key": ((*score, "--trust", nowhere), str(nowhere)),
@@ -309,7 +309,7 @@ def faults(world_folder, run, tmp_path):
         "a file for vectors": ((*features, world_folder / "complaints.parquet"), "new or empty folder"),
         "no such size": (("features", "--calls", calls, "--out", nowhere, "--memory", "4"), "4GiB"),
         "no such feature": ((*features, nowhere, "--features", "x"), "x"),
-        "evaluate without data": (("evaluate", "--bundle", bundle, "--data", nowhere), "calls.parquet"),
+        "evaluate without data": (("evaluate", "--bundle", bundle, "--data", nowhere), "nowhere: not found"),
     }
 
 

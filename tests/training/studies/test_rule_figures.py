@@ -268,7 +268,7 @@ def test_a_file_without_valid_calls_is_refused(run_command, tmp_path):
     policies = (tmp_path / "none.toml", tmp_path / "none.toml")
     arguments = ("--calls", tmp_path / "calls.txt", "--key", tmp_path / "number.key", "--bundle", tmp_path / "bundle")
     code, _, error = run_command("study", "policies", *policies, *arguments)
-    assert code == 1 and "no call to decide on; 1 rows were quarantined" in error
+    assert code == 1 and "calls.txt: all 1 rows were quarantined: 1 bad_time" in error
 
 
 def test_the_tables_show_model_and_rules_separately(capsys):

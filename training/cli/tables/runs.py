@@ -283,7 +283,7 @@ def monitored(result: MonitorFigures) -> None:
         )
         for shift in (alarms[:SHIFTS_SHOWN] or result["shifts"][:NEAREST_SHOWN])
     ]
-    what = f"{len(alarms)} {'ALARM' if len(alarms) == 1 else 'ALARMS'}" if alarms else "no alarm; largest differences"
+    what = f"{len(alarms)} {'ALARM' if len(alarms) == 1 else 'ALARMS'}" if alarms else "no drift; largest differences"
     title = f"{result['day']} ({result['kind']}), {result['calls']:,} calls: {what}"
     show_table(title, ("statistic", "part", "reference", "that day", "PSI", "KS", "deviations"), rows, texts=2)
     if alarms and result["resembles"] != result["kind"]:
@@ -296,6 +296,8 @@ def monitored(result: MonitorFigures) -> None:
     else:
         say(f"feed of the records: {result['feed']}")
     certificate = result["certificate"]
+    if certificate["flagged_too_often"]:
+        say("ALARM: more innocent calls are flagged than the certificate allows")
     for reason in certificate["at_risk"]:
         say(f"certificate at risk: {reason}")
     if not certificate["at_risk"]:

@@ -95,7 +95,10 @@ def test_a_monitored_day_shows_alarms_and_its_kind(capsys):
     }  # fmt: skip
     figures = {
         "day": "2026-03-01", "kind": "weekday", "resembles": "weekend", "calls": 9, "shifts": [shift],
-        "certificate": {"at_risk": ["too many"], "of_these_flagged": 0, "calls_of_callers_found_benign": 5},
+        "certificate": {
+            "at_risk": ["too many"], "of_these_flagged": 0, "calls_of_callers_found_benign": 5,
+            "flagged_too_often": False,
+        },
         "days_before": 3, "days_wanted": 28, "feed": "no routes", "reference_feed": "complete",
     }  # fmt: skip
     runs.monitored(figures)
@@ -108,11 +111,16 @@ def test_a_monitored_day_shows_alarms_and_its_kind(capsys):
     out = capsys.readouterr().out
     assert "calls: 2 ALARMS\n" in out
     assert "the day looks more like a weekday: a working weekend?" in out
+    flagged = figures["certificate"] | {"at_risk": ["of 9 calls 5 were flagged"], "flagged_too_often": True}
+    runs.monitored(figures | {"shifts": [shift | {"alarm": False}], "certificate": flagged})
+    out = capsys.readouterr().out
+    assert "ALARM: more innocent calls are flagged than the certificate allows" in out and "no alarm" not in out
+    assert "certificate at risk: of 9 calls 5 were flagged" in out
     quiet = figures | {"shifts": [shift | {"alarm": False}], "certificate": figures["certificate"] | {"at_risk": []}}
     runs.monitored(quiet | {"days_before": 28, "feed": "complete"})
     out = capsys.readouterr().out
     assert "feed of the records: complete" in out
-    assert "no alarm; largest differences" in out and "0 of 5 calls of callers found benign were flagged" in out
+    assert "no drift; largest differences" in out and "0 of 5 calls of callers found benign were flagged" in out
 
 
 def test_an_empty_table_is_one_line(capsys):
