@@ -16,14 +16,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from .data.dataset import Dataset, read_dataset
+    from .estimator.classifier import NuisanceClassifier
+    from .estimator.forward_split import ForwardGroupSplit
     from .model.settings import Settings
     from .run import study
     from .studies.demo import of_world
 
-__all__ = ["Dataset", "Settings", "of_world", "read_dataset", "study"]
+__all__ = ["Dataset", "ForwardGroupSplit", "NuisanceClassifier", "Settings", "of_world", "read_dataset", "study"]
 
 _FILES = {
     "Dataset": "data.dataset",
+    "ForwardGroupSplit": "estimator.forward_split",
+    "NuisanceClassifier": "estimator.classifier",
     "Settings": "model.settings",
     "of_world": "studies.demo",
     "read_dataset": "data.dataset",

@@ -45,6 +45,7 @@ LAYERS = [
     "training/log",
     "training/data",
     "training/model",
+    "training/estimator",
     "training/judging",
     "training/drift",
     "training/reports",

@@ -1,0 +1,165 @@
+"""A scikit-learn classifier that fits like `model.train`: members over folds of groups, their mean, a calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from scipy.special import expit, logit
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
+
+from callsieve.features.catalogue import ALL_FEATURES
+from callsieve.serving.bundle.forest import read_forest
+from callsieve.training.model.fit import FitRows, cv_folds, fit_members, held_out_folds, mean_model
+from callsieve.training.model.parameters import checked
+from callsieve.training.model.scores import out_of_fold_scores
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+LEAST_SLOPE = 0.01
+
+
+class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Classifies feature vectors, such as those of `callsieve.features.call_features`, into two classes.
+
+    The groups of `fit` are dealt into folds. Each ensemble member holds out some of them for early stopping. The model
+    is the mean of the members, calibrated on out-of-fold scores. Columns that are named like catalogue features get
+    their categories and constraints; other numeric columns may stand beside them.
+
+    >>> import numpy as np
+    >>> from callsieve.training import NuisanceClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> X, caller = rng.normal(size=(2000, 3)), np.arange(2000) % 200
+    >>> model = NuisanceClassifier(parameters={"rounds": 20}).fit(X, X[:, 0] > 1, groups=caller)
+    >>> model.predict([[2.0, 0.0, 0.0], [-2.0, 0.0, 0.0]]).tolist()
+    [True, False]
+
+    Args:
+        parameters: LightGBM's parameters, and `rounds` and `patience`, as in a file of `callsieve train --parameters`.
+        random_state: seed. Equal data, parameters and seed give an equal model, on any number of threads.
+        threads: number of cores; 0 for all.
+
+    Attributes:
+        classes_: the two classes; the second one has the positive scores.
+        model_: LightGBM's text of the model.
+        slope_, intercept_: the calibration, from the mean score of the members to log-odds.
+    """
+
+    def __init__(self, *, parameters: Mapping[str, Any] | None = None, random_state: int = 0, threads: int = 0) -> None:
+        self.parameters = parameters
+        self.random_state = random_state
+        self.threads = threads
+
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Fits the members and the calibration.
+
+        Args:
+            X: shape (rows, columns), numbers; NaN is an unknown value.
+            y: shape (rows,), two classes.
+            groups: shape (rows,), the caller of each row, or a wider group. Without it each row is a group of its own:
+                early stopping and calibration then see the same callers as the trees. `cross_val_score` hands it on
+                with `params={"groups": groups}`; its argument `groups` is for the splitter alone.
+            sample_weight: shape (rows,), such as the confidence of each label.
+        Raises:
+            ValueError: if X or a parameter is invalid, or y does not have two classes.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan", ensure_min_samples=2)  # noqa: N806
+        check_classification_targets(y)
+        if type_of_target(y) != "binary":
+            raise ValueError(
+                "Only binary classification is supported. "
+                f"The type of the target is {type_of_target(y)}."  # scikit-learn's words, which its checks expect
+            )
+        self.classes_, code = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError("y: expected two classes, got one class")
+        group = np.arange(len(code)) if groups is None else np.unique(column_or_1d(groups), return_inverse=True)[1]
+        if len(group) != len(code):
+            raise ValueError(f"groups: expected one a row, {len(code)} in all, got {len(group)}")
+        weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        names = self._names()
+        fold = cv_folds(group, code, self.random_state)
+        members = fit_members(
+            FitRows(X, code, weight),
+            fold,
+            names,
+            categorical=[name for name in names if name in ALL_FEATURES and ALL_FEATURES[name].levels],
+            seed=self.random_state,
+            threads=self.threads,
+            parameters=checked(self.parameters or {}, "parameters"),
+        )
+        self.model_ = mean_model(members)
+        self._forest = read_forest(self.model_)
+        values = np.ascontiguousarray(X, dtype=np.float64)
+        by_member = [read_forest(text).predict_raw(values, threads=self.threads or 2) for text in members]
+        held_out = held_out_folds(int(fold.max(initial=0)) + 1)
+        raw = out_of_fold_scores(self._raw(values), by_member, held_out, fold, np.ones(len(code), dtype=bool))
+        self.slope_, self.intercept_ = calibration_line(raw, code, weight)
+        return self
+
+    def decision_function(self, X: Any) -> Array:  # noqa: N803
+        """Returns calibrated log-odds of the second class, shape (rows,). Raises NotFittedError before `fit`."""
+        check_is_fitted(self, "model_")
+        values = validate_data(self, X, dtype=np.float64, order="C", ensure_all_finite="allow-nan", reset=False)
+        return np.asarray(self.slope_ * self._raw(values) + self.intercept_)
+
+    def predict_proba(self, X: Any) -> Array:  # noqa: N803
+        """Returns the probabilities of both classes, shape (rows, 2). Raises NotFittedError before `fit`."""
+        second = expit(self.decision_function(X))
+        return np.column_stack([1 - second, second])
+
+    def predict(self, X: Any) -> Array:  # noqa: N803
+        """Returns the more probable class of each row, shape (rows,). Raises NotFittedError before `fit`."""
+        second = self.decision_function(X) > 0
+        return np.asarray(self.classes_[second.astype(int)])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns the attributes without the compiled model, which is made again from its text."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_forest"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Sets the attributes."""
+        super().__setstate__(state)
+        if "model_" in state:
+            self._forest = read_forest(self.model_)
+
+    def __sklearn_tags__(self) -> Any:
+        """Returns scikit-learn's tags: two classes only, NaN is allowed."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _names(self) -> list[str]:
+        """Returns LightGBM's names of the columns; it permits only some characters in names."""
+        known_names = getattr(self, "feature_names_in_", [None] * self.n_features_in_)
+        return [name if name in ALL_FEATURES else f"column_{place}" for place, name in enumerate(known_names)]
+
+    def _raw(self, values: Array) -> Array:
+        return np.asarray(self._forest.predict_raw(values, threads=self.threads or 2))
+
+
+def calibration_line(raw: Array, y: Array, weight: Array | None) -> tuple[float, float]:
+    """Returns slope and intercept of Platt's scaling (1999) of raw scores to log-odds.
+
+    Isotonic regression gives many rows one probability; then `decision_function` would not order like the model. If
+    higher scores do not mean the second class more often, the slope is LEAST_SLOPE, which keeps the order only.
+
+    Args:
+        raw: out-of-fold scores, shape (rows,).
+        y: 0 or 1, shape (rows,).
+        weight: shape (rows,), or None.
+    """
+    model = LogisticRegression(C=1e6).fit(raw[:, None], y, sample_weight=weight)
+    slope, intercept = float(model.coef_[0, 0]), float(model.intercept_[0])
+    if slope > LEAST_SLOPE:
+        return slope, intercept
+    share = np.clip(np.average(y, weights=weight), 1e-9, 1 - 1e-9)
+    return LEAST_SLOPE, float(logit(share) - LEAST_SLOPE * np.average(raw, weights=weight))

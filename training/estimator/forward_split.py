@@ -1,0 +1,121 @@
+"""A scikit-learn splitter: tests later than training, after a gap, on groups that training has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import BaseCrossValidator
+
+from callsieve.training.model.split import fold_of_group
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+
+class ForwardGroupSplit(BaseCrossValidator):  # type: ignore[misc]  # scikit-learn has no types
+    """Splits rows forward in time with a gap, and no group in both training and test set.
+
+    The groups are dealt into `n_splits` folds, each with its share of the classes. The time after the first training
+    span and the gap is cut into `n_splits` equal spans. The test set of a split is one fold of groups in one span; its
+    training set is the rows of all other groups that start at least `gap` before that span.
+
+    >>> import numpy as np
+    >>> from callsieve.training import ForwardGroupSplit
+    >>> day, caller = np.repeat(np.arange(30), 20), np.tile(np.arange(20), 30)
+    >>> start = 1_772_500_000 + day * 86_400.0
+    >>> for train, test in ForwardGroupSplit(start, n_splits=2).split(start, groups=caller):
+    ...     print(day[train].max(), day[test].min(), day[test].max(), set(caller[train]) & set(caller[test]))
+    6 17 22 set()
+    12 23 29 set()
+
+    Args:
+        start: the time of each row, shape (rows,): datetimes, or Unix seconds. Or the name of the column of X that has
+            it, for X whose rows another splitter selects.
+        n_splits: number of splits, 2 or more.
+        gap: time between training and test, as pandas reads it. The default is 7 days, the longest window, and 3 days
+            until labels are known.
+        random_state: seed that decides which groups are in which fold.
+    """
+
+    # scikit-learn's metadata routing hands the groups on.
+    __metadata_request__split = {"groups": True}  # noqa: RUF012
+
+    def __init__(self, start: Any, *, n_splits: int = 3, gap: Any = "10D", random_state: int = 0) -> None:
+        self.start = start
+        self.n_splits = n_splits
+        self.gap = gap
+        self.random_state = random_state
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Array, Array]]:  # noqa: N803
+        """Yields the places of the training rows and of the test rows of each split.
+
+        Args:
+            X: shape (rows, columns).
+            y: classes, shape (rows,); each fold of groups gets its share of them.
+            groups: the caller of each row, or a wider group; shape (rows,).
+        Raises:
+            ValueError: in one line, if an argument is invalid, the rows cover no more time than the gap, or a split
+                would have an empty set.
+        """
+        if groups is None:
+            raise ValueError("ForwardGroupSplit: expected groups=..., the caller of each row")
+        if self.n_splits < 2:
+            raise ValueError(f"ForwardGroupSplit: n_splits must be 2 or more, got {self.n_splits}")
+        start, rows = self._seconds(X), len(X)
+        group = np.unique(np.asarray(groups), return_inverse=True)[1]
+        for name, values in (("start", start), ("groups", group), ("y", group if y is None else np.asarray(y))):
+            if len(values) != rows:
+                raise ValueError(f"ForwardGroupSplit: expected one entry of {name} a row, {rows}, got {len(values)}")
+        fold = fold_of_group(group, class_of_groups(group, y), self.random_state, (1 / self.n_splits,) * self.n_splits)
+        gap = pd.Timedelta(self.gap).total_seconds()
+        span = (start.max() - start.min() - gap) / (self.n_splits + 1)
+        if span <= 0:
+            days = (start.max() - start.min()) / 86_400
+            raise ValueError(
+                f"ForwardGroupSplit: expected rows of more time than the gap {self.gap}, got {days:g} days"
+            )
+        for place in range(self.n_splits):
+            end = start.min() + (place + 1) * span
+            later = start >= end + gap
+            if place < self.n_splits - 1:
+                later &= start < end + gap + span
+            train, test = (
+                np.flatnonzero(chosen) for chosen in ((start < end) & (fold != place), later & (fold == place))
+            )
+            if not len(train) or not len(test):
+                raise ValueError(
+                    f"ForwardGroupSplit: split {place} has {len(train)} training and {len(test)} test rows; expected "
+                    "some of each: use fewer splits, or a shorter gap"
+                )
+            yield train, test
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: ARG002, N803
+        """Returns the number of splits."""
+        return self.n_splits
+
+    def _seconds(self, X: Any) -> Array:  # noqa: N803
+        """Returns the start of each row in Unix seconds."""
+        if isinstance(self.start, str) and (not isinstance(X, pd.DataFrame) or self.start not in X):
+            raise ValueError(f"ForwardGroupSplit: start: X has no column {self.start!r}")
+        values = pd.Series(X[self.start] if isinstance(self.start, str) else np.asarray(self.start))
+        if not pd.api.types.is_numeric_dtype(values):
+            moments = pd.to_datetime(values, utc=True)
+            values = (moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(1, "s")
+        if values.isna().any():
+            raise ValueError(f"ForwardGroupSplit: start: expected a time in each row, {values.isna().sum()} have none")
+        return values.to_numpy(dtype=float)
+
+
+def class_of_groups(group: Array, y: Any) -> Array:
+    """Returns the highest class of each row's group, as a place among the classes; 0 without y. Shape (rows,)."""
+    if y is None:
+        return np.zeros(len(group), dtype=np.int64)
+    code = np.unique(np.asarray(y), return_inverse=True)[1]
+    highest = np.zeros(int(group.max(initial=0)) + 1, dtype=np.int64)
+    np.maximum.at(highest, group, code)
+    return np.asarray(highest[group])
