@@ -1,8 +1,8 @@
 """Builds kernel and forest as C libraries; where nothing compiles, the package installs, and runs interpreted.
 
 `features/codegen/compiled_library.py` and `serving/bundle/forest_library.py` load them. Compiler: the variable CC, else
-`cc`, else Zig, a build requirement only where it is needed. `CALLSIEVE_PLATFORM=manylinux_2_17_aarch64` makes a wheel
-for that platform, whose headers Zig contains.
+`cc`, else Zig, a build requirement only where it is needed. The variable CFLAGS adds options.
+`CALLSIEVE_PLATFORM=manylinux_2_17_aarch64` makes a wheel for that platform, whose headers Zig contains.
 """
 
 import hashlib
@@ -26,8 +26,9 @@ KERNEL, FOREST = "callsieve.features.codegen.kernel", "callsieve.serving.bundle.
 FOREST_SOURCE = "serving/bundle/forest.c"
 PLATFORM = os.environ.get("CALLSIEVE_PLATFORM", "")
 COMPILER = [] if PLATFORM else shlex.split(os.environ.get("CC", "")) or [path for path in [shutil.which("cc")] if path]
-FLAGS = ["-O3", "-std=c11", "-fwrapv", "-ffp-contract=off", "-fno-math-errno", "-g0"]
-FLAGS += ["-shared", "-fPIC"]
+# The flags after CFLAGS keep results equal to those of the interpreted code.
+FLAGS = ["-O3", *shlex.split(os.environ.get("CFLAGS", "")), "-fno-fast-math"]
+FLAGS += ["-std=c11", "-fwrapv", "-ffp-contract=off", "-fno-math-errno", "-g0", "-shared", "-fPIC"]
 
 
 class BuildLibraries(build_ext):

@@ -37,10 +37,15 @@ SYSTEM_FIXTURES = {"training_run", "trained", "by_baselines", "service"}
 
 
 def pytest_collection_modifyitems(items):
-    """Marks `system` what the quick loop leaves out: pytest -m "not system"."""
+    """Marks `system` what the quick loop leaves out: pytest -m "not system". Files with such tests run first.
+
+    Those files take longest. At the end, short files keep all processes of pytest-xdist busy.
+    """
     for item in items:
         if SYSTEM in item.path.parents or SYSTEM_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("system")
+    long = {item.path for item in items if item.get_closest_marker("system")}
+    items.sort(key=lambda item: (item.path not in long, SYSTEM not in item.path.parents))
 
 
 @pytest.fixture(scope="session")

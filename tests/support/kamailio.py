@@ -26,8 +26,12 @@ KAMAILIO, KAMCMD, SIPP = "/usr/sbin/kamailio", "/usr/sbin/kamcmd", "/usr/bin/sip
 REDRESS = {"url": "https://redress.carrier.example", "location": "RLN", "source": "carrier.example"}
 
 
-def environment():
-    """Installs the base of callsieve into a virtual environment of the system's Python; returns its site-packages."""
+def environment(**variables):
+    """Installs the base of callsieve into a virtual environment of the system's Python; returns its site-packages.
+
+    Args:
+        variables: of the environment of the build.
+    """
     folder = ROOT / ".venv-kamailio"
     python = folder / "bin" / "python"
     if not python.exists():
@@ -38,7 +42,8 @@ def environment():
         hidden = (".git", ".venv*", ".typing", ".hypothesis", ".*_cache")
         ignored = shutil.ignore_patterns(*hidden, "build", "*.egg-info", "__pycache__", "tests", "notebooks")
         shutil.copytree(ROOT, copy, ignore=ignored, dirs_exist_ok=True)
-        subprocess.run([*install, "-c", ROOT / "constraints.txt", copy], check=True)
+        command = [*install, "-c", ROOT / "constraints.txt", copy]
+        subprocess.run(command, check=True, env=os.environ | variables)
     query = "import site; print(site.getsitepackages()[0])"
     return Path(subprocess.run([python, "-c", query], check=True, capture_output=True, text=True).stdout.strip())
 

@@ -355,20 +355,31 @@ def of_call(v, name, call):
 GROUP_COLUMN = {"block": "caller_block", "trunk": "trunk", "device": "device"}
 
 
-def value(calls, call, name):
-    """Returns feature `name` of `call` from all calls known before it starts; a category is a word."""
+def views_before(calls, call):
+    """Returns what is known before `call` starts, by the role of the number or group."""
+    views = {role: number_view(calls, call, call[role]) for role in ("caller", "callee")}
+    groups = {role: column for role, column in GROUP_COLUMN.items() if call[column] is not None}
+    return views | {role: group_view(calls, call, column) for role, column in groups.items()}
+
+
+def number_view(calls, call, number):
+    return View(calls, call["start"], lambda c: c["caller"] == number, lambda c: c["callee"] == number)
+
+
+def group_view(calls, call, column):
+    others = lambda c: c[column] == call[column] and c["caller"] != call["caller"]
+    return View(calls, call["start"], others, column=column)
+
+
+def value(views, call, name):
+    """Returns feature `name` of `call` from `views_before`; a category is a word."""
     stem, _, window = name.rpartition("_")
     role, _, rest = stem.partition("_")
     if role in GROUP_COLUMN:
-        column = GROUP_COLUMN[role]
-        others = lambda c: c[column] == call[column] and c["caller"] != call["caller"]
-        return (
-            NAN if call[column] is None else of_group(View(calls, call["start"], others, column=column), rest, window)
-        )
-    number = call["callee"] if role == "callee" else call["caller"]
-    v = View(calls, call["start"], lambda c: c["caller"] == number, lambda c: c["callee"] == number)
+        return of_group(views[role], rest, window) if role in views else NAN
     if role == "callee":
-        return of_callee(v, stem, window)
+        return of_callee(views["callee"], stem, window)
+    v = views["caller"]
     if role == "pair":
         if window not in WINDOW:
             return of_relation(v, name, call["callee"], call["day"])
