@@ -63,7 +63,7 @@ def read_keyed_file(
     """
     declaration = require_purpose(path, purpose)
     if layout_name == "keyed":
-        return KeyedFile(expiry_filter(declaration)(read_keyed(path).sort_by("start"), "calls"), {})
+        return KeyedFile(expiry_filter(declaration, path)(read_keyed(path).sort_by("start"), "calls"), {})
     file_layout = read_layout(layout_name)
     number_key = key_or_temporary(key)
     read = read_calls(
@@ -111,9 +111,9 @@ def unexpired_file(path: Path, folder: Path, declaration: Declaration) -> Path:
     """
     rows, rules, copy = count_rows(path), read_retention(), folder / "_unexpired.parquet"
     now, rule = now_ms(), rules.of("calls")
-    expired = 0 if declaration.simulated or copy.exists() else count_expired(path, rule, now)
+    expired = 0 if not declaration.limits or copy.exists() else count_expired(path, rule, now)
     if expired == rows > 0:
-        raise ValueError(all_expired(rows, rules))
+        raise ValueError(all_expired(path, rows, rules))
     if expired:
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             batches = (pa.Table.from_batches([batch]) for batch in file.iter_batches(BATCH_ROWS))

@@ -120,7 +120,9 @@ def score_file(
         raise ValueError("the model has complaint features: expected --complaints FILE")
     callee_keys = callee_keys_or_temporary(callees)
     parts = steps(progress, {"calls": 45, "score": 50, "write": 5})
-    declaration, quarantined = require_purpose(path, SCORING), dict[str, int]()
+    must_be_declared = None if policy is None else scorer.policy.require_declaration
+    declaration = require_purpose(path, SCORING, must_be_declared=must_be_declared)
+    quarantined = dict[str, int]()
     with work_folder(out) as work:
         resumed = any(work.glob("*.json"))
         if layout_name == "keyed":
@@ -157,7 +159,7 @@ def score_file(
     return {
         "model": scorer.bundle.model_id,
         "policy": scorer.policy.version,
-        "purpose": SCORING,
+        "purpose": declaration.in_record(SCORING),
         "calls": count,
         **counts,
         "feed": job.feed,

@@ -101,4 +101,4 @@ def open_registers(folder: Path | None, key: Path | None, purpose: str) -> Regis
     temporary = key is None and KEY_VARIABLE not in os.environ
     if temporary and registers.has_epoch(number_key.epoch):
         raise ValueError(f"{folder}: numbers as written need the key of the calls: expected --key FILE")
-    return registers if declaration.simulated else registers.in_time(read_retention(), now_ms())
+    return registers if not declaration.limits else registers.in_time(read_retention(), now_ms())

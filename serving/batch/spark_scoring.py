@@ -19,7 +19,7 @@ from callsieve.features.keys.tokens import read_key
 from callsieve.features.offline import spark
 from callsieve.features.online.coverage import covered_rows
 from callsieve.features.online.feeds import SAMPLE_CALLS, feed_of_counts
-from callsieve.serving.custody.purposes import require_purpose
+from callsieve.serving.custody.purposes import Declaration, require_purpose
 from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rule_bits import BITS, rule_columns
@@ -48,7 +48,8 @@ def write_vectors(calls: Path, layout: str, out: Path, *, threads: int, progress
         ValueError: in one line, for a layout that is not keyed, faults of the calls, or an existing output folder.
     """
     session = start_session(calls, layout, out, threads)
-    drop_expired = expired_rows_filter(calls, TRAINING)
+    declaration = require_purpose(calls.parent, TRAINING)
+    drop_expired = expired_rows_filter(declaration)
     progress("vectors", 0.1)
     vectors = spark.vectors(drop_expired(spark.read_keyed(session, str(calls))))
     spark.write(vectors.drop("call"), str(out))
@@ -57,7 +58,7 @@ def write_vectors(calls: Path, layout: str, out: Path, *, threads: int, progress
         "features": len(NAMES),
         "catalogue": catalogue_hash(),
         "quarantined": 0,
-        "purpose": TRAINING,
+        "purpose": declaration.in_record(TRAINING),
         "out": str(out),
     }
 
@@ -89,7 +90,10 @@ def score(
     if scorer.features != NAMES:
         raise ValueError("--engine spark: expected a model without complaint features; use --engine table")
     session = start_session(calls, layout, out, threads)
-    drop_expired = expired_rows_filter(calls, SCORING)
+    must_be_declared = None if policy is None else scorer.policy.require_declaration
+    # A folder of Parquet files is one table and holds nothing else, so the declaration lies beside it.
+    declaration = require_purpose(calls.parent, SCORING, must_be_declared=must_be_declared)
+    drop_expired = expired_rows_filter(declaration)
     progress("score", 0.1)
     frame = drop_expired(spark.read_keyed(session, str(calls)))
     feed = feed_of_frame(frame)
@@ -117,7 +121,7 @@ def score(
     return {
         "model": scorer.bundle.model_id,
         "policy": scorer.policy.version,
-        "purpose": SCORING,
+        "purpose": declaration.in_record(SCORING),
         **figures,
         "feed": feed,
         "other_feed": 0 if scorer.bands(feed) else covered,
@@ -188,14 +192,9 @@ def start_session(calls: Path, layout: str, out: Path | None, threads: int) -> A
     return spark.session(threads)
 
 
-def expired_rows_filter(calls: Path, purpose: str) -> Callable[[Any], Any]:
-    """Returns a function that drops the expired rows of a frame.
-
-    Raises:
-        ValueError: in one line, if the folder of the calls is not declared for the purpose.
-    """
-    # A folder of Parquet files is one table and holds nothing else, so the declaration lies beside it.
-    if require_purpose(calls.parent, purpose).simulated:
+def expired_rows_filter(declaration: Declaration) -> Callable[[Any], Any]:
+    """Returns a function that drops the rows of a frame that have expired under the declaration of its folder."""
+    if not declaration.limits:
         return lambda frame: frame
     oldest = now_ms() - read_retention().of("calls").ceiling
     return lambda frame: frame.filter(f"start >= {oldest}")

@@ -11,7 +11,7 @@ from callsieve.features.files.atomic import check_distinct, check_present, locke
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.progress import Progress
 from callsieve.features.offline.shards import write_shards
-from callsieve.serving.custody.expiry import count_expired
+from callsieve.serving.custody.expiry import count_expired, older_than
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import read_retention
 
@@ -43,7 +43,7 @@ def write_vectors(
         memory: maximum of bytes to use; None for the default of `write_shards`.
     Returns: counts, the purpose and the folder; JSON-able.
     Raises:
-        ValueError: in one line, for faults of the calls, a missing declaration, or expired calls in a keyed file.
+        ValueError: in one line, for faults of the calls, a declaration for other purposes, or expired keyed calls.
     """
     check_distinct(path, key, quarantine)
     check_present(path, key)
@@ -62,10 +62,10 @@ def write_vectors(
                 progress=lambda what, part: progress(what, 0.3 * part),
             )
         quarantined = sum(counts.values())
-    elif not declaration.simulated and (expired := count_expired(path, read_retention().of("calls"), now_ms())):
-        raise ValueError(f"{path}: {expired} calls have expired; run callsieve privacy retention")
+    elif declaration.limits and (expired := count_expired(path, read_retention().of("calls"), now_ms())):
+        raise ValueError(f"{path}: {expired:,} calls are {older_than('calls', read_retention())}")
     figures = write_shards(calls, out, features=names, memory=memory, threads=threads or None, progress=progress)
-    return {**figures, "quarantined": quarantined, "purpose": TRAINING, "out": str(out)}
+    return {**figures, "quarantined": quarantined, "purpose": declaration.in_record(TRAINING), "out": str(out)}
 
 
 def feature_names(text: str | None) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from callsieve.features.files.dates import now_ms
+from callsieve.features.files.dates import DAY, now_ms
 
 from .purposes import Declaration
 from .retention import Retention, RetentionRule, read_retention
@@ -39,27 +39,41 @@ def row_moments(table: pa.Table, rule: RetentionRule) -> pa.ChunkedArray:
     return moment
 
 
-def expiry_filter(declaration: Declaration) -> Callable[[pa.Table, str], pa.Table]:
+def expiry_filter(declaration: Declaration, path: Path) -> Callable[[pa.Table, str], pa.Table]:
     """Returns a function that removes expired rows from a table, given the table and its name.
 
-    Data of a simulated world do not expire. The returned function raises ValueError if all calls have expired.
+    Rows expire only where a declaration limits their use: neither in a simulated world nor without a declaration. The
+    returned function raises ValueError if all calls have expired.
+
+    Args:
+        path: file of calls, or folder with `calls.parquet`, for messages.
     """
-    if declaration.simulated:
+    calls = path / "calls.parquet" if path.is_dir() else path
+    if not declaration.limits:
         return lambda table, _name: table
     rules, now = read_retention(), now_ms()
 
     def without_expired(table: pa.Table, name: str) -> pa.Table:
         left = unexpired_rows(rules.of(name), now, table)
         if table.num_rows and not left.num_rows and name == "calls":
-            raise ValueError(all_expired(table.num_rows, rules))
+            raise ValueError(all_expired(calls, table.num_rows, rules))
         return left
 
     return without_expired
 
 
-def all_expired(rows: int, rules: Retention) -> str:
-    """Returns the message of an error: all rows of a table of calls have expired."""
-    return f"calls: all {rows} rows are past their retention time (retention {rules.version}); expected newer calls"
+def all_expired(calls: Path, rows: int, rules: Retention) -> str:
+    """Returns the message of an error: all rows of a file of calls have expired."""
+    return f"{calls}: all {rows:,} calls are {older_than('calls', rules)}; expected newer calls"
+
+
+def older_than(table: str, rules: Retention) -> str:
+    """Returns, for messages, how old expired rows of a table are, by which rule, and what to do."""
+    days = rules.of(table).ceiling / DAY
+    return (
+        f"older than {days:g} days, the period of [{table}] in retention.toml {rules.version}, and their folder is "
+        "declared; erase them with callsieve privacy retention"
+    )
 
 
 def unexpired_rows(rule: RetentionRule, now: int, table: pa.Table) -> pa.Table:

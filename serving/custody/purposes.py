@@ -1,23 +1,34 @@
-"""Declarations: what a folder of calls or registers may be used for, declared once and checked by every reader.
+"""Declarations: what a folder of calls or registers may be used for, checked by every reader.
 
 `dataset.json` states where the rows come from, on what legal basis they are held, for which purposes, and until when.
 It covers every file beside it. A simulated world (`world.json`) contains no real person's calls: it serves every
-purpose and does not expire.
+purpose and does not expire. A folder without a declaration serves every purpose, too: its first use writes a line on
+the error stream, and records name the purpose "undeclared". A policy with `require_declaration = true` refuses it.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.atomic import check_present, write_atomic
 from callsieve.features.files.strict_json import as_fields, as_list, as_text, decode, encode
+from callsieve.features.files.toml_file import read_toml
 
 FILE, SIMULATED = "dataset.json", "world.json"
 PURPOSES = ("scoring", "training", "evaluation", "monitoring", "statistics", "export", "reidentification")
+COVERED_BY = {"evaluation": ("training",), "monitoring": ("training", "scoring")}
+"""Purposes that another one includes: who trains a model judges it, and who trains or scores watches for drift."""
+UNDECLARED = "undeclared"
+"""The source of a folder without a declaration, and the purpose that records name for its use."""
+POLICY = "CALLSIEVE_POLICY"
+"""Environment variable: the policy file whose `require_declaration` applies where no other policy does."""
 _KIND = "callsieve dataset"
+_reported: set[tuple[Path, str]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,72 +51,128 @@ class Declaration:
     declared: str
     simulated: bool = False
 
+    @property
+    def limits(self) -> bool:
+        """Whether the declaration limits the use: it is neither that of a simulated world nor missing."""
+        return not self.simulated and self.source != UNDECLARED
 
-def declare(folder: Path, source: str, basis: str, purposes: Iterable[str], until: str) -> Declaration:
+    def in_record(self, purpose: str) -> str:
+        """Returns the purpose as a record names it: "undeclared" for a folder without a declaration."""
+        return UNDECLARED if self.source == UNDECLARED else purpose
+
+
+def declare(
+    folder: Path, source: str, basis: str, purposes: Iterable[str], until: str, *, change: bool = False
+) -> Declaration:
     """Writes the declaration of a folder.
 
+    Args:
+        change: whether it replaces an earlier declaration.
     Raises:
-        FileExistsError: if the folder is declared already. A later purpose needs a new data set or a new decision.
-        ValueError: for an unknown purpose or an invalid day.
+        FileExistsError: if the folder is declared already, without `change`.
+        ValueError: for an unknown purpose or an invalid day; with `change`, if there is nothing to change.
     """
     now = datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     declaration = Declaration(source, basis, tuple(purposes), until, now)
     _check(declaration)
     fields = asdict(declaration) | {"kind": _KIND, "purposes": list(declaration.purposes)}
     del fields["simulated"]
+    if change:
+        declaration_to_change(folder)
+        write_atomic(folder / FILE, encode(fields))
+        return declaration
     try:
         with (folder / FILE).open("xb") as file:
             file.write(encode(fields))
     except FileExistsError as error:
-        raise FileExistsError(f"{folder / FILE}: the folder is declared already") from error
+        raise FileExistsError(f"{folder / FILE}: the folder is declared already; change it with --change") from error
     return declaration
 
 
-def require_purpose(path: Path, purpose: str) -> Declaration:
+def undeclare(folder: Path) -> None:
+    """Removes the declaration of a folder. Raises ValueError if there is none to remove."""
+    declaration_to_change(folder)
+    (folder / FILE).unlink()
+
+
+def require_purpose(path: Path, purpose: str, *, must_be_declared: bool | None = None) -> Declaration:
     """Returns the declaration of a folder, or of a file's folder, if it permits the purpose.
 
+    Args:
+        must_be_declared: whether a folder without a declaration is refused; by default as for `current_declaration`.
     Raises:
-        ValueError: if there is no declaration, it has expired, or it does not permit the purpose.
+        ValueError: if the path is missing, or its declaration has expired or does not permit the purpose.
     """
     if purpose not in PURPOSES:
         raise ValueError(f"purpose must be one of {', '.join(PURPOSES)}, got {purpose!r}")
-    declaration = current_declaration(path)
-    if not declaration.simulated and purpose not in declaration.purposes:
-        raise ValueError(f"{_folder(path)}: declared for {', '.join(declaration.purposes)}, not for {purpose}")
+    declaration = current_declaration(path, purpose, must_be_declared=must_be_declared)
+    permitted = {purpose, *COVERED_BY.get(purpose, ())}
+    if declaration.limits and permitted.isdisjoint(declaration.purposes):
+        folder, names = _folder(path), (*declaration.purposes, purpose)
+        raise ValueError(
+            f"{folder}: declared for {', '.join(declaration.purposes)}, not for {purpose}; if it may be used so: "
+            f"callsieve privacy declare {folder} --change {' '.join(f'--purpose {name}' for name in names)}"
+        )
     return declaration
 
 
-def current_declaration(path: Path) -> Declaration:
+def current_declaration(path: Path, use: str = "use", *, must_be_declared: bool | None = None) -> Declaration:
     """Returns the declaration of a folder, or of a file's folder.
 
+    A folder without one has the source UNDECLARED and all purposes; its first use in a process writes a line on the
+    error stream.
+
+    Args:
+        use: what the folder is used for, in that line.
+        must_be_declared: whether a folder without a declaration is refused; by default as the policy of the
+            environment variable POLICY says.
     Raises:
-        ValueError: if there is no declaration, or it has expired.
+        ValueError: if the path is missing, its declaration has expired, or it must have one.
     """
-    if not path.exists():
-        raise ValueError(f"{path}: not found")
+    check_present(path)
     folder = _folder(path)
     declaration = read_declaration(folder)
     if declaration is None:
-        raise ValueError(
-            f"{folder}: no declaration of source and permitted purposes: expected {FILE}; "
-            "write it with callsieve privacy declare"
-        )
-    if not declaration.simulated and declaration.until < datetime.now(tz=UTC).date().isoformat():
+        if declaration_is_required() if must_be_declared is None else must_be_declared:
+            raise ValueError(
+                f"{folder}: no declaration of source and permitted purposes, and the policy requires one; "
+                f"write it with callsieve privacy declare {folder}"
+            )
+        if (folder.resolve(), use) not in _reported:
+            _reported.add((folder.resolve(), use))
+            sys.stderr.write(f"{folder}: {use} of undeclared data; callsieve privacy declare states their purposes\n")
+        return Declaration(UNDECLARED, "", PURPOSES, "", "")
+    if declaration.limits and declaration.until < datetime.now(tz=UTC).date().isoformat():
         raise ValueError(
             f"{folder}: the declaration expired after {declaration.until}; erase the data, or declare them again with "
-            "a new basis"
+            f"a new basis: callsieve privacy declare {folder} --change --until DAY --basis BASIS"
         )
     return declaration
 
 
-def copy_declaration(folder: Path, out: Path) -> None:
-    """Copies the declaration of a folder to a folder of derived data, to which it also applies.
+def declaration_is_required() -> bool:
+    """Returns `require_declaration` of the policy file that the environment variable POLICY names; False without one.
 
     Raises:
-        ValueError: if there is no declaration, or it has expired.
+        ValueError: if the file is not TOML, or the value is neither true nor false.
     """
-    name = SIMULATED if current_declaration(folder).simulated else FILE
-    write_atomic(out / name, (folder / name).read_bytes())
+    file = os.environ.get(POLICY)
+    required = read_toml(Path(file)).get("require_declaration", False) if file else False
+    if type(required) is not bool:
+        raise ValueError(f"{file}: require_declaration: expected true or false, got {required!r}")
+    return required
+
+
+def copy_declaration(folder: Path, out: Path) -> None:
+    """Copies the declaration of a folder, if it has one, to a folder of derived data, to which it also applies.
+
+    Raises:
+        ValueError: if the declaration has expired.
+    """
+    declaration = current_declaration(folder)
+    if declaration.source != UNDECLARED:
+        name = SIMULATED if declaration.simulated else FILE
+        write_atomic(out / name, (folder / name).read_bytes())
 
 
 def read_declaration(folder: Path) -> Declaration | None:
@@ -117,6 +184,16 @@ def read_declaration(folder: Path) -> Declaration | None:
     if (folder / SIMULATED).exists():
         return Declaration("simulated", "none needed", PURPOSES, "", "", simulated=True)
     return _read(folder / FILE) if (folder / FILE).exists() else None
+
+
+def declaration_to_change(folder: Path) -> Declaration:
+    """Returns the declaration of a folder, expired or not. Raises ValueError if it has none that can be changed."""
+    check_present(folder)
+    declaration = read_declaration(folder)
+    if declaration is None or declaration.simulated:
+        why = "no declaration" if declaration is None else "a simulated world needs no declaration"
+        raise ValueError(f"{folder}: {why}; nothing to change")
+    return declaration
 
 
 def _folder(path: Path) -> Path:
@@ -141,6 +218,8 @@ def _read(path: Path) -> Declaration:
 def _check(declaration: Declaration) -> None:
     for name in ("source", "basis"):
         as_text(getattr(declaration, name), name)
+    if declaration.source == UNDECLARED:
+        raise ValueError(f"source must name where the rows come from, got {UNDECLARED!r}")
     if not _is_day(declaration.until):
         raise ValueError("until must be a day such as 2027-01-31")
     unknown = sorted(set(declaration.purposes) - set(PURPOSES))

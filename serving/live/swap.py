@@ -151,14 +151,14 @@ def current_registers(folder: str | Path) -> Registers:
     """Returns the registers in a folder, without expired rows.
 
     Raises:
-        ValueError: if no declaration allows the folder to be used for scoring (`purposes.py`), or it holds no register.
+        ValueError: if the declaration of the folder does not permit scoring (`purposes.py`), or it holds no register.
     """
     # Imported here: a host without registers does not need them.
     from callsieve.serving.custody.purposes import require_purpose
     from callsieve.serving.custody.retention import read_retention
 
-    require_purpose(Path(folder), "scoring")
-    return Registers.read(folder).in_time(read_retention(), round(time.time() * 1000))
+    declaration, registers = require_purpose(Path(folder), "scoring"), Registers.read(folder)
+    return registers.in_time(read_retention(), round(time.time() * 1000)) if declaration.limits else registers
 
 
 def _read_epoch(path: Path | None) -> int:

@@ -23,7 +23,8 @@ from .rules import ACTION_RULES, BEHAVIOUR, KNOWN, NETWORK, PREDICTED, PROTECTED
 ACTIONS = ("pass", "label", "screen", "block")
 """All actions, from the weakest to the strongest."""
 MAX_HISTORY_DAYS = 28  # the longest window of a feature
-_KEYS = {"version", "appeal", "accepted", "known_caller", "history_days", "bands", "rules", "terms"}
+_LIMITS = ("accepted", "known_caller")
+_KEYS = {"version", "appeal", *_LIMITS, "history_days", "require_declaration", "bands", "rules", "terms"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Policy:
         terms: the limits that rule conditions use.
         history_days: days of history before the bands apply; until then every band abstains
             (`features/online/coverage.py`).
+        require_declaration: whether folders of calls and registers without a declaration are refused
+            (`serving/custody/purposes.py`).
 
     >>> Policy("mine", {"certified": "block"}).of_band("certified")
     'label'
@@ -56,6 +59,7 @@ class Policy:
     known_caller: str = "block"
     terms: Terms = field(default_factory=Terms)
     history_days: int = COVERAGE_DAYS
+    require_declaration: bool = False
 
     def of_band(self, name: str) -> str:
         """Returns the action of a band; "pass" if the file does not name it."""
@@ -88,18 +92,22 @@ def read_policy(path: str | Path | None = None) -> Policy:
         if not isinstance(table.get(table_name, {}), dict):
             raise ValueError(f"{name}: {table_name}: expected a table")
     rules, appeal = table.get("rules", {}), table.get("appeal", "")
-    limits = {key: table.get(key, "block") for key in ("accepted", "known_caller")}
+    limits = {key: table.get(key, "block") for key in _LIMITS}
     _check_actions(name, bands, rules, limits)
     if not isinstance(appeal, str):
         raise ValueError(f"{name}: appeal: expected the address for appeals as text, got {appeal!r}")
     days = table.get("history_days", COVERAGE_DAYS)
     if type(days) is not int or not 0 <= days <= MAX_HISTORY_DAYS:
         raise ValueError(f"{name}: history_days: expected a whole number from 0 to {MAX_HISTORY_DAYS}, got {days!r}")
+    must = table.get("require_declaration", False)
+    if type(must) is not bool:
+        raise ValueError(f"{name}: require_declaration: expected true or false, got {must!r}")
     try:
         terms = _terms(table.get("terms", {}))
     except ValueError as error:
         raise ValueError(f"{name}: terms: {error}") from None
-    return Policy(table["version"], bands, rules, appeal.strip(), terms=terms, history_days=days, **limits)
+    fields = {"terms": terms, "history_days": days, "require_declaration": must, **limits}
+    return Policy(table["version"], bands, rules, appeal.strip(), **fields)
 
 
 def _check_actions(name: str, bands: Mapping[str, Any], rules: Mapping[str, Any], limits: Mapping[str, Any]) -> None:

@@ -286,7 +286,9 @@ def test_faults_are_reported_in_one_line(call, world, training_run, tmp_path):
         code, _, err = call(*score, *more)
         assert (code, message in err, err.count("\n")) == (2, True, 1), message
     (tmp_path / "world.json").unlink()
-    code, _, err = call(*score)
+    strict = tmp_path / "strict.toml"
+    strict.write_text('version = "strict"\nrequire_declaration = true\n[bands]\n')
+    code, _, err = call(*score, "--policy", strict)
     assert (code, "no declaration of source and permitted purposes" in err) == (1, True)
 
 

@@ -102,6 +102,8 @@ TABLE: dict[str, dict[str, str | Group]] = {
             "Declare, find, delete, export and rekey personal data.",
             {
                 "declare": "training.cli.privacy:declare",
+                "declaration": "training.cli.privacy:declaration",
+                "undeclare": "training.cli.privacy:undeclare",
                 "retention": "training.cli.privacy:retention",
                 "find": "training.cli.privacy:find",
                 "delete": "training.cli.privacy:delete",

@@ -1,4 +1,4 @@
-"""The commands of personal data at rest: declare, retention, find, delete."""
+"""The commands of personal data at rest: declare, declaration, undeclare, retention, find, delete."""
 
 from __future__ import annotations
 
@@ -31,15 +31,22 @@ class Places:
     rules: Annotated[Path | None, typer.Option("--rules", help="Retention rules; by default the shipped rules.")] = None
 
 
+DeclaredFolder = Annotated[Path, typer.Argument(help="Folder of calls or registers.")]
+
+
 def declare(
-    folder: Annotated[Path, typer.Argument(help="Folder of calls or registers.")],
-    source: Annotated[str, typer.Option(help="Source of the rows.")],
-    basis: Annotated[str, typer.Option(help="Legal basis for storing them.")],
-    purpose: Annotated[list[str], typer.Option(help="Permitted purpose; repeat for several.")],
-    until: Annotated[str, typer.Option(help="Last UTC day of the permission, such as 2027-01-31.")],
+    folder: DeclaredFolder,
+    source: Annotated[str, typer.Option(help="Source of the rows.")] = "",
+    basis: Annotated[str, typer.Option(help="Legal basis for storing them.")] = "",
+    purpose: Annotated[
+        list[str] | None,
+        typer.Option(help="Permitted purpose; repeat for several. training includes evaluation and monitoring."),
+    ] = None,
+    until: Annotated[str, typer.Option(help="Last UTC day of the permission, such as 2027-01-31.")] = "",
+    change: Annotated[bool, typer.Option("--change", help="Change a declaration; what is not named stays.")] = False,
     json: Json = False,
 ) -> None:
-    """Declare the source and the permitted purposes of a folder; its files are refused without a declaration.
+    """Declare the source and the permitted purposes of a folder; readers refuse other purposes and later days.
 
     Example: callsieve privacy declare world --source switch --basis contract --purpose training --until 2027-01-31
     """
@@ -47,8 +54,45 @@ def declare(
 
     from callsieve.serving.custody import purposes
 
-    facts = asdict(purposes.declare(folder, source, basis, purpose, until))
+    if change:
+        before = purposes.declaration_to_change(folder)
+        source, basis, until = source or before.source, basis or before.basis, until or before.until
+        purpose = purpose or list(before.purposes)
+    if not (source and basis and purpose and until):
+        console.fail("privacy declare: expected --source, --basis, --purpose and --until, or --change", code=2)
+    facts = asdict(purposes.declare(folder, source, basis, purpose or (), until, change=change))
     console.emit_json(facts) if json else console.say(f"{folder}: for {', '.join(facts['purposes'])}, until {until}")
+
+
+def declaration(folder: DeclaredFolder, json: Json = False) -> None:
+    """Show the declaration of a folder.
+
+    Example: callsieve privacy declaration world
+    """
+    from dataclasses import asdict
+
+    from callsieve.features.files.atomic import check_present
+    from callsieve.serving.custody.purposes import UNDECLARED, read_declaration
+
+    check_present(folder)
+    declared = read_declaration(folder)
+    facts = {"purposes": UNDECLARED} if declared is None else asdict(declared)
+    if json:
+        console.emit_json(facts)
+    else:
+        facts["purposes"] = UNDECLARED if declared is None else ", ".join(declared.purposes)
+        console.show_facts(str(folder), facts)
+
+
+def undeclare(folder: DeclaredFolder, json: Json = False) -> None:
+    """Remove the declaration of a folder; its files may then be used for every purpose, and do not expire.
+
+    Example: callsieve privacy undeclare world
+    """
+    from callsieve.serving.custody import purposes
+
+    purposes.undeclare(folder)
+    console.emit_json({"purposes": purposes.UNDECLARED}) if json else console.say(f"{folder}: undeclared")
 
 
 def retention(

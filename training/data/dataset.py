@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.serving.batch.complaint_rows import COMPLAINTS, TIMESTAMP, checked_frame, read_parquet
 from callsieve.serving.custody.expiry import expiry_filter
-from callsieve.serving.custody.purposes import require_purpose
+from callsieve.serving.custody.purposes import UNDECLARED, require_purpose
 
 from .fingerprint import fingerprint
 
@@ -61,6 +61,8 @@ TRUTH_COLUMNS = ("call", "nuisance", "slice")
 class Dataset:
     """Keyed calls in order of start, tables about numbers, and the truth of each call if it is known.
 
+    `purpose` is what the data are used for by their declaration, or "undeclared".
+
     >>> from pathlib import Path
     >>> from callsieve.training import read_dataset
     >>> read_dataset(Path("world")).complaints.columns[:3].tolist()
@@ -76,6 +78,7 @@ class Dataset:
     exclusions: pd.DataFrame
     truth: pa.Table | None
     fingerprint: str
+    purpose: str = UNDECLARED
 
 
 def make_dataset(
@@ -127,7 +130,7 @@ def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
     """Reads a data set from a folder of Parquet files.
 
     `calls` and `complaints` must exist. `findings`, `lists`, `truth`, `exclusions`, `register_recycled` and
-    `register_campaigns` may. Expired rows are not read, by the shipped retention rules, unless the calls are simulated.
+    `register_campaigns` may. Expired rows of a declared folder are not read, by the shipped retention rules.
 
     >>> from pathlib import Path
     >>> dataset = read_dataset(Path("world"))  # of `callsieve simulate --size tiny --out world`
@@ -135,14 +138,15 @@ def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
     (True, True)
 
     Args:
-        purpose: what the data are used for; the folder must be declared for it (`serving/custody/purposes.py`).
+        purpose: what the data are used for; a declaration must permit it (`serving/custody/purposes.py`).
     Raises:
-        ValueError: in one line, if a file or a column is missing, or the folder is not declared for this purpose.
+        ValueError: in one line, if a file or a column is missing, or the folder is declared for other purposes.
     """
     folder = Path(folder)
     check_folder(folder)
     all_calls = read_keyed(folder / "calls.parquet").sort_by("start")
-    unexpired = expiry_filter(require_purpose(folder, purpose))
+    declaration = require_purpose(folder, purpose)
+    unexpired = expiry_filter(declaration, folder)
     calls, truth = unexpired(all_calls, "calls"), folder / "truth.parquet"
 
     def read(name: str, schema: pa.Schema) -> pd.DataFrame:
@@ -152,7 +156,7 @@ def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
     def read_optional(name: str, schema: pa.Schema) -> pd.DataFrame | None:
         return read(name, schema) if (folder / f"{name}.parquet").exists() else None
 
-    return make_dataset(
+    dataset = make_dataset(
         calls,
         read("complaints", COMPLAINTS),
         read_optional("findings", FINDINGS),
@@ -162,6 +166,7 @@ def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
         campaigns=read_optional("register_campaigns", CAMPAIGNS),
         exclusions=read_optional("exclusions", EXCLUSIONS),
     )
+    return replace(dataset, purpose=declaration.in_record(purpose))
 
 
 def check_folder(folder: Path) -> None:

@@ -15,7 +15,7 @@ from callsieve.features.files.progress import silent, steps
 from callsieve.features.reading.call_files import write_table
 from callsieve.serving.batch.call_files import key_or_temporary
 from callsieve.serving.batch.complaint_rows import milliseconds
-from callsieve.serving.custody.purposes import require_purpose
+from callsieve.serving.custody.purposes import current_declaration
 
 from .complaint_files import ReadComplaints, layout_named, read_complaint_file
 from .list_reach import list_reach, mean_by_day_kind
@@ -37,17 +37,15 @@ def ingest(
 ) -> dict[str, Any]:
     """Reads a file of complaints in a layout of `complaint_files.toml`; writes it with the columns of `COMPLAINTS`.
 
-    The folder of the file must be declared for statistics (`serving/custody/purposes.py`).
-
     Args:
         published: day on which the file was published (2021-07-08), in the layout's zone; nothing was known before.
     Returns: counts of rows, and `churn`, the figures of `list_reach`; JSON-able, without a number.
     Raises:
-        ValueError: in one line, if the file, the layout or the day is invalid, or the folder is not declared.
+        ValueError: in one line, if the file, the layout or the day is invalid, or the declaration has expired.
     """
     check_distinct(path, key, out, quarantine)
     check_present(path, key)
-    require_purpose(path, "statistics")
+    current_declaration(path, "ingestion")
     zone = layout_named(layout).zone
     known_from = (
         None if published is None else pd.Timestamp(parse_day(published, "--published"), tz=zone).tz_convert("UTC")

@@ -80,7 +80,7 @@ def read_report_data(folder: Path, verdicts: Path | None = None) -> ReportData:
     Raises:
         ValueError: if a file is malformed, or the folder is declared for other purposes.
     """
-    rules = None if require_purpose(folder, "statistics").simulated else read_retention()
+    rules = read_retention() if require_purpose(folder, "statistics").limits else None
     calls = read_keyed(folder / "calls.parquet").sort_by("start")
     action = None if verdicts is None else _actions(verdicts, calls)
     if rules is not None:

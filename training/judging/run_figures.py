@@ -5,7 +5,7 @@ All are plain JSON values, with the conventions of `figures`. `RecordedRun` is t
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from callsieve.training.log.looks import Look
 
@@ -13,12 +13,16 @@ from .figures import Judgement
 
 
 class DatasetEntry(TypedDict):
-    """A table of a run: SHA-256 of the whole table, its rows, its source, and "training" or "evaluation"."""
+    """A table of a run: SHA-256 of the whole table, its rows, its source, and "training" or "evaluation".
+
+    `purpose`: of a table from a folder, what its declaration permits, or "undeclared".
+    """
 
     sha256: str
     rows: int
     source: str
     context: str
+    purpose: NotRequired[str]
 
 
 class SingleFeature(TypedDict):

@@ -45,7 +45,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FolderFacts:
-    """A folder of a training: name, role, tables and spans, and counts of groups, calls, numbers, days and nuisance."""
+    """A folder of a training: name, role, tables and spans, counts of groups, calls, numbers, days and nuisance.
+
+    `purpose` is what the data may be used for by their declaration, or "undeclared".
+    """
 
     name: str
     role: Role
@@ -57,6 +60,7 @@ class FolderFacts:
     numbers: int
     days: int
     nuisance: int
+    purpose: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +294,7 @@ def _facts(source: Source, dataset: Dataset, folds: CallFolds) -> FolderFacts:
         numbers=count_numbers(dataset.calls),
         days=int((folds.start.max() - folds.start.min()) // DAY + 1),
         nuisance=int(folds.judged.nuisance.sum()),
+        purpose=dataset.purpose,
     )
 
 

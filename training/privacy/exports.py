@@ -34,7 +34,7 @@ def calls_between(folder: Path, first: str, last: str, progress: Progress = sile
     Raises:
         ValueError: if the folder is not declared for export, or a day is malformed.
     """
-    unexpired = expiry_filter(require_purpose(folder, "export"))
+    unexpired = expiry_filter(require_purpose(folder, "export"), folder)
     progress("read", 0.0)
     calls = unexpired(read_keyed(folder / "calls.parquet"), "calls")
     begin, end = ((parse_day(text, what) - EPOCH).days * DAY for text, what in ((first, "--first"), (last, "--last")))

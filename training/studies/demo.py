@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from callsieve.features.files.progress import Progress
@@ -54,7 +55,7 @@ def of_world(world: World) -> Dataset:
     >>> len(of_world(read_world(Path("world"))).findings) > 0
     True
     """
-    return make_dataset(
+    dataset = make_dataset(
         world.calls,
         checked_frame(world.complaints, COMPLAINTS, "complaints"),
         checked_frame(world.findings, FINDINGS, "findings"),
@@ -62,3 +63,4 @@ def of_world(world: World) -> Dataset:
         recycled=checked_frame(world.registers["recycled"], RECYCLED, "recycled"),
         campaigns=checked_frame(world.registers["campaigns"], CAMPAIGNS, "campaigns"),
     )
+    return replace(dataset, purpose="training")

@@ -88,7 +88,7 @@ def rule_figures(
     Raises:
         ValueError: in one line, if a file is damaged or has another form.
     """
-    drop_expired = expiry_filter(require_purpose(data, "evaluation"))
+    drop_expired = expiry_filter(require_purpose(data, "evaluation"), data)
     calls = drop_expired(read_keyed(data / "calls.parquet").sort_by("start"), "calls")
     truth = truth_of_calls(read_parquet(data / "truth.parquet"), calls)
     opened, chosen = open_registers(registers or data, key, "evaluation"), read_policy(policy)

@@ -62,6 +62,7 @@ def dataset_entries(trained: Trained, source: str) -> dict[str, DatasetEntry]:
         several = f" {place}" if len(trained.folders) > 1 else ""
         for table in folder.tables:
             add(f"{table.name}{several}", table.sha256, table.rows, table.context, folder.name or source)
+            entries[f"{table.name}{several}"]["purpose"] = folder.purpose
     add("vectors", array_hash([trained.pool.row, trained.X]), len(trained.pool.row), "training", source)
     for name, sha256 in trained.fitted["sides"].items():
         add(f"labelled {name}", sha256, trained.fitted["rows"][name], "training", source)

@@ -260,9 +260,9 @@ WITHOUT_PROGRESS = {
     "cases show", "cases watch", "govern compliance", "govern incident drill", "govern incident plant-canaries",
     "govern incident search-canaries", "govern token-list lookup",
     "govern token-list make", "govern token-list share", "govern traceability", "live agi", "live api-key",
-    "model approve", "model approver-key", "model export", "model verify", "privacy declare", "privacy key destroy",
-    "privacy key new", "privacy key rotate", "privacy reidentify", "privacy ticket agree",
-    "privacy ticket reidentify", "serve",
+    "model approve", "model approver-key", "model export", "model verify", "privacy declaration", "privacy declare",
+    "privacy key destroy", "privacy undeclare", "privacy key new", "privacy key rotate", "privacy reidentify",
+    "privacy ticket agree", "privacy ticket reidentify", "serve",
 }  # fmt: skip
 
 

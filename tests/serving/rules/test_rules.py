@@ -457,9 +457,10 @@ def test_a_broken_register_passes_and_a_broken_model_keeps_the_facts(bundle_fold
 def test_facts_pass_through_the_live_service_and_json(bundle_folder, registers, tmp_path):
     (tmp_path / "registers").mkdir()
     write_registers(registers, tmp_path / "registers")
-    with pytest.raises(ValueError, match="no declaration of source and permitted purposes"):
+    declare(tmp_path / "registers", "offices of the test", "law", ["export"], "2999-12-31")
+    with pytest.raises(ValueError, match="declared for export, not for scoring"):
         current_registers(tmp_path / "registers")
-    declare(tmp_path / "registers", "offices of the test", "law", ["scoring"], "2999-12-31")
+    declare(tmp_path / "registers", "offices of the test", "law", ["scoring"], "2999-12-31", change=True)
     swap = Swap(trusted=small.TRUSTED, policy=HARSH, registers=tmp_path / "registers")
     swap.load(bundle_folder)
     live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=60.0)

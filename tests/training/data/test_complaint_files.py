@@ -111,8 +111,6 @@ def test_rows_are_not_known_before_their_file_is_published(tmp_path):
     assert ftc(tmp_path, GOOD, published=publication).table["known_at"].tolist() == [publication]
     earlier = pd.Timestamp("2021-07-01", tz="UTC")
     assert ftc(tmp_path, GOOD, published=earlier).table["known_at"][0] > earlier
-    with pytest.raises(ValueError, match="no declaration of source and permitted purposes"):
-        ingest(tmp_path / "complaints.csv", "ftc")
     declare(tmp_path, "sample of the test", "published", ["statistics"], "2999-12-31")
     path = write_file(tmp_path, f"{FTC_HEAD}\n{GOOD}\n")
     facts = ingest(path, "ftc", published="2021-07-08", out=tmp_path / "r.parquet")

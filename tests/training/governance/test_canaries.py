@@ -41,9 +41,10 @@ def test_canaries_are_unassigned_numbers_derived_from_a_key():
 def planted(world_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 6000), folder / "calls.parquet")
-    with pytest.raises(ValueError, match="no declaration of source and permitted purposes"):
+    declare(folder, "made for a test", "none needed", ["statistics"], "2999-12-31")
+    with pytest.raises(ValueError, match="declared for statistics, not for export"):
         plant(folder / "calls.parquet", folder / "x.parquet", KEY, STORE, PARTNER, folder / "canaries.json")
-    declare(folder, "made for a test", "none needed", ["export"], "2999-12-31")
+    declare(folder, "made for a test", "none needed", ["export"], "2999-12-31", change=True)
     for copy in (PARTNER, OTHER):
         plant(folder / "calls.parquet", folder / f"{copy.dataset}.parquet", KEY, STORE, copy, folder / "canaries.json")
     return folder

@@ -86,11 +86,11 @@ def keys_of(log):
 
 
 @pytest.mark.source("L42", "P4", by="serving/custody/purposes.py")
-def test_a_folder_serves_only_the_declared_purposes(folder, world_folder, tmp_path):
+def test_a_folder_serves_only_the_declared_purposes(folder, world_folder, tmp_path, monkeypatch):
     assert require_purpose(world_folder, "training").simulated
     for purpose in PURPOSES:
-        if purpose in ("training", "export"):
-            assert not require_purpose(folder, purpose).simulated
+        if purpose in ("training", "evaluation", "monitoring", "export"):  # training covers its job
+            assert require_purpose(folder, purpose).limits
         else:
             with pytest.raises(ValueError, match=f"declared for training, export, not for {purpose}"):
                 read_dataset(folder, purpose)
@@ -104,8 +104,11 @@ def test_a_folder_serves_only_the_declared_purposes(folder, world_folder, tmp_pa
         with pytest.raises(ValueError, match=says):
             require_purpose(folder, "training")
     (folder / "dataset.json").unlink()
-    with pytest.raises(ValueError, match=r"expected dataset\.json"):
-        read_dataset(folder)
+    with monkeypatch.context() as patched:
+        (tmp_path / "policy.toml").write_text('version = "strict"\nrequire_declaration = true\n[bands]\n')
+        patched.setenv("CALLSIEVE_POLICY", str(tmp_path / "policy.toml"))
+        with pytest.raises(ValueError, match="the policy requires one"):
+            read_dataset(folder)
     with pytest.raises(ValueError, match="purpose must be one of"):
         require_purpose(folder, "curiosity")
     with pytest.raises(ValueError, match="got curiosity"):
@@ -520,9 +523,10 @@ def test_a_register_without_an_end_column_never_expires():
         is_expired(table, RetentionRule("start", 0, DAY), NOW)
 
 
-def test_calls_that_are_all_expired_are_refused():
-    drop_expired = expiry_filter(Declaration("switch", "contract", ("training",), "2999-12-31", "2026-01-01"))
-    with pytest.raises(ValueError, match="calls: all 2 rows are past their retention time"):
+def test_calls_that_are_all_expired_are_refused(tmp_path):
+    declaration = Declaration("switch", "contract", ("training",), "2999-12-31", "2026-01-01")
+    drop_expired = expiry_filter(declaration, tmp_path)
+    with pytest.raises(ValueError, match=r"calls\.parquet: all 2 calls are older than 60 days"):
         drop_expired(pa.table({"start": [0, 1]}), "calls")
     assert drop_expired(pa.table({"start": pa.array([], pa.int64())}), "calls").num_rows == 0
 
@@ -530,7 +534,7 @@ def test_calls_that_are_all_expired_are_refused():
 def test_expired_calls_get_no_vectors(tmp_path):
     declare(tmp_path, "switch", "contract", [TRAINING], "2999-12-31")
     pq.write_table(pa.table({"start": pa.array([0, 1], pa.int64())}), tmp_path / "calls.parquet")
-    with pytest.raises(ValueError, match="2 calls have expired; run callsieve privacy retention"):
+    with pytest.raises(ValueError, match=r"2 calls are older than 60 days, .* callsieve privacy retention"):
         write_vectors(tmp_path / "calls.parquet", "keyed", tmp_path / "out", progress=lambda *_: None)
 
 

@@ -136,11 +136,9 @@ def test_a_listed_region_is_audited_by_its_callers(command_json, world, calls, w
 def test_calls_not_declared_for_evaluation_are_refused(run_command, world_folder, tmp_path):
     for path in world_folder.glob("*.parquet"):
         (tmp_path / path.name).symlink_to(path)
+    declare(tmp_path, "switch", "contract", ["scoring"], "2999-12-31")
     code, _, error = run_command("study", "rules", "--data", tmp_path)
-    assert code == 1 and "expected dataset.json" in error
-    declare(tmp_path, "switch", "contract", ["training"], "2999-12-31")
-    code, _, error = run_command("study", "rules", "--data", tmp_path)
-    assert code == 1 and "declared for training, not for evaluation" in error
+    assert code == 1 and "declared for scoring, not for evaluation" in error
 
 
 def test_figures_of_the_model_and_of_the_rules_are_separate(command_json, world_folder, training_run, tmp_path, capsys):

@@ -1,0 +1,186 @@
+"""The first steps with an operator's own files: what each mistake answers, and with which exit code."""
+
+import json
+
+import pytest
+
+from callsieve.serving.custody import purposes
+from callsieve.serving.custody.purposes import PURPOSES, declare, require_purpose
+from callsieve.training import read_dataset
+from callsieve.training.world import write_world
+from tests.support import foreign_files
+
+RING = 'ring = ["RING_SECS"]\n'
+
+
+@pytest.fixture(autouse=True)
+def no_reported_folders(monkeypatch):
+    """Lets each test see the line about undeclared data."""
+    monkeypatch.setattr(purposes, "_reported", set())
+
+
+@pytest.fixture(scope="module")
+def own(written_world, tmp_path_factory):
+    """A folder with the files of an operator."""
+    return foreign_files.write_files(written_world, tmp_path_factory.mktemp("own"))
+
+
+@pytest.fixture
+def layout(tmp_path):
+    """Writes the operator's layout with some text replaced."""
+
+    def write(old, new):
+        assert old in foreign_files.LAYOUT
+        (tmp_path / "changed.toml").write_text(foreign_files.LAYOUT.replace(old, new), encoding="utf-8")
+        return tmp_path / "changed.toml"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason", "advice"),
+    [
+        (RING, "", "bad_value (column 'DURATION', ", "no `ring` column is mapped; add `ring = 0` under [constants]"),
+        ('["iso"]', '["unix"]', "bad_time (column 'SETUP_TIME', ", "name how the file writes times under `formats`"),
+        ('ANS = "answered"\n', "", "bad_value (column 'RESULT', ", "under [values.outcome], such as ANS"),
+        ("[clock]", "[clock]\nearliest = 2026-01-01", "time_out_of_range (column 'SETUP_TIME', ", "unit, epoch"),
+    ],
+)
+def test_a_file_whose_rows_are_all_invalid_fails_with_the_missing_mapping(
+    run_command, own, layout, tmp_path, old, new, reason, advice
+):
+    head, *lines = (own / "cdr.csv").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if ",ANS," in line][:40]  # answered calls alone
+    (tmp_path / "cdr.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    dropped = foreign_files.LAYOUT.replace('"TARIFF"]', '"TARIFF", "RING_SECS"]') if old == RING else ""
+    changed = layout(old, new)
+    if dropped:
+        changed.write_text(dropped.replace(old, new), encoding="utf-8")
+    words = ("--calls", tmp_path / "cdr.csv", "--layout", changed)
+    for command in (("features", *words, "--out", tmp_path / "vectors"), ("score", *words)):
+        code, _, err = run_command(*command)
+        assert code == 1 and f"cdr.csv: all {len(rows)} rows were quarantined: {len(rows)} {reason}" in err
+        assert advice in err and not any(number in err for row in rows for number in row.split(",")[1:3])
+
+
+def test_three_commonest_reasons_are_named_and_no_number(run_command, tmp_path):
+    faults = ["13800138000,,2025-03-03 10:00:00,1"] * 4 + ["13800138000,139,soon,1"] * 3
+    faults += ["13800138000,139,2025-03-03 10:00:00,13800138000"] * 2 + ["13800138000"]
+    (tmp_path / "cdr.csv").write_text("\n".join(["caller,callee,start,duration", *faults]) + "\n")
+    code, _, err = run_command("score", "--calls", tmp_path / "cdr.csv", "--layout", "plain")
+    assert code == 1 and "all 10 rows were quarantined: 4 missing_callee (column 'callee', " in err
+    assert "; 3 bad_time" in err and "; 2 bad_value" in err and "bad_number_of_columns" not in err
+    assert "13800138000" not in err
+
+
+def test_a_file_with_another_separator_is_recognised(run_command, tmp_path):
+    (tmp_path / "cdr.csv").write_text("caller;callee;start;duration\n1;2;3;4\n")
+    code, _, err = run_command("score", "--calls", tmp_path / "cdr.csv", "--layout", "plain")
+    assert code == 1 and "cdr.csv: the header line is separated by ';', expected commas" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("score", "--calls", "{own}/cdr.csv", "--layout", "{own}/op.toml", "--complaints", "{none}"),
+        ("score", "--calls", "{own}/cdr.csv", "--layout", "{own}/op.toml", "--registers", "{none}"),
+        ("score", "--calls", "{none}"),
+        ("features", "--calls", "{none}", "--out", "{out}"),
+        ("train", "--data", "{world}", "--certify", "{none}", "--out", "{out}"),
+        ("train", "--data", "{world}", "{none}", "--out", "{out}"),
+        ("train", "--vectors", "{none}"),
+        ("evaluate", "--bundle", "{own}", "--data", "{none}"),
+        ("model", "monitor", "--bundle", "{own}", "--data", "{none}"),
+        ("ingest", "complaints", "{none}"),
+    ],
+)
+def test_a_missing_file_is_reported_before_any_work(run_command, own, world_folder, tmp_path, monkeypatch, words):
+    def work(*_arguments, **_options):
+        raise AssertionError("the inputs were not checked first")
+
+    for place in (
+        "callsieve.serving.batch.file_scoring.open_scorer",
+        "callsieve.training.data.dataset.read_keyed",
+        "callsieve.training.run.signer",
+    ):
+        monkeypatch.setattr(place, work)
+    places = {"own": own, "none": tmp_path / "none", "world": world_folder, "out": tmp_path / "out"}
+    code, _, err = run_command(*(word.format(**places) for word in words))
+    assert code == 1 and f"{tmp_path / 'none'}: not found" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_undeclared_data_are_used_and_recorded_so(run_command, own, tmp_path):
+    words = ("--calls", own / "cdr.csv", "--layout", own / "op.toml", "--json")
+    code, out, err = run_command("features", *words, "--out", tmp_path / "vectors")
+    assert code == 0 and json.loads(out)["purpose"] == "undeclared"
+    assert err.count("\n") == 1 and f"{own}: training of undeclared data" in err
+    code, out, err = run_command("features", *words, "--out", tmp_path / "again")
+    assert (code, err) == (0, "")  # the line is written once
+
+
+def test_a_policy_can_require_a_declaration(run_command, own, tmp_path, monkeypatch):
+    policy = tmp_path / "policy.toml"
+    policy.write_text('version = "strict"\nrequire_declaration = true\n[bands]\n')
+    calls = ("--calls", own / "cdr.csv", "--layout", own / "op.toml")
+    says = f"{own}: no declaration of source and permitted purposes, and the policy requires one; write it with"
+    code, _, err = run_command("score", *calls, "--policy", policy)
+    assert code == 1 and says in err
+    monkeypatch.setenv("CALLSIEVE_POLICY", str(policy))
+    code, _, err = run_command("features", *calls, "--out", tmp_path / "vectors")
+    assert code == 1 and says in err
+    policy.write_text('version = "odd"\nrequire_declaration = "yes"\n[bands]\n')
+    code, _, err = run_command("features", *calls, "--out", tmp_path / "vectors")
+    assert code == 1 and "require_declaration: expected true or false, got 'yes'" in err
+
+
+def test_a_declaration_is_shown_changed_and_removed(run_command, command_json, tmp_path):
+    shown = lambda: command_json("privacy", "declaration", tmp_path)
+    assert shown() == {"purposes": "undeclared"}
+    code, _, err = run_command("privacy", "declare", tmp_path, "--purpose", "training")
+    assert code == 2 and "expected --source, --basis, --purpose and --until" in err
+    code, _, err = run_command("privacy", "declare", tmp_path, "--change", "--purpose", "training")
+    assert code == 1 and "no declaration" in err
+    facts = ("--source", "switch", "--basis", "contract", "--purpose", "scoring", "--until", "2999-12-31")
+    command_json("privacy", "declare", tmp_path, *facts)
+    code, _, err = run_command("privacy", "declare", tmp_path, *facts)
+    assert code == 1 and "declared already; change it with --change" in err
+    with pytest.raises(ValueError, match=r"not for training; .* --change --purpose scoring --purpose training$"):
+        require_purpose(tmp_path, "training")
+    command_json("privacy", "declare", tmp_path, "--change", "--purpose", "training")
+    assert (shown()["source"], shown()["purposes"], shown()["until"]) == ("switch", ["training"], "2999-12-31")
+    code, out, _ = run_command("privacy", "declaration", tmp_path)
+    assert code == 0 and "training" in out and "switch" in out
+    command_json("privacy", "undeclare", tmp_path)
+    assert shown() == {"purposes": "undeclared"}
+    code, _, err = run_command("privacy", "undeclare", tmp_path)
+    assert code == 1 and "no declaration" in err
+
+
+@pytest.mark.parametrize(
+    ("declared", "covered"),
+    [
+        ("training", {"training", "evaluation", "monitoring"}),
+        ("scoring", {"scoring", "monitoring"}),
+        ("export", {"export"}),
+    ],
+)
+def test_a_purpose_covers_what_its_job_needs(tmp_path, declared, covered):
+    declare(tmp_path, "switch", "contract", [declared], "2999-12-31")
+    for purpose in PURPOSES:
+        if purpose in covered:
+            assert require_purpose(tmp_path, purpose).purposes == (declared,)
+        else:
+            with pytest.raises(ValueError, match=f"declared for {declared}, not for {purpose}"):
+                require_purpose(tmp_path, purpose)
+
+
+def test_only_declared_data_expire(world, tmp_path):
+    write_world(world, tmp_path)
+    (tmp_path / "world.json").unlink()
+    assert read_dataset(tmp_path).calls.num_rows == world.calls.num_rows  # calls of 2025, without a declaration
+    assert read_dataset(tmp_path).purpose == "undeclared"
+    declare(tmp_path, "switch", "contract", ["training"], "2999-12-31")
+    says = r"calls\.parquet: all .* are older than 60 days, the period of \[calls\] in retention\.toml"
+    with pytest.raises(ValueError, match=says):
+        read_dataset(tmp_path)
