@@ -210,7 +210,7 @@ def track_run(
     uri: str, folder: Path, figures: RunFigures, settings: Settings, datasets: Datasets, made_by: str, began: float
 ) -> TrackedRun:
     """Records figures and files as a run in MLflow."""
-    files = {name: folder / name for name in ("bundle", "record", "documents", "plots", "tables")}
+    files = {name: folder / name for name in ("record", "documents", "plots", "tables")}
     looks = {"test_fold_touches": float(figures["gates"]["touches"] or 0)}
     return mlflow_write.write_run(
         uri,
@@ -224,6 +224,7 @@ def track_run(
         datasets=datasets,
         figures=figures,
         files=files | {"report": folder / "report.html"},
+        model=(folder / "bundle", folder / SIGNER),
     )
 
 

@@ -68,7 +68,8 @@ def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="
         place.uri, folder.parent / "artifacts", name=folder.name, made_by="a test", began=time.time(),
         parameters={"seed": 1, "calls": 10}, metrics=metrics,
         tags={"data_sha256": data, "certified": "true"}, datasets={"calls": dataset}, figures={"auc": 0.97},
-        files={name: folder / name for name in ("bundle", "record", "tables")},
+        files={name: folder / name for name in ("record", "tables")},
+        model=(folder / "bundle", folder / "signer.pub"),
     )  # fmt: skip
     append(place.log, "run", run_payload(place.uri, tracked, figures, folder / "bundle"), small.KEY)
     return tracked

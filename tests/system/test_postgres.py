@@ -1,9 +1,17 @@
 """A real MLflow server on PostgreSQL records a run, and edits in its database are detected."""
 
+import mlflow
+import numpy as np
+import pandas as pd
 import psycopg
+import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 
+from callsieve.features.catalogue import NAMES
+from callsieve.features.keys.tokens import Key
+from callsieve.features.offline.table import vectors
+from callsieve.features.records import KEYED_COLUMNS
 from callsieve.training import run as running
 from callsieve.training.audit.promote import promote
 from callsieve.training.audit.verify import verify
@@ -50,6 +58,33 @@ def test_a_run_is_recorded_promoted_and_verified(server, tmp_path):
         assert (root / name).read_bytes() == (folder / "one" / name).read_bytes()
 
 
+@pytest.mark.filterwarnings("ignore:::mlflow")
+def test_the_champion_as_mlflow_loads_it_gives_the_verdicts_of_the_command(
+    server, world, command_json, tmp_path, monkeypatch
+):
+    place, run, _, folder = server
+    """After the first week, when the history is long enough for the command to judge."""
+    calls = world.calls.select(KEYED_COLUMNS)
+    (tmp_path / "world.json").touch()  # marks simulated calls
+    pq.write_table(calls, tmp_path / "calls.parquet")
+    words = ("--calls", tmp_path / "calls.parquet", "--layout", "keyed", "--out", tmp_path / "verdicts.parquet")
+    Key.generate("c1", "callees").write(tmp_path / "callees.key")
+    command_json("score", "--bundle", folder / "one" / "bundle", *words, "--callees-key", tmp_path / "callees.key")
+    order = ["start", "caller"]
+    verdicts = pq.read_table(tmp_path / "verdicts.parquet").to_pandas().astype({"caller": str}).sort_values(order)
+    identity = calls.select(order).to_pandas().astype({"caller": str}).sort_values(order)
+    frame = pd.DataFrame(vectors(calls), columns=NAMES).loc[identity.index]
+    assert identity["caller"].tolist() == verdicts["caller"].tolist()
+    later = (identity["start"] > identity["start"].min() + 8 * 86_400_000).to_numpy()
+    frame, verdicts = frame[later], verdicts[later]
+    assert len(set(verdicts["action"])) > 1
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place.uri)
+    for uri in ("models:/callsieve@champion", f"runs:/{run['run']}/model"):
+        answers = mlflow.pyfunc.load_model(uri).predict(frame)
+        np.testing.assert_array_equal(answers["score"].astype("float32"), verdicts["score"].astype("float32"))
+        assert answers["action"].tolist() == verdicts["action"].tolist()
+
+
 @pytest.mark.parametrize("statement", EDITS)
 def test_an_edit_with_sql_is_named(server, statement):
     place, run, database, _ = server
@@ -74,7 +109,7 @@ def test_a_changed_artifact_on_the_server_is_named(server):
     whole = path.read_bytes()
     path.write_bytes(whole + b" ")
     assert [fault.where for fault in verify(place.log, uri=place.uri).faults] == [
-        f"run {run['run']}, artifact bundle/model.txt"
+        f"run {run['run']}, artifact model/bundle/model.txt"
     ]
     path.write_bytes(whole)
 
@@ -107,8 +142,8 @@ def test_a_training_on_two_threads_gives_the_same_model_as_on_one(
     assert (report.faults, report.runs) == ((), 2)
     assert mlflow_read.registry(place.uri)["aliases"] == {"candidate": "2", "champion": "1"}
     artifacts = next(folder.rglob(f"{figures['tracking']['run']}/artifacts"))
-    for name in ("bundle/model.txt", "record/reference.json", "report/audit.html", "documents/model_card.md"):
-        local = tmp_path / "run" / name.removeprefix("report/")
+    for name in ("model/bundle/model.txt", "record/reference.json", "report/audit.html", "documents/model_card.md"):
+        local = tmp_path / "run" / name.removeprefix("report/").removeprefix("model/")
         assert (artifacts / name).read_bytes() == local.read_bytes()
     # The record of the run before it has no reference.
     assert figures["drift"] is None and first["run"] != figures["tracking"]["run"]

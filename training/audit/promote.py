@@ -291,7 +291,7 @@ def require_sound(place: RunPaths, progress: Progress) -> None:
 
 
 def fetch(place: RunPaths, run: Mapping[str, Any], folder: Path) -> Bundle:
-    """Downloads a run's artifacts into a folder and returns its bundle."""
+    """Downloads a run's artifacts into a folder and returns the bundle of its model."""
     folder.mkdir()
     root = mlflow_read.download(place.uri, run["run"], folder)
     return load(root / "bundle", [read_public_key(root / "record" / SIGNER)])

@@ -41,5 +41,6 @@ def copy_faults(folder: Path, runs: Sequence[Mapping[str, Any]]) -> tuple[int, l
 
 def copies_of(artifacts: Mapping[str, str]) -> dict[str, str]:
     """Returns the hash that each copy must have, by its path in the run's folder."""
-    copies = {path: digest for path, digest in artifacts.items() if path.partition("/")[0] in FOLDERS}
+    paths = {path.removeprefix("model/") if path.startswith("model/bundle/") else path: path for path in artifacts}
+    copies = {name: artifacts[path] for name, path in paths.items() if name.partition("/")[0] in FOLDERS}
     return copies | {name: artifacts[path] for path, name in ELSEWHERE.items() if path in artifacts}

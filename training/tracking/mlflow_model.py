@@ -1,13 +1,15 @@
-"""A signed bundle as an MLflow model, for `mlflow models serve` and `mlflow.pyfunc.spark_udf`.
+"""A signed bundle as an MLflow model, for `mlflow.pyfunc.load_model`, `mlflow models serve` and `spark_udf`.
 
 save_model(Path("callsieve-run/bundle"), Path("served"), signer=Path("callsieve-run/signer.pub"))
 # CALLSIEVE_TRUST=signer.pub mlflow models serve -m served --env-manager local
 
-The folder holds the bundle unchanged, and `MLmodel`, which names this file as the loader. Nothing is pickled. A key
-that travels with a model proves nothing, so the opening side names the trusted key: the environment variable
-CALLSIEVE_TRUST is the path of a public key. CALLSIEVE_POLICY, if set, is the path of a policy file that replaces the
-shipped one. On Spark, use `spark_udf(..., extra_env={...})`. `MLmodel` itself is not signed: as with every MLflow
-model, anyone with write access can name another loader.
+The folder holds the bundle unchanged, the signer's public key, an example of invented calls, and `MLmodel`, which names
+this file as the loader. Nothing is pickled.
+
+A key that travels with a model proves only that the bundle is whole. So the opening side can name the trusted key: the
+environment variable CALLSIEVE_TRUST is the path of a public key. CALLSIEVE_POLICY, if set, is the path of a policy file
+that replaces the shipped one. On Spark, use `spark_udf(..., extra_env={...})`. `MLmodel` itself is not signed: as with
+every MLflow model, anyone with write access can name another loader.
 
 Columns are matched by name. On Spark, use `judge(struct("call_hour", ...))` or `judge()`. If columns are passed one by
 one, MLflow takes them in the order of the model's signature and ignores their names.
@@ -15,6 +17,8 @@ one, MLflow takes them in the order of the model's signature and ignores their n
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import shutil
 from importlib.metadata import version
@@ -24,9 +28,13 @@ from platform import python_version
 import numpy as np
 import pandas as pd
 
-from callsieve.features.catalogue import catalogue_hash
+from callsieve.features.catalogue import NAMES, catalogue_hash
+from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.tokens import Key
+from callsieve.features.online.history import History
+from callsieve.features.records import Call
 from callsieve.serving.bundle.bundle import Bundle, load
-from callsieve.serving.bundle.signing import read_public_key
+from callsieve.serving.bundle.signing import SIGNER, read_public_key
 from callsieve.serving.rules.policy import ACTIONS, read_policy
 from callsieve.serving.rules.strata import FEATURES
 from callsieve.serving.scorer.scorer import Scorer
@@ -35,6 +43,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 NAME, BUNDLE = "callsieve", "bundle"
 TRUST, POLICY = "CALLSIEVE_TRUST", "CALLSIEVE_POLICY"
+EXAMPLE, SERVING_EXAMPLE = "input_example.json", "serving_input_example.json"
 
 
 class ScoringModel:
@@ -78,11 +87,31 @@ def inputs(bundle: Bundle) -> tuple[str, ...]:
     return (*bundle.features, *(name for name in FEATURES if name not in bundle.features))
 
 
+def example_rows(columns: tuple[str, ...]) -> pd.DataFrame:
+    """Returns the features of three invented calls of one number: columns as `columns`, float64."""
+    intake, history, rows = Intake(Key("example", bytes(32))), History(calls=10, numbers=10), []
+    for minute, callee in enumerate(("13900139000", "13900139001", "13900139002")):
+        call = intake(Call(1772500000.0 + 60 * minute, "13800138000", callee, 5.0, 7.0, "answered"))
+        rows.append(history.vector(call))
+        history.observe(call)
+    return pd.DataFrame(rows, columns=list(NAMES))[list(columns)]
+
+
+def write_example(folder: Path, columns: tuple[str, ...]) -> dict[str, str]:
+    """Writes the example in the two files that MLflow reads, and returns what `MLmodel` says of them."""
+    rows = example_rows(columns)
+    split = {"columns": list(columns), "data": rows.astype(object).where(rows.notna(), None).to_numpy().tolist()}
+    for name, value in ((EXAMPLE, split), (SERVING_EXAMPLE, {"dataframe_split": split})):
+        (folder / name).write_text(json.dumps(value, allow_nan=False), encoding="utf-8")
+    files = {"artifact_path": EXAMPLE, "serving_input_path": SERVING_EXAMPLE}
+    return {**files, "type": "dataframe", "pandas_orient": "split"}
+
+
 def save_model(bundle: Path, folder: Path, *, signer: Path) -> None:
     """Writes a bundle as an MLflow model into a new folder, whole or not at all.
 
     Args:
-        signer: public key (PEM) of the bundle's signature; it is not copied into the folder.
+        signer: public key (PEM) of the bundle's signature.
 
     Raises:
         BundleError: for every reason for which the scorer refuses a bundle.
@@ -110,7 +139,9 @@ def save_model(bundle: Path, folder: Path, *, signer: Path) -> None:
     temporary.mkdir(parents=True)
     try:
         shutil.copytree(bundle, temporary / BUNDLE)
+        shutil.copyfile(signer, temporary / SIGNER)
         (temporary / "requirements.txt").write_text(f"{NAME}=={version(NAME)}\n", encoding="utf-8")
+        model.saved_input_example_info = write_example(temporary, inputs(opened))
         model.save(str(temporary / "MLmodel"))
         # Check the copy, too: the bundle may have changed since it was checked.
         load(temporary / BUNDLE, trusted, minimum_epoch=opened.epoch)
@@ -123,12 +154,16 @@ def save_model(bundle: Path, folder: Path, *, signer: Path) -> None:
 def _load_pyfunc(path: str) -> ScoringModel:
     """Returns the function by which MLflow opens the model.
 
+    Args:
+        path: of the bundle in the model's folder.
+
     Raises:
         BundleError: for every reason for which the scorer refuses a bundle.
-        ValueError: if CALLSIEVE_TRUST is not set.
     """
     trust = os.environ.get(TRUST)
     if not trust:
-        raise ValueError(f"no trusted key: set {TRUST} to the path of a public key file")
+        message = "%s is not set: the key that came with the model shows that the bundle is whole, not who signed it"
+        logging.getLogger(__name__).warning(message, TRUST)
     policy = read_policy(os.environ.get(POLICY))
-    return ScoringModel(Scorer.load(path, trusted=[read_public_key(trust)], policy=policy))
+    keys = [read_public_key(trust or Path(path).with_name(SIGNER))]
+    return ScoringModel(Scorer.load(path, trusted=keys, policy=policy))

@@ -8,6 +8,7 @@ It also leaves out columns of the store that no client shows: `source_name` and 
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from typing import Any
 from callsieve.features.files.atomic import sha256
 
 from .mlflow_write import (  # before MLflow itself, since it says what to install where MLflow is missing
+    ARTIFACT,
     EXPERIMENT,
     MODEL,
     client_of,
@@ -186,10 +188,13 @@ def hashes_one_by_one(client: MlflowClient, run: str, within: str = "") -> dict[
 
 
 def download(uri: str, run: str, folder: Path) -> Path:
-    """Fetches all artifacts of a run into a folder.
+    """Fetches all artifacts of a run into a folder, with the bundle of its model in `bundle`, as in a run's folder.
 
     Raises:
         ValueError: if MLflow has no such run.
     """
     with quiet():
-        return Path(client_of(uri).download_artifacts(run, "", str(folder)))
+        root = Path(client_of(uri).download_artifacts(run, "", str(folder)))
+    if (root / ARTIFACT).is_dir():
+        shutil.copytree(root / ARTIFACT / "bundle", root / "bundle")
+    return root

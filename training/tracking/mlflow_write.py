@@ -1,8 +1,8 @@
 """Writes runs into MLflow; `mlflow_read` reads them back.
 
-The store is a SQLite file by default, or a server. No model flavour is used, so nothing is pickled: the registered
-model is the signed bundle itself, which only `serving.bundle` opens. Only MLflow's client is used. Its fluent interface
-keeps the store in a global, and writes the login name of the user into every run.
+The store is a SQLite file by default, or a server. The registered model is the signed bundle, which `mlflow_model`
+opens for `mlflow.pyfunc`; nothing is pickled. Only MLflow's client is used, because its fluent interface keeps the
+store in a global.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import Any
 
 from callsieve.training.judging.run_figures import DatasetEntry, TrackedRun
 
+from .mlflow_model import save_model
+
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 try:
@@ -35,6 +37,7 @@ EXPERIMENT = "callsieve"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # otherwise MLflow shows the pages for language models
 SEARCHES = "callsieve searches"  # an experiment of its own: a trial is not a run that may be promoted
 MODEL = "callsieve"
+ARTIFACT = "model"  # of a run, which is registered: runs:/ID/model
 ALIAS = "candidate"  # the newest run
 CHAMPION = "champion"  # the promoted one
 BATCH = 100  # parameters and tags that MLflow accepts in one request
@@ -110,8 +113,9 @@ def write_run(
     datasets: Mapping[str, DatasetEntry],
     figures: Mapping[str, object],
     files: Mapping[str, Path],
+    model: tuple[Path, Path] | None = None,
 ) -> TrackedRun:
-    """Writes one finished run and registers its bundle under the alias "candidate".
+    """Writes one finished run and registers its model under the alias "candidate".
 
     Args:
         uri: address of the tracking store.
@@ -121,8 +125,9 @@ def write_run(
         began: Unix seconds.
         datasets: by name.
         figures: everything that was measured, stored as `figures.json`.
-        files: folder of the artifact -> file or folder; "bundle" is registered as the model.
-    Returns: the run id and the version of the registered model, "" without a bundle.
+        files: folder of the artifact -> file or folder.
+        model: the signed bundle and its signer's public key, for the artifact `model` that is registered.
+    Returns: the run id and the version of the registered model, "" without a model.
     """
     with quiet():
         client = client_of(uri)
@@ -134,12 +139,21 @@ def write_run(
             for folder, path in files.items():
                 send = client.log_artifacts if path.is_dir() else client.log_artifact
                 send(run.run_id, str(path), folder)
+            if model is not None:
+                log_model(client, run.run_id, *model)
         except BaseException:
             client.set_terminated(run.run_id, "FAILED")
             raise
         client.set_terminated(run.run_id)
-        version = register(client, run.run_id, run.artifact_uri) if "bundle" in files else ""
+        version = register(client, run.run_id, run.artifact_uri) if model is not None else ""
     return {"run": run.run_id, "version": version}
+
+
+def log_model(client: MlflowClient, run: str, bundle: Path, signer: Path) -> None:
+    """Adds the signed bundle to a run as a model that `mlflow.pyfunc` loads."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(bundle, Path(folder, ARTIFACT), signer=signer)
+        client.log_artifacts(run, str(Path(folder, ARTIFACT)), ARTIFACT)
 
 
 def attach_file(uri: str, run: str, path: Path, folder: str) -> None:
@@ -244,13 +258,13 @@ def dataset_input(name: str, entry: DatasetEntry) -> DatasetInput:
 
 
 def register(client: MlflowClient, run: str, artifact_uri: str) -> str:
-    """Registers the run's bundle as the next version of the model, and names it the candidate."""
+    """Registers the run's model as the next version, and names it the candidate."""
     try:
         client.create_registered_model(MODEL)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    version = client.create_model_version(MODEL, f"{artifact_uri}/bundle", run_id=run)
+    version = client.create_model_version(MODEL, f"{artifact_uri}/{ARTIFACT}", run_id=run)
     client.set_registered_model_alias(MODEL, ALIAS, version.version)
     return str(version.version)
 

@@ -181,7 +181,7 @@ def test_a_second_dataset_of_the_same_name_is_named(store):
     assert faults(place)[f"run {run}, dataset calls (2)"] == "was added afterwards"
 
 
-@pytest.mark.parametrize("artifact", ["bundle/model.txt", "bundle/MANIFEST.sig", "figures.json", "tables/slices.csv"])
+@pytest.mark.parametrize("artifact", ["model/bundle/model.txt", "model/MLmodel", "figures.json", "tables/slices.csv"])
 @pytest.mark.parametrize("how", ["edited", "removed"])
 def test_an_edited_or_removed_artifact_is_named(store, artifact, how):
     folder, place, run = store
@@ -195,21 +195,21 @@ def test_an_edited_or_removed_artifact_is_named(store, artifact, how):
 def test_an_artifact_replaced_by_a_link_is_the_only_fault(store, tmp_path):
     """The bytes are still the same, but they now lie outside the store."""
     folder, place, run = store
-    path = folder / "artifacts" / run / "artifacts" / "bundle" / "model.txt"
+    path = folder / "artifacts" / run / "artifacts" / "model" / "bundle" / "model.txt"
     shutil.copyfile(path, tmp_path / "elsewhere")
     path.unlink()
     path.symlink_to(tmp_path / "elsewhere")
-    assert faults(place) == {f"run {run}, artifact bundle/model.txt": "is gone"}
+    assert faults(place) == {f"run {run}, artifact model/bundle/model.txt": "is gone"}
 
 
 def test_an_added_artifact_and_a_removed_folder_are_named(store):
     folder, place, run = store
     root = folder / "artifacts" / run / "artifacts"
-    (root / "bundle" / "code.py").write_text("print()")
-    assert faults(place) == {f"run {run}, artifact bundle/code.py": "was added afterwards"}
+    (root / "model" / "bundle" / "code.py").write_text("print()")
+    assert faults(place) == {f"run {run}, artifact model/bundle/code.py": "was added afterwards"}
     shutil.rmtree(root)
     messages = faults(place)
-    assert messages[f"run {run}, artifact bundle/bundle.json"] == "is gone"
+    assert messages[f"run {run}, artifact model/bundle/bundle.json"] == "is gone"
     assert all(what == "is gone" for what in messages.values())
 
 

@@ -136,7 +136,7 @@ def test_an_edited_artifact_stops_a_promotion(place, tmp_path):
     files = approvals(place, run["run"], tmp_path / "approvals")
     model = next((tmp_path / "artifacts").rglob("model.txt"))
     model.write_bytes(model.read_bytes().replace(b"tree", b"Tree", 1))
-    with pytest.raises(ValueError, match=r"artifact bundle/model\.txt: logged as .*; see callsieve audit verify"):
+    with pytest.raises(ValueError, match=r"artifact model/bundle/model\.txt: logged as .*; see callsieve audit verify"):
         promote(place, run["run"], files, small.KEY, data=None)
 
 
@@ -311,10 +311,12 @@ def test_rollback_refuses_an_edited_bundle(contest, tmp_path):
     place, weak, strong, calls = contest
     files = approvals(place, strong["run"], tmp_path / "second")
     promote(place, strong["run"], files, small.KEY, data=calls)
-    earlier, current = (tmp_path / "artifacts" / run["run"] / "artifacts/bundle/bundle.json" for run in (weak, strong))
+    earlier, current = (
+        tmp_path / "artifacts" / run["run"] / "artifacts/model/bundle/bundle.json" for run in (weak, strong)
+    )
     whole = earlier.read_bytes()
     earlier.write_bytes(whole + b" ")
-    with pytest.raises(ValueError, match=rf"rollback: run {weak['run']}, artifact bundle/bundle\.json"):
+    with pytest.raises(ValueError, match=rf"rollback: run {weak['run']}, artifact model/bundle/bundle\.json"):
         rollback(place, "complaints", small.KEY)
     assert champion(place) == strong["version"]
     earlier.write_bytes(whole)

@@ -98,10 +98,15 @@ def test_invalid_input_is_refused(folder, lite_rows):
     assert set(odd["action"]) == {"pass"}
 
 
-def test_no_key_is_trusted_by_default(folder, tmp_path, monkeypatch):
+def test_without_a_trusted_key_the_key_of_the_model_is_used_and_a_warning_says_so(
+    folder, lite_rows, scores, monkeypatch, caplog
+):
     monkeypatch.delenv(TRUST, raising=False)
-    with pytest.raises(ValueError, match=f"set {TRUST}"):
-        load_model(folder)
+    assert_same(load_model(folder).predict(lite_rows), scores)
+    assert f"{TRUST} is not set" in caplog.text
+
+
+def test_another_key_than_the_trusted_one_is_refused(folder, tmp_path, monkeypatch):
     write_public_key(small.OTHER_KEY.public_key(), tmp_path / "other.pub")
     monkeypatch.setenv(TRUST, str(tmp_path / "other.pub"))
     with pytest.raises(BundleError, match="not trusted"):
@@ -127,10 +132,11 @@ def test_a_changed_model_is_refused(tmp_path):
         load_model(tmp_path)
 
 
-def test_the_folder_has_the_bundle_and_two_files(folder, tmp_path):
+def test_the_folder_has_the_bundle_its_key_and_an_example(folder, tmp_path):
     files = {path.relative_to(folder / "served").as_posix() for path in (folder / "served").rglob("*")}
     parts = {"bundle.json", "model.txt", "MANIFEST.json", "MANIFEST.sig"}
-    assert files == {"MLmodel", "requirements.txt", "bundle"} | {f"bundle/{name}" for name in parts}
+    beside = {"MLmodel", "requirements.txt", "signer.pub", "input_example.json", "serving_input_example.json"}
+    assert files == beside | {"bundle"} | {f"bundle/{name}" for name in parts}
     mlmodel = yaml.safe_load((folder / "served" / "MLmodel").read_text())
     columns = [column["name"] for column in json.loads(mlmodel["signature"]["inputs"])]
     assert columns == [*lite_bundle.LITE, "out_calls_count_7d"]
@@ -192,6 +198,23 @@ def _post(port, body):
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, error.read()
+
+
+@pytest.mark.filterwarnings("ignore:::mlflow")
+def test_mlflow_reads_the_signature_and_predicts_its_example(folder, tmp_path, monkeypatch):
+    """`mlflow.models.predict` starts a process, as for a model of any other flavour."""
+    import mlflow.models
+
+    monkeypatch.setenv(TRUST, str(folder / "signer.pub"))
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    uri = str(folder / "served")
+    model = mlflow.models.Model.load(uri)
+    example = model.load_input_example(uri)
+    assert list(example.columns) == model.signature.inputs.input_names()
+    assert example["call_hour"].notna().all()
+    mlflow.models.predict(uri, example, env_manager="local", output_path=str(tmp_path / "answers.json"))
+    answers = pd.DataFrame(json.loads((tmp_path / "answers.json").read_text())["predictions"])
+    assert_same(answers, load_model(folder).predict(example))
 
 
 def test_a_failed_save_leaves_nothing_behind(folder, tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ from callsieve.training.model.provenance import source_hash
 from callsieve.training.model.settings import Settings
 from callsieve.training.tracking import mlflow_read, mlflow_write
 from callsieve.training.tracking.record import slice_metrics
+from tests.support import lite_bundle
 
 pytestmark = pytest.mark.system
 
@@ -55,11 +56,12 @@ def store(empty_store, tmp_path):
 
 
 def record(folder, **changed):
-    (folder / "bundle").mkdir(exist_ok=True)
-    (folder / "bundle" / "bundle.json").write_text("{}")
+    if not (folder / "bundle").exists():
+        lite_bundle.write_bundle(folder)
     values = {
         "name": "one", "made_by": "a test", "began": time.time(), "parameters": {"seed": 1}, "metrics": {"auc": 0.5},
-        "tags": {"certified": "false"}, "datasets": {}, "figures": {"auc": 0.5}, "files": {"bundle": folder / "bundle"},
+        "tags": {"certified": "false"}, "datasets": {}, "figures": {"auc": 0.5}, "files": {},
+        "model": (folder / "bundle", folder / "signer.pub"),
     }  # fmt: skip
     return mlflow_write.write_run(default_store(folder), folder / "artifacts", **(values | changed))
 
@@ -113,11 +115,11 @@ def test_mlflow_does_not_show_pages_for_language_models(recorded_run):
     assert client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
 
 
-def test_the_registered_model_is_the_signed_bundle(recorded_run, training_run, tmp_path):
+def test_the_model_of_a_run_holds_the_signed_bundle(recorded_run, training_run, tmp_path):
     client, run, figures = recorded_run
     version = client.get_model_version_by_alias(mlflow_write.MODEL, mlflow_write.ALIAS)
     assert (str(version.version), version.run_id) == (figures["tracking"]["version"], run.info.run_id)
-    local = client.download_artifacts(run.info.run_id, "bundle", str(tmp_path))
+    local = client.download_artifacts(run.info.run_id, "model/bundle", str(tmp_path))
     bundle = load(local, [read_public_key(training_run[0] / "signer.pub")])
     assert bundle.model_id == figures["model"]["id"]
 
@@ -127,14 +129,14 @@ def test_figures_and_pages_are_artifacts(recorded_run, tmp_path):
     stored = json.loads(run_file(client, run, "figures.json", tmp_path).read_text())
     assert stored == {name: value for name, value in figures.items() if name not in ("tracking", "audit")}
     names = {
-        file.path for name in ("report", "documents", "record", "tables", "bundle")
+        file.path for name in ("report", "documents", "record", "tables", "model", "model/bundle")
         for file in client.list_artifacts(run.info.run_id, name)
     }  # fmt: skip
     assert names >= {
         "report/report.html", "report/audit.html", "documents/model_card.md", "documents/datasheet.md",
         "record/settings.json", "record/reference.json",
         "record/versions.json", "record/datasets.json", "record/gates.toml", "record/signer.pub", "tables/slices.csv",
-        "tables/curve_model.csv", "bundle/bundle.json",
+        "tables/curve_model.csv", "model/bundle/bundle.json", "model/MLmodel", "model/input_example.json",
     }  # fmt: skip
     versions = json.loads(run_file(client, run, "record/versions.json", tmp_path).read_text())
     assert versions["decisive"]["lightgbm"] == versions["installed"]["lightgbm"] == version("lightgbm")
@@ -190,12 +192,12 @@ def test_two_records_are_two_versions_and_the_alias_moves(store):
     assert client.get_model_version_by_alias(mlflow_write.MODEL, mlflow_write.ALIAS).run_id == second["run"]
     assert client.get_run(first["run"]).info.run_name == "one"
 
-    nothing = record(store, files={})
+    nothing = record(store, model=None)
     assert nothing["version"] == ""
     assert client.get_model_version_by_alias(mlflow_write.MODEL, mlflow_write.ALIAS).run_id == second["run"]
 
     with pytest.raises(FileNotFoundError):
-        record(store, files={"bundle": store / "bundle", "report": store / "missing.html"})
+        record(store, files={"report": store / "missing.html"})
     experiment = client.get_experiment_by_name(mlflow_write.EXPERIMENT)
     last = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"], max_results=1)[0]
     assert last.info.status == "FAILED"
