@@ -51,7 +51,7 @@ FeatureNames = Annotated[
 ]
 ComplaintFile = Annotated[
     Path | None,
-    typer.Option("--complaints", help="Keyed complaints (Parquet), for a model with complaint features."),
+    typer.Option("--complaints", help="File of complaints; keyed ones for a model with complaint features."),
 ]
 LabelPolicyFile = Annotated[
     Path | None, typer.Option("--label-policy", help="Label policy; by default the shipped policy.")

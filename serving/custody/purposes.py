@@ -28,7 +28,7 @@ UNDECLARED = "undeclared"
 POLICY = "CALLSIEVE_POLICY"
 """Environment variable: the policy file whose `require_declaration` applies where no other policy does."""
 _KIND = "callsieve dataset"
-_reported: set[tuple[Path, str]] = set()
+_reported: set[Path] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +138,8 @@ def current_declaration(path: Path, use: str = "use", *, must_be_declared: bool 
                 f"{folder}: no declaration of source and permitted purposes, and the policy requires one; "
                 f"write it with callsieve privacy declare {folder}"
             )
-        if (folder.resolve(), use) not in _reported:
-            _reported.add((folder.resolve(), use))
+        if folder.resolve() not in _reported:
+            _reported.add(folder.resolve())
             sys.stderr.write(f"{folder}: {use} of undeclared data; callsieve privacy declare states their purposes\n")
         return Declaration(UNDECLARED, "", PURPOSES, "", "")
     if declaration.limits and declaration.until < datetime.now(tz=UTC).date().isoformat():
@@ -170,9 +170,11 @@ def copy_declaration(folder: Path, out: Path) -> None:
         ValueError: if the declaration has expired.
     """
     declaration = current_declaration(folder)
-    if declaration.source != UNDECLARED:
-        name = SIMULATED if declaration.simulated else FILE
-        write_atomic(out / name, (folder / name).read_bytes())
+    if declaration.source == UNDECLARED:
+        _reported.add(out.resolve())  # the line about the folder is enough
+        return
+    name = SIMULATED if declaration.simulated else FILE
+    write_atomic(out / name, (folder / name).read_bytes())
 
 
 def read_declaration(folder: Path) -> Declaration | None:

@@ -31,20 +31,15 @@ NOANS = "no_answer"
 BUSY = "busy"
 DECL = "rejected"
 FAIL = "failed"
-"""
-
-COMPLAINT_LAYOUT = """
-about = "an operator's complaints"
-zone = "Asia/Shanghai"
+[complaints]
 formats = ["%d.%m.%Y %H:%M:%S"]
-channel = "complaint"
-[columns]
+[complaints.columns]
 reporter = ["complainant"]
 number = ["accused"]
 at = ["called"]
 known_at = ["received"]
 category = ["topic"]
-[category]
+[complaints.category]
 CREDIT = "loans"
 SCAM = "fraud"
 MISC = "other"
@@ -104,10 +99,9 @@ def complaint_frame(world):
 
 
 def write_files(world, folder):
-    """Writes cdr.csv, op.toml, complaints.csv and complaints.toml of a written world; returns the folder."""
+    """Writes cdr.csv, op.toml and complaints.csv of a written world; returns the folder."""
     folder = Path(folder)
     call_frame(world).to_csv(folder / "cdr.csv", index=False)
     complaint_frame(world).to_csv(folder / "complaints.csv", index=False)
     (folder / "op.toml").write_text(LAYOUT, encoding="utf-8")
-    (folder / "complaints.toml").write_text(COMPLAINT_LAYOUT, encoding="utf-8")
     return folder

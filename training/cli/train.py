@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,11 +14,14 @@ from callsieve.serving.cli import console
 from callsieve.serving.cli.configuration import refuse_unused
 from callsieve.serving.cli.options import (
     Bundle,
+    ComplaintFile,
     Data,
     FeatureNames,
     GatesFile,
     Json,
+    KeyFile,
     LabelPolicyFile,
+    LayoutName,
     LookOptions,
     Out,
     Scenario,
@@ -27,6 +33,9 @@ from callsieve.serving.cli.options import (
     ValidDays,
     ValidFrom,
 )
+
+if TYPE_CHECKING:
+    from callsieve.features.files.progress import Progress
 
 CALL_OPTIONS = (
     "more",
@@ -45,6 +54,26 @@ CALL_OPTIONS = (
     "valid_days",
 )
 VECTOR_OPTIONS = ("label", "where")
+OWN_OPTIONS = ("layout", "complaints", "complaint_layout", "key")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnFiles:
+    """An operator's own files, in place of a folder of keyed tables."""
+
+    calls: Annotated[
+        Path | None, typer.Option("--calls", help="File of call records to learn from; needs --complaints.")
+    ] = None
+    layout: LayoutName = "callsieve"
+    complaints: ComplaintFile = None
+    complaint_layout: Annotated[
+        str | None,
+        typer.Option(
+            "--complaint-layout",
+            help="callsieve, 12321, ftc, or a TOML file; by default the table `complaints` of --layout.",
+        ),
+    ] = None
+    key: KeyFile = None
 
 
 def demo(
@@ -109,6 +138,7 @@ def simulate(
 
 def train(
     context: typer.Context,
+    own: OwnFiles,
     data: Annotated[
         list[Path] | None,
         typer.Option(
@@ -151,20 +181,25 @@ def train(
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Train, judge, certify and sign a model on keyed calls.
+    """Train, judge, certify and sign a model on keyed calls, or on own files of calls and complaints.
 
     Several folders, such as months, provinces or simulated worlds, give one model; each is read as of its own cutoff.
-    With --vectors it trains on a feature table instead, and only judges the model.
+    With --calls and --complaints it keys own files first and writes them to data/ in --out. With --vectors it trains on
+    a feature table instead.
 
-    Example: callsieve train --data world --out run
+    Example: callsieve train --calls cdr.csv --layout op.toml --complaints complaints.csv --out run
     """
-    if not data and vectors is not None:
+    if own.calls is None:
+        refuse_unused(context, OWN_OPTIONS, "no --calls")
+    if not data and own.calls is None and vectors is not None:
         refuse_unused(context, CALL_OPTIONS, "--vectors")
         _train_on_table(vectors, label, where, seed, threads, json)
         return
-    if not data or vectors is not None:
-        console.fail("train: expected either --data FOLDER or --vectors FILE", code=2)
-    refuse_unused(context, VECTOR_OPTIONS, "--data")
+    if (not data) == (own.calls is None) or vectors is not None:
+        console.fail("train: expected one of --calls FILE, --data FOLDER and --vectors FILE", code=2)
+    if own.calls is not None and own.complaints is None:
+        console.fail("train: --calls: expected --complaints FILE; a model learns from complaints", code=2)
+    refuse_unused(context, VECTOR_OPTIONS, "--data" if data else "--calls")
     from callsieve.serving.batch.vector_files import feature_names
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.data.sources import folder_sources
@@ -187,11 +222,17 @@ def train(
             valid_from=valid_from,
             valid_days=whole_days(valid_days),
         )
+        names = [own.calls] if own.calls is not None else data or []
+        if own.calls is None:
+            sources, run_folder = folder_sources([*names, *(more or ())], certify or ()), console.new_folder(out)
+        else:
+            run_folder = console.new_folder(out)
+            sources = folder_sources([_keyed(own, out, progress), *(more or ())], certify or ())
         figures = study(
-            folder_sources([*data, *(more or ())], certify or ()),
+            sources,
             settings,
-            console.new_folder(out),
-            source=", ".join(str(path) for path in data),
+            run_folder,
+            source=", ".join(str(path) for path in names),
             signing_key=signing_key,
             tracking_uri=tracking_uri,
             gates=read_gates(gates),
@@ -200,6 +241,36 @@ def train(
             progress=progress,
         )
     console.emit_json(figures) if json else runs.study(figures, out)
+
+
+def _keyed(own: OwnFiles, out: Path, progress: Progress) -> Path:
+    """Keys own files into the folder `data` of a run, which is left empty after a fault; returns the folder."""
+    from callsieve.features.keys.tokens import KEY_VARIABLE, Key, key_from_environment, read_key
+    from callsieve.training.data.own_files import key_own_files
+
+    assert own.calls is not None and own.complaints is not None  # noqa: S101 - the command has checked it
+    made = None
+    if own.key is not None:
+        key = read_key(own.key)
+    elif KEY_VARIABLE in os.environ:
+        key = key_from_environment()
+    else:
+        key, made = Key.generate("e1"), out / "number.key"
+        key.write(made)
+    complaint_layout = own.complaint_layout or (own.layout if own.layout.endswith(".toml") else "callsieve")
+    try:
+        invalid = key_own_files(
+            own.calls, own.layout, own.complaints, complaint_layout, key, out / "data", progress=progress
+        )
+    except BaseException:
+        shutil.rmtree(out / "data", ignore_errors=True)
+        if made is not None:
+            made.unlink()
+        raise
+    for path, counts in zip((own.calls, own.complaints), invalid.values(), strict=True):
+        for reason, count in counts.items():
+            console.note(f"{path}: quarantined: {count:,} rows, {reason}")
+    return out / "data"
 
 
 def whole_days(days: float) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -20,13 +20,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from callsieve.features.files.atomic import check_present
 from callsieve.features.files.progress import silent
 from callsieve.features.files.toml_file import read_toml
+from callsieve.features.files.zones import time_zone
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.tokens import is_token
 from callsieve.features.reading.delimited import read_lines
-from callsieve.features.reading.layouts import Layout
+from callsieve.features.reading.layouts import DEFAULT_ZONE, Layout
 from callsieve.features.reading.quarantine import (
     BAD_TIME,
     BAD_VALUE,
@@ -49,6 +51,9 @@ if TYPE_CHECKING:
 
 MISSING_NUMBER = "missing_number"
 BAD_NUMBER = "bad_number"
+ROLES = ("reporter", "number", "at", "known_at", "category", "mode", "channel")
+"""Roles of the columns of an own layout; the first three must be there."""
+OWN_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M")
 OLDEST_DAYS = 400  # a complaint about an older call is more often a typing error than not
 _NUMBER = re.compile(r"\+?[0-9][0-9 ()./-]*")
 _DAY = pd.Timedelta(days=1)
@@ -59,10 +64,10 @@ _AHEAD = pd.Timedelta(days=1)  # clocks of reporters and offices differ, but not
 class ComplaintLayout:
     """How one kind of file writes complaints; `complaint_files.toml` explains the fields."""
 
-    about: str
-    zone: str
-    formats: list[str]
     columns: Mapping[str, list[str]]
+    about: str = ""
+    zone: str = DEFAULT_ZONE
+    formats: list[str] = field(default_factory=lambda: list(OWN_FORMATS))
     optional: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     channel: str = ""
@@ -96,10 +101,47 @@ def layouts() -> dict[str, ComplaintLayout]:
 
 
 def layout_named(name: str) -> ComplaintLayout:
-    """Returns a layout by its name. Raises ValueError for an unknown name."""
-    if name not in layouts():
-        raise ValueError(f"layout {name!r}: expected one of {', '.join(layouts())}")
-    return layouts()[name]
+    """Returns a shipped layout by its name, or the layout of a TOML file.
+
+    The file is a layout of complaints, or a layout of calls with a table `complaints`. There, the zone of the calls'
+    clock is the default.
+
+    Raises:
+        ValueError: in one line, for an unknown name or an invalid file.
+    """
+    if name in layouts():
+        return layouts()[name]
+    if not name.endswith(".toml"):
+        raise ValueError(f"layout {name!r}: expected one of {', '.join(layouts())}, or a .toml file")
+    check_present(Path(name))
+    table = read_toml(Path(name), f"layout {Path(name).name}")
+    if "complaints" in table:
+        table = {"zone": table.get("clock", {}).get("zone", DEFAULT_ZONE), **table["complaints"]}
+    try:
+        return _own_layout(table)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"layout {Path(name).name}: complaints: {error}") from None
+
+
+def _own_layout(table: Mapping[str, Any]) -> ComplaintLayout:
+    known = {field.name for field in fields(ComplaintLayout)} - {"codes", "day_only"}
+    unknown = sorted(table.keys() - known)
+    if unknown:
+        raise ValueError(f"unknown key {unknown[0]!r}, expected {', '.join(sorted(known))}")
+    columns = table.get("columns", {})
+    for role, names in columns.items():
+        if role not in ROLES:
+            raise ValueError(f"columns: role must be one of {', '.join(ROLES)}, got {role!r}")
+        if not isinstance(names, list):
+            raise ValueError(f"columns: {role}: expected a list of column names, got {names!r}")
+    missing = [role for role in ROLES[:3] if role not in columns]
+    if missing:
+        raise ValueError(f"columns: a layout must have a column for {missing[0]}")
+    time_zone(table.get("zone", DEFAULT_ZONE))
+    for name, kind in (("category", dict), ("mode", dict), ("formats", list)):
+        if not isinstance(table.get(name, kind()), kind):
+            raise ValueError(f"{name}: expected a {'list' if kind is list else 'table'}, got {table[name]!r}")
+    return ComplaintLayout(**{"channel": "complaint", **table})
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +270,7 @@ def _decoded(
         if role in roles:
             table[role] = _words(cells[roles[role][0]], role, words, faults)
         else:
-            table[role] = layout.channel if role == "channel" and layout.channel else None
+            table[role] = {"channel": layout.channel or None, "category": "other"}.get(role)
     faults.mark(table["category"].isna().to_numpy(), UNKNOWN_WORD, "category", "what the call was about")
     return table, day_only
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from callsieve.features.files.atomic import check_present
 from callsieve.features.files.toml_file import read_toml
 from callsieve.features.files.zones import time_zone
 from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, NUMBER_CLASSES, OUTCOMES, RELEASED_BY, ROUTES
@@ -39,7 +40,10 @@ DEFAULT_ZONE = "Asia/Shanghai"
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _SETS = ("dropped", "optional", "joined", "own_side")
 _TABLES = ("clock", "columns", "constants", "values")
-_KEYS = frozenset(("about", "numbers", "header", "least_columns", "hours_zone", "missed", *_SETS, *_TABLES))
+# `complaints` is a layout of complaints in the same file (`training/data/complaint_files.py`).
+_KEYS = frozenset(
+    ("about", "numbers", "header", "least_columns", "hours_zone", "missed", "complaints", *_SETS, *_TABLES)
+)
 _CLOCK_KEYS = frozenset(("zone", "formats", "unit", "epoch", "earliest"))
 
 
@@ -137,6 +141,7 @@ def read_layout(name_or_path: str | Path) -> Layout:
             known = ", ".join(shipped_layouts())
             raise ValueError(f"layout must be one of {known} or a .toml file, got {str(name_or_path)!r}")
         path = Path(__file__).parent / f"{name_or_path}.toml"
+    check_present(path)
     declared = read_toml(path, f"layout {path.name}")
     try:
         return _checked(_layout(path.stem, declared))

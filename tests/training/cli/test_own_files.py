@@ -1,9 +1,13 @@
 """The first steps with an operator's own files: what each mistake answers, and with which exit code."""
 
 import json
+import shutil
 
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
+from callsieve.features.keys.tokens import read_key
 from callsieve.serving.custody import purposes
 from callsieve.serving.custody.purposes import PURPOSES, declare, require_purpose
 from callsieve.training import read_dataset
@@ -184,3 +188,63 @@ def test_only_declared_data_expire(world, tmp_path):
     says = r"calls\.parquet: all .* are older than 60 days, the period of \[calls\] in retention\.toml"
     with pytest.raises(ValueError, match=says):
         read_dataset(tmp_path)
+
+
+def test_own_files_become_a_model_in_one_command(run_command, own, tmp_path):
+    (tmp_path / "few.toml").write_text("rounds = 10\n")
+    words = ("--calls", own / "cdr.csv", "--layout", own / "op.toml", "--complaints", own / "complaints.csv")
+    options = ("--parameters", tmp_path / "few.toml", "--threads", 1, "--out", tmp_path / "run", "--json")
+    code, out, err = run_command("train", *words, *options)
+    assert code == 0 and [line for line in err.splitlines() if "undeclared" in line] == [
+        f"{own}: training of undeclared data; callsieve privacy declare states their purposes"
+    ]
+    assert json.loads(out)["data"]["calls"] == len(pq.read_table(tmp_path / "run" / "data" / "calls.parquet"))
+    recorded = json.loads((tmp_path / "run" / "record" / "datasets.json").read_text())
+    assert recorded["calls"]["purpose"] == recorded["complaints"]["purpose"] == "undeclared"
+    # A number has one token, with its country code and without, in calls and in complaints.
+    key = read_key(tmp_path / "run" / "number.key")
+    complaints = pq.read_table(tmp_path / "run" / "data" / "complaints.parquet")
+    written = pd.read_csv(own / "complaints.csv", dtype=str)
+    national = written["accused"].str.removeprefix("+86")
+    tokens = {f"+86{number}": key.token("number", f"+86{number}") for number in national[national.str.startswith("1")]}
+    assert written["accused"].str.startswith("+86").any() and len(complaints) == len(written.drop_duplicates())
+    assert set(tokens.values()) <= set(complaints["number"].to_pylist())
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "says"),
+    [
+        ("complaints.csv", ",SCAM", ",SWINDLE", "(column 'topic', expected a word of the layout: add the "
+         "words of the file under [category], such as SWINDLE)"),
+        ("complaints.csv", "complainant,accused", "complainant,about", "complaints.csv: column 2 is not known"),
+        ("op.toml", 'accused"]', 'accused"]\ncall = ["called"]', "columns: role must be one of reporter, number, at"),
+        ("op.toml", 'at = ["called"]\n', "", "columns: a layout must have a column for at"),
+        ("op.toml", "[complaints]", "[complaints]\nzones = 1", "unknown key 'zones'"),
+        ("op.toml", "[complaints]", '[complaints]\nzone = "Mars"', "unknown time zone 'Mars'"),
+        ("op.toml", "[complaints]", "[complaint]", "unknown key 'complaint'"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_own_files_leaves_no_run(run_command, own, tmp_path, name, old, new, says):
+    for path in own.iterdir():
+        shutil.copyfile(path, tmp_path / path.name)
+    text = (tmp_path / name).read_text()
+    if new.endswith("SWINDLE"):
+        text = "\n".join(line for line in text.splitlines() if line.endswith((",topic", old))) + "\n"
+    assert old in text
+    (tmp_path / name).write_text(text.replace(old, new))
+    words = ("--calls", tmp_path / "cdr.csv", "--layout", tmp_path / "op.toml")
+    words += ("--complaints", tmp_path / "complaints.csv", "--out", tmp_path / "run")
+    code, _, err = run_command("train", *words)
+    assert code == 1 and says in err
+    assert not any((tmp_path / "run").iterdir())
+
+
+def test_train_says_which_inputs_it_needs(run_command, own):
+    for words, says in (
+        (("train", "--calls", own / "cdr.csv"), "--calls: expected --complaints FILE"),
+        (("train",), "expected one of --calls FILE, --data FOLDER and --vectors FILE"),
+        (("train", "--calls", own / "cdr.csv", "--data", own), "expected one of --calls FILE"),
+        (("train", "--data", own, "--layout", "plain"), "--layout"),
+    ):
+        code, _, err = run_command(*words)
+        assert code == 2 and says in err
