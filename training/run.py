@@ -34,6 +34,7 @@ from .data.dataset import Dataset
 from .data.sources import Source, sources_of
 from .drift.days import ScoredCalls
 from .drift.reference import REFERENCE, measure_reference, write_reference
+from .estimator.unsigned import can_be_signed, unsigned_scorer
 from .judging.headline import PolicyActions
 from .judging.judge import headline_metrics, judge
 from .judging.leak_probes import check_for_leaks
@@ -52,6 +53,7 @@ from .reports.model_card import write_documents
 from .reports.pictures import pictures
 from .reports.run_page import write_pictures, write_run_page
 from .tracking import mlflow_read, mlflow_write
+from .tracking.judged_calls import JUDGED, write_judged
 from .tracking.lineage import drift_since_last_run
 from .tracking.record import dataset_entries, run_parameters, run_tags, slice_metrics, write_record, write_tables
 
@@ -116,8 +118,12 @@ def study(
     leak_probes = check_for_leaks(trained)
     give_back()
     judged = judge(trained, policy_actions(trained), source, other)
-    model = write_bundle(trained, folder / "bundle", key)
-    scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])
+    if can_be_signed(trained):
+        write_bundle(trained, folder / "bundle", key)
+        scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])
+    else:
+        scorer = unsigned_scorer(trained)
+    model = scorer.bundle.model_id
     calls = scored_calls(trained)
 
     figures: RunFigures = {
@@ -131,11 +137,12 @@ def study(
         "drift": drift_since_last_run(place, calls),
         "next": [
             f"mlflow ui --backend-store-uri {place.uri}",
-            f"callsieve score --bundle {folder / 'bundle'} --help",
+            *([f"callsieve score --bundle {folder / 'bundle'} --help"] if can_be_signed(trained) else []),
         ],
     }
     datasets = dataset_entries(trained, source)
     write_record(folder / "record", settings, datasets, code, gates.data, folder / SIGNER)
+    write_judged(trained, folder / "record" / JUDGED)
     write_reference(measure_reference(model, calls), folder / "record" / REFERENCE)
     drawn = pictures(figures)
     write_pages(figures, datasets, folder, drawn)
@@ -224,7 +231,7 @@ def track_run(
         datasets=datasets,
         figures=figures,
         files=files | {"report": folder / "report.html"},
-        model=(folder / "bundle", folder / SIGNER),
+        model=(folder / "bundle", folder / SIGNER) if (folder / "bundle").exists() else None,
     )
 
 
@@ -241,14 +248,14 @@ def write_audit_page(
 
 
 def run_payload(uri: str, tracked: TrackedRun, figures: RunFigures, bundle: Path) -> dict[str, Any]:
-    """Returns the log entry of a run: all that MLflow shows of it at this moment."""
-    run, version = tracked["run"], tracked["version"]
+    """Returns the log entry of a run: all that MLflow shows of it at this moment; version "" without a bundle."""
+    run, version, manifest = tracked["run"], tracked["version"], bundle / MANIFEST
     return {
         "run": run,
         "version": version,
-        "registered": mlflow_read.registry(uri)["versions"][version],
+        "registered": mlflow_read.registry(uri)["versions"][version] if version else {},
         "model": figures["model"]["id"],
-        "manifest_sha256": hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest(),
+        "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest() if version else "",
         "gates": figures["gates"],
         "record": mlflow_read.snapshot(uri, run),
     }
@@ -289,7 +296,7 @@ def examples(scorer: Scorer, scores: Scores, trained: Trained, rows: Array) -> l
     """
     flagged = np.flatnonzero(scores.action > 0)
     _, first = np.unique(trained.last.folds.caller[rows][flagged], return_index=True)
-    chosen = flagged[np.sort(first)[:EXAMPLES]]
+    chosen = flagged[np.sort(first)[: EXAMPLES if can_be_signed(trained) else 0]]  # others have no reasons
     return [example(scorer, ACTIONS[scores.action[i]], trained, int(rows[i])) for i in chosen]
 
 

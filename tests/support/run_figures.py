@@ -45,6 +45,7 @@ def example_figures() -> dict[str, Any]:
             "trees": {"model": 210, "content": 80},
             "features": 85,
             "calibration": "isotonic",
+            "estimator": "",
             "top_features": [
                 {"name": name, "en": text, "share": share}
                 for name, text, share in (

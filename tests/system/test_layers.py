@@ -44,6 +44,7 @@ LAYERS = [
     "training/world",
     "training/log",
     "training/data",
+    "training/own",
     "training/model",
     "training/estimator",
     "training/judging",

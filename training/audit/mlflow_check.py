@@ -143,7 +143,8 @@ def aliases(entries: Sequence[Entry], payloads: Payloads) -> dict[str, str | Non
     versions = {entry.index: payload.get("version") for entry, payload in payloads if entry.kind in ("run", *MOVES)}
     expected: dict[str, str | None] = {}
     for alias, kinds in ((mlflow_write.ALIAS, ("run",)), (mlflow_write.CHAMPION, MOVES)):
-        movers = [entry.index for entry in entries if entry.kind in kinds]
+        # A run without a bundle moves no alias.
+        movers = [entry.index for entry in entries if entry.kind in kinds and versions.get(entry.index) != ""]
         if not movers or movers[-1] in versions:
             expected[alias] = versions[movers[-1]] if movers else None
     return expected

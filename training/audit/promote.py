@@ -69,6 +69,12 @@ def candidate(place: RunPaths, run: str) -> Candidate:
     return Candidate(payload, gates, gates.results(payload["record"]["metric"]), statement)
 
 
+def require_bundle(run_candidate: Candidate) -> None:
+    """Raises ValueError unless the run has a signed bundle, which runs of an own estimator lack."""
+    if not run_candidate.run["version"]:
+        raise ValueError(f"run {run_candidate.run['run']}: its model is of an own estimator and has no signed bundle")
+
+
 def logged_gates(log: Path, reference: Mapping[str, Any], before: int) -> Gates:
     """Returns the gates of a run from the log.
 
@@ -112,6 +118,7 @@ def approve(place: RunPaths, run: str, key: Ed25519PrivateKey, path: Path) -> di
         `gates` with their results, the signed `statement`, and the id of the approver's `key`.
     """
     run_candidate = candidate(place, run)
+    require_bundle(run_candidate)
     approver = approvals.approve(run_candidate.statement, key, path)
     return {"gates": run_candidate.gate_results, "statement": run_candidate.statement, "key": approver}
 
@@ -146,6 +153,7 @@ def promote(
         inside = steps(progress, {"verify": 1, "compare": 0 if data is None else 3})
         require_sound(place, inside["verify"])
         run_candidate = candidate(place, run)
+        require_bundle(run_candidate)
         if run_candidate.failed:
             raise ValueError(f"promote: {'; '.join(run_candidate.failed)}")
         with tempfile.TemporaryDirectory() as folder:

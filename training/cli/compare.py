@@ -1,4 +1,4 @@
-"""The commands `study membership`, `study rules` and `study policies`: each judges a model, rules or a policy."""
+"""The commands `study compare`, `study membership`, `study rules` and `study policies`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,26 @@ from callsieve.serving.cli.options import (
     Threads,
     Trust,
 )
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of another run on the same data.")],
+    json: Json = False,
+) -> None:
+    """Compare two runs on the calls that judged both: which catches more, with an interval, and on which callers.
+
+    The runs have read the same data. With one --judge-seed, the same calls judge runs of different seeds.
+
+    Example: callsieve study compare run other-run
+    """
+    from callsieve.training.studies.run_comparison import compare_runs
+
+    from .tables import comparison
+
+    with console.progress("study compare"):
+        result = compare_runs(first, second)
+    console.emit_json(result) if json else comparison.run_comparison(result)
 
 
 def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: Threads = 0, json: Json = False) -> None:

@@ -40,6 +40,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
                 "decay": "training.cli.study:decay",
                 "stress": "training.cli.study:stress",
                 "worlds": "training.cli.study:worlds",
+                "compare": "training.cli.compare:compare",
                 "membership": "training.cli.compare:membership",
                 "rules": "training.cli.compare:rules",
                 "policies": "training.cli.compare:policies",

@@ -50,6 +50,8 @@ CALL_OPTIONS = (
     "audit",
     "only",
     "parameters",
+    "estimator",
+    "judge_seed",
     "valid_from",
     "valid_days",
 )
@@ -175,9 +177,15 @@ def train(
     parameters: Annotated[
         Path | None, typer.Option(help="Parameters of the fit (TOML), as `callsieve study search` writes them.")
     ] = None,
+    estimator: Annotated[
+        str, typer.Option(help="Another classifier, as MODULE:NAME of a class or function that makes it.")
+    ] = "",
     valid_from: ValidFrom = "",
     valid_days: ValidDays = 90.0,
     seed: Seed = 0,
+    judge_seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed that decides which calls judge; by default --seed.")
+    ] = None,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
@@ -217,6 +225,8 @@ def train(
             features=feature_names(only),
             label_policy=read_label_policy(label_policy),
             parameters=read_parameters(parameters),
+            estimator=estimator,
+            judge_seed=judge_seed,
             learn_from=learn_from,
             poorer_feeds=poorer_feeds,
             valid_from=valid_from,
@@ -290,20 +300,34 @@ def _train_on_table(vectors: Path, label: str, where: str | None, seed: int, thr
 
 
 def evaluate(
-    bundle: Bundle, data: Data, look: LookOptions, trust: Trust = None, threads: Threads = 0, json: Json = False
+    bundle: Bundle,
+    data: Data,
+    look: LookOptions,
+    trust: Trust = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="New or empty folder for a report, its pictures and all figures.")
+    ] = None,
+    threads: Threads = 0,
+    json: Json = False,
 ) -> None:
     """Judge a signed bundle on other calls.
 
-    The audit log counts the look at them.
+    The audit log counts the look at them. With --out, it writes report.html, figures.json and plots.
 
     Example: callsieve evaluate --bundle run/bundle --data world
     """
     from callsieve.training.judging.assess import assess
     from callsieve.training.log.looks import ledger_beside
+    from callsieve.training.reports.evaluation import write_evaluation
 
     from .tables import runs
 
+    folder = None if out is None else console.new_folder(out)
     ledger = ledger_beside(bundle, look.audit, look.signing_key)
     with console.progress("evaluate") as progress:
         figures = assess(bundle, data, trust=trust, threads=threads, progress=progress, ledger=ledger)
+        if folder is not None:
+            write_evaluation(figures, folder)
     console.emit_json(figures) if json else runs.evaluation(figures)
+    if folder is not None and not json:
+        console.say(f"report   {folder / 'report.html'}")

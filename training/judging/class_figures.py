@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy.special import softmax
 
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.model.certify import caller_bootstrap
 from callsieve.training.model.scores import feature_columns, select_columns
 from callsieve.training.model.train import Trained
+from callsieve.training.own.own_estimator import predictor
 
 from .figures import ClassFigures
 
@@ -45,10 +45,10 @@ def figures_of(t: Trained, model: Literal["content", "mode"], rows: Array) -> Cl
         return None
     true = truth[index].astype(str)
     vectors = np.ascontiguousarray(select_columns(t.X[index], feature_columns(t.settings.features)))
-    probabilities = softmax(read_forest(t.models[model]).predict_raw(vectors), axis=1)
+    probabilities = softmax(predictor(t.models[model]).predict_raw(vectors), axis=1)
     words = np.array(t.card.classes[model])
     right, sure = words[probabilities.argmax(axis=1)] == true, probabilities.max(axis=1) >= SURE
-    low, high = caller_bootstrap(right, caller[index], seed=t.settings.seed)
+    low, high = caller_bootstrap(right, caller[index], seed=t.settings.judging_seed)
     return {
         "kind": model,
         "classes": len(words),

@@ -69,7 +69,7 @@ def compare(challenger: Bundle, champion: Bundle, dataset: Dataset, settings: Se
     features = challenger.features + champion.features
     X, nuisance, caller = certifying_calls(dataset, settings, features)  # noqa: N806
     first, second = (flagged(bundle, X, settings.threads) for bundle in (challenger, champion))
-    return compare_flags(first, second, nuisance, caller, gates, settings.seed)
+    return compare_flags(first, second, nuisance, caller, gates, settings.judging_seed)
 
 
 def certifying_calls(dataset: Dataset, settings: Settings, features: tuple[str, ...]) -> tuple[Array, Array, Array]:
@@ -77,7 +77,7 @@ def certifying_calls(dataset: Dataset, settings: Settings, features: tuple[str, 
     calls = dataset.calls
     start, (caller, _) = calls["start"].to_numpy(), factorize(calls["caller"])
     folds = fold_plan(calls, settings.label_delay_days)
-    fold = fold_of_group(groups(calls, campaigns_of(dataset)), caller_classes(calls), settings.seed)
+    fold = fold_of_group(groups(calls, campaigns_of(dataset)), caller_classes(calls), settings.judging_seed)
     truth = judging_labels(dataset, caller, settings.label_policy)
     rows = np.flatnonzero(fold_rows("certify", folds.certify, fold, start) & truth.known)
     return vectors_on(COMPLETE, dataset, features, settings.threads, rows).X, truth.nuisance[rows], caller[rows]

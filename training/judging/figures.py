@@ -299,11 +299,12 @@ class TopFeature(TypedDict):
 
 
 class ModelFigures(TypedDict):
-    """The size of the model. `id` is known once the bundle is written."""
+    """The size of the model. `id` is known once the bundle is written. `estimator` is "" or names an own one."""
 
     trees: dict[str, int]
     features: int
     calibration: str
+    estimator: str
     top_features: list[TopFeature]
     id: NotRequired[str]
 

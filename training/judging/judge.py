@@ -21,6 +21,7 @@ from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of,
 from callsieve.training.model.pool import FolderFacts
 from callsieve.training.model.scores import feature_columns, score_rows
 from callsieve.training.model.train import Trained, folder_entry
+from callsieve.training.own.own_estimator import RiskModel
 
 from .baselines import baseline_scores
 from .calls_made import by_calls_made, reliability_by
@@ -87,6 +88,7 @@ def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str
             "trees": t.fitted["trees"],
             "features": len(t.card.features),
             "calibration": t.fitted["calibration"],
+            "estimator": str(t.settings.estimator),
             "top_features": top_features(t.models["model"], t.card.features),
         },
         "data": {
@@ -156,7 +158,7 @@ def judged_calls(t: Trained) -> JudgedCalls:
         rows=pool.certify,
         lives=pool.new & ~pool.trained,
         known_lives=known_lives,
-        seed=t.settings.seed,
+        seed=t.settings.judging_seed,
     )
 
 
@@ -274,12 +276,10 @@ def slice_figures(s: JudgedCalls, band: Band) -> list[Slice]:
     )
 
 
-def top_features(model: str, names: Sequence[str], most: int = 12) -> list[TopFeature]:
-    """Returns the features with the largest shares of the total gain of the model's splits.
-
-    Args:
-        model: LightGBM's text of the model.
-    """
+def top_features(model: RiskModel, names: Sequence[str], most: int = 12) -> list[TopFeature]:
+    """Returns the features with the largest shares of the total gain of the model's splits; none for an own model."""
+    if not isinstance(model, str):
+        return []
     gain: dict[int, float] = {}
     features: list[str] = []
     for line in model.split("\n"):

@@ -152,7 +152,7 @@ def attacked_calls(dataset: Dataset, model: Bundle) -> AttackedCalls:
     start, caller = calls["start"].to_numpy(), factorize(calls["caller"])[0]
     folds = fold_plan(calls, settings.label_delay_days)
     group = groups(calls, campaigns_of(dataset))
-    fold = fold_of_group(group, caller_classes(calls), settings.seed)
+    fold = fold_of_group(group, caller_classes(calls), settings.judging_seed)
     labels = training_labels(dataset, settings, folds)
     (members, member_labels), (others, other_labels) = (
         labelled_rows(

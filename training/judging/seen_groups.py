@@ -55,7 +55,8 @@ def seen_groups(dataset: Dataset, card: BundleMetadata) -> SeenGroups:
     if same and len(np.unique(group)) == folder["groups"]:
         if folder["role"] != "both":
             return SeenGroups(np.full(len(start), folder["role"] == "learn"), BY_FOLDS, made)
-        fold = fold_of_group(group, caller_classes(dataset.calls), training["seed"])
+        seed = training["settings"].get("judge_seed", training["seed"])
+        fold = fold_of_group(group, caller_classes(dataset.calls), seed)
         return SeenGroups(fold == FOLDS.index("train"), BY_FOLDS, made)
     begin, end = (_milliseconds(moment) for moment in folder["folds"]["train"])
     if start.min() > begin or start.max() < end:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from sklearn.model_selection import GroupKFold
 from callsieve.features.catalogue.lite import MONOTONE_SIGNS
 from callsieve.features.complaints import COMPLAINT_FEATURES
 from callsieve.serving.bundle.metadata import Calibration
+from callsieve.training.own.own_estimator import OwnModel, RiskModel, joined
 
 from .split import fold_of_group
 
@@ -63,14 +65,14 @@ class FitRows:
 class Fitted:
     """The fitted models.
 
-    members: texts of the ensemble members of each risk model, "model" and, if there is one, SECOND. held_out: the
+    members: the ensemble members of each risk model, "model" and, if there is one, SECOND. held_out: the
     folds that each member did not train on. row_fold: the cross-validation fold of each training row. by_folder:
     whether folders, not groups, were dealt into these folds.
     """
 
-    members: dict[str, list[str]]
+    members: dict[str, list[RiskModel]]
     held_out: list[tuple[int, ...]]
-    models: dict[str, str]
+    models: dict[str, RiskModel]
     classes: dict[str, tuple[str, ...]]
     row_fold: Array
     by_folder: bool
@@ -101,7 +103,8 @@ def fit(
     shared = {"feature_name": list(names), "categorical_feature": list(categorical) or "auto"}
     data = lgb.Dataset(train.X, train.y, weight=train.weight, params=without_stopping(settings), **shared)
     validation = lgb.Dataset(valid.X, valid.y, weight=valid.weight, reference=data)
-    return grow(data, validation, settings, progress)
+    with lightgbm_errors():
+        return grow(data, validation, settings, progress)
 
 
 def fit_members(
@@ -130,7 +133,9 @@ def fit_members(
     data = lgb.Dataset(
         rows.X, rows.y, weight=rows.weight, params=without_stopping(settings), feature_name=list(names),
         categorical_feature=list(categorical) or "auto", free_raw_data=False,
-    ).construct()  # fmt: skip
+    )  # fmt: skip
+    with lightgbm_errors():
+        data.construct()
     held_out = [np.isin(fold, folds) for folds in held_out_folds(int(fold.max(initial=0)) + 1)]
     pairs, members = [(~chosen, chosen) for chosen in held_out], len(held_out)
     if members == 1:  # no rows are left for early stopping: grow the minimum of trees only
@@ -143,8 +148,18 @@ def fit_members(
             if progress:
                 progress((member + done / maximum) / members)
 
-        texts.append(grow(train_data, valid_data, settings | {"seed": seed + member}, report))
+        with lightgbm_errors():
+            texts.append(grow(train_data, valid_data, settings | {"seed": seed + member}, report))
     return texts
+
+
+@contextmanager
+def lightgbm_errors() -> Iterator[None]:
+    """Turns LightGBM's errors, such as those about a value of a parameter, into a ValueError of one line."""
+    try:
+        yield
+    except lgb.basic.LightGBMError as error:
+        raise ValueError(f"LightGBM: {' '.join(str(error).split())[:300]}") from error
 
 
 def held_out_folds(folds: int) -> list[tuple[int, ...]]:
@@ -172,6 +187,12 @@ def cv_folds(group: Array, y: Array, seed: int) -> Array:
         if len(np.unique(fold)) == count and all(len(np.unique(fold[y == label])) > 1 for label in (0, 1)):
             return fold
     return np.zeros(len(y), dtype=np.int64)
+
+
+def mean_of(members: Sequence[RiskModel]) -> RiskModel:
+    """Returns the model whose raw score is the mean of the members' raw scores."""
+    texts = [member for member in members if isinstance(member, str)]
+    return mean_model(texts) if texts else joined([member for member in members if isinstance(member, OwnModel)])
 
 
 def mean_model(texts: Sequence[str]) -> str:

@@ -100,7 +100,7 @@ def assign_folds(dataset: Dataset, settings: Settings, role: Role = "both") -> C
         callee=callee,
         group=group,
         caller_class=caller_class,
-        fold=fold_of_group(group, caller_class, settings.seed)
+        fold=fold_of_group(group, caller_class, settings.judging_seed)
         if role == "both"
         else np.full(len(group), FOLDS.index("train" if role == "learn" else "certify")),
         judged=judging_labels(dataset, caller, settings.label_policy),

@@ -25,13 +25,48 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "rounds": (1, 100_000),
     "patience": (1, 100_000),
 }
+# Parameters of LightGBM that are passed through; LightGBM checks their values. Others would make a model that a bundle
+# cannot hold, or belong to the training: objective, seed, threads, constraints, input and output.
+PASSED = frozenset(
+    [
+        "bin_construct_sample_cnt",
+        "boost_from_average",
+        "cat_l2",
+        "cat_smooth",
+        "data_sample_strategy",
+        "early_stopping_min_delta",
+        "enable_bundle",
+        "extra_trees",
+        "feature_fraction_bynode",
+        "is_unbalance",
+        "max_cat_threshold",
+        "max_cat_to_onehot",
+        "max_delta_step",
+        "max_depth",
+        "min_data_in_bin",
+        "min_data_per_group",
+        "min_sum_hessian_in_leaf",
+        "monotone_constraints_method",
+        "monotone_penalty",
+        "neg_bagging_fraction",
+        "num_grad_quant_bins",
+        "other_rate",
+        "path_smooth",
+        "pos_bagging_fraction",
+        "quant_train_renew_leaf",
+        "scale_pos_weight",
+        "stochastic_rounding",
+        "top_rate",
+        "use_quantized_grad",
+    ]
+)
 
 
 def read_parameters(path: Path | None) -> dict[str, Any]:
     """Returns the parameters of a file; none without a file.
 
     Raises:
-        ValueError: in one line, if the file is not TOML, or a name or value is outside RANGES.
+        ValueError: in one line, if the file is not TOML, a value is outside RANGES, or a name is in neither list.
     """
     if path is None:
         return {}
@@ -45,8 +80,13 @@ def checked(parameters: Mapping[str, Any], where: str) -> dict[str, Any]:
     {'num_leaves': 31}
     """
     for name, value in parameters.items():
+        if name in PASSED:
+            if not isinstance(value, bool | int | float | str):
+                raise ValueError(f"{where}: {name}: expected a number, a word, true or false, got {value!r:.40}")
+            continue
         if name not in RANGES:
-            raise ValueError(f"{where}: expected parameters among {', '.join(RANGES)}, got {name!r}")
+            names = ", ".join((*RANGES, *sorted(PASSED)))
+            raise ValueError(f"{where}: expected parameters among {names}, got {name!r}")
         low, high = RANGES[name]
         kind = int if name in WHOLE else int | float
         if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:

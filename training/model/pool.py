@@ -217,7 +217,8 @@ class _Gathering:
         folds = assign_folds(dataset, settings, source.role)
         self._folders.append(_facts(source, dataset, folds))
         in_training = self._add_training_rows(dataset, folds) if source.role != "certify" else folds.group < 0
-        choose, certify = folds.choose(settings.seed, self._learning), folds.certify(settings.seed, self._certifying)
+        seed = settings.judging_seed
+        choose, certify = folds.choose(seed, self._learning), folds.certify(seed, self._certifying)
         needed = folds.needed(dataset.calls, choose, certify, in_training, last=last)
         begin = self._scored.rows
         feed = vectors_on(COMPLETE, dataset, settings.features, settings.threads, np.flatnonzero(needed))
@@ -225,7 +226,7 @@ class _Gathering:
         rows, flags = feed.rows, {"trained": in_training, "choose": choose, "certify": certify}
         del feed
         self._pools.append(self._coded(_pool_of(dataset, folds, rows, len(self._pools), flags)))
-        some = np.flatnonzero(poorer_calls(choose | certify, settings.seed, self._folder_count))
+        some = np.flatnonzero(poorer_calls(choose | certify, seed, self._folder_count))
         for name in POORER_FEEDS:
             poorer = vectors_on(name, dataset, settings.features, settings.threads, some)
             self._poorer[name].append(poorer.X)

@@ -18,9 +18,10 @@ import numpy as np
 
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL, needs_second_model, with_lacks
-from callsieve.serving.bundle.forest import Forest, read_forest
+from callsieve.serving.bundle.forest import Forest
 from callsieve.serving.bundle.metadata import SECOND, Calibration
 from callsieve.serving.rules.strata import STRATA, strata_of
+from callsieve.training.own.own_estimator import OwnModel, RiskModel, predictor
 
 from .bands import FeedScores
 from .fit import calibrate
@@ -57,7 +58,7 @@ def scores_by_feed(fitted: Fitted, gathered: Gathered, cv_fold: Array, settings:
     return scores
 
 
-def model_of(own: str, lack: str, models: Mapping[str, str]) -> str:
+def model_of(own: str, lack: str, models: Mapping[str, RiskModel]) -> str:
     """Returns the name of the risk model that scores the records of a training without more of what they have.
 
     Args:
@@ -86,8 +87,8 @@ def score_feed(
     columns, threads = feature_columns(settings.features), settings.threads
     raw = score_rows(fitted.models[model], X, rows, pool.scored, columns, threads)
     by_member = [
-        score_rows(text, X, rows, pool.choose & np.isin(cv_fold, held_out), columns, threads)
-        for text, held_out in zip(fitted.members[model], fitted.held_out, strict=True)
+        score_rows(member, X, rows, pool.choose & np.isin(cv_fold, held_out), columns, threads)
+        for member, held_out in zip(fitted.members[model], fitted.held_out, strict=True)
     ]
     return out_of_fold_scores(raw, by_member, fitted.held_out, cv_fold, pool.choose)
 
@@ -104,7 +105,7 @@ def strata_at(X: Array, rows: Array, count: int) -> Array:  # noqa: N803
 
 
 def score_rows(
-    model: str | Forest,
+    model: RiskModel | Forest,
     X: Array,  # noqa: N803
     rows: Array,
     wanted: Array,
@@ -114,12 +115,13 @@ def score_rows(
     """Scores the wanted calls that have a vector; NaN for all others. Shape of `wanted`.
 
     Args:
-        model: a model, or LightGBM's text of it.
+        model: an own model or a forest, or LightGBM's text of one.
         X: vectors of the calls at the ascending places `rows`.
         wanted: bool, of each call.
     """
     raw = np.full(len(wanted), np.nan)
-    forest, places = read_forest(model) if isinstance(model, str) else model, np.flatnonzero(wanted[rows])
+    forest = model if isinstance(model, (Forest, OwnModel)) else predictor(model)
+    places = np.flatnonzero(wanted[rows])
     for begin in range(0, len(places), SCORED_AT_ONCE):
         part = places[begin : begin + SCORED_AT_ONCE]
         vectors = np.ascontiguousarray(select_columns(np.take(X, part, axis=0), columns))

@@ -22,10 +22,21 @@ from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.metadata import SECOND, Band, BundleMetadata, Calibration, GoldenVectors
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.sources import Source, sources_of
+from callsieve.training.own.own_estimator import RiskModel, fit_own_members
 
 from .allocators import give_back
 from .bands import bands_of, bands_of_other_feeds, caution_of, feed_figures
-from .fit import CV_FOLDS, FitRows, Fitted, calibrate, cv_folds, fit, fit_members, held_out_folds, mean_model
+from .fit import (
+    CV_FOLDS,
+    FitRows,
+    Fitted,
+    calibrate,
+    cv_folds,
+    fit,
+    fit_members,
+    held_out_folds,
+    mean_of,
+)
 from .matrix import Matrix, class_rows, class_words, fingerprint
 from .pool import FolderFacts, LastFolder, Pool, gather
 from .provenance import source_hash, versions
@@ -66,7 +77,7 @@ class Trained:
     learnt: FitRows
     learnt_fold: Array
     last: LastFolder
-    models: dict[str, str]
+    models: dict[str, RiskModel]
     card: BundleMetadata
     golden_rows: Array
     fitted: dict[str, Any]
@@ -108,7 +119,7 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
     feed_bands = bands_of_other_feeds(gathered.feed, bands_by_feed)
     # The bundle's metadata hold these figures; "parts" and "sides" are names of its format.
     figures: dict[str, Any] = {
-        "trees": {name: text.count("\nTree=") for name, text in fitted.models.items()},
+        "trees": {name: model.count("\nTree=") for name, model in fitted.models.items() if isinstance(model, str)},
         "classes": {name: list(words) for name, words in fitted.classes.items()},
         "members": len(fitted.members["model"]),
         "by_folder": fitted.by_folder,
@@ -175,15 +186,14 @@ def fit_models(
     settings: Settings,
     report: Callable[[float], None],
     release: Callable[[], None],
-) -> tuple[dict[str, list[str]], dict[str, str], dict[str, tuple[str, ...]]]:
+) -> tuple[dict[str, list[RiskModel]], dict[str, RiskModel], dict[str, tuple[str, ...]]]:
     """Fits the risk models, and models of content and mode where each class has enough labelled calls.
 
     Args:
         row_fold: cross-validation fold of each row, as from `fit.cv_folds`.
         report: called with the share of the risk models that is fitted.
         release: called whenever rows of the matrix were copied, so that the matrix needs no memory during a fit.
-    Returns: texts of the members of each risk model, texts of all models, and the classes of the models of content and
-        mode.
+    Returns: the members of each risk model, all models, and the classes of the models of content and mode.
     """
     names, columns = settings.features, feature_columns(settings.features)
     options: dict[str, Any] = {
@@ -193,17 +203,26 @@ def fit_models(
         "parameters": settings.parameters,
     }
     rows_of = {"model": matrix.complete, SECOND: ~matrix.complete}
-    members: dict[str, list[str]] = {}
+    held_out_by_member = held_out_folds(int(row_fold.max(initial=0)) + 1)
+    members: dict[str, list[RiskModel]] = {}
     for place, (name, chosen) in enumerate(rows_of.items()):
         if chosen.any():
             own = np.flatnonzero(chosen)
             rows = FitRows(select_columns(matrix.X[own], columns), matrix.y[own], matrix.weight[own])
             release()
             shift = partial(_later, report, place)
-            members[name] = fit_members(rows, row_fold[own], names, progress=shift, **options)
+            if settings.estimator:
+                own_rows, categorical = (rows.X, rows.y, rows.weight), options["categorical"]
+                members[name] = fit_own_members(
+                    str(settings.estimator), own_rows, row_fold[own], held_out_by_member, names, categorical,
+                    settings.seed, shift,
+                )  # fmt: skip
+                del own_rows
+            else:
+                members[name] = [*fit_members(rows, row_fold[own], names, progress=shift, **options)]
             del rows
             give_back()
-    models = {name: mean_model(texts) for name, texts in members.items()}
+    models = {name: mean_of(parts) for name, parts in members.items()}
     classes: dict[str, tuple[str, ...]] = {}
     held_out = row_fold == 0
     for name in ("content", "mode"):
@@ -277,6 +296,7 @@ def make_metadata(
                 "calls_per_number": settings.calls_per_number,
                 "poorer_feeds": settings.poorer_feeds,
                 "parameters": settings.parameters,
+                **({} if settings.judge_seed is None else {"judge_seed": settings.judge_seed}),
             },
             "fitted": figures,
             "versions": versions(),
@@ -302,8 +322,17 @@ def folder_entry(folder: FolderFacts) -> dict[str, Any]:
 
 
 def write_bundle(trained: Trained, folder: Path, signing_key: Ed25519PrivateKey) -> str:
-    """Signs and writes the bundle; returns its model id."""
-    return save(trained.card, trained.models, trained.golden_rows.tolist(), folder, signing_key)
+    """Signs and writes the bundle; returns its model id.
+
+    Raises:
+        ValueError: if a model is not LightGBM's.
+    """
+    texts = {name: model for name, model in trained.models.items() if isinstance(model, str)}
+    if len(texts) < len(trained.models):
+        raise ValueError(
+            f"estimator {trained.settings.estimator}: only a forest of LightGBM can be signed into a bundle"
+        )
+    return save(trained.card, texts, trained.golden_rows.tolist(), folder, signing_key)
 
 
 def _iso(milliseconds: int) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.training.judging.detection import QUANTILES
+from callsieve.training.judging.figures import ModelFigures
 from callsieve.training.judging.run_figures import DatasetEntry, RunFigures
 
 from .run_page import between, count, one_in, share, until
@@ -65,6 +66,13 @@ LEARNT_FROM = {
 }
 
 
+def kind_of(model: ModelFigures) -> str:
+    """Returns the kind of a model in words."""
+    trees = f"trees by model: {_pairs(model['trees'])}; " if model["trees"] else ""
+    kind = f"own estimator {model['estimator']}" if model["estimator"] else "LightGBM"
+    return f"{kind}, {trees}calibration: {model['calibration']}"
+
+
 def model_card(figures: RunFigures) -> Sections:
     """Returns the fields of the model card: details, use, evaluation, measured figures and limits."""
     model, data, head = figures["model"], figures["data"], figures["headline"]["model"]
@@ -72,11 +80,12 @@ def model_card(figures: RunFigures) -> Sections:
     benign = [row for row in figures["slices"] if not row["nuisance"]]
     return {
         "Model details": {
-            "Kind": f"LightGBM, trees by model: {_pairs(model['trees'])}; calibration: {model['calibration']}",
+            "Kind": kind_of(model),
             "Features": f"{model['features']}, catalogue {figures['catalogue'][:16]}",
             "Most important features": "; ".join(
                 f"{feature['en']} ({feature['share']:.0%})" for feature in model["top_features"][:5]
-            ),
+            )
+            or "not measured: the estimator is not LightGBM",
             "Learnt from": LEARNT_FROM[data["learn_from"]],
             "Folders of calls": data["folders"],
             "Label cutoff": figures["folds"]["label_cutoff"],

@@ -29,6 +29,7 @@ from callsieve.training.model.certify import upper_bound
 from callsieve.training.model.scores import feature_columns, score_rows
 from callsieve.training.model.split import fold_plan, groups
 from callsieve.training.model.train import Trained, train
+from callsieve.training.own.own_estimator import RiskModel
 
 from .figures import Areas, DecayFigures, DecayPeriod, PeriodCatch, PeriodFigures
 from .rolling import part, stretch
@@ -45,9 +46,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The model text, its certified band, and the ids of the groups that it was trained on."""
+    """The model, its certified band, and the ids of the groups that it was trained on."""
 
-    text: str
+    model: RiskModel
     band: Band
     trained_groups: Array
 
@@ -182,7 +183,7 @@ def figures(period: Period, model: Model, settings: Settings) -> PeriodFigures:
     labels = judging_labels(period.dataset, caller, settings.label_policy)
     inside = calls["start"].to_numpy() >= period.begin
     raw = score_rows(
-        model.text, period.feed.X, period.feed.rows, inside, feature_columns(settings.features), settings.threads
+        model.model, period.feed.X, period.feed.rows, inside, feature_columns(settings.features), settings.threads
     )
     aligned = aligned_scores(raw, period.feed.strata(len(raw)), model.band)
     benign = inside & labels.known & ~labels.nuisance

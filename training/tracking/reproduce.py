@@ -78,6 +78,8 @@ def reproduce(
 
 def reproduce_folder(folder: Path, data: Sequence[Path], threads: int, progress: Progress | None) -> Reproduction:
     """Reproduces a run from a folder with its `bundle/` and `record/`."""
+    if not (folder / "bundle").is_dir():
+        raise ValueError(f"{folder}: no bundle to reproduce; a run of an own estimator has none")
     settings = settings_of(read_record(folder, SETTINGS), threads)
     recorded = read_record(folder, DATASETS)
     trained = train(_sources(folder, data, recorded), settings, progress)

@@ -281,3 +281,27 @@ def test_a_model_of_exactly_the_ten_features_is_constrained_to_their_signs(names
         steps = MONOTONE_SIGNS[name] * np.diff(raw, axis=1)
         assert (steps > 0).any()
         assert (steps < 0).any() != constrained
+
+
+def test_other_parameters_of_lightgbm_are_passed_through():
+    from callsieve.training.model.parameters import checked
+
+    noise = draw_rows(600, 1), draw_rows(600, 2)
+    shallow = QUICK | checked({"max_depth": 1, "path_smooth": 2.0, "extra_trees": True}, "here")
+    trees = lgb.Booster(model_str=fit(*noise, NAMES, parameters=shallow)).dump_model()["tree_info"]
+    assert {tree["num_leaves"] for tree in trees} <= {1, 2}
+    with pytest.raises(ValueError, match=r"^LightGBM: .*max_depth.*$"):
+        fit(*noise, NAMES, parameters=QUICK | {"max_depth": "deep"})
+    with pytest.raises(ValueError, match="here: max_depth: expected a number, a word, true or false"):
+        checked({"max_depth": [3]}, "here")
+    for name in ("boosting", "linear_tree", "objective", "seed", "num_threads", "eta"):
+        with pytest.raises(ValueError, match=f"here: expected parameters among .*, got '{name}'"):
+            checked({name: 1}, "here")
+
+
+def test_every_parameter_that_is_passed_through_is_one_of_lightgbm():
+    from callsieve.training.model.parameters import PASSED, RANGES
+
+    known = lgb.basic._ConfigAliases._get_all_param_aliases()  # the library's own list
+    assert known.keys() >= PASSED | (RANGES.keys() - {"rounds", "patience"})
+    assert not RANGES.keys() & PASSED

@@ -44,7 +44,11 @@ def study(figures: RecordedRun, folder: Path) -> None:
     rows = [(word, f"{last['actions'][word]:,}", f"{last['callers'][word]:,}") for word in last["actions"]]
     show_table(f"verdicts on {last['date']}", ("action", "calls", "callers"), rows)
     say(f"report   {folder / 'report.html'}")
-    say(f"bundle   {folder / 'bundle'}   (model {figures['model']['id']}, signed; public key {folder / SIGNER})")
+    if figures["tracking"]["version"]:
+        say(f"bundle   {folder / 'bundle'}   (model {figures['model']['id']}, signed; public key {folder / SIGNER})")
+    else:
+        name = figures["model"]["estimator"]
+        say(f"bundle   none: the model of {name} is judged and recorded, but only a forest of LightGBM can be signed")
     for command in figures["next"]:
         say(f"next     {command}")
 

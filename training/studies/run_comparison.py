@@ -1,0 +1,236 @@
+"""Two runs on the calls that judged both: which catches more, with an interval, and on which callers they differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+
+from callsieve.training.judging.metrics import threshold_at_rate
+from callsieve.training.model.bands import TARGETS
+from callsieve.training.model.certify import difference_interval
+from callsieve.training.model.settings import Settings
+from callsieve.training.tracking.judged_calls import JUDGED, Judged, read_judged
+from callsieve.training.tracking.record import DATASETS, SETTINGS, read_record, settings_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+MOST_CALLERS = 20
+
+
+class Side(TypedDict):
+    """A run: its folder, its seeds and its estimator, "" for the project's own."""
+
+    run: str
+    seed: int
+    judge_seed: int
+    estimator: str
+
+
+class Shares(TypedDict):
+    """Two shares of the same calls, and the 95 % interval of `second` less `first` with callers resampled."""
+
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+
+
+class CallerDifference(TypedDict):
+    """A caller, by its code, with its calls and how many of them each run flags."""
+
+    caller: int
+    slice: str
+    nuisance: bool
+    calls: int
+    first: int
+    second: int
+
+
+class SliceDifference(TypedDict):
+    """A kind of caller, with its calls and callers, the calls that each run flags, and callers flagged by one alone."""
+
+    slice: str
+    nuisance: bool
+    calls: int
+    callers: int
+    first: int
+    second: int
+    only_first: int
+    only_second: int
+
+
+class RunComparison(TypedDict):
+    """Two runs on the same calls: `callsieve study compare --json`.
+
+    `catch` is at each run's own threshold, `catch_at_target` at thresholds that flag the target share of these innocent
+    calls. `false_calls` are the flagged innocent calls. `better` is "first", "second" or "neither", by
+    `catch_at_target`.
+    """
+
+    first: Side
+    second: Side
+    judged_calls: int
+    judged_by_one: list[int]
+    nuisance_calls: int
+    nuisance_callers: int
+    target: float
+    catch: Shares
+    catch_at_target: Shares
+    false_calls: Shares
+    better: str
+    slices: list[SliceDifference]
+    callers: list[CallerDifference]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The calls that judged both runs, with the flags of each: at its own threshold, and at the target."""
+
+    caller: Array
+    slice: Array
+    nuisance: Array
+    flagged: tuple[Array, Array]
+    at_target: tuple[Array, Array]
+
+
+def compare_runs(first: Path, second: Path) -> RunComparison:
+    """Compares two runs of the same folders of calls on the calls that judged both.
+
+    Neither was trained on the groups of these calls.
+
+    Args:
+        first, second: folders of runs.
+    Raises:
+        ValueError: in one line, if a record is missing, the runs have other calls or labels, or no nuisance call judged
+            both.
+    """
+    settings = [settings_of(read_record(folder, SETTINGS), 0) for folder in (first, second)]
+    require_same_calls(first, second)
+    judged = [read_judged(folder / "record" / JUDGED) for folder in (first, second)]
+    pair = pair_of(*judged)
+    if not pair.nuisance.any():
+        raise ValueError(
+            f"compare: {len(pair.nuisance):,} calls judged both runs, of {len(judged[0].row):,} and "
+            f"{len(judged[1].row):,}, and none of them is nuisance; train both with one --judge-seed"
+        )
+    seed, benign = settings[0].judging_seed, ~pair.nuisance
+    at_target = shares(pair.at_target, pair.nuisance, pair.caller, seed)
+    return {
+        "first": side(first, settings[0]),
+        "second": side(second, settings[1]),
+        "judged_calls": len(pair.nuisance),
+        "judged_by_one": [len(run.row) - len(pair.nuisance) for run in judged],
+        "nuisance_calls": int(pair.nuisance.sum()),
+        "nuisance_callers": len(np.unique(pair.caller[pair.nuisance])),
+        "target": TARGETS[0][1],
+        "catch": shares(pair.flagged, pair.nuisance, pair.caller, seed),
+        "catch_at_target": at_target,
+        "false_calls": shares(pair.flagged, benign, pair.caller, seed),
+        "better": "second" if at_target["low"] > 0 else "first" if at_target["high"] < 0 else "neither",
+        "slices": by_slice(pair),
+        "callers": by_caller(pair),
+    }
+
+
+def side(folder: Path, settings: Settings) -> Side:
+    """Returns the entry of a run."""
+    return {
+        "run": str(folder),
+        "seed": settings.seed,
+        "judge_seed": settings.judging_seed,
+        "estimator": str(settings.estimator),
+    }
+
+
+def require_same_calls(first: Path, second: Path) -> None:
+    """Raises ValueError unless both runs read the same tables of calls and labels, in the same order."""
+    tables = [
+        {
+            name: entry["sha256"]
+            for name, entry in read_record(folder, DATASETS).items()
+            if not name.startswith(("vectors", "labelled"))
+        }
+        for folder in (first, second)
+    ]
+    names = tables[0].keys() | tables[1].keys()
+    different = sorted(name for name in names if tables[0].get(name) != tables[1].get(name))
+    if different:
+        raise ValueError(f"compare: the runs read other data, {', '.join(different)}; train both on the same folders")
+
+
+def pair_of(first: Judged, second: Judged) -> Pair:
+    """Returns the calls that judged both runs."""
+    keys = [run.folder.astype(np.int64) << 40 | run.row for run in (first, second)]
+    _, *places = np.intersect1d(keys[0], keys[1], assume_unique=True, return_indices=True)
+    nuisance = first.nuisance[places[0]]
+    raw = [run.raw[rows] for run, rows in zip((first, second), places, strict=True)]
+    own = tuple(run.flagged[rows] for run, rows in zip((first, second), places, strict=True))
+    at_target = tuple(scores >= threshold_at_rate(scores[~nuisance], TARGETS[0][1]) for scores in raw)
+    return Pair(
+        caller=first.caller[places[0]],
+        slice=first.slice[places[0]],
+        nuisance=nuisance,
+        flagged=(own[0], own[1]),
+        at_target=(at_target[0], at_target[1]),
+    )
+
+
+def shares(flags: tuple[Array, Array], rows: Array, caller: Array, seed: int) -> Shares:
+    """Returns the shares of some calls (bool) that each run flags, and the interval of their difference."""
+    first, second = (flag[rows] for flag in flags)
+    if not len(first):
+        return {"first": 0.0, "second": 0.0, "difference": 0.0, "low": -1.0, "high": 1.0}
+    low, high = difference_interval(second, first, caller[rows], seed=seed)
+    shares_of = float(first.mean()), float(second.mean())
+    difference = shares_of[1] - shares_of[0]
+    return {"first": shares_of[0], "second": shares_of[1], "difference": difference, "low": low, "high": high}
+
+
+def by_caller(pair: Pair) -> list[CallerDifference]:
+    """Returns the callers of whose calls the runs flag most differently many, at their own thresholds."""
+    codes, place, index = np.unique(pair.caller, return_index=True, return_inverse=True)
+    calls = np.bincount(index)
+    first, second = (np.bincount(index, weights=flag).astype(int) for flag in pair.flagged)
+    order = np.lexsort((codes, -np.abs(second - first)))
+    return [
+        {
+            "caller": int(codes[i]),
+            "slice": str(pair.slice[place[i]]),
+            "nuisance": bool(pair.nuisance[place[i]]),
+            "calls": int(calls[i]),
+            "first": int(first[i]),
+            "second": int(second[i]),
+        }
+        for i in order[:MOST_CALLERS].tolist()
+        if first[i] != second[i]
+    ]
+
+
+def by_slice(pair: Pair) -> list[SliceDifference]:
+    """Returns the flagged calls of each kind of caller, nuisance first, and callers that one run alone flags at all."""
+    rows: list[SliceDifference] = []
+    for nuisance in (True, False):
+        for name in np.unique(pair.slice[pair.nuisance == nuisance]).tolist():
+            inside = (pair.nuisance == nuisance) & (pair.slice == name)
+            flags = [flag & inside for flag in pair.flagged]
+            callers = [np.unique(pair.caller[flag]) for flag in flags]
+            rows.append(
+                {
+                    "slice": name,
+                    "nuisance": nuisance,
+                    "calls": int(inside.sum()),
+                    "callers": len(np.unique(pair.caller[inside])),
+                    "first": int(flags[0].sum()),
+                    "second": int(flags[1].sum()),
+                    "only_first": len(np.setdiff1d(callers[0], callers[1])),
+                    "only_second": len(np.setdiff1d(callers[1], callers[0])),
+                }
+            )
+    return rows
