@@ -6,7 +6,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,9 +42,7 @@ CALL_OPTIONS = (
     "certify",
     "learn_from",
     "poorer_feeds",
-    "out",
     "signing_key",
-    "tracking_uri",
     "label_policy",
     "gates",
     "audit",
@@ -55,7 +53,7 @@ CALL_OPTIONS = (
     "valid_from",
     "valid_days",
 )
-VECTOR_OPTIONS = ("label", "where")
+VECTOR_OPTIONS = ("label", "where", "groups", "time")
 OWN_OPTIONS = ("layout", "complaints", "complaint_layout", "key")
 
 
@@ -166,6 +164,12 @@ def train(
     vectors: Annotated[Path | None, typer.Option(help="A feature table instead of calls.")] = None,
     label: Annotated[str, typer.Option(help="With --vectors: the column of 0 and 1.")] = "label",
     where: Annotated[str | None, typer.Option(help="With --vectors: rows to keep, e.g. 'voc_cnt >= 5'.")] = None,
+    groups: Annotated[
+        str | None, typer.Option(help="With --vectors: the column of the caller; no caller is in two sets.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="With --vectors: the column of the time; test rows are the latest.")
+    ] = None,
     signing_key: Annotated[
         Path | None, typer.Option(help="Ed25519 key (PEM) that signs; by default a new key.")
     ] = None,
@@ -201,7 +205,13 @@ def train(
         refuse_unused(context, OWN_OPTIONS, "no --calls")
     if not data and own.calls is None and vectors is not None:
         refuse_unused(context, CALL_OPTIONS, "--vectors")
-        _train_on_table(vectors, label, where, seed, threads, json)
+        from .tables import runs
+
+        if groups is None:
+            console.note("train: without --groups, a caller can be in training and test set, and the AUC too high")
+        options = {"label": label, "where": where, "groups": groups, "start": time}
+        result = _train_on_table(vectors, options, out, tracking_uri, seed, threads)
+        console.emit_json(result) if json else runs.feature_table(result, out)
         return
     if (not data) == (own.calls is None) or vectors is not None:
         console.fail("train: expected one of --calls FILE, --data FOLDER and --vectors FILE", code=2)
@@ -290,13 +300,22 @@ def whole_days(days: float) -> int:
     return int(days)
 
 
-def _train_on_table(vectors: Path, label: str, where: str | None, seed: int, threads: int, json: bool) -> None:
-    from callsieve.training.model.feature_table import read_table, train_ready_made
+def _train_on_table(
+    vectors: Path, options: dict[str, Any], out: Path, tracking_uri: str | None, seed: int, threads: int
+) -> dict[str, Any]:
+    from callsieve.training.model.feature_table import read_table
+    from callsieve.training.tracking.table_run import study_table
 
-    from .tables import runs
-
-    figures = train_ready_made(read_table(vectors, label, where, purpose="training"), seed=seed, threads=threads)
-    console.emit_json(figures) if json else runs.feature_table(figures)
+    table = read_table(vectors, purpose="training", **options)
+    return study_table(
+        table,
+        vectors,
+        console.new_folder(out),
+        seed=seed,
+        threads=threads,
+        tracking_uri=tracking_uri,
+        made_by="callsieve train",
+    )
 
 
 def evaluate(

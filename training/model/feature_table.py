@@ -1,7 +1,8 @@
 """Trains on an external feature table: one row a subject, numeric columns, a 0/1 label.
 
-The split follows GAT-COBO (IEEE TBD, arXiv 2303.17334, `main.py`): `train_test_split(stratify=y, random_state=2)`,
-60 / 20 / 20, so that the figures compare with those published for the same table.
+Rows are split by group and by time, if the table has columns for them. Else the split follows GAT-COBO (IEEE TBD, arXiv
+2303.17334, `main.py`): `train_test_split(stratify=y, random_state=2)`, 60 / 20 / 20, so that the figures compare with
+those published for the same table.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.custody.purposes import require_purpose
 
 from .fit import FitRows, fit
+from .split import fold_of_group
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,48 +35,85 @@ PUBLISHED = {
     "GAT-COBO, independent re-run": {"auc": 0.9505, "macro_f1": 0.9152, "macro_recall": 0.9016, "g_mean": 0.8984},
     "plain LightGBM": {"auc": 0.9577, "macro_f1": 0.9160, "macro_recall": 0.9015, "g_mean": 0.8982},
 }
+SPLITS = {
+    (False, False): "Rows are split at random: rows of one caller can be in several sets.",
+    (False, True): "Test rows are the latest; rows of one caller can be in several sets.",
+    (True, False): "No group is in two sets.",
+    (True, True): "No group is in two sets, and test rows are later than the others.",
+}
+"""What a split by groups (first) and by time (second) keeps apart."""
 SICHUAN_COLUMNS = {"opposite_count", "phone2opposite_mean", "voc_hour_mode", "month_ids", "arpu_mean"}
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureTable:
-    """A feature table: values, labels, column names, and the columns that were left out."""
+    """A feature table: values, labels, column names, and the columns that were left out.
+
+    `groups` are codes of the rows' groups, `start` their times in Unix seconds, shape (rows,); None without. `purpose`
+    is what the table is used for by its declaration, or "undeclared".
+    """
 
     X: Array
     y: Array
     names: tuple[str, ...]
     left_out: tuple[str, ...]
+    groups: Array | None = None
+    start: Array | None = None
+    purpose: str = ""
 
 
-def read_table(path: Path, label: str, where: str | None = None, *, purpose: str) -> FeatureTable:
-    """Reads Parquet or CSV from a folder that is declared for a purpose (`serving/custody/purposes.py`).
+def read_table(
+    path: Path,
+    label: str,
+    where: str | None = None,
+    *,
+    purpose: str,
+    groups: str | None = None,
+    start: str | None = None,
+) -> FeatureTable:
+    """Reads Parquet or CSV, for a purpose that its declaration, if any, permits (`serving/custody/purposes.py`).
 
     Args:
         label: name of the column of 0 and 1.
         where: a pandas query that selects rows, such as "voc_cnt >= 5".
+        groups, start: names of the columns of the group, such as the caller, and of the time; they are no features.
     Raises:
         ValueError: in one line, if the file, its declaration, the label or the query is invalid.
     """
-    require_purpose(path, purpose)
+    declaration = require_purpose(path, purpose)
     try:
         frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: expected a Parquet or CSV table, {error}") from error
-    if label not in frame:
-        raise ValueError(f"{path}: no column {label!r}; it has {', '.join(map(str, frame.columns[:8]))} ...")
+    for name in filter(None, (label, groups, start)):
+        if name not in frame:
+            raise ValueError(f"{path}: no column {name!r}; it has {', '.join(map(str, frame.columns[:8]))} ...")
     if where is not None:
         try:
             frame = frame.query(where)
         except Exception as error:
             raise ValueError(f"--where {where!r}: expected a condition on columns, {error}") from error
     y = frame.pop(label)
+    group = None if groups is None else pd.factorize(frame.pop(groups), use_na_sentinel=False)[0]
+    moment = None if start is None else _seconds(frame.pop(start), f"{path}: column {start!r}")
     if not set(y.unique()) <= {0, 1} or y.nunique() < 2:
         raise ValueError(f"{path}: column {label!r} must hold 0 and 1, got {sorted(y.unique().tolist(), key=str)[:5]}")
     numeric = frame.select_dtypes(include=["number", "bool"])
     names = [name for name in numeric if not is_identifier(numeric[name])]
     left_out = tuple(str(name) for name in frame if name not in names)
     X = numeric[names].to_numpy(dtype=float)  # noqa: N806
-    return FeatureTable(X, y.to_numpy(dtype=np.int8), tuple(map(str, names)), left_out)
+    labels, names_in_use = y.to_numpy(dtype=np.int8), tuple(map(str, names))
+    return FeatureTable(X, labels, names_in_use, left_out, group, moment, declaration.in_record(purpose))
+
+
+def _seconds(column: pd.Series, where: str) -> Array:
+    """Returns times in Unix seconds, from datetimes, ISO 8601 texts, or numbers of seconds."""
+    if not pd.api.types.is_numeric_dtype(column):
+        moments = pd.to_datetime(column, utc=True, errors="coerce", format="ISO8601")
+        column = (moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(1, "s")
+    if column.isna().any():
+        raise ValueError(f"{where}: expected a time in each row, {int(column.isna().sum())} have none")
+    return column.to_numpy(dtype=float)
 
 
 def is_identifier(column: pd.Series) -> bool:
@@ -85,11 +124,15 @@ def is_identifier(column: pd.Series) -> bool:
 def train_ready_made(table: FeatureTable, *, seed: int = 0, threads: int = 0) -> dict[str, Any]:
     """Trains on 60 % of the rows, stops early on 20 %, and judges on the last 20 %."""
     train, valid, test = split(table, SPLIT_SEED)
+    for name, rows in (("train", train), ("valid", valid), ("test", test)):
+        if len(np.unique(table.y[rows])) < 2:
+            raise ValueError(f"the {len(rows)} {name} rows do not have both labels; expected more groups or more time")
     train_rows, valid_rows = (FitRows(table.X[rows], table.y[rows]) for rows in (train, valid))
     text = fit(train_rows, valid_rows, table.names, seed=seed, threads=threads, parameters=PARAMETERS)
     raw = read_forest(text).predict_raw(np.ascontiguousarray(table.X[test]))
     return {
         "rows": {"all": len(table.y), "train": len(train), "valid": len(valid), "test": len(test)},
+        "split": SPLITS[table.groups is not None, table.start is not None],
         "positive_share": float(table.y.mean()),
         "features": len(table.names),
         "left_out": list(table.left_out),
@@ -101,7 +144,23 @@ def train_ready_made(table: FeatureTable, *, seed: int = 0, threads: int = 0) ->
 
 
 def split(table: FeatureTable, state: int) -> tuple[Array, Array, Array]:
-    """Returns the training, validation and test rows: 60, 20 and 20 %."""
+    """Returns the training, validation and test rows: 60, 20 and 20 % of the groups, or of the rows without groups.
+
+    With times, test rows are later than all others: of rows without groups the last 20 %, of test groups those after
+    the first 60 % of all rows. Rows on the wrong side are in no set.
+    """
+    if table.groups is not None:
+        highest = np.zeros(int(table.groups.max()) + 1, dtype=np.int64)
+        np.maximum.at(highest, table.groups, table.y)
+        fold = fold_of_group(table.groups, highest[table.groups], state, (0.6, 0.2, 0.2))
+        if table.start is not None:
+            late = table.start > np.quantile(table.start, 0.6)
+            fold = np.where(late == (fold == 2), fold, -1)
+        return np.flatnonzero(fold == 0), np.flatnonzero(fold == 1), np.flatnonzero(fold == 2)
+    if table.start is not None:
+        cuts = np.quantile(table.start, (0.6, 0.8))
+        fold = np.searchsorted(cuts, table.start, side="left")
+        return np.flatnonzero(fold == 0), np.flatnonzero(fold == 1), np.flatnonzero(fold == 2)
     rest, test = train_test_split(np.arange(len(table.y)), test_size=0.2, stratify=table.y, random_state=state)
     train, valid = train_test_split(rest, test_size=0.25, stratify=table.y[rest], random_state=state)
     return train, valid, test

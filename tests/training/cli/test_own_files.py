@@ -3,14 +3,19 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from callsieve.features.keys.tokens import read_key
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.custody import purposes
 from callsieve.serving.custody.purposes import PURPOSES, declare, require_purpose
 from callsieve.training import read_dataset
+from callsieve.training.log.run_paths import default_store
+from callsieve.training.model.feature_table import read_table, split
+from callsieve.training.tracking import mlflow_read
 from callsieve.training.world import write_world
 from tests.support import foreign_files
 
@@ -248,3 +253,61 @@ def test_train_says_which_inputs_it_needs(run_command, own):
     ):
         code, _, err = run_command(*words)
         assert code == 2 and says in err
+
+
+@pytest.fixture(scope="module")
+def caller_rows(tmp_path_factory):
+    """A table of features that identify callers: a split by rows lets a model recognise them."""
+    rng = np.random.default_rng(5)
+    caller = np.repeat(np.arange(80), 20)
+    frame = pd.DataFrame(
+        {
+            "caller": [f"c{code}" for code in caller],
+            "start": pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.random(len(caller)) * 30, "D"),
+            "shape": rng.normal(size=80)[caller],
+            "noise": rng.normal(size=len(caller)),
+            "y": rng.permutation(np.arange(80) % 2)[caller],
+        }
+    )
+    path = tmp_path_factory.mktemp("rows") / "rows.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_a_table_is_split_by_caller_and_time(run_command, caller_rows, tmp_path):
+    words = ("train", "--vectors", caller_rows, "--label", "y", "--time", "start", "--json")
+    code, out, err = run_command(*words, "--out", tmp_path / "leaky")
+    leaky = json.loads(out)
+    assert code == 0 and "without --groups, a caller can be in training and test set" in err
+    code, out, err = run_command(*words, "--groups", "caller", "--out", tmp_path / "run")
+    apart = json.loads(out)
+    assert code == 0 and "--groups" not in err
+    assert leaky["test"]["auc"] > 0.95 and apart["test"]["auc"] < 0.8
+    assert apart["split"] == "No group is in two sets, and test rows are later than the others."
+    assert apart["features"] == leaky["features"] == 2
+    assert read_forest((tmp_path / "run" / "model.txt").read_text()).predict_raw(np.zeros((1, 2))).shape == (1,)
+    assert apart["split"] in (tmp_path / "run" / "report.html").read_text()
+    run = mlflow_read.snapshot(default_store(tmp_path / "run"), apart["tracking"]["run"])
+    assert "undeclared" in json.dumps(run) and "test.auc" in json.dumps(run)
+
+
+@pytest.mark.parametrize("columns", [{"groups": "caller", "start": "start"}, {"groups": "caller"}, {"start": "start"}])
+def test_no_group_is_in_two_sets_and_test_rows_are_later(caller_rows, columns):
+    table = read_table(caller_rows, "y", purpose="training", **columns)
+    sets = split(table, 2)
+    assert len(np.unique(np.concatenate(sets))) == sum(map(len, sets)) and min(map(len, sets)) > 50
+    if table.groups is not None:
+        callers = [set(table.groups[rows]) for rows in sets]
+        assert not (callers[0] & callers[1] or callers[0] & callers[2] or callers[1] & callers[2])
+    if table.start is not None:
+        assert max(table.start[sets[0]].max(), table.start[sets[1]].max()) <= table.start[sets[2]].min()
+
+
+def test_a_table_without_the_named_columns_is_refused(run_command, caller_rows, tmp_path):
+    words = ("train", "--vectors", caller_rows, "--label", "y", "--out", tmp_path / "run")
+    for options, says in (
+        (("--groups", "who"), "no column 'who'"),
+        (("--time", "caller"), "expected a time in each row"),
+    ):
+        code, _, err = run_command(*words, *options)
+        assert code == 1 and says in err and not (tmp_path / "run").exists()

@@ -321,7 +321,7 @@ def amount(shift: Mapping[str, Any], word: str) -> str:
     return f"{shift[word]:.1%}" if shift["measure"] == "histogram" else f"{shift[word]:,.0f}"
 
 
-def feature_table(result: Mapping[str, Any]) -> None:
+def feature_table(result: Mapping[str, Any], out: Path) -> None:
     """Prints the measures of a model of a feature table, beside published ones where there are any."""
     names = ("auc", "macro_f1", "macro_recall", "g_mean")
     rows = [("callsieve", *(f"{result['test'][name]:.4f}" for name in names))]
@@ -332,6 +332,9 @@ def feature_table(result: Mapping[str, Any]) -> None:
     show_table(title, ("test set", "AUC", "macro F1", "macro recall", "G-mean"), rows)
     if result["left_out"]:
         say(f"columns not used, not numeric or an identifier: {', '.join(result['left_out'])}")
+    say(result["split"])
+    say(f"report   {out / 'report.html'}")
+    say(f"model    {out / 'model.txt'}, MLflow run {result['tracking']['run']}")
 
 
 def onnx(facts: Export, file: Path) -> None:

@@ -1,5 +1,7 @@
 """Tables of trainings, scored calls and monitored days show the figures."""
 
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
@@ -73,11 +75,13 @@ def test_a_feature_table_shows_measures_and_unused_columns(capsys):
     figures = {
         "test": measures, "published": {"a paper": measures | {"auc": 0.5}}, "left_out": ["phone_no_m", "city"],
         "rows": {"all": 6106, "train": 4000, "valid": 1000, "test": 1106}, "features": 42,
+        "split": "No group is in two sets.", "tracking": {"run": "abc"},
     }  # fmt: skip
-    runs.feature_table(figures)
+    runs.feature_table(figures, Path("out"))
     out = capsys.readouterr().out
     assert "6,106 rows (4,000 / 1,000 / 1,106), 42 features" in out and "0.8123" in out and "a paper" in out
     assert "columns not used, not numeric or an identifier: phone_no_m, city" in out
+    assert "No group is in two sets." in out and "model    out/model.txt, MLflow run abc" in out
 
 
 def test_a_narrow_screen_wraps_figures(capsys, monkeypatch):

@@ -1,0 +1,61 @@
+"""One training on a feature table, to a recorded run: a folder with model and page, and a run in MLflow."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from callsieve.features.files.atomic import sha256, write_atomic
+from callsieve.training.judging.run_figures import DatasetEntry
+from callsieve.training.log.run_paths import default_store
+from callsieve.training.model.feature_table import PARAMETERS, FeatureTable, train_ready_made
+from callsieve.training.reports.run_page import environment
+
+from .mlflow_write import write_run
+
+MODEL, REPORT = "model.txt", "report.html"
+
+
+def study_table(
+    table: FeatureTable,
+    path: Path,
+    folder: Path,
+    *,
+    seed: int = 0,
+    threads: int = 0,
+    tracking_uri: str | None = None,
+    made_by: str = "callsieve.training.tracking.table_run",
+) -> dict[str, Any]:
+    """Trains and judges a model of a feature table, writes model and page, and records the run in MLflow.
+
+    Args:
+        path: file of the table, for the record.
+        folder: new; gets MODEL, REPORT and, without `tracking_uri`, the MLflow store.
+    Returns: the figures of `train_ready_made`, and the run as `tracking`; JSON-able.
+    """
+    began = time.time()
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = train_ready_made(table, seed=seed, threads=threads)
+    write_atomic(folder / MODEL, figures["model"].encode())
+    page = environment(__package__).get_template("table_page.html").render(figures, table=path.name)
+    write_atomic(folder / REPORT, page.encode())
+    entry: DatasetEntry = {
+        "sha256": sha256(path), "rows": len(table.y), "source": str(path), "context": "training",
+        "purpose": table.purpose,
+    }  # fmt: skip
+    shown = {name: value for name, value in figures.items() if name != "model"}
+    tracked = write_run(
+        tracking_uri or default_store(folder),
+        folder / "artifacts",
+        name=path.stem,
+        made_by=made_by,
+        began=began,
+        parameters={"seed": seed, "split": figures["split"], **PARAMETERS},
+        metrics={f"test.{name}": value for name, value in figures["test"].items()},
+        tags={"purpose": table.purpose, "certified": "false"},
+        datasets={"vectors": entry},
+        figures=shown,
+        files={"model.txt": folder / MODEL, "report": folder / REPORT},
+    )
+    return {**figures, "tracking": tracked}
