@@ -48,6 +48,15 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (item.path not in long, SYSTEM not in item.path.parents))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def tracking_store(tmp_path_factory):
+    """The store that MLflow is set to, so that no test writes into the project's folder."""
+    with pytest.MonkeyPatch.context() as patched:
+        store = tmp_path_factory.getbasetemp() / "mlruns.db"
+        patched.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
+        yield store
+
+
 @pytest.fixture(scope="session")
 def written_world():
     """With numbers as they are written."""
@@ -76,7 +85,8 @@ def training_run(world_folder, tmp_path_factory):
     """Folder and figures of a whole training by the command, on one thread."""
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as out:
-        assert command(patched, "train", "--data", world_folder, "--out", folder, "--threads", 1, "--json") == 0
+        words = ("train", "--data", world_folder, "--out", folder, "--tracking-uri", default_store(folder))
+        assert command(patched, *words, "--threads", 1, "--json") == 0
     return folder, json.loads(out.getvalue())
 
 

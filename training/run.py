@@ -39,10 +39,10 @@ from .judging.headline import PolicyActions
 from .judging.judge import headline_metrics, judge
 from .judging.leak_probes import check_for_leaks
 from .judging.run_figures import DatasetEntry, ExampleVerdict, GateEntry, LastDay, RecordedRun, RunFigures, TrackedRun
-from .log.audit_log import append
+from .log.audit_log import append, log_id
 from .log.gates import Gates, shipped_gates
 from .log.looks import Ledger, Look
-from .log.run_paths import run_paths
+from .log.run_paths import artifact_folder, record_store, run_paths
 from .model.allocators import give_back
 from .model.call_choice import last_day_rows
 from .model.provenance import commit
@@ -96,10 +96,11 @@ def study(
 
     Args:
         data: a data set, or the folders of a training; the days of the last are monitored.
-        folder: new; gets `bundle/`, `signer.pub`, `report.html`, `record/` and, unless `tracking_uri` and `audit` name
-            other places, `mlflow.db` and the audit log.
+        folder: new; gets `bundle/`, `signer.pub`, `report.html`, `record/` and, unless `audit` names another place, the
+            audit log.
         source: where the calls come from, in a few words.
         signing_key: Ed25519 key file for bundle and log; by default, a new key is made in `folder`.
+        tracking_uri: MLflow's store; by default the one that MLflow is set to, or `mlruns.db` in the working folder.
         gates: conditions for a promotion of the model; the shipped gates by default.
         made_by: command or function that MLflow names as the source of the run.
         other: name and scorer of another model, which the figures compare on the same calls.
@@ -110,6 +111,7 @@ def study(
     folder.mkdir(parents=True, exist_ok=True)
     key = signer(folder, _path(signing_key))
     place = run_paths(folder, _path(audit), tracking_uri)
+    record_store(folder, place.uri)
     gates = gates or shipped_gates()
     code = commit()
     looks = Looks(Ledger(place.log, key, gates), settings)
@@ -146,7 +148,7 @@ def study(
     write_reference(measure_reference(model, calls), folder / "record" / REFERENCE)
     drawn = pictures(figures)
     write_pages(figures, datasets, folder, drawn)
-    tracked = track_run(place.uri, folder, figures, settings, datasets, made_by, began)
+    tracked = track_run(place, folder, figures, settings, datasets, made_by, began)
     write_audit_page(place, tracked, figures, folder, gates, drawn)
     entry = append(place.log, "run", run_payload(place.uri, tracked, figures, folder / "bundle"), key)
     return {**figures, "tracking": tracked, "audit": {"log": str(place.log), "entry": entry}}
@@ -214,20 +216,26 @@ def write_pages(figures: RunFigures, datasets: Datasets, folder: Path, drawn: Ma
 
 
 def track_run(
-    uri: str, folder: Path, figures: RunFigures, settings: Settings, datasets: Datasets, made_by: str, began: float
+    place: RunPaths,
+    folder: Path,
+    figures: RunFigures,
+    settings: Settings,
+    datasets: Datasets,
+    made_by: str,
+    began: float,
 ) -> TrackedRun:
     """Records figures and files as a run in MLflow."""
     files = {name: folder / name for name in ("record", "documents", "plots", "tables")}
     looks = {"test_fold_touches": float(figures["gates"]["touches"] or 0)}
     return mlflow_write.write_run(
-        uri,
-        folder / "artifacts",
+        place.uri,
+        artifact_folder(place.uri),
         name=figures["model"]["id"],
         made_by=made_by,
         began=began,
         parameters=run_parameters(settings, figures),
         metrics=headline_metrics(figures) | slice_metrics(figures) | looks,
-        tags=run_tags(figures),
+        tags=run_tags(figures) | {mlflow_write.LOG: log_id(place.log)},
         datasets=datasets,
         figures=figures,
         files=files | {"report": folder / "report.html"},

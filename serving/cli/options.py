@@ -58,7 +58,7 @@ LabelPolicyFile = Annotated[
 ]
 GatesFile = Annotated[Path | None, typer.Option("--gates", help="Gates file; by default the shipped gates.")]
 TrackingUri = Annotated[
-    str | None, typer.Option("--tracking-uri", help="MLflow store; by default a SQLite file in the folder of the run.")
+    str | None, typer.Option("--tracking-uri", help="MLflow store; by default MLFLOW_TRACKING_URI or mlruns.db here.")
 ]
 ValidFrom = Annotated[
     str,

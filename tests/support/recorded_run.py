@@ -7,9 +7,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.bundle.signing import write_public_key
-from callsieve.training.log.audit_log import append
+from callsieve.training.log.audit_log import append, log_id
 from callsieve.training.log.gates import parse_gates, shipped_gates
-from callsieve.training.log.run_paths import RunPaths, default_store
+from callsieve.training.log.run_paths import RunPaths, artifact_folder, default_store
 from callsieve.training.model.settings import Settings
 from callsieve.training.run import run_payload
 from callsieve.training.tracking import mlflow_write
@@ -65,9 +65,10 @@ def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="
     }
     dataset = {"sha256": data, "rows": 10, "source": "nowhere", "context": "training"}
     tracked = mlflow_write.write_run(
-        place.uri, folder.parent / "artifacts", name=folder.name, made_by="a test", began=time.time(),
+        place.uri, artifact_folder(place.uri), name=folder.name, made_by="a test", began=time.time(),
         parameters={"seed": 1, "calls": 10}, metrics=metrics,
-        tags={"data_sha256": data, "certified": "true"}, datasets={"calls": dataset}, figures={"auc": 0.97},
+        tags={"data_sha256": data, "certified": "true", mlflow_write.LOG: log_id(place.log)},
+        datasets={"calls": dataset}, figures={"auc": 0.97},
         files={name: folder / name for name in ("record", "tables")},
         model=(folder / "bundle", folder / "signer.pub"),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,18 +43,26 @@ def store_faults(uri: str, entries: Sequence[Entry], payloads: Payloads, progres
     runs = [payload for entry, payload in payloads if entry.kind == "run" and not lacks_fields(entry, payload)]
     unnamed = sum(entry.kind == "run" for entry in entries) - len(runs)
     registry = mlflow_read.registry(uri)
+    own = entries[0].leaf() if entries else ""
+    others = {  # versions of runs that another log has; one store serves the logs of several runs
+        version
+        for version, facts in registry["versions"].items()
+        if (log := mlflow_read.log_of(uri, facts["run"])) and log != own
+    }
     for position, payload in enumerate(runs):
         progress(f"run {position + 1}/{len(runs)}", position / len(runs))
         faults += run_faults(uri, payload)
-    faults += version_faults(registry["versions"], runs, unnamed)
+    versions = {version: facts for version, facts in registry["versions"].items() if version not in others}
+    faults += version_faults(versions, runs, unnamed)
     expected_aliases = aliases(entries, payloads)
     current_aliases = {
         name: to for name, to in registry["aliases"].items() if name in expected_aliases or name not in ALIASES
     }
-    faults += alias_faults(current_aliases, expected_aliases)
+    faults += alias_faults(current_aliases, expected_aliases, others)
     faults += differences("registered model", {}, registry["notes"])
     experiments = {payload["record"]["run"]["experiment_id"] for payload in runs}
-    unknown = sorted(set(mlflow_read.finished_runs(uri, experiments)) - {payload["run"] for payload in runs})
+    unlogged = set(mlflow_read.finished_runs(uri, experiments)) - {payload["run"] for payload in runs}
+    unknown = sorted(run for run in unlogged if mlflow_read.log_of(uri, run) in ("", own))
     # The log does not name the run of an entry whose payload is erased or incomplete.
     if len(unknown) > unnamed:
         faults += [Fault(f"run {run}", "is in MLflow, but not in the log") for run in unknown]
@@ -108,8 +116,14 @@ def differences(where: str, logged: Mapping[str, Any], stored: Mapping[str, Any]
             yield Fault(f"{where} {name}", "is gone")
         elif name not in logged:
             yield Fault(f"{where} {name}", "was added afterwards")
-        elif logged[name] != stored[name]:
+        elif not same(logged[name], stored[name]):
             yield Fault(f"{where} {name}", f"logged as {_short(logged[name])}, now {_short(stored[name])}")
+
+
+def same(logged: Any, stored: Any) -> bool:
+    """Returns whether a value is as logged; entries of earlier versions have absolute places beside the store."""
+    relative = isinstance(stored, str) and stored.startswith("./") and isinstance(logged, str)
+    return bool(logged == stored or (relative and logged.endswith(stored[1:])))
 
 
 def version_faults(
@@ -150,10 +164,24 @@ def aliases(entries: Sequence[Entry], payloads: Payloads) -> dict[str, str | Non
     return expected
 
 
-def alias_faults(current: Mapping[str, str], expected: Mapping[str, str | None]) -> Iterator[Fault]:
-    """Yields a fault for each alias that differs from its last move in the log, or that the log never moved."""
+def alias_faults(
+    current: Mapping[str, str], expected: Mapping[str, str | None], others: Collection[str]
+) -> Iterator[Fault]:
+    """Yields a fault for each alias that differs from its last move in the log, or that the log never moved.
+
+    Args:
+        others: versions of runs that another log has. That log may move an alias that this one has never moved, and
+            its newer run is the candidate.
+    """
     for name in sorted(current.keys() | expected.keys()):
         version = expected.get(name) or None
+        to = current.get(name)
+        if (
+            to is not None
+            and to in others
+            and (version is None or (name == mlflow_write.ALIAS and int(to) > int(version)))
+        ):
+            continue
         if version != current.get(name):
             logged_as, points_to = (
                 f"version {number}" if number else "nothing" for number in (version, current.get(name))

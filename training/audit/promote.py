@@ -167,6 +167,11 @@ def promote(
             )
             before = reign(place.log)
             comparison = None
+            champion = mlflow_read.registry(place.uri)["aliases"].get(mlflow_write.CHAMPION)
+            if champion and not before:
+                raise ValueError(
+                    f"promote: version {champion} is the champion by another audit log: train with --audit of that log"
+                )
             if before:
                 comparison = against_champion(
                     place, run_candidate, challenger, before[-1], Path(folder), key, data, threads, inside["compare"]

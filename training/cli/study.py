@@ -66,7 +66,7 @@ def search(
     from callsieve.serving.batch.vector_files import feature_names
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.data.label_policy import read_label_policy
-    from callsieve.training.log.run_paths import default_store
+    from callsieve.training.log.run_paths import working_store
     from callsieve.training.model.settings import Settings
     from callsieve.training.studies.search import search as run
 
@@ -76,7 +76,7 @@ def search(
         settings = Settings(
             seed=seed, threads=threads, features=feature_names(only), label_policy=read_label_policy(label_policy)
         )
-        uri = tracking_uri or default_store(out)
+        uri = tracking_uri or working_store()
         result = run(
             read_dataset(data),
             settings,

@@ -83,6 +83,12 @@ class Entry:
         return leaf_hash(encode(self.body())).hex()
 
 
+def log_id(folder: Path) -> str:
+    """Returns what tells a log from other logs: the hash of its first entry, in hex; "" for a log without entries."""
+    entries = read(folder) if folder.exists() else []
+    return entries[0].leaf() if entries else ""
+
+
 def append(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519PrivateKey) -> int:
     """Adds an entry and signs the new head; returns the entry's index. The first entry creates the folder.
 

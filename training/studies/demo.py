@@ -10,6 +10,7 @@ from callsieve.serving.batch.complaint_rows import COMPLAINTS, checked_frame
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Dataset, make_dataset
 from callsieve.training.judging.run_figures import RecordedRun
+from callsieve.training.log.run_paths import default_store
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.settings import Settings
 from callsieve.training.run import study
@@ -34,6 +35,7 @@ def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Prog
         settings,
         folder,
         source=f"simulated world '{size}', seed {seed}",
+        tracking_uri=default_store(folder),
         made_by="callsieve demo",
         other=(SHIPPED, Scorer.load()),
         progress=lambda what, part: progress(what, 0.2 + 0.8 * part),

@@ -14,6 +14,7 @@ from callsieve.features.files.progress import Progress, steps
 from callsieve.features.keys.tokens import Key
 from callsieve.training.data.sources import folder_sources
 from callsieve.training.judging.run_figures import RecordedRun
+from callsieve.training.log.run_paths import default_store
 from callsieve.training.model.settings import Settings
 from callsieve.training.run import study
 
@@ -103,6 +104,7 @@ def study_worlds(
         run,
         source=f"simulated worlds of size '{size}', {learnt} to learn from",
         signing_key=signing_key,
+        tracking_uri=default_store(run),
         made_by="callsieve study worlds",
         progress=parts["train"],
     )

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from callsieve.features.files.atomic import sha256
+from callsieve.training.log.run_paths import sqlite_path
 
 from .mlflow_write import (  # before MLflow itself, since it says what to install where MLflow is missing
     ARTIFACT,
-    EXPERIMENT,
+    LOG,
     MODEL,
     client_of,
+    experiment_name,
     quiet,
 )
 
@@ -47,17 +49,17 @@ def registry(uri: str) -> dict[str, dict[str, Any]]:
         versions = client.search_model_versions(f"name = '{MODEL}'", max_results=10_000)
         return {
             "aliases": {name: str(version) for name, version in dict(model.aliases).items()},
-            "versions": {str(version.version): version_json(client, version) for version in versions},
+            "versions": {str(version.version): version_json(client, version, uri) for version in versions},
             "notes": notes(model),
         }
 
 
-def version_json(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
+def version_json(client: MlflowClient, version: ModelVersion, uri: str) -> dict[str, Any]:
     """Returns a version as plain values; a client loads it from `download`, which may differ from `source`."""
     return {
         "run": version.run_id,
-        "source": version.source,
-        "download": client.get_model_version_download_uri(MODEL, version.version),
+        "source": within(uri, version.source),
+        "download": within(uri, client.get_model_version_download_uri(MODEL, version.version)),
         "stage": version.current_stage or "None",
         CREATED: version.creation_timestamp,
         **notes(version),
@@ -90,7 +92,7 @@ def finished_runs(uri: str, experiments: Collection[str] = ()) -> list[str]:
     """
     with quiet():
         client = client_of(uri)
-        own = client.get_experiment_by_name(EXPERIMENT)
+        own = client.get_experiment_by_name(experiment_name())
         ids = sorted({*experiments, *([str(own.experiment_id)] if own else [])})
         runs: list[str] = []
         token: str | None = "" if ids else None
@@ -124,8 +126,8 @@ def snapshot(uri: str, run: str) -> dict[str, dict[str, Any]]:
         names = ("run_name", "status", "start_time", "end_time", "lifecycle_stage", "artifact_uri", "experiment_id")
         datasets = [dataset_json(dataset) for dataset in entity.inputs.dataset_inputs]
         return {
-            "run": {name: getattr(info, name) for name in (*names, "user_id")},
-            "experiment": experiment_json(client, info.experiment_id),
+            "run": {name: within(uri, getattr(info, name)) for name in (*names, "user_id")},
+            "experiment": experiment_json(client, info.experiment_id, uri),
             "parameter": dict(data.params),
             "tag": dict(data.tags),
             "metric": dict(data.metrics),
@@ -139,17 +141,36 @@ def snapshot(uri: str, run: str) -> dict[str, dict[str, Any]]:
         }
 
 
+def within(uri: str, value: Any) -> Any:
+    """Returns a place beside a SQLite store relative to it, as "./artifacts", because both may move.
+
+    Any other value is returned unchanged.
+    """
+    path = sqlite_path(uri)
+    folder = f"{path.parent.as_uri()}/" if path is not None else ""
+    beside = folder and isinstance(value, str) and value.startswith(folder)
+    return f"./{value.removeprefix(folder)}" if beside else value
+
+
+def log_of(uri: str, run: str) -> str:
+    """Returns the id of the audit log that has the entry of a run, as its tag says; "" if there is no tag or no run."""
+    with quiet(), suppress(MlflowException):
+        return str(client_of(uri).get_run(run).data.tags.get(LOG, ""))
+    return ""
+
+
 def dataset_json(dataset: DatasetInput) -> dict[str, Any]:
     """Returns a dataset of a run as plain values."""
     values: dict[str, Any] = dataset.dataset.to_dictionary()
     return values | {"tags": {tag.key: tag.value for tag in dataset.tags}}
 
 
-def experiment_json(client: MlflowClient, experiment: str) -> dict[str, Any]:
+def experiment_json(client: MlflowClient, experiment: str, uri: str) -> dict[str, Any]:
     """Returns an experiment as plain values."""
     entity = client.get_experiment(experiment)
     names = ("name", "artifact_location", "lifecycle_stage")
-    return {name: getattr(entity, name) for name in names} | {f"tag {name}": tag for name, tag in entity.tags.items()}
+    values = {name: within(uri, getattr(entity, name)) for name in names}
+    return values | {f"tag {name}": tag for name, tag in entity.tags.items()}
 
 
 def distinct(names: Sequence[str]) -> list[str]:

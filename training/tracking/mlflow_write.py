@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from callsieve.training.judging.run_figures import DatasetEntry, TrackedRun
 
@@ -33,13 +34,20 @@ try:
 except ImportError as error:
     raise ImportError("tracking needs MLflow: pip install 'callsieve[train]'") from error
 
-EXPERIMENT = "callsieve"
+EXPERIMENT = "callsieve"  # unless MLFLOW_EXPERIMENT_NAME names another
+LOG = "audit_log"  # tag of a run: the log that has its entry
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # otherwise MLflow shows the pages for language models
-SEARCHES = "callsieve searches"  # an experiment of its own: a trial is not a run that may be promoted
+SEARCHES = " searches"  # an experiment of its own: a trial is not a run that may be promoted
 MODEL = "callsieve"
 ARTIFACT = "model"  # of a run, which is registered: runs:/ID/model
 ALIAS = "candidate"  # the newest run
 CHAMPION = "champion"  # the promoted one
+PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 BATCH = 100  # parameters and tags that MLflow accepts in one request
 PARAMETER_LENGTH = 6000
 DIGEST_LENGTH = 36
@@ -88,7 +96,25 @@ def client_of(uri: str) -> MlflowClient:
                 made = new_store(Path(folder))
                 with suppress(FileExistsError):  # another process was faster
                     os.link(made, path)
+        follow_move(path.resolve())
     return MlflowClient(uri)
+
+
+def follow_move(store: Path) -> None:
+    """Writes where the artifacts are now into a SQLite store that was moved together with them.
+
+    MLflow writes absolute paths. They are changed if nothing is at the old place, and the folder of that name is beside
+    the store.
+    """
+    with closing(sqlite3.connect(store)) as database, database:
+        for (old,) in database.execute("SELECT artifact_location FROM experiments").fetchall():
+            former = Path(unquote(urlsplit(old or "").path))
+            folder = store.parent / former.name
+            if not former.is_absolute() or former.exists() or not folder.is_dir():
+                continue
+            for table, column in PLACES:
+                moved = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"  # noqa: S608
+                database.execute(moved, (folder.as_uri(), len(old) + 1, len(old), old))
 
 
 def new_store(folder: Path) -> Path:
@@ -177,7 +203,7 @@ def begin_search(
     """Returns the id of the run of a search: a run of this name is resumed, otherwise a new one is created."""
     with quiet():
         client = client_of(uri)
-        experiment = experiment_of(client, uri, artifacts, SEARCHES)
+        experiment = experiment_of(client, uri, artifacts, experiment_name() + SEARCHES)
         earlier = client.search_runs([experiment], f"attributes.run_name = '{name}'", max_results=1)
         if earlier:
             client.update_run(earlier[0].info.run_id, "RUNNING")
@@ -209,8 +235,14 @@ def end_search(uri: str, run: str, metrics: Mapping[str, float], result: Path) -
         client.set_terminated(run)
 
 
-def experiment_of(client: MlflowClient, uri: str, artifacts: Path, name: str = EXPERIMENT) -> str:
-    """Returns the id of an experiment, which is created if it does not exist."""
+def experiment_name() -> str:
+    """Returns the name of the experiment of trainings."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+
+
+def experiment_of(client: MlflowClient, uri: str, artifacts: Path, name: str = "") -> str:
+    """Returns the id of an experiment, by default that of trainings; it is created if it does not exist."""
+    name = name or experiment_name()
     experiment = client.get_experiment_by_name(name)
     if experiment:
         return str(experiment.experiment_id)

@@ -97,7 +97,7 @@ def two_runs(empty_store, tmp_path_factory):
     place = recorded_run.run_paths_in(folder)
     runs = [recorded_run.record_run(place, folder / name) for name in ("one", "two")]
     copy = tmp_path_factory.mktemp("copy")
-    for name in ("audit", "artifacts"):
+    for name in ("audit", "mlartifacts"):
         shutil.copytree(folder / name, copy / name)
     shutil.copyfile(folder / "mlflow.db", copy / "mlflow.db")
     return folder, place, runs, copy
@@ -108,7 +108,7 @@ def store(two_runs):
     """The folder, its paths and its first run; the edits of a test are undone after it."""
     folder, place, runs, copy = two_runs
     yield folder, place, runs[0]["run"]
-    for name in ("audit", "artifacts"):
+    for name in ("audit", "mlartifacts"):
         shutil.rmtree(folder / name)
         shutil.copytree(copy / name, folder / name)
     # Restored by SQLite, so that open connections notice.
@@ -185,7 +185,7 @@ def test_a_second_dataset_of_the_same_name_is_named(store):
 @pytest.mark.parametrize("how", ["edited", "removed"])
 def test_an_edited_or_removed_artifact_is_named(store, artifact, how):
     folder, place, run = store
-    path = folder / "artifacts" / run / "artifacts" / artifact
+    path = folder / "mlartifacts" / run / "artifacts" / artifact
     path.write_bytes(path.read_bytes() + b" ") if how == "edited" else path.unlink()
     messages = faults(place)
     assert list(messages) == [f"run {run}, artifact {artifact}"]
@@ -195,7 +195,7 @@ def test_an_edited_or_removed_artifact_is_named(store, artifact, how):
 def test_an_artifact_replaced_by_a_link_is_the_only_fault(store, tmp_path):
     """The bytes are still the same, but they now lie outside the store."""
     folder, place, run = store
-    path = folder / "artifacts" / run / "artifacts" / "model" / "bundle" / "model.txt"
+    path = folder / "mlartifacts" / run / "artifacts" / "model" / "bundle" / "model.txt"
     shutil.copyfile(path, tmp_path / "elsewhere")
     path.unlink()
     path.symlink_to(tmp_path / "elsewhere")
@@ -204,7 +204,7 @@ def test_an_artifact_replaced_by_a_link_is_the_only_fault(store, tmp_path):
 
 def test_an_added_artifact_and_a_removed_folder_are_named(store):
     folder, place, run = store
-    root = folder / "artifacts" / run / "artifacts"
+    root = folder / "mlartifacts" / run / "artifacts"
     (root / "model" / "bundle" / "code.py").write_text("print()")
     assert faults(place) == {f"run {run}, artifact model/bundle/code.py": "was added afterwards"}
     shutil.rmtree(root)
@@ -282,7 +282,8 @@ def test_no_name_of_a_person_or_a_program_is_recorded(store):
     _, place, run = store
     entry = MlflowClient(place.uri).get_run(run)
     tags = entry.data.tags
-    assert set(tags) == {"data_sha256", "certified", "mlflow.runName", "mlflow.source.name", "mlflow.source.type"}
+    of_mlflow = {"mlflow.runName", "mlflow.source.name", "mlflow.source.type"}
+    assert set(tags) == {"data_sha256", "certified", mlflow_write.LOG} | of_mlflow
     assert (tags["mlflow.source.name"], tags["mlflow.source.type"]) == ("a test", "LOCAL")
     assert entry.info.user_id in ("unknown", "", None)
 

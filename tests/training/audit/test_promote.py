@@ -134,7 +134,7 @@ def test_a_required_certified_slice_is_a_gate(place, tmp_path):
 def test_an_edited_artifact_stops_a_promotion(place, tmp_path):
     run = recorded_run.record_run(place, tmp_path / "one")
     files = approvals(place, run["run"], tmp_path / "approvals")
-    model = next((tmp_path / "artifacts").rglob("model.txt"))
+    model = next((tmp_path / "mlartifacts").rglob("model.txt"))
     model.write_bytes(model.read_bytes().replace(b"tree", b"Tree", 1))
     with pytest.raises(ValueError, match=r"artifact model/bundle/model\.txt: logged as .*; see callsieve audit verify"):
         promote(place, run["run"], files, small.KEY, data=None)
@@ -312,7 +312,7 @@ def test_rollback_refuses_an_edited_bundle(contest, tmp_path):
     files = approvals(place, strong["run"], tmp_path / "second")
     promote(place, strong["run"], files, small.KEY, data=calls)
     earlier, current = (
-        tmp_path / "artifacts" / run["run"] / "artifacts/model/bundle/bundle.json" for run in (weak, strong)
+        tmp_path / "mlartifacts" / run["run"] / "artifacts/model/bundle/bundle.json" for run in (weak, strong)
     )
     whole = earlier.read_bytes()
     earlier.write_bytes(whole + b" ")

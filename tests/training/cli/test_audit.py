@@ -102,7 +102,7 @@ def test_verify_prints_one_fault_a_line_and_exits_with_1(run_command, folder):
 def run_copy(run_command, training_run, tmp_path):
     """A copy of a run's folder, and a function that verifies it against the original store."""
     original, copy = training_run[0], tmp_path / "copy"
-    shutil.copytree(original, copy, ignore=shutil.ignore_patterns("artifacts", "mlflow.db*"))
+    shutil.copytree(original, copy, ignore=shutil.ignore_patterns("mlartifacts", "mlflow.db*", "tracking.json"))
 
     def verify():
         store = default_store(original)
