@@ -32,6 +32,19 @@ ALL_FEATURES: dict[str, Feature | ComplaintFeature] = {
 }
 
 
+OWN = "own_"
+"""Prefix of own columns: features that a user brings, and that this catalogue does not compute."""
+
+
+def own_columns(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the names that begin with OWN.
+
+    >>> own_columns(("call_hour", "own_tariff"))
+    ('own_tariff',)
+    """
+    return tuple(name for name in names if name.startswith(OWN))
+
+
 def select_features(names: tuple[str, ...]) -> tuple[Feature, ...]:
     """Returns the features with these names, in catalogue order.
 
@@ -48,9 +61,11 @@ def select_features(names: tuple[str, ...]) -> tuple[Feature, ...]:
 def vector_columns(names: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the columns of the vectors that contain these features.
 
-    They are all of `NAMES`, followed by `COMPLAINT_NAMES` if `names` contains a complaint feature.
+    They are all of `NAMES`, followed by `COMPLAINT_NAMES` if `names` contains a complaint feature, and by the own
+    columns among `names`.
     """
-    return NAMES + COMPLAINT_NAMES if set(names) & set(COMPLAINT_NAMES) else NAMES
+    complaints = COMPLAINT_NAMES if set(names) & set(COMPLAINT_NAMES) else ()
+    return NAMES + complaints + own_columns(names)
 
 
 @cache

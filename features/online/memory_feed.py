@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from callsieve.features.codegen.memory_layout import Arrays
-from callsieve.features.kernel.windows import ANSWERED, DAY_MS, END_PLACES, ENDS, NEVER, OUTCOME_BITS, OVER
-from callsieve.features.stream.call_store import CALLER, DURATION, FACTS, FIELDS, NOW, ROUTE_SIZE, STORED, TALK
+from callsieve.features.kernel.windows import ANSWERED, DAY_MS, END_PLACES, ENDS, NEVER, OUTCOME_BITS, OVER, WEEK
+from callsieve.features.stream.call_store import (
+    CALLER,
+    DURATION,
+    FACTS,
+    FIELDS,
+    NOW,
+    ROUTE_SIZE,
+    STORED,
+    TALK,
+    start_of,
+)
 from callsieve.features.stream.routes import KEYS_OF
 from callsieve.features.stream.time_order import BEYOND, CURSOR, OFFSET, SIZE
 
 from .driver import Driver
-from .feeds import COMPLETE, FEWEST_CALLS, SAMPLE_CALLS, feed_of_counts
+from .feeds import COMPLETE, FEWEST_CALLS, FEWEST_DAYS, RARE_CALLS, SAMPLE_CALLS, feed_of_counts
 
 WIDEST = 2  # the window of seven days
 RECEIVED = ENDS + 2 * END_PLACES + WIDEST  # of a number: its first incoming attempt in that window
@@ -21,7 +31,7 @@ class MemoryFeed:
     """The feed of a history's calls of the last seven days, measured at most once a day on a sample of them."""
 
     def __init__(self, driver: Driver) -> None:
-        self._memory, self._state_size = driver.memory, driver.layouts["number"].STATE
+        self._memory, self._number = driver.memory, driver.layouts["number"]
         self._day, self._feed = NEVER, COMPLETE
 
     def latest(self) -> str:
@@ -37,20 +47,31 @@ class MemoryFeed:
     def _measure(self) -> str:
         shared, state = self._memory["shared"], self._memory["number"]["state"]
         calls, routes = shared["calls"], shared["routes"]
-        sampled = over = unanswered = called = routed = rings = 0
+        sampled = over = unanswered = called = routed = rings = rare = known = 0
+        number, now = self._number, int(shared["counts"][NOW])
+        made = number.SUMS + WIDEST * number.SLOTS + number.CALLS  # calls of a number in that window
+        days = set()
         for place in sampled_attempts(self._memory):
             call, route = place * FIELDS, shared["route"][place] * ROUTE_SIZE
             later = shared["later_route"][place] * ROUTE_SIZE
             keys = (routes[of + KEYS_OF + kind] for of in (route, later) if of > 0 for kind in (1, 2))
             sampled += 1
             routed += any(key > 0 for key in keys)  # trunk or device
-            called += state[routes[route + CALLER] * self._state_size + RECEIVED] >= 0
+            caller = routes[route + CALLER] * number.STATE
+            called += state[caller + RECEIVED] >= 0
+            start = start_of(call, calls)
+            if start >= now - WEEK:
+                known += 1
+                rare += int(state[caller + made]) <= RARE_CALLS
+                days.add(start // DAY_MS)
             facts = calls[call + FACTS]
             if facts >> OVER & 1:
                 over += 1
                 unanswered += facts & OUTCOME_BITS != ANSWERED
                 rings += calls[call + DURATION] > calls[call + TALK]
-        return feed_of_counts(sampled, over, unanswered, called, routed, rings)
+        if len(days) < FEWEST_DAYS:
+            rare = known = 0
+        return feed_of_counts(sampled, over, unanswered, called, routed, rings, (rare, known))
 
 
 def sampled_attempts(memory: Arrays) -> Iterator[int]:

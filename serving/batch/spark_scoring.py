@@ -13,12 +13,12 @@ import pyarrow as pa
 from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.progress import Progress
-from callsieve.features.kernel.windows import DAY_MS
+from callsieve.features.kernel.windows import DAY_MS, HOUR, WEEK
 from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.keys.tokens import read_key
 from callsieve.features.offline import spark
 from callsieve.features.online.coverage import covered_rows
-from callsieve.features.online.feeds import SAMPLE_CALLS, feed_of_counts
+from callsieve.features.online.feeds import COMPLETE, RARE_CALLS, SAMPLE_CALLS, feed_of_counts
 from callsieve.serving.custody.purposes import Declaration, require_purpose
 from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.rules.policy import ACTIONS
@@ -147,16 +147,25 @@ def feed_of_frame(frame: Any) -> str:
         "rings": "ring > 0 and talk is not null",
     }
     with spark.one_line_errors():
-        share = SAMPLE_CALLS / max(frame.count(), 1)
+        span = frame.selectExpr("count(*) count", "min(start) first", "max(start) last").first()
+        if not span["count"]:
+            return COMPLETE
+        share = SAMPLE_CALLS / span["count"]
         sample = frame if share >= 1 else frame.sample(share, seed=1)
+        week = f"(start - {span['first']}) div {WEEK} week"
         rows = sample.selectExpr(
-            "caller", *(f"coalesce({test}, false) {name}" for name, test in flags.items())
+            "caller", week, *(f"coalesce({test}, false) {name}" for name, test in flags.items())
         ).collect()
         callers = sorted({row["caller"] for row in rows})
-        callees = frame.filter(frame["callee"].isin(callers)).select("callee").distinct().collect() if callers else []
-    called = {row["callee"] for row in callees}
+        callees = frame.filter(frame["callee"].isin(callers)).select("callee").distinct().collect()
+        weekly = frame.filter(frame["caller"].isin(callers)).selectExpr("caller", week).groupBy("caller", "week")
+        made = {(row["caller"], row["week"]): row["count"] for row in weekly.count().collect()}
+    called, weeks = {row["callee"] for row in callees}, (span["last"] - span["first"] + HOUR) // WEEK
+    of_week = [made[row["caller"], row["week"]] for row in rows if row["week"] < weeks]
     over, unanswered, routed, rings = (sum(row[name] for row in rows) for name in flags)
-    return feed_of_counts(len(rows), over, unanswered, sum(row["caller"] in called for row in rows), routed, rings)
+    is_called = sum(row["caller"] in called for row in rows)
+    rare = sum(count <= RARE_CALLS for count in of_week), len(of_week)
+    return feed_of_counts(len(rows), over, unanswered, is_called, routed, rings, rare)
 
 
 def verdict_figures(scored: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ certified on each of POORER_FEEDS.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,15 @@ from callsieve.features.catalogue import NAMES, vector_columns
 from callsieve.features.complaints import complaint_vectors
 from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.offline.table import vectors
-from callsieve.features.online.feeds import ANSWERED_ONLY, COMPLETE, LACKS, NO_RING_TIME, NO_ROUTES, OUTGOING_ONLY
+from callsieve.features.online.feeds import (
+    ANSWERED_ONLY,
+    COMPLETE,
+    LACKS,
+    NO_RING_TIME,
+    NO_ROUTES,
+    OUTGOING_ONLY,
+    SPARSE,
+)
 from callsieve.serving.batch.complaint_rows import complaint_table
 from callsieve.serving.rules.strata import STRATA, strata_of
 
@@ -38,6 +47,7 @@ POORER_FEEDS = (
     BILLING,
 )
 """The poorer feeds that thresholds are chosen and certified on; the mixtures are those of public data."""
+OPERATORS = 3  # of which the sparse feed has the calls between the numbers of one
 OTHER_NETWORK = "x."  # before the token of a called number on an outgoing feed, so that it is no caller's token
 
 
@@ -109,10 +119,16 @@ def vectors_on(name: str, dataset: Dataset, features: tuple[str, ...], threads: 
     return Feed(name, recorded, chosen, X)
 
 
-def recorded_calls(calls: pa.Table, feed: str) -> tuple[Array, pa.Table]:
-    """Returns the places of the calls that a feed records, and the calls as the feed records them."""
+def recorded_rows(calls: pa.Table, feed: str) -> Array:
+    """Returns the places of the calls that a feed records."""
     lacks = feed.split(", ")
     recorded = answered_rows(calls) if ANSWERED_ONLY in lacks else np.arange(calls.num_rows)
+    return recorded[of_one_operator(calls.take(pa.array(recorded)))] if SPARSE in lacks else recorded
+
+
+def recorded_calls(calls: pa.Table, feed: str) -> tuple[Array, pa.Table]:
+    """Returns the places of the calls that a feed records, and the calls as the feed records them."""
+    lacks, recorded = feed.split(", "), recorded_rows(calls, feed)
     if len(recorded) < calls.num_rows:
         calls = calls.take(pa.array(recorded))
     if OUTGOING_ONLY in lacks:
@@ -125,6 +141,16 @@ def recorded_calls(calls: pa.Table, feed: str) -> tuple[Array, pa.Table]:
     if NO_RING_TIME in lacks:
         calls = _with_column(calls, "ring", pa.array(np.zeros(calls.num_rows), calls["ring"].type))
     return recorded, calls
+
+
+def of_one_operator(calls: pa.Table) -> Array:
+    """Returns whether caller and callee are numbers of the same operator of OPERATORS; bool, shape (calls,)."""
+    both = np.ones(calls.num_rows, dtype=bool)
+    for name in ("caller", "callee"):
+        encoded = dictionary_encoded(calls[name].unify_dictionaries().combine_chunks())
+        own = [zlib.crc32(str(token).encode()) % OPERATORS == 0 for token in encoded.dictionary.to_pylist()]
+        both &= np.array(own, dtype=bool)[encoded.indices.to_numpy()]
+    return both
 
 
 def _with_column(calls: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:

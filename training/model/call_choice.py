@@ -59,13 +59,15 @@ def certified_calls(plan: Plan, fold: Array, start: Array, seed: int, folders: i
     return random_rows(rows, MAX_CERTIFIED_ON // folders, len(start), seed)
 
 
-def poorer_calls(rows: Array, seed: int, folders: int) -> Array:
-    """Returns the calls whose vectors are also computed from poorer feeds: random ones of `rows`; all arrays bool.
+def poorer_calls(rows: Array, count: int, seed: int, folders: int) -> Array:
+    """Returns the places of the calls whose vectors are also computed from a poorer feed: random ones of `rows`.
 
     Args:
+        rows: places of the calls of a folder, of `count`, that the feed records and that thresholds are chosen or
+            certified on.
         folders: how many folders the training has; together they give at most POORER_IN_ALL calls.
     """
-    return random_rows(np.flatnonzero(rows), POORER_IN_ALL // folders, len(rows), seed)
+    return np.flatnonzero(random_rows(rows, POORER_IN_ALL // folders, count, seed))
 
 
 def random_rows(rows: Array, most: int, count: int, seed: int) -> Array:

@@ -22,7 +22,7 @@ from callsieve.features.online.feeds import COMPLETE, feed_of_table
 from callsieve.serving.batch.table_rules import calls_itself
 from callsieve.training.data.dataset import Dataset, count_numbers
 from callsieve.training.data.dataset_tables import TableFacts, table_facts
-from callsieve.training.data.feeds import POORER_FEEDS, Feed, vectors_on
+from callsieve.training.data.feeds import POORER_FEEDS, Feed, recorded_rows, vectors_on
 from callsieve.training.data.judging_labels import JudgingLabels, joined_labels
 from callsieve.training.data.list_reach import recent_complaints
 
@@ -226,8 +226,10 @@ class _Gathering:
         rows, flags = feed.rows, {"trained": in_training, "choose": choose, "certify": certify}
         del feed
         self._pools.append(self._coded(_pool_of(dataset, folds, rows, len(self._pools), flags)))
-        some = np.flatnonzero(poorer_calls(choose | certify, seed, self._folder_count))
         for name in POORER_FEEDS:
+            recorded = recorded_rows(dataset.calls, name)
+            of_feed = recorded[(choose | certify)[recorded]]
+            some = poorer_calls(of_feed, len(choose), seed, self._folder_count)
             poorer = vectors_on(name, dataset, settings.features, settings.threads, some)
             self._poorer[name].append(poorer.X)
             self._poorer_places[name].append(begin + np.searchsorted(rows, poorer.rows))

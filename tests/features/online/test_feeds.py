@@ -2,6 +2,7 @@
 
 import hypothesis.strategies as st
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import example, given
 
@@ -17,6 +18,7 @@ from callsieve.features.online.feeds import (
     NO_RING_TIME,
     NO_ROUTES,
     OUTGOING_ONLY,
+    SPARSE,
     UNKNOWN_FEED,
     feed_of_counts,
     feed_of_shares,
@@ -27,7 +29,8 @@ from callsieve.features.online.memory_feed import sampled_attempts
 from tests.support.lacks import without
 
 CALLS = 6_000  # some two days; a few records stand twice
-PAIRS = [(NO_ROUTES, NO_RING_TIME), (ANSWERED_ONLY, OUTGOING_ONLY), LACKS]
+OF_EACH_CALL = LACKS[:4]
+PAIRS = [(NO_ROUTES, NO_RING_TIME), (ANSWERED_ONLY, OUTGOING_ONLY), OF_EACH_CALL]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,7 @@ def history_of(calls):
     return history
 
 
-@pytest.mark.parametrize("lacks", [(), *((lack,) for lack in LACKS), *PAIRS], ids=str)
+@pytest.mark.parametrize("lacks", [(), *((lack,) for lack in OF_EACH_CALL), *PAIRS], ids=str)
 def test_a_copy_that_lacks_something_is_recognised_in_a_table_and_in_a_history(calls, lacks):
     poorer = without(calls, lacks)
     assert feed_of_table(poorer) == history_of(poorer).feed == expected_feed(poorer) == (", ".join(lacks) or COMPLETE)
@@ -66,6 +69,32 @@ def test_a_copy_that_lacks_something_is_recognised_in_a_table_and_in_a_history(c
 def test_records_that_lack_something_in_part_are_on_no_feed(calls, lack):
     poorer = without(calls, (lack,), share=0.93)
     assert feed_of_table(poorer) == history_of(poorer).feed == UNKNOWN_FEED
+
+
+def calls_of_weeks(template, name, callers, week_calls):
+    """Returns rows of calls to one another of so many callers, each so many a week, in order of start."""
+    spread = 7 * DAY_MS // (callers * week_calls)
+    return [
+        template
+        | {
+            "caller": f"{name}{place % callers}", "callee": f"{name}{(place + 1) % callers}", "start": place * spread,
+            "outcome": "busy" if place % 5 == 0 else "answered", "ring": 5_000, "talk": 30_000,
+        }
+        for place in range(callers * week_calls + 1)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rare_of_100", "expected"), [(0, COMPLETE), (9, COMPLETE), (11, SPARSE), (25, UNKNOWN_FEED)])
+def test_records_in_which_many_calls_are_of_callers_with_few_are_sparse(calls, rare_of_100, expected):
+    """Of 100 calls, so many are of callers with two a week; the others make ten a week."""
+    template = next(row for row in calls.to_pylist() if row["trunk"] and row["outcome"] == "answered")
+    rows = calls_of_weeks(template, "b", 100 - rare_of_100, 10)
+    if rare_of_100:
+        rows += calls_of_weeks(template, "a", rare_of_100 * 5, 2)
+    made = pa.Table.from_pylist(sorted(rows, key=lambda row: row["start"]), calls.schema)
+    assert feed_of_table(made) == history_of(made).feed == expected
+    first_days = made.filter(pc.less(made["start"], 6 * DAY_MS))
+    assert feed_of_table(first_days) == COMPLETE  # no whole week, so no caller is known to make few
 
 
 def test_few_calls_are_taken_as_complete(calls):
@@ -139,7 +168,7 @@ def test_a_feed_follows_from_its_shares(shares):
         assert feed == UNKNOWN_FEED
     else:
         assert feed in FEEDS
-        assert [lack in feed.split(", ") for lack in LACKS] == [share <= 0.01 for share in shares]
+        assert [lack in feed.split(", ") for lack in OF_EACH_CALL] == [share <= 0.01 for share in shares]
     assert feed_of_counts(10_000, 0, 0, 10_000, 10_000, 0) == f"{ANSWERED_ONLY}, {NO_RING_TIME}"  # no call ever ends
 
 
@@ -152,5 +181,5 @@ def test_the_second_model_scores_records_without_calls_on_other_feeds_than_the_o
 
 
 def test_the_names_of_feeds_are_closed():
-    assert FEEDS[:5] == (COMPLETE, *LACKS)
-    assert len(set(FEEDS)) == len(FEEDS) == 16 and UNKNOWN_FEED not in FEEDS
+    assert FEEDS[:6] == (COMPLETE, *LACKS)
+    assert len(set(FEEDS)) == len(FEEDS) == 32 and UNKNOWN_FEED not in FEEDS
