@@ -55,7 +55,15 @@ from .reports.run_page import write_pictures, write_run_page
 from .tracking import mlflow_read, mlflow_write
 from .tracking.judged_calls import JUDGED, write_judged
 from .tracking.lineage import drift_since_last_run
-from .tracking.record import dataset_entries, run_parameters, run_tags, slice_metrics, write_record, write_tables
+from .tracking.record import (
+    dataset_entries,
+    mean_curve,
+    run_parameters,
+    run_tags,
+    slice_metrics,
+    write_record,
+    write_tables,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -148,7 +156,7 @@ def study(
     write_reference(measure_reference(model, calls), folder / "record" / REFERENCE)
     drawn = pictures(figures)
     write_pages(figures, datasets, folder, drawn)
-    tracked = track_run(place, folder, figures, settings, datasets, made_by, began)
+    tracked = track_run(place, folder, figures, settings, datasets, made_by, began, trained.curves)
     write_audit_page(place, tracked, figures, folder, gates, drawn)
     entry = append(place.log, "run", run_payload(place.uri, tracked, figures, folder / "bundle"), key)
     return {**figures, "tracking": tracked, "audit": {"log": str(place.log), "entry": entry}}
@@ -223,6 +231,7 @@ def track_run(
     datasets: Datasets,
     made_by: str,
     began: float,
+    curves: list[list[float]],
 ) -> TrackedRun:
     """Records figures and files as a run in MLflow."""
     files = {name: folder / name for name in ("record", "documents", "plots", "tables")}
@@ -230,7 +239,7 @@ def track_run(
     return mlflow_write.write_run(
         place.uri,
         artifact_folder(place.uri),
-        name=figures["model"]["id"],
+        name=f"{folder.resolve().name} {figures['model']['id'][:6]}",
         made_by=made_by,
         began=began,
         parameters=run_parameters(settings, figures),
@@ -240,6 +249,7 @@ def track_run(
         figures=figures,
         files=files | {"report": folder / "report.html"},
         model=(folder / "bundle", folder / SIGNER) if (folder / "bundle").exists() else None,
+        curves={"loss on held-out folds": mean_curve(curves)},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,9 +90,11 @@ def monitor(
     from callsieve.training.drift.monitor import date_of
     from callsieve.training.drift.monitor import monitor as compare
     from callsieve.training.log.looks import ledger_beside
+    from callsieve.training.tracking.activity import record_activity
 
     from .tables import runs
 
+    began = time.time()
     with console.progress("model monitor") as progress:
         result = compare(
             bundle,
@@ -103,7 +106,10 @@ def monitor(
             threads=threads,
             progress=progress,
         )
+    fault = record_activity("model monitor", result, began=began, bundle=bundle, data=data, day=day or "last")
     console.emit_json(result) if json else runs.monitored(result)
+    if fault:
+        console.note(fault)
     if result["alarm"]:
         sys.exit(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsons
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,16 +110,20 @@ def roll(
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.model.settings import Settings
     from callsieve.training.studies.rolling import rolling
+    from callsieve.training.tracking.activity import record_activity
 
     from .tables import studies
 
-    folder = console.new_folder(out)
+    began, folder = time.time(), console.new_folder(out)
     with console.progress("study roll") as progress:
         settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
         counted = ledger_in(folder, ledger)
         result = rolling(read_dataset(data), settings, count=origins, step_days=step, ledger=counted, progress=progress)
     save(folder / "roll.json", result)
+    fault = record_activity("study roll", result, began=began, data=data, origins=origins, step=step, seed=seed)
     console.emit_json(result) if json else studies.rolling(result)
+    if fault:
+        console.note(fault)
 
 
 def decay(
@@ -143,10 +148,11 @@ def decay(
     from callsieve.training.model.settings import Settings
     from callsieve.training.studies.decay import decay as run
     from callsieve.training.studies.decay_picture import picture
+    from callsieve.training.tracking.activity import record_activity
 
     from .tables import studies
 
-    folder = console.new_folder(out)
+    began, folder = time.time(), console.new_folder(out)
     with console.progress("study decay") as progress:
         settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
         counted = ledger_in(folder, ledger)
@@ -160,8 +166,13 @@ def decay(
             progress=progress,
         )
     save(folder / "decay.json", result)
+    fault = record_activity(
+        "study decay", result, began=began, data=data, train_days=train_days, weeks=weeks, days=days, seed=seed
+    )
     write_atomic(folder / "decay.svg", picture(result).encode())
     console.emit_json(result) if json else studies.decay(result, folder)
+    if fault:
+        console.note(fault)
 
 
 def stress(
@@ -182,17 +193,21 @@ def stress(
     from callsieve.training.model.settings import Settings
     from callsieve.training.studies.stress import stress as run
     from callsieve.training.studies.stress import worlds
+    from callsieve.training.tracking.activity import record_activity
 
     from .tables import studies
 
     chosen = whole_numbers(seeds)
-    folder = console.new_folder(out)
+    began, folder = time.time(), console.new_folder(out)
     with console.progress("study stress") as progress:
         settings = Settings(threads=threads, label_policy=read_label_policy(label_policy))
         counted = ledger_in(folder, ledger)
         result = run(worlds(size, chosen, scenario), settings, counted, progress=progress, count=len(chosen))
     save(folder / "stress.json", result)
+    fault = record_activity("study stress", result, began=began, size=size, seeds=seeds)
     console.emit_json(result) if json else studies.stress(result, folder)
+    if fault:
+        console.note(fault)
 
 
 def worlds(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time as time_of_day
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -336,17 +337,25 @@ def evaluate(
     Example: callsieve evaluate --bundle run/bundle --data world
     """
     from callsieve.training.judging.assess import assess
+    from callsieve.training.judging.judge import headline_metrics
     from callsieve.training.log.looks import ledger_beside
     from callsieve.training.reports.evaluation import write_evaluation
+    from callsieve.training.tracking.activity import record_activity
 
     from .tables import runs
 
-    folder = None if out is None else console.new_folder(out)
+    began, folder = time_of_day.time(), None if out is None else console.new_folder(out)
     ledger = ledger_beside(bundle, look.audit, look.signing_key)
     with console.progress("evaluate") as progress:
         figures = assess(bundle, data, trust=trust, threads=threads, progress=progress, ledger=ledger)
         if folder is not None:
             write_evaluation(figures, folder)
+    files = {} if folder is None else {"report": folder / "report.html"}
+    facts = {"model": figures["model"]["id"], "data": data}
+    metrics = headline_metrics(figures)
+    fault = record_activity("evaluate", figures, metrics, began=began, bundle=bundle, files=files, **facts)
     console.emit_json(figures) if json else runs.evaluation(figures)
     if folder is not None and not json:
         console.say(f"report   {folder / 'report.html'}")
+    if fault:
+        console.note(fault)

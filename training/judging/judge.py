@@ -320,27 +320,32 @@ def certificate_figures(proof: Certificate) -> CertificateFigures:
 
 
 def headline_metrics(figures: ScoreFigures) -> dict[str, float]:
-    """Returns the headline as flat metrics for MLflow; figures that are None are left out."""
+    """Returns the headline as flat metrics for MLflow; figures that are None are left out.
+
+    About a dozen of the model have no group, so MLflow shows them first. The others are in the groups "by weight",
+    "policy" and "rule".
+    """
     values: dict[str, float | None] = {"auc": figures["ranking"]["auc"], "ece": figures["reliability"]["ece"]}
     headlines = figures["headline"]
     scorers: tuple[tuple[str, Headline], ...] = tuple((name, headlines[name]) for name in ("model", "policy", "rule"))
     for scorer, head in scorers:
-        values[f"{scorer}_benign_error_bound"] = head["bound"]
-        values[f"{scorer}_false_calls"] = head["false_calls"]
+        prefix = "model_" if scorer == "model" else f"{scorer}/"
+        values[f"{prefix}benign_error_bound"] = head["bound"]
+        values[f"{prefix}false_calls"] = head["false_calls"]
         for weight, rate in (("call", head["catch"]["call"]), ("caller", head["catch"]["caller"]),
                              ("callee", head["catch"]["callee"])):  # fmt: skip
-            values[f"{scorer}_catch_by_{weight}"] = rate["rate"]
-            values[f"{scorer}_catch_by_{weight}_low"] = rate["low"]
-            values[f"{scorer}_catch_by_{weight}_high"] = rate["high"]
+            group = "by weight/" if scorer == "model" and weight != "call" else ""
+            name = f"{group}{prefix}catch_by_{weight}"
+            values |= {name: rate["rate"], f"{name}_low": rate["low"], f"{name}_high": rate["high"]}
         detection = head["detection"]
         # A gate on a quantile reads the floor where the quantile itself is infinite.
         for name, value, floor in (
             ("median", detection["median"], detection["median_floor"]),
             ("p90", detection["p90"], detection["p90_floor"]),
         ):
-            values[f"{scorer}_detection_{name}" if value is not None else f"{scorer}_detection_{name}_floor"] = (
+            values[f"{prefix}detection_{name}" if value is not None else f"{prefix}detection_{name}_floor"] = (
                 value if value is not None else floor
             )
-        values[f"{scorer}_found_within_{SOON}_calls"] = detection["soon_share"]
-        values[f"{scorer}_lifetime_calls_stopped"] = detection["stopped_share"]
+        values[f"{prefix}found_within_{SOON}_calls"] = detection["soon_share"]
+        values[f"{prefix}lifetime_calls_stopped"] = detection["stopped_share"]
     return {name: value for name, value in values.items() if value is not None}

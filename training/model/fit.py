@@ -67,7 +67,8 @@ class Fitted:
 
     members: the ensemble members of each risk model, "model" and, if there is one, SECOND. held_out: the
     folds that each member did not train on. row_fold: the cross-validation fold of each training row. by_folder:
-    whether folders, not groups, were dealt into these folds.
+    whether folders, not groups, were dealt into these folds. curves: the loss of each member of "model" on its
+    held-out folds after each tree.
     """
 
     members: dict[str, list[RiskModel]]
@@ -76,6 +77,7 @@ class Fitted:
     classes: dict[str, tuple[str, ...]]
     row_fold: Array
     by_folder: bool
+    curves: list[list[float]]
 
 
 def fit(
@@ -117,6 +119,7 @@ def fit_members(
     threads: int = 0,
     parameters: Mapping[str, Any] | None = None,
     progress: Callable[[float], None] | None = None,
+    curves: list[list[float]] | None = None,
 ) -> list[str]:
     """Fits the ensemble members of a model; returns their texts. Each member stops early on its held-out folds.
 
@@ -127,6 +130,7 @@ def fit_members(
         fold: cross-validation fold of each row, as from `cv_folds`; `held_out_folds` lists what each member holds out.
         names, categorical, threads, parameters: as in `fit`.
         progress: called with the share that is done.
+        curves: gets the loss of each member on its held-out folds after each tree.
     """
     settings = lightgbm_parameters(len(rows.y), classes=1, seed=seed, threads=threads, parameters=parameters)
     settings |= constraints(names)
@@ -149,7 +153,7 @@ def fit_members(
                 progress((member + done / maximum) / members)
 
         with lightgbm_errors():
-            texts.append(grow(train_data, valid_data, settings | {"seed": seed + member}, report))
+            texts.append(grow(train_data, valid_data, settings | {"seed": seed + member}, report, curves))
     return texts
 
 
@@ -254,11 +258,20 @@ def without_stopping(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def grow(
-    data: lgb.Dataset, validation: lgb.Dataset, settings: Mapping[str, Any], progress: Callable[[int, int], None] | None
+    data: lgb.Dataset,
+    validation: lgb.Dataset,
+    settings: Mapping[str, Any],
+    progress: Callable[[int, int], None] | None,
+    curves: list[list[float]] | None = None,
 ) -> str:
-    """Trains on `data` with early stopping on `validation`; returns the text of the best iteration."""
+    """Trains on `data` with early stopping on `validation`; returns the text of the best iteration.
+
+    Args:
+        curves: gets the loss on `validation` after each tree.
+    """
+    losses: dict[str, dict[str, list[float]]] = {}
     rounds = settings["rounds"]
-    callbacks: list[Any] = [lgb.early_stopping(settings["patience"], verbose=False)]
+    callbacks: list[Any] = [lgb.early_stopping(settings["patience"], verbose=False), lgb.record_evaluation(losses)]
     if progress:
         callbacks.append(lambda env: progress(env.iteration + 1, rounds))
     # Without keep_training_booster LightGBM drops every tree after the best one, even below the minimum of trees.
@@ -266,6 +279,8 @@ def grow(
         without_stopping(settings), data, num_boost_round=rounds, valid_sets=[validation], callbacks=callbacks,
         keep_training_booster=True,
     )  # fmt: skip
+    if curves is not None:
+        curves += [curve for metrics in losses.values() for curve in metrics.values()]
     trees = max(booster.best_iteration, min(MINIMUM_TREES, booster.current_iteration()))
     return without_machine(booster.model_to_string(num_iteration=trees))
 

@@ -6,7 +6,7 @@ folds, labels and vectors of each folder -> fit -> calibrate and choose threshol
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -64,7 +64,7 @@ class Trained:
     below have one entry for each. cv_fold: the cross-validation fold of each call's folder or group.
     raw: NaN where a call was not scored; out-of-fold scores where thresholds are chosen. stratum: as `strata_of`.
     learnt: training rows of the complete feed, for simpler models, with `learnt_fold`, their cross-validation folds.
-    last: the last folder.
+    last: the last folder. curves: as in `fit.Fitted`.
     """
 
     settings: Settings
@@ -81,6 +81,7 @@ class Trained:
     card: BundleMetadata
     golden_rows: Array
     fitted: dict[str, Any]
+    curves: list[list[float]] = field(default_factory=list)
 
 
 def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progress | None = None) -> Trained:
@@ -155,6 +156,7 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
         card=metadata,
         golden_rows=golden_rows(X, pool, feature_columns(settings.features)),
         fitted=figures,
+        curves=fitted.curves,
     )
 
 
@@ -168,7 +170,8 @@ def fit_all(matrix: Matrix, settings: Settings, report: Callable[[float], None],
     unit, first = matrix.folder if by_folder else matrix.group, matrix.complete
     fold = cv_folds(unit[first], matrix.y[first], settings.seed)
     row_fold = np.maximum(cv_fold_of_calls(unit[first], fold, unit), 0)  # both models hold out the same units
-    members, models, classes = fit_models(matrix, row_fold, settings, report, release)
+    curves: list[list[float]] = []
+    members, models, classes = fit_models(matrix, row_fold, settings, report, release, curves)
     give_back()
     return Fitted(
         members=members,
@@ -177,6 +180,7 @@ def fit_all(matrix: Matrix, settings: Settings, report: Callable[[float], None],
         classes=classes,
         row_fold=row_fold,
         by_folder=by_folder,
+        curves=curves,
     )
 
 
@@ -186,6 +190,7 @@ def fit_models(
     settings: Settings,
     report: Callable[[float], None],
     release: Callable[[], None],
+    curves: list[list[float]] | None = None,
 ) -> tuple[dict[str, list[RiskModel]], dict[str, RiskModel], dict[str, tuple[str, ...]]]:
     """Fits the risk models, and models of content and mode where each class has enough labelled calls.
 
@@ -193,6 +198,7 @@ def fit_models(
         row_fold: cross-validation fold of each row, as from `fit.cv_folds`.
         report: called with the share of the risk models that is fitted.
         release: called whenever rows of the matrix were copied, so that the matrix needs no memory during a fit.
+        curves: gets the curves of `Fitted`.
     Returns: the members of each risk model, all models, and the classes of the models of content and mode.
     """
     names, columns = settings.features, feature_columns(settings.features)
@@ -219,7 +225,11 @@ def fit_models(
                 )  # fmt: skip
                 del own_rows
             else:
-                members[name] = [*fit_members(rows, row_fold[own], names, progress=shift, **options)]
+                members[name] = [
+                    *fit_members(
+                        rows, row_fold[own], names, progress=shift, curves=None if place else curves, **options
+                    )
+                ]
             del rows
             give_back()
     models = {name: mean_of(parts) for name, parts in members.items()}

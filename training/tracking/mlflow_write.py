@@ -7,13 +7,14 @@ store in a global.
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
 import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,12 @@ except ImportError as error:
     raise ImportError("tracking needs MLflow: pip install 'callsieve[train]'") from error
 
 EXPERIMENT = "callsieve"  # unless MLFLOW_EXPERIMENT_NAME names another
+USER, NOTE = "mlflow.user", "mlflow.note.content"  # tags that MLflow shows on the page of a run
 LOG = "audit_log"  # tag of a run: the log that has its entry
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # otherwise MLflow shows the pages for language models
 SEARCHES = " searches"  # an experiment of its own: a trial is not a run that may be promoted
 MODEL = "callsieve"
+OF_VERSION = ("certified", "data_sha256", "model_id")  # tags of a run that its version has, too
 ARTIFACT = "model"  # of a run, which is registered: runs:/ID/model
 ALIAS = "candidate"  # the newest run
 CHAMPION = "champion"  # the promoted one
@@ -48,6 +51,7 @@ PLACES = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
+POINTS = 1000  # metrics that MLflow accepts in one request
 BATCH = 100  # parameters and tags that MLflow accepts in one request
 PARAMETER_LENGTH = 6000
 DIGEST_LENGTH = 36
@@ -140,6 +144,8 @@ def write_run(
     figures: Mapping[str, object],
     files: Mapping[str, Path],
     model: tuple[Path, Path] | None = None,
+    curves: Mapping[str, Sequence[float]] | None = None,
+    kind: str = "",
 ) -> TrackedRun:
     """Writes one finished run and registers its model under the alias "candidate".
 
@@ -153,13 +159,16 @@ def write_run(
         figures: everything that was measured, stored as `figures.json`.
         files: folder of the artifact -> file or folder.
         model: the signed bundle and its signer's public key, for the artifact `model` that is registered.
+        curves: metrics with a value for each iteration.
+        kind: end of the experiment's name, for runs that are no training with an entry in an audit log.
     Returns: the run id and the version of the registered model, "" without a model.
     """
     with quiet():
         client = client_of(uri)
-        run = new_run(client, experiment_of(client, uri, artifacts), name, made_by, began)
+        run = new_run(client, experiment_of(client, uri, artifacts, experiment_name() + kind), name, made_by, began)
         try:
             write_values(client, run.run_id, parameters, metrics, tags)
+            write_curves(client, run.run_id, curves or {})
             client.log_inputs(run.run_id, [dataset_input(key, entry) for key, entry in datasets.items()])
             client.log_dict(run.run_id, dict(figures), "figures.json")
             for folder, path in files.items():
@@ -171,7 +180,7 @@ def write_run(
             client.set_terminated(run.run_id, "FAILED")
             raise
         client.set_terminated(run.run_id)
-        version = register(client, run.run_id, run.artifact_uri) if model is not None else ""
+        version = register(client, run.run_id) if model is not None else ""
     return {"run": run.run_id, "version": version}
 
 
@@ -192,9 +201,16 @@ def new_run(
     client: MlflowClient, experiment: str, name: str, made_by: str, began: float, parent: str | None = None
 ) -> RunInfo:
     """Creates a run with the moment when it began and the command that made it, which MLflow shows on its page."""
-    tags = {"mlflow.source.name": made_by, "mlflow.source.type": "LOCAL"}
+    tags = {"mlflow.source.name": made_by, "mlflow.source.type": "LOCAL", USER: user()}
     more = {"mlflow.parentRunId": parent} if parent else {}
     return client.create_run(experiment, start_time=round(1000 * began), tags=tags | more, run_name=name).info
+
+
+def user() -> str:
+    """Returns the name under which MLflow shows who made a run: MLFLOW_TRACKING_USERNAME, else the login name."""
+    with suppress(KeyError, OSError):  # a container may have no name for its user
+        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
+    return "unknown"
 
 
 def begin_search(
@@ -275,6 +291,14 @@ def write_values(
         client.log_batch(run, params=params[begin : begin + BATCH], tags=run_tags[begin : begin + BATCH])
 
 
+def write_curves(client: MlflowClient, run: str, curves: Mapping[str, Sequence[float]]) -> None:
+    """Writes metrics with a value for each iteration, counted from 1."""
+    now = time.time_ns() // 1_000_000
+    points = [Metric(name, value, now, step) for name, curve in curves.items() for step, value in enumerate(curve, 1)]
+    for begin in range(0, len(points), POINTS):
+        client.log_batch(run, metrics=points[begin : begin + POINTS])
+
+
 def dataset_input(name: str, entry: DatasetEntry) -> DatasetInput:
     """Returns a dataset of a run. Its digest covers the whole table; MLflow's own covers the first 10,000 rows."""
     return DatasetInput(
@@ -289,14 +313,26 @@ def dataset_input(name: str, entry: DatasetEntry) -> DatasetInput:
     )
 
 
-def register(client: MlflowClient, run: str, artifact_uri: str) -> str:
-    """Registers the run's model as the next version, and names it the candidate."""
+def register(client: MlflowClient, run: str) -> str:
+    """Registers the run's model as the next version, and names it the candidate.
+
+    The version has the run's description, and as tags its name, its user, and those that say what it is.
+    """
     try:
         client.create_registered_model(MODEL)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    version = client.create_model_version(MODEL, f"{artifact_uri}/{ARTIFACT}", run_id=run)
+    recorded = client.get_run(run)
+    tags = {name: value for name, value in recorded.data.tags.items() if name in OF_VERSION}
+    named = {"run": recorded.info.run_name, "user": recorded.data.tags[USER]}
+    version = client.create_model_version(
+        MODEL,
+        f"{recorded.info.artifact_uri}/{ARTIFACT}",
+        run_id=run,
+        tags=named | tags,
+        description=recorded.data.tags.get(NOTE),
+    )
     client.set_registered_model_alias(MODEL, ALIAS, version.version)
     return str(version.version)
 

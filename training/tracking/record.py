@@ -138,6 +138,15 @@ def of_lightgbm(settings: Settings, rows: int) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in ("seed", "num_threads", "verbosity")}
 
 
+def mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
+    """Returns the mean of several learning curves, up to the end of the shortest.
+
+    >>> mean_curve([[0.5, 0.25, 0.1], [0.25, 0.25]])
+    [0.375, 0.25]
+    """
+    return [sum(values) / len(values) for values in zip(*curves, strict=False)]
+
+
 def run_tags(figures: RunFigures) -> dict[str, str]:
     """Returns the tags of a run in MLflow, which identify its inputs and its code."""
     return {

@@ -8,7 +8,7 @@ from typing import Any
 
 from callsieve.features.files.atomic import sha256, write_atomic
 from callsieve.training.judging.run_figures import DatasetEntry
-from callsieve.training.log.run_paths import default_store
+from callsieve.training.log.run_paths import artifact_folder, working_store
 from callsieve.training.model.feature_table import PARAMETERS, FeatureTable, train_ready_made
 from callsieve.training.reports.run_page import environment
 
@@ -31,10 +31,10 @@ def study_table(
 
     Args:
         path: file of the table, for the record.
-        folder: new; gets MODEL, REPORT and, without `tracking_uri`, the MLflow store.
+        folder: new; gets MODEL and REPORT.
     Returns: the figures of `train_ready_made`, and the run as `tracking`; JSON-able.
     """
-    began = time.time()
+    began, uri = time.time(), tracking_uri or working_store()
     folder.mkdir(parents=True, exist_ok=True)
     figures = train_ready_made(table, seed=seed, threads=threads)
     write_atomic(folder / MODEL, figures["model"].encode())
@@ -46,8 +46,8 @@ def study_table(
     }  # fmt: skip
     shown = {name: value for name, value in figures.items() if name != "model"}
     tracked = write_run(
-        tracking_uri or default_store(folder),
-        folder / "artifacts",
+        uri,
+        artifact_folder(uri),
         name=path.stem,
         made_by=made_by,
         began=began,
@@ -57,5 +57,6 @@ def study_table(
         datasets={"vectors": entry},
         figures=shown,
         files={"model.txt": folder / MODEL, "report": folder / REPORT},
+        kind=" tables",
     )
     return {**figures, "tracking": tracked}

@@ -277,15 +277,15 @@ def test_a_dataset_has_the_hash_of_all_its_rows(store):
     assert get_source(first.dataset).to_dict() == {"tags": {"source": "nowhere"}}
 
 
-def test_no_name_of_a_person_or_a_program_is_recorded(store):
+def test_no_path_of_a_program_is_recorded(store):
     """The tags name the source that the caller passed, not the path of this process."""
     _, place, run = store
     entry = MlflowClient(place.uri).get_run(run)
     tags = entry.data.tags
-    of_mlflow = {"mlflow.runName", "mlflow.source.name", "mlflow.source.type"}
+    of_mlflow = {"mlflow.runName", "mlflow.source.name", "mlflow.source.type", "mlflow.user"}
     assert set(tags) == {"data_sha256", "certified", mlflow_write.LOG} | of_mlflow
     assert (tags["mlflow.source.name"], tags["mlflow.source.type"]) == ("a test", "LOCAL")
-    assert entry.info.user_id in ("unknown", "", None)
+    assert entry.info.user_id == tags["mlflow.user"] == mlflow_write.user()
 
 
 def test_an_alias_that_an_erased_entry_moved_last_may_point_anywhere():

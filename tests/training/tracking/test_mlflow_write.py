@@ -67,15 +67,24 @@ def record(folder, **changed):
 
 
 def test_parameters_metrics_and_tags_are_recorded(recorded_run):
-    _, run, figures = recorded_run
+    client, run, figures = recorded_run
     assert run.info.status == "FINISHED"
     assert run.data.params["seed"] == "0"
     assert run.data.params["calls"] == str(figures["data"]["calls"])
     slices = slice_metrics(figures)
-    assert run.data.metrics == pytest.approx(headline_metrics(figures) | slices | {"test_fold_touches": 1.0})
+    metrics = dict(run.data.metrics)
+    curve = client.get_metric_history(run.info.run_id, "loss on held-out folds")
+    assert [point.step for point in curve] == list(range(1, len(curve) + 1)) and len(curve) > 10
+    assert metrics.pop("loss on held-out folds") == curve[-1].value < curve[0].value
+    assert metrics == pytest.approx(headline_metrics(figures) | slices | {"test_fold_touches": 1.0})
+    assert len([name for name in run.data.metrics if "/" not in name]) <= 15
+    assert run.info.run_name.endswith(figures["model"]["id"][:6])
+    described = client.get_model_version(mlflow_write.MODEL, figures["tracking"]["version"])
+    assert described.description == run.data.tags[NOTE]
+    assert described.tags["user"] == run.data.tags["mlflow.user"] != ""
     recorded_slices = {name.split("/")[2] for name in slices if name.startswith("slice/")}
     assert recorded_slices == {row["slice"] for row in figures["slices"]}
-    assert {"auc", "ece", "model_benign_error_bound", "rule_catch_by_call"} <= set(run.data.metrics)
+    assert {"auc", "ece", "model_benign_error_bound", "rule/catch_by_call"} <= set(run.data.metrics)
     tags = run.data.tags
     assert tags["data_sha256"] == figures["data"]["fingerprint"]
     assert tags["catalogue_sha256"] == catalogue_hash()
@@ -260,7 +269,7 @@ def test_a_failing_store_is_an_error(monkeypatch):
 
     client = SimpleNamespace(create_registered_model=down, get_run=down)
     with pytest.raises(MlflowException, match="the store is down"):
-        mlflow_write.register(client, "run", "file:///artifacts")
+        mlflow_write.register(client, "run")
     monkeypatch.setattr(mlflow_read, "client_of", lambda _uri: client)
     with pytest.raises(ValueError, match="MLflow: the store is down"):
         mlflow_read.snapshot("sqlite://", "run")
