@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from callsieve.features.catalogue import NAMES
-from callsieve.features.complaints import complaint_vectors
+from callsieve.features.catalogue import NAMES, OWN, own_columns
+from callsieve.features.complaints import COMPLAINT_NAMES, complaint_vectors
 from callsieve.features.files.atomic import atomic_path, check_distinct, check_present, locked_folder, sha256
 from callsieve.features.files.progress import Progress, steps
 from callsieve.features.kernel.windows import DAY_MS
@@ -47,6 +48,7 @@ from callsieve.serving.scorer.verdict import Scores
 from .call_files import intake_inputs, key_file, unexpired_file
 from .complaint_rows import complaint_table, read_complaints
 from .output_keys import callee_keys_or_temporary
+from .own_columns import own_values, read_own_columns
 from .score import SCORING, open_registers, open_scorer
 from .table_rules import rules_met, with_preferences
 from .verdict_counts import verdict_counts
@@ -74,6 +76,7 @@ class Job:
 
     Attributes:
         complaints: columns `features.complaints.COMPLAINT_COLUMNS`; None for a model without complaint features.
+        columns: own columns, as from `read_own_columns`; None for a model without them.
         days: days since 1970 (UTC) with calls, of the whole file.
         spans: ends of the spans of time but the last one, Unix ms.
         feed: the feed of the whole file.
@@ -81,6 +84,7 @@ class Job:
 
     scorer: Scorer
     complaints: pa.Table | None
+    columns: pd.DataFrame | None
     days: set[int]
     spans: Array
     feed: str
@@ -97,6 +101,7 @@ def score_file(
     out: Path | None,
     callees: Path | None = None,
     complaints: Path | None = None,
+    columns: Path | None = None,
     registers: Path | None = None,
     quarantine: Path | None,
     strict: bool,
@@ -113,11 +118,16 @@ def score_file(
     Raises:
         ValueError: in one line, for faults of any file, or a file without a call.
     """
-    check_distinct(path, complaints, key, out, quarantine)
-    check_present(path, bundle, trust, policy, key, callees, complaints, registers)
+    check_distinct(path, complaints, columns, key, out, quarantine)
+    check_present(path, bundle, trust, policy, key, callees, complaints, columns, registers)
     scorer = open_scorer(bundle, trust, policy, open_registers(registers, key, SCORING))
-    if complaints is None and scorer.features != NAMES:
+    if complaints is None and set(scorer.features) & set(COMPLAINT_NAMES):
         raise ValueError("the model has complaint features: expected --complaints FILE")
+    own = None if columns is None else read_own_columns(columns)
+    missing = [name.removeprefix(OWN) for name in own_columns(scorer.features)]
+    missing = [name for name in missing if own is None or name not in own]
+    if missing:
+        raise ValueError(f"the model has own columns: expected --columns FILE with {', '.join(missing)}")
     callee_keys = callee_keys_or_temporary(callees)
     parts = steps(progress, {"calls": 45, "score": 50, "write": 5})
     must_be_declared = None if policy is None else scorer.policy.require_declaration
@@ -142,12 +152,12 @@ def score_file(
         if not count:
             raise ValueError(f"{path}: no call to score")
         identity = {"model": scorer.bundle.model_id, "policy": scorer.policy.version, "span": SPAN_ROWS}
-        files = {"policy file": policy, "complaints": complaints, "registers": registers}
+        files = {"policy file": policy, "complaints": complaints, "registers": registers, "columns": columns}
         identity |= {name: digest(file) for name, file in files.items()}
         plan = open_plan(calls, work, NAMES, MEMORY, threads, identity)
         days, spans = moments(calls)
         frame = None if complaints is None else matched_complaints(calls, complaints)
-        job = Job(scorer, frame, days, spans, feed_of_file(calls, count))
+        job = Job(scorer, frame, own, days, spans, feed_of_file(calls, count))
         plan.work.mkdir(exist_ok=True)
         run(plan, calls, threads, parts["score"], partial(score_shard, plan, job), VERDICTS)
         if out is not None:
@@ -264,6 +274,8 @@ def score_rows(job: Job, calls: ShardVectors, keyed: pa.Table, covered: Array) -
     values = list(calls.values.values())
     if job.complaints is not None:
         values.append(complaint_vectors(keyed, job.complaints))
+    if own_columns(scorer.features):
+        values.append(own_values(scorer.features, keyed["caller"], calls.start, job.columns))
     bits = rules_met(keyed, rule_values(calls), scorer.registers, scorer.policy.terms)
     block = np.empty((BLOCK_ROWS, len(scorer.features)))
     for begin in range(0, max(len(calls.rows), 1), BLOCK_ROWS):

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from callsieve.features.catalogue import NAMES
-from callsieve.features.complaints import complaint_vectors
+from callsieve.features.catalogue import own_columns
+from callsieve.features.complaints import COMPLAINT_NAMES, complaint_vectors
 from callsieve.features.files.dates import now_ms
 from callsieve.features.keys.tokens import KEY_VARIABLE
 from callsieve.features.offline.table import vectors
@@ -28,6 +28,7 @@ from callsieve.serving.scorer.verdict import Scores
 
 from .call_files import key_or_temporary
 from .complaint_rows import complaint_table
+from .own_columns import own_values
 from .register_files import read_registers
 from .table_rules import rules_met, with_preferences
 
@@ -40,22 +41,31 @@ SCORING = "scoring"  # the purpose that a scored file must be declared for
 
 
 def score_calls(
-    scorer: Scorer, calls: pa.Table, complaints: pd.DataFrame | None = None, *, threads: int = 0
+    scorer: Scorer,
+    calls: pa.Table,
+    complaints: pd.DataFrame | None = None,
+    columns: pd.DataFrame | None = None,
+    *,
+    threads: int = 0,
 ) -> tuple[Scores, Array]:
     """Scores keyed calls by model and rules.
 
     Args:
         calls: keyed calls in order of start.
         complaints: columns of `complaint_rows.COMPLAINTS`; needed only by a model with complaint features.
+        columns: as from `read_own_columns`; needed only by a model with own columns.
     Returns: the scores, and the vectors of the calls, shape (calls, features).
     Raises:
-        ValueError: if the model has complaint features and `complaints` is None.
+        ValueError: if the model has complaint features and `complaints` is None, or own columns and no table with them.
     """
     rows = vectors(calls, threads=threads or None)
-    if scorer.features != NAMES:
+    if set(scorer.features) & set(COMPLAINT_NAMES):
         if complaints is None:
             raise ValueError("the model has complaint features: expected --complaints FILE")
         rows = np.hstack([rows, complaint_vectors(calls, complaint_table(calls, complaints))])
+    if own_columns(scorer.features):
+        own = own_values(scorer.features, calls["caller"], calls["start"].to_numpy(), columns)
+        rows = np.hstack([rows, own])
     return score_vectors(scorer, calls, rows, threads), rows
 
 

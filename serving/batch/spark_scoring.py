@@ -88,7 +88,7 @@ def score(
     read_callee_keys(callees)
     scorer = open_scorer(bundle, trust, policy)
     if scorer.features != NAMES:
-        raise ValueError("--engine spark: expected a model without complaint features; use --engine table")
+        raise ValueError("--engine spark: expected a model of catalogue features alone; use --engine table")
     session = start_session(calls, layout, out, threads)
     must_be_declared = None if policy is None else scorer.policy.require_declaration
     # A folder of Parquet files is one table and holds nothing else, so the declaration lies beside it.

@@ -53,6 +53,10 @@ ComplaintFile = Annotated[
     Path | None,
     typer.Option("--complaints", help="File of complaints; keyed ones for a model with complaint features."),
 ]
+ColumnFile = Annotated[
+    Path | None,
+    typer.Option("--columns", help="Own columns by number (Parquet), as `callsieve ingest columns` writes them."),
+]
 LabelPolicyFile = Annotated[
     Path | None, typer.Option("--label-policy", help="Label policy; by default the shipped policy.")
 ]

@@ -14,6 +14,7 @@ from callsieve.serving.cli.options import (
     ROW_OPTIONS,
     CalleesKey,
     Calls,
+    ColumnFile,
     ComplaintFile,
     Engine,
     EngineName,
@@ -60,7 +61,7 @@ def features(
         return
     if calls is None or out is None:
         console.fail("features: expected --calls FILE and --out FOLDER, or --list", code=2)
-    from callsieve.serving.batch.memory_size import parse_bytes
+    from callsieve.features.files.memory_size import parse_bytes
     from callsieve.serving.batch.vector_files import feature_names, write_vectors
 
     if layout == KEYED:
@@ -116,6 +117,7 @@ def score(
     out: Annotated[Path | None, typer.Option("--out", help="Parquet file for the verdict of each call.")] = None,
     callees_key: CalleesKey = None,
     complaints: ComplaintFile = None,
+    columns: ColumnFile = None,
     registers: RegisterFolder = None,
     threads: Threads = 0,
     engine: EngineName = Engine.TABLE,
@@ -136,7 +138,7 @@ def score(
         # Registers as offices write them are keyed with it.
         refuse_unused(context, ROW_OPTIONS if registers else ("key", *ROW_OPTIONS), "--layout keyed")
     if engine is Engine.SPARK:
-        refuse_unused(context, ("complaints",), "--engine spark")
+        refuse_unused(context, ("complaints", "columns"), "--engine spark")
     if out is None:
         refuse_unused(context, ("callees_key",), "counts alone, without --out")
     with console.progress("score") as progress:
@@ -171,6 +173,7 @@ def score(
                 out=out,
                 callees=callees_key,
                 complaints=complaints,
+                columns=columns,
                 registers=registers,
                 quarantine=rows.quarantine,
                 strict=rows.strict,

@@ -1,4 +1,4 @@
-"""The commands `ingest complaints` and `ingest registers`."""
+"""The commands `ingest complaints`, `ingest columns` and `ingest registers`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,26 @@ def complaints(
             progress=progress,
         )
     console.emit_json(facts) if json else checks.complaints(facts)
+
+
+def columns(
+    file: Annotated[Path, typer.Argument(help="CSV or Parquet: number, known_at and numeric columns.")],
+    out: Annotated[Path, typer.Option("--out", help="Parquet file: columns.parquet in a folder to learn from.")],
+    key: KeyFile = None,
+    zone: Zone = "Asia/Shanghai",
+    json: Json = False,
+) -> None:
+    """Key the numbers of a table of own columns, such as tariff and account age.
+
+    A call gets the values of its caller's latest row with `known_at` before the call.
+
+    Example: callsieve ingest columns accounts.csv --key number.key --out columns.parquet
+    """
+    from callsieve.serving.batch.own_columns import write_own_columns
+
+    with console.progress("ingest columns"):
+        facts = write_own_columns(file, out, key=key, zone=zone)
+    console.emit_json(facts) if json else console.show_facts("own columns", facts)
 
 
 def registers(

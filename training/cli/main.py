@@ -26,8 +26,12 @@ TABLE: dict[str, dict[str, str | Group]] = {
         "demo": "training.cli.train:demo",
         "simulate": "training.cli.train:simulate",
         "ingest": Group(
-            "Key the numbers of complaints and registers.",
-            {"complaints": "training.cli.ingest:complaints", "registers": "training.cli.ingest:registers"},
+            "Key the numbers of complaints, own columns and registers.",
+            {
+                "complaints": "training.cli.ingest:complaints",
+                "columns": "training.cli.ingest:columns",
+                "registers": "training.cli.ingest:registers",
+            },
         ),
         "features": "training.cli.calls:features",
         "train": "training.cli.train:train",

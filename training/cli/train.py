@@ -51,6 +51,7 @@ CALL_OPTIONS = (
     "parameters",
     "estimator",
     "judge_seed",
+    "own_columns",
     "valid_from",
     "valid_days",
 )
@@ -185,6 +186,9 @@ def train(
     estimator: Annotated[
         str, typer.Option(help="Another classifier, as MODULE:NAME of a class or function that makes it.")
     ] = "",
+    own_columns: Annotated[
+        bool, typer.Option("--own-columns", help="Also learn from the own columns in columns.parquet of each folder.")
+    ] = False,
     valid_from: ValidFrom = "",
     valid_days: ValidDays = 90.0,
     seed: Seed = 0,
@@ -219,6 +223,9 @@ def train(
     if own.calls is not None and own.complaints is None:
         console.fail("train: --calls: expected --complaints FILE; a model learns from complaints", code=2)
     refuse_unused(context, VECTOR_OPTIONS, "--data" if data else "--calls")
+    if own.calls is not None:
+        refuse_unused(context, ("own_columns",), "--calls")
+    from callsieve.serving.batch.own_columns import own_features
     from callsieve.serving.batch.vector_files import feature_names
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.data.sources import folder_sources
@@ -229,11 +236,15 @@ def train(
 
     from .tables import runs
 
+    own_names: tuple[str, ...] = ()
+    if own_columns:
+        folders = folder_sources([*(data or []), *(more or ())], certify or ())
+        own_names = own_features(Path(source.name) for source in folders)
     with console.progress("train") as progress:
         settings = Settings(
             seed=seed,
             threads=threads,
-            features=feature_names(only),
+            features=feature_names(only) + own_names,
             label_policy=read_label_policy(label_policy),
             parameters=read_parameters(parameters),
             estimator=estimator,

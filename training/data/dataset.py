@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.serving.batch.complaint_rows import COMPLAINTS, TIMESTAMP, checked_frame, read_parquet
+from callsieve.serving.batch.own_columns import OWN_FILE, read_own_columns
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import UNDECLARED, require_purpose
 
@@ -61,7 +62,8 @@ TRUTH_COLUMNS = ("call", "nuisance", "slice")
 class Dataset:
     """Keyed calls in order of start, tables about numbers, and the truth of each call if it is known.
 
-    `purpose` is what the data are used for by their declaration, or "undeclared".
+    `purpose` is what the data are used for by their declaration, or "undeclared". `own` has own columns, as from
+    `read_own_columns`.
 
     >>> from pathlib import Path
     >>> from callsieve.training import read_dataset
@@ -79,6 +81,7 @@ class Dataset:
     truth: pa.Table | None
     fingerprint: str
     purpose: str = UNDECLARED
+    own: pd.DataFrame | None = None
 
 
 def make_dataset(
@@ -91,6 +94,7 @@ def make_dataset(
     lists: pd.DataFrame | None = None,
     campaigns: pd.DataFrame | None = None,
     exclusions: pd.DataFrame | None = None,
+    own: pd.DataFrame | None = None,
 ) -> Dataset:
     """Combines tables into a data set.
 
@@ -101,6 +105,7 @@ def make_dataset(
             split reads its campaigns, and fitting never reads it.
         findings, recycled, lists, campaigns, exclusions: columns of FINDINGS, RECYCLED, LISTS, CAMPAIGNS, EXCLUSIONS;
             empty by default.
+        own: own columns, as from `read_own_columns`.
     Raises:
         ValueError: if the calls are out of order, or the truth has another number of rows.
     """
@@ -123,14 +128,16 @@ def make_dataset(
         exclusions=or_empty(exclusions, EXCLUSIONS),
         truth=truth,
         fingerprint=fingerprint(calls),
+        own=own,
     )
 
 
 def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
     """Reads a data set from a folder of Parquet files.
 
-    `calls` and `complaints` must exist. `findings`, `lists`, `truth`, `exclusions`, `register_recycled` and
-    `register_campaigns` may. Expired rows of a declared folder are not read, by the shipped retention rules.
+    `calls` and `complaints` must exist. `findings`, `lists`, `truth`, `exclusions`, `register_recycled`,
+    `register_campaigns` and `columns`, the own columns, may. Expired rows of a declared folder are not read, by the
+    shipped retention rules.
 
     >>> from pathlib import Path
     >>> dataset = read_dataset(Path("world"))  # of `callsieve simulate --size tiny --out world`
@@ -165,6 +172,7 @@ def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
         lists=read_optional("lists", LISTS),
         campaigns=read_optional("register_campaigns", CAMPAIGNS),
         exclusions=read_optional("exclusions", EXCLUSIONS),
+        own=read_own_columns(folder / OWN_FILE) if (folder / OWN_FILE).exists() else None,
     )
     return replace(dataset, purpose=declaration.in_record(purpose))
 
@@ -204,8 +212,9 @@ def count_numbers(calls: pa.Table) -> int:
 
 
 def as_known(dataset: Dataset, when: pd.Timestamp) -> Dataset:
-    """Returns the data set with only those complaints, findings, recycled numbers and list entries known at `when`."""
+    """Returns the data set with only those rows of the tables about numbers that were known at `when`."""
     frames = {name: getattr(dataset, name) for name in ("complaints", "findings", "recycled", "lists")}
+    frames |= {} if dataset.own is None else {"own": dataset.own}
     filtered: dict[str, Any] = {name: frame[frame["known_at"] <= when] for name, frame in frames.items()}
     return replace(dataset, **filtered)
 

@@ -49,6 +49,10 @@ def tables(dataset: Dataset) -> Iterable[tuple[str, pa.Table, str]]:
         frame = getattr(dataset, name)
         fields = [field for field in schema if field.name in frame]
         yield name, pa.table({field.name: arrow(frame[field.name], field.type) for field in fields}), "training"
+    if dataset.own is not None:
+        kinds = [pa.string(), COMPLAINTS.field("known_at").type, *[pa.float64()] * (dataset.own.shape[1] - 2)]
+        columns = {name: arrow(dataset.own[name], kind) for name, kind in zip(dataset.own, kinds, strict=True)}
+        yield "own columns", pa.table(columns), "training"
     if dataset.truth is not None:
         # The split keeps campaigns together, so it depends on this column.
         names = [*TRUTH_COLUMNS, *(name for name in ("campaign",) if name in dataset.truth.column_names)]

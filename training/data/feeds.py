@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callsieve.features.catalogue import NAMES, vector_columns
-from callsieve.features.complaints import complaint_vectors
+from callsieve.features.catalogue import own_columns
+from callsieve.features.complaints import COMPLAINT_NAMES, complaint_vectors
 from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.feeds import (
@@ -29,6 +29,7 @@ from callsieve.features.online.feeds import (
     SPARSE,
 )
 from callsieve.serving.batch.complaint_rows import complaint_table
+from callsieve.serving.batch.own_columns import own_values
 from callsieve.serving.rules.strata import STRATA, strata_of
 
 from .dataset import Dataset
@@ -113,9 +114,12 @@ def vectors_on(name: str, dataset: Dataset, features: tuple[str, ...], threads: 
     chosen = recorded if rows is None else np.intersect1d(rows, recorded, assume_unique=True)
     places = np.searchsorted(recorded, chosen)
     X = vectors(calls, rows=places, threads=threads or None)  # noqa: N806
-    if vector_columns(features) != NAMES:
+    if set(features) & set(COMPLAINT_NAMES):
         of_complaints = complaint_vectors(calls, complaint_table(dataset.calls, dataset.complaints))
         X = np.hstack([X, of_complaints[places]])  # noqa: N806
+    if own_columns(features):
+        callers, start = calls["caller"].take(pa.array(places)), calls["start"].to_numpy()[places]
+        X = np.hstack([X, own_values(features, callers, start, dataset.own)])  # noqa: N806
     return Feed(name, recorded, chosen, X)
 
 

@@ -290,7 +290,12 @@ def top_features(model: RiskModel, names: Sequence[str], most: int = 12) -> list
                 gain[int(feature)] = gain.get(int(feature), 0.0) + float(value)
     total = sum(gain.values()) or 1.0
     best = sorted(gain, key=lambda feature: -gain[feature])[:most]
-    return [{"name": names[i], "en": ALL_FEATURES[names[i]].en, "share": gain[i] / total} for i in best]
+    return [{"name": names[i], "en": meaning(names[i]), "share": gain[i] / total} for i in best]
+
+
+def meaning(name: str) -> str:
+    """Returns the description of a feature; of an own column its name."""
+    return ALL_FEATURES[name].en if name in ALL_FEATURES else name
 
 
 def band_figures(band: Band) -> BandFigures:

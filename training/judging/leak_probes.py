@@ -21,12 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sklearn.metrics import roc_auc_score
 
-from callsieve.features.catalogue import NAMES, vector_columns
-from callsieve.features.complaints import complaint_vectors
+from callsieve.features.catalogue import own_columns, vector_columns
+from callsieve.features.complaints import COMPLAINT_NAMES, complaint_vectors
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import factorize
 from callsieve.features.offline.table import vectors
 from callsieve.serving.batch.complaint_rows import complaint_table
+from callsieve.serving.batch.own_columns import own_values
 from callsieve.training.data.credibility import among
 from callsieve.training.data.dataset import Dataset, as_known, campaigns_of
 from callsieve.training.data.labels import label_numbers
@@ -118,9 +119,12 @@ def vectors_again(dataset: Dataset, settings: Settings) -> tuple[Array, Array]:
     rows = recomputed_rows(dataset.calls["start"].to_numpy())
     near, places = neighbours(dataset.calls, rows)
     again = vectors(near, threads=settings.threads or None)[places]
-    if vector_columns(settings.features) != NAMES:
-        complaints = complaint_vectors(dataset.calls.take(rows), complaint_table(dataset.calls, dataset.complaints))
-        again = np.hstack([again, complaints])
+    chosen = dataset.calls.take(rows)
+    if set(settings.features) & set(COMPLAINT_NAMES):
+        again = np.hstack([again, complaint_vectors(chosen, complaint_table(dataset.calls, dataset.complaints))])
+    if own_columns(settings.features):
+        own = own_values(settings.features, chosen["caller"], chosen["start"].to_numpy(), dataset.own)
+        again = np.hstack([again, own])
     return rows, again
 
 

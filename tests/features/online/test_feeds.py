@@ -86,7 +86,7 @@ def calls_of_weeks(template, name, callers, week_calls):
 
 @pytest.mark.parametrize(("rare_of_100", "expected"), [(0, COMPLETE), (9, COMPLETE), (11, SPARSE), (25, UNKNOWN_FEED)])
 def test_records_in_which_many_calls_are_of_callers_with_few_are_sparse(calls, rare_of_100, expected):
-    """Of 100 calls, so many are of callers with two a week; the others make ten a week."""
+    """Out of 100 calls, so many are of callers with two a week; the others make ten a week."""
     template = next(row for row in calls.to_pylist() if row["trunk"] and row["outcome"] == "answered")
     rows = calls_of_weeks(template, "b", 100 - rare_of_100, 10)
     if rare_of_100:
