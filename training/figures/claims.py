@@ -83,6 +83,13 @@ CLAIMS = (
         quick=f"{WORLDS}/few --size tiny --learn 5",
     ),
     Claim(
+        "by number",
+        f"python tests/bench/bench_numbers.py {SHIPPED}",
+        figures.by_number,
+        lambda output: output["worlds"],
+        quick=f"python tests/bench/bench_numbers.py {SHIPPED} --size tiny --seeds 11",
+    ),
+    Claim(
         "demo",
         f"callsieve demo --json --out {WORK}/demo",
         figures.demo,

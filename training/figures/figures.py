@@ -87,6 +87,18 @@ def demo(output: Output) -> Figures:
     }
 
 
+def by_number(output: Output) -> Figures:
+    """Returns the nuisance numbers that are flagged by their 50th call, and the innocent numbers that are flagged."""
+    sums = {name: sum(world[name] for world in output["worlds"]) for name in output["worlds"][0]}
+    rates = [world["flagged_in_hindsight"] / world["nuisance"] for world in output["worlds"] if world["nuisance"]]
+    return {
+        "nuisance numbers of 50 calls or more": f"{sums['nuisance']:,}",
+        "flagged by then where 1 in 10,000 innocent numbers is": _mean_and_least(rates),
+        "flagged by then at the certified threshold": f"{sums['flagged']:,}",
+        "innocent numbers flagged at it": f"{sums['innocent_flagged']:,} of {sums['innocent']:,}",
+    }
+
+
 def first_days(output: Output) -> Figures:
     """Returns the innocent calls above the threshold on the first day of a history, and on the eighth."""
     days = {day["day"]: day for day in output["days"]}
