@@ -23,6 +23,7 @@ from .live.swap import Swap
 from .rules.policy import Policy, read_policy
 from .rules.registers import Registers
 from .rules.rules import Fact
+from .scorer.own_columns import OwnColumns
 from .scorer.reasons import Reason
 from .scorer.scorer import Scorer
 from .scorer.verdict import Scores, Verdict
@@ -32,6 +33,7 @@ __all__ = [
     "BundleError",
     "ClearedCallers",
     "Fact",
+    "OwnColumns",
     "Policy",
     "Reason",
     "Registers",

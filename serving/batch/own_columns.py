@@ -23,6 +23,7 @@ from callsieve.features.files.atomic import check_distinct, check_present
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import is_token
 from callsieve.features.reading.call_files import write_table
+from callsieve.serving.scorer.own_columns import OwnColumns
 
 from .call_files import key_or_temporary
 from .complaint_rows import TIMESTAMP, checked_frame, milliseconds, read_parquet
@@ -46,6 +47,17 @@ def read_own_columns(path: Path) -> pd.DataFrame:
         ValueError: in one line, if a column is missing or not numeric, or a number is not a token.
     """
     return checked_columns(read_parquet(path), path.name)
+
+
+def open_own_columns(path: Path) -> OwnColumns:
+    """Reads a Parquet file of own columns for serving: `Scorer.load(columns=open_own_columns(path))`.
+
+    Raises:
+        ValueError: as `read_own_columns`.
+    """
+    frame = read_own_columns(path)
+    values = {str(name): frame[name].tolist() for name in frame.columns[2:]}
+    return OwnColumns(frame["number"].tolist(), milliseconds(frame["known_at"]).tolist(), values)
 
 
 def write_own_columns(path: Path, out: Path, *, key: Path | None, zone: str) -> dict[str, Any]:

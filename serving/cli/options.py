@@ -125,7 +125,7 @@ class RowOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScorerOptions:
-    """The bundle, policy and registers of a service, and the folder of its state."""
+    """The bundle, policy, registers and own columns of a service, and the folder of its state."""
 
     bundle: Bundle
     key: NumberKey
@@ -133,6 +133,7 @@ class ScorerOptions:
     trust: Trust = None
     policy: PolicyFile = None
     registers: RegisterFolder = None
+    columns: ColumnFile = None
     zone: Zone = "Asia/Shanghai"
 
 

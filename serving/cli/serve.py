@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,6 +65,11 @@ def judge_of(scorer: ScorerOptions) -> Swap:
     from callsieve.serving.bundle.signing import signer_path
     from callsieve.serving.live.cleared_callers import FILE
 
+    read_columns = None
+    if scorer.columns is not None:
+        from callsieve.serving.batch.own_columns import open_own_columns  # needs pandas, as nothing else of a service
+
+        read_columns = partial(open_own_columns, scorer.columns)
     signer = read_public_key(signer_path(scorer.bundle, scorer.trust))
     state: Path = scorer.state
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -71,6 +77,7 @@ def judge_of(scorer: ScorerOptions) -> Swap:
         trusted=[signer],
         policy=read_policy(scorer.policy),
         registers=scorer.registers,
+        columns=read_columns,
         epoch_file=state / "epoch",
         unlisted=WatchedClearedCallers(state / FILE),
     )

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from callsieve.features.catalogue import OWN, own_columns
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.online.history import History
 from callsieve.features.records import KeyedCall
 from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.rules.policy import Policy
 from callsieve.serving.rules.registers import Registers
+from callsieve.serving.scorer.own_columns import OwnColumns
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Verdict
 
@@ -56,6 +58,7 @@ class Swap:
         trusted: Iterable[Ed25519PublicKey],
         policy: Policy | None = None,
         registers: str | Path | None = None,
+        columns: Callable[[], OwnColumns] | None = None,
         minimum_epoch: int = 0,
         epoch_file: str | Path | None = None,
         unlisted: ClearedCallers | None = None,
@@ -64,6 +67,8 @@ class Swap:
 
         Args:
             registers: folder of registers, read again with each bundle.
+            columns: reads the own columns of callers; called with each bundle. Without it, a bundle with own columns is
+                refused.
             minimum_epoch: bundles of an earlier epoch are refused.
             epoch_file: contains the highest epoch that was in service, so that a restart cannot go back to an earlier
                 one.
@@ -74,6 +79,7 @@ class Swap:
         """
         self.refusal: str | None = None
         self._trusted, self._policy, self._registers, self._unlisted = tuple(trusted), policy, registers, unlisted
+        self._columns = columns
         self._file = Path(epoch_file) if epoch_file is not None else None
         self._kept = _read_epoch(self._file)
         self._epoch = max(minimum_epoch, self._kept)
@@ -99,9 +105,10 @@ class Swap:
         """Puts a bundle in service and returns its scorer. After a refusal the last good one stays.
 
         Raises:
-            BundleError: in one line, if `Scorer.load` refuses the bundle, or its epoch is below the epoch in service.
-            ValueError: if the policy does not fit the bundle, or a register is invalid.
-            OSError: if the epoch cannot be written, or a register cannot be read.
+            BundleError: in one line, if `Scorer.load` refuses the bundle, its epoch is below the epoch in service, or
+                it has own columns and this service has no table of them.
+            ValueError: if the policy or the own columns do not fit the bundle, or a register is invalid.
+            OSError: if the epoch cannot be written, or a register or the own columns cannot be read.
         """
         with self._loading:
             try:
@@ -111,8 +118,15 @@ class Swap:
                     trusted=self._trusted,
                     policy=self._policy,
                     registers=registers,
+                    columns=None if self._columns is None else self._columns(),
                     minimum_epoch=self._epoch,
                 )
+                own = [name.removeprefix(OWN) for name in own_columns(scorer.features)]
+                if own and scorer.columns is None:
+                    raise BundleError(
+                        f"the model has own columns ({', '.join(own)}), and this service has no table of them; "
+                        "expected `callsieve serve --columns FILE`, or a model without own columns"
+                    )
                 for model in (scorer.bundle.model, scorer.bundle.second):
                     if model is not None:
                         model.prepare()  # here, so that no call waits for it

@@ -14,7 +14,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callsieve.features.catalogue import catalogue_hash, vector_columns
+from callsieve.features.catalogue import OWN, catalogue_hash, own_columns, vector_columns
 from callsieve.features.online.history import History
 from callsieve.features.online.trusted_moment import AHEAD_MS
 from callsieve.features.records import KeyedCall
@@ -31,6 +31,7 @@ from callsieve.serving.rules.rule_input import RuleInput, rule_input
 from callsieve.serving.rules.rules import BEHAVIOUR, PREDICTED, RULE_BY_NAME, Fact, candidate_rules, collect_facts
 from callsieve.serving.rules.strata import STRATA, strata_of, stratum_of
 
+from .own_columns import OwnColumns
 from .reasons import Reason, strongest_reasons
 from .verdict import BEHIND, FILLING, OTHER_FEED, Scores, Verdict, case_id
 
@@ -39,22 +40,25 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-OTHER_FEATURES = "no score: the history was made for other features; make it as History(scorer.features)"
+OTHER_FEATURES = "no score: the history was made for other features; make it as History(scorer.history_features)"
+NO_COLUMNS = "no score: the model has own columns; load it with Scorer.load(columns=...)"
 
 
 class Scorer:
     """A verified bundle and a policy, ready to score calls. Immutable: a new model needs a new scorer.
 
     Attributes:
-        features: names of the columns of a vector, in order; pass them to `History`.
+        features: names of the columns of a vector, in order.
+        history_features: the features that `History` computes: all but own columns. Pass them to `History`.
         bundle: the verified bundle.
         policy: the policy that turns facts and bands into actions.
         registers: the registers to look calls up in, or None.
+        columns: own columns of callers, or None. Only a model with own columns needs them.
 
     >>> from callsieve.features import Call, History, Intake, read_key
     >>> from callsieve.serving import read_public_key
     >>> scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
-    >>> intake, history = Intake(read_key("number.key")), History(scorer.features)
+    >>> intake, history = Intake(read_key("number.key")), History(scorer.history_features)
     >>> for second in range(30):  # half a minute of calls, each to another number, all unanswered
     ...     callee = f"136{second:08}"
     ...     call = intake(Call(1772500000.0 + second, "02887654321", callee, 1.0, 0.0, "no_answer"))
@@ -64,14 +68,17 @@ class Scorer:
     ('filling', True)
     """
 
-    def __init__(self, bundle: Bundle, policy: Policy, registers: Registers | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, policy: Policy, registers: Registers | None = None, columns: OwnColumns | None = None
+    ) -> None:
         """Checks that this version computes the bundle's features and that the bundle has the policy's bands.
 
         Raises:
             BundleError: if the bundle needs a feature that this version does not compute.
-            ValueError: if the policy names a band that the bundle does not have.
+            ValueError: if the policy names a band that the bundle does not have, or the own columns lack one.
         """
-        self.features = vector_columns(bundle.features)
+        self.features, self._own = vector_columns(bundle.features), own_columns(bundle.features)
+        self.history_features = tuple(name for name in self.features if name not in self._own)
         missing = [name for name in bundle.features if name not in self.features]
         if missing:
             raise BundleError(
@@ -85,7 +92,10 @@ class Scorer:
                 f"policy {policy.version}: bands: the bundle has no band {', '.join(sorted(unknown))}; "
                 f"expected {', '.join(names)}"
             )
-        self.bundle, self.policy, self.registers = bundle, policy, registers
+        lacking = [name.removeprefix(OWN) for name in self._own if columns is not None and name not in columns.features]
+        if lacking:
+            raise ValueError(f"own columns: the model needs {', '.join(lacking)}, which the table does not have")
+        self.bundle, self.policy, self.registers, self.columns = bundle, policy, registers, columns
         if registers is not None:
             _ = registers.indexes  # built here, so that the first call does not wait for it
         column_of = {name: column for column, name in enumerate(self.features)}
@@ -104,6 +114,7 @@ class Scorer:
         trusted: Iterable[Ed25519PublicKey] | None = None,
         policy: Policy | None = None,
         registers: Registers | None = None,
+        columns: OwnColumns | None = None,
         minimum_epoch: int = 0,
     ) -> Scorer:
         """Opens a signed bundle and returns a scorer.
@@ -116,12 +127,14 @@ class Scorer:
             trusted: public keys; one of them must have signed the bundle. Needed unless the bundle is the shipped one.
             policy: the shipped policy if None.
             registers: registers to look calls up in.
+            columns: own columns of callers, for a model that has some.
             minimum_epoch: bundles of an earlier epoch are refused, so that a withdrawn bundle cannot come back.
 
         Raises:
             BundleError: in one line, if the bundle is damaged, not signed by a trusted key, or made for another
                 feature catalogue.
             TypeError: if keys are missing.
+            ValueError: if the policy does not fit the bundle, or the own columns lack one of the model.
 
         >>> Scorer.load().bundle.training["learn_from"]
         'truth'
@@ -131,13 +144,14 @@ class Scorer:
         if trusted is None:
             raise TypeError("trusted: expected the public keys that may have signed the bundle, from read_public_key")
         bundle = load(folder, trusted, minimum_epoch=minimum_epoch, expected_catalogue=catalogue_hash())
-        return cls(bundle, policy or read_policy(), registers)
+        return cls(bundle, policy or read_policy(), registers, columns)
 
     def score(self, history: History, call: KeyedCall, *, reasons: bool = True) -> Verdict:
         """Returns the verdict at ring time, from the history before the call. Never raises.
 
         Args:
-            history: the events before the call, made as `History(scorer.features)`. Its windows move on to the call.
+            history: the events before the call, made as `History(scorer.history_features)`. Its windows move on
+                to the call.
             call: the call, as `Intake` returns it.
             reasons: whether to give reasons if the bands and the policy lead to another action than "pass". Without
                 reasons, such a verdict takes a fraction of the time.
@@ -269,9 +283,14 @@ class Scorer:
         case = ""
         try:
             case = case_id(self.bundle.model_id, call.caller, call.callee, call.start)
-            if history.features != self.features:
+            if history.features != self.history_features:
                 return self._unscored(case, OTHER_FEATURES)
             vector = history.row(call)
+            if self._own:
+                if self.columns is None:
+                    return self._unscored(case, NO_COLUMNS)
+                # In place: a history that remembers its last row, as that of `Live` does, remembers the whole vector.
+                vector.extend(self.columns.row(self._own, call.caller, call.start))
             facts = self._facts(vector, call)
             shortfall = "" if history.covers(call.start, self.policy.history_days) else FILLING
             if history.lag(call.start) > AHEAD_MS:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from callsieve.features.catalogue import NAMES, vector_columns
 from callsieve.features.keys.tokens import Key
+from callsieve.serving import OwnColumns
 from callsieve.serving.batch.own_columns import checked_columns, own_values, read_own_columns
 
 KEY = Key("e1", b"k" * 32)
@@ -42,6 +43,11 @@ def test_a_call_gets_the_last_row_of_its_caller_that_was_known_before(rows, call
         before = [(known, i) for i, (other, known, *_) in enumerate(rows) if other == number and known < at]
         expected = rows[max(before)[1]][2:] if before else (None, None)
         np.testing.assert_array_equal(value, np.array(expected, dtype=float))
+    # At ring time, call by call.
+    columns = {name: frame[name].tolist() for name in ("age", "tariff")}
+    online = OwnColumns(frame["number"].tolist(), [known * 1000 for _, known, *_ in rows], columns)
+    one_by_one = [online.row(FEATURES[1:], TOKENS[i], at * 1000) for i, at in calls]
+    np.testing.assert_array_equal(one_by_one, values)
 
 
 def test_own_columns_stand_after_the_catalogue_in_the_order_of_the_features():

@@ -217,7 +217,7 @@ def test_a_broken_history_passes(scorer, calls, error):
 def test_a_history_of_other_features_is_refused(features, scorer, calls):
     history = History(features, calls=100, numbers=20)
     verdict = scorer.score(history, calls[0])
-    assert_unscored(scorer, verdict, "history was made for other features; make it as History(scorer.features)")
+    assert_unscored(scorer, verdict, "history was made for other features; make it as History(scorer.history_features)")
     assert scorer.score(History(list(scorer.features)), calls[0]).status == "ok"
 
 

@@ -107,7 +107,6 @@ def test_a_signed_model_scores_a_file_as_its_training_did(own_trained, folder, t
     starts = calls["start"].to_numpy()[order].tolist()
     assert by_file == sorted(zip(starts, scores.score[order].tolist(), strict=True))
 
-    # A host that embeds the scorer adds its own columns to the vector of the history.
     row = int(rows[0])
     verdict = scorer.explain_row(vectors[row].tolist(), int(calls["start"][row].as_py()))
     assert verdict.raw == scores.raw[row]

@@ -1,0 +1,104 @@
+"""Own columns at ring time: live verdicts equal those of a file, and services without the table refuse the model."""
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+
+from callsieve.features.intake.intake import Intake
+from callsieve.features.online.history import History
+from callsieve.serving import BundleError, OwnColumns, Scorer, Swap
+from callsieve.serving.batch import spark_scoring
+from callsieve.serving.batch.own_columns import open_own_columns, read_own_columns
+from callsieve.serving.batch.score import score_calls
+from callsieve.serving.cases.rescore import rescore
+from callsieve.serving.live.live import Live
+from callsieve.serving.live.verdict_log import Position, read_after
+from tests.support import kamailio, own_bundle, real_bundle
+from tests.support import small_bundle as small
+from tests.support.http_service import CAPACITY, LONG_DEADLINE, STRICT_POLICY
+
+OWN = r"the model has own columns \(tariff\), and this service has no table of them"
+
+
+@pytest.fixture(scope="module")
+def calls():
+    return real_bundle.calls(120)
+
+
+@pytest.fixture(scope="module")
+def folder(calls, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    own_bundle.write_bundle(folder)
+    own_bundle.table(calls).to_parquet(folder / "columns.parquet")
+    return folder
+
+
+def events(calls):
+    """Returns the attempt of each call, and its end, in order of time."""
+    timeline = [(call.start, 0, call) for call in calls]
+    timeline += [(call.start + call.ring + call.talk, 1, call) for call in calls if call.ring is not None]
+    return sorted(timeline, key=lambda event: event[:2])
+
+
+@pytest.mark.system
+def test_live_verdicts_equal_those_of_a_table_call_by_call(folder, calls, tmp_path):
+    swap = Swap(
+        trusted=small.TRUSTED, policy=STRICT_POLICY, columns=lambda: open_own_columns(folder / "columns.parquet")
+    )
+    scorer = swap.load(folder / "bundle")
+    live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path, deadline=LONG_DEADLINE, **CAPACITY)
+    verdicts = []
+    for _, is_end, call in events(calls):
+        live.end(call) if is_end else verdicts.append(live.attempt(call))
+    own = read_own_columns(folder / "columns.parquet")
+    expected, rows = score_calls(scorer, real_bundle.key_table(calls), columns=own, threads=1)
+    assert [verdict.raw for verdict in verdicts] == expected.raw.tolist()
+    assert np.isnan(rows[:, -1]).any()
+    assert len(np.unique(rows[:, -1])) > 10
+    assert [live.explain(verdict.case).raw for verdict in verdicts] == expected.raw.tolist()
+    live.close()
+    records, _ = read_after(tmp_path, Position(), 1000)
+    assert len(records) == sum(verdict.action != "pass" for verdict in verdicts) > 0
+    assert all(rescore(record, scorer).differences == () for record in records)
+
+
+def test_a_host_that_embeds_the_scorer_passes_the_table(folder, calls):
+    call = real_bundle.key_calls(calls)[0]
+    table = OwnColumns([call.caller] * 2, [call.start, call.start - 1], {"tariff": [-3.0, 3.0]})
+    scorer = Scorer.load(folder / "bundle", trusted=small.TRUSTED, columns=table)
+    history = History(scorer.history_features, calls=100, numbers=20)
+    assert "own_tariff: 3" in [reason.en for reason in scorer.explain(history, call).reasons]
+    without = Scorer.load(folder / "bundle", trusted=small.TRUSTED)
+    assert without.score(history, call).status.endswith("own columns; load it with Scorer.load(columns=...)")
+    with pytest.raises(ValueError, match="own columns: the model needs tariff, which the table does not have"):
+        Scorer.load(folder / "bundle", trusted=small.TRUSTED, columns=OwnColumns([], [], {"age": []}))
+
+
+def test_a_service_without_the_table_refuses_the_model_in_one_line(folder, tmp_path, run_command):
+    swap = Swap(trusted=small.TRUSTED)
+    with pytest.raises(BundleError, match=OWN):
+        swap.load(folder / "bundle")
+    assert not swap.ready
+    (tmp_path / "number.key").write_text("e1:" + "A" * 43 + "=")
+    (tmp_path / "number.key").chmod(0o600)
+    words = ("--bundle", folder / "bundle", "--key", tmp_path / "number.key", "--state", tmp_path / "state")
+    code, _, error = run_command("live", "agi", *words)
+    assert code == 1
+    assert "expected `callsieve serve --columns FILE`" in " ".join(error.split())
+
+
+@pytest.mark.system
+def test_kamailio_and_spark_refuse_the_model_at_start(folder, tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("embedded_own", kamailio.SCRIPTS / "embedded.py")
+    script = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "embedded_own", script)
+    spec.loader.exec_module(script)
+    settings = {"site": str(tmp_path), "bundle": str(folder / "bundle"), "signer": str(folder / "signer.pub")}
+    settings |= {"key": "", "state": str(tmp_path), "redress": {"url": "https://redress.example"}}
+    with pytest.raises(BundleError, match=OWN):
+        script.Engine(settings)
+    arguments = {"trust": None, "policy": None, "out": None, "callees": None, "threads": 1, "progress": print}
+    with pytest.raises(ValueError, match="expected a model of catalogue features alone; use --engine table"):
+        spark_scoring.score(folder / "bundle", tmp_path / "calls", "keyed", **arguments)
