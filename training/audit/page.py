@@ -109,7 +109,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str
     for section in COMPARED:
         old, new = before["record"][section], now["record"][section]
         for name in sorted(old.keys() | new.keys()):
-            if old.get(name) != new.get(name) and not name.startswith(("slice/", "bucket/", "mlflow.")):
+            if old.get(name) != new.get(name) and not name.startswith(("slice/", "test/bucket/", "mlflow.")):
                 rows.append((f"{section} {name}", _short(old.get(name)), _short(new.get(name))))
     return rows
 

@@ -327,7 +327,7 @@ def certificate_figures(proof: Certificate) -> CertificateFigures:
 def headline_metrics(figures: ScoreFigures) -> dict[str, float]:
     """Returns the headline as flat metrics for MLflow; figures that are None are left out.
 
-    About a dozen of the model have no group, so MLflow shows them first. The others are in the groups "by weight",
+    About a dozen of the model have no group, so MLflow shows them first. The others are in the groups "other weights",
     "policy" and "rule".
     """
     values: dict[str, float | None] = {"auc": figures["ranking"]["auc"], "ece": figures["reliability"]["ece"]}
@@ -339,7 +339,7 @@ def headline_metrics(figures: ScoreFigures) -> dict[str, float]:
         values[f"{prefix}false_calls"] = head["false_calls"]
         for weight, rate in (("call", head["catch"]["call"]), ("caller", head["catch"]["caller"]),
                              ("callee", head["catch"]["callee"])):  # fmt: skip
-            group = "by weight/" if scorer == "model" and weight != "call" else ""
+            group = "other weights/" if scorer == "model" and weight != "call" else ""
             name = f"{group}{prefix}catch_by_{weight}"
             values |= {name: rate["rate"], f"{name}_low": rate["low"], f"{name}_high": rate["high"]}
         detection = head["detection"]

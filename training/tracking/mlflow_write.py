@@ -167,7 +167,8 @@ def write_run(
         client = client_of(uri)
         run = new_run(client, experiment_of(client, uri, artifacts, experiment_name() + kind), name, made_by, began)
         try:
-            write_values(client, run.run_id, parameters, metrics, tags)
+            by_group = dict(sorted(metrics.items(), key=lambda metric: "/" in metric[0]))  # MLflow shows a dozen
+            write_values(client, run.run_id, parameters, by_group, tags)
             write_curves(client, run.run_id, curves or {})
             client.log_inputs(run.run_id, [dataset_input(key, entry) for key, entry in datasets.items()])
             client.log_dict(run.run_id, dict(figures), "figures.json")

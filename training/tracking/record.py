@@ -198,16 +198,16 @@ def slice_metrics(figures: RunFigures) -> dict[str, float]:
             f"{prefix}/certified": row["certified"],
         }
     for bucket in figures["buckets"]:
-        values[f"bucket/{bucket['bucket']}/catch"] = bucket["catch"]
+        values[f"test/bucket/{bucket['bucket']}/catch"] = bucket["catch"]
     for classes in figures["kinds"]:
-        prefix = f"kind/{classes['kind']}"
+        prefix = f"test/kind/{classes['kind']}"
         values |= {
             f"{prefix}/right": classes["right"],
             f"{prefix}/commonest": classes["commonest"],
             f"{prefix}/sure": classes["sure"],
         }
     for evasion in figures["attacks"]:
-        prefix, known_group = f"attack/{evasion['attack']}", evasion["known_group"]["calls_through_a_number"]
+        prefix, known_group = f"test/attack/{evasion['attack']}", evasion["known_group"]["calls_through_a_number"]
         values |= {
             f"{prefix}/caught": evasion["caught"]["rate"],
             f"{prefix}/caught_by_rules": evasion["caught_by_rules"]["rate"],

@@ -191,7 +191,7 @@ def test_figures_of_known_groups_are_in_table_page_and_metrics(training_run):
     name = evasion["attack"].replace("_", " ")
     (shown,) = (line for line in cells if len(line) == 12 and line[0] == name)
     assert shown[-3:] == [str(group["numbers"]), f"{group['detected']:.1%}", f"{through:.0f}"]
-    metric = f"attack/{evasion['attack']}/calls_through_a_number_of_a_known_group"
+    metric = f"test/attack/{evasion['attack']}/calls_through_a_number_of_a_known_group"
     assert {name for name in slice_metrics(figures) if name.endswith("_known_group")} == {metric}
     assert slice_metrics(figures)[metric] == through
 

@@ -62,4 +62,4 @@ def test_a_table_without_rows_gives_no_file(tmp_path):
 def test_missing_figures_give_no_metric():
     buckets = [{"bucket": "first", "catch": None}, {"bucket": "5", "catch": 0.5}]
     figures = {"slices": [], "attacks": [], "kinds": [], "buckets": buckets}
-    assert record.slice_metrics(figures) == {"bucket/5/catch": 0.5}
+    assert record.slice_metrics(figures) == {"test/bucket/5/catch": 0.5}
