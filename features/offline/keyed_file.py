@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from callsieve.features.files.ahead import one_ahead
@@ -39,7 +40,7 @@ SHARD_BYTES, MOST_SHARDS = 64 << 20, 1 << 10  # text of a shard; number of shard
 PACKED = 8  # bytes of text for a byte of a gzip or Parquet file, about
 CHUNK_ROWS = 1 << 18  # rows that are sent to shards at once
 GROUP_ROWS = 1 << 17  # rows of a row group of the result
-ROW = "row"
+ROW, CALL = "row", "call"
 COLUMNS = schema().append(pa.field(ROW, pa.int64()))
 TEXTS = ("caller", "callee", "network_caller", "trunk", "operator", "device", "place", "cause")
 READING = 0.6  # part of the time
@@ -53,14 +54,18 @@ def write_keyed(
     key: Key,
     quarantine: Path | None,
     strict: bool,
+    history: Path | None = None,
+    refused: Path | None = None,
     progress: Progress,
 ) -> dict[str, int]:
     """Writes the keyed calls of a file of call records: shard by shard, and in order of start within a shard.
 
-    Shards follow from the file alone, so equal files with equal keys give equal bytes.
+    Shards follow from the files alone, so equal files with equal keys give equal bytes.
 
     Args:
-        out: Parquet file with the columns `records.KEYED_COLUMNS`.
+        out: Parquet file with the columns `records.KEYED_COLUMNS`, and as `call` the number of the row in the file.
+        history: file of the same layout with earlier calls; their `call` is negative. Calls of both files count once.
+        refused: Parquet file for the invalid rows: `row` and `reason`.
     Returns: the number of quarantined rows by reason.
     Raises:
         ValueError: in one line, for faults of the file, if all rows are invalid, or an invalid row if `strict`.
@@ -71,13 +76,35 @@ def write_keyed(
         Quarantine(path.name, layout, quarantine, key, strict=strict) as invalid,
         SealedShards(out.parent, count_shards(path), COLUMNS, TEXTS) as sealed,
     ):
-        read = read_batches(path, layout, invalid, progress=lambda done, size: progress("read", READING * done / size))
+        share = READING if history is None else READING / 2
+        read = read_batches(path, layout, invalid, progress=lambda done, size: progress("read", share * done / size))
         for calls in chunks(read):
             sealed.add(calls, caller_shards(intake, calls["caller"], len(sealed)))
+        for calls in chunks(() if history is None else earlier_calls(history, layout)):
+            sealed.add(calls, caller_shards(intake, calls["caller"], len(sealed)))
         write_groups(keyed_shards(sealed, layout, invalid, intake, progress), out)
+        if refused is not None:
+            write_refused(invalid, refused)
     with pq.ParquetFile(out) as written:
         check_any_valid(written.metadata.num_rows, invalid)
     return dict(sorted(invalid.counts.items()))
+
+
+def earlier_calls(path: Path, layout: Layout) -> Iterator[tuple[pa.Table, Array]]:
+    """Yields the valid calls of a file with earlier calls, with negative row numbers; invalid rows are left out."""
+    with Quarantine(path.name, layout, None, None, strict=False) as invalid:
+        for calls, rows in read_batches(path, layout, invalid):
+            yield calls, -rows
+
+
+def write_refused(invalid: Quarantine, path: Path) -> None:
+    """Writes the number and the reason of each invalid row, in order of the rows."""
+    rows = [np.concatenate(parts) for parts in invalid.refused.values()]
+    counts = [len(part) for part in rows]
+    reasons = np.repeat(np.array(list(invalid.refused), dtype=object), counts)
+    table = pa.table({"row": np.concatenate([*rows, np.empty(0, np.int64)]), "reason": pa.array(reasons, pa.string())})
+    with atomic_path(path) as part:
+        pq.write_table(table.sort_by("row"), part)
 
 
 def intake_of(layout: Layout, key: Key) -> Intake:
@@ -115,7 +142,14 @@ def keyed_shards(
 ) -> Iterator[pa.Table]:
     """Yields the keyed calls of each shard in order of start; while a shard is keyed, the next one is read."""
     for shard, rows in enumerate(one_ahead(sealed.read, range(len(sealed)))):
-        calls = without_duplicates(rows.select(CALL_COLUMNS), rows[ROW].to_numpy(), layout, invalid)
+        calls = rows.rename_columns([*CALL_COLUMNS, CALL])
+        own = pc.greater(calls[CALL], 0)
+        earlier, calls = calls.filter(pc.invert(own)), calls.filter(own)
+        calls = without_duplicates(calls, calls[CALL].to_numpy(), layout, invalid)
+        if earlier.num_rows:
+            calls = pa.concat_tables([calls, earlier]).unify_dictionaries().combine_chunks()
+            again = Quarantine("", layout, None, None, strict=False)  # calls of both files are no fault
+            calls = without_duplicates(calls, calls[CALL].to_numpy(), layout, again)
         intake.forget_calls()  # no caller of this shard has called before
         yield intake.table(calls.sort_by("start"))
         progress("key", READING + (1 - READING) * (shard + 1) / len(sealed))

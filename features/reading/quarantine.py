@@ -106,6 +106,7 @@ class Quarantine:
         kinds: number of invalid rows by fault and name of the column, "" for a fault of the whole row.
         words: number of invalid rows by role and word, for roles with listed words.
         roles: roles that have a column in the file.
+        refused: numbers of the invalid rows in the file, in arrays, by reason.
     """
 
     def __init__(self, source: str, layout: Layout, path: Path | None, key: Key | None, *, strict: bool) -> None:
@@ -115,6 +116,7 @@ class Quarantine:
         self.kinds: Counter[tuple[Fault, str]] = Counter()
         self.words: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.roles: set[str] = set()
+        self.refused: defaultdict[str, list[npt.NDArray[np.int64]]] = defaultdict(list)
         self.source, self.layout, self._path, self._key, self._strict = source, layout, path, key, strict
         self._file: IO[str] | None = None
         self._open = ExitStack()
@@ -156,6 +158,10 @@ class Quarantine:
             raise ValueError(f"{self.source} row {row}: {reason}, expected {expected}")
         self.counts.update(fault.reason for _, fault in faulty)
         self.counts.update(line.reason for line in broken)
+        for place in np.unique(faults.which[at]).tolist():
+            self.refused[faults.kinds[place].reason].append(rows[faults.which == place])
+        for line in broken:
+            self.refused[line.reason].append(np.array([line.row]))
         names = {role: name for name, role in roles.items()}
         if first is None:  # else the columns are those of calls, not of the file
             self.roles.update(names)

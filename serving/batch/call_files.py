@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,12 +17,14 @@ from callsieve.features.files.atomic import sha256
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import BATCH_ROWS, read_keyed
+from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.keys.callee_keys import EPHEMERAL
 from callsieve.features.keys.tokens import KEY_VARIABLE, Key, key_from_environment, read_key
 from callsieve.features.offline.keyed_file import intake_of, write_groups, write_keyed
 from callsieve.features.offline.shards import count_rows, read_manifest, write_manifest
 from callsieve.features.reading.call_files import read_calls
 from callsieve.features.reading.layouts import read_layout
+from callsieve.features.records import KEYED_COLUMNS
 from callsieve.serving.custody.expiry import all_expired, count_expired, expiry_filter, unexpired_rows
 from callsieve.serving.custody.purposes import Declaration, require_purpose
 from callsieve.serving.custody.retention import read_retention
@@ -82,6 +86,8 @@ def key_file(
     key: Path | None,
     quarantine: Path | None,
     strict: bool,
+    history: Path | None = None,
+    refused: Path | None = None,
     progress: Progress,
 ) -> tuple[Path, dict[str, int]]:
     """Writes the keyed calls of a file of call records into a folder, unless an earlier run did.
@@ -91,6 +97,7 @@ def key_file(
     Args:
         folder: locked: two processes with temporary keys would overwrite each other's tokens.
         inputs: what the result follows from (`intake_inputs`); an earlier run with other inputs is refused.
+        history, refused: as for `write_keyed`.
     Returns: the Parquet file, and the number of quarantined rows by reason.
     """
     calls, notes = folder / "_calls.parquet", folder / "_intake.json"
@@ -98,6 +105,7 @@ def key_file(
     manifest = read_manifest(notes, inputs)
     if manifest is None:
         options: dict[str, Any] = {"key": key_or_temporary(key), "quarantine": quarantine, "strict": strict}
+        options |= {"history": history, "refused": refused}
         manifest = inputs | {"quarantined": write_keyed(path, layout_name, calls, progress=progress, **options)}
         write_manifest(notes, manifest)
     return calls, manifest["quarantined"]
@@ -119,6 +127,36 @@ def unexpired_file(path: Path, folder: Path, declaration: Declaration) -> Path:
             batches = (pa.Table.from_batches([batch]) for batch in file.iter_batches(BATCH_ROWS))
             write_groups((unexpired_rows(rule, now, table) for table in batches), copy)
     return copy if copy.exists() else path
+
+
+def call_days(calls: Path) -> set[int]:
+    """Returns the days since 1970 with calls of a Parquet file of keyed calls."""
+    days: set[int] = set()
+    with pq.ParquetFile(calls, pre_buffer=False) as file:
+        for batch in file.iter_batches(columns=["start"]):
+            days.update(np.unique(batch["start"].to_numpy() // DAY_MS).tolist())
+    return days
+
+
+def row_numbers(calls: Path, *, keyed: bool) -> npt.NDArray[np.int64] | None:
+    """Returns the number of each keyed call's row in the input; None if the keyed calls are the input."""
+    return None if keyed else np.asarray(pq.read_table(calls, columns=["call"])["call"].to_numpy())
+
+
+def keyed_with_history(path: Path, history: Path, folder: Path) -> Path:
+    """Writes keyed calls and those of a history into one Parquet file with the row numbers as `call`; returns it.
+
+    Calls of the history have negative numbers. A call that is in both files counts once, as a call of the first.
+    """
+    out, identity, tables = folder / "_with_history.parquet", ("start", "caller", "callee"), list[pa.Table]()
+    for file, sign in ((path, 1), (history, -1)):
+        table = read_keyed(file).select(KEYED_COLUMNS)
+        tables.append(table.append_column("call", pa.array(sign * np.arange(1, table.num_rows + 1))))
+    calls = pa.concat_tables(tables).unify_dictionaries()
+    pairs = pa.table({name: calls[name].cast(pa.string()) for name in identity}).to_pandas()
+    again = pairs.duplicated().to_numpy() & (calls["call"].to_numpy() < 0)
+    write_groups(iter([calls.filter(pa.array(~again))]), out)
+    return out
 
 
 def intake_inputs(path: Path, layout_name: str, key: Path | None) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def score(
         raise ValueError(f"{calls}: no call to score")
     if out is not None:
         words = ", ".join(f"'{word}'" for word in ACTIONS)
-        columns = ("start", "caller", "callee", "score", f"array({words})[action] action", "rules")
+        columns = ("start", "caller", "callee", "score probability", f"array({words})[action] action", "rules")
         spark.write(scored.selectExpr(*columns), str(out))
     scored.unpersist()
     last = datetime.fromtimestamp(figures.pop("last") / 1000, UTC)

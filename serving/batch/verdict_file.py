@@ -1,13 +1,27 @@
-"""Builds the table of verdicts that `callsieve score --out` writes."""
+"""The table of verdicts that `callsieve score --out` writes: one row for each row of the input, in its order."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from callsieve.features.files.atomic import atomic_path
+from callsieve.features.files.progress import Progress
 from callsieve.features.keys.callee_keys import CalleeCipher
+from callsieve.features.offline.shuffle import read_part
+from callsieve.features.offline.stages import party_tokens
+from callsieve.features.reading.delimited import read_lines
+from callsieve.features.reading.layouts import Layout
 from callsieve.serving.rules.policy import ACTIONS
+from callsieve.serving.rules.strata import STRATA, strata_of
+from callsieve.serving.scorer.scorer import Scorer
+from callsieve.serving.scorer.verdict import FILLING, OTHER_FEED, Scores, case_id
 
 from .output_keys import with_callee_keys
 from .table_rules import rule_column
@@ -18,21 +32,208 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 IDENTITY = ("start", "caller", "callee")
+ROW = "row"
+DETAILS = ("status", "band", "content", "mode", "reasons", "case")
+NO_THRESHOLD, NO_SCORE, INVALID = "no threshold", "no score", "invalid"
+OWN = "own "  # before the name of a copied column that the verdicts have, too
+BATCH_ROWS = 1 << 17
 
 
 def verdict_table(calls: pa.Table, score: Array, action: Array, rule_bits: Array, callees: CalleeCipher) -> pa.Table:
-    """Returns one row a call: start, caller, callee (under its own key), score, action, names of the rules it meets.
+    """Returns one row a call: its identity, the probability, the action, and the names of the rules that it meets.
 
     Args:
-        calls: columns of IDENTITY, tokens as dictionaries.
+        calls: columns of IDENTITY, tokens as dictionaries; the called number gets its own key.
         score, action, rule_bits: as in `scorer.verdict.Scores`, shape (calls,).
     """
     identity = with_callee_keys(calls.select(IDENTITY), callees)
     return pa.table(
         {
             **dict(zip(IDENTITY, identity.columns, strict=True)),
-            "score": pa.array(score, from_pandas=True),
+            "probability": pa.array(score, from_pandas=True),
             "action": pa.DictionaryArray.from_arrays(pa.array(action), pa.array(ACTIONS)),
             "rules": rule_column(rule_bits),
         }
     )
+
+
+def verdict_details(
+    scorer: Scorer, calls: pa.Table, rows: Array, scores: Scores, covered: Array, stale: Array
+) -> dict[str, pa.Array]:
+    """Returns the columns DETAILS of some calls, as the scorer would give them for each.
+
+    A status is that of `Verdict.status`, or "no threshold" for a number class without one, with its reason in words.
+    Content, mode, reasons and case are given for calls that do not pass.
+
+    Args:
+        calls: keyed calls with start, caller and callee, shape (calls,).
+        rows: their vectors, shape (calls, features).
+        covered: whether the history reaches back far enough, shape (calls,).
+        stale: whether the call starts after the model's validity, shape (calls,).
+    """
+    strata, bands = strata_of(rows), scorer.bands(scores.feed)
+    band = np.full(len(rows), "", dtype=object)
+    for own in reversed(bands):
+        reached = scores.raw >= np.array([own.threshold_for(stratum) for stratum in STRATA])[strata]
+        band[reached & covered] = own.name
+    silent = np.array([bool(bands) and all(stratum in own.abstains for own in bands) for stratum in STRATA])[strata]
+    status = np.where(stale, "stale", "ok").astype(object)
+    for mask, words in (
+        (silent, f"{NO_THRESHOLD}: the model has none for this number class"),
+        (
+            np.full(len(rows), not bands),
+            f"{OTHER_FEED}: the model has no thresholds for {scores.feed}",
+        ),
+        (~covered, f"{FILLING}: less than {scorer.policy.history_days} days of history"),
+        (np.isnan(scores.raw), NO_SCORE),
+    ):
+        status[mask] = words
+    explained: dict[str, list[str | None]] = {name: [None] * len(rows) for name in ("content", "mode", "reasons")}
+    for place in np.flatnonzero((scores.action > 0) & (scores.band_action > 0)).tolist():
+        verdict = scorer.explain_row(rows[place].tolist(), facts=(), feed=scores.feed)
+        explained["content"][place], explained["mode"][place] = verdict.content, verdict.mode
+        explained["reasons"][place] = "; ".join(reason.en for reason in verdict.reasons)
+    flagged = np.flatnonzero(scores.action > 0)
+    parties = calls.take(pa.array(flagged)).select(["caller", "callee", "start"]).to_pydict()
+    case: list[str | None] = [None] * len(rows)
+    for place, *identity in zip(flagged.tolist(), *parties.values(), strict=True):
+        case[place] = case_id(scorer.bundle.model_id, *identity)
+    columns = {"status": status, "band": band, **explained, "case": case}
+    return {name: pa.array(columns[name], pa.string()) for name in DETAILS}
+
+
+def write_verdicts(
+    parts: Sequence[Path],
+    refused: pa.Table,
+    copies: CopiedColumns,
+    out: Path,
+    callees: CalleeCipher,
+    progress: Progress,
+    *,
+    spans: int,
+    span_rows: int,
+) -> None:
+    """Writes the verdicts of all shards in order of the input's rows, with the rows that are no calls.
+
+    Args:
+        parts: files of `write_parts`, each with a part for each of `spans` spans of `span_rows` rows.
+        refused: `row` and `reason` of the rows that are no calls, in order of row.
+    """
+    with atomic_path(out) as part:
+        file = None
+        for span in range(spans):
+            verdicts = read_part(parts, span)
+            verdicts = verdicts.sort_by(ROW).combine_chunks()
+            calls = pa.table({"start": verdicts["start"]} | party_tokens(verdicts, ("caller", "callee")))
+            score, action, rules = (verdicts[name].to_numpy() for name in ("score", "action", "rules"))
+            table = verdict_table(calls, score, action, rules, callees)
+            for name in DETAILS:
+                table = table.append_column(name, verdicts[name].combine_chunks())
+            table = table.add_column(0, ROW, verdicts[ROW])
+            last = (span + 1) * span_rows if span < spans - 1 else None
+            invalid = refused.filter(_between(refused[ROW], span * span_rows, last))
+            if invalid.num_rows:
+                table = _with_refused(table, invalid)
+            table = copies.joined(table, last)
+            if file is None:
+                file = pq.ParquetWriter(part, table.schema, compression="zstd", write_page_checksum=True)
+            file.write_table(table.cast(file.schema))
+            progress("write", (span + 1) / spans)
+        if file is not None:
+            file.close()
+
+
+def _between(rows: pa.ChunkedArray, first: int, last: int | None) -> pa.ChunkedArray:
+    """Returns whether rows are in (first, last]; without `last`, above `first`."""
+    later = pc.greater(rows, first)
+    return later if last is None else pc.and_(later, pc.less_equal(rows, last))
+
+
+def _with_refused(table: pa.Table, invalid: pa.Table) -> pa.Table:
+    """Returns the table with a row for each row that is no call: only `row` and `status` have a value."""
+    status = pc.binary_join_element_wise(INVALID, invalid["reason"], ": ")
+    columns = {name: pa.nulls(invalid.num_rows, table.schema.field(name).type) for name in table.column_names}
+    rows = pa.table(columns | {ROW: invalid[ROW], "status": status}, schema=table.schema)
+    return pa.concat_tables([table, rows]).unify_dictionaries().sort_by(ROW).combine_chunks()
+
+
+class CopiedColumns:
+    """Columns of the input that are copied to the verdicts, read once from its begin to its end."""
+
+    def __init__(self, path: Path, layout: Layout | None, names: Sequence[str]) -> None:
+        """Opens the file.
+
+        Args:
+            layout: layout of the file; None for a Parquet file of keyed calls.
+            names: columns to copy.
+        Raises:
+            ValueError: if the file does not have one of them.
+        """
+        self._names, self._batches = names, column_batches(path, layout, names) if names else iter(())
+        self._rows = np.empty(0, np.int64)
+        self._cells: pa.Table | None = None
+        if names:
+            self._read()
+
+    def _read(self) -> bool:
+        batch = next(self._batches, None)
+        if batch is None:
+            return False
+        rows, cells = batch
+        cells = pa.table([column.cast(_plain(column.type)) for column in cells.columns], names=list(self._names))
+        self._rows = np.concatenate([self._rows, rows])
+        self._cells = cells if self._cells is None else pa.concat_tables([self._cells, cells])
+        return True
+
+    def joined(self, table: pa.Table, last: int | None) -> pa.Table:
+        """Returns the table with the columns; null for a line that could not be split into cells.
+
+        Args:
+            table: verdicts with the column ROW, ascending; later than those of the call before.
+            last: last row of the span; None for the last span.
+        """
+        if self._cells is None:
+            return table
+        while (last is None or not len(self._rows) or self._rows[-1] < last) and self._read():
+            pass
+        rows = table[ROW].to_numpy()
+        places = np.minimum(np.searchsorted(self._rows, rows), max(len(self._rows) - 1, 0))
+        matches = self._rows[places] == rows
+        taken = self._cells.take(pa.array(places, mask=~matches))
+        for name in self._names:
+            table = table.append_column(OWN + name if name in table.column_names else name, taken[name])
+        if last is not None:
+            begin = int(np.searchsorted(self._rows, last, side="right"))
+            self._rows, self._cells = self._rows[begin:], self._cells.slice(begin)
+        return table
+
+
+def column_batches(path: Path, layout: Layout | None, names: Sequence[str]) -> Iterator[tuple[Array, pa.Table]]:
+    """Yields row numbers and the cells of some columns of a file, batch by batch.
+
+    Raises:
+        ValueError: if the file does not have one of the columns.
+    """
+
+    def check(there: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        for name in names:
+            if name not in there:
+                raise ValueError(f"{path.name}: --keep: no column {name!r}; the file has {', '.join(there)}")
+        return {name: (name,) for name in names}
+
+    with path.open("rb") as start:
+        packed = start.read(4) == b"PAR1"
+    if layout is not None and not packed:
+        for batch in read_lines(path, layout, check):
+            yield batch.rows, batch.cells.select(list(names))
+        return
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        check(file.schema_arrow.names)
+        done = 0
+        for batch in file.iter_batches(BATCH_ROWS, columns=list(names)):
+            yield np.arange(done + 1, done + 1 + batch.num_rows), pa.Table.from_batches([batch]).select(list(names))
+            done += batch.num_rows
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind

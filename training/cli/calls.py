@@ -119,11 +119,19 @@ def score(
     complaints: ComplaintFile = None,
     columns: ColumnFile = None,
     registers: RegisterFolder = None,
+    history: Annotated[
+        Path | None, typer.Option("--history", help="File of the same layout with the days before; not scored.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", help="Column of --calls to copy to --out; repeat for several.")
+    ] = None,
     threads: Threads = 0,
     engine: EngineName = Engine.TABLE,
     json: Json = False,
 ) -> None:
     """Give each call of a file its verdict as of the moment it rang.
+
+    --out has a row for each row of the file, in its order.
 
     Example: callsieve score --calls Master.csv --layout asterisk --out verdicts.parquet
     """
@@ -138,9 +146,9 @@ def score(
         # Registers as offices write them are keyed with it.
         refuse_unused(context, ROW_OPTIONS if registers else ("key", *ROW_OPTIONS), "--layout keyed")
     if engine is Engine.SPARK:
-        refuse_unused(context, ("complaints", "columns"), "--engine spark")
+        refuse_unused(context, ("complaints", "columns", "history", "keep"), "--engine spark")
     if out is None:
-        refuse_unused(context, ("callees_key",), "counts alone, without --out")
+        refuse_unused(context, ("callees_key", "keep"), "counts alone, without --out")
     with console.progress("score") as progress:
         if engine is Engine.SPARK:
             from callsieve.serving.batch import spark_scoring
@@ -175,6 +183,8 @@ def score(
                 complaints=complaints,
                 columns=columns,
                 registers=registers,
+                history=history,
+                keep=keep or (),
                 quarantine=rows.quarantine,
                 strict=rows.strict,
                 threads=threads,

@@ -212,8 +212,6 @@ def train(
         refuse_unused(context, CALL_OPTIONS, "--vectors")
         from .tables import runs
 
-        if groups is None:
-            console.note("train: without --groups, a caller can be in training and test set, and the AUC too high")
         options = {"label": label, "where": where, "groups": groups, "start": time}
         result = _train_on_table(vectors, options, out, tracking_uri, seed, threads)
         console.emit_json(result) if json else runs.feature_table(result, out)
@@ -319,6 +317,8 @@ def _train_on_table(
     from callsieve.training.tracking.table_run import study_table
 
     table = read_table(vectors, purpose="training", **options)
+    if table.groups is None:
+        console.note("train: without --groups, a caller can be in training and test set, and the AUC too high")
     return study_table(
         table,
         vectors,

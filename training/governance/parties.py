@@ -139,6 +139,8 @@ def _actions(path: Path, calls: pa.Table) -> Array:
     """Returns the index into ACTIONS for each call."""
     try:
         table = pq.read_table(path, columns=["start", "caller", "callee", "action"])
+        # Rows that were no calls have no action; calls are in order of start here, verdicts in that of their file.
+        table = table.filter(table["action"].is_valid()).sort_by("start")
     except (pa.ArrowException, OSError):
         raise ValueError(f"{path.name}: expected verdicts, as `callsieve score --out` writes them") from None
     same = table.num_rows == calls.num_rows and all(

@@ -89,7 +89,7 @@ def read_excluded(path: Path | None) -> frozenset[str]:
 
 
 def _certified(path: Path, moment: pd.Timestamp) -> set[str]:
-    frame = _frame(path, ["start", "caller", "callee", "action"])
+    frame = _frame(path, ["start", "caller", "callee", "action"]).dropna(subset="start")  # rows that are no calls
     calls = frame[frame["action"].isin(CERTIFIED) & (frame["start"].astype("int64") < moment.timestamp() * 1000)]
     callers = calls.groupby("caller", observed=True)["callee"].agg(["size", "nunique"])
     return set(callers.index[(callers["size"] >= LEAST_CALLS) & (callers["nunique"] >= LEAST_CALLEES)])
