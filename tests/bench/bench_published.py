@@ -33,8 +33,9 @@ def main() -> int:
         declare = (*CALLSIEVE, "privacy", "declare", place, "--purpose", options.purpose, *DECLARED)
         subprocess.run(declare, check=True, stdout=subprocess.DEVNULL)
         words = [word.format(copied) for word in options.command]
-        first = (sys.executable,) if words[0].endswith(".py") else CALLSIEVE
-        return subprocess.run([*first, *words], check=False).returncode
+        if words[0].endswith(".py"):
+            return subprocess.run([sys.executable, *words], check=False).returncode
+        return subprocess.run([*CALLSIEVE, *words], check=False, cwd=folder).returncode  # its outputs are temporary
 
 
 if __name__ == "__main__":
