@@ -65,12 +65,14 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o666) -> None:
         part.replace(path)
 
 
-def write_new(path: Path, data: bytes) -> None:
+def write_new(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Writes a file that does not exist yet; of several processes that write it at once, one succeeds.
 
+    Args:
+        mode: of the file, less the process's umask.
     Raises: FileExistsError: if it exists; the existing file is unchanged.
     """
-    with _synced_copy(path, data, 0o666) as part:
+    with _synced_copy(path, data, mode) as part:
         try:
             os.link(part, path)
         except FileExistsError:

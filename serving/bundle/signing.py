@@ -12,6 +12,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from callsieve.features.files.atomic import write_new
 from callsieve.features.files.ownership import OWNER_ONLY, read_secret
 
 AUDIT, SIGNING_KEY, SIGNER = "audit", "signing.key", "signer.pub"
@@ -52,7 +53,8 @@ def write_public_key(key: Ed25519PublicKey, path: Path | str) -> None:
     """
     from cryptography.hazmat.primitives import serialization
 
-    _create(path, key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo), 0o644)
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    write_new(Path(path), pem, 0o644)  # whole or not at all: an audit log without a readable key is useless
 
 
 def read_signing_key(path: Path | str) -> Ed25519PrivateKey:

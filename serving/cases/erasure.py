@@ -17,21 +17,26 @@ def erase_before(store: CaseStore, moment: int) -> dict[str, int]:
     A case with an open appeal stays until the appeal is decided. A clearance stays until it has ended.
     """
     with store.erasing() as connection:
-        with_open_appeal = sa.select(appeals.c.case).where(appeals.c.state == OPEN)
-        counts = _erase(connection, sa.and_(cases.c.at < moment, cases.c.case.not_in(with_open_appeal)))
-        ended = sa.and_(
-            clearances.c.since < moment, sa.func.coalesce(clearances.c.ended_at, clearances.c.until) < moment
-        )
-        erased = connection.execute(clearances.delete().where(ended)).rowcount
+        counts = _erase(connection, sa.and_(cases.c.at < moment, _decided()))
+        erased = connection.execute(clearances.delete().where(_ended(moment))).rowcount
         if erased:  # the scorers' files of cleared callers still contain them; a new generation rewrites the files
             connection.execute(store_table.update().values(generation=store_table.c.generation + 1))
         return counts | {"unlistings": erased}
 
 
-def count_before(store: CaseStore, moment: int) -> int:
-    """Returns the number of cases of calls before a moment (Unix ms)."""
+def count_due(store: CaseStore, moment: int) -> dict[str, int]:
+    """Counts what `erase_before` would erase as `cases` and `unlistings`; `waiting` are cases with an open appeal."""
     with store.reading() as connection:
-        return int(connection.execute(sa.select(sa.func.count()).where(cases.c.at < moment)).scalar_one())
+
+        def count(column: sa.Column[Any], *conditions: sa.ColumnElement[bool]) -> int:
+            return int(connection.execute(sa.select(sa.func.count(column)).where(*conditions)).scalar_one())
+
+        decided, early = count(cases.c.case, cases.c.at < moment, _decided()), count(cases.c.case, cases.c.at < moment)
+        return {
+            "cases": decided,
+            "unlistings": count(clearances.c.caller, _ended(moment)),
+            "waiting": early - decided,
+        }
 
 
 def erase_subject(store: CaseStore, token: str, keep_after: int) -> dict[str, Any]:
@@ -48,12 +53,22 @@ def erase_subject(store: CaseStore, token: str, keep_after: int) -> dict[str, An
         Erased rows of each kind; `kept`, the number of cases that stay; `newest`, the start of their last call.
     """
     with store.erasing() as connection:
-        with_open_appeal = sa.select(appeals.c.case).where(appeals.c.state == OPEN)
-        erasable = sa.and_(cases.c.caller == token, cases.c.at < keep_after, cases.c.case.not_in(with_open_appeal))
+        erasable = sa.and_(cases.c.caller == token, cases.c.at < keep_after, _decided())
         counts = _erase(connection, erasable)
         left = sa.select(sa.func.count(), sa.func.max(cases.c.at)).where(cases.c.caller == token)
         remaining, newest = connection.execute(left).one()
         return counts | {"kept": remaining, "newest": newest}
+
+
+def _decided() -> sa.ColumnElement[bool]:
+    """Returns the condition that a case has no open appeal."""
+    return cases.c.case.not_in(sa.select(appeals.c.case).where(appeals.c.state == OPEN))
+
+
+def _ended(moment: int) -> sa.ColumnElement[bool]:
+    """Returns the condition that a clearance began and ended before a moment."""
+    ended_at = sa.func.coalesce(clearances.c.ended_at, clearances.c.until)
+    return sa.and_(clearances.c.since < moment, ended_at < moment)
 
 
 def _erase(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> dict[str, int]:

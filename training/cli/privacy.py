@@ -102,34 +102,25 @@ def retention(
     state: Annotated[Path | None, typer.Option("--state", help="Folder of a service's live state.")] = None,
     json: Json = False,
 ) -> None:
-    """Erase expired rows, and enter counts and hashes before and after in the audit log; exit code 1 if rows are left.
+    """Erase expired rows; enter the plan in the audit log before and the result after; exit code 1 if rows are left.
+
+    Run the command again after an interruption: it enters what was erased, and erases the rest.
 
     Example: callsieve privacy retention --data world --audit audit --signing-key log.key
     """
-    from callsieve.training.privacy.deletion import erase_expired
+    from callsieve.training.privacy import retention_run
 
+    if not (data or state or places.store or places.verdicts or places.registers):
+        console.fail("privacy retention: expected --data, --state, --store, --verdicts or --registers", code=2)
+    where = retention_run.Places(
+        data=data, state=state, store=places.store, verdicts=places.verdicts or (), registers=places.registers or ()
+    )
     with console.progress("privacy retention") as progress:
-        result = erase_expired(
-            log.audit,
-            log.signing_key,
-            data,
-            places.store,
-            state,
-            places.rules,
-            now_ms(),
-            places.verdicts or (),
-            places.registers or (),
-            progress,
-        )
+        result = retention_run.erase_expired(log.audit, log.signing_key, where, places.rules, now_ms(), progress)
     if json:
         console.emit_json(result)
     else:
-        rows = [
-            (name, str(table.get("erased", "file")), str(table.get("past_their_time", 0)))
-            for name, table in result["files"].items()
-        ]
-        console.show_table("erased", ("table", "rows erased", "expired rows left"), rows)
-        console.say(f"entry {result['entry']} of the audit log")
+        _show_retention(result)
     if result["left"]:
         sys.exit(1)
 
@@ -214,6 +205,20 @@ def _token(key: Path) -> str:
     if not written:
         raise ValueError("privacy: expected a number on standard input")
     return Intake(read_key(key)).token("number", written) or ""
+
+
+def _show_retention(result: Mapping[str, Any]) -> None:
+    rows = [
+        (name, file["outcome"], *(str(file.get(column, "")) for column in ("rows_before", "erased", "past_their_time")))
+        for name, file in result["files"].items()
+    ]
+    console.show_table("retention", ("table", "outcome", "rows before", "rows erased", "expired rows left"), rows)
+    for entry in result["finished"]:
+        console.say(f"result of an earlier, interrupted run: entry {entry} of the audit log")
+    if result["intent"] is None:
+        console.say(f"nothing to do: no row or file has expired; entry {result['entry']} of the audit log")
+    else:
+        console.say(f"plan: entry {result['intent']}, result: entry {result['entry']} of the audit log")
 
 
 def _show(files: Mapping[str, Mapping[str, Any]]) -> None:

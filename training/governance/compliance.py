@@ -22,7 +22,8 @@ from callsieve.serving.http.api_keys import read_keys
 from callsieve.training.audit.verify import verify
 from callsieve.training.log.audit_log import PUBLIC_KEY, payloads
 from callsieve.training.log.tickets import MOST_WITHOUT, NEEDED, REIDENTIFY
-from callsieve.training.privacy.deletion import calls_fingerprint
+from callsieve.training.privacy.retention_run import INTENT, open_intents
+from callsieve.training.privacy.states import calls_fingerprint
 from callsieve.training.privacy.subject import earlier_fingerprints, models_trained_on
 
 HOURS_TO_ERASE = 24
@@ -131,10 +132,18 @@ def check_erasure(scope: AuditScope, rules: Retention, now: int) -> Iterator[Dut
     if scope.log is None:
         yield Duty("erased daily", "P5", None, "no audit log was specified")
         return
-    runs = [datetime.fromisoformat(entry.at) for entry, _ in payloads(scope.log, "retention")]
+    runs = [
+        datetime.fromisoformat(entry.at)
+        for entry, run in payloads(scope.log, "retention")
+        if run.get("stage") != INTENT and not run.get("interrupted")
+    ]
     last = max(runs, default=None)
     recent = last is not None and last > datetime.fromtimestamp(now / 1000, UTC) - timedelta(hours=HOURS_TO_ERASE)
-    yield Duty("erased daily", "P5", recent, f"last run: {last.isoformat() if last else 'never'}")
+    interrupted = [index for index, _ in open_intents(scope.log)]
+    result = f"last run: {last.isoformat() if last else 'never'}"
+    if interrupted:
+        result += f"; the run of entry {interrupted[0]} was interrupted: run callsieve privacy retention again"
+    yield Duty("erased daily", "P5", recent and not interrupted, result)
 
 
 def check_audit_log(scope: AuditScope, _rules: Retention, _now: int) -> Iterator[Duty]:

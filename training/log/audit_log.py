@@ -297,7 +297,7 @@ def _sound(folder: Path, key: Ed25519PrivateKey) -> list[Entry]:
 
 def _clear(folder: Path) -> None:
     """Deletes partial files that a crash left; the lock excludes other writers."""
-    for part in (*folder.glob(".*.json.*"), *(folder / PAYLOADS).glob(".*.json.*")):
+    for part in (*folder.glob(".*.json.*"), *folder.glob(f".{PUBLIC_KEY}.*"), *(folder / PAYLOADS).glob(".*.json.*")):
         part.unlink()
 
 

@@ -1,4 +1,4 @@
-"""Erasure of expired rows and deletion of a person, in a folder of calls, the case store and a scorer's files."""
+"""Deletion of a person in a folder of calls, the case store and a scorer's files."""
 
 from __future__ import annotations
 
@@ -7,62 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callsieve.features.files.progress import by_size, silent, size_of, steps
-from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.serving.bundle.signing import read_signing_key
 from callsieve.serving.custody.retention import Retention, read_retention
 from callsieve.serving.live.forgetting import forget
-from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.log.audit_log import append, has_log
 
-from . import expiry, subject, verdict_files
+from . import subject, verdict_files
 from .remaining import clearances, delete_from_evidence, remaining_rows
+from .states import calls_fingerprint
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
-
-
-def erase_expired(
-    log: Path,
-    signing_key: Path,
-    data: Path | None,
-    store: str | None,
-    state: Path | None,
-    rules: Path | None,
-    now: int,
-    verdicts: Sequence[Path] = (),
-    registers: Sequence[Path] = (),
-    progress: Progress = silent,
-) -> dict[str, Any]:
-    """Erases expired rows and enters the summaries in the log.
-
-    Args:
-        verdicts, registers: files of verdicts, and folders of registers as a scorer reads them.
-    Returns:
-        `files`: the summaries of `expiry.erase_tables` and `expiry.erase_journals` by file, and of the store as
-        `cases`. Totals `erased` and `left`. `rules`: their version. `entry`: index of the log's entry.
-    """
-    key, retention, step_progress = (
-        read_signing_key(signing_key),
-        read_retention(rules),
-        _steps(progress, data, verdicts),
-    )
-    before = calls_fingerprint(data, step_progress["before"])
-    files: dict[str, dict[str, Any]] = {}
-    if data is not None:
-        files |= expiry.erase_tables(data, retention, now, step_progress["tables"])
-    if state is not None:
-        files |= expiry.erase_journals(state, retention, now)
-    for path, file_progress in by_size(step_progress["verdicts"], verdicts).items():
-        files[str(path)] = verdict_files.erase_verdicts(path, retention, now, file_progress)
-    for folder in registers:
-        erased = verdict_files.erase_registers(folder, retention, now)
-        files |= {f"{folder.name}/{name}": summary for name, summary in erased.items()}
-    if store is not None:
-        files["cases"] = _erase_cases(store, retention, now)
-    report = {"rules": retention.version, "now": now, "files": files, **expiry.totals(files)}
-    states = {"calls_before": before, "calls_after": calls_fingerprint(data, step_progress["after"])}
-    return report | {"entry": append(log, "retention", report | states, key)}
 
 
 def delete_everywhere(
@@ -94,7 +50,7 @@ def delete_everywhere(
     key, retention, step_progress = (
         read_signing_key(signing_key),
         read_retention(rules),
-        _steps(progress, data, verdicts),
+        place_steps(progress, data, verdicts),
     )
     before = calls_fingerprint(data, step_progress["before"])
     models = subject.models_trained_on(log, str(data), before) if has_log(log) else []
@@ -124,35 +80,11 @@ def delete_everywhere(
     return report | {"entry": append(log, "deletion", report | fingerprints, key)}
 
 
-def calls_fingerprint(data: Path | None, progress: Progress = silent) -> str:
-    """Returns the fingerprint of a folder's calls, as a training reads them; "" if there are none."""
-    if data is None or not (data / "calls.parquet").exists():
-        return ""
-    progress("fingerprint", 0.0)
-    result = fingerprint(read_keyed(data / "calls.parquet").sort_by("start"))
-    progress("fingerprint", 1.0)
-    return result
-
-
-def _steps(progress: Progress, data: Path | None, verdicts: Sequence[Path]) -> dict[str, Progress]:
+def place_steps(progress: Progress, data: Path | None, verdicts: Sequence[Path]) -> dict[str, Progress]:
     """Returns a progress callback for each slow step: the fingerprint before and after, and the files to rewrite."""
     calls, tables = (0, 0) if data is None else (size_of(data / "calls.parquet"), size_of(data))
     sizes = {"before": calls, "tables": tables, "verdicts": sum(map(size_of, verdicts)), "after": calls}
     return steps(progress, sizes)
-
-
-def _erase_cases(url: str, retention: Retention, now: int) -> dict[str, Any]:
-    from callsieve.serving.cases.erasure import count_before, erase_before
-    from callsieve.serving.cases.store import CaseStore
-
-    store, moment = CaseStore(url), now - retention.of("cases").ceiling
-    try:
-        before = count_before(store, moment)
-        counts = erase_before(store, moment)
-        # Cases with an open appeal wait for a decision; the summary counts them.
-        return counts | {"erased": counts["cases"], "waiting": before - counts["cases"], "past_their_time": 0}
-    finally:
-        store.close()
 
 
 def _erase_subject(url: str, token: str, retention: Retention, now: int) -> tuple[dict[str, Any], dict[str, int]]:

@@ -1,9 +1,8 @@
-"""Erases expired rows from the tables of a folder and expired files of a scorer's state, with hashes as proof."""
+"""Plans the erasure of expired rows of the tables of a folder and of expired files of a scorer's state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ import pyarrow.parquet as pq
 from callsieve.features.files.atomic import sha256
 from callsieve.features.files.progress import by_size, silent
 from callsieve.features.intake.text_columns import dictionary_decoded
-from callsieve.serving.custody.expiry import count_expired, unexpired_rows
 from callsieve.serving.custody.retention import Retention
 from callsieve.serving.http.access_log import ACCESSES, CASE_ACCESSES
 from callsieve.serving.live.events import COMPLAINTS
@@ -22,7 +20,8 @@ from callsieve.serving.live.journal import file_numbers
 from callsieve.serving.live.journal import file_path as journal_path
 from callsieve.serving.live.verdict_log import VERDICTS
 
-from .rewriting import Rewritten, rewrite
+from .erasure import ERASED, Erasure, plan_expiry, rows_summary
+from .rewriting import Rewritten, rewrite, write_new_version
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -33,42 +32,61 @@ JOURNALS = {VERDICTS: "journals", COMPLAINTS: "journals", ACCESSES: "accesses", 
 """Retention rule of each kind of file in a scorer's state."""
 
 
-def erase_tables(folder: Path, rules: Retention, now: int, progress: Progress = silent) -> dict[str, Any]:
-    """Erases expired rows from the tables of a folder.
+def plan_tables(folder: Path, rules: Retention, now: int, progress: Progress = silent) -> Iterator[Erasure]:
+    """Plans the erasure of expired rows of the tables of a folder, in the order in which they must be replaced.
 
-    Returns:
-        By file: rows before and after, expired rows that remain (0, counted in the new file), and SHA-256 before and
-        after.
+    A table that follows another one comes after it. A table whose leading table is missing stays as it is.
+
     Raises:
-        ValueError: if no rule names one of the tables; nothing is erased.
+        ValueError: if no rule names one of the tables, or a table cannot follow its leading table.
     """
     paths = {path.stem: path for path in sorted(folder.glob("*.parquet"))}
     rule_of = {name: rules.of(name) for name in paths}
-    # Tables that follow another table come after it.
     order = sorted(paths, key=lambda name: bool(rule_of[name].follows))
     step_progress = by_size(progress, [paths[name] for name in order])
-    report: dict[str, Any] = {}
+    current: dict[str, Path] = {}  # the tables as they will be
     for name in order:
         path, rule = paths[name], rule_of[name]
         if not rule.follows:
-            report[path.name] = erasure_summary(
-                rewrite(path, partial(unexpired_rows, rule, now), step_progress[path]), count_expired(path, rule, now)
-            )
-        elif rule.follows in paths:
-            report[path.name] = erasure_summary(follow(path, paths[rule.follows], step_progress[path]), 0)
-    return report
-
-
-def erasure_summary(done: Rewritten, left: int) -> dict[str, Any]:
-    """Returns the summary of a file, of which `left` expired rows remain."""
-    return {
-        "rows_before": done.rows_before, "rows_after": done.rows_after, "erased": done.rows_before - done.rows_after,
-        "past_their_time": left, "sha256_before": done.sha256_before, "sha256_after": done.sha256_after,
-    }  # fmt: skip
+            erasure = plan_expiry(path.name, path, rule, now, step_progress[path])
+        elif rule.follows in current:
+            new, done = write_new_version(path, _linked_rows(path, current[rule.follows]), step_progress[path])
+            erasure = Erasure(path.name, path, rows_summary(done), new)
+        else:
+            erasure = _unlinked(path, rule.follows)
+        current[name] = erasure.new or path
+        yield erasure
 
 
 def follow(path: Path, leading: Path, progress: Progress = silent) -> Rewritten:
     """Removes the rows of a table whose call or number no longer occurs in the leading table."""
+    return rewrite(path, _linked_rows(path, leading), progress)
+
+
+def plan_journals(state: Path, rules: Retention, now: int) -> Iterator[Erasure]:
+    """Plans the deletion of expired files of a scorer's state, except the newest of each kind, which may be in use."""
+    for kind, table in JOURNALS.items():
+        for number in file_numbers(state, kind)[:-1]:
+            path = journal_path(state, kind, number)
+            if path.stat().st_mtime * 1000 < now - rules.of(table).ceiling:
+                summary = {"outcome": ERASED, "bytes": path.stat().st_size}
+                hashes = {"sha256_before": sha256(path), "sha256_after": ""}
+                yield Erasure(path.name, path, summary | hashes, deletes=True)
+
+
+def _unlinked(path: Path, leading: str) -> Erasure:
+    rows, digest = pq.read_metadata(path).num_rows, sha256(path)
+    return Erasure(
+        path.name, path, rows_summary(Rewritten(rows, rows, digest, digest)) | {"outcome": f"no table {leading}"}
+    )
+
+
+def _linked_rows(path: Path, leading: Path) -> Callable[[pa.Table], pa.Table]:
+    """Returns a function that keeps the rows of a table whose call or number occurs in the leading table.
+
+    Raises:
+        ValueError: if the table has no column that links a row to its call.
+    """
     names = pq.read_schema(path).names
     if FOLLOWED in names and FOLLOWED in pq.read_schema(leading).names:
         column, remaining = FOLLOWED, set(_values(leading, FOLLOWED))
@@ -76,32 +94,13 @@ def follow(path: Path, leading: Path, progress: Progress = silent) -> Rewritten:
         column, remaining = NUMBERS, {value for name in ("caller", "callee") for value in _values(leading, name)}
     else:
         raise ValueError(f"{path.name}: expected a column {FOLLOWED!r} or {NUMBERS!r} that links a row to its call")
-    remaining_values = pa.array(sorted(remaining))
-    return rewrite(
-        path,
-        lambda table: table.filter(pc.is_in(dictionary_decoded(table[column]), value_set=remaining_values)),
-        progress,
-    )
 
+    def linked(table: pa.Table) -> pa.Table:
+        values = dictionary_decoded(table[column])
+        # Without the type, an empty array has the type null, and texts cannot be looked up in it.
+        return table.filter(pc.is_in(values, value_set=pa.array(sorted(remaining - {None}), values.type)))
 
-def erase_journals(state: Path, rules: Retention, now: int) -> dict[str, Any]:
-    """Deletes expired files of a scorer's state, except the newest of each kind, which may still be in use."""
-    report: dict[str, Any] = {}
-    for kind, table in JOURNALS.items():
-        for number in file_numbers(state, kind)[:-1]:
-            path = journal_path(state, kind, number)
-            if path.stat().st_mtime * 1000 < now - rules.of(table).ceiling:
-                report[path.name] = {"bytes": path.stat().st_size, "sha256_before": sha256(path)}
-                path.unlink()
-    return report
-
-
-def totals(report: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """Returns the erased rows and the expired rows that remain, over all files."""
-    return {
-        name: sum(summary.get(key, 0) for summary in report.values())
-        for name, key in (("erased", "erased"), ("left", "past_their_time"))
-    }
+    return linked
 
 
 def _values(path: Path, name: str) -> Iterator[Any]:

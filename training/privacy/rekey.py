@@ -32,8 +32,8 @@ from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, snap
 from callsieve.serving.live.verdict_log import VERDICTS
 from callsieve.training.log.audit_log import append
 
-from .deletion import calls_fingerprint
 from .rewriting import rewrite
+from .states import calls_fingerprint
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress

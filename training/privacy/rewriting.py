@@ -1,7 +1,7 @@
 """Removes or changes rows of a Parquet file of any size: batch by batch, and atomically.
 
-The new file replaces the old one once it is on the disk. The old data stay on the medium until their blocks are
-reused; only an encrypted disk with a key of its own protects them.
+The new version is written beside the file and replaces it once it is on the disk. The old data stay on the medium
+until their blocks are reused; only an encrypted disk with a key of its own protects them.
 """
 
 from __future__ import annotations
@@ -37,12 +37,29 @@ class Rewritten:
 
 def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], progress: Progress = silent) -> Rewritten:
     """Applies `change` to every batch of a file; a file without changed rows is not written."""
-    before, part = sha256(path), path.with_name(f".{path.name}.new")
-    rows, rows_after, unchanged = 0, 0, True
+    new, done = write_new_version(path, change, progress)
+    if new is not None:
+        try:
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
+    return done
+
+
+def write_new_version(
+    path: Path, change: Callable[[pa.Table], pa.Table], progress: Progress = silent
+) -> tuple[Path | None, Rewritten]:
+    """Writes beside a Parquet file the version that `change` makes of it, batch by batch; the file stays as it is.
+
+    Returns:
+        The path of the new version, whose bytes are on the disk, and rows and SHA-256 of both versions. The path is
+        None if no row changes.
+    """
+    before, new, rows, rows_after, unchanged = sha256(path), create_new_version(path), 0, 0, True
     try:
         with (
             pq.ParquetFile(path, pre_buffer=False) as file,
-            pq.ParquetWriter(part, file.schema_arrow, compression="zstd") as writer,
+            pq.ParquetWriter(new, file.schema_arrow, compression="zstd") as writer,
         ):
             for batch in file.iter_batches(BATCH_ROWS):
                 table = pa.Table.from_batches([batch])
@@ -52,10 +69,27 @@ def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], progress: Progre
                 writer.write_table(drop_unused_words(changed.cast(file.schema_arrow)))
                 progress(path.name, rows / file.metadata.num_rows)
         if unchanged:
-            return Rewritten(rows, rows, before, before)
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(path)
+            new.unlink()
+            return None, Rewritten(rows, rows, before, before)
+        sync(new)
+        return new, Rewritten(rows, rows_after, before, sha256(new))
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def create_new_version(path: Path) -> Path:
+    """Creates the empty file for a new version, with the mode of `path`; replaces one that a killed process left."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.touch(path.stat().st_mode & 0o777)
+    return new
+
+
+def sync(path: Path) -> None:
+    """Waits until a file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        part.unlink(missing_ok=True)
-    return Rewritten(rows, rows_after, before, sha256(path))
+        os.close(descriptor)

@@ -6,6 +6,7 @@ name, and "register_NAME" for the lines of NAME.jsonl.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from glob import escape
 from pathlib import Path
@@ -20,12 +21,12 @@ from callsieve.features.files.progress import silent
 from callsieve.features.keys.callee_keys import EPHEMERAL, CalleeCipher
 from callsieve.serving.batch.output_keys import output_tokens
 from callsieve.serving.batch.register_files import Row, as_lines, rows_of
-from callsieve.serving.custody.expiry import count_expired, unexpired_rows
 from callsieve.serving.custody.retention import Retention, RetentionRule
 from callsieve.serving.rules.registers import Registers
 
-from . import expiry, subject
-from .rewriting import Rewritten, rewrite
+from . import subject
+from .erasure import Erasure, plan_expiry, rows_summary
+from .rewriting import Rewritten, create_new_version, sync
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -33,11 +34,9 @@ if TYPE_CHECKING:
 VERDICTS, REGISTER = "verdicts", "register_"
 
 
-def erase_verdicts(path: Path, rules: Retention, now: int, progress: Progress = silent) -> dict[str, Any]:
-    """Erases expired rows of a verdict file; returns its `expiry.erasure_summary`."""
-    rule = rules.of(VERDICTS)
-    done = rewrite(path, partial(unexpired_rows, rule, now), progress)
-    return expiry.erasure_summary(done, count_expired(path, rule, now))
+def plan_verdicts(path: Path, rules: Retention, now: int, progress: Progress = silent) -> Erasure:
+    """Plans the erasure of expired rows of a verdict file."""
+    return plan_expiry(str(path), path, rules.of(VERDICTS), now, progress)
 
 
 def delete_from_verdicts(
@@ -59,16 +58,10 @@ def delete_from_verdicts(
     return subject.delete_from(path, output_tokens(token, callees), rules.of(VERDICTS), now, progress)
 
 
-def erase_registers(folder: Path, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
-    """Erases expired rows of each register; returns an `expiry.erasure_summary` by file."""
-    report = {}
+def plan_registers(folder: Path, rules: Retention, now: int) -> Iterator[Erasure]:
+    """Plans the erasure of expired rows of each register of a folder."""
     for path, rows, rule in _registers(folder, rules):
-        before = sha256(path)
-        left = [row for row in rows if not _is_due(row, rule, now)]
-        _write(path, left, len(rows))
-        due = sum(_is_due(row, rule, now) for row in rows_of(Registers.read(folder), path.stem))
-        report[path.name] = expiry.erasure_summary(Rewritten(len(rows), len(left), before, sha256(path)), due)
-    return report
+        yield _plan_register(folder, path, rows, rule, now)
 
 
 def delete_from_registers(folder: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
@@ -104,6 +97,21 @@ def _registers(folder: Path, rules: Retention) -> list[tuple[Path, list[Row], Re
     return [
         (folder / f"{name}.jsonl", rows_of(registers, name), rules.of(REGISTER + name)) for name in registers.tables
     ]
+
+
+def _plan_register(folder: Path, path: Path, rows: list[Row], rule: RetentionRule, now: int) -> Erasure:
+    name, before, new = f"{folder.name}/{path.name}", sha256(path), None
+    left = [row for row in rows if not _is_due(row, rule, now)]
+    if len(left) < len(rows):
+        new = create_new_version(path)
+        new.write_bytes(as_lines(left))
+        sync(new)
+    done = Rewritten(len(rows), len(left), before, sha256(new) if new else before)
+    return Erasure(name, path, rows_summary(done), new, count_left=partial(_count_due, path, rule, now))
+
+
+def _count_due(path: Path, rule: RetentionRule, now: int) -> int:
+    return sum(_is_due(row, rule, now) for row in rows_of(Registers.read(path.parent), path.stem))
 
 
 def _write(path: Path, rows: list[Row], before: int) -> None:

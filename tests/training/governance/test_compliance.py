@@ -12,8 +12,8 @@ from callsieve.serving.http.api_keys import SCOPES, add_key, read_keys
 from callsieve.training.governance.compliance import DUTIES, AuditScope, report
 from callsieve.training.log.audit_log import LOG, append
 from callsieve.training.log.tickets import EXPORT, REIDENTIFY
-from callsieve.training.privacy.deletion import calls_fingerprint
 from callsieve.training.privacy.rewriting import rewrite
+from callsieve.training.privacy.states import calls_fingerprint
 from tests.serving.http.test_app import PATHS
 from tests.support import real_bundle
 from tests.support import small_bundle as small

@@ -35,7 +35,7 @@ from callsieve.training.data.exclusions import FILE as EXCLUSIONS_FILE
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.log.audit_log import append, payloads
 from callsieve.training.log.tickets import EXPORT, REIDENTIFY, Act, enter_act, sign_ticket
-from callsieve.training.privacy import deletion, expiry, subject
+from callsieve.training.privacy import deletion, expiry, retention_run, subject
 from callsieve.training.privacy.rewriting import rewrite
 from tests.serving.cases.test_store import example_record, fill
 from tests.support import real_bundle, recorded_run
@@ -136,7 +136,8 @@ def test_readers_skip_expired_rows_and_the_retention_run_erases_exactly_these(fo
         entry = report["files"][f"{name}.parquet"]
         assert (entry["rows_before"], entry["rows_after"], entry["erased"]) == (rows, rows - expired, expired)
         assert entry["sha256_before"] != entry["sha256_after"]
-    [(_, payload)] = payloads(log, "retention")
+    [(first, intent), (_, payload)] = payloads(log, "retention")
+    assert (intent["stage"], payload["stage"], payload["intent"]) == ("intent", "result", first.index)
     assert payload["files"] == report["files"] and payload["calls_before"] != payload["calls_after"]
     after = read_dataset(folder)
     assert after.fingerprint == unexpired.fingerprint == payload["calls_after"]
@@ -190,8 +191,7 @@ def test_expired_cases_and_journals_are_erased(tmp_path):
     for number in (7, 8):
         (state / f"cases-{number:08d}.log").write_bytes(b"x")
     os.utime(state / "cases-00000007.log", (0, 0))
-    assert list(expiry.erase_journals(state, RULES, NOW)) == ["cases-00000007.log"]
-    assert (state / "cases-00000008.log").exists()
+    assert [erasure.name for erasure in expiry.plan_journals(state, RULES, NOW)] == ["cases-00000007.log"]
 
 
 @pytest.mark.system
@@ -551,8 +551,8 @@ def test_rows_of_numbers_without_calls_are_erased(tmp_path):
 
 def test_a_truth_table_without_its_calls_is_unchanged(tmp_path):
     pq.write_table(pa.table({"call": [1]}), tmp_path / "truth.parquet")
-    assert expiry.erase_tables(tmp_path, RULES, NOW) == {}
-    assert pq.read_table(tmp_path / "truth.parquet").num_rows == 1
+    [erasure] = expiry.plan_tables(tmp_path, RULES, NOW)
+    assert not erasure.changes and erasure.summary["outcome"] == "no table calls"
 
 
 def test_the_retention_run_erases_old_journals_of_a_scorer(log, command_json, tmp_path):
@@ -565,13 +565,20 @@ def test_the_retention_run_erases_old_journals_of_a_scorer(log, command_json, tm
     assert [path.name for path in state.iterdir()] == ["cases-00000008.log"]
 
 
-def test_a_retention_run_that_leaves_expired_rows_ends_with_code_1(log, run_command, monkeypatch):
-    files = {"calls.parquet": {"erased": 5, "past_their_time": 2}, "cases-00000007.log": {"bytes": 1}}
-    monkeypatch.setattr(deletion, "erase_expired", lambda *_: {"files": files, "entry": 3, "left": 2})
-    code, out, _ = run_command("privacy", "retention", *keys_of(log))
-    assert code == 1 and out.endswith("entry 3 of the audit log\n")
+def test_a_retention_run_that_leaves_expired_rows_ends_with_code_1(log, run_command, monkeypatch, tmp_path):
+    files = {
+        "calls.parquet": {"outcome": "erased", "rows_before": 9, "erased": 5, "past_their_time": 2},
+        "cases-00000007.log": {"outcome": "erased", "bytes": 1},
+    }
+    report = {"files": files, "finished": [1], "intent": 2, "entry": 3, "left": 2}
+    monkeypatch.setattr(retention_run, "erase_expired", lambda *_: report)
+    code, out, _ = run_command("privacy", "retention", "--data", tmp_path, *keys_of(log))
+    assert code == 1 and out.endswith(
+        "result of an earlier, interrupted run: entry 1 of the audit log\n"
+        "plan: entry 2, result: entry 3 of the audit log\n"
+    )
     rows = [[word.strip() for word in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
-    assert rows == [["calls.parquet", "5", "2"], ["cases-00000007.log", "file", "0"]]
+    assert rows == [["calls.parquet", "erased", "9", "5", "2"], ["cases-00000007.log", "erased", "", "", ""]]
 
 
 def test_a_deletion_lists_the_scorers_that_forgot_the_number(log, run_command, monkeypatch, tmp_path):
