@@ -88,13 +88,16 @@ def inputs(bundle: Bundle) -> tuple[str, ...]:
 
 
 def example_rows(columns: tuple[str, ...]) -> pd.DataFrame:
-    """Returns the features of three invented calls of one number: columns as `columns`, float64."""
+    """Returns the features of three invented calls of one number: columns as `columns`, float64.
+
+    Nothing is known of their own columns and complaints: these are NaN.
+    """
     intake, history, rows = Intake(Key("example", bytes(32))), History(calls=10, numbers=10), []
     for minute, callee in enumerate(("13900139000", "13900139001", "13900139002")):
         call = intake(Call(1772500000.0 + 60 * minute, "13800138000", callee, 5.0, 7.0, "answered"))
         rows.append(history.vector(call))
         history.observe(call)
-    return pd.DataFrame(rows, columns=list(NAMES))[list(columns)]
+    return pd.DataFrame(rows, columns=list(NAMES)).reindex(columns=list(columns))
 
 
 def write_example(folder: Path, columns: tuple[str, ...]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.tracking.mlflow_model import POLICY, TRUST, _load_pyfunc, inputs, save_model
-from tests.support import lite_bundle
+from tests.support import lite_bundle, own_bundle
 from tests.support import small_bundle as small
 from tests.support.http_service import free_port
 
@@ -96,6 +96,21 @@ def test_invalid_input_is_refused(folder, lite_rows):
     odd = model.predict(lite_rows.assign(call_hour=math.inf))
     assert odd["raw"].isna().all()
     assert set(odd["action"]) == {"pass"}
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_model_with_own_columns_takes_them_as_inputs(tmp_path):
+    own_bundle.write_bundle(tmp_path)
+    save_model(tmp_path / "bundle", tmp_path / "served", signer=tmp_path / "signer.pub")
+    rows = pd.DataFrame(own_bundle.rows(50, seed=5), columns=list(own_bundle.FEATURES))
+    rows["out_calls_count_7d"] = 1.0
+    scorer = Scorer.load(tmp_path / "bundle", trusted=small.TRUSTED)
+    vectors = rows.reindex(columns=list(scorer.features)).to_numpy()
+    np.testing.assert_array_equal(load_model(tmp_path).predict(rows)["raw"], scorer.score_table(vectors).raw)
+    example = json.loads((tmp_path / "served" / "input_example.json").read_text())
+    assert {row[example["columns"].index("own_tariff")] for row in example["data"]} == {None}
+    with pytest.raises(ValueError, match="missing: own_tariff"):
+        load_model(tmp_path).predict(rows.drop(columns="own_tariff"))
 
 
 def test_without_a_trusted_key_the_key_of_the_model_is_used_and_a_warning_says_so(
