@@ -138,6 +138,12 @@ def fit_own(
         estimator.fit(pd.DataFrame(X, columns=list(names)), y, **options)
     except (TypeError, ValueError) as error:
         message = " ".join(str(error).split())[:300]
+        empty = [column for column, values in zip(names, X.T, strict=True) if np.isnan(values).all()]
+        if empty:  # HistGradientBoostingClassifier takes NaN, but no column of it alone, and does not name the column
+            message += (
+                f"; {', '.join(empty[:3])}{' and more' * (len(empty) > 3)} have no value in any row: a Pipeline with "
+                "SimpleImputer(keep_empty_features=True) fills them"
+            )
         raise ValueError(f"estimator {name}: fit() failed on vectors, in which NaN is unknown: {message}") from error
     return OwnModel([estimator], names)
 

@@ -141,6 +141,15 @@ def test_a_classifier_that_refuses_unknown_values_says_so_in_one_line(rows):
     ) as error:
         fitted(rows, "without_imputer")
     assert "\n" not in str(error.value)
+    assert "have no value" not in str(error.value)
+
+
+def test_columns_without_a_value_are_named_when_a_classifier_fails(rows):
+    values = rows[0].X.copy()
+    values[:, 1] = np.nan
+    with pytest.raises(ValueError, match=r"; b have no value in any row: a Pipeline with SimpleImputer") as error:
+        fitted((FitRows(values, rows[0].y, rows[0].weight), None), "without_imputer")
+    assert "\n" not in str(error.value)
 
 
 def test_a_module_of_the_working_folder_is_found(tmp_path, monkeypatch):
