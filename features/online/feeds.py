@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable
 from itertools import chain, combinations
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from callsieve.features.kernel.windows import DAY_MS, HOUR, WEEK
 
 if TYPE_CHECKING:
@@ -177,6 +175,8 @@ class _CallsByWeek:
     """How many calls the callers of a sample made in each week of the records, to find the rare calls of the sample."""
 
     def __init__(self, sample: pa.Table, first: int, last: int) -> None:
+        import numpy as np
+
         self._sample, self._first = sample, first
         # The last week counts only if it is whole; records end with their last call, so an hour may be missing.
         self._weeks = (last - first + HOUR) // WEEK
@@ -185,10 +185,14 @@ class _CallsByWeek:
 
     def count(self, calls: pa.Table | pa.RecordBatch) -> None:
         """Counts more calls."""
+        import numpy as np
+
         np.add.at(self._made, self._places(calls), 1)
 
     def rare(self) -> tuple[int, int]:
         """Returns the rare calls of the sample, and its calls in weeks that have calls on FEWEST_DAYS days."""
+        import numpy as np
+
         day = (self._sample["start"].to_numpy() - self._first) // DAY_MS
         if len(np.unique(day)) < FEWEST_DAYS * self._weeks:
             return 0, 0
@@ -197,6 +201,7 @@ class _CallsByWeek:
 
     def _places(self, calls: pa.Table | pa.RecordBatch) -> Any:
         """Returns the place among the counts of each call of a known caller in a whole week."""
+        import numpy as np
         import pyarrow.compute as pc
 
         caller = pc.index_in(_texts_or_numbers(calls["caller"]), value_set=self._callers)

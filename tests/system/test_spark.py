@@ -23,13 +23,13 @@ from callsieve.features.keys.tokens import Key
 from callsieve.features.offline import spark
 from callsieve.features.offline.buckets import KEYS
 from callsieve.features.offline.table import vectors
-from callsieve.features.online.feeds import COMPLETE, LACKS, NO_RING_TIME, NO_ROUTES, feed_of_table
+from callsieve.features.online.feeds import COMPLETE, LACKS, NO_RING_TIME, NO_ROUTES, SPARSE, feed_of_table
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.serving.batch import spark_scoring
 from callsieve.serving.batch.score import open_scorer
 from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.bundle.signing import write_public_key
-from callsieve.serving.custody.purposes import declare
+from callsieve.serving.custody.purposes import declare, require_purpose
 from callsieve.training.cli.main import main
 from callsieve.training.tracking.mlflow_model import TRUST
 from tests.support import real_bundle
@@ -191,7 +191,9 @@ def test_the_score_command_equals_the_table_engine(call, four_days, training_run
     assert json.loads(by_table)["feed"] == NO_ROUTES
 
 
-@pytest.mark.parametrize("lacks", [(), *((lack,) for lack in LACKS), (NO_ROUTES, NO_RING_TIME)], ids=str)
+@pytest.mark.parametrize(
+    "lacks", [(), *((lack,) for lack in LACKS if lack != SPARSE), (NO_ROUTES, NO_RING_TIME)], ids=str
+)
 def test_a_frame_is_on_the_feed_of_its_table(session, world, lacks, tmp_path):
     calls = without(world.calls.select(KEYED_COLUMNS), lacks)
     frame = session.read.parquet(str(write_plain(calls, tmp_path / "calls.parquet")))
@@ -369,13 +371,13 @@ def test_spark_requires_a_callees_key_and_a_model_without_complaint_features(mon
     calls, bundle = tmp_path / "calls.parquet", tmp_path / "bundle"
     with pytest.raises(ValueError, match="expected --callees-key"):
         spark_scoring.score(bundle, calls, "keyed", out=tmp_path / "out", callees=None, **options)
-    with pytest.raises(ValueError, match="expected a model without complaint features"):
+    with pytest.raises(ValueError, match="expected a model of catalogue features alone"):
         spark_scoring.score(bundle, calls, "keyed", out=None, callees=None, **options)
 
 
 def test_spark_skips_calls_past_their_retention(tmp_path):
     declare(tmp_path, "switch", "contract", ["scoring"], "2999-12-31")
-    keep = spark_scoring.expired_rows_filter(tmp_path / "calls.parquet", "scoring")
+    keep = spark_scoring.expired_rows_filter(require_purpose(tmp_path, "scoring"))
     conditions = []
     keep(SimpleNamespace(filter=conditions.append))
     days = (time.time() - int(conditions[0].removeprefix("start >= ")) / 1000) / 86_400

@@ -317,9 +317,7 @@ def _train_on_table(
     from callsieve.training.tracking.table_run import study_table
 
     table = read_table(vectors, purpose="training", **options)
-    if table.groups is None:
-        console.note("train: without --groups, a caller can be in training and test set, and the AUC too high")
-    return study_table(
+    figures = study_table(
         table,
         vectors,
         console.new_folder(out),
@@ -328,6 +326,9 @@ def _train_on_table(
         tracking_uri=tracking_uri,
         made_by="callsieve train",
     )
+    if table.groups is None:
+        console.note("train: without --groups, a caller can be in training and test set, and the AUC too high")
+    return figures
 
 
 def evaluate(
