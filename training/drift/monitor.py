@@ -274,7 +274,7 @@ def monitor(
     # Complaints and findings after the day are not known yet.
     end = midnight(chosen, calls.slice(day_slices(calls)[chosen].start)) + DAY
     complaints, findings = (table[table["known_at"] < moment(end)] for table in (dataset.complaints, dataset.findings))
-    scores, rows = score_calls(scorer, calls, complaints, threads=threads)
+    scores, rows = score_calls(scorer, calls, complaints, dataset.own, threads=threads)
     progress("compare", 0.9)
     scored = ScoredCalls(calls, feed_of_all(rows), scores.raw, complaints, scorer.bands(scores.feed))
     span = day_slices(calls)[chosen]

@@ -17,6 +17,7 @@ from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import factorize, to_strings
 from callsieve.serving.batch.complaint_rows import read_complaints, read_parquet
+from callsieve.serving.batch.own_columns import OWN_FILE, read_own_columns
 from callsieve.serving.batch.register_join import IndexJoins, column_of
 from callsieve.serving.batch.score import open_registers, open_scorer, score_calls
 from callsieve.serving.batch.table_rules import compute_rule_columns, rules_met
@@ -101,9 +102,13 @@ def rule_figures(
     else:
         scorer = open_scorer(bundle, trust, policy)
         looks = count_look(ledger, scorer.bundle, fingerprint(calls), judged_span(calls), "rules")
-        complaints = data / "complaints.parquet"
+        complaints, own = data / "complaints.parquet", data / OWN_FILE
         scores, rows = score_calls(
-            scorer, calls, read_complaints(complaints) if complaints.exists() else None, threads=threads
+            scorer,
+            calls,
+            read_complaints(complaints) if complaints.exists() else None,
+            read_own_columns(own) if own.exists() else None,
+            threads=threads,
         )
         raw, columns = scores.raw[judged], rule_columns(rows)
     progress("rules", 0.7)

@@ -21,8 +21,14 @@ from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training import Settings, read_dataset
 from callsieve.training.data.dataset_tables import table_facts
+from callsieve.training.drift.monitor import monitor
+from callsieve.training.drift.reference import measure_reference, write_reference
 from callsieve.training.judging.leak_probes import LeakError, check_for_leaks
+from callsieve.training.log.gates import shipped_gates
+from callsieve.training.log.looks import Ledger
 from callsieve.training.model.train import train, write_bundle
+from callsieve.training.run import scored_calls
+from callsieve.training.studies.rule_figures import rule_figures
 
 DAY = 86_400_000
 QUICK = {"rounds": 12, "patience": 5}
@@ -103,7 +109,9 @@ def test_a_signed_model_scores_a_file_as_its_training_did(own_trained, folder, t
     score_file(*arguments, out=out, columns=folder / OWN_FILE, progress=progress, **common)
     verdicts = pq.read_table(out)
     order = np.lexsort((calls["caller"].to_pylist(), calls["start"].to_numpy()))
-    by_file = sorted(zip(verdicts["start"].cast(pa.int64()).to_pylist(), verdicts["score"].to_pylist(), strict=True))
+    by_file = sorted(
+        zip(verdicts["start"].cast(pa.int64()).to_pylist(), verdicts["probability"].to_pylist(), strict=True)
+    )
     starts = calls["start"].to_numpy()[order].tolist()
     assert by_file == sorted(zip(starts, scores.score[order].tolist(), strict=True))
 
@@ -112,6 +120,21 @@ def test_a_signed_model_scores_a_file_as_its_training_did(own_trained, folder, t
     assert verdict.raw == scores.raw[row]
     with pytest.raises(ValueError, match="expected names of the catalogue, got own_tariff, own_prepaid"):
         History(scorer.features)
+
+
+@pytest.mark.system
+def test_monitoring_and_rule_figures_read_the_own_columns_of_a_folder(own_trained, folder, tmp_path):
+    key = Ed25519PrivateKey.generate()
+    write_bundle(own_trained, tmp_path / "bundle", key)
+    write_public_key(key.public_key(), tmp_path / "signer.pub")
+    model = Scorer.load(tmp_path / "bundle", trusted=[key.public_key()]).bundle.model_id
+    write_reference(measure_reference(model, scored_calls(own_trained)), tmp_path / "usual.json")
+    ledger = Ledger(tmp_path / "audit", key, shipped_gates())
+    common = {"trust": None, "ledger": ledger, "threads": 1, "progress": lambda *_: None}
+    figures = monitor(tmp_path / "bundle", folder, None, reference=tmp_path / "usual.json", **common)
+    assert figures["model"] == model and figures["calls"] > 0
+    common |= {"policy": None, "key": None, "registers": None}
+    assert rule_figures(folder, bundle=tmp_path / "bundle", **common)["calls"] > 0
 
 
 @pytest.mark.system
