@@ -15,6 +15,7 @@ from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from callsieve.training import Settings, of_world
 from callsieve.training.judging.baselines import baseline_scores
+from callsieve.training.log import look_registry
 from callsieve.training.log.run_paths import default_store
 from callsieve.training.model.train import train
 from callsieve.training.tracking import mlflow_read
@@ -84,6 +85,7 @@ def world_folder(world, tmp_path_factory):
 def training_run(world_folder, tmp_path_factory):
     """Folder and figures of a whole training by the command, on one thread."""
     folder = tmp_path_factory.mktemp("run")
+    (world_folder / look_registry.FILE).unlink(missing_ok=True)  # looks of other tests do not count
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as out:
         words = ("train", "--data", world_folder, "--out", folder, "--tracking-uri", default_store(folder))
         assert command(patched, *words, "--threads", 1, "--json") == 0

@@ -122,7 +122,7 @@ def study(
     record_store(folder, place.uri)
     gates = gates or shipped_gates()
     code = commit()
-    looks = Looks(Ledger(place.log, key, gates), settings)
+    looks = Looks(Ledger(place.log, key, gates), settings, folder)
 
     trained = train([looks.counted(source) for source in sources_of(data)], settings, progress)
     leak_probes = check_for_leaks(trained)
@@ -180,8 +180,8 @@ def signer(folder: Path, signing_key: Path | None) -> Ed25519PrivateKey:
 class Looks:
     """Records the gates of a run and its look at the test fold of each folder in the audit log, before training."""
 
-    def __init__(self, ledger: Ledger, settings: Settings) -> None:
-        self._ledger, self._settings, self._entry = ledger, settings, ledger.begin()
+    def __init__(self, ledger: Ledger, settings: Settings, run: Path) -> None:
+        self._ledger, self._settings, self._run, self._entry = ledger, settings, run.resolve(), ledger.begin()
         self._looks: list[Look] = []
 
     def counted(self, source: Source) -> Source:
@@ -190,7 +190,10 @@ class Looks:
         def read() -> Dataset:
             dataset = source.read()
             span = fold_plan(dataset.calls, self._settings.label_delay_days, source.role).certify
-            self._looks.append(self._ledger.touch(dataset.fingerprint, span, "train"))
+            # Own files are keyed into the folder of the run: a registry there would be new for each run.
+            stays = dataset.folder is not None and self._run not in dataset.folder.resolve().parents
+            folder = dataset.folder if stays else None
+            self._looks.append(self._ledger.touch(dataset.fingerprint, span, "train", folder))
             return dataset
 
         return source if source.role == "learn" else replace(source, read=read)
@@ -204,6 +207,7 @@ class Looks:
             "entry": self._entry,
             "fold": fold,
             "touches": max(counts, default=None),
+            "registered": all(look["registered"] for look in self._looks),
         }
 
 

@@ -17,8 +17,9 @@ from callsieve.serving.bundle.signing import SIGNER, read_public_key
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.judging.compare import compare
 from callsieve.training.log import approvals
-from callsieve.training.log.audit_log import append, locked, payloads, read, read_payload, require
+from callsieve.training.log.audit_log import append, locked, log_id, payloads, read, read_payload, require
 from callsieve.training.log.gates import Gates, parse_gates
+from callsieve.training.log.look_registry import register_look
 from callsieve.training.log.run_paths import RunPaths
 from callsieve.training.tracking import mlflow_read, mlflow_write
 from callsieve.training.tracking.record import SETTINGS, read_record, settings_of
@@ -216,7 +217,9 @@ def against_champion(
         raise ValueError(f"{data}: expected the calls of the run, {expected[:16]}, got {dataset.fingerprint[:16]}")
     champion = fetch(place, _run_of_version(place, version), folder / "champion")
     settings = settings_of(read_record(folder / "challenger", SETTINGS), threads)
-    append(place.log, "touch", {"fold": run_candidate.run["gates"]["fold"], "gates": run_candidate.gates.sha256}, key)
+    fold = run_candidate.run["gates"]["fold"]
+    append(place.log, "touch", {"fold": fold, "gates": run_candidate.gates.sha256}, key)
+    register_look(data, fold, log_id(place.log), "promote")
     progress("compare", 0.3)
     result = compare(challenger, champion, dataset, settings, run_candidate.gates).to_json()
     progress("compare", 1.0)

@@ -63,7 +63,7 @@ class Dataset:
     """Keyed calls in order of start, tables about numbers, and the truth of each call if it is known.
 
     `purpose` is what the data are used for by their declaration, or "undeclared". `own` has own columns, as from
-    `read_own_columns`.
+    `read_own_columns`. `folder` is where the calls are; None for calls in memory.
 
     >>> from pathlib import Path
     >>> from callsieve.training import read_dataset
@@ -82,6 +82,7 @@ class Dataset:
     fingerprint: str
     purpose: str = UNDECLARED
     own: pd.DataFrame | None = None
+    folder: Path | None = None
 
 
 def make_dataset(
@@ -174,7 +175,7 @@ def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
         exclusions=read_optional("exclusions", EXCLUSIONS),
         own=read_own_columns(folder / OWN_FILE) if (folder / OWN_FILE).exists() else None,
     )
-    return replace(dataset, purpose=declaration.in_record(purpose))
+    return replace(dataset, purpose=declaration.in_record(purpose), folder=folder)
 
 
 def check_folder(folder: Path) -> None:

@@ -49,3 +49,4 @@ class MonitorFigures(TypedDict):
     certificate: CertificateFigures
     fold: NotRequired[str | None]
     touches: NotRequired[int | None]
+    registered: NotRequired[bool]

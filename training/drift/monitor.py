@@ -269,7 +269,7 @@ def monitor(
     calls, chosen = calls_until(dataset.calls, day)
     look: Look | None = None
     if certified_on(scorer.bundle, dataset.fingerprint, judged_span(calls)):
-        look = count_look(ledger, scorer.bundle, dataset.fingerprint, judged_span(calls), "monitor")
+        look = count_look(ledger, scorer.bundle, dataset.fingerprint, judged_span(calls), "monitor", data)
     progress("features", 0.1)
     # Complaints and findings after the day are not known yet.
     end = midnight(chosen, calls.slice(day_slices(calls)[chosen].start)) + DAY
@@ -298,7 +298,7 @@ def monitor(
         "certificate": proof,
     }
     if look is not None:
-        result["fold"], result["touches"] = look["fold"], look["touches"]
+        result["fold"], result["touches"], result["registered"] = look["fold"], look["touches"], look["registered"]
     return result
 
 

@@ -55,7 +55,7 @@ def assess(
     check_present(bundle, data, trust)
     scorer = open_scorer(bundle, trust)
     dataset = read_dataset(data, "evaluation")
-    look = count_look(ledger, scorer.bundle, dataset.fingerprint, judged_span(dataset.calls), "evaluate")
+    look = count_look(ledger, scorer.bundle, dataset.fingerprint, judged_span(dataset.calls), "evaluate", data)
     progress("features", 0.1)
     X = vectors_on(COMPLETE, dataset, scorer.bundle.features, threads).X  # noqa: N806
     progress("score", 0.6)

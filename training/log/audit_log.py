@@ -115,7 +115,7 @@ def erase(folder: Path, index: int, why: str, key: Ed25519PrivateKey) -> int:
     """Deletes an entry's payload and records the erasure; returns the index of the new entry.
 
     Raises:
-        ValueError: if the entry has no payload, or is itself an erasure.
+        ValueError: if the entry has no payload, is itself an erasure, or counts a look at test data.
     """
     require(folder)
     with locked(folder, LOCK):
@@ -124,6 +124,8 @@ def erase(folder: Path, index: int, why: str, key: Ed25519PrivateKey) -> int:
             raise ValueError(f"entry {index}: expected an entry with a payload")
         if entries[index].kind == "erasure":
             raise ValueError(f"entry {index}: records the erasure of another entry; it must stay")
+        if entries[index].kind == "touch":
+            raise ValueError(f"entry {index}: counts a look at test data; it must stay")
         erasure = _add(folder, "erasure", {"entry": index, "why": why}, key)
         payload_path(folder, index).unlink()
     return erasure

@@ -2,7 +2,8 @@
 
 A fold is a period of time of some data. Overlapping periods share calls, so a fold that begins a day later is not an
 unused fold. Each comparison of a finished model with the truth is counted in the log of its training, beside its
-bundle. Without that log, calls that the model was certified on must not be evaluated.
+bundle. Without that log, calls that the model was certified on must not be evaluated. The folder of the calls has a
+registry of looks, too (`look_registry.py`), so that another log does not begin at 1 again.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.serving.bundle.signing import SIGNING_KEY
 
-from .audit_log import PUBLIC_KEY, append, payloads
+from .audit_log import PUBLIC_KEY, append, log_id, payloads
 from .gates import Gates, shipped_gates
+from .look_registry import register_look, registered_looks
 from .run_paths import log_folder, log_signing_key
 
 if TYPE_CHECKING:
@@ -29,10 +31,14 @@ _DATA = 16  # hex digits of the fingerprint that name the data
 
 
 class Look(TypedDict):
-    """A look at a fold, and the number of looks at its calls, this one included; both None if it was not counted."""
+    """A look at a fold, and the number of looks at its calls, this one included; both None if it was not counted.
+
+    `registered` is whether the looks of all audit logs are counted, by the registry beside the calls.
+    """
 
     fold: str | None
     touches: int | None
+    registered: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +53,31 @@ class Ledger:
         """Records the gates before the first look; returns the index of the entry."""
         return append(self.log, "gates", {"sha256": self.gates.sha256, "text": self.gates.data.decode()}, self.key)
 
-    def touch(self, data: str, span: Span, by: str) -> Look:
+    def touch(self, data: str, span: Span, by: str, folder: Path | None) -> Look:
         """Records a look at the calls of a period.
 
         Args:
             data: fingerprint of the whole data, also if only a part is evaluated.
             span: begin and end of the period.
             by: the command that evaluates.
+            folder: of the calls, whose registry gets the look; None if the calls are not in a folder that stays.
         """
         fold = f"{data[:_DATA]} {span[0]}..{span[1]}"
         append(self.log, "touch", {"fold": fold, "gates": self.gates.sha256, "by": by}, self.key)
-        folds = (payload["fold"] for _, payload in payloads(self.log, "touch"))
-        return {"fold": fold, "touches": overlapping_looks(folds, data[:_DATA], span)}
+        log = log_id(self.log)
+        registered = folder is not None and register_look(folder, fold, log, by)
+        known = registered_looks(folder) if folder is not None else []
+
+        def count(folds: Iterable[str]) -> int:
+            return overlapping_looks(folds, data[:_DATA], span)
+
+        # The payload of an entry may be erased, and the registry may be younger than the log.
+        own = max(
+            count(payload["fold"] for _, payload in payloads(self.log, "touch")),
+            count(look.fold for look in known if look.log == log),
+        )
+        others = count(look.fold for look in known if look.log != log)
+        return {"fold": fold, "touches": own + others, "registered": registered}
 
 
 def ledger_beside(bundle: Path, audit: Path | None, signing_key: Path | None) -> Ledger | None:
@@ -80,7 +99,9 @@ def ledger_beside(bundle: Path, audit: Path | None, signing_key: Path | None) ->
     return None if missing else Ledger(log, log_signing_key(bundle.parent, signing_key), shipped_gates())
 
 
-def count_look(ledger: Ledger | None, card: BundleMetadata, data: str, span: Span, by: str) -> Look:
+def count_look(
+    ledger: Ledger | None, card: BundleMetadata, data: str, span: Span, by: str, folder: Path | None
+) -> Look:
     """Counts a look at calls that judge a finished model; call it before they are scored.
 
     Args:
@@ -89,17 +110,18 @@ def count_look(ledger: Ledger | None, card: BundleMetadata, data: str, span: Spa
         data: fingerprint of the whole data.
         span: begin and end of the period.
         by: the command that evaluates.
+        folder: of the calls.
     Raises:
         ValueError: if the model was certified on these calls, and there is no ledger to count the look in.
     """
     if ledger is not None:
-        return ledger.touch(data, span, by)
+        return ledger.touch(data, span, by, folder)
     if certified_on(card, data, span):
         raise ValueError(
             f"{by}: the model was certified on these calls, and each look at them is counted: expected --audit FOLDER "
             "and --signing-key FILE, the log of its training and the key that signs it"
         )
-    return {"fold": None, "touches": None}
+    return {"fold": None, "touches": None, "registered": False}
 
 
 def certified_on(card: BundleMetadata, data: str, span: Span) -> bool:
@@ -115,12 +137,13 @@ def certified_on(card: BundleMetadata, data: str, span: Span) -> bool:
 def in_words(look: Mapping[str, Any]) -> str:
     """Returns a look in words.
 
-    >>> in_words({"fold": "aa 0..10", "touches": 2})
-    'look 2 at these calls, counted in the audit log: fold aa 0..10'
+    >>> in_words({"fold": "aa 0..10", "touches": 2, "registered": True})
+    'look 2 at these calls, counted in the audit log and beside the calls: fold aa 0..10'
     """
     if look["touches"] is None:
         return "this look at the calls was not counted: there is no audit log with its key beside the bundle"
-    return f"look {look['touches']} at these calls, counted in the audit log: fold {look['fold']}"
+    where = "and beside the calls" if look["registered"] else "alone; looks of other logs are not known"
+    return f"look {look['touches']} at these calls, counted in the audit log {where}: fold {look['fold']}"
 
 
 def overlapping_looks(folds: Iterable[str], data: str, span: Span) -> int:

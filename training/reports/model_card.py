@@ -76,6 +76,7 @@ def kind_of(model: ModelFigures) -> str:
 def model_card(figures: RunFigures) -> Sections:
     """Returns the fields of the model card: details, use, evaluation, measured figures and limits."""
     model, data, head = figures["model"], figures["data"], figures["headline"]["model"]
+    looks, registered = figures["gates"]["touches"], figures["gates"]["registered"]
     catch, detection = head["catch"]["call"], head["detection"]
     benign = [row for row in figures["slices"] if not row["nuisance"]]
     return {
@@ -99,7 +100,7 @@ def model_card(figures: RunFigures) -> Sections:
         "Evaluation": {
             "Judged by": data["judged_by"],
             "Judged on": f"{count(figures['rows']['certify'])} calls, {data['judged_on']}",
-            "Looks at the test fold": figures["gates"]["touches"],
+            "Looks at the test fold": f"{looks}" if registered else f"{looks}, by this audit log alone",
         },
         "Measured": {
             "Benign calls flagged": f"{count(head['false_calls'])} of {count(head['benign_calls'])}; "

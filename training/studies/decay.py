@@ -101,7 +101,7 @@ def decay(
         window = (begin - train_days * DAY, begin)
         models["anew"] = trained_on(dataset, settings, group, window, ledger, part(progress, place, periods))
         models.setdefault("once", models["anew"])
-        looks = ledger.touch(dataset.fingerprint, (begin, begin + days * DAY), "decay")
+        looks = ledger.touch(dataset.fingerprint, (begin, begin + days * DAY), "decay", dataset.folder)
         calls = period_of(dataset, settings, group, begin, begin + days * DAY)
         judged.append(
             {
@@ -145,7 +145,7 @@ def trained_on(
     """
     window = stretch(dataset, *span)
     folds = fold_plan(window.calls, settings.label_delay_days)
-    ledger.touch(dataset.fingerprint, folds.certify, "decay")
+    ledger.touch(dataset.fingerprint, folds.certify, "decay", dataset.folder)
     trained = train(window, settings, progress)
     start = dataset.calls["start"].to_numpy()
     return model_of(trained, group[(start >= span[0]) & (start < span[1])])

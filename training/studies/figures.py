@@ -252,3 +252,4 @@ class PolicyDifference(Changes):
     calls: int
     fold: NotRequired[str | None]
     touches: NotRequired[int | None]
+    registered: NotRequired[bool]

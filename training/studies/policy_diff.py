@@ -70,7 +70,7 @@ def difference(
     if truth is not None:
         start = read.calls["start"].to_numpy()
         span = (int(start[0]), int(start[-1]) + 1)
-        look = count_look(ledger, scorer.bundle, fingerprint(read.calls), span, "policy diff")
+        look = count_look(ledger, scorer.bundle, fingerprint(read.calls), span, "policy diff", path.parent)
     progress("score", 0.4)
     before, rows = score_calls(
         scorer, read.calls, None if complaints is None else read_complaints(complaints), threads=threads
@@ -94,7 +94,7 @@ def difference(
         "rules": moved["rules"],
     }
     if look is not None:
-        result["fold"], result["touches"] = look["fold"], look["touches"]
+        result["fold"], result["touches"], result["registered"] = look["fold"], look["touches"], look["registered"]
     return result
 
 

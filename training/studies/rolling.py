@@ -87,7 +87,7 @@ def rolling(
     for place, (begin, end) in enumerate(spans):
         window = stretch(dataset, begin, end)
         folds = fold_plan(window.calls, settings.label_delay_days)
-        looks = ledger.touch(dataset.fingerprint, folds.certify, "roll")
+        looks = ledger.touch(dataset.fingerprint, folds.certify, "roll", dataset.folder)
         trained = train(window, settings, part(progress, place, count))
         check_for_leaks(trained)
         figures = summarise(trained)

@@ -101,7 +101,7 @@ def rule_figures(
         columns = compute_rule_columns(calls, threads)
     else:
         scorer = open_scorer(bundle, trust, policy)
-        looks = count_look(ledger, scorer.bundle, fingerprint(calls), judged_span(calls), "rules")
+        looks = count_look(ledger, scorer.bundle, fingerprint(calls), judged_span(calls), "rules", data)
         complaints, own = data / "complaints.parquet", data / OWN_FILE
         scores, rows = score_calls(
             scorer,

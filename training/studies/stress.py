@@ -144,7 +144,7 @@ def one_training(
     """Returns the figures of a training with one fault, and what it flagged."""
     folds = fold_plan(dataset.calls, settings.label_delay_days)
     cutoff = pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC")
-    ledger.touch(dataset.fingerprint, folds.certify, "stress")
+    ledger.touch(dataset.fingerprint, folds.certify, "stress", dataset.folder)
     trained = train(*FAULTS[name](dataset, settings, cutoff, seed))
     figures = summarise(trained)
     head = figures["headline"]

@@ -1,5 +1,7 @@
 """Looks at calls of a certificate: the audit log of the training counts them; without a log they are refused."""
 
+import errno
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -7,9 +9,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from callsieve.training.log.audit_log import payloads
+from callsieve.training.data.sources import folder_source
+from callsieve.training.log.audit_log import append, erase, payloads
 from callsieve.training.log.gates import shipped_gates
+from callsieve.training.log.look_registry import FILE, register_look, registered_looks
 from callsieve.training.log.looks import Ledger, certified_on, count_look, in_words, ledger_beside
+from callsieve.training.model.settings import Settings
+from callsieve.training.run import Looks
 from tests.support import small_bundle as small
 
 DATA = "ab" * 32
@@ -37,9 +43,15 @@ def folder(training_run, tmp_path):
 
 
 @pytest.fixture
+def own_world(world_folder, tmp_path):
+    """A copy of the world at which no other test has looked."""
+    return shutil.copytree(world_folder, tmp_path / "own", ignore=shutil.ignore_patterns(FILE))
+
+
+@pytest.fixture
 def others(world_folder, tmp_path):
     """Other data: the calls of the world without its last call."""
-    shutil.copytree(world_folder, tmp_path / "others")
+    shutil.copytree(world_folder, tmp_path / "others", ignore=shutil.ignore_patterns(FILE))
     calls = pq.read_table(world_folder / "calls.parquet")
     last = pc.equal(calls["start"], pc.max(calls["start"]))
     pq.write_table(calls.filter(pc.invert(last)), tmp_path / "others" / "calls.parquet")
@@ -54,7 +66,7 @@ def commands_in(folder):
 def test_the_ledger_is_the_log_and_the_key_beside_the_bundle(folder, tmp_path):
     ledger = ledger_beside(folder / "bundle", None, None)
     assert (ledger.log, ledger.gates) == (folder / "audit", shipped_gates())
-    assert ledger.touch(DATA, (0, 10), "test")["touches"] == 1  # so the key is that of the log
+    assert ledger.touch(DATA, (0, 10), "test", None)["touches"] == 1  # so the key is that of the log
     key = folder / "signing.key"
     assert ledger_beside(folder / "bundle", tmp_path / "new", key).log == tmp_path / "new"
     key.rename(tmp_path / "moved.key")
@@ -84,10 +96,10 @@ def test_a_look_without_a_log_is_refused_only_at_calls_of_the_certificate(data, 
     assert certified_on(CARD, data, span) is is_fold
     if is_fold:
         with pytest.raises(ValueError, match=r"look: the model was certified on .* --audit FOLDER .*--signing-key"):
-            count_look(None, CARD, data, span, "look")
+            count_look(None, CARD, data, span, "look", None)
     else:
-        count = count_look(None, CARD, data, span, "look")
-        assert count == {"fold": None, "touches": None}
+        count = count_look(None, CARD, data, span, "look", None)
+        assert count == {"fold": None, "touches": None, "registered": False}
         assert in_words(count).startswith(NOT_COUNTED)
 
 
@@ -98,27 +110,30 @@ def test_a_card_without_folds_has_no_calls_of_a_certificate():
 def test_a_log_counts_all_looks_at_overlapping_calls(tmp_path):
     ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
     spans = ((0, 30_000), (20_000, 40_000), (30_000, 40_000))
-    counts = [count_look(ledger, CARD, DATA, span, "look") for span in spans]
+    counts = [count_look(ledger, CARD, DATA, span, "look", None) for span in spans]
     assert [count["touches"] for count in counts] == [1, 2, 2]  # the last overlaps the second alone
-    assert in_words(counts[1]) == f"look 2 at these calls, counted in the audit log: fold {DATA[:16]} 20000..40000"
+    assert in_words(counts[1]) == (
+        "look 2 at these calls, counted in the audit log alone; looks of other logs are not known: "
+        f"fold {DATA[:16]} 20000..40000"
+    )
     assert commands_in(tmp_path) == ["look"] * 3
 
 
 def test_evaluate_counts_its_look_or_refuses_calls_of_the_certificate(
-    folder, world_folder, others, command_json, run_command, training_run
+    folder, own_world, others, command_json, run_command, training_run
 ):
     before = commands_in(folder)
     words = ("evaluate", "--bundle", folder / "bundle", "--data")
-    figures = command_json(*words, world_folder)
+    figures = command_json(*words, own_world)
     assert commands_in(folder) == [*before, "evaluate"]
     # The calls after the first 7 days include the certification fold, at which the training looked.
     assert figures["touches"] == len(before) + 1 > 1
     assert figures["fold"].startswith(training_run[1]["data"]["fingerprint"][:16])
-    code, out, _ = run_command(*words, world_folder)
+    code, out, _ = run_command(*words, own_world)
     assert code == 0 and f"look {figures['touches'] + 1} at these calls" in out
     assert command_json(*words, others)["touches"] == 1
     (folder / "signing.key").unlink()
-    code, out, err = run_command(*words, world_folder)
+    code, out, err = run_command(*words, own_world)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "evaluate: the model was certified on these calls" in err and "--signing-key FILE" in err
     # A look at other calls is allowed, and the output states that it is not counted.
@@ -129,39 +144,101 @@ def test_evaluate_counts_its_look_or_refuses_calls_of_the_certificate(
     assert commands_in(folder) == [*before, "evaluate", "evaluate", "evaluate"]
 
 
-def test_rules_with_a_model_and_policies_with_a_truth_are_looks(
-    folder, world_folder, command_json, run_command, tmp_path
-):
+def test_rules_with_a_model_and_policies_with_a_truth_are_looks(folder, own_world, command_json, run_command, tmp_path):
     before, bundle = commands_in(folder), ("--bundle", folder / "bundle")
-    assert "model" not in command_json("study", "rules", "--data", world_folder)
+    assert "model" not in command_json("study", "rules", "--data", own_world)
     assert commands_in(folder) == before
-    figures = command_json("study", "rules", "--data", world_folder, *bundle)
+    figures = command_json("study", "rules", "--data", own_world, *bundle)
     assert (figures["model"]["touches"], commands_in(folder)) == (len(before) + 1, [*before, "rules"])
     (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
     policies = ("study", "policies", tmp_path / "none.toml", tmp_path / "none.toml", "--layout", "keyed")
-    policies += ("--calls", world_folder / "calls.parquet", *bundle)
-    truth = ("--truth", world_folder / "truth.parquet")
+    policies += ("--calls", own_world / "calls.parquet", *bundle)
+    truth = ("--truth", own_world / "truth.parquet")
     assert "touches" not in command_json(*policies)
     figures = command_json(*policies, *truth)
     assert (figures["touches"], commands_in(folder)) == (len(before) + 2, [*before, "rules", "policy diff"])
     code, out, _ = run_command(*policies, *truth)
     assert code == 0 and f"look {len(before) + 3} at these calls" in out
     shutil.rmtree(folder / "audit")
-    for words in (("study", "rules", "--data", world_folder, *bundle), (*policies, *truth)):
+    for words in (("study", "rules", "--data", own_world, *bundle), (*policies, *truth)):
         code, out, err = run_command(*words)
         assert (code, out) == (1, "") and "--audit FOLDER" in err and err.count("\n") == 1
     # --audit is refused where it has no effect.
-    for words in (("study", "rules", "--data", world_folder), policies):
+    for words in (("study", "rules", "--data", own_world), policies):
         code, _, err = run_command(*words, "--audit", tmp_path / "log")
         assert code == 2 and "--audit: not used with" in err
 
 
-def test_monitoring_counts_a_look_only_at_calls_of_the_certificate(folder, world_folder, others, run_command):
+def test_monitoring_counts_a_look_only_at_calls_of_the_certificate(folder, own_world, others, run_command):
     before, words = commands_in(folder), ("model", "monitor", "--bundle", folder / "bundle", "--data")
-    _, out, _ = run_command(*words, world_folder)
+    _, out, _ = run_command(*words, own_world)
     assert f"look {len(before) + 1} at these calls" in out and commands_in(folder) == [*before, "monitor"]
     shutil.rmtree(folder / "audit")
-    code, out, err = run_command(*words, world_folder)
+    code, out, err = run_command(*words, own_world)
     assert (code, out) == (1, "") and "monitor: the model was certified on these calls" in err
     _, out, _ = run_command(*words, others)
     assert "deviations" in out and "look" not in out.replace("looks more like", "")
+
+
+def new_ledger(folder):
+    return Ledger(folder / "audit", small.KEY, shipped_gates())
+
+
+def test_another_log_does_not_begin_at_1_again(tmp_path):
+    data, counts = tmp_path / "data", []
+    data.mkdir()
+    for name in ("first", "second", "third"):
+        ledger = new_ledger(tmp_path / name)
+        ledger.begin()
+        counts += [ledger.touch(DATA, (0, 10), "train", data), ledger.touch("cd" * 32, (0, 10), "train", data)]
+    assert [count["touches"] for count in counts] == [1, 1, 2, 2, 3, 3]
+    assert in_words(counts[-1]).startswith("look 3 at these calls, counted in the audit log and beside the calls: fold")
+    assert new_ledger(tmp_path / "first").touch(DATA, (10, 20), "train", data)["touches"] == 1  # other calls
+    assert new_ledger(tmp_path / "first").touch(DATA, (5, 15), "train", data)["touches"] == 5
+    assert [look.by for look in registered_looks(data)] == ["train"] * 8
+
+
+def test_no_erasure_resets_the_count(tmp_path):
+    data, ledger = tmp_path / "data", new_ledger(tmp_path)
+    data.mkdir()
+    append(ledger.log, "access", {"what": "begun"}, small.KEY)
+    assert ledger.touch(DATA, (0, 10), "train", data)["touches"] == 1
+    with pytest.raises(ValueError, match="entry 1: counts a look at test data; it must stay"):
+        erase(ledger.log, 1, "hide it", small.KEY)
+    shutil.rmtree(ledger.log / "payloads")
+    assert ledger.touch(DATA, (0, 10), "train", data)["touches"] == 2
+    (data / FILE).unlink()  # the log has one of the two still, and the third
+    assert ledger.touch(DATA, (0, 10), "train", data)["touches"] == 2
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    data.mkdir()
+    assert register_look(data, f"{DATA[:16]} 0..10", "another", "train")
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert not register_look(data, f"{DATA[:16]} 0..10", "another", "train")
+    monkeypatch.undo()
+    with (data / FILE).open("ab") as file:
+        file.write(b'{"fold": "half')  # a crash
+    assert len(registered_looks(data)) == 1
+    assert register_look(data, f"{DATA[:16]} 0..10", "another", "train") and len(registered_looks(data)) == 2
+    (data / FILE).write_bytes(b"{}\n")
+    with pytest.raises(ValueError, match=r"looks\.jsonl, line 1: look must have the keys"):
+        registered_looks(data)
+
+
+def test_a_training_counts_the_looks_of_earlier_ones_before_it_reads_on(own_world, tmp_path):
+    for number in (1, 2):
+        looks = Looks(new_ledger(tmp_path / str(number)), Settings(), tmp_path / f"run{number}")
+        source = looks.counted(folder_source(own_world, "both"))
+        source.read()
+        assert (looks.entry()["touches"], looks.entry()["registered"]) == (number, True)
+        assert len(registered_looks(own_world)) == number
+    # Files that were keyed for this run alone are in its folder.
+    looks = Looks(new_ledger(tmp_path / "3"), Settings(), own_world.parent)
+    looks.counted(folder_source(own_world, "both")).read()
+    assert (looks.entry()["touches"], looks.entry()["registered"]) == (1, False)

@@ -273,7 +273,7 @@ def test_the_tables_show_model_and_rules_separately(capsys):
     cells = {"model_alone": 3, "rules_alone": 2, "both": 1, "neither": 1234}
     model = {"id": "m", "band": "watch", "nuisance": cells, "benign": cells, "catch": share(1, 2), "false": share(0, 9),
              "catch_without_rule_hits": share(0, 0), "false_without_rule_hits": share(1, 4),
-             "fold": None, "touches": None}  # fmt: skip
+             "fold": None, "touches": None, "registered": False}  # fmt: skip
     regions = {"": {"callers": 1, "nuisance": share(0, 0), "with_rule": share(1, 1), "without_rule": share(0, 1),
                     "by_model": share(0, 0)}}  # fmt: skip
     rules = {"ring_once": {"calls": 5, "precision": share(1, 5), "caller_precision": share(0, 0), "recall": share(1, 2),
