@@ -105,16 +105,18 @@ def client_of(uri: str) -> MlflowClient:
 
 
 def follow_move(store: Path) -> None:
-    """Writes where the artifacts are now into a SQLite store that was moved together with them.
+    """Writes where the artifacts are now into a SQLite store that was moved or copied together with them.
 
-    MLflow writes absolute paths. They are changed if nothing is at the old place, and the folder of that name is beside
-    the store.
+    MLflow writes absolute paths. They are changed if the folder of that name is beside the store, and the old place is
+    gone or has a store of the same name beside it: this store is then a copy, and has artifacts of its own.
     """
     with closing(sqlite3.connect(store)) as database, database:
         for (old,) in database.execute("SELECT artifact_location FROM experiments").fetchall():
             former = Path(unquote(urlsplit(old or "").path))
             folder = store.parent / former.name
-            if not former.is_absolute() or former.exists() or not folder.is_dir():
+            if not former.is_absolute() or former == folder or not folder.is_dir():
+                continue
+            if former.exists() and not (former.parent / store.name).exists():
                 continue
             for table, column in PLACES:
                 moved = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"  # noqa: S608

@@ -77,3 +77,32 @@ def test_runs_of_two_logs_share_a_store_and_both_move(working, empty_store, tmp_
         (fault,) = verify(moved / name / "audit", uri=working_store()).faults
         assert "not in the log" in fault.what
     assert (mlflow_read.download(working_store(), runs[0], tmp_path / "files") / "figures.json").exists()
+
+
+@pytest.mark.system
+def test_a_copy_is_verified_by_itself_with_and_without_the_original(
+    working, empty_store, tmp_path, monkeypatch, command_json, run_command
+):
+    shutil.copyfile(empty_store, working / "mlruns.db")
+    place = RunPaths(working / "run" / "audit", working_store())
+    place.log.parent.mkdir()
+    recorded_run.record_run(place, place.log.parent / "model")
+    record_store(place.log.parent, place.uri)
+    copy = tmp_path / "auditor" / "copy"
+    shutil.copytree(working, copy)
+    monkeypatch.chdir(tmp_path)
+    words = ("audit", "verify", "--in", copy / "run")
+    assert command_json(*words)["sound"]
+    # The original is not looked at: it neither hides a fault of the copy nor adds one.
+    (artifact,) = (copy / "mlartifacts").rglob("slices.csv")
+    before = artifact.read_bytes()
+    artifact.write_bytes(b"slice,calls\ncourier,13\n")
+    code, out, _ = run_command(*words)
+    assert code == 1 and "slices.csv" in out
+    artifact.write_bytes(before)
+    (original,) = (working / "mlartifacts").rglob("slices.csv")
+    original.write_bytes(b"slice,calls\ncourier,13\n")
+    assert command_json(*words)["sound"]
+    working.rename(tmp_path / "away")
+    result = command_json(*words)
+    assert result["sound"] and result["runs"] == 1
