@@ -13,7 +13,7 @@ from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.custody import purposes
 from callsieve.serving.custody.purposes import PURPOSES, declare, require_purpose
 from callsieve.training import read_dataset
-from callsieve.training.log.run_paths import default_store
+from callsieve.training.log.run_paths import working_store
 from callsieve.training.model.feature_table import read_table, split
 from callsieve.training.tracking import mlflow_read
 from callsieve.training.world import write_world
@@ -274,7 +274,8 @@ def caller_rows(tmp_path_factory):
     return path
 
 
-def test_a_table_is_split_by_caller_and_time(run_command, caller_rows, tmp_path):
+def test_a_table_is_split_by_caller_and_time(run_command, caller_rows, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     words = ("train", "--vectors", caller_rows, "--label", "y", "--time", "start", "--json")
     code, out, err = run_command(*words, "--out", tmp_path / "leaky")
     leaky = json.loads(out)
@@ -287,7 +288,7 @@ def test_a_table_is_split_by_caller_and_time(run_command, caller_rows, tmp_path)
     assert apart["features"] == leaky["features"] == 2
     assert read_forest((tmp_path / "run" / "model.txt").read_text()).predict_raw(np.zeros((1, 2))).shape == (1,)
     assert apart["split"] in (tmp_path / "run" / "report.html").read_text()
-    run = mlflow_read.snapshot(default_store(tmp_path / "run"), apart["tracking"]["run"])
+    run = mlflow_read.snapshot(working_store(), apart["tracking"]["run"])
     assert "undeclared" in json.dumps(run) and "test.auc" in json.dumps(run)
 
 

@@ -288,7 +288,8 @@ def test_folders_of_folders_are_read_in_the_order_of_their_numbers(tmp_path):
     for name in ("world-10", "world-9", "notes"):
         (tmp_path / name).mkdir()
     for name in ("world-10", "world-9"):
-        (tmp_path / name / "calls.parquet").touch()
+        for file in ("calls.parquet", "complaints.parquet"):
+            (tmp_path / name / file).touch()
     assert [source.name for source in folder_sources([tmp_path])] == [
         str(tmp_path / "world-9"),
         str(tmp_path / "world-10"),
