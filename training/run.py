@@ -64,6 +64,7 @@ from .tracking.record import (
     write_record,
     write_tables,
 )
+from .tracking.system_metrics import system_metrics
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -124,7 +125,8 @@ def study(
     code = commit()
     looks = Looks(Ledger(place.log, key, gates), settings, folder)
 
-    trained = train([looks.counted(source) for source in sources_of(data)], settings, progress)
+    with system_metrics() as system:
+        trained = train([looks.counted(source) for source in sources_of(data)], settings, progress)
     leak_probes = check_for_leaks(trained)
     give_back()
     judged = judge(trained, policy_actions(trained), source, other)
@@ -156,7 +158,8 @@ def study(
     write_reference(measure_reference(model, calls), folder / "record" / REFERENCE)
     drawn = pictures(figures)
     write_pages(figures, datasets, folder, drawn)
-    tracked = track_run(place, folder, figures, settings, datasets, made_by, began, trained.curves)
+    curves = {"loss on held-out folds": mean_curve(trained.curves), **system}
+    tracked = track_run(place, folder, figures, settings, datasets, made_by, began, curves)
     write_audit_page(place, tracked, figures, folder, gates, drawn)
     entry = append(place.log, "run", run_payload(place.uri, tracked, figures, folder / "bundle"), key)
     return {**figures, "tracking": tracked, "audit": {"log": str(place.log), "entry": entry}}
@@ -235,7 +238,7 @@ def track_run(
     datasets: Datasets,
     made_by: str,
     began: float,
-    curves: list[list[float]],
+    curves: Mapping[str, Sequence[float]],
 ) -> TrackedRun:
     """Records figures and files as a run in MLflow."""
     files = {name: folder / name for name in ("record", "documents", "plots", "tables")}
@@ -253,7 +256,7 @@ def track_run(
         figures=figures,
         files=files | {"report": folder / "report.html"},
         model=(folder / "bundle", folder / SIGNER) if (folder / "bundle").exists() else None,
-        curves={"loss on held-out folds": mean_curve(curves)},
+        curves=curves,
     )
 
 

@@ -71,6 +71,7 @@ ONLY = {
         "training/tracking/mlflow_write.py",
         "training/tracking/mlflow_read.py",
         "training/tracking/mlflow_model.py",
+        "training/tracking/system_metrics.py",
     },
     "onnx": {"training/tracking/onnx_export.py"},
     "onnxruntime": {"training/tracking/onnx_export.py"},
