@@ -62,8 +62,8 @@ def test_a_run_is_recorded_promoted_and_verified(server, tmp_path):
 def test_the_champion_as_mlflow_loads_it_gives_the_verdicts_of_the_command(
     server, world, command_json, tmp_path, monkeypatch
 ):
-    place, run, _, folder = server
     """After the first week, when the history is long enough for the command to judge."""
+    place, run, _, folder = server
     calls = world.calls.select(KEYED_COLUMNS)
     (tmp_path / "world.json").touch()  # marks simulated calls
     pq.write_table(calls, tmp_path / "calls.parquet")
@@ -81,7 +81,7 @@ def test_the_champion_as_mlflow_loads_it_gives_the_verdicts_of_the_command(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", place.uri)
     for uri in ("models:/callsieve@champion", f"runs:/{run['run']}/model"):
         answers = mlflow.pyfunc.load_model(uri).predict(frame)
-        np.testing.assert_array_equal(answers["score"].astype("float32"), verdicts["score"].astype("float32"))
+        np.testing.assert_array_equal(answers["score"].astype("float32"), verdicts["probability"].astype("float32"))
         assert answers["action"].tolist() == verdicts["action"].tolist()
 
 
