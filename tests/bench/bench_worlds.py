@@ -1,0 +1,154 @@
+"""How a model grows with the worlds that it learns from, and whether models of other worlds agree on real calls.
+
+python tests/bench/bench_worlds.py FOLDER ../shared/data [--counts 1,2,4,8,16] [--models 8] [--others 4]
+    [--size small] [--threads 2]
+
+Learns with their truth from the first 1, 2, 4, ... varied worlds with more look-alikes, at 50,000 calls a world, and
+from the reported labels of the most worlds. Judges on 8 worlds of other seeds, with the thresholds of training. The
+judging worlds of `callsieve study worlds` are not among them. Then trains 8 models of 4 worlds each, each with a second
+model for poorer records, and counts the real calls that each labels. FOLDER gets the worlds; those that
+it has are used again. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from bench_real import of_bundle
+from harness import parser_of
+
+from callsieve.features.files.progress import silent
+from callsieve.serving.bundle.signing import generate_signing_key, read_signing_key
+from callsieve.serving.rules.strata import STRATA, strata_of
+from callsieve.training.data.sources import Source, folder_sources
+from callsieve.training.judging.detection import calls_to_detection
+from callsieve.training.model import pool
+from callsieve.training.model.bands import FeedScores, bands_of, caution_of
+from callsieve.training.model.fit import held_out_folds
+from callsieve.training.model.matrix import Matrix
+from callsieve.training.model.pool import Gathered, gather
+from callsieve.training.model.scores import cv_fold_of_calls, feature_columns, out_of_fold_scores, score_rows
+from callsieve.training.model.settings import Settings
+from callsieve.training.model.train import fit_all, train, write_bundle
+from callsieve.training.studies.simulated import simulate_worlds
+
+LEARN_SEED, WORLDS = 101, 16
+DEVELOPMENT = {"default": (201, False), "varied": (211, True)}  # first seed, whether varied
+
+
+def main() -> None:
+    """Prints the figures of each model."""
+    options = parser_of(
+        __doc__, "folder", "data", counts="1,2,4,8,16", models=8, others=4, size="small", threads=2
+    ).parse_args()
+    counts = [int(count) for count in options.counts.split(",")]
+    worlds = max(counts) if not options.models else WORLDS
+    learn, others = simulated_sources(options.folder, worlds, options.others, options.size)
+    settings = Settings(seed=1, threads=options.threads, learn_from="truth")
+    figures: dict[str, Any] = {
+        "worlds": pooled(learn[: max(counts)], others, settings, counts),
+        "labels": pooled(learn[: max(counts)], others, replace(settings, learn_from="labels"), [max(counts)]),
+        "models": [
+            of_worlds([*chosen, others[0]], settings, options.data) for chosen in sets_of_four(learn)[: options.models]
+        ],
+    }
+    print(json.dumps(figures), flush=True)
+
+
+def sets_of_four(learn: Sequence[Source]) -> list[Sequence[Source]]:
+    """Returns 8 sets of 4 of the 16 worlds; two sets share one world at most."""
+    return [*(learn[place : place + 4] for place in range(0, WORLDS, 4)), *(learn[place::4] for place in range(4))]
+
+
+def simulated_sources(folder: Path, count: int, others: int, size: str) -> tuple[list[Source], list[Source]]:
+    """Returns the worlds to learn from and those to judge on; simulates those that the folder lacks."""
+    kinds = {"learn": (LEARN_SEED, count, True)}
+    kinds |= {f"dev/{name}": (seed, others, varied) for name, (seed, varied) in DEVELOPMENT.items()}
+    for name, (seed, worlds, varied) in kinds.items():
+        scenario = Path("look_alikes") if name == "learn" else None
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        simulate_worlds(
+            folder / name, worlds, size=size, seed=seed, scenario=scenario, key=None, progress=silent, varied=varied
+        )
+    sources = folder_sources([folder / "learn"], [folder / name for name in kinds if name != "learn"])
+    return (
+        [source for source in sources if source.role == "learn"][:count],
+        [source for source in sources if source.role == "certify"],
+    )
+
+
+def pooled(
+    learn: Sequence[Source], others: Sequence[Source], settings: Settings, counts: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Returns the figures of a model for each count of worlds to learn from."""
+    with patch.object(pool, "POORER_FEEDS", ()):  # only the complete feed is judged here
+        gathered = gather([*learn, *others], settings, silent)
+    return [of_count(gathered, settings, count, len(learn)) for count in counts]
+
+
+def of_count(gathered: Gathered, settings: Settings, count: int, first_other: int) -> dict[str, Any]:
+    """Fits a model on the rows of the first worlds, and judges it on the worlds from `first_other` on."""
+    matrix = rows_of(gathered.matrix, gathered.matrix.folder < count)
+    fitted = fit_all(matrix, settings, lambda _: None, gathered.learnt.release)
+    calls, X = gathered.pool, gathered.vectors.array()  # noqa: N806
+    units = "folder" if fitted.by_folder else "group"
+    fold = cv_fold_of_calls(getattr(matrix, units), fitted.row_fold, getattr(calls, units))
+    inside = calls.folder < count
+    choose, every = calls.choose & inside, np.arange(len(X))
+    columns, parts = feature_columns(settings.features), held_out_folds(int(fitted.row_fold.max()) + 1)
+    raw = score_rows(fitted.models["model"], X, every, (calls.folder >= first_other) & calls.scored, columns, 2)
+    members = [
+        score_rows(text, X, every, choose & np.isin(fold, part), columns, 2)
+        for text, part in zip(fitted.members["model"], parts, strict=True)
+    ]
+    raw = out_of_fold_scores(raw, members, parts, fold, choose)
+    scores, benign = FeedScores(raw, strata_of(X)), ~calls.judged.nuisance
+    band = bands_of((scores,), choose & benign, calls.certify & benign, caution_of(by_folder=fitted.by_folder))[0]
+    flagged = raw >= np.array([band.threshold_for(word) for word in STRATA])[scores.stratum]
+    worlds = range(first_other, int(calls.folder.max()) + 1)
+    return {
+        "worlds": count,
+        "rows": len(matrix.y),
+        "by_world": [of_world(gathered, flagged, place) for place in worlds],
+    }
+
+
+def of_world(gathered: Gathered, flagged: Any, place: int) -> dict[str, float]:
+    """Returns catch, false calls in 10,000 and early detection on one world."""
+    calls = gathered.pool
+    there = calls.folder == place
+    certify, nuisance = there & calls.certify, calls.judged.nuisance
+    lives = there & calls.new & ~calls.trained
+    detection = calls_to_detection(np.where(flagged[lives], 1.0, 0.0), 0.5, calls.caller[lives], calls.start[lives])
+    return {
+        "catch": float(flagged[certify & nuisance].mean()),
+        "false": 1e4 * float(flagged[certify & ~nuisance].mean()),
+        "soon": float(detection["soon_share"] or 0.0),
+        "stopped": float(detection["stopped_share"] or 0.0),
+    }
+
+
+def rows_of(matrix: Matrix, rows: Any) -> Matrix:
+    """Returns some rows of a training matrix."""
+    return Matrix(**{field.name: getattr(matrix, field.name)[rows] for field in fields(Matrix)})
+
+
+def of_worlds(sources: Sequence[Source], settings: Settings, data: Path) -> dict[str, Any]:
+    """Trains a bundle on some worlds and returns the real calls that it labels."""
+    trained = train(sources, replace(settings, poorer_feeds=True))
+    with tempfile.TemporaryDirectory() as folder:
+        key = Path(folder) / "signing.key"
+        generate_signing_key(key, Path(folder) / "signer.pub")
+        write_bundle(trained, Path(folder) / "bundle", read_signing_key(key))
+        return of_bundle(Path(folder) / "bundle", data, settings.threads)
+
+
+if __name__ == "__main__":
+    main()
