@@ -7,7 +7,6 @@ certified on each of POORER_FEEDS.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -148,12 +147,16 @@ def recorded_calls(calls: pa.Table, feed: str) -> tuple[Array, pa.Table]:
 
 
 def of_one_operator(calls: pa.Table) -> Array:
-    """Returns whether caller and callee are numbers of the same operator of OPERATORS; bool, shape (calls,)."""
+    """Returns whether caller and callee are numbers of the same operator of OPERATORS; bool, shape (calls,).
+
+    Numbers belong to operators by their first call, not by their token, so that another key gives the same calls.
+    """
+    parties = [dictionary_encoded(calls[name].unify_dictionaries().combine_chunks()) for name in ("caller", "callee")]
+    seen = pa.concat_arrays([party.dictionary.cast(pa.string()).take(pc.unique(party.indices)) for party in parties])
+    own = pc.unique(seen)[::OPERATORS]
     both = np.ones(calls.num_rows, dtype=bool)
-    for name in ("caller", "callee"):
-        encoded = dictionary_encoded(calls[name].unify_dictionaries().combine_chunks())
-        own = [zlib.crc32(str(token).encode()) % OPERATORS == 0 for token in encoded.dictionary.to_pylist()]
-        both &= np.array(own, dtype=bool)[encoded.indices.to_numpy()]
+    for party in parties:
+        both &= np.asarray(pc.is_in(party.dictionary.cast(pa.string()), own))[party.indices.to_numpy()]
     return both
 
 
