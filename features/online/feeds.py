@@ -9,6 +9,7 @@ Where one operator of many records the calls, callers seem to call less than the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import chain, combinations
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ PRESENT_UNANSWERED = 0.05
 # worlds, 0.07 among their answered calls, 0.08 among the calls that one operator of three takes part in, 0.10 to 0.12
 # among those between its own numbers, 0.21 between the numbers of one of ten; 0.38 among students of Copenhagen.
 RARE_CALLS = 3
-FEWEST_DAYS = 7  # with calls, in a week; with fewer, every caller seems to make few
+FEWEST_DAYS = 7  # with calls, in a week whose calls are counted; with fewer, every caller seems to make few
 SPARSE_FROM, TOO_SPARSE_FROM = 0.1, 0.2
 # Fewer calls show too little: the feed "complete" is assumed.
 FEWEST_CALLS = 1_000
@@ -182,22 +183,22 @@ class _CallsByWeek:
         self._weeks = (last - first + HOUR) // WEEK
         self._callers = sample["caller"].unique()
         self._made = np.zeros(len(self._callers) * self._weeks, dtype=np.int64)
+        self._days: set[int] = set()  # with calls, from the first call on
 
     def count(self, calls: pa.Table | pa.RecordBatch) -> None:
         """Counts more calls."""
         import numpy as np
 
         np.add.at(self._made, self._places(calls), 1)
+        self._days.update(np.unique((calls["start"].to_numpy() - self._first) // DAY_MS).tolist())
 
     def rare(self) -> tuple[int, int]:
-        """Returns the rare calls of the sample, and its calls in weeks that have calls on FEWEST_DAYS days."""
+        """Returns the rare calls of the sample, and its calls in weeks with calls on each day."""
         import numpy as np
 
-        day = (self._sample["start"].to_numpy() - self._first) // DAY_MS
-        if len(np.unique(day)) < FEWEST_DAYS * self._weeks:
-            return 0, 0
-        made = self._made[self._places(self._sample)]
-        return int((made <= RARE_CALLS).sum()), len(made)
+        made, places = self._made, self._places(self._sample)
+        known = np.isin(places % max(self._weeks, 1), whole_weeks(self._days))
+        return int((made[places[known]] <= RARE_CALLS).sum()), int(known.sum())
 
     def _places(self, calls: pa.Table | pa.RecordBatch) -> Any:
         """Returns the place among the counts of each call of a known caller in a whole week."""
@@ -207,6 +208,19 @@ class _CallsByWeek:
         caller = pc.index_in(_texts_or_numbers(calls["caller"]), value_set=self._callers)
         known, week = np.asarray(caller.is_valid()), (calls["start"].to_numpy() - self._first) // WEEK
         return (np.asarray(caller.fill_null(0)) * self._weeks + week)[known & (week < self._weeks)]
+
+
+def whole_weeks(days: Iterable[int]) -> list[int]:
+    """Returns the weeks with calls on each of their days; in others every caller seems to make few calls.
+
+    Args:
+        days: days with calls, counted from the first call on.
+
+    >>> whole_weeks([0, 1, 2, 3, 4, 5, 6, 7, 9])
+    [0]
+    """
+    counts = Counter(day // FEWEST_DAYS for day in set(days))
+    return sorted(week for week, count in counts.items() if count == FEWEST_DAYS)
 
 
 def _texts_or_numbers(column: Any) -> Any:

@@ -18,7 +18,7 @@ from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.keys.tokens import read_key
 from callsieve.features.offline import spark
 from callsieve.features.online.coverage import covered_rows
-from callsieve.features.online.feeds import COMPLETE, RARE_CALLS, SAMPLE_CALLS, feed_of_counts
+from callsieve.features.online.feeds import COMPLETE, RARE_CALLS, SAMPLE_CALLS, feed_of_counts, whole_weeks
 from callsieve.serving.custody.purposes import Declaration, require_purpose
 from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.rules.policy import ACTIONS
@@ -160,8 +160,10 @@ def feed_of_frame(frame: Any) -> str:
         callees = frame.filter(frame["callee"].isin(callers)).select("callee").distinct().collect()
         weekly = frame.filter(frame["caller"].isin(callers)).selectExpr("caller", week).groupBy("caller", "week")
         made = {(row["caller"], row["week"]): row["count"] for row in weekly.count().collect()}
-    called, weeks = {row["callee"] for row in callees}, (span["last"] - span["first"] + HOUR) // WEEK
-    of_week = [made[row["caller"], row["week"]] for row in rows if row["week"] < weeks]
+        days = frame.selectExpr(f"(start - {span['first']}) div {DAY_MS} day").distinct().collect()
+    called, last = {row["callee"] for row in callees}, (span["last"] - span["first"] + HOUR) // WEEK
+    weeks = {week for week in whole_weeks(row["day"] for row in days) if week < last}
+    of_week = [made[row["caller"], row["week"]] for row in rows if row["week"] in weeks]
     over, unanswered, routed, rings = (sum(row[name] for row in rows) for name in flags)
     is_called = sum(row["caller"] in called for row in rows)
     rare = sum(count <= RARE_CALLS for count in of_week), len(of_week)

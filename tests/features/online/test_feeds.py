@@ -1,6 +1,7 @@
 """The feed of records follows from the records themselves, alike for a table and for a history."""
 
 import hypothesis.strategies as st
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -95,6 +96,20 @@ def test_records_in_which_many_calls_are_of_callers_with_few_are_sparse(calls, r
     assert feed_of_table(made) == history_of(made).feed == expected
     first_days = made.filter(pc.less(made["start"], 6 * DAY_MS))
     assert feed_of_table(first_days) == COMPLETE  # no whole week, so no caller is known to make few
+
+
+@pytest.mark.parametrize(("quiet", "expected"), [(0.05, SPARSE), (0.0, COMPLETE)], ids=["quiet weekends", "gaps"])
+def test_long_records_are_sparse_if_their_whole_weeks_are(calls, quiet, expected):
+    """A sample has no call of some quiet days; only the records themselves show which weeks are whole."""
+    template = next(row for row in calls.to_pylist() if row["trunk"] and row["outcome"] == "answered")
+    week = calls_of_weeks(template, "b", 34, 10) + calls_of_weeks(template, "a", 30, 2)
+    draws = np.random.default_rng(1)
+    moments = draws.integers(7 * DAY_MS, size=(150, len(week)))
+    kept = (moments < 5 * DAY_MS) | (draws.random(moments.shape) < quiet)
+    rows = [
+        week[call] | {"start": 7 * DAY_MS * int(place) + int(moments[place, call])} for place, call in np.argwhere(kept)
+    ]
+    assert feed_of_table(pa.Table.from_pylist(sorted(rows, key=lambda row: row["start"]), calls.schema)) == expected
 
 
 def test_few_calls_are_taken_as_complete(calls):
