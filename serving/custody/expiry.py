@@ -1,6 +1,7 @@
 """Filters rows that are past their retention time, so that no reader returns them.
 
-A row has expired when its moment is earlier than now minus the rule's ceiling. A row without a moment does not expire.
+A row has expired when its moment is earlier than now minus the rule's ceiling. A row without a moment does not expire,
+except in a file of verdicts: there it is an invalid call, and expires with the last call of its file.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ from .purposes import Declaration
 from .retention import Retention, RetentionRule, read_retention
 
 
-def is_expired(table: pa.Table, rule: RetentionRule, now: int) -> pa.ChunkedArray:
-    """Returns a flag for each row: whether it has expired. `now` is in Unix ms."""
-    return pc.fill_null(pc.less(row_moments(table, rule), now - rule.ceiling), False)
+def is_expired(table: pa.Table, rule: RetentionRule, now: int, *, without_moment: bool = False) -> pa.ChunkedArray:
+    """Returns a flag for each row: whether it has expired.
+
+    Args:
+        now: Unix ms.
+        without_moment: the flag of rows without a moment.
+    """
+    return pc.fill_null(pc.less(row_moments(table, rule), now - rule.ceiling), without_moment)
 
 
 def row_moments(table: pa.Table, rule: RetentionRule) -> pa.ChunkedArray:
@@ -76,16 +82,24 @@ def older_than(table: str, rules: Retention) -> str:
     )
 
 
-def unexpired_rows(rule: RetentionRule, now: int, table: pa.Table) -> pa.Table:
-    """Returns the rows that have not expired. `now` is in Unix ms."""
-    return table.filter(pc.invert(is_expired(table, rule, now)))
+def unexpired_rows(rule: RetentionRule, now: int, table: pa.Table, *, without_moment: bool = False) -> pa.Table:
+    """Returns the rows that have not expired. Args: as for `is_expired`."""
+    return table.filter(pc.invert(is_expired(table, rule, now, without_moment=without_moment)))
 
 
-def count_expired(path: Path, rule: RetentionRule, now: int) -> int:
-    """Returns the number of expired rows of a Parquet file. `now` is in Unix ms."""
+def count_expired(path: Path, rule: RetentionRule, now: int, *, without_moment: bool = False) -> int:
+    """Returns the number of expired rows of a Parquet file. Args: as for `is_expired`."""
     with pq.ParquetFile(path, pre_buffer=False) as file:
         tables = (pa.Table.from_batches([batch]) for batch in file.iter_batches(columns=_moment_column(file, rule)))
-        return sum(pc.sum(is_expired(table, rule, now)).as_py() or 0 for table in tables)
+        flags = (is_expired(table, rule, now, without_moment=without_moment) for table in tables)
+        return sum(pc.sum(flag).as_py() or 0 for flag in flags)
+
+
+def all_moments_expired(path: Path, rule: RetentionRule, now: int) -> bool:
+    """Returns whether each row of a Parquet file has expired or has no moment. `now` is in Unix ms."""
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        rows = file.metadata.num_rows
+    return bool(count_expired(path, rule, now, without_moment=True) == rows)
 
 
 def _moment_column(file: pq.ParquetFile, rule: RetentionRule) -> Sequence[str]:

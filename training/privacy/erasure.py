@@ -64,10 +64,20 @@ class Erasure:
             self.new.unlink(missing_ok=True)
 
 
-def plan_expiry(name: str, path: Path, rule: RetentionRule, now: int, progress: Progress = silent) -> Erasure:
-    """Plans the erasure of the expired rows of a Parquet file. `now` is in Unix ms."""
-    new, done = write_new_version(path, partial(unexpired_rows, rule, now), progress)
-    return Erasure(name, path, rows_summary(done), new, count_left=partial(count_expired, path, rule, now))
+def plan_expiry(
+    name: str,
+    path: Path,
+    rule: RetentionRule,
+    now: int,
+    progress: Progress = silent,
+    *,
+    without_moment: bool = False,
+) -> Erasure:
+    """Plans the erasure of the expired rows of a Parquet file. Args: as for `custody.expiry.is_expired`."""
+    keep = partial(unexpired_rows, rule, now, without_moment=without_moment)
+    new, done = write_new_version(path, keep, progress)
+    count_left = partial(count_expired, path, rule, now, without_moment=without_moment)
+    return Erasure(name, path, rows_summary(done), new, count_left=count_left)
 
 
 def rows_summary(done: Rewritten) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from callsieve.features.files.progress import silent
 from callsieve.features.keys.callee_keys import EPHEMERAL, CalleeCipher
 from callsieve.serving.batch.output_keys import output_tokens
 from callsieve.serving.batch.register_files import Row, as_lines, rows_of
+from callsieve.serving.custody.expiry import all_moments_expired
 from callsieve.serving.custody.retention import Retention, RetentionRule
 from callsieve.serving.rules.registers import Registers
 
@@ -35,8 +36,10 @@ VERDICTS, REGISTER = "verdicts", "register_"
 
 
 def plan_verdicts(path: Path, rules: Retention, now: int, progress: Progress = silent) -> Erasure:
-    """Plans the erasure of expired rows of a verdict file."""
-    return plan_expiry(str(path), path, rules.of(VERDICTS), now, progress)
+    """Plans the erasure of expired rows of a verdict file; rows of invalid calls expire with its last call."""
+    rule = rules.of(VERDICTS)
+    invalid_too = all_moments_expired(path, rule, now)
+    return plan_expiry(str(path), path, rule, now, progress, without_moment=invalid_too)
 
 
 def delete_from_verdicts(

@@ -96,3 +96,14 @@ def test_verdict_files_lose_expired_calls_and_a_deleted_person(folder, log, comm
     left = pq.read_table(path)
     assert left.num_rows == 1 and not pc.any(pc.equal(left["caller"], person)).as_py()
     assert person not in json.dumps(report)
+
+
+@pytest.mark.parametrize(("newest", "left"), [(59, 2), (61, 0)])
+def test_rows_of_invalid_calls_expire_with_the_last_call_of_their_file(log, command_json, tmp_path, newest, left):  # noqa: F811
+    """They have no start, but may hold own columns of the input."""
+    path = tmp_path / "verdicts.parquet"
+    start = pa.array([NOW - 400 * DAY, None, NOW - newest * DAY], pa.int64())
+    pq.write_table(pa.table({"start": start, "own id": ["a", "b", "c"]}), path)
+    report = command_json("privacy", "retention", *keys_of(log), "--verdicts", path)["files"][str(path)]
+    assert (report["rows_after"], report["past_their_time"]) == (left, 0)
+    assert pq.read_table(path)["own id"].to_pylist() == ["b", "c"][:left]
