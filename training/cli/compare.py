@@ -1,8 +1,9 @@
-"""The commands `study compare`, `study membership`, `study rules` and `study policies`."""
+"""The commands `evaluate`, `study compare`, `study membership`, `study rules` and `study policies`."""
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,48 @@ from callsieve.serving.cli.options import (
     Threads,
     Trust,
 )
+
+
+def evaluate(
+    bundle: Bundle,
+    data: Data,
+    look: LookOptions,
+    trust: Trust = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="New or empty folder for a report, its pictures and all figures.")
+    ] = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Judge a signed bundle on other calls.
+
+    The audit log counts the look at them. With --out, it writes report.html, figures.json and plots.
+
+    Example: callsieve evaluate --bundle run/bundle --data world
+    """
+    from callsieve.training.judging.assess import assess
+    from callsieve.training.judging.judge import headline_metrics
+    from callsieve.training.log.looks import ledger_beside
+    from callsieve.training.reports.evaluation import write_evaluation
+    from callsieve.training.tracking.activity import record_activity
+
+    from .tables import runs
+
+    began, folder = time.time(), None if out is None else console.new_folder(out)
+    ledger = ledger_beside(bundle, look.audit, look.signing_key)
+    with console.progress("evaluate") as progress:
+        figures = assess(bundle, data, trust=trust, threads=threads, progress=progress, ledger=ledger)
+        if folder is not None:
+            write_evaluation(figures, folder)
+    files = {} if folder is None else {"report": folder / "report.html"}
+    facts = {"model": figures["model"]["id"], "data": data}
+    metrics = headline_metrics(figures)
+    fault = record_activity("evaluate", figures, metrics, began=began, bundle=bundle, files=files, **facts)
+    console.emit_json(figures) if json else runs.evaluation(figures)
+    if folder is not None and not json:
+        console.say(f"report   {folder / 'report.html'}")
+    if fault:
+        console.note(fault)
 
 
 def compare(

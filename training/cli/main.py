@@ -35,7 +35,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
         ),
         "features": "training.cli.calls:features",
         "train": "training.cli.train:train",
-        "evaluate": "training.cli.train:evaluate",
+        "evaluate": "training.cli.compare:evaluate",
         "study": Group(
             "Compare trainings, rules and policies.",
             {

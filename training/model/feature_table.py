@@ -41,7 +41,7 @@ SPLITS = {
     (True, False): "No group is in two sets.",
     (True, True): "No group is in two sets, and test rows are later than the others.",
 }
-"""What a split by groups (first) and by time (second) keeps apart."""
+"""What a split keeps apart, in words; by whether groups and whether times are given."""
 SICHUAN_COLUMNS = {"opposite_count", "phone2opposite_mean", "voc_hour_mode", "month_ids", "arpu_mean"}
 
 
