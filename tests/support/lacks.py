@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callsieve.features.kernel.windows import WEEK
 from callsieve.features.online.feeds import ANSWERED_ONLY, NO_RING_TIME, NO_ROUTES, OUTGOING_ONLY
 
 
@@ -13,6 +14,24 @@ def without(calls, lacks, share=1.0):
         chosen = pa.array(np.random.default_rng(1).random(calls.num_rows) < share)
         calls = REMOVE[lack](calls, chosen)
     return calls
+
+
+def week_of_calls(calls, rare_of_100, callers=100):
+    """Returns a week of calls like those of a table; so many of 100 are of callers with two, the others make ten.
+
+    Args:
+        calls: keyed calls, whose schema and facts the result has.
+        callers: a tenth of the number of calls.
+    """
+    template = next(row for row in calls.to_pylist() if row["trunk"] and row["outcome"] == "answered")
+    rows = []
+    for name, count, rate in (("a", callers * rare_of_100 // 20, 2), ("b", callers * (100 - rare_of_100) // 100, 10)):
+        for place in range(count * rate + bool(count)):  # and one at the end of the week
+            parties = {"caller": f"{name}{place % count}", "callee": f"{name}{(place + 1) % count}"}
+            outcome = "busy" if place % 5 == 0 else "answered"
+            start = place * (WEEK // (count * rate))
+            rows.append(template | parties | {"start": start, "outcome": outcome, "ring": 5_000, "talk": 30_000})
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: row["start"]), calls.schema)
 
 
 def _answered(calls, chosen):

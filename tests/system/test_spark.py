@@ -23,7 +23,15 @@ from callsieve.features.keys.tokens import Key
 from callsieve.features.offline import spark
 from callsieve.features.offline.buckets import KEYS
 from callsieve.features.offline.table import vectors
-from callsieve.features.online.feeds import COMPLETE, LACKS, NO_RING_TIME, NO_ROUTES, SPARSE, feed_of_table
+from callsieve.features.online.feeds import (
+    COMPLETE,
+    LACKS,
+    NO_RING_TIME,
+    NO_ROUTES,
+    SPARSE,
+    UNKNOWN_FEED,
+    feed_of_table,
+)
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.serving.batch import spark_scoring
 from callsieve.serving.batch.score import open_scorer
@@ -34,7 +42,7 @@ from callsieve.training.cli.main import main
 from callsieve.training.tracking.mlflow_model import TRUST
 from tests.support import real_bundle
 from tests.support import small_bundle as small
-from tests.support.lacks import without
+from tests.support.lacks import week_of_calls, without
 from tests.support.strategies import EXAMPLE_CALL, as_keyed_table, histories
 from tests.training.tracking.test_mlflow_model import assert_same, folder, lite_rows, scores  # noqa: F401 - fixtures
 
@@ -199,6 +207,13 @@ def test_a_frame_is_on_the_feed_of_its_table(session, world, lacks, tmp_path):
     frame = session.read.parquet(str(write_plain(calls, tmp_path / "calls.parquet")))
     assert spark_scoring.feed_of_frame(frame) == feed_of_table(calls) == (", ".join(lacks) or COMPLETE)
     assert spark_scoring.feed_of_frame(frame.limit(0)) == COMPLETE
+
+
+@pytest.mark.parametrize(("rare_of_100", "feed"), [(9, COMPLETE), (11, SPARSE), (25, UNKNOWN_FEED)])
+def test_a_frame_of_rare_callers_is_on_the_feed_of_its_table(session, world, rare_of_100, feed, tmp_path):
+    calls = week_of_calls(world.calls.select(KEYED_COLUMNS), rare_of_100)
+    frame = session.read.parquet(str(write_plain(calls, tmp_path / "calls.parquet")))
+    assert spark_scoring.feed_of_frame(frame) == feed_of_table(calls) == feed
 
 
 def test_a_worker_applies_the_bands_of_the_feed(tmp_path):

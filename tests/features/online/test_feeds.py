@@ -27,7 +27,7 @@ from callsieve.features.online.feeds import (
     needs_second_model,
 )
 from callsieve.features.online.memory_feed import sampled_attempts
-from tests.support.lacks import without
+from tests.support.lacks import week_of_calls, without
 
 CALLS = 6_000  # some two days; a few records stand twice
 OF_EACH_CALL = LACKS[:4]
@@ -72,27 +72,10 @@ def test_records_that_lack_something_in_part_are_on_no_feed(calls, lack):
     assert feed_of_table(poorer) == history_of(poorer).feed == UNKNOWN_FEED
 
 
-def calls_of_weeks(template, name, callers, week_calls):
-    """Returns rows of calls to one another of so many callers, each so many a week, in order of start."""
-    spread = 7 * DAY_MS // (callers * week_calls)
-    return [
-        template
-        | {
-            "caller": f"{name}{place % callers}", "callee": f"{name}{(place + 1) % callers}", "start": place * spread,
-            "outcome": "busy" if place % 5 == 0 else "answered", "ring": 5_000, "talk": 30_000,
-        }
-        for place in range(callers * week_calls + 1)
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize(("rare_of_100", "expected"), [(0, COMPLETE), (9, COMPLETE), (11, SPARSE), (25, UNKNOWN_FEED)])
 def test_records_in_which_many_calls_are_of_callers_with_few_are_sparse(calls, rare_of_100, expected):
     """Out of 100 calls, so many are of callers with two a week; the others make ten a week."""
-    template = next(row for row in calls.to_pylist() if row["trunk"] and row["outcome"] == "answered")
-    rows = calls_of_weeks(template, "b", 100 - rare_of_100, 10)
-    if rare_of_100:
-        rows += calls_of_weeks(template, "a", rare_of_100 * 5, 2)
-    made = pa.Table.from_pylist(sorted(rows, key=lambda row: row["start"]), calls.schema)
+    made = week_of_calls(calls, rare_of_100)
     assert feed_of_table(made) == history_of(made).feed == expected
     first_days = made.filter(pc.less(made["start"], 6 * DAY_MS))
     assert feed_of_table(first_days) == COMPLETE  # no whole week, so no caller is known to make few
@@ -101,13 +84,12 @@ def test_records_in_which_many_calls_are_of_callers_with_few_are_sparse(calls, r
 @pytest.mark.parametrize(("quiet", "expected"), [(0.05, SPARSE), (0.0, COMPLETE)], ids=["quiet weekends", "gaps"])
 def test_long_records_are_sparse_if_their_whole_weeks_are(calls, quiet, expected):
     """A sample has no call of some quiet days; only the records themselves show which weeks are whole."""
-    template = next(row for row in calls.to_pylist() if row["trunk"] and row["outcome"] == "answered")
-    week = calls_of_weeks(template, "b", 34, 10) + calls_of_weeks(template, "a", 30, 2)
+    week = week_of_calls(calls, 15, callers=40).to_pylist()
     draws = np.random.default_rng(1)
     moments = draws.integers(7 * DAY_MS, size=(150, len(week)))
-    kept = (moments < 5 * DAY_MS) | (draws.random(moments.shape) < quiet)
+    mask = (moments < 5 * DAY_MS) | (draws.random(moments.shape) < quiet)
     rows = [
-        week[call] | {"start": 7 * DAY_MS * int(place) + int(moments[place, call])} for place, call in np.argwhere(kept)
+        week[call] | {"start": 7 * DAY_MS * int(place) + int(moments[place, call])} for place, call in np.argwhere(mask)
     ]
     assert feed_of_table(pa.Table.from_pylist(sorted(rows, key=lambda row: row["start"]), calls.schema)) == expected
 
