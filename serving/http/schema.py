@@ -99,7 +99,9 @@ class FactOut(msgspec.Struct):
 class VerdictOut(msgspec.Struct):
     """A verdict. `status` is "ok", "stale", "filling", "behind", "other feed", or the reason why there is no score.
 
-    In the last four cases only `rules` can lead to an action. `feed` names what the records lack.
+    In the last four cases only `rules` can lead to an action. `feed` names what the records lack. `confidence` is the
+    probability that the call is a nuisance call, by the evidence that leads to the action: `score` if the model does,
+    and the figure of the policy file if a rule does. It is null for "pass", and for rules without a figure.
     """
 
     action: Literal[ACTIONS]  # type: ignore[valid-type]
@@ -116,6 +118,7 @@ class VerdictOut(msgspec.Struct):
     threshold: float | None
     rules: list[FactOut]
     feed: str
+    confidence: float | None
 
 
 class Fault(msgspec.Struct):

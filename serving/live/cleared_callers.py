@@ -8,6 +8,7 @@ last good list stays in force, and the fault is counted.
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
@@ -47,11 +48,12 @@ class ClearedCallers:
         self._path, self._until, self._seen = path, dict[str, int](), _NEVER
         self.look()
 
-    def spare(self, verdict: Verdict, call: KeyedCall, otherwise: str) -> Verdict:
+    def spare(self, verdict: Verdict, call: KeyedCall, otherwise: str, confidence: float = math.nan) -> Verdict:
         """Returns the verdict, with another action if the caller is cleared.
 
         Args:
             otherwise: the action that the facts lead to without the model (`Scorer.action_if_cleared`).
+            confidence: the confidence in that action.
 
         The clearance covers only calls that certainly come from the caller. It excludes calls that show another number
         than the network's, and calls that failed authentication.
@@ -63,7 +65,7 @@ class ClearedCallers:
         self.spared += 1
         from dataclasses import replace  # a slow import that few hosts need
 
-        return replace(verdict, action=otherwise, status=STATUS)
+        return replace(verdict, action=otherwise, status=STATUS, confidence=confidence)
 
     def look(self) -> None:
         """Reads the file again if it has changed."""

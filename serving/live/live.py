@@ -143,7 +143,9 @@ class Live:
             self._lock.release()
         if time.monotonic() > last:
             self.counts["late"] += 1
-            verdict = replace(verdict, action="pass", status="late: the verdict came after the deadline")
+            verdict = replace(
+                verdict, action="pass", status="late: the verdict came after the deadline", confidence=math.nan
+            )
         self._record_verdict(verdict)
         return self._counted(verdict, began)
 
@@ -192,7 +194,8 @@ class Live:
         scorer, row, call, first = recent
         again = scorer.explain_row(row.tolist(), call.start, covered=first.status not in NO_BANDS, feed=first.feed)
         # Registers are not looked up again, because they may have changed since.
-        return replace(again, case=case, action=first.action, status=first.status, rules=first.rules)
+        again = replace(again, case=case, action=first.action, confidence=first.confidence)
+        return replace(again, status=first.status, rules=first.rules)
 
     def forget(self, token: str) -> None:
         """Forgets a number in memory; `forgetting.py` describes the disk, and what stays."""

@@ -151,7 +151,7 @@ class Swap:
     def _spare(self, scorer: Scorer, verdict: Verdict, call: KeyedCall) -> Verdict:
         if self._unlisted is None or verdict.action == "pass":
             return verdict
-        return self._unlisted.spare(verdict, call, scorer.action_if_cleared(verdict))
+        return self._unlisted.spare(verdict, call, *scorer.action_if_cleared(verdict))
 
     def _keep(self, epoch: int) -> None:
         """Writes the epoch to disk before the bundle serves, so that a crash in between cannot lose it."""

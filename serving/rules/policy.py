@@ -7,6 +7,7 @@ protected numbers are never blocked, not even by the file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.bundle.metadata import Band
 
 from .register_lookup import Terms
-from .rules import ACTION_RULES, BEHAVIOUR, KNOWN, NETWORK, PREDICTED, PROTECTED, RULE_BY_NAME
+from .rules import ACTION_RULES, BEHAVIOUR, GUARD, KNOWN, NETWORK, PREDICTED, PROTECTED, RULE_BY_NAME
 
 ACTIONS = ("pass", "label", "screen", "block")
 """All actions, from the weakest to the strongest."""
 MAX_HISTORY_DAYS = 28  # the longest window of a feature
 _LIMITS = ("accepted", "known_caller")
-_KEYS = {"version", "appeal", *_LIMITS, "history_days", "require_declaration", "bands", "rules", "terms"}
+_KEYS = {"version", "appeal", *_LIMITS, "history_days", "require_declaration", "bands", "rules", "confidence", "terms"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Policy:
             (`features/online/coverage.py`).
         require_declaration: whether folders of calls and registers without a declaration are refused
             (`serving/custody/purposes.py`).
+        confidence: for some rules, the share of nuisance calls among the calls that meet the rule.
 
     >>> Policy("mine", {"certified": "block"}).of_band("certified")
     'label'
@@ -60,6 +62,7 @@ class Policy:
     terms: Terms = field(default_factory=Terms)
     history_days: int = COVERAGE_DAYS
     require_declaration: bool = False
+    confidence: Mapping[str, float] = field(default_factory=dict)
 
     def of_band(self, name: str) -> str:
         """Returns the action of a band; "pass" if the file does not name it."""
@@ -88,12 +91,13 @@ def read_policy(path: str | Path | None = None) -> Policy:
     bands = table.get("bands")
     if not table.keys() <= _KEYS or not isinstance(table.get("version"), str) or not isinstance(bands, dict):
         raise ValueError(f"{name}: expected a text `version` and a table `bands`, got {', '.join(sorted(table))}")
-    for table_name in ("rules", "terms"):
+    for table_name in ("rules", "confidence", "terms"):
         if not isinstance(table.get(table_name, {}), dict):
             raise ValueError(f"{name}: {table_name}: expected a table")
     rules, appeal = table.get("rules", {}), table.get("appeal", "")
     limits = {key: table.get(key, "block") for key in _LIMITS}
     _check_actions(name, bands, rules, limits)
+    _check_shares(name, table.get("confidence", {}))
     if not isinstance(appeal, str):
         raise ValueError(f"{name}: appeal: expected the address for appeals as text, got {appeal!r}")
     days = table.get("history_days", COVERAGE_DAYS)
@@ -106,7 +110,13 @@ def read_policy(path: str | Path | None = None) -> Policy:
         terms = _terms(table.get("terms", {}))
     except ValueError as error:
         raise ValueError(f"{name}: terms: {error}") from None
-    fields = {"terms": terms, "history_days": days, "require_declaration": must, **limits}
+    fields = {
+        "terms": terms,
+        "confidence": table.get("confidence", {}),
+        "history_days": days,
+        "require_declaration": must,
+        **limits,
+    }
     return Policy(table["version"], bands, rules, appeal.strip(), **fields)
 
 
@@ -121,6 +131,14 @@ def _check_actions(name: str, bands: Mapping[str, Any], rules: Mapping[str, Any]
     for key in sorted(rules):
         if RULE_BY_NAME[key].kind == PREDICTED and rules[key] not in ("pass", "label"):
             raise ValueError(f"{name}: rule {key} rests on a prediction: expected pass or label, got {rules[key]!r}")
+
+
+def _check_shares(name: str, shares: Mapping[str, Any]) -> None:
+    for key, share in shares.items():
+        if key not in ACTION_RULES:
+            raise ValueError(f"{name}: confidence {key}: unknown rule, expected one of {', '.join(ACTION_RULES)}")
+        if type(share) not in (int, float) or not 0 < share <= 1:
+            raise ValueError(f"{name}: confidence {key}: expected a share above 0 and at most 1, got {share!r}")
 
 
 def band_action(policy: Policy, bands: Sequence[Band], raw: float, stratum: str) -> tuple[str, str]:
@@ -178,6 +196,38 @@ def final_action(policy: Policy, by_band: str, rules: Collection[str]) -> str:
         by_score = _at_most(policy.known_caller, by_score)
     action = _strongest([by_score, *facts])
     return _at_most("label", action) if "protected_callee" in rules else action
+
+
+def action_confidence(policy: Policy, action: str, by_band: str, score: float, rules: Collection[str]) -> float:
+    """Returns the probability that the call is a nuisance call, by the evidence that leads to the action.
+
+    The evidence is the model if the bands alone lead to the action, and otherwise the rules that do. Of several rules
+    the highest confidence counts.
+
+    Args:
+        policy: the policy.
+        action: the action from `final_action`.
+        by_band: the action from `band_action`.
+        score: the calibrated probability of the model.
+        rules: names of the rules that the call meets.
+
+    Returns:
+        A share above 0 and at most 1. NaN for "pass", and for rules without a confidence in the policy file.
+
+    >>> policy = Policy("1", {}, {"ring_once": "screen"}, confidence={"ring_once": 0.8})
+    >>> action_confidence(policy, "screen", "label", 0.99, {"ring_once"})
+    0.8
+    >>> action_confidence(policy, "label", "label", 0.99, set())
+    0.99
+    """
+    if action == "pass":
+        return math.nan
+    guards = [name for name in rules if RULE_BY_NAME[name].kind == GUARD]
+    if final_action(policy, by_band, guards) == action:
+        return score
+    known = [name for name in rules if name in policy.confidence]
+    leading = [name for name in known if final_action(policy, "pass", [*guards, name]) == action]
+    return max((policy.confidence[name] for name in leading), default=math.nan)
 
 
 def _strongest(actions: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from callsieve.serving.bundle.forest import Forest
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
 from callsieve.serving.bundle.signing import read_public_key
-from callsieve.serving.rules.policy import ACTIONS, Policy, band_action, final_action, read_policy
+from callsieve.serving.rules.policy import ACTIONS, Policy, action_confidence, band_action, final_action, read_policy
 from callsieve.serving.rules.preferences import confident_class, rejected_categories
 from callsieve.serving.rules.register_lookup import look_up
 from callsieve.serving.rules.registers import Registers
@@ -271,13 +271,14 @@ class Scorer:
         """Returns whether a raw score reaches any band on the feed that does not abstain for the stratum."""
         return band_action(self.policy, self.bands(feed), raw, stratum)[1] != ""
 
-    def action_if_cleared(self, verdict: Verdict) -> str:
-        """Returns the action for a caller whom a person has cleared on appeal.
+    def action_if_cleared(self, verdict: Verdict) -> tuple[str, float]:
+        """Returns the action for a caller whom a person has cleared on appeal, and the confidence in it.
 
         It follows from facts of the network and of registers alone. The model and the number's behaviour do not count.
         """
         names = [fact.rule for fact in verdict.rules if RULE_BY_NAME[fact.rule].kind not in (BEHAVIOUR, PREDICTED)]
-        return final_action(self.policy, "pass", names)
+        action = final_action(self.policy, "pass", names)
+        return action, action_confidence(self.policy, action, "pass", math.nan, names)
 
     def _score(self, history: History, call: KeyedCall, *, explain: bool, reasons: bool) -> Verdict:
         case = ""
@@ -360,11 +361,12 @@ class Scorer:
         stratum, bands = stratum_of(vector), self.bands(feed)
         shortfall = shortfall or ("" if bands else OTHER_FEED)
         by_band, band = band_action(self.policy, bands, raw, stratum) if not shortfall else ("pass", "")
-        action = final_action(self.policy, by_band, [fact.rule for fact in facts])
+        rules = [fact.rule for fact in facts]
+        action, score = final_action(self.policy, by_band, rules), calibration.probability(raw)
         explain = explain or "pass" not in (by_band, action)
         return Verdict(
             action=action,
-            score=calibration.probability(raw),
+            score=score,
             band=band,
             content=self._class_of("content", row) if explain else None,
             mode=self._class_of("mode", row) if explain else None,
@@ -377,11 +379,14 @@ class Scorer:
             threshold=next((own.threshold_for(stratum) for own in bands if own.name == band), math.nan),
             rules=facts,
             feed=feed,
+            confidence=action_confidence(self.policy, action, by_band, score, rules),
         )
 
     def _unscored(self, case: str, status: str, facts: tuple[Fact, ...] = ()) -> Verdict:
+        rules = [fact.rule for fact in facts]
+        action = final_action(self.policy, "pass", rules)
         return Verdict(
-            action=final_action(self.policy, "pass", [fact.rule for fact in facts]),
+            action=action,
             score=math.nan,
             band="",
             content=None,
@@ -392,6 +397,7 @@ class Scorer:
             model=self.bundle.model_id,
             valid_until=self.bundle.valid_until,
             rules=facts,
+            confidence=action_confidence(self.policy, action, "pass", math.nan, rules),
         )
 
     def _model_row(self, vector: Sequence[float]) -> Sequence[float]:

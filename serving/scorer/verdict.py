@@ -49,6 +49,9 @@ class Verdict:
         threshold: the raw score at which the reached band begins; NaN without a band.
         rules: the facts that hold for the call. Facts and score do not change each other.
         feed: the feed of the records (`features/online/feeds.py`), whose bands apply.
+        confidence: probability that the call is a nuisance call, by the evidence that leads to `action`: the score if
+            the bands lead to it, and otherwise the figure of the rule in the policy file. NaN for "pass", and for rules
+            without a figure.
 
     >>> from callsieve.features import Call, History, Intake, Key
     >>> from callsieve.serving import Scorer, read_public_key
@@ -73,6 +76,7 @@ class Verdict:
     threshold: float = math.nan
     rules: tuple[Fact, ...] = ()
     feed: str = COMPLETE
+    confidence: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

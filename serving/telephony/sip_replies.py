@@ -105,17 +105,19 @@ def rejected(redress: Redress) -> Reply:
 
 
 def label(verdict: Verdict, redress: Redress) -> str | None:
-    """Returns the value of the Call-Info header that labels a call; None for another action or without a score.
+    """Returns the value of the Call-Info header that labels a call; None for another action.
 
-    The confidence is the calibrated probability in whole per cent, rounded down.
+    The confidence is that of the verdict in whole per cent, rounded down. A verdict without one, as of a rule without a
+    figure in the policy file, gets no parameter `confidence`. The model's content is stated only if a band was reached.
     """
-    if verdict.action not in ("label", "screen") or not 0 <= verdict.score <= 1:
+    if verdict.action not in ("label", "screen"):
         return None
-    kind = CALL_TYPES.get(verdict.content or "", "spam")
-    # Rounded down, from the shortest decimal form: `http.cfg` has no floating point and cuts that form.
-    confidence = int(100 * Decimal(repr(verdict.score)))
-    source = f";source={redress.source}" if redress.source else ""
-    return f"<{redress.url or 'data:,'}>{source};purpose=info;confidence={confidence};type={kind}"
+    kind = CALL_TYPES.get(verdict.content or "", "spam") if verdict.band else "spam"
+    source, confidence = f";source={redress.source}" if redress.source else "", ""
+    if 0 < verdict.confidence <= 1:
+        # Rounded down, from the shortest decimal form: `http.cfg` has no floating point and cuts that form.
+        confidence = f";confidence={int(100 * Decimal(repr(verdict.confidence)))}"
+    return f"<{redress.url or 'data:,'}>{source};purpose=info{confidence};type={kind}"
 
 
 def response(invite: bytes, reply: Reply, tag: str) -> bytes:

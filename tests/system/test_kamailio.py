@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -143,8 +144,9 @@ class Service:
                 connection.shutdown(socket.SHUT_RDWR)
 
 
-def verdict(action, score=0.9731, content=None):
-    return Verdict(action, score, "certified", content, None, (), "ok", "00112233aabbccdd", "model", "2027-01-01")
+def verdict(action, confidence=0.9731, content=None, band="certified"):
+    fields = (None, (), "ok", "00112233aabbccdd", "model", "2027-01-01")
+    return Verdict(action, 0.5, band, content, *fields, confidence=confidence)
 
 
 @pytest.fixture(scope="module")
@@ -291,33 +293,32 @@ def test_the_request_to_the_service_has_the_facts_of_the_invite(dial, service, b
     assert abs(request.start - time.time()) < 60
 
 
-@pytest.mark.parametrize(
-    ("score", "content", "confidence", "kind"),
-    [
-        (0.9731, None, 97, "spam"),
-        (0.29, "survey", 29, "survey"),
-        (0.9999999, None, 99, "spam"),
-        (0.07, None, 7, "spam"),
-        (1.5e-5, None, 0, "spam"),
-        (1e-9, None, 0, "spam"),
-        (1.0, "fraud", 100, "fraud"),
-        (0.9, "debt_collection", 90, "debt-collection"),
-    ],
-)
-def test_answers_of_the_service_become_answers_and_labels(
-    dial, service, beside, phone, score, content, confidence, kind
-):
+def test_answers_of_the_service_become_answers_and_labels(dial, service, beside, phone):
     caller = dial(beside.port)
     service.answer = lambda _: verdict("block")
     blocked = caller.call(MOBILE, "+8613900139000")[1]
     assert blocked.startswith(b"SIP/2.0 603 Network Blocked\r\n")
     assert header(blocked, "Reason") == (sip_replies.network_blocked(REDRESS, "00112233aabbccdd").headers[0][1],)
-    service.answer = lambda _: verdict("label", score, content)
-    before = len(phone.got)
-    caller.call(MOBILE, "+8613900139000")
-    call_info = header(next(m for m in phone.got[before:] if m.startswith(b"INVITE")), "Call-Info")
-    assert call_info == (sip_replies.label(verdict("label", score, content), REDRESS),)
-    assert call_info[0].endswith(f";confidence={confidence};type={kind}")
+    for confidence, content, band, label in [
+        (0.9731, None, "certified", "confidence=97;type=spam"),
+        (0.29, "survey", "certified", "confidence=29;type=survey"),
+        (0.9999999, None, "certified", "confidence=99;type=spam"),
+        (0.07, None, "certified", "confidence=7;type=spam"),
+        (1.5e-5, None, "certified", "confidence=0;type=spam"),
+        (1e-9, None, "certified", "confidence=0;type=spam"),
+        (0.5, None, "certified", "confidence=50;type=spam"),
+        (1.0, "fraud", "certified", "confidence=100;type=fraud"),
+        (0.9, "debt_collection", "certified", "confidence=90;type=debt-collection"),
+        (0.8, "fraud", "", "confidence=80;type=spam"),  # a rule with a figure in the policy
+        (math.nan, "fraud", "", "purpose=info;type=spam"),  # a rule without one
+    ]:
+        given = verdict("label", confidence, content, band)
+        service.answer = lambda _, given=given: given
+        before = len(phone.got)
+        caller.call(MOBILE, "+8613900139000", "Call-Info: <data:,>;type=trusted")
+        call_info = header(next(m for m in phone.got[before:] if m.startswith(b"INVITE")), "Call-Info")
+        assert call_info == (sip_replies.label(given, REDRESS),)
+        assert call_info[0].endswith(f";{label}")
 
 
 def test_the_service_receives_the_outcome_of_a_call(dial, service, beside):

@@ -254,7 +254,7 @@ def test_network_and_register_facts_hold_for_a_cleared_caller_but_not_behaviour(
     assert {RULE_BY_NAME[name].kind for name in rules} == {BEHAVIOUR, NETWORK}
     for names, action in (((), "pass"), (("ring_once",), "pass"), (tuple(rules), "block")):
         facts = tuple(Fact(name, "", "", float("nan"), float("nan"), "", "", "", "") for name in names)
-        assert scorer.action_if_cleared(replace(small_verdict(), rules=facts)) == action
+        assert scorer.action_if_cleared(replace(small_verdict(), rules=facts))[0] == action
 
 
 def small_verdict():

@@ -1,13 +1,22 @@
 """The policy: no action is stronger than the file and the certificates allow."""
 
 import dataclasses
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from callsieve.serving.bundle.metadata import Band
-from callsieve.serving.rules.policy import ACTIONS, Policy, band_action, certified_action, final_action, read_policy
+from callsieve.serving.rules.policy import (
+    ACTIONS,
+    Policy,
+    action_confidence,
+    band_action,
+    certified_action,
+    final_action,
+    read_policy,
+)
 from callsieve.serving.rules.register_lookup import Terms
 from callsieve.serving.rules.rules import ACTION_RULES, PROTECTED
 from callsieve.serving.rules.strata import STRATA
@@ -119,6 +128,47 @@ def test_losing_a_certificate_never_strengthens_the_action(policy, drawn, raw, s
     before, after = band_action(policy, drawn, raw, stratum), band_action(policy, poorer, raw, stratum)
     assert strength(after[0]) <= strength(before[0])
     assert after[1] == before[1]
+
+
+@pytest.mark.parametrize(
+    ("by_band", "rules", "expected"),
+    [
+        ("label", (), 0.99),
+        ("label", ("ring_once",), 0.99),  # the band alone leads to the label
+        ("pass", ("ring_once",), 0.6),
+        ("pass", ("ring_once", "own_number"), 0.8),  # of two rules, the higher
+        ("label", ("call_bombing",), 0.7),  # the rule leads to "screen", the band does not
+        ("pass", ("call_bombing", "own_number"), 0.7),  # a rule for a weaker action does not count
+        ("pass", ("lapsed_number",), math.nan),  # no figure in the policy
+        ("pass", ("withheld_number",), math.nan),  # the rule leads to no action
+        ("label", ("long_talks", "own_number"), 0.8),  # the guard leaves the action to the rule
+        ("block", ("protected_caller", "own_number", "ring_once"), 0.8),
+        ("pass", (), math.nan),
+    ],
+)
+def test_a_verdict_has_the_confidence_of_the_evidence_that_leads_to_it(by_band, rules, expected):
+    actions = {"ring_once": "label", "own_number": "label", "call_bombing": "screen", "lapsed_number": "label"}
+    figures = {"ring_once": 0.6, "own_number": 0.8, "call_bombing": 0.7, "withheld_number": 1.0}
+    policy = Policy("1", {}, actions, "office", known_caller="pass", confidence=figures)
+    confidence = action_confidence(policy, final_action(policy, by_band, rules), by_band, 0.99, rules)
+    assert repr(confidence) == repr(expected)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("ring_twice = 0.5", "confidence ring_twice: unknown rule"),
+        ("long_talks = 0.5", "confidence long_talks: unknown rule"),
+        ("ring_once = 1.5", "confidence ring_once: expected a share above 0 and at most 1, got 1.5"),
+        ("ring_once = 0", "confidence ring_once: expected a share"),
+        ("ring_once = true", "confidence ring_once: expected a share"),
+        ("ring_once = nan", "confidence ring_once: expected a share"),
+    ],
+)
+def test_a_confidence_is_a_share_of_a_known_rule(tmp_path, line, message):
+    (tmp_path / "policy.toml").write_text(f'version = "1"\n[bands]\n[confidence]\n{line}\n')
+    with pytest.raises(ValueError, match=message):
+        read_policy(tmp_path / "policy.toml")
 
 
 @pytest.mark.source("P14", by="serving/rules/policy.py")

@@ -114,7 +114,7 @@ def test_a_case_rescores_equally_and_a_prediction_does_not_label_a_cleared_calle
     scorer, verdicts = scored_calls
     call, vector, verdict, _ = next(row for row in verdicts if row[2].action != row[3].action)
     assert rescore(verdict_record(verdict, call, vector, scorer), scorer).differences == ()
-    assert scorer.action_if_cleared(verdict) == "pass"
+    assert scorer.action_if_cleared(verdict)[0] == "pass"
 
 
 @given(st.lists(st.floats(-20, 20), min_size=1, max_size=6), st.floats(0.05, 1.0))

@@ -78,8 +78,9 @@ REDRESS = Redress(
 )
 
 
-def verdict(action="label", score=0.9731, content=None):
-    return Verdict(action, score, "watch", content, None, (), "ok", "00112233aabbccdd", "model", "2027-01-01")
+def verdict(action="label", confidence=0.9731, content=None, band="watch"):
+    fields = (None, (), "ok", "00112233aabbccdd", "model", "2027-01-01")
+    return Verdict(action, 0.5, band, content, *fields, confidence=confidence)
 
 
 def test_an_invite_becomes_a_call():
@@ -231,24 +232,26 @@ def test_a_capability_list_declares_608():
 
 
 @pytest.mark.parametrize(
-    ("score", "content", "parameters"),
+    ("confidence", "content", "band", "parameters"),
     [
-        (0.9731, None, "confidence=97;type=spam"),
-        (0.999999, "fraud", "confidence=99;type=fraud"),
-        (1.0, "loans", "confidence=100;type=spam"),
-        (0.07, "debt_collection", "confidence=7;type=debt-collection"),
-        (0.29, "survey", "confidence=29;type=survey"),  # not 28, though the nearest float64 lies below 0.29
-        (1e-9, None, "confidence=0;type=spam"),
+        (0.9731, None, "watch", ";confidence=97;type=spam"),
+        (0.999999, "fraud", "watch", ";confidence=99;type=fraud"),
+        (1.0, "loans", "watch", ";confidence=100;type=spam"),
+        (0.07, "debt_collection", "watch", ";confidence=7;type=debt-collection"),
+        (0.29, "survey", "watch", ";confidence=29;type=survey"),  # not 28, though the nearest float64 lies below 0.29
+        (1e-9, None, "watch", ";confidence=0;type=spam"),
+        (0.8, "fraud", "", ";confidence=80;type=spam"),  # a rule: the model's content is not its own
+        (math.nan, None, "", ";type=spam"),  # a rule without a figure in the policy
     ],
 )
-def test_a_label_states_confidence_and_type(score, content, parameters):
-    expected = f"<https://redress.example/calls>;source=carrier.example;purpose=info;{parameters}"
-    assert sip_replies.label(verdict("label", score, content), REDRESS) == expected
-    assert sip_replies.label(verdict("screen", score, content), REDRESS) == expected
+def test_a_label_states_confidence_and_type(confidence, content, band, parameters):
+    expected = f"<https://redress.example/calls>;source=carrier.example;purpose=info{parameters}"
+    for action in ("label", "screen"):
+        assert sip_replies.label(verdict(action, confidence, content, band), REDRESS) == expected
 
 
-def test_only_a_scored_label_or_screen_is_labelled():
-    for unlabelled in (verdict("pass"), verdict("block"), verdict("label", math.nan)):
+def test_only_a_label_or_screen_is_labelled():
+    for unlabelled in (verdict("pass"), verdict("block")):
         assert sip_replies.label(unlabelled, REDRESS) is None
     assert sip_replies.label(verdict(), Redress(tel="+1234")).startswith("<data:,>;purpose=info;")
 
@@ -386,9 +389,9 @@ def test_a_redress_cannot_add_parameters_or_headers(text):
             assert len(re.findall(r"(?:^|;)(cause|text|location)=", re.sub(r'"[^"]*"', "", value))) == 3
 
 
-@given(st.floats(0, 1), st.sampled_from([None, "fraud", "x;y", "survey"]))
-def test_a_label_states_a_whole_percentage(score, content):
-    header = sip_replies.label(verdict("label", score, content), REDRESS)
+@given(st.floats(0, 1, exclude_min=True), st.sampled_from([None, "fraud", "x;y", "survey"]))
+def test_a_label_states_a_whole_percentage(share, content):
+    header = sip_replies.label(verdict("label", share, content), REDRESS)
     confidence, kind = re.search(r";confidence=(\d{1,3});type=([a-z-]+)$", header).groups()
-    assert int(confidence) == math.floor(100 * Fraction(repr(score)))
+    assert int(confidence) == math.floor(100 * Fraction(repr(share)))
     assert kind in ("spam", "fraud", "survey")
