@@ -17,7 +17,6 @@ WORDS = {
     "Apache-2.0": r"Apache(-2\.0| Software License)",
     "BSD-3-Clause": "BSD",
     "MIT": "MIT",
-    "MIT-0": "MIT-0",
     "PSF-2.0": "Python Software Foundation",
 }
 

@@ -18,17 +18,17 @@ LEARN_FROM = ("labels", "truth")
 class Settings:
     """The settings of a training run; everything else follows from the calls.
 
-    features: names in the order of the model's columns; complaint features only if they are named here.
-    learn_from: "labels", as known at a cutoff, or "truth", which only simulated worlds have.
-    poorer_feeds: whether to fit a second model, for records of answered calls only and of outgoing calls only.
-    valid_from: first day of the model's validity, as "2026-11-28"; "" for the last day of the calls. It is for a model
-        learnt from simulated worlds, whose dates say nothing of the day on which it is used.
-
-    parameters: of LightGBM, as a file of `callsieve train --parameters` has them.
-    estimator: a class or function that makes another classifier than the project's, or its name as "module:name". A
-        run of such a model is judged and recorded; it can be signed only if the classifier is LightGBM's.
-    judge_seed: decides which groups of callers judge, and which of their calls; by default the seed. Trainings with
-        one judge_seed and several seeds are judged on the same calls.
+    Attributes:
+        features: names in the order of the model's columns; complaint features only if they are named here.
+        learn_from: "labels", as known at a cutoff, or "truth", which only simulated worlds have.
+        poorer_feeds: whether to fit a second model, for records of answered calls only and of outgoing calls only.
+        valid_from: first day of the model's validity, as "2026-11-28"; "" for the last day of the calls. It is for a
+            model learnt from simulated worlds, whose dates say nothing of the day on which it is used.
+        parameters: of LightGBM, as a file of `callsieve train --parameters` has them.
+        estimator: a class or function that makes another classifier than the project's, or its name as "module:name". A
+            run of such a model is judged and recorded; it can be signed only if the classifier is LightGBM's.
+        judge_seed: decides which groups of callers judge, and which of their calls; by default the seed. Trainings with
+            one judge_seed and several seeds are judged on the same calls.
 
     >>> Settings(seed=1).label_delay_days
     3
