@@ -1,4 +1,4 @@
-"""Both READMEs have the same content, and list the exit codes and variables of the source."""
+"""Both READMEs have the same content; the site lists the exit codes and variables of the source."""
 
 import ast
 import inspect
@@ -10,7 +10,7 @@ from callsieve.serving.cli.command_tree import commands as commands_of
 from callsieve.training.cli.main import ROOT as COMMAND
 from tests.support.paths import ROOT
 
-ENGLISH, CHINESE = (ROOT / name for name in ("README.md", "README.zh.md"))
+ENGLISH, CHINESE, SETTINGS = (ROOT / name for name in ("README.md", "README.zh.md", "docs/reference/settings.md"))
 BLOCK = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 FIGURES = re.compile(r"^!\[.*?(?=^## )", re.MULTILINE | re.DOTALL)  # the picture and its text
 
@@ -65,8 +65,8 @@ def test_figures_are_in_the_english_readme_only():
 
 
 def row(start):
-    """Returns the table row of the English README whose first cell is `start`."""
-    (line,) = (line for line in ENGLISH.read_text().splitlines() if line.startswith(f"| {start} |"))
+    """Returns the row of a table of the settings page whose first cell is `start`."""
+    (line,) = (line for line in SETTINGS.read_text().splitlines() if line.startswith(f"| {start} |"))
     return line
 
 
@@ -88,4 +88,4 @@ def test_all_environment_variables_are_listed():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and re.fullmatch("CALLSIEVE_[A-Z]+", str(node.value))
     }
-    assert set(re.findall("`(CALLSIEVE_[A-Z]+)`", ENGLISH.read_text())) == read
+    assert set(re.findall("`(CALLSIEVE_[A-Z]+)`", SETTINGS.read_text())) == read

@@ -87,7 +87,7 @@ def blank(narrow: bool, height: float) -> tuple[Figure, Axes]:
 
 
 def error_curve(figures: RunFigures, narrow: bool) -> Figure:
-    """Draws the catch rate against the benign error, with the thresholds in use."""
+    """Draws the catch rate against the benign error, with the thresholds in use, also in each folder of data."""
     figure, ax = blank(narrow, 3.4 if narrow else 3.7)
     heads = figures.get("headline")
     calls = heads["model"]["benign_calls"] if heads else 0
@@ -98,6 +98,11 @@ def error_curve(figures: RunFigures, narrow: bool) -> Figure:
         ax.plot([max(x, left) for x, _ in points], [y for _, y in points], dash, color=colour, label=label)
         if heads:
             operating_point(ax, heads["model"] if scorer == "model" else heads["rule"], left, colour, marker)
+    if worlds := figures.get("by_folder"):
+        x, y = zip(*(observed(row["model"], left) for row in worlds), strict=True)
+        ax.plot(
+            x, y, "o", color=BLUE, ms=4, mfc="white", mew=1, clip_on=False, label=f"each of {len(worlds)} data folders"
+        )
     ax.set_xscale("log")
     ax.set_xlim(left, 1)
     decades = list(range(round(math.log10(left)), 1))
@@ -112,15 +117,21 @@ def error_curve(figures: RunFigures, narrow: bool) -> Figure:
 
 def operating_point(ax: Axes, head: Headline, left: float, colour: str, marker: str) -> None:
     """Draws the threshold in use: from observed error to its bound, and the catch rate with its interval."""
-    observed = max(head["false_calls"] / max(head["benign_calls"], 1), left)
+    error, _ = observed(head, left)
     catch = head["catch"]["call"]
     if catch["rate"] is None:
         return
     if head["bound"] is not None:
-        whisker(ax, [observed, head["bound"]], [catch["rate"]] * 2, "|", colour)
+        whisker(ax, [error, head["bound"]], [catch["rate"]] * 2, "|", colour)
     if catch["low"] is not None and catch["high"] is not None:
-        whisker(ax, [observed] * 2, [catch["low"], catch["high"]], "_", colour)
-    ax.plot(observed, catch["rate"], marker, color=colour, ms=6, mec="white", mew=0.8, clip_on=False, zorder=5)
+        whisker(ax, [error] * 2, [catch["low"], catch["high"]], "_", colour)
+    ax.plot(error, catch["rate"], marker, color=colour, ms=6, mec="white", mew=0.8, clip_on=False, zorder=5)
+
+
+def observed(head: Headline, left: float) -> tuple[float, float]:
+    """Returns the observed error, at least `left`, and the catch rate; NaN without nuisance calls."""
+    rate = head["catch"]["call"]["rate"]
+    return max(head["false_calls"] / max(head["benign_calls"], 1), left), math.nan if rate is None else rate
 
 
 def whisker(ax: Axes, x: Sequence[float], y: Sequence[float], cap: str, colour: str) -> None:

@@ -14,7 +14,7 @@ from callsieve.training.figures.page import COLUMNS, OLDER, Row, code_hash, line
 from callsieve.training.log.gates import shipped_gates
 from tests.support.paths import ROOT
 
-TEXTS = ("CHANGELOG.md", "CONTRIBUTING.md", "README.md")
+TEXTS = ("CHANGELOG.md", "CONTRIBUTING.md", "README.md", "docs/explanation/limits.md")
 PAGE = (ROOT / page.PAGE).read_text()
 CODE = re.compile(r"^```.*?^```$|`[^`]+`|\]\([^)]*\)", re.MULTILINE | re.DOTALL)
 # Numbers that need no command: targets, names, versions, and sizes that another test checks.
