@@ -28,14 +28,14 @@ class KeyHolder:
         self.name, self.scopes, self.rate = name, scopes, rate
         self._left, self._filled = float(rate), time.monotonic()
 
-    def spend(self) -> bool:
-        """Counts one request; returns whether it is within the rate. The requests of one second may come at once."""
+    def spend(self, requests: int = 1) -> bool:
+        """Counts requests; returns whether they are within the rate. The requests of one second may come at once."""
         now = time.monotonic()
         self._left = min(self._left + (now - self._filled) * self.rate, self.rate)
         self._filled = now
-        if self._left < 1:
+        if self._left < requests:
             return False
-        self._left -= 1
+        self._left -= requests
         return True
 
 

@@ -40,7 +40,7 @@ from callsieve.serving.live.live import FutureEventError, Live
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.scorer.verdict import Verdict
 
-from . import schema
+from . import answers, schema
 from .api_keys import ApiKeys
 from .endpoint import (
     JSON,
@@ -49,15 +49,18 @@ from .endpoint import (
     LogAccess,
     Receive,
     Scope,
+    encode,
     http_exception_response,
     in_thread,
     no_access_log,
     read_body,
+    spend,
 )
 from .metrics import metrics, status
+from .openapi import LINES, TEXT, openapi
 
 EXPLAIN_SECONDS, LOAD_SECONDS = 2.0, 60.0  # time limits for reasons on request and for loading a bundle
-EXPLAINING = 2  # maximum of concurrent requests for reasons
+EXPLAINING, BATCHES = 2, 4  # maximum of concurrent requests for reasons, and of concurrent batches
 TICK = 0.002  # seconds between two ticks of the event loop; a request may have waited for up to two
 _LOG = logging.getLogger("callsieve.serving")
 _STARTING = "the service is starting"
@@ -89,6 +92,7 @@ class Service:
         self.failure: Exception | None = None
         self.started = self.waiting_since = self._ticked = time.monotonic()
         self.answers: Counter[int] = Counter()
+        self.batches = 0  # in work
         self.explaining, self.loading = anyio.CapacityLimiter(EXPLAINING), anyio.CapacityLimiter(1)
         self._open_live = open_live
         self.on_failure: Callable[[], object] = lambda: None
@@ -140,7 +144,7 @@ def application(service: Service) -> Starlette:
     """Returns the ASGI application. It restores the state when it starts, and writes it to disk when it stops."""
     page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     page_headers = {"content-security-policy": _content_security_policy(page), "cache-control": "no-store"}
-    document = msgspec.json.encode(schema.openapi())
+    document = msgspec.json.encode(openapi())
 
     async def show_page(_request: Request) -> Response:
         return Response(page, media_type="text/html", headers=page_headers)
@@ -149,10 +153,10 @@ def application(service: Service) -> Starlette:
         return Response(document, media_type=JSON)
 
     async def is_live(_request: Request) -> Response:
-        return Response(msgspec.json.encode(schema.Health(ok=True, why="")), media_type=JSON)
+        return Response(msgspec.json.encode(answers.Health(ok=True, why="")), media_type=JSON)
 
     async def is_ready(_request: Request) -> Response:
-        health = schema.Health(ok=not service.not_ready, why=service.not_ready)
+        health = answers.Health(ok=not service.not_ready, why=service.not_ready)
         return Response(msgspec.json.encode(health), 200 if health.ok else 503, media_type=JSON)
 
     def endpoint(path: str, method: str, scopes: str, handler: Work, media_type: str = JSON) -> Route:
@@ -161,12 +165,13 @@ def application(service: Service) -> Starlette:
     return Starlette(
         routes=[
             endpoint(schema.SCORE, "POST", "score", _score),
+            endpoint(schema.BATCH, "POST", "score", _score_batch, LINES),
             endpoint(schema.OBSERVE, "POST", "score", _observe),
             endpoint(schema.REPORT, "POST", "report", _complaint),
             endpoint(schema.EXPLAIN, "GET", "explain", _explain),
             endpoint(schema.STATUS, "GET", "admin,audit", _status),
             endpoint(schema.RELOAD, "POST", "admin", _reload),
-            endpoint(schema.METRICS, "GET", "admin,audit", _metrics, "text/plain; version=0.0.4; charset=utf-8"),
+            endpoint(schema.METRICS, "GET", "admin,audit", _metrics, TEXT),
             Route(schema.LIVE, is_live),
             Route(schema.READY, is_ready),
             Route(schema.OPENAPI, show_document),
@@ -187,24 +192,58 @@ async def _lifespan(service: Service, _app: Starlette) -> AsyncIterator[None]:
 
 
 async def _score(service: Service, _scope: Scope, receive: Receive) -> Verdict:
-    body, since, live = await read_body(receive), service.waiting_since, service.live
+    return _verdict(service, await read_body(receive), service.waiting_since)
+
+
+async def _score_batch(service: Service, scope: Scope, receive: Receive) -> bytes:
+    """Answers each line in its turn: other requests are answered between two lines."""
+    if service.batches >= BATCHES:
+        raise HTTPError(503, f"{BATCHES} batches are in work")
+    service.batches += 1
+    try:
+        lines = (await read_body(receive, schema.MAX_BATCH)).removesuffix(b"\n").split(b"\n")
+        if len(lines) > schema.MAX_LINES:
+            raise HTTPError(413, f"a batch must have at most {schema.MAX_LINES} lines")
+        spend(scope["holder"], len(lines) - 1)
+        verdicts = []
+        for line in lines:
+            verdicts.append(_line(service, line))
+            await asyncio.sleep(0)
+        return b"".join(verdicts)
+    finally:
+        service.batches -= 1
+
+
+def _line(service: Service, line: bytes) -> bytes:
+    """Returns the answer to one line of a batch. Its deadline begins when its turn comes."""
+    try:
+        return encode(_verdict(service, line, time.monotonic())) + b"\n"
+    except HTTPError as error:
+        return encode(answers.Fault(str(error))) + b"\n"
+
+
+def _verdict(service: Service, body: bytes, since: float) -> Verdict:
+    """Returns the verdict on the call in a body that arrived at `since`. Raises: HTTPError: for an invalid call."""
+    live = service.live
     if live is None:
         return Verdict("pass", math.nan, "", None, None, (), f"no score: {_STARTING}", "", "", "")
     if time.monotonic() > since + live.deadline:
         return live.shed()
-    return live.attempt(_checked(schema.read_call, body), since)
+    call = _checked(schema.read_call, body)
+    _checked(live.refuse_future, call)
+    return live.attempt(call, since)
 
 
-async def _observe(service: Service, _scope: Scope, receive: Receive) -> schema.Nothing:
+async def _observe(service: Service, _scope: Scope, receive: Receive) -> answers.Nothing:
     body = await read_body(receive)
     _checked(service.require_live().end, _checked(schema.read_call, body))
-    return schema.Nothing()
+    return answers.Nothing()
 
 
-async def _complaint(service: Service, _scope: Scope, receive: Receive) -> schema.Nothing:
+async def _complaint(service: Service, _scope: Scope, receive: Receive) -> answers.Nothing:
     body = await read_body(receive)
     _checked(service.require_live().add_complaint, _checked(schema.read_complaint, body))
-    return schema.Nothing()
+    return answers.Nothing()
 
 
 async def _explain(service: Service, scope: Scope, _receive: Receive) -> Verdict:
@@ -214,16 +253,16 @@ async def _explain(service: Service, scope: Scope, _receive: Receive) -> Verdict
     explain = service.require_live().explain
     verdict = await in_thread(explain, case, seconds=EXPLAIN_SECONDS, limit=service.explaining)
     if verdict is None:
-        raise HTTPError(404, "this case is not in memory any more")
+        raise HTTPError(404, "this case is neither in memory nor in the journal")
     return verdict
 
 
-async def _reload(service: Service, _scope: Scope, _receive: Receive) -> schema.Reloaded:
+async def _reload(service: Service, _scope: Scope, _receive: Receive) -> answers.Reloaded:
     try:
         scorer = await in_thread(service.judge.load, service.bundle, seconds=LOAD_SECONDS, limit=service.loading)
     except (BundleError, ValueError, OSError) as error:
         raise HTTPError(409, f"bundle refused, the last good one stays in service: {error}") from None
-    return schema.Reloaded(scorer.bundle.model_id, scorer.bundle.epoch)
+    return answers.Reloaded(scorer.bundle.model_id, scorer.bundle.epoch)
 
 
 async def _status(service: Service, _scope: Scope, _receive: Receive) -> dict[str, Any]:

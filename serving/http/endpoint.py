@@ -19,13 +19,15 @@ except ImportError as error:
 
 from callsieve.serving.live.gc_pauses import look_at_young_objects
 
-from .api_keys import ApiKeys
-from .schema import MAX_BODY, Fault
+from .answers import Fault
+from .api_keys import ApiKeys, KeyHolder
+from .schema import MAX_BODY
 
 BODY_SECONDS = 10.0  # for a request's body to arrive
 JSON = "application/json"
 _LOG = logging.getLogger("callsieve.serving")
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode
+"""Returns a value as JSON, with null for NaN."""
 # A client whose body is not read to its end must not be read further.
 _CLOSE = (b"connection", b"close")
 _HEADERS = {
@@ -81,9 +83,9 @@ class Endpoint:
         try:
             self._admit(scope)
             result = await self._handler(scope, receive)
-            code, body = 200, result if isinstance(result, bytes) else _encode(result)
+            code, body = 200, result if isinstance(result, bytes) else encode(result)
         except HTTPError as error:
-            code, body = error.code, _encode(Fault(str(error)))
+            code, body = error.code, encode(Fault(str(error)))
         except Exception as error:
             # The error's text could contain a number from the request; its class cannot.
             _LOG.error("a request failed: %s", type(error).__name__)
@@ -91,7 +93,8 @@ class Endpoint:
         media_type = self._media_type if code == 200 else JSON
         headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(body))]
         self._service.answers[code] += 1
-        self._service.log_access(scope.get("holder", ""), scope["path"], code)
+        holder: KeyHolder | None = scope.get("holder")
+        self._service.log_access(holder.name if holder else "", scope["path"], code)
         await send({"type": "http.response.start", "status": code, "headers": [*headers, *_HEADERS.get(code, ())]})
         await send({"type": "http.response.body", "body": body})
         look_at_young_objects()
@@ -100,17 +103,22 @@ class Endpoint:
         holder = self._service.keys.holder(_authorization(scope))
         if holder is None:
             raise HTTPError(401, "expected a known key: Authorization: Bearer KEY")
-        scope["holder"] = holder.name
+        scope["holder"] = holder
         if holder.scopes.isdisjoint(self._scopes):
             raise HTTPError(403, f"the key lacks the scope {' or '.join(self._scopes)}")
-        if not holder.spend():
-            raise HTTPError(429, f"more than {holder.rate} requests a second")
+        spend(holder)
+
+
+def spend(holder: KeyHolder, requests: int = 1) -> None:
+    """Counts requests of a key. Raises: HTTPError: 429 above its rate."""
+    if not holder.spend(requests):
+        raise HTTPError(429, f"more than {holder.rate} requests a second")
 
 
 async def http_exception_response(_request: Request, error: Exception) -> Response:
     """Returns the answer to a request for an unknown path or method, as Starlette reports it."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
-    body = _encode(Fault(error.detail))
+    body = encode(Fault(error.detail))
     return Response(body, error.status_code, error.headers, media_type=JSON)
 
 
@@ -126,8 +134,8 @@ async def in_thread(work: Callable[[Any], _T], argument: object, *, seconds: flo
         raise HTTPError(503, f"not done within {seconds:g} seconds") from None
 
 
-async def read_body(receive: Receive) -> bytes:
-    """Returns the body of a request, at most MAX_BODY bytes that arrive within BODY_SECONDS.
+async def read_body(receive: Receive, most: int = MAX_BODY) -> bytes:
+    """Returns the body of a request, at most `most` bytes that arrive within BODY_SECONDS.
 
     Raises: HTTPError: 400 for a request that breaks off, 408 for a slow one, 413 for a long one.
     """
@@ -139,8 +147,8 @@ async def read_body(receive: Receive) -> bytes:
                 if message["type"] != "http.request":
                     raise HTTPError(400, "the request broke off")
                 body += message.get("body", b"")
-                if len(body) > MAX_BODY:
-                    raise HTTPError(413, f"a body must have at most {MAX_BODY} bytes")
+                if len(body) > most:
+                    raise HTTPError(413, f"a body must have at most {most} bytes")
                 if not message.get("more_body", False):
                     return body
     except TimeoutError:

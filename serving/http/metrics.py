@@ -60,10 +60,10 @@ def _live_metrics(live: Live) -> Iterator[Metric]:
     taken.add_metric((), list(zip(bounds, accumulate(live.latency), strict=True)), live.seconds)
     yield taken
     for name, value in _state(live).items():
-        yield _gauge(name, _STATE[name], value)
+        yield _gauge(name, STATE[name], value)
 
 
-_STATE = {
+STATE = {
     "history_calls": "Calls in memory",
     "history_numbers": "Numbers in memory",
     "history_dropped": "Calls dropped before their expiry",
@@ -78,6 +78,7 @@ _STATE = {
     "snapshots": "Snapshots written",
     "snapshot_faults": "Snapshots that failed",
 }
+"""Gauges of memory and disk, by name, with their texts."""
 
 
 def _state(live: Live) -> dict[str, float]:
@@ -88,7 +89,7 @@ def _state(live: Live) -> dict[str, float]:
         journal.lost + live.memory.complaints.lost, journal.faults + live.memory.complaints.faults, journal.age,
         live.memory.restored.lines, live.memory.restored.damaged + bool(live.memory.restored.torn), *live.memory.saved,
     )  # fmt: skip
-    return dict(zip(_STATE, values, strict=True))
+    return dict(zip(STATE, values, strict=True))
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

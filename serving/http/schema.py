@@ -1,13 +1,15 @@
-"""The JSON of the HTTP service as types: the reader of calls and complaints, and the OpenAPI document."""
+"""The JSON that the HTTP service reads: paths, limits, and the readers of calls and complaints."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 try:
     import msgspec
 except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
+
+from msgspec import Meta
 
 from callsieve.features.files.strict_json import decode
 from callsieve.features.records import (
@@ -20,129 +22,69 @@ from callsieve.features.records import (
     Call,
 )
 from callsieve.serving.live.events import Complaint
-from callsieve.serving.rules.policy import ACTIONS
 
-VERSION = "1.1.0"
-SCORE, OBSERVE, REPORT, EXPLAIN = "/v1/score", "/v1/observe", "/v1/report", "/v1/explain"
+SCORE, BATCH, OBSERVE = "/v1/score", "/v1/score/batch", "/v1/observe"
+REPORT, EXPLAIN = "/v1/report", "/v1/explain"
 STATUS, RELOAD, METRICS = "/v1/status", "/v1/reload", "/metrics"
 LIVE, READY, OPENAPI, PAGE = "/health/live", "/health/ready", "/openapi.json", "/"
 MAX_BODY = 16_384  # bytes
+MAX_BATCH, MAX_LINES = 1 << 20, 1_000  # bytes and lines of a batch
 MAX_FIELD = 256  # characters
 _LATEST = 253_402_300_799  # 9999-12-31, Unix seconds
 
-_Text = Annotated[str, msgspec.Meta(max_length=MAX_FIELD, description="Printable characters only.")]
-_Number = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_FIELD, description="Printable characters only.")]
-_Seconds = Annotated[float, msgspec.Meta(ge=0, le=_LATEST)]
-_Word = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z_]{0,39}$")]
+_Text = Annotated[str, Meta(max_length=MAX_FIELD)]
+_Number = Annotated[str, Meta(min_length=1, max_length=MAX_FIELD)]
+_Seconds = Annotated[float, Meta(ge=0, le=_LATEST)]
+_Word = Annotated[str, Meta(pattern="^[a-z][a-z_]{0,39}$")]
+_Class = Literal[NUMBER_CLASSES]  # type: ignore[valid-type]
+_Outcome = Literal[OUTCOMES]  # type: ignore[valid-type]
+_ReleasedBy = Literal[RELEASED_BY]  # type: ignore[valid-type]
+_Attestation = Literal[ATTESTATIONS]  # type: ignore[valid-type]
+_Route = Literal[ROUTES]  # type: ignore[valid-type]
 
 
 class CallIn(msgspec.Struct, forbid_unknown_fields=True):
-    """A call, the fields of `features.records.Call`: times in Unix seconds, `ring` and `talk` in seconds.
+    """A call. A field that is unknown may be null or left out. Texts have printable characters only."""
 
-    A field that is unknown may be null or left out.
-    """
-
-    start: _Seconds
-    caller: _Text
-    callee: _Text
-    ring: _Seconds | None = None
-    talk: _Seconds | None = None
-    outcome: Literal[OUTCOMES] | None = None  # type: ignore[valid-type]
-    released_by: Literal[RELEASED_BY] | None = None  # type: ignore[valid-type]
-    recorded: _Seconds | None = None
-    network_caller: _Text | None = None
-    attestation: Literal[ATTESTATIONS] | None = None  # type: ignore[valid-type]
-    route: Literal[ROUTES] | None = None  # type: ignore[valid-type]
-    trunk: _Text | None = None
-    operator: _Text | None = None
-    device: _Text | None = None
-    place: _Text | None = None
-    cause: _Text | None = None
-    caller_class: Literal[NUMBER_CLASSES] | None = None  # type: ignore[valid-type]
-    callee_class: Literal[NUMBER_CLASSES] | None = None  # type: ignore[valid-type]
+    start: Annotated[_Seconds, Meta(description="When the call begins to ring, Unix seconds; not in the future.")]
+    caller: Annotated[_Text, Meta(description="The presented number as written, a token, or a code.")]
+    callee: Annotated[_Text, Meta(description="The called number, in the same form.")]
+    ring: Annotated[_Seconds | None, Meta(description="Seconds of ringing; null while the call is not over.")] = None
+    talk: Annotated[
+        _Seconds | None, Meta(description="Seconds of talking, 0 unless answered; null while the call is not over.")
+    ] = None
+    outcome: Annotated[_Outcome | None, Meta(description="How the call ended.")] = None
+    released_by: Annotated[_ReleasedBy | None, Meta(description="Who ended the call.")] = None
+    recorded: Annotated[
+        _Seconds | None,
+        Meta(description="When a late record became known, Unix seconds; null: at the end of the call."),
+    ] = None
+    network_caller: Annotated[_Text | None, Meta(description="The number that the network asserts for the caller.")] = (
+        None
+    )
+    attestation: Annotated[_Attestation | None, Meta(description="Result of STIR/SHAKEN for the caller.")] = None
+    route: Annotated[_Route | None, Meta(description="Where the call comes from.")] = None
+    trunk: Annotated[_Text | None, Meta(description="Trunk or peer over which the call comes in.")] = None
+    operator: Annotated[_Text | None, Meta(description="Operator that the call comes from.")] = None
+    device: Annotated[_Text | None, Meta(description="Device of the caller.")] = None
+    place: Annotated[_Text | None, Meta(description="Coarse place of the caller, such as a cell or a city.")] = None
+    cause: Annotated[_Text | None, Meta(description="Cause code of the end of the call, as the switch has it.")] = None
+    caller_class: Annotated[
+        _Class | None, Meta(description="Kind of the caller's number, if it is a token or a code.")
+    ] = None
+    callee_class: Annotated[
+        _Class | None, Meta(description="Kind of the called number, if it is a token or a code.")
+    ] = None
 
 
 class ComplaintIn(msgspec.Struct, forbid_unknown_fields=True):
-    """A complaint of a called person about a number. `at` is Unix seconds, not in the future."""
+    """A complaint of a called person about a number. Texts have printable characters only."""
 
-    reporter: _Number
-    number: _Number
-    at: _Seconds
-    category: _Word
-    mode: _Word | None = None
-
-
-class ReasonOut(msgspec.Struct):
-    """A feature's contribution to the raw score (log-odds), its value, and its explanation in two languages."""
-
-    feature: str
-    value: float | None
-    contribution: float
-    en: str
-    zh: str
-
-
-class FactOut(msgspec.Struct):
-    """A rule that the call meets: the measured value, the limit, and the register row behind it."""
-
-    rule: str
-    en: str
-    zh: str
-    value: float | None
-    limit: float | None
-    register: str
-    entry: str
-    valid_from: str
-    known_at: str
-
-
-class VerdictOut(msgspec.Struct):
-    """A verdict. `status` is "ok", "stale", "filling", "behind", "other feed", or the reason why there is no score.
-
-    In the last four cases only `rules` can lead to an action. `feed` names what the records lack. `confidence` is the
-    probability that the call is a nuisance call, by the evidence that leads to the action: `score` if the model does,
-    and the figure of the policy file if a rule does. It is null for "pass", and for rules without a figure.
-    """
-
-    action: Literal[ACTIONS]  # type: ignore[valid-type]
-    score: float | None
-    band: str
-    content: str | None
-    mode: str | None
-    reasons: list[ReasonOut]
-    status: str
-    case: str
-    model: str
-    valid_until: str
-    raw: float | None
-    threshold: float | None
-    rules: list[FactOut]
-    feed: str
-    confidence: float | None
-
-
-class Fault(msgspec.Struct):
-    """Why a request was refused, in one line without content of the request."""
-
-    error: str
-
-
-class Nothing(msgspec.Struct):
-    """An empty object: the event was accepted."""
-
-
-class Health(msgspec.Struct):
-    """Whether the service works, and if not, why."""
-
-    ok: bool
-    why: str
-
-
-class Reloaded(msgspec.Struct):
-    """The model in service."""
-
-    model: str
-    epoch: int
+    reporter: Annotated[_Number, Meta(description="Number of the person who complains, as written.")]
+    number: Annotated[_Number, Meta(description="Number that the complaint is about, as written.")]
+    at: Annotated[_Seconds, Meta(description="When the person complained, Unix seconds; not in the future.")]
+    category: Annotated[_Word, Meta(description="Kind of nuisance, such as fraud.")]
+    mode: Annotated[_Word | None, Meta(description="Who or what called, such as robot; null if unknown.")] = None
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -213,57 +155,3 @@ def read_complaint(body: bytes) -> Complaint:
     if not (complaint.reporter.isprintable() and complaint.number.isprintable()):
         raise ValueError("complaint: reporter and number must be printable texts")
     return Complaint(complaint.reporter, complaint.number, complaint.at, complaint.category, complaint.mode)
-
-
-def openapi() -> dict[str, Any]:
-    """Returns the OpenAPI document of the service."""
-    types = (CallIn, ComplaintIn, VerdictOut, Fault, Nothing, Health, Reloaded)
-    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    ref: dict[type, dict[str, Any]] = dict(zip(types, schemas, strict=True))
-
-    def post(summary: str, scope: str, body: type | None, result: type, *codes: int) -> dict[str, Any]:
-        operation = _operation(summary, scope, ref[result], ref[Fault], (400, 408, 413, *codes) if body else codes)
-        if body:
-            content = {"application/json": {"schema": ref[body]}}
-            operation["requestBody"] = {"required": True, "content": content}
-        return {"post": operation}
-
-    case = {"name": "case", "in": "query", "required": True, "schema": {"type": "string", "pattern": "^[0-9a-f]{16}$"}}
-    explain = _operation("A recent verdict with its reasons", "explain", ref[VerdictOut], ref[Fault], (400, 404, 503))
-    status = _operation("The content of the operator's page", "admin,audit", {"type": "object"}, ref[Fault], ())
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "callsieve", "version": VERSION, "description": "Verdicts on calls as they ring."},
-        "paths": {
-            SCORE: post("The verdict on a call at ring time; records the call", "score", CallIn, VerdictOut),
-            OBSERVE: post("Record the state or the end of a call", "score", CallIn, Nothing, 409, 503),
-            REPORT: post("Record a complaint about a number", "report", ComplaintIn, Nothing, 409, 503),
-            EXPLAIN: {"get": explain | {"parameters": [case]}},
-            STATUS: {"get": status},
-            RELOAD: post("Load the bundle on disk and put it in service", "admin", None, Reloaded, 409, 503),
-            LIVE: {"get": _open("Whether the process runs", ref[Health], ())},
-            READY: {"get": _open("Whether calls are scored", ref[Health], (503,))},
-        },
-        "components": {
-            "schemas": components,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-        },
-    }
-
-
-def _operation(
-    summary: str, scope: str, result: dict[str, Any], fault: dict[str, Any], codes: tuple[int, ...]
-) -> dict[str, Any]:
-    operation = _open(summary, result, ())
-    operation["responses"] |= {str(code): _response(fault, "Refused") for code in sorted({401, 403, 429, *codes})}
-    scopes = " or ".join(f"`{name}`" for name in scope.split(","))
-    return operation | {"security": [{"key": []}], "description": f"Needs a key with scope {scopes}."}
-
-
-def _open(summary: str, result: dict[str, Any], codes: tuple[int, ...]) -> dict[str, Any]:
-    other = {str(code): _response(result, "Not now") for code in codes}
-    return {"summary": summary, "responses": {"200": _response(result, "Done")} | other}
-
-
-def _response(schema: dict[str, Any], description: str) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}

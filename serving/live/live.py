@@ -34,11 +34,11 @@ from .events import Complaint, complaint_to_line
 from .journal import Journal
 from .memory import JOURNAL_BYTES, Memory
 from .swap import Swap
-from .verdict_log import VERDICTS, record_to_line, verdict_record
+from .verdict_log import VERDICTS, explain_record, find_record, record_to_line, verdict_record
 
 DEADLINE = 0.020  # seconds
 AHEAD = 60.0  # seconds in the future at which a call may start or end
-RECENT = 4_096  # verdicts that can be explained
+RECENT = 4_096  # verdicts that are explained from memory
 MAX_TEXT = 256  # characters of a text of a call
 PAUSE = 1e-4  # seconds between two steps of forgetting, for waiting calls
 VERDICT_BYTES = 64 << 20  # of verdict records in one file
@@ -106,7 +106,7 @@ class Live:
         self.reason_counts: Counter[str] = Counter()
         self.rules: Counter[str] = Counter()
         self.on_forget: Callable[[], object] = lambda: None
-        self._intake, self._clock = intake, Clock()
+        self._intake, self._clock, self._folder = intake, Clock(), folder
         self.in_progress = CallsInProgress(intake)
         self._recent: OrderedDict[str, tuple[Scorer, array[float], KeyedCall, Verdict]] = OrderedDict()
         self.memory = Memory(
@@ -162,14 +162,18 @@ class Live:
             ValueError: in one line without a number, for an invalid call.
         """
         with self._lock:
-            if self._is_ahead(call):
-                raise FutureEventError("call: expected a call that does not start or end in the future")
+            self.refuse_future(call)
             try:
                 self._record(call, self.in_progress.keyed(_checked(call)))
             except Exception:
                 self.counts["faults"] += 1
                 raise
             self.counts["ends"] += 1
+
+    def refuse_future(self, call: Call) -> None:
+        """Raises FutureEventError for a call that starts or ends in the future, which `attempt` passes unscored."""
+        if self._is_ahead(call):
+            raise FutureEventError("call: expected a call that does not start or end in the future")
 
     def add_complaint(self, complaint: Complaint) -> None:
         """Records a complaint for labels; `events.read_complaints` reads it back.
@@ -187,10 +191,15 @@ class Live:
         self.counts["reports"] += 1
 
     def explain(self, case: str) -> Verdict | None:
-        """Returns a recent verdict with reasons, by the model that gave it; None if the case is not in memory."""
+        """Returns a verdict with reasons, by the model that gave it; None if it is unknown.
+
+        The last RECENT verdicts are in memory. Older ones, and those before a restart, come from the journal of verdict
+        records, as long as it has them; a verdict "pass" has no record.
+        """
         recent = self._recent.get(case)
         if recent is None:
-            return None
+            record = find_record(self._folder, case)
+            return None if record is None else explain_record(record, self.judge.scorer)
         scorer, row, call, first = recent
         again = scorer.explain_row(row.tolist(), call.start, covered=first.status not in NO_BANDS, feed=first.feed)
         # Registers are not looked up again, because they may have changed since.

@@ -7,11 +7,12 @@ byte. This form is exact and has no digits.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from callsieve.features.files.strict_json import finite
 from callsieve.features.keys.tokens import from_letters, to_letters
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.features.records import KeyedCall
+from callsieve.serving.rules.rules import Fact
+from callsieve.serving.scorer.reasons import Reason
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.verdict import Verdict
+from callsieve.serving.scorer.verdict import NO_BANDS, Verdict
 
 from .journal import MAX_LINE, file_numbers, file_path, unseal
 
@@ -149,11 +152,53 @@ def read_after(folder: Path, after: Position, most: int) -> tuple[list[VerdictRe
     return records, after
 
 
+def find_record(folder: Path, case: str) -> VerdictRecord | None:
+    """Returns the newest record of a case in the journal; None without one."""
+    start = b'{"case":"%b"' % case.encode()  # the first field of a line
+    for number in reversed(file_numbers(folder, VERDICTS)):
+        newest = None
+        with contextlib.suppress(OSError), file_path(folder, VERDICTS, number).open("rb") as file:
+            while piece := file.readline(MAX_LINE):
+                if piece.startswith(start) and (line := unseal(piece)) is not None:
+                    newest = record_from_line(line) or newest
+        if newest is not None:
+            return newest
+    return None
+
+
+def explain_record(record: VerdictRecord, scorer: Scorer | None) -> Verdict:
+    """Returns the verdict of a record with its reasons.
+
+    `valid_until`, `threshold` and `confidence` are not in a record: they are "" and NaN unless `scorer`, the scorer in
+    service, has the model of the record.
+    """
+    rules = tuple(
+        Fact(**fact | {"value": _number(fact["value"]), "limit": _number(fact["limit"])}) for fact in record.rules
+    )
+    if scorer is not None and scorer.bundle.model_id == record.model:
+        covered, vector = record.status not in NO_BANDS, letters_to_floats(record.vector)
+        again = scorer.explain_row(vector, record.at, rules, covered=covered, feed=record.feed)
+        confidence = again.confidence if again.action == record.action else math.nan
+        return replace(
+            again, case=record.case, action=record.action, status=record.status, rules=rules, confidence=confidence
+        )
+    (raw,) = letters_to_floats(record.raw)
+    reasons = tuple(Reason(**reason | {"value": _number(reason["value"])}) for reason in record.reasons)
+    return Verdict(
+        record.action, _number(record.score), record.band, record.content, record.mode, reasons, record.status,
+        record.case, record.model, "", raw, rules=rules, feed=record.feed,
+    )  # fmt: skip
+
+
 def delete_before(folder: Path, before: Position) -> None:
     """Deletes the files before the one of a position: they were read to their end."""
     for number in file_numbers(folder, VERDICTS):
         if number < before.number:
             file_path(folder, VERDICTS, number).unlink(missing_ok=True)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ from tests.system.test_kamailio import everything_reached
 
 PATHS = {
     ("POST", schema.SCORE): "score",
+    ("POST", schema.BATCH): "score",
     ("POST", schema.OBSERVE): "score",
     ("POST", schema.REPORT): "report",
     ("GET", schema.EXPLAIN): "explain",

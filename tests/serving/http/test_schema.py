@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, NUMBER_CLASSES, OUTCOMES, RELEASED_BY, ROUTES, Call
-from callsieve.serving.http import schema
+from callsieve.serving.http import answers, schema
+from callsieve.serving.http.openapi import openapi
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rules import Fact
 from callsieve.serving.scorer.reasons import Reason
@@ -160,6 +161,25 @@ def test_a_verdict_is_sent_whole(verdict):
 def test_the_openapi_document_has_the_fields_of_the_records():
     names = lambda kind: [field.name for field in msgspec.structs.fields(kind)]
     assert names(schema.CallIn) == list(CALL_COLUMNS) == [field.name for field in dataclasses.fields(Call)]
-    assert names(schema.VerdictOut) == [field.name for field in dataclasses.fields(Verdict)]
-    assert names(schema.ReasonOut) == [field.name for field in dataclasses.fields(Reason)]
-    assert names(schema.FactOut) == [field.name for field in dataclasses.fields(Fact)]
+    assert names(answers.VerdictOut) == [field.name for field in dataclasses.fields(Verdict)]
+    assert names(answers.ReasonOut) == [field.name for field in dataclasses.fields(Reason)]
+    assert names(answers.FactOut) == [field.name for field in dataclasses.fields(Fact)]
+
+
+def test_each_field_and_operation_of_the_openapi_document_is_typed_and_described():
+    document = openapi()
+    schemas = document["components"]["schemas"]
+    for name, component in schemas.items():
+        assert component["description"] and component["type"] == "object", name
+        for field, form in component["properties"].items():
+            assert form.get("description"), (name, field)
+            for kind in form.get("anyOf", [form]):
+                assert kind.keys() & {"type", "$ref"}, (name, field)
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    for operation in operations:
+        assert operation["summary"]
+        for answer in operation["responses"].values():
+            (content,) = answer["content"].values()
+            assert answer["description"] and content["schema"].keys() & {"type", "$ref"}

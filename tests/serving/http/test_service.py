@@ -1,6 +1,7 @@
 """A service in this process: during its start, when it is late or busy, and without its bundle or kernel."""
 
 import asyncio
+import dataclasses
 import itertools
 import json
 import threading
@@ -16,6 +17,7 @@ from callsieve.features.online.feeds import ANSWERED_ONLY, COMPLETE, NO_ROUTES
 from callsieve.serving.http import app, schema, server
 from callsieve.serving.http.api_keys import read_keys
 from callsieve.serving.http.metrics import metrics, status
+from callsieve.serving.http.openapi import openapi
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from tests.support import http_service, real_bundle
@@ -45,9 +47,13 @@ def unstarted(service_folder, blocking_bundle, keys, tmp_path):
             messages.append(message)
 
         asyncio.run(application(scope, receive, send))
-        return messages[0]["status"], json.loads(messages[1]["body"])
+        return messages[0]["status"], [json.loads(line) for line in messages[1]["body"].splitlines()]
 
-    service.request = request
+    def request_one(method, path, body=b"", key=""):
+        code, (answer,) = request(method, path, body, key)
+        return code, answer
+
+    service.request, service.request_lines = request_one, request
     yield service
     service.stop()
 
@@ -58,7 +64,7 @@ def test_a_starting_service_passes_calls_and_states_that_it_is_starting(unstarte
     starting = (503, {"error": "the service is starting"})
     assert unstarted.request("POST", schema.OBSERVE, call_json(), keys["score"]) == starting
     assert unstarted.request("GET", schema.READY) == (503, {"ok": False, "why": "the service is starting"})
-    assert unstarted.request("GET", schema.OPENAPI) == (200, schema.openapi())
+    assert unstarted.request("GET", schema.OPENAPI) == (200, openapi())
 
 
 def test_a_service_without_its_bundle_starts(unstarted, keys, tmp_path, caplog):
@@ -75,10 +81,70 @@ def test_late_attempts_pass_and_future_calls_and_unknown_cases_are_refused(unsta
     unstarted.waiting_since = time.monotonic() - 2 * LONG_DEADLINE
     assert unstarted.request("POST", schema.SCORE, call_json(), keys["score"])[1]["action"] == "pass"
     assert unstarted.live.counts["shed"] == 1
-    code, answer = unstarted.request("POST", schema.OBSERVE, call_json(start=time.time() + 3600), keys["score"])
-    assert code == 409 and "in the future" in answer["error"]
+    unstarted.waiting_since = time.monotonic()
+    ahead = call_json(start=time.time() + 3600)
+    refusals = [unstarted.request("POST", path, ahead, keys["score"]) for path in (schema.OBSERVE, schema.SCORE)]
+    assert refusals[0] == refusals[1] and refusals[0][0] == 409 and "in the future" in refusals[0][1]["error"]
+    assert (unstarted.live.counts["ahead"], unstarted.live.counts["attempts"]) == (2, 1)
     unknown = unstarted.request("GET", f"{schema.EXPLAIN}?case={'0' * 16}", key=keys["explain"])
-    assert unknown == (404, {"error": "this case is not in memory any more"})
+    assert unknown == (404, {"error": "this case is neither in memory nor in the journal"})
+
+
+def test_a_batch_is_answered_line_by_line_like_single_calls(unstarted, keys, blocking_bundle, tmp_path):
+    unstarted.live = unstarted._open_live()
+    plain = Live(
+        blocking_bundle, Intake(real_bundle.NUMBER_KEY), tmp_path / "plain", deadline=LONG_DEADLINE, **CAPACITY
+    )
+    calls = real_bundle.calls(20)
+    attempts = [dataclasses.replace(call, ring=None, talk=None, outcome="unknown", recorded=None) for call in calls]
+    lines = [call_to_json(call) for call in attempts]
+    lines[3:3] = [b"{", b"", call_json(start=time.time() + 3600)]
+    code, answers = unstarted.request_lines("POST", schema.BATCH, b"\n".join(lines) + b"\n", keys["score"])
+    assert code == 200 and len(answers) == 23
+    refused = [answer["error"] for answer in answers[3:6]]
+    assert ["JSON" in refused[0], "JSON" in refused[1], "in the future" in refused[2]] == [True] * 3
+    assert all(answer.keys() == {"error"} for answer in answers[3:6])
+    verdicts = [http_service.verdict_from_json(json.dumps(answer)) for answer in answers[:3] + answers[6:]]
+    assert [repr(verdict) for verdict in verdicts] == [repr(plain.attempt(call)) for call in attempts]
+    plain.close()
+
+
+def test_a_batch_is_bounded_in_lines_bytes_requests_and_number(unstarted, keys, tmp_path):
+    refuse = lambda body, key=keys["score"]: unstarted.request("POST", schema.BATCH, body, key)
+    many = b"\n" * schema.MAX_LINES
+    assert refuse(many + b"{}") == (413, {"error": "a batch must have at most 1000 lines"})
+    assert unstarted.request_lines("POST", schema.BATCH, many, keys["score"])[0] == 200
+    assert refuse(b" " * (schema.MAX_BATCH + 1)) == (413, {"error": "a body must have at most 1048576 bytes"})
+    unstarted.batches = app.BATCHES
+    assert refuse(b"{}") == (503, {"error": "4 batches are in work"})
+    unstarted.batches = 0
+    slow = http_service.add_key(tmp_path / "api.keys", "slow", ["score"], rate=10)
+    unstarted.keys = read_keys(tmp_path / "api.keys")
+    assert refuse(b"\n" * 11, slow) == (429, {"error": "more than 10 requests a second"})
+    assert unstarted.request_lines("POST", schema.BATCH, b"\n" * 9, slow)[0] == 200
+    assert unstarted.batches == 0
+
+
+def test_a_batch_lets_other_requests_through(unstarted, keys):
+    """Two batches at once alternate line by line, so a call that rings waits for one line, not for a batch."""
+    order = []
+    unstarted.live = unstarted._open_live()
+    attempt = unstarted.live.attempt
+    unstarted.live.attempt = lambda call, since: (order.append(call.caller), attempt(call, since))[1]
+    bodies = [b"\n".join([call_json(caller=name)] * 5) for name in ("1", "2")]
+
+    async def run():
+        await asyncio.gather(*(app._score_batch(unstarted, {"holder": holder}, receive(body)) for body in bodies))
+
+    def receive(body):
+        async def once():
+            return {"type": "http.request", "body": body}
+
+        return once
+
+    holder = unstarted.keys.holder(f"Bearer {keys['score']}".encode())
+    asyncio.run(run())
+    assert order == ["1", "2"] * 5
 
 
 def test_a_key_above_its_request_rate_is_refused(unstarted, tmp_path):

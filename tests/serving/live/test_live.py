@@ -429,6 +429,30 @@ def test_an_explanation_repeats_the_verdict(live, calls):
     assert live.explain("0" * 16) is None
 
 
+@pytest.mark.source("L32", by="serving/live/verdict_log.py")
+def test_an_explanation_survives_a_restart_while_the_journal_has_its_record(swap, calls, tmp_path):
+    live = begin(swap, tmp_path / "state")
+    verdicts = {verdict.case: verdict for verdict in play(live, events(calls))}
+    live.close()
+    again, other = begin(swap, tmp_path / "state"), Swap(trusted=small.TRUSTED, policy=STRICT_POLICY)
+    for case, verdict in verdicts.items():
+        expected = None if verdict.action == "pass" else verdict
+        assert repr(again.explain(case)) == repr(expected)
+    assert {verdict.action for verdict in verdicts.values()} >= {"pass", "block"}
+    # Under another model the record alone explains: it has all but the end of validity, the threshold and confidence.
+    again.judge = other
+    blank = {"valid_until": "", "threshold": math.nan, "confidence": math.nan}
+    for case, verdict in verdicts.items():
+        if verdict.action != "pass":
+            assert repr(again.explain(case)) == repr(dataclasses.replace(verdict, **blank))
+    again.close()
+    for path in (tmp_path / "state").glob("cases-*.log"):
+        path.unlink()
+    emptied = begin(swap, tmp_path / "state")
+    assert not any(emptied.explain(case) for case in verdicts)
+    emptied.close()
+
+
 def test_an_explanation_of_a_filling_history_repeats_the_verdict(calls, tmp_path):
     real_bundle.write_bundle(tmp_path / "bundle")
     patient = Swap(trusted=small.TRUSTED, policy=dataclasses.replace(STRICT_POLICY, history_days=7))

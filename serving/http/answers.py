@@ -1,0 +1,188 @@
+"""The JSON that the HTTP service answers, as types: each field has its unit and meaning for the OpenAPI document.
+
+The service encodes the records themselves (`Verdict`, the dicts of `metrics.status`); `tests/serving/http` compares
+their fields with these types.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+try:
+    import msgspec
+except ImportError as error:
+    raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
+
+from msgspec import UNSET, Meta, UnsetType
+
+from callsieve.serving.rules.policy import ACTIONS
+
+from .metrics import STATE
+
+_Action = Literal[ACTIONS]  # type: ignore[valid-type]
+_English = Annotated[str, Meta(description="The sentence in English.")]
+_Chinese = Annotated[str, Meta(description="The sentence in Chinese.")]
+_Counts = dict[str, int]
+
+
+class ReasonOut(msgspec.Struct):
+    """A feature's contribution to the raw score, with its value and a sentence."""
+
+    feature: Annotated[str, Meta(description="Name of the feature.")]
+    value: Annotated[float | None, Meta(description="Value of the feature for this call; null if unknown.")]
+    contribution: Annotated[float, Meta(description="Part of the raw score, in log-odds.")]
+    en: _English
+    zh: _Chinese
+
+
+class FactOut(msgspec.Struct):
+    """A rule that the call meets."""
+
+    rule: Annotated[str, Meta(description="Name of the rule.")]
+    en: _English
+    zh: _Chinese
+    value: Annotated[float | None, Meta(description="Measured value; null if the rule measures nothing.")]
+    limit: Annotated[float | None, Meta(description="Limit that the value was compared with; null without a value.")]
+    register: Annotated[str, Meta(description='Register behind the fact; "" if there is none.')]
+    entry: Annotated[str, Meta(description='Name of the row in the register; "" without a register.')]
+    valid_from: Annotated[str, Meta(description='Start of the row\'s validity, UTC; "" without a register.')]
+    known_at: Annotated[str, Meta(description='Time since when the row is known, UTC; "" without a register.')]
+
+
+class VerdictOut(msgspec.Struct):
+    """A verdict on one call."""
+
+    action: Annotated[_Action, Meta(description='What to do with the call; "pass" whenever there is no score.')]
+    score: Annotated[
+        float | None, Meta(description="Calibrated probability of a nuisance call, 0 to 1; null without a score.")
+    ]
+    band: Annotated[str, Meta(description='Highest band of scores that the call reaches; "" for none.')]
+    content: Annotated[str | None, Meta(description="Likely kind of nuisance; null if the call passes or it is open.")]
+    mode: Annotated[str | None, Meta(description="Who or what is calling; null if the call passes or it is open.")]
+    reasons: Annotated[list[ReasonOut], Meta(description="Strongest contributions to the raw score, strongest first.")]
+    status: Annotated[
+        str,
+        Meta(
+            description='"ok", "stale", "filling", "behind", "other feed", or the reason why there is no score. In the'
+            " last four cases only `rules` can lead to an action."
+        ),
+    ]
+    case: Annotated[
+        str, Meta(description='Identifies the verdict for `/v1/explain` and for an appeal: 16 hex digits, or "".')
+    ]
+    model: Annotated[str, Meta(description='Identifies the bundle; "" if none is in service.')]
+    valid_until: Annotated[str, Meta(description='End of the validity of the bundle, UTC; "" without a bundle.')]
+    raw: Annotated[float | None, Meta(description="Score of the model in log-odds; null without a score.")]
+    threshold: Annotated[float | None, Meta(description="Raw score at which the band begins; null without a band.")]
+    rules: Annotated[list[FactOut], Meta(description="Rules that the call meets.")]
+    feed: Annotated[str, Meta(description="Kind of the records by what they lack, whose thresholds apply.")]
+    confidence: Annotated[
+        float | None,
+        Meta(
+            description="Probability of a nuisance call by the evidence that leads to the action: `score` if the model"
+            ' does, the figure of the policy file if a rule does. null for "pass", and for rules without a figure.'
+        ),
+    ]
+
+
+class Fault(msgspec.Struct):
+    """A refused request."""
+
+    error: Annotated[str, Meta(description="The reason in one line, without content of the request.")]
+
+
+class Nothing(msgspec.Struct):
+    """An empty object: the event was accepted."""
+
+
+class Health(msgspec.Struct):
+    """Whether the service works."""
+
+    ok: Annotated[bool, Meta(description="Whether it works.")]
+    why: Annotated[str, Meta(description='Why it does not work; "" if it works.')]
+
+
+class Reloaded(msgspec.Struct):
+    """The model in service after a reload."""
+
+    model: Annotated[str, Meta(description="Identifies the bundle.")]
+    epoch: Annotated[int, Meta(description="Epoch of the bundle; earlier ones are refused from now on.")]
+
+
+class ModelOut(msgspec.Struct):
+    """The model in service."""
+
+    id: Annotated[str, Meta(description="Identifies the bundle.")]
+    signed_by: Annotated[str, Meta(description="Id of the key that signed the bundle.")]
+    epoch: Annotated[int, Meta(description="Epoch of the bundle.")]
+    valid_from: Annotated[str, Meta(description="Start of its validity, UTC.")]
+    valid_until: Annotated[str, Meta(description="End of its validity, UTC.")]
+    policy: Annotated[str, Meta(description="Version of the policy file.")]
+
+
+class CertificateOut(msgspec.Struct):
+    """The certificate of one band on one feed."""
+
+    feed: Annotated[str, Meta(description="Feed on which it holds.")]
+    band: Annotated[str, Meta(description="Name of the band.")]
+    action: Annotated[str, Meta(description="Action of the policy for the band.")]
+    certified: Annotated[bool, Meta(description="Whether the bound is within the target.")]
+    benign_calls: Annotated[int, Meta(description="Innocent calls of the certificate.")]
+    false_calls: Annotated[int, Meta(description="Innocent calls among them that reach the band.")]
+    bound: Annotated[float, Meta(description="Upper bound of the share of innocent calls that reach the band.")]
+    target: Annotated[float, Meta(description="Largest bound that is certified.")]
+    fold: Annotated[str, Meta(description="Part of the data that the certificate was made on.")]
+
+
+class LatencyOut(msgspec.Struct):
+    """A histogram of the time that verdicts take."""
+
+    bounds: Annotated[list[float], Meta(description="Upper bounds in seconds; a last class has no bound.")]
+    counts: Annotated[list[int], Meta(description="Verdicts in each class.")]
+
+
+class ReasonCountOut(msgspec.Struct):
+    """How often a feature was a reason for a verdict other than "pass"."""
+
+    feature: Annotated[str, Meta(description="Name of the feature.")]
+    count: Annotated[int, Meta(description="Verdicts.")]
+    en: Annotated[str, Meta(description="The feature in English.")]
+    zh: Annotated[str, Meta(description="The feature in Chinese.")]
+
+
+_GAUGES = {name: {"type": "number", "description": text} for name, text in STATE.items()}
+
+
+class StatusOut(msgspec.Struct):
+    """The content of the operators' page. Fields from `counts` on are absent until the state is restored."""
+
+    ready: Annotated[bool, Meta(description="Whether calls are scored.")]
+    why: Annotated[str, Meta(description='Why calls are not scored; "" if they are.')]
+    uptime: Annotated[float, Meta(description="Seconds since the start of the process.")]
+    model: Annotated[ModelOut | None, Meta(description="The model in service; null without one.")]
+    refusal: Annotated[str | None, Meta(description="Why the last bundle was refused; null if it was not.")]
+    certificates: Annotated[list[CertificateOut], Meta(description="One for each band and feed of the model.")]
+    counts: Annotated[_Counts, Meta(description="Events by result.")] | UnsetType = UNSET
+    actions: Annotated[_Counts, Meta(description="Verdicts by action.")] | UnsetType = UNSET
+    state: (
+        Annotated[
+            dict[str, float], Meta(description="Gauges of memory and disk.", extra_json_schema={"properties": _GAUGES})
+        ]
+        | UnsetType
+    ) = UNSET
+    abstentions: (
+        Annotated[_Counts, Meta(description="Verdicts by status, for which every band abstained.")] | UnsetType
+    ) = UNSET
+    refused: (
+        Annotated[str | None, Meta(description="Why a snapshot of earlier processes was refused; null if it was not.")]
+        | UnsetType
+    ) = UNSET
+    deadline: Annotated[float, Meta(description="Seconds from the arrival of a call to its verdict.")] | UnsetType = (
+        UNSET
+    )
+    latency: Annotated[LatencyOut, Meta(description="Latency of verdicts.")] | UnsetType = UNSET
+    reasons: (
+        Annotated[list[ReasonCountOut], Meta(description="The commonest reasons of verdicts other than pass.")]
+        | UnsetType
+    ) = UNSET
+    rules: Annotated[_Counts, Meta(description="Calls that met each rule.")] | UnsetType = UNSET
