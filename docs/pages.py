@@ -17,6 +17,7 @@ from callsieve.features import call_features
 from callsieve.features.catalogue import ALL_FEATURES, FEATURES
 from callsieve.features.catalogue.glossary import GLOSSARY
 from callsieve.serving.cli.command_tree import commands
+from callsieve.serving.scorer.status import MESSAGES
 from callsieve.training.cli.main import ROOT as COMMAND
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +37,7 @@ def write_pages() -> None:
         "reference/features.md": features_page(),
         "reference/commands.md": commands_page(),
         "reference/policy.md": policy_page(),
+        "reference/statuses.md": statuses_page(),
     }
     pages |= {
         f"tutorials/{path.name}": path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb")
@@ -170,5 +172,19 @@ def policy_page() -> str:
             "A policy file says which action follows from a rule or a score. This is the shipped one. `--policy FILE` "
             "uses another. `callsieve study policies OLD NEW` shows whose calls a new one would treat otherwise.\n",
             f"```toml\n{text}```",
+        ]
+    )
+
+
+def statuses_page() -> str:
+    """Returns the table of the statuses of a verdict."""
+    return "\n".join(
+        [
+            "# Statuses\n",
+            "A verdict has one of these statuses, in Python, over HTTP, in files, metrics and pages. The `message` of "
+            "a verdict names all conditions that hold; the status is the gravest.\n",
+            "| status | message |",
+            "|---|---|",
+            *(f"| `{status}` | {message} |" for status, message in MESSAGES.items()),
         ]
     )

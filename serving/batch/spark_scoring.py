@@ -30,6 +30,7 @@ from .score import SCORING, open_scorer
 from .table_rules import rule_column, rules_met
 from .vector_files import TRAINING
 from .verdict_counts import by_action
+from .verdict_file import statuses
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 VERDICT = (
     "start long, caller string, callee string, score double, action tinyint, rules string, banded tinyint, met long, "
-    "silent string, filled boolean"
+    "silent string, filled boolean, status string, message string"
 )
 
 
@@ -114,7 +115,7 @@ def score(
     if out is not None:
         words = ", ".join(f"'{word}'" for word in ACTIONS)
         columns = ("start", "caller", "callee", "score probability", f"array({words})[action] action", "rules")
-        spark.write(scored.selectExpr(*columns), str(out))
+        spark.write(scored.selectExpr(*columns, "status", "message"), str(out))
     scored.unpersist()
     last = datetime.fromtimestamp(figures.pop("last") / 1000, UTC)
     covered = figures["calls"] - figures["filling"]
@@ -246,6 +247,8 @@ def verdicts(
     rule_bits = rules_met(identity, rule_columns(rows), None, scorer.policy.terms)
     covered = covered_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
     scores = scorer.score_table(rows, rule_bits, covered=covered, feed=feed, threads=1)
+    stale = identity["start"].to_numpy() > datetime.fromisoformat(scorer.bundle.valid_until).timestamp() * 1000
+    status, message = statuses(scorer, rows, scores, covered, stale)
     if callees is not None:
         identity = with_callee_keys(identity, _callee_keys(callees))
     return pa.table(
@@ -258,6 +261,8 @@ def verdicts(
             "met": scores.rule_bits,
             "silent": pa.array(scorer.abstaining_strata(rows, feed), pa.string()),
             "filled": covered,
+            "status": pa.array(status, pa.string()),
+            "message": pa.array(message, pa.string()),
         }
     )
 

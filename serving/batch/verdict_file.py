@@ -21,7 +21,8 @@ from callsieve.features.reading.layouts import Layout
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.verdict import FILLING, OTHER_FEED, Scores, case_id
+from callsieve.serving.scorer.status import MESSAGES, Status, message_of, status_of_score
+from callsieve.serving.scorer.verdict import Scores, case_id
 
 from .output_keys import with_callee_keys
 from .table_rules import rule_column
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
 IDENTITY = ("start", "caller", "callee")
 ROW = "row"
-DETAILS = ("status", "band", "content", "mode", "reasons", "case")
-NO_THRESHOLD, NO_SCORE, INVALID = "no threshold", "no score", "invalid"
+DETAILS = ("status", "message", "band", "content", "mode", "reasons", "case")
+INVALID: Status = "wrong_input"  # the status of a row that is no call
 OWN = "own "  # before the name of a copied column that the verdicts have, too
 BATCH_ROWS = 1 << 17
 
@@ -62,7 +63,6 @@ def verdict_details(
 ) -> dict[str, pa.Array]:
     """Returns the columns DETAILS of some calls, as the scorer would give them for each.
 
-    A status is that of `Verdict.status`, or "no threshold" for a number class without one, with its reason in words.
     Content, mode, reasons and case are given for calls that do not pass.
 
     Args:
@@ -76,18 +76,7 @@ def verdict_details(
     for own in reversed(bands):
         reached = scores.raw >= np.array([own.threshold_for(stratum) for stratum in STRATA])[strata]
         band[reached & covered] = own.name
-    silent = np.array([bool(bands) and all(stratum in own.abstains for own in bands) for stratum in STRATA])[strata]
-    status = np.where(stale, "stale", "ok").astype(object)
-    for mask, words in (
-        (silent, f"{NO_THRESHOLD}: the model has none for this number class"),
-        (
-            np.full(len(rows), not bands),
-            f"{OTHER_FEED}: the model has no thresholds for {scores.feed}",
-        ),
-        (~covered, f"{FILLING}: less than {scorer.policy.history_days} days of history"),
-        (np.isnan(scores.raw), NO_SCORE),
-    ):
-        status[mask] = words
+    status, message = statuses(scorer, rows, scores, covered, stale)
     explained: dict[str, list[str | None]] = {name: [None] * len(rows) for name in ("content", "mode", "reasons")}
     for place in np.flatnonzero((scores.action > 0) & (scores.band_action > 0)).tolist():
         verdict = scorer.explain_row(rows[place].tolist(), facts=(), feed=scores.feed)
@@ -98,8 +87,29 @@ def verdict_details(
     case: list[str | None] = [None] * len(rows)
     for place, *identity in zip(flagged.tolist(), *parties.values(), strict=True):
         case[place] = case_id(scorer.bundle.model_id, *identity)
-    columns = {"status": status, "band": band, **explained, "case": case}
+    columns = {"status": status, "message": message, "band": band, **explained, "case": case}
     return {name: pa.array(columns[name], pa.string()) for name in DETAILS}
+
+
+def statuses(
+    scorer: Scorer, rows: Array, scores: Scores, covered: Array, stale: Array
+) -> tuple[list[Status], list[str]]:
+    """Returns the status and the message of some calls, as `Scorer.score` would give them for each.
+
+    Args:
+        rows, covered, stale: as for `verdict_details`.
+    """
+    bands = scorer.bands(scores.feed)
+    silent = np.array([bool(bands) and all(stratum in own.abstains for own in bands) for stratum in STRATA])
+    fault: tuple[Status, str] = "fault", message_of("fault", "the model's raw score is not finite")
+    columns = (np.isnan(scores.raw), stale, ~covered, silent[strata_of(rows)])
+    words = [
+        fault
+        if broken
+        else status_of_score(stale=old, behind=False, filling=filling, other_feed=not bands, silent=quiet)
+        for broken, old, filling, quiet in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+    return [status for status, _ in words], [message for _, message in words]
 
 
 def write_verdicts(
@@ -150,10 +160,11 @@ def _between(rows: pa.ChunkedArray, first: int, last: int | None) -> pa.ChunkedA
 
 
 def _with_refused(table: pa.Table, invalid: pa.Table) -> pa.Table:
-    """Returns the table with a row for each row that is no call: only `row` and `status` have a value."""
-    status = pc.binary_join_element_wise(INVALID, invalid["reason"], ": ")
+    """Returns the table with a row for each row that is no call: only `row`, `status` and `message` have a value."""
     columns = {name: pa.nulls(invalid.num_rows, table.schema.field(name).type) for name in table.column_names}
-    rows = pa.table(columns | {ROW: invalid[ROW], "status": status}, schema=table.schema)
+    message = pc.binary_join_element_wise(MESSAGES[INVALID], invalid["reason"], ": ")
+    columns |= {"status": pa.array([INVALID] * invalid.num_rows), "message": message, ROW: invalid[ROW]}
+    rows = pa.table(columns, schema=table.schema)
     return pa.concat_tables([table, rows]).unify_dictionaries().sort_by(ROW).combine_chunks()
 
 

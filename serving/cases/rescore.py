@@ -11,7 +11,7 @@ from callsieve.features.files.strict_json import finite
 from callsieve.serving.live.verdict_log import VerdictRecord, floats_to_letters, letters_to_floats
 from callsieve.serving.rules.rules import Fact
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.verdict import NO_BANDS
+from callsieve.serving.scorer.status import bands_applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def rescore(record: VerdictRecord, scorer: Scorer) -> RescoreResult:
     """
     facts = tuple(_fact(rule) for rule in record.rules)
     vector = letters_to_floats(record.vector)
-    covered = record.status not in NO_BANDS
+    covered = bands_applied(record.status, record.band)
     verdict = scorer.explain_row(vector, record.at, facts, always=False, covered=covered, feed=record.feed)
     new = {
         "model": verdict.model,

@@ -16,10 +16,12 @@ except ImportError as error:
 from msgspec import UNSET, Meta, UnsetType
 
 from callsieve.serving.rules.policy import ACTIONS
+from callsieve.serving.scorer.status import STATUSES
 
 from .metrics import STATE
 
 _Action = Literal[ACTIONS]  # type: ignore[valid-type]
+_Status = Literal[STATUSES]  # type: ignore[valid-type]
 _English = Annotated[str, Meta(description="The sentence in English.")]
 _Chinese = Annotated[str, Meta(description="The sentence in Chinese.")]
 _Counts = dict[str, int]
@@ -61,10 +63,10 @@ class VerdictOut(msgspec.Struct):
     mode: Annotated[str | None, Meta(description="Who or what is calling; null if the call passes or it is open.")]
     reasons: Annotated[list[ReasonOut], Meta(description="Strongest contributions to the raw score, strongest first.")]
     status: Annotated[
-        str,
+        _Status,
         Meta(
-            description='"ok", "stale", "filling", "behind", "other feed", or the reason why there is no score. In the'
-            " last four cases only `rules` can lead to an action."
+            description='"scored", or one word for what is wrong. In all cases but "scored" and "stale" only `rules`'
+            " can lead to an action."
         ),
     ]
     case: Annotated[
@@ -83,6 +85,7 @@ class VerdictOut(msgspec.Struct):
             ' does, the figure of the policy file if a rule does. null for "pass", and for rules without a figure.'
         ),
     ]
+    message: Annotated[str, Meta(description="The status in words; it names all conditions that hold.")]
 
 
 class Fault(msgspec.Struct):
@@ -170,9 +173,7 @@ class StatusOut(msgspec.Struct):
         ]
         | UnsetType
     ) = UNSET
-    abstentions: (
-        Annotated[_Counts, Meta(description="Verdicts by status, for which every band abstained.")] | UnsetType
-    ) = UNSET
+    statuses: Annotated[_Counts, Meta(description="Verdicts by status.")] | UnsetType = UNSET
     refused: (
         Annotated[str | None, Meta(description="Why a snapshot of earlier processes was refused; null if it was not.")]
         | UnsetType

@@ -11,7 +11,6 @@ import asyncio
 import base64
 import hashlib
 import logging
-import math
 import re
 import threading
 import time
@@ -38,7 +37,7 @@ except ImportError as error:
 from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.live.live import FutureEventError, Live
 from callsieve.serving.live.swap import Swap
-from callsieve.serving.scorer.verdict import Verdict
+from callsieve.serving.scorer.verdict import Verdict, no_verdict
 
 from . import answers, schema
 from .api_keys import ApiKeys
@@ -226,7 +225,7 @@ def _verdict(service: Service, body: bytes, since: float) -> Verdict:
     """Returns the verdict on the call in a body that arrived at `since`. Raises: HTTPError: for an invalid call."""
     live = service.live
     if live is None:
-        return Verdict("pass", math.nan, "", None, None, (), f"no score: {_STARTING}", "", "", "")
+        return no_verdict("starting")
     if time.monotonic() > since + live.deadline:
         return live.shed()
     call = _checked(schema.read_call, body)

@@ -51,7 +51,7 @@ class _Collector(Collector):
 
 def _live_metrics(live: Live) -> Iterator[Metric]:
     yield _counter("verdicts", "Verdicts", "action", live.actions)
-    yield _counter("abstentions", "Verdicts for which every band abstained", "status", live.abstentions)
+    yield _counter("statuses", "Verdicts by status", "status", live.statuses)
     yield _counter("events", "Events by result", "kind", live.counts)
     yield _counter("reasons", "Reasons of verdicts other than pass", "feature", live.reason_counts)
     yield _counter("rules", "Calls that met a rule", "rule", live.rules)
@@ -96,7 +96,7 @@ def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"callsieve_{name}", text, float(value))
 
 
-def _counter(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
+def _counter(name: str, text: str, label: str, counts: Mapping[Any, int]) -> Metric:
     family = CounterMetricFamily(f"callsieve_{name}", text, labels=(label,))
     for key, count in sorted(counts.items()):
         family.add_metric((key,), count)
@@ -125,7 +125,7 @@ def status(live: Live | None, judge: Swap) -> dict[str, Any]:
     if live is not None:
         content |= {
             "counts": dict(live.counts), "actions": dict(live.actions), "state": _state(live),
-            "abstentions": dict(live.abstentions),
+            "statuses": dict(live.statuses),
             "refused": live.memory.refusal,
             "deadline": live.deadline, "latency": {"bounds": BOUNDS, "counts": list(live.latency)},
             "reasons": _top(live.reason_counts), "rules": dict(live.rules),

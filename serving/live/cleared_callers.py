@@ -18,12 +18,12 @@ from pathlib import Path
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.ownership import OWNER_ONLY, only_we_may_write
 from callsieve.features.records import ATTESTATIONS, KeyedCall
+from callsieve.serving.scorer.status import message_of
 from callsieve.serving.scorer.verdict import Verdict
 
 FILE = "unlisted"
 """Name of the file in a folder of live state."""
 EVERY = 0.2  # seconds between two checks of the file
-STATUS = "unlisted: a person has cleared this caller"
 _FORMAT = "callsieve unlisted 1"
 _NEVER = (0, 0, 0, 0)  # the file was never seen
 _FAILED = ATTESTATIONS.index("failed")
@@ -65,7 +65,9 @@ class ClearedCallers:
         self.spared += 1
         from dataclasses import replace  # a slow import that few hosts need
 
-        return replace(verdict, action=otherwise, status=STATUS, confidence=confidence)
+        return replace(
+            verdict, action=otherwise, status="cleared", message=message_of("cleared"), confidence=confidence
+        )
 
     def look(self) -> None:
         """Reads the file again if it has changed."""

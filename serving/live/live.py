@@ -17,7 +17,7 @@ import math
 import time
 from array import array
 from bisect import bisect_left
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
@@ -26,7 +26,8 @@ from pathlib import Path
 from callsieve.features.intake.intake import Intake
 from callsieve.features.records import Call, KeyedCall
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.verdict import NO_BANDS, Verdict
+from callsieve.serving.scorer.status import ProblemLog, Status, bands_applied, message_of
+from callsieve.serving.scorer.verdict import Verdict, no_verdict
 
 from .calls_in_progress import CallsInProgress
 from .clock import Clock
@@ -38,7 +39,7 @@ from .verdict_log import VERDICTS, explain_record, find_record, record_to_line, 
 
 DEADLINE = 0.020  # seconds
 AHEAD = 60.0  # seconds in the future at which a call may start or end
-RECENT = 4_096  # verdicts that are explained from memory
+RECENT = 4_096  # verdicts that are explained from memory, and that shares of statuses are computed from
 MAX_TEXT = 256  # characters of a text of a call
 PAUSE = 1e-4  # seconds between two steps of forgetting, for waiting calls
 VERDICT_BYTES = 64 << 20  # of verdict records in one file
@@ -63,7 +64,7 @@ class Live:
             `ahead`: events in the future, not recorded. `faults`: events that could not be read, not recorded.
             `repeats`: attempts that were known already.
         actions: verdicts by action.
-        abstentions: verdicts for which every band abstained, by status.
+        statuses: verdicts by status. `recent_statuses`: the statuses of the last RECENT verdicts.
         latency: verdicts by time taken, up to each of BOUNDS and above. `seconds` is the sum.
         reason_counts: how often each feature was a reason for a verdict other than "pass".
         rules: how often a call met each rule.
@@ -93,7 +94,8 @@ class Live:
             journal_bytes: size of the events on disk at which a snapshot replaces them.
 
         Raises:
-            ValueError: if another process uses the folder, or the deadline is not positive and finite.
+            ValueError: if another process uses the folder, the deadline is not positive and finite, or the history
+                gives other columns than the model in service takes.
             OSError: if the folder cannot be read.
         """
         if not 0 < deadline < math.inf:
@@ -101,7 +103,8 @@ class Live:
         self.judge, self.deadline = judge, deadline
         self.counts = dict.fromkeys(COUNTERS, 0)
         self.actions: Counter[str] = Counter()
-        self.abstentions: Counter[str] = Counter()
+        self.statuses: Counter[Status] = Counter()
+        self.recent_statuses: deque[Status] = deque(maxlen=RECENT)
         self.latency, self.seconds = [0] * (len(BOUNDS) + 1), 0.0
         self.reason_counts: Counter[str] = Counter()
         self.rules: Counter[str] = Counter()
@@ -118,11 +121,19 @@ class Live:
             journal_bytes=journal_bytes,
         )
         self._lock = self.memory.lock
+        self._problems = ProblemLog()
+        judge.check = lambda scorer: scorer.check(self.memory.history)
         self.memory.start_upkeep(self.forget)
         self._rotated_at = 0
         self._ready = False  # the journal's thread may run before the attribute `verdicts` is set
         self.verdicts = Journal(folder, VERDICTS, after=self._rotate_if_large)
         self._ready = True
+        if judge.scorer is not None:
+            try:
+                judge.check(judge.scorer)
+            except ValueError:
+                self.close()
+                raise
 
     def attempt(self, call: Call, arrived: float | None = None) -> Verdict:
         """Returns the verdict at ring time; the call is then recorded as an attempt. Never raises.
@@ -138,13 +149,13 @@ class Live:
             verdict = self._score(call)
         except Exception as error:
             self.counts["faults"] += 1
-            verdict = self._pass(f"no score: {type(error).__name__}")
+            verdict = self._problem("fault", type(error).__name__)
         finally:
             self._lock.release()
         if time.monotonic() > last:
             self.counts["late"] += 1
             verdict = replace(
-                verdict, action="pass", status="late: the verdict came after the deadline", confidence=math.nan
+                verdict, action="pass", status="deadline", message=message_of("deadline"), confidence=math.nan
             )
         self._record_verdict(verdict)
         return self._counted(verdict, began)
@@ -152,7 +163,7 @@ class Live:
     def shed(self) -> Verdict:
         """Returns the answer to an attempt whose deadline passed before it was scored. The call is not recorded."""
         self.counts["shed"] += 1
-        return self._counted(self._pass("no score: the deadline passed before scoring"), time.monotonic())
+        return self._counted(self._pass("deadline"), time.monotonic())
 
     def end(self, call: Call) -> None:
         """Records a call as it is known later: ended, or still in progress.
@@ -201,10 +212,11 @@ class Live:
             record = find_record(self._folder, case)
             return None if record is None else explain_record(record, self.judge.scorer)
         scorer, row, call, first = recent
-        again = scorer.explain_row(row.tolist(), call.start, covered=first.status not in NO_BANDS, feed=first.feed)
+        covered = bands_applied(first.status, first.band)
+        again = scorer.explain_row(row.tolist(), call.start, covered=covered, feed=first.feed)
         # Registers are not looked up again, because they may have changed since.
-        again = replace(again, case=case, action=first.action, confidence=first.confidence)
-        return replace(again, status=first.status, rules=first.rules)
+        same = {name: getattr(first, name) for name in ("action", "confidence", "status", "message", "rules")}
+        return replace(again, case=case, **same)
 
     def forget(self, token: str) -> None:
         """Forgets a number in memory; `forgetting.py` describes the disk, and what stays."""
@@ -229,9 +241,13 @@ class Live:
         self.memory.close()
 
     def _score(self, call: Call) -> Verdict:
-        if self._is_ahead(_checked(call)):
-            return self._pass("no score: the call starts or ends in the future")
-        keyed = self.in_progress.find(call) or self._intake(call)
+        try:
+            if self._is_ahead(_checked(call)):
+                return self._problem("wrong_input", "the call starts or ends in the future")
+            keyed = self.in_progress.find(call) or self._intake(call)
+        except (ValueError, OverflowError) as error:
+            self.counts["faults"] += 1
+            return self._problem("wrong_input", str(error))
         scorer, self.memory.history.last = self.judge.scorer, None
         self.memory.history.advance(keyed.start)  # not ahead of the clock
         verdict = self.judge.score(self.memory.history, keyed)
@@ -254,8 +270,8 @@ class Live:
         took = time.monotonic() - began
         self.counts["attempts"] += 1
         self.actions[verdict.action] += 1
-        if verdict.status in NO_BANDS:
-            self.abstentions[verdict.status] += 1
+        self.statuses[verdict.status] += 1
+        self.recent_statuses.append(verdict.status)
         for fact in verdict.rules:
             self.rules[fact.rule] += 1
         self.latency[bisect_left(BOUNDS, took)] += 1
@@ -264,10 +280,16 @@ class Live:
             self.reason_counts.update(reason.feature for reason in verdict.reasons)
         return verdict
 
-    def _pass(self, status: str) -> Verdict:
+    def _pass(self, status: Status, detail: str = "") -> Verdict:
         scorer = self.judge.scorer
         model, until = (scorer.bundle.model_id, scorer.bundle.valid_until) if scorer else ("", "")
-        return Verdict("pass", math.nan, "", None, None, (), status, "", model, until)
+        return no_verdict(status, detail, model=model, valid_until=until)
+
+    def _problem(self, status: Status, detail: str) -> Verdict:
+        """Returns the verdict on a call that an invalid input or a fault left without a score, and logs it."""
+        verdict = self._pass(status, detail)
+        self._problems.note(status, verdict.message)
+        return verdict
 
     def _record(self, call: Call, keyed: KeyedCall) -> None:
         self.memory.record(keyed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -18,14 +17,14 @@ from callsieve.serving.rules.policy import Policy
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.scorer.own_columns import OwnColumns
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.verdict import Verdict
+from callsieve.serving.scorer.verdict import Verdict, no_verdict
 
 from .cleared_callers import ClearedCallers
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-_NONE = Verdict("pass", math.nan, "", None, None, (), "no score: no model is in service", "", "", "")
+_NONE = no_verdict("no_model")
 
 
 class Swap:
@@ -36,6 +35,7 @@ class Swap:
 
     Attributes:
         refusal: why the last bundle was refused, in one line; None if it is in service.
+        check: called with each scorer before it serves; raises to refuse it. `Live` checks its history here.
 
     >>> from callsieve.serving import read_public_key
     >>> swap = Swap(trusted=[read_public_key("signer.pub")])
@@ -78,6 +78,7 @@ class Swap:
             ValueError: if the epoch file does not hold an epoch.
         """
         self.refusal: str | None = None
+        self.check: Callable[[Scorer], object] = lambda _: None
         self._trusted, self._policy, self._registers, self._unlisted = tuple(trusted), policy, registers, unlisted
         self._columns = columns
         self._file = Path(epoch_file) if epoch_file is not None else None
@@ -127,6 +128,7 @@ class Swap:
                         f"the model has own columns ({', '.join(own)}), and this service has no table of them; "
                         "expected `callsieve serve --columns FILE`, or a model without own columns"
                     )
+                self.check(scorer)
                 for model in (scorer.bundle.model, scorer.bundle.second):
                     if model is not None:
                         model.prepare()  # here, so that no call waits for it

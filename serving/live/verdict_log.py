@@ -23,7 +23,8 @@ from callsieve.features.records import KeyedCall
 from callsieve.serving.rules.rules import Fact
 from callsieve.serving.scorer.reasons import Reason
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.verdict import NO_BANDS, Verdict
+from callsieve.serving.scorer.status import bands_applied, message_of, status_of_record
+from callsieve.serving.scorer.verdict import Verdict
 
 from .journal import MAX_LINE, file_numbers, file_path, unseal
 
@@ -175,18 +176,18 @@ def explain_record(record: VerdictRecord, scorer: Scorer | None) -> Verdict:
     rules = tuple(
         Fact(**fact | {"value": _number(fact["value"]), "limit": _number(fact["limit"])}) for fact in record.rules
     )
+    status = status_of_record(record.status)
     if scorer is not None and scorer.bundle.model_id == record.model:
-        covered, vector = record.status not in NO_BANDS, letters_to_floats(record.vector)
+        covered, vector = bands_applied(record.status, record.band), letters_to_floats(record.vector)
         again = scorer.explain_row(vector, record.at, rules, covered=covered, feed=record.feed)
         confidence = again.confidence if again.action == record.action else math.nan
-        return replace(
-            again, case=record.case, action=record.action, status=record.status, rules=rules, confidence=confidence
-        )
+        again = replace(again, case=record.case, action=record.action, rules=rules, confidence=confidence)
+        return replace(again, status=status, message=message_of(status))
     (raw,) = letters_to_floats(record.raw)
     reasons = tuple(Reason(**reason | {"value": _number(reason["value"])}) for reason in record.reasons)
     return Verdict(
-        record.action, _number(record.score), record.band, record.content, record.mode, reasons, record.status,
-        record.case, record.model, "", raw, rules=rules, feed=record.feed,
+        record.action, _number(record.score), record.band, record.content, record.mode, reasons, status,
+        record.case, record.model, "", raw, rules=rules, feed=record.feed, message=message_of(status),
     )  # fmt: skip
 
 

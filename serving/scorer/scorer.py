@@ -33,19 +33,21 @@ from callsieve.serving.rules.strata import STRATA, strata_of, stratum_of
 
 from .own_columns import OwnColumns
 from .reasons import Reason, strongest_reasons
-from .verdict import BEHIND, FILLING, OTHER_FEED, Scores, Verdict, case_id
+from .status import ProblemLog, Status, message_of, status_of_score
+from .verdict import Scores, Verdict, case_id
+from .wiring import MAKE_HISTORY, kind, misfit
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-OTHER_FEATURES = "no score: the history was made for other features; make it as History(scorer.history_features)"
-NO_COLUMNS = "no score: the model has own columns; load it with Scorer.load(columns=...)"
-
 
 class Scorer:
-    """A verified bundle and a policy, ready to score calls. Immutable: a new model needs a new scorer.
+    """A verified bundle and a policy, ready to score calls. A new model needs a new scorer.
+
+    Nothing but `problems` ever changes, so threads may share a scorer. A `History` is not safe to share: each thread
+    needs its own, or a lock around `score` and `observe`. Call `check` once with the history that calls will use.
 
     Attributes:
         features: names of the columns of a vector, in order.
@@ -54,6 +56,7 @@ class Scorer:
         policy: the policy that turns facts and bands into actions.
         registers: the registers to look calls up in, or None.
         columns: own columns of callers, or None. Only a model with own columns needs them.
+        problems: counts the calls with the status "wrong_input" or "fault", and logs each at most once a minute.
 
     >>> from callsieve.features import Call, History, Intake, read_key
     >>> from callsieve.serving import read_public_key
@@ -96,6 +99,8 @@ class Scorer:
         if lacking:
             raise ValueError(f"own columns: the model needs {', '.join(lacking)}, which the table does not have")
         self.bundle, self.policy, self.registers, self.columns = bundle, policy, registers, columns
+        self.problems = ProblemLog()
+        self._lacking = [name.removeprefix(OWN) for name in self._own if columns is None]
         if registers is not None:
             _ = registers.indexes  # built here, so that the first call does not wait for it
         column_of = {name: column for column, name in enumerate(self.features)}
@@ -146,6 +151,19 @@ class Scorer:
         bundle = load(folder, trusted, minimum_epoch=minimum_epoch, expected_catalogue=catalogue_hash())
         return cls(bundle, policy or read_policy(), registers, columns)
 
+    def check(self, history: History) -> None:
+        """Checks at wiring time that a history fits this scorer. A host calls it once, before the first call.
+
+        Raises:
+            TypeError: if `history` is not a `History`.
+            ValueError: if the history gives other columns or another order, or the model has own columns and the
+                scorer no table of them.
+        """
+        if not isinstance(history, History):
+            raise TypeError(f"history: expected a History, got {kind(history)}; {MAKE_HISTORY}")
+        if (problem := misfit(history, self.history_features, self._lacking)) != "":
+            raise ValueError(problem)
+
     def score(self, history: History, call: KeyedCall, *, reasons: bool = True) -> Verdict:
         """Returns the verdict at ring time, from the history before the call. Never raises.
 
@@ -185,12 +203,12 @@ class Scorer:
         try:
             if facts is None:
                 facts = collect_facts(rule_input(vector), self.policy.terms, None)
-            shortfall, feed = "" if covered else FILLING, self.bundle.feed if feed is None else feed
+            feed = self.bundle.feed if feed is None else feed
             return self._verdict(
-                vector, start, facts, case="", explain=always, reasons=True, shortfall=shortfall, feed=feed
+                vector, start, facts, case="", explain=always, reasons=True, filling=not covered, feed=feed
             )
         except Exception as error:
-            return self._unscored("", f"no score: {type(error).__name__}")
+            return self._unscored("", "fault", type(error).__name__)
 
     def score_table(
         self,
@@ -283,28 +301,28 @@ class Scorer:
     def _score(self, history: History, call: KeyedCall, *, explain: bool, reasons: bool) -> Verdict:
         case = ""
         try:
+            if type(call) is not KeyedCall:  # before `case_id`: an id of a number as written could be guessed back
+                return self._unscored("", "wrong_input", f"call: expected a KeyedCall of Intake, got {kind(call)}")
             case = case_id(self.bundle.model_id, call.caller, call.callee, call.start)
-            if history.features != self.history_features:
-                return self._unscored(case, OTHER_FEATURES)
-            vector = history.row(call)
-            if self._own:
-                if self.columns is None:
-                    return self._unscored(case, NO_COLUMNS)
+            if (problem := misfit(history, self.history_features, self._lacking)) != "":
+                return self._unscored(case, "wrong_input", problem)
+            try:
+                vector = history.row(call)
+            except ValueError:  # its text could come from a class of the host
+                return self._unscored(case, "wrong_input", "call: a field is not as an Intake returns it")
+            if self._own and self.columns is not None:
                 # In place: a history that remembers its last row, as that of `Live` does, remembers the whole vector.
                 vector.extend(self.columns.row(self._own, call.caller, call.start))
             facts = self._facts(vector, call)
-            shortfall = "" if history.covers(call.start, self.policy.history_days) else FILLING
-            if history.lag(call.start) > AHEAD_MS:
-                shortfall = BEHIND
-            feed = history.feed
-            if not shortfall and self.registers is not None:
+            filling = not history.covers(call.start, self.policy.history_days)
+            behind, feed = history.lag(call.start) > AHEAD_MS, history.feed
+            if self.registers is not None and not (filling or behind):
                 with contextlib.suppress(Exception):  # facts of rules stay valid when a model fails
                     facts += self._predicted_facts(vector, call, feed)
-            return self._verdict(
-                vector, call.start, facts, case=case, explain=explain, reasons=reasons, shortfall=shortfall, feed=feed
-            )
+            how = {"explain": explain, "reasons": reasons, "filling": filling, "behind": behind}
+            return self._verdict(vector, call.start, facts, case=case, feed=feed, **how)
         except Exception as error:
-            return self._unscored(case, f"no score: {type(error).__name__}")
+            return self._unscored(case, "fault", type(error).__name__)
 
     def _facts(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
         """Returns the facts that need no model."""
@@ -341,26 +359,34 @@ class Scorer:
         case: str,
         explain: bool,
         reasons: bool,
-        shortfall: str,
         feed: str,
+        filling: bool,
+        behind: bool = False,
     ) -> Verdict:
         """Scores the vector. Facts keep their action when the model fails.
 
         Args:
-            shortfall: the status of a vector for which every band abstains; "" for any other.
             feed: the feed of the records.
+            filling: whether the history does not reach back far enough, so every band abstains.
+            behind: whether the history has moved past the start of the call, so every band abstains.
         """
         try:
             row = self._model_row(vector)
             model, calibration = self.bundle.risk_model(feed)
             raw = model.predict_one(row)
         except Exception as error:
-            return self._unscored(case, f"no score: {type(error).__name__}", facts)
+            return self._unscored(case, "fault", type(error).__name__, facts)
         if not math.isfinite(raw):
-            return self._unscored(case, "no score: the model's raw score is not finite", facts)
+            return self._unscored(case, "fault", "the model's raw score is not finite", facts)
         stratum, bands = stratum_of(vector), self.bands(feed)
-        shortfall = shortfall or ("" if bands else OTHER_FEED)
-        by_band, band = band_action(self.policy, bands, raw, stratum) if not shortfall else ("pass", "")
+        by_band, band = ("pass", "") if filling or behind else band_action(self.policy, bands, raw, stratum)
+        status, message = status_of_score(
+            stale=start > self._valid_until_ms,
+            behind=behind,
+            filling=filling,
+            other_feed=not bands,
+            silent=bool(bands) and all(stratum in own.abstains for own in bands),
+        )
         rules = [fact.rule for fact in facts]
         action, score = final_action(self.policy, by_band, rules), calibration.probability(raw)
         explain = explain or "pass" not in (by_band, action)
@@ -371,7 +397,7 @@ class Scorer:
             content=self._class_of("content", row) if explain else None,
             mode=self._class_of("mode", row) if explain else None,
             reasons=self._reasons(model, row) if explain and reasons else (),
-            status=shortfall or ("stale" if start > self._valid_until_ms else "ok"),
+            status=status,
             case=case,
             model=self.bundle.model_id,
             valid_until=self.bundle.valid_until,
@@ -380,9 +406,12 @@ class Scorer:
             rules=facts,
             feed=feed,
             confidence=action_confidence(self.policy, action, by_band, score, rules),
+            message=message,
         )
 
-    def _unscored(self, case: str, status: str, facts: tuple[Fact, ...] = ()) -> Verdict:
+    def _unscored(self, case: str, status: Status, detail: str, facts: tuple[Fact, ...] = ()) -> Verdict:
+        message = message_of(status, detail)
+        self.problems.note(status, message)
         rules = [fact.rule for fact in facts]
         action = final_action(self.policy, "pass", rules)
         return Verdict(
@@ -398,6 +427,7 @@ class Scorer:
             valid_until=self.bundle.valid_until,
             rules=facts,
             confidence=action_confidence(self.policy, action, "pass", math.nan, rules),
+            message=message,
         )
 
     def _model_row(self, vector: Sequence[float]) -> Sequence[float]:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from typing import TYPE_CHECKING
 
 from callsieve.features.dataclass import dataclass
+from callsieve.features.files.strict_json import finite
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.rules.rules import Fact
 
 from .reasons import Reason
+from .status import Status, message_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-FILLING = "filling"
-"""Status of a verdict without a band, because the history does not reach back far enough yet."""
-BEHIND = "behind"
-"""Status of a verdict without a band, because the history has moved more than a minute past the start of the call."""
-OTHER_FEED = "other feed"
-"""Status of a verdict without a band, because the bundle has no bands for the feed of the records."""
-NO_BANDS = (FILLING, BEHIND, OTHER_FEED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +32,11 @@ class Verdict:
         content: the likely kind of nuisance, or None.
         mode: who or what is calling, or None.
         reasons: the strongest contributions to the raw score.
-        status: "ok"; "stale" (after `valid_until`); "filling" (the history is shorter than the policy's
-            `history_days`, or had no room for all calls, so every band abstains); "behind" (the history has moved more
-            than a minute past the start of the call, so every band abstains); "other feed" (the bundle has no bands
-            for `feed`, so every band abstains); or why there is no score. With "filling", "behind", "other feed" and
-            without a score, the action follows from the rules alone.
+        status: one word of `status.STATUSES`. "scored": nothing is wrong. "cleared": a person has cleared the caller.
+            "stale": the call starts after `valid_until`; this hides no other condition from `message`. With "behind",
+            "filling", "other_feed" and "no_threshold" no band applies. With "wrong_input", "no_model", "starting" and
+            "fault" there is no score. "deadline": the verdict came too late or was not begun. In all of these but
+            "scored" and "stale" the action follows from the rules alone.
         case: identifies the call for an appeal; the verdict log stores the record of the verdict under it.
         model: identifies the bundle.
         valid_until: the end of the bundle's validity, UTC.
@@ -52,6 +47,7 @@ class Verdict:
         confidence: probability that the call is a nuisance call, by the evidence that leads to `action`: the score if
             the bands lead to it, and otherwise the figure of the rule in the policy file. NaN for "pass", and for rules
             without a figure.
+        message: the status in words, for people. It holds no value of the call.
 
     >>> from callsieve.features import Call, History, Intake, Key
     >>> from callsieve.serving import Scorer, read_public_key
@@ -68,7 +64,7 @@ class Verdict:
     content: str | None
     mode: str | None
     reasons: tuple[Reason, ...]
-    status: str
+    status: Status
     case: str
     model: str
     valid_until: str
@@ -77,6 +73,25 @@ class Verdict:
     rules: tuple[Fact, ...] = ()
     feed: str = COMPLETE
     confidence: float = math.nan
+    message: str = ""
+
+    def to_json(self) -> str:
+        """Returns the verdict as one line of JSON: an object of its attributes, with null for NaN and infinities."""
+        plain = {name: getattr(self, name) for name in Verdict.__slots__}
+        for name in ("reasons", "rules"):
+            plain[name] = [{field: getattr(item, field) for field in type(item).__slots__} for item in plain[name]]
+        return json.dumps(finite(plain), ensure_ascii=False, separators=(",", ":"))
+
+
+def no_verdict(status: Status, detail: str = "", *, model: str = "", valid_until: str = "") -> Verdict:
+    """Returns the verdict on a call that no scorer has scored: it passes.
+
+    Args:
+        detail: what is special about this call, without any value of it.
+        model, valid_until: of the bundle in service, if there is one.
+    """
+    nothing = (math.nan, "", None, None, ())
+    return Verdict("pass", *nothing, status, "", model, valid_until, message=message_of(status, detail))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@
      same => n,Dial(PJSIP/${EXTEN},30)
     exten => h,1,AGI(agi://127.0.0.1:4573/end,${DIALEDTIME},${ANSWEREDTIME},${DIALSTATUS},${HANGUPCAUSE})
 
-`ring` sets CALLSIEVE (the action), CALLSIEVE_CASE and CALLSIEVE_CONFIDENCE. After any fault the connection is closed,
-and the dialplan continues with its initial "pass". Faults are: the server does not run (AGISTATUS is then FAILURE), a
+`ring` sets CALLSIEVE (the action), CALLSIEVE_CASE, CALLSIEVE_CONFIDENCE and CALLSIEVE_STATUS (a word of
+`serving/scorer/status.py`). After any fault the connection is closed, and the dialplan continues with its initial
+"pass". Faults are: the server does not run (AGISTATUS is then FAILURE), a
 verdict is late, or a dialogue takes more than SECONDS. One fault needs a watchdog: Asterisk waits for ever for a server
 that keeps the connection open and does nothing, for example after SIGSTOP.
 
@@ -82,7 +83,12 @@ class Agi:
         if len(self._pending) > PENDING:
             self._pending.popitem(last=False)
         confidence = "" if math.isnan(verdict.confidence) else f"{verdict.confidence:.6f}"
-        for name, value in (("", verdict.action), ("_CASE", verdict.case), ("_CONFIDENCE", confidence)):
+        for name, value in (
+            ("", verdict.action),
+            ("_CASE", verdict.case),
+            ("_CONFIDENCE", confidence),
+            ("_STATUS", verdict.status),
+        ):
             writer.write(f'SET VARIABLE CALLSIEVE{name} "{value}"\n'.encode())
             await _read_result(reader)
         return "ring"

@@ -29,7 +29,7 @@ from tests.system.test_kamailio import POLICY, Service, everything_reached, verd
 def scored(proxy: kamailio.Kamailio) -> int:
     """Returns the calls that the embedded scorer has judged."""
     time.sleep(1.3)  # the scorer logs the count once a second
-    return int(re.findall(r"scored=(\d+)", proxy.log.read_text(errors="replace"))[-1])
+    return int(re.findall(r"attempts=(\d+)", proxy.log.read_text(errors="replace"))[-1])
 
 
 def lost(port: int) -> tuple[int, int]:

@@ -155,7 +155,7 @@ def test_a_full_disk_loses_no_event(folder, keys, small_disk):
         wait_until(lambda: sum(journal.stat().st_size for journal in seen.glob("*.log")) > 64 << 10)
         status = service.status(keys["admin"])
         assert status["state"]["journal_lost"] == 0
-        assert {verdict.status for verdict in client.verdicts + later.verdicts} == {"ok"}
+        assert {verdict.status for verdict in client.verdicts + later.verdicts} == {"scored"}
         client.row("disk full", status["counts"], refused=int(status["state"]["journal_faults"]), lost=0)
 
 
@@ -164,7 +164,7 @@ def test_a_read_only_disk_stops_no_call(keys, small_disk):
         client = send_calls(service, keys["score"], STREAM[:100])
         wait_until(lambda: service.status(keys["admin"])["state"]["journal_faults"] > 0)
         status = service.status(keys["admin"])
-        assert {verdict.status for verdict in client.verdicts} == {"ok"}
+        assert {verdict.status for verdict in client.verdicts} == {"scored"}
         assert service.stop() != 1
     assert len(client.verdicts) == 100
     client.row("read-only disk", status["counts"], lost=100, counted_as="journal_faults")
@@ -187,7 +187,7 @@ def test_a_clock_jump_changes_no_state(judge, tmp_path, monkeypatch, jump):
     answered = play(live, moved)
     off[0] = 0.0
     if jump > 0:
-        assert {verdict.status for verdict in answered} == {"no score: the call starts or ends in the future"}
+        assert {verdict.status for verdict in answered} == {"wrong_input"}
         assert live.counts["ahead"] == len(jumped)
     else:
         assert {verdict.status for verdict in answered} == {"behind"}  # late calls are accepted, without a band
@@ -199,7 +199,7 @@ def test_a_clock_jump_changes_no_state(judge, tmp_path, monkeypatch, jump):
     live.attempt(at(jumped[0], last))
     monkeypatch.setattr("callsieve.serving.live.clock.time.monotonic", lambda: steady() + SETTLED + 1)
     monkeypatch.setattr("callsieve.serving.live.clock.time.time", lambda: wall() + shift + off[0] + SETTLED + 1)
-    assert live.attempt(at(jumped[1], last + jump + SETTLED)).status == ("ok" if jump > 0 else "behind")
+    assert live.attempt(at(jumped[1], last + jump + SETTLED)).status == ("scored" if jump > 0 else "behind")
     counts = f"answered {len(answered)} of {len(jumped)}  ahead {live.counts['ahead']}"
     print(f"\nclock {jump:+.0f} s                {counts}", end="")
     live.close()
@@ -231,7 +231,7 @@ def test_a_corrupt_journal_loses_at_most_one_call(folder, keys, judge, spoil):
     assert lost == (spoil in ("torn", "flipped"))
     assert restored["restored_damaged"] > 0
     assert len(client.verdicts) == 50
-    assert {verdict.status for verdict in client.verdicts} == {"ok"}
+    assert {verdict.status for verdict in client.verdicts} == {"scored"}
     client.row(f"journal: {spoil}", counts, lost=int(lost))
 
 
@@ -256,7 +256,7 @@ def test_a_corrupt_bundle_is_refused_and_stops_no_call(folder, keys):
         status = service.status(keys["admin"])
     assert codes == [409] * 16
     assert status["model"] == first
-    assert {(verdict.status, verdict.model) for verdict in client.verdicts} == {("ok", first["id"])}
+    assert {(verdict.status, verdict.model) for verdict in client.verdicts} == {("scored", first["id"])}
     assert len(client.verdicts) == 400
     client.row("bundle spoilt 16 times", status["counts"], lost=0)
 
@@ -290,7 +290,7 @@ def test_invalid_bodies_are_refused_and_stop_no_call(folder, keys):
         memory = int(Path(f"/proc/{service.process.pid}/status").read_text().partition("VmHWM:")[2].split()[0])
     assert set(codes) <= {200, 400, 413}
     assert codes[400] > 100
-    assert {verdict.status for verdict in client.verdicts} == {"ok"}
+    assert {verdict.status for verdict in client.verdicts} == {"scored"}
     assert memory < 300_000  # kB
     client.row("odd bodies", status["counts"], turned_away=codes[400] + codes.get(413, 0), hung_up=hung_up, lost=0)
 
@@ -315,7 +315,7 @@ def test_a_burst_above_capacity_is_shed_and_counted(folder, keys):
                 assert head_of.startswith(b"HTTP/1.1 200")
                 client.verdicts.append(verdict_from_json(body_of))
         counts = service.status(keys["admin"])["counts"]
-    shed = [verdict for verdict in client.verdicts if verdict.status == "no score: the deadline passed before scoring"]
+    shed = [verdict for verdict in client.verdicts if verdict.status == "deadline"]
     assert len(client.verdicts) == 1600
     assert len(shed) == counts["shed"] - before > 0
     assert {verdict.action for verdict in shed} == {"pass"}
@@ -358,7 +358,7 @@ def test_hung_explanations_stop_no_call(folder, keys, judge, tmp_path, monkeypat
         wait_until(lambda: service.get(path, keys["explain"])[0] == 200)
         counts = dict(live.counts)
     assert codes == [503] * 6
-    assert {verdict.status for verdict in client.verdicts} == {"ok"}
+    assert {verdict.status for verdict in client.verdicts} == {"scored"}
     assert len(client.verdicts) == 199
     client.row("6 explanations hang", counts, lost=0)
 
@@ -382,8 +382,8 @@ def test_a_lack_of_file_descriptors_stops_no_call(folder, keys):
         service.stop()
     assert len(client.verdicts) == 101
     # The number table of another country is a file that is read on first use.
-    faults = [verdict.status for verdict in client.verdicts if verdict.status != "ok"]
-    assert set(faults) <= {"no score: OSError"}
+    faults = [verdict.status for verdict in client.verdicts if verdict.status != "scored"]
+    assert set(faults) <= {"fault"}
     assert len(faults) == status["counts"]["faults"] < 50
     assert lines(folder / "state") == 101 - len(faults)
     assert len(service.log_text()) < 100_000

@@ -145,7 +145,7 @@ class Service:
 
 
 def verdict(action, confidence=0.9731, content=None, band="certified"):
-    fields = (None, (), "ok", "00112233aabbccdd", "model", "2027-01-01")
+    fields = (None, (), "scored", "00112233aabbccdd", "model", "2027-01-01")
     return Verdict(action, 0.5, band, content, *fields, confidence=confidence)
 
 
@@ -200,7 +200,7 @@ def test_embedded_verdicts_become_answers_and_labels(dial, bundle, phone, tmp_pa
         assert header(next(m for m in phone.got[before:] if m.startswith(b"INVITE")), "Call-Info") == ()
         _, unwanted = caller.call(FIXED, "+8613900139607")
         assert unwanted.startswith(b"SIP/2.0 607")
-        proxy.wait_for(r"scored=4 label=2 screen=0 block=1 ended=3 reports=1 refused=0")
+        proxy.wait_for(r"attempts=4 label=2 screen=0 block=1 ended=3 reports=1 refused=0")
     assert b"+86139" not in proxy.log.read_bytes()
 
 

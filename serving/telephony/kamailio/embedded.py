@@ -116,13 +116,14 @@ class Engine:
         """Counters, as the log shows them."""
         counts, actions = self.live.counts, self.live.actions
         return {
-            "scored": counts["attempts"],
+            "attempts": counts["attempts"],
             **{action: actions[action] for action in ("label", "screen", "block")},
             "ended": counts["ends"] - self.missed,
             "reports": self.unwanted,
             "refused": self.refused,
             "missed": self.missed,
             "faults": self.faults,
+            **{f"status_{word}": count for word, count in sorted(self.live.statuses.items())},
         }
 
     def score(self, call_id: str, tag: str, **facts: Any) -> Verdict:

@@ -23,7 +23,7 @@ from callsieve.features.keys.tokens import PURPOSES, USES, Key, read_key
 from callsieve.features.offline.table import vectors
 from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.store import CaseStore
-from callsieve.serving.live.cleared_callers import FILE, STATUS, WatchedClearedCallers
+from callsieve.serving.live.cleared_callers import FILE, WatchedClearedCallers
 from callsieve.serving.live.events import Complaint, read_complaints
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
@@ -186,7 +186,7 @@ def test_a_scorer_and_its_cases_continue_under_the_new_key(tmp_path, command_jso
     # The number that a caller dialled last is not restored after a restart, whatever the key; all else is.
     same = sum(verdict.raw == other.raw for verdict, other in zip(verdicts, expected, strict=True))
     assert same >= len(expected) - len(real_bundle.CALLERS)
-    passing = [verdict.raw for verdict in verdicts if verdict.status == STATUS]
+    passing = [verdict.raw for verdict in verdicts if verdict.status == "cleared"]
     assert 0 < len(passing) == unlisted.spared
     assert [row["number"] for row in read_complaints(state)] == [NEW.token("number", "+8613800138000")]
     again.close()

@@ -26,6 +26,7 @@ from callsieve.serving.batch.score import open_registers, open_scorer, score_cal
 from callsieve.serving.batch.verdict_counts import verdict_counts
 from callsieve.serving.batch.verdict_file import verdict_table
 from callsieve.serving.bundle.signing import write_public_key
+from callsieve.serving.scorer.status import MESSAGES
 from tests.support import real_bundle
 from tests.support import small_bundle as small
 from tests.support.record_files import write_records
@@ -97,7 +98,8 @@ def test_a_file_in_many_shards_gets_the_verdicts_of_its_calls_in_memory(site, tm
     verdicts = pq.read_table(tmp_path / "new" / "verdicts.parquet")
     assert verdicts["row"].to_pylist() == list(range(2, 3022))  # lines of the file, below its header
     refused = verdicts.filter(verdicts["action"].is_null())
-    assert refused["status"].to_pylist() == ["invalid: duplicate"] * 20 and refused["start"].null_count == 20
+    assert refused["status"].to_pylist() == ["wrong_input"] * 20 and refused["start"].null_count == 20
+    assert refused["message"].to_pylist() == [f"{MESSAGES['wrong_input']}: duplicate"] * 20
     verdicts = verdicts.filter(verdicts["action"].is_valid())
     assert rows_of(verdicts.select(expected.column_names)) == rows_of(expected)
     assert verdicts.select(expected.column_names).schema == expected.schema

@@ -9,7 +9,6 @@ from callsieve.features.online.history import History
 from callsieve.features.records import UNKNOWN
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
-from callsieve.serving.scorer.verdict import FILLING
 from tests.support import real_bundle
 from tests.support import small_bundle as small
 from tests.support.http_service import CAPACITY, LONG_DEADLINE, STRICT_POLICY
@@ -55,7 +54,7 @@ def test_a_warmed_up_service_scores_like_one_that_saw_the_calls(command_json, ca
         expected = swap.scorer.score(history, replace(intake(attempt), step=UNKNOWN))
         verdict = live.attempt(attempt)
         assert (verdict.raw, verdict.action, verdict.band) == (expected.raw, expected.action, expected.band)
-        assert verdict.status == expected.status == "ok"
+        assert verdict.status == expected.status == "scored"
     finally:
         live.close()
 
@@ -86,6 +85,6 @@ def test_too_few_days_are_reported_and_the_service_abstains(command_json, run_co
     try:
         after = max(record.start for record in first_days) + 60
         verdict = live.attempt(replace(calls[0], start=after, ring=None, talk=None, outcome="unknown"))
-        assert verdict.status == FILLING
+        assert verdict.status == "filling"
     finally:
         live.close()

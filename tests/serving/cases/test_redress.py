@@ -21,7 +21,6 @@ from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.store import CaseStore
 from callsieve.serving.live.cleared_callers import (
     FILE,
-    STATUS,
     ClearedCallers,
     WatchedClearedCallers,
     generation_of,
@@ -109,7 +108,7 @@ def test_an_overturned_verdict_clears_and_excludes_the_caller(labelling_bundle, 
     keyed_call = Intake(Key("e1", b"k" * 32))(calls[-1])
     wait_until(lambda: unlisted.spare(label, keyed_call, "pass").action == "pass")
     passed = live.attempt(attempt_of(calls[-1]))
-    assert (passed.action, passed.status) == ("pass", STATUS)
+    assert (passed.action, passed.status) == ("pass", "cleared")
     assert passed.raw >= passed.threshold  # the model still flags the call
     live.close()
     unlisted.close()
@@ -238,7 +237,7 @@ def test_only_the_callers_own_calls_are_spared_and_only_until_the_end(tmp_path):
     write_cleared(tmp_path / FILE, {"e1.a": 1000}, 1)
     unlisted = WatchedClearedCallers(tmp_path / FILE, every=60.0)
     verdict = small_verdict()
-    assert unlisted.spare(verdict, keyed("e1.a", start=999), "pass").status == STATUS
+    assert unlisted.spare(verdict, keyed("e1.a", start=999), "pass").status == "cleared"
     for call in (keyed("e1.a", start=1000), keyed("e1.b"), keyed("e1.a", presented_differs=1),
                  keyed("e1.a", attestation=3)):  # fmt: skip
         assert unlisted.spare(verdict, call, "pass") is verdict
@@ -258,7 +257,7 @@ def test_network_and_register_facts_hold_for_a_cleared_caller_but_not_behaviour(
 
 
 def small_verdict():
-    return Verdict("block", 0.9, "certified", None, None, (), "ok", "f" * 16, "m", "")
+    return Verdict("block", 0.9, "certified", None, None, (), "scored", "f" * 16, "m", "")
 
 
 def keyed(caller, **more):

@@ -60,7 +60,7 @@ def unstarted(service_folder, blocking_bundle, keys, tmp_path):
 
 def test_a_starting_service_passes_calls_and_states_that_it_is_starting(unstarted, keys):
     code, verdict = unstarted.request("POST", schema.SCORE, call_json(), keys["score"])
-    assert (code, verdict["action"], verdict["status"]) == (200, "pass", "no score: the service is starting")
+    assert (code, verdict["action"], verdict["status"]) == (200, "pass", "starting")
     starting = (503, {"error": "the service is starting"})
     assert unstarted.request("POST", schema.OBSERVE, call_json(), keys["score"]) == starting
     assert unstarted.request("GET", schema.READY) == (503, {"ok": False, "why": "the service is starting"})

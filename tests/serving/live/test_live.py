@@ -1,6 +1,7 @@
 """Live: events give the same verdicts as a table, and a restarted process restores the state of the last one."""
 
 import dataclasses
+import functools
 import math
 import os
 import re
@@ -29,7 +30,6 @@ from callsieve.serving.live.journal import Journal
 from callsieve.serving.live.live import COUNTERS, FutureEventError, Live
 from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, unlock_folder
 from callsieve.serving.live.swap import Swap
-from callsieve.serving.scorer.verdict import FILLING
 from tests.support import real_bundle, strategies
 from tests.support import small_bundle as small
 from tests.support.http_service import CAPACITY, LONG_DEADLINE, NUMBER, STRICT_POLICY
@@ -221,7 +221,7 @@ def test_a_broken_snapshot_is_refused_and_later_events_are_restored(swap, calls,
     assert "checksum" in again.memory.refusal
     assert where.with_suffix(".refused").exists()
     assert again.memory.restored.lines == 100
-    assert again.attempt(attempt_of(calls[-1])).status == "ok"
+    assert again.attempt(attempt_of(calls[-1])).status == "scored"
     again.close()
 
 
@@ -278,7 +278,7 @@ def test_an_invalid_deadline_is_refused(swap, tmp_path, deadline):
 def test_a_late_verdict_is_a_pass(swap, calls, tmp_path):
     live = begin(Slow(swap, lambda: time.sleep(0.02)), tmp_path / "state", deadline=0.01)
     verdict = live.attempt(attempt_of(calls[0]))
-    assert (verdict.action, verdict.status) == ("pass", "late: the verdict came after the deadline")
+    assert (verdict.action, verdict.status) == ("pass", "deadline")
     assert math.isfinite(verdict.score)
     assert live.counts["late"] == 1
     assert live.memory.history.calls == 1  # the call is in the history
@@ -295,7 +295,7 @@ def test_a_call_that_waits_longer_than_the_deadline_passes(swap, calls, tmp_path
         began = time.monotonic()
         verdict = live.attempt(attempt_of(call))
         assert verdict.action == "pass"
-        assert verdict.status == "no score: the deadline passed before scoring"
+        assert verdict.status == "deadline"
         assert time.monotonic() - began < 20
     assert live.attempt(attempt_of(calls[4]), arrived=time.monotonic() - 1).action == "pass"
     gate.set()
@@ -318,7 +318,7 @@ def test_an_invalid_call_gets_a_verdict(live, calls, odd):
     call = dataclasses.replace(attempt_of(calls[0]), **odd)
     verdict = live.attempt(call)
     assert verdict.action == "pass"
-    assert verdict.status.startswith("no score: ")
+    assert verdict.status == "wrong_input"
     with pytest.raises((ValueError, OverflowError)) as error:
         live.end(call)
     assert not re.search(r"\d{7}", str(error.value))
@@ -338,7 +338,7 @@ def test_an_end_with_negative_times_is_refused(live, calls):
 @pytest.mark.parametrize("text", ["", "😀☎️", "\ud800", "'; DROP TABLE calls;--", "  ", "\x00"])
 def test_unusual_numbers_are_scored(live, text):
     call = Call(start=real_bundle.START, caller=text, callee=text)
-    assert live.attempt(call).status == "ok"
+    assert live.attempt(call).status == "scored"
     live.end(dataclasses.replace(call, ring=1.0, talk=1.0, outcome="answered"))
     assert live.memory.history.calls == 1
 
@@ -350,7 +350,7 @@ def test_a_call_in_the_future_does_not_change_the_state(live, calls):
     for ahead in (61.0, 1e6, 1e10):
         call = dataclasses.replace(calls[-1], start=time.time() + ahead)
         verdict = live.attempt(attempt_of(call))
-        assert (verdict.action, verdict.status) == ("pass", "no score: the call starts or ends in the future")
+        assert (verdict.action, verdict.status) == ("pass", "wrong_input")
         # Such a call would stay in memory for ever.
         for late in ({"talk": 1e10}, {"recorded": 1e11}, {"start": time.time() + ahead}):
             with pytest.raises(ValueError, match="in the future"):
@@ -422,7 +422,7 @@ def test_an_explanation_repeats_the_verdict(live, calls):
     for verdict in verdicts:
         explained = live.explain(verdict.case)
         assert repr(explained.raw) == repr(verdict.raw)
-        assert (explained.action, explained.case, explained.status) == (verdict.action, verdict.case, "ok")
+        assert (explained.action, explained.case, explained.status) == (verdict.action, verdict.case, "scored")
         if verdict.action != "pass":
             assert repr(explained) == repr(verdict)
     assert any(live.explain(verdict.case).reasons for verdict in verdicts if verdict.action == "pass")
@@ -453,6 +453,22 @@ def test_an_explanation_survives_a_restart_while_the_journal_has_its_record(swap
     emptied.close()
 
 
+def test_a_model_for_other_columns_is_refused_at_start_and_at_a_reload(bundle_folder, tmp_path, monkeypatch):
+    reversed_history = functools.partial(memory_module.RecordingHistory, NAMES[::-1])
+    monkeypatch.setattr(memory_module, "RecordingHistory", reversed_history)
+    judge = Swap(trusted=small.TRUSTED)
+    live = begin(judge, tmp_path)
+    with pytest.raises(ValueError, match="history: its features are in another order than the model's"):
+        judge.load(bundle_folder)
+    assert not judge.ready and "in another order" in judge.refusal
+    live.close()
+    judge = Swap(trusted=small.TRUSTED)
+    judge.load(bundle_folder)
+    with pytest.raises(ValueError, match="history: its features are in another order than the model's"):
+        begin(judge, tmp_path)
+    begin(Swap(trusted=small.TRUSTED), tmp_path).close()  # the folder is free again
+
+
 def test_an_explanation_of_a_filling_history_repeats_the_verdict(calls, tmp_path):
     real_bundle.write_bundle(tmp_path / "bundle")
     patient = Swap(trusted=small.TRUSTED, policy=dataclasses.replace(STRICT_POLICY, history_days=7))
@@ -460,17 +476,17 @@ def test_an_explanation_of_a_filling_history_repeats_the_verdict(calls, tmp_path
     live = begin(patient, tmp_path / "state")
     for verdict in play(live, events(calls)):  # fewer than five days
         explained = live.explain(verdict.case)
-        assert (explained.status, explained.band) == (verdict.status, verdict.band) == (FILLING, "")
+        assert (explained.status, explained.band) == (verdict.status, verdict.band) == ("filling", "")
         assert repr(explained.raw) == repr(verdict.raw) and math.isnan(explained.threshold)
-    assert live.abstentions == {FILLING: live.counts["attempts"]}
+    assert live.statuses == {"filling": live.counts["attempts"]}
     text = metrics(live, patient, {}).decode()
-    assert f'callsieve_abstentions_total{{status="filling"}} {live.counts["attempts"]}.0' in text
+    assert f'callsieve_statuses_total{{status="filling"}} {live.counts["attempts"]}.0' in text
     live.close()
 
 
 def test_calls_without_a_model_pass_and_enter_the_history(calls, tmp_path):
     live = begin(Swap(trusted=small.TRUSTED), tmp_path / "state")
-    assert live.attempt(attempt_of(calls[0])).status == "no score: no model is in service"
+    assert live.attempt(attempt_of(calls[0])).status == "no_model"
     assert live.memory.history.calls == 1
     live.close()
 

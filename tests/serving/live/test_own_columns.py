@@ -1,6 +1,7 @@
 """Own columns at ring time: live verdicts equal those of a file, and services without the table refuse the model."""
 
 import importlib.util
+import re
 import sys
 
 import numpy as np
@@ -71,7 +72,11 @@ def test_a_host_that_embeds_the_scorer_passes_the_table(folder, calls):
     history = History(scorer.history_features, calls=100, numbers=20)
     assert "own_tariff: 3" in [reason.en for reason in scorer.explain(history, call).reasons]
     without = Scorer.load(folder / "bundle", trusted=small.TRUSTED)
-    assert without.score(history, call).status.endswith("own columns; load it with Scorer.load(columns=...)")
+    verdict, advice = without.score(history, call), "has own columns: tariff; load it with Scorer.load(columns"
+    assert verdict.status == "wrong_input" and advice in verdict.message
+    with pytest.raises(ValueError, match=re.escape(advice)):
+        without.check(history)
+    scorer.check(history)
     with pytest.raises(ValueError, match="own columns: the model needs tariff, which the table does not have"):
         Scorer.load(folder / "bundle", trusted=small.TRUSTED, columns=OwnColumns([], [], {"age": []}))
 

@@ -43,7 +43,7 @@ def swap():
 def test_before_the_first_bundle_every_call_passes(swap, calls):
     assert not swap.ready
     for verdict in (swap.score(History(), calls[0]), swap.explain(History(), None)):
-        assert (verdict.action, verdict.status) == ("pass", "no score: no model is in service")
+        assert (verdict.action, verdict.status) == ("pass", "no_model")
         assert math.isnan(verdict.score)
         assert verdict.reasons == ()
 

@@ -444,13 +444,13 @@ class Broken(Registers):
 def test_a_broken_register_passes_and_a_broken_model_keeps_the_facts(bundle_folder, registers):
     call = Intake(real_bundle.NUMBER_KEY)(Call(real_bundle.START, NUMBER, "13900001111", attestation="failed"))
     verdict = load_scorer(bundle_folder, HARSH, Broken(registers.columns)).score(History(), call)
-    assert (verdict.action, verdict.rules, verdict.status) == ("pass", (), "no score: KeyError")
+    assert (verdict.action, verdict.rules, verdict.status) == ("pass", (), "fault")
     scorer = load_scorer(bundle_folder, HARSH, registers)
     scorer.bundle = dataclasses.replace(scorer.bundle, model=None)
     verdict = scorer.score(History(), call)
     assert verdict.action == "block"
     assert "authentication_failed" in [fact.rule for fact in verdict.rules]
-    assert verdict.status == "no score: AttributeError"
+    assert verdict.status == "fault"
     assert math.isnan(verdict.score)
 
 

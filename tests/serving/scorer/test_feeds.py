@@ -22,7 +22,6 @@ from callsieve.serving.rules.policy import ACTIONS, Policy, read_policy
 from callsieve.serving.rules.preferences import PREFERENCE_RULE
 from callsieve.serving.rules.rule_bits import BITS, rule_names
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.verdict import FILLING, OTHER_FEED
 from tests.support import real_bundle
 from tests.support.lacks import without
 
@@ -97,7 +96,7 @@ def test_every_band_abstains_on_a_feed_without_bands_and_rules_act(make_scorer, 
     check_table(scorer, poorer, rows)
     verdicts = [verdict for *_, verdict in rows]
     assert {(verdict.status, verdict.band, verdict.feed) for verdict in verdicts} == {
-        (OTHER_FEED, "", ", ".join(lacks))
+        ("other_feed", "", ", ".join(lacks))
     }
     assert {verdict.action for verdict in verdicts} == {"pass", "label"}
     for verdict in verdicts:
@@ -114,7 +113,7 @@ def test_records_that_lack_something_in_part_reach_no_band(make_scorer, calls):
     poorer = without(calls, (NO_ROUTES,), share=0.93)
     rows = last_verdicts(scorer, poorer)
     check_table(scorer, poorer, rows)
-    assert {(verdict.status, verdict.feed) for *_, verdict in rows} == {(OTHER_FEED, UNKNOWN_FEED)}
+    assert {(verdict.status, verdict.feed) for *_, verdict in rows} == {("other_feed", UNKNOWN_FEED)}
 
 
 @pytest.mark.parametrize(
@@ -128,7 +127,7 @@ def test_the_bands_of_the_feed_apply_and_no_others(make_scorer, calls, threshold
         check_table(scorer, stream, rows)
         bands = {verdict.band for *_, verdict in rows}
         assert bands == ({"certified"} if feed in reached else {""})
-        assert {verdict.status for *_, verdict in rows} == {"ok"}
+        assert {verdict.status for *_, verdict in rows} == {"scored"}
         thresholds_of_verdicts = {verdict.threshold for *_, verdict in rows if verdict.band}
         assert thresholds_of_verdicts == ({EVERY} if feed in reached else set())
         warned = [verdict for *_, verdict in rows if PREFERENCE_RULE in {fact.rule for fact in verdict.rules}]
@@ -154,7 +153,7 @@ def test_vectors_without_records_are_on_the_feed_of_the_training(make_scorer):
     rows = real_bundle.rows(5)
     assert poorer.score_table(rows).feed == NO_ROUTES and poorer.score_table(rows).band_action.any()
     assert {(poorer.explain_row(row).feed, poorer.explain_row(row).status) for row in rows.tolist()} == {
-        (NO_ROUTES, "ok")
+        (NO_ROUTES, "scored")
     }
     assert not poorer.score_table(rows, feed=COMPLETE).band_action.any()
 
@@ -162,7 +161,7 @@ def test_vectors_without_records_are_on_the_feed_of_the_training(make_scorer):
 def test_a_history_that_is_too_short_has_that_status_on_any_feed(make_scorer, calls):
     patient = make_scorer({COMPLETE: EVERY}, dataclasses.replace(POLICY, history_days=20))
     rows = last_verdicts(patient, without(calls, (NO_ROUTES,)))
-    assert {(verdict.status, verdict.band) for *_, verdict in rows} == {(FILLING, "")}
+    assert {(verdict.status, verdict.band) for *_, verdict in rows} == {("filling", "")}
 
 
 def test_the_thresholds_of_a_bundle_apply_on_the_feed_that_it_was_trained_on(make_scorer, calls):
@@ -171,7 +170,7 @@ def test_the_thresholds_of_a_bundle_apply_on_the_feed_that_it_was_trained_on(mak
     scorer = Scorer(dataclasses.replace(trained, feed=NO_ROUTES), POLICY)
     there, elsewhere = (last_verdicts(scorer, records) for records in (without(calls, [NO_ROUTES]), calls))
     assert all(verdict.band and verdict.feed == NO_ROUTES for _, _, verdict in there)
-    assert {verdict.status for _, _, verdict in elsewhere} == {OTHER_FEED}
+    assert {verdict.status for _, _, verdict in elsewhere} == {"other_feed"}
 
 
 def test_the_second_model_gives_score_and_reasons_of_answered_calls(make_scorer, calls):

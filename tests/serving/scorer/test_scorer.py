@@ -1,22 +1,27 @@
 """The scorer: single calls, tables and threads give equal verdicts, and scoring never raises."""
 
 import dataclasses
+import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
+from callsieve.features.files import strict_json
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.policy import ACTIONS, Policy, band_action
+from callsieve.serving.rules.strata import stratum_of
 from callsieve.serving.scorer.scorer import Scorer
+from callsieve.serving.scorer.status import MESSAGES, STATUSES, status_of_score
 from callsieve.serving.scorer.verdict import case_id
 from tests.support import real_bundle
 from tests.support import small_bundle as small
@@ -62,6 +67,14 @@ def replayed(scorer, calls, *, explain=False):
     return verdicts
 
 
+def rows_before(calls):
+    history, rows = History(), []
+    for call in calls:
+        rows.append(history.vector(call))
+        history.observe(call)
+    return rows
+
+
 def test_one_call_with_a_wrong_clock_changes_no_other_verdict(scorer, calls, verdicts):
     history, ahead = History(), dataclasses.replace(calls[150], start=calls[150].start + 8 * 86_400_000)
     for i, (call, expected) in enumerate(zip(calls, verdicts, strict=True)):
@@ -78,7 +91,7 @@ def test_the_status_tells_that_the_history_has_moved_past_a_call(scorer, calls, 
     for call in calls[:-1]:
         history.observe(call)
     best = max(range(len(calls)), key=lambda i: verdicts[i].raw)
-    for ms, status in ((60_000, "ok"), (60_001, "behind")):
+    for ms, status in ((60_000, "scored"), (60_001, "behind")):
         history.advance(calls[-1].start + ms)
         verdict = scorer.score(history, dataclasses.replace(calls[best], start=calls[-1].start))
         assert verdict.status == status
@@ -128,7 +141,7 @@ def test_single_calls_equal_the_table(scorer, calls, matrix, verdicts):
 
 def test_a_verdict_has_consistent_fields(scorer, verdicts):
     for verdict in verdicts:
-        assert verdict.status == "ok"
+        assert verdict.status == "scored"
         assert 0 < verdict.score < 1
         assert verdict.score == scorer.bundle.calibration.probability(verdict.raw)
         begins = {band.name: band.threshold for band in scorer.bundle.thresholds}
@@ -209,21 +222,104 @@ def test_block_needs_the_certificate_of_the_class(calls, verdicts):
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError(3), RecursionError(), MemoryError(), ZeroDivisionError()])
 def test_a_broken_history_passes(scorer, calls, error):
-    assert_unscored(scorer, scorer.score(Fixed(error), calls[0]), type(error).__name__)
-    assert_unscored(scorer, scorer.explain(Fixed(error), calls[0]), type(error).__name__)
+    # A history raises ValueError for an invalid call alone.
+    status, why = ("wrong_input", "") if type(error) is ValueError else ("fault", type(error).__name__)
+    assert_unscored(scorer, scorer.score(Fixed(error), calls[0]), status, why)
+    assert_unscored(scorer, scorer.explain(Fixed(error), calls[0]), status, why)
 
 
-@pytest.mark.parametrize("features", [NAMES[::-1], NAMES[:-1], NAMES[1:2]], ids=["other order", "fewer", "one"])
-def test_a_history_of_other_features_is_refused(features, scorer, calls):
+@pytest.mark.parametrize(
+    ("features", "why"),
+    [
+        (NAMES[::-1], "its features are in another order"),
+        (NAMES[:-1], "made for other features"),
+        (NAMES[1:2], "made for other features"),
+    ],
+    ids=["reversed", "fewer", "one"],
+)
+def test_a_history_of_other_columns_is_refused(features, why, scorer, calls):
     history = History(features, calls=100, numbers=20)
-    verdict = scorer.score(history, calls[0])
-    assert_unscored(scorer, verdict, "history was made for other features; make it as History(scorer.history_features)")
-    assert scorer.score(History(list(scorer.features)), calls[0]).status == "ok"
+    with pytest.raises(ValueError, match=rf"^history: .*{why}.*; make it as History\(scorer.history_features\)$"):
+        scorer.check(history)
+    assert_unscored(scorer, scorer.score(history, calls[0]), "wrong_input", why)
+    same = History(list(scorer.features))
+    scorer.check(same)
+    assert scorer.score(same, calls[0]).status == "scored"
+
+
+@pytest.mark.parametrize("history", [None, object(), [1.0]], ids=["None", "object", "list"])
+def test_a_missing_history_is_refused(history, scorer, calls):
+    with pytest.raises(TypeError, match=f"^history: expected a History, got {type(history).__name__}; make it as "):
+        scorer.check(history)
+    assert_unscored(scorer, scorer.score(history, calls[0]), "wrong_input", "expected a History")
 
 
 @pytest.mark.parametrize("call", [None, object(), 17, "call", {}], ids=["None", "object", "int", "str", "dict"])
 def test_an_invalid_call_passes(scorer, call):
-    assert_unscored(scorer, scorer.score(History(), call))
+    assert_unscored(scorer, scorer.score(History(), call), "wrong_input", f"got {type(call).__name__}")
+
+
+def test_a_call_that_was_not_keyed_is_a_wrong_input_and_logged_once_a_minute(bundle_folder, caplog):
+    scorer, (call, *_) = Scorer.load(bundle_folder, trusted=small.TRUSTED), real_bundle.calls()
+    for _ in range(3):
+        verdict = scorer.score(History(), call)
+        assert_unscored(scorer, verdict, "wrong_input", "call: expected a KeyedCall of Intake, got Call")
+        assert verdict.case == ""  # an id of a number as written could be guessed back
+    assert scorer.problems.counts == {"wrong_input": 3, "fault": 0}
+    (record,) = caplog.records
+    assert record.name == "callsieve.serving" and "wrong_input" in record.getMessage()
+    assert call.caller not in record.getMessage() and call.callee not in record.getMessage()
+
+
+def test_a_keyed_call_with_an_invalid_field_is_a_wrong_input(scorer, calls):
+    broken = dataclasses.replace(calls[0], start="now")
+    assert_unscored(scorer, scorer.score(History(), broken), "wrong_input", "a field is not as an Intake returns it")
+
+
+def test_the_words_of_a_status_are_closed_and_each_has_one_message(verdicts):
+    assert tuple(MESSAGES) == STATUSES and all(word.replace("_", "").islower() for word in STATUSES)
+    assert len(set(MESSAGES.values())) == len(STATUSES)
+    assert {(verdict.status, verdict.message) for verdict in verdicts} == {("scored", MESSAGES["scored"])}
+
+
+@given(st.lists(st.booleans(), min_size=5, max_size=5))
+def test_a_message_names_every_condition_and_none_hides_stale(holding):
+    conditions = dict(zip(("stale", "behind", "filling", "other_feed", "silent"), holding, strict=True))
+    status, message = status_of_score(**conditions)
+    words = [name if name != "silent" else "no_threshold" for name, holds in conditions.items() if holds]
+    assert status == (words or ["scored"])[0]
+    assert message.split("; ") == [MESSAGES[word] for word in words or ["scored"]]
+    assert (status == "stale") == conditions["stale"]
+
+
+def test_stale_is_not_hidden_by_filling(bundle_folder, calls):
+    policy = dataclasses.replace(STRICT_POLICY, history_days=7)
+    scorer = Scorer.load(bundle_folder, trusted=small.TRUSTED, policy=policy)
+    late = dataclasses.replace(calls[0], start=1_775_001_600_001)
+    verdict = scorer.score(History(), late)
+    assert (verdict.status, verdict.band) == ("stale", "")
+    assert verdict.message == f"{MESSAGES['stale']}; {MESSAGES['filling']}"
+
+
+def test_a_class_of_number_without_a_threshold_has_a_status_of_its_own(scorer, calls):
+    bands = tuple(dataclasses.replace(band, abstains=("quiet_mobile",)) for band in scorer.bundle.thresholds)
+    quiet = Scorer(dataclasses.replace(scorer.bundle, thresholds=bands), scorer.policy)
+    again = replayed(quiet, calls)
+    strata = [stratum_of(history_row) for history_row in rows_before(calls)]
+    assert [verdict.status for verdict in again] == [
+        "no_threshold" if stratum == "quiet_mobile" else "scored" for stratum in strata
+    ]
+    assert {verdict.band for verdict in again if verdict.status == "no_threshold"} == {""}
+
+
+def test_a_verdict_as_json_is_strict_and_the_same_as_over_http(scorer, verdicts):
+    unscored = scorer.score(None, None)
+    for verdict in (*verdicts, unscored):
+        plain = strict_json.decode(verdict.to_json().encode())  # refuses NaN and infinities
+        assert plain == json.loads(msgspec.json.encode(verdict))
+        assert "\n" not in verdict.to_json()
+    assert any(verdict.reasons and verdict.rules for verdict in verdicts)
+    assert (plain["score"], plain["raw"], plain["threshold"], plain["status"]) == (None, None, None, "wrong_input")
 
 
 @pytest.mark.parametrize(
@@ -235,24 +331,25 @@ def test_an_invalid_call_passes(scorer, call):
     ids=["inf", "-inf", "short", "text", "None", "empty", "no vector"],
 )
 def test_a_vector_that_cannot_be_scored_passes(scorer, calls, vector):
-    assert_unscored(scorer, scorer.score(Fixed(vector), calls[0]))
-    assert_unscored(scorer, scorer.explain_row(vector))
+    assert_unscored(scorer, scorer.score(Fixed(vector), calls[0]), "fault")
+    assert_unscored(scorer, scorer.explain_row(vector), "fault")
 
 
 def test_a_raw_score_that_is_not_finite_passes(scorer, calls, monkeypatch):
     for raw in (math.inf, math.nan):
         monkeypatch.setattr(type(scorer.bundle.model), "predict_one", lambda *_, raw=raw: raw)
-        assert_unscored(scorer, scorer.score(History(), calls[0]), "is not finite")
+        assert_unscored(scorer, scorer.score(History(), calls[0]), "fault", "is not finite")
 
 
-def assert_unscored(scorer, verdict, why=""):
+def assert_unscored(scorer, verdict, status, why=""):
     assert verdict.action == "pass"
     assert math.isnan(verdict.score)
     assert math.isnan(verdict.raw)
     assert math.isnan(verdict.threshold)
     assert verdict.valid_until == scorer.bundle.valid_until
-    assert verdict.status.startswith("no score")
-    assert why in verdict.status
+    assert verdict.status == status
+    assert why in verdict.message
+    assert verdict.message.startswith(MESSAGES[status])
     assert (verdict.band, verdict.content, verdict.mode, verdict.reasons) == ("", None, None, ())
     assert verdict.model == scorer.bundle.model_id
 
@@ -295,7 +392,7 @@ def test_a_table_of_another_width_is_refused(scorer, shape):
 @pytest.mark.source("L4", by="serving/scorer/scorer.py")
 def test_a_stale_model_still_scores(scorer, calls):
     until = 1_775_001_600_000  # 2026-04-01T00:00:00Z
-    for start, status in ((until, "ok"), (until + 1, "stale")):
+    for start, status in ((until, "scored"), (until + 1, "stale")):
         verdict = scorer.score(History(), dataclasses.replace(calls[0], start=start))
         assert verdict.status == status
         assert 0 < verdict.score < 1

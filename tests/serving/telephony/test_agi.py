@@ -46,7 +46,7 @@ agi_accountcode:\x20
 agi_threadid: 140039486498560
 
 """
-COMMAND = re.compile(r'SET VARIABLE CALLSIEVE(_CASE|_CONFIDENCE)? "([a-z0-9.]*)"\n')
+COMMAND = re.compile(r'SET VARIABLE CALLSIEVE(_CASE|_CONFIDENCE|_STATUS)? "([a-z0-9._]*)"\n')
 
 
 def head(script="ring", *arguments, caller="13800138000", callee="13900139000", presentation=0, moment=None):
@@ -104,10 +104,10 @@ def talk(live, *dialogues, **more):
 def test_a_call_is_scored_and_enters_the_history_at_its_end(live):
     began = int(time.time()) - 40
     agi, (ring, end) = talk(live, head(moment=began), head("end", "31", "12", "ANSWER", "16", moment=began))
-    assert [COMMAND.fullmatch(line)[1] for line in ring] == [None, "_CASE", "_CONFIDENCE"]
-    action, case, confidence = (COMMAND.fullmatch(line)[2] for line in ring)
+    assert [COMMAND.fullmatch(line)[1] for line in ring] == [None, "_CASE", "_CONFIDENCE", "_STATUS"]
+    action, case, confidence, status = (COMMAND.fullmatch(line)[2] for line in ring)
     verdict = live.explain(case)
-    assert (verdict.action, "") == (action, confidence) == ("pass", "")  # the history is shorter than a week
+    assert (verdict.action, "", verdict.status) == (action, confidence, status) == ("pass", "", "filling")
     assert end == []
     assert agi.counts == {"ring": 1, "end": 1, "unknown": 0, "full": 0, "broken": 0}
     assert live.counts["attempts"] == live.counts["ends"] == 1
@@ -138,7 +138,7 @@ def test_a_request_becomes_a_call_and_its_end():
 
 def test_a_hangup_line_before_an_answer_is_skipped(live):
     _, (ring,) = talk(live, head(), answers=b"HANGUP\n200 result=1\n")
-    assert len(ring) == 3
+    assert len(ring) == 4
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_the_server_stops_on_sigterm(live):
         await asyncio.wait_for(serving, 10)
         return commands
 
-    assert len(asyncio.run(run())) == 3
+    assert len(asyncio.run(run())) == 4
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
 
@@ -200,7 +200,7 @@ def test_an_incomplete_dialogue_is_closed_and_others_are_answered(live):
             return agi, await asyncio.gather(*stuck, mute, *whole)  # ends when the server has closed all of them
 
     agi, dialogues = asyncio.run(run())
-    assert [len(commands) for commands in dialogues] == [0, 0, 0, 0, 1, 3, 3, 3, 3, 3]
+    assert [len(commands) for commands in dialogues] == [0, 0, 0, 0, 1, 4, 4, 4, 4, 4]
     assert agi.counts["broken"] == 5
 
 
@@ -221,7 +221,7 @@ def test_connections_above_the_limit_are_refused(live, monkeypatch):
             return agi, refused, await dialogue(port, head())
 
     agi, refused, after = asyncio.run(run())
-    assert (refused, len(after)) == ([], 3)
+    assert (refused, len(after)) == ([], 4)
     assert agi.counts["full"] == 1
 
 
@@ -235,7 +235,7 @@ HOSTILE = st.text(st.characters(exclude_categories=[]), max_size=300) | st.sampl
 def test_hostile_numbers_reach_no_command(live, capfd, caller, callee):
     agi, (ring, after) = talk(live, head(caller=caller, callee=callee), head())
     assert all(COMMAND.fullmatch(line) for line in ring)
-    assert len(after) == 3
+    assert len(after) == 4
     assert sum(agi.counts.values()) == 2
     assert capfd.readouterr() == ("", "")
 
@@ -244,6 +244,6 @@ def test_hostile_numbers_reach_no_command(live, capfd, caller, callee):
 @given(data=st.binary(max_size=2000))
 def test_any_bytes_end_the_dialogue(live, capfd, data):
     agi, (commands, after) = talk(live, data + b"\n\n", head())
-    assert (commands, len(after)) == ([], 3)
+    assert (commands, len(after)) == ([], 4)
     assert agi.counts["broken"] == 1
     assert capfd.readouterr() == ("", "")

@@ -17,7 +17,7 @@ from callsieve.features.records import Call
 from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.custody.purposes import declare
-from callsieve.serving.live.cleared_callers import FILE, STATUS, write_cleared
+from callsieve.serving.live.cleared_callers import FILE, write_cleared
 from callsieve.serving.live.forgetting import request_forgetting
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.snapshots import snapshot_path
@@ -196,7 +196,7 @@ def test_waiting_calls_get_verdicts(script, kamailio, folder, monkeypatch):
     assert handler.score(None) == 1
     assert kamailio.queues == {"calls": [], "events": [], "verdicts": [("7 9", "pass|||")]}
     # The event was in its queue before the call was scored, so it belonged to no call.
-    assert strict.counts["scored"] == 1
+    assert strict.counts["attempts"] == 1
     assert strict.counts["ended"] == 0
     kamailio.mq_add("events", "id 1", f"reply {1000 * START + 5000} 607 Unwanted")
     handler.score(None)
@@ -216,7 +216,7 @@ def test_a_call_that_waited_too_long_passes_and_enters_the_history(script, kamai
     assert in_progress == ["7 1"]  # the only scored call; no call is in progress afterwards
     assert kamailio.values["$shv(held)"] == ""
     assert now <= int(kamailio.values["$shv(beat)"]) <= time.time_ns() // 1_000_000
-    assert (engine.counts["missed"], engine.counts["scored"], list(engine.pending)) == (2, 0, ["id 0", "id 2"])
+    assert (engine.counts["missed"], engine.counts["attempts"], list(engine.pending)) == (2, 0, ["id 0", "id 2"])
     assert engine.live.memory.history.calls == 2
 
 
@@ -381,7 +381,7 @@ def test_a_cleared_caller_passes_from_the_next_call(script, folder, tmp_path):
     assert place(engine, "1", CALLERS[0], START).action == "block"
     token = engine.live._intake.token("number", CALLERS[0])
     write_cleared(where, {token: (START + 100) * 1000}, 1)
-    assert place(engine, "2", CALLERS[0], START + 1).status == STATUS
+    assert place(engine, "2", CALLERS[0], START + 1).status == "cleared"
     assert place(engine, "3", CALLERS[1], START + 1).action == "block"
     assert place(engine, "4", CALLERS[0], START + 100).action == "block"  # the clearance has ended
 

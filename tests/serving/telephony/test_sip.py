@@ -79,7 +79,7 @@ REDRESS = Redress(
 
 
 def verdict(action="label", confidence=0.9731, content=None, band="watch"):
-    fields = (None, (), "ok", "00112233aabbccdd", "model", "2027-01-01")
+    fields = (None, (), "scored", "00112233aabbccdd", "model", "2027-01-01")
     return Verdict(action, 0.5, band, content, *fields, confidence=confidence)
 
 

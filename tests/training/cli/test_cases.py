@@ -14,7 +14,7 @@ from callsieve.serving.cases.case_rules import read_case_rules
 from callsieve.serving.cases.feed import import_verdicts
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.cases.store import CaseStore
-from callsieve.serving.live.cleared_callers import EVERY, FILE, STATUS, read_cleared
+from callsieve.serving.live.cleared_callers import EVERY, FILE, read_cleared
 from callsieve.serving.live.journal import Journal
 from callsieve.serving.live.verdict_log import VERDICTS, floats_to_letters, record_to_line
 from callsieve.serving.rules.policy import read_policy
@@ -86,7 +86,7 @@ def test_an_overturned_verdict_clears_its_caller_in_a_running_service(running, c
     decided = command_json("cases", "decide", case, *decision, *store, "--audit", log)
     assert decided["state"] == "overturned"
     wait_until(lambda: score(service, call, key)["action"] == "pass")
-    assert score(service, call, key)["status"] == STATUS
+    assert score(service, call, key)["status"] == "cleared"
     # Clearance holds for this caller alone, and not for its number on another subscriber's line.
     other, verdict = next((o, v) for o, v in verdicts if v["action"] == "label" and o.caller != call.caller)
     assert (score(service, other, key)["case"], score(service, other, key)["status"]) == (verdict["case"], "behind")
@@ -134,7 +134,7 @@ def test_one_reviewer_cannot_clear_a_group_that_appeals_together(running, comman
     time.sleep(5 * EVERY)  # by now the scorer has read a new file of cleared callers, if any
     for call, again, verdict in ring.values():
         now = score(service, call, key, **again)
-        assert (now["action"], now["case"], now["status"]) == (verdict["action"], verdict["case"], "ok")
+        assert (now["action"], now["case"], now["status"]) == (verdict["action"], verdict["case"], "scored")
 
 
 def test_every_verdict_except_pass_has_a_record(running, tmp_path):

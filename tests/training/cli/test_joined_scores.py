@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from callsieve.serving.scorer.status import MESSAGES
 from tests.support import foreign_files
 
 pytestmark = pytest.mark.system
@@ -55,16 +56,18 @@ def test_scores_have_every_row_in_its_order_with_own_columns_and_a_status(score,
     assert scores["row"].tolist() == list(range(2, len(written) + 2))  # lines of the file
     assert result["calls"] == scores["action"].notna().sum() == len(written) - sum(result["quarantined"].values())
     invalid = scores[scores["action"].isna()]
-    assert set(invalid["status"]) <= {f"invalid: {reason}" for reason in result["quarantined"]}
-    assert scores.loc[5, "status"] == "invalid: bad_time"
+    assert set(invalid["status"]) == {"wrong_input"}
+    assert set(invalid["message"]) <= {f"{MESSAGES['wrong_input']}: {reason}" for reason in result["quarantined"]}
+    assert scores.loc[5, "message"].endswith(": bad_time")
     assert invalid[["start", "probability", "caller"]].isna().all(axis=None)
     # The first seven days are not scored by the model: the row says so, at any probability.
     called = scores[scores["action"].notna()]
-    filling = called["status"] == "filling: less than 7 days of history"
+    filling = called["status"] == "filling"
     assert filling.sum() == result["filling"] > 0 and (called.loc[filling, "band"] == "").all()
     first = pd.to_datetime(written.loc[called.index, "SETUP_TIME"])
     assert (first[filling] < first.min() + pd.Timedelta(days=8)).all()
-    assert set(called.loc[~filling, "status"].str.partition(":")[0]) <= {"ok", "no threshold"}
+    assert set(called.loc[~filling, "status"]) <= {"scored", "no_threshold"}
+    assert called["message"].map(lambda text: text.partition(";")[0]).equals(called["status"].map(MESSAGES))
     reached = called[(called["band"] == "certified") & (called["action"] == "label")]
     assert len(reached) and reached["reasons"].str.len().gt(10).all()
     assert called.loc[called["action"] == "pass", ["reasons", "case"]].isna().all(axis=None)

@@ -1,0 +1,128 @@
+"""Statuses of verdicts: a closed set of machine words, each with one message for people.
+
+Everything that gives a verdict uses these words: the scorer, the services around it, files of verdicts, metrics, pages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Literal, get_args
+
+Status = Literal[
+    "scored",
+    "cleared",
+    "stale",
+    "behind",
+    "filling",
+    "other_feed",
+    "no_threshold",
+    "wrong_input",
+    "no_model",
+    "starting",
+    "deadline",
+    "fault",
+]
+STATUSES: tuple[Status, ...] = get_args(Status)
+MESSAGES: Mapping[Status, str] = {
+    "scored": "scored",
+    "cleared": "a person has cleared this caller: the score has no effect",
+    "stale": "the validity of the model has ended: train or load a new one",
+    "behind": "the history has moved more than a minute past the start of the call: no band applies",
+    "filling": "the history is shorter than the policy's `history_days`, or lacks calls of them: no band applies",
+    "other_feed": "the model has no thresholds for records that lack what these lack: no band applies",
+    "no_threshold": "the model has no threshold for this class of number: no band applies",
+    "wrong_input": "not scored: the call or the history is not what the scorer takes",
+    "no_model": "not scored: no model is in service",
+    "starting": "not scored: the service is starting",
+    "deadline": "the verdict came after the deadline, or was not begun in time: the call passes",
+    "fault": "not scored: a fault of the scorer",
+}
+"""What each status means, as a sentence for people."""
+
+REPEAT = 60.0  # seconds between two log lines of one status
+_LOGGED: tuple[Status, ...] = ("wrong_input", "fault")
+
+
+def message_of(status: Status, detail: str = "") -> str:
+    """Returns the message of a status.
+
+    Args:
+        detail: what is special about this call, without any value of it.
+
+    >>> message_of("fault", "KeyError")
+    'not scored: a fault of the scorer (KeyError)'
+    """
+    return f"{MESSAGES[status]} ({detail})" if detail else MESSAGES[status]
+
+
+@lru_cache(maxsize=64)
+def status_of_score(*, stale: bool, behind: bool, filling: bool, other_feed: bool, silent: bool) -> tuple[Status, str]:
+    """Returns status and message of a call that has a score.
+
+    The status is the gravest condition that holds. The message names all of them, so none hides another.
+
+    Args:
+        stale: the call starts after the model's validity.
+        behind: the history has moved more than a minute past the start of the call.
+        filling: the history does not reach back far enough.
+        other_feed: the bundle has no bands for the feed of the records.
+        silent: the bundle has bands for the feed, and all abstain for the class of number.
+
+    >>> status_of_score(stale=True, behind=False, filling=True, other_feed=False, silent=False)[0]
+    'stale'
+    """
+    conditions: tuple[tuple[Status, bool], ...] = (
+        ("stale", stale),
+        ("behind", behind),
+        ("filling", filling),
+        ("other_feed", other_feed),
+        ("no_threshold", silent),
+    )
+    words = [word for word, holds in conditions if holds] or ["scored"]
+    return words[0], "; ".join(MESSAGES[word] for word in words)
+
+
+def status_of_record(word: str) -> Status:
+    """Returns the status in a stored record; an older record can have a word that is no longer used."""
+    if word in STATUSES:
+        return word
+    former: dict[str, Status] = {"ok": "scored", "other feed": "other_feed"}
+    return former.get(word, "cleared" if word.startswith("unlisted") else "fault")
+
+
+def bands_applied(status: str, band: str) -> bool:
+    """Returns whether the bands applied to a call, by the status of its verdict and the band that it reached.
+
+    A verdict without a band says the same whether or not its bands applied: a status that can hide another counts as
+    without bands.
+    """
+    return band != "" or status not in ("behind", "filling", "stale")
+
+
+class ProblemLog:
+    """Counts verdicts that a wrong input or a fault prevented, and logs each of the two at most once a minute.
+
+    Attributes:
+        counts: verdicts by status.
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[Status, int] = dict.fromkeys(_LOGGED, 0)
+        self._next = dict.fromkeys(_LOGGED, 0.0)
+
+    def note(self, status: Status, message: str) -> None:
+        """Counts a verdict, and logs its message if the last line of this status is a minute old.
+
+        Args:
+            message: without any value of the call, which could be a number.
+        """
+        self.counts[status] += 1
+        now = time.monotonic()
+        if now >= self._next[status]:
+            self._next[status] = now + REPEAT
+            import logging  # a first verdict needs none, and the import takes as long as several verdicts
+
+            line = "%s: %s; calls with this status so far: %d"
+            logging.getLogger("callsieve.serving").warning(line, status, message, self.counts[status])
