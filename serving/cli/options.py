@@ -84,6 +84,15 @@ CaseStoreUrl = Annotated[
 Zone = Annotated[str, typer.Option("--zone", help="Time zone of hours and days.")]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")]
+UnixSocket = Annotated[
+    Path | None, typer.Option("--uds", help="Unix socket to listen on, instead of an address and a port.")
+]
+Certificate = Annotated[
+    Path | None, typer.Option("--ssl-certfile", help="Certificates (PEM) to answer with TLS; by default without TLS.")
+]
+CertificateKey = Annotated[
+    Path | None, typer.Option("--ssl-keyfile", help="Key (PEM) of the certificate; by default in --ssl-certfile.")
+]
 MaxCalls = Annotated[
     int, typer.Option("--max-calls", help="Calls to keep in memory; must hold a week for bands to apply.")
 ]

@@ -9,17 +9,35 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import console
-from .options import ApiKeys, Bundle, Host, Json, MaxCalls, MaxNumbers, Port, ScorerOptions, Trust
+from .configuration import refuse_unused
+from .options import (
+    ApiKeys,
+    Bundle,
+    Certificate,
+    CertificateKey,
+    Host,
+    Json,
+    MaxCalls,
+    MaxNumbers,
+    Port,
+    ScorerOptions,
+    Trust,
+    UnixSocket,
+)
 
 if TYPE_CHECKING:
     from callsieve.serving import Swap
 
 
 def serve(
+    context: typer.Context,
     scorer: ScorerOptions,
     keys: ApiKeys,
     host: Host = "127.0.0.1",
     port: Port = 8080,
+    uds: UnixSocket = None,
+    ssl_certfile: Certificate = None,
+    ssl_keyfile: CertificateKey = None,
     deadline: Annotated[float, typer.Option(help="Milliseconds until a verdict; after it the answer is pass.")] = 20.0,
     max_calls: MaxCalls = 2_000_000,
     max_numbers: MaxNumbers = 200_000,
@@ -32,6 +50,10 @@ def serve(
     from callsieve.features.keys.tokens import read_key
     from callsieve.serving.http.server import serve as run
 
+    if uds is not None:
+        refuse_unused(context, ("host", "port"), "--uds")
+    if ssl_certfile is None:
+        refuse_unused(context, ("ssl_keyfile",), "no --ssl-certfile")
     run(
         scorer.bundle,
         judge_of(scorer),
@@ -40,6 +62,9 @@ def serve(
         scorer.state,
         host=host,
         port=port,
+        uds=uds,
+        certificate=ssl_certfile,
+        certificate_key=ssl_keyfile,
         zone=scorer.zone,
         deadline=deadline / 1000,
         calls=max_calls,

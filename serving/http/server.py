@@ -3,12 +3,15 @@
 uvicorn and `endpoint.py` limit a request's head (by h11), its body (size and time), idle connections between requests,
 and concurrent requests. They do not limit a client that opens a connection and sends nothing, sends its head slowly, or
 does not read its answer. The service listens on the loopback interface by default; a reverse proxy in front
-of it must limit those.
+of it must limit those. The proxy also ends TLS, and spreads callers over several processes (`haproxy.cfg`). A proxy
+on the same machine reaches the service by a Unix socket (`uds`), so no port is open. Without a proxy, the service
+itself answers with TLS (`certificate`).
 """
 
 from __future__ import annotations
 
 import logging
+import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -47,6 +50,9 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8080,
+    uds: Path | None = None,
+    certificate: Path | None = None,
+    certificate_key: Path | None = None,
     zone: str = "Asia/Shanghai",
     deadline: float = DEADLINE,
     calls: int = 2_000_000,
@@ -60,6 +66,9 @@ def serve(
         key: key for the tokens of numbers.
         keys: file of the API keys (`api_keys.add_key`).
         state: folder of the live state.
+        host, port: address to listen on, unless `uds` is given.
+        uds: path of a Unix socket to listen on. Every user who can enter its folder can connect.
+        certificate, certificate_key: PEM files for TLS; the key may be in the file of the certificate.
         deadline: seconds from a request's arrival to its verdict.
         calls, numbers: capacity of the history.
         compiled: whether to run the kernel of the history as C, if it was built.
@@ -68,6 +77,8 @@ def serve(
         ValueError: if a file is invalid, or another process serves from `state`.
         OSError: if a file cannot be read, or the port cannot be opened.
     """
+    if certificate is not None:
+        _check_certificate(certificate, certificate_key)
 
     def open_live() -> Live:
         intake = Intake(key, zone, cached=max(numbers, CACHE_SIZE))
@@ -81,11 +92,25 @@ def serve(
     service = Service(open_live, judge, bundle, read_keys(keys))
     access_log = AccessLog(state)
     service.log_access, service.on_stop = access_log.note, access_log.close
-    server = configured(application(service), host, port)
+    server = configured(application(service), host, port, uds, certificate, certificate_key)
     service.on_failure = lambda: setattr(server, "should_exit", True)
     server.run()
     if service.failure is not None:
         raise service.failure
+
+
+def _check_certificate(certificate: Path, key: Path | None) -> None:
+    """Raises OSError with the name of an unreadable file, and ValueError unless the key is that of the certificate."""
+    for path in (certificate, key):
+        if path is not None:
+            path.open("rb").close()
+    try:
+        # With a password, an encrypted key is refused instead of a prompt on the terminal.
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password=lambda: "")
+    except ssl.SSLError as error:
+        raise ValueError(
+            f"{certificate}: expected a chain of certificates in PEM with its key, not encrypted: {error.reason}"
+        ) from None
 
 
 def _warm_up(judge: Swap) -> None:
@@ -115,12 +140,22 @@ class RepeatFilter(logging.Filter):
 _REPEATS = RepeatFilter()
 
 
-def configured(app: Any, host: str, port: int) -> uvicorn.Server:
+def configured(
+    app: Any,
+    host: str,
+    port: int,
+    uds: Path | None = None,
+    certificate: Path | None = None,
+    certificate_key: Path | None = None,
+) -> uvicorn.Server:
     """Returns a uvicorn server for an ASGI application, not started yet."""
     config = uvicorn.Config(
         app,
         host,
         port,
+        uds=None if uds is None else str(uds),
+        ssl_certfile=certificate,
+        ssl_keyfile=certificate_key,
         http="h11",  # httptools is faster, and reads a head of any size into memory
         ws="none",
         access_log=False,
