@@ -141,7 +141,7 @@ def keyed(intake=None, **fields):
     return (intake or Intake(KEY))(Call(**{"start": START, "caller": "13800138000", "callee": "13900000000"} | fields))
 
 
-@pytest.mark.source("P3", by="features/intake/intake.py")
+@pytest.mark.source("P3", "L30", by="features/intake/intake.py")
 def test_a_call_has_the_expected_facts():
     call = keyed(
         caller="+86 10 8888 8888",
@@ -151,6 +151,8 @@ def test_a_call_has_the_expected_facts():
         outcome="busy",
         network_caller="13800138000",
         trunk="t1",
+        device="imei 35",
+        place="cell 7",
         attestation="B",
     )
     assert dataclasses.asdict(call) == {
@@ -175,8 +177,8 @@ def test_a_call_has_the_expected_facts():
         "caller_block": KEY.token("block", "0108888"),
         "trunk": KEY.token("trunk", "t1"),
         "operator": None,
-        "device": None,
-        "place": None,
+        "device": KEY.token("device", "imei 35"),
+        "place": KEY.token("place", "cell 7"),
     }
 
 
@@ -426,7 +428,7 @@ def test_columns_of_other_tables_are_keyed():
 
 
 @pytest.mark.system
-@pytest.mark.source("P3", by="features/intake/intake.py")
+@pytest.mark.source("P3", "L30", by="features/intake/intake_table.py")
 @given(calls)
 def test_a_keyed_table_has_no_digits(batch):
     table = Intake(KEY).table(as_table(batch))

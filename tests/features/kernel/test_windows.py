@@ -87,7 +87,28 @@ def assert_equal(a, b):
     np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.source("L3", "L14", by="features/catalogue/__init__.py")
+@pytest.mark.source("L3", "L14", by="features/catalogue/declarations.py")
+@pytest.mark.source("L3", "L14", by="features/offline/table.py")
+def test_a_new_number_has_the_history_of_its_block_trunk_and_device():
+    """Two other numbers of its block, trunk and device made five calls, two of them dropped after one ring."""
+    shared = {"caller_block": "x", "trunk": "t", "device": "d"}
+    one_ring = {"ring": 1_000, "talk": 0, "outcome": "no_answer", "released_by": "caller"}
+    known = EXAMPLE_CALL | shared | {"caller": "a", "talk": 2_000}
+    calls = [known | {"start": known["start"] + n * 60_000, "callee": f"callee {n}"} for n in range(5)]
+    calls[3:] = [call | one_ring | {"caller": "b"} for call in calls[3:]]
+    calls.append(known | {"start": known["start"] + 30 * 60_000, "caller": "new", "callee": "victim"})
+    history = dict(zip(NAMES, vectors(as_keyed_table(calls), threads=1)[-1], strict=True))
+    assert history["out_calls_count_1h"] == 0
+    for group in ("block", "trunk", "device"):
+        assert (history[f"{group}_calls_count_1h"], history[f"{group}_members_count_24h"]) == (5, 2)
+        for measure, part in (("answered", 3), ("one_rings", 2), ("invalid_number", 0)):
+            assert history[f"{group}_{measure}_share_24h"] == pytest.approx((part + 0.5) / 6)
+        assert history[f"{group}_talk_under_10s_share_7d"] == pytest.approx(3.5 / 4)
+    alone = [call | {"caller_block": "y", "trunk": None, "device": None} for call in calls[-1:]]
+    history = dict(zip(NAMES, vectors(as_keyed_table([*calls[:-1], *alone]), threads=1)[-1], strict=True))
+    assert history["block_calls_count_1h"] == 0 and math.isnan(history["trunk_calls_count_1h"])
+
+
 @given(histories(), st.data())
 @settings(max_examples=200)
 def test_offline_equals_oracle_for_every_feature(calls, data):

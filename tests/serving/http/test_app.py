@@ -51,6 +51,8 @@ def test_events_over_http_give_the_verdicts_of_live(service, keys, blocking_bund
 
 
 @pytest.mark.source("L29", by="serving/http/api_keys.py")
+@pytest.mark.source("L29", "L37", by="serving/http/endpoint.py")
+@pytest.mark.source("L33", by="serving/http/app.py")
 @pytest.mark.parametrize(("method", "path"), PATHS)
 def test_each_path_needs_its_scope(service, keys, method, path):
     send = {"GET": service.get, "POST": lambda path, key: service.post(path, b"{}", key)}[method]

@@ -411,9 +411,11 @@ def test_memory_is_bounded(swap, calls, tmp_path, monkeypatch):
 @pytest.mark.source("L21", by="serving/live/live.py")
 def test_a_repeated_attempt_gets_the_same_verdict_and_counts_once(live, calls):
     play(live, events(calls[:-1]))
+    before = live.memory.history.calls
     first, again = (live.attempt(attempt_of(calls[-1])) for _ in range(2))
     assert repr(first) == repr(again)
     assert live.counts["repeats"] == 1
+    assert live.memory.history.calls == before + 1
 
 
 @pytest.mark.source("L32", by="serving/live/live.py")

@@ -158,7 +158,7 @@ def test_values_are_formatted_for_people():
     assert (fact.rule, fact.value) == ("ring_once", 0.75) and fact.en.startswith("75% of this number's calls")
 
 
-@pytest.mark.source("L6", "L13", "L15", "L17", "L19", by="serving/rules/rules.py")
+@pytest.mark.source("L6", "L7", "L13", "L14", "L15", "L17", "L19", by="serving/rules/rules.py")
 @pytest.mark.parametrize(("name", "changes"), [(name, case) for name, cases in HITS.items() for case in cases])
 def test_exactly_one_rule_matches(name, changes):
     assert [rule.name for rule in matching_rules(plain(**changes), TERMS)] == [name]

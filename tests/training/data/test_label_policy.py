@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -12,12 +13,14 @@ SHIPPED = files("callsieve.training.data").joinpath("labels.toml").read_text()
 
 
 @pytest.mark.source("L1", by="training/data/label_policy.py")
-def test_a_policy_survives_a_round_trip_through_json():
+def test_a_policy_is_read_from_its_file_and_survives_a_round_trip_through_json(tmp_path):
     policy = read_label_policy()
     data = json.loads(json.dumps(policy.to_json()))
     assert policy_of(data) == policy
     assert data | {"effective": policy.effective} == tomllib.loads(SHIPPED)
     assert "courier" not in data["complaints"]["against"]
+    (tmp_path / "own.toml").write_text(SHIPPED.replace(f'version = "{policy.version}"', 'version = "own 7"'))
+    assert read_label_policy(tmp_path / "own.toml") == replace(policy, version="own 7")
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ def test_a_busy_number_without_complaints_has_no_label():
     assert busiest_days(calls_of(*calls)).loc[["quiet", "busy"]].tolist() == [most, most + 1]
 
 
-@pytest.mark.source("L2", by="training/data/labels.py")
+@pytest.mark.source("L2", "L27", by="training/data/labels.py")
 def test_content_and_mode_are_those_of_most_weight():
     words = [("loans", "human"), ("fraud", "robot"), ("fraud", "robot"), ("courier", "human"), ("loans", None)]
     complaints = [complaint("a", CROWD[i], 18.1, word, mode=mode) for i, (word, mode) in enumerate(words)]
@@ -312,6 +312,19 @@ def test_labels_do_not_depend_on_the_tokens():
     labels, other = label(calls, complaints), label(renamed, again)
     other.index = [name if name == "opening" else name[1:][::-1] for name in other.index]
     pd.testing.assert_frame_equal(labels.sort_index(), other.sort_index(), check_names=False)
+
+
+@pytest.mark.source("L1", by="training/data/label_policy.py")
+@pytest.mark.source("L1", by="training/data/credibility.py")
+@pytest.mark.source("L1", by="training/data/labels.py")
+def test_the_policy_decides_what_counts_as_nuisance():
+    """The same calls and complaints have other labels under another policy."""
+    complaints = complaints_about("a", CROWD[:3], 18.1, "loans")
+    nuisance = lambda rules: label(calls_to("a", CROWD, 18), complaints, policy=replace(POLICY, complaints=rules))
+    assert nuisance(RULES).loc["a", "nuisance"]
+    welcome = replace(RULES, against=tuple(word for word in RULES.against if word != "loans"))
+    assert not nuisance(welcome).loc["a", "nuisance"]
+    assert "a" not in nuisance(replace(RULES, minimum_weight=99.0)).index
 
 
 @pytest.mark.source("L1", by="training/data/labels.py")

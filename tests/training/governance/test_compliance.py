@@ -67,6 +67,7 @@ def test_accesses_and_deletions_are_listed_under_their_folder(folder, log, run_c
     assert alone["given_beside"] == [*theirs["given"], unplaced], "an access outside the folders is listed too"
 
 
+@pytest.mark.source("L33", "L41", by="training/governance/compliance.py")
 def test_every_broken_duty_is_listed_and_the_command_fails(folder, log, run_command, tmp_path):  # noqa: F811
     key = tmp_path / "number.key"
     real_bundle.NUMBER_KEY.write(key)

@@ -20,13 +20,21 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.custody.purposes import declare
+from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.registers import Registers
 from callsieve.training.cli.main import main
 from callsieve.training.governance import report
 from callsieve.training.governance.disclosure import BASE
 from callsieve.training.governance.page import page
 from callsieve.training.governance.parties import ReportData, columns, in_force, read_report_data
-from callsieve.training.governance.report import call_cells, days_of, period_of, preference_cells, write_report
+from callsieve.training.governance.report import (
+    call_cells,
+    days_of,
+    period_of,
+    preference_cells,
+    tables_of,
+    write_report,
+)
 from callsieve.training.governance.shared_victims import groups
 
 pytestmark = pytest.mark.system
@@ -86,8 +94,11 @@ def of_period(plain, period):
 def test_figures_agree_with_a_plain_count(output, plain):
     _, figures = output
     now, past = (of_period(plain, figures[name]) for name in ("now", "before"))
-    for table in ("operator", "trunk"):
-        assert figures["tables"][table]
+    splits_of = {"operator": {"answered", "false_number", "registered", "action"}}
+    splits_of["trunk"] = {*splits_of["operator"], "outside_register"}
+    for table, names in splits_of.items():
+        assert {name for row in figures["tables"][table] for name in row["splits"]} == names
+        assert any(row["before"] for row in figures["tables"][table])
         for row in figures["tables"][table]:
             calls = now[now[table] == row["row"]]
             assert row["calls"] == rounded(len(calls))
@@ -129,6 +140,7 @@ def test_a_registration_counts_as_known_at_the_call(world_folder):
     assert seen == {True, False}
 
 
+@pytest.mark.source("L9", by="training/governance/parties.py")
 def test_a_number_is_on_its_trunk_as_known_at_the_call(world_folder):
     source = read_report_data(world_folder)
     outside, register = columns(source)["outside_register"], source.registers["trunks"]
@@ -144,16 +156,19 @@ def test_a_number_is_on_its_trunk_as_known_at_the_call(world_folder):
 
 
 @pytest.mark.source("L23", "L24", "L25", "L26", by="training/governance/parties.py")
-def test_industries_have_their_regulators(world_folder):
+@pytest.mark.source("L23", "L24", "L25", "L26", by="training/governance/report.py")
+def test_industries_and_regulators_are_reported_with_their_verdicts(world_folder):
     source = read_report_data(world_folder)
     names = ["loans", "insurance", "property", "health", "hospital", "recruitment", "travel", "education", "other"]
-    caller = sorted(set(source.calls["caller"].to_pylist()))[: len(names)]
+    caller = source.calls["caller"].to_pandas().value_counts().index[: len(names)].tolist()
     always = pd.Timestamp("2000-01-01", tz="UTC")
     entries = {"number": caller, "block": None, "business": names, "valid_from": always, "known_at": always}
     register = pd.DataFrame(entries | {"valid_to": pd.NaT})
     register["valid_to"] = pd.to_datetime(register["valid_to"], utc=True)
     registers = dict(source.registers) | {"campaigns": register}
-    fields = columns(ReportData(source.calls, registers, source.complaints, None))
+    action = np.arange(source.calls.num_rows) % 4
+    source = ReportData(source.calls, registers, source.complaints, action)
+    fields = columns(source)
     pairs = {
         (fields["industry"].labels[i], fields["regulator"].labels[r])
         for i, r in zip(fields["industry"].codes, fields["regulator"].codes, strict=True)
@@ -163,6 +178,17 @@ def test_industries_have_their_regulators(world_folder):
         ("hospital", "health"), ("recruitment", "labour"), ("travel", "culture and tourism"),
         ("education", "education"), ("other", "no regulator named"), ("not registered", "no regulator named"),
     }  # fmt: skip
+    now = period_of(int(source.calls["day"][0].as_py()), int(source.calls["day"][-1].as_py()) + 1)
+    tables = tables_of(call_cells(source, now, "2000-01-01/2000-01-08", {"callee": 1, "caller": 1}), now, "")
+    for table in ("industry", "regulator"):
+        attribute = np.array(fields[table].labels)[fields[table].codes]
+        assert {row["row"] for row in tables[table]} == set(attribute)
+        for row in tables[table]:
+            of_row = action[attribute == row["row"]]
+            assert row["calls"] == rounded(len(of_row))
+            assert row["splits"]["action"] == {
+                name: rounded((of_row == code).sum()) for code, name in enumerate(ACTIONS)
+            }
 
 
 @pytest.mark.source("P10", by="training/governance/report.py")
@@ -232,6 +258,34 @@ def test_callers_of_one_list_form_a_group_and_others_do_not():
     assert own == [own[0]] * 6 + [own[6]] * 6 + [{-1}] * 12
     assert own[0] != own[6] and {-1} not in (own[0], own[6])
     assert groups(caller, callee, caller >= 24)[1] == 0
+
+
+@pytest.mark.source("L45", by="training/governance/report.py")
+def test_groups_with_victims_in_common_are_reported(tmp_path):
+    """Of two lists, each called by six callers, people complained of the callers of one."""
+    intake, rng = Intake(Key("e1", b"k" * 32)), np.random.default_rng(1)
+    numbers, start = [f"1380000{n:04}" for n in range(24)], datetime(2026, 3, 3, 1, tzinfo=UTC)
+    people = [(rng.permutation(60) + 60 * (n // 6))[:40] if n < 12 else rng.permutation(3000)[:200] for n in range(24)]
+    pairs = [
+        (number, f"1390000{callee:04}") for number, list_of in zip(numbers, people, strict=True) for callee in list_of
+    ]
+    calls = {"start": pa.array([start] * len(pairs), pa.timestamp("ms", "UTC"))}
+    calls |= dict(zip(("caller", "callee"), zip(*pairs, strict=True), strict=True))
+    pq.write_table(intake.table(pa.table(calls)), tmp_path / "calls.parquet")
+    about = [intake.token("number", number) for number in [*numbers[:6], *numbers[12:]]]
+    known = {
+        "number": about,
+        "reporter": about,
+        "at": [start] * 18,
+        "known_at": [start] * 18,
+        "category": ["loans"] * 18,
+    }
+    pq.write_table(pa.table(known), tmp_path / "complaints.parquet")
+    (tmp_path / "world.json").write_text("{}")
+    now = "2026-03-03/2026-03-04"
+    shown = call_cells(read_report_data(tmp_path), now, "2026-03-02/2026-03-03", {"callee": 10, "caller": 5})
+    rows = tables_of(shown, now, "")["victims_in_common"]
+    assert [(row["row"], row["calls"], row["people"]["caller"]) for row in rows] == [("group 1", 240, 5)]
 
 
 def test_slightly_more_overlap_than_chance_forms_no_group():
@@ -304,6 +358,7 @@ def test_a_registration_ends_and_a_failed_attestation_is_a_false_number(bulk):
     assert ((fields["false_number"].codes == 0) == (calls["attestation"].astype(object) == "failed")).all()
 
 
+@pytest.mark.source("L12", by="training/governance/report.py")
 def test_unregistered_bulk_calls_are_listed_by_block(bulk):
     """Only the first number called 50 people unregistered: the second made 40 such calls, the third 40 in all."""
     shown = call_cells(bulk, "2026-03-03/2026-03-05", "2026-03-01/2026-03-03", {"callee": 2, "caller": 1})

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
 
 from callsieve.training.judging.detection import SOON, calls_to_detection, detecting_calls, quantile_interval
+from callsieve.training.judging.judge import slice_figures
 from callsieve.training.judging.metrics import calibration_table, catch, finite, precision_at_priors, ranking, slices
+from callsieve.training.log.gates import parse_gates, shipped_gates
 from callsieve.training.model.certify import caller_bootstrap, upper_bound
 
 CALLS = st.lists(
@@ -211,6 +214,7 @@ def test_a_value_outside_0_to_1_is_refused(wrong):
         calibration_table(np.array([0.5, wrong]), np.array([0, 1]))
 
 
+@pytest.mark.source("L25", by="training/judging/metrics.py")
 def test_slices_give_pass_and_catch_rates():
     names = np.array(["courier", "roamer", "robot", "courier"]).repeat([40_000, 200, 100, 10])
     y = np.array([0, 0, 1, 1]).repeat([40_000, 200, 100, 10])
@@ -230,6 +234,30 @@ def test_slices_give_pass_and_catch_rates():
     assert (missed["rate"], missed["low"]) == (0.0, 0.0)
     assert robot["rate"] == 0.6
     assert (robot["low"], robot["high"]) == caller_bootstrap(raw[y == 1][:100] >= 9, caller[y == 1][:100], seed=0)
+
+
+@pytest.mark.source("L25", by="training/judging/judge.py")
+def test_hospitals_are_judged_and_certified_apart():
+    """Hospitals are flagged once in 2,000 calls, so they are not certified, whatever the many other calls say."""
+    kinds, sizes = ("courier", "hospital", "loans"), (60_000, 2_000, 100)
+    names, flagged = np.repeat(kinds, sizes), np.repeat([False, False, True], sizes)
+    flagged[60_000] = True
+    rows = np.arange(10, len(names))
+    judged = SimpleNamespace(nuisance=names == "loans", slice=names)
+    calls = SimpleNamespace(rows=rows, raw=flagged * 1.0, judged=judged, caller=np.arange(len(names)) % 50, seed=1)
+    band = SimpleNamespace(threshold=0.5, certificate=SimpleNamespace(target=1e-4))
+    figures = {row["slice"]: row for row in slice_figures(calls, band)}
+    assert {name: row["calls"] for name, row in figures.items()} == {"courier": 59_990, "hospital": 2_000, "loans": 100}
+    assert [figures[name]["certified"] for name in kinds] == [True, False, None]
+
+
+@pytest.mark.source("L25", by="training/log/gates.py")
+def test_a_promotion_can_require_certified_hospitals():
+    text = shipped_gates().data.decode().replace("certified = []", 'certified = ["hospital"]')
+    gates = parse_gates(text.encode(), "mine.toml")
+    metric = "slice/benign/hospital/certified"
+    for metrics, passed in (({metric: 1.0}, True), ({metric: 0.0}, False), ({}, False)):
+        assert [result["passed"] for result in gates.results(metrics) if result["metric"] == metric] == [passed]
 
 
 def test_a_slice_does_not_depend_on_the_others():

@@ -54,6 +54,7 @@ def test_expired_lines_are_unreadable_and_the_retention_run_erases_them(register
     assert not any(erasure.changes for erasure in plan_registers(register_folder, RULES, NOW))
 
 
+@pytest.mark.source("L17", by="serving/custody/retention.py")
 @pytest.mark.source("P6", by="training/privacy/verdict_files.py")
 def test_a_person_is_deleted_from_registers_except_rows_under_a_duty_to_keep(register_folder):
     report = delete_from_registers(register_folder, token("mine"), RULES, NOW)

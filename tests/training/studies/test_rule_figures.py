@@ -70,6 +70,7 @@ def test_shares_have_exact_intervals(part, more):
 @pytest.mark.source("L19", by="training/studies/rule_figures.py")
 def test_rules_are_counted_against_the_truth(command_json, world_folder, calls, capsys):
     figures, hits = command_json("study", "rules", "--data", world_folder), 0
+    recalled = 0
     assert (figures["calls"], figures["nuisance"]) == (len(calls), int(calls["nuisance"].sum()))
     assert set(figures["rules"]) == {rule.name for rule in RULES}
     abroad = (calls["route"] == "international") & ~calls["caller_class"].isin(["foreign", "irregular", "withheld"])
@@ -77,16 +78,23 @@ def test_rules_are_counted_against_the_truth(command_json, world_folder, calls, 
         ("authentication_failed", calls["attestation"] == "failed"),
         ("domestic_from_abroad", abroad),
         ("shown_number_differs", calls["presented_differs"] == 1),
+        ("irregular_number", calls["caller_class"].isin(["irregular", "106", "800"])),
     ):
         rule, hit_calls = figures["rules"][name], calls[hit]
         assert rule["calls"] == len(hit_calls), name
         hits += len(hit_calls)
         assert rule["precision"]["part"] == int(hit_calls["nuisance"].sum())
-        assert rule["recall"]["whole"] == int(calls["nuisance"].sum())
+        caught = int(hit_calls["nuisance"].sum())
+        assert (rule["recall"]["part"], rule["recall"]["whole"]) == (caught, int(calls["nuisance"].sum()))
+        assert rule["recall"]["rate"] == pytest.approx(caught / calls["nuisance"].sum())
+        recalled += caught
         assert rule["caller_precision"]["whole"] == hit_calls["caller"].nunique()
         innocent = hit_calls[~hit_calls["nuisance"]]["slice"].value_counts().loc[lambda counts: counts > 0]
         assert {name: entry["part"] for name, entry in rule["benign_slices"].items()} == innocent.to_dict()
-    assert hits > 100
+    assert hits > 100 and recalled > 0
+    for rule in figures["rules"].values():
+        assert rule["recall"]["part"] == rule["precision"]["part"]
+    assert sum(figures["rules"][name]["recall"]["part"] for name in ("ring_once", "call_bombing")) > 0
     for guard in KNOWN:  # in a world of so few people, one-ring callers ring everybody again and again
         rule = figures["rules"][guard]
         assert rule["calls"] > 0.05 * len(calls) and rule["recall"]["rate"] < 0.04
