@@ -15,6 +15,7 @@ VERSION = "1.2.0"
 JSON, LINES, TEXT = "application/json", "application/x-ndjson", "text/plain; version=0.0.4; charset=utf-8"
 _TYPES = (
     schema.CallIn,
+    schema.SipCallIn,
     schema.ComplaintIn,
     answers.VerdictOut,
     answers.Fault,
@@ -31,7 +32,10 @@ for _component in _COMPONENTS.values():
                 _form["type"] = "string"  # msgspec leaves it out, and generators need it
 _REFS: dict[type, dict[str, Any]] = dict(zip(_TYPES, _SCHEMAS, strict=True))
 _BODY_CODES = (400, 408, 413)
-_CALLS = {"type": "string", "description": f"One `CallIn` a line, at most {schema.MAX_LINES} lines of JSON."}
+_CALLS = {
+    "type": "string",
+    "description": f"One `CallIn` or `SipCallIn` a line, at most {schema.MAX_LINES} lines of JSON.",
+}
 _VERDICTS = {"type": "string", "description": "One `VerdictOut` or `Fault` a line, in the order of the calls."}
 _METRICS = {"type": "string", "description": "Metrics in Prometheus's text format."}
 _CASE = {
@@ -46,7 +50,7 @@ _CASE = {
 def openapi() -> dict[str, Any]:
     """Returns the OpenAPI document of the service."""
     verdict, nothing, health = (_json(kind) for kind in (answers.VerdictOut, answers.Nothing, answers.Health))
-    call, complaint = _json(schema.CallIn), _json(schema.ComplaintIn)
+    call, complaint = _json(schema.CallIn, schema.SipCallIn), _json(schema.ComplaintIn)
     paths = {
         schema.SCORE: _guarded(
             "score", "The verdict on a call at ring time; records the call", "score", verdict, (409,), body=call
@@ -127,5 +131,6 @@ def _open(name: str, summary: str, responses: dict[int, tuple[str, dict[str, Any
     return {"operationId": name, "summary": summary, "responses": described}
 
 
-def _json(kind: type) -> dict[str, Any]:
-    return {JSON: {"schema": _REFS[kind]}}
+def _json(*kinds: type) -> dict[str, Any]:
+    """Returns the content of a body that is of one of the kinds."""
+    return {JSON: {"schema": _REFS[kinds[0]] if len(kinds) == 1 else {"anyOf": [_REFS[kind] for kind in kinds]}}}

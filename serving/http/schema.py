@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 try:
     import msgspec
@@ -22,6 +22,7 @@ from callsieve.features.records import (
     Call,
 )
 from callsieve.serving.live.events import Complaint
+from callsieve.serving.telephony.sip import DIALECTS, to_call
 
 SCORE, BATCH, OBSERVE = "/v1/score", "/v1/score/batch", "/v1/observe"
 REPORT, EXPLAIN = "/v1/report", "/v1/explain"
@@ -41,6 +42,7 @@ _Outcome = Literal[OUTCOMES]  # type: ignore[valid-type]
 _ReleasedBy = Literal[RELEASED_BY]  # type: ignore[valid-type]
 _Attestation = Literal[ATTESTATIONS]  # type: ignore[valid-type]
 _Route = Literal[ROUTES]  # type: ignore[valid-type]
+_Dialect = Literal[DIALECTS]  # type: ignore[valid-type]
 
 
 class CallIn(msgspec.Struct, forbid_unknown_fields=True):
@@ -77,6 +79,40 @@ class CallIn(msgspec.Struct, forbid_unknown_fields=True):
     ] = None
 
 
+class SipIn(msgspec.Struct, forbid_unknown_fields=True):
+    """The parts of an INVITE that name caller and callee, in base64 of the bytes as they came."""
+
+    target: Annotated[bytes, Meta(description="The Request-URI.")]
+    sender: Annotated[bytes, Meta(description="The From header.")]
+    asserted: Annotated[bytes, Meta(description="The P-Asserted-Identity header.")] = b""
+    privacy: Annotated[bytes, Meta(description="The Privacy header.")] = b""
+    attestation_info: Annotated[bytes, Meta(description="The Attestation-Info header.")] = b""
+    verstat: Annotated[bytes, Meta(description="The X-Twilio-VerStat header.")] = b""
+    trusted: Annotated[
+        bool,
+        Meta(
+            description="Whether the peer belongs to the network's trust domain (RFC 3325). Without trust only target, "
+            "sender and privacy count, because a caller could have written the rest."
+        ),
+    ] = False
+    dialect: Annotated[_Dialect, Meta(description="How a trusted peer writes verstat.")] = "3gpp"
+
+
+class SipCallIn(msgspec.Struct, forbid_unknown_fields=True):
+    """A call as a SIP proxy sees it: the service reads numbers and attestation from the headers."""
+
+    start: Annotated[_Seconds, Meta(description="When the INVITE came, Unix seconds; not in the future.")]
+    sip: Annotated[SipIn, Meta(description="Parts of the INVITE.")]
+    ring: Annotated[_Seconds | None, Meta(description="Seconds of ringing; null while the call is not over.")] = None
+    talk: Annotated[
+        _Seconds | None, Meta(description="Seconds of talking, 0 unless answered; null while the call is not over.")
+    ] = None
+    outcome: Annotated[_Outcome | None, Meta(description="How the call ended.")] = None
+    released_by: Annotated[_ReleasedBy | None, Meta(description="Who ended the call.")] = None
+    trunk: Annotated[_Text | None, Meta(description="Trunk or peer over which the call comes in.")] = None
+    cause: Annotated[_Text | None, Meta(description="Status code of the final answer.")] = None
+
+
 class ComplaintIn(msgspec.Struct, forbid_unknown_fields=True):
     """A complaint of a called person about a number. Texts have printable characters only."""
 
@@ -91,6 +127,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "outcome": OUTCOMES, "released_by": RELEASED_BY, "attestation": ATTESTATIONS, "route": ROUTES,
     "caller_class": NUMBER_CLASSES, "callee_class": NUMBER_CLASSES,
 }  # fmt: skip
+_NEEDED = {CallIn: ("start", "caller", "callee"), SipCallIn: ("start", "sip")}
 
 
 def read_call(body: bytes) -> Call:
@@ -115,26 +152,49 @@ def _call(body: bytes) -> Call:
         raise ValueError("a body must be one JSON object of finite numbers in UTF-8, without repeated keys") from None
     if not isinstance(fields, dict):
         raise ValueError("a body must be an object")
-    if not fields.keys() <= set(CALL_COLUMNS):
-        raise ValueError(f"fields must be among {', '.join(CALL_COLUMNS)}")
-    if missing := [name for name in ("start", "caller", "callee") if fields.get(name) is None]:
+    kind: type[CallIn] | type[SipCallIn] = SipCallIn if "sip" in fields else CallIn
+    if not fields.keys() <= set(kind.__struct_fields__):
+        raise ValueError(f"fields must be among {', '.join(kind.__struct_fields__)}")
+    if missing := [name for name in _NEEDED[kind] if fields.get(name) is None]:
         raise ValueError(f"missing: {', '.join(missing)}")
     try:
-        call = msgspec.convert(fields, CallIn)
+        call = msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
         # The text ends in "at `$.field`", and may quote the value before that.
         name = str(error).rpartition("$.")[2].rstrip("`")
         raise ValueError(f"{name} must be {_expected(name)}") from None
-    known = {name: value for name in CALL_COLUMNS if (value := getattr(call, name)) is not None}
+    known = {name: value for name in CALL_COLUMNS if (value := getattr(call, name, None)) is not None}
     for name, value in known.items():
         if isinstance(value, str) and not value.isprintable():
             raise ValueError(f"{name} must be {_expected(name)}")
-    return Call(**known)
+    return Call(**known | (_read_sip(call.start, call.sip) if isinstance(call, SipCallIn) else {}))
+
+
+def _read_sip(start: float, sip: SipIn) -> dict[str, Any]:
+    """Returns the fields of a call that an INVITE names. Raises: ValueError: if the Request-URI cannot be read."""
+    call = to_call(
+        start,
+        _decode(sip.target),
+        _decode(sip.sender),
+        asserted=_decode(sip.asserted),
+        privacy=_decode(sip.privacy),
+        verstat=_decode(sip.verstat) if sip.dialect == "twilio" else "",
+        attestation_info=_decode(sip.attestation_info),
+        trusted=sip.trusted,
+        dialect=sip.dialect,
+    )
+    return {name: getattr(call, name) for name in ("caller", "callee", "network_caller", "attestation")}
+
+
+def _decode(part: bytes) -> str:
+    return part.decode("utf-8", "replace")
 
 
 def _expected(name: str) -> str:
     if name in ("start", "ring", "talk", "recorded"):
         return "a number of seconds, 0 or more and before the year 10000"
+    if name.startswith("sip"):
+        return "an object with target, sender and other parts of an INVITE, in base64"
     if name in _CHOICES:
         return f"one of {', '.join(_CHOICES[name])}"
     return f"a printable text of at most {MAX_FIELD} characters"

@@ -2,20 +2,22 @@
 
 Every function maps text to values. Any bytes give a result or one `ValueError`, which names a header and never shows
 its content.
-Sources: RFC 3261 (messages), RFC 3966 (tel), RFC 3325 (P-Asserted-Identity), RFC 8224 and 8588 (Identity, SHAKEN),
-3GPP TS 24.229 section 7.2A.20 (verstat), RFC 8197 (607), RFC 8688 (608), ATIS-1000099 (603+).
+Sources: RFC 3261 (messages), RFC 3966 (tel), RFC 3325 (P-Asserted-Identity), 3GPP TS 24.229 section 7.2A.20 (verstat),
+RFC 8197 (607), RFC 8688 (608), ATIS-1000099 (603+).
+
+The signature of an Identity header (STIR, RFC 8224) is not verified here. A verifier does that before the call arrives,
+and states its result as `verstat` (3GPP TS 24.229): a border controller, an Asterisk, or a Kamailio with
+`kamailio-secsipid-modules`. Anybody can write `verstat`, so it counts only from a trusted peer.
 """
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import unquote
 
-from callsieve.features.files.strict_json import decode
 from callsieve.features.records import Call
 
 Dialect = Literal["3gpp", "telnyx", "twilio"]
@@ -23,18 +25,17 @@ DIALECTS: tuple[Dialect, ...] = ("3gpp", "telnyx", "twilio")
 
 MAX_MESSAGE = 65_535
 MAX_HEADERS = 256
-MAX_IDENTITY = 8_192
 MAX_USER = 128
+UNREADABLE = "?"  # the caller of a From header that cannot be read: an irregular number
 
-# One-letter header names, RFC 3261 section 7.3.3 and RFC 8224 section 4; only those that are read or copied here.
-_COMPACT = {"f": "from", "t": "to", "i": "call-id", "v": "via", "y": "identity"}
+# One-letter header names, RFC 3261 section 7.3.3; only those that are read or copied here.
+_COMPACT = {"f": "from", "t": "to", "i": "call-id", "v": "via"}
 _HEADER = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+)[ \t]*:(.*)", re.DOTALL)
 _VERSTAT = re.compile(r"TN-Validation-(Passed|Failed)(?:-([ABC]))?(?:-(Diverted|Passthrough))?", re.IGNORECASE)
 _VERSTAT_PARAMETER = re.compile(r";\s*verstat\s*=\s*([A-Za-z0-9.\-]+)", re.IGNORECASE)
 _NAME_ADDR = re.compile(r'(?:"(?:[^"\\]|\\.)*"\s*|[^"<]*)<([^<>]*)>')
 _URI = re.compile(r"(sips?|tel):([^?]*)", re.IGNORECASE)
 _SEPARATORS = str.maketrans("", "", "-.() ")
-_PARAMETER = re.compile(r';\s*([A-Za-z0-9\-]+)\s*=\s*(?:<([^<>]*)>|"([^"]*)"|([^;"\s]*))')
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +55,6 @@ class Verstat:
     def attestation(self) -> str:
         """The category of `records.ATTESTATIONS`: a pass without a level is "unknown", not "A"."""
         return self.level or "unknown" if self.result == "passed" else self.result
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """The claims of an Identity header, for display only: nothing is verified, so no decision may use them."""
-
-    kind: str  # the PASSporT's ppt: "shaken", "div", "rcd"; "" for the plain one
-    attest: str | None
-    origid: str | None
-    issued: int | None  # Unix seconds
-    certificate: str  # URL of the certificate, as claimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +93,10 @@ def read_message(data: bytes) -> Message:
     return Message(first, headers)
 
 
-def read_invite(data: bytes, start: float, *, dialect: Dialect = "3gpp", trunk: str | None = None) -> Call:
-    """Returns the call of an INVITE that arrives at `start` (Unix seconds) on a trunk.
+def read_invite(
+    data: bytes, start: float, *, trusted: bool = False, dialect: Dialect = "3gpp", trunk: str | None = None
+) -> Call:
+    """Returns the call of an INVITE that arrives at `start` (Unix seconds) on a trunk; `to_call` describes `trusted`.
 
     Raises:
         ValueError: in one line, if it is not an INVITE with a Request-URI and a From.
@@ -124,6 +116,7 @@ def read_invite(data: bytes, start: float, *, dialect: Dialect = "3gpp", trunk: 
         privacy=message.first_value("privacy"),
         verstat=message.first_value("x-twilio-verstat") if dialect == "twilio" else "",
         attestation_info=message.first_value("attestation-info"),
+        trusted=trusted,
         dialect=dialect,
         trunk=trunk,
     )
@@ -138,6 +131,7 @@ def to_call(
     privacy: str = "",
     verstat: str = "",
     attestation_info: str = "",
+    trusted: bool = False,
     dialect: Dialect = "3gpp",
     trunk: str | None = None,
 ) -> Call:
@@ -145,26 +139,33 @@ def to_call(
 
     Args:
         target: the Request-URI.
-        sender: the From header.
-        asserted: the P-Asserted-Identity header. A proxy must drop it from peers that it does not trust (RFC 3325,
-            section 5).
+        sender: the From header. The caller writes it, so nothing in it is an error: a number that cannot be read is
+            `UNREADABLE`.
+        asserted: the P-Asserted-Identity header.
         verstat: a verstat word from a header of its own; otherwise that of `asserted` or `sender` counts.
+        trusted: whether the peer belongs to the network's trust domain (RFC 3325). Without trust, `asserted`, every
+            `verstat` and `attestation_info` are ignored: a caller could have written them.
 
-    >>> call = to_call(0.0, "sip:+8613900139000@b.example", "<sip:+8613800138000@a.example;verstat=No-TN-Validation>")
+    Raises:
+        ValueError: if `target` has no sip, sips or tel URI.
+
+    >>> sender = "<sip:+8613800138000@a.example;verstat=No-TN-Validation>"
+    >>> call = to_call(0.0, "sip:+8613900139000@b.example", sender, trusted=True)
     >>> call.caller, call.callee, call.attestation
     ('+8613800138000', '+8613900139000', 'none')
     """
-    validation = read_verstat(verstat or _carried(asserted) or _carried(sender), dialect)
+    asserted = asserted if trusted else ""
+    validation = read_verstat((verstat or _carried(asserted) or _carried(sender)) if trusted else "", dialect)
     attestation = validation.attestation
     if validation.result == "passed" and validation.level is None and attestation_info.strip(' "') in ("A", "B", "C"):
         attestation = attestation_info.strip(' "')
-    caller, network = user_of(sender), user_of(asserted) if asserted else ""
+    caller, network = _caller(sender), _caller(asserted)
     hidden = caller.lower() == "anonymous" or "id" in re.split(r"[;,\s]+", privacy.lower())
     return Call(
         start=start,
         caller="" if hidden else caller,
         callee=user_of(target),
-        network_caller=network or None,
+        network_caller=network if network not in ("", UNREADABLE) else None,
         attestation=attestation,
         trunk=trunk,
     )
@@ -191,31 +192,6 @@ def read_verstat(word: str, dialect: Dialect = "3gpp") -> Verstat:
         return Verstat("unknown", None, False, raw)
     level = match[2].upper() if match[2] else "A" if dialect == "telnyx" and match[1].lower() == "passed" else None
     return Verstat(match[1].lower(), level, (match[3] or "").lower() == "diverted", raw)
-
-
-def read_identity(header: str) -> Identity:
-    """Reads the value of an Identity header, full or compact form, for display. The signature is not verified.
-
-    Raises:
-        ValueError: if the header is too long, or not a PASSporT.
-    """
-    if len(header) > MAX_IDENTITY:
-        raise ValueError(f"Identity must have at most {MAX_IDENTITY} characters, got {len(header)}")
-    token, _, rest = header.partition(";")
-    parts = token.strip().split(".")
-    if len(parts) != 3 or not parts[2]:
-        raise ValueError("Identity must be header.payload.signature, or ..signature")
-    parameters = {m[1].lower(): m[2] or m[3] or m[4] or "" for m in _PARAMETER.finditer(";" + rest)}
-    claims = _claims(parts[1]) if parts[1] else {}
-    kind = parameters.get("ppt", "") or _text(_claims(parts[0]).get("ppt") if parts[0] else None) or ""
-    issued = claims.get("iat")
-    return Identity(
-        kind[:32],
-        _text(claims.get("attest")),
-        _text(claims.get("origid")),
-        issued if type(issued) is int and 0 <= issued < 2**53 else None,
-        parameters.get("info", "")[:256],
-    )
 
 
 def outcome_of(status: int, phrase: str = "") -> tuple[str, str]:
@@ -250,16 +226,6 @@ _OUTCOMES = {
 }
 
 
-def declares_608(feature_caps: str) -> bool:
-    """Returns whether the caller's side can show the Call-Info of a 608; if not, RFC 8688 section 3.4 requires an
-    announcement.
-
-    >>> declares_608("*;+sip.608"), declares_608("*;+sip.607")
-    (True, False)
-    """
-    return any(part.strip().lower() == "+sip.608" for part in feature_caps.replace(",", ";").split(";"))
-
-
 def user_of(address: str) -> str:
     """Returns the number or name in an address or URI, without visual separators and parameters.
 
@@ -284,20 +250,13 @@ def user_of(address: str) -> str:
     return plain if plain.lstrip("+").isdecimal() else user
 
 
+def _caller(address: str) -> str:
+    try:
+        return user_of(address)
+    except ValueError:
+        return UNREADABLE
+
+
 def _carried(address: str) -> str:
     match = _VERSTAT_PARAMETER.search(address)
     return match[1] if match else ""
-
-
-def _claims(part: str) -> dict[str, Any]:
-    try:
-        value = decode(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    except ValueError:
-        raise ValueError("Identity must hold JSON objects in base64url") from None
-    if not isinstance(value, dict):
-        raise ValueError("Identity must hold JSON objects in base64url")
-    return value
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and len(value) <= 128 and value.isprintable() else None

@@ -1,6 +1,7 @@
 """Real Kamailio with an embedded scorer or a service: verdicts become answers and labels, and no fault stops a call."""
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -15,13 +16,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import msgspec
 import pytest
 
+from callsieve.features.intake.intake import Intake
 from callsieve.features.records import Call
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.http import schema
+from callsieve.serving.live.live import Live
+from callsieve.serving.live.swap import Swap
+from callsieve.serving.rules.policy import read_policy
 from callsieve.serving.scorer.verdict import Verdict
 from callsieve.serving.telephony import sip, sip_replies
 from tests.support import kamailio, real_bundle
 from tests.support import small_bundle as small
+from tests.support.odd_invites import ODD_INVITES, mutants, place_calls
 from tests.support.waiting import wait_until
 
 REDRESS = sip_replies.Redress(**kamailio.REDRESS)
@@ -269,28 +275,106 @@ def test_a_blocked_call_is_answered_608_if_the_settings_require_it(dial, site, p
     assert header(answer, "Call-Info") == (sip_replies.rejected(sip_replies.Redress(**redress)).headers[0][1],)
 
 
-CASES = [
-    ("+8613800138000", ["P-Asserted-Identity: <sip:+8613800138000@a.example;verstat=TN-Validation-Passed-B>"]),
-    ("+8613800138000", ["P-Asserted-Identity: <sip:+8613800138001;verstat=TN-Validation-Failed@a.example>"]),
-    ('"A" <sip:+8613800138000;rn=1@a.example>', ["P-Asserted-Identity: <tel:+8613800138001>"]),
-    ("<sip:anonymous@anonymous.invalid>", ["Privacy: id", "P-Asserted-Identity: <sip:+8613800138001@a.example>"]),
-    ("<sip:+8613800138000@a.example;verstat=No-TN-Validation>", []),
-    (
-        "+8613800138000",
-        ["P-Asserted-Identity: <sip:+8613800138000@a.example;verstat=TN-Validation-Passed>", "Attestation-Info: C"],
-    ),
-    ('"\\"; {}" <sip:we%22ird@a.example>', []),
-]
+# The embedded script, and a line for each call that it reads.
+RECORDING = """
+import dataclasses, json
+with open({script!r}) as file:
+    exec(compile(file.read(), {script!r}, "exec"))
+score = Engine.score
+def score_and_record(engine, call_id, tag, **facts):
+    with open({calls!r}, "a") as file:
+        file.write(json.dumps(dataclasses.asdict(engine.sip.to_call(dialect=engine.dialect, **facts))) + "\\n")
+    return score(engine, call_id, tag, **facts)
+Engine.score = score_and_record
+"""
 
 
-@pytest.mark.parametrize(("caller", "more"), CASES)
-def test_the_request_to_the_service_has_the_facts_of_the_invite(dial, service, beside, caller, more):
-    invite, answer = dial(beside.port).call(caller, "+8613900139000", *more)
-    assert answer.startswith(b"SIP/2.0 200")
+@pytest.fixture(scope="module")
+def odd_calls(bundle, tmp_path_factory):
+    """By variant: what each INVITE of the table led to, the calls that the scorer read, and the proxy's log."""
+    folder = tmp_path_factory.mktemp("odd")
+    script, calls, results, settings = folder / "recording.py", folder / "calls", {}, folder / "settings.toml"
+    # A history of its own: that of the other tests decides which feed the calls seem to come from.
+    settings.write_text(bundle.read_text().replace(str(bundle.parent / "state"), str(folder / "embedded-state")))
+    script.write_text(RECORDING.format(script=str(kamailio.SCRIPTS / "embedded.py"), calls=str(calls)))
+    swap = Swap(trusted=small.TRUSTED, policy=read_policy(bundle.parent / "policy.toml"))
+    swap.load(bundle.parent / "bundle")
+    live = Live(swap, Intake(real_bundle.NUMBER_KEY), folder / "state", deadline=5.0, calls=10_000, numbers=1_000)
+    service = Service(live.attempt)
+    variants = {
+        "embedded": {"settings": settings, "SCRIPT": f'"{script}"'},
+        "http": {"SCORER": f'"{service.url}"'},
+    }
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
+        phone.bind(("127.0.0.1", 0))
+        for name, more in variants.items():
+            (folder / name).mkdir()
+            common = {"DEADLINE": PATIENT, "TRUSTED": '"^127[.]0[.]0[.]1$"'}
+            with kamailio.Kamailio(f"{name}.cfg", phone.getsockname()[1], folder / name, **common, **more) as proxy:
+                answers = place_calls(proxy.port, phone)
+                read = [json.loads(line) for line in calls.read_text().splitlines()]
+                read = read if name == "embedded" else [dataclasses.asdict(call) for call in service.attempts]
+                for message in mutants(500):
+                    phone.sendto(message, ("127.0.0.1", proxy.port))
+                assert any(place_calls(proxy.port, phone, ODD_INVITES[:1]))  # the proxy is alive
+                results[name] = answers, read, proxy.log.read_text(errors="replace")
+    service.close()
+    live.close()
+    return results
+
+
+def facts(call):
+    return call["caller"], call["network_caller"], call["attestation"], call["callee"], call["trunk"]
+
+
+@pytest.mark.parametrize("variant", ["embedded", "http"])
+def test_each_odd_invite_is_read_as_a_person_reads_it(odd_calls, variant):
+    answers, calls, _ = odd_calls[variant]
+    scored = [odd for odd in ODD_INVITES if odd.caller is not None]
+    expected = [(odd.caller, odd.network, odd.attestation, odd.callee, "127.0.0.1") for odd in scored]
+    assert [facts(call) for call in calls] == expected
+    refused = {answer.split(b"\r\n", 1)[0] for odd, answer in zip(ODD_INVITES, answers, strict=True) if not odd.caller}
+    assert {line for line in refused if line.startswith(b"SIP")} >= {b"SIP/2.0 400 Bad From"}
+
+
+def test_both_variants_agree_on_each_odd_invite(odd_calls):
+    def verdict_of(answer):
+        labels = [line.partition("confidence=")[0] for line in header(answer, "Call-Info")] if answer else ()
+        return answer.split(b" ", 2)[:2] if answer.startswith(b"SIP") else (answer[:6], labels)
+
+    embedded, http = ([verdict_of(answer) for answer in odd_calls[name][0]] for name in ("embedded", "http"))
+    assert len(ODD_INVITES) > 200
+    assert embedded == http
+    assert [b"SIP/2.0", b"603"] in http
+    assert any(labels for message, labels in http if message == b"INVITE")
+
+
+@pytest.mark.parametrize("variant", ["embedded", "http"])
+def test_no_sender_can_fill_the_log(odd_calls, variant):
+    log = odd_calls[variant][2]
+    assert "1380013" not in log
+    lines = [line for line in log.splitlines() if re.search("ERROR|WARNING|CRITICAL|BUG|ALERT", line)]
+    assert len(lines) <= 1, lines[:3]
+    assert all("callsieve: not scored, the call passes: ValueError" in line for line in lines)
+
+
+def test_an_untrusted_peer_asserts_nothing(dial, service, beside, phone):
+    before = len(phone.got)
+    asserted = "P-Asserted-Identity: <tel:+8613800138001;verstat=TN-Validation-Passed-A>"
+    dial(beside.port).call("<sip:+8613800138000@a.example;verstat=TN-Validation-Passed-A>", "+8613900139000", asserted)
     (request,) = service.attempts
-    expected = sip.read_invite(invite, request.start, trunk="127.0.0.1")
-    assert request == expected
-    assert abs(request.start - time.time()) < 60
+    assert (request.caller, request.network_caller, request.attestation) == ("+8613800138000", None, "unknown")
+    assert header(next(m for m in phone.got[before:] if m.startswith(b"INVITE")), "P-Asserted-Identity") == ()
+
+
+def test_invites_that_the_service_cannot_read_do_not_stop_its_work(dial, service, beside):
+    caller = dial(beside.port)
+    for _ in range(25):  # more than FAILURES
+        assert caller.call(MOBILE, "%00000", talk=False)[1].startswith(b"SIP/2.0 200")
+    assert len(service.wrong) == 25
+    caller.call(MOBILE, "+8613900139000")
+    assert len(service.attempts) == 1
+    service.wrong.clear()
 
 
 def test_answers_of_the_service_become_answers_and_labels(dial, service, beside, phone):
@@ -312,12 +396,12 @@ def test_answers_of_the_service_become_answers_and_labels(dial, service, beside,
         (0.8, "fraud", "", "confidence=80;type=spam"),  # a rule with a figure in the policy
         (math.nan, "fraud", "", "purpose=info;type=spam"),  # a rule without one
     ]:
-        given = verdict("label", confidence, content, band)
-        service.answer = lambda _, given=given: given
+        labelled = verdict("label", confidence, content, band)
+        service.answer = lambda _, labelled=labelled: labelled
         before = len(phone.got)
         caller.call(MOBILE, "+8613900139000", "Call-Info: <data:,>;type=trusted")
         call_info = header(next(m for m in phone.got[before:] if m.startswith(b"INVITE")), "Call-Info")
-        assert call_info == (sip_replies.label(given, REDRESS),)
+        assert call_info == (sip_replies.label(labelled, REDRESS),)
         assert call_info[0].endswith(f";{label}")
 
 

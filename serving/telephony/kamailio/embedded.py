@@ -318,7 +318,7 @@ def _start(fields: str) -> float:
 
 def _read(engine: Engine, fields: str) -> dict[str, Any]:
     """Returns the facts of a call as the routes write them. Raises: ValueError: if a field is missing or invalid."""
-    start, trunk, *encoded = fields.split(" ")
+    start, trunk, trusted, *encoded = fields.split(" ")
     call_id, tag, target, sender, asserted, privacy, attestation, twilio = map(_text, encoded)
     return {
         "call_id": call_id,
@@ -330,6 +330,7 @@ def _read(engine: Engine, fields: str) -> dict[str, Any]:
         "privacy": privacy,
         "verstat": twilio if engine.dialect == "twilio" else "",
         "attestation_info": attestation,
+        "trusted": trusted == "1",
         "trunk": trunk,
     }
 

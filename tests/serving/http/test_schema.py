@@ -1,5 +1,6 @@
 """The JSON of the service: calls survive a round trip, and an invalid body is refused without showing it."""
 
+import base64
 import dataclasses
 import gzip
 import json
@@ -79,9 +80,25 @@ def test_an_unknown_field_may_be_null_or_left_out():
     assert schema.read_call(body) == Call(start=1.0, caller="a", callee="b")
 
 
+def test_a_proxy_sends_headers_as_they_came():
+    """The table in tests/support/odd_invites.py has the readings of headers."""
+    code = lambda text: base64.b64encode(text).decode()
+    sip = {"target": code(b"sip:110@b.example"), "sender": code(b'"\xff\0" <sip:+8613800138000@a.example>;tag=1')}
+    sip |= {"asserted": code(b"<tel:+8613800138001;verstat=TN-Validation-Passed-A>")}
+    call = schema.read_call(json.dumps({"start": 1, "trunk": "t", "ring": 2, "sip": sip}).encode())
+    assert call == Call(1.0, "+8613800138000", "110", 2.0, trunk="t", attestation="unknown")
+    call = schema.read_call(json.dumps({"start": 1, "sip": sip | {"trusted": True}}).encode())
+    assert (call.network_caller, call.attestation) == ("+8613800138001", "A")
+
+
 @pytest.mark.parametrize(
     ("body", "rule"),
     [
+        (b'{"start":1,"sip":null}', "missing: sip"),
+        (b'{"start":1,"sip":{"target":"13800138000!","sender":""}}', "sip.* in base64"),
+        (b'{"start":1,"sip":{"target":"c2lwOjE="}}', "sip.* must be an object with target, sender"),
+        (b'{"start":1,"caller":"a","sip":{"target":"c2lwOjE=","sender":""}}', "fields must be among start, sip"),
+        (b'{"start":1,"sip":{"target":"","sender":""}}', "an address must hold a sip, sips or tel URI"),
         (b"", "one JSON object"),
         (b"[]", "must be an object"),
         (b"\xff", "one JSON object"),

@@ -115,7 +115,7 @@ def test_calls_in_progress_are_bounded(script, engine, monkeypatch):
 def test_unreadable_messages_are_counted_and_logged_rarely(script, engine, kamailio, monkeypatch):
     monkeypatch.setattr(script, "_STATE", {})
     for number in range(50):
-        assert script._score(engine, f"{1000 * START} <null> {b'13800138000'.hex()} {number}") == script._NO_VERDICT
+        assert script._score(engine, f"{1000 * START} <null> 0 {b'13800138000'.hex()} {number}") == script._NO_VERDICT
         script._learn(engine, "13800138000")
     assert engine.counts["faults"] == 100
     assert len(kamailio.lines) == 2 and "1380013" not in str(kamailio.lines)
@@ -180,7 +180,7 @@ class Kamailio:
 def waiting(start, *fields):
     """Returns a call in the form in which a SIP worker puts it into the queue."""
     coded = ("<null>" if field is None else field.encode().hex() for field in fields)
-    return " ".join([str(start), "192.0.2.1", *coded])
+    return " ".join([str(start), "192.0.2.1", "0", *coded])
 
 
 def test_waiting_calls_get_verdicts(script, kamailio, folder, monkeypatch):

@@ -1,7 +1,5 @@
 """SIP messages are read and written byte for byte, and parsers read or refuse any bytes."""
 
-import base64
-import json
 import math
 import random
 import re
@@ -16,25 +14,6 @@ from callsieve.serving.scorer.verdict import Verdict
 from callsieve.serving.telephony import sip, sip_replies
 from callsieve.serving.telephony.sip_replies import Redress, Reply
 
-
-def passport(header, payload):
-    """Returns the value of an Identity header with a PASSporT."""
-    part = lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
-    parameters = "info=<https://cert.example.org/shaken.crt>;alg=ES256;ppt=shaken"
-    return f"{part(header)}.{part(payload)}.c2lnbmF0dXJl;{parameters}"
-
-
-# The examples of RFC 8225 and RFC 8588, section 4: the claims of a "shaken" PASSporT.
-SHAKEN = passport(
-    {"alg": "ES256", "ppt": "shaken", "typ": "passport", "x5u": "https://cert.example.org/shaken.crt"},
-    {
-        "attest": "A",
-        "dest": {"tn": ["12125551213"]},
-        "iat": 1443208345,
-        "orig": {"tn": "12155551212"},
-        "origid": "123e4567-e89b-12d3-a456-426655440000",
-    },
-)
 INVITE = (
     b"INVITE sip:+8613900139000@callee.example;user=phone SIP/2.0\r\n"
     b"Via: SIP/2.0/UDP proxy.example;branch=z9hG4bK776asdhds\r\n"
@@ -45,7 +24,7 @@ INVITE = (
     b"i: a84b4c76e66710@caller.example\r\n"
     b"CSeq: 314159 INVITE\r\n"
     b"P-Asserted-Identity: <sip:+8613800138001;verstat=TN-Validation-Passed-B@carrier.example;user=phone>\r\n"
-    b"Identity: " + SHAKEN.encode() + b"\r\n"
+    b"Identity: e30.e30.c2lnbmF0dXJl;info=<https://cert.example.org/shaken.crt>;alg=ES256;ppt=shaken\r\n"
     b"Subject: a header\r\n"
     b" in two lines\r\n"
     b"Content-Length: 4\r\n"
@@ -84,7 +63,7 @@ def verdict(action="label", confidence=0.9731, content=None, band="watch"):
 
 
 def test_an_invite_becomes_a_call():
-    assert sip.read_invite(INVITE, 1_772_500_000.0, trunk="192.0.2.1") == Call(
+    assert sip.read_invite(INVITE, 1_772_500_000.0, trusted=True, trunk="192.0.2.1") == Call(
         start=1_772_500_000.0,
         caller="+8613800138000",
         callee="+8613900139000",
@@ -154,7 +133,9 @@ def test_verstat_is_read_in_each_dialect(word, dialect, attestation, result, lev
 
 
 def test_a_verstat_is_read_from_each_of_its_places():
-    call = lambda **more: sip.to_call(0.0, "tel:110", "<tel:+8613800138000;verstat=No-TN-Validation>", **more)
+    call = lambda **more: sip.to_call(
+        0.0, "tel:110", "<tel:+8613800138000;verstat=No-TN-Validation>", trusted=True, **more
+    )
     assert call().attestation == "none"
     passed = "<sip:+1@a.example;verstat=TN-Validation-Passed>"
     assert call(asserted=passed).attestation == "unknown"
@@ -169,28 +150,20 @@ def test_a_verstat_is_read_from_each_of_its_places():
 
 def test_hidden_callers_are_withheld():
     asserted = "<tel:+8613800138001>"
-    hidden = sip.to_call(0.0, "sip:110@b.example", "<sip:anonymous@anonymous.invalid>", asserted=asserted)
-    private = sip.to_call(0.0, "sip:110@b.example", "<sip:+1@a.example>", asserted=asserted, privacy="header;id")
+    call = lambda sender, **more: sip.to_call(0.0, "sip:110@b.example", sender, trusted=True, **more)
+    hidden = call("<sip:anonymous@anonymous.invalid>", asserted=asserted)
+    private = call("<sip:+1@a.example>", asserted=asserted, privacy="header;id")
     assert hidden == private
     assert (hidden.caller, hidden.network_caller) == ("", "+8613800138001")
-    assert sip.to_call(0.0, "sip:110@b.example", "<sip:+1@a.example>", privacy="idle").caller == "+1"
+    assert call("<sip:+1@a.example>", privacy="idle").caller == "+1"
 
 
-def test_the_claims_of_an_identity_are_read():
-    claims = sip.read_identity(SHAKEN)
-    assert claims == sip.Identity(
-        "shaken", "A", "123e4567-e89b-12d3-a456-426655440000", 1443208345, "https://cert.example.org/shaken.crt"
-    )
-    assert "2125551213" not in repr(claims)
-    assert sip.read_identity("..c2ln;info=<https://a.example/c>;alg=ES256").certificate == "https://a.example/c"
-    odd = sip.read_identity(passport({"ppt": 7}, {"attest": ["A"], "iat": "now", "origid": "x" * 200}))
-    assert (odd.attest, odd.origid, odd.issued) == (None, None, None)
-
-
-@pytest.mark.parametrize("text", ["", "a.b", "..", "a.b.c.d", "!.!.c", "W10.e30.c", "x" * 9000])
-def test_an_invalid_identity_is_refused(text):
-    with pytest.raises(ValueError, match=r"^Identity must"):
-        sip.read_identity(text)
+def test_an_untrusted_peer_asserts_nothing():
+    call = sip.read_invite(INVITE, 0.0)
+    assert (call.caller, call.network_caller, call.attestation) == ("+8613800138000", None, "unknown")
+    sender, more = "<tel:+8613800138000;verstat=TN-Validation-Passed-A>", {"verstat": "TN-Validation-Passed-A"}
+    call = sip.to_call(0.0, "tel:110", sender, asserted=sender, attestation_info="A", dialect="telnyx", **more)
+    assert (call.network_caller, call.attestation) == (None, "unknown")
 
 
 @pytest.mark.parametrize(("address", "user"), [
@@ -224,11 +197,6 @@ def test_every_final_status_has_an_outcome():
 
 def test_only_status_607_is_a_complaint():
     assert [status for status in range(100, 800) if sip.outcome_of(status)[0] == "unwanted"] == [607]
-
-
-def test_a_capability_list_declares_608():
-    assert sip.declares_608('*;+g.a="x";+sip.608, *;+sip.607')
-    assert not sip.declares_608("")
 
 
 @pytest.mark.parametrize(
@@ -313,11 +281,11 @@ def read_in_every_way(data):
         lambda: sip.read_invite(data, 0.0),
         lambda: sip.read_invite(data, 0.0, dialect="twilio"),
         lambda: sip_replies.response(data, Reply(603, "Decline"), "t"),
-        lambda: sip.read_identity(text),
         lambda: sip.read_verstat(text),
         lambda: sip.user_of(text),
-        lambda: sip.declares_608(text),
-        lambda: sip.to_call(0.0, text, text, asserted=text, privacy=text, verstat=text, attestation_info=text),
+        lambda: sip.to_call(
+            0.0, text, text, asserted=text, privacy=text, verstat=text, attestation_info=text, trusted=True
+        ),
     ]
     for read in readers:
         try:
