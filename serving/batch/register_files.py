@@ -8,6 +8,7 @@ A file is named `NAME` or `register_NAME`, with the ending .csv, .parquet or .js
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ _SHOWN = {
 }  # kinds of column -> quarantine's column names
 _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _MAX_LENGTH = 64
+_LICENCE = re.compile(r"^((?:[A-Z][0-9]?[.、]?)+-)([0-9]{4})([0-9]{4})$")
 _ZONE = r"[T ][0-9:.]+ ?(?:Z|[+-][0-9]{2}:?[0-9]{2})$"
 
 
@@ -273,6 +275,15 @@ def _plain(text: str, _: Intake) -> str | None:
     return text if len(text) <= _MAX_LENGTH and text.isprintable() and not has_long_digits(text) else None
 
 
+def _licence(text: str, intake: Intake) -> str | None:
+    """Reads a licence; splits the eight digits after its letters, which would else look like a telephone number.
+
+    >>> _licence("B2-20090059", None), _licence("2-13800138000", None)
+    ('B2-2009 0059', None)
+    """
+    return _plain(_LICENCE.sub(r"\1\2 \3", text), intake)
+
+
 def _whole_number(maximum: int) -> Callable[[str, Intake], int | None]:
     def read(text: str, _: Intake) -> int | None:
         digits = text.removesuffix(".0")
@@ -290,6 +301,7 @@ _PARSERS: dict[str, tuple[Callable[[str, Intake], Any], str]] = {
     "block": (_block, "a number of the block or a token"),
     "trunk": (lambda text, intake: intake.token("trunk", text), "the name of a trunk or a token"),
     "text": (_plain, f"at most {_MAX_LENGTH} printable characters that hold no telephone number"),
+    "licence": (_licence, f"at most {_MAX_LENGTH} printable characters, such as B2-20090059"),
     "flag": (lambda text, _: _FLAGS.get(text.lower()), "true or false"),
     "hour": (_whole_number(24), "a whole hour from 0 to 24"),
     "count": (_whole_number(10**6), "a whole number"),

@@ -24,14 +24,20 @@ if TYPE_CHECKING:
     from callsieve.serving.custody.retention import Retention
 
 SPAN = {"valid_from": "moment", "valid_to": "moment", "known_at": "moment"}
-# The kind of each column: the token of a "number", "block" or "trunk", a "text", a "flag", an "hour" (0-24), a "count".
+# The kind of each column: the token of a "number", "block" or "trunk", a "text", a "licence" (a text), a "flag", an
+# "hour" (0-24), a "count".
 SCHEMA: dict[str, dict[str, str]] = {
     "campaigns": {
         "number": "number", "block": "block", "business": "text", "principal": "text", "outsourced": "flag",
-        "hour_from": "hour", "hour_to": "hour",
+        "agent": "text", "business_name": "text", "qualification": "licence", "hour_from": "hour", "hour_to": "hour",
     },
-    "trunks": {"trunk": "trunk", "number": "number", "block": "block", "declared_use": "text"},
-    "number_resources": {"number": "number", "block": "block", "holder": "text"},
+    "trunks": {
+        "trunk": "trunk", "number": "number", "block": "block", "declared_use": "text", "subject": "text",
+        "access_point": "text",
+    },
+    "number_resources": {
+        "number": "number", "block": "block", "holder": "text", "licence": "licence", "area": "text",
+    },
     "subscribers": {"number": "number", "kind": "text", "calls_per_day": "count"},
     "consents": {"callee": "number", "principal": "text"},
     "refusals": {"callee": "number", "industry": "text"},
@@ -41,7 +47,14 @@ SCHEMA: dict[str, dict[str, str]] = {
     "risk_regions": {"number": "number", "block": "block", "region": "text"},
 }  # fmt: skip
 # Columns that may be null. In a table with `block`, a row has either a number or a block.
-OPTIONAL = frozenset(("valid_to", "block", "hour_from", "hour_to", "outsourced", "calls_per_day", "holder"))
+OPTIONAL = frozenset(
+    (
+        "valid_to", "block", "hour_from", "hour_to", "outsourced", "calls_per_day", "holder", "agent", "business_name",
+        "qualification", "subject", "access_point", "licence", "area",
+    )
+)  # fmt: skip
+# Columns that are newer than the first stored verdicts. Without a value they do not change the name of a row.
+ADDED = frozenset(("agent", "business_name", "qualification", "subject", "access_point", "licence", "area"))
 NUMBER_OR_BLOCK = "number or block"
 # The table and the key columns of each index.
 INDEXES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -160,6 +173,7 @@ class Registers:
         The name is a digest of the row in letters, so it does not depend on the row's position.
         """
         row = {name: column[index] for name, column in self.columns[table].items()}
+        row = {name: value for name, value in row.items() if value is not None or name not in ADDED}
         digest = hashlib.sha256(json.dumps([table, row], sort_keys=True, ensure_ascii=False).encode()).digest()
         return to_letters(digest[:8]), _utc_text(row["valid_from"]), _utc_text(row["known_at"])
 
@@ -208,7 +222,7 @@ def _read(path: Path, table: str) -> dict[str, list[Any]]:
             try:
                 row = _row(line, tuple(columns))
                 for name, kind in columns_of(table).items():
-                    columns[name].append(_value(row[name], name, kind))
+                    columns[name].append(_value(row.get(name), name, kind))
             except ValueError as error:
                 raise ValueError(f"{path.name} line {number}: expected {error}") from None
     return columns
@@ -219,7 +233,7 @@ def _row(line: bytes, names: Sequence[str]) -> dict[str, Any]:
         row = decode(line)
     except ValueError:
         row = None  # the decoder's message may quote the line, and with it a phone number
-    if not isinstance(row, dict) or row.keys() != set(names):
+    if not isinstance(row, dict) or not set(names) - OPTIONAL <= row.keys() <= set(names):
         raise ValueError(f"a JSON object with the keys {', '.join(names)}")
     return row
 
@@ -250,4 +264,5 @@ _IS_VALID: dict[str, Callable[[Any], bool]] = {
     "hour": lambda value: type(value) is int and 0 <= value <= 24,
     "count": lambda value: type(value) is int and value >= 0,
     "text": lambda value: isinstance(value, str) and 0 < len(value) <= _MAX_TEXT,
+    "licence": lambda value: isinstance(value, str) and 0 < len(value) <= _MAX_TEXT,
 }

@@ -33,12 +33,25 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 REGISTERS = {
-    "campaigns": ("number", "block", "business", "valid_from", "valid_to", "known_at"),
-    "trunks": ("trunk", "number", "block", "valid_from", "valid_to", "known_at"),
+    "campaigns": (
+        "number", "block", "business", "principal", "outsourced", "agent", "valid_from", "valid_to", "known_at",
+    ),
+    "trunks": (
+        "trunk", "number", "block", "declared_use", "subject", "access_point", "valid_from", "valid_to", "known_at",
+    ),
+    "number_resources": ("number", "block", "holder", "licence", "area", "valid_from", "valid_to", "known_at"),
     "preferences": ("callee", "category", "accepts", "valid_from", "valid_to", "known_at"),
     "refusals": ("callee", "industry", "valid_from", "valid_to", "known_at"),
-}
-TOKENS, WORDS = {"number", "block", "callee", "reporter", "trunk"}, {"business", "category", "industry"}
+}  # fmt: skip
+TOKENS = {"number", "block", "callee", "reporter", "trunk"}
+WORDS = {
+    "business", "category", "industry", "principal", "agent", "declared_use", "subject", "access_point", "holder",
+    "licence", "area",
+}  # fmt: skip
+JOINED = ("campaigns", "trunks", "number_resources")
+FLAGS = {"outsourced"}
+ADDABLE = WORDS | FLAGS | {"block"}  # columns of registers that a file may lack
+ADDABLE -= {"business", "category", "industry"}
 MOMENTS = {"valid_from", "valid_to", "known_at", "at"}
 YES_NO = ("yes", "no")
 NOT_REGISTERED = "not registered"
@@ -114,8 +127,8 @@ def _table(path: Path, columns: Sequence[str], rules: Retention | None) -> pd.Da
         table = pq.read_table(path)
         if rules is not None:
             table = unexpired_rows(rules.of(path.stem), now_ms(), table)
-        if "block" in columns and "block" not in table.column_names:
-            table = table.append_column("block", pa.nulls(table.num_rows, pa.string()))
+        for name in ADDABLE & set(columns) - set(table.column_names):
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.bool_() if name in FLAGS else pa.string()))
         missing = sorted(set(columns) - set(table.column_names))
         if missing:
             raise ValueError(f"{path.name}: column {missing[0]!r} is missing")
@@ -168,7 +181,12 @@ def columns(source: ReportData) -> dict[str, Column]:
     """Returns the attributes of each call by name; registers are read as known when the call started to ring."""
     calls = source.calls
     joins = _joins(source.registers)
-    business = _business(source, joins)
+    campaign = _rows(source, joins, "campaigns", ("caller",), ("caller_block",))
+    business, principal, agent, outsourced = (
+        _register_words(source.registers["campaigns"], name, campaign)
+        for name in ("business", "principal", "agent", "outsourced")
+    )
+    resource = _rows(source, joins, "number_resources", ("caller",), ("caller_block",))
     registered = _yes(business.codes >= 0)
     trunk = dictionary(calls, "trunk")
     attributes = {
@@ -178,6 +196,10 @@ def columns(source: ReportData) -> dict[str, Column]:
         "class": dictionary(calls, "caller_class"),
         "industry": _or(business, NOT_REGISTERED),
         "regulator": _or(_regulator(business), "no regulator named"),
+        "principal": principal,
+        "agent": agent,
+        "outsourced": outsourced,
+        "area": _register_words(source.registers["number_resources"], "area", resource),
         "answered": _yes(_is(calls, "outcome", "answered")),
         "false_number": _yes(_differs(calls) | _is(calls, "attestation", "failed")),
         "registered": registered,
@@ -224,12 +246,15 @@ def _or(column: Column, other: str) -> Column:
     return Column(np.where(column.codes < 0, len(column.labels), column.codes), [*column.labels, other])
 
 
-def _business(source: ReportData, joins: IndexJoins) -> Column:
-    """Returns the industry that the caller was registered for when the call started to ring."""
-    business = source.registers["campaigns"]["business"]
-    labels = sorted(set(business))
-    rows = _rows(source, joins, "campaigns", ("caller",), ("caller_block",))
-    codes = np.array([*(labels.index(word) for word in business), -1], dtype=np.int64)
+def _register_words(register: pd.DataFrame, name: str, rows: Array) -> Column:
+    """Returns a column of the register row in effect for each call; -1 without a value. A flag is yes or no."""
+    if name not in register:
+        return Column(np.full(len(rows), -1), [])
+    values = register[name].astype(object)
+    if name in FLAGS:
+        values = values.map({True: "yes", False: "no"})
+    labels = list(YES_NO) if name in FLAGS else sorted(set(values.dropna()))
+    codes = np.array([*pd.Categorical(values, categories=labels).codes, -1], dtype=np.int64)
     return Column(codes[np.maximum(rows, -1)], labels)
 
 
@@ -248,7 +273,7 @@ def _outside(source: ReportData, joins: IndexJoins, trunk: Column) -> Column:
 
 
 def _joins(registers: Mapping[str, pd.DataFrame]) -> IndexJoins:
-    return IndexJoins(Registers({name: _plain(registers[name]) for name in ("campaigns", "trunks")}))
+    return IndexJoins(Registers({name: _plain(registers[name]) for name in JOINED}))
 
 
 def _plain(register: pd.DataFrame) -> dict[str, list[Any]]:

@@ -36,13 +36,15 @@ TABLES: dict[str, tuple[str, ...]] = {
     "operator": ("answered", "false_number", "registered", "action"),
     "trunk": ("answered", "false_number", "outside_register", "registered", "action"),
     "class": ("registered", "action"),
-    "industry": ("answered", "action"),
+    "industry": ("answered", "outsourced", "action"),
+    "principal": ("answered", "outsourced", "action"),
+    "agent": ("answered", "action"),
     "regulator": ("answered", "action"),
     "unregistered_bulk": ("answered", "action"),
     "victims_in_common": ("answered", "action"),
 }
 """The tables, each with the splits of its rows. Splits without data are left out."""
-COMPARED = ("all", "operator", "trunk", "industry", "regulator")
+COMPARED = ("all", "operator", "trunk", "industry", "regulator", "principal", "agent")
 """Tables that also show the calls of the previous period."""
 
 

@@ -1,5 +1,6 @@
 """Registers as of a moment: online look-up, offline join and a scan of every row give equal answers."""
 
+import hashlib
 import json
 import re
 from dataclasses import fields, replace
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from callsieve.features.intake import keyed_table
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.numbers import parse
-from callsieve.features.keys.tokens import KEY_VARIABLE, Key
+from callsieve.features.keys.tokens import KEY_VARIABLE, Key, to_letters
 from callsieve.serving.batch.number_ranges import split_range
 from callsieve.serving.batch.register_files import read_registers, write_registers
 from callsieve.serving.batch.register_join import RegisterJoin
@@ -246,6 +247,50 @@ def test_the_command_writes_keyed_files_and_reports_the_quarantine(tmp_path, mon
         open_registers(tmp_path / "keyed", tmp_path / "key", "evaluation")
 
 
+@pytest.mark.source("L6", "L7", "L12", by="serving/rules/registers.py")
+def test_a_ledger_names_subject_access_point_licence_and_agent(tmp_path):
+    span = "2025-03-03,2025-03-03"
+    write(tmp_path, "trunks.csv", (
+        "trunk,number,declared_use,subject,access_point,valid_from,known_at\n"
+        f"t-1,{OTHER},own use,示例公司,成都机房,{span}\nt-1,{OTHER},own use,{NUMBER},成都机房,{span}\n"
+    ))  # fmt: skip
+    write(tmp_path, "campaigns.csv", (
+        "number,business,principal,outsourced,agent,business_name,qualification,valid_from,known_at\n"
+        f"{NUMBER},loans,某银行,true,某外呼公司,信用卡推广,B2-20090059,{span}\n{NUMBER},loans,某银行,,,,1-20090059,{span}\n"
+    ))  # fmt: skip
+    write(tmp_path, "number_resources.csv", (
+        f"number,number_to,holder,licence,area,valid_from,known_at\n13800140000,13800149999,持有人,A2.B1-20090001,四川,{span}\n"
+    ))  # fmt: skip
+    read = read_registers(tmp_path, KEY)
+    assert read.quarantined["trunks"] == read.quarantined["campaigns"] == {"bad_value": 1}
+    (tmp_path / "keyed").mkdir()
+    write_registers(read.registers, tmp_path / "keyed")
+    columns = Registers.read(tmp_path / "keyed").columns
+    names = ("subject", "access_point", "agent", "business_name", "qualification", "licence", "area")
+    ledger = {name: column[0] for table in columns.values() for name, column in table.items() if name in names}
+    assert ledger == dict(zip(names, (
+        "示例公司", "成都机房", "某外呼公司", "信用卡推广", "B2-2009 0059", "A2.B1-2009 0001", "四川"
+    ), strict=True))  # fmt: skip
+
+
+def test_files_without_the_later_columns_are_read_and_their_rows_keep_their_names(tmp_path):
+    """Cases name the row behind a fact; a new column without a value must not rename it."""
+    token = KEY.token("trunk", "t-1")
+    row = {"trunk": token, "number": None, "block": KEY.token("block", "1"), "declared_use": "own use"}
+    row |= {
+        "valid_from": "2025-03-03T00:00:00.000+00:00",
+        "valid_to": None,
+        "known_at": "2025-03-03T00:00:00.000+00:00",
+    }
+    write(tmp_path, "trunks.jsonl", json.dumps(row))
+    old = Registers.read(tmp_path)
+    moments = {name: old.columns["trunks"][name][0] for name in ("valid_from", "valid_to", "known_at")}
+    digest = hashlib.sha256(json.dumps(["trunks", row | moments], sort_keys=True).encode()).digest()
+    assert old.entry("trunks", 0)[0] == to_letters(digest[:8])
+    named = make_registers(trunks=[{name: old.columns["trunks"][name][0] for name in row} | {"subject": "示例公司"}])
+    assert named.entry("trunks", 0)[0] != old.entry("trunks", 0)[0]
+
+
 # Joins
 
 # Few values of each kind, so that rows and calls share them.
@@ -253,6 +298,7 @@ NUMBERS = [KEY.token("number", str(n)) for n in range(2)]
 BLOCKS = [KEY.token("block", str(n)) for n in range(2)]
 TRUNKS = [KEY.token("trunk", str(n)) for n in range(2)]
 WORDS = {"number": NUMBERS, "block": BLOCKS, "trunk": TRUNKS, "text": ["loans", "own use", "any"],
+         "licence": ["B2-2009 0059"],
          "flag": [True, False], "hour": [0, 18], "count": [3, 200]}  # fmt: skip
 TERMS = Terms(marketing=("loans",), uses={"own use": ("mobile", "fixed"), "any": ()})
 

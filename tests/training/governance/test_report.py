@@ -317,6 +317,7 @@ def bulk(tmp_path_factory):
     always, noon = datetime(2026, 1, 1, tzinfo=UTC), morning + timedelta(hours=3)
     register = {"number": intake.keyed("number", pa.array(numbers[1:2])), "business": ["loans"], "valid_from": [always]}
     moments = {"valid_from": [always], "valid_to": [noon], "known_at": [always]}
+    register |= {"principal": ["bank"], "outsourced": [True], "agent": ["dialler"]}
     register |= {name: pa.array(value, pa.timestamp("ms", "UTC")) for name, value in moments.items()}
     pq.write_table(pa.table(register), folder / "register_campaigns.parquet")
     (folder / "world.json").write_text("{}")
@@ -366,6 +367,16 @@ def test_unregistered_bulk_calls_are_listed_by_block(bulk):
         cell.row: count.records for cell, count in shown.items() if cell.table == "unregistered_bulk" and not cell.split
     }
     assert list(rows.values()) == [60]
+
+
+@pytest.mark.source("L12", "L23", by="training/governance/parties.py")
+def test_principal_and_agent_answer_for_the_calls_of_their_registration(bulk):
+    """The second number is registered for the first three hours: 20 calls at one in nine minutes."""
+    shown = call_cells(bulk, "2026-03-03/2026-03-05", "2026-03-01/2026-03-03", {"callee": 2, "caller": 1})
+    counts = {cell[1:]: count.records for cell, count in shown.items() if cell.table in ("principal", "agent")}
+    assert counts["principal", "bank", "", ""] == counts["agent", "dialler", "", ""] == 20
+    assert counts["principal", "bank", "outsourced", "yes"] == 20
+    assert counts["principal", "bank", "outsourced", "no"] == 0
 
 
 def test_verdicts_of_other_calls_are_refused(world_folder, verdicts, tmp_path):
