@@ -1,16 +1,19 @@
 """FastAGI server for Asterisk: a verdict before the phone rings, and the outcome when the call is over.
 
     exten => _X.,1,Set(CALLSIEVE=pass)
-     same => n,AGI(agi://127.0.0.1:4573/ring)
+     same => n,GotoIf($[0${STIR_SHAKEN(count)} = 0]?ring)
+     same => n,Set(STIR=${STIR_SHAKEN(0,verify_result)},${STIR_SHAKEN(0,attestation)})
+     same => n(ring),AGI(agi://127.0.0.1:4573/ring,${STIR})
      same => n,GotoIf($["${CALLSIEVE}" = "block"]?blocked)
      same => n,Dial(PJSIP/${EXTEN},30)
     exten => h,1,AGI(agi://127.0.0.1:4573/end,${DIALEDTIME},${ANSWEREDTIME},${DIALSTATUS},${HANGUPCAUSE})
 
-`ring` sets CALLSIEVE (the action), CALLSIEVE_CASE, CALLSIEVE_CONFIDENCE and CALLSIEVE_STATUS (a word of
+The lines with STIR_SHAKEN are for an Asterisk that verifies calls (`res_stir_shaken`). `ring` reads the result, and
+sets CALLSIEVE (the action), CALLSIEVE_CASE, CALLSIEVE_CONFIDENCE and CALLSIEVE_STATUS (a word of
 `serving/scorer/status.py`). After any fault the connection is closed, and the dialplan continues with its initial
-"pass". Faults are: the server does not run (AGISTATUS is then FAILURE), a
-verdict is late, or a dialogue takes more than SECONDS. One fault needs a watchdog: Asterisk waits for ever for a server
-that keeps the connection open and does nothing, for example after SIGSTOP.
+"pass". Faults are: the server does not run (AGISTATUS is then FAILURE), a verdict is late, or a dialogue takes more
+than SECONDS. One fault needs a watchdog: Asterisk waits for ever for a server that keeps the connection open and does
+nothing, for example after SIGSTOP.
 
 Written from Asterisk's documentation and from the lines that its res_agi.c writes and reads, and tested with dialogues
 made of them. Not tested with Asterisk itself, which Debian 13 does not package.
@@ -39,6 +42,16 @@ _HIDDEN = 0x60  # bits of `agi_callingpres`: restricted, or not available
 OUTCOMES = {"ANSWER": "answered", "NOANSWER": "no_answer", "CANCEL": "no_answer", "BUSY": "busy"}
 OUTCOMES |= {"DONTCALL": "rejected", "TORTURE": "rejected", "CONGESTION": "failed", "CHANUNAVAIL": "failed"}
 CAUSES = {"1": "invalid_number", "21": "rejected"}
+# The attestation by `verify_result` of the dialplan function STIR_SHAKEN: words of Asterisk 20.8 and later, then of
+# earlier ones. "" stands for the level that the caller's network attests. Other words are faults of the verification.
+VERIFIED = {
+    "success": "",
+    "missing_identity_hdr": "none",
+    "Verification passed": "",
+    "Verification not present": "none",
+}
+REFUTED = ("signature_validation", "iat_range_error", "cid_orig_tn_mismatch", "cert_not_trusted", "cert_date_failure")
+VERIFIED |= dict.fromkeys((*REFUTED, "Signature failed", "Verification mismatch"), "failed")
 
 
 class Agi:
@@ -123,7 +136,17 @@ def call_from_request(request: dict[str, str]) -> Call:
         caller="" if hidden else request["callerid"],
         callee=request["extension"] if dialled in ("", "unknown") else dialled,
         trunk=request["channel"].rpartition("-")[0] or None,
+        attestation=attestation_of(request.get("arg_1", ""), request.get("arg_2", "")),
     )
+
+
+def attestation_of(result: str, level: str) -> str:
+    """Returns the attestation of a call, from STIR_SHAKEN's `verify_result` and `attestation`.
+
+    >>> attestation_of("success", "B"), attestation_of("signature_validation", "A"), attestation_of("", "A")
+    ('B', 'failed', 'unknown')
+    """
+    return VERIFIED.get(result, "unknown") or (level if level in ("A", "B", "C") else "unknown")
 
 
 def ended_call(call: Call, dialled: str, answered: str, status: str, cause: str) -> Call:

@@ -136,6 +136,28 @@ def test_a_request_becomes_a_call_and_its_end():
     assert (odd.ring, odd.talk, odd.outcome) == (0.0, 0.0, "unknown")
 
 
+@pytest.mark.parametrize(
+    ("result", "level", "attestation"),
+    [
+        ("success", "A", "A"), ("success", "C", "C"), ("success", "D", "unknown"), ("success", "", "unknown"),
+        ("Verification passed", "B", "B"), ("signature_validation", "A", "failed"), ("Signature failed", "A", "failed"),
+        ("cid_orig_tn_mismatch", "A", "failed"), ("missing_identity_hdr", "", "none"),
+        ("Verification not present", "", "none"), ("cert_retrieval_failure", "A", "unknown"), ("", "A", "unknown"),
+    ],
+)  # fmt: skip
+def test_the_result_of_stir_shaken_becomes_an_attestation(result, level, attestation):
+    assert module.attestation_of(result, level) == attestation
+
+
+def test_a_failed_verification_labels_the_call(live):
+    arguments = (("signature_validation", "A"), ("success", "A"), ("",), ())
+    rings = (head("ring", *words, moment=int(time.time()) - age) for age, words in enumerate(arguments))
+    _, dialogues = talk(live, *rings)
+    actions = [COMMAND.fullmatch(commands[0])[2] for commands in dialogues]
+    assert actions == ["label", "pass", "pass", "pass"]  # the rule `authentication_failed`
+    assert COMMAND.fullmatch(dialogues[0][2])[2] == ""  # the shipped policy has no figure for the rule
+
+
 def test_a_hangup_line_before_an_answer_is_skipped(live):
     _, (ring,) = talk(live, head(), answers=b"HANGUP\n200 result=1\n")
     assert len(ring) == 4
