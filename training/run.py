@@ -19,6 +19,7 @@ from callsieve.serving.bundle.signing import (
     SIGNER,
     SIGNING_KEY,
     generate_signing_key,
+    key_id,
     read_public_key,
     read_signing_key,
     write_public_key,
@@ -281,6 +282,7 @@ def run_payload(uri: str, tracked: TrackedRun, figures: RunFigures, bundle: Path
         "registered": mlflow_read.registry(uri)["versions"][version] if version else {},
         "model": figures["model"]["id"],
         "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest() if version else "",
+        "signer": key_id(read_public_key(bundle.parent / SIGNER)),
         "gates": figures["gates"],
         "record": mlflow_read.snapshot(uri, run),
     }

@@ -2,12 +2,13 @@
 
 import json
 import time
+from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.serving.bundle.metadata import Band
-from callsieve.serving.bundle.signing import write_public_key
-from callsieve.training.log.audit_log import append, log_id
+from callsieve.serving.bundle.signing import sign, write_public_key
+from callsieve.training.log.audit_log import append, log_id, payloads
 from callsieve.training.log.gates import parse_gates, shipped_gates
 from callsieve.training.log.run_paths import RunPaths, artifact_folder, default_store
 from callsieve.training.model.settings import Settings
@@ -18,6 +19,7 @@ from tests.support import real_bundle
 from tests.support import small_bundle as small
 
 APPROVERS = tuple(Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i in range(1, 4))
+OWNER, WITNESS = (Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i in (7, 8))
 OFFICES = ("risk", "legal", "operations")
 PASSING_METRICS = {
     "auc": 0.97,
@@ -26,20 +28,41 @@ PASSING_METRICS = {
     "model_detection_median": 4.0,
     "test_fold_touches": 1.0,
 }
-FOLD = "0123456789abcdef 1..2"
+PERIOD = "1..2"
+FILES = {
+    "tables/slices.csv": "slice,calls\ncourier,12\n",
+    "documents/model_card.md": "# Model card\n",
+    "plots/curve.svg": "<svg/>\n",
+    "report.html": "<p>report</p>\n",
+    "audit.html": "<p>audit</p>\n",
+}
 
 
-def gates(**changes):
-    """Returns the shipped gates with approvers; `changes` replace texts."""
+def gates(owner=OWNER, **changes):
+    """Returns the shipped gates with approvers, signed by their owner; `changes` replace texts."""
     text = shipped_gates().data.decode()
-    keys = ", ".join(
-        f'{name} = "{key.public_key().public_bytes_raw().hex()}"' for name, key in zip(OFFICES, APPROVERS, strict=True)
-    )
+    keys = ", ".join(f'{name} = "{hex_of(key)}"' for name, key in zip(OFFICES, APPROVERS, strict=True))
     changes = {"keys = {}": f"keys = {{ {keys} }}", "callers = 30 ": "callers = 1 "} | changes
     for old, new in changes.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)
-    return parse_gates(text.encode(), "gates")
+    if owner is not None:
+        text += f'[owner]\nname = "board"\nkey = "{hex_of(owner)}"\n'
+    signature = "" if owner is None else sign(text.encode(), owner).decode().strip()
+    return parse_gates(text.encode(), "gates", signature)
+
+
+def hex_of(key):
+    """Returns the public key as a gates file names it."""
+    return key.public_key().public_bytes_raw().hex()
+
+
+def write_gates(path):
+    """Writes those gates and the signature of their owner; returns the path."""
+    written = gates()
+    path.write_bytes(written.data)
+    path.with_name(f"{path.name}.sig").write_text(f"{written.signature}\n")
+    return path
 
 
 def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="0" * 64, judged_by=None):
@@ -47,21 +70,33 @@ def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="
 
     Returns its MLflow id and version. `threshold` is the raw score from which its model flags a call.
     """
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     run_gates = judged_by or gates()
-    entry = append(place.log, "gates", {"sha256": run_gates.sha256, "text": run_gates.data.decode()}, small.KEY)
-    append(place.log, "touch", {"fold": FOLD, "gates": run_gates.sha256}, small.KEY)
-    bands = real_bundle.card().thresholds if threshold is None else (Band("certified", threshold, small.certificate()),)
+    entry = append(place.log, "gates", run_gates.to_json(), small.KEY)
+    nth = sum(payload["fold"].endswith(PERIOD) for _, payload in payloads(place.log, "touch"))
+    fold = f"{nth:016x} {PERIOD}"  # each run has calls of its own
+    append(place.log, "touch", {"fold": fold, "gates": run_gates.sha256}, small.KEY)
+    bound = metrics["model_benign_error_bound"]
+    proof = small.certificate(benign_calls=40_000, bound=bound, certified=bound <= 1e-4)
+    bands = real_bundle.card().thresholds
+    bands = tuple(replace(band, certificate=proof) if band is bands[0] else band for band in bands)
+    bands = bands if threshold is None else (Band("certified", threshold, proof),)
     real_bundle.write_bundle(folder / "bundle", epoch=len(list(folder.parent.iterdir())), thresholds=bands)
     (folder / "record").mkdir()
     (folder / "record" / "settings.json").write_text(json.dumps(settings_json(Settings())))
     for signed in (folder, folder / "record"):
         write_public_key(small.KEY.public_key(), signed / "signer.pub")
-    (folder / "tables").mkdir()
-    (folder / "tables" / "slices.csv").write_text("slice,calls\ncourier,12\n")
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
     figures = {
         "model": {"id": folder.name},
-        "gates": {"sha256": run_gates.sha256, "entry": entry, "fold": FOLD, "touches": 1},
+        "gates": {
+            "sha256": run_gates.sha256,
+            "entry": entry,
+            "fold": fold,
+            "touches": int(metrics["test_fold_touches"]),
+        },
     }
     dataset = {"sha256": data, "rows": 10, "source": "nowhere", "context": "training"}
     tracked = mlflow_write.write_run(
@@ -69,9 +104,11 @@ def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="
         parameters={"seed": 1, "calls": 10}, metrics=metrics,
         tags={"data_sha256": data, "certified": "true", mlflow_write.LOG: log_id(place.log)},
         datasets={"calls": dataset}, figures={"auc": 0.97},
-        files={name: folder / name for name in ("record", "tables")},
+        files={name: folder / name for name in ("record", *{name.partition("/")[0] for name in FILES if "/" in name})}
+        | {"report": folder / "report.html"},
         model=(folder / "bundle", folder / "signer.pub"),
     )  # fmt: skip
+    mlflow_write.attach_file(place.uri, tracked["run"], folder / "audit.html", "report")
     append(place.log, "run", run_payload(place.uri, tracked, figures, folder / "bundle"), small.KEY)
     return tracked
 

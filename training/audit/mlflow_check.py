@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callsieve.features.files.progress import silent
-from callsieve.training.log.audit_log import Entry
+from callsieve.features.files.strict_json import decode
+from callsieve.training.log.entry import Entry
 from callsieve.training.log.run_paths import SQLITE
 from callsieve.training.tracking import mlflow_read, mlflow_write
 
@@ -22,12 +25,17 @@ MOVES = ("promotion", "rollback")
 ALIASES = (mlflow_write.ALIAS, mlflow_write.CHAMPION)  # aliases that the project moves
 LOGGED = ("run", "version", "registered", "record")  # fields of a run's entry that are compared with the store
 MAX_SHOWN = 60
+CARD = "model/bundle/bundle.json"
+CERTIFIED = {"model_benign_error_bound": "bound", "model_false_calls": "false_calls"}  # metrics of the certificate
+ALIKE = 0.85  # ratio of SequenceMatcher; one letter of nine differs: 0.89
 
 Payloads = Sequence[tuple[Entry, Mapping[str, Any]]]
 
 
-def store_faults(uri: str, entries: Sequence[Entry], payloads: Payloads, progress: Progress = silent) -> list[Fault]:
-    """Returns every difference between the store and the log.
+def store_faults(
+    uri: str, entries: Sequence[Entry], payloads: Payloads, progress: Progress = silent
+) -> tuple[list[Fault], list[Fault]]:
+    """Returns every difference between the store and the log, and notes on other work in the store.
 
     Args:
         entries: entries of the log; some payloads may be erased.
@@ -39,7 +47,7 @@ def store_faults(uri: str, entries: Sequence[Entry], payloads: Payloads, progres
         if lacks_fields(entry, payload)
     ]
     if wrong := store_fault(uri):
-        return [*faults, Fault("store", wrong)]
+        return [*faults, Fault("store", wrong)], []
     runs = [payload for entry, payload in payloads if entry.kind == "run" and not lacks_fields(entry, payload)]
     unnamed = sum(entry.kind == "run" for entry in entries) - len(runs)
     registry = mlflow_read.registry(uri)
@@ -60,13 +68,66 @@ def store_faults(uri: str, entries: Sequence[Entry], payloads: Payloads, progres
     }
     faults += alias_faults(current_aliases, expected_aliases, others)
     faults += differences("registered model", {}, registry["notes"])
+    named, notes = name_faults(uri, {payload["run"] for payload in runs})
+    unlogged, unfinished = unlogged_runs(uri, entries, runs, unnamed, own)
+    return faults + named + unlogged, notes + unfinished
+
+
+def unlogged_runs(
+    uri: str, entries: Sequence[Entry], runs: Sequence[Mapping[str, Any]], unnamed: int, own: str
+) -> tuple[list[Fault], list[Fault]]:
+    """Returns a fault for each run in MLflow that the log does not know, and notes on trainings that did not finish.
+
+    Args:
+        unnamed: number of entries that do not name their run: their payload is erased or incomplete.
+        own: id of the log; runs of other logs are left out.
+    """
     experiments = {payload["record"]["run"]["experiment_id"] for payload in runs}
-    unlogged = set(mlflow_read.finished_runs(uri, experiments)) - {payload["run"] for payload in runs}
-    unknown = sorted(run for run in unlogged if mlflow_read.log_of(uri, run) in ("", own))
-    # The log does not name the run of an entry whose payload is erased or incomplete.
-    if len(unknown) > unnamed:
-        faults += [Fault(f"run {run}", "is in MLflow, but not in the log") for run in unknown]
-    return faults
+    logged, statuses = {payload["run"] for payload in runs}, mlflow_read.all_runs(uri, experiments, own)
+    logs = {run: mlflow_read.log_of(uri, run) for run in sorted(statuses.keys() - logged)}
+    unknown = [run for run, log in logs.items() if log in ("", own)]
+    # A training enters its gates first. One that then fails may leave an unfinished run of this log.
+    begun = sum(entry.kind == "gates" for entry in entries) - len({payload["gates"]["entry"] for payload in runs})
+    failed = [run for run in unknown if logs[run] == own and own and statuses[run] != "FINISHED"][: max(begun, 0)]
+    unknown = [run for run in unknown if run not in failed]
+    return (
+        [Fault(f"run {run}", f"({statuses[run]}): is in MLflow, but not in the log") for run in unknown]
+        if len(unknown) > unnamed
+        else [],
+        [Fault(f"run {run}", f"({statuses[run]}): a training of this log that did not finish") for run in failed],
+    )
+
+
+def name_faults(uri: str, runs: Collection[str]) -> tuple[list[Fault], list[Fault]]:
+    """Returns faults of experiments and models that may be taken for callsieve's, and notes on all other ones.
+
+    Args:
+        runs: ids of the logged runs.
+    """
+    faults, notes = [], []
+    for name in mlflow_read.experiment_names(uri):
+        if is_like(name, mlflow_write.EXPERIMENT):
+            faults.append(Fault(f"experiment {name!r}", f"is named like {mlflow_write.EXPERIMENT}"))
+        elif not name.startswith((mlflow_write.EXPERIMENT, mlflow_write.experiment_name(), "Default")):
+            notes.append(Fault(f"experiment {name!r}", "its runs are not of this log"))
+    for name, of_model in mlflow_read.other_models(uri).items():
+        where, ours = f"registered model {name!r}", sorted(of_model.keys() & set(ALIASES))
+        if is_like(name, mlflow_write.MODEL):
+            faults.append(Fault(where, f"is named like {mlflow_write.MODEL}"))
+        elif any(of_model[alias] in runs for alias in ours):
+            faults.append(Fault(where, f"has the alias {ours[0]} on a run of this log"))
+        elif ours:
+            notes.append(Fault(where, f"has the alias {ours[0]}, too; it is not of this log"))
+    return faults, notes
+
+
+def is_like(name: str, own: str) -> bool:
+    """Returns whether another name may be taken for an own one.
+
+    >>> is_like("cаllsieve", "callsieve"), is_like("callsieve", "callsieve"), is_like("churn", "callsieve")
+    (True, False, False)
+    """
+    return name != own and SequenceMatcher(None, name.casefold().strip(), own).ratio() > ALIKE
 
 
 def store_fault(uri: str) -> str:
@@ -107,6 +168,23 @@ def run_faults(uri: str, payload: Mapping[str, Any]) -> Iterator[Fault]:
         return
     for section, logged in payload["record"].items():
         yield from differences(f"{where}, {section}", logged, stored[section])
+    if stored["artifact"].get(CARD, "") == payload["record"]["artifact"].get(CARD):
+        yield from certificate_faults(
+            where, payload["record"]["metric"], mlflow_read.artifact_bytes(uri, payload["run"], CARD)
+        )
+
+
+def certificate_faults(where: str, metrics: Mapping[str, float], card: bytes) -> Iterator[Fault]:
+    """Yields a fault for each metric that the certificate in the bundle contradicts.
+
+    Args:
+        card: the bundle's metadata.
+    """
+    certificate = decode(card)["thresholds"][0]["certificate"]
+    for metric, field in CERTIFIED.items():
+        if metric in metrics and not math.isclose(metrics[metric], certificate[field], rel_tol=1e-9):
+            what = f"is {metrics[metric]:g}, the certificate in the bundle has {certificate[field]:g}"
+            yield Fault(f"{where}, metric {metric}", what)
 
 
 def differences(where: str, logged: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[Fault]:

@@ -18,14 +18,14 @@ from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.rules.strata import BUSY
 from callsieve.training.judging.run_figures import RunFigures
 from callsieve.training.log.audit_log import payloads, read
-from callsieve.training.log.gates import Gates
+from callsieve.training.log.gates import Gates, condition
 from callsieve.training.log.run_paths import RunPaths
 from callsieve.training.reports.pictures import Picture, pictures
 from callsieve.training.reports.run_page import environment
 from callsieve.training.tracking import mlflow_read, mlflow_write
 
 from .mlflow_check import MOVES
-from .promote import candidate, condition
+from .promote import candidate
 from .verify import verify
 
 COMPARED = ("parameter", "tag", "metric")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.files.progress import silent, steps
 from callsieve.serving.bundle.bundle import Bundle, load
-from callsieve.serving.bundle.signing import SIGNER, read_public_key
+from callsieve.serving.bundle.signing import SIGNER, key_id, read_public_key
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.judging.compare import compare
 from callsieve.training.log import approvals
 from callsieve.training.log.audit_log import append, locked, log_id, payloads, read, read_payload, require
-from callsieve.training.log.gates import Gates, parse_gates
+from callsieve.training.log.gates import Gates, in_words, logged_gates
 from callsieve.training.log.look_registry import register_look
 from callsieve.training.log.run_paths import RunPaths
 from callsieve.training.tracking import mlflow_read, mlflow_write
@@ -65,7 +65,7 @@ def candidate(place: RunPaths, run: str) -> Candidate:
     if not matches:
         raise ValueError(f"run {run}: the audit log has no such run or model")
     entry, payload = matches[-1]
-    gates = logged_gates(place.log, payload["gates"], before=entry.index)
+    gates = logged_gates({e.index: p for e, p in payloads(place.log, "gates")}, payload["gates"], entry.index)
     statement = approvals.statement(payload, gates.sha256, len(moves(place.log)))
     return Candidate(payload, gates, gates.results(payload["record"]["metric"]), statement)
 
@@ -74,26 +74,6 @@ def require_bundle(run_candidate: Candidate) -> None:
     """Raises ValueError unless the run has a signed bundle, which runs of an own estimator lack."""
     if not run_candidate.run["version"]:
         raise ValueError(f"run {run_candidate.run['run']}: its model is of an own estimator and has no signed bundle")
-
-
-def logged_gates(log: Path, reference: Mapping[str, Any], before: int) -> Gates:
-    """Returns the gates of a run from the log.
-
-    Args:
-        reference: `entry` and `sha256` of the gates, from the run's payload.
-        before: index of the run's entry.
-    Raises:
-        ValueError: unless that entry precedes the run's and has gates with that hash.
-    """
-    entries = {entry.index: entry for entry in read(log)}
-    entry = entries.get(reference["entry"])
-    payload = read_payload(log, entry) if entry is not None and entry.kind == "gates" else None
-    if payload is None or reference["entry"] >= before:
-        raise ValueError(f"gates: expected entry {reference['entry']} of the log, before the run's own entry")
-    gates = parse_gates(payload["text"].encode(), "gates")
-    if gates.sha256 != reference["sha256"]:
-        raise ValueError(f"gates: expected SHA-256 {reference['sha256']}, got {gates.sha256}")
-    return gates
 
 
 def moves(log: Path) -> list[dict[str, Any]]:
@@ -113,13 +93,18 @@ def reign(log: Path) -> list[str]:
 
 
 def approve(place: RunPaths, run: str, key: Ed25519PrivateKey, path: Path) -> dict[str, Any]:
-    """Signs an approval of a run into a new file.
+    """Signs an approval of a run into a new file. It is valid for the next promotion of the run or rollback to it.
 
     Returns:
         `gates` with their results, the signed `statement`, and the id of the approver's `key`.
+    Raises:
+        ValueError: if the gates do not name the key.
     """
     run_candidate = candidate(place, run)
     require_bundle(run_candidate)
+    if not run_candidate.gates.person(key_id(key.public_key())):
+        named = ", ".join(run_candidate.gates.approvers) or "nobody"
+        raise ValueError(f"approve: the gates of the run do not name key {key_id(key.public_key())}; they name {named}")
     approver = approvals.approve(run_candidate.statement, key, path)
     return {"gates": run_candidate.gate_results, "statement": run_candidate.statement, "key": approver}
 
@@ -159,13 +144,7 @@ def promote(
             raise ValueError(f"promote: {'; '.join(run_candidate.failed)}")
         with tempfile.TemporaryDirectory() as folder:
             challenger = fetch(place, run_candidate.run, Path(folder) / "challenger")
-            approved = approvals.check(
-                files,
-                run_candidate.statement,
-                run_candidate.gates.approvers,
-                run_candidate.gates.approvals_needed,
-                challenger.signed_by,
-            )
+            approved = approved_by(run_candidate, files, {challenger.signed_by, key_id(key.public_key())})
             before = reign(place.log)
             comparison = None
             champion = mlflow_read.registry(place.uri)["aliases"].get(mlflow_write.CHAMPION)
@@ -190,6 +169,19 @@ def promote(
         entry = append(place.log, "promotion", payload, key)
         mlflow_write.move_champion(place.uri, run_candidate.run["version"])
         return payload | {"entry": entry}
+
+
+def approved_by(run_candidate: Candidate, files: Sequence[Path], signers: Collection[str]) -> list[dict[str, Any]]:
+    """Returns the approvals of a move, which the gates of the run require.
+
+    Args:
+        signers: ids of the keys of bundle and log.
+    Raises:
+        ValueError: in one line, if the gates have no owner of their own, or an approval is missing or invalid.
+    """
+    gates = run_candidate.gates
+    gates.require_owned(signers)
+    return approvals.check(files, run_candidate.statement, gates, gates.approvals_needed, signers)
 
 
 def against_champion(
@@ -232,14 +224,18 @@ def against_champion(
     return result
 
 
-def rollback(place: RunPaths, why: str, key: Ed25519PrivateKey, progress: Progress = silent) -> dict[str, Any]:
-    """Makes the previous champion the champion again; its earlier approval counts.
+def rollback(
+    place: RunPaths, why: str, files: Sequence[Path], key: Ed25519PrivateKey, progress: Progress = silent
+) -> dict[str, Any]:
+    """Makes the previous champion the champion again.
 
+    Args:
+        files: approval files of the previous champion's run, signed since the last move.
     Returns:
         The logged payload with its `entry`. If a rollback was logged but interrupted before the alias moved, it is
         finished, and the earlier payload is returned.
     Raises:
-        ValueError: if there is no previous champion, or its record was changed.
+        ValueError: if there is no previous champion, its record was changed, or an approval is missing.
     """
     with move_lock(place.log):
         kind, logged = finish_move(place)
@@ -253,12 +249,14 @@ def rollback(place: RunPaths, why: str, key: Ed25519PrivateKey, progress: Progre
         for fault in verify(place.log, uri=place.uri, progress=progress).faults:
             if f"{fault.where} ".startswith(places) or fault.where.startswith("entry "):
                 raise ValueError(f"rollback: {fault}")
+        signers = {target.get("signer", ""), key_id(key.public_key())}
         payload = {
             "run": target["run"],
             "version": before[-2],
             "model": target["model"],
             "from": before[-1],
             "why": why,
+            "approvals": approved_by(candidate(place, target["run"]), files, signers),
         }
         entry = append(place.log, "rollback", payload, key)
         mlflow_write.move_champion(place.uri, before[-2])
@@ -318,18 +316,3 @@ def _run_of_version(place: RunPaths, version: str) -> dict[str, Any]:
         if payload["version"] == version:
             return payload
     raise ValueError(f"model version {version}: the log has no run of this version")
-
-
-def in_words(gate: Mapping[str, Any]) -> str:
-    """Returns a gate with its value in one line."""
-    return f"{gate['metric']} {condition(gate)}"
-
-
-def condition(gate: Mapping[str, Any]) -> str:
-    """Returns the condition of a gate and its value."""
-    bounds = " and ".join(
-        f"{words} {gate[name]:g}" for name, words in (("at_most", "at most"), ("at_least", "at least")) if name in gate
-    )
-    value, floor = gate["value"], gate.get("floor")
-    got = f"{value:g}" if value is not None else "not measured" if floor is None else f"more than {floor:g}"
-    return f"must be {bounds}, got {got}"

@@ -1,7 +1,7 @@
 """Compares the copies of a run's artifacts in its folder with the hashes in the audit log.
 
-People open these copies, and scorers load this bundle, while MLflow keeps its own artifacts. The audit page is not
-compared, because `callsieve audit page` writes it again; nor are files that are not artifacts.
+People open these copies, and scorers load this bundle, while MLflow keeps its own artifacts. Files beside the folders
+of artifacts are not compared.
 """
 
 from __future__ import annotations
@@ -10,14 +10,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from callsieve.features.files.atomic import sha256
-from callsieve.serving.bundle.signing import SIGNER
+from callsieve.serving.bundle.signing import SIGNER, SIGNING_KEY, read_signing_key
 
 from .fault import Fault
 from .mlflow_check import differences
 
 FOLDERS = ("bundle", "documents", "plots", "record", "tables")
-ELSEWHERE = {"report/report.html": "report.html", f"record/{SIGNER}": SIGNER}  # artifacts whose copy has another name
+ELSEWHERE = {  # artifacts whose copy has another name
+    "report/report.html": "report.html",
+    "report/audit.html": "audit.html",
+    f"record/{SIGNER}": SIGNER,
+}
 
 
 def copy_faults(folder: Path, runs: Sequence[Mapping[str, Any]]) -> tuple[int, list[Fault]]:
@@ -25,18 +31,35 @@ def copy_faults(folder: Path, runs: Sequence[Mapping[str, Any]]) -> tuple[int, l
 
     Args:
         folder: folder of a run. It belongs to the run that most of its files match, since a log may have several runs.
-            If it has no file of any run, such as a folder with only a log, nothing is compared.
         runs: payloads of the runs' entries.
     """
     logged = [copies_of(run["record"]["artifact"]) for run in runs]
     names = {name for hashes in logged for name in hashes}
     present = {name: sha256(folder / name) for name in names if (folder / name).is_file()}
     if not present:
-        return 0, []
+        what = f"{folder} has no file of a run to compare; expected --in FOLDER of a run"
+        return 0, [Fault("folder", what)] if runs else []
     expected = max(logged, key=lambda hashes: sum(present.get(name) == digest for name, digest in hashes.items()))
-    return len(expected), list(
-        differences("copy", expected, {name: present[name] for name in expected.keys() & present.keys()})
-    )
+    for name in FOLDERS:
+        files = (path.relative_to(folder).as_posix() for path in (folder / name).rglob("*") if path.is_file())
+        present |= {path: "added" for path in files if path not in present}
+    named = {name: digest for name, digest in present.items() if name in expected or name not in names}
+    return len(expected), list(differences("copy", expected, named))
+
+
+def key_faults(folder: Path, log_key: Ed25519PublicKey) -> tuple[list[Fault], list[Fault]]:
+    """Returns the faults of a private key in a run's folder, and a note that it should not be there."""
+    path = folder / SIGNING_KEY
+    if not path.exists():
+        return [], []
+    note = Fault(SIGNING_KEY, "the private key lies beside the log that it signs; move it to your key folder")
+    if (mode := path.stat().st_mode & 0o777) & 0o077:
+        return [Fault(SIGNING_KEY, f"mode {mode:o}: other users may use it; expected mode 600")], [note]
+    try:
+        signs = read_signing_key(path).public_key().public_bytes_raw() == log_key.public_bytes_raw()
+    except ValueError as error:
+        return [Fault(SIGNING_KEY, str(error))], [note]
+    return [] if signs else [Fault(SIGNING_KEY, "is not the key of the log")], [note]
 
 
 def copies_of(artifacts: Mapping[str, str]) -> dict[str, str]:

@@ -1,16 +1,20 @@
-"""The commands of the audit log: verify, log, note, erase, prove, page."""
+"""The commands of the audit log: verify, witness, show, attempts, note, erase, prove, page."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from callsieve.serving.cli import console
-from callsieve.serving.cli.options import Json, LogKeyOption, RunOptions, TrackingUri, Why
+from callsieve.serving.cli.options import Json, LogKeyOption, RunOptions, SigningKey, TrackingUri, Why
+
+if TYPE_CHECKING:
+    from callsieve.training.log.entry import Entry
 
 
 class Kind(StrEnum):
@@ -21,50 +25,118 @@ class Kind(StrEnum):
     THRESHOLD = "threshold"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnchorOptions:
+    """Files that were stored outside the log, which a verification rests on."""
+
+    trust: Annotated[Path | None, typer.Option("--trust", help="Public key (PEM) of the log's signer.")] = None
+    head: Annotated[list[Path] | None, typer.Option(help="Signed head that was stored elsewhere; repeatable.")] = None
+    witness: Annotated[list[Path] | None, typer.Option(help="Statement of `audit witness`; repeatable.")] = None
+    witness_key: Annotated[Path | None, typer.Option("--witness-key", help="Public key (PEM) of the witness.")] = None
+    gates_key: Annotated[Path | None, typer.Option("--gates-key", help="Public key (PEM) of the gates' owner.")] = None
+
+
 def verify(
     folder: RunOptions,
+    anchor: AnchorOptions,
     tracking_uri: TrackingUri = None,
-    trust: Annotated[Path | None, typer.Option("--trust", help="Public key (PEM) of the log's signer.")] = None,
-    head: Annotated[list[Path] | None, typer.Option(help="Signed head that was stored elsewhere; repeatable.")] = None,
     json: Json = False,
 ) -> None:
     """Find each change of the log, of MLflow and of the run's folder; exit code 1 if there is one.
 
-    Example: callsieve audit verify --head head.json
+    The first line says what the result rests on: files that were stored outside the log.
+
+    Example: callsieve audit verify --trust log.pub --head head.json
     """
+    from callsieve.training.audit.anchors import Anchors
     from callsieve.training.audit.verify import verify as check
     from callsieve.training.log.run_paths import run_paths
 
     place = run_paths(folder.path, folder.audit, tracking_uri)
+    anchors = Anchors(anchor.trust, anchor.head or (), anchor.witness or (), anchor.witness_key, anchor.gates_key)
     with console.progress("audit verify") as progress:
-        result = check(
-            place.log, uri=place.uri, trust=trust, heads=head or (), run_folder=folder.path, progress=progress
-        )
+        result = check(place.log, uri=place.uri, anchors=anchors, run_folder=folder.path, progress=progress)
     if json:
         console.emit_json(result.to_json())
     else:
-        for fault in result.faults:
-            console.say(str(fault))
+        for line in (result.anchor, *result.faults, *(f"note: {note}" for note in result.notes)):
+            console.say(str(line))
         compared = f"{result.runs} runs compared with MLflow, {result.copies} files in the folder with the log"
         console.say(f"{result.entries} entries, {compared}, {len(result.faults)} faults")
     if result.faults:
         sys.exit(1)
 
 
-def log(folder: RunOptions, json: Json = False) -> None:
-    """List the entries of the log.
+def witness(
+    out: Annotated[Path, typer.Option("--out", help="New file for the statement; keep it outside the log.")],
+    signing_key: SigningKey,
+    folder: RunOptions,
+    json: Json = False,
+) -> None:
+    """Sign the newest head of a log with the moment, as a witness: the log cannot be rewritten up to it unseen.
 
-    Example: callsieve audit log --json
+    Example: callsieve audit witness --signing-key witness.key --out witness.json
+    """
+    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.training.audit.anchors import witness as sign
+    from callsieve.training.log.run_paths import log_folder
+
+    head = sign(log_folder(folder.path, folder.audit), read_signing_key(signing_key), out)
+    facts = {"entries": head.size, "root": head.root, "out": str(out)}
+    console.emit_json(facts) if json else console.say(f"{out}: {head.size} entries, root {head.root}")
+
+
+def show(
+    folder: RunOptions,
+    entry: Annotated[int | None, typer.Argument(help="Index of an entry; its payload is printed.")] = None,
+    json: Json = False,
+) -> None:
+    """List the entries of the log with their actors, or print the payload of one.
+
+    Example: callsieve audit show 2
     """
     from callsieve.training.log.audit_log import read
     from callsieve.training.log.run_paths import log_folder
 
-    entries = read(log_folder(folder.path, folder.audit))
-    if json:
-        console.emit_json({"entries": [{"index": e.index, "at": e.at, "kind": e.kind} for e in entries]})
+    log = log_folder(folder.path, folder.audit)
+    entries = [_shown(log, item) for item in read(log) if entry in (None, item.index)]
+    if entry is None:
+        if json:
+            console.emit_json({"entries": entries})
+        else:
+            rows = [(str(e["index"]), e["at"], e["kind"], e["by"]) for e in entries]
+            console.show_table("audit log", ("entry", "at", "kind", "by"), rows, texts=4)
+    elif not entries:
+        console.fail(f"entry {entry}: the log has no such entry")
     else:
-        rows = [(str(e.index), e.at, e.kind) for e in entries]
-        console.show_table("audit log", ("entry", "at", "kind"), rows, texts=3)
+        console.emit_json(entries[0])
+
+
+def _shown(log: Path, entry: Entry) -> dict[str, Any]:
+    """Returns an entry with its actor in words, and its payload, which is null if it was erased."""
+    from callsieve.training.log.audit_log import read_actor, read_payload
+
+    actor, payload = read_actor(log, entry), read_payload(log, entry)
+    writer = [f"{actor['user']}, key {actor['key']}"] if actor else []
+    approvers = [approval["by"] for approval in (payload or {}).get("approvals", ())]
+    by = "; ".join([*writer, *([f"approved by {', '.join(approvers)}"] if approvers else [])])
+    return {"index": entry.index, "at": entry.at, "kind": entry.kind, "by": by, "payload": payload}
+
+
+def attempts(folder: RunOptions, json: Json = False) -> None:
+    """List all attempts: trainings with their result, failed ones and studies too.
+
+    Example: callsieve audit attempts
+    """
+    from callsieve.training.audit.attempts import attempts as register
+    from callsieve.training.log.run_paths import log_folder
+
+    rows = register(log_folder(folder.path, folder.audit))
+    if json:
+        console.emit_json({"attempts": [row.to_json() for row in rows]})
+        return
+    table = [(str(row.entry), row.at, row.model, str(len(row.looks)), row.result) for row in rows]
+    console.show_table("attempts", ("entry", "at", "model", "looks", "result"), table, texts=5)
 
 
 def note(
@@ -140,5 +212,7 @@ def page(
     from callsieve.training.audit.page import write_page
     from callsieve.training.log.run_paths import run_paths
 
+    if out.resolve() == (folder.path / "audit.html").resolve():
+        console.fail(f"{out}: the log commits to this file; choose another name", code=2)
     write_page(run_paths(folder.path, folder.audit, tracking_uri), run, out)
     console.emit_json({"page": str(out)}) if json else console.say(f"{out}: written")

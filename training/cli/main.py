@@ -87,6 +87,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
                 "monitor": "training.cli.model:monitor",
                 "approve": "training.cli.model:approve",
                 "approver-key": "training.cli.model:approver_key",
+                "sign-gates": "training.cli.model:sign_gates",
                 "promote": "training.cli.model:promote",
                 "rollback": "training.cli.model:rollback",
                 "replay": "training.cli.model:replay",
@@ -96,7 +97,9 @@ TABLE: dict[str, dict[str, str | Group]] = {
             "Verify and read the signed log of trainings and promotions.",
             {
                 "verify": "training.cli.audit:verify",
-                "log": "training.cli.audit:log",
+                "witness": "training.cli.audit:witness",
+                "show": "training.cli.audit:show",
+                "attempts": "training.cli.audit:attempts",
                 "note": "training.cli.audit:note",
                 "erase": "training.cli.audit:erase",
                 "prove": "training.cli.audit:prove",

@@ -26,6 +26,7 @@ from callsieve.serving.cli.options import (
 if TYPE_CHECKING:
     from callsieve.training.log.run_paths import RunPaths
 
+Approvals = Annotated[list[Path], typer.Option(help="File of an approval; repeat for several.")]
 Run = Annotated[str, typer.Argument(help="Id of the run in MLflow, or of its model.")]
 
 
@@ -128,13 +129,14 @@ def approve(
     """
     from callsieve.serving.bundle.signing import read_signing_key
     from callsieve.training.audit import promote as steps
+    from callsieve.training.log.gates import in_words
 
     facts = steps.approve(_place(folder, tracking_uri), run, read_signing_key(signing_key), out)
     if json:
         console.emit_json(facts)
         return
     for gate in facts["gates"]:
-        console.say(f"{'passed' if gate['passed'] else 'FAILED'}  {steps.in_words(gate)}")
+        console.say(f"{'passed' if gate['passed'] else 'FAILED'}  {in_words(gate)}")
     console.say(f"{out}: model {facts['statement']['model']} approved by key {facts['key']}")
 
 
@@ -153,9 +155,25 @@ def approver_key(
     console.emit_json({"key": name, "public": line}) if json else console.say(f'"{key.stem}" = "{line}"  # key {name}')
 
 
+def sign_gates(
+    gates: Annotated[Path, typer.Argument(help="Gates file with a table [owner].")],
+    signing_key: SigningKey,
+    json: Json = False,
+) -> None:
+    """Sign a gates file as its owner, who is not the trainer; without the signature no model is promoted.
+
+    Example: callsieve model sign-gates gates.toml --signing-key owner.key
+    """
+    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.training.log.gates import sign_gates as sign
+
+    signature = sign(gates, read_signing_key(signing_key))
+    console.emit_json({"signature": str(signature)}) if json else console.say(f"{signature}: written")
+
+
 def promote(
     run: Run,
-    approval: Annotated[list[Path], typer.Option(help="File of an approval; repeat for several.")],
+    approval: Approvals,
     folder: RunOptions,
     log_signing_key: LogKeyOption,
     data: Annotated[
@@ -179,18 +197,23 @@ def promote(
 
 
 def rollback(
-    why: Why, folder: RunOptions, log_signing_key: LogKeyOption, tracking_uri: TrackingUri = None, json: Json = False
+    why: Why,
+    approval: Approvals,
+    folder: RunOptions,
+    log_signing_key: LogKeyOption,
+    tracking_uri: TrackingUri = None,
+    json: Json = False,
 ) -> None:
-    """Make the previous champion the champion again.
+    """Make the previous champion the champion again; `model approve` of its run signs the approvals.
 
-    Example: callsieve model rollback --why 'complaints of a hospital'
+    Example: callsieve model rollback --why 'complaints of a hospital' --approval risk.json --approval legal.json
     """
     from callsieve.training.audit import promote as steps
     from callsieve.training.log.run_paths import log_signing_key as key_of
 
     place, key = _place(folder, tracking_uri), key_of(folder.path, log_signing_key.signing_key)
     with console.progress("model rollback") as progress:
-        facts = steps.rollback(place, why, key, progress)
+        facts = steps.rollback(place, why, approval, key, progress)
     console.emit_json(facts) if json else console.say(f"model {facts['model']}, version {facts['version']}: champion")
 
 

@@ -20,7 +20,7 @@ from callsieve.serving.custody.purposes import SIMULATED, read_declaration, requ
 from callsieve.serving.custody.retention import Retention, read_retention
 from callsieve.serving.http.api_keys import read_keys
 from callsieve.training.audit.verify import verify
-from callsieve.training.log.audit_log import PUBLIC_KEY, payloads
+from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.tickets import MOST_WITHOUT, NEEDED, REIDENTIFY
 from callsieve.training.privacy.retention_run import INTENT, open_intents
 from callsieve.training.privacy.states import calls_fingerprint
@@ -151,7 +151,7 @@ def check_audit_log(scope: AuditScope, _rules: Retention, _now: int) -> Iterator
     if scope.log is None:
         yield Duty("log unchanged", "L32", None, "no audit log was specified")
         return
-    faults = verify(scope.log, trust=scope.log / PUBLIC_KEY).faults
+    faults = verify(scope.log).faults
     result = f"{faults[0].where}: {faults[0].what}" if faults else "no fault"
     yield Duty("log unchanged", "L32", not faults, result)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.files.atomic import write_new
 from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, decode, encode
 from callsieve.serving.bundle.signing import key_id, sign, verify_signature
+
+from .gates import Gates
 
 KIND = "callsieve approval"
 
@@ -47,46 +49,71 @@ def approve(statement: Mapping[str, Any], key: Ed25519PrivateKey, path: Path) ->
 
 
 def check(
-    paths: Sequence[Path],
-    expected: Mapping[str, Any],
-    approvers: Mapping[str, Ed25519PublicKey],
-    needed: int,
-    signer: str,
+    paths: Sequence[Path], expected: Mapping[str, Any], gates: Gates, needed: int, signers: Collection[str]
 ) -> list[dict[str, Any]]:
-    """Returns the approvals of these files, if enough different keys signed them.
+    """Returns the approvals of these files, if enough different persons signed them.
 
     Args:
         expected: fields that each statement must have, with their values.
-        approvers: public keys by name.
+        gates: name the persons who may approve, with their keys.
         needed: minimum of approvals.
-        signer: id of the key that signed the bundle; it cannot approve its own work.
+        signers: ids of the keys that signed the bundle and the log; they cannot approve their own work.
     Returns:
         For the log: each `statement` with its `signature`, the id of its `key`, and the approver's name as `by`.
     Raises:
         ValueError: in one line with the file and the broken rule.
     """
+    files = [(str(path), _file(path)) for path in paths]
+    faults, approvals = examined(files, expected, gates, needed, signers)
+    if faults:
+        raise ValueError(faults[0])
+    return approvals
+
+
+def examined(
+    files: Sequence[tuple[str, Any]],
+    expected: Mapping[str, Any],
+    gates: Gates,
+    needed: int,
+    signers: Collection[str],
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Returns every broken rule of approvals in words, and the approvals that count.
+
+    Args:
+        files: name and content of each approval: `statement` and `signature`.
+        expected: as for `check`, like the other arguments.
+    """
+    faults: list[str] = []
     approvals: dict[str, dict[str, Any]] = {}
-    for path in paths:
+    for where, value in files:
         try:
-            approval = _read(path.read_bytes(), expected, approvers)
-            if approval["key"] in approvals:
-                raise ValueError(f"key {approval['key']} approved already")
-            if approval["key"] == signer:
-                raise ValueError(f"key {signer} signed the bundle, and cannot approve it")
+            approval = _approval(value, expected, gates)
+            if approval["by"] in approvals:
+                raise ValueError(f"{approval['by']} approved already, with key {approvals[approval['by']]['key']}")
+            if approval["key"] in signers:
+                raise ValueError(f"key {approval['key']} signed the bundle or its log, and cannot approve it")
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-        approvals[approval["key"]] = approval
+            faults.append(f"{where}: {error}")
+        else:
+            approvals[approval["by"]] = approval
     if len(approvals) < needed:
-        raise ValueError(f"approvals: expected {needed} by different keys that the gates name, got {len(approvals)}")
-    return list(approvals.values())
+        faults.append(f"approvals: expected {needed} by different persons that the gates name, got {len(approvals)}")
+    return faults, list(approvals.values())
 
 
-def _read(data: bytes, expected: Mapping[str, Any], approvers: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
-    value = as_fields(decode(data), "approval", ("statement", "signature"))
-    signed, line = as_mapping(value["statement"], "statement"), as_text(value["signature"], "signature")
-    key = verify_signature(encode(signed), line.encode() + b"\n", list(approvers.values()))
+def _file(path: Path) -> Any:
+    try:
+        return decode(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _approval(value: Any, expected: Mapping[str, Any], gates: Gates) -> dict[str, Any]:
+    fields = as_fields(value, "approval", ("statement", "signature"))
+    signed, line = as_mapping(fields["statement"], "statement"), as_text(fields["signature"], "signature")
+    keys = [key for person in gates.approvers.values() for key in person]
+    key = verify_signature(encode(signed), line.encode() + b"\n", keys)
     for name, expected_value in expected.items():
         if signed.get(name) != expected_value:
             raise ValueError(f"statement: {name} must be {expected_value!r}, got {str(signed.get(name))[:80]!r}")
-    by = next(name for name, public in approvers.items() if key_id(public) == key)
-    return {"statement": signed, "signature": line, "key": key, "by": by}
+    return {"statement": signed, "signature": line, "key": key, "by": gates.person(key)}

@@ -5,7 +5,8 @@
     log.pub              the key that signs
     payloads/000007.json payload of entry 7, with the salt of its commitment
 
-An entry has no payload, only HMAC-SHA256(salt, payload). A payload can be erased on a person's request, and the log
+An entry has no payload, only HMAC-SHA256(salt, payload and actor). The actor is the user who wrote the entry, as the
+system names it, and the id of the key. A payload can be erased on a person's request, and the log
 stays valid. Without the 32 random bytes of salt, the commitment reveals nothing. A head signs the number of entries,
 the Merkle root over them (RFC 6962) and the newest entry's own hash. A fault is therefore located at its entry, and
 later entries stay valid. The owner of the signing key can write another log: store the key and copies of heads outside
@@ -15,72 +16,34 @@ the log.
 from __future__ import annotations
 
 import fcntl
+import getpass
 import hashlib
 import hmac
-import json
 import os
-import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.files.atomic import write_atomic
-from callsieve.features.files.strict_json import as_fields, as_integer, as_mapping, as_text, decode
-from callsieve.serving.bundle.signing import key_id, read_public_key, sign, verify_signature, write_public_key
+from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, decode
+from callsieve.serving.bundle.signing import key_id, read_public_key, sign, write_public_key
 
-from .merkle import consistency_proof, inclusion_proof, leaf_hash, root
+from .entry import Entry, Head, commitment, encode, entry_line, head_json, head_of, read_line
+from .merkle import consistency_proof, inclusion_proof, root
 
 LOG, HEAD, PUBLIC_KEY, PAYLOADS, LOCK = "log.jsonl", "head.json", "log.pub", "payloads", "lock"
+LOCKS = (LOCK, "moving", "entering")  # files of the locks that promotions and accesses take
 KINDS = (
     "gates", "touch", "run", "promotion", "rollback", "policy", "threshold", "access", "erasure",
     "decision", "retention", "deletion", "key",
 )  # fmt: skip
-_HEAD_KIND = "callsieve audit head"
+ERASABLE = ("access", "policy", "threshold", "decision", "deletion", "retention", "key")  # what a judgement needs stays
 _SALT_BYTES = 32
-_HASH = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The signed state of a log: number of entries, Merkle root, hash of the newest entry."""
-
-    size: int
-    root: str
-    leaf: str
-    signature: str
-
-    def message(self) -> bytes:
-        """Returns the bytes that are signed."""
-        return encode({"kind": _HEAD_KIND, "size": self.size, "root": self.root, "leaf": self.leaf})
-
-    def check(self, trusted: Ed25519PublicKey) -> None:
-        """Raises a ValueError unless the trusted key signed this head."""
-        verify_signature(self.message(), self.signature.encode() + b"\n", [trusted])
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the log."""
-
-    index: int
-    at: str
-    kind: str
-    commitment: str
-    head: Head
-
-    def body(self) -> dict[str, Any]:
-        """Returns the fields of the entry without the head."""
-        return {"index": self.index, "at": self.at, "kind": self.kind, "commitment": self.commitment}
-
-    def leaf(self) -> str:
-        """Returns the hash of the entry's own bytes, in hex."""
-        return leaf_hash(encode(self.body())).hex()
 
 
 def log_id(folder: Path) -> str:
@@ -115,17 +78,15 @@ def erase(folder: Path, index: int, why: str, key: Ed25519PrivateKey) -> int:
     """Deletes an entry's payload and records the erasure; returns the index of the new entry.
 
     Raises:
-        ValueError: if the entry has no payload, is itself an erasure, or counts a look at test data.
+        ValueError: if the entry has no payload, or is of a kind that must stay, such as a look at test data.
     """
     require(folder)
     with locked(folder, LOCK):
         entries = {entry.index: entry for entry in read(folder)}
         if index not in entries or not payload_path(folder, index).exists():
             raise ValueError(f"entry {index}: expected an entry with a payload")
-        if entries[index].kind == "erasure":
-            raise ValueError(f"entry {index}: records the erasure of another entry; it must stay")
-        if entries[index].kind == "touch":
-            raise ValueError(f"entry {index}: counts a look at test data; it must stay")
+        if (kind := entries[index].kind) not in ERASABLE:
+            raise ValueError(f"entry {index}: is of kind {kind}; it must stay")
         erasure = _add(folder, "erasure", {"entry": index, "why": why}, key)
         payload_path(folder, index).unlink()
     return erasure
@@ -152,43 +113,25 @@ def has_log(folder: Path) -> bool:
     return (folder / PUBLIC_KEY).exists()
 
 
-def read_line(line: bytes, where: str) -> Entry:
-    """Parses one line, which must have the byte form in which it was written.
-
-    Raises:
-        ValueError: in one line that begins with `where`.
-    """
-    try:
-        fields = as_fields(decode(line), "entry", ("index", "at", "kind", "commitment", "head"))
-        entry = Entry(
-            as_integer(fields["index"], "index"),
-            as_text(fields["at"], "at"),
-            as_text(fields["kind"], "kind"),
-            as_text(fields["commitment"], "commitment"),
-            _head(fields["head"]),
-        )
-        if entry_line(entry) != line + b"\n":
-            raise ValueError("must have the form in which it was written")
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-    return entry
-
-
-def entry_line(entry: Entry) -> bytes:
-    """Returns the canonical bytes of an entry, with the end of the line."""
-    return encode(entry.body() | {"head": _head_json(entry.head)}) + b"\n"
-
-
 def whole_lines(folder: Path) -> list[bytes]:
-    """Returns the complete lines of a log; a crash can leave an incomplete last line, which is ignored."""
+    """Returns the complete lines of a log; a crash can leave an incomplete last line, which is left out."""
+    return _lines(folder)[:-1]
+
+
+def incomplete_line(folder: Path) -> bytes:
+    """Returns the incomplete last line of a log, which a crash or an edit left; the next entry removes it."""
+    return _lines(folder)[-1]
+
+
+def _lines(folder: Path) -> list[bytes]:
     path = folder / LOG
-    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return path.read_bytes().split(b"\n") if path.exists() else [b""]
 
 
 def read_head(path: Path) -> Head:
     """Reads a signed head from its file, without a check of the signature."""
     try:
-        return _head(decode(path.read_bytes()))
+        return head_of(decode(path.read_bytes()))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -199,17 +142,37 @@ def read_payload(folder: Path, entry: Entry) -> dict[str, Any] | None:
     Raises:
         ValueError: if the payload differs from the entry's commitment.
     """
+    content = _content(folder, entry)
+    return None if content is None else content[0]
+
+
+def read_actor(folder: Path, entry: Entry) -> dict[str, str]:
+    """Reads who wrote an entry: `user` and `key`; empty for entries of earlier versions and for erased ones.
+
+    Raises:
+        ValueError: if payload or actor differ from the entry's commitment.
+    """
+    content = _content(folder, entry)
+    return {} if content is None else content[1]
+
+
+def _content(folder: Path, entry: Entry) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """Returns payload and actor of an entry; None if the file does not exist."""
     path = payload_path(folder, entry.index)
     if not path.exists():
         return None
     try:
-        value = as_fields(decode(path.read_bytes()), "payload", ("salt", "payload"))
+        value = as_mapping(decode(path.read_bytes()), "payload")
+        names = ("salt", "payload", "actor") if "actor" in value else ("salt", "payload")
+        value = as_fields(value, "payload", names)
         salt, payload = bytes.fromhex(as_text(value["salt"], "salt")), as_mapping(value["payload"], "payload")
+        actor = {name: as_text(word, name) for name, word in as_mapping(value.get("actor", {}), "actor").items()}
     except ValueError:
         raise ValueError("its payload was edited: it is no longer what was written") from None
-    if len(salt) != _SALT_BYTES or not hmac.compare_digest(commitment(salt, encode(payload)), entry.commitment):
+    data = encode({"actor": actor, "payload": payload} if actor else payload)
+    if len(salt) != _SALT_BYTES or not hmac.compare_digest(commitment(salt, data), entry.commitment):
         raise ValueError("its payload was edited: it does not fit the commitment")
-    return payload
+    return payload, actor
 
 
 def payloads(folder: Path, *kinds: str) -> Iterator[tuple[Entry, dict[str, Any]]]:
@@ -233,7 +196,7 @@ def proof(folder: Path, index: int, since: int | None = None) -> dict[str, Any]:
         "entry": index,
         "inclusion": [step.hex() for step in inclusion_proof(leaves, index)],
         "leaf": leaves[index].hex(),
-        "head": _head_json(entries[-1].head),
+        "head": head_json(entries[-1].head),
     }
     if since is not None:
         proof_json |= {"since": since, "consistency": [step.hex() for step in consistency_proof(leaves, since)]}
@@ -245,32 +208,23 @@ def payload_path(folder: Path, index: int) -> Path:
     return folder / PAYLOADS / f"{index:06d}.json"
 
 
-def commitment(salt: bytes, payload: bytes) -> str:
-    """Returns HMAC-SHA256 of a payload in hex, with the salt as key."""
-    return hmac.new(salt, payload, hashlib.sha256).hexdigest()
-
-
-def encode(value: Mapping[str, Any]) -> bytes:
-    """Returns the canonical bytes of a JSON object, on one line."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
 def _add(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519PrivateKey) -> int:
     """Adds an entry to a locked log; returns its index."""
     if not (folder / PUBLIC_KEY).exists():
         write_public_key(key.public_key(), folder / PUBLIC_KEY)
     before = _sound(folder, key)
     _clear(folder)
-    index, salt, data = len(before), secrets.token_bytes(_SALT_BYTES), encode(payload)
-    unsigned = Entry(index, _now(), kind, commitment(salt, data), Head(0, "", "", ""))
+    content = {"actor": {"user": user(), "key": key_id(key.public_key())}, "payload": dict(payload)}
+    index, salt, data = len(before), secrets.token_bytes(_SALT_BYTES), encode(content)
+    unsigned = Entry(index, _moment(before), kind, commitment(salt, data), Head(0, "", "", ""))
     leaves = [bytes.fromhex(entry.head.leaf) for entry in before]
     leaf = unsigned.leaf()
     head = Head(index + 1, root([*leaves, bytes.fromhex(leaf)]).hex(), leaf, "")
     signed = Head(head.size, head.root, leaf, sign(head.message(), key).decode().strip())
     # Write the payload first: an entry without its payload would be a fault.
-    write_atomic(payload_path(folder, index), encode({"salt": salt.hex(), "payload": dict(payload)}))
+    write_atomic(payload_path(folder, index), encode({"salt": salt.hex()} | content))
     _append_line(folder / LOG, entry_line(Entry(index, unsigned.at, kind, unsigned.commitment, signed)))
-    write_atomic(folder / HEAD, encode(_head_json(signed)) + b"\n")
+    write_atomic(folder / HEAD, encode(head_json(signed)) + b"\n")
     return index
 
 
@@ -334,18 +288,14 @@ def read_locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _head(value: Any) -> Head:
-    fields = as_fields(value, "head", ("size", "root", "leaf", "signature"))
-    for name in ("root", "leaf"):
-        if not _HASH.fullmatch(as_text(fields[name], f"head: {name}")):
-            raise ValueError(f"head: {name} must be 64 hex digits")
-    signature = as_text(fields["signature"], "head: signature")
-    return Head(as_integer(fields["size"], "head: size", 1), fields["root"], fields["leaf"], signature)
+def user() -> str:
+    """Returns the login name of the user of this process; "unknown" if the system has none."""
+    with suppress(KeyError, OSError):  # a container may have no name for its user
+        return getpass.getuser()
+    return "unknown"
 
 
-def _head_json(head: Head) -> dict[str, Any]:
-    return {"size": head.size, "root": head.root, "leaf": head.leaf, "signature": head.signature}
-
-
-def _now() -> str:
-    return datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _moment(before: Sequence[Entry]) -> str:
+    """Returns the present moment, or that of the newest entry if the clock was set back since then."""
+    now = datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return max(now, before[-1].at) if before else now

@@ -1,20 +1,29 @@
-"""Gates: bounds on metrics that a model must meet before promotion, from a file whose hash is logged before the run."""
+"""Gates: bounds on metrics that a model must meet before promotion, from a file whose hash is logged before the run.
+
+The file is also the roster of approvers: persons with their keys. Its owner signs it, with a key that is not the key of
+the training. Without an owner's signature no model can be promoted.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.strict_json import as_fields, as_integer, as_list, as_mapping, as_number, as_text
 from callsieve.features.files.toml_file import parse_toml
+from callsieve.serving.bundle.signing import key_id, sign, verify_signature
 
 KEY_BYTES = 32
+SIGNATURE = ".sig"  # end of the name of the owner's signature, beside the gates file
+_SCRIPTS = ("LATIN", "CJK", "DIGIT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,12 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """The content of a gates file, and its bytes."""
+    """The content of a gates file, and its bytes.
+
+    Attributes:
+        approvers: keys of each person who may approve, by name.
+        owner: name and key of the owner, whose `signature` was checked; None for a file without an owner.
+    """
 
     data: bytes
     version: str
@@ -61,12 +75,35 @@ class Gates:
     rounds: int
     least_callers: int
     approvals_needed: int
-    approvers: Mapping[str, Ed25519PublicKey]
+    approvers: Mapping[str, Sequence[Ed25519PublicKey]]
+    owner: tuple[str, Ed25519PublicKey] | None
+    signature: str
 
     @property
     def sha256(self) -> str:
         """SHA-256 of the file."""
         return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def owner_key(self) -> str:
+        """Id of the owner's key; "" without an owner."""
+        return key_id(self.owner[1]) if self.owner else ""
+
+    def require_owned(self, signers: Collection[str]) -> None:
+        """Raises a ValueError unless the gates have an owner, whose key is none of these key ids."""
+        if self.owner is None:
+            raise ValueError("gates: expected the signature of an owner; see callsieve model sign-gates")
+        if self.owner_key in signers:
+            raise ValueError(f"gates: key {self.owner_key} signed the model or its log, and cannot own its gates")
+
+    def person(self, key: str) -> str:
+        """Returns the name of the approver with a key of this id; "" if there is none."""
+        names = (name for name, keys in self.approvers.items() for public in keys if key_id(public) == key)
+        return next(names, "")
+
+    def to_json(self) -> dict[str, str]:
+        """Returns the payload of their entry in the audit log."""
+        return {"sha256": self.sha256, "text": self.data.decode(), "signature": self.signature}
 
     def results(self, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
         """Returns the result of every gate; each slice that must be certified counts as a gate on its metric."""
@@ -88,19 +125,58 @@ def shipped_gates() -> Gates:
 
 
 def read_gates(path: Path | None) -> Gates:
-    """Reads a gates file; the shipped one by default."""
-    return parse_gates(path.read_bytes(), str(path)) if path else shipped_gates()
+    """Reads a gates file with its owner's signature; the shipped one by default."""
+    if path is None:
+        return shipped_gates()
+    signature = path.with_name(path.name + SIGNATURE)
+    return parse_gates(path.read_bytes(), str(path), signature.read_text().strip() if signature.exists() else "")
 
 
-def parse_gates(data: bytes, where: str) -> Gates:
+def sign_gates(path: Path, key: Ed25519PrivateKey) -> Path:
+    """Signs a gates file as its owner; returns the path of the signature, which is replaced if it exists.
+
+    Raises:
+        ValueError: if the file is malformed, or names another owner.
+    """
+    data, signature = path.read_bytes(), path.with_name(path.name + SIGNATURE)
+    line = sign(data, key)
+    if parse_gates(data, str(path), line.decode().strip()).owner is None:
+        raise ValueError(f"{path}: expected a table [owner] with a name and a key")
+    write_atomic(signature, line)
+    return signature
+
+
+def logged_gates(entries: Mapping[int, Mapping[str, Any]], reference: Mapping[str, Any], before: int) -> Gates:
+    """Returns the gates of a run from the audit log.
+
+    Args:
+        entries: payloads of all entries of gates, by index.
+        reference: `entry` and `sha256` of the gates, from the run's payload.
+        before: index of the run's entry.
+    Raises:
+        ValueError: unless that entry precedes the run's and has gates with that hash.
+    """
+    payload = entries.get(reference["entry"])
+    if payload is None or reference["entry"] >= before:
+        raise ValueError(f"gates: expected entry {reference['entry']} of the log, before the run's own entry")
+    gates = parse_gates(payload["text"].encode(), "gates", payload.get("signature", ""))
+    if gates.sha256 != reference["sha256"]:
+        raise ValueError(f"gates: expected SHA-256 {reference['sha256']}, got {gates.sha256}")
+    return gates
+
+
+def parse_gates(data: bytes, where: str, signature: str = "") -> Gates:
     """Parses a gates file.
 
+    Args:
+        signature: line with the owner's signature; required if the file names an owner.
     Raises:
         ValueError: in one line with the field and the broken rule.
     """
     read = parse_toml(data, where)
     try:
-        fields = as_fields(read, "gates", ("version", "effective", "gate", "slices", "challenger", "approvals"))
+        names = ("version", "effective", "gate", "slices", "challenger", "approvals")
+        fields = as_fields(read, "gates", (*names, "owner") if "owner" in read else names)
         slices = as_fields(fields["slices"], "slices", ("certified",))
         challenger = as_fields(fields["challenger"], "challenger", ("margin", "confidence", "rounds", "callers"))
         approvals = as_fields(fields["approvals"], "approvals", ("needed", "keys"))
@@ -114,10 +190,27 @@ def parse_gates(data: bytes, where: str) -> Gates:
             rounds=as_integer(challenger["rounds"], "challenger: rounds", 100, 1_000_000),
             least_callers=as_integer(challenger["callers"], "challenger: callers", 1),
             approvals_needed=as_integer(approvals["needed"], "approvals: needed", 1, 100),
-            approvers=_keys(as_mapping(approvals["keys"], "approvals: keys")),
+            approvers=_persons(as_mapping(approvals["keys"], "approvals: keys")),
+            owner=_owner(fields["owner"], data, signature) if "owner" in read else None,
+            signature=signature if "owner" in read else "",
         )
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+def in_words(gate: Mapping[str, Any]) -> str:
+    """Returns a gate with its value in one line."""
+    return f"{gate['metric']} {condition(gate)}"
+
+
+def condition(gate: Mapping[str, Any]) -> str:
+    """Returns the condition of a gate and its value."""
+    bounds = " and ".join(
+        f"{words} {gate[name]:g}" for name, words in (("at_most", "at most"), ("at_least", "at least")) if name in gate
+    )
+    value, floor = gate["value"], gate.get("floor")
+    got = f"{value:g}" if value is not None else "not measured" if floor is None else f"more than {floor:g}"
+    return f"must be {bounds}, got {got}"
 
 
 def _gate(value: Any) -> Gate:
@@ -135,11 +228,48 @@ def _words(value: Any, where: str) -> tuple[str, ...]:
     return tuple(as_text(word, where) for word in as_list(value, where, 0, 1000))
 
 
-def _keys(table: Mapping[str, Any]) -> dict[str, Ed25519PublicKey]:
-    words = {as_text(name, "approvals: name"): as_text(word, "approvals: key") for name, word in table.items()}
-    if len(set(words.values())) < len(words):
+def _persons(table: Mapping[str, Any]) -> dict[str, tuple[Ed25519PublicKey, ...]]:
+    """Returns the keys of each person; a person may have several, and counts once."""
+    persons = {}
+    for name, words in table.items():
+        _require_plain(as_text(name, "approvals: name"))
+        hexes = words if isinstance(words, list) else [words]
+        persons[name] = tuple(_key(word, "approvals: a key") for word in as_list(hexes, "approvals: keys", 1, 100))
+    keys = [key.public_bytes_raw() for person in persons.values() for key in person]
+    if len(set(keys)) < len(keys):
         raise ValueError("approvals: keys must differ")
-    for word in words.values():
-        if len(word) != 2 * KEY_BYTES or set(word) - set("0123456789abcdef"):
-            raise ValueError(f"approvals: a key must be {2 * KEY_BYTES} hex digits, got {word[:80]!r}")
-    return {name: Ed25519PublicKey.from_public_bytes(bytes.fromhex(word)) for name, word in words.items()}
+    if len({_folded(name) for name in persons}) < len(persons):
+        raise ValueError("approvals: names must differ by more than case and accents")
+    return persons
+
+
+def _require_plain(name: str) -> None:
+    """Raises a ValueError for a name with letters that look like others, such as Cyrillic ones among Latin ones."""
+    odd = [c for c in name if c.isalnum() and not unicodedata.name(c, "").startswith(_SCRIPTS)]
+    if odd:
+        raise ValueError(
+            f"approvals: name {name!r}: expected Latin or Chinese letters, got {unicodedata.name(odd[0], '?')}"
+        )
+
+
+def _folded(name: str) -> str:
+    """Returns a name without case, accents and spaces."""
+    plain = unicodedata.normalize("NFKD", name).casefold()
+    return "".join(c for c in plain if c.isalnum())
+
+
+def _owner(value: Any, data: bytes, signature: str) -> tuple[str, Ed25519PublicKey]:
+    fields = as_fields(value, "owner", ("name", "key"))
+    name, key = as_text(fields["name"], "owner: name"), _key(fields["key"], "owner: key")
+    try:
+        verify_signature(data, signature.encode() + b"\n", [key])
+    except ValueError as error:
+        raise ValueError(f"expected the signature of the owner, {name}: {error}") from None
+    return name, key
+
+
+def _key(word: Any, where: str) -> Ed25519PublicKey:
+    text = as_text(word, where)
+    if len(text) != 2 * KEY_BYTES or set(text) - set("0123456789abcdef"):
+        raise ValueError(f"{where} must be {2 * KEY_BYTES} hex digits, got {text[:80]!r}")
+    return Ed25519PublicKey.from_public_bytes(bytes.fromhex(text))

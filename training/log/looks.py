@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.serving.bundle.signing import SIGNING_KEY
 
-from .audit_log import PUBLIC_KEY, append, log_id, payloads
+from .audit_log import PUBLIC_KEY, append, log_id, payloads, read
 from .gates import Gates, shipped_gates
 from .look_registry import register_look, registered_looks
 from .run_paths import log_folder, log_signing_key
@@ -51,7 +51,7 @@ class Ledger:
 
     def begin(self) -> int:
         """Records the gates before the first look; returns the index of the entry."""
-        return append(self.log, "gates", {"sha256": self.gates.sha256, "text": self.gates.data.decode()}, self.key)
+        return append(self.log, "gates", self.gates.to_json(), self.key)
 
     def touch(self, data: str, span: Span, by: str, folder: Path | None) -> Look:
         """Records a look at the calls of a period.
@@ -71,9 +71,11 @@ class Ledger:
         def count(folds: Iterable[str]) -> int:
             return overlapping_looks(folds, data[:_DATA], span)
 
-        # The payload of an entry may be erased, and the registry may be younger than the log.
+        # The registry may be younger than the log. A look without a payload may be one at any calls, so it counts.
+        folds = [payload["fold"] for _, payload in payloads(self.log, "touch")]
+        unnamed = sum(entry.kind == "touch" for entry in read(self.log)) - len(folds)
         own = max(
-            count(payload["fold"] for _, payload in payloads(self.log, "touch")),
+            count(folds) + unnamed,
             count(look.fold for look in known if look.log == log),
         )
         others = count(look.fold for look in known if look.log != log)

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.files.atomic import write_new
 from callsieve.features.files.strict_json import as_integer, as_mapping, as_text, decode, encode
+from callsieve.serving.bundle.signing import key_id
 
 from .approvals import approve as sign_statement
 from .approvals import check as check_approvals
@@ -84,7 +85,7 @@ def enter_act(
     # Concurrent requests must not use one ticket twice, or each stay below the daily limit.
     with locked(log, "entering"):
         with refusals_entered(log, act, key):
-            agreed = _agreed(log, act, tickets, gates)
+            agreed = _agreed(log, act, tickets, gates, key_id(key.public_key()))
         return append(log, "access", _payload(act) | {"tickets": agreed, "source": source}, key)
 
 
@@ -98,15 +99,17 @@ def refusals_entered(log: Path, act: Act, key: Ed25519PrivateKey) -> Iterator[No
         raise
 
 
-def _agreed(log: Path, act: Act, tickets: Sequence[Path], gates: Gates) -> list[dict[str, Any]]:
+def _agreed(log: Path, act: Act, tickets: Sequence[Path], gates: Gates, signer: str) -> list[dict[str, Any]]:
     """Checks the tickets of an act and returns them for the log."""
     needed = 0 if act.act == EXPORT and act.count + _exported_lately(log) <= MOST_WITHOUT else NEEDED[act.act]
     if needed and len(tickets) < needed:
         raise ValueError(
-            f"{act.act}: {act.count} rows: expected {needed} tickets by different keys that the gates name, "
+            f"{act.act}: {act.count} rows: expected {needed} tickets by different persons that the gates name, "
             f"got {len(tickets)}; see callsieve privacy ticket"
         )
-    agreed = check_approvals(tickets, _statement(act), gates.approvers, needed, signer="") if needed else []
+    if needed:
+        gates.require_owned([signer])
+    agreed = check_approvals(tickets, _statement(act), gates, needed, signers=()) if needed else []
     now = datetime.now(tz=UTC).strftime(_MOMENT)
     used = {
         ticket["signature"]

@@ -29,7 +29,7 @@ from .mlflow_write import (  # before MLflow itself, since it says what to insta
 
 # isort: split
 from mlflow import MlflowClient
-from mlflow.entities import DatasetInput, ViewType
+from mlflow.entities import DatasetInput, Experiment, ViewType
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
@@ -86,26 +86,67 @@ def notes(entity: ModelVersion | RegisteredModel) -> dict[str, str]:
     return description | {f"tag {name}": str(value) for name, value in dict(entity.tags).items()}
 
 
-def finished_runs(uri: str, experiments: Collection[str] = ()) -> list[str]:
-    """Returns the ids of all finished runs, deleted runs included, of callsieve's experiment and of these other
-    experiments.
+def all_runs(uri: str, experiments: Collection[str] = (), log: str = "") -> dict[str, str]:
+    """Returns the status of all runs by id, deleted runs included.
+
+    Args:
+        experiments: ids of experiments besides callsieve's own.
+        log: an audit log, whose runs of any experiment are added.
     """
     with quiet():
         client = client_of(uri)
         own = client.get_experiment_by_name(experiment_name())
-        ids = sorted({*experiments, *([str(own.experiment_id)] if own else [])})
-        runs: list[str] = []
-        token: str | None = "" if ids else None
-        while token is not None:
-            page = client.search_runs(
-                ids,
-                "attributes.status = 'FINISHED'",
-                run_view_type=ViewType.ALL,
-                page_token=token or None,
-            )
-            runs += [run.info.run_id for run in page]
-            token = page.token or None
+        ids = {*experiments, *([str(own.experiment_id)] if own else [])}
+        every = [str(experiment.experiment_id) for experiment in _experiments(client)]
+        return _runs(client, sorted(ids), "") | (_runs(client, every, f"tags.{LOG} = '{log}'") if log else {})
+
+
+def _runs(client: MlflowClient, experiments: Sequence[str], condition: str) -> dict[str, str]:
+    runs: dict[str, str] = {}
+    token: str | None = "" if experiments else None
+    while token is not None:
+        page = client.search_runs(experiments, condition, run_view_type=ViewType.ALL, page_token=token or None)
+        runs |= {run.info.run_id: run.info.status for run in page}
+        token = page.token or None
     return runs
+
+
+def experiment_names(uri: str) -> list[str]:
+    """Returns the names of all experiments, deleted ones included."""
+    with quiet():
+        return [experiment.name for experiment in _experiments(client_of(uri))]
+
+
+def _experiments(client: MlflowClient) -> list[Experiment]:
+    return list(client.search_experiments(view_type=ViewType.ALL, max_results=10_000))
+
+
+def other_models(uri: str) -> dict[str, dict[str, str]]:
+    """Returns the aliases of all other registered models by name, each with the run of its version."""
+    with quiet():
+        client = client_of(uri)
+        models = client.search_registered_models(max_results=1000)
+        return {
+            model.name: {
+                alias: str(client.get_model_version(model.name, version).run_id)
+                for alias, version in dict(model.aliases).items()
+            }
+            for model in models
+            if model.name != MODEL
+        }
+
+
+def artifact_bytes(uri: str, run: str, path: str) -> bytes:
+    """Returns the content of an artifact of a run.
+
+    Raises:
+        ValueError: if MLflow does not serve it.
+    """
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        try:
+            return Path(client_of(uri).download_artifacts(run, path, folder)).read_bytes()
+        except OSError as error:
+            raise ValueError(f"artifact {path}: {error}") from None
 
 
 def snapshot(uri: str, run: str) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,6 @@ store in a global.
 
 from __future__ import annotations
 
-import getpass
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from callsieve.training.judging.run_figures import DatasetEntry, TrackedRun
+from callsieve.training.log import audit_log
 
 from .mlflow_model import save_model
 
@@ -167,7 +167,8 @@ def write_run(
     """
     with quiet():
         client = client_of(uri)
-        run = new_run(client, experiment_of(client, uri, artifacts, experiment_name() + kind), name, made_by, began)
+        experiment = experiment_of(client, uri, artifacts, experiment_name() + kind)
+        run = new_run(client, experiment, name, made_by, began, {LOG: tags[LOG]} if LOG in tags else None)
         try:
             by_group = dict(sorted(metrics.items(), key=lambda metric: "/" in metric[0]))  # MLflow shows a dozen
             write_values(client, run.run_id, parameters, by_group, tags)
@@ -201,19 +202,20 @@ def attach_file(uri: str, run: str, path: Path, folder: str) -> None:
 
 
 def new_run(
-    client: MlflowClient, experiment: str, name: str, made_by: str, began: float, parent: str | None = None
+    client: MlflowClient, experiment: str, name: str, made_by: str, began: float, more: Mapping[str, str] | None = None
 ) -> RunInfo:
-    """Creates a run with the moment when it began and the command that made it, which MLflow shows on its page."""
-    tags = {"mlflow.source.name": made_by, "mlflow.source.type": "LOCAL", USER: user()}
-    more = {"mlflow.parentRunId": parent} if parent else {}
-    return client.create_run(experiment, start_time=round(1000 * began), tags=tags | more, run_name=name).info
+    """Creates a run with the moment when it began and the command that made it, which MLflow shows on its page.
+
+    Args:
+        more: tags that the run has from the beginning, also if it never finishes.
+    """
+    tags = {"mlflow.source.name": made_by, "mlflow.source.type": "LOCAL", USER: user()} | dict(more or {})
+    return client.create_run(experiment, start_time=round(1000 * began), tags=tags, run_name=name).info
 
 
 def user() -> str:
     """Returns the name under which MLflow shows who made a run: MLFLOW_TRACKING_USERNAME, else the login name."""
-    with suppress(KeyError, OSError):  # a container may have no name for its user
-        return os.environ.get("MLFLOW_TRACKING_USERNAME") or getpass.getuser()
-    return "unknown"
+    return os.environ.get("MLFLOW_TRACKING_USERNAME") or audit_log.user()
 
 
 def begin_search(
@@ -240,7 +242,7 @@ def nested_run(
         client = client_of(uri)
         search = client.get_run(parent)
         made_by = search.data.tags["mlflow.source.name"]
-        run = new_run(client, search.info.experiment_id, name, made_by, began, parent).run_id
+        run = new_run(client, search.info.experiment_id, name, made_by, began, {"mlflow.parentRunId": parent}).run_id
         write_values(client, run, parameters, metrics, {})
         client.set_terminated(run)
 

@@ -215,7 +215,7 @@ def test_reidentification_of_a_callee_needs_both_keys(scored, tmp_path, monkeypa
     write_key(small.KEY, tmp_path / "signing.key")
     for place, key in enumerate(recorded_run.APPROVERS):
         write_key(key, tmp_path / f"{place}.key")
-    (tmp_path / "gates.toml").write_bytes(recorded_run.gates().data)
+    recorded_run.write_gates(tmp_path / "gates.toml")
     outcomes = []
     for more in ((), ("--callees-key", scored / "c1.key")):
         # An act can be used once; acts of the same second with equal words are equal.

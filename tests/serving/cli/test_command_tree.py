@@ -255,12 +255,14 @@ def test_progress_shows_rate_and_remaining_time(monkeypatch):
 
 # Commands that return at once, run until they are stopped, or read one file or store line by line.
 WITHOUT_PROGRESS = {
-    "audit erase", "audit log", "audit note", "audit page", "audit prove", "cases appeal",
-    "cases decide", "cases exclusions", "cases list", "cases notice", "cases relist", "cases replay", "cases serve",
+    "audit attempts", "audit erase", "audit note", "audit page", "audit prove", "audit show", "audit witness",
+    "cases appeal", "cases decide", "cases exclusions", "cases list", "cases notice", "cases relist",
+    "cases replay", "cases serve",
     "cases show", "cases watch", "govern compliance", "govern incident drill", "govern incident plant-canaries",
     "govern incident search-canaries", "govern token-list lookup",
     "govern token-list make", "govern token-list share", "govern traceability", "live agi", "live api-key",
-    "model approve", "model approver-key", "model export", "model verify", "privacy declaration", "privacy declare",
+    "model approve", "model approver-key", "model export", "model sign-gates", "model verify",
+    "privacy declaration", "privacy declare",
     "privacy key destroy", "privacy undeclare", "privacy key new", "privacy key rotate", "privacy reidentify",
     "privacy ticket agree", "privacy ticket reidentify", "serve",
 }  # fmt: skip

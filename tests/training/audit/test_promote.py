@@ -56,7 +56,7 @@ def place(empty_store, tmp_path):
 def test_a_first_champion_needs_gates_and_two_approvals(place, tmp_path):
     run = recorded_run.record_run(place, tmp_path / "one")
     files = approvals(place, run["run"], tmp_path / "approvals")
-    with pytest.raises(ValueError, match="expected 2 by different keys that the gates name, got 1"):
+    with pytest.raises(ValueError, match="expected 2 by different persons that the gates name, got 1"):
         promote(place, run["run"], files[:1], small.KEY, data=None)
     assert champion(place) is None
     payload = promote(place, run["run"], files, small.KEY, data=None)
@@ -170,27 +170,28 @@ def test_a_failed_write_leaves_no_approval_file(tmp_path, monkeypatch):
 
 
 def test_an_invalid_approval_is_refused(tmp_path):
-    statement = {"kind": "callsieve approval", "model": "a", "move": 0}
-    keys = {name: key.public_key() for name, key in zip(recorded_run.OFFICES, recorded_run.APPROVERS, strict=True)}
+    statement, gates = {"kind": "callsieve approval", "model": "a", "move": 0}, recorded_run.gates()
     first, second, third = (tmp_path / f"{i}.json" for i in range(3))
     name = approve(statement, recorded_run.APPROVERS[0], first)
     approve(statement | {"model": "b"}, recorded_run.APPROVERS[1], second)
     approve(statement, small.OTHER_KEY, third)
-    with pytest.raises(ValueError, match=rf"key {name} approved already"):
-        check([first, first], statement, keys, 2, "")
-    with pytest.raises(ValueError, match="model must be 'a', got 'b'"):
-        check([first, second], statement, keys, 2, "")
-    with pytest.raises(ValueError, match="which is not trusted"):
-        check([first, third], statement, keys, 2, "")
-    with pytest.raises(ValueError, match="signed the bundle, and cannot approve it"):
-        check([first], statement, keys, 1, name)
+    same = tmp_path / "same.json"
+    shutil.copy(first, same)
+    for files, signers, message in (
+        ([first, same], (), rf"same\.json: risk approved already, with key {name}"),
+        ([first, second], (), "model must be 'a', got 'b'"),
+        ([first, third], (), "which is not trusted"),
+        ([first], (name,), "signed the bundle or its log, and cannot approve it"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check(files, statement, gates, len(files), signers)
     with pytest.raises(FileExistsError):
         approve(statement, recorded_run.APPROVERS[0], first)
     edited = json.loads(first.read_text())
     edited["statement"]["model"] = "c"
     first.write_text(json.dumps(edited))
     with pytest.raises(ValueError, match="does not fit"):
-        check([first], statement | {"model": "c"}, keys, 1, "")
+        check([first], statement | {"model": "c"}, gates, 1, ())
 
 
 def killed_before_the_alias_moves(monkeypatch, move):
@@ -225,9 +226,10 @@ def test_the_same_command_finishes_an_interrupted_rollback_without_a_second_step
     killed_before_the_alias_moves(monkeypatch, lambda: promote(place, strong["run"], files, small.KEY, data=calls))
     assert champion(place) == weak["version"]
     assert promote(place, strong["run"], files, small.KEY, data=calls)["version"] == champion(place)
-    killed_before_the_alias_moves(monkeypatch, lambda: rollback(place, "complaints", small.KEY))
+    back = approvals(place, weak["run"], tmp_path / "back")
+    killed_before_the_alias_moves(monkeypatch, lambda: rollback(place, "complaints", back, small.KEY))
     assert champion(place) == strong["version"]
-    assert rollback(place, "complaints", small.KEY)["version"] == champion(place) == weak["version"]
+    assert rollback(place, "complaints", back, small.KEY)["version"] == champion(place) == weak["version"]
     kinds = [entry.kind for entry, _ in payloads(place.log, "promotion", "rollback")]
     assert kinds == ["promotion", "promotion", "rollback"]
     assert verify(place.log, uri=place.uri).faults == ()
@@ -281,7 +283,7 @@ def test_a_challenger_must_beat_the_champion_and_rollback_restores_it(contest, d
     assert (comparison["challenger"], comparison["champion"], comparison["difference"]) == (1.0, 0.0, 1.0)
     assert (comparison["challenger_false"], comparison["champion_false"]) == (comparison["benign_calls"], 0)
     assert champion(place) == strong["version"]
-    assert verify(place.log, uri=place.uri).touches == {recorded_run.FOLD: 3}  # two runs and the comparison
+    assert sorted(verify(place.log, uri=place.uri).touches.values()) == [1, 2]  # two runs and the comparison
 
     # The weak model does not beat the strong one, and nothing moves.
     again = recorded_run.record_run(place, tmp_path / "again", threshold=50.0, data=dataset.fingerprint)
@@ -290,14 +292,22 @@ def test_a_challenger_must_beat_the_champion_and_rollback_restores_it(contest, d
     assert champion(place) == strong["version"]
 
     progress.clear()
-    back = rollback(place, "complaints from a hospital", small.KEY, lambda *step: progress.append(step))
+    with pytest.raises(ValueError, match="statement: run must be"):
+        rollback(place, "complaints", files, small.KEY)
+    files = approvals(place, weak["run"], tmp_path / "back")
+    with pytest.raises(ValueError, match="expected 2 by different persons that the gates name, got 1"):
+        rollback(place, "complaints", files[:1], small.KEY)
+    assert champion(place) == strong["version"]
+    back = rollback(place, "complaints from a hospital", files, small.KEY, lambda *step: progress.append(step))
+    assert [approval["by"] for approval in back["approvals"]] == ["risk", "legal"]
     assert progress[-1] == ("verified", 1.0)
     assert (back["version"], champion(place)) == (weak["version"], weak["version"])
     assert verify(place.log, uri=place.uri).faults == ()
     with pytest.raises(ValueError, match="expected a champion before the current one, got none"):
-        rollback(place, "again", small.KEY)
+        rollback(place, "again", files, small.KEY)
+    used = sorted((tmp_path / "second").iterdir())
     with pytest.raises(ValueError, match="move must be 3"):  # an approval does not hold for a later move
-        promote(place, strong["run"], files, small.KEY, data=calls)
+        promote(place, strong["run"], used, small.KEY, data=calls)
 
 
 def test_calls_of_another_run_are_refused(contest, tmp_path):
@@ -316,12 +326,13 @@ def test_rollback_refuses_an_edited_bundle(contest, tmp_path):
     )
     whole = earlier.read_bytes()
     earlier.write_bytes(whole + b" ")
+    back = approvals(place, weak["run"], tmp_path / "back")
     with pytest.raises(ValueError, match=rf"rollback: run {weak['run']}, artifact model/bundle/bundle\.json"):
-        rollback(place, "complaints", small.KEY)
+        rollback(place, "complaints", back, small.KEY)
     assert champion(place) == strong["version"]
     earlier.write_bytes(whole)
     current.write_bytes(current.read_bytes() + b" ")  # an edited bundle of the model that leaves does not matter
-    assert rollback(place, "complaints", small.KEY)["version"] == weak["version"]
+    assert rollback(place, "complaints", back, small.KEY)["version"] == weak["version"]
     with pytest.raises(ValueError, match="model version 7: the log has no run of this version"):
         _run_of_version(place, "7")
 

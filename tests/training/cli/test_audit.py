@@ -8,7 +8,8 @@ from contextlib import closing
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from callsieve.serving.bundle.signing import read_signing_key
+from callsieve.serving.bundle.signing import key_id, read_signing_key
+from callsieve.training.log.audit_log import append
 from callsieve.training.log.run_paths import default_store
 from callsieve.training.tracking.reproduce import Reproduction
 from tests.support import recorded_run
@@ -27,15 +28,19 @@ def write_key(key, path):
 @pytest.fixture
 def folder(empty_store, tmp_path):
     """A folder with an MLflow store and a signing key."""
-    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
-    write_key(small.KEY, tmp_path / "signing.key")
-    return tmp_path
+    folder = tmp_path / "one"
+    folder.mkdir()
+    shutil.copyfile(empty_store, folder / "mlflow.db")
+    write_key(small.KEY, folder / "signing.key")
+    return folder
 
 
 def test_a_run_becomes_the_champion_by_two_approvals(run_command, folder):
-    run = recorded_run.record_run(recorded_run.run_paths_in(folder), folder / "one")["run"]
+    run = recorded_run.record_run(recorded_run.run_paths_in(folder), folder)["run"]
     code, out, _ = run_command("audit", "verify", "--in", folder)
-    assert (code, out) == (0, "3 entries, 1 runs compared with MLflow, 0 files in the folder with the log, 0 faults\n")
+    first, note, last = out.splitlines()
+    assert (code, last) == (0, "3 entries, 1 runs compared with MLflow, 13 files in the folder with the log, 0 faults")
+    assert first.startswith("not anchored: the holder of key ") and note.startswith("note: signing.key: ")
     files, approve = [], ("model", "approve", run, "--in", folder)
     for i, approver in enumerate(recorded_run.APPROVERS[:2]):
         key = write_key(approver, folder / f"{i}.key")
@@ -47,24 +52,49 @@ def test_a_run_becomes_the_champion_by_two_approvals(run_command, folder):
     signed = json.loads((folder / "again.json").read_text())["statement"]
     assert json.loads(out)["statement"] == {name: word for name, word in signed.items() if name != "at"}
     code, _, err = run_command("model", "promote", run, *files[:2], "--in", folder)
-    assert (code, err) == (1, "callsieve: approvals: expected 2 by different keys that the gates name, got 1\n")
+    assert (code, err) == (1, "callsieve: approvals: expected 2 by different persons that the gates name, got 1\n")
     code, out, _ = run_command("model", "promote", run, *files, "--in", folder)
     assert (code, out) == (0, "model one, version 1: champion\n")
-    code, _, err = run_command("model", "rollback", "--why", "complaints", "--in", folder)
+    code, _, err = run_command("model", "rollback", "--why", "complaints", *files, "--in", folder)
     assert code == 1 and "expected a champion before the current one" in err
-    code, out, _ = run_command("audit", "log", "--in", folder, "--json")
-    assert [entry["kind"] for entry in json.loads(out)["entries"]] == ["gates", "touch", "run", "promotion"]
+    code, out, _ = run_command("audit", "show", "--in", folder, "--json")
+    entries = json.loads(out)["entries"]
+    assert [entry["kind"] for entry in entries] == ["gates", "touch", "run", "promotion"]
+    assert (
+        entries[3]["by"].endswith("; approved by risk, legal") and f"key {key_id(small.TRUSTED[0])}" in entries[0]["by"]
+    )
+    code, out, _ = run_command("audit", "show", 3, "--in", folder)
+    assert (code, json.loads(out)) == (0, entries[3])
+    assert run_command("audit", "show", 9, "--in", folder)[0] == 1
+
+
+def test_all_attempts_are_listed(run_command, folder):
+    place = recorded_run.run_paths_in(folder)
+    recorded_run.record_run(place, folder)
+    recorded_run.record_run(
+        place, folder / "two", metrics=recorded_run.PASSING_METRICS | {"model_catch_by_call_low": 0.1}
+    )
+    append(place.log, "gates", recorded_run.gates().to_json(), small.KEY)
+    code, out, _ = run_command("audit", "attempts", "--in", folder, "--json")
+    rows = json.loads(out)["attempts"]
+    assert [(row["model"], row["result"]) for row in rows] == [
+        ("one", "passes its gates"), ("two", "refused by 1 gates"), ("", "no result"),
+    ]  # fmt: skip
+    assert rows[1]["refused"] == ["model_catch_by_call_low must be at least 0.55, got 0.1"]
+    code, out, _ = run_command("audit", "attempts", "--in", folder)
+    assert code == 0 and "refused by 1 gates" in out
 
 
 def test_rollback_names_the_new_champion(run_command, monkeypatch, folder):
     facts = {"model": "one", "version": "1"}
-    monkeypatch.setattr("callsieve.training.audit.promote.rollback", lambda _place, _why, _key, _tell: facts)
-    code, out, _ = run_command("model", "rollback", "--why", "complaints", "--in", folder)
+    monkeypatch.setattr("callsieve.training.audit.promote.rollback", lambda _place, _why, _files, _key, _tell: facts)
+    words = ("--why", "complaints", "--approval", folder / "a.json", "--in", folder)
+    code, out, _ = run_command("model", "rollback", *words)
     assert (code, out) == (0, "model one, version 1: champion\n")
 
 
 def test_the_log_takes_notes_erases_payloads_and_proves_entries(run_command, folder):
-    recorded_run.record_run(recorded_run.run_paths_in(folder), folder / "one")
+    recorded_run.record_run(recorded_run.run_paths_in(folder), folder)
     policy = folder / "policy.toml"
     policy.write_text('version = "2"\n')
     words = ("--what", "block from band certified", "--why", "decision", "--file", policy, "--in", folder)
@@ -77,11 +107,11 @@ def test_the_log_takes_notes_erases_payloads_and_proves_entries(run_command, fol
     assert code == 0 and json.loads(out)["erased"] == [4] and json.loads(out)["sound"]
     code, out, _ = run_command("audit", "prove", 3, "--since-size", 2, "--in", folder)
     assert code == 0 and set(json.loads(out)) == {"entry", "inclusion", "leaf", "head", "since", "consistency"}
-    assert "entry" in run_command("audit", "log", "--in", folder)[1]
+    assert "entry" in run_command("audit", "show", "--in", folder)[1]
 
 
 def test_verify_prints_one_fault_a_line_and_exits_with_1(run_command, folder):
-    run = recorded_run.record_run(recorded_run.run_paths_in(folder), folder / "one")["run"]
+    run = recorded_run.record_run(recorded_run.run_paths_in(folder), folder)["run"]
     shutil.copy(folder / "audit" / "head.json", folder / "old_head.json")
     with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
         database.execute("UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc'")
@@ -89,11 +119,10 @@ def test_verify_prints_one_fault_a_line_and_exits_with_1(run_command, folder):
     (folder / "audit" / "log.jsonl").write_bytes(lines[0] + lines[2])
     code, out, _ = run_command("audit", "verify", "--in", folder, "--head", folder / "old_head.json")
     assert code == 1
-    assert out.splitlines() == [
-        "entry 1: missing: removed",
-        f"run {run}, metric auc: logged as 0.97, now 0.99",
-        "2 entries, 1 runs compared with MLflow, 0 files in the folder with the log, 2 faults",
-    ]
+    first, *faults, _note, last = out.splitlines()
+    assert first == "anchored in head old_head.json"
+    assert faults == ["entry 1: missing: removed", f"run {run}, metric auc: logged as 0.97, now 0.99"]
+    assert last == "2 entries, 1 runs compared with MLflow, 13 files in the folder with the log, 2 faults"
     code, out, _ = run_command("audit", "verify", "--in", folder, "--json")
     assert code == 1 and json.loads(out)["faults"][0] == {"where": "entry 1", "what": "missing: removed"}
 
@@ -116,7 +145,7 @@ def test_verify_compares_the_files_of_a_run_with_the_log(run_copy):
     folder, verify = run_copy
     code, payload = verify()
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    own = {"audit.html", "signing.key"} | {name for name in files if name.startswith("audit/")}
+    own = {"signing.key"} | {name for name in files if name.startswith("audit/")}
     assert (code, payload["faults"], payload["copies"]) == (0, [], len(files - own))
     (folder / "report.html").unlink()
     for name in ("bundle/model.txt", "record/settings.json", "signer.pub"):
@@ -131,10 +160,10 @@ def test_verify_compares_the_files_of_a_run_with_the_log(run_copy):
     assert all(what.startswith("logged as ") for where, what in faults.items() if where in changed)
 
 
-def test_verify_accepts_added_files_and_a_new_audit_page(run_copy):
+def test_verify_accepts_added_files_beside_the_record(run_copy):
     folder, verify = run_copy
-    (folder / "audit.html").write_text("a new page")
-    (folder / "documents" / "notes.txt").write_text("a note")
+    (folder / "notes.txt").write_text("a note")
+    (folder / "world").mkdir()
     assert verify()[0] == 0
 
 
@@ -147,7 +176,7 @@ def test_verify_compares_a_folder_with_its_own_run(run_command, folder):
         assert run_command(*words, "--in", folder / name)[0] == 0
     (folder / "two" / "tables" / "slices.csv").write_text("slice,calls\ncourier,0\n")
     code, out, _ = run_command(*words, "--in", folder / "two")
-    assert code == 1 and out.startswith("copy tables/slices.csv: logged as '")
+    assert code == 1 and "\ncopy tables/slices.csv: logged as '" in out
 
 
 def test_an_approver_key_is_written_once(run_command, folder):
@@ -181,7 +210,7 @@ def test_a_replay_that_differs_exits_with_1(run_command, monkeypatch):
     assert (code, json.loads(out)) == (1, reproduction.to_json())
 
 
-@pytest.mark.parametrize("words", [("audit", "verify"), ("audit", "log"), ("audit", "prove", "0")])
+@pytest.mark.parametrize("words", [("audit", "verify"), ("audit", "show"), ("audit", "prove", "0")])
 def test_a_missing_log_is_an_error_of_one_line(run_command, tmp_path, words):
     code, out, err = run_command(*words, "--in", tmp_path / "nowhere")
     assert (code, out, err.count("\n")) == (1, "", 1)

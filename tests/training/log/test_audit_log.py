@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callsieve.serving.bundle.signing import read_public_key
+from callsieve.training.audit.anchors import Anchors
 from callsieve.training.audit.verify import verify
 from callsieve.training.log import audit_log
 from callsieve.training.log.audit_log import (
@@ -17,7 +18,6 @@ from callsieve.training.log.audit_log import (
     PAYLOADS,
     PUBLIC_KEY,
     append,
-    encode,
     erase,
     note,
     payload_path,
@@ -25,6 +25,7 @@ from callsieve.training.log.audit_log import (
     proof,
     read,
 )
+from callsieve.training.log.entry import encode
 from callsieve.training.log.merkle import consistent, includes
 from tests.support import small_bundle as small
 
@@ -57,11 +58,11 @@ def write_lines(folder, entry_lines):
 
 def places(folder, **how):
     """Returns the places of the faults, in order."""
-    return [fault.where for fault in verify(folder, **how).faults]
+    return [fault.where for fault in verify(folder, anchors=Anchors(**how)).faults]
 
 
 def messages(folder, **how):
-    return {fault.where: fault.what for fault in verify(folder, **how).faults}
+    return {fault.where: fault.what for fault in verify(folder, anchors=Anchors(**how)).faults}
 
 
 def test_an_unedited_log_has_no_faults(log):
@@ -229,7 +230,7 @@ def test_equal_payloads_have_different_commitments(tmp_path):
 def test_a_partial_line_after_a_crash_is_no_entry(log, part):
     with (log / LOG).open("ab") as file:
         file.write(part)
-    assert verify(log).faults == ()
+    assert messages(log)[f"entry {ENTRIES}"].startswith("an incomplete line")
     assert append(log, "access", {}, small.KEY) == ENTRIES
     assert verify(log).faults == () and part + b"\n" not in lines(log)
 

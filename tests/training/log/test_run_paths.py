@@ -56,7 +56,7 @@ def test_runs_of_two_logs_share_a_store_and_both_move(working, empty_store, tmp_
         place.log.parent.mkdir()
         recorded_run.record_run(place, place.log.parent / "run")
     assert [verify(place.log, uri=place.uri).faults for place in places] == [(), ()]
-    runs = mlflow_read.finished_runs(working_store())
+    runs = list(mlflow_read.all_runs(working_store()))
     assert len(runs) == 2
     assert {path.name for path in (working / "mlartifacts").iterdir()} == set(runs)
     client = mlflow_write.client_of(working_store())
@@ -86,7 +86,7 @@ def test_a_copy_is_verified_by_itself_with_and_without_the_original(
     shutil.copyfile(empty_store, working / "mlruns.db")
     place = RunPaths(working / "run" / "audit", working_store())
     place.log.parent.mkdir()
-    recorded_run.record_run(place, place.log.parent / "model")
+    recorded_run.record_run(place, place.log.parent)
     record_store(place.log.parent, place.uri)
     copy = tmp_path / "auditor" / "copy"
     shutil.copytree(working, copy)

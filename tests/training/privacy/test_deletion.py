@@ -374,9 +374,7 @@ def test_the_answer_names_every_place_where_a_deleted_person_remains(folder, log
 
 def gates_file(log):
     """Writes the gates of the tests, which name three approvers."""
-    path = log.parent / "gates.toml"
-    path.write_bytes(recorded_run.gates().data)
-    return path
+    return recorded_run.write_gates(log.parent / "gates.toml")
 
 
 def granted_accesses(log):
@@ -396,7 +394,7 @@ def test_an_export_of_many_records_needs_a_ticket(folder, log, run_command, comm
     order = ("--data", folder, "--first", first, "--last", last, "--purpose", "court order 7", "--person", "operations")
     words = ("privacy", "export", *order, "--out", out, *keys_of(log), "--gates", gates)
     code, _, err = run_command(*words)
-    assert code == 1 and "expected 1 tickets by different keys that the gates name, got 0" in err
+    assert code == 1 and "expected 1 tickets by different persons that the gates name, got 0" in err
     [(_, refusal)] = payloads(log, "access")
     assert (refusal["person"], refusal["purpose"], refusal["tickets"]) == ("operations", "court order 7", [])
     assert refusal["count"] == read_keyed(folder / "calls.parquet").num_rows and "got 0" in refusal["refused"]
