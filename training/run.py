@@ -46,7 +46,7 @@ from .log.looks import Ledger, Look
 from .log.run_paths import artifact_folder, record_store, run_paths
 from .model.allocators import give_back
 from .model.call_choice import last_day_rows
-from .model.provenance import commit
+from .model.provenance import command_line, commit, without_password
 from .model.settings import Settings
 from .model.split import fold_plan
 from .model.train import Trained, train, write_bundle
@@ -149,9 +149,11 @@ def study(
         "last_day": last_day(scorer, trained),
         "drift": drift_since_last_run(place, calls),
         "next": [
-            f"mlflow ui --backend-store-uri {place.uri}",
+            f"mlflow ui --backend-store-uri {without_password(place.uri)}",
             *([f"callsieve score --bundle {folder / 'bundle'} --help"] if can_be_signed(trained) else []),
         ],
+        "learning_curve": mean_curve(trained.curves),
+        "made_by": command_line(made_by),
     }
     datasets = dataset_entries(trained, source)
     write_record(folder / "record", settings, datasets, code, gates.data, folder / SIGNER)
@@ -159,7 +161,7 @@ def study(
     write_reference(measure_reference(model, calls), folder / "record" / REFERENCE)
     drawn = pictures(figures)
     write_pages(figures, datasets, folder, drawn)
-    curves = {"loss on held-out folds": mean_curve(trained.curves), **system}
+    curves = {"loss on held-out folds": figures["learning_curve"], **system}
     tracked = track_run(place, folder, figures, settings, datasets, made_by, began, curves)
     write_audit_page(place, tracked, figures, folder, gates, drawn)
     entry = append(place.log, "run", run_payload(place.uri, tracked, figures, folder / "bundle"), key)
@@ -341,5 +343,6 @@ def example(scorer: Scorer, action: str, trained: Trained, row: int) -> ExampleV
         "slice": str(last.folds.judged.slice[row]),
         "content": verdict.content,
         "mode": verdict.mode,
+        "rules": [fact.en for fact in verdict.rules],
         "reasons": [{"en": reason.en, "zh": reason.zh} for reason in verdict.reasons],
     }

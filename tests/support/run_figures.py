@@ -47,7 +47,7 @@ def example_figures() -> dict[str, Any]:
             "calibration": "isotonic",
             "estimator": "",
             "top_features": [
-                {"name": name, "en": text, "share": share}
+                {"name": name, "en": text, "share": share, "nuisance": 4 * share, "innocent": -share}
                 for name, text, share in (
                     ("out_callees_share_24h", "different numbers per call in the last 24 hours", 0.312),
                     ("out_new_callees_share_7d", "share of numbers never called before, last 7 days", 0.171),
@@ -196,6 +196,7 @@ def example_figures() -> dict[str, Any]:
                     "slice": "fraud_ring",
                     "content": "fraud",
                     "mode": "human",
+                    "rules": ["The caller drops its calls after one ring."],
                     "reasons": [
                         {
                             "en": "different numbers per call in the last hour: 100%",
@@ -211,10 +212,22 @@ def example_figures() -> dict[str, Any]:
                     "slice": "courier",
                     "content": None,
                     "mode": None,
+                    "rules": [],
                     "reasons": [{"en": "calls under way at this moment: 4", "zh": "此刻进行中的呼叫数:4"}],
                 },
             ],
         },
+        "outcomes": {
+            "nuisance_flagged": 5_102,
+            "nuisance_passed": 1_040,
+            "nuisance_numbers": 212,
+            "innocent_flagged": 6,
+            "innocent_passed": 110_004,
+            "innocent_numbers": 3_412,
+        },
+        "histogram": {"edges": [-6.0, -3.0, 0.0, 3.0], "nuisance": [40, 1_000, 5_102], "innocent": [109_000, 1_004, 6]},
+        "learning_curve": [0.5, 0.3, 0.2, 0.19],
+        "made_by": "callsieve train --data calls",
         "next": [COMMAND, "callsieve score --bundle callsieve-demo/bundle --help"],
     }
     head, baselines = figures["headline"], figures["baselines"]

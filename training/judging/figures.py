@@ -132,6 +132,25 @@ class Ranking(TypedDict):
     average_precision: float | None
 
 
+class Outcomes(TypedDict):
+    """Judged calls by truth and verdict at the certified thresholds, and the numbers that made them."""
+
+    nuisance_flagged: int
+    nuisance_passed: int
+    nuisance_numbers: int
+    innocent_flagged: int
+    innocent_passed: int
+    innocent_numbers: int
+
+
+class Histogram(TypedDict):
+    """Judged calls by raw score, relative to the threshold of the caller's number class: it is 0 for all of them."""
+
+    edges: list[float]
+    nuisance: list[int]
+    innocent: list[int]
+
+
 class Slice(TypedDict):
     """One kind of caller at the certified threshold.
 
@@ -291,11 +310,16 @@ class BandFigures(TypedDict):
 
 
 class TopFeature(TypedDict):
-    """A feature with its description, and its share of the total gain of the model's splits."""
+    """A feature with its description, and its Shapley values in log-odds over a sample of the judged calls.
+
+    `share`: of the mean absolute values of all features. `nuisance`, `innocent`: mean value over calls of that kind.
+    """
 
     name: str
     en: str
     share: float
+    nuisance: float
+    innocent: float
 
 
 class ModelFigures(TypedDict):
@@ -373,6 +397,8 @@ class ScoreFigures(TypedDict):
 
     headline: Headlines
     ranking: Ranking
+    outcomes: Outcomes
+    histogram: Histogram
     slices: list[Slice]
     attacks: list[Evasion]
     buckets: list[Bucket]

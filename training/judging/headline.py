@@ -12,14 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from callsieve.serving.bundle.metadata import Band
+from callsieve.serving.bundle.metadata import Band, Certificate
 from callsieve.training.data.judging_labels import JudgingLabels
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import bound_by_organisation, caller_bootstrap, certificate
 from callsieve.training.model.pool import FolderFacts
 
 from .detection import NO_QUANTILES, calls_to_detection, detecting_calls
-from .figures import Catch, Detection, DetectionCurve, FolderFigures, Headline, PolicyHeadline, Rate
+from .figures import (
+    BandFigures,
+    Catch,
+    CertificateFigures,
+    Detection,
+    DetectionCurve,
+    FolderFigures,
+    Headline,
+    Outcomes,
+    PolicyHeadline,
+    Rate,
+)
 from .metrics import catch, threshold_at_rate
 
 if TYPE_CHECKING:
@@ -196,3 +207,42 @@ def detected_within(raw: Array, threshold: float, s: JudgedCalls, calls: Array) 
     """
     detected, _ = detecting_calls(raw, threshold, s.caller[s.lives], s.start[s.lives])
     return [float((detected <= n).mean()) for n in calls]
+
+
+def outcome_figures(s: JudgedCalls, band: Band) -> Outcomes:
+    """Returns the judged calls by truth and verdict."""
+    nuisance, flagged = s.judged.nuisance, s.raw >= band.threshold
+    return {
+        "nuisance_flagged": int((s.rows & nuisance & flagged).sum()),
+        "nuisance_passed": int((s.rows & nuisance & ~flagged).sum()),
+        "nuisance_numbers": len(np.unique(s.caller[s.rows & nuisance])),
+        "innocent_flagged": int((s.rows & ~nuisance & flagged).sum()),
+        "innocent_passed": int((s.rows & ~nuisance & ~flagged).sum()),
+        "innocent_numbers": len(np.unique(s.caller[s.rows & ~nuisance])),
+    }
+
+
+def band_figures(band: Band) -> BandFigures:
+    """Returns a band with its certificates."""
+    return {
+        "name": band.name,
+        "target": band.certificate.target,
+        "threshold": band.threshold,
+        "silent": list(band.abstains),
+        "raised": dict(band.raised),
+        "certificate": certificate_figures(band.certificate),
+        "strata": {name: certificate_figures(proof) for name, proof in band.strata.items()},
+    }
+
+
+def certificate_figures(proof: Certificate) -> CertificateFigures:
+    """Returns a certificate as plain values."""
+    return {
+        "fold": proof.fold,
+        "benign_calls": proof.benign_calls,
+        "false_calls": proof.false_calls,
+        "bound": proof.bound,
+        "confidence": proof.confidence,
+        "target": proof.target,
+        "certified": proof.certified,
+    }

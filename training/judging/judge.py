@@ -14,14 +14,14 @@ import pyarrow as pa
 
 from callsieve.features.catalogue import ALL_FEATURES, NAMES
 from callsieve.features.files.dates import DAY
-from callsieve.serving.bundle.metadata import Band, BundleMetadata, Certificate
+from callsieve.serving.bundle.forest import read_forest
+from callsieve.serving.bundle.metadata import Band, BundleMetadata
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.data.dataset import count_numbers
 from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of, caution_of
 from callsieve.training.model.pool import FolderFacts
 from callsieve.training.model.scores import feature_columns, score_rows
 from callsieve.training.model.train import Trained, folder_entry
-from callsieve.training.own.own_estimator import RiskModel
 
 from .baselines import baseline_scores
 from .calls_made import by_calls_made, reliability_by
@@ -29,9 +29,7 @@ from .class_figures import class_figures
 from .detection import SOON
 from .evasions import evasion_figures
 from .figures import (
-    BandFigures,
     CallCounts,
-    CertificateFigures,
     Headline,
     Judgement,
     PrecisionAtPrior,
@@ -46,13 +44,15 @@ from .figures import (
 from .headline import (
     JudgedCalls,
     PolicyActions,
+    band_figures,
     catch_of,
     detection_curve,
     folder_figures,
     headline_of,
+    outcome_figures,
     policy_headline,
 )
-from .metrics import calibration_table, curve, precision_at_priors, ranking, slices
+from .metrics import KINDS, calibration_table, curve, precision_at_priors, ranking, score_histogram, slices
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 RULE = NAMES.index("out_calls_count_1h")
+EXPLAINED_CALLS = 500  # of each kind
 
 
 def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str, Scorer] | None = None) -> Judgement:
@@ -89,7 +90,7 @@ def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str
             "features": len(t.card.features),
             "calibration": t.fitted["calibration"],
             "estimator": str(t.settings.estimator),
-            "top_features": top_features(t.models["model"], t.card.features),
+            "top_features": top_features(t, calls),
         },
         "data": {
             **counts_of_folders(t.folders),
@@ -199,6 +200,8 @@ def score_figures(s: JudgedCalls, card: BundleMetadata, rule: Band, actions: Pol
             "rule": {**headline_of(s, s.rule, rule), "rule": rule_in_words(rule)},
         },
         "ranking": ranking_figures(s),
+        "outcomes": outcome_figures(abstaining, band),
+        "histogram": score_histogram(abstaining.raw[s.rows] - band.threshold, nuisance[s.rows]),
         "slices": slice_figures(abstaining, band),
         "attacks": evasion_figures(abstaining, band.threshold, actions),
         "buckets": by_calls_made(abstaining, band),
@@ -276,52 +279,36 @@ def slice_figures(s: JudgedCalls, band: Band) -> list[Slice]:
     )
 
 
-def top_features(model: RiskModel, names: Sequence[str], most: int = 12) -> list[TopFeature]:
-    """Returns the features with the largest shares of the total gain of the model's splits; none for an own model."""
+def top_features(t: Trained, calls: JudgedCalls, most: int = 12) -> list[TopFeature]:
+    """Returns the features with the largest Shapley values over a sample of the judged calls; none for an own model."""
+    model = t.models["model"]
     if not isinstance(model, str):
         return []
-    gain: dict[int, float] = {}
-    features: list[str] = []
-    for line in model.split("\n"):
-        if line.startswith("split_feature="):
-            features = line.removeprefix("split_feature=").split()
-        elif line.startswith("split_gain="):
-            for feature, value in zip(features, line.removeprefix("split_gain=").split(), strict=True):
-                gain[int(feature)] = gain.get(int(feature), 0.0) + float(value)
-    total = sum(gain.values()) or 1.0
-    best = sorted(gain, key=lambda feature: -gain[feature])[:most]
-    return [{"name": names[i], "en": meaning(names[i]), "share": gain[i] / total} for i in best]
+    forest, names, draw = read_forest(model), t.card.features, np.random.default_rng(t.settings.seed)
+    columns, means, sizes = feature_columns(t.settings.features), {}, np.zeros(len(names))
+    for kind, flag in KINDS.items():
+        rows = np.flatnonzero(calls.rows & (calls.judged.nuisance == flag))
+        rows = draw.choice(rows, min(len(rows), EXPLAINED_CALLS), replace=False)
+        values = np.array([forest.contributions(row.tolist())[0] for row in t.X[np.sort(rows)][:, columns]])
+        values = values.reshape(-1, len(names))
+        means[kind] = values.mean(axis=0) if len(values) else sizes * 0
+        sizes += np.abs(values).sum(axis=0)
+    best, total = np.argsort(-sizes, kind="stable")[:most], sizes.sum() or 1.0
+    return [
+        {
+            "name": names[i],
+            "en": meaning(names[i]),
+            "share": float(sizes[i] / total),
+            "nuisance": float(means["nuisance"][i]),
+            "innocent": float(means["innocent"][i]),
+        }
+        for i in best
+    ]
 
 
 def meaning(name: str) -> str:
     """Returns the description of a feature; of an own column its name."""
     return ALL_FEATURES[name].en if name in ALL_FEATURES else name
-
-
-def band_figures(band: Band) -> BandFigures:
-    """Returns a band with its certificates."""
-    return {
-        "name": band.name,
-        "target": band.certificate.target,
-        "threshold": band.threshold,
-        "silent": list(band.abstains),
-        "raised": dict(band.raised),
-        "certificate": certificate_figures(band.certificate),
-        "strata": {name: certificate_figures(proof) for name, proof in band.strata.items()},
-    }
-
-
-def certificate_figures(proof: Certificate) -> CertificateFigures:
-    """Returns a certificate as plain values."""
-    return {
-        "fold": proof.fold,
-        "benign_calls": proof.benign_calls,
-        "false_calls": proof.false_calls,
-        "bound": proof.bound,
-        "confidence": proof.confidence,
-        "target": proof.target,
-        "certified": proof.certified,
-    }
 
 
 def headline_metrics(figures: ScoreFigures) -> dict[str, float]:

@@ -17,7 +17,7 @@ from sklearn.metrics import average_precision_score, log_loss, roc_auc_score, ro
 
 from callsieve.training.model.certify import ROUNDS, caller_bootstrap, certificate, ratio_interval
 
-from .figures import Bin, Point, PrecisionAtPrior, Ranking, Rate, Reliability, Slice
+from .figures import Bin, Histogram, Point, PrecisionAtPrior, Ranking, Rate, Reliability, Slice
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PRIORS = (0.001, 0.01, 0.05, 0.2)
 CURVE_POINTS = 200
+SCORE_BINS = 60
+KINDS = {"nuisance": True, "innocent": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,3 +245,19 @@ def curve(raw: Array, nuisance: Array, rows: Array) -> list[Point]:
     wanted = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, CURVE_POINTS)])
     index = np.unique(np.searchsorted(fpr, wanted, side="right") - 1)
     return [[float(fpr[i]), float(tpr[i])] for i in index]
+
+
+def score_histogram(above: Array, nuisance: Array) -> Histogram:
+    """Returns counts of calls by score, for each class of `nuisance`; calls without a finite score are left out.
+
+    Args:
+        above: scores relative to the threshold, shape (n,).
+        nuisance: whether each call is nuisance, shape (n,).
+
+    >>> score_histogram(np.array([-1.0, 1.0, np.nan]), np.array([False, True, True]))["nuisance"][-1]
+    1
+    """
+    known = np.isfinite(above)
+    edges = np.histogram_bin_edges(above[known], SCORE_BINS)
+    counts = {kind: np.histogram(above[known & (nuisance == flag)], edges)[0].tolist() for kind, flag in KINDS.items()}
+    return {"edges": edges.tolist(), "nuisance": counts["nuisance"], "innocent": counts["innocent"]}

@@ -56,7 +56,7 @@ class ReasonText(TypedDict):
 
 
 class ExampleVerdict(TypedDict):
-    """The verdict on one flagged call of the last day, with its true kind of caller."""
+    """The verdict on one flagged call of the last day: rules that it meets, reasons, and its true kind of caller."""
 
     case: str
     action: str
@@ -65,6 +65,7 @@ class ExampleVerdict(TypedDict):
     slice: str
     content: str | None
     mode: str | None
+    rules: list[str]
     reasons: list[ReasonText]
 
 
@@ -130,8 +131,9 @@ class LogEntry(TypedDict):
 class RunFigures(Judgement):
     """Everything that a training measured: `figures.json`, the run page and the model card.
 
-    `catalogue` is the hash of the features, `code` the commit, `next` has commands for
-    the next steps.
+    `catalogue` is the hash of the features, `code` the commit, `next` has commands for the next steps.
+    `learning_curve`: mean loss of the members on their held-out folds, after each tree. `made_by`: the command of
+    the run.
     """
 
     leak_probes: LeakProbes
@@ -141,6 +143,8 @@ class RunFigures(Judgement):
     last_day: LastDay
     drift: RunDrift | None
     next: list[str]
+    learning_curve: list[float]
+    made_by: str
 
 
 class RecordedRun(RunFigures):

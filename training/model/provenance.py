@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
+import shlex
 import subprocess
+import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -44,3 +47,18 @@ def commit() -> dict[str, str]:
     except (OSError, subprocess.CalledProcessError):
         return {}
     return {"commit": head.stdout.strip(), "dirty": str(bool(dirty.stdout.strip())).lower()}
+
+
+def command_line(caller: str) -> str:
+    """Returns the command that this process runs, if it is `callsieve`; otherwise the caller's name of itself."""
+    program, *words = sys.argv
+    return without_password(shlex.join(["callsieve", *words])) if Path(program).name == "callsieve" else caller
+
+
+def without_password(text: str) -> str:
+    """Returns a text with user and password taken out of each address.
+
+    >>> without_password("callsieve train --tracking-uri postgresql://me:secret@db/runs")
+    'callsieve train --tracking-uri postgresql://db/runs'
+    """
+    return re.sub(r"://[^/@\s]*@", "://", text)

@@ -250,11 +250,86 @@ def time_line(figures: RunFigures, narrow: bool) -> Figure:
     return figure
 
 
+def precision_curve(figures: RunFigures, narrow: bool) -> Figure:
+    """Draws precision against the catch rate, at the share of nuisance among the judged calls, and the point in use."""
+    figure, ax = blank(narrow, 3.4 if narrow else 3.7)
+    counts = figures["outcomes"]
+    nuisance = counts["nuisance_flagged"] + counts["nuisance_passed"]
+    innocent = counts["innocent_flagged"] + counts["innocent_passed"]
+    for scorer, points in figures["curve"].items():
+        colour, dash, _, label = STYLES[scorer]
+        caught = [(y, nuisance * y / (nuisance * y + innocent * x)) for x, y in points if y > 0]
+        ax.plot([y for y, _ in caught], [precision for _, precision in caught], dash, color=colour, label=label)
+    if counts["nuisance_flagged"]:
+        precision = counts["nuisance_flagged"] / (counts["nuisance_flagged"] + counts["innocent_flagged"])
+        ax.plot(counts["nuisance_flagged"] / nuisance, precision, "o", color=BLUE, ms=6, mec="white", clip_on=False)
+    ax.set_xlim(0, 1)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
+    ax.set_xlabel("nuisance calls caught")
+    shares(ax, "flagged calls that are nuisance")
+    legend(ax)
+    return figure
+
+
+def score_histogram(figures: RunFigures, narrow: bool) -> Figure:
+    """Draws the judged calls by score on a logarithmic scale, with the threshold."""
+    figure, ax = blank(narrow, 3.4 if narrow else 3.7)
+    counts = figures["histogram"]
+    ax.stairs(counts["innocent"], counts["edges"], color=GREY, ls="--", lw=2, label="innocent calls")
+    ax.stairs(counts["nuisance"], counts["edges"], color=BLUE, lw=2, label="nuisance calls")
+    ax.axvline(0, color=INK, lw=1, ls=":", label="threshold")
+    ax.set_yscale("log")
+    ax.set_ylim(0.7)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
+    ax.set_xlabel("raw score above the threshold (log-odds)")
+    ax.set_ylabel("calls (log scale)")
+    legend(ax)
+    return figure
+
+
+def learning_curve(figures: RunFigures, narrow: bool) -> Figure:
+    """Draws the loss on held-out folds after each tree."""
+    figure, ax = blank(narrow, 3.4 if narrow else 3.7)
+    losses = figures["learning_curve"]
+    ax.plot(range(1, len(losses) + 1), losses, color=BLUE)
+    ax.set_xlim(1, max(len(losses), 2))
+    ax.set_xlabel("trees of a member")
+    ax.set_ylabel("log loss on held-out folds")
+    return figure
+
+
+def shapley_values(figures: RunFigures, narrow: bool) -> Figure:
+    """Draws how far each of the most important features moves the score, for nuisance and for innocent calls."""
+    rows = figures["model"]["top_features"]
+    figure, ax = blank(narrow, 1.3 + 0.36 * len(rows))
+    for y, row in enumerate(rows):
+        ax.plot([row["innocent"], row["nuisance"]], [y, y], color=GREY, lw=1.5, alpha=0.6)
+        ax.plot(row["innocent"], y, "s", color=GREY, ms=6, label=None if y else "innocent calls")
+        ax.plot(row["nuisance"], y, "o", color=BLUE, ms=7, label=None if y else "nuisance calls")
+    ax.axvline(0, color=INK, lw=1, ls=":")
+    ax.set_xlabel("mean Shapley value (log-odds)")
+    named_rows(
+        ax, [str(place) if narrow else f"{short(row['name'], 36)}  {place}" for place, row in enumerate(rows, 1)]
+    )
+    legend(ax)
+    return figure
+
+
+def is_counted(figures: RunFigures) -> bool:
+    """Returns whether the judged calls are counted by truth and verdict."""
+    counts = figures.get("outcomes")
+    return bool(counts) and None not in counts.values()
+
+
 Measured = Callable[[RunFigures], object]
 Draw = Callable[[RunFigures, bool], Figure]
 DRAWN: dict[str, tuple[Measured, Draw]] = {
     "errors": (lambda f: f.get("curve"), error_curve),
     "detection": (lambda f: f.get("detection_curve"), detection_curve),
+    "precision": (lambda f: f.get("curve") and is_counted(f), precision_curve),
+    "scores": (lambda f: f.get("histogram"), score_histogram),
+    "learning": (lambda f: f.get("learning_curve"), learning_curve),
+    "features": (lambda f: (f.get("model") or {}).get("top_features"), shapley_values),
     "benign": (lambda f: any(not row["nuisance"] for row in f.get("slices") or ()), benign_slices),
     "nuisance": (lambda f: any(row["nuisance"] for row in f.get("slices") or ()), nuisance_slices),
     "reliability": (lambda f: f.get("reliability") and f["reliability"].get("bins"), reliability),
@@ -304,10 +379,10 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def short(name: str) -> str:
-    """Returns the name of a slice, cut to 22 characters to leave room for the picture."""
+def short(name: str, most: int = 22) -> str:
+    """Returns a name with spaces, cut to `most` characters to leave room for the picture."""
     full = " ".join(words(name).split())
-    return full if len(full) <= 22 else full[:21] + "…"
+    return full if len(full) <= most else full[: most - 1] + "…"
 
 
 def moment(text: str) -> float:

@@ -17,7 +17,18 @@ from tests.support.run_figures import COMMAND, example_figures
 
 pytestmark = pytest.mark.system
 
-PICTURES = {"errors", "detection", "benign", "nuisance", "reliability", "folds"}
+PICTURES = {
+    "errors",
+    "detection",
+    "precision",
+    "scores",
+    "benign",
+    "nuisance",
+    "reliability",
+    "features",
+    "learning",
+    "folds",
+}
 HOSTILE = """<script>alert("x")</script>'><img src=http://evil.example/x onerror=alert(1)> $\\frac{$ 拒接"""
 VOID = {"meta", "source", "img", "br"}
 
@@ -181,13 +192,17 @@ def test_a_missing_section_is_left_out(section, form):
     assert "Nuisance calls: what this model catches, and its errors" in text
     assert ("Verdicts of the last day" in text) == (section not in ("last_day", "all"))
     assert ("The certificate, in words" in text) == (section != "all")
+    assert ("callsieve train --data calls" in text) == (section not in ("made_by", "all"))
     assert ("The most important features" in text) == (section not in ("model", "all"))
 
 
 @pytest.mark.parametrize(
     ("section", "missing"),
     [
-        ("curve", {"errors"}),
+        ("curve", {"errors", "precision"}),
+        ("outcomes", {"precision"}),
+        ("histogram", {"scores"}),
+        ("learning_curve", {"learning"}),
         ("detection_curve", {"detection"}),
         ("slices", {"benign", "nuisance"}),
         ("reliability", {"reliability"}),
@@ -244,7 +259,7 @@ def test_missing_figures_are_shown_as_not_measured():
 def blanked(value, key=None):
     """The figures with None for every measured value of headline, slices, bands, buckets and last day."""
     if isinstance(value, dict):
-        unchanged = {"curve", "detection_curve", "reliability", "folds", "model"}
+        unchanged = {"curve", "detection_curve", "histogram", "learning_curve", "reliability", "folds", "model"}
         return {k: v if k in unchanged else blanked(v, k) for k, v in value.items()}
     if isinstance(value, list):
         return [blanked(item, key) for item in value]
