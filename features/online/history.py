@@ -225,6 +225,11 @@ class History:
         return self._call_days.covers(at, days) and self._dropped_until < at - days * DAY_MS
 
     @property
+    def newest(self) -> int | None:
+        """The moment up to which windows may move (Unix ms), see `trusted_moment.py`; None without a call."""
+        return None if self._moment.at == NEVER else self._moment.at
+
+    @property
     def feed(self) -> str:
         """The feed of the calls of the last seven days (`feeds.py`). The first answer of a day takes milliseconds."""
         return self._memory_feed.latest()

@@ -105,6 +105,14 @@ class Health(msgspec.Struct):
     why: Annotated[str, Meta(description='Why it does not work; "" if it works.')]
 
 
+class Readiness(msgspec.Struct):
+    """Whether calls should come here now."""
+
+    ok: Annotated[bool, Meta(description="Whether they should.")]
+    status: Annotated[_Status, Meta(description='"scored", or "starting", "no_model", "stale" or "filling".')]
+    why: Annotated[str, Meta(description='What is wrong, in words; "" if nothing is.')]
+
+
 class Reloaded(msgspec.Struct):
     """The model in service after a reload."""
 
@@ -120,6 +128,7 @@ class ModelOut(msgspec.Struct):
     epoch: Annotated[int, Meta(description="Epoch of the bundle.")]
     valid_from: Annotated[str, Meta(description="Start of its validity, UTC.")]
     valid_until: Annotated[str, Meta(description="End of its validity, UTC.")]
+    days_left: Annotated[float, Meta(description="Days until that end; negative afterwards.")]
     policy: Annotated[str, Meta(description="Version of the policy file.")]
 
 
@@ -153,14 +162,28 @@ class ReasonCountOut(msgspec.Struct):
     zh: Annotated[str, Meta(description="The feature in Chinese.")]
 
 
-_GAUGES = {name: {"type": "number", "description": text} for name, text in STATE.items()}
+class StatusCountOut(msgspec.Struct):
+    """How many verdicts have a status."""
+
+    status: Annotated[_Status, Meta(description="The status.")]
+    message: Annotated[str, Meta(description="The status in words.")]
+    count: Annotated[int, Meta(description="Verdicts since the start.")]
+    share: Annotated[float, Meta(description="Share of the last 4,096 verdicts, 0 to 1.")]
+
+
+_NULLABLE = "newest_event_age_seconds"  # null without a call
+_GAUGES = {
+    name: {"type": ["number", "null"] if name == _NULLABLE else "number", "description": text}
+    for name, text in STATE.items()
+}
 
 
 class StatusOut(msgspec.Struct):
     """The content of the operators' page. Fields from `counts` on are absent until the state is restored."""
 
-    ready: Annotated[bool, Meta(description="Whether calls are scored.")]
-    why: Annotated[str, Meta(description='Why calls are not scored; "" if they are.')]
+    ready: Annotated[bool, Meta(description="Whether calls should come here now.")]
+    status: Annotated[_Status, Meta(description='"scored", or "starting", "no_model", "stale" or "filling".')]
+    why: Annotated[str, Meta(description='What is wrong, in words; "" if nothing is.')]
     uptime: Annotated[float, Meta(description="Seconds since the start of the process.")]
     model: Annotated[ModelOut | None, Meta(description="The model in service; null without one.")]
     refusal: Annotated[str | None, Meta(description="Why the last bundle was refused; null if it was not.")]
@@ -169,11 +192,14 @@ class StatusOut(msgspec.Struct):
     actions: Annotated[_Counts, Meta(description="Verdicts by action.")] | UnsetType = UNSET
     state: (
         Annotated[
-            dict[str, float], Meta(description="Gauges of memory and disk.", extra_json_schema={"properties": _GAUGES})
+            dict[str, float | None],
+            Meta(description="Gauges of memory and disk.", extra_json_schema={"properties": _GAUGES}),
         ]
         | UnsetType
     ) = UNSET
-    statuses: Annotated[_Counts, Meta(description="Verdicts by status.")] | UnsetType = UNSET
+    statuses: (
+        Annotated[list[StatusCountOut], Meta(description="All statuses that occurred, and scored.")] | UnsetType
+    ) = UNSET
     refused: (
         Annotated[str | None, Meta(description="Why a snapshot of earlier processes was refused; null if it was not.")]
         | UnsetType

@@ -34,7 +34,9 @@ try:
 except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
+from callsieve.features.files.dates import now_ms
 from callsieve.serving.bundle.bundle import BundleError
+from callsieve.serving.live.health import Health, health
 from callsieve.serving.live.live import FutureEventError, Live
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.scorer.verdict import Verdict, no_verdict
@@ -99,11 +101,9 @@ class Service:
         self.on_stop: Callable[[], object] = lambda: None
 
     @property
-    def not_ready(self) -> str:
-        """Why calls are not scored; "" if they are."""
-        if self.live is None:
-            return _STARTING
-        return "" if self.judge.ready else f"no bundle: {self.judge.refusal}"
+    def health(self) -> Health:
+        """Whether calls should come here now."""
+        return health(self.live, self.judge, now_ms())
 
     def start(self) -> None:
         """Loads the bundle and restores the state, in a thread beside the loop."""
@@ -155,8 +155,9 @@ def application(service: Service) -> Starlette:
         return Response(msgspec.json.encode(answers.Health(ok=True, why="")), media_type=JSON)
 
     async def is_ready(_request: Request) -> Response:
-        health = answers.Health(ok=not service.not_ready, why=service.not_ready)
-        return Response(msgspec.json.encode(health), 200 if health.ok else 503, media_type=JSON)
+        state = service.health
+        body = answers.Readiness(ok=state.ready, status=state.status, why=state.why)
+        return Response(msgspec.json.encode(body), 200 if state.ready else 503, media_type=JSON)
 
     def endpoint(path: str, method: str, scopes: str, handler: Work, media_type: str = JSON) -> Route:
         return Route(path, Endpoint(service, scopes, partial(handler, service), media_type), methods=[method])
@@ -265,9 +266,10 @@ async def _reload(service: Service, _scope: Scope, _receive: Receive) -> answers
 
 
 async def _status(service: Service, _scope: Scope, _receive: Receive) -> dict[str, Any]:
-    why = service.not_ready
-    readiness = {"ready": not why, "why": why, "uptime": time.monotonic() - service.started}
-    return readiness | status(service.live, service.judge)
+    state = service.health
+    readiness = {"ready": state.ready, "status": state.status, "why": state.why}
+    uptime = time.monotonic() - service.started
+    return readiness | {"uptime": uptime} | status(service.live, service.judge)
 
 
 async def _metrics(service: Service, _scope: Scope, _receive: Receive) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
@@ -16,9 +16,12 @@ except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
 from callsieve.features.catalogue import BY_NAME
+from callsieve.features.files.dates import now_ms
 from callsieve.features.online.feeds import FEEDS, UNKNOWN_FEED
-from callsieve.serving.live.live import BOUNDS, Live
+from callsieve.serving.live.health import days_left, health
+from callsieve.serving.live.live import BOUNDS, RECENT, Live
 from callsieve.serving.live.swap import Swap
+from callsieve.serving.scorer.status import MESSAGES
 
 _TOP = 8
 
@@ -36,7 +39,9 @@ class _Collector(Collector):
         self._live, self._judge, self._answers = live, judge, answers
 
     def collect(self) -> Iterator[Metric]:
-        yield _gauge("ready", "1 if calls are scored", self._live is not None and self._judge.ready)
+        now = now_ms()
+        yield _gauge("ready", "1 if calls should come here now", health(self._live, self._judge, now).ready)
+        yield _gauge("bundle_refused", "1 if the last bundle was refused", self._judge.refusal is not None)
         yield _counter("http_answers", "HTTP answers", "code", {str(k): v for k, v in self._answers.items()})
         if (scorer := self._judge.scorer) is not None:
             model = GaugeMetricFamily(
@@ -45,6 +50,7 @@ class _Collector(Collector):
             bundle = scorer.bundle
             model.add_metric((bundle.model_id, bundle.valid_until, str(bundle.epoch)), 1)
             yield model
+            yield _gauge("model_days_left", "Days until the model expires; negative afterwards", days_left(scorer, now))
         if self._live is not None:
             yield from _live_metrics(self._live)
 
@@ -52,6 +58,10 @@ class _Collector(Collector):
 def _live_metrics(live: Live) -> Iterator[Metric]:
     yield _counter("verdicts", "Verdicts", "action", live.actions)
     yield _counter("statuses", "Verdicts by status", "status", live.statuses)
+    shares = GaugeMetricFamily("callsieve_status_share", f"Share of the last {RECENT} verdicts", labels=("status",))
+    for word, share in live.status_shares().items():
+        shares.add_metric((word,), share)
+    yield shares
     yield _counter("events", "Events by result", "kind", live.counts)
     yield _counter("reasons", "Reasons of verdicts other than pass", "feature", live.reason_counts)
     yield _counter("rules", "Calls that met a rule", "rule", live.rules)
@@ -60,7 +70,7 @@ def _live_metrics(live: Live) -> Iterator[Metric]:
     taken.add_metric((), list(zip(bounds, accumulate(live.latency), strict=True)), live.seconds)
     yield taken
     for name, value in _state(live).items():
-        yield _gauge(name, STATE[name], value)
+        yield _gauge(name, STATE[name], math.nan if value is None else value)
 
 
 STATE = {
@@ -73,6 +83,7 @@ STATE = {
     "journal_lost": "Events lost because the disk refused them",
     "journal_faults": "Failed writes to disk",
     "journal_age_seconds": "Age of the oldest event not yet on disk",
+    "newest_event_age_seconds": "Time since the start of the newest call",
     "restored_events": "Events read back at start",
     "restored_damaged": "Damaged events at start",
     "snapshots": "Snapshots written",
@@ -81,12 +92,14 @@ STATE = {
 """Gauges of memory and disk, by name, with their texts."""
 
 
-def _state(live: Live) -> dict[str, float]:
+def _state(live: Live) -> dict[str, float | None]:
+    now = now_ms()
     history, journal, scorer = live.memory.history, live.memory.journal, live.judge.scorer
-    filled = scorer is not None and history.covers(int(1000 * time.time()), scorer.policy.history_days)
+    filled = scorer is not None and history.covers(now, scorer.policy.history_days)
     values = (
         history.calls, history.numbers, history.dropped, history.evicted, history.refused, float(filled),
         journal.lost + live.memory.complaints.lost, journal.faults + live.memory.complaints.faults, journal.age,
+        None if live.memory.newest is None else (now - live.memory.newest) / 1000,
         live.memory.restored.lines, live.memory.restored.damaged + bool(live.memory.restored.torn), *live.memory.saved,
     )  # fmt: skip
     return dict(zip(STATE, values, strict=True))
@@ -110,7 +123,8 @@ def status(live: Live | None, judge: Swap) -> dict[str, Any]:
         bundle, bands = scorer.bundle, scorer.policy.bands
         content["model"] = {
             "id": bundle.model_id, "signed_by": bundle.signed_by, "epoch": bundle.epoch,
-            "valid_from": bundle.valid_from, "valid_until": bundle.valid_until, "policy": scorer.policy.version,
+            "valid_from": bundle.valid_from, "valid_until": bundle.valid_until,
+            "days_left": days_left(scorer, now_ms()), "policy": scorer.policy.version,
         }  # fmt: skip
         content["certificates"] = [
             {
@@ -125,12 +139,21 @@ def status(live: Live | None, judge: Swap) -> dict[str, Any]:
     if live is not None:
         content |= {
             "counts": dict(live.counts), "actions": dict(live.actions), "state": _state(live),
-            "statuses": dict(live.statuses),
+            "statuses": _statuses(live),
             "refused": live.memory.refusal,
             "deadline": live.deadline, "latency": {"bounds": BOUNDS, "counts": list(live.latency)},
             "reasons": _top(live.reason_counts), "rules": dict(live.rules),
         }  # fmt: skip
     return content
+
+
+def _statuses(live: Live) -> list[dict[str, Any]]:
+    shares = live.status_shares()
+    return [
+        {"status": word, "message": message, "count": live.statuses[word], "share": shares[word]}
+        for word, message in MESSAGES.items()
+        if word == "scored" or live.statuses[word]
+    ]
 
 
 def _top(counts: Counter[str]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ _TYPES = (
     answers.Fault,
     answers.Nothing,
     answers.Health,
+    answers.Readiness,
     answers.Reloaded,
     answers.StatusOut,
 )
@@ -49,7 +50,8 @@ _CASE = {
 
 def openapi() -> dict[str, Any]:
     """Returns the OpenAPI document of the service."""
-    verdict, nothing, health = (_json(kind) for kind in (answers.VerdictOut, answers.Nothing, answers.Health))
+    verdict, nothing, is_live = (_json(kind) for kind in (answers.VerdictOut, answers.Nothing, answers.Health))
+    readiness = _json(answers.Readiness)
     call, complaint = _json(schema.CallIn, schema.SipCallIn), _json(schema.ComplaintIn)
     paths = {
         schema.SCORE: _guarded(
@@ -86,9 +88,9 @@ def openapi() -> dict[str, Any]:
             (409, 503),
             post=True,
         ),
-        schema.LIVE: {"get": _open("isLive", "Whether the process runs", {200: ("Yes", health)})},
+        schema.LIVE: {"get": _open("isLive", "Whether the process runs", {200: ("Yes", is_live)})},
         schema.READY: {
-            "get": _open("isReady", "Whether calls are scored", {200: ("Yes", health), 503: ("No", health)})
+            "get": _open("isReady", "Whether calls should come here", {200: ("Yes", readiness), 503: ("No", readiness)})
         },
     }
     return {

@@ -26,7 +26,7 @@ from pathlib import Path
 from callsieve.features.intake.intake import Intake
 from callsieve.features.records import Call, KeyedCall
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.status import ProblemLog, Status, bands_applied, message_of
+from callsieve.serving.scorer.status import STATUSES, ProblemLog, Status, bands_applied, message_of
 from callsieve.serving.scorer.verdict import Verdict, no_verdict
 
 from .calls_in_progress import CallsInProgress
@@ -217,6 +217,12 @@ class Live:
         # Registers are not looked up again, because they may have changed since.
         same = {name: getattr(first, name) for name in ("action", "confidence", "status", "message", "rules")}
         return replace(again, case=case, **same)
+
+    def status_shares(self) -> dict[Status, float]:
+        """Returns the share of each status among the last RECENT verdicts; 0 without a verdict."""
+        counts = Counter(self.recent_statuses.copy())
+        total = max(counts.total(), 1)
+        return {status: counts[status] / total for status in STATUSES}
 
     def forget(self, token: str) -> None:
         """Forgets a number in memory; `forgetting.py` describes the disk, and what stays."""

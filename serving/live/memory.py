@@ -42,6 +42,7 @@ class Memory:
     Attributes:
         history: use it only while holding `lock`.
         restored: lines that were read back from disk.
+        newest: start of the newest call (Unix ms); None without a call.
         refusal: why a snapshot was not read back, in one line; None without a fault. The file is renamed to *.refused,
             and deleted when a number is to be forgotten.
         saved: snapshots that were written, and that failed.
@@ -71,6 +72,7 @@ class Memory:
         """
         self.lock, self.restored = threading.Lock(), ReadCounts()
         self.refusal: str | None = None
+        self.newest: int | None = None
         self.saved = [0, 0]
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -99,6 +101,7 @@ class Memory:
     def record(self, call: KeyedCall) -> None:
         """Records an event in memory and on disk; the caller holds the lock."""
         self.history.observe(call)
+        self._note_start(call)
         self.journal.add(call_to_line(call))
 
     def save(self) -> None:
@@ -130,6 +133,7 @@ class Memory:
                 self.refusal = str(error)
                 with contextlib.suppress(OSError):
                     where.rename(where.with_suffix(".refused"))
+        self.newest = self.history.newest
         for line in recover(self._folder, CALLS, first, self.restored):
             call = call_from_line(line)
             if call is None:
@@ -145,8 +149,12 @@ class Memory:
         wait for all these moves.
         """
         self.history.observe(call)
+        self._note_start(call)
         if not is_over(call):
             self.history.advance(call.start)
+
+    def _note_start(self, call: KeyedCall) -> None:
+        self.newest = call.start if self.newest is None else max(self.newest, call.start)
 
     def _copy(self, where: Path) -> int:
         with self.lock:

@@ -25,7 +25,8 @@ ACTIONS = ("pass", "label", "screen", "block")
 """All actions, from the weakest to the strongest."""
 MAX_HISTORY_DAYS = 28  # the longest window of a feature
 _LIMITS = ("accepted", "known_caller")
-_KEYS = {"version", "appeal", *_LIMITS, "history_days", "require_declaration", "bands", "rules", "confidence", "terms"}
+_SWITCHES = ("filling_is_ready", "require_declaration")
+_KEYS = {"version", "appeal", *_LIMITS, "history_days", *_SWITCHES, "bands", "rules", "confidence", "terms"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Policy:
         terms: the limits that rule conditions use.
         history_days: days of history before the bands apply; until then every band abstains
             (`features/online/coverage.py`).
+        filling_is_ready: whether a service whose history is still shorter than `history_days` counts as ready
+            (`serving/live/health.py`).
         require_declaration: whether folders of calls and registers without a declaration are refused
             (`serving/custody/purposes.py`).
         confidence: for some rules, the share of nuisance calls among the calls that meet the rule.
@@ -61,6 +64,7 @@ class Policy:
     known_caller: str = "block"
     terms: Terms = field(default_factory=Terms)
     history_days: int = COVERAGE_DAYS
+    filling_is_ready: bool = False
     require_declaration: bool = False
     confidence: Mapping[str, float] = field(default_factory=dict)
 
@@ -103,9 +107,10 @@ def read_policy(path: str | Path | None = None) -> Policy:
     days = table.get("history_days", COVERAGE_DAYS)
     if type(days) is not int or not 0 <= days <= MAX_HISTORY_DAYS:
         raise ValueError(f"{name}: history_days: expected a whole number from 0 to {MAX_HISTORY_DAYS}, got {days!r}")
-    must = table.get("require_declaration", False)
-    if type(must) is not bool:
-        raise ValueError(f"{name}: require_declaration: expected true or false, got {must!r}")
+    switches = {key: table.get(key, False) for key in _SWITCHES}
+    for key, value in switches.items():
+        if type(value) is not bool:
+            raise ValueError(f"{name}: {key}: expected true or false, got {value!r}")
     try:
         terms = _terms(table.get("terms", {}))
     except ValueError as error:
@@ -114,7 +119,7 @@ def read_policy(path: str | Path | None = None) -> Policy:
         "terms": terms,
         "confidence": table.get("confidence", {}),
         "history_days": days,
-        "require_declaration": must,
+        **switches,
         **limits,
     }
     return Policy(table["version"], bands, rules, appeal.strip(), **fields)

@@ -30,7 +30,7 @@ MESSAGES: Mapping[Status, str] = {
     "cleared": "a person has cleared this caller: the score has no effect",
     "stale": "the validity of the model has ended: train or load a new one",
     "behind": "the history has moved more than a minute past the start of the call: no band applies",
-    "filling": "the history is shorter than the policy's `history_days`, or lacks calls of them: no band applies",
+    "filling": "the history is shorter than the policy's history_days, or lacks calls of them: no band applies",
     "other_feed": "the model has no thresholds for records that lack what these lack: no band applies",
     "no_threshold": "the model has no threshold for this class of number: no band applies",
     "wrong_input": "not scored: the call or the history is not what the scorer takes",

@@ -43,7 +43,7 @@ def free_port():
 def write_service_files(folder, policy='certified = "block"\nwatch = "screen"\n', **card):
     """Writes bundle, keys and policy of a service; returns the API key of each scope, and "all" with every scope."""
     folder.mkdir(exist_ok=True)
-    real_bundle.write_bundle(folder / "bundle", **card)
+    real_bundle.write_bundle(folder / "bundle", **{"valid_until": "2100-01-01T00:00:00Z"} | card)
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
     real_bundle.NUMBER_KEY.write(folder / "number.key")
     (folder / "policy.toml").write_text(f'version = "test"\nappeal = "office"\nhistory_days = 0\n[bands]\n{policy}')
@@ -131,7 +131,8 @@ class ServiceProcess(ServiceClient):
         deadline = time.monotonic() + READY_WITHIN
         while True:
             with contextlib.suppress(OSError, http.client.HTTPException):
-                if self.get("/health/ready" if self.ready else "/health/live")[0] == 200:
+                path = "/health/ready" if self.ready else "/health/live"
+                if json.loads(self.get(path)[1]).get("status", "") not in ("starting", "no_model"):
                     return self
             assert self.process.poll() is None, self.log_text()
             assert time.monotonic() < deadline, self.log_text()

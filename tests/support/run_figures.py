@@ -108,7 +108,7 @@ def example_figures() -> dict[str, Any]:
             },
             "policy": proof(310_412, 41, 1.71e-4, False)
             | {
-                "policy": "5",
+                "policy": "6",
                 "bootstrap": [7.1e-5, 2.1e-4],
                 "organisations": 1200,
                 "bound_by_organisation": 1.2e-3,

@@ -43,6 +43,8 @@ def test_the_page_shows_the_status_of_the_service(make_service, keys, tmp_path, 
     status = statuses[-1]
     assert "scoring calls" in text
     assert status["model"]["id"] in text
+    assert re.search(r"good model expires in [\d,]+ days good history a week is known", text)
+    assert "scored 100.00 %" in text
     assert "certified block certified 0 of 30,000 1 in 10,015 1 in 10,000" in text
     assert "watch label at most not certified" in text
     assert re.search(r"pass [1-9]\d* \d+\.\d\d % label [1-9]", text)

@@ -63,7 +63,10 @@ def test_a_starting_service_passes_calls_and_states_that_it_is_starting(unstarte
     assert (code, verdict["action"], verdict["status"]) == (200, "pass", "starting")
     starting = (503, {"error": "the service is starting"})
     assert unstarted.request("POST", schema.OBSERVE, call_json(), keys["score"]) == starting
-    assert unstarted.request("GET", schema.READY) == (503, {"ok": False, "why": "the service is starting"})
+    assert unstarted.request("GET", schema.READY) == (
+        503,
+        {"ok": False, "status": "starting", "why": "not scored: the service is starting"},
+    )
     assert unstarted.request("GET", schema.OPENAPI) == (200, openapi())
 
 
@@ -159,7 +162,7 @@ def test_a_service_without_a_bundle_has_metrics_and_a_status():
     families = text_string_to_metric_families(metrics(None, judge, {503: 2}).decode())
     values = {sample.name: sample.value for family in families for sample in family.samples}
     values = {name: value for name, value in values.items() if name.startswith("callsieve_")}
-    assert values == {"callsieve_ready": 0.0, "callsieve_http_answers_total": 2.0}
+    assert values == {"callsieve_ready": 0.0, "callsieve_bundle_refused": 0.0, "callsieve_http_answers_total": 2.0}
     assert status(None, judge) == {"model": None, "refusal": judge.refusal, "certificates": []}
 
 

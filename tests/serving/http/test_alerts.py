@@ -1,0 +1,57 @@
+"""The alert rules: they name metrics and statuses that exist, and say what to do."""
+
+import math
+import re
+
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from callsieve.features.intake.intake import Intake
+from callsieve.features.records import Call
+from callsieve.serving.http.metrics import metrics, status
+from callsieve.serving.live.live import Live
+from callsieve.serving.scorer.status import STATUSES
+from tests.serving.live.test_live import attempt_of
+from tests.support import real_bundle
+from tests.support.http_service import CAPACITY, LONG_DEADLINE
+from tests.support.paths import ROOT
+
+(GROUP,) = yaml.safe_load((ROOT / "serving" / "http" / "alerts.yml").read_text())["groups"]
+
+
+def test_alert_rules_name_metrics_and_statuses_that_the_service_has(blocking_bundle, tmp_path):
+    live = Live(blocking_bundle, Intake(real_bundle.NUMBER_KEY), tmp_path, deadline=LONG_DEADLINE, **CAPACITY)
+    empty = samples_of(live)
+    assert math.isnan(empty["callsieve_newest_event_age_seconds", ""])
+    for call in real_bundle.calls(3):
+        live.attempt(attempt_of(call))
+    live.attempt(Call(math.nan, "1", "2"))
+    samples = samples_of(live)
+    content = status(live, blocking_bundle)
+    live.close()
+    shares = {word: value for (name, word), value in samples.items() if name == "callsieve_status_share"}
+    assert shares == dict.fromkeys(STATUSES, 0.0) | {"scored": 0.75, "wrong_input": 0.25}
+    assert [(each["status"], each["count"], each["share"]) for each in content["statuses"]] == [
+        ("scored", 3, 0.75),
+        ("wrong_input", 1, 0.25),
+    ]
+    assert samples["callsieve_newest_event_age_seconds", ""] > 0
+    for rule in GROUP["rules"]:
+        named = re.findall(r"(callsieve_[a-z_]+)(?:\{status=\"([a-z_]+)\"\})?", rule["expr"])
+        assert named, rule
+        assert set(named) <= samples.keys(), rule
+
+
+def test_each_alert_has_a_severity_and_says_what_is_wrong_and_where():
+    assert len({rule["alert"] for rule in GROUP["rules"]}) == len(GROUP["rules"])
+    for rule in GROUP["rules"]:
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert "{{ $labels.instance }}" in rule["annotations"]["summary"]
+
+
+def samples_of(live):
+    """Returns the values of all metrics by name and label `status`."""
+    families = text_string_to_metric_families(metrics(live, live.judge, {}).decode())
+    return {
+        (sample.name, sample.labels.get("status", "")): sample.value for family in families for sample in family.samples
+    }
