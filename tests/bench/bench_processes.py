@@ -1,0 +1,123 @@
+"""Measures 1, 2 and 4 scorers behind the shipped HAProxy configuration. Run by hand.
+
+python tests/bench/bench_processes.py [--processes 1,2,4] [--connections 16] [--seconds 4] [--warm 4] [--numbers 20000]
+    [--day 1000000000] [--json]
+
+Needs Debian's packages wrk and haproxy. Scorers, proxy and wrk share all cores, so on a small machine the rate says
+little about more cores. The processor time of a request does, and the sizing follows from it: a call is one `score`, and
+its end is one `observe` at the process of its caller and one at that of its callee.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench_http import SCRIPT, THRESHOLDS, UNITS
+from harness import memory, parser_of, processor_seconds
+
+from tests.support import http_service
+from tests.support.haproxy import Proxy
+from tests.support.waiting import wait_until
+
+SCORE, OBSERVE = "/v1/score", "/v1/observe"
+OVER = ',"ring":8.0,"talk":0.0,"outcome":"no_answer"'
+PEAK = 3.0  # the busiest hour of a day has about three times the calls of its mean hour
+LOAD = 0.6  # of a core, above which waiting times grow
+
+
+def main() -> None:
+    """Prints a row for each number of processes and path, and the cores for a day's calls."""
+    parser = parser_of(
+        __doc__, processes="1,2,4", connections=16, seconds=4, warm=4, numbers=20_000, day=10**9, seed=0, json=False
+    )
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "service"
+        keys = http_service.write_service_files(folder, 'certified = "block"\n', thresholds=THRESHOLDS)
+        rows = [row for count in options.processes.split(",") for row in run(folder, keys["all"], int(count), options)]
+    report = {"cores": os.cpu_count(), "load_before": os.getloadavg()[0], "rows": rows, "sizing": sizing(rows, options)}
+    if options.json:
+        print(json.dumps(report, indent=1))
+        return
+    for row in (*rows, report["sizing"]):
+        print(
+            "  ".join(
+                f"{name} {value:,.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
+            )
+        )
+
+
+def run(folder: Path, key: str, count: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Returns a row for each path, of `count` processes that share the numbers."""
+    limits = ("--compiled", "--deadline", 5000, "--max-calls", 1_000_000, "--max-numbers", 100_000)
+    with contextlib.ExitStack() as stack:
+        names = [f"p{count}_{index}" for index in range(count)]
+        scorers = [http_service.ServiceProcess(folder, "--state", folder / name, *limits) for name in names]
+        for scorer in scorers:
+            stack.enter_context(scorer)
+        ports = {name: scorer.port for name, scorer in zip(names, scorers, strict=True)}
+        proxy = stack.enter_context(Proxy(folder, ports))
+        wait_until(lambda: proxy.get("/health/ready")[0] == 200)
+        began = [time.time() - 3000.0]
+
+        def load(path: str, seconds: int) -> dict[str, Any]:
+            script = folder / "calls.lua"
+            facts = {"seed": options.seed, "start": f"{began[0]:.3f}", "numbers": options.numbers, "key": key}
+            text = SCRIPT.format(path=path, **facts)
+            script.write_text(text.replace('"attestation"', f'{OVER[1:]},"attestation"') if path == OBSERVE else text)
+            pids = [scorer.process.pid for scorer in scorers]
+            before = sum(map(processor_seconds, pids)), processor_seconds(proxy.process.pid)
+            words = ["wrk", "-t1", f"-c{options.connections}", f"-d{seconds}s", "--latency", "-s", script, proxy.url]
+            output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+            after = sum(map(processor_seconds, pids)), processor_seconds(proxy.process.pid)
+            requests = int(re.search(r"(\d+) requests in", output)[1])  # type: ignore[index]
+            began[0] += requests / 1000 + 1
+            times = re.findall(r"(\d+)% +([\d.]+)(us|ms|s)", output)
+            latency = {share: float(value) * UNITS[unit] for share, value, unit in times}
+            failed = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+            return {
+                "processes": count,
+                "path": path,
+                "per_second": float(re.search(r"Requests/sec: +([\d.]+)", output)[1]),  # type: ignore[index]
+                "scorer_us": 1e6 * (after[0] - before[0]) / requests,
+                "proxy_us": 1e6 * (after[1] - before[1]) / requests,
+                "p50_ms": latency["50"],
+                "p99_ms": latency["99"],
+                "failed": int(failed[1]) if failed else 0,
+            }
+
+        load(SCORE, options.warm)
+        rows = [load(path, options.seconds) for path in (SCORE, OBSERVE)]
+        counts = [scorer.status(key)["counts"] for scorer in scorers]
+        shed = sum(each["shed"] + each["late"] for each in counts)
+        shares = [each["attempts"] / max(sum(one["attempts"] for one in counts), 1) for each in counts]
+        resident = sum(memory("VmRSS", scorer.process.pid) for scorer in scorers)
+        rows[-1] |= {"shed_or_late": shed, "largest_share": max(shares), "resident_mib": resident}
+        return rows
+
+
+def sizing(rows: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the cores for a day's calls, from the processor time of the row with the most processes."""
+    score, observe = (next(row for row in reversed(rows) if row["path"] == path) for path in (SCORE, OBSERVE))
+    mean = options.day / 86_400
+    cores = {
+        name: PEAK * mean * (score[f"{name}_us"] + 2 * observe[f"{name}_us"]) / 1e6 / LOAD
+        for name in ("scorer", "proxy")
+    }
+    return {
+        "calls_a_day": options.day, "calls_a_second": mean, "in_the_busiest_hour": PEAK * mean,
+        "scorer_cores": cores["scorer"], "proxy_cores": cores["proxy"],
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The shipped HAProxy configuration in front of real processes, for tests and benches."""
+
+import contextlib
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+from tests.support.http_service import ServiceClient, free_port
+from tests.support.paths import ROOT
+from tests.support.waiting import wait_until
+
+CONFIGURATION = ROOT / "serving" / "http" / "haproxy.cfg"
+HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+BIND, SERVERS = "bind 127.0.0.1:8080", re.compile("    server one 127.0.0.1:8101\n    server two 127.0.0.1:8102\n")
+
+
+class Proxy(ServiceClient):
+    """HAProxy by its shipped configuration, with the ports of services by name; leaving the block stops it.
+
+    `wrapped` is a command prefix.
+    """
+
+    def __init__(self, folder, ports, wrapped=()):
+        self.port = free_port()
+        servers = "".join(f"    server {name} 127.0.0.1:{port}\n" for name, port in ports.items())
+        text, replaced = SERVERS.subn(servers, CONFIGURATION.read_text())
+        assert BIND in text and replaced == text.count("\nbackend ")
+        text = text.replace(BIND, f"bind 127.0.0.1:{self.port}")
+        path = Path(folder) / "haproxy.cfg"
+        path.write_text(text)
+        self.log = Path(folder) / "haproxy.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen([*wrapped, HAPROXY, "-db", "-f", path], stdout=log, stderr=log)
+
+    def __enter__(self):
+        wait_until(self._is_up)
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(20)
+
+    def _is_up(self):
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            return True
+        return False

@@ -1,0 +1,140 @@
+"""Two real processes behind a real HAProxy with the shipped configuration: who gets which call, and who dies."""
+
+import json
+import threading
+import time
+
+import msgspec
+import pytest
+
+from callsieve.serving.http import schema
+from callsieve.serving.http.answers import VerdictOut
+from callsieve.serving.live.events import CALLS
+from callsieve.serving.live.journal import ReadCounts, read_journal
+from tests.support import real_bundle
+from tests.support.haproxy import CONFIGURATION, HAPROXY, Proxy
+from tests.support.http_service import ServiceProcess
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.skipif(HAPROXY is None, reason="HAProxy is not installed: apt-get install haproxy")
+PROCESS = "callsieve-process"
+NAMES = ("one", "two")
+
+
+@pytest.fixture(scope="module")
+def scorers(service_folder, keys):
+    """Two processes of the same files, each with a state folder of its own."""
+    assert keys
+    with start_scorer(service_folder, "one") as one, start_scorer(service_folder, "two") as two:
+        yield {"one": one, "two": two}
+
+
+def start_scorer(folder, name, *more):
+    return ServiceProcess(folder, "--state", folder / name, *more)
+
+
+@pytest.fixture(scope="module")
+def proxy(scorers, tmp_path_factory):
+    ports = {name: scorer.port for name, scorer in scorers.items()}
+    with Proxy(tmp_path_factory.mktemp("proxy"), ports) as proxy:
+        wait_until(lambda: proxy.get(schema.READY)[0] == 200)
+        yield proxy
+
+
+def ask(connection, path, key, body=None):
+    """Sends a request; returns status, the name of the process that answered, and the body."""
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    connection.request("GET" if body is None else "POST", path, body, headers)
+    answer = connection.getresponse()
+    return answer.status, answer.headers.get(PROCESS), answer.read()
+
+
+def call_of(caller, callee="13900139000", **more):
+    return json.dumps({"start": real_bundle.START, "caller": caller, "callee": callee} | more).encode()
+
+
+def test_the_same_caller_always_reaches_the_same_process(scorers, proxy, keys):
+    connection, processes, cases = proxy.connect(), {}, {}
+    for line in range(30):
+        number = f"138{line * 3571:08}"
+        for form in (number, f"+86{number}", f"0086 {number}"):
+            code, process, body = ask(connection, schema.SCORE, keys["score"], call_of(form))
+            assert code == 200 and processes.setdefault(number, process) == process
+        cases[json.loads(body)["case"]] = process
+        over = {"ring": 3.0, "talk": 5.0, "outcome": "answered"}
+        assert ask(connection, schema.OBSERVE, keys["score"], call_of(number, **over))[:2] == (200, process)
+    assert set(processes.values()) == set(NAMES)
+    # The second report of a call goes to the process of the called number.
+    for number, process in processes.items():
+        body = call_of("13700137000", number, ring=3.0, talk=0.0)
+        assert ask(connection, f"{schema.OBSERVE}?by=callee", keys["score"], body)[:2] == (200, process)
+    # A case is found whichever process has it.
+    for case in cases:
+        assert ask(connection, f"{schema.EXPLAIN}?case={case}", keys["explain"])[0] == 200
+    assert ask(connection, f"{schema.EXPLAIN}?case={'0' * 16}", keys["explain"])[0] == 404
+    complaint = {"reporter": "13900139000", "number": "13800138000", "at": real_bundle.START, "category": "fraud"}
+    assert ask(connection, schema.REPORT, keys["report"], json.dumps(complaint).encode())[0] == 200
+    for path in (schema.METRICS, schema.STATUS, schema.RELOAD, schema.BATCH, schema.PAGE):
+        assert proxy.get(path, keys["all"])[0] in (403, 404)
+    connection.close()
+    assert sum(scorer.status(keys["admin"])["counts"]["attempts"] for scorer in scorers.values()) == 90
+
+
+def test_a_killed_process_loses_no_call_and_only_its_last_second_of_events(scorers, proxy, keys, service_folder):
+    """Calls go on while a process dies: each is answered with a verdict, and those of its callers by the other one."""
+    before = {name: stored(service_folder / name) for name in NAMES}
+    answers, stop = [], threading.Event()
+
+    def call_on(part):
+        connection, line = proxy.connect(), part
+        while not stop.is_set():
+            code, process, body = ask(connection, schema.SCORE, keys["score"], call_of(f"136{line:08}"))
+            answers.append((time.monotonic(), code, process, json.loads(body)))
+            line += 4
+        connection.close()
+
+    threads = [threading.Thread(target=call_on, args=(part,)) for part in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1.3)
+    scorers["one"].kill()
+    killed = time.monotonic()
+    time.sleep(0.7)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    # Without any living process the proxy itself lets calls pass, and refuses the report of an event.
+    scorers["two"].stop()
+    connection = proxy.connect()
+    wait_until(lambda: ask(connection, schema.SCORE, keys["score"], call_of("13800138000"))[0] == 200)
+    last = ask(connection, schema.SCORE, keys["score"], call_of("13800138000"))
+    refused = ask(connection, schema.OBSERVE, keys["score"], call_of("13800138000"))
+    # A process that comes back gets its callers back.
+    again = start_scorer(service_folder, "one", "--port", scorers["one"].port)
+    again.port = scorers["one"].port
+    with again:
+        wait_until(lambda: ask(connection, schema.SCORE, keys["score"], call_of("13800138000"))[1] == "one")
+        restored = again.status(keys["admin"])["state"]["restored_events"]
+    connection.close()
+    assert {code for _, code, _, _ in answers} == {200}
+    assert {verdict["status"] for _, _, _, verdict in answers} == {"scored"}
+    assert {process for at, _, process, _ in answers if at < killed} == set(NAMES)
+    assert "one" not in [process for at, _, process, _ in answers if at > killed + 0.5]
+    by_one = [at for at, _, process, _ in answers if process == "one"]
+    on_disk = stored(service_folder / "one") - before["one"]
+    assert 0 < sum(at < killed - 1.0 for at in by_one) <= on_disk <= len(by_one) + 4
+    figures = {"answered": len(answers), "by the killed process": len(by_one), "events lost": len(by_one) - on_disk}
+    print(f"\nkill one of two: {figures}")
+    assert restored >= on_disk
+    assert (last[0], last[1], json.loads(last[2])["action"]) == (200, None, "pass")
+    assert refused[0] == 503 and json.loads(refused[2]).keys() == {"error"}
+
+
+def stored(folder):
+    return sum(1 for _ in read_journal(folder, CALLS, 0, ReadCounts()))
+
+
+def test_the_answer_of_the_proxy_has_the_fields_of_a_verdict():
+    text = CONFIGURATION.read_text().partition("status 200")[2].partition("'")[2].partition("'")[0]
+    assert list(json.loads(text)) == list(VerdictOut.__struct_fields__)
+    assert msgspec.json.decode(text, type=VerdictOut).action == "pass"
