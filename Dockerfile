@@ -1,13 +1,22 @@
-# The scorer as an HTTP service. Bundle, keys and state folder are mounted; the image contains none of them.
+# The scorer as an HTTP service. Bundles, keys and state are mounted as folders; the image contains none of them.
 #
 #   docker build -t callsieve .
 #   docker run --read-only -p 127.0.0.1:8080:8080 \
-#     -v ./bundle:/srv/callsieve/bundle:ro -v ./signer.pub:/srv/callsieve/signer.pub:ro \
-#     -v ./number.key:/run/secrets/number.key:ro -v ./api.keys:/run/secrets/api.keys:ro \
-#     -v callsieve-state:/state callsieve
+#     -v ./bundles:/srv/callsieve/bundles:ro -v ./trust:/srv/callsieve/trust:ro \
+#     -v ./secrets:/run/secrets/callsieve:ro -v callsieve-state:/state callsieve
 #
-# The two key files must have mode 0600 and belong to user 10001; otherwise `callsieve serve` refuses them. Arguments after
-# the image's name are added to the options (`--registers /registers`). The container writes only to /state.
+#   bundles/current    link to the folder of a bundle: ln -sfn 2026-11-28 bundles/current, then POST /v1/reload
+#   trust/signer.pub   public key of the signer
+#   secrets            number.key and api.keys: mode 0600 and of user 10001, or 0640 with --allow-group-read
+#
+# Mount the folder of bundles, not one bundle: a mounted folder stays the same one when it is renamed on the host, so a
+# reload would read the old model. Options follow the command: `callsieve serve --registers /registers`. Records of the days
+# before fill a new state, before the service runs:
+#
+#   docker run --read-only -v ./calls:/calls:ro -v ./secrets:/run/secrets/callsieve:ro -v callsieve-state:/state callsieve \
+#     live fill --calls /calls/Master.csv --layout asterisk
+#
+# The container writes only to /state. kubernetes.yaml is an example for Kubernetes.
 
 FROM python:3.13-slim AS build
 # The image has no compiler: the build of kernel and forest brings one from a wheel (setup.py).
@@ -18,21 +27,29 @@ COPY features features
 COPY serving serving
 COPY training training
 RUN python -m venv /opt/callsieve
-RUN /opt/callsieve/bin/pip install --no-cache-dir -c constraints.txt '.[serve]'
+RUN /opt/callsieve/bin/pip install --no-cache-dir -c constraints.txt '.[serve,files]'
 
 FROM python:3.13-slim
 COPY --from=build /opt/callsieve /opt/callsieve
 # A new volume inherits owner and mode from this folder.
 RUN install -d -o 10001 -g 10001 -m 0700 /state
 ENV PATH=/opt/callsieve/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# Defaults of options. With the usual host, 127.0.0.1, a published port would not reach the service. 0.0.0.0 listens on
+# every address of the container; `-p` decides who can connect.
+ENV CALLSIEVE_SERVE_HOST=0.0.0.0 \
+    CALLSIEVE_SERVE_PORT=8080 \
+    CALLSIEVE_SERVE_BUNDLE=/srv/callsieve/bundles/current \
+    CALLSIEVE_SERVE_TRUST=/srv/callsieve/trust/signer.pub \
+    CALLSIEVE_SERVE_KEY=/run/secrets/callsieve/number.key \
+    CALLSIEVE_SERVE_KEYS=/run/secrets/callsieve/api.keys \
+    CALLSIEVE_SERVE_STATE=/state \
+    CALLSIEVE_LIVE_FILL_KEY=/run/secrets/callsieve/number.key \
+    CALLSIEVE_LIVE_FILL_STATE=/state
 VOLUME /state
 EXPOSE 8080
 USER 10001:10001
 # The empty ProxyHandler ignores proxy variables of the environment: the address is inside the container.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
   CMD ["python", "-c", "from urllib.request import ProxyHandler, build_opener; build_opener(ProxyHandler({})).open('http://127.0.0.1:8080/health/live', timeout=3)"]
-# With the default, 127.0.0.1, a published port would not reach the service. 0.0.0.0 listens on every address of the
-# container; `-p` decides who can connect.
-ENTRYPOINT ["callsieve", "serve", "--host", "0.0.0.0", "--port", "8080", \
-  "--bundle", "/srv/callsieve/bundle", "--trust", "/srv/callsieve/signer.pub", \
-  "--key", "/run/secrets/number.key", "--keys", "/run/secrets/api.keys", "--state", "/state"]
+ENTRYPOINT ["callsieve"]
+CMD ["serve"]

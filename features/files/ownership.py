@@ -13,18 +13,22 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def read_secret(path: Path | str, limit: int) -> bytes:
+def read_secret(path: Path | str, limit: int, *, allow_group_read: bool = False) -> bytes:
     """Reads the first `limit` bytes of a file that only its owner may use.
 
-    Raises: ValueError: if group or others have any permission on it.
+    Args:
+        allow_group_read: whether the file's group may read it, too, as a pod's group in Kubernetes.
+
+    Raises: ValueError: if group or others have any other permission on it.
 
     >>> read_secret("number.key", 3)
     b'e1:'
     """
     with Path(path).open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode  # of the open file: the path could point to another one by now
-        if os.name == "posix" and mode & _OTHERS:
-            raise ValueError(f"{path} has mode {stat.S_IMODE(mode):04o}: others may use it; change it to 0600")
+        refused, expected = (_OTHERS & ~stat.S_IRGRP, "0640") if allow_group_read else (_OTHERS, "0600")
+        if os.name == "posix" and mode & refused:
+            raise ValueError(f"{path} has mode {stat.S_IMODE(mode):04o}: others may use it; change it to {expected}")
         return file.read(limit)
 
 

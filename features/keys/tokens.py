@@ -174,16 +174,19 @@ def cipher(cover: bytes) -> tuple[Callable[[bytes], bytes], Callable[[bytes], by
     return aes.encryptor().update, aes.decryptor().update
 
 
-def read_key(path: str | Path, purpose: Purpose = "records") -> Key:
+def read_key(path: str | Path, purpose: Purpose = "records", *, allow_group_read: bool = False) -> Key:
     """Reads a key file.
 
-    Raises: ValueError: if others than the owner may read it, if it does not hold `epoch:base64`, or if the key has
+    Args:
+        allow_group_read: whether the file's group may read it.
+
+    Raises: ValueError: if others than the owner may use it, if it does not hold `epoch:base64`, or if the key has
     another purpose.
 
     >>> read_key("number.key")
     Key(epoch='e1')
     """
-    key = read_any_key(path)
+    key = _key(read_secret(path, 4096, allow_group_read=allow_group_read), str(path))
     if key.purpose != purpose:
         raise ValueError(f"{path} holds a key for {key.purpose}, expected one for {purpose}")
     return key

@@ -38,10 +38,10 @@ class KeyedFile:
     quarantined: dict[str, int]
 
 
-def key_or_temporary(path: Path | None) -> Key:
-    """Reads the key of a file, else of the environment; else makes a temporary key that ends with the process."""
-    if path is not None:
-        return read_key(path)
+def key_or_temporary(key: Path | Key | None) -> Key:
+    """Returns a key, that of a file, or that of the environment; else a temporary key that ends with the process."""
+    if key is not None:
+        return key if isinstance(key, Key) else read_key(key)
     return key_from_environment() if KEY_VARIABLE in os.environ else Key.generate(EPHEMERAL)
 
 
@@ -50,7 +50,7 @@ def read_keyed_file(
     layout_name: str,
     purpose: str,
     *,
-    key: Path | None = None,
+    key: Path | Key | None = None,
     quarantine: Path | None = None,
     strict: bool = False,
     progress: Callable[[int, int], None] | None = None,

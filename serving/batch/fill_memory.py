@@ -13,6 +13,7 @@ from callsieve.features.files.atomic import check_distinct, check_present
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.kernel.windows import DAY_MS
+from callsieve.features.keys.tokens import read_key
 from callsieve.features.online.history import History
 from callsieve.serving.live.events import CALLS
 from callsieve.serving.live.journal import file_numbers
@@ -40,12 +41,14 @@ def fill_state(
     quarantine: Path | None,
     strict: bool,
     progress: Progress,
+    allow_group_read: bool = False,
 ) -> dict[str, Any]:
     """Reads the records of the last HISTORY_DAYS and writes a snapshot that a service starts from.
 
     Args:
         state: folder without events of a service; an earlier snapshot of this function is replaced.
         calls, numbers: capacity of the history, as for `History`.
+        allow_group_read: whether the group of the key file may read it.
     Returns: counts, the first and the last moment, and whether the history is covered on the day after the last one.
     Raises:
         ValueError: in one line, if the folder holds events of a service, another process owns it, or the records have
@@ -62,7 +65,7 @@ def fill_state(
             path,
             layout,
             SCORING,
-            key=key,
+            key=None if key is None else read_key(key, allow_group_read=allow_group_read),
             quarantine=quarantine,
             strict=strict,
             progress=lambda done, size: progress("read", 0.3 * done / max(size, 1)),

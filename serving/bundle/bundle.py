@@ -144,7 +144,7 @@ def load(
     """Opens a bundle that one of the trusted keys signed.
 
     Args:
-        folder: the bundle.
+        folder: the bundle, or a volume of Kubernetes that holds it behind its link `..data`.
         trusted: public keys.
         minimum_epoch: bundles of an earlier epoch are refused, so that a withdrawn bundle cannot come back.
         expected_catalogue: hash of the feature catalogue that computes the model's input.
@@ -154,7 +154,7 @@ def load(
         BundleError: for any defect of the folder.
         TypeError: if an item of `trusted` is not a public key, for example the path of one.
     """
-    folder, trusted = Path(folder), tuple(trusted)
+    folder, trusted = _files_of(Path(folder)), tuple(trusted)
     check_keys(trusted)
     with _bundle_errors(MANIFEST):
         manifest = _read(folder / MANIFEST, _MAX_MANIFEST_BYTES)
@@ -191,6 +191,12 @@ def load(
         content=forests.get("content"),
         mode=forests.get("mode"),
     )
+
+
+def _files_of(folder: Path) -> Path:
+    """Returns the folder with the files. Kubernetes replaces all files of a volume at once, by a link to a folder."""
+    volume = folder / "..data"
+    return volume.resolve() if volume.is_symlink() else folder
 
 
 def _signed_files(

@@ -13,6 +13,7 @@ from .options import (
     KEYED,
     ROW_OPTIONS,
     Calls,
+    GroupRead,
     Host,
     Json,
     LayoutName,
@@ -36,6 +37,7 @@ def fill(
     layout: LayoutName = "callsieve",
     max_calls: MaxCalls = 2_000_000,
     max_numbers: MaxNumbers = 200_000,
+    allow_group_read: GroupRead = False,
     json: Json = False,
 ) -> None:
     """Fill the memory of a new service with the call records of the last 28 days, so that bands apply at once.
@@ -49,7 +51,7 @@ def fill(
     with console.progress("live fill") as progress:
         facts = fill_state(
             state, calls, layout, key=key, calls=max_calls, numbers=max_numbers, quarantine=rows.quarantine,
-            strict=rows.strict, progress=progress,
+            strict=rows.strict, progress=progress, allow_group_read=allow_group_read,
         )  # fmt: skip
     if json:
         console.emit_json(facts)
@@ -76,7 +78,8 @@ def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573) -> N
 
     judge = judge_of(scorer)
     judge.load(scorer.bundle)
-    live = Live(judge, Intake(read_key(scorer.key), scorer.zone), scorer.state)
+    key = read_key(scorer.key, allow_group_read=scorer.allow_group_read)
+    live = Live(judge, Intake(key, scorer.zone), scorer.state)
     try:
         asyncio.run(serve(live, host, port))
     finally:

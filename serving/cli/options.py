@@ -84,6 +84,10 @@ CaseStoreUrl = Annotated[
 Zone = Annotated[str, typer.Option("--zone", help="Time zone of hours and days.")]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")]
+GroupRead = Annotated[
+    bool,
+    typer.Option("--allow-group-read", help="Accept key files that their group may read, as of a Kubernetes fsGroup."),
+]
 UnixSocket = Annotated[
     Path | None, typer.Option("--uds", help="Unix socket to listen on, instead of an address and a port.")
 ]
@@ -144,6 +148,7 @@ class ScorerOptions:
     registers: RegisterFolder = None
     columns: ColumnFile = None
     zone: Zone = "Asia/Shanghai"
+    allow_group_read: GroupRead = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -57,7 +57,7 @@ def serve(
     run(
         scorer.bundle,
         judge_of(scorer),
-        read_key(scorer.key),
+        read_key(scorer.key, allow_group_read=scorer.allow_group_read),
         keys,
         scorer.state,
         host=host,
@@ -65,6 +65,7 @@ def serve(
         uds=uds,
         certificate=ssl_certfile,
         certificate_key=ssl_keyfile,
+        allow_group_read=scorer.allow_group_read,
         zone=scorer.zone,
         deadline=deadline / 1000,
         calls=max_calls,

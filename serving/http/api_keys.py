@@ -57,15 +57,19 @@ class ApiKeys:
         return match
 
 
-def read_keys(path: Path) -> ApiKeys:
+def read_keys(path: Path, *, allow_group_read: bool = False) -> ApiKeys:
     """Reads a file of keys: a line each with name, scopes, requests a second, and the key's SHA-256.
 
+    Args:
+        allow_group_read: whether the file's group may read it.
+
     Raises:
-        ValueError: in one line, if other users may read the file, or a line is invalid.
+        ValueError: in one line, if other users may use the file, or a line is invalid.
         OSError: if it cannot be read.
     """
     holders = []
-    for number, line in enumerate(read_secret(path, _MAX_FILE).decode("ascii", "replace").splitlines(), 1):
+    data = read_secret(path, _MAX_FILE, allow_group_read=allow_group_read)
+    for number, line in enumerate(data.decode("ascii", "replace").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line.strip())

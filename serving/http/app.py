@@ -258,10 +258,17 @@ async def _explain(service: Service, scope: Scope, _receive: Receive) -> Verdict
 
 
 async def _reload(service: Service, _scope: Scope, _receive: Receive) -> answers.Reloaded:
+    before = service.judge.scorer
     try:
         scorer = await in_thread(service.judge.load, service.bundle, seconds=LOAD_SECONDS, limit=service.loading)
     except (BundleError, ValueError, OSError) as error:
         raise HTTPError(409, f"bundle refused, the last good one stays in service: {error}") from None
+    if before is not None and before.bundle.model_id == scorer.bundle.model_id and _is_mount_point(service.bundle):
+        raise HTTPError(
+            409,
+            "the bundle's folder is a mount point and holds the model that was in service: a renamed folder does not"
+            " arrive here; mount the folder of bundles and give --bundle its link `current`",
+        )
     return answers.Reloaded(scorer.bundle.model_id, scorer.bundle.epoch)
 
 
@@ -284,6 +291,16 @@ def _checked(work: Callable[[Any], _T], argument: object) -> _T:
         raise HTTPError(409, str(error)) from None
     except (ValueError, OverflowError) as error:
         raise HTTPError(400, str(error)) from None
+
+
+def _is_mount_point(folder: Path) -> bool:
+    """Returns whether a folder is mounted itself. `Path.is_mount` does not see a bind mount on the same disk."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        return folder.is_mount()
+    escaped = str(folder.resolve()).replace("\\", "\\134").replace(" ", "\\040")
+    return escaped in (line.split(" ")[4] for line in lines)
 
 
 def _content_security_policy(page: str) -> str:

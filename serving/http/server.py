@@ -53,6 +53,7 @@ def serve(
     uds: Path | None = None,
     certificate: Path | None = None,
     certificate_key: Path | None = None,
+    allow_group_read: bool = False,
     zone: str = "Asia/Shanghai",
     deadline: float = DEADLINE,
     calls: int = 2_000_000,
@@ -69,6 +70,7 @@ def serve(
         host, port: address to listen on, unless `uds` is given.
         uds: path of a Unix socket to listen on. Every user who can enter its folder can connect.
         certificate, certificate_key: PEM files for TLS; the key may be in the file of the certificate.
+        allow_group_read: whether the group of the file of API keys may read it.
         deadline: seconds from a request's arrival to its verdict.
         calls, numbers: capacity of the history.
         compiled: whether to run the kernel of the history as C, if it was built.
@@ -89,7 +91,7 @@ def serve(
         shorten_pauses()
         return live
 
-    service = Service(open_live, judge, bundle, read_keys(keys))
+    service = Service(open_live, judge, bundle, read_keys(keys, allow_group_read=allow_group_read))
     access_log = AccessLog(state)
     service.log_access, service.on_stop = access_log.note, access_log.close
     server = configured(application(service), host, port, uds, certificate, certificate_key)

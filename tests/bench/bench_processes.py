@@ -4,8 +4,8 @@ python tests/bench/bench_processes.py [--processes 1,2,4] [--connections 16] [--
     [--day 1000000000] [--json]
 
 Needs Debian's packages wrk and haproxy. Scorers, proxy and wrk share all cores, so on a small machine the rate says
-little about more cores. The processor time of a request does, and the sizing follows from it: a call is one `score`, and
-its end is one `observe` at the process of its caller and one at that of its callee.
+little about more cores. The processor time of a request does, and the sizing follows from it: a call is one `score`,
+and its end is one `observe` at the process of its caller and one at that of its callee.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from tests.support.waiting import wait_until
 
 SCORE, OBSERVE = "/v1/score", "/v1/observe"
 OVER = ',"ring":8.0,"talk":0.0,"outcome":"no_answer"'
+WEEK = 7  # days of calls in memory
+BYTES_OF_CALL, BYTES_OF_NUMBER = 75, 1_700  # by bench_live.py
+CALLS_OF_NUMBER, CONTACTS_OF_NUMBER = 70, 20  # made and received in a week, and the distinct numbers behind them
 PEAK = 3.0  # the busiest hour of a day has about three times the calls of its mean hour
 LOAD = 0.6  # of a core, above which waiting times grow
 
@@ -97,25 +100,33 @@ def run(folder: Path, key: str, count: int, options: argparse.Namespace) -> list
 
         load(SCORE, options.warm)
         rows = [load(path, options.seconds) for path in (SCORE, OBSERVE)]
-        counts = [scorer.status(key)["counts"] for scorer in scorers]
-        shed = sum(each["shed"] + each["late"] for each in counts)
-        shares = [each["attempts"] / max(sum(one["attempts"] for one in counts), 1) for each in counts]
+        figures = [scorer.status(key)["counts"] for scorer in scorers]
+        shed = sum(counts["shed"] + counts["late"] for counts in figures)
+        attempts = [counts["attempts"] for counts in figures]
         resident = sum(memory("VmRSS", scorer.process.pid) for scorer in scorers)
-        rows[-1] |= {"shed_or_late": shed, "largest_share": max(shares), "resident_mib": resident}
+        share = max(attempts) / max(sum(attempts), 1)
+        rows[-1] |= {"shed_or_late": shed, "largest_share": share, "resident_mib": resident}
         return rows
 
 
 def sizing(rows: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the cores for a day's calls, from the processor time of the row with the most processes."""
+    """Returns cores and memory for a day's calls, from the processor time of the row with the most processes."""
     score, observe = (next(row for row in reversed(rows) if row["path"] == path) for path in (SCORE, OBSERVE))
     mean = options.day / 86_400
     cores = {
         name: PEAK * mean * (score[f"{name}_us"] + 2 * observe[f"{name}_us"]) / 1e6 / LOAD
         for name in ("scorer", "proxy")
     }
+    processes = max(round(cores["scorer"]), 1)
+    numbers = 2 * WEEK * options.day / CALLS_OF_NUMBER
+    # A number is in the memory of its own process, and of each process that has one of its contacts.
+    copies = 1 + (processes - 1) * (1 - (1 - 1 / processes) ** CONTACTS_OF_NUMBER)
+    seen = 2 - 1 / processes  # processes that a call reaches
     return {
         "calls_a_day": options.day, "calls_a_second": mean, "in_the_busiest_hour": PEAK * mean,
         "scorer_cores": cores["scorer"], "proxy_cores": cores["proxy"],
+        "tib_of_calls": WEEK * options.day * seen * BYTES_OF_CALL / 2**40,
+        "tib_of_numbers": numbers * copies * BYTES_OF_NUMBER / 2**40,
     }  # fmt: skip
 
 

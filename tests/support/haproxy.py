@@ -17,12 +17,9 @@ BIND, SERVERS = "bind 127.0.0.1:8080", re.compile("    server one 127.0.0.1:8101
 
 
 class Proxy(ServiceClient):
-    """HAProxy by its shipped configuration, with the ports of services by name; leaving the block stops it.
+    """HAProxy by its shipped configuration, with the ports of services by name; leaving the block stops it."""
 
-    `wrapped` is a command prefix.
-    """
-
-    def __init__(self, folder, ports, wrapped=()):
+    def __init__(self, folder, ports):
         self.port = free_port()
         servers = "".join(f"    server {name} 127.0.0.1:{port}\n" for name, port in ports.items())
         text, replaced = SERVERS.subn(servers, CONFIGURATION.read_text())
@@ -32,7 +29,7 @@ class Proxy(ServiceClient):
         path.write_text(text)
         self.log = Path(folder) / "haproxy.log"
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([*wrapped, HAPROXY, "-db", "-f", path], stdout=log, stderr=log)
+            self.process = subprocess.Popen([HAPROXY, "-db", "-f", path], stdout=log, stderr=log)
 
     def __enter__(self):
         wait_until(self._is_up)

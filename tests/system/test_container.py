@@ -1,6 +1,10 @@
-"""The Dockerfile, without Docker: the copied files exist, and its command serves with the installed packages only."""
+"""The Dockerfile and the Kubernetes manifest, without either: their commands run on real files as they would there.
+
+Not run here are the build of the image, and what only a container runtime does: users, volumes, probes.
+"""
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -9,15 +13,21 @@ import sys
 import tomllib
 from fnmatch import fnmatch
 from importlib.metadata import files, requires
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from callsieve.serving.bundle.bundle import load
+from callsieve.serving.cli.command_tree import commands
+from callsieve.serving.http import schema
+from callsieve.training.cli.main import ROOT as COMMAND
 from tests.support import http_service, real_bundle
+from tests.support import small_bundle as small
 from tests.support.paths import ROOT
+from tests.support.record_files import write_records
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINNED = {canonicalize_name(line.partition("==")[0]) for line in (ROOT / "constraints.txt").read_text().split()}
@@ -54,6 +64,16 @@ def values(word, start=0):
 def command():
     """Returns the words of the entry point and its default arguments."""
     return [part for word in ("ENTRYPOINT", "CMD") for rest in values(word, LAST) for part in json.loads(rest)]
+
+
+def environment():
+    """Returns the variables of the image."""
+    return dict(pair.split("=", 1) for rest in values("ENV", LAST) for pair in rest.split())
+
+
+def option(name):
+    """Returns the default that the image sets for an option of `callsieve serve`."""
+    return environment()[f"CALLSIEVE_SERVE_{name.upper()}"]
 
 
 def installed():
@@ -100,7 +120,7 @@ def test_the_image_installs_pinned_distributions_only():
     assert {canonicalize_name(word) for word in DISTRIBUTIONS if word != own} <= PINNED
     distributions = closure() - {"callsieve"}
     assert distributions <= PINNED
-    assert not {"pandas", "mlflow", "pyarrow", "scikit-learn", "pytest"} & distributions
+    assert not {"mlflow", "lightgbm", "scikit-learn", "matplotlib", "pytest"} & distributions
 
 
 def test_the_copied_files_exist_and_are_the_whole_distribution():
@@ -134,7 +154,8 @@ def ignored(name):
 def test_the_build_downloads_only_packages_and_has_no_secret():
     assert not values("ADD")
     assert not re.search(r"https?://(?!127\.0\.0\.1)|curl|wget|git clone", " ".join(LINES))
-    assert not re.search(r"(?i)(secret|passw|token|key)\w*=", " ".join(values("ENV") + values("ARG") + values("RUN")))
+    secret = re.compile(r"(?i)(?:secret|passw|token|key)\w*=(?!/run/secrets/)")  # a path is not a secret
+    assert not secret.search(" ".join(values("ENV") + values("ARG") + values("RUN")))
     assert {rest.split()[0].partition(":")[0] for rest in values("FROM")} == {"python"}
     (tag,) = {rest.split()[0].partition(":")[2] for rest in values("FROM")}
     version = tuple(map(int, re.fullmatch(r"(\d+)\.(\d+)-slim", tag).groups()))
@@ -149,46 +170,69 @@ def test_the_image_runs_without_privileges():
     assert gid > 0
     assert words.index("USER") < words.index("ENTRYPOINT")
     assert not [word for word in words[words.index("USER") :] if word in {"RUN", "COPY"}]
-    options = dict(pairwise(command()))
     (volume,) = values("VOLUME", LAST)
-    assert options["--state"] == volume
+    assert option("state") == environment()["CALLSIEVE_LIVE_FILL_STATE"] == volume
     # Created before VOLUME: changes of a build to a declared volume are lost.
     before = STEPS[LAST : STEPS.index(("VOLUME", volume))]
     assert ("RUN", f"install -d -o {uid} -g {gid} -m 0700 {volume}") in before
-    assert options["--port"] in values("EXPOSE", LAST)
+    assert option("port") in values("EXPOSE", LAST)
+    assert command() == ["callsieve", "serve"]
 
 
 class Container(http_service.ServiceProcess):
-    """The command line of the image, with its paths mapped to a folder of this machine."""
+    """The command of the image, with its paths mapped to a folder of this machine."""
 
-    def __init__(self, folder, words, *more):
+    def __init__(self, folder, *words, wrapped=()):
         self.folder, self.port, self.ready = folder, http_service.free_port(), True
         self.log = folder / "service.log"
-        modules = {file.parts[0].partition(".")[0] for name in closure() - {"callsieve"} for file in files(name)}
-        start = [sys.executable, "-c", INSIDE, " ".join(modules | {"callsieve"}), str(folder / "state")]
+        more = ("--host", "127.0.0.1", "--port", self.port, "--deadline", 5000, "--max-calls", 1000)
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*start, *words, *more, "--port", str(self.port)], stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [*wrapped, *inside(folder), *map(str, (*command()[1:], *words, *more))],
+                stdout=log,
+                stderr=log,
+                env=os.environ | mapped(folder),
+            )
+
+
+def inside(folder):
+    """Returns the start of a command line with only the packages of the image, on a read-only root."""
+    modules = {file.parts[0].partition(".")[0] for name in closure() - {"callsieve"} for file in files(name)}
+    return [sys.executable, "-c", INSIDE, " ".join(modules | {"callsieve"}), str(folder / "state")]
+
+
+def mapped(folder):
+    """Returns the variables of the image, with its paths below a folder."""
+    own = {name: value for name, value in environment().items() if name.startswith("CALLSIEVE_")}
+    return {name: f"{folder}{value}" if value.startswith("/") else value for name, value in own.items()}
 
 
 @pytest.fixture
-def words(tmp_path):
-    """The arguments of the command, and the files that they name."""
-    keys = http_service.write_service_files(tmp_path)
-    (tmp_path / "state").mkdir()
-    name, *entry = command()
-    assert name in PROJECT["project"]["scripts"]
-    arguments = [str(tmp_path / Path(word).name) if word.startswith("/") else word for word in entry]
-    assert all(Path(word).exists() for word in arguments if word.startswith("/"))
-    return arguments, keys
+def mounts(tmp_path):
+    """The folders that the image expects, with two bundles, and keys in the layout of a volume of Kubernetes."""
+    keys = http_service.write_service_files(tmp_path / "files")
+    for name in ("state", *(option(part).strip("/") for part in ("trust", "key", "bundle"))):
+        (tmp_path / (name if name == "state" else Path(name).parent)).mkdir(parents=True, exist_ok=True)
+    bundles, secrets = tmp_path / "srv/callsieve/bundles", tmp_path / "run/secrets/callsieve"
+    (tmp_path / "files/bundle").rename(bundles / "first")
+    real_bundle.write_bundle(bundles / "second", epoch=6)
+    (bundles / "current").symlink_to("first")
+    (tmp_path / "files/signer.pub").rename(tmp_path / "srv/callsieve/trust/signer.pub")
+    (secrets / "..2026_11_28").mkdir()
+    (secrets / "..data").symlink_to("..2026_11_28")
+    for name in ("number.key", "api.keys"):
+        (tmp_path / "files" / name).rename(secrets / "..data" / name)
+        (secrets / "..data" / name).chmod(0o440)  # as a volume with defaultMode 0440 and an fsGroup has it
+        (secrets / name).symlink_to(f"..data/{name}")
+    return tmp_path, keys
 
 
-def test_the_command_serves_with_installed_packages_and_writes_only_to_the_state(words, tmp_path):
-    words, keys = words
+def test_the_command_serves_with_installed_packages_and_writes_only_to_the_state(mounts):
+    folder, keys = mounts
     (check,) = values("HEALTHCHECK", LAST)
     check = json.loads(check.partition("CMD ")[2])
     assert check[0] == "python"
-    # The added options override those of the image: one address, and limits for a slow machine.
-    with Container(tmp_path, words, "--host", "127.0.0.1", "--deadline", "5000", "--max-calls", "1000") as service:
+    with Container(folder, "--allow-group-read") as service:
         probe = [sys.executable, *(word.replace(":8080/", f":{service.port}/") for word in check[1:])]
         proxied = {"http_proxy": "http://127.0.0.1:9", "PATH": ""}
         assert subprocess.run(probe, env=proxied, check=False, capture_output=True).returncode == 0
@@ -196,7 +240,98 @@ def test_the_command_serves_with_installed_packages_and_writes_only_to_the_state
         code, body = service.post("/v1/score", json.dumps(call).encode(), keys["score"])
         assert code == 200, body
         assert json.loads(body)["status"] == "filling"  # it has just begun
+        # A new link to another bundle is what a reload finds.
+        (folder / "srv/callsieve/bundles/next").symlink_to("second")
+        (folder / "srv/callsieve/bundles/next").rename(folder / "srv/callsieve/bundles/current")
+        code, body = service.post("/v1/reload", b"", keys["admin"])
+        assert (code, json.loads(body)["epoch"]) == (200, 6)
         assert service.stop() == -signal.SIGTERM, service.log_text()
         assert not service.log_text()
         assert subprocess.run(probe, env=proxied, check=False, capture_output=True).returncode == 1
-    assert list((tmp_path / "state").iterdir())
+    assert list((folder / "state").iterdir())
+
+
+def test_the_image_fills_a_state_from_call_records(mounts):
+    folder, _ = mounts
+    write_records([call for call in real_bundle.calls(300) if call.ring is not None], folder / "calls")
+    words = ("live", "fill", "--calls", folder / "calls" / "calls.csv", "--allow-group-read", "--max-calls", 1000)
+    done = subprocess.run(
+        [*inside(folder), *map(str, (*words, "--max-numbers", 500, "--json"))],
+        env=os.environ | mapped(folder),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["calls"] > 200
+    assert list((folder / "state").glob("state-*.snapshot"))
+
+
+def test_a_renamed_folder_that_is_mounted_itself_is_no_new_model(tmp_path):
+    """The mount shows the renamed folder: a reload that answers 200 would leave the old model in service unseen."""
+    keys = http_service.write_service_files(tmp_path)
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    wrapped = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
+               f'mount --bind {tmp_path}/bundle {mounted} && exec "$@"', "sh")  # fmt: skip
+    more = ("--bundle", mounted, "--trust", tmp_path / "signer.pub")
+    with http_service.ServiceProcess(tmp_path, *more, wrapped=wrapped) as service:
+        (tmp_path / "bundle").rename(tmp_path / "old")
+        real_bundle.write_bundle(tmp_path / "bundle", epoch=6)
+        code, body = service.post("/v1/reload", b"", keys["admin"])
+        assert code == 409 and b"mount the folder of bundles" in body
+        assert service.status(keys["admin"])["model"]["epoch"] == 5
+
+
+def test_secrets_that_others_may_read_are_refused_in_every_layout(mounts, run_command):
+    folder, _ = mounts
+    state, secrets = folder / "state", folder / "run/secrets/callsieve"
+    words = ["serve", "--bundle", folder / "srv/callsieve/bundles/current", "--state", state]
+    words += ["--trust", folder / "srv/callsieve/trust/signer.pub"]
+    words += ["--key", secrets / "number.key", "--keys", secrets / "api.keys"]
+    for mode, more, reason in (
+        (0o440, (), "number.key has mode 0440: others may use it; change it to 0600"),
+        (0o444, ("--allow-group-read",), "number.key has mode 0444: others may use it; change it to 0640"),
+        (0o660, ("--allow-group-read",), "number.key has mode 0660: others may use it; change it to 0640"),
+    ):
+        (secrets / "number.key").chmod(mode)
+        code, _, err = run_command(*words, *more)
+        assert code == 1 and reason in " ".join(err.split())
+
+
+def test_a_bundle_in_a_volume_of_kubernetes_is_opened(tmp_path):
+    (tmp_path / "volume").mkdir()
+    real_bundle.write_bundle(tmp_path / "volume" / "..2026_11_28")
+    (tmp_path / "volume" / "..data").symlink_to("..2026_11_28")
+    for path in (tmp_path / "volume" / "..2026_11_28").iterdir():
+        (tmp_path / "volume" / path.name).symlink_to(f"..data/{path.name}")
+    assert load(tmp_path / "volume", small.TRUSTED).epoch == 5
+
+
+def test_the_manifest_runs_the_image_without_privileges_and_with_its_folders():
+    kinds = {document["kind"]: document for document in yaml.safe_load_all((ROOT / "kubernetes.yaml").read_text())}
+    assert kinds.keys() == {"Service", "PersistentVolumeClaim", "StatefulSet"}
+    pod = kinds["StatefulSet"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    user, group = map(int, values("USER", LAST)[0].split(":"))
+    security = pod["securityContext"]
+    assert (security["runAsUser"], security["runAsGroup"], security["fsGroup"]) == (user, group, group)
+    assert security["runAsNonRoot"] and security["fsGroupChangePolicy"] == "OnRootMismatch"
+    own = container["securityContext"]
+    assert own["readOnlyRootFilesystem"] and not own["allowPrivilegeEscalation"]
+    assert own["capabilities"] == {"drop": ["ALL"]}
+    paths = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    needed = {option("state"), *(str(Path(option(name)).parent) for name in ("bundle", "trust", "key", "keys"))}
+    assert paths.keys() == needed
+    assert all(mount.get("readOnly") for path, mount in paths.items() if path != option("state"))
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes["keys"]["secret"]["defaultMode"] == 0o440
+    assert {mount["name"] for mount in paths.values()} == volumes.keys() | {"state"}
+    (port,) = container["ports"]
+    assert str(port["containerPort"]) == option("port")
+    probes = {name: container[name]["httpGet"]["path"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert set(probes.values()) == {schema.LIVE, schema.READY} and probes["readinessProbe"] == schema.READY
+    words = [command()[0], *container["args"]]
+    assert words[:2] == command()
+    context = dict(commands(COMMAND))["serve"].make_context("serve", words[2:], resilient_parsing=True)
+    assert context.params["allow_group_read"] is True

@@ -25,8 +25,8 @@ NAMES = ("one", "two")
 def scorers(service_folder, keys):
     """Two processes of the same files, each with a state folder of its own."""
     assert keys
-    with start_scorer(service_folder, "one") as one, start_scorer(service_folder, "two") as two:
-        yield {"one": one, "two": two}
+    with start_scorer(service_folder, "one") as first, start_scorer(service_folder, "two") as second:
+        yield {"one": first, "two": second}
 
 
 def start_scorer(folder, name, *more):
