@@ -38,7 +38,7 @@ class Gate:
     def results(self, metrics: Mapping[str, float]) -> dict[str, Any]:
         """Returns the gate, the value of its metric, and whether it passed. A missing metric does not pass.
 
-        Where a quantile is not reached, `floor` is its proven lower bound.
+        Where a quantile is not reached, `floor` is its lower bound.
         """
         value = metrics.get(self.metric)
         passed = (
@@ -209,7 +209,7 @@ def condition(gate: Mapping[str, Any]) -> str:
         f"{words} {gate[name]:g}" for name, words in (("at_most", "at most"), ("at_least", "at least")) if name in gate
     )
     value, floor = gate["value"], gate.get("floor")
-    got = f"{value:g}" if value is not None else "not measured" if floor is None else f"more than {floor:g}"
+    got = f"{value:g}" if value is not None else "not measured" if floor is None else f"over {floor:g}"
     return f"must be {bounds}, got {got}"
 
 

@@ -120,7 +120,7 @@ def test_a_median_beyond_all_calls_fails_with_its_floor(place, tmp_path):
     metrics = recorded_run.PASSING_METRICS | {"model_detection_median_floor": 25.0}
     del metrics["model_detection_median"]
     run = recorded_run.record_run(place, tmp_path / "one", metrics=metrics)
-    assert candidate(place, run["run"]).failed == ["model_detection_median must be at most 10, got more than 25"]
+    assert candidate(place, run["run"]).failed == ["model_detection_median must be at most 10, got over 25"]
 
 
 def test_a_required_certified_slice_is_a_gate(place, tmp_path):
