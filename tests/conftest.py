@@ -7,7 +7,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
@@ -26,6 +26,8 @@ from tests.support import small_bundle as small
 # Draws are fixed, so that a failure is everybody's. To look for new ones: pytest --hypothesis-profile=explore
 settings.register_profile("fixed", derandomize=True, print_blob=True, deadline=None)
 settings.register_profile("explore", derandomize=False, print_blob=True, deadline=None)
+# For mutants (tests/tools/teeth.py): a failure is enough, no smaller example is searched.
+settings.register_profile("unshrunk", settings.get_profile("fixed"), phases=(Phase.explicit, Phase.generate))
 settings.load_profile("fixed")
 
 # A world of 180 subscribers has few labels: of this one, both kinds fall into each fold that needs them.

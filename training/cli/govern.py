@@ -85,7 +85,7 @@ def traceability(
     root: Annotated[Path, typer.Option(help="The project's source tree, with its tests.")] = Path(),
     json: Json = False,
 ) -> None:
-    """List each requirement with the files and tests that answer it; exit code 1 if one has none.
+    """List each requirement with the files, tests and mutants that answer it; exit code 1 if one has none.
 
     Example: callsieve govern traceability --json
     """
@@ -99,8 +99,13 @@ def traceability(
             console.say(f"{row['row']:<4} {row['asks']}")
             for line in (row.get("out") or ", ".join(row["files"]) or "OPEN", *row["tests"]):
                 console.say(f"     {line}")
-        console.say(f"{len(result['rows'])} rows, {len(result['open'])} open: {', '.join(result['open']) or 'none'}")
-    if result["open"]:
+            for line in row["mutants"]:
+                console.say(f"     mutant: {line}")
+        console.say(
+            f"{len(result['rows'])} rows, {len(result['open'])} open: {', '.join(result['open']) or 'none'}; "
+            f"{len(result['toothless'])} without a mutant: {', '.join(result['toothless']) or 'none'}"
+        )
+    if result["open"] or result["toothless"]:
         sys.exit(1)
 
 

@@ -1,20 +1,22 @@
-"""Traces requirements (`sources.toml`) to the code that meets them and to the tests that verify them.
+"""Traces requirements (`sources.toml`) to the code that meets them, to the tests that verify them, and to mutants.
 
 A test names its requirements in a mark, `@pytest.mark.source("L12", "P10", by="training/governance/disclosure.py")`.
 The marks are read from the text of the tests; no test runs. Each row and file that a mark names must exist, and the
-test must not be skipped.
+test must not be skipped. A mutant (`mutants.py`) is a patch under which a test of the requirement must fail.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from callsieve.features.files.toml_file import read_toml
+
+from .mutants import MUTANTS, Mutant, read_mutants
 
 MARK = "source"
 _UNRUN = {"skip", "skipif", "xfail"}
@@ -39,9 +41,11 @@ def trace(root: Path) -> dict[str, Any]:
 
     Args:
         root: the source tree, which holds `tests/`.
-    Returns: `rows` (id, asks, does or out, files, tests), and `open`: ids of rows without test or reason.
+    Returns: `rows` (id, asks, does or out, files, tests, mutants), `open`: ids of rows without test or reason, and
+        `toothless`: ids of rows with a test, but without a mutant.
     Raises:
-        ValueError: if there are no tests, or a mark names an unknown row or a missing file.
+        ValueError: if there are no tests, a mark or mutant names an unknown row or a missing file, or the text that a
+            mutant replaces does not occur exactly once.
     """
     rows = sources()
     all_marks = marks(root)
@@ -52,15 +56,32 @@ def trace(root: Path) -> dict[str, Any]:
             raise ValueError(f"{mark.test}: mark {MARK} expects rows of sources.toml, got {got}")
         if not (root / mark.by).is_file():
             raise ValueError(f"{mark.test}: mark {MARK} expects a file of the project, got {mark.by}")
+    mutants = read_mutants(root)
+    for mutant in mutants:
+        _check_mutant(mutant, rows, root)
     result = [
         {"row": name, **row}
         | {
             "files": sorted({mark.by for mark in all_marks if name in mark.rows}),
             "tests": [mark.test for mark in all_marks if name in mark.rows],
+            "mutants": [mutant.name for mutant in mutants if name in mutant.rows],
         }
         for name, row in rows.items()
     ]
-    return {"rows": result, "open": [row["row"] for row in result if not row["tests"] and "out" not in row]}
+    return {
+        "rows": result,
+        "open": [row["row"] for row in result if not row["tests"] and "out" not in row],
+        "toothless": [row["row"] for row in result if row["tests"] and not row["mutants"]],
+    }
+
+
+def _check_mutant(mutant: Mutant, rows: Mapping[str, Mapping[str, str]], root: Path) -> None:
+    unknown = [row for row in mutant.rows if row not in rows]
+    if unknown:
+        raise ValueError(f"{MUTANTS}, {mutant.name!r}: expected rows of sources.toml, got {', '.join(unknown)}")
+    if not (root / mutant.file).is_file():
+        raise ValueError(f"{MUTANTS}, {mutant.name!r}: expected a file of the project, got {mutant.file}")
+    mutant.patched((root / mutant.file).read_text(encoding="utf-8"))
 
 
 def marks(root: Path) -> list[Mark]:

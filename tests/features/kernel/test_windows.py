@@ -88,7 +88,7 @@ def assert_equal(a, b):
 
 
 @pytest.mark.source("L3", "L14", by="features/catalogue/declarations.py")
-@pytest.mark.source("L3", "L14", by="features/offline/table.py")
+@pytest.mark.source("L3", "L14", by="features/offline/packing.py")
 def test_a_new_number_has_the_history_of_its_block_trunk_and_device():
     """Two other numbers of its block, trunk and device made five calls, two of them dropped after one ring."""
     shared = {"caller_block": "x", "trunk": "t", "device": "d"}

@@ -52,6 +52,7 @@ def band(whole, own, threshold=1.0, name="certified"):
     return Band(name, threshold, whole, {} if own is None else {"mobile": own})
 
 
+@pytest.mark.source("P14", by="serving/rules/policy.py")
 @pytest.mark.parametrize("action", ["screen", "block"])
 @pytest.mark.parametrize(
     ("whole", "own", "expected"),
@@ -171,7 +172,7 @@ def test_a_confidence_is_a_share_of_a_known_rule(tmp_path, line, message):
         read_policy(tmp_path / "policy.toml")
 
 
-@pytest.mark.source("P14", by="serving/rules/policy.py")
+@pytest.mark.source("P14", by="serving/rules/policy.toml")
 def test_the_shipped_policy_labels_at_most_and_states_its_terms():
     policy = read_policy()
     assert policy.version

@@ -370,6 +370,7 @@ def test_unregistered_bulk_calls_are_listed_by_block(bulk):
 
 
 @pytest.mark.source("L12", "L23", by="training/governance/parties.py")
+@pytest.mark.source("L12", by="training/governance/report.py")
 def test_principal_and_agent_answer_for_the_calls_of_their_registration(bulk):
     """The second number is registered for the first three hours: 20 calls at one in nine minutes."""
     shown = call_cells(bulk, "2026-03-03/2026-03-05", "2026-03-01/2026-03-03", {"callee": 2, "caller": 1})

@@ -18,6 +18,7 @@ from tests.support import small_bundle as small
 pytestmark = pytest.mark.system
 
 
+@pytest.mark.source("L4", by="training/studies/rolling.py")
 @given(st.integers(0, 2**41), st.integers(20, 90), st.integers(3, 5), st.integers(1, 4), st.integers(0, DAY - 1))
 def test_origins_are_equally_long_and_reach_the_end(first, days, count, step, rest):
     last = first + (days - 1) * DAY + rest

@@ -184,7 +184,7 @@ def test_nuisance_blocks_are_mostly_separate(town):
     assert len(innocent) > 100
 
 
-@pytest.mark.source("L3", by="training/world/callers/outfits.py")
+@pytest.mark.source("L3", by="training/world/callers/pools.py")
 def test_campaigns_rotate_their_numbers(town):
     """TouchPal, 2016: a nuisance number lives 6.6 days; the world's edges cut some lives short."""
     numbers = town.numbers
@@ -192,6 +192,9 @@ def test_campaigns_rotate_their_numbers(town):
     assert np.unique(text_values(numbers, "campaign")[bad], return_counts=True)[1].max() >= 4
     life = (timestamps(numbers, "active_to") - timestamps(numbers, "active_from"))[bad] / (24 * HOUR)
     assert 3 < life.mean() < 16
+    campaign, begin, end = (numbers[name].to_pandas()[bad] for name in ("campaign", "active_from", "active_to"))
+    successors = begin >= end.groupby(campaign.astype(object)).transform("min")
+    assert successors.mean() > 0.2, "numbers of a campaign follow one another"
 
 
 def test_some_people_return_missed_nuisance_calls(town):
