@@ -18,7 +18,9 @@ from callsieve.features.offline.shuffle import read_part
 from callsieve.features.offline.stages import party_tokens
 from callsieve.features.reading.delimited import read_lines
 from callsieve.features.reading.layouts import Layout
+from callsieve.serving.rules.plan_classes import plan_class
 from callsieve.serving.rules.policy import ACTIONS
+from callsieve.serving.rules.rule_bits import rule_names
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.status import MESSAGES, Status, message_of, status_of_score
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 IDENTITY = ("start", "caller", "callee")
 ROW = "row"
-DETAILS = ("status", "message", "band", "content", "mode", "reasons", "case")
+DETAILS = ("status", "message", "band", "content", "mode", "reasons", "plan_class", "case")
 INVALID: Status = "wrong_input"  # the status of a row that is no call
 OWN = "own "  # before the name of a copied column that the verdicts have, too
 BATCH_ROWS = 1 << 17
@@ -63,7 +65,7 @@ def verdict_details(
 ) -> dict[str, pa.Array]:
     """Returns the columns DETAILS of some calls, as the scorer would give them for each.
 
-    Content, mode, reasons and case are given for calls that do not pass.
+    Content, mode, reasons, plan class and case are given for calls that do not pass.
 
     Args:
         calls: keyed calls with start, caller and callee, shape (calls,).
@@ -85,9 +87,11 @@ def verdict_details(
     flagged = np.flatnonzero(scores.action > 0)
     parties = calls.take(pa.array(flagged)).select(["caller", "callee", "start"]).to_pydict()
     case: list[str | None] = [None] * len(rows)
+    named: list[str | None] = [None] * len(rows)
     for place, *identity in zip(flagged.tolist(), *parties.values(), strict=True):
         case[place] = case_id(scorer.bundle.model_id, *identity)
-    columns = {"status": status, "message": message, "band": band, **explained, "case": case}
+        named[place] = plan_class(explained["content"][place], rule_names(int(scores.rule_bits[place])))
+    columns = {"status": status, "message": message, "band": band, **explained, "plan_class": named, "case": case}
     return {name: pa.array(columns[name], pa.string()) for name in DETAILS}
 
 

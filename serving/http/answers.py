@@ -15,6 +15,7 @@ except ImportError as error:
 
 from msgspec import UNSET, Meta, UnsetType
 
+from callsieve.serving.rules.plan_classes import PLAN_CLASSES
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.scorer.status import STATUSES
 
@@ -22,6 +23,7 @@ from .metrics import STATE
 
 _Action = Literal[ACTIONS]  # type: ignore[valid-type]
 _Status = Literal[STATUSES]  # type: ignore[valid-type]
+_PlanClass = Literal[("", *PLAN_CLASSES)]  # type: ignore[valid-type]
 _English = Annotated[str, Meta(description="The sentence in English.")]
 _Chinese = Annotated[str, Meta(description="The sentence in Chinese.")]
 _Counts = dict[str, int]
@@ -86,6 +88,10 @@ class VerdictOut(msgspec.Struct):
         ),
     ]
     message: Annotated[str, Meta(description="The status in words; it names all conditions that hold.")]
+    plan_class: Annotated[
+        _PlanClass,
+        Meta(description='Class in the plan of thirteen ministries; "" for "pass", and if nothing names a class.'),
+    ]
 
 
 class Fault(msgspec.Struct):

@@ -18,6 +18,7 @@ from pathlib import Path
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.ownership import OWNER_ONLY, only_we_may_write
 from callsieve.features.records import ATTESTATIONS, KeyedCall
+from callsieve.serving.rules.plan_classes import plan_class
 from callsieve.serving.scorer.status import message_of
 from callsieve.serving.scorer.verdict import Verdict
 
@@ -65,8 +66,14 @@ class ClearedCallers:
         self.spared += 1
         from dataclasses import replace  # a slow import that few hosts need
 
+        rules = [fact.rule for fact in verdict.rules]
         return replace(
-            verdict, action=otherwise, status="cleared", message=message_of("cleared"), confidence=confidence
+            verdict,
+            action=otherwise,
+            status="cleared",
+            message=message_of("cleared"),
+            confidence=confidence,
+            plan_class="" if otherwise == "pass" else plan_class(None, rules),
         )
 
     def look(self) -> None:

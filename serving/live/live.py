@@ -154,9 +154,8 @@ class Live:
             self._lock.release()
         if time.monotonic() > last:
             self.counts["late"] += 1
-            verdict = replace(
-                verdict, action="pass", status="deadline", message=message_of("deadline"), confidence=math.nan
-            )
+            late = replace(verdict, action="pass", status="deadline", message=message_of("deadline"))
+            verdict = replace(late, confidence=math.nan, plan_class="")
         self._record_verdict(verdict)
         return self._counted(verdict, began)
 
@@ -215,7 +214,8 @@ class Live:
         covered = bands_applied(first.status, first.band)
         again = scorer.explain_row(row.tolist(), call.start, covered=covered, feed=first.feed)
         # Registers are not looked up again, because they may have changed since.
-        same = {name: getattr(first, name) for name in ("action", "confidence", "status", "message", "rules")}
+        names = ("action", "confidence", "status", "message", "rules", "plan_class")
+        same = {name: getattr(first, name) for name in names}
         return replace(again, case=case, **same)
 
     def status_shares(self) -> dict[Status, float]:

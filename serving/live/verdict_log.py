@@ -20,6 +20,7 @@ from callsieve.features.files.strict_json import finite
 from callsieve.features.keys.tokens import from_letters, to_letters
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.features.records import KeyedCall
+from callsieve.serving.rules.plan_classes import plan_class
 from callsieve.serving.rules.rules import Fact
 from callsieve.serving.scorer.reasons import Reason
 from callsieve.serving.scorer.scorer import Scorer
@@ -177,17 +178,18 @@ def explain_record(record: VerdictRecord, scorer: Scorer | None) -> Verdict:
         Fact(**fact | {"value": _number(fact["value"]), "limit": _number(fact["limit"])}) for fact in record.rules
     )
     status = status_of_record(record.status)
+    named = plan_class(record.content, [fact.rule for fact in rules])
     if scorer is not None and scorer.bundle.model_id == record.model:
         covered, vector = bands_applied(record.status, record.band), letters_to_floats(record.vector)
         again = scorer.explain_row(vector, record.at, rules, covered=covered, feed=record.feed)
         confidence = again.confidence if again.action == record.action else math.nan
         again = replace(again, case=record.case, action=record.action, rules=rules, confidence=confidence)
-        return replace(again, status=status, message=message_of(status))
+        return replace(again, status=status, message=message_of(status), plan_class=named)
     (raw,) = letters_to_floats(record.raw)
     reasons = tuple(Reason(**reason | {"value": _number(reason["value"])}) for reason in record.reasons)
     return Verdict(
         record.action, _number(record.score), record.band, record.content, record.mode, reasons, status,
-        record.case, record.model, "", raw, rules=rules, feed=record.feed, message=message_of(status),
+        record.case, record.model, "", raw, rules=rules, feed=record.feed, message=message_of(status), plan_class=named,
     )  # fmt: skip
 
 

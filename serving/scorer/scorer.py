@@ -23,6 +23,7 @@ from callsieve.serving.bundle.forest import Forest
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
 from callsieve.serving.bundle.signing import read_public_key
+from callsieve.serving.rules.plan_classes import plan_class
 from callsieve.serving.rules.policy import ACTIONS, Policy, action_confidence, band_action, final_action, read_policy
 from callsieve.serving.rules.preferences import confident_class, rejected_categories
 from callsieve.serving.rules.register_lookup import look_up
@@ -390,11 +391,12 @@ class Scorer:
         rules = [fact.rule for fact in facts]
         action, score = final_action(self.policy, by_band, rules), calibration.probability(raw)
         explain = explain or "pass" not in (by_band, action)
+        content = self._class_of("content", row) if explain else None
         return Verdict(
             action=action,
             score=score,
             band=band,
-            content=self._class_of("content", row) if explain else None,
+            content=content,
             mode=self._class_of("mode", row) if explain else None,
             reasons=self._reasons(model, row) if explain and reasons else (),
             status=status,
@@ -407,6 +409,7 @@ class Scorer:
             feed=feed,
             confidence=action_confidence(self.policy, action, by_band, score, rules),
             message=message,
+            plan_class="" if action == "pass" else plan_class(content if by_band != "pass" else None, rules),
         )
 
     def _unscored(self, case: str, status: Status, detail: str, facts: tuple[Fact, ...] = ()) -> Verdict:
@@ -428,6 +431,7 @@ class Scorer:
             rules=facts,
             confidence=action_confidence(self.policy, action, "pass", math.nan, rules),
             message=message,
+            plan_class="" if action == "pass" else plan_class(None, rules),
         )
 
     def _model_row(self, vector: Sequence[float]) -> Sequence[float]:

@@ -48,6 +48,9 @@ class Verdict:
             the bands lead to it, and otherwise the figure of the rule in the policy file. NaN for "pass", and for rules
             without a figure.
         message: the status in words, for people. It holds no value of the call.
+        plan_class: "marketing", "harassment" or "illegal", the class in the plan of thirteen ministries
+            (`rules/plan_classes.py`) by the rules and, if a band leads to an action, by the content. "" for "pass", and
+            if none of them names a class.
 
     >>> from callsieve.features import Call, History, Intake, Key
     >>> from callsieve.serving import Scorer, read_public_key
@@ -74,6 +77,7 @@ class Verdict:
     feed: str = COMPLETE
     confidence: float = math.nan
     message: str = ""
+    plan_class: str = ""
 
     def to_json(self) -> str:
         """Returns the verdict as one line of JSON: an object of its attributes, with null for NaN and infinities."""

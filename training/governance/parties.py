@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +24,7 @@ from callsieve.serving.batch.register_join import IndexJoins, column_of
 from callsieve.serving.custody.expiry import is_expired, unexpired_rows
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import Retention, read_retention
+from callsieve.serving.rules.plan_classes import PLAN_CLASSES
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.registers import Registers
 
@@ -55,6 +56,7 @@ ADDABLE -= {"business", "category", "industry"}
 MOMENTS = {"valid_from", "valid_to", "known_at", "at"}
 YES_NO = ("yes", "no")
 NOT_REGISTERED = "not registered"
+UNCLASSIFIED = "unclassified"  # a call with an action whose content and rules name no class
 
 
 class Column(NamedTuple):
@@ -72,13 +74,19 @@ class ReportData:
         calls: keyed calls, sorted by start.
         registers: register tables by name.
         complaints: columns number, reporter, at, known_at.
-        action: for each call the index into ACTIONS, or -1; None without verdicts.
+        verdicts: columns of the verdicts by name: `action`, and where the file has them `plan_class` and `content`;
+            empty without verdicts.
     """
 
     calls: pa.Table
     registers: Mapping[str, pd.DataFrame]
     complaints: pd.DataFrame
-    action: Array | None
+    verdicts: Mapping[str, Column] = field(default_factory=dict)
+
+    def filter(self, chosen: Array) -> ReportData:
+        """Returns the data of the calls where `chosen` is true, shape (calls,)."""
+        verdicts = {name: Column(column.codes[chosen], column.labels) for name, column in self.verdicts.items()}
+        return replace(self, calls=self.calls.filter(pa.array(chosen)), verdicts=verdicts)
 
 
 def read_report_data(folder: Path, verdicts: Path | None = None) -> ReportData:
@@ -95,11 +103,7 @@ def read_report_data(folder: Path, verdicts: Path | None = None) -> ReportData:
     """
     rules = read_retention() if require_purpose(folder, "statistics").limits else None
     calls = read_keyed(folder / "calls.parquet").sort_by("start")
-    action = None if verdicts is None else _actions(verdicts, calls)
-    if rules is not None:
-        retained = pc.invert(is_expired(calls, rules.of("calls"), now_ms()))
-        action = None if action is None else action[np.asarray(retained)]
-        calls = calls.filter(retained)
+    judged = {} if verdicts is None else _verdicts(verdicts, calls)
     lines = Registers.read(folder).columns if any((folder / f"{name}.jsonl").is_file() for name in REGISTERS) else {}
     registers = {
         name: _of_lines(lines[name], names)
@@ -108,7 +112,10 @@ def read_report_data(folder: Path, verdicts: Path | None = None) -> ReportData:
         for name, names in REGISTERS.items()
     }
     complaints = _table(folder / "complaints.parquet", ("number", "reporter", "at", "known_at"), rules)
-    return ReportData(calls, registers, complaints, action)
+    source = ReportData(calls, registers, complaints, judged)
+    if rules is None:
+        return source
+    return source.filter(np.asarray(pc.invert(is_expired(calls, rules.of("calls"), now_ms()))))
 
 
 def _of_lines(register: Mapping[str, Sequence[Any]], columns: Sequence[str]) -> pd.DataFrame:
@@ -148,10 +155,11 @@ def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     return frame
 
 
-def _actions(path: Path, calls: pa.Table) -> Array:
-    """Returns the index into ACTIONS for each call."""
+def _verdicts(path: Path, calls: pa.Table) -> dict[str, Column]:
+    """Returns the columns of verdicts that the report counts: the action, and, of calls with one, class and content."""
     try:
-        table = pq.read_table(path, columns=["start", "caller", "callee", "action"])
+        words = [name for name in ("plan_class", "content") if name in pq.read_schema(path).names]
+        table = pq.read_table(path, columns=["start", "caller", "callee", "action", *words])
         # Rows that were no calls have no action; calls are in order of start here, verdicts in that of their file.
         table = table.filter(table["action"].is_valid()).sort_by("start")
     except (pa.ArrowException, OSError):
@@ -164,8 +172,20 @@ def _actions(path: Path, calls: pa.Table) -> Array:
     same = same and bool(np.array_equal(*(pd.factorize(source["callee"].to_pandas())[0] for source in (table, calls))))
     if not same:
         raise ValueError(f"{path.name}: expected the verdicts of these calls, one per row, in the same order")
-    codes = pc.index_in(table["action"].cast(pa.string()), pa.array(ACTIONS))
-    return np.asarray(codes.fill_null(-1).to_numpy())
+    columns = {"action": Column(_codes(table["action"], ACTIONS), ACTIONS)}
+    acted = columns["action"].codes != ACTIONS.index("pass")
+    for name in words:
+        labels = PLAN_CLASSES if name == "plan_class" else sorted({*table[name].unique().to_pylist()} - {None, ""})
+        if not all(map(is_word, labels)):
+            raise ValueError(f"{path.name}: column {name!r} holds another text, expected words")
+        named = _or(Column(_codes(table[name], labels), labels), UNCLASSIFIED)
+        columns[name] = Column(np.where(acted, named.codes, -1), named.labels)
+    return columns
+
+
+def _codes(column: pa.ChunkedArray, labels: Sequence[str]) -> Array:
+    codes = pc.index_in(column.cast(pa.string()), pa.array(labels, pa.string()))
+    return np.asarray(codes.fill_null(-1).to_numpy()).astype(np.int64)
 
 
 def is_word(text: object) -> bool:
@@ -205,9 +225,7 @@ def columns(source: ReportData) -> dict[str, Column]:
         "registered": registered,
         "outside_register": _outside(source, joins, trunk),
     }
-    if source.action is not None:
-        attributes["action"] = Column(source.action, ACTIONS)
-    return attributes
+    return {**attributes, **source.verdicts}
 
 
 def dictionary(calls: pa.Table, name: str) -> Column:

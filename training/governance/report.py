@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from callsieve.features.files.dates import EPOCH, parse_day
 
@@ -32,19 +31,21 @@ MAX_ROWS = 40
 BULK = 50
 """An unregistered caller with at least this many distinct callees in a period calls in bulk."""
 TABLES: dict[str, tuple[str, ...]] = {
-    "all": ("answered", "false_number", "registered", "action"),
-    "operator": ("answered", "false_number", "registered", "action"),
-    "trunk": ("answered", "false_number", "outside_register", "registered", "action"),
-    "class": ("registered", "action"),
-    "industry": ("answered", "outsourced", "action"),
-    "principal": ("answered", "outsourced", "action"),
-    "agent": ("answered", "action"),
-    "regulator": ("answered", "action"),
-    "unregistered_bulk": ("answered", "action"),
-    "victims_in_common": ("answered", "action"),
+    "all": ("answered", "false_number", "registered", "action", "plan_class"),
+    "operator": ("answered", "false_number", "registered", "action", "plan_class"),
+    "trunk": ("answered", "false_number", "outside_register", "registered", "action", "plan_class"),
+    "class": ("registered", "action", "plan_class"),
+    "industry": ("answered", "outsourced", "action", "plan_class"),
+    "principal": ("answered", "outsourced", "action", "plan_class"),
+    "agent": ("answered", "action", "plan_class"),
+    "plan_class": ("answered", "action"),
+    "content": ("answered", "action"),
+    "regulator": ("answered", "action", "plan_class"),
+    "unregistered_bulk": ("answered", "action", "plan_class"),
+    "victims_in_common": ("answered", "action", "plan_class"),
 }
 """The tables, each with the splits of its rows. Splits without data are left out."""
-COMPARED = ("all", "operator", "trunk", "industry", "regulator", "principal", "agent")
+COMPARED = ("all", "operator", "trunk", "industry", "regulator", "principal", "agent", "plan_class", "content")
 """Tables that also show the calls of the previous period."""
 
 
@@ -118,7 +119,7 @@ def call_cells(source: ReportData, now: str, before: str, least: Mapping[str, in
     """
     comparable = _covers(source, now, before)
     day = source.calls["day"].to_numpy()
-    source = _of_days(source, np.any([(day >= a) & (day < b) for a, b in map(days_of, (now, before))], axis=0))
+    source = source.filter(np.any([(day >= a) & (day < b) for a, b in map(days_of, (now, before))], axis=0))
     attributes = columns(source)
     tables = list(partitions(source, attributes, now))
     if comparable:
@@ -154,7 +155,7 @@ def partitions(source: ReportData, attributes: Mapping[str, Column], period: str
         "victims_in_common": _victims(source, inside, last),
     }
     for table, splits in TABLES.items():
-        row = _largest(rows[table], inside)
+        row = _largest(rows[table], inside) if table in rows else Column(np.empty(0), ())
         if row.labels:
             yield Partition(row.codes, [Cell(period, table, label) for label in row.labels])
             yield from (_split(row, rows[name], period, table, name) for name in splits if name in rows)
@@ -243,8 +244,3 @@ def _last_day(source: ReportData, until: str | None) -> int:
     if not source.calls.num_rows:
         raise ValueError("calls.parquet: expected at least one call")
     return int(source.calls["day"].to_numpy().max())
-
-
-def _of_days(source: ReportData, inside: Array) -> ReportData:
-    action = None if source.action is None else source.action[inside]
-    return ReportData(source.calls.filter(pa.array(inside)), source.registers, source.complaints, action)

@@ -19,11 +19,13 @@ from callsieve.features.online.history import History
 from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, Call
 from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.batch.score import score_vectors
+from callsieve.serving.batch.verdict_file import verdict_details
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.custody.purposes import declare
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap, current_registers
 from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
+from callsieve.serving.rules.plan_classes import plan_table
 from callsieve.serving.rules.policy import ACTIONS, Policy, final_action, read_policy
 from callsieve.serving.rules.register_lookup import RegisterFacts, Terms, look_up
 from callsieve.serving.rules.registers import Registers
@@ -335,6 +337,23 @@ def test_single_calls_equal_the_table_with_registers(bundle_folder, registers, c
     assert [rule_names(bits) for bits in scores.rule_bits.tolist()] == expected
     assert [ACTIONS[i] for i in scores.action] == [verdict.action for verdict in verdicts]
     assert {verdict.action for verdict in verdicts} == {"pass", "label", "block"}
+
+
+def test_the_plan_class_of_single_calls_equals_the_table(bundle_folder, registers, calls, monkeypatch):
+    for content in small.CONTENT:  # words of the test's bundle
+        monkeypatch.setitem(plan_table()["content"], content, "illegal")
+    scorer = load_scorer(bundle_folder, dataclasses.replace(HARSH, bands={"certified": "block"}), registers)
+    verdicts = replayed(scorer, real_bundle.key_calls(calls))
+    table = real_bundle.key_table(calls)
+    matrix = vectors(table, threads=1)
+    scores = score_vectors(scorer, table, matrix, 1)
+    details = verdict_details(scorer, table, matrix, scores, np.ones(len(calls), bool), np.zeros(len(calls), bool))
+    classes = [None if verdict.action == "pass" else verdict.plan_class for verdict in verdicts]
+    assert details["plan_class"].to_pylist() == classes
+    assert {None, "", "marketing", "illegal"} <= set(classes)
+    for verdict in verdicts:
+        by_band = verdict.action != "pass" and verdict.content is not None  # given only if a band leads to an action
+        assert (verdict.plan_class == "illegal") == by_band
 
 
 def test_protected_numbers_are_never_blocked(bundle_folder, registers, calls):

@@ -26,7 +26,7 @@ from callsieve.training.cli.main import main
 from callsieve.training.governance import report
 from callsieve.training.governance.disclosure import BASE
 from callsieve.training.governance.page import page
-from callsieve.training.governance.parties import ReportData, columns, in_force, read_report_data
+from callsieve.training.governance.parties import Column, ReportData, columns, in_force, read_report_data
 from callsieve.training.governance.report import (
     call_cells,
     days_of,
@@ -55,11 +55,18 @@ def plain(world_folder):
 
 @pytest.fixture(scope="module")
 def verdicts(world_folder, tmp_path_factory):
-    """Verdicts made without a model: pass, pass, label, block in turn."""
+    """Verdicts made without a model: pass, pass, label, block in turn; labels are of fraud, blocks of no content."""
     calls = pq.read_table(world_folder / "calls.parquet", columns=["start", "caller", "callee"])
     action = pa.array(["pass", "pass", "label", "block"]).take(pa.array(np.arange(calls.num_rows) % 4))
     path = tmp_path_factory.mktemp("verdicts") / "verdicts.parquet"
-    pq.write_table(calls.append_column("action", action), path)
+    words = {
+        "action": action,
+        "content": pa.array([None, None, "fraud", None]).take(pa.array(np.arange(calls.num_rows) % 4)),
+        "plan_class": pa.array([None, None, "illegal", ""]).take(pa.array(np.arange(calls.num_rows) % 4)),
+    }
+    for name, column in words.items():
+        calls = calls.append_column(name, column)
+    pq.write_table(calls, path)
     return path
 
 
@@ -94,7 +101,7 @@ def of_period(plain, period):
 def test_figures_agree_with_a_plain_count(output, plain):
     _, figures = output
     now, past = (of_period(plain, figures[name]) for name in ("now", "before"))
-    splits_of = {"operator": {"answered", "false_number", "registered", "action"}}
+    splits_of = {"operator": {"answered", "false_number", "registered", "action", "plan_class"}}
     splits_of["trunk"] = {*splits_of["operator"], "outside_register"}
     for table, names in splits_of.items():
         assert {name for row in figures["tables"][table] for name in row["splits"]} == names
@@ -167,7 +174,7 @@ def test_industries_and_regulators_are_reported_with_their_verdicts(world_folder
     register["valid_to"] = pd.to_datetime(register["valid_to"], utc=True)
     registers = dict(source.registers) | {"campaigns": register}
     action = np.arange(source.calls.num_rows) % 4
-    source = ReportData(source.calls, registers, source.complaints, action)
+    source = ReportData(source.calls, registers, source.complaints, {"action": Column(action, ACTIONS)})
     fields = columns(source)
     pairs = {
         (fields["industry"].labels[i], fields["regulator"].labels[r])
@@ -189,6 +196,22 @@ def test_industries_and_regulators_are_reported_with_their_verdicts(world_folder
             assert row["splits"]["action"] == {
                 name: rounded((of_row == code).sum()) for code, name in enumerate(ACTIONS)
             }
+
+
+@pytest.mark.source("L2", "L27", by="training/governance/report.py")
+def test_each_table_counts_the_three_classes_of_the_plan(output, plain):
+    """Classes and contents of calls with an action; a call without a class is counted as unclassified."""
+    _, figures = output
+    now = of_period(plain, figures["now"])
+    labelled, blocked = (rounded((now.index % 4 == code).sum()) for code in (2, 3))
+    counts = {"illegal": labelled, "unclassified": blocked}
+    assert {row["row"]: row["calls"] for row in figures["tables"]["plan_class"]} == counts
+    fraud = {"fraud": labelled, "unclassified": blocked}
+    assert {row["row"]: row["calls"] for row in figures["tables"]["content"]} == fraud
+    assert figures["tables"]["all"][0]["splits"]["plan_class"] == {"marketing": 0, "harassment": 0, **counts}
+    party = next(row for row in figures["tables"]["operator"] if "plan_class" in row["splits"])
+    calls = now[now["operator"] == party["row"]]
+    assert party["splits"]["plan_class"]["illegal"] == rounded((calls.index % 4 == 2).sum())
 
 
 @pytest.mark.source("P10", by="training/governance/report.py")
@@ -437,7 +460,7 @@ def test_a_period_without_a_call_is_refused(world_folder, plain, tmp_path):
 
 def test_a_folder_without_calls_is_refused(monkeypatch, tmp_path):
     registers = {"preferences": pd.DataFrame(), "refusals": pd.DataFrame()}
-    empty = ReportData(pa.table({"day": pa.array([], pa.int32())}), registers, pd.DataFrame(), None)
+    empty = ReportData(pa.table({"day": pa.array([], pa.int32())}), registers, pd.DataFrame())
     assert preference_cells(empty, period_of(0, 2), LEAST) == {}
     monkeypatch.setattr(report, "read_report_data", lambda *_: empty)
     with pytest.raises(ValueError, match="expected at least one call"):
