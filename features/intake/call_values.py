@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
-from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, OUTCOMES, RELEASED_BY, ROUTES
+from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, NUMBER_CLASSES, OUTCOMES, RELEASED_BY, ROUTES
 
 QUARTER = 900_000  # milliseconds
 CATEGORIES = {
@@ -16,6 +17,7 @@ CATEGORIES = {
     "callee_class": NUMBER_CLASSES,
 }
 _CODES = {name: {word: code for code, word in enumerate(words)} for name, words in CATEGORIES.items()}
+TIMES = ("start", "ring", "talk", "recorded")
 UNKNOWN_CLASS = NUMBER_CLASSES.index("unknown")
 
 # Unix seconds between which every time zone has a calendar: the years 2 to 9998.
@@ -66,3 +68,16 @@ def number_class(name: str, read: int, declared: str) -> int:
         return read
     code = category(name, declared)
     return code if read == UNKNOWN_CLASS else read
+
+
+def type_fault(call: object) -> str:
+    """Returns which field of a call has a value of a wrong type, in one line without the value; "" if none has."""
+    if not all(hasattr(call, name) for name in CALL_COLUMNS):
+        return f"call: expected a Call, got {type(call).__name__}"
+    for name in CALL_COLUMNS:
+        value = getattr(call, name)
+        kind, expected = (Real, "a number of seconds") if name in TIMES else (str, "a text")
+        optional = "" if name == "start" else " or None"
+        if not isinstance(value, kind) and (value is not None or not optional):
+            return f"call: {name} must be {expected}{optional}, got {type(value).__name__}"
+    return ""

@@ -25,7 +25,7 @@ from callsieve.features.keys.tokens import Key, Use
 from callsieve.features.records import UNKNOWN, Call, KeyedCall
 
 from . import numbers as plan
-from .call_values import QUARTER, category, duration, milliseconds, number_class
+from .call_values import QUARTER, category, duration, milliseconds, number_class, type_fault
 from .keyed_number import KeyedNumber
 from .number_memory import CACHE_SIZE, NumberMemory
 from .numberplan import changes
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Intake:
-    """Turns calls into keyed calls.
+    """Turns calls into keyed calls. Not thread-safe: each thread needs its own, or a lock.
 
     Args:
         zone: time zone of hour and day.
@@ -81,9 +81,19 @@ class Intake:
         Key calls in the order in which they become known: the step of a call that comes after later calls of its
         caller can be unknown.
 
-        Raises: ValueError: for a category that is not listed, a time that is not finite or outside the calendar, or a
-        negative ring or talk.
+        Raises:
+            ValueError: for a category that is not listed, a time that is not finite or outside the calendar, or a
+                negative ring or talk.
+            TypeError: for a field of another type than `Call` declares. Both errors name the field and show no value.
         """
+        try:
+            return self._keyed(call)
+        except (TypeError, AttributeError):  # of the first step that met the value: its message names no field
+            if fault := type_fault(call):
+                raise TypeError(fault) from None
+            raise
+
+    def _keyed(self, call: Call) -> KeyedCall:
         start = milliseconds("start", call.start)
         hour, day = self._clock(start)
         period = bisect_right(changes(), day)

@@ -56,6 +56,7 @@ def write_keyed(
     strict: bool,
     history: Path | None = None,
     refused: Path | None = None,
+    zone: str | None = None,
     progress: Progress,
 ) -> dict[str, int]:
     """Writes the keyed calls of a file of call records: shard by shard, and in order of start within a shard.
@@ -66,11 +67,12 @@ def write_keyed(
         out: Parquet file with the columns `records.KEYED_COLUMNS`, and as `call` the number of the row in the file.
         history: file of the same layout with earlier calls; their `call` is negative. Calls of both files count once.
         refused: Parquet file for the invalid rows: `row` and `reason`.
+        zone: time zone of the exchange; by default the layout's.
     Returns: the number of quarantined rows by reason.
     Raises:
         ValueError: in one line, for faults of the file, if all rows are invalid, or an invalid row if `strict`.
     """
-    layout = read_layout(layout_name)
+    layout = read_layout(layout_name, zone)
     intake = intake_of(layout, key)
     with (
         Quarantine(path.name, layout, quarantine, key, strict=strict) as invalid,

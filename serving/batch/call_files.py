@@ -53,6 +53,7 @@ def read_keyed_file(
     key: Path | Key | None = None,
     quarantine: Path | None = None,
     strict: bool = False,
+    zone: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> KeyedFile:
     """Reads the calls of a file in any layout; layout "keyed" is a table that the intake wrote.
@@ -62,13 +63,14 @@ def read_keyed_file(
 
     Args:
         purpose: what the calls are used for; a declaration must permit it (`serving/custody/purposes.py`).
+        zone: time zone of the exchange; by default the layout's.
     Raises:
         ValueError: in one line, for faults of the file, or if all of its rows are invalid.
     """
     declaration = require_purpose(path, purpose)
     if layout_name == "keyed":
         return KeyedFile(expiry_filter(declaration, path)(read_keyed(path).sort_by("start"), "calls"), {})
-    file_layout = read_layout(layout_name)
+    file_layout = read_layout(layout_name, zone)
     number_key = key_or_temporary(key)
     read = read_calls(
         path, file_layout, quarantine=quarantine, key=number_key, strict=strict, nonempty=True, progress=progress
@@ -88,6 +90,7 @@ def key_file(
     strict: bool,
     history: Path | None = None,
     refused: Path | None = None,
+    zone: str | None = None,
     progress: Progress,
 ) -> tuple[Path, dict[str, int]]:
     """Writes the keyed calls of a file of call records into a folder, unless an earlier run did.
@@ -97,7 +100,7 @@ def key_file(
     Args:
         folder: locked: two processes with temporary keys would overwrite each other's tokens.
         inputs: what the result follows from (`intake_inputs`); an earlier run with other inputs is refused.
-        history, refused: as for `write_keyed`.
+        history, refused, zone: as for `write_keyed`.
     Returns: the Parquet file, and the number of quarantined rows by reason.
     """
     calls, notes = folder / "_calls.parquet", folder / "_intake.json"
@@ -105,7 +108,7 @@ def key_file(
     manifest = read_manifest(notes, inputs)
     if manifest is None:
         options: dict[str, Any] = {"key": key_or_temporary(key), "quarantine": quarantine, "strict": strict}
-        options |= {"history": history, "refused": refused}
+        options |= {"history": history, "refused": refused, "zone": zone}
         manifest = inputs | {"quarantined": write_keyed(path, layout_name, calls, progress=progress, **options)}
         write_manifest(notes, manifest)
     return calls, manifest["quarantined"]
@@ -159,8 +162,8 @@ def keyed_with_history(path: Path, history: Path, folder: Path) -> Path:
     return out
 
 
-def intake_inputs(path: Path, layout_name: str, key: Path | None) -> dict[str, Any]:
-    """Returns everything that decides the tokens of a file's calls: the file, its layout, and a token of the key."""
+def intake_inputs(path: Path, layout_name: str, key: Path | None, zone: str | None) -> dict[str, Any]:
+    """Returns everything that decides the keyed calls of a file: the file, its layout and zone, a token of the key."""
     # A temporary key is not compared: a resumed run reuses the tokens that the first process wrote.
     lasting = key is not None or KEY_VARIABLE in os.environ
     return {
@@ -168,5 +171,6 @@ def intake_inputs(path: Path, layout_name: str, key: Path | None) -> dict[str, A
         "size": path.stat().st_size,
         "text": sha256(path),
         "layout": sha256(Path(layout_name)) if layout_name.endswith(".toml") else layout_name,
+        "zone": zone,
         "key": key_or_temporary(key).token("number", "callsieve") if lasting else None,
     }

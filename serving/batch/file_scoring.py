@@ -111,6 +111,7 @@ def score_file(
     keep: Sequence[str] = (),
     quarantine: Path | None,
     strict: bool,
+    zone: str | None = None,
     threads: int,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -121,6 +122,7 @@ def score_file(
 
     Args:
         history: file of the same layout with the days before, which are not scored.
+        zone: time zone of the exchange; by default the layout's.
         keep: columns of the file that are copied to `out` as they are, such as an own id.
     Returns: counts of calls and callers by action, what was not scored, and `resumed` if an unfinished run was;
         JSON-able.
@@ -151,12 +153,15 @@ def score_file(
                 path,
                 layout_name,
                 work,
-                inputs={} if out is None else intake_inputs(path, layout_name, key) | {"history": digest(history)},
+                inputs={}
+                if out is None
+                else intake_inputs(path, layout_name, key, zone) | {"history": digest(history)},
                 key=key,
                 quarantine=quarantine,
                 strict=strict,
                 history=history,
                 refused=refused,
+                zone=zone,
                 progress=parts["calls"],
             )
         layout = None if layout_name == "keyed" else read_layout(layout_name)

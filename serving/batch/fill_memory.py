@@ -40,6 +40,7 @@ def fill_state(
     numbers: int,
     quarantine: Path | None,
     strict: bool,
+    zone: str | None = None,
     progress: Progress,
     allow_group_read: bool = False,
 ) -> dict[str, Any]:
@@ -48,6 +49,7 @@ def fill_state(
     Args:
         state: folder without events of a service; an earlier snapshot of this function is replaced.
         calls, numbers: capacity of the history, as for `History`.
+        zone: time zone of the exchange; by default the layout's. The service needs the same.
         allow_group_read: whether the group of the key file may read it.
     Returns: counts, the first and the last moment, and whether the history is covered on the day after the last one.
     Raises:
@@ -68,6 +70,7 @@ def fill_state(
             key=None if key is None else read_key(key, allow_group_read=allow_group_read),
             quarantine=quarantine,
             strict=strict,
+            zone=zone,
             progress=lambda done, size: progress("read", 0.3 * done / max(size, 1)),
         )
         if not read.calls.num_rows:

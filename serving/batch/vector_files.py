@@ -30,6 +30,7 @@ def write_vectors(
     key: Path | None = None,
     quarantine: Path | None = None,
     strict: bool = False,
+    zone: str | None = None,
     threads: int = 0,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -41,6 +42,7 @@ def write_vectors(
     Args:
         names: features to write.
         memory: maximum of bytes to use; None for the default of `write_shards`.
+        zone: time zone of the exchange; by default the layout's.
     Returns: counts, the purpose and the folder; JSON-able.
     Raises:
         ValueError: in one line, for faults of the calls, a declaration for other purposes, or expired keyed calls.
@@ -55,10 +57,11 @@ def write_vectors(
                 path,
                 layout_name,
                 out,
-                inputs=intake_inputs(path, layout_name, key),
+                inputs=intake_inputs(path, layout_name, key, zone),
                 key=key,
                 quarantine=quarantine,
                 strict=strict,
+                zone=zone,
                 progress=lambda what, part: progress(what, 0.3 * part),
             )
         quarantined = sum(counts.values())

@@ -13,6 +13,7 @@ from .options import (
     KEYED,
     ROW_OPTIONS,
     Calls,
+    ExchangeZone,
     GroupRead,
     Host,
     Json,
@@ -35,6 +36,7 @@ def fill(
     state: StateFolder,
     rows: RowOptions,
     layout: LayoutName = "callsieve",
+    zone: ExchangeZone = None,
     max_calls: MaxCalls = 2_000_000,
     max_numbers: MaxNumbers = 200_000,
     allow_group_read: GroupRead = False,
@@ -51,7 +53,7 @@ def fill(
     with console.progress("live fill") as progress:
         facts = fill_state(
             state, calls, layout, key=key, calls=max_calls, numbers=max_numbers, quarantine=rows.quarantine,
-            strict=rows.strict, progress=progress, allow_group_read=allow_group_read,
+            strict=rows.strict, zone=zone, progress=progress, allow_group_read=allow_group_read,
         )  # fmt: skip
     if json:
         console.emit_json(facts)

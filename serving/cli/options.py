@@ -82,6 +82,12 @@ CaseStoreUrl = Annotated[
     ),
 ]
 Zone = Annotated[str, typer.Option("--zone", help="Time zone of hours and days.")]
+ExchangeZone = Annotated[
+    str | None,
+    typer.Option(
+        "--zone", help="Time zone of the exchange: of times without an offset, hours and days; by default the layout's."
+    ),
+]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")]
 GroupRead = Annotated[
@@ -107,8 +113,8 @@ LogFolder = Annotated[Path, typer.Option("--audit", help="Folder of the audit lo
 SigningKey = Annotated[Path, typer.Option("--signing-key", help="Ed25519 key (PEM) that signs.")]
 
 KEYED = "keyed"
-ROW_OPTIONS = ("quarantine", "strict")
-"""Options about invalid rows; a keyed table has none, because it is accepted or refused as a whole."""
+ROW_OPTIONS = ("quarantine", "strict", "zone")
+"""Options about rows as written: a keyed table is accepted or refused as a whole, and its times have no zone."""
 
 
 class Engine(StrEnum):

@@ -29,7 +29,7 @@ class Health:
 
     @property
     def why(self) -> str:
-        """What is wrong; "" if nothing is."""
+        """The fault in words; "" without one."""
         return "" if self.status == "scored" else self.message
 
 

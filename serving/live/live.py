@@ -251,7 +251,7 @@ class Live:
             if self._is_ahead(_checked(call)):
                 return self._problem("wrong_input", "the call starts or ends in the future")
             keyed = self.in_progress.find(call) or self._intake(call)
-        except (ValueError, OverflowError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             self.counts["faults"] += 1
             return self._problem("wrong_input", str(error))
         scorer, self.memory.history.last = self.judge.scorer, None

@@ -18,6 +18,7 @@ from callsieve.serving.cli.options import (
     ComplaintFile,
     Engine,
     EngineName,
+    ExchangeZone,
     FeatureNames,
     Json,
     KeyFile,
@@ -41,6 +42,7 @@ def features(
         Path | None, typer.Option("--out", help="Folder for the vectors; an unfinished run in it is resumed.")
     ] = None,
     layout: LayoutName = "callsieve",
+    zone: ExchangeZone = None,
     only: FeatureNames = None,
     memory: Annotated[
         str | None, typer.Option(help="Memory to use, e.g. 4GiB; by default half of the machine's.")
@@ -83,6 +85,7 @@ def features(
                 key=key,
                 quarantine=rows.quarantine,
                 strict=rows.strict,
+                zone=zone,
                 threads=threads,
                 progress=progress,
             )
@@ -111,6 +114,7 @@ def score(
         Path | None, typer.Option("--bundle", help="Folder of a signed bundle; by default the shipped model.")
     ] = None,
     layout: LayoutName = "callsieve",
+    zone: ExchangeZone = None,
     trust: Trust = None,
     policy: PolicyFile = None,
     key: KeyFile = None,
@@ -187,6 +191,7 @@ def score(
                 keep=keep or (),
                 quarantine=rows.quarantine,
                 strict=rows.strict,
+                zone=zone,
                 threads=threads,
                 progress=progress,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from types import MappingProxyType
@@ -127,8 +127,11 @@ def shipped_layouts() -> list[str]:
     return sorted(file.stem for file in Path(__file__).parent.glob("*.toml"))
 
 
-def read_layout(name_or_path: str | Path) -> Layout:
+def read_layout(name_or_path: str | Path, zone: str | None = None) -> Layout:
     """Reads a shipped layout by name, or a layout from a TOML file.
+
+    Args:
+        zone: time zone of the exchange, in place of the zones of clock and hours in the layout.
 
     Raises: ValueError: if there is no such layout, or the file is not a valid layout.
 
@@ -144,7 +147,8 @@ def read_layout(name_or_path: str | Path) -> Layout:
     check_present(path)
     declared = read_toml(path, f"layout {path.name}")
     try:
-        return _checked(_layout(path.stem, declared))
+        layout = _layout(path.stem, declared)
+        return _checked(layout if zone is None else replace(layout, clock_zone=zone, hours_zone=zone))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"layout {path.name}: {error}") from error
 

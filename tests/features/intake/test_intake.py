@@ -506,3 +506,32 @@ def test_invalid_settings_are_refused():
         Intake(KEY, remember=0)
     with pytest.raises(ValueError, match="cached must be 1 or more, got 0"):
         Intake(KEY, cached=0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("start", "2026-03-01", "a number of seconds, got str"),
+        ("start", None, "a number of seconds, got NoneType"),
+        ("ring", "3", "a number of seconds or None, got str"),
+        ("talk", [5], "a number of seconds or None, got list"),
+        ("recorded", "now", "a number of seconds or None, got str"),
+        ("caller", 13800138000, "a text or None, got int"),
+        ("callee", b"13800138000", "a text or None, got bytes"),
+        ("network_caller", 13800138000, "a text or None, got int"),
+        ("trunk", 7, "a text or None, got int"),
+        ("device", 1.5, "a text or None, got float"),
+        ("outcome", ["busy"], "a text or None, got list"),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_named_without_its_value(field, value, expected):
+    intake = Intake(Key("e1", bytes(32)))
+    call = dataclasses.replace(Call(1_775_001_600.0, "13800138000", "13900139000"), **{field: value})
+    with pytest.raises(TypeError, match=rf"^call: {field} must be {expected}$"):
+        intake(call)
+
+
+@pytest.mark.parametrize("call", [None, "13800138000", {"start": 1.0}], ids=["None", "text", "dict"])
+def test_something_else_than_a_call_is_named(call):
+    with pytest.raises(TypeError, match=f"^call: expected a Call, got {type(call).__name__}$"):
+        Intake(Key("e1", bytes(32)))(call)

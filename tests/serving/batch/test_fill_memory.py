@@ -1,12 +1,17 @@
 """`callsieve live fill`: a service warmed up with records scores like a service that saw these calls live."""
 
 from dataclasses import replace
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
+import pyarrow.parquet as pq
 import pytest
 
 from callsieve.features.intake.intake import Intake
 from callsieve.features.online.history import History
 from callsieve.features.records import UNKNOWN
+from callsieve.serving.batch.call_files import read_keyed_file
+from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from tests.support import real_bundle
@@ -88,3 +93,28 @@ def test_too_few_days_are_reported_and_the_service_abstains(command_json, run_co
         assert verdict.status == "filling"
     finally:
         live.close()
+
+
+def test_records_are_read_in_the_zone_of_the_exchange(run_command, command_json, tmp_path):
+    """Both commands that read records take `--zone`: a half hour of clock and of hours that no default has."""
+    folder = write_records([], tmp_path / "records")
+    row = '"","{0}","13900139000","in","","c","d","Dial","","{1}","","{2}","25","5","ANSWERED","3","u",""'
+    moment = datetime(2026, 3, 2, 9, tzinfo=ZoneInfo("Asia/Kolkata"))
+    times = [f"{moment + shift:%Y-%m-%d %H:%M:%S}" for shift in (timedelta(0), timedelta(seconds=25))]
+    (folder / "Master.csv").write_text(row.format("13800138000", *times) + "\n")
+    words = ("--calls", folder / "Master.csv", "--layout", "asterisk", "--zone", "Asia/Kolkata")
+    words += ("--key", folder / "number.key")
+    figures = command_json("live", "fill", *words, "--state", tmp_path / "state", "--max-calls", 9, "--max-numbers", 9)
+    assert figures["first"] == figures["last"] == "2026-03-02T03:30:00Z"
+    real_bundle.write_bundle(tmp_path / "bundle")
+    write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
+    model = ("--bundle", tmp_path / "bundle")
+    code, _, err = run_command("score", *words, *model, "--out", tmp_path / "verdicts.parquet")
+    assert code == 0, err
+    assert pq.read_table(tmp_path / "verdicts.parquet")["start"].to_pylist() == [round(moment.timestamp() * 1000)]
+    read = read_keyed_file(words[1], "asterisk", "scoring", key=words[-1], zone="Asia/Kolkata")
+    assert read.calls["hour"].to_pylist() == [9]
+    code, _, err = run_command("score", *words[:2], "--zone", "Mars/Olympus", "--layout", "asterisk")
+    assert code == 1 and "unknown time zone 'Mars/Olympus'" in err
+    code, _, err = run_command("score", *words[:2], "--zone", "UTC", "--layout", "keyed")
+    assert code == 2 and "--zone" in err

@@ -31,7 +31,7 @@ def test_alert_rules_name_metrics_and_statuses_that_the_service_has(blocking_bun
     live.close()
     shares = {word: value for (name, word), value in samples.items() if name == "callsieve_status_share"}
     assert shares == dict.fromkeys(STATUSES, 0.0) | {"scored": 0.75, "wrong_input": 0.25}
-    assert [(each["status"], each["count"], each["share"]) for each in content["statuses"]] == [
+    assert [tuple(row[name] for name in ("status", "count", "share")) for row in content["statuses"]] == [
         ("scored", 3, 0.75),
         ("wrong_input", 1, 0.25),
     ]
