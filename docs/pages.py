@@ -9,18 +9,25 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 
-from callsieve.features import call_features
+from callsieve.features import Intake, Key, call_features
 from callsieve.features.catalogue import ALL_FEATURES, FEATURES
 from callsieve.features.catalogue.glossary import GLOSSARY
+from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.cli.command_tree import commands
+from callsieve.serving.http.metrics import metrics
+from callsieve.serving.live.live import Live
+from callsieve.serving.live.swap import Swap
 from callsieve.serving.scorer.status import MESSAGES
 from callsieve.training.cli.main import ROOT as COMMAND
+from callsieve.training.log.gates import shipped_gates
 
 ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "serving" / "shipped"
 PROJECT = {
     "evidence": "EVIDENCE.md",
     "changelog": "CHANGELOG.md",
@@ -38,6 +45,7 @@ def write_pages() -> None:
         "reference/commands.md": commands_page(),
         "reference/policy.md": policy_page(),
         "reference/statuses.md": statuses_page(),
+        "reference/metrics.md": metrics_page(),
     }
     pages |= {
         f"tutorials/{path.name}": path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb")
@@ -186,5 +194,30 @@ def statuses_page() -> str:
             "| status | message |",
             "|---|---|",
             *(f"| `{status}` | {message} |" for status, message in MESSAGES.items()),
+        ]
+    )
+
+
+def metrics_page() -> str:
+    """Returns the metrics of the service, and the metrics by which MLflow and the gates know a run."""
+    key, swap = Key("e1", bytes(32)), Swap(trusted=[read_public_key(SHIPPED / "signer.pub")])
+    swap.load(SHIPPED / "bundle")
+    with TemporaryDirectory() as folder:
+        live = Live(swap, Intake(key), Path(folder), calls=1000, numbers=100)
+        try:
+            text = metrics(live, swap, {200: 1}).decode()
+        finally:
+            live.close()
+    families = dict(re.findall(r"^# HELP (callsieve_\w+) (.*)$", text, re.MULTILINE))
+    gates = [(f"`{gate.metric}`", gate.means) for gate in shipped_gates().gates]
+    return "\n".join(
+        [
+            "# Metrics\n",
+            "## Of the service\n",
+            "`GET /metrics` gives these in Prometheus's text format, beside those of the process.\n",
+            *_table(("metric", "meaning"), [(f"`{name}`", meaning) for name, meaning in families.items()]),
+            "\n## Of a run\n",
+            "MLflow has these metrics of each run, and the shipped gates bound them.\n",
+            *_table(("metric", "meaning"), gates),
         ]
     )
