@@ -16,6 +16,7 @@ from callsieve.serving.live.swap import Swap
 from callsieve.training import Settings, of_world
 from callsieve.training.judging.baselines import baseline_scores
 from callsieve.training.log import look_registry
+from callsieve.training.log.key_folder import VARIABLE, key_path
 from callsieve.training.log.run_paths import default_store
 from callsieve.training.model.train import train
 from callsieve.training.tracking import mlflow_read
@@ -53,10 +54,11 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def tracking_store(tmp_path_factory):
-    """The store that MLflow is set to, so that no test writes into the project's folder."""
+    """The store that MLflow is set to; neither it nor the key folder is the user's own."""
     with pytest.MonkeyPatch.context() as patched:
         store = tmp_path_factory.getbasetemp() / "mlruns.db"
         patched.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
+        patched.setenv(VARIABLE, str(tmp_path_factory.getbasetemp() / "keys"))
         yield store
 
 
@@ -92,6 +94,12 @@ def training_run(world_folder, tmp_path_factory):
         words = ("train", "--data", world_folder, "--out", folder, "--tracking-uri", default_store(folder))
         assert command(patched, *words, "--threads", 1, "--json") == 0
     return folder, json.loads(out.getvalue())
+
+
+@pytest.fixture(scope="session")
+def run_key(training_run):
+    """File of the private key that signs that training and its audit log."""
+    return key_path(training_run[0], training_run[0] / "audit")
 
 
 @pytest.fixture(scope="session")

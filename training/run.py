@@ -17,11 +17,8 @@ from callsieve.serving.batch.verdict_counts import verdict_counts
 from callsieve.serving.bundle.bundle import MANIFEST
 from callsieve.serving.bundle.signing import (
     SIGNER,
-    SIGNING_KEY,
-    generate_signing_key,
     key_id,
     read_public_key,
-    read_signing_key,
     write_public_key,
 )
 from callsieve.serving.rules.policy import ACTIONS, read_policy
@@ -40,8 +37,9 @@ from .judging.headline import PolicyActions
 from .judging.judge import headline_metrics, judge
 from .judging.leak_probes import check_for_leaks
 from .judging.run_figures import DatasetEntry, ExampleVerdict, GateEntry, LastDay, RecordedRun, RunFigures, TrackedRun
-from .log.audit_log import append, log_id
+from .log.audit_log import append, has_log, log_id
 from .log.gates import Gates, shipped_gates
+from .log.key_folder import key_path, log_signing_key, new_key
 from .log.looks import Ledger, Look
 from .log.run_paths import artifact_folder, record_store, run_paths
 from .model.allocators import give_back
@@ -109,7 +107,7 @@ def study(
         folder: new; gets `bundle/`, `signer.pub`, `report.html`, `record/` and, unless `audit` names another place, the
             audit log.
         source: where the calls come from, in a few words.
-        signing_key: Ed25519 key file for bundle and log; by default, a new key is made in `folder`.
+        signing_key: Ed25519 key file for bundle and log; by default the log's, or a new one in the key folder.
         tracking_uri: MLflow's store; by default the one that MLflow is set to, or `mlruns.db` in the working folder.
         gates: conditions for a promotion of the model; the shipped gates by default.
         made_by: command or function that MLflow names as the source of the run.
@@ -119,8 +117,8 @@ def study(
     began = time.time()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    key = signer(folder, _path(signing_key))
     place = run_paths(folder, _path(audit), tracking_uri)
+    key = signer(folder, place.log, _path(signing_key))
     record_store(folder, place.uri)
     gates = gates or shipped_gates()
     code = commit()
@@ -172,14 +170,14 @@ def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def signer(folder: Path, signing_key: Path | None) -> Ed25519PrivateKey:
-    """Returns the key that signs bundle and log: `signing_key` or a new key. Its public half goes into `folder`."""
-    private = signing_key or folder / SIGNING_KEY
-    if signing_key is None:
-        generate_signing_key(private, folder / SIGNER)
-    key = read_signing_key(private)
-    if signing_key is not None:
-        write_public_key(key.public_key(), folder / SIGNER)
+def signer(folder: Path, log: Path, signing_key: Path | None) -> Ed25519PrivateKey:
+    """Returns the key that signs bundle and log, and writes its public half into `folder`.
+
+    It is `signing_key`, else the key of the log, else a new one in the user's key folder.
+    """
+    known = signing_key is not None or (has_log(log) and key_path(folder, log).exists())
+    key = log_signing_key(folder, log, signing_key) if known else new_key()
+    write_public_key(key.public_key(), folder / SIGNER)
     return key
 
 

@@ -166,7 +166,7 @@ class LookOptions:
     ] = None
     signing_key: Annotated[
         Path | None,
-        typer.Option("--signing-key", help="Key (PEM) that signs the log; by default signing.key beside the bundle."),
+        typer.Option("--signing-key", help="Key (PEM) that signs the log; by default the one in your key folder."),
     ] = None
 
 
@@ -199,5 +199,5 @@ class LogKeyOption:
 
     signing_key: Annotated[
         Path | None,
-        typer.Option("--signing-key", help="Key (PEM) that signs the log; by default signing.key of the run."),
+        typer.Option("--signing-key", help="Key (PEM) that signs the log; by default the one in your key folder."),
     ] = None

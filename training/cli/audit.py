@@ -153,11 +153,12 @@ def note(
     Example: callsieve audit note access --what 'read the log' --why 'yearly audit'
     """
     from callsieve.training.log.audit_log import note as enter
+    from callsieve.training.log.key_folder import log_signing_key as key_of
     from callsieve.training.log.run_paths import log_folder
-    from callsieve.training.log.run_paths import log_signing_key as key_of
 
-    key = key_of(folder.path, log_key.signing_key)
-    entry = enter(log_folder(folder.path, folder.audit), kind.value, what, why, file, key)
+    log = log_folder(folder.path, folder.audit)
+    key = key_of(folder.path, log, log_key.signing_key)
+    entry = enter(log, kind.value, what, why, file, key)
     console.emit_json({"entry": entry}) if json else console.say(f"entry {entry}: {kind.value}")
 
 
@@ -173,11 +174,12 @@ def erase(
     Example: callsieve audit erase 7 --why 'request of a subscriber'
     """
     from callsieve.training.log.audit_log import erase as remove
+    from callsieve.training.log.key_folder import log_signing_key as key_of
     from callsieve.training.log.run_paths import log_folder
-    from callsieve.training.log.run_paths import log_signing_key as key_of
 
-    key = key_of(folder.path, log_key.signing_key)
-    new = remove(log_folder(folder.path, folder.audit), entry, why, key)
+    log = log_folder(folder.path, folder.audit)
+    key = key_of(folder.path, log, log_key.signing_key)
+    new = remove(log, entry, why, key)
     console.emit_json({"entry": new, "erased": entry}) if json else console.say(f"entry {entry}: erased, entry {new}")
 
 

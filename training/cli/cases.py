@@ -72,7 +72,8 @@ class DecisionLog:
         None
     )
     signing_key: Annotated[
-        Path | None, typer.Option("--signing-key", help="Key (PEM) that signs the log; by default beside the log.")
+        Path | None,
+        typer.Option("--signing-key", help="Key (PEM) that signs the log; by default the one in your key folder."),
     ] = None
 
     def append(self, payload: dict[str, Any]) -> int | None:
@@ -80,9 +81,9 @@ class DecisionLog:
         if self.audit is None:
             return None
         from callsieve.training.log.audit_log import append
-        from callsieve.training.log.run_paths import log_signing_key
+        from callsieve.training.log.key_folder import log_signing_key
 
-        return append(self.audit, "decision", payload, log_signing_key(self.audit.parent, self.signing_key))
+        return append(self.audit, "decision", payload, log_signing_key(self.audit.parent, self.audit, self.signing_key))
 
 
 def show_queue(

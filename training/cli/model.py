@@ -188,9 +188,10 @@ def promote(
     Example: callsieve model promote a1b2c3 --approval risk.json --approval legal.json
     """
     from callsieve.training.audit import promote as steps
-    from callsieve.training.log.run_paths import log_signing_key as key_of
+    from callsieve.training.log.key_folder import log_signing_key as key_of
 
-    place, key = _place(folder, tracking_uri), key_of(folder.path, log_signing_key.signing_key)
+    place = _place(folder, tracking_uri)
+    key = key_of(folder.path, place.log, log_signing_key.signing_key)
     with console.progress("model promote") as progress:
         facts = steps.promote(place, run, approval, key, data=data, threads=threads, progress=progress)
     console.emit_json(facts) if json else console.say(f"model {facts['model']}, version {facts['version']}: champion")
@@ -209,9 +210,10 @@ def rollback(
     Example: callsieve model rollback --why 'complaints of a hospital' --approval risk.json --approval legal.json
     """
     from callsieve.training.audit import promote as steps
-    from callsieve.training.log.run_paths import log_signing_key as key_of
+    from callsieve.training.log.key_folder import log_signing_key as key_of
 
-    place, key = _place(folder, tracking_uri), key_of(folder.path, log_signing_key.signing_key)
+    place = _place(folder, tracking_uri)
+    key = key_of(folder.path, place.log, log_signing_key.signing_key)
     with console.progress("model rollback") as progress:
         facts = steps.rollback(place, why, approval, key, progress)
     console.emit_json(facts) if json else console.say(f"model {facts['model']}, version {facts['version']}: champion")

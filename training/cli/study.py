@@ -41,7 +41,10 @@ class LedgerOptions:
         Path | None, typer.Option("--audit", help="Folder of the audit log that counts looks; by default in --out.")
     ] = None
     signing_key: Annotated[
-        Path | None, typer.Option("--signing-key", help="Key (PEM) that signs the log; by default a new key in --out.")
+        Path | None,
+        typer.Option(
+            "--signing-key", help="Key (PEM) that signs the log; by default the log's, or a new one in your key folder."
+        ),
     ] = None
 
 
@@ -217,7 +220,8 @@ def worlds(
     valid_from: ValidFrom = "",
     valid_days: ValidDays = 90.0,
     signing_key: Annotated[
-        Path | None, typer.Option("--signing-key", help="Ed25519 key (PEM) that signs; by default a new key.")
+        Path | None,
+        typer.Option("--signing-key", help="Ed25519 key (PEM) that signs; by default a new one in your key folder."),
     ] = None,
     threads: Threads = 0,
     json: Json = False,
@@ -267,8 +271,8 @@ def ledger_in(folder: Path, options: LedgerOptions | None = None) -> Ledger:
     from callsieve.training.run import signer
 
     options = options or LedgerOptions()
-    key = signer(folder, options.signing_key)
-    return Ledger(log_folder(folder, options.audit), key, read_gates(options.gates))
+    log = log_folder(folder, options.audit)
+    return Ledger(log, signer(folder, log, options.signing_key), read_gates(options.gates))
 
 
 def save(path: Path, result: Mapping[str, Any]) -> None:

@@ -168,7 +168,8 @@ def train(
         str | None, typer.Option(help="With --vectors: the column of the time; test rows are the latest.")
     ] = None,
     signing_key: Annotated[
-        Path | None, typer.Option(help="Ed25519 key (PEM) that signs; by default a new key.")
+        Path | None,
+        typer.Option(help="Ed25519 key (PEM) that signs; by default the log's, or a new one in your key folder."),
     ] = None,
     tracking_uri: TrackingUri = None,
     label_policy: LabelPolicyFile = None,

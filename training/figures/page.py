@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from callsieve.features.files.atomic import write_atomic
+from callsieve.training.log.key_folder import VARIABLE
 
 from .claims import CLAIMS, WORK, Claim
 from .figures import Figures, Output
@@ -103,8 +104,14 @@ def run_command(name: str, command: str, root: Path, work: Path) -> Output:
     """Runs a command with this Python and returns the JSON that it prints."""
     words = [word.replace(WORK, str(work)) for word in command.split()]
     module = ["-m", "callsieve.training"] if words[0] == "callsieve" else []
+    keys = {VARIABLE: str(work / "keys")}
     done = subprocess.run(  # noqa: S603 - commands of `claims.py`
-        [sys.executable, *module, *words[1:]], cwd=root, capture_output=True, text=True, check=False
+        [sys.executable, *module, *words[1:]],
+        cwd=root,
+        env=os.environ | keys,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

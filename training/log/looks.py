@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from callsieve.serving.bundle.signing import SIGNING_KEY
-
 from .audit_log import PUBLIC_KEY, append, log_id, payloads, read
 from .gates import Gates, shipped_gates
+from .key_folder import key_path, log_signing_key
 from .look_registry import register_look, registered_looks
-from .run_paths import log_folder, log_signing_key
+from .run_paths import log_folder
 
 if TYPE_CHECKING:
     from callsieve.serving.bundle.metadata import BundleMetadata
@@ -87,18 +86,19 @@ def ledger_beside(bundle: Path, audit: Path | None, signing_key: Path | None) ->
 
     Args:
         audit: folder of the log, instead of the one beside the bundle.
-        signing_key: file of the key, instead of the one beside the bundle.
+        signing_key: file of the key, instead of the one in the user's key folder.
     Raises:
         ValueError: if one of the two is given, and the other is missing.
     """
-    log, key = log_folder(bundle.parent, audit), signing_key or bundle.parent / SIGNING_KEY
+    log = log_folder(bundle.parent, audit)
+    key = signing_key or key_path(bundle.parent, log)
     missing = [
         *([] if audit or (log / PUBLIC_KEY).exists() else [f"{log}: no audit log; expected --audit FOLDER"]),
         *([] if key.exists() else [f"{key}: no key of the audit log; expected --signing-key FILE"]),
     ]
     if missing and (audit or signing_key):
         raise ValueError(missing[0])
-    return None if missing else Ledger(log, log_signing_key(bundle.parent, signing_key), shipped_gates())
+    return None if missing else Ledger(log, log_signing_key(bundle.parent, log, signing_key), shipped_gates())
 
 
 def count_look(

@@ -1,4 +1,4 @@
-"""Paths of a run: its audit log and its signing key, by default in the run's folder, and its MLflow store.
+"""Paths of a run: its audit log, by default in the run's folder, and its MLflow store.
 
 The store is, in this order: the given one; the one that the run was recorded in; the one that MLFLOW_TRACKING_URI
 names, which `mlflow.set_tracking_uri` also sets; `mlruns.db` in the working folder, so that the runs of a project are
@@ -12,10 +12,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from callsieve.features.files.atomic import write_atomic
-from callsieve.serving.bundle.signing import AUDIT, SIGNING_KEY, read_signing_key
+from callsieve.serving.bundle.signing import AUDIT
 
 SQLITE = "sqlite:///"
 SHARED = "mlruns.db"  # store of a working folder
@@ -86,8 +84,3 @@ def artifact_folder(uri: str) -> Path:
 def log_folder(folder: Path, log: Path | None) -> Path:
     """Returns the folder of the audit log."""
     return log or folder / AUDIT
-
-
-def log_signing_key(folder: Path, key: Path | None) -> Ed25519PrivateKey:
-    """Reads the key that signs the log; by default the key that the run created."""
-    return read_signing_key(key or folder / SIGNING_KEY)

@@ -85,8 +85,8 @@ def test_train_writes_report_record_and_figures(training_run):
     assert set(head["catch"]["call"]) == {"rate", "low", "high"}
 
 
-def test_evaluate_writes_all_figures(command_json, run_command, world_folder, training_run, tmp_path):
-    words = ("--audit", tmp_path / "audit", "--signing-key", training_run[0] / "signing.key")
+def test_evaluate_writes_all_figures(command_json, run_command, world_folder, training_run, run_key, tmp_path):
+    words = ("--audit", tmp_path / "audit", "--signing-key", run_key)
     figures = command_json("evaluate", "--bundle", training_run[0] / "bundle", "--data", world_folder, *words)
     assert [payload["by"] for _, payload in payloads(tmp_path / "audit", "touch")] == ["evaluate"]
     for name in ("buckets", "attacks", "reliability_by", "precision_at_prior", "slices"):

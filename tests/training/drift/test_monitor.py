@@ -282,10 +282,10 @@ def test_a_broken_feed_raises_an_alarm_on_its_first_day(feed, reference, run_cal
 
 
 @pytest.mark.parametrize("lack", [OUTGOING_ONLY, NO_RING_TIME])
-def test_a_day_on_another_feed_is_an_alarm(lack, reference, world, run_command, training_run, tmp_path):
+def test_a_day_on_another_feed_is_an_alarm(lack, reference, world, run_command, training_run, run_key, tmp_path):
     write_world(replace(world, calls=without(world.calls, (lack,))), tmp_path / "poorer")
     words = ("model", "monitor", "--bundle", training_run[0] / "bundle", "--data", tmp_path / "poorer")
-    words += ("--audit", tmp_path / "audit", "--signing-key", training_run[0] / "signing.key")
+    words += ("--audit", tmp_path / "audit", "--signing-key", run_key)
     code, out, _ = run_command(*words, "--json")
     figures = json.loads(out)
     assert (code, figures["alarm"], figures["feed"], figures["reference_feed"]) == (1, True, lack, COMPLETE)
@@ -351,9 +351,11 @@ def test_a_monitored_day_needs_seven_days_of_history(run_calls):
         date_of("soon")
 
 
-def test_the_command_refuses_a_reference_of_another_model(run_command, training_run, world_folder, reference, tmp_path):
+def test_the_command_refuses_a_reference_of_another_model(
+    run_command, training_run, run_key, world_folder, reference, tmp_path
+):
     words = ("--bundle", training_run[0] / "bundle", "--data", world_folder)
-    words += ("--audit", tmp_path / "audit", "--signing-key", training_run[0] / "signing.key")
+    words += ("--audit", tmp_path / "audit", "--signing-key", run_key)
     code, out, _ = run_command("model", "monitor", *words, "--json")
     figures = json.loads(out)
     drifted = any(shift["alarm"] for shift in figures["shifts"])

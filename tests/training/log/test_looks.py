@@ -12,6 +12,7 @@ import pytest
 from callsieve.training.data.sources import folder_source
 from callsieve.training.log.audit_log import append, erase, payloads
 from callsieve.training.log.gates import shipped_gates
+from callsieve.training.log.key_folder import VARIABLE, key_path
 from callsieve.training.log.look_registry import FILE, register_look, registered_looks
 from callsieve.training.log.looks import Ledger, certified_on, count_look, in_words, ledger_beside
 from callsieve.training.model.settings import Settings
@@ -33,12 +34,14 @@ NOT_COUNTED = "this look at the calls was not counted"
 
 
 @pytest.fixture
-def folder(training_run, tmp_path):
-    """A copy of the files of a run, for tests that change them."""
+def folder(training_run, run_key, tmp_path, monkeypatch):
+    """A copy of the files of a run and of its key, for tests that change them."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "keys"))
+    (tmp_path / "keys").mkdir()
+    shutil.copy2(run_key, tmp_path / "keys")
     for name in ("bundle", "audit", "record"):
         shutil.copytree(training_run[0] / name, tmp_path / "run" / name)
-    for name in ("signer.pub", "signing.key"):
-        shutil.copy(training_run[0] / name, tmp_path / "run")
+    shutil.copy(training_run[0] / "signer.pub", tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -67,12 +70,12 @@ def test_the_ledger_is_the_log_and_the_key_beside_the_bundle(folder, tmp_path):
     ledger = ledger_beside(folder / "bundle", None, None)
     assert (ledger.log, ledger.gates) == (folder / "audit", shipped_gates())
     assert ledger.touch(DATA, (0, 10), "test", None)["touches"] == 1  # so the key is that of the log
-    key = folder / "signing.key"
+    key = key_path(folder, folder / "audit")
     assert ledger_beside(folder / "bundle", tmp_path / "new", key).log == tmp_path / "new"
     key.rename(tmp_path / "moved.key")
     assert ledger_beside(folder / "bundle", None, None) is None
     assert ledger_beside(folder / "bundle", None, tmp_path / "moved.key").log == folder / "audit"
-    with pytest.raises(ValueError, match=r"signing.key: no key of the audit log; expected --signing-key FILE"):
+    with pytest.raises(ValueError, match=r"\.key: no key of the audit log; expected --signing-key FILE"):
         ledger_beside(folder / "bundle", folder / "audit", None)
     with pytest.raises(ValueError, match=r"absent.key: no key of the audit log"):
         ledger_beside(folder / "bundle", None, tmp_path / "absent.key")
@@ -132,7 +135,7 @@ def test_evaluate_counts_its_look_or_refuses_calls_of_the_certificate(
     code, out, _ = run_command(*words, own_world)
     assert code == 0 and f"look {figures['touches'] + 1} at these calls" in out
     assert command_json(*words, others)["touches"] == 1
-    (folder / "signing.key").unlink()
+    key_path(folder, folder / "audit").unlink()
     code, out, err = run_command(*words, own_world)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "evaluate: the model was certified on these calls" in err and "--signing-key FILE" in err

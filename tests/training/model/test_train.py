@@ -56,9 +56,9 @@ def with_truth(dataset, nuisance):
     return dataclasses.replace(dataset, truth=truth)
 
 
-def test_command_on_one_thread_and_library_on_two_write_equal_bundles(training_run, trained, tmp_path):
+def test_command_on_one_thread_and_library_on_two_write_equal_bundles(training_run, run_key, trained, tmp_path):
     folder, figures = training_run
-    model_id = write_bundle(trained, tmp_path / "bundle", read_signing_key(folder / "signing.key"))
+    model_id = write_bundle(trained, tmp_path / "bundle", read_signing_key(run_key))
     assert sorted(path.name for path in (folder / "bundle").iterdir()) == sorted(BUNDLE)
     for name in BUNDLE:
         assert (tmp_path / "bundle" / name).read_bytes() == (folder / "bundle" / name).read_bytes(), name

@@ -149,9 +149,11 @@ def test_calls_not_declared_for_evaluation_are_refused(run_command, world_folder
     assert code == 1 and "declared for scoring, not for evaluation" in error
 
 
-def test_figures_of_the_model_and_of_the_rules_are_separate(command_json, world_folder, training_run, tmp_path, capsys):
+def test_figures_of_the_model_and_of_the_rules_are_separate(
+    command_json, world_folder, training_run, run_key, tmp_path, capsys
+):
     (tmp_path / "eager.toml").write_text(EAGER)
-    looks = ("--audit", tmp_path / "audit", "--signing-key", training_run[0] / "signing.key")
+    looks = ("--audit", tmp_path / "audit", "--signing-key", run_key)
     bundle = ("--bundle", training_run[0] / "bundle", *looks)
     plain, eager = (command_json("study", "rules", "--data", world_folder, *bundle, *options) for options in
                     ((), ("--policy", tmp_path / "eager.toml")))  # fmt: skip
@@ -217,7 +219,9 @@ def test_figures_of_a_rule_agree_with_a_plain_count(drawn):
             assert (cells[name + which]["part"], cells[name + which]["whole"]) == (sum(c for _, c in rows), len(rows))
 
 
-def test_the_policy_diff_counts_changed_actions_by_slice(command_json, world_folder, training_run, tmp_path, capsys):
+def test_the_policy_diff_counts_changed_actions_by_slice(
+    command_json, world_folder, training_run, run_key, tmp_path, capsys
+):
     (tmp_path / "eager.toml").write_text(EAGER)
     (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
     path = tmp_path / "calls.parquet"
@@ -232,7 +236,7 @@ def test_the_policy_diff_counts_changed_actions_by_slice(command_json, world_fol
         verdicts[name] = pq.read_table(out).to_pandas()
     figures = command_json("study", "policies", tmp_path / "none.toml", tmp_path / "eager.toml", *common, "--truth",
                  world_folder / "truth.parquet", "--audit", tmp_path / "audit", "--signing-key",
-                 training_run[0] / "signing.key")  # fmt: skip
+                 run_key)  # fmt: skip
     assert (figures["old"], figures["new"]) == ("none", "eager")
     both = pd.DataFrame({"from": verdicts["none"]["action"].astype(str), "to": verdicts["eager"]["action"].astype(str)})
     calls = pq.read_table(path).sort_by("start").to_pandas()

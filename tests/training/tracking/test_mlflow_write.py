@@ -111,9 +111,9 @@ def test_parameters_of_the_fit_equal_those_in_the_model_text(recorded_run, train
         assert float(written[name]) == float(parameters[name]), name
 
 
-def test_a_run_has_the_start_time_and_the_command_of_its_training(recorded_run, training_run):
+def test_a_run_has_the_start_time_and_the_command_of_its_training(recorded_run, training_run, run_key):
     _, run, _ = recorded_run
-    written = [(training_run[0] / name).stat().st_mtime_ns // 10**6 for name in ("signing.key", "bundle/model.txt")]
+    written = [path.stat().st_mtime_ns // 10**6 for path in (run_key, training_run[0] / "bundle" / "model.txt")]
     # File times have a coarser clock that is some milliseconds behind.
     assert run.info.start_time - 20 <= written[0] < written[1] < run.info.end_time
     assert run.data.tags["mlflow.source.name"] == "callsieve train"
