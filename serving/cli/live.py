@@ -44,6 +44,8 @@ def fill(
 ) -> None:
     """Fill the memory of a new service with the call records of the last 28 days, so that bands apply at once.
 
+    Next: callsieve serve.
+
     Example: callsieve live fill --calls Master.csv --layout asterisk --key number.key --state state
     """
     from callsieve.serving.batch.fill_memory import fill_state
@@ -68,6 +70,8 @@ def fill(
 
 def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573) -> None:
     """Answer Asterisk over FastAGI; serving/telephony/agi.py shows the dialplan.
+
+    Next: callsieve live fill.
 
     Example: callsieve live agi --bundle run/bundle --key number.key --state state
     """
@@ -99,6 +103,8 @@ def api_key(
     json: Json = False,
 ) -> None:
     """Make an API key for a client of the service, and print it; only its hash is stored.
+
+    Next: callsieve serve.
 
     Example: callsieve live api-key --keys api.keys --name proxy --scopes score,report
     """

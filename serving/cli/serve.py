@@ -45,6 +45,8 @@ def serve(
 ) -> None:
     """Answer over HTTP: verdicts, events, reasons, a page for operators.
 
+    Next: callsieve live fill.
+
     Example: callsieve serve --bundle run/bundle --key number.key --keys api.keys --state state
     """
     from callsieve.features.keys.tokens import read_key
@@ -76,6 +78,8 @@ def serve(
 
 def verify(bundle: Bundle, trust: Trust = None, json: Json = False) -> None:
     """Verify a bundle as the scorer does before it serves, and print each check.
+
+    Next: callsieve serve.
 
     Example: callsieve model verify --bundle run/bundle --trust signer.pub
     """

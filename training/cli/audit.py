@@ -46,6 +46,8 @@ def verify(
 
     The first line says what the result rests on: files that were stored outside the log.
 
+    Next: callsieve audit attempts.
+
     Example: callsieve audit verify --trust log.pub --head head.json
     """
     from callsieve.training.audit.anchors import Anchors
@@ -75,6 +77,8 @@ def witness(
 ) -> None:
     """Sign the newest head of a log with the moment, as a witness: the log cannot be rewritten up to it unseen.
 
+    Next: callsieve audit verify --head.
+
     Example: callsieve audit witness --signing-key witness.key --out witness.json
     """
     from callsieve.serving.bundle.signing import read_signing_key
@@ -92,6 +96,8 @@ def show(
     json: Json = False,
 ) -> None:
     """List the entries of the log with their actors, or print the payload of one.
+
+    Next: callsieve audit verify.
 
     Example: callsieve audit show 2
     """
@@ -126,6 +132,8 @@ def _shown(log: Path, entry: Entry) -> dict[str, Any]:
 def attempts(folder: RunOptions, json: Json = False) -> None:
     """List all attempts: trainings with their result, failed ones and studies too.
 
+    Next: callsieve audit page.
+
     Example: callsieve audit attempts
     """
     from callsieve.training.audit.attempts import attempts as register
@@ -150,6 +158,8 @@ def note(
 ) -> None:
     """Enter an access, or a change of a policy or a threshold.
 
+    Next: callsieve audit show.
+
     Example: callsieve audit note access --what 'read the log' --why 'yearly audit'
     """
     from callsieve.training.log.audit_log import note as enter
@@ -171,6 +181,8 @@ def erase(
 ) -> None:
     """Erase the payload of an entry; the log still proves that the entry existed and was erased.
 
+    Next: callsieve audit verify.
+
     Example: callsieve audit erase 7 --why 'request of a subscriber'
     """
     from callsieve.training.log.audit_log import erase as remove
@@ -191,6 +203,8 @@ def prove(
 ) -> None:
     """Print the proof (RFC 6962) that an entry is in the log, and that the log extends an older head.
 
+    Next: callsieve audit verify.
+
     Example: callsieve audit prove 7
     """
     from callsieve.training.log.audit_log import proof
@@ -208,6 +222,8 @@ def page(
     json: Json = False,
 ) -> None:
     """Write the audit page of a run: one HTML file that needs no network and no knowledge of the code.
+
+    Next: callsieve audit verify.
 
     Example: callsieve audit page a1b2c3 --out audit.html
     """

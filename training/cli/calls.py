@@ -56,6 +56,8 @@ def features(
 
     A vector shows the history as of the moment when the call rings.
 
+    Next: callsieve train --vectors.
+
     Example: callsieve features --calls Master.csv --layout asterisk --out vectors
     """
     if catalogue:
@@ -136,6 +138,8 @@ def score(
     """Give each call of a file its verdict as of the moment it rang.
 
     --out has a row for each row of the file, in its order.
+
+    Next: callsieve study policies, or model monitor.
 
     Example: callsieve score --calls Master.csv --layout asterisk --out verdicts.parquet
     """

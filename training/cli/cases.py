@@ -95,6 +95,8 @@ def show_queue(
 ) -> None:
     """List open appeals in the order of review, one line for appeals that belong together.
 
+    Next: callsieve cases show.
+
     Example: callsieve cases list --store sqlite:///cases.db
     """
     from dataclasses import asdict
@@ -123,6 +125,8 @@ def show_queue(
 
 def show(case_id: CaseId, office: Office, json: Json = False) -> None:
     """Show the evidence of a verdict: model, policy, reasons, and the appeals against it.
+
+    Next: callsieve cases decide.
 
     Example: callsieve cases show 0123456789abcdef --store sqlite:///cases.db
     """
@@ -156,6 +160,8 @@ def appeal(
 ) -> None:
     """Record an appeal; verify first that it comes from the owner of the number.
 
+    Next: callsieve cases list.
+
     Example: callsieve cases appeal 0123456789abcdef --store sqlite:///cases.db
     """
     with office.opened() as store:
@@ -177,6 +183,8 @@ def decide(
 ) -> None:
     """Record a decision on an appeal; the services of --state pass a cleared caller at once.
 
+    Next: callsieve cases notice.
+
     Example: callsieve cases decide 0123456789abcdef --outcome overturned --person p1 --why 'a hospital'
     """
     with office.opened() as store:
@@ -195,6 +203,8 @@ def decide(
 def relist(case_id: CaseId, person: Person, why: Reason, office: Office, log: DecisionLog, json: Json = False) -> None:
     """End the clearance of a caller: its calls are scored again.
 
+    Next: callsieve cases list.
+
     Example: callsieve cases relist 0123456789abcdef --person p1 --why 'new complaints'
     """
     with office.opened() as store:
@@ -211,6 +221,8 @@ def notice(
     json: Json = False,
 ) -> None:
     """Print the notice to the caller: the verdict, its reasons, the ways to appeal, and the decision.
+
+    Next: callsieve cases decide.
 
     Example: callsieve cases notice 0123456789abcdef --language en
     """
@@ -233,6 +245,8 @@ def replay(
     json: Json = False,
 ) -> None:
     """Score the stored vector of a case again and compare bit for bit; exit code 1 if something differs.
+
+    Next: callsieve cases show.
 
     Example: callsieve cases replay 0123456789abcdef --bundle run/bundle --store sqlite:///cases.db
     """
@@ -257,6 +271,8 @@ def watch(
 ) -> None:
     """Import the verdicts of running services and publish cleared callers to them, five times a second.
 
+    Next: callsieve cases list.
+
     Example: callsieve cases watch --state state --store sqlite:///cases.db
     """
     from callsieve.serving.cases.feed import import_verdicts, publish_cleared
@@ -274,6 +290,8 @@ def serve(office: Office, keys: ApiKeys, log: DecisionLog, host: Host = "127.0.0
     """Do the work of `watch`, and accept appeals (scope appeal) and decisions (scope decide) over HTTP.
 
     The access log is in the first --state folder.
+
+    Next: callsieve cases list.
 
     Example: callsieve cases serve --state state --keys api.keys --store sqlite:///cases.db
     """
@@ -304,6 +322,8 @@ def exclusions(
     json: Json = False,
 ) -> None:
     """Write the cleared callers that training excludes and judging counts as benign, each from its day on.
+
+    Next: callsieve train.
 
     Example: callsieve cases exclusions --out world --store sqlite:///cases.db
     """

@@ -44,6 +44,8 @@ def evaluate(
 
     The audit log counts the look at them. With --out, it writes report.html, figures.json and plots.
 
+    Next: callsieve study compare.
+
     Example: callsieve evaluate --bundle run/bundle --data world
     """
     from callsieve.training.judging.assess import assess
@@ -80,6 +82,8 @@ def compare(
 
     The runs have read the same data. With one --judge-seed, the same calls judge runs of different seeds.
 
+    Next: callsieve model promote.
+
     Example: callsieve study compare run other-run
     """
     from callsieve.training.studies.run_comparison import compare_runs
@@ -93,6 +97,8 @@ def compare(
 
 def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: Threads = 0, json: Json = False) -> None:
     """Measure whether scores reveal whose calls a model learnt from; exit code 1 if those of innocent callers do.
+
+    Next: callsieve train.
 
     Example: callsieve study membership --bundle run/bundle --data world
     """
@@ -124,6 +130,8 @@ def rules(
     json: Json = False,
 ) -> None:
     """Measure precision and recall of each rule, and the innocent callers that it hits.
+
+    Next: callsieve study policies.
 
     Example: callsieve study rules --data world
     """
@@ -168,6 +176,8 @@ def policies(
     json: Json = False,
 ) -> None:
     """Compare two policies on the same calls: how many calls change their action, in all and by slice.
+
+    Next: callsieve serve --policy.
 
     Example: callsieve study policies old.toml new.toml --calls calls.parquet --bundle run/bundle
     """

@@ -63,6 +63,8 @@ def export(
 ) -> None:
     """Export keyed calls and enter it in the audit log; 500 calls or more need a ticket.
 
+    Next: callsieve audit show.
+
     Example: callsieve privacy export --data world --first 2026-03-01 --last 2026-03-02 --purpose study --person p1
     --out calls.parquet --audit audit --signing-key log.key
     """
@@ -97,6 +99,8 @@ def reidentify(
 ) -> None:
     """Print which numbers on standard input have these tokens; needs two tickets, and enters the audit log.
 
+    Next: callsieve audit show.
+
     Example: callsieve privacy reidentify e1.fnmkcfekdmjenjkjgnbhhbjdeicmmpnp --purpose appeal --person p1
     --key number.key --audit audit --signing-key log.key
     """
@@ -128,6 +132,8 @@ def reidentify(
 def ticket_export(data: Data, span: Span, request: Request, out: ActFile, json: Json = False) -> None:
     """Request an export: write down the calls for the people who are asked to agree.
 
+    Next: callsieve privacy ticket agree.
+
     Example: callsieve privacy ticket export --data world --first 2026-03-01 --last 2026-03-02 --purpose study
     --person p1 --out act.json
     """
@@ -144,6 +150,8 @@ def ticket_export(data: Data, span: Span, request: Request, out: ActFile, json: 
 
 def ticket_reidentify(token: Tokens, request: Request, out: ActFile, json: Json = False) -> None:
     """Request a reidentification: write down the tokens for the people who are asked to agree.
+
+    Next: callsieve privacy ticket agree.
 
     Example: callsieve privacy ticket reidentify e1.fnmkcfekdmjenjkjgnbhhbjdeicmmpnp --purpose appeal --person p1
     --out act.json
@@ -165,6 +173,8 @@ def agree(
     json: Json = False,
 ) -> None:
     """Sign the agreement to a request; the gates name the keys of those who may agree.
+
+    Next: callsieve privacy export, or privacy reidentify.
 
     Example: callsieve privacy ticket agree act.json --signing-key risk.key --out ticket.json
     """

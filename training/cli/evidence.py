@@ -30,6 +30,8 @@ def evidence(
 ) -> None:
     """Run every stated figure again, and write EVIDENCE.md.
 
+    Next: callsieve govern traceability.
+
     Example: callsieve evidence --only demo
     """
     import tempfile

@@ -36,6 +36,8 @@ def report(
 ) -> None:
     """Write the governance report: rounded counts of calls by connecting party, trunk, industry and regulator.
 
+    Next: callsieve govern compliance.
+
     Example: callsieve govern report --data world --out report
     """
     from callsieve.training.governance.report import write_report
@@ -69,6 +71,8 @@ def compliance(
 ) -> None:
     """Print the register of processing and which duties are met; exit code 1 if one is broken. Writes nothing.
 
+    Next: callsieve privacy retention.
+
     Example: callsieve govern compliance --data world --audit audit
     """
     from callsieve.training.governance.compliance import AuditScope, report
@@ -86,6 +90,8 @@ def traceability(
     json: Json = False,
 ) -> None:
     """List each requirement with the files, tests and mutants that answer it; exit code 1 if one has none.
+
+    Next: callsieve evidence --quick.
 
     Example: callsieve govern traceability --json
     """
@@ -117,6 +123,8 @@ def drill(
     json: Json = False,
 ) -> None:
     """Write incident.json and the notices: affected datasets, keys, epochs, number of people, and deadlines.
+
+    Next: callsieve privacy key rotate.
 
     Example: callsieve govern incident drill --record incident.toml --out drill
     """
@@ -153,6 +161,8 @@ def plant(
 ) -> None:
     """Write a copy of keyed calls with canary numbers in it, or print raw calls of canaries.
 
+    Next: callsieve govern incident search-canaries.
+
     Example: callsieve govern incident plant-canaries --key canary.key --dataset march
     """
     from callsieve.features.files.dates import parse_time
@@ -186,6 +196,8 @@ def search(
     json: Json = False,
 ) -> None:
     """Search a list for canaries, and name the dataset that leaked; exit code 1 if there are any.
+
+    Next: callsieve govern incident drill.
 
     Example: callsieve govern incident search-canaries list.txt --key canary.key
     """

@@ -24,6 +24,8 @@ def complaints(
 ) -> None:
     """Key the numbers of a complaint file, and print how many later complaints a list of its numbers reaches.
 
+    Next: callsieve train.
+
     Example: callsieve ingest complaints complaints.csv --layout 12321 --key number.key --out complaints.parquet
     """
     from callsieve.training.data.ingest import ingest
@@ -55,6 +57,8 @@ def columns(
 
     A call gets the values of its caller's latest row with `known_at` before the call.
 
+    Next: callsieve train --own-columns.
+
     Example: callsieve ingest columns accounts.csv --key number.key --out columns.parquet
     """
     from callsieve.serving.batch.own_columns import write_own_columns
@@ -76,6 +80,8 @@ def registers(
     json: Json = False,
 ) -> None:
     """Key the numbers and trunks of registers, and write them as the scorer reads them.
+
+    Next: callsieve score --registers.
 
     Example: callsieve ingest registers offices --out registers
     """

@@ -31,6 +31,8 @@ def new(
 ) -> None:
     """Make a key.
 
+    Next: callsieve features --key.
+
     Example: callsieve privacy key new number.key --epoch e1
     """
     from callsieve.features.keys.callee_keys import EPHEMERAL
@@ -51,6 +53,8 @@ def rotate(
     json: Json = False,
 ) -> None:
     """Make the key of the next epoch; `rekey` then converts all stored tokens.
+
+    Next: callsieve privacy key rekey.
 
     Example: callsieve privacy key rotate number.key next.key --epoch e2
     """
@@ -79,6 +83,8 @@ def rekey(
     json: Json = False,
 ) -> None:
     """Convert all tokens of the old epoch into tokens of the new epoch, and write no table of pairs.
+
+    Next: callsieve privacy key destroy.
 
     Example: callsieve privacy key rekey number.key next.key --data world --audit audit --signing-key log.key
     """
@@ -110,6 +116,8 @@ def destroy(
     json: Json = False,
 ) -> None:
     """Destroy a key, so that no copy of its tokens can be linked to a number.
+
+    Next: callsieve govern compliance.
 
     Example: callsieve privacy key destroy number.key --why 'end of the epoch' --audit audit --signing-key log.key
     """

@@ -38,6 +38,8 @@ def make(
 ) -> None:
     """Make a signed, expiring list of nuisance numbers for handsets; it has tokens and no number.
 
+    Next: callsieve govern token-list lookup.
+
     Example: callsieve govern token-list make numbers.txt --out list --list-epoch 1 --key sharing.key
     --signing-key signing.key
     """
@@ -66,6 +68,8 @@ def lookup(
     json: Json = False,
 ) -> None:
     """Print yes or no for each number on standard input, one a line.
+
+    Next: callsieve govern token-list share.
 
     Example: callsieve govern token-list lookup list --key sharing.key
     """
@@ -103,6 +107,8 @@ def share(
     json: Json = False,
 ) -> None:
     """Make a signed, expiring list of the numbers that were certified or confirmed, and not cleared since.
+
+    Next: callsieve govern token-list lookup.
 
     Example: callsieve govern token-list share numbers.txt --store-key number.key --out list --list-epoch 1
     --key sharing.key --signing-key signing.key

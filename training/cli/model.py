@@ -39,6 +39,8 @@ def export(
 ) -> None:
     """Export a verified bundle as an MLflow model, or as ONNX with its largest numeric differences.
 
+    Next: callsieve model verify.
+
     Example: callsieve model export --bundle run/bundle --onnx model.onnx
     """
     from callsieve.serving.bundle.signing import signer_path
@@ -86,6 +88,8 @@ def monitor(
 
     Alarms are statistics that drifted, and more flagged calls of innocent callers than the certificate allows.
 
+    Next: callsieve train.
+
     Example: callsieve model monitor --bundle run/bundle --data today
     """
     from callsieve.training.drift.monitor import date_of
@@ -125,6 +129,8 @@ def approve(
 ) -> None:
     """Sign an approval of a run's model, and print how its gates went; the gates name the approvers' keys.
 
+    Next: callsieve model promote.
+
     Example: callsieve model approve a1b2c3 --signing-key risk.key --out risk.json
     """
     from callsieve.serving.bundle.signing import read_signing_key
@@ -145,6 +151,8 @@ def approver_key(
 ) -> None:
     """Make an approver's key, and print the line that names its owner in a gates file.
 
+    Next: callsieve model sign-gates.
+
     Example: callsieve model approver-key risk.key
     """
     from callsieve.serving.bundle.signing import generate_signing_key, read_public_key
@@ -161,6 +169,8 @@ def sign_gates(
     json: Json = False,
 ) -> None:
     """Sign a gates file as its owner, who is not the trainer; without the signature no model is promoted.
+
+    Next: callsieve train --gates.
 
     Example: callsieve model sign-gates gates.toml --signing-key owner.key
     """
@@ -185,6 +195,8 @@ def promote(
 ) -> None:
     """Make a run's model the champion, if gates, approvals and the comparison with the champion allow it.
 
+    Next: callsieve serve.
+
     Example: callsieve model promote a1b2c3 --approval risk.json --approval legal.json
     """
     from callsieve.training.audit import promote as steps
@@ -206,6 +218,8 @@ def rollback(
     json: Json = False,
 ) -> None:
     """Make the previous champion the champion again; `model approve` of its run signs the approvals.
+
+    Next: callsieve audit verify.
 
     Example: callsieve model rollback --why 'complaints of a hospital' --approval risk.json --approval legal.json
     """
@@ -230,6 +244,8 @@ def replay(
     json: Json = False,
 ) -> None:
     """Train a run again from its record and compare byte for byte; exit code 1 if something differs.
+
+    Next: callsieve audit verify.
 
     Example: callsieve model replay run --data world
     """

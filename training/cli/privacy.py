@@ -48,6 +48,8 @@ def declare(
 ) -> None:
     """Declare the source and the permitted purposes of a folder; readers refuse other purposes and later days.
 
+    Next: callsieve privacy declaration.
+
     Example: callsieve privacy declare world --source switch --basis contract --purpose training --until 2027-01-31
     """
     from dataclasses import asdict
@@ -66,6 +68,8 @@ def declare(
 
 def declaration(folder: DeclaredFolder, json: Json = False) -> None:
     """Show the declaration of a folder.
+
+    Next: callsieve privacy retention.
 
     Example: callsieve privacy declaration world
     """
@@ -87,6 +91,8 @@ def declaration(folder: DeclaredFolder, json: Json = False) -> None:
 def undeclare(folder: DeclaredFolder, json: Json = False) -> None:
     """Remove the declaration of a folder; its files may then be used for every purpose, and do not expire.
 
+    Next: callsieve privacy declare.
+
     Example: callsieve privacy undeclare world
     """
     from callsieve.serving.custody import purposes
@@ -105,6 +111,8 @@ def retention(
     """Erase expired rows; enter the plan in the audit log before and the result after; exit code 1 if rows are left.
 
     Run the command again after an interruption: it enters what was erased, and erases the rest.
+
+    Next: callsieve govern compliance.
 
     Example: callsieve privacy retention --data world --audit audit --signing-key log.key
     """
@@ -135,6 +143,8 @@ def find(
 ) -> None:
     """Count the rows of the person whose number is on standard input, by table.
 
+    Next: callsieve privacy delete.
+
     Example: callsieve privacy find --data world --key number.key
     """
     from callsieve.serving.custody.retention import read_retention
@@ -159,6 +169,8 @@ def delete(
     """Delete the rows of the person whose number is on standard input, and exclude the number from later trainings.
 
     Prints the models that learnt from the rows, and the rows that stay, with the reason and the last day.
+
+    Next: callsieve privacy find.
 
     Example: callsieve privacy delete --data world --key number.key --why request --audit audit --signing-key log.key
     """

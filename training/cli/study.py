@@ -65,6 +65,8 @@ def search(
 ) -> None:
     """Search for better parameters of the fit on the training set; `train --parameters` uses them.
 
+    Next: callsieve train --parameters.
+
     Example: callsieve study search --data world --minutes 30 --out search
     """
     from callsieve.serving.batch.vector_files import feature_names
@@ -107,6 +109,8 @@ def roll(
 ) -> None:
     """Train and judge from several starts, and show how the headline figures spread.
 
+    Next: callsieve train.
+
     Example: callsieve study roll --data world --origins 3 --step 3
     """
     from callsieve.training.data.dataset import read_dataset
@@ -142,6 +146,8 @@ def decay(
     json: Json = False,
 ) -> None:
     """Compare a model that ages with one that is retrained every week; writes decay.json and decay.svg.
+
+    Next: callsieve model monitor.
 
     Example: callsieve study decay --data world --weeks 8 --out decay
     """
@@ -190,6 +196,8 @@ def stress(
 ) -> None:
     """Train on simulated worlds with flipped labels, colluding complainants or no complaints.
 
+    Next: callsieve train.
+
     Example: callsieve study stress --size small --seeds 1,2,3 --out stress
     """
     from callsieve.training.data.label_policy import read_label_policy
@@ -229,6 +237,8 @@ def worlds(
     """Learn from many varied simulated worlds, and judge the model on worlds of other seeds and scenarios.
 
     It makes the model that the package ships. Worlds that an interrupted run completed stay.
+
+    Next: callsieve score.
 
     Example: callsieve study worlds --out worlds
     """

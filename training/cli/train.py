@@ -78,6 +78,8 @@ def demo(
 ) -> None:
     """Simulate a world, judge the shipped model on it, train a small model beside it, and write report.html.
 
+    Next: callsieve score, to score your own call records.
+
     Example: callsieve demo --size tiny --seed 11
     """
     from callsieve.training.studies.demo import SHIPPED, run_demo
@@ -110,6 +112,8 @@ def simulate(
 
     Its tables are keyed calls, truth, numbers, complaints, findings and registers. A command with --worlds that was
     interrupted goes on where it stopped when it is repeated.
+
+    Next: callsieve train.
 
     Example: callsieve simulate --out world --size tiny
     """
@@ -199,6 +203,8 @@ def train(
     Several folders, such as months, provinces or simulated worlds, give one model; each is read as of its own cutoff.
     With --calls and --complaints it keys own files first and writes them to data/ in --out. With --vectors it trains on
     a feature table instead.
+
+    Next: callsieve score, or audit page.
 
     Example: callsieve train --calls cdr.csv --layout op.toml --complaints complaints.csv --out run
     """

@@ -52,6 +52,17 @@ def test_every_command_has_an_example_that_parses(tmp_path, monkeypatch):
             assert context.args == [], name
 
 
+def test_every_command_names_a_next_command_that_exists():
+    for name, command in ALL.items():
+        (text,) = re.findall(r"Next: callsieve ([^.]+)\.", " ".join(command.help.split()))
+        for part in text.split(", or "):
+            words = part.partition(",")[0].split()
+            (following,) = (known for known in ALL if words[: len(known.split())] == known.split())
+            assert following != name
+            chosen = {word.removeprefix("--") for word in words[len(following.split()) :]}
+            assert chosen <= set(options(ALL[following])), name
+
+
 def test_help_lists_at_most_16_commands_under_three_headings(run_cli):
     names = [name for rows in TABLE.values() for name in rows]
     assert len(TABLE) == 3 and len(names) <= 16
