@@ -34,7 +34,19 @@ CalleesKey = Annotated[
     Path | None,
     typer.Option("--callees-key", help="Key file for the called numbers in files for others; by default a new key."),
 ]
-PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Policy file; by default the shipped policy.")]
+
+
+def shipped_or_own(path: Path | None) -> Path | None:
+    """Returns the path of a policy file that an option names by its path or, for a shipped policy, by its name."""
+    from callsieve.serving.rules.policy import policy_path
+
+    return None if path is None else policy_path(path)
+
+
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option("--policy", callback=shipped_or_own, help="Policy file, default or plan-2018; by default the first."),
+]
 RegisterFolder = Annotated[
     Path | None, typer.Option("--registers", help="Folder that `callsieve ingest registers` wrote.")
 ]

@@ -24,6 +24,8 @@ from .rules import ACTION_RULES, BEHAVIOUR, GUARD, KNOWN, NETWORK, PREDICTED, PR
 ACTIONS = ("pass", "label", "screen", "block")
 """All actions, from the weakest to the strongest."""
 MAX_HISTORY_DAYS = 28  # the longest window of a feature
+PROFILES = {"default": "policy.toml", "plan-2018": "plan-2018.toml"}
+"""The shipped policies by name: the cautious default, and one that enforces the plan of thirteen ministries."""
 _LIMITS = ("accepted", "known_caller")
 _SWITCHES = ("filling_is_ready", "require_declaration")
 _KEYS = {"version", "appeal", *_LIMITS, "history_days", *_SWITCHES, "bands", "rules", "confidence", "terms"}
@@ -81,8 +83,18 @@ class Policy:
         return "label" if action == "block" and not self.appeal else action
 
 
+def policy_path(path: str | Path) -> Path:
+    """Returns the path of a policy file, or of the shipped policy of that name; a file of the name comes first.
+
+    >>> policy_path("plan-2018").name, policy_path("own.toml").name
+    ('plan-2018.toml', 'own.toml')
+    """
+    own = Path(path)
+    return own if str(path) not in PROFILES or own.exists() else Path(__file__).with_name(PROFILES[str(path)])
+
+
 def read_policy(path: str | Path | None = None) -> Policy:
-    """Reads a policy file; the shipped file if no path is given.
+    """Reads a policy file, or a shipped policy by its name in PROFILES; the default if no path is given.
 
     Raises:
         ValueError: in one line, if the file is not a valid policy.
@@ -91,7 +103,7 @@ def read_policy(path: str | Path | None = None) -> Policy:
     'label'
     """
     name = str(path or "the shipped policy")
-    table = read_toml(Path(path or Path(__file__).with_name("policy.toml")), name)
+    table = read_toml(policy_path(path or "default"), name)
     bands = table.get("bands")
     if not table.keys() <= _KEYS or not isinstance(table.get("version"), str) or not isinstance(bands, dict):
         raise ValueError(f"{name}: expected a text `version` and a table `bands`, got {', '.join(sorted(table))}")

@@ -26,6 +26,7 @@ from callsieve.serving.cli.options import (
     RegisterFolder,
     Threads,
     Trust,
+    shipped_or_own,
 )
 
 
@@ -159,8 +160,8 @@ def rules(
 
 def policies(
     context: typer.Context,
-    old: Annotated[Path, typer.Argument(help="Policy file in service.")],
-    new: Annotated[Path, typer.Argument(help="Policy file under review.")],
+    old: Annotated[Path, typer.Argument(callback=shipped_or_own, help="Policy in service: a file or a name.")],
+    new: Annotated[Path, typer.Argument(callback=shipped_or_own, help="Policy under review: a file or a name.")],
     calls: Calls,
     bundle: Bundle,
     look: LookOptions,
@@ -179,7 +180,7 @@ def policies(
 
     Next: callsieve serve --policy.
 
-    Example: callsieve study policies old.toml new.toml --calls calls.parquet --bundle run/bundle
+    Example: callsieve study policies default plan-2018 --calls calls.parquet --bundle run/bundle
     """
     from callsieve.training.log.looks import ledger_beside
     from callsieve.training.studies import policy_diff

@@ -15,6 +15,7 @@ from callsieve.serving.rules.policy import (
     band_action,
     certified_action,
     final_action,
+    policy_path,
     read_policy,
 )
 from callsieve.serving.rules.register_lookup import Terms
@@ -188,6 +189,31 @@ def test_the_shipped_policy_labels_at_most_and_states_its_terms():
 
 
 @pytest.mark.source("P14", by="serving/rules/policy.py")
+@pytest.mark.source("L13", "L15", "L16", "L17", "L19", by="serving/rules/plan-2018.toml")
+def test_the_plan_stops_calls_that_the_default_policy_does_not():
+    stopped = {
+        "authentication_failed", "outside_trunk_ranges", "shown_number_differs", "own_number", "domestic_from_abroad",
+        "irregular_number", "ring_once", "call_bombing", "outside_hours", "called_after_refusal", "no_consent",
+    }  # fmt: skip
+    cautious, plan = read_policy("default"), read_policy("plan-2018")
+    assert {rule for rule in ACTION_RULES if final_action(plan, "pass", {rule}) == "block"} == stopped
+    assert not [rule for rule in ACTION_RULES if final_action(cautious, "pass", {rule}) == "block"]
+    assert cautious == read_policy() and plan.terms == cautious.terms
+    assert (plan.bands, plan.known_caller, plan.history_days) == (cautious.bands, "pass", cautious.history_days)
+    assert final_action(plan, "pass", {"authentication_failed", "protected_caller"}) == "label"
+    assert final_action(plan, "pass", {"no_consent", "protected_callee"}) == "label"
+    assert final_action(plan, "pass", {"call_bombing", "called_first"}) == "pass"
+
+
+def test_an_own_file_with_the_name_of_a_shipped_policy_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert policy_path("plan-2018").is_absolute()
+    (tmp_path / "plan-2018").write_text('version = "mine"\n[bands]\n')
+    assert read_policy("plan-2018").version == "mine"
+    with pytest.raises(ValueError, match="plan-2019"):
+        read_policy("plan-2019")
+
+
 def test_a_policy_without_an_appeal_blocks_nothing():
     sure = (band(SOUND, SOUND),)
     expected = {"bands": {"certified": "block"}, "rules": {"ring_once": "block"}}

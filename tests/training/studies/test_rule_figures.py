@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.custody.purposes import declare
-from callsieve.serving.rules.policy import Policy
+from callsieve.serving.rules.policy import ACTIONS, Policy
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_bits import BITS
 from callsieve.serving.rules.rules import KNOWN, RULES
@@ -259,6 +259,11 @@ def test_the_policy_diff_counts_changed_actions_by_slice(
         (row["from"], row["to"], row["calls"]) for row in figures["actions"]
     }
     assert reverse["rules"] == figures["rules"]
+    shipped = command_json("study", "policies", "default", "plan-2018", *common)
+    assert (shipped["old"], shipped["new"]) == ("6", "plan-2018.1")
+    stronger = {(row["from"], row["to"]) for row in shipped["actions"]}
+    assert ("label", "block") in stronger and all(ACTIONS.index(old) < ACTIONS.index(new) for old, new in stronger)
+    assert shipped["rules"]["authentication_failed"] > 0
 
 
 def test_equal_policies_give_one_line(capsys):
