@@ -37,6 +37,12 @@ class Span:
 
     first: Annotated[str, typer.Option("--first", help="First UTC day, such as 2026-03-01.")]
     last: Annotated[str, typer.Option("--last", help="Last UTC day.")]
+    held: Annotated[bool, typer.Option("--held", help="Calls held for tracing; see `callsieve privacy hold`.")] = False
+
+    @property
+    def table(self) -> str:
+        """Returns the name of the table of the calls."""
+        return "held" if self.held else "calls"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +85,7 @@ def export(
     with console.progress("privacy export") as progress:
         inside = steps(progress, {"calls": 2, "file": 1})
         with refusals_entered(log.audit, Act(EXPORT, "", 0, request.purpose, request.person), log_key):
-            calls = exports.calls_between(data, span.first, span.last, inside["calls"])
+            calls = exports.calls_between(data, span.first, span.last, inside["calls"], span.table)
         act = exports.export_act(calls, request.purpose, request.person, inside["calls"])
         gates = read_gates(permission.gates)
         entry = exports.export_calls(calls, act, data, out, hidden, log.audit, permission.ticket or (), gates, log_key)
@@ -141,7 +147,7 @@ def ticket_export(data: Data, span: Span, request: Request, out: ActFile, json: 
     from callsieve.training.privacy import exports
 
     with console.progress("privacy ticket export") as progress:
-        calls = exports.calls_between(data, span.first, span.last, progress)
+        calls = exports.calls_between(data, span.first, span.last, progress, span.table)
         act = exports.export_act(calls, request.purpose, request.person, progress)
     write_act(act, out)
     facts = {"act": act.act, "rows": act.count, "out": str(out)}

@@ -113,6 +113,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
                 "declaration": "training.cli.privacy:declaration",
                 "undeclare": "training.cli.privacy:undeclare",
                 "retention": "training.cli.privacy:retention",
+                "hold": "training.cli.privacy:hold",
                 "find": "training.cli.privacy:find",
                 "delete": "training.cli.privacy:delete",
                 "export": "training.cli.disclosure:export",

@@ -133,6 +133,30 @@ def retention(
         sys.exit(1)
 
 
+def hold(
+    data: Data,
+    log: LogOptions,
+    purpose: Annotated[str, typer.Option("--purpose", help="Purpose, for the audit log: the case or the order.")],
+    person: Annotated[str, typer.Option("--person", help="Who holds the calls, for the audit log.")],
+    token: Annotated[
+        list[str] | None, typer.Option("--token", help="Caller whose calls are held, too; repeat for several.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Hold calls that failed authentication for tracing: copies in held.parquet, which outlive the calls.
+
+    Next: callsieve privacy export --held.
+
+    Example: callsieve privacy hold --data world --purpose tracing --person p1 --audit audit --signing-key log.key
+    """
+    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.training.privacy.held import hold as run
+
+    facts = run(data, token or (), purpose, person, log.audit, read_signing_key(log.signing_key))
+    text = f"{data / 'held.parquet'}: {facts['held']:,} calls, {facts['added']:,} of them new"
+    console.emit_json(facts) if json else console.say(text)
+
+
 def find(
     data: Data,
     key: NumberKey,

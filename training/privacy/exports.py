@@ -28,15 +28,18 @@ if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
 
 
-def calls_between(folder: Path, first: str, last: str, progress: Progress = silent) -> pa.Table:
+def calls_between(folder: Path, first: str, last: str, progress: Progress = silent, table: str = "calls") -> pa.Table:
     """Returns the unexpired keyed calls of a folder between two UTC days, both included.
+
+    Args:
+        table: "calls", or "held" for the calls held for tracing.
 
     Raises:
         ValueError: if the folder is not declared for export, or a day is malformed.
     """
     unexpired = expiry_filter(require_purpose(folder, "export"), folder)
     progress("read", 0.0)
-    calls = unexpired(read_keyed(folder / "calls.parquet"), "calls")
+    calls = unexpired(read_keyed(folder / f"{table}.parquet"), table)
     begin, end = ((parse_day(text, what) - EPOCH).days * DAY for text, what in ((first, "--first"), (last, "--last")))
     start = calls["start"]
     return calls.filter(pc.and_(pc.greater_equal(start, begin), pc.less(start, end + DAY)))

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from datetime import timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,17 +14,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from callsieve.features.files.atomic import sha256
-from callsieve.features.files.dates import DAY
+from callsieve.features.files.dates import DAY, EPOCH, now_ms
 from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.cases import erasure as case_erasure
 from callsieve.serving.cases.store import CaseStore
 from callsieve.serving.custody.purposes import declare
+from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.rules.registers import Registers
 from callsieve.training.audit.verify import verify
 from callsieve.training.governance.compliance import AuditScope, report
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.privacy import retention_run
+from callsieve.training.privacy.exports import calls_between
+from callsieve.training.privacy.held import HOLD
 from callsieve.training.privacy.retention_run import Places, open_intents
+from callsieve.training.privacy.subject import delete_rows
 from tests.serving.cases.test_store import example_record, fill
 from tests.support import real_bundle
 from tests.support import small_bundle as small
@@ -89,6 +94,37 @@ def test_a_folder_whose_calls_have_all_expired_becomes_empty(make_folder, log, c
     again = command_json("privacy", "retention", "--data", folder, *keys_of(log))
     assert {file["outcome"] for file in again["files"].values()} == {"no rows"} and again["intent"] is None
     assert "nothing to do" in run_command("privacy", "retention", "--data", folder, *keys_of(log))[1]
+
+
+@pytest.mark.source("L17", "P5", by="training/privacy/held.py")
+@pytest.mark.source("L17", by="serving/custody/retention.toml")
+def test_calls_that_failed_authentication_outlive_the_others(make_folder, log, command_json):  # noqa: F811
+    """Calls of 100 days ago: their time is over at 60 days, that of calls held for tracing is not."""
+    folder = make_folder(0)
+    calls = pq.read_table(folder / "calls.parquet")
+    words = pa.array(["failed" if place % 4 == 0 else "A" for place in range(calls.num_rows)]).dictionary_encode()
+    start = pa.array([now_ms() - 100 * DAY + place for place in range(calls.num_rows)]).cast(calls["start"].type)
+    for name, column in (("attestation", words), ("start", start)):
+        calls = calls.set_column(calls.column_names.index(name), name, column.cast(calls.schema.field(name).type))
+    pq.write_table(calls, folder / "calls.parquet")
+    traced = next(call["caller"] for call in calls.to_pylist() if call["attestation"] != "failed")
+    wanted = [call for call in calls.to_pylist() if call["attestation"] == "failed" or call["caller"] == traced]
+    hold = ("privacy", "hold", "--data", folder, "--purpose", "case 7", "--person", "p1", "--token", traced)
+    facts = [command_json(*hold, *keys_of(log)) for _ in range(2)]
+    assert [(fact["held"], fact["added"]) for fact in facts] == [(len(wanted), len(wanted)), (len(wanted), 0)]
+    entries = [payload for _, payload in payloads(log, "access")]
+    assert (entries[0]["act"], entries[0]["count"], entries[0]["purpose"]) == (HOLD, len(wanted), "case 7")
+    command_json("privacy", "retention", "--data", folder, *keys_of(log))
+    rows = rows_of(folder)
+    assert rows["calls.parquet"] == [] and rows["held.parquet"] == wanted
+    delete_rows(folder, traced, read_retention(), now_ms(), lambda *_: None)
+    assert rows_of(folder)["held.parquet"] == wanted, "a request for deletion removed rows below their floor"
+    declare(folder, "switch of the test", "contract", ["export"], "2999-12-31", change=True)
+    days = [f"{(EPOCH + timedelta(milliseconds=now_ms() - shift * DAY)):%Y-%m-%d}" for shift in (101, 99)]
+    assert calls_between(folder, *days, table="held").num_rows == len(wanted)
+    erase_expired = retention_run.erase_expired
+    erase_expired(log, log.parent / "signing.key", Places(data=folder), None, now_ms() + 266 * DAY)
+    assert rows_of(folder)["held.parquet"] == []
 
 
 def test_rows_that_have_not_expired_are_told_from_empty_tables(make_folder, log, command_json):  # noqa: F811
