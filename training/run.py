@@ -34,7 +34,7 @@ from .drift.days import ScoredCalls
 from .drift.reference import REFERENCE, measure_reference, write_reference
 from .estimator.unsigned import can_be_signed, unsigned_scorer
 from .judging.headline import PolicyActions
-from .judging.judge import headline_metrics, judge
+from .judging.judge import judge
 from .judging.leak_probes import check_for_leaks
 from .judging.run_figures import DatasetEntry, ExampleVerdict, GateEntry, LastDay, RecordedRun, RunFigures, TrackedRun
 from .log.audit_log import append, has_log, log_id
@@ -57,9 +57,9 @@ from .tracking.lineage import drift_since_last_run
 from .tracking.record import (
     dataset_entries,
     mean_curve,
+    run_metrics,
     run_parameters,
     run_tags,
-    slice_metrics,
     write_record,
     write_tables,
 )
@@ -153,6 +153,8 @@ def study(
         "learning_curve": mean_curve(trained.curves),
         "made_by": command_line(made_by),
     }
+    results = gates.results(run_metrics(figures))
+    figures["gates"]["refused"] = [str(gate["metric"]) for gate in results if not gate["passed"]]
     datasets = dataset_entries(trained, source)
     write_record(folder / "record", settings, datasets, code, gates.data, folder / SIGNER)
     write_judged(trained, folder / "record" / JUDGED)
@@ -212,6 +214,7 @@ class Looks:
             "fold": fold,
             "touches": max(counts, default=None),
             "registered": all(look["registered"] for look in self._looks),
+            "refused": [],
         }
 
 
@@ -243,7 +246,6 @@ def track_run(
 ) -> TrackedRun:
     """Records figures and files as a run in MLflow."""
     files = {name: folder / name for name in ("record", "documents", "plots", "tables")}
-    looks = {"test_fold_touches": float(figures["gates"]["touches"] or 0)}
     return mlflow_write.write_run(
         place.uri,
         artifact_folder(place.uri),
@@ -251,7 +253,7 @@ def track_run(
         made_by=made_by,
         began=began,
         parameters=run_parameters(settings, figures),
-        metrics=headline_metrics(figures) | slice_metrics(figures) | looks,
+        metrics=run_metrics(figures),
         tags=run_tags(figures) | {mlflow_write.LOG: log_id(place.log)},
         datasets=datasets,
         figures=figures,

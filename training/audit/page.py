@@ -7,14 +7,17 @@ approvals, the champion, and whether the record is unchanged.
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.features.files.atomic import write_atomic
+from callsieve.serving.bundle.signing import AUDIT
 from callsieve.serving.rules.strata import BUSY
 from callsieve.training.judging.run_figures import RunFigures
 from callsieve.training.log.audit_log import payloads, read
@@ -56,7 +59,15 @@ def write_first_page(
     """
     earlier = [payload for _, payload in payloads(place.log, "run")]
     content = about(run, figures, gates.results(run["record"]["metric"]), earlier)
-    unknown: dict[str, Any] = {"entry": None, "moves": [], "checked": None, "entries": None, "alias": None}
+    own = os.path.relpath(place.log, path.parent)
+    unknown: dict[str, Any] = {
+        "log": "" if own == AUDIT else f" --audit {shlex.quote(own)}",
+        "entry": None,
+        "moves": [],
+        "checked": None,
+        "entries": None,
+        "alias": None,
+    }
     write_atomic(path, page(content | unknown, drawn).encode())
 
 
@@ -73,6 +84,8 @@ def about(
         "datasets": {name: dataset(entry) for name, entry in run["record"]["dataset"].items()},
         "gates": [dict(gate) | {"must": condition(gate)} for gate in gates],
         "changes": changes(earlier[-1], run) if earlier else None,
+        "trained": [utc(run["record"]["run"][name]) for name in ("start_time", "end_time")],
+        "log": "",
     }
 
 
@@ -120,6 +133,15 @@ def page(content: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None)
     pages.filters |= {"moment": moment, "meaning": meaning, "figure": figure}
     shown = drawn or pictures(content["figures"])
     return pages.get_template("audit.html").render(content, pictures=shown, busy=BUSY).lstrip()
+
+
+def utc(milliseconds: int) -> str:
+    """Returns a Unix time in text.
+
+    >>> utc(1741536000000)
+    '2025-03-09T16:00:00Z'
+    """
+    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def moment(text: str) -> str:

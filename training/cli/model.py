@@ -257,7 +257,8 @@ def replay(
         console.emit_json(result.to_json())
     else:
         console.say_equality(result.equal, result.differences)
-        console.say(f"model {result.model}: {'not ' if result.differences else ''}reproduced byte for byte")
+        more = f"; {len(result.differences)} other differences" if result.same_bundle and result.differences else ""
+        console.say(f"model {result.model}: {'' if result.same_bundle else 'not '}reproduced byte for byte{more}")
     if result.differences:
         sys.exit(1)
 

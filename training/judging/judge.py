@@ -319,25 +319,41 @@ def headline_metrics(figures: ScoreFigures) -> dict[str, float]:
     """
     values: dict[str, float | None] = {"auc": figures["ranking"]["auc"], "ece": figures["reliability"]["ece"]}
     headlines = figures["headline"]
-    scorers: tuple[tuple[str, Headline], ...] = tuple((name, headlines[name]) for name in ("model", "policy", "rule"))
-    for scorer, head in scorers:
-        prefix = "model_" if scorer == "model" else f"{scorer}/"
-        values[f"{prefix}benign_error_bound"] = head["bound"]
-        values[f"{prefix}false_calls"] = head["false_calls"]
-        for weight, rate in (("call", head["catch"]["call"]), ("caller", head["catch"]["caller"]),
-                             ("callee", head["catch"]["callee"])):  # fmt: skip
-            group = "other weights/" if scorer == "model" and weight != "call" else ""
-            name = f"{group}{prefix}catch_by_{weight}"
-            values |= {name: rate["rate"], f"{name}_low": rate["low"], f"{name}_high": rate["high"]}
-        detection = head["detection"]
-        # A gate on a quantile reads the floor where the quantile itself is infinite.
-        for name, value, floor in (
-            ("median", detection["median"], detection["median_floor"]),
-            ("p90", detection["p90"], detection["p90_floor"]),
-        ):
-            values[f"{prefix}detection_{name}" if value is not None else f"{prefix}detection_{name}_floor"] = (
-                value if value is not None else floor
-            )
-        values[f"{prefix}found_within_{SOON}_calls"] = detection["soon_share"]
-        values[f"{prefix}lifetime_calls_stopped"] = detection["stopped_share"]
+    return {
+        **{name: value for name, value in values.items() if value is not None},
+        **scorer_metrics("model", headlines["model"]),
+        **scorer_metrics("policy", headlines["policy"]),
+        **scorer_metrics("rule", headlines["rule"]),
+    }
+
+
+def model_metrics(t: Trained) -> dict[str, float]:
+    """Returns the metrics of the headline of a trained model, as `headline_metrics` names them."""
+    calls = judged_calls(t)
+    return scorer_metrics("model", headline_of(calls, calls.raw, t.card.thresholds[0]))
+
+
+def scorer_metrics(scorer: str, head: Headline) -> dict[str, float]:
+    """Returns the headline of the model, the policy or the rule as flat metrics; figures that are None are left out."""
+    prefix = "model_" if scorer == "model" else f"{scorer}/"
+    values: dict[str, float | None] = {
+        f"{prefix}benign_error_bound": head["bound"],
+        f"{prefix}false_calls": head["false_calls"],
+    }
+    for weight, rate in (("call", head["catch"]["call"]), ("caller", head["catch"]["caller"]),
+                         ("callee", head["catch"]["callee"])):  # fmt: skip
+        group = "other weights/" if scorer == "model" and weight != "call" else ""
+        name = f"{group}{prefix}catch_by_{weight}"
+        values |= {name: rate["rate"], f"{name}_low": rate["low"], f"{name}_high": rate["high"]}
+    detection = head["detection"]
+    # A gate on a quantile reads the floor where the quantile itself is infinite.
+    for name, value, floor in (
+        ("median", detection["median"], detection["median_floor"]),
+        ("p90", detection["p90"], detection["p90_floor"]),
+    ):
+        values[f"{prefix}detection_{name}" if value is not None else f"{prefix}detection_{name}_floor"] = (
+            value if value is not None else floor
+        )
+    values[f"{prefix}found_within_{SOON}_calls"] = detection["soon_share"]
+    values[f"{prefix}lifetime_calls_stopped"] = detection["stopped_share"]
     return {name: value for name, value in values.items() if value is not None}

@@ -42,10 +42,11 @@ class LeakProbes(TypedDict):
 
 
 class GateEntry(Look):
-    """The gates of a run, logged before it as `entry`, and the look at its test fold."""
+    """The gates of a run, logged before it as `entry`, the look at its test fold, and the metrics that fail a gate."""
 
     sha256: str
     entry: int
+    refused: list[str]
 
 
 class ReasonText(TypedDict):

@@ -77,6 +77,7 @@ def model_card(figures: RunFigures) -> Sections:
     """Returns the fields of the model card: details, use, evaluation, measured figures and limits."""
     model, data, head = figures["model"], figures["data"], figures["headline"]["model"]
     looks, registered = figures["gates"]["touches"], figures["gates"]["registered"]
+    refused = figures["gates"]["refused"]
     catch, detection = head["catch"]["call"], head["detection"]
     benign = [row for row in figures["slices"] if not row["nuisance"]]
     return {
@@ -105,7 +106,8 @@ def model_card(figures: RunFigures) -> Sections:
         "Measured": {
             "Benign calls flagged": f"{count(head['false_calls'])} of {count(head['benign_calls'])}; "
             f"at most {one_in(head['bound'])} (exact 95 % bound), target {one_in(head['target'])}",
-            "Certified": "yes" if head["certified"] else "no: the model may label calls, but must not block them",
+            "Certified": ("yes" if head["certified"] else "no: the model may label calls, but must not block them")
+            + (f"; refused by gates on {', '.join(refused)}, so not promoted" if refused else ""),
             "Certified on records that lack": _names(
                 [name for name, feed in figures["feeds"].items() if feed["certified"]]
             ),

@@ -21,6 +21,7 @@ from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.bundle.signing import SIGNER
 from callsieve.training.data.label_policy import policy_of
 from callsieve.training.judging.figures import Headline
+from callsieve.training.judging.judge import headline_metrics
 from callsieve.training.judging.run_figures import DatasetEntry, RunFigures
 from callsieve.training.model.fit import lightgbm_parameters
 from callsieve.training.model.matrix import array_hash
@@ -156,6 +157,7 @@ def run_tags(figures: RunFigures) -> dict[str, str]:
         "model_id": figures["model"]["id"],
         "source_sha256": source_hash(),
         "certified": str(figures["headline"]["model"]["certified"]).lower(),
+        "gates": f"refused by {', '.join(refused)}" if (refused := figures["gates"]["refused"]) else "passed",
         **{f"version.{name}": version for name, version in versions().items() if name != "source"},
         **figures["code"],
         "mlflow.note.content": description(figures),  # MLflow shows it first on the page of the run
@@ -175,6 +177,12 @@ def description(figures: RunFigures) -> str:
         f"({figures['data']['source']}).\n\n"
         "Among the artifacts: `report/report.html`, `report/audit.html`, `documents/model_card.md`."
     )
+
+
+def run_metrics(figures: RunFigures) -> dict[str, float]:
+    """Returns the metrics of a run in MLflow, which gates refer to: its headline, its slices and its looks."""
+    looks = {"test_fold_touches": float(figures["gates"]["touches"] or 0)}
+    return headline_metrics(figures) | slice_metrics(figures) | looks
 
 
 def slice_metrics(figures: RunFigures) -> dict[str, float]:

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from callsieve.features.files.atomic import sha256
 from callsieve.features.files.strict_json import decode
 from callsieve.serving.bundle.bundle import MANIFEST, METADATA, SIGNATURE
 from callsieve.serving.bundle.signing import SIGNER, read_public_key, verify_signature
 from callsieve.training.data.sources import Source, folder_source
+from callsieve.training.judging.judge import model_metrics
+from callsieve.training.log.audit_log import has_log, payloads
+from callsieve.training.log.run_paths import log_folder
 from callsieve.training.model.provenance import versions
 from callsieve.training.model.train import train, write_bundle
 
@@ -24,29 +28,38 @@ from .record import DATASETS, SETTINGS, VERSIONS, dataset_entries, read_record, 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
 
+NO_METRICS = "metrics: the folder has no audit log with this run; expected --tracking-uri URI and its id in MLflow"
+
 
 class ReproductionFigures(TypedDict):
     """The outcome of `callsieve model replay --json`: names of what is equal, and of what differs and how."""
 
     model: str
     identical: bool
+    same_bundle: bool
     equal: list[str]
     differences: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """The names of equal and of differing parts of a run and its reproduction."""
+    """The names of equal and of differing parts of a run and its reproduction.
+
+    Attributes:
+        same_bundle: whether the files of the bundle are equal, byte for byte.
+    """
 
     model: str
     equal: tuple[str, ...]
     differences: tuple[str, ...]
+    same_bundle: bool
 
     def to_json(self) -> ReproductionFigures:
         """Returns the outcome as plain values."""
         return {
             "model": self.model,
             "identical": not self.differences,
+            "same_bundle": self.same_bundle,
             "equal": list(self.equal),
             "differences": list(self.differences),
         }
@@ -69,15 +82,30 @@ def reproduce(
         ValueError: if the record is incomplete, or there are no calls.
     """
     if Path(run).is_dir():
-        return reproduce_folder(Path(run), data, threads, progress)
+        return reproduce_folder(Path(run), data, threads, progress, logged_metrics(Path(run)))
     if uri is None:
         raise ValueError(f"{run}: expected the folder of a run, or --tracking-uri and its id in MLflow")
     with tempfile.TemporaryDirectory() as folder:
-        return reproduce_folder(mlflow_read.download(uri, run, Path(folder)), data, threads, progress)
+        root = mlflow_read.download(uri, run, Path(folder))
+        return reproduce_folder(root, data, threads, progress, mlflow_read.snapshot(uri, run)["metric"])
 
 
-def reproduce_folder(folder: Path, data: Sequence[Path], threads: int, progress: Progress | None) -> Reproduction:
-    """Reproduces a run from a folder with its `bundle/` and `record/`."""
+def logged_metrics(folder: Path) -> Mapping[str, float]:
+    """Returns the metrics of a run's folder from the entry of the run in the audit log; none without such an entry."""
+    log, bundle = log_folder(folder, None), folder / "bundle"
+    runs = [payload for _, payload in payloads(log, "run")] if has_log(log) and bundle.is_dir() else []
+    metrics = [run["record"]["metric"] for run in runs if run["manifest_sha256"] == sha256(bundle / MANIFEST)]
+    return metrics[-1] if metrics else {}
+
+
+def reproduce_folder(
+    folder: Path, data: Sequence[Path], threads: int, progress: Progress | None, metrics: Mapping[str, float]
+) -> Reproduction:
+    """Reproduces a run from a folder with its `bundle/` and `record/`.
+
+    Args:
+        metrics: recorded metrics; those of the model's headline are measured again.
+    """
     if not (folder / "bundle").is_dir():
         raise ValueError(f"{folder}: no bundle to reproduce; a run of an own estimator has none")
     settings = settings_of(read_record(folder, SETTINGS), threads)
@@ -93,7 +121,28 @@ def reproduce_folder(folder: Path, data: Sequence[Path], threads: int, progress:
         # Any key will do: the comparison covers the signed manifest and the recorded signature, not this signature.
         write_bundle(trained, Path(beside) / "bundle", Ed25519PrivateKey.generate())
         same_files, other_files = compare_bundles(folder, Path(beside) / "bundle")
-    return Reproduction(_model(folder), (*equal, *same_files), (*differences, *other_files, *_versions(folder)))
+    measured = model_metrics(trained)
+    same_metrics, other_metrics = compare_metrics(metrics, measured) if metrics else ([], [NO_METRICS])
+    return Reproduction(
+        _model(folder),
+        (*equal, *same_files, *same_metrics),
+        (*differences, *other_files, *other_metrics, *_versions(folder)),
+        not other_files,
+    )
+
+
+def compare_metrics(recorded: Mapping[str, float], measured: Mapping[str, float]) -> tuple[list[str], list[str]]:
+    """Compares the recorded metrics of the headline, which gates refer to, with those that were measured again.
+
+    >>> compare_metrics({"auc": 0.9, "bound": 0.5}, {"bound": 0.25, "catch": 1.0})
+    ([], ['metric bound: recorded 0.5, measured 0.25', 'metric catch: recorded None, measured 1.0'])
+    """
+    differences = [
+        f"metric {name}: recorded {recorded.get(name)}, measured {value}"
+        for name, value in measured.items()
+        if recorded.get(name) != value
+    ]
+    return [] if differences else [f"metrics: {len(measured)} of the headline"], differences
 
 
 def compare_bundles(folder: Path, made: Path) -> tuple[list[str], list[str]]:

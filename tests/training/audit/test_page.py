@@ -3,6 +3,7 @@
 import hashlib
 import html
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.training.audit.page import changes, facts, moment, page
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.run_paths import run_paths
+from callsieve.training.tracking.reproduce import Reproduction
 
 CHROMIUM = "chromium"  # Debian's package of that name
 
@@ -37,7 +39,7 @@ def test_the_page_answers_the_questions_of_a_reviewer(content, text, training_ru
     head = figures["headline"]["model"]
     for sentence in (
         f"Audit report of model {figures['model']['id']}",
-        "record unchanged", "not certified", "fails a gate", "not the champion",
+        "record unchanged", "not certified", "refused by a gate", "not the champion",
         "3 entries of the audit log, 1 runs in MLflow",
         f"Training used nothing that became known after {moment(figures['folds']['label_cutoff'])}",
         "It is not certified", "It is not in use",
@@ -46,7 +48,7 @@ def test_the_page_answers_the_questions_of_a_reviewer(content, text, training_ru
         "callers unseen in training, lower end of the 95 % interval: must be at least 0.55, got",
         "The certification fold was used 1 time up to this run",
         "It was never promoted", "There is no earlier run in this log",
-        f"callsieve model replay {figures['tracking']['run']}",
+        "callsieve audit verify --in . finds any edit",
     ):  # fmt: skip
         assert sentence in shown
     assert not re.search(r"[a-z]\.[A-Z]", shown)  # no two sentences run together
@@ -73,6 +75,21 @@ def test_the_log_commits_to_the_page_written_with_the_run(training_run):
     shown = words(page_now.decode())
     assert "This copy was written with the run" in shown and "It has no approvals yet" in shown
     assert "record unchanged" not in shown and "champion" not in shown.partition("Glossary")[0]
+
+
+def test_the_commands_of_the_page_run_as_printed(run_command, training_run, monkeypatch):
+    printed = re.findall(r"<pre>callsieve (.*?)</pre>", (training_run[0] / "audit.html").read_text())
+    monkeypatch.chdir(training_run[0])
+    seen = []
+    reproduction = Reproduction("one", ("model.txt",), (), same_bundle=True)
+    monkeypatch.setattr(
+        "callsieve.training.tracking.reproduce.reproduce", lambda run, *_, **_more: seen.append(run) or reproduction
+    )
+    assert len(printed) == 2
+    for command in printed:
+        code, out, err = run_command(*shlex.split(html.unescape(command)))
+        assert code == 0, out + err
+    assert seen == ["."]
 
 
 def test_the_page_describes_drift_since_the_earlier_model(content):

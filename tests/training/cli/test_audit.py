@@ -197,17 +197,20 @@ def test_replay_of_a_run_folder_reproduces_its_model(run_command, training_run, 
     code, out, _ = run_command("model", "replay", training_run[0], "--data", world_folder)
     assert code == 0
     assert out.splitlines()[-1] == f"model {training_run[1]['model']['id']}: reproduced byte for byte"
-    assert "equal    model.txt" in out
+    assert "equal    model.txt" in out and "of the headline" in out
 
 
 def test_a_replay_that_differs_exits_with_1(run_command, monkeypatch):
-    reproduction = Reproduction("one", ("model.txt",), ("dataset truth",))
+    reproduction = Reproduction("one", ("model.txt",), ("dataset truth",), same_bundle=False)
     monkeypatch.setattr("callsieve.training.tracking.reproduce.reproduce", lambda *_, **_more: reproduction)
     code, out, _ = run_command("model", "replay", "run")
     lines = ["equal    model.txt", "differs  dataset truth", "model one: not reproduced byte for byte"]
     assert (code, out.splitlines()) == (1, lines)
     code, out, _ = run_command("model", "replay", "run", "--json")
     assert (code, json.loads(out)) == (1, reproduction.to_json())
+    reproduction = Reproduction("one", ("model.txt",), ("metric auc: recorded 1, measured 0.5",), same_bundle=True)
+    code, out, _ = run_command("model", "replay", "run")
+    assert (code, out.splitlines()[-1]) == (1, "model one: reproduced byte for byte; 1 other differences")
 
 
 @pytest.mark.parametrize("words", [("audit", "verify"), ("audit", "show"), ("audit", "prove", "0")])

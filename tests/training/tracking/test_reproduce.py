@@ -47,6 +47,7 @@ def test_a_run_is_unchanged_and_reproduced_on_two_threads(training_run, world_fo
     assert {f"dataset {name}" for name in DATASETS} < set(result.equal)
     assert {"bundle.json", "model.txt", "MANIFEST.json"} < set(result.equal)
     assert any(name.startswith("MANIFEST.sig") for name in result.equal)
+    assert any(name.startswith("metrics: ") for name in result.equal) and result.same_bundle
 
 
 def test_every_difference_is_named(run_copy, world_folder, tmp_path):
@@ -65,6 +66,7 @@ def test_every_difference_is_named(run_copy, world_folder, tmp_path):
     assert {"dataset findings", "model.txt", "bundle.json", "MANIFEST.json", "MANIFEST.sig"} <= set(named)
     assert "valid_until" in named["bundle.json"]
     assert "does not fit" in named["MANIFEST.sig"]
+    assert not result.same_bundle and "has no audit log" in named["metrics"]
     assert named["version of numpy"].startswith("version of numpy: recorded 1.0, here ")
     assert {"dataset calls", "dataset complaints", "dataset truth", "dataset vectors"} <= set(result.equal)
 
