@@ -46,6 +46,19 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AuditedPeriod:
+    """The days of an audit of connecting parties, and the verdicts on their calls."""
+
+    verdicts: Annotated[
+        Path | None, typer.Option("--verdicts", help="File that `callsieve score --out` wrote for these calls.")
+    ] = None
+    until: Annotated[
+        str | None, typer.Option("--until", help="Local date after the last day; by default after the last call.")
+    ] = None
+    days: Annotated[int, typer.Option("--days", min=1, help="Number of days; compared with as many days before.")] = 7
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Permission:
     """The tickets that permit an act, and the gates that name who may agree."""
 
@@ -53,7 +66,9 @@ class Permission:
     ticket: Annotated[list[Path] | None, typer.Option("--ticket", help="File of a ticket; repeat for several.")] = None
 
 
-Tokens = Annotated[list[str], typer.Argument(metavar="TOKEN...", help="Tokens of numbers.")]
+Tokens = Annotated[
+    list[str], typer.Argument(metavar="TOKEN...", help="Tokens of numbers, blocks, operators or trunks.")
+]
 ActFile = Annotated[Path, typer.Option("--out", help="New file for the people who are asked to agree.")]
 
 
@@ -103,7 +118,9 @@ def reidentify(
     callees_key: CalleesKey = None,
     json: Json = False,
 ) -> None:
-    """Print which numbers on standard input have these tokens; needs two tickets, and enters the audit log.
+    """Print which numbers, blocks, operators and trunks on standard input have these tokens; needs two tickets.
+
+    A line of the input is a number, any number of a block, or the name of an operator or a trunk.
 
     Next: callsieve audit show.
 
@@ -169,6 +186,24 @@ def ticket_reidentify(token: Tokens, request: Request, out: ActFile, json: Json 
     write_act(act, out)
     facts = {"act": act.act, "tokens": act.count, "out": str(out)}
     console.emit_json(facts) if json else console.say(f"{out}: {act.act}, {act.count} tokens")
+
+
+def ticket_parties(data: Data, request: Request, out: ActFile, period: AuditedPeriod, json: Json = False) -> None:
+    """Request an audit of operators and trunks: write down the calls for the people who are asked to agree.
+
+    Next: callsieve privacy ticket agree.
+
+    Example: callsieve privacy ticket parties --data world --purpose audit --person p1 --out act.json
+    """
+    from callsieve.training.governance import party_audit
+    from callsieve.training.log.tickets import write_act
+
+    with console.progress("privacy ticket parties"):
+        opened = party_audit.open_audit(data, period.verdicts, period.until, period.days)
+        act = party_audit.audit_act(opened, request.purpose, request.person)
+    write_act(act, out)
+    facts = {"act": act.act, "rows": act.count, "out": str(out)}
+    console.emit_json(facts) if json else console.say(f"{out}: {act.act}, {act.count} calls")
 
 
 def agree(

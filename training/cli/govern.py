@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from callsieve.serving.cli import console
-from callsieve.serving.cli.options import Data, Json, Out
+from callsieve.serving.cli.options import Data, Json, LogOptions, Out
+
+from .disclosure import AuditedPeriod, Permission, Request
 
 CanaryKey = Annotated[
     Path, typer.Option("--key", help="Key file (purpose canaries) from which the canary numbers follow.")
@@ -58,6 +60,38 @@ def report(
     rows = [(name, f"{len(table):,}") for name, table in figures["tables"].items()]
     console.show_table(f"rows shown for {figures['now']}", ("table", "rows"), rows)
     console.say(f"{out / 'report.html'}: written")
+
+
+def parties(
+    data: Data,
+    request: Request,
+    log: LogOptions,
+    permission: Permission,
+    out: Annotated[Path, typer.Option("--out", help="New Parquet file: one row for each operator and trunk.")],
+    period: AuditedPeriod,
+    json: Json = False,
+) -> None:
+    """Audit operators and trunks inside the house: exact counts, none hidden; needs a ticket, and enters the log.
+
+    The ticket comes from `callsieve privacy ticket parties`. `callsieve privacy reidentify` turns a token into a name.
+
+    Next: callsieve privacy reidentify.
+
+    Example: callsieve govern parties --data world --purpose audit --person p1 --ticket ticket.json
+    --out parties.parquet --audit audit --signing-key log.key
+    """
+    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.training.governance import party_audit
+    from callsieve.training.log.gates import read_gates
+
+    with console.progress("govern parties"):
+        opened = party_audit.open_audit(data, period.verdicts, period.until, period.days)
+        act = party_audit.audit_act(opened, request.purpose, request.person)
+        gates, tickets = read_gates(permission.gates), permission.ticket or ()
+        key = read_signing_key(log.signing_key)
+        facts = party_audit.write_audit(opened, act, out, data, log.audit, tickets, gates, key)
+    text = f"{out}: {facts['operator']} operators, {facts['trunk']} trunks; entry {facts['entry']} of the audit log"
+    console.emit_json(facts) if json else console.say(text)
 
 
 def compliance(

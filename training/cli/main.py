@@ -119,10 +119,11 @@ TABLE: dict[str, dict[str, str | Group]] = {
                 "export": "training.cli.disclosure:export",
                 "reidentify": "training.cli.disclosure:reidentify",
                 "ticket": Group(
-                    "Request and sign tickets for exports and reidentifications.",
+                    "Request and sign tickets for exports, reidentifications and audits.",
                     {
                         "export": "training.cli.disclosure:ticket_export",
                         "reidentify": "training.cli.disclosure:ticket_reidentify",
+                        "parties": "training.cli.disclosure:ticket_parties",
                         "agree": "training.cli.disclosure:agree",
                     },
                 ),
@@ -141,6 +142,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
             "Report to regulators, drill incidents, publish number lists.",
             {
                 "report": "training.cli.govern:report",
+                "parties": "training.cli.govern:parties",
                 "compliance": "training.cli.govern:compliance",
                 "traceability": "training.cli.govern:traceability",
                 "incident": Group(

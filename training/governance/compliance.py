@@ -21,7 +21,7 @@ from callsieve.serving.custody.retention import Retention, read_retention
 from callsieve.serving.http.api_keys import read_keys
 from callsieve.training.audit.verify import verify
 from callsieve.training.log.audit_log import payloads
-from callsieve.training.log.tickets import MOST_WITHOUT, NEEDED, REIDENTIFY
+from callsieve.training.log.tickets import EXPORT, MOST_WITHOUT, NEEDED
 from callsieve.training.privacy.retention_run import INTENT, open_intents
 from callsieve.training.privacy.states import calls_fingerprint
 from callsieve.training.privacy.subject import earlier_fingerprints, models_trained_on
@@ -166,7 +166,7 @@ def check_tickets(scope: AuditScope, _rules: Retention, _now: int) -> Iterator[D
         for entry, access in payloads(scope.log, "access")
         if "refused" not in access
         and access.get("act") in NEEDED
-        and (access["act"] == REIDENTIFY or access["count"] > MOST_WITHOUT)
+        and (access["act"] != EXPORT or access["count"] > MOST_WITHOUT)
         and len({ticket["key"] for ticket in access["tickets"]}) < NEEDED[access["act"]]
     ]
     numbers = ", ".join(map(str, without_tickets))

@@ -44,10 +44,11 @@ REGISTERS = {
     "preferences": ("callee", "category", "accepts", "valid_from", "valid_to", "known_at"),
     "refusals": ("callee", "industry", "valid_from", "valid_to", "known_at"),
 }  # fmt: skip
+COMPLAINTS = ("number", "reporter", "at", "known_at", "category", "mode")
 TOKENS = {"number", "block", "callee", "reporter", "trunk"}
 WORDS = {
     "business", "category", "industry", "principal", "agent", "declared_use", "subject", "access_point", "holder",
-    "licence", "area",
+    "licence", "area", "mode",
 }  # fmt: skip
 JOINED = ("campaigns", "trunks", "number_resources")
 FLAGS = {"outsourced"}
@@ -73,7 +74,7 @@ class ReportData:
     Attributes:
         calls: keyed calls, sorted by start.
         registers: register tables by name.
-        complaints: columns number, reporter, at, known_at.
+        complaints: columns COMPLAINTS.
         verdicts: columns of the verdicts by name: `action`, and where the file has them `plan_class` and `content`;
             empty without verdicts.
     """
@@ -111,7 +112,7 @@ def read_report_data(folder: Path, verdicts: Path | None = None) -> ReportData:
         else _table(folder / f"register_{name}.parquet", names, rules)
         for name, names in REGISTERS.items()
     }
-    complaints = _table(folder / "complaints.parquet", ("number", "reporter", "at", "known_at"), rules)
+    complaints = _table(folder / "complaints.parquet", COMPLAINTS, rules)
     source = ReportData(calls, registers, complaints, judged)
     if rules is None:
         return source
@@ -134,7 +135,8 @@ def _table(path: Path, columns: Sequence[str], rules: Retention | None) -> pd.Da
         table = pq.read_table(path)
         if rules is not None:
             table = unexpired_rows(rules.of(path.stem), now_ms(), table)
-        for name in ADDABLE & set(columns) - set(table.column_names):
+        addable = ADDABLE | {"category"} if "reporter" in columns else ADDABLE
+        for name in addable & set(columns) - set(table.column_names):
             table = table.append_column(name, pa.nulls(table.num_rows, pa.bool_() if name in FLAGS else pa.string()))
         missing = sorted(set(columns) - set(table.column_names))
         if missing:

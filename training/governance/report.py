@@ -95,7 +95,7 @@ def write_report(
 
     progress("read", 0.1)
     source = read_report_data(data, verdicts)
-    last = _last_day(source, until)
+    last = last_day(source, until)
     now, before = period_of(last - days, last), period_of(last - 2 * days, last - days)
     progress("count", 0.3)
     calls = call_cells(source, now, before, least)
@@ -238,7 +238,14 @@ def tables_of(cells: Mapping[Cell, Count], now: str, before: str) -> dict[str, l
     return {table: sorted(rows, key=lambda row: -row["calls"]) for table, rows in tables.items()}
 
 
-def _last_day(source: ReportData, until: str | None) -> int:
+def last_day(source: ReportData, until: str | None) -> int:
+    """Returns the day after the last day of a report, in days since 1970.
+
+    By default that is the day of the last call, because its records are often incomplete.
+
+    Raises:
+        ValueError: if there are no calls, or the day is malformed.
+    """
     if until is not None:
         return (parse_day(until, "--until") - EPOCH).days
     if not source.calls.num_rows:

@@ -28,7 +28,8 @@ from .gates import Gates
 
 KIND = "callsieve ticket"
 EXPORT, REIDENTIFY = "export of call records", "re-identification"
-NEEDED = {EXPORT: 1, REIDENTIFY: 2}
+PARTY_AUDIT = "audit of connecting parties"
+NEEDED = {EXPORT: 1, REIDENTIFY: 2, PARTY_AUDIT: 1}
 MOST_WITHOUT = 499  # call records a day that need no ticket; from 500 on an export may be a crime in China
 _MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -38,7 +39,7 @@ class Act:
     """An act on personal data.
 
     Attributes:
-        act: EXPORT or REIDENTIFY.
+        act: EXPORT, REIDENTIFY or PARTY_AUDIT.
         what: SHA-256 of the rows or tokens.
         count: number of rows or tokens.
         purpose: why it is done.

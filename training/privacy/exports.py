@@ -15,7 +15,7 @@ from callsieve.features.files.progress import silent
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.keys.callee_keys import CalleeCipher
-from callsieve.features.keys.tokens import Key, is_token
+from callsieve.features.keys.tokens import Key, Use, is_token
 from callsieve.features.reading.call_files import write_table
 from callsieve.serving.batch.output_keys import output_tokens, with_callee_keys
 from callsieve.serving.custody.expiry import expiry_filter
@@ -23,6 +23,8 @@ from callsieve.serving.custody.purposes import require_purpose
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.log.gates import Gates
 from callsieve.training.log.tickets import EXPORT, REIDENTIFY, Act, enter_act, tokens_hash
+
+PARTIES: tuple[Use, ...] = ("block", "operator", "trunk")
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -101,9 +103,10 @@ def reidentify(
     gates: Gates,
     key: Ed25519PrivateKey,
 ) -> Iterator[tuple[str, str]]:
-    """Returns pairs of token and number if the number is among the candidates; for a screen, never for a file.
+    """Returns pairs of token and text if the text is among the candidates; for a screen, never for a file.
 
-    With `callees`, tokens of called numbers in exported files are recognised, too.
+    A candidate is a telephone number, any number of a block, or the name of an operator or a trunk. With `callees`,
+    tokens of called numbers in exported files are recognised, too.
 
     Raises:
         ValueError: if too few people agreed (`tickets.enter_act`); nothing is looked up.
@@ -113,6 +116,11 @@ def reidentify(
     return (
         (token, text)
         for text in candidates
-        for token in output_tokens(intake.token("number", text) or "", callees)
+        for token in (*output_tokens(intake.token("number", text) or "", callees), *_party_tokens(intake, text))
         if token in requested
     )
+
+
+def _party_tokens(intake: Intake, text: str) -> list[str]:
+    """Returns the tokens of the block of a number, and of the operator and the trunk of this name."""
+    return [token for use in PARTIES if (token := intake.token(use, text))]

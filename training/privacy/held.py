@@ -1,8 +1,8 @@
 """Calls held for tracing: copies that outlive the retention of calls, in `held.parquet` beside `calls.parquet`.
 
 The plan of thirteen ministries wants the data of unauthenticated calls kept for a set time, to help to trace them. The
-rule [held] of `retention.toml` says how long. Searches, deletions and retention treat the file like any other table: until
-the floor a person's request for deletion does not remove a row. No training and no report reads the file.
+rule [held] of `retention.toml` says how long. Searches, deletions and retention treat the file like any other table. A
+request for deletion removes no row below the floor. No training and no report reads the file.
 """
 
 from __future__ import annotations
