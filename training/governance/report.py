@@ -16,6 +16,7 @@ import pandas as pd
 from callsieve.features.files.dates import EPOCH, parse_day
 
 from .disclosure import BASE, LEAST, Cell, Count, Partition, protect
+from .league import complaint_cells, leagues
 from .parties import Column, ReportData, columns, dictionary, in_force, read_report_data
 from .shared_victims import groups
 
@@ -32,10 +33,11 @@ BULK = 50
 """An unregistered caller with at least this many distinct callees in a period calls in bulk."""
 TABLES: dict[str, tuple[str, ...]] = {
     "all": ("answered", "false_number", "registered", "action", "plan_class"),
-    "operator": ("answered", "false_number", "registered", "action", "plan_class"),
+    "operator": ("answered", "false_number", "registered", "action", "plan_class", "content"),
     "trunk": ("answered", "false_number", "outside_register", "registered", "action", "plan_class"),
     "class": ("registered", "action", "plan_class"),
-    "industry": ("answered", "outsourced", "action", "plan_class"),
+    "industry": ("answered", "outsourced", "action", "plan_class", "content"),
+    "area": ("answered", "action", "plan_class", "content"),
     "principal": ("answered", "outsourced", "action", "plan_class"),
     "agent": ("answered", "action", "plan_class"),
     "plan_class": ("answered", "action"),
@@ -45,7 +47,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "victims_in_common": ("answered", "action", "plan_class"),
 }
 """The tables, each with the splits of its rows. Splits without data are left out."""
-COMPARED = ("all", "operator", "trunk", "industry", "regulator", "principal", "agent", "plan_class", "content")
+COMPARED = tuple(name for name in TABLES if name not in ("class", "unregistered_bulk", "victims_in_common"))
 """Tables that also show the calls of the previous period."""
 
 
@@ -87,7 +89,7 @@ def write_report(
         days: length of the period; the previous period has the same length.
         least: minimum of distinct callees and callers in a shown cell.
     Returns:
-        The figures of the page, JSON-able: `now`, `before`, `least`, `base`, `bulk`, `tables`.
+        The figures of the page, JSON-able: `now`, `before`, `least`, `base`, `bulk`, `tables`, `leagues`.
     Raises:
         ValueError: if there are no calls in the period, or every cell is below the minimum.
     """
@@ -102,9 +104,12 @@ def write_report(
     if not any(cell.table == "all" for cell in calls):
         raise ValueError(f"period {now}: every cell is below the minimum; increase --days")
     progress("preferences", 0.8)
-    cells = calls | preference_cells(source, now, least)
+    comparable = any(cell.period == before for cell in calls)
+    complaints = complaint_cells(source, (now, before) if comparable else (now,), least)
+    cells = calls | preference_cells(source, now, least) | complaints
     figures = {"now": now, "before": before, "least": dict(least), "base": BASE, "bulk": BULK}
-    figures |= {"tables": tables_of(cells, now, before)}
+    tables = tables_of(cells, now, before)
+    figures |= {"tables": tables, "leagues": leagues(tables)}
     write_cells(cells, out / "cells.parquet")
     write_page(figures, out / "report.html")
     progress("write", 1.0)

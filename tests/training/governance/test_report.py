@@ -103,6 +103,7 @@ def test_figures_agree_with_a_plain_count(output, plain):
     now, past = (of_period(plain, figures[name]) for name in ("now", "before"))
     splits_of = {"operator": {"answered", "false_number", "registered", "action", "plan_class"}}
     splits_of["trunk"] = {*splits_of["operator"], "outside_register"}
+    splits_of["operator"].add("content")
     for table, names in splits_of.items():
         assert {name for row in figures["tables"][table] for name in row["splits"]} == names
         assert any(row["before"] for row in figures["tables"][table])
@@ -211,6 +212,8 @@ def test_each_table_counts_the_three_classes_of_the_plan(output, plain):
     assert figures["tables"]["all"][0]["splits"]["plan_class"] == {"marketing": 0, "harassment": 0, **counts}
     party = next(row for row in figures["tables"]["operator"] if "plan_class" in row["splits"])
     calls = now[now["operator"] == party["row"]]
+    league = {row["row"]: row["calls"] for row in figures["leagues"]["operator"]}
+    assert league == {row["row"]: row["calls"] for row in figures["tables"]["operator"]}
     assert party["splits"]["plan_class"]["illegal"] == rounded((calls.index % 4 == 2).sum())
 
 
