@@ -13,17 +13,23 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def read_secret(path: Path | str, limit: int, *, allow_group_read: bool = False) -> bytes:
+def read_secret(path: Path | str, limit: int, *, make: str = "", allow_group_read: bool = False) -> bytes:
     """Reads the first `limit` bytes of a file that only its owner may use.
 
     Args:
+        make: the command that makes such a file, for the message about a missing one.
         allow_group_read: whether the file's group may read it, too, as a pod's group in Kubernetes.
 
-    Raises: ValueError: if group or others have any other permission on it.
+    Raises:
+        ValueError: if group or others have any other permission on it.
+        FileNotFoundError: if there is no such file; the message has the folder and the command.
 
-    >>> read_secret("number.key", 3)
+    >>> read_secret("number.key", 3, make="callsieve privacy key new")
     b'e1:'
     """
+    if not os.path.lexists(path):
+        step = f"make it with `{make}`, or name another file" if make else "name another file"
+        raise FileNotFoundError(f"{Path(path).absolute()}: not found; {step}")
     with Path(path).open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode  # of the open file: the path could point to another one by now
         refused, expected = (_OTHERS & ~stat.S_IRGRP, "0640") if allow_group_read else (_OTHERS, "0600")

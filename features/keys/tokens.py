@@ -186,7 +186,8 @@ def read_key(path: str | Path, purpose: Purpose = "records", *, allow_group_read
     >>> read_key("number.key")
     Key(epoch='e1')
     """
-    key = _key(read_secret(path, 4096, allow_group_read=allow_group_read), str(path))
+    make = f"callsieve privacy key new {path} --epoch e1"
+    key = _key(read_secret(path, 4096, make=make, allow_group_read=allow_group_read), str(path))
     if key.purpose != purpose:
         raise ValueError(f"{path} holds a key for {key.purpose}, expected one for {purpose}")
     return key
@@ -197,7 +198,7 @@ def read_any_key(path: str | Path) -> Key:
 
     Raises: ValueError: if others than the owner may read it, or if it does not hold `epoch:base64`.
     """
-    return _key(read_secret(path, 4096), str(path))
+    return _key(read_secret(path, 4096, make=f"callsieve privacy key new {path} --epoch e1"), str(path))
 
 
 def key_from_environment() -> Key:

@@ -156,6 +156,11 @@ def load(
     """
     folder, trusted = _files_of(Path(folder)), tuple(trusted)
     check_keys(trusted)
+    if not (folder / MANIFEST).exists():
+        raise BundleError(
+            f"{folder.absolute()}: {MANIFEST} is missing; expected a signed bundle, such as bundle/ in the "
+            "folder of a training"
+        )
     with _bundle_errors(MANIFEST):
         manifest = _read(folder / MANIFEST, _MAX_MANIFEST_BYTES)
     with _bundle_errors(SIGNATURE):

@@ -26,6 +26,7 @@ from .options import (
     ScorerOptions,
     StateFolder,
 )
+from .ports import require_free_port
 from .serve import judge_of
 
 
@@ -82,6 +83,7 @@ def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573) -> N
     from callsieve.serving.live.live import Live
     from callsieve.serving.telephony.agi import serve
 
+    require_free_port(host, port)
     judge = judge_of(scorer)
     judge.load(scorer.bundle)
     key = read_key(scorer.key, allow_group_read=scorer.allow_group_read)

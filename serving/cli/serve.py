@@ -24,6 +24,7 @@ from .options import (
     Trust,
     UnixSocket,
 )
+from .ports import require_free_port
 
 if TYPE_CHECKING:
     from callsieve.serving import Swap
@@ -52,7 +53,9 @@ def serve(
     from callsieve.features.keys.tokens import read_key
     from callsieve.serving.http.server import serve as run
 
-    if uds is not None:
+    if uds is None:
+        require_free_port(host, port)
+    else:
         refuse_unused(context, ("host", "port"), "--uds")
     if ssl_certfile is None:
         refuse_unused(context, ("ssl_keyfile",), "no --ssl-certfile")

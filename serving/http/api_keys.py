@@ -65,10 +65,11 @@ def read_keys(path: Path, *, allow_group_read: bool = False) -> ApiKeys:
 
     Raises:
         ValueError: in one line, if other users may use the file, or a line is invalid.
-        OSError: if it cannot be read.
+        OSError: if it cannot be read. The message for a missing file has its folder, and the command that makes it.
     """
     holders = []
-    data = read_secret(path, _MAX_FILE, allow_group_read=allow_group_read)
+    make = f"callsieve live api-key --keys {path} --name CLIENT"
+    data = read_secret(path, _MAX_FILE, make=make, allow_group_read=allow_group_read)
     for number, line in enumerate(data.decode("ascii", "replace").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue

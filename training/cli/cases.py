@@ -16,6 +16,7 @@ import typer
 from callsieve.features.files.dates import now_ms
 from callsieve.serving.cli import console
 from callsieve.serving.cli.options import ApiKeys, Bundle, Host, Json, PolicyFile, Port, StateFolders, Trust, Zone
+from callsieve.serving.cli.ports import require_free_port
 
 if TYPE_CHECKING:
     from callsieve.serving.cases.store import CaseStore
@@ -301,6 +302,7 @@ def serve(office: Office, keys: ApiKeys, log: DecisionLog, host: Host = "127.0.0
     from callsieve.serving.http.server import configured
 
     folders = _folders(office, "serve")
+    require_free_port(host, port)
     with office.opened() as store:
         accesses = AccessLog(folders[0], CASE_ACCESSES)
         service = CaseService(
