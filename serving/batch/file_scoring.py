@@ -179,7 +179,7 @@ def score_file(
         invalid = pq.read_table(refused) if refused.exists() else NOTHING_REFUSED
         rows = max(count if numbers is None else int(numbers.max()), pc.max(invalid["row"]).as_py() or 0)
         frame = None if complaints is None else matched_complaints(calls, complaints)
-        feed = feed_of_file(calls, count_rows(calls))
+        feed = scorer.policy.feed or feed_of_file(calls, count_rows(calls))
         job = Job(scorer, frame, own, call_days(calls), numbers, -(-rows // SPAN_ROWS), feed, out is not None)
         plan.work.mkdir(exist_ok=True)
         run(plan, calls, threads, parts["score"], partial(score_shard, plan, job), VERDICTS)

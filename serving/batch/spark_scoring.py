@@ -97,7 +97,7 @@ def score(
     drop_expired = expired_rows_filter(declaration)
     progress("score", 0.1)
     frame = drop_expired(spark.read_keyed(session, str(calls)))
-    feed = feed_of_frame(frame)
+    feed = scorer.policy.feed or feed_of_frame(frame)
     score_part = partial(
         verdicts,
         bundle.absolute(),

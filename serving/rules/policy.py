@@ -15,6 +15,7 @@ from typing import Any
 from callsieve.features.dataclass import dataclass, field
 from callsieve.features.files.toml_file import read_toml
 from callsieve.features.online.coverage import COVERAGE_DAYS
+from callsieve.features.online.feeds import FEEDS
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.bundle.metadata import Band
 
@@ -28,7 +29,7 @@ PROFILES = {"default": "policy.toml", "plan-2018": "plan-2018.toml"}
 """The shipped policies by name: the cautious default, and one that enforces the plan of thirteen ministries."""
 _LIMITS = ("accepted", "known_caller")
 _SWITCHES = ("filling_is_ready", "require_declaration")
-_KEYS = {"version", "appeal", *_LIMITS, "history_days", *_SWITCHES, "bands", "rules", "confidence", "terms"}
+_KEYS = {"version", "appeal", *_LIMITS, "history_days", "feed", *_SWITCHES, "bands", "rules", "confidence", "terms"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Policy:
         terms: the limits that rule conditions use.
         history_days: days of history before the bands apply; until then every band abstains
             (`features/online/coverage.py`).
+        feed: the feed of the records, one of `feeds.FEEDS`; "" recognises it from the calls that the scorer sees. A
+            scorer that sees a share of the calls, as one of several processes, cannot recognise it.
         filling_is_ready: whether a service whose history is still shorter than `history_days` counts as ready
             (`serving/live/health.py`).
         require_declaration: whether folders of calls and registers without a declaration are refused
@@ -69,6 +72,7 @@ class Policy:
     filling_is_ready: bool = False
     require_declaration: bool = False
     confidence: Mapping[str, float] = field(default_factory=dict)
+    feed: str = ""
 
     def of_band(self, name: str) -> str:
         """Returns the action of a band; "pass" if the file does not name it."""
@@ -123,6 +127,8 @@ def read_policy(path: str | Path | None = None) -> Policy:
     for key, value in switches.items():
         if type(value) is not bool:
             raise ValueError(f"{name}: {key}: expected true or false, got {value!r}")
+    if (feed := table.get("feed", "")) not in ("", *FEEDS):
+        raise ValueError(f"{name}: feed: expected one of {', '.join(map(repr, FEEDS))}, got {feed!r}")
     try:
         terms = _terms(table.get("terms", {}))
     except ValueError as error:
@@ -131,6 +137,7 @@ def read_policy(path: str | Path | None = None) -> Policy:
         "terms": terms,
         "confidence": table.get("confidence", {}),
         "history_days": days,
+        "feed": feed,
         **switches,
         **limits,
     }

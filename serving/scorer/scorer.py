@@ -316,7 +316,7 @@ class Scorer:
                 vector.extend(self.columns.row(self._own, call.caller, call.start))
             facts = self._facts(vector, call)
             filling = not history.covers(call.start, self.policy.history_days)
-            behind, feed = history.lag(call.start) > AHEAD_MS, history.feed
+            behind, feed = history.lag(call.start) > AHEAD_MS, self.policy.feed or history.feed
             if self.registers is not None and not (filling or behind):
                 with contextlib.suppress(Exception):  # facts of rules stay valid when a model fails
                     facts += self._predicted_facts(vector, call, feed)

@@ -233,6 +233,7 @@ def test_every_field_of_a_policy_file_is_read(tmp_path):
     path = tmp_path / "policy.toml"
     path.write_text(
         'version = "3"\nappeal = " the office "\naccepted = "label"\nknown_caller = "screen"\nhistory_days = 14\n'
+        'feed = "no routes"\n'
         '[bands]\nwatch = "label"\n'
         '[rules]\nno_consent = "screen"\n[terms]\nbombing_calls = 12\nmarketing = ["loans"]\n'
         'known_talk_days = 3\nmust_register = ["400"]\n[terms.uses]\n"own use" = ["fixed"]\n'
@@ -240,7 +241,8 @@ def test_every_field_of_a_policy_file_is_read(tmp_path):
     uses = {"own use": ("fixed",)}
     terms = Terms(bombing_calls=12.0, known_talk_days=3.0, marketing=("loans",), must_register=("400",), uses=uses)
     rules = {"no_consent": "screen"}
-    assert read_policy(path) == Policy("3", {"watch": "label"}, rules, "the office", "label", "screen", terms, 14)
+    expected = Policy("3", {"watch": "label"}, rules, "the office", "label", "screen", terms, 14, feed="no routes")
+    assert read_policy(path) == expected
 
 
 @pytest.mark.parametrize(
@@ -255,6 +257,8 @@ def test_every_field_of_a_policy_file_is_read(tmp_path):
         (b"version = 1\n[bands]", "expected a text `version`"),
         (b'version = "1"\nbands = "block"', "a table `bands`"),
         (b'version = "1"\nmore = 1\n[bands]', "got bands, more, version"),
+        (b'version = "1"\nfeed = "whole"\n[bands]', "feed: expected one of 'complete', 'answered only',"),
+        (b'version = "1"\nfeed = []\n[bands]', "feed: expected one of 'complete'"),
         (b'version = "1"\n[bands]\nwatch = "Block"', "band watch: expected one of pass, label, screen, block, got 'B"),
         (b'version = "1"\n[bands]\nwatch = 3', "band watch: expected one of pass, label, screen, block, got 3"),
         (b'version = "1"\n[bands.watch]\na = 1', "band watch: expected one of"),

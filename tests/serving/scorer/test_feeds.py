@@ -116,6 +116,16 @@ def test_records_that_lack_something_in_part_reach_no_band(make_scorer, calls):
     assert {(verdict.status, verdict.feed) for *_, verdict in rows} == {("other_feed", UNKNOWN_FEED)}
 
 
+def test_a_policy_names_the_feed_of_records_of_which_the_scorer_sees_a_share(make_scorer, calls):
+    """One of several processes takes its share for records that lack calls; the policy says what they are."""
+    part = without(calls, (NO_ROUTES,), share=0.93)
+    for feed in (COMPLETE, NO_RING_TIME):
+        scorer = make_scorer({COMPLETE: EVERY, NO_RING_TIME: EVERY}, dataclasses.replace(POLICY, feed=feed))
+        rows = last_verdicts(scorer, part)
+        check_table(scorer, part, rows)
+        assert {(verdict.status, verdict.band, verdict.feed) for *_, verdict in rows} == {("scored", "certified", feed)}
+
+
 @pytest.mark.parametrize(
     ("thresholds", "reached"),
     [({COMPLETE: NONE, NO_ROUTES: EVERY}, {NO_ROUTES}), ({COMPLETE: EVERY, NO_ROUTES: NONE}, {COMPLETE})],
