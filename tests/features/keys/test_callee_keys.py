@@ -158,6 +158,7 @@ def log_of(place):
     return "--audit", place / "audit", "--signing-key", place / "signing.key"
 
 
+@pytest.mark.source("P2", by="features/keys/rotation.py")
 @pytest.mark.source("P2", by="training/privacy/rekey.py")
 def test_rotation_rekeys_written_files_and_a_destroyed_key_erases_callees(scored, tmp_path, command_json):
     data, log = tmp_path / "data", log_of(tmp_path)

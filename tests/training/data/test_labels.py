@@ -188,7 +188,7 @@ def test_a_burst_counts_as_a_share_of_the_called_persons():
     assert "a" in label(spread_calls, spread, policy=strict).index
 
 
-@pytest.mark.source("L27", "L44", by="training/data/labels.py")
+@pytest.mark.source("L27", "L44", by="training/data/credibility.py")
 def test_a_complaint_weighs_more_than_a_mark():
     complaints = [complaint("a", CROWD[0], 18.1, channel="complaint")]
     assert "a" in label(calls_to("a", CROWD, 18), complaints).index
@@ -318,7 +318,7 @@ def test_labels_do_not_depend_on_the_tokens():
 @pytest.mark.source("L1", by="training/data/credibility.py")
 @pytest.mark.source("L1", by="training/data/labels.py")
 def test_the_policy_decides_what_counts_as_nuisance():
-    """The same calls and complaints have other labels under another policy."""
+    """Equal calls and complaints have other labels under another policy."""
     complaints = complaints_about("a", CROWD[:3], 18.1, "loans")
     nuisance = lambda rules: label(calls_to("a", CROWD, 18), complaints, policy=replace(POLICY, complaints=rules))
     assert nuisance(RULES).loc["a", "nuisance"]

@@ -252,6 +252,17 @@ def test_preferences_are_those_in_force(output, world_folder):
     for row in facts["tables"]["preferences"]:
         exact = (effective["category"] == row["row"]).sum()
         assert row["calls"] == rounded(exact) and exact >= LEAST["callee"]
+    # Preferences that have ended are not counted.
+    source = read_report_data(world_folder)
+    register["valid_to"] = register["valid_to"].where(np.arange(len(register)) % 2 == 0, moment - timedelta(days=1))
+    ended = ReportData(source.calls, dict(source.registers) | {"preferences": register}, source.complaints, None)
+    shown = preference_cells(ended, facts["now"], {"callee": 1})
+    counts = {
+        cell.row: count.records for cell, count in shown.items() if cell.table == "preferences" and not cell.split
+    }
+    effective = in_force(register, moment, ("callee", "category"))["category"].value_counts()
+    assert {word: counts[word] for word in effective.index} == {word: rounded(n) for word, n in effective.items()}
+    assert 0 < effective.sum() < len(register)
 
 
 def test_the_last_entry_known_at_the_moment_is_in_force():
@@ -288,7 +299,7 @@ def test_callers_of_one_list_form_a_group_and_others_do_not():
 
 @pytest.mark.source("L45", by="training/governance/report.py")
 def test_groups_with_victims_in_common_are_reported(tmp_path):
-    """Of two lists, each called by six callers, people complained of the callers of one."""
+    """Six callers called the people of each of two lists; only those of the first list have complaints."""
     intake, rng = Intake(Key("e1", b"k" * 32)), np.random.default_rng(1)
     numbers, start = [f"1380000{n:04}" for n in range(24)], datetime(2026, 3, 3, 1, tzinfo=UTC)
     people = [(rng.permutation(60) + 60 * (n // 6))[:40] if n < 12 else rng.permutation(3000)[:200] for n in range(24)]
