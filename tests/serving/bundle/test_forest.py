@@ -214,7 +214,8 @@ def test_threads_share_one_forest(forest):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_threads_work_after_a_fork():
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_work_after_a_fork(threads):
     """A pool of threads that outlives its call would be missing in the child, which would wait for ever."""
     code = """
 import os, signal, sys
@@ -222,14 +223,14 @@ import numpy as np
 from callsieve.serving.bundle.forest import read_forest
 forest = read_forest(sys.stdin.read())
 rows = np.zeros((5000, 5))
-expected = forest.predict_raw(rows, threads=2)
+expected = forest.predict_raw(rows, threads=THREADS)
 if os.fork() == 0:
     signal.alarm(20)
-    os._exit(0 if np.array_equal(forest.predict_raw(rows, threads=2), expected) else 3)
+    os._exit(0 if np.array_equal(forest.predict_raw(rows, threads=THREADS), expected) else 3)
 _, status = os.wait()
 print(status)
 """
-    assert run_with_model(code).split() == ["0"]
+    assert run_with_model(code.replace("THREADS", str(threads))).split() == ["0"]
 
 
 def run_with_model(code):

@@ -140,6 +140,21 @@ def test_a_bundle_of_an_older_epoch_is_refused(script, tmp_path, monkeypatch):
     assert engine.counts["refused"] == 1
 
 
+def test_the_shipped_settings_load_as_they_are(script, folder, tmp_path):
+    """On a machine that has the four files which they name, and nothing else."""
+    text = (kamailio_files.SCRIPTS / "settings.toml").read_text()
+    places = {"/var/lib/callsieve": tmp_path / "lib", "/etc/callsieve": tmp_path / "etc"}
+    for place, ours in places.items():
+        ours.mkdir()
+        text = text.replace(place, str(ours))
+    for name, place in (("bundle", "lib"), ("signer.pub", "etc"), ("key", "etc")):
+        (tmp_path / place / name).symlink_to(folder / name)
+    engine = script.Engine(tomllib.loads(text) | {"calls": 1_000, "numbers": 100})
+    assert engine.swap.ready and engine.cleared.faults == 0
+    assert (tmp_path / "lib" / "state").is_dir()
+    engine.live.close()
+
+
 def test_invalid_settings_are_refused(script, folder):
     with pytest.raises(ValueError, match=r"answer must be 603\+ or 608"):
         make(script, folder, answer="404")
