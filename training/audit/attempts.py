@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from callsieve.training.log.audit_log import payloads
-from callsieve.training.log.gates import in_words, logged_gates
+from callsieve.training.log.gates import logged_gates
 
 from .mlflow_check import MOVES
 
@@ -25,7 +25,7 @@ class Attempt:
         looks: looks at test data since then and before the next attempt, with the command of each.
         run: id of its run in MLflow; "" without a result.
         model: id of its model; "" without a result.
-        refused: the gates that the model fails, in words.
+        refused: the metrics of the gates that the model fails.
         promoted: moments at which the model became the champion.
     """
 
@@ -42,7 +42,7 @@ class Attempt:
         """The result in words."""
         if not self.run:
             return NO_RESULT
-        passed = f"refused by {len(self.refused)} gates" if self.refused else "passes its gates"
+        passed = f"refused by a gate on {', '.join(self.refused)}" if self.refused else "passes its gates"
         return f"{passed}, champion since {self.promoted[-1]}" if self.promoted else passed
 
     def to_json(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def attempts(log: Path) -> list[Attempt]:
                 looks=tuple(looks[index]),
                 run=run.get("run", ""),
                 model=run.get("model", ""),
-                refused=tuple(in_words(gate) for gate in results if not gate["passed"]),
+                refused=tuple(str(gate["metric"]) for gate in results if not gate["passed"]),
                 promoted=tuple(when for when, version in moves if run and version == run["version"]),
             )
         )

@@ -261,6 +261,8 @@ def _folded(name: str) -> str:
 def _owner(value: Any, data: bytes, signature: str) -> tuple[str, Ed25519PublicKey]:
     fields = as_fields(value, "owner", ("name", "key"))
     name, key = as_text(fields["name"], "owner: name"), _key(fields["key"], "owner: key")
+    if not signature:
+        raise ValueError(f"expected the signature of the owner, {name}, beside it; see callsieve model sign-gates")
     try:
         verify_signature(data, signature.encode() + b"\n", [key])
     except ValueError as error:

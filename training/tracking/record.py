@@ -169,11 +169,12 @@ def description(figures: RunFigures) -> str:
     head = figures["headline"]["model"]
     catch = head["catch"]["call"]
     certified = "certified" if head["certified"] else "not certified"
+    refused = f", refused by gates on {', '.join(figures['gates']['refused'])}" if figures["gates"]["refused"] else ""
     return (
-        f"**{certified}**: {head['false_calls']:,} of {head['benign_calls']:,} innocent calls were flagged, of groups "
-        f"unseen in training. That is at most {one_in(head['bound'])} (95 % upper bound, calls as independent); the "
-        f"target is {one_in(head['target'])}. {share(catch['rate'])} of the nuisance calls were caught "
-        f"({share(catch['low'])} to {share(catch['high'])}). Judged on {figures['data']['judged_on']} "
+        f"**{certified}{refused}**: {head['false_calls']:,} of {head['benign_calls']:,} innocent calls were flagged, "
+        f"of groups unseen in training. That is at most {one_in(head['bound'])} (95 % upper bound, calls as "
+        f"independent); the target is {one_in(head['target'])}. {share(catch['rate'])} of the nuisance calls were "
+        f"caught ({share(catch['low'])} to {share(catch['high'])}). Judged on {figures['data']['judged_on']} "
         f"({figures['data']['source']}).\n\n"
         "Among the artifacts: `report/report.html`, `report/audit.html`, `documents/model_card.md`."
     )

@@ -237,7 +237,7 @@ def certified(side: Headline) -> str:
 def refusal(figures: Mapping[str, Any]) -> str:
     """Returns in words that a gate refuses the model; "" if none does, or if the figures are of no training."""
     refused = figures.get("gates", {}).get("refused", [])
-    return f", refused by {len(refused)} gates" if refused else ""
+    return ", refused by a gate" if refused else ""
 
 
 def rate(value: Rate) -> str:
