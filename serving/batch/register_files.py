@@ -1,7 +1,8 @@
 """Reads files of registers and keys them; an invalid row goes to quarantine with its reason, without any number.
 
 A file is named `NAME` or `register_NAME`, with the ending .csv, .parquet or .jsonl. Its columns are listed in
-`serving.rules.registers.SCHEMA`; any other column is an error. In tables with blocks a row may cover a range, from
+`serving.rules.registers.SCHEMA`; any other column is an error. `register_words.toml` has the Chinese names of files,
+columns and words, such as 谢绝来电.csv for the preferences. In tables with blocks a row may cover a range, from
 `number` to `number_to`: whole blocks of ten thousand numbers become block rows, the ends become number rows.
 """
 
@@ -11,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ import pyarrow.parquet as pq
 from callsieve.features.files.atomic import check_distinct, write_atomic
 from callsieve.features.files.masking import has_long_digits
 from callsieve.features.files.progress import by_size, silent
+from callsieve.features.files.toml_file import read_toml
 from callsieve.features.files.zones import time_zone
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import is_token
@@ -117,7 +120,8 @@ def as_lines(rows: Iterable[Row]) -> bytes:
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    candidates = [folder / f"{stem}{name}{ending}" for stem in ("", "register_") for ending in _ENDINGS]
+    stems = [name, f"register_{name}", *(word for word, register in _words()["files"].items() if register == name)]
+    candidates = [folder / f"{stem}{ending}" for stem in stems for ending in _ENDINGS]
     existing = [path for path in candidates if path.is_file()]
     if len(existing) > 1:
         raise ValueError(f"{folder}: expected one file of {name}, got {', '.join(path.name for path in existing)}")
@@ -157,6 +161,7 @@ def _cells(path: Path, table: str) -> pd.DataFrame:
     except (pa.ArrowException, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError):
         # The parser's message may quote the file. Index metadata of Parquet may raise nearly anything in pandas.
         raise ValueError(f"{path.name}: expected a whole {path.suffix[1:]} file with a row of names") from None
+    cells = _in_own_words(cells, path)
     expected = columns_of(table)
     allowed = {*expected, RANGE_END} if "block" in expected else set(expected)
     for place, name in enumerate(cells.columns):
@@ -167,6 +172,27 @@ def _cells(path: Path, table: str) -> pd.DataFrame:
         missing.remove("number")
     if missing:
         raise ValueError(f"{path.name}: no column {missing[0]}, expected {', '.join(expected)}")
+    return cells
+
+
+@cache
+def _words() -> dict[str, Any]:
+    """Returns the Chinese names of files, columns and words (`register_words.toml`)."""
+    return read_toml(Path(__file__).with_name("register_words.toml"), "register_words.toml")
+
+
+def _in_own_words(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Returns the cells with the project's names of columns and words in place of Chinese ones."""
+    words = _words()
+    cells = cells.rename(columns=words["columns"])
+    if cells.columns.duplicated().any():
+        raise ValueError(f"{path.name}: two columns have the same meaning, expected each column once")
+    for name, value in words["absent"].get(path.stem, {}).items():
+        if name not in cells:
+            cells[name] = value
+    for name in cells.columns:
+        if name in words["translated"]["columns"]:
+            cells[name] = cells[name].map(lambda cell: words["words"].get(cell, cell))
     return cells
 
 

@@ -273,6 +273,34 @@ def test_a_ledger_names_subject_access_point_licence_and_agent(tmp_path):
     ), strict=True))  # fmt: skip
 
 
+@pytest.mark.source("L22", "L13", by="serving/batch/register_words.toml")
+def test_registers_are_read_as_chinese_offices_write_them(tmp_path):
+    """A do-not-call file states no wish and may state no category: then it rejects calls of any kind."""
+    write(tmp_path, "谢绝来电.csv", (
+        f"用户号码,业务类别,生效时间,失效时间,入库时间\n{NUMBER},贷款理财,2025-03-03,,2025-03-04\n"
+        "13900139000,全部,2025-03-03,2025-04-01,2025-03-04\n"
+    ))  # fmt: skip
+    write(tmp_path, "中继台账.csv", (
+        "中继,起始号码,终止号码,资源用途,使用主体,接入位置,生效时间,入库时间\n"
+        "t-1,13800140000,13800149999,自用,示例公司,成都机房,2025-03-03,2025-03-03\n"
+    ))  # fmt: skip
+    read = read_registers(tmp_path, KEY)
+    preferences, trunks = (read.registers.columns[name] for name in ("preferences", "trunks"))
+    assert (preferences["category"], preferences["accepts"]) == (["loans", "any"], [False, False])
+    assert preferences["callee"][0] == KEY.token("number", "+86" + NUMBER)
+    assert (trunks["declared_use"], trunks["access_point"]) == (["own use"], ["成都机房"])
+    terms = read_policy("plan-2018").terms
+    call = strategies.EXAMPLE_CALL | {"caller": NUMBERS[0], "callee": preferences["callee"][0]}
+    campaign = {"number": NUMBERS[0], "business": "loans", "principal": "bank"}
+    registers = make_registers(campaigns=[campaign])
+    registers = Registers(dict(registers.columns) | {"preferences": preferences})
+    at = int(pd.Timestamp("2025-03-10", tz="UTC").timestamp() * 1000)
+    assert look_up(registers, strategies.as_keyed_call(call | {"start": at}), terms).rejects == 1
+    write(tmp_path, "谢绝来电.csv", "用户号码,callee,生效时间,入库时间\n")
+    with pytest.raises(ValueError, match="two columns have the same meaning"):
+        read_registers(tmp_path, KEY)
+
+
 def test_files_without_the_later_columns_are_read_and_their_rows_keep_their_names(tmp_path):
     """Cases name the row behind a fact; a new column without a value must not rename it."""
     token = KEY.token("trunk", "t-1")
