@@ -40,7 +40,7 @@ from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.custody.purposes import declare, require_purpose
 from callsieve.training.cli.main import main
 from callsieve.training.tracking.mlflow_model import TRUST
-from tests.support import real_bundle
+from tests.support import how_to, real_bundle
 from tests.support import small_bundle as small
 from tests.support.lacks import week_of_calls, without
 from tests.support.strategies import EXAMPLE_CALL, as_keyed_table, histories
@@ -188,8 +188,7 @@ def test_the_score_command_equals_the_table_engine(call, four_days, training_run
     hidden = ["--callees-key", tmp_path / "callees.key"]
     code, by_table, err = call(*words, "--out", tmp_path / "verdicts.parquet", *hidden, "--json")
     assert (code, err) == (0, "")
-    for out in (["--out", tmp_path / "verdicts", *hidden], []):
-        assert call(*words, *out, "--engine", "spark", "--json") == (0, by_table, "")
+    assert call(*words, "--out", tmp_path / "verdicts", *hidden, "--engine", "spark", "--json") == (0, by_table, "")
     by_spark, by_table = (read(tmp_path / name) for name in ("verdicts", "verdicts.parquet"))
     assert by_spark.equals(by_table.select(by_spark.column_names))
     words[4] = write_plain(without(pq.read_table(four_days), (NO_ROUTES,)), tmp_path / "poorer.parquet")
@@ -197,6 +196,21 @@ def test_the_score_command_equals_the_table_engine(call, four_days, training_run
     _, by_table, _ = call(*words, "--json")
     assert call(*words, "--engine", "spark", "--json") == (0, by_table, "")
     assert json.loads(by_table)["feed"] == NO_ROUTES
+
+
+def test_the_code_of_the_how_to_page_runs(call, four_days, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    real_bundle.write_bundle(tmp_path / "bundle")
+    write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
+    for path in four_days.parent.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    Key.generate("c1", "callees").write(tmp_path / "callees.key")
+    names = ("bundle", "calls.parquet", "verdicts", "callees.key")  # the session has the folder in which it was started
+    words = [tmp_path / word if word in names else word for word in how_to.words("spark", "callsieve")]
+    code, _, err = call(*words[1:])
+    assert (code, err) == (0, "")
+    assert read(tmp_path / "verdicts").num_rows == 10_000
+    assert set(NAMES) < set(how_to.run_python("spark", tmp_path)["vectors"].columns)
 
 
 @pytest.mark.parametrize(

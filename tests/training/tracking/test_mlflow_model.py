@@ -21,7 +21,7 @@ from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.tracking.mlflow_model import POLICY, TRUST, _load_pyfunc, inputs, save_model
-from tests.support import lite_bundle, own_bundle
+from tests.support import how_to, lite_bundle, own_bundle
 from tests.support import small_bundle as small
 from tests.support.http_service import free_port
 
@@ -172,8 +172,8 @@ def test_the_inputs_include_the_features_that_choose_the_threshold():
 
 def test_mlflow_serves_the_model_over_http(folder, lite_rows, scores):
     port = free_port()
-    command = [Path(sys.executable).with_name("mlflow"), "models", "serve", "-m", folder / "served"]
-    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", port]
+    command = [word.replace("5001", str(port)) for word in how_to.words("mlflow", "mlflow")]
+    command[0] = Path(sys.executable).with_name("mlflow")
     log = folder / "serve.log"
     trust = {"MLFLOW_DISABLE_TELEMETRY": "true", TRUST: str(folder / "signer.pub")}
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # MLflow starts uvicorn by name
@@ -188,6 +188,9 @@ def test_mlflow_serves_the_model_over_http(folder, lite_rows, scores):
         assert code == 200, body
         assert_same(pd.DataFrame(body["predictions"]), scores)
         assert _post(port, {"dataframe_records": [{"call_hour": 3.0}]})[0] == 400
+        request = [word.replace("5001", str(port)) for word in how_to.words("mlflow", "curl")]
+        answer = json.loads(subprocess.run(request, capture_output=True, check=True, cwd=folder).stdout)
+        assert list(answer["predictions"][0]) == ["raw", "score", "action"]
     finally:
         server.terminate()
         server.wait(20)
@@ -223,6 +226,8 @@ def test_mlflow_reads_the_signature_and_predicts_its_example(folder, tmp_path, m
     monkeypatch.setenv(TRUST, str(folder / "signer.pub"))
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     uri = str(folder / "served")
+    names = how_to.run_python("mlflow", folder)
+    assert list(names["model"].predict(names["example"])) == ["raw", "score", "action"]
     model = mlflow.models.Model.load(uri)
     example = model.load_input_example(uri)
     assert list(example.columns) == model.signature.inputs.input_names()

@@ -12,7 +12,7 @@ from callsieve.serving.bundle.model_text import check_structure
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.training.tracking import onnx_export
 from callsieve.training.tracking.onnx_export import as_onnx, difference, export, rows_at_thresholds
-from tests.support import lite_bundle
+from tests.support import how_to, lite_bundle
 from tests.support import small_bundle as small
 
 
@@ -73,6 +73,14 @@ def test_the_metadata_has_features_and_bands(folder, export_result):
     assert metadata["bands"] == {band.name: band.threshold for band in bundle.thresholds}
     head = (metadata["model"], metadata["epoch"], metadata["valid_until"])
     assert head == (bundle.model_id, bundle.epoch, bundle.valid_until)
+
+
+@pytest.mark.usefixtures("export_result")
+def test_the_code_of_the_how_to_page_runs(folder, capsys):
+    names = how_to.run_python("handset", folder)
+    expected = open_bundle(folder).model.predict_raw(np.full((1, len(lite_bundle.LITE)), np.nan))
+    assert names["raw"] == pytest.approx(expected, abs=1e-12)
+    assert lite_bundle.LITE[0] in capsys.readouterr().out
 
 
 def test_equal_bundles_give_equal_bytes(folder, export_result, tmp_path):
