@@ -1,21 +1,5 @@
 # The scorer as an HTTP service. Bundles, keys and state are mounted as folders; the image contains none of them.
-#
-#   docker build -t callsieve .
-#   docker run --read-only -p 127.0.0.1:8080:8080 \
-#     -v ./bundles:/srv/callsieve/bundles:ro -v ./trust:/srv/callsieve/trust:ro \
-#     -v ./secrets:/run/secrets/callsieve:ro -v callsieve-state:/state callsieve
-#
-#   bundles/current    link to the folder of a bundle: ln -sfn 2026-11-28 bundles/current, then POST /v1/reload
-#   trust/signer.pub   public key of the signer
-#   secrets            number.key and api.keys: mode 0600 and of user 10001, or 0640 with --allow-group-read
-#
-# Mount the folder of bundles, not one bundle: a mounted folder stays the same one when it is renamed on the host, so a
-# reload would read the old model. Options follow the command: `callsieve serve --registers /registers`. Records of the days
-# before fill a new state, before the service runs:
-#
-#   docker run --read-only -v ./calls:/calls:ro -v ./secrets:/run/secrets/callsieve:ro -v callsieve-state:/state callsieve \
-#     live fill --calls /calls/Master.csv --layout asterisk
-#
+# docs/how-to/container.md shows how to run it.
 # The container writes only to /state. kubernetes.yaml is an example for Kubernetes.
 
 FROM python:3.13-slim AS build

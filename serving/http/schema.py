@@ -103,6 +103,8 @@ class SipCallIn(msgspec.Struct, forbid_unknown_fields=True):
 
     start: Annotated[_Seconds, Meta(description="When the INVITE came, Unix seconds; not in the future.")]
     sip: Annotated[SipIn, Meta(description="Parts of the INVITE.")]
+    caller: Annotated[str | None, Meta(description="The caller, for a balancer. The service reads it from sip.")] = None
+    callee: Annotated[str | None, Meta(description="The called number, for a balancer, likewise.")] = None
     ring: Annotated[_Seconds | None, Meta(description="Seconds of ringing; null while the call is not over.")] = None
     talk: Annotated[
         _Seconds | None, Meta(description="Seconds of talking, 0 unless answered; null while the call is not over.")
@@ -163,7 +165,9 @@ def _call(body: bytes) -> Call:
         # The text ends in "at `$.field`", and may quote the value before that.
         name = str(error).rpartition("$.")[2].rstrip("`")
         raise ValueError(f"{name} must be {_expected(name)}") from None
-    known = {name: value for name in CALL_COLUMNS if (value := getattr(call, name, None)) is not None}
+    for_balancers = ("caller", "callee") if kind is SipCallIn else ()
+    names = [name for name in CALL_COLUMNS if name not in for_balancers]
+    known = {name: value for name in names if (value := getattr(call, name, None)) is not None}
     for name, value in known.items():
         if isinstance(value, str) and not value.isprintable():
             raise ValueError(f"{name} must be {_expected(name)}")

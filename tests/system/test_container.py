@@ -13,6 +13,7 @@ import sys
 import tomllib
 from fnmatch import fnmatch
 from importlib.metadata import files, requires
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from callsieve.serving.bundle.bundle import load
 from callsieve.serving.cli.command_tree import commands
 from callsieve.serving.http import schema
 from callsieve.training.cli.main import ROOT as COMMAND
-from tests.support import http_service, real_bundle
+from tests.support import how_to, http_service, real_bundle
 from tests.support import small_bundle as small
 from tests.support.paths import ROOT
 from tests.support.record_files import write_records
@@ -335,3 +336,19 @@ def test_the_manifest_runs_the_image_without_privileges_and_with_its_folders():
     assert words[:2] == command()
     context = dict(commands(COMMAND))["serve"].make_context("serve", words[2:], resilient_parsing=True)
     assert context.params["allow_group_read"] is True
+
+
+def test_the_how_to_page_mounts_the_folders_of_the_image():
+    build, fill = (block.code for block in how_to.blocks("container"))
+    mounted = {}
+    for code in (build[build.index("docker run") :], fill):
+        words = shlex.split(code.replace("\\\n", ""))
+        pairs = pairwise(words)
+        mounted[code] = {value.split(":")[1]: value for option_name, value in pairs if option_name == "-v"}
+        assert "--read-only" in words
+        assert all(value.endswith(":ro") for path, value in mounted[code].items() if path != option("state"))
+    needed = {option("state"), *(str(Path(option(name)).parent) for name in ("bundle", "trust", "key", "keys"))}
+    serve, filled = mounted.values()
+    assert serve.keys() == needed
+    assert filled.keys() == {option("state"), str(Path(option("key")).parent), "/calls"}
+    assert f":{environment()['CALLSIEVE_SERVE_PORT']} " in build

@@ -91,7 +91,7 @@ class Service:
     """A small real HTTP scorer: `answer(call)` gives a verdict, bytes, or a status."""
 
     def __init__(self, answer):
-        self.attempts, self.observed, self.wrong, self.connections = [], [], [], []
+        self.attempts, self.observed, self.wrong, self.connections, self.bodies = [], [], [], [], []
         self.answer = answer
         service = self
 
@@ -127,12 +127,13 @@ class Service:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def reply(self, path, body):
+        self.bodies.append((path, body))
         try:
             call = schema.read_call(body)
         except ValueError as error:
             self.wrong.append((str(error), body))
             return 400, b"{}"
-        if path == schema.OBSERVE:
+        if path.partition("?")[0] == schema.OBSERVE:
             self.observed.append(call)
             return 200, b"{}"
         self.attempts.append(call)
@@ -159,7 +160,8 @@ def verdict(action, confidence=0.9731, content=None, band="certified"):
 def running(phone, tmp_path_factory):
     """A service, and a proxy that sends it requests."""
     service, folder = Service(None), tmp_path_factory.mktemp("beside")
-    with kamailio.Kamailio("http.cfg", phone.port, folder, SCORER=f'"{service.url}"', DEADLINE=PATIENT) as proxy:
+    more = {"SCORER": f'"{service.url}"', "DEADLINE": PATIENT, "SEVERAL": 1}
+    with kamailio.Kamailio("http.cfg", phone.port, folder, **more) as proxy:
         yield service, proxy
     service.close()
 
@@ -367,6 +369,14 @@ def test_an_untrusted_peer_asserts_nothing(dial, service, beside, phone):
     assert header(next(m for m in phone.got[before:] if m.startswith(b"INVITE")), "P-Asserted-Identity") == ()
 
 
+def test_a_balancer_reads_the_same_number_from_all_its_forms(dial, service, beside):
+    forms = ("+8613800138000", "%2b86%31%33800138000", "+8613800138000;rn=1")
+    for form in forms:
+        dial(beside.port).call(f"<sip:{form}@a.example>", "+8613900139000", talk=False)
+    numbers = {(json.loads(body)["caller"], json.loads(body)["callee"]) for _, body in service.bodies[-len(forms) :]}
+    assert numbers == {("+8613800138000", "+8613900139000")}
+
+
 def test_invites_that_the_service_cannot_read_do_not_stop_its_work(dial, service, beside):
     caller = dial(beside.port)
     for _ in range(25):  # more than FAILURES
@@ -410,7 +420,9 @@ def test_the_service_receives_the_outcome_of_a_call(dial, service, beside):
     for callee in ("+8613900139000", "+8613900139486", "+8613900139603", "+8613900139607"):
         caller.call(MOBILE, callee)
     observed = lambda: [call for call in service.observed if call.start >= began - 0.001]
-    wait_until(lambda: len(observed()) == 4)
+    wait_until(lambda: len(observed()) == 8)  # the process of the caller, and that of the callee
+    ends = [(path, json.loads(body)["callee"]) for path, body in service.bodies[-8:] if path != schema.SCORE]
+    assert len({callee for path, callee in ends if path == "/v1/observe?by=callee"}) >= 3
     outcomes = {call.callee[-3:]: (call.outcome, call.released_by) for call in observed()}
     assert outcomes == {
         "000": ("answered", "caller"),

@@ -97,7 +97,7 @@ def test_a_proxy_sends_headers_as_they_came():
         (b'{"start":1,"sip":null}', "missing: sip"),
         (b'{"start":1,"sip":{"target":"13800138000!","sender":""}}', "sip.* in base64"),
         (b'{"start":1,"sip":{"target":"c2lwOjE="}}', "sip.* must be an object with target, sender"),
-        (b'{"start":1,"caller":"a","sip":{"target":"c2lwOjE=","sender":""}}', "fields must be among start, sip"),
+        (b'{"start":1,"recorded":1,"sip":{"target":"c2lwOjE=","sender":""}}', "fields must be among start, sip"),
         (b'{"start":1,"sip":{"target":"","sender":""}}', "an address must hold a sip, sips or tel URI"),
         (b"", "one JSON object"),
         (b"[]", "must be an object"),
