@@ -38,6 +38,14 @@ def test_every_folder_of_a_package_is_installed():
     assert not (ROOT / "__init__.py").exists()
 
 
+def test_hints_name_extras_that_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
+    paths = [path for top in ("features", "serving", "training", "docs") for path in (ROOT / top).rglob("*.[pm][yd]")]
+    text = "\n".join(path.read_text() for path in (*paths, ROOT / "README.md", ROOT / "Dockerfile"))
+    hints = {name for words in re.findall(r"(?:callsieve|\.)\[([a-z,]+)\]", text) for name in words.split(",")}
+    assert {"train", "serve", "cases", "spark"} <= hints <= extras
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """A copy of the sources: a build leaves nothing in the project."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
+from callsieve.serving.scorer.status import Status
+
 
 class CertificateFigures(TypedDict):
     """Whether a model's certificate still holds; rates are shares of benign calls.
 
     `bound_then`: of the certificate. `expected_at_this_mix`: for the day's mix of caller classes, None if no class of
     the day was judged. `flagged_too_often`: whether the share of flagged calls of callers found benign is above
-    `target`, with 95 % confidence. `at_risk`: reasons in words, empty without a risk.
+    `target`, with 95 % confidence. `status`: of the day's calls, of `serving/scorer/status.py`; "scored" if their bands
+    apply. `at_risk`: reasons in words, empty without a risk.
     """
 
     band: str
@@ -22,6 +25,7 @@ class CertificateFigures(TypedDict):
     of_these_flagged: int
     flagged_too_often: bool
     valid_until: str
+    status: Status
     at_risk: list[str]
 
 

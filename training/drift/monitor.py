@@ -21,6 +21,7 @@ from callsieve.features.files.dates import DAY
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.batch.score import open_scorer, score_calls
 from callsieve.serving.rules.strata import STRATA
+from callsieve.serving.scorer.status import MESSAGES, message_of, status_of_score
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.feeds import feed_of_all
 from callsieve.training.log.looks import Ledger, Look, certified_on, count_look
@@ -191,13 +192,14 @@ def certificate(bundle: Bundle, scored: ScoredCalls, rows: slice, findings: pd.D
     lowest = float(betaincinv(false, benign - false + 1, 1 - CONFIDENCE)) if false else 0.0
     valid_until = datetime.fromisoformat(bundle.valid_until)
     ended = scored.calls["start"][rows.stop - 1].as_py() >= valid_until.timestamp() * 1000
+    status, _ = status_of_score(stale=ended, behind=False, filling=False, other_feed=not scored.bands, silent=False)
     reasons = []
     if not scored.bands:
-        reasons.append("it has no thresholds for the feed of these calls: no call is flagged")
+        reasons.append(MESSAGES["other_feed"])
     if not proof.certified:
         reasons.append("the model was never certified")
     if ended:
-        reasons.append(f"it is valid until {bundle.valid_until}")
+        reasons.append(message_of("stale", f"valid until {bundle.valid_until}"))
     too_often = lowest > proof.target
     if too_often:
         reasons.append(
@@ -218,6 +220,7 @@ def certificate(bundle: Bundle, scored: ScoredCalls, rows: slice, findings: pd.D
         "of_these_flagged": false,
         "flagged_too_often": too_often,
         "valid_until": bundle.valid_until,
+        "status": status,
         "at_risk": reasons,
     }
 

@@ -17,6 +17,7 @@ from callsieve.features.offline.table import vectors
 from callsieve.features.online.feeds import COMPLETE, NO_RING_TIME, OUTGOING_ONLY
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import read_public_key
+from callsieve.serving.scorer.status import MESSAGES
 from callsieve.training.data.feeds import feed_of_all
 from callsieve.training.drift.days import (
     MONITORED,
@@ -290,8 +291,10 @@ def test_a_day_on_another_feed_is_an_alarm(lack, reference, world, run_command, 
     figures = json.loads(out)
     assert (code, figures["alarm"], figures["feed"], figures["reference_feed"]) == (1, True, lack, COMPLETE)
     assert reference.feed == COMPLETE
-    no_bands = "it has no thresholds for the feed of these calls: no call is flagged"
-    assert no_bands in figures["certificate"]["at_risk"] and figures["certificate"]["of_these_flagged"] == 0
+    assert figures["certificate"]["status"] == "other_feed"
+    assert (
+        MESSAGES["other_feed"] in figures["certificate"]["at_risk"] and figures["certificate"]["of_these_flagged"] == 0
+    )
     assert not any(shift["name"].startswith("score in band") for shift in figures["shifts"])
     assert f"ALARM: the feed of the day is {lack!r}" in run_command(*words)[1]
 
@@ -317,7 +320,8 @@ def test_the_certificate_names_its_risks(training_run, run_calls, dataset):
     assert figures["of_these_flagged"] == figures["calls_of_callers_found_benign"] > 0
     assert any("of callers found benign" in reason for reason in figures["at_risk"]) and figures["flagged_too_often"]
     expired = certificate(replace(bundle, valid_until="2025-01-01T00:00:00Z"), run_calls, span, findings)
-    assert "it is valid until 2025-01-01T00:00:00Z" in expired["at_risk"]
+    assert expired["status"] == "stale"
+    assert f"{MESSAGES['stale']} (valid until 2025-01-01T00:00:00Z)" in expired["at_risk"]
 
 
 def test_a_run_is_compared_with_the_run_before_it(training_run, run_calls, tmp_path):
