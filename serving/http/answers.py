@@ -56,7 +56,9 @@ class FactOut(msgspec.Struct):
 class VerdictOut(msgspec.Struct):
     """A verdict on one call."""
 
-    action: Annotated[_Action, Meta(description='What to do with the call; "pass" whenever there is no score.')]
+    action: Annotated[
+        _Action, Meta(description="What to do with the call. Without a score only `rules` can lead to an action.")
+    ]
     score: Annotated[
         float | None, Meta(description="Calibrated probability of a nuisance call, 0 to 1; null without a score.")
     ]
