@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from callsieve.serving.cli import console
-from callsieve.serving.cli.options import Data, Json, LogOptions, Out
+from callsieve.serving.cli.options import Data, Json, LogOptions, NumberKey, Out
 
 from .disclosure import AuditedPeriod, Permission, Request
 
@@ -20,6 +21,13 @@ State = Annotated[Path, typer.Option("--planted", help="File that lists the data
 StoreKey = Annotated[
     Path | None, typer.Option("--store-key", help="Key file for the tokens of numbers in the stored data.")
 ]
+
+
+class Step(Enum):
+    """A step of a complaint that can be entered."""
+
+    DISPATCHED = "dispatched"
+    ANSWERED = "answered"
 
 
 def report(
@@ -92,6 +100,74 @@ def parties(
         facts = party_audit.write_audit(opened, act, out, data, log.audit, tickets, gates, key)
     text = f"{out}: {facts['operator']} operators, {facts['trunk']} trunks; entry {facts['entry']} of the audit log"
     console.emit_json(facts) if json else console.say(text)
+
+
+def complaints_list(
+    data: Data,
+    regulator: Annotated[
+        str | None, typer.Option("--regulator", help="Only complaints about its trade, such as finance.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List complaints with their class, regulator, status and deadline; exit code 1 if one is overdue.
+
+    Next: callsieve govern complaints enter.
+
+    Example: callsieve govern complaints list --data world --regulator finance
+    """
+    from callsieve.training.governance.complaint_desk import complaints_of
+
+    found = complaints_of(data, regulator=regulator)
+    if json:
+        console.emit_json({"complaints": found})
+    else:
+        names = ("complaint", "at", "category", "plan_class", "regulator", "status")
+        lines = [
+            (*(str(row[name]) for name in names), f"{row['dispatch'] or row['answer'] or ''}{' !' * row['overdue']}")
+            for row in found
+        ]
+        console.show_table(f"{len(found):,} complaints", (*names, "due"), lines)
+    if any(row["overdue"] for row in found):
+        sys.exit(1)
+
+
+def complaints_enter(
+    complaint: Annotated[str, typer.Argument(help="Id of the complaint, from `govern complaints list`.")],
+    status: Annotated[Step, typer.Argument(help="The next step: dispatched or answered.")],
+    data: Data,
+    note: Annotated[str, typer.Option("--note", help="What was done; the person who complained reads it.")] = "",
+    json: Json = False,
+) -> None:
+    """Enter that a complaint was passed on to its regulator or operator, or answered.
+
+    Next: callsieve govern complaints status.
+
+    Example: callsieve govern complaints enter abcdefghijklmnop dispatched --data world
+    """
+    from callsieve.training.governance.complaint_desk import enter
+
+    row = enter(data, complaint, status.value, note)
+    console.emit_json(row) if json else console.say(f"{complaint}: {row['status']}")
+
+
+def complaints_status(data: Data, key: NumberKey, json: Json = False) -> None:
+    """Print what became of the complaints of the person whose number is on standard input, in Chinese and English.
+
+    Next: callsieve privacy find.
+
+    Example: callsieve govern complaints status --data world --key number.key
+    """
+    from callsieve.training.governance.complaint_desk import complaints_of, notice
+
+    from .privacy import token_on_stdin
+
+    found = complaints_of(data, reporter=token_on_stdin(key))
+    notices = [{language: notice(row, language) for language in ("zh", "en")} | row for row in found]
+    if json:
+        console.emit_json({"complaints": notices})
+        return
+    for row in notices:
+        console.say(f"{row['complaint']}\n{row['zh']}\n{row['en']}")
 
 
 def compliance(

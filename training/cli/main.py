@@ -143,6 +143,14 @@ TABLE: dict[str, dict[str, str | Group]] = {
             {
                 "report": "training.cli.govern:report",
                 "parties": "training.cli.govern:parties",
+                "complaints": Group(
+                    "Pass complaints on, answer them, and report their status.",
+                    {
+                        "list": "training.cli.govern:complaints_list",
+                        "enter": "training.cli.govern:complaints_enter",
+                        "status": "training.cli.govern:complaints_status",
+                    },
+                ),
                 "compliance": "training.cli.govern:compliance",
                 "traceability": "training.cli.govern:traceability",
                 "incident": Group(

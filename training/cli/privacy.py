@@ -152,7 +152,8 @@ def hold(
     from callsieve.serving.bundle.signing import read_signing_key
     from callsieve.training.privacy.held import hold as run
 
-    facts = run(data, token or (), purpose, person, log.audit, read_signing_key(log.signing_key))
+    with console.progress("privacy hold"):
+        facts = run(data, token or (), purpose, person, log.audit, read_signing_key(log.signing_key))
     text = f"{data / 'held.parquet'}: {facts['held']:,} calls, {facts['added']:,} of them new"
     console.emit_json(facts) if json else console.say(text)
 
@@ -174,7 +175,7 @@ def find(
     from callsieve.serving.custody.retention import read_retention
     from callsieve.training.privacy.subject import count_rows
 
-    token = _token(key)
+    token = token_on_stdin(key)
     with console.progress("privacy find") as progress:
         files = count_rows(data, token, read_retention(rules), now_ms(), progress)
     console.emit_json({"files": files}) if json else _show(files)
@@ -201,7 +202,7 @@ def delete(
     from callsieve.serving.batch.output_keys import read_callee_keys
     from callsieve.training.privacy.deletion import delete_everywhere
 
-    token = _token(key)
+    token = token_on_stdin(key)
     with console.progress("privacy delete") as progress:
         result = delete_everywhere(
             data,
@@ -232,14 +233,14 @@ def delete(
     console.say(f"entry {result['entry']} of the audit log")
 
 
-def _token(key: Path) -> str:
+def token_on_stdin(key: Path) -> str:
     """Returns the token of the number on standard input; other users can read a command line."""
     from callsieve.features.intake.intake import Intake
     from callsieve.features.keys.tokens import read_key
 
     written = sys.stdin.readline().strip()
     if not written:
-        raise ValueError("privacy: expected a number on standard input")
+        raise ValueError("expected a number on standard input")
     return Intake(read_key(key)).token("number", written) or ""
 
 
