@@ -3,9 +3,10 @@
 python tests/bench/bench_http.py [--connections 1,16] [--seconds 5] [--warm 15] [--numbers 20000] [--interpreted]
     [--json]
 
-Needs Debian's package wrk. The server runs on the first core and wrk on the second; both servers are uvicorn as in
-`serving/http/server.py`. One caller in a hundred makes half of the calls. The small model of the tests has a threshold
-that no call reaches, because other verdicts than "pass" also have reasons, see bench_forest.py.
+Needs Debian's package wrk. The server runs on the first core and wrk on the second. All servers are uvicorn as in
+`serving/http/server.py`, the empty one also with the parser that the service does not use. One caller in a hundred
+makes half of the calls. The small model of the tests has a threshold that no call reaches, because other verdicts than
+"pass" also have reasons, see bench_forest.py.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Empty:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"{}"})
 app = Starlette(routes=[Route("/v1/score", Empty(), methods=["POST"])])
-options = {"http": "h11", "ws": "none", "access_log": False, "log_level": "warning"}
+options = {"http": sys.argv[2], "ws": "none", "access_log": False, "log_level": "warning"}
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), **options)
 """
 
@@ -89,14 +90,16 @@ def run(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
         start += requests / 1000 + 1  # the calls of the next load start after these
         return row
 
-    empty = subprocess.Popen(["/usr/bin/taskset", "-c", "0", sys.executable, "-c", EMPTY, str(port)])
-    try:
-        time.sleep(2)
-        for count in connections:
-            rows.append({"server": "empty"} | load(empty.pid, port, count, options.seconds))
-    finally:
-        empty.terminate()
-        empty.wait()
+    for parser in ("h11", "httptools"):
+        words = ["/usr/bin/taskset", "-c", "0", sys.executable, "-c", EMPTY, str(port), parser]
+        empty = subprocess.Popen(words)
+        try:
+            time.sleep(2)
+            for count in connections:
+                rows.append({"server": f"empty, {parser}"} | load(empty.pid, port, count, options.seconds))
+        finally:
+            empty.terminate()
+            empty.wait()
     compiled = "--no-compiled" if options.interpreted else "--compiled"
     limits = (compiled, "--deadline", 20, "--max-calls", 2_000_000, "--max-numbers", 200_000)
     with http_service.ServiceProcess(folder / "service", *limits, wrapped=("/usr/bin/taskset", "-c", "0")) as service:
