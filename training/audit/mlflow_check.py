@@ -105,10 +105,11 @@ def name_faults(uri: str, runs: Collection[str]) -> tuple[list[Fault], list[Faul
         runs: ids of the logged runs.
     """
     faults, notes = [], []
+    own = ("Default", mlflow_write.EXPERIMENT, mlflow_write.experiment_name())
     for name in mlflow_read.experiment_names(uri):
         if is_like(name, mlflow_write.EXPERIMENT):
             faults.append(Fault(f"experiment {name!r}", f"is named like {mlflow_write.EXPERIMENT}"))
-        elif not name.startswith((mlflow_write.EXPERIMENT, mlflow_write.experiment_name(), "Default")):
+        elif name not in own and not name.startswith(tuple(f"{experiment} " for experiment in own)):
             notes.append(Fault(f"experiment {name!r}", "its runs are not of this log"))
     for name, of_model in mlflow_read.other_models(uri).items():
         where, ours = f"registered model {name!r}", sorted(of_model.keys() & set(ALIASES))
@@ -122,12 +123,14 @@ def name_faults(uri: str, runs: Collection[str]) -> tuple[list[Fault], list[Faul
 
 
 def is_like(name: str, own: str) -> bool:
-    """Returns whether another name may be taken for an own one.
+    """Returns whether another name may be taken for an own one. A name that goes on after the own one is another.
 
-    >>> is_like("cаllsieve", "callsieve"), is_like("callsieve", "callsieve"), is_like("churn", "callsieve")
-    (True, False, False)
+    >>> [is_like(name, "callsieve") for name in ("cаllsieve", "callsieve", "callsieve2", "Callsieve ", "churn")]
+    [True, False, False, True, False]
     """
-    return name != own and SequenceMatcher(None, name.casefold().strip(), own).ratio() > ALIKE
+    plain = name.casefold().strip()
+    differs = plain == own or not plain.startswith(own)
+    return name != own and differs and SequenceMatcher(None, plain, own).ratio() > ALIKE
 
 
 def store_fault(uri: str) -> str:
