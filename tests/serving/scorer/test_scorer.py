@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.files import strict_json
 from callsieve.features.offline.table import vectors
+from callsieve.features.online.feeds import COMPLETE, NO_ROUTES
 from callsieve.features.online.history import History
 from callsieve.features.records import NUMBER_CLASSES
+from callsieve.serving.batch.verdict_file import statuses
 from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.policy import ACTIONS, Policy, band_action
@@ -312,6 +314,24 @@ def test_a_class_of_number_without_a_threshold_has_a_status_of_its_own(scorer, c
         "no_threshold" if stratum == "quiet_mobile" else "scored" for stratum in strata
     ]
     assert {verdict.band for verdict in again if verdict.status == "no_threshold"} == {""}
+
+
+@pytest.mark.parametrize("feed", [COMPLETE, NO_ROUTES])
+def test_the_statuses_of_a_table_are_those_of_its_rows(scorer, matrix, feed):
+    bands = tuple(dataclasses.replace(band, abstains=("quiet_mobile",)) for band in scorer.bundle.thresholds)
+    quiet = Scorer(dataclasses.replace(scorer.bundle, thresholds=bands), scorer.policy)
+    rows = matrix.copy()
+    rows[5, 0] = math.inf
+    places = np.arange(len(rows))
+    covered, start = places % 3 > 0, 1_775_001_600_000 + places % 2
+    scores = quiet.score_table(rows, covered=covered, feed=feed)
+    words, messages = statuses(quiet, rows, scores, covered, start > 1_775_001_600_000)
+    values = zip(rows.tolist(), start.tolist(), covered.tolist(), strict=True)
+    single = [quiet.explain_row(row, at, covered=enough, feed=feed) for row, at, enough in values]
+    assert words == [verdict.status for verdict in single]
+    assert [text.partition(" (")[0] for text in messages] == [verdict.message.partition(" (")[0] for verdict in single]
+    others = {"other_feed"} if feed == NO_ROUTES else {"scored", "no_threshold"}
+    assert set(words) == {"stale", "filling", "fault"} | others
 
 
 def test_a_verdict_as_json_is_strict_and_the_same_as_over_http(scorer, verdicts):
