@@ -306,19 +306,20 @@ def place_calls(proxy_port: int, phone: socket.socket, invites: Sequence[OddInvi
 
     Returns:
         For each INVITE the first message that follows from it: the INVITE as the proxy relays it to `phone`, or the
-        final answer to the caller. b"" if neither comes within 0.3 seconds.
+        final answer to the caller. b"" for an INVITE without From, which Kamailio does not answer.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller:
         caller.bind(("127.0.0.1", 0))
         results = []
         for number, odd in enumerate(invites):
             caller.sendto(odd.message(number, caller.getsockname()[1]), ("127.0.0.1", proxy_port))
-            results.append(_first_message((caller, phone), b"odd%d@caller" % number))
+            seconds = 5.0 if odd.headers else 0.1
+            results.append(_first_message((caller, phone), b"odd%d@caller" % number, seconds))
     return results
 
 
-def _first_message(sockets, call_id):
-    deadline = time.monotonic() + 0.3
+def _first_message(sockets, call_id, seconds):
+    deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         for ready in select.select(sockets, [], [], left)[0]:
             message = ready.recv(65_535)

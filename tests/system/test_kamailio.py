@@ -356,8 +356,9 @@ def test_no_sender_can_fill_the_log(odd_calls, variant):
     log = odd_calls[variant][2]
     assert "1380013" not in log
     lines = [line for line in log.splitlines() if re.search("ERROR|WARNING|CRITICAL|BUG|ALERT", line)]
-    assert len(lines) <= 1, lines[:3]
-    assert all("callsieve: not scored, the call passes: ValueError" in line for line in lines)
+    ours = [line for line in lines if "callsieve: " in line]
+    assert len(ours) <= 3  # one a minute of each kind
+    assert [line for line in lines if line not in ours and "timer" not in line] == []  # a busy machine is late
 
 
 def test_an_untrusted_peer_asserts_nothing(dial, service, beside, phone):
