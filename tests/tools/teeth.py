@@ -32,7 +32,7 @@ from callsieve.training.governance.traceability import Mark, marks, trace  # noq
 
 PACKAGES = ("features", "serving", "training")
 LIBRARIES = ("features/codegen/kernel.library", "serving/bundle/forest.library")  # compiled, so Git ignores them
-SECONDS = 900  # after which a run of tests is stopped
+SECONDS = 900  # after which the tests of a mutant are stopped
 # Messages of failures are dropped, so assertions are not rewritten and examples not shrunk.
 OPTIONS = (
     "-q",
@@ -103,8 +103,8 @@ class Tree:
         os.killpg(self._runner.pid, signal.SIGKILL)
         self._runner.communicate()
 
-    def run(self, tests: Sequence[str], *options: str) -> tuple[list[str], str]:
-        """Runs tests.
+    def run(self, tests: Sequence[str], *options: str, seconds: float | None = SECONDS) -> tuple[list[str], str]:
+        """Runs tests, at most for some seconds.
 
         Returns: the tests that failed, and why there may be no result ("" if there is one). A test whose fixture raised
             an error did not fail.
@@ -114,10 +114,10 @@ class Tree:
         assert self._runner.stdin and self._runner.stdout
         self._runner.stdin.write(json.dumps(arguments) + "\n")
         self._runner.stdin.flush()
-        if not select.select([self._runner.stdout], [], [], SECONDS)[0]:
+        if not select.select([self._runner.stdout], [], [], seconds)[0]:
             self._stop()
             self._start()
-            return [], f"its tests ran longer than {SECONDS} s"
+            return [], f"its tests ran longer than {seconds} s"
         code = int(self._runner.stdout.readline())
         if code not in (0, 1):
             return [], f"its tests did not run: exit code {code} of pytest"
@@ -160,7 +160,7 @@ def judge(mutant: Mutant, tree: Tree, all_marks: Sequence[Mark]) -> Verdict:
 def verified(verdicts: Sequence[Verdict], tree: Tree) -> list[Verdict]:
     """Returns the verdicts, with a fault where a test also fails without the patch."""
     killers = sorted({test for verdict in verdicts for test in verdict.killers.values()})
-    failed, fault = tree.run(killers) if killers else ([], "")
+    failed, fault = tree.run(killers, seconds=None) if killers else ([], "")
 
     def fault_of(verdict: Verdict) -> str:
         broken = [test for test in verdict.killers.values() if test in failed]

@@ -23,7 +23,7 @@ def tree(tmp_path):
     (tmp_path / "made.py").write_text("def made():\n    return 7\n")
     tree = SimpleNamespace(root=tmp_path, failing=set(), fault="", runs=[])
 
-    def run(tests, *_options):
+    def run(tests, *_options, **_limits):
         tree.runs.append((tuple(tests), (tmp_path / "made.py").read_text()))
         return [test for test in tests if test in tree.failing], tree.fault
 
