@@ -37,12 +37,14 @@ class Span:
 
     first: Annotated[str, typer.Option("--first", help="First UTC day, such as 2026-03-01.")]
     last: Annotated[str, typer.Option("--last", help="Last UTC day.")]
-    held: Annotated[bool, typer.Option("--held", help="Calls held for tracing; see `callsieve privacy hold`.")] = False
+    for_tracing: Annotated[
+        bool, typer.Option("--held", help="Calls held for tracing; see `callsieve privacy hold`.")
+    ] = False
 
     @property
     def table(self) -> str:
         """Returns the name of the table of the calls."""
-        return "held" if self.held else "calls"
+        return "held" if self.for_tracing else "calls"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -117,17 +117,17 @@ def complaints_list(
     """
     from callsieve.training.governance.complaint_desk import complaints_of
 
-    found = complaints_of(data, regulator=regulator)
+    rows = complaints_of(data, regulator=regulator)
     if json:
-        console.emit_json({"complaints": found})
+        console.emit_json({"complaints": rows})
     else:
         names = ("complaint", "at", "category", "plan_class", "regulator", "status")
         lines = [
             (*(str(row[name]) for name in names), f"{row['dispatch'] or row['answer'] or ''}{' !' * row['overdue']}")
-            for row in found
+            for row in rows
         ]
-        console.show_table(f"{len(found):,} complaints", (*names, "due"), lines)
-    if any(row["overdue"] for row in found):
+        console.show_table(f"{len(rows):,} complaints", (*names, "due"), lines)
+    if any(row["overdue"] for row in rows):
         sys.exit(1)
 
 
@@ -161,8 +161,8 @@ def complaints_status(data: Data, key: NumberKey, json: Json = False) -> None:
 
     from .privacy import token_on_stdin
 
-    found = complaints_of(data, reporter=token_on_stdin(key))
-    notices = [{language: notice(row, language) for language in ("zh", "en")} | row for row in found]
+    rows = complaints_of(data, reporter=token_on_stdin(key))
+    notices = [{language: notice(row, language) for language in ("zh", "en")} | row for row in rows]
     if json:
         console.emit_json({"complaints": notices})
         return
@@ -319,7 +319,7 @@ def search(
         console.emit_json(result)
     else:
         for row in result["datasets"]:
-            console.say(f"{row['dataset']}: {row['found']} of {row['planted']} canaries found")
+            console.say(f"{row['dataset']}: {row['rows']} of {row['planted']} canaries rows")
         console.say(f"{result['lines']:,} lines read")
-    if any(row["found"] for row in result["datasets"]):
+    if any(row["rows"] for row in result["datasets"]):
         sys.exit(1)

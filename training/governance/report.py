@@ -5,7 +5,7 @@ Every figure of the report is a rounded cell count that passes the disclosure co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,9 @@ import pandas as pd
 
 from callsieve.features.files.dates import EPOCH, parse_day
 
+from .complaints import complaint_cells
 from .disclosure import BASE, LEAST, Cell, Count, Partition, protect
-from .league import complaint_cells, leagues
-from .parties import Column, ReportData, columns, dictionary, in_force, read_report_data
+from .parties import UNCLASSIFIED, Column, ReportData, columns, dictionary, in_force, read_report_data
 from .shared_victims import groups
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ TABLES: dict[str, tuple[str, ...]] = {
 """The tables, each with the splits of its rows. Splits without data are left out."""
 COMPARED = tuple(name for name in TABLES if name not in ("class", "unregistered_bulk", "victims_in_common"))
 """Tables that also show the calls of the previous period."""
+
+LEAGUES = {"operator": "complaints_operator", "industry": "complaints_category", "area": "complaints_area"}
+"""The league tables: the table of calls and the table of complaints behind each."""
+PER = 100_000
 
 
 def period_of(first: int, last: int) -> str:
@@ -256,3 +260,46 @@ def last_day(source: ReportData, until: str | None) -> int:
     if not source.calls.num_rows:
         raise ValueError("calls.parquet: expected at least one call")
     return int(source.calls["day"].to_numpy().max())
+
+
+def leagues(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Returns the league tables from the shown rows of the report, the highest rank first.
+
+    Returns: by table, rows with `row`, `calls`, `acted` (calls with an action, or None), `content` (the commonest one
+    that was predicted, or None), `complaints`, `rate` (complaints per 100,000 calls, or None), `rank` and
+    `rank_before` (1 for the highest rate, or None).
+    """
+    return {
+        name: ranked for name, of in LEAGUES.items() if (ranked := _league(tables.get(name, ()), tables.get(of, ())))
+    }
+
+
+def _league(calls: Sequence[Mapping[str, Any]], complaints: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    complaints_of = {row["row"]: row for row in complaints}
+    rows = []
+    for row in calls:
+        about = complaints_of.get(row["row"], {"calls": None, "before": None})
+        actions = row["splits"].get("action")
+        contents = {
+            word: count for word, count in row["splits"].get("content", {}).items() if count and word != UNCLASSIFIED
+        }
+        rows.append(
+            {
+                "row": row["row"],
+                "calls": row["calls"],
+                "acted": None if actions is None else sum(n for word, n in actions.items() if word != "pass"),
+                "content": max(contents, key=lambda word: contents[word], default=None),
+                "complaints": about["calls"],
+                "rate": _rate(about["calls"], row["calls"]),
+                "rate_before": _rate(about["before"], row["before"]),
+            }
+        )
+    for name, rate in (("rank", "rate"), ("rank_before", "rate_before")):
+        rates = sorted((row[rate] for row in rows if row[rate] is not None), reverse=True)
+        for row in rows:
+            row[name] = None if row[rate] is None else rates.index(row[rate]) + 1
+    return sorted(rows, key=lambda row: (row["rank"] is None, row["rank"] or 0, -row["calls"]))
+
+
+def _rate(complaints: int | None, calls: int | None) -> float | None:
+    return None if complaints is None or not calls else round(PER * complaints / calls, 1)

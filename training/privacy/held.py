@@ -23,7 +23,7 @@ from callsieve.training.log.audit_log import append
 
 from .states import CALLS
 
-HELD = "held"
+TABLE = "held"
 HOLD = "hold for tracing"
 _IDENTITY = ("start", "caller", "callee")
 
@@ -45,16 +45,16 @@ def hold(
     if not all(map(is_token, callers)):
         raise ValueError("--token: expected tokens of numbers")
     check_present(folder)
-    calls, path = read_keyed(folder / CALLS), folder / f"{HELD}.parquet"
+    calls, path = read_keyed(folder / CALLS), folder / f"{TABLE}.parquet"
     failed = pc.equal(calls["attestation"].cast(pa.string()), "failed")
     chosen = pc.or_(
         failed.fill_null(False), pc.is_in(calls["caller"].cast(pa.string()), pa.array(sorted(callers), pa.string()))
     )
-    found, held = calls.filter(chosen), read_keyed(path) if path.exists() else calls.slice(0, 0)
-    known = set(_identities(held))
-    new = found.filter(pa.array([identity not in known for identity in _identities(found)], pa.bool_()))
-    names = [name for name in held.column_names if name in new.column_names]
-    whole = pa.concat_tables([held.select(names), new.select(names)], promote_options="permissive")
+    matches, earlier = calls.filter(chosen), read_keyed(path) if path.exists() else calls.slice(0, 0)
+    known = set(_identities(earlier))
+    new = matches.filter(pa.array([identity not in known for identity in _identities(matches)], pa.bool_()))
+    names = [name for name in earlier.column_names if name in new.column_names]
+    whole = pa.concat_tables([earlier.select(names), new.select(names)], promote_options="permissive")
     act = {"act": HOLD, "what": fingerprint(new.sort_by("start")), "count": new.num_rows}
     entry = append(
         log, "access", act | {"purpose": purpose, "person": person, "tickets": [], "source": str(folder)}, key

@@ -4,11 +4,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from callsieve.training.governance.complaints import calls_of_complaints, regulator_of
+from callsieve.training.governance.complaints import calls_of_complaints, complaint_cells, regulator_of
 from callsieve.training.governance.disclosure import BASE
-from callsieve.training.governance.league import complaint_cells, leagues
 from callsieve.training.governance.parties import read_report_data
-from callsieve.training.governance.report import days_of, period_of, tables_of
+from callsieve.training.governance.report import days_of, leagues, period_of, tables_of
 
 ALL = {"callee": 1, "caller": 1}
 
@@ -32,7 +31,7 @@ def plain_complaints(world_folder, period):
     return frame[(day >= first) & (day < after)]
 
 
-@pytest.mark.source("L44", "L23", "L24", "L25", "L26", "L27", by="training/governance/league.py")
+@pytest.mark.source("L44", "L23", "L24", "L25", "L26", "L27", by="training/governance/complaints.py")
 def test_complaints_are_counted_by_category_and_by_the_regulator_of_the_trade(world_folder, source, periods):
     shown = tables_of(complaint_cells(source, periods, ALL), *periods)
     now, past = (plain_complaints(world_folder, period) for period in periods)
@@ -52,16 +51,16 @@ def test_complaints_are_counted_by_category_and_by_the_regulator_of_the_trade(wo
 def test_a_complaint_counts_for_the_operator_of_the_callers_last_call(source):
     call = calls_of_complaints(source)
     calls = source.calls.select(["start", "caller"]).to_pandas().astype({"caller": object})
-    found = 0
+    matched = 0
     for row, index in list(zip(source.complaints.itertuples(), call.tolist(), strict=True))[::7]:
         at = row.at.timestamp() * 1000
         earlier = calls[(calls["caller"] == row.number) & (calls["start"] <= at)]
         assert index == (earlier.index[-1] if len(earlier) else -1)
-        found += len(earlier) > 0
-    assert found > 5
+        matched += len(earlier) > 0
+    assert matched > 5
 
 
-@pytest.mark.source("P10", by="training/governance/league.py")
+@pytest.mark.source("P10", by="training/governance/complaints.py")
 def test_small_cells_of_complaints_are_hidden(source, periods):
     shown = complaint_cells(source, periods, {"callee": 6, "caller": 2})
     categories = [
@@ -76,7 +75,7 @@ def test_small_cells_of_complaints_are_hidden(source, periods):
     assert not any(count.records for count in hidden.values())
 
 
-@pytest.mark.source("L5", "L8", by="training/governance/league.py")
+@pytest.mark.source("L5", "L8", by="training/governance/report.py")
 def test_a_league_table_ranks_by_complaints_per_call_and_shows_the_rank_before():
     row = lambda name, calls, before, **splits: {"row": name, "calls": calls, "before": before, "splits": splits}
     mix = {"pass": 900, "label": 60, "block": 40}

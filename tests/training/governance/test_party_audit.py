@@ -106,7 +106,7 @@ def test_the_audit_needs_a_ticket_and_its_tokens_become_names(folder, log, run_c
     words = ("privacy", "reidentify", *order, "--key", tmp_path / "number.key", *keys_of(log), "--gates", gates)
     stdin = "carrier-a\ncarrier-b\nt-small\n13800001234\n"
     assert run_command(*words, *tickets[:2], stdin=stdin)[0] == 1
-    code, found, _ = run_command(*words, *tickets, stdin=stdin)
+    code, out_text, _ = run_command(*words, *tickets, stdin=stdin)
     assert code == 0
     names = ("carrier-a", "t-small", "13800001234")
-    assert found.splitlines() == [f"{token}\t{name}" for token, name in zip(tokens, names, strict=True)]
+    assert out_text.splitlines() == [f"{token}\t{name}" for token, name in zip(tokens, names, strict=True)]
