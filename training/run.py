@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
 
     from .log.run_paths import RunPaths
-    from .reports.pictures import Picture
+    from .reports.drawing import Picture
 
     Array = npt.NDArray[Any]
     Datasets = Mapping[str, DatasetEntry]
@@ -343,6 +343,6 @@ def example(scorer: Scorer, action: str, trained: Trained, row: int) -> ExampleV
         "slice": str(last.folds.judged.slice[row]),
         "content": verdict.content,
         "mode": verdict.mode,
-        "rules": [fact.en for fact in verdict.rules],
+        "rules": [{"en": fact.en, "zh": fact.zh} for fact in verdict.rules],
         "reasons": [{"en": reason.en, "zh": reason.zh} for reason in verdict.reasons],
     }

@@ -120,6 +120,7 @@ MaxCalls = Annotated[
 ]
 MaxNumbers = Annotated[int, typer.Option("--max-numbers", help="Numbers to keep in memory.")]
 ValidDays = Annotated[float, typer.Option("--valid-days", help="Days until it expires.")]
+Lang = Annotated[str, typer.Option("--lang", help="Language of the pages: en or zh.")]
 Why = Annotated[str, typer.Option("--why", help="Reason, for the audit log.")]
 LogFolder = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
 SigningKey = Annotated[Path, typer.Option("--signing-key", help="Ed25519 key (PEM) that signs.")]

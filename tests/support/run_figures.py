@@ -196,7 +196,7 @@ def example_figures() -> dict[str, Any]:
                     "slice": "fraud_ring",
                     "content": "fraud",
                     "mode": "human",
-                    "rules": ["The caller drops its calls after one ring."],
+                    "rules": [{"en": "The caller drops its calls after one ring.", "zh": "主叫响一声即挂断。"}],
                     "reasons": [
                         {
                             "en": "different numbers per call in the last hour: 100%",

@@ -23,7 +23,8 @@ from callsieve.training.judging.run_figures import RunFigures
 from callsieve.training.log.audit_log import payloads, read
 from callsieve.training.log.gates import Gates, condition
 from callsieve.training.log.run_paths import RunPaths
-from callsieve.training.reports.pictures import Picture, pictures
+from callsieve.training.reports.drawing import Picture
+from callsieve.training.reports.pictures import pictures
 from callsieve.training.reports.run_page import environment
 from callsieve.training.tracking import mlflow_read, mlflow_write
 

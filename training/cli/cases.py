@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from callsieve.features.files.dates import now_ms
-from callsieve.serving.cli import console
+from callsieve.serving.cli import console, options
 from callsieve.serving.cli.options import ApiKeys, Bundle, Host, Json, PolicyFile, Port, StateFolders, Trust, Zone
 from callsieve.serving.cli.ports import require_free_port
 
@@ -217,7 +217,7 @@ def relist(case_id: CaseId, person: Person, why: Reason, office: Office, log: De
 def notice(
     case_id: CaseId,
     office: Office,
-    language: Annotated[str, typer.Option(help="en or zh.")] = "zh",
+    lang: options.Lang = "zh",
     zone: Zone = "Asia/Shanghai",
     json: Json = False,
 ) -> None:
@@ -225,7 +225,7 @@ def notice(
 
     Next: callsieve cases decide.
 
-    Example: callsieve cases notice 0123456789abcdef --language en
+    Example: callsieve cases notice 0123456789abcdef --lang en
     """
     from callsieve.serving.cases.notice import notice as written
 
@@ -233,8 +233,8 @@ def notice(
         case = store.find(case_id, now_ms())
         clearances = [row for row in store.clearances() if row["caller"] == case.record.caller]
         last = clearances[-1] if clearances and clearances[-1]["ended_at"] is not None else None
-        text = written(case, store.rules, language, zone, last)
-    console.emit_json({"case": case_id, "language": language, "notice": text}) if json else typer.echo(text, nl=False)
+        text = written(case, store.rules, lang, zone, last)
+    console.emit_json({"case": case_id, "language": lang, "notice": text}) if json else typer.echo(text, nl=False)
 
 
 def replay(

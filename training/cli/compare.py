@@ -20,6 +20,7 @@ from callsieve.serving.cli.options import (
     Data,
     Json,
     KeyFile,
+    Lang,
     LayoutName,
     LookOptions,
     PolicyFile,
@@ -39,6 +40,7 @@ def evaluate(
         Path | None, typer.Option("--out", help="New or empty folder for a report, its pictures and all figures.")
     ] = None,
     threads: Threads = 0,
+    lang: Lang = "en",
     json: Json = False,
 ) -> None:
     """Judge a signed bundle on other calls.
@@ -53,13 +55,14 @@ def evaluate(
     from callsieve.training.judging.judge import headline_metrics
     from callsieve.training.log.looks import ledger_beside
     from callsieve.training.reports.evaluation import write_evaluation
+    from callsieve.training.reports.language import language
     from callsieve.training.tracking.activity import record_activity
 
     from .tables import runs
 
     began, folder = time.time(), None if out is None else console.new_folder(out)
     ledger = ledger_beside(bundle, look.audit, look.signing_key)
-    with console.progress("evaluate") as progress:
+    with console.progress("evaluate") as progress, language(lang):
         figures = assess(bundle, data, trust=trust, threads=threads, progress=progress, ledger=ledger)
         if folder is not None:
             write_evaluation(figures, folder)

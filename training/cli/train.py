@@ -19,6 +19,7 @@ from callsieve.serving.cli.options import (
     Json,
     KeyFile,
     LabelPolicyFile,
+    Lang,
     LayoutName,
     Out,
     Scenario,
@@ -74,7 +75,12 @@ class OwnFiles:
 
 
 def demo(
-    out: Out = Path("callsieve-demo"), size: Size = "small", seed: Seed = 1, threads: Threads = 0, json: Json = False
+    out: Out = Path("callsieve-demo"),
+    size: Size = "small",
+    seed: Seed = 1,
+    threads: Threads = 0,
+    lang: Lang = "en",
+    json: Json = False,
 ) -> None:
     """Simulate a world, judge the shipped model on it, train a small model beside it, and write report.html.
 
@@ -82,11 +88,12 @@ def demo(
 
     Example: callsieve demo --size tiny --seed 11
     """
+    from callsieve.training.reports.language import language
     from callsieve.training.studies.demo import SHIPPED, run_demo
 
     from .tables import runs
 
-    with console.progress("demo") as progress:
+    with console.progress("demo") as progress, language(lang):
         figures = run_demo(console.new_folder(out), size=size, seed=seed, threads=threads, progress=progress)
     console.emit_json(figures) if json else runs.demo(figures, SHIPPED, out)
 
@@ -196,6 +203,7 @@ def train(
         int | None, typer.Option(min=0, help="Seed that decides which calls judge; by default --seed.")
     ] = None,
     threads: Threads = 0,
+    lang: Lang = "en",
     json: Json = False,
 ) -> None:
     """Train, judge, certify and sign a model on keyed calls, or on own files of calls and complaints.
@@ -232,6 +240,7 @@ def train(
     from callsieve.training.log.gates import read_gates
     from callsieve.training.model.parameters import read_parameters
     from callsieve.training.model.settings import Settings
+    from callsieve.training.reports.language import language
     from callsieve.training.run import study
 
     from .tables import runs
@@ -240,7 +249,7 @@ def train(
     if own_columns:
         folders = folder_sources([*(data or []), *(more or ())], certify or ())
         own_names = own_features(Path(source.name) for source in folders)
-    with console.progress("train") as progress:
+    with console.progress("train") as progress, language(lang):
         settings = Settings(
             seed=seed,
             threads=threads,

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.reading.call_files import write_table
-from callsieve.training.reports.pictures import BLUE, GREY, RC, VERMILLION, Picture, blank, legend, named_rows, svg
+from callsieve.training.reports.drawing import BLUE, GREY, RC, VERMILLION, Picture, blank, legend, named_rows, svg
 from callsieve.training.reports.run_page import environment
 
 from .disclosure import Cell, Count

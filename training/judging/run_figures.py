@@ -50,7 +50,7 @@ class GateEntry(Look):
 
 
 class ReasonText(TypedDict):
-    """A reason of a verdict in two languages."""
+    """A rule or a reason of a verdict, in two languages."""
 
     en: str
     zh: str
@@ -66,7 +66,7 @@ class ExampleVerdict(TypedDict):
     slice: str
     content: str | None
     mode: str | None
-    rules: list[str]
+    rules: list[ReasonText]
     reasons: list[ReasonText]
 
 

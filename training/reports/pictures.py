@@ -1,17 +1,10 @@
-"""The pictures of a run, as SVG; each is drawn twice, for a wide and for a narrow page.
-
-A picture needs no font of its own: text stays text, and the reader's browser sets it. The colours of Okabe and Ito
-(2008) can be distinguished with any colour vision; shapes and dashes repeat what the colours say.
-"""
+"""The pictures of a run, as SVG; each is drawn twice, for a wide and for a narrow page."""
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -20,44 +13,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.run_figures import RunFigures
 
-BLUE, VERMILLION, GREY, INK = "#0072B2", "#D55E00", "#767676", "#222222"
+from .drawing import (
+    BLUE,
+    GREY,
+    INK,
+    RC,
+    VERMILLION,
+    Picture,
+    blank,
+    legend,
+    moment,
+    named_rows,
+    note,
+    percent,
+    shares,
+    short,
+    svg,
+)
+from .language import current_language, day, gettext, words
+
 STYLES = {"model": (BLUE, "-", "o", "callsieve"), "rule": (GREY, "--", "s", "rule on calls per hour")}
 MEAN_LIFE = 328
 """Mean number of calls in the life of a nuisance number (marked by TouchPal users, 2016)."""
-
-RC = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "callsieve",  # makes ids inside the file the same in every run
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    "text.color": INK,
-    "text.parse_math": False,  # the name of a slice may be "$x$"
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.8,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "lines.linewidth": 2,
-}
-# No metadata that depends on the moment or the machine.
-METADATA: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One picture for a wide page and one for a narrow page, as SVG text."""
-
-    wide: str
-    narrow: str
 
 
 def pictures(figures: RunFigures) -> dict[str, Picture]:
@@ -72,45 +53,30 @@ def pictures(figures: RunFigures) -> dict[str, Picture]:
     return drawn
 
 
-def svg(figure: Figure) -> str:
-    """Returns a figure as SVG text; the same figure gives the same bytes."""
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata=METADATA)
-    text = out.getvalue()
-    return text[text.index("<svg") :]  # without the document type, which names a web address
-
-
-def blank(narrow: bool, height: float) -> tuple[Figure, Axes]:
-    """Returns an empty picture; sizes in inches."""
-    figure = Figure(figsize=(3.7 if narrow else 5.8, height), layout="constrained")
-    return figure, figure.add_subplot()
-
-
 def error_curve(figures: RunFigures, narrow: bool) -> Figure:
     """Draws the catch rate against the benign error, with the thresholds in use, also in each folder of data."""
     figure, ax = blank(narrow, 3.4 if narrow else 3.7)
     heads = figures.get("headline")
     calls = heads["model"]["benign_calls"] if heads else 0
     left = 10.0 ** min(math.floor(-math.log10(calls or 10**6)), -5)
-    note(ax, 1e-4, "1 in 10,000", "left")
+    note(ax, 1e-4, gettext("1 in %(calls)s", calls="10,000"), "left")
     for scorer, points in figures["curve"].items():
         colour, dash, marker, label = STYLES[scorer]
-        ax.plot([max(x, left) for x, _ in points], [y for _, y in points], dash, color=colour, label=label)
+        ax.plot([max(x, left) for x, _ in points], [y for _, y in points], dash, color=colour, label=words(label))
         if heads:
             operating_point(ax, heads["model"] if scorer == "model" else heads["rule"], left, colour, marker)
     if worlds := figures.get("by_folder"):
+        each = gettext("each of %(folders)s data folders", folders=len(worlds))
         x, y = zip(*(observed(row["model"], left) for row in worlds), strict=True)
-        ax.plot(
-            x, y, "o", color=BLUE, ms=4, mfc="white", mew=1, clip_on=False, label=f"each of {len(worlds)} data folders"
-        )
+        ax.plot(x, y, "o", color=BLUE, ms=4, mfc="white", mew=1, clip_on=False, label=each)
     ax.set_xscale("log")
     ax.set_xlim(left, 1)
     decades = list(range(round(math.log10(left)), 1))
     ax.xaxis.set_major_locator(FixedLocator([10.0**n for n in decades[:: 2 if narrow else 1]]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: percent(x)))
-    ax.set_xlabel("innocent calls flagged (log scale)")
-    shares(ax, "nuisance calls caught")
+    ax.set_xlabel(gettext("innocent calls flagged (log scale)"))
+    shares(ax, gettext("nuisance calls caught"))
     legend(ax)
     return figure
 
@@ -146,15 +112,15 @@ def detection_curve(figures: RunFigures, narrow: bool) -> Figure:
     for scorer, values in (("model", curve.get("model")), ("rule", curve.get("rule"))):
         if values:
             colour, dash, _, label = STYLES[scorer]
-            ax.step(curve["calls"], values, dash, where="post", color=colour, label=label)
-    life = "mean life" if narrow else "mean life of a nuisance number (TouchPal 2016)"
-    note(ax, MEAN_LIFE, f"{MEAN_LIFE} calls: {life}", "right")
+            ax.step(curve["calls"], values, dash, where="post", color=colour, label=words(label))
+    life = gettext("mean life") if narrow else gettext("mean life of a nuisance number (TouchPal 2016)")
+    note(ax, MEAN_LIFE, gettext("%(calls)s calls: %(meaning)s", calls=MEAN_LIFE, meaning=life), "right")
     ax.set_xscale("log")
     ax.set_xlim(1, max(1000, curve["calls"][-1]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    ax.set_xlabel("calls made by the number (log scale)")
-    shares(ax, "nuisance numbers detected")
+    ax.set_xlabel(gettext("calls made by the number (log scale)"))
+    shares(ax, gettext("nuisance numbers detected"))
     legend(ax)
     return figure
 
@@ -175,17 +141,17 @@ def benign_slices(figures: RunFigures, narrow: bool) -> Figure:
         ax.plot(bound, y, "o" if row["certified"] else "D", color=colour, ms=7, clip_on=False)
     target = next((band["target"] for band in figures.get("bands") or ()), 1e-4)
     ax.axvline(target, color=INK, lw=1, ls=":")
-    ax.plot([], [], "o", color=BLUE, ms=7, label="bound, certified")
-    ax.plot([], [], "D", color=VERMILLION, ms=7, label="bound, not certified")
-    ax.plot([], [], "|", color=GREY, ms=9, mew=2, label="observed error")
-    ax.plot([], [], ":", color=INK, lw=1, label=f"target, {percent(target)}")
+    ax.plot([], [], "o", color=BLUE, ms=7, label=gettext("bound, certified"))
+    ax.plot([], [], "D", color=VERMILLION, ms=7, label=gettext("bound, not certified"))
+    ax.plot([], [], "|", color=GREY, ms=9, mew=2, label=gettext("observed error"))
+    ax.plot([], [], ":", color=INK, lw=1, label=gettext("target, %(share)s", share=percent(target)))
     ax.set_xscale("log")
     ax.set_xlim(left, 1)
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_locator(FixedLocator([10.0**n for n in range(-8, 1, 2 if narrow else 1) if 10.0**n > left]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: percent(x)))
-    ax.set_xlabel("innocent calls flagged (log scale)")
-    named_rows(ax, [f"{short(row['slice'])}\n{row['flagged']:,} of {row['calls']:,}" for row in rows])
+    ax.set_xlabel(gettext("innocent calls flagged (log scale)"))
+    named_rows(ax, [f"{short(row['slice'])}\n{part_of(row['flagged'], row['calls'])}" for row in rows])
     legend(ax)
     return figure
 
@@ -201,8 +167,8 @@ def nuisance_slices(figures: RunFigures, narrow: bool) -> Figure:
             whisker(ax, [row["low"], row["high"]], [y, y], "|", INK)
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
-    ax.set_xlabel("nuisance calls caught, with 95% interval")
-    named_rows(ax, [f"{short(row['slice'])}\n{row['calls']:,} calls" for row in rows])
+    ax.set_xlabel(gettext("nuisance calls caught, with 95%% interval"))
+    named_rows(ax, [f"{short(row['slice'])}\n{calls_in_words(row['calls'])}" for row in rows])
     return figure
 
 
@@ -211,12 +177,12 @@ def reliability(figures: RunFigures, narrow: bool) -> Figure:
     figure, ax = blank(narrow, 3.4 if narrow else 3.7)
     edge = 1e-4
     line = (edge, 0.5, 1 - edge)
-    ax.plot(line, line, ":", color=INK, lw=1, label="perfect calibration")
+    ax.plot(line, line, ":", color=INK, lw=1, label=gettext("perfect calibration"))
     for bin_ in figures["reliability"]["bins"]:
         x, y = (min(max(value, edge), 1 - edge) for value in (bin_["predicted"], bin_["observed"]))
         fill = BLUE if 0 < bin_["observed"] < 1 else "white"
         ax.plot(x, y, "o", color=BLUE, mfc=fill, ms=7, clip_on=False, zorder=4)
-    ax.plot([], [], "o", color=BLUE, ms=7, label="calls with similar scores")
+    ax.plot([], [], "o", color=BLUE, ms=7, label=gettext("calls with similar scores"))
     ticks = (1e-4, 1e-3, 1e-2, 0.1, 0.5, 0.9, 0.99, 0.999, 1 - 1e-4)
     for axis, scale in ((ax.xaxis, ax.set_xscale), (ax.yaxis, ax.set_yscale)):
         scale("logit")
@@ -225,8 +191,8 @@ def reliability(figures: RunFigures, narrow: bool) -> Figure:
         axis.set_major_formatter(FuncFormatter(lambda x, _: percent(x)))
     ax.set_xlim(edge, 1 - edge)
     ax.set_ylim(edge, 1 - edge)
-    ax.set_xlabel("predicted probability (logit scale)")
-    ax.set_ylabel("observed share of nuisance")
+    ax.set_xlabel(gettext("predicted probability (logit scale)"))
+    ax.set_ylabel(gettext("observed share of nuisance"))
     legend(ax)
     return figure
 
@@ -235,17 +201,23 @@ def time_line(figures: RunFigures, narrow: bool) -> Figure:
     """Returns the folds in time, with the label cutoff."""
     figure, ax = blank(narrow, 1.9)
     folds = figures["folds"]
-    spans = ((folds["train"], "train"), (folds["choose"], "choose threshold"), (folds["certify"], "certify"))
+    spans = (
+        (folds["train"], gettext("train")),
+        (folds["choose"], gettext("choose threshold")),
+        (folds["certify"], gettext("certify")),
+    )
     for y, (span, _) in enumerate(spans):
         begin, end = (moment(text) for text in span)
         ax.barh(y, end - begin, left=begin, height=0.6, color=BLUE, alpha=(0.3, 0.6, 1.0)[y])
     if folds["label_cutoff"]:
         cutoff = moment(folds["label_cutoff"])
-        ax.axvline(cutoff, color=VERMILLION, ls="--", lw=1.5, label="label cutoff: later complaints are not used")
+        ax.axvline(
+            cutoff, color=VERMILLION, ls="--", lw=1.5, label=gettext("label cutoff: later complaints are not used")
+        )
         legend(ax)
     locator = mdates.AutoDateLocator(minticks=3, maxticks=4 if narrow else 8, interval_multiples=False)
     ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(mdates.DateFormatter("%d %b" if narrow else "%d %b %Y"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: day(mdates.num2date(x), year=not narrow)))
     named_rows(ax, [label for _, label in spans])
     return figure
 
@@ -259,14 +231,14 @@ def precision_curve(figures: RunFigures, narrow: bool) -> Figure:
     for scorer, points in figures["curve"].items():
         colour, dash, _, label = STYLES[scorer]
         caught = [(y, nuisance * y / (nuisance * y + innocent * x)) for x, y in points if y > 0]
-        ax.plot([y for y, _ in caught], [precision for _, precision in caught], dash, color=colour, label=label)
+        ax.plot([y for y, _ in caught], [precision for _, precision in caught], dash, color=colour, label=words(label))
     if counts["nuisance_flagged"]:
         precision = counts["nuisance_flagged"] / (counts["nuisance_flagged"] + counts["innocent_flagged"])
         ax.plot(counts["nuisance_flagged"] / nuisance, precision, "o", color=BLUE, ms=6, mec="white", clip_on=False)
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
-    ax.set_xlabel("nuisance calls caught")
-    shares(ax, "flagged calls that are nuisance")
+    ax.set_xlabel(gettext("nuisance calls caught"))
+    shares(ax, gettext("flagged calls that are nuisance"))
     legend(ax)
     return figure
 
@@ -275,14 +247,14 @@ def score_histogram(figures: RunFigures, narrow: bool) -> Figure:
     """Draws the judged calls by score on a logarithmic scale, with the threshold."""
     figure, ax = blank(narrow, 3.4 if narrow else 3.7)
     counts = figures["histogram"]
-    ax.stairs(counts["innocent"], counts["edges"], color=GREY, ls="--", lw=2, label="innocent calls")
-    ax.stairs(counts["nuisance"], counts["edges"], color=BLUE, lw=2, label="nuisance calls")
-    ax.axvline(0, color=INK, lw=1, ls=":", label="threshold")
+    ax.stairs(counts["innocent"], counts["edges"], color=GREY, ls="--", lw=2, label=gettext("innocent calls"))
+    ax.stairs(counts["nuisance"], counts["edges"], color=BLUE, lw=2, label=gettext("nuisance calls"))
+    ax.axvline(0, color=INK, lw=1, ls=":", label=gettext("threshold"))
     ax.set_yscale("log")
     ax.set_ylim(0.7)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
-    ax.set_xlabel("raw score above the threshold (log-odds)")
-    ax.set_ylabel("calls (log scale)")
+    ax.set_xlabel(gettext("raw score above the threshold (log-odds)"))
+    ax.set_ylabel(gettext("calls (log scale)"))
     legend(ax)
     return figure
 
@@ -293,8 +265,8 @@ def learning_curve(figures: RunFigures, narrow: bool) -> Figure:
     losses = figures["learning_curve"]
     ax.plot(range(1, len(losses) + 1), losses, color=BLUE)
     ax.set_xlim(1, max(len(losses), 2))
-    ax.set_xlabel("trees of a member")
-    ax.set_ylabel("log loss on held-out folds")
+    ax.set_xlabel(gettext("trees of a member"))
+    ax.set_ylabel(gettext("log loss on held-out folds"))
     return figure
 
 
@@ -304,15 +276,36 @@ def shapley_values(figures: RunFigures, narrow: bool) -> Figure:
     figure, ax = blank(narrow, 1.3 + 0.36 * len(rows))
     for y, row in enumerate(rows):
         ax.plot([row["innocent"], row["nuisance"]], [y, y], color=GREY, lw=1.5, alpha=0.6)
-        ax.plot(row["innocent"], y, "s", color=GREY, ms=6, label=None if y else "innocent calls")
-        ax.plot(row["nuisance"], y, "o", color=BLUE, ms=7, label=None if y else "nuisance calls")
+        ax.plot(row["innocent"], y, "s", color=GREY, ms=6, label=None if y else gettext("innocent calls"))
+        ax.plot(row["nuisance"], y, "o", color=BLUE, ms=7, label=None if y else gettext("nuisance calls"))
     ax.axvline(0, color=INK, lw=1, ls=":")
-    ax.set_xlabel("mean Shapley value (log-odds)")
-    named_rows(
-        ax, [str(place) if narrow else f"{short(row['name'], 36)}  {place}" for place, row in enumerate(rows, 1)]
-    )
+    ax.set_xlabel(gettext("mean Shapley value (log-odds)"))
+    named_rows(ax, [str(place) if narrow else f"{feature_label(row)}  {place}" for place, row in enumerate(rows, 1)])
     legend(ax)
     return figure
+
+
+def meaning(feature: Mapping[str, Any]) -> str:
+    """Returns the description of a feature in the language in force, or its name if it has none."""
+    own = ALL_FEATURES.get(feature["name"])
+    return own.zh if own and current_language() == "zh" else feature.get("en") or feature["name"]
+
+
+def feature_label(feature: Mapping[str, Any]) -> str:
+    """Returns the name of a feature, or its description in Chinese, cut for a picture."""
+    return short(meaning(feature), 18) if current_language() == "zh" else short(feature["name"], 36)
+
+
+def part_of(part: int, whole: int) -> str:
+    """Returns two counts as "part of whole", in the language in force."""
+    numbers = {"part": f"{part:,}", "whole": f"{whole:,}"}
+    return gettext("%(part)s of %(whole)s", **numbers)
+
+
+def calls_in_words(calls: int) -> str:
+    """Returns a count of calls in the language in force."""
+    number = f"{calls:,}"
+    return gettext("%(calls)s calls", calls=number)
 
 
 def is_counted(figures: RunFigures) -> bool:
@@ -335,56 +328,3 @@ DRAWN: dict[str, tuple[Measured, Draw]] = {
     "reliability": (lambda f: f.get("reliability") and f["reliability"].get("bins"), reliability),
     "folds": (lambda f: f.get("folds"), time_line),
 }
-
-
-def note(ax: Axes, x: float, text: str, side: str) -> None:
-    """Draws a vertical line with its name above the curves."""
-    ax.axvline(x, color=INK, lw=1, ls=":")
-    ax.annotate(text, (x, 1.1), (-4 if side == "right" else 4, 0), textcoords="offset points", ha=side, va="center")
-
-
-def shares(ax: Axes, label: str) -> None:
-    """Sets a vertical axis from 0 to 100 %, with room for a note above."""
-    ax.set_ylim(0, 1.17)
-    ax.yaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.0%}"))
-    ax.set_ylabel(label)
-
-
-def legend(ax: Axes) -> None:
-    """Draws the legend above the picture, where it hides nothing."""
-    ax.figure.legend(loc="outside upper left", ncols=2, handlelength=1.8, columnspacing=1.2, borderaxespad=0.2)
-
-
-def named_rows(ax: Axes, names: Sequence[str]) -> None:
-    """Sets a vertical axis with one row per name, the first on top."""
-    ax.yaxis.set_major_locator(FixedLocator(list(range(len(names)))))
-    ax.set_yticklabels(names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(False, axis="y")
-
-
-def percent(share: float) -> str:
-    """Returns a share as a percentage without trailing zeros.
-
-    >>> percent(1e-4), percent(0.5), percent(0.9999)
-    ('0.01%', '50%', '99.99%')
-    """
-    return f"{100 * share:.6f}".rstrip("0").rstrip(".") + "%"
-
-
-def words(name: str) -> str:
-    """Returns the name of a slice with spaces."""
-    return name.replace("_", " ")
-
-
-def short(name: str, most: int = 22) -> str:
-    """Returns a name with spaces, cut to `most` characters to leave room for the picture."""
-    full = " ".join(words(name).split())
-    return full if len(full) <= most else full[: most - 1] + "…"
-
-
-def moment(text: str) -> float:
-    """Returns an ISO 8601 time as a position on a date axis."""
-    return float(mdates.date2num(datetime.fromisoformat(text)))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from jinja2 import ChainableUndefined, ChoiceLoader, Environment, PackageLoader, StrictUndefined, Undefined
 
@@ -15,13 +16,16 @@ from callsieve.serving.rules.strata import BUSY
 from callsieve.training.judging.detection import SOON
 from callsieve.training.judging.run_figures import RunFigures
 
-from .pictures import Picture, percent, pictures, words
+from .drawing import Picture, percent
+from .language import current_language, day, gettext, message, phrase, words
+from .pictures import meaning, pictures
 
 NOT_MEASURED = "not measured"
+"""How the terminal and the pages, in English, show a figure that is missing."""
 
 
 def write_run_page(figures: RunFigures, path: Path, drawn: Mapping[str, Picture] | None = None) -> None:
-    """Writes the page, whole or not at all; the same figures give the same bytes.
+    """Writes the page in the language in force, whole or not at all; the same figures give the same bytes.
 
     Args:
         figures: a missing section is left out; None is shown as "not measured".
@@ -33,7 +37,7 @@ def write_run_page(figures: RunFigures, path: Path, drawn: Mapping[str, Picture]
 def page(figures: RunFigures, drawn: Mapping[str, Picture] | None = None) -> str:
     """Returns the page as text."""
     pages = environment(__package__, ChainableUndefined)  # a missing section is empty at any depth
-    pages.filters |= {"percent": percent, "pass_share": pass_share}
+    pages.filters |= {"percent": percent, "pass_share": pass_share, "meaning": meaning, "day": iso_day}
     data = figures.get("data")
     simulated = bool(data) and str(data.get("source")).startswith("simulated")
     template = pages.get_template("run_page.html")
@@ -43,17 +47,27 @@ def page(figures: RunFigures, drawn: Mapping[str, Picture] | None = None) -> str
 
 
 def environment(package: str | None, undefined: type[Undefined] = StrictUndefined) -> Environment:
-    """Templates of a package and of this one, with filters that format figures for people."""
+    """Templates of a package and of this one, in the language in force, with filters that format figures for people."""
     pages = Environment(
         loader=ChoiceLoader([PackageLoader(str(package), "."), PackageLoader(__package__, ".")]),
         autoescape=True,
+        extensions=["jinja2.ext.i18n"],
         undefined=undefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"count": count, "share": share, "one_in": one_in, "words": words}
+    translate: Any = pages  # the extension adds the method
+    translate.install_gettext_callables(message, lambda one, many, n: message(one if n == 1 else many), newstyle=True)
+    pages.policies["ext.i18n.trimmed"] = True
+    pages.globals["lang"] = current_language()
+    pages.filters |= {"count": count, "share": share, "one_in": one_in, "words": words, "phrase": phrase}
     pages.filters |= {"until": until, "between": between, "data_uri": data_uri}
     return pages
+
+
+def iso_day(text: str) -> str:
+    """Returns an ISO 8601 date in the form of the language in force."""
+    return day(date.fromisoformat(text))
 
 
 def data_uri(svg: str) -> str:
@@ -79,7 +93,7 @@ def count(value: object) -> str:
     >>> count(310412), count(None)
     ('310,412', 'not measured')
     """
-    return f"{value:,.0f}" if is_number(value) else NOT_MEASURED
+    return f"{value:,.0f}" if is_number(value) else gettext("not measured")
 
 
 def share(value: object, digits: int = 1) -> str:
@@ -89,12 +103,13 @@ def share(value: object, digits: int = 1) -> str:
     ('45.7%', 'over 99.9%', '100.0%', 'under 0.1%', 'not measured')
     """
     if not is_number(value):
-        return NOT_MEASURED
+        return gettext("not measured")
     step = 10.0 ** -(digits + 2)
+    most, least = f"{1 - step:.{digits}%}", f"{step:.{digits}%}"
     if 1 - step / 2 <= value < 1:
-        return f"over {1 - step:.{digits}%}"
+        return gettext("over %(share)s", share=most)
     if 0 < value <= step / 2:
-        return f"under {step:.{digits}%}"
+        return gettext("under %(share)s", share=least)
     return f"{value:.{digits}%}"
 
 
@@ -105,16 +120,17 @@ def one_in(rate: object) -> str:
     ('1 in 10,700', '0', 'all', 'not measured')
     """
     if not is_number(rate):
-        return NOT_MEASURED
+        return gettext("not measured")
     if rate <= 0:
         return "0"
     if rate >= 1:
-        return "all"
+        return gettext("all")
     every = 1 / rate
     if every < 10:
-        return f"{math.ceil(rate * 100)} in 100"
+        return gettext("%(calls)s in 100", calls=math.ceil(rate * 100))
     step = 10 ** max(math.floor(math.log10(every * (1 + 1e-12))) - 2, 0)
-    return f"1 in {math.floor(every * (1 + 1e-12) / step) * step:,}"
+    calls = math.floor(every * (1 + 1e-12) / step) * step
+    return gettext("1 in %(calls)s", calls=count(calls))
 
 
 def pass_share(bound: object) -> str:
@@ -124,7 +140,7 @@ def pass_share(bound: object) -> str:
     ('99.9907%', '77.0%', '0.0%')
     """
     if not is_number(bound):
-        return NOT_MEASURED
+        return gettext("not measured")
     digits = max(math.ceil(-math.log10(max(bound, 1e-9) * 100)) + 1, 1)
     scale = 10**digits
     return f"{math.floor((1 - bound) * 100 * scale + 1e-9) / scale:.{digits}f}%"
@@ -141,11 +157,11 @@ def until(detection: object, quantile: str) -> str:
     ('4', 'more than 37', 'never')
     """
     if not isinstance(detection, Mapping) or quantile not in detection or detection.get("callers") == 0:
-        return NOT_MEASURED
+        return gettext("not measured")
     if is_number(detection[quantile]):
         return count(detection[quantile])
     floor = detection.get(f"{quantile}_floor")
-    return f"more than {count(floor)}" if is_number(floor) else "never"
+    return gettext("more than %(calls)s", calls=count(floor)) if is_number(floor) else gettext("never")
 
 
 def between(detection: object, quantile: str) -> str:
@@ -155,6 +171,8 @@ def between(detection: object, quantile: str) -> str:
     ('4 to 31', 'at least 37')
     """
     if not isinstance(detection, Mapping) or not is_number(detection.get(f"{quantile}_low")):
-        return NOT_MEASURED
+        return gettext("not measured")
     low, high = detection[f"{quantile}_low"], detection[f"{quantile}_high"]
-    return f"{count(low)} to {count(high)}" if is_number(high) else f"at least {count(low)}"
+    if is_number(high):
+        return gettext("%(low)s to %(high)s", low=count(low), high=count(high))
+    return gettext("at least %(calls)s", calls=count(low))

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from callsieve.training.reports.pictures import BLUE, GREY, RC, svg
+from callsieve.training.reports.drawing import BLUE, GREY, RC, svg
 
 STYLES = {"once": (GREY, "--", "s", "trained once"), "anew": (BLUE, "-", "o", "retrained each period")}
 

@@ -75,7 +75,7 @@ def test_an_overturned_verdict_clears_its_caller_in_a_running_service(running, c
     again = command_json("cases", "replay", case, *files, *store)
     assert again["differences"] == []
     assert {"raw", "score", "reasons", "action", "model"} <= set(again["equal"])
-    assert "upheld" not in run_command("cases", "notice", case, "--language", "en", *store)[1]
+    assert "upheld" not in run_command("cases", "notice", case, "--lang", "en", *store)[1]
 
     appeal = command_json("cases", "appeal", case, "--ground", "delivery", "--words", "I bring parcels", *store)
     assert appeal["due"] - appeal["at"] == 24 * 3_600_000
@@ -91,8 +91,8 @@ def test_an_overturned_verdict_clears_its_caller_in_a_running_service(running, c
     other, verdict = next((o, v) for o, v in verdicts if v["action"] == "label" and o.caller != call.caller)
     assert (score(service, other, key)["case"], score(service, other, key)["status"]) == (verdict["case"], "behind")
     assert score(service, call, key, network_caller="13900139000", start=call.start + 0.001)["action"] != "pass"
-    text = run_command("cases", "notice", case, "--language", "zh", *store)[1]
-    notice = command_json("cases", "notice", case, "--language", "zh", *store)
+    text = run_command("cases", "notice", case, "--lang", "zh", *store)[1]
+    notice = command_json("cases", "notice", case, "--lang", "zh", *store)
     assert notice == {"case": case, "language": "zh", "notice": text}
     assert "您的电话恢复正常" in text and "a courier with many doors" in text
     ((_, payload),) = payloads(log, "decision")
@@ -104,7 +104,7 @@ def test_an_overturned_verdict_clears_its_caller_in_a_running_service(running, c
     assert score(service, call, key)["action"] == "pass"  # the store was opened without --state
     assert run_command("cases", "watch", "--once", *store)[0] == 0
     wait_until(lambda: score(service, call, key)["action"] != "pass")
-    assert "the number was sold" in run_command("cases", "notice", case, "--language", "en", *store)[1]
+    assert "the number was sold" in run_command("cases", "notice", case, "--lang", "en", *store)[1]
     assert [payload["outcome"] for _, payload in payloads(log, "decision")] == ["overturned", "relisted"]
 
 
@@ -170,7 +170,7 @@ def test_an_error_is_one_line_without_a_number(run_command, tmp_path):
         (("appeal", "f" * 16, "--ground", "because"), "ground must be one of delivery"),
         (("decide", "f" * 16, "--outcome", "so", "--person", "a", "--why", "b"), "outcome must be"),
         (("decide", "f" * 16, "--outcome", "upheld", "--person", "13800138000", "--why", "because"), "person must be"),
-        (("notice", "f" * 16, "--language", "fr"), "not known"),
+        (("notice", "f" * 16, "--lang", "fr"), "not known"),
         (("list", "--rules", tmp_path / "none.toml"), "none.toml"),
     ):
         code, out, err = run_command("cases", *words, *store)

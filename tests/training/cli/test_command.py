@@ -102,11 +102,10 @@ def test_evaluate_writes_all_figures(command_json, run_command, world_folder, tr
     # Here, groups whose members all called after the training set also count as known.
     assert all(attack["known_group"]["numbers"] >= numbers.get(attack["attack"], 0) for attack in figures["attacks"])
     assert sum(numbers.values()) > 0
-    code, out, _ = run_command(
-        "evaluate", "--bundle", training_run[0] / "bundle", "--data", world_folder, "--out", tmp_path / "report", *words
-    )
+    files = ("--bundle", training_run[0] / "bundle", "--data", world_folder, "--out", tmp_path / "report")
+    code, out, _ = run_command("evaluate", *files, *words, "--lang", "zh")
     assert code == 0
-    assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
+    assert "骚扰通话检出率" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "report" / "figures.json").read_text())["model"] == figures["model"]
     assert any((tmp_path / "report" / "plots").iterdir())
     assert "numbers that first called after the training, of groups seen in training" in out

@@ -92,7 +92,6 @@ def svg_texts(text):
         "mobile 281,104 10 1 in 16,500 ● certified",
         "1% of calls are nuisance 99.3%",
         "different numbers per call in the last hour: 100%",
-        "过去1小时不同号码占通话的比例:100%",
         "c-20250404-5be1",
         "label without a score",
         "later not measured",
@@ -162,7 +161,7 @@ def places(value, path=()):
 def test_hostile_text_is_escaped():
     figures = example_figures()
     for path in places(figures):
-        if path[0] != "folds" and path[-1] != "judged_by":
+        if path[0] != "folds" and path[-1] not in ("judged_by", "date"):
             holder = figures
             for key in path[:-1]:
                 holder = holder[key]

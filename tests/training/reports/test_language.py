@@ -1,0 +1,127 @@
+"""The Chinese catalogue of the pages: complete, without unused texts, with the placeholders of the English texts."""
+
+import base64
+import re
+from html import unescape
+
+import pytest
+from babel.messages.extract import extract
+from babel.messages.pofile import read_po
+
+from callsieve.features.catalogue import NAMES
+from callsieve.features.records import NUMBER_CLASSES
+from callsieve.serving.rules.plan_classes import plan_table
+from callsieve.serving.rules.policy import ACTIONS
+from callsieve.serving.rules.rules import CLASSES_ZH
+from callsieve.serving.rules.strata import STRATA
+from callsieve.training.data.feeds import LACKS
+from callsieve.training.judging.calls_made import BUCKETS
+from callsieve.training.judging.evasions import PLAIN
+from callsieve.training.reports.language import CATALOGUE, NAME, gettext, language, words
+from callsieve.training.reports.pictures import STYLES
+from callsieve.training.reports.run_page import between, count, one_in, page, share, until
+from callsieve.training.studies.demo import SHIPPED
+from callsieve.training.world.basis.scenario import load_scenario
+from callsieve.training.world.callers.relay import SLICE
+from tests.support.paths import ROOT
+from tests.support.run_figures import example_figures
+
+PACKAGES = ("reports",)
+OPTIONS = dict.fromkeys(("trimmed", "trim_blocks", "lstrip_blocks", "newstyle_gettext"), "true")
+OTHER_NAMES = (
+    *("unallocated", "elsewhere", "ordinary", "content", "mode", "other", "certified", "watch", "logistic", "isotonic"),
+    *("logistic regression", "number class", "five counters", "reputation list", "simulated world #, seed #"),
+    "more than # calls in the last hour",
+    "more than # calls in the last hour; a higher limit for some number classes",
+)
+
+
+def texts():
+    """The texts of templates, and the literals of `gettext` in code."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / "training" / package).glob("*.*")):
+            if path.suffix in (".html", ".py"):
+                method = "jinja2.ext:babel_extract" if path.suffix == ".html" else "python"
+                keywords = {"gettext": None} | ({"_": None} if path.suffix == ".html" else {})
+                with path.open("rb") as file:
+                    yield from (text for _, text, _, _ in extract(method, file, keywords, options=OPTIONS))
+
+
+def names():
+    """The names of kinds that the code and the simulated world give, as the catalogue writes them."""
+    world = load_scenario()
+    outfits = world.table("outfits")
+    kinds = {*world.table("people.kinds"), *outfits, *(outfit["attack"] for outfit in outfits.values())} - {""}
+    classes = plan_table()
+    parts = (STRATA, ACTIONS, LACKS, kinds, classes["content"], classes["mode"], ("human", "recording"))
+    given = {name for part in parts for name in part} | {name for name, _, _ in BUCKETS}
+    given |= {PLAIN, SHIPPED, SLICE, STYLES["rule"][-1]} | set(OTHER_NAMES)
+    pattern = {name.replace("_", " ") for name in given}
+    return {re.sub(r"[0-9]+", "#", name) if name.startswith("calls ") else name for name in pattern}
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    with CATALOGUE.open("rb") as file:
+        return read_po(file)
+
+
+def test_the_catalogue_has_exactly_the_texts_and_names_of_the_pages(catalogue):
+    ids = {(message.context, message.id) for message in catalogue if message.id}
+    assert ids == {(None, text) for text in texts()} | {(NAME, name) for name in names()}
+    assert [message.id for message in catalogue if message.id and (message.fuzzy or not message.string)] == []
+
+
+def test_a_translation_has_the_placeholders_and_tags_of_its_text(catalogue):
+    for message in catalogue:
+        for pattern in (r"%\(\w+\)s", "%%", "</?[a-z]+>", "#") if message.id else ():
+            assert sorted(re.findall(pattern, message.string)) == sorted(re.findall(pattern, message.id)), message.id
+        assert "%" not in re.sub(r"%\(\w+\)s|%%", "", message.string)
+
+
+def test_number_classes_have_the_names_that_rules_give_them():
+    with language("zh"):
+        assert [words(name) for name in NUMBER_CLASSES] == list(CLASSES_ZH)
+
+
+def test_a_chinese_page_has_no_english_words():
+    figures = example_figures()
+    figures["model"]["id"] = "7"
+    for feature, name in zip(figures["model"]["top_features"], NAMES, strict=False):
+        feature["name"] = name
+    for number, row in enumerate(figures["by_folder"]):
+        row["folder"] = str(number)
+    with language("zh"):
+        html = page(figures)
+    pictures = [base64.b64decode(code).decode() for code in re.findall(r"base64,([\w+/=]+)", html)]
+    shown = re.sub(r"(?s)<style>.*?</style>|<code>.*?</code>|<pre>.*?</pre>|base64,[\w+/=]+", "", html)
+    shown = unescape(" ".join([*re.findall(r'alt="(.*?)"', shown), re.sub(r"(?s)<.*?>", " ", shown)]))
+    drawn = " ".join(text for svg in pictures for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg))
+    latin = set(re.findall(r"[A-Za-z]{2,}", f"{shown} {drawn}")) - {"callsieve", "SHA", "logit", "small"}
+    assert latin == set()
+    assert '<html lang="zh">' in html
+
+
+@pytest.mark.parametrize(
+    ("shown", "chinese"),
+    [
+        (lambda: one_in(9.3e-5), "1/10,700"),
+        (lambda: one_in(0.23), "23/100"),
+        (lambda: share(0.99996), "超过99.9%"),
+        (lambda: count(None), "未测"),
+        (lambda: until({"p90": None, "p90_floor": 37}, "p90"), "超过37"),
+        (lambda: between({"median_low": 4, "median_high": 31.0}, "median"), "4至31"),
+        (lambda: words("more than 31 calls in the last hour"), "最近1小时呼叫超过31次"),
+        (lambda: words("a kind of my own # 7"), "a kind of my own # 7"),
+    ],
+)
+def test_figures_are_in_the_language_in_force(shown, chinese):
+    english = shown()
+    with language("zh"):
+        assert shown() == chinese
+    assert shown() == english
+
+
+def test_an_unknown_language_is_refused():
+    with pytest.raises(ValueError, match="language: expected one of en, zh, got 'fr'"), language("fr"):
+        gettext("calls")

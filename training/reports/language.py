@@ -1,0 +1,129 @@
+"""The language of pages: English, or Chinese from `zh.po`.
+
+Texts in templates and code are English, and are the keys of the catalogue. `gettext` returns a text in the language
+that `language` has set. Names of kinds, which are data, go through `words` or `phrase`.
+`tests/training/reports/test_language.py` checks that the catalogue is complete and has nothing that no page uses.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import date
+from functools import cache
+from gettext import GNUTranslations, NullTranslations
+from pathlib import Path
+
+LANGUAGES = ("en", "zh")
+CATALOGUE = Path(__file__).with_name("zh.po")
+NAME = "name"
+"""Context, in the catalogue, of names that are data: kinds of callers, evasions, number classes, baselines."""
+
+_LANGUAGE: ContextVar[str] = ContextVar("callsieve_language", default="en")
+_VALUE = re.compile(r"'[^']*'|\d[\d,.]*\d|\d")
+
+
+@contextmanager
+def language(name: str) -> Iterator[None]:
+    """Sets the language of the pages that are written within the block.
+
+    >>> with language("zh"):
+    ...     gettext("not measured")
+    '未测'
+
+    Raises:
+        ValueError: for a language other than LANGUAGES.
+    """
+    if name not in LANGUAGES:
+        raise ValueError(f"language: expected one of {', '.join(LANGUAGES)}, got {name!r}")
+    token = _LANGUAGE.set(name)
+    try:
+        yield
+    finally:
+        _LANGUAGE.reset(token)
+
+
+def current_language() -> str:
+    """Returns the language in force: "en" or "zh"."""
+    return _LANGUAGE.get()
+
+
+@cache
+def _translations(name: str) -> NullTranslations:
+    if name == "en":
+        return NullTranslations()
+    from babel.messages.mofile import write_mo
+    from babel.messages.pofile import read_po
+
+    compiled = io.BytesIO()
+    with CATALOGUE.open("rb") as file:
+        write_mo(compiled, read_po(file))
+    compiled.seek(0)
+    return GNUTranslations(compiled)
+
+
+def message(text: str) -> str:
+    """Returns the text in the language in force, with its placeholders as they are."""
+    return _translations(current_language()).gettext(text)
+
+
+def gettext(text: str, **values: object) -> str:
+    """Returns the text in the language in force.
+
+    Args:
+        text: a literal, so that the catalogue's test finds it; `%(name)s` stands for a value, `%%` for a percent sign.
+        values: by the name of their placeholder.
+    """
+    return message(text) % values
+
+
+def words(name: str) -> str:
+    """Returns the name of a kind with spaces, in the language in force; a name without a translation stays.
+
+    >>> words("low_and_slow")
+    'low and slow'
+    >>> with language("zh"):
+    ...     [words(name) for name in ("low_and_slow", "class mobile", "my_own_kind")]
+    ['低频慢拨', '类别：移动号码', 'my own kind']
+    """
+    plain = name.replace("_", " ")
+    head, _, rest = plain.partition("class ")
+    return gettext("class %(name)s", name=phrase(rest)) if rest and not head else phrase(plain)
+
+
+def phrase(text: str) -> str:
+    """Returns a text of the figures in the language in force; a text without a translation stays as it is.
+
+    Numbers and quoted parts are not translated: the catalogue has `#` in their place.
+
+    >>> with language("zh"):
+    ...     [phrase(text) for text in ("more than 31 calls in the last hour", "calls_2026/may.csv")]
+    ['最近1小时呼叫超过31次', 'calls_2026/may.csv']
+    """
+    known = _translations(current_language())
+    exact = known.pgettext(NAME, text)
+    if exact != text:
+        return exact
+    parts = known.pgettext(NAME, _VALUE.sub("#", text)).split("#")
+    values = _VALUE.findall(text)
+    if len(parts) != len(values) + 1:
+        return text
+    return parts[0] + "".join(value + part for value, part in zip(values, parts[1:], strict=True))
+
+
+def day(value: date, year: bool = True) -> str:
+    """Returns a date in the form of the language.
+
+    >>> day(date(2025, 3, 9))
+    '9 March 2025'
+    >>> with language("zh"):
+    ...     [day(date(2025, 3, 9)), day(date(2025, 3, 9), year=False)]
+    ['2025年3月9日', '3月9日']
+    """
+    from babel.dates import format_date, format_skeleton
+
+    locale = {"en": "en_GB", "zh": "zh_CN"}[current_language()]
+    return format_date(value, "long", locale) if year else format_skeleton("MMMd", value, locale=locale)
