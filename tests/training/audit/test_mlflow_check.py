@@ -19,20 +19,13 @@ from tests.support import small_bundle as small
 
 pytestmark = pytest.mark.system
 
-# Edits of the database, and the place and text of the fault that each must give; {run} is the first run.
+# Edits of the database beside those of `test_manipulations.py`; the place and text of the fault that each must give;
+# {run} is the first run.
 EDITS = {
-    "UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc' AND run_uuid = '{run}'": (
-        "run {run}, metric auc", "logged as 0.97, now 0.99"),
-    "UPDATE metrics SET value = 0.99 WHERE key = 'auc' AND run_uuid = '{run}'": (
-        "run {run}, history of metric auc", "now [[0, "),
     "DELETE FROM latest_metrics WHERE key = 'auc' AND run_uuid = '{run}'": ("run {run}, metric auc", "is gone"),
-    "UPDATE params SET value = '2' WHERE key = 'seed' AND run_uuid = '{run}'": (
-        "run {run}, parameter seed", "logged as '1', now '2'"),
     "DELETE FROM params WHERE key = 'seed' AND run_uuid = '{run}'": ("run {run}, parameter seed", "is gone"),
     "INSERT INTO params (key, value, run_uuid) VALUES ('rounds', '9', '{run}')": (
         "run {run}, parameter rounds", "was added afterwards"),
-    "UPDATE tags SET value = 'false' WHERE key = 'certified' AND run_uuid = '{run}'": (
-        "run {run}, tag certified", "logged as 'true', now 'false'"),
     "INSERT INTO tags (key, value, run_uuid) VALUES ('approved', 'yes', '{run}')": (
         "run {run}, tag approved", "was added afterwards"),
     "UPDATE runs SET status = 'FAILED' WHERE run_uuid = '{run}'": (
@@ -72,8 +65,6 @@ EDITS = {
         "model version 1 status message", "was added afterwards"),
     "UPDATE model_versions SET status = 'FAILED_REGISTRATION' WHERE version = 1": (
         "model version 1 status", "was added afterwards"),
-    "UPDATE experiments SET name = 'another' WHERE name = 'callsieve'": (
-        "run {run}, experiment name", "logged as 'callsieve', now 'another'"),
     "UPDATE experiments SET artifact_location = 'file:///nowhere' WHERE name = 'callsieve'": (
         "run {run}, experiment artifact_location", "now 'file:///nowhere'"),
     "INSERT INTO experiment_tags (key, value, experiment_id) SELECT 'note', 'fine', experiment_id FROM runs LIMIT 1": (
