@@ -119,13 +119,18 @@ def show(
 
 
 def _shown(log: Path, entry: Entry) -> dict[str, Any]:
-    """Returns an entry with its actor in words, and its payload, which is null if it was erased."""
+    """Returns an entry with its actors and their roles in words, and its payload, which is null if it was erased."""
     from callsieve.training.log.audit_log import read_actor, read_payload
+    from callsieve.training.log.gates import parse_gates
 
     actor, payload = read_actor(log, entry), read_payload(log, entry)
-    writer = [f"{actor['user']}, key {actor['key']}"] if actor else []
+    writer = [f"{actor['user']}, signer of the log, key {actor['key']}"] if actor else []
     approvers = [approval["by"] for approval in (payload or {}).get("approvals", ())]
-    by = "; ".join([*writer, *([f"approved by {', '.join(approvers)}"] if approvers else [])])
+    roles = [f"approved by {', '.join(approvers)}"] if approvers else []
+    if payload and entry.kind == "gates":
+        owner = parse_gates(payload["text"].encode(), "gates", payload.get("signature", "")).owner
+        roles = [f"owned by {owner[0]}" if owner else "without an owner"]
+    by = "; ".join([*writer, *roles])
     return {"index": entry.index, "at": entry.at, "kind": entry.kind, "by": by, "payload": payload}
 
 

@@ -60,9 +60,8 @@ def test_a_run_becomes_the_champion_by_two_approvals(run_command, folder):
     code, out, _ = run_command("audit", "show", "--in", folder, "--json")
     entries = json.loads(out)["entries"]
     assert [entry["kind"] for entry in entries] == ["gates", "touch", "run", "promotion"]
-    assert (
-        entries[3]["by"].endswith("; approved by risk, legal") and f"key {key_id(small.TRUSTED[0])}" in entries[0]["by"]
-    )
+    assert entries[3]["by"].endswith("; approved by risk, legal") and entries[0]["by"].endswith("; owned by board")
+    assert f"signer of the log, key {key_id(small.TRUSTED[0])}" in entries[1]["by"]
     code, out, _ = run_command("audit", "show", 3, "--in", folder)
     assert (code, json.loads(out)) == (0, entries[3])
     assert run_command("audit", "show", 9, "--in", folder)[0] == 1
