@@ -1,7 +1,7 @@
 """Measures the HTTP service under load, and an endpoint that does nothing, in one run. Run by hand.
 
-python tests/bench/bench_http.py [--connections 1,16] [--seconds 5] [--warm 15] [--numbers 20000] [--interpreted]
-    [--json]
+python tests/bench/bench_http.py [--connections 1,16] [--seconds 5] [--warm 15] [--numbers 20000] [--deadline 20]
+    [--interpreted] [--json]
 
 Needs Debian's package wrk. The server runs on the first core and wrk on the second. All servers are uvicorn as in
 `serving/http/server.py`, the empty one also with the parser that the service does not use. One caller in a hundred
@@ -61,6 +61,7 @@ def main() -> None:
     """Prints the figures."""
     parser = parser_of(__doc__, connections="1,16", seconds=5, numbers=20_000, seed=0, interpreted=False, json=False)
     parser.add_argument("--warm", type=int, default=15, help="seconds of load before the clock starts")
+    parser.add_argument("--deadline", type=int, default=20, help="milliseconds; calls that wait longer are not scored")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         rows = run(Path(place), options)
@@ -101,7 +102,7 @@ def run(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
             empty.terminate()
             empty.wait()
     compiled = "--no-compiled" if options.interpreted else "--compiled"
-    limits = (compiled, "--deadline", 20, "--max-calls", 2_000_000, "--max-numbers", 200_000)
+    limits = (compiled, "--deadline", options.deadline, "--max-calls", 2_000_000, "--max-numbers", 200_000)
     with http_service.ServiceProcess(folder / "service", *limits, wrapped=("/usr/bin/taskset", "-c", "0")) as service:
         pid = service.process.pid
         load(pid, service.port, 16, options.warm)
