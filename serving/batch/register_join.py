@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.rules.register_lookup import RegisterFacts, Terms
-from callsieve.serving.rules.registers import ANY, BETWEEN, INDEXES, Registers
+from callsieve.serving.rules.registers import ANY, BETWEEN, INDEXES, ROLES, Registers
 from callsieve.serving.rules.timeline import NO_ROW
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class RegisterJoin:
         self._joined = IndexJoins(registers).in_effect
         self._business, self._businesses = _factors(registers, "campaigns", "business")
         self._principal, self._principals = _factors(registers, "campaigns", "principal")
+        self._agent, self._agents = _factors(registers, "campaigns", "agent")
         self._use, self._uses = _factors(registers, "trunks", "declared_use")
 
     def parts(self, calls: pa.Table) -> Iterator[tuple[slice, RegisterFacts]]:
@@ -139,12 +140,20 @@ class RegisterJoin:
 
         def campaign_words(codes: Array, words: list[str]) -> pa.DictionaryArray:
             code = np.where(registered, codes[np.where(registered, place, 0)] if len(codes) else 0, 0).astype(np.int32)
-            return pa.DictionaryArray.from_arrays(pa.array(code, mask=~registered), pa.array(words, pa.string()))
+            empty = ~registered | (code < 0)
+            return pa.DictionaryArray.from_arrays(pa.array(code, mask=empty), pa.array(words, pa.string()))
 
         business = campaign_words(self._business, self._businesses)
         any_business = campaign_words(np.zeros_like(self._business), [ANY])
+        principal, agent = (
+            campaign_words(codes, words)
+            for codes, words in ((self._principal, self._principals), (self._agent, self._agents))
+        )
+        if "discredited" in tables:
+            roles = [campaign_words(np.zeros_like(self._business), [role]) for role in ROLES]
+            row = self._joined("discredited", at, *zip(roles, (principal, agent), strict=True))
+            facts.discredited = np.where(registered, _yes(row), np.nan)
         if "consents" in tables:
-            principal = campaign_words(self._principal, self._principals)
             facts.consent = np.where(registered, _yes(self._joined("consents", at, (callee, principal))), np.nan)
         if "refusals" in tables:
             row = self._joined("refusals", at, (callee, business), (callee, any_business))

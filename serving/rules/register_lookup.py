@@ -9,7 +9,7 @@ from typing import Any
 from callsieve.features.dataclass import dataclass, field
 from callsieve.features.records import NUMBER_CLASSES, KeyedCall
 
-from .registers import ANY, BETWEEN, INDEXES, Registers
+from .registers import ANY, BETWEEN, INDEXES, ROLES, Registers
 from .timeline import NO_ROW
 
 _NAN = math.nan
@@ -51,6 +51,7 @@ class RegisterFacts:
         marketing, hour_from, hour_to: the campaign's business needs consent; the campaign's registered hours.
         consent: the called person consented to calls of the campaign's principal.
         refused, rejects, accepts: the called person refused, rejects or accepts calls of the campaign's business.
+        discredited: the campaign's principal or agent is on the list of discredited firms.
         trunk_listed, on_trunk: the register lists the trunk's numbers; the caller is among them.
         use_allows: the caller's number class fits the trunk's declared use.
         lapsed: the registration of the caller's number has ended.
@@ -69,6 +70,7 @@ class RegisterFacts:
     refused: Any = _NAN
     rejects: Any = _NAN
     accepts: Any = _NAN
+    discredited: Any = _NAN
     trunk_listed: Any = _NAN
     on_trunk: Any = _NAN
     use_allows: Any = _NAN
@@ -123,8 +125,13 @@ def _add_campaign(registers: Registers, call: KeyedCall, terms: Terms, result: R
     result.hour_from, result.hour_to = (_NAN if hour is None else float(hour) for hour in hours)
     result.marketing = float(business in terms.marketing)
     business_keys = (call.callee + BETWEEN + business, call.callee + BETWEEN + ANY)
+    principal, agent = campaigns["principal"][row], campaigns["agent"][row]
+    if "discredited" in registers.tables:
+        firms = [
+            role + BETWEEN + name for role, name in zip(ROLES, (principal, agent), strict=True) if name is not None
+        ]
+        result.discredited = _find(registers, result, "discredited", call.start, *firms)
     if "consents" in registers.tables:
-        principal = campaigns["principal"][row]
         result.consent = _find(registers, result, "consents", call.start, call.callee + BETWEEN + principal)
     if "refusals" in registers.tables:
         result.refused = _find(registers, result, "refusals", call.start, *business_keys)

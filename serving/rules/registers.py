@@ -45,6 +45,7 @@ SCHEMA: dict[str, dict[str, str]] = {
     "protected": {"number": "number", "reason": "text"},
     "recycled": {"number": "number"},
     "risk_regions": {"number": "number", "block": "block", "region": "text"},
+    "discredited": {"party": "text", "role": "text", "reason": "text"},
 }  # fmt: skip
 # Columns that may be null. In a table with `block`, a row has either a number or a block.
 OPTIONAL = frozenset(
@@ -68,7 +69,9 @@ INDEXES: dict[str, tuple[str, tuple[str, ...]]] = {
     "preferences": ("preferences", ("callee", "category")),
     "protected": ("protected", ("number",)),
     "risk_regions": ("risk_regions", (NUMBER_OR_BLOCK,)),
+    "discredited": ("discredited", ("role", "party")),
 }
+ROLES = ("principal", "agent")  # roles of a discredited firm: who orders calls, and who makes them for others
 ANY = "any"  # an industry or a category that stands for all
 BETWEEN = "\x1f"  # separates the parts of a key
 _MAX_TEXT = 64  # characters

@@ -200,6 +200,11 @@ RULES: tuple[Rule, ...] = (
         "被叫用户已设置不接听此类来电。",
     ),
     Rule(
+        "discredited_firm", REGISTER, lambda call, _: call.discredited == 1, "", "", "discredited",
+        "The firm that ordered the call, or its agent, is on the list of discredited firms.",
+        "该业务的委托主体或受托方已列入失信名单。",
+    ),
+    Rule(
         "risk_region", REGISTER, lambda call, _: call.risk_region == 1, "", "", "risk_regions",
         "The calling number is of a region for which stricter rules are in force.",
         "主叫号码属于从严管理的重点地区。",

@@ -1,15 +1,19 @@
-"""The commands of `govern token-list`: make, lookup, share."""
+"""The commands of `govern token-list`: make, lookup, share; and of `govern discredited`: add, appeal."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from callsieve.serving.cli import console
-from callsieve.serving.cli.options import Json, SigningKey, ValidDays
+from callsieve.serving.cli.options import Json, LogOptions, SigningKey, ValidDays
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 SharingKey = Annotated[
     Path,
@@ -137,3 +141,90 @@ def _after(days: float) -> str:
     from callsieve.serving.lists.token_list import MOMENT
 
     return (datetime.now(UTC) + timedelta(days=checked_days(days))).strftime(MOMENT)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Firm:
+    """A firm of the list of discredited firms, and the folder of registers that holds the list."""
+
+    registers: Annotated[Path, typer.Option("--registers", help="Folder that `callsieve ingest registers` wrote.")]
+    role: Annotated[str, typer.Option("--role", help="principal or agent, as the register of campaigns names it.")]
+
+
+FirmName = Annotated[str, typer.Argument(help="Name of the firm, as the register of campaigns writes it.")]
+
+
+def discredit(
+    party: FirmName,
+    firm: Firm,
+    log: LogOptions,
+    reason: Annotated[str, typer.Option("--reason", help="Reason, for the notice and the audit log.")],
+    appeal_days: Annotated[int, typer.Option(min=1, help="Days until it takes effect, for an appeal.")] = 10,
+    json: Json = False,
+) -> None:
+    """List a principal or an agent as discredited (失信); print the notice to it, and enter the audit log.
+
+    Next: callsieve govern discredited appeal.
+
+    Example: callsieve govern discredited add FIRM --role agent --reason complaints --registers registers --audit audit
+    --signing-key log.key
+    """
+    from callsieve.features.files.dates import now_ms
+    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.serving.lists.discredited import NOTICE, list_firm
+
+    key = read_signing_key(log.signing_key)
+    row = _local_days(list_firm(firm.registers, party, firm.role, reason, now_ms(), appeal_days))
+    notices = {language: text.format(**row) for language, text in NOTICE.items()}
+    _entered(log.audit, key, {"what": "listed as discredited"} | row, row | notices, json)
+
+
+def appeal_discredited(
+    party: FirmName,
+    firm: Firm,
+    log: LogOptions,
+    why: Annotated[str, typer.Option("--why", help="Why the appeal is upheld, for the audit log.")],
+    json: Json = False,
+) -> None:
+    """End the entry of a discredited firm whose appeal is upheld, at once, and enter the audit log.
+
+    Next: callsieve govern report.
+
+    Example: callsieve govern discredited appeal FIRM --role agent --why mistaken --registers registers --audit audit
+    --signing-key log.key
+    """
+    from callsieve.features.files.dates import now_ms
+    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.serving.lists.discredited import unlist_firm
+
+    key = read_signing_key(log.signing_key)
+    row = _local_days(unlist_firm(firm.registers, party, firm.role, now_ms()))
+    _entered(log.audit, key, {"what": "appeal upheld, not discredited", "why": why} | row, row, json)
+
+
+def _local_days(row: dict[str, Any]) -> dict[str, Any]:
+    """Returns a row of the list with its moments as days in China."""
+    from datetime import datetime
+
+    from callsieve.features.files.zones import time_zone
+    from callsieve.features.reading.layouts import DEFAULT_ZONE
+
+    zone = time_zone(DEFAULT_ZONE)
+    moments = {name: row[name] for name in ("valid_from", "valid_to", "known_at")}
+    days = {
+        name: moment and datetime.fromtimestamp(moment / 1000, zone).date().isoformat()
+        for name, moment in moments.items()
+    }
+    return row | days
+
+
+def _entered(log: Path, key: Ed25519PrivateKey, payload: dict[str, Any], facts: dict[str, Any], json: bool) -> None:
+    from callsieve.training.log.audit_log import append
+
+    entry = append(log, "policy", payload, key)
+    if json:
+        console.emit_json(facts | {"entry": entry})
+        return
+    for line in (facts.get("zh"), facts.get("en"), f"{facts['party']}: entry {entry} of the audit log"):
+        if line:
+            console.say(line)

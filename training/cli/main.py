@@ -161,6 +161,10 @@ TABLE: dict[str, dict[str, str | Group]] = {
                         "search-canaries": "training.cli.govern:search",
                     },
                 ),
+                "discredited": Group(
+                    "List principals and agents that broke the rules, and end an entry on appeal.",
+                    {"add": "training.cli.lists:discredit", "appeal": "training.cli.lists:appeal_discredited"},
+                ),
                 "token-list": Group(
                     "Publish and read signed lists of nuisance numbers as tokens.",
                     {

@@ -210,7 +210,7 @@ def test_an_own_file_with_the_name_of_a_shipped_policy_comes_first(tmp_path, mon
     assert policy_path("plan-2018").is_absolute()
     (tmp_path / "plan-2018").write_text('version = "mine"\n[bands]\n')
     assert read_policy("plan-2018").version == "mine"
-    with pytest.raises(ValueError, match="plan-2019"):
+    with pytest.raises(FileNotFoundError, match="plan-2019"):
         read_policy("plan-2019")
 
 

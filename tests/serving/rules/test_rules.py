@@ -99,6 +99,7 @@ HITS = {
     "called_after_refusal": [{"refused": 1.0}],
     "no_consent": [{"marketing": 1.0, "consent": 0.0}],
     "against_preference": [{"rejects": 1.0}],
+    "discredited_firm": [{"discredited": 1.0}],
     "risk_region": [{"risk_region": 1.0}],
     "ring_once": [{"one_rings_24h": 0.5, "calls_24h": 20.0}, {"one_rings_24h": 0.75, "calls_24h": 21.0}],
     "call_bombing": [{"callee_calls_1h": 30.0}, {"callee_calls_1h": 31.0, "callee_class": kind("resale")}],
@@ -134,7 +135,9 @@ NO_HITS = [
     {"called_first": NAN, "long_talk_days": NAN},
     dict.fromkeys(("attestation", "route", "caller_class", "callee_class", "hour", "calls_24h"), NAN),
     # Facts that are known to be false.
-    dict.fromkeys(("own_number", "presented_differs", "lapsed", "refused", "rejects", "risk_region"), 0.0),
+    dict.fromkeys(
+        ("own_number", "presented_differs", "lapsed", "refused", "rejects", "risk_region", "discredited"), 0.0
+    ),
     dict.fromkeys(("accepts", "unwanted", "caller_protected", "callee_protected"), 0.0),
 ]
 
