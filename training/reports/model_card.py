@@ -10,24 +10,27 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from callsieve.features.files.atomic import write_atomic
-from callsieve.training.judging.detection import QUANTILES
 from callsieve.training.judging.figures import ModelFigures
 from callsieve.training.judging.run_figures import DatasetEntry, RunFigures
 
+from .language import gettext, phrase, words
+from .pictures import meaning
 from .run_page import between, count, one_in, share, until
 
 Sections = Mapping[str, Mapping[str, object]]
 
 
 def write_documents(figures: RunFigures, datasets: Mapping[str, DatasetEntry], folder: Path) -> None:
-    """Writes `model_card.md` and `datasheet.md` into a new folder.
+    """Writes `model_card.md` and `datasheet.md`, in the language in force, into a new folder.
 
     Raises:
         ValueError: if a field is empty.
     """
     pages = {
-        "model_card": page(f"Model card: {figures['model']['id']}", model_card(figures)),
-        "datasheet": page(f"Datasheet: {figures['data']['fingerprint'][:16]}", datasheet(figures, datasets)),
+        "model_card": page(gettext("Model card: %(name)s", name=figures["model"]["id"]), model_card(figures)),
+        "datasheet": page(
+            gettext("Datasheet: %(name)s", name=figures["data"]["fingerprint"][:16]), datasheet(figures, datasets)
+        ),
     }
     folder.mkdir()
     for name, text in pages.items():
@@ -55,117 +58,205 @@ def page(title: str, sections: Sections) -> str:
             text = " ".join(str("" if value is None else value).split())
             if not text:
                 raise ValueError(f"{title}: {heading}: {name}: expected a value, got an empty field")
-            lines.append(f"- **{name}**: {text}")
+            lines.append(gettext("- **%(field)s**: %(value)s", field=name, value=text))
         lines.append("")
     return "\n".join(lines)
 
 
-LEARNT_FROM = {
-    "labels": "labels as known at the label cutoff",
-    "truth": "the truth of simulated calls, which no operator knows of real ones",
-}
-
-
 def kind_of(model: ModelFigures) -> str:
     """Returns the kind of a model in words."""
-    trees = f"trees by model: {_pairs(model['trees'])}; " if model["trees"] else ""
-    kind = f"own estimator {model['estimator']}" if model["estimator"] else "LightGBM"
-    return f"{kind}, {trees}calibration: {model['calibration']}"
+    trees = _pairs(model["trees"])
+    parts = [
+        gettext("own estimator %(name)s", name=model["estimator"]) if model["estimator"] else "LightGBM",
+        *([gettext("trees by model: %(counts)s", counts=trees)] if model["trees"] else []),
+        gettext("calibration: %(method)s", method=words(model["calibration"])),
+    ]
+    return gettext(", ").join([parts[0], gettext("; ").join(parts[1:])])
+
+
+def learnt_from(source: str) -> str:
+    """Returns in words what a model learnt from: "labels" or "truth"."""
+    if source == "labels":
+        return gettext("labels as known at the label cutoff")
+    return gettext("the truth of simulated calls, which no operator knows of real ones")
 
 
 def model_card(figures: RunFigures) -> Sections:
     """Returns the fields of the model card: details, use, evaluation, measured figures and limits."""
-    model, data, head = figures["model"], figures["data"], figures["headline"]["model"]
-    looks, registered = figures["gates"]["touches"], figures["gates"]["registered"]
-    refused = figures["gates"]["refused"]
+    model, data = figures["model"], figures["data"]
+    refused = gettext(", ").join(figures["gates"]["refused"])
+    return {
+        gettext("Model details"): {
+            gettext("Kind"): kind_of(model),
+            gettext("Features"): gettext(
+                "%(features)s, catalogue %(hash)s", features=model["features"], hash=figures["catalogue"][:16]
+            ),
+            gettext("Most important features"): gettext("; ").join(
+                f"{meaning(feature)} ({feature['share']:.0%})" for feature in model["top_features"][:5]
+            )
+            or gettext("not measured: the estimator is not LightGBM"),
+            gettext("Learnt from"): learnt_from(data["learn_from"]),
+            gettext("Folders of calls"): data["folders"],
+            gettext("Label cutoff"): figures["folds"]["label_cutoff"],
+            gettext("Gates"): gettext("SHA-256 %(hash)s, logged before the run", hash=figures["gates"]["sha256"]),
+        },
+        gettext("Intended use"): {
+            gettext("For"): gettext(
+                "judging a call at ring time; a policy file decides whether it is labelled, screened or blocked"
+            ),
+            gettext("Not for"): gettext(
+                "decisions against a person: a flag is not a legal finding, and every verdict can be appealed"
+            ),
+            gettext("Never blocks"): gettext(
+                "emergency and public-service numbers, and number classes without a certificate"
+            ),
+        },
+        gettext("Evaluation"): evaluation(figures),
+        gettext("Measured"): measured(figures, refused),
+        gettext("Limits"): limits(figures),
+    }
+
+
+def evaluation(figures: RunFigures) -> dict[str, object]:
+    """Returns what judged the model: truth or labels, the calls, and the looks at the test fold."""
+    data, looks = figures["data"], figures["gates"]["touches"]
+    calls = count(figures["rows"]["certify"])
+    return {
+        gettext("Judged by"): words(data["judged_by"]),
+        gettext("Judged on"): gettext("%(calls)s calls, %(part)s", calls=calls, part=phrase(data["judged_on"])),
+        gettext("Looks at the test fold"): f"{looks}"
+        if figures["gates"]["registered"]
+        else gettext("%(looks)s, by this audit log alone", looks=looks),
+    }
+
+
+def measured(figures: RunFigures, refused: str) -> dict[str, object]:
+    """Returns the measured figures.
+
+    Args:
+        refused: the metrics that a gate refused, in words.
+    """
+    head = figures["headline"]["model"]
     catch, detection = head["catch"]["call"], head["detection"]
+    false, innocent = count(head["false_calls"]), count(head["benign_calls"])
+    certified = (
+        gettext("yes") if head["certified"] else gettext("no: the model may label calls, but must not block them")
+    )
+    quantiles = ((gettext("median"), "median"), (gettext("nine in ten"), "p90"))
+    return {
+        gettext("Benign calls flagged"): gettext(
+            "%(flagged)s; at most %(bound)s (exact 95 %% bound), target %(target)s",
+            flagged=gettext("%(part)s of %(whole)s", part=false, whole=innocent),
+            bound=one_in(head["bound"]),
+            target=one_in(head["target"]),
+        ),
+        gettext("Certified"): certified
+        + (gettext("; refused by gates on %(metrics)s, so not promoted", metrics=refused) if refused else ""),
+        gettext("Certified on records that lack"): gettext("; ").join(
+            gettext(", ").join(map(words, name.split(", ")))
+            for name, feed in figures["feeds"].items()
+            if feed["certified"]
+        )
+        or gettext("none"),
+        gettext("Nuisance calls caught"): gettext(
+            "%(rate)s, 95 %% interval over callers %(low)s to %(high)s",
+            rate=share(catch["rate"]),
+            low=share(catch["low"]),
+            high=share(catch["high"]),
+        ),
+        gettext("Calls until a new nuisance number is detected"): gettext(", ").join(
+            f"{name} {until(detection, quantile)} ({between(detection, quantile)})" for name, quantile in quantiles
+        ),
+        gettext("Calibration error"): share(figures["reliability"]["ece"], 2),
+    }
+
+
+def limits(figures: RunFigures) -> dict[str, object]:
+    """Returns the kinds of innocent callers with and without a certificate, and what the model does not see."""
     benign = [row for row in figures["slices"] if not row["nuisance"]]
     return {
-        "Model details": {
-            "Kind": kind_of(model),
-            "Features": f"{model['features']}, catalogue {figures['catalogue'][:16]}",
-            "Most important features": "; ".join(
-                f"{feature['en']} ({feature['share']:.0%})" for feature in model["top_features"][:5]
-            )
-            or "not measured: the estimator is not LightGBM",
-            "Learnt from": LEARNT_FROM[data["learn_from"]],
-            "Folders of calls": data["folders"],
-            "Label cutoff": figures["folds"]["label_cutoff"],
-            "Gates": f"SHA-256 {figures['gates']['sha256']}, logged before the run",
-        },
-        "Intended use": {
-            "For": "judging a call at ring time; a policy file decides whether it is labelled, screened or blocked",
-            "Not for": "decisions against a person: a flag is not a legal finding, and every verdict can be appealed",
-            "Never blocks": "emergency and public-service numbers, and number classes without a certificate",
-        },
-        "Evaluation": {
-            "Judged by": data["judged_by"],
-            "Judged on": f"{count(figures['rows']['certify'])} calls, {data['judged_on']}",
-            "Looks at the test fold": f"{looks}" if registered else f"{looks}, by this audit log alone",
-        },
-        "Measured": {
-            "Benign calls flagged": f"{count(head['false_calls'])} of {count(head['benign_calls'])}; "
-            f"at most {one_in(head['bound'])} (exact 95 % bound), target {one_in(head['target'])}",
-            "Certified": ("yes" if head["certified"] else "no: the model may label calls, but must not block them")
-            + (f"; refused by gates on {', '.join(refused)}, so not promoted" if refused else ""),
-            "Certified on records that lack": _names(
-                [name for name, feed in figures["feeds"].items() if feed["certified"]]
-            ),
-            "Nuisance calls caught": f"{share(catch['rate'])}, 95 % interval over callers {share(catch['low'])} to "
-            f"{share(catch['high'])}",
-            "Calls until a new nuisance number is detected": ", ".join(
-                f"{quantile} {until(detection, quantile)} ({between(detection, quantile)})" for quantile in QUANTILES
-            ),
-            "Calibration error": share(figures["reliability"]["ece"], 2),
-        },
-        "Limits": {
-            "Benign slices that are not certified": _names([row["slice"] for row in benign if not row["certified"]]),
-            "Benign slices that are certified": _names([row["slice"] for row in benign if row["certified"]]),
-            "Depends on": "the share of nuisance in the training data; where nuisance is rarer, precision is lower",
-            "Does not use": "the content of a call, and the caller's true number where another number is shown",
-        },
+        gettext("Benign slices that are not certified"): _names(
+            [row["slice"] for row in benign if not row["certified"]]
+        ),
+        gettext("Benign slices that are certified"): _names([row["slice"] for row in benign if row["certified"]]),
+        gettext("Depends on"): gettext(
+            "the share of nuisance in the training data; where nuisance is rarer, precision is lower"
+        ),
+        gettext("Does not use"): gettext(
+            "the content of a call, and the caller's true number where another number is shown"
+        ),
     }
 
 
 def datasheet(figures: RunFigures, datasets: Mapping[str, DatasetEntry]) -> Sections:
     """Returns the fields of the datasheet: composition, collection, preparation, uses and maintenance of the data."""
     data, folds = figures["data"], figures["folds"]
-    spans = {"train": folds["train"], "choose": folds["choose"], "certify": folds["certify"]}
+    spans = (
+        (gettext("train"), folds["train"]),
+        (gettext("choose threshold"), folds["choose"]),
+        (gettext("certify"), folds["certify"]),
+    )
     return {
-        "Motivation": {
-            "Purpose": "to train and judge a detector of nuisance calls that uses what is known at ring time"
+        gettext("Motivation"): {
+            gettext("Purpose"): gettext(
+                "to train and judge a detector of nuisance calls that uses what is known at ring time"
+            )
         },
-        "Composition": {
-            "Source": data["source"],
-            "Size": f"{count(data['calls'])} calls of {count(data['numbers'])} numbers in {count(data['days'])} days",
-            "Share of nuisance": share(data["nuisance_share"], 2),
-            "Tables": "; ".join(f"{name}: {count(entry['rows'])} rows" for name, entry in datasets.items()),
-            "People": "numbers are keyed tokens; no call content, contacts, precise locations or identity numbers",
+        gettext("Composition"): {
+            gettext("Source"): phrase(data["source"] or ""),
+            gettext("Size"): gettext(
+                "%(calls)s calls of %(numbers)s numbers in %(days)s days",
+                calls=count(data["calls"]),
+                numbers=count(data["numbers"]),
+                days=count(data["days"]),
+            ),
+            gettext("Share of nuisance"): share(data["nuisance_share"], 2),
+            gettext("Tables"): gettext("; ").join(
+                gettext("%(table)s: %(rows)s rows", table=name, rows=count(entry["rows"]))
+                for name, entry in datasets.items()
+            ),
+            gettext("People"): gettext(
+                "numbers are keyed tokens; no call content, contacts, precise locations or identity numbers"
+            ),
         },
-        "Collection and labels": {
-            "Known when": "a call at its start, its outcome at its end, a complaint or finding when it was filed",
-            "Label cutoff": folds["label_cutoff"],
-            "Truth for judging": data["judged_by"],
+        gettext("Collection and labels"): {
+            gettext("Known when"): gettext(
+                "a call at its start, its outcome at its end, a complaint or finding when it was filed"
+            ),
+            gettext("Label cutoff"): folds["label_cutoff"],
+            gettext("Truth for judging"): words(data["judged_by"]),
         },
-        "Preparation": {
-            "Folds": "; ".join(f"{name} {' to '.join(span)}" for name, span in spans.items()),
-            "Groups": "callers that share a block, a trunk, a device or a campaign are in one fold only",
-            "Sampling": f"{_pairs(figures['rows'])} rows by use",
+        gettext("Preparation"): {
+            gettext("Folds"): gettext("; ").join(
+                f"{name} {gettext('%(low)s to %(high)s', low=begin, high=end)}" for name, (begin, end) in spans
+            ),
+            gettext("Groups"): gettext(
+                "callers that share a block, a trunk, a device or a campaign are in one fold only"
+            ),
+            gettext("Sampling"): gettext("%(counts)s rows by use", counts=_pairs(figures["rows"])),
         },
-        "Uses": {
-            "Fit for": "training and judging on the same network; on another network, judge again on its own calls",
-            "Biased by": "who complains: complaints depend on call volume, handsets and habits, and some are malicious",
+        gettext("Uses"): {
+            gettext("Fit for"): gettext(
+                "training and judging on the same network; on another network, judge again on its own calls"
+            ),
+            gettext("Biased by"): gettext(
+                "who complains: complaints depend on call volume, handsets and habits, and some are malicious"
+            ),
         },
-        "Maintenance": {
-            "Fingerprints (SHA-256)": "; ".join(f"{name} {entry['sha256']}" for name, entry in datasets.items()),
-            "Erasure": "by the key epoch of the numbers; payloads of the audit log can be erased one by one",
+        gettext("Maintenance"): {
+            gettext("Fingerprints (SHA-256)"): gettext("; ").join(
+                f"{name} {entry['sha256']}" for name, entry in datasets.items()
+            ),
+            gettext("Erasure"): gettext(
+                "by the key epoch of the numbers; payloads of the audit log can be erased one by one"
+            ),
         },
     }
 
 
 def _names(names: list[str]) -> str:
-    return ", ".join(names) or "none"
+    return gettext(", ").join(map(words, names)) or gettext("none")
 
 
 def _pairs(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} {count(value)}" for name, value in values.items())
+    return gettext(", ").join(f"{words(name)} {count(value)}" for name, value in values.items())

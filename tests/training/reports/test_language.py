@@ -31,6 +31,8 @@ OPTIONS = dict.fromkeys(("trimmed", "trim_blocks", "lstrip_blocks", "newstyle_ge
 OTHER_NAMES = (
     *("unallocated", "elsewhere", "ordinary", "content", "mode", "other", "certified", "watch", "logistic", "isotonic"),
     *("logistic regression", "number class", "five counters", "reputation list", "simulated world #, seed #"),
+    *("train", "choose", "certify", "groups", "model", "second", "truth", "labels", "groups unseen in training"),
+    "every call after the first # days; the rule's threshold is fitted to these calls",
     "more than # calls in the last hour",
     "more than # calls in the last hour; a higher limit for some number classes",
 )

@@ -1,9 +1,11 @@
 """The model card and the datasheet of a run have no empty field."""
 
 import copy
+import re
 
 import pytest
 
+from callsieve.training.reports.language import language
 from callsieve.training.reports.model_card import page, write_documents
 
 
@@ -27,7 +29,9 @@ def test_the_card_has_the_measured_figures(training_run):
     ):
         assert words in card
     uncertified = card.partition("not certified**: ")[2].partition("\n")[0].split(", ")
-    assert uncertified == [row["slice"] for row in figures["slices"] if not row["nuisance"] and not row["certified"]]
+    assert uncertified == [
+        row["slice"].replace("_", " ") for row in figures["slices"] if not row["nuisance"] and not row["certified"]
+    ]
 
 
 def test_the_datasheet_names_every_table(training_run, world_folder):
@@ -35,6 +39,21 @@ def test_the_datasheet_names_every_table(training_run, world_folder):
     data = training_run[1]["data"]
     for words in (str(world_folder), data["fingerprint"], "labelled train", f"{data['calls']:,}"):
         assert words in sheet
+
+
+def test_a_chinese_card_and_datasheet_have_no_english_words(training_run, tmp_path):
+    figures = copy.deepcopy(training_run[1])
+    figures["data"]["source"] = "simulated world 'tiny', seed 11"
+    with language("zh"):
+        write_documents(figures, {"calls": {"sha256": "0" * 64, "rows": 1}}, tmp_path / "documents")
+    text = "".join((tmp_path / "documents" / f"{name}.md").read_text() for name in ("model_card", "datasheet"))
+    text = re.sub(r"[0-9a-f]{12,}|20[0-9T:Z-]{8,}", "", text)
+    assert set(re.findall(r"[A-Za-z]{2,}", re.sub(r"[a-z]+_[a-z_/]+", "", text))) <= {
+        "LightGBM",
+        "SHA",
+        "calls",
+        "tiny",
+    }
 
 
 @pytest.mark.parametrize("value", [None, "", "  \n"])
