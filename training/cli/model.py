@@ -240,6 +240,9 @@ def replay(
         typer.Option("--data", help="Folder of the calls, once for each; by default those of the record."),
     ] = None,
     tracking_uri: Annotated[str | None, typer.Option("--tracking-uri", help="MLflow store that holds the run.")] = None,
+    audit: Annotated[
+        Path | None, typer.Option("--audit", help="Folder of the audit log; by default audit/ in the run's folder.")
+    ] = None,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
@@ -252,7 +255,7 @@ def replay(
     from callsieve.training.tracking.reproduce import reproduce
 
     with console.progress("model replay") as progress:
-        result = reproduce(run, data or (), uri=tracking_uri, threads=threads, progress=progress)
+        result = reproduce(run, data or (), uri=tracking_uri, audit=audit, threads=threads, progress=progress)
     if json:
         console.emit_json(result.to_json())
     else:

@@ -28,7 +28,7 @@ from .record import DATASETS, SETTINGS, VERSIONS, dataset_entries, read_record, 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
 
-NO_METRICS = "metrics: the folder has no audit log with this run; expected --tracking-uri URI and its id in MLflow"
+NO_METRICS = "metrics: the folder has no audit log with this run; expected --audit FOLDER"
 
 
 class ReproductionFigures(TypedDict):
@@ -70,6 +70,7 @@ def reproduce(
     data: Sequence[Path] = (),
     *,
     uri: str | None = None,
+    audit: Path | None = None,
     threads: int = 0,
     progress: Progress | None = None,
 ) -> Reproduction:
@@ -77,12 +78,13 @@ def reproduce(
 
     Args:
         run: folder of the run, or with `uri` its id in MLflow.
+        audit: folder of the audit log that has the run's metrics; by default `audit` in its folder.
         data: folders of the calls, in the order of the training; by default the folders that the record names.
     Raises:
         ValueError: if the record is incomplete, or there are no calls.
     """
     if Path(run).is_dir():
-        return reproduce_folder(Path(run), data, threads, progress, logged_metrics(Path(run)))
+        return reproduce_folder(Path(run), data, threads, progress, logged_metrics(Path(run), audit))
     if uri is None:
         raise ValueError(f"{run}: expected the folder of a run, or --tracking-uri and its id in MLflow")
     with tempfile.TemporaryDirectory() as folder:
@@ -90,9 +92,9 @@ def reproduce(
         return reproduce_folder(root, data, threads, progress, mlflow_read.snapshot(uri, run)["metric"])
 
 
-def logged_metrics(folder: Path) -> Mapping[str, float]:
+def logged_metrics(folder: Path, audit: Path | None) -> Mapping[str, float]:
     """Returns the metrics of a run's folder from the entry of the run in the audit log; none without such an entry."""
-    log, bundle = log_folder(folder, None), folder / "bundle"
+    log, bundle = log_folder(folder, audit), folder / "bundle"
     runs = [payload for _, payload in payloads(log, "run")] if has_log(log) and bundle.is_dir() else []
     metrics = [run["record"]["metric"] for run in runs if run["manifest_sha256"] == sha256(bundle / MANIFEST)]
     return metrics[-1] if metrics else {}
