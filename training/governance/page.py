@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import pyarrow as pa
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.reading.call_files import write_table
@@ -124,6 +124,7 @@ def _calls(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
     ax.set_xscale("log")
     ax.set_xlim(left=max(1, min(row["calls"] for row in rows) / 3))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())  # on a short axis its labels cover each other
     ax.set_xlabel("calls (logarithmic)")
     named_rows(ax, [named(row["row"]) for row in rows])
     legend(ax)
