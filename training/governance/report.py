@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 40
 """Maximum rows of a table; the rows with the fewest calls are left out."""
+OTHERS = "others"  # the contents of a row beside its commonest one
 BULK = 50
 """An unregistered caller with at least this many distinct callees in a period calls in bulk."""
 TABLES: dict[str, tuple[str, ...]] = {
@@ -167,13 +168,32 @@ def partitions(source: ReportData, attributes: Mapping[str, Column], period: str
         row = _largest(rows[table], inside) if table in rows else Column(np.empty(0), ())
         if row.labels:
             yield Partition(row.codes, [Cell(period, table, label) for label in row.labels])
-            yield from (_split(row, rows[name], period, table, name) for name in splits if name in rows)
+            for name in splits:
+                if name in rows:
+                    split = _commonest if name == "content" else _split
+                    yield split(row, rows[name], period, table, name)
 
 
 def _split(row: Column, part: Column, period: str, table: str, split: str) -> Partition:
     size = len(part.labels)
     codes = np.where((row.codes < 0) | (part.codes < 0), -1, row.codes * size + part.codes)
     return Partition(codes, [Cell(period, table, label, split, word) for label in row.labels for word in part.labels])
+
+
+def _commonest(row: Column, part: Column, period: str, table: str, split: str) -> Partition:
+    """Returns the split of each row into its commonest part and all others: one rare part would hide a whole split."""
+    inside = (row.codes >= 0) & (part.codes >= 0)
+    size = len(part.labels)
+    counts = np.bincount(row.codes[inside] * size + part.codes[inside], minlength=len(row.labels) * size)
+    counts = counts.reshape(len(row.labels), size)
+    counts[:, [code for code, word in enumerate(part.labels) if word == UNCLASSIFIED]] = 0
+    top = counts.argmax(axis=1)
+    codes = np.where(inside, row.codes * 2 + (part.codes != top[row.codes]), -1)
+    words = [(part.labels[code], OTHERS) for code in top]
+    cells = [
+        Cell(period, table, label, split, word) for label, pair in zip(row.labels, words, strict=True) for word in pair
+    ]
+    return Partition(codes, cells)
 
 
 def _largest(column: Column, inside: Array) -> Column:
@@ -280,9 +300,7 @@ def _league(calls: Sequence[Mapping[str, Any]], complaints: Sequence[Mapping[str
     for row in calls:
         about = complaints_of.get(row["row"], {"calls": None, "before": None})
         actions = row["splits"].get("action")
-        contents = {
-            word: count for word, count in row["splits"].get("content", {}).items() if count and word != UNCLASSIFIED
-        }
+        contents = {word: count for word, count in row["splits"].get("content", {}).items() if count and word != OTHERS}
         rows.append(
             {
                 "row": row["row"],

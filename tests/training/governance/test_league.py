@@ -81,7 +81,7 @@ def test_a_league_table_ranks_by_complaints_per_call_and_shows_the_rank_before()
     mix = {"pass": 900, "label": 60, "block": 40}
     tables = {
         "operator": [
-            row("a", 1000, 2000, action=mix, content={"loans": 30, "fraud": 60, "unclassified": 90}),
+            row("a", 1000, 2000, action=mix, content={"loans": 30, "fraud": 60, "others": 90}),
             row("b", 500, 500),
             row("c", 100, None),
         ],

@@ -211,6 +211,8 @@ def test_each_table_counts_the_three_classes_of_the_plan(output, plain):
     assert {row["row"]: row["calls"] for row in figures["tables"]["content"]} == fraud
     assert figures["tables"]["all"][0]["splits"]["plan_class"] == {"marketing": 0, "harassment": 0, **counts}
     party = next(row for row in figures["tables"]["operator"] if "plan_class" in row["splits"])
+    assert party["splits"]["content"].keys() == {"fraud", "others"}
+    assert party["splits"]["content"]["fraud"] == party["splits"]["plan_class"]["illegal"]
     calls = now[now["operator"] == party["row"]]
     league = {row["row"]: row["calls"] for row in figures["leagues"]["operator"]}
     assert league == {row["row"]: row["calls"] for row in figures["tables"]["operator"]}
