@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from callsieve.serving.cli import console
-from callsieve.serving.cli.options import Data, Json, LogOptions, NumberKey, Out
+from callsieve.serving.cli.options import Data, Json, Lang, LogOptions, NumberKey, Out
 
 from .disclosure import AuditedPeriod, Permission, Request
 
@@ -42,6 +42,7 @@ def report(
     days: Annotated[int, typer.Option(min=1, help="Number of days; compared with as many days before.")] = 7,
     callees: Annotated[int, typer.Option(min=1, help="Fewest distinct called numbers behind a count.")] = 10,
     callers: Annotated[int, typer.Option(min=1, help="Fewest distinct callers behind a count.")] = 5,
+    lang: Lang = "zh",
     json: Json = False,
 ) -> None:
     """Write the governance report: rounded counts of calls by connecting party, trunk, industry and regulator.
@@ -51,8 +52,9 @@ def report(
     Example: callsieve govern report --data world --out report
     """
     from callsieve.training.governance.report import write_report
+    from callsieve.training.reports.language import language
 
-    with console.progress("govern report") as progress:
+    with console.progress("govern report") as progress, language(lang):
         figures = write_report(
             data,
             console.new_folder(out),

@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.reading.call_files import write_table
 from callsieve.training.reports.drawing import BLUE, GREY, RC, VERMILLION, Picture, blank, legend, named_rows, svg
+from callsieve.training.reports.language import current_language, day, gettext, words
 from callsieve.training.reports.run_page import environment
 
 from .disclosure import Cell, Count
@@ -39,7 +40,7 @@ def write_cells(counts: Mapping[Cell, Count], path: Path) -> None:
 
 
 def write_page(figures: Mapping[str, Any], path: Path) -> None:
-    """Writes the page atomically; equal figures give equal bytes."""
+    """Writes the page in the language in force, atomically; equal figures give equal bytes."""
     write_atomic(path, page(figures).encode())
 
 
@@ -66,7 +67,7 @@ def named(row: str) -> str:
     epoch, dot, token = row.partition(".")
     if dot and len(token) == 32:
         return f"{epoch}.{token[:8]}…"
-    return WORDS.get(row, row.replace("_", " "))
+    return WORDS[row] if row in WORDS and current_language() == "en" else words(row)
 
 
 def part(row: Mapping[str, Any], split: str, word: str = "yes") -> float | None:
@@ -86,17 +87,20 @@ def change(row: Mapping[str, Any]) -> str:
     if not row["before"]:
         return NOT_SHOWN
     ratio = row["calls"] / row["before"]
-    return f"{ratio:.1f} times" if ratio >= 2 else f"{ratio - 1:+.0%}" if round(ratio, 2) != 1 else "0%"
+    if ratio >= 2:
+        return gettext("%(ratio)s times", ratio=round(ratio, 1))
+    return f"{ratio - 1:+.0%}" if round(ratio, 2) != 1 else "0%"
 
 
 def days(period: str) -> str:
     """Returns a period as text, with its last day included.
 
     >>> days("2025-03-03/2025-03-10")
-    '2025-03-03 to 2025-03-09'
+    '3 March 2025 to 9 March 2025'
     """
     first, _, after = period.partition("/")
-    return f"{first} to {date.fromisoformat(after) - timedelta(days=1)}"
+    last = date.fromisoformat(after) - timedelta(days=1)
+    return gettext("%(low)s to %(high)s", low=day(date.fromisoformat(first)), high=day(last))
 
 
 def pictures(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Picture]:
@@ -117,15 +121,15 @@ def pictures(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Pic
 def _calls(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
     """Draws a bar for the calls of each row, with a mark at the previous period."""
     figure, ax = blank(narrow, 1.2 + 0.3 * len(rows))
-    ax.barh(range(len(rows)), [row["calls"] for row in rows], color=BLUE, height=0.6, label="calls")
+    ax.barh(range(len(rows)), [row["calls"] for row in rows], color=BLUE, height=0.6, label=gettext("calls"))
     past = [(row["before"], y) for y, row in enumerate(rows) if row["before"]]
     if past:
-        ax.plot(*zip(*past, strict=True), "|", color=VERMILLION, ms=13, mew=2.5, label="previous period")
+        ax.plot(*zip(*past, strict=True), "|", color=VERMILLION, ms=13, mew=2.5, label=gettext("previous period"))
     ax.set_xscale("log")
     ax.set_xlim(left=max(1, min(row["calls"] for row in rows) / 3))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     ax.xaxis.set_minor_formatter(NullFormatter())  # on a short axis its labels cover each other
-    ax.set_xlabel("calls (logarithmic)")
+    ax.set_xlabel(gettext("calls (logarithmic)"))
     named_rows(ax, [named(row["row"]) for row in rows])
     legend(ax)
     return figure
@@ -137,11 +141,11 @@ def _mix(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
     left = [0.0] * len(rows)
     for word in ("label", "screen", "block"):
         width = [part(row, "action", word) or 0.0 for row in rows]
-        ax.barh(range(len(rows)), width, left=left, color=ACTION_COLOURS[word], height=0.6, label=word)
+        ax.barh(range(len(rows)), width, left=left, color=ACTION_COLOURS[word], height=0.6, label=words(word))
         left = [a + b for a, b in zip(left, width, strict=True)]
     ax.set_xlim(0, max(0.01, *left) * 1.05)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.2g}" if x and x < 0.0005 else f"{x:.1%}"))
-    ax.set_xlabel("share of calls labelled, screened or blocked")
+    ax.set_xlabel(gettext("share of calls labelled, screened or blocked"))
     named_rows(ax, [named(row["row"]) for row in rows])
     legend(ax)
     return figure
@@ -152,9 +156,9 @@ def _accepted(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
     figure, ax = blank(narrow, 1.2 + 0.3 * len(rows))
     yes = [row["splits"]["accepts"].get("yes", 0) for row in rows]
     no = [row["splits"]["accepts"].get("no", 0) for row in rows]
-    ax.barh(range(len(rows)), yes, color=BLUE, height=0.6, label="accept")
-    ax.barh(range(len(rows)), no, left=yes, color=GREY, height=0.6, label="do not accept")
-    ax.set_xlabel("people with a stated preference")
+    ax.barh(range(len(rows)), yes, color=BLUE, height=0.6, label=gettext("accept"))
+    ax.barh(range(len(rows)), no, left=yes, color=GREY, height=0.6, label=gettext("do not accept"))
+    ax.set_xlabel(gettext("people with a stated preference"))
     named_rows(ax, [named(row["row"]) for row in rows])
     legend(ax)
     return figure

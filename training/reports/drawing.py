@@ -7,6 +7,7 @@ A picture needs no font of its own: text stays text, and the reader's browser se
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,7 +57,10 @@ class Picture:
 def svg(figure: Figure) -> str:
     """Returns a figure as SVG text; the same figure gives the same bytes."""
     out = io.StringIO()
-    figure.savefig(out, format="svg", metadata=METADATA)
+    with warnings.catch_warnings():
+        # The font that measures the text may lack a character that the reader's browser has.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(out, format="svg", metadata=METADATA)
     text = out.getvalue()
     return text[text.index("<svg") :]  # without the document type, which names a web address
 

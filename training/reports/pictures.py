@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -44,9 +43,7 @@ MEAN_LIFE = 328
 def pictures(figures: RunFigures) -> dict[str, Picture]:
     """Returns every picture whose figures were measured, by name."""
     drawn = {}
-    with mpl.rc_context(RC), warnings.catch_warnings():
-        # The font that measures the text may lack a character that the reader's browser has.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with mpl.rc_context(RC):
         for name, (measured, draw) in DRAWN.items():
             if measured(figures):
                 drawn[name] = Picture(svg(draw(figures, False)), svg(draw(figures, True)))

@@ -432,12 +432,20 @@ def test_text_of_third_parties_is_escaped(output):
     assert hostile not in page(output[1] | {"tables": {"all": output[1]["tables"]["all"], "industry": rows}})
 
 
+def test_the_page_is_in_english_too(output):
+    text = page(output[1])
+    assert '<html lang="en">' in text
+    assert "The connecting party is responsible" in text and "No row reaches the minimum" not in text
+
+
 def test_the_page_opens_without_a_network_or_an_error(output, tmp_path):
     assert shutil.which(CHROMIUM), "needs Debian's package chromium"
     path = output[0] / "out" / "report.html"
     text = path.read_text()
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
-    assert "The connecting party is responsible" in text and "No row reaches the minimum" not in text
+    assert "谁接入谁负责" in text and "没有达到最低数量要求" not in text
+    shown = re.sub(r"(?s)<style>.*?</style>|<[^>]*>|\w+\.\w+…|principal-\w+", " ", text)
+    assert set(re.findall(r"[A-Za-z]{2,}", shown)) <= {"callsieve", "cells", "parquet"}
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
     shot = ("--window-size=390,2000", f"--screenshot={tmp_path / 'page.png'}", f"--user-data-dir={tmp_path / 'p'}")
     words = [CHROMIUM, *flags, *shot, path.as_uri()]

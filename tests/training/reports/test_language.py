@@ -15,6 +15,8 @@ from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rules import CLASSES_ZH
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.data.feeds import LACKS
+from callsieve.training.governance.complaints import NO_REGULATOR
+from callsieve.training.governance.parties import NOT_REGISTERED, UNCLASSIFIED, regulators
 from callsieve.training.judging.calls_made import BUCKETS
 from callsieve.training.judging.evasions import PLAIN
 from callsieve.training.reports.language import CATALOGUE, NAME, gettext, language, words
@@ -26,7 +28,7 @@ from callsieve.training.world.callers.relay import SLICE
 from tests.support.paths import ROOT
 from tests.support.run_figures import example_figures
 
-PACKAGES = ("reports",)
+PACKAGES = ("reports", "governance")
 OPTIONS = dict.fromkeys(("trimmed", "trim_blocks", "lstrip_blocks", "newstyle_gettext"), "true")
 OTHER_NAMES = (
     *("unallocated", "elsewhere", "ordinary", "content", "mode", "other", "certified", "watch", "logistic", "isotonic"),
@@ -56,6 +58,8 @@ def names():
     kinds = {*world.table("people.kinds"), *outfits, *(outfit["attack"] for outfit in outfits.values())} - {""}
     classes = plan_table()
     parts = (STRATA, ACTIONS, LACKS, kinds, classes["content"], classes["mode"], ("human", "recording"))
+    parts += (classes["names"], regulators()["industries"], regulators()["complaints"])
+    parts += (("all", NOT_REGISTERED, UNCLASSIFIED, NO_REGULATOR, "group #"),)
     given = {name for part in parts for name in part} | {name for name, _, _ in BUCKETS}
     given |= {PLAIN, SHIPPED, SLICE, STYLES["rule"][-1]} | set(OTHER_NAMES)
     pattern = {name.replace("_", " ") for name in given}
