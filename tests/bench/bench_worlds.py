@@ -32,7 +32,7 @@ from callsieve.training.judging.detection import calls_to_detection
 from callsieve.training.model import pool
 from callsieve.training.model.bands import FeedScores, bands_of, caution_of
 from callsieve.training.model.fit import held_out_folds
-from callsieve.training.model.matrix import Matrix
+from callsieve.training.model.matrix import Matrix, without_look_alikes
 from callsieve.training.model.pool import Gathered, gather
 from callsieve.training.model.scores import cv_fold_of_calls, feature_columns, out_of_fold_scores, score_rows
 from callsieve.training.model.settings import Settings
@@ -96,13 +96,16 @@ def pooled(
 def of_count(gathered: Gathered, settings: Settings, count: int, first_other: int) -> dict[str, Any]:
     """Fits a model on the rows of the first worlds, and judges it on the worlds from `first_other` on."""
     matrix = rows_of(gathered.matrix, gathered.matrix.folder < count)
+    probability = settings.label_policy.unreported_look_alike
+    columns = feature_columns(settings.features)
+    matrix = without_look_alikes(matrix, columns, probability, seed=settings.seed, threads=settings.threads)
     fitted = fit_all(matrix, settings, lambda _: None, gathered.learnt.release)
     calls, X = gathered.pool, gathered.vectors.array()  # noqa: N806
     units = "folder" if fitted.by_folder else "group"
     fold = cv_fold_of_calls(getattr(matrix, units), fitted.row_fold, getattr(calls, units))
     inside = calls.folder < count
     choose, every = calls.choose & inside, np.arange(len(X))
-    columns, parts = feature_columns(settings.features), held_out_folds(int(fitted.row_fold.max()) + 1)
+    parts = held_out_folds(int(fitted.row_fold.max()) + 1)
     raw = score_rows(fitted.models["model"], X, every, (calls.folder >= first_other) & calls.scored, columns, 2)
     members = [
         score_rows(text, X, every, choose & np.isin(fold, part), columns, 2)

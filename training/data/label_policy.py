@@ -54,6 +54,7 @@ class LabelPolicy:
     complaints: ComplaintRules
     unreported_confidence: float
     unreported_most_calls: int
+    unreported_look_alike: float
 
     def to_json(self) -> dict[str, Any]:
         """Returns the policy as plain JSON values, in the form of its file."""
@@ -66,6 +67,7 @@ class LabelPolicy:
             "unreported": {
                 "confidence": self.unreported_confidence,
                 "most_calls_in_a_day": self.unreported_most_calls,
+                "look_alike": self.unreported_look_alike,
             },
         }
 
@@ -101,6 +103,7 @@ def policy_of(table: Mapping[str, Any]) -> LabelPolicy:
         complaints=ComplaintRules(words, **{name: float(value) for name, value in rules.items()}),  # type: ignore[arg-type]
         unreported_confidence=float(table["unreported"]["confidence"]),
         unreported_most_calls=int(table["unreported"]["most_calls_in_a_day"]),
+        unreported_look_alike=float(table["unreported"]["look_alike"]),
     )
     _check(policy)
     return policy
@@ -124,6 +127,7 @@ def _check(policy: LabelPolicy) -> None:
     confidences = [
         policy.finding_confidence,
         policy.unreported_confidence,
+        policy.unreported_look_alike,
         *(of.confidence for of in policy.lists.values()),
     ]
     if not all(0 <= value <= 1 for value in confidences):

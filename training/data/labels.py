@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .dataset import Dataset
 
 _GROUNDS = ("number", "nuisance", "event_time", "known_at", "source", "confidence")
+UNREPORTED = "unreported"  # source of the label of a quiet number without complaint and finding
 COLUMNS = (*_GROUNDS[:2], "content", "mode", *_GROUNDS[2:], "held_since", "policy")
 
 
@@ -123,7 +124,7 @@ def _from_complaints(complaints: pd.DataFrame, policy: LabelPolicy) -> pd.DataFr
 def _unreported(numbers: pd.Index, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
     """Labels quiet numbers without a complaint as benign."""
     return _rows(
-        numbers.to_series().reset_index(drop=True), False, cutoff, cutoff, "unreported", policy.unreported_confidence
+        numbers.to_series().reset_index(drop=True), False, cutoff, cutoff, UNREPORTED, policy.unreported_confidence
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+import lightgbm as lgb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -16,9 +17,10 @@ import pyarrow.compute as pc
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.training.data.feeds import vectors_on
+from callsieve.training.data.labels import UNREPORTED
 
 from .allocators import give_back
-from .fit import FitRows
+from .fit import FitRows, cv_folds, lightgbm_parameters, without_stopping
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 MIN_CLASS_ROWS = 200
+LOOK_ALIKE_TREES = 100
 COPIED_AT_ONCE = 50_000  # calls, so that memory stays bounded
 _BLOCK = 1 << 24  # bytes that are hashed at a time
 
@@ -40,7 +43,8 @@ LabelledRows = tuple["Array", pd.DataFrame]
 class Matrix:
     """Training rows: features, label, weight, start (Unix ms), caller and group (codes) and folder of each call.
 
-    complete: whether the row's vector is of the complete feed.
+    complete: whether the row's vector is of the complete feed. assumed: whether the label is "innocent" only because
+    nobody complained about the number.
     """
 
     X: Array
@@ -51,6 +55,7 @@ class Matrix:
     group: Array
     folder: Array
     complete: Array
+    assumed: Array
     content: Array
     mode: Array
 
@@ -159,6 +164,7 @@ def build_matrix(
         group=group[rows],
         folder=np.full(len(rows), folder),
         complete=np.concatenate([np.full(len(places), name == COMPLETE) for name, (places, _) in rows_by_feed.items()]),
+        assumed=np.asarray(labels["source"] == UNREPORTED) if "source" in labels else np.zeros(len(rows), dtype=bool),
         content=labels["content"].to_numpy(dtype=object),
         mode=labels["mode"].to_numpy(dtype=object),
     )
@@ -172,6 +178,30 @@ def joined_matrix(folders: Sequence[Matrix], X: Array) -> Matrix:  # noqa: N803
     """
     names = [field.name for field in fields(Matrix) if field.name != "X"]
     return Matrix(X=X, **{name: np.concatenate([getattr(matrix, name) for matrix in folders]) for name in names})
+
+
+def without_look_alikes(matrix: Matrix, columns: list[int], probability: float, *, seed: int, threads: int) -> Matrix:
+    """Returns the matrix with no weight on rows that are assumed innocent and resemble reported nuisance callers.
+
+    Some nuisance numbers are never reported. Learnt as innocent, they hide how such numbers begin. So a light model of
+    the other groups scores each row, and a row above `probability` teaches neither kind: Liu et al., Building Text
+    Classifiers Using Positive and Unlabeled Examples (ICDM 2003), take such rows out in the same way.
+
+    Args:
+        columns: places of the model's features in `matrix.X`.
+        probability: of nuisance, from which an assumed label does not count.
+    """
+    if not matrix.assumed.any():
+        return matrix
+    fold, X, score = cv_folds(matrix.group, matrix.y, seed), matrix.X[:, columns], np.zeros(len(matrix.y))  # noqa: N806
+    for held_out in range(int(fold.max()) + 1 if fold.any() else 0):
+        inside = fold != held_out
+        settings = lightgbm_parameters(int(inside.sum()), classes=1, seed=seed, threads=threads, parameters=None)
+        data = lgb.Dataset(X[inside], matrix.y[inside], weight=matrix.weight[inside], free_raw_data=True)
+        model = lgb.train(without_stopping(settings), data, num_boost_round=LOOK_ALIKE_TREES)
+        rows = np.flatnonzero(~inside & matrix.assumed)
+        score[rows] = model.predict(X[rows], num_threads=threads)
+    return replace(matrix, weight=np.where(matrix.assumed & (score > probability), 0.0, matrix.weight))
 
 
 def class_words(train_labels: Array, valid_labels: Array) -> tuple[str, ...]:

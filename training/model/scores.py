@@ -18,13 +18,13 @@ import numpy as np
 
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL, needs_second_model, with_lacks
-from callsieve.serving.bundle.forest import Forest
+from callsieve.serving.bundle.forest import Forest, read_forest
 from callsieve.serving.bundle.metadata import SECOND, Calibration
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.training.own.own_estimator import OwnModel, RiskModel, predictor
 
 from .bands import FeedScores
-from .fit import calibrate
+from .fit import FitRows, calibrate
 from .pool import FeedVectors
 
 if TYPE_CHECKING:
@@ -188,3 +188,9 @@ def out_of_fold_scores(
         total[rows] += scores[rows]
         members[rows] += 1
     return np.where(members > 0, total / np.maximum(members, 1), raw)
+
+
+def beats_commonest_class(model: str, rows: FitRows) -> bool:
+    """Returns whether a class model is right more often on held-out rows than their commonest class would be."""
+    right = read_forest(model).predict_raw(np.ascontiguousarray(rows.X, dtype=np.float64)).argmax(axis=1) == rows.y
+    return bool(right.mean() > np.bincount(rows.y).max() / len(rows.y))

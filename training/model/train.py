@@ -37,10 +37,17 @@ from .fit import (
     held_out_folds,
     mean_of,
 )
-from .matrix import Matrix, class_rows, class_words, fingerprint
+from .matrix import Matrix, class_rows, class_words, fingerprint, without_look_alikes
 from .pool import FolderFacts, LastFolder, Pool, gather
 from .provenance import source_hash, versions
-from .scores import calibrate_second, cv_fold_of_calls, feature_columns, scores_by_feed, select_columns
+from .scores import (
+    beats_commonest_class,
+    calibrate_second,
+    cv_fold_of_calls,
+    feature_columns,
+    scores_by_feed,
+    select_columns,
+)
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -98,6 +105,13 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
     gathered = gather(sources_of(data), settings, lambda what, done: report(what, 0.4 * done))
     matrix, pool = gathered.matrix, gathered.pool
     require_both("train", matrix.y)
+    matrix = without_look_alikes(
+        matrix,
+        feature_columns(settings.features),
+        settings.label_policy.unreported_look_alike,
+        seed=settings.seed,
+        threads=settings.threads,
+    )
     fitted = fit_all(matrix, settings, lambda done: report("fit", 0.4 + 0.3 * done), gathered.learnt.release)
     units = "folder" if fitted.by_folder else "group"
     cv_fold = cv_fold_of_calls(getattr(matrix, units), fitted.row_fold, getattr(pool, units))
@@ -194,6 +208,8 @@ def fit_models(
 ) -> tuple[dict[str, list[RiskModel]], dict[str, RiskModel], dict[str, tuple[str, ...]]]:
     """Fits the risk models, and models of content and mode where each class has enough labelled calls.
 
+    A model of content or mode that is right no more often than the commonest class is left out.
+
     Args:
         row_fold: cross-validation fold of each row, as from `fit.cv_folds`.
         report: called with the share of the risk models that is fitted.
@@ -243,8 +259,9 @@ def fit_models(
                 class_rows(matrix, chosen, columns, labels, words) for chosen in (~held_out, held_out)
             )
             release()
-            models[name] = fit(train_rows, valid_rows, names, classes=len(words), **options)
-            classes[name] = words
+            model = fit(train_rows, valid_rows, names, classes=len(words), **options)
+            if beats_commonest_class(model, valid_rows):
+                models[name], classes[name] = model, words
     return members, models, classes
 
 

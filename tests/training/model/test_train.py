@@ -315,7 +315,18 @@ def side(rows, seed, contents):
     absent = np.full(rows, None)
     caller = rng.integers(0, rows // 10, rows)
     whole = np.ones(rows, dtype=bool)
-    return Matrix(values, y, np.ones(rows), caller, caller, caller, caller * 0, whole, content, absent)
+    return Matrix(values, y, np.ones(rows), caller, caller, caller, caller * 0, whole, ~whole, content, absent)
+
+
+def test_a_content_that_the_features_do_not_tell_gets_no_model():
+    """Contents are drawn without regard to the features, so no model is right more often than the commonest one."""
+    learn = side(3600, 1, [None, "loans", "fraud"])
+    drawn = np.random.default_rng(3).choice(["loans", "fraud"], len(learn.y), p=[0.8, 0.2]).astype(object)
+    learn = dataclasses.replace(learn, content=np.where(learn.y == 1, drawn, None))
+    part = cv_folds(learn.group, learn.y, 0)
+    quick = Settings(threads=1, parameters={"rounds": 2})
+    _, models, classes = fit_models(learn, part, quick, lambda _part: None, lambda: None)
+    assert classes == {} and list(models) == ["model"]
 
 
 def test_contents_with_enough_labels_get_a_model(trained, tmp_path):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from callsieve.features.files.progress import silent
+from callsieve.features.online.feeds import OUTGOING_ONLY
+from callsieve.training.model import pool
 from callsieve.training.model.settings import Settings
 from callsieve.training.studies import worlds
 from callsieve.training.studies.worlds import JUDGED, LEARN_SEED, Worlds, study_worlds
@@ -24,6 +26,7 @@ def judged(tmp_path_factory):
     folder = tmp_path_factory.mktemp("worlds")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(worlds, "JUDGED", FEW)
+        patched.setattr(pool, "POORER_FEEDS", (OUTGOING_ONLY,))  # the others are tested with trainings of their own
         return folder, study_worlds(folder, QUICK, size="tiny", learnt=2, progress=silent)
 
 
