@@ -321,7 +321,7 @@ def search(
         console.emit_json(result)
     else:
         for row in result["datasets"]:
-            console.say(f"{row['dataset']}: {row['rows']} of {row['planted']} canaries rows")
+            console.say(f"{row['dataset']}: {row['found']} of {row['planted']} canaries found")
         console.say(f"{result['lines']:,} lines read")
-    if any(row["rows"] for row in result["datasets"]):
+    if any(row["found"] for row in result["datasets"]):
         sys.exit(1)
