@@ -4,11 +4,15 @@ import html
 import re
 import shutil
 import subprocess
+from importlib.resources import files
 from itertools import islice
 
 import pytest
 
+from callsieve.features.online.feeds import COMPLETE, LACKS, UNKNOWN_FEED
 from callsieve.serving.http import app, metrics
+from callsieve.serving.rules.policy import ACTIONS
+from callsieve.serving.scorer.status import MESSAGES, STATUSES
 from tests.serving.live.test_live import attempt_of
 from tests.support import real_bundle
 
@@ -40,6 +44,14 @@ def test_the_page_shows_the_status_of_the_service(make_service, keys, tmp_path, 
     monkeypatch.setattr(app, "status", after_calls)
     with make_service() as service:
         body, text = rendered(f"{service.url}/#key={keys['admin']}", tmp_path)
+        _, chinese = rendered(f"{service.url}/?lang=zh#key={keys['admin']}", tmp_path)
+    assert "正在评分" in chinese and statuses[-1]["reasons"][0]["zh"] in chinese
+    assert set(re.findall(r"[A-Za-z]{4,}", chinese)) <= {
+        "callsieve",
+        "English",
+        "admin",
+        *re.findall("[a-z]+", str(statuses[-1]["model"])),
+    }
     status = statuses[-1]
     assert "scoring calls" in text
     assert status["model"]["id"] in text
@@ -54,6 +66,22 @@ def test_the_page_shows_the_status_of_the_service(make_service, keys, tmp_path, 
     assert len(re.findall(r'<rect [^>]*class="fill-(?:pass|label|screen|block)"', body)) > 2
     assert "hidden" in re.search(r'<section[^>]*id="ask"[^>]*>', body)[0]
     assert keys["admin"] not in body
+
+
+def test_the_chinese_words_are_complete():
+    page = files(app.__package__).joinpath("page.html").read_text(encoding="utf-8")
+    table, _, script = page.partition("const ZH = {")[2].partition("\n};\n")
+    pairs = re.findall(r'"((?:[^"\\]|\\.)*)": "((?:[^"\\]|\\.)*)"', table)
+    chinese = {key.replace('\\"', '"'): text for key, text in pairs}
+    assert len(chinese) == len(pairs)
+    for key, text in chinese.items():
+        assert sorted(re.findall(r"\{\d\}", key)) == sorted(re.findall(r"\{\d\}", text)) and text
+    shown = set(re.findall(r"<(?:h2|button)>([^<]+)<", page)) | set(re.findall(r'aria-label="([^"]+)"', page))
+    literals = re.findall(r'\bt\((?:[\w.]+ \? )?"([^"]+)"(?: : "([^"]+)")?', script)
+    shown |= {text for pair in literals for text in pair if text}
+    given = {*STATUSES, *MESSAGES.values(), *ACTIONS, *LACKS, COMPLETE, UNKNOWN_FEED, "watch", "certified"}
+    assert {text for text in shown | given if text not in chinese} == set()
+    assert {key for key in chinese if key not in given and f'"{key}"' not in script and key not in shown} == set()
 
 
 @pytest.mark.parametrize("key", ["", "score"])
