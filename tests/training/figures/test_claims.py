@@ -23,7 +23,7 @@ SETTINGS = (
     r"Python 3\.11|Apache-2\.0|SHA-256|Ed25519|RFC \d+|libgomp1|ISO 27001|HTTP/1\.1|[Vv]ersions? \d[\d.]*|12321",
     r"\d\d\d\d-\d\d-\d\d|1 h(our)?\b|24 hours|7 days|about 350 lines|<\d+|(first|of) \d+ (people|callers)",
     r"exit codes? \d|of format 4|of 500 or more|fewer than 10 people called or 5 callers",
-    r"(?m)^\| (0|1|2|130) \|.*$|0\.1\.0",
+    r"(?m)^\| (0|1|2|130) \|.*$|0\.[12]\.0",
 )
 NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?")
 
