@@ -24,8 +24,9 @@ from callsieve.training.log.audit_log import payloads, read
 from callsieve.training.log.gates import Gates, condition
 from callsieve.training.log.run_paths import RunPaths
 from callsieve.training.reports.drawing import Picture
+from callsieve.training.reports.language import current_language, day, gettext
 from callsieve.training.reports.pictures import pictures
-from callsieve.training.reports.run_page import environment
+from callsieve.training.reports.run_page import environment, iso_day
 from callsieve.training.tracking import mlflow_read, mlflow_write
 
 from .mlflow_check import MOVES
@@ -36,7 +37,7 @@ COMPARED = ("parameter", "tag", "metric")
 
 
 def write_page(place: RunPaths, run: str, path: Path) -> None:
-    """Writes the page of a run atomically.
+    """Writes the page of a run, in the language in force, atomically.
 
     Raises:
         ValueError: if the log has no such run, or MLflow no longer has its figures.
@@ -131,7 +132,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str
 def page(content: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) -> str:
     """Returns the page as HTML."""
     pages = environment(__package__)
-    pages.filters |= {"moment": moment, "meaning": meaning, "figure": figure}
+    pages.filters |= {"moment": moment, "meaning": meaning, "figure": figure, "day": iso_day}
     shown = drawn or pictures(content["figures"])
     return pages.get_template("audit.html").render(content, pictures=shown, busy=BUSY).lstrip()
 
@@ -146,23 +147,27 @@ def utc(milliseconds: int) -> str:
 
 
 def moment(text: str) -> str:
-    """Returns a moment in words.
+    """Returns a moment in words, in the language in force.
 
     >>> moment("2025-03-09T16:00:00Z")
     '9 March 2025, 16:00 UTC'
     """
     at = datetime.fromisoformat(text)
-    return f"{at.day} {at:%B %Y, %H:%M} UTC"
+    return gettext("%(day)s, %(time)s UTC", day=day(at), time=at.strftime("%H:%M"))
 
 
-def meaning(name: str) -> str:
-    """Returns the description of a statistic, or its name if it has none."""
-    return ALL_FEATURES[name].en if name in ALL_FEATURES else name
+def meaning(name: str, own: str = "") -> str:
+    """Returns the description of a statistic in the language in force; without one, `own`, else its name."""
+    if name not in ALL_FEATURES:
+        return own or name
+    return ALL_FEATURES[name].zh if current_language() == "zh" else ALL_FEATURES[name].en
 
 
 def figure(value: float | None) -> str:
     """Returns a number with thousands separators, or with three significant digits if below 1,000."""
-    return "not measured" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    if value is None:
+        return gettext("not measured")
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _short(value: Any) -> str:

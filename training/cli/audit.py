@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from callsieve.serving.cli import console
-from callsieve.serving.cli.options import Json, LogKeyOption, RunOptions, SigningKey, TrackingUri, Why
+from callsieve.serving.cli.options import Json, Lang, LogKeyOption, RunOptions, SigningKey, TrackingUri, Why
 
 if TYPE_CHECKING:
     from callsieve.training.log.entry import Entry
@@ -224,6 +224,7 @@ def page(
     out: Annotated[Path, typer.Option("--out", help="HTML file.")],
     folder: RunOptions,
     tracking_uri: TrackingUri = None,
+    lang: Lang = "en",
     json: Json = False,
 ) -> None:
     """Write the audit page of a run: one HTML file that needs no network and no knowledge of the code.
@@ -234,8 +235,10 @@ def page(
     """
     from callsieve.training.audit.page import write_page
     from callsieve.training.log.run_paths import run_paths
+    from callsieve.training.reports.language import language
 
     if out.resolve() == (folder.path / "audit.html").resolve():
         console.fail(f"{out}: the log commits to this file; choose another name", code=2)
-    write_page(run_paths(folder.path, folder.audit, tracking_uri), run, out)
+    with language(lang):
+        write_page(run_paths(folder.path, folder.audit, tracking_uri), run, out)
     console.emit_json({"page": str(out)}) if json else console.say(f"{out}: written")

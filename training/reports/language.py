@@ -23,7 +23,7 @@ NAME = "name"
 """Context, in the catalogue, of names that are data: kinds of callers, evasions, number classes, baselines."""
 
 _LANGUAGE: ContextVar[str] = ContextVar("callsieve_language", default="en")
-_VALUE = re.compile(r"'[^']*'|\d[\d,.]*\d|\d")
+_VALUE = re.compile(r"'[^']*'|(?:\d[\d,.]*\d|\d)(?:e[+-]?\d+)?")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.training.audit.page import changes, facts, moment, page
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.run_paths import run_paths
+from callsieve.training.reports.language import language
 from callsieve.training.tracking.reproduce import Reproduction
 
 CHROMIUM = "chromium"  # Debian's package of that name
@@ -65,6 +66,16 @@ def test_the_page_answers_the_questions_of_a_reviewer(content, text, training_ru
         assert (line in shown) is not (row["nuisance"] or row["certified"])
     for name in ("calls", "complaints", "findings", "truth", "vectors", "labelled train"):
         assert re.search(rf"{name} [\d,]+ (training|evaluation) [0-9a-f]{{16}}…", shown)
+
+
+def test_a_chinese_page_has_no_english_sentences(content):
+    with language("zh"):
+        shown = re.sub(r"<code>.*?</code>|<pre>.*?</pre>", "", page(content).partition("<body>")[2])
+    names = {*content["datasets"], content["figures"]["data"]["source"], content["checked"].anchor}
+    for name in sorted(names, key=len, reverse=True):
+        shown = shown.replace(html.escape(name), "")
+    assert "<h1>模型 " in shown and "95%" in shown
+    assert not re.findall(r"[A-Za-z]{2,} [a-z]{2,} [a-z]{2,}", re.sub(r"<[^>]*>", "|", shown))
 
 
 def test_the_log_commits_to_the_page_written_with_the_run(training_run):

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import tomllib
 from html import unescape
 
 import pytest
@@ -14,11 +15,13 @@ from callsieve.serving.rules.plan_classes import plan_table
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rules import CLASSES_ZH
 from callsieve.serving.rules.strata import STRATA
+from callsieve.training.audit.mlflow_check import MOVES
 from callsieve.training.data.feeds import LACKS
 from callsieve.training.governance.complaints import NO_REGULATOR
 from callsieve.training.governance.parties import NOT_REGISTERED, UNCLASSIFIED, regulators
 from callsieve.training.judging.calls_made import BUCKETS
 from callsieve.training.judging.evasions import PLAIN
+from callsieve.training.log.gates import shipped_gates
 from callsieve.training.reports.language import CATALOGUE, NAME, gettext, language, words
 from callsieve.training.reports.pictures import STYLES
 from callsieve.training.reports.run_page import between, count, one_in, page, share, until
@@ -28,13 +31,19 @@ from callsieve.training.world.callers.relay import SLICE
 from tests.support.paths import ROOT
 from tests.support.run_figures import example_figures
 
-PACKAGES = ("reports", "governance")
+PACKAGES = ("audit", "governance", "reports")
 OPTIONS = dict.fromkeys(("trimmed", "trim_blocks", "lstrip_blocks", "newstyle_gettext"), "true")
 OTHER_NAMES = (
     *("unallocated", "elsewhere", "ordinary", "content", "mode", "other", "certified", "watch", "logistic", "isotonic"),
     *("logistic regression", "number class", "five counters", "reputation list", "simulated world #, seed #"),
     *("train", "choose", "certify", "groups", "model", "second", "truth", "labels", "groups unseen in training"),
     "every call after the first # days; the rule's threshold is fitted to these calls",
+    *("training", "evaluation", "below #", "not known", "yes", "no"),
+    *(
+        f"must be {bound} #, got {value}"
+        for bound in ("at most", "at least")
+        for value in ("#", "over #", "not measured")
+    ),
     "more than # calls in the last hour",
     "more than # calls in the last hour; a higher limit for some number classes",
 )
@@ -62,6 +71,9 @@ def names():
     parts += (("all", NOT_REGISTERED, UNCLASSIFIED, NO_REGULATOR, "group #"),)
     given = {name for part in parts for name in part} | {name for name, _, _ in BUCKETS}
     given |= {PLAIN, SHIPPED, SLICE, STYLES["rule"][-1]} | set(OTHER_NAMES)
+    given |= {
+        re.sub(r"\d+", "#", gate["means"]) for gate in tomllib.loads(shipped_gates().data.decode())["gate"]
+    } | set(MOVES)
     pattern = {name.replace("_", " ") for name in given}
     return {re.sub(r"[0-9]+", "#", name) if name.startswith("calls ") else name for name in pattern}
 
@@ -82,7 +94,7 @@ def test_a_translation_has_the_placeholders_and_tags_of_its_text(catalogue):
     for message in catalogue:
         for pattern in (r"%\(\w+\)s", "%%", "</?[a-z]+>", "#") if message.id else ():
             assert sorted(re.findall(pattern, message.string)) == sorted(re.findall(pattern, message.id)), message.id
-        assert "%" not in re.sub(r"%\(\w+\)s|%%", "", message.string)
+        assert message.context or "%" not in re.sub(r"%\(\w+\)s|%%", "", message.string)
 
 
 def test_number_classes_have_the_names_that_rules_give_them():
