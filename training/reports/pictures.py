@@ -63,9 +63,9 @@ def error_curve(figures: RunFigures, narrow: bool) -> Figure:
         if heads:
             operating_point(ax, heads["model"] if scorer == "model" else heads["rule"], left, colour, marker)
     if worlds := figures.get("by_folder"):
-        each = gettext("each of %(folders)s data folders", folders=len(worlds))
+        folders = gettext("each of %(folders)s data folders", folders=len(worlds))
         x, y = zip(*(observed(row["model"], left) for row in worlds), strict=True)
-        ax.plot(x, y, "o", color=BLUE, ms=4, mfc="white", mew=1, clip_on=False, label=each)
+        ax.plot(x, y, "o", color=BLUE, ms=4, mfc="white", mew=1, clip_on=False, label=folders)
     ax.set_xscale("log")
     ax.set_xlim(left, 1)
     decades = list(range(round(math.log10(left)), 1))

@@ -57,7 +57,9 @@ def environment(package: str | None, undefined: type[Undefined] = StrictUndefine
         lstrip_blocks=True,
     )
     translate: Any = pages  # the extension adds the method
-    translate.install_gettext_callables(message, lambda one, many, n: message(one if n == 1 else many), newstyle=True)
+    translate.install_gettext_callables(
+        message, lambda single, plural, n: message(single if n == 1 else plural), newstyle=True
+    )
     pages.policies["ext.i18n.trimmed"] = True
     pages.globals["lang"] = current_language()
     pages.filters |= {"count": count, "share": share, "one_in": one_in, "words": words, "phrase": phrase}

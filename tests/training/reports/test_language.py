@@ -69,12 +69,12 @@ def names():
     parts = (STRATA, ACTIONS, LACKS, kinds, classes["content"], classes["mode"], ("human", "recording"))
     parts += (classes["names"], regulators()["industries"], regulators()["complaints"])
     parts += (("all", NOT_REGISTERED, UNCLASSIFIED, NO_REGULATOR, "group #"),)
-    given = {name for part in parts for name in part} | {name for name, _, _ in BUCKETS}
-    given |= {PLAIN, SHIPPED, SLICE, STYLES["rule"][-1]} | set(OTHER_NAMES)
-    given |= {
+    known = {name for part in parts for name in part} | {name for name, _, _ in BUCKETS}
+    known |= {PLAIN, SHIPPED, SLICE, STYLES["rule"][-1]} | set(OTHER_NAMES)
+    known |= {
         re.sub(r"\d+", "#", gate["means"]) for gate in tomllib.loads(shipped_gates().data.decode())["gate"]
     } | set(MOVES)
-    pattern = {name.replace("_", " ") for name in given}
+    pattern = {name.replace("_", " ") for name in known}
     return {re.sub(r"[0-9]+", "#", name) if name.startswith("calls ") else name for name in pattern}
 
 
