@@ -186,7 +186,7 @@ async def _open_appeals(service: CaseService, _scope: Scope, _receive: Receive) 
 
 async def _decide(service: CaseService, scope: Scope, receive: Receive) -> dict[str, Any]:
     request = _decode(await read_body(receive), DecisionIn)
-    return await _run(service, partial(service.decide, person=scope["holder"]), request)
+    return await _run(service, partial(service.decide, person=scope["holder"].name), request)
 
 
 def _decode(body: bytes, kind: type[Any]) -> Any:

@@ -37,7 +37,7 @@ from .entry import Entry, Head, commitment, encode, entry_line, head_json, head_
 from .merkle import consistency_proof, inclusion_proof, root
 
 LOG, HEAD, PUBLIC_KEY, PAYLOADS, LOCK = "log.jsonl", "head.json", "log.pub", "payloads", "lock"
-LOCKS = (LOCK, "moving", "entering")  # files of the locks that promotions and accesses take
+LOCKS = (LOCK, "moving", "entering", "erasing")  # files of the locks that promotions, accesses and retention take
 KINDS = (
     "gates", "touch", "run", "promotion", "rollback", "policy", "threshold", "access", "erasure",
     "decision", "retention", "deletion", "key",

@@ -131,7 +131,7 @@ def test_a_table_of_statistics_is_checked(tmp_path):
     with pytest.raises(ValueError, match="broken Parquet file"):
         read()
     with pytest.raises(ValueError, match="expected verdicts, as `callsieve score --out` writes them"):
-        parties._actions(tmp_path / "complaints.parquet", pa.table({}))
+        parties._verdicts(tmp_path / "complaints.parquet", pa.table({}))
 
 
 @pytest.mark.parametrize(

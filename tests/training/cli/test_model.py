@@ -91,7 +91,7 @@ def test_agi_answers_asterisk_until_it_is_stopped(tmp_path):
         with connect(port) as line:
             line.sendall(head(caller="13812345679"))
             with line.makefile("rb") as output:
-                for _ in range(3):
+                for _ in range(4):
                     assert COMMAND.fullmatch(output.readline().decode())
                     line.sendall(b"200 result=1\n")
                 assert output.read() == b""

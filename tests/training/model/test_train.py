@@ -113,7 +113,7 @@ def test_the_bundle_names_its_inputs(bundle, training_run, dataset):
     (folder,) = bundle.training["folders"]
     assert folder["data"] == dataset.fingerprint == training_run[1]["data"]["fingerprint"]
     assert bundle.training["versions"]["source"] == source_hash()
-    assert bundle.label_policy["version"] == "3"
+    assert bundle.label_policy["version"] == "4"
     assert folder["label_cutoff"] == training_run[1]["folds"]["label_cutoff"]
 
 
@@ -250,7 +250,7 @@ def test_figures_that_cannot_be_measured_are_none(trained, nuisance, capsys):
 def test_a_given_key_signs_and_is_not_copied(tmp_path):
     generate_signing_key(tmp_path / "mine", tmp_path / "mine.pub")
     (tmp_path / "run").mkdir()
-    key = signer(tmp_path / "run", tmp_path / "mine")
+    key = signer(tmp_path / "run", tmp_path / "run" / "audit", tmp_path / "mine")
     assert [path.name for path in (tmp_path / "run").iterdir()] == [SIGNER]
     assert read_public_key(tmp_path / "run" / SIGNER) == key.public_key()
 

@@ -94,7 +94,9 @@ def test_parameters_metrics_and_tags_are_recorded(recorded_run):
     assert tags["gates_sha256"] == shipped_gates().sha256 == figures["gates"]["sha256"]
     assert tags["version.lightgbm"] == version("lightgbm")
     head = figures["headline"]["model"]
-    assert f"**not certified**: {head['false_calls']} of {head['benign_calls']:,} innocent" in tags[NOTE]
+    refused = ", ".join(figures["gates"]["refused"])
+    start = f"**not certified, refused by gates on {refused}**"
+    assert f"{start}: {head['false_calls']} of {head['benign_calls']:,} innocent" in tags[NOTE]
 
 
 def test_parameters_of_the_fit_equal_those_in_the_model_text(recorded_run, training_run):
