@@ -155,6 +155,7 @@ def study(
     }
     results = gates.results(run_metrics(figures))
     figures["gates"]["refused"] = [str(gate["metric"]) for gate in results if not gate["passed"]]
+    figures["gates"]["owner"] = gates.owner[0] if gates.owner else ""
     datasets = dataset_entries(trained, source)
     write_record(folder / "record", settings, datasets, code, gates.data, folder / SIGNER)
     write_judged(trained, folder / "record" / JUDGED)
@@ -215,6 +216,7 @@ class Looks:
             "touches": max(counts, default=None),
             "registered": all(look["registered"] for look in self._looks),
             "refused": [],
+            "owner": "",
         }
 
 

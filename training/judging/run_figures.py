@@ -47,6 +47,7 @@ class GateEntry(Look):
     sha256: str
     entry: int
     refused: list[str]
+    owner: str
 
 
 class ReasonText(TypedDict):

@@ -114,6 +114,32 @@ def model_card(figures: RunFigures) -> Sections:
         gettext("Evaluation"): evaluation(figures),
         gettext("Measured"): measured(figures, refused),
         gettext("Limits"): limits(figures),
+        gettext("Responsibility"): responsibility(figures["gates"]["owner"]),
+    }
+
+
+def responsibility(owner: str) -> dict[str, object]:
+    """Returns who answers for the model and how people stay in control.
+
+    Args:
+        owner: name of the owner of the gates; "" without one.
+    """
+    return {
+        gettext("Owner"): owner or gettext("not named: the table [owner] of the gates file names one"),
+        gettext("Contact"): gettext("the owner; a caller appeals to the address that the policy names"),
+        gettext("Licence"): gettext("Apache-2.0 for the code; the model is its owner's"),
+        gettext("Intended users"): gettext(
+            "operators, SIP proxies and handset platforms that warn the people who are called"
+        ),
+        gettext("Legal basis"): gettext("that of the declaration of the calls; see the datasheet"),
+        gettext("Human oversight"): gettext(
+            "two persons approve a promotion, people decide appeals, and a block needs a certificate and a way to "
+            "appeal"
+        ),
+        gettext("Monitoring"): gettext(
+            "callsieve model monitor each day; the model abstains after its last day of validity, in a first week, and "
+            "on records that lack what its thresholds need"
+        ),
     }
 
 
@@ -168,7 +194,17 @@ def measured(figures: RunFigures, refused: str) -> dict[str, object]:
             f"{name} {until(detection, quantile)} ({between(detection, quantile)})" for name, quantile in quantiles
         ),
         gettext("Calibration error"): share(figures["reliability"]["ece"], 2),
+        gettext("Nuisance callers by kind, caught"): kinds(figures, nuisance=True),
+        gettext("Innocent callers by kind, flagged"): kinds(figures, nuisance=False),
     }
+
+
+def kinds(figures: RunFigures, *, nuisance: bool) -> str:
+    """Returns the flagged calls of each kind of caller."""
+    rows = [row for row in figures["slices"] if row["nuisance"] == nuisance]
+    counts = [gettext("%(part)s of %(whole)s", part=count(row["flagged"]), whole=count(row["calls"])) for row in rows]
+    named = (f"{words(row['slice'])} {flagged}" for row, flagged in zip(rows, counts, strict=True))
+    return gettext("; ").join(named) or gettext("none")
 
 
 def limits(figures: RunFigures) -> dict[str, object]:
@@ -236,6 +272,10 @@ def datasheet(figures: RunFigures, datasets: Mapping[str, DatasetEntry]) -> Sect
             gettext("Sampling"): gettext("%(counts)s rows by use", counts=_pairs(figures["rows"])),
         },
         gettext("Uses"): {
+            gettext("Permitted purposes"): gettext("; ").join(
+                f"{name} {entry['purpose']}" for name, entry in datasets.items() if "purpose" in entry
+            )
+            or gettext("not declared"),
             gettext("Fit for"): gettext(
                 "training and judging on the same network; on another network, judge again on its own calls"
             ),
@@ -246,6 +286,9 @@ def datasheet(figures: RunFigures, datasets: Mapping[str, DatasetEntry]) -> Sect
         gettext("Maintenance"): {
             gettext("Fingerprints (SHA-256)"): gettext("; ").join(
                 f"{name} {entry['sha256']}" for name, entry in datasets.items()
+            ),
+            gettext("Retention"): gettext(
+                "rows of a declared folder expire by retention.toml; callsieve privacy retention erases them"
             ),
             gettext("Erasure"): gettext(
                 "by the key epoch of the numbers; payloads of the audit log can be erased one by one"

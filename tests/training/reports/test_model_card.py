@@ -47,13 +47,24 @@ def test_a_chinese_card_and_datasheet_have_no_english_words(training_run, tmp_pa
     with language("zh"):
         write_documents(figures, {"calls": {"sha256": "0" * 64, "rows": 1}}, tmp_path / "documents")
     text = "".join((tmp_path / "documents" / f"{name}.md").read_text() for name in ("model_card", "datasheet"))
-    text = re.sub(r"[0-9a-f]{12,}|20[0-9T:Z-]{8,}", "", text)
+    text = re.sub(r"[0-9a-f]{12,}|20[0-9T:Z-]{8,}|callsieve [a-z]+ [a-z]+|\w+\.toml|\[owner\]|Apache|SIP", "", text)
     assert set(re.findall(r"[A-Za-z]{2,}", re.sub(r"[a-z]+_[a-z_/]+", "", text))) <= {
         "LightGBM",
         "SHA",
         "calls",
         "tiny",
     }
+
+
+def test_a_card_names_who_answers_for_the_model_and_the_figures_of_each_kind(training_run, tmp_path):
+    figures = copy.deepcopy(training_run[1])
+    figures["gates"]["owner"] = "risk office"
+    write_documents(figures, {"calls": {"sha256": "0" * 64, "rows": 1, "purpose": "training"}}, tmp_path / "documents")
+    card = (tmp_path / "documents" / "model_card.md").read_text()
+    sheet = (tmp_path / "documents" / "datasheet.md").read_text()
+    assert "- **Owner**: risk office" in card and "- **Permitted purposes**: calls training" in sheet
+    for row in figures["slices"]:
+        assert f"{row['slice'].replace('_', ' ')} {row['flagged']:,} of {row['calls']:,}" in card
 
 
 @pytest.mark.parametrize("value", [None, "", "  \n"])
