@@ -201,6 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help="requirements, for example L19; all by default")
     parser.add_argument("--changed", nargs="?", const="HEAD~1", metavar="COMMIT", help="only changed since this commit")
+    parser.add_argument("--most", type=int, default=1_000_000, help="run at most so many, evenly spaced in their list")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     options = parser.parse_args()
     try:
@@ -214,6 +215,7 @@ def main() -> None:
     chosen = [mutant for mutant in mutants if not options.rows or set(options.rows) & set(mutant.rows)]
     if options.changed:
         chosen = changed(chosen, options.changed, all_marks)
+    chosen = chosen[:: max(1, -(-len(chosen) // options.most))]
     verdicts: list[Verdict] = []
     if chosen:
         with Tree() as tree:
