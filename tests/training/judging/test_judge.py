@@ -3,14 +3,18 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import lightgbm as lgb
 import numpy as np
+import pytest
 
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.judging_labels import JudgingLabels
+from callsieve.training.judging import judge
 from callsieve.training.judging.headline import JudgedCalls, headline_of
 from callsieve.training.judging.judge import reliability_figures, rule_in_words
 from callsieve.training.model.certify import certificate
+from callsieve.training.model.scores import feature_columns
 
 MOBILE, FIXED = map(NUMBER_CLASSES.index, ("mobile", "fixed"))
 BENIGN, NUISANCE = 1000, 4
@@ -49,3 +53,32 @@ def test_the_rule_in_words_says_that_limits_differ_by_number_class():
     assert rule_in_words(plain) == "more than 8 calls in the last hour"
     raised = replace(plain, raised={"mobile": 30.0})
     assert rule_in_words(raised) == "more than 8 calls in the last hour; a higher limit for some number classes"
+
+
+def test_the_most_important_features_have_the_shapley_values_of_lightgbm(trained, monkeypatch):
+    monkeypatch.setattr(judge, "EXPLAINED_CALLS", 1_000_000)  # all judged calls
+    calls, names = judge.judged_calls(trained), trained.card.features
+    rows = trained.X[:, feature_columns(trained.settings.features)]
+    values = lgb.Booster(model_str=trained.models["model"]).predict(rows, pred_contrib=True)[:, :-1]
+    sizes = np.abs(values[calls.rows]).sum(axis=0)
+    features = judge.top_features(trained, calls)
+    assert [feature["name"] for feature in features] == [names[i] for i in np.argsort(-sizes, kind="stable")[:12]]
+    for feature in features:
+        column = names.index(feature["name"])
+        assert feature["share"] == pytest.approx(sizes[column] / sizes.sum())
+        for kind, chosen in (("nuisance", calls.judged.nuisance), ("innocent", ~calls.judged.nuisance)):
+            assert feature[kind] == pytest.approx(values[calls.rows & chosen, column].mean())
+
+
+def test_verdicts_by_truth_and_the_histogram_agree_with_the_headline(training_run):
+    figures = training_run[1]
+    head, counts, bins = figures["headline"]["model"], figures["outcomes"], figures["histogram"]
+    nuisance = counts["nuisance_flagged"] + counts["nuisance_passed"]
+    assert nuisance == figures["ranking"]["nuisance"]
+    assert counts["nuisance_flagged"] / nuisance == head["catch"]["call"]["rate"]
+    assert counts["innocent_flagged"] == head["false_calls"]
+    assert nuisance + counts["innocent_flagged"] + counts["innocent_passed"] == figures["rows"]["certify"]
+    edges = np.array(bins["edges"])
+    for kind in ("nuisance", "innocent"):
+        surely, perhaps = (np.array(bins[kind])[ends].sum() for ends in (edges[:-1] >= 0, edges[1:] >= 0))
+        assert surely <= counts[f"{kind}_flagged"] <= perhaps
