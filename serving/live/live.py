@@ -23,6 +23,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from callsieve.features.intake.call_values import type_fault
 from callsieve.features.intake.intake import Intake
 from callsieve.features.records import Call, KeyedCall
 from callsieve.serving.scorer.scorer import Scorer
@@ -170,13 +171,18 @@ class Live:
         Raises:
             FutureEventError: if it starts or ends in the future.
             ValueError: in one line without a number, for an invalid call.
+            TypeError: likewise, for a field of another type than `Call` declares.
         """
         with self._lock:
-            self.refuse_future(call)
             try:
+                self.refuse_future(call)
                 self._record(call, self.in_progress.keyed(_checked(call)))
+            except FutureEventError:
+                raise
             except Exception:
                 self.counts["faults"] += 1
+                if fault := type_fault(call):
+                    raise TypeError(fault) from None
                 raise
             self.counts["ends"] += 1
 
@@ -251,9 +257,9 @@ class Live:
             if self._is_ahead(_checked(call)):
                 return self._problem("wrong_input", "the call starts or ends in the future")
             keyed = self.in_progress.find(call) or self._intake(call)
-        except (ValueError, TypeError, OverflowError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
             self.counts["faults"] += 1
-            return self._problem("wrong_input", str(error))
+            return self._problem("wrong_input", type_fault(call) or str(error))
         scorer, self.memory.history.last = self.judge.scorer, None
         self.memory.history.advance(keyed.start)  # not ahead of the clock
         verdict = self.judge.score(self.memory.history, keyed)

@@ -326,6 +326,21 @@ def test_an_invalid_call_gets_a_verdict(live, calls, odd):
     assert live.memory.history.calls == 0
 
 
+def test_a_call_of_wrong_types_is_refused_with_the_name_of_the_field(live, calls):
+    for odd, fault in (
+        ({"start": "1772500000"}, "call: start must be a number of seconds, got str"),
+        ({"caller": 13800138000}, "call: caller must be a text or None, got int"),
+        ({"ring": "3"}, "call: ring must be a number of seconds or None, got str"),
+        (None, "call: expected a Call, got NoneType"),
+    ):
+        call = None if odd is None else dataclasses.replace(attempt_of(calls[0]), **odd)
+        verdict = live.attempt(call)
+        assert verdict.status == "wrong_input" and verdict.message.endswith(f"({fault})")
+        with pytest.raises(TypeError, match=f"^{fault}$"):
+            live.end(call)
+    assert live.counts["faults"] == 8 and live.memory.history.calls == 0
+
+
 def test_an_end_with_negative_times_is_refused(live, calls):
     live.attempt(attempt_of(calls[0]))
     before = state(live, calls)
