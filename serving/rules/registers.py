@@ -71,6 +71,7 @@ INDEXES: dict[str, tuple[str, tuple[str, ...]]] = {
     "risk_regions": ("risk_regions", (NUMBER_OR_BLOCK,)),
     "discredited": ("discredited", ("role", "party")),
 }
+KEYS = {"recycled": ("number",), **dict(INDEXES.values())}  # the key columns of each table; of two indexes, the later
 ROLES = ("principal", "agent")  # roles of a discredited firm: who orders calls, and who makes them for others
 ANY = "any"  # an industry or a category that stands for all
 BETWEEN = "\x1f"  # separates the parts of a key
@@ -120,9 +121,25 @@ class Registers:
         current: dict[str, dict[str, list[Any]]] = {}
         for table, columns in self.columns.items():
             rule = rules.of(f"register_{table}")
-            in_time = [moment is None or moment >= now - rule.ceiling for moment in columns[rule.moment]]
+            moments = self.moments(table, rule.moment)
+            in_time = [moment is None or moment >= now - rule.ceiling for moment in moments]
             current[table] = {name: list(compress(column, in_time)) for name, column in columns.items()}
         return Registers(current)
+
+    def moments(self, table: str, column: str) -> list[int | None]:
+        """Returns for each row the moment from which its retention counts: the one of the row that replaces it.
+
+        The row of a key and a `valid_from` that became known last replaces the others (`timeline.py`). All of them
+        expire at once: without the row that ends it, a replaced row would be in effect again.
+
+        Args:
+            column: the column of moments that the retention rule names.
+        """
+        columns = self.columns[table]
+        keys = list(zip(self._keys(table, KEYS[table]), columns["valid_from"], strict=True))
+        order = sorted(range(len(keys)), key=columns["known_at"].__getitem__)
+        last = {keys[row]: row for row in order}
+        return [columns[column][last[key]] for key in keys]
 
     @property
     def rows(self) -> int:

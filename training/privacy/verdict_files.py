@@ -6,7 +6,7 @@ name, and "register_NAME" for the lines of NAME.jsonl.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from glob import escape
 from pathlib import Path
@@ -63,8 +63,9 @@ def delete_from_verdicts(
 
 def plan_registers(folder: Path, rules: Retention, now: int) -> Iterator[Erasure]:
     """Plans the erasure of expired rows of each register of a folder."""
-    for path, rows, rule in _registers(folder, rules):
-        yield _plan_register(folder, path, rows, rule, now)
+    for path, rows, moments, rule in _registers(folder, rules):
+        left = [row for row, moment in zip(rows, moments, strict=True) if not _is_due(moment, rule, now)]
+        yield _plan_register(folder, path, rows, left, partial(_count_due, path, rule, now))
 
 
 def delete_from_registers(folder: Path, token: str, rules: Retention, now: int) -> dict[str, dict[str, Any]]:
@@ -75,13 +76,13 @@ def delete_from_registers(folder: Path, token: str, rules: Retention, now: int) 
     """
     remove_partial_files(folder, "*.jsonl")
     report = {}
-    for path, rows, rule in _registers(folder, rules):
+    for path, rows, moments, rule in _registers(folder, rules):
         before = sha256(path)
         is_person = [token in (row.get("number"), row.get("callee")) for row in rows]
         left = [
             row
-            for row, names_person in zip(rows, is_person, strict=True)
-            if not names_person or _must_stay(row, rule, now)
+            for row, moment, names_person in zip(rows, moments, is_person, strict=True)
+            if not names_person or _must_stay(moment, rule, now)
         ]
         _write(path, left, len(rows))
         count, deleted = sum(is_person), len(rows) - len(left)
@@ -90,31 +91,35 @@ def delete_from_registers(folder: Path, token: str, rules: Retention, now: int) 
     return report
 
 
-def _registers(folder: Path, rules: Retention) -> list[tuple[Path, list[Row], RetentionRule]]:
-    """Reads each register of a folder, with its path and retention rule.
+def _registers(folder: Path, rules: Retention) -> list[tuple[Path, list[Row], list[int | None], RetentionRule]]:
+    """Reads each register of a folder: its path, its rows with the moments of their retention, and its rule.
 
     Raises:
         ValueError: if a file is not a register, or no rule names it; nothing is changed.
     """
     registers = Registers.read(folder)
+    by_table = {name: rules.of(REGISTER + name) for name in registers.tables}
     return [
-        (folder / f"{name}.jsonl", rows_of(registers, name), rules.of(REGISTER + name)) for name in registers.tables
+        (folder / f"{name}.jsonl", rows_of(registers, name), registers.moments(name, rule.moment), rule)
+        for name, rule in by_table.items()
     ]
 
 
-def _plan_register(folder: Path, path: Path, rows: list[Row], rule: RetentionRule, now: int) -> Erasure:
+def _plan_register(
+    folder: Path, path: Path, rows: list[Row], left: list[Row], count_left: Callable[[], int]
+) -> Erasure:
     name, before, new = f"{folder.name}/{path.name}", sha256(path), None
-    left = [row for row in rows if not _is_due(row, rule, now)]
     if len(left) < len(rows):
         new = create_new_version(path)
         new.write_bytes(as_lines(left))
         sync(new)
     done = Rewritten(len(rows), len(left), before, sha256(new) if new else before)
-    return Erasure(name, path, rows_summary(done), new, count_left=partial(_count_due, path, rule, now))
+    return Erasure(name, path, rows_summary(done), new, count_left=count_left)
 
 
 def _count_due(path: Path, rule: RetentionRule, now: int) -> int:
-    return sum(_is_due(row, rule, now) for row in rows_of(Registers.read(path.parent), path.stem))
+    moments = Registers.read(path.parent).moments(path.stem, rule.moment)
+    return sum(_is_due(moment, rule, now) for moment in moments)
 
 
 def _write(path: Path, rows: list[Row], before: int) -> None:
@@ -123,10 +128,9 @@ def _write(path: Path, rows: list[Row], before: int) -> None:
         write_atomic(path, as_lines(rows), path.stat().st_mode & 0o777)
 
 
-def _is_due(row: Row, rule: RetentionRule, now: int) -> bool:
-    moment = row[rule.moment]
+def _is_due(moment: int | None, rule: RetentionRule, now: int) -> bool:
     return moment is not None and moment < now - rule.ceiling
 
 
-def _must_stay(row: Row, rule: RetentionRule, now: int) -> bool:
-    return bool(rule.floor) and (row[rule.moment] is None or row[rule.moment] > now - rule.floor)
+def _must_stay(moment: int | None, rule: RetentionRule, now: int) -> bool:
+    return bool(rule.floor) and (moment is None or moment > now - rule.floor)

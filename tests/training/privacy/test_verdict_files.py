@@ -12,6 +12,7 @@ import pytest
 from callsieve.features.files.dates import DAY
 from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.custody.purposes import declare
+from callsieve.serving.lists.discredited import list_firm, unlist_firm
 from callsieve.serving.live.swap import current_registers
 from callsieve.serving.rules.registers import Registers
 from callsieve.training.privacy.deletion import delete_everywhere
@@ -28,7 +29,11 @@ def token(text):
 def register_folder(tmp_path):
     """Registers of two people; each has rows without an end, and rows that ended 30, 400 and 4,000 days ago."""
     ends = (None, NOW - 30 * DAY, NOW - 400 * DAY, NOW - 4000 * DAY)
-    rows = [{"callee": token(name), "valid_to": end} for name in ("mine", "other") for end in ends]
+    rows = [
+        {"callee": token(name), "valid_from": NOW - 5000 * DAY + place, "valid_to": end}
+        for name in ("mine", "other")
+        for place, end in enumerate(ends)
+    ]
     registers = real_bundle.make_registers(
         consents=[row | {"principal": "firm"} for row in rows],
         preferences=[row | {"category": "loans", "accepts": True} for row in rows],
@@ -65,6 +70,24 @@ def test_a_person_is_deleted_from_registers_except_rows_under_a_duty_to_keep(reg
     left = Registers.read(register_folder).columns
     assert left["preferences"]["callee"] == [token("other")] * 4
     assert left["consents"]["callee"].count(token("other")) == 4
+
+
+@pytest.mark.source("P5", by="serving/rules/registers.py")
+def test_a_row_and_the_row_that_ended_it_expire_together(tmp_path):
+    """Otherwise the open row would count again: a withdrawn consent, or a firm whose appeal was upheld."""
+    list_firm(tmp_path, "firm", "agent", "complaints", NOW)
+    unlist_firm(tmp_path, "firm", "agent", NOW + 20 * DAY)
+    ended = {"callee": token("mine"), "principal": "firm", "valid_from": NOW}
+    rows = [ended | {"known_at": NOW}, ended | {"known_at": NOW + DAY, "valid_to": NOW + 20 * DAY}]
+    write_registers(real_bundle.make_registers(consents=rows), tmp_path)
+    before, after = NOW + 1100 * DAY, NOW + 1120 * DAY
+    assert Registers.read(tmp_path).in_time(RULES, before).rows == 4
+    assert Registers.read(tmp_path).in_time(RULES, after).rows == 0
+    assert not any(erasure.changes for erasure in plan_registers(tmp_path, RULES, before))
+    assert [erasure.summary["erased"] for erasure in plan_registers(tmp_path, RULES, after)] == [2, 2]
+    # The floor, too, counts for both rows: 180 days after the end.
+    assert delete_from_registers(tmp_path, token("mine"), RULES, NOW + 199 * DAY)["consents.jsonl"]["deleted"] == 0
+    assert delete_from_registers(tmp_path, token("mine"), RULES, NOW + 201 * DAY)["consents.jsonl"]["deleted"] == 2
 
 
 def test_a_deletion_everywhere_includes_registers(register_folder, log, tmp_path):  # noqa: F811
