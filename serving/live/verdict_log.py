@@ -178,11 +178,14 @@ def explain_record(record: VerdictRecord, scorer: Scorer | None) -> Verdict:
         Fact(**fact | {"value": _number(fact["value"]), "limit": _number(fact["limit"])}) for fact in record.rules
     )
     status = status_of_record(record.status)
-    named = plan_class(record.content, [fact.rule for fact in rules])
+    named = plan_class(None if status == "cleared" else record.content, [fact.rule for fact in rules])
     if scorer is not None and scorer.bundle.model_id == record.model:
         covered, vector = bands_applied(record.status, record.band), letters_to_floats(record.vector)
         again = scorer.explain_row(vector, record.at, rules, covered=covered, feed=record.feed)
-        confidence = again.confidence if again.action == record.action else math.nan
+        action, confidence = again.action, again.confidence
+        if status == "cleared":
+            action, confidence = scorer.action_if_cleared(again)
+        confidence = confidence if action == record.action else math.nan
         again = replace(again, case=record.case, action=record.action, rules=rules, confidence=confidence)
         return replace(again, status=status, message=message_of(status), plan_class=named)
     (raw,) = letters_to_floats(record.raw)

@@ -24,12 +24,16 @@ from callsieve.serving.http.metrics import metrics
 from callsieve.serving.live import calls_in_progress, upkeep
 from callsieve.serving.live import live as live_module
 from callsieve.serving.live import memory as memory_module
+from callsieve.serving.live.cleared_callers import ClearedCallers, write_cleared
 from callsieve.serving.live.clock import SETTLED, Clock
 from callsieve.serving.live.events import CALLS, Complaint, call_from_line, call_to_line, read_complaints
 from callsieve.serving.live.journal import Journal
 from callsieve.serving.live.live import COUNTERS, FutureEventError, Live
 from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, unlock_folder
 from callsieve.serving.live.swap import Swap
+from callsieve.serving.live.verdict_log import explain_record, verdict_record
+from callsieve.serving.rules.rules import Fact
+from callsieve.serving.scorer.scorer import Scorer
 from tests.support import real_bundle, strategies
 from tests.support import small_bundle as small
 from tests.support.http_service import CAPACITY, LONG_DEADLINE, NUMBER, STRICT_POLICY
@@ -468,6 +472,21 @@ def test_an_explanation_survives_a_restart_while_the_journal_has_its_record(swap
     emptied = begin(swap, tmp_path / "state")
     assert not any(emptied.explain(case) for case in verdicts)
     emptied.close()
+
+
+def test_the_record_of_a_cleared_caller_explains_the_action_of_the_rules_alone(bundle_folder, tmp_path):
+    rule = "authentication_failed"
+    policy = dataclasses.replace(STRICT_POLICY, bands={"watch": "label"}, rules={rule: "label"}, confidence={rule: 0.5})
+    scorer = Scorer.load(bundle_folder, trusted=small.TRUSTED, policy=policy)
+    (call,), (row,) = real_bundle.key_calls(real_bundle.calls(1)), real_bundle.rows(1).tolist()
+    write_cleared(tmp_path / "unlisted", {call.caller: call.start + 1}, 1)
+    facts = (Fact(rule, "", "", math.nan, math.nan, "", "", "", ""),)
+    scored = dataclasses.replace(scorer.explain_row(row, call.start, facts), case="f" * 16, content="loans")
+    verdict = ClearedCallers(tmp_path / "unlisted").spare(scored, call, *scorer.action_if_cleared(scored))
+    assert (scored.action, verdict.action, verdict.confidence, verdict.status) == ("label", "label", 0.5, "cleared")
+    explained = explain_record(verdict_record(verdict, call, row, scorer), scorer)
+    assert explained.confidence == 0.5 and scored.confidence != 0.5
+    assert explained.plan_class == verdict.plan_class == ""
 
 
 def test_a_model_for_other_columns_is_refused_at_start_and_at_a_reload(bundle_folder, tmp_path, monkeypatch):
