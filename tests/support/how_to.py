@@ -25,7 +25,11 @@ class Block:
 
 def blocks(page: str) -> list[Block]:
     """Returns the blocks of a page, by its name without ".md"."""
-    text = (FOLDER / f"{page}.md").read_text(encoding="utf-8")
+    return blocks_in((FOLDER / f"{page}.md").read_text(encoding="utf-8"))
+
+
+def blocks_in(text: str) -> list[Block]:
+    """Returns the blocks of a text in Markdown."""
     return [Block(language, skip, code) for language, skip, code in BLOCK.findall(text)]
 
 

@@ -1,4 +1,7 @@
-"""The code of the how-to pages runs; for Spark, MLflow and ONNX, the tests of these engines run it."""
+"""The code of the how-to pages runs, and each command in the documents exists.
+
+The tests of Spark, MLflow and ONNX run the code of these pages.
+"""
 
 import os
 import re
@@ -13,8 +16,10 @@ from callsieve.serving.cli.command_tree import commands
 from callsieve.training.cli.main import ROOT as COMMAND
 from tests.support import how_to
 from tests.support.http_service import free_port
+from tests.support.paths import ROOT
 
-PAGES = sorted(path.stem for path in how_to.FOLDER.glob("*.md"))
+WRITTEN = ("README*.md", "docs/how-to/*.md", "docs/explanation/*.md", "docs/reference/bundle.md")
+PAGES = sorted(path.relative_to(ROOT).as_posix() for pattern in WRITTEN for path in ROOT.glob(pattern))
 # What follows the code of a page.
 MORE = {
     "asterisk": r"""
@@ -57,12 +62,15 @@ def test_the_code_of_a_page_runs(page, tmp_path):
 @pytest.mark.parametrize("page", PAGES)
 def test_each_command_of_a_page_exists(page):
     known = dict(commands(COMMAND))
-    text = (how_to.FOLDER / f"{page}.md").read_text(encoding="utf-8")
-    code = "\n".join(block.code for block in how_to.blocks(page) if block.language == "sh").replace("\\\n", " ")
-    lines = re.findall(r"callsieve ([^`\n&]*)", code) + re.findall(r"`callsieve ([^`]*)`", text)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    code = "\n".join(block.code for block in how_to.blocks_in(text) if block.language == "sh").replace("\\\n", " ")
+    lines = re.findall(r"callsieve ([^`\n&]*)", code) + re.findall(r"`callsieve\s([^`]*)`", text)
     for line in lines:
         words = shlex.split(line.rstrip(")"), comments=True)
         path = max((name for name in known if words[: len(name.split())] == name.split()), key=len, default="")
         assert path or len(words) == 1, line
         options = {option for parameter in known[path].params for option in parameter.opts} if path else set()
         assert {word for word in words if word.startswith("--")} <= options, line
+        following = words[len(path.split()) :]
+        arguments = path and any(parameter.param_type_name == "argument" for parameter in known[path].params)
+        assert not path or arguments or not following or following[0].startswith("--"), line
