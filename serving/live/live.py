@@ -26,8 +26,9 @@ from pathlib import Path
 from callsieve.features.intake.call_values import type_fault
 from callsieve.features.intake.intake import Intake
 from callsieve.features.records import Call, KeyedCall
+from callsieve.serving.scorer.problems import ProblemLog
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.status import STATUSES, ProblemLog, Status, bands_applied, message_of
+from callsieve.serving.scorer.status import STATUSES, Status, bands_applied, message_of
 from callsieve.serving.scorer.verdict import Verdict, no_verdict
 
 from .calls_in_progress import CallsInProgress

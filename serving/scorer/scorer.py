@@ -33,8 +33,9 @@ from callsieve.serving.rules.rules import BEHAVIOUR, PREDICTED, RULE_BY_NAME, Fa
 from callsieve.serving.rules.strata import STRATA, strata_of, stratum_of
 
 from .own_columns import OwnColumns
+from .problems import ProblemLog
 from .reasons import Reason, strongest_reasons
-from .status import ProblemLog, Status, message_of, status_of_score
+from .status import Status, message_of, status_of_score
 from .verdict import Scores, Verdict, case_id
 from .wiring import MAKE_HISTORY, kind, misfit
 

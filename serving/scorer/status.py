@@ -5,7 +5,6 @@ Everything that gives a verdict uses these words: the scorer, the services aroun
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, get_args
@@ -39,10 +38,7 @@ MESSAGES: Mapping[Status, str] = {
     "deadline": "the verdict came after the deadline, or was not begun in time: the call passes",
     "fault": "not scored: a fault of the scorer",
 }
-"""What each status means, as a sentence for people."""
-
-REPEAT = 60.0  # seconds between two log lines of one status
-_LOGGED: tuple[Status, ...] = ("wrong_input", "fault")
+"""Messages for people, by status."""
 
 
 def message_of(status: Status, detail: str = "") -> str:
@@ -99,30 +95,3 @@ def bands_applied(status: str, band: str) -> bool:
     without bands.
     """
     return band != "" or status not in ("behind", "filling", "stale")
-
-
-class ProblemLog:
-    """Counts verdicts that a wrong input or a fault prevented, and logs each of the two at most once a minute.
-
-    Attributes:
-        counts: verdicts by status.
-    """
-
-    def __init__(self) -> None:
-        self.counts: dict[Status, int] = dict.fromkeys(_LOGGED, 0)
-        self._next = dict.fromkeys(_LOGGED, 0.0)
-
-    def note(self, status: Status, message: str) -> None:
-        """Counts a verdict, and logs its message if the last line of this status is a minute old.
-
-        Args:
-            message: without any value of the call, which could be a number.
-        """
-        self.counts[status] += 1
-        now = time.monotonic()
-        if now >= self._next[status]:
-            self._next[status] = now + REPEAT
-            import logging  # a first verdict needs none, and the import takes as long as several verdicts
-
-            line = "%s: %s; calls with this status so far: %d"
-            logging.getLogger("callsieve.serving").warning(line, status, message, self.counts[status])
