@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from callsieve.features.files.atomic import check_present
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.keys.tokens import is_token
 from callsieve.features.reading.call_files import write_table
+from callsieve.serving.custody.expiry import expiry_filter
+from callsieve.serving.custody.purposes import current_declaration
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.log.audit_log import append
 
@@ -33,19 +34,20 @@ def hold(
 ) -> dict[str, int]:
     """Adds calls to the held calls of a folder: those that failed authentication, and all calls of some callers.
 
-    The audit log names the purpose and the person before the file changes.
+    An expired call is not held; no reader returns it. The audit log names the purpose and the person before the file
+    changes.
 
     Args:
         callers: tokens of further callers to trace.
     Returns:
         `held`: rows of the file. `added`: rows that were not held before. `entry`: index of the entry in the log.
     Raises:
-        ValueError: if a token is malformed, or the folder has no keyed calls.
+        ValueError: if a token is malformed, the folder has no keyed calls, or all of them have expired.
     """
     if not all(map(is_token, callers)):
         raise ValueError("--token: expected tokens of numbers")
-    check_present(folder)
-    calls, path = read_keyed(folder / CALLS), folder / f"{TABLE}.parquet"
+    unexpired = expiry_filter(current_declaration(folder), folder)
+    calls, path = unexpired(read_keyed(folder / CALLS), "calls"), folder / f"{TABLE}.parquet"
     failed = pc.equal(calls["attestation"].cast(pa.string()), "failed")
     chosen = pc.or_(
         failed.fill_null(False), pc.is_in(calls["caller"].cast(pa.string()), pa.array(sorted(callers), pa.string()))

@@ -99,31 +99,33 @@ def test_a_folder_whose_calls_have_all_expired_becomes_empty(make_folder, log, c
 @pytest.mark.source("L17", "P5", by="training/privacy/held.py")
 @pytest.mark.source("L17", by="serving/custody/retention.toml")
 def test_calls_that_failed_authentication_outlive_the_others(make_folder, log, command_json):  # noqa: F811
-    """Calls of 100 days ago: their time is over at 60 days, that of calls held for tracing is not."""
+    """The time of calls is over after 60 days, that of calls held for tracing is not; an expired call is not held."""
     folder = make_folder(0)
     calls = pq.read_table(folder / "calls.parquet")
     words = pa.array(["failed" if place % 4 == 0 else "A" for place in range(calls.num_rows)]).dictionary_encode()
-    start = pa.array([now_ms() - 100 * DAY + place for place in range(calls.num_rows)]).cast(calls["start"].type)
+    ages = [61 if place == 0 else 50 for place in range(calls.num_rows)]
+    start = pa.array([now_ms() - age * DAY + place for place, age in enumerate(ages)]).cast(calls["start"].type)
     for name, column in (("attestation", words), ("start", start)):
         calls = calls.set_column(calls.column_names.index(name), name, column.cast(calls.schema.field(name).type))
     pq.write_table(calls, folder / "calls.parquet")
     traced = next(call["caller"] for call in calls.to_pylist() if call["attestation"] != "failed")
-    wanted = [call for call in calls.to_pylist() if call["attestation"] == "failed" or call["caller"] == traced]
+    current = calls.to_pylist()[1:]
+    wanted = [call for call in current if call["attestation"] == "failed" or call["caller"] == traced]
     hold = ("privacy", "hold", "--data", folder, "--purpose", "case 7", "--person", "p1", "--token", traced)
     facts = [command_json(*hold, *keys_of(log)) for _ in range(2)]
     assert [(fact["held"], fact["added"]) for fact in facts] == [(len(wanted), len(wanted)), (len(wanted), 0)]
     entries = [payload for _, payload in payloads(log, "access")]
     assert (entries[0]["act"], entries[0]["count"], entries[0]["purpose"]) == (HOLD, len(wanted), "case 7")
-    command_json("privacy", "retention", "--data", folder, *keys_of(log))
+    later, place = now_ms() + 50 * DAY, Places(data=folder)
+    retention_run.erase_expired(log, log.parent / "signing.key", place, None, later)
     rows = rows_of(folder)
     assert rows["calls.parquet"] == [] and rows["held.parquet"] == wanted
-    delete_rows(folder, traced, read_retention(), now_ms(), lambda *_: None)
+    delete_rows(folder, traced, read_retention(), later, lambda *_: None)
     assert rows_of(folder)["held.parquet"] == wanted, "a request for deletion removed rows below their floor"
     declare(folder, "switch of the test", "contract", ["export"], "2999-12-31", change=True)
-    days = [f"{(EPOCH + timedelta(milliseconds=now_ms() - shift * DAY)):%Y-%m-%d}" for shift in (101, 99)]
+    days = [f"{(EPOCH + timedelta(milliseconds=now_ms() - shift * DAY)):%Y-%m-%d}" for shift in (51, 49)]
     assert calls_between(folder, *days, table="held").num_rows == len(wanted)
-    erase_expired = retention_run.erase_expired
-    erase_expired(log, log.parent / "signing.key", Places(data=folder), None, now_ms() + 266 * DAY)
+    retention_run.erase_expired(log, log.parent / "signing.key", place, None, now_ms() + 316 * DAY)
     assert rows_of(folder)["held.parquet"] == []
 
 
