@@ -328,21 +328,27 @@ def _first_message(sockets, call_id, seconds):
     return b""
 
 
+def mutant(message: bytes, draw: random.Random, pieces: Sequence[bytes]) -> bytes:
+    """Returns the message after one to four changes: a byte changed, bytes removed or repeated, or a piece inserted."""
+    changed = bytearray(message)
+    for _ in range(draw.randint(1, 4)):
+        place, way = draw.randrange(len(changed)), draw.randrange(4)
+        if way == 0:
+            changed[place] = draw.randrange(256)
+        elif way == 1:
+            del changed[place : place + draw.randint(1, 40)]
+        elif way == 2:
+            changed[place:place] = changed[place : place + draw.randint(1, 60)] * draw.randint(1, 3)
+        else:
+            changed[place:place] = draw.choice(pieces)
+    return bytes(changed)
+
+
 def mutants(count: int, seed: int = 7) -> Iterator[bytes]:
-    """Yields messages of the table with a few bytes changed, removed, repeated or inserted."""
+    """Yields mutants of messages of the table, some with another method."""
     draw = random.Random(seed)
     pieces = [b"\r\n", b"\0", b";", b'"', b"<", b">", b"@", b" SIP/2.0 ", b"SIP/2.0 200 OK\r\n"]
     methods = [b"INVITE", b"INVITE", b"BYE", b"CANCEL", b"ACK", b"OPTIONS", b"REGISTER"]
     for number in range(count):
-        message = bytearray(draw.choice(ODD_INVITES).message(1000 + number, 9).replace(b"INVITE", draw.choice(methods)))
-        for _ in range(draw.randint(1, 4)):
-            place, way = draw.randrange(len(message)), draw.randrange(4)
-            if way == 0:
-                message[place] = draw.randrange(256)
-            elif way == 1:
-                del message[place : place + draw.randint(1, 40)]
-            elif way == 2:
-                message[place:place] = message[place : place + draw.randint(1, 60)] * draw.randint(1, 3)
-            else:
-                message[place:place] = draw.choice(pieces)
-        yield bytes(message)
+        message = draw.choice(ODD_INVITES).message(1000 + number, 9).replace(b"INVITE", draw.choice(methods))
+        yield mutant(message, draw, pieces)

@@ -13,6 +13,7 @@ from callsieve.features.records import ATTESTATIONS, OUTCOMES, RELEASED_BY, Call
 from callsieve.serving.scorer.verdict import Verdict
 from callsieve.serving.telephony import sip, sip_replies
 from callsieve.serving.telephony.sip_replies import Redress, Reply
+from tests.support.odd_invites import mutant
 
 INVITE = (
     b"INVITE sip:+8613900139000@callee.example;user=phone SIP/2.0\r\n"
@@ -321,23 +322,13 @@ def test_any_bytes_are_read_or_refused(data):
 
 @pytest.mark.system
 def test_mutants_of_a_message_are_read_or_refused():
-    draw = random.Random(608)
-    read = 0
+    draw, read = random.Random(608), 0
+    pieces = [b"\r\n", b"\0", b";", b'"', b"<", b">", b"@", "你".encode()]
     for _ in range(3000):
-        mutant = bytearray(INVITE)
-        for _ in range(draw.randint(1, 4)):
-            place, way = draw.randrange(len(mutant)), draw.randrange(4)
-            if way == 0:
-                mutant[place] = draw.randrange(256)
-            elif way == 1:
-                del mutant[place : place + draw.randint(1, 40)]
-            elif way == 2:
-                mutant[place:place] = mutant[place : place + draw.randint(1, 60)] * draw.randint(1, 3)
-            else:
-                mutant[place:place] = draw.choice([b"\r\n", b"\0", b";", b'"', b"<", b">", b"@", "你".encode()])
-        read_in_every_way(bytes(mutant))
+        changed = mutant(INVITE, draw, pieces)
+        read_in_every_way(changed)
         try:
-            sip.read_invite(bytes(mutant), 0.0)
+            sip.read_invite(changed, 0.0)
         except ValueError:
             continue
         read += 1
