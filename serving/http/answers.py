@@ -27,6 +27,8 @@ _PlanClass = Literal[("", *PLAN_CLASSES)]  # type: ignore[valid-type]
 _English = Annotated[str, Meta(description="The sentence in English.")]
 _Chinese = Annotated[str, Meta(description="The sentence in Chinese.")]
 _Counts = dict[str, int]
+_ServiceStatus = Annotated[_Status, Meta(description='"scored", or "starting", "no_model", "stale" or "filling".')]
+_Why = Annotated[str, Meta(description='What is wrong, in words; "" if nothing is.')]
 
 
 class ReasonOut(msgspec.Struct):
@@ -117,8 +119,8 @@ class Readiness(msgspec.Struct):
     """Whether calls should come here now."""
 
     ok: Annotated[bool, Meta(description="Whether they should.")]
-    status: Annotated[_Status, Meta(description='"scored", or "starting", "no_model", "stale" or "filling".')]
-    why: Annotated[str, Meta(description='What is wrong, in words; "" if nothing is.')]
+    status: _ServiceStatus
+    why: _Why
 
 
 class Reloaded(msgspec.Struct):
@@ -190,8 +192,8 @@ class StatusOut(msgspec.Struct):
     """The content of the operators' page. Fields from `counts` on are absent until the state is restored."""
 
     ready: Annotated[bool, Meta(description="Whether calls should come here now.")]
-    status: Annotated[_Status, Meta(description='"scored", or "starting", "no_model", "stale" or "filling".')]
-    why: Annotated[str, Meta(description='What is wrong, in words; "" if nothing is.')]
+    status: _ServiceStatus
+    why: _Why
     uptime: Annotated[float, Meta(description="Seconds since the start of the process.")]
     model: Annotated[ModelOut | None, Meta(description="The model in service; null without one.")]
     refusal: Annotated[str | None, Meta(description="Why the last bundle was refused; null if it was not.")]

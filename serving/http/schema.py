@@ -38,11 +38,17 @@ _Number = Annotated[str, Meta(min_length=1, max_length=MAX_FIELD)]
 _Seconds = Annotated[float, Meta(ge=0, le=_LATEST)]
 _Word = Annotated[str, Meta(pattern="^[a-z][a-z_]{0,39}$")]
 _Class = Literal[NUMBER_CLASSES]  # type: ignore[valid-type]
-_Outcome = Literal[OUTCOMES]  # type: ignore[valid-type]
-_ReleasedBy = Literal[RELEASED_BY]  # type: ignore[valid-type]
 _Attestation = Literal[ATTESTATIONS]  # type: ignore[valid-type]
 _Route = Literal[ROUTES]  # type: ignore[valid-type]
 _Dialect = Literal[DIALECTS]  # type: ignore[valid-type]
+# Fields of both kinds of call.
+_Ring = Annotated[_Seconds | None, Meta(description="Seconds of ringing; null while the call is not over.")]
+_Talk = Annotated[
+    _Seconds | None, Meta(description="Seconds of talking, 0 unless answered; null while the call is not over.")
+]
+_Outcome = Annotated[Literal[OUTCOMES] | None, Meta(description="How the call ended.")]  # type: ignore[valid-type]
+_ReleasedBy = Annotated[Literal[RELEASED_BY] | None, Meta(description="Who ended the call.")]  # type: ignore[valid-type]
+_Trunk = Annotated[_Text | None, Meta(description="Trunk or peer over which the call comes in.")]
 
 
 class CallIn(msgspec.Struct, forbid_unknown_fields=True):
@@ -51,12 +57,10 @@ class CallIn(msgspec.Struct, forbid_unknown_fields=True):
     start: Annotated[_Seconds, Meta(description="When the call begins to ring, Unix seconds; not in the future.")]
     caller: Annotated[_Text, Meta(description="The presented number as written, a token, or a code.")]
     callee: Annotated[_Text, Meta(description="The called number, in the same form.")]
-    ring: Annotated[_Seconds | None, Meta(description="Seconds of ringing; null while the call is not over.")] = None
-    talk: Annotated[
-        _Seconds | None, Meta(description="Seconds of talking, 0 unless answered; null while the call is not over.")
-    ] = None
-    outcome: Annotated[_Outcome | None, Meta(description="How the call ended.")] = None
-    released_by: Annotated[_ReleasedBy | None, Meta(description="Who ended the call.")] = None
+    ring: _Ring = None
+    talk: _Talk = None
+    outcome: _Outcome = None
+    released_by: _ReleasedBy = None
     recorded: Annotated[
         _Seconds | None,
         Meta(description="When a late record became known, Unix seconds; null: at the end of the call."),
@@ -66,7 +70,7 @@ class CallIn(msgspec.Struct, forbid_unknown_fields=True):
     )
     attestation: Annotated[_Attestation | None, Meta(description="Result of STIR/SHAKEN for the caller.")] = None
     route: Annotated[_Route | None, Meta(description="Where the call comes from.")] = None
-    trunk: Annotated[_Text | None, Meta(description="Trunk or peer over which the call comes in.")] = None
+    trunk: _Trunk = None
     operator: Annotated[_Text | None, Meta(description="Operator that the call comes from.")] = None
     device: Annotated[_Text | None, Meta(description="Device of the caller.")] = None
     place: Annotated[_Text | None, Meta(description="Coarse place of the caller, such as a cell or a city.")] = None
@@ -105,13 +109,11 @@ class SipCallIn(msgspec.Struct, forbid_unknown_fields=True):
     sip: Annotated[SipIn, Meta(description="Parts of the INVITE.")]
     caller: Annotated[str | None, Meta(description="The caller, for a balancer. The service reads it from sip.")] = None
     callee: Annotated[str | None, Meta(description="The called number, for a balancer, likewise.")] = None
-    ring: Annotated[_Seconds | None, Meta(description="Seconds of ringing; null while the call is not over.")] = None
-    talk: Annotated[
-        _Seconds | None, Meta(description="Seconds of talking, 0 unless answered; null while the call is not over.")
-    ] = None
-    outcome: Annotated[_Outcome | None, Meta(description="How the call ended.")] = None
-    released_by: Annotated[_ReleasedBy | None, Meta(description="Who ended the call.")] = None
-    trunk: Annotated[_Text | None, Meta(description="Trunk or peer over which the call comes in.")] = None
+    ring: _Ring = None
+    talk: _Talk = None
+    outcome: _Outcome = None
+    released_by: _ReleasedBy = None
+    trunk: _Trunk = None
     cause: Annotated[_Text | None, Meta(description="Status code of the final answer.")] = None
 
 
