@@ -228,8 +228,8 @@ def everything(make_folder, tmp_path):
     """A folder with what expires: tables, a register, a closed journal, and a case store."""
     make_folder(20)
     (tmp_path / "registers").mkdir()
-    consents = [{"callee": real_bundle.NUMBER_KEY.token("number", "x"), "valid_to": end, "principal": "firm"}
-                for end in (OLD, NEW)]  # fmt: skip
+    person = real_bundle.NUMBER_KEY.token("number", "x")
+    consents = [{"callee": person, "principal": "firm", "valid_from": end - DAY, "valid_to": end} for end in (OLD, NEW)]
     write_registers(real_bundle.make_registers(consents=consents), tmp_path / "registers")
     (tmp_path / "state").mkdir()
     for number in (7, 8):
