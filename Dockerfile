@@ -1,6 +1,6 @@
 # The scorer as an HTTP service. Bundles, keys and state are mounted as folders; the image contains none of them.
 # docs/how-to/container.md shows how to run it.
-# The container writes only to /state. kubernetes.yaml is an example for Kubernetes.
+# The container writes only to /state. serving/http/kubernetes.yml is an example for Kubernetes.
 
 FROM python:3.13-slim AS build
 # The image has no compiler: the build of kernel and forest brings one from a wheel (setup.py).

@@ -310,7 +310,8 @@ def test_a_bundle_in_a_volume_of_kubernetes_is_opened(tmp_path):
 
 
 def test_the_manifest_runs_the_image_without_privileges_and_with_its_folders():
-    kinds = {document["kind"]: document for document in yaml.safe_load_all((ROOT / "kubernetes.yaml").read_text())}
+    manifest = (ROOT / "serving" / "http" / "kubernetes.yml").read_text()
+    kinds = {document["kind"]: document for document in yaml.safe_load_all(manifest)}
     assert kinds.keys() == {"Service", "PersistentVolumeClaim", "StatefulSet"}
     pod = kinds["StatefulSet"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
