@@ -1,8 +1,8 @@
 """An internal audit of connecting parties (谁接入谁负责): exact counts of every operator and trunk, none hidden.
 
-The published report hides small cells and rounds. Whoever must act needs the rest: each trunk with its subject, access
-point and declared use, and each operator. Such an audit needs a ticket of another person and enters the audit log. It
-counts the calls of firms' lines and names no number. `privacy reidentify` turns tokens of parties into names.
+The published report hides small cells and rounds. The audit shows every operator, and every trunk with its subject,
+access point and declared use. It needs a ticket of another person and enters the audit log. It counts the calls of
+firms' lines and names no number. `privacy reidentify` turns tokens of parties into names.
 """
 
 from __future__ import annotations
@@ -105,10 +105,11 @@ def party_rows(audit: PartyAudit) -> pd.DataFrame:
         for kind in PARTIES
     ]
     rows = pd.concat(tables, ignore_index=True)
-    ledger = in_force(source.registers["trunks"], pd.Timestamp(audit.now.partition("/")[2], tz="UTC"), ["trunk"])
-    entries = ledger.set_index("trunk")
+    end = pd.Timestamp(audit.now.partition("/")[2], tz="UTC")
+    ranges = in_force(source.registers["trunks"], end, ["trunk", "number", "block"])  # a trunk has a row for each
+    entries = ranges.drop_duplicates("trunk", keep="last").set_index("trunk")
     for name in LEDGER:
-        rows[name] = rows["party"].map(entries[name].to_dict() if name in entries else {}).astype(object)
+        rows[name] = rows["party"].map(entries[name].to_dict()).astype(object)
     first = ["kind", "party", *LEDGER]
     return rows[[*first, *(name for name in rows.columns if name not in first)]]
 

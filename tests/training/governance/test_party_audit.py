@@ -46,12 +46,10 @@ def folder(tmp_path_factory):
     complaint = {"number": [INTAKE.token("number", "13800000001")], "reporter": [INTAKE.token("number", "13900000004")]}
     pq.write_table(pa.table(complaint | {"at": moment, "known_at": moment}), folder / "complaints.parquet")
     entry = {"trunk": INTAKE.token("trunk", "t-small"), "block": INTAKE.token("block", "13800000001")}
-    write_registers(
-        real_bundle.make_registers(
-            trunks=[entry | {"declared_use": "own use", "subject": "示例公司", "access_point": "成都机房"}]
-        ),
-        folder,
-    )
+    entry |= {"declared_use": "own use", "subject": "示例公司", "access_point": "成都机房"}
+    # A later range of the trunk that has ended does not end its entry in the ledger.
+    ended = entry | {"block": INTAKE.token("block", "13900000001"), "valid_from": 1000, "valid_to": 2000}
+    write_registers(real_bundle.make_registers(trunks=[entry, ended]), folder)
     return folder
 
 
