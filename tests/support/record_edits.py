@@ -264,6 +264,40 @@ def looks_forged(record):
     record.rewrite(change)
 
 
+def run_forged(**changes):
+    """The log has another run entry, written with its key: `changes` replace fields, those of `gates` one by one."""
+
+    def change(kind, payload):
+        if kind != "run":
+            return payload
+        return payload | changes | {"gates": payload["gates"] | changes.get("gates", {})}
+
+    return lambda record: record.rewrite(change)
+
+
+def card_left_out(record):
+    """The metadata of the bundle, which has the certificate, is in no artifact."""
+    record.artifact("model/bundle/bundle.json").unlink()
+
+    def change(kind, payload):
+        if kind == "run":
+            del payload["record"]["artifact"]["model/bundle/bundle.json"]
+        return payload
+
+    record.rewrite(change)
+
+
+def look_left_out(record):
+    record.rewrite(lambda kind, payload: None if kind == "touch" else payload)
+
+
+def promoted_again(**changes):
+    """A second promotion with valid approvals, whose comparison with the champion was never made."""
+    won = {"better": True, "low": 0.1, "callers": 40, "margin": 0.0, "confidence": 0.95, "least_callers": 1}
+    approvals = approvals_of(*zip(recorded_run.APPROVERS[:2], recorded_run.OFFICES, strict=False))
+    return added("promotion", **{"from": "1"}, approvals=approvals, comparison=won | changes)
+
+
 def erased(kind):
     """An erasure of an entry that must stay, written with the log's key."""
 
@@ -308,7 +342,7 @@ def gates_of_the_trainer(record):
             return {"sha256": mine.sha256, "text": mine.data.decode(), "signature": mine.signature}
         if kind == "run":
             return payload | {"gates": payload["gates"] | {"sha256": mine.sha256}}
-        return None
+        return None if kind == "promotion" else payload
 
     record.rewrite(change)
     promotion = [

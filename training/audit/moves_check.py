@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from callsieve.features.files.strict_json import as_integer, as_number
 from callsieve.training.log import approvals
 from callsieve.training.log.entry import Entry
 from callsieve.training.log.gates import Gates, in_words, logged_gates
@@ -16,9 +17,10 @@ from .mlflow_check import MOVES, Payloads, lacks_fields
 
 @dataclass(slots=True)
 class _State:
-    """State before a move, from the entries before it: gates, runs, champions, number of moves."""
+    """State before a move, from the entries before it: gates, newest look at each fold, runs, champions, moves."""
 
     gates: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    looks: dict[str, int] = field(default_factory=dict)
     runs: dict[str, tuple[Entry, Mapping[str, Any]]] = field(default_factory=dict)
     reign: list[str] = field(default_factory=list)
     moves: int = 0
@@ -35,6 +37,8 @@ def move_faults(payloads: Payloads, signer: str, owner: str = "") -> list[Fault]
     for entry, payload in payloads:
         if entry.kind == "gates":
             state.gates[entry.index] = payload
+        elif entry.kind == "touch":
+            state.looks[payload["fold"]] = entry.index
         elif entry.kind == "run" and not lacks_fields(entry, payload):
             state.runs[payload["run"]] = entry, payload
         elif entry.kind in MOVES:
@@ -72,8 +76,9 @@ def _broken(kind: str, move: Mapping[str, Any], state: _State, signer: str, owne
     yield from _by_whom(move, run, gates, state.moves, {signer, run.get("signer", signer)}, owner)
     if kind == "promotion":
         yield from _by_which_gates(move, run, gates)
-        if champion is not None and not (move.get("comparison") or {}).get("better"):
-            yield "no comparison with the champion that the model won"
+        if champion is not None:
+            looked = state.looks.get(run["gates"].get("fold"), 0) > entry.index
+            yield from _by_which_comparison(move.get("comparison") or {}, gates, looked=looked)
     elif len(state.reign) < 2:
         yield "there was no champion before the current one"
     elif move.get("version") != state.reign[-2]:
@@ -89,7 +94,7 @@ def _by_whom(
     except ValueError as error:
         yield str(error)
     if owner and gates.owner_key != owner:
-        yield f"its gates are signed by key {gates.owner_key or 'of nobody'}, their owner's is {owner}"
+        yield f"its gates are signed by key {gates.owner_key or 'of no owner'}, their owner's is {owner}"
     approved = move.get("approvals") or []
     signed = [
         (f"approval {nth}", {name: value for name, value in approval.items() if name in ("statement", "signature")})
@@ -110,3 +115,23 @@ def _by_which_gates(move: Mapping[str, Any], run: Mapping[str, Any], gates: Gate
     failed = [in_words(gate) for gate in results if not gate["passed"]]
     if failed:
         yield f"the model fails: {'; '.join(failed)}"
+
+
+def _by_which_comparison(comparison: Mapping[str, Any], gates: Gates, *, looked: bool) -> Iterator[str]:
+    """Yields what is wrong with the comparison with the champion; `looked` is whether the log has its look."""
+    if not comparison.get("better"):
+        yield "no comparison with the champion that the model won"
+        return
+    bounds = {"margin": gates.margin, "confidence": gates.confidence, "least_callers": gates.least_callers}
+    try:
+        low = as_number(comparison.get("low"), "low")
+        callers = as_integer(comparison.get("callers"), "callers")
+    except ValueError as error:
+        yield f"its comparison: {error}"
+        return
+    if any(comparison.get(name) != bound for name, bound in bounds.items()):
+        yield "its comparison has other bounds than its gates"
+    if low <= gates.margin or callers < gates.least_callers:
+        yield "its comparison does not show a better model than the champion"
+    if not looked:
+        yield "the log has no look at its calls for the comparison"

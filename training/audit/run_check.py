@@ -10,9 +10,10 @@ from callsieve.training.log.gates import logged_gates
 from callsieve.training.log.looks import overlapping_looks, parts
 
 from .fault import Fault
-from .mlflow_check import Payloads, lacks_fields
+from .mlflow_check import CARD, Payloads, lacks_fields
 
 LOOKS = "test_fold_touches"  # metric of a run
+MANIFEST = "model/bundle/MANIFEST.json"  # artifact of a run with a bundle
 LOG_TAG = "audit_log"
 
 
@@ -23,7 +24,7 @@ def run_faults(entries: Sequence[Entry], payloads: Payloads) -> list[Fault]:
         Fault(f"entry {entry.index}", what)
         for entry, run in payloads
         if entry.kind == "run" and not lacks_fields(entry, run)
-        for what in _contradictions(entry, run, payloads, own)
+        for what in (*_contradictions(entry, run, payloads, own), *_looks(entry, run, entries, payloads))
     ]
 
 
@@ -35,13 +36,28 @@ def _contradictions(entry: Entry, run: Mapping[str, Any], payloads: Payloads, ow
     log = run["record"]["tag"].get(LOG_TAG, own)
     if own and log != own:
         yield f"its run belongs to another log, {log[:16]}"
+    artifacts = run["record"]["artifact"]
+    if run["version"] and (CARD not in artifacts or artifacts.get(MANIFEST) != run["manifest_sha256"]):
+        yield "its artifacts are not the bundle that approvers approve"
+
+
+def _looks(entry: Entry, run: Mapping[str, Any], entries: Sequence[Entry], payloads: Payloads) -> Iterator[str]:
+    """Yields what is wrong with the looks that a run states."""
     claimed, fold = run["gates"].get("touches"), run["gates"].get("fold")
-    if claimed is None or not fold:
-        return
     if (metric := run["record"]["metric"].get(LOOKS, claimed)) != claimed:
         yield f"its metric {LOOKS} is {metric:g}, its gates state {claimed}"
+    if claimed is None or not fold:
+        yield "states no look at its calls"
+        return
     data, begin, end = parts(fold)
-    earlier = [p["fold"] for e, p in payloads if e.kind == "touch" and e.index < run["gates"]["entry"]]
-    counted = overlapping_looks(earlier, data, (begin, end)) + 1
+    gates, looks = run["gates"]["entry"], [(e.index, p["fold"]) for e, p in payloads if e.kind == "touch"]
+    # A missing entry is a fault of its own; it may be the look.
+    known = {e.index for e in entries if e.kind != "touch"} | {index for index, _ in looks}
+    if known.issuperset(range(gates, entry.index)) and fold not in (
+        look for index, look in looks if gates < index < entry.index
+    ):
+        yield "the log has no look at its calls between its gates and its own entry"
+    before = [look for index, look in looks if index < gates]
+    counted = overlapping_looks(before, data, (begin, end)) + 1
     if claimed < counted:
         yield f"states {claimed} looks at its calls, the log has {counted}"
