@@ -77,8 +77,8 @@ def _broken(kind: str, move: Mapping[str, Any], state: _State, signer: str, owne
     if kind == "promotion":
         yield from _by_which_gates(move, run, gates)
         if champion is not None:
-            looked = state.looks.get(run["gates"].get("fold"), 0) > entry.index
-            yield from _by_which_comparison(move.get("comparison") or {}, gates, looked=looked)
+            look = state.looks.get(run["gates"].get("fold"), 0) > entry.index
+            yield from _by_which_comparison(move.get("comparison") or {}, gates, look=look)
     elif len(state.reign) < 2:
         yield "there was no champion before the current one"
     elif move.get("version") != state.reign[-2]:
@@ -117,8 +117,8 @@ def _by_which_gates(move: Mapping[str, Any], run: Mapping[str, Any], gates: Gate
         yield f"the model fails: {'; '.join(failed)}"
 
 
-def _by_which_comparison(comparison: Mapping[str, Any], gates: Gates, *, looked: bool) -> Iterator[str]:
-    """Yields what is wrong with the comparison with the champion; `looked` is whether the log has its look."""
+def _by_which_comparison(comparison: Mapping[str, Any], gates: Gates, *, look: bool) -> Iterator[str]:
+    """Yields what is wrong with the comparison with the champion; `look` is whether the log has its look."""
     if not comparison.get("better"):
         yield "no comparison with the champion that the model won"
         return
@@ -133,5 +133,5 @@ def _by_which_comparison(comparison: Mapping[str, Any], gates: Gates, *, looked:
         yield "its comparison has other bounds than its gates"
     if low <= gates.margin or callers < gates.least_callers:
         yield "its comparison does not show a better model than the champion"
-    if not looked:
+    if not look:
         yield "the log has no look at its calls for the comparison"
