@@ -33,7 +33,7 @@ from tests.support.waiting import wait_until
 REDRESS = sip_replies.Redress(**kamailio.REDRESS)
 MOBILE, FIXED, EMERGENCY = "+8613800138000", "+862887654321", "110"
 PATIENT = 1000  # deadline in ms that also a busy machine meets
-POLICY = 'certified = "block"\nwatch = "label"\n'
+POLICY = 'certified = "block"\nwatch = "label"\n[rules]\nauthentication_failed = "label"\n'
 
 
 def everything_reached():
@@ -203,9 +203,13 @@ def test_embedded_verdicts_become_answers_and_labels(dial, bundle, phone, tmp_pa
             call_info[0],
         )
         before = len(phone.got)
-        _, passed = caller.call(EMERGENCY, "+8613900139000")
+        # The caller writes both headers, and the proxy trusts no peer.
+        sender = f"<sip:{EMERGENCY}@a.example;verstat=TN-Validation-Failed>"
+        asserted = "P-Asserted-Identity: <tel:110;verstat=TN-Validation-Failed>"
+        _, passed = caller.call(sender, "+8613900139000", asserted)
         assert passed.startswith(b"SIP/2.0 200")
-        assert header(next(m for m in phone.got[before:] if m.startswith(b"INVITE")), "Call-Info") == ()
+        relayed = next(m for m in phone.got[before:] if m.startswith(b"INVITE"))
+        assert header(relayed, "Call-Info") == header(relayed, "P-Asserted-Identity") == ()
         _, unwanted = caller.call(FIXED, "+8613900139607")
         assert unwanted.startswith(b"SIP/2.0 607")
         proxy.wait_for(r"attempts=4 label=2 screen=0 block=1 ended=3 reports=1 refused=0")
