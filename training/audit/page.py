@@ -36,13 +36,15 @@ from .verify import verify
 COMPARED = ("parameter", "tag", "metric")
 
 
-def write_page(place: RunPaths, run: str, path: Path) -> None:
+def write_page(place: RunPaths, run: str, folder: Path, path: Path) -> None:
     """Writes the page of a run, in the language in force, atomically.
 
+    Args:
+        folder: folder of the run, in which the commands of the page run.
     Raises:
         ValueError: if the log has no such run, or MLflow no longer has its figures.
     """
-    write_atomic(path, page(facts(place, run)).encode())
+    write_atomic(path, page(facts(place, run) | {"log": log_option(place.log, folder)}).encode())
 
 
 def write_first_page(
@@ -61,9 +63,8 @@ def write_first_page(
     """
     earlier = [payload for _, payload in payloads(place.log, "run")]
     content = about(run, figures, gates.results(run["record"]["metric"]), earlier)
-    own = os.path.relpath(place.log, path.parent)
     unknown: dict[str, Any] = {
-        "log": "" if own == AUDIT else f" --audit {shlex.quote(own)}",
+        "log": log_option(place.log, path.parent),
         "entry": None,
         "moves": [],
         "checked": None,
@@ -71,6 +72,12 @@ def write_first_page(
         "alias": None,
     }
     write_atomic(path, page(content | unknown, drawn).encode())
+
+
+def log_option(log: Path, folder: Path) -> str:
+    """Returns the option that names a log which is not in the folder of its run; "" for a log in it."""
+    own = os.path.relpath(log, folder)
+    return "" if own == AUDIT else f" --audit {shlex.quote(own)}"
 
 
 def about(

@@ -240,5 +240,5 @@ def page(
     if out.resolve() == (folder.path / "audit.html").resolve():
         console.fail(f"{out}: the log commits to this file; choose another name", code=2)
     with language(lang):
-        write_page(run_paths(folder.path, folder.audit, tracking_uri), run, out)
+        write_page(run_paths(folder.path, folder.audit, tracking_uri), run, folder.path, out)
     console.emit_json({"page": str(out)}) if json else console.say(f"{out}: written")

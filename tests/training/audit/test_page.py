@@ -12,7 +12,7 @@ from contextlib import closing
 import pytest
 
 from callsieve.features.catalogue import ALL_FEATURES
-from callsieve.training.audit.page import changes, facts, moment, page
+from callsieve.training.audit.page import changes, facts, moment, page, write_page
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.run_paths import run_paths
 from callsieve.training.reports.language import language
@@ -101,6 +101,16 @@ def test_the_commands_of_the_page_run_as_printed(run_command, training_run, monk
         code, out, err = run_command(*shlex.split(html.unescape(command)))
         assert code == 0, out + err
     assert seen == ["."]
+
+
+def test_a_later_page_names_a_log_elsewhere_in_its_commands(training_run, tmp_path):
+    folder = training_run[0]
+    shutil.copytree(folder / "audit", tmp_path / "the log")
+    place = run_paths(folder, tmp_path / "the log", None)
+    write_page(place, training_run[1]["tracking"]["run"], folder, tmp_path / "page.html")
+    for command in re.findall(r"<pre>callsieve (.*?)</pre>", (tmp_path / "page.html").read_text()):
+        *_, option, log = shlex.split(html.unescape(command))
+        assert (option, (folder / log).resolve()) == ("--audit", (tmp_path / "the log").resolve())
 
 
 def test_the_page_describes_drift_since_the_earlier_model(content):

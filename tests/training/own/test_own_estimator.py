@@ -199,7 +199,7 @@ def test_a_training_of_xgboost_is_judged_and_recorded_but_not_signed(own_run, tr
     assert sum(figures["last_day"]["actions"].values()) == figures["last_day"]["calls"] > 0
     assert "own estimator" in (folder / "documents" / "model_card.md").read_text()
     assert json.loads((folder / "record" / "settings.json").read_text())["estimator"] == f"{PLACE}:boosting"
-    write_page(place, payload["run"], tmp_path / "audit.html")
+    write_page(place, payload["run"], tmp_path, tmp_path / "audit.html")
     with pytest.raises(ValueError, match="its model is of an own estimator and has no signed bundle"):
         approve(place, payload["run"], Ed25519PrivateKey.generate(), tmp_path / "approval")
 
