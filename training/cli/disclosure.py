@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """The days of the calls."""
+    """The days of an export, and the table of their calls."""
 
     first: Annotated[str, typer.Option("--first", help="First UTC day, such as 2026-03-01.")]
     last: Annotated[str, typer.Option("--last", help="Last UTC day.")]
@@ -48,8 +48,8 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AuditedPeriod:
-    """The days of an audit of connecting parties, and the verdicts on their calls."""
+class Period:
+    """The days of a report or an audit, and the verdicts on their calls."""
 
     verdicts: Annotated[
         Path | None, typer.Option("--verdicts", help="File that `callsieve score --out` wrote for these calls.")
@@ -190,7 +190,7 @@ def ticket_reidentify(token: Tokens, request: Request, out: ActFile, json: Json 
     console.emit_json(facts) if json else console.say(f"{out}: {act.act}, {act.count} tokens")
 
 
-def ticket_parties(data: Data, request: Request, out: ActFile, period: AuditedPeriod, json: Json = False) -> None:
+def ticket_parties(data: Data, request: Request, out: ActFile, period: Period, json: Json = False) -> None:
     """Request an audit of operators and trunks: write down the calls for the people who are asked to agree.
 
     Next: callsieve privacy ticket agree.

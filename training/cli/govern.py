@@ -12,7 +12,7 @@ import typer
 from callsieve.serving.cli import console
 from callsieve.serving.cli.options import Data, Json, Lang, LogOptions, NumberKey, Out
 
-from .disclosure import AuditedPeriod, Permission, Request
+from .disclosure import Period, Permission, Request
 
 CanaryKey = Annotated[
     Path, typer.Option("--key", help="Key file (purpose canaries) from which the canary numbers follow.")
@@ -33,13 +33,7 @@ class Step(Enum):
 def report(
     data: Data,
     out: Out,
-    verdicts: Annotated[
-        Path | None, typer.Option("--verdicts", help="File that `callsieve score --out` wrote for these calls.")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option(help="Local date after the last day; by default after the last call.")
-    ] = None,
-    days: Annotated[int, typer.Option(min=1, help="Number of days; compared with as many days before.")] = 7,
+    period: Period,
     callees: Annotated[int, typer.Option(min=1, help="Fewest distinct called numbers behind a count.")] = 10,
     callers: Annotated[int, typer.Option(min=1, help="Fewest distinct callers behind a count.")] = 5,
     lang: Lang = "zh",
@@ -58,9 +52,9 @@ def report(
         figures = write_report(
             data,
             console.new_folder(out),
-            verdicts=verdicts,
-            until=until,
-            days=days,
+            verdicts=period.verdicts,
+            until=period.until,
+            days=period.days,
             least={"callee": callees, "caller": callers},
             progress=progress,
         )
@@ -78,7 +72,7 @@ def parties(
     log: LogOptions,
     permission: Permission,
     out: Annotated[Path, typer.Option("--out", help="New Parquet file: one row for each operator and trunk.")],
-    period: AuditedPeriod,
+    period: Period,
     json: Json = False,
 ) -> None:
     """Audit operators and trunks inside the house: exact counts, none hidden; needs a ticket, and enters the log.

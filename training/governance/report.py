@@ -286,8 +286,8 @@ def leagues(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list
     """Returns the league tables from the shown rows of the report, the highest rank first.
 
     Returns: by table, rows with `row`, `calls`, `acted` (calls with an action, or None), `content` (the commonest one
-    that was predicted, or None), `complaints`, `rate` (complaints per 100,000 calls, or None), `rank` and
-    `rank_before` (1 for the highest rate, or None).
+    that was predicted, or None), `complaints`, `rate` and `rate_before` (complaints per 100,000 calls, or None), `rank`
+    and `rank_before` (1 for the highest rate, or None).
     """
     return {
         name: ranked for name, of in LEAGUES.items() if (ranked := _league(tables.get(name, ()), tables.get(of, ())))

@@ -88,7 +88,7 @@ def reidentify_act(tokens: Sequence[str], purpose: str, person: str) -> Act:
         ValueError: if there are no tokens, or one is malformed.
     """
     if not tokens or not all(is_token(token) for token in tokens):
-        raise ValueError("re-identification: expected tokens of numbers")
+        raise ValueError("re-identification: expected tokens of numbers, blocks, operators or trunks")
     return Act(REIDENTIFY, tokens_hash(tokens), len(tokens), purpose, person)
 
 
