@@ -4,6 +4,7 @@ import http.client
 import json
 import threading
 import time
+from contextlib import closing
 
 import msgspec
 import pytest
@@ -79,6 +80,18 @@ def test_the_same_caller_always_reaches_the_same_process(scorers, proxy, keys):
         assert proxy.get(path, keys["all"])[0] in (403, 404)
     connection.close()
     assert sum(scorer.status(keys["admin"])["counts"]["attempts"] for scorer in scorers.values()) == 90
+
+
+def test_a_process_that_fills_its_history_gets_its_callers(scorers, service_folder, keys, tmp_path):
+    policy = (service_folder / "policy.toml").read_text().replace("history_days = 0", "history_days = 7")
+    (tmp_path / "week.toml").write_text(policy)
+    with start_scorer(service_folder, "filling", "--policy", tmp_path / "week.toml") as filling:
+        assert filling.get(schema.READY)[0] == 503
+        ports = {"one": scorers["one"].port, "filling": filling.port}
+        with Proxy(tmp_path, ports) as proxy, closing(proxy.connect()) as connection:
+            time.sleep(2.5)  # the proxy takes every server as ready until three checks, 0.5 s apart, have failed
+            score = lambda line: ask(connection, schema.SCORE, keys["score"], call_of(f"138{line * 3571:08}"))
+            assert {score(line)[1] for line in range(30)} == set(ports)
 
 
 def test_a_killed_process_loses_no_call_and_only_its_last_second_of_events(scorers, proxy, keys, service_folder):
