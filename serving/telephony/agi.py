@@ -44,7 +44,7 @@ OUTCOMES = {"ANSWER": "answered", "NOANSWER": "no_answer", "CANCEL": "no_answer"
 OUTCOMES |= {"DONTCALL": "rejected", "TORTURE": "rejected", "CONGESTION": "failed", "CHANUNAVAIL": "failed"}
 CAUSES = {"1": "invalid_number", "21": "rejected"}
 # The attestation by `verify_result` of the dialplan function STIR_SHAKEN: words of Asterisk 20.8 and later, then of
-# earlier ones. "" stands for the level that the caller's network attests. Other words are faults of the verification.
+# earlier ones. "" means the level that the caller's network attests. Other words are faults of the verification.
 VERIFIED = {
     "success": "",
     "missing_identity_hdr": "none",

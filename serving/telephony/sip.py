@@ -7,7 +7,7 @@ RFC 8197 (607), RFC 8688 (608), ATIS-1000099 (603+).
 
 The signature of an Identity header (STIR, RFC 8224) is not verified here. A verifier does that before the call arrives,
 and states its result as `verstat` (3GPP TS 24.229): a border controller, an Asterisk, or a Kamailio with
-`kamailio-secsipid-modules`. Anybody can write `verstat`, so it counts only from a trusted peer.
+`kamailio-secsipid-modules`. A caller can write `verstat`, too, so it counts only from a trusted peer.
 """
 
 from __future__ import annotations
