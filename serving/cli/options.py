@@ -45,7 +45,11 @@ def shipped_or_own(path: Path | None) -> Path | None:
 
 PolicyFile = Annotated[
     Path | None,
-    typer.Option("--policy", callback=shipped_or_own, help="Policy file, default or plan-2018; by default the first."),
+    typer.Option(
+        "--policy",
+        callback=shipped_or_own,
+        help="Policy file, or a shipped policy: default (if not given) or plan-2018.",
+    ),
 ]
 RegisterFolder = Annotated[
     Path | None, typer.Option("--registers", help="Folder that `callsieve ingest registers` wrote.")

@@ -47,6 +47,10 @@ def test_a_port_in_use_is_named_with_the_options(serve):
             assert f"port {port} of 127.0.0.1: address already in use; choose another --port or --host" in error
 
 
+def test_a_host_without_an_address_is_named(serve):
+    assert "port 8080 of scorer.invalid: " in serve("--host", "scorer.invalid")
+
+
 def test_a_folder_without_a_bundle_is_named(run_command, folder):
     (folder / "empty").mkdir()
     for name in ("empty", "signer.pub", "nowhere"):
