@@ -1,8 +1,8 @@
 """Feeds: what the call records of a system lack.
 
-A threshold holds on the feed that it was certified on. Where no incoming call is ever recorded, every caller looks like
-one that nobody calls back; where only answered calls are recorded, nobody rejects a caller. So the scorer recognises
-the feed from the records themselves, and applies the bands of that feed or none.
+A threshold holds on the feed that it was certified on. Without records of incoming calls, no caller seems to be called
+back. Without records of unanswered calls, no caller seems to be rejected. So the scorer recognises the feed from the
+records themselves, and applies the bands of that feed or none.
 
 Where one operator of many records the calls, callers seem to call less than they do.
 """

@@ -43,7 +43,7 @@ class History:
 
     `vector` answers for the moment a call starts. `observe` takes a call at its start, at its end, or complete; in any
     order, and repeatedly. Windows never move back: a vector for an earlier moment than their end is computed at their
-    end, and `lag` tells how far off that is. Not thread-safe: threads that share a history need a lock.
+    end, and `lag` returns the difference. Not thread-safe: threads that share a history need a lock.
 
     A single call with a wrong clock does not move the windows, see `trusted_moment.py`. The vector of a call that
     starts more than a minute ahead is computed on a copy, which takes time in proportion to the calls in memory. A host

@@ -17,10 +17,11 @@ def without(calls, lacks, share=1.0):
 
 
 def week_of_calls(calls, rare_of_100, callers=100):
-    """Returns a week of calls like those of a table; so many of 100 are of callers with two, the others make ten.
+    """Returns a week of calls: some callers make two calls, the others ten.
 
     Args:
         calls: keyed calls, whose schema and facts the result has.
+        rare_of_100: calls in 100 whose callers make two.
         callers: a tenth of the number of calls.
     """
     template = next(row for row in calls.to_pylist() if row["trunk"] and row["outcome"] == "answered")

@@ -302,7 +302,7 @@ ODD_INVITES = [
 
 
 def place_calls(proxy_port: int, phone: socket.socket, invites: Sequence[OddInvite] = ODD_INVITES) -> list[bytes]:
-    """Sends INVITEs to a proxy, one after the other; by default those of the table.
+    """Sends INVITEs to a proxy, one after the other; by default the table ODD_INVITES.
 
     Returns:
         For each INVITE the first message that follows from it: the INVITE as the proxy relays it to `phone`, or the

@@ -95,7 +95,7 @@ def test_a_process_that_fills_its_history_gets_its_callers(scorers, service_fold
 
 
 def test_a_killed_process_loses_no_call_and_only_its_last_second_of_events(scorers, proxy, keys, service_folder):
-    """Calls go on while a process dies: each is answered with a verdict, and those of its callers by the other one."""
+    """While calls go on, a process dies: every call gets a verdict, and the other process answers for its callers."""
     age = lambda scorer: scorer.status(keys["admin"])["state"]["journal_age_seconds"]
     wait_until(lambda: not any(age(scorer) for scorer in scorers.values()))
     before = {name: stored(service_folder / name) for name in NAMES}
