@@ -43,7 +43,7 @@ def fill(
     allow_group_read: GroupRead = False,
     json: Json = False,
 ) -> None:
-    """Fill the memory of a new service with the call records of the last 28 days, so that bands apply at once.
+    """Fill the memory of a new service from call records, so that it does not abstain for its first week.
 
     Next: callsieve serve.
 
@@ -70,7 +70,7 @@ def fill(
 
 
 def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573) -> None:
-    """Answer Asterisk over FastAGI; serving/telephony/agi.py shows the dialplan.
+    """Give Asterisk verdicts over FastAGI; serving/telephony/agi.py shows the dialplan.
 
     Next: callsieve live fill.
 

@@ -20,19 +20,19 @@ Scenario = Annotated[Path | None, typer.Option(help="TOML file that overrides pa
 Out = Annotated[Path, typer.Option("--out", help="New or empty folder for the results.")]
 Data = Annotated[Path, typer.Option("--data", help="Folder with calls, complaints and findings (Parquet).")]
 Calls = Annotated[Path, typer.Option("--calls", help="File or folder of call records.")]
-Bundle = Annotated[Path, typer.Option("--bundle", help="Folder of a signed bundle.")]
+Bundle = Annotated[Path, typer.Option("--bundle", help="Folder of a signed model (bundle).")]
 Trust = Annotated[
     Path | None,
     typer.Option("--trust", help="Public key (PEM) of the signer; by default signer.pub beside the bundle."),
 ]
-NumberKey = Annotated[Path, typer.Option("--key", help="Key file for the tokens of numbers.")]
+NumberKey = Annotated[Path, typer.Option("--key", help="Key file that turns numbers into tokens.")]
 KeyFile = Annotated[
     Path | None,
-    typer.Option("--key", help="Key file for the tokens of numbers; by default CALLSIEVE_KEY, else a new key."),
+    typer.Option("--key", help="Key file that turns numbers into tokens; by default CALLSIEVE_KEY, else a new key."),
 ]
 CalleesKey = Annotated[
     Path | None,
-    typer.Option("--callees-key", help="Key file for the called numbers in files for others; by default a new key."),
+    typer.Option("--callees-key", help="Key file for called numbers in verdicts and exports; by default a new key."),
 ]
 
 
@@ -62,28 +62,38 @@ FeatureNames = Annotated[
     str | None,
     typer.Option(
         "--features",
-        help="Names separated by commas, a file with one name a line, or lite; by default all but complaint features.",
+        help="Names separated by commas, a file with one name a line, or lite (10 for handsets); by default all but "
+        "complaint features.",
     ),
 ]
 ComplaintFile = Annotated[
     Path | None,
-    typer.Option("--complaints", help="File of complaints; keyed ones for a model with complaint features."),
+    typer.Option(
+        "--complaints", help="File of complaints; to score, keyed complaints, if the model has complaint features."
+    ),
 ]
 ColumnFile = Annotated[
     Path | None,
     typer.Option("--columns", help="Own columns by number (Parquet), as `callsieve ingest columns` writes them."),
 ]
 LabelPolicyFile = Annotated[
-    Path | None, typer.Option("--label-policy", help="Label policy; by default the shipped policy.")
+    Path | None,
+    typer.Option(
+        "--label-policy",
+        help="TOML file that says which complaints and findings make a label; by default the shipped one.",
+    ),
 ]
-GatesFile = Annotated[Path | None, typer.Option("--gates", help="Gates file; by default the shipped gates.")]
+GatesFile = Annotated[
+    Path | None,
+    typer.Option("--gates", help="TOML file of gates, the limits of a run's metrics; by default the shipped one."),
+]
 TrackingUri = Annotated[
     str | None, typer.Option("--tracking-uri", help="MLflow store; by default MLFLOW_TRACKING_URI or mlruns.db here.")
 ]
 ValidFrom = Annotated[
     str,
     typer.Option(
-        "--valid-from", help="First day of the model's validity, as 2026-11-28; by default the last day of calls."
+        "--valid-from", help="First day of the model's validity, such as 2026-11-28; by default the last day of calls."
     ),
 ]
 StateFolder = Annotated[Path, typer.Option("--state", help="Folder of the service's live state.")]
@@ -101,14 +111,16 @@ Zone = Annotated[str, typer.Option("--zone", help="Time zone of hours and days."
 ExchangeZone = Annotated[
     str | None,
     typer.Option(
-        "--zone", help="Time zone of the exchange: of times without an offset, hours and days; by default the layout's."
+        "--zone", help="Time zone of times without an offset, and of hours and days; by default the layout's."
     ),
 ]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")]
 GroupRead = Annotated[
     bool,
-    typer.Option("--allow-group-read", help="Accept key files that their group may read, as of a Kubernetes fsGroup."),
+    typer.Option(
+        "--allow-group-read", help="Accept key files that their group may read, such as those of a Kubernetes fsGroup."
+    ),
 ]
 UnixSocket = Annotated[
     Path | None, typer.Option("--uds", help="Unix socket to listen on, instead of an address and a port.")
@@ -120,7 +132,8 @@ CertificateKey = Annotated[
     Path | None, typer.Option("--ssl-keyfile", help="Key (PEM) of the certificate; by default in --ssl-certfile.")
 ]
 MaxCalls = Annotated[
-    int, typer.Option("--max-calls", help="Calls to keep in memory; must hold a week for bands to apply.")
+    int,
+    typer.Option("--max-calls", help="Calls to keep in memory; with less than a week of calls the scorer abstains."),
 ]
 MaxNumbers = Annotated[int, typer.Option("--max-numbers", help="Numbers to keep in memory.")]
 ValidDays = Annotated[float, typer.Option("--valid-days", help="Days until it expires.")]
@@ -143,7 +156,7 @@ class Engine(StrEnum):
 
 EngineName = Annotated[
     Engine,
-    typer.Option("--engine", help="table, or spark: keyed calls in Parquet, to a new folder, with Spark's settings."),
+    typer.Option("--engine", help="table, or spark: reads keyed calls (Parquet), and writes a new folder."),
 ]
 
 
@@ -194,7 +207,7 @@ LOOK_OPTIONS = ("audit", "signing_key")
 class RunOptions:
     """A run's folder and its audit log."""
 
-    path: Annotated[Path, typer.Option("--in", help="Folder of a run: its audit log, store and key.")] = Path(
+    path: Annotated[Path, typer.Option("--in", help="Folder of a run, with its audit log and MLflow store.")] = Path(
         "callsieve-run"
     )
     audit: Annotated[

@@ -39,12 +39,12 @@ def serve(
     uds: UnixSocket = None,
     ssl_certfile: Certificate = None,
     ssl_keyfile: CertificateKey = None,
-    deadline: Annotated[float, typer.Option(help="Milliseconds until a verdict; after it the answer is pass.")] = 20.0,
+    deadline: Annotated[float, typer.Option(help="Milliseconds for a verdict; a later one is pass.")] = 20.0,
     max_calls: MaxCalls = 2_000_000,
     max_numbers: MaxNumbers = 200_000,
-    compiled: Annotated[bool, typer.Option(help="Run the compiled kernel, if it was built.")] = True,
+    compiled: Annotated[bool, typer.Option(help="Compute features in C, if it was built, or in Python.")] = True,
 ) -> None:
-    """Answer over HTTP: verdicts, events, reasons, a page for operators.
+    """Serve verdicts and their reasons over HTTP, with metrics and a page for operators.
 
     Next: callsieve live fill.
 

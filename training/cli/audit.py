@@ -30,8 +30,12 @@ class AnchorOptions:
     """Files that were stored outside the log, which a verification rests on."""
 
     trust: Annotated[Path | None, typer.Option("--trust", help="Public key (PEM) of the log's signer.")] = None
-    head: Annotated[list[Path] | None, typer.Option(help="Signed head that was stored elsewhere; repeatable.")] = None
-    witness: Annotated[list[Path] | None, typer.Option(help="Statement of `audit witness`; repeatable.")] = None
+    head: Annotated[
+        list[Path] | None, typer.Option(help="Signed head of the log, stored outside it; repeat for several.")
+    ] = None
+    witness: Annotated[list[Path] | None, typer.Option(help="File that `audit witness` wrote; repeat for several.")] = (
+        None
+    )
     witness_key: Annotated[Path | None, typer.Option("--witness-key", help="Public key (PEM) of the witness.")] = None
     gates_key: Annotated[Path | None, typer.Option("--gates-key", help="Public key (PEM) of the gates' owner.")] = None
 
@@ -42,9 +46,9 @@ def verify(
     tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:
-    """Find each change of the log, of MLflow and of the run's folder; exit code 1 if there is one.
+    """Verify that log, MLflow store and run folder are unchanged; exit code 1 and one line for each change.
 
-    The first line says what the result rests on: files that were stored outside the log.
+    The first line names the files from outside the log with which it was compared.
 
     Next: callsieve audit attempts.
 
@@ -75,7 +79,7 @@ def witness(
     folder: RunOptions,
     json: Json = False,
 ) -> None:
-    """Sign the newest head of a log with the moment, as a witness: the log cannot be rewritten up to it unseen.
+    """Sign the newest head of a log and the time, as a witness: later changes of these entries are detected.
 
     Next: callsieve audit verify --head.
 
@@ -92,10 +96,10 @@ def witness(
 
 def show(
     folder: RunOptions,
-    entry: Annotated[int | None, typer.Argument(help="Index of an entry; its payload is printed.")] = None,
+    entry: Annotated[int | None, typer.Argument(help="Index of an entry; its content is printed.")] = None,
     json: Json = False,
 ) -> None:
-    """List the entries of the log with their actors, or print the payload of one.
+    """List the entries of the log and who wrote them, or print the content of one.
 
     Next: callsieve audit verify.
 
@@ -135,7 +139,7 @@ def _shown(log: Path, entry: Entry) -> dict[str, Any]:
 
 
 def attempts(folder: RunOptions, json: Json = False) -> None:
-    """List all attempts: trainings with their result, failed ones and studies too.
+    """List all trainings and studies with their results, including failed ones.
 
     Next: callsieve audit page.
 
@@ -158,10 +162,10 @@ def note(
     why: Why,
     folder: RunOptions,
     log_key: LogKeyOption,
-    file: Annotated[Path | None, typer.Option(help="New policy; its hash and text enter the log.")] = None,
+    file: Annotated[Path | None, typer.Option(help="New policy file; its hash and text are recorded.")] = None,
     json: Json = False,
 ) -> None:
-    """Enter an access, or a change of a policy or a threshold.
+    """Record in the log that it was read, or that a policy or a threshold was changed.
 
     Next: callsieve audit show.
 
@@ -178,13 +182,13 @@ def note(
 
 
 def erase(
-    entry: Annotated[int, typer.Argument(help="Index of the entry whose payload is erased.")],
+    entry: Annotated[int, typer.Argument(help="Index of the entry whose content is erased.")],
     why: Why,
     folder: RunOptions,
     log_key: LogKeyOption,
     json: Json = False,
 ) -> None:
-    """Erase the payload of an entry; the log still proves that the entry existed and was erased.
+    """Erase the content of an entry; the log still proves that the entry existed and was erased.
 
     Next: callsieve audit verify.
 

@@ -35,7 +35,7 @@ def features(
     context: typer.Context,
     rows: RowOptions,
     catalogue: Annotated[
-        bool, typer.Option("--list", help="Print every feature instead; with --json its exact definition.")
+        bool, typer.Option("--list", help="Print all features instead; with --json their exact definitions.")
     ] = False,
     calls: Annotated[Path | None, typer.Option("--calls", help="File or folder of call records.")] = None,
     out: Annotated[
@@ -54,7 +54,7 @@ def features(
 ) -> None:
     """Turn call records into feature vectors, one row a call.
 
-    A vector shows the history as of the moment when the call rings.
+    A vector uses only what was known when the call rang.
 
     Next: callsieve train --vectors.
 
@@ -113,7 +113,7 @@ def score(
     calls: Calls,
     rows: RowOptions,
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="Folder of a signed bundle; by default the shipped model.")
+        Path | None, typer.Option("--bundle", help="Folder of a signed model (bundle); by default the shipped one.")
     ] = None,
     layout: LayoutName = "callsieve",
     zone: ExchangeZone = None,
@@ -126,7 +126,8 @@ def score(
     columns: ColumnFile = None,
     registers: RegisterFolder = None,
     history: Annotated[
-        Path | None, typer.Option("--history", help="File of the same layout with the days before; not scored.")
+        Path | None,
+        typer.Option("--history", help="File of the same layout with the days before; its calls are not scored."),
     ] = None,
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="Column of --calls to copy to --out; repeat for several.")
@@ -135,9 +136,9 @@ def score(
     engine: EngineName = Engine.TABLE,
     json: Json = False,
 ) -> None:
-    """Give each call of a file its verdict as of the moment it rang.
+    """Give each call of a file the verdict that it would have got as it rang.
 
-    --out has a row for each row of the file, in its order.
+    --out gets one row for each row of --calls, in the same order.
 
     Next: callsieve study policies, or model monitor.
 

@@ -26,7 +26,7 @@ INTERVAL = 0.2  # seconds between two cycles of `watch`
 CaseId = Annotated[str, typer.Argument(metavar="CASE", help="Id of the case: 16 hex digits, as in the verdict.")]
 Person = Annotated[str, typer.Option("--person", help="Who decides: a name of a-z 0-9 _ . - for the audit log.")]
 Reason = Annotated[str, typer.Option("--why", help="Reason; the notice shows it to the caller.")]
-RulesFile = Annotated[Path | None, typer.Option("--rules", help="Rules of cases; by default the shipped cases.toml.")]
+RulesFile = Annotated[Path | None, typer.Option("--rules", help="Rules of appeals; by default the shipped cases.toml.")]
 StoreUrl = Annotated[
     str,
     typer.Option(
@@ -90,11 +90,11 @@ class DecisionLog:
 def show_queue(
     office: Office,
     group: Annotated[
-        int | None, typer.Option(help="Group whose appeals are all shown; by default one of each group.")
+        int | None, typer.Option(help="Show all appeals of this group; by default one of each group.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """List open appeals in the order of review, one line for appeals that belong together.
+    """List open appeals in the order of review, one line for each group of related appeals.
 
     Next: callsieve cases show.
 
@@ -155,11 +155,11 @@ def show(case_id: CaseId, office: Office, json: Json = False) -> None:
 def appeal(
     case_id: CaseId,
     office: Office,
-    ground: Annotated[str, typer.Option(help="Ground of the appeal: a word of the rules.")] = "other",
+    ground: Annotated[str, typer.Option(help="Ground of the appeal, one of those in the rules.")] = "other",
     words: Annotated[str, typer.Option(help="The caller's own words, without a telephone number.")] = "",
     json: Json = False,
 ) -> None:
-    """Record an appeal; verify first that it comes from the owner of the number.
+    """Record an appeal, after you have verified that it comes from the owner of the number.
 
     Next: callsieve cases list.
 
@@ -323,7 +323,7 @@ def exclusions(
     rules: RulesFile = None,
     json: Json = False,
 ) -> None:
-    """Write the cleared callers that training excludes and judging counts as benign, each from its day on.
+    """Write the cleared callers: training leaves them out, and evaluation counts them as innocent, from that day on.
 
     Next: callsieve train.
 

@@ -43,9 +43,9 @@ def evaluate(
     lang: Lang = "en",
     json: Json = False,
 ) -> None:
-    """Judge a signed bundle on other calls.
+    """Evaluate a signed model on other calls.
 
-    The audit log counts the look at them. With --out, it writes report.html, figures.json and plots.
+    The audit log records this use of the calls. With --out, it also writes report.html, figures.json and plots.
 
     Next: callsieve study compare.
 
@@ -82,9 +82,9 @@ def compare(
     second: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of another run on the same data.")],
     json: Json = False,
 ) -> None:
-    """Compare two runs on the calls that judged both: which catches more, with an interval, and on which callers.
+    """Compare two runs on the test calls that they share: which catches more, with an interval, and which callers.
 
-    The runs have read the same data. With one --judge-seed, the same calls judge runs of different seeds.
+    Both runs must have read the same data. Runs with the same --judge-seed have the same test calls.
 
     Next: callsieve model promote.
 
@@ -100,7 +100,7 @@ def compare(
 
 
 def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: Threads = 0, json: Json = False) -> None:
-    """Measure whether scores reveal whose calls a model learnt from; exit code 1 if those of innocent callers do.
+    """Measure whether scores reveal the callers a model was trained on; exit code 1 if they reveal innocent ones.
 
     Next: callsieve train.
 
@@ -124,7 +124,7 @@ def rules(
     ],
     look: LookOptions,
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="Signed bundle, to compare its certified band with the rules.")
+        Path | None, typer.Option("--bundle", help="Folder of a signed model (bundle) to compare with the rules.")
     ] = None,
     trust: Trust = None,
     policy: PolicyFile = None,
@@ -179,7 +179,7 @@ def policies(
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Compare two policies on the same calls: how many calls change their action, in all and by slice.
+    """Compare two policies on the same calls: how many calls change their action, in total and by slice.
 
     Next: callsieve serve --policy.
 

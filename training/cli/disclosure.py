@@ -38,7 +38,8 @@ class Span:
     first: Annotated[str, typer.Option("--first", help="First UTC day, such as 2026-03-01.")]
     last: Annotated[str, typer.Option("--last", help="Last UTC day.")]
     for_tracing: Annotated[
-        bool, typer.Option("--held", help="Calls held for tracing; see `callsieve privacy hold`.")
+        bool,
+        typer.Option("--held", help="Read held.parquet, which `callsieve privacy hold` wrote, instead of the calls."),
     ] = False
 
     @property
@@ -65,13 +66,15 @@ class Permission:
     """The tickets that permit an act, and the gates that name who may agree."""
 
     gates: GatesFile = None
-    ticket: Annotated[list[Path] | None, typer.Option("--ticket", help="File of a ticket; repeat for several.")] = None
+    ticket: Annotated[
+        list[Path] | None, typer.Option("--ticket", help="File that `privacy ticket agree` wrote; repeat for several.")
+    ] = None
 
 
 Tokens = Annotated[
     list[str], typer.Argument(metavar="TOKEN...", help="Tokens of numbers, blocks, operators or trunks.")
 ]
-ActFile = Annotated[Path, typer.Option("--out", help="New file for the people who are asked to agree.")]
+ActFile = Annotated[Path, typer.Option("--out", help="New file for the request.")]
 
 
 def export(
@@ -84,7 +87,7 @@ def export(
     callees_key: CalleesKey = None,
     json: Json = False,
 ) -> None:
-    """Export keyed calls and enter it in the audit log; 500 calls or more need a ticket.
+    """Export keyed calls, and record the export in the audit log; 500 calls or more need a ticket.
 
     Next: callsieve audit show.
 
@@ -155,12 +158,12 @@ def reidentify(
 
 
 def ticket_export(data: Data, span: Span, request: Request, out: ActFile, json: Json = False) -> None:
-    """Request an export: write down the calls for the people who are asked to agree.
+    """Write a request for an export, which becomes a ticket when another person signs it.
 
     Next: callsieve privacy ticket agree.
 
     Example: callsieve privacy ticket export --data world --first 2026-03-01 --last 2026-03-02 --purpose study
-    --person p1 --out act.json
+    --person p1 --out request.json
     """
     from callsieve.training.log.tickets import write_act
     from callsieve.training.privacy import exports
@@ -174,12 +177,12 @@ def ticket_export(data: Data, span: Span, request: Request, out: ActFile, json: 
 
 
 def ticket_reidentify(token: Tokens, request: Request, out: ActFile, json: Json = False) -> None:
-    """Request a reidentification: write down the tokens for the people who are asked to agree.
+    """Write a request for a reidentification, which becomes a ticket when another person signs it.
 
     Next: callsieve privacy ticket agree.
 
     Example: callsieve privacy ticket reidentify e1.fnmkcfekdmjenjkjgnbhhbjdeicmmpnp --purpose appeal --person p1
-    --out act.json
+    --out request.json
     """
     from callsieve.training.log.tickets import write_act
     from callsieve.training.privacy import exports
@@ -191,11 +194,11 @@ def ticket_reidentify(token: Tokens, request: Request, out: ActFile, json: Json 
 
 
 def ticket_parties(data: Data, request: Request, out: ActFile, period: Period, json: Json = False) -> None:
-    """Request an audit of operators and trunks: write down the calls for the people who are asked to agree.
+    """Write a request for an audit of operators and trunks, which becomes a ticket when another person signs it.
 
     Next: callsieve privacy ticket agree.
 
-    Example: callsieve privacy ticket parties --data world --purpose audit --person p1 --out act.json
+    Example: callsieve privacy ticket parties --data world --purpose audit --person p1 --out request.json
     """
     from callsieve.training.governance import party_audit
     from callsieve.training.log.tickets import write_act
@@ -209,17 +212,17 @@ def ticket_parties(data: Data, request: Request, out: ActFile, period: Period, j
 
 
 def agree(
-    act: Annotated[Path, typer.Argument(help="File that `ticket export` or `ticket reidentify` wrote.")],
+    act: Annotated[Path, typer.Argument(metavar="REQUEST", help="File that another `privacy ticket` command wrote.")],
     signing_key: SigningKey,
     out: Annotated[Path, typer.Option("--out", help="New file for the ticket.")],
     valid_days: ValidDays = 7.0,
     json: Json = False,
 ) -> None:
-    """Sign the agreement to a request; the gates name the keys of those who may agree.
+    """Sign a request, which makes a ticket; the gates file names the keys that may sign.
 
     Next: callsieve privacy export, or privacy reidentify.
 
-    Example: callsieve privacy ticket agree act.json --signing-key risk.key --out ticket.json
+    Example: callsieve privacy ticket agree request.json --signing-key risk.key --out ticket.json
     """
     from callsieve.serving.bundle.signing import read_signing_key
     from callsieve.training.log.tickets import read_act, sign_ticket

@@ -28,7 +28,7 @@ def evidence(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Run every stated figure again, and write EVIDENCE.md.
+    """Run the command of every stated figure again, and write EVIDENCE.md.
 
     Next: callsieve govern traceability.
 

@@ -14,13 +14,9 @@ from callsieve.serving.cli.options import Data, Json, Lang, LogOptions, NumberKe
 
 from .disclosure import Period, Permission, Request
 
-CanaryKey = Annotated[
-    Path, typer.Option("--key", help="Key file (purpose canaries) from which the canary numbers follow.")
-]
+CanaryKey = Annotated[Path, typer.Option("--key", help="Key file (purpose canaries) that gives the canary numbers.")]
 State = Annotated[Path, typer.Option("--planted", help="File that lists the datasets with canaries; it has no number.")]
-StoreKey = Annotated[
-    Path | None, typer.Option("--store-key", help="Key file for the tokens of numbers in the stored data.")
-]
+StoreKey = Annotated[Path | None, typer.Option("--store-key", help="Key file that made the tokens in the stored data.")]
 
 
 class Step(Enum):
@@ -75,7 +71,7 @@ def parties(
     period: Period,
     json: Json = False,
 ) -> None:
-    """Audit operators and trunks inside the house: exact counts, none hidden; needs a ticket, and enters the log.
+    """Count the calls of each operator and trunk exactly, for internal use; needs a ticket, and is recorded in the log.
 
     The ticket comes from `callsieve privacy ticket parties`. `callsieve privacy reidentify` turns a token into a name.
 
@@ -101,7 +97,7 @@ def parties(
 def complaints_list(
     data: Data,
     regulator: Annotated[
-        str | None, typer.Option("--regulator", help="Only complaints about its trade, such as finance.")
+        str | None, typer.Option("--regulator", help="Only complaints for this regulator, such as finance.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -134,7 +130,7 @@ def complaints_enter(
     note: Annotated[str, typer.Option("--note", help="What was done; the person who complained reads it.")] = "",
     json: Json = False,
 ) -> None:
-    """Enter that a complaint was passed on to its regulator or operator, or answered.
+    """Record that a complaint was passed on to its regulator or operator, or answered.
 
     Next: callsieve govern complaints status.
 
@@ -147,7 +143,7 @@ def complaints_enter(
 
 
 def complaints_status(data: Data, key: NumberKey, json: Json = False) -> None:
-    """Print what became of the complaints of the person whose number is on standard input, in Chinese and English.
+    """Print the status of the complaints of the person whose number is on standard input, in Chinese and English.
 
     Next: callsieve privacy find.
 
@@ -170,12 +166,12 @@ def compliance(
     data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of calls; repeat for several.")] = None,
     audit: Annotated[Path | None, typer.Option("--audit", help="Folder of the audit log.")] = None,
     key: Annotated[
-        list[Path] | None, typer.Option("--key", help="Key file for the tokens of numbers; repeat for several.")
+        list[Path] | None, typer.Option("--key", help="Key file that turns numbers into tokens; repeat for several.")
     ] = None,
     keys: Annotated[Path | None, typer.Option("--keys", help="File of API keys; see `callsieve live api-key`.")] = None,
     json: Json = False,
 ) -> None:
-    """Print the register of processing and which duties are met; exit code 1 if one is broken. Writes nothing.
+    """Print the records of processing, and which legal duties are met; exit code 1 if one is broken.
 
     Next: callsieve privacy retention.
 
@@ -253,7 +249,7 @@ def plant(
     key: CanaryKey,
     dataset: Annotated[str, typer.Option(help="Name of the copy; each recipient gets a copy of its own.")],
     calls: Annotated[
-        Path | None, typer.Option("--calls", help="Keyed calls (Parquet); by default raw lines are printed.")
+        Path | None, typer.Option("--calls", help="Keyed calls (Parquet) to copy; by default call records are printed.")
     ] = None,
     store_key: StoreKey = None,
     out: Annotated[Path | None, typer.Option("--out", help="With --calls: new file for the copy.")] = None,
@@ -265,7 +261,7 @@ def plant(
     until: Annotated[str | None, typer.Option(help="Without --calls: last moment.")] = None,
     json: Json = False,
 ) -> None:
-    """Write a copy of keyed calls with canary numbers in it, or print raw calls of canaries.
+    """Write a copy of keyed calls with calls of invented numbers (canaries) in it, or print such calls.
 
     Next: callsieve govern incident search-canaries.
 
@@ -301,7 +297,7 @@ def search(
     store_key: StoreKey = None,
     json: Json = False,
 ) -> None:
-    """Search a list for canaries, and name the dataset that leaked; exit code 1 if there are any.
+    """Search a list for planted canaries, and name the dataset that leaked; exit code 1 if one is found.
 
     Next: callsieve govern incident drill.
 

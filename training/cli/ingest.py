@@ -16,13 +16,13 @@ def complaints(
     rows: RowOptions,
     layout: Annotated[str, typer.Option(help="callsieve, 12321, ftc or ftc-counts.")] = "callsieve",
     published: Annotated[
-        str | None, typer.Option(help="Day of publication; no complaint counts as known before it.")
+        str | None, typer.Option(help="Day of publication; complaints count as known from then on.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Parquet file for the keyed complaints.")] = None,
     key: KeyFile = None,
     json: Json = False,
 ) -> None:
-    """Key the numbers of a complaint file, and print how many later complaints a list of its numbers reaches.
+    """Replace the numbers of a complaint file by tokens, and print how many later complaints a list of them covers.
 
     Next: callsieve train.
 
@@ -53,7 +53,7 @@ def columns(
     zone: Zone = "Asia/Shanghai",
     json: Json = False,
 ) -> None:
-    """Key the numbers of a table of own columns, such as tariff and account age.
+    """Replace the numbers of a table of your own columns, such as tariff and account age, by tokens.
 
     A call gets the values of its caller's latest row with `known_at` before the call.
 
@@ -79,7 +79,7 @@ def registers(
     strict: Annotated[bool, typer.Option("--strict", help="Fail on the first invalid row.")] = False,
     json: Json = False,
 ) -> None:
-    """Key the numbers and trunks of registers, and write them as the scorer reads them.
+    """Replace the numbers and trunks of registers by tokens, and write them as the scorer reads them.
 
     Next: callsieve score --registers.
 

@@ -23,13 +23,15 @@ class Purpose(StrEnum):
 
 def new(
     path: Annotated[Path, typer.Argument(help="New key file, readable by its owner only.")],
-    epoch: Annotated[str, typer.Option(help="Name of the epoch; each token begins with it.")],
+    epoch: Annotated[
+        str, typer.Option(help="Name of the epoch, the time in which the key is used; each token begins with it.")
+    ],
     purpose: Annotated[
-        Purpose, typer.Option(help="Tokens that it makes; the key is refused for any other purpose.")
+        Purpose, typer.Option(help="What the tokens are for; the key is refused for any other purpose.")
     ] = Purpose.RECORDS,
     json: Json = False,
 ) -> None:
-    """Make a key.
+    """Make a key that turns numbers into tokens.
 
     Next: callsieve features --key.
 
@@ -111,7 +113,8 @@ def destroy(
     why: Why,
     log: LogOptions,
     data: Annotated[
-        list[Path] | None, typer.Option("--data", help="Folder that must have none of its tokens; repeat for several.")
+        list[Path] | None,
+        typer.Option("--data", help="Folder that must have no token of this key; repeat for several."),
     ] = None,
     json: Json = False,
 ) -> None:

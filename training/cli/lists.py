@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SharingKey = Annotated[
     Path,
-    typer.Option("--key", help="Key file (purpose sharing) for the tokens of the list; never the stored tokens' key."),
+    typer.Option("--key", help="Key file (purpose sharing) that makes the tokens of the list."),
 ]
 ListFile = Annotated[Path, typer.Argument(help="List that `make` or `share` wrote.")]
 NewList = Annotated[Path, typer.Option("--out", help="New file for the list.")]
@@ -40,7 +40,7 @@ def make(
     ] = 1e-6,
     json: Json = False,
 ) -> None:
-    """Make a signed, expiring list of nuisance numbers for handsets; it has tokens and no number.
+    """Make a signed, expiring list of nuisance numbers for handsets; it has tokens in place of numbers.
 
     Next: callsieve govern token-list lookup.
 
@@ -94,7 +94,9 @@ def lookup(
 def share(
     numbers: Annotated[Path, typer.Argument(help="Text file with one candidate number a line.")],
     out: NewList,
-    store_key: Annotated[Path, typer.Option("--store-key", help="Key file for the tokens in verdicts and findings.")],
+    store_key: Annotated[
+        Path, typer.Option("--store-key", help="Key file that made the tokens in verdicts and findings.")
+    ],
     key: SharingKey,
     signing_key: SigningKey,
     list_epoch: ListEpoch,
@@ -110,7 +112,7 @@ def share(
     valid_days: ValidDays = 7.0,
     json: Json = False,
 ) -> None:
-    """Make a signed, expiring list of the numbers that were certified or confirmed, and not cleared since.
+    """Make a signed, expiring list of numbers with certified verdicts or a confirming finding, without cleared ones.
 
     Next: callsieve govern token-list lookup.
 
@@ -162,7 +164,7 @@ def discredit(
     appeal_days: Annotated[int, typer.Option(min=1, help="Days until it takes effect, for an appeal.")] = 10,
     json: Json = False,
 ) -> None:
-    """List a principal or an agent as discredited (失信); print the notice to it, and enter the audit log.
+    """List a firm as discredited (失信), print the notice to it, and record it in the audit log.
 
     Next: callsieve govern discredited appeal.
 
@@ -186,7 +188,7 @@ def appeal_discredited(
     why: Annotated[str, typer.Option("--why", help="Why the appeal is upheld, for the audit log.")],
     json: Json = False,
 ) -> None:
-    """End the entry of a discredited firm whose appeal is upheld, at once, and enter the audit log.
+    """End the entry of a discredited firm whose appeal is upheld, and record it in the audit log.
 
     Next: callsieve govern report.
 

@@ -26,7 +26,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
         "demo": "training.cli.train:demo",
         "simulate": "training.cli.train:simulate",
         "ingest": Group(
-            "Key the numbers of complaints, own columns and registers.",
+            "Replace the numbers of complaints, own columns and registers by tokens.",
             {
                 "complaints": "training.cli.ingest:complaints",
                 "columns": "training.cli.ingest:columns",
@@ -55,7 +55,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
         "score": "training.cli.calls:score",
         "serve": "serving.cli.serve:serve",
         "live": Group(
-            "Fill a service's memory, answer Asterisk, make API keys.",
+            "Fill a service's memory, serve Asterisk, make API keys.",
             {
                 "fill": "serving.cli.live:fill",
                 "agi": "serving.cli.live:agi",
@@ -144,7 +144,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
                 "report": "training.cli.govern:report",
                 "parties": "training.cli.govern:parties",
                 "complaints": Group(
-                    "Pass complaints on, answer them, and report their status.",
+                    "List complaints, record their handling, and print their status.",
                     {
                         "list": "training.cli.govern:complaints_list",
                         "enter": "training.cli.govern:complaints_enter",
@@ -154,7 +154,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
                 "compliance": "training.cli.govern:compliance",
                 "traceability": "training.cli.govern:traceability",
                 "incident": Group(
-                    "Name who is affected, and trace a leaked list.",
+                    "Drill an incident, and trace a leaked list.",
                     {
                         "drill": "training.cli.govern:drill",
                         "plant-canaries": "training.cli.govern:plant",
@@ -162,7 +162,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
                     },
                 ),
                 "discredited": Group(
-                    "List principals and agents that broke the rules, and end an entry on appeal.",
+                    "List firms that broke the rules (失信), and end an entry after an appeal.",
                     {"add": "training.cli.lists:discredit", "appeal": "training.cli.lists:appeal_discredited"},
                 ),
                 "token-list": Group(
@@ -186,7 +186,7 @@ app = typer.Typer(
     context_settings=CONTEXT,
     help="Retrain a nuisance-call classifier, embed it, and hold it to account.",
     epilog="Start with: callsieve demo --size tiny --seed 11. Exit codes: 0 success; 1 a fault or a failed check; "
-    "2 wrong usage; 130 interrupted. callsieve.toml and CALLSIEVE_COMMAND_OPTION set options, too.",
+    "2 wrong usage; 130 interrupted. The file callsieve.toml and variables CALLSIEVE_COMMAND_OPTION set options, too.",
 )
 
 

@@ -33,11 +33,13 @@ Run = Annotated[str, typer.Argument(help="Id of the run in MLflow, or of its mod
 def export(
     bundle: Bundle,
     mlflow: Annotated[Path | None, typer.Option(help="New folder, for `mlflow models serve` and Spark.")] = None,
-    onnx: Annotated[Path | None, typer.Option(help="New file, for a handset; holds the yes-no model only.")] = None,
+    onnx: Annotated[
+        Path | None, typer.Option(help="New file, for a handset; gives scores, without content or reasons.")
+    ] = None,
     trust: Trust = None,
     json: Json = False,
 ) -> None:
-    """Export a verified bundle as an MLflow model, or as ONNX with its largest numeric differences.
+    """Export a verified bundle as an MLflow model, or as ONNX; prints the largest differences of the ONNX scores.
 
     Next: callsieve model verify.
 
@@ -78,7 +80,8 @@ def monitor(
     look: LookOptions,
     day: Annotated[str | None, typer.Option(help="Local date, such as 2026-03-01; by default the last day.")] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="Reference figures; by default record/reference.json beside the bundle.")
+        Path | None,
+        typer.Option(help="Statistics of the training; by default record/reference.json beside the bundle."),
     ] = None,
     trust: Trust = None,
     threads: Threads = 0,
@@ -86,7 +89,7 @@ def monitor(
 ) -> None:
     """Compare a day of calls with the training; exit code 1 on an alarm.
 
-    Alarms are statistics that drifted, and more flagged calls of innocent callers than the certificate allows.
+    An alarm is a statistic that drifted, or more flagged calls of innocent callers than the certificate allows.
 
     Next: callsieve train.
 
@@ -127,7 +130,7 @@ def approve(
     tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:
-    """Sign an approval of a run's model, and print how its gates went; the gates name the approvers' keys.
+    """Sign an approval of a run's model, and print the result of each gate; the gates file names the approvers' keys.
 
     Next: callsieve model promote.
 
@@ -164,11 +167,11 @@ def approver_key(
 
 
 def sign_gates(
-    gates: Annotated[Path, typer.Argument(help="Gates file with a table [owner].")],
+    gates: Annotated[Path, typer.Argument(help="Gates file that names its owner.")],
     signing_key: SigningKey,
     json: Json = False,
 ) -> None:
-    """Sign a gates file as its owner, who is not the trainer; without the signature no model is promoted.
+    """Sign a gates file as its owner, who must not be the trainer; without this signature no model is promoted.
 
     Next: callsieve train --gates.
 
@@ -187,13 +190,14 @@ def promote(
     folder: RunOptions,
     log_signing_key: LogKeyOption,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder of the run's calls; the run must beat the champion on them.")
+        Path | None,
+        typer.Option("--data", help="Folder of the run's calls, on which the model must beat the champion."),
     ] = None,
     tracking_uri: TrackingUri = None,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Make a run's model the champion, if gates, approvals and the comparison with the champion allow it.
+    """Make a run's model the champion (the model to serve), if gates, approvals and the present champion allow it.
 
     Next: callsieve serve.
 
@@ -217,7 +221,7 @@ def rollback(
     tracking_uri: TrackingUri = None,
     json: Json = False,
 ) -> None:
-    """Make the previous champion the champion again; `model approve` of its run signs the approvals.
+    """Make the previous champion the champion again; its approvals come from `model approve` of its run.
 
     Next: callsieve audit verify.
 
@@ -237,7 +241,7 @@ def replay(
     run: Annotated[str, typer.Argument(help="Folder of a run, or with --tracking-uri its id in MLflow.")],
     data: Annotated[
         list[Path] | None,
-        typer.Option("--data", help="Folder of the calls, once for each; by default those of the record."),
+        typer.Option("--data", help="Folder of the run's calls; repeat for several; by default as recorded."),
     ] = None,
     tracking_uri: Annotated[str | None, typer.Option("--tracking-uri", help="MLflow store that holds the run.")] = None,
     audit: Annotated[

@@ -43,10 +43,12 @@ def declare(
         typer.Option(help="Permitted purpose; repeat for several. training includes evaluation and monitoring."),
     ] = None,
     until: Annotated[str, typer.Option(help="Last UTC day of the permission, such as 2027-01-31.")] = "",
-    change: Annotated[bool, typer.Option("--change", help="Change a declaration; what is not named stays.")] = False,
+    change: Annotated[
+        bool, typer.Option("--change", help="Change a declaration; options that are left out stay as they are.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Declare the source and the permitted purposes of a folder; readers refuse other purposes and later days.
+    """Declare the source and the permitted purposes of a folder; commands refuse other purposes and later days.
 
     Next: callsieve privacy declaration.
 
@@ -89,7 +91,7 @@ def declaration(folder: DeclaredFolder, json: Json = False) -> None:
 
 
 def undeclare(folder: DeclaredFolder, json: Json = False) -> None:
-    """Remove the declaration of a folder; its files may then be used for every purpose, and do not expire.
+    """Remove the declaration of a folder; its files may then be used for any purpose, and do not expire.
 
     Next: callsieve privacy declare.
 
@@ -108,9 +110,9 @@ def retention(
     state: Annotated[Path | None, typer.Option("--state", help="Folder of a service's live state.")] = None,
     json: Json = False,
 ) -> None:
-    """Erase expired rows; enter the plan in the audit log before and the result after; exit code 1 if rows are left.
+    """Erase expired rows, and record plan and result in the audit log; exit code 1 if expired rows remain.
 
-    Run the command again after an interruption: it enters what was erased, and erases the rest.
+    Run the command again after an interruption: it records what was erased, and erases the rest.
 
     Next: callsieve govern compliance.
 
@@ -137,13 +139,14 @@ def hold(
     data: Data,
     log: LogOptions,
     purpose: Annotated[str, typer.Option("--purpose", help="Purpose, for the audit log: the case or the order.")],
-    person: Annotated[str, typer.Option("--person", help="Who holds the calls, for the audit log.")],
+    person: Annotated[str, typer.Option("--person", help="Who orders it, for the audit log.")],
     token: Annotated[
-        list[str] | None, typer.Option("--token", help="Caller whose calls are held, too; repeat for several.")
+        list[str] | None,
+        typer.Option("--token", help="Token of a caller whose calls are copied, too; repeat for several."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Hold calls that failed authentication for tracing: copies in held.parquet, which outlive the calls.
+    """Copy calls that failed authentication to held.parquet, which is stored for tracing longer than the calls.
 
     Next: callsieve privacy export --held.
 

@@ -38,7 +38,8 @@ class LedgerOptions:
 
     gates: GatesFile = None
     audit: Annotated[
-        Path | None, typer.Option("--audit", help="Folder of the audit log that counts looks; by default in --out.")
+        Path | None,
+        typer.Option("--audit", help="Folder of the audit log that records uses of test data; by default in --out."),
     ] = None
     signing_key: Annotated[
         Path | None,
@@ -54,8 +55,10 @@ def search(
         Path,
         typer.Option("--out", help="Folder for search.db and parameters.toml; an unfinished search in it is resumed."),
     ] = Path("callsieve-search"),
-    trials: Annotated[int, typer.Option(min=1, help="Trials in all, including those of a resumed search.")] = 60,
-    minutes: Annotated[float, typer.Option(min=0.01, help="Time in which trials start; at least one runs.")] = 30.0,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials, including those of a resumed search.")] = 60,
+    minutes: Annotated[
+        float, typer.Option(min=0.01, help="Minutes after which no trial starts; at least one runs.")
+    ] = 30.0,
     only: FeatureNames = None,
     label_policy: LabelPolicyFile = None,
     tracking_uri: TrackingUri = None,
@@ -63,7 +66,7 @@ def search(
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Search for better parameters of the fit on the training set; `train --parameters` uses them.
+    """Search for better LightGBM parameters on the training set; `train --parameters` uses them.
 
     Next: callsieve train --parameters.
 
@@ -100,14 +103,14 @@ def roll(
     data: Data,
     ledger: LedgerOptions,
     out: Out = Path("callsieve-roll"),
-    origins: Annotated[int, typer.Option(help="Number of starts, 3 or more.")] = 3,
-    step: Annotated[int, typer.Option(help="Days between two starts.")] = 3,
+    origins: Annotated[int, typer.Option(help="Number of trainings, 3 or more.")] = 3,
+    step: Annotated[int, typer.Option(help="Days by which each training starts later.")] = 3,
     label_policy: LabelPolicyFile = None,
     seed: Seed = 0,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Train and judge from several starts, and show how the headline figures spread.
+    """Train on several periods of the same calls, and show how much the main figures vary.
 
     Next: callsieve train.
 
@@ -229,14 +232,16 @@ def worlds(
     valid_days: ValidDays = 90.0,
     signing_key: Annotated[
         Path | None,
-        typer.Option("--signing-key", help="Ed25519 key (PEM) that signs; by default a new one in your key folder."),
+        typer.Option(
+            "--signing-key", help="Key (PEM) that signs model and log; by default a new one in your key folder."
+        ),
     ] = None,
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Learn from many varied simulated worlds, and judge the model on worlds of other seeds and scenarios.
+    """Train on many varied simulated worlds, and evaluate the model on worlds of other seeds and scenarios.
 
-    It makes the model that the package ships. Worlds that an interrupted run completed stay.
+    This makes the model that the package ships. The same command resumes an interrupted run.
 
     Next: callsieve score.
 

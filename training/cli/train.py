@@ -82,7 +82,7 @@ def demo(
     lang: Lang = "en",
     json: Json = False,
 ) -> None:
-    """Simulate a world, judge the shipped model on it, train a small model beside it, and write report.html.
+    """Simulate calls, evaluate the shipped model on them, train a small model, and write report.html.
 
     Next: callsieve score, to score your own call records.
 
@@ -105,20 +105,21 @@ def simulate(
     scenario: Scenario = None,
     key: Annotated[
         Path | None,
-        typer.Option("--key", help="Key file for the tokens of numbers; by default a new key beside --out."),
+        typer.Option("--key", help="Key file that turns numbers into tokens; by default a new key beside --out."),
     ] = None,
     worlds: Annotated[
-        int, typer.Option(min=1, help="Number of worlds, in folders of --out, with this seed and the next ones.")
+        int,
+        typer.Option(min=1, help="Number of worlds, with this seed and the next ones; each gets a folder in --out."),
     ] = 1,
     vary: Annotated[
-        bool, typer.Option("--vary", help="Draw the assumed behaviour of each world anew from stated ranges.")
+        bool, typer.Option("--vary", help="Draw the assumed parameters of each world from stated ranges.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Write a simulated world with a known truth, or several.
+    """Write one or more simulated worlds: call records with a known truth.
 
-    Its tables are keyed calls, truth, numbers, complaints, findings and registers. A command with --worlds that was
-    interrupted goes on where it stopped when it is repeated.
+    A world has keyed calls, truth, numbers, complaints, findings and registers. With --worlds, the same command resumes
+    an interrupted run.
 
     Next: callsieve train.
 
@@ -155,32 +156,34 @@ def train(
     ] = None,
     more: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FOLDER]...", help="More folders of --data, as a shell's * gives them."),
+        typer.Argument(metavar="[FOLDER]...", help="More folders like --data, for a shell's *."),
     ] = None,
     certify: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder used for the certificate and the figures alone; by default a part of each --data."),
+        typer.Option(help="Folder used only for the certificate and the figures; by default a part of each --data."),
     ] = None,
     learn_from: Annotated[
         str, typer.Option(help='"labels" as known at the time, or the "truth" of simulated worlds.')
     ] = "labels",
     poorer_feeds: Annotated[
         bool,
-        typer.Option("--poorer-feeds", help="Also learn from poorer copies: answered calls only, outgoing calls only."),
+        typer.Option(
+            "--poorer-feeds", help="Also train for incomplete records: answered calls only, outgoing calls only."
+        ),
     ] = False,
     out: Out = Path("callsieve-run"),
     vectors: Annotated[Path | None, typer.Option(help="A feature table instead of calls.")] = None,
     label: Annotated[str, typer.Option(help="With --vectors: the column of 0 and 1.")] = "label",
     where: Annotated[str | None, typer.Option(help="With --vectors: rows to keep, e.g. 'voc_cnt >= 5'.")] = None,
     groups: Annotated[
-        str | None, typer.Option(help="With --vectors: the column of the caller; no caller is in two sets.")
+        str | None, typer.Option(help="With --vectors: the column of the caller; each caller is in one set only.")
     ] = None,
     time: Annotated[
         str | None, typer.Option(help="With --vectors: the column of the time; test rows are the latest.")
     ] = None,
     signing_key: Annotated[
         Path | None,
-        typer.Option(help="Ed25519 key (PEM) that signs; by default the log's, or a new one in your key folder."),
+        typer.Option(help="Key (PEM) that signs model and log; by default the log's, or a new one in your key folder."),
     ] = None,
     tracking_uri: TrackingUri = None,
     label_policy: LabelPolicyFile = None,
@@ -188,7 +191,7 @@ def train(
     audit: Annotated[Path | None, typer.Option(help="Folder of the audit log; by default audit/ in --out.")] = None,
     only: FeatureNames = None,
     parameters: Annotated[
-        Path | None, typer.Option(help="Parameters of the fit (TOML), as `callsieve study search` writes them.")
+        Path | None, typer.Option(help="LightGBM parameters (TOML), as `callsieve study search` writes them.")
     ] = None,
     estimator: Annotated[
         str, typer.Option(help="Another classifier, as MODULE:NAME of a class or function that makes it.")
@@ -200,17 +203,16 @@ def train(
     valid_days: ValidDays = 90.0,
     seed: Seed = 0,
     judge_seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed that decides which calls judge; by default --seed.")
+        int | None, typer.Option(min=0, help="Seed that selects the test calls; by default --seed.")
     ] = None,
     threads: Threads = 0,
     lang: Lang = "en",
     json: Json = False,
 ) -> None:
-    """Train, judge, certify and sign a model on keyed calls, or on own files of calls and complaints.
+    """Train, evaluate, certify and sign a model, from your files of calls and complaints or from keyed tables.
 
-    Several folders, such as months, provinces or simulated worlds, give one model; each is read as of its own cutoff.
-    With --calls and --complaints it keys own files first and writes them to data/ in --out. With --vectors it trains on
-    a feature table instead.
+    --calls and --complaints name your files; their keyed tables are written to data/ in --out. --data names folders of
+    keyed tables, such as months, provinces or simulated worlds, which train one model. --vectors names a feature table.
 
     Next: callsieve score, or audit page.
 
