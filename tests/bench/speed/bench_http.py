@@ -1,12 +1,12 @@
 """Measures the HTTP service under load, and an endpoint that does nothing, in one run. Run by hand.
 
-python tests/bench/bench_http.py [--connections 1,16] [--seconds 5] [--warm 15] [--numbers 20000] [--deadline 20]
+python -m tests.bench.speed.bench_http [--connections 1,16] [--seconds 5] [--warm 15] [--numbers 20000] [--deadline 20]
     [--interpreted] [--json]
 
 Needs Debian's package wrk. The server runs on the first core and wrk on the second. All servers are uvicorn as in
 `serving/http/server.py`, the empty one also with the parser that the service does not use. One caller in a hundred
 makes half of the calls. The small model of the tests has a threshold that no call reaches, because other verdicts than
-"pass" also have reasons, see bench_forest.py.
+"pass" also have reasons, see bench_forest.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness import memory, parser_of, processor_seconds
-
 from callsieve.serving.bundle.metadata import Band
+from tests.bench.harness import memory, parser_of, processor_seconds
 from tests.support import http_service
 from tests.support import small_bundle as small
 

@@ -1,6 +1,6 @@
 """Compares the table engine with Spark on the same calls: the values must be equal; prints times as ratios.
 
-python tests/bench/bench_spark.py [--calls 1000000] [--seed 0] [--buckets 16] [--repeats 3] [--json]
+python -m tests.bench.speed.bench_spark [--calls 1000000] [--seed 0] [--buckets 16] [--repeats 3] [--json]
 
 Both read the same Parquet file and compute every column of the catalogue; Spark writes to its "noop" sink. Each runs in
 a separate process, once to load, compile and warm up, then `--repeats` times; prints medians. Processor time includes
@@ -27,12 +27,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from bench_calls import draw_calls
-from harness import parser_of
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.offline import spark, table
+from tests.bench.harness import parser_of
+
+from .drawn_calls import draw_calls
 
 RUNS = {"table 1": 1, "table 2": 2, "spark 1": 1, "spark 2": 2}
 REFERENCE = "table 1"
@@ -71,7 +72,9 @@ def in_process(run: str, options: argparse.Namespace) -> Figures:
     print(f"{run} ...", file=sys.stderr, flush=True)
     words = ["--run", run, "--file", str(options.file)]
     words += ["--buckets", str(options.buckets), "--repeats", str(options.repeats)]
-    done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.speed.bench_spark", *words], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(f"{run} failed:\n{done.stderr}")
     figures: Figures = json.loads(done.stdout.splitlines()[-1])

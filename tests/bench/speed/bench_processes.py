@@ -1,7 +1,7 @@
 """Measures 1, 2 and 4 scorers behind the shipped HAProxy configuration. Run by hand.
 
-python tests/bench/bench_processes.py [--processes 1,2,4] [--connections 16] [--seconds 4] [--warm 4] [--numbers 20000]
-    [--day 1000000000] [--json]
+python -m tests.bench.speed.bench_processes [--processes 1,2,4] [--connections 16] [--seconds 4] [--warm 4]
+    [--numbers 20000] [--day 1000000000] [--json]
 
 Needs Debian's packages wrk and haproxy. Scorers, proxy and wrk share all cores, so on a small machine the rate says
 little about more cores. The processor time of a request does, and the sizing follows from it: a call is one `score`,
@@ -21,17 +21,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench_http import SCRIPT, THRESHOLDS, UNITS
-from harness import memory, parser_of, processor_seconds
-
+from tests.bench.harness import memory, parser_of, processor_seconds
 from tests.support import http_service
 from tests.support.haproxy import Proxy
 from tests.support.waiting import wait_until
 
+from .bench_http import SCRIPT, THRESHOLDS, UNITS
+
 SCORE, OBSERVE = "/v1/score", "/v1/observe"
 OVER = ',"ring":8.0,"talk":0.0,"outcome":"no_answer"'
 WEEK = 7  # days of calls in memory
-BYTES_OF_CALL, BYTES_OF_NUMBER = 75, 1_700  # by bench_live.py
+BYTES_OF_CALL, BYTES_OF_NUMBER = 75, 1_700  # by bench_live
 CALLS_OF_NUMBER, CONTACTS_OF_NUMBER = 70, 20  # made and received in a week, and the distinct numbers behind them
 PEAK = 3.0  # the busiest hour of a day has about three times the calls of its mean hour
 LOAD = 0.6  # of a core, above which waiting times grow

@@ -1,17 +1,19 @@
 """Compares callsieve with other engines on the same calls: the values must be equal; prints times as ratios.
 
-python tests/bench/bench_features.py [--calls 5000000] [--first 1000000] [--seed 0] [--engines ours,polars] [--json]
-python tests/bench/bench_features.py --sizes 100000,1000000,10000000 [--json]
+python -m tests.bench.speed.bench_features [--calls 5000000] [--first 1000000] [--seed 0] [--engines polars] [--json]
+python -m tests.bench.speed.bench_features --sizes 100000,1000000,10000000 [--json]
 
-Each engine runs in a separate process, from the same Arrow table in memory to its columns in memory, in any order of
-rows. The others get the first calls only (--first; all of them with --first 5000000 take a quarter of an hour). The
-features of a call depend on earlier calls only, so the values must be equal, and rates are compared. That favours the
-others, as windows fill up later. Run by hand, on a machine without other load; no test looks at a clock.
+callsieve computes its whole catalogue, the others the 21 features of `common_features.py`. Each engine runs in a
+separate process, from the same Arrow table in memory to its columns in memory, in any order of rows. The others get the
+first calls only (--first). The features of a call depend on earlier calls only, so the values must be equal, and rates
+are compared. That favours the others, as windows fill up later. Run by hand, on a machine without other load; no test
+looks at a clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
 import json
 import os
@@ -19,34 +21,33 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from bench_calls import draw_calls
-from engines.common import NAMES, check
-from harness import parser_of
 
-# Run -> module and function, threads. The first run is the reference.
+from callsieve.features.catalogue import NAMES as ALL
+from callsieve.features.offline.table import vectors
+from tests.bench.harness import ROOT, memory, parser_of
+
+from .common_features import NAMES, check
+from .drawn_calls import draw_calls
+
+# Run -> engine, threads. The first run is the reference.
 RUNS = {
-    "ours common 1": ("callsieve.common", 1),
-    "ours common 2": ("callsieve.common", 2),
-    "ours catalogue 1": ("callsieve.catalogue", 1),
-    "ours catalogue 2": ("callsieve.catalogue", 2),
-    "polars grouped 1": ("polars.grouped", 1),
-    "polars grouped 2": ("polars.grouped", 2),
-    "polars rolling 1": ("polars.rolling", 1),
-    "polars rolling 2": ("polars.rolling", 2),
-    "duckdb windows 1": ("duckdb.windows", 1),
-    "duckdb windows 2": ("duckdb.windows", 2),
-    "pandas grouped 1": ("pandas.grouped", 1),
-    "pandas rolling 1": ("pandas.rolling", 1),
-    "numpy search 1": ("numpy.search", 1),
+    "ours 1": ("ours", 1),
+    "ours 2": ("ours", 2),
+    "polars 1": ("polars", 1),
+    "polars 2": ("polars", 2),
+    "duckdb 1": ("duckdb", 1),
+    "duckdb 2": ("duckdb", 2),
 }
 OURS = tuple(run for run in RUNS if run.startswith("ours"))
 REFERENCE = OURS[0]
-LONG = 10
+LONG, FIRST = 10, 2000
 # A process keeps the memory that it has once allocated, whichever allocator its engine uses (that of C, mimalloc,
 # jemalloc). Otherwise the host of a virtual machine takes free pages back and clears them at their next use, and
 # this time would count for the engine.
@@ -58,7 +59,7 @@ KEEPING = {
     "_RJEM_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1",
     "DUCKDB_JE_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1",
 }
-PACKAGES = ("callsieve", "numpy", "pyarrow", "polars", "duckdb", "pandas")
+PACKAGES = ("callsieve", "numpy", "pyarrow", "polars", "duckdb")
 
 COLUMNS = ("calls", "calls/s", "calls/cpu s", "x wall", "x cpu", "MiB before", "MiB peak")
 Figures = dict[str, float]
@@ -66,8 +67,11 @@ Report = Callable[[str, Figures], None]
 
 
 def main() -> None:
-    """Prints the figures, each line as soon as it is known."""
+    """Prints the figures, each line as soon as it is known; with --run, runs one engine in this process."""
     options = parsed()
+    if options.run:
+        print(json.dumps(run_engine(options.run, options.file, options.values)))
+        return
     stream = sys.stderr if options.json else sys.stdout
     print(f"{'':24}" + "".join(f"{column:>13}" for column in COLUMNS), file=stream, flush=True)
 
@@ -85,13 +89,16 @@ def main() -> None:
 
 
 def parsed() -> argparse.Namespace:
-    engines = tuple(dict.fromkeys(run.split()[0] for run in RUNS))
+    engines = tuple(dict.fromkeys(engine for engine, _ in RUNS.values()))
     words = lambda text: text.split(",")
     parser = parser_of(__doc__, calls=5_000_000, seed=0, json=False)
     parser.add_argument("--first", type=int, default=1_000_000, help="number of calls for the other engines")
     parser.add_argument("--engines", type=words, default=engines, help=f"of {','.join(engines)}; ours always runs")
     parser.add_argument("--repeats", type=int, default=3, help="of runs below 10 s; prints the median")
     parser.add_argument("--sizes", type=lambda text: [int(size) for size in words(text)], help="ours alone, by calls")
+    parser.add_argument("--run", choices=RUNS, help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--values", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     unknown = set(options.engines) - set(engines)
     if unknown:
@@ -110,7 +117,7 @@ def compared(options: argparse.Namespace, report: Report) -> dict[str, Figures]:
     with tempfile.TemporaryDirectory() as folder:
         calls = draw_calls(options.calls, options.seed)
         for run in RUNS:
-            if run.split()[0] in engines:
+            if RUNS[run][0] in engines:
                 some = calls if run in OURS else calls.slice(0, options.first)
                 figures = checked(run, write(some, Path(folder)), options.repeats)
                 rows[run] = rates(figures, some.num_rows, rows.get(REFERENCE))
@@ -119,21 +126,12 @@ def compared(options: argparse.Namespace, report: Report) -> dict[str, Figures]:
 
 
 def of_size(size: int, options: argparse.Namespace, report: Report) -> dict[str, Figures]:
-    """Runs callsieve on `size` calls; the catalogue is left out if its matrix would fill half of the memory."""
-    room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
-    rows: dict[str, Figures] = {}
+    """Runs callsieve on `size` calls."""
     with tempfile.TemporaryDirectory() as folder:
         calls = write(draw_calls(size, options.seed), Path(folder))
-        for run in (run for run in OURS if run.endswith("1") and size * width(run) * 8 < room):
-            rows[run] = rates(measured(run, calls, options.repeats), size, rows.get(REFERENCE))
-            report(run, rows[run])
-    return rows
-
-
-def width(run: str) -> int:
-    from callsieve.features.catalogue import FEATURES
-
-    return len(FEATURES) if "catalogue" in run else len(NAMES)
+        figures = rates(measured(REFERENCE, calls, options.repeats), size, None)
+    report(REFERENCE, figures)
+    return {REFERENCE: figures}
 
 
 def write(calls: pa.Table, folder: Path) -> Path:
@@ -159,10 +157,9 @@ def checked(run: str, calls: Path, repeats: int) -> Figures:
 
 def measured(run: str, calls: Path, repeats: int, values: Path | None = None) -> Figures:
     """Returns medians over `repeats` processes, or fewer if they take long."""
-    engine, threads = RUNS[run]
-    here = Path(__file__).parent
-    command = [sys.executable, str(here / "bench_run.py"), engine, str(threads), str(calls)]
-    command += [str(values)] if values else []
+    command = [sys.executable, "-m", "tests.bench.speed.bench_features", "--run", run, "--file", str(calls)]
+    command += ["--values", str(values)] if values else []
+    threads = RUNS[run][1]
     # Both libraries read their number of threads when they are imported.
     environment = os.environ | {"POLARS_MAX_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     rounds: list[Figures] = []
@@ -176,11 +173,55 @@ def measured(run: str, calls: Path, repeats: int, values: Path | None = None) ->
 
 def figures_of(run: str, command: list[str], environment: dict[str, str]) -> Figures:
     """Returns the figures that a process prints."""
-    finished = subprocess.run(command, env=environment, capture_output=True, check=False)
+    finished = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=False)
     if finished.returncode:
         raise SystemExit(f"{run} failed:\n{finished.stderr.decode()}")
     figures: Figures = json.loads(finished.stdout)
     return figures
+
+
+def run_engine(run: str, calls_path: Path, values_path: Path | None) -> Figures:
+    """Runs an engine on few calls, so that it is loaded and compiled, then on all, twice.
+
+    Returns the seconds of the second run and the memory of the first. The host of a virtual machine may take fifteen
+    times as long for the first use of a page of memory (1.7 s per GiB on one machine), which is not due to the engine.
+    """
+    engine, threads = RUNS[run]
+    pa.set_cpu_count(threads)
+    with pa.OSFile(str(calls_path)) as file:
+        calls = pa.ipc.open_file(file).read_all()
+    columns_of = ours if engine == "ours" else importlib.import_module(f"tests.bench.speed.engine_{engine}").columns
+    columns_of(calls.slice(0, FIRST), threads)
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak memory
+    columns = columns_of(calls, threads)
+    peak = memory("VmHWM")
+    del columns
+    wall, cpu = time.perf_counter(), time.process_time()
+    columns = columns_of(calls, threads)
+    figures = {
+        "wall_seconds": time.perf_counter() - wall,
+        "cpu_seconds": time.process_time() - cpu,
+        "memory_before_mib": before,
+        "memory_peak_mib": peak,
+    }
+    if values_path:  # last, because the system uses a core to write a file to the disk
+        save(columns, values_path)
+    return figures
+
+
+def ours(calls: pa.Table, threads: int) -> dict[str, np.ndarray]:
+    """Returns views of the columns of the whole catalogue, without a copy."""
+    matrix = vectors(calls, threads=threads)
+    return {"row": np.arange(len(matrix))} | {name: matrix[:, i] for i, name in enumerate(ALL)}
+
+
+def save(columns: Mapping[str, Any], path: Path) -> None:
+    """Writes the common features in order of the calls, shape (len(NAMES), calls)."""
+    order = np.argsort(np.asarray(columns["row"]), kind="stable")
+    values = np.lib.format.open_memmap(path, "w+", np.float64, (len(NAMES), len(order)))
+    for i, name in enumerate(NAMES):
+        values[i] = np.asarray(columns[name])[order]
 
 
 def rates(figures: Figures, calls: int, reference: Figures | None) -> Figures:

@@ -1,6 +1,6 @@
 """Measures Kamailio with an embedded scorer and an HTTP service, under SIPp. Run by hand; no test looks at a clock.
 
-python tests/bench/bench_sip.py [--json] [--seconds 4] [--rates 500,1000,2000]
+python -m tests.bench.speed.bench_sip [--json] [--seconds 4] [--rates 500,1000,2000]
 
 Needs the packages of `tests/system/test_kamailio.py`. SIPp as callers and as phones shares the cores with the proxy. A
 wait is the time in ms from a call's INVITE to its first ringing or its block. `scored` is the share of calls that the
@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from harness import memory, parser_of, processor_seconds
 
+from tests.bench.harness import memory, parser_of, processor_seconds
 from tests.support import kamailio, real_bundle
 from tests.system.test_kamailio import POLICY, Service, everything_reached, verdict
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import duckdb
 import pyarrow as pa
 
-from .common import ATTEMPTS, COLUMNS, COMMON, OUTCOMES, WINDOWS, outcome_sums
+from .common_features import ATTEMPTS, COLUMNS, COMMON, OUTCOMES, WINDOWS, outcome_sums
 
 ADDS = {
     "ended": "outcome <> 'blocked'",
@@ -23,7 +23,7 @@ ADDS = {
 }
 
 
-def windows(calls: pa.Table, threads: int) -> pa.Table:
+def columns(calls: pa.Table, threads: int) -> pa.Table:
     """Sums outcomes over a stream of attempts and ends, and attempts over the calls only."""
     connection = duckdb.connect(config={"threads": threads, "preserve_insertion_order": False})
     connection.register("source", with_codes(calls.select(COLUMNS)))

@@ -1,4 +1,4 @@
-"""Defines the 21 features that every engine of the bench computes, and checks that values agree.
+"""Defines the 21 features that every engine computes, and checks that values agree.
 
 All features are about a caller's own calls. Attempts count from their start, outcomes from their end; a window is
 [at - window, at).
@@ -11,9 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-Integers = npt.NDArray[np.int64]
 HOUR = 3_600_000
 WINDOWS = {"1h": HOUR, "24h": 24 * HOUR, "7d": 7 * 24 * HOUR}
 COLUMNS = ("start", "caller", "callee", "ring", "talk", "outcome")
@@ -55,17 +53,6 @@ def outcome_sums(window: str) -> tuple[str, ...]:
     """Returns the sums over outcomes that the features of a window need."""
     needed = {sum_ for feature in COMMON for sum_ in (feature.part, feature.whole)}
     return tuple(name for name in OUTCOMES if f"{name}_{window}" in needed)
-
-
-def keyed(calls: pa.Table) -> tuple[Integers, Integers, Integers]:
-    """Returns an integer key for (caller, start), and the codes of caller and callee.
-
-    No window reaches from the keys of a caller to those of the next, so a table sorted by key needs no grouping.
-    """
-    caller, callee = (calls[name].combine_chunks().indices.to_numpy().astype(np.int64) for name in ("caller", "callee"))
-    start = calls["start"].to_numpy()
-    span = int(np.ptp(start)) + 4 * WINDOWS["7d"]
-    return caller * span + start - start.min() + WINDOWS["7d"] + 1, caller, callee
 
 
 def check(engine: str, expected: npt.NDArray[np.float64], actual: npt.NDArray[np.float64]) -> None:

@@ -1,11 +1,11 @@
 """Measures a live verdict in process, the model alone, and the time from process start to the first verdict.
 
-python tests/bench/bench_serve.py [--numbers 20000] [--calls 200000] [--measured 5000] [--trees 300] [--runs 3]
+python -m tests.bench.speed.bench_serve [--numbers 20000] [--calls 200000] [--measured 5000] [--trees 300] [--runs 3]
     [--interpreted] [--seed 0] [--json]
 
 Calls of seven days are observed with their records. Then the next calls are timed one at a time, as they ring: keyed,
 vector, rules, score, policy, observed, written to the journal. Of as many more only the scoring of a keyed call and
-`observe` are timed. The threshold is so high that calls pass, because reasons take extra time (bench_forest.py).
+`observe` are timed. The threshold is so high that calls pass, because reasons take extra time (bench_forest).
 Microseconds of wall clock, garbage collection as in the service. On the same rows the model alone is timed: by us,
 by LightGBM, by MLflow with a DataFrame, and by ONNX Runtime. For a million numbers in memory: --numbers 1000000 --calls
 2000000. Run by hand, on a machine without other load. bench_install.py measures the size of the base install.
@@ -28,8 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_live import summary
-from harness import memory, parser_of
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.intake.intake import Intake
@@ -45,8 +43,11 @@ from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import Policy
 from callsieve.training.tracking.mlflow_model import POLICY, TRUST, save_model
 from callsieve.training.tracking.onnx_export import as_onnx
+from tests.bench.harness import memory, parser_of
 from tests.support import real_bundle
 from tests.support import small_bundle as small
+
+from .bench_live import summary
 
 WEEK = 7 * 86_400
 BENCH = Policy("bench", {"certified": "block"}, appeal="-", history_days=0)

@@ -1,6 +1,6 @@
 """Measures `callsieve score` on a CSV file of raw call records, in units of LightGBM's prediction of one row.
 
-python tests/bench/bench_score.py [--calls 5000000] [--subscribers 45000] [--days 35] [--trees 930] [--leaves 15]
+python -m tests.bench.speed.bench_score [--calls 5000000] [--subscribers 45000] [--days 35] [--trees 930] [--leaves 15]
     [--threads 2] [--seed 32] [--json]
 
 A simulated world is written as CSV, and a model of the shape of the shipped one is trained on its own vectors. The
@@ -24,7 +24,6 @@ import lightgbm
 import numpy as np
 import pyarrow.csv
 import pyarrow.parquet as pq
-from harness import parser_of
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.intake.intake import Intake
@@ -33,6 +32,7 @@ from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.world import simulate
+from tests.bench.harness import parser_of
 from tests.support import real_bundle
 from tests.support import small_bundle as small
 from tests.support.worlds import scenario_of

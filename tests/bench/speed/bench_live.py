@@ -1,6 +1,6 @@
 """Measures the time of a live call and the memory of a history with many numbers and calls.
 
-python tests/bench/bench_live.py [--numbers 20000] [--calls 400000] [--measured 20000] [--interpreted] [--seed 0]
+python -m tests.bench.speed.bench_live [--numbers 20000] [--calls 400000] [--measured 20000] [--interpreted] [--seed 0]
     [--unscored] [--json]
 
 Calls of seven days are scored and observed, so that none has left the widest window and all clocks have advanced. Then
@@ -21,8 +21,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from bench_calls import draw_calls
-from harness import memory, parser_of
 
 from callsieve.features.catalogue import FEATURES
 from callsieve.features.codegen.memory_layout import used_sizes
@@ -31,6 +29,9 @@ from callsieve.features.online.history import History
 from callsieve.features.records import KeyedCall
 from callsieve.features.stream.call_store import ROUTE_SIZE
 from callsieve.features.stream.token_table import TOKEN_WORDS
+from tests.bench.harness import memory, parser_of
+
+from .drawn_calls import draw_calls
 
 DAYS = 7
 AT_ONCE = 1000

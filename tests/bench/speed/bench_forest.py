@@ -1,8 +1,10 @@
 """Compares the forest with LightGBM on the same model in one run: rows on 1 and 2 threads, one row, and reasons.
 
-python tests/bench/bench_forest.py [--rows 10000] [--features 151] [--seed 0] [--json]. Run by hand; no test looks at a
-clock. Two shapes: 300 trees of 63 leaves, and 930 of 15. Seconds of wall clock, or of processor with `--processor`
-where other work shares the cores: the best of alternating rounds. One row is the median of many, each timed alone.
+python -m tests.bench.speed.bench_forest [--rows 10000] [--features 151] [--seed 0] [--json]
+
+Run by hand; no test looks at a clock. Two shapes: 300 trees of 63 leaves, and 930 of 15. Seconds of wall clock, or of
+processor with `--processor` where other work shares the cores: the best of alternating rounds. One row is the median of
+many, each timed alone.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from typing import Any
 
 import lightgbm
 import numpy as np
-from harness import parser_of
 
 from callsieve.serving.bundle.forest import Forest, read_forest
+from tests.bench.harness import parser_of
 
 ROUNDS, SINGLE, EXPLAINED, TRAINED = 5, 1000, 10, 20_000
 SHAPES = ((300, 63), (930, 15))
