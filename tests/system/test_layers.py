@@ -42,6 +42,7 @@ LAYERS = [
     "training/world/callers",
     "training/world/tables",
     "training/world",
+    "training/language.py",
     "training/log",
     "training/data",
     "training/own",

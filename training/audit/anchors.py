@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from callsieve.features.files.atomic import write_new
 from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, decode, encode
 from callsieve.serving.bundle.signing import key_id, read_public_key, sign, verify_signature
+from callsieve.training.language import gettext, phrase
 from callsieve.training.log.audit_log import HEAD, read_head
 from callsieve.training.log.entry import Head, head_json, head_of
 
@@ -75,7 +76,8 @@ class Anchors:
             try:
                 seen.append(_witness(path, public, log_key))
             except (ValueError, OSError) as error:
-                faults.append(Fault(path.name, f"not a statement of the witness: {error}"))
+                what = gettext("not a statement of the witness: %(error)s", error=phrase(str(error)))
+                faults.append(Fault(path.name, what))
         return seen, faults
 
 
@@ -100,23 +102,36 @@ def witness_faults(witnesses: Sequence[Witness], lines: Sequence[Line]) -> list[
         for line in (line for line in lines if not line.wrong):
             later = datetime.fromisoformat(line.entry.at) - saw
             if (later > SLACK) if line.index < seen.head.size else (later < -SLACK):
-                has = "has" if line.index < seen.head.size else "lacks"
-                faults.append(Fault(line.name, f"dated {line.entry.at}, but {seen.name} of {seen.at} {has} it"))
+                names = {"at": line.entry.at, "witness": seen.name, "seen": seen.at}
+                if line.index < seen.head.size:
+                    what = gettext("dated %(at)s, but %(witness)s of %(seen)s has it", **names)
+                else:
+                    what = gettext("dated %(at)s, but %(witness)s of %(seen)s lacks it", **names)
+                faults.append(Fault(line.name, what))
     return faults
 
 
 def anchor(anchors: Anchors, key: str, witnesses: Sequence[Witness]) -> str:
     """Returns in words what a verification rests on."""
     rests_on = [
-        *([f"key {key} of {anchors.trust.name}"] if anchors.trust else []),
-        *(f"head {path.name}" for path in anchors.heads),
-        *(f"witness {seen.name} of {seen.at}, {seen.head.size} entries" for seen in witnesses),
-        *([f"gates of {anchors.gates_key.name}"] if anchors.gates_key else []),
+        *([gettext("key %(key)s of %(file)s", key=key, file=anchors.trust.name)] if anchors.trust else []),
+        *(gettext("head %(file)s", file=path.name) for path in anchors.heads),
+        *(
+            gettext("witness %(file)s of %(at)s, %(entries)s entries", file=w.name, at=w.at, entries=w.head.size)
+            for w in witnesses
+        ),
+        *([gettext("gates of %(file)s", file=anchors.gates_key.name)] if anchors.gates_key else []),
     ]
+    known = gettext("; ").join(rests_on)
     if anchors.heads or witnesses:
-        return f"anchored in {'; '.join(rests_on)}"
-    known = f" ({'; '.join(rests_on)})" if rests_on else ""
-    return f"not anchored{known}: the holder of key {key} could have rewritten this; give --head or --witness"
+        return gettext("anchored in %(files)s", files=known)
+    if known:
+        known = gettext(" (%(files)s)", files=known)
+    return gettext(
+        "not anchored%(known)s: the holder of key %(key)s could have rewritten this; give --head or --witness",
+        known=known,
+        key=key,
+    )
 
 
 def _witness(path: Path, public: Ed25519PublicKey, log_key: Ed25519PublicKey) -> Witness:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from callsieve.training.language import gettext, phrase, words
 from callsieve.training.log import audit_log
 from callsieve.training.log.audit_log import (
     ERASABLE,
@@ -26,7 +27,7 @@ from callsieve.training.log.audit_log import (
 from callsieve.training.log.entry import Entry, Head, read_line
 from callsieve.training.log.merkle import roots
 
-from .fault import Fault
+from .fault import Fault, entry_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Line:
     @property
     def name(self) -> str:
         """The place that a fault names."""
-        return f"entry {self.index}"
+        return entry_place(self.index)
 
 
 def read_lines(folder: Path, key: Ed25519PublicKey) -> tuple[list[Line], list[Fault]]:
@@ -60,16 +61,17 @@ def read_lines(folder: Path, key: Ed25519PublicKey) -> tuple[list[Line], list[Fa
         try:
             entry = read_line(text, "")
         except ValueError:
-            faults.append(Fault(f"entry {expected}", "edited: its line is no longer an entry"))
+            faults.append(Fault(entry_place(expected), gettext("edited: its line is no longer an entry")))
             expected += 1
             continue
         line = place(entry, expected, key)
         if line.wrong:
-            faults.append(Fault(line.name, f"edited: {line.wrong}"))
+            faults.append(Fault(line.name, gettext("edited: %(how)s", how=line.wrong)))
         lines.append(line)
         expected = line.index + 1
     if incomplete_line(folder):
-        faults.append(Fault(f"entry {expected}", "an incomplete line of a crash or an edit; the next entry removes it"))
+        what = gettext("an incomplete line of a crash or an edit; the next entry removes it")
+        faults.append(Fault(entry_place(expected), what))
     return lines, faults
 
 
@@ -79,9 +81,9 @@ def place(entry: Entry, expected: int, key: Ed25519PublicKey) -> Line:
     try:
         entry.head.check(key)
     except ValueError as error:
-        return Line(signed if entry.index == signed else expected, entry, str(error), signed=False)
+        return Line(signed if entry.index == signed else expected, entry, phrase(str(error)), signed=False)
     edited = entry.leaf() != entry.head.leaf or entry.index != signed
-    return Line(signed, entry, "it differs from what was signed" if edited else "", signed=True)
+    return Line(signed, entry, gettext("it differs from what was signed") if edited else "", signed=True)
 
 
 def order_faults(lines: Sequence[Line]) -> list[Fault]:
@@ -91,9 +93,9 @@ def order_faults(lines: Sequence[Line]) -> list[Fault]:
     indices = set()
     for line in lines:
         if line.index in indices:
-            faults.append(Fault(line.name, "occurs twice"))
+            faults.append(Fault(line.name, gettext("occurs twice")))
         elif line.index < highest:
-            faults.append(Fault(line.name, f"reordered: it follows entry {highest}"))
+            faults.append(Fault(line.name, gettext("reordered: it follows entry %(highest)s", highest=highest)))
         highest = max(highest, line.index)
         indices.add(line.index)
     return faults
@@ -106,10 +108,15 @@ def date_faults(lines: Sequence[Line]) -> list[Fault]:
     soon = (datetime.now(tz=UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     for line in (line for line in lines if not line.wrong):
         if newest is not None and line.index > newest.index and line.entry.at < newest.entry.at:
-            when = f"before {newest.name}, of {newest.entry.at}"
-            faults.append(Fault(line.name, f"dated {line.entry.at}, {when}: backdated"))
+            what = gettext(
+                "dated %(at)s, before %(newest)s, of %(then)s: backdated",
+                at=line.entry.at,
+                newest=newest.name,
+                then=newest.entry.at,
+            )
+            faults.append(Fault(line.name, what))
         elif line.entry.at > soon:
-            faults.append(Fault(line.name, f"dated {line.entry.at}, in the future"))
+            faults.append(Fault(line.name, gettext("dated %(at)s, in the future", at=line.entry.at)))
         newest = line if newest is None or line.entry.at >= newest.entry.at else newest
     return faults
 
@@ -119,8 +126,8 @@ def file_faults(folder: Path) -> list[Fault]:
     own = {LOG, HEAD, PUBLIC_KEY, PAYLOADS, *LOCKS}
     links = [path for path in (folder, *sorted(folder.rglob("*"))) if path.is_symlink()]
     return [
-        *(Fault(path.name, "is a symbolic link: the record lies elsewhere") for path in links),
-        *(Fault(f"{folder.name}/{path.name}", "belongs to no log") for path in sorted(folder.iterdir())
+        *(Fault(path.name, gettext("is a symbolic link: the record lies elsewhere")) for path in links),
+        *(Fault(f"{folder.name}/{path.name}", gettext("belongs to no log")) for path in sorted(folder.iterdir())
           if path.name not in own),
     ]  # fmt: skip
 
@@ -134,7 +141,7 @@ def root_faults(lines: Sequence[Line]) -> list[Fault]:
     leaves = [bytes.fromhex(line.entry.head.leaf) for _, line in sound]
     for (_, line), tree_root in zip(sound, roots(leaves), strict=True):
         if line.entry.head.root != tree_root.hex():
-            return [Fault(line.name, "its signed root differs from the root of the entries up to it")]
+            return [Fault(line.name, gettext("its signed root differs from the root of the entries up to it"))]
     return []
 
 
@@ -146,9 +153,10 @@ def read_heads(paths: Sequence[Path], key: Ed25519PublicKey) -> tuple[list[tuple
             head = audit_log.read_head(path)
             head.check(key)
         except FileNotFoundError:
-            faults.append(Fault(path.name, "missing: without it a log that was cut short is not detected"))
+            what = gettext("missing: without it a log that was cut short is not detected")
+            faults.append(Fault(path.name, what))
         except (ValueError, OSError) as error:
-            faults.append(Fault(path.name, f"not a signed head: {error}"))
+            faults.append(Fault(path.name, gettext("not a signed head: %(error)s", error=phrase(str(error)))))
         else:
             heads.append((path.name, head))
     return heads, faults
@@ -159,7 +167,7 @@ def head_faults(name: str, head: Head, lines: Sequence[Line]) -> list[Fault]:
     match = next((line.entry for line in lines if line.signed and line.entry.head.size == head.size), None)
     if match is None or match.head.root == head.root:
         return []
-    return [Fault(name, f"signed for other first {head.size} entries: the log was rewritten")]
+    return [Fault(name, gettext("signed for other first %(size)s entries: the log was rewritten", size=head.size))]
 
 
 def missing(lines: Sequence[Line], faults: Sequence[Fault], size: int) -> list[Fault]:
@@ -171,9 +179,12 @@ def missing(lines: Sequence[Line], faults: Sequence[Fault], size: int) -> list[F
     last = max((line.index + 1 for line in lines), default=0)
     places = {line.name for line in lines} | {fault.where for fault in faults}
     return [
-        Fault(f"entry {index}", "missing: removed" if index < last else "missing: the log was cut short")
+        Fault(
+            entry_place(index),
+            gettext("missing: removed") if index < last else gettext("missing: the log was cut short"),
+        )
         for index in range(max(size, last))
-        if f"entry {index}" not in places
+        if entry_place(index) not in places
     ]
 
 
@@ -191,7 +202,7 @@ def read_payloads(
         try:
             payload = read_payload(folder, entry)
         except ValueError as error:
-            faults.append(Fault(f"entry {entry.index}", str(error)))
+            faults.append(Fault(entry_place(entry.index), str(error)))
             continue
         if payload is None:
             missing_payloads.append(entry)
@@ -201,24 +212,27 @@ def read_payloads(
     erasures = {entry.index: int(payload["entry"]) for entry, payload in present if entry.kind == "erasure"}
     erased = set(erasures.values())
     faults += [
-        Fault(f"entry {by}", f"erases entry {index}, a {kinds[index]}, which must stay")
+        Fault(
+            entry_place(by),
+            gettext("erases entry %(index)s, a %(kind)s, which must stay", index=index, kind=words(kinds[index])),
+        )
         for by, index in erasures.items()
         if index in kinds and kinds[index] not in ERASABLE
     ]
     faults += [
-        Fault(f"entry {entry.index}", "its payload is missing, and no entry records its erasure")
+        Fault(entry_place(entry.index), gettext("its payload is missing, and no entry records its erasure"))
         for entry in missing_payloads
         if entry.index not in erased
     ]
     faults += [
-        Fault(f"entry {entry.index}", "its payload exists, though an entry records its erasure")
+        Fault(entry_place(entry.index), gettext("its payload exists, though an entry records its erasure"))
         for entry, _ in present
         if entry.index in erased
     ]
-    places = {f"entry {entry.index}" for entry in entries} | faulty_places
+    places = {entry_place(entry.index) for entry in entries} | faulty_places
     faults += [
-        Fault(f"{PAYLOADS}/{path.name}", "belongs to no entry")
+        Fault(f"{PAYLOADS}/{path.name}", gettext("belongs to no entry"))
         for path in sorted((folder / PAYLOADS).glob("*"))  # no paths if the whole folder was removed
-        if f"entry {int(path.stem) if path.stem.isdecimal() else path.stem}" not in places
+        if not path.stem.isdecimal() or entry_place(int(path.stem)) not in places
     ]
     return present, erased, faults

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from callsieve.features.files.progress import silent
 from callsieve.features.files.strict_json import decode
+from callsieve.training.language import gettext, words
 from callsieve.training.log.entry import Entry
 from callsieve.training.log.run_paths import SQLITE
 from callsieve.training.tracking import mlflow_read, mlflow_write
 
-from .fault import Fault
+from .fault import Fault, entry_place
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -42,12 +43,12 @@ def store_faults(
         payloads: the entries that still have a payload, with it.
     """
     faults = [
-        Fault(f"entry {entry.index}", missing_fields(payload))
+        Fault(entry_place(entry.index), missing_fields(payload))
         for entry, payload in payloads
         if lacks_fields(entry, payload)
     ]
     if wrong := store_fault(uri):
-        return [*faults, Fault("store", wrong)], []
+        return [*faults, Fault(gettext("store"), wrong)], []
     runs = [payload for entry, payload in payloads if entry.kind == "run" and not lacks_fields(entry, payload)]
     unnamed = sum(entry.kind == "run" for entry in entries) - len(runs)
     registry = mlflow_read.registry(uri)
@@ -67,7 +68,7 @@ def store_faults(
         name: to for name, to in registry["aliases"].items() if name in expected_aliases or name not in ALIASES
     }
     faults += alias_faults(current_aliases, expected_aliases, others)
-    faults += differences("registered model", {}, registry["notes"])
+    faults += differences(gettext("registered model"), {}, registry["notes"])
     named, notes = name_faults(uri, {payload["run"] for payload in runs})
     unlogged, unfinished = unlogged_runs(uri, entries, runs, unnamed, own)
     return faults + named + unlogged, notes + unfinished
@@ -91,10 +92,19 @@ def unlogged_runs(
     failed = [run for run in unknown if logs[run] == own and own and statuses[run] != "FINISHED"][: max(begun, 0)]
     unknown = [run for run in unknown if run not in failed]
     return (
-        [Fault(f"run {run}", f"({statuses[run]}): is in MLflow, but not in the log") for run in unknown]
+        [
+            Fault(run_place(run), gettext("(%(status)s): is in MLflow, but not in the log", status=statuses[run]))
+            for run in unknown
+        ]
         if len(unknown) > unnamed
         else [],
-        [Fault(f"run {run}", f"({statuses[run]}): a training of this log that did not finish") for run in failed],
+        [
+            Fault(
+                run_place(run),
+                gettext("(%(status)s): a training of this log that did not finish", status=statuses[run]),
+            )
+            for run in failed
+        ],
     )
 
 
@@ -107,18 +117,19 @@ def name_faults(uri: str, runs: Collection[str]) -> tuple[list[Fault], list[Faul
     faults, notes = [], []
     own = ("Default", mlflow_write.EXPERIMENT, mlflow_write.experiment_name())
     for name in mlflow_read.experiment_names(uri):
+        where = gettext("experiment %(name)s", name=repr(name))
         if is_like(name, mlflow_write.EXPERIMENT):
-            faults.append(Fault(f"experiment {name!r}", f"is named like {mlflow_write.EXPERIMENT}"))
+            faults.append(Fault(where, gettext("is named like %(own)s", own=mlflow_write.EXPERIMENT)))
         elif name not in own and not name.startswith(tuple(f"{experiment} " for experiment in own)):
-            notes.append(Fault(f"experiment {name!r}", "its runs are not of this log"))
+            notes.append(Fault(where, gettext("its runs are not of this log")))
     for name, of_model in mlflow_read.other_models(uri).items():
-        where, ours = f"registered model {name!r}", sorted(of_model.keys() & set(ALIASES))
+        where, ours = gettext("registered model %(name)s", name=repr(name)), sorted(of_model.keys() & set(ALIASES))
         if is_like(name, mlflow_write.MODEL):
-            faults.append(Fault(where, f"is named like {mlflow_write.MODEL}"))
+            faults.append(Fault(where, gettext("is named like %(own)s", own=mlflow_write.MODEL)))
         elif any(of_model[alias] in runs for alias in ours):
-            faults.append(Fault(where, f"has the alias {ours[0]} on a run of this log"))
+            faults.append(Fault(where, gettext("has the alias %(alias)s on a run of this log", alias=ours[0])))
         elif ours:
-            notes.append(Fault(where, f"has the alias {ours[0]}, too; it is not of this log"))
+            notes.append(Fault(where, gettext("has the alias %(alias)s, too; it is not of this log", alias=ours[0])))
     return faults, notes
 
 
@@ -142,13 +153,13 @@ def store_fault(uri: str) -> str:
     if not uri.startswith(SQLITE):
         return ""
     if not path.is_file():
-        return f"{path} does not exist"
+        return gettext("%(path)s does not exist", path=path)
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
             result = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.DatabaseError as error:
         result = str(error)
-    return "" if result == "ok" else f"{path} is not sound: {' '.join(result.split())}"
+    return "" if result == "ok" else gettext("%(path)s is not sound: %(why)s", path=path, why=" ".join(result.split()))
 
 
 def lacks_fields(entry: Entry, payload: Mapping[str, Any]) -> bool:
@@ -158,19 +169,30 @@ def lacks_fields(entry: Entry, payload: Mapping[str, Any]) -> bool:
 
 def missing_fields(payload: Mapping[str, Any]) -> str:
     """Returns a sentence that names the missing fields of a run's entry."""
-    return f"has no {', '.join(name for name in LOGGED if name not in payload)}: its run is not compared"
+    names = ", ".join(name for name in LOGGED if name not in payload)
+    return gettext("has no %(names)s: its run is not compared", names=names)
+
+
+def run_place(run: str) -> str:
+    """Returns the place of a fault in a run in MLflow."""
+    return gettext("run %(run)s", run=run)
+
+
+def section_place(run: str, section: str) -> str:
+    """Returns the place of a fault in a section of a run, such as its metrics."""
+    return gettext("%(run)s, %(section)s", run=run, section=words(section))
 
 
 def run_faults(uri: str, payload: Mapping[str, Any]) -> Iterator[Fault]:
     """Yields every difference between a run in MLflow and its record in the log."""
-    where = f"run {payload['run']}"
+    where = run_place(payload["run"])
     try:
         stored = mlflow_read.snapshot(uri, payload["run"])
     except ValueError as error:
         yield Fault(where, str(error))
         return
     for section, logged in payload["record"].items():
-        yield from differences(f"{where}, {section}", logged, stored[section])
+        yield from differences(section_place(where, section), logged, stored[section])
     if stored["artifact"].get(CARD, "") == payload["record"]["artifact"].get(CARD):
         yield from certificate_faults(
             where, payload["record"]["metric"], mlflow_read.artifact_bytes(uri, payload["run"], CARD)
@@ -186,19 +208,21 @@ def certificate_faults(where: str, metrics: Mapping[str, float], card: bytes) ->
     certificate = decode(card)["thresholds"][0]["certificate"]
     for metric, field in CERTIFIED.items():
         if metric in metrics and not math.isclose(metrics[metric], certificate[field], rel_tol=1e-9):
-            what = f"is {metrics[metric]:g}, the certificate in the bundle has {certificate[field]:g}"
-            yield Fault(f"{where}, metric {metric}", what)
+            own, proven = f"{metrics[metric]:g}", f"{certificate[field]:g}"
+            what = gettext("is %(own)s, the certificate in the bundle has %(proven)s", own=own, proven=proven)
+            yield Fault(f"{section_place(where, 'metric')} {metric}", what)
 
 
 def differences(where: str, logged: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[Fault]:
     """Yields a fault for each name whose value differs, is missing, or was added."""
     for name in sorted(logged.keys() | stored.keys()):
         if name not in stored:
-            yield Fault(f"{where} {name}", "is gone")
+            yield Fault(f"{where} {name}", gettext("is gone"))
         elif name not in logged:
-            yield Fault(f"{where} {name}", "was added afterwards")
+            yield Fault(f"{where} {name}", gettext("was added afterwards"))
         elif not same(logged[name], stored[name]):
-            yield Fault(f"{where} {name}", f"logged as {_short(logged[name])}, now {_short(stored[name])}")
+            then, now = _short(logged[name]), _short(stored[name])
+            yield Fault(f"{where} {name}", gettext("logged as %(then)s, now %(now)s", then=then, now=now))
 
 
 def same(logged: Any, stored: Any) -> bool:
@@ -213,9 +237,9 @@ def version_faults(
     """Yields a fault for each model version that differs from the log, is gone, or was never logged."""
     logged = {payload["version"]: payload for payload in runs if payload["version"]}
     for version, payload in logged.items():
-        where = f"model version {version}"
+        where = gettext("model version %(version)s", version=version)
         if version not in stored:
-            yield Fault(where, "is gone")
+            yield Fault(where, gettext("is gone"))
         else:
             expected = payload["registered"]
             # Entries of earlier versions lack the time at which MLflow created the model version.
@@ -227,7 +251,8 @@ def version_faults(
             yield from differences(where, expected, current)
     unknown = sorted(stored.keys() - logged.keys())
     if len(unknown) > unnamed:
-        yield from (Fault(f"model version {version}", "is in MLflow, but not in the log") for version in unknown)
+        what = gettext("is in MLflow, but not in the log")
+        yield from (Fault(gettext("model version %(version)s", version=version), what) for version in unknown)
 
 
 def aliases(entries: Sequence[Entry], payloads: Payloads) -> dict[str, str | None]:
@@ -263,11 +288,13 @@ def alias_faults(
             and (version is None or (name == mlflow_write.ALIAS and int(to) > int(version)))
         ):
             continue
-        if version != current.get(name):
-            logged_as, points_to = (
-                f"version {number}" if number else "nothing" for number in (version, current.get(name))
+        if version != to:
+            then, now = (
+                gettext("version %(version)s", version=number) if number else gettext("nothing")
+                for number in (version, to)
             )
-            yield Fault(f"alias {name}", f"logged as pointing to {logged_as}, now to {points_to}")
+            what = gettext("logged as pointing to %(then)s, now to %(now)s", then=then, now=now)
+            yield Fault(gettext("alias %(name)s", name=name), what)
 
 
 def _short(value: Any) -> str:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from callsieve.features.files.strict_json import as_integer, as_number
+from callsieve.training.language import gettext, phrase
 from callsieve.training.log import approvals
 from callsieve.training.log.entry import Entry
-from callsieve.training.log.gates import Gates, in_words, logged_gates
+from callsieve.training.log.gates import Gates, condition, logged_gates
 
-from .fault import Fault
+from .fault import Fault, entry_place
 from .mlflow_check import MOVES, Payloads, lacks_fields
 
 
@@ -43,7 +44,7 @@ def move_faults(payloads: Payloads, signer: str, owner: str = "") -> list[Fault]
             state.runs[payload["run"]] = entry, payload
         elif entry.kind in MOVES:
             faults += [
-                Fault(f"entry {entry.index}", what) for what in _broken(entry.kind, payload, state, signer, owner)
+                Fault(entry_place(entry.index), what) for what in _broken(entry.kind, payload, state, signer, owner)
             ]
             state.moves += 1
             if entry.kind == "promotion":
@@ -57,17 +58,24 @@ def _broken(kind: str, move: Mapping[str, Any], state: _State, signer: str, owne
     """Yields each rule that a move breaks, in words."""
     logged = state.runs.get(str(move.get("run")))
     if logged is None:
-        yield f"of run {str(move.get('run'))[:40]}, which the log does not have before it"
+        yield gettext("of run %(run)s, which the log does not have before it", run=str(move.get("run"))[:40])
         return
     entry, run = logged
     yield from (
-        f"its {name} is {str(move.get(name))[:40]}, that of its run {run[name]}"
-        for name in ("version", "model")
+        gettext(
+            "its %(name)s is %(value)s, that of its run %(own)s",
+            name=shown,
+            value=str(move.get(name))[:40],
+            own=run[name],
+        )
+        for name, shown in (("version", gettext("version")), ("model", gettext("model")))
         if move.get(name) != run[name]
     )
     champion = state.reign[-1] if state.reign else None
     if move.get("from") != champion:
-        yield f"replaces version {move.get('from')}, the champion was {champion}"
+        yield gettext(
+            "replaces version %(version)s, the champion was %(champion)s", version=move.get("from"), champion=champion
+        )
     try:
         gates = logged_gates(state.gates, run["gates"], entry.index)
     except ValueError as error:
@@ -80,9 +88,13 @@ def _broken(kind: str, move: Mapping[str, Any], state: _State, signer: str, owne
             look = state.looks.get(run["gates"].get("fold"), 0) > entry.index
             yield from _by_which_comparison(move.get("comparison") or {}, gates, look=look)
     elif len(state.reign) < 2:
-        yield "there was no champion before the current one"
+        yield gettext("there was no champion before the current one")
     elif move.get("version") != state.reign[-2]:
-        yield f"returns to version {move.get('version')}, the champion before was {state.reign[-2]}"
+        yield gettext(
+            "returns to version %(version)s, the champion before was %(champion)s",
+            version=move.get("version"),
+            champion=state.reign[-2],
+        )
 
 
 def _by_whom(
@@ -94,44 +106,51 @@ def _by_whom(
     except ValueError as error:
         yield str(error)
     if owner and gates.owner_key != owner:
-        yield f"its gates are signed by key {gates.owner_key or 'of no owner'}, their owner's is {owner}"
+        yield gettext(
+            "its gates are signed by key %(key)s, their owner's is %(owner)s",
+            key=gates.owner_key or gettext("of no owner"),
+            owner=owner,
+        )
     approved = move.get("approvals") or []
     signed = [
-        (f"approval {nth}", {name: value for name, value in approval.items() if name in ("statement", "signature")})
+        (
+            gettext("approval %(nth)s", nth=nth),
+            {name: value for name, value in approval.items() if name in ("statement", "signature")},
+        )
         for nth, approval in enumerate(approved, 1)
     ]
     statement = approvals.statement(run, gates.sha256, moves)
     wrong, valid = approvals.examined(signed, statement, gates, gates.approvals_needed, signers)
     yield from wrong
     if not wrong and valid != approved:
-        yield "states other approvers than those who signed"
+        yield gettext("states other approvers than those who signed")
 
 
 def _by_which_gates(move: Mapping[str, Any], run: Mapping[str, Any], gates: Gates) -> Iterator[str]:
     """Yields what is wrong with the results of the gates."""
     results = gates.results(run["record"]["metric"])
     if move.get("gates") != results or move.get("gates_sha256") != gates.sha256:
-        yield "its gates differ from those that were logged, or from the metrics of its run"
-    failed = [in_words(gate) for gate in results if not gate["passed"]]
+        yield gettext("its gates differ from those that were logged, or from the metrics of its run")
+    failed = [f"{gate['metric']} {phrase(condition(gate))}" for gate in results if not gate["passed"]]
     if failed:
-        yield f"the model fails: {'; '.join(failed)}"
+        yield gettext("the model fails: %(gates)s", gates=gettext("; ").join(failed))
 
 
 def _by_which_comparison(comparison: Mapping[str, Any], gates: Gates, *, look: bool) -> Iterator[str]:
     """Yields what is wrong with the comparison with the champion; `look` is whether the log has its look."""
     if not comparison.get("better"):
-        yield "no comparison with the champion that the model won"
+        yield gettext("no comparison with the champion that the model won")
         return
     bounds = {"margin": gates.margin, "confidence": gates.confidence, "least_callers": gates.least_callers}
     try:
         low = as_number(comparison.get("low"), "low")
         callers = as_integer(comparison.get("callers"), "callers")
     except ValueError as error:
-        yield f"its comparison: {error}"
+        yield gettext("its comparison: %(error)s", error=error)
         return
     if any(comparison.get(name) != bound for name, bound in bounds.items()):
-        yield "its comparison has other bounds than its gates"
+        yield gettext("its comparison has other bounds than its gates")
     if low <= gates.margin or callers < gates.least_callers:
-        yield "its comparison does not show a better model than the champion"
+        yield gettext("its comparison does not show a better model than the champion")
     if not look:
-        yield "the log has no look at its calls for the comparison"
+        yield gettext("the log has no look at its calls for the comparison")

@@ -20,11 +20,11 @@ from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.bundle.signing import AUDIT
 from callsieve.serving.rules.strata import BUSY
 from callsieve.training.judging.run_figures import RunFigures
+from callsieve.training.language import current_language, day, gettext
 from callsieve.training.log.audit_log import payloads, read
 from callsieve.training.log.gates import Gates, condition
 from callsieve.training.log.run_paths import RunPaths
 from callsieve.training.reports.drawing import Picture
-from callsieve.training.reports.language import current_language, day, gettext
 from callsieve.training.reports.pictures import pictures
 from callsieve.training.reports.run_page import environment, iso_day
 from callsieve.training.tracking import mlflow_read, mlflow_write

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from callsieve.training.language import gettext
 from callsieve.training.log.entry import Entry
 from callsieve.training.log.gates import logged_gates
 from callsieve.training.log.looks import overlapping_looks, parts
 
-from .fault import Fault
+from .fault import Fault, entry_place
 from .mlflow_check import CARD, Payloads, lacks_fields
 
 LOOKS = "test_fold_touches"  # metric of a run
@@ -21,7 +22,7 @@ def run_faults(entries: Sequence[Entry], payloads: Payloads) -> list[Fault]:
     """Returns a fault for each run whose entry contradicts the entries before it."""
     own = entries[0].leaf() if entries and entries[0].index == 0 else ""
     return [
-        Fault(f"entry {entry.index}", what)
+        Fault(entry_place(entry.index), what)
         for entry, run in payloads
         if entry.kind == "run" and not lacks_fields(entry, run)
         for what in (*_contradictions(entry, run, payloads, own), *_looks(entry, run, entries, payloads))
@@ -35,19 +36,20 @@ def _contradictions(entry: Entry, run: Mapping[str, Any], payloads: Payloads, ow
         yield str(error)
     log = run["record"]["tag"].get(LOG_TAG, own)
     if own and log != own:
-        yield f"its run belongs to another log, {log[:16]}"
+        yield gettext("its run belongs to another log, %(log)s", log=log[:16])
     artifacts = run["record"]["artifact"]
     if run["version"] and (CARD not in artifacts or artifacts.get(MANIFEST) != run["manifest_sha256"]):
-        yield "its artifacts are not the bundle that approvers approve"
+        yield gettext("its artifacts are not the bundle that approvers approve")
 
 
 def _looks(entry: Entry, run: Mapping[str, Any], entries: Sequence[Entry], payloads: Payloads) -> Iterator[str]:
     """Yields what is wrong with the looks that a run states."""
     claimed, fold = run["gates"].get("touches"), run["gates"].get("fold")
     if (metric := run["record"]["metric"].get(LOOKS, claimed)) != claimed:
-        yield f"its metric {LOOKS} is {metric:g}, its gates state {claimed}"
+        stated = {"name": LOOKS, "value": f"{metric:g}", "claimed": claimed}
+        yield gettext("its metric %(name)s is %(value)s, its gates state %(claimed)s", **stated)
     if claimed is None or not fold:
-        yield "states no look at its calls"
+        yield gettext("states no look at its calls")
         return
     data, begin, end = parts(fold)
     gates, looks = run["gates"]["entry"], [(e.index, p["fold"]) for e, p in payloads if e.kind == "touch"]
@@ -56,8 +58,10 @@ def _looks(entry: Entry, run: Mapping[str, Any], entries: Sequence[Entry], paylo
     if known.issuperset(range(gates, entry.index)) and fold not in (
         look for index, look in looks if gates < index < entry.index
     ):
-        yield "the log has no look at its calls between its gates and its own entry"
+        yield gettext("the log has no look at its calls between its gates and its own entry")
     before = [look for index, look in looks if index < gates]
     counted = overlapping_looks(before, data, (begin, end)) + 1
     if claimed < counted:
-        yield f"states {claimed} looks at its calls, the log has {counted}"
+        yield gettext(
+            "states %(claimed)s looks at its calls, the log has %(counted)s", claimed=claimed, counted=counted
+        )

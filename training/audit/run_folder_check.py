@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from callsieve.features.files.atomic import sha256
 from callsieve.serving.bundle.signing import SIGNER, SIGNING_KEY, read_signing_key
+from callsieve.training.language import gettext, phrase
 
 from .fault import Fault
 from .mlflow_check import differences
@@ -37,14 +38,14 @@ def copy_faults(folder: Path, runs: Sequence[Mapping[str, Any]]) -> tuple[int, l
     names = {name for hashes in logged for name in hashes}
     present = {name: sha256(folder / name) for name in names if (folder / name).is_file()}
     if not present:
-        what = f"{folder} has no file of a run to compare; expected --in FOLDER of a run"
-        return 0, [Fault("folder", what)] if runs else []
+        what = gettext("%(folder)s has no file of a run to compare; expected --in FOLDER of a run", folder=folder)
+        return 0, [Fault(gettext("folder"), what)] if runs else []
     expected = max(logged, key=lambda hashes: sum(present.get(name) == digest for name, digest in hashes.items()))
     for name in FOLDERS:
         files = (path.relative_to(folder).as_posix() for path in (folder / name).rglob("*") if path.is_file())
         present |= {path: "added" for path in files if path not in present}
     named = {name: digest for name, digest in present.items() if name in expected or name not in names}
-    return len(expected), list(differences("copy", expected, named))
+    return len(expected), list(differences(gettext("copy"), expected, named))
 
 
 def key_faults(folder: Path, log_key: Ed25519PublicKey) -> tuple[list[Fault], list[Fault]]:
@@ -52,14 +53,17 @@ def key_faults(folder: Path, log_key: Ed25519PublicKey) -> tuple[list[Fault], li
     path = folder / SIGNING_KEY
     if not path.exists():
         return [], []
-    note = Fault(SIGNING_KEY, "the private key lies beside the log that it signs; move it to your key folder")
+    what = gettext("the private key lies beside the log that it signs; move it to your key folder")
+    note = Fault(SIGNING_KEY, what)
     if (mode := path.stat().st_mode & 0o777) & 0o077:
-        return [Fault(SIGNING_KEY, f"mode {mode:o}: other users may use it; expected mode 600")], [note]
+        octal = f"{mode:o}"
+        what = gettext("mode %(mode)s: other users may use it; expected mode 600", mode=octal)
+        return [Fault(SIGNING_KEY, what)], [note]
     try:
         signs = read_signing_key(path).public_key().public_bytes_raw() == log_key.public_bytes_raw()
     except ValueError as error:
-        return [Fault(SIGNING_KEY, str(error))], [note]
-    return [] if signs else [Fault(SIGNING_KEY, "is not the key of the log")], [note]
+        return [Fault(SIGNING_KEY, phrase(str(error)))], [note]
+    return [] if signs else [Fault(SIGNING_KEY, gettext("is not the key of the log"))], [note]
 
 
 def copies_of(artifacts: Mapping[str, str]) -> dict[str, str]:

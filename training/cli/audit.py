@@ -44,6 +44,7 @@ def verify(
     folder: RunOptions,
     anchor: AnchorOptions,
     tracking_uri: TrackingUri = None,
+    lang: Lang = "en",
     json: Json = False,
 ) -> None:
     """Verify that log, MLflow store and run folder are unchanged; exit code 1 and one line for each change.
@@ -56,19 +57,29 @@ def verify(
     """
     from callsieve.training.audit.anchors import Anchors
     from callsieve.training.audit.verify import verify as check
+    from callsieve.training.language import gettext, language
     from callsieve.training.log.run_paths import run_paths
 
     place = run_paths(folder.path, folder.audit, tracking_uri)
     anchors = Anchors(anchor.trust, anchor.head or (), anchor.witness or (), anchor.witness_key, anchor.gates_key)
-    with console.progress("audit verify") as progress:
+    with console.progress("audit verify") as progress, language(lang):
         result = check(place.log, uri=place.uri, anchors=anchors, run_folder=folder.path, progress=progress)
     if json:
         console.emit_json(result.to_json())
     else:
-        for line in (result.anchor, *result.faults, *(f"note: {note}" for note in result.notes)):
-            console.say(str(line))
-        compared = f"{result.runs} runs compared with MLflow, {result.copies} files in the folder with the log"
-        console.say(f"{result.entries} entries, {compared}, {len(result.faults)} faults")
+        with language(lang):
+            notes = (gettext("note: %(note)s", note=note) for note in result.notes)
+            for line in (result.anchor, *result.faults, *notes):
+                console.say(str(line))
+            summary = gettext(
+                "%(entries)s entries, %(runs)s runs compared with MLflow, %(copies)s files in the folder with the log, "
+                "%(faults)s faults",
+                entries=result.entries,
+                runs=result.runs,
+                copies=result.copies,
+                faults=len(result.faults),
+            )
+            console.say(summary)
     if result.faults:
         sys.exit(1)
 
@@ -238,8 +249,8 @@ def page(
     Example: callsieve audit page a1b2c3 --out audit.html
     """
     from callsieve.training.audit.page import write_page
+    from callsieve.training.language import language
     from callsieve.training.log.run_paths import run_paths
-    from callsieve.training.reports.language import language
 
     if out.resolve() == (folder.path / "audit.html").resolve():
         console.fail(f"{out}: the log commits to this file; choose another name", code=2)

@@ -53,9 +53,9 @@ def evaluate(
     """
     from callsieve.training.judging.assess import assess
     from callsieve.training.judging.judge import headline_metrics
+    from callsieve.training.language import language
     from callsieve.training.log.looks import ledger_beside
     from callsieve.training.reports.evaluation import write_evaluation
-    from callsieve.training.reports.language import language
     from callsieve.training.tracking.activity import record_activity
 
     from .tables import runs

@@ -42,7 +42,7 @@ def report(
     Example: callsieve govern report --data world --out report
     """
     from callsieve.training.governance.report import write_report
-    from callsieve.training.reports.language import language
+    from callsieve.training.language import language
 
     with console.progress("govern report") as progress, language(lang):
         figures = write_report(

@@ -88,7 +88,7 @@ def demo(
 
     Example: callsieve demo --size tiny --seed 11
     """
-    from callsieve.training.reports.language import language
+    from callsieve.training.language import language
     from callsieve.training.studies.demo import SHIPPED, run_demo
 
     from .tables import runs
@@ -239,10 +239,10 @@ def train(
     from callsieve.serving.batch.vector_files import feature_names
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.data.sources import folder_sources
+    from callsieve.training.language import language
     from callsieve.training.log.gates import read_gates
     from callsieve.training.model.parameters import read_parameters
     from callsieve.training.model.settings import Settings
-    from callsieve.training.reports.language import language
     from callsieve.training.run import study
 
     from .tables import runs

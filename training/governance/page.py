@@ -14,8 +14,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.reading.call_files import write_table
+from callsieve.training.language import current_language, day, gettext, words
 from callsieve.training.reports.drawing import BLUE, GREY, RC, VERMILLION, Picture, blank, legend, named_rows, svg
-from callsieve.training.reports.language import current_language, day, gettext, words
 from callsieve.training.reports.run_page import environment
 
 from .disclosure import Cell, Count

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from callsieve.features.files.atomic import write_new
 from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, decode, encode
 from callsieve.serving.bundle.signing import key_id, sign, verify_signature
+from callsieve.training.language import gettext, phrase
 
 from .gates import Gates
 
@@ -89,15 +90,23 @@ def examined(
         try:
             approval = _approval(value, expected, gates)
             if approval["by"] in approvals:
-                raise ValueError(f"{approval['by']} approved already, with key {approvals[approval['by']]['key']}")
+                first = approvals[approval["by"]]["key"]
+                raise ValueError(gettext("%(by)s approved already, with key %(key)s", by=approval["by"], key=first))
             if approval["key"] in signers:
-                raise ValueError(f"key {approval['key']} signed the bundle or its log, and cannot approve it")
+                key = approval["key"]
+                raise ValueError(gettext("key %(key)s signed the bundle or its log, and cannot approve it", key=key))
         except ValueError as error:
-            faults.append(f"{where}: {error}")
+            faults.append(gettext("%(where)s: %(what)s", where=where, what=phrase(str(error))))
         else:
             approvals[approval["by"]] = approval
     if len(approvals) < needed:
-        faults.append(f"approvals: expected {needed} by different persons that the gates name, got {len(approvals)}")
+        faults.append(
+            gettext(
+                "approvals: expected %(needed)s by different persons that the gates name, got %(approved)s",
+                needed=needed,
+                approved=len(approvals),
+            )
+        )
     return faults, list(approvals.values())
 
 
@@ -115,5 +124,8 @@ def _approval(value: Any, expected: Mapping[str, Any], gates: Gates) -> dict[str
     key = verify_signature(encode(signed), line.encode() + b"\n", keys)
     for name, expected_value in expected.items():
         if signed.get(name) != expected_value:
-            raise ValueError(f"statement: {name} must be {expected_value!r}, got {str(signed.get(name))[:80]!r}")
+            must, actual = repr(expected_value), repr(str(signed.get(name))[:80])
+            raise ValueError(
+                gettext("statement: %(name)s must be %(must)s, got %(actual)s", name=name, must=must, actual=actual)
+            )
     return {"statement": signed, "signature": line, "key": key, "by": gates.person(key)}

@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, decode
 from callsieve.serving.bundle.signing import key_id, read_public_key, sign, write_public_key
+from callsieve.training.language import gettext
 
 from .entry import Entry, Head, commitment, encode, entry_line, head_json, head_of, read_line
 from .merkle import consistency_proof, inclusion_proof, root
@@ -168,10 +169,10 @@ def _content(folder: Path, entry: Entry) -> tuple[dict[str, Any], dict[str, str]
         salt, payload = bytes.fromhex(as_text(value["salt"], "salt")), as_mapping(value["payload"], "payload")
         actor = {name: as_text(word, name) for name, word in as_mapping(value.get("actor", {}), "actor").items()}
     except ValueError:
-        raise ValueError("its payload was edited: it is no longer what was written") from None
+        raise ValueError(gettext("its payload was edited: it is no longer what was written")) from None
     data = encode({"actor": actor, "payload": payload} if actor else payload)
     if len(salt) != _SALT_BYTES or not hmac.compare_digest(commitment(salt, data), entry.commitment):
-        raise ValueError("its payload was edited: it does not fit the commitment")
+        raise ValueError(gettext("its payload was edited: it does not fit the commitment"))
     return payload, actor
 
 

@@ -20,6 +20,7 @@ from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.strict_json import as_fields, as_integer, as_list, as_mapping, as_number, as_text
 from callsieve.features.files.toml_file import parse_toml
 from callsieve.serving.bundle.signing import key_id, sign, verify_signature
+from callsieve.training.language import gettext
 
 KEY_BYTES = 32
 SIGNATURE = ".sig"  # end of the name of the owner's signature, beside the gates file
@@ -92,9 +93,12 @@ class Gates:
     def require_owned(self, signers: Collection[str]) -> None:
         """Raises a ValueError unless the gates have an owner, whose key is none of these key ids."""
         if self.owner is None:
-            raise ValueError("gates: expected the signature of an owner; see callsieve model sign-gates")
+            raise ValueError(gettext("gates: expected the signature of an owner; see callsieve model sign-gates"))
         if self.owner_key in signers:
-            raise ValueError(f"gates: key {self.owner_key} signed the model or its log, and cannot own its gates")
+            key = self.owner_key
+            raise ValueError(
+                gettext("gates: key %(key)s signed the model or its log, and cannot own its gates", key=key)
+            )
 
     def person(self, key: str) -> str:
         """Returns the name of the approver with a key of this id; "" if there is none."""
@@ -158,10 +162,14 @@ def logged_gates(entries: Mapping[int, Mapping[str, Any]], reference: Mapping[st
     """
     payload = entries.get(reference["entry"])
     if payload is None or reference["entry"] >= before:
-        raise ValueError(f"gates: expected entry {reference['entry']} of the log, before the run's own entry")
+        what = gettext(
+            "gates: expected entry %(index)s of the log, before the run's own entry", index=reference["entry"]
+        )
+        raise ValueError(what)
     gates = parse_gates(payload["text"].encode(), "gates", payload.get("signature", ""))
     if gates.sha256 != reference["sha256"]:
-        raise ValueError(f"gates: expected SHA-256 {reference['sha256']}, got {gates.sha256}")
+        what = gettext("gates: expected SHA-256 %(hash)s, got %(other)s", hash=reference["sha256"], other=gates.sha256)
+        raise ValueError(what)
     return gates
 
 

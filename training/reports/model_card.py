@@ -12,8 +12,8 @@ from pathlib import Path
 from callsieve.features.files.atomic import write_atomic
 from callsieve.training.judging.figures import ModelFigures
 from callsieve.training.judging.run_figures import DatasetEntry, RunFigures
+from callsieve.training.language import gettext, phrase, words
 
-from .language import gettext, phrase, words
 from .pictures import meaning
 from .run_page import between, count, one_in, share, until
 

@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.run_figures import RunFigures
+from callsieve.training.language import current_language, day, gettext, words
 
 from .drawing import (
     BLUE,
@@ -33,7 +34,6 @@ from .drawing import (
     short,
     svg,
 )
-from .language import current_language, day, gettext, words
 
 STYLES = {"model": (BLUE, "-", "o", "callsieve"), "rule": (GREY, "--", "s", "rule on calls per hour")}
 MEAN_LIFE = 328

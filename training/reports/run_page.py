@@ -15,9 +15,9 @@ from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.rules.strata import BUSY
 from callsieve.training.judging.detection import SOON
 from callsieve.training.judging.run_figures import RunFigures
+from callsieve.training.language import current_language, day, gettext, message, phrase, words
 
 from .drawing import Picture, percent
-from .language import current_language, day, gettext, message, phrase, words
 from .pictures import meaning, pictures
 
 NOT_MEASURED = "not measured"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from callsieve.features.files.atomic import sha256
+from callsieve.training.language import gettext
 from callsieve.training.log.run_paths import sqlite_path
 
 from .mlflow_write import (  # before MLflow itself, since it says what to install where MLflow is missing
@@ -162,7 +163,7 @@ def snapshot(uri: str, run: str) -> dict[str, dict[str, Any]]:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            raise ValueError("MLflow has no such run") from None
+            raise ValueError(gettext("MLflow has no such run")) from None
         info, data = entity.info, entity.data
         names = ("run_name", "status", "start_time", "end_time", "lifecycle_stage", "artifact_uri", "experiment_id")
         datasets = [dataset_json(dataset) for dataset in entity.inputs.dataset_inputs]

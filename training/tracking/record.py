@@ -23,12 +23,12 @@ from callsieve.training.data.label_policy import policy_of
 from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.judge import headline_metrics
 from callsieve.training.judging.run_figures import DatasetEntry, RunFigures
+from callsieve.training.language import language
 from callsieve.training.model.fit import lightgbm_parameters
 from callsieve.training.model.matrix import array_hash
 from callsieve.training.model.provenance import source_hash, versions
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import Trained
-from callsieve.training.reports.language import language
 from callsieve.training.reports.run_page import one_in, share
 
 SETTINGS, VERSIONS, DATASETS, GATES = "settings.json", "versions.json", "datasets.json", "gates.toml"

@@ -13,9 +13,9 @@ import pytest
 
 from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.training.audit.page import changes, facts, moment, page, write_page
+from callsieve.training.language import language
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.log.run_paths import run_paths
-from callsieve.training.reports.language import language
 from callsieve.training.tracking.reproduce import Reproduction
 
 CHROMIUM = "chromium"  # Debian's package of that name

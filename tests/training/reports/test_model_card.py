@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from callsieve.training.reports.language import language
+from callsieve.training.language import language
 from callsieve.training.reports.model_card import page, write_documents
 
 

@@ -16,22 +16,25 @@ from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rules import CLASSES_ZH
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.audit.mlflow_check import MOVES
+from callsieve.training.audit.verify import verify
 from callsieve.training.data.feeds import LACKS
 from callsieve.training.governance.complaints import NO_REGULATOR
 from callsieve.training.governance.parties import NOT_REGISTERED, UNCLASSIFIED, regulators
 from callsieve.training.judging.calls_made import BUCKETS
 from callsieve.training.judging.evasions import PLAIN
+from callsieve.training.language import CATALOGUE, NAME, gettext, language, words
+from callsieve.training.log.audit_log import ERASABLE, KINDS, append
 from callsieve.training.log.gates import shipped_gates
-from callsieve.training.reports.language import CATALOGUE, NAME, gettext, language, words
 from callsieve.training.reports.pictures import STYLES
 from callsieve.training.reports.run_page import between, count, one_in, page, share, until
 from callsieve.training.studies.demo import SHIPPED
 from callsieve.training.world.basis.scenario import load_scenario
 from callsieve.training.world.callers.relay import SLICE
+from tests.support import small_bundle as small
 from tests.support.paths import ROOT
 from tests.support.run_figures import example_figures
 
-PACKAGES = ("audit", "governance", "reports")
+PACKAGES = ("audit", "cli", "governance", "log", "reports", "tracking")
 OPTIONS = dict.fromkeys(("trimmed", "trim_blocks", "lstrip_blocks", "newstyle_gettext"), "true")
 OTHER_NAMES = (
     *("unallocated", "elsewhere", "ordinary", "content", "mode", "other", "certified", "watch", "logistic", "isotonic"),
@@ -39,6 +42,9 @@ OTHER_NAMES = (
     *("train", "choose", "certify", "groups", "model", "second", "truth", "labels", "groups unseen in training"),
     "every call after the first # days; the rule's threshold is fitted to these calls",
     *("training", "evaluation", "below #", "not known", "yes", "no"),
+    *("metric", "moment of metric", "history of metric", "parameter", "tag", "artifact", "dataset", "experiment"),
+    *("signed by key #, which is not trusted", "the signature of key # does not fit the signed file"),
+    *("signature must be one line #", "signature must be canonical base64"),
     *(
         f"must be {bound} #, got {value}"
         for bound in ("at most", "at least")
@@ -51,13 +57,14 @@ OTHER_NAMES = (
 
 def texts():
     """The texts of templates, and the literals of `gettext` in code."""
-    for package in PACKAGES:
-        for path in sorted((ROOT / "training" / package).glob("*.*")):
-            if path.suffix in (".html", ".py"):
-                method = "jinja2.ext:babel_extract" if path.suffix == ".html" else "python"
-                keywords = {"gettext": None} | ({"_": None} if path.suffix == ".html" else {})
-                with path.open("rb") as file:
-                    yield from (text for _, text, _, _ in extract(method, file, keywords, options=OPTIONS))
+    training = ROOT / "training"
+    paths = [path for package in PACKAGES for path in sorted((training / package).glob("*.*"))]
+    for path in (training / "language.py", *paths):
+        if path.suffix in (".html", ".py"):
+            method = "jinja2.ext:babel_extract" if path.suffix == ".html" else "python"
+            keywords = {"gettext": None} | ({"_": None} if path.suffix == ".html" else {})
+            with path.open("rb") as file:
+                yield from (text for _, text, _, _ in extract(method, file, keywords, options=OPTIONS))
 
 
 def names():
@@ -71,9 +78,8 @@ def names():
     parts += (("all", NOT_REGISTERED, UNCLASSIFIED, NO_REGULATOR, "group #"),)
     known = {name for part in parts for name in part} | {name for name, _, _ in BUCKETS}
     known |= {PLAIN, SHIPPED, SLICE, STYLES["rule"][-1]} | set(OTHER_NAMES)
-    known |= {
-        re.sub(r"\d+", "#", gate["means"]) for gate in tomllib.loads(shipped_gates().data.decode())["gate"]
-    } | set(MOVES)
+    gates = tomllib.loads(shipped_gates().data.decode())["gate"]
+    known |= {re.sub(r"\d+", "#", gate["means"]) for gate in gates} | (set(KINDS) - set(ERASABLE)) | set(MOVES)
     pattern = {name.replace("_", " ") for name in known}
     return {re.sub(r"[0-9]+", "#", name) if name.startswith("calls ") else name for name in pattern}
 
@@ -138,6 +144,21 @@ def test_figures_are_in_the_language_in_force(shown, chinese):
     with language("zh"):
         assert shown() == chinese
     assert shown() == english
+
+
+def test_a_fault_of_the_record_has_its_text_from_the_catalogue(tmp_path):
+    for path in sorted((ROOT / "training" / "audit").glob("*.py")):
+        assert not re.findall(r'Fault\([^()]*, f?"', path.read_text()), path
+    for number in range(3):
+        append(tmp_path / "log", "access", {"what": f"case {number}", "why": "appeal"}, small.KEY)
+    (tmp_path / "log" / "payloads" / "000001.json").unlink()
+    with (tmp_path / "log" / "log.jsonl").open("ab") as file:
+        file.write(b"{")
+    with language("zh"):
+        assert [str(fault) for fault in verify(tmp_path / "log").faults] == [
+            "第3条记录：该行不完整，由程序中断或改动造成；写入下一条记录时将被清除",
+            "第1条记录：其内容缺失，且没有删除记录",
+        ]
 
 
 def test_an_unknown_language_is_refused():

@@ -2,7 +2,7 @@
 
 Texts in templates and code are English, and are the keys of the catalogue. `gettext` returns a text in the language
 that `language` has set. Names of kinds, which are data, go through `words` or `phrase`.
-`tests/training/reports/test_language.py` checks that the catalogue is complete and has nothing that no page uses.
+`tests/training/test_language.py` checks that the catalogue is complete and has nothing that is not used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAME = "name"
 """Context, in the catalogue, of names that are data: kinds of callers, evasions, number classes, baselines."""
 
 _LANGUAGE: ContextVar[str] = ContextVar("callsieve_language", default="en")
-_VALUE = re.compile(r"'[^']*'|(?:\d[\d,.]*\d|\d)(?:e[+-]?\d+)?")
+_VALUE = re.compile(r"'[^']*'|\b[0-9a-f]{16,}\b|(?:\d[\d,.]*\d|\d)(?:e[+-]?\d+)?")
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def words(name: str) -> str:
 def phrase(text: str) -> str:
     """Returns a text of the figures in the language in force; a text without a translation stays as it is.
 
-    Numbers and quoted parts are not translated: the catalogue has `#` in their place.
+    Numbers, hashes and quoted parts are not translated: the catalogue has `#` in their place.
 
     >>> with language("zh"):
     ...     [phrase(text) for text in ("more than 31 calls in the last hour", "calls_2026/may.csv")]
