@@ -67,7 +67,8 @@ def check_columns(names: Collection[str], file: str) -> None:
     """Raises ValueError if these are not the columns of keyed calls."""
     wrong = sorted(set(KEYED_COLUMNS) ^ (set(names) - {"call"}))
     if wrong:
-        raise ValueError(f"{file}: columns of keyed calls expected, {wrong[0]!r} is missing or unknown")
+        fault = "missing" if wrong[0] in KEYED_COLUMNS else "unknown"
+        raise ValueError(f"{file}: column {wrong[0]!r} is {fault}, expected the columns of keyed calls")
 
 
 def keyed_calls(calls: pa.Table) -> Iterator[KeyedCall]:
@@ -135,5 +136,5 @@ def _checked(column: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArray:
     else:
         valid, expected = pc.match_substring_regex(words, _TOKEN), "keyed tokens only"
     if not pc.all(valid, min_count=0).as_py():
-        raise ValueError(f"{file}: column {name!r} holds another text, expected {expected}")
+        raise ValueError(f"{file}: column {name!r} has an invalid value, expected {expected}")
     return column

@@ -170,7 +170,7 @@ def read_keyed(spark: SparkSession, path: str) -> DataFrame:
             raise ValueError(f"{path}: column {name!r} holds {kinds[name]}, expected {wanted}")
         column = frame[name]
         if name in KEYED_TOKENS:
-            refused = F.raise_error(f"column '{name}' holds another text, expected keyed tokens only")
+            refused = F.raise_error(f"column '{name}' has an invalid value, expected keyed tokens only")
             column = F.when(column.isNull() | column.rlike(f"^{TOKEN.pattern}\\z"), column).otherwise(refused)
         if name not in KEYED_OPTIONAL:
             column = F.coalesce(column, F.raise_error(f"column '{name}' has nulls, expected none"))

@@ -34,6 +34,7 @@ __all__ = ["Layout", "ReadResult", "read_calls", "read_layout", "write_table"]
 
 BATCH_ROWS = 1 << 17
 DAY = 86400.0
+OWN_LAYOUT = "write a layout whose [columns] and `dropped` name all columns of the file"
 Rows = npt.NDArray[np.int64]
 BytesRead = Callable[[int, int], None]
 """A callback that receives the bytes read so far and the bytes in all."""
@@ -131,7 +132,8 @@ def read_batches(
             if set(KEYED_COLUMNS) <= set(names):
                 raise ValueError(f"{path.name}: looks like keyed calls; expected --layout keyed") from None
             others = [name for name in matching_layouts(names) if name != layout.name]
-            raise ValueError(f"{error}; fits layout {' or '.join(others)}" if others else str(error)) from None
+            fits = f"layout {' or '.join(others)} fits" if others else OWN_LAYOUT
+            raise ValueError(f"{error}; {fits}") from None
         return columns
 
     def decoded(batch: Batch) -> tuple[Batch, pa.Table, Faults]:

@@ -111,7 +111,7 @@ class Quarantine:
 
     def __init__(self, source: str, layout: Layout, path: Path | None, key: Key | None, *, strict: bool) -> None:
         if path is not None and key is None:
-            raise ValueError(f"quarantine file {path.name} holds numbers as keyed tokens; expected a key")
+            raise ValueError(f"quarantine file {path.name}: expected a key, because the file stores numbers as tokens")
         self.counts: Counter[str] = Counter()
         self.kinds: Counter[tuple[Fault, str]] = Counter()
         self.words: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -153,9 +153,11 @@ class Quarantine:
         at = np.flatnonzero(faults.which)
         faulty = [(int(rows[i]), faults.kinds[faults.which[i]]) for i in at]
         if self._strict and (faulty or broken):
-            candidates = [(row, fault.reason, fault.expected) for row, fault in faulty]
-            row, reason, expected = min(candidates + [line[:3] for line in broken])
-            raise ValueError(f"{self.source} row {row}: {reason}, expected {expected}")
+            columns = {role: f", column {name}" for name, role in roles.items()}
+            candidates = [(row, columns.get(fault.role, ""), fault.reason, fault.expected) for row, fault in faulty]
+            candidates += [(line.row, "", line.reason, line.expected) for line in broken]
+            row, column, reason, expected = min(candidates)
+            raise ValueError(f"{self.source}, row {row}{column}: {reason}, expected {expected}")
         self.counts.update(fault.reason for _, fault in faulty)
         self.counts.update(line.reason for line in broken)
         for place in np.unique(faults.which[at]).tolist():

@@ -160,6 +160,6 @@ def new_folder(path: Path) -> Path:
         ValueError: if it is not empty; no command overwrites the files of another run.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path}: expected a new or empty folder; nothing is overwritten")
+        raise ValueError(f"{path}: expected a new or empty folder; choose another, nothing is overwritten")
     path.mkdir(parents=True, exist_ok=True)
     return path

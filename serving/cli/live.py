@@ -66,7 +66,9 @@ def fill(
     console.say_quarantined(facts["quarantined"])
     if facts["dropped"]:
         console.say(f"{facts['dropped']:,} calls dropped: memory is full; raise --max-calls")
-    console.say("bands apply from the next day on" if facts["filled"] else "too few days: bands do not apply yet")
+    console.say(
+        "a week is known: the model acts" if facts["filled"] else "less than a week is known: the model abstains"
+    )
 
 
 def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573) -> None:

@@ -331,7 +331,7 @@ def test_an_unkeyed_table_is_refused_without_showing_its_numbers(tmp_path, captu
         column = pa.array([FORMS[i % len(FORMS)] for i in range(table.num_rows)])
         path = tmp_path / f"{name}.parquet"
         pq.write_table(table.set_column(table.column_names.index(name), name, column), path)
-        with pytest.raises(ValueError, match=f"column {name!r} holds another text") as caught:
+        with pytest.raises(ValueError, match=f"column {name!r} has an invalid value") as caught:
             read_keyed(path)
         assert_clean([], ["".join(traceback.format_exception(caught.value)), *captured()])
 
@@ -409,7 +409,7 @@ def test_a_report_hides_numbers_also_of_unkeyed_registers(tmp_path, captured, mo
         for column in columns:
             place = sound.column_names.index(column)
             pq.write_table(sound.set_column(place, column, pa.array(FORMS)), path)
-            with pytest.raises(ValueError, match=f"column '{column}' holds another text") as caught:
+            with pytest.raises(ValueError, match=f"column '{column}' has an invalid value") as caught:
                 report_of(data, tmp_path / f"{register}-{column}")
             assert_clean(tmp_path.glob("*-*/*"), ["".join(traceback.format_exception(caught.value)), *captured()])
         pq.write_table(sound, path)

@@ -275,7 +275,7 @@ def broken_tables(calls, tmp_path):
         "word": (with_values("outcome", ["answered"] * (rows - 1) + ["gone"]), "unknown word 'gone': expected one of"),
         "number": (
             with_values("callee", ["13800138000"] * rows),
-            "column 'callee' holds another text, expected keyed tokens",
+            "column 'callee' has an invalid value, expected keyed tokens",
         ),
         "null": (
             with_values("caller", [None, *calls["caller"].to_pylist()[1:]]),

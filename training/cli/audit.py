@@ -164,7 +164,7 @@ def attempts(folder: RunOptions, json: Json = False) -> None:
         console.emit_json({"attempts": [row.to_json() for row in rows]})
         return
     table = [(str(row.entry), row.at, row.model, str(len(row.looks)), row.result) for row in rows]
-    console.show_table("attempts", ("entry", "at", "model", "looks", "result"), table, texts=5)
+    console.show_table("trainings and studies", ("entry", "at", "model", "uses of test data", "result"), table, texts=5)
 
 
 def note(

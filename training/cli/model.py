@@ -100,7 +100,7 @@ def monitor(
     from callsieve.training.log.looks import ledger_beside
     from callsieve.training.tracking.activity import record_activity
 
-    from .tables import runs
+    from .tables import checks
 
     began = time.time()
     with console.progress("model monitor") as progress:
@@ -115,7 +115,7 @@ def monitor(
             progress=progress,
         )
     fault = record_activity("model monitor", result, began=began, bundle=bundle, data=data, day=day or "last")
-    console.emit_json(result) if json else runs.monitored(result)
+    console.emit_json(result) if json else checks.monitored(result)
     if fault:
         console.note(fault)
     if result["alarm"]:

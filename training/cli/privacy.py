@@ -229,7 +229,7 @@ def delete(
     for model in result["models"]:
         console.say(f"model {model['model']}, run {model['run']}: trained on {model['why']}")
     for name, seconds in result["scorers"].items():
-        console.say(f"scorer {name}: forgot the number within {seconds:.1f} s")
+        console.say(f"scorer {name}: deleted the number within {seconds:.1f} s")
     for rest in result["stays"]:
         until = f", until {rest['until']}" if rest["until"] else ""
         console.say(f"stays    {rest['where']}: {rest['rows']} rows: {rest['why']}{until}")

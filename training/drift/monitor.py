@@ -203,12 +203,12 @@ def certificate(bundle: Bundle, scored: ScoredCalls, rows: slice, findings: pd.D
     too_often = lowest > proof.target
     if too_often:
         reasons.append(
-            f"of {benign:,} calls of callers found benign, {false:,} were flagged: more than {proof.target:g} of them, "
+            f"{false:,} of {benign:,} calls of callers found innocent were flagged: more than {proof.target:g}, "
             f"with {CONFIDENCE:.0%} confidence"
         )
     if expected is not None and expected > proof.target:
         reasons.append(
-            f"by the day's mix of caller classes {expected:.2g} of benign calls would be flagged, more than the target"
+            f"in the day's mix of caller classes {expected:.2g} of innocent calls would be flagged, above the target"
         )
     return {
         "band": band.name,

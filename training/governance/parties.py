@@ -153,7 +153,7 @@ def _checked(frame: pd.DataFrame, where: str) -> pd.DataFrame:
         valid = is_token if name in TOKENS else is_word if name in WORDS else None
         if valid is not None and not all(map(valid, frame[name].dropna().unique())):
             expected = "keyed tokens" if name in TOKENS else "words without seven digits in a row"
-            raise ValueError(f"{where}: column {name!r} holds another text, expected {expected}")
+            raise ValueError(f"{where}: column {name!r} has an invalid value, expected {expected}")
     return frame
 
 
@@ -179,7 +179,7 @@ def _verdicts(path: Path, calls: pa.Table) -> dict[str, Column]:
     for name in words:
         labels = PLAN_CLASSES if name == "plan_class" else sorted({*table[name].unique().to_pylist()} - {None, ""})
         if not all(map(is_word, labels)):
-            raise ValueError(f"{path.name}: column {name!r} holds another text, expected words")
+            raise ValueError(f"{path.name}: column {name!r} has an invalid value, expected words")
         named = _or(Column(_codes(table[name], labels), labels), UNCLASSIFIED)
         columns[name] = Column(np.where(acted, named.codes, -1), named.labels)
     return columns

@@ -120,7 +120,7 @@ def count_look(
         return ledger.touch(data, span, by, folder)
     if certified_on(card, data, span):
         raise ValueError(
-            f"{by}: the model was certified on these calls, and each look at them is counted: expected --audit FOLDER "
+            f"{by}: the model was certified on these calls, and each use of them is recorded: expected --audit FOLDER "
             "and --signing-key FILE, the log of its training and the key that signs it"
         )
     return {"fold": None, "touches": None, "registered": False}
@@ -140,12 +140,12 @@ def in_words(look: Mapping[str, Any]) -> str:
     """Returns a look in words.
 
     >>> in_words({"fold": "aa 0..10", "touches": 2, "registered": True})
-    'look 2 at these calls, counted in the audit log and beside the calls: fold aa 0..10'
+    'use 2 of these calls, recorded in the audit log and beside the calls: fold aa 0..10'
     """
     if look["touches"] is None:
-        return "this look at the calls was not counted: there is no audit log with its key beside the bundle"
-    where = "and beside the calls" if look["registered"] else "alone; looks of other logs are not known"
-    return f"look {look['touches']} at these calls, counted in the audit log {where}: fold {look['fold']}"
+        return "this use of the calls was not recorded: there is no audit log with its key beside the bundle"
+    where = "and beside the calls" if look["registered"] else "alone; uses in other logs are not known"
+    return f"use {look['touches']} of these calls, recorded in the audit log {where}: fold {look['fold']}"
 
 
 def overlapping_looks(folds: Iterable[str], data: str, span: Span) -> int:

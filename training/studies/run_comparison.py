@@ -117,7 +117,7 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
     pair = pair_of(*judged)
     if not pair.nuisance.any():
         raise ValueError(
-            f"compare: {len(pair.nuisance):,} calls judged both runs, of {len(judged[0].row):,} and "
+            f"compare: the runs share {len(pair.nuisance):,} test calls, of {len(judged[0].row):,} and "
             f"{len(judged[1].row):,}, and none of them is nuisance; train both with one --judge-seed"
         )
     seed, benign = settings[0].judging_seed, ~pair.nuisance

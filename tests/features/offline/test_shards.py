@@ -210,9 +210,9 @@ def with_column(calls, name, values):
 INVALID_TABLES = {
     "nulls": (lambda c: with_column(c, "start", pa.nulls(len(c), pa.int64())), "column 'start' has 300 nulls"),
     "numbers": (lambda c: with_column(c, "caller", pa.array([7] * 300)), "column 'caller' holds int64, expected text"),
-    "plain": (lambda c: with_column(c, "caller", pa.array(["x"] * 300)), "column 'caller' holds another text"),
-    "less": (lambda c: c.drop_columns(["ring"]), "columns of keyed calls expected, 'ring' is missing or unknown"),
-    "more": (lambda c: c.append_column("name", c["caller"]), "columns of keyed calls expected, 'name' is missing"),
+    "plain": (lambda c: with_column(c, "caller", pa.array(["x"] * 300)), "column 'caller' has an invalid value"),
+    "less": (lambda c: c.drop_columns(["ring"]), "column 'ring' is missing, expected the columns of keyed calls"),
+    "more": (lambda c: c.append_column("name", c["caller"]), "column 'name' is unknown, expected the columns"),
 }
 
 

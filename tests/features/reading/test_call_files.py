@@ -305,7 +305,7 @@ def test_only_the_invalid_row_is_quarantined(fault, rows, at, data):
         assert content[offset : offset + length] == content.split(b"\n")[line - 1]
     report = json.dumps(away, ensure_ascii=False)
     assert "13800138000" not in report.replace(" ", "") and "13900139000" not in report
-    with pytest.raises(ValueError, match=rf"^calls.csv row {line}: {reason}, expected .+$") as caught:
+    with pytest.raises(ValueError, match=rf"^calls.csv, row {line}(, column \w+)?: {reason}, expected .+$") as caught:
         read(content, strict=True)
     assert "138" not in str(caught.value) and "\n" not in str(caught.value)
 
@@ -349,7 +349,7 @@ def test_a_repeated_call_is_quarantined(talk, reason):
     assert result.table["talk"].to_pylist() == [7.0, 7.0]
     assert [(entry["row"], entry["first"], entry["reason"]) for entry in away] == [(4, 2, reason), (5, 2, reason)]
     assert "13800138000" not in json.dumps(away)
-    with pytest.raises(ValueError, match=f"^calls.csv row 4: {reason}, expected"):
+    with pytest.raises(ValueError, match=rf"^calls.csv, row 4(, column \w+)?: {reason}, expected"):
         read(content, strict=True)
 
 
@@ -377,7 +377,7 @@ def test_an_end_before_the_start_is_quarantined():
 def test_unknown_columns_are_refused_and_named():
     with pytest.raises(ValueError, match=r"^calls.csv: unknown column 'transcript', layout 'plain' has callee"):
         read("caller,callee,start,duration,transcript\n", "plain")
-    with pytest.raises(ValueError, match=r"^calls.csv: no column for talk, expected duration; fits layout callsieve$"):
+    with pytest.raises(ValueError, match=r"^calls.csv: no column for talk, expected duration; layout callsieve fits$"):
         read("caller,callee,start\n", "plain")
     with pytest.raises(ValueError, match=r"columns start, timestamp all mean start"):
         read("caller,callee,start,timestamp,duration\n", "plain")
@@ -484,9 +484,9 @@ def test_invalid_parquet_rows_are_quarantined(tmp_path):
 def test_a_quarantine_file_needs_a_key_and_is_whole_or_absent(tmp_path):
     path, away = tmp_path / "calls.csv", tmp_path / "away.jsonl"
     path.write_text(text_of([GOOD, [*GOOD[:5], "perhaps"]], HEADER))
-    with pytest.raises(ValueError, match=r"^quarantine file away.jsonl .* expected a key$"):
+    with pytest.raises(ValueError, match=r"^quarantine file away.jsonl: expected a key, "):
         read_calls(path, read_layout("callsieve"), quarantine=away)
-    with pytest.raises(ValueError, match="row 3: bad_value"):
+    with pytest.raises(ValueError, match="row 3, column outcome: bad_value"):
         read_calls(path, read_layout("callsieve"), quarantine=away, key=KEY, strict=True)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -542,12 +542,12 @@ def test_keyed_calls_round_trip(tmp_path):
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("caller", ["13800138000"] * 4, "column 'caller' holds another text, expected keyed tokens only"),
-        ("outcome", ["perhaps"] * 4, "column 'outcome' holds another text, expected one of answered"),
+        ("caller", ["13800138000"] * 4, "column 'caller' has an invalid value, expected keyed tokens only"),
+        ("outcome", ["perhaps"] * 4, "column 'outcome' has an invalid value, expected one of answered"),
         ("caller", [1] * 4, "column 'caller' holds int64, expected text"),
         ("hour", ["5"] * 4, "column 'hour' holds string, expected whole numbers"),
         ("start", [None] * 4, "column 'start' has 4 nulls, expected none"),
-        ("note", ["x"] * 4, "columns of keyed calls expected, 'note' is missing or unknown"),
+        ("note", ["x"] * 4, "column 'note' is unknown, expected the columns of keyed calls"),
     ],
 )
 def test_tables_that_are_not_keyed_calls_are_refused(tmp_path, name, values, message):
@@ -604,10 +604,12 @@ def test_real_files_have_the_expected_counts(name, layout, accepted, counts, ans
 def test_the_error_about_a_file_of_another_layout_names_that_layout(tmp_path):
     path = tmp_path / "calls.csv"
     path.write_text("caller,callee,start,duration\n1,2,2026-03-01 10:00:00,5\n")
-    with pytest.raises(ValueError, match=r"unknown column 'duration', .*; fits layout plain or reality$"):
+    with pytest.raises(ValueError, match=r"unknown column 'duration', .*; layout plain or reality fits$"):
         read_calls(path, read_layout("callsieve"))
     path.write_text("caller,callee,start,nothing\n1,2,2026-03-01 10:00:00,5\n")
-    with pytest.raises(ValueError, match=r"unknown column 'nothing', layout 'callsieve' has [a-z_, ]*$"):
+    with pytest.raises(
+        ValueError, match=r"unknown column 'nothing', layout 'callsieve' has [a-z_, ]*; write a layout whose [^;]*$"
+    ):
         read_calls(path, read_layout("callsieve"))
 
 

@@ -121,7 +121,7 @@ def test_a_table_of_statistics_is_checked(tmp_path):
     read = lambda: parties._table(tmp_path / "complaints.parquet", names, None)
     for table, words in (
         (pa.table({"number": ["e1.a"]}), "complaints.parquet: column 'reporter' is missing"),
-        (pa.table({"number": ["13800138000"], "reporter": ["e1.a"]}), "holds another text, expected keyed tokens"),
+        (pa.table({"number": ["13800138000"], "reporter": ["e1.a"]}), "has an invalid value, expected keyed tokens"),
     ):
         pq.write_table(table, tmp_path / "complaints.parquet")
         with pytest.raises(ValueError, match=words) as caught:

@@ -85,7 +85,7 @@ def test_too_few_days_are_reported_and_the_service_abstains(command_json, run_co
     bounded = command_json(*fill_command(many, tmp_path / "three"), "--max-calls", 50)
     assert (bounded["calls_in_memory"], bounded["dropped"], bounded["filled"]) == (50, 450, False)
     code, out, _ = run_command(*fill_command(few, tmp_path / "two"))
-    assert code == 0 and "too few days: bands do not apply yet" in out
+    assert code == 0 and "less than a week is known: the model abstains" in out
     live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "one", deadline=LONG_DEADLINE, **CAPACITY)
     try:
         after = max(record.start for record in first_days) + 60

@@ -318,7 +318,7 @@ def test_the_certificate_names_its_risks(training_run, run_calls, dataset):
     all_flagged = replace(run_calls, raw=np.full(len(run_calls.raw), 99.0))
     figures = certificate(bundle, all_flagged, span, benign)
     assert figures["of_these_flagged"] == figures["calls_of_callers_found_benign"] > 0
-    assert any("of callers found benign" in reason for reason in figures["at_risk"]) and figures["flagged_too_often"]
+    assert any("of callers found innocent" in reason for reason in figures["at_risk"]) and figures["flagged_too_often"]
     expired = certificate(replace(bundle, valid_until="2025-01-01T00:00:00Z"), run_calls, span, findings)
     assert expired["status"] == "stale"
     assert f"{MESSAGES['stale']} (valid until 2025-01-01T00:00:00Z)" in expired["at_risk"]

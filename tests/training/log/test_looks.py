@@ -30,7 +30,7 @@ CARD = SimpleNamespace(
         ]
     }
 )
-NOT_COUNTED = "this look at the calls was not counted"
+NOT_COUNTED = "this use of the calls was not recorded"
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_log_counts_all_looks_at_overlapping_calls(tmp_path):
     counts = [count_look(ledger, CARD, DATA, span, "look", None) for span in spans]
     assert [count["touches"] for count in counts] == [1, 2, 2]  # the last overlaps the second alone
     assert in_words(counts[1]) == (
-        "look 2 at these calls, counted in the audit log alone; looks of other logs are not known: "
+        "use 2 of these calls, recorded in the audit log alone; uses in other logs are not known: "
         f"fold {DATA[:16]} 20000..40000"
     )
     assert commands_in(tmp_path) == ["look"] * 3
@@ -133,7 +133,7 @@ def test_evaluate_counts_its_look_or_refuses_calls_of_the_certificate(
     assert figures["touches"] == len(before) + 1 > 1
     assert figures["fold"].startswith(training_run[1]["data"]["fingerprint"][:16])
     code, out, _ = run_command(*words, own_world)
-    assert code == 0 and f"look {figures['touches'] + 1} at these calls" in out
+    assert code == 0 and f"use {figures['touches'] + 1} of these calls" in out
     assert command_json(*words, others)["touches"] == 1
     key_path(folder, folder / "audit").unlink()
     code, out, err = run_command(*words, own_world)
@@ -161,7 +161,7 @@ def test_rules_with_a_model_and_policies_with_a_truth_are_looks(folder, own_worl
     figures = command_json(*policies, *truth)
     assert (figures["touches"], commands_in(folder)) == (len(before) + 2, [*before, "rules", "policy diff"])
     code, out, _ = run_command(*policies, *truth)
-    assert code == 0 and f"look {len(before) + 3} at these calls" in out
+    assert code == 0 and f"use {len(before) + 3} of these calls" in out
     shutil.rmtree(folder / "audit")
     for words in (("study", "rules", "--data", own_world, *bundle), (*policies, *truth)):
         code, out, err = run_command(*words)
@@ -175,12 +175,12 @@ def test_rules_with_a_model_and_policies_with_a_truth_are_looks(folder, own_worl
 def test_monitoring_counts_a_look_only_at_calls_of_the_certificate(folder, own_world, others, run_command):
     before, words = commands_in(folder), ("model", "monitor", "--bundle", folder / "bundle", "--data")
     _, out, _ = run_command(*words, own_world)
-    assert f"look {len(before) + 1} at these calls" in out and commands_in(folder) == [*before, "monitor"]
+    assert f"use {len(before) + 1} of these calls" in out and commands_in(folder) == [*before, "monitor"]
     shutil.rmtree(folder / "audit")
     code, out, err = run_command(*words, own_world)
     assert (code, out) == (1, "") and "monitor: the model was certified on these calls" in err
     _, out, _ = run_command(*words, others)
-    assert "deviations" in out and "look" not in out.replace("looks more like", "")
+    assert "deviations" in out and "of these calls" not in out
 
 
 def new_ledger(folder):
@@ -195,7 +195,7 @@ def test_another_log_does_not_begin_at_1_again(tmp_path):
         ledger.begin()
         counts += [ledger.touch(DATA, (0, 10), "train", data), ledger.touch("cd" * 32, (0, 10), "train", data)]
     assert [count["touches"] for count in counts] == [1, 1, 2, 2, 3, 3]
-    assert in_words(counts[-1]).startswith("look 3 at these calls, counted in the audit log and beside the calls: fold")
+    assert in_words(counts[-1]).startswith("use 3 of these calls, recorded in the audit log and beside the calls: fold")
     assert new_ledger(tmp_path / "first").touch(DATA, (10, 20), "train", data)["touches"] == 1  # other calls
     assert new_ledger(tmp_path / "first").touch(DATA, (5, 15), "train", data)["touches"] == 5
     assert [look.by for look in registered_looks(data)] == ["train"] * 8

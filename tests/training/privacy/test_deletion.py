@@ -587,7 +587,7 @@ def test_a_deletion_lists_the_scorers_that_forgot_the_number(log, run_command, m
     words = ("--data", tmp_path, "--key", tmp_path / "number.key", "--why", "asked", *keys_of(log))
     code, out, _ = run_command("privacy", "delete", *words, stdin="13912345678\n")
     assert code == 0 and out.endswith(
-        "scorer a: forgot the number within 0.2 s\nstays    exclusions.parquet: 1 rows: so it is, until 2036-01-01\n"
+        "scorer a: deleted the number within 0.2 s\nstays    exclusions.parquet: 1 rows: so it is, until 2036-01-01\n"
         "entry 4 of the audit log\n"
     )
 

@@ -1,4 +1,4 @@
-"""Complaints, duties, membership attacks, rules and policies as tables."""
+"""Complaints, duties, monitored days, membership attacks, rules and policies as tables."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from callsieve.training.log.looks import in_words
 from callsieve.training.studies.rule_figures import plain_share, share_with_interval
 
 if TYPE_CHECKING:
+    from callsieve.training.drift.figures import MonitorFigures
     from callsieve.training.judging.membership import Auc, MembershipFigures
     from callsieve.training.studies.figures import ModelBesideRules, PolicyDifference, RegionFigures, RuleFigures
+
+SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
 
 
 def complaints(figures: Mapping[str, Any]) -> None:
@@ -20,16 +23,16 @@ def complaints(figures: Mapping[str, Any]) -> None:
     names = ("rows", "complaints", "day_only", "resubmitted", "first", "last")
     rows = [(name.replace("_", " "), str(figures[name])) for name in names]
     rows += [(f"quarantined: {why.replace('_', ' ')}", str(count)) for why, count in figures["quarantined"].items()]
-    rows += [(f"complaints a {name.replace('_', ' ')}", f"{mean:.0f}") for name, mean in figures["a_day"].items()]
+    rows += [(f"complaints per {name.replace('_', ' ')}", f"{mean:.0f}") for name, mean in figures["a_day"].items()]
     for name, share in figures["churn"]["shares"].items():
         window, least = name.split("_")
-        title = f"number had {least} or more in the last {window.removesuffix('d')} days"
+        title = f"about a number with {least} or more in the last {window.removesuffix('d')} days"
         rows.append((title, "unknown, the file is too short" if share is None else f"{share:.1%}"))
     show_table("complaints", ("figure", "value"), rows)
 
 
 def duties(report: Mapping[str, Any]) -> None:
-    """Prints the register of processing, then each duty."""
+    """Prints the records of processing, then each legal duty."""
     for row in report["processing"]:
         say(json.dumps(row, ensure_ascii=False, indent=2))
     rows = [(act["person"], act["act"], act["purpose"], f"{act['count']:,}") for act in report["given_beside"]]
@@ -37,6 +40,53 @@ def duties(report: Mapping[str, Any]) -> None:
     words = {True: "met", False: "BROKEN", None: "not checked"}
     rows = [(words[duty["holds"]], duty["name"], duty["row"], duty["result"]) for duty in report["duties"]]
     show_table(f"duties at {report['at']}", ("", "duty", "row", "result"), rows, texts=4)
+
+
+def monitored(result: MonitorFigures) -> None:
+    """Prints the drifted statistics of a day, or else the nearest to it; and the state of the certificate."""
+    alarms = [shift for shift in result["shifts"] if shift["alarm"]]
+    rows = [
+        (
+            shift["name"],
+            shift["part"],
+            *(amount(shift, word) for word in ("then", "now")),
+            *("" if shift[word] is None else f"{shift[word]:.3f}" for word in ("psi", "ks")),
+            f"{shift['z']:+.1f}",
+        )
+        for shift in (alarms[:SHIFTS_SHOWN] or result["shifts"][:NEAREST_SHOWN])
+    ]
+    what = f"{len(alarms)} {'ALARM' if len(alarms) == 1 else 'ALARMS'}" if alarms else "no drift; largest differences"
+    title = f"{result['day']} ({result['kind']}), {result['calls']:,} calls: {what}"
+    show_table(title, ("statistic", "part", "reference", "that day", "PSI", "KS", "deviations"), rows, texts=2)
+    if alarms and result["resembles"] != result["kind"]:
+        # Around long holidays, weekends are working days.
+        why = "a holiday?" if result["kind"] == "weekday" else "a working weekend?"
+        say(f"the calls of the day resemble a {result['resembles']}: {why}")
+    if result["feed"] != result["reference_feed"]:
+        feeds = f"{result['feed']!r}, that of the training {result['reference_feed']!r}"
+        say(f"ALARM: the feed of the day is {feeds}; its thresholds do not hold for the day")
+    else:
+        say(f"feed of the records: {result['feed']}")
+    certificate = result["certificate"]
+    if certificate["flagged_too_often"]:
+        say("ALARM: more innocent calls are flagged than the certificate allows")
+    for reason in certificate["at_risk"]:
+        say(f"certificate at risk: {reason}")
+    if not certificate["at_risk"]:
+        flagged, calls = certificate["of_these_flagged"], certificate["calls_of_callers_found_benign"]
+        say(f"certificate not at risk: {flagged:,} of {calls:,} calls of callers found innocent were flagged")
+    if result["days_before"] < result["days_wanted"]:
+        have, need = result["days_before"], result["days_wanted"]
+        say(f"{have} days of history before the day, a service has {need}: its scores can differ")
+    if "touches" in result:
+        say(in_words(result))
+
+
+def amount(shift: Mapping[str, Any], word: str) -> str:
+    """Returns a statistic of the day or of the reference: a share, an amount, or nothing for a joint statistic."""
+    if shift["measure"] == "together":
+        return ""
+    return f"{shift[word]:.1%}" if shift["measure"] == "histogram" else f"{shift[word]:,.0f}"
 
 
 def membership(figures: MembershipFigures) -> None:
@@ -56,13 +106,13 @@ def membership(figures: MembershipFigures) -> None:
         )
         for kind, result in figures["kinds"].items()
     ]
-    head = ("callers", "members", "others", "by loss", "learned", f"at most {figures['most_auc']}")
-    show_table(f"training members of model {figures['model']}: AUC of the attack, 0.5 is chance", head, rows)
+    head = ("callers", "in training", "others", "AUC by loss", "AUC learned", f"at most {figures['most_auc']}")
+    show_table(f"which callers trained model {figures['model']}: AUC of two attacks, 0.5 is chance", head, rows)
     say(f"smallest leaf: {figures['smallest_leaf']:,} training calls")
 
 
 def policy_diff(figures: PolicyDifference) -> None:
-    """Prints the calls whose action changes, in all and by slice."""
+    """Prints the calls whose action changes, in total and by slice."""
     changed = f"{figures['changed']:,} of {figures['calls']:,} calls change their action"
     say(f"policy {figures['old']} -> {figures['new']}: {changed}")
     if "touches" in figures:
@@ -84,7 +134,7 @@ def _rules(title: str, counts: Mapping[str, int]) -> None:
 
 
 def rule_figures(figures: RuleFigures) -> None:
-    """Prints precision and recall of each rule, by region where there are several, and beside the model."""
+    """Prints precision and recall of each rule, by region where there are several, and the model's."""
     counts = f"{figures['calls']:,} calls, {figures['nuisance']:,} of them nuisance"
     say(f"{counts}; {figures['registers']:,} rows of registers")
     rows = []
@@ -96,7 +146,7 @@ def rule_figures(figures: RuleFigures) -> None:
             *(plain_share(rule[part]) for part in ("caller_precision", "recall")),
         )
         rows.append((name.replace("_", " "), f"{rule['calls']:,}", *cells, slice_hit))
-    head = ("rule", "calls", "precision", "by caller", "recall", "innocent slice hit most")
+    head = ("rule", "calls", "precision", "by caller", "recall", "innocent slice with most hits")
     show_table("rules against the truth", head, rows)
     if len(figures["regions"]) > 1:
         _regions(figures["regions"])
@@ -121,7 +171,7 @@ def _regions(regions: Mapping[str, RegionFigures]) -> None:
 def _model(model: ModelBesideRules) -> None:
     kinds = {"nuisance": model["nuisance"], "benign": model["benign"]}
     rows = [(kind, *(f"{calls:,}" for calls in apart.values())) for kind, apart in kinds.items()]
-    title = f"band {model['band']} of model {model['id']}, and rules apart"
+    title = f"calls found by band {model['band']} of model {model['id']} and by rules"
     show_table(title, ("calls", *(cell.replace("_", " ") for cell in model["benign"])), rows)
     all_calls, rest = share_with_interval(model["catch"]), share_with_interval(model["catch_without_rule_hits"])
     say(f"the model's catch rate: {all_calls}; of nuisance calls that no rule decides: {rest}")

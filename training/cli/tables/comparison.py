@@ -20,33 +20,40 @@ def run_comparison(result: RunComparison) -> None:
         ("innocent calls flagged, each at its own threshold", *cells(result["false_calls"])),
     ]
     title = (
-        f"{result['judged_calls']:,} calls judged both runs; {result['nuisance_calls']:,} are nuisance, of "
+        f"{result['judged_calls']:,} test calls of both runs; {result['nuisance_calls']:,} are nuisance, from "
         f"{result['nuisance_callers']:,} callers"
     )
     show_table(title, ("", *names, "difference (95 %)"), rows)
     alone = result["judged_by_one"]
     if any(alone):
-        say(f"{alone[0]:,} and {alone[1]:,} calls judged one run only; --judge-seed lets the same calls judge both")
+        say(f"{alone[0]:,} and {alone[1]:,} test calls of one run only; trainings with one --judge-seed share them all")
     for kind, nuisance in (("nuisance", True), ("innocent", False)):
         slices = [
             (
                 row["slice"],
-                f"{row['calls']:,} of {row['callers']:,}",
+                f"{row['calls']:,} from {row['callers']:,}",
                 *(f"{row[place]:,}" for place in ("first", "second", "only_first", "only_second")),
             )
             for row in result["slices"]
             if row["nuisance"] is nuisance and row["first"] + row["second"]
         ]
-        head = ("", "calls of callers", "flagged by the first", "by the second", "callers by the first alone", "second")
+        head = (
+            "",
+            "calls from callers",
+            "flagged by the first",
+            "the second",
+            "callers by the first alone",
+            "the second",
+        )
         show_table(f"{kind} callers, each run at its own threshold", head, slices)
     callers = [
         (f"caller {row['caller']}, {row['slice']}", *(f"{row[name]:,}" for name in ("calls", "first", "second")))
         for row in result["callers"]
     ]
-    show_table("callers on which they differ most", ("", "calls", "flagged by the first", "by the second"), callers)
+    show_table("callers on which they differ most", ("", "calls", "flagged by the first", "the second"), callers)
     better = result["better"]
     if better == "neither":
-        say("better   neither: the interval of the difference at equal false calls has 0 in it")
+        say("better   neither: the interval of the difference at equal false positives includes 0")
     else:
         say(f"better   {names[better == 'second']}: it catches more at equally many flagged innocent calls")
 

@@ -1,4 +1,4 @@
-"""A training, an evaluation, scored calls, a monitored day and an export as tables."""
+"""A training, an evaluation, scored calls and an export as tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from callsieve.training.log.looks import in_words
 from callsieve.training.reports.run_page import NOT_MEASURED, share, until
 
 if TYPE_CHECKING:
-    from callsieve.training.drift.figures import MonitorFigures
     from callsieve.training.judging.figures import (
         Bucket,
         Detection,
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 NONE = "–"  # nothing was measured
 BY_RULES: tuple[Literal["caught_by_rules", "caught_by_policy"], ...] = ("caught_by_rules", "caught_by_policy")
-SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
 
 
 def study(figures: RecordedRun, folder: Path) -> None:
@@ -48,7 +46,7 @@ def study(figures: RecordedRun, folder: Path) -> None:
         say(f"bundle   {folder / 'bundle'}   (model {figures['model']['id']}, signed; public key {folder / SIGNER})")
     else:
         name = figures["model"]["estimator"]
-        say(f"bundle   none: the model of {name} is judged and recorded, but only a forest of LightGBM can be signed")
+        say(f"bundle   none: only a LightGBM model can be signed; the model of {name} is evaluated and recorded")
     for command in figures["next"]:
         say(f"next     {command}")
 
@@ -65,11 +63,12 @@ def demo(figures: RecordedRun, shipped: str, folder: Path) -> None:
     rows = [
         ("innocent calls flagged", *(f"{side['false_calls']} of {side['benign_calls']:,}" for side in sides)),
         ("at most 1 in 10,000 (95 %)", certified(sides[0]), certified(here) + refusal(figures), certified(rule)),
+        ("at most, by organisation (95 %)", *(f"{side['bound_by_organisation']:.3%}" for side in sides)),
         ("nuisance calls caught", *(share(side["catch"]["call"]["rate"]) for side in sides)),
         (f"new numbers found within {SOON} calls", *(share(detection["soon_share"]) for detection in detections)),
-        ("of all their calls stopped", *(share(detection["stopped_share"]) for detection in detections)),
+        ("calls of these numbers stopped", *(share(detection["stopped_share"]) for detection in detections)),
     ]
-    title = f"{figures['data']['calls']:,} simulated calls; judged on callers that neither model has seen"
+    title = f"{figures['data']['calls']:,} simulated calls; evaluated on callers that neither model has seen"
     show_table(title, ("", shipped, "trained here, on this world alone", rule["rule"]), rows)
     last = figures["last_day"]
     say(f"verdicts on {last['date']}: " + ", ".join(f"{count:,} {word}" for word, count in last["actions"].items()))
@@ -93,7 +92,7 @@ def headline(figures: RecordedRun | EvaluationFigures, numbers: str) -> None:
     rows = [
         ("innocent calls flagged", *(f"{side['false_calls']} of {side['benign_calls']:,}" for side in sides)),
         ("innocent calls passed, at least (95 %)", *(f"{1 - side['bound']:.4%}" for side in sides)),
-        ("at least, by organisation (95 %)", *(f"{1 - side['bound_by_organisation']:.2%}" for side in sides)),
+        ("the same, by organisation (95 %)", *(f"{1 - side['bound_by_organisation']:.2%}" for side in sides)),
         ("certified at 1 in 10,000", certified(sides[0]) + refusal(figures), *(certified(side) for side in sides[1:])),
         ("nuisance caught, by call", *(rate(side["catch"]["call"]) for side in sides)),
         ("nuisance caught, by caller", *(rate(side["catch"]["caller"]) for side in sides)),
@@ -104,10 +103,10 @@ def headline(figures: RecordedRun | EvaluationFigures, numbers: str) -> None:
             (f"calls until detection, {word}", *(until(detection, word) for detection in detections))
             for word in QUANTILES
         ),
-        ("lifetime calls stopped", *(share(detection["stopped_share"]) for detection in detections)),
+        ("calls of new numbers stopped", *(share(detection["stopped_share"]) for detection in detections)),
     ]
     data = figures["data"]
-    title = f"{data['calls']:,} calls; judged on {data['judged_on']} ({data['source']})"
+    title = f"{data['calls']:,} calls; evaluated on {data['judged_on']} ({data['source']})"
     show_table(title, ("", "model alone", f"with the rules of policy {policy['policy']}", rule["rule"]), rows)
     if figures["attacks"]:
         buckets(figures["buckets"])
@@ -115,7 +114,7 @@ def headline(figures: RecordedRun | EvaluationFigures, numbers: str) -> None:
 
 
 def by_folder(figures: Sequence[FolderFigures]) -> None:
-    """Prints the operating points on each folder that certified a model."""
+    """Prints the operating points on each folder that was used for the certificate."""
     rows = [
         (
             folder["folder"],
@@ -128,27 +127,34 @@ def by_folder(figures: Sequence[FolderFigures]) -> None:
         for folder in figures
         for model in [folder["model"]]
     ]
-    head = ("", "innocent flagged", "nuisance caught", f"found within {SOON} calls", "calls stopped", "regression")
-    show_table("each folder that certified the model", head, rows)
+    head = (
+        "",
+        "innocent flagged",
+        "nuisance caught",
+        f"found within {SOON} calls",
+        "calls stopped",
+        "caught by regression",
+    )
+    show_table("folders used for the certificate", head, rows)
 
 
 def feeds(figures: Mapping[str, FeedFigures]) -> None:
-    """Prints the certificate of a model on records that lack something."""
+    """Prints the certificate of a model for each kind of incomplete records."""
     rows = [
         (
             name,
             f"{feed['false_calls']} of {feed['benign_calls']:,}",
-            "yes" if feed["certified"] else "no: the model is silent there",
+            "yes" if feed["certified"] else "no: the model abstains",
             share(feed["catch"]),
         )
         for name, feed in figures.items()
     ]
     head = ("records", "innocent flagged", "certified at 1 in 10,000", "nuisance caught")
-    show_table("records that lack something", head, rows)
+    show_table("incomplete records", head, rows)
 
 
 def evaluation(figures: EvaluationFigures) -> None:
-    """Prints the headline of a bundle on other calls, and apart for callers of unseen groups."""
+    """Prints the headline of a bundle on other calls, and separately for callers of unseen groups."""
     headline(figures, "of numbers that first called after the first 7 days, of any group")
     say(in_words(figures))
     feed = figures["feed"]
@@ -176,19 +182,19 @@ def buckets(figures: Sequence[Bucket]) -> None:
     rows = [
         (
             bucket["bucket"],
-            f"{bucket['calls']:,} of {bucket['callers']:,}",
+            f"{bucket['calls']:,} from {bucket['callers']:,}",
             rate({"rate": bucket["catch"], "low": bucket["low"], "high": bucket["high"]}) if bucket["calls"] else NONE,
             f"{bucket['false_calls']:,} of {bucket['benign_calls']:,}",
         )
         for bucket in figures
     ]
-    head = ("", "nuisance calls of numbers", "caught", "innocent flagged")
+    head = ("", "nuisance calls from numbers", "caught", "innocent flagged")
     show_table("by the number of earlier calls", head, rows)
 
 
 def attacks(figures: Sequence[Evasion], numbers: str) -> None:
-    """Prints what catches each evasion, the calls that it gets through before detection, and apart for groups seen in
-    training.
+    """Prints what catches each evasion, and how many of its calls pass before detection; groups seen in training have a
+    table of their own.
     """
     rows = [
         (
@@ -203,12 +209,12 @@ def attacks(figures: Sequence[Evasion], numbers: str) -> None:
         )
         for attack in figures
     ]
-    detection = ("new numbers", "calls until detection", "for 9 in 10", "calls through a number", "people reached")
+    detection = ("new numbers", "calls until detection", "for 9 in 10", "calls passed by number", "people reached")
     head = ("evasion", "calls", "caught by the model", "by the rules", "by both", *detection)
     show_table(f"evasions: calls before detection, {numbers}", head, rows)
     show_table(
         "evasions: numbers that first called after the training, of groups seen in training",
-        ("evasion", "new numbers", "detected", "calls through a number"),
+        ("evasion", "new numbers", "detected", "calls passed by number"),
         [(attack["attack"].replace("_", " "), *known_group(attack["known_group"])) for attack in figures],
     )
 
@@ -235,7 +241,7 @@ def certified(side: Headline) -> str:
 
 
 def refusal(figures: Mapping[str, Any]) -> str:
-    """Returns in words that a gate refuses the model; "" if none does, or if the figures are of no training."""
+    """Returns the words that a gate refuses the model; "" if none does, or if the figures are not of a training."""
     refused = figures.get("gates", {}).get("refused", [])
     return ", refused by a gate" if refused else ""
 
@@ -280,53 +286,6 @@ def worlds(facts: Sequence[Mapping[str, Any]]) -> None:
     show_table("simulated worlds", ("folder", *counts), rows)
 
 
-def monitored(result: MonitorFigures) -> None:
-    """Prints the drifted statistics of a day, or else the nearest to it; and the state of the certificate."""
-    alarms = [shift for shift in result["shifts"] if shift["alarm"]]
-    rows = [
-        (
-            shift["name"],
-            shift["part"],
-            *(amount(shift, word) for word in ("then", "now")),
-            *("" if shift[word] is None else f"{shift[word]:.3f}" for word in ("psi", "ks")),
-            f"{shift['z']:+.1f}",
-        )
-        for shift in (alarms[:SHIFTS_SHOWN] or result["shifts"][:NEAREST_SHOWN])
-    ]
-    what = f"{len(alarms)} {'ALARM' if len(alarms) == 1 else 'ALARMS'}" if alarms else "no drift; largest differences"
-    title = f"{result['day']} ({result['kind']}), {result['calls']:,} calls: {what}"
-    show_table(title, ("statistic", "part", "reference", "that day", "PSI", "KS", "deviations"), rows, texts=2)
-    if alarms and result["resembles"] != result["kind"]:
-        # Around long holidays, weekends are working days.
-        why = "a holiday?" if result["kind"] == "weekday" else "a working weekend?"
-        say(f"the day looks more like a {result['resembles']}: {why}")
-    if result["feed"] != result["reference_feed"]:
-        feeds = f"{result['feed']!r}, that of the reference {result['reference_feed']!r}"
-        say(f"ALARM: the feed of the day is {feeds}; the thresholds of the reference's feed do not hold here")
-    else:
-        say(f"feed of the records: {result['feed']}")
-    certificate = result["certificate"]
-    if certificate["flagged_too_often"]:
-        say("ALARM: more innocent calls are flagged than the certificate allows")
-    for reason in certificate["at_risk"]:
-        say(f"certificate at risk: {reason}")
-    if not certificate["at_risk"]:
-        flagged, calls = certificate["of_these_flagged"], certificate["calls_of_callers_found_benign"]
-        say(f"certificate not at risk: {flagged:,} of {calls:,} calls of callers found benign were flagged")
-    if result["days_before"] < result["days_wanted"]:
-        have, need = result["days_before"], result["days_wanted"]
-        say(f"scores differ from those of a service: {have} days of history before the day, a service has {need}")
-    if "touches" in result:
-        say(in_words(result))
-
-
-def amount(shift: Mapping[str, Any], word: str) -> str:
-    """Returns a statistic of the day or of the reference: a share, an amount, or nothing for a joint statistic."""
-    if shift["measure"] == "together":
-        return ""
-    return f"{shift[word]:.1%}" if shift["measure"] == "histogram" else f"{shift[word]:,.0f}"
-
-
 def feature_table(result: Mapping[str, Any], out: Path) -> None:
     """Prints the measures of a model of a feature table, beside published ones where there are any."""
     names = ("auc", "macro_f1", "macro_recall", "g_mean")
@@ -337,7 +296,7 @@ def feature_table(result: Mapping[str, Any], out: Path) -> None:
     title = f"{sizes['all']:,} rows ({parts}), {result['features']} features"
     show_table(title, ("test set", "AUC", "macro F1", "macro recall", "G-mean"), rows)
     if result["left_out"]:
-        say(f"columns not used, not numeric or an identifier: {', '.join(result['left_out'])}")
+        say(f"columns left out, not numeric or an identifier: {', '.join(result['left_out'])}")
     say(result["split"])
     say(f"report   {out / 'report.html'}")
     say(f"model    {out / 'model.txt'}, MLflow run {result['tracking']['run']}")
@@ -358,5 +317,5 @@ def onnx(facts: Export, file: Path) -> None:
         )
         for name, difference in (("golden", facts["golden"]), ("thresholds", facts["thresholds"]))
     ]
-    head = ("rows", "number", "raw score", "probability", "other bands", "raw, from float32", "other bands")
+    head = ("rows", "count", "raw score", "probability", "other band", "raw score, float32 features", "other band")
     show_table("largest differences from the bundle", head, rows)

@@ -27,7 +27,7 @@ def rolling(result: RollingFigures) -> None:
         (name, *(_known(value) for value in (spread["mean"], spread["sd"], spread["least"], spread["most"])))
         for name, spread in result["spread"].items()
     ]
-    title = f"headline from {len(result['origins'])} origins, groups of callers unseen in training"
+    title = f"main figures of {len(result['origins'])} trainings, groups of callers unseen in training"
     show_table(title, ("figure", "mean", "sd", "least", "most"), rows)
 
 
@@ -44,7 +44,7 @@ def searched(result: SearchFigures, folder: Path) -> None:
 
 
 def decay(result: DecayFigures, folder: Path) -> None:
-    """Prints each period of the ageing and of the retrained model, and the area under time."""
+    """Prints each period of the ageing and of the retrained model, and the mean catch rate over time."""
     rows = [
         (
             "days {} to {}".format(*period["days_after_training"]),
@@ -54,11 +54,11 @@ def decay(result: DecayFigures, folder: Path) -> None:
         for period in result["periods"]
     ]
     columns = ("flagged innocent", "caught, unseen groups", "caught, at 1 in 10,000", "caught, all")
-    head = ("after the training", *(f"{way}: {name}" for way in ("once", "anew") for name in columns))
-    show_table(f"trained on {result['train_days']} days, once and anew each period", head, rows)
+    head = ("after the training", *(f"{way}: {name}" for way in ("trained once", "retrained") for name in columns))
+    show_table(f"trained on {result['train_days']} days once, and retrained before each period", head, rows)
     areas = (("at their own thresholds", result["area_under_time"]), ("at 1 in 10,000", result["area_at_target"]))
     for words, area in areas:
-        say(f"area under time, {words}: once {share(area['once'])}, anew {share(area['anew'])}")
+        say(f"caught, mean over time, {words}: trained once {share(area['once'])}, retrained {share(area['anew'])}")
     say(f"picture  {folder / 'decay.svg'}")
 
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from callsieve.serving.cli import console
-from callsieve.training.cli.tables import runs
+from callsieve.training.cli.tables import checks, runs
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def test_an_evaluation_shows_that_seen_groups_are_unknown(training_run, capsys):
     out = capsys.readouterr().out
     assert "no threshold for the feed of these records, no routes" in out
     assert "groups seen and unseen in training: no record" in out
-    assert "this look at the calls was not counted" in out
+    assert "this use of the calls was not recorded" in out
 
 
 def test_attacks_show_seen_groups_or_dashes(training_run, capsys):
@@ -80,7 +80,7 @@ def test_a_feature_table_shows_measures_and_unused_columns(capsys):
     runs.feature_table(figures, Path("out"))
     out = capsys.readouterr().out
     assert "6,106 rows (4,000 / 1,000 / 1,106), 42 features" in out and "0.8123" in out and "a paper" in out
-    assert "columns not used, not numeric or an identifier: phone_no_m, city" in out
+    assert "columns left out, not numeric or an identifier: phone_no_m, city" in out
     assert "No group is in two sets." in out and "model    out/model.txt, MLflow run abc" in out
 
 
@@ -105,26 +105,26 @@ def test_a_monitored_day_shows_alarms_and_its_kind(capsys):
         },
         "days_before": 3, "days_wanted": 28, "feed": "no routes", "reference_feed": "complete",
     }  # fmt: skip
-    runs.monitored(figures)
+    checks.monitored(figures)
     out = capsys.readouterr().out
     assert "calls: 1 ALARM\n" in out and "+12.0" in out
-    assert "the day looks more like a weekend: a holiday?" in out and "certificate at risk: too many" in out
+    assert "the calls of the day resemble a weekend: a holiday?" in out and "certificate at risk: too many" in out
     assert "3 days of history before the day" in out
-    assert "ALARM: the feed of the day is 'no routes', that of the reference 'complete'" in out
-    runs.monitored(figures | {"kind": "weekend", "resembles": "weekday", "shifts": [shift, shift]})
+    assert "ALARM: the feed of the day is 'no routes', that of the training 'complete'" in out
+    checks.monitored(figures | {"kind": "weekend", "resembles": "weekday", "shifts": [shift, shift]})
     out = capsys.readouterr().out
     assert "calls: 2 ALARMS\n" in out
-    assert "the day looks more like a weekday: a working weekend?" in out
+    assert "the calls of the day resemble a weekday: a working weekend?" in out
     flagged = figures["certificate"] | {"at_risk": ["of 9 calls 5 were flagged"], "flagged_too_often": True}
-    runs.monitored(figures | {"shifts": [shift | {"alarm": False}], "certificate": flagged})
+    checks.monitored(figures | {"shifts": [shift | {"alarm": False}], "certificate": flagged})
     out = capsys.readouterr().out
     assert "ALARM: more innocent calls are flagged than the certificate allows" in out and "no alarm" not in out
     assert "certificate at risk: of 9 calls 5 were flagged" in out
     quiet = figures | {"shifts": [shift | {"alarm": False}], "certificate": figures["certificate"] | {"at_risk": []}}
-    runs.monitored(quiet | {"days_before": 28, "feed": "complete"})
+    checks.monitored(quiet | {"days_before": 28, "feed": "complete"})
     out = capsys.readouterr().out
     assert "feed of the records: complete" in out
-    assert "no drift; largest differences" in out and "0 of 5 calls of callers found benign were flagged" in out
+    assert "no drift; largest differences" in out and "0 of 5 calls of callers found innocent were flagged" in out
 
 
 def test_an_empty_table_is_one_line(capsys):

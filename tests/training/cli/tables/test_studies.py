@@ -19,7 +19,7 @@ def printed(capsys):
 def test_rolling_shows_the_spread_over_origins(printed):
     figures = {"mean": 0.25, "sd": None, "least": 0.125, "most": 0.5}
     studies.rolling({"origins": [1, 2, 3], "spread": {"catch": figures}})
-    assert "headline from 3 origins" in (text := printed())
+    assert "main figures of 3 trainings" in (text := printed())
     assert "│ catch │ 0.25 │ unknown │ 0.125 │ 0.5 │" in text
 
 
@@ -38,7 +38,7 @@ def test_decay_shows_the_area_under_time(printed):
     whole = {"train_days": 35, "periods": periods, "area_under_time": areas, "area_at_target": areas}
     studies.decay(whole, Path("decay"))
     text = printed()
-    assert "area under time, at 1 in 10,000: once 50.0%, anew not measured" in text
+    assert "caught, mean over time, at 1 in 10,000: trained once 50.0%, retrained not measured" in text
     assert "trained on 35 days" in text and "decay/decay.svg" in text
 
 
