@@ -23,7 +23,6 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.files.dates import DAY
-from callsieve.training.model.fit import FitRows
 from callsieve.training.model.scores import feature_columns, out_of_fold_scores
 from callsieve.training.model.train import Trained
 
@@ -94,22 +93,25 @@ def regression_scores(t: Trained, features: Sequence[str], unseen: Array) -> Arr
         unseen: places of the calls to score.
     """
     learn, part, choose = t.learnt, t.learnt_fold, t.pool.choose
+    model = logistic(features)
+    table = model[:-1].fit_transform(learn.X)
 
     def fit_and_score(train_on: Array, score: Array) -> Array:
-        some = learn
-        if not train_on.all():
-            weight = None if learn.weight is None else learn.weight[train_on]
-            some = FitRows(learn.X[train_on], learn.y[train_on], weight)
-        return log_odds(logistic(some, features), t.X, unseen[score[unseen]])
+        weight = None if learn.weight is None else learn.weight[train_on]
+        model[-1].fit(table if train_on.all() else table[train_on], learn.y[train_on], weight)
+        return log_odds(model, t.X, unseen[score[unseen]])
 
     parts = range(t.fitted["parts"]) if t.fitted["parts"] > 1 else ()
-    by_part = [fit_and_score(part != number, choose & (t.cv_fold == number)) for number in parts]
     whole = fit_and_score(part >= 0, np.ones(len(choose), dtype=bool))
+    by_part = [fit_and_score(part != number, choose & (t.cv_fold == number)) for number in parts]
     return out_of_fold_scores(whole, by_part, [(number,) for number in parts], t.cv_fold, choose) if by_part else whole
 
 
-def logistic(learn: FitRows, features: Sequence[str]) -> Pipeline:
-    """Fits a logistic regression on logarithms, with an indicator of missing values and one-hot categories."""
+def logistic(features: Sequence[str]) -> Pipeline:
+    """Returns a logistic regression on logarithms, with an indicator of missing values and one-hot categories.
+
+    A second fit begins with the coefficients of the first.
+    """
     at = dict(zip(features, feature_columns(tuple(features)), strict=True))
     numbers = make_pipeline(  # each step works in place, since the training rows are large
         FunctionTransformer(_logarithm),
@@ -123,8 +125,7 @@ def logistic(learn: FitRows, features: Sequence[str]) -> Pipeline:
         ],
         sparse_threshold=0.0,
     )
-    model = make_pipeline(columns, LogisticRegression(solver="newton-cholesky"))
-    return model.fit(learn.X, learn.y, logisticregression__sample_weight=learn.weight)
+    return make_pipeline(columns, LogisticRegression(solver="newton-cholesky", warm_start=True))
 
 
 def log_odds(model: Pipeline, X: Array, rows: Array) -> Array:  # noqa: N803

@@ -194,11 +194,12 @@ def without_look_alikes(matrix: Matrix, columns: list[int], probability: float, 
     if not matrix.assumed.any():
         return matrix
     fold, X, score = cv_folds(matrix.group, matrix.y, seed), matrix.X[:, columns], np.zeros(len(matrix.y))  # noqa: N806
+    settings = lightgbm_parameters(len(score), classes=1, seed=seed, threads=threads, parameters=None)
+    settings = without_stopping(settings)
+    data = lgb.Dataset(X, matrix.y, weight=matrix.weight, params=settings, free_raw_data=False).construct()
     for held_out in range(int(fold.max()) + 1 if fold.any() else 0):
         inside = fold != held_out
-        settings = lightgbm_parameters(int(inside.sum()), classes=1, seed=seed, threads=threads, parameters=None)
-        data = lgb.Dataset(X[inside], matrix.y[inside], weight=matrix.weight[inside], free_raw_data=True)
-        model = lgb.train(without_stopping(settings), data, num_boost_round=LOOK_ALIKE_TREES)
+        model = lgb.train(settings, data.subset(np.flatnonzero(inside)), num_boost_round=LOOK_ALIKE_TREES)
         rows = np.flatnonzero(~inside & matrix.assumed)
         score[rows] = model.predict(X[rows], num_threads=threads)
     return replace(matrix, weight=np.where(matrix.assumed & (score > probability), 0.0, matrix.weight))

@@ -1,6 +1,5 @@
 """The baselines use the labels and the target of the model."""
 
-import dataclasses
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,6 @@ from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.training.judging.baselines import COUNTERS, log_odds, logistic
 from callsieve.training.judging.judge import judged_calls
-from callsieve.training.model.fit import FitRows
 from callsieve.training.model.scores import NO_CV_FOLD
 
 CALLER_CLASS = "call_caller_class"
@@ -71,7 +69,7 @@ def test_the_number_class_ranks_classes_by_their_share_of_nuisance():
     X = np.zeros((3000, len(NAMES)))  # noqa: N806
     X[:, CLASS] = rng.integers(0, 3, 3000)
     y = (rng.random(3000) < np.array([0.5, 0.1, 0.3])[X[:, CLASS].astype(int)]).astype(np.int8)
-    raw = log_odds(logistic(FitRows(X, y, np.ones(3000)), (CALLER_CLASS,)), X, np.arange(3000))
+    raw = log_odds(logistic((CALLER_CLASS,)).fit(X, y), X, np.arange(3000))
     for level in range(3):
         rows = X[:, CLASS] == level
         assert raw[rows] == pytest.approx(np.log(y[rows].mean() / (1 - y[rows].mean())), abs=0.1)
@@ -87,7 +85,7 @@ def test_the_regression_fits_slopes_levels_and_missing_values():
     law = 1.5 * np.log1p(X[:, plain]) - 2.0 * (X[:, CLASS] == 1) + 1.0 * np.isnan(X[:, other]) - 2.0
     y = (rng.random(6000) < 1 / (1 + np.exp(-law))).astype(np.int8)
 
-    model = logistic(FitRows(X, y, np.ones(6000)), (NAMES[plain], NAMES[other], CALLER_CLASS))
+    model = logistic((NAMES[plain], NAMES[other], CALLER_CLASS)).fit(X, y)
     fitted = log_odds(model, X, np.arange(6000))
     assert np.abs(fitted - law).mean() < 0.15
     assert np.isnan(log_odds(model, X, np.array([7]))[[6, 8]]).all()
@@ -96,9 +94,8 @@ def test_the_regression_fits_slopes_levels_and_missing_values():
 def test_the_regression_is_fitted_on_the_labels(trained):
     """Inverted labels invert the order of the scores."""
     learn = trained.learnt
-    turned = dataclasses.replace(learn, y=(1 - learn.y).astype(np.int8))
     every = np.arange(len(learn.y))
-    raw = [log_odds(logistic(side, NAMES), learn.X, every) for side in (learn, turned)]
+    raw = [log_odds(logistic(NAMES).fit(learn.X, y), learn.X, every) for y in (learn.y, 1 - learn.y)]
     assert roc_auc_score(learn.y, raw[0]) > 0.9
     assert roc_auc_score(learn.y, raw[1]) < 0.1
 
