@@ -24,7 +24,6 @@ SHIPPED = "serving/shipped/bundle"
 WORLDS = f"callsieve study worlds --json --valid-from 2026-11-28 --valid-days 730 --out {WORK}"
 KNOWN = "python tests/bench/bench_known.py --json"
 PUBLISHED = "python tests/bench/bench_published.py"
-STRESS = f"callsieve study stress --json --out {WORK}/stress --size"
 SICHUAN = f"{PUBLISHED} evaluation {DATA} tests/bench/bench_sichuan.py --data {{}}"
 
 
@@ -55,11 +54,6 @@ class Claim:
 def _training_part(output: Output) -> Any:
     """Returns the figures without the ids of data and model, because each run keys its calls anew."""
     return [output[name] for name in ("headline", "ranking", "rows", "bands", "baselines", "by_folder", "feeds")]
-
-
-def _ageing_part(output: Output) -> Any:
-    """Returns the figures without the names of folds, because each run keys its calls anew."""
-    return [{way: period[way] for way in ("once", "anew")} for period in output["periods"]]
 
 
 CLAIMS = (
@@ -116,20 +110,6 @@ CLAIMS = (
         figures.known_callers,
         lambda output: output["worlds"],
         quick=f"{KNOWN} 11 --size tiny",
-    ),
-    Claim(
-        "ageing",
-        "python tests/bench/bench_decay.py",
-        figures.ageing,
-        _ageing_part,
-        quick="python tests/bench/bench_decay.py --size tiny --seed 11 --train-days 24 --weeks 2 --days 2",
-    ),
-    Claim(
-        "wrong labels",
-        f"{STRESS} small --seeds 458,459,460",
-        figures.wrong_labels,
-        lambda output: output["faults"],
-        quick=f"{STRESS} tiny --seeds 11",
     ),
     Claim(
         "published table",

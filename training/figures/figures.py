@@ -131,35 +131,6 @@ def _finer(shares: Iterable[float]) -> str:
     return ", ".join(f"{100 * share:.1f}" for share in shares) + " %"
 
 
-def ageing(output: Output) -> Figures:
-    """Returns the catch rate by week of a model that is trained once, and of a model that is trained anew each week."""
-    periods, figures = output["periods"], {}
-    for way in ("once", "anew"):
-        for target, area, label in (
-            ("unseen", "area_under_time", "catch by week"),
-            ("at_target", "area_at_target", "catch by week at 1 in 10,000"),
-        ):
-            rates = _listed(period[way][target]["call"]["rate"] for period in periods)
-            figures[f"{label}, trained {way}"] = f"{rates}, mean {percent(output[area][way])}"
-        figures[f"innocent calls flagged, trained {way}"] = (
-            f"{sum(period[way]['false_calls'] for period in periods):,} of "
-            f"{sum(period[way]['benign_calls'] for period in periods):,}"
-        )
-    return figures
-
-
-def wrong_labels(output: Output) -> Figures:
-    """Returns the catch rate at 1 in 10,000, its change in points, and certificates of trainings on wrong labels."""
-    figures = {}
-    for fault in output["faults"]:
-        mean, low, high = (f"{100 * (fault['change_at_target'][name] or 0):+.0f}" for name in ("mean", "low", "high"))
-        figures[fault["fault"]] = (
-            f"{percent(fault['catch_at_target']['mean'])}, change {mean} ({low} to {high}), "
-            f"certified {fault['certified']} of {fault['worlds']}"
-        )
-    return figures
-
-
 def real_callers(output: Output) -> Figures:
     """Returns the labelled calls in records of real callers."""
     figures = {

@@ -1,6 +1,5 @@
 """The baselines use the labels and the target of the model."""
 
-
 import numpy as np
 import pandas as pd
 import pytest
