@@ -177,8 +177,9 @@ def policy_page() -> str:
     return "\n".join(
         [
             "# Policy\n",
-            "A policy file says which action follows from a rule or a score. This is the shipped one. `--policy FILE` "
-            "uses another. `callsieve study policies OLD NEW` shows whose calls a new one would treat otherwise.\n",
+            "A policy file says which action follows from a rule, or from a score that reaches a band (a named "
+            "threshold). This is the shipped one. `--policy FILE` uses another. `callsieve study policies OLD NEW` "
+            "shows whose calls a new one would treat differently.\n",
             f"```toml\n{text}```",
         ]
     )
@@ -190,7 +191,7 @@ def statuses_page() -> str:
         [
             "# Statuses\n",
             "A verdict has one of these statuses, in Python, over HTTP, in files, metrics and pages. The `message` of "
-            "a verdict names all conditions that hold; the status is the gravest.\n",
+            "a verdict names all conditions that hold; the status is the most serious one.\n",
             "| status | message |",
             "|---|---|",
             *(f"| `{status}` | {message} |" for status, message in MESSAGES.items()),

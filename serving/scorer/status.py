@@ -28,10 +28,10 @@ MESSAGES: Mapping[Status, str] = {
     "scored": "scored",
     "cleared": "a person has cleared this caller: the score has no effect",
     "stale": "the validity of the model has ended: train or load a new one",
-    "behind": "the history has moved more than a minute past the start of the call: no band applies",
-    "filling": "the history is shorter than the policy's history_days, or lacks calls of them: no band applies",
-    "other_feed": "the model has no thresholds for records that lack what these lack: no band applies",
-    "no_threshold": "the model has no threshold for this class of number: no band applies",
+    "behind": "the history has moved more than a minute past the start of the call: the score has no effect",
+    "filling": "the history is shorter than the policy's history_days, or lacks calls of them: the score has no effect",
+    "other_feed": "the model has no thresholds for records that lack what these lack: the score has no effect",
+    "no_threshold": "the model has no threshold for this class of number: the score has no effect",
     "wrong_input": "not scored: the call or the history is not what the scorer takes",
     "no_model": "not scored: no model is in service",
     "starting": "not scored: the service is starting",
@@ -57,7 +57,7 @@ def message_of(status: Status, detail: str = "") -> str:
 def status_of_score(*, stale: bool, behind: bool, filling: bool, other_feed: bool, silent: bool) -> tuple[Status, str]:
     """Returns status and message of a call that has a score.
 
-    The status is the gravest condition that holds. The message names all of them, so none hides another.
+    The status is the most serious condition that holds. The message names all of them, so none hides another.
 
     Args:
         stale: the call starts after the model's validity.
