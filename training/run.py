@@ -15,12 +15,7 @@ import pyarrow.compute as pc
 from callsieve.features.catalogue import catalogue_hash
 from callsieve.serving.batch.verdict_counts import verdict_counts
 from callsieve.serving.bundle.bundle import MANIFEST
-from callsieve.serving.bundle.signing import (
-    SIGNER,
-    key_id,
-    read_public_key,
-    write_public_key,
-)
+from callsieve.serving.bundle.signing import SIGNER, key_id, read_public_key, write_public_key
 from callsieve.serving.rules.policy import ACTIONS, read_policy
 from callsieve.serving.rules.rule_bits import matching_bits, table_actions, table_band_actions
 from callsieve.serving.rules.rule_input import VECTOR_COLUMNS
@@ -52,6 +47,7 @@ from .reports.model_card import write_documents
 from .reports.pictures import pictures
 from .reports.run_page import write_pictures, write_run_page
 from .tracking import mlflow_read, mlflow_write
+from .tracking.build_provenance import write_provenance
 from .tracking.judged_calls import JUDGED, write_judged
 from .tracking.lineage import drift_since_last_run
 from .tracking.record import (
@@ -104,8 +100,8 @@ def study(
 
     Args:
         data: a data set, or the folders of a training; the days of the last are monitored.
-        folder: new; gets `bundle/`, `signer.pub`, `report.html`, `record/` and, unless `audit` names another place, the
-            audit log.
+        folder: new; gets `bundle/`, its provenance, `signer.pub`, `report.html`, `record/` and, unless `audit` names
+            another place, the audit log.
         source: where the calls come from, in a few words.
         signing_key: Ed25519 key file for bundle and log; by default the log's, or a new one in the key folder.
         tracking_uri: MLflow's store; by default the one that MLflow is set to, or `mlruns.db` in the working folder.
@@ -158,6 +154,9 @@ def study(
     figures["gates"]["owner"] = gates.owner[0] if gates.owner else ""
     datasets = dataset_entries(trained, source)
     write_record(folder / "record", settings, datasets, code, gates.data, folder / SIGNER)
+    if can_be_signed(trained):
+        roles, run = [facts.role for facts in trained.folders], f"{log_id(place.log)}/{figures['gates']['entry']}"
+        write_provenance(folder / "bundle", key, settings, roles, datasets, code, run, began)
     write_judged(trained, folder / "record" / JUDGED)
     write_reference(measure_reference(model, calls), folder / "record" / REFERENCE)
     drawn = pictures(figures)

@@ -1,20 +1,24 @@
-"""Verifies a bundle and reports its completeness, signer and validity."""
+"""Verifies a bundle and the statement beside it, and reports its completeness, signer, validity and provenance."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callsieve.features.catalogue import catalogue_hash
 
-from .bundle import load
+from .attestation import attestation_path, verify_attestation
+from .bundle import BundleError, load
 from .signing import SIGNER, read_public_key
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 
 def verify(folder: Path, key: Path | None = None, *, on_check: Callable[[str], object] | None = None) -> dict[str, Any]:
-    """Runs all checks that the scorer runs when it opens a bundle.
+    """Runs all checks that the scorer runs when it opens a bundle, and checks the statement of how it was made, if any.
 
     Args:
         folder: the bundle.
@@ -39,9 +43,11 @@ def verify(folder: Path, key: Path | None = None, *, on_check: Callable[[str], o
         if on_check:
             on_check(line)
 
-    bundle = load(folder, [read_public_key(public)], expected_catalogue=catalogue_hash(), on_check=passed)
+    trusted = read_public_key(public)
+    bundle = load(folder, [trusted], expected_catalogue=catalogue_hash(), on_check=passed)
     stale = datetime.fromisoformat(bundle.valid_until) < datetime.now(UTC)
     passed(f"validity: {bundle.valid_from} to {bundle.valid_until}" + ("; expired" if stale else ""))
+    passed(_provenance(folder, trusted))
     return {
         "bundle": str(folder),
         "model": bundle.model_id,
@@ -56,3 +62,14 @@ def verify(folder: Path, key: Path | None = None, *, on_check: Callable[[str], o
         "bands": {band.name: band.certificate.certified for band in bundle.thresholds},
         "checks": checks,
     }
+
+
+def _provenance(folder: Path, key: Ed25519PublicKey) -> str:
+    path = attestation_path(folder)
+    if not path.exists():
+        return f"provenance: none; no {path.name} beside the bundle states how it was made"
+    try:
+        made = verify_attestation(folder, key)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path.name}: {error}") from None
+    return f"provenance: {path.name} states how these {len(made['subject'])} files were made, signed by the same key"

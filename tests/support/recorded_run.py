@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from callsieve.serving.bundle.attestation import write_attestation
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.bundle.signing import sign, write_public_key
 from callsieve.training.log.audit_log import append, log_id, payloads
@@ -86,6 +87,7 @@ def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="
     (folder / "record" / "settings.json").write_text(json.dumps(settings_json(Settings())))
     for signed in (folder, folder / "record"):
         write_public_key(small.KEY.public_key(), signed / "signer.pub")
+    write_attestation(folder / "bundle", {}, small.KEY)
     for name, text in FILES.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)

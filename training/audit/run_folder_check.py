@@ -24,6 +24,7 @@ ELSEWHERE = {  # artifacts whose copy has another name
     "report/report.html": "report.html",
     "report/audit.html": "audit.html",
     f"record/{SIGNER}": SIGNER,
+    "model/bundle.provenance.json": "bundle.provenance.json",
 }
 
 

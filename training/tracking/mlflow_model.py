@@ -3,8 +3,8 @@
 save_model(Path("callsieve-run/bundle"), Path("served"), signer=Path("callsieve-run/signer.pub"))
 # CALLSIEVE_TRUST=signer.pub mlflow models serve -m served --env-manager local
 
-The folder holds the bundle unchanged, the signer's public key, an example of invented calls, and `MLmodel`, which names
-this file as the loader. Nothing is pickled.
+The folder holds the bundle unchanged and its provenance, the signer's public key, an example of invented calls, and
+`MLmodel`, which names this file as the loader. Nothing is pickled.
 
 A key that travels with a model proves only that the bundle is whole. So the opening side can name the trusted key: the
 environment variable CALLSIEVE_TRUST is the path of a public key. CALLSIEVE_POLICY, if set, is the path of a policy file
@@ -33,6 +33,7 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.features.online.history import History
 from callsieve.features.records import Call
+from callsieve.serving.bundle.attestation import attestation_path
 from callsieve.serving.bundle.bundle import Bundle, load
 from callsieve.serving.bundle.signing import SIGNER, read_public_key
 from callsieve.serving.rules.policy import ACTIONS, read_policy
@@ -143,6 +144,8 @@ def save_model(bundle: Path, folder: Path, *, signer: Path) -> None:
     try:
         shutil.copytree(bundle, temporary / BUNDLE)
         shutil.copyfile(signer, temporary / SIGNER)
+        if (statement := attestation_path(bundle)).is_file():
+            shutil.copyfile(statement, attestation_path(temporary / BUNDLE))
         (temporary / "requirements.txt").write_text(f"{NAME}=={version(NAME)}\n", encoding="utf-8")
         model.saved_input_example_info = write_example(temporary, inputs(opened))
         model.save(str(temporary / "MLmodel"))

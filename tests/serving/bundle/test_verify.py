@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from callsieve.serving.bundle.attestation import write_attestation
 from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.bundle.signing import key_id, write_public_key
 from callsieve.serving.bundle.verify import verify
@@ -14,7 +15,7 @@ from tests.support import real_bundle
 from tests.support import small_bundle as small
 
 CHECKS = ["signature", "files", "metadata", "structure", "structure", "golden vectors", "golden vectors"]
-CHECKS += ["epoch", "catalogue", "validity"]
+CHECKS += ["epoch", "catalogue", "validity", "provenance"]
 COMMAND = [sys.executable, "-m", "callsieve.training", "model", "verify", "--bundle"]
 
 
@@ -44,8 +45,19 @@ def test_every_check_is_reported_in_order(place):
     assert facts["signed_by"] in lines[0]
     assert facts["epoch"] == 5
     assert facts["bands"] == {"certified": True, "watch": False}
-    assert facts["stale"] is ("expired" in lines[-1])
+    assert facts["stale"] is ("expired" in lines[-2])
+    assert lines[-1].startswith("provenance: none; no bundle.provenance.json")
     json.dumps(facts)
+
+
+def test_a_statement_beside_the_bundle_is_verified(place, tmp_path):
+    bundle = shutil.copytree(place / "bundle", tmp_path / "bundle")
+    write_attestation(bundle, {}, small.KEY)
+    line = verify(bundle, place / "signer.pub")["checks"][-1]
+    assert line.endswith("bundle.provenance.json states how these 5 files were made, signed by the same key")
+    write_attestation(bundle, {}, small.OTHER_KEY)
+    with pytest.raises(BundleError, match=r"^bundle\.provenance\.json: has no valid signature of the bundle's signer"):
+        verify(bundle, place / "signer.pub")
 
 
 def test_a_refusal_comes_after_the_passed_checks(place):

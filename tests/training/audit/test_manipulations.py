@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from callsieve.serving.bundle.signing import SIGNING_KEY, write_public_key
+from callsieve.training.audit import run_folder_check
 from callsieve.training.audit.anchors import witness
 from callsieve.training.audit.promote import approve, candidate, promote
 from callsieve.training.log import approvals
@@ -204,6 +205,7 @@ CAUGHT = [
     (23, "an approval is used again", added("promotion"), "entry 4: approval 1: statement: move must be 1"),
     (23, "a refused model is promoted", failing_model_promoted, "the model fails: model_catch_by_call_low"),
     (25, "the bundle is edited and signed again", bundle_signed_again, "copy bundle/bundle.json: logged as"),
+    (25, "the provenance is edited", edited("bundle.provenance.json"), "copy bundle.provenance.json: logged as"),
     (26, "the log is signed by another key", signed_by_another_key, "entry 0: edited: signed by key", TRUST),
     (27, "the log is written anew with its key", lambda r: r.rewrite(), "the log was rewritten", ON_HEAD),
     (27, "the log is written anew with its key", lambda r: r.rewrite(), "the log was rewritten", WITNESSED),
@@ -286,7 +288,7 @@ CAUGHT = [
     (
         35,
         "all copies are deleted",
-        removed("bundle", "documents", "plots", "record", "tables", "report.html", "audit.html", "signer.pub"),
+        removed(*run_folder_check.FOLDERS, *run_folder_check.ELSEWHERE.values()),
         "no file of a run",
     ),
     (36, "the last line is torn", torn, "entry 4: an incomplete line"),
