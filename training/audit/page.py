@@ -26,7 +26,7 @@ from callsieve.training.log.gates import Gates, condition
 from callsieve.training.log.run_paths import RunPaths
 from callsieve.training.reports.drawing import Picture
 from callsieve.training.reports.pictures import pictures
-from callsieve.training.reports.run_page import environment, iso_day
+from callsieve.training.reports.run_page import basis, environment, iso_day, render
 from callsieve.training.tracking import mlflow_read, mlflow_write
 
 from .mlflow_check import MOVES
@@ -140,8 +140,8 @@ def page(content: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None)
     """Returns the page as HTML."""
     pages = environment(__package__)
     pages.filters |= {"moment": moment, "meaning": meaning, "figure": figure, "day": iso_day}
-    shown = drawn or pictures(content["figures"])
-    return pages.get_template("audit.html").render(content, pictures=shown, busy=BUSY).lstrip()
+    values = {"pictures": drawn or pictures(content["figures"]), "catch_basis": basis(content["figures"])}
+    return render(pages.get_template("audit.html"), content, **values, busy=BUSY)
 
 
 def utc(milliseconds: int) -> str:

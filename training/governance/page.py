@@ -16,7 +16,7 @@ from callsieve.features.files.atomic import write_atomic
 from callsieve.features.reading.call_files import write_table
 from callsieve.training.language import current_language, day, gettext, words
 from callsieve.training.reports.drawing import BLUE, GREY, RC, VERMILLION, Picture, blank, legend, named_rows, svg
-from callsieve.training.reports.run_page import environment
+from callsieve.training.reports.run_page import environment, render
 
 from .disclosure import Cell, Count
 from .parties import regulators
@@ -55,7 +55,7 @@ def page(figures: Mapping[str, Any]) -> str:
     actions = any("action" in row["splits"] for rows in figures["tables"].values() for row in rows)
     template = pages.get_template("governance.html")
     plots, names = pictures(figures["tables"]), regulators()["regulators"]
-    return template.render(figures, actions=actions, pictures=plots, regulators=names).lstrip()
+    return render(template, figures, actions=actions, pictures=plots, regulators=names)
 
 
 def named(row: str) -> str:

@@ -15,7 +15,7 @@ from callsieve.training.judging.run_figures import DatasetEntry, RunFigures
 from callsieve.training.language import gettext, phrase, words
 
 from .pictures import meaning
-from .run_page import between, count, one_in, share, until
+from .run_page import basis, between, by_organisation, count, one_in, share, until
 
 Sections = Mapping[str, Mapping[str, object]]
 
@@ -171,9 +171,11 @@ def measured(figures: RunFigures, refused: str) -> dict[str, object]:
     quantiles = ((gettext("median"), "median"), (gettext("nine in ten"), "p90"))
     return {
         gettext("Benign calls flagged"): gettext(
-            "%(flagged)s; at most %(bound)s (exact 95 %% bound), target %(target)s",
+            "%(flagged)s; at most %(bound)s (exact 95 %% bound, calls as independent), %(organisation)s, "
+            "target %(target)s",
             flagged=gettext("%(part)s of %(whole)s", part=false, whole=innocent),
             bound=one_in(head["bound"]),
+            organisation=by_organisation(head),
             target=one_in(head["target"]),
         ),
         gettext("Certified"): certified
@@ -185,10 +187,11 @@ def measured(figures: RunFigures, refused: str) -> dict[str, object]:
         )
         or gettext("none"),
         gettext("Nuisance calls caught"): gettext(
-            "%(rate)s, 95 %% interval over callers %(low)s to %(high)s",
+            "%(rate)s, 95 %% interval over callers %(low)s to %(high)s, %(basis)s",
             rate=share(catch["rate"]),
             low=share(catch["low"]),
             high=share(catch["high"]),
+            basis=basis(figures),
         ),
         gettext("Calls until a new nuisance number is detected"): gettext(", ").join(
             f"{name} {until(detection, quantile)} ({between(detection, quantile)})" for name, quantile in quantiles

@@ -10,10 +10,10 @@ import matplotlib as mpl
 import matplotlib.dates as mdates
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from callsieve.features.catalogue import ALL_FEATURES
-from callsieve.training.judging.figures import Headline
+from callsieve.training.judging.figures import Headline, Slice
 from callsieve.training.judging.run_figures import RunFigures
 from callsieve.training.language import current_language, day, gettext, words
 
@@ -165,7 +165,7 @@ def nuisance_slices(figures: RunFigures, narrow: bool) -> Figure:
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
     ax.set_xlabel(gettext("nuisance calls caught, with 95%% interval"))
-    named_rows(ax, [f"{short(row['slice'])}\n{calls_in_words(row['calls'])}" for row in rows])
+    named_rows(ax, [f"{short(row['slice'])}\n{basis_of(row)}" for row in rows])
     return figure
 
 
@@ -215,6 +215,7 @@ def time_line(figures: RunFigures, narrow: bool) -> Figure:
     locator = mdates.AutoDateLocator(minticks=3, maxticks=4 if narrow else 8, interval_multiples=False)
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: day(mdates.num2date(x), year=not narrow)))
+    ax.set_xlabel(gettext("day of the calls (UTC)"))
     named_rows(ax, [label for _, label in spans])
     return figure
 
@@ -262,6 +263,7 @@ def learning_curve(figures: RunFigures, narrow: bool) -> Figure:
     losses = figures["learning_curve"]
     ax.plot(range(1, len(losses) + 1), losses, color=BLUE)
     ax.set_xlim(1, max(len(losses), 2))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel(gettext("trees of a member"))
     ax.set_ylabel(gettext("log loss on held-out folds"))
     return figure
@@ -299,10 +301,10 @@ def part_of(part: int, whole: int) -> str:
     return gettext("%(part)s of %(whole)s", **numbers)
 
 
-def calls_in_words(calls: int) -> str:
-    """Returns a count of calls in the language in force."""
-    number = f"{calls:,}"
-    return gettext("%(calls)s calls", calls=number)
+def basis_of(row: Slice) -> str:
+    """Returns the judged calls and numbers of a kind, in the language in force."""
+    numbers = {"calls": f"{row['calls']:,}", "numbers": f"{row['callers']:,}"}
+    return gettext("calls: %(calls)s, numbers: %(numbers)s", **numbers)
 
 
 def is_counted(figures: RunFigures) -> bool:

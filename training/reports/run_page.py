@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from jinja2 import ChainableUndefined, ChoiceLoader, Environment, PackageLoader, StrictUndefined, Undefined
+from jinja2 import (
+    ChainableUndefined,
+    ChoiceLoader,
+    Environment,
+    PackageLoader,
+    StrictUndefined,
+    Template,
+    Undefined,
+)
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.rules.strata import BUSY
 from callsieve.training.judging.detection import SOON
+from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.run_figures import RunFigures
 from callsieve.training.language import current_language, day, gettext, message, phrase, words
 
 from .drawing import Picture, percent
-from .pictures import meaning, pictures
+from .pictures import is_counted, meaning, pictures
 
 NOT_MEASURED = "not measured"
 """How the terminal and the pages, in English, show a figure that is missing."""
+WIDE = 5
+"""A table with more columns is a list of rows on a narrow screen."""
 
 
 def write_run_page(figures: RunFigures, path: Path, drawn: Mapping[str, Picture] | None = None) -> None:
@@ -39,11 +51,28 @@ def page(figures: RunFigures, drawn: Mapping[str, Picture] | None = None) -> str
     pages = environment(__package__, ChainableUndefined)  # a missing section is empty at any depth
     pages.filters |= {"percent": percent, "pass_share": pass_share, "meaning": meaning, "day": iso_day}
     data = figures.get("data")
-    simulated = bool(data) and str(data.get("source")).startswith("simulated")
+    # Only a simulator knows the truth.
+    simulated = bool(data) and (str(data.get("source")).startswith("simulated") or data.get("judged_by") == "truth")
     template = pages.get_template("run_page.html")
-    return template.render(
-        figures, pictures=drawn or pictures(figures), simulated=simulated, soon=SOON, busy=BUSY
-    ).lstrip()
+    values = {"pictures": drawn or pictures(figures), "catch_basis": basis(figures)}
+    return render(template, figures, **values, simulated=simulated, soon=SOON, busy=BUSY)
+
+
+def render(template: Template, figures: Mapping[str, Any], **values: object) -> str:
+    """Returns a page as text. Cells of wide tables name their column, which a narrow screen shows beside the figure."""
+    return re.sub(r"(?s)<table>.*?</table>", _name_cells, template.render(figures, **values).lstrip())
+
+
+def _name_cells(table: re.Match[str]) -> str:
+    heads = [re.sub(r"<[^>]*>", " ", head) for head in re.findall(r"(?s)<th[^>]*>(.*?)</th>", table[0])]
+    if len(heads) <= WIDE:
+        return table[0]
+
+    def named(row: re.Match[str]) -> str:
+        columns = iter(heads)
+        return re.sub("<td", lambda _: f'<td data-head="{next(columns, "")}"', row[0])
+
+    return re.sub(r"(?s)<tr>.*?</tr>", named, table[0].replace("<table>", '<table class="stack">', 1))
 
 
 def environment(package: str | None, undefined: type[Undefined] = StrictUndefined) -> Environment:
@@ -64,6 +93,7 @@ def environment(package: str | None, undefined: type[Undefined] = StrictUndefine
     pages.globals["lang"] = current_language()
     pages.filters |= {"count": count, "share": share, "one_in": one_in, "words": words, "phrase": phrase}
     pages.filters |= {"until": until, "between": between, "data_uri": data_uri}
+    pages.filters |= {"by_organisation": by_organisation}
     return pages
 
 
@@ -146,6 +176,28 @@ def pass_share(bound: object) -> str:
     digits = max(math.ceil(-math.log10(max(bound, 1e-9) * 100)) + 1, 1)
     scale = 10**digits
     return f"{math.floor((1 - bound) * 100 * scale + 1e-9) / scale:.{digits}f}%"
+
+
+def basis(figures: RunFigures) -> str:
+    """Returns what the headline's catch rate rests on: nuisance calls, their numbers, and its spread over folders."""
+    rates = [row["model"]["catch"]["call"]["rate"] for row in figures.get("by_folder") or ()]
+    measured = [rate for rate in rates if is_number(rate)]
+    texts = []
+    if is_counted(figures):
+        counts = figures["outcomes"]
+        calls, numbers = counts["nuisance_flagged"] + counts["nuisance_passed"], counts["nuisance_numbers"]
+        texts.append(gettext("of %(calls)s calls from %(numbers)s numbers", calls=count(calls), numbers=count(numbers)))
+    if measured:
+        low, high = share(min(measured)), share(max(measured))
+        texts.append(gettext("%(low)s to %(high)s by folder of calls", low=low, high=high))
+    else:
+        texts.append(gettext("one folder of calls, so its spread over others is not known"))
+    return gettext("; ").join(texts)
+
+
+def by_organisation(head: Headline) -> str:
+    """Returns the bound of the error for a call of an unseen organisation, to stand beside each bound over calls."""
+    return gettext("by organisation at most %(bound)s", bound=one_in(head["bound_by_organisation"]))
 
 
 def until(detection: object, quantile: str) -> str:

@@ -95,7 +95,9 @@ def svg_texts(text):
         "c-20250404-5be1",
         "label without a score",
         "later not measured",
-        "logistic regression 14 of 310,412 1 in 14,000 ● certified 41.2% 38.1% to 43.9%",
+        "logistic regression 14 of 310,412 1 in 14,000 by organisation at most 1 in 1,230 ● certified 41.2%",
+        "flagged, calls as independent; by organisation at most 1 in 1,260",
+        "90.1%, of 6,142 calls from 212 numbers; 87.4% to 87.4% by folder of calls",
         "Simulated.",
         "9c1f" * 16,
         COMMAND,
@@ -264,6 +266,21 @@ def blanked(value, key=None):
         return [blanked(item, key) for item in value]
     counted = {"calls", "flagged", "false_calls", "benign_calls", "target", "nuisance", "callers", "prior"}
     return value if isinstance(value, str) or key in counted else None
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_each_cell_of_a_wide_table_names_its_column():
+    text = page(example_figures())
+    heads = [value for tag, name, value in Page(text).attributes if (tag, name) == ("td", "data-head")]
+    assert heads.count("detected within 10 calls") == 7  # five models and rules, two folders
+    assert '<td data-head="innocent calls flagged">12 of 310,412' in text
+    assert all("data-head" not in table for table in re.findall(r"(?s)<table>.*?</table>", text))
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_catch_on_one_folder_says_that_its_spread_is_unknown():
+    figures = example_figures() | {"by_folder": []}
+    assert "212 numbers; one folder of calls, so its spread over others is not known" in Page(page(figures)).text
 
 
 @pytest.mark.usefixtures("no_pictures")
