@@ -153,4 +153,4 @@ def _by_which_comparison(comparison: Mapping[str, Any], gates: Gates, *, look: b
     if low <= gates.margin or callers < gates.least_callers:
         yield gettext("its comparison does not show a better model than the champion")
     if not look:
-        yield gettext("the log has no look at its calls for the comparison")
+        yield gettext("the log records no use of its calls for the comparison")

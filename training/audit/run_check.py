@@ -49,7 +49,7 @@ def _looks(entry: Entry, run: Mapping[str, Any], entries: Sequence[Entry], paylo
         stated = {"name": LOOKS, "value": f"{metric:g}", "claimed": claimed}
         yield gettext("its metric %(name)s is %(value)s, its gates state %(claimed)s", **stated)
     if claimed is None or not fold:
-        yield gettext("states no look at its calls")
+        yield gettext("states no use of its calls")
         return
     data, begin, end = parts(fold)
     gates, looks = run["gates"]["entry"], [(e.index, p["fold"]) for e, p in payloads if e.kind == "touch"]
@@ -58,10 +58,8 @@ def _looks(entry: Entry, run: Mapping[str, Any], entries: Sequence[Entry], paylo
     if known.issuperset(range(gates, entry.index)) and fold not in (
         look for index, look in looks if gates < index < entry.index
     ):
-        yield gettext("the log has no look at its calls between its gates and its own entry")
+        yield gettext("the log records no use of its calls between its gates and its own entry")
     before = [look for index, look in looks if index < gates]
     counted = overlapping_looks(before, data, (begin, end)) + 1
     if claimed < counted:
-        yield gettext(
-            "states %(claimed)s looks at its calls, the log has %(counted)s", claimed=claimed, counted=counted
-        )
+        yield gettext("states %(claimed)s uses of its calls, the log has %(counted)s", claimed=claimed, counted=counted)

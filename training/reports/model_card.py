@@ -144,13 +144,13 @@ def responsibility(owner: str) -> dict[str, object]:
 
 
 def evaluation(figures: RunFigures) -> dict[str, object]:
-    """Returns what judged the model: truth or labels, the calls, and the looks at the test fold."""
+    """Returns the truth or labels of the evaluation, its calls, and the uses of the test fold."""
     data, looks = figures["data"], figures["gates"]["touches"]
     calls = count(figures["rows"]["certify"])
     return {
-        gettext("Judged by"): words(data["judged_by"]),
-        gettext("Judged on"): gettext("%(calls)s calls, %(part)s", calls=calls, part=phrase(data["judged_on"])),
-        gettext("Looks at the test fold"): f"{looks}"
+        gettext("Evaluated by"): words(data["judged_by"]),
+        gettext("Evaluated on"): gettext("%(calls)s calls, %(part)s", calls=calls, part=phrase(data["judged_on"])),
+        gettext("Uses of the test fold"): f"{looks}"
         if figures["gates"]["registered"]
         else gettext("%(looks)s, by this audit log alone", looks=looks),
     }
@@ -170,7 +170,7 @@ def measured(figures: RunFigures, refused: str) -> dict[str, object]:
     )
     quantiles = ((gettext("median"), "median"), (gettext("nine in ten"), "p90"))
     return {
-        gettext("Benign calls flagged"): gettext(
+        gettext("Innocent calls flagged"): gettext(
             "%(flagged)s; at most %(bound)s (exact 95 %% bound, calls as independent), %(organisation)s, "
             "target %(target)s",
             flagged=gettext("%(part)s of %(whole)s", part=false, whole=innocent),
@@ -214,10 +214,10 @@ def limits(figures: RunFigures) -> dict[str, object]:
     """Returns the kinds of innocent callers with and without a certificate, and what the model does not see."""
     benign = [row for row in figures["slices"] if not row["nuisance"]]
     return {
-        gettext("Benign slices that are not certified"): _names(
+        gettext("Innocent slices that are not certified"): _names(
             [row["slice"] for row in benign if not row["certified"]]
         ),
-        gettext("Benign slices that are certified"): _names([row["slice"] for row in benign if row["certified"]]),
+        gettext("Innocent slices that are certified"): _names([row["slice"] for row in benign if row["certified"]]),
         gettext("Depends on"): gettext(
             "the share of nuisance in the training data; where nuisance is rarer, precision is lower"
         ),

@@ -29,7 +29,7 @@ from callsieve.training.model.matrix import array_hash
 from callsieve.training.model.provenance import source_hash, versions
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import Trained
-from callsieve.training.reports.run_page import one_in, share
+from callsieve.training.reports.run_page import by_organisation, one_in, share
 
 SETTINGS, VERSIONS, DATASETS, GATES = "settings.json", "versions.json", "datasets.json", "gates.toml"
 
@@ -172,13 +172,13 @@ def description(figures: RunFigures) -> str:
     certified = "certified" if head["certified"] else "not certified"
     refused = f", refused by gates on {', '.join(figures['gates']['refused'])}" if figures["gates"]["refused"] else ""
     with language("en"):
-        bound, target = one_in(head["bound"]), one_in(head["target"])
+        bound, organisation, target = one_in(head["bound"]), by_organisation(head), one_in(head["target"])
         rate, low, high = (share(value) for value in (catch["rate"], catch["low"], catch["high"]))
     return (
         f"**{certified}{refused}**: {head['false_calls']:,} of {head['benign_calls']:,} innocent calls were flagged, "
-        f"of groups unseen in training. That is at most {bound} (95 % upper bound, calls as independent); the target "
-        f"is {target}. {rate} of the nuisance calls were caught ({low} to {high}). Judged on "
-        f"{figures['data']['judged_on']} ({figures['data']['source']}).\n\n"
+        f"of groups unseen in training. That is at most {bound} (95 % upper bound, calls as independent), "
+        f"{organisation}; the target is {target}. {rate} of the nuisance calls were caught ({low} to {high}). "
+        f"Evaluated on {figures['data']['judged_on']} ({figures['data']['source']}).\n\n"
         "Among the artifacts: `report/report.html`, `report/audit.html`, `documents/model_card.md`."
     )
 

@@ -45,7 +45,7 @@ def test_the_page_answers_the_questions_of_a_reviewer(content, text, training_ru
         f"Training used nothing that became known after {moment(figures['folds']['label_cutoff'])}",
         "It is not certified", "It is not in use",
         f"It fails {sum(not gate['passed'] for gate in content['gates'])} of the 4 conditions",
-        f"{head['false_calls']:,} of {head['benign_calls']:,} benign calls were flagged",
+        f"{head['false_calls']:,} of {head['benign_calls']:,} innocent calls were flagged",
         "callers unseen in training, lower end of the 95 % interval: must be at least 0.55, got",
         "The certification fold was used 1 time up to this run",
         "It was never promoted", "There is no earlier run in this log",

@@ -22,7 +22,7 @@ def test_the_card_has_the_measured_figures(training_run):
         f"{head['false_calls']:,} of {head['benign_calls']:,}",
         "no: the model may label calls, but must not block them",
         figures["gates"]["sha256"],
-        "**Looks at the test fold**: 1",
+        "**Uses of the test fold**: 1",
         "**Learnt from**: labels as known at the label cutoff",
         "**Folders of calls**: 1",
         figures["folds"]["label_cutoff"],

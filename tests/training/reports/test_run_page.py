@@ -309,7 +309,7 @@ def test_real_calls_are_not_labelled_as_simulated():
     figures["data"] |= {"source": "calls of March", "judged_by": "labels"}
     text = Page(page(figures)).text
     assert "Simulated." not in text
-    assert "Judged by labels." in text
+    assert "Evaluated by labels." in text
 
 
 @given(st.floats(1e-9, 1.0, exclude_max=True))
