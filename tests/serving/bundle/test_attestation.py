@@ -98,6 +98,7 @@ FORGERIES = [
 ]  # fmt: skip
 
 
+@pytest.mark.source("L36", by="serving/bundle/attestation.py")
 @pytest.mark.parametrize(("forge", "text"), [row[1:] for row in FORGERIES], ids=[row[0] for row in FORGERIES])
 def test_a_forged_or_foreign_statement_is_refused(folder, forge, text):
     forge(attestation_path(folder / "bundle"))
