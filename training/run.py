@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from callsieve.features.catalogue import catalogue_hash
-from callsieve.serving.batch.verdict_counts import verdict_counts
+from callsieve.serving.batch.shard_scoring import verdict_counts
 from callsieve.serving.bundle.bundle import MANIFEST
 from callsieve.serving.bundle.signing import SIGNER, key_id, read_public_key, write_public_key
 from callsieve.serving.rules.policy import ACTIONS, read_policy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from callsieve.features.offline.table import vectors
 from callsieve.features.online.coverage import call_days, covered_rows
 from callsieve.features.online.feeds import feed_of_table
 from callsieve.serving.bundle.signing import read_public_key, signer_path
-from callsieve.serving.custody.purposes import require_purpose
+from callsieve.serving.custody.purposes import Declaration, require_purpose
 from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.rules.policy import read_policy
 from callsieve.serving.rules.registers import Registers
@@ -113,3 +114,25 @@ def open_registers(folder: Path | None, key: Path | None, purpose: str) -> Regis
     if temporary and registers.has_epoch(number_key.epoch):
         raise ValueError(f"{folder}: numbers as written need the key of the calls: expected --key FILE")
     return registers if not declaration.limits else registers.in_time(read_retention(), now_ms())
+
+
+def summary(
+    scorer: Scorer, declaration: Declaration, feed: str, counts: Mapping[str, Any], quarantined: Mapping[str, int]
+) -> dict[str, Any]:
+    """Returns the figures of scored calls, JSON-able.
+
+    Args:
+        counts: `calls`, `filling`, the start of the last call as `last` (Unix ms), and other counts, which are copied.
+        quarantined: number of rows that are no calls, by reason.
+    """
+    return {
+        "model": scorer.bundle.model_id,
+        "policy": scorer.policy.version,
+        "purpose": declaration.in_record(SCORING),
+        **{name: count for name, count in counts.items() if name != "last"},
+        "feed": feed,
+        "other_feed": 0 if scorer.bands(feed) else counts["calls"] - counts["filling"],
+        "quarantined": dict(quarantined),
+        "valid_until": scorer.bundle.valid_until,
+        "stale": counts["last"] > scorer.valid_until_ms,
+    }

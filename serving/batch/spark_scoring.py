@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +25,10 @@ from callsieve.serving.rules.rule_bits import BITS, rule_columns
 from callsieve.serving.scorer.scorer import Scorer
 
 from .output_keys import read_callee_keys, with_callee_keys
-from .score import SCORING, open_scorer
+from .score import SCORING, open_scorer, summary
+from .shard_scoring import by_action
 from .table_rules import rule_column, rules_met
 from .vector_files import TRAINING
-from .verdict_counts import by_action
 from .verdict_file import statuses
 
 if TYPE_CHECKING:
@@ -117,19 +116,7 @@ def score(
         columns = ("start", "caller", "callee", "score probability", f"array({words})[action] action", "rules")
         spark.write(scored.selectExpr(*columns, "status", "message"), str(out))
     scored.unpersist()
-    last = datetime.fromtimestamp(figures.pop("last") / 1000, UTC)
-    covered = figures["calls"] - figures["filling"]
-    return {
-        "model": scorer.bundle.model_id,
-        "policy": scorer.policy.version,
-        "purpose": declaration.in_record(SCORING),
-        **figures,
-        "feed": feed,
-        "other_feed": 0 if scorer.bands(feed) else covered,
-        "quarantined": {},
-        "valid_until": scorer.bundle.valid_until,
-        "stale": last > datetime.fromisoformat(scorer.bundle.valid_until),
-    }
+    return summary(scorer, declaration, feed, figures, {})
 
 
 def days_with_calls(frame: Any) -> frozenset[int]:
@@ -247,7 +234,7 @@ def verdicts(
     rule_bits = rules_met(identity, rule_columns(rows), None, scorer.policy.terms)
     covered = covered_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
     scores = scorer.score_table(rows, rule_bits, covered=covered, feed=feed, threads=1)
-    stale = identity["start"].to_numpy() > datetime.fromisoformat(scorer.bundle.valid_until).timestamp() * 1000
+    stale = identity["start"].to_numpy() > scorer.valid_until_ms
     status, message = statuses(scorer, rows, scores, covered, stale)
     if callees is not None:
         identity = with_callee_keys(identity, _callee_keys(callees))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from callsieve.features.dataclass import dataclass
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.serving.scorer.scorer import Scorer
@@ -54,7 +52,7 @@ def health(live: Live | None, judge: Swap, now: int) -> Health:
 
 def days_left(scorer: Scorer, now: int) -> float:
     """Returns the days until the model's validity ends; negative afterwards. `now` is Unix ms."""
-    return (datetime.fromisoformat(scorer.bundle.valid_until).timestamp() * 1000 - now) / DAY_MS
+    return (scorer.valid_until_ms - now) / DAY_MS
 
 
 def _unready(status: Status, detail: str = "") -> Health:

@@ -58,6 +58,7 @@ class Scorer:
         policy: the policy that turns facts and bands into actions.
         registers: the registers to look calls up in, or None.
         columns: own columns of callers, or None. Only a model with own columns needs them.
+        valid_until_ms: end of the model's validity, Unix ms.
         problems: counts the calls with the status "wrong_input" or "fault", and logs each at most once a minute.
 
     >>> from callsieve.features import Call, History, Intake, read_key
@@ -111,7 +112,7 @@ class Scorer:
         self._pick = itemgetter(*self._columns, self._columns[-1])
         self._in_order = self._columns == list(range(len(self.features)))
         self._bands = {bundle.feed: bundle.thresholds, **bundle.feeds}
-        self._valid_until_ms = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
+        self.valid_until_ms = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
 
     @classmethod
     def load(
@@ -383,7 +384,7 @@ class Scorer:
         stratum, bands = stratum_of(vector), self.bands(feed)
         by_band, band = ("pass", "") if filling or behind else band_action(self.policy, bands, raw, stratum)
         status, message = status_of_score(
-            stale=start > self._valid_until_ms,
+            stale=start > self.valid_until_ms,
             behind=behind,
             filling=filling,
             other_feed=not bands,

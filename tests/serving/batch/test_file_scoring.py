@@ -19,11 +19,11 @@ from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.keys.tokens import Key
 from callsieve.features.offline import keyed_file, shards
 from callsieve.features.online.feeds import NO_ROUTES
-from callsieve.serving.batch import file_scoring
+from callsieve.serving.batch import file_scoring, shard_scoring
 from callsieve.serving.batch.call_files import read_keyed_file
 from callsieve.serving.batch.file_scoring import score_file
 from callsieve.serving.batch.score import open_registers, open_scorer, score_calls
-from callsieve.serving.batch.verdict_counts import verdict_counts
+from callsieve.serving.batch.shard_scoring import verdict_counts
 from callsieve.serving.batch.verdict_file import verdict_table
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.scorer.status import MESSAGES
@@ -63,7 +63,8 @@ def in_many_parts(monkeypatch):
     for module, sizes in (
         (keyed_file, {"SHARD_BYTES": 1 << 14, "CHUNK_ROWS": 700}),
         (shards, {"CALL_BYTES": 1 << 20, "CHUNK_BYTES": 1 << 20}),
-        (file_scoring, {"SPAN_ROWS": 500, "BLOCK_ROWS": 64}),
+        (file_scoring, {"SPAN_ROWS": 500}),
+        (shard_scoring, {"BLOCK_ROWS": 64}),
     ):
         for name, size in sizes.items():
             monkeypatch.setattr(module, name, size)

@@ -1,0 +1,173 @@
+"""Scores the calls of one shard, and counts its verdicts by action, caller, band and rule."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from callsieve.features.catalogue import NAMES, own_columns
+from callsieve.features.complaints import complaint_vectors
+from callsieve.features.intake.text_columns import factorize
+from callsieve.features.offline.shuffle import write_parts
+from callsieve.features.offline.stages import Plan, ShardVectors, party_tokens, shard_vectors
+from callsieve.features.online.coverage import covered_rows
+from callsieve.features.records import NUMBER_CLASSES
+from callsieve.serving.rules.policy import ACTIONS
+from callsieve.serving.rules.rule_bits import BITS
+from callsieve.serving.rules.rule_input import VECTOR_COLUMNS
+from callsieve.serving.scorer.scorer import Scorer
+from callsieve.serving.scorer.verdict import Scores
+
+from .own_columns import own_values
+from .table_rules import rules_met, with_preferences
+from .verdict_file import verdict_details
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+BLOCK_ROWS = 1 << 13  # calls that are scored at once: their vectors fit the cache
+VERDICTS = "verdicts"  # the files of this stage
+ALONE = ("caller", "callee")  # the tokens that rules read
+JOINED = (*ALONE, "caller_block", "trunk", "device")  # those that registers and complaints are joined by
+EPOCHS = ("caller_epoch", "callee_epoch")
+CALLER_CLASS = NAMES.index("call_caller_class")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The inputs that scoring a shard needs besides its calls.
+
+    Attributes:
+        complaints: columns `features.complaints.COMPLAINT_COLUMNS`; None for a model without complaint features.
+        columns: own columns, as from `read_own_columns`; None for a model without them.
+        days: days since 1970 (UTC) with calls, of the whole file.
+        numbers: for each keyed call the number of its row in the input, not positive for a call of the history; None
+            if the keyed calls are the input.
+        spans: number of spans of `span_rows` rows of the input.
+        feed: the feed of the whole file.
+        details: whether the verdicts are written, and so explained.
+    """
+
+    scorer: Scorer
+    complaints: pa.Table | None
+    columns: pd.DataFrame | None
+    days: set[int]
+    numbers: Array | None
+    spans: int
+    span_rows: int
+    feed: str
+    details: bool
+
+
+def score_shard(plan: Plan, job: Job, shard: int) -> None:
+    """Scores the calls of a shard of callers and writes their verdicts, by span of time."""
+    calls = shard_vectors(plan, shard)
+    numbers = calls.rows + 1 if job.numbers is None else job.numbers[calls.rows]
+    if (numbers <= 0).any():
+        calls, numbers = selected(calls, numbers > 0), numbers[numbers > 0]
+    keyed = keyed_columns(calls, ALONE if job.scorer.registers is job.complaints is None else JOINED)
+    covered = covered_rows(calls.start, job.days, job.scorer.policy.history_days)
+    scores, abstaining, details = score_rows(job, calls, keyed, covered)
+    counts = verdict_counts(scores, keyed) | {
+        "unscored": int(np.isnan(scores.raw).sum()),
+        "filling": int(np.count_nonzero(~covered)),
+        "no_threshold": dict(sorted(abstaining.items())),
+        "last": int(calls.start.max(initial=0)),
+    }
+    verdicts = {"row": numbers, "start": calls.start, "score": scores.score, "action": scores.action}
+    parties = {name: calls.parties[name].combine_chunks() for name in ("caller", "callee", *EPOCHS)}
+    rows = {name: pa.array(values) for name, values in (verdicts | {"rules": scores.rule_bits}).items()} | parties
+    rows |= details
+    spans = ((numbers - 1) // job.span_rows).astype(np.uint16)
+    notes = {"counts": json.dumps(counts)}
+    write_parts(rows, spans, job.spans, plan.files(VERDICTS)[shard], notes)
+
+
+def selected(calls: ShardVectors, chosen: Array) -> ShardVectors:
+    """Returns the calls of a shard where `chosen` is true, shape (calls,); not their order by caller."""
+    return replace(
+        calls,
+        rows=calls.rows[chosen],
+        start=calls.start[chosen],
+        parties=calls.parties.filter(pa.array(chosen)),
+        values={role: values[chosen] for role, values in calls.values.items()},
+        by_caller=np.empty(0, np.int64),
+    )
+
+
+def keyed_columns(calls: ShardVectors, names: tuple[str, ...]) -> pa.Table:
+    """Returns start, class of the caller, and these tokens of keyed calls."""
+    tokens = party_tokens(calls.parties, names)
+    code = calls.values["caller"][:, CALLER_CLASS]
+    unknown = NUMBER_CLASSES.index("unknown")
+    classes = pa.array(np.where(np.isnan(code), unknown, code).astype(np.int8))
+    words = pa.DictionaryArray.from_arrays(classes, pa.array(NUMBER_CLASSES))
+    return pa.table({"start": calls.start, **tokens, "caller_class": words})
+
+
+def score_rows(
+    job: Job, calls: ShardVectors, keyed: pa.Table, covered: Array
+) -> tuple[Scores, Counter[str], dict[str, pa.Array]]:
+    """Returns the scores of a shard's calls, the calls for which every band abstains by stratum, and the details."""
+    parts, abstaining, scorer = [], Counter[str](), job.scorer
+    details: list[dict[str, pa.Array]] = []
+    stale = calls.start > scorer.valid_until_ms
+    values = list(calls.values.values())
+    if job.complaints is not None:
+        values.append(complaint_vectors(keyed, job.complaints))
+    if own_columns(scorer.features):
+        values.append(own_values(scorer.features, keyed["caller"], calls.start, job.columns))
+    bits = rules_met(keyed, rule_values(calls), scorer.registers, scorer.policy.terms)
+    block = np.empty((BLOCK_ROWS, len(scorer.features)))
+    for begin in range(0, max(len(calls.rows), 1), BLOCK_ROWS):
+        part = slice(begin, begin + BLOCK_ROWS)
+        rows = np.concatenate([columns[part] for columns in values], axis=1, out=block[: len(calls.rows) - begin])
+        scores = scorer.score_table(rows, bits[part], covered=covered[part], feed=job.feed)
+        parts.append(with_preferences(scorer, keyed.slice(begin, BLOCK_ROWS), rows, scores, covered[part]))
+        abstaining.update(filter(None, scorer.abstaining_strata(rows, job.feed)))
+        if job.details:
+            some = keyed.slice(begin, BLOCK_ROWS)
+            details.append(verdict_details(scorer, some, rows, parts[-1], covered[part], stale[part]))
+    columns = ("raw", "score", "action", "band_action", "rule_bits")
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+    explained = {name: pa.concat_arrays([part[name] for part in details]) for name in (details[0] if details else ())}
+    return Scores(**joined, feed=job.feed), abstaining, explained
+
+
+def rule_values(calls: ShardVectors) -> dict[int, Array]:
+    """Returns the columns that rules read, as `rules.rule_bits.rule_columns` does."""
+    columns = [values[:, i] for values in calls.values.values() for i in range(values.shape[1])]
+    return {place: columns[place] for _, place in VECTOR_COLUMNS}
+
+
+def verdict_counts(scores: Scores, calls: pa.Table) -> dict[str, dict[str, int]]:
+    """Counts the verdicts on a table of calls.
+
+    Returns:
+        `actions`: calls by action. `callers`: callers by their strongest action. `bands`: calls by the action of the
+        model's bands alone. `rules`: calls by the rule that they meet; a call may meet several.
+    """
+    caller, callers = factorize(calls["caller"])
+    strongest = np.zeros(callers, dtype=np.int8)
+    np.maximum.at(strongest, caller, scores.action)
+    by_rule = {name: int(np.count_nonzero(scores.rule_bits & bit)) for name, bit in BITS.items()}
+    return {
+        "actions": by_action(Counter(scores.action.tolist())),
+        "callers": by_action(Counter(strongest.tolist())),
+        "bands": by_action(Counter(scores.band_action.tolist())),
+        "rules": {name: count for name, count in by_rule.items() if count},
+    }
+
+
+def by_action(counts: Mapping[int, int]) -> dict[str, int]:
+    """Replaces action codes by their names; an action without a call counts 0."""
+    return {action: counts.get(code, 0) for code, action in enumerate(ACTIONS)}
