@@ -1,9 +1,10 @@
-"""The current time, and days and times as a person writes them."""
+"""The current time, and days, times and time zones as a person writes them."""
 
 from __future__ import annotations
 
 import time
 from datetime import date, datetime
+from zoneinfo import ZoneInfo
 
 from .masking import masked
 
@@ -57,3 +58,17 @@ def parse_time(text: str, what: str) -> datetime:
             f"{what}: expected a time with its zone such as 2026-03-01T00:00:00Z, got {masked(text)[:40]!r}"
         ) from None
     return parsed
+
+
+def time_zone(name: str) -> ZoneInfo:
+    """Returns the time zone of this name.
+
+    Raises: ValueError: if there is no such zone.
+
+    >>> time_zone("Asia/Shanghai")
+    zoneinfo.ZoneInfo(key='Asia/Shanghai')
+    """
+    try:
+        return ZoneInfo(name)
+    except (OSError, LookupError, ValueError) as error:  # LookupError: ZoneInfoNotFoundError
+        raise ValueError(f"unknown time zone {name!r}, expected one such as 'Asia/Shanghai'") from error

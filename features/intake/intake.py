@@ -19,8 +19,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NoReturn
 from zoneinfo import ZoneInfo
 
-from callsieve.features.files.dates import DAY, HOUR
-from callsieve.features.files.zones import time_zone
+from callsieve.features.files.dates import DAY, HOUR, time_zone
 from callsieve.features.keys.tokens import Key, Use
 from callsieve.features.records import UNKNOWN, Call, KeyedCall
 

@@ -22,10 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from callsieve.features.files.atomic import check_distinct, write_atomic
+from callsieve.features.files.dates import time_zone
 from callsieve.features.files.masking import has_long_digits
 from callsieve.features.files.progress import by_size, silent
 from callsieve.features.files.toml_file import read_toml
-from callsieve.features.files.zones import time_zone
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import is_token
 from callsieve.features.reading.layouts import Layout

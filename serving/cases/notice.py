@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from callsieve.features.files.dates import DAY, HOUR
-from callsieve.features.files.zones import time_zone
+from callsieve.features.files.dates import DAY, HOUR, time_zone
 
 from .case_rules import CaseRules
 from .store import Case

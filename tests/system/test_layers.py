@@ -57,7 +57,7 @@ LAYERS = [
     "training/studies",
     "training/privacy",
     "training/governance",
-    "training/figures",
+    "training/evidence",
     "training/__init__.py",
     "training/cli",
     "training/__main__.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -65,7 +66,6 @@ def features(
         return
     if calls is None or out is None:
         console.fail("features: expected --calls FILE and --out FOLDER, or --list", code=2)
-    from callsieve.features.files.memory_size import parse_bytes
     from callsieve.serving.batch.vector_files import feature_names, write_vectors
 
     if layout == KEYED:
@@ -106,6 +106,23 @@ def _list_features(*, json: bool) -> None:
     title = f"{len(FEATURES)} features, and {len(rows) - len(FEATURES)} complaint features that a model has on request"
     console.show_table(title, ("name", "unit", "meaning", "含义"), rows, texts=4)
     console.show_table("terms", ("term", "meaning"), list(GLOSSARY.items()), texts=2)
+
+
+def parse_bytes(text: str | None) -> int | None:
+    """Returns the number of bytes in a size such as 4GiB or 800MiB; None for None.
+
+    Raises:
+        ValueError: in one line, if the text is not a size.
+
+    >>> parse_bytes("1.5GiB")
+    1610612736
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]+(?:[.][0-9]+)?) ?([KMGT])iB", text)
+    if not match:
+        raise ValueError(f"memory: expected a size such as 4GiB or 800MiB, got {text!r}")
+    return int(float(match[1]) * 1024 ** (1 + "KMGT".index(match[2])))
 
 
 def score(

@@ -51,11 +51,11 @@ def evaluate(
 
     Example: callsieve evaluate --bundle run/bundle --data world
     """
-    from callsieve.training.judging.assess import assess
+    from callsieve.training.judging.evaluate import evaluate as run
     from callsieve.training.judging.judge import headline_metrics
     from callsieve.training.language import language
     from callsieve.training.log.looks import ledger_beside
-    from callsieve.training.reports.evaluation import write_evaluation
+    from callsieve.training.reports.run_page import write_evaluation
     from callsieve.training.tracking.activity import record_activity
 
     from .tables import runs
@@ -63,7 +63,7 @@ def evaluate(
     began, folder = time.time(), None if out is None else console.new_folder(out)
     ledger = ledger_beside(bundle, look.audit, look.signing_key)
     with console.progress("evaluate") as progress, language(lang):
-        figures = assess(bundle, data, trust=trust, threads=threads, progress=progress, ledger=ledger)
+        figures = run(bundle, data, trust=trust, threads=threads, progress=progress, ledger=ledger)
         if folder is not None:
             write_evaluation(figures, folder)
     files = {} if folder is None else {"report": folder / "report.html"}

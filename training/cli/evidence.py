@@ -1,4 +1,4 @@
-"""The command `evidence`: runs every stated figure again. The work is in `training/figures`."""
+"""The command `evidence`: runs every stated figure again. The work is in `training/evidence`."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def evidence(
     """
     import tempfile
 
-    from callsieve.training.figures.claims import CLAIMS
-    from callsieve.training.figures.page import PAGE, outdated, run, write_page
+    from callsieve.training.evidence.claims import CLAIMS
+    from callsieve.training.evidence.page import PAGE, outdated, run, write_page
 
     unknown = set(only or ()) - {claim.name for claim in CLAIMS}
     if unknown:

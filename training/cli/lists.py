@@ -208,7 +208,7 @@ def _local_days(row: dict[str, Any]) -> dict[str, Any]:
     """Returns a row of the list with its moments as days in China."""
     from datetime import datetime
 
-    from callsieve.features.files.zones import time_zone
+    from callsieve.features.files.dates import time_zone
     from callsieve.features.reading.layouts import DEFAULT_ZONE
 
     zone = time_zone(DEFAULT_ZONE)

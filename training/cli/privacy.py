@@ -153,7 +153,7 @@ def hold(
     Example: callsieve privacy hold --data world --purpose tracing --person p1 --audit audit --signing-key log.key
     """
     from callsieve.serving.bundle.signing import read_signing_key
-    from callsieve.training.privacy.held import hold as run
+    from callsieve.training.privacy.hold import hold as run
 
     with console.progress("privacy hold"):
         facts = run(data, token or (), purpose, person, log.audit, read_signing_key(log.signing_key))

@@ -218,23 +218,14 @@ def train(
 
     Example: callsieve train --calls cdr.csv --layout op.toml --complaints complaints.csv --out run
     """
-    if own.calls is None:
-        refuse_unused(context, OWN_OPTIONS, "no --calls")
-    if not data and own.calls is None and vectors is not None:
-        refuse_unused(context, CALL_OPTIONS, "--vectors")
+    _check_inputs(context, own, data, vectors)
+    if vectors is not None:
         from .tables import runs
 
         options = {"label": label, "where": where, "groups": groups, "start": time}
         result = _train_on_table(vectors, options, out, tracking_uri, seed, threads)
         console.emit_json(result) if json else runs.feature_table(result, out)
         return
-    if (not data) == (own.calls is None) or vectors is not None:
-        console.fail("train: expected one of --calls FILE, --data FOLDER and --vectors FILE", code=2)
-    if own.calls is not None and own.complaints is None:
-        console.fail("train: --calls: expected --complaints FILE; a model learns from complaints", code=2)
-    refuse_unused(context, VECTOR_OPTIONS, "--data" if data else "--calls")
-    if own.calls is not None:
-        refuse_unused(context, ("own_columns",), "--calls")
     from callsieve.serving.batch.own_columns import own_features
     from callsieve.serving.batch.vector_files import feature_names
     from callsieve.training.data.label_policy import read_label_policy
@@ -284,6 +275,22 @@ def train(
             progress=progress,
         )
     console.emit_json(figures) if json else runs.study(figures, out)
+
+
+def _check_inputs(context: typer.Context, own: OwnFiles, data: list[Path] | None, vectors: Path | None) -> None:
+    """Ends the command unless it has calls, folders or a feature table, and only options that these use."""
+    if own.calls is None:
+        refuse_unused(context, OWN_OPTIONS, "no --calls")
+    if sum((bool(data), own.calls is not None, vectors is not None)) != 1:
+        console.fail("train: expected one of --calls FILE, --data FOLDER and --vectors FILE", code=2)
+    if vectors is not None:
+        refuse_unused(context, CALL_OPTIONS, "--vectors")
+        return
+    if own.calls is not None and own.complaints is None:
+        console.fail("train: --calls: expected --complaints FILE; a model learns from complaints", code=2)
+    refuse_unused(context, VECTOR_OPTIONS, "--data" if data else "--calls")
+    if own.calls is not None:
+        refuse_unused(context, ("own_columns",), "--calls")
 
 
 def _keyed(own: OwnFiles, out: Path, progress: Progress) -> Path:

@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from callsieve.features.files.atomic import check_present
+from callsieve.features.files.dates import time_zone
 from callsieve.features.files.progress import silent
 from callsieve.features.files.toml_file import read_toml
-from callsieve.features.files.zones import time_zone
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.tokens import is_token

@@ -1,16 +1,13 @@
-"""The types of all figures about a model, from the judge to MLflow, the run page and the terminal.
+"""The types of the figures of scored calls, from the judge to MLflow, the run page and the terminal.
 
 All are plain JSON values: a `TypedDict` is written to `figures.json` and to `--json` as it is. A rate is a share from 0
 to 1. None means that there was nothing to measure, or that a value is infinite. An interval (`low`, `high`) is a 95 %
-interval, a `bound` a one-sided 95 % upper bound. Two roots extend `ScoreFigures`: `Judgement` for a training,
-and `EvaluationFigures` for a bundle on other calls. `run_figures` has the types that a recorded run adds.
+interval, a `bound` a one-sided 95 % upper bound. `ScoreFigures` has all of them; `run_figures` extends it.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
-
-from callsieve.training.log.looks import Look
+from typing import Literal, TypedDict
 
 Point = list[float]  # false positive rate, catch rate
 
@@ -309,89 +306,6 @@ class BandFigures(TypedDict):
     strata: dict[str, CertificateFigures]
 
 
-class TopFeature(TypedDict):
-    """A feature with its description, and its Shapley values in log-odds over a sample of the judged calls.
-
-    `share`: of the mean absolute values of all features. `nuisance`, `innocent`: mean value over calls of that kind.
-    """
-
-    name: str
-    en: str
-    share: float
-    nuisance: float
-    innocent: float
-
-
-class ModelFigures(TypedDict):
-    """The size of the model. `id` is known once the bundle is written. `estimator` is "" or names an own one."""
-
-    trees: dict[str, int]
-    features: int
-    calibration: str
-    estimator: str
-    top_features: list[TopFeature]
-    id: NotRequired[str]
-
-
-class ModelId(TypedDict):
-    """The id of the judged model."""
-
-    id: str
-
-
-class CallCounts(TypedDict):
-    """Number of calls, of distinct numbers and of days, and the share of nuisance among the calls."""
-
-    calls: int
-    numbers: int
-    days: int
-    nuisance_share: float
-
-
-class DataFigures(CallCounts):
-    """The calls: SHA-256 of the table, source, whether truth or labels judge them, and which calls are judged."""
-
-    fingerprint: str
-    judged_by: str
-    judged_on: str
-    source: str
-
-
-class TrainingData(DataFigures):
-    """The calls of a training, its number of folders, what it learnt from ("labels" or "truth"), and its seed.
-
-    `fingerprint` is of the last folder.
-    """
-
-    folders: int
-    learn_from: str
-    seed: int
-
-
-class FoldSpans(TypedDict):
-    """Begin and end of each fold, and the moment after which no label was used; ISO 8601."""
-
-    train: list[str]
-    choose: list[str]
-    certify: list[str]
-    label_cutoff: str
-
-
-class RowCounts(TypedDict):
-    """Training rows, judged calls of the certifying fold, and groups."""
-
-    train: int
-    certify: int
-    groups: int
-
-
-class SeenCalls(TypedDict):
-    """Catch rate on the calls of groups that were seen, or were not seen, in training."""
-
-    calls: int
-    catch: Catch
-
-
 class ScoreFigures(TypedDict):
     """Figures of a model on scored calls, beside those of the rule on calls per hour."""
 
@@ -407,76 +321,3 @@ class ScoreFigures(TypedDict):
     detection_curve: DetectionCurve
     reliability: Reliability
     precision_at_prior: list[PrecisionAtPrior]
-
-
-class FeedFigures(CertificateFigures):
-    """The certificate of the model on records that lack something, and its catch rate there."""
-
-    catch: float | None
-
-
-class FolderFigures(TypedDict):
-    """The operating points on one of several certifying folders; `baselines` has the simpler scorers by name."""
-
-    folder: str
-    model: Headline
-    policy: PolicyHeadline
-    baselines: dict[str, Headline]
-
-
-class Judgement(ScoreFigures):
-    """Figures of a training.
-
-    `kinds` are the class models, `baselines` the operating points of simpler scorers. `by_folder` is empty unless
-    several folders certified the model. `feeds` has the poorer records by the name of the feed.
-    """
-
-    model: ModelFigures
-    data: TrainingData
-    folds: FoldSpans
-    rows: RowCounts
-    bands: list[BandFigures]
-    seen: SeenCalls
-    unseen: SeenCalls
-    kinds: list[ClassFigures]
-    baselines: dict[str, Headline]
-    by_folder: list[FolderFigures]
-    feeds: dict[str, FeedFigures]
-
-
-class Summary(TypedDict):
-    """Headline, ranking and row counts of a training; studies of many trainings compare these."""
-
-    headline: Headline
-    ranking: Ranking
-    rows: RowCounts
-
-
-class SeenGroupFigures(FalseCalls):
-    """Error and catch rate on calls of groups that the model may have been trained on, or was not trained on."""
-
-    calls: int
-    catch: Catch
-
-
-class BySeenGroups(TypedDict):
-    """Figures by whether the model may have seen the caller's group; `seen_basis` states how that is known."""
-
-    seen_basis: str
-    seen: SeenGroupFigures | None
-    unseen: SeenGroupFigures | None
-
-
-class FeedEntry(TypedDict):
-    """The feed of some records, and whether a bundle has bands for it."""
-
-    name: str
-    bands: bool
-
-
-class EvaluationFigures(ScoreFigures, BySeenGroups, Look):
-    """Figures of a bundle on calls that it was not trained on: `callsieve evaluate --json`."""
-
-    model: ModelId
-    feed: FeedEntry
-    data: DataFigures

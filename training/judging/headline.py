@@ -25,13 +25,13 @@ from .figures import (
     CertificateFigures,
     Detection,
     DetectionCurve,
-    FolderFigures,
     Headline,
     Outcomes,
     PolicyHeadline,
     Rate,
 )
 from .metrics import catch, threshold_at_rate
+from .run_figures import FolderFigures
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -28,19 +28,7 @@ from .calls_made import by_calls_made, reliability_by
 from .class_figures import class_figures
 from .detection import SOON
 from .evasions import evasion_figures
-from .figures import (
-    CallCounts,
-    Headline,
-    Judgement,
-    PrecisionAtPrior,
-    Ranking,
-    Reliability,
-    RowCounts,
-    ScoreFigures,
-    Slice,
-    Summary,
-    TopFeature,
-)
+from .figures import Headline, PrecisionAtPrior, Ranking, Reliability, ScoreFigures, Slice
 from .headline import (
     JudgedCalls,
     PolicyActions,
@@ -53,6 +41,7 @@ from .headline import (
     policy_headline,
 )
 from .metrics import KINDS, calibration_table, curve, precision_at_priors, ranking, score_histogram, slices
+from .run_figures import CallCounts, Judgement, RowCounts, Summary, TopFeature
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from callsieve.features.files.atomic import write_atomic
-from callsieve.training.judging.figures import ModelFigures
-from callsieve.training.judging.run_figures import DatasetEntry, RunFigures
+from callsieve.training.judging.run_figures import DatasetEntry, ModelFigures, RunFigures
 from callsieve.training.language import gettext, phrase, words
 
 from .pictures import meaning

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 from jinja2 import (
     ChainableUndefined,
@@ -24,7 +25,7 @@ from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.rules.strata import BUSY
 from callsieve.training.judging.detection import SOON
 from callsieve.training.judging.figures import Headline
-from callsieve.training.judging.run_figures import RunFigures
+from callsieve.training.judging.run_figures import EvaluationFigures, RunFigures
 from callsieve.training.language import current_language, day, gettext, message, phrase, words
 
 from .drawing import Picture, percent
@@ -112,6 +113,19 @@ def write_pictures(drawn: Mapping[str, Picture], folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name, picture in drawn.items():
         write_atomic(folder / f"{name}.svg", picture.wide.encode())
+
+
+def write_evaluation(figures: EvaluationFigures, folder: Path) -> None:
+    """Writes `report.html`, `plots/` and `figures.json` of a bundle on other calls into a new or empty folder.
+
+    The page is that of a run without the parts that only a training has.
+    """
+    shown = cast(RunFigures, figures)
+    drawn = pictures(shown)
+    write_run_page(shown, folder / "report.html", drawn)
+    write_pictures(drawn, folder / "plots")
+    text = json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomic(folder / "figures.json", (text + "\n").encode())
 
 
 def is_number(value: object) -> TypeGuard[float]:

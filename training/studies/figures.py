@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
-from callsieve.training.judging.figures import FalseCalls, Mean, Rate, RowCounts
+from callsieve.training.judging.figures import FalseCalls, Mean, Rate
+from callsieve.training.judging.run_figures import RowCounts
 from callsieve.training.log.looks import Look
 
 

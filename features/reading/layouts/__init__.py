@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 from callsieve.features.files.atomic import check_present
+from callsieve.features.files.dates import time_zone
 from callsieve.features.files.toml_file import read_toml
-from callsieve.features.files.zones import time_zone
 from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, NUMBER_CLASSES, OUTCOMES, RELEASED_BY, ROUTES
 
 CATEGORIES: Mapping[str, tuple[str, ...]] = MappingProxyType(

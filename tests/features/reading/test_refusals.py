@@ -23,8 +23,8 @@ from callsieve.training.data import noise
 from callsieve.training.data.complaint_files import layout_named
 from callsieve.training.governance import canaries, incident, parties
 from callsieve.training.governance.affected import Affected, affected
-from callsieve.training.judging.assess import by_seen_groups
 from callsieve.training.judging.compare import compare
+from callsieve.training.judging.evaluate import by_seen_groups
 from callsieve.training.judging.metrics import calibration_table
 from callsieve.training.judging.seen_groups import NOT_KNOWN, SeenGroups, seen_groups
 from callsieve.training.log import tickets

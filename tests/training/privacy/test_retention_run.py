@@ -26,7 +26,7 @@ from callsieve.training.governance.compliance import AuditScope, report
 from callsieve.training.log.audit_log import payloads
 from callsieve.training.privacy import retention_run
 from callsieve.training.privacy.exports import calls_between
-from callsieve.training.privacy.held import HOLD
+from callsieve.training.privacy.hold import HOLD
 from callsieve.training.privacy.retention_run import Places, open_intents
 from callsieve.training.privacy.subject import delete_rows
 from tests.serving.cases.test_store import example_record, fill
@@ -96,7 +96,7 @@ def test_a_folder_whose_calls_have_all_expired_becomes_empty(make_folder, log, c
     assert "nothing to do" in run_command("privacy", "retention", "--data", folder, *keys_of(log))[1]
 
 
-@pytest.mark.source("L17", "P5", by="training/privacy/held.py")
+@pytest.mark.source("L17", "P5", by="training/privacy/hold.py")
 @pytest.mark.source("L17", by="serving/custody/retention.toml")
 def test_calls_that_failed_authentication_outlive_the_others(make_folder, log, command_json):  # noqa: F811
     """The time of calls is over after 60 days, that of calls held for tracing is not; an expired call is not held."""

@@ -13,19 +13,8 @@ from callsieve.training.log.looks import in_words
 from callsieve.training.reports.run_page import NOT_MEASURED, share, until
 
 if TYPE_CHECKING:
-    from callsieve.training.judging.figures import (
-        Bucket,
-        Detection,
-        EvaluationFigures,
-        Evasion,
-        FeedFigures,
-        FolderFigures,
-        Headline,
-        KnownGroup,
-        Mean,
-        Rate,
-    )
-    from callsieve.training.judging.run_figures import RecordedRun
+    from callsieve.training.judging.figures import Bucket, Detection, Evasion, Headline, KnownGroup, Mean, Rate
+    from callsieve.training.judging.run_figures import EvaluationFigures, FeedFigures, FolderFigures, RecordedRun
     from callsieve.training.tracking.onnx_export import Export
 
 NONE = "–"  # nothing was measured

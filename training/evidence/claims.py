@@ -2,7 +2,7 @@
 
 Each claim is a command that prints JSON. A function of `figures.py` takes the figures from it, and `page.py` writes
 them into EVIDENCE.md. To add a figure: add a claim here, run `callsieve evidence --only NAME`, and state the figure in
-the text; `tests/training/figures/test_claims.py` fails for a figure in a text that EVIDENCE.md lacks.
+the text; `tests/training/evidence/test_claims.py` fails for a figure in a text that EVIDENCE.md lacks.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ import pytest
 
 from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.features.complaints import COMPLAINT_NAMES
-from callsieve.training.figures import claims, figures, page
-from callsieve.training.figures.claims import CLAIMS, Claim
-from callsieve.training.figures.page import COLUMNS, OLDER, Row, code_hash, lines_by_claim, outdated, run, write_page
+from callsieve.training.evidence import claims, figures, page
+from callsieve.training.evidence.claims import CLAIMS, Claim
+from callsieve.training.evidence.page import COLUMNS, OLDER, Row, code_hash, lines_by_claim, outdated, run, write_page
 from callsieve.training.log.gates import shipped_gates
 from tests.support.paths import ROOT
 
@@ -45,7 +45,7 @@ def bare_figures(text):
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_figure_of_a_text_is_in_evidence(name):
     text = (ROOT / name).read_text()
-    assert bare_figures(text) == [], "add a claim for it, as training/figures/claims.py explains"
+    assert bare_figures(text) == [], "add a claim for it, as training/evidence/claims.py explains"
     assert bare_figures(f"{text}\nIt catches 97.3 % of 1,234,567.\n") == ["97.3", "1,234,567"]
 
 

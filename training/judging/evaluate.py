@@ -28,9 +28,9 @@ from callsieve.training.model.certify import certificate, choose_threshold
 from callsieve.training.model.split import groups as group_of_calls
 from callsieve.training.model.split import judged_span
 
-from .figures import BySeenGroups, EvaluationFigures, SeenGroupFigures
 from .headline import JudgedCalls, PolicyActions, catch_of
 from .judge import RULE, call_counts, score_figures
+from .run_figures import BySeenGroups, EvaluationFigures, SeenGroupFigures
 from .seen_groups import SeenGroups, seen_groups
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 
-def assess(
+def evaluate(
     bundle: Path, data: Path, *, trust: Path | None, threads: int, progress: Progress, ledger: Ledger | None
 ) -> EvaluationFigures:
     """Returns the figures of a bundle on the calls of a folder; the first 7 days only fill the windows.
