@@ -25,9 +25,10 @@ from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import read_policy
 from callsieve.serving.scorer.verdict import Verdict
 from callsieve.serving.telephony import sip, sip_replies
-from tests.support import kamailio, real_bundle
+from tests.support import real_bundle
 from tests.support import small_bundle as small
-from tests.support.odd_invites import ODD_INVITES, mutants, place_calls
+from tests.support.servers import kamailio
+from tests.support.servers.odd_invites import ODD_INVITES, mutants, place_calls
 from tests.support.waiting import wait_until
 
 REDRESS = sip_replies.Redress(**kamailio.REDRESS)

@@ -20,7 +20,7 @@ from callsieve.training.log.run_paths import RunPaths
 from callsieve.training.tracking import mlflow_read
 from tests.support import recorded_run
 from tests.support import small_bundle as small
-from tests.support.postgres import mlflow_server, postgres_cluster
+from tests.support.servers.postgres import mlflow_server, postgres_cluster
 from tests.training.audit.test_promote import approvals
 from tests.training.cli.test_audit import write_key
 

@@ -32,7 +32,7 @@ from callsieve.training.world.basis.scenario import load_scenario
 from callsieve.training.world.callers.relay import SLICE
 from tests.support import small_bundle as small
 from tests.support.paths import ROOT
-from tests.support.run_figures import example_figures
+from tests.training.reports.run_figures import example_figures
 
 PACKAGES = ("audit", "cli", "governance", "log", "reports", "tracking")
 OPTIONS = dict.fromkeys(("trimmed", "trim_blocks", "lstrip_blocks", "newstyle_gettext"), "true")

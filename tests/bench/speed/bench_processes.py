@@ -23,7 +23,7 @@ from typing import Any
 
 from tests.bench.harness import memory, parser_of, processor_seconds
 from tests.support import http_service
-from tests.support.haproxy import Proxy
+from tests.support.servers.haproxy import Proxy
 from tests.support.waiting import wait_until
 
 from .bench_http import SCRIPT, THRESHOLDS, UNITS

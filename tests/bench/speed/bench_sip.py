@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.bench.harness import memory, parser_of, processor_seconds
-from tests.support import kamailio, real_bundle
+from tests.support import real_bundle
+from tests.support.servers import kamailio
 from tests.system.test_kamailio import POLICY, Service, everything_reached, verdict
 
 

@@ -37,7 +37,7 @@ from callsieve.serving.live.verdict_log import (
     record_from_line,
     record_to_line,
 )
-from tests.support.postgres import postgres_cluster
+from tests.support.servers.postgres import postgres_cluster
 
 RULES = read_case_rules()
 NOW = 1_772_500_000_000

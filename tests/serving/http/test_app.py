@@ -11,8 +11,9 @@ from callsieve.serving.http import app, schema
 from callsieve.serving.live.events import read_complaints
 from callsieve.serving.live.live import Live
 from tests.serving.live.test_live import attempt_of, events
-from tests.support import http_service, kamailio, real_bundle
+from tests.support import http_service, real_bundle
 from tests.support.http_service import CAPACITY, LONG_DEADLINE, NUMBER, SCOPES, call_json, send_request
+from tests.support.servers import kamailio
 from tests.support.waiting import wait_until
 from tests.system.test_kamailio import everything_reached
 

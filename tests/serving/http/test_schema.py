@@ -81,7 +81,7 @@ def test_an_unknown_field_may_be_null_or_left_out():
 
 
 def test_a_proxy_sends_headers_as_they_came():
-    """The table in tests/support/odd_invites.py has the readings of headers."""
+    """The table in tests/support/servers/odd_invites.py has the readings of headers."""
     code = lambda text: base64.b64encode(text).decode()
     sip = {"target": code(b"sip:110@b.example"), "sender": code(b'"\xff\0" <sip:+8613800138000@a.example>;tag=1')}
     sip |= {"asserted": code(b"<tel:+8613800138001;verstat=TN-Validation-Passed-A>")}

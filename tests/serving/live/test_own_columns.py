@@ -16,9 +16,10 @@ from callsieve.serving.batch.score import score_calls
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.verdict_log import Position, read_after
-from tests.support import kamailio, own_bundle, real_bundle
+from tests.support import own_bundle, real_bundle
 from tests.support import small_bundle as small
 from tests.support.http_service import CAPACITY, LONG_DEADLINE, STRICT_POLICY
+from tests.support.servers import kamailio
 
 OWN = r"the model has own columns \(tariff\), and this service has no table of them"
 

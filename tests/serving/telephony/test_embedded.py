@@ -24,9 +24,9 @@ from callsieve.serving.live.snapshots import snapshot_path
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.live.verdict_log import Position, read_after
 from callsieve.serving.scorer.scorer import Scorer
-from tests.support import kamailio as kamailio_files
 from tests.support import real_bundle
 from tests.support import small_bundle as small
+from tests.support.servers import kamailio as kamailio_files
 from tests.support.waiting import wait_until
 
 START = 1_772_500_000

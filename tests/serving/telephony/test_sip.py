@@ -13,7 +13,7 @@ from callsieve.features.records import ATTESTATIONS, OUTCOMES, RELEASED_BY, Call
 from callsieve.serving.scorer.verdict import Verdict
 from callsieve.serving.telephony import sip, sip_replies
 from callsieve.serving.telephony.sip_replies import Redress, Reply
-from tests.support.odd_invites import mutant
+from tests.support.servers.odd_invites import mutant
 
 INVITE = (
     b"INVITE sip:+8613900139000@callee.example;user=phone SIP/2.0\r\n"

@@ -18,7 +18,7 @@ from callsieve.training.log.audit_log import HEAD, append
 from callsieve.training.log.looks import Ledger
 from tests.support import recorded_run
 from tests.support import small_bundle as small
-from tests.support.record_edits import (
+from tests.training.audit.record_edits import (
     DROP_RUN,
     STRANGER,
     UPDATE,

@@ -17,7 +17,7 @@ from callsieve.training.log.run_paths import working_store
 from callsieve.training.model.feature_table import read_table, split
 from callsieve.training.tracking import mlflow_read
 from callsieve.training.world import write_world
-from tests.support import foreign_files
+from tests.training.cli import foreign_files
 
 RING = 'ring = ["RING_SECS"]\n'
 

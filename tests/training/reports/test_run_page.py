@@ -13,7 +13,7 @@ from markupsafe import escape
 
 from callsieve.training.reports import pictures
 from callsieve.training.reports.run_page import one_in, page, pass_share, write_run_page
-from tests.support.run_figures import COMMAND, example_figures
+from tests.training.reports.run_figures import COMMAND, example_figures
 
 pytestmark = pytest.mark.system
 
