@@ -18,18 +18,13 @@ def open_appeals(connection: sa.Connection, rules: CaseRules, now: int) -> list[
     if first is None:
         return []
     recent = _appeals_since(connection, first - rules.group_gap)
-    return order_appeals(recent, _harm(connection, rules, now), _votes_to_overturn(connection), rules, now)
+    return order_appeals(recent, _harm(connection, rules, now), votes_to_overturn(connection), rules, now)
 
 
 def group_size(connection: sa.Connection, appeal: Mapping[str, Any], rules: CaseRules) -> int:
     """Returns the number of appeals in the group of an appeal."""
     groups = group_appeals(_appeals_since(connection, appeal["at"] - 2 * rules.group_gap), rules)
     return list(groups.values()).count(groups[appeal["appeal"]])
-
-
-def votes_to_overturn(connection: sa.Connection, appeal: int) -> int:
-    """Returns the number of reviewers who decided to overturn the verdict of an appeal."""
-    return _votes_to_overturn(connection).get(appeal, 0)
 
 
 def _appeals_since(connection: sa.Connection, moment: int) -> list[dict[str, Any]]:
@@ -39,8 +34,8 @@ def _appeals_since(connection: sa.Connection, moment: int) -> list[dict[str, Any
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _votes_to_overturn(connection: sa.Connection) -> dict[int, int]:
-    """Votes to overturn, by appeal."""
+def votes_to_overturn(connection: sa.Connection) -> dict[int, int]:
+    """Returns the number of reviewers who decided to overturn, by appeal."""
     votes = sa.select(decisions.c.appeal, sa.func.count()).where(decisions.c.outcome == OVERTURNED)
     return {row[0]: row[1] for row in connection.execute(votes.group_by(decisions.c.appeal))}
 

@@ -212,7 +212,7 @@ class CaseStore:
             except IntegrityError:
                 raise CaseError(f"case {case}: {person} has decided already; another person must agree") from None
             appeal["needs"] = votes_needed(queue.group_size(connection, appeal, self.rules), self.rules)
-            if outcome == UPHELD or queue.votes_to_overturn(connection, appeal["appeal"]) >= appeal["needs"]:
+            if outcome == UPHELD or queue.votes_to_overturn(connection).get(appeal["appeal"], 0) >= appeal["needs"]:
                 appeal["state"] = outcome
             changed = appeals.update().where(appeals.c.appeal == appeal["appeal"])
             connection.execute(changed.values(state=appeal["state"], needs=appeal["needs"]))

@@ -92,11 +92,11 @@ def compare(
     """
     from callsieve.training.studies.run_comparison import compare_runs
 
-    from .tables import comparison
+    from .tables import studies
 
     with console.progress("study compare"):
         result = compare_runs(first, second)
-    console.emit_json(result) if json else comparison.run_comparison(result)
+    console.emit_json(result) if json else studies.run_comparison(result)
 
 
 def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: Threads = 0, json: Json = False) -> None:

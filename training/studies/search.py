@@ -130,15 +130,7 @@ def search(
         report_progress(
             f"trial {done + 1} of at most {trials}", max(done / trials, (time.monotonic() - started) / (60 * minutes))
         )
-        # One seed for each trial: a resumed search proposes what it would have proposed without the break.
-        study.sampler = optuna.samplers.TPESampler(seed=settings.seed + done)
-        trial, trial_start = study.ask(), time.time()
-        parameters = shipped | (proposed(trial, rows) if done else {})
-        figures = cross_validated(data, parameters, settings)
-        trial.set_user_attr("parameters", parameters)
-        trial.set_user_attr("figures", figures)
-        mlflow_write.nested_run(uri, parent, f"trial {trial.number}", trial_start, parameters, figures)
-        study.tell(trial, figures["log_loss"])
+        run_trial(study, data, settings, shipped, uri, parent)
     best, first = study.best_trial, min(complete_trials(study), key=lambda trial: trial.number)
     chosen = best.user_attrs["parameters"]
     why = (
@@ -221,6 +213,22 @@ def proposed(trial: optuna.Trial, rows: int) -> dict[str, Any]:
         "bagging_fraction": trial.suggest_float("bagging_fraction", 0.4, 1.0),
         "lambda_l2": trial.suggest_float("lambda_l2", 0.1, 100.0, log=True),
     }
+
+
+def run_trial(
+    study: optuna.Study, data: SearchData, settings: Settings, shipped: Mapping[str, Any], uri: str, parent: str
+) -> None:
+    """Tries the shipped parameters first, then proposed ones, and records the trial in MLflow."""
+    done = finished(study)
+    # One seed for each trial: a resumed search proposes what it would have proposed without the break.
+    study.sampler = optuna.samplers.TPESampler(seed=settings.seed + done)
+    trial, trial_start = study.ask(), time.time()
+    parameters = dict(shipped) | (proposed(trial, len(data.matrix.y)) if done else {})
+    figures = cross_validated(data, parameters, settings)
+    trial.set_user_attr("parameters", parameters)
+    trial.set_user_attr("figures", figures)
+    mlflow_write.nested_run(uri, parent, f"trial {trial.number}", trial_start, parameters, figures)
+    study.tell(trial, figures["log_loss"])
 
 
 def cross_validated(data: SearchData, parameters: Mapping[str, Any], settings: Settings) -> dict[str, float]:
