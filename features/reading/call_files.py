@@ -70,7 +70,6 @@ def read_calls(
     key: Key | None = None,
     strict: bool = False,
     nonempty: bool = False,
-    latest: float | None = None,
     progress: BytesRead | None = None,
 ) -> ReadResult:
     """Reads call records of a Parquet or CSV file, plain or gzip, whose format is detected by its first bytes.
@@ -81,7 +80,6 @@ def read_calls(
         quarantine: file for the invalid rows (JSON lines, numbers as tokens of `key`); None only counts them.
         strict: whether an invalid row is an error.
         nonempty: whether a file without any valid row is an error; the message names the commonest reasons.
-        latest: latest valid time in Unix seconds; a day from now by default.
     Raises: ValueError: if the file as a whole cannot be read, `strict` and a row is invalid, or `nonempty` and all rows
         are. TypeError: if
         `layout` is a name, not a Layout.
@@ -93,7 +91,7 @@ def read_calls(
     tables, positions = [schema().empty_table()], [np.empty(0, np.int64)]
     quarantine_file = None if quarantine is None else Path(quarantine)
     with Quarantine(Path(path).name, layout, quarantine_file, key, strict=strict) as invalid:
-        for calls, rows in read_batches(Path(path), layout, invalid, latest=latest, progress=progress):
+        for calls, rows in read_batches(Path(path), layout, invalid, progress=progress):
             tables.append(calls)
             positions.append(rows)
         table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
@@ -109,7 +107,6 @@ def read_batches(
     layout: Layout,
     invalid: Quarantine,
     *,
-    latest: float | None = None,
     progress: BytesRead | None = None,
 ) -> Iterator[tuple[pa.Table, Rows]]:
     """Yields the valid calls of a file in its order, batch by batch, with their row numbers; repeats are among them.
@@ -118,12 +115,11 @@ def read_batches(
 
     Args:
         invalid: takes the invalid rows.
-        latest, progress: as for `read_calls`.
     """
     import pyarrow as pa
 
     size, columns = path.stat().st_size, dict[str, tuple[str, ...]]()
-    latest = time.time() + DAY if latest is None else latest
+    latest = time.time() + DAY  # of a valid call, in Unix seconds
 
     def match(names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         try:

@@ -167,16 +167,15 @@ class VectorScorer:
         strata = (STRATA[code] for code in strata_of(vectors).tolist())
         return [name if name in without_band else None for name in strata]
 
-    def content_classes(self, vectors: npt.NDArray[np.float64], *, threads: int = 1) -> list[str | None]:
+    def content_classes(self, vectors: npt.NDArray[np.float64]) -> list[str | None]:
         """Returns the likely content of each call, or None where the content model is not sure enough or is missing.
 
         Args:
             vectors: as for `score_table`, of calls that reach a band.
-            threads: threads of the model.
         """
         if self.bundle.content is None or not len(vectors):
             return [None] * len(vectors)
-        raw = self.bundle.content.predict_raw(vectors[:, self._columns], threads=threads)
+        raw = self.bundle.content.predict_raw(vectors[:, self._columns])
         return [self._confident_class(row) for row in raw.tolist()]
 
     def reaches_band(self, raw: float, stratum: str, feed: str) -> bool:

@@ -131,8 +131,7 @@ def catch_of(s: JudgedCalls, raw: Array, threshold: float, rows: Array) -> Catch
     nuisance = rows & s.judged.nuisance
     if not nuisance.any():
         return {"call": {**NO_RATE}, "caller": {**NO_RATE}, "callee": {**NO_RATE}}
-    rates = catch(raw[nuisance], threshold, s.caller[nuisance], s.callee[nuisance], seed=s.seed)
-    return {"call": rates.by_call, "caller": rates.by_caller, "callee": rates.by_callee}
+    return catch(raw[nuisance], threshold, s.caller[nuisance], s.callee[nuisance], seed=s.seed)
 
 
 def detection_of(s: JudgedCalls, raw: Array, threshold: float) -> Detection:

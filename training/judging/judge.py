@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 RULE = NAMES.index("out_calls_count_1h")
 EXPLAINED_CALLS = 500  # of each kind
+FEATURES_SHOWN = 12
 
 
 def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str, Scorer] | None = None) -> Judgement:
@@ -268,7 +269,7 @@ def slice_figures(s: JudgedCalls, band: Band) -> list[Slice]:
     )
 
 
-def top_features(t: Trained, calls: JudgedCalls, most: int = 12) -> list[TopFeature]:
+def top_features(t: Trained, calls: JudgedCalls) -> list[TopFeature]:
     """Returns the features with the largest Shapley values over a sample of the judged calls; none for an own model."""
     model = t.models["model"]
     if not isinstance(model, str):
@@ -282,7 +283,7 @@ def top_features(t: Trained, calls: JudgedCalls, most: int = 12) -> list[TopFeat
         values = values.reshape(-1, len(names))
         means[kind] = values.mean(axis=0) if len(values) else sizes * 0
         sizes += np.abs(values).sum(axis=0)
-    best, total = np.argsort(-sizes, kind="stable")[:most], sizes.sum() or 1.0
+    best, total = np.argsort(-sizes, kind="stable")[:FEATURES_SHOWN], sizes.sum() or 1.0
     return [
         {
             "name": names[i],

@@ -186,14 +186,14 @@ def by_caller(raw: Array, nuisance: Array, member: Array, caller: Array, group: 
     return Callers(losses.to_numpy(), *(first[name].to_numpy() for name in ("member", "nuisance", "group")))
 
 
-def attack(callers: Callers, *, nuisance: bool, seed: int = 0) -> AttackFigures:
+def attack(callers: Callers, *, nuisance: bool) -> AttackFigures:
     """Returns both attacks on the callers of one class."""
     rows = callers.nuisance == nuisance
     losses, member, group = callers.losses[rows], callers.member[rows].astype(bool), callers.group[rows]
     members, others = int(member.sum()), int((~member).sum())
     if min(members, others) < MIN_CALLERS:
         return {"members": members, "others": others, "loss": None, "learned": None, "holds": None}
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     loss = auc(-losses[:, 0], member, group, rng)
     learned = auc(_learned(losses, member, group, rng), member, group, rng)
     holds = max(loss["high"], learned["high"]) <= MOST_AUC

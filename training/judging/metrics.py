@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from sklearn.metrics import average_precision_score, log_loss, roc_auc_score, ro
 
 from callsieve.training.model.certify import ROUNDS, caller_bootstrap, certificate, ratio_interval
 
-from .figures import Bin, Histogram, Point, PrecisionAtPrior, Ranking, Rate, Reliability, Slice
+from .figures import Bin, Catch, Histogram, Point, PrecisionAtPrior, Ranking, Rate, Reliability, Slice
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -30,38 +29,12 @@ SCORE_BINS = 60
 KINDS = {"nuisance": True, "innocent": False}
 
 
-@dataclass(frozen=True, slots=True)
-class CatchRates:
-    """Share of nuisance calls caught. By call, one busy dialler can outweigh all others; by caller or by callee it
-    cannot.
-
-    `by_call`: share of all calls. `by_caller`: share of callers with at least one call caught. `by_caller_mean` and
-    `by_callee`: share of a person's calls caught, averaged over callers and over the people called.
-    """
-
-    calls: int
-    callers: int
-    callees: int
-    by_call: Rate
-    by_caller: Rate
-    by_caller_mean: Rate
-    by_callee: Rate
-
-
-def catch(
-    raw: Array,
-    threshold: float,
-    caller: Array,
-    callee: Array,
-    *,
-    seed: int,
-    rounds: int = ROUNDS,
-    confidence: float = 0.95,
-) -> CatchRates:
+def catch(raw: Array, threshold: float, caller: Array, callee: Array, *, seed: int, rounds: int = ROUNDS) -> Catch:
     """Returns the catch rate of nuisance calls, weighted by call, caller and callee, each with a bootstrap over
     callers.
 
-    By callee, a call weighs one part in all calls to that person. These weights stay fixed while callers are resampled.
+    By caller, it is the share of callers with at least one call caught. By callee, a call weighs one part in all calls
+    to that person. These weights stay fixed while callers are resampled.
 
     Args:
         raw: scores of nuisance calls.
@@ -71,24 +44,18 @@ def catch(
     require_aligned("nuisance call", raw=raw, caller=caller, callee=callee)
     hit = np.asarray(raw, dtype=np.float64) >= threshold
     owner, person = (np.unique(codes, return_inverse=True)[1] for codes in (caller, callee))
-    calls, received = np.bincount(owner), np.bincount(person)
-    hits = np.bincount(owner, weights=hit)
-    weight = 1.0 / received[person]
+    calls, hits = np.bincount(owner), np.bincount(owner, weights=hit)
+    weight = 1.0 / np.bincount(person)[person]
 
     def rate(top: Array, bottom: Array) -> Rate:
-        low, high = ratio_interval(top, bottom, seed=seed, rounds=rounds, confidence=confidence)
+        low, high = ratio_interval(top, bottom, seed=seed, rounds=rounds)
         return {"rate": float(top.sum() / bottom.sum()), "low": low, "high": high}
 
-    ones = np.ones(len(calls))
-    return CatchRates(
-        calls=len(hit),
-        callers=len(calls),
-        callees=len(received),
-        by_call=rate(hits, calls),
-        by_caller=rate((hits > 0).astype(float), ones),
-        by_caller_mean=rate(hits / calls, ones),
-        by_callee=rate(np.bincount(owner, weights=weight * hit), np.bincount(owner, weights=weight)),
-    )
+    return {
+        "call": rate(hits, calls),
+        "caller": rate((hits > 0).astype(float), np.ones(len(calls))),
+        "callee": rate(np.bincount(owner, weights=weight * hit), np.bincount(owner, weights=weight)),
+    }
 
 
 def threshold_at_rate(benign: Array, target: float) -> float:
@@ -165,8 +132,6 @@ def slices(
     *,
     target: float,
     seed: int,
-    rounds: int = ROUNDS,
-    confidence: float = 0.95,
 ) -> list[Slice]:
     """Pass rate of each benign slice and catch rate of each nuisance slice, by name; benign slices first.
 
@@ -186,9 +151,9 @@ def slices(
             hit = scores[rows] >= threshold
             calls, rate, high, bound, certified = len(rows), float(hit.mean()), 1.0, None, None
             if nuisance:
-                low, high = caller_bootstrap(hit, owner[rows], seed=seed, rounds=rounds, confidence=confidence)
+                low, high = caller_bootstrap(hit, owner[rows], seed=seed)
             else:
-                proof = certificate(str(names[i]), scores[rows], threshold, target, confidence)
+                proof = certificate(str(names[i]), scores[rows], threshold, target)
                 calls, certified = proof.benign_calls, proof.certified
                 rate, low = 1.0 - proof.false_calls / max(calls, 1), 1.0 - proof.bound
                 bound = 1.0 - low

@@ -58,9 +58,9 @@ def plan_tables(folder: Path, rules: Retention, now: int, progress: Progress = s
         yield erasure
 
 
-def follow(path: Path, leading: Path, progress: Progress = silent) -> Rewritten:
+def follow(path: Path, leading: Path) -> Rewritten:
     """Removes the rows of a table whose call or number no longer occurs in the leading table."""
-    return rewrite(path, _linked_rows(path, leading), progress)
+    return rewrite(path, _linked_rows(path, leading))
 
 
 def plan_journals(state: Path, rules: Retention, now: int) -> Iterator[Erasure]:

@@ -207,8 +207,8 @@ def caught(raw: Array, threshold: float, caller: Array, callee: Array, seed: int
     if not len(raw):
         none: Rate = {"rate": None, "low": None, "high": None}
         return {"calls": 0, "callers": 0, "call": none, "caller": none}
-    result = catch(raw, threshold, caller, callee, seed=seed)
-    return {"calls": result.calls, "callers": result.callers, "call": result.by_call, "caller": result.by_caller}
+    rates = catch(raw, threshold, caller, callee, seed=seed)
+    return {"calls": len(raw), "callers": len(np.unique(caller)), "call": rates["call"], "caller": rates["caller"]}
 
 
 def area(rates: list[float | None]) -> float | None:

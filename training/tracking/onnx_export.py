@@ -246,7 +246,7 @@ def difference(bundle: Bundle, data: bytes, rows: Floats) -> ScoreDifference:
     }
 
 
-def rows_at_thresholds(trees: Sequence[Tree], width: int, count: int = ROWS, seed: int = 0) -> Floats:
+def rows_at_thresholds(trees: Sequence[Tree], width: int, count: int = ROWS) -> Floats:
     """Returns random rows: values on and next to the model's thresholds, levels in and out of its sets, and NaN."""
     values: list[set[float]] = [{0.0} for _ in range(width)]
     for tree in trees:
@@ -256,7 +256,7 @@ def rows_at_thresholds(trees: Sequence[Tree], width: int, count: int = ROWS, see
                 values[feature] |= {*levels, *(level + 1 for level in levels)}
             else:
                 values[feature] |= {threshold, np.nextafter(threshold, -np.inf), np.nextafter(threshold, np.inf)}
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     return np.column_stack([rng.choice([*sorted(levels - {np.inf, -np.inf}), np.nan], count) for levels in values])
 
 

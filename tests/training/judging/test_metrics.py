@@ -53,12 +53,10 @@ def test_a_busy_dialler_dominates_by_call_but_not_by_caller_or_callee():
     callee = np.array([10] * 8 + [11, 12, 12, 10])
     raw = np.array([5.0] * 8 + [5.0, 1.0, 1.0, np.nan])
     result = catch(raw, 5.0, caller, callee, seed=0)
-    assert (result.calls, result.callers, result.callees) == (12, 3, 3)
-    assert result.by_call["rate"] == pytest.approx(9 / 12)
-    assert result.by_caller["rate"] == pytest.approx(2 / 3)
-    assert result.by_caller_mean["rate"] == pytest.approx((1 + 1 / 2 + 0) / 3)
-    assert result.by_callee["rate"] == pytest.approx((8 / 9 + 1 + 0) / 3)
-    for rate in (result.by_call, result.by_caller, result.by_caller_mean, result.by_callee):
+    assert result["call"]["rate"] == pytest.approx(9 / 12)
+    assert result["caller"]["rate"] == pytest.approx(2 / 3)
+    assert result["callee"]["rate"] == pytest.approx((8 / 9 + 1 + 0) / 3)
+    for rate in result.values():
         assert 0 <= rate["low"] <= rate["rate"] <= rate["high"] <= 1
 
 
@@ -72,10 +70,9 @@ def test_catch_rates_equal_plain_loops(rows, random):
         return [sum(h for h, c in zip(hits, codes, strict=True) if c == x) / codes.count(x) for x in set(codes)]
 
     by_caller, by_callee = shares(callers), shares(callees)
-    assert result.by_call["rate"] == pytest.approx(sum(hits) / len(hits))
-    assert result.by_caller["rate"] == pytest.approx(sum(s > 0 for s in by_caller) / len(by_caller))
-    assert result.by_caller_mean["rate"] == pytest.approx(sum(by_caller) / len(by_caller))
-    assert result.by_callee["rate"] == pytest.approx(sum(by_callee) / len(by_callee))
+    assert result["call"]["rate"] == pytest.approx(sum(hits) / len(hits))
+    assert result["caller"]["rate"] == pytest.approx(sum(s > 0 for s in by_caller) / len(by_caller))
+    assert result["callee"]["rate"] == pytest.approx(sum(by_callee) / len(by_callee))
 
 
 @pytest.mark.system
@@ -86,8 +83,8 @@ def test_intervals_come_from_resampled_callers_and_shrink_with_them():
         caller = np.repeat(np.arange(callers), 20)
         raw = np.repeat(rng.random(callers), 20)
         result = catch(raw, 0.6, caller, rng.integers(0, 500, len(caller)), seed=1)
-        assert (result.by_call["low"], result.by_call["high"]) == caller_bootstrap(raw >= 0.6, caller, seed=1)
-        return [rate["high"] - rate["low"] for rate in (result.by_call, result.by_caller, result.by_callee)]
+        assert (result["call"]["low"], result["call"]["high"]) == caller_bootstrap(raw >= 0.6, caller, seed=1)
+        return [rate["high"] - rate["low"] for rate in result.values()]
 
     for few, many in zip(width(50), width(5000), strict=True):
         assert few / many == pytest.approx(10, rel=0.3)
@@ -97,9 +94,9 @@ def test_rates_of_0_and_1_still_have_an_interval():
     caller, callee = np.array([0, 1, 1, 2]), np.array([0, 0, 1, 2])
     exact = upper_bound(0, 3, 0.975)
     whole, none = (catch(np.full(4, x), 0.5, caller, callee, seed=0) for x in (1.0, 0.0))
-    for name in ("by_call", "by_caller", "by_caller_mean", "by_callee"):
-        assert getattr(whole, name) == {"rate": 1.0, "low": 1 - exact, "high": 1.0}
-        assert getattr(none, name) == {"rate": 0.0, "low": 0.0, "high": exact}
+    for name in ("call", "caller", "callee"):
+        assert whole[name] == {"rate": 1.0, "low": 1 - exact, "high": 1.0}
+        assert none[name] == {"rate": 0.0, "low": 0.0, "high": exact}
 
 
 @given(CALLS)
@@ -290,7 +287,7 @@ def test_results_are_plain_json():
     caller, y = np.array([0, 0, 1]), np.array([1, 1, 0])
     raw = np.array([0.0, 0.0, 0.2])
     results = {
-        "by_call": catch(raw[:2], 0.5, caller[:2], caller[:2], seed=0).by_call,
+        "catch": catch(raw[:2], 0.5, caller[:2], caller[:2], seed=0)["call"],
         "detection": calls_to_detection(raw[:2], 0.5, caller[:2], np.arange(2)),
         "ranking": ranking(raw, y),
         "reliability": calibration_table(raw, y),
@@ -301,7 +298,7 @@ def test_results_are_plain_json():
     assert (results["detection"]["median"], results["detection"]["median_floor"]) == (None, 2)
     assert results["priors"][0]["precision"] is None
     assert results["slices"][1]["certified"] is None
-    assert results["by_call"] == {"rate": 0.0, "low": 0.0, "high": 1.0}
+    assert results["catch"] == {"rate": 0.0, "low": 0.0, "high": 1.0}
 
 
 @pytest.mark.parametrize("rows", [0, 2])
