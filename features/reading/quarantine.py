@@ -153,11 +153,12 @@ class Quarantine:
         at = np.flatnonzero(faults.which)
         faulty = [(int(rows[i]), faults.kinds[faults.which[i]]) for i in at]
         if self._strict and (faulty or broken):
-            columns = {role: f", column {name}" for name, role in roles.items()}
-            candidates = [(row, columns.get(fault.role, ""), fault.reason, fault.expected) for row, fault in faulty]
+            names = {role: name for name, role in roles.items()}
+            candidates = [(row, names.get(fault.role, fault.role), *fault[::2]) for row, fault in faulty]
             candidates += [(line.row, "", line.reason, line.expected) for line in broken]
             row, column, reason, expected = min(candidates)
-            raise ValueError(f"{self.source}, row {row}{column}: {reason}, expected {expected}")
+            where = f", column {column}" if column else ""
+            raise ValueError(f"{self.source}, row {row}{where}: {reason}, expected {expected}")
         self.counts.update(fault.reason for _, fault in faulty)
         self.counts.update(line.reason for line in broken)
         for place in np.unique(faults.which[at]).tolist():

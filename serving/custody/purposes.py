@@ -140,7 +140,9 @@ def current_declaration(path: Path, use: str = "use", *, must_be_declared: bool 
             )
         if folder.resolve() not in _reported:
             _reported.add(folder.resolve())
-            sys.stderr.write(f"{folder}: {use} of undeclared data; callsieve privacy declare states their purposes\n")
+            sys.stderr.write(
+                f"{folder}: {use} without declared purposes; declare them with callsieve privacy declare\n"
+            )
         return Declaration(UNDECLARED, "", PURPOSES, "", "")
     if declaration.limits and declaration.until < datetime.now(tz=UTC).date().isoformat():
         raise ValueError(

@@ -3,18 +3,24 @@
 The tests of Spark, MLflow and ONNX run the code of these pages.
 """
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.cli.command_tree import commands
 from callsieve.training.cli.main import ROOT as COMMAND
-from tests.support import how_to
+from callsieve.training.log.gates import shipped_gates
+from tests.support import how_to, real_bundle
+from tests.support import small_bundle as small
 from tests.support.http_service import free_port
 from tests.support.paths import ROOT
 
@@ -57,6 +63,42 @@ def test_the_code_of_a_page_runs(page, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert re.search(OUTPUT[page], done.stdout + done.stderr, re.MULTILINE | re.DOTALL), done.stdout
+
+
+OFFICES = {
+    "offices/外呼登记.csv": "号码,业务类型,业务名称,委托主体,生效时间,失效时间,入库时间\n"
+    "02888880000,贷款,某贷,某公司,2025-01-01 00:00:00,,2025-01-01 00:00:00\n",
+    "12321.csv": "举报人号码,被举报号码,来电时间,举报时间,内容,形式\n"
+    "13800138000,95013123456,2025-03-04 10:00:00,2025-03-04 12:30:00,贷款,录音\n",
+}
+
+
+def test_the_commands_of_the_page_on_governance_run(world_folder, run_command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(world_folder, "data")
+    pq.write_table(pq.read_table("data/calls.parquet").slice(0, 3000), "data/calls.parquet")
+    Path("calls.parquet").symlink_to("data/calls.parquet")
+    for folder in ("offices", "run"):
+        Path(folder).mkdir()
+    for name, text in OFFICES.items():
+        Path(name).write_text(text, encoding="utf-8")
+    real_bundle.write_bundle(tmp_path / "run" / "bundle")
+    write_public_key(small.KEY.public_key(), tmp_path / "run" / "signer.pub")
+    risk, owner = (
+        json.loads(run_command("model", "approver-key", f"{name}.key", "--json")[1])["public"]
+        for name in ("risk", "owner")
+    )
+    gates = shipped_gates().data.decode().replace("keys = {}", f'keys = {{ risk = "{risk}" }}')
+    Path("gates.toml").write_text(f'{gates}\n[owner]\nname = "board"\nkey = "{owner}"\n')
+    assert run_command("model", "sign-gates", "gates.toml", "--signing-key", "owner.key")[0] == 0
+    code = "".join(block.code for block in how_to.blocks("governance"))
+    for line in code.splitlines():
+        words = shlex.split(line)[1:]
+        if "abcdefghijklmnop" in words:
+            listed = json.loads(run_command("govern", "complaints", "list", "--data", "data", "--json")[1])
+            words[words.index("abcdefghijklmnop")] = listed["complaints"][0]["complaint"]
+        done, out, error = run_command(*words, stdin="13800138000\n")
+        assert done == ("overdue" in out), (line, error)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -77,7 +77,7 @@ def parties(
 
     Next: callsieve privacy reidentify.
 
-    Example: callsieve govern parties --data world --purpose audit --person p1 --ticket ticket.json
+    Example: callsieve govern parties --data world --purpose audit --person p1 --ticket ticket.json --gates gates.toml
     --out parties.parquet --audit audit --signing-key log.key
     """
     from callsieve.serving.bundle.signing import read_signing_key
@@ -115,10 +115,13 @@ def complaints_list(
     else:
         names = ("complaint", "at", "category", "plan_class", "regulator", "status")
         lines = [
-            (*(str(row[name]) for name in names), f"{row['dispatch'] or row['answer'] or ''}{' !' * row['overdue']}")
+            (
+                *(str(row[name]) for name in names),
+                f"{row['dispatch'] or row['answer'] or ''}{' overdue' * row['overdue']}",
+            )
             for row in rows
         ]
-        console.show_table(f"{len(rows):,} complaints", (*names, "due"), lines)
+        console.show_table(f"{len(rows):,} complaints", (*names, "due"), lines, texts=len(names) + 1)
     if any(row["overdue"] for row in rows):
         sys.exit(1)
 
@@ -158,6 +161,8 @@ def complaints_status(data: Data, key: NumberKey, json: Json = False) -> None:
     if json:
         console.emit_json({"complaints": notices})
         return
+    if not notices:
+        console.say("no complaint of this number")
     for row in notices:
         console.say(f"{row['complaint']}\n{row['zh']}\n{row['en']}")
 

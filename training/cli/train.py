@@ -140,7 +140,7 @@ def simulate(
                 out, worlds, size=size, seed=seed, scenario=scenario, key=key, varied=vary, progress=progress
             )
     if worlds == 1:
-        console.emit_json(facts) if json else console.show_facts("simulated world", facts)
+        console.emit_json(facts) if json else runs.worlds([{"folder": str(out)} | facts])
     else:
         console.emit_json({"worlds": made}) if json else runs.worlds(made)
 

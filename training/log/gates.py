@@ -93,7 +93,11 @@ class Gates:
     def require_owned(self, signers: Collection[str]) -> None:
         """Raises a ValueError unless the gates have an owner, whose key is none of these key ids."""
         if self.owner is None:
-            raise ValueError(gettext("gates: expected the signature of an owner; see callsieve model sign-gates"))
+            raise ValueError(
+                gettext(
+                    "gates: expected the signature of an owner (callsieve model sign-gates), and the file as --gates"
+                )
+            )
         if self.owner_key in signers:
             key = self.owner_key
             raise ValueError(

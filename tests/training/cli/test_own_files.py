@@ -24,7 +24,7 @@ RING = 'ring = ["RING_SECS"]\n'
 
 @pytest.fixture(autouse=True)
 def no_reported_folders(monkeypatch):
-    """Lets each test see the line about undeclared data."""
+    """Lets each test see the line about data without declared purposes."""
     monkeypatch.setattr(purposes, "_reported", set())
 
 
@@ -123,7 +123,7 @@ def test_undeclared_data_are_used_and_recorded_so(run_command, own, tmp_path):
     words = ("--calls", own / "cdr.csv", "--layout", own / "op.toml", "--json")
     code, out, err = run_command("features", *words, "--out", tmp_path / "vectors")
     assert code == 0 and json.loads(out)["purpose"] == "undeclared"
-    assert err.count("\n") == 1 and f"{own}: training of undeclared data" in err
+    assert err.count("\n") == 1 and f"{own}: training without declared purposes" in err
     code, out, err = run_command("features", *words, "--out", tmp_path / "again")
     assert (code, err) == (0, "")  # the line is written once
 
@@ -201,7 +201,7 @@ def test_own_files_become_a_model_in_one_command(run_command, own, tmp_path):
     options = ("--parameters", tmp_path / "few.toml", "--threads", 1, "--out", tmp_path / "run", "--json")
     code, out, err = run_command("train", *words, *options)
     assert code == 0 and [line for line in err.splitlines() if "undeclared" in line] == [
-        f"{own}: training of undeclared data; callsieve privacy declare states their purposes"
+        f"{own}: training without declared purposes; declare them with callsieve privacy declare"
     ]
     assert json.loads(out)["data"]["calls"] == len(pq.read_table(tmp_path / "run" / "data" / "calls.parquet"))
     recorded = json.loads((tmp_path / "run" / "record" / "datasets.json").read_text())

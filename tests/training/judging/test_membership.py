@@ -99,7 +99,7 @@ def test_a_bundle_is_attacked_with_its_training_calls(training_run, world_folder
     for file in world_folder.glob("*.parquet"):
         (tmp_path / file.name).symlink_to(file)
     again, _, error = run_command("study", "membership", "--bundle", bundle, "--data", tmp_path)
-    assert again == code and "evaluation of undeclared data" in error
+    assert again == code and "evaluation without declared purposes" in error
 
 
 def test_resamples_with_callers_of_one_kind_are_left_out():
