@@ -76,7 +76,8 @@ def test_the_chinese_words_are_complete():
     assert len(chinese) == len(pairs)
     for key, text in chinese.items():
         assert sorted(re.findall(r"\{\d\}", key)) == sorted(re.findall(r"\{\d\}", text)) and text
-    shown = set(re.findall(r"<(?:h2|button)>([^<]+)<", page)) | set(re.findall(r'aria-label="([^"]+)"', page))
+    shown = set(re.findall(r'<(?:h2|button|div class="soft" id="[a-z]+")>([^<]+)<', page))
+    shown |= set(re.findall(r'aria-label="([^"]+)"', page))
     literals = re.findall(r'\bt\((?:[\w.]+ \? )?"([^"]+)"(?: : "([^"]+)")?', script)
     shown |= {text for pair in literals for text in pair if text}
     known = {*STATUSES, *MESSAGES.values(), *ACTIONS, *LACKS, COMPLETE, UNKNOWN_FEED, "watch", "certified"}
