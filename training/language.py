@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import date
+from datetime import date, datetime
 from functools import cache
 from gettext import GNUTranslations, NullTranslations
 from pathlib import Path
@@ -112,6 +112,27 @@ def phrase(text: str) -> str:
     if len(parts) != len(values) + 1:
         return text
     return parts[0] + "".join(value + part for value, part in zip(values, parts[1:], strict=True))
+
+
+def table_name(name: str) -> str:
+    """Returns the name of a table in the language in force; a name may end in the number of its folder.
+
+    >>> with language("zh"):
+    ...     [table_name(name) for name in ("complaints", "complaints 2")]
+    ['举报', '举报 2']
+    """
+    plain, _, place = name.rpartition(" ")
+    return f"{words(plain)} {place}" if place.isdecimal() else words(name)
+
+
+def moment(text: str) -> str:
+    """Returns an ISO 8601 moment in words, in the language in force.
+
+    >>> moment("2025-03-09T16:00:00Z")
+    '9 March 2025, 16:00 UTC'
+    """
+    at = datetime.fromisoformat(text)
+    return gettext("%(day)s, %(time)s UTC", day=day(at), time=at.strftime("%H:%M"))
 
 
 def day(value: date, year: bool = True) -> str:

@@ -126,7 +126,7 @@ def anchor(anchors: Anchors, key: str, witnesses: Sequence[Witness]) -> str:
     if anchors.heads or witnesses:
         return gettext("anchored in %(files)s", files=known)
     if known:
-        known = gettext(" (%(files)s)", files=known)
+        known = gettext(" (%(inside)s)", inside=known)
     return gettext(
         "not anchored%(known)s: the holder of key %(key)s could have rewritten this; give --head or --witness",
         known=known,

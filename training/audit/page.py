@@ -19,8 +19,9 @@ from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.bundle.signing import AUDIT
 from callsieve.serving.rules.strata import BUSY
+from callsieve.training.drift.days import LEVELS
 from callsieve.training.judging.run_figures import RunFigures
-from callsieve.training.language import current_language, day, gettext
+from callsieve.training.language import current_language, gettext, words
 from callsieve.training.log.audit_log import payloads, read
 from callsieve.training.log.gates import Gates, condition
 from callsieve.training.log.run_paths import RunPaths
@@ -132,14 +133,14 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str
         old, new = before["record"][section], now["record"][section]
         for name in sorted(old.keys() | new.keys()):
             if old.get(name) != new.get(name) and not name.startswith(("slice/", "test/bucket/", "mlflow.")):
-                rows.append((f"{section} {name}", _short(old.get(name)), _short(new.get(name))))
+                rows.append((f"{words(section)} {name}", _short(old.get(name)), _short(new.get(name))))
     return rows
 
 
 def page(content: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) -> str:
     """Returns the page as HTML."""
     pages = environment(__package__)
-    pages.filters |= {"moment": moment, "meaning": meaning, "figure": figure, "day": iso_day}
+    pages.filters |= {"meaning": meaning, "part": part, "figure": figure, "day": iso_day}
     values = {"pictures": drawn or pictures(content["figures"]), "catch_basis": basis(content["figures"])}
     return render(pages.get_template("audit.html"), content, **values, busy=BUSY)
 
@@ -153,21 +154,17 @@ def utc(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def moment(text: str) -> str:
-    """Returns a moment in words, in the language in force.
-
-    >>> moment("2025-03-09T16:00:00Z")
-    '9 March 2025, 16:00 UTC'
-    """
-    at = datetime.fromisoformat(text)
-    return gettext("%(day)s, %(time)s UTC", day=day(at), time=at.strftime("%H:%M"))
-
-
 def meaning(name: str, own: str = "") -> str:
     """Returns the description of a statistic in the language in force; without one, `own`, else its name."""
     if name not in ALL_FEATURES:
-        return own or name
+        return own or words(name)
     return ALL_FEATURES[name].zh if current_language() == "zh" else ALL_FEATURES[name].en
+
+
+def part(shift: Mapping[str, Any]) -> str:
+    """Returns the part of a statistic that moved, in the language in force; codes of call records stay as they are."""
+    coded = shift["name"] in LEVELS and not shift["name"].endswith("_class")
+    return str(shift["part"]) if coded else words(shift["part"])
 
 
 def figure(value: float | None) -> str:
@@ -180,4 +177,4 @@ def figure(value: float | None) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    return "missing" if value is None else str(value)[:64]
+    return gettext("missing") if value is None else str(value)[:64]

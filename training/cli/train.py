@@ -218,19 +218,21 @@ def train(
 
     Example: callsieve train --calls cdr.csv --layout op.toml --complaints complaints.csv --out run
     """
+    from callsieve.training.language import language
+
     _check_inputs(context, own, data, vectors)
     if vectors is not None:
         from .tables import runs
 
         options = {"label": label, "where": where, "groups": groups, "start": time}
-        result = _train_on_table(vectors, options, out, tracking_uri, seed, threads)
+        with language(lang):
+            result = _train_on_table(vectors, options, out, tracking_uri, seed, threads)
         console.emit_json(result) if json else runs.feature_table(result, out)
         return
     from callsieve.serving.batch.own_columns import own_features
     from callsieve.serving.batch.vector_files import feature_names
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.data.sources import folder_sources
-    from callsieve.training.language import language
     from callsieve.training.log.gates import read_gates
     from callsieve.training.model.parameters import read_parameters
     from callsieve.training.model.settings import Settings

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.training.judging.run_figures import DatasetEntry, ModelFigures, RunFigures
-from callsieve.training.language import gettext, phrase, words
+from callsieve.training.language import gettext, moment, phrase, table_name, words
+from callsieve.training.log.gates import shipped_gates
 
 from .pictures import meaning
 from .run_page import basis, between, by_organisation, count, one_in, share, until
@@ -70,7 +71,7 @@ def kind_of(model: ModelFigures) -> str:
         *([gettext("trees by model: %(counts)s", counts=trees)] if model["trees"] else []),
         gettext("calibration: %(method)s", method=words(model["calibration"])),
     ]
-    return gettext(", ").join([parts[0], gettext("; ").join(parts[1:])])
+    return gettext("; ").join(parts)
 
 
 def learnt_from(source: str) -> str:
@@ -83,7 +84,8 @@ def learnt_from(source: str) -> str:
 def model_card(figures: RunFigures) -> Sections:
     """Returns the fields of the model card: details, use, evaluation, measured figures and limits."""
     model, data = figures["model"], figures["data"]
-    refused = gettext(", ").join(figures["gates"]["refused"])
+    means = {gate.metric: phrase(gate.means) for gate in shipped_gates().gates}
+    refused = gettext("; ").join(means.get(metric, metric) for metric in figures["gates"]["refused"])
     return {
         gettext("Model details"): {
             gettext("Kind"): kind_of(model),
@@ -91,12 +93,13 @@ def model_card(figures: RunFigures) -> Sections:
                 "%(features)s, catalogue %(hash)s", features=model["features"], hash=figures["catalogue"][:16]
             ),
             gettext("Most important features"): gettext("; ").join(
-                f"{meaning(feature)} ({feature['share']:.0%})" for feature in model["top_features"][:5]
+                meaning(feature) + gettext(" (%(inside)s)", inside=share(feature["share"], 0))
+                for feature in model["top_features"][:5]
             )
             or gettext("not measured: the estimator is not LightGBM"),
             gettext("Learnt from"): learnt_from(data["learn_from"]),
             gettext("Folders of calls"): data["folders"],
-            gettext("Label cutoff"): figures["folds"]["label_cutoff"],
+            gettext("Label cutoff"): moment(figures["folds"]["label_cutoff"]),
             gettext("Gates"): gettext("SHA-256 %(hash)s, logged before the run", hash=figures["gates"]["sha256"]),
         },
         gettext("Intended use"): {
@@ -193,7 +196,8 @@ def measured(figures: RunFigures, refused: str) -> dict[str, object]:
             basis=basis(figures),
         ),
         gettext("Calls until a new nuisance number is detected"): gettext(", ").join(
-            f"{name} {until(detection, quantile)} ({between(detection, quantile)})" for name, quantile in quantiles
+            f"{name} {until(detection, quantile)}" + gettext(" (%(inside)s)", inside=between(detection, quantile))
+            for name, quantile in quantiles
         ),
         gettext("Calibration error"): share(figures["reliability"]["ece"], 2),
         gettext("Nuisance callers by kind, caught"): kinds(figures, nuisance=True),
@@ -250,7 +254,7 @@ def datasheet(figures: RunFigures, datasets: Mapping[str, DatasetEntry]) -> Sect
             ),
             gettext("Share of nuisance"): share(data["nuisance_share"], 2),
             gettext("Tables"): gettext("; ").join(
-                gettext("%(table)s: %(rows)s rows", table=name, rows=count(entry["rows"]))
+                gettext("%(table)s: %(rows)s rows", table=table_name(name), rows=count(entry["rows"]))
                 for name, entry in datasets.items()
             ),
             gettext("People"): gettext(
@@ -261,12 +265,13 @@ def datasheet(figures: RunFigures, datasets: Mapping[str, DatasetEntry]) -> Sect
             gettext("Known when"): gettext(
                 "a call at its start, its outcome at its end, a complaint or finding when it was filed"
             ),
-            gettext("Label cutoff"): folds["label_cutoff"],
+            gettext("Label cutoff"): moment(folds["label_cutoff"]),
             gettext("Truth for judging"): words(data["judged_by"]),
         },
         gettext("Preparation"): {
             gettext("Folds"): gettext("; ").join(
-                f"{name} {gettext('%(low)s to %(high)s', low=begin, high=end)}" for name, (begin, end) in spans
+                f"{name} {gettext('%(low)s to %(high)s', low=moment(begin), high=moment(end))}"
+                for name, (begin, end) in spans
             ),
             gettext("Groups"): gettext(
                 "callers that share a block, a trunk, a device or a campaign are in one fold only"
@@ -275,7 +280,9 @@ def datasheet(figures: RunFigures, datasets: Mapping[str, DatasetEntry]) -> Sect
         },
         gettext("Uses"): {
             gettext("Permitted purposes"): gettext("; ").join(
-                f"{name} {entry['purpose']}" for name, entry in datasets.items() if "purpose" in entry
+                gettext("%(table)s %(purpose)s", table=table_name(name), purpose=words(entry["purpose"]))
+                for name, entry in datasets.items()
+                if "purpose" in entry
             )
             or gettext("not declared"),
             gettext("Fit for"): gettext(
@@ -287,7 +294,7 @@ def datasheet(figures: RunFigures, datasets: Mapping[str, DatasetEntry]) -> Sect
         },
         gettext("Maintenance"): {
             gettext("Fingerprints (SHA-256)"): gettext("; ").join(
-                f"{name} {entry['sha256']}" for name, entry in datasets.items()
+                f"{table_name(name)} {entry['sha256']}" for name, entry in datasets.items()
             ),
             gettext("Retention"): gettext(
                 "rows of a declared folder expire by retention.toml; callsieve privacy retention erases them"

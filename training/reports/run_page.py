@@ -26,7 +26,7 @@ from callsieve.serving.rules.strata import BUSY
 from callsieve.training.judging.detection import SOON
 from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.run_figures import EvaluationFigures, RunFigures
-from callsieve.training.language import current_language, day, gettext, message, phrase, words
+from callsieve.training.language import current_language, day, gettext, message, moment, phrase, table_name, words
 
 from .drawing import Picture, percent
 from .pictures import is_counted, meaning, pictures
@@ -61,7 +61,10 @@ def page(figures: RunFigures, drawn: Mapping[str, Picture] | None = None) -> str
 
 def render(template: Template, figures: Mapping[str, Any], **values: object) -> str:
     """Returns a page as text. Cells of wide tables name their column, which a narrow screen shows beside the figure."""
-    return re.sub(r"(?s)<table>.*?</table>", _name_cells, template.render(figures, **values).lstrip())
+    text = template.render(figures, **values).lstrip()
+    if current_language() == "zh":
+        text = re.sub("(?<=[。；：，]) +(?=[\u4e00-\u9fff])", "", text)  # between sentences of a template
+    return re.sub(r"(?s)<table>.*?</table>", _name_cells, text)
 
 
 def _name_cells(table: re.Match[str]) -> str:
@@ -93,6 +96,7 @@ def environment(package: str | None, undefined: type[Undefined] = StrictUndefine
     pages.policies["ext.i18n.trimmed"] = True
     pages.globals["lang"] = current_language()
     pages.filters |= {"count": count, "share": share, "one_in": one_in, "words": words, "phrase": phrase}
+    pages.filters |= {"moment": moment, "table_name": table_name}
     pages.filters |= {"until": until, "between": between, "data_uri": data_uri}
     pages.filters |= {"by_organisation": by_organisation}
     return pages

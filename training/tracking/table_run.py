@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from callsieve.features.files.atomic import sha256, write_atomic
 from callsieve.training.judging.run_figures import DatasetEntry
 from callsieve.training.log.run_paths import artifact_folder, working_store
 from callsieve.training.model.feature_table import PARAMETERS, FeatureTable, train_ready_made
-from callsieve.training.reports.run_page import environment
+from callsieve.training.reports.run_page import environment, render
 
 from .mlflow_write import write_run
 
@@ -27,7 +28,9 @@ def study_table(
     tracking_uri: str | None = None,
     made_by: str = "callsieve.training.tracking.table_run",
 ) -> dict[str, Any]:
-    """Trains and judges a model of a feature table, writes model and page, and records the run in MLflow.
+    """Trains and judges a model of a feature table, and records the run in MLflow.
+
+    Writes the model, and the page in the language in force.
 
     Args:
         path: file of the table, for the record.
@@ -38,8 +41,7 @@ def study_table(
     folder.mkdir(parents=True, exist_ok=True)
     figures = train_ready_made(table, seed=seed, threads=threads)
     write_atomic(folder / MODEL, figures["model"].encode())
-    page = environment(__package__).get_template("table_page.html").render(figures, table=path.name)
-    write_atomic(folder / REPORT, page.encode())
+    write_atomic(folder / REPORT, table_page(path.name, figures).encode())
     entry: DatasetEntry = {
         "sha256": sha256(path), "rows": len(table.y), "source": str(path), "context": "training",
         "purpose": table.purpose,
@@ -60,3 +62,13 @@ def study_table(
         kind=" tables",
     )
     return {**figures, "tracking": tracked}
+
+
+def table_page(name: str, figures: Mapping[str, Any]) -> str:
+    """Returns the page of a feature table as HTML, in the language in force.
+
+    Args:
+        name: file name of the table.
+        figures: as from `train_ready_made`.
+    """
+    return render(environment(__package__).get_template("table_page.html"), figures, table=name)

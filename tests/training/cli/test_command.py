@@ -105,7 +105,7 @@ def test_evaluate_writes_all_figures(command_json, run_command, world_folder, tr
     files = ("--bundle", training_run[0] / "bundle", "--data", world_folder, "--out", tmp_path / "report")
     code, out, _ = run_command("evaluate", *files, *words, "--lang", "zh")
     assert code == 0
-    assert "骚扰通话检出率" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "骚扰通话召回率" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "report" / "figures.json").read_text())["model"] == figures["model"]
     assert any((tmp_path / "report" / "plots").iterdir())
     assert "numbers that first called after the training, of groups seen in training" in out

@@ -1,11 +1,10 @@
 """The model card and the datasheet of a run have no empty field."""
 
 import copy
-import re
 
 import pytest
 
-from callsieve.training.language import language
+from callsieve.training.language import moment
 from callsieve.training.reports.model_card import page, write_documents
 
 
@@ -25,7 +24,7 @@ def test_the_card_has_the_measured_figures(training_run):
         "**Uses of the test fold**: 1",
         "**Learnt from**: labels as known at the label cutoff",
         "**Folders of calls**: 1",
-        figures["folds"]["label_cutoff"],
+        moment(figures["folds"]["label_cutoff"]),
     ):
         assert words in card
     uncertified = card.partition("not certified**: ")[2].partition("\n")[0].split(", ")
@@ -39,21 +38,6 @@ def test_the_datasheet_names_every_table(training_run, world_folder):
     data = training_run[1]["data"]
     for words in (str(world_folder), data["fingerprint"], "labelled train", f"{data['calls']:,}"):
         assert words in sheet
-
-
-def test_a_chinese_card_and_datasheet_have_no_english_words(training_run, tmp_path):
-    figures = copy.deepcopy(training_run[1])
-    figures["data"]["source"] = "simulated world 'tiny', seed 11"
-    with language("zh"):
-        write_documents(figures, {"calls": {"sha256": "0" * 64, "rows": 1}}, tmp_path / "documents")
-    text = "".join((tmp_path / "documents" / f"{name}.md").read_text() for name in ("model_card", "datasheet"))
-    text = re.sub(r"[0-9a-f]{12,}|20[0-9T:Z-]{8,}|callsieve [a-z]+ [a-z]+|\w+\.toml|\[owner\]|Apache|SIP", "", text)
-    assert set(re.findall(r"[A-Za-z]{2,}", re.sub(r"[a-z]+_[a-z_/]+", "", text))) <= {
-        "LightGBM",
-        "SHA",
-        "calls",
-        "tiny",
-    }
 
 
 def test_a_card_names_who_answers_for_the_model_and_the_figures_of_each_kind(training_run, tmp_path):
