@@ -76,7 +76,7 @@ class Scorer(VectorScorer):
         super().__init__(bundle, policy)
         self._own = own_columns(bundle.features)
         own = [name.removeprefix(OWN) for name in self._own]
-        lacking = [name for name in own if columns is not None and name not in columns.features]
+        lacking = [name for name in own if columns is not None and OWN + name not in columns.features]
         if lacking:
             raise ValueError(f"own columns: the model needs {', '.join(lacking)}, which the table does not have")
         self.history_features = tuple(name for name in self.features if name not in self._own)
