@@ -23,6 +23,8 @@ from .parties import regulators
 
 ACTION_COLOURS = {"pass": "#c9d3da", "label": "#E69F00", "screen": VERMILLION, "block": "#8c2d04"}
 MAX_BARS = 15
+LOG_FROM = 20
+"""A picture of calls has a logarithmic axis if its longest bar is more than so many times its shortest."""
 NOT_SHOWN = "–"
 WORDS = {"all": "all calls", "95_call_centre": "95, call centres", "95_service": "95, service numbers"}
 
@@ -125,11 +127,13 @@ def _calls(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
     past = [(row["before"], y) for y, row in enumerate(rows) if row["before"]]
     if past:
         ax.plot(*zip(*past, strict=True), "|", color=VERMILLION, ms=13, mew=2.5, label=gettext("previous period"))
-    ax.set_xscale("log")
-    ax.set_xlim(left=max(1, min(row["calls"] for row in rows) / 3))
+    least, most = min(row["calls"] for row in rows), max(row["calls"] for row in rows)
+    if most > LOG_FROM * least:
+        ax.set_xscale("log")
+        ax.set_xlim(left=max(1, least / 3))
+        ax.xaxis.set_minor_formatter(NullFormatter())  # on a short axis its labels cover each other
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())  # on a short axis its labels cover each other
-    ax.set_xlabel(gettext("calls (logarithmic)"))
+    ax.set_xlabel(gettext("calls (log scale)") if most > LOG_FROM * least else gettext("calls"))
     named_rows(ax, [named(row["row"]) for row in rows])
     legend(ax)
     return figure

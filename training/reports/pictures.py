@@ -164,7 +164,7 @@ def nuisance_slices(figures: RunFigures, narrow: bool) -> Figure:
             whisker(ax, [row["low"], row["high"]], [y, y], "|", INK)
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
-    ax.set_xlabel(gettext("nuisance calls caught, with 95%% interval"))
+    ax.set_xlabel(gettext("nuisance calls caught"))
     named_rows(ax, [f"{short(row['slice'])}\n{basis_of(row)}" for row in rows])
     return figure
 
