@@ -262,7 +262,7 @@ def _sides(inputs: Mapping[str, pa.Array], direction: Codes, layout: Layout, fau
 
     texts = {role: inputs[role] for role in (*NUMBERS, *TEXTS) if role in inputs}
     if "subscriber" in texts:
-        faults.mark(direction == -1, BAD_VALUE, "direction", "who called whom")
+        faults.mark(direction == -1, BAD_VALUE, "direction", "a direction that the layout lists")
         out = pa.array(direction == 0)
         own, peer = (texts.pop(role).cast(pa.string()) for role in ("subscriber", "peer"))
         texts |= {"caller": pc.if_else(out, own, peer), "callee": pc.if_else(out, peer, own)}

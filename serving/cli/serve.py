@@ -89,7 +89,7 @@ def verify(bundle: Bundle, trust: Trust = None, json: Json = False) -> None:
     from callsieve.serving.bundle.verify import verify as check
 
     facts = check(bundle, trust, on_check=None if json else console.say)
-    console.emit_json(facts) if json else console.say(f"{bundle}: model {facts['model']} is fit to serve")
+    console.emit_json(facts) if json else console.say(f"{bundle}: model {facts['model']} passed all checks")
 
 
 def judge_of(scorer: ScorerOptions) -> Swap:

@@ -16,6 +16,8 @@ from callsieve.serving.cli.options import Json, Lang, LogKeyOption, RunOptions, 
 if TYPE_CHECKING:
     from callsieve.training.log.entry import Entry
 
+KINDS = {"touch": "use of test data"}  # names of entries that a table shows in other words
+
 
 class Kind(StrEnum):
     """The entries that a person may write."""
@@ -125,7 +127,7 @@ def show(
         if json:
             console.emit_json({"entries": entries})
         else:
-            rows = [(str(e["index"]), e["at"], e["kind"], e["by"]) for e in entries]
+            rows = [(str(e["index"]), e["at"], KINDS.get(e["kind"], e["kind"]), e["by"]) for e in entries]
             console.show_table("audit log", ("entry", "at", "kind", "by"), rows, texts=4)
     elif not entries:
         console.fail(f"entry {entry}: the log has no such entry")

@@ -91,7 +91,7 @@ def test_the_command_prints_all_checks_in_order(place):
     assert (done.returncode, done.stderr) == (0, "")
     *checks, last = done.stdout.splitlines()
     assert check_names(checks) == CHECKS
-    assert last.endswith("is fit to serve")
+    assert last.endswith("passed all checks")
 
 
 def test_the_command_prints_all_checks_as_json(place):

@@ -39,7 +39,7 @@ def duties(report: Mapping[str, Any]) -> None:
     show_table("disclosed from other folders", ("person", "act", "purpose", "rows"), rows, texts=3)
     words = {True: "met", False: "BROKEN", None: "not checked"}
     rows = [(words[duty["holds"]], duty["name"], duty["row"], duty["result"]) for duty in report["duties"]]
-    show_table(f"duties at {report['at']}", ("", "duty", "row", "result"), rows, texts=4)
+    show_table(f"duties at {report['at']}", ("", "duty", "requirement", "result"), rows, texts=4)
 
 
 def monitored(result: MonitorFigures) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callsieve.serving.cli.console import say, show_facts, show_table
-from callsieve.training.reports.run_page import NOT_MEASURED, share
+from callsieve.training.reports.run_page import NOT_MEASURED, one_in, share
 
 from .runs import rate
 
@@ -101,7 +101,10 @@ def run_comparison(result: RunComparison) -> None:
     names = [result[place]["run"] for place in ("first", "second")]
     rows = [
         ("nuisance caught, each at its own threshold", *cells(result["catch"])),
-        (f"nuisance caught, at {result['target']:g} of the innocent calls", *cells(result["catch_at_target"])),
+        (
+            f"nuisance caught, where {one_in(result['target'])} innocent calls is flagged",
+            *cells(result["catch_at_target"]),
+        ),
         ("innocent calls flagged, each at its own threshold", *cells(result["false_calls"])),
     ]
     title = (
