@@ -59,7 +59,7 @@ def demo(figures: RecordedRun, shipped: str, folder: Path) -> None:
         ),
         ("at most, by organisation (95 %)", *(f"{side['bound_by_organisation']:.2%}" for side in sides)),
         ("nuisance calls caught", *(share(side["catch"]["call"]["rate"]) for side in sides)),
-        (f"new numbers found within {SOON} calls", *(share(detection["soon_share"]) for detection in detections)),
+        (f"new numbers detected within {SOON} calls", *(share(detection["soon_share"]) for detection in detections)),
         ("calls of these numbers stopped", *(share(detection["stopped_share"]) for detection in detections)),
     ]
     title = f"{figures['data']['calls']:,} simulated calls; evaluated on callers that neither model has seen"
@@ -94,8 +94,8 @@ def headline(figures: RecordedRun | EvaluationFigures, numbers: str) -> None:
         ("numbers detected", *(share(detection["detected_share"]) for detection in detections)),
         (f"detected within {SOON} calls", *(rate(soon(detection)) for detection in detections)),
         *(
-            (f"calls until detection, {word}", *(until(detection, word) for detection in detections))
-            for word in QUANTILES
+            (f"calls until detection, {name}", *(until(detection, word) for detection in detections))
+            for word, name in zip(QUANTILES, ("median", "nine in ten"), strict=True)
         ),
         ("calls of new numbers stopped", *(share(detection["stopped_share"]) for detection in detections)),
     ]
@@ -125,7 +125,7 @@ def by_folder(figures: Sequence[FolderFigures]) -> None:
         "",
         "innocent flagged",
         "nuisance caught",
-        f"found within {SOON} calls",
+        f"detected within {SOON} calls",
         "calls stopped",
         "caught by regression",
     )
@@ -203,7 +203,7 @@ def attacks(figures: Sequence[Evasion], numbers: str) -> None:
         )
         for attack in figures
     ]
-    detection = ("new numbers", "calls until detection", "for 9 in 10", "calls passed by number", "people reached")
+    detection = ("new numbers", "calls until detection", "for nine in ten", "calls passed by number", "people reached")
     head = ("evasion", "calls", "caught by the model", "by the rules", "by both", *detection)
     show_table(f"evasions: calls before detection, {numbers}", head, rows)
     show_table(
@@ -224,7 +224,7 @@ def mean(value: Mean) -> str:
     """Returns a mean with its interval, if it has one."""
     if value["mean"] is None:
         return NONE
-    return f"{value['mean']:.0f}" + ("" if value["low"] is None else f" ({value['low']:.0f} - {value['high']:.0f})")
+    return f"{value['mean']:,.0f}" + ("" if value["low"] is None else f" ({value['low']:,.0f} - {value['high']:,.0f})")
 
 
 def certified(side: Headline) -> str:
