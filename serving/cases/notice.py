@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from callsieve.features.files.dates import DAY, HOUR, time_zone
+from callsieve.serving.scorer.reasons import full_width
 
 from .case_rules import CaseRules
 from .store import Case
@@ -43,24 +44,24 @@ _TEXTS: dict[str, dict[str, str]] = {
         "ended": "On {ended}, a person ended this. From then on your calls are checked again. The reason: {why}",
     },
     "zh": {
-        "title": "关于用您的号码拨出的一通电话\n\n您的案件编号:{case}",
+        "title": "关于用您的号码拨出的一通电话\n\n您的案件编号：{case}",
         "what": "发生了什么",
-        "label": "{at},您的号码拨出了一通电话,对方的手机上显示了提醒。",
-        "screen": "{at},您的号码拨出了一通电话,系统先请来电人说明身份和事由,再决定是否接通。",
-        "block": "{at},您的号码拨出了一通电话,这通电话没有接通。",
-        "program": "这是电脑程序做的判断。它只看号码的使用情况,不听通话内容。它也会出错。",
+        "label": "{at}，您的号码拨出了一通电话，对方的手机上显示了提醒。",
+        "screen": "{at}，您的号码拨出了一通电话，系统先请来电人说明身份和事由，再决定是否接通。",
+        "block": "{at}，您的号码拨出了一通电话，这通电话没有接通。",
+        "program": "这是电脑程序做的判断。它只看号码的使用情况，不听通话内容。它也会出错。",
         "why": "为什么",
-        "reasons": "主要依据是:",
+        "reasons": "主要依据是：",
         "no_reasons": "程序没有给出特别突出的依据。",
         "do": "您可以怎么做",
-        "appeal": "如果判断错了,请把案件编号告诉我们,不收任何费用。工作人员会在{hours}小时内亲自查看。",
-        "open": "您在{appealed}告诉我们判断有误。工作人员会亲自查看,最晚在{due}答复您。",
-        "overturned": "工作人员在{decided}查看后认为您说得对:判断错了。您的电话恢复正常,不再被标记,有效期到{until}。"
+        "appeal": "如果判断错了，请把案件编号告诉我们，不收任何费用。工作人员会在{hours}小时内亲自查看。",
+        "open": "您在{appealed}告诉我们判断有误。工作人员会亲自查看，最晚在{due}答复您。",
+        "overturned": "工作人员在{decided}查看后认为您说得对：判断错了。您的电话恢复正常，不再被标记，有效期到{until}。"
         "您的通话不会再用来训练程序。",
         "upheld": "工作人员在{decided}查看后认为判断没有错。",
-        "reason_given": "理由:{why}",
-        "again": "如果您不同意,可以再次告诉我们,{days}天内最多{times}次。您也可以联系{redress}。",
-        "ended": "工作人员在{ended}结束了上述处理,之后您的电话会重新接受检查。理由:{why}",
+        "reason_given": "理由：{why}",
+        "again": "如果您不同意，可以再次告诉我们，{days}天内最多{times}次。您也可以联系{redress}。",
+        "ended": "工作人员在{ended}结束了上述处理，之后您的电话会重新接受检查。理由：{why}",
     },
 }
 
@@ -92,7 +93,7 @@ def notice(
 
     record = case.record
     facts = [fact for fact in (*record.rules, *record.reasons) if isinstance(fact, dict) and language in fact]
-    reasons = [f"  - {fact[language]}" for fact in facts]
+    reasons = [f"  - {full_width(fact[language]) if language == 'zh' else fact[language]}" for fact in facts]
     parts = [
         text("title", case=record.case),
         f"{text('what')}\n{text(record.action, at=date(record.at))} {text('program')}",

@@ -19,7 +19,7 @@ APPEAL_DAYS = 10
 _MAX_LENGTH = 64
 NOTICE = {
     "en": "{party} is to be listed as discredited ({reason}) from {valid_from} on. An appeal before that day stops it.",
-    "zh": "拟将{party}列入失信名单(原因:{reason}),自{valid_from}起生效;在此之前可以申诉,申诉成立的不予列入。",
+    "zh": "拟将{party}列入失信名单（原因：{reason}），自{valid_from}起生效；在此之前可以申诉，申诉成立的不予列入。",
 }
 
 

@@ -26,6 +26,7 @@ from callsieve.features.reading.call_files import write_table
 from callsieve.features.reading.layouts import DEFAULT_ZONE
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import require_purpose
+from callsieve.training.language import day, language
 
 from .complaints import class_of, regulator_of
 from .parties import regulators
@@ -126,11 +127,13 @@ def enter(folder: Path, complaint: str, status: str, note: str, at: int | None =
     return next(row for row in complaints_of(folder) if row["complaint"] == complaint)
 
 
-def notice(row: Mapping[str, Any], language: str) -> str:
+def notice(row: Mapping[str, Any], lang: str) -> str:
     """Returns what the person who complained is told, in "en" or "zh"."""
-    text = desk_rules()["notices"][row["status"]][language]
+    text = desk_rules()["notices"][row["status"]][lang]
     names = regulators()["regulators"].get(row["regulator"], {"en": "the operator", "zh": "运营商"})
-    return str(text.format(**{**row, "regulator": names[language]}))
+    with language(lang):
+        days = {name: day(date.fromisoformat(row[name])) for name in ("at", "dispatch", "answer") if row[name]}
+    return str(text.format(**{**row, **days, "regulator": names[lang]}))
 
 
 def _complaints(folder: Path) -> list[dict[str, Any]]:

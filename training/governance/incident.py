@@ -19,10 +19,10 @@ from .affected import CALL_RECORDS, Affected, affected
 LANGUAGES = ("en", "zh")
 WHAT = {"leaked": "泄露", "altered": "被篡改", "lost": "丢失"}
 KINDS_ZH = {
-    "number": "电话号码(假名化)",
+    "number": "电话号码（假名化）",
     "call record": "通话记录",
-    "place": "位置(假名化)",
-    "device": "设备(假名化)",
+    "place": "位置（假名化）",
+    "device": "设备（假名化）",
     "report": "举报记录",
     "preference": "接收意愿",
 }
@@ -104,8 +104,8 @@ def notice(name: str, language: str, incident: dict[str, Any], scope: Affected) 
     mark = ("【演练】" if chinese else "DRILL: ") if incident["drill"] else ""
     return environment.from_string(template[language].lstrip()).render(
         mark=mark,
-        due=_moment(incident["found"] + timedelta(hours=template["hours"])),
-        found=_moment(incident["found"]),
+        due=_moment(incident["found"] + timedelta(hours=template["hours"]), chinese),
+        found=_moment(incident["found"], chinese),
         what=WHAT[incident["what"]] if chinese else incident["what"],
         handler=incident["handler"],
         text=incident[language],
@@ -118,7 +118,9 @@ def _notices() -> dict[str, Any]:
     return read_toml(files(__package__).joinpath("notices.toml"))
 
 
-def _moment(at: datetime) -> str:
+def _moment(at: datetime, chinese: bool) -> str:
+    if chinese:
+        return f"{at.year}年{at.month}月{at.day}日{at:%H:%M}（UTC{at.isoformat()[-6:]}）"
     return at.isoformat(sep=" ", timespec="minutes")
 
 
@@ -136,13 +138,13 @@ def _affected(scope: Affected, chinese: bool) -> str:
     names = ", ".join(dataset["file"] for dataset in scope.datasets) or "-"
     if chinese:
         lines = (
-            f"涉及数据集:{names}",
-            f"涉及主体(假名)数:至多{scope.people:,}",
-            f"通话记录数:{scope.call_records:,}",
-            f"信息种类:{_kinds(scope, True)}",
-            f"假名时期及数量:{epochs}",
-            f"涉及密钥(编号):{keys}",
-            f"密钥一并泄露、可还原号码的时期:{readable}",
+            f"涉及数据集：{names}",
+            f"涉及主体（假名）数：至多{scope.people:,}",
+            f"通话记录数：{scope.call_records:,}",
+            f"信息种类：{_kinds(scope, True)}",
+            f"假名时期及数量：{epochs}",
+            f"涉及密钥（编号）：{keys}",
+            f"密钥一并泄露、可还原号码的时期：{readable}",
         )
     else:
         lines = (

@@ -23,9 +23,10 @@ from jinja2 import (
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.rules.strata import BUSY
+from callsieve.serving.scorer.reasons import full_width
 from callsieve.training.judging.detection import SOON
 from callsieve.training.judging.figures import Headline
-from callsieve.training.judging.run_figures import EvaluationFigures, RunFigures
+from callsieve.training.judging.run_figures import EvaluationFigures, ReasonText, RunFigures
 from callsieve.training.language import current_language, day, gettext, message, moment, phrase, table_name, words
 
 from .drawing import Picture, percent
@@ -50,7 +51,7 @@ def write_run_page(figures: RunFigures, path: Path, drawn: Mapping[str, Picture]
 def page(figures: RunFigures, drawn: Mapping[str, Picture] | None = None) -> str:
     """Returns the page as text."""
     pages = environment(__package__, ChainableUndefined)  # a missing section is empty at any depth
-    pages.filters |= {"percent": percent, "pass_share": pass_share, "meaning": meaning, "day": iso_day}
+    pages.filters |= {"percent": percent, "pass_share": pass_share, "meaning": meaning, "day": iso_day, "fact": fact}
     data = figures.get("data")
     # Only a simulator knows the truth.
     simulated = bool(data) and (str(data.get("source")).startswith("simulated") or data.get("judged_by") == "truth")
@@ -105,6 +106,11 @@ def environment(package: str | None, undefined: type[Undefined] = StrictUndefine
 def iso_day(text: str) -> str:
     """Returns an ISO 8601 date in the form of the language in force."""
     return day(date.fromisoformat(text))
+
+
+def fact(text: ReasonText) -> str:
+    """Returns a rule or a reason of a verdict in the language in force."""
+    return full_width(text["zh"]) if current_language() == "zh" else text["en"]
 
 
 def data_uri(svg: str) -> str:

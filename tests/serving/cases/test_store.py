@@ -429,7 +429,7 @@ def test_notices_have_no_technical_terms_and_short_sentences(language, tmp_path)
     texts.append(notice(store.find(case, NOW), RULES, language))
     moments = {"en": ("3 March 2026 at 08:06", "4 March 2026 at 09:06", "3 March 2026 at 10:06"),
                "zh": ("2026年3月3日08:06", "2026年3月4日09:06", "2026年3月3日10:06")}[language]  # fmt: skip
-    reason = {"en": "calls: 41", "zh": "呼叫:41"}[language]
+    reason = {"en": "calls: 41", "zh": "呼叫：41"}[language]
     for text, moment in zip(texts, moments, strict=True):
         assert case in text and reason in text and moment in text
         # No technical word, token, score or name of a reviewer.
