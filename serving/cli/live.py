@@ -72,7 +72,7 @@ def fill(
 
 
 def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573) -> None:
-    """Give Asterisk verdicts over FastAGI; serving/telephony/agi.py shows the dialplan.
+    """Give Asterisk verdicts over FastAGI; docs/how-to/asterisk.md shows the dialplan.
 
     Next: callsieve live fill.
 

@@ -15,9 +15,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from callsieve.features.reading.layouts import read_layout
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.cli.command_tree import commands
 from callsieve.training.cli.main import ROOT as COMMAND
+from callsieve.training.data.complaint_files import read_complaint_file
 from callsieve.training.log.gates import shipped_gates
 from tests.support import how_to, real_bundle
 from tests.support import small_bundle as small
@@ -99,6 +101,17 @@ def test_the_commands_of_the_page_on_governance_run(world_folder, run_command, t
             words[words.index("abcdefghijklmnop")] = listed["complaints"][0]["complaint"]
         done, out, error = run_command(*words, stdin="13800138000\n")
         assert done == ("overdue" in out), (line, error)
+
+
+def test_the_layout_of_the_page_on_training_is_valid(tmp_path):
+    (text,) = re.findall(r"```toml\n(.*?)```", (how_to.FOLDER / "train.md").read_text(), re.DOTALL)
+    (tmp_path / "op.toml").write_text(text)
+    names = ["CDR_ID", "ANI", "DNIS", "SETUP_TIME", "RING_SECS", "DURATION"]
+    assert read_layout(tmp_path / "op.toml").match(names, "cdr.csv")["talk"] == ("DURATION",)
+    accused = "complainant,accused,called,received\n13800138000,95013123456,04.03.2025 10:00,04.03.2025 12:30\n"
+    (tmp_path / "complaints.csv").write_text(accused)
+    read = read_complaint_file(tmp_path / "complaints.csv", str(tmp_path / "op.toml"), real_bundle.NUMBER_KEY)
+    assert len(read.table) == 1
 
 
 @pytest.mark.parametrize("page", PAGES)

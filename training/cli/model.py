@@ -152,7 +152,7 @@ def approve(
 def approver_key(
     key: Annotated[Path, typer.Argument(help="New file for the private key (PEM).")], json: Json = False
 ) -> None:
-    """Make an approver's key, and print the line that names its owner in a gates file.
+    """Make a signing key of a person or a log, and print its line for a gates file.
 
     Next: callsieve model sign-gates.
 
@@ -197,7 +197,7 @@ def promote(
     threads: Threads = 0,
     json: Json = False,
 ) -> None:
-    """Make a run's model the champion (the model to serve), if gates, approvals and the present champion allow it.
+    """Make a run's model the champion (the model to serve), if gates and approvals allow it and it beats the last one.
 
     Next: callsieve serve.
 
