@@ -24,7 +24,6 @@ Columns = Mapping[str, "Hashable"] | str | Path | Layout | None
 
 PLAN_COUNTRY = "CN"
 LATEST = 4_102_444_800.0  # 2100-01-01: milliseconds that are read as seconds lie far beyond it
-REQUIRED = ("start", "caller", "callee")
 
 
 def layout_of(columns: Columns, frame: pd.DataFrame, zone: str | None, numbers: str | None) -> Layout:
