@@ -129,8 +129,12 @@ def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], t
 
 def show_facts(title: str, values: Mapping[str, Any]) -> None:
     """Prints names and values, one pair a line."""
-    shown = ((name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in values.items())
-    show_table(title, ("", ""), list(shown))
+    words = {True: "yes", False: "no"}
+    shown = [
+        (name, words[value] if isinstance(value, bool) else f"{value:,}" if isinstance(value, int) else str(value))
+        for name, value in values.items()
+    ]
+    show_table(title, ("", ""), shown)
 
 
 def say_quarantined(counts: Mapping[str, int]) -> None:

@@ -121,7 +121,7 @@ def show_queue(
         for appeal in shown
     ]
     head = ("case", "answer until", "harm", "group", "appeals in group", "reviewers agreed")
-    console.show_table(f"{len(waiting)} open appeals in {len(first)} groups", head, rows)
+    console.show_table(f"open appeals ({len(waiting)}, in {len(first)} groups)" if rows else "open appeals", head, rows)
 
 
 def show(case_id: CaseId, office: Office, json: Json = False) -> None:

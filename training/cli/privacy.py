@@ -243,7 +243,7 @@ def token_on_stdin(key: Path) -> str:
 
     written = sys.stdin.readline().strip()
     if not written:
-        raise ValueError("expected a number on standard input")
+        raise ValueError("standard input: expected a telephone number on the first line")
     return Intake(read_key(key)).token("number", written) or ""
 
 

@@ -80,7 +80,7 @@ def test_an_overturned_verdict_clears_its_caller_in_a_running_service(running, c
     appeal = command_json("cases", "appeal", case, "--ground", "delivery", "--words", "I bring parcels", *store)
     assert appeal["due"] - appeal["at"] == 24 * 3_600_000
     assert [entry["case"] for entry in command_json("cases", "list", *store)["appeals"]] == [case]
-    assert "1 open appeals in 1 groups" in run_command("cases", "list", *store)[1]
+    assert "open appeals (1, in 1 groups)" in run_command("cases", "list", *store)[1]
     assert score(service, call, key)["action"] == "block"  # an appeal changes nothing
     decision = ("--outcome", "overturned", "--person", "reviewer-1", "--why", "a courier with many doors")
     decided = command_json("cases", "decide", case, *decision, *store, "--audit", log)

@@ -255,7 +255,7 @@ def test_a_person_is_found_deleted_and_not_trained_on(folder, log, command_json,
     code, out, _ = run_command(*words, stdin=f"{number}\n")
     assert code == 0 and "model m1, run r1: trained on the same calls" in out and "of the audit log" in out
     code, _, err = run_command(*words, stdin="\n")
-    assert (code, err) == (1, "callsieve: expected a number on standard input\n")
+    assert (code, err) == (1, "callsieve: standard input: expected a telephone number on the first line\n")
 
 
 def words_in(path):
