@@ -97,7 +97,7 @@ def svg_texts(text):
         "later not measured",
         "logistic regression 14 of 310,412 1 in 14,000 by organisation at most 1 in 1,230 ● certified 41.2%",
         "flagged, calls as independent; by organisation at most 1 in 1,260",
-        "90.1%, of 6,142 calls from 212 numbers; 87.4% to 87.4% by folder of calls",
+        "90.1%; of 6,142 calls from 212 numbers; 87.4% to 87.4% by folder of calls",
         "Simulated.",
         "9c1f" * 16,
         COMMAND,
