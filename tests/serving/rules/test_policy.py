@@ -188,7 +188,6 @@ def test_the_shipped_policy_labels_at_most_and_states_its_terms():
     assert policy.terms.ring_once_calls == Terms().ring_once_calls
 
 
-@pytest.mark.source("P14", by="serving/rules/policy.py")
 @pytest.mark.source("L13", "L15", "L16", "L17", "L19", by="serving/rules/plan-2018.toml")
 def test_the_plan_stops_calls_that_the_default_policy_does_not():
     stopped = {
@@ -214,6 +213,7 @@ def test_an_own_file_with_the_name_of_a_shipped_policy_comes_first(tmp_path, mon
         read_policy("plan-2019")
 
 
+@pytest.mark.source("P14", by="serving/rules/policy.py")
 def test_a_policy_without_an_appeal_blocks_nothing():
     sure = (band(SOUND, SOUND),)
     expected = {"bands": {"certified": "block"}, "rules": {"ring_once": "block"}}

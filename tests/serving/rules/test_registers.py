@@ -544,7 +544,7 @@ def test_online_look_up_equals_the_join_for_a_simulated_world(world, world_folde
     assert count > 3 * some.num_rows
 
 
-@pytest.mark.source("L13", by="serving/rules/registers.py")
+@pytest.mark.source("L7", "L13", by="serving/rules/registers.py")
 def test_later_knowledge_does_not_change_earlier_facts(world, world_folder):
     """Rows that become known after the last call change no fact."""
     registers = read_registers(world_folder, KEY).registers
