@@ -282,7 +282,7 @@ def broken_tables(calls, tmp_path):
             "column 'caller' has nulls, expected none",
         ),
         "type": (with_values("start", [0.5] * rows), "column 'start' holds double, expected whole numbers"),
-        "missing": (calls.drop_columns("trunk"), "'trunk' is missing or unknown"),
+        "missing": (calls.drop_columns("trunk"), "'trunk' is missing"),
     }
     paths = {name: write_plain(table, tmp_path / f"{name}.parquet") for name, (table, _) in tables.items()}
     return {name: (paths[name], message) for name, (_, message) in tables.items()}
