@@ -187,7 +187,7 @@ def test_figures_of_known_groups_are_in_table_page_and_metrics(training_run):
     assert row["known_group.calls_through_a_number.mean"] == str(through)
     assert {row["known_group.numbers"] for row in rows.values()} == {"0"}
     text = (folder / "report.html").read_text()
-    cells = [re.findall("<td>(.*?)</td>", line.replace("\n", "")) for line in re.findall("(?s)<tr>.*?</tr>", text)]
+    cells = [re.findall("<td[^>]*>(.*?)</td>", line.replace("\n", "")) for line in re.findall("(?s)<tr>.*?</tr>", text)]
     name = evasion["attack"].replace("_", " ")
     (shown,) = (line for line in cells if len(line) == 12 and line[0] == name)
     assert shown[-3:] == [str(group["numbers"]), f"{group['detected']:.1%}", f"{through:.0f}"]
