@@ -1,10 +1,10 @@
 """How a model grows with the worlds that it learns from, and whether models of other worlds agree on real calls.
 
-python tests/bench/bench_worlds.py FOLDER ../shared/data [--counts 1,2,4,8,16] [--models 8] [--others 4]
-    [--size small] [--threads 2]
+python tests/bench/bench_worlds.py FOLDER ../shared/data [--counts 1,2,4,8,16] [--labels 8] [--models 8]
+    [--others 4] [--size small] [--threads 2]
 
 Learns with their truth from the first 1, 2, 4, ... varied worlds with more look-alikes, at 50,000 calls a world, and
-from the reported labels of the most worlds. Judges on 8 worlds of other seeds, with the thresholds of training. The
+from the reported labels of the first 8. Judges on 8 worlds of other seeds, with the thresholds of training. The
 judging worlds of `callsieve study worlds` are not among them. Then trains 8 models of 4 worlds each, each with a second
 model for poorer records, and counts the real calls that each labels. FOLDER gets the worlds; those that
 it has are used again. Prints JSON.
@@ -13,6 +13,7 @@ it has are used again. Prints JSON.
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -46,15 +47,16 @@ DEVELOPMENT = {"default": (201, False), "varied": (211, True)}  # first seed, wh
 def main() -> None:
     """Prints the figures of each model."""
     options = parser_of(
-        __doc__, "folder", "data", counts="1,2,4,8,16", models=8, others=4, size="small", threads=2
+        __doc__, "folder", "data", counts="1,2,4,8,16", labels=8, models=8, others=4, size="small", threads=2
     ).parse_args()
     counts = [int(count) for count in options.counts.split(",")]
-    worlds = max(counts) if not options.models else WORLDS
+    labels = min(options.labels, max(counts))
+    worlds = max(*counts, WORLDS if options.models else 1)
     learn, others = simulated_sources(options.folder, worlds, options.others, options.size)
     settings = Settings(seed=1, threads=options.threads, learn_from="truth")
     figures: dict[str, Any] = {
         "worlds": pooled(learn[: max(counts)], others, settings, counts),
-        "labels": pooled(learn[: max(counts)], others, replace(settings, learn_from="labels"), [max(counts)]),
+        "labels": pooled(learn[:labels], others, replace(settings, learn_from="labels"), [labels]),
         "models": [
             of_worlds([*chosen, others[0]], settings, options.data) for chosen in sets_of_four(learn)[: options.models]
         ],
@@ -90,7 +92,12 @@ def pooled(
     """Returns the figures of a model for each count of worlds to learn from."""
     with patch.object(pool, "POORER_FEEDS", ()):  # only the complete feed is judged here
         gathered = gather([*learn, *others], settings, silent)
-    return [of_count(gathered, settings, count, len(learn)) for count in counts]
+    rows = []
+    for count in counts:
+        rows.append(of_count(gathered, settings, count, len(learn)))
+        catch = sum(world["catch"] for world in rows[-1]["by_world"]) / len(others)
+        print(f"{settings.learn_from}, {count} worlds: mean catch {catch:.3f}", file=sys.stderr, flush=True)
+    return rows
 
 
 def of_count(gathered: Gathered, settings: Settings, count: int, first_other: int) -> dict[str, Any]:

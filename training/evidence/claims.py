@@ -22,6 +22,7 @@ REAL = f"{DATA}/sichuan_raw_calls_4_subscribers.csv"
 TABLE, COMPLAINTS = f"{DATA}/{figures.EIGHT_MONTHS}", f"{DATA}/ftc_complaints_2020H2.parquet"
 SHIPPED = "serving/shipped/bundle"
 WORLDS = f"callsieve study worlds --json --valid-from 2026-11-28 --valid-days 730 --out {WORK}"
+COUNTS = f"python tests/bench/bench_worlds.py {WORK}"
 KNOWN = "python tests/bench/bench_known.py --json"
 PUBLISHED = "python tests/bench/bench_published.py"
 SICHUAN = f"{PUBLISHED} evaluation {DATA} tests/bench/bench_sichuan.py --data {{}}"
@@ -82,6 +83,13 @@ CLAIMS = (
         figures.by_number,
         lambda output: output["worlds"],
         quick=f"python tests/bench/bench_numbers.py {SHIPPED} --size tiny --seeds 11",
+    ),
+    Claim(
+        "number of worlds",
+        f"{COUNTS}/pool {DATA} --counts 1,2,4,8,16,32 --models 0",
+        figures.number_of_worlds,
+        lambda output: [output["worlds"], output["labels"]],
+        quick=f"{COUNTS}/counts {DATA} --size tiny --counts 1 --models 0 --others 1",
     ),
     Claim(
         "demo",

@@ -45,13 +45,13 @@ class Worlds:
 
 
 JUDGED = (
-    Worlds("default", 1001, 4),
-    Worlds("varied", 1011, 4, varied=True),
-    Worlds("crackdown", 1021, 1, scenario="crackdown"),
-    Worlds("rare", 1022, 1, scenario="rare"),
-    Worlds("spring_festival", 1023, 1, scenario="spring_festival"),
-    Worlds("town", 1031, 1, size="town"),
-    Worlds("city", 1041, 1, size="city"),
+    Worlds("default", 1101, 4),
+    Worlds("varied", 1111, 4, varied=True),
+    Worlds("crackdown", 1121, 1, scenario="crackdown"),
+    Worlds("rare", 1122, 1, scenario="rare"),
+    Worlds("spring_festival", 1123, 1, scenario="spring_festival"),
+    Worlds("town", 1131, 1, size="town"),
+    Worlds("city", 1141, 1, size="city"),
 )
 
 
