@@ -1,13 +1,13 @@
-"""How a model grows with the worlds that it learns from, and whether models of other worlds agree on real calls.
+"""How a model grows with the worlds that it learns from, what each family of features is worth, and real calls.
 
-python tests/bench/bench_worlds.py FOLDER ../shared/data [--counts 1,2,4,8,16] [--labels 8] [--models 8]
+python tests/bench/bench_worlds.py FOLDER ../shared/data [--counts 1,2,4,8,16] [--families 0] [--labels 8] [--models 8]
     [--others 4] [--size small] [--threads 2]
 
-Learns with their truth from the first 1, 2, 4, ... varied worlds with more look-alikes, at 50,000 calls a world, and
-from the reported labels of the first 8. Judges on 8 worlds of other seeds, with the thresholds of training. The
-judging worlds of `callsieve study worlds` are not among them. Then trains 8 models of 4 worlds each, each with a second
-model for poorer records, and counts the real calls that each labels. FOLDER gets the worlds; those that
-it has are used again. Prints JSON.
+Learns with their truth from the first 1, 2, 4, ... varied worlds with more look-alikes, at 50,000 calls a world; from
+`--families` worlds without each family of features; and from the reported labels of the first 8. Judges on 8 worlds of
+other seeds, with the thresholds of training. The judging worlds of `callsieve study worlds` are not among them. Then
+trains 8 models of 4 worlds each, each with a second model for poorer records, and counts the real calls that each
+labels. FOLDER gets the worlds; those that it has are used again. Prints JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import numpy as np
 from bench_real import of_bundle
 from harness import parser_of
 
+from callsieve.features.catalogue import NAMES
 from callsieve.features.files.progress import silent
 from callsieve.serving.bundle.signing import generate_signing_key, read_signing_key
 from callsieve.serving.rules.strata import STRATA, strata_of
@@ -41,27 +42,69 @@ from callsieve.training.model.train import fit_all, train, write_bundle
 from callsieve.training.studies.simulated import simulate_worlds
 
 LEARN_SEED, WORLDS = 101, 16
+# Family -> prefixes of its features.
+FAMILIES = {
+    "call and called": ("call_", "callee_"),
+    "block, trunk and device": ("block_", "trunk_", "device_"),
+    "incoming calls and pairs": ("in_", "pair_", "out_mutual", "out_returned"),
+    "age of the number": ("number_", "out_active_days", "out_days_since_last"),
+    "outcomes and talk": (
+        "out_answered", "out_no_answer", "out_busy", "out_rejected", "out_unwanted", "out_invalid", "out_ring",
+        "out_one_rings", "out_hung_up", "out_talk", "out_occupancy",
+    ),
+    "rhythm": ("out_gap", "out_short_gaps", "out_hour", "out_day", "out_night", "out_since", "out_in_air"),
+    "volume and spread": (
+        "out_calls", "out_last_", "out_surge", "out_callee", "out_new_callees", "out_near", "out_local"
+    ),
+}  # fmt: skip
 DEVELOPMENT = {"default": (201, False), "varied": (211, True)}  # first seed, whether varied
 
 
 def main() -> None:
     """Prints the figures of each model."""
     options = parser_of(
-        __doc__, "folder", "data", counts="1,2,4,8,16", labels=8, models=8, others=4, size="small", threads=2
+        __doc__,
+        "folder",
+        "data",
+        counts="1,2,4,8,16",
+        families=0,
+        labels=8,
+        models=8,
+        others=4,
+        size="small",
+        threads=2,
     ).parse_args()
     counts = [int(count) for count in options.counts.split(",")]
     labels = min(options.labels, max(counts))
     worlds = max(*counts, WORLDS if options.models else 1)
     learn, others = simulated_sources(options.folder, worlds, options.others, options.size)
     settings = Settings(seed=1, threads=options.threads, learn_from="truth")
+    trials = {f"{count} worlds": (settings, count) for count in counts}
+    if options.families:
+        for family in FAMILIES:
+            rest = replace(settings, features=tuple(name for name in NAMES if family_of(name) != family))
+            trials[f"{options.families} worlds without {family}"] = rest, options.families
+    by_labels = replace(settings, learn_from="labels")
     figures: dict[str, Any] = {
-        "worlds": pooled(learn[: max(counts)], others, settings, counts),
-        "labels": pooled(learn[:labels], others, replace(settings, learn_from="labels"), [labels]),
+        "worlds": pooled(learn[: max(counts)], others, trials),
+        "labels": pooled(learn[:labels], others, {f"{labels} worlds, reported labels": (by_labels, labels)}),
         "models": [
             of_worlds([*chosen, others[0]], settings, options.data) for chosen in sets_of_four(learn)[: options.models]
         ],
     }
     print(json.dumps(figures), flush=True)
+
+
+def family_of(name: str) -> str:
+    """Returns the family of a feature.
+
+    >>> family_of("out_gap_mean_1h"), family_of("out_days_since_last")
+    ('rhythm', 'age of the number')
+    """
+    lengths = {
+        prefix: family for family, prefixes in FAMILIES.items() for prefix in prefixes if name.startswith(prefix)
+    }
+    return lengths[max(lengths, key=len)]
 
 
 def sets_of_four(learn: Sequence[Source]) -> list[Sequence[Source]]:
@@ -87,20 +130,24 @@ def simulated_sources(folder: Path, count: int, others: int, size: str) -> tuple
 
 
 def pooled(
-    learn: Sequence[Source], others: Sequence[Source], settings: Settings, counts: Sequence[int]
-) -> list[dict[str, Any]]:
-    """Returns the figures of a model for each count of worlds to learn from."""
+    learn: Sequence[Source], others: Sequence[Source], trials: Mapping[str, tuple[Settings, int]]
+) -> dict[str, list[dict[str, float]]]:
+    """Returns the figures of each trial on each world to judge on.
+
+    Args:
+        trials: settings, and the number of worlds to learn from; the first has all features.
+    """
     with patch.object(pool, "POORER_FEEDS", ()):  # only the complete feed is judged here
-        gathered = gather([*learn, *others], settings, silent)
-    rows = []
-    for count in counts:
-        rows.append(of_count(gathered, settings, count, len(learn)))
-        catch = sum(world["catch"] for world in rows[-1]["by_world"]) / len(others)
-        print(f"{settings.learn_from}, {count} worlds: mean catch {catch:.3f}", file=sys.stderr, flush=True)
-    return rows
+        gathered = gather([*learn, *others], next(iter(trials.values()))[0], silent)
+    figures = {}
+    for name, (settings, count) in trials.items():
+        figures[name] = of_count(gathered, settings, count, len(learn))
+        catch = sum(world["catch"] for world in figures[name]) / len(others)
+        print(f"{name}: mean catch {catch:.3f}", file=sys.stderr, flush=True)
+    return figures
 
 
-def of_count(gathered: Gathered, settings: Settings, count: int, first_other: int) -> dict[str, Any]:
+def of_count(gathered: Gathered, settings: Settings, count: int, first_other: int) -> list[dict[str, float]]:
     """Fits a model on the rows of the first worlds, and judges it on the worlds from `first_other` on."""
     matrix = rows_of(gathered.matrix, gathered.matrix.folder < count)
     probability = settings.label_policy.unreported_look_alike
@@ -123,11 +170,7 @@ def of_count(gathered: Gathered, settings: Settings, count: int, first_other: in
     band = bands_of((scores,), choose & benign, calls.certify & benign, caution_of(by_folder=fitted.by_folder))[0]
     flagged = raw >= np.array([band.threshold_for(word) for word in STRATA])[scores.stratum]
     worlds = range(first_other, int(calls.folder.max()) + 1)
-    return {
-        "worlds": count,
-        "rows": len(matrix.y),
-        "by_world": [of_world(gathered, flagged, place) for place in worlds],
-    }
+    return [of_world(gathered, flagged, place) for place in worlds]
 
 
 def of_world(gathered: Gathered, flagged: Any, place: int) -> dict[str, float]:

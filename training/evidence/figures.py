@@ -100,15 +100,13 @@ def by_number(output: Output) -> Figures:
 
 
 def number_of_worlds(output: Output) -> Figures:
-    """Returns catch, early finding and false calls by the number of worlds learnt from."""
-    rows = {f"{row['worlds']} worlds": row for row in output["worlds"]}
-    rows |= {f"{row['worlds']} worlds, reported labels": row for row in output["labels"]}
+    """Returns catch, early finding and false calls by the number of worlds, and without each family of features."""
     figures = {}
-    for name, row in rows.items():
-        of_worlds = row["by_world"]
-        figures[f"catch, {name}"] = _mean_and_least(world["catch"] for world in of_worlds)
-        figures[f"found within ten calls, {name}"] = _mean_and_least(world["soon"] for world in of_worlds)
-        false = [world["false"] for world in of_worlds]
+    for name, worlds in (output["worlds"] | output["labels"]).items():
+        for key, label in (("catch", "catch"), ("soon", "found within ten calls")):
+            rates = [world[key] for world in worlds]
+            figures[f"{label}, {name}"] = f"mean {percent(fmean(rates))}, least {percent(min(rates))}"
+        false = [world["false"] for world in worlds]
         figures[f"false calls in 10,000, {name}"] = f"mean {fmean(false):.1f}, most {max(false):.1f}"
     return figures
 
