@@ -86,7 +86,7 @@ CLAIMS = (
     ),
     Claim(
         "number of worlds",
-        f"{COUNTS}/pool {DATA} --counts 1,2,4,8,16,32 --models 0",
+        f"{COUNTS}/pool {DATA} --families 4 --models 0",
         figures.number_of_worlds,
         lambda output: [output["worlds"], output["labels"]],
         quick=f"{COUNTS}/counts {DATA} --size tiny --counts 1 --models 0 --others 1",
