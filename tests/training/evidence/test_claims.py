@@ -14,7 +14,7 @@ from callsieve.training.evidence.page import COLUMNS, OLDER, Row, code_hash, lin
 from callsieve.training.log.gates import shipped_gates
 from tests.support.paths import ROOT
 
-TEXTS = ("CHANGELOG.md", "CONTRIBUTING.md", "README.md", "docs/explanation/limits.md")
+TEXTS = ("CHANGELOG.md", "CONTRIBUTING.md", "README.md", "docs/explanation/limits.md", "docs/explanation/worlds.md")
 PAGE = (ROOT / page.PAGE).read_text()
 CODE = re.compile(r"^```.*?^```$|`[^`]+`|\]\([^)]*\)", re.MULTILINE | re.DOTALL)
 # Numbers that need no command: targets, names, versions, and sizes that another test checks.
