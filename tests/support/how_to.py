@@ -33,6 +33,11 @@ def blocks_in(text: str) -> list[Block]:
     return [Block(language, skip, code) for language, skip, code in BLOCK.findall(text)]
 
 
+def code(page: str) -> str:
+    """Returns the shell commands of a page that are not skipped."""
+    return "".join(block.code for block in blocks(page) if block.language == "sh" and not block.skip)
+
+
 def run_python(page: str, folder: Path) -> dict[str, Any]:
     """Runs the Python code of a page in a folder; returns its variables."""
     file = folder / f"{page}.py"

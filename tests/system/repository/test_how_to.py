@@ -1,8 +1,6 @@
-"""The code of the how-to pages runs, and each command in the documents exists.
+"""The code of the how-to pages runs, and each command in the documents exists."""
 
-The tests of Spark, MLflow and ONNX run the code of these pages.
-"""
-
+import io
 import json
 import os
 import re
@@ -10,26 +8,39 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from callsieve.features.reading.layouts import read_layout
-from callsieve.serving.bundle.signing import write_public_key
+from callsieve.serving.bundle.signing import read_public_key, write_public_key
 from callsieve.serving.cli.command_tree import commands
+from callsieve.training import Settings, run
 from callsieve.training.cli.main import ROOT as COMMAND
 from callsieve.training.data.complaint_files import read_complaint_file
-from callsieve.training.log.gates import shipped_gates
-from tests.support import how_to, real_bundle
+from callsieve.training.judging import baselines
+from callsieve.training.log.gates import parse_gates, shipped_gates
+from callsieve.training.model import fit
+from callsieve.training.reports.pictures import pictures
+from tests.conftest import SEED, command
+from tests.support import how_to, real_bundle, recorded_run
 from tests.support import small_bundle as small
 from tests.support.http_service import free_port
+from tests.support.lite_bundle import LITE
 from tests.support.paths import ROOT
+from tests.training.cli import foreign_files
+from tests.training.cli.test_audit import write_key
 
 WRITTEN = ("README*.md", "docs/how-to/*.md", "docs/explanation/*.md", "docs/reference/bundle.md")
 PAGES = sorted(path.relative_to(ROOT).as_posix() for pattern in WRITTEN for path in ROOT.glob(pattern))
 # What follows the code of a page.
 MORE = {
+    "http": "echo\n" + how_to.code("watch"),  # of the same service
     "asterisk": r"""
 request='agi_network_script: ring\nagi_channel: PJSIP/carrier-0000002a\nagi_uniqueid: 1.1\nagi_callerid: 13800138000
 agi_extension: 13900139000\nagi_arg_1: signature_validation\nagi_arg_2: A\n\n'
@@ -41,7 +52,7 @@ echo "$answer"
 }
 OUTPUT = {
     "embed": r"^pass filling nan \[\]$",
-    "http": r'"status":"filling".*"action":"pass".*\{\}$',
+    "http": r'"status":"filling".*"action":"pass".*\{\}$.*"filling".*^callsieve_status_share',
     "kamailio": "config file ok",
     "asterisk": 'SET VARIABLE CALLSIEVE "(label|pass)"',  # a busy machine may miss the deadline
 }
@@ -86,15 +97,11 @@ def test_the_commands_of_the_page_on_governance_run(world_folder, run_command, t
         Path(name).write_text(text, encoding="utf-8")
     real_bundle.write_bundle(tmp_path / "run" / "bundle")
     write_public_key(small.KEY.public_key(), tmp_path / "run" / "signer.pub")
-    risk, owner = (
-        json.loads(run_command("model", "approver-key", f"{name}.key", "--json")[1])["public"]
-        for name in ("risk", "owner")
-    )
-    gates = shipped_gates().data.decode().replace("keys = {}", f'keys = {{ risk = "{risk}" }}')
-    Path("gates.toml").write_text(f'{gates}\n[owner]\nname = "board"\nkey = "{owner}"\n')
+    for name in ("risk", "owner"):
+        assert run_command("model", "approver-key", f"{name}.key")[0] == 0
+    write_gates("risk")
     assert run_command("model", "sign-gates", "gates.toml", "--signing-key", "owner.key")[0] == 0
-    code = "".join(block.code for block in how_to.blocks("governance"))
-    for line in code.splitlines():
+    for line in how_to.code("governance").splitlines():
         words = shlex.split(line)[1:]
         if "abcdefghijklmnop" in words:
             listed = json.loads(run_command("govern", "complaints", "list", "--data", "data", "--json")[1])
@@ -103,15 +110,180 @@ def test_the_commands_of_the_page_on_governance_run(world_folder, run_command, t
         assert done == ("overdue" in out), (line, error)
 
 
-def test_the_layout_of_the_page_on_training_is_valid(tmp_path):
+def write_gates(*approvers):
+    """Writes gates.toml as its owner does, from the public keys of the approvers and of the owner in this folder."""
+    key = {name: read_public_key(f"{name}.pub").public_bytes_raw().hex() for name in (*approvers, "owner")}
+    keys = ", ".join(f'{name} = "{key[name]}"' for name in approvers)
+    gates = shipped_gates().data.decode().replace("keys = {}", f"keys = {{ {keys} }}")
+    Path("gates.toml").write_text(f'{gates}\n[owner]\nname = "board"\nkey = "{key["owner"]}"\n')
+
+
+def write_layout(path):
+    """Writes the layout of the page on training."""
     (text,) = re.findall(r"```toml\n(.*?)```", (how_to.FOLDER / "train.md").read_text(), re.DOTALL)
-    (tmp_path / "op.toml").write_text(text)
+    path.write_text(text)
+
+
+def test_the_layout_of_the_page_on_training_is_valid(tmp_path):
+    write_layout(tmp_path / "op.toml")
     names = ["CDR_ID", "ANI", "DNIS", "SETUP_TIME", "RING_SECS", "DURATION"]
     assert read_layout(tmp_path / "op.toml").match(names, "cdr.csv")["talk"] == ("DURATION",)
     accused = "complainant,accused,called,received\n13800138000,95013123456,04.03.2025 10:00,04.03.2025 12:30\n"
     (tmp_path / "complaints.csv").write_text(accused)
     read = read_complaint_file(tmp_path / "complaints.csv", str(tmp_path / "op.toml"), real_bundle.NUMBER_KEY)
     assert len(read.table) == 1
+
+
+# Trainings, with the same steps as any other: small worlds, few features, rounds and trials.
+SMALL = {
+    "CALLSIEVE_SIMULATE_SIZE": "tiny",
+    "CALLSIEVE_SIMULATE_SEED": str(SEED),
+    "CALLSIEVE_TRAIN_THREADS": "1",
+    "CALLSIEVE_STUDY_SEARCH_TRIALS": "1",
+    "CALLSIEVE_STUDY_SEARCH_FEATURES": "lite",
+}
+
+
+def follow(page, place_of=None):
+    """Runs the code of a page in the working folder, as a reader does. Returns the output.
+
+    Args:
+        place_of: for the start of a line, a function that prepares files for it, or that does its work.
+    """
+    done, stand_ins = [], dict(place_of or {})
+    for block in how_to.blocks(page):
+        if block.language == "python":
+            exec(compile(block.code, f"{page}.md", "exec"), {})  # noqa: S102
+            continue
+        for line in block.code.splitlines():
+            stand_in = next((stand_ins.pop(start) for start in list(stand_ins) if line.startswith(start)), None)
+            if stand_in is None or stand_in() is not DONE:
+                done.append(run_line(line))
+    assert not stand_ins
+    return "".join(done)
+
+
+DONE = object()  # what a function returns that has done the work of a line
+
+
+def run_line(line):
+    """Runs a line of a shell; returns what it prints."""
+    first, *words = shlex.split(line)
+    if first != "callsieve":
+        return subprocess.run([first, *words], check=True, capture_output=True, text=True).stdout
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as out:
+        if words[0] == "train" and "--vectors" not in words:
+            patched.setenv("CALLSIEVE_TRAIN_FEATURES", "lite")
+        if "MODEL" in words:
+            folder = words[words.index("--in") + 1]
+            words[words.index("MODEL")] = [row["model"] for row in attempts_in(folder) if row["model"]][-1]
+        assert command(patched, *words) == 0, line
+    return out.getvalue()
+
+
+def count_complaints(t, _features, unseen):
+    """Returns the complaints about the callers of the unseen calls, in place of a regression's scores."""
+    scores = np.full(len(t.pool.start), np.nan)
+    scores[unseen] = t.pool.complaints[unseen]
+    return scores
+
+
+def attempts_in(folder):
+    """Returns the trainings in the log of a run, as the command prints them."""
+    return json.loads(run_line(f"callsieve audit attempts --in {folder} --json"))["attempts"]
+
+
+@pytest.fixture(scope="module")
+def trained_folder(written_world, tmp_path_factory):
+    """A folder in which a reader has followed the page on training; the working folder of tests that use it."""
+    folder = tmp_path_factory.mktemp("reader")
+    calls, complaints = foreign_files.call_frame(written_world), foreign_files.complaint_frame(written_world)
+    calls[["CDR_ID", "ANI", "DNIS", "SETUP_TIME", "RING_SECS", "DURATION"]].to_csv(folder / "cdr.csv", index=False)
+    for name in ("called", "received"):
+        complaints[name] = complaints[name].str.slice(stop=-3)  # minutes
+    complaints.drop(columns="topic").to_csv(folder / "complaints.csv", index=False)
+    write_layout(folder / "op.toml")
+    rng = np.random.default_rng(5)
+    table = {"caller": np.repeat(np.arange(80), 20), "start": pd.date_range("2026-01-01", periods=1600, freq="20min")}
+    table |= {"shape": rng.normal(size=1600), "y": rng.permutation(1600) % 2}
+    pd.DataFrame(table).to_csv(folder / "table.csv", index=False)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlruns.db'}")
+        patched.setitem(fit.PARAMETERS, "rounds", 5)
+        patched.setattr("callsieve.training.Settings", partial(Settings, features=LITE, threads=1))
+        # Drawing and the regressions of the baselines are most of a short training.
+        patched.setattr(baselines, "regression_scores", count_complaints)
+        drawn = {}  # the pictures of the first training serve all
+        patched.setattr(run, "pictures", lambda figures: drawn or drawn.update(pictures(figures)) or drawn)
+        for name, value in SMALL.items():
+            patched.setenv(name, value)
+        follow("train")
+        yield folder
+
+
+def test_the_page_on_training_leaves_runs(trained_folder):
+    for name in ("run", "second", "third", "fifth"):
+        assert (trained_folder / name / "report.html").exists()
+        assert (trained_folder / name / "bundle" / "MANIFEST.sig").exists()
+    assert (trained_folder / "fourth" / "model.txt").exists()
+
+
+@pytest.mark.usefixtures("trained_folder")
+def test_the_page_on_files_scores_them():
+    row = '"","{0}","{1}","in","","c","d","Dial","","{2:%F %T}","","{3:%F %T}","25","5","ANSWERED","3","u",""\n'
+    start = pd.date_range("2026-03-02", periods=300, freq="h")
+    numbers = ("13800138000", "02888880000", "13900139000")
+    parties = [(numbers[i % 3], numbers[(i + 1) % 3]) for i in range(len(start))]
+    rows = [row.format(*pair, at, at + pd.Timedelta("25s")) for pair, at in zip(parties, start, strict=True)]
+    Path("Master.csv").write_text("".join(rows))
+    Path("offices").mkdir()
+    name = "offices/外呼登记.csv"
+    Path(name).write_text(OFFICES[name], encoding="utf-8")
+    assert "policy" in follow("score-files")
+    assert pq.read_metadata("verdicts.parquet").num_rows == len(rows)
+
+
+def test_the_page_on_audits_verifies_replays_and_promotes(trained_folder, empty_store):
+    def record_candidate():
+        """Records a run that passes the gates. No model of a tiny world passes them."""
+        candidate = trained_folder / "candidate"
+        candidate.mkdir()
+        shutil.copyfile(empty_store, candidate / "mlflow.db")
+        gates, signature = (trained_folder / name for name in ("gates.toml", "gates.toml.sig"))
+        judged_by = parse_gates(gates.read_bytes(), "gates", signature.read_text().strip())
+        recorded_run.record_run(recorded_run.run_paths_in(candidate), candidate, judged_by=judged_by)
+        write_key(small.KEY, candidate / "signing.key")
+        return DONE
+
+    out = follow(
+        "audit",
+        {
+            "callsieve model sign-gates": lambda: write_gates("risk", "legal"),
+            "callsieve train": record_candidate,
+        },
+    )
+    assert "reproduced byte for byte" in out and "version 1: champion" in out
+    assert out.count(" 0 faults") == 3
+
+
+# Where the commands of the other pages run.
+RUN_IN = {
+    "docs/how-to/container.md": "tests/system/test_container.py",
+    "docs/how-to/handset.md": "tests/training/tracking/test_onnx_export.py",
+    "docs/how-to/mlflow.md": "tests/training/tracking/test_mlflow_model.py",
+    "docs/how-to/spark.md": "tests/system/test_spark.py",
+    "docs/reference/bundle.md": "tests/serving/bundle/test_attestation.py",
+}
+
+
+def test_the_code_of_each_page_runs_somewhere():
+    here = {*OUTPUT, "watch", "governance", "train", "score-files", "audit"}
+    run_here = {f"docs/how-to/{page}.md" for page in here}
+    for name in {page for page in PAGES if page.startswith("docs/")} - run_here:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        if any(not block.skip for block in how_to.blocks_in(text)):
+            assert Path(name).stem in (ROOT / RUN_IN[name]).read_text(encoding="utf-8"), name
 
 
 @pytest.mark.parametrize("page", PAGES)
