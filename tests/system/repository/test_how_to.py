@@ -194,7 +194,7 @@ def attempts_in(folder):
 
 
 @pytest.fixture(scope="module")
-def trained_folder(written_world, tmp_path_factory):
+def trained_folder(written_world, empty_store, tmp_path_factory):
     """A folder in which a reader has followed the page on training; the working folder of tests that use it."""
     folder = tmp_path_factory.mktemp("reader")
     calls, complaints = foreign_files.call_frame(written_world), foreign_files.complaint_frame(written_world)
@@ -203,6 +203,7 @@ def trained_folder(written_world, tmp_path_factory):
         complaints[name] = complaints[name].str.slice(stop=-3)  # minutes
     complaints.drop(columns="topic").to_csv(folder / "complaints.csv", index=False)
     write_layout(folder / "op.toml")
+    shutil.copyfile(empty_store, folder / "mlruns.db")
     rng = np.random.default_rng(5)
     table = {"caller": np.repeat(np.arange(80), 20), "start": pd.date_range("2026-01-01", periods=1600, freq="20min")}
     table |= {"shape": rng.normal(size=1600), "y": rng.permutation(1600) % 2}
