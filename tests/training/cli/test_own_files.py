@@ -200,7 +200,7 @@ def test_own_files_become_a_model_in_one_command(run_command, own, tmp_path):
     words = ("--calls", own / "cdr.csv", "--layout", own / "op.toml", "--complaints", own / "complaints.csv")
     options = ("--parameters", tmp_path / "few.toml", "--threads", 1, "--out", tmp_path / "run", "--json")
     code, out, err = run_command("train", *words, *options)
-    assert code == 0 and [line for line in err.splitlines() if "undeclared" in line] == [
+    assert code == 0 and [line for line in err.splitlines() if "privacy declare" in line] == [
         f"{own}: training without declared purposes; declare them with callsieve privacy declare"
     ]
     assert json.loads(out)["data"]["calls"] == len(pq.read_table(tmp_path / "run" / "data" / "calls.parquet"))

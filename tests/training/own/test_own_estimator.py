@@ -183,7 +183,8 @@ def own_run(world_folder, tmp_path_factory):
 def test_a_training_of_xgboost_is_judged_and_recorded_but_not_signed(own_run, training_run, tmp_path):
     folder, output = own_run
     assert not (folder / "bundle").exists()
-    assert f"none: the model of {PLACE}:boosting is judged and recorded, but only a forest" in " ".join(output.split())
+    only = "none: only a LightGBM model can be signed"
+    assert f"{only}; the model of {PLACE}:boosting is evaluated and recorded" in " ".join(output.split())
     place = run_paths(folder, None, None)
     ((_, payload),) = payloads(place.log, "run")
     assert payload["version"] == "" and payload["model"].startswith(UNSIGNED)
