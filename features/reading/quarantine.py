@@ -154,7 +154,7 @@ class Quarantine:
         faulty = [(int(rows[i]), faults.kinds[faults.which[i]]) for i in at]
         if self._strict and (faulty or broken):
             names = {role: name for name, role in roles.items()}
-            candidates = [(row, names.get(fault.role, fault.role), *fault[::2]) for row, fault in faulty]
+            candidates = [(row, names.get(own.role, own.role), own.reason, own.expected) for row, own in faulty]
             candidates += [(line.row, "", line.reason, line.expected) for line in broken]
             row, column, reason, expected = min(candidates)
             where = f", column {column}" if column else ""
