@@ -25,10 +25,10 @@ from .dataclass import dataclass
 from .records import GROUP_COLUMNS, KeyedCall
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pyarrow as pa
 
-    Array = npt.NDArray[Any]
+    from callsieve.features.arrays import Array
+
 
 WINDOW_MS = 28 * DAY_MS
 """The longest window, and the time in which a second complaint of one person about one number does not count."""

@@ -15,10 +15,10 @@ from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from callsieve.training import Settings, of_world
 from callsieve.training.judging.baselines import baseline_scores
-from callsieve.training.log import look_registry
-from callsieve.training.log.key_folder import VARIABLE, key_path
-from callsieve.training.log.run_paths import default_store
 from callsieve.training.model.train import train
+from callsieve.training.oversight.log import look_registry
+from callsieve.training.oversight.log.key_folder import VARIABLE, key_path
+from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.tracking import mlflow_read
 from callsieve.training.world import keyed_world, load_scenario, simulate, write_world
 from tests.support import http_service, real_bundle

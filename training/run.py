@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import catalogue_hash
 from callsieve.serving.batch.shard_scoring import verdict_counts
 from callsieve.serving.bundle.bundle import MANIFEST
@@ -22,7 +23,6 @@ from callsieve.serving.rules.rule_input import VECTOR_COLUMNS
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores, case_id
 
-from .audit.page import write_first_page
 from .data.dataset import Dataset
 from .data.sources import Source, sources_of
 from .drift.days import ScoredCalls
@@ -32,17 +32,18 @@ from .judging.headline import PolicyActions
 from .judging.judge import judge
 from .judging.leak_probes import check_for_leaks
 from .judging.run_figures import DatasetEntry, ExampleVerdict, GateEntry, LastDay, RecordedRun, RunFigures, TrackedRun
-from .log.audit_log import append, has_log, log_id
-from .log.gates import Gates, shipped_gates
-from .log.key_folder import key_path, log_signing_key, new_key
-from .log.looks import Ledger, Look
-from .log.run_paths import artifact_folder, record_store, run_paths
 from .model.allocators import give_back
 from .model.call_choice import last_day_rows
 from .model.provenance import command_line, commit, without_password
 from .model.settings import Settings
 from .model.split import fold_plan
 from .model.train import Trained, train, write_bundle
+from .oversight.audit.audit_page import write_first_page
+from .oversight.log.audit_log import append, has_log, log_id
+from .oversight.log.gates import Gates, shipped_gates
+from .oversight.log.key_folder import key_path, log_signing_key, new_key
+from .oversight.log.looks import Ledger, Look
+from .oversight.log.run_paths import artifact_folder, record_store, run_paths
 from .reports.model_card import write_documents
 from .reports.pictures import pictures
 from .reports.run_page import write_pictures, write_run_page
@@ -62,15 +63,13 @@ from .tracking.record import (
 from .tracking.system_metrics import system_metrics
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from callsieve.features.files.progress import Progress
 
-    from .log.run_paths import RunPaths
+    from .oversight.log.run_paths import RunPaths
     from .reports.drawing import Picture
 
-    Array = npt.NDArray[Any]
     Datasets = Mapping[str, DatasetEntry]
 
 EXAMPLES = 3

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# Names of unfinished files: of `atomic_path`, of `training.privacy.rewriting` and of `write_atomic`.
+# Names of unfinished files: of `atomic_path`, of `training.oversight.privacy.rewriting` and of `write_atomic`.
 _PARTIAL_NAMES = ("{}.part", ".{}.new", ".{}." + "[0-9a-f]" * 8)
 
 ABANDONED_SECONDS = 60.0

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from callsieve.features.arrays import Floats, Objects
 from callsieve.features.catalogue import NAMES, select_features
 
 from .frame_columns import Columns
 from .frame_features import call_features
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 
 class CallFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -66,7 +64,7 @@ class CallFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sc
         validate_data(self, X, skip_check_array=True)
         return self
 
-    def transform(self, X: pd.DataFrame) -> npt.NDArray[np.float64]:  # noqa: N803
+    def transform(self, X: pd.DataFrame) -> Floats:  # noqa: N803
         """Returns the vectors of the calls, float64 (calls, features); a DataFrame after `set_output`.
 
         Raises:
@@ -85,7 +83,7 @@ class CallFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sc
         )
         return frame.to_numpy()
 
-    def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:  # noqa: ARG002
+    def get_feature_names_out(self, input_features: object = None) -> Objects:  # noqa: ARG002
         """Returns the names of the columns of `transform`."""
         return np.asarray(list(self.features), dtype=object)
 

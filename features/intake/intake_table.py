@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from callsieve.features.arrays import Ints
 from callsieve.features.files.dates import DAY, HOUR
 from callsieve.features.keys.tokens import Use
 from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS, NEAR_DISTANCE, STEPS, UNKNOWN
 
 from .call_values import CATEGORIES, QUARTER, UNKNOWN_CLASS, category
 from .keyed_table import check_table
-from .number_cache import NIBBLES, Ints, NumberCache, TextIndex
+from .number_cache import NIBBLES, NumberCache, TextIndex
 from .number_memory import NumberMemory
 from .numberplan import changes
 from .table_steps import FIRST, dial_all

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from callsieve.features.arrays import Ints
 from callsieve.features.records import UNKNOWN
 
 from .dials import Dial, Dials
 from .keyed_number import KeyedNumber
-
-Ints = npt.NDArray[np.signedinteger[Any]]
 
 
 class LastDialled:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from callsieve.features.arrays import Ints
 from callsieve.features.keys.tokens import Use
 from callsieve.features.records import UNKNOWN
 
@@ -24,7 +24,6 @@ from .numberplan import changes
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Ints = npt.NDArray[np.signedinteger[Any]]
 Read = Callable[[Sequence[str | None], int], Sequence[KeyedNumber]]
 Hash = Callable[[Use, Sequence[str]], Sequence[str]]
 NIBBLES = 15

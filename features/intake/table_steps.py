@@ -7,18 +7,16 @@ by caller, start and callee. So the running maximum of the ranks is the latest c
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from callsieve.features.arrays import Ints
 from callsieve.features.records import UNKNOWN
 
 from .last_dialled import as_columns
 from .number_cache import NumberCache
 from .number_memory import NumberMemory
 
-Ints = npt.NDArray[np.signedinteger[Any]]
 Distance = Callable[[Ints, Ints], Ints]
 FIRST = np.iinfo(np.int64).min
 

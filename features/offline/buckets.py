@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import select_features
 from callsieve.features.catalogue.choices import computed_features
 from callsieve.features.catalogue.feature import ROLES, Feature
@@ -34,10 +35,8 @@ from .packing import Packed, group_codes, pack_calls, party_codes, start_order
 from .table import group_calls, pass_tasks, role_columns, select_columns
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pyarrow as pa
 
-    Array = npt.NDArray[Any]
 
 KEYS = ("caller", "callee", *GROUP_COLUMNS.values())
 BUCKETS = tuple(f"{key}_bucket" for key in KEYS)

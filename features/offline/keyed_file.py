@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from callsieve.features.arrays import Array
 from callsieve.features.files.ahead import one_ahead
 from callsieve.features.files.atomic import atomic_path
 from callsieve.features.files.progress import Progress
@@ -30,11 +31,6 @@ from callsieve.features.records import CALL_COLUMNS
 
 from .sealed_shards import SealedShards
 from .shuffle import shard_of, token_keys
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 SHARD_BYTES, MOST_SHARDS = 64 << 20, 1 << 10  # text of a shard; number of shards
 PACKED = 8  # bytes of text for a byte of a gzip or Parquet file, about

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue.feature import CALL_FACTS
 from callsieve.features.codegen.table_engine import shared_functions
 from callsieve.features.intake.keyed_table import check_table
@@ -17,10 +18,7 @@ from callsieve.features.kernel import table_pass, windows
 from callsieve.features.records import GROUP_COLUMNS, KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pyarrow as pa
-
-    Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import atomic_path
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    Array = npt.NDArray[Any]
 
 LETTERS, FIRST_LETTER = 32, ord("a")  # a token ends with 32 letters, half a byte each
 

@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from callsieve.features.catalogue import NAMES, select_features
 from callsieve.features.intake.keyed_table import KEYED_OPTIONAL, KEYED_TOKENS, check_columns
@@ -38,11 +38,11 @@ from .buckets import (
 )
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-    Array = npt.NDArray[Any]
+    from callsieve.features.arrays import Array
+
     Batches = Iterator[pa.RecordBatch]
     Work = Callable[[pa.Table, Array], pa.Table]
 

@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import select_features
 from callsieve.features.catalogue.choices import computed_features
 from callsieve.features.catalogue.feature import ROLES, Feature
@@ -34,10 +35,8 @@ from .shuffle import dense_codes, from_cells, read_part, shard_of, to_cells, tok
 from .table import Grouped, group_calls, pass_tasks, select_columns
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pyarrow as pa
 
-    Array = npt.NDArray[Any]
 
 ROW_GROUP = 1 << 16
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import NAMES, select_features
 from callsieve.features.catalogue.choices import computed_features
 from callsieve.features.catalogue.feature import Feature
@@ -27,10 +28,8 @@ from .packing import Packed, cache_aligned, pack_calls
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
     import pyarrow as pa
 
-    Array = npt.NDArray[Any]
 
 PARTS_PER_THREAD = 8
 NO_NOTES = np.empty(0, dtype=np.int32)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from callsieve.features.kernel.windows import DAY_MS
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from callsieve.features.arrays import Bools, Int64s
 
 COVERAGE_DAYS = 7  # the widest window
 BUSY_DAYS_A_WEEK = 5  # an office has no calls at the weekend
@@ -71,14 +70,14 @@ class CallDays:
         return self._cached_answer
 
 
-def call_days(start: npt.NDArray[np.int64]) -> set[int]:
+def call_days(start: Int64s) -> set[int]:
     """Returns the days on which calls started, for an array of start times (Unix ms)."""
     import numpy as np
 
     return set(np.unique(start // DAY_MS).tolist())
 
 
-def covered_rows(start: npt.NDArray[np.int64], days: set[int], wanted: int = COVERAGE_DAYS) -> npt.NDArray[np.bool_]:
+def covered_rows(start: Int64s, days: set[int], wanted: int = COVERAGE_DAYS) -> Bools:
     """Returns `is_covered` for each call of a table.
 
     Args:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from callsieve.features.arrays import Int64s
 from callsieve.features.files.ahead import one_ahead
 from callsieve.features.files.atomic import atomic_path
 from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS
@@ -35,7 +35,6 @@ __all__ = ["Layout", "ReadResult", "read_calls", "read_layout", "write_table"]
 BATCH_ROWS = 1 << 17
 DAY = 86400.0
 OWN_LAYOUT = "write a layout whose [columns] and `dropped` name all columns of the file"
-Rows = npt.NDArray[np.int64]
 BytesRead = Callable[[int, int], None]
 """A callback that receives the bytes read so far and the bytes in all."""
 
@@ -108,7 +107,7 @@ def read_batches(
     invalid: Quarantine,
     *,
     progress: BytesRead | None = None,
-) -> Iterator[tuple[pa.Table, Rows]]:
+) -> Iterator[tuple[pa.Table, Int64s]]:
     """Yields the valid calls of a file in its order, batch by batch, with their row numbers; repeats are among them.
 
     While a batch is decoded, the next one is split into cells.
@@ -144,7 +143,7 @@ def read_batches(
             progress(done, size)
 
 
-def without_duplicates(calls: pa.Table, rows: Rows, layout: Layout, invalid: Quarantine) -> pa.Table:
+def without_duplicates(calls: pa.Table, rows: Int64s, layout: Layout, invalid: Quarantine) -> pa.Table:
     """Returns the calls without rows that repeat the caller, callee and start of an earlier row.
 
     Args:
@@ -186,7 +185,7 @@ def _parquet_batches(path: Path, match: MatchColumns) -> Iterator[Batch]:
         raise ValueError(f"{path.name}: broken Parquet file, expected a footer, whole pages and UTF-8 text") from None
 
 
-def _duplicates(table: pa.Table, *, two_sided: bool) -> tuple[Faults, Rows]:
+def _duplicates(table: pa.Table, *, two_sided: bool) -> tuple[Faults, Int64s]:
     """Marks rows that repeat a call (caller, callee and start) of an earlier row.
 
     Args:
@@ -225,7 +224,7 @@ def _duplicates(table: pa.Table, *, two_sided: bool) -> tuple[Faults, Rows]:
     return faults, first
 
 
-def _comparable(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+def _comparable(column: pa.ChunkedArray) -> Int64s:
     """Encodes a column as integers that are equal where the values are equal, null included."""
     import pyarrow as pa
 

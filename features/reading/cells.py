@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from callsieve.features.arrays import Bools, Floats, Int32s
 from callsieve.features.records import CALL_COLUMNS, OUTCOMES
 
 from .layouts import CATEGORIES, NUMBERS, SECONDS, TEXTS, TIMES, Layout
@@ -29,8 +29,6 @@ from .quarantine import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int32]
 
 LONGEST_CALL = 10 * 86400.0
 """Longest valid ring or talk in seconds."""
@@ -198,7 +196,7 @@ def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _durations(
-    inputs: Mapping[str, pa.Array], rows: int, layout: Layout, outcome: Codes, faults: Faults
+    inputs: Mapping[str, pa.Array], rows: int, layout: Layout, outcome: Int32s, faults: Faults
 ) -> tuple[Floats, Floats]:
     """Seconds of ring and talk, both NaN while a call is not over; sets the outcome of missed calls."""
     seconds = {role: np.full(rows, float(layout.constants.get(role, np.nan))) for role in ("ring", "talk")}
@@ -235,7 +233,7 @@ def _seconds(column: pa.Array) -> Floats:
     return _numpy(column)
 
 
-def _category(column: pa.Array | None, role: str, rows: int, layout: Layout, faults: Faults) -> Codes:
+def _category(column: pa.Array | None, role: str, rows: int, layout: Layout, faults: Faults) -> Int32s:
     """Returns indices into `CATEGORIES[role]`; -1 where the cell is empty."""
     listed = CATEGORIES[role]
     if column is None:
@@ -249,13 +247,13 @@ def _category(column: pa.Array | None, role: str, rows: int, layout: Layout, fau
     return values
 
 
-def _settle_outcome(outcome: Codes, talk: Floats, faults: Faults) -> None:
+def _settle_outcome(outcome: Int32s, talk: Floats, faults: Faults) -> None:
     talked = talk > 0
     outcome[(outcome == -1) & talked] = _ANSWERED
     faults.mark(talked & (outcome >= 0) & (outcome != _ANSWERED), BAD_VALUE, "talk", "talk 0 unless answered")
 
 
-def _sides(inputs: Mapping[str, pa.Array], direction: Codes, layout: Layout, faults: Faults) -> dict[str, pa.Array]:
+def _sides(inputs: Mapping[str, pa.Array], direction: Int32s, layout: Layout, faults: Faults) -> dict[str, pa.Array]:
     """Returns the columns of texts; the direction of a subscriber's record decides who is caller and who is callee."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -281,7 +279,7 @@ def _sides(inputs: Mapping[str, pa.Array], direction: Codes, layout: Layout, fau
     return columns
 
 
-def _classes(codes: dict[str, Codes], direction: Codes | None) -> None:
+def _classes(codes: dict[str, Int32s], direction: Int32s | None) -> None:
     """Sets the classes of caller and callee from those of a subscriber's record and its direction, if it has one."""
     own, peer = codes.pop("subscriber_class"), codes.pop("peer_class")
     if direction is not None:
@@ -289,7 +287,7 @@ def _classes(codes: dict[str, Codes], direction: Codes | None) -> None:
         codes["caller_class"], codes["callee_class"] = np.where(out, own, peer), np.where(out, peer, own)
 
 
-def _encoded(column: pa.Array) -> tuple[Codes, pa.Array]:
+def _encoded(column: pa.Array) -> tuple[Int32s, pa.Array]:
     """Returns codes into distinct texts, -1 for null and empty, and the texts."""
     import pyarrow as pa
 
@@ -315,7 +313,7 @@ def _text_or_number(column: pa.Array) -> pa.Array:
     return column.cast(pa.float64(), safe=False)
 
 
-def _present(column: pa.Array) -> npt.NDArray[np.bool_]:
+def _present(column: pa.Array) -> Bools:
     import pyarrow as pa
     import pyarrow.compute as pc
 

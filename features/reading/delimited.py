@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+from callsieve.features.arrays import Int64s
 
 from .layouts import Layout
 from .quarantine import BAD_ENCODING, BAD_NUMBER_OF_COLUMNS, TRUNCATED_FILE, BrokenLine
@@ -50,7 +51,7 @@ class Batch(NamedTuple):
     """Cells of a part of a file, the numbers of their rows, the broken lines, and the bytes read so far."""
 
     cells: pa.Table
-    rows: npt.NDArray[np.int64]
+    rows: Int64s
     broken: list[BrokenLine]
     done: int
 
@@ -161,7 +162,7 @@ def _cells(line: str) -> list[str]:
 
 def _parse(
     path: Path, text: bytes, names: Sequence[str], wanted: Sequence[str]
-) -> tuple[pa.Table, npt.NDArray[np.int64], list[BrokenLine]]:
+) -> tuple[pa.Table, Int64s, list[BrokenLine]]:
     """Returns the cells of the valid lines, their positions among the lines, and the broken lines."""
     ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
     starts = np.concatenate(([0], ends[:-1] + 1)).astype(np.int64)[: len(ends)]
@@ -180,10 +181,9 @@ def _parse(
 
 
 _LineFaults = dict[int, tuple[str, str]]
-_Positions = npt.NDArray[np.int64]
 
 
-def _line_faults(text: bytes, starts: _Positions, ends: _Positions) -> _LineFaults:
+def _line_faults(text: bytes, starts: Int64s, ends: Int64s) -> _LineFaults:
     """Faults of lines that Arrow must not see: invalid encoding, stray carriage returns, quotes that stay open."""
     faults: _LineFaults = {}
     if b'"' in text:
@@ -201,7 +201,7 @@ def _line_faults(text: bytes, starts: _Positions, ends: _Positions) -> _LineFaul
     return faults
 
 
-def _quote_faults(text: bytes, starts: _Positions, ends: _Positions, faults: _LineFaults) -> _LineFaults:
+def _quote_faults(text: bytes, starts: Int64s, ends: Int64s, faults: _LineFaults) -> _LineFaults:
     lines = ((i, text[starts[i] : ends[i]].rstrip(b"\r")) for i in range(len(starts)) if i not in faults)
     fault = (BAD_NUMBER_OF_COLUMNS, "quotes around whole cells")
     return {i: fault for i, line in lines if b'"' in line and not _WELL_QUOTED.fullmatch(line)}
@@ -209,11 +209,11 @@ def _quote_faults(text: bytes, starts: _Positions, ends: _Positions, faults: _Li
 
 def _arrow(
     text: bytes,
-    lines: tuple[_Positions, _Positions],
+    lines: tuple[Int64s, Int64s],
     faults: _LineFaults,
     names: Sequence[str],
     wanted: Sequence[str],
-) -> tuple[pa.Table | None, _Positions, list[tuple[int, int]]]:
+) -> tuple[pa.Table | None, Int64s, list[tuple[int, int]]]:
     """Parses the lines without faults with Arrow.
 
     Returns: the cells, or None if Arrow did not read one row per line; positions of the parsed lines; and of these the

@@ -25,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from callsieve.features.arrays import Bools, Int64s
 from callsieve.features.files.atomic import atomic_path
 
 from .layouts import CATEGORIES, SECONDS, TIMES
@@ -82,14 +83,14 @@ class Faults:
         self.which: npt.NDArray[np.int16] = np.zeros(rows, np.int16)
         self.kinds = [Fault("", "", "")]
 
-    def mark(self, bad: npt.NDArray[np.bool_], reason: str, role: str, expected: str) -> None:
+    def mark(self, bad: Bools, reason: str, role: str, expected: str) -> None:
         """Gives this fault to rows where `bad` is true, unless they have an earlier one."""
         bad = bad & (self.which == 0)
         if bad.any():
             self.which[bad] = len(self.kinds)
             self.kinds.append(Fault(reason, role, expected))
 
-    def of(self, rows: npt.NDArray[np.int64]) -> Faults:
+    def of(self, rows: Int64s) -> Faults:
         """Returns the faults of some rows, by position."""
         selected = Faults(len(rows))
         selected.which, selected.kinds = self.which[rows], self.kinds
@@ -116,7 +117,7 @@ class Quarantine:
         self.kinds: Counter[tuple[Fault, str]] = Counter()
         self.words: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.roles: set[str] = set()
-        self.refused: defaultdict[str, list[npt.NDArray[np.int64]]] = defaultdict(list)
+        self.refused: defaultdict[str, list[Int64s]] = defaultdict(list)
         self.source, self.layout, self._path, self._key, self._strict = source, layout, path, key, strict
         self._file: IO[str] | None = None
         self._open = ExitStack()
@@ -134,13 +135,13 @@ class Quarantine:
 
     def add(
         self,
-        rows: npt.NDArray[np.int64],
+        rows: Int64s,
         faults: Faults,
         cells: pa.Table,
         roles: Mapping[str, str],
         *,
         broken: Sequence[BrokenLine] = (),
-        first: npt.NDArray[np.int64] | None = None,
+        first: Int64s | None = None,
     ) -> None:
         """Adds the faulty rows of a table, and the broken lines of the same part of the file.
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from callsieve.features.arrays import Int64s
 from callsieve.features.files.atomic import sha256
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.progress import Progress
@@ -141,7 +141,7 @@ def call_days(calls: Path) -> set[int]:
     return days
 
 
-def row_numbers(calls: Path, *, keyed: bool) -> npt.NDArray[np.int64] | None:
+def row_numbers(calls: Path, *, keyed: bool) -> Int64s | None:
     """Returns the number of each keyed call's row in the input; None if the keyed calls are the input."""
     return None if keyed else np.asarray(pq.read_table(calls, columns=["call"])["call"].to_numpy())
 

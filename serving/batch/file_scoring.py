@@ -36,9 +36,9 @@ from callsieve.serving.rules.rule_bits import BITS
 from callsieve.serving.scorer.scorer import Scorer
 
 from .call_files import call_days, intake_inputs, key_file, keyed_with_history, row_numbers, unexpired_file
+from .column_files import read_own_columns
 from .complaint_rows import complaint_table, read_complaints
 from .output_keys import callee_keys_or_temporary
-from .own_columns import read_own_columns
 from .score import SCORING, open_registers, open_scorer, summary
 from .shard_scoring import VERDICTS, Job, score_shard
 from .verdict_file import CopiedColumns, write_verdicts

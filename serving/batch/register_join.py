@@ -7,23 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callsieve.features.arrays import Array
 from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.rules.register_lookup import RegisterFacts, Terms
 from callsieve.serving.rules.registers import ANY, BETWEEN, INDEXES, ROLES, Registers
 from callsieve.serving.rules.timeline import NO_ROW
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 PART_ROWS = 1 << 20
 COLUMNS = ("start", "caller", "callee", "caller_block", "trunk", "caller_class")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import own_columns
 from callsieve.features.complaints import COMPLAINT_NAMES, complaint_vectors
 from callsieve.features.files.dates import now_ms
@@ -28,15 +29,10 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
 from .call_files import key_or_temporary
+from .column_files import own_values
 from .complaint_rows import complaint_table
-from .own_columns import own_values
 from .register_files import read_registers
 from .table_rules import rules_met, with_preferences
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 SCORING = "scoring"  # the purpose that a scored file must be declared for
 

@@ -6,12 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import NAMES, own_columns
 from callsieve.features.complaints import complaint_vectors
 from callsieve.features.intake.text_columns import factorize
@@ -25,14 +25,9 @@ from callsieve.serving.rules.rule_input import VECTOR_COLUMNS
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
-from .own_columns import own_values
+from .column_files import own_values
 from .table_rules import rules_met, with_preferences
 from .verdict_file import verdict_details
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 BLOCK_ROWS = 1 << 13  # calls that are scored at once: their vectors fit the cache
 VERDICTS = "verdicts"  # the files of this stage

@@ -32,8 +32,7 @@ from .vector_files import TRAINING
 from .verdict_file import statuses
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from callsieve.features.arrays import Floats
 
 VERDICT = (
     "start long, caller string, callee string, score double, action tinyint, rules string, banded tinyint, met long, "
@@ -214,7 +213,7 @@ def verdicts(
     days: frozenset[int],
     feed: str,
     identity: pa.Table,
-    rows: npt.NDArray[np.float64],
+    rows: Floats,
 ) -> pa.Table:
     """Scores some calls in a Spark worker.
 

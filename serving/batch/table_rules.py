@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callsieve.features.arrays import Array
 from callsieve.features.offline.table import vectors
 from callsieve.serving.rules.preferences import PREFERENCE_RULE, rejected_categories
 from callsieve.serving.rules.register_lookup import RegisterFacts, Terms
@@ -21,11 +21,6 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
 from .register_join import PART_ROWS, RegisterJoin
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 
 def compute_rule_columns(calls: pa.Table, threads: int) -> dict[int, Array]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import atomic_path
 from callsieve.features.files.progress import Progress
 from callsieve.features.keys.callee_keys import CalleeCipher
@@ -28,11 +28,6 @@ from callsieve.serving.scorer.verdict import Scores, case_id
 
 from .output_keys import with_callee_keys
 from .table_rules import rule_column
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 IDENTITY = ("start", "caller", "callee")
 ROW = "row"

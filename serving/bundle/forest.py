@@ -20,8 +20,7 @@ from .forest_paths import Paths
 from .model_text import Tree, check_structure
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from callsieve.features.arrays import Floats
 
 _ROWS_PER_THREAD = 512  # fewer rows take less time than starting a thread
 
@@ -56,7 +55,7 @@ class Forest:
             functions = stand_in(trees, self._layout, len(self.features), classes)
         self._functions = functions
 
-    def predict_raw(self, X: NDArray[np.float64], *, threads: int = 1) -> NDArray[np.float64]:  # noqa: N803
+    def predict_raw(self, X: Floats, *, threads: int = 1) -> Floats:  # noqa: N803
         """Returns raw scores of shape (n,), or (n, classes) with more than one class.
 
         Args:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from callsieve.features.arrays import Floats
 
 from .forest_layout import Layout
 from .forest_library import DONE, Functions
@@ -16,8 +17,6 @@ from .model_text import Tree
 
 _ZERO = float(np.float32(1e-35))  # LightGBM treats values up to this one as zero
 _ROWS = 256  # at once
-
-Floats = NDArray[np.float64]
 
 
 def stand_in(trees: Sequence[Tree], layout: Layout, width: int, classes: int) -> Functions:

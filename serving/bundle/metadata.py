@@ -14,8 +14,7 @@ from callsieve.features.dataclass import dataclass, field
 from callsieve.features.online.feeds import COMPLETE
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from callsieve.features.arrays import Floats
 
 FORMAT = 4
 SECOND = "second"
@@ -48,7 +47,7 @@ class Calibration:
             return y[0]
         return y[j] + (y[j + 1] - y[j]) / (x[j + 1] - x[j]) * (raw - x[j])
 
-    def probabilities(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
+    def probabilities(self, raw: Floats) -> Floats:
         """Returns the probabilities of raw scores, both of shape (n,)."""
         import numpy as np  # a single call needs no NumPy
 

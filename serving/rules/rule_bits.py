@@ -6,10 +6,11 @@ The conditions and the policy are those of a single call (`rules.py`, `policy.py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from callsieve.features.arrays import Array
 from callsieve.serving.bundle.metadata import Band
 
 from .policy import ACTIONS, Policy, certified_action, final_action
@@ -17,11 +18,6 @@ from .register_lookup import RegisterFacts, Terms
 from .rule_input import VECTOR_COLUMNS, rule_input
 from .rules import RULES
 from .strata import STRATA
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 BITS = {rule.name: 1 << i for i, rule in enumerate(RULES)}
 

@@ -16,8 +16,7 @@ from callsieve.features.catalogue import NAMES
 from callsieve.features.records import NUMBER_CLASSES
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from callsieve.features.arrays import Floats, Int64s
 
 FEATURES = ("call_caller_class", "out_calls_count_7d")
 """The features that decide the stratum."""
@@ -52,7 +51,7 @@ def stratum_of(vector: Sequence[float]) -> str:
     return QUIET.get(name, name) if vector[_CALLS] < BUSY else name
 
 
-def strata_of(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def strata_of(vectors: Floats) -> Int64s:
     """Returns the strata of n calls as indexes of STRATA, shape (n,).
 
     Args:

@@ -29,8 +29,7 @@ from .status import Status, message_of, status_of_score
 from .verdict import Scores, Verdict
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from callsieve.features.arrays import Bools, Floats, Int64s
 
 
 class VectorScorer:
@@ -106,10 +105,10 @@ class VectorScorer:
 
     def score_table(
         self,
-        vectors: npt.NDArray[np.float64],
-        rule_bits: npt.NDArray[np.int64] | None = None,
+        vectors: Floats,
+        rule_bits: Int64s | None = None,
         *,
-        covered: npt.NDArray[np.bool_] | None = None,
+        covered: Bools | None = None,
         feed: str | None = None,
         threads: int = 1,
     ) -> Scores:
@@ -156,7 +155,7 @@ class VectorScorer:
         """Returns the bands on a feed, from the highest threshold to the lowest; none if the bundle has none for it."""
         return self._bands.get(feed, ())
 
-    def abstaining_strata(self, vectors: npt.NDArray[np.float64], feed: str) -> list[str | None]:
+    def abstaining_strata(self, vectors: Floats, feed: str) -> list[str | None]:
         """Returns the stratum of each call for which every band abstains, and None for the other calls.
 
         Args:
@@ -167,7 +166,7 @@ class VectorScorer:
         strata = (STRATA[code] for code in strata_of(vectors).tolist())
         return [name if name in without_band else None for name in strata]
 
-    def content_classes(self, vectors: npt.NDArray[np.float64]) -> list[str | None]:
+    def content_classes(self, vectors: Floats) -> list[str | None]:
         """Returns the likely content of each call, or None where the content model is not sure enough or is missing.
 
         Args:

@@ -16,8 +16,7 @@ from .reasons import Reason
 from .status import Status, message_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from callsieve.features.arrays import Floats, Int8s, Int64s
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +118,11 @@ class Scores:
     ((2,), ['pass', 'pass'])
     """
 
-    raw: npt.NDArray[np.float64]
-    score: npt.NDArray[np.float64]
-    action: npt.NDArray[np.int8]
-    band_action: npt.NDArray[np.int8]
-    rule_bits: npt.NDArray[np.int64]
+    raw: Floats
+    score: Floats
+    action: Int8s
+    band_action: Int8s
+    rule_bits: Int64s
     feed: str = COMPLETE
 
 

@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from callsieve.serving.bundle.attestation import write_attestation
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.bundle.signing import sign, write_public_key
-from callsieve.training.log.audit_log import append, log_id, payloads
-from callsieve.training.log.gates import parse_gates, shipped_gates
-from callsieve.training.log.run_paths import RunPaths, artifact_folder, default_store
 from callsieve.training.model.settings import Settings
+from callsieve.training.oversight.log.audit_log import append, log_id, payloads
+from callsieve.training.oversight.log.gates import parse_gates, shipped_gates
+from callsieve.training.oversight.log.run_paths import RunPaths, artifact_folder, default_store
 from callsieve.training.run import run_payload
 from callsieve.training.tracking import mlflow_write
 from callsieve.training.tracking.record import settings_json

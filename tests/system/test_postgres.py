@@ -13,16 +13,16 @@ from callsieve.features.keys.tokens import Key
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.training import run as running
-from callsieve.training.audit.promote import promote
-from callsieve.training.audit.verify import verify
 from callsieve.training.judging import judge as judging
-from callsieve.training.log.run_paths import RunPaths
+from callsieve.training.oversight.audit.promote import promote
+from callsieve.training.oversight.audit.verify import verify
+from callsieve.training.oversight.log.run_paths import RunPaths
 from callsieve.training.tracking import mlflow_read
 from tests.support import recorded_run
 from tests.support import small_bundle as small
 from tests.support.servers.postgres import mlflow_server, postgres_cluster
-from tests.training.audit.test_promote import approvals
 from tests.training.cli.test_audit import write_key
+from tests.training.oversight.audit.test_promote import approvals
 
 EDITS = {
     "UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc'": "run {run}, metric auc",

@@ -38,12 +38,12 @@ from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import read_policy
 from callsieve.training.data.exclusions import write_cleared
-from callsieve.training.governance import disclosure
-from callsieve.training.governance.canaries import Canaries, add_to_state, search
-from callsieve.training.governance.incident import drill
-from callsieve.training.governance.report import write_report
-from callsieve.training.governance.sharing import only, read_excluded
-from callsieve.training.privacy.exports import calls_between, export_act, export_calls
+from callsieve.training.oversight.governance import disclosure
+from callsieve.training.oversight.governance.canaries import Canaries, add_to_state, search
+from callsieve.training.oversight.governance.incident import drill
+from callsieve.training.oversight.governance.report import write_report
+from callsieve.training.oversight.governance.sharing import only, read_excluded
+from callsieve.training.oversight.privacy.exports import calls_between, export_act, export_calls
 from callsieve.training.studies import demo
 from callsieve.training.world import load_scenario, simulate
 from tests.support import real_bundle, recorded_run
@@ -394,7 +394,7 @@ def report_of(data, out):
     )  # fmt: skip
 
 
-@pytest.mark.source("P8", by="training/governance/parties.py")
+@pytest.mark.source("P8", by="training/oversight/governance/parties.py")
 def test_a_report_hides_numbers_also_of_unkeyed_registers(tmp_path, captured, monkeypatch):
     monkeypatch.setattr(disclosure, "BASE", 1)  # without rounding, so that rows of few calls are shown, too
     data, _ = keyed_folder(tmp_path / "data")
@@ -415,7 +415,7 @@ def test_a_report_hides_numbers_also_of_unkeyed_registers(tmp_path, captured, mo
         pq.write_table(sound, path)
 
 
-@pytest.mark.source("P8", by="training/governance/sharing.py")
+@pytest.mark.source("P8", by="training/oversight/governance/sharing.py")
 def test_token_lists_hide_numbers(tmp_path, captured):
     store, sharing = Key("e1", bytes(range(32))), Key("share1", bytes(range(1, 33)), None, "sharing")
     chosen = {Intake(store).token("number", form) for form in FORMS}
@@ -432,7 +432,7 @@ def test_token_lists_hide_numbers(tmp_path, captured):
     assert len(paths) == 1
 
 
-@pytest.mark.source("P8", by="training/governance/affected.py")
+@pytest.mark.source("P8", by="training/oversight/governance/affected.py")
 def test_a_drill_and_a_search_hide_numbers(tmp_path, captured):
     data, _ = keyed_folder(tmp_path / "data")
     shutil.copy(data / "calls.parquet", data / f"{FORMS[0]}.parquet")  # a name is a text, too
@@ -452,7 +452,7 @@ def test_a_drill_and_a_search_hide_numbers(tmp_path, captured):
 
 
 @pytest.mark.source("P8", by="serving/cases/store.py")
-@pytest.mark.source("P8", by="training/privacy/exports.py")
+@pytest.mark.source("P8", by="training/oversight/privacy/exports.py")
 def test_an_appeal_and_an_export_hide_numbers(tmp_path, captured):
     """Live state, accesses, store of cases, notice, exclusions, export and log of calls between the planted numbers."""
     real_bundle.write_bundle(tmp_path / "bundle")

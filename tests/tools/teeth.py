@@ -27,8 +27,8 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from callsieve.training.governance.mutants import MUTANTS, Mutant, read_mutants  # noqa: E402
-from callsieve.training.governance.traceability import Mark, marks, trace  # noqa: E402
+from callsieve.training.oversight.governance.mutants import MUTANTS, Mutant, read_mutants  # noqa: E402
+from callsieve.training.oversight.governance.traceability import Mark, marks, trace  # noqa: E402
 
 PACKAGES = ("features", "serving", "training")
 LIBRARIES = ("features/codegen/kernel.library", "serving/bundle/forest.library")  # compiled, so Git ignores them

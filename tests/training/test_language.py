@@ -15,19 +15,19 @@ from callsieve.serving.rules.plan_classes import plan_table
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rules import CLASSES_ZH
 from callsieve.serving.rules.strata import STRATA
-from callsieve.training.audit.mlflow_check import MOVES
-from callsieve.training.audit.verify import verify
 from callsieve.training.data.dataset_tables import TABLES
 from callsieve.training.data.feeds import LACKS
 from callsieve.training.drift.days import DELAY, LENGTHS, MARK, NO_YES, NOT_CALLED, SCORE, WORDS
-from callsieve.training.governance.complaints import NO_REGULATOR
-from callsieve.training.governance.parties import NOT_REGISTERED, UNCLASSIFIED, regulators
 from callsieve.training.judging.calls_made import BUCKETS
 from callsieve.training.judging.evasions import PLAIN
 from callsieve.training.language import CATALOGUE, NAME, gettext, language, words
-from callsieve.training.log.audit_log import ERASABLE, KINDS, append
-from callsieve.training.log.gates import shipped_gates
 from callsieve.training.model.feature_table import SPLITS, classifier_figures
+from callsieve.training.oversight.audit.mlflow_check import MOVES
+from callsieve.training.oversight.audit.verify import verify
+from callsieve.training.oversight.governance.complaint_counts import NO_REGULATOR
+from callsieve.training.oversight.governance.parties import NOT_REGISTERED, UNCLASSIFIED, regulators
+from callsieve.training.oversight.log.audit_log import ERASABLE, KINDS, append
+from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.reports.pictures import STYLES
 from callsieve.training.reports.run_page import between, count, one_in, share, until
 from callsieve.training.studies.demo import SHIPPED

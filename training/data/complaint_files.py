@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import check_present
 from callsieve.features.files.dates import time_zone
 from callsieve.features.files.progress import silent
@@ -42,12 +43,9 @@ from callsieve.features.reading.quarantine import (
 from callsieve.features.reading.refusals import check_any_valid
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from callsieve.features.files.progress import Progress
     from callsieve.features.keys.tokens import Key
 
-    Array = npt.NDArray[Any]
 
 MISSING_NUMBER = "missing_number"
 BAD_NUMBER = "bad_number"

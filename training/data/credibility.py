@@ -22,17 +22,15 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from callsieve.features.arrays import Array
 from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.kernel.windows import DAY_MS, HOUR
 from callsieve.serving.batch.complaint_rows import milliseconds
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from .dataset import Dataset
     from .label_policy import ComplaintRules
 
-    Array = npt.NDArray[Any]
 
 TO_AN_OFFICE = "complaint"  # the channel; the other channel is a mark on the screen
 

@@ -8,12 +8,12 @@ certified on each of POORER_FEEDS.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import own_columns
 from callsieve.features.complaints import COMPLAINT_NAMES, complaint_vectors
 from callsieve.features.intake.text_columns import dictionary_encoded
@@ -27,16 +27,11 @@ from callsieve.features.online.feeds import (
     OUTGOING_ONLY,
     SPARSE,
 )
+from callsieve.serving.batch.column_files import own_values
 from callsieve.serving.batch.complaint_rows import complaint_table
-from callsieve.serving.batch.own_columns import own_values
 from callsieve.serving.rules.strata import STRATA, strata_of
 
 from .dataset import Dataset
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 BILLING = ", ".join((ANSWERED_ONLY, NO_ROUTES, NO_RING_TIME))
 """What billing needs: parties, start and duration of answered calls."""

@@ -8,15 +8,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
+from callsieve.features.arrays import Array
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.serving.batch.complaint_rows import milliseconds
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from .dataset import Dataset
 
-    Array = npt.NDArray[Any]
 
 WINDOWS = (7, 30, 90)  # days
 MINIMUMS = (1, 3)  # earlier complaints

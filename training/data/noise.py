@@ -6,7 +6,7 @@ All noise enters before the label policy, so the policy is tested with it. In a 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,9 @@ import pyarrow.compute as pc
 from .labels import label_numbers
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from .dataset import Dataset
     from .label_policy import LabelPolicy
 
-    Array = npt.NDArray[Any]
 
 HOUR = pd.Timedelta(hours=1)
 TARGETS = 20  # numbers of either kind that colluding reporters agree on

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.files.dates import DAY, EPOCH
 from callsieve.features.intake.keyed_table import KEYED_OPTIONAL
@@ -23,13 +24,11 @@ from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.call_choice import day_sample
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pandas as pd
 
     from callsieve.serving.bundle.metadata import Band
     from callsieve.training.data.feeds import Feed
 
-    Array = npt.NDArray[Any]
 
 Cuts = Mapping[str, tuple[float, ...]]
 

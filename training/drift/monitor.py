@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import betaincinv, expit
 
+from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import check_present
 from callsieve.features.files.dates import DAY
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
@@ -24,17 +25,16 @@ from callsieve.serving.rules.strata import STRATA
 from callsieve.serving.scorer.status import MESSAGES, message_of, status_of_score
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.feeds import feed_of_all
-from callsieve.training.log.looks import Ledger, Look, certified_on, count_look
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.call_choice import day_slices
 from callsieve.training.model.split import WINDOW_DAYS, judged_span
+from callsieve.training.oversight.log.looks import Ledger, Look, certified_on, count_look
 
 from .days import LEVELS, MARK, NO_YES, NOT_CALLED, YES, Day, ScoredCalls, day_figures, midnight
-from .figures import CertificateFigures, MonitorFigures
+from .drift_figures import CertificateFigures, MonitorFigures
 from .reference import KINDS, REFERENCE, Reference, chance, ks, log_odds, psi, read_reference, shares, watched_shares
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pandas as pd
     import pyarrow as pa
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from callsieve.serving.bundle.bundle import Bundle
     from callsieve.serving.bundle.metadata import Band
 
-    Array = npt.NDArray[Any]
 
 # Deviations that raise an alarm. What callers do, and where, varies on normal days, when a campaign of diallers begins
 # or ends; other statistics are steadier. The limits were chosen on the worlds of seeds 111, 112 and 211, those of

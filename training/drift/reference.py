@@ -12,20 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mode
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtri, stdtr
 
+from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import write_atomic
 from callsieve.training.model.call_choice import whole_days
 
 from .days import Cuts, Day, ScoredCalls, day_figures, histogram_cuts
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 REFERENCE = "reference.json"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from scipy.special import expit, logit
@@ -12,16 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.model.fit import FitRows, cv_folds, fit_members, held_out_folds, mean_model
 from callsieve.training.model.parameters import checked
 from callsieve.training.model.scores import out_of_fold_scores
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 LEAST_SLOPE = 0.01
 

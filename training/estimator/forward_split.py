@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import BaseCrossValidator
 
+from callsieve.features.arrays import Array
 from callsieve.training.model.split import fold_of_group
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 
 class ForwardGroupSplit(BaseCrossValidator):  # type: ignore[misc]  # scikit-learn has no types

@@ -1,8 +1,9 @@
 """The commands behind the figures that README.md and EVIDENCE.md state.
 
-Each claim is a command that prints JSON. A function of `figures.py` takes the figures from it, and `page.py` writes
-them into EVIDENCE.md. To add a figure: add a claim here, run `callsieve evidence --only NAME`, and state the figure in
-the text; `tests/training/evidence/test_claims.py` fails for a figure in a text that EVIDENCE.md lacks.
+Each claim is a command that prints JSON. A function of `claim_figures.py` takes the figures from it, and
+`evidence_page.py` writes them into EVIDENCE.md. To add a figure: add a claim here, run `callsieve evidence --only
+NAME`, and state the figure in the text; `tests/training/evidence/test_claims.py` fails for a figure in a text that
+EVIDENCE.md lacks.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import figures
-from .figures import Figures, Output
+from . import claim_figures as figures
+from .claim_figures import Figures, Output
 
 WORK = "{work}"
 """Placeholder in commands for a folder that all claims of a run share."""

@@ -12,7 +12,6 @@ instead of the minute. Each counter has its own threshold, and a call is flagged
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
@@ -21,15 +20,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.training.model.scores import feature_columns, out_of_fold_scores
 from callsieve.training.model.train import Trained
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 NUMBER_CLASS = "call_caller_class"
 LIST_WINDOW = 28 * DAY  # ms that a complaint keeps a number on the list

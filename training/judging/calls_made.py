@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,13 +13,10 @@ from .figures import Bucket, SliceReliability
 from .metrics import calibration_table
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from callsieve.serving.bundle.metadata import Band, BundleMetadata
 
     from .headline import JudgedCalls
 
-    Array = npt.NDArray[Any]
 
 BUCKETS = (("first call", 1, 1), ("calls 2-5", 2, 5), ("calls 6-20", 6, 20), ("later", 21, 1 << 40))
 MIN_CALLS = 200  # of a slice; fewer calls do not fill ten bins

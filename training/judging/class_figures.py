@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 from scipy.special import softmax
 
+from callsieve.features.arrays import Array
 from callsieve.training.model.certify import caller_bootstrap
 from callsieve.training.model.scores import feature_columns, select_columns
 from callsieve.training.model.train import Trained
 from callsieve.training.own.own_estimator import predictor
 
 from .figures import ClassFigures
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 CLASS_MODELS: tuple[Literal["content"], Literal["mode"]] = ("content", "mode")
 SURE = 0.8  # probability that the shipped policy asks for

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from callsieve.features.arrays import Array
 from callsieve.features.intake.text_columns import factorize
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.bundle.bundle import Bundle
@@ -14,18 +14,13 @@ from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import Dataset, campaigns_of
 from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.judging_labels import judging_labels
-from callsieve.training.log.gates import Gates
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.certify import difference_interval
 from callsieve.training.model.scores import feature_columns
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import caller_classes, fold_of_group, fold_plan, groups
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
+from callsieve.training.oversight.log.gates import Gates
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,13 @@ as in `metrics`. Intervals of quantiles are exact, by order statistics (Thompson
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 from scipy.stats import binom, binomtest
 
+from callsieve.features.arrays import Array
+
 from .figures import Detection, Quantiles
 from .metrics import finite, require_aligned
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
-
 
 SOON = 10  # calls
 CONFIDENCE = 0.95

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import check_present
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import factorize
@@ -21,22 +21,17 @@ from callsieve.training.data.dataset import Dataset, campaigns_of, read_dataset
 from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.data.label_policy import read_label_policy
-from callsieve.training.log.looks import Ledger, count_look
 from callsieve.training.model.bands import TARGETS, aligned_scores
 from callsieve.training.model.call_choice import calls_of_new_callers, nth_call
 from callsieve.training.model.certify import certificate, choose_threshold
 from callsieve.training.model.split import groups as group_of_calls
 from callsieve.training.model.split import judged_span
+from callsieve.training.oversight.log.looks import Ledger, count_look
 
 from .headline import JudgedCalls, PolicyActions, catch_of
 from .judge import RULE, call_counts, score_figures
 from .run_figures import BySeenGroups, EvaluationFigures, SeenGroupFigures
 from .seen_groups import SeenGroups, seen_groups
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 
 def evaluate(

@@ -8,10 +8,11 @@ within a block. Intervals of means come from resampled callers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from callsieve.features.arrays import Array
 from callsieve.training.model.certify import ROUNDS, caller_bootstrap
 
 from .detection import CONFIDENCE, NO_QUANTILES, detecting_calls, quantiles
@@ -19,11 +20,8 @@ from .figures import Evasion, EvasionDetection, KnownGroup, Mean, Rate
 from .headline import FLAGGED
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from .headline import JudgedCalls, PolicyActions
 
-    Array = npt.NDArray[Any]
 
 PLAIN = "no evasion"
 

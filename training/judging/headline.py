@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from callsieve.features.arrays import Array
 from callsieve.serving.bundle.metadata import Band, Certificate
 from callsieve.training.data.judging_labels import JudgingLabels
 from callsieve.training.model.bands import aligned_scores
@@ -32,11 +32,6 @@ from .figures import (
 )
 from .metrics import catch, threshold_at_rate
 from .run_figures import FolderFigures
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 FLAGGED = 1  # the weakest action that a called person notices, as an index of ACTIONS
 NO_RATE: Rate = {"rate": None, "low": None, "high": None}

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import ALL_FEATURES, NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.serving.bundle.forest import read_forest
@@ -42,11 +42,6 @@ from .headline import (
 )
 from .metrics import KINDS, calibration_table, curve, precision_at_priors, ranking, score_histogram, slices
 from .run_figures import CallCounts, Judgement, RowCounts, Summary, TopFeature
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 RULE = NAMES.index("out_calls_count_1h")
 EXPLAINED_CALLS = 500  # of each kind

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sklearn.metrics import roc_auc_score
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import own_columns, vector_columns
 from callsieve.features.complaints import COMPLAINT_NAMES, complaint_vectors
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import factorize
 from callsieve.features.offline.table import vectors
+from callsieve.serving.batch.column_files import own_values
 from callsieve.serving.batch.complaint_rows import complaint_table
-from callsieve.serving.batch.own_columns import own_values
 from callsieve.training.data.credibility import among
 from callsieve.training.data.dataset import Dataset, as_known, campaigns_of
 from callsieve.training.data.labels import label_numbers
@@ -37,13 +38,10 @@ from callsieve.training.model.split import LINKS, judged_span
 from .run_figures import LeakProbes, SingleFeature
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from callsieve.training.data.feeds import Feed
     from callsieve.training.model.settings import Settings
     from callsieve.training.model.train import Trained
 
-    Array = npt.NDArray[Any]
 
 MIN_CALLERS = 30  # of each class; a feature may rank fewer callers perfectly by chance
 TOO_GOOD = 0.995  # AUC

@@ -22,13 +22,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from callsieve.features.arrays import Array
 from callsieve.features.intake.text_columns import factorize
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.batch.score import open_scorer
@@ -43,13 +44,10 @@ from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import caller_classes, fold_of_group, fold_plan, groups
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from callsieve.features.files.progress import Progress
     from callsieve.serving.bundle.bundle import Bundle
     from callsieve.training.data.dataset import Dataset
 
-    Array = npt.NDArray[Any]
 
 MOST_AUC = 0.55
 """The highest AUC that an attack on innocent callers may reach, at the upper end of its interval."""

@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score, roc_curve
 
+from callsieve.features.arrays import Array
 from callsieve.training.model.certify import ROUNDS, caller_bootstrap, certificate, ratio_interval
 
 from .figures import Bin, Catch, Histogram, Point, PrecisionAtPrior, Ranking, Rate, Reliability, Slice
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 PRIORS = (0.001, 0.01, 0.05, 0.2)
 CURVE_POINTS = 200

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-from callsieve.training.log.looks import Look
+from callsieve.training.oversight.log.looks import Look
 
 from .figures import (
     BandFigures,

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from callsieve.features.arrays import Array
 from callsieve.training.data.dataset import Dataset, campaigns_of
 from callsieve.training.model.split import FOLDS, caller_classes, fold_of_group, groups
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from callsieve.serving.bundle.metadata import BundleMetadata
 
-    Array = npt.NDArray[Any]
 
 BY_FOLDS = "the folds of its training, computed again on the same calls"
 BY_TIME = "whether the caller's group called in the time span that the model was trained on"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from callsieve.features.arrays import Array
 from callsieve.features.online.feeds import UNKNOWN_FEED, with_lacks
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import QUIET, STRATA
@@ -15,11 +16,8 @@ from callsieve.serving.rules.strata import QUIET, STRATA
 from .certify import certificate, choose_threshold, strata, upper_bound
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from .pool import Pool
 
-    Array = npt.NDArray[Any]
 
 # The two bands and the false positive rate that each is certified for.
 TARGETS = (("certified", 1e-4), ("watch", 1e-3))

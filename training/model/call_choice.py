@@ -7,22 +7,21 @@ one.
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from callsieve.features.arrays import Array
 from callsieve.features.files.dates import DAY, EPOCH
 
 from .split import FOLDS, WINDOW_DAYS, Plan
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pyarrow as pa
 
     from callsieve.training.data.judging_labels import JudgingLabels
 
-    Array = npt.NDArray[Any]
 
 LAST_HOUR = 23
 SAMPLE = 10_000  # calls of a day that the drift histograms use; marks of records count all calls

@@ -7,17 +7,12 @@ flagged. A certificate does not count such calls: they show nothing about the mo
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import betaincinv
 
+from callsieve.features.arrays import Array
 from callsieve.serving.bundle.metadata import Certificate
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 ROUNDS = 2000
 _CELLS = 1 << 22  # of one table of draws: 32 MiB

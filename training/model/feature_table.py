@@ -9,23 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, f1_score, recall_score, roc_auc_score
 from sklearn.model_selection import train_test_split
 
+from callsieve.features.arrays import Array
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.custody.purposes import require_purpose
 
 from .fit import FitRows, fit
 from .split import fold_of_group
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 SPLIT_SEED = 2
 # For a small table patience matters more than depth.

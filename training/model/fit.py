@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -17,17 +17,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue.lite import MONOTONE_SIGNS
 from callsieve.features.complaints import COMPLAINT_FEATURES
 from callsieve.serving.bundle.metadata import Calibration
 from callsieve.training.own.own_estimator import OwnModel, RiskModel, joined
 
 from .split import fold_of_group
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 # Early stopping on a ranking metric stopped 2 of 120 fits on the Sichuan set at so few trees that no score passed 0.5.
 # Log-loss and a minimum number of trees do not.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from callsieve.features.arrays import Array
 from callsieve.features.intake.text_columns import factorize
 from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL
 from callsieve.training.data.dataset import Dataset, campaigns_of
@@ -22,12 +23,9 @@ from .settings import Settings
 from .split import FOLDS, Plan, caller_classes, fold_of_group, fold_plan, groups
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pyarrow as pa
 
     from callsieve.training.data.sources import Role
-
-    Array = npt.NDArray[Any]
 
 
 ROWS_IN_ALL = 800_000  # training rows of a model, so that time and memory stay bounded with many folders

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import lightgbm as lgb
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.training.data.feeds import vectors_on
@@ -23,11 +24,8 @@ from .allocators import give_back
 from .fit import FitRows, cv_folds, lightgbm_parameters, without_stopping
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from callsieve.training.data.dataset import Dataset
 
-    Array = npt.NDArray[Any]
 
 MIN_CLASS_ROWS = 200
 LOOK_ALIKE_TREES = 100

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.files.dates import DAY
 from callsieve.features.online.feeds import COMPLETE, feed_of_table
@@ -32,15 +33,11 @@ from .folds import CallFolds, assign_folds, training_rows_by_feed
 from .matrix import Matrix, build_matrix, joined_matrix, training_vectors
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from callsieve.features.files.progress import Progress
     from callsieve.training.data.sources import Role, Source
 
     from .settings import Settings
     from .split import Plan
-
-    Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ The certificate later judges the mean of all members, on groups that no member t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL, needs_second_model, with_lacks
 from callsieve.serving.bundle.forest import Forest, read_forest
@@ -28,13 +29,10 @@ from .fit import FitRows, calibrate
 from .pool import FeedVectors
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from .fit import Fitted
     from .pool import Gathered, Pool
     from .settings import Settings
 
-    Array = npt.NDArray[Any]
 
 SCORED_AT_ONCE = 50_000  # calls, so that memory stays bounded
 NO_CV_FOLD = -1  # the cross-validation fold of a folder or group that no member trained on

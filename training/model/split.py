@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,15 +17,11 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from callsieve.features.arrays import Array
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import dictionary_decoded, factorize
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.training.data.sources import Role
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 WINDOW_DAYS = 7  # the longest window
 FOLDS = ("train", "certify")

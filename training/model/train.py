@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES, catalogue_hash
 from callsieve.features.files.progress import silent
 from callsieve.features.online.feeds import COMPLETE
@@ -51,13 +52,10 @@ from .scores import (
 from .settings import Settings
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from callsieve.features.files.progress import Progress
 
     from .pool import Gathered
 
-    Array = npt.NDArray[Any]
 
 GOLDEN_ROWS = 16
 MAX_LEARNT_ROWS = 200_000  # training rows that simpler models are fitted on

@@ -12,7 +12,7 @@ from pathlib import Path
 from callsieve.features.files.atomic import write_atomic
 from callsieve.training.judging.run_figures import DatasetEntry, ModelFigures, RunFigures
 from callsieve.training.language import gettext, moment, phrase, table_name, words
-from callsieve.training.log.gates import shipped_gates
+from callsieve.training.oversight.log.gates import shipped_gates
 
 from .pictures import meaning
 from .run_page import basis, between, by_organisation, count, one_in, share, until

@@ -9,10 +9,11 @@ innocent calls varies, so the catch is also given at the threshold that flags 1 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from callsieve.features.arrays import Array
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import factorize
 from callsieve.features.online.feeds import COMPLETE
@@ -31,17 +32,13 @@ from callsieve.training.model.split import fold_plan, groups
 from callsieve.training.model.train import Trained, train
 from callsieve.training.own.own_estimator import RiskModel
 
-from .figures import Areas, DecayFigures, DecayPeriod, PeriodCatch, PeriodFigures
 from .rolling import part, stretch
+from .study_figures import Areas, DecayFigures, DecayPeriod, PeriodCatch, PeriodFigures
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from callsieve.features.files.progress import Progress
-    from callsieve.training.log.looks import Ledger
     from callsieve.training.model.settings import Settings
-
-    Array = npt.NDArray[Any]
+    from callsieve.training.oversight.log.looks import Ledger
 
 
 @dataclass(frozen=True, slots=True)

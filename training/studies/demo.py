@@ -10,9 +10,9 @@ from callsieve.serving.batch.complaint_rows import COMPLAINTS, checked_frame
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Dataset, make_dataset
 from callsieve.training.judging.run_figures import RecordedRun
-from callsieve.training.log.run_paths import default_store
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.settings import Settings
+from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.run import study
 from callsieve.training.world.store import write_world
 from callsieve.training.world.world import World

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import check_present
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import to_strings
@@ -20,14 +21,9 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 from callsieve.training.data.dataset import truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.log.looks import Ledger, Look, count_look
+from callsieve.training.oversight.log.looks import Ledger, Look, count_look
 
-from .figures import Changes, PolicyDifference
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
+from .study_figures import Changes, PolicyDifference
 
 EVALUATION = "evaluation"
 

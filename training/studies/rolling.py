@@ -21,13 +21,13 @@ from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.judge import summarise
 from callsieve.training.judging.leak_probes import check_for_leaks
-from callsieve.training.log.looks import Ledger
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import fold_plan
 from callsieve.training.model.train import train
+from callsieve.training.oversight.log.looks import Ledger
 from callsieve.training.tracking.record import flatten
 
-from .figures import Origin, RollingFigures, Spread
+from .study_figures import Origin, RollingFigures, Spread
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress

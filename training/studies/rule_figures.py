@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from callsieve.features.arrays import Array
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import factorize, to_strings
+from callsieve.serving.batch.column_files import OWN_FILE, read_own_columns
 from callsieve.serving.batch.complaint_rows import read_complaints, read_parquet
-from callsieve.serving.batch.own_columns import OWN_FILE, read_own_columns
 from callsieve.serving.batch.register_join import IndexJoins, column_of
 from callsieve.serving.batch.score import open_registers, open_scorer, score_calls
 from callsieve.serving.batch.table_rules import compute_rule_columns, rules_met
@@ -30,17 +30,12 @@ from callsieve.serving.rules.rules import ACTION_RULES
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.log.looks import Ledger, count_look
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import upper_bound
 from callsieve.training.model.split import judged_span
+from callsieve.training.oversight.log.looks import Ledger, count_look
 
-from .figures import BandFigures, HitFigures, HitsApart, RegionFigures, RuleFigures, Share
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
+from .study_figures import BandFigures, HitFigures, HitsApart, RegionFigures, RuleFigures, Share
 
 CONFIDENCE = 0.95
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
+from callsieve.features.arrays import Array
 from callsieve.training.judging.metrics import threshold_at_rate
 from callsieve.training.model.bands import TARGETS
 from callsieve.training.model.certify import difference_interval
 from callsieve.training.model.settings import Settings
 from callsieve.training.tracking.judged_calls import JUDGED, Judged, read_judged
 from callsieve.training.tracking.record import DATASETS, SETTINGS, read_record, settings_of
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 MOST_CALLERS = 20
 

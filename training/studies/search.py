@@ -26,6 +26,7 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score, log_loss
 from sklearn.model_selection import StratifiedGroupKFold
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES
 from callsieve.features.files.progress import silent
 from callsieve.serving.bundle.forest import read_forest
@@ -37,7 +38,7 @@ from callsieve.training.model.scores import feature_columns, select_columns
 from callsieve.training.model.train import require_both
 from callsieve.training.tracking import mlflow_write
 
-from .figures import SearchFigures
+from .study_figures import SearchFigures
 
 try:
     import optuna
@@ -47,13 +48,10 @@ except ImportError as error:
     raise ImportError("a search needs Optuna: pip install 'callsieve[train]'") from error
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from callsieve.features.files.progress import Progress
     from callsieve.training.data.dataset import Dataset
     from callsieve.training.model.settings import Settings
 
-    Array = npt.NDArray[Any]
 
 STORE, RESULT = "search.db", "parameters.toml"
 PARTS = 3  # cross-validation parts; fewer if there are fewer groups of nuisance callers

@@ -11,12 +11,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t
 
+from callsieve.features.arrays import Array
 from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.files.progress import silent
 from callsieve.features.keys.tokens import Key
@@ -30,18 +31,15 @@ from callsieve.training.model.split import fold_plan
 from callsieve.training.model.train import Trained, train
 
 from .demo import of_world
-from .figures import CatchChange, FaultFigures, FaultOutcome, FaultTraining, StressFigures
 from .simulated import KEY_EPOCH, simulated
+from .study_figures import CatchChange, FaultFigures, FaultOutcome, FaultTraining, StressFigures
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from callsieve.features.files.progress import Progress
     from callsieve.training.data.dataset import Dataset
-    from callsieve.training.log.looks import Ledger
     from callsieve.training.model.settings import Settings
+    from callsieve.training.oversight.log.looks import Ledger
 
-    Array = npt.NDArray[Any]
     Change = Callable[["Dataset", "Settings", pd.Timestamp, int], tuple["Dataset", "Settings"]]
 
 FLIPS, RING = (0.05, 0.10, 0.20), 0.01

@@ -14,8 +14,8 @@ from callsieve.features.files.progress import Progress, steps
 from callsieve.features.keys.tokens import Key
 from callsieve.training.data.sources import folder_sources
 from callsieve.training.judging.run_figures import RecordedRun
-from callsieve.training.log.run_paths import default_store
 from callsieve.training.model.settings import Settings
+from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.run import study
 
 from .simulated import KEY_EPOCH, simulate_worlds

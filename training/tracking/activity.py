@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from callsieve.training.log.run_paths import artifact_folder, recorded_store, working_store
+from callsieve.training.oversight.log.run_paths import artifact_folder, recorded_store, working_store
 
 EXPERIMENT = " evaluations"  # after the name of the experiment of trainings
 DEPTH = 3  # of groups in the name of a metric

@@ -8,20 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import atomic_path
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.train import Trained
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 JUDGED = "judged.parquet"
 COLUMNS = ("folder", "row", "caller", "slice", "nuisance", "raw", "flagged")

@@ -17,7 +17,7 @@ from typing import Any
 
 from callsieve.features.files.atomic import sha256
 from callsieve.training.language import gettext
-from callsieve.training.log.run_paths import sqlite_path
+from callsieve.training.oversight.log.run_paths import sqlite_path
 
 from .mlflow_write import (  # before MLflow itself, since it says what to install where MLflow is missing
     ARTIFACT,

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from callsieve.training.judging.run_figures import DatasetEntry, TrackedRun
-from callsieve.training.log import audit_log
+from callsieve.training.oversight.log import audit_log
 
 from .mlflow_model import save_model
 

@@ -15,10 +15,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
+from callsieve.features.arrays import Floats
 from callsieve.features.catalogue import catalogue_hash
 from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.bundle.bundle import Bundle, load
@@ -33,10 +34,6 @@ try:
 except ImportError as error:
     raise ImportError("the export for handsets needs ONNX: pip install 'callsieve[onnx]'") from error
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Floats = npt.NDArray[np.float64]
 
 OPSET, ML_OPSET, IR = 18, 5, 10
 LESS_OR_EQUAL, MEMBER = 0, 6  # modes of a node

@@ -17,10 +17,10 @@ from callsieve.serving.bundle.bundle import MANIFEST, METADATA, SIGNATURE
 from callsieve.serving.bundle.signing import SIGNER, read_public_key, verify_signature
 from callsieve.training.data.sources import Source, folder_source
 from callsieve.training.judging.judge import model_metrics
-from callsieve.training.log.audit_log import has_log, payloads
-from callsieve.training.log.run_paths import log_folder
 from callsieve.training.model.provenance import versions
 from callsieve.training.model.train import train, write_bundle
+from callsieve.training.oversight.log.audit_log import has_log, payloads
+from callsieve.training.oversight.log.run_paths import log_folder
 
 from . import mlflow_read
 from .record import DATASETS, SETTINGS, VERSIONS, dataset_entries, read_record, settings_of

@@ -9,8 +9,8 @@ from typing import Any
 
 from callsieve.features.files.atomic import sha256, write_atomic
 from callsieve.training.judging.run_figures import DatasetEntry
-from callsieve.training.log.run_paths import artifact_folder, working_store
 from callsieve.training.model.feature_table import PARAMETERS, FeatureTable, train_ready_made
+from callsieve.training.oversight.log.run_paths import artifact_folder, working_store
 from callsieve.training.reports.run_page import environment, render
 
 from .mlflow_write import write_run

@@ -13,18 +13,18 @@ from callsieve.training.world.basis.numbering import Directory
 from callsieve.training.world.basis.plans import Plan, join
 from callsieve.training.world.basis.scenario import Scenario
 from callsieve.training.world.basis.timing import Calendar, calendar
+from callsieve.training.world.callers.dialling_lists import trade_lists
 from callsieve.training.world.callers.lines import resolve_lines
-from callsieve.training.world.callers.lists import trade_lists
 from callsieve.training.world.callers.outfit import WorldContext
 from callsieve.training.world.callers.outfits import outfit_calls
 from callsieve.training.world.callers.people import Society, create_society
 from callsieve.training.world.callers.relay import relay_numbers
 from callsieve.training.world.callers.ties import ordinary_calls
 from callsieve.training.world.callers.work import trade_calls
-from callsieve.training.world.tables.complaints import draw_complaints
 from callsieve.training.world.tables.findings import draw_findings
 from callsieve.training.world.tables.records import draw_records, record_streams, row_slices
 from callsieve.training.world.tables.registers import draw_registers
+from callsieve.training.world.tables.world_complaints import draw_complaints
 
 from .tables import arrow_tables
 

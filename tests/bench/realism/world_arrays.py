@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from callsieve.features.records import OUTCOMES
 from callsieve.training.world import Scenario, World
 from callsieve.training.world.basis.plans import Plan
-from callsieve.training.world.tables.complaints import complained_calls, complaint_zeal
+from callsieve.training.world.tables.world_complaints import complained_calls, complaint_zeal
 
 from .march_table import IN, OUT, Records
 

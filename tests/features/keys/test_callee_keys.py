@@ -26,14 +26,14 @@ from callsieve.serving.batch.file_scoring import score_file
 from callsieve.serving.batch.output_keys import with_callee_keys
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.custody.purposes import declare
-from callsieve.training.governance.affected import affected
-from callsieve.training.privacy.rekey import left_of
-from callsieve.training.privacy.verdict_files import delete_from_verdicts
+from callsieve.training.oversight.governance.affected import affected
+from callsieve.training.oversight.privacy.rekey import left_of
+from callsieve.training.oversight.privacy.verdict_files import delete_from_verdicts
 from tests.features.keys.test_rotation import LETTERS, NEW, OLD, body
 from tests.support import real_bundle, recorded_run
 from tests.support import small_bundle as small
 from tests.training.cli.test_audit import write_key
-from tests.training.privacy.test_deletion import NOW, RULES
+from tests.training.oversight.privacy.test_deletion import NOW, RULES
 
 SIDES = ("caller", "callee")
 FIRST, SECOND = (Key(name, bytes(range(n, n + 32)), purpose="callees") for name, n in (("c1", 9), ("c2", 70)))
@@ -159,7 +159,7 @@ def log_of(place):
 
 
 @pytest.mark.source("P2", by="features/keys/rotation.py")
-@pytest.mark.source("P2", by="training/privacy/rekey.py")
+@pytest.mark.source("P2", by="training/oversight/privacy/rekey.py")
 def test_rotation_rekeys_written_files_and_a_destroyed_key_erases_callees(scored, tmp_path, command_json):
     data, log = tmp_path / "data", log_of(tmp_path)
     shutil.copytree(scored / "data", data)
@@ -186,7 +186,7 @@ def test_rotation_rekeys_written_files_and_a_destroyed_key_erases_callees(scored
     assert tokens_of(stolen, "callee") <= set(CalleeCipher(FIRST).tokens(OLD.tokens("number", numbers)))
 
 
-@pytest.mark.source("P6", by="training/privacy/verdict_files.py")
+@pytest.mark.source("P6", by="training/oversight/privacy/verdict_files.py")
 def test_a_person_is_deleted_from_verdicts_also_as_callee(scored, tmp_path, history):
     token = history["callee"][0].as_py()
     for name, callees, message in (

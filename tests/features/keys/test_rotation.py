@@ -28,8 +28,8 @@ from callsieve.serving.live.events import Complaint, read_complaints
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import Policy
-from callsieve.training.log.audit_log import payloads
-from callsieve.training.privacy.rekey import left_of, rekey_cases, rekey_folder
+from callsieve.training.oversight.log.audit_log import payloads
+from callsieve.training.oversight.privacy.rekey import left_of, rekey_cases, rekey_folder
 from tests.serving.live.test_live import events, play
 from tests.support import real_bundle
 from tests.support import small_bundle as small
@@ -200,7 +200,7 @@ def test_a_scorer_and_its_cases_continue_under_the_new_key(tmp_path, command_jso
     assert not any(alone.values())
 
 
-@pytest.mark.source("P2", by="training/privacy/rekey.py")
+@pytest.mark.source("P2", by="training/oversight/privacy/rekey.py")
 def test_a_key_is_destroyed_only_after_all_its_tokens_were_rekeyed(tmp_path, command_json, run_command):
     assert run_command("privacy", "key", "new", tmp_path / "e1.key", "--epoch", "e1")[0] == 0
     assert run_command("privacy", "key", "rotate", tmp_path / "e1.key", tmp_path / "e2.key", "--epoch", "e2")[0] == 0

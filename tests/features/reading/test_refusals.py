@@ -18,18 +18,18 @@ from callsieve.serving.batch.register_files import read_registers
 from callsieve.serving.custody.expiry import row_moments
 from callsieve.serving.custody.purposes import FILE, PURPOSES, declare, require_purpose
 from callsieve.serving.custody.retention import RetentionRule
-from callsieve.training.audit.page import figure, meaning
 from callsieve.training.data import noise
 from callsieve.training.data.complaint_files import layout_named
-from callsieve.training.governance import canaries, incident, parties
-from callsieve.training.governance.affected import Affected, affected
 from callsieve.training.judging.compare import compare
 from callsieve.training.judging.evaluate import by_seen_groups
 from callsieve.training.judging.metrics import calibration_table
 from callsieve.training.judging.seen_groups import NOT_KNOWN, SeenGroups, seen_groups
-from callsieve.training.log import tickets
 from callsieve.training.model import call_choice
-from callsieve.training.privacy import exports
+from callsieve.training.oversight.audit.audit_page import figure, meaning
+from callsieve.training.oversight.governance import canaries, incident, parties
+from callsieve.training.oversight.governance.affected import Affected, affected
+from callsieve.training.oversight.log import tickets
+from callsieve.training.oversight.privacy import exports
 from callsieve.training.reports.run_page import NOT_MEASURED, until
 from callsieve.training.world import simulate
 from callsieve.training.world.basis.draws import choose

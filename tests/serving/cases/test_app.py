@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from callsieve.serving.cases.app import APPEAL, APPEALS, CASE, DECIDE, SYNC_INTERVAL, CaseService, case_application
+from callsieve.serving.cases.case_app import APPEAL, APPEALS, CASE, DECIDE, SYNC_INTERVAL, CaseService, case_application
 from callsieve.serving.cases.store import CaseStore
 from callsieve.serving.http.access_log import read_accesses
 from callsieve.serving.http.api_keys import add_key, read_keys
@@ -18,7 +18,7 @@ from callsieve.serving.http.server import configured
 from callsieve.serving.live.cleared_callers import FILE, read_cleared
 from callsieve.serving.live.journal import Journal
 from callsieve.serving.live.verdict_log import VERDICTS, record_to_line
-from callsieve.training.log.audit_log import payloads
+from callsieve.training.oversight.log.audit_log import payloads
 from tests.serving.cases.test_store import NOW, example_record
 from tests.support import small_bundle as small
 from tests.support.http_service import ServiceClient, free_port

@@ -12,7 +12,7 @@ from callsieve.serving.rules.register_lookup import Terms, look_up
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_input import RuleInput
 from callsieve.serving.rules.rules import RULE_BY_NAME
-from callsieve.training.log.audit_log import payloads
+from callsieve.training.oversight.log.audit_log import payloads
 from tests.support import real_bundle, strategies
 from tests.support import small_bundle as small
 from tests.training.cli.test_audit import write_key

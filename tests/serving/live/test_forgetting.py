@@ -23,12 +23,12 @@ from callsieve.serving.live.journal import Journal, ReadCounts, file_path, read_
 from callsieve.serving.live.memory import Memory
 from callsieve.serving.live.snapshots import snapshot_path
 from callsieve.serving.live.upkeep import REST, Upkeep
-from callsieve.training.privacy.rekey import _rekey_state
+from callsieve.training.oversight.privacy.rekey import _rekey_state
 from tests.serving.live.test_live import attempt_of, begin, calls, events, play, swap  # noqa: F401 - fixtures
 from tests.support import http_service, real_bundle
 from tests.support.strategies import as_keyed_call, histories
 from tests.support.waiting import wait_until
-from tests.training.privacy.test_deletion import folder, keys_of, log  # noqa: F401 - fixtures
+from tests.training.oversight.privacy.test_deletion import folder, keys_of, log  # noqa: F401 - fixtures
 
 SMALL = {"calls": 12, "numbers": 4}  # so small that calls are dropped and numbers are evicted
 LARGER = {"calls": 100, "numbers": 10}

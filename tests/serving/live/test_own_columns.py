@@ -11,7 +11,7 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.online.history import History
 from callsieve.serving import BundleError, OwnColumns, Scorer, Swap
 from callsieve.serving.batch import spark_scoring
-from callsieve.serving.batch.own_columns import open_own_columns, read_own_columns
+from callsieve.serving.batch.column_files import open_own_columns, read_own_columns
 from callsieve.serving.batch.score import score_calls
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.live import Live

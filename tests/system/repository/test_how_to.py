@@ -24,8 +24,8 @@ from callsieve.training import Settings, run
 from callsieve.training.cli.main import ROOT as COMMAND
 from callsieve.training.data.complaint_files import read_complaint_file
 from callsieve.training.judging import baselines
-from callsieve.training.log.gates import parse_gates, shipped_gates
 from callsieve.training.model import fit
+from callsieve.training.oversight.log.gates import parse_gates, shipped_gates
 from callsieve.training.reports.pictures import pictures
 from tests.conftest import SEED, command
 from tests.support import how_to, real_bundle, recorded_run

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 
 import pytest
 
@@ -35,6 +36,13 @@ def test_no_name_is_vague_and_no_docstring_needs_another():
     assert [
         f"{path.relative_to(ROOT)}:{line}: {text}" for path in SOURCES for line, text in faults(path.read_text())
     ] == []
+
+
+@pytest.mark.parametrize("wing", ["features", "serving", "training"])
+def test_no_two_modules_of_a_wing_share_a_name(wing):
+    names = Counter(path.stem for path in (ROOT / wing).rglob("*.py") if path.name != "__init__.py")
+    assert len(names) > 40
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 @pytest.mark.parametrize(

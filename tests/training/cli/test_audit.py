@@ -9,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from callsieve.serving.bundle.signing import key_id, read_signing_key
-from callsieve.training.log.audit_log import append
-from callsieve.training.log.run_paths import default_store
+from callsieve.training.oversight.log.audit_log import append
+from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.tracking.reproduce import Reproduction
 from tests.support import recorded_run
 from tests.support import small_bundle as small
@@ -86,7 +86,9 @@ def test_all_attempts_are_listed(run_command, folder):
 
 def test_rollback_names_the_new_champion(run_command, monkeypatch, folder):
     facts = {"model": "one", "version": "1"}
-    monkeypatch.setattr("callsieve.training.audit.promote.rollback", lambda _place, _why, _files, _key, _tell: facts)
+    monkeypatch.setattr(
+        "callsieve.training.oversight.audit.promote.rollback", lambda _place, _why, _files, _key, _tell: facts
+    )
     words = ("--why", "complaints", "--approval", folder / "a.json", "--in", folder)
     code, out, _ = run_command("model", "rollback", *words)
     assert (code, out) == (0, "model one, version 1: champion\n")

@@ -19,8 +19,8 @@ from callsieve.serving.live.journal import Journal
 from callsieve.serving.live.verdict_log import VERDICTS, floats_to_letters, record_to_line
 from callsieve.serving.rules.policy import read_policy
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.training.cli import cases
-from callsieve.training.log.audit_log import payloads
+from callsieve.training.cli import case_commands as cases
+from callsieve.training.oversight.log.audit_log import payloads
 from tests.serving.cases.test_store import example_record, fill
 from tests.support import http_service, real_bundle
 from tests.support import small_bundle as small

@@ -19,7 +19,7 @@ from callsieve.serving.cli import command_tree, console
 from callsieve.serving.custody.purposes import declare
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.judging import seen_groups
-from callsieve.training.log.audit_log import payloads
+from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.studies import demo, simulated
 
 ACTIONS = {"pass", "label", "screen", "block"}

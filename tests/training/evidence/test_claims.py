@@ -8,10 +8,21 @@ import pytest
 
 from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.features.complaints import COMPLAINT_NAMES
-from callsieve.training.evidence import claims, figures, page
+from callsieve.training.evidence import claim_figures as figures
+from callsieve.training.evidence import claims
+from callsieve.training.evidence import evidence_page as page
 from callsieve.training.evidence.claims import CLAIMS, Claim
-from callsieve.training.evidence.page import COLUMNS, OLDER, Row, code_hash, lines_by_claim, outdated, run, write_page
-from callsieve.training.log.gates import shipped_gates
+from callsieve.training.evidence.evidence_page import (
+    COLUMNS,
+    OLDER,
+    Row,
+    code_hash,
+    lines_by_claim,
+    outdated,
+    run,
+    write_page,
+)
+from callsieve.training.oversight.log.gates import shipped_gates
 from tests.support.paths import ROOT
 
 TEXTS = ("CHANGELOG.md", "CONTRIBUTING.md", "README.md", "docs/explanation/limits.md", "docs/explanation/worlds.md")

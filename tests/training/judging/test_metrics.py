@@ -15,8 +15,8 @@ from sklearn.metrics import roc_auc_score
 from callsieve.training.judging.detection import SOON, calls_to_detection, detecting_calls, quantile_interval
 from callsieve.training.judging.judge import slice_figures
 from callsieve.training.judging.metrics import calibration_table, catch, finite, precision_at_priors, ranking, slices
-from callsieve.training.log.gates import parse_gates, shipped_gates
 from callsieve.training.model.certify import caller_bootstrap, upper_bound
+from callsieve.training.oversight.log.gates import parse_gates, shipped_gates
 
 CALLS = st.lists(
     st.tuples(st.integers(-1, 4), st.integers(0, 6), st.sampled_from([0.1, 0.5, 0.9, math.nan])), min_size=1
@@ -248,7 +248,7 @@ def test_hospitals_are_judged_and_certified_apart():
     assert [figures[name]["certified"] for name in kinds] == [True, False, None]
 
 
-@pytest.mark.source("L25", by="training/log/gates.py")
+@pytest.mark.source("L25", by="training/oversight/log/gates.py")
 def test_a_promotion_can_require_certified_hospitals():
     text = shipped_gates().data.decode().replace("certified = []", 'certified = ["hospital"]')
     gates = parse_gates(text.encode(), "mine.toml")

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from callsieve.features.catalogue.lite import LITE
 from callsieve.features.keys.tokens import read_key
 from callsieve.features.online.history import History
+from callsieve.serving.batch.column_files import OWN_FILE, own_features, own_values, read_own_columns
 from callsieve.serving.batch.file_scoring import score_file
-from callsieve.serving.batch.own_columns import OWN_FILE, own_features, own_values, read_own_columns
 from callsieve.serving.batch.score import score_calls
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.scorer.scorer import Scorer
@@ -24,9 +24,9 @@ from callsieve.training.data.dataset_tables import table_facts
 from callsieve.training.drift.monitor import monitor
 from callsieve.training.drift.reference import measure_reference, write_reference
 from callsieve.training.judging.leak_probes import LeakError, check_for_leaks
-from callsieve.training.log.gates import shipped_gates
-from callsieve.training.log.looks import Ledger
 from callsieve.training.model.train import train, write_bundle
+from callsieve.training.oversight.log.gates import shipped_gates
+from callsieve.training.oversight.log.looks import Ledger
 from callsieve.training.run import scored_calls
 from callsieve.training.studies.rule_figures import rule_figures
 

@@ -14,14 +14,14 @@ from sklearn.linear_model import LogisticRegression
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training import Settings
-from callsieve.training.audit.page import write_page
-from callsieve.training.audit.promote import approve
-from callsieve.training.audit.verify import verify
 from callsieve.training.estimator.unsigned import UNSIGNED
-from callsieve.training.log.audit_log import payloads
-from callsieve.training.log.run_paths import run_paths
 from callsieve.training.model.fit import FitRows, held_out_folds, mean_of
 from callsieve.training.model.train import train, write_bundle
+from callsieve.training.oversight.audit.audit_page import write_page
+from callsieve.training.oversight.audit.promote import approve
+from callsieve.training.oversight.audit.verify import verify
+from callsieve.training.oversight.log.audit_log import payloads
+from callsieve.training.oversight.log.run_paths import run_paths
 from callsieve.training.own.own_estimator import OwnModel, estimator_name, fit_own, fit_own_members, make_estimator
 from callsieve.training.tracking import mlflow_read
 from tests.conftest import command

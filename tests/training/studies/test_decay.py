@@ -10,11 +10,11 @@ from callsieve.features.files.dates import DAY
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.training.data.dataset import campaigns_of
 from callsieve.training.data.feeds import vectors_on
-from callsieve.training.log.audit_log import payloads
-from callsieve.training.log.gates import shipped_gates
-from callsieve.training.log.looks import Ledger
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import groups
+from callsieve.training.oversight.log.audit_log import payloads
+from callsieve.training.oversight.log.gates import shipped_gates
+from callsieve.training.oversight.log.looks import Ledger
 from callsieve.training.studies.decay import area, caught, decay, period_of
 from callsieve.training.studies.decay_picture import picture
 from tests.support import small_bundle as small

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callsieve.features.files.dates import DAY
-from callsieve.training.log.audit_log import payloads
-from callsieve.training.log.gates import shipped_gates
-from callsieve.training.log.looks import Ledger, overlapping_looks
 from callsieve.training.model.settings import Settings
+from callsieve.training.oversight.log.audit_log import payloads
+from callsieve.training.oversight.log.gates import shipped_gates
+from callsieve.training.oversight.log.looks import Ledger, overlapping_looks
 from callsieve.training.studies.rolling import numbers_of, origins, part, rolling, spread, stretch
 from tests.support import small_bundle as small
 

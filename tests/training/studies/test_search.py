@@ -12,11 +12,11 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
-from callsieve.training.log.run_paths import default_store
 from callsieve.training.model.fit import PARAMETERS
 from callsieve.training.model.parameters import RANGES, read_parameters, write_parameters
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import plan
+from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.studies import search as searching
 from callsieve.training.studies.search import RESULT, STORE, search, training_side
 from callsieve.training.tracking import mlflow_read

@@ -12,11 +12,11 @@ from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.data.noise import TARGETS, with_collusion, with_flips, without_complaints
 from callsieve.training.judging.metrics import threshold_at_rate
-from callsieve.training.log.audit_log import payloads
-from callsieve.training.log.gates import shipped_gates
-from callsieve.training.log.looks import Ledger
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import plan
+from callsieve.training.oversight.log.audit_log import payloads
+from callsieve.training.oversight.log.gates import shipped_gates
+from callsieve.training.oversight.log.looks import Ledger
 from callsieve.training.studies import stress as stressed
 from callsieve.training.studies.stress import CLEAN, FAULTS, change, interval, stress
 from tests.support import small_bundle as small

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from callsieve.serving.bundle.attestation import attestation_path, verify_attestation
 from callsieve.serving.bundle.signing import SIGNER, read_public_key
-from callsieve.training.log.audit_log import log_id
+from callsieve.training.oversight.log.audit_log import log_id
 from callsieve.training.tracking.build_provenance import SOURCE_DIGEST, TABLE_DIGEST
 
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsieve.training.audit.verify import verify
 from callsieve.training.data import sources
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.log.run_paths import default_store, run_paths
 from callsieve.training.model.matrix import array_hash
 from callsieve.training.model.settings import Settings
+from callsieve.training.oversight.audit.verify import verify
+from callsieve.training.oversight.log.run_paths import default_store, run_paths
 from callsieve.training.tracking import reproduce as module
 from callsieve.training.tracking.record import settings_json, settings_of
 from callsieve.training.tracking.reproduce import different, reproduce

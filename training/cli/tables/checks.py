@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from callsieve.serving.cli.console import say, show_table
-from callsieve.training.log.looks import in_words
+from callsieve.training.oversight.log.looks import in_words
 from callsieve.training.studies.rule_figures import plain_share, share_with_interval
 
 if TYPE_CHECKING:
-    from callsieve.training.drift.figures import MonitorFigures
+    from callsieve.training.drift.drift_figures import MonitorFigures
     from callsieve.training.judging.membership import Auc, MembershipFigures
-    from callsieve.training.studies.figures import ModelBesideRules, PolicyDifference, RegionFigures, RuleFigures
+    from callsieve.training.studies.study_figures import ModelBesideRules, PolicyDifference, RegionFigures, RuleFigures
 
 SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from callsieve.serving.bundle.signing import SIGNER
-from callsieve.serving.cli.console import say, say_quarantined, show_table
+from callsieve.serving.cli.console import say, show_table
 from callsieve.training.judging.detection import QUANTILES, SOON
-from callsieve.training.log.looks import in_words
+from callsieve.training.oversight.log.looks import in_words
 from callsieve.training.reports.run_page import NOT_MEASURED, share, until
 
 if TYPE_CHECKING:
@@ -250,27 +250,6 @@ def rate(value: Rate) -> str:
 def soon(detection: Detection) -> Rate:
     """Returns the share of numbers detected within their first SOON calls, in the form of a rate."""
     return {"rate": detection["soon_share"], "low": detection["soon_low"], "high": detection["soon_high"]}
-
-
-def scored(result: Mapping[str, Any]) -> None:
-    """Prints the verdicts of a scored file by action, and the calls without a verdict."""
-    rows = [(word, f"{n:,}", f"{result['callers'][word]:,}") for word, n in result["actions"].items()]
-    show_table(f"{result['calls']:,} calls scored by model {result['model']}", ("action", "calls", "callers"), rows)
-    if result.get("rules"):
-        rules = [(name.replace("_", " "), f"{calls:,}") for name, calls in result["rules"].items()]
-        show_table("calls that meet a rule, independent of the score", ("rule", "calls"), rules)
-    if result["filling"]:
-        say(f"{result['filling']:,} calls were not scored: less than 7 days of history")
-    say(f"feed of the records: {result['feed']}")
-    if result["other_feed"]:
-        say(f"{result['other_feed']:,} calls were not scored: the model has no threshold for this feed")
-    for stratum, count in result["no_threshold"].items():
-        say(f"{count:,} calls were not scored: the model has no threshold for the number class {stratum!r}")
-    say_quarantined(result["quarantined"])
-    if result.get("resumed"):
-        say("an unfinished run was resumed")
-    if result["stale"]:
-        say(f"the model is past its valid-until date, {result['valid_until']}")
 
 
 def worlds(facts: Sequence[Mapping[str, Any]]) -> None:

@@ -12,14 +12,14 @@ from .runs import rate
 
 if TYPE_CHECKING:
     from callsieve.training.judging.figures import Mean
-    from callsieve.training.studies.figures import (
+    from callsieve.training.studies.run_comparison import RunComparison, Shares
+    from callsieve.training.studies.study_figures import (
         DecayFigures,
         PeriodFigures,
         RollingFigures,
         SearchFigures,
         StressFigures,
     )
-    from callsieve.training.studies.run_comparison import RunComparison, Shares
 
 
 def rolling(result: RollingFigures) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from callsieve.features.arrays import Floats, Int8s, Int32s, Int64s
 
 from .draws import group_positions, lognormal, running_sum
 from .plans import ANSWERED, draw_outcomes
@@ -43,7 +44,7 @@ class Hours:
 class Pace:
     """Calls per working hour of each number, their variation by day, and the irregularity of the gaps (log sigmas)."""
 
-    rate: NDArray[np.float64]
+    rate: Floats
     rate_day_sigma: float
     pace_sigma: float
 
@@ -52,14 +53,12 @@ class Pace:
 class Sessions:
     """Working days: index of the dialler, begin and finish in Unix ms."""
 
-    who: NDArray[np.int64]
-    begin: NDArray[np.int64]
-    finish: NDArray[np.int64]
+    who: Int64s
+    begin: Int64s
+    finish: Int64s
 
 
-def sessions(
-    rng: np.random.Generator, days: Calendar, hours: Hours, born: NDArray[np.int64], died: NDArray[np.int64]
-) -> Sessions:
+def sessions(rng: np.random.Generator, days: Calendar, hours: Hours, born: Int64s, died: Int64s) -> Sessions:
     """Draws the days on which each dialler works, clipped to its lifetime."""
     weekend = np.minimum(hours.weekend_share * days.work, 1.0)
     chance = np.where(days.weekend, hours.attend_share * weekend, hours.attend_share)
@@ -78,9 +77,9 @@ def sessions(
 class DialledCalls:
     """Calls of sessions without their callees: index of the dialler, start, and (ring, talk, outcome, released)."""
 
-    who: NDArray[np.int64]
-    start: NDArray[np.int64]
-    ends: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8], NDArray[np.int8]]
+    who: Int64s
+    start: Int64s
+    ends: tuple[Int32s, Int32s, Int8s, Int8s]
 
 
 def dial(
@@ -122,7 +121,7 @@ def _mean_call(manner: Manner) -> float:
     return SECOND * (manner.answer_share * answered + (1 - manner.answer_share) * manner.patience.median)
 
 
-def _after_lunch(times: NDArray[np.int64], days: Calendar, hours: Hours) -> NDArray[np.int64]:
+def _after_lunch(times: Int64s, days: Calendar, hours: Hours) -> Int64s:
     """Converts working time to wall clock: times after the begin of lunch shift by its length."""
     _, _, lunch_begin, lunch_end = hours.hours
     since = (times - days.start) % DAY
@@ -131,11 +130,11 @@ def _after_lunch(times: NDArray[np.int64], days: Calendar, hours: Hours) -> NDAr
 
 def with_redials(
     rng: np.random.Generator,
-    who: NDArray[np.int64],
-    callee: NDArray[np.int32],
+    who: Int64s,
+    callee: Int32s,
     share: float,
-    outcome: NDArray[np.int8],
-) -> NDArray[np.int32]:
+    outcome: Int8s,
+) -> Int32s:
     """Replaces some callees by an earlier callee of the same dialler; `who` must be sorted.
 
     A call to a person who picked up before is more likely to be answered: most redials are follow-ups.
@@ -150,5 +149,5 @@ def with_redials(
     chance = share * np.where(answered, ANSWERED_AGAIN, MISSED_AGAIN)
     redial = (rng.random(len(who)) < chance) & (place > 0)
     source = np.where(redial, np.where(follows, last_answered, earlier), np.arange(len(who)))
-    redialled: NDArray[np.int32] = callee[source]
+    redialled: Int32s = callee[source]
     return redialled

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from callsieve.features.arrays import Array, Int8s, Int32s, Int64s
 from callsieve.features.records import ATTESTATIONS, ROUTES
 
 from .draws import choose
@@ -92,11 +92,11 @@ class Directory:
     used: set[int] = field(default_factory=set)
     tenants: dict[int, int] = field(default_factory=dict)  # count, by shared trunk
     count: int = 0
-    room: dict[str, NDArray[Any]] = field(
+    room: dict[str, Array] = field(
         default_factory=lambda: {name: np.full(1024, default, kind) for name, (kind, default) in COLUMNS.items()}
     )
 
-    def __getitem__(self, column: str) -> NDArray[Any]:
+    def __getitem__(self, column: str) -> Array:
         return self.room[column][: self.count]
 
     def __len__(self) -> int:
@@ -113,7 +113,7 @@ class Directory:
         self.campaigns.append(campaign)
         return len(self.campaigns) - 1
 
-    def new(self, thing: str, count: int) -> NDArray[np.int32]:
+    def new(self, thing: str, count: int) -> Int32s:
         """Returns `count` unused codes of a thing (trunk, device, cell, outfit)."""
         first = self.taken.get(thing, 0)
         self.taken[thing] = first + count
@@ -131,7 +131,7 @@ class Directory:
             self.tenants[code] = self.tenants.get(code, 0) + 1
         return code
 
-    def add(self, digits: NDArray[np.int64], **columns: Any) -> NDArray[np.int32]:
+    def add(self, digits: Int64s, **columns: Any) -> Int32s:
         """Adds numbers and returns their ids; digits in use are replaced by the next free ones."""
         first, self.count = self.count, self.count + len(digits)
         while self.count > len(self.room["digits"]):
@@ -145,7 +145,7 @@ class Directory:
         for name, (kind, default) in COLUMNS.items():
             self.room[name] = np.concatenate((self.room[name], np.full(len(self.room[name]), default, kind)))
 
-    def _free(self, digits: NDArray[np.int64]) -> list[int]:
+    def _free(self, digits: Int64s) -> list[int]:
         free = []
         for wanted in digits.tolist():
             number = wanted
@@ -162,19 +162,19 @@ class Directory:
         return pc.binary_join_element_wise(leads, digits, "")
 
 
-def mobile_blocks(rng: np.random.Generator, count: int, kind: str = "mobile") -> NDArray[np.int64]:
+def mobile_blocks(rng: np.random.Generator, count: int, kind: str = "mobile") -> Int64s:
     """Draws seven-digit blocks of 10,000 mobile numbers, of any operator or of virtual operators (`resale`)."""
     prefixes = np.array(RESALE if kind == "resale" else [code for codes in PREFIXES.values() for code in codes])
     # Blocks never start with a 9 after the prefix: 1349 belongs to satellite phones.
     return prefixes[rng.integers(0, len(prefixes), count)] * 10_000 + rng.integers(0, 9_000, count)
 
 
-def in_blocks(rng: np.random.Generator, blocks: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def in_blocks(rng: np.random.Generator, blocks: Int64s, count: int) -> Int64s:
     """Draws mobile numbers of these blocks."""
     return blocks[rng.integers(0, len(blocks), count)] * MOBILE_BLOCK + rng.integers(0, MOBILE_BLOCK, count)
 
 
-def hunt_group(rng: np.random.Generator, kind: str, count: int, area: int) -> NDArray[np.int64]:
+def hunt_group(rng: np.random.Generator, kind: str, count: int, area: int) -> Int64s:
     """Draws neighbouring numbers of one office: fixed, 95, 400 or foreign numbers."""
     base = {
         "fixed": area * 10**8 + int(rng.integers(20_000_000, 89_999_000)),
@@ -188,7 +188,7 @@ def hunt_group(rng: np.random.Generator, kind: str, count: int, area: int) -> ND
     return base + step * np.arange(count)
 
 
-def scattered(rng: np.random.Generator, kind: str, count: int, area: int) -> NDArray[np.int64]:
+def scattered(rng: np.random.Generator, kind: str, count: int, area: int) -> Int64s:
     """Draws unrelated fixed or foreign numbers of people."""
     if kind == "foreign":
         return _foreign(rng, count)
@@ -196,11 +196,11 @@ def scattered(rng: np.random.Generator, kind: str, count: int, area: int) -> NDA
     return areas * 10**8 + rng.integers(20_000_000, 89_999_999, count)
 
 
-def _foreign(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+def _foreign(rng: np.random.Generator, count: int) -> Int64s:
     start, digits = np.array(COUNTRIES)[rng.integers(0, len(COUNTRIES), count)].T
     power = 10**digits
     # Not at the end of a range: a hunt group continues from here.
-    numbers: NDArray[np.int64] = start * power + (rng.random(count) * 0.98 * power).astype(np.int64)
+    numbers: Int64s = start * power + (rng.random(count) * 0.98 * power).astype(np.int64)
     return numbers
 
 
@@ -209,7 +209,7 @@ def lead_code(kind: str) -> int:
     return LEADS.index({"fixed": "0", "foreign": "00"}.get(kind, ""))
 
 
-def operators(digits: NDArray[np.int64]) -> NDArray[np.int8]:
+def operators(digits: Int64s) -> Int8s:
     """Returns the range holder of each mobile number, which is its operator unless the number was ported."""
     of_prefix = np.full(1000, OPERATORS.index("telecom"), dtype=np.int8)
     for name, codes in PREFIXES.items():
@@ -218,7 +218,7 @@ def operators(digits: NDArray[np.int64]) -> NDArray[np.int8]:
     return of_prefix[digits // 10**8 % 1000]
 
 
-def attestations(rng: np.random.Generator, weights: dict[str, float], count: int) -> NDArray[np.int8]:
+def attestations(rng: np.random.Generator, weights: dict[str, float], count: int) -> Int8s:
     """Draws authentication results by weight."""
     codes = np.array([ATTESTATIONS.index(name) for name in weights], dtype=np.int8)
     return codes[choose(rng, weights, count)]

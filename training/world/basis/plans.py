@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from callsieve.features.arrays import Array, Floats, Int8s, Int32s, Int64s
 from callsieve.features.records import OUTCOMES, RELEASED_BY
 
 from .draws import lognormal
@@ -28,35 +27,35 @@ CALLER, CALLEE, NETWORK = (RELEASED_BY.index(name) for name in ("caller", "calle
 class Plan:
     """Planned calls, one array a column: `start` in Unix ms, `ring` and `talk` in ms, `campaign` -1 if benign."""
 
-    start: NDArray[np.int64]
-    caller: NDArray[np.int32]
-    callee: NDArray[np.int32]
-    ring: NDArray[np.int32]
-    talk: NDArray[np.int32]
-    outcome: NDArray[np.int8]
-    released: NDArray[np.int8]
-    campaign: NDArray[np.int32]
-    via: NDArray[np.int32]  # true number of a spoofed caller, as the network sees it; -1: the caller
+    start: Int64s
+    caller: Int32s
+    callee: Int32s
+    ring: Int32s
+    talk: Int32s
+    outcome: Int8s
+    released: Int8s
+    campaign: Int32s
+    via: Int32s  # true number of a spoofed caller, as the network sees it; -1: the caller
 
     def __len__(self) -> int:
         return len(self.start)
 
     @property
-    def end(self) -> NDArray[np.int64]:
+    def end(self) -> Int64s:
         """End of each call in Unix ms."""
         return self.start + self.ring + self.talk
 
     @property
-    def carrier(self) -> NDArray[np.int32]:
+    def carrier(self) -> Int32s:
         """The number whose line each call occupies."""
         return np.where(self.via >= 0, self.via, self.caller)
 
-    def keep(self, rows: NDArray[Any]) -> None:
+    def keep(self, rows: Array) -> None:
         """Keeps only the calls of a mask or of positions, in that order; one column at a time, to save memory."""
         for column in fields(self):
             setattr(self, column.name, getattr(self, column.name)[rows])
 
-    def take(self, rows: NDArray[Any] | slice) -> Plan:
+    def take(self, rows: Array | slice) -> Plan:
         """Returns the calls of a mask, of positions or of a slice."""
         return Plan(*(getattr(self, column.name)[rows] for column in fields(self)))
 
@@ -77,13 +76,13 @@ def join(plans: Iterable[Plan]) -> Plan:
 
 def draw_calls(
     rng: np.random.Generator,
-    start: NDArray[np.int64],
-    caller: NDArray[Any],
-    callee: NDArray[Any],
+    start: Int64s,
+    caller: Array,
+    callee: Array,
     manner: Manner | None,
-    campaign: NDArray[Any] | int = -1,
-    answer: NDArray[np.float64] | float = 1.0,
-    talk: NDArray[np.float64] | float = 1.0,
+    campaign: Array | int = -1,
+    answer: Floats | float = 1.0,
+    talk: Floats | float = 1.0,
 ) -> Plan:
     """Draws the outcomes of calls; `answer` and `talk` are factors on the chance of an answer and on the talk time."""
     count = len(start)
@@ -102,11 +101,11 @@ def draw_calls(
 
 
 def planned_calls(
-    start: NDArray[np.int64],
-    caller: NDArray[Any],
-    callee: NDArray[Any],
-    ends: tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]],
-    campaign: NDArray[Any] | int = -1,
+    start: Int64s,
+    caller: Array,
+    callee: Array,
+    ends: tuple[Array, Array, Array, Array],
+    campaign: Array | int = -1,
 ) -> Plan:
     """Makes a plan of calls with known `ends` (ring, talk, outcome, released)."""
     count = len(start)
@@ -119,9 +118,9 @@ def draw_outcomes(
     rng: np.random.Generator,
     manner: Manner,
     count: int,
-    answer: NDArray[np.float64] | float = 1.0,
-    talk: NDArray[np.float64] | float = 1.0,
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    answer: Floats | float = 1.0,
+    talk: Floats | float = 1.0,
+) -> tuple[Array, Array, Array, Array]:
     """Draws ring (ms), talk (ms), outcome and releasing side of `count` calls."""
     luck = rng.random(count, dtype=np.float32)
     chance = np.minimum(np.asarray(manner.answer_share * answer, dtype=np.float32), np.float32(0.97))
@@ -138,27 +137,25 @@ def draw_outcomes(
     return ring, talked, outcome, _released(rng, manner, outcome, ring)
 
 
-def _ring(rng: np.random.Generator, manner: Manner, outcome: NDArray[np.int8]) -> NDArray[np.int32]:
+def _ring(rng: np.random.Generator, manner: Manner, outcome: Int8s) -> Int32s:
     deviate = rng.standard_normal(len(outcome), dtype=np.float32)
     waited = outcome == NO_ANSWER
     spread = np.where(waited, np.float32(manner.patience.sigma), np.float32(manner.ring.sigma))
     median = np.where(waited, np.float32(manner.patience.median), np.float32(manner.ring.median))
     seconds = median * np.exp(spread * deviate)
-    ring: NDArray[np.int32] = np.clip(seconds * SECOND, 300, LONGEST_RING).astype(np.int32)
+    ring: Int32s = np.clip(seconds * SECOND, 300, LONGEST_RING).astype(np.int32)
     ring[outcome == FAILED] = 0
     return ring
 
 
-def _talk(rng: np.random.Generator, talk: Talk, count: int, factor: NDArray[np.float64] | float) -> NDArray[np.int32]:
+def _talk(rng: np.random.Generator, talk: Talk, count: int, factor: Floats | float) -> Int32s:
     deviate = rng.standard_normal(count, dtype=np.float32)
     spread = np.where(deviate < 0, np.float32(talk.low), np.float32(talk.high))
     seconds = np.float32(talk.median) * np.exp(spread * deviate) * np.asarray(factor, dtype=np.float32)
     return np.clip(seconds * SECOND, SECOND, LONGEST_TALK).astype(np.int32)
 
 
-def _released(
-    rng: np.random.Generator, manner: Manner, outcome: NDArray[np.int8], ring: NDArray[np.int32]
-) -> NDArray[np.int8]:
+def _released(rng: np.random.Generator, manner: Manner, outcome: Int8s, ring: Int32s) -> Int8s:
     hung_up = rng.random(len(outcome), dtype=np.float32)
     released = np.full(len(outcome), CALLER, dtype=np.int8)
     released[(outcome == ANSWERED) & (hung_up < manner.callee_release_share)] = CALLEE
@@ -173,9 +170,9 @@ def callbacks(
     plan: Plan,
     days: Calendar,
     manner: Manner,
-    share: NDArray[np.float64] | float,
+    share: Floats | float,
     delay: Spread,
-    talk: NDArray[np.float64] | None = None,
+    talk: Floats | None = None,
 ) -> Plan:
     """Draws calls back after missed calls, in the daytime.
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from callsieve.features.arrays import Bools, Floats, Int64s
 
 SECOND = 1000
 MINUTE = 60 * SECOND
@@ -22,16 +23,16 @@ class Calendar:
     start: int
     days: int
     offset: int  # local minus UTC, ms
-    weekend: NDArray[np.bool_]  # per day: Saturday, Sunday or holiday
-    work: NDArray[np.float64]  # per day: factor on the share of a trade that works on weekends
-    shock: NDArray[np.bool_]  # per day: from the day on which the rules change
+    weekend: Bools  # per day: Saturday, Sunday or holiday
+    work: Floats  # per day: factor on the share of a trade that works on weekends
+    shock: Bools  # per day: from the day on which the rules change
 
     @property
     def end(self) -> int:
         """The first millisecond after the world."""
         return self.start + self.days * DAY
 
-    def hour(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
+    def hour(self, times: Int64s) -> Int64s:
         """Returns the local hour of day, 0..23."""
         return (times - self.start) // HOUR % 24
 
@@ -53,15 +54,15 @@ def calendar(table: dict[str, Any], days: int) -> Calendar:
 class Clock:
     """A density over the hours of the world, as its cumulative sum."""
 
-    edges: NDArray[np.float64]
-    cumulative: NDArray[np.float64]
+    edges: Floats
+    cumulative: Floats
 
     def draw(
         self,
         rng: np.random.Generator,
-        low: NDArray[np.int64],
-        high: NDArray[np.int64],
-    ) -> NDArray[np.int64]:
+        low: Int64s,
+        high: Int64s,
+    ) -> Int64s:
         """Draws one time in each half-open interval [low, high)."""
         least = np.interp(low, self.edges, self.cumulative)
         most = np.interp(high, self.edges, self.cumulative)

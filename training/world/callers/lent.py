@@ -9,7 +9,7 @@ from callsieve.training.world.basis.draws import choose, lognormal, stream
 from callsieve.training.world.basis.numbering import Campaign
 from callsieve.training.world.basis.plans import Plan, join, planned_calls
 
-from .lists import Aim, callees
+from .dialling_lists import Aim, callees
 from .outfit import Outfit, WorldContext
 from .ties import stranger_callbacks
 

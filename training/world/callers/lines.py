@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from callsieve.features.arrays import Bools, Int64s
 from callsieve.training.world.basis.draws import lognormal, stream
 from callsieve.training.world.basis.numbering import Directory
 from callsieve.training.world.basis.plans import ANSWERED, BUSY, CALLER, INVALID, NETWORK, NO_ANSWER, Plan
@@ -50,38 +51,38 @@ def _voicemail(rng: np.random.Generator, table: dict[str, Any], plan: Plan, numb
     plan.talk[rows] = np.maximum(SECOND * lognormal(rng, Spread(**table["talk_s"]), len(rows)), SECOND)
 
 
-def _in_order(start: NDArray[np.int64]) -> NDArray[np.int64]:
+def _in_order(start: Int64s) -> Int64s:
     """Returns rows in order of start; equal starts keep their order."""
     packed = np.sort(start << ROW_BITS | np.arange(len(start)))
     return packed & ((1 << ROW_BITS) - 1)
 
 
-def _possible(plan: Plan, numbers: Directory, days: Calendar) -> NDArray[np.bool_]:
+def _possible(plan: Plan, numbers: Directory, days: Calendar) -> Bools:
     """Returns whether each call is within the world and the caller's lifetime, and has one end in this network."""
     ours, born, died = numbers["ours"], numbers["born"], numbers["died"]
     within = (plan.start >= days.start) & (plan.start < days.end) & (plan.caller != plan.callee)
     carrier = plan.carrier
     lives = (plan.start >= born[carrier]) & (plan.end <= died[carrier])
-    possible: NDArray[np.bool_] = within & lives & (ours[carrier] | ours[plan.callee])
+    possible: Bools = within & lives & (ours[carrier] | ours[plan.callee])
     return possible
 
 
-def _absent(plan: Plan, numbers: Directory) -> NDArray[np.bool_]:
+def _absent(plan: Plan, numbers: Directory) -> Bools:
     """Returns whether each callee does not exist at the time of the call."""
     born, died = numbers["born"][plan.callee], numbers["died"][plan.callee]
     unallocated = numbers["slice"][plan.callee] == 0
-    absent: NDArray[np.bool_] = unallocated | (plan.start < born) | (plan.end > died)
+    absent: Bools = unallocated | (plan.start < born) | (plan.end > died)
     return absent
 
 
-def _end_without_talk(plan: Plan, rows: NDArray[np.bool_], outcome: int) -> None:
+def _end_without_talk(plan: Plan, rows: Bools, outcome: int) -> None:
     plan.ring[rows] = 0
     plan.talk[rows] = 0
     plan.outcome[rows] = outcome
     plan.released[rows] = NETWORK
 
 
-def _conflicts(plan: Plan, numbers: Directory, days: Calendar) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _conflicts(plan: Plan, numbers: Directory, days: Calendar) -> tuple[Bools, Bools]:
     """Returns calls whose caller has no free line, and calls whose callee has none."""
     # Two entries per call, for caller and callee, in order of start, so that the entries of a number are in order.
     who = np.column_stack((plan.carrier, np.where(plan.outcome == ANSWERED, plan.callee, -1))).ravel()
@@ -99,9 +100,7 @@ def _conflicts(plan: Plan, numbers: Directory, days: Calendar) -> tuple[NDArray[
     return crowded[::2], crowded[1::2]
 
 
-def _crowded(
-    number: NDArray[np.int64], start: NDArray[np.int64], end: NDArray[np.int64], lines: NDArray[np.int16]
-) -> NDArray[np.bool_]:
+def _crowded(number: Int64s, start: Int64s, end: Int64s, lines: NDArray[np.int16]) -> Bools:
     """Returns whether all lines of a call's number are in use at its start; calls are sorted by number and start."""
     group = number << SPAN_BITS
     begins, ends = group + start, group + end

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from callsieve.features.arrays import Int32s, Int64s
 from callsieve.training.world.basis.numbering import Directory
 from callsieve.training.world.basis.scenario import Manner, Scenario, Spread
 from callsieve.training.world.basis.timing import Calendar
@@ -74,5 +72,5 @@ class WorldContext:
     society: Society
     days: Calendar
     numbers: Directory
-    lists: list[NDArray[np.int64]]
-    relays: NDArray[np.int32]
+    lists: list[Int64s]
+    relays: Int32s

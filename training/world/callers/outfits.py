@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from callsieve.features.arrays import Floats, Int32s, Int64s
 from callsieve.training.world.basis.dialling import DialledCalls, Hours, Pace, dial, sessions, with_redials
 from callsieve.training.world.basis.draws import choose, lognormal, stream
 from callsieve.training.world.basis.numbering import Campaign
@@ -18,8 +18,8 @@ from callsieve.training.world.basis.plans import ANSWERED, CALLER, Plan, join, p
 from callsieve.training.world.basis.scenario import Manner, Spread
 from callsieve.training.world.basis.timing import DAY, SECOND, Calendar
 
+from .dialling_lists import Aim, callees, nearby
 from .lent import lent_calls
-from .lists import Aim, callees, nearby
 from .outfit import Outfit, WorldContext
 from .pools import Pool, add_numbers, lifetimes
 from .relations import Relations, friendly_calls, inbound_calls, interested_callbacks, padding_calls
@@ -83,7 +83,7 @@ def _one_outfit_calls(
     return join([plan, back, interested, bots, friends, inbound]), float(len(calls.start))
 
 
-def _lifetimes(rng: np.random.Generator, outfit: Outfit, days: Calendar) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _lifetimes(rng: np.random.Generator, outfit: Outfit, days: Calendar) -> tuple[Int64s, Int64s]:
     """Draws the lifetimes of an outfit's numbers; repeats until a number is alive in the world.
 
     An outfit can start at any time, even before the world or near its end.
@@ -97,16 +97,14 @@ def _lifetimes(rng: np.random.Generator, outfit: Outfit, days: Calendar) -> tupl
             return born, died
 
 
-def _expected(
-    hours: Hours, rate: NDArray[np.float64], born: NDArray[np.int64], died: NDArray[np.int64], days: Calendar
-) -> NDArray[np.float64]:
+def _expected(hours: Hours, rate: Floats, born: Int64s, died: Int64s, days: Calendar) -> Floats:
     """Returns the expected count of calls of each number in the world."""
     alive = (np.minimum(died, days.end) - np.maximum(born, days.start)) / DAY
     attending = hours.attend_share * (5 + 2 * hours.weekend_share) / 7
     return alive * attending * hours.working * rate
 
 
-def _limited(rng: np.random.Generator, expected: NDArray[np.float64], most: float) -> NDArray[np.int64]:
+def _limited(rng: np.random.Generator, expected: Floats, most: float) -> Int64s:
     """Draws which numbers an outfit keeps so that it makes at most `most` calls.
 
     In a small world an outfit has fewer numbers, but each behaves as in a large world.
@@ -122,10 +120,10 @@ def _numbers(
     title: str,
     slice_name: str,
     outfit: Outfit,
-    born: NDArray[np.int64],
-    died: NDArray[np.int64],
+    born: Int64s,
+    died: Int64s,
     world: WorldContext,
-) -> NDArray[np.int32]:
+) -> Int32s:
     campaign = -1
     if outfit.nuisance:
         content = list(outfit.content)[int(choose(rng, outfit.content, 1)[0])]
@@ -191,8 +189,8 @@ def _with_callees(
     rng: np.random.Generator,
     outfit: Outfit,
     calls: DialledCalls,
-    ids: NDArray[np.int32],
-    people: NDArray[np.int64],
+    ids: Int32s,
+    people: Int64s,
     world: WorldContext,
 ) -> Plan:
     """Draws the callees of an outfit's calls."""

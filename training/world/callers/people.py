@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from callsieve.features.arrays import Array, Bools, Floats, Int8s, Int32s, Int64s
 from callsieve.features.records import ROUTES
 from callsieve.training.world.basis.draws import choose, lognormal, stream
 from callsieve.training.world.basis.numbering import (
@@ -47,22 +46,22 @@ class Society:
 
     subscribers: int
     outsiders: int
-    kind: NDArray[np.int8]  # position in `kinds`, -1: ordinary
+    kind: Int8s  # position in `kinds`, -1: ordinary
     kinds: tuple[str, ...]
-    activity: NDArray[np.float64]
-    talk: NDArray[np.float64]  # factor on the talk time
-    reach: NDArray[np.float64]  # factor on the chance of an answer
-    exposure: NDArray[np.float64]  # weight on dialling lists
-    outward: NDArray[np.float64]  # tendency to call rather than to be called (logit)
-    shift: NDArray[np.int64]  # of daily activity, ms
-    blocks: NDArray[np.int64]  # seven-digit blocks with numbers of subscribers
-    by_digits: NDArray[np.int64]  # subscribers in order of their digits
+    activity: Floats
+    talk: Floats  # factor on the talk time
+    reach: Floats  # factor on the chance of an answer
+    exposure: Floats  # weight on dialling lists
+    outward: Floats  # tendency to call rather than to be called (logit)
+    shift: Int64s  # of daily activity, ms
+    blocks: Int64s  # seven-digit blocks with numbers of subscribers
+    by_digits: Int64s  # subscribers in order of their digits
 
-    def members(self, kind: str) -> NDArray[np.int64]:
+    def members(self, kind: str) -> Int64s:
         """Returns the ids of subscribers of a kind."""
         return np.flatnonzero(self.kind == self.kinds.index(kind))
 
-    def pick_up(self, callees: NDArray[Any]) -> NDArray[np.float64]:
+    def pick_up(self, callees: Array) -> Floats:
         """Returns each callee's factor on the chance of an answer; 1 for numbers that are not people."""
         people = callees < len(self.reach)
         return np.where(people, self.reach[np.where(people, callees, 0)], 1.0)
@@ -112,7 +111,7 @@ def create_society(scenario: Scenario, seed: int, count: int, days: Calendar, nu
     )
 
 
-def _kinds(rng: np.random.Generator, kinds: dict[str, Kind], count: int) -> NDArray[np.int8]:
+def _kinds(rng: np.random.Generator, kinds: dict[str, Kind], count: int) -> Int8s:
     """Draws the kind of each subscriber from one shuffled row: a kind that is added last changes only its members."""
     row = rng.permutation(count)
     kind = np.full(count, -1, dtype=np.int8)
@@ -131,9 +130,9 @@ def _subscribers(
     rng: np.random.Generator,
     days: Calendar,
     numbers: Directory,
-    kind: NDArray[np.int8],
+    kind: Int8s,
     kinds: Kinds,
-) -> NDArray[np.int64]:
+) -> Int64s:
     table, count = scenario.table("numbering"), len(kind)
     blocks = mobile_blocks(rng, max(8, count // table["subscribers_per_block"]))
     digits, leads, operator = _personal(rng, scenario, "subscriber_pool", count, blocks)
@@ -157,9 +156,7 @@ def _subscribers(
     return blocks
 
 
-def _devices(
-    rng: np.random.Generator, digits: NDArray[np.int64], devices: NDArray[np.int32], share: float
-) -> NDArray[np.int32]:
+def _devices(rng: np.random.Generator, digits: Int64s, devices: Int32s, share: float) -> Int32s:
     """Assigns a device to each number; a share uses the device of a neighbouring number (two cards, one household)."""
     order = np.argsort(digits, kind="stable")
     block = digits[order] // MOBILE_BLOCK
@@ -169,18 +166,18 @@ def _devices(
     return shared
 
 
-def _areas(rng: np.random.Generator, count: int, here: int, share: float) -> NDArray[np.int64]:
+def _areas(rng: np.random.Generator, count: int, here: int, share: float) -> Int64s:
     """Draws the area of each number: this one, or any other."""
     return np.where(rng.random(count) < share, here, rng.choice(AREAS, count))
 
 
 def _lives(
-    rng: np.random.Generator, scenario: Scenario, days: Calendar, kind: NDArray[np.int8], kinds: Kinds
-) -> dict[str, NDArray[np.int64]]:
+    rng: np.random.Generator, scenario: Scenario, days: Calendar, kind: Int8s, kinds: Kinds
+) -> dict[str, Int64s]:
     """Draws the lifetime of each number, the time from which it is lent, and the time abroad."""
     table, count, length = scenario.table("people"), len(kind), days.end - days.start
 
-    def at(low: float, high: float) -> NDArray[np.int64]:
+    def at(low: float, high: float) -> Int64s:
         return days.start + (rng.uniform(low, high, count) * length).astype(np.int64)
 
     new = _of_kinds(kind, kinds, "new_number", "recycled")
@@ -202,7 +199,7 @@ def _lives(
     }
 
 
-def _of_kinds(kind: NDArray[np.int8], kinds: Kinds, *names: str) -> NDArray[np.bool_]:
+def _of_kinds(kind: Int8s, kinds: Kinds, *names: str) -> Bools:
     return np.isin(kind, [kinds.index(name) for name in names])
 
 
@@ -232,8 +229,8 @@ def _outsiders(scenario: Scenario, rng: np.random.Generator, numbers: Directory,
 
 
 def _personal(
-    rng: np.random.Generator, scenario: Scenario, pool: str, count: int, blocks: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.int8]]:
+    rng: np.random.Generator, scenario: Scenario, pool: str, count: int, blocks: Int64s
+) -> tuple[Int64s, Int8s, Int8s]:
     """Draws digits, prefix code and operator of people's numbers."""
     table = scenario.table("numbering")
     names = list(table[pool])

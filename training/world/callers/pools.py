@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from callsieve.features.arrays import Int8s, Int32s, Int64s
 from callsieve.features.records import ROUTES
 from callsieve.training.world.basis.draws import choose, lognormal
 from callsieve.training.world.basis.numbering import (
@@ -50,7 +50,7 @@ class Pool:
 
 def lifetimes(
     rng: np.random.Generator, days: Calendar, begin: int, finish: int, agents: int, number_days: Spread
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Int64s, Int64s]:
     """Draws begin and end of each number that is alive in the world; every agent uses one number after another."""
     length = (DAY * lognormal(rng, number_days, agents * MAX_CHAIN)).astype(np.int64)
     ends = begin + np.cumsum(np.maximum(length, MIN_LIFETIME).reshape(agents, MAX_CHAIN), axis=1)
@@ -65,15 +65,15 @@ def add_numbers(
     pool: Pool,
     attestation: Mapping[str, dict[str, float]],
     area: int,
-    subscriber_blocks: NDArray[np.int64],
+    subscriber_blocks: Int64s,
     subscribers: int,
     most_tenants: int,
-    born: NDArray[np.int64],
-    died: NDArray[np.int64],
+    born: Int64s,
+    died: Int64s,
     numbers: Directory,
     slice_code: int,
     campaign: int,
-) -> NDArray[np.int32]:
+) -> Int32s:
     """Adds an outfit's numbers to the directory, block by block, and returns their ids."""
     count = len(born)
     group = np.cumsum(rng.random(count) < pool.new_block_share).astype(np.int64)
@@ -127,9 +127,7 @@ def _of_kind(kind: str, pool: Pool, ours: bool, trunk: int) -> dict[str, int]:
     }
 
 
-def _digits(
-    rng: np.random.Generator, kind: str, count: int, area: int, subscriber_blocks: NDArray[np.int64] | None
-) -> NDArray[np.int64]:
+def _digits(rng: np.random.Generator, kind: str, count: int, area: int, subscriber_blocks: Int64s | None) -> Int64s:
     """Draws neighbouring numbers; mobile numbers share one block, which is one of subscribers if these are passed."""
     if kind not in MOBILE:
         return hunt_group(rng, kind, count, area)
@@ -153,7 +151,7 @@ def _access(kind: str, ours: bool) -> str:
     return "own_network" if ours else "other_network"
 
 
-def _operator(rng: np.random.Generator, kind: str, digits: NDArray[np.int64]) -> NDArray[np.int8]:
+def _operator(rng: np.random.Generator, kind: str, digits: Int64s) -> Int8s:
     if kind in MOBILE:
         return operators(digits)
     code = OPERATORS.index("foreign") if kind == "foreign" else int(rng.integers(0, 3))

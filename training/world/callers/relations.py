@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from callsieve.features.arrays import Int32s, Int64s
 from callsieve.training.world.basis.draws import lognormal
 from callsieve.training.world.basis.numbering import Directory
 from callsieve.training.world.basis.plans import ANSWERED, Plan, draw_calls, join
@@ -31,15 +31,13 @@ class Relations:
     days: Calendar
     numbers: Directory
 
-    def lifetime(self, ids: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def lifetime(self, ids: Int32s) -> tuple[Int64s, Int64s]:
         """Returns begin and end of each number's life within the world."""
         born = np.maximum(self.numbers["born"][ids], self.days.start)
         return born, np.minimum(self.numbers["died"][ids], self.days.end)
 
 
-def friendly_calls(
-    rng: np.random.Generator, world: Relations, ids: NDArray[np.int32], friends: int, per_day: float
-) -> Plan:
+def friendly_calls(rng: np.random.Generator, world: Relations, ids: Int32s, friends: int, per_day: float) -> Plan:
     """Draws calls in both directions between each number and a few people; outgoing ones belong to its campaign."""
     if friends == 0 or per_day <= 0:
         return join([])
@@ -58,7 +56,7 @@ def friendly_calls(
 
 
 def padding_calls(
-    rng: np.random.Generator, world: Relations, ids: NDArray[np.int32], bots: int, per_day: float, talk_s: float
+    rng: np.random.Generator, world: Relations, ids: Int32s, bots: int, per_day: float, talk_s: float
 ) -> Plan:
     """Draws calls to the outfit's own lines, which answer and talk long to improve its averages."""
     if bots == 0 or per_day <= 0:
@@ -86,8 +84,8 @@ def interested_callbacks(rng: np.random.Generator, world: Relations, plan: Plan,
 def inbound_calls(
     rng: np.random.Generator,
     world: Relations,
-    ids: NDArray[np.int32],
-    customers: NDArray[np.int64],
+    ids: Int32s,
+    customers: Int64s,
     per_day: float,
     callback_share: float,
     manner: Manner,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from callsieve.features.arrays import Int32s
 from callsieve.training.world.basis.draws import choose, stream
 from callsieve.training.world.basis.numbering import (
     TRUNK_KINDS,
@@ -24,7 +24,7 @@ SLICE = "relay"
 BRIDGE = 2 * SECOND  # from the first leg to the second
 
 
-def relay_numbers(scenario: Scenario, seed: int, subscribers: int, numbers: Directory) -> NDArray[np.int32]:
+def relay_numbers(scenario: Scenario, seed: int, subscribers: int, numbers: Directory) -> Int32s:
     """Adds the relay numbers of platforms to the directory, and returns their ids."""
     rng = stream(seed, "relay")
     table, numbering = scenario.table("relay"), scenario.table("numbering")
@@ -54,7 +54,7 @@ def relay_numbers(scenario: Scenario, seed: int, subscribers: int, numbers: Dire
     return np.concatenate(ids)
 
 
-def two_legs(rng: np.random.Generator, plan: Plan, relays: NDArray[np.int32]) -> Plan:
+def two_legs(rng: np.random.Generator, plan: Plan, relays: Int32s) -> Plan:
     """Splits each call into two legs, to the relay number and from it to the callee; a pair keeps its relay number."""
     relay = _relays_of(rng, plan, relays)
     first, second = plan.take(slice(None)), plan.take(slice(None))
@@ -64,7 +64,7 @@ def two_legs(rng: np.random.Generator, plan: Plan, relays: NDArray[np.int32]) ->
     return join([first, second])
 
 
-def both_incoming(rng: np.random.Generator, plan: Plan, relays: NDArray[np.int32]) -> Plan:
+def both_incoming(rng: np.random.Generator, plan: Plan, relays: Int32s) -> Plan:
     """Turns each call into two incoming calls of a platform: first to the agent, who answers, then to the callee."""
     relay = _relays_of(rng, plan, relays)
     first, second = plan.take(slice(None)), plan.take(slice(None))
@@ -76,8 +76,8 @@ def both_incoming(rng: np.random.Generator, plan: Plan, relays: NDArray[np.int32
     return join([first, second])
 
 
-def _relays_of(rng: np.random.Generator, plan: Plan, relays: NDArray[np.int32]) -> NDArray[np.int32]:
+def _relays_of(rng: np.random.Generator, plan: Plan, relays: Int32s) -> Int32s:
     pair = plan.caller.astype(np.int64) << 32 | plan.callee
     _, which = np.unique(pair, return_inverse=True)
-    chosen: NDArray[np.int32] = relays[rng.integers(0, len(relays), int(which.max(initial=-1)) + 1)][which]
+    chosen: Int32s = relays[rng.integers(0, len(relays), int(which.max(initial=-1)) + 1)][which]
     return chosen

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from callsieve.features.arrays import Floats, Int64s
 from callsieve.training.world.basis.draws import lognormal, stream
 from callsieve.training.world.basis.numbering import Directory
 from callsieve.training.world.basis.plans import NO_ANSWER, Plan, callbacks, draw_calls, join
@@ -29,10 +29,10 @@ PAIR_BALANCE = 0.4  # sigma of the imbalance within a pair, besides habits (logi
 class PairCalls:
     """Calls without outcomes; `reply` is the chance that the callee calls rather than the caller, within the pair."""
 
-    start: NDArray[np.int64]
-    caller: NDArray[np.int64]
-    callee: NDArray[np.int64]
-    reply: NDArray[np.float64]
+    start: Int64s
+    caller: Int64s
+    callee: Int64s
+    reply: Floats
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,7 @@ def _longer(talk: Talk, factor: float) -> Talk:
     return replace(talk, median=talk.median * factor)
 
 
-def _edges(
-    rng: np.random.Generator, tie: Tie, society: Society
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _edges(rng: np.random.Generator, tie: Tie, society: Society) -> Iterator[tuple[Int64s, Int64s]]:
     """Yields the pairs of a layer, for a part of the people at a time, so that memory is bounded."""
     count = society.subscribers
     rows = max(1, int(EDGES_PER_PART / max(tie.ties, 0.1)))
@@ -102,7 +100,7 @@ def _edges(
         yield row[pairs // count], row[pairs % count]
 
 
-def _partners(rng: np.random.Generator, tie: Tie, person: NDArray[np.int64], society: Society) -> NDArray[np.int64]:
+def _partners(rng: np.random.Generator, tie: Tie, person: Int64s, society: Society) -> Int64s:
     if tie.group == "outside":
         return society.subscribers + rng.integers(0, society.outsiders, len(person))
     if tie.group == "anyone":
@@ -118,7 +116,7 @@ def _first_calls(
     rng: np.random.Generator,
     scenario: Scenario,
     tie: Tie,
-    edges: tuple[NDArray[np.int64], NDArray[np.int64]],
+    edges: tuple[Int64s, Int64s],
     society: Society,
     days: Calendar,
     numbers: Directory,

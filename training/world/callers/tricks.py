@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from callsieve.features.arrays import Int32s, Int64s
 from callsieve.training.world.basis.draws import group_positions
 from callsieve.training.world.basis.numbering import Directory
 from callsieve.training.world.basis.plans import Plan
@@ -27,8 +27,8 @@ class TrickContext:
     society: Society
     days: Calendar
     numbers: Directory
-    relays: NDArray[np.int32]
-    ids: NDArray[np.int32]
+    relays: Int32s
+    ids: Int32s
 
 
 def relay_callback(rng: np.random.Generator, plan: Plan, context: TrickContext) -> Plan:
@@ -47,7 +47,7 @@ def spoofed_subscriber(rng: np.random.Generator, plan: Plan, context: TrickConte
     return _spoofed(plan, rng.integers(0, context.society.subscribers, len(context.ids)), context)
 
 
-def _spoofed(plan: Plan, masks: NDArray[np.int64], context: TrickContext) -> Plan:
+def _spoofed(plan: Plan, masks: Int64s, context: TrickContext) -> Plan:
     position = np.searchsorted(context.ids, plan.caller)
     spoofed = plan.take(slice(None))
     spoofed.via = plan.caller

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from callsieve.features.arrays import Int32s, Int64s
 from callsieve.training.world.basis.dialling import Hours, Pace, dial, sessions, with_redials
 from callsieve.training.world.basis.draws import lognormal, stream
 from callsieve.training.world.basis.numbering import Directory
@@ -48,7 +48,7 @@ def trade_calls(
     society: Society,
     days: Calendar,
     numbers: Directory,
-    relays: NDArray[np.int32],
+    relays: Int32s,
 ) -> Plan:
     """Draws the work calls of a trade's members, and customers' calls back."""
     rng = stream(seed, name)
@@ -71,9 +71,7 @@ def trade_calls(
     return join([plan, back])
 
 
-def _burst(
-    rng: np.random.Generator, born: NDArray[np.int64], died: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _burst(rng: np.random.Generator, born: Int64s, died: Int64s) -> tuple[Int64s, Int64s]:
     """Draws two to four days within each lifetime."""
     length = rng.integers(2, 5, len(born)) * DAY
     first = born + (rng.random(len(born)) * np.maximum(died - born - length, 0)).astype(np.int64)
@@ -83,10 +81,10 @@ def _burst(
 def _customers(
     rng: np.random.Generator,
     work: Work,
-    who: NDArray[np.int64],
-    members: NDArray[np.int64],
+    who: Int64s,
+    members: Int64s,
     society: Society,
-) -> NDArray[np.int32]:
+) -> Int32s:
     """Draws customers: strangers near the member, or outsiders."""
     either = members[who] + rng.integers(-work.area // 2, work.area // 2 + 1, (2, len(who)))
     either %= society.subscribers

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from callsieve.features.arrays import Array, Int32s
 from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, OUTCOMES, RELEASED_BY, ROUTES
 from callsieve.training.world.basis.numbering import NEVER, OPERATORS, Directory
 from callsieve.training.world.basis.plans import Plan
 from callsieve.training.world.basis.timing import DAY, SECOND, Calendar
 
-from .complaints import CHANNELS, Complaints
 from .findings import Findings
 from .records import Records
+from .world_complaints import CHANNELS, Complaints
 
 ROAMING = ROUTES.index("roaming")
 UNKNOWN_RELEASE = RELEASED_BY.index("unknown")
@@ -24,7 +24,7 @@ TIMESTAMP = pa.timestamp("ms", tz="UTC")
 CAUSES = ("16", "19", "17", "21", "21", "1", "38", "", "")
 
 
-def dictionary_column(codes: NDArray[Any], names: Any) -> pa.DictionaryArray:
+def dictionary_column(codes: Array, names: Any) -> pa.DictionaryArray:
     """Makes a dictionary column of codes; a negative code is null."""
     missing = codes < 0
     indices = pa.array(codes.astype(np.int32), mask=missing if missing.any() else None)
@@ -76,12 +76,12 @@ def call_words(numbers: Directory, strings: pa.Array) -> dict[str, pa.Array]:
     return {"number": strings, **names}
 
 
-def _places(plan: Plan, numbers: Directory, days: Calendar) -> NDArray[np.int32]:
+def _places(plan: Plan, numbers: Directory, days: Calendar) -> Int32s:
     hour = days.hour(plan.start)
     weekend = days.weekend[(plan.start - days.start) // DAY]
     at_work = (hour >= 9) & (hour < 18) & ~weekend
     seen = plan.carrier
-    place: NDArray[np.int32] = np.where(at_work, numbers["work"][seen], numbers["home"][seen])
+    place: Int32s = np.where(at_work, numbers["work"][seen], numbers["home"][seen])
     return place
 
 
@@ -120,7 +120,7 @@ def numbers_table(plan: Plan, numbers: Directory, strings: pa.Array, days: Calen
     )
 
 
-def _described(numbers: Directory, slices: NDArray[Any], campaign: NDArray[Any]) -> dict[str, pa.DictionaryArray]:
+def _described(numbers: Directory, slices: Array, campaign: Array) -> dict[str, pa.DictionaryArray]:
     campaigns = numbers.campaigns
     attacks = sorted({item.attack for item in campaigns if item.attack})
     attack = np.array([attacks.index(item.attack) if item.attack else -1 for item in campaigns] + [-1])
@@ -133,7 +133,7 @@ def _described(numbers: Directory, slices: NDArray[Any], campaign: NDArray[Any])
     }
 
 
-def _of_campaign(values: list[str], campaign: NDArray[Any]) -> pa.DictionaryArray:
+def _of_campaign(values: list[str], campaign: Array) -> pa.DictionaryArray:
     names = sorted(set(values))
     codes = np.array([names.index(value) for value in values] + [-1])
     return dictionary_column(codes[campaign], names)

@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from callsieve.features.arrays import Int64s
 from callsieve.training.world.basis.draws import lognormal, stream
 from callsieve.training.world.basis.numbering import Directory
 from callsieve.training.world.basis.plans import Plan
 from callsieve.training.world.basis.scenario import Scenario, Spread
 from callsieve.training.world.basis.timing import DAY, Calendar
 
-from .complaints import Complaints
+from .world_complaints import Complaints
 
 
 @dataclass(frozen=True)
 class Findings:
     """Checked numbers (ids) and the time at which each result is known, in order of time."""
 
-    number: NDArray[np.int64]
-    known_at: NDArray[np.int64]
+    number: Int64s
+    known_at: Int64s
 
 
 def draw_findings(

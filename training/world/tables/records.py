@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from callsieve.features.arrays import Bools, Int8s, Int64s
 from callsieve.features.records import ATTESTATIONS
 from callsieve.training.world.basis.draws import lognormal, stream
 from callsieve.training.world.basis.numbering import Directory, attestations
@@ -30,11 +30,11 @@ Streams = dict[str, np.random.Generator]
 class Records:
     """Records of a part of the calls, in order: `row` within the part, a duplicate directly after its original."""
 
-    row: NDArray[np.int64]
-    duplicate: NDArray[np.bool_]
-    recorded: NDArray[np.int64]  # Unix ms; 0: known at the end of the call
-    attestation: NDArray[np.int8]
-    missing: dict[str, NDArray[np.bool_]]
+    row: Int64s
+    duplicate: Bools
+    recorded: Int64s  # Unix ms; 0: known at the end of the call
+    attestation: Int8s
+    missing: dict[str, Bools]
 
 
 def row_slices(plan: Plan) -> list[slice]:
@@ -71,12 +71,12 @@ def draw_records(scenario: Scenario, rng: Streams, plan: Plan, numbers: Director
     )
 
 
-def _attested(scenario: Scenario, rng: Streams, plan: Plan, numbers: Directory) -> NDArray[np.int8]:
+def _attested(scenario: Scenario, rng: Streams, plan: Plan, numbers: Directory) -> Int8s:
     """Draws the attestation of each call: the level of a true number, or a draw per call for a spoofed one."""
     spoofed = plan.via >= 0
     share = scenario.table("records")["authentication_failed_share"]
     refused = rng["refused"].random(len(plan), dtype=np.float32) < share
-    level: NDArray[np.int8] = numbers["attestation"][plan.caller]
+    level: Int8s = numbers["attestation"][plan.caller]
     level = np.where(refused & np.isin(level, SIGNED), FAILED, level).astype(np.int8)
     weights = scenario.table("numbering")["attestation"]["forged"]
     level[spoofed] = attestations(rng["forged"], weights, int(spoofed.sum()))

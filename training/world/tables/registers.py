@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from callsieve.features.arrays import Bools, Int64s
 from callsieve.training.world.basis.draws import lognormal, stream
 from callsieve.training.world.basis.numbering import NEVER, Directory
 from callsieve.training.world.basis.plans import ANSWERED, Plan
@@ -62,16 +62,16 @@ def draw_registers(
     }
 
 
-def _known_at(rng: np.random.Generator, table: dict[str, Any], since: NDArray[np.int64]) -> NDArray[np.int64]:
-    lag: NDArray[np.int64] = (DAY * lognormal(rng, Spread(**table["lag_days"]), len(since))).astype(np.int64)
+def _known_at(rng: np.random.Generator, table: dict[str, Any], since: Int64s) -> Int64s:
+    lag: Int64s = (DAY * lognormal(rng, Spread(**table["lag_days"]), len(since))).astype(np.int64)
     return since + lag
 
 
-def _timestamps(values: NDArray[np.int64]) -> pa.Array:
+def _timestamps(values: Int64s) -> pa.Array:
     return pa.array(values, TIMESTAMP, mask=values == NEVER)
 
 
-def _validity(numbers: Directory, ids: NDArray[np.int64], days: Calendar) -> dict[str, pa.Array]:
+def _validity(numbers: Directory, ids: Int64s, days: Calendar) -> dict[str, pa.Array]:
     """Returns columns with the validity of numbers: from allocation to the end of their use."""
     born = np.where(numbers["born"][ids] > 0, numbers["born"][ids], days.start - 365 * DAY)
     return {"valid_from": _timestamps(born), "valid_to": _timestamps(numbers["died"][ids])}
@@ -82,9 +82,7 @@ def _with_known_at(rng: np.random.Generator, table: dict[str, Any], columns: dic
     return pa.table({**columns, "known_at": _timestamps(_known_at(rng, table, since))})
 
 
-def _with_errors(
-    rng: np.random.Generator, table: dict[str, Any], ids: NDArray[np.int64], numbers: Directory
-) -> NDArray[np.int64]:
+def _with_errors(rng: np.random.Generator, table: dict[str, Any], ids: Int64s, numbers: Directory) -> Int64s:
     """Returns ids as the register has them: a share is replaced by a random number."""
     wrong = rng.random(len(ids)) < table["wrong_number_share"]
     return np.where(wrong, rng.integers(0, len(numbers), len(ids)), ids)
@@ -125,7 +123,7 @@ def _campaigns(
 
 
 def _declared_hours(
-    rng: np.random.Generator, work_hours: dict[str, list[float]], numbers: Directory, ids: NDArray[np.int64]
+    rng: np.random.Generator, work_hours: dict[str, list[float]], numbers: Directory, ids: Int64s
 ) -> dict[str, pa.Array]:
     """Draws the hours that a firm declares for all of its numbers: its working hours, or office hours for a false
     declaration.
@@ -164,15 +162,15 @@ def _relays(
     return _with_known_at(rng, table, columns).cast(like)
 
 
-def _registered(rng: np.random.Generator, table: dict[str, Any], numbers: Directory) -> NDArray[np.bool_]:
+def _registered(rng: np.random.Generator, table: dict[str, Any], numbers: Directory) -> Bools:
     """Returns whether each number is registered: a firm registers all of its numbers or none."""
     firm = rng.random(numbers.taken.get("outfit", 0) + 1) < table["registered_share"]
     firm[-1] = False  # numbers without a firm
-    registered: NDArray[np.bool_] = firm[numbers["outfit"]] | (numbers["slice"] == numbers.slice(RELAY))
+    registered: Bools = firm[numbers["outfit"]] | (numbers["slice"] == numbers.slice(RELAY))
     return registered
 
 
-def _uses(rng: np.random.Generator, numbers: Directory) -> NDArray[np.int64]:
+def _uses(rng: np.random.Generator, numbers: Directory) -> Int64s:
     """Draws the declared use of each trunk, an index into USES: that of its benign numbers, or a random one."""
     count = numbers.taken.get("trunk", 0)
     used = rng.integers(0, 3, count)
@@ -207,7 +205,7 @@ def _resources(
     rng: np.random.Generator,
     table: dict[str, Any],
     numbers: Directory,
-    firms: NDArray[np.int64],
+    firms: Int64s,
     strings: pa.Array,
     days: Calendar,
 ) -> pa.Table:

@@ -1,0 +1,111 @@
+"""The desk of complaints: the clocks, each regulator's own trade, and the status for the person who complained."""
+
+import json
+from datetime import UTC, date, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.rotation import Rekeying
+from callsieve.training.oversight.governance import complaint_desk
+from callsieve.training.oversight.governance.complaint_desk import complaints_of, due, enter, notice
+from callsieve.training.oversight.governance.parties import regulators
+from callsieve.training.oversight.privacy.rekey import rekey_folder
+from tests.support import real_bundle
+
+INTAKE = Intake(real_bundle.NUMBER_KEY)
+FRIDAY = datetime(2026, 3, 6, 3, tzinfo=UTC)
+PEOPLE = ("13900139000", "13900139001")
+CATEGORIES = ("loans", "fraud", "property", "loans")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four complaints of two people, known on a Friday."""
+    (tmp_path / "world.json").write_text("{}")
+    table = {
+        "number": [INTAKE.token("number", f"1380000000{place}") for place in range(4)],
+        "reporter": [INTAKE.token("number", PEOPLE[place % 2]) for place in range(4)],
+        "category": list(CATEGORIES),
+        "mode": ["human", "recording", None, "bombing"],
+        "channel": ["complaint"] * 4,
+    }
+    moments = pa.array([FRIDAY] * 4, pa.timestamp("ms", "UTC"))
+    pq.write_table(pa.table(table | {"at": moments, "known_at": moments}), tmp_path / "complaints.parquet")
+    return tmp_path
+
+
+def test_clocks_count_working_days(monkeypatch):
+    assert due(date(2026, 3, 6), 3) == date(2026, 3, 11)
+    assert due(date(2026, 3, 6), 15) == date(2026, 3, 27)
+    rules = complaint_desk.desk_rules() | {"holidays": ["2026-03-09"], "working_days": ["2026-03-07"]}
+    monkeypatch.setattr(complaint_desk, "desk_rules", lambda: rules)
+    assert due(date(2026, 3, 6), 1) == date(2026, 3, 7) and due(date(2026, 3, 6), 2) == date(2026, 3, 10)
+
+
+@pytest.mark.source("L23", "L24", "L27", "L44", by="training/oversight/governance/complaint_desk.py")
+def test_each_regulator_sees_the_complaints_about_its_own_trade(folder):
+    seen = {name: complaints_of(folder, regulator=name) for name in regulators()["regulators"]}
+    assert {name: [row["category"] for row in rows] for name, rows in seen.items() if rows} == {
+        "finance": ["loans", "loans"], "police": ["fraud"], "housing": ["property"],
+    }  # fmt: skip
+    assert sorted(row["plan_class"] for row in complaints_of(folder)) == [
+        "harassment", "illegal", "marketing", "marketing",
+    ]  # fmt: skip
+    assert not any("reporter" in row for row in complaints_of(folder))
+    with pytest.raises(ValueError, match="--regulator: expected one of culture and tourism, education"):
+        complaints_of(folder, regulator="trade")
+
+
+@pytest.mark.source("L44", by="training/oversight/governance/complaint_desk.py")
+def test_a_complaint_is_passed_on_and_answered_within_its_clocks(folder):
+    first = complaints_of(folder, regulator="police", today=date(2026, 3, 11))[0]
+    assert (first["status"], first["dispatch"], first["answer"], first["overdue"]) == (
+        "received", "2026-03-11", None, False,
+    )  # fmt: skip
+    assert complaints_of(folder, regulator="police", today=date(2026, 3, 12))[0]["overdue"]
+    with pytest.raises(ValueError, match="is received; expected the step dispatched, got answered"):
+        enter(folder, first["complaint"], "answered", "done")
+    monday = int(datetime(2026, 3, 9, 2, tzinfo=UTC).timestamp() * 1000)
+    row = enter(folder, first["complaint"], "dispatched", "", monday)
+    assert (row["status"], row["dispatch"], row["answer"]) == ("dispatched", None, "2026-03-30")
+    assert "公安部" in notice(row, "zh") and "30 March 2026" in notice(row, "en")
+    with pytest.raises(ValueError, match="without a telephone number"):
+        enter(folder, first["complaint"], "answered", "call 13800138000")
+    row = enter(folder, first["complaint"], "answered", "已核查")
+    assert (row["status"], row["overdue"]) == ("answered", False) and "已核查" in notice(row, "zh")
+    for step in ("answered", "dispatched"):
+        with pytest.raises(ValueError, match="is answered"):
+            enter(folder, first["complaint"], step, "")
+    with pytest.raises(ValueError, match="no such complaint"):
+        enter(folder, "a" * 16, "dispatched", "")
+    assert [row["status"] for row in complaints_of(folder)] == ["received"] * 3 + ["answered"]
+
+
+@pytest.mark.source("L44", by="training/cli/govern_commands.py")
+def test_the_status_goes_back_to_the_person_who_complained(folder, run_command, tmp_path):
+    key = tmp_path / "keys" / "number.key"
+    key.parent.mkdir()
+    real_bundle.NUMBER_KEY.write(key)
+    code, out, _ = run_command("govern", "complaints", "list", "--data", folder, "--regulator", "housing", "--json")
+    [row] = json.loads(out)["complaints"]
+    assert code == 1 and row["overdue"], "the clock of March 2026 is over"
+    words = ("govern", "complaints", "enter", row["complaint"], "dispatched", "--data", folder)
+    assert run_command(*words)[:2] == (0, f"{row['complaint']}: dispatched\n")
+    status = ("govern", "complaints", "status", "--data", folder, "--key", key)
+    code, out, _ = run_command(*status, stdin=f"{PEOPLE[0]}\n")
+    assert code == 0 and "住房和城乡建设部" in out.replace("\n", "")
+    assert out.count("2026年3月6日") == out.count("6 March 2026") == 2
+    assert PEOPLE[0] not in out
+    code, out, _ = run_command(*status, "--json", stdin="13700137000\n")
+    assert json.loads(out) == {"complaints": []}
+
+
+def test_an_entered_complaint_keeps_its_id_under_a_new_key(folder):
+    name = complaints_of(folder, regulator="police")[0]["complaint"]
+    enter(folder, name, "dispatched", "")
+    rekey_folder(folder, Rekeying(real_bundle.NUMBER_KEY, real_bundle.NUMBER_KEY.rotated("e9")))
+    [row] = complaints_of(folder, regulator="police")
+    assert (row["complaint"], row["status"]) == (name, "dispatched") and row["number"].startswith("e9.")

@@ -1,0 +1,111 @@
+"""Disclosure control: no cell under the minimum is shown, and every shown count is a multiple of the base."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callsieve.training.oversight.governance.disclosure import BASE, Cell, Count, Partition, protect
+
+LEAST = {"callee": 3, "caller": 2}
+
+
+def rows(table, codes):
+    names = sorted({code for code in codes if code >= 0})
+    return Partition(
+        np.array([names.index(code) if code >= 0 else -1 for code in codes]),
+        [Cell("now", table, str(name)) for name in names],
+    )
+
+
+def parts(table, codes, split, values):
+    """The cells of one split of a table; a record with value 2 has no part."""
+    names = sorted({(row, part) for row, part in zip(codes, values, strict=True) if row >= 0 and part < 2})
+    cells = [Cell("now", table, str(row), split, str(part)) for row, part in names]
+    pairs = zip(codes, values, strict=True)
+    return Partition(np.array([names.index(pair) if pair in names else -1 for pair in pairs]), cells)
+
+
+def is_small(chosen, people):
+    return any(len(set(numbers[chosen].tolist())) < LEAST[kind] for kind, numbers in people.items())
+
+
+@st.composite
+def populations(draw):
+    count = draw(st.integers(1, 40))
+    column = lambda low, high: draw(st.lists(st.integers(low, high), min_size=count, max_size=count))
+    people = {"callee": np.array(column(0, 12)), "caller": np.array(column(0, 8))}
+    operator, trunk, answered, is_known = column(0, 2), column(-1, 5), column(0, 1), column(0, 2)
+    tables = [
+        rows("all", [0] * count),
+        rows("operator", operator),
+        parts("operator", operator, "known", is_known),
+        rows("trunk", trunk),
+        parts("trunk", trunk, "answered", answered),
+    ]
+    return people, tables
+
+
+@pytest.mark.system
+@settings(max_examples=300)
+@given(population=populations())
+@pytest.mark.source("P10", by="training/oversight/governance/disclosure.py")
+def test_no_cell_under_the_minimum_is_shown_and_counts_are_multiples_of_the_base(population):
+    people, tables = population
+    shown = protect(tables, people, LEAST)
+    for table in tables:
+        for place, cell in enumerate(table.cells):
+            if cell in shown:
+                chosen = table.codes == place
+                count = shown[cell]
+                assert not is_small(chosen, people)
+                assert count.records % BASE == 0 and abs(count.records - chosen.sum()) <= BASE // 2
+                for kind, number in count.people.items():
+                    exact = len(set(people[kind][chosen].tolist()))
+                    assert number % BASE == 0 and number <= exact < number + BASE
+
+
+@pytest.mark.system
+@settings(max_examples=200)
+@given(population=populations())
+def test_hidden_rows_of_a_table_reach_the_minimum_together(population):
+    people, tables = population
+    shown = protect(tables, people, LEAST)
+    for table in (tables[1], tables[3]):
+        hidden = np.isin(table.codes, [i for i, cell in enumerate(table.cells) if cell not in shown])
+        if hidden.any() and any(cell in shown for cell in table.cells):
+            assert not is_small(hidden, people)
+
+
+@pytest.mark.system
+@settings(max_examples=200)
+@given(population=populations())
+def test_a_hidden_row_or_part_hides_its_splits(population):
+    people, tables = population
+    shown = protect(tables, people, LEAST)
+    for cell in shown:
+        if cell.split:
+            assert cell._replace(split="", part="") in shown
+            assert {other for table in tables for other in table.cells if other[:4] == cell[:4]} <= set(shown)
+
+
+def test_a_small_row_hides_the_next_smallest_row_too():
+    """Rows of 12, 9, 4 and 1 people: a total minus the other rows would give the row of one person."""
+    people = {"callee": np.arange(26), "caller": np.arange(26)}
+    codes = [0] * 12 + [1] * 9 + [2] * 4 + [3]
+    answered = [1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0] + [1] * 8 + [0] + [1] * 5
+    tables = [rows("all", [0] * 26), rows("trunk", codes), parts("trunk", codes, "answered", answered)]
+    shown = protect(tables, people, LEAST)
+    assert {cell.row for cell in shown if cell.table == "trunk"} == {"0", "1"}
+    assert {cell.row for cell in shown if cell.split} == {"0"}  # a single person of the second row did not answer
+    assert shown[Cell("now", "all", "0")] == Count(25, {"callee": 25, "caller": 25})
+    assert shown[Cell("now", "trunk", "0")] == Count(10, {"callee": 10, "caller": 10})
+    assert shown[Cell("now", "trunk", "1")] == Count(10, {"callee": 5, "caller": 5})
+    assert shown[Cell("now", "trunk", "0", "answered", "0")] == Count(10, {"callee": 5, "caller": 5})
+
+
+def test_all_cells_are_shown_if_none_is_small():
+    people = {"callee": np.arange(40), "caller": np.arange(40)}
+    codes = [n % 4 for n in range(40)]
+    answered = parts("trunk", codes, "answered", [n // 20 for n in range(40)])
+    assert len(protect([rows("all", [0] * 40), rows("trunk", codes), answered], people, LEAST)) == 1 + 4 + 8

@@ -1,0 +1,247 @@
+"""Looks at calls of a certificate: the audit log of the training counts them; without a log they are refused."""
+
+import errno
+import os
+import shutil
+from types import SimpleNamespace
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from callsieve.training.data.sources import folder_source
+from callsieve.training.model.settings import Settings
+from callsieve.training.oversight.log.audit_log import append, erase, payloads
+from callsieve.training.oversight.log.gates import shipped_gates
+from callsieve.training.oversight.log.key_folder import VARIABLE, key_path
+from callsieve.training.oversight.log.look_registry import FILE, register_look, registered_looks
+from callsieve.training.oversight.log.looks import Ledger, certified_on, count_look, in_words, ledger_beside
+from callsieve.training.run import Looks
+from tests.support import small_bundle as small
+
+DATA = "ab" * 32
+SPAN, NO_SPAN = (["1970-01-01T00:00:10Z", f"1970-01-01T00:00:{end}Z"] for end in (20, 10))
+CARD = SimpleNamespace(
+    training={
+        "folders": [
+            {"data": "cd" * 32, "folds": {"certify": SPAN}},
+            {"data": DATA, "folds": {"certify": NO_SPAN}},  # a folder to learn from alone
+            {"data": DATA, "folds": {"certify": SPAN}},
+        ]
+    }
+)
+NOT_COUNTED = "this use of the calls was not recorded"
+
+
+@pytest.fixture
+def folder(training_run, run_key, tmp_path, monkeypatch):
+    """A copy of the files of a run and of its key, for tests that change them."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "keys"))
+    (tmp_path / "keys").mkdir()
+    shutil.copy2(run_key, tmp_path / "keys")
+    for name in ("bundle", "audit", "record"):
+        shutil.copytree(training_run[0] / name, tmp_path / "run" / name)
+    shutil.copy(training_run[0] / "signer.pub", tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def own_world(world_folder, tmp_path):
+    """A copy of the world at which no other test has looked."""
+    return shutil.copytree(world_folder, tmp_path / "own", ignore=shutil.ignore_patterns(FILE))
+
+
+@pytest.fixture
+def others(world_folder, tmp_path):
+    """Other data: the calls of the world without its last call."""
+    shutil.copytree(world_folder, tmp_path / "others", ignore=shutil.ignore_patterns(FILE))
+    calls = pq.read_table(world_folder / "calls.parquet")
+    last = pc.equal(calls["start"], pc.max(calls["start"]))
+    pq.write_table(calls.filter(pc.invert(last)), tmp_path / "others" / "calls.parquet")
+    return tmp_path / "others"
+
+
+def commands_in(folder):
+    """Returns the commands whose looks the audit log of a folder counts."""
+    return [payload.get("by") for _, payload in payloads(folder / "audit", "touch")]
+
+
+def test_the_ledger_is_the_log_and_the_key_beside_the_bundle(folder, tmp_path):
+    ledger = ledger_beside(folder / "bundle", None, None)
+    assert (ledger.log, ledger.gates) == (folder / "audit", shipped_gates())
+    assert ledger.touch(DATA, (0, 10), "test", None)["touches"] == 1  # so the key is that of the log
+    key = key_path(folder, folder / "audit")
+    assert ledger_beside(folder / "bundle", tmp_path / "new", key).log == tmp_path / "new"
+    key.rename(tmp_path / "moved.key")
+    assert ledger_beside(folder / "bundle", None, None) is None
+    assert ledger_beside(folder / "bundle", None, tmp_path / "moved.key").log == folder / "audit"
+    with pytest.raises(ValueError, match=r"\.key: no key of the audit log; expected --signing-key FILE"):
+        ledger_beside(folder / "bundle", folder / "audit", None)
+    with pytest.raises(ValueError, match=r"absent.key: no key of the audit log"):
+        ledger_beside(folder / "bundle", None, tmp_path / "absent.key")
+    shutil.rmtree(folder / "audit")
+    assert ledger_beside(folder / "bundle", None, None) is None
+    with pytest.raises(ValueError, match=r"audit: no audit log; expected --audit FOLDER"):
+        ledger_beside(folder / "bundle", None, tmp_path / "moved.key")
+
+
+@pytest.mark.parametrize(
+    ("data", "span", "is_fold"),
+    [
+        (DATA, (0, 10_000), False),
+        (DATA, (0, 10_001), True),
+        (DATA, (20_999, 30_000), True),  # the card has whole seconds
+        (DATA, (21_000, 30_000), False),
+        ("ef" * 32, (0, 30_000), False),
+    ],
+)
+def test_a_look_without_a_log_is_refused_only_at_calls_of_the_certificate(data, span, is_fold):
+    assert certified_on(CARD, data, span) is is_fold
+    if is_fold:
+        with pytest.raises(ValueError, match=r"look: the model was certified on .* --audit FOLDER .*--signing-key"):
+            count_look(None, CARD, data, span, "look", None)
+    else:
+        count = count_look(None, CARD, data, span, "look", None)
+        assert count == {"fold": None, "touches": None, "registered": False}
+        assert in_words(count).startswith(NOT_COUNTED)
+
+
+def test_a_card_without_folds_has_no_calls_of_a_certificate():
+    assert not certified_on(SimpleNamespace(training={}), DATA, (0, 30_000))
+
+
+def test_a_log_counts_all_looks_at_overlapping_calls(tmp_path):
+    ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
+    spans = ((0, 30_000), (20_000, 40_000), (30_000, 40_000))
+    counts = [count_look(ledger, CARD, DATA, span, "look", None) for span in spans]
+    assert [count["touches"] for count in counts] == [1, 2, 2]  # the last overlaps the second alone
+    assert in_words(counts[1]) == (
+        "use 2 of these calls, recorded in the audit log alone; uses in other logs are not known: "
+        f"fold {DATA[:16]} 20000..40000"
+    )
+    assert commands_in(tmp_path) == ["look"] * 3
+
+
+def test_evaluate_counts_its_look_or_refuses_calls_of_the_certificate(
+    folder, own_world, others, command_json, run_command, training_run
+):
+    before = commands_in(folder)
+    words = ("evaluate", "--bundle", folder / "bundle", "--data")
+    figures = command_json(*words, own_world)
+    assert commands_in(folder) == [*before, "evaluate"]
+    # The calls after the first 7 days include the certification fold, at which the training looked.
+    assert figures["touches"] == len(before) + 1 > 1
+    assert figures["fold"].startswith(training_run[1]["data"]["fingerprint"][:16])
+    code, out, _ = run_command(*words, own_world)
+    assert code == 0 and f"use {figures['touches'] + 1} of these calls" in out
+    assert command_json(*words, others)["touches"] == 1
+    key_path(folder, folder / "audit").unlink()
+    code, out, err = run_command(*words, own_world)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "evaluate: the model was certified on these calls" in err and "--signing-key FILE" in err
+    # A look at other calls is allowed, and the output states that it is not counted.
+    code, out, _ = run_command(*words, others)
+    assert code == 0 and NOT_COUNTED in out
+    figures = command_json(*words, others)
+    assert (figures["fold"], figures["touches"]) == (None, None)
+    assert commands_in(folder) == [*before, "evaluate", "evaluate", "evaluate"]
+
+
+def test_rules_with_a_model_and_policies_with_a_truth_are_looks(folder, own_world, command_json, run_command, tmp_path):
+    before, bundle = commands_in(folder), ("--bundle", folder / "bundle")
+    assert "model" not in command_json("study", "rules", "--data", own_world)
+    assert commands_in(folder) == before
+    figures = command_json("study", "rules", "--data", own_world, *bundle)
+    assert (figures["model"]["touches"], commands_in(folder)) == (len(before) + 1, [*before, "rules"])
+    (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
+    policies = ("study", "policies", tmp_path / "none.toml", tmp_path / "none.toml", "--layout", "keyed")
+    policies += ("--calls", own_world / "calls.parquet", *bundle)
+    truth = ("--truth", own_world / "truth.parquet")
+    assert "touches" not in command_json(*policies)
+    figures = command_json(*policies, *truth)
+    assert (figures["touches"], commands_in(folder)) == (len(before) + 2, [*before, "rules", "policy diff"])
+    code, out, _ = run_command(*policies, *truth)
+    assert code == 0 and f"use {len(before) + 3} of these calls" in out
+    shutil.rmtree(folder / "audit")
+    for words in (("study", "rules", "--data", own_world, *bundle), (*policies, *truth)):
+        code, out, err = run_command(*words)
+        assert (code, out) == (1, "") and "--audit FOLDER" in err and err.count("\n") == 1
+    # --audit is refused where it has no effect.
+    for words in (("study", "rules", "--data", own_world), policies):
+        code, _, err = run_command(*words, "--audit", tmp_path / "log")
+        assert code == 2 and "--audit: not used with" in err
+
+
+def test_monitoring_counts_a_look_only_at_calls_of_the_certificate(folder, own_world, others, run_command):
+    before, words = commands_in(folder), ("model", "monitor", "--bundle", folder / "bundle", "--data")
+    _, out, _ = run_command(*words, own_world)
+    assert f"use {len(before) + 1} of these calls" in out and commands_in(folder) == [*before, "monitor"]
+    shutil.rmtree(folder / "audit")
+    code, out, err = run_command(*words, own_world)
+    assert (code, out) == (1, "") and "monitor: the model was certified on these calls" in err
+    _, out, _ = run_command(*words, others)
+    assert "deviations" in out and "of these calls" not in out
+
+
+def new_ledger(folder):
+    return Ledger(folder / "audit", small.KEY, shipped_gates())
+
+
+def test_another_log_does_not_begin_at_1_again(tmp_path):
+    data, counts = tmp_path / "data", []
+    data.mkdir()
+    for name in ("first", "second", "third"):
+        ledger = new_ledger(tmp_path / name)
+        ledger.begin()
+        counts += [ledger.touch(DATA, (0, 10), "train", data), ledger.touch("cd" * 32, (0, 10), "train", data)]
+    assert [count["touches"] for count in counts] == [1, 1, 2, 2, 3, 3]
+    assert in_words(counts[-1]).startswith("use 3 of these calls, recorded in the audit log and beside the calls: fold")
+    assert new_ledger(tmp_path / "first").touch(DATA, (10, 20), "train", data)["touches"] == 1  # other calls
+    assert new_ledger(tmp_path / "first").touch(DATA, (5, 15), "train", data)["touches"] == 5
+    assert [look.by for look in registered_looks(data)] == ["train"] * 8
+
+
+def test_no_erasure_resets_the_count(tmp_path):
+    data, ledger = tmp_path / "data", new_ledger(tmp_path)
+    data.mkdir()
+    append(ledger.log, "access", {"what": "begun"}, small.KEY)
+    assert ledger.touch(DATA, (0, 10), "train", data)["touches"] == 1
+    with pytest.raises(ValueError, match="entry 1: is of kind touch; it must stay"):
+        erase(ledger.log, 1, "hide it", small.KEY)
+    shutil.rmtree(ledger.log / "payloads")
+    assert ledger.touch(DATA, (0, 10), "train", data)["touches"] == 2
+    (data / FILE).unlink()  # the log still counts the look without a payload
+    assert ledger.touch(DATA, (0, 10), "train", data)["touches"] == 3
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    data.mkdir()
+    assert register_look(data, f"{DATA[:16]} 0..10", "another", "train")
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert not register_look(data, f"{DATA[:16]} 0..10", "another", "train")
+    monkeypatch.undo()
+    with (data / FILE).open("ab") as file:
+        file.write(b'{"fold": "half')  # a crash
+    assert len(registered_looks(data)) == 1
+    assert register_look(data, f"{DATA[:16]} 0..10", "another", "train") and len(registered_looks(data)) == 2
+    (data / FILE).write_bytes(b"{}\n")
+    with pytest.raises(ValueError, match=r"looks\.jsonl, line 1: look must have the keys"):
+        registered_looks(data)
+
+
+def test_a_training_counts_the_looks_of_earlier_ones_before_it_reads_on(own_world, tmp_path):
+    for number in (1, 2):
+        looks = Looks(new_ledger(tmp_path / str(number)), Settings(), tmp_path / f"run{number}")
+        source = looks.counted(folder_source(own_world, "both"))
+        source.read()
+        assert (looks.entry()["touches"], looks.entry()["registered"]) == (number, True)
+        assert len(registered_looks(own_world)) == number
+    # Files that were keyed for this run alone are in its folder.
+    looks = Looks(new_ledger(tmp_path / "3"), Settings(), own_world.parent)
+    looks.counted(folder_source(own_world, "both")).read()
+    assert (looks.entry()["touches"], looks.entry()["registered"]) == (1, False)

@@ -1,0 +1,350 @@
+"""The commands of cases: from a case id to its evidence, an appeal, a decision and a notice."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from callsieve.features.files.dates import now_ms
+from callsieve.serving.cli import console, options
+from callsieve.serving.cli.options import ApiKeys, Bundle, Host, Json, PolicyFile, Port, StateFolders, Trust, Zone
+from callsieve.serving.cli.ports import require_free_port
+
+if TYPE_CHECKING:
+    from callsieve.serving.cases.store import CaseStore
+
+INTERVAL = 0.2  # seconds between two cycles of `watch`
+
+CaseId = Annotated[str, typer.Argument(metavar="CASE", help="Id of the case: 16 hex digits, as in the verdict.")]
+Person = Annotated[str, typer.Option("--person", help="Who decides: a name of a-z 0-9 _ . - for the audit log.")]
+Reason = Annotated[str, typer.Option("--why", help="Reason; the notice shows it to the caller.")]
+RulesFile = Annotated[Path | None, typer.Option("--rules", help="Rules of appeals; by default the shipped cases.toml.")]
+StoreUrl = Annotated[
+    str,
+    typer.Option(
+        "--store", envvar="CALLSIEVE_CASES", help="Case store: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Office:
+    """The case store, the services whose verdicts it imports, and the rules."""
+
+    store: StoreUrl = "sqlite:///cases.db"
+    state: StateFolders = None
+    rules: RulesFile = None
+
+    @contextmanager
+    def opened(self) -> Iterator[CaseStore]:
+        """Open the store with the new verdicts of the services; afterwards publish the cleared callers to them."""
+        from callsieve.serving.cases.case_rules import read_case_rules
+        from callsieve.serving.cases.feed import import_verdicts, publish_cleared
+        from callsieve.serving.cases.store import CaseError, CaseStore, DatabaseError
+        from callsieve.serving.custody.retention import read_retention
+
+        folders = self.state or ()
+        store = CaseStore(self.store, read_case_rules(self.rules), keep=read_retention().of("cases").ceiling)
+        try:
+            for folder in folders:
+                import_verdicts(store, folder)
+            yield store
+            for folder in folders:
+                publish_cleared(store, folder, now_ms())
+        except DatabaseError as error:
+            raise CaseError(f"case store: the database failed: {type(error).__name__}") from None
+        finally:
+            store.close()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecisionLog:
+    """The audit log that records decisions; no log by default."""
+
+    audit: Annotated[Path | None, typer.Option("--audit", help="Folder of the audit log that records decisions.")] = (
+        None
+    )
+    signing_key: Annotated[
+        Path | None,
+        typer.Option("--signing-key", help="Key (PEM) that signs the log; by default the one in your key folder."),
+    ] = None
+
+    def append(self, payload: dict[str, Any]) -> int | None:
+        """Enters a decision; returns the index of the entry, or None without a log."""
+        if self.audit is None:
+            return None
+        from callsieve.training.oversight.log.audit_log import append
+        from callsieve.training.oversight.log.key_folder import log_signing_key
+
+        return append(self.audit, "decision", payload, log_signing_key(self.audit.parent, self.audit, self.signing_key))
+
+
+def show_queue(
+    office: Office,
+    group: Annotated[
+        int | None, typer.Option(help="Show all appeals of this group; by default one of each group.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List open appeals in the order of review, one line for each group of related appeals.
+
+    Next: callsieve cases show.
+
+    Example: callsieve cases list --store sqlite:///cases.db
+    """
+    from dataclasses import asdict
+
+    with office.opened() as store:
+        waiting = store.open_appeals(now_ms())
+    if json:
+        console.emit_json({"appeals": [asdict(appeal) for appeal in waiting]})
+        return
+    first = {appeal.group: appeal for appeal in reversed(waiting)}
+    shown = [a for a in waiting if (first[a.group] is a if group is None else a.group == group)]
+    rows = [
+        (
+            appeal.case,
+            _moment(appeal.due) + (" overdue" if appeal.overdue else ""),
+            f"{appeal.harm:.1f}",
+            str(appeal.group),
+            str(appeal.members),
+            f"{appeal.voices} of {appeal.needs}",
+        )
+        for appeal in shown
+    ]
+    head = ("case", "answer until", "harm", "group", "appeals in group", "reviewers agreed")
+    console.show_table(f"open appeals ({len(waiting)}, in {len(first)} groups)" if rows else "open appeals", head, rows)
+
+
+def show(case_id: CaseId, office: Office, json: Json = False) -> None:
+    """Show the evidence of a verdict: model, policy, reasons, and the appeals against it.
+
+    Next: callsieve cases decide.
+
+    Example: callsieve cases show 0123456789abcdef --store sqlite:///cases.db
+    """
+    from callsieve.serving.live.verdict_log import letters_to_floats
+
+    with office.opened() as store:
+        case = store.find(case_id, now_ms())
+    record = case.record
+    facts = {name: getattr(record, name) for name in record.__slots__ if name not in ("raw", "vector")}
+    facts |= {"raw": _finite(letters_to_floats(record.raw)[0]), "appeals": list(case.appeals)}
+    if json:
+        console.emit_json(facts | {"vector": [_finite(value) for value in letters_to_floats(record.vector)]})
+        return
+    console.say(f"case {case_id}: {facts['action']}, call of {_moment(record.at)}")
+    for name in ("score", "raw", "band", "status", "model", "policy", "content", "mode", "caller"):
+        console.say(f"{name:<9}{facts[name]}")
+    for reason in (*record.rules, *record.reasons):
+        console.say(f"because  {reason.get('en', reason) if isinstance(reason, dict) else reason}")
+    for appeal in case.appeals:
+        console.say(f"appeal {appeal['appeal']} of {_moment(appeal['at'])}: {appeal['state']} ({appeal['ground']})")
+        for step in appeal["decisions"]:
+            console.say(f"  {_moment(step['at'])} {step['person']}: {step['outcome']}: {step['why']}")
+
+
+def appeal(
+    case_id: CaseId,
+    office: Office,
+    ground: Annotated[str, typer.Option(help="Ground of the appeal, one of those in the rules.")] = "other",
+    words: Annotated[str, typer.Option(help="The caller's own words, without a telephone number.")] = "",
+    json: Json = False,
+) -> None:
+    """Record an appeal, after you have verified that it comes from the owner of the number.
+
+    Next: callsieve cases list.
+
+    Example: callsieve cases appeal 0123456789abcdef --store sqlite:///cases.db
+    """
+    with office.opened() as store:
+        entry = store.appeal(case_id, ground, words, now_ms())
+    facts = {name: entry[name] for name in ("appeal", "case", "at", "due", "state")}
+    console.emit_json(facts) if json else console.say(f"appeal {entry['appeal']}: answer until {_moment(entry['due'])}")
+
+
+def decide(
+    case_id: CaseId,
+    outcome: Annotated[
+        str, typer.Option(help="upheld: the verdict stays; overturned: calls of this caller pass from now on.")
+    ],
+    person: Person,
+    why: Reason,
+    office: Office,
+    log: DecisionLog,
+    json: Json = False,
+) -> None:
+    """Record a decision on an appeal; the services of --state pass a cleared caller at once.
+
+    Next: callsieve cases notice.
+
+    Example: callsieve cases decide 0123456789abcdef --outcome overturned --person p1 --why 'a hospital'
+    """
+    with office.opened() as store:
+        appeal = store.decide(case_id, outcome, person, why, now_ms())
+        state = appeal["state"]
+        entry = log.append({"case": case_id, "outcome": outcome, "person": person, "why": why, "state": state})
+    if json:
+        facts = {name: appeal[name] for name in ("appeal", "case", "state", "needs")}
+        console.emit_json(facts | ({"entry": entry} if entry is not None else {}))
+    elif state == "open":
+        console.say(f"appeal {appeal['appeal']}: still open; {appeal['needs']} reviewers must agree on this group")
+    else:
+        console.say(f"appeal {appeal['appeal']}: {state}")
+
+
+def relist(case_id: CaseId, person: Person, why: Reason, office: Office, log: DecisionLog, json: Json = False) -> None:
+    """End the clearance of a caller: its calls are scored again.
+
+    Next: callsieve cases list.
+
+    Example: callsieve cases relist 0123456789abcdef --person p1 --why 'new complaints'
+    """
+    with office.opened() as store:
+        store.end_clearance(case_id, person, why, now_ms())
+        log.append({"case": case_id, "outcome": "relisted", "person": person, "why": why})
+    console.emit_json({"case": case_id, "relisted": True}) if json else console.say(f"case {case_id}: relisted")
+
+
+def notice(
+    case_id: CaseId,
+    office: Office,
+    lang: options.Lang = "zh",
+    zone: Zone = "Asia/Shanghai",
+    json: Json = False,
+) -> None:
+    """Print the notice to the caller: the verdict, its reasons, the ways to appeal, and the decision.
+
+    Next: callsieve cases decide.
+
+    Example: callsieve cases notice 0123456789abcdef --lang en
+    """
+    from callsieve.serving.cases.notice import notice as written
+
+    with office.opened() as store:
+        case = store.find(case_id, now_ms())
+        clearances = [row for row in store.clearances() if row["caller"] == case.record.caller]
+        last = clearances[-1] if clearances and clearances[-1]["ended_at"] is not None else None
+        text = written(case, store.rules, lang, zone, last)
+    console.emit_json({"case": case_id, "language": lang, "notice": text}) if json else typer.echo(text, nl=False)
+
+
+def replay(
+    case_id: CaseId,
+    bundle: Bundle,
+    office: Office,
+    trust: Trust = None,
+    policy: PolicyFile = None,
+    json: Json = False,
+) -> None:
+    """Score the stored vector of a case again and compare bit for bit; exit code 1 if something differs.
+
+    Next: callsieve cases show.
+
+    Example: callsieve cases replay 0123456789abcdef --bundle run/bundle --store sqlite:///cases.db
+    """
+    from callsieve.serving import Scorer, read_policy, read_public_key
+    from callsieve.serving.bundle.signing import signer_path
+    from callsieve.serving.cases.rescore import rescore
+
+    signer = read_public_key(signer_path(bundle, trust))
+    scorer = Scorer.load(bundle, trusted=[signer], policy=read_policy(policy))
+    with office.opened() as store:
+        result = rescore(store.find(case_id, now_ms()).record, scorer)
+    if json:
+        console.emit_json({"equal": list(result.equal), "differences": list(result.differences)})
+    else:
+        console.say_equality(result.equal, result.differences)
+    if result.differences:
+        sys.exit(1)
+
+
+def watch(
+    office: Office, once: Annotated[bool, typer.Option("--once", help="Run one cycle and exit.")] = False
+) -> None:
+    """Import the verdicts of running services and publish cleared callers to them, five times a second.
+
+    Next: callsieve cases list.
+
+    Example: callsieve cases watch --state state --store sqlite:///cases.db
+    """
+    from callsieve.serving.cases.feed import import_verdicts, publish_cleared
+
+    folders = _folders(office, "watch")
+    with office.opened() as store:
+        while not once:
+            time.sleep(INTERVAL)
+            for folder in folders:
+                import_verdicts(store, folder)
+                publish_cleared(store, folder, now_ms())
+
+
+def serve(office: Office, keys: ApiKeys, log: DecisionLog, host: Host = "127.0.0.1", port: Port = 8081) -> None:
+    """Do the work of `watch`, and accept appeals (scope appeal) and decisions (scope decide) over HTTP.
+
+    The access log is in the first --state folder.
+
+    Next: callsieve cases list.
+
+    Example: callsieve cases serve --state state --keys api.keys --store sqlite:///cases.db
+    """
+    from callsieve.serving.cases.case_app import CaseService, case_application
+    from callsieve.serving.http.access_log import CASE_ACCESSES, AccessLog
+    from callsieve.serving.http.api_keys import read_keys
+    from callsieve.serving.http.server import configured
+
+    folders = _folders(office, "serve")
+    require_free_port(host, port)
+    with office.opened() as store:
+        accesses = AccessLog(folders[0], CASE_ACCESSES)
+        service = CaseService(
+            store,
+            folders,
+            read_keys(keys),
+            now_ms,
+            lambda payload: log.append(dict(payload)),
+            accesses.note,
+            accesses.close,
+        )
+        configured(case_application(service), host, port).run()
+
+
+def exclusions(
+    out: Annotated[Path, typer.Option("--out", help="Folder of calls for training; gets exclusions.parquet.")],
+    store: StoreUrl = "sqlite:///cases.db",
+    rules: RulesFile = None,
+    json: Json = False,
+) -> None:
+    """Write the cleared callers: training leaves them out, and evaluation counts them as innocent, from that day on.
+
+    Next: callsieve train.
+
+    Example: callsieve cases exclusions --out world --store sqlite:///cases.db
+    """
+    from callsieve.training.data.exclusions import write_cleared
+
+    with Office(store=store, rules=rules).opened() as opened:
+        facts = write_cleared(opened.clearances(), out)
+    console.emit_json(facts) if json else console.say(f"{out}: {facts['excluded']} numbers excluded from training")
+
+
+def _folders(office: Office, command: str) -> list[Path]:
+    if not office.state:
+        console.fail(f"cases {command}: expected --state FOLDER", code=2)
+    return office.state
+
+
+def _moment(milliseconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(milliseconds / 1000))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

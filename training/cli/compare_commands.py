@@ -1,0 +1,213 @@
+"""The commands `evaluate`, `study compare`, `study membership`, `study rules` and `study policies`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from callsieve.serving.cli import console
+from callsieve.serving.cli.configuration import refuse_unused
+from callsieve.serving.cli.options import (
+    KEYED,
+    LOOK_OPTIONS,
+    Bundle,
+    Calls,
+    ComplaintFile,
+    Data,
+    Json,
+    KeyFile,
+    Lang,
+    LayoutName,
+    LookOptions,
+    PolicyFile,
+    RegisterFolder,
+    Threads,
+    Trust,
+    shipped_or_own,
+)
+
+
+def evaluate(
+    bundle: Bundle,
+    data: Data,
+    look: LookOptions,
+    trust: Trust = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="New or empty folder for a report, its pictures and all figures.")
+    ] = None,
+    threads: Threads = 0,
+    lang: Lang = "en",
+    json: Json = False,
+) -> None:
+    """Evaluate a signed model on other calls.
+
+    The audit log records this use of the calls. With --out, it also writes report.html, figures.json and plots.
+
+    Next: callsieve study compare.
+
+    Example: callsieve evaluate --bundle run/bundle --data world
+    """
+    from callsieve.training.judging.evaluate import evaluate as run
+    from callsieve.training.judging.judge import headline_metrics
+    from callsieve.training.language import language
+    from callsieve.training.oversight.log.looks import ledger_beside
+    from callsieve.training.reports.run_page import write_evaluation
+    from callsieve.training.tracking.activity import record_activity
+
+    from .tables import runs
+
+    began, folder = time.time(), None if out is None else console.new_folder(out)
+    ledger = ledger_beside(bundle, look.audit, look.signing_key)
+    with console.progress("evaluate") as progress, language(lang):
+        figures = run(bundle, data, trust=trust, threads=threads, progress=progress, ledger=ledger)
+        if folder is not None:
+            write_evaluation(figures, folder)
+    files = {} if folder is None else {"report": folder / "report.html"}
+    facts = {"model": figures["model"]["id"], "data": data}
+    metrics = headline_metrics(figures)
+    fault = record_activity("evaluate", figures, metrics, began=began, bundle=bundle, files=files, **facts)
+    console.emit_json(figures) if json else runs.evaluation(figures)
+    if folder is not None and not json:
+        console.say(f"report   {folder / 'report.html'}")
+    if fault:
+        console.note(fault)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of another run on the same data.")],
+    json: Json = False,
+) -> None:
+    """Compare two runs on the test calls that they share: which catches more, with an interval, and which callers.
+
+    Both runs must have read the same data. Runs with the same --judge-seed have the same test calls.
+
+    Next: callsieve model promote.
+
+    Example: callsieve study compare run other-run
+    """
+    from callsieve.training.studies.run_comparison import compare_runs
+
+    from .tables import studies
+
+    with console.progress("study compare"):
+        result = compare_runs(first, second)
+    console.emit_json(result) if json else studies.run_comparison(result)
+
+
+def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: Threads = 0, json: Json = False) -> None:
+    """Measure whether scores reveal the callers a model was trained on; exit code 1 if they reveal innocent ones.
+
+    Next: callsieve train.
+
+    Example: callsieve study membership --bundle run/bundle --data world
+    """
+    from callsieve.training.judging import membership as attack
+
+    from .tables import checks
+
+    with console.progress("study membership") as progress:
+        figures = attack.membership(bundle, data, trust=trust, threads=threads, progress=progress)
+    console.emit_json(figures) if json else checks.membership(figures)
+    if figures["kinds"]["innocent"]["holds"] is False:
+        sys.exit(1)
+
+
+def rules(
+    context: typer.Context,
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder with calls, registers and truth, as `callsieve simulate` writes it.")
+    ],
+    look: LookOptions,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="Folder of a signed model (bundle) to compare with the rules.")
+    ] = None,
+    trust: Trust = None,
+    policy: PolicyFile = None,
+    key: KeyFile = None,
+    registers: RegisterFolder = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Measure precision and recall of each rule, and the innocent callers that it hits.
+
+    Next: callsieve study policies.
+
+    Example: callsieve study rules --data world
+    """
+    from callsieve.training.oversight.log.looks import ledger_beside
+    from callsieve.training.studies import rule_figures
+
+    from .tables import checks
+
+    if bundle is None:
+        refuse_unused(context, ("trust", *LOOK_OPTIONS), "rules alone, without --bundle")
+    with console.progress("study rules") as progress:
+        figures = rule_figures.rule_figures(
+            data,
+            bundle=bundle,
+            trust=trust,
+            policy=policy,
+            key=key,
+            registers=registers,
+            ledger=None if bundle is None else ledger_beside(bundle, look.audit, look.signing_key),
+            threads=threads,
+            progress=progress,
+        )
+    console.emit_json(figures) if json else checks.rule_figures(figures)
+
+
+def policies(
+    context: typer.Context,
+    old: Annotated[Path, typer.Argument(callback=shipped_or_own, help="Policy in service: a file or a name.")],
+    new: Annotated[Path, typer.Argument(callback=shipped_or_own, help="Policy under review: a file or a name.")],
+    calls: Calls,
+    bundle: Bundle,
+    look: LookOptions,
+    layout: LayoutName = "callsieve",
+    trust: Trust = None,
+    key: KeyFile = None,
+    registers: RegisterFolder = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="truth.parquet of these calls, for slices by the true kind of caller.")
+    ] = None,
+    complaints: ComplaintFile = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Compare two policies on the same calls: how many calls change their action, in total and by slice.
+
+    Next: callsieve serve --policy.
+
+    Example: callsieve study policies default plan-2018 --calls calls.parquet --bundle run/bundle
+    """
+    from callsieve.training.oversight.log.looks import ledger_beside
+    from callsieve.training.studies import policy_diff
+
+    from .tables import checks
+
+    if truth is None:
+        refuse_unused(context, LOOK_OPTIONS, "calls alone, without --truth")
+    if layout == KEYED and registers is None:
+        refuse_unused(context, ("key",), "--layout keyed")
+    with console.progress("study policies") as progress:
+        figures = policy_diff.difference(
+            old,
+            new,
+            calls,
+            layout,
+            bundle,
+            trust=trust,
+            key=key,
+            registers=registers,
+            truth=truth,
+            complaints=complaints,
+            ledger=None if truth is None else ledger_beside(bundle, look.audit, look.signing_key),
+            threads=threads,
+            progress=progress,
+        )
+    console.emit_json(figures) if json else checks.policy_diff(figures)

@@ -1,0 +1,107 @@
+"""The commands `ingest complaints`, `ingest columns` and `ingest registers`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from callsieve.serving.cli import console
+from callsieve.serving.cli.options import Json, KeyFile, Out, RowOptions, Zone
+
+
+def complaints(
+    file: Annotated[Path, typer.Argument(help="File of complaints: text, plain or gzip, or Parquet.")],
+    rows: RowOptions,
+    layout: Annotated[str, typer.Option(help="callsieve, 12321, ftc or ftc-counts.")] = "callsieve",
+    published: Annotated[
+        str | None, typer.Option(help="Day of publication; complaints count as known from then on.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Parquet file for the keyed complaints.")] = None,
+    key: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """Replace the numbers of a complaint file by tokens, and print how many later complaints a list of them covers.
+
+    Next: callsieve train.
+
+    Example: callsieve ingest complaints complaints.csv --layout 12321 --key number.key --out complaints.parquet
+    """
+    from callsieve.training.data.ingest import ingest
+
+    from .tables import checks
+
+    with console.progress("ingest complaints") as progress:
+        facts = ingest(
+            file,
+            layout,
+            published=published,
+            key=key,
+            out=out,
+            quarantine=rows.quarantine,
+            strict=rows.strict,
+            progress=progress,
+        )
+    console.emit_json(facts) if json else checks.complaints(facts)
+
+
+def columns(
+    file: Annotated[Path, typer.Argument(help="CSV or Parquet: number, known_at and numeric columns.")],
+    out: Annotated[Path, typer.Option("--out", help="Parquet file: columns.parquet in a folder to learn from.")],
+    key: KeyFile = None,
+    zone: Zone = "Asia/Shanghai",
+    json: Json = False,
+) -> None:
+    """Replace the numbers of a table of your own columns, such as tariff and account age, by tokens.
+
+    A call gets the values of its caller's latest row with `known_at` before the call.
+
+    Next: callsieve train --own-columns.
+
+    Example: callsieve ingest columns accounts.csv --key number.key --out columns.parquet
+    """
+    from callsieve.serving.batch.column_files import write_own_columns
+
+    with console.progress("ingest columns"):
+        facts = write_own_columns(file, out, key=key, zone=zone)
+    console.emit_json(facts) if json else console.show_facts("own columns", facts)
+
+
+def registers(
+    folder: Annotated[Path, typer.Argument(help="Folder of registers: NAME.csv, .parquet or .jsonl.")],
+    out: Out,
+    key: KeyFile = None,
+    zone: Zone = "Asia/Shanghai",
+    quarantine: Annotated[
+        Path | None, typer.Option("--quarantine", help="Folder for invalid rows, with their reasons.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on the first invalid row.")] = False,
+    json: Json = False,
+) -> None:
+    """Replace the numbers and trunks of registers by tokens, and write them as the scorer reads them.
+
+    Next: callsieve score --registers.
+
+    Example: callsieve ingest registers offices --out registers
+    """
+    from callsieve.serving.batch.call_files import key_or_temporary
+    from callsieve.serving.batch.register_files import read_registers, write_registers
+    from callsieve.serving.custody.purposes import copy_declaration, current_declaration
+
+    current_declaration(folder)
+    with console.progress("ingest registers") as progress:
+        read = read_registers(
+            folder, key_or_temporary(key), quarantine=quarantine, strict=strict, zone=zone, progress=progress
+        )
+    write_registers(read.registers, console.new_folder(out))
+    copy_declaration(folder, out)
+    facts = {name: {"rows": read.accepted[name], "quarantined": dict(read.quarantined[name])} for name in read.accepted}
+    if json:
+        console.emit_json(facts)
+        return
+    lines = [
+        (name, f"{read.accepted[name]:,}", ", ".join(f"{why} {count}" for why, count in read.quarantined[name].items()))
+        for name in read.accepted
+    ]
+    console.show_table("registers", ("register", "rows", "quarantined"), lines)

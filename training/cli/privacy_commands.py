@@ -1,0 +1,266 @@
+"""The commands of personal data at rest: declare, declaration, undeclare, retention, find, delete."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from callsieve.features.files.dates import now_ms
+from callsieve.serving.cli import console
+from callsieve.serving.cli.options import CalleesKey, CaseStoreUrl, Data, Json, LogOptions, NumberKey, StateFolders, Why
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Places:
+    """Where personal data may be, beside the folder of calls."""
+
+    store: CaseStoreUrl = None
+    verdicts: Annotated[
+        list[Path] | None,
+        typer.Option("--verdicts", help="File that `callsieve score --out` wrote; repeat for several."),
+    ] = None
+    registers: Annotated[
+        list[Path] | None,
+        typer.Option("--registers", help="Folder that `callsieve ingest registers` wrote; repeat for several."),
+    ] = None
+    rules: Annotated[Path | None, typer.Option("--rules", help="Retention rules; by default the shipped rules.")] = None
+
+
+DeclaredFolder = Annotated[Path, typer.Argument(help="Folder of calls or registers.")]
+
+
+def declare(
+    folder: DeclaredFolder,
+    source: Annotated[str, typer.Option(help="Source of the rows.")] = "",
+    basis: Annotated[str, typer.Option(help="Legal basis for storing them.")] = "",
+    purpose: Annotated[
+        list[str] | None,
+        typer.Option(help="Permitted purpose; repeat for several. training includes evaluation and monitoring."),
+    ] = None,
+    until: Annotated[str, typer.Option(help="Last UTC day of the permission, such as 2027-01-31.")] = "",
+    change: Annotated[
+        bool, typer.Option("--change", help="Change a declaration; options that are left out stay as they are.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Declare the source and the permitted purposes of a folder; commands refuse other purposes and later days.
+
+    Next: callsieve privacy declaration.
+
+    Example: callsieve privacy declare world --source switch --basis contract --purpose training --until 2027-01-31
+    """
+    from dataclasses import asdict
+
+    from callsieve.serving.custody import purposes
+
+    if change:
+        before = purposes.declaration_to_change(folder)
+        source, basis, until = source or before.source, basis or before.basis, until or before.until
+        purpose = purpose or list(before.purposes)
+    if not (source and basis and purpose and until):
+        console.fail("privacy declare: expected --source, --basis, --purpose and --until, or --change", code=2)
+    facts = asdict(purposes.declare(folder, source, basis, purpose or (), until, change=change))
+    console.emit_json(facts) if json else console.say(f"{folder}: for {', '.join(facts['purposes'])}, until {until}")
+
+
+def declaration(folder: DeclaredFolder, json: Json = False) -> None:
+    """Show the declaration of a folder.
+
+    Next: callsieve privacy retention.
+
+    Example: callsieve privacy declaration world
+    """
+    from dataclasses import asdict
+
+    from callsieve.features.files.atomic import check_present
+    from callsieve.serving.custody.purposes import UNDECLARED, read_declaration
+
+    check_present(folder)
+    declared = read_declaration(folder)
+    facts = {"purposes": UNDECLARED} if declared is None else asdict(declared)
+    if json:
+        console.emit_json(facts)
+    else:
+        facts["purposes"] = UNDECLARED if declared is None else ", ".join(declared.purposes)
+        console.show_facts(str(folder), facts)
+
+
+def undeclare(folder: DeclaredFolder, json: Json = False) -> None:
+    """Remove the declaration of a folder; its files may then be used for any purpose, and do not expire.
+
+    Next: callsieve privacy declare.
+
+    Example: callsieve privacy undeclare world
+    """
+    from callsieve.serving.custody import purposes
+
+    purposes.undeclare(folder)
+    console.emit_json({"purposes": purposes.UNDECLARED}) if json else console.say(f"{folder}: undeclared")
+
+
+def retention(
+    log: LogOptions,
+    places: Places,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of keyed calls.")] = None,
+    state: Annotated[Path | None, typer.Option("--state", help="Folder of a service's live state.")] = None,
+    json: Json = False,
+) -> None:
+    """Erase expired rows, and record plan and result in the audit log; exit code 1 if expired rows remain.
+
+    Run the command again after an interruption: it records what was erased, and erases the rest.
+
+    Next: callsieve govern compliance.
+
+    Example: callsieve privacy retention --data world --audit audit --signing-key log.key
+    """
+    from callsieve.training.oversight.privacy import retention_run
+
+    if not (data or state or places.store or places.verdicts or places.registers):
+        console.fail("privacy retention: expected --data, --state, --store, --verdicts or --registers", code=2)
+    where = retention_run.Places(
+        data=data, state=state, store=places.store, verdicts=places.verdicts or (), registers=places.registers or ()
+    )
+    with console.progress("privacy retention") as progress:
+        result = retention_run.erase_expired(log.audit, log.signing_key, where, places.rules, now_ms(), progress)
+    if json:
+        console.emit_json(result)
+    else:
+        _show_retention(result)
+    if result["left"]:
+        sys.exit(1)
+
+
+def hold(
+    data: Data,
+    log: LogOptions,
+    purpose: Annotated[str, typer.Option("--purpose", help="Purpose, for the audit log: the case or the order.")],
+    person: Annotated[str, typer.Option("--person", help="Who orders it, for the audit log.")],
+    token: Annotated[
+        list[str] | None,
+        typer.Option("--token", help="Token of a caller whose calls are copied, too; repeat for several."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Copy calls that failed authentication to held.parquet, which is stored for tracing longer than the calls.
+
+    Next: callsieve privacy export --held.
+
+    Example: callsieve privacy hold --data world --purpose tracing --person p1 --audit audit --signing-key log.key
+    """
+    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.training.oversight.privacy.hold import hold as run
+
+    with console.progress("privacy hold"):
+        facts = run(data, token or (), purpose, person, log.audit, read_signing_key(log.signing_key))
+    text = f"{data / 'held.parquet'}: {facts['held']:,} calls, {facts['added']:,} of them new"
+    console.emit_json(facts) if json else console.say(text)
+
+
+def find(
+    data: Data,
+    key: NumberKey,
+    rules: Annotated[
+        Path | None, typer.Option("--rules", help="Retention rules; by default the shipped rules.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Count the rows of the person whose number is on standard input, by table.
+
+    Next: callsieve privacy delete.
+
+    Example: callsieve privacy find --data world --key number.key
+    """
+    from callsieve.serving.custody.retention import read_retention
+    from callsieve.training.oversight.privacy.subject import count_rows
+
+    token = token_on_stdin(key)
+    with console.progress("privacy find") as progress:
+        files = count_rows(data, token, read_retention(rules), now_ms(), progress)
+    console.emit_json({"files": files}) if json else _show(files)
+
+
+def delete(
+    data: Data,
+    key: NumberKey,
+    why: Why,
+    log: LogOptions,
+    places: Places,
+    state: StateFolders = None,
+    callees_key: CalleesKey = None,
+    json: Json = False,
+) -> None:
+    """Delete the rows of the person whose number is on standard input, and exclude the number from later trainings.
+
+    Prints the models that learnt from the rows, and the rows that stay, with the reason and the last day.
+
+    Next: callsieve privacy find.
+
+    Example: callsieve privacy delete --data world --key number.key --why request --audit audit --signing-key log.key
+    """
+    from callsieve.serving.batch.output_keys import read_callee_keys
+    from callsieve.training.oversight.privacy.deletion import delete_everywhere
+
+    token = token_on_stdin(key)
+    with console.progress("privacy delete") as progress:
+        result = delete_everywhere(
+            data,
+            token,
+            why,
+            log.audit,
+            log.signing_key,
+            places.store,
+            state or (),
+            places.rules,
+            now_ms(),
+            places.verdicts or (),
+            places.registers or (),
+            read_callee_keys(callees_key),
+            progress,
+        )
+    if json:
+        console.emit_json(result)
+        return
+    _show(result["files"])
+    for model in result["models"]:
+        console.say(f"model {model['model']}, run {model['run']}: trained on {model['why']}")
+    for name, seconds in result["scorers"].items():
+        console.say(f"scorer {name}: deleted the number within {seconds:.1f} s")
+    for rest in result["stays"]:
+        until = f", until {rest['until']}" if rest["until"] else ""
+        console.say(f"stays    {rest['where']}: {rest['rows']} rows: {rest['why']}{until}")
+    console.say(f"entry {result['entry']} of the audit log")
+
+
+def token_on_stdin(key: Path) -> str:
+    """Returns the token of the number on standard input; other users can read a command line."""
+    from callsieve.features.intake.intake import Intake
+    from callsieve.features.keys.tokens import read_key
+
+    written = sys.stdin.readline().strip()
+    if not written:
+        raise ValueError("standard input: expected a telephone number on the first line")
+    return Intake(read_key(key)).token("number", written) or ""
+
+
+def _show_retention(result: Mapping[str, Any]) -> None:
+    rows = [
+        (name, file["outcome"], *(str(file.get(column, "")) for column in ("rows_before", "erased", "past_their_time")))
+        for name, file in result["files"].items()
+    ]
+    console.show_table("retention", ("table", "outcome", "rows before", "rows erased", "expired rows left"), rows)
+    for entry in result["finished"]:
+        console.say(f"result of an earlier, interrupted run: entry {entry} of the audit log")
+    if result["intent"] is None:
+        console.say(f"nothing to do: no row or file has expired; entry {result['entry']} of the audit log")
+    else:
+        console.say(f"plan: entry {result['intent']}, result: entry {result['entry']} of the audit log")
+
+
+def _show(files: Mapping[str, Mapping[str, Any]]) -> None:
+    rows = [(name, str(table["rows"]), str(table["kept"])) for name, table in files.items()]
+    console.show_table("rows", ("table", "rows", "must be stored for now"), rows)

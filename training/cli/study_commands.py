@@ -1,0 +1,297 @@
+"""The commands `study search`, `roll`, `decay`, `stress` and `worlds`: trainings to compare, or on many worlds."""
+
+from __future__ import annotations
+
+import json as jsons
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from callsieve.serving.cli import console
+from callsieve.serving.cli.options import (
+    Data,
+    FeatureNames,
+    GatesFile,
+    Json,
+    LabelPolicyFile,
+    Out,
+    Scenario,
+    Seed,
+    Size,
+    Threads,
+    TrackingUri,
+    ValidDays,
+    ValidFrom,
+)
+
+if TYPE_CHECKING:
+    from callsieve.training.oversight.log.looks import Ledger
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerOptions:
+    """The audit log that counts the looks of a study at test sets."""
+
+    gates: GatesFile = None
+    audit: Annotated[
+        Path | None,
+        typer.Option("--audit", help="Folder of the audit log that records uses of test data; by default in --out."),
+    ] = None
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--signing-key", help="Key (PEM) that signs the log; by default the log's, or a new one in your key folder."
+        ),
+    ] = None
+
+
+def search(
+    data: Data,
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Folder for search.db and parameters.toml; an unfinished search in it is resumed."),
+    ] = Path("callsieve-search"),
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials, including those of a resumed search.")] = 60,
+    minutes: Annotated[
+        float, typer.Option(min=0.01, help="Minutes after which no trial starts; at least one runs.")
+    ] = 30.0,
+    only: FeatureNames = None,
+    label_policy: LabelPolicyFile = None,
+    tracking_uri: TrackingUri = None,
+    seed: Seed = 0,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Search for better LightGBM parameters on the training set; `train --parameters` uses them.
+
+    Next: callsieve train --parameters.
+
+    Example: callsieve study search --data world --minutes 30 --out search
+    """
+    from callsieve.serving.batch.vector_files import feature_names
+    from callsieve.training.data.dataset import read_dataset
+    from callsieve.training.data.label_policy import read_label_policy
+    from callsieve.training.model.settings import Settings
+    from callsieve.training.oversight.log.run_paths import working_store
+    from callsieve.training.studies.search import search as run
+
+    from .tables import studies
+
+    with console.progress("study search") as progress:
+        settings = Settings(
+            seed=seed, threads=threads, features=feature_names(only), label_policy=read_label_policy(label_policy)
+        )
+        uri = tracking_uri or working_store()
+        result = run(
+            read_dataset(data),
+            settings,
+            out,
+            trials=trials,
+            minutes=minutes,
+            uri=uri,
+            source=str(data),
+            progress=progress,
+        )
+    console.emit_json(result) if json else studies.searched(result, out)
+
+
+def roll(
+    data: Data,
+    ledger: LedgerOptions,
+    out: Out = Path("callsieve-roll"),
+    origins: Annotated[int, typer.Option(help="Number of trainings, 3 or more.")] = 3,
+    step: Annotated[int, typer.Option(help="Days by which each training starts later.")] = 3,
+    label_policy: LabelPolicyFile = None,
+    seed: Seed = 0,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Train on several periods of the same calls, and show how much the main figures vary.
+
+    Next: callsieve train.
+
+    Example: callsieve study roll --data world --origins 3 --step 3
+    """
+    from callsieve.training.data.dataset import read_dataset
+    from callsieve.training.data.label_policy import read_label_policy
+    from callsieve.training.model.settings import Settings
+    from callsieve.training.studies.rolling import rolling
+    from callsieve.training.tracking.activity import record_activity
+
+    from .tables import studies
+
+    began, folder = time.time(), console.new_folder(out)
+    with console.progress("study roll") as progress:
+        settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
+        counted = ledger_in(folder, ledger)
+        result = rolling(read_dataset(data), settings, count=origins, step_days=step, ledger=counted, progress=progress)
+    save(folder / "roll.json", result)
+    fault = record_activity("study roll", result, began=began, data=data, origins=origins, step=step, seed=seed)
+    console.emit_json(result) if json else studies.rolling(result)
+    if fault:
+        console.note(fault)
+
+
+def decay(
+    data: Data,
+    ledger: LedgerOptions,
+    out: Out = Path("callsieve-decay"),
+    train_days: Annotated[int, typer.Option(min=21, help="Days of calls for each training.")] = 35,
+    weeks: Annotated[int, typer.Option(min=2, help="Periods after the first training.")] = 8,
+    days: Annotated[int, typer.Option(min=1, help="Days of a period.")] = 7,
+    label_policy: LabelPolicyFile = None,
+    seed: Seed = 0,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Compare a model that ages with one that is retrained every week; writes decay.json and decay.svg.
+
+    Next: callsieve model monitor.
+
+    Example: callsieve study decay --data world --weeks 8 --out decay
+    """
+    from callsieve.features.files.atomic import write_atomic
+    from callsieve.training.data.dataset import read_dataset
+    from callsieve.training.data.label_policy import read_label_policy
+    from callsieve.training.model.settings import Settings
+    from callsieve.training.studies.decay import decay as run
+    from callsieve.training.studies.decay_picture import picture
+    from callsieve.training.tracking.activity import record_activity
+
+    from .tables import studies
+
+    began, folder = time.time(), console.new_folder(out)
+    with console.progress("study decay") as progress:
+        settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
+        counted = ledger_in(folder, ledger)
+        result = run(
+            read_dataset(data),
+            settings,
+            train_days=train_days,
+            periods=weeks,
+            days=days,
+            ledger=counted,
+            progress=progress,
+        )
+    save(folder / "decay.json", result)
+    fault = record_activity(
+        "study decay", result, began=began, data=data, train_days=train_days, weeks=weeks, days=days, seed=seed
+    )
+    write_atomic(folder / "decay.svg", picture(result).encode())
+    console.emit_json(result) if json else studies.decay(result, folder)
+    if fault:
+        console.note(fault)
+
+
+def stress(
+    ledger: LedgerOptions,
+    out: Out = Path("callsieve-stress"),
+    size: Size = "small",
+    seeds: Annotated[str, typer.Option(help="Seeds of the worlds, separated by commas.")] = "1,2,3",
+    scenario: Scenario = None,
+    label_policy: LabelPolicyFile = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Train on simulated worlds with flipped labels, colluding complainants or no complaints.
+
+    Next: callsieve train.
+
+    Example: callsieve study stress --size small --seeds 1,2,3 --out stress
+    """
+    from callsieve.training.data.label_policy import read_label_policy
+    from callsieve.training.model.settings import Settings
+    from callsieve.training.studies.stress import stress as run
+    from callsieve.training.studies.stress import worlds
+    from callsieve.training.tracking.activity import record_activity
+
+    from .tables import studies
+
+    chosen = whole_numbers(seeds)
+    began, folder = time.time(), console.new_folder(out)
+    with console.progress("study stress") as progress:
+        settings = Settings(threads=threads, label_policy=read_label_policy(label_policy))
+        counted = ledger_in(folder, ledger)
+        result = run(worlds(size, chosen, scenario), settings, counted, progress=progress, count=len(chosen))
+    save(folder / "stress.json", result)
+    fault = record_activity("study stress", result, began=began, size=size, seeds=seeds)
+    console.emit_json(result) if json else studies.stress(result, folder)
+    if fault:
+        console.note(fault)
+
+
+def worlds(
+    out: Out = Path("callsieve-worlds"),
+    size: Size = "small",
+    learn: Annotated[int, typer.Option(min=1, max=900, help="Number of worlds to learn from.")] = 16,
+    valid_from: ValidFrom = "",
+    valid_days: ValidDays = 90.0,
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--signing-key", help="Key (PEM) that signs model and log; by default a new one in your key folder."
+        ),
+    ] = None,
+    threads: Threads = 0,
+    json: Json = False,
+) -> None:
+    """Train on many varied simulated worlds, and evaluate the model on worlds of other seeds and scenarios.
+
+    This makes the model that the package ships. The same command resumes an interrupted run.
+
+    Next: callsieve score.
+
+    Example: callsieve study worlds --out worlds
+    """
+    from callsieve.training.model.settings import Settings
+    from callsieve.training.studies.worlds import PARAMETERS, study_worlds
+
+    from .tables import runs
+    from .train_commands import whole_days
+
+    settings = Settings(
+        seed=1,
+        threads=threads,
+        learn_from="truth",
+        poorer_feeds=True,
+        parameters=PARAMETERS,
+        valid_from=valid_from,
+        valid_days=whole_days(valid_days),
+    )
+    with console.progress("study worlds") as progress:
+        figures = study_worlds(out, settings, size=size, learnt=learn, signing_key=signing_key, progress=progress)
+    console.emit_json(figures) if json else runs.study(figures, out / "run")
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Returns the seeds in a text. Raises ValueError: if they are not different whole numbers."""
+    try:
+        seeds = [int(word) for word in text.split(",")]
+    except ValueError:
+        raise ValueError(f"seeds: expected whole numbers separated by commas, got {text[:40]!r}") from None
+    if len(set(seeds)) < len(seeds):  # a repeated world would make the intervals too narrow
+        raise ValueError(f"seeds: expected different seeds, got {text[:40]!r}")
+    return seeds
+
+
+def ledger_in(folder: Path, options: LedgerOptions | None = None) -> Ledger:
+    """Returns the ledger of a study; by default in its folder, signed with a key of its own."""
+    from callsieve.training.oversight.log.gates import read_gates
+    from callsieve.training.oversight.log.looks import Ledger
+    from callsieve.training.oversight.log.run_paths import log_folder
+    from callsieve.training.run import signer
+
+    options = options or LedgerOptions()
+    log = log_folder(folder, options.audit)
+    return Ledger(log, signer(folder, log, options.signing_key), read_gates(options.gates))
+
+
+def save(path: Path, result: Mapping[str, Any]) -> None:
+    """Writes the figures of a study as JSON."""
+    from callsieve.features.files.atomic import write_atomic
+
+    write_atomic(path, (jsons.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode())

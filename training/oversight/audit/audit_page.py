@@ -1,0 +1,180 @@
+"""The audit page of a run: one HTML page for readers without code knowledge, from the log and the run's record.
+
+The first page is an artifact of the run, and the log commits to it. A page that is written later also shows the
+approvals, the champion, and whether the record is unchanged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from callsieve.features.catalogue import ALL_FEATURES
+from callsieve.features.files.atomic import write_atomic
+from callsieve.serving.bundle.signing import AUDIT
+from callsieve.serving.rules.strata import BUSY
+from callsieve.training.drift.days import LEVELS
+from callsieve.training.judging.run_figures import RunFigures
+from callsieve.training.language import current_language, gettext, words
+from callsieve.training.oversight.log.audit_log import payloads, read
+from callsieve.training.oversight.log.gates import Gates, condition
+from callsieve.training.oversight.log.run_paths import RunPaths
+from callsieve.training.reports.drawing import Picture
+from callsieve.training.reports.pictures import pictures
+from callsieve.training.reports.run_page import basis, environment, iso_day, render
+from callsieve.training.tracking import mlflow_read, mlflow_write
+
+from .mlflow_check import MOVES
+from .promote import candidate
+from .verify import verify
+
+COMPARED = ("parameter", "tag", "metric")
+
+
+def write_page(place: RunPaths, run: str, folder: Path, path: Path) -> None:
+    """Writes the page of a run, in the language in force, atomically.
+
+    Args:
+        folder: folder of the run, in which the commands of the page run.
+    Raises:
+        ValueError: if the log has no such run, or MLflow no longer has its figures.
+    """
+    write_atomic(path, page(facts(place, run) | {"log": log_option(place.log, folder)}).encode())
+
+
+def write_first_page(
+    place: RunPaths,
+    run: Mapping[str, Any],
+    figures: RunFigures,
+    gates: Gates,
+    path: Path,
+    drawn: Mapping[str, Picture],
+) -> None:
+    """Writes the page of a run before the log has its entry.
+
+    Args:
+        run: payload of the entry to come, without the hash of this page.
+        drawn: pictures of the figures.
+    """
+    earlier = [payload for _, payload in payloads(place.log, "run")]
+    content = about(run, figures, gates.results(run["record"]["metric"]), earlier)
+    unknown: dict[str, Any] = {
+        "log": log_option(place.log, path.parent),
+        "entry": None,
+        "moves": [],
+        "checked": None,
+        "entries": None,
+        "alias": None,
+    }
+    write_atomic(path, page(content | unknown, drawn).encode())
+
+
+def log_option(log: Path, folder: Path) -> str:
+    """Returns the option that names a log which is not in the folder of its run; "" for a log in it."""
+    own = os.path.relpath(log, folder)
+    return "" if own == AUDIT else f" --audit {shlex.quote(own)}"
+
+
+def about(
+    run: Mapping[str, Any],
+    figures: RunFigures,
+    gates: Sequence[Mapping[str, Any]],
+    earlier: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Returns the content of a page that no later event changes."""
+    return {
+        "run": run,
+        "figures": figures,
+        "datasets": {name: dataset(entry) for name, entry in run["record"]["dataset"].items()},
+        "gates": [dict(gate) | {"must": condition(gate)} for gate in gates],
+        "changes": changes(earlier[-1], run) if earlier else None,
+        "trained": [utc(run["record"]["run"][name]) for name in ("start_time", "end_time")],
+        "log": "",
+    }
+
+
+def facts(place: RunPaths, run: str) -> dict[str, Any]:
+    """Returns the content of the page of a logged run."""
+    run_candidate = candidate(place, run)
+    runs = [(entry, payload) for entry, payload in payloads(place.log, "run")]
+    entry, payload = next((e, p) for e, p in runs if p["run"] == run_candidate.run["run"])
+    earlier = [p for e, p in runs if e.index < entry.index]
+    checked = verify(place.log, uri=place.uri)
+    with tempfile.TemporaryDirectory() as folder:
+        root = mlflow_read.download(place.uri, payload["run"], Path(folder))
+        figures = json.loads((root / "figures.json").read_text(encoding="utf-8"))
+    return about(payload, figures, run_candidate.gate_results, earlier) | {
+        "entry": entry,
+        "moves": [
+            (e.at, e.kind, p) for e, p in payloads(place.log, *MOVES) if payload["version"] in (p["version"], p["from"])
+        ],
+        "checked": checked,
+        "entries": len(read(place.log)),
+        "alias": mlflow_read.registry(place.uri)["aliases"].get(mlflow_write.CHAMPION),
+    }
+
+
+def dataset(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the rows, hash and context of a dataset from its entry in MLflow."""
+    profile: dict[str, Any] = json.loads(entry["profile"])
+    return profile | {"context": entry["tags"]["mlflow.data.context"]}
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Returns what differs from the previous run, as name, old value and new value."""
+    rows = []
+    for section in COMPARED:
+        old, new = before["record"][section], now["record"][section]
+        for name in sorted(old.keys() | new.keys()):
+            if old.get(name) != new.get(name) and not name.startswith(("slice/", "test/bucket/", "mlflow.")):
+                rows.append((f"{words(section)} {name}", _short(old.get(name)), _short(new.get(name))))
+    return rows
+
+
+def page(content: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) -> str:
+    """Returns the page as HTML."""
+    pages = environment(__package__)
+    pages.filters |= {"meaning": meaning, "part": part, "figure": figure, "day": iso_day}
+    values = {"pictures": drawn or pictures(content["figures"]), "catch_basis": basis(content["figures"])}
+    return render(pages.get_template("audit.html"), content, **values, busy=BUSY)
+
+
+def utc(milliseconds: int) -> str:
+    """Returns a Unix time in text.
+
+    >>> utc(1741536000000)
+    '2025-03-09T16:00:00Z'
+    """
+    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def meaning(name: str, own: str = "") -> str:
+    """Returns the description of a statistic in the language in force; without one, `own`, else its name."""
+    if name not in ALL_FEATURES:
+        return own or words(name)
+    return ALL_FEATURES[name].zh if current_language() == "zh" else ALL_FEATURES[name].en
+
+
+def part(shift: Mapping[str, Any]) -> str:
+    """Returns the part of a statistic that moved, in the language in force; codes of call records stay as they are."""
+    coded = shift["name"] in LEVELS and not shift["name"].endswith("_class")
+    return str(shift["part"]) if coded else words(shift["part"])
+
+
+def figure(value: float | None) -> str:
+    """Returns a number with thousands separators, or with three significant digits if below 1,000."""
+    if value is None:
+        return gettext("not measured")
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return gettext("missing") if value is None else str(value)[:64]

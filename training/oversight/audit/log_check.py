@@ -1,0 +1,238 @@
+"""Checks the audit log alone: its lines, their order and dates, its heads, its payloads, and the files beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from callsieve.training.language import gettext, phrase, words
+from callsieve.training.oversight.log import audit_log
+from callsieve.training.oversight.log.audit_log import (
+    ERASABLE,
+    HEAD,
+    LOCKS,
+    LOG,
+    PAYLOADS,
+    PUBLIC_KEY,
+    incomplete_line,
+    read_payload,
+    whole_lines,
+)
+from callsieve.training.oversight.log.entry import Entry, Head, read_line
+from callsieve.training.oversight.log.merkle import roots
+
+from .fault import Fault, entry_place
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the log.
+
+    Attributes:
+        index: index of the entry that the line is taken for.
+        entry: the parsed entry.
+        wrong: fault of the line; empty if there is none.
+        signed: whether the key signed its head.
+    """
+
+    index: int
+    entry: Entry
+    wrong: str
+    signed: bool
+
+    @property
+    def name(self) -> str:
+        """The place that a fault names."""
+        return entry_place(self.index)
+
+
+def read_lines(folder: Path, key: Ed25519PublicKey) -> tuple[list[Line], list[Fault]]:
+    """Returns the lines that are entries, and a fault for each line that differs from what the key signed."""
+    lines: list[Line] = []
+    faults = []
+    expected = 0
+    for text in whole_lines(folder):
+        try:
+            entry = read_line(text, "")
+        except ValueError:
+            faults.append(Fault(entry_place(expected), gettext("edited: its line is no longer an entry")))
+            expected += 1
+            continue
+        line = place(entry, expected, key)
+        if line.wrong:
+            faults.append(Fault(line.name, gettext("edited: %(how)s", how=line.wrong)))
+        lines.append(line)
+        expected = line.index + 1
+    if incomplete_line(folder):
+        what = gettext("an incomplete line of a crash or an edit; the next entry removes it")
+        faults.append(Fault(entry_place(expected), what))
+    return lines, faults
+
+
+def place(entry: Entry, expected: int, key: Ed25519PublicKey) -> Line:
+    """Returns a line with its index: the signed one, else the entry's own if its head agrees, else `expected`."""
+    signed = entry.head.size - 1
+    try:
+        entry.head.check(key)
+    except ValueError as error:
+        return Line(signed if entry.index == signed else expected, entry, phrase(str(error)), signed=False)
+    edited = entry.leaf() != entry.head.leaf or entry.index != signed
+    return Line(signed, entry, gettext("it differs from what was signed") if edited else "", signed=True)
+
+
+def order_faults(lines: Sequence[Line]) -> list[Fault]:
+    """Returns a fault for each entry that follows a later one, or that occurs twice."""
+    faults = []
+    highest = -1
+    indices = set()
+    for line in lines:
+        if line.index in indices:
+            faults.append(Fault(line.name, gettext("occurs twice")))
+        elif line.index < highest:
+            faults.append(Fault(line.name, gettext("reordered: it follows entry %(highest)s", highest=highest)))
+        highest = max(highest, line.index)
+        indices.add(line.index)
+    return faults
+
+
+def date_faults(lines: Sequence[Line]) -> list[Fault]:
+    """Returns a fault for each entry that is dated before an earlier entry, or in the future."""
+    faults = []
+    newest: Line | None = None
+    soon = (datetime.now(tz=UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    for line in (line for line in lines if not line.wrong):
+        if newest is not None and line.index > newest.index and line.entry.at < newest.entry.at:
+            what = gettext(
+                "dated %(at)s, before %(newest)s, of %(then)s: backdated",
+                at=line.entry.at,
+                newest=newest.name,
+                then=newest.entry.at,
+            )
+            faults.append(Fault(line.name, what))
+        elif line.entry.at > soon:
+            faults.append(Fault(line.name, gettext("dated %(at)s, in the future", at=line.entry.at)))
+        newest = line if newest is None or line.entry.at >= newest.entry.at else newest
+    return faults
+
+
+def file_faults(folder: Path) -> list[Fault]:
+    """Returns a fault for each file in the log's folder that is not part of a log, and for links."""
+    own = {LOG, HEAD, PUBLIC_KEY, PAYLOADS, *LOCKS}
+    links = [path for path in (folder, *sorted(folder.rglob("*"))) if path.is_symlink()]
+    return [
+        *(Fault(path.name, gettext("is a symbolic link: the record lies elsewhere")) for path in links),
+        *(Fault(f"{folder.name}/{path.name}", gettext("belongs to no log")) for path in sorted(folder.iterdir())
+          if path.name not in own),
+    ]  # fmt: skip
+
+
+def root_faults(lines: Sequence[Line]) -> list[Fault]:
+    """Returns a fault for the first entry whose signed root differs from the root of the entries up to it.
+
+    Such an entry shows that two logs were joined. The check ends at the first entry that is unsigned or out of place.
+    """
+    sound = list(takewhile(lambda pair: pair[1].signed and pair[1].index == pair[0], enumerate(lines)))
+    leaves = [bytes.fromhex(line.entry.head.leaf) for _, line in sound]
+    for (_, line), tree_root in zip(sound, roots(leaves), strict=True):
+        if line.entry.head.root != tree_root.hex():
+            return [Fault(line.name, gettext("its signed root differs from the root of the entries up to it"))]
+    return []
+
+
+def read_heads(paths: Sequence[Path], key: Ed25519PublicKey) -> tuple[list[tuple[str, Head]], list[Fault]]:
+    """Returns the signed heads with the names of their files, and a fault for each missing or unsigned head."""
+    heads, faults = [], []
+    for path in paths:
+        try:
+            head = audit_log.read_head(path)
+            head.check(key)
+        except FileNotFoundError:
+            what = gettext("missing: without it a log that was cut short is not detected")
+            faults.append(Fault(path.name, what))
+        except (ValueError, OSError) as error:
+            faults.append(Fault(path.name, gettext("not a signed head: %(error)s", error=phrase(str(error)))))
+        else:
+            heads.append((path.name, head))
+    return heads, faults
+
+
+def head_faults(name: str, head: Head, lines: Sequence[Line]) -> list[Fault]:
+    """Returns a fault unless the log begins with the entries that a head was signed for."""
+    match = next((line.entry for line in lines if line.signed and line.entry.head.size == head.size), None)
+    if match is None or match.head.root == head.root:
+        return []
+    return [Fault(name, gettext("signed for other first %(size)s entries: the log was rewritten", size=head.size))]
+
+
+def missing(lines: Sequence[Line], faults: Sequence[Fault], size: int) -> list[Fault]:
+    """Returns a fault for each signed entry that is missing and that no other fault names.
+
+    Args:
+        size: largest number of entries that a signed head states.
+    """
+    last = max((line.index + 1 for line in lines), default=0)
+    places = {line.name for line in lines} | {fault.where for fault in faults}
+    return [
+        Fault(
+            entry_place(index),
+            gettext("missing: removed") if index < last else gettext("missing: the log was cut short"),
+        )
+        for index in range(max(size, last))
+        if entry_place(index) not in places
+    ]
+
+
+def read_payloads(
+    folder: Path, entries: Sequence[Entry], faulty_places: set[str]
+) -> tuple[list[tuple[Entry, dict[str, Any]]], set[int], list[Fault]]:
+    """Returns the entries with their payloads, the indices of erased entries, and the faults of payloads.
+
+    Args:
+        entries: entries that are as signed; the commitment of other entries is not known.
+        faulty_places: places that already have a fault.
+    """
+    present, faults, missing_payloads = [], [], []
+    for entry in entries:
+        try:
+            payload = read_payload(folder, entry)
+        except ValueError as error:
+            faults.append(Fault(entry_place(entry.index), str(error)))
+            continue
+        if payload is None:
+            missing_payloads.append(entry)
+        else:
+            present.append((entry, payload))
+    kinds = {entry.index: entry.kind for entry in entries}
+    erasures = {entry.index: int(payload["entry"]) for entry, payload in present if entry.kind == "erasure"}
+    erased = set(erasures.values())
+    faults += [
+        Fault(
+            entry_place(by),
+            gettext("erases entry %(index)s, a %(kind)s, which must stay", index=index, kind=words(kinds[index])),
+        )
+        for by, index in erasures.items()
+        if index in kinds and kinds[index] not in ERASABLE
+    ]
+    faults += [
+        Fault(entry_place(entry.index), gettext("its payload is missing, and no entry records its erasure"))
+        for entry in missing_payloads
+        if entry.index not in erased
+    ]
+    faults += [
+        Fault(entry_place(entry.index), gettext("its payload exists, though an entry records its erasure"))
+        for entry, _ in present
+        if entry.index in erased
+    ]
+    places = {entry_place(entry.index) for entry in entries} | faulty_places
+    faults += [
+        Fault(f"{PAYLOADS}/{path.name}", gettext("belongs to no entry"))
+        for path in sorted((folder / PAYLOADS).glob("*"))  # no paths if the whole folder was removed
+        if not path.stem.isdecimal() or entry_place(int(path.stem)) not in places
+    ]
+    return present, erased, faults

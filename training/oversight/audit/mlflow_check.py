@@ -1,0 +1,302 @@
+"""Compares MLflow with the audit log: each run, artifact, model version and alias."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from callsieve.features.files.progress import silent
+from callsieve.features.files.strict_json import decode
+from callsieve.training.language import gettext, words
+from callsieve.training.oversight.log.entry import Entry
+from callsieve.training.oversight.log.run_paths import SQLITE
+from callsieve.training.tracking import mlflow_read, mlflow_write
+
+from .fault import Fault, entry_place
+
+if TYPE_CHECKING:
+    from callsieve.features.files.progress import Progress
+
+MOVES = ("promotion", "rollback")
+ALIASES = (mlflow_write.ALIAS, mlflow_write.CHAMPION)  # aliases that the project moves
+LOGGED = ("run", "version", "registered", "record")  # fields of a run's entry that are compared with the store
+MAX_SHOWN = 60
+CARD = "model/bundle/bundle.json"
+CERTIFIED = {"model_benign_error_bound": "bound", "model_false_calls": "false_calls"}  # metrics of the certificate
+ALIKE = 0.85  # ratio of SequenceMatcher; one letter of nine differs: 0.89
+
+Payloads = Sequence[tuple[Entry, Mapping[str, Any]]]
+
+
+def store_faults(
+    uri: str, entries: Sequence[Entry], payloads: Payloads, progress: Progress = silent
+) -> tuple[list[Fault], list[Fault]]:
+    """Returns every difference between the store and the log, and notes on other work in the store.
+
+    Args:
+        entries: entries of the log; some payloads may be erased.
+        payloads: the entries that still have a payload, with it.
+    """
+    faults = [
+        Fault(entry_place(entry.index), missing_fields(payload))
+        for entry, payload in payloads
+        if lacks_fields(entry, payload)
+    ]
+    if wrong := store_fault(uri):
+        return [*faults, Fault(gettext("store"), wrong)], []
+    runs = [payload for entry, payload in payloads if entry.kind == "run" and not lacks_fields(entry, payload)]
+    unnamed = sum(entry.kind == "run" for entry in entries) - len(runs)
+    registry = mlflow_read.registry(uri)
+    own = entries[0].leaf() if entries else ""
+    others = {  # versions of runs that another log has; one store serves the logs of several runs
+        version
+        for version, facts in registry["versions"].items()
+        if (log := mlflow_read.log_of(uri, facts["run"])) and log != own
+    }
+    for position, payload in enumerate(runs):
+        progress(f"run {position + 1}/{len(runs)}", position / len(runs))
+        faults += run_faults(uri, payload)
+    versions = {version: facts for version, facts in registry["versions"].items() if version not in others}
+    faults += version_faults(versions, runs, unnamed)
+    expected_aliases = aliases(entries, payloads)
+    current_aliases = {
+        name: to for name, to in registry["aliases"].items() if name in expected_aliases or name not in ALIASES
+    }
+    faults += alias_faults(current_aliases, expected_aliases, others)
+    faults += differences(gettext("registered model"), {}, registry["notes"])
+    named, notes = name_faults(uri, {payload["run"] for payload in runs})
+    unlogged, unfinished = unlogged_runs(uri, entries, runs, unnamed, own)
+    return faults + named + unlogged, notes + unfinished
+
+
+def unlogged_runs(
+    uri: str, entries: Sequence[Entry], runs: Sequence[Mapping[str, Any]], unnamed: int, own: str
+) -> tuple[list[Fault], list[Fault]]:
+    """Returns a fault for each run in MLflow that the log does not know, and notes on trainings that did not finish.
+
+    Args:
+        unnamed: number of entries that do not name their run: their payload is erased or incomplete.
+        own: id of the log; runs of other logs are left out.
+    """
+    experiments = {payload["record"]["run"]["experiment_id"] for payload in runs}
+    logged, statuses = {payload["run"] for payload in runs}, mlflow_read.all_runs(uri, experiments, own)
+    logs = {run: mlflow_read.log_of(uri, run) for run in sorted(statuses.keys() - logged)}
+    unknown = [run for run, log in logs.items() if log in ("", own)]
+    # A training enters its gates first. One that then fails may leave an unfinished run of this log.
+    begun = sum(entry.kind == "gates" for entry in entries) - len({payload["gates"]["entry"] for payload in runs})
+    failed = [run for run in unknown if logs[run] == own and own and statuses[run] != "FINISHED"][: max(begun, 0)]
+    unknown = [run for run in unknown if run not in failed]
+    return (
+        [
+            Fault(run_place(run), gettext("(%(status)s): is in MLflow, but not in the log", status=statuses[run]))
+            for run in unknown
+        ]
+        if len(unknown) > unnamed
+        else [],
+        [
+            Fault(
+                run_place(run),
+                gettext("(%(status)s): a training of this log that did not finish", status=statuses[run]),
+            )
+            for run in failed
+        ],
+    )
+
+
+def name_faults(uri: str, runs: Collection[str]) -> tuple[list[Fault], list[Fault]]:
+    """Returns faults of experiments and models that may be taken for callsieve's, and notes on all other ones.
+
+    Args:
+        runs: ids of the logged runs.
+    """
+    faults, notes = [], []
+    own = ("Default", mlflow_write.EXPERIMENT, mlflow_write.experiment_name())
+    for name in mlflow_read.experiment_names(uri):
+        where = gettext("experiment %(name)s", name=repr(name))
+        if is_like(name, mlflow_write.EXPERIMENT):
+            faults.append(Fault(where, gettext("is named like %(own)s", own=mlflow_write.EXPERIMENT)))
+        elif name not in own and not name.startswith(tuple(f"{experiment} " for experiment in own)):
+            notes.append(Fault(where, gettext("its runs are not of this log")))
+    for name, of_model in mlflow_read.other_models(uri).items():
+        where, ours = gettext("registered model %(name)s", name=repr(name)), sorted(of_model.keys() & set(ALIASES))
+        if is_like(name, mlflow_write.MODEL):
+            faults.append(Fault(where, gettext("is named like %(own)s", own=mlflow_write.MODEL)))
+        elif any(of_model[alias] in runs for alias in ours):
+            faults.append(Fault(where, gettext("has the alias %(alias)s on a run of this log", alias=ours[0])))
+        elif ours:
+            notes.append(Fault(where, gettext("has the alias %(alias)s, too; it is not of this log", alias=ours[0])))
+    return faults, notes
+
+
+def is_like(name: str, own: str) -> bool:
+    """Returns whether another name may be taken for an own one. A name that goes on after the own one is another.
+
+    >>> [is_like(name, "callsieve") for name in ("cаllsieve", "callsieve", "callsieve2", "Callsieve ", "churn")]
+    [True, False, False, True, False]
+    """
+    plain = name.casefold().strip()
+    differs = plain == own or not plain.startswith(own)
+    return name != own and differs and SequenceMatcher(None, plain, own).ratio() > ALIKE
+
+
+def store_fault(uri: str) -> str:
+    """Returns the fault of an SQLite store's file, or "" if it is sound.
+
+    MLflow would create a missing file, and fails without a clear message on a damaged one.
+    """
+    path = Path(uri.removeprefix(SQLITE)).resolve()
+    if not uri.startswith(SQLITE):
+        return ""
+    if not path.is_file():
+        return gettext("%(path)s does not exist", path=path)
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            result = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        result = str(error)
+    return "" if result == "ok" else gettext("%(path)s is not sound: %(why)s", path=path, why=" ".join(result.split()))
+
+
+def lacks_fields(entry: Entry, payload: Mapping[str, Any]) -> bool:
+    """Returns whether a run's entry lacks fields that are compared; entries of earlier versions do."""
+    return entry.kind == "run" and not payload.keys() >= set(LOGGED)
+
+
+def missing_fields(payload: Mapping[str, Any]) -> str:
+    """Returns a sentence that names the missing fields of a run's entry."""
+    names = ", ".join(name for name in LOGGED if name not in payload)
+    return gettext("has no %(names)s: its run is not compared", names=names)
+
+
+def run_place(run: str) -> str:
+    """Returns the place of a fault in a run in MLflow."""
+    return gettext("run %(run)s", run=run)
+
+
+def section_place(run: str, section: str) -> str:
+    """Returns the place of a fault in a section of a run, such as its metrics."""
+    return gettext("%(run)s, %(section)s", run=run, section=words(section))
+
+
+def run_faults(uri: str, payload: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yields every difference between a run in MLflow and its record in the log."""
+    where = run_place(payload["run"])
+    try:
+        stored = mlflow_read.snapshot(uri, payload["run"])
+    except ValueError as error:
+        yield Fault(where, str(error))
+        return
+    for section, logged in payload["record"].items():
+        yield from differences(section_place(where, section), logged, stored[section])
+    if stored["artifact"].get(CARD, "") == payload["record"]["artifact"].get(CARD):
+        yield from certificate_faults(
+            where, payload["record"]["metric"], mlflow_read.artifact_bytes(uri, payload["run"], CARD)
+        )
+
+
+def certificate_faults(where: str, metrics: Mapping[str, float], card: bytes) -> Iterator[Fault]:
+    """Yields a fault for each metric that the certificate in the bundle contradicts.
+
+    Args:
+        card: the bundle's metadata.
+    """
+    certificate = decode(card)["thresholds"][0]["certificate"]
+    for metric, field in CERTIFIED.items():
+        if metric in metrics and not math.isclose(metrics[metric], certificate[field], rel_tol=1e-9):
+            own, proven = f"{metrics[metric]:g}", f"{certificate[field]:g}"
+            what = gettext("is %(own)s, the certificate in the bundle has %(proven)s", own=own, proven=proven)
+            yield Fault(f"{section_place(where, 'metric')} {metric}", what)
+
+
+def differences(where: str, logged: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yields a fault for each name whose value differs, is missing, or was added."""
+    for name in sorted(logged.keys() | stored.keys()):
+        if name not in stored:
+            yield Fault(f"{where} {name}", gettext("is gone"))
+        elif name not in logged:
+            yield Fault(f"{where} {name}", gettext("was added afterwards"))
+        elif not same(logged[name], stored[name]):
+            then, now = _short(logged[name]), _short(stored[name])
+            yield Fault(f"{where} {name}", gettext("logged as %(then)s, now %(now)s", then=then, now=now))
+
+
+def same(logged: Any, stored: Any) -> bool:
+    """Returns whether a value is as logged; entries of earlier versions have absolute places beside the store."""
+    relative = isinstance(stored, str) and stored.startswith("./") and isinstance(logged, str)
+    return bool(logged == stored or (relative and logged.endswith(stored[1:])))
+
+
+def version_faults(
+    stored: Mapping[str, Mapping[str, Any]], runs: Sequence[Mapping[str, Any]], unnamed: int
+) -> Iterator[Fault]:
+    """Yields a fault for each model version that differs from the log, is gone, or was never logged."""
+    logged = {payload["version"]: payload for payload in runs if payload["version"]}
+    for version, payload in logged.items():
+        where = gettext("model version %(version)s", version=version)
+        if version not in stored:
+            yield Fault(where, gettext("is gone"))
+        else:
+            expected = payload["registered"]
+            # Entries of earlier versions lack the time at which MLflow created the model version.
+            current = {
+                name: value
+                for name, value in stored[version].items()
+                if name != mlflow_read.CREATED or name in expected
+            }
+            yield from differences(where, expected, current)
+    unknown = sorted(stored.keys() - logged.keys())
+    if len(unknown) > unnamed:
+        what = gettext("is in MLflow, but not in the log")
+        yield from (Fault(gettext("model version %(version)s", version=version), what) for version in unknown)
+
+
+def aliases(entries: Sequence[Entry], payloads: Payloads) -> dict[str, str | None]:
+    """Returns the model version to which each alias must point; None if it must not exist.
+
+    An alias whose last move is in an erased entry is left out.
+    """
+    versions = {entry.index: payload.get("version") for entry, payload in payloads if entry.kind in ("run", *MOVES)}
+    expected: dict[str, str | None] = {}
+    for alias, kinds in ((mlflow_write.ALIAS, ("run",)), (mlflow_write.CHAMPION, MOVES)):
+        # A run without a bundle moves no alias.
+        movers = [entry.index for entry in entries if entry.kind in kinds and versions.get(entry.index) != ""]
+        if not movers or movers[-1] in versions:
+            expected[alias] = versions[movers[-1]] if movers else None
+    return expected
+
+
+def alias_faults(
+    current: Mapping[str, str], expected: Mapping[str, str | None], others: Collection[str]
+) -> Iterator[Fault]:
+    """Yields a fault for each alias that differs from its last move in the log, or that the log never moved.
+
+    Args:
+        others: versions of runs that another log has. That log may move an alias that this one has never moved, and
+            its newer run is the candidate.
+    """
+    for name in sorted(current.keys() | expected.keys()):
+        version = expected.get(name) or None
+        to = current.get(name)
+        if (
+            to is not None
+            and to in others
+            and (version is None or (name == mlflow_write.ALIAS and int(to) > int(version)))
+        ):
+            continue
+        if version != to:
+            then, now = (
+                gettext("version %(version)s", version=number) if number else gettext("nothing")
+                for number in (version, to)
+            )
+            what = gettext("logged as pointing to %(then)s, now to %(now)s", then=then, now=now)
+            yield Fault(gettext("alias %(name)s", name=name), what)
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[: MAX_SHOWN - 3]}..."

@@ -1,0 +1,143 @@
+"""Verifies the audit log, and MLflow and a run's folder against it; reports every fault with its place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from callsieve.features.files.progress import silent, steps
+from callsieve.serving.bundle.signing import key_id, read_public_key
+from callsieve.training.oversight.log import audit_log
+from callsieve.training.oversight.log.audit_log import HEAD, PUBLIC_KEY
+
+from .anchors import Anchors, anchor, witness_faults
+from .fault import Fault
+from .log_check import (
+    date_faults,
+    file_faults,
+    head_faults,
+    missing,
+    order_faults,
+    read_heads,
+    read_lines,
+    read_payloads,
+    root_faults,
+)
+from .mlflow_check import lacks_fields, store_faults
+from .moves_check import move_faults
+from .run_check import run_faults
+from .run_folder_check import copy_faults, key_faults
+
+if TYPE_CHECKING:
+    from callsieve.features.files.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The result of a verification.
+
+    Attributes:
+        entries: number of entries.
+        root: Merkle root over all entries, in hex.
+        erased: indices of the entries whose payload was erased.
+        runs: number of runs that were compared with MLflow.
+        copies: number of files in the run's folder that were compared with the log.
+        touches: number of looks at each test fold.
+        faults: all faults, without repetitions.
+        anchor: what the result rests on, in words.
+        notes: what is no fault, but a reviewer should know.
+    """
+
+    entries: int
+    root: str
+    erased: tuple[int, ...]
+    runs: int
+    copies: int
+    touches: Mapping[str, int]
+    faults: tuple[Fault, ...]
+    anchor: str
+    notes: tuple[Fault, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values for JSON."""
+        return {
+            "sound": not self.faults,
+            "anchor": self.anchor,
+            "entries": self.entries,
+            "root": self.root,
+            "erased": list(self.erased),
+            "runs": self.runs,
+            "copies": self.copies,
+            "touches": dict(self.touches),
+            "faults": [{"where": fault.where, "what": fault.what} for fault in self.faults],
+            "notes": [{"where": note.where, "what": note.what} for note in self.notes],
+        }
+
+
+def verify(
+    folder: Path,
+    *,
+    uri: str | None = None,
+    anchors: Anchors = Anchors(),  # noqa: B008 - immutable
+    run_folder: Path | None = None,
+    progress: Progress = silent,
+) -> Verified:
+    """Verifies the log of a folder.
+
+    Args:
+        folder: folder of the log.
+        uri: MLflow store that is compared with the log; None skips the comparison.
+        anchors: keys, heads and witnesses that were stored elsewhere.
+        run_folder: folder of a run whose copies are compared with the log; None skips the comparison.
+    Raises:
+        ValueError: if there is no log or no key.
+    """
+    audit_log.require(folder)
+    step_progress = steps(progress, {"log": 1, "store": 0 if uri is None else 9})
+    step_progress["log"]("log", 0.0)
+    key = read_public_key(anchors.trust or folder / PUBLIC_KEY)
+    with audit_log.read_locked(folder):
+        lines, faults = read_lines(folder, key)
+        faults += order_faults(lines) + date_faults(lines) + root_faults(lines) + file_faults(folder)
+        signed_heads, unreadable = read_heads([folder / HEAD, *anchors.heads], key)
+        witnesses, unsigned = anchors.read_witnesses(key)
+        faults += unreadable + unsigned
+        signed_heads += [(seen.name, seen.head) for seen in witnesses]
+        faults += [fault for name, head in signed_heads for fault in head_faults(name, head, lines)]
+        faults += missing(lines, faults, max((head.size for _, head in signed_heads), default=0))
+        faults += witness_faults(witnesses, lines)
+        entries = [line.entry for line in lines if not line.wrong]
+        payloads, erased, payload_faults = read_payloads(folder, entries, {fault.where for fault in faults})
+        faults += payload_faults
+    faults += run_faults(entries, payloads) + move_faults(payloads, key_id(key), anchors.gates_owner())
+    notes: list[Fault] = []
+    if uri is not None:
+        of_store, notes = store_faults(uri, entries, payloads, step_progress["store"])
+        faults += of_store
+    copies = 0
+    if run_folder is not None:
+        runs = [payload for entry, payload in payloads if entry.kind == "run" and not lacks_fields(entry, payload)]
+        copies, differing = copy_faults(run_folder, runs)
+        of_key, beside = key_faults(run_folder, key)
+        faults += differing + of_key
+        notes += beside
+    progress("verified", 1.0)
+    return Verified(
+        entries=len(lines),
+        root=lines[-1].entry.head.root if lines else "",
+        erased=tuple(sorted(erased)),
+        runs=sum(entry.kind == "run" for entry, _ in payloads) if uri is not None else 0,
+        copies=copies,
+        touches=touches(payload for entry, payload in payloads if entry.kind == "touch"),
+        faults=tuple(dict.fromkeys(faults)),
+        anchor=anchor(anchors, key_id(key), witnesses),
+        notes=tuple(notes),
+    )
+
+
+def touches(payloads: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Returns the number of looks at each test fold."""
+    return dict(Counter(payload["fold"] for payload in payloads))

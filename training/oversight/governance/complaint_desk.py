@@ -1,0 +1,189 @@
+"""The desk of complaints: whose trade a complaint is about, what became of it, and by when (`complaint_desk.toml`).
+
+A complaint is received, dispatched and answered, in this order. The steps stand in `complaint_status.parquet` beside
+`complaints.parquet`, with tokens of the number and the reporter: searches, deletions, rekeying and retention treat it
+like any other table. A regulator sees the complaints about its own trade; the person who complained gets the status.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import date
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from callsieve.features.files.dates import now_ms
+from callsieve.features.files.masking import has_long_digits
+from callsieve.features.files.toml_file import read_toml
+from callsieve.features.reading.call_files import write_table
+from callsieve.features.reading.layouts import DEFAULT_ZONE
+from callsieve.serving.custody.expiry import expiry_filter
+from callsieve.serving.custody.purposes import require_purpose
+from callsieve.training.language import day, language
+
+from .complaint_counts import class_of, regulator_of
+from .parties import regulators
+
+RECEIVED, DISPATCHED, ANSWERED = "received", "dispatched", "answered"
+STEPS = (RECEIVED, DISPATCHED, ANSWERED)
+FILE, TABLE = "complaint_status.parquet", "complaint_status"
+IDENTITY = ("reporter", "number", "at", "known_at")
+_MOMENT = pa.timestamp("ms", "UTC")
+_SCHEMA = pa.schema(
+    {
+        **dict.fromkeys(("complaint", "reporter", "number"), pa.string()),
+        **dict.fromkeys(("at", "known_at"), _MOMENT),
+        "status": pa.string(),
+        "entered": _MOMENT,
+        "note": pa.string(),
+    }.items()
+)
+
+
+@cache
+def desk_rules() -> dict[str, Any]:
+    """Returns the reviewed clocks and notices of complaints."""
+    return read_toml(files(__package__).joinpath("complaint_desk.toml"))
+
+
+def due(begin: date, days: int) -> date:
+    """Returns the last day of a clock of working days that begins on a day.
+
+    >>> due(date(2026, 3, 6), 3)  # a Friday
+    datetime.date(2026, 3, 11)
+    """
+    rules = desk_rules()
+    off = {date.fromisoformat(day) for day in rules["holidays"]}
+    on = {date.fromisoformat(day) for day in rules["working_days"]}
+    day = begin
+    while days:
+        day = date.fromordinal(day.toordinal() + 1)
+        days -= (day.weekday() < 5 and day not in off) or day in on
+    return day
+
+
+def complaints_of(
+    folder: Path, *, regulator: str | None = None, reporter: str | None = None, today: date | None = None
+) -> list[dict[str, Any]]:
+    """Returns complaints with their status, the ones with the earliest deadline first.
+
+    Args:
+        folder: declared for statistics, with `complaints.parquet`.
+        regulator: only complaints about its trade; a name of `regulators.toml`.
+        reporter: only complaints of the person with this token.
+        today: the day on which a clock counts as overdue; by default today in China.
+    Returns:
+        For each complaint: `complaint` (16 letters), `number` (token), `at` and `known_at` (local days), `category`,
+        `plan_class`, `regulator`, `status`, `dispatch` and `answer` (deadlines; None before their clock runs or after
+        the step), `overdue`, `note`. The reporter is left out.
+    Raises:
+        ValueError: if the regulator is unknown, or a file is missing or malformed.
+    """
+    if regulator is not None and regulator not in regulators()["regulators"]:
+        raise ValueError(f"--regulator: expected one of {', '.join(sorted(regulators()['regulators']))}")
+    frame = _complaints(folder)
+    steps = _last_steps(folder)
+    today = today or pd.Timestamp.now(tz=DEFAULT_ZONE).date()
+    rows = [_row(complaint, steps.get(tuple(complaint[name] for name in IDENTITY)), today) for complaint in frame]
+    mine = [
+        {name: value for name, value in row.items() if name != "reporter"}
+        for row in rows
+        if regulator in (None, row["regulator"]) and reporter in (None, row["reporter"])
+    ]
+    return sorted(mine, key=lambda row: (row["status"] == ANSWERED, row["dispatch"] or row["answer"] or "", row["at"]))
+
+
+def enter(folder: Path, complaint: str, status: str, note: str, at: int | None = None) -> dict[str, Any]:
+    """Enters the next step of a complaint; returns the complaint as `complaints_of` does.
+
+    Args:
+        at: when the step was done, Unix ms; by default now.
+    Raises:
+        ValueError: if the complaint is unknown, the step is not the next one, or the note may hold a phone number.
+    """
+    if has_long_digits(note) or not note.isprintable() or len(note) > 500:
+        raise ValueError("--note: expected at most 500 printable characters without a telephone number")
+    matches = [row for row in complaints_of(folder) if row["complaint"] == complaint]
+    if not matches:
+        raise ValueError(f"{complaint}: no such complaint in {folder}; see callsieve govern complaints list")
+    expected = STEPS[min(STEPS.index(matches[0]["status"]) + 1, len(STEPS) - 1)]
+    if status != expected or matches[0]["status"] == ANSWERED:
+        raise ValueError(f"{complaint}: is {matches[0]['status']}; expected the step {expected}, got {status}")
+    steps = _last_steps(folder)
+    identity = next(
+        key for row in _complaints(folder) if _id(key := tuple(row[name] for name in IDENTITY), steps) == complaint
+    )
+    step = {"complaint": complaint, "status": status, "note": note, "entered": now_ms() if at is None else at}
+    new = pa.Table.from_pylist([dict(zip(IDENTITY, identity, strict=True)) | step], schema=_SCHEMA)
+    path = folder / FILE
+    write_table(pa.concat_tables([pq.read_table(path, schema=_SCHEMA), new]) if path.exists() else new, path)
+    return next(row for row in complaints_of(folder) if row["complaint"] == complaint)
+
+
+def notice(row: Mapping[str, Any], lang: str) -> str:
+    """Returns what the person who complained is told, in "en" or "zh"."""
+    text = desk_rules()["notices"][row["status"]][lang]
+    names = regulators()["regulators"].get(row["regulator"], {"en": "the operator", "zh": "运营商"})
+    with language(lang):
+        days = {name: day(date.fromisoformat(row[name])) for name in ("at", "dispatch", "answer") if row[name]}
+    return str(text.format(**{**row, **days, "regulator": names[lang]}))
+
+
+def _complaints(folder: Path) -> list[dict[str, Any]]:
+    unexpired = expiry_filter(require_purpose(folder, "statistics"), folder)
+    path = folder / "complaints.parquet"
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; expected the output of callsieve ingest complaints")
+    table = unexpired(pq.read_table(path), "complaints")
+    return list(table.drop_columns([n for n in table.column_names if n in ("channel", "call")]).to_pylist())
+
+
+def _last_steps(folder: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Returns the last step of each complaint that has one, by IDENTITY."""
+    path = folder / FILE
+    rows = pq.read_table(path, schema=_SCHEMA).to_pylist() if path.exists() else []
+    return {tuple(row[name] for name in IDENTITY): row for row in rows}
+
+
+def _id(identity: tuple[Any, ...], steps: Mapping[tuple[Any, ...], Mapping[str, Any]]) -> str:
+    """Returns the id of a complaint: the entered one, which survives a change of keys, or a digest in letters."""
+    if identity in steps:
+        return str(steps[identity]["complaint"])
+    digest = hashlib.sha256("\x1f".join(map(str, identity)).encode()).hexdigest()[:16]
+    return digest.translate(str.maketrans("0123456789abcdef", "abcdefghijklmnop"))
+
+
+def _row(complaint: Mapping[str, Any], step: Mapping[str, Any] | None, today: date) -> dict[str, Any]:
+    identity = tuple(complaint[name] for name in IDENTITY)
+    status = RECEIVED if step is None else step["status"]
+    known, category = _local(complaint["known_at"]), complaint.get("category")
+    rules = desk_rules()
+    dispatch = due(known, rules["dispatch_days"]) if status == RECEIVED else None
+    answer = due(_local(step["entered"]), rules["answer_days"]) if step and status == DISPATCHED else None
+    clock = dispatch or answer
+    return {
+        "complaint": _id(identity, {} if step is None else {identity: step}),
+        "reporter": complaint["reporter"],
+        "number": complaint["number"],
+        "at": _local(complaint["at"]).isoformat(),
+        "known_at": known.isoformat(),
+        "category": category,
+        "plan_class": class_of(category, complaint.get("mode")),
+        "regulator": regulator_of(category),
+        "status": status,
+        "dispatch": dispatch and dispatch.isoformat(),
+        "answer": answer and answer.isoformat(),
+        "overdue": clock is not None and today > clock,
+        "note": "" if step is None else step["note"],
+    }
+
+
+def _local(moment: Any) -> date:
+    return pd.Timestamp(moment).tz_convert(DEFAULT_ZONE).date()

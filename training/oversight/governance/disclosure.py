@@ -1,0 +1,113 @@
+"""Disclosure control: a minimum count and rounding decide which counts of a table a report may show.
+
+A cell counts the calls (records) of one row of a table. Two rules protect small groups of people:
+
+1. Minimum: a cell is shown only if at least `least` distinct callees and callers take part in its records. A part of a
+   split below the minimum hides the whole split. Where the hidden rows of a table together stay below the minimum, the
+   smallest shown row is hidden as well: a total minus the shown rows would otherwise reveal them.
+2. Rounding: every shown count is a multiple of `BASE`, totals included, so that differences below `BASE` cannot be
+   computed from two cells or from two reports.
+
+Limits: a large group that overlaps several tables or reports may be estimated to within the rounding. Reports of
+periods that do not overlap reveal least. For stronger guarantees use tau-argus or differential privacy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from callsieve.features.arrays import Array
+
+LEAST = {"callee": 10, "caller": 5}
+"""Minimum of distinct numbers of each kind in a shown cell."""
+BASE = 5
+"""Shown counts are multiples of this."""
+
+
+class Cell(NamedTuple):
+    """A cell of the report: a row of a table in a period, or, with `split`, the part `part` of that row."""
+
+    period: str
+    table: str
+    row: str
+    split: str = ""
+    part: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Cells that share no records: the index of the cell of each record, or -1."""
+
+    codes: Array
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Rounded counts of a cell: records to the nearest multiple of BASE, distinct numbers by kind rounded down."""
+
+    records: int
+    people: Mapping[str, int]
+
+
+def protect(
+    tables: Sequence[Partition], people: Mapping[str, Array], least: Mapping[str, int] = LEAST
+) -> dict[Cell, Count]:
+    """Returns the cells that may be shown, with rounded counts.
+
+    Args:
+        tables: rows of tables, each table before its splits. A hidden row takes its splits with it.
+        people: by kind, the number that takes part in each record, as integers from 0.
+        least: minimum of distinct numbers by kind. A cell without records may always be shown.
+    """
+    shown: dict[Cell, Count] = {}
+    for table in tables:
+        size = len(table.cells)
+        inside = table.codes >= 0
+        records = np.bincount(table.codes[inside], minlength=size)
+        hidden = (records > 0) & ~_reaches(table.codes[inside], _select(people, inside), least, size)
+        if size and table.cells[0].split:
+            splits = {cell[:4] for cell, small in zip(table.cells, hidden, strict=True) if small}
+            hidden = np.array([cell[:4] in splits or _row_of(cell) not in shown for cell in table.cells])
+        else:
+            _hide_remainder(table.codes, records, hidden, people, least)
+        distinct = {kind: _distinct(table.codes[inside], ids[inside], size) for kind, ids in people.items()}
+        for i in map(int, np.flatnonzero(~hidden)):
+            numbers = {kind: int(count[i]) // BASE * BASE for kind, count in distinct.items()}
+            shown[table.cells[i]] = Count((int(records[i]) + BASE // 2) // BASE * BASE, numbers)
+    return shown
+
+
+def _hide_remainder(
+    codes: Array, records: Array, hidden: Array, people: Mapping[str, Array], least: Mapping[str, int]
+) -> None:
+    """Hides the smallest shown rows, in place, until the hidden rows together reach the minimum."""
+    while hidden.any() and ((records > 0) & ~hidden).any():
+        rest = (codes >= 0) & hidden[codes]
+        if _reaches(np.zeros(rest.sum(), dtype=np.int64), _select(people, rest), least, 1)[0]:
+            return
+        hidden[np.argmin(np.where((records > 0) & ~hidden, records, np.iinfo(np.int64).max))] = True
+
+
+def _reaches(codes: Array, people: Mapping[str, Array], least: Mapping[str, int], size: int) -> Array:
+    """Returns for each of `size` cells whether it reaches the minimum of distinct numbers of every kind."""
+    enough = [_distinct(codes, numbers, size) >= least[kind] for kind, numbers in people.items()]
+    return np.asarray(np.all(enough, axis=0))
+
+
+def _distinct(codes: Array, numbers: Array, size: int) -> Array:
+    """Returns the count of distinct numbers in each cell."""
+    stride = int(numbers.max(initial=0)) + 1
+    return np.bincount(np.unique(codes.astype(np.int64) * stride + numbers) // stride, minlength=size)
+
+
+def _select(people: Mapping[str, Array], selected: Array) -> dict[str, Array]:
+    return {kind: numbers[selected] for kind, numbers in people.items()}
+
+
+def _row_of(cell: Cell) -> Cell:
+    return cell._replace(split="", part="")

@@ -1,0 +1,321 @@
+"""The governance report: calls by connecting party, trunk, industry and regulator, as disclosure-controlled counts.
+
+Every figure of the report is a rounded cell count that passes the disclosure control of `disclosure.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from callsieve.features.arrays import Array
+from callsieve.features.files.dates import EPOCH, parse_day
+
+from .complaint_counts import complaint_cells
+from .disclosure import BASE, LEAST, Cell, Count, Partition, protect
+from .parties import UNCLASSIFIED, Column, ReportData, columns, dictionary, in_force, read_report_data
+from .shared_victims import groups
+
+if TYPE_CHECKING:
+    from callsieve.features.files.progress import Progress
+
+
+MAX_ROWS = 40
+"""Maximum rows of a table; the rows with the fewest calls are left out."""
+OTHERS = "others"  # the contents of a row beside its commonest one
+BULK = 50
+"""An unregistered caller with at least this many distinct callees in a period calls in bulk."""
+TABLES: dict[str, tuple[str, ...]] = {
+    "all": ("answered", "false_number", "registered", "action", "plan_class"),
+    "operator": ("answered", "false_number", "registered", "action", "plan_class", "content"),
+    "trunk": ("answered", "false_number", "outside_register", "registered", "action", "plan_class"),
+    "class": ("registered", "action", "plan_class"),
+    "industry": ("answered", "outsourced", "action", "plan_class", "content"),
+    "area": ("answered", "action", "plan_class", "content"),
+    "principal": ("answered", "outsourced", "action", "plan_class"),
+    "agent": ("answered", "action", "plan_class"),
+    "plan_class": ("answered", "action"),
+    "content": ("answered", "action"),
+    "regulator": ("answered", "action", "plan_class"),
+    "unregistered_bulk": ("answered", "action", "plan_class"),
+    "victims_in_common": ("answered", "action", "plan_class"),
+}
+"""The tables, each with the splits of its rows. Splits without data are left out."""
+COMPARED = tuple(name for name in TABLES if name not in ("class", "unregistered_bulk", "victims_in_common"))
+"""Tables that also show the calls of the previous period."""
+
+LEAGUES = {"operator": "complaints_operator", "industry": "complaints_category", "area": "complaints_area"}
+"""The league tables: the table of calls and the table of complaints behind each."""
+PER = 100_000
+
+
+def period_of(first: int, last: int) -> str:
+    """Returns the name of the period of local days [first, last), in days since 1970.
+
+    >>> period_of(20150, 20157)
+    '2025-03-03/2025-03-10'
+    """
+    return "/".join((EPOCH + timedelta(days=day)).isoformat() for day in (first, last))
+
+
+def days_of(period: str) -> tuple[int, int]:
+    """Returns the first day of a period and the day after its last, as days since 1970.
+
+    >>> days_of("2025-03-03/2025-03-10")
+    (20150, 20157)
+    """
+    first, _, last = period.partition("/")
+    return (date.fromisoformat(first) - EPOCH).days, (date.fromisoformat(last) - EPOCH).days
+
+
+def write_report(
+    data: Path,
+    out: Path,
+    *,
+    verdicts: Path | None = None,
+    until: str | None = None,
+    days: int = 7,
+    least: Mapping[str, int] = LEAST,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Writes the report of some days: `report.html` and `cells.parquet` in `out`.
+
+    Args:
+        data: folder of keyed calls, declared for statistics.
+        verdicts: output of `callsieve score --out` for these calls.
+        until: local date after the last day of the report; by default the last day of the calls.
+        days: length of the period; the previous period has the same length.
+        least: minimum of distinct callees and callers in a shown cell.
+    Returns:
+        The figures of the page, JSON-able: `now`, `before`, `least`, `base`, `bulk`, `tables`, `leagues`.
+    Raises:
+        ValueError: if there are no calls in the period, or every cell is below the minimum.
+    """
+    from .report_page import write_cells, write_page
+
+    progress("read", 0.1)
+    source = read_report_data(data, verdicts)
+    last = last_day(source, until)
+    now, before = period_of(last - days, last), period_of(last - 2 * days, last - days)
+    progress("count", 0.3)
+    calls = call_cells(source, now, before, least)
+    if not any(cell.table == "all" for cell in calls):
+        raise ValueError(f"period {now}: every cell is below the minimum; increase --days")
+    progress("preferences", 0.8)
+    comparable = any(cell.period == before for cell in calls)
+    complaints = complaint_cells(source, (now, before) if comparable else (now,), least)
+    cells = calls | preference_cells(source, now, least) | complaints
+    figures = {"now": now, "before": before, "least": dict(least), "base": BASE, "bulk": BULK}
+    tables = tables_of(cells, now, before)
+    figures |= {"tables": tables, "leagues": leagues(tables)}
+    write_cells(cells, out / "cells.parquet")
+    write_page(figures, out / "report.html")
+    progress("write", 1.0)
+    return figures
+
+
+def call_cells(source: ReportData, now: str, before: str, least: Mapping[str, int]) -> dict[Cell, Count]:
+    """Returns the cells of calls that may be shown; cells of `before` only if the records cover both periods.
+
+    Raises:
+        ValueError: if no call is in the period `now`.
+    """
+    comparable = _covers(source, now, before)
+    day = source.calls["day"].to_numpy()
+    source = source.filter(np.any([(day >= a) & (day < b) for a, b in map(days_of, (now, before))], axis=0))
+    attributes = columns(source)
+    tables = list(partitions(source, attributes, now))
+    if comparable:
+        past = partitions(source, attributes, before)
+        tables += [table for table in past if table.cells[0].table in COMPARED and not table.cells[0].split]
+    people = {kind: dictionary(source.calls, kind).codes for kind in ("callee", "caller")}
+    return protect(tables, people, least)
+
+
+def _covers(source: ReportData, now: str, before: str) -> bool:
+    """Returns whether the records cover both periods completely.
+
+    A period that is only partly recorded has fewer calls: its comparison would show a change that did not happen.
+
+    Raises:
+        ValueError: if no call is in the period `now`.
+    """
+    day = source.calls["day"].to_numpy()
+    first, last = days_of(now)
+    if not ((day >= first) & (day < last)).any():
+        recorded = period_of(int(day.min()), int(day.max()) + 1) if len(day) else "none"
+        raise ValueError(f"period {now}: no call; expected days of the recorded period, {recorded}")
+    return bool(day.min() <= days_of(before)[0] and last <= day.max() + 1)
+
+
+def partitions(source: ReportData, attributes: Mapping[str, Column], period: str) -> Iterator[Partition]:
+    """Yields every table of a period, each followed by its splits."""
+    first, last = days_of(period)
+    day = source.calls["day"].to_numpy()
+    inside = (day >= first) & (day < last)
+    rows = dict(attributes) | {
+        "unregistered_bulk": _bulk(source, attributes, inside),
+        "victims_in_common": _victims(source, inside, last),
+    }
+    for table, splits in TABLES.items():
+        row = _largest(rows[table], inside) if table in rows else Column(np.empty(0), ())
+        if row.labels:
+            yield Partition(row.codes, [Cell(period, table, label) for label in row.labels])
+            for name in splits:
+                if name in rows:
+                    split = _commonest if name == "content" else _split
+                    yield split(row, rows[name], period, table, name)
+
+
+def _split(row: Column, part: Column, period: str, table: str, split: str) -> Partition:
+    size = len(part.labels)
+    codes = np.where((row.codes < 0) | (part.codes < 0), -1, row.codes * size + part.codes)
+    return Partition(codes, [Cell(period, table, label, split, word) for label in row.labels for word in part.labels])
+
+
+def _commonest(row: Column, part: Column, period: str, table: str, split: str) -> Partition:
+    """Returns the split of each row into its commonest part and all others: one rare part would hide a whole split."""
+    inside = (row.codes >= 0) & (part.codes >= 0)
+    size = len(part.labels)
+    counts = np.bincount(row.codes[inside] * size + part.codes[inside], minlength=len(row.labels) * size)
+    counts = counts.reshape(len(row.labels), size)
+    counts[:, [code for code, word in enumerate(part.labels) if word == UNCLASSIFIED]] = 0
+    top = counts.argmax(axis=1)
+    codes = np.where(inside, row.codes * 2 + (part.codes != top[row.codes]), -1)
+    words = [(part.labels[code], OTHERS) for code in top]
+    cells = [
+        Cell(period, table, label, split, word) for label, pair in zip(row.labels, words, strict=True) for word in pair
+    ]
+    return Partition(codes, cells)
+
+
+def _largest(column: Column, inside: Array) -> Column:
+    """Returns the column reduced to the calls of the period and to its largest rows."""
+    codes = np.where(inside, column.codes, -1)
+    count = np.bincount(codes[codes >= 0], minlength=len(column.labels))
+    rows = [int(i) for i in np.argsort(-count, kind="stable")[:MAX_ROWS] if count[i]]
+    index = np.full(len(column.labels) + 1, -1, dtype=np.int64)
+    index[rows] = np.arange(len(rows))
+    return Column(index[codes], [column.labels[i] for i in rows])
+
+
+def _bulk(source: ReportData, attributes: Mapping[str, Column], inside: Array) -> Column:
+    """Returns the number block of each call by an unregistered bulk caller."""
+    caller, callee = (dictionary(source.calls, name).codes for name in ("caller", "callee"))
+    unregistered = inside & (attributes["registered"].codes == 1)
+    pairs = np.unique(np.stack([caller[unregistered], callee[unregistered]]), axis=1)
+    bulk = np.bincount(pairs[0], minlength=int(caller.max(initial=-1)) + 1) >= BULK
+    block = dictionary(source.calls, "caller_block")
+    return Column(np.where(unregistered & bulk[caller], block.codes, -1), block.labels)
+
+
+def _victims(source: ReportData, inside: Array, last: int) -> Column:
+    """Returns for each call the group of its caller: callers with complaints that share callees."""
+    caller, callee = dictionary(source.calls, "caller"), dictionary(source.calls, "callee")
+    moment = pd.Timestamp(EPOCH + timedelta(days=last), tz="UTC")
+    complained_of = set(source.complaints["number"][source.complaints["known_at"] <= moment])
+    suspect = np.array([label in complained_of for label in caller.labels] + [False])[caller.codes]
+    group, count = groups(caller.codes, callee.codes, inside & suspect)
+    return Column(group, [f"group {i + 1}" for i in range(count)])
+
+
+def preference_cells(source: ReportData, now: str, least: Mapping[str, int]) -> dict[Cell, Count]:
+    """Returns the cells of preferences and refusals in force at the end of the period."""
+    moment = now.partition("/")[2]
+    preferences, refusals = (source.registers[name] for name in ("preferences", "refusals"))
+    frame = pd.concat([preferences, refusals.rename(columns={"industry": "category"})], ignore_index=True)
+    if not len(frame):
+        return {}
+    table = np.where(np.arange(len(frame)) < len(preferences), "preferences", "refusals")
+    callee = {"callee": pd.factorize(frame["callee"])[0]}
+    return protect(list(_preferences(frame.assign(table=table), moment)), callee, {"callee": least["callee"]})
+
+
+def _preferences(frame: pd.DataFrame, moment: str) -> Iterator[Partition]:
+    effective = in_force(frame, pd.Timestamp(moment, tz="UTC"), ("table", "callee", "category"))
+    labels = sorted(set(frame["category"]))
+    for table in ("preferences", "refusals"):
+        codes = np.full(len(frame), -1, dtype=np.int64)
+        rows = effective[effective["table"] == table]
+        codes[rows.index] = [labels.index(word) for word in rows["category"]]
+        yield Partition(codes, [Cell(moment, table, label) for label in labels])
+        if table == "preferences":
+            accepts = np.where(frame["accepts"].eq(True), 0, 1)
+            yield _split(Column(codes, labels), Column(accepts, ("yes", "no")), moment, table, "accepts")
+
+
+def tables_of(cells: Mapping[Cell, Count], now: str, before: str) -> dict[str, list[dict[str, Any]]]:
+    """Returns the tables as rows: calls, distinct people, splits as counts, and calls of the previous period."""
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for cell, count in cells.items():
+        if not cell.split and cell.period != before and count.records:
+            row = {"row": cell.row, "calls": count.records, "people": dict(count.people), "splits": {}}
+            past = cells.get(cell._replace(period=before)) if cell.period == now else None
+            row["before"] = None if past is None else past.records
+            tables.setdefault(cell.table, []).append(row)
+    splits = {(table, row["row"]): row["splits"] for table, rows in tables.items() for row in rows}
+    for cell, count in cells.items():
+        if cell.split and cell.period != before and (cell.table, cell.row) in splits:
+            splits[cell.table, cell.row].setdefault(cell.split, {})[cell.part] = count.records
+    return {table: sorted(rows, key=lambda row: -row["calls"]) for table, rows in tables.items()}
+
+
+def last_day(source: ReportData, until: str | None) -> int:
+    """Returns the day after the last day of a report, in days since 1970.
+
+    By default that is the day of the last call, because its records are often incomplete.
+
+    Raises:
+        ValueError: if there are no calls, or the day is malformed.
+    """
+    if until is not None:
+        return (parse_day(until, "--until") - EPOCH).days
+    if not source.calls.num_rows:
+        raise ValueError("calls.parquet: expected at least one call")
+    return int(source.calls["day"].to_numpy().max())
+
+
+def leagues(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Returns the league tables from the shown rows of the report, the highest rank first.
+
+    Returns: by table, rows with `row`, `calls`, `acted` (calls with an action, or None), `content` (the commonest one
+    that was predicted, or None), `complaints`, `rate` and `rate_before` (complaints per 100,000 calls, or None), `rank`
+    and `rank_before` (1 for the highest rate, or None).
+    """
+    return {
+        name: ranked for name, of in LEAGUES.items() if (ranked := _league(tables.get(name, ()), tables.get(of, ())))
+    }
+
+
+def _league(calls: Sequence[Mapping[str, Any]], complaints: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    complaints_of = {row["row"]: row for row in complaints}
+    rows = []
+    for row in calls:
+        about = complaints_of.get(row["row"], {"calls": None, "before": None})
+        actions = row["splits"].get("action")
+        contents = {word: count for word, count in row["splits"].get("content", {}).items() if count and word != OTHERS}
+        rows.append(
+            {
+                "row": row["row"],
+                "calls": row["calls"],
+                "acted": None if actions is None else sum(n for word, n in actions.items() if word != "pass"),
+                "content": max(contents, key=lambda word: contents[word], default=None),
+                "complaints": about["calls"],
+                "rate": _rate(about["calls"], row["calls"]),
+                "rate_before": _rate(about["before"], row["before"]),
+            }
+        )
+    for name, rate in (("rank", "rate"), ("rank_before", "rate_before")):
+        rates = sorted((row[rate] for row in rows if row[rate] is not None), reverse=True)
+        for row in rows:
+            row[name] = None if row[rate] is None else rates.index(row[rate]) + 1
+    return sorted(rows, key=lambda row: (row["rank"] is None, row["rank"] or 0, -row["calls"]))
+
+
+def _rate(complaints: int | None, calls: int | None) -> float | None:
+    return None if complaints is None or not calls else round(PER * complaints / calls, 1)

@@ -1,0 +1,126 @@
+"""Exports of calls and re-identification of tokens: each is entered in the audit log first, with its tickets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from callsieve.features.files.dates import DAY, EPOCH, parse_day
+from callsieve.features.files.progress import silent
+from callsieve.features.intake.intake import Intake
+from callsieve.features.intake.keyed_table import read_keyed
+from callsieve.features.keys.callee_keys import CalleeCipher
+from callsieve.features.keys.tokens import Key, Use, is_token
+from callsieve.features.reading.call_files import write_table
+from callsieve.serving.batch.output_keys import output_tokens, with_callee_keys
+from callsieve.serving.custody.expiry import expiry_filter
+from callsieve.serving.custody.purposes import require_purpose
+from callsieve.training.data.fingerprint import fingerprint
+from callsieve.training.oversight.log.gates import Gates
+from callsieve.training.oversight.log.tickets import EXPORT, REIDENTIFY, Act, enter_act, tokens_hash
+
+PARTIES: tuple[Use, ...] = ("block", "operator", "trunk")
+
+if TYPE_CHECKING:
+    from callsieve.features.files.progress import Progress
+
+
+def calls_between(folder: Path, first: str, last: str, progress: Progress = silent, table: str = "calls") -> pa.Table:
+    """Returns the unexpired keyed calls of a folder between two UTC days, both included.
+
+    Args:
+        table: "calls", or "held" for the calls held for tracing.
+
+    Raises:
+        ValueError: if the folder is not declared for export, or a day is malformed.
+    """
+    unexpired = expiry_filter(require_purpose(folder, "export"), folder)
+    progress("read", 0.0)
+    calls = unexpired(read_keyed(folder / f"{table}.parquet"), table)
+    begin, end = ((parse_day(text, what) - EPOCH).days * DAY for text, what in ((first, "--first"), (last, "--last")))
+    start = calls["start"]
+    return calls.filter(pc.and_(pc.greater_equal(start, begin), pc.less(start, end + DAY)))
+
+
+def export_act(calls: pa.Table, purpose: str, person: str, progress: Progress = silent) -> Act:
+    """Returns the act of exporting these calls."""
+    progress("fingerprint", 0.5)
+    act = Act(EXPORT, fingerprint(calls), calls.num_rows, purpose, person)
+    progress("fingerprint", 1.0)
+    return act
+
+
+def export_calls(
+    calls: pa.Table,
+    act: Act,
+    folder: Path,
+    out: Path,
+    callees: CalleeCipher,
+    log: Path,
+    tickets: Sequence[Path],
+    gates: Gates,
+    key: Ed25519PrivateKey,
+) -> int:
+    """Enters an export in the log, then writes the calls to a new file; returns the index of the entry.
+
+    The file has called numbers under the key of `callees`.
+
+    Raises:
+        FileExistsError: if the file exists.
+        ValueError: if too few people agreed (`tickets.enter_act`); nothing is written.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out}: expected a new file; nothing is overwritten")
+    entry = enter_act(log, act, tickets, gates, key, str(folder))
+    write_table(with_callee_keys(calls, callees), out)
+    return entry
+
+
+def reidentify_act(tokens: Sequence[str], purpose: str, person: str) -> Act:
+    """Returns the act of re-identifying these tokens.
+
+    Raises:
+        ValueError: if there are no tokens, or one is malformed.
+    """
+    if not tokens or not all(is_token(token) for token in tokens):
+        raise ValueError("re-identification: expected tokens of numbers, blocks, operators or trunks")
+    return Act(REIDENTIFY, tokens_hash(tokens), len(tokens), purpose, person)
+
+
+def reidentify(
+    tokens: Sequence[str],
+    candidates: Iterable[str],
+    act: Act,
+    number_key: Key,
+    callees: CalleeCipher | None,
+    log: Path,
+    tickets: Sequence[Path],
+    gates: Gates,
+    key: Ed25519PrivateKey,
+) -> Iterator[tuple[str, str]]:
+    """Returns pairs of token and text if the text is among the candidates; for a screen, never for a file.
+
+    A candidate is a telephone number, any number of a block, or the name of an operator or a trunk. With `callees`,
+    tokens of called numbers in exported files are recognised, too.
+
+    Raises:
+        ValueError: if too few people agreed (`tickets.enter_act`); nothing is looked up.
+    """
+    enter_act(log, act, tickets, gates, key)
+    intake, requested = Intake(number_key), set(tokens)
+    return (
+        (token, text)
+        for text in candidates
+        for token in (*output_tokens(intake.token("number", text) or "", callees), *_party_tokens(intake, text))
+        if token in requested
+    )
+
+
+def _party_tokens(intake: Intake, text: str) -> list[str]:
+    """Returns the tokens of the block of a number, and of the operator and the trunk of this name."""
+    return [token for use in PARTIES if (token := intake.token(use, text))]
