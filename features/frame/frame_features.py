@@ -80,5 +80,5 @@ def call_features(
     kind: Literal["written", "codes"] = "codes" if layout.numbers == "codes" else "written"
     intake = Intake(_KEY, zone=layout.hours_zone, numbers=kind, remember=max(1, table.num_rows))
     keyed = intake.table(table)
-    X = vectors(keyed, rows=np.arange(len(calls)), features=tuple(features), threads=threads)  # noqa: N806
+    X = vectors(keyed, rows=np.arange(len(calls)), features=tuple(features), threads=threads)
     return pd.DataFrame(X, index=calls.index, columns=list(features))

@@ -56,7 +56,7 @@ class CallFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.history = history
         self.threads = threads
 
-    def fit(self, X: pd.DataFrame, y: object = None) -> Self:  # noqa: ARG002, N803
+    def fit(self, X: pd.DataFrame, y: object = None) -> Self:  # noqa: ARG002
         """Checks the names of the features and of the columns. Raises TypeError or ValueError, in one line."""
         if not isinstance(X, pd.DataFrame):
             raise TypeError(f"X must be a pandas DataFrame of calls, got {type(X).__name__}")
@@ -64,7 +64,7 @@ class CallFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sc
         validate_data(self, X, skip_check_array=True)
         return self
 
-    def transform(self, X: pd.DataFrame) -> Floats:  # noqa: N803
+    def transform(self, X: pd.DataFrame) -> Floats:
         """Returns the vectors of the calls, float64 (calls, features); a DataFrame after `set_output`.
 
         Raises:

@@ -55,7 +55,7 @@ class Forest:
             functions = stand_in(trees, self._layout, len(self.features), classes)
         self._functions = functions
 
-    def predict_raw(self, X: Floats, *, threads: int = 1) -> Floats:  # noqa: N803
+    def predict_raw(self, X: Floats, *, threads: int = 1) -> Floats:
         """Returns raw scores of shape (n,), or (n, classes) with more than one class.
 
         Args:

@@ -108,7 +108,7 @@ def plain(learn: FitRows, check: FitRows | None, seed: int, threads: int) -> Cal
         judge = lgb.Dataset(check.X, check.y, reference=data)
         stop = lgb.early_stopping(PLAIN_PATIENCE, verbose=False)
         model = lgb.train(settings, data, PLAIN_MOST, valid_sets=[judge], callbacks=[stop])
-    return lambda X: np.asarray(model.predict(X, raw_score=True))  # noqa: N803
+    return lambda X: np.asarray(model.predict(X, raw_score=True))
 
 
 def over_splits(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:

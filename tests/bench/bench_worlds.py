@@ -154,7 +154,7 @@ def of_count(gathered: Gathered, settings: Settings, count: int, first_other: in
     columns = feature_columns(settings.features)
     matrix = without_look_alikes(matrix, columns, probability, seed=settings.seed, threads=settings.threads)
     fitted = fit_all(matrix, settings, lambda _: None, gathered.learnt.release)
-    calls, X = gathered.pool, gathered.vectors.array()  # noqa: N806
+    calls, X = gathered.pool, gathered.vectors.array()
     units = "folder" if fitted.by_folder else "group"
     fold = cv_fold_of_calls(getattr(matrix, units), fitted.row_fold, getattr(calls, units))
     inside = calls.folder < count

@@ -101,7 +101,7 @@ def rows(n, seed=0):
     return np.column_stack(columns)
 
 
-def _train(objective, X, y, trees):  # noqa: N803
+def _train(objective, X, y, trees):
     import lightgbm
 
     data = lightgbm.Dataset(X, y, feature_name=list(NAMES), categorical_feature=CATEGORICAL)

@@ -90,7 +90,7 @@ class Feed:
         return np.asarray(places)
 
 
-def feed_of_all(X: Array) -> Feed:  # noqa: N803
+def feed_of_all(X: Array) -> Feed:
     """Returns the complete feed of vectors that cover all calls."""
     every = np.arange(len(X))
     return Feed(COMPLETE, every, every, X)
@@ -107,13 +107,13 @@ def vectors_on(name: str, dataset: Dataset, features: tuple[str, ...], threads: 
     recorded, calls = recorded_calls(dataset.calls, name)
     chosen = recorded if rows is None else np.intersect1d(rows, recorded, assume_unique=True)
     places = np.searchsorted(recorded, chosen)
-    X = vectors(calls, rows=places, threads=threads or None)  # noqa: N806
+    X = vectors(calls, rows=places, threads=threads or None)
     if set(features) & set(COMPLAINT_NAMES):
         of_complaints = complaint_vectors(calls, complaint_table(dataset.calls, dataset.complaints))
-        X = np.hstack([X, of_complaints[places]])  # noqa: N806
+        X = np.hstack([X, of_complaints[places]])
     if own_columns(features):
         callers, start = calls["caller"].take(pa.array(places)), calls["start"].to_numpy()[places]
-        X = np.hstack([X, own_values(features, callers, start, dataset.own)])  # noqa: N806
+        X = np.hstack([X, own_values(features, callers, start, dataset.own)])
     return Feed(name, recorded, chosen, X)
 
 

@@ -53,7 +53,7 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         self.random_state = random_state
         self.threads = threads
 
-    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
         """Fits the members and the calibration.
 
         Args:
@@ -66,7 +66,7 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         Raises:
             ValueError: if X or a parameter is invalid, or y does not have two classes.
         """
-        X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan", ensure_min_samples=2)  # noqa: N806
+        X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan", ensure_min_samples=2)
         check_classification_targets(y)
         if type_of_target(y) != "binary":
             raise ValueError(
@@ -100,18 +100,18 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         self.slope_, self.intercept_ = calibration_line(raw, code, weight)
         return self
 
-    def decision_function(self, X: Any) -> Array:  # noqa: N803
+    def decision_function(self, X: Any) -> Array:
         """Returns calibrated log-odds of the second class, shape (rows,). Raises NotFittedError before `fit`."""
         check_is_fitted(self, "model_")
         values = validate_data(self, X, dtype=np.float64, order="C", ensure_all_finite="allow-nan", reset=False)
         return np.asarray(self.slope_ * self._raw(values) + self.intercept_)
 
-    def predict_proba(self, X: Any) -> Array:  # noqa: N803
+    def predict_proba(self, X: Any) -> Array:
         """Returns the probabilities of both classes, shape (rows, 2). Raises NotFittedError before `fit`."""
         second = expit(self.decision_function(X))
         return np.column_stack([1 - second, second])
 
-    def predict(self, X: Any) -> Array:  # noqa: N803
+    def predict(self, X: Any) -> Array:
         """Returns the more probable class of each row, shape (rows,). Raises NotFittedError before `fit`."""
         second = self.decision_function(X) > 0
         return np.asarray(self.classes_[second.astype(int)])

@@ -47,7 +47,7 @@ class ForwardGroupSplit(BaseCrossValidator):  # type: ignore[misc]  # scikit-lea
         self.gap = gap
         self.random_state = random_state
 
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Array, Array]]:  # noqa: N803
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Array, Array]]:
         """Yields the places of the training rows and of the test rows of each split.
 
         Args:
@@ -90,11 +90,11 @@ class ForwardGroupSplit(BaseCrossValidator):  # type: ignore[misc]  # scikit-lea
                 )
             yield train, test
 
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: ARG002, N803
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: ARG002
         """Returns the number of splits."""
         return self.n_splits
 
-    def _seconds(self, X: Any) -> Array:  # noqa: N803
+    def _seconds(self, X: Any) -> Array:
         """Returns the start of each row in Unix seconds."""
         if isinstance(self.start, str) and (not isinstance(X, pd.DataFrame) or self.start not in X):
             raise ValueError(f"ForwardGroupSplit: start: X has no column {self.start!r}")

@@ -125,7 +125,7 @@ def logistic(features: Sequence[str]) -> Pipeline:
     return make_pipeline(columns, LogisticRegression(solver="newton-cholesky", tol=CONVERGED, warm_start=True))
 
 
-def log_odds(model: Pipeline, X: Array, rows: Array) -> Array:  # noqa: N803
+def log_odds(model: Pipeline, X: Array, rows: Array) -> Array:
     """Returns scores of all calls, NaN except at `rows`; rounded, so that the number of threads cannot matter."""
     raw = np.full(len(X), np.nan)
     for first in range(0, len(rows), BATCH):

@@ -62,7 +62,7 @@ def compare(challenger: Bundle, champion: Bundle, dataset: Dataset, settings: Se
     if champion.catalogue_hash != challenger.catalogue_hash:
         raise ValueError("compare: expected two models of one feature catalogue; train the champion's settings anew")
     features = challenger.features + champion.features
-    X, nuisance, caller = certifying_calls(dataset, settings, features)  # noqa: N806
+    X, nuisance, caller = certifying_calls(dataset, settings, features)
     first, second = (flagged(bundle, X, settings.threads) for bundle in (challenger, champion))
     return compare_flags(first, second, nuisance, caller, gates, settings.judging_seed)
 
@@ -78,7 +78,7 @@ def certifying_calls(dataset: Dataset, settings: Settings, features: tuple[str, 
     return vectors_on(COMPLETE, dataset, features, settings.threads, rows).X, truth.nuisance[rows], caller[rows]
 
 
-def flagged(bundle: Bundle, X: Array, threads: int) -> Array:  # noqa: N803
+def flagged(bundle: Bundle, X: Array, threads: int) -> Array:
     """Returns which calls reach a model's certified threshold."""
     rows = np.ascontiguousarray(X[:, feature_columns(bundle.features)])
     raw = bundle.model.predict_raw(rows, threads=threads or 2)

@@ -52,7 +52,7 @@ def evaluate(
     dataset = read_dataset(data, "evaluation")
     look = count_look(ledger, scorer.bundle, dataset.fingerprint, judged_span(dataset.calls), "evaluate", data)
     progress("features", 0.1)
-    X = vectors_on(COMPLETE, dataset, scorer.bundle.features, threads).X  # noqa: N806
+    X = vectors_on(COMPLETE, dataset, scorer.bundle.features, threads).X
     progress("score", 0.6)
     groups = seen_groups(dataset, scorer.bundle)
     rule_bits = rules_met(dataset.calls, rule_columns(X), None, scorer.policy.terms)
@@ -102,7 +102,7 @@ def _figures(calls: JudgedCalls, band: Band, rows: Array) -> SeenGroupFigures:
     }
 
 
-def judged_calls(dataset: Dataset, X: Array, raw: Array, groups: SeenGroups) -> JudgedCalls:  # noqa: N803
+def judged_calls(dataset: Dataset, X: Array, raw: Array, groups: SeenGroups) -> JudgedCalls:
     """Returns the scored calls of a dataset; judged are all calls after the first 7 days.
 
     `lives` has the numbers that began after these 7 days. `known_lives` has those that also began after the labels of

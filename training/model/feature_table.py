@@ -97,7 +97,7 @@ def read_table(
     numeric = frame.select_dtypes(include=["number", "bool"])
     names = [name for name in numeric if not is_identifier(numeric[name])]
     left_out = tuple(str(name) for name in frame if name not in names)
-    X = numeric[names].to_numpy(dtype=float)  # noqa: N806
+    X = numeric[names].to_numpy(dtype=float)
     labels, names_in_use = y.to_numpy(dtype=np.int8), tuple(map(str, names))
     return FeatureTable(X, labels, names_in_use, left_out, group, moment, declaration.in_record(purpose))
 

@@ -128,7 +128,7 @@ def training_vectors(
     Seven digits are enough to grow trees, at half the memory; scoring uses double precision. One feed is in memory at a
     time, and none while a model is fitted.
     """
-    X = np.empty((sum(len(rows) for rows, _ in rows_by_feed.values()), len(vector_columns(features))), dtype=np.float32)  # noqa: N806
+    X = np.empty((sum(len(rows) for rows, _ in rows_by_feed.values()), len(vector_columns(features))), dtype=np.float32)
     begin = 0
     for name, (rows, _) in rows_by_feed.items():
         feed = vectors_on(name, dataset, features, threads, rows)
@@ -168,7 +168,7 @@ def build_matrix(
     )
 
 
-def joined_matrix(folders: Sequence[Matrix], X: Array) -> Matrix:  # noqa: N803
+def joined_matrix(folders: Sequence[Matrix], X: Array) -> Matrix:
     """Returns the training rows of several folders as one matrix.
 
     Args:
@@ -191,7 +191,7 @@ def without_look_alikes(matrix: Matrix, columns: list[int], probability: float, 
     """
     if not matrix.assumed.any():
         return matrix
-    fold, X, score = cv_folds(matrix.group, matrix.y, seed), matrix.X[:, columns], np.zeros(len(matrix.y))  # noqa: N806
+    fold, X, score = cv_folds(matrix.group, matrix.y, seed), matrix.X[:, columns], np.zeros(len(matrix.y))
     settings = lightgbm_parameters(len(score), classes=1, seed=seed, threads=threads, parameters=None)
     settings = without_stopping(settings)
     data = lgb.Dataset(X, matrix.y, weight=matrix.weight, params=settings, free_raw_data=False).construct()

@@ -139,7 +139,7 @@ class VectorFile:
         self._mapping: mmap.mmap | None = None
         self._array: Array | None = None
 
-    def append(self, X: Array) -> None:  # noqa: N803
+    def append(self, X: Array) -> None:
         """Writes more rows. Raises ValueError after `array`."""
         if self._array is not None:
             raise ValueError("vectors: the file is mapped already; append all rows before the first call of array()")
@@ -263,7 +263,7 @@ class _Gathering:
         if self._last is None or self._feed is None:
             raise ValueError("a training needs at least one folder of calls")
         dataset, folds, begin = self._last
-        X, pool = self._scored.array(), joined_pool(self._pools)  # noqa: N806
+        X, pool = self._scored.array(), joined_pool(self._pools)
         for vectors in self._poorer.values():
             vectors.array()  # maps the file before it is closed
         feed = Feed(COMPLETE, np.arange(dataset.calls.num_rows), pool.row[begin:], X[begin:])

@@ -49,7 +49,7 @@ def scores_by_feed(fitted: Fitted, gathered: Gathered, cv_fold: Array, settings:
     pool, scores = gathered.pool, {}
     complete = FeedVectors(np.arange(len(pool.start)), gathered.vectors)
     for name, feed in {COMPLETE: complete, **gathered.poorer}.items():
-        X, model = feed.vectors.array(), model_of(gathered.feed, name, fitted.models)  # noqa: N806
+        X, model = feed.vectors.array(), model_of(gathered.feed, name, fitted.models)
         raw = score_feed(fitted, model, cv_fold, pool, X, feed.places, settings)
         scores[name] = FeedScores(raw, strata_at(X, feed.places, len(pool.start)))
         feed.vectors.release()
@@ -72,7 +72,7 @@ def score_feed(
     model: str,
     cv_fold: Array,
     pool: Pool,
-    X: Array,  # noqa: N803
+    X: Array,
     rows: Array,
     settings: Settings,
 ) -> Array:
@@ -91,7 +91,7 @@ def score_feed(
     return out_of_fold_scores(raw, by_member, fitted.held_out, cv_fold, pool.choose)
 
 
-def strata_at(X: Array, rows: Array, count: int) -> Array:  # noqa: N803
+def strata_at(X: Array, rows: Array, count: int) -> Array:
     """Returns the stratum of `count` calls, as places among STRATA; "unknown" for calls without a vector.
 
     Args:
@@ -104,7 +104,7 @@ def strata_at(X: Array, rows: Array, count: int) -> Array:  # noqa: N803
 
 def score_rows(
     model: RiskModel | Forest,
-    X: Array,  # noqa: N803
+    X: Array,
     rows: Array,
     wanted: Array,
     columns: list[int],
@@ -136,7 +136,7 @@ def feature_columns(features: tuple[str, ...]) -> list[int]:
     return [names.index(name) for name in features]
 
 
-def select_columns(X: Array, columns: list[int]) -> Array:  # noqa: N803
+def select_columns(X: Array, columns: list[int]) -> Array:
     """Returns these columns of X; X itself, without a copy, if they are all its columns."""
     return X if columns == list(range(X.shape[1])) else X[:, columns]
 

@@ -151,7 +151,7 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
     sample = np.sort(np.random.default_rng(settings.seed).permutation(learnt_rows)[:MAX_LEARNT_ROWS])
     learnt = FitRows(matrix.X[sample], matrix.y[sample], matrix.weight[sample])
     gathered.learnt.release()
-    X = gathered.vectors.array()  # noqa: N806
+    X = gathered.vectors.array()
     report("certify", 1.0)
     return Trained(
         settings=settings,
@@ -268,7 +268,7 @@ def _later(report: Callable[[float], None], place: int, share: float) -> None:
     report(0.4 * (place + share))
 
 
-def golden_rows(X: Array, pool: Pool, columns: list[int]) -> Array:  # noqa: N803
+def golden_rows(X: Array, pool: Pool, columns: list[int]) -> Array:
     """Returns vectors of a few calls; a bundle must reproduce their scores before it serves."""
     candidates = np.flatnonzero(pool.certify) if pool.certify.any() else np.arange(len(pool.start))
     chosen = candidates[:: max(1, len(candidates) // GOLDEN_ROWS)][:GOLDEN_ROWS]

@@ -32,7 +32,7 @@ class OwnModel:
     def __init__(self, members: Sequence[Any], names: Sequence[str]) -> None:
         self.members, self.names = tuple(members), tuple(names)
 
-    def predict_raw(self, X: Array, *, threads: int = 1) -> Array:  # noqa: N803, ARG002
+    def predict_raw(self, X: Array, *, threads: int = 1) -> Array:  # noqa: ARG002
         """Returns the mean log-odds of the members, shape (rows,). `threads` is the estimators' own affair."""
         frame, total = pd.DataFrame(X, columns=list(self.names)), np.zeros(len(X))
         for member in self.members:
@@ -106,7 +106,7 @@ def make_estimator(name: str, seed: int) -> Any:
 
 def fit_own(
     name: str,
-    X: Array,  # noqa: N803
+    X: Array,
     y: Array,
     weight: Array | None,
     names: Sequence[str],
@@ -164,7 +164,7 @@ def fit_own_members(
         names, categorical, seed: as for `fit_own`; each member has a seed of its own.
         progress: called with the share that is done.
     """
-    X, y, weight = rows  # noqa: N806
+    X, y, weight = rows
     members = []
     for member, folds in enumerate(held_out):
         chosen = ~np.isin(fold, folds) if len(held_out) > 1 else np.ones(len(y), dtype=bool)

@@ -165,7 +165,7 @@ def training_side(dataset: Dataset, settings: Settings) -> SearchData:
     before_cutoff = replace(dataset, calls=dataset.calls.filter(pc.less(dataset.calls["start"], cutoff)), truth=None)
     early = folds.at(np.flatnonzero(start < cutoff))
     learnt = training_rows_by_feed(before_cutoff, settings, early)
-    X = training_vectors(before_cutoff, settings.features, settings.threads, learnt)  # noqa: N806
+    X = training_vectors(before_cutoff, settings.features, settings.threads, learnt)
     matrix = joined_matrix([build_matrix(learnt, early.start, early.caller, early.group)], X)
     require_both("train", matrix.y)
     count = len(np.unique(matrix.group[matrix.y == 1]))

@@ -142,7 +142,7 @@ def sim_to_real_auc(
     month: pd.DataFrame, guilty: NDArray[np.bool_], rows: pd.DataFrame, *, seed: int = 0, threads: int = 0
 ) -> float:
     """Returns the AUC on real rows of LightGBM trained on the world's subscribers; real labels are read only here."""
-    X = month[list(COLUMNS)].to_numpy()  # noqa: N806
+    X = month[list(COLUMNS)].to_numpy()
     y = guilty.astype(np.int8)
     outside = np.random.default_rng(seed).random(len(y)) < 0.25
     # Nuisance and innocent subscribers have the same total weight.

@@ -65,7 +65,7 @@ def test_the_number_class_gives_one_score_per_class(trained, by_baselines):
 
 def test_the_number_class_ranks_classes_by_their_share_of_nuisance():
     rng = np.random.default_rng(1)
-    X = np.zeros((3000, len(NAMES)))  # noqa: N806
+    X = np.zeros((3000, len(NAMES)))
     X[:, CLASS] = rng.integers(0, 3, 3000)
     y = (rng.random(3000) < np.array([0.5, 0.1, 0.3])[X[:, CLASS].astype(int)]).astype(np.int8)
     raw = log_odds(logistic((CALLER_CLASS,)).fit(X, y), X, np.arange(3000))
@@ -77,7 +77,7 @@ def test_the_number_class_ranks_classes_by_their_share_of_nuisance():
 def test_the_regression_fits_slopes_levels_and_missing_values():
     """The true log-odds have a slope on a logarithm, a level and a missing value, which a regression can express."""
     rng = np.random.default_rng(1)
-    X = np.zeros((6000, len(NAMES)))  # noqa: N806
+    X = np.zeros((6000, len(NAMES)))
     plain, other = (NAMES.index(feature.name) for feature in [f for f in FEATURES if not f.levels][:2])
     X[:, plain], X[:, CLASS] = np.expm1(3 * rng.random(6000)), rng.integers(0, 3, 6000)
     X[:, other] = np.where(rng.random(6000) < 0.3, np.nan, 1.0)

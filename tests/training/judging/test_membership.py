@@ -34,14 +34,14 @@ def noise():
     return caller, np.repeat(rng.normal(size=(CALLERS, 6)), CALLS_EACH, axis=0) + rng.normal(0, 0.05, (len(y), 6)), y
 
 
-def fit_lightgbm(X, y, **parameters):  # noqa: N803
+def fit_lightgbm(X, y, **parameters):
     fixed = {"objective": "binary", "verbosity": -1, "num_threads": 1, "deterministic": True, "seed": 1}
     return lightgbm.train(fixed | parameters, lightgbm.Dataset(X, y), num_boost_round=40)
 
 
 @pytest.mark.source("P11", by="training/judging/membership.py")
 def test_members_are_found_in_an_overfitted_model_and_not_otherwise(noise):
-    caller, X, y = noise  # noqa: N806
+    caller, X, y = noise
     member = caller % 2 == 0
     overfitted = fit_lightgbm(X[member], y[member], num_leaves=63, min_data_in_leaf=1, learning_rate=0.3)
     callers = by_caller(overfitted.predict(X, raw_score=True), y == 1, member, caller, caller)
