@@ -19,10 +19,18 @@ if TYPE_CHECKING:
     from .estimator.classifier import NuisanceClassifier
     from .estimator.forward_split import ForwardGroupSplit
     from .model.settings import Settings
-    from .run import study
+    from .run import record_training
     from .studies.demo import of_world
 
-__all__ = ["Dataset", "ForwardGroupSplit", "NuisanceClassifier", "Settings", "of_world", "read_dataset", "study"]
+__all__ = [
+    "Dataset",
+    "ForwardGroupSplit",
+    "NuisanceClassifier",
+    "Settings",
+    "of_world",
+    "read_dataset",
+    "record_training",
+]
 
 _FILES = {
     "Dataset": "data.dataset",
@@ -31,7 +39,7 @@ _FILES = {
     "Settings": "model.settings",
     "of_world": "studies.demo",
     "read_dataset": "data.dataset",
-    "study": "run",
+    "record_training": "run",
 }
 
 

@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 EXAMPLES = 3
 
 
-def study(
+def record_training(
     data: Dataset | Sequence[Source],
     settings: Settings,
     folder: str | Path,
@@ -85,7 +85,7 @@ def study(
     tracking_uri: str | None = None,
     gates: Gates | None = None,
     audit: str | Path | None = None,
-    made_by: str = "callsieve.training.study",
+    made_by: str = "callsieve.training.record_training",
     other: tuple[str, Scorer] | None = None,
     progress: Progress | None = None,
 ) -> RecordedRun:
@@ -93,7 +93,8 @@ def study(
 
     >>> from pathlib import Path
     >>> from callsieve.training import Settings, read_dataset
-    >>> figures = study(read_dataset(Path("world")), Settings(threads=1), Path("run"), source="a simulated world")
+    >>> data, settings = read_dataset(Path("world")), Settings(threads=1)
+    >>> figures = record_training(data, settings, Path("run"), source="a simulated world")
     >>> sorted(file.name for file in Path("run/bundle").iterdir())
     ['MANIFEST.json', 'MANIFEST.sig', 'bundle.json', 'model.txt']
 

@@ -133,7 +133,7 @@ def test_a_training_on_two_threads_gives_the_same_model_as_on_one(
     )
     monkeypatch.setattr(judging, "baseline_scores", lambda _: by_baselines)
     key = write_key(small.KEY, tmp_path / "signing.key")
-    figures = running.study(
+    figures = running.record_training(
         dataset, trained.settings, tmp_path / "run", source="simulated world 'tiny'", signing_key=key,
         tracking_uri=place.uri, audit=place.log,
     )  # fmt: skip

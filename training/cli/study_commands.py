@@ -264,7 +264,7 @@ def worlds(
     )
     with console.progress("study worlds") as progress:
         figures = study_worlds(out, settings, size=size, learnt=learn, signing_key=signing_key, progress=progress)
-    console.emit_json(figures) if json else runs.study(figures, out / "run")
+    console.emit_json(figures) if json else runs.training(figures, out / "run")
 
 
 def whole_numbers(text: str) -> list[int]:

@@ -236,7 +236,7 @@ def train(
     from callsieve.training.model.parameters import read_parameters
     from callsieve.training.model.settings import Settings
     from callsieve.training.oversight.log.gates import read_gates
-    from callsieve.training.run import study
+    from callsieve.training.run import record_training
 
     from .tables import runs
 
@@ -264,7 +264,7 @@ def train(
         else:
             run_folder = console.new_folder(out)
             sources = folder_sources([_keyed(own, out, progress), *(more or ())], certify or ())
-        figures = study(
+        figures = record_training(
             sources,
             settings,
             run_folder,
@@ -276,7 +276,7 @@ def train(
             made_by="callsieve train",
             progress=progress,
         )
-    console.emit_json(figures) if json else runs.study(figures, out)
+    console.emit_json(figures) if json else runs.training(figures, out)
 
 
 def _check_inputs(context: typer.Context, own: OwnFiles, data: list[Path] | None, vectors: Path | None) -> None:
@@ -336,10 +336,10 @@ def _train_on_table(
     vectors: Path, options: dict[str, Any], out: Path, tracking_uri: str | None, seed: int, threads: int
 ) -> dict[str, Any]:
     from callsieve.training.model.feature_table import read_table
-    from callsieve.training.tracking.table_run import study_table
+    from callsieve.training.tracking.table_run import record_table
 
     table = read_table(vectors, purpose="training", **options)
-    figures = study_table(
+    figures = record_table(
         table,
         vectors,
         console.new_folder(out),

@@ -13,7 +13,7 @@ from callsieve.training.judging.run_figures import RecordedRun
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.settings import Settings
 from callsieve.training.oversight.log.run_paths import default_store
-from callsieve.training.run import study
+from callsieve.training.run import record_training
 from callsieve.training.world.store import write_world
 from callsieve.training.world.world import World
 
@@ -30,7 +30,7 @@ def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Prog
     dataset = simulated_dataset(folder, size, seed, lambda what, part: progress(what, 0.15 * part))
     give_back()
     settings = Settings(seed=seed, threads=threads)
-    return study(
+    return record_training(
         dataset,
         settings,
         folder,

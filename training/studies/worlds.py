@@ -16,7 +16,7 @@ from callsieve.training.data.sources import folder_sources
 from callsieve.training.judging.run_figures import RecordedRun
 from callsieve.training.model.settings import Settings
 from callsieve.training.oversight.log.run_paths import default_store
-from callsieve.training.run import study
+from callsieve.training.run import record_training
 
 from .simulated import KEY_EPOCH, simulate_worlds
 
@@ -98,7 +98,7 @@ def study_worlds(
     sources = [
         replace(source, name=str(Path(source.name).relative_to(folder))) for source in folder_sources([first], others)
     ]
-    return study(
+    return record_training(
         sources,
         settings,
         run,

@@ -18,7 +18,7 @@ from .mlflow_write import write_run
 MODEL, REPORT = "model.txt", "report.html"
 
 
-def study_table(
+def record_table(
     table: FeatureTable,
     path: Path,
     folder: Path,

@@ -241,7 +241,7 @@ def test_the_commit_is_read_before_the_training_begins(dataset, monkeypatch, tmp
 
     monkeypatch.setattr(training, "gather", first_step)
     with pytest.raises(InterruptedError):
-        running.study(dataset, Settings(), tmp_path / "run", source="simulated world 'tiny'")
+        running.record_training(dataset, Settings(), tmp_path / "run", source="simulated world 'tiny'")
     assert steps == ["commit", "source", "begin"]
 
 

@@ -21,7 +21,7 @@ NONE = "–"  # nothing was measured
 BY_RULES: tuple[Literal["caught_by_rules", "caught_by_policy"], ...] = ("caught_by_rules", "caught_by_policy")
 
 
-def study(figures: RecordedRun, folder: Path) -> None:
+def training(figures: RecordedRun, folder: Path) -> None:
     """Prints the headline of a training, the verdicts of its last day, and the next commands."""
     headline(figures, "of numbers that first called after the training, of groups unseen in training")
     if figures["by_folder"]:

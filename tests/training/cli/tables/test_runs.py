@@ -17,7 +17,7 @@ def wide(monkeypatch):
 
 def test_a_run_shows_its_headline_and_the_next_commands(training_run, capsys):
     folder, figures = training_run
-    runs.study(figures, folder)
+    runs.training(figures, folder)
     out = capsys.readouterr().out
     head, last = figures["headline"]["model"], figures["last_day"]
     assert f"{head['false_calls']} of {head['benign_calls']:,}" in out
