@@ -16,7 +16,7 @@ from callsieve.serving.live.swap import Swap
 from callsieve.training import Settings, of_world
 from callsieve.training.judging.baselines import baseline_scores
 from callsieve.training.model.train import train
-from callsieve.training.oversight.log import look_registry
+from callsieve.training.oversight.log import looks
 from callsieve.training.oversight.log.key_folder import VARIABLE, key_path
 from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.tracking import mlflow_read
@@ -89,7 +89,7 @@ def world_folder(world, tmp_path_factory):
 def training_run(world_folder, tmp_path_factory):
     """Folder and figures of a whole training by the command, on one thread."""
     folder = tmp_path_factory.mktemp("run")
-    (world_folder / look_registry.FILE).unlink(missing_ok=True)  # looks of other tests do not count
+    (world_folder / looks.FILE).unlink(missing_ok=True)  # looks of other tests do not count
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as out:
         words = ("train", "--data", world_folder, "--out", folder, "--tracking-uri", default_store(folder))
         assert command(patched, *words, "--threads", 1, "--json") == 0

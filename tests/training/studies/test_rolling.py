@@ -11,7 +11,7 @@ from callsieve.features.files.dates import DAY
 from callsieve.training.model.settings import Settings
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.log.gates import shipped_gates
-from callsieve.training.oversight.log.looks import Ledger, overlapping_looks
+from callsieve.training.oversight.log.looks import Fold, Ledger
 from callsieve.training.studies.rolling import numbers_of, origins, part, rolling, spread, stretch
 from tests.support import small_bundle as small
 
@@ -84,7 +84,9 @@ def test_looks_are_overlapping_folds_of_the_same_data(folds):
     data, begin, length = folds[-1]
     moments = set(range(begin, begin + length))
     shared = [name == data and not moments.isdisjoint(range(first, first + n)) for name, first, n in folds]
-    assert overlapping_looks(names, data, (begin, begin + length)) == sum(shared) >= 1
+    fold = Fold(data, begin, begin + length)
+    assert [fold.overlaps(Fold.parse(name)) for name in names] == shared
+    assert str(fold) == names[-1]
 
 
 def test_progress_of_each_training_is_scaled_to_its_part():

@@ -19,7 +19,7 @@ from callsieve.training.judging.compare import compare
 from callsieve.training.oversight.log import approvals
 from callsieve.training.oversight.log.audit_log import append, locked, log_id, payloads, read, read_payload, require
 from callsieve.training.oversight.log.gates import Gates, in_words, logged_gates
-from callsieve.training.oversight.log.look_registry import register_look
+from callsieve.training.oversight.log.looks import Fold, register_look
 from callsieve.training.oversight.log.run_paths import RunPaths
 from callsieve.training.tracking import mlflow_read, mlflow_write
 from callsieve.training.tracking.record import SETTINGS, read_record, settings_of
@@ -211,7 +211,7 @@ def against_champion(
     settings = settings_of(read_record(folder / "challenger", SETTINGS), threads)
     fold = run_candidate.run["gates"]["fold"]
     append(place.log, "touch", {"fold": fold, "gates": run_candidate.gates.sha256}, key)
-    register_look(data, fold, log_id(place.log), "promote")
+    register_look(data, Fold.parse(fold), log_id(place.log), "promote")
     progress("compare", 0.3)
     result = compare(challenger, champion, dataset, settings, run_candidate.gates).to_json()
     progress("compare", 1.0)

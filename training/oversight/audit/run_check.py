@@ -8,7 +8,7 @@ from typing import Any
 from callsieve.training.language import gettext
 from callsieve.training.oversight.log.entry import Entry
 from callsieve.training.oversight.log.gates import logged_gates
-from callsieve.training.oversight.log.looks import overlapping_looks, parts
+from callsieve.training.oversight.log.looks import Fold
 
 from .fault import Fault, entry_place
 from .mlflow_check import CARD, Payloads, lacks_fields
@@ -51,7 +51,7 @@ def _looks(entry: Entry, run: Mapping[str, Any], entries: Sequence[Entry], paylo
     if claimed is None or not fold:
         yield gettext("states no use of its calls")
         return
-    data, begin, end = parts(fold)
+    judged = Fold.parse(fold)
     gates, looks = run["gates"]["entry"], [(e.index, p["fold"]) for e, p in payloads if e.kind == "touch"]
     # A missing entry is a fault of its own; it may be the look.
     known = {e.index for e in entries if e.kind != "touch"} | {index for index, _ in looks}
@@ -59,7 +59,6 @@ def _looks(entry: Entry, run: Mapping[str, Any], entries: Sequence[Entry], paylo
         look for index, look in looks if gates < index < entry.index
     ):
         yield gettext("the log records no use of its calls between its gates and its own entry")
-    before = [look for index, look in looks if index < gates]
-    counted = overlapping_looks(before, data, (begin, end)) + 1
+    counted = sum(judged.overlaps(Fold.parse(look)) for index, look in looks if index < gates) + 1
     if claimed < counted:
         yield gettext("states %(claimed)s uses of its calls, the log has %(counted)s", claimed=claimed, counted=counted)

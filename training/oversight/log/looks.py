@@ -2,31 +2,86 @@
 
 A fold is a period of time of some data. Overlapping periods share calls, so a fold that begins a day later is not an
 unused fold. Each comparison of a finished model with the truth is counted in the log of its training, beside its
-bundle. Without that log, calls that the model was certified on must not be evaluated. The folder of the calls has a
-registry of looks, too (`look_registry.py`), so that another log does not begin at 1 again.
+bundle. Without that log, calls that the model was certified on must not be evaluated.
+
+The folder of the calls counts looks, too, in `looks.jsonl`: all audit logs that judge on a folder share one count, so
+another log does not begin at 1 again. That file is not signed: who may write to the folder can remove it. The audit log
+then has its own looks, and a report says what was counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from callsieve.features.files.strict_json import as_fields, as_text, decode
+
 from .audit_log import PUBLIC_KEY, append, log_id, payloads, read
 from .gates import Gates, shipped_gates
 from .key_folder import key_path, log_signing_key
-from .look_registry import register_look, registered_looks
 from .run_paths import log_folder
 
 if TYPE_CHECKING:
     from callsieve.serving.bundle.metadata import BundleMetadata
 
 Span = tuple[int, int]  # Unix ms, [begin, end)
+FILE = "looks.jsonl"  # registry of looks, in a folder of calls
 _DATA = 16  # hex digits of the fingerprint that name the data
+_NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A period of time of some data.
+
+    Attributes:
+        data: first hex digits of the fingerprint of the whole data.
+        begin: begin of the period, Unix ms.
+        end: end of the period, Unix ms, excluded.
+    """
+
+    data: str
+    begin: int
+    end: int
+
+    @classmethod
+    def of(cls, fingerprint: str, span: Span) -> Fold:
+        """Returns the fold of a period of the data with this fingerprint."""
+        return cls(fingerprint[:_DATA], *span)
+
+    @classmethod
+    def parse(cls, text: str) -> Fold:
+        """Returns the fold that a text names.
+
+        >>> Fold.parse("aa 0..10")
+        Fold(data='aa', begin=0, end=10)
+
+        Raises:
+            ValueError: if the text does not name a fold.
+        """
+        data, _, period = text.partition(" ")
+        begin, _, end = period.partition("..")
+        return cls(data, int(begin), int(end))
+
+    def __str__(self) -> str:
+        return f"{self.data} {self.begin}..{self.end}"
+
+    def overlaps(self, other: Fold) -> bool:
+        """Returns whether both folds may share calls.
+
+        >>> [Fold("aa", 0, 10).overlaps(Fold.parse(text)) for text in ("aa 9..20", "aa 10..20", "bb 0..10")]
+        [True, False, False]
+        """
+        return self.data == other.data and self.begin < other.end and other.begin < self.end
 
 
 class Look(TypedDict):
@@ -61,24 +116,20 @@ class Ledger:
             by: the command that evaluates.
             folder: of the calls, whose registry gets the look; None if the calls are not in a folder that stays.
         """
-        fold = f"{data[:_DATA]} {span[0]}..{span[1]}"
-        append(self.log, "touch", {"fold": fold, "gates": self.gates.sha256, "by": by}, self.key)
+        fold = Fold.of(data, span)
+        append(self.log, "touch", {"fold": str(fold), "gates": self.gates.sha256, "by": by}, self.key)
         log = log_id(self.log)
         registered = folder is not None and register_look(folder, fold, log, by)
         known = registered_looks(folder) if folder is not None else []
-
-        def count(folds: Iterable[str]) -> int:
-            return overlapping_looks(folds, data[:_DATA], span)
-
         # The registry may be younger than the log. A look without a payload may be one at any calls, so it counts.
-        folds = [payload["fold"] for _, payload in payloads(self.log, "touch")]
-        unnamed = sum(entry.kind == "touch" for entry in read(self.log)) - len(folds)
+        logged = [Fold.parse(payload["fold"]) for _, payload in payloads(self.log, "touch")]
+        unnamed = sum(entry.kind == "touch" for entry in read(self.log)) - len(logged)
         own = max(
-            count(folds) + unnamed,
-            count(look.fold for look in known if look.log == log),
+            sum(map(fold.overlaps, logged)) + unnamed,
+            sum(look.log == log and fold.overlaps(look.fold) for look in known),
         )
-        others = count(look.fold for look in known if look.log != log)
-        return {"fold": fold, "touches": own + others, "registered": registered}
+        others = sum(look.log != log and fold.overlaps(look.fold) for look in known)
+        return {"fold": str(fold), "touches": own + others, "registered": registered}
 
 
 def ledger_beside(bundle: Path, audit: Path | None, signing_key: Path | None) -> Ledger | None:
@@ -148,19 +199,57 @@ def in_words(look: Mapping[str, Any]) -> str:
     return f"use {look['touches']} of these calls, recorded in the audit log {where}: fold {look['fold']}"
 
 
-def overlapping_looks(folds: Iterable[str], data: str, span: Span) -> int:
-    """Returns how many of these folds belong to this data and overlap this period.
+@dataclass(frozen=True, slots=True)
+class RegisteredLook:
+    """A look at calls in the registry of their folder.
 
-    >>> overlapping_looks(["aa 0..10", "aa 9..20", "aa 10..20", "bb 0..10"], "aa", (0, 10))
-    2
+    Attributes:
+        fold: as in the audit log.
+        log: `audit_log.log_id` of the audit log that has the look.
+        by: the command.
+        at: UTC moment.
     """
-    begin, end = span
-    spans = (parts(fold) for fold in folds)
-    return sum(name == data and first < end and begin < last for name, first, last in spans)
+
+    fold: Fold
+    log: str
+    by: str
+    at: str
 
 
-def parts(fold: str) -> tuple[str, int, int]:
-    """Returns the data, begin and end that a fold's name states."""
-    name, _, period = fold.partition(" ")
-    first, _, last = period.partition("..")
-    return name, int(first), int(last)
+def register_look(folder: Path, fold: Fold, log: str, by: str) -> bool:
+    """Adds a look to the registry of a folder of calls; returns False if the folder cannot be written to."""
+    look = RegisteredLook(fold, log, by, datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    try:
+        with (folder / FILE).open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)  # without an incomplete last line that a crash left
+            file.write(json.dumps(asdict(look) | {"fold": str(fold)}).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in _NO_WRITING:
+            raise
+        return False
+    return True
+
+
+def registered_looks(folder: Path) -> list[RegisteredLook]:
+    """Returns the looks in the registry of a folder of calls, in order; none without a registry.
+
+    Raises:
+        ValueError: in one line, if a line is malformed.
+    """
+    path = folder / FILE
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [_look(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+
+
+def _look(line: bytes, where: str) -> RegisteredLook:
+    names = ("fold", "log", "by", "at")
+    try:
+        fields = as_fields(decode(line), "look", names)
+        fold, *texts = (as_text(fields[name], name) for name in names)
+        return RegisteredLook(Fold.parse(fold), *texts)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None

@@ -14,12 +14,22 @@ from callsieve.training.model.settings import Settings
 from callsieve.training.oversight.log.audit_log import append, erase, payloads
 from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.oversight.log.key_folder import VARIABLE, key_path
-from callsieve.training.oversight.log.look_registry import FILE, register_look, registered_looks
-from callsieve.training.oversight.log.looks import Ledger, certified_on, count_look, in_words, ledger_beside
+from callsieve.training.oversight.log.looks import (
+    FILE,
+    Fold,
+    Ledger,
+    certified_on,
+    count_look,
+    in_words,
+    ledger_beside,
+    register_look,
+    registered_looks,
+)
 from callsieve.training.run import Looks
 from tests.support import small_bundle as small
 
 DATA = "ab" * 32
+FOLD = Fold.of(DATA, (0, 10))
 SPAN, NO_SPAN = (["1970-01-01T00:00:10Z", f"1970-01-01T00:00:{end}Z"] for end in (20, 10))
 CARD = SimpleNamespace(
     training={
@@ -217,18 +227,18 @@ def test_no_erasure_resets_the_count(tmp_path):
 def test_a_folder_that_cannot_be_written_to_is_told(tmp_path, monkeypatch):
     data = tmp_path / "data"
     data.mkdir()
-    assert register_look(data, f"{DATA[:16]} 0..10", "another", "train")
+    assert register_look(data, FOLD, "another", "train")
 
     def refuse(*_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    assert not register_look(data, f"{DATA[:16]} 0..10", "another", "train")
+    assert not register_look(data, FOLD, "another", "train")
     monkeypatch.undo()
     with (data / FILE).open("ab") as file:
         file.write(b'{"fold": "half')  # a crash
     assert len(registered_looks(data)) == 1
-    assert register_look(data, f"{DATA[:16]} 0..10", "another", "train") and len(registered_looks(data)) == 2
+    assert register_look(data, FOLD, "another", "train") and len(registered_looks(data)) == 2
     (data / FILE).write_bytes(b"{}\n")
     with pytest.raises(ValueError, match=r"looks\.jsonl, line 1: look must have the keys"):
         registered_looks(data)
