@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from callsieve.features.arrays import Int64s
-from callsieve.features.files.atomic import sha256
+from callsieve.features.files.atomic import check_distinct, check_present, sha256
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import BATCH_ROWS, read_keyed
@@ -23,74 +24,154 @@ from callsieve.features.keys.tokens import KEY_VARIABLE, Key, key_from_environme
 from callsieve.features.offline.keyed_file import intake_of, write_groups, write_keyed
 from callsieve.features.offline.shards import count_rows, read_manifest, write_manifest
 from callsieve.features.reading.call_files import read_calls
-from callsieve.features.reading.layouts import read_layout
+from callsieve.features.reading.layouts import Layout, read_layout
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.serving.custody.expiry import all_expired, count_expired, expiry_filter, unexpired_rows
 from callsieve.serving.custody.purposes import Declaration, require_purpose
 from callsieve.serving.custody.retention import read_retention
 
+NOTHING_REFUSED = pa.table({"row": pa.array([], pa.int64()), "reason": pa.array([], pa.string())})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallFile:
+    """A file of call records, and how its rows are read and keyed.
+
+    Attributes:
+        layout: name or TOML file of a layout; "keyed" for a table that the intake wrote.
+        key: key file; by default the key of the environment, else a temporary key that ends with the process.
+        quarantine: file for the invalid rows; None only counts them.
+        strict: whether an invalid row is an error.
+        zone: time zone of the exchange; by default the layout's.
+        allow_group_read: whether the group of the key file may read it.
+    """
+
+    path: Path
+    layout: str
+    key: Path | None = None
+    quarantine: Path | None = None
+    strict: bool = False
+    zone: str | None = None
+    allow_group_read: bool = False
+
+    @property
+    def keyed(self) -> bool:
+        """Whether the file is a table of keyed calls."""
+        return self.layout == "keyed"
+
+    def check(self) -> None:
+        """Raises ValueError if the file or the key is missing, or the quarantine would replace one of them."""
+        check_distinct(self.path, self.key, self.quarantine)
+        check_present(self.path, self.key)
+
+    def number_key(self) -> Key:
+        """Returns the key of the calls."""
+        return key_or_temporary(self.key, allow_group_read=self.allow_group_read)
+
 
 @dataclass(frozen=True, slots=True)
-class KeyedFile:
+class KeyedCalls:
     """Keyed calls in order of start, and the number of quarantined rows by reason."""
 
     calls: pa.Table
     quarantined: dict[str, int]
 
 
-def key_or_temporary(key: Path | Key | None) -> Key:
-    """Returns a key, that of a file, or that of the environment; else a temporary key that ends with the process."""
+@dataclass(frozen=True, slots=True)
+class KeyedInput:
+    """A file of call records as a Parquet file of keyed calls.
+
+    Attributes:
+        path: the keyed calls.
+        source, layout: the file with the columns of the input, and its layout; None if it is a table of keyed calls.
+        numbers: for each keyed call the number of its row in the input, not positive for a call of the history; None
+            if the keyed calls are the input.
+        refused: `row` and `reason` of the rows that are no calls, in order of row.
+        quarantined: number of rows that are no calls, by reason.
+    """
+
+    path: Path
+    source: Path
+    layout: Layout | None
+    numbers: Int64s | None
+    refused: pa.Table
+    quarantined: dict[str, int]
+
+    def count(self) -> int:
+        """Returns the number of calls without those of the history."""
+        return count_rows(self.path) if self.numbers is None else int((self.numbers > 0).sum())
+
+    def last_row(self) -> int:
+        """Returns the number of the last row of the input."""
+        last = count_rows(self.path) if self.numbers is None else int(self.numbers.max())
+        return max(last, pc.max(self.refused["row"]).as_py() or 0)
+
+
+def key_or_temporary(key: Path | None, *, allow_group_read: bool = False) -> Key:
+    """Returns the key of a file, or that of the environment; else a temporary key that ends with the process."""
     if key is not None:
-        return key if isinstance(key, Key) else read_key(key)
+        return read_key(key, allow_group_read=allow_group_read)
     return key_from_environment() if KEY_VARIABLE in os.environ else Key.generate(EPHEMERAL)
 
 
-def read_keyed_file(
-    path: Path,
-    layout_name: str,
-    purpose: str,
-    *,
-    key: Path | Key | None = None,
-    quarantine: Path | None = None,
-    strict: bool = False,
-    zone: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> KeyedFile:
-    """Reads the calls of a file in any layout; layout "keyed" is a table that the intake wrote.
+def read_keyed_file(file: CallFile, purpose: str, *, progress: Callable[[int, int], None] | None = None) -> KeyedCalls:
+    """Reads the calls of a file into memory.
 
     Expired rows of a keyed table are left out. Unkeyed records of other systems do not expire here: their declaration
     ends on its day `until`.
 
     Args:
         purpose: what the calls are used for; a declaration must permit it (`serving/custody/purposes.py`).
-        zone: time zone of the exchange; by default the layout's.
     Raises:
         ValueError: in one line, for faults of the file, or if all of its rows are invalid.
     """
-    declaration = require_purpose(path, purpose)
-    if layout_name == "keyed":
-        return KeyedFile(expiry_filter(declaration, path)(read_keyed(path).sort_by("start"), "calls"), {})
-    file_layout = read_layout(layout_name, zone)
-    number_key = key_or_temporary(key)
+    declaration = require_purpose(file.path, purpose)
+    if file.keyed:
+        unexpired = expiry_filter(declaration, file.path)
+        return KeyedCalls(unexpired(read_keyed(file.path).sort_by("start"), "calls"), {})
+    layout, key = read_layout(file.layout, file.zone), file.number_key()
     read = read_calls(
-        path, file_layout, quarantine=quarantine, key=number_key, strict=strict, nonempty=True, progress=progress
+        file.path,
+        layout,
+        quarantine=file.quarantine,
+        key=key,
+        strict=file.strict,
+        nonempty=True,
+        progress=progress,
     )
-    keyed = intake_of(file_layout, number_key).table(read.table.sort_by("start"))
-    return KeyedFile(keyed, dict(read.quarantined))
+    return KeyedCalls(intake_of(layout, key).table(read.table.sort_by("start")), dict(read.quarantined))
+
+
+def keyed_input(
+    file: CallFile, history: Path | None, folder: Path, declaration: Declaration, *, resumable: bool, progress: Progress
+) -> KeyedInput:
+    """Writes the keyed calls of a file into a folder; a table of keyed calls is used as it is if that is possible.
+
+    Args:
+        history: file of the same layout with the days before.
+        declaration: that of the file; it decides which keyed calls have expired.
+        resumable: whether a later run may go on with the folder. It then must have the same inputs.
+    """
+    if file.keyed:
+        source = unexpired_file(file.path, folder, declaration)
+        if history is None:
+            return KeyedInput(source, source, None, None, NOTHING_REFUSED, {})
+        calls = keyed_with_history(source, history, folder)
+        return KeyedInput(calls, source, None, row_numbers(calls), NOTHING_REFUSED, {})
+    layout, refused = read_layout(file.layout), folder / "_refused.parquet"
+    inputs = intake_inputs(file) | {"history": digest(history)} if resumable else {}
+    calls, quarantined = key_file(file, folder, inputs=inputs, history=history, refused=refused, progress=progress)
+    invalid = pq.read_table(refused) if refused.exists() else NOTHING_REFUSED
+    return KeyedInput(calls, file.path, layout, row_numbers(calls), invalid, quarantined)
 
 
 def key_file(
-    path: Path,
-    layout_name: str,
+    file: CallFile,
     folder: Path,
     *,
-    inputs: dict[str, Any],
-    key: Path | None,
-    quarantine: Path | None,
-    strict: bool,
+    inputs: Mapping[str, object],
     history: Path | None = None,
     refused: Path | None = None,
-    zone: str | None = None,
     progress: Progress,
 ) -> tuple[Path, dict[str, int]]:
     """Writes the keyed calls of a file of call records into a folder, unless an earlier run did.
@@ -100,18 +181,28 @@ def key_file(
     Args:
         folder: locked: two processes with temporary keys would overwrite each other's tokens.
         inputs: what the result follows from (`intake_inputs`); an earlier run with other inputs is refused.
-        history, refused, zone: as for `write_keyed`.
+        history, refused: as for `write_keyed`.
     Returns: the Parquet file, and the number of quarantined rows by reason.
     """
     calls, notes = folder / "_calls.parquet", folder / "_intake.json"
-    inputs = inputs | {"quarantine": str(quarantine), "strict": strict}
-    manifest = read_manifest(notes, inputs)
-    if manifest is None:
-        options: dict[str, Any] = {"key": key_or_temporary(key), "quarantine": quarantine, "strict": strict}
-        options |= {"history": history, "refused": refused, "zone": zone}
-        manifest = inputs | {"quarantined": write_keyed(path, layout_name, calls, progress=progress, **options)}
-        write_manifest(notes, manifest)
-    return calls, manifest["quarantined"]
+    all_inputs = {**inputs, "quarantine": str(file.quarantine), "strict": file.strict}
+    manifest = read_manifest(notes, all_inputs)
+    if manifest is not None:
+        return calls, manifest["quarantined"]
+    quarantined = write_keyed(
+        file.path,
+        file.layout,
+        calls,
+        key=file.number_key(),
+        quarantine=file.quarantine,
+        strict=file.strict,
+        history=history,
+        refused=refused,
+        zone=file.zone,
+        progress=progress,
+    )
+    write_manifest(notes, all_inputs | {"quarantined": quarantined})
+    return calls, quarantined
 
 
 def unexpired_file(path: Path, folder: Path, declaration: Declaration) -> Path:
@@ -141,9 +232,9 @@ def call_days(calls: Path) -> set[int]:
     return days
 
 
-def row_numbers(calls: Path, *, keyed: bool) -> Int64s | None:
-    """Returns the number of each keyed call's row in the input; None if the keyed calls are the input."""
-    return None if keyed else np.asarray(pq.read_table(calls, columns=["call"])["call"].to_numpy())
+def row_numbers(calls: Path) -> Int64s:
+    """Returns the number of each keyed call's row in the input, as `write_keyed` notes it."""
+    return np.asarray(pq.read_table(calls, columns=["call"])["call"].to_numpy())
 
 
 def keyed_with_history(path: Path, history: Path, folder: Path) -> Path:
@@ -162,15 +253,22 @@ def keyed_with_history(path: Path, history: Path, folder: Path) -> Path:
     return out
 
 
-def intake_inputs(path: Path, layout_name: str, key: Path | None, zone: str | None) -> dict[str, Any]:
+def intake_inputs(file: CallFile) -> dict[str, object]:
     """Returns everything that decides the keyed calls of a file: the file, its layout and zone, a token of the key."""
     # A temporary key is not compared: a resumed run reuses the tokens that the first process wrote.
-    lasting = key is not None or KEY_VARIABLE in os.environ
+    lasting = file.key is not None or KEY_VARIABLE in os.environ
     return {
         # The whole file is hashed: unlike a Parquet footer, the end of a text file does not identify its content.
-        "size": path.stat().st_size,
-        "text": sha256(path),
-        "layout": sha256(Path(layout_name)) if layout_name.endswith(".toml") else layout_name,
-        "zone": zone,
-        "key": key_or_temporary(key).token("number", "callsieve") if lasting else None,
+        "size": file.path.stat().st_size,
+        "text": sha256(file.path),
+        "layout": sha256(Path(file.layout)) if file.layout.endswith(".toml") else file.layout,
+        "zone": file.zone,
+        "key": file.number_key().token("number", "callsieve") if lasting else None,
     }
+
+
+def digest(path: Path | None) -> str:
+    """Returns the SHA-256 of a file, or of the files of a folder with their names; "" for None."""
+    if path is None or not path.is_dir():
+        return "" if path is None else sha256(path)
+    return json.dumps({file.name: sha256(file) for file in sorted(path.iterdir()) if file.is_file()})

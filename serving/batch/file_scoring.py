@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,120 +25,88 @@ import pyarrow.parquet as pq
 
 from callsieve.features.catalogue import NAMES, OWN, own_columns
 from callsieve.features.complaints import COMPLAINT_NAMES
-from callsieve.features.files.atomic import check_distinct, check_present, locked_folder, sha256
+from callsieve.features.files.atomic import locked_folder
 from callsieve.features.files.progress import Progress, steps
-from callsieve.features.offline.shards import count_rows, open_plan, run
+from callsieve.features.offline.shards import open_plan, run
 from callsieve.features.offline.shuffle import read_notes
 from callsieve.features.online.feeds import COLUMNS, feed_of_batches
-from callsieve.features.reading.layouts import read_layout
-from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.rules.rule_bits import BITS
 from callsieve.serving.scorer.scorer import Scorer
 
-from .call_files import call_days, intake_inputs, key_file, keyed_with_history, row_numbers, unexpired_file
+from .call_files import call_days, digest, keyed_input
 from .column_files import read_own_columns
 from .complaint_rows import complaint_table, read_complaints
 from .output_keys import callee_keys_or_temporary
-from .score import SCORING, open_registers, open_scorer, summary
+from .score import SCORING, ScoreInputs, open_registers, open_scorer, summary
 from .shard_scoring import VERDICTS, Job, score_shard
 from .verdict_file import CopiedColumns, write_verdicts
 
 MEMORY = 3 << 29  # bytes that shards are planned for: with the rest of the program it stays below 2 GiB
 SPAN_ROWS = 1 << 19  # rows of the input in a span
-NOTHING_REFUSED = pa.table({"row": pa.array([], pa.int64()), "reason": pa.array([], pa.string())})
 
 
-def score_file(
-    bundle: Path,
-    path: Path,
-    layout_name: str,
-    *,
-    trust: Path | None,
-    policy: Path | None,
-    key: Path | None,
-    out: Path | None,
-    callees: Path | None = None,
-    complaints: Path | None = None,
-    columns: Path | None = None,
-    registers: Path | None = None,
-    history: Path | None = None,
-    keep: Sequence[str] = (),
-    quarantine: Path | None,
-    strict: bool,
-    zone: str | None = None,
-    threads: int,
-    progress: Progress,
-) -> dict[str, Any]:
+def score_file(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict[str, Any]:
     """Scores a file of call records and writes a row of `out` for each of its rows, in its order.
 
     Unfinished work is in the folder `out` + ".work", which a later run with the same input resumes. It is deleted at
     the end. Without `out` nothing is resumed.
 
     Args:
-        history: file of the same layout with the days before, which are not scored.
-        zone: time zone of the exchange; by default the layout's.
-        keep: columns of the file that are copied to `out` as they are, such as an own id.
+        threads: number of threads; 0 for one a core.
     Returns: counts of calls and callers by action, what was not scored, and `resumed` if an unfinished run was;
         JSON-able.
     Raises:
         ValueError: in one line, for faults of any file, or a file without a call.
     """
-    check_distinct(path, complaints, columns, key, out, quarantine, history)
-    check_present(path, bundle, trust, policy, key, callees, complaints, columns, registers, history)
-    scorer = open_scorer(bundle, trust, policy, open_registers(registers, key, SCORING))
-    own = checked_columns(scorer, complaints, columns)
-    callee_keys = callee_keys_or_temporary(callees)
-    parts = steps(progress, {"calls": 45, "score": 50, "write": 5})
-    must_be_declared = None if policy is None else scorer.policy.require_declaration
-    declaration = require_purpose(path, SCORING, must_be_declared=must_be_declared)
-    if history is not None:
-        require_purpose(history, SCORING, must_be_declared=must_be_declared)
-    quarantined = dict[str, int]()
-    with work_folder(out) as work:
-        resumed, refused = any(work.glob("*.json")), work / "_refused.parquet"
-        if layout_name == "keyed":
-            layout, source = None, unexpired_file(path, work, declaration)
-            calls = source if history is None else keyed_with_history(source, history, work)
-        else:
-            layout, source = read_layout(layout_name), path
-            lasting = {} if out is None else intake_inputs(path, layout_name, key, zone) | {"history": digest(history)}
-            options: dict[str, Any] = {"key": key, "quarantine": quarantine, "strict": strict, "history": history}
-            options |= {"refused": refused, "zone": zone, "progress": parts["calls"]}
-            calls, quarantined = key_file(path, layout_name, work, inputs=lasting, **options)
-        copies = CopiedColumns(source, layout, keep)
-        numbers = row_numbers(calls, keyed=layout_name == "keyed" and history is None)
-        count = count_rows(calls) if numbers is None else int((numbers > 0).sum())
+    inputs.check()
+    registers = open_registers(inputs.registers, inputs.calls.key, SCORING)
+    scorer = open_scorer(inputs.bundle, inputs.trust, inputs.policy, registers)
+    own = checked_columns(scorer, inputs.complaints, inputs.columns)
+    callee_keys = callee_keys_or_temporary(inputs.callees)
+    declaration = inputs.declared(scorer.policy)
+    step, threads = steps(progress, {"calls": 45, "score": 50, "write": 5}), threads or os.cpu_count() or 1
+    with work_folder(inputs.out) as work:
+        resumed, lasting = any(work.glob("*.json")), inputs.out is not None
+        keyed = keyed_input(inputs.calls, inputs.history, work, declaration, resumable=lasting, progress=step["calls"])
+        copies, count = CopiedColumns(keyed.source, keyed.layout, inputs.keep), keyed.count()
         if not count:
-            raise ValueError(f"{path}: no call to score")
-        identity = {"model": scorer.bundle.model_id, "policy": scorer.policy.version, "span": SPAN_ROWS}
-        files = {"policy file": policy, "complaints": complaints, "registers": registers, "columns": columns}
-        identity |= {name: digest(file) for name, file in (files | {"history": history}).items()}
-        threads = threads or os.cpu_count() or 1
-        plan = open_plan(calls, work, NAMES, MEMORY, threads, identity)
-        invalid = pq.read_table(refused) if refused.exists() else NOTHING_REFUSED
-        rows = max(count if numbers is None else int(numbers.max()), pc.max(invalid["row"]).as_py() or 0)
+            raise ValueError(f"{inputs.calls.path}: no call to score")
+        plan = open_plan(keyed.path, work, NAMES, MEMORY, threads, identity(inputs, scorer))
         job = Job(
             scorer=scorer,
-            complaints=None if complaints is None else matched_complaints(calls, complaints),
+            complaints=None if inputs.complaints is None else matched_complaints(keyed.path, inputs.complaints),
             columns=own,
-            days=call_days(calls),
-            numbers=numbers,
-            spans=-(-rows // SPAN_ROWS),
+            days=call_days(keyed.path),
+            numbers=keyed.numbers,
+            spans=-(-keyed.last_row() // SPAN_ROWS),
             span_rows=SPAN_ROWS,
-            feed=scorer.policy.feed or feed_of_file(calls, count_rows(calls)),
-            details=out is not None,
+            feed=scorer.policy.feed or feed_of_file(keyed.path),
+            details=lasting,
         )
         plan.work.mkdir(exist_ok=True)
-        run(plan, calls, threads, parts["score"], partial(score_shard, plan, job), VERDICTS)
+        run(plan, keyed.path, threads, step["score"], partial(score_shard, plan, job), VERDICTS)
         scored = plan.files(VERDICTS)
-        if out is not None:
+        if inputs.out is not None:
             spans = {"spans": job.spans, "span_rows": SPAN_ROWS}
-            write_verdicts(scored, invalid, copies, out, callee_keys, parts["write"], **spans)
+            write_verdicts(scored, keyed.refused, copies, inputs.out, callee_keys, step["write"], **spans)
         counts = total([json.loads(read_notes(file)["counts"]) for file in scored])
         shutil.rmtree(plan.work)
     counts["rules"] = {name: counts["rules"][name] for name in BITS if name in counts["rules"]}
-    figures = summary(scorer, declaration, job.feed, {"calls": count, **counts}, quarantined)
+    figures = summary(scorer, declaration, job.feed, {"calls": count, **counts}, keyed.quarantined)
     return figures | ({"resumed": True} if resumed else {})
+
+
+def identity(inputs: ScoreInputs, scorer: Scorer) -> dict[str, Any]:
+    """Returns what the verdicts follow from besides the calls; a run with another identity is not resumed."""
+    files = {
+        "policy file": inputs.policy,
+        "complaints": inputs.complaints,
+        "registers": inputs.registers,
+        "columns": inputs.columns,
+        "history": inputs.history,
+    }
+    model = {"model": scorer.bundle.model_id, "policy": scorer.policy.version, "span": SPAN_ROWS}
+    return model | {name: digest(file) for name, file in files.items()}
 
 
 def checked_columns(scorer: Scorer, complaints: Path | None, columns: Path | None) -> pd.DataFrame | None:
@@ -172,17 +140,10 @@ def work_folder(out: Path | None) -> Iterator[Path]:
     shutil.rmtree(work, ignore_errors=True)
 
 
-def digest(path: Path | None) -> str:
-    """Returns the SHA-256 of a file, or of the files of a folder with their names; "" for None."""
-    if path is None or not path.is_dir():
-        return "" if path is None else sha256(path)
-    return json.dumps({file.name: sha256(file) for file in sorted(path.iterdir()) if file.is_file()})
-
-
-def feed_of_file(calls: Path, count: int) -> str:
+def feed_of_file(calls: Path) -> str:
     """Returns the feed of a Parquet file of keyed calls."""
     with pq.ParquetFile(calls, pre_buffer=False) as file:
-        return feed_of_batches(lambda: file.iter_batches(columns=list(COLUMNS)), count)
+        return feed_of_batches(lambda: file.iter_batches(columns=list(COLUMNS)), file.metadata.num_rows)
 
 
 def matched_complaints(calls: Path, complaints: Path) -> pa.Table:

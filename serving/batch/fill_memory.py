@@ -9,17 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callsieve.features.files.atomic import check_distinct, check_present
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.kernel.windows import DAY_MS
-from callsieve.features.keys.tokens import read_key
 from callsieve.features.online.history import History
 from callsieve.serving.live.events import CALLS
 from callsieve.serving.live.journal import file_numbers
 from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, snapshot_path, unlock_folder
 
-from .call_files import read_keyed_file
+from .call_files import CallFile, read_keyed_file
 from .score import SCORING
 
 if TYPE_CHECKING:
@@ -30,51 +28,27 @@ HISTORY_DAYS = 28  # the longest memory of any feature
 FIRST = 1  # number of the snapshot, and of the first journal that follows it
 
 
-def fill_state(
-    state: Path,
-    path: Path,
-    layout: str,
-    *,
-    key: Path | None,
-    calls: int,
-    numbers: int,
-    quarantine: Path | None,
-    strict: bool,
-    zone: str | None = None,
-    progress: Progress,
-    allow_group_read: bool = False,
-) -> dict[str, Any]:
+def fill_state(state: Path, file: CallFile, *, calls: int, numbers: int, progress: Progress) -> dict[str, Any]:
     """Reads the records of the last HISTORY_DAYS and writes a snapshot that a service starts from.
 
     Args:
         state: folder without events of a service; an earlier snapshot of this function is replaced.
+        file: the records; the service needs the same zone.
         calls, numbers: capacity of the history, as for `History`.
-        zone: time zone of the exchange; by default the layout's. The service needs the same.
-        allow_group_read: whether the group of the key file may read it.
     Returns: counts, the first and the last moment, and whether the history is covered on the day after the last one.
     Raises:
         ValueError: in one line, if the folder holds events of a service, another process owns it, or the records have
             no call.
     """
-    check_distinct(path, key, quarantine)
-    check_present(path, key)
+    file.check()
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = lock_folder(state)
     try:
         if set(snapshot_numbers(state)) - {FIRST} or file_numbers(state, CALLS):
             raise ValueError(f"{state}: holds events of a service already; expected a folder without events")
-        read = read_keyed_file(
-            path,
-            layout,
-            SCORING,
-            key=None if key is None else read_key(key, allow_group_read=allow_group_read),
-            quarantine=quarantine,
-            strict=strict,
-            zone=zone,
-            progress=lambda done, size: progress("read", 0.3 * done / max(size, 1)),
-        )
+        read = read_keyed_file(file, SCORING, progress=lambda done, size: progress("read", 0.3 * done / max(size, 1)))
         if not read.calls.num_rows:
-            raise ValueError(f"{path}: no call to read")
+            raise ValueError(f"{file.path}: no call to read")
         start = read.calls["start"].to_numpy()
         recent = read.calls.slice(int(start.searchsorted(start[-1] - HISTORY_DAYS * DAY_MS)))
         history = observe_calls(recent, History(calls=calls, numbers=numbers), progress)

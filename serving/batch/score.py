@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import own_columns
 from callsieve.features.complaints import COMPLAINT_NAMES, complaint_vectors
+from callsieve.features.files.atomic import check_distinct, check_present
 from callsieve.features.files.dates import now_ms
 from callsieve.features.keys.tokens import KEY_VARIABLE
 from callsieve.features.offline.table import vectors
@@ -22,19 +24,63 @@ from callsieve.features.online.feeds import feed_of_table
 from callsieve.serving.bundle.signing import read_public_key, signer_path
 from callsieve.serving.custody.purposes import Declaration, require_purpose
 from callsieve.serving.custody.retention import read_retention
-from callsieve.serving.rules.policy import read_policy
+from callsieve.serving.rules.policy import Policy, read_policy
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_bits import rule_columns
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
-from .call_files import key_or_temporary
+from .call_files import CallFile, key_or_temporary
 from .column_files import own_values
 from .complaint_rows import complaint_table
 from .register_files import read_registers
 from .table_rules import rules_met, with_preferences
 
 SCORING = "scoring"  # the purpose that a scored file must be declared for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreInputs:
+    """The calls to score, and the files that decide their verdicts.
+
+    Attributes:
+        bundle: folder of the model.
+        trust: public key that must have signed the bundle; by default the one beside the bundle.
+        policy: policy file; the shipped one by default.
+        registers: folder of registers.
+        complaints, columns: tables that a model with such features needs.
+        history: file of the same layout with the days before, which are not scored.
+        out: Parquet file for the verdict of each call.
+        callees: key file of the called numbers in `out`.
+        keep: columns of the calls that are copied to `out` as they are, such as an own id.
+    """
+
+    calls: CallFile
+    bundle: Path
+    trust: Path | None = None
+    policy: Path | None = None
+    registers: Path | None = None
+    complaints: Path | None = None
+    columns: Path | None = None
+    history: Path | None = None
+    out: Path | None = None
+    callees: Path | None = None
+    keep: Sequence[str] = ()
+
+    def check(self) -> None:
+        """Raises ValueError if an input is missing, or an output would replace an input."""
+        calls, tables = self.calls, (self.complaints, self.columns, self.history)
+        check_distinct(calls.path, calls.key, calls.quarantine, self.out, *tables)
+        others = (self.bundle, self.trust, self.policy, self.callees, self.registers)
+        check_present(calls.path, calls.key, *tables, *others)
+
+    def declared(self, policy: Policy) -> Declaration:
+        """Returns the declaration of the calls. Raises ValueError if that of the calls or history forbids scoring."""
+        must_be_declared = None if self.policy is None else policy.require_declaration
+        declaration = require_purpose(self.calls.path, SCORING, must_be_declared=must_be_declared)
+        if self.history is not None:
+            require_purpose(self.history, SCORING, must_be_declared=must_be_declared)
+        return declaration
 
 
 def score_calls(

@@ -25,7 +25,7 @@ from callsieve.serving.rules.rule_bits import BITS, rule_columns
 from callsieve.serving.scorer.scorer import Scorer
 
 from .output_keys import read_callee_keys, with_callee_keys
-from .score import SCORING, open_scorer, summary
+from .score import SCORING, ScoreInputs, open_scorer, summary
 from .shard_scoring import by_action
 from .table_rules import rule_column, rules_met
 from .vector_files import TRAINING
@@ -62,33 +62,25 @@ def write_vectors(calls: Path, layout: str, out: Path, *, threads: int, progress
     }
 
 
-def score(
-    bundle: Path,
-    calls: Path,
-    layout: str,
-    *,
-    trust: Path | None,
-    policy: Path | None,
-    out: Path | None,
-    callees: Path | None,
-    threads: int,
-    progress: Progress,
-) -> dict[str, Any]:
+def score(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict[str, Any]:
     """Scores keyed calls and writes the verdict of each call to `out`; returns the counts of `file_scoring.score_file`.
 
     Every Spark worker reads the bundle itself, so `bundle`, `trust`, `policy` and `callees` must be paths that all
-    workers reach. Workers cannot share a temporary callee key.
+    workers reach. Workers cannot share a temporary callee key. The inputs have no registers, history, complaints, own
+    columns or columns to copy.
 
     Raises:
         ValueError: in one line, for faults of the files, a model with complaint features, or a missing callee key.
     """
+    bundle, trust, policy, callees = inputs.bundle, inputs.trust, inputs.policy, inputs.callees
+    calls, out = inputs.calls.path, inputs.out
     if out is not None and callees is None:
         raise ValueError("--engine spark: called numbers are written under their own key; expected --callees-key")
     read_callee_keys(callees)
     scorer = open_scorer(bundle, trust, policy)
     if scorer.features != NAMES:
         raise ValueError("--engine spark: expected a model of catalogue features alone; use --engine table")
-    session = start_session(calls, layout, out, threads)
+    session = start_session(calls, inputs.calls.layout, out, threads)
     must_be_declared = None if policy is None else scorer.policy.require_declaration
     # A folder of Parquet files is one table and holds nothing else, so the declaration lies beside it.
     declaration = require_purpose(calls.parent, SCORING, must_be_declared=must_be_declared)

@@ -7,7 +7,7 @@ from typing import Any
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.catalogue.lite import LITE
-from callsieve.features.files.atomic import check_distinct, check_present, locked_folder
+from callsieve.features.files.atomic import locked_folder
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.progress import Progress
 from callsieve.features.offline.shards import write_shards
@@ -15,22 +15,17 @@ from callsieve.serving.custody.expiry import count_expired, older_than
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import read_retention
 
-from .call_files import intake_inputs, key_file
+from .call_files import CallFile, intake_inputs, key_file
 
 TRAINING = "training"  # the purpose that vectors are declared for
 
 
 def write_vectors(
-    path: Path,
-    layout_name: str,
+    file: CallFile,
     out: Path,
     *,
     names: tuple[str, ...] = NAMES,
     memory: int | None = None,
-    key: Path | None = None,
-    quarantine: Path | None = None,
-    strict: bool = False,
-    zone: str | None = None,
     threads: int = 0,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -42,31 +37,24 @@ def write_vectors(
     Args:
         names: features to write.
         memory: maximum of bytes to use; None for the default of `write_shards`.
-        zone: time zone of the exchange; by default the layout's.
     Returns: counts, the purpose and the folder; JSON-able.
     Raises:
         ValueError: in one line, for faults of the calls, a declaration for other purposes, or expired keyed calls.
     """
-    check_distinct(path, key, quarantine)
-    check_present(path, key)
-    declaration = require_purpose(path, TRAINING)
-    calls, quarantined = path, 0
-    if layout_name != "keyed":
+    file.check()
+    declaration = require_purpose(file.path, TRAINING)
+    calls, quarantined = file.path, 0
+    if not file.keyed:
         with locked_folder(out):
             calls, counts = key_file(
-                path,
-                layout_name,
+                file,
                 out,
-                inputs=intake_inputs(path, layout_name, key, zone),
-                key=key,
-                quarantine=quarantine,
-                strict=strict,
-                zone=zone,
+                inputs=intake_inputs(file),
                 progress=lambda what, part: progress(what, 0.3 * part),
             )
         quarantined = sum(counts.values())
-    elif declaration.limits and (expired := count_expired(path, read_retention().of("calls"), now_ms())):
-        raise ValueError(f"{path}: {expired:,} calls are {older_than('calls', read_retention())}")
+    elif declaration.limits and (expired := count_expired(file.path, read_retention().of("calls"), now_ms())):
+        raise ValueError(f"{file.path}: {expired:,} calls are {older_than('calls', read_retention())}")
     figures = write_shards(calls, out, features=names, memory=memory, threads=threads or None, progress=progress)
     return {**figures, "quarantined": quarantined, "purpose": declaration.in_record(TRAINING), "out": str(out)}
 

@@ -49,15 +49,22 @@ def fill(
 
     Example: callsieve live fill --calls Master.csv --layout asterisk --key number.key --state state
     """
+    from callsieve.serving.batch.call_files import CallFile
     from callsieve.serving.batch.fill_memory import fill_state
 
     if layout == KEYED:
         refuse_unused(context, ROW_OPTIONS, "--layout keyed")
+    file = CallFile(
+        path=calls,
+        layout=layout,
+        key=key,
+        quarantine=rows.quarantine,
+        strict=rows.strict,
+        zone=zone,
+        allow_group_read=allow_group_read,
+    )
     with console.progress("live fill") as progress:
-        facts = fill_state(
-            state, calls, layout, key=key, calls=max_calls, numbers=max_numbers, quarantine=rows.quarantine,
-            strict=rows.strict, zone=zone, progress=progress, allow_group_read=allow_group_read,
-        )  # fmt: skip
+        facts = fill_state(state, file, calls=max_calls, numbers=max_numbers, progress=progress)
     if json:
         console.emit_json(facts)
         return

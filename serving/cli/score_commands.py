@@ -66,6 +66,7 @@ def features(
         return
     if calls is None or out is None:
         console.fail("features: expected --calls FILE and --out FOLDER, or --list", code=2)
+    from callsieve.serving.batch.call_files import CallFile
     from callsieve.serving.batch.vector_files import feature_names, write_vectors
 
     if layout == KEYED:
@@ -79,15 +80,10 @@ def features(
             facts = spark_scoring.write_vectors(calls, layout, out, threads=threads, progress=progress)
         else:
             facts = write_vectors(
-                calls,
-                layout,
+                CallFile(path=calls, layout=layout, key=key, quarantine=rows.quarantine, strict=rows.strict, zone=zone),
                 out,
                 names=feature_names(only),
                 memory=parse_bytes(memory),
-                key=key,
-                quarantine=rows.quarantine,
-                strict=rows.strict,
-                zone=zone,
                 threads=threads,
                 progress=progress,
             )
@@ -161,6 +157,9 @@ def score(
 
     Example: callsieve score --calls Master.csv --layout asterisk --out verdicts.parquet
     """
+    from callsieve.serving.batch.call_files import CallFile
+    from callsieve.serving.batch.file_scoring import score_file
+    from callsieve.serving.batch.score import ScoreInputs
     from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_IN_WORDS
 
     from .verdict_counts import scored
@@ -175,46 +174,28 @@ def score(
         refuse_unused(context, ("complaints", "columns", "history", "keep"), "--engine spark")
     if out is None:
         refuse_unused(context, ("callees_key", "keep"), "counts alone, without --out")
+    if engine is Engine.SPARK and registers is not None:
+        console.fail("score: --registers: not supported on Spark; use --engine table", code=2)
+    if engine is Engine.SPARK and out is not None and callees_key is None:
+        console.fail("score: --out on Spark needs --callees-key, so that all workers use one key", code=2)
+    inputs = ScoreInputs(
+        calls=CallFile(path=calls, layout=layout, key=key, quarantine=rows.quarantine, strict=rows.strict, zone=zone),
+        bundle=bundle,
+        trust=trust,
+        policy=policy,
+        registers=registers,
+        complaints=complaints,
+        columns=columns,
+        history=history,
+        out=out,
+        callees=callees_key,
+        keep=keep or (),
+    )
     with console.progress("score") as progress:
         if engine is Engine.SPARK:
             from callsieve.serving.batch import spark_scoring
 
-            if registers is not None:
-                console.fail("score: --registers: not supported on Spark; use --engine table", code=2)
-            if out is not None and callees_key is None:
-                console.fail("score: --out on Spark needs --callees-key, so that all workers use one key", code=2)
-            result = spark_scoring.score(
-                bundle,
-                calls,
-                layout,
-                trust=trust,
-                policy=policy,
-                out=out,
-                callees=callees_key,
-                threads=threads,
-                progress=progress,
-            )
+            result = spark_scoring.score(inputs, threads=threads, progress=progress)
         else:
-            from callsieve.serving.batch.file_scoring import score_file
-
-            result = score_file(
-                bundle,
-                calls,
-                layout,
-                trust=trust,
-                policy=policy,
-                key=key,
-                out=out,
-                callees=callees_key,
-                complaints=complaints,
-                columns=columns,
-                registers=registers,
-                history=history,
-                keep=keep or (),
-                quarantine=rows.quarantine,
-                strict=rows.strict,
-                zone=zone,
-                threads=threads,
-                progress=progress,
-            )
+            result = score_file(inputs, threads=threads, progress=progress)
     console.emit_json(result) if json else scored(result)

@@ -24,9 +24,10 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.keys.tokens import Key
 from callsieve.features.records import Call
-from callsieve.serving.batch.call_files import read_keyed_file
+from callsieve.serving.batch.call_files import CallFile, read_keyed_file
 from callsieve.serving.batch.file_scoring import score_file
 from callsieve.serving.batch.output_keys import callee_keys_or_temporary
+from callsieve.serving.batch.score import ScoreInputs
 from callsieve.serving.bundle.signing import generate_signing_key, write_public_key
 from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.notice import notice
@@ -185,16 +186,10 @@ def captured(capfd, caplog):
 
 def score(bundle_folder, path, out, *, strict=False):
     path.with_name("world.json").touch()
+    key, quarantine = bundle_folder / "number.key", out / "quarantine.jsonl"
+    calls = CallFile(path=path, layout="callsieve", key=key, quarantine=quarantine, strict=strict)
     return score_file(
-        bundle_folder / "bundle",
-        path,
-        "callsieve",
-        trust=None,
-        policy=None,
-        key=bundle_folder / "number.key",
-        out=out / "verdicts.parquet",
-        quarantine=out / "quarantine.jsonl",
-        strict=strict,
+        ScoreInputs(calls=calls, bundle=bundle_folder / "bundle", out=out / "verdicts.parquet"),
         threads=1,
         progress=lambda step, part: logging.getLogger("progress").debug("%s %s", step, part),
     )
@@ -369,7 +364,9 @@ def keyed_folder(folder):
     key = folder.parent / "number.key"
     intake = Intake(Key("e1", bytes(range(32))))
     Key("e1", bytes(range(32))).write(key)
-    pq.write_table(read_keyed_file(source, "callsieve", "scoring", key=key).calls, folder / "calls.parquet")
+    pq.write_table(
+        read_keyed_file(CallFile(path=source, layout="callsieve", key=key), "scoring").calls, folder / "calls.parquet"
+    )
     source.unlink()
     always = pa.array([FIRST - timedelta(days=9)] * len(FORMS), pa.timestamp("ms", "UTC"))
     time = {"valid_from": always, "valid_to": pa.nulls(len(FORMS), always.type), "known_at": always}

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from pyspark.errors import PythonException
 
 from callsieve.features.catalogue import NAMES
+from callsieve.features.files.progress import silent
 from callsieve.features.keys.tokens import Key
 from callsieve.features.offline import spark
 from callsieve.features.offline.buckets import KEYS
@@ -34,7 +35,8 @@ from callsieve.features.online.feeds import (
 )
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.serving.batch import spark_scoring
-from callsieve.serving.batch.score import open_scorer
+from callsieve.serving.batch.call_files import CallFile
+from callsieve.serving.batch.score import ScoreInputs, open_scorer
 from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.custody.purposes import declare, require_purpose
@@ -396,12 +398,11 @@ def test_a_process_of_spark_submit_sets_no_master(session, monkeypatch):
 
 def test_spark_requires_a_callees_key_and_a_model_without_complaint_features(monkeypatch, tmp_path):
     monkeypatch.setattr(spark_scoring, "open_scorer", lambda *_: SimpleNamespace(features=(*NAMES, "reports_7d")))
-    options = {"trust": None, "policy": None, "threads": 1, "progress": lambda *_: None}
-    calls, bundle = tmp_path / "calls.parquet", tmp_path / "bundle"
+    inputs = ScoreInputs(calls=CallFile(path=tmp_path / "calls.parquet", layout="keyed"), bundle=tmp_path / "bundle")
     with pytest.raises(ValueError, match="expected --callees-key"):
-        spark_scoring.score(bundle, calls, "keyed", out=tmp_path / "out", callees=None, **options)
+        spark_scoring.score(replace(inputs, out=tmp_path / "out"), threads=1, progress=silent)
     with pytest.raises(ValueError, match="expected a model of catalogue features alone"):
-        spark_scoring.score(bundle, calls, "keyed", out=None, callees=None, **options)
+        spark_scoring.score(inputs, threads=1, progress=silent)
 
 
 def test_spark_skips_calls_past_their_retention(tmp_path):

@@ -12,7 +12,7 @@ from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import check_present
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import to_strings
-from callsieve.serving.batch.call_files import read_keyed_file
+from callsieve.serving.batch.call_files import CallFile, read_keyed_file
 from callsieve.serving.batch.complaint_rows import read_complaints, read_parquet
 from callsieve.serving.batch.score import open_registers, open_scorer, score_calls, score_vectors
 from callsieve.serving.rules.policy import ACTIONS, read_policy
@@ -57,9 +57,8 @@ def difference(
     check_present(path, bundle, trust, old, new, registers, key, complaints, truth)
     scorer = open_scorer(bundle, trust, old, open_registers(registers, key, EVALUATION))
     other = Scorer(scorer.bundle, read_policy(new), scorer.registers)
-    read = read_keyed_file(
-        path, layout, EVALUATION, key=key, progress=lambda done, size: progress("read", 0.3 * done / max(size, 1))
-    )
+    file = CallFile(path=path, layout=layout, key=key)
+    read = read_keyed_file(file, EVALUATION, progress=lambda done, size: progress("read", 0.3 * done / max(size, 1)))
     if read.calls.num_rows == 0:
         raise ValueError(f"{path}: no call to decide on")
     look: Look | None = None

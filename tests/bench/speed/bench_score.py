@@ -41,7 +41,9 @@ LEARNED, PREDICTED, ROUNDS = 100_000, 20_000, 3
 SCORE = """
 import json, resource, sys, time
 from pathlib import Path
+from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.file_scoring import score_file
+from callsieve.serving.batch.score import ScoreInputs
 
 folder, threads, last = Path(sys.argv[1]), int(sys.argv[2]), [time.process_time()]
 steps = {"start": last[0]}
@@ -51,10 +53,9 @@ def note(what, _part):
     steps[name] = steps.get(name, 0.0) + now - last[0]
     last[0] = now
 
-result = score_file(
-    folder / "bundle", folder / "calls.csv", "callsieve", trust=None, policy=None, key=folder / "number.key",
-    out=folder / "verdicts.parquet", quarantine=None, strict=False, threads=threads, progress=note,
-)
+calls = CallFile(path=folder / "calls.csv", layout="callsieve", key=folder / "number.key")
+inputs = ScoreInputs(calls=calls, bundle=folder / "bundle", out=folder / "verdicts.parquet")
+result = score_file(inputs, threads=threads, progress=note)
 note("end", 1.0)
 print(json.dumps({"calls": result["calls"], "steps": steps, "cpu": time.process_time(),
                   "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))

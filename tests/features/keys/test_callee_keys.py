@@ -17,13 +17,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callsieve.features.files.progress import silent
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.numbers import parse_in_period
 from callsieve.features.keys.callee_keys import EPHEMERAL, CalleeCipher
 from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.keys.tokens import Key
+from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.file_scoring import score_file
 from callsieve.serving.batch.output_keys import with_callee_keys
+from callsieve.serving.batch.score import ScoreInputs
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.oversight.governance.affected import affected
@@ -117,9 +120,9 @@ def site(history, tmp_path_factory):
 @pytest.fixture(scope="module")
 def scored(site):
     for name, key in (("kept", site / "c1.key"), ("once", None)):
-        score_file(site / "bundle", site / "data" / "calls.parquet", "keyed", trust=None, policy=None, key=None,
-                   out=site / name / "verdicts.parquet", callees=key, quarantine=None, strict=False, threads=1,
-                   progress=lambda _step, _part: None)  # fmt: skip
+        calls = CallFile(path=site / "data" / "calls.parquet", layout="keyed")
+        out = site / name / "verdicts.parquet"
+        score_file(ScoreInputs(calls=calls, bundle=site / "bundle", out=out, callees=key), threads=1, progress=silent)
     return site
 
 

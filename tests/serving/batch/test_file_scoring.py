@@ -20,9 +20,9 @@ from callsieve.features.keys.tokens import Key
 from callsieve.features.offline import keyed_file, shards
 from callsieve.features.online.feeds import NO_ROUTES
 from callsieve.serving.batch import file_scoring, shard_scoring
-from callsieve.serving.batch.call_files import read_keyed_file
+from callsieve.serving.batch.call_files import CallFile, read_keyed_file
 from callsieve.serving.batch.file_scoring import score_file
-from callsieve.serving.batch.score import open_registers, open_scorer, score_calls
+from callsieve.serving.batch.score import ScoreInputs, open_registers, open_scorer, score_calls
 from callsieve.serving.batch.shard_scoring import verdict_counts
 from callsieve.serving.batch.verdict_file import verdict_table
 from callsieve.serving.bundle.signing import write_public_key
@@ -51,10 +51,14 @@ def site(tmp_path_factory):
     return folder
 
 
-def score(site, out, **changes):
-    inputs = {"trust": None, "policy": None, "key": site / "records" / "number.key", "callees": site / "callees.key"}
-    inputs |= {"out": out, "quarantine": None, "strict": False, "threads": 2, "progress": silent}
-    return score_file(site / "bundle", site / "records" / "calls.csv", "callsieve", **(inputs | changes))
+def records(site):
+    folder = site / "records"
+    return CallFile(path=folder / "calls.csv", layout="callsieve", key=folder / "number.key")
+
+
+def score(site, out, *, threads=2, progress=silent, **changes):
+    inputs = {"calls": records(site), "bundle": site / "bundle", "out": out, "callees": site / "callees.key"}
+    return score_file(ScoreInputs(**(inputs | changes)), threads=threads, progress=progress)
 
 
 @pytest.fixture
@@ -78,7 +82,7 @@ def rows_of(table):
 
 def in_memory(site, registers=None):
     """Returns counts and verdicts of the calls of the records, scored in memory."""
-    read = read_keyed_file(site / "records" / "calls.csv", "callsieve", "scoring", key=site / "records" / "number.key")
+    read = read_keyed_file(records(site), "scoring")
     scorer = open_scorer(site / "bundle", None, None, open_registers(registers, None, "scoring"))
     scores, _ = score_calls(scorer, read.calls, threads=1)
     values = scores.score, scores.action, scores.rule_bits
@@ -115,15 +119,12 @@ def test_a_file_in_many_shards_gets_the_verdicts_of_its_calls_in_memory(site, tm
 @pytest.mark.usefixtures("in_many_parts")
 def test_a_keyed_file_needs_no_order(site, tmp_path):
     _, expected = in_memory(site)
-    read = read_keyed_file(site / "records" / "calls.csv", "callsieve", "scoring", key=site / "records" / "number.key")
+    read = read_keyed_file(records(site), "scoring")
     mixed = read.calls.take(np.random.default_rng(1).permutation(read.calls.num_rows))
     (tmp_path / "world.json").touch()
     pq.write_table(mixed, tmp_path / "calls.parquet", row_group_size=100)
-    score_file(
-        site / "bundle", tmp_path / "calls.parquet", "keyed", trust=None, policy=None, key=None,
-        out=tmp_path / "verdicts.parquet", callees=site / "callees.key", quarantine=None, strict=False, threads=1,
-        progress=silent,
-    )  # fmt: skip
+    keyed = CallFile(path=tmp_path / "calls.parquet", layout="keyed")
+    score(site, tmp_path / "verdicts.parquet", calls=keyed, threads=1)
     verdicts = pq.read_table(tmp_path / "verdicts.parquet")
     assert rows_of(verdicts.select(expected.column_names)) == rows_of(expected)
     assert verdicts["start"].to_pylist() == mixed["start"].to_pylist()  # in the order of the file
@@ -136,16 +137,17 @@ from callsieve.features.files.progress import silent
 from callsieve.features.intake import number_memory
 from callsieve.features.offline import keyed_file, shards
 from callsieve.serving.batch import file_scoring
+from callsieve.serving.batch.call_files import CallFile
+from callsieve.serving.batch.score import ScoreInputs
 
 site, layout, calls, out, sizes = Path(sys.argv[1]), *sys.argv[2:4], Path(sys.argv[4]), json.loads(sys.argv[5])
 for module in (keyed_file, number_memory, shards, file_scoring):
     for name, size in sizes.items():
         if hasattr(module, name):
             setattr(module, name, size)
-file_scoring.score_file(
-    site / "bundle", Path(calls), layout, trust=None, policy=None, key=site / "records" / "number.key",
-    callees=site / "callees.key", out=out, quarantine=None, strict=False, threads=2, progress=silent,
-)
+calls = CallFile(path=Path(calls), layout=layout, key=site / "records" / "number.key")
+inputs = ScoreInputs(calls=calls, bundle=site / "bundle", callees=site / "callees.key", out=out)
+file_scoring.score_file(inputs, threads=2, progress=silent)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
@@ -185,11 +187,7 @@ def other_model(site, out, folder):
     """Scores the records with another bundle."""
     real_bundle.write_bundle(folder / "bundle", valid_until="2026-05-31T00:00:00Z")
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
-    score_file(
-        folder / "bundle", site / "records" / "calls.csv", "callsieve", trust=None, policy=None,
-        key=site / "records" / "number.key", out=out, callees=site / "callees.key", quarantine=None, strict=False,
-        threads=1, progress=silent,
-    )  # fmt: skip
+    score(site, out, bundle=folder / "bundle", threads=1)
 
 
 @pytest.mark.system

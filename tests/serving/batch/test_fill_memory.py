@@ -10,7 +10,7 @@ import pytest
 from callsieve.features.intake.intake import Intake
 from callsieve.features.online.history import History
 from callsieve.features.records import UNKNOWN
-from callsieve.serving.batch.call_files import read_keyed_file
+from callsieve.serving.batch.call_files import CallFile, read_keyed_file
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
@@ -112,7 +112,7 @@ def test_records_are_read_in_the_zone_of_the_exchange(run_command, command_json,
     code, _, err = run_command("score", *words, *model, "--out", tmp_path / "verdicts.parquet")
     assert code == 0, err
     assert pq.read_table(tmp_path / "verdicts.parquet")["start"].to_pylist() == [round(moment.timestamp() * 1000)]
-    read = read_keyed_file(words[1], "asterisk", "scoring", key=words[-1], zone="Asia/Kolkata")
+    read = read_keyed_file(CallFile(path=words[1], layout="asterisk", key=words[-1], zone="Asia/Kolkata"), "scoring")
     assert read.calls["hour"].to_pylist() == [9]
     code, _, err = run_command("score", *words[:2], "--zone", "Mars/Olympus", "--layout", "asterisk")
     assert code == 1 and "unknown time zone 'Mars/Olympus'" in err

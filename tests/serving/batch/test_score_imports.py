@@ -16,13 +16,13 @@ import sys
 import pytest
 from pathlib import Path
 
+from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.file_scoring import score_file
+from callsieve.serving.batch.score import ScoreInputs
 
 bundle, calls, trust, out = map(Path, sys.argv[1:])
-figures = score_file(
-    bundle, calls, "callsieve", trust=trust, policy=None, key=None, out=out, quarantine=None, strict=False, threads=1,
-    progress=lambda step, share: None,
-)
+inputs = ScoreInputs(calls=CallFile(path=calls, layout="callsieve"), bundle=bundle, trust=trust, out=out)
+figures = score_file(inputs, threads=1, progress=lambda step, share: None)
 assert figures["calls"] == 50 and out.exists(), figures
 loaded = [name for name in sys.modules if name.startswith("callsieve.training")]
 assert not loaded, loaded

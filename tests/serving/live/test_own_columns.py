@@ -11,8 +11,9 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.online.history import History
 from callsieve.serving import BundleError, OwnColumns, Scorer, Swap
 from callsieve.serving.batch import spark_scoring
+from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.column_files import open_own_columns, read_own_columns
-from callsieve.serving.batch.score import score_calls
+from callsieve.serving.batch.score import ScoreInputs, score_calls
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.verdict_log import Position, read_after
@@ -105,6 +106,6 @@ def test_kamailio_and_spark_refuse_the_model_at_start(folder, tmp_path, monkeypa
     settings |= {"key": "", "state": str(tmp_path), "redress": {"url": "https://redress.example"}}
     with pytest.raises(BundleError, match=OWN):
         script.Engine(settings)
-    arguments = {"trust": None, "policy": None, "out": None, "callees": None, "threads": 1, "progress": print}
+    inputs = ScoreInputs(calls=CallFile(path=tmp_path / "calls", layout="keyed"), bundle=folder / "bundle")
     with pytest.raises(ValueError, match="expected a model of catalogue features alone; use --engine table"):
-        spark_scoring.score(folder / "bundle", tmp_path / "calls", "keyed", **arguments)
+        spark_scoring.score(inputs, threads=1, progress=print)

@@ -12,11 +12,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.catalogue.lite import LITE
+from callsieve.features.files.progress import silent
 from callsieve.features.keys.tokens import read_key
 from callsieve.features.online.history import History
+from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.column_files import OWN_FILE, own_features, own_values, read_own_columns
 from callsieve.serving.batch.file_scoring import score_file
-from callsieve.serving.batch.score import score_calls
+from callsieve.serving.batch.score import ScoreInputs, score_calls
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training import Settings, read_dataset
@@ -101,13 +103,15 @@ def test_a_signed_model_scores_a_file_as_its_training_did(own_trained, folder, t
     scores, vectors = score_calls(scorer, calls, columns=own)
     np.testing.assert_array_equal(scores.raw[rows], expected)
 
-    common = {"trust": None, "policy": None, "key": None, "quarantine": None, "strict": False, "threads": 1}
-    arguments = (tmp_path / "bundle", folder / "calls.parquet", "keyed")
-    out, progress = tmp_path / "verdicts.parquet", lambda *_: None
+    inputs = ScoreInputs(
+        calls=CallFile(path=folder / "calls.parquet", layout="keyed"),
+        bundle=tmp_path / "bundle",
+        out=tmp_path / "verdicts.parquet",
+    )
     with pytest.raises(ValueError, match=r"the model has own columns: expected --columns FILE with tariff, prepaid"):
-        score_file(*arguments, out=None, progress=progress, **common)
-    score_file(*arguments, out=out, columns=folder / OWN_FILE, progress=progress, **common)
-    verdicts = pq.read_table(out)
+        score_file(replace(inputs, out=None), threads=1, progress=silent)
+    score_file(replace(inputs, columns=folder / OWN_FILE), threads=1, progress=silent)
+    verdicts = pq.read_table(tmp_path / "verdicts.parquet")
     order = np.lexsort((calls["caller"].to_pylist(), calls["start"].to_numpy()))
     by_file = sorted(
         zip(verdicts["start"].cast(pa.int64()).to_pylist(), verdicts["probability"].to_pylist(), strict=True)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import read_keyed
+from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.vector_files import TRAINING, write_vectors
 from callsieve.serving.cases.erasure import erase_before, erase_subject
 from callsieve.serving.cases.feed import publish_cleared
@@ -533,7 +534,8 @@ def test_expired_calls_get_no_vectors(tmp_path):
     declare(tmp_path, "switch", "contract", [TRAINING], "2999-12-31")
     pq.write_table(pa.table({"start": pa.array([0, 1], pa.int64())}), tmp_path / "calls.parquet")
     with pytest.raises(ValueError, match=r"2 calls are older than 60 days, .* callsieve privacy retention"):
-        write_vectors(tmp_path / "calls.parquet", "keyed", tmp_path / "out", progress=lambda *_: None)
+        file = CallFile(path=tmp_path / "calls.parquet", layout="keyed")
+        write_vectors(file, tmp_path / "out", progress=lambda *_: None)
 
 
 def test_rows_of_numbers_without_calls_are_erased(tmp_path):
