@@ -52,14 +52,14 @@ def as_fields(value: Any, where: str, names: Sequence[str]) -> dict[str, Any]:
     items = as_mapping(value, where)
     if items.keys() != set(names):
         odd = sorted(items.keys() ^ set(names))
-        raise ValueError(f"{where} must have the keys {', '.join(names)}; missing or unknown: {_short(odd)}")
+        raise ValueError(f"{where} must have the keys {', '.join(names)}; missing or unknown: {short(odd)}")
     return items
 
 
 def as_mapping(value: Any, where: str) -> dict[str, Any]:
     """Returns the value if it is an object whose keys are printable texts."""
     if not isinstance(value, dict):
-        raise ValueError(f"{where} must be an object, got {_short(value)}")
+        raise ValueError(f"{where} must be an object, got {short(value)}")
     for key in value:
         as_text(key, where)
     return value
@@ -69,28 +69,28 @@ def as_list(value: Any, where: str, low: int, high: int) -> list[Any]:
     """Returns the value if it is a list of `low` to `high` items."""
     if not isinstance(value, list) or not low <= len(value) <= high:
         size = str(low) if low == high else f"{low} to {high}"
-        raise ValueError(f"{where} must be a list of {size}, got {_short(value)}")
+        raise ValueError(f"{where} must be a list of {size}, got {short(value)}")
     return value
 
 
 def as_text(value: Any, where: str) -> str:
     """Returns the value if it is a printable text of 1 to MAX_TEXT characters."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT or not value.isprintable():
-        raise ValueError(f"{where} must be a printable text of 1 to {MAX_TEXT} characters, got {_short(value)}")
+        raise ValueError(f"{where} must be a printable text of 1 to {MAX_TEXT} characters, got {short(value)}")
     return value
 
 
 def as_integer(value: Any, where: str, low: int = 0, high: int = MAX_INTEGER) -> int:
     """Returns the value if it is an integer from `low` to `high`."""
     if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{where} must be a whole number in {low}..{high}, got {_short(value)}")
+        raise ValueError(f"{where} must be a whole number in {low}..{high}, got {short(value)}")
     return value
 
 
 def as_number(value: Any, where: str, low: float = -math.inf, high: float = math.inf) -> float:
     """Returns the value as a float if it is a number from `low` to `high`."""
     if type(value) not in (int, float) or not low <= value <= high:
-        raise ValueError(f"{where} must be a number in {low}..{high}, got {_short(value)}")
+        raise ValueError(f"{where} must be a number in {low}..{high}, got {short(value)}")
     return float(value)
 
 
@@ -105,7 +105,7 @@ def check_any(value: Any, where: str, nesting: int = MAX_NESTING) -> None:
             check_any(item, where, nesting - 1)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     text = repr(value) if not isinstance(value, int) or abs(value) < 10**20 else "a huge number"
     return text if len(text) <= 60 else text[:57] + "..."
 

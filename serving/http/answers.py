@@ -8,11 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-try:
-    import msgspec
-except ImportError as error:
-    raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
-
+import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from callsieve.serving.rules.plan_classes import PLAN_CLASSES

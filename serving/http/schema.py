@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-try:
-    import msgspec
-except ImportError as error:
-    raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
-
+import msgspec
 from msgspec import Meta
 
 from callsieve.features.files.strict_json import decode

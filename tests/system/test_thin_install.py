@@ -19,6 +19,7 @@ WEB = {"anyio", "msgspec", "prometheus_client", "starlette", "uvicorn"}
 TABLES = ("intake_table", "last_dialled", "number_cache", "table_steps", "text_columns")
 # Packages that a file or folder outside training may import at import time, besides the standard library.
 MAY_IMPORT = {
+    "features/arrays.py": {"numpy"},
     "features/intake/numbers.py": {"phonenumbers"},
     **{f"features/intake/{name}.py": {"numpy", "pyarrow"} for name in TABLES},
     "features/frame": {"numpy", "pandas", "phonenumbers", "pyarrow", "sklearn"},
@@ -27,7 +28,8 @@ MAY_IMPORT = {
     "features/offline/sealed_shards.py": {"cryptography", "pyarrow"},
     "features/reading": {"numpy"},
     "features/files/dates.py": {"pandas"},
-    "serving": {"cryptography"},
+    "features/files/decode.py": {"msgspec"},
+    "serving": {"cryptography", "msgspec"},
     "serving/custody/expiry.py": {"pyarrow"},
     "serving/http": WEB,
     "serving/cases": WEB | {"sqlalchemy"},
@@ -105,7 +107,6 @@ for name, package in (argument.split("=") for argument in sys.argv[1:]):
     del sys.modules[package]
 """
 EXTRAS = {
-    "serving.http.schema=msgspec": "serve",
     "serving.http.metrics=prometheus_client": "serve",
     "serving.http.server=uvicorn": "serve",
     "serving.http.app=starlette": "serve",

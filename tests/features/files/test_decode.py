@@ -1,0 +1,86 @@
+"""Typed reading: values are as declared; a mistake is one line with file, key, expectation and actual value."""
+
+import math
+from typing import Annotated, Literal
+
+import msgspec
+import pytest
+from msgspec import Meta, field
+
+from callsieve.features.files.decode import Record, as_kind, json_as, toml_as
+
+
+class Inner(Record):
+    links: tuple[Literal["block", "trunk"], ...] = ()
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    pair: tuple[float, Literal[1, 2]] | None = None
+
+
+class Outer(Record):
+    version: str
+    count: Annotated[int, Meta(ge=1, le=10)] = 1
+    on: bool = False
+    appeal: str = ""
+    table: dict[str, Inner] = field(default_factory=dict)
+    deep: dict[str, dict[str, Inner]] = field(default_factory=dict)
+    words: Annotated[tuple[str, ...], Meta(min_length=1)] = ("word",)
+    by_name: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.count == 7:
+            raise ValueError("count must not be 7 - for once")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"version": 1}, "version: expected a text, got 1"),
+        ({"version": ""}, "version: expected a printable text of 1 to 4096 characters, got ''"),
+        ({"version": "a\n"}, "version: expected a printable text of 1 to 4096 characters, got 'a\\\\n'"),
+        ({"version": "a" * 4097}, "version: expected a printable text of 1 to 4096 characters, got 'aaa"),
+        ({"other": 1}, "unknown key 'other', expected version, count, on, appeal, table, deep, words, by_name"),
+        ({"count": True}, "count: expected a whole number, got True"),
+        ({"count": 1.0}, "count: expected a whole number, got 1.0"),
+        ({"count": 0}, "count: expected a whole number >= 1, got 0"),
+        ({"count": 10**30}, "count: expected a whole number <= 10, got a huge number"),
+        ({"count": 7}, "count must not be 7 - for once"),
+        ({"on": 1}, "on: expected true or false, got 1"),
+        ({"table": []}, r"table: expected a table, got \[\]"),
+        ({"table": {"fine": {}, "a.b": {"share": 0}}}, r"table\.a\.b\.share: expected a number > 0.0, got 0"),
+        ({"table": {"fine": {}, "x": {"share": math.nan}}}, r"table\.x\.share: expected a number > 0.0, got nan"),
+        ({"table": {"x": {"pair": "no"}}}, r"table\.x\.pair: expected a list or null, got 'no'"),
+        ({"table": {"x": {"pair": [1]}}}, r"table\.x\.pair: expected a list of length 2, got \[1\]"),
+        ({"table": {"x": {"pair": [1, 3]}}}, r"table\.x\.pair\[1\]: expected one of 1, 2, got 3"),
+        ({"table": {"x": {"links": ["block", "no"]}}}, r"table\.x\.links\[1\]: expected one of block, trunk, got 'no'"),
+        (
+            {"deep": {"x": {"y": {}}, "z": {"y": {}, "w": {"to": 1}}}},
+            r"deep\.z\.w: unknown key 'to', expected links",
+        ),
+        ({"words": []}, r"words: expected a list of length >= 1, got \[\]"),
+        ({"words": ["a", ""]}, "words: expected a printable text"),
+        ({"by_name": {"a": 1}}, r"by_name\.a: expected a text, got 1"),
+        ({"by_name": {"\x07": "a"}}, "by_name: expected a printable text"),
+    ],
+)
+def test_a_mistake_names_the_file_the_key_and_the_expectation(more, message):
+    value = {"version": "1"} | more
+    with pytest.raises(ValueError, match=f"^mine.toml: {message}") as caught:
+        as_kind(value, Outer, "mine.toml")
+    assert "\n" not in str(caught.value) and "`" not in str(caught.value)
+
+
+def test_a_missing_key_and_a_wrong_whole_are_named():
+    for value, message in (({}, "expected the key version"), ([], r"expected a table, got \[\]")):
+        with pytest.raises(ValueError, match=f"^mine.toml: {message}$"):
+            as_kind(value, Outer, "mine.toml")
+
+
+def test_files_and_bytes_are_read_as_their_type(tmp_path):
+    (tmp_path / "mine.toml").write_text('version = "1"\n[table.x]\nshare = 1\nlinks = ["trunk"]\n')
+    expected = Outer("1", table={"x": Inner(("trunk",), 1.0)})
+    assert toml_as(Outer, tmp_path / "mine.toml") == expected
+    assert json_as(Outer, msgspec.json.encode(expected), "line 1") == expected
+    for data, fault in ((b'{"version": "1", "version": "1"}', "must not repeat a key"), (b'{"count": NaN}', "finite")):
+        with pytest.raises(ValueError, match=f"^line 1: .*{fault}"):
+            json_as(Outer, data, "line 1")
