@@ -106,6 +106,7 @@ def check_any(value: Any, where: str, nesting: int = MAX_NESTING) -> None:
 
 
 def short(value: Any) -> str:
+    """Returns a value as a message shows it, in at most 60 characters."""
     text = repr(value) if not isinstance(value, int) or abs(value) < 10**20 else "a huge number"
     return text if len(text) <= 60 else text[:57] + "..."
 
