@@ -181,11 +181,28 @@ def command(patched, *words):
     from callsieve.training.cli.main import main
 
     patched.setattr(sys, "argv", ["callsieve", *map(str, words)])
+    return exit_code(main)
+
+
+def exit_code(main):
+    """Returns the argument of `sys.exit` in a function; 0 without an argument, or without an exit."""
     try:
         main()
     except SystemExit as done:
         return done.code or 0
     return 0
+
+
+@pytest.fixture
+def run_tool(capsys):
+    """Runs the main function of a tool of `tests/tools`: exit code, standard output, error output."""
+
+    def run(main, *words):
+        code = exit_code(lambda: main([*map(str, words)]))
+        output = capsys.readouterr()
+        return (1, output.out, f"{code}\n") if isinstance(code, str) else (code, *output)
+
+    return run
 
 
 @pytest.fixture

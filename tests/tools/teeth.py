@@ -1,6 +1,6 @@
 """Runs the mutants of `mutants.toml`: small patches, each of which takes a capability away from the code.
 
-`python tests/tools/teeth.py` runs all, `... L19 P6` those of some requirements, `... --changed` those whose file, tests
+`python -m tests.tools.teeth` runs all, `... L19 P6` those of some requirements, `... --changed` those whose file, tests
 or entry differ from the last commit but one. A mutant is killed if, for each of its requirements, a test with that mark
 fails on the patched tree and passes on the tree as it is. The last line has the counts; exit code 1 unless all are
 killed. Patches are applied to a temporary copy of the tree, never to the tree itself.
@@ -24,11 +24,8 @@ from types import TracebackType
 from typing import Self
 from xml.etree import ElementTree
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from callsieve.training.oversight.governance.mutants import MUTANTS, Mutant, read_mutants  # noqa: E402
-from callsieve.training.oversight.governance.traceability import Mark, marks, trace  # noqa: E402
+from tests.support.paths import ROOT
+from tests.tools.traceability import MUTANTS, Mark, Mutant, marks, read_mutants, trace
 
 PACKAGES = ("features", "serving", "training")
 LIBRARIES = ("features/codegen/kernel.library", "serving/bundle/forest.library")  # compiled, so Git ignores them

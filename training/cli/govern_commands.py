@@ -1,4 +1,4 @@
-"""The commands of `govern`: report, compliance, traceability, and those of `govern incident`."""
+"""The commands of `govern`: report, compliance, and those of `govern incident`."""
 
 from __future__ import annotations
 
@@ -189,36 +189,6 @@ def compliance(
     result = report(AuditScope(tuple(data or ()), audit, tuple(key or ()), keys))
     console.emit_json(result) if json else checks.duties(result)
     if not result["holds"]:
-        sys.exit(1)
-
-
-def traceability(
-    root: Annotated[Path, typer.Option(help="The project's source tree, with its tests.")] = Path(),
-    json: Json = False,
-) -> None:
-    """List each requirement with the files, tests and mutants that answer it; exit code 1 if one has none.
-
-    Next: callsieve evidence --quick.
-
-    Example: callsieve govern traceability --json
-    """
-    from callsieve.training.oversight.governance.traceability import trace
-
-    result = trace(root)
-    if json:
-        console.emit_json(result)
-    else:
-        for row in result["rows"]:
-            console.say(f"{row['row']:<4} {row['asks']}")
-            for line in (row.get("out") or ", ".join(row["files"]) or "OPEN", *row["tests"]):
-                console.say(f"     {line}")
-            for line in row["mutants"]:
-                console.say(f"     mutant: {line}")
-        console.say(
-            f"{len(result['rows'])} rows, {len(result['open'])} open: {', '.join(result['open']) or 'none'}; "
-            f"{len(result['toothless'])} without a mutant: {', '.join(result['toothless']) or 'none'}"
-        )
-    if result["open"] or result["toothless"]:
         sys.exit(1)
 
 

@@ -152,7 +152,6 @@ TABLE: dict[str, dict[str, str | Group]] = {
                     },
                 ),
                 "compliance": "training.cli.govern_commands:compliance",
-                "traceability": "training.cli.govern_commands:traceability",
                 "incident": Group(
                     "Drill an incident, and trace a leaked list.",
                     {
@@ -178,7 +177,6 @@ TABLE: dict[str, dict[str, str | Group]] = {
                 ),
             },
         ),
-        "evidence": "training.cli.evidence_commands:evidence",
     },
 }
 

@@ -273,7 +273,7 @@ WITHOUT_PROGRESS = {
     "govern compliance", "govern discredited add", "govern discredited appeal",
     "govern incident drill", "govern incident plant-canaries",
     "govern incident search-canaries", "govern token-list lookup",
-    "govern token-list make", "govern token-list share", "govern traceability", "live agi", "live api-key",
+    "govern token-list make", "govern token-list share", "live agi", "live api-key",
     "model approve", "model approver-key", "model export", "model sign-gates", "model verify",
     "privacy declaration", "privacy declare",
     "privacy key destroy", "privacy undeclare", "privacy key new", "privacy key rotate", "privacy reidentify",

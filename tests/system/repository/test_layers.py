@@ -58,7 +58,6 @@ LAYERS = [
     "training/studies",
     "training/oversight/privacy",
     "training/oversight/governance",
-    "training/evidence",
     "training/oversight/__init__.py",
     "training/__init__.py",
     "training/cli",

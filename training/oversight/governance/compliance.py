@@ -34,7 +34,7 @@ class Duty:
     """The result of one check. `holds` is None without a file to check; `result` describes it."""
 
     name: str
-    row: str  # of sources.toml
+    row: str  # of tests/tools/sources.toml
     holds: bool | None
     result: str
 

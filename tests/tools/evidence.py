@@ -1,34 +1,40 @@
-"""EVIDENCE.md: runs the commands of claims and writes their figures, with machine, date and code hash."""
+"""Runs the command of every stated figure again, and writes EVIDENCE.md with figures, machine, date and code hash.
+
+`python -m tests.tools.evidence` runs all claims of `claims.py`, `... --only demo` one of them. `... --quick` runs each
+command on a tiny world and writes nothing; the exit code is 1 if EVIDENCE.md is older than the code.
+"""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.training.oversight.log.key_folder import VARIABLE
-
-from .claim_figures import Figures, Output
-from .claims import CLAIMS, WORK, Claim
+from tests.tools.claims import CLAIMS, WORK, Claim, Figures, Output
 
 PAGE = "EVIDENCE.md"
+COMMAND = "python -m tests.tools.evidence"
 HEAD = """# Evidence
 
-Every figure that the texts of this project state, with the command that gives it. `callsieve evidence` writes this
-page; `callsieve evidence --only NAME` runs one claim again. `OUT` is a folder for the output of a command. Figures of
+Every figure that the texts of this project state, with the command that gives it. `python -m tests.tools.evidence`
+writes this page; with `--only NAME` it runs one claim again. `OUT` is a folder for the output of a command. Figures of
 the simulated world are of that world. `code` is the hash of what the command, or its short form on a tiny world,
-prints, without times. `callsieve evidence --quick` computes it again and fails where the code now gives something else,
-unless the row says `older`: its figures are of an earlier state of the code, and it must run again before a release.
+prints, without times. With `--quick` the hash is computed again, and the run fails where the code now gives something
+else, unless the row says `older`: its figures are of an earlier state of the code, and it must run again before a
+release.
 
 """
 COLUMNS = ("claim", "figures", "command", "machine", "date", "took", "code")
@@ -105,7 +111,7 @@ def run_command(name: str, command: str, root: Path, work: Path) -> Output:
     words = [word.replace(WORK, str(work)) for word in command.split()]
     module = ["-m", "callsieve.training"] if words[0] == "callsieve" else []
     keys = {VARIABLE: str(work / "keys")}
-    done = subprocess.run(  # noqa: S603 - commands of `claims.py`
+    done = subprocess.run(
         [sys.executable, *module, *words[1:]],
         cwd=root,
         env=os.environ | keys,
@@ -165,3 +171,69 @@ def write_page(rows: Sequence[Row], path: Path) -> None:
     missing = [claim.name for claim in CLAIMS if claim.name not in lines]
     end = f"\nNot run yet: {', '.join(missing)}.\n" if missing else ""
     write_atomic(path, (HEAD + "\n".join(table) + "\n" + end).encode())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the chosen claims and prints their figures.
+
+    Raises:
+        SystemExit: 1 if a command fails or a quick run finds an outdated row; 2 for an unknown claim.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path(), help="the project's folder, with its README")
+    parser.add_argument("--only", action="append", metavar="NAME", help="claim to run; by default all claims")
+    parser.add_argument("--quick", action="store_true", help="run each command on a tiny world, and write nothing")
+    parser.add_argument("--work", type=Path, help="folder for the output of commands; by default deleted afterwards")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    options = parser.parse_args(arguments)
+    unknown = set(options.only or ()) - {claim.name for claim in CLAIMS}
+    if unknown:
+        expected = ", ".join(repr(claim.name) for claim in CLAIMS)
+        parser.error(f"--only: expected one of {expected}, got {', '.join(sorted(unknown))}")
+    if not (options.root / "README.md").exists():
+        sys.exit(f"evidence: {options.root / 'README.md'}: expected the folder of the project")
+    chosen = [claim for claim in CLAIMS if not options.only or claim.name in options.only]
+    runnable = [claim for claim in chosen if not claim.needs or (options.root / claim.needs).exists()]
+    try:
+        rows = run_claims(runnable, options.root, options.work, quick=options.quick)
+    except ValueError as error:
+        sys.exit(f"evidence: {error}")
+    skipped = [claim.name for claim in chosen if claim not in runnable]
+    old = outdated(rows, (options.root / PAGE).read_text(encoding="utf-8")) if options.quick else []
+    if options.json:
+        print(json.dumps({"rows": [asdict(row) for row in rows], "skipped": skipped, "outdated": old}, indent=1))
+    else:
+        for row in rows:
+            for label, value in row.figures.items():
+                print(f"{row.claim}: {label}: {value}")
+        for name in skipped:
+            print(f"{name}: not run, its data set is missing")
+        for name in old:
+            print(f"{name}: {PAGE} is older than the code; run {COMMAND} --only {name!r}")
+    if old:
+        sys.exit(1)
+
+
+def run_claims(claims: Sequence[Claim], root: Path, work: Path | None, *, quick: bool) -> list[Row]:
+    """Runs the commands of claims one after the other, in a folder that is deleted afterwards unless one is given.
+
+    The page is written after each claim unless the run is quick: a complete run takes hours, and an interrupted one
+    keeps its finished claims.
+
+    Raises:
+        ValueError: in one line, if a command fails or its output lacks a figure.
+    """
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        outputs = (work or Path(temporary)).absolute()
+        outputs.mkdir(parents=True, exist_ok=True)
+        for place, claim in enumerate(claims, 1):
+            print(f"{place}/{len(claims)} {claim.name}", file=sys.stderr, flush=True)
+            rows.append(run(claim, root, outputs, quick=quick))
+            if not quick:
+                write_page(rows, root / PAGE)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

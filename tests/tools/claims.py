@@ -1,22 +1,39 @@
-"""The figures of each claim: a function takes the JSON that the claim's command prints, and returns label and value.
+"""The commands behind the figures that README.md and EVIDENCE.md state.
 
-Shares are whole per cent; intervals are in brackets. Lists are in the order of their worlds, weeks or seeds.
+Each claim is a command that prints JSON. A function takes the figures from it, by label, and `evidence.py` writes them
+into EVIDENCE.md. Shares are whole per cent; intervals are in brackets. Lists are in the order of their worlds, weeks
+or seeds. To add a figure: add a claim here, run `python -m tests.tools.evidence --only NAME`, and state the figure in
+the text; `test_evidence.py` fails for a figure in a text that EVIDENCE.md lacks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from callsieve.training.reports.run_page import between, until
-from callsieve.training.studies.demo import SHIPPED
+from callsieve.training.studies.demo import SHIPPED as SHIPPED_MODEL
 
 Output = Mapping[str, Any]
 Figures = dict[str, str]
 EIGHT_MONTHS, MARCH = "sichuan_eight_months.parquet", "sichuan_march_calls.parquet"
 INNOCENT, PLAIN = "innocent", "no evasion"  # as `tests/bench/bench_known.py` names them
 MODEL, REGRESSION, RULE = "model", "logistic regression", "rule"
+
+WORK = "{work}"
+"""Placeholder in commands for a folder that all claims of a run share."""
+DATA = "../shared/data"
+"""Folder of data sets that are not shipped with the project."""
+REAL = f"{DATA}/sichuan_raw_calls_4_subscribers.csv"
+TABLE, COMPLAINTS = f"{DATA}/{EIGHT_MONTHS}", f"{DATA}/ftc_complaints_2020H2.parquet"
+SHIPPED = "serving/shipped/bundle"
+WORLDS = f"callsieve study worlds --json --valid-from 2026-11-28 --valid-days 730 --out {WORK}"
+COUNTS = f"python tests/bench/bench_worlds.py {WORK}"
+KNOWN = "python tests/bench/bench_known.py --json"
+PUBLISHED = "python tests/bench/bench_published.py"
+SICHUAN = f"{PUBLISHED} evaluation {DATA} tests/bench/bench_sichuan.py --data {{}}"
 
 
 def catalogue(output: Output) -> Figures:
@@ -72,7 +89,7 @@ def _mean_and_least(rates: Iterable[float | None]) -> str:
 def demo(output: Output) -> Figures:
     """Returns the figures of the demonstration: of the model trained there, and of the shipped one."""
     head, baselines = output["headline"]["model"], output["baselines"]
-    shipped = baselines[SHIPPED]
+    shipped = baselines[SHIPPED_MODEL]
     ways = {name: way["detection"] for name, way in (output["headline"] | baselines).items() if "detection" in way}
     return {
         "calls": f"{output['data']['calls'] / 1e6:.1f} million",
@@ -218,3 +235,117 @@ def _detection(ways: Mapping[str, Output]) -> Figures:
     for label, word in (("half", "median"), ("nine in ten", "p90")):
         figures[f"calls until {label} are found"] = f"{until(model, word)} ({between(model, word)})"
     return figures
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A command and the figures that its output gives.
+
+    Attributes:
+        name: as in EVIDENCE.md and for `--only`.
+        command: as typed in the project's folder; prints JSON.
+        figures: takes the figures from the output.
+        hashed: the part of the output that follows from the code alone, and not from time, machine or random keys.
+            EVIDENCE.md keeps the hash of this part of the quick command's output. None if all of it is measured.
+        quick: a form of the command on a tiny world; empty if the command itself is quick.
+        needs: a file without which the command cannot run.
+    """
+
+    name: str
+    command: str
+    figures: Callable[[Output], Figures]
+    hashed: Callable[[Output], Any] | None
+    quick: str = ""
+    needs: str = ""
+
+
+def _training_part(output: Output) -> Any:
+    """Returns the figures without the ids of data and model, because each run keys its calls anew."""
+    return [output[name] for name in ("headline", "ranking", "rows", "bands", "baselines", "by_folder", "feeds")]
+
+
+CLAIMS = (
+    Claim(
+        "catalogue",
+        "callsieve features --list --json",
+        catalogue,
+        lambda output: output["hash"],
+    ),
+    Claim(
+        "base install",
+        "python tests/bench/bench_install.py --json",
+        install,
+        None,
+    ),
+    Claim(
+        "shipped model",
+        f"{WORLDS}/worlds",
+        shipped_model,
+        _training_part,
+        quick=f"{WORLDS}/few --size tiny --learn 5",
+    ),
+    Claim(
+        "by number",
+        f"python tests/bench/bench_numbers.py {SHIPPED}",
+        by_number,
+        lambda output: output["worlds"],
+        quick=f"python tests/bench/bench_numbers.py {SHIPPED} --size tiny --seeds 11",
+    ),
+    Claim(
+        "number of worlds",
+        f"{COUNTS}/pool {DATA} --families 4 --models 0",
+        number_of_worlds,
+        lambda output: [output["worlds"], output["labels"]],
+        quick=f"{COUNTS}/counts {DATA} --size tiny --counts 1 --models 0 --others 1",
+    ),
+    Claim(
+        "demo",
+        f"callsieve demo --json --out {WORK}/demo",
+        demo,
+        _training_part,
+        quick=f"callsieve demo --json --size tiny --seed 11 --out {WORK}/tiny",
+    ),
+    Claim(
+        "real subscribers",
+        f"python tests/bench/bench_real.py {SHIPPED} {DATA}",
+        real_callers,
+        lambda output: output,
+        needs=REAL,
+    ),
+    Claim(
+        "first days",
+        f"python tests/bench/bench_cold.py {SHIPPED}",
+        first_days,
+        lambda output: output["days"],
+        quick=f"python tests/bench/bench_cold.py {SHIPPED} --size tiny --seed 11",
+    ),
+    Claim(
+        "known callers",
+        f"{KNOWN} 611 612 613",
+        known_callers,
+        lambda output: output["worlds"],
+        quick=f"{KNOWN} 11 --size tiny",
+    ),
+    Claim(
+        "published table",
+        f"{PUBLISHED} training {TABLE} train --json --seed 1 --vectors {{}}",
+        published_table,
+        lambda output: output["test"],
+        needs=TABLE,
+    ),
+    Claim(
+        "Sichuan tables",
+        SICHUAN,
+        sichuan,
+        lambda output: output,
+        quick=f"{SICHUAN} --seeds 0",
+        needs=TABLE,
+    ),
+    Claim(
+        "reach of a list",
+        f"{PUBLISHED} statistics {COMPLAINTS} ingest complaints --json --layout ftc-counts {{}}",
+        reach,
+        lambda output: output["churn"]["shares"],
+        needs=COMPLAINTS,
+    ),
+)

@@ -5,9 +5,9 @@ import tomllib
 
 import pytest
 
-from callsieve.training.oversight.governance.mutants import MUTANTS, read_mutants
-from callsieve.training.oversight.governance.traceability import sources, trace
 from tests.support.paths import ROOT
+from tests.tools import traceability
+from tests.tools.traceability import MUTANTS, main, read_mutants, sources, trace
 
 # Rows without a test yet. A row leaves the file when it gets a test; nothing else may change the file.
 OPEN = (ROOT / "tests" / "system" / "open_rows.txt").read_text().split()
@@ -40,7 +40,7 @@ def tree(folder, text, mutants=MUTANT):
     return folder
 
 
-@pytest.mark.source("L35", by="training/oversight/governance/traceability.py")
+@pytest.mark.source("L35", by="tests/tools/traceability.py")
 def test_the_open_rows_are_those_of_the_file():
     answer = trace(ROOT)
     assert answer["open"] == OPEN
@@ -65,7 +65,7 @@ def test_the_marks_are_those_that_pytest_collects(request):
     assert collected_marks == text_marks and collected_marks
 
 
-@pytest.mark.source("L35", by="training/oversight/governance/traceability.py")
+@pytest.mark.source("L35", by="tests/tools/traceability.py")
 def test_marks_are_read_from_the_text(tmp_path):
     answer = trace(tree(tmp_path, MARKED))
     tested = {row["row"]: row for row in answer["rows"] if row["tests"]}
@@ -134,23 +134,23 @@ def test_every_mutant_is_another_valid_text_of_its_file():
             assert tomllib.loads(patched)
 
 
-def test_the_command_fails_while_a_row_is_open(run_command, monkeypatch, tmp_path):
-    code, out, _ = run_command("govern", "traceability", "--root", ROOT, "--json")
+def test_the_command_fails_while_a_row_is_open(run_tool, monkeypatch, tmp_path):
+    code, out, _ = run_tool(main, "--root", ROOT, "--json")
     assert json.loads(out)["open"] == OPEN
     assert code == (1 if OPEN else 0)
     rows = ", ".join(f'"{name}"' for name, row in sources().items() if "out" not in row)
     texts = (text.replace('"L12", "P3"', rows) for text in (MARKED, MUTANT))
-    code, out, _ = run_command("govern", "traceability", "--root", tree(tmp_path, *texts))
+    code, out, _ = run_tool(main, "--root", tree(tmp_path, *texts))
     assert code == 0 and "     mutant: Nothing is made\n" in out
     assert out.endswith("0 open: none; 0 without a mutant: none\n")
     (tmp_path / MUTANTS).unlink()
-    code, out, _ = run_command("govern", "traceability", "--root", tmp_path, "--json")
+    code, out, _ = run_tool(main, "--root", tmp_path, "--json")
     assert code == 1 and len(json.loads(out)["toothless"]) == 55
     row = {"row": "L1", "asks": "a", "files": [], "tests": [], "mutants": []}
     open_rows = {"rows": [row], "open": ["L1"], "toothless": []}
-    monkeypatch.setattr("callsieve.training.oversight.governance.traceability.trace", lambda _root: open_rows)
-    code, out, _ = run_command("govern", "traceability")
+    monkeypatch.setattr(traceability, "trace", lambda _root: open_rows)
+    code, out, _ = run_tool(main)
     assert (code, out) == (1, "L1   a\n     OPEN\n1 rows, 1 open: L1; 0 without a mutant: none\n")
     monkeypatch.undo()
-    code, _, error = run_command("govern", "traceability", "--root", tmp_path / "tests")
+    code, _, error = run_tool(main, "--root", tmp_path / "tests")
     assert code == 1 and error.count("\n") == 1

@@ -2,22 +2,27 @@
 
 A test names its requirements in a mark, `@pytest.mark.source("L12", by="training/oversight/governance/disclosure.py")`.
 The marks are read from the text of the tests; no test runs. Each row and file that a mark names must exist, and the
-test must not be skipped. A mutant (`mutants.py`) is a patch under which a test of the requirement must fail.
+test must not be skipped. A mutant (`mutants.toml`) is a small patch that takes away a capability that a requirement
+asks for: a test of the requirement must fail under it. `teeth.py` runs the mutants.
+
+`python -m tests.tools.traceability` lists each requirement with its files, tests and mutants; the exit code is 1 if a
+requirement has none.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
-from collections.abc import Iterator, Mapping
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from callsieve.features.files.toml_file import read_toml
 
-from .mutants import MUTANTS, Mutant, read_mutants
-
+MUTANTS = Path("tests/tools/mutants.toml")
 MARK = "source"
 _UNRUN = {"skip", "skipif", "xfail"}
 
@@ -31,9 +36,39 @@ class Mark:
     by: str
 
 
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A patch that replaces one text of a file.
+
+    Attributes:
+        name: the capability that is lost, as a sentence.
+        rows: the requirements (of `sources.toml`) that the code no longer meets.
+        file: the patched file, relative to the source tree.
+        old: a text that occurs exactly once in the file.
+        new: the text in its place.
+    """
+
+    name: str
+    rows: tuple[str, ...]
+    file: str
+    old: str
+    new: str
+
+    def patched(self, text: str) -> str:
+        """Returns the text of the file with the patch.
+
+        Raises:
+            ValueError: if `old` does not occur exactly once.
+        """
+        count = text.count(self.old)
+        if count != 1:
+            raise ValueError(f"{MUTANTS}, {self.name!r}: `old` must occur exactly once in {self.file}, got {count}")
+        return text.replace(self.old, self.new)
+
+
 def sources() -> dict[str, dict[str, str]]:
     """Returns the requirements by id: `asks`, and either `does` or `out` (why it is out of scope)."""
-    return read_toml(files(__package__).joinpath("sources.toml"))
+    return read_toml(Path(__file__).with_name("sources.toml"))
 
 
 def trace(root: Path) -> dict[str, Any]:
@@ -131,3 +166,58 @@ def _mark(test: str, call: ast.Call | None) -> Mark:
     except (ValueError, KeyError):
         raise ValueError(f'{test}: mark {MARK} must be {MARK}("ROW", ..., by="FILE"), with string literals') from None
     return Mark(test, rows, by)
+
+
+def read_mutants(root: Path) -> list[Mutant]:
+    """Returns the mutants of a source tree, in the order of the file; none without the file.
+
+    Raises:
+        ValueError: if the file is not valid TOML, or an entry lacks a key, has an unknown one or one of another type.
+    """
+    path = root / MUTANTS
+    return [_mutant(name, table) for name, table in read_toml(path, MUTANTS).items()] if path.exists() else []
+
+
+def _mutant(name: str, table: Any) -> Mutant:
+    try:
+        rows, file, old, new = (table.pop(key) for key in ("rows", "file", "old", "new"))
+        if table or not rows or not all(isinstance(text, str) for text in (*rows, file, old, new)):
+            raise ValueError
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValueError(f"{MUTANTS}, {name!r}: expected rows (a list of requirements), file, old and new") from None
+    return Mutant(name, tuple(rows), file, old, new)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Lists the requirements.
+
+    Raises:
+        SystemExit: 1 if a requirement has no test or no mutant, or a mark or mutant is invalid.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path(), help="the project's source tree, with its tests")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    options = parser.parse_args(arguments)
+    try:
+        result = trace(options.root)
+    except ValueError as error:
+        sys.exit(f"traceability: {error}")
+    if options.json:
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+    else:
+        for row in result["rows"]:
+            print(f"{row['row']:<4} {row['asks']}")
+            for line in (row.get("out") or ", ".join(row["files"]) or "OPEN", *row["tests"]):
+                print(f"     {line}")
+            for line in row["mutants"]:
+                print(f"     mutant: {line}")
+        print(
+            f"{len(result['rows'])} rows, {len(result['open'])} open: {', '.join(result['open']) or 'none'}; "
+            f"{len(result['toothless'])} without a mutant: {', '.join(result['toothless']) or 'none'}"
+        )
+    if result["open"] or result["toothless"]:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """Every figure of a text is in EVIDENCE.md, and EVIDENCE.md has the command of every figure."""
 
+import json
 import re
 from dataclasses import replace
 from datetime import date
@@ -8,25 +9,15 @@ import pytest
 
 from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.features.complaints import COMPLAINT_NAMES
-from callsieve.training.evidence import claim_figures as figures
-from callsieve.training.evidence import claims
-from callsieve.training.evidence import evidence_page as page
-from callsieve.training.evidence.claims import CLAIMS, Claim
-from callsieve.training.evidence.evidence_page import (
-    COLUMNS,
-    OLDER,
-    Row,
-    code_hash,
-    lines_by_claim,
-    outdated,
-    run,
-    write_page,
-)
 from callsieve.training.oversight.log.gates import shipped_gates
 from tests.support.paths import ROOT
+from tests.tools import claims, evidence
+from tests.tools import claims as figures
+from tests.tools.claims import CLAIMS, Claim
+from tests.tools.evidence import COLUMNS, OLDER, Row, code_hash, lines_by_claim, main, outdated, run, write_page
 
 TEXTS = ("CHANGELOG.md", "CONTRIBUTING.md", "README.md", "docs/explanation/limits.md", "docs/explanation/worlds.md")
-PAGE = (ROOT / page.PAGE).read_text()
+PAGE = (ROOT / evidence.PAGE).read_text()
 CODE = re.compile(r"^```.*?^```$|`[^`]+`|\]\([^)]*\)", re.MULTILINE | re.DOTALL)
 # Numbers that need no command: targets, names, versions, and sizes that another test checks.
 SETTINGS = (
@@ -56,7 +47,7 @@ def bare_figures(text):
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_figure_of_a_text_is_in_evidence(name):
     text = (ROOT / name).read_text()
-    assert bare_figures(text) == [], "add a claim for it, as training/evidence/claims.py explains"
+    assert bare_figures(text) == [], "add a claim for it, as tests/tools/claims.py explains"
     assert bare_figures(f"{text}\nIt catches 97.3 % of 1,234,567.\n") == ["97.3", "1,234,567"]
 
 
@@ -70,7 +61,7 @@ def test_every_claim_has_a_row_in_evidence():
             assert cells[2] == f"`{claim.command.replace(claims.WORK, 'OUT')}`"
             assert date.fromisoformat(cells[4]) <= date.today()
     missing = {claim.name for claim in CLAIMS} - lines.keys()
-    assert ("Not run yet" in PAGE) == bool(missing) and PAGE.startswith(page.HEAD)
+    assert ("Not run yet" in PAGE) == bool(missing) and PAGE.startswith(evidence.HEAD)
 
 
 def test_the_gates_require_the_catch_rate_of_the_readme():
@@ -114,7 +105,7 @@ def test_a_row_is_outdated_when_its_code_hash_differs(tmp_path):
 
 
 def test_the_evidence_is_that_of_this_catalogue():
-    """Checks the cheapest claim; `callsieve evidence --quick` checks all claims in CI."""
+    """Checks the cheapest claim; `python -m tests.tools.evidence --quick` checks all claims in CI."""
     assert outdated([Row("catalogue", {}, "", "", "", "", code_hash(catalogue_hash()))], PAGE) == []
 
 
@@ -158,38 +149,36 @@ def project(tmp_path, monkeypatch):
     """The folder of a project with two claims; the second needs a missing data set."""
     (tmp_path / "README.md").touch()
     pair = (CLAIM, replace(CLAIM, name="worlds", needs="missing.csv"))
-    monkeypatch.setattr(claims, "CLAIMS", pair)
-    monkeypatch.setattr(page, "CLAIMS", pair)
+    monkeypatch.setattr(evidence, "CLAIMS", pair)
     return tmp_path
 
 
 @pytest.mark.system
-def test_the_command_writes_the_page_and_a_quick_run_names_outdated_rows(run_command, command_json, project):
+def test_the_command_writes_the_page_and_a_quick_run_names_outdated_rows(command_json, run_tool, project):
     features = len(command_json("features", "--list")["features"])
-    code, out, _ = run_command("evidence", "--root", project)
+    code, out, _ = run_tool(main, "--root", project)
     assert code == 0
     assert f"catalogue: features: {features} (1-2)" in out and "worlds: not run, its data set is missing" in out
     text = (project / "EVIDENCE.md").read_text()
-    again = command_json("evidence", "--root", project, "--quick")
+    again = json.loads(run_tool(main, "--root", project, "--quick", "--json")[1])
     assert (again["skipped"], again["outdated"]) == (["worlds"], [])
     (project / "EVIDENCE.md").write_text(text.replace(again["rows"][0]["code"], "0" * 8))
-    code, out, _ = run_command("evidence", "--root", project, "--quick")
+    code, out, _ = run_tool(main, "--root", project, "--quick")
     assert code == 1
-    assert "catalogue: EVIDENCE.md is older than the code; run callsieve evidence --only 'catalogue'" in out
-    code, _, err = run_command("evidence", "--root", project, "--only", "nothing")
+    assert "catalogue: EVIDENCE.md is older than the code; run python -m tests.tools.evidence --only 'catalogue'" in out
+    code, _, err = run_tool(main, "--root", project, "--only", "nothing")
     assert code == 2 and "expected one of 'catalogue', 'worlds', got nothing" in err
-    code, _, err = run_command("evidence", "--root", project / "nowhere")
+    code, _, err = run_tool(main, "--root", project / "nowhere")
     assert code == 1 and "expected the folder of the project" in err
 
 
 @pytest.mark.system
 @pytest.mark.parametrize("words", [("--work", "new/work"), ()], ids=["kept", "deleted"])
-def test_the_output_of_commands_is_kept_where_it_is_asked_for(command_json, project, monkeypatch, words):
+def test_the_output_of_commands_is_kept_where_it_is_asked_for(run_tool, project, monkeypatch, words):
     claim = replace(CLAIM, command="python -c open('{work}/output','w');print('{}')", figures=lambda _: {}, hashed=None)
-    monkeypatch.setattr(claims, "CLAIMS", (claim,))
-    monkeypatch.setattr(page, "CLAIMS", (claim,))
+    monkeypatch.setattr(evidence, "CLAIMS", (claim,))
     monkeypatch.chdir(project)
-    command_json("evidence", *words)
+    assert run_tool(main, *words)[0] == 0
     assert (project / "new/work/output").exists() == bool(words)
 
 

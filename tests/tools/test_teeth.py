@@ -4,9 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from callsieve.training.oversight.governance.mutants import Mutant
-from callsieve.training.oversight.governance.traceability import Mark
 from tests.tools import teeth
+from tests.tools.traceability import Mark, Mutant
 
 MUTANT = Mutant("Nothing is made", ("L1", "L2", "P1"), "made.py", "return 7", "return 0")
 MARKS = [
