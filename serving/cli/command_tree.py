@@ -2,7 +2,8 @@
 
 A table names the module and the function of each command, so `callsieve serve` loads no module of training, and
 `callsieve --help` loads neither pandas nor MLflow. A function is the whole declaration: its parameters are the options,
-its docstring is the help and ends with an example.
+its docstring is the help and ends with an example. A function that returns a `Result` gets the option --json, and the
+tree prints what it returns.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typer.core import TyperGroup
 
 from . import console
 from .configuration import add_variables, configuration
+from .options import Json
 
 INTERRUPTED = 130
 PACKAGE = "callsieve"
@@ -102,12 +104,15 @@ def _command(row: str | Group, path: str, name: str) -> Any:
     return command
 
 
-def expanded(function: Callable[..., Any]) -> Callable[..., Any]:
+def expanded(function: Callable[..., Any]) -> Callable[..., None]:
     """Returns a function whose parameters are those of `function`, with each dataclass replaced by its fields.
 
-    Commands share options in this way: a dataclass declares them once, and arrives at the function as one value.
+    Commands share options in this way: a dataclass declares them once, and arrives at the function as one value. The
+    returned function prints the `Result` of `function`. Its last parameter is then `json`, which `function` gets only
+    if it declares it: to print lines while it works.
     """
     kinds = get_type_hints(function, include_extras=True)
+    prints = kinds.pop("return", None) is console.Result
     shared: dict[str, Any] = {name: kind for name, kind in kinds.items() if is_dataclass(kind)}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(function).parameters.values():
@@ -115,12 +120,17 @@ def expanded(function: Callable[..., Any]) -> Callable[..., Any]:
             parameters += _fields(shared[parameter.name])
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kinds[parameter.name]))
+    if prints and "json" not in kinds:
+        parameters.append(inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json))
 
     @wraps(function)
-    def call(**values: Any) -> Any:
+    def call(**values: Any) -> None:
+        json = values["json"] if "json" in kinds else values.pop("json", False)
         for name, kind in shared.items():
             values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
-        return function(**values)
+        result = function(**values)
+        if prints:
+            result.print(json=json)
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -92,6 +93,37 @@ def remembered_interrupt() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of a command.
+
+    Attributes:
+        value: printed as one JSON object with --json.
+        text: printed without --json: a line, several lines, or a function that prints.
+        failed: a check failed, so the exit code is 1.
+        note: a line for the error stream; "" for none.
+    """
+
+    value: Mapping[str, Any]
+    text: str | Iterable[str] | Callable[[], None]
+    failed: bool = False
+    note: str = ""
+
+    def print(self, *, json: bool) -> None:
+        """Prints the result as JSON or as text, then the note; exits with code 1 if a check failed."""
+        if json:
+            emit_json(self.value)
+        elif callable(self.text):
+            self.text()
+        else:
+            for line in [self.text] if isinstance(self.text, str) else self.text:
+                say(line)
+        if self.note:
+            note(self.note)
+        if self.failed:
+            sys.exit(1)
+
+
 def emit_json(value: Mapping[str, Any]) -> None:
     """Prints one JSON object on standard output."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
@@ -137,18 +169,14 @@ def show_facts(title: str, values: Mapping[str, Any]) -> None:
     show_table(title, ("", ""), shown)
 
 
-def say_quarantined(counts: Mapping[str, int]) -> None:
-    """Prints how many rows were quarantined, one line for each reason."""
-    for reason, count in counts.items():
-        say(f"quarantined: {count:,} rows, {reason}")
+def quarantined(counts: Mapping[str, int]) -> list[str]:
+    """Returns how many rows were quarantined, one line for each reason."""
+    return [f"quarantined: {count:,} rows, {reason}" for reason, count in counts.items()]
 
 
-def say_equality(equal: Sequence[str], differences: Sequence[str]) -> None:
-    """Prints what a replay reproduced and what differs, one item a line."""
-    for name in equal:
-        say(f"equal    {name}")
-    for name in differences:
-        say(f"differs  {name}")
+def equality(equal: Sequence[str], differences: Sequence[str]) -> list[str]:
+    """Returns what a replay reproduced and what differs, one line for each item."""
+    return [*(f"equal    {name}" for name in equal), *(f"differs  {name}" for name in differences)]
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

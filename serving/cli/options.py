@@ -122,20 +122,6 @@ GroupRead = Annotated[
         "--allow-group-read", help="Accept key files that their group may read, such as those of a Kubernetes fsGroup."
     ),
 ]
-UnixSocket = Annotated[
-    Path | None, typer.Option("--uds", help="Unix socket to listen on, instead of an address and a port.")
-]
-Certificate = Annotated[
-    Path | None, typer.Option("--ssl-certfile", help="Certificates (PEM) to answer with TLS; by default without TLS.")
-]
-CertificateKey = Annotated[
-    Path | None, typer.Option("--ssl-keyfile", help="Key (PEM) of the certificate; by default in --ssl-certfile.")
-]
-MaxCalls = Annotated[
-    int,
-    typer.Option("--max-calls", help="Calls to keep in memory; with less than a week of calls the scorer abstains."),
-]
-MaxNumbers = Annotated[int, typer.Option("--max-numbers", help="Numbers to keep in memory.")]
 ValidDays = Annotated[float, typer.Option("--valid-days", help="Days until it expires.")]
 Lang = Annotated[str, typer.Option("--lang", help="Language of the pages: en or zh.")]
 Why = Annotated[str, typer.Option("--why", help="Reason, for the audit log.")]
@@ -170,6 +156,27 @@ class RowOptions:
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail on the first invalid row instead of quarantining it.")
     ] = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayoutOptions:
+    """How the calls are written."""
+
+    layout: LayoutName = "callsieve"
+    zone: ExchangeZone = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryOptions:
+    """How much a service keeps in memory."""
+
+    max_calls: Annotated[
+        int,
+        typer.Option(
+            "--max-calls", help="Calls to keep in memory; with less than a week of calls the scorer abstains."
+        ),
+    ] = 2_000_000
+    max_numbers: Annotated[int, typer.Option("--max-numbers", help="Numbers to keep in memory.")] = 200_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

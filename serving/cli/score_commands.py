@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from callsieve.serving.cli import console
-from callsieve.serving.cli.configuration import refuse_unused
-from callsieve.serving.cli.options import (
+from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_IN_WORDS
+
+from . import console
+from .configuration import refuse_unused
+from .console import Result
+from .options import (
     KEYED,
     ROW_OPTIONS,
     CalleesKey,
@@ -21,7 +26,6 @@ from callsieve.serving.cli.options import (
     EngineName,
     ExchangeZone,
     FeatureNames,
-    Json,
     KeyFile,
     LayoutName,
     PolicyFile,
@@ -30,6 +34,24 @@ from callsieve.serving.cli.options import (
     Threads,
     Trust,
 )
+
+if TYPE_CHECKING:
+    from callsieve.serving.batch.call_files import CallFile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VectorOptions:
+    """Which vectors are made of call records, and how."""
+
+    layout: LayoutName = "callsieve"
+    zone: ExchangeZone = None
+    only: FeatureNames = None
+    memory: Annotated[str | None, typer.Option(help="Memory to use, e.g. 4GiB; by default half of the machine's.")] = (
+        None
+    )
+    key: KeyFile = None
+    threads: Threads = 0
+    engine: EngineName = Engine.TABLE
 
 
 def features(
@@ -42,17 +64,9 @@ def features(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the vectors; an unfinished run in it is resumed.")
     ] = None,
-    layout: LayoutName = "callsieve",
-    zone: ExchangeZone = None,
-    only: FeatureNames = None,
-    memory: Annotated[
-        str | None, typer.Option(help="Memory to use, e.g. 4GiB; by default half of the machine's.")
-    ] = None,
-    key: KeyFile = None,
-    threads: Threads = 0,
-    engine: EngineName = Engine.TABLE,
-    json: Json = False,
-) -> None:
+    *,
+    vectors: VectorOptions,
+) -> Result:
     """Turn call records into feature vectors, one row a call.
 
     A vector uses only what was known when the call rang.
@@ -62,46 +76,45 @@ def features(
     Example: callsieve features --calls Master.csv --layout asterisk --out vectors
     """
     if catalogue:
-        _list_features(json=json)
-        return
+        return _listed()
     if calls is None or out is None:
         console.fail("features: expected --calls FILE and --out FOLDER, or --list", code=2)
-    from callsieve.serving.batch.call_files import CallFile
     from callsieve.serving.batch.vector_files import feature_names, write_vectors
 
-    if layout == KEYED:
+    if vectors.layout == KEYED:
         refuse_unused(context, ("key", *ROW_OPTIONS), "--layout keyed")
-    if engine is Engine.SPARK:
+    if vectors.engine is Engine.SPARK:
         refuse_unused(context, ("only", "memory"), "--engine spark")
     with console.progress("features") as progress:
-        if engine is Engine.SPARK:
+        if vectors.engine is Engine.SPARK:
             from callsieve.serving.batch import spark_scoring
 
-            facts = spark_scoring.write_vectors(calls, layout, out, threads=threads, progress=progress)
+            facts = spark_scoring.write_vectors(calls, vectors.layout, out, threads=vectors.threads, progress=progress)
         else:
             facts = write_vectors(
-                CallFile(path=calls, layout=layout, key=key, quarantine=rows.quarantine, strict=rows.strict, zone=zone),
+                _call_file(calls, rows, vectors),
                 out,
-                names=feature_names(only),
-                memory=parse_bytes(memory),
-                threads=threads,
+                names=feature_names(vectors.only),
+                memory=parse_bytes(vectors.memory),
+                threads=vectors.threads,
                 progress=progress,
             )
-    console.emit_json(facts) if json else console.show_facts("features", facts)
+    return Result(facts, lambda: console.show_facts("features", facts))
 
 
-def _list_features(*, json: bool) -> None:
+def _listed() -> Result:
+    """Returns the list of features: their definitions, and a table of their meanings."""
     from callsieve.features.catalogue import ALL_FEATURES, FEATURES, catalogue_hash
     from callsieve.features.catalogue.glossary import GLOSSARY
 
-    if json:
-        definitions = [feature.definition for feature in ALL_FEATURES.values()]
-        console.emit_json({"hash": catalogue_hash(), "features": definitions, "glossary": GLOSSARY})
-        return
-    rows = [(name, feature.unit, feature.en, feature.zh) for name, feature in ALL_FEATURES.items()]
-    title = f"{len(FEATURES)} features, and {len(rows) - len(FEATURES)} complaint features that a model has on request"
-    console.show_table(title, ("name", "unit", "meaning", "含义"), rows, texts=4)
-    console.show_table("terms", ("term", "meaning"), list(GLOSSARY.items()), texts=2)
+    def show() -> None:
+        rows = [(name, feature.unit, feature.en, feature.zh) for name, feature in ALL_FEATURES.items()]
+        more = f"{len(rows) - len(FEATURES)} complaint features that a model has on request"
+        console.show_table(f"{len(FEATURES)} features, and {more}", ("name", "unit", "meaning", "含义"), rows, texts=4)
+        console.show_table("terms", ("term", "meaning"), list(GLOSSARY.items()), texts=2)
+
+    definitions = [feature.definition for feature in ALL_FEATURES.values()]
+    return Result({"hash": catalogue_hash(), "features": definitions, "glossary": GLOSSARY}, show)
 
 
 def parse_bytes(text: str | None) -> int | None:
@@ -121,34 +134,35 @@ def parse_bytes(text: str | None) -> int | None:
     return int(float(match[1]) * 1024 ** (1 + "KMGT".index(match[2])))
 
 
-def score(
-    context: typer.Context,
-    calls: Calls,
-    rows: RowOptions,
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreOptions:
+    """The model that scores a file, its policy, the tables that are joined to the calls, and the output."""
+
     bundle: Annotated[
         Path | None, typer.Option("--bundle", help="Folder of a signed model (bundle); by default the shipped one.")
-    ] = None,
-    layout: LayoutName = "callsieve",
-    zone: ExchangeZone = None,
-    trust: Trust = None,
-    policy: PolicyFile = None,
-    key: KeyFile = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Parquet file for the verdict of each call.")] = None,
-    callees_key: CalleesKey = None,
-    complaints: ComplaintFile = None,
-    columns: ColumnFile = None,
-    registers: RegisterFolder = None,
+    ] = None
+    layout: LayoutName = "callsieve"
+    zone: ExchangeZone = None
+    trust: Trust = None
+    policy: PolicyFile = None
+    key: KeyFile = None
+    out: Annotated[Path | None, typer.Option("--out", help="Parquet file for the verdict of each call.")] = None
+    callees_key: CalleesKey = None
+    complaints: ComplaintFile = None
+    columns: ColumnFile = None
+    registers: RegisterFolder = None
     history: Annotated[
         Path | None,
         typer.Option("--history", help="File of the same layout with the days before; its calls are not scored."),
-    ] = None,
+    ] = None
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="Column of --calls to copy to --out; repeat for several.")
-    ] = None,
-    threads: Threads = 0,
-    engine: EngineName = Engine.TABLE,
-    json: Json = False,
-) -> None:
+    ] = None
+    threads: Threads = 0
+    engine: EngineName = Engine.TABLE
+
+
+def score(context: typer.Context, calls: Calls, rows: RowOptions, options: ScoreOptions) -> Result:
     """Give each call of a file the verdict that it would have got as it rang.
 
     --out gets one row for each row of --calls, in the same order.
@@ -157,45 +171,81 @@ def score(
 
     Example: callsieve score --calls Master.csv --layout asterisk --out verdicts.parquet
     """
-    from callsieve.serving.batch.call_files import CallFile
     from callsieve.serving.batch.file_scoring import score_file
     from callsieve.serving.batch.score import ScoreInputs
-    from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_IN_WORDS
 
-    from .verdict_counts import scored
-
-    if bundle is None:
-        bundle = SHIPPED_BUNDLE
+    if options.bundle is None:
         console.note(SHIPPED_IN_WORDS)
-    if layout == KEYED:
-        # Registers as offices write them are keyed with it.
-        refuse_unused(context, ROW_OPTIONS if registers else ("key", *ROW_OPTIONS), "--layout keyed")
-    if engine is Engine.SPARK:
-        refuse_unused(context, ("complaints", "columns", "history", "keep"), "--engine spark")
-    if out is None:
-        refuse_unused(context, ("callees_key", "keep"), "counts alone, without --out")
-    if engine is Engine.SPARK and registers is not None:
-        console.fail("score: --registers: not supported on Spark; use --engine table", code=2)
-    if engine is Engine.SPARK and out is not None and callees_key is None:
-        console.fail("score: --out on Spark needs --callees-key, so that all workers use one key", code=2)
+    _refuse_unused(context, options)
     inputs = ScoreInputs(
-        calls=CallFile(path=calls, layout=layout, key=key, quarantine=rows.quarantine, strict=rows.strict, zone=zone),
-        bundle=bundle,
-        trust=trust,
-        policy=policy,
-        registers=registers,
-        complaints=complaints,
-        columns=columns,
-        history=history,
-        out=out,
-        callees=callees_key,
-        keep=keep or (),
+        calls=_call_file(calls, rows, options),
+        bundle=options.bundle or SHIPPED_BUNDLE,
+        trust=options.trust,
+        policy=options.policy,
+        registers=options.registers,
+        complaints=options.complaints,
+        columns=options.columns,
+        history=options.history,
+        out=options.out,
+        callees=options.callees_key,
+        keep=options.keep or (),
     )
     with console.progress("score") as progress:
-        if engine is Engine.SPARK:
+        if options.engine is Engine.SPARK:
             from callsieve.serving.batch import spark_scoring
 
-            result = spark_scoring.score(inputs, threads=threads, progress=progress)
+            result = spark_scoring.score(inputs, threads=options.threads, progress=progress)
         else:
-            result = score_file(inputs, threads=threads, progress=progress)
-    console.emit_json(result) if json else scored(result)
+            result = score_file(inputs, threads=options.threads, progress=progress)
+    return Result(result, lambda: show_scored(result))
+
+
+def _call_file(calls: Path, rows: RowOptions, options: VectorOptions | ScoreOptions) -> CallFile:
+    from callsieve.serving.batch.call_files import CallFile
+
+    return CallFile(
+        path=calls,
+        layout=options.layout,
+        key=options.key,
+        quarantine=rows.quarantine,
+        strict=rows.strict,
+        zone=options.zone,
+    )
+
+
+def _refuse_unused(context: typer.Context, options: ScoreOptions) -> None:
+    if options.layout == KEYED:
+        # Registers as offices write them are keyed with it.
+        refuse_unused(context, ROW_OPTIONS if options.registers else ("key", *ROW_OPTIONS), "--layout keyed")
+    if options.engine is Engine.SPARK:
+        refuse_unused(context, ("complaints", "columns", "history", "keep"), "--engine spark")
+    if options.out is None:
+        refuse_unused(context, ("callees_key", "keep"), "counts alone, without --out")
+    if options.engine is Engine.SPARK:
+        if options.registers is not None:
+            console.fail("score: --registers: not supported on Spark; use --engine table", code=2)
+        if options.out is not None and options.callees_key is None:
+            console.fail("score: --out on Spark needs --callees-key, so that all workers use one key", code=2)
+
+
+def show_scored(result: Mapping[str, Any]) -> None:
+    """Prints the verdicts of a scored file by action, and the calls without a verdict."""
+    rows = [(word, f"{n:,}", f"{result['callers'][word]:,}") for word, n in result["actions"].items()]
+    title = f"{result['calls']:,} calls scored by model {result['model']}"
+    console.show_table(title, ("action", "calls", "callers"), rows)
+    if result.get("rules"):
+        rules = [(name.replace("_", " "), f"{calls:,}") for name, calls in result["rules"].items()]
+        console.show_table("calls that meet a rule, independent of the score", ("rule", "calls"), rules)
+    if result["filling"]:
+        console.say(f"{result['filling']:,} calls were not scored: less than 7 days of history")
+    console.say(f"feed of the records: {result['feed']}")
+    if result["other_feed"]:
+        console.say(f"{result['other_feed']:,} calls were not scored: the model has no threshold for this feed")
+    for stratum, count in result["no_threshold"].items():
+        console.say(f"{count:,} calls were not scored: the model has no threshold for the number class {stratum!r}")
+    for line in console.quarantined(result["quarantined"]):
+        console.say(line)
+    if result.get("resumed"):
+        console.say("an unfinished run was resumed")
+    if result["stale"]:
+        console.say(f"the model is past its valid-until date, {result['valid_until']}")

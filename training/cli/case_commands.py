@@ -16,7 +16,7 @@ import typer
 from callsieve.features.files.dates import now_ms
 from callsieve.serving.cli import console, options
 from callsieve.serving.cli.options import ApiKeys, Bundle, Host, Json, PolicyFile, Port, StateFolders, Trust, Zone
-from callsieve.serving.cli.ports import require_free_port
+from callsieve.serving.cli.service_commands import require_free_port
 
 if TYPE_CHECKING:
     from callsieve.serving.cases.store import CaseStore
@@ -262,7 +262,8 @@ def replay(
     if json:
         console.emit_json({"equal": list(result.equal), "differences": list(result.differences)})
     else:
-        console.say_equality(result.equal, result.differences)
+        for line in console.equality(result.equal, result.differences):
+            console.say(line)
     if result.differences:
         sys.exit(1)
 

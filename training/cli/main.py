@@ -53,13 +53,13 @@ TABLE: dict[str, dict[str, str | Group]] = {
     },
     EMBED: {
         "score": "serving.cli.score_commands:score",
-        "serve": "serving.cli.serve_commands:serve",
+        "serve": "serving.cli.service_commands:serve",
         "live": Group(
             "Fill a service's memory, serve Asterisk, make API keys.",
             {
-                "fill": "serving.cli.live_commands:fill",
-                "agi": "serving.cli.live_commands:agi",
-                "api-key": "serving.cli.live_commands:api_key",
+                "fill": "serving.cli.service_commands:fill",
+                "agi": "serving.cli.service_commands:agi",
+                "api-key": "serving.cli.service_commands:api_key",
             },
         ),
         "cases": Group(
@@ -82,7 +82,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
         "model": Group(
             "Verify, export, monitor, approve and promote a model.",
             {
-                "verify": "serving.cli.serve_commands:verify",
+                "verify": "serving.cli.service_commands:verify",
                 "export": "training.cli.model_commands:export",
                 "monitor": "training.cli.model_commands:monitor",
                 "approve": "training.cli.model_commands:approve",

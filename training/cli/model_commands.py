@@ -263,7 +263,8 @@ def replay(
     if json:
         console.emit_json(result.to_json())
     else:
-        console.say_equality(result.equal, result.differences)
+        for line in console.equality(result.equal, result.differences):
+            console.say(line)
         more = f"; {len(result.differences)} other differences" if result.same_bundle and result.differences else ""
         console.say(f"model {result.model}: {'' if result.same_bundle else 'not '}reproduced byte for byte{more}")
     if result.differences:

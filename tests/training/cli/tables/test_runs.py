@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from callsieve.serving.cli import console
-from callsieve.serving.cli.verdict_counts import scored
+from callsieve.serving.cli.score_commands import show_scored
 from callsieve.training.cli.tables import checks, runs
 
 
@@ -57,7 +57,7 @@ def test_scored_calls_show_rows_that_have_no_score(capsys):
         "rules": {"ring_once": 7}, "quarantined": {"not_a_number": 1234}, "stale": True, "valid_until": "2026-04-01",
         "filling": 1100, "no_threshold": {"unknown": 1050}, "feed": "no routes", "other_feed": 1040,
     }  # fmt: skip
-    scored(figures)
+    show_scored(figures)
     out = capsys.readouterr().out
     assert "1,200 calls scored by model m1" in out and "ring once" in out
     assert "quarantined: 1,234 rows, not_a_number" in out
@@ -67,7 +67,7 @@ def test_scored_calls_show_rows_that_have_no_score(capsys):
     assert "feed of the records: no routes" in out
     assert "1,040 calls were not scored: the model has no threshold for this feed" in out
     nothing = {"rules": {}, "quarantined": {}, "stale": False, "filling": 0, "no_threshold": {}, "other_feed": 0}
-    scored(figures | nothing)
+    show_scored(figures | nothing)
     assert len(capsys.readouterr().out.splitlines()) < len(out.splitlines()) - 6  # empty parts are left out
 
 

@@ -1,0 +1,235 @@
+"""The commands `serve`, `model verify`, `live fill`, `live agi` and `live api-key`."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from callsieve.features.keys.tokens import read_key
+from callsieve.serving import Swap, WatchedClearedCallers, read_policy, read_public_key
+from callsieve.serving.bundle.signing import signer_path
+from callsieve.serving.bundle.verify import verify as verify_bundle
+from callsieve.serving.live.cleared_callers import FILE
+
+from . import console
+from .configuration import refuse_unused
+from .console import Result
+from .options import (
+    KEYED,
+    ROW_OPTIONS,
+    ApiKeys,
+    Bundle,
+    Calls,
+    GroupRead,
+    Host,
+    Json,
+    LayoutOptions,
+    MemoryOptions,
+    NumberKey,
+    Port,
+    RowOptions,
+    ScorerOptions,
+    StateFolder,
+    Trust,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listener:
+    """The address that a service listens on, and its certificate."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 8080
+    uds: Annotated[
+        Path | None, typer.Option("--uds", help="Unix socket to listen on, instead of an address and a port.")
+    ] = None
+    ssl_certfile: Annotated[
+        Path | None,
+        typer.Option("--ssl-certfile", help="Certificates (PEM) to answer with TLS; by default without TLS."),
+    ] = None
+    ssl_keyfile: Annotated[
+        Path | None, typer.Option("--ssl-keyfile", help="Key (PEM) of the certificate; by default in --ssl-certfile.")
+    ] = None
+
+
+def serve(
+    context: typer.Context,
+    scorer: ScorerOptions,
+    keys: ApiKeys,
+    listener: Listener,
+    *,
+    deadline: Annotated[float, typer.Option(help="Milliseconds for a verdict; a later one is pass.")] = 20.0,
+    memory: MemoryOptions,
+    compiled: Annotated[bool, typer.Option(help="Compute features in C, if it was built, or in Python.")] = True,
+) -> None:
+    """Serve verdicts and their reasons over HTTP, with metrics and a page for operators.
+
+    Next: callsieve live fill.
+
+    Example: callsieve serve --bundle run/bundle --key number.key --keys api.keys --state state
+    """
+    from callsieve.serving.http.server import serve as run
+
+    if listener.uds is None:
+        require_free_port(listener.host, listener.port)
+    else:
+        refuse_unused(context, ("host", "port"), "--uds")
+    if listener.ssl_certfile is None:
+        refuse_unused(context, ("ssl_keyfile",), "no --ssl-certfile")
+    run(
+        scorer.bundle,
+        judge_of(scorer),
+        read_key(scorer.key, allow_group_read=scorer.allow_group_read),
+        keys,
+        scorer.state,
+        host=listener.host,
+        port=listener.port,
+        uds=listener.uds,
+        certificate=listener.ssl_certfile,
+        certificate_key=listener.ssl_keyfile,
+        allow_group_read=scorer.allow_group_read,
+        zone=scorer.zone,
+        deadline=deadline / 1000,
+        calls=memory.max_calls,
+        numbers=memory.max_numbers,
+        compiled=compiled,
+    )
+
+
+def verify(bundle: Bundle, trust: Trust = None, json: Json = False) -> Result:
+    """Verify a bundle as the scorer does before it serves, and print each check.
+
+    Next: callsieve serve.
+
+    Example: callsieve model verify --bundle run/bundle --trust signer.pub
+    """
+    facts = verify_bundle(bundle, trust, on_check=None if json else console.say)
+    return Result(facts, f"{bundle}: model {facts['model']} passed all checks")
+
+
+def fill(
+    context: typer.Context,
+    calls: Calls,
+    key: NumberKey,
+    state: StateFolder,
+    rows: RowOptions,
+    written: LayoutOptions,
+    memory: MemoryOptions,
+    allow_group_read: GroupRead = False,
+) -> Result:
+    """Fill the memory of a new service from call records, so that it does not abstain for its first week.
+
+    Next: callsieve serve.
+
+    Example: callsieve live fill --calls Master.csv --layout asterisk --key number.key --state state
+    """
+    from callsieve.serving.batch.call_files import CallFile
+    from callsieve.serving.batch.fill_memory import fill_state
+
+    if written.layout == KEYED:
+        refuse_unused(context, ROW_OPTIONS, "--layout keyed")
+    file = CallFile(
+        path=calls,
+        layout=written.layout,
+        key=key,
+        quarantine=rows.quarantine,
+        strict=rows.strict,
+        zone=written.zone,
+        allow_group_read=allow_group_read,
+    )
+    with console.progress("live fill") as progress:
+        facts = fill_state(state, file, calls=memory.max_calls, numbers=memory.max_numbers, progress=progress)
+    days = f"{facts['first']} to {facts['last']}"
+    lines = [f"{facts['calls']:,} calls of {facts['numbers_in_memory']:,} numbers, {days}"]
+    lines += console.quarantined(facts["quarantined"])
+    if facts["dropped"]:
+        lines.append(f"{facts['dropped']:,} calls dropped: memory is full; raise --max-calls")
+    known = "a week is known: the model acts" if facts["filled"] else "less than a week is known: the model abstains"
+    return Result(facts, [*lines, known])
+
+
+def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573) -> None:
+    """Give Asterisk verdicts over FastAGI; docs/how-to/asterisk.md shows the dialplan.
+
+    Next: callsieve live fill.
+
+    Example: callsieve live agi --bundle run/bundle --key number.key --state state
+    """
+    import asyncio
+
+    from callsieve.features.intake.intake import Intake
+    from callsieve.serving.live.live import Live
+    from callsieve.serving.telephony.agi import serve as answer
+
+    require_free_port(host, port)
+    judge = judge_of(scorer)
+    judge.load(scorer.bundle)
+    key = read_key(scorer.key, allow_group_read=scorer.allow_group_read)
+    live = Live(judge, Intake(key, scorer.zone), scorer.state)
+    try:
+        asyncio.run(answer(live, host, port))
+    finally:
+        live.close()
+
+
+def api_key(
+    keys: Annotated[Path, typer.Option("--keys", help="File of API keys; gets the hash of the new key.")],
+    name: Annotated[str, typer.Option(help="Name of the client.")],
+    scopes: Annotated[
+        str,
+        typer.Option(help="Scopes separated by commas, of score, report, explain, admin, appeal, decide, audit."),
+    ] = "score",
+    rate: Annotated[int, typer.Option(help="Requests a second.")] = 20_000,
+) -> Result:
+    """Make an API key for a client of the service, and print it; only its hash is stored.
+
+    Next: callsieve serve.
+
+    Example: callsieve live api-key --keys api.keys --name proxy --scopes score,report
+    """
+    from callsieve.serving.http.api_keys import add_key
+
+    key = add_key(keys, name, scopes.split(","), rate)
+    return Result({"name": name, "key": key}, key)
+
+
+def judge_of(scorer: ScorerOptions) -> Swap:
+    """Returns the judge of a service before it has loaded its bundle; creates the folder of the state."""
+    read_columns = None
+    if scorer.columns is not None:
+        from callsieve.serving.batch.column_files import open_own_columns  # needs pandas, as nothing else of a service
+
+        read_columns = partial(open_own_columns, scorer.columns)
+    signer = read_public_key(signer_path(scorer.bundle, scorer.trust))
+    state: Path = scorer.state
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Swap(
+        trusted=[signer],
+        policy=read_policy(scorer.policy),
+        registers=scorer.registers,
+        columns=read_columns,
+        epoch_file=state / "epoch",
+        unlisted=WatchedClearedCallers(state / FILE),
+    )
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Raises OSError, with the next step, if this process cannot listen on a TCP port.
+
+    A service checks its address before it loads its state and its model.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        reason = (error.strerror or "refused").lower()
+        raise OSError(
+            f"port {port} of {host}: {reason}; choose another --port or --host, or stop the process that has it"
+        ) from None
