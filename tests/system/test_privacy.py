@@ -44,6 +44,8 @@ from callsieve.training.oversight.governance.canaries import Canaries, add_to_st
 from callsieve.training.oversight.governance.incident import drill
 from callsieve.training.oversight.governance.report import write_report
 from callsieve.training.oversight.governance.sharing import only, read_excluded
+from callsieve.training.oversight.log.audit_log import SignedLog
+from callsieve.training.oversight.log.tickets import AccessControl
 from callsieve.training.oversight.privacy.exports import calls_between, export_act, export_calls
 from callsieve.training.studies import demo
 from callsieve.training.world import load_scenario, simulate
@@ -481,13 +483,10 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, captured):
     calls = calls_between(data, "2020-01-01", "2099-01-01")
     with pytest.raises(ValueError, match="--last: expected a day such as"):
         calls_between(data, "2020-01-01", FORMS[0])
-    key = small.KEY
-    for purpose, tickets in (("a sample", ()), ("too many", ())):
+    control = AccessControl(SignedLog(tmp_path / "audit", small.KEY), recorded_run.gates())
+    for purpose in ("a sample", "too many"):
         act = export_act(calls, purpose, "operations")
-        export_calls(
-            calls, act, data, tmp_path / f"{purpose}.parquet", callee_keys_or_temporary(None), tmp_path / "audit",
-            tickets, recorded_run.gates(), key,
-        )  # fmt: skip
+        export_calls(calls, act, data, tmp_path / f"{purpose}.parquet", callee_keys_or_temporary(None), control)
     (tmp_path / "number.key").unlink()
     paths = assert_clean(tmp_path.rglob("*"), [*captured(), *texts, str(caught.value), str(case)])
     names = {path.name for path in paths}

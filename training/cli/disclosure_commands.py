@@ -96,19 +96,19 @@ def export(
     """
     from callsieve.features.files.progress import steps
     from callsieve.serving.batch.output_keys import callee_keys_or_temporary
-    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.training.oversight.log.audit_log import SignedLog
     from callsieve.training.oversight.log.gates import read_gates
-    from callsieve.training.oversight.log.tickets import EXPORT, Act, refusals_entered
+    from callsieve.training.oversight.log.tickets import EXPORT, AccessControl, Act, refusals_entered
     from callsieve.training.oversight.privacy import exports
 
-    log_key, hidden = read_signing_key(log.signing_key), callee_keys_or_temporary(callees_key)
+    signed_log, hidden = SignedLog.of(log.audit, log.signing_key), callee_keys_or_temporary(callees_key)
     with console.progress("privacy export") as progress:
         inside = steps(progress, {"calls": 2, "file": 1})
-        with refusals_entered(log.audit, Act(EXPORT, "", 0, request.purpose, request.person), log_key):
+        with refusals_entered(signed_log, Act(EXPORT, "", 0, request.purpose, request.person)):
             calls = exports.calls_between(data, span.first, span.last, inside["calls"], span.table)
         act = exports.export_act(calls, request.purpose, request.person, inside["calls"])
-        gates = read_gates(permission.gates)
-        entry = exports.export_calls(calls, act, data, out, hidden, log.audit, permission.ticket or (), gates, log_key)
+        control = AccessControl(signed_log, read_gates(permission.gates), permission.ticket or ())
+        entry = exports.export_calls(calls, act, data, out, hidden, control)
         inside["file"]("write", 1.0)
     facts: dict[str, Any] = {"rows": act.count, "sha256": act.what, "entry": entry}
     console.emit_json(facts) if json else console.say(f"{out}: {act.count} calls; entry {entry} of the audit log")
@@ -134,22 +134,15 @@ def reidentify(
     """
     from callsieve.features.keys.tokens import read_key
     from callsieve.serving.batch.output_keys import read_callee_keys
-    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.training.oversight.log.audit_log import SignedLog
     from callsieve.training.oversight.log.gates import read_gates
+    from callsieve.training.oversight.log.tickets import AccessControl
     from callsieve.training.oversight.privacy import exports
 
     act = exports.reidentify_act(token, request.purpose, request.person)
-    numbers = exports.reidentify(
-        token,
-        (line.strip() for line in sys.stdin),
-        act,
-        read_key(key),
-        read_callee_keys(callees_key),
-        log.audit,
-        permission.ticket or (),
-        read_gates(permission.gates),
-        read_signing_key(log.signing_key),
-    )
+    number_key, callees, gates = read_key(key), read_callee_keys(callees_key), read_gates(permission.gates)
+    control = AccessControl(SignedLog.of(log.audit, log.signing_key), gates, permission.ticket or ())
+    numbers = exports.reidentify(token, map(str.strip, sys.stdin), act, number_key, callees, control)
     if json:
         console.emit_json({"numbers": [{"token": name, "number": number} for name, number in numbers]})
         return

@@ -80,16 +80,17 @@ def parties(
     Example: callsieve govern parties --data world --purpose audit --person p1 --ticket ticket.json --gates gates.toml
     --out parties.parquet --audit audit --signing-key log.key
     """
-    from callsieve.serving.bundle.signing import read_signing_key
     from callsieve.training.oversight.governance import party_audit
+    from callsieve.training.oversight.log.audit_log import SignedLog
     from callsieve.training.oversight.log.gates import read_gates
+    from callsieve.training.oversight.log.tickets import AccessControl
 
     with console.progress("govern parties"):
         opened = party_audit.open_audit(data, period.verdicts, period.until, period.days)
         act = party_audit.audit_act(opened, request.purpose, request.person)
-        gates, tickets = read_gates(permission.gates), permission.ticket or ()
-        key = read_signing_key(log.signing_key)
-        facts = party_audit.write_audit(opened, act, out, data, log.audit, tickets, gates, key)
+        gates, signed_log = read_gates(permission.gates), SignedLog.of(log.audit, log.signing_key)
+        control = AccessControl(signed_log, gates, permission.ticket or ())
+        facts = party_audit.write_audit(opened, act, out, data, control)
     text = f"{out}: {facts['operator']} operators, {facts['trunk']} trunks; entry {facts['entry']} of the audit log"
     console.emit_json(facts) if json else console.say(text)
 

@@ -92,14 +92,14 @@ def rekey(
     """
     from callsieve.features.keys.rotation import Rekeying
     from callsieve.features.keys.tokens import read_key
-    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.training.oversight.log.audit_log import SignedLog
     from callsieve.training.oversight.privacy.rekey import rekey_everything
 
     outer = None if callees is None else (read_key(callees[0], "callees"), read_key(callees[1], "callees"))
     keys = Rekeying(read_key(old), read_key(path), outer)
     with console.progress("privacy key rekey") as progress:
-        log_key = read_signing_key(log.signing_key)
-        facts = rekey_everything(keys, data or [], state, store, log.audit, log_key, progress)
+        signed_log = SignedLog.of(log.audit, log.signing_key)
+        facts = rekey_everything(keys, data or [], state, store, signed_log, progress)
     if json:
         console.emit_json(facts)
         return

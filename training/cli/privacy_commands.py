@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +14,12 @@ from callsieve.features.files.dates import now_ms
 from callsieve.serving.cli import console
 from callsieve.serving.cli.options import CalleesKey, CaseStoreUrl, Data, Json, LogOptions, NumberKey, StateFolders, Why
 
+if TYPE_CHECKING:
+    from callsieve.training.oversight.privacy.places import Places
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Places:
+class PlaceOptions:
     """Where personal data may be, beside the folder of calls."""
 
     store: CaseStoreUrl = None
@@ -29,6 +32,20 @@ class Places:
         typer.Option("--registers", help="Folder that `callsieve ingest registers` wrote; repeat for several."),
     ] = None
     rules: Annotated[Path | None, typer.Option("--rules", help="Retention rules; by default the shipped rules.")] = None
+
+    def places(self, data: Path | None, states: Sequence[Path]) -> Places:
+        """Returns these places, with a folder of calls and folders of live state."""
+        from callsieve.serving.custody.retention import read_retention
+        from callsieve.training.oversight.privacy.places import Places
+
+        return Places(
+            data=data,
+            states=states,
+            store=self.store,
+            verdicts=self.verdicts or (),
+            registers=self.registers or (),
+            rules=read_retention(self.rules),
+        )
 
 
 DeclaredFolder = Annotated[Path, typer.Argument(help="Folder of calls or registers.")]
@@ -105,7 +122,7 @@ def undeclare(folder: DeclaredFolder, json: Json = False) -> None:
 
 def retention(
     log: LogOptions,
-    places: Places,
+    places: PlaceOptions,
     data: Annotated[Path | None, typer.Option("--data", help="Folder of keyed calls.")] = None,
     state: Annotated[Path | None, typer.Option("--state", help="Folder of a service's live state.")] = None,
     json: Json = False,
@@ -118,15 +135,15 @@ def retention(
 
     Example: callsieve privacy retention --data world --audit audit --signing-key log.key
     """
+    from callsieve.training.oversight.log.audit_log import SignedLog
     from callsieve.training.oversight.privacy import retention_run
 
     if not (data or state or places.store or places.verdicts or places.registers):
         console.fail("privacy retention: expected --data, --state, --store, --verdicts or --registers", code=2)
-    where = retention_run.Places(
-        data=data, state=state, store=places.store, verdicts=places.verdicts or (), registers=places.registers or ()
-    )
     with console.progress("privacy retention") as progress:
-        result = retention_run.erase_expired(log.audit, log.signing_key, where, places.rules, now_ms(), progress)
+        signed_log = SignedLog.of(log.audit, log.signing_key)
+        where = places.places(data, () if state is None else (state,))
+        result = retention_run.erase_expired(where, signed_log, now_ms(), progress)
     if json:
         console.emit_json(result)
     else:
@@ -152,11 +169,11 @@ def hold(
 
     Example: callsieve privacy hold --data world --purpose tracing --person p1 --audit audit --signing-key log.key
     """
-    from callsieve.serving.bundle.signing import read_signing_key
+    from callsieve.training.oversight.log.audit_log import SignedLog
     from callsieve.training.oversight.privacy.hold import hold as run
 
     with console.progress("privacy hold"):
-        facts = run(data, token or (), purpose, person, log.audit, read_signing_key(log.signing_key))
+        facts = run(data, token or (), purpose, person, SignedLog.of(log.audit, log.signing_key))
     text = f"{data / 'held.parquet'}: {facts['held']:,} calls, {facts['added']:,} of them new"
     console.emit_json(facts) if json else console.say(text)
 
@@ -176,11 +193,11 @@ def find(
     Example: callsieve privacy find --data world --key number.key
     """
     from callsieve.serving.custody.retention import read_retention
-    from callsieve.training.oversight.privacy.subject import count_rows
+    from callsieve.training.oversight.privacy import tables
 
     token = token_on_stdin(key)
     with console.progress("privacy find") as progress:
-        files = count_rows(data, token, read_retention(rules), now_ms(), progress)
+        files = tables.find(data, token, read_retention(rules), now_ms(), progress)
     console.emit_json({"files": files}) if json else _show(files)
 
 
@@ -189,7 +206,7 @@ def delete(
     key: NumberKey,
     why: Why,
     log: LogOptions,
-    places: Places,
+    places: PlaceOptions,
     state: StateFolders = None,
     callees_key: CalleesKey = None,
     json: Json = False,
@@ -203,25 +220,14 @@ def delete(
     Example: callsieve privacy delete --data world --key number.key --why request --audit audit --signing-key log.key
     """
     from callsieve.serving.batch.output_keys import read_callee_keys
+    from callsieve.training.oversight.log.audit_log import SignedLog
     from callsieve.training.oversight.privacy.deletion import delete_everywhere
+    from callsieve.training.oversight.privacy.places import Person
 
     token = token_on_stdin(key)
     with console.progress("privacy delete") as progress:
-        result = delete_everywhere(
-            data,
-            token,
-            why,
-            log.audit,
-            log.signing_key,
-            places.store,
-            state or (),
-            places.rules,
-            now_ms(),
-            places.verdicts or (),
-            places.registers or (),
-            read_callee_keys(callees_key),
-            progress,
-        )
+        person, signed_log = Person(token, read_callee_keys(callees_key)), SignedLog.of(log.audit, log.signing_key)
+        result = delete_everywhere(person, places.places(data, state or ()), why, signed_log, now_ms(), progress)
     if json:
         console.emit_json(result)
         return

@@ -30,8 +30,9 @@ from callsieve.serving.batch.score import ScoreInputs
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.oversight.governance.affected import affected
+from callsieve.training.oversight.privacy import verdict_files
+from callsieve.training.oversight.privacy.places import Person
 from callsieve.training.oversight.privacy.rekey import left_of
-from callsieve.training.oversight.privacy.verdict_files import delete_from_verdicts
 from tests.features.keys.test_rotation import LETTERS, NEW, OLD, body
 from tests.support import real_bundle, recorded_run
 from tests.support import small_bundle as small
@@ -202,10 +203,10 @@ def test_a_person_is_deleted_from_verdicts_also_as_callee(scored, tmp_path, hist
         before = path.read_bytes()
         if message:
             with pytest.raises(ValueError, match=message):
-                delete_from_verdicts(path, token, callees, RULES, NOW)
+                verdict_files.delete(path, Person(token, callees), RULES, NOW)
             assert path.read_bytes() == before
             continue
-        counts = delete_from_verdicts(path, token, callees, RULES, NOW)
+        counts = verdict_files.delete(path, Person(token, callees), RULES, NOW)
         called = [] if callees is None else [callees.token(token)]  # a temporary key leaves no callee to delete
         rows = pq.read_table(scored / name / "verdicts.parquet")
         mine = [pc.is_in(rows[side].cast(pa.string()), value_set=pa.array([token, *called])) for side in SIDES]

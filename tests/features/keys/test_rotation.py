@@ -29,7 +29,8 @@ from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import Policy
 from callsieve.training.oversight.log.audit_log import payloads
-from callsieve.training.oversight.privacy.rekey import left_of, rekey_cases, rekey_folder
+from callsieve.training.oversight.privacy import case_store, tables
+from callsieve.training.oversight.privacy.rekey import left_of
 from tests.serving.live.test_live import events, play
 from tests.support import real_bundle
 from tests.support import small_bundle as small
@@ -109,7 +110,7 @@ def test_histories_continue_under_the_new_key(tmp_path):
     listed = [{"number": token, "business": "parcels"} for token in old["caller"].to_pylist()[:5]]
     (tmp_path / "campaigns.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in listed))
     for _ in range(2):  # the second time changes nothing
-        assert rekey_folder(tmp_path, Rekeying(OLD, NEW)) == {
+        assert tables.rekey(tmp_path, Rekeying(OLD, NEW)) == {
             "calls.parquet": len(calls), "complaints.parquet": len(calls), "campaigns.jsonl": 5}  # fmt: skip
         new = read_keyed(tmp_path / "calls.parquet")
         assert new.to_pylist() == Intake(NEW).table(raw(calls)).to_pylist()
@@ -195,7 +196,7 @@ def test_a_scorer_and_its_cases_continue_under_the_new_key(tmp_path, command_jso
     assert left_of(state, "e1") == 0
     code, out, _ = run_command(*rekey)  # a repetition changes nothing
     assert code == 0 and "epoch e1 is now e2; entry 1 of the audit log" in out
-    alone = rekey_cases(url, None, Rekeying(OLD, NEW))  # a case store without a scorer
+    alone = case_store.rekey(url, None, Rekeying(OLD, NEW))  # a case store without a scorer
     assert alone.keys() == {name for name in facts["keyed"] if name.startswith("callsieve_")}
     assert not any(alone.values())
 

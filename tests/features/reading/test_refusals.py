@@ -171,7 +171,7 @@ def test_figures_that_were_not_measured_are_shown_as_such():
 def test_exports_and_canaries_overwrite_no_file(tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(FileExistsError, match="expected a new file; nothing is overwritten"):
-        exports.export_calls(None, None, tmp_path, tmp_path / "out", None, tmp_path / "log", [], None, None)
+        exports.export_calls(None, None, tmp_path, tmp_path / "out", None, None)
     with pytest.raises(FileExistsError, match="exists already; nothing is overwritten"):
         canaries.plant(tmp_path, tmp_path / "out", KEY, KEY, None, tmp_path)
     assert (tmp_path / "out").read_text() == "mine"

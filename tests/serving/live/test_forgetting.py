@@ -23,7 +23,7 @@ from callsieve.serving.live.journal import Journal, ReadCounts, file_path, read_
 from callsieve.serving.live.memory import Memory
 from callsieve.serving.live.snapshots import snapshot_path
 from callsieve.serving.live.upkeep import REST, Upkeep
-from callsieve.training.oversight.privacy.rekey import _rekey_state
+from callsieve.training.oversight.privacy import service_state
 from tests.serving.live.test_live import attempt_of, begin, calls, events, play, swap  # noqa: F401 - fixtures
 from tests.support import http_service, real_bundle
 from tests.support.strategies import as_keyed_call, histories
@@ -246,5 +246,5 @@ def test_a_request_outlives_a_rotation_of_keys(tmp_path):
     new = old.rotated("e3")
     request_forgetting(tmp_path, old.token("number", "x"))
     for _ in range(2):  # a request that has the new key already does not change
-        _rekey_state(tmp_path, Rekeying(old, new))
+        service_state.rekey(tmp_path, Rekeying(old, new))
         assert [request.token for request in pending_requests(tmp_path)] == [new.token("number", "x")]

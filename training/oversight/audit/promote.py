@@ -45,7 +45,7 @@ class Candidate:
     run: Mapping[str, Any]
     gates: Gates
     gate_results: list[dict[str, Any]]
-    statement: dict[str, Any]
+    statement: approvals.Statement
 
     @property
     def failed(self) -> list[str]:
@@ -171,7 +171,7 @@ def promote(
         return payload | {"entry": entry}
 
 
-def approved_by(run_candidate: Candidate, files: Sequence[Path], signers: Collection[str]) -> list[dict[str, Any]]:
+def approved_by(run_candidate: Candidate, files: Sequence[Path], signers: Collection[str]) -> list[approvals.Approval]:
     """Returns the approvals of a move, which the gates of the run require.
 
     Args:

@@ -23,8 +23,7 @@ from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.log.tickets import EXPORT, MOST_WITHOUT, NEEDED
 from callsieve.training.oversight.privacy.retention_run import INTENT, open_intents
-from callsieve.training.oversight.privacy.states import calls_fingerprint
-from callsieve.training.oversight.privacy.subject import earlier_fingerprints, models_trained_on
+from callsieve.training.oversight.privacy.states import calls_fingerprint, earlier_fingerprints, models_trained_on
 
 HOURS_TO_ERASE = 24
 

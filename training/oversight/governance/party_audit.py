@@ -7,7 +7,7 @@ firms' lines and names no number. `privacy reidentify` turns tokens of parties i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.arrays import Array
 from callsieve.features.reading.call_files import write_table
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.oversight.log.gates import Gates
-from callsieve.training.oversight.log.tickets import PARTY_AUDIT, Act, enter_act
+from callsieve.training.oversight.log.tickets import PARTY_AUDIT, AccessControl, Act
 
 from .complaint_counts import calls_of_complaints
 from .parties import Column, ReportData, columns, dictionary, in_force, read_report_data
@@ -63,21 +61,18 @@ def write_audit(
     act: Act,
     out: Path,
     folder: Path,
-    log: Path,
-    tickets: Sequence[Path],
-    gates: Gates,
-    key: Ed25519PrivateKey,
+    control: AccessControl,
 ) -> dict[str, Any]:
     """Enters the audit in the log, then writes one row a party to a new Parquet file.
 
     Returns: the number of rows by kind of party, the period, and the entry of the log.
     Raises:
         FileExistsError: if the file exists.
-        ValueError: if too few people agreed (`tickets.enter_act`); nothing is written.
+        ValueError: if too few people agreed (`AccessControl.enter`); nothing is written.
     """
     if out.exists():
         raise FileExistsError(f"{out}: expected a new file; nothing is overwritten")
-    entry = enter_act(log, act, tickets, gates, key, str(folder))
+    entry = control.enter(act, str(folder))
     rows = party_rows(audit)
     write_table(pa.Table.from_pandas(rows, preserve_index=False), out)
     counts = {kind: int((rows["kind"] == kind).sum()) for kind in PARTIES}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -17,9 +17,19 @@ from callsieve.training.language import gettext, phrase
 from .gates import Gates
 
 KIND = "callsieve approval"
+Statement = Mapping[str, str | int]
 
 
-def statement(run: Mapping[str, Any], gates_sha256: str, moves: int) -> dict[str, Any]:
+class Approval(TypedDict):
+    """A signed statement, as the audit log has it: with the id of the key and the approver's name."""
+
+    statement: Statement
+    signature: str
+    key: str
+    by: str
+
+
+def statement(run: Mapping[str, Any], gates_sha256: str, moves: int) -> Statement:
     """Returns the statement that approves a model, judged by these gates, as the next champion.
 
     Args:
@@ -37,7 +47,7 @@ def statement(run: Mapping[str, Any], gates_sha256: str, moves: int) -> dict[str
     }
 
 
-def approve(statement: Mapping[str, Any], key: Ed25519PrivateKey, path: Path) -> str:
+def approve(statement: Statement, key: Ed25519PrivateKey, path: Path) -> str:
     """Signs a statement into a new file; returns the id of the key.
 
     Raises:
@@ -50,8 +60,8 @@ def approve(statement: Mapping[str, Any], key: Ed25519PrivateKey, path: Path) ->
 
 
 def check(
-    paths: Sequence[Path], expected: Mapping[str, Any], gates: Gates, needed: int, signers: Collection[str]
-) -> list[dict[str, Any]]:
+    paths: Sequence[Path], expected: Statement, gates: Gates, needed: int, signers: Collection[str]
+) -> list[Approval]:
     """Returns the approvals of these files, if enough different persons signed them.
 
     Args:
@@ -59,8 +69,6 @@ def check(
         gates: name the persons who may approve, with their keys.
         needed: minimum of approvals.
         signers: ids of the keys that signed the bundle and the log; they cannot approve their own work.
-    Returns:
-        For the log: each `statement` with its `signature`, the id of its `key`, and the approver's name as `by`.
     Raises:
         ValueError: in one line with the file and the broken rule.
     """
@@ -73,11 +81,11 @@ def check(
 
 def examined(
     files: Sequence[tuple[str, Any]],
-    expected: Mapping[str, Any],
+    expected: Statement,
     gates: Gates,
     needed: int,
     signers: Collection[str],
-) -> tuple[list[str], list[dict[str, Any]]]:
+) -> tuple[list[str], list[Approval]]:
     """Returns every broken rule of approvals in words, and the approvals that count.
 
     Args:
@@ -85,7 +93,7 @@ def examined(
         expected: as for `check`, like the other arguments.
     """
     faults: list[str] = []
-    approvals: dict[str, dict[str, Any]] = {}
+    approvals: dict[str, Approval] = {}
     for where, value in files:
         try:
             approval = _approval(value, expected, gates)
@@ -117,7 +125,7 @@ def _file(path: Path) -> Any:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _approval(value: Any, expected: Mapping[str, Any], gates: Gates) -> dict[str, Any]:
+def _approval(value: Any, expected: Statement, gates: Gates) -> Approval:
     fields = as_fields(value, "approval", ("statement", "signature"))
     signed, line = as_mapping(fields["statement"], "statement"), as_text(fields["signature"], "signature")
     keys = [key for person in gates.approvers.values() for key in person]

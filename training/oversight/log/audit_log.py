@@ -23,6 +23,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, decode
-from callsieve.serving.bundle.signing import key_id, read_public_key, sign, write_public_key
+from callsieve.serving.bundle.signing import key_id, read_public_key, read_signing_key, sign, write_public_key
 from callsieve.training.language import gettext
 
 from .entry import Entry, Head, commitment, encode, entry_line, head_json, head_of, read_line
@@ -45,6 +46,27 @@ KINDS = (
 )  # fmt: skip
 ERASABLE = ("access", "policy", "threshold", "decision", "deletion", "retention", "key")  # what a judgement needs stays
 _SALT_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class SignedLog:
+    """An audit log and the key that signs its entries."""
+
+    folder: Path
+    key: Ed25519PrivateKey
+
+    @classmethod
+    def of(cls, folder: Path, signing_key: Path) -> SignedLog:
+        """Returns the log of a folder with the key of a file.
+
+        Raises:
+            ValueError: if the file has no key, or other users may read it.
+        """
+        return cls(folder, read_signing_key(signing_key))
+
+    def append(self, kind: str, payload: Mapping[str, Any]) -> int:
+        """Adds an entry and returns its index, like the function `append`."""
+        return append(self.folder, kind, payload, self.key)
 
 
 def log_id(folder: Path) -> str:

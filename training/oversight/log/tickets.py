@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -21,9 +20,10 @@ from callsieve.features.files.atomic import write_new
 from callsieve.features.files.strict_json import as_integer, as_mapping, as_text, decode, encode
 from callsieve.serving.bundle.signing import key_id
 
+from .approvals import Approval, Statement
 from .approvals import approve as sign_statement
 from .approvals import check as check_approvals
-from .audit_log import append, has_log, locked, payloads
+from .audit_log import SignedLog, has_log, locked, payloads
 from .gates import Gates
 
 KIND = "callsieve ticket"
@@ -68,63 +68,69 @@ def sign_ticket(act: Act, key: Ed25519PrivateKey, path: Path, days: float = 7.0)
     if act.act not in NEEDED:
         raise ValueError(f"act must be one of {', '.join(NEEDED)}, got {act.act!r}")
     until = (datetime.now(tz=UTC) + timedelta(days=days)).strftime(_MOMENT)
-    return sign_statement(_statement(act) | {"until": until}, key, path)
+    return sign_statement({**_statement(act), "until": until}, key, path)
 
 
-def enter_act(
-    log: Path, act: Act, tickets: Sequence[Path], gates: Gates, key: Ed25519PrivateKey, source: str = ""
-) -> int:
-    """Enters an act in the log if enough people agreed to it; returns the index of the entry. Call it before the act.
+@dataclass(frozen=True, slots=True)
+class AccessControl:
+    """What an access to personal data needs: a log that has it, gates that name who may agree, and their tickets."""
 
-    Args:
-        source: folder of the rows; empty if they have no common folder.
-    Raises:
-        ValueError: in one line, if there are too few tickets, or a ticket is for another act, used or expired. The
-            log records the refusal.
-    """
-    log.mkdir(parents=True, exist_ok=True)
-    # Concurrent requests must not use one ticket twice, or each stay below the daily limit.
-    with locked(log, "entering"):
-        with refusals_entered(log, act, key):
-            agreed = _agreed(log, act, tickets, gates, key_id(key.public_key()))
-        return append(log, "access", _payload(act) | {"tickets": agreed, "source": source}, key)
+    log: SignedLog
+    gates: Gates
+    tickets: Sequence[Path] = ()
+
+    def enter(self, act: Act, source: str = "") -> int:
+        """Enters an act in the log before it happens, if enough people agreed to it; returns the index of the entry.
+
+        Args:
+            source: folder of the rows; empty if they have no common folder.
+        Raises:
+            ValueError: in one line, if there are too few tickets, or a ticket is for another act, used or expired. The
+                log records the refusal.
+        """
+        self.log.folder.mkdir(parents=True, exist_ok=True)
+        # Concurrent requests must not use one ticket twice, or each stay below the daily limit.
+        with locked(self.log.folder, "entering"):
+            with refusals_entered(self.log, act):
+                agreed = self._agreed(act)
+            return self.log.append("access", {**_payload(act), "tickets": agreed, "source": source})
+
+    def _agreed(self, act: Act) -> list[Approval]:
+        """Checks the tickets of an act and returns them for the log."""
+        log, tickets = self.log.folder, self.tickets
+        needed = 0 if act.act == EXPORT and act.count + _exported_lately(log) <= MOST_WITHOUT else NEEDED[act.act]
+        if needed and len(tickets) < needed:
+            raise ValueError(
+                f"{act.act}: {act.count} rows: expected {needed} tickets by different persons that the gates name, "
+                f"got {len(tickets)}; see callsieve privacy ticket"
+            )
+        if needed:
+            self.gates.require_owned([key_id(self.log.key.public_key())])
+        agreed = check_approvals(tickets, _statement(act), self.gates, needed, signers=()) if needed else []
+        now = datetime.now(tz=UTC).strftime(_MOMENT)
+        used = {
+            ticket["signature"]
+            for _, payload in (payloads(log, "access") if has_log(log) else ())
+            for ticket in payload.get("tickets", ())
+        }
+        for path, ticket in zip(tickets, agreed, strict=False):
+            if ticket["by"] == act.person:
+                raise ValueError(f"{path}: {act.person} does the act, and cannot agree to it as well")
+            if ticket["signature"] in used:
+                raise ValueError(f"{path}: this ticket was used already")
+            if str(ticket["statement"].get("until", "")) < now:
+                raise ValueError(f"{path}: this ticket is expired")
+        return agreed
 
 
 @contextmanager
-def refusals_entered(log: Path, act: Act, key: Ed25519PrivateKey) -> Iterator[None]:
+def refusals_entered(log: SignedLog, act: Act) -> Iterator[None]:
     """Records a refusal, with person and reason, if the block raises a ValueError."""
     try:
         yield
     except ValueError as error:
-        append(log, "access", _payload(act) | {"tickets": [], "refused": str(error)}, key)
+        log.append("access", {**_payload(act), "tickets": [], "refused": str(error)})
         raise
-
-
-def _agreed(log: Path, act: Act, tickets: Sequence[Path], gates: Gates, signer: str) -> list[dict[str, Any]]:
-    """Checks the tickets of an act and returns them for the log."""
-    needed = 0 if act.act == EXPORT and act.count + _exported_lately(log) <= MOST_WITHOUT else NEEDED[act.act]
-    if needed and len(tickets) < needed:
-        raise ValueError(
-            f"{act.act}: {act.count} rows: expected {needed} tickets by different persons that the gates name, "
-            f"got {len(tickets)}; see callsieve privacy ticket"
-        )
-    if needed:
-        gates.require_owned([signer])
-    agreed = check_approvals(tickets, _statement(act), gates, needed, signers=()) if needed else []
-    now = datetime.now(tz=UTC).strftime(_MOMENT)
-    used = {
-        ticket["signature"]
-        for _, payload in (payloads(log, "access") if has_log(log) else ())
-        for ticket in payload.get("tickets", ())
-    }
-    for path, ticket in zip(tickets, agreed, strict=False):
-        if ticket["by"] == act.person:
-            raise ValueError(f"{path}: {act.person} does the act, and cannot agree to it as well")
-        if ticket["signature"] in used:
-            raise ValueError(f"{path}: this ticket was used already")
-        if str(ticket["statement"].get("until", "")) < now:
-            raise ValueError(f"{path}: this ticket is expired")
-    return agreed
 
 
 def _exported_lately(log: Path) -> int:
@@ -164,9 +170,9 @@ def read_act(path: Path) -> Act:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _payload(act: Act) -> dict[str, Any]:
+def _payload(act: Act) -> dict[str, str | int]:
     return {name: getattr(act, name) for name in Act.__slots__}
 
 
-def _statement(act: Act) -> dict[str, Any]:
-    return {"kind": KIND} | _payload(act)
+def _statement(act: Act) -> Statement:
+    return {"kind": KIND, **_payload(act)}

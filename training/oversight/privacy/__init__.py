@@ -1,4 +1,4 @@
-"""Expiry, deletion, rekeying and export of personal data at rest.
+"""Personal data at rest: expiry, deletion, rekeying, export. One module for each place with personal data.
 
-Imports `data`, `log`. Start with `subject` for a person, `retention_run` for expiry.
+Imports `data`, `log`. Start with `deletion` for a person, `retention_run` for expiry.
 """

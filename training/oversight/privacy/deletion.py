@@ -1,101 +1,115 @@
-"""Deletion of a person in a folder of calls, the case store and a scorer's files."""
+"""Deletion of a person in every place, with an answer that lists what remains, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypedDict
 
-from callsieve.features.files.progress import by_size, silent, size_of, steps
-from callsieve.features.keys.callee_keys import CalleeCipher
-from callsieve.serving.bundle.signing import read_signing_key
-from callsieve.serving.custody.retention import Retention, read_retention
+from callsieve.features.files.progress import by_size, silent
 from callsieve.serving.live.forgetting import forget
-from callsieve.training.oversight.log.audit_log import append, has_log
+from callsieve.serving.live.verdict_log import VERDICTS
+from callsieve.training.data.exclusions import FILE as EXCLUSIONS
+from callsieve.training.oversight.log.audit_log import SignedLog, has_log
 
-from . import subject, verdict_files
-from .remaining import clearances, delete_from_evidence, remaining_rows
-from .states import calls_fingerprint
+from . import register_folders, service_state, tables, verdict_files
+from .places import Person, Places
+from .rewriting import Deleted
+from .states import TrainedModel, calls_fingerprint, models_trained_on
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
+    from callsieve.serving.custody.retention import Retention
+
+EVIDENCE = "evidence of verdicts, kept for appeals"
+WAITING = "evidence of a verdict whose appeal is open"
+CLEARED = "a reviewer has cleared this caller"
+
+
+class Remaining(TypedDict):
+    """A place where the person's token remains; `until` is the UTC day on which its retention ends, None if unknown."""
+
+    where: str
+    rows: int
+    why: str
+    until: str | None
+
+
+class Deletion(TypedDict, total=False):
+    """The answer to a deletion; it does not name the person.
+
+    `files` has the summaries by file, and of the store as `cases`. `models` learnt from the rows. `scorers` has the
+    seconds that each took to forget. `stays` lists what remains. `entry` is the index of the log's entry.
+    """
+
+    why: str
+    rules: str
+    files: dict[str, Deleted]
+    models: list[TrainedModel]
+    scorers: dict[str, float]
+    stays: list[Remaining]
+    entry: int
 
 
 def delete_everywhere(
-    data: Path,
-    token: str,
-    why: str,
-    log: Path,
-    signing_key: Path,
-    store: str | None,
-    states: Sequence[Path],
-    rules: Path | None,
-    now: int,
-    verdicts: Sequence[Path] = (),
-    registers: Sequence[Path] = (),
-    callees: CalleeCipher | None = None,
-    progress: Progress = silent,
-) -> dict[str, Any]:
-    """Deletes a person's rows and enters the summaries in the log, without the person.
+    person: Person, places: Places, why: str, log: SignedLog, now: int, progress: Progress = silent
+) -> Deletion:
+    """Deletes a person's rows in all places and enters the summaries in the log, without the person.
 
     Args:
-        states: folders of live state of scorers, running or not.
-        verdicts, registers: files of verdicts, and folders of registers as a scorer reads them.
-        callees: cipher of the called numbers in the verdicts; required if their key still exists.
-    Returns:
-        `files`: the summaries of `subject.delete_rows` by file, and of the store as `cases`. `models`: from
-        `subject.models_trained_on`. `scorers`: seconds that each took to forget. `stays`: from
-        `remaining.remaining_rows`. `entry`: index of the log's entry.
+        places: `data` is required.
+        why: reason of the deletion, for the log.
+        now: Unix ms.
     """
-    key, retention, step_progress = (
-        read_signing_key(signing_key),
-        read_retention(rules),
-        place_steps(progress, data, verdicts),
-    )
+    data, token, rules, step_progress = places.data, person.token, places.rules, places.steps(progress)
+    if data is None:
+        raise ValueError("deletion: expected a folder of calls, which then excludes the number from trainings")
     before = calls_fingerprint(data, step_progress["before"])
-    models = subject.models_trained_on(log, str(data), before) if has_log(log) else []
-    files = subject.delete_rows(data, token, retention, now, step_progress["tables"])
+    models = models_trained_on(log.folder, str(data), before) if has_log(log.folder) else []
+    files = tables.delete(data, token, rules, now, step_progress["tables"])
     cleared: dict[str, int] = {}
-    if store is not None:
-        files["cases"], cleared = _erase_subject(store, token, retention, now)
-    for path, file_progress in by_size(step_progress["verdicts"], verdicts).items():
-        files[str(path)] = verdict_files.delete_from_verdicts(path, token, callees, retention, now, file_progress)
-    for folder in registers:
-        deleted = verdict_files.delete_from_registers(folder, token, retention, now)
+    if places.store is not None:
+        from . import case_store
+
+        files["cases"], cleared = case_store.delete(places.store, token, rules, now)
+    for path, file_progress in by_size(step_progress["verdicts"], places.verdicts).items():
+        files[str(path)] = verdict_files.delete(path, person, rules, now, file_progress)
+    for folder in places.registers:
+        deleted = register_folders.delete(folder, token, rules, now)
         files |= {f"{folder.name}/{name}": summary for name, summary in deleted.items()}
-    scorers = {state.name: round(forget(state, token), 1) for state in states}
-    for state in states:
-        overwritten = delete_from_evidence(state, token, retention, now)
+    scorers = {state.name: round(forget(state, token), 1) for state in places.states}
+    for state in places.states:
+        overwritten = service_state.delete_evidence(state, token, rules, now)
         files |= {f"{state.name}/{name}": summary for name, summary in overwritten.items()}
-    stays = remaining_rows(files, cleared | dict(clearances(states, token)), retention, now)
-    report = {
-        "why": why,
-        "rules": retention.version,
-        "files": files,
-        "models": models,
-        "scorers": scorers,
-        "stays": stays,
-    }
+    stays = remaining_rows(files, cleared | dict(service_state.clearances(places.states, token)), rules, now)
+    report: Deletion = {
+        "why": why, "rules": rules.version, "files": files, "models": models, "scorers": scorers, "stays": stays,
+    }  # fmt: skip
     fingerprints = {"calls_before": before, "calls_after": calls_fingerprint(data, step_progress["after"])}
-    return report | {"entry": append(log, "deletion", report | fingerprints, key)}
+    return {**report, "entry": log.append("deletion", {**report, **fingerprints})}
 
 
-def place_steps(progress: Progress, data: Path | None, verdicts: Sequence[Path]) -> dict[str, Progress]:
-    """Returns a progress callback for each slow step: the fingerprint before and after, and the files to rewrite."""
-    calls, tables = (0, 0) if data is None else (size_of(data / "calls.parquet"), size_of(data))
-    sizes = {"before": calls, "tables": tables, "verdicts": sum(map(size_of, verdicts)), "after": calls}
-    return steps(progress, sizes)
+def remaining_rows(
+    files: Mapping[str, Deleted], cleared: Mapping[str, int], rules: Retention, now: int
+) -> list[Remaining]:
+    """Returns each place where the person's token remains. A deletion after the day of a row removes it, too.
+
+    Args:
+        files: summaries of the deletion by file; `newest` is the last call of the remaining evidence.
+        cleared: expiry by place, from `service_state.clearances`.
+    """
+    forever = now + rules.of("exclusions").ceiling
+    rows = [_remaining(EXCLUSIONS, 1, "so that later trainings exclude this number", forever)]
+    for name, summary in files.items():
+        kept, newest = summary.get("kept"), summary.get("newest")
+        if kept and newest is not None:
+            end = newest + rules.of(VERDICTS).floor
+            rows.append(_remaining(name, kept, *((EVIDENCE, end) if end > now else (WAITING, None))))
+        elif kept:
+            rows.append(_remaining(name, kept, "required by the retention rules", None))
+    return rows + [_remaining(name, 1, CLEARED, until) for name, until in cleared.items()]
 
 
-def _erase_subject(url: str, token: str, retention: Retention, now: int) -> tuple[dict[str, Any], dict[str, int]]:
-    """Deletes a person from the case store; returns the summary, and the last expiry of the clearances that remain."""
-    from callsieve.serving.cases.erasure import erase_subject
-    from callsieve.serving.cases.store import CaseStore
-
-    store = CaseStore(url)
-    try:
-        counts = erase_subject(store, token, now - retention.of("cases").floor)
-        until = [clearance["until"] for clearance in store.clearances() if clearance["caller"] == token]
-        return counts | {"rows": counts["cases"] + counts["kept"]}, {"unlistings": max(until)} if until else {}
-    finally:
-        store.close()
+def _remaining(where: str, rows: int, why: str, until: int | None) -> Remaining:
+    day = None if until is None else datetime.fromtimestamp(until / 1000, UTC).date().isoformat()
+    return {"where": where, "rows": rows, "why": why, "until": day}

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.files.dates import DAY, EPOCH, parse_day
 from callsieve.features.files.progress import silent
@@ -21,8 +20,7 @@ from callsieve.serving.batch.output_keys import output_tokens, with_callee_keys
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.oversight.log.gates import Gates
-from callsieve.training.oversight.log.tickets import EXPORT, REIDENTIFY, Act, enter_act, tokens_hash
+from callsieve.training.oversight.log.tickets import EXPORT, REIDENTIFY, AccessControl, Act, tokens_hash
 
 PARTIES: tuple[Use, ...] = ("block", "operator", "trunk")
 
@@ -61,10 +59,7 @@ def export_calls(
     folder: Path,
     out: Path,
     callees: CalleeCipher,
-    log: Path,
-    tickets: Sequence[Path],
-    gates: Gates,
-    key: Ed25519PrivateKey,
+    control: AccessControl,
 ) -> int:
     """Enters an export in the log, then writes the calls to a new file; returns the index of the entry.
 
@@ -72,11 +67,11 @@ def export_calls(
 
     Raises:
         FileExistsError: if the file exists.
-        ValueError: if too few people agreed (`tickets.enter_act`); nothing is written.
+        ValueError: if too few people agreed (`AccessControl.enter`); nothing is written.
     """
     if out.exists():
         raise FileExistsError(f"{out}: expected a new file; nothing is overwritten")
-    entry = enter_act(log, act, tickets, gates, key, str(folder))
+    entry = control.enter(act, str(folder))
     write_table(with_callee_keys(calls, callees), out)
     return entry
 
@@ -98,10 +93,7 @@ def reidentify(
     act: Act,
     number_key: Key,
     callees: CalleeCipher | None,
-    log: Path,
-    tickets: Sequence[Path],
-    gates: Gates,
-    key: Ed25519PrivateKey,
+    control: AccessControl,
 ) -> Iterator[tuple[str, str]]:
     """Returns pairs of token and text if the text is among the candidates; for a screen, never for a file.
 
@@ -109,9 +101,9 @@ def reidentify(
     tokens of called numbers in exported files are recognised, too.
 
     Raises:
-        ValueError: if too few people agreed (`tickets.enter_act`); nothing is looked up.
+        ValueError: if too few people agreed (`AccessControl.enter`); nothing is looked up.
     """
-    enter_act(log, act, tickets, gates, key)
+    control.enter(act)
     intake, requested = Intake(number_key), set(tokens)
     return (
         (token, text)

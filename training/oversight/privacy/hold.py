@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.keys.tokens import is_token
@@ -20,7 +19,7 @@ from callsieve.features.reading.call_files import write_table
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import current_declaration
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.oversight.log.audit_log import append
+from callsieve.training.oversight.log.audit_log import SignedLog
 
 from .states import CALLS
 
@@ -29,9 +28,7 @@ HOLD = "hold for tracing"
 _IDENTITY = ("start", "caller", "callee")
 
 
-def hold(
-    folder: Path, callers: Collection[str], purpose: str, person: str, log: Path, key: Ed25519PrivateKey
-) -> dict[str, int]:
+def hold(folder: Path, callers: Collection[str], purpose: str, person: str, log: SignedLog) -> dict[str, int]:
     """Adds calls to the held calls of a folder: those that failed authentication, and all calls of some callers.
 
     An expired call is not held; no reader returns it. The audit log names the purpose and the person before the file
@@ -58,9 +55,7 @@ def hold(
     names = [name for name in earlier.column_names if name in new.column_names]
     whole = pa.concat_tables([earlier.select(names), new.select(names)], promote_options="permissive")
     act = {"act": HOLD, "what": fingerprint(new.sort_by("start")), "count": new.num_rows}
-    entry = append(
-        log, "access", act | {"purpose": purpose, "person": person, "tickets": [], "source": str(folder)}, key
-    )
+    entry = log.append("access", act | {"purpose": purpose, "person": person, "tickets": [], "source": str(folder)})
     if new.num_rows or not path.exists():
         write_table(whole.unify_dictionaries().sort_by("start"), path)
     return {"held": whole.num_rows, "added": new.num_rows, "entry": entry}

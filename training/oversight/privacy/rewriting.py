@@ -1,7 +1,8 @@
 """Removes or changes rows of a Parquet file of any size: batch by batch, and atomically.
 
 The new version is written beside the file and replaces it once it is on the disk. The old data stay on the medium
-until their blocks are reused; only an encrypted disk with a key of its own protects them.
+until their blocks are reused; only an encrypted disk with a key of its own protects them. For an erasure that the
+audit log must have beforehand, the new version waits beside the file (`Erasure`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +24,45 @@ if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
 
 BATCH_ROWS = 1 << 17
+ERASED, NOTHING_EXPIRED, NO_ROWS = "erased", "nothing expired", "no rows"
+
+
+class Expired(TypedDict, total=False):
+    """What a retention run did to a file or a case store, as the audit log has it: the outcome and counts.
+
+    A file has hashes before and after; `sha256_after` is "" after its deletion. A case store has rows by kind.
+    """
+
+    outcome: str
+    rows_before: int
+    rows_after: int
+    bytes: int
+    erased: int
+    past_their_time: int
+    sha256_before: str
+    sha256_after: str
+    cases: int
+    appeals: int
+    decisions: int
+    unlistings: int
+    waiting: int
+
+
+class Deleted(TypedDict, total=False):
+    """What the deletion of a person did to a file or a case store: rows of the person, deleted and kept rows.
+
+    A file has hashes before and after, or `newest`, the last call (Unix ms) of the evidence that stays.
+    """
+
+    rows: int
+    deleted: int
+    kept: int
+    sha256_before: str
+    sha256_after: str
+    newest: int | None
+    cases: int
+    appeals: int
+    decisions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +74,79 @@ class Rewritten:
     sha256_before: str
     sha256_after: str
 
+    def expired(self) -> Expired:
+        """Returns the summary of an erasure of expired rows, with its outcome in words."""
+        erased = self.rows_before - self.rows_after
+        outcome = ERASED if erased else NOTHING_EXPIRED if self.rows_before else NO_ROWS
+        return {
+            "outcome": outcome, "rows_before": self.rows_before, "rows_after": self.rows_after, "erased": erased,
+            "sha256_before": self.sha256_before, "sha256_after": self.sha256_after,
+        }  # fmt: skip
+
+    def deleted(self, rows: int) -> Deleted:
+        """Returns the summary of the deletion of a person who had `rows` rows."""
+        deleted = self.rows_before - self.rows_after
+        return {"rows": rows, "deleted": deleted, "kept": rows - deleted,
+                "sha256_before": self.sha256_before, "sha256_after": self.sha256_after}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """The planned erasure of expired rows of a file, or of a whole file; the file changes when it is carried out.
+
+    Attributes:
+        name: of the file in the report.
+        path: the file.
+        summary: rows or bytes, and SHA-256 before and after.
+        new: the version without the expired rows, beside the file; None if the file stays or is deleted.
+        deletes: whether the whole file is deleted.
+        count_left: counts the expired rows of the file.
+    """
+
+    name: str
+    path: Path
+    summary: Expired
+    new: Path | None = None
+    deletes: bool = False
+    count_left: Callable[[], int] = int
+
+    @property
+    def changes(self) -> bool:
+        """Whether the file changes."""
+        return self.deletes or self.new is not None
+
+    def check_unchanged(self) -> None:
+        """Raises ValueError if another process has changed the file since the plan."""
+        if self.changes and sha256(self.path) != self.summary["sha256_before"]:
+            raise ValueError(f"{self.path}: was changed by another process during the erasure; run the command again")
+
+    def carry_out(self) -> None:
+        """Replaces or deletes the file."""
+        if self.new is not None:
+            self.new.replace(self.path)
+        elif self.deletes:
+            self.path.unlink()
+
+    def discard(self) -> None:
+        """Deletes the new version if it has not replaced the file."""
+        if self.new is not None:
+            self.new.unlink(missing_ok=True)
+
 
 def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], progress: Progress = silent) -> Rewritten:
     """Applies `change` to every batch of a file; a file without changed rows is not written."""
     new, done = write_new_version(path, change, progress)
+    put_in_place(new, path)
+    return done
+
+
+def put_in_place(new: Path | None, path: Path) -> None:
+    """Replaces a file by its new version, if there is one."""
     if new is not None:
         try:
             new.replace(path)
         finally:
             new.unlink(missing_ok=True)
-    return done
 
 
 def write_new_version(

@@ -13,10 +13,10 @@ from mlflow import MlflowClient
 from callsieve.serving.bundle.signing import SIGNING_KEY, key_id, write_public_key
 from callsieve.training.oversight.audit.promote import approved_by, candidate
 from callsieve.training.oversight.log import approvals, audit_log
-from callsieve.training.oversight.log.audit_log import HEAD, LOG, append, erase, payload_path, payloads
+from callsieve.training.oversight.log.audit_log import HEAD, LOG, SignedLog, append, erase, payload_path, payloads
 from callsieve.training.oversight.log.entry import encode
 from callsieve.training.oversight.log.run_paths import RunPaths, default_store
-from callsieve.training.oversight.log.tickets import EXPORT, Act, enter_act, sign_ticket
+from callsieve.training.oversight.log.tickets import EXPORT, AccessControl, Act, sign_ticket
 from callsieve.training.tracking import mlflow_write
 from tests.support import recorded_run
 from tests.support import small_bundle as small
@@ -368,7 +368,7 @@ def export_by_own_gates(_record, folder):
     """A trainer who also owns the gates signs a ticket with a key that they name."""
     act, gates = Act(EXPORT, "a" * 64, 500, "why", "me"), recorded_run.gates(owner=small.KEY)
     sign_ticket(act, recorded_run.APPROVERS[0], folder / "ticket.json")
-    enter_act(folder / "log", act, [folder / "ticket.json"], gates, small.KEY)
+    AccessControl(SignedLog(folder / "log", small.KEY), gates, [folder / "ticket.json"]).enter(act)
 
 
 def approved_by_gates(record, gates):

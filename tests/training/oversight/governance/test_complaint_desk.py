@@ -12,7 +12,7 @@ from callsieve.features.keys.rotation import Rekeying
 from callsieve.training.oversight.governance import complaint_desk
 from callsieve.training.oversight.governance.complaint_desk import complaints_of, due, enter, notice
 from callsieve.training.oversight.governance.parties import regulators
-from callsieve.training.oversight.privacy.rekey import rekey_folder
+from callsieve.training.oversight.privacy import tables
 from tests.support import real_bundle
 
 INTAKE = Intake(real_bundle.NUMBER_KEY)
@@ -106,6 +106,6 @@ def test_the_status_goes_back_to_the_person_who_complained(folder, run_command, 
 def test_an_entered_complaint_keeps_its_id_under_a_new_key(folder):
     name = complaints_of(folder, regulator="police")[0]["complaint"]
     enter(folder, name, "dispatched", "")
-    rekey_folder(folder, Rekeying(real_bundle.NUMBER_KEY, real_bundle.NUMBER_KEY.rotated("e9")))
+    tables.rekey(folder, Rekeying(real_bundle.NUMBER_KEY, real_bundle.NUMBER_KEY.rotated("e9")))
     [row] = complaints_of(folder, regulator="police")
     assert (row["complaint"], row["status"]) == (name, "dispatched") and row["number"].startswith("e9.")

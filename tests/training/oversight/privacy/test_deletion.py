@@ -34,10 +34,11 @@ from callsieve.serving.live.verdict_log import record_to_line
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.exclusions import FILE as EXCLUSIONS_FILE
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.oversight.log.audit_log import append, payloads
-from callsieve.training.oversight.log.tickets import EXPORT, REIDENTIFY, Act, enter_act, sign_ticket
-from callsieve.training.oversight.privacy import deletion, expiry, retention_run, subject
+from callsieve.training.oversight.log.audit_log import SignedLog, append, payloads
+from callsieve.training.oversight.log.tickets import EXPORT, REIDENTIFY, AccessControl, Act, sign_ticket
+from callsieve.training.oversight.privacy import deletion, retention_run, service_state, tables
 from callsieve.training.oversight.privacy.rewriting import rewrite
+from callsieve.training.oversight.privacy.states import models_trained_on
 from tests.serving.cases.test_store import example_record, fill
 from tests.support import real_bundle, recorded_run
 from tests.support import small_bundle as small
@@ -116,7 +117,7 @@ def test_a_folder_serves_only_the_declared_purposes(folder, world_folder, tmp_pa
         declare(tmp_path, "a", "b", ["curiosity"], "2999-12-31")
 
 
-@pytest.mark.source("P5", by="training/oversight/privacy/expiry.py")
+@pytest.mark.source("P5", by="training/oversight/privacy/tables.py")
 def test_readers_skip_expired_rows_and_the_retention_run_erases_exactly_these(folder, log, command_json):
     rows = read_keyed(folder / "calls.parquet").num_rows
     assert read_dataset(folder).calls.num_rows == rows
@@ -192,11 +193,11 @@ def test_expired_cases_and_journals_are_erased(tmp_path):
     for number in (7, 8):
         (state / f"cases-{number:08d}.log").write_bytes(b"x")
     os.utime(state / "cases-00000007.log", (0, 0))
-    assert [erasure.name for erasure in expiry.plan_journals(state, RULES, NOW)] == ["cases-00000007.log"]
+    assert [erasure.name for erasure in service_state.plan_expiry(state, RULES, NOW)] == ["cases-00000007.log"]
 
 
 @pytest.mark.system
-@pytest.mark.source("P6", by="training/oversight/privacy/subject.py")
+@pytest.mark.source("P6", by="training/oversight/privacy/tables.py")
 def test_a_person_is_found_deleted_and_not_trained_on(folder, log, command_json, run_command, tmp_path, monkeypatch):
     key = tmp_path / "number.key"
     real_bundle.NUMBER_KEY.write(key)
@@ -250,7 +251,7 @@ def test_a_person_is_found_deleted_and_not_trained_on(folder, log, command_json,
     assert not [path for path in log.rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
     # The audit log links the current calls to the calls that the model was trained on.
     now = fingerprint(read_keyed(folder / "calls.parquet").sort_by("start"))
-    assert [entry["model"] for entry in subject.models_trained_on(log, "elsewhere", now)] == ["m1"]
+    assert [entry["model"] for entry in models_trained_on(log, "elsewhere", now)] == ["m1"]
     assert request("find")["files"]["calls.parquet"]["rows"] == 0
     words = ("privacy", "delete", "--data", folder, "--key", key, "--why", "again", *keys_of(log))
     code, out, _ = run_command(*words, stdin=f"{number}\n")
@@ -321,7 +322,7 @@ def places_of(token, *roots):
             if path.is_file() and token.encode() in path.read_bytes()}  # fmt: skip
 
 
-@pytest.mark.source("P6", by="training/oversight/privacy/remaining.py")
+@pytest.mark.source("P6", by="training/oversight/privacy/deletion.py")
 def test_the_answer_names_every_place_where_a_deleted_person_remains(folder, log, command_json, tmp_path, monkeypatch):
     """Searches the case store, a scorer's newest journal and its file of cleared callers."""
     url, state, floor = f"sqlite:///{tmp_path}/cases.db", tmp_path / "state", RULES.of("cases").floor
@@ -473,7 +474,7 @@ def test_reidentification_needs_two_tickets_of_others_and_is_logged(log, run_com
 def _enter(begin, log, act, tickets):
     begin.wait()
     with contextlib.suppress(ValueError):
-        enter_act(log, act, tickets, recorded_run.gates(), small.KEY)
+        AccessControl(SignedLog(log, small.KEY), recorded_run.gates(), tickets).enter(act)
 
 
 @pytest.mark.system
@@ -497,8 +498,9 @@ def test_an_expired_ticket_is_refused(log, tmp_path):
     act = Act(REIDENTIFY, "a" * 64, 1, "why", "me")
     for place, key in enumerate(recorded_run.APPROVERS[:2]):
         sign_ticket(act, key, tmp_path / f"{place}.json", days=-1.0)
+    tickets = [tmp_path / "0.json", tmp_path / "1.json"]
     with pytest.raises(ValueError, match="this ticket is expired"):
-        enter_act(log, act, [tmp_path / "0.json", tmp_path / "1.json"], recorded_run.gates(), small.KEY)
+        AccessControl(SignedLog(log, small.KEY), recorded_run.gates(), tickets).enter(act)
     with pytest.raises(ValueError, match="act must be one of"):
         sign_ticket(Act("anything", "a" * 64, 1, "why", "me"), small.KEY, tmp_path / "x.json")
 
@@ -542,16 +544,16 @@ def test_rows_of_numbers_without_calls_are_erased(tmp_path):
     calls, names, other = (tmp_path / f"{name}.parquet" for name in ("calls", "names", "other"))
     pq.write_table(pa.table({"caller": ["a"], "callee": ["b"]}), calls)
     pq.write_table(pa.table({"number": ["a", "b", "c"]}), names)
-    expiry.follow(names, calls)
+    tables.follow(names, calls)
     assert pq.read_table(names)["number"].to_pylist() == ["a", "b"]
     pq.write_table(pa.table({"word": ["a"]}), other)
     with pytest.raises(ValueError, match=r"other\.parquet: expected a column 'call' or 'number'"):
-        expiry.follow(other, calls)
+        tables.follow(other, calls)
 
 
 def test_a_truth_table_without_its_calls_is_unchanged(tmp_path):
     pq.write_table(pa.table({"call": [1]}), tmp_path / "truth.parquet")
-    [erasure] = expiry.plan_tables(tmp_path, RULES, NOW)
+    [erasure] = tables.plan_expiry(tmp_path, RULES, NOW)
     assert not erasure.changes and erasure.summary["outcome"] == "no table calls"
 
 

@@ -23,12 +23,12 @@ from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.rules.registers import Registers
 from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.governance.compliance import AuditScope, report
-from callsieve.training.oversight.log.audit_log import payloads
-from callsieve.training.oversight.privacy import retention_run
+from callsieve.training.oversight.log.audit_log import SignedLog, payloads
+from callsieve.training.oversight.privacy import retention_run, tables
 from callsieve.training.oversight.privacy.exports import calls_between
 from callsieve.training.oversight.privacy.hold import HOLD
-from callsieve.training.oversight.privacy.retention_run import Places, open_intents
-from callsieve.training.oversight.privacy.subject import delete_rows
+from callsieve.training.oversight.privacy.places import Places
+from callsieve.training.oversight.privacy.retention_run import open_intents
 from tests.serving.cases.test_store import example_record, fill
 from tests.support import real_bundle
 from tests.support import small_bundle as small
@@ -116,16 +116,16 @@ def test_calls_that_failed_authentication_outlive_the_others(make_folder, log, c
     assert [(fact["held"], fact["added"]) for fact in facts] == [(len(wanted), len(wanted)), (len(wanted), 0)]
     entries = [payload for _, payload in payloads(log, "access")]
     assert (entries[0]["act"], entries[0]["count"], entries[0]["purpose"]) == (HOLD, len(wanted), "case 7")
-    later, place = now_ms() + 50 * DAY, Places(data=folder)
-    retention_run.erase_expired(log, log.parent / "signing.key", place, None, later)
+    later, place, signed_log = now_ms() + 50 * DAY, Places(data=folder), SignedLog(log, small.KEY)
+    retention_run.erase_expired(place, signed_log, later)
     rows = rows_of(folder)
     assert rows["calls.parquet"] == [] and rows["held.parquet"] == wanted
-    delete_rows(folder, traced, read_retention(), later, lambda *_: None)
+    tables.delete(folder, traced, read_retention(), later, lambda *_: None)
     assert rows_of(folder)["held.parquet"] == wanted, "a request for deletion removed rows below their floor"
     declare(folder, "switch of the test", "contract", ["export"], "2999-12-31", change=True)
     days = [f"{(EPOCH + timedelta(milliseconds=now_ms() - shift * DAY)):%Y-%m-%d}" for shift in (51, 49)]
     assert calls_between(folder, *days, table="held").num_rows == len(wanted)
-    retention_run.erase_expired(log, log.parent / "signing.key", place, None, now_ms() + 316 * DAY)
+    retention_run.erase_expired(place, signed_log, now_ms() + 316 * DAY)
     assert rows_of(folder)["held.parquet"] == []
 
 
@@ -148,18 +148,18 @@ def test_a_run_without_a_place_is_refused(log, run_command, tmp_path):  # noqa: 
 def test_a_file_that_another_process_changes_meanwhile_is_not_replaced(make_folder, log, monkeypatch):  # noqa: F811
     folder = make_folder(20)
     before = rows_of(folder)
-    enter = retention_run.append
+    enter = SignedLog.append
 
     def change_and_enter(*words):
         pq.write_table(pq.read_table(folder / "truth.parquet"), folder / "truth.parquet", compression="none")
         return enter(*words)
 
     with monkeypatch.context() as patched:
-        patched.setattr(retention_run, "append", change_and_enter)
+        patched.setattr(SignedLog, "append", change_and_enter)
         with pytest.raises(ValueError, match=r"truth\.parquet: was changed by another process"):
-            retention_run.erase_expired(log, log.parent / "signing.key", Places(data=folder), None, NOW)
+            retention_run.erase_expired(Places(data=folder), SignedLog(log, small.KEY), NOW)
     assert rows_of(folder) == before and not list(folder.glob(".*"))
-    result = retention_run.erase_expired(log, log.parent / "signing.key", Places(data=folder), None, NOW)
+    result = retention_run.erase_expired(Places(data=folder), SignedLog(log, small.KEY), NOW)
     assert rows_of(folder) == unexpired(before) and not open_intents(log)
     finished = {entry.index: payload for entry, payload in payloads(log, "retention")}[result["finished"][0]]
     assert {name: file["outcome"] for name, file in finished["files"].items()} == {
@@ -179,9 +179,7 @@ def test_an_interrupted_run_is_an_open_duty_and_its_case_store_must_be_named_aga
     [duty] = [duty for duty in report(scope)["duties"] if duty["name"] == "erased daily"]
     assert duty["holds"] is False and "the run of entry 0 was interrupted" in duty["result"]
     with pytest.raises(ValueError, match=r"entry 0 of the audit log: .* expected --store"):
-        retention_run.erase_expired(
-            everything / "audit", everything / "signing.key", Places(data=everything / "data"), None, NOW
-        )
+        retention_run.erase_expired(Places(data=everything / "data"), SignedLog(everything / "audit", small.KEY), NOW)
     assert run_on(everything)["finished"] == [1]
     [duty] = [duty for duty in report(scope)["duties"] if duty["name"] == "erased daily"]
     assert duty["holds"]
@@ -244,8 +242,8 @@ def everything(make_folder, tmp_path):
 
 def run_on(folder):
     store, registers = f"sqlite:///{folder}/cases.db", [folder / "registers"]
-    places = Places(data=folder / "data", state=folder / "state", store=store, registers=registers)
-    return retention_run.erase_expired(folder / "audit", folder / "signing.key", places, None, NOW)
+    places = Places(data=folder / "data", states=(folder / "state",), store=store, registers=registers)
+    return retention_run.erase_expired(places, SignedLog(folder / "audit", small.KEY), NOW)
 
 
 def erasable_files(folder):

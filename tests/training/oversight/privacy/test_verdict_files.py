@@ -15,9 +15,12 @@ from callsieve.serving.custody.purposes import declare
 from callsieve.serving.lists.discredited import list_firm, unlist_firm
 from callsieve.serving.live.swap import current_registers
 from callsieve.serving.rules.registers import Registers
+from callsieve.training.oversight.log.audit_log import SignedLog
+from callsieve.training.oversight.privacy import register_folders
 from callsieve.training.oversight.privacy.deletion import delete_everywhere
-from callsieve.training.oversight.privacy.verdict_files import delete_from_registers, plan_registers
+from callsieve.training.oversight.privacy.places import Person, Places
 from tests.support import real_bundle
+from tests.support import small_bundle as small
 from tests.training.oversight.privacy.test_deletion import NOW, RULES, folder, keys_of, log  # noqa: F401 - fixtures
 
 
@@ -44,7 +47,7 @@ def register_folder(tmp_path):
     return tmp_path / "registers"
 
 
-@pytest.mark.source("P5", by="training/oversight/privacy/verdict_files.py")
+@pytest.mark.source("P5", by="training/oversight/privacy/register_folders.py")
 def test_expired_lines_are_unreadable_and_the_retention_run_erases_them(register_folder, log, command_json):  # noqa: F811
     before = {path.name: path.read_bytes() for path in register_folder.iterdir()}
     # A service reads consents of less than 1,095 days, preferences of less than 60, of both people.
@@ -56,13 +59,13 @@ def test_expired_lines_are_unreadable_and_the_retention_run_erases_them(register
     assert report["registers/consents.jsonl"]["erased"] == 2 and report["registers/preferences.jsonl"]["erased"] == 4
     assert all(entry["past_their_time"] == 0 for entry in report.values())
     assert Registers.read(register_folder).columns == readable.columns
-    assert not any(erasure.changes for erasure in plan_registers(register_folder, RULES, NOW))
+    assert not any(erasure.changes for erasure in register_folders.plan_expiry(register_folder, RULES, NOW))
 
 
 @pytest.mark.source("L17", by="serving/custody/retention.py")
-@pytest.mark.source("P6", by="training/oversight/privacy/verdict_files.py")
+@pytest.mark.source("P6", by="training/oversight/privacy/register_folders.py")
 def test_a_person_is_deleted_from_registers_except_rows_under_a_duty_to_keep(register_folder):
-    report = delete_from_registers(register_folder, token("mine"), RULES, NOW)
+    report = register_folders.delete(register_folder, token("mine"), RULES, NOW)
     # Consents are kept until 180 days after their end; preferences are not.
     assert report["consents.jsonl"] | {"sha256_before": 0, "sha256_after": 0} == {
         "rows": 4, "deleted": 2, "kept": 2, "sha256_before": 0, "sha256_after": 0}  # fmt: skip
@@ -83,19 +86,17 @@ def test_a_row_and_the_row_that_ended_it_expire_together(tmp_path):
     before, after = NOW + 1100 * DAY, NOW + 1120 * DAY
     assert Registers.read(tmp_path).in_time(RULES, before).rows == 4
     assert Registers.read(tmp_path).in_time(RULES, after).rows == 0
-    assert not any(erasure.changes for erasure in plan_registers(tmp_path, RULES, before))
-    assert [erasure.summary["erased"] for erasure in plan_registers(tmp_path, RULES, after)] == [2, 2]
+    assert not any(erasure.changes for erasure in register_folders.plan_expiry(tmp_path, RULES, before))
+    assert [erasure.summary["erased"] for erasure in register_folders.plan_expiry(tmp_path, RULES, after)] == [2, 2]
     # The floor, too, counts for both rows: 180 days after the end.
-    assert delete_from_registers(tmp_path, token("mine"), RULES, NOW + 199 * DAY)["consents.jsonl"]["deleted"] == 0
-    assert delete_from_registers(tmp_path, token("mine"), RULES, NOW + 201 * DAY)["consents.jsonl"]["deleted"] == 2
+    assert register_folders.delete(tmp_path, token("mine"), RULES, NOW + 199 * DAY)["consents.jsonl"]["deleted"] == 0
+    assert register_folders.delete(tmp_path, token("mine"), RULES, NOW + 201 * DAY)["consents.jsonl"]["deleted"] == 2
 
 
 def test_a_deletion_everywhere_includes_registers(register_folder, log, tmp_path):  # noqa: F811
     (tmp_path / "data").mkdir()
-    signing_key, registers = log.parent / "signing.key", (register_folder,)
-    report = delete_everywhere(
-        tmp_path / "data", token("mine"), "asked", log, signing_key, None, (), None, NOW, (), registers
-    )
+    signed_log, places = SignedLog(log, small.KEY), Places(data=tmp_path / "data", registers=(register_folder,))
+    report = delete_everywhere(Person(token("mine")), places, "asked", signed_log, NOW)
     assert report["files"]["registers/preferences.jsonl"]["deleted"] == 4
     assert set(Registers.read(register_folder).columns["preferences"]["callee"]) == {token("other")}
 

@@ -1,0 +1,103 @@
+"""Personal data in folders of registers as a scorer reads them: deletion and expiry.
+
+The rule "register_NAME" of `retention.toml` applies to the lines of NAME.jsonl. An empty register remains: it states
+that nothing is registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from callsieve.features.files.atomic import remove_partial_files, sha256
+from callsieve.serving.batch.register_files import Row, as_lines, rows_of
+from callsieve.serving.rules.registers import Registers
+
+from .rewriting import Deleted, Erasure, Rewritten, create_new_version, put_in_place, sync
+
+if TYPE_CHECKING:
+    from callsieve.serving.custody.retention import Retention, RetentionRule
+
+REGISTER = "register_"
+
+
+@dataclass(frozen=True, slots=True)
+class _Register:
+    """One register of a folder: its rows, with the moments of their retention, and its rule."""
+
+    path: Path
+    rows: list[Row]
+    moments: list[int | None]
+    rule: RetentionRule
+
+    def write_without(self, removed: Sequence[bool]) -> tuple[Path | None, Rewritten]:
+        """Writes the version without some rows beside the register; returns as `rewriting.write_new_version`."""
+        left = [row for row, goes in zip(self.rows, removed, strict=True) if not goes]
+        before, new = sha256(self.path), None
+        if any(removed):
+            new = create_new_version(self.path)
+            new.write_bytes(as_lines(left))
+            sync(new)
+        return new, Rewritten(len(self.rows), len(left), before, sha256(new) if new else before)
+
+
+def plan_expiry(folder: Path, rules: Retention, now: int) -> list[Erasure]:
+    """Plans the erasure of expired rows of each register of a folder."""
+    plans = []
+    for register in _registers(folder, rules):
+        path, rule = register.path, register.rule
+        new, done = register.write_without([_is_due(moment, rule, now) for moment in register.moments])
+        count_left = partial(_count_due, path, rule, now)
+        plans.append(Erasure(f"{folder.name}/{path.name}", path, done.expired(), new, count_left=count_left))
+    return plans
+
+
+def delete(folder: Path, token: str, rules: Retention, now: int) -> dict[str, Deleted]:
+    """Deletes a person's rows in each register, except rows below their retention floor.
+
+    Returns:
+        By file: rows of the person, deleted and kept rows, and SHA-256 before and after.
+    """
+    remove_partial_files(folder, "*.jsonl")
+    report = {}
+    for register in _registers(folder, rules):
+        is_person = [token in (row.get("number"), row.get("callee")) for row in register.rows]
+        new, done = register.write_without(
+            [
+                names_person and not _must_stay(moment, register.rule, now)
+                for names_person, moment in zip(is_person, register.moments, strict=True)
+            ]
+        )
+        put_in_place(new, register.path)
+        report[register.path.name] = done.deleted(sum(is_person))
+    return report
+
+
+def _registers(folder: Path, rules: Retention) -> list[_Register]:
+    """Reads each register of a folder.
+
+    Raises:
+        ValueError: if a file is not a register, or no rule names it; nothing is changed.
+    """
+    registers = Registers.read(folder)
+    by_table = {name: rules.of(REGISTER + name) for name in registers.tables}
+    return [
+        _Register(folder / f"{name}.jsonl", rows_of(registers, name), registers.moments(name, rule.moment), rule)
+        for name, rule in by_table.items()
+    ]
+
+
+def _count_due(path: Path, rule: RetentionRule, now: int) -> int:
+    moments = Registers.read(path.parent).moments(path.stem, rule.moment)
+    return sum(_is_due(moment, rule, now) for moment in moments)
+
+
+def _is_due(moment: int | None, rule: RetentionRule, now: int) -> bool:
+    return moment is not None and moment < now - rule.ceiling
+
+
+def _must_stay(moment: int | None, rule: RetentionRule, now: int) -> bool:
+    return bool(rule.floor) and (moment is None or moment > now - rule.floor)

@@ -1,0 +1,217 @@
+"""Personal data in the keyed Parquet tables of a folder: finding, deletion, expiry, rekeying.
+
+A person is a token. Number and key stay with the operator and are written to no file. Rows below their retention floor
+stay until then and are reported. One row of `exclusions.parquet` stays for good: it excludes the number from training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from callsieve.features.files.atomic import remove_partial_files, sha256, write_atomic
+from callsieve.features.files.progress import by_size, silent, steps
+from callsieve.features.intake.text_columns import dictionary_decoded, dictionary_encoded
+from callsieve.serving.custody.expiry import count_expired, row_moments, unexpired_rows
+from callsieve.training.data.dataset import EXCLUSIONS
+from callsieve.training.data.exclusions import DELETED, FILE, add_rows
+
+from .rewriting import Deleted, Erasure, Rewritten, rewrite, write_new_version
+
+if TYPE_CHECKING:
+    from callsieve.features.files.progress import Progress
+    from callsieve.features.keys.rotation import Rekeying
+    from callsieve.serving.custody.retention import Retention, RetentionRule
+
+COLUMNS = ("caller", "callee", "number", "reporter", "network_caller")
+FOLLOWED = "call"  # column that links a row to its call
+NUMBERS = "number"
+
+
+def find(folder: Path, token: str, rules: Retention, now: int, progress: Progress = silent) -> dict[str, Deleted]:
+    """Counts the rows of a person by file, and how many of them are below their retention floor."""
+    tables = dict(_tables(folder, rules))
+    step_progress = by_size(progress, tables)
+    return {path.name: _count(path, [token], rule, now, step_progress[path]) for path, rule in tables.items()}
+
+
+def delete(folder: Path, token: str, rules: Retention, now: int, progress: Progress = silent) -> dict[str, Deleted]:
+    """Deletes a person's rows, and excludes the number from every later training.
+
+    Returns:
+        By file: rows of the person, deleted and kept rows, and SHA-256 before and after.
+    Raises:
+        ValueError: if no rule names one of the tables; nothing is deleted.
+    """
+    tables = dict(_tables(folder, rules))
+    step_progress = by_size(progress, tables)
+    report = {path.name: delete_from(path, [token], rule, now, step_progress[path]) for path, rule in tables.items()}
+    for path, rule in tables.items():
+        # Rows that belong to a deleted call and name no person themselves.
+        if rule.follows and FOLLOWED in pq.read_schema(path).names:
+            removed = follow(path, folder / f"{rule.follows}.parquet")
+            report[path.name]["deleted"] = removed.rows_before - removed.rows_after
+            report[path.name]["sha256_after"] = removed.sha256_after
+    remove_partial_files(folder, "*.parquet")
+    moment = pd.Timestamp(now, unit="ms", tz="UTC")
+    add_rows(folder / FILE, EXCLUSIONS, [{"number": token, "known_at": moment, "why": DELETED}])
+    return report
+
+
+def delete_from(
+    path: Path, tokens: Sequence[str], rule: RetentionRule, now: int, progress: Progress = silent
+) -> Deleted:
+    """Deletes the rows of one table that name a person by any of its tokens."""
+    step_progress = steps(progress, {"count": 1, "rewrite": 2})
+    rows = _count(path, tokens, rule, now, step_progress["count"])["rows"]
+    return rewrite(path, partial(_without, tokens, rule, now), step_progress["rewrite"]).deleted(rows)
+
+
+def plan_expiry(folder: Path, rules: Retention, now: int, progress: Progress = silent) -> Iterator[Erasure]:
+    """Plans the erasure of expired rows of the tables of a folder, in the order in which they must be replaced.
+
+    A table that follows another one comes after it. A table whose leading table is missing stays as it is.
+
+    Raises:
+        ValueError: if no rule names one of the tables, or a table cannot follow its leading table.
+    """
+    paths = {path.stem: path for path in sorted(folder.glob("*.parquet"))}
+    rule_of = {name: rules.of(name) for name in paths}
+    order = sorted(paths, key=lambda name: bool(rule_of[name].follows))
+    step_progress = by_size(progress, [paths[name] for name in order])
+    current: dict[str, Path] = {}  # the tables as they will be
+    for name in order:
+        path, rule = paths[name], rule_of[name]
+        if not rule.follows:
+            erasure = plan_rows(path.name, path, rule, now, step_progress[path])
+        elif rule.follows in current:
+            new, done = write_new_version(path, _linked_rows(path, current[rule.follows]), step_progress[path])
+            erasure = Erasure(path.name, path, done.expired(), new)
+        else:
+            erasure = _unlinked(path, rule.follows)
+        current[name] = erasure.new or path
+        yield erasure
+
+
+def plan_rows(
+    name: str, path: Path, rule: RetentionRule, now: int, progress: Progress = silent, *, without_moment: bool = False
+) -> Erasure:
+    """Plans the erasure of the expired rows of a Parquet file. Args: as for `custody.expiry.is_expired`."""
+    keep = partial(unexpired_rows, rule, now, without_moment=without_moment)
+    new, done = write_new_version(path, keep, progress)
+    count_left = partial(count_expired, path, rule, now, without_moment=without_moment)
+    return Erasure(name, path, done.expired(), new, count_left=count_left)
+
+
+def follow(path: Path, leading: Path) -> Rewritten:
+    """Removes the rows of a table whose call or number no longer occurs in the leading table."""
+    return rewrite(path, _linked_rows(path, leading))
+
+
+def rekey(folder: Path, keys: Rekeying, progress: Progress = silent) -> dict[str, int]:
+    """Rekeys the tables and registers of a folder; returns the number of rows by file."""
+    counts = {}
+    files = [*sorted(folder.glob("*.parquet")), *sorted(folder.glob("*.jsonl"))]
+    for path, file_progress in by_size(progress, files).items():
+        if path.suffix == ".parquet":
+            counts[path.name] = rewrite(path, partial(_rekeyed, keys), file_progress).rows_after
+            continue
+        lines = path.read_bytes().splitlines(keepends=True)
+        write_atomic(path, b"".join(map(keys.line, lines)))
+        counts[path.name] = len(lines)
+        file_progress(path.name, 1.0)
+    return counts
+
+
+def _tables(folder: Path, rules: Retention) -> Iterator[tuple[Path, RetentionRule]]:
+    """Yields the files that can name a person, with their retention rules."""
+    for path in sorted(folder.glob("*.parquet")):
+        if path.name != FILE:
+            yield path, rules.of(path.stem)
+
+
+def _count(path: Path, tokens: Sequence[str], rule: RetentionRule, now: int, progress: Progress) -> Deleted:
+    rows = retained = rows_read = 0
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        for batch in file.iter_batches():
+            table = pa.Table.from_batches([batch])
+            mine = _of(table, tokens)
+            rows += pc.sum(mine).as_py() or 0
+            retained += pc.sum(pc.and_(mine, _must_stay(table, rule, now))).as_py() or 0
+            rows_read += table.num_rows
+            progress(path.name, rows_read / file.metadata.num_rows)
+    return {"rows": rows, "kept": retained}
+
+
+def _without(tokens: Sequence[str], rule: RetentionRule, now: int, table: pa.Table) -> pa.Table:
+    return table.filter(pc.invert(pc.and_(_of(table, tokens), pc.invert(_must_stay(table, rule, now)))))
+
+
+def _of(table: pa.Table, tokens: Sequence[str]) -> Any:
+    """Returns a mask of the rows that name a person in any column."""
+    mine: Any = pa.array([False] * table.num_rows)
+    for name in COLUMNS:
+        if name in table.column_names:
+            words = dictionary_decoded(table[name]).combine_chunks()
+            mine = pc.or_(mine, pc.is_in(words, value_set=pa.array(tokens, pa.string())))
+    return mine
+
+
+def _must_stay(table: pa.Table, rule: RetentionRule, now: int) -> Any:
+    """Returns a mask of the rows below their retention floor; a row without a moment has not ended yet."""
+    if not rule.floor or rule.follows:
+        return pa.array([False] * table.num_rows)
+    return pc.fill_null(pc.greater(row_moments(table, rule).combine_chunks(), now - rule.floor), True)
+
+
+def _unlinked(path: Path, leading: str) -> Erasure:
+    rows, digest = pq.read_metadata(path).num_rows, sha256(path)
+    summary = Rewritten(rows, rows, digest, digest).expired()
+    summary["outcome"] = f"no table {leading}"
+    return Erasure(path.name, path, summary)
+
+
+def _linked_rows(path: Path, leading: Path) -> Callable[[pa.Table], pa.Table]:
+    """Returns a function that keeps the rows of a table whose call or number occurs in the leading table.
+
+    Raises:
+        ValueError: if the table has no column that links a row to its call.
+    """
+    names = pq.read_schema(path).names
+    if FOLLOWED in names and FOLLOWED in pq.read_schema(leading).names:
+        column, remaining = FOLLOWED, set(_values(leading, FOLLOWED))
+    elif NUMBERS in names:
+        column, remaining = NUMBERS, {value for name in ("caller", "callee") for value in _values(leading, name)}
+    else:
+        raise ValueError(f"{path.name}: expected a column {FOLLOWED!r} or {NUMBERS!r} that links a row to its call")
+
+    def linked(table: pa.Table) -> pa.Table:
+        values = dictionary_decoded(table[column])
+        # Without the type, an empty array has the type null, and texts cannot be looked up in it.
+        return table.filter(pc.is_in(values, value_set=pa.array(sorted(remaining - {None}), values.type)))
+
+    return linked
+
+
+def _values(path: Path, name: str) -> Iterator[Any]:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        for batch in file.iter_batches(columns=[name]):
+            yield from pc.unique(dictionary_decoded(batch.column(0))).to_pylist()
+
+
+def _rekeyed(keys: Rekeying, table: pa.Table) -> pa.Table:
+    for position, field in enumerate(table.schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_string(kind):
+            encoded = dictionary_encoded(table[field.name].combine_chunks())
+            tokens = pa.array(keys.tokens(encoded.dictionary.to_pylist()), pa.string())
+            column: Any = pa.DictionaryArray.from_arrays(encoded.indices, tokens)
+            table = table.set_column(position, field, column.cast(field.type) if kind is field.type else column)
+    return table
