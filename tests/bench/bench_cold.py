@@ -1,6 +1,6 @@
 """Counts the false flags by day if bands did not wait for a week of calls.
 
-python tests/bench/bench_cold.py BUNDLE [--size small] [--seed 461] [--days 8] [--threads 2]
+python -m tests.bench.bench_cold BUNDLE [--size small] [--seed 461] [--days 8] [--threads 2]
 
 The world starts two weeks before the records, and the model does not know these weeks. Prints JSON with the innocent
 calls of each day, and how many reach the certified band: of all calls, and of those whose history is covered
@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
-from harness import parser_of, simulated_world
 
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.coverage import call_days, covered_rows
 from callsieve.serving.batch.score import open_scorer
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.model.bands import aligned_scores
+from tests.bench.harness import parser_of, simulated_world
 
 UNKNOWN_DAYS = 14
 

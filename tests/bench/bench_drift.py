@@ -1,6 +1,6 @@
 """Counts detected shifts and false alarms of `callsieve model monitor` on simulated worlds.
 
-python tests/bench/bench_drift.py --seeds 510 511 [--subscribers 12000] [--out FILE]
+python -m tests.bench.bench_drift --seeds 510 511 [--subscribers 12000] [--out FILE]
 
 For each seed a world has 35 days to train on, and then four weeks of normal days, on which an alarm is false. A working
 day of the week after is a holiday, and must raise an alarm. So must a day of the sixth week, shifted in each way of the
@@ -28,7 +28,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from harness import ROOT, parser_of
 
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
@@ -47,7 +46,9 @@ from callsieve.training.model.train import train
 from callsieve.training.run import scored_calls
 from callsieve.training.studies.demo import of_world
 from callsieve.training.world import keyed_world, load_scenario, simulate
+from tests.bench.harness import parser_of
 from tests.support import feed_faults
+from tests.support.paths import ROOT
 
 START, TRAINED, WATCHED = date(2025, 3, 3), 35, 28  # a Monday; whole weeks
 CRACKDOWN = (ROOT / "training" / "world" / "basis" / "crackdown.toml").read_text()

@@ -1,6 +1,6 @@
 """Installs the wheel in a new environment, where the shipped bundle judges a call; measures its size and time.
 
-python tests/bench/bench_install.py [--json]
+python -m tests.bench.bench_install [--json]
 
 The wheel is built from the sdist, as a packager does. The environment has the packages of `pip install callsieve`.
 """
@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from harness import ROOT, parser_of
+from tests.bench.harness import parser_of
+from tests.support.paths import ROOT
 
 IMPORTS = 5
 TIMED = """

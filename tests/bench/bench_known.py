@@ -1,6 +1,6 @@
 """Measures whose calls the guards of known callers let pass, whatever their score: `called_first` and `long_talks`.
 
-python tests/bench/bench_known.py 605 611 612 [--size small] [--json]
+python -m tests.bench.bench_known 605 611 612 [--size small] [--json]
 
 Each seed gives a simulated world whose assumed behaviour is drawn anew. For innocent callers, for plain nuisance and
 for each evasion, prints the share of calls that a guard lets pass, and the share of the called persons who get such a
@@ -19,7 +19,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from harness import parser_of
 
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.keys.tokens import Key
@@ -30,6 +29,7 @@ from callsieve.serving.rules.rules import KNOWN
 from callsieve.training.data.dataset import truth_of_calls
 from callsieve.training.model.split import judged_span
 from callsieve.training.studies.simulated import simulate_to
+from tests.bench.harness import parser_of
 
 INNOCENT, PLAIN = "innocent", "no evasion"
 

@@ -1,6 +1,6 @@
 """Counts by number: nuisance numbers that are flagged by their 50th call, where 1 in 10,000 innocent numbers is.
 
-python tests/bench/bench_numbers.py BUNDLE [--size small] [--seeds 231,232,233,234] [--threads 2]
+python -m tests.bench.bench_numbers BUNDLE [--size small] [--seeds 231,232,233,234] [--threads 2]
 
 Simulates a world a seed and scores all of its calls. A number is flagged if a call of it reaches a threshold. Two are
 counted: that of the bundle, and the one that flags 1 in 10,000 of the world's innocent numbers (in hindsight, as
@@ -14,12 +14,12 @@ import json
 from typing import Any
 
 import numpy as np
-from harness import parser_of, simulated_world
 
 from callsieve.features.files.dates import DAY
 from callsieve.serving.batch.score import open_scorer, score_calls
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.training.model.call_choice import nth_call
+from tests.bench.harness import parser_of, simulated_world
 
 CALLS, RATE, HISTORY_DAYS = 50, 1e-4, 7
 

@@ -1,6 +1,6 @@
 """Measures what processes that share the callers flag, against one process that sees every call. Run by hand.
 
-python tests/bench/bench_partition.py [--processes 2,4] [--size small] [--days 16] [--seed 5]
+python -m tests.bench.bench_partition [--processes 2,4] [--size small] [--days 16] [--seed 5]
 
 A call goes to the process of its caller, which scores it, or also to the process of its callee, which records it. The
 shipped model scores the calls of the last days of a simulated world, each process on its own calls alone.
@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from harness import parser_of, simulated_world
 
 from callsieve.features.intake.partition import partition
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.feeds import feed_of_table
 from callsieve.serving import Scorer
+from tests.bench.harness import parser_of, simulated_world
 
 FILLING_MS = 8 * 86_400_000  # bands do not apply to calls of the first days
 

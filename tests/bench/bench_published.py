@@ -1,8 +1,8 @@
 """Runs a command on a copy of published data, in a folder that is declared for one purpose.
 
-python tests/bench/bench_published.py PURPOSE FILE COMMAND ...   # {} in COMMAND is the copied file
+python -m tests.bench.bench_published PURPOSE FILE COMMAND ...   # {} in COMMAND is the copied file
 
-FILE may be a folder. COMMAND is a command of `callsieve`, or the path of a script.
+FILE may be a folder. COMMAND is a command of `callsieve`, or the name of a module of `tests`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def main() -> int:
         declare = (*CALLSIEVE, "privacy", "declare", place, "--purpose", options.purpose, *DECLARED)
         subprocess.run(declare, check=True, stdout=subprocess.DEVNULL)
         words = [word.format(copied) for word in options.command]
-        if words[0].endswith(".py"):
-            return subprocess.run([sys.executable, *words], check=False).returncode
+        if words[0].startswith("tests."):
+            return subprocess.run([sys.executable, "-m", *words], check=False).returncode
         return subprocess.run([*CALLSIEVE, *words], check=False, cwd=folder).returncode  # its outputs are temporary
 
 

@@ -1,6 +1,6 @@
 """Scores real call records with a bundle: four Sichuan subscribers, two of them frauds, and benign callers.
 
-python tests/bench/bench_real.py BUNDLE ../shared/data [--threads 2]
+python -m tests.bench.bench_real BUNDLE ../shared/data [--threads 2]
 
 Four subscribers are too few for a rate. The others, students of the Copenhagen Networks Study and callers of the MIT
 Reality Mining Study, are all benign. Where a source does not give the class of a caller's number, a model abstains;
@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from harness import parser_of
 
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
@@ -26,6 +25,7 @@ from callsieve.features.reading.layouts import read_layout
 from callsieve.serving.batch.score import open_scorer, score_calls
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.scorer.scorer import Scorer
+from tests.bench.harness import parser_of
 
 SUBSCRIBERS = "sichuan_raw_calls_4_subscribers.csv"
 BENIGN = {"copenhagen": "copenhagen_calls.csv", "reality": "reality_calls.csv"}

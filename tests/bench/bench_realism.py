@@ -1,6 +1,6 @@
 """Compares a simulated world with real call records. Run by hand.
 
-python tests/bench/bench_realism.py --data FOLDER [--size small] [--seed 1] [--threads 0] [--json]
+python -m tests.bench.bench_realism --data FOLDER [--size small] [--seed 1] [--threads 0] [--json]
 
 FOLDER holds the published data sets that `realism/comparison.py` names. Prints `sim_to_real_auc`, the AUC on real
 subscribers of a model trained on the simulated world alone, and each statistic with its distance.
@@ -12,9 +12,8 @@ import json
 import sys
 from pathlib import Path
 
-from harness import parser_of
-
 from callsieve.training.world import load_scenario, simulate
+from tests.bench.harness import parser_of
 from tests.bench.realism.comparison import MOST_KS, MOST_RATIO, realism, require_real
 
 

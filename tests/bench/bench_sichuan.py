@@ -1,6 +1,6 @@
 """Trains callsieve and plain LightGBM on the two Sichuan tables, and measures the flaws of the data. Prints JSON.
 
-python tests/bench/bench_sichuan.py --data FOLDER [--seeds 0,1,2,3,4] [--threads 0]
+python -m tests.bench.bench_sichuan --data FOLDER [--seeds 0,1,2,3,4] [--threads 0]
 
 FOLDER holds both tables and is declared for evaluation (`bench_published.py` does that for a copy). Splits are
 60 / 20 / 20 by the rule of GAT-COBO (`training/model/feature_table.py`): the first is the published one, the others
@@ -32,7 +32,7 @@ from callsieve.training.model.feature_table import (
     split,
 )
 from callsieve.training.model.fit import FitRows, fit
-from callsieve.training.studies.stress import interval
+from tests.bench.harness import interval
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -1,6 +1,6 @@
 """How a model grows with the worlds that it learns from, what each family of features is worth, and real calls.
 
-python tests/bench/bench_worlds.py FOLDER ../shared/data [--counts 1,2,4,8,16] [--families 0] [--labels 8] [--models 8]
+python -m tests.bench.bench_worlds FOLDER ../shared/data [--counts 1,2,4,8,16] [--families 0] [--labels 8] [--models 8]
     [--others 4] [--size small] [--threads 2]
 
 Learns with their truth from the first 1, 2, 4, ... varied worlds with more look-alikes, at 50,000 calls a world; from
@@ -22,8 +22,6 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from bench_real import of_bundle
-from harness import parser_of
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.files.progress import silent
@@ -40,6 +38,8 @@ from callsieve.training.model.scores import cv_fold_of_calls, feature_columns, o
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import fit_all, train, write_bundle
 from callsieve.training.studies.simulated import simulate_worlds
+from tests.bench.bench_real import of_bundle
+from tests.bench.harness import parser_of
 
 LEARN_SEED, WORLDS = 101, 16
 # Family -> prefixes of its features.

@@ -1,20 +1,14 @@
-"""Helpers of the benches: command lines from defaults, simulated worlds, memory and processor time of a process.
-
-Benches run as scripts; the import of this module makes `tests.support` importable.
-"""
+"""Helpers of the benches: command lines from defaults, simulated worlds, intervals, memory and processor time."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import secrets
-import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
 
 
 def parser_of(description: str, *paths: str, **defaults: Any) -> argparse.ArgumentParser:
@@ -39,6 +33,22 @@ def simulated_world(size: str, seed: int, **changes: int | None) -> Any:
         scenario.write_text("".join((f"[sizes.{size}]\n", *lines)), encoding="utf-8")
         key = Key("e1", secrets.token_bytes(32))
         return simulated(size, seed, scenario if lines else None, key, lambda *_: None)
+
+
+def interval(values: Sequence[float | None]) -> dict[str, float | None]:
+    """Returns mean and Student's 95 % interval of the values that are not None; one value has no interval.
+
+    >>> {name: round(value, 3) for name, value in interval([1.0, None, 2.0, 3.0]).items()}
+    {'mean': 2.0, 'low': -0.484, 'high': 4.484}
+    """
+    import numpy as np
+    from scipy.stats import t
+
+    numbers = np.array([value for value in values if value is not None], dtype=float)
+    if len(numbers) < 2:
+        return {"mean": float(numbers[0]) if len(numbers) else None, "low": None, "high": None}
+    half = float(t.ppf(0.975, len(numbers) - 1) * numbers.std(ddof=1) / np.sqrt(len(numbers)))
+    return {"mean": float(numbers.mean()), "low": float(numbers.mean()) - half, "high": float(numbers.mean()) + half}
 
 
 def memory(field: str, process: int | str = "self") -> float:

@@ -9,8 +9,8 @@ from scipy.stats import ttest_1samp
 from sklearn.metrics import roc_auc_score
 
 from callsieve.serving.custody.purposes import declare
-from callsieve.training.studies.stress import interval
 from tests.bench.bench_sichuan import EIGHT_MONTHS, MARCH, TABLES, alone, benchmark, flaws, over_splits
+from tests.bench.harness import interval
 from tests.tools.claims import CLAIMS
 
 

@@ -30,10 +30,10 @@ REAL = f"{DATA}/sichuan_raw_calls_4_subscribers.csv"
 TABLE, COMPLAINTS = f"{DATA}/{EIGHT_MONTHS}", f"{DATA}/ftc_complaints_2020H2.parquet"
 SHIPPED = "serving/shipped/bundle"
 WORLDS = f"callsieve study worlds --json --valid-from 2026-11-28 --valid-days 730 --out {WORK}"
-COUNTS = f"python tests/bench/bench_worlds.py {WORK}"
-KNOWN = "python tests/bench/bench_known.py --json"
-PUBLISHED = "python tests/bench/bench_published.py"
-SICHUAN = f"{PUBLISHED} evaluation {DATA} tests/bench/bench_sichuan.py --data {{}}"
+COUNTS = f"python -m tests.bench.bench_worlds {WORK}"
+KNOWN = "python -m tests.bench.bench_known --json"
+PUBLISHED = "python -m tests.bench.bench_published"
+SICHUAN = f"{PUBLISHED} evaluation {DATA} tests.bench.bench_sichuan --data {{}}"
 
 
 def catalogue(output: Output) -> Figures:
@@ -273,7 +273,7 @@ CLAIMS = (
     ),
     Claim(
         "base install",
-        "python tests/bench/bench_install.py --json",
+        "python -m tests.bench.bench_install --json",
         install,
         None,
     ),
@@ -286,10 +286,10 @@ CLAIMS = (
     ),
     Claim(
         "by number",
-        f"python tests/bench/bench_numbers.py {SHIPPED}",
+        f"python -m tests.bench.bench_numbers {SHIPPED}",
         by_number,
         lambda output: output["worlds"],
-        quick=f"python tests/bench/bench_numbers.py {SHIPPED} --size tiny --seeds 11",
+        quick=f"python -m tests.bench.bench_numbers {SHIPPED} --size tiny --seeds 11",
     ),
     Claim(
         "number of worlds",
@@ -307,17 +307,17 @@ CLAIMS = (
     ),
     Claim(
         "real subscribers",
-        f"python tests/bench/bench_real.py {SHIPPED} {DATA}",
+        f"python -m tests.bench.bench_real {SHIPPED} {DATA}",
         real_callers,
         lambda output: output,
         needs=REAL,
     ),
     Claim(
         "first days",
-        f"python tests/bench/bench_cold.py {SHIPPED}",
+        f"python -m tests.bench.bench_cold {SHIPPED}",
         first_days,
         lambda output: output["days"],
-        quick=f"python tests/bench/bench_cold.py {SHIPPED} --size tiny --seed 11",
+        quick=f"python -m tests.bench.bench_cold {SHIPPED} --size tiny --seed 11",
     ),
     Claim(
         "known callers",

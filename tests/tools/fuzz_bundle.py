@@ -1,4 +1,4 @@
-"""Fuzzes correctly signed bundles with structure-aware mutations: `python tests/tools/fuzz_bundle.py`.
+"""Fuzzes correctly signed bundles with structure-aware mutations: `python -m tests.tools.fuzz_bundle`.
 
 Each mutant must either be refused in one line, or score exactly as its own arrays say, with contributions that add up
 to the score. A crash, a hang or excessive memory ends the process with an exit code other than 0. Mutant i of a seed is
@@ -21,8 +21,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for tests.support
 
 from callsieve.serving.bundle.bundle import BundleError, load, save
 from callsieve.serving.bundle.forest import Forest

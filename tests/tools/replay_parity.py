@@ -1,6 +1,6 @@
 """Compares the vectors of a simulated world by all engines, bit for bit: table, stream, shards and Spark.
 
-python tests/tools/replay_parity.py [--size small] [--seed 7] [--calls 1000000] [--skip-spark] [--json]
+python -m tests.tools.replay_parity [--size small] [--seed 7] [--calls 1000000] [--skip-spark] [--json]
 
 In the stream a call is observed at its start and again when its record becomes known. Late records and repeats come
 from the world. Besides, a tenth of the records are observed again, up to ten days later, events of one moment come in

@@ -1,4 +1,4 @@
-"""Runs tests of the C code with checked memory accesses: `python tests/tools/sanitize.py`, or with paths of tests.
+"""Runs tests of the C code with checked memory accesses: `python -m tests.tools.sanitize`, or with paths of tests.
 
 The libraries of kernel and forest are built with AddressSanitizer and UndefinedBehaviorSanitizer and replace the usual
 ones. Their arrays are allocated one by one, so that each has separate bounds. The first access out of bounds, or the
@@ -14,8 +14,7 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from tests.support.paths import ROOT
 
 TESTS = (
     "features/stream/test_time_order.py",
@@ -101,8 +100,8 @@ def main() -> int:
         return run(paths)
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder))
-        command = [*python(), __file__, *paths]
-        return subprocess.run(command, env=environment(Path(folder)), check=False).returncode
+        command = [*python(), "-m", "tests.tools.sanitize", *paths]
+        return subprocess.run(command, env=environment(Path(folder)), cwd=ROOT, check=False).returncode
 
 
 if __name__ == "__main__":

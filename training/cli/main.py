@@ -42,7 +42,6 @@ TABLE: dict[str, dict[str, str | Group]] = {
                 "search": "training.cli.study_commands:search",
                 "roll": "training.cli.study_commands:roll",
                 "decay": "training.cli.study_commands:decay",
-                "stress": "training.cli.study_commands:stress",
                 "worlds": "training.cli.study_commands:worlds",
                 "compare": "training.cli.compare_commands:compare",
                 "membership": "training.cli.compare_commands:membership",

@@ -1,4 +1,4 @@
-"""The commands `study search`, `roll`, `decay`, `stress` and `worlds`: trainings to compare, or on many worlds."""
+"""The commands `study search`, `roll`, `decay` and `worlds`: trainings to compare, or on many worlds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from callsieve.serving.cli.options import (
     Json,
     LabelPolicyFile,
     Out,
-    Scenario,
     Seed,
     Size,
     Threads,
@@ -187,43 +186,6 @@ def decay(
         console.note(fault)
 
 
-def stress(
-    ledger: LedgerOptions,
-    out: Out = Path("callsieve-stress"),
-    size: Size = "small",
-    seeds: Annotated[str, typer.Option(help="Seeds of the worlds, separated by commas.")] = "1,2,3",
-    scenario: Scenario = None,
-    label_policy: LabelPolicyFile = None,
-    threads: Threads = 0,
-    json: Json = False,
-) -> None:
-    """Train on simulated worlds with flipped labels, colluding complainants or no complaints.
-
-    Next: callsieve train.
-
-    Example: callsieve study stress --size small --seeds 1,2,3 --out stress
-    """
-    from callsieve.training.data.label_policy import read_label_policy
-    from callsieve.training.model.settings import Settings
-    from callsieve.training.studies.stress import stress as run
-    from callsieve.training.studies.stress import worlds
-    from callsieve.training.tracking.activity import record_activity
-
-    from .tables import studies
-
-    chosen = whole_numbers(seeds)
-    began, folder = time.time(), console.new_folder(out)
-    with console.progress("study stress") as progress:
-        settings = Settings(threads=threads, label_policy=read_label_policy(label_policy))
-        counted = ledger_in(folder, ledger)
-        result = run(worlds(size, chosen, scenario), settings, counted, progress=progress, count=len(chosen))
-    save(folder / "stress.json", result)
-    fault = record_activity("study stress", result, began=began, size=size, seeds=seeds)
-    console.emit_json(result) if json else studies.stress(result, folder)
-    if fault:
-        console.note(fault)
-
-
 def worlds(
     out: Out = Path("callsieve-worlds"),
     size: Size = "small",
@@ -265,17 +227,6 @@ def worlds(
     with console.progress("study worlds") as progress:
         figures = study_worlds(out, settings, size=size, learnt=learn, signing_key=signing_key, progress=progress)
     console.emit_json(figures) if json else runs.training(figures, out / "run")
-
-
-def whole_numbers(text: str) -> list[int]:
-    """Returns the seeds in a text. Raises ValueError: if they are not different whole numbers."""
-    try:
-        seeds = [int(word) for word in text.split(",")]
-    except ValueError:
-        raise ValueError(f"seeds: expected whole numbers separated by commas, got {text[:40]!r}") from None
-    if len(set(seeds)) < len(seeds):  # a repeated world would make the intervals too narrow
-        raise ValueError(f"seeds: expected different seeds, got {text[:40]!r}")
-    return seeds
 
 
 def ledger_in(folder: Path, options: LedgerOptions | None = None) -> Ledger:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
-from callsieve.training.judging.figures import FalseCalls, Mean, Rate
+from callsieve.training.judging.figures import FalseCalls, Rate
 from callsieve.training.judging.run_figures import RowCounts
 from callsieve.training.oversight.log.looks import Look
 
@@ -82,57 +82,6 @@ class DecayFigures(TypedDict):
     periods: list[DecayPeriod]
     area_under_time: Areas
     area_at_target: Areas
-
-
-class CatchChange(TypedDict):
-    """A difference of two catch rates on the same calls, with its interval over resampled callers."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-
-class FaultOutcome(FalseCalls):
-    """The headline of one training: `median` calls until detection, `learnt` training rows."""
-
-    certified: bool
-    catch: Rate
-    median: float | None
-    auc: float | None
-    learnt: int
-
-
-class FaultTraining(FaultOutcome):
-    """One training of a world with one label fault, and its differences from the clean training."""
-
-    world: int
-    seed: int
-    fault: str
-    catch_at_target: float | None
-    change: CatchChange
-    change_at_target: CatchChange
-
-
-class FaultFigures(TypedDict):
-    """One label fault over all worlds; means have Student's 95 % interval."""
-
-    fault: str
-    worlds: int
-    certified: int
-    false_calls: int
-    benign_calls: int
-    catch: Mean
-    change: Mean
-    catch_at_target: Mean
-    change_at_target: Mean
-    auc: Mean
-
-
-class StressFigures(TypedDict):
-    """Every training, and every fault over all worlds."""
-
-    trainings: list[FaultTraining]
-    faults: list[FaultFigures]
 
 
 class SearchFigures(TypedDict):

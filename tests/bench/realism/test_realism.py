@@ -103,12 +103,10 @@ def test_missing_real_data_is_refused(tmp_path):
         realism(small_world(), SHIPPED_SCENARIO, tmp_path)
 
 
-SCRIPT = ROOT / "tests" / "bench" / "bench_realism.py"
-
-
 def run(data):
-    command = [sys.executable, str(SCRIPT), "--data", str(data), "--size", "tiny", "--threads", "1", "--json"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    module = (sys.executable, "-m", "tests.bench.bench_realism")
+    command = [*module, "--data", str(data), "--size", "tiny", "--threads", "1", "--json"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.system

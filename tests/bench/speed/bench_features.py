@@ -31,7 +31,8 @@ import pyarrow as pa
 
 from callsieve.features.catalogue import NAMES as ALL
 from callsieve.features.offline.table import vectors
-from tests.bench.harness import ROOT, memory, parser_of
+from tests.bench.harness import memory, parser_of
+from tests.support.paths import ROOT
 
 from .common_features import NAMES, check
 from .drawn_calls import draw_calls

@@ -18,7 +18,6 @@ from callsieve.serving.batch.register_files import read_registers
 from callsieve.serving.custody.expiry import row_moments
 from callsieve.serving.custody.purposes import FILE, PURPOSES, declare, require_purpose
 from callsieve.serving.custody.retention import RetentionRule
-from callsieve.training.data import noise
 from callsieve.training.data.complaint_files import layout_named
 from callsieve.training.judging.compare import compare
 from callsieve.training.judging.evaluate import by_seen_groups
@@ -52,7 +51,6 @@ def of_catalogue(name):
 REFUSED = {
     "no day": (lambda _: call_choice.day_slices(CALLS), "calls: expected some, got none"),
     "nothing to draw": (lambda _: choose(np.random.default_rng(1), {}, 1), "weights must have a positive sum"),
-    "all labels": (lambda _: noise.with_flips(None, 1.0, None, None, 1), "expected more than 0, less than 1, got 1.0"),
     "no bin": (lambda _: calibration_table([0.5], [True], bins=0), "bins must be 1 or more, got 0"),
     "no token": (lambda _: exports.reidentify_act(["13800138000"], "p", "q"), "expected tokens of numbers"),
     "catalogues": (lambda _: compare(of_catalogue("a"), of_catalogue("b"), None, None, None), "one feature catalogue"),

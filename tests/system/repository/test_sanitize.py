@@ -1,6 +1,6 @@
 """The C code stays within its memory in tests and long histories, as sanitizers check at each access.
 
-`python tests/tools/sanitize.py` does the same for more tests.
+`python -m tests.tools.sanitize` does the same for more tests.
 """
 
 import subprocess
@@ -50,9 +50,10 @@ def sanitized(tmp_path_factory):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("tests/tools/sanitize.py", "tests/serving/bundle/test_contributions.py", "-m", "not system"),
+        ("-m", "tests.tools.sanitize", "tests/serving/bundle/test_contributions.py", "-m", "not system"),
         (
-            "tests/tools/sanitize.py",
+            "-m",
+            "tests.tools.sanitize",
             "tests/serving/bundle/test_forest.py",
             "-k",
             "not import and not leak and not fork and not numpy",

@@ -7,7 +7,7 @@ import pytest
 from callsieve.features.catalogue import NAMES
 from callsieve.features.catalogue.lite import LITE
 from callsieve.serving.batch.vector_files import feature_names
-from callsieve.training.studies import decay, decay_picture, rolling, search, stress
+from callsieve.training.studies import decay, decay_picture, rolling, search
 
 
 @pytest.mark.parametrize(
@@ -41,19 +41,6 @@ def test_a_study_gets_its_options_and_writes_its_figures(
         assert (out / "decay.svg").read_text() == "<svg>1</svg>"
 
 
-def test_stress_gets_each_world(run_command, tmp_path, monkeypatch):
-    def strain(worlds, settings, _, *, count, **_named):
-        return {"worlds": [seed for seed, _ in worlds], "threads": settings.threads, "count": count}
-
-    monkeypatch.setattr(stress, "stress", strain)
-    monkeypatch.setattr(stress, "worlds", lambda size, seeds, scenario: [(seed, (size, scenario)) for seed in seeds])
-    out = tmp_path / "out"
-    words = ("--size", "tiny", "--seeds", "5,6", "--threads", 1, "--out", out)
-    code, text, _ = run_command("study", "stress", *words, "--json")
-    assert (code, json.loads(text)) == (0, {"worlds": [5, 6], "threads": 1, "count": 2})
-    assert json.loads((out / "stress.json").read_text()) == json.loads(text)
-
-
 @pytest.mark.system
 @pytest.mark.parametrize(
     ("words", "message"),
@@ -71,13 +58,6 @@ def test_an_invalid_option_is_an_error_of_one_line(run_command, world_folder, tm
     code, out, err = run_command(*words, "--data", world_folder, "--out", tmp_path / "out")
     assert (code, out) == (1, "")
     assert message in err and err.count("\n") == 1
-
-
-def test_invalid_seeds_are_an_error_of_one_line(run_command, tmp_path):
-    code, _, err = run_command("study", "stress", "--seeds", "1,two", "--out", tmp_path / "out")
-    assert (code, err) == (1, "callsieve: seeds: expected whole numbers separated by commas, got '1,two'\n")
-    code, _, err = run_command("study", "stress", "--seeds", "11,2,11", "--out", tmp_path / "out")
-    assert (code, err) == (1, "callsieve: seeds: expected different seeds, got '11,2,11'\n")
 
 
 def test_lite_is_ten_features_of_the_catalogue():

@@ -14,7 +14,15 @@ from sklearn.metrics import roc_auc_score
 
 from callsieve.training.judging.detection import SOON, calls_to_detection, detecting_calls, quantile_interval
 from callsieve.training.judging.judge import slice_figures
-from callsieve.training.judging.metrics import calibration_table, catch, finite, precision_at_priors, ranking, slices
+from callsieve.training.judging.metrics import (
+    calibration_table,
+    catch,
+    finite,
+    precision_at_priors,
+    ranking,
+    slices,
+    threshold_at_rate,
+)
 from callsieve.training.model.certify import caller_bootstrap, upper_bound
 from callsieve.training.oversight.log.gates import parse_gates, shipped_gates
 
@@ -313,3 +321,10 @@ def test_empty_and_ragged_columns_are_refused(rows):
     ):
         with pytest.raises(ValueError, match=r"at least one|one length"):
             call()
+
+
+@pytest.mark.parametrize("calls", [1, 99, 100, 10_050])
+def test_the_threshold_at_the_target_flags_as_many_as_allowed(calls):
+    scores = np.random.default_rng(calls).permutation(calls).astype(float)
+    assert (scores >= threshold_at_rate(scores, 0.01)).sum() == calls // 100
+    assert (np.zeros(calls) >= threshold_at_rate(np.zeros(calls), 0.01)).sum() == 0  # equal scores are flagged together

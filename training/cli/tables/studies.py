@@ -6,19 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callsieve.serving.cli.console import say, show_facts, show_table
-from callsieve.training.reports.run_page import NOT_MEASURED, one_in, share
+from callsieve.training.reports.run_page import one_in, share
 
 from .runs import rate
 
 if TYPE_CHECKING:
-    from callsieve.training.judging.figures import Mean
     from callsieve.training.studies.run_comparison import RunComparison, Shares
     from callsieve.training.studies.study_figures import (
         DecayFigures,
         PeriodFigures,
         RollingFigures,
         SearchFigures,
-        StressFigures,
     )
 
 
@@ -66,34 +64,6 @@ def decay(result: DecayFigures, folder: Path) -> None:
 def _period(figures: PeriodFigures) -> tuple[str, ...]:
     flagged = f"{figures['false_calls']:,} of {figures['benign_calls']:,}"
     return (flagged, *(rate(side["call"]) for side in (figures["unseen"], figures["at_target"], figures["all"])))
-
-
-def stress(result: StressFigures, folder: Path) -> None:
-    """Prints each label fault over all worlds, beside the clean trainings."""
-    rows = [
-        (
-            fault["fault"],
-            f"{fault['certified']} of {fault['worlds']}",
-            f"{fault['false_calls']:,} of {fault['benign_calls']:,}",
-            mean_rate(fault["catch"]),
-            mean_rate(fault["change"]),
-            mean_rate(fault["catch_at_target"]),
-            mean_rate(fault["change_at_target"]),
-            NOT_MEASURED if fault["auc"]["mean"] is None else f"{fault['auc']['mean']:.4f}",
-        )
-        for fault in result["faults"]
-    ]
-    figures = ("caught", "change in caught", "caught at 1 in 10,000", "change")
-    head = ("fault", "certified", "innocent calls flagged", *figures, "AUC")
-    show_table("mean over worlds, with Student's 95 % interval", head, rows)
-    say(f"each training: {folder / 'stress.json'}")
-
-
-def mean_rate(value: Mean) -> str:
-    """Returns a mean of rates with its interval, if it has one."""
-    if value["mean"] is None:
-        return NOT_MEASURED
-    return f"{value['mean']:.1%}" + ("" if value["low"] is None else f" ({value['low']:.1%} - {value['high']:.1%})")
 
 
 def run_comparison(result: RunComparison) -> None:

@@ -40,15 +40,3 @@ def test_decay_shows_the_area_under_time(printed):
     text = printed()
     assert "caught, mean over time, at 1 in 10,000: trained once 50.0%, retrained not measured" in text
     assert "trained on 35 days" in text and "decay/decay.svg" in text
-
-
-def test_stress_shows_each_label_fault_and_its_rates(printed):
-    fault = {
-        "fault": "flips", "certified": 2, "worlds": 3, "false_calls": 1, "benign_calls": 1_000, "catch": MEANS,
-        "change": NOTHING, "catch_at_target": MEANS | {"low": None}, "change_at_target": NOTHING, "auc": NOTHING,
-    }  # fmt: skip
-    studies.stress({"faults": [fault]}, Path("stress"))
-    assert "each training: stress/stress.json" in printed()
-    assert studies.mean_rate(MEANS) == "37.5% (25.0% - 50.0%)"
-    assert studies.mean_rate(MEANS | {"low": None}) == "37.5%"
-    assert studies.mean_rate(NOTHING) == "not measured"

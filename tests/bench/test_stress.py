@@ -10,16 +10,21 @@ from scipy.stats import ttest_1samp
 
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.labels import label_numbers
-from callsieve.training.data.noise import TARGETS, with_collusion, with_flips, without_complaints
-from callsieve.training.judging.metrics import threshold_at_rate
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import plan
-from callsieve.training.oversight.log.audit_log import payloads
-from callsieve.training.oversight.log.gates import shipped_gates
-from callsieve.training.oversight.log.looks import Ledger
-from callsieve.training.studies import stress as stressed
-from callsieve.training.studies.stress import CLEAN, FAULTS, change, interval, stress
-from tests.support import small_bundle as small
+from tests.bench import bench_stress
+from tests.bench.bench_stress import (
+    CLEAN,
+    FAULTS,
+    TARGETED,
+    change,
+    different_seeds,
+    stress,
+    with_collusion,
+    with_flips,
+    without_complaints,
+)
+from tests.bench.harness import interval
 
 pytestmark = pytest.mark.system
 
@@ -46,6 +51,8 @@ def test_flips_invert_the_given_share_of_labels(dataset, cutoff, share):
     again = nuisance_labels(with_flips(dataset, share, cutoff, POLICY, seed=3), cutoff)
     pd.testing.assert_series_equal(after, again)
     assert not nuisance_labels(with_flips(dataset, share, cutoff, POLICY, seed=4), cutoff).equals(after)
+    with pytest.raises(ValueError, match=r"expected more than 0, less than 1, got 1\.0"):
+        with_flips(dataset, 1.0, cutoff, POLICY, seed=3)
 
 
 def test_colluding_reporters_are_the_given_share_and_name_numbers_of_both_kinds(dataset, cutoff):
@@ -57,7 +64,7 @@ def test_colluding_reporters_are_the_given_share_and_name_numbers_of_both_kinds(
     nuisance = set(numbers[dataset.truth["nuisance"].to_numpy(zero_copy_only=False)])
     for word, expected in (("fraud", False), ("not_nuisance", True)):
         named = set(more.loc[more["category"] == word, "number"])
-        assert 0 < len(named) <= TARGETS
+        assert 0 < len(named) <= TARGETED
         assert {number in nuisance for number in named} == {expected}
     assert attacked.complaints.dtypes.equals(dataset.complaints.dtypes)
     with pytest.raises(ValueError, match="expected a truth"):
@@ -78,13 +85,6 @@ def test_a_change_is_computed_from_pairs_of_calls():
     assert change(clean[:0], clean[:0], caller[:0], 0)["value"] is None
 
 
-@pytest.mark.parametrize("calls", [1, 99, 100, 10_050])
-def test_the_threshold_at_the_target_flags_as_many_as_allowed(calls):
-    scores = np.random.default_rng(calls).permutation(calls).astype(float)
-    assert (scores >= threshold_at_rate(scores, 0.01)).sum() == calls // 100
-    assert (np.zeros(calls) >= threshold_at_rate(np.zeros(calls), 0.01)).sum() == 0  # equal scores are flagged together
-
-
 def test_the_interval_over_worlds_is_a_t_interval():
     values = [0.1, 0.4, 0.35, 0.2]
     expected = ttest_1samp(values, 0).confidence_interval(0.95)
@@ -94,11 +94,10 @@ def test_the_interval_over_worlds_is_a_t_interval():
     assert interval([])["mean"] is None
 
 
-def test_a_world_is_trained_clean_and_with_each_fault(dataset, tmp_path):
-    ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
+def test_a_world_is_trained_clean_and_with_each_fault(dataset):
     quick = Settings(threads=1, parameters={"rounds": 5})
     faults = (CLEAN, "20% of labels flipped")
-    figures = stress([(0, dataset)], quick, ledger, count=1, faults=faults)
+    figures = stress([(0, dataset)], quick, faults)
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
     clean, flipped = figures["trainings"]
     assert clean["change"]["value"] == 0
@@ -106,15 +105,27 @@ def test_a_world_is_trained_clean_and_with_each_fault(dataset, tmp_path):
     assert clean["benign_calls"] == flipped["benign_calls"]  # the truth judges, and noise does not change it
     assert clean["auc"] != flipped["auc"]
     assert [row["fault"] for row in figures["faults"]] == list(faults)
-    assert len(list(payloads(ledger.log, "touch"))) == 2
     assert len(FAULTS) == 7
     with pytest.raises(ValueError, match="expected a truth"):
-        stress([(0, replace(dataset, truth=None))], quick, ledger, count=1)
+        stress([(0, replace(dataset, truth=None))], quick)
 
 
 def test_each_world_has_its_own_seed_and_key(monkeypatch):
-    monkeypatch.setattr(stressed, "simulated", lambda _size, seed, _scenario, key, _tell: (seed, key.secret))
-    monkeypatch.setattr(stressed, "of_world", lambda world: world)
-    first, second = stressed.worlds("tiny", [3, 4], None)
+    monkeypatch.setattr(bench_stress, "simulated", lambda _size, seed, _scenario, key, _tell: (seed, key.secret))
+    monkeypatch.setattr(bench_stress, "of_world", lambda world: world)
+    first, second = bench_stress.worlds("tiny", [3, 4], None)
     assert (first[0], first[1][0], second[0], second[1][0]) == (3, 3, 4, 4) and first[1][1] != second[1][1]
-    assert list(stressed.worlds("tiny", [4], None)) == [second]  # so the same labels are flipped again
+    assert list(bench_stress.worlds("tiny", [4], None)) == [second]  # so the same labels are flipped again
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ("1,two", "seeds: expected whole numbers separated by commas, got '1,two'"),
+        ("11,2,11", "seeds: expected different seeds, got '11,2,11'"),
+    ],
+)
+def test_invalid_seeds_are_an_error_of_one_line(seeds, message):
+    assert different_seeds("5,6") == [5, 6]
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        different_seeds(seeds)
