@@ -33,7 +33,7 @@ from .judging.judge import judge
 from .judging.leak_probes import check_for_leaks
 from .judging.run_figures import DatasetEntry, ExampleVerdict, GateEntry, LastDay, RecordedRun, RunFigures, TrackedRun
 from .model.allocators import give_back
-from .model.call_choice import last_day_rows
+from .model.folds import last_day_rows
 from .model.provenance import command_line, commit, without_password
 from .model.settings import Settings
 from .model.split import fold_plan

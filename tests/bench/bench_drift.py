@@ -39,7 +39,7 @@ from callsieve.training.data.feeds import feed_of_all
 from callsieve.training.drift.days import EPOCH, Day, ScoredCalls, day_figures, histogram_cuts
 from callsieve.training.drift.monitor import compare
 from callsieve.training.drift.reference import build_reference
-from callsieve.training.model.call_choice import day_slices, whole_days
+from callsieve.training.model.folds import day_slices, whole_days
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import WINDOW_DAYS
 from callsieve.training.model.train import train

@@ -18,7 +18,7 @@ import numpy as np
 from callsieve.features.files.dates import DAY
 from callsieve.serving.batch.score import open_scorer, score_calls
 from callsieve.serving.rules.strata import STRATA, strata_of
-from callsieve.training.model.call_choice import nth_call
+from callsieve.training.model.folds import nth_call
 from tests.bench.harness import parser_of, simulated_world
 
 CALLS, RATE, HISTORY_DAYS = 50, 1e-4, 7

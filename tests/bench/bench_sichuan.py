@@ -3,7 +3,7 @@
 python -m tests.bench.bench_sichuan --data FOLDER [--seeds 0,1,2,3,4] [--threads 0]
 
 FOLDER holds both tables and is declared for evaluation (`bench_published.py` does that for a copy). Splits are
-60 / 20 / 20 by the rule of GAT-COBO (`training/model/feature_table.py`): the first is the published one, the others
+60 / 20 / 20 by the rule of GAT-COBO (`training/tracking/feature_table.py`): the first is the published one, the others
 have the next random states. All models see the same rows. No choice depends on these figures.
 """
 
@@ -22,7 +22,8 @@ from sklearn.metrics import roc_auc_score
 
 from callsieve.features.files.progress import silent
 from callsieve.serving.bundle.forest import read_forest
-from callsieve.training.model.feature_table import (
+from callsieve.training.model.fit import FitRows, fit
+from callsieve.training.tracking.feature_table import (
     PARAMETERS,
     PUBLISHED,
     SPLIT_SEED,
@@ -31,7 +32,6 @@ from callsieve.training.model.feature_table import (
     read_table,
     split,
 )
-from callsieve.training.model.fit import FitRows, fit
 from tests.bench.harness import interval
 
 if TYPE_CHECKING:

@@ -31,12 +31,12 @@ from callsieve.training.data.sources import Source, folder_sources
 from callsieve.training.judging.detection import calls_to_detection
 from callsieve.training.model import pool
 from callsieve.training.model.bands import FeedScores, bands_of, caution_of
-from callsieve.training.model.fit import held_out_folds
-from callsieve.training.model.matrix import Matrix, without_look_alikes
+from callsieve.training.model.matrix import Matrix
+from callsieve.training.model.models import fit_all
 from callsieve.training.model.pool import Gathered, gather
 from callsieve.training.model.scores import cv_fold_of_calls, feature_columns, out_of_fold_scores, score_rows
 from callsieve.training.model.settings import Settings
-from callsieve.training.model.train import fit_all, train, write_bundle
+from callsieve.training.model.train import train, weighted_rows, write_bundle
 from callsieve.training.studies.simulated import simulate_worlds
 from tests.bench.bench_real import of_bundle
 from tests.bench.harness import parser_of
@@ -150,16 +150,13 @@ def pooled(
 def of_count(gathered: Gathered, settings: Settings, count: int, first_other: int) -> list[dict[str, float]]:
     """Fits a model on the rows of the first worlds, and judges it on the worlds from `first_other` on."""
     matrix = rows_of(gathered.matrix, gathered.matrix.folder < count)
-    probability = settings.label_policy.unreported_look_alike
-    columns = feature_columns(settings.features)
-    matrix = without_look_alikes(matrix, columns, probability, seed=settings.seed, threads=settings.threads)
+    matrix, columns = weighted_rows(matrix, settings), feature_columns(settings.features)
     fitted = fit_all(matrix, settings, lambda _: None, gathered.learnt.release)
     calls, X = gathered.pool, gathered.vectors.array()
-    units = "folder" if fitted.by_folder else "group"
-    fold = cv_fold_of_calls(getattr(matrix, units), fitted.row_fold, getattr(calls, units))
+    fold = cv_fold_of_calls(getattr(matrix, fitted.unit), fitted.row_fold, getattr(calls, fitted.unit))
     inside = calls.folder < count
     choose, every = calls.choose & inside, np.arange(len(X))
-    parts = held_out_folds(int(fitted.row_fold.max()) + 1)
+    parts = fitted.held_out
     raw = score_rows(fitted.models["model"], X, every, (calls.folder >= first_other) & calls.scored, columns, 2)
     members = [
         score_rows(text, X, every, choose & np.isin(fold, part), columns, 2)
@@ -167,7 +164,7 @@ def of_count(gathered: Gathered, settings: Settings, count: int, first_other: in
     ]
     raw = out_of_fold_scores(raw, members, parts, fold, choose)
     scores, benign = FeedScores(raw, strata_of(X)), ~calls.judged.nuisance
-    band = bands_of((scores,), choose & benign, calls.certify & benign, caution_of(by_folder=fitted.by_folder))[0]
+    band = bands_of(scores, choose & benign, calls.certify & benign, caution_of(by_folder=fitted.by_folder))[0]
     flagged = raw >= np.array([band.threshold_for(word) for word in STRATA])[scores.stratum]
     worlds = range(first_other, int(calls.folder.max()) + 1)
     return [of_world(gathered, flagged, place) for place in worlds]

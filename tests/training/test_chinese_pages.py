@@ -10,14 +10,13 @@ import pytest
 from callsieve.features.catalogue import ALL_FEATURES, NAMES
 from callsieve.training.drift.days import DELAY, NOT_CALLED
 from callsieve.training.language import language
-from callsieve.training.model.feature_table import SPLITS
 from callsieve.training.oversight.audit import audit_page
 from callsieve.training.oversight.audit.fault import Fault, entry_place
 from callsieve.training.oversight.governance import report_page as governance_page
 from callsieve.training.oversight.governance.complaint_desk import desk_rules
 from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.reports import model_card, run_page
-from callsieve.training.tracking.table_run import table_page
+from callsieve.training.tracking.feature_table import SPLITS, table_page
 from tests.training.reports.run_figures import example_figures
 
 HASH = "9c1f" * 16

@@ -21,7 +21,6 @@ from callsieve.training.drift.days import DELAY, LENGTHS, MARK, NO_YES, NOT_CALL
 from callsieve.training.judging.calls_made import BUCKETS
 from callsieve.training.judging.evasions import PLAIN
 from callsieve.training.language import CATALOGUE, NAME, gettext, language, words
-from callsieve.training.model.feature_table import SPLITS, classifier_figures
 from callsieve.training.oversight.audit.mlflow_check import MOVES
 from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.governance.complaint_counts import NO_REGULATOR
@@ -31,6 +30,7 @@ from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.reports.pictures import STYLES
 from callsieve.training.reports.run_page import between, count, one_in, share, until
 from callsieve.training.studies.demo import SHIPPED
+from callsieve.training.tracking.feature_table import SPLITS, classifier_figures
 from callsieve.training.world.basis.scenario import load_scenario
 from callsieve.training.world.callers.relay import SLICE
 from tests.support import small_bundle as small

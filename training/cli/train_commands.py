@@ -33,6 +33,7 @@ from callsieve.serving.cli.options import (
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
+    from callsieve.training.tracking.feature_table import TableRun
 
 CALL_OPTIONS = (
     "more",
@@ -233,8 +234,7 @@ def train(
     from callsieve.serving.batch.vector_files import feature_names
     from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.data.sources import folder_sources
-    from callsieve.training.model.parameters import read_parameters
-    from callsieve.training.model.settings import Settings
+    from callsieve.training.model.settings import Settings, read_parameters
     from callsieve.training.oversight.log.gates import read_gates
     from callsieve.training.run import record_training
 
@@ -334,9 +334,8 @@ def whole_days(days: float) -> int:
 
 def _train_on_table(
     vectors: Path, options: dict[str, Any], out: Path, tracking_uri: str | None, seed: int, threads: int
-) -> dict[str, Any]:
-    from callsieve.training.model.feature_table import read_table
-    from callsieve.training.tracking.table_run import record_table
+) -> TableRun:
+    from callsieve.training.tracking.feature_table import read_table, record_table
 
     table = read_table(vectors, purpose="training", **options)
     figures = record_table(

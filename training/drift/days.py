@@ -21,7 +21,7 @@ from callsieve.features.online.feeds import COMPLETE, feed_of_table
 from callsieve.features.records import OUTCOMES, RELEASED_BY
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.model.bands import aligned_scores
-from callsieve.training.model.call_choice import day_sample
+from callsieve.training.model.folds import day_sample
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,7 +26,7 @@ from callsieve.serving.scorer.status import MESSAGES, message_of, status_of_scor
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.feeds import feed_of_all
 from callsieve.training.model.bands import aligned_scores
-from callsieve.training.model.call_choice import day_slices
+from callsieve.training.model.folds import day_slices
 from callsieve.training.model.split import WINDOW_DAYS, judged_span
 from callsieve.training.oversight.log.looks import Ledger, Look, certified_on, count_look
 

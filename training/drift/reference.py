@@ -19,7 +19,7 @@ from scipy.special import ndtri, stdtr
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import write_atomic
-from callsieve.training.model.call_choice import whole_days
+from callsieve.training.model.folds import whole_days
 
 from .days import Cuts, Day, ScoredCalls, day_figures, histogram_cuts
 

@@ -6,20 +6,18 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.linear_model import LogisticRegression
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.serving.bundle.forest import read_forest
+from callsieve.training.model.calibration import calibration_line
 from callsieve.training.model.fit import FitRows, cv_folds, fit_members, held_out_folds, mean_model
-from callsieve.training.model.parameters import checked
 from callsieve.training.model.scores import out_of_fold_scores
-
-LEAST_SLOPE = 0.01
+from callsieve.training.model.settings import Parameter, checked
 
 
 class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -48,7 +46,9 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         slope_, intercept_: the calibration, from the mean score of the members to log-odds.
     """
 
-    def __init__(self, *, parameters: Mapping[str, Any] | None = None, random_state: int = 0, threads: int = 0) -> None:
+    def __init__(
+        self, *, parameters: Mapping[str, Parameter] | None = None, random_state: int = 0, threads: int = 0
+    ) -> None:
         self.parameters = parameters
         self.random_state = random_state
         self.threads = threads
@@ -82,7 +82,7 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         names = self._names()
         fold = cv_folds(group, code, self.random_state)
-        members = fit_members(
+        grown = fit_members(
             FitRows(X, code, weight),
             fold,
             names,
@@ -91,6 +91,7 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             threads=self.threads,
             parameters=checked(self.parameters or {}, "parameters"),
         )
+        members = [member.text for member in grown]
         self.model_ = mean_model(members)
         self._forest = read_forest(self.model_)
         values = np.ascontiguousarray(X, dtype=np.float64)
@@ -140,22 +141,3 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
     def _raw(self, values: Array) -> Array:
         return np.asarray(self._forest.predict_raw(values, threads=self.threads or 2))
-
-
-def calibration_line(raw: Array, y: Array, weight: Array | None) -> tuple[float, float]:
-    """Returns slope and intercept of Platt's scaling (1999) of raw scores to log-odds.
-
-    Isotonic regression gives many rows one probability; then `decision_function` would not order like the model. If
-    higher scores do not mean the second class more often, the slope is LEAST_SLOPE, which keeps the order only.
-
-    Args:
-        raw: out-of-fold scores, shape (rows,).
-        y: 0 or 1, shape (rows,).
-        weight: shape (rows,), or None.
-    """
-    model = LogisticRegression(C=1e6).fit(raw[:, None], y, sample_weight=weight)
-    slope, intercept = float(model.coef_[0, 0]), float(model.intercept_[0])
-    if slope > LEAST_SLOPE:
-        return slope, intercept
-    share = np.clip(np.average(y, weights=weight), 1e-9, 1 - 1e-9)
-    return LEAST_SLOPE, float(logit(share) - LEAST_SLOPE * np.average(raw, weights=weight))

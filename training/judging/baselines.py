@@ -98,7 +98,7 @@ def regression_scores(t: Trained, features: Sequence[str], unseen: Array) -> Arr
         model[-1].fit(table if train_on.all() else table[train_on], learn.y[train_on], weight)
         return log_odds(model, t.X, unseen[score[unseen]])
 
-    parts = range(t.fitted["parts"]) if t.fitted["parts"] > 1 else ()
+    parts = range(t.fitted.parts) if t.fitted.parts > 1 else ()
     whole = fit_and_score(part >= 0, np.ones(len(choose), dtype=bool))
     by_part = [fit_and_score(part != number, choose & (t.cv_fold == number)) for number in parts]
     return out_of_fold_scores(whole, by_part, [(number,) for number in parts], t.cv_fold, choose) if by_part else whole

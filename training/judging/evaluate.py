@@ -22,8 +22,8 @@ from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.model.bands import TARGETS, aligned_scores
-from callsieve.training.model.call_choice import calls_of_new_callers, nth_call
 from callsieve.training.model.certify import certificate, choose_threshold
+from callsieve.training.model.folds import calls_of_new_callers, nth_call
 from callsieve.training.model.split import groups as group_of_calls
 from callsieve.training.model.split import judged_span
 from callsieve.training.oversight.log.looks import Ledger, count_look

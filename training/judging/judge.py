@@ -71,9 +71,9 @@ def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str
     last = folder_entry(t.folders[-1])
     return {
         "model": {
-            "trees": t.fitted["trees"],
+            "trees": t.fitted.trees,
             "features": len(t.card.features),
-            "calibration": t.fitted["calibration"],
+            "calibration": t.fitted.calibration,
             "estimator": str(t.settings.estimator),
             "top_features": top_features(t, calls),
         },
@@ -99,7 +99,7 @@ def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str
         "unseen": {"calls": int(calls.rows.sum()), "catch": judged["headline"]["model"]["catch"]},
         "kinds": class_figures(t, calls.rows & (scores >= band.threshold)),
         "baselines": {name: headline_of(calls, raw, own) for name, (raw, own) in baselines.items()},
-        "feeds": dict(t.fitted["feeds"]),
+        "feeds": t.fitted.feeds,
         "by_folder": folder_figures(
             calls, t.folders, t.pool.folder, band, actions, baselines | {"rule": (calls.rule, rule)}
         ),
@@ -161,9 +161,9 @@ def with_final_scores(t: Trained, rows: Array) -> Array:
 def row_counts(t: Trained, calls: JudgedCalls) -> RowCounts:
     """Returns the numbers of training rows, of judged calls of the certifying fold, and of groups."""
     return {
-        "train": t.fitted["rows"]["train"],
+        "train": t.fitted.rows["train"],
         "certify": int(calls.rows.sum()),
-        "groups": t.fitted["groups"],
+        "groups": t.fitted.groups,
     }
 
 
@@ -246,8 +246,8 @@ def call_counts(calls: pa.Table, nuisance: Array) -> CallCounts:
 def baseline_band(t: Trained, values: Array) -> Band:
     """Returns the band of a baseline's scores, for the target of the model and on the same folds; no guard is added."""
     benign = ~t.pool.judged.nuisance & t.pool.judged.known
-    caution = replace(caution_of(by_folder=t.fitted["by_folder"]), guard=0.0)
-    return bands_of((FeedScores(values, t.stratum),), t.pool.choose & benign, t.pool.certify & benign, caution)[0]
+    caution = replace(caution_of(by_folder=t.fitted.by_folder), guard=0.0)
+    return bands_of(FeedScores(values, t.stratum), t.pool.choose & benign, t.pool.certify & benign, caution)[0]
 
 
 def slice_figures(s: JudgedCalls, band: Band) -> list[Slice]:

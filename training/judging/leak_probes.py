@@ -32,7 +32,7 @@ from callsieve.serving.batch.complaint_rows import complaint_table
 from callsieve.training.data.credibility import among
 from callsieve.training.data.dataset import Dataset, as_known, campaigns_of
 from callsieve.training.data.labels import label_numbers
-from callsieve.training.model.call_choice import recomputed_rows
+from callsieve.training.model.folds import recomputed_rows
 from callsieve.training.model.split import LINKS, judged_span
 
 from .run_figures import LeakProbes, SingleFeature

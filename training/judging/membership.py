@@ -36,12 +36,11 @@ from callsieve.serving.batch.score import open_scorer
 from callsieve.training.data.dataset import campaigns_of, read_dataset
 from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.label_policy import policy_of
-from callsieve.training.model.call_choice import fold_rows
 from callsieve.training.model.folds import training_labels
 from callsieve.training.model.matrix import labelled_rows
 from callsieve.training.model.scores import feature_columns, score_rows
 from callsieve.training.model.settings import Settings
-from callsieve.training.model.split import caller_classes, fold_of_group, fold_plan, groups
+from callsieve.training.model.split import caller_classes, fold_of_group, fold_plan, fold_rows, groups
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress

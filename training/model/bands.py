@@ -1,19 +1,19 @@
-"""Chooses the bands of a model: thresholds that hold on every feed and in every stratum, and where bands abstain."""
+"""Chooses the bands of a model: thresholds that hold in every stratum, on each feed, and where bands abstain."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from callsieve.features.arrays import Array
-from callsieve.features.online.feeds import UNKNOWN_FEED, with_lacks
+from callsieve.features.online.feeds import COMPLETE, UNKNOWN_FEED, with_lacks
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import QUIET, STRATA
 
-from .certify import certificate, choose_threshold, strata, upper_bound
+from .certify import CertificateFigures, certificate, certificate_figures, choose_threshold, strata, upper_bound
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -60,17 +60,55 @@ class FeedScores:
     stratum: Array
 
 
-def bands_of(by_feed: Sequence[FeedScores], choose: Array, certify: Array, caution: Caution) -> tuple[Band, ...]:
-    """Chooses and certifies the bands of TARGETS, highest first.
+class FeedFigures(CertificateFigures):
+    """The certificate of the model on records that lack something, and its catch rate there."""
+
+    catch: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenBands:
+    """The bands of a model, the certified bands of other feeds by name, and the figures of each poorer feed."""
+
+    bands: tuple[Band, ...]
+    by_feed: dict[str, tuple[Band, ...]]
+    figures: dict[str, FeedFigures]
+
+
+def choose_bands(by_feed: Mapping[str, FeedScores], pool: Pool, own: str, caution: Caution) -> ChosenBands:
+    """Chooses and certifies the bands of the complete feed and of each poorer feed.
 
     Args:
-        by_feed: scores on each feed, the complete feed first.
+        by_feed: scores by the name of the feed.
+        own: the feed of the records.
+    Raises:
+        ValueError: if there is no benign call to choose a threshold on.
+    """
+    benign = ~pool.judged.nuisance
+    require_benign("train", pool.choose & benign)
+    bands = {
+        name: bands_of(scores, pool.choose & benign, pool.certify & benign, caution) for name, scores in by_feed.items()
+    }
+    complete = bands.pop(COMPLETE)
+    figures = {name: feed_figures(by_feed[name], pool, poorer[0]) for name, poorer in bands.items()}
+    return ChosenBands(complete, bands_of_other_feeds(own, bands), figures)
+
+
+def require_benign(fold: str, benign: Array) -> None:
+    """Raises ValueError unless there are benign calls to choose a threshold on."""
+    if not benign.any():
+        raise ValueError(f"fold {fold!r}: expected benign calls, got none; give more days or callers, or another seed")
+
+
+def bands_of(scores: FeedScores, choose: Array, certify: Array, caution: Caution) -> tuple[Band, ...]:
+    """Chooses and certifies the bands of TARGETS on one feed, highest first.
+
+    Args:
         choose, certify: the benign calls to choose on and to certify on; bool, shape (calls,).
     """
     bands: list[Band] = []
-    first = by_feed[0]
     for name, target in TARGETS:
-        thresholds = stratum_thresholds(by_feed, choose, target, caution)
+        thresholds = stratum_thresholds(scores, choose, target, caution)
         if bands:  # a band starts at the threshold of the band above, or below it
             thresholds = {word: min(edge, bands[-1].threshold_for(word)) for word, edge in thresholds.items()}
         threshold = min(thresholds.values())
@@ -78,18 +116,16 @@ def bands_of(by_feed: Sequence[FeedScores], choose: Array, certify: Array, cauti
         raised = {word: edge for word, edge in thresholds.items() if edge > threshold}
         empty = certificate("certify", np.empty(0), threshold, target)
         uncertified = Band(name, threshold, empty, {}, abstaining, raised)
-        aligned = aligned_scores(first.raw, first.stratum, uncertified)[certify]
-        words = np.array(STRATA)[first.stratum[certify]]
+        aligned = aligned_scores(scores.raw, scores.stratum, uncertified)[certify]
+        words = np.array(STRATA)[scores.stratum[certify]]
         proof = certificate("certify", aligned, threshold, target)
         by_stratum = strata("certify", aligned, threshold, target, words)
         bands.append(replace(uncertified, certificate=proof, strata=by_stratum))
     return tuple(bands)
 
 
-def stratum_thresholds(
-    by_feed: Sequence[FeedScores], choose: Array, target: float, caution: Caution
-) -> dict[str, float]:
-    """Chooses two thresholds that hold on every feed: for mobile numbers with few calls, and for all other numbers.
+def stratum_thresholds(scores: FeedScores, choose: Array, target: float, caution: Caution) -> dict[str, float]:
+    """Chooses two thresholds: for mobile numbers with few calls, and for all other numbers.
 
     The first calls of a new nuisance number look like those of a person, and are compared with them alone. One
     threshold for each number class caught less: few innocent calls of a class cannot show 1 in 10,000, so its
@@ -100,20 +136,18 @@ def stratum_thresholds(
     Returns: the threshold of each stratum; strata without an innocent call get none.
     """
     quiet = np.isin(STRATA, list(QUIET.values()))
-    first = by_feed[0]
-    present = np.unique(first.stratum[choose & ~np.isnan(first.raw)])
+    scored = choose & ~np.isnan(scores.raw)
     edges: dict[bool, float] = {}
     few_calls: list[bool] = []
     for few in (False, True):
-        parts = [feed.raw[choose & (quiet[feed.stratum] == few) & ~np.isnan(feed.raw)] for feed in by_feed]
-        chosen = [choose_threshold(raw, target, margin=caution.margin) for raw in parts if len(raw)]
-        if chosen:
-            edges[few] = caution.guard + max(chosen)
-        if upper_bound(0, len(parts[0])) > caution.margin * target:
+        raw = scores.raw[scored & (quiet[scores.stratum] == few)]
+        if len(raw):
+            edges[few] = caution.guard + choose_threshold(raw, target, margin=caution.margin)
+        if upper_bound(0, len(raw)) > caution.margin * target:
             few_calls.append(few)
     for few in few_calls:  # too few calls to show the target by themselves
         edges[few] = max(edges.values(), default=np.inf)
-    return {STRATA[code]: edges[bool(quiet[code])] for code in present.tolist()}
+    return {STRATA[code]: edges[bool(quiet[code])] for code in np.unique(scores.stratum[scored]).tolist()}
 
 
 def aligned_scores(raw: Array, stratum: Array, band: Band) -> Array:
@@ -145,10 +179,11 @@ def bands_of_other_feeds(own: str, by_lack: Mapping[str, tuple[Band, ...]]) -> d
     return {name: bands for name, bands in certified.items() if name not in (own, UNKNOWN_FEED)}
 
 
-def feed_figures(scores: FeedScores, pool: Pool, band: Band) -> dict[str, Any]:
+def feed_figures(scores: FeedScores, pool: Pool, band: Band) -> FeedFigures:
     """Returns the certificate of a band on a poorer feed, and the catch rate there."""
     aligned = aligned_scores(scores.raw, scores.stratum, band)
-    return asdict(band.certificate) | {"catch": share_of(aligned[pool.certify & pool.judged.nuisance], band.threshold)}
+    caught = share_of(aligned[pool.certify & pool.judged.nuisance], band.threshold)
+    return {**certificate_figures(band.certificate), "catch": caught}
 
 
 def share_of(raw: Array, threshold: float) -> float | None:

@@ -7,6 +7,7 @@ flagged. A certificate does not count such calls: they show nothing about the mo
 from __future__ import annotations
 
 from bisect import bisect_right
+from typing import TypedDict
 
 import numpy as np
 from scipy.special import betaincinv
@@ -16,6 +17,23 @@ from callsieve.serving.bundle.metadata import Certificate
 
 ROUNDS = 2000
 _CELLS = 1 << 22  # of one table of draws: 32 MiB
+
+
+class FalseCalls(TypedDict):
+    """Innocent calls judged and flagged, and the bound of the rate of flagged ones (exact, calls as independent)."""
+
+    benign_calls: int
+    false_calls: int
+    bound: float
+
+
+class CertificateFigures(FalseCalls):
+    """A certificate on a fold that the threshold was not chosen on."""
+
+    fold: str
+    confidence: float
+    target: float
+    certified: bool
 
 
 def upper_bound(false: int, calls: int, confidence: float = 0.95) -> float:
@@ -65,6 +83,19 @@ def certificate(fold: str, benign_raw: Array, threshold: float, target: float, c
     """Certifies a threshold on benign calls that it was not chosen on."""
     scores = _scored(benign_raw)
     return _certificate(fold, int((scores >= threshold).sum()), len(scores), threshold, target, confidence)
+
+
+def certificate_figures(proof: Certificate) -> CertificateFigures:
+    """Returns a certificate as plain values."""
+    return {
+        "fold": proof.fold,
+        "benign_calls": proof.benign_calls,
+        "false_calls": proof.false_calls,
+        "bound": proof.bound,
+        "confidence": proof.confidence,
+        "target": proof.target,
+        "certified": proof.certified,
+    }
 
 
 def strata(

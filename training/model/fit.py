@@ -7,22 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import NamedTuple, TypedDict
 
 import lightgbm as lgb
 import numpy as np
-from scipy.special import expit
-from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
-from sklearn.model_selection import GroupKFold
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue.lite import MONOTONE_SIGNS
 from callsieve.features.complaints import COMPLAINT_FEATURES
-from callsieve.serving.bundle.metadata import Calibration
 from callsieve.training.own.own_estimator import OwnModel, RiskModel, joined
 
+from .settings import Parameter
 from .split import fold_of_group
 
 # Early stopping on a ranking metric stopped 2 of 120 fits on the Sichuan set at so few trees that no score passed 0.5.
@@ -33,9 +28,8 @@ MIN_LEAF_ROWS, MAX_LEAVES = 100, 400
 # call weighs at most a quarter (p times 1 - p), so this weight is that of at least ten calls.
 MIN_LEAF_WEIGHT = 2.5
 CV_FOLDS = 5  # of the groups; each ensemble member holds out a pair of them
-CALIBRATION_FOLDS = 5  # for comparing the two calibrations
 LEAF_VALUES = re.compile(r"(?<=\n)(leaf_value=)([^\n]*)")
-PARAMETERS: Mapping[str, Any] = {
+PARAMETERS: Mapping[str, Parameter] = {
     "num_leaves": 15,
     "learning_rate": 0.1,
     "feature_fraction": 0.3,
@@ -57,23 +51,20 @@ class FitRows:
     weight: Array | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """The fitted models.
+class Grown(NamedTuple):
+    """A fitted model: LightGBM's text of it, and the loss on the validation rows after each tree."""
 
-    members: the ensemble members of each risk model, "model" and, if there is one, SECOND. held_out: the
-    folds that each member did not train on. row_fold: the cross-validation fold of each training row. by_folder:
-    whether folders, not groups, were dealt into these folds. curves: the loss of each member of "model" on its
-    held-out folds after each tree.
-    """
+    text: str
+    losses: list[float]
 
-    members: dict[str, list[RiskModel]]
-    held_out: list[tuple[int, ...]]
-    models: dict[str, RiskModel]
-    classes: dict[str, tuple[str, ...]]
-    row_fold: Array
-    by_folder: bool
-    curves: list[list[float]]
+
+class FitOptions(TypedDict):
+    """Arguments of `fit` and `fit_members` that hold for all models of a training."""
+
+    categorical: Sequence[str]
+    seed: int
+    threads: int
+    parameters: Mapping[str, Parameter]
 
 
 def fit(
@@ -85,7 +76,7 @@ def fit(
     classes: int = 1,
     seed: int = 0,
     threads: int = 0,
-    parameters: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Parameter] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """Fits one model; returns LightGBM's text of the iteration with the lowest log-loss on `valid`.
@@ -102,7 +93,7 @@ def fit(
     data = lgb.Dataset(train.X, train.y, weight=train.weight, params=without_stopping(settings), **shared)
     validation = lgb.Dataset(valid.X, valid.y, weight=valid.weight, reference=data)
     with lightgbm_errors():
-        return grow(data, validation, settings, progress)
+        return grow(data, validation, settings, progress).text
 
 
 def fit_members(
@@ -113,11 +104,10 @@ def fit_members(
     categorical: Sequence[str] = (),
     seed: int = 0,
     threads: int = 0,
-    parameters: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Parameter] | None = None,
     progress: Callable[[float], None] | None = None,
-    curves: list[list[float]] | None = None,
-) -> list[str]:
-    """Fits the ensemble members of a model; returns their texts. Each member stops early on its held-out folds.
+) -> list[Grown]:
+    """Fits the ensemble members of a model. Each member stops early on its held-out folds.
 
     A single model overfits to some of the few callers. The mean of members that each held out other callers has a lower
     error on unseen callers: cross-validated committees (Parmanto, Munro and Doyle 1996).
@@ -126,7 +116,6 @@ def fit_members(
         fold: cross-validation fold of each row, as from `cv_folds`; `held_out_folds` lists what each member holds out.
         names, categorical, threads, parameters: as in `fit`.
         progress: called with the share that is done.
-        curves: gets the loss of each member on its held-out folds after each tree.
     """
     settings = lightgbm_parameters(len(rows.y), classes=1, seed=seed, threads=threads, parameters=parameters)
     settings |= constraints(names)
@@ -139,8 +128,8 @@ def fit_members(
     held_out = [np.isin(fold, folds) for folds in held_out_folds(int(fold.max(initial=0)) + 1)]
     pairs, members = [(~chosen, chosen) for chosen in held_out], len(held_out)
     if members == 1:  # no rows are left for early stopping: grow the minimum of trees only
-        pairs, settings["rounds"] = [(fold == 0, fold == 0)], min(settings["rounds"], MINIMUM_TREES)
-    texts = []
+        pairs, settings["rounds"] = [(fold == 0, fold == 0)], min(int(settings["rounds"]), MINIMUM_TREES)
+    grown = []
     for member, pair in enumerate(pairs):
         train_data, valid_data = (data.subset(np.flatnonzero(chosen)) for chosen in pair)
 
@@ -149,8 +138,8 @@ def fit_members(
                 progress((member + done / maximum) / members)
 
         with lightgbm_errors():
-            texts.append(grow(train_data, valid_data, settings | {"seed": seed + member}, report, curves))
-    return texts
+            grown.append(grow(train_data, valid_data, settings | {"seed": seed + member}, report))
+    return grown
 
 
 @contextmanager
@@ -213,11 +202,11 @@ def divided(match: re.Match[str], divisor: int) -> str:
 
 
 def lightgbm_parameters(
-    rows: int, *, classes: int, seed: int, threads: int, parameters: Mapping[str, Any] | None
-) -> dict[str, Any]:
+    rows: int, *, classes: int, seed: int, threads: int, parameters: Mapping[str, Parameter] | None
+) -> dict[str, Parameter]:
     """Returns LightGBM's parameters for so many training rows, with `rounds` and `patience` for `grow`."""
     minimums = {"min_data_in_leaf": min_leaf_rows(rows), "min_sum_hessian_in_leaf": MIN_LEAF_WEIGHT}
-    settings = minimums | dict(PARAMETERS) | dict(parameters or {})
+    settings: dict[str, Parameter] = minimums | dict(PARAMETERS) | dict(parameters or {})
     settings |= {
         "objective": "binary" if classes == 1 else "multiclass",
         "metric": "binary_logloss" if classes == 1 else "multi_logloss",
@@ -230,14 +219,14 @@ def lightgbm_parameters(
     return settings if classes == 1 else settings | {"num_class": classes}
 
 
-def constraints(names: Sequence[str]) -> dict[str, Any]:
+def constraints(names: Sequence[str]) -> dict[str, Parameter]:
     """Returns monotone constraints: more complaints never lower a score, all else being equal.
 
     Time since the last complaint may be unknown and is not constrained. In a model of exactly the features of `lite`,
     each is constrained to its sign.
 
     >>> constraints(["reported_count_7d", "call_hour"])
-    {'monotone_constraints': [1, 0]}
+    {'monotone_constraints': '1,0'}
     """
     signs_by_name = (
         MONOTONE_SIGNS
@@ -245,10 +234,10 @@ def constraints(names: Sequence[str]) -> dict[str, Any]:
         else {feature.name: 1 for feature in COMPLAINT_FEATURES if feature.unit == "people"}
     )
     signs = [signs_by_name.get(name, 0) for name in names]
-    return {"monotone_constraints": signs} if any(signs) else {}
+    return {"monotone_constraints": ",".join(map(str, signs))} if any(signs) else {}
 
 
-def without_stopping(settings: Mapping[str, Any]) -> dict[str, Any]:
+def without_stopping(settings: Mapping[str, Parameter]) -> dict[str, Parameter]:
     """Returns the parameters that LightGBM itself reads, without those of early stopping."""
     return {name: value for name, value in settings.items() if name not in {"rounds", "patience"}}
 
@@ -256,18 +245,16 @@ def without_stopping(settings: Mapping[str, Any]) -> dict[str, Any]:
 def grow(
     data: lgb.Dataset,
     validation: lgb.Dataset,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, Parameter],
     progress: Callable[[int, int], None] | None,
-    curves: list[list[float]] | None = None,
-) -> str:
-    """Trains on `data` with early stopping on `validation`; returns the text of the best iteration.
-
-    Args:
-        curves: gets the loss on `validation` after each tree.
-    """
+) -> Grown:
+    """Trains on `data` with early stopping on `validation`; returns the model of the best iteration."""
     losses: dict[str, dict[str, list[float]]] = {}
-    rounds = settings["rounds"]
-    callbacks: list[Any] = [lgb.early_stopping(settings["patience"], verbose=False), lgb.record_evaluation(losses)]
+    rounds = int(settings["rounds"])
+    callbacks: list[Callable[..., None]] = [
+        lgb.early_stopping(settings["patience"], verbose=False),
+        lgb.record_evaluation(losses),
+    ]
     if progress:
         callbacks.append(lambda env: progress(env.iteration + 1, rounds))
     # Without keep_training_booster LightGBM drops every tree after the best one, even below the minimum of trees.
@@ -275,10 +262,9 @@ def grow(
         without_stopping(settings), data, num_boost_round=rounds, valid_sets=[validation], callbacks=callbacks,
         keep_training_booster=True,
     )  # fmt: skip
-    if curves is not None:
-        curves += [curve for metrics in losses.values() for curve in metrics.values()]
     trees = max(booster.best_iteration, min(MINIMUM_TREES, booster.current_iteration()))
-    return without_machine(booster.model_to_string(num_iteration=trees))
+    ((curve,),) = (metrics.values() for metrics in losses.values())
+    return Grown(without_machine(booster.model_to_string(num_iteration=trees)), curve)
 
 
 def min_leaf_rows(rows: int) -> int:
@@ -289,63 +275,3 @@ def min_leaf_rows(rows: int) -> int:
 def without_machine(text: str) -> str:
     """Removes the line with the number of threads, which does not belong to the model."""
     return "\n".join(line for line in text.split("\n") if not line.startswith("[num_threads:"))
-
-
-def calibrate(raw: Array, y: Array, group: Array) -> tuple[Calibration, str]:
-    """Calibrates raw scores to probabilities: logistic or isotonic, whichever has the lower log-loss across groups.
-
-    With too few groups for a comparison, it is logistic. With calls of one kind only, the method is "none": the model's
-    own log-odds.
-
-    Args:
-        raw: out-of-fold raw scores, at the natural share of nuisance calls.
-        group: calls of one group are never in both parts of a comparison.
-    Returns: the calibration and the name of its method.
-    """
-    if len(np.unique(y)) < 2:
-        return _as_fitted(raw), "none"
-    splits = (
-        list(GroupKFold(CALIBRATION_FOLDS).split(raw, groups=group))
-        if len(np.unique(group)) >= CALIBRATION_FOLDS
-        else []
-    )
-    if not splits or any(len(np.unique(y[inside])) < 2 for inside, _ in splits):
-        return _logistic(raw, y), "logistic"
-    scores: dict[str, float] = {}
-    for name, make in (("logistic", _logistic), ("isotonic", _isotonic)):
-        out_of_fold = np.empty(len(raw))
-        for train_rows, valid_rows in splits:
-            calibration = make(raw[train_rows], y[train_rows])
-            out_of_fold[valid_rows] = calibration.probabilities(raw[valid_rows])
-        scores[name] = float(log_loss(y, np.clip(out_of_fold, 1e-9, 1 - 1e-9), labels=[0, 1]))
-    best = min(scores, key=lambda name: scores[name])
-    return (_logistic if best == "logistic" else _isotonic)(raw, y), best
-
-
-def _as_fitted(raw: Array) -> Calibration:
-    """Returns the logistic function itself: raw scores are log-odds at the training share of nuisance."""
-    x = np.linspace(min(raw.min(initial=0.0), -20.0), max(raw.max(initial=0.0), 20.0), 200)
-    return _knots(x, expit(x))
-
-
-def _logistic(raw: Array, y: Array) -> Calibration:
-    """Returns the Platt scaling (1999) as knots, so that the scorer needs no formula."""
-    model = LogisticRegression(C=1e6).fit(raw[:, None], y)
-    x = np.linspace(raw.min() - 1.0, raw.max() + 1.0, 200)
-    return _knots(x, model.predict_proba(x[:, None])[:, 1])
-
-
-def _isotonic(raw: Array, y: Array) -> Calibration:
-    """Returns the isotonic regression (Zadrozny and Elkan 2002) with steps joined by lines and at most 200 knots."""
-    model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, y)
-    x, p = model.X_thresholds_, model.y_thresholds_
-    chosen = np.unique(np.linspace(0, len(x) - 1, 200).astype(int))
-    return _knots(x[chosen], p[chosen])
-
-
-def _knots(x: Array, p: Array) -> Calibration:
-    if len(x) == 1:  # all calls have one score, and a map needs two knots
-        x, p = np.array([x[0], x[0] + 1.0]), np.repeat(p, 2)
-    rising = np.concatenate([[True], np.diff(x) > 0])
-    steady = np.maximum.accumulate(np.clip(p[rising], 0.0, 1.0))
-    return Calibration(tuple(float(v) for v in x[rising]), tuple(float(v) for v in steady))

@@ -1,14 +1,21 @@
-"""Assigns the calls of a training to folds: training rows, calls to choose thresholds on, calls to certify on."""
+"""Assigns the calls of a training to folds, and chooses those that need vectors.
+
+There are training rows, and calls to choose thresholds on, to certify, to judge and to monitor. Most calls only fill
+the history of others, so their own vectors are never computed: in a town one call in five needs one.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from callsieve.features.arrays import Array
+from callsieve.features.files.dates import DAY, EPOCH
 from callsieve.features.intake.text_columns import factorize
 from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL
 from callsieve.training.data.dataset import Dataset, campaigns_of
@@ -16,20 +23,23 @@ from callsieve.training.data.exclusions import labels_to_learn
 from callsieve.training.data.feeds import recorded_calls
 from callsieve.training.data.judging_labels import JudgingLabels, judging_labels
 
-from . import call_choice
-from .call_choice import certified_calls, fold_rows, threshold_calls
 from .matrix import LabelledRows, labelled_rows, rows_with_truth
 from .settings import Settings
-from .split import FOLDS, Plan, caller_classes, fold_of_group, fold_plan, groups
+from .split import FOLDS, WINDOW_DAYS, Plan, caller_classes, fold_of_group, fold_plan, fold_rows, groups
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from callsieve.training.data.sources import Role
 
 
 ROWS_IN_ALL = 800_000  # training rows of a model, so that time and memory stay bounded with many folders
 BUSY_CALLS = 300  # a caller with more calls in a folder is busy
+LAST_HOUR = 23
+SAMPLE = 10_000  # calls of a day that the drift histograms use; marks of records count all calls
+# More calls of the same callers add little, and their vectors take memory.
+MAX_CHOSEN_ON, CHOSEN_IN_ALL = 250_000, 1_500_000
+MAX_CERTIFIED_ON = 2_000_000  # of all folders together
+POORER_IN_ALL = 600_000  # calls of a poorer feed that thresholds are chosen or certified on
+RECOMPUTED = 500  # calls of a day whose vectors `judging/leak_probes.py` computes again
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +62,29 @@ class CallFolds:
         return replace(self, judged=self.judged.at(rows), **{name: getattr(self, name)[rows] for name in names})
 
     def choose(self, seed: int, folders: int = 1) -> Array:
-        """Returns the calls that thresholds are chosen on; bool. Args: as of `threshold_calls`."""
-        return threshold_calls(self.plan, self.fold, self.start, seed, folders) & self.judged.known
+        """Returns the calls that thresholds are chosen on: random later calls of training groups; bool.
+
+        Args:
+            folders: how many folders the training learns from; together they give at most CHOSEN_IN_ALL calls.
+        """
+        rows = fold_rows("train", self.plan.choose, self.fold, self.start)
+        return self._random(rows, min(MAX_CHOSEN_ON, CHOSEN_IN_ALL // folders), seed)
 
     def certify(self, seed: int, folders: int = 1) -> Array:
-        """Returns the calls that certificates are computed on; bool. Args: as of `certified_calls`."""
-        return certified_calls(self.plan, self.fold, self.start, seed, folders) & self.judged.known
+        """Returns the calls that certificates are computed on: random calls of the certifying fold; bool.
+
+        Args:
+            folders: how many folders the training certifies on; together they give at most MAX_CERTIFIED_ON calls.
+        """
+        rows = fold_rows("certify", self.plan.certify, self.fold, self.start)
+        return self._random(rows, MAX_CERTIFIED_ON // folders, seed)
+
+    def _random(self, rows: Array, most: int, seed: int) -> Array:
+        return random_rows(np.flatnonzero(rows), most, len(rows), seed) & self.judged.known
 
     def new_callers(self) -> Array:
         """Returns the nuisance calls of numbers that began after the labels were made; bool."""
-        return call_choice.calls_of_new_callers(self.plan.label_cutoff, self.judged, self.caller, self.start)
+        return calls_of_new_callers(self.plan.label_cutoff, self.judged, self.caller, self.start)
 
     def needed(self, calls: pa.Table, choose: Array, certify: Array, in_training: Array, *, last: bool) -> Array:
         """Returns the calls that need a vector beside the training rows: to choose, certify, judge and monitor; bool.
@@ -77,10 +100,10 @@ class CallFolds:
             needed |= in_training & (start >= plan.certify[0]) & judged.known & judged.nuisance
             needed |= self.new_callers()
         if last:
-            needed[call_choice.last_day_rows(start)] = True
-            needed[call_choice.recomputed_rows(start)] = True
-            for day, rows in call_choice.whole_days(calls).items():
-                needed[call_choice.day_sample(day, rows)] = True
+            needed[last_day_rows(start)] = True
+            needed[recomputed_rows(start)] = True
+            for day, rows in whole_days(calls).items():
+                needed[day_sample(day, rows)] = True
         return np.asarray(needed)
 
 
@@ -176,3 +199,92 @@ def training_rows(
         calls_per_number=settings.calls_per_number,
         seed=settings.seed,
     )
+
+
+def random_rows(rows: Array, most: int, count: int, seed: int) -> Array:
+    """Returns which of `count` calls are among at most `most` random ones of `rows`; bool."""
+    chosen = np.zeros(count, dtype=bool)
+    chosen[np.random.default_rng(seed).permutation(rows)[:most]] = True
+    return chosen
+
+
+def poorer_calls(rows: Array, count: int, seed: int, folders: int) -> Array:
+    """Returns the places of the calls whose vectors are also computed from a poorer feed: random ones of `rows`.
+
+    Args:
+        rows: places of the calls of a folder, of `count`, that the feed records and that thresholds are chosen or
+            certified on.
+        folders: how many folders the training has; together they give at most POORER_IN_ALL calls.
+    """
+    return np.flatnonzero(random_rows(rows, POORER_IN_ALL // folders, count, seed))
+
+
+def nth_call(caller: Array, start: Array) -> Array:
+    """Returns the number of each call among its caller's calls, from 1, in order of start; ties keep their order in the
+    table.
+
+    >>> nth_call(np.array([5, 3, 5, 5]), np.array([10, 20, 30, 20]))
+    array([1, 1, 3, 2])
+    """
+    order = np.lexsort((start, caller))
+    owners = caller[order]
+    begin = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]])) if len(order) else np.zeros(0, int)
+    place = np.arange(len(order)) - np.repeat(begin, np.diff(np.append(begin, len(order))))
+    nth = np.empty(len(order), dtype=np.int64)
+    nth[order] = place + 1
+    return nth
+
+
+def calls_of_new_callers(moment: int, judged: JudgingLabels, caller: Array, start: Array) -> Array:
+    """Returns the calls of nuisance numbers whose first call came at or after `moment` (Unix ms); bool."""
+    first = np.full(int(caller.max()) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, caller, start)
+    return np.asarray(judged.known & judged.nuisance & (first[caller] >= moment))
+
+
+def last_day_rows(start: Array) -> Array:
+    """Returns the places of the calls of the last 24 hours."""
+    return np.flatnonzero(start >= start.max() - DAY)
+
+
+def recomputed_rows(start: Array) -> Array:
+    """Returns places of calls of the first day with full windows, for the probe that computes their vectors again."""
+    begin = int(start.min()) + WINDOW_DAYS * DAY
+    rows = np.flatnonzero((start >= begin) & (start < begin + DAY))
+    return rows[:: max(1, len(rows) // RECOMPUTED)]
+
+
+def whole_days(calls: pa.Table) -> dict[date, slice]:
+    """Returns the days with a full window before them; the last day only if it has calls in its last hour."""
+    days = day_slices(calls)
+    first = min(days)
+    whole = {day: rows for day, rows in days.items() if (day - first).days >= WINDOW_DAYS}
+    if whole and calls["hour"][-1].as_py() < LAST_HOUR:
+        whole.pop(max(whole))
+    return whole
+
+
+def day_sample(day: date, rows: slice) -> Array:
+    """Returns the rows of a day that its histograms use; the day alone decides which."""
+    size = rows.stop - rows.start
+    if size <= SAMPLE:
+        return np.arange(rows.start, rows.stop)
+    drawn = np.random.default_rng(day.toordinal()).choice(size, SAMPLE, replace=False)
+    return np.asarray(np.sort(drawn) + rows.start)
+
+
+def day_slices(calls: pa.Table) -> dict[date, slice]:
+    """Returns the rows of each local day.
+
+    Raises:
+        ValueError: if there is no call.
+    """
+    days = calls["day"].to_numpy()
+    if not len(days):
+        raise ValueError("calls: expected some, got none")
+    values, begin = np.unique(days, return_index=True)
+    ends = [*begin[1:], len(days)]
+    return {
+        EPOCH + timedelta(days=int(day)): slice(int(first), int(end))
+        for day, first, end in zip(values, begin, ends, strict=True)
+    }

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-import lightgbm as lgb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -21,14 +20,11 @@ from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.labels import UNREPORTED
 
 from .allocators import give_back
-from .fit import FitRows, cv_folds, lightgbm_parameters, without_stopping
 
 if TYPE_CHECKING:
     from callsieve.training.data.dataset import Dataset
 
 
-MIN_CLASS_ROWS = 200
-LOOK_ALIKE_TREES = 100
 COPIED_AT_ONCE = 50_000  # calls, so that memory stays bounded
 _BLOCK = 1 << 24  # bytes that are hashed at a time
 
@@ -176,45 +172,6 @@ def joined_matrix(folders: Sequence[Matrix], X: Array) -> Matrix:
     """
     names = [field.name for field in fields(Matrix) if field.name != "X"]
     return Matrix(X=X, **{name: np.concatenate([getattr(matrix, name) for matrix in folders]) for name in names})
-
-
-def without_look_alikes(matrix: Matrix, columns: list[int], probability: float, *, seed: int, threads: int) -> Matrix:
-    """Returns the matrix with no weight on rows that are assumed innocent and resemble reported nuisance callers.
-
-    Some nuisance numbers are never reported. Learnt as innocent, they hide how such numbers begin. So a light model of
-    the other groups scores each row, and a row above `probability` teaches neither kind: Liu et al., Building Text
-    Classifiers Using Positive and Unlabeled Examples (ICDM 2003), take such rows out in the same way.
-
-    Args:
-        columns: places of the model's features in `matrix.X`.
-        probability: of nuisance, from which an assumed label does not count.
-    """
-    if not matrix.assumed.any():
-        return matrix
-    fold, X, score = cv_folds(matrix.group, matrix.y, seed), matrix.X[:, columns], np.zeros(len(matrix.y))
-    settings = lightgbm_parameters(len(score), classes=1, seed=seed, threads=threads, parameters=None)
-    settings = without_stopping(settings)
-    data = lgb.Dataset(X, matrix.y, weight=matrix.weight, params=settings, free_raw_data=False).construct()
-    for held_out in range(int(fold.max()) + 1 if fold.any() else 0):
-        inside = fold != held_out
-        model = lgb.train(settings, data.subset(np.flatnonzero(inside)), num_boost_round=LOOK_ALIKE_TREES)
-        rows = np.flatnonzero(~inside & matrix.assumed)
-        score[rows] = model.predict(X[rows], num_threads=threads)
-    return replace(matrix, weight=np.where(matrix.assumed & (score > probability), 0.0, matrix.weight))
-
-
-def class_words(train_labels: Array, valid_labels: Array) -> tuple[str, ...]:
-    """Returns the classes with at least MIN_CLASS_ROWS training rows and one validation row."""
-    counts = pd.Series(train_labels).value_counts()
-    in_valid = set(pd.Series(valid_labels).dropna())
-    return tuple(sorted(str(word) for word in counts[counts >= MIN_CLASS_ROWS].index if word in in_valid))
-
-
-def class_rows(matrix: Matrix, rows: Array, columns: list[int], labels: Array, words: tuple[str, ...]) -> FitRows:
-    """Returns those of the rows (bool) whose class is one of `words`, with the class's place as label."""
-    code = pd.Index(words).get_indexer(pd.Index(labels))
-    chosen = rows & (code >= 0)
-    return FitRows(matrix.X[chosen][:, columns], code[chosen].astype(np.int64), matrix.weight[chosen])
 
 
 def before_current_holder(since: pd.Series[pd.Timestamp], start: Array) -> Array:

@@ -28,8 +28,7 @@ from callsieve.training.data.judging_labels import JudgingLabels, joined_labels
 from callsieve.training.data.list_reach import recent_complaints
 
 from .allocators import give_back
-from .call_choice import nth_call, poorer_calls
-from .folds import CallFolds, assign_folds, training_rows_by_feed
+from .folds import CallFolds, assign_folds, nth_call, poorer_calls, training_rows_by_feed
 from .matrix import Matrix, build_matrix, joined_matrix, training_vectors
 
 if TYPE_CHECKING:

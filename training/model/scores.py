@@ -12,24 +12,25 @@ The certificate later judges the mean of all members, on groups that no member t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import vector_columns
-from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL, needs_second_model, with_lacks
-from callsieve.serving.bundle.forest import Forest, read_forest
-from callsieve.serving.bundle.metadata import SECOND, Calibration
+from callsieve.features.online.feeds import COMPLETE, needs_second_model, with_lacks
+from callsieve.serving.bundle.forest import Forest
+from callsieve.serving.bundle.metadata import SECOND
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.training.own.own_estimator import OwnModel, RiskModel, predictor
 
 from .bands import FeedScores
-from .fit import FitRows, calibrate
 from .pool import FeedVectors
 
 if TYPE_CHECKING:
-    from .fit import Fitted
+    from .matrix import Matrix
+    from .models import Fitted
     from .pool import Gathered, Pool
     from .settings import Settings
 
@@ -38,22 +39,25 @@ SCORED_AT_ONCE = 50_000  # calls, so that memory stays bounded
 NO_CV_FOLD = -1  # the cross-validation fold of a folder or group that no member trained on
 
 
-def scores_by_feed(fitted: Fitted, gathered: Gathered, cv_fold: Array, settings: Settings) -> dict[str, FeedScores]:
-    """Scores the pool on each feed, the complete feed first; by the name of the feed.
+@dataclass(frozen=True, slots=True)
+class PoolScores:
+    """The scores of the pool by the name of the feed, the complete feed first; and the fold of each call's unit."""
 
-    The vectors of a feed are in memory only while it is scored.
+    by_feed: dict[str, FeedScores]
+    cv_fold: Array
 
-    Args:
-        cv_fold: as from `cv_fold_of_calls`.
-    """
+
+def score_pool(fitted: Fitted, matrix: Matrix, gathered: Gathered, settings: Settings) -> PoolScores:
+    """Scores the pool on each feed. The vectors of a feed are in memory only while it is scored."""
     pool, scores = gathered.pool, {}
+    cv_fold = cv_fold_of_calls(getattr(matrix, fitted.unit), fitted.row_fold, getattr(pool, fitted.unit))
     complete = FeedVectors(np.arange(len(pool.start)), gathered.vectors)
     for name, feed in {COMPLETE: complete, **gathered.poorer}.items():
         X, model = feed.vectors.array(), model_of(gathered.feed, name, fitted.models)
         raw = score_feed(fitted, model, cv_fold, pool, X, feed.places, settings)
         scores[name] = FeedScores(raw, strata_at(X, feed.places, len(pool.start)))
         feed.vectors.release()
-    return scores
+    return PoolScores(scores, cv_fold)
 
 
 def model_of(own: str, lack: str, models: Mapping[str, RiskModel]) -> str:
@@ -141,14 +145,6 @@ def select_columns(X: Array, columns: list[int]) -> Array:
     return X if columns == list(range(X.shape[1])) else X[:, columns]
 
 
-def calibrate_second(by_feed: Mapping[str, FeedScores], pool: Pool) -> Calibration:
-    """Calibrates the second model on its scores on the feeds that it learnt from."""
-    places = [np.flatnonzero(pool.choose & ~np.isnan(by_feed[name].raw)) for name in SECOND_MODEL]
-    raw = np.concatenate([by_feed[name].raw[rows] for name, rows in zip(SECOND_MODEL, places, strict=True)])
-    rows = np.concatenate(places)
-    return calibrate(raw, pool.judged.nuisance[rows], pool.group[rows])[0]
-
-
 def cv_fold_of_calls(row_unit: Array, row_fold: Array, unit: Array) -> Array:
     """Returns the cross-validation fold of each call's unit, NO_CV_FOLD without a training row. Shape (calls,).
 
@@ -186,9 +182,3 @@ def out_of_fold_scores(
         total[rows] += scores[rows]
         members[rows] += 1
     return np.where(members > 0, total / np.maximum(members, 1), raw)
-
-
-def beats_commonest_class(model: str, rows: FitRows) -> bool:
-    """Returns whether a class model is right more often on held-out rows than their commonest class would be."""
-    right = read_forest(model).predict_raw(np.ascontiguousarray(rows.X, dtype=np.float64)).argmax(axis=1) == rows.y
-    return bool(right.mean() > np.bincount(rows.y).max() / len(rows.y))

@@ -129,6 +129,12 @@ def caller_classes(calls: pa.Table) -> Array:
     return np.asarray(places.fill_null(NUMBER_CLASSES.index("unknown")).to_numpy(), dtype=np.int64)
 
 
+def fold_rows(fold_name: str, span: tuple[int, int], fold: Array, start: Array) -> Array:
+    """Returns whether each call is in a fold and starts within a span `[begin, end)` of Unix ms; bool."""
+    rows: Array = (fold == FOLDS.index(fold_name)) & (start >= span[0]) & (start < span[1])
+    return rows
+
+
 def fold_of_group(group: Array, kind: Array, seed: int, shares: Sequence[float] = SHARES) -> Array:
     """Returns the fold of each call's group: an index into FOLDS, or into other `shares` of the groups.
 

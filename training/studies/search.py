@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
@@ -33,8 +33,8 @@ from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.model.fit import PARAMETERS, FitRows, fit, min_leaf_rows
 from callsieve.training.model.folds import assign_folds, training_rows_by_feed
 from callsieve.training.model.matrix import Matrix, build_matrix, fingerprint, joined_matrix, training_vectors
-from callsieve.training.model.parameters import write_parameters
 from callsieve.training.model.scores import feature_columns, select_columns
+from callsieve.training.model.settings import write_parameters
 from callsieve.training.model.train import require_both
 from callsieve.training.tracking import mlflow_write
 
@@ -50,7 +50,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
     from callsieve.training.data.dataset import Dataset
-    from callsieve.training.model.settings import Settings
+    from callsieve.training.model.settings import Parameter, Settings
 
 
 STORE, RESULT = "search.db", "parameters.toml"
@@ -123,7 +123,7 @@ def search(
         {"data": dataset.fingerprint, "source": source, "seed": settings.seed, "rows": rows, "parts": PARTS},
     )
     # The shipped parameters are the first trial, so the result is never worse than they are.
-    shipped = {"min_data_in_leaf": min_leaf_rows(rows)} | dict(PARAMETERS) | settings.parameters
+    shipped = {"min_data_in_leaf": min_leaf_rows(rows)} | dict(PARAMETERS) | dict(settings.parameters)
     while (done := finished(study)) < trials and (done == 0 or time.monotonic() - started < 60 * minutes):
         report_progress(
             f"trial {done + 1} of at most {trials}", max(done / trials, (time.monotonic() - started) / (60 * minutes))
@@ -200,7 +200,7 @@ def finished(study: optuna.Study) -> int:
     return len(complete_trials(study))
 
 
-def proposed(trial: optuna.Trial, rows: int) -> dict[str, Any]:
+def proposed(trial: optuna.Trial, rows: int) -> dict[str, float]:
     """Draws the parameters of a trial from their ranges."""
     share = trial.suggest_float("leaf_share", *LEAF_SHARES, log=True)
     return {
@@ -214,7 +214,7 @@ def proposed(trial: optuna.Trial, rows: int) -> dict[str, Any]:
 
 
 def run_trial(
-    study: optuna.Study, data: SearchData, settings: Settings, shipped: Mapping[str, Any], uri: str, parent: str
+    study: optuna.Study, data: SearchData, settings: Settings, shipped: Mapping[str, Parameter], uri: str, parent: str
 ) -> None:
     """Tries the shipped parameters first, then proposed ones, and records the trial in MLflow."""
     done = finished(study)
@@ -229,14 +229,14 @@ def run_trial(
     study.tell(trial, figures["log_loss"])
 
 
-def cross_validated(data: SearchData, parameters: Mapping[str, Any], settings: Settings) -> dict[str, float]:
+def cross_validated(data: SearchData, parameters: Mapping[str, Parameter], settings: Settings) -> dict[str, float]:
     """Returns log-loss and average precision over all calls, each scored by the model of the other parts."""
     matrix = data.matrix
     raw, trees = np.empty(len(matrix.y)), 0
     # The least calls in a leaf shrink with the rows of the part.
     for inside, outside in data.parts:
         scaled = dict(parameters) | {
-            "min_data_in_leaf": max(20, round(parameters["min_data_in_leaf"] * len(inside) / len(matrix.y)))
+            "min_data_in_leaf": max(20, round(float(parameters["min_data_in_leaf"]) * len(inside) / len(matrix.y)))
         }
         learn, check = (
             FitRows(select_columns(matrix.X[rows], data.columns), matrix.y[rows], matrix.weight[rows])

@@ -12,7 +12,7 @@ from callsieve.training.drift.days import ScoredCalls, day_figures
 from callsieve.training.drift.monitor import Shift, compare
 from callsieve.training.drift.reference import REFERENCE, Reference, read_reference
 from callsieve.training.judging.run_figures import RunDrift, RunShift
-from callsieve.training.model.call_choice import whole_days
+from callsieve.training.model.folds import whole_days
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.log.run_paths import RunPaths
 

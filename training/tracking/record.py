@@ -66,8 +66,8 @@ def dataset_entries(trained: Trained, source: str) -> dict[str, DatasetEntry]:
             add(f"{table.name}{several}", table.sha256, table.rows, table.context, folder.name or source)
             entries[f"{table.name}{several}"]["purpose"] = folder.purpose
     add("vectors", array_hash([trained.pool.row, trained.X]), len(trained.pool.row), "training", source)
-    for name, sha256 in trained.fitted["sides"].items():
-        add(f"labelled {name}", sha256, trained.fitted["rows"][name], "training", source)
+    for name, sha256 in trained.fitted.sides.items():
+        add(f"labelled {name}", sha256, trained.fitted.rows[name], "training", source)
     return entries
 
 

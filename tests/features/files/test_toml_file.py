@@ -8,7 +8,7 @@ from callsieve.serving.cases.case_rules import read_case_rules
 from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.rules.policy import read_policy
 from callsieve.training.data.label_policy import read_label_policy
-from callsieve.training.model.parameters import read_parameters
+from callsieve.training.model.settings import read_parameters
 from callsieve.training.oversight.governance.incident import read_incident
 from callsieve.training.oversight.log.gates import read_gates
 from callsieve.training.world.basis.scenario import load_scenario

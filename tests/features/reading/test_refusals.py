@@ -23,7 +23,7 @@ from callsieve.training.judging.compare import compare
 from callsieve.training.judging.evaluate import by_seen_groups
 from callsieve.training.judging.metrics import calibration_table
 from callsieve.training.judging.seen_groups import NOT_KNOWN, SeenGroups, seen_groups
-from callsieve.training.model import call_choice
+from callsieve.training.model import folds
 from callsieve.training.oversight.audit.audit_page import figure, meaning
 from callsieve.training.oversight.governance import canaries, incident, parties
 from callsieve.training.oversight.governance.affected import Affected, affected
@@ -49,7 +49,7 @@ def of_catalogue(name):
 
 
 REFUSED = {
-    "no day": (lambda _: call_choice.day_slices(CALLS), "calls: expected some, got none"),
+    "no day": (lambda _: folds.day_slices(CALLS), "calls: expected some, got none"),
     "nothing to draw": (lambda _: choose(np.random.default_rng(1), {}, 1), "weights must have a positive sum"),
     "no bin": (lambda _: calibration_table([0.5], [True], bins=0), "bins must be 1 or more, got 0"),
     "no token": (lambda _: exports.reidentify_act(["13800138000"], "p", "q"), "expected tokens of numbers"),

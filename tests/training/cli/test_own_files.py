@@ -13,9 +13,9 @@ from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.custody import purposes
 from callsieve.serving.custody.purposes import PURPOSES, declare, require_purpose
 from callsieve.training import read_dataset
-from callsieve.training.model.feature_table import read_table, split
 from callsieve.training.oversight.log.run_paths import working_store
 from callsieve.training.tracking import mlflow_read
+from callsieve.training.tracking.feature_table import read_table, split
 from callsieve.training.world import write_world
 from tests.training.cli import foreign_files
 

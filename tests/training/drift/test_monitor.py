@@ -40,7 +40,7 @@ from callsieve.training.drift.reference import (
     watched_shares,
     write_reference,
 )
-from callsieve.training.model.call_choice import SAMPLE, day_sample, day_slices, whole_days
+from callsieve.training.model.folds import SAMPLE, day_sample, day_slices, whole_days
 from callsieve.training.oversight.log.run_paths import run_paths
 from callsieve.training.tracking.lineage import drift_since_last_run
 from callsieve.training.world import write_world

@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from callsieve.features import call_features
 from callsieve.features.catalogue.lite import LITE
 from callsieve.training import ForwardGroupSplit, NuisanceClassifier
-from callsieve.training.estimator.classifier import calibration_line
+from callsieve.training.model.calibration import calibration_line
 from tests.support.worlds import small_world, text_values
 
 QUICK = {"min_data_in_leaf": 5, "rounds": 20}

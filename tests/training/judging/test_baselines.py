@@ -56,11 +56,11 @@ def test_the_number_class_gives_one_score_per_class(trained, by_baselines):
     scores = {
         (level, fit): set(raw[(levels == level) & (fits == fit)])
         for level in set(levels[~np.isnan(levels)])
-        for fit in range(NO_CV_FOLD, trained.fitted["parts"])
+        for fit in range(NO_CV_FOLD, trained.fitted.parts)
     }
     assert all(len(distinct) <= 1 for distinct in scores.values())
     mobile = NUMBER_CLASSES.index("mobile")
-    assert len(set.union(*(scores[mobile, fit] for fit in range(NO_CV_FOLD, trained.fitted["parts"])))) > 1
+    assert len(set.union(*(scores[mobile, fit] for fit in range(NO_CV_FOLD, trained.fitted.parts)))) > 1
 
 
 def test_the_number_class_ranks_classes_by_their_share_of_nuisance():
@@ -96,7 +96,7 @@ def test_each_call_is_scored_by_a_regression_of_the_other_parts(trained, by_base
     columns = logistic(NAMES)[:-1]
     table = columns.fit_transform(learn.X)
     fits = np.where(trained.pool.choose, trained.cv_fold, NO_CV_FOLD)
-    for fit in range(NO_CV_FOLD, trained.fitted["parts"]):
+    for fit in range(NO_CV_FOLD, trained.fitted.parts):
         rows, rest = np.flatnonzero((fits == fit) & ~np.isnan(raw))[:500], trained.learnt_fold != fit
         regression = LogisticRegression(solver="newton-cholesky", tol=1e-8)
         regression.fit(table[rest], learn.y[rest], learn.weight[rest])

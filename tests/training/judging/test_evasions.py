@@ -15,8 +15,8 @@ from callsieve.training.data.judging_labels import JudgingLabels
 from callsieve.training.judging.calls_made import BUCKETS, by_calls_made, reliability_by
 from callsieve.training.judging.evasions import PLAIN, evasion_figures, mean
 from callsieve.training.judging.headline import JudgedCalls, PolicyActions, headline_of, policy_headline
-from callsieve.training.model.call_choice import calls_of_new_callers, nth_call
 from callsieve.training.model.certify import certificate, upper_bound
+from callsieve.training.model.folds import calls_of_new_callers, nth_call
 from callsieve.training.tracking.record import slice_metrics
 from tests.training.judging.test_metrics import smallest_reaching
 

@@ -12,16 +12,17 @@ from callsieve.features.catalogue.lite import LITE, MONOTONE_SIGNS
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.model_text import check_structure
 from callsieve.training.judging.metrics import calibration_table
+from callsieve.training.model.calibration import calibrate
 from callsieve.training.model.fit import (
     CV_FOLDS,
     MINIMUM_TREES,
     FitRows,
-    calibrate,
     cv_folds,
     fit,
     fit_members,
     mean_model,
 )
+from callsieve.training.model.settings import PASSED, RANGES, checked
 
 NAMES = ("steep", "flat", "kind", "noise")
 LEVELS = {"kind": 5}
@@ -123,6 +124,11 @@ def members(side, part):
         yield fit(inside, outside, NAMES, categorical=("kind",), seed=3 + member, threads=1, parameters=QUICK)
 
 
+def mean_of_members(rows, fold, names, **options):
+    """Returns the text of the mean of the ensemble members."""
+    return mean_model([member.text for member in fit_members(rows, fold, names, **options)])
+
+
 def test_a_mean_model_gives_the_mean_score_of_its_members():
     texts = [fit_model(seed=seed) for seed in (1, 2, 3)]
     values = draw_rows(500, 9).X
@@ -141,8 +147,8 @@ def test_each_member_trains_on_the_folds_that_do_not_stop_it():
     side.X[:, [0, 1, 3]] = np.clip(np.round(side.X[:, [0, 1, 3]]), -2, 2)  # any choice of rows gives the same bins
     part = cv_folds(group, side.y, 3)
     options = {"categorical": ("kind",), "seed": 3, "parameters": QUICK}
-    text = mean_model(fit_members(side, part, NAMES, threads=1, **options))
-    assert text == mean_model(fit_members(side, part, NAMES, threads=2, **options))
+    text = mean_of_members(side, part, NAMES, threads=1, **options)
+    assert text == mean_of_members(side, part, NAMES, threads=2, **options)
     alone = [lgb.Booster(model_str=member).predict(side.X, raw_score=True) for member in members(side, part)]
     np.testing.assert_allclose(read_forest(text).predict_raw(side.X), np.mean(alone, axis=0), rtol=0, atol=1e-9)
 
@@ -155,7 +161,7 @@ def test_more_complaints_never_lower_a_score():
     y = (rng.random(4000) < expit(3 * values[:, 1] - 0.5 * values[:, 0])).astype(int)
     side, part = FitRows(values, y, np.ones(4000)), np.arange(4000) % 5
     for names, falls in ((("reported_count_28d", "call_hour"), False), (("call_weekday", "call_hour"), True)):
-        model = read_forest(mean_model(fit_members(side, part, names, parameters=QUICK)))
+        model = read_forest(mean_of_members(side, part, names, parameters=QUICK))
         rows = [np.column_stack([np.full(50, float(count)), np.linspace(0, 1, 50)]) for count in range(9)]
         scores = [model.predict_raw(vectors) for vectors in rows]
         assert bool((np.diff(scores, axis=0) < 0).any()) == falls
@@ -188,8 +194,8 @@ def test_no_member_trains_on_one_label_alone(groups):
 def test_a_model_of_one_nuisance_group_has_the_minimum_of_trees():
     side = draw_rows(45, 1)
     parameters = {"rounds": 200, "num_leaves": 4, "min_data_in_leaf": 5}
-    (text,) = fit_members(side, np.zeros(45, dtype=int), NAMES, parameters=parameters)
-    assert text.count("\nTree=") == MINIMUM_TREES
+    (member,) = fit_members(side, np.zeros(45, dtype=int), NAMES, parameters=parameters)
+    assert member.text.count("\nTree=") == MINIMUM_TREES
 
 
 def scores(rows, seed):
@@ -273,7 +279,7 @@ def test_a_model_of_exactly_the_ten_features_is_constrained_to_their_signs(names
     values, column = rng.normal(size=(3000, len(names))), names.index(name)
     label = (rng.random(3000) < expit(3 * np.sin(2 * values[:, column]))).astype(int)
     learn, check = FitRows(values[:2000], label[:2000]), FitRows(values[2000:], label[2000:])
-    (member,) = set(fit_members(learn, np.zeros(2000, dtype=np.int64), names, parameters=QUICK, seed=3, threads=1))
+    member = mean_of_members(learn, np.zeros(2000, dtype=np.int64), names, parameters=QUICK, seed=3, threads=1)
     for text in (member, fit(learn, check, names, parameters=QUICK, seed=3, threads=1)):
         rows = np.repeat(rng.normal(size=(20, 1, len(names))), 50, axis=1)
         rows[:, :, column] = np.linspace(-3, 3, 50)
@@ -284,8 +290,6 @@ def test_a_model_of_exactly_the_ten_features_is_constrained_to_their_signs(names
 
 
 def test_other_parameters_of_lightgbm_are_passed_through():
-    from callsieve.training.model.parameters import checked
-
     noise = draw_rows(600, 1), draw_rows(600, 2)
     shallow = QUICK | checked({"max_depth": 1, "path_smooth": 2.0, "extra_trees": True}, "here")
     trees = lgb.Booster(model_str=fit(*noise, NAMES, parameters=shallow)).dump_model()["tree_info"]
@@ -300,8 +304,6 @@ def test_other_parameters_of_lightgbm_are_passed_through():
 
 
 def test_every_parameter_that_is_passed_through_is_one_of_lightgbm():
-    from callsieve.training.model.parameters import PASSED, RANGES
-
     known = lgb.basic._ConfigAliases._get_all_param_aliases()  # the library's own list
     assert known.keys() >= PASSED | (RANGES.keys() - {"rounds", "patience"})
     assert not RANGES.keys() & PASSED

@@ -21,7 +21,7 @@ from callsieve.training.data.feeds import POORER_FEEDS
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.data.sources import Source, folder_sources
 from callsieve.training.judging import judge as judging
-from callsieve.training.model import scores
+from callsieve.training.model import models, scores
 from callsieve.training.model import train as steps
 from callsieve.training.model.fit import fit_members
 from callsieve.training.model.pool import VectorFile, gather
@@ -63,7 +63,7 @@ def pooled(worlds):
         return seen["members"]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "fit_members", members)
+        patch.setattr(models, "fit_members", members)
         return train(sources(worlds, ["learn"] * 5 + ["certify"]), QUICK), seen
 
 
@@ -130,7 +130,7 @@ def test_a_training_holds_few_vectors_at_a_time(worlds, monkeypatch):
         return resident_before
 
     monkeypatch.setattr(steps, "gather", remembered)
-    monkeypatch.setattr(steps, "fit_members", watched(fit_members, "fit"))
+    monkeypatch.setattr(models, "fit_members", watched(fit_members, "fit"))
     monkeypatch.setattr(scores, "score_feed", watched(scores.score_feed, "score"))
     settings = dataclasses.replace(QUICK, poorer_feeds=True, learn_from="truth")
     trained = train(sources(worlds[:2], ["learn", "certify"]), settings)
@@ -232,11 +232,11 @@ def test_thresholds_are_chosen_on_scores_of_members_that_saw_nothing_of_the_fold
         (fold,) = set(trained.cv_fold[pool.folder == folder])
         assert fold != NO_CV_FOLD
         own = np.flatnonzero(pool.choose & (pool.folder == folder))[::20]
-        unseen = [text for text, missed in zip(seen["members"], pairs, strict=True) if fold in missed]
+        unseen = [text for (text, _), missed in zip(seen["members"], pairs, strict=True) if fold in missed]
         expected = np.mean([read_forest(text).predict_raw(vectors[own]) for text in unseen], axis=0)
         np.testing.assert_allclose(trained.raw[own], expected, rtol=0, atol=1e-12)
     assert len({int(trained.cv_fold[pool.folder == folder][0]) for folder in range(5)}) == 5
-    assert len(seen["part"]) == trained.fitted["rows"]["train"]
+    assert len(seen["part"]) == trained.fitted.rows["train"]
 
 
 def test_the_figures_of_a_pool_are_of_the_folders_to_certify_on(pooled, worlds, monkeypatch):

@@ -7,13 +7,12 @@ import pytest
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.data.dataset import campaigns_of
 from callsieve.training.judging.judge import judged_calls
-from callsieve.training.model import call_choice
-from callsieve.training.model import train as steps
-from callsieve.training.model.call_choice import fold_rows, threshold_calls
+from callsieve.training.model import folds as call_folds
+from callsieve.training.model import models as steps
 from callsieve.training.model.fit import FitRows, fit_members, mean_model
 from callsieve.training.model.scores import NO_CV_FOLD, cv_fold_of_calls, feature_columns, out_of_fold_scores
 from callsieve.training.model.settings import Settings
-from callsieve.training.model.split import FOLDS, LINKS
+from callsieve.training.model.split import FOLDS, LINKS, fold_rows
 from callsieve.training.model.train import train
 
 pytestmark = pytest.mark.system
@@ -64,7 +63,7 @@ def test_thresholds_are_chosen_on_out_of_fold_scores_and_certified_on_scores_of_
     for part in range(5):
         own = np.flatnonzero(choose & (trained.cv_fold == part))
         assert len(own)
-        unseen = [text for text, missed in zip(seen["members"], pairs, strict=True) if part in missed]
+        unseen = [text for (text, _), missed in zip(seen["members"], pairs, strict=True) if part in missed]
         expected = np.mean([read_forest(text).predict_raw(vectors[own]) for text in unseen], axis=0)
         np.testing.assert_allclose(trained.raw[own], expected, rtol=0, atol=1e-12)
     certify = np.flatnonzero(fold_rows("certify", folds.plan.certify, folds.fold, folds.start)[trained.pool.row])
@@ -80,18 +79,19 @@ def test_held_out_labels_change_only_where_a_member_stops(fitted_training):
     names = [f"f{i}" for i in range(learn.X.shape[1])]
     quick = {"rounds": 10, "patience": 10}
     first, second = (fit_members(side, part, names, threads=1, parameters=quick) for side in (learn, turned))
-    starts = [[text.partition("\nTree=1\n")[0] for text in texts] for texts in (first, second)]
+    starts = [[member.text.partition("\nTree=1\n")[0] for member in side] for side in (first, second)]
     assert starts[0][:4] == starts[1][:4]
-    assert all(mean_model([a]) != mean_model([b]) for a, b in zip(first[4:], second[4:], strict=True))
+    assert all(mean_model([a.text]) != mean_model([b.text]) for a, b in zip(first[4:], second[4:], strict=True))
 
 
 def test_thresholds_are_chosen_on_a_sample_of_many_calls(fitted_training, monkeypatch):
     trained, _ = fitted_training
     folds = trained.last.folds
-    every = threshold_calls(folds.plan, folds.fold, folds.start, 0, 1)
+    assert folds.judged.known.all()
+    every = folds.choose(0)
     assert (every == fold_rows("train", folds.plan.choose, folds.fold, folds.start)).all()
-    monkeypatch.setattr(call_choice, "MAX_CHOSEN_ON", 500)
-    drawn = [threshold_calls(folds.plan, folds.fold, folds.start, seed, 1) for seed in (0, 0, 1)]
+    monkeypatch.setattr(call_folds, "MAX_CHOSEN_ON", 500)
+    drawn = [folds.choose(seed) for seed in (0, 0, 1)]
     assert all(sample.sum() == 500 and (sample <= every).all() for sample in drawn)
     assert (drawn[0] == drawn[1]).all() and (drawn[0] != drawn[2]).any()
 

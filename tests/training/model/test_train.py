@@ -17,26 +17,19 @@ from callsieve.training.data.dataset import make_dataset
 from callsieve.training.data.feeds import POORER_FEEDS, vectors_on
 from callsieve.training.judging import judge as judging
 from callsieve.training.judging.judge import headline_metrics, judge
-from callsieve.training.model.call_choice import fold_rows
-from callsieve.training.model.fit import cv_folds
+from callsieve.training.model.bands import require_benign
 from callsieve.training.model.folds import training_labels, training_rows
 from callsieve.training.model.matrix import (
-    MIN_CLASS_ROWS,
     Matrix,
     build_matrix,
-    class_words,
     joined_matrix,
     training_vectors,
 )
+from callsieve.training.model.models import MIN_CLASS_ROWS, class_words, fit_all
 from callsieve.training.model.provenance import source_hash
 from callsieve.training.model.settings import Settings
-from callsieve.training.model.train import (
-    fit_models,
-    require_benign,
-    require_both,
-    train,
-    write_bundle,
-)
+from callsieve.training.model.split import fold_rows
+from callsieve.training.model.train import require_both, train, write_bundle
 from callsieve.training.reports.run_page import page
 from callsieve.training.run import policy_actions, signer
 
@@ -196,7 +189,7 @@ def test_calls_after_the_cutoff_change_nothing(trained, dataset):
 
 def test_each_poorer_feed_is_certified_with_thresholds_of_its_own(trained):
     """A feed whose certificate fails has no bands, so that a scorer abstains there."""
-    figures = trained.fitted["feeds"]
+    figures = trained.fitted.feeds
     assert tuple(figures) == POORER_FEEDS
     for name, of_feed in figures.items():
         assert 0 < of_feed["benign_calls"] <= trained.card.thresholds[0].certificate.benign_calls
@@ -287,7 +280,7 @@ def test_a_truth_of_one_kind_still_gives_a_calibrated_bundle(dataset, tmp_path):
     """No nuisance call to calibrate on: the model's own log-odds are the probability."""
     nothing = with_truth(dataset, np.zeros(dataset.calls.num_rows, dtype=bool))
     trained = train(nothing, Settings(threads=1, parameters={"rounds": 5}))
-    assert trained.fitted["calibration"] == "none"
+    assert trained.fitted.calibration == "none"
     generate_signing_key(tmp_path / "key", tmp_path / "pub")
     write_bundle(trained, tmp_path / "bundle", read_signing_key(tmp_path / "key"))
     loaded = load(tmp_path / "bundle", [read_public_key(tmp_path / "pub")])
@@ -323,29 +316,26 @@ def test_a_content_that_the_features_do_not_tell_gets_no_model():
     learn = side(3600, 1, [None, "loans", "fraud"])
     drawn = np.random.default_rng(3).choice(["loans", "fraud"], len(learn.y), p=[0.8, 0.2]).astype(object)
     learn = dataclasses.replace(learn, content=np.where(learn.y == 1, drawn, None))
-    part = cv_folds(learn.group, learn.y, 0)
-    quick = Settings(threads=1, parameters={"rounds": 2})
-    _, models, classes = fit_models(learn, part, quick, lambda _part: None, lambda: None)
-    assert classes == {} and list(models) == ["model"]
+    fitted = fit_all(learn, Settings(threads=1, parameters={"rounds": 2}), lambda _part: None, lambda: None)
+    assert fitted.classes == {} and list(fitted.models) == ["model"]
 
 
 def test_contents_with_enough_labels_get_a_model(trained, tmp_path):
     learn = side(3600, 1, [None, "loans", "fraud", "loans"])
     check = side(600, 2, [None, "fraud", "loans"])
     quick = Settings(threads=1, parameters={"rounds": 40})
-    part = cv_folds(learn.group, learn.y, 0)
-    members, models, classes = fit_models(learn, part, quick, lambda _part: None, lambda: None)
-    assert classes == {"content": ("fraud", "loans")}  # no mode is labelled
-    assert {name: text.count("\nTree=") for name, text in models.items()} == {"model": 400, "content": 80}
-    assert [text.count("\nTree=") for text in members["model"]] == [40] * 10
-    card = dataclasses.replace(trained.card, classes=classes)
-    both = dataclasses.replace(trained, models=models, card=card, golden_rows=check.X[:8])
+    fitted = fit_all(learn, quick, lambda _part: None, lambda: None)
+    assert fitted.classes == {"content": ("fraud", "loans")}  # no mode is labelled
+    assert {name: text.count("\nTree=") for name, text in fitted.models.items()} == {"model": 400, "content": 80}
+    assert [text.count("\nTree=") for text in fitted.members["model"]] == [40] * 10
+    card = dataclasses.replace(trained.card, classes=fitted.classes)
+    both = dataclasses.replace(trained, models=fitted.models, card=card, golden_rows=check.X[:8])
     generate_signing_key(tmp_path / "key", tmp_path / "pub")
     write_bundle(both, tmp_path / "bundle", read_signing_key(tmp_path / "key"))
     loaded = load(tmp_path / "bundle", [read_public_key(tmp_path / "pub")])
     labelled = learn.content != None  # noqa: E711 - compares every row
     best = loaded.content.predict_raw(learn.X[labelled]).argmax(axis=1)
-    assert (np.array(classes["content"])[best] == learn.content[labelled]).mean() > 0.98
+    assert (np.array(fitted.classes["content"])[best] == learn.content[labelled]).mean() > 0.98
 
 
 def test_a_class_with_too_few_calls_is_left_out():

@@ -13,8 +13,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 
 from callsieve.training.model.fit import PARAMETERS
-from callsieve.training.model.parameters import RANGES, read_parameters, write_parameters
-from callsieve.training.model.settings import Settings
+from callsieve.training.model.settings import RANGES, Settings, read_parameters, write_parameters
 from callsieve.training.model.split import plan
 from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.studies import search as searching

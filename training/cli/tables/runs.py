@@ -15,6 +15,7 @@ from callsieve.training.reports.run_page import NOT_MEASURED, share, until
 if TYPE_CHECKING:
     from callsieve.training.judging.figures import Bucket, Detection, Evasion, Headline, KnownGroup, Mean, Rate
     from callsieve.training.judging.run_figures import EvaluationFigures, FeedFigures, FolderFigures, RecordedRun
+    from callsieve.training.tracking.feature_table import TableRun
     from callsieve.training.tracking.onnx_export import Export
 
 NONE = "–"  # nothing was measured
@@ -259,7 +260,7 @@ def worlds(facts: Sequence[Mapping[str, Any]]) -> None:
     show_table("simulated worlds", ("folder", *counts), rows)
 
 
-def feature_table(result: Mapping[str, Any], out: Path) -> None:
+def feature_table(result: TableRun, out: Path) -> None:
     """Prints the measures of a model of a feature table, beside published ones where there are any."""
     names = ("auc", "macro_f1", "macro_recall", "g_mean")
     rows = [("callsieve", *(f"{result['test'][name]:.4f}" for name in names))]

@@ -1,4 +1,4 @@
-"""Trains on an external feature table: one row a subject, numeric columns, a 0/1 label.
+"""Trains on an external feature table: one row a subject, numeric columns, a 0/1 label; records the run in MLflow.
 
 Rows are split by group and by time, if the table has columns for them. Else the split follows GAT-COBO (IEEE TBD, arXiv
 2303.17334, `main.py`): `train_test_split(stratify=y, random_state=2)`, 60 / 20 / 20, so that the figures compare with
@@ -7,9 +7,11 @@ those published for the same table.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -17,15 +19,28 @@ from sklearn.metrics import average_precision_score, f1_score, recall_score, roc
 from sklearn.model_selection import train_test_split
 
 from callsieve.features.arrays import Array
+from callsieve.features.files.atomic import sha256, write_atomic
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.custody.purposes import require_purpose
+from callsieve.training.judging.run_figures import DatasetEntry, TrackedRun
+from callsieve.training.model.fit import FitRows, fit
+from callsieve.training.model.settings import Parameter
+from callsieve.training.model.split import fold_of_group
+from callsieve.training.oversight.log.run_paths import artifact_folder, working_store
+from callsieve.training.reports.run_page import environment, render
 
-from .fit import FitRows, fit
-from .split import fold_of_group
+from .mlflow_write import write_run
 
+MODEL, REPORT = "model.txt", "report.html"
 SPLIT_SEED = 2
 # For a small table patience matters more than depth.
-PARAMETERS = {"learning_rate": 0.03, "min_data_in_leaf": 20, "lambda_l2": 1.0, "rounds": 1000, "patience": 100}
+PARAMETERS: Mapping[str, Parameter] = {
+    "learning_rate": 0.03,
+    "min_data_in_leaf": 20,
+    "lambda_l2": 1.0,
+    "rounds": 1000,
+    "patience": 100,
+}
 # Figures for the Sichuan set on this split: an independent re-run of GAT-COBO (2025), and a plain LightGBM.
 PUBLISHED = {
     "GAT-COBO, independent re-run": {"auc": 0.9505, "macro_f1": 0.9152, "macro_recall": 0.9016, "g_mean": 0.8984},
@@ -56,6 +71,30 @@ class FeatureTable:
     groups: Array | None = None
     start: Array | None = None
     purpose: str = ""
+
+
+class TableFigures(TypedDict):
+    """The figures of a model of a feature table.
+
+    rows: all rows, and those of each set. split: what the split keeps apart, in words. test: measures on the test set.
+    published: measures of others on the same table, by their name.
+    """
+
+    rows: dict[str, int]
+    split: str
+    positive_share: float
+    features: int
+    left_out: list[str]
+    trees: int
+    test: dict[str, float]
+    published: dict[str, dict[str, float]]
+
+
+class TableRun(TableFigures):
+    """The figures of a model of a feature table, LightGBM's text of it, and its run in MLflow."""
+
+    model: str
+    tracking: TrackedRun
 
 
 def read_table(
@@ -117,8 +156,66 @@ def is_identifier(column: pd.Series) -> bool:
     return pd.api.types.is_integer_dtype(column) and column.is_unique and len(column) > 1
 
 
-def train_ready_made(table: FeatureTable, *, seed: int = 0, threads: int = 0) -> dict[str, Any]:
-    """Trains on 60 % of the rows, stops early on 20 %, and judges on the last 20 %."""
+def record_table(
+    table: FeatureTable,
+    path: Path,
+    folder: Path,
+    *,
+    seed: int = 0,
+    threads: int = 0,
+    tracking_uri: str | None = None,
+    made_by: str = "callsieve.training.tracking.feature_table",
+) -> TableRun:
+    """Trains and judges a model of a feature table, and records the run in MLflow.
+
+    Writes the model, and the page in the language in force.
+
+    Args:
+        path: file of the table, for the record.
+        folder: new; gets MODEL and REPORT.
+    Returns: the figures of `train_ready_made`, and the run as `tracking`; JSON-able.
+    """
+    began, uri = time.time(), tracking_uri or working_store()
+    folder.mkdir(parents=True, exist_ok=True)
+    model, figures = train_ready_made(table, seed=seed, threads=threads)
+    write_atomic(folder / MODEL, model.encode())
+    write_atomic(folder / REPORT, table_page(path.name, figures).encode())
+    entry: DatasetEntry = {
+        "sha256": sha256(path), "rows": len(table.y), "source": str(path), "context": "training",
+        "purpose": table.purpose,
+    }  # fmt: skip
+    tracked = write_run(
+        uri,
+        artifact_folder(uri),
+        name=path.stem,
+        made_by=made_by,
+        began=began,
+        parameters={"seed": seed, "split": figures["split"], **PARAMETERS},
+        metrics={f"test.{name}": value for name, value in figures["test"].items()},
+        tags={"purpose": table.purpose, "certified": "false"},
+        datasets={"vectors": entry},
+        figures=figures,
+        files={"model.txt": folder / MODEL, "report": folder / REPORT},
+        kind=" tables",
+    )
+    return {**figures, "model": model, "tracking": tracked}
+
+
+def table_page(name: str, figures: TableFigures) -> str:
+    """Returns the page of a feature table as HTML, in the language in force.
+
+    Args:
+        name: file name of the table.
+        figures: as from `train_ready_made`.
+    """
+    return render(environment(__package__).get_template("table_page.html"), figures, table=name)
+
+
+def train_ready_made(table: FeatureTable, *, seed: int = 0, threads: int = 0) -> tuple[str, TableFigures]:
+    """Trains on 60 % of the rows, stops early on 20 %, and judges on the last 20 %.
+
+    Returns: LightGBM's text of the model, and its figures.
+    """
     train, valid, test = split(table, SPLIT_SEED)
     for name, rows in (("train", train), ("valid", valid), ("test", test)):
         if len(np.unique(table.y[rows])) < 2:
@@ -126,7 +223,7 @@ def train_ready_made(table: FeatureTable, *, seed: int = 0, threads: int = 0) ->
     train_rows, valid_rows = (FitRows(table.X[rows], table.y[rows]) for rows in (train, valid))
     text = fit(train_rows, valid_rows, table.names, seed=seed, threads=threads, parameters=PARAMETERS)
     raw = read_forest(text).predict_raw(np.ascontiguousarray(table.X[test]))
-    return {
+    return text, {
         "rows": {"all": len(table.y), "train": len(train), "valid": len(valid), "test": len(test)},
         "split": SPLITS[table.groups is not None, table.start is not None],
         "positive_share": float(table.y.mean()),
@@ -135,7 +232,6 @@ def train_ready_made(table: FeatureTable, *, seed: int = 0, threads: int = 0) ->
         "trees": text.count("\nTree="),
         "test": classifier_figures(table.y[test], raw),
         "published": PUBLISHED if set(table.names) >= SICHUAN_COLUMNS else {},
-        "model": text,
     }
 
 

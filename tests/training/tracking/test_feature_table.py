@@ -10,7 +10,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
 from callsieve.serving.bundle.model_text import check_structure
 from callsieve.serving.custody.purposes import declare
-from callsieve.training.model.feature_table import PUBLISHED, classifier_figures, read_table, train_ready_made
+from callsieve.training.tracking.feature_table import PUBLISHED, classifier_figures, read_table, train_ready_made
 from tests.support.paths import DATA
 
 read = partial(read_table, purpose="training")
@@ -111,14 +111,14 @@ def test_a_table_not_declared_for_training_is_refused(tmp_path):
 @pytest.mark.system
 def test_a_whole_training_gives_the_same_result_on_two_threads(path):
     table = read(path, "label")
-    result = train_ready_made(table, threads=1)
+    text, result = train_ready_made(table, threads=1)
     assert result["rows"] == {"all": 1500, "train": 900, "valid": 300, "test": 300}
     assert result["positive_share"] == pytest.approx(table.y.mean())
     assert result["left_out"] == ["subscriber", "city"]
     assert result["test"]["auc"] > 0.8  # the best possible score gets 0.88
     assert result["published"] == {}
-    check_structure(result["model"], table.names, classes=1, levels={})
-    assert train_ready_made(table, threads=2) == result
+    check_structure(text, table.names, classes=1, levels={})
+    assert train_ready_made(table, threads=2) == (text, result)
 
 
 def test_figures_equal_their_definitions():
@@ -140,7 +140,7 @@ def test_figures_equal_their_definitions():
 @pytest.mark.skipif(not SICHUAN.exists(), reason="the Sichuan table is not beside the project")
 def test_sichuan_figures_are_near_the_published_ones(tmp_path):
     (declare_folder(tmp_path) / SICHUAN.name).symlink_to(SICHUAN.resolve())
-    result = train_ready_made(read(tmp_path / SICHUAN.name, "label"), threads=2)
+    _, result = train_ready_made(read(tmp_path / SICHUAN.name, "label"), threads=2)
     assert result["test"]["auc"] >= 0.94
     assert result["test"]["macro_f1"] >= 0.88
     assert result["published"] == PUBLISHED
