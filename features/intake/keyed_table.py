@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from callsieve.features.files.parquet_file import parquet_errors
 from callsieve.features.keys.tokens import TOKEN
 from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN, KeyedCall
 
@@ -47,20 +47,6 @@ def check_table(calls: object) -> None:
 
     if not isinstance(calls, pa.Table):
         raise TypeError(f"calls must be a pyarrow.Table, got {type(calls).__name__}")
-
-
-@contextmanager
-def parquet_errors(path: Path) -> Iterator[None]:
-    """Raises ValueError with a one-line message if the file does not exist, or reading it in this block fails."""
-    import pyarrow as pa
-
-    if not path.is_file():
-        raise ValueError(f"{path}: not found; expected a Parquet file of keyed calls")
-    try:
-        yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError):
-        # Arrow's own message can have many lines, and can quote the data.
-        raise ValueError(f"{path.name}: broken Parquet file, expected a table of keyed calls") from None
 
 
 def check_columns(names: Collection[str], file: str) -> None:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from callsieve.features.catalogue import NAMES, catalogue_hash, select_features
 from callsieve.features.codegen.feature_program import KINDS
 from callsieve.features.files.atomic import atomic_path, locked_folder
+from callsieve.features.files.parquet_file import parquet_errors
 from callsieve.features.files.progress import Progress, silent
-from callsieve.features.intake.keyed_table import BATCH_ROWS, check_columns, checked_columns, parquet_errors
+from callsieve.features.intake.keyed_table import BATCH_ROWS, check_columns, checked_columns
 from callsieve.features.records import KEYED_COLUMNS
 
 from .stages import Plan, compute_role, send_to_groups, split_chunk, values_stage, write_shard

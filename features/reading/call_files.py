@@ -17,6 +17,7 @@ import numpy as np
 from callsieve.features.arrays import Int64s
 from callsieve.features.files.ahead import one_ahead
 from callsieve.features.files.atomic import atomic_path
+from callsieve.features.files.parquet_file import is_parquet
 from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS
 
 from .cells import check_types, decode, schema
@@ -158,9 +159,7 @@ def without_duplicates(calls: pa.Table, rows: Int64s, layout: Layout, invalid: Q
 
 
 def _batches(path: Path, layout: Layout, match: MatchColumns) -> Iterator[Batch]:
-    with path.open("rb") as file:
-        parquet = file.read(4) == b"PAR1"
-    return _parquet_batches(path, match) if parquet else read_lines(path, layout, match)
+    return _parquet_batches(path, match) if is_parquet(path) else read_lines(path, match, layout)
 
 
 def _parquet_batches(path: Path, match: MatchColumns) -> Iterator[Batch]:

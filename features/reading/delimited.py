@@ -64,20 +64,23 @@ class _Block(NamedTuple):
     cut: bytes | None  # bytes after the last line end of a truncated gzip file
 
 
-def read_lines(path: Path, layout: Layout, match: MatchColumns) -> Iterator[Batch]:
+def read_lines(path: Path, match: MatchColumns, layout: Layout | None = None) -> Iterator[Batch]:
     """Yields batches of a text file, with the columns that `match` selects.
 
+    Args:
+        layout: names the columns of a file without a header line; None for a file that has one.
     Raises: ValueError: if the file is not UTF-8 text in lines, or has no header line but needs one.
     """
     names: list[str] = []
     wanted: list[str] = []
+    header, fewest = ((), 0) if layout is None else (layout.header, layout.least_columns)
     line = 1
     for block in _blocks(path):
         text, offset = block.text, block.offset
         if not names:
-            if not text and not layout.header:
+            if not text and not header:
                 raise ValueError(f"{path.name}: the gzip file is truncated in its first line, expected a header line")
-            names, used = _names(path, text, layout)
+            names, used = _names(path, text, header, fewest)
             wanted = sorted({name for columns in match(names).values() for name in columns})
             line += text.count(b"\n", 0, used)
             text, offset = text[used:], offset + used
@@ -92,7 +95,7 @@ def read_lines(path: Path, layout: Layout, match: MatchColumns) -> Iterator[Batc
         yield Batch(cells, parsed + line, broken, block.done)
         line += lines
     if not names:
-        raise ValueError(f"{path.name}: the file is empty, expected {'calls' if layout.header else 'a header line'}")
+        raise ValueError(f"{path.name}: the file is empty, expected {'calls' if header else 'a header line'}")
 
 
 def _blocks(path: Path) -> Iterator[_Block]:
@@ -123,17 +126,17 @@ def _blocks(path: Path) -> Iterator[_Block]:
             offset += end
 
 
-def _names(path: Path, text: bytes, layout: Layout) -> tuple[list[str], int]:
+def _names(path: Path, text: bytes, header: Sequence[str], fewest: int) -> tuple[list[str], int]:
     """Returns the column names of the file, and the length of the header in bytes."""
     kind = next((kind for signature, kind in _SIGNATURES.items() if text.startswith(signature)), None)
     if kind is not None:
         raise ValueError(f"{path.name}: the file is {kind}, expected UTF-8 text")
     mark = 3 if text.startswith(b"\xef\xbb\xbf") else 0
-    if layout.header:
+    if header:
         lines = text[mark:].decode("utf-8", "replace").split("\n", _SNIFFED_LINES)[:_SNIFFED_LINES]
         widths = Counter(len(_cells(line)) for line in lines if len(line) < _LONGEST_HEADER)
-        valid = [width for width, _ in widths.most_common() if layout.least_columns <= width <= len(layout.header)]
-        return list(layout.header[: valid[0] if valid else len(layout.header)]), mark
+        valid = [width for width, _ in widths.most_common() if fewest <= width <= len(header)]
+        return list(header[: valid[0] if valid else len(header)]), mark
     end = text.find(b"\n") + 1
     names = [name.strip() for name in _cells(_header(text[mark:end], path.name))]
     if not any(names):

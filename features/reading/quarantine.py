@@ -102,7 +102,7 @@ class Quarantine:
 
     Attributes:
         source: name of the file.
-        layout: layout of the file.
+        layout: layout of a file of call records; None for a file of another kind.
         counts: number of invalid rows by reason.
         kinds: number of invalid rows by fault and name of the column, "" for a fault of the whole row.
         words: number of invalid rows by role and word, for roles with listed words.
@@ -110,7 +110,7 @@ class Quarantine:
         refused: numbers of the invalid rows in the file, in arrays, by reason.
     """
 
-    def __init__(self, source: str, layout: Layout, path: Path | None, key: Key | None, *, strict: bool) -> None:
+    def __init__(self, source: str, layout: Layout | None, path: Path | None, key: Key | None, *, strict: bool) -> None:
         if path is not None and key is None:
             raise ValueError(f"quarantine file {path.name}: expected a key, because the file stores numbers as tokens")
         self.counts: Counter[str] = Counter()
@@ -216,7 +216,7 @@ class Quarantine:
         if (
             (role in _MOMENTS and _WRITTEN_TIME.fullmatch(text))
             or (role in (*_MOMENTS, *SECONDS) and _SHORT_COUNT.fullmatch(text))
-            or (role in CATEGORIES and text in self.layout.values.get(role, CATEGORIES[role]))
+            or (role in CATEGORIES and text in (self.layout.values if self.layout else {}).get(role, CATEGORIES[role]))
         ):
             return text
         if role in _MOMENTS or role in SECONDS or role in CATEGORIES:

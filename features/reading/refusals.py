@@ -51,7 +51,7 @@ def _in_words(invalid: Quarantine, fault: Fault, column: str, count: int) -> str
 
 def _hint(invalid: Quarantine, fault: Fault) -> str:
     layout = invalid.layout
-    if fault.role == "talk" and not {"ring", "total"} & {*invalid.roles, *layout.constants}:
+    if layout is not None and fault.role == "talk" and not {"ring", "total"} & {*invalid.roles, *layout.constants}:
         return f"no `ring` column is mapped; add `ring = 0` under [constants] of layout {layout.name!r}"
     if fault.reason == UNKNOWN_WORD or fault.role in CATEGORIES:
         table = fault.role if fault.reason == UNKNOWN_WORD else f"values.{fault.role}"

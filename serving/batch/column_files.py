@@ -7,8 +7,10 @@ without one. In a model the column `tariff` is the feature `own_tariff`.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,15 @@ import pyarrow.parquet as pq
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import OWN, own_columns
 from callsieve.features.files.atomic import check_distinct, check_present
+from callsieve.features.files.parquet_file import read_parquet
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import is_token
 from callsieve.features.reading.call_files import write_table
+from callsieve.features.reading.quarantine import BAD_TIME
 from callsieve.serving.scorer.own_columns import OwnColumns
 
 from .call_files import key_or_temporary
-from .complaint_rows import TIMESTAMP, checked_frame, milliseconds, read_parquet
+from .keyed_rows import TIMESTAMP, checked_frame, milliseconds, read_rows
 
 OWN_FILE = "columns.parquet"
 """File of own columns in a folder to learn from."""
@@ -69,26 +73,36 @@ def write_own_columns(path: Path, out: Path, *, key: Path | None, zone: str) -> 
     """
     check_distinct(path, key, out)
     check_present(path, key)
-    try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"number": "str"})
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected a CSV or Parquet table, got {type(error).__name__}") from None
-    missing = [name for name in IDENTITY.names if name not in frame]
-    if missing:
-        raise ValueError(f"{path}: expected the column {missing[0]}")
-    try:
-        moments = pd.to_datetime(frame["known_at"], format="ISO8601")
-        moments = moments.dt.tz_localize(zone) if moments.dt.tz is None else moments
-    except (AttributeError, TypeError, ValueError):
-        raise ValueError(f"{path}: column known_at: expected times such as 2026-03-01 09:00") from None
     intake = Intake(key_or_temporary(key), zone=zone)
-    tokens = intake.keyed("number", pa.array(frame["number"].astype("str").tolist(), pa.string()))
-    known = pa.array(moments.dt.tz_convert(None).to_numpy()).cast(pa.timestamp(TIMESTAMP.unit), safe=False)
-    columns = {str(name): pa.array(frame[name].to_numpy()) for name in frame if name not in IDENTITY.names}
-    table = pa.table({"number": tokens.cast(pa.string()), "known_at": known.cast(TIMESTAMP), **columns})
+    rows = read_rows(path, _each_column)
+    read_token = partial(intake.token, "number")
+    number = rows.parsed("number", "number", read_token, "a telephone number", missing="missing_number")
+    known_at = rows.moments("known_at", "known_at", zone, missing=BAD_TIME)
+    names = [str(name) for name in rows.cells if name not in IDENTITY.names]
+    columns = {name: rows.parsed(name, name, _number, "a number, true or false") for name in names}
+    rows.set_apart({}, None, None, strict=True)
+    table = pa.table({"number": pa.array(number, pa.string()), "known_at": milliseconds(known_at), **columns})
     checked = checked_columns(table, path.name)
-    write_table(table, out)
-    return {"rows": table.num_rows, "numbers": checked["number"].nunique(), "columns": list(checked.columns[2:])}
+    write_table(table.cast(pa.schema([*IDENTITY, *(pa.field(name, pa.float64()) for name in names)])), out)
+    return {"rows": table.num_rows, "numbers": checked["number"].nunique(), "columns": names}
+
+
+def _each_column(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    missing = [name for name in IDENTITY.names if name not in names]
+    if missing:
+        raise ValueError(f"expected the column {missing[0]}")
+    return {name: (name,) for name in names}
+
+
+def _number(text: str) -> float | None:
+    """Returns the number of a cell; NaN for a word that stands for an unknown one, None for any other text."""
+    word = text.lower()
+    if word in ("true", "false"):
+        return float(word == "true")
+    try:
+        return math.nan if word in ("na", "n/a", "null", "none") else float(text)
+    except ValueError:
+        return None
 
 
 def checked_columns(table: pa.Table, where: str) -> pd.DataFrame:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from callsieve.features.complaints import COMPLAINT_COLUMNS
+from callsieve.features.files.parquet_file import read_parquet
 
-TIMESTAMP = pa.timestamp("ms", tz="UTC")
+from .keyed_rows import TIMESTAMP, checked_frame, milliseconds
 
 COMPLAINTS = pa.schema(
     [
@@ -54,50 +54,6 @@ def complaint_table(calls: pa.Table, complaints: pd.DataFrame) -> pa.Table:
     return pa.Table.from_pandas(matched[list(COMPLAINT_COLUMNS)], preserve_index=False).replace_schema_metadata()
 
 
-def milliseconds(moments: pd.Series[pd.Timestamp]) -> pd.Series[int]:
-    """Returns moments as Unix milliseconds."""
-    return moments.dt.tz_convert("UTC").dt.as_unit("ms").astype("int64")
-
-
 def read_complaints(path: Path) -> pd.DataFrame:
     """Reads the complaints of a Parquet file. Raises ValueError, in one line, if a column breaks its rule."""
     return checked_frame(read_parquet(path), COMPLAINTS, path.name)
-
-
-def read_parquet(path: Path) -> pa.Table:
-    """Reads a Parquet file. Raises ValueError, in one line, if the file is missing or not Parquet."""
-    if not path.exists():
-        raise ValueError(f"{path}: not found; expected a Parquet table")
-    try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{path}: expected a Parquet table, {error}") from error
-
-
-def checked_frame(table: pa.Table, schema: pa.Schema, where: str) -> pd.DataFrame:
-    """Checks an Arrow table against a schema and returns it as pandas, with text as plain objects.
-
-    Columns outside the schema are dropped. A nullable column may be missing.
-
-    Args:
-        where: name of the table in error messages.
-    Raises:
-        ValueError: in one line that names the column and the broken rule; no value is shown.
-    """
-    columns = {}
-    for field in schema:
-        if field.name not in table.column_names:
-            if not field.nullable:
-                raise ValueError(f"{where}: column {field.name}: expected {field.type}, it is missing")
-            continue
-        try:
-            columns[field.name] = table[field.name].cast(field.type, safe=not pa.types.is_timestamp(field.type))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            got = table[field.name].type
-            raise ValueError(f"{where}: column {field.name}: expected {field.type}, got {got}") from None
-        if columns[field.name].null_count and not field.nullable:
-            raise ValueError(f"{where}: column {field.name}: expected no missing value")
-    frame: pd.DataFrame = pa.table(columns).to_pandas()
-    if "at" in frame and (frame["known_at"] < frame["at"]).any():
-        raise ValueError(f"{where}: column known_at: expected no moment before `at`")
-    return frame

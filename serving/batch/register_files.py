@@ -8,18 +8,12 @@ columns and words, such as 谢绝来电.csv for the preferences. In tables with 
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from callsieve.features.files.atomic import check_distinct, write_atomic
 from callsieve.features.files.dates import time_zone
@@ -28,10 +22,10 @@ from callsieve.features.files.progress import by_size, silent
 from callsieve.features.files.toml_file import read_toml
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import is_token
-from callsieve.features.reading.layouts import Layout
-from callsieve.features.reading.quarantine import BAD_TIME, BAD_VALUE, END_BEFORE_START, Faults, Quarantine
+from callsieve.features.reading.quarantine import BAD_VALUE, END_BEFORE_START
 from callsieve.serving.rules.registers import OPTIONAL, SCHEMA, SPAN, Registers, columns_of, row_to_line
 
+from .keyed_rows import BAD_NUMBER, Rows, read_rows
 from .number_ranges import split_range
 
 if TYPE_CHECKING:
@@ -39,21 +33,14 @@ if TYPE_CHECKING:
     from callsieve.features.keys.tokens import Key
 
 MISSING_VALUE = "missing_value"
-BAD_NUMBER = "bad_number"
 BAD_RANGE = "bad_range"
 RANGE_END = "number_to"
 _ENDINGS = (".jsonl", ".parquet", ".csv")
-_SHOWN = {
-    "number": "caller",
-    "block": "caller",
-    "trunk": "caller",
-    "moment": "start",
-}  # kinds of column -> quarantine's column names
+# Kinds of columns, and the roles under which the quarantine shows their cells.
+_SHOWN = {"number": "caller", "block": "caller", "trunk": "caller", "moment": "start"}
 _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _MAX_LENGTH = 64
 _LICENCE = re.compile(r"^((?:[A-Z][0-9]?[.、]?)+-)([0-9]{4})([0-9]{4})$")
-_ZONE = r"[T ][0-9:.]+ ?(?:Z|[+-][0-9]{2}:?[0-9]{2})$"
-
 
 Row = Mapping[str, Any]
 
@@ -131,48 +118,48 @@ def _file(folder: Path, name: str) -> Path | None:
 def _read(
     path: Path, table: str, key: Key, quarantine: Path | None, *, strict: bool, zone: str
 ) -> tuple[dict[str, list[Any]], dict[str, int]]:
-    cells, intake = _cells(path, table), Intake(key)
-    kinds = columns_of(table)
-    faults, rows = Faults(len(cells)), np.arange(1, len(cells) + 1)
-    columns = {name: _column(cells, name, kind, intake, faults, zone) for name, kind in kinds.items()}
-    _check_order(columns, faults)
-    ranges = _expanded_ranges(cells, columns, intake, faults)
-    bad = np.flatnonzero(faults.which)
-    names = {name: _SHOWN.get(kinds.get(name, "number"), "text") for name in cells.columns}
-    bad_cells = pa.table(
-        {name: pa.array([_text(value) for value in cells[name].iloc[bad]], pa.string()) for name in names}
-    )
-    with Quarantine(path.name, Layout(name=table, columns={}), quarantine, key, strict=strict) as rejected:
-        rejected.add(rows[bad], faults.of(bad), bad_cells, names)
-    return _sound_rows(columns, faults, ranges), dict(sorted(rejected.counts.items()))
+    rows, intake, kinds = _rows(path, table), Intake(key), columns_of(table)
+    columns = {name: _column(rows, name, kind, intake, zone) for name, kind in kinds.items()}
+    spans = zip(columns["valid_from"], columns["valid_to"], strict=True)
+    ends_early = (None not in (begin, end) and end < begin for begin, end in spans)
+    rows.mark(ends_early, END_BEFORE_START, "valid_to", "an end that is not before `valid_from`")
+    ranges = _expanded_ranges(rows, columns, intake)
+    shown = {name: _SHOWN.get(kinds.get(name, "number"), "text") for name in rows.cells.columns}
+    sound, invalid = rows.set_apart(shown, quarantine, key, strict=strict)
+    return _sound_rows(columns, sound.tolist(), ranges), dict(sorted(invalid.counts.items()))
 
 
-def _cells(path: Path, table: str) -> pd.DataFrame:
-    """Reads the cells of a file. Raises ValueError for an unknown or missing column, or a broken file."""
-    try:
-        if path.suffix == ".parquet":
-            cells: pd.DataFrame = pq.read_table(path).to_pandas()
-        elif path.suffix == ".jsonl":
-            lines = path.read_text(encoding="utf-8").splitlines()
-            records = [json.loads(line) for line in lines]
-            cells = pd.DataFrame(records, columns=None if records else [*columns_of(table)], dtype=object)
-        else:
-            cells = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (pa.ArrowException, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError):
-        # The parser's message may quote the file. Index metadata of Parquet may raise nearly anything in pandas.
-        raise ValueError(f"{path.name}: expected a whole {path.suffix[1:]} file with a row of names") from None
-    cells = _in_own_words(cells, path)
-    expected = columns_of(table)
+def _rows(path: Path, table: str) -> Rows:
+    """Reads the rows of a file, with the project's names of columns and words in place of Chinese ones.
+
+    Raises:
+        ValueError: for an unknown or missing column, or a broken file.
+    """
+    words, expected = _words(), columns_of(table)
     allowed = {*expected, RANGE_END} if "block" in expected else set(expected)
-    for place, name in enumerate(cells.columns):
-        if name not in allowed:
-            raise ValueError(f"{path.name}: column {place + 1} is not known, expected {', '.join(sorted(allowed))}")
-    missing = [name for name in expected if name not in cells.columns and name not in OPTIONAL]
-    if "number" in missing and "block" in cells.columns:
-        missing.remove("number")
-    if missing:
-        raise ValueError(f"{path.name}: no column {missing[0]}, expected {', '.join(expected)}")
-    return cells
+    absent = words["absent"].get(path.stem, {})
+
+    def match(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        own = [words["columns"].get(name, name) for name in names]
+        if len(set(own)) < len(own):
+            raise ValueError("two columns have the same meaning, expected each column once")
+        for place, name in enumerate(own):
+            if name not in allowed:
+                raise ValueError(f"column {place + 1} is not known, expected {', '.join(sorted(allowed))}")
+        optional = {*OPTIONAL, *absent, *(("number",) if "block" in own else ())}
+        missing = [name for name in expected if name not in own and name not in optional]
+        if missing:
+            raise ValueError(f"no column {missing[0]}, expected {', '.join(expected)}")
+        return {name: (column,) for name, column in zip(own, names, strict=True)}
+
+    rows = read_rows(path, match)
+    cells = rows.cells.rename(columns=words["columns"])
+    cells = cells.assign(**{name: value for name, value in absent.items() if name not in cells})
+    for name in cells.columns:
+        if name in words["translated"]["columns"]:
+            cells[name] = cells[name].map(lambda cell: words["words"].get(cell, cell))
+    rows.cells = cells
+    return rows
 
 
 @cache
@@ -181,104 +168,51 @@ def _words() -> dict[str, Any]:
     return read_toml(Path(__file__).with_name("register_words.toml"), "register_words.toml")
 
 
-def _in_own_words(cells: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Returns the cells with the project's names of columns and words in place of Chinese ones."""
-    words = _words()
-    cells = cells.rename(columns=words["columns"])
-    if cells.columns.duplicated().any():
-        raise ValueError(f"{path.name}: two columns have the same meaning, expected each column once")
-    for name, value in words["absent"].get(path.stem, {}).items():
-        if name not in cells:
-            cells[name] = value
-    for name in cells.columns:
-        if name in words["translated"]["columns"]:
-            cells[name] = cells[name].map(lambda cell: words["words"].get(cell, cell))
-    return cells
-
-
-def _text(value: object) -> str | None:
-    if value is None or value == "" or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
-        return None
-    if isinstance(value, pd.Timestamp):
-        # pandas cannot format a year outside Python's range.
-        return value.isoformat() if 1 <= value.year <= 9999 else str(value.to_numpy())
-    return str(value).strip() or None
-
-
-def _column(cells: pd.DataFrame, name: str, kind: str, intake: Intake, faults: Faults, zone: str) -> list[Any]:
+def _column(rows: Rows, name: str, kind: str, intake: Intake, zone: str) -> list[Any]:
     """Parses a column; marks faults on the way."""
-    if name not in cells.columns:
-        return [None] * len(cells)
-    if kind == "moment":
-        return _moments(cells[name], name, faults, zone)
-    texts = [_text(value) for value in cells[name]]
-    parse, expected = _PARSERS[kind]
-    values = [None if text is None else parse(text, intake) for text in texts]
-    wrong = np.array(
-        [value is None and text is not None for value, text in zip(values, texts, strict=True)], dtype=bool
-    )
-    faults.mark(wrong, BAD_NUMBER if kind in ("number", "block") else BAD_VALUE, name, expected)
+    if name not in rows.cells:
+        return [None] * len(rows.cells)
     # `_expanded_ranges` checks that a row has a number or a block: either may be missing.
-    if name not in OPTIONAL and not (name == "number" and {"block"} & set(cells.columns)):
-        faults.mark(np.array([text is None for text in texts], dtype=bool), MISSING_VALUE, name, expected)
-    return values
-
-
-def _moments(column: pd.Series[Any], name: str, faults: Faults, zone: str) -> list[Any]:
-    if pd.api.types.is_datetime64_any_dtype(column):
-        moments = column.dt.tz_localize(zone) if column.dt.tz is None else column
-    else:
-        texts = pd.Series([_text(value) for value in column], index=column.index, dtype=object)
-        zoned = texts.str.contains(_ZONE, na=False)
-        plain = pd.to_datetime(texts.mask(zoned), format="ISO8601", errors="coerce")
-        moments = pd.to_datetime(texts.where(zoned), format="ISO8601", errors="coerce", utc=True)
-        moments = moments.fillna(plain.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC"))
-        faults.mark((texts.notna() & moments.isna()).to_numpy(), BAD_TIME, name, "a day or a moment by ISO 8601")
-    missing = moments.isna().to_numpy()
-    if name not in OPTIONAL:
-        faults.mark(missing, MISSING_VALUE, name, "a day or a moment by ISO 8601")
-    whole = moments.dt.tz_convert("UTC").dt.as_unit("ms").astype("int64").to_numpy()
-    return [None if none else moment for none, moment in zip(missing, whole.tolist(), strict=True)]
-
-
-def _check_order(columns: Mapping[str, list[Any]], faults: Faults) -> None:
-    ends = zip(columns["valid_from"], columns["valid_to"], strict=True)
-    before = np.array([None not in (begin, end) and end < begin for begin, end in ends], dtype=bool)
-    faults.mark(before, END_BEFORE_START, "valid_to", "an end that is not before `valid_from`")
+    optional = name in OPTIONAL or (name == "number" and "block" in rows.cells)
+    missing = "" if optional else MISSING_VALUE
+    if kind == "moment":
+        moments = rows.moments(name, name, zone, missing=missing)
+        return moments.astype("int64").astype(object).where(moments.notna(), None).tolist()
+    parse, expected = _PARSERS[kind]
+    bad = BAD_NUMBER if kind in ("number", "block") else BAD_VALUE
+    return rows.parsed(name, name, lambda text: parse(text, intake), expected, bad=bad, missing=missing)
 
 
 def _expanded_ranges(
-    cells: pd.DataFrame, columns: Mapping[str, list[Any]], intake: Intake, faults: Faults
+    rows: Rows, columns: Mapping[str, list[Any]], intake: Intake
 ) -> dict[int, list[tuple[str | None, str | None]]]:
     """Returns, for each row that covers a range, the (number, block) pairs of the rows that replace it."""
     if "block" not in columns:
         return {}
     expanded: dict[int, list[tuple[str | None, str | None]]] = {}
-    ends = [_text(value) for value in cells[RANGE_END]] if RANGE_END in cells.columns else [None] * len(cells)
-    faulty = np.zeros(len(cells), dtype=bool)
-    firsts = cells["number"] if "number" in cells.columns else pd.Series([None] * len(cells), dtype=object)
+    none = [None] * len(rows.cells)
+    ends = rows.texts(RANGE_END) if RANGE_END in rows.cells else none
+    firsts = rows.texts("number") if "number" in rows.cells else none
+    faulty = [
+        (number is None) == (block is None) for number, block in zip(columns["number"], columns["block"], strict=True)
+    ]
     for row, last in enumerate(ends):
-        if last is None:
-            faulty[row] = (columns["number"][row] is None) == (columns["block"][row] is None)
-            continue
-        numbers, blocks = split_range(_text(firsts.iloc[row]), last) or ((), ())
-        faulty[row] = not (numbers or blocks)
-        expanded[row] = [(intake.token("number", number), None) for number in numbers]
-        expanded[row] += [(None, intake.token("block", block)) for block in blocks]
-    faults.mark(faulty, BAD_RANGE, "number", "either a number, or a block, or a range of numbers of one length")
+        if last is not None:
+            numbers, blocks = split_range(firsts[row], last) or ((), ())
+            faulty[row] = not (numbers or blocks)
+            expanded[row] = [(intake.token("number", number), None) for number in numbers]
+            expanded[row] += [(None, intake.token("block", block)) for block in blocks]
+    rows.mark(faulty, BAD_RANGE, "number", "either a number, or a block, or a range of numbers of one length")
     return expanded
 
 
-def _sound_rows(columns: dict[str, list[Any]], faults: Faults, expanded: Mapping[int, Any]) -> dict[str, list[Any]]:
+def _sound_rows(columns: dict[str, list[Any]], sound: list[int], expanded: Mapping[int, Any]) -> dict[str, list[Any]]:
     """Returns the columns of the valid rows, with ranges expanded."""
-    sound = np.flatnonzero(faults.which == 0).tolist()
-    if not expanded:
-        return {name: [values[row] for row in sound] for name, values in columns.items()}
-    result: dict[str, list[Any]] = {name: [] for name in columns}
-    for row in sound:
-        for number, block in expanded.get(row, [(columns["number"][row], columns["block"][row])]):
-            for name, values in columns.items():
-                result[name].append(number if name == "number" else block if name == "block" else values[row])
+    repeated = [row for row in sound for _ in expanded.get(row, [()])]
+    result = {name: [values[row] for row in repeated] for name, values in columns.items()}
+    if expanded:
+        pairs = [pair for row in sound for pair in expanded.get(row, [(columns["number"][row], columns["block"][row])])]
+        result |= {"number": [number for number, _ in pairs], "block": [block for _, block in pairs]}
     return result
 
 

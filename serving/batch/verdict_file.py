@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import atomic_path
+from callsieve.features.files.parquet_file import is_parquet
 from callsieve.features.files.progress import Progress
 from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.offline.shuffle import read_part
@@ -231,10 +232,8 @@ def column_batches(path: Path, layout: Layout | None, names: Sequence[str]) -> I
                 raise ValueError(f"{path.name}: --keep: no column {name!r}; the file has {', '.join(there)}")
         return {name: (name,) for name in names}
 
-    with path.open("rb") as start:
-        packed = start.read(4) == b"PAR1"
-    if layout is not None and not packed:
-        for batch in read_lines(path, layout, check):
+    if layout is not None and not is_parquet(path):
+        for batch in read_lines(path, check, layout):
             yield batch.rows, batch.cells.select(list(names))
         return
     with pq.ParquetFile(path, pre_buffer=False) as file:

@@ -8,7 +8,7 @@ complaints by day and number; such a file has no reporters, and its counts feed 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import check_present
@@ -26,21 +25,17 @@ from callsieve.features.files.dates import time_zone
 from callsieve.features.files.progress import silent
 from callsieve.features.files.toml_file import read_toml
 from callsieve.features.intake.intake import Intake
-from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.tokens import is_token
-from callsieve.features.reading.delimited import read_lines
-from callsieve.features.reading.layouts import DEFAULT_ZONE, Layout
+from callsieve.features.reading.layouts import DEFAULT_ZONE
 from callsieve.features.reading.quarantine import (
     BAD_TIME,
     BAD_VALUE,
     DUPLICATE,
     TIME_OUT_OF_RANGE,
     UNKNOWN_WORD,
-    BrokenLine,
-    Faults,
-    Quarantine,
 )
 from callsieve.features.reading.refusals import check_any_valid
+from callsieve.serving.batch.keyed_rows import BAD_NUMBER, Rows, read_rows
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -48,7 +43,6 @@ if TYPE_CHECKING:
 
 
 MISSING_NUMBER = "missing_number"
-BAD_NUMBER = "bad_number"
 ROLES = ("reporter", "number", "at", "known_at", "category", "mode", "channel")
 """Roles of the columns of an own layout; the first three must be there."""
 OWN_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M")
@@ -76,7 +70,7 @@ class ComplaintLayout:
     category: Mapping[str, str] | None = None
     mode: Mapping[str, str] | None = None
 
-    def find(self, names: list[str]) -> dict[str, tuple[str, ...]]:
+    def find(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Maps roles to the columns of a file with these names. Raises ValueError for a missing or unknown column."""
         allowed = {name for aliases in self.columns.values() for name in aliases} | set(self.dropped)
         for place, name in enumerate(names):
@@ -174,124 +168,74 @@ def read_complaint_file(
         ValueError: in one line, if the layout is unknown, the file broken, all rows invalid or, if strict, at the first
             invalid row.
     """
-    layout = layout_named(layout_name)
-    cells, rows, broken, roles = _cells(path, layout, progress)
-    progress("key", 0.5)
-    shown = Layout(name=layout_name, columns={})
-    with Quarantine(path.name, shown, quarantine, key, strict=strict) as rejected:
-        faults = Faults(len(rows))
-        table, day_only = _decoded(cells, roles, layout, key, faults, published)
-        if "count" not in roles:
-            faults.mark(cells.duplicated().to_numpy(), DUPLICATE, "", "each complaint once")
-        if faults.which.any() or broken:
-            names = {name: role for role, columns in roles.items() for name in columns}
-            bad = np.flatnonzero(faults.which)
-            bad_cells = pa.Table.from_pandas(cells[list(names)].iloc[bad].astype("str"), preserve_index=False)
-            rejected.add(rows[bad], faults.of(bad), bad_cells, names, broken=broken)
-    sound = faults.which == 0
-    table = table[sound].reset_index(drop=True)
-    check_any_valid(len(table), rejected)
-    subject = [name for name in ("reporter", "number", "at") if name in table]
-    resubmitted = int(table.duplicated(subject).sum()) if "reporter" in table else 0
-    return ReadComplaints(table, dict(sorted(rejected.counts.items())), int(day_only[sound].sum()), resubmitted)
+    layout, roles = layout_named(layout_name), dict[str, tuple[str, ...]]()
 
-
-def _cells(
-    path: Path, layout: ComplaintLayout, progress: Progress
-) -> tuple[pd.DataFrame, Array, list[BrokenLine], dict[str, tuple[str, ...]]]:
-    """Returns the cells of the columns in use, their row numbers, broken lines, and the columns of each role."""
-    roles: dict[str, tuple[str, ...]] = {}
-
-    def find(names: Any) -> Mapping[str, tuple[str, ...]]:
-        try:
-            roles.update(layout.find(list(names)))
-        except ValueError as error:
-            raise ValueError(f"{path.name}: {error}") from None
+    def match(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        roles.update(layout.find(names))
         return roles
 
-    if not path.is_file():
-        raise ValueError(f"{path}: not found; expected a file of complaints")
-    with path.open("rb") as file:
-        packed = file.read(4) == b"PAR1"
-    if packed:
-        try:
-            find(pq.read_schema(path).names)
-            wanted = sorted({name for names in roles.values() for name in names})
-            cells = _without_dictionaries(pq.read_table(path, columns=wanted)).to_pandas()
-        except (pa.ArrowException, OSError):
-            raise ValueError(f"{path.name}: broken Parquet file, expected a footer and whole pages") from None
-        return cells, np.arange(1, len(cells) + 1), [], roles
-    batches = []
-    for batch in read_lines(path, Layout(name="complaints", columns={}), find):
-        batches.append(batch)
-        progress("read", 0.5 * batch.done / path.stat().st_size)
-    text = _without_dictionaries(pa.concat_tables([batch.cells for batch in batches]).unify_dictionaries())
-    broken = [line for batch in batches for line in batch.broken]
-    return text.to_pandas(), np.concatenate([batch.rows for batch in batches]), broken, roles
-
-
-def _without_dictionaries(table: pa.Table) -> pa.Table:
-    """Decodes dictionaries: a categorical column of pandas accepts no new word."""
-    return pa.table([dictionary_decoded(column) for column in table.columns], names=table.column_names)
+    rows = read_rows(path, match, progress)
+    progress("key", 0.5)
+    table, day_only = _decoded(rows, roles, layout, key, published)
+    if "count" not in roles:
+        rows.mark(rows.cells.duplicated(), DUPLICATE, "", "each complaint once")
+    shown = {name: role for role, columns in roles.items() for name in columns}
+    sound, invalid = rows.set_apart(shown, quarantine, key, strict=strict)
+    table = table.iloc[sound].reset_index(drop=True)
+    check_any_valid(len(table), invalid)
+    subject = [name for name in ("reporter", "number", "at") if name in table]
+    resubmitted = int(table.duplicated(subject).sum()) if "reporter" in table else 0
+    return ReadComplaints(table, dict(sorted(invalid.counts.items())), int(day_only[sound].sum()), resubmitted)
 
 
 def _decoded(
-    cells: pd.DataFrame,
+    rows: Rows,
     roles: Mapping[str, tuple[str, ...]],
     layout: ComplaintLayout,
     key: Key,
-    faults: Faults,
     published: pd.Timestamp | None,
 ) -> tuple[pd.DataFrame, Array]:
     """Keys and parses the columns and marks faults; also returns of which rows only the day is known."""
     intake = Intake(key)
-    table = pd.DataFrame({"number": _numbers(cells[roles["number"][0]], layout, key, intake, faults)})
-    at = _moments(cells[roles["at"][0]], "at", layout, faults)
-    day_only = np.zeros(len(cells), dtype=bool)
+    table = pd.DataFrame({"number": _numbers(rows, roles["number"][0], layout, key, intake)}, dtype=object)
+    at = _moments(rows, roles["at"][0], "at", layout)
+    day_only = np.zeros(len(table), dtype=bool)
     if layout.day_only:
         local = at.dt.tz_convert(layout.zone)
         day_only = (local == local.dt.normalize()).to_numpy()
     # An event of which only the day is known counts as known when the next day begins.
     next_day = (at.dt.tz_convert(layout.zone).dt.normalize() + pd.DateOffset(days=1)).dt.tz_convert("UTC")
-    arrival = _moments(cells[roles["known_at"][0]], "known_at", layout, faults) if "known_at" in roles else next_day
-    faults.mark((at > arrival + _AHEAD).to_numpy(), TIME_OUT_OF_RANGE, "at", "no call after its complaint")
-    early = (arrival - at > OLDEST_DAYS * _DAY).to_numpy()
-    faults.mark(early, TIME_OUT_OF_RANGE, "at", f"a call of the {OLDEST_DAYS} days before its complaint")
+    arrival = _moments(rows, roles["known_at"][0], "known_at", layout) if "known_at" in roles else next_day
+    rows.mark(at > arrival + _AHEAD, TIME_OUT_OF_RANGE, "at", "no call after its complaint")
+    days = f"a call of the {OLDEST_DAYS} days before its complaint"
+    rows.mark(arrival - at > OLDEST_DAYS * _DAY, TIME_OUT_OF_RANGE, "at", days)
     table["at"] = at.where(at <= arrival, arrival)
     table["known_at"] = arrival if published is None else arrival.where(arrival >= published, published)
     if "count" in roles:
-        count = pd.to_numeric(cells[roles["count"][0]], errors="coerce")
-        faults.mark((~(count >= 1)).to_numpy(), BAD_VALUE, "count", "1 or more")
+        count = pd.to_numeric(rows.cells[roles["count"][0]], errors="coerce")
+        rows.mark(~(count >= 1), BAD_VALUE, "count", "1 or more")
         return table.assign(count=count.fillna(0).astype(np.int64), channel=layout.channel), day_only
-    table["reporter"] = _reporters(cells, roles["reporter"], intake)
+    table["reporter"] = _reporters(rows.cells, roles["reporter"], intake)
     for role, words in (("category", layout.category), ("mode", layout.mode), ("channel", None)):
         if role in roles:
-            table[role] = _words(cells[roles[role][0]], role, words, faults)
+            table[role] = _words(rows, roles[role][0], role, words)
         else:
             table[role] = {"channel": layout.channel or None, "category": "other"}.get(role)
-    faults.mark(table["category"].isna().to_numpy(), UNKNOWN_WORD, "category", "what the call was about")
+    rows.mark(table["category"].isna(), UNKNOWN_WORD, "category", "what the call was about")
     return table, day_only
 
 
-def _numbers(
-    column: pd.Series[Any], layout: ComplaintLayout, key: Key, intake: Intake, faults: Faults
-) -> pd.Series[Any]:
-    """Returns the tokens of numbers; each distinct text is parsed and keyed once."""
-    if layout.codes:
-        codes, texts = pd.factorize(column)
-        faults.mark(codes < 0, MISSING_NUMBER, "number", "a number")
-        # The token that an intake gives to a code; a code has no block.
-        tokens = key.tokens("number", map(str, texts))
-        return pd.Series(pd.Categorical.from_codes(codes, pd.Index(tokens, dtype=object)), index=column.index)
-    plain = column.fillna("").astype("str").str.strip()
-    faults.mark((plain == "").to_numpy(), MISSING_NUMBER, "number", "the number that called")
-    codes, texts = pd.factorize(plain)
-    written = [_written(text, layout) for text in texts]
-    bad = np.array([text is None for text in written], dtype=bool)
+def _numbers(rows: Rows, column: str, layout: ComplaintLayout, key: Key, intake: Intake) -> list[str | None]:
+    """Returns the tokens of numbers."""
+
+    def token(text: str) -> str | None:
+        if layout.codes:  # the token that an intake gives to a code; a code has no block
+            return key.token("number", text)
+        written = _written(text, layout)
+        return None if written is None else intake.token("number", written)
+
     expected = "a telephone number" if not layout.country else f"a number of {layout.national} digits"
-    faults.mark(bad[codes], BAD_NUMBER, "number", expected)
-    tokens = intake.keyed("number", pa.array(written, pa.string())).to_pandas().astype(object)
-    return pd.Series(tokens.to_numpy()[codes], index=column.index, dtype=object)
+    return rows.parsed(column, "number", token, expected, bad=BAD_NUMBER, missing=MISSING_NUMBER)
 
 
 def _written(text: str, layout: ComplaintLayout) -> str | None:
@@ -306,7 +250,7 @@ def _written(text: str, layout: ComplaintLayout) -> str | None:
     return layout.country + national if len(national) == layout.national and national[0] not in "01" else None
 
 
-def _reporters(cells: pd.DataFrame, columns: tuple[str, ...], intake: Intake) -> pd.Series[Any]:
+def _reporters(cells: pd.DataFrame, columns: tuple[str, ...], intake: Intake) -> pd.Series[str]:
     """Returns the tokens of reporters: of a number, or of all columns that describe the person."""
     identity = cells[columns[0]].fillna("")
     for name in columns[1:]:
@@ -315,29 +259,18 @@ def _reporters(cells: pd.DataFrame, columns: tuple[str, ...], intake: Intake) ->
     return pd.Series(tokens.to_pandas(), index=cells.index)
 
 
-def _moments(column: pd.Series[Any], role: str, layout: ComplaintLayout, faults: Faults) -> pd.Series[Any]:
-    """Parses moments to UTC in milliseconds; the first format that fits the whole text applies."""
-    parsed = column
-    if not pd.api.types.is_datetime64_any_dtype(column):
-        texts, offset = column.astype("str").str.strip(), "%z" in layout.formats[0]
-        parsed = pd.Series(pd.NaT, index=column.index, dtype="datetime64[us, UTC]" if offset else "datetime64[us]")
-        for form in layout.formats:
-            moments_of_form = pd.to_datetime(texts, format=form, errors="coerce", utc=offset)
-            parsed = parsed.fillna(moments_of_form.astype(parsed.dtype))
-    if getattr(parsed.dtype, "tz", None) is None:
-        # In autumn's repeated hour the earlier moment is taken; in spring's missing hour, the next valid one.
-        parsed = parsed.dt.tz_localize(layout.zone, ambiguous=np.ones(len(parsed), bool), nonexistent="shift_forward")
-    faults.mark(parsed.isna().to_numpy(), BAD_TIME, role, f"a time written as {layout.formats[0]}")
-    moments: pd.Series[Any] = parsed.dt.tz_convert("UTC").dt.as_unit("ms").fillna(pd.Timestamp(0, tz="UTC"))
-    return moments
+def _moments(rows: Rows, column: str, role: str, layout: ComplaintLayout) -> pd.Series[pd.Timestamp]:
+    """Returns moments in UTC; that of an invalid row is 1970."""
+    moments = rows.moments(column, role, layout.zone, formats=layout.formats, missing=BAD_TIME)
+    return moments.fillna(pd.Timestamp(0, tz="UTC"))
 
 
-def _words(column: pd.Series[Any], role: str, words: Mapping[str, str] | None, faults: Faults) -> pd.Series[Any]:
+def _words(rows: Rows, column: str, role: str, words: Mapping[str, str] | None) -> pd.Series[str]:
     """Translates the file's words to words of the policy; spaces do not matter, and an empty cell is no word."""
-    plain = column.fillna("").astype("str").str.split().str.join(" ")
-    empty = plain == ""
-    if words is None:
-        return plain.astype(object).where(~empty, None)
-    translated = plain.map(dict(words))
-    faults.mark((translated.isna() & ~empty).to_numpy(), UNKNOWN_WORD, role, "a word of the layout")
-    return translated.astype(object).where(translated.notna(), None)
+
+    def translated(text: str) -> str | None:
+        word = " ".join(text.split())
+        return word if words is None else words.get(word)
+
+    found = rows.parsed(column, role, translated, "a word of the layout", bad=UNKNOWN_WORD)
+    return pd.Series(found, index=rows.cells.index, dtype=object)

@@ -25,7 +25,7 @@ from scipy.sparse.csgraph import connected_components
 from callsieve.features.arrays import Array
 from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.kernel.windows import DAY_MS, HOUR
-from callsieve.serving.batch.complaint_rows import milliseconds
+from callsieve.serving.batch.keyed_rows import milliseconds
 
 if TYPE_CHECKING:
     from .dataset import Dataset

@@ -11,9 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callsieve.features.files.parquet_file import read_parquet
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.serving.batch.column_files import OWN_FILE, read_own_columns
-from callsieve.serving.batch.complaint_rows import COMPLAINTS, TIMESTAMP, checked_frame, read_parquet
+from callsieve.serving.batch.complaint_rows import COMPLAINTS
+from callsieve.serving.batch.keyed_rows import TIMESTAMP, checked_frame
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import UNDECLARED, require_purpose
 

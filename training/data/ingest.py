@@ -14,7 +14,7 @@ from callsieve.features.files.dates import DAY, parse_day
 from callsieve.features.files.progress import silent, steps
 from callsieve.features.reading.call_files import write_table
 from callsieve.serving.batch.call_files import key_or_temporary
-from callsieve.serving.batch.complaint_rows import milliseconds
+from callsieve.serving.batch.keyed_rows import milliseconds
 from callsieve.serving.custody.purposes import current_declaration
 
 from .complaint_files import ReadComplaints, layout_named, read_complaint_file

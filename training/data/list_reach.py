@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from callsieve.features.arrays import Array
 from callsieve.features.kernel.windows import DAY_MS
-from callsieve.serving.batch.complaint_rows import milliseconds
+from callsieve.serving.batch.keyed_rows import milliseconds
 
 if TYPE_CHECKING:
     from .dataset import Dataset

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from callsieve.features.files.progress import Progress
-from callsieve.serving.batch.complaint_rows import COMPLAINTS, checked_frame
+from callsieve.serving.batch.complaint_rows import COMPLAINTS
+from callsieve.serving.batch.keyed_rows import checked_frame
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Dataset, make_dataset
 from callsieve.training.judging.run_figures import RecordedRun

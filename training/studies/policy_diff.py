@@ -10,10 +10,11 @@ import pandas as pd
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import check_present
+from callsieve.features.files.parquet_file import read_parquet
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import to_strings
 from callsieve.serving.batch.call_files import CallFile, read_keyed_file
-from callsieve.serving.batch.complaint_rows import read_complaints, read_parquet
+from callsieve.serving.batch.complaint_rows import read_complaints
 from callsieve.serving.batch.score import open_registers, open_scorer, score_calls, score_vectors
 from callsieve.serving.rules.policy import ACTIONS, read_policy
 from callsieve.serving.rules.rule_bits import BITS

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from callsieve.serving.batch.complaint_rows import COMPLAINTS, checked_frame
+from callsieve.serving.batch.complaint_rows import COMPLAINTS
+from callsieve.serving.batch.keyed_rows import checked_frame
 from callsieve.training.data.dataset import TRUTH_COLUMNS, make_dataset, read_dataset, truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.data.judging_labels import judging_labels
@@ -69,7 +70,7 @@ def test_an_invalid_file_is_refused_in_one_line(world_folder, tmp_path):
     for path in world_folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "complaints.parquet").write_bytes(b"no table")
-    with pytest.raises(ValueError, match=r"complaints\.parquet: expected a Parquet table"):
+    with pytest.raises(ValueError, match=r"complaints\.parquet: broken Parquet file, expected a table of complaints"):
         read_dataset(tmp_path)
     (tmp_path / "complaints.parquet").unlink()
     with pytest.raises(ValueError, match=r"^\S+complaints\.parquet: not found; expected keyed calls and complaints in"):
