@@ -1,7 +1,7 @@
 """Vectors of more calls than memory can take: shard by shard, and resumable after a crash.
 
-Every task (`stages.py`) ends with a file that is written atomically, so an existing file is a finished task. A manifest
-identifies the input of the folder; another input is refused.
+Every task (`shard_tasks.py`) ends with files that are written atomically, so existing files are a finished task. A
+manifest identifies the input of the folder; another input is refused.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from callsieve.features.catalogue import NAMES, catalogue_hash, select_features
-from callsieve.features.codegen.feature_program import KINDS
+from callsieve.features.codegen.feature_program import NUMBER
 from callsieve.features.files.atomic import atomic_path, locked_folder
 from callsieve.features.files.parquet_file import parquet_errors
 from callsieve.features.files.progress import Progress, silent
 from callsieve.features.intake.keyed_table import BATCH_ROWS, check_columns, checked_columns
 from callsieve.features.records import KEYED_COLUMNS
 
-from .stages import Plan, compute_role, send_to_groups, split_chunk, values_stage, write_shard
+from .shard_tasks import Plan, compute_shard, send_shard, split_chunk, write_shard
+from .stages import IN, OUT, kinds_of, values_stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -166,20 +167,19 @@ def run(
     """Runs the open tasks of each stage. The input files of a finished stage may already be deleted.
 
     Args:
-        finish: task of the last stage: from `stages.shard_vectors` of a shard it makes the shard's file.
+        finish: task of the last stage: from `shard_tasks.shard_vectors` of a shard it makes the shard's file.
         last: name of the files of the last stage.
     """
-    role_tasks = {role: open_tasks(plan, values_stage(role)) for role in plan.roles}
-    kinds = [kind for kind in KINDS if role_tasks.get(kind.name)]
-    chunks = sorted({*open_tasks(plan, "out"), *open_tasks(plan, "in")})
-    group_tasks = sorted({shard for kind in kinds for shard in open_tasks(plan, kind.name)})
-    last_tasks = open_tasks(plan, last)
+    kind_tasks = [(kind, open_tasks(plan, *map(values_stage, plan.sent_roles(kind)))) for kind in kinds_of(plan.names)]
+    chunks, last_tasks = open_tasks(plan, OUT), open_tasks(plan, last)
+    kinds = [kind for kind, open_shards in kind_tasks if open_shards or (kind is NUMBER and last_tasks)]
+    sending = open_tasks(plan, *(IN if kind is NUMBER else kind.name for kind in kinds))
     stages: list[tuple[str, int, Iterable[Task]]] = [
         ("reading", len(chunks), split_tasks(plan, calls, chunks)),
-        ("sorting", len(group_tasks), [partial(send_to_groups, plan, kinds, shard) for shard in group_tasks]),
+        ("sorting", len(sending), [partial(send_shard, plan, kinds, shard) for shard in sending]),
         *(
-            (role, len(open_shards), [partial(compute_role, plan, role, shard) for shard in open_shards])
-            for role, open_shards in role_tasks.items()
+            (kind.name, len(open_shards), [partial(compute_shard, plan, kind, shard) for shard in open_shards])
+            for kind, open_shards in kind_tasks
         ),
         ("writing", len(last_tasks), [partial(finish, shard) for shard in last_tasks]),
     ]
@@ -204,9 +204,10 @@ def run_tasks(tasks: Iterable[Task], threads: int) -> Iterator[None]:
     yield from parallel(joblib.delayed(task)() for task in tasks)
 
 
-def open_tasks(plan: Plan, stage: str) -> list[int]:
-    """Returns the tasks of a stage that are not finished."""
-    return [number for number, path in enumerate(plan.files(stage)) if not path.exists()]
+def open_tasks(plan: Plan, *stages: str) -> list[int]:
+    """Returns the tasks that have not written their files of all of these stages."""
+    files = zip(*map(plan.files, stages), strict=True)
+    return [number for number, paths in enumerate(files) if not all(path.exists() for path in paths)]
 
 
 def count_rows(path: Path) -> int:

@@ -1,8 +1,9 @@
 """The vectors of more calls than one machine can take: the same kernel on Spark. The only import of pyspark.
 
-There are three exchanges, for any number of features: by caller, by key of each kind of history, by call (see
-`buckets.py`). Spark carries parcels of some megabytes and sees no rows between the first and the last step. A Spark row
-per call would cost more time than the kernel, and a Spark group per key several times as much.
+There are three exchanges, one between each two steps of `stages.py`, for any number of features. Spark carries parcels
+of some megabytes, each a piece of an Arrow table as bytes, and sees no rows between the first and the last step. A
+Spark row per call would cost more time than the kernel, and a Spark group per key several times as much. The vector of
+a call is made in the bucket of its id.
 
 Memory: a process takes the parcels of its bucket. All calls of one number, block, trunk or device go to one bucket, so
 the busiest key sets the minimum; more buckets make the others smaller.
@@ -18,23 +19,31 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from callsieve.features.catalogue import NAMES, select_features
-from callsieve.features.intake.keyed_table import KEYED_OPTIONAL, KEYED_TOKENS, check_columns
-from callsieve.features.keys.tokens import TOKEN
-from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS
+import numpy as np
 
-from .buckets import (
-    BUCKETS,
-    KEYS,
-    MOST_BUCKETS,
-    ParcelBodies,
-    Parcels,
-    assemble_vectors,
-    compute_parts,
-    pack_parcels,
-    route_calls,
+from callsieve.features.catalogue import NAMES, select_features
+from callsieve.features.catalogue.feature import ROLES
+from callsieve.features.intake.keyed_table import KEYED_OPTIONAL, KEYED_TOKENS, check_columns
+from callsieve.features.kernel.table_pass import ROW
+from callsieve.features.kernel.windows import START
+from callsieve.features.keys.tokens import TOKEN
+from callsieve.features.records import GROUP_COLUMNS, KEYED_CATEGORIES, KEYED_COLUMNS
+
+from .shuffle import from_cells
+from .stages import (
+    NUMBER_COLUMNS,
+    OUT,
+    Parcel,
+    inputs_of,
+    joined_vectors,
+    kinds_of,
+    packed_calls,
+    role_values,
+    sent_calls,
+    values_stage,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +54,7 @@ if TYPE_CHECKING:
 
     Batches = Iterator[pa.RecordBatch]
     Work = Callable[[pa.Table, Array], pa.Table]
+    Step = Callable[["Received", tuple[str, ...], int], Iterator[Parcel]]
 
 MISSING = "the Spark engine needs PySpark and Java 17 or later: pip install 'callsieve[spark]'"
 PARTITIONS = "spark.sql.shuffle.partitions"
@@ -60,7 +70,14 @@ INTEGER_TYPES = ("tinyint", "smallint", "int", "bigint")
 ERROR_LINE = re.compile(
     r"^(?:\w+\.)*(?:ValueError|BundleError): (.*)$|\[USER_RAISED_EXCEPTION\] (.*?)(?: SQLSTATE.*)?$", re.MULTILINE
 )
-PARCEL = "bucket int, kind string, body binary"
+KEYS = ("caller", "callee", *GROUP_COLUMNS.values())
+BUCKETS = tuple(f"{key}_bucket" for key in KEYS)
+"""Columns with the bucket of each key."""
+
+MOST_BUCKETS = 1 << 16
+PIECE = 1 << 16  # most calls of a parcel: some megabytes
+PARCEL = "bucket int, stage string, body binary"
+CALL = "call"  # the stage of the identities of calls, by home
 IDENTITY = "call long, start long, caller string, callee string"
 CALLS_AT_ONCE = 1 << 18  # calls packed at a time
 BYTES_AT_ONCE = 1 << 24  # bytes of the parcels in a batch
@@ -103,8 +120,8 @@ def apply_to_vectors(
         buckets = int(str(calls.sparkSession.conf.get(PARTITIONS)))
     if not 1 <= buckets <= MOST_BUCKETS:
         raise ValueError(f"buckets: expected 1 to {MOST_BUCKETS}, got {buckets}")
-    parcels = _map_batches(_with_buckets(calls, buckets), _pack_batches, PARCEL)
-    for step in (route_calls, compute_parts):
+    parcels = _map_batches(_with_buckets(calls, buckets), partial(_pack_batches, buckets), PARCEL)
+    for step in (_send, _compute):
         parcels = _map_batches(_exchange(parcels, buckets), partial(_step, step, names, buckets), PARCEL)
     return _map_batches(_exchange(parcels, buckets), partial(_finish, names, work), schema)
 
@@ -236,60 +253,137 @@ def _without_pandas() -> Iterator[None]:
 # Functions that run in Spark's worker processes.
 
 
-def _pack_batches(batches: Batches) -> Batches:
+class Received:
+    """The parcels of some buckets."""
+
+    def __init__(self, batches: Batches) -> None:
+        import pyarrow as pa
+
+        self.bucket = 0  # one of the buckets
+        self._pieces: defaultdict[str, list[pa.Table]] = defaultdict(list)
+        for batch in batches:
+            for bucket, stage, body in zip(*(batch[name] for name in ("bucket", "stage", "body")), strict=True):
+                self.bucket = bucket.as_py()
+                self._pieces[stage.as_py()].append(pa.ipc.open_stream(body.as_buffer()).read_all())
+
+    def rows(self, stage: str) -> pa.Table | None:
+        """Returns the rows of a stage, in order of the calls' ids where rows have a record; None without rows."""
+        import pyarrow as pa
+
+        if stage not in self._pieces:
+            return None
+        table = pa.concat_tables(self._pieces[stage])
+        return table.take(np.argsort(_ids(table), kind="stable")) if "record" in table.column_names else table
+
+
+def _ids(table: pa.Table) -> Array:
+    return from_cells(table["record"], np.int64)[:, ROW]
+
+
+def _pack_batches(buckets: int, batches: Batches) -> Batches:
     import pyarrow as pa
 
-    def parcels() -> Parcels:
+    def parcels() -> Iterator[Parcel]:
         waiting: list[pa.RecordBatch] = []
         for batch in batches:
             waiting.append(batch)
             if sum(len(part) for part in waiting) >= CALLS_AT_ONCE:
-                yield from pack_parcels(pa.Table.from_batches(waiting))
+                yield _pack(pa.Table.from_batches(waiting), buckets)
                 waiting = []
         if waiting:
-            yield from pack_parcels(pa.Table.from_batches(waiting))
+            yield _pack(pa.Table.from_batches(waiting), buckets)
 
     return _parcel_batches(parcels())
 
 
-def _step(
-    step: Callable[[ParcelBodies, tuple[str, ...], int], Parcels],
-    names: tuple[str, ...],
-    buckets: int,
-    batches: Batches,
-) -> Batches:
-    return _parcel_batches(step(_bodies_by_kind(batches), names, buckets))
+def _pack(calls: pa.Table, buckets: int) -> Parcel:
+    """Sends keyed calls with ids (`call`) and BUCKETS to the buckets of their callers."""
+    import pyarrow as pa
+
+    ids = calls["call"].to_numpy()
+    rows = {name: calls[name].combine_chunks() for name in (*KEYS, *BUCKETS)}
+    rows |= {"record": packed_calls(calls, ids), "home": pa.array((ids % buckets).astype(np.uint16))}
+    return Parcel(OUT, rows, _bucket_of(calls, "caller"))
+
+
+def _bucket_of(calls: pa.Table, key: str) -> Array:
+    return np.asarray(calls[f"{key}_bucket"].to_numpy())
+
+
+def _send(received: Received, names: tuple[str, ...], buckets: int) -> Iterator[Parcel]:
+    calls = received.rows(OUT)
+    if calls is None:
+        return
+    yield from sent_calls(calls, kinds_of(names), received.bucket, buckets, _bucket_of)
+    rows = {name: calls[name].combine_chunks() for name in NUMBER_COLUMNS}
+    yield Parcel(OUT, rows, _bucket_of(calls, "caller"))
+
+
+def _compute(received: Received, names: tuple[str, ...], _buckets: int) -> Iterator[Parcel]:
+    import pyarrow as pa
+
+    for kind in kinds_of(names):
+        sides = [received.rows(stage) for stage in inputs_of(kind)]
+        empty = next((side.slice(0, 0) for side in sides if side is not None), None)
+        if empty is not None:
+            yield from role_values(kind, [empty if side is None else side for side in sides], names)
+    calls = received.rows(OUT)
+    if calls is not None:
+        starts = pa.array(from_cells(calls["record"], np.int64)[:, START])
+        parties = {name: calls[name].combine_chunks() for name in ("caller", "callee")}
+        yield Parcel(CALL, {"call": pa.array(_ids(calls)), "start": starts} | parties, calls["home"].to_numpy())
+
+
+def _step(step: Step, names: tuple[str, ...], buckets: int, batches: Batches) -> Batches:
+    return _parcel_batches(step(Received(batches), names, buckets))
 
 
 def _finish(names: tuple[str, ...], work: Work, batches: Batches) -> Iterator[pa.RecordBatch]:
-    identity, rows = assemble_vectors(_bodies_by_kind(batches), names)
+    received = Received(batches)
+    calls = received.rows(CALL)
+    if calls is None:
+        return
+    calls = calls.sort_by("call")
+    ids = calls["call"].to_numpy()
+    if np.any(ids[1:] == ids[:-1]):
+        raise ValueError("calls: expected another id (column call) in each row, got the same in two")
+    values = ((role, received.rows(values_stage(role))) for role in ROLES)
+    rows = joined_vectors(ids, names, ((role, table) for role, table in values if table is not None))
     for begin in range(0, len(rows), ROWS_AT_ONCE):
-        table = work(identity.slice(begin, ROWS_AT_ONCE), rows[begin : begin + ROWS_AT_ONCE])
+        table = work(calls.slice(begin, ROWS_AT_ONCE), rows[begin : begin + ROWS_AT_ONCE])
         yield from table.combine_chunks().to_batches()
 
 
-def _bodies_by_kind(batches: Batches) -> dict[str, list[pa.Buffer]]:
-    bodies = defaultdict(list)
-    for batch in batches:
-        for kind, body in zip(batch["kind"].to_pylist(), batch["body"], strict=True):
-            bodies[kind].append(body.as_buffer())
-    return bodies
-
-
-def _parcel_batches(parcels: Parcels) -> Iterator[pa.RecordBatch]:
-    """Yields parcels as rows, many small ones or few large ones at a time."""
+def _parcel_batches(parcels: Iterator[Parcel]) -> Iterator[pa.RecordBatch]:
+    """Yields the pieces of parcels as rows, many small ones or few large ones at a time."""
     import pyarrow as pa
 
-    schema = pa.schema({"bucket": pa.int32(), "kind": pa.string(), "body": pa.binary()})
+    schema = pa.schema({"bucket": pa.int32(), "stage": pa.string(), "body": pa.binary()})
     waiting, size = [], 0
-    for parcel in parcels:
-        waiting.append(parcel)
-        size += len(parcel.body)
+    for piece in _pieces(parcels):
+        waiting.append(piece)
+        size += len(piece[-1])
         if size >= BYTES_AT_ONCE:
             yield pa.record_batch([list(column) for column in zip(*waiting, strict=True)], schema)
             waiting, size = [], 0
     if waiting:
         yield pa.record_batch([list(column) for column in zip(*waiting, strict=True)], schema)
+
+
+def _pieces(parcels: Iterator[Parcel]) -> Iterator[tuple[int, str, bytes]]:
+    """Cuts parcels by bucket, otherwise in their order; yields bucket, stage and the rows as an Arrow stream."""
+    import pyarrow as pa
+
+    for stage, rows, to in parcels:
+        order = np.argsort(to.astype(np.uint16), kind="stable")  # NumPy sorts 16 bits by counting
+        batch, where = pa.record_batch(rows).take(pa.array(order)), to[order].astype(np.int64)
+        begins = np.flatnonzero(np.diff(where, prepend=-1))
+        for begin, end in pairwise([*begins.tolist(), len(where)]):
+            for first in range(begin, end, PIECE):
+                sink = pa.BufferOutputStream()
+                with pa.ipc.new_stream(sink, batch.schema) as stream:
+                    stream.write_batch(batch.slice(first, min(PIECE, end - first)))
+                yield int(where[begin]), stage, sink.getvalue().to_pybytes()
 
 
 def _vector_columns(names: tuple[str, ...], identity: pa.Table, rows: Array) -> pa.Table:

@@ -15,13 +15,12 @@ from callsieve.features.arrays import Array
 from callsieve.features.catalogue import NAMES, own_columns
 from callsieve.features.complaints import complaint_vectors
 from callsieve.features.intake.text_columns import factorize
+from callsieve.features.offline.shard_tasks import Plan, ShardVectors, party_tokens, shard_vectors
 from callsieve.features.offline.shuffle import write_parts
-from callsieve.features.offline.stages import Plan, ShardVectors, party_tokens, shard_vectors
 from callsieve.features.online.coverage import covered_rows
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.rules.policy import ACTIONS
-from callsieve.serving.rules.rule_bits import BITS
-from callsieve.serving.rules.rule_input import VECTOR_COLUMNS
+from callsieve.serving.rules.rule_bits import BITS, rule_columns
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
@@ -94,7 +93,7 @@ def selected(calls: ShardVectors, chosen: Array) -> ShardVectors:
         rows=calls.rows[chosen],
         start=calls.start[chosen],
         parties=calls.parties.filter(pa.array(chosen)),
-        values={role: values[chosen] for role, values in calls.values.items()},
+        vectors=calls.vectors[chosen],
         by_caller=np.empty(0, np.int64),
     )
 
@@ -102,7 +101,7 @@ def selected(calls: ShardVectors, chosen: Array) -> ShardVectors:
 def keyed_columns(calls: ShardVectors, names: tuple[str, ...]) -> pa.Table:
     """Returns start, class of the caller, and these tokens of keyed calls."""
     tokens = party_tokens(calls.parties, names)
-    code = calls.values["caller"][:, CALLER_CLASS]
+    code = calls.vectors[:, CALLER_CLASS]
     unknown = NUMBER_CLASSES.index("unknown")
     classes = pa.array(np.where(np.isnan(code), unknown, code).astype(np.int8))
     words = pa.DictionaryArray.from_arrays(classes, pa.array(NUMBER_CLASSES))
@@ -116,12 +115,12 @@ def score_rows(
     parts, abstaining, scorer = [], Counter[str](), job.scorer
     details: list[dict[str, pa.Array]] = []
     stale = calls.start > scorer.valid_until_ms
-    values = list(calls.values.values())
+    values = [calls.vectors]
     if job.complaints is not None:
         values.append(complaint_vectors(keyed, job.complaints))
     if own_columns(scorer.features):
         values.append(own_values(scorer.features, keyed["caller"], calls.start, job.columns))
-    bits = rules_met(keyed, rule_values(calls), scorer.registers, scorer.policy.terms)
+    bits = rules_met(keyed, rule_columns(calls.vectors), scorer.registers, scorer.policy.terms)
     block = np.empty((BLOCK_ROWS, len(scorer.features)))
     for begin in range(0, max(len(calls.rows), 1), BLOCK_ROWS):
         part = slice(begin, begin + BLOCK_ROWS)
@@ -136,12 +135,6 @@ def score_rows(
     joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
     explained = {name: pa.concat_arrays([part[name] for part in details]) for name in (details[0] if details else ())}
     return Scores(**joined, feed=job.feed), abstaining, explained
-
-
-def rule_values(calls: ShardVectors) -> dict[int, Array]:
-    """Returns the columns that rules read, as `rules.rule_bits.rule_columns` does."""
-    columns = [values[:, i] for values in calls.values.values() for i in range(values.shape[1])]
-    return {place: columns[place] for _, place in VECTOR_COLUMNS}
 
 
 def verdict_counts(scores: Scores, calls: pa.Table) -> dict[str, dict[str, int]]:

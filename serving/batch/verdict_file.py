@@ -15,8 +15,8 @@ from callsieve.features.files.atomic import atomic_path
 from callsieve.features.files.parquet_file import is_parquet
 from callsieve.features.files.progress import Progress
 from callsieve.features.keys.callee_keys import CalleeCipher
+from callsieve.features.offline.shard_tasks import party_tokens
 from callsieve.features.offline.shuffle import read_part
-from callsieve.features.offline.stages import party_tokens
 from callsieve.features.reading.delimited import read_lines
 from callsieve.features.reading.layouts import Layout
 from callsieve.serving.rules.plan_classes import plan_class

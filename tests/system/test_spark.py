@@ -22,7 +22,6 @@ from callsieve.features.catalogue import NAMES
 from callsieve.features.files.progress import silent
 from callsieve.features.keys.tokens import Key
 from callsieve.features.offline import spark
-from callsieve.features.offline.buckets import KEYS
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.feeds import (
     COMPLETE,
@@ -331,16 +330,16 @@ def test_batches_are_packed_and_sent_in_bounded_pieces(monkeypatch):
         [EXAMPLE_CALL | {"caller": caller, "start": EXAMPLE_CALL["start"] + n} for n, caller in enumerate("abcdefg")]
     )
     calls = without_dictionaries(calls).append_column("call", pa.array(range(7)))
-    for name in (f"{key}_bucket" for key in KEYS):
+    for name in spark.BUCKETS:
         calls = calls.append_column(name, pa.array(range(7), pa.int32()))
     buckets = lambda printed: {row["bucket"] for batch in printed for row in batch.to_pylist()}
-    (whole,) = spark._pack_batches(iter(calls.to_batches(max_chunksize=2)))
+    (whole,) = spark._pack_batches(7, iter(calls.to_batches(max_chunksize=2)))
     monkeypatch.setattr(spark, "CALLS_AT_ONCE", 4)
     monkeypatch.setattr(spark, "BYTES_AT_ONCE", 1)
-    parts = list(spark._pack_batches(iter(calls.to_batches(max_chunksize=2))))
+    parts = list(spark._pack_batches(7, iter(calls.to_batches(max_chunksize=2))))
     assert [batch.num_rows for batch in parts] == [1] * 7
     assert buckets(parts) == buckets([whole]) == set(range(7))
-    assert list(spark._pack_batches(iter(()))) == []
+    assert list(spark._pack_batches(7, iter(()))) == []
 
 
 def test_arguments_are_checked_before_any_work(session, world, tmp_path):

@@ -18,8 +18,8 @@ from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.keys.tokens import Key
 from callsieve.features.offline import shards
+from callsieve.features.offline.shard_tasks import Plan, write_shard
 from callsieve.features.offline.shards import write_shards
-from callsieve.features.offline.stages import Plan, write_shard
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS
 from tests.support.strategies import as_keyed_table, histories

@@ -1,0 +1,188 @@
+"""The tasks of `shards.py`: each runs a step of `stages.py` on files, for one chunk or one shard, and writes files.
+
+Keys are the 16 bytes of their tokens. The vectors of a call are made in the shard of its caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from callsieve.features.arrays import Array
+from callsieve.features.catalogue import select_features
+from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind
+from callsieve.features.files.atomic import atomic_path
+from callsieve.features.kernel.table_pass import ROW
+from callsieve.features.kernel.windows import START
+from callsieve.features.records import GROUP_COLUMNS
+
+from .packing import start_order
+from .shuffle import dense_codes, from_cells, read_part, shard_of, token_keys, token_texts, write_parts
+from .stages import (
+    OUT,
+    Parcel,
+    inputs_of,
+    joined_vectors,
+    kinds_of,
+    packed_calls,
+    role_values,
+    sent_calls,
+    values_stage,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+CALLER = "caller"
+ROW_GROUP = 1 << 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a table is cut: `chunk` rows are read at once, keys are distributed over `shards`."""
+
+    folder: Path
+    names: tuple[str, ...]  # features, in the order of the columns
+    rows: int
+    chunk: int
+    shards: int
+
+    @property
+    def work(self) -> Path:
+        """The folder of intermediate files."""
+        return self.folder / "_work"
+
+    def names_of(self, *roles: str) -> tuple[str, ...]:
+        """Returns the features of these roles, in catalogue order."""
+        return tuple(feature.name for feature in select_features(self.names) if feature.role in roles)
+
+    def sent_roles(self, kind: Kind) -> list[str]:
+        """Returns the roles of a kind of history whose values are sent: all with features but the caller's."""
+        return [role for role in kind.roles if role != CALLER and self.names_of(role)]
+
+    def files(self, stage: str) -> list[Path]:
+        """Returns the files of a stage, one a task."""
+        count = max(-(-self.rows // self.chunk), 1) if stage == OUT else self.shards
+        if stage == "part":
+            return [self.folder / f"part-{i:05}.parquet" for i in range(count)]
+        return [self.work / f"{stage}-{i:05}.arrow" for i in range(count)]
+
+
+def split_chunk(plan: Plan, number: int, calls: pa.Table) -> None:
+    """Sends a chunk of keyed calls, tokens as dictionaries, to the shards of its callers."""
+    import pyarrow as pa
+
+    first = number * plan.chunk
+    rows = {"record": packed_calls(calls, np.arange(first, first + calls.num_rows))}
+    groups = [GROUP_COLUMNS[kind.name] for kind in kinds_of(plan.names) if kind is not NUMBER]
+    for name in ("caller", "callee", *groups):
+        rows[name], rows[f"{name}_epoch"] = token_keys(calls[name].combine_chunks())
+    home = shard_of(rows["caller"], plan.shards)
+    write_parts(rows | {"home": pa.array(home)}, home, plan.shards, plan.files(OUT)[number])
+
+
+def send_shard(plan: Plan, kinds: list[Kind], shard: int) -> None:
+    """Sends the calls of a shard of callers to the shards of their callees and groups."""
+    out = read_part(plan.files(OUT), shard)
+
+    def where(calls: pa.Table, key: str) -> Array:
+        return shard_of(calls[key], plan.shards)
+
+    _write_parcels(plan, shard, sent_calls(out, kinds, shard, plan.shards, where))
+
+
+def compute_shard(plan: Plan, kind: Kind, shard: int) -> None:
+    """Sends the values that a shard of callees, blocks, trunks or devices adds to each call."""
+    _write_parcels(plan, shard, values_of(plan, kind, shard, *plan.sent_roles(kind)))
+
+
+def values_of(plan: Plan, kind: Kind, shard: int, *roles: str) -> Iterator[Parcel]:
+    """Yields the values of these roles for the calls of a shard."""
+    if names := plan.names_of(*roles):
+        sides = [read_part(plan.files(stage), shard) for stage in inputs_of(kind)]
+        yield from role_values(kind, sides, names)
+
+
+def _write_parcels(plan: Plan, task: int, parcels: Iterator[Parcel]) -> None:
+    for parcel in parcels:
+        write_parts(parcel.rows, parcel.to, plan.shards, plan.files(parcel.stage)[task])
+
+
+@dataclass(frozen=True)
+class ShardVectors:
+    """The calls of a shard of callers with their vectors, in the order of the input.
+
+    Attributes:
+        rows: their rows of the input, int64 of shape (calls,).
+        start: Unix ms, int64 of shape (calls,).
+        parties: columns caller, callee and those of groups as 16 bytes, and the epoch of each.
+        vectors: float64 of shape (calls, features), in catalogue order.
+        by_caller: the calls caller by caller, in order of start; int64 of shape (calls,).
+    """
+
+    rows: Array
+    start: Array
+    parties: pa.Table
+    vectors: Array
+    by_caller: Array
+
+
+def shard_vectors(plan: Plan, shard: int) -> ShardVectors:
+    """Returns the vectors of a shard of callers. The values of the callers are computed here: they need no files."""
+    import pyarrow as pa
+
+    out = read_part(plan.files(OUT), shard)
+    records, (callers, _) = from_cells(out["record"], np.int64), dense_codes(out["caller"])
+    order = start_order(records)
+    by_caller = order[np.argsort(callers[order], kind="stable")]
+    rows, start = records[:, ROW].copy(), records[:, START].copy()
+    values = [(CALLER, pa.table(own.rows)) for own in values_of(plan, NUMBER, shard, CALLER)]
+    sent = (role for kind in KINDS for role in plan.sent_roles(kind))
+    received = ((role, read_part(plan.files(values_stage(role)), shard)) for role in sent)
+    parties = out.drop_columns(["record", "home"]).combine_chunks()
+    return ShardVectors(rows, start, parties, joined_vectors(rows, plan.names, chain(values, received)), by_caller)
+
+
+def write_shard(plan: Plan, shard: int) -> None:
+    """Writes the vectors of a shard of callers: caller by caller, in order of start."""
+    write_vectors(row_groups(plan, shard_vectors(plan, shard)), plan.files("part")[shard])
+
+
+def row_groups(plan: Plan, calls: ShardVectors) -> Iterator[pa.Table]:
+    """Yields the vectors in order of callers, one row group at a time; at least one, possibly empty."""
+    import pyarrow as pa
+
+    place = {feature.name: i for i, feature in enumerate(select_features(plan.names))}
+    for begin in range(0, max(len(calls.rows), 1), ROW_GROUP):
+        selected = calls.by_caller[begin : begin + ROW_GROUP]
+        tokens = party_tokens(calls.parties.take(selected), ("caller", "callee"))
+        values = np.ascontiguousarray(calls.vectors[selected].T)
+        columns = {"row": calls.rows[selected], "start": calls.start[selected]}
+        columns |= {name: column.cast(pa.string()) for name, column in tokens.items()}
+        yield pa.table(columns | {name: values[place[name]] for name in plan.names})
+
+
+def party_tokens(parties: pa.Table, names: Iterable[str]) -> dict[str, pa.DictionaryArray]:
+    """Returns columns of tokens from their bytes and epochs."""
+    whole = parties.combine_chunks()
+    return {name: token_texts(whole[name].combine_chunks(), whole[f"{name}_epoch"].combine_chunks()) for name in names}
+
+
+def write_vectors(tables: Iterator[pa.Table], path: Path) -> None:
+    """Writes tables as the row groups of one Parquet file."""
+    import pyarrow.parquet as pq
+
+    first = next(tables)
+    with (
+        atomic_path(path) as part,
+        pq.ParquetWriter(part, first.schema, compression="zstd", write_page_checksum=True) as file,
+    ):
+        file.write_table(first)
+        for table in tables:
+            file.write_table(table)
