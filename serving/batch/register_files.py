@@ -8,6 +8,7 @@ columns and words, such as 谢绝来电.csv for the preferences. In tables with 
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ from callsieve.features.files.masking import has_long_digits
 from callsieve.features.files.progress import by_size, silent
 from callsieve.features.files.toml_file import read_toml
 from callsieve.features.intake.intake import Intake
+from callsieve.features.intake.numbers import parse, significant
 from callsieve.features.keys.tokens import is_token
 from callsieve.features.reading.quarantine import BAD_VALUE, END_BEFORE_START
 from callsieve.serving.rules.registers import OPTIONAL, SCHEMA, SPAN, Registers, columns_of, row_to_line
 
 from .keyed_rows import BAD_NUMBER, Rows, read_rows
-from .number_ranges import split_range
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -40,6 +41,10 @@ _ENDINGS = (".jsonl", ".parquet", ".csv")
 _SHOWN = {"number": "caller", "block": "caller", "trunk": "caller", "moment": "start"}
 _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _MAX_LENGTH = 64
+MAX_NUMBERS = 1_000_000  # in one range
+_BLOCK = 10_000
+_BLOCK_CLASSES = frozenset(("mobile", "resale", "satellite", "fixed", "iot"))
+_ANY_DAY = datetime.date(2100, 1, 1)  # canonical form and block of a number do not depend on the day
 _LICENCE = re.compile(r"^((?:[A-Z][0-9]?[.、]?)+-)([0-9]{4})([0-9]{4})$")
 
 Row = Mapping[str, Any]
@@ -204,6 +209,38 @@ def _expanded_ranges(
             expanded[row] += [(None, intake.token("block", block)) for block in blocks]
     rows.mark(faulty, BAD_RANGE, "number", "either a number, or a block, or a range of numbers of one length")
     return expanded
+
+
+def split_range(first: str | None, last: str) -> tuple[list[str], list[str]] | None:
+    """Returns the single numbers of a range, and one number of each block that lies wholly inside it.
+
+    Returns None unless both ends have the same country and length, are in order, and span at most MAX_NUMBERS.
+
+    >>> split_range("13800138000", "13800138002")
+    (['+8613800138000', '+8613800138001', '+8613800138002'], [])
+    >>> split_range("13800139999", "13800150000")
+    (['+8613800139999', '+8613800150000'], ['+8613800140000'])
+    """
+    first_number, last_number = parse(first, _ANY_DAY), parse(last, _ANY_DAY)
+    (country, first_digits), (last_country, last_digits) = significant(first_number), significant(last_number)
+    prefix = first_number.canonical.removesuffix(first_digits)
+    if not first_digits or country != last_country or len(first_digits) != len(last_digits):
+        return None
+    if prefix != last_number.canonical.removesuffix(last_digits):
+        return None
+    low, high, width = int(first_digits), int(last_digits), len(first_digits)
+    if not low <= high < low + MAX_NUMBERS:
+        return None
+
+    def canonical(number: int) -> str:
+        return f"{prefix}{number:0{width}d}"
+
+    has_blocks = {first_number.kind, last_number.kind} <= _BLOCK_CLASSES
+    blocks = range(-(-low // _BLOCK), (high + 1) // _BLOCK) if has_blocks else range(0)
+    if not blocks:
+        return [canonical(number) for number in range(low, high + 1)], []
+    ends = (*range(low, blocks.start * _BLOCK), *range(blocks.stop * _BLOCK, high + 1))
+    return [canonical(number) for number in ends], [canonical(block * _BLOCK) for block in blocks]
 
 
 def _sound_rows(columns: dict[str, list[Any]], sound: list[int], expanded: Mapping[int, Any]) -> dict[str, list[Any]]:

@@ -17,8 +17,7 @@ from callsieve.features.intake import keyed_table
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.numbers import parse
 from callsieve.features.keys.tokens import KEY_VARIABLE, Key, to_letters
-from callsieve.serving.batch.number_ranges import split_range
-from callsieve.serving.batch.register_files import read_registers, write_registers
+from callsieve.serving.batch.register_files import read_registers, split_range, write_registers
 from callsieve.serving.batch.register_join import RegisterJoin
 from callsieve.serving.batch.score import open_registers
 from callsieve.serving.custody.purposes import declare, require_purpose
@@ -180,7 +179,7 @@ def test_keyed_files_are_checked_line_by_line(world_folder, tmp_path):
 mobiles = st.integers(13_800_130_000, 13_800_175_000)
 
 
-@pytest.mark.source("L15", by="serving/batch/number_ranges.py")
+@pytest.mark.source("L15", by="serving/batch/register_files.py")
 @given(mobiles, mobiles)
 def test_a_range_covers_each_of_its_numbers_once(start, end):
     low, high = sorted((start, end))
