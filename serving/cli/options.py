@@ -125,7 +125,6 @@ GroupRead = Annotated[
 ValidDays = Annotated[float, typer.Option("--valid-days", help="Days until it expires.")]
 Lang = Annotated[str, typer.Option("--lang", help="Language of the pages: en or zh.")]
 Why = Annotated[str, typer.Option("--why", help="Reason, for the audit log.")]
-LogFolder = Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
 SigningKey = Annotated[Path, typer.Option("--signing-key", help="Ed25519 key (PEM) that signs.")]
 
 KEYED = "keyed"
@@ -192,49 +191,3 @@ class ScorerOptions:
     columns: ColumnFile = None
     zone: Zone = "Asia/Shanghai"
     allow_group_read: GroupRead = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LookOptions:
-    """The audit log that records each use of a bundle's test set."""
-
-    audit: Annotated[
-        Path | None, typer.Option("--audit", help="Folder of the audit log; by default audit/ beside the bundle.")
-    ] = None
-    signing_key: Annotated[
-        Path | None,
-        typer.Option("--signing-key", help="Key (PEM) that signs the log; by default the one in your key folder."),
-    ] = None
-
-
-LOOK_OPTIONS = ("audit", "signing_key")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunOptions:
-    """A run's folder and its audit log."""
-
-    path: Annotated[Path, typer.Option("--in", help="Folder of a run, with its audit log and MLflow store.")] = Path(
-        "callsieve-run"
-    )
-    audit: Annotated[
-        Path | None, typer.Option("--audit", help="Folder of the audit log; by default audit/ in the run's folder.")
-    ] = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LogOptions:
-    """The audit log that records an act on personal data, and the key that signs it."""
-
-    audit: LogFolder
-    signing_key: SigningKey
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LogKeyOption:
-    """The key that signs the audit log of a run."""
-
-    signing_key: Annotated[
-        Path | None,
-        typer.Option("--signing-key", help="Key (PEM) that signs the log; by default the one in your key folder."),
-    ] = None

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from callsieve.features.files.dates import now_ms
-from callsieve.serving.cli import console, options
-from callsieve.serving.cli.options import ApiKeys, Bundle, Host, Json, PolicyFile, Port, StateFolders, Trust, Zone
+from callsieve.serving import Scorer, read_policy, read_public_key
+from callsieve.serving.bundle.signing import signer_path
+from callsieve.serving.cases.case_rules import read_case_rules
+from callsieve.serving.cases.rescore import rescore
+from callsieve.serving.cli import console
+from callsieve.serving.cli.console import Result
+from callsieve.serving.cli.options import ApiKeys, Bundle, Host, Lang, PolicyFile, Port, StateFolders, Trust, Zone
 from callsieve.serving.cli.service_commands import require_free_port
+from callsieve.serving.custody.retention import read_retention
+from callsieve.serving.live.verdict_log import letters_to_floats
+from callsieve.training.oversight.log.audit_log import append
+from callsieve.training.oversight.log.key_folder import log_signing_key
+
+from .log_options import LogKey
 
 if TYPE_CHECKING:
     from callsieve.serving.cases.store import CaseStore
@@ -46,10 +56,8 @@ class Office:
     @contextmanager
     def opened(self) -> Iterator[CaseStore]:
         """Open the store with the new verdicts of the services; afterwards publish the cleared callers to them."""
-        from callsieve.serving.cases.case_rules import read_case_rules
         from callsieve.serving.cases.feed import import_verdicts, publish_cleared
         from callsieve.serving.cases.store import CaseError, CaseStore, DatabaseError
-        from callsieve.serving.custody.retention import read_retention
 
         folders = self.state or ()
         store = CaseStore(self.store, read_case_rules(self.rules), keep=read_retention().of("cases").ceiling)
@@ -72,18 +80,12 @@ class DecisionLog:
     audit: Annotated[Path | None, typer.Option("--audit", help="Folder of the audit log that records decisions.")] = (
         None
     )
-    signing_key: Annotated[
-        Path | None,
-        typer.Option("--signing-key", help="Key (PEM) that signs the log; by default the one in your key folder."),
-    ] = None
+    signing_key: LogKey = None
 
     def append(self, payload: dict[str, Any]) -> int | None:
         """Enters a decision; returns the index of the entry, or None without a log."""
         if self.audit is None:
             return None
-        from callsieve.training.oversight.log.audit_log import append
-        from callsieve.training.oversight.log.key_folder import log_signing_key
-
         return append(self.audit, "decision", payload, log_signing_key(self.audit.parent, self.audit, self.signing_key))
 
 
@@ -92,21 +94,15 @@ def show_queue(
     group: Annotated[
         int | None, typer.Option(help="Show all appeals of this group; by default one of each group.")
     ] = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """List open appeals in the order of review, one line for each group of related appeals.
 
     Next: callsieve cases show.
 
     Example: callsieve cases list --store sqlite:///cases.db
     """
-    from dataclasses import asdict
-
     with office.opened() as store:
         waiting = store.open_appeals(now_ms())
-    if json:
-        console.emit_json({"appeals": [asdict(appeal) for appeal in waiting]})
-        return
     first = {appeal.group: appeal for appeal in reversed(waiting)}
     shown = [a for a in waiting if (first[a.group] is a if group is None else a.group == group)]
     rows = [
@@ -121,35 +117,32 @@ def show_queue(
         for appeal in shown
     ]
     head = ("case", "answer until", "harm", "group", "appeals in group", "reviewers agreed")
-    console.show_table(f"open appeals ({len(waiting)}, in {len(first)} groups)" if rows else "open appeals", head, rows)
+    title = f"open appeals ({len(waiting)}, in {len(first)} groups)" if rows else "open appeals"
+    return Result({"appeals": [asdict(appeal) for appeal in waiting]}, lambda: console.show_table(title, head, rows))
 
 
-def show(case_id: CaseId, office: Office, json: Json = False) -> None:
+def show(case_id: CaseId, office: Office) -> Result:
     """Show the evidence of a verdict: model, policy, reasons, and the appeals against it.
 
     Next: callsieve cases decide.
 
     Example: callsieve cases show 0123456789abcdef --store sqlite:///cases.db
     """
-    from callsieve.serving.live.verdict_log import letters_to_floats
-
     with office.opened() as store:
         case = store.find(case_id, now_ms())
     record = case.record
     facts = {name: getattr(record, name) for name in record.__slots__ if name not in ("raw", "vector")}
     facts |= {"raw": _finite(letters_to_floats(record.raw)[0]), "appeals": list(case.appeals)}
-    if json:
-        console.emit_json(facts | {"vector": [_finite(value) for value in letters_to_floats(record.vector)]})
-        return
-    console.say(f"case {case_id}: {facts['action']}, call of {_moment(record.at)}")
-    for name in ("score", "raw", "band", "status", "model", "policy", "content", "mode", "caller"):
-        console.say(f"{name:<9}{facts[name]}")
+    names = ("score", "raw", "band", "status", "model", "policy", "content", "mode", "caller")
+    lines = [f"case {case_id}: {facts['action']}, call of {_moment(record.at)}"]
+    lines += [f"{name:<9}{facts[name]}" for name in names]
     for reason in (*record.rules, *record.reasons):
-        console.say(f"because  {reason.get('en', reason) if isinstance(reason, dict) else reason}")
+        lines.append(f"because  {reason.get('en', reason) if isinstance(reason, dict) else reason}")
     for appeal in case.appeals:
-        console.say(f"appeal {appeal['appeal']} of {_moment(appeal['at'])}: {appeal['state']} ({appeal['ground']})")
+        lines.append(f"appeal {appeal['appeal']} of {_moment(appeal['at'])}: {appeal['state']} ({appeal['ground']})")
         for step in appeal["decisions"]:
-            console.say(f"  {_moment(step['at'])} {step['person']}: {step['outcome']}: {step['why']}")
+            lines.append(f"  {_moment(step['at'])} {step['person']}: {step['outcome']}: {step['why']}")
+    return Result(facts | {"vector": [_finite(value) for value in letters_to_floats(record.vector)]}, lines)
 
 
 def appeal(
@@ -157,8 +150,7 @@ def appeal(
     office: Office,
     ground: Annotated[str, typer.Option(help="Ground of the appeal, one of those in the rules.")] = "other",
     words: Annotated[str, typer.Option(help="The caller's own words, without a telephone number.")] = "",
-    json: Json = False,
-) -> None:
+) -> Result:
     """Record an appeal, after you have verified that it comes from the owner of the number.
 
     Next: callsieve cases list.
@@ -168,7 +160,7 @@ def appeal(
     with office.opened() as store:
         entry = store.appeal(case_id, ground, words, now_ms())
     facts = {name: entry[name] for name in ("appeal", "case", "at", "due", "state")}
-    console.emit_json(facts) if json else console.say(f"appeal {entry['appeal']}: answer until {_moment(entry['due'])}")
+    return Result(facts, f"appeal {entry['appeal']}: answer until {_moment(entry['due'])}")
 
 
 def decide(
@@ -180,8 +172,7 @@ def decide(
     why: Reason,
     office: Office,
     log: DecisionLog,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Record a decision on an appeal; the services of --state pass a cleared caller at once.
 
     Next: callsieve cases notice.
@@ -192,16 +183,12 @@ def decide(
         appeal = store.decide(case_id, outcome, person, why, now_ms())
         state = appeal["state"]
         entry = log.append({"case": case_id, "outcome": outcome, "person": person, "why": why, "state": state})
-    if json:
-        facts = {name: appeal[name] for name in ("appeal", "case", "state", "needs")}
-        console.emit_json(facts | ({"entry": entry} if entry is not None else {}))
-    elif state == "open":
-        console.say(f"appeal {appeal['appeal']}: still open; {appeal['needs']} reviewers must agree on this group")
-    else:
-        console.say(f"appeal {appeal['appeal']}: {state}")
+    facts = {name: appeal[name] for name in ("appeal", "case", "state", "needs")}
+    words = f"still open; {appeal['needs']} reviewers must agree on this group" if state == "open" else state
+    return Result(facts | ({"entry": entry} if entry is not None else {}), f"appeal {appeal['appeal']}: {words}")
 
 
-def relist(case_id: CaseId, person: Person, why: Reason, office: Office, log: DecisionLog, json: Json = False) -> None:
+def relist(case_id: CaseId, person: Person, why: Reason, office: Office, log: DecisionLog) -> Result:
     """End the clearance of a caller: its calls are scored again.
 
     Next: callsieve cases list.
@@ -211,16 +198,15 @@ def relist(case_id: CaseId, person: Person, why: Reason, office: Office, log: De
     with office.opened() as store:
         store.end_clearance(case_id, person, why, now_ms())
         log.append({"case": case_id, "outcome": "relisted", "person": person, "why": why})
-    console.emit_json({"case": case_id, "relisted": True}) if json else console.say(f"case {case_id}: relisted")
+    return Result({"case": case_id, "relisted": True}, f"case {case_id}: relisted")
 
 
 def notice(
     case_id: CaseId,
     office: Office,
-    lang: options.Lang = "zh",
+    lang: Lang = "zh",
     zone: Zone = "Asia/Shanghai",
-    json: Json = False,
-) -> None:
+) -> Result:
     """Print the notice to the caller: the verdict, its reasons, the ways to appeal, and the decision.
 
     Next: callsieve cases decide.
@@ -234,7 +220,7 @@ def notice(
         clearances = [row for row in store.clearances() if row["caller"] == case.record.caller]
         last = clearances[-1] if clearances and clearances[-1]["ended_at"] is not None else None
         text = written(case, store.rules, lang, zone, last)
-    console.emit_json({"case": case_id, "language": lang, "notice": text}) if json else typer.echo(text, nl=False)
+    return Result({"case": case_id, "language": lang, "notice": text}, lambda: typer.echo(text, nl=False))
 
 
 def replay(
@@ -243,29 +229,20 @@ def replay(
     office: Office,
     trust: Trust = None,
     policy: PolicyFile = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Score the stored vector of a case again and compare bit for bit; exit code 1 if something differs.
 
     Next: callsieve cases show.
 
     Example: callsieve cases replay 0123456789abcdef --bundle run/bundle --store sqlite:///cases.db
     """
-    from callsieve.serving import Scorer, read_policy, read_public_key
-    from callsieve.serving.bundle.signing import signer_path
-    from callsieve.serving.cases.rescore import rescore
-
     signer = read_public_key(signer_path(bundle, trust))
     scorer = Scorer.load(bundle, trusted=[signer], policy=read_policy(policy))
     with office.opened() as store:
         result = rescore(store.find(case_id, now_ms()).record, scorer)
-    if json:
-        console.emit_json({"equal": list(result.equal), "differences": list(result.differences)})
-    else:
-        for line in console.equality(result.equal, result.differences):
-            console.say(line)
-    if result.differences:
-        sys.exit(1)
+    facts = {"equal": list(result.equal), "differences": list(result.differences)}
+    lines = console.equality(result.equal, result.differences)
+    return Result(facts, lines, failed=bool(result.differences))
 
 
 def watch(
@@ -322,8 +299,7 @@ def exclusions(
     out: Annotated[Path, typer.Option("--out", help="Folder of calls for training; gets exclusions.parquet.")],
     store: StoreUrl = "sqlite:///cases.db",
     rules: RulesFile = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Write the cleared callers: training leaves them out, and evaluation counts them as innocent, from that day on.
 
     Next: callsieve train.
@@ -334,7 +310,7 @@ def exclusions(
 
     with Office(store=store, rules=rules).opened() as opened:
         facts = write_cleared(opened.clearances(), out)
-    console.emit_json(facts) if json else console.say(f"{out}: {facts['excluded']} numbers excluded from training")
+    return Result(facts, f"{out}: {facts['excluded']} numbers excluded from training")
 
 
 def _folders(office: Office, command: str) -> list[Path]:

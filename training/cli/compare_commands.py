@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -11,24 +10,26 @@ import typer
 
 from callsieve.serving.cli import console
 from callsieve.serving.cli.configuration import refuse_unused
+from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import (
     KEYED,
-    LOOK_OPTIONS,
     Bundle,
     Calls,
     ComplaintFile,
     Data,
-    Json,
     KeyFile,
     Lang,
     LayoutName,
-    LookOptions,
     PolicyFile,
     RegisterFolder,
     Threads,
     Trust,
     shipped_or_own,
 )
+from callsieve.training.language import language
+from callsieve.training.tracking.activity import record_activity
+
+from .log_options import LOOK_OPTIONS, LookOptions
 
 
 def evaluate(
@@ -41,8 +42,7 @@ def evaluate(
     ] = None,
     threads: Threads = 0,
     lang: Lang = "en",
-    json: Json = False,
-) -> None:
+) -> Result:
     """Evaluate a signed model on other calls.
 
     The audit log records this use of the calls. With --out, it also writes report.html, figures.json and plots.
@@ -53,35 +53,32 @@ def evaluate(
     """
     from callsieve.training.judging.evaluate import evaluate as run
     from callsieve.training.judging.judge import headline_metrics
-    from callsieve.training.language import language
-    from callsieve.training.oversight.log.looks import ledger_beside
     from callsieve.training.reports.run_page import write_evaluation
-    from callsieve.training.tracking.activity import record_activity
 
     from .tables import runs
 
     began, folder = time.time(), None if out is None else console.new_folder(out)
-    ledger = ledger_beside(bundle, look.audit, look.signing_key)
     with console.progress("evaluate") as progress, language(lang):
-        figures = run(bundle, data, trust=trust, threads=threads, progress=progress, ledger=ledger)
+        figures = run(bundle, data, trust=trust, threads=threads, progress=progress, ledger=look.ledger(bundle))
         if folder is not None:
             write_evaluation(figures, folder)
     files = {} if folder is None else {"report": folder / "report.html"}
     facts = {"model": figures["model"]["id"], "data": data}
     metrics = headline_metrics(figures)
     fault = record_activity("evaluate", figures, metrics, began=began, bundle=bundle, files=files, **facts)
-    console.emit_json(figures) if json else runs.evaluation(figures)
-    if folder is not None and not json:
-        console.say(f"report   {folder / 'report.html'}")
-    if fault:
-        console.note(fault)
+
+    def show() -> None:
+        runs.evaluation(figures)
+        for path in files.values():
+            console.say(f"report   {path}")
+
+    return Result(figures, show, note=fault)
 
 
 def compare(
     first: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
     second: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of another run on the same data.")],
-    json: Json = False,
-) -> None:
+) -> Result:
     """Compare two runs on the test calls that they share: which catches more, with an interval, and which callers.
 
     Both runs must have read the same data. Runs with the same --judge-seed have the same test calls.
@@ -96,10 +93,10 @@ def compare(
 
     with console.progress("study compare"):
         result = compare_runs(first, second)
-    console.emit_json(result) if json else studies.run_comparison(result)
+    return Result(result, lambda: studies.run_comparison(result))
 
 
-def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: Threads = 0, json: Json = False) -> None:
+def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: Threads = 0) -> Result:
     """Measure whether scores reveal the callers a model was trained on; exit code 1 if they reveal innocent ones.
 
     Next: callsieve train.
@@ -112,9 +109,8 @@ def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: Threads
 
     with console.progress("study membership") as progress:
         figures = attack.membership(bundle, data, trust=trust, threads=threads, progress=progress)
-    console.emit_json(figures) if json else checks.membership(figures)
-    if figures["kinds"]["innocent"]["holds"] is False:
-        sys.exit(1)
+    failed = figures["kinds"]["innocent"]["holds"] is False
+    return Result(figures, lambda: checks.membership(figures), failed=failed)
 
 
 def rules(
@@ -131,15 +127,13 @@ def rules(
     key: KeyFile = None,
     registers: RegisterFolder = None,
     threads: Threads = 0,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Measure precision and recall of each rule, and the innocent callers that it hits.
 
     Next: callsieve study policies.
 
     Example: callsieve study rules --data world
     """
-    from callsieve.training.oversight.log.looks import ledger_beside
     from callsieve.training.studies import rule_figures
 
     from .tables import checks
@@ -154,11 +148,11 @@ def rules(
             policy=policy,
             key=key,
             registers=registers,
-            ledger=None if bundle is None else ledger_beside(bundle, look.audit, look.signing_key),
+            ledger=None if bundle is None else look.ledger(bundle),
             threads=threads,
             progress=progress,
         )
-    console.emit_json(figures) if json else checks.rule_figures(figures)
+    return Result(figures, lambda: checks.rule_figures(figures))
 
 
 def policies(
@@ -177,15 +171,13 @@ def policies(
     ] = None,
     complaints: ComplaintFile = None,
     threads: Threads = 0,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Compare two policies on the same calls: how many calls change their action, in total and by slice.
 
     Next: callsieve serve --policy.
 
     Example: callsieve study policies default plan-2018 --calls calls.parquet --bundle run/bundle
     """
-    from callsieve.training.oversight.log.looks import ledger_beside
     from callsieve.training.studies import policy_diff
 
     from .tables import checks
@@ -206,8 +198,8 @@ def policies(
             registers=registers,
             truth=truth,
             complaints=complaints,
-            ledger=None if truth is None else ledger_beside(bundle, look.audit, look.signing_key),
+            ledger=None if truth is None else look.ledger(bundle),
             threads=threads,
             progress=progress,
         )
-    console.emit_json(figures) if json else checks.policy_diff(figures)
+    return Result(figures, lambda: checks.policy_diff(figures))

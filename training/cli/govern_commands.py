@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import sys
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from callsieve.features.files.dates import parse_time
+from callsieve.features.keys.tokens import read_key
 from callsieve.serving.cli import console
-from callsieve.serving.cli.options import Data, Json, Lang, LogOptions, NumberKey, Out
+from callsieve.serving.cli.console import Result
+from callsieve.serving.cli.options import Data, Lang, NumberKey, Out
+from callsieve.training.language import language
 
-from .disclosure_commands import Period, Permission, Request
+from .log_options import LogOptions, Period, Permission, Request
+from .privacy_commands import token_on_stdin
 
 CanaryKey = Annotated[Path, typer.Option("--key", help="Key file (purpose canaries) that gives the canary numbers.")]
 State = Annotated[Path, typer.Option("--planted", help="File that lists the datasets with canaries; it has no number.")]
@@ -33,15 +38,13 @@ def report(
     callees: Annotated[int, typer.Option(min=1, help="Fewest distinct called numbers behind a count.")] = 10,
     callers: Annotated[int, typer.Option(min=1, help="Fewest distinct callers behind a count.")] = 5,
     lang: Lang = "zh",
-    json: Json = False,
-) -> None:
+) -> Result:
     """Write the governance report: rounded counts of calls by connecting party, trunk, industry and regulator.
 
     Next: callsieve govern compliance.
 
     Example: callsieve govern report --data world --out report
     """
-    from callsieve.training.language import language
     from callsieve.training.oversight.governance.report import write_report
 
     with console.progress("govern report") as progress, language(lang):
@@ -54,12 +57,13 @@ def report(
             least={"callee": callees, "caller": callers},
             progress=progress,
         )
-    if json:
-        console.emit_json(figures)
-        return
-    rows = [(name, f"{len(table):,}") for name, table in figures["tables"].items()]
-    console.show_table(f"rows shown for {figures['now']}", ("table", "rows"), rows)
-    console.say(f"{out / 'report.html'}: written")
+
+    def show() -> None:
+        rows = [(name, f"{len(table):,}") for name, table in figures["tables"].items()]
+        console.show_table(f"rows shown for {figures['now']}", ("table", "rows"), rows)
+        console.say(f"{out / 'report.html'}: written")
+
+    return Result(figures, show)
 
 
 def parties(
@@ -69,8 +73,7 @@ def parties(
     permission: Permission,
     out: Annotated[Path, typer.Option("--out", help="New Parquet file: one row for each operator and trunk.")],
     period: Period,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Count the calls of each operator and trunk exactly, for internal use; needs a ticket, and is recorded in the log.
 
     The ticket comes from `callsieve privacy ticket parties`. `callsieve privacy reidentify` turns a token into a name.
@@ -81,18 +84,13 @@ def parties(
     --out parties.parquet --audit audit --signing-key log.key
     """
     from callsieve.training.oversight.governance import party_audit
-    from callsieve.training.oversight.log.audit_log import SignedLog
-    from callsieve.training.oversight.log.gates import read_gates
-    from callsieve.training.oversight.log.tickets import AccessControl
 
     with console.progress("govern parties"):
         opened = party_audit.open_audit(data, period.verdicts, period.until, period.days)
         act = party_audit.audit_act(opened, request.purpose, request.person)
-        gates, signed_log = read_gates(permission.gates), SignedLog.of(log.audit, log.signing_key)
-        control = AccessControl(signed_log, gates, permission.ticket or ())
-        facts = party_audit.write_audit(opened, act, out, data, control)
+        facts = party_audit.write_audit(opened, act, out, data, permission.control(log.signed()))
     text = f"{out}: {facts['operator']} operators, {facts['trunk']} trunks; entry {facts['entry']} of the audit log"
-    console.emit_json(facts) if json else console.say(text)
+    return Result(facts, text)
 
 
 def complaints_list(
@@ -100,8 +98,7 @@ def complaints_list(
     regulator: Annotated[
         str | None, typer.Option("--regulator", help="Only complaints for this regulator, such as finance.")
     ] = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """List complaints with their class, regulator, status and deadline; exit code 1 if one is overdue.
 
     Next: callsieve govern complaints enter.
@@ -111,20 +108,16 @@ def complaints_list(
     from callsieve.training.oversight.governance.complaint_desk import complaints_of
 
     rows = complaints_of(data, regulator=regulator)
-    if json:
-        console.emit_json({"complaints": rows})
-    else:
-        names = ("complaint", "at", "category", "plan_class", "regulator", "status")
-        lines = [
-            (
-                *(str(row[name]) for name in names),
-                f"{row['dispatch'] or row['answer'] or ''}{' overdue' * row['overdue']}",
-            )
-            for row in rows
-        ]
-        console.show_table(f"{len(rows):,} complaints", (*names, "due"), lines, texts=len(names) + 1)
-    if any(row["overdue"] for row in rows):
-        sys.exit(1)
+    names = ("complaint", "at", "category", "plan_class", "regulator", "status")
+    lines = [
+        (*(str(row[name]) for name in names), f"{row['dispatch'] or row['answer'] or ''}{' overdue' * row['overdue']}")
+        for row in rows
+    ]
+    return Result(
+        {"complaints": rows},
+        lambda: console.show_table(f"{len(rows):,} complaints", (*names, "due"), lines, texts=len(names) + 1),
+        failed=any(row["overdue"] for row in rows),
+    )
 
 
 def complaints_enter(
@@ -132,8 +125,7 @@ def complaints_enter(
     status: Annotated[Step, typer.Argument(help="The next step: dispatched or answered.")],
     data: Data,
     note: Annotated[str, typer.Option("--note", help="What was done; the person who complained reads it.")] = "",
-    json: Json = False,
-) -> None:
+) -> Result:
     """Record that a complaint was passed on to its regulator or operator, or answered.
 
     Next: callsieve govern complaints status.
@@ -143,10 +135,10 @@ def complaints_enter(
     from callsieve.training.oversight.governance.complaint_desk import enter
 
     row = enter(data, complaint, status.value, note)
-    console.emit_json(row) if json else console.say(f"{complaint}: {row['status']}")
+    return Result(row, f"{complaint}: {row['status']}")
 
 
-def complaints_status(data: Data, key: NumberKey, json: Json = False) -> None:
+def complaints_status(data: Data, key: NumberKey) -> Result:
     """Print the status of the complaints of the person whose number is on standard input, in Chinese and English.
 
     Next: callsieve privacy find.
@@ -155,17 +147,10 @@ def complaints_status(data: Data, key: NumberKey, json: Json = False) -> None:
     """
     from callsieve.training.oversight.governance.complaint_desk import complaints_of, notice
 
-    from .privacy_commands import token_on_stdin
-
     rows = complaints_of(data, reporter=token_on_stdin(key))
     notices = [{language: notice(row, language) for language in ("zh", "en")} | row for row in rows]
-    if json:
-        console.emit_json({"complaints": notices})
-        return
-    if not notices:
-        console.say("no complaint of this number")
-    for row in notices:
-        console.say(f"{row['complaint']}\n{row['zh']}\n{row['en']}")
+    lines = [f"{row['complaint']}\n{row['zh']}\n{row['en']}" for row in notices]
+    return Result({"complaints": notices}, lines or "no complaint of this number")
 
 
 def compliance(
@@ -175,8 +160,7 @@ def compliance(
         list[Path] | None, typer.Option("--key", help="Key file that turns numbers into tokens; repeat for several.")
     ] = None,
     keys: Annotated[Path | None, typer.Option("--keys", help="File of API keys; see `callsieve live api-key`.")] = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Print the records of processing, and which legal duties are met; exit code 1 if one is broken.
 
     Next: callsieve privacy retention.
@@ -188,9 +172,7 @@ def compliance(
     from .tables import checks
 
     result = report(AuditScope(tuple(data or ()), audit, tuple(key or ()), keys))
-    console.emit_json(result) if json else checks.duties(result)
-    if not result["holds"]:
-        sys.exit(1)
+    return Result(result, lambda: checks.duties(result), failed=not result["holds"])
 
 
 def drill(
@@ -198,8 +180,7 @@ def drill(
         Path, typer.Option(help="What happened (TOML); see training/oversight/governance/incident.toml for the form.")
     ],
     out: Out,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Write incident.json and the notices: affected datasets, keys, epochs, number of people, and deadlines.
 
     Next: callsieve privacy key rotate.
@@ -209,61 +190,60 @@ def drill(
     from callsieve.training.oversight.governance.incident import drill as run
 
     facts = run(record, console.new_folder(out))
-    if json:
-        console.emit_json(facts)
-        return
     epochs = ", ".join(sorted(facts["epochs"])) or "none"
-    console.say(f"{len(facts['datasets'])} datasets, {facts['call_records']:,} call records")
-    console.say(f"at most {facts['people_at_most']:,} people; epochs {epochs}")
-    for name, moment in facts["clocks"].items():
-        console.say(f"{moment}  {name}")
-    for epoch in facts["readable_epochs"]:
-        console.say(f"the key of epoch {epoch} leaked, too: its tokens can be turned into numbers")
+    lines = [
+        f"{len(facts['datasets'])} datasets, {facts['call_records']:,} call records",
+        f"at most {facts['people_at_most']:,} people; epochs {epochs}",
+        *(f"{moment}  {name}" for name, moment in facts["clocks"].items()),
+        *(
+            f"the key of epoch {epoch} leaked, too: its tokens can be turned into numbers"
+            for epoch in facts["readable_epochs"]
+        ),
+    ]
+    return Result(facts, lines)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CanaryCopy:
+    """The calls that are copied with canaries among them."""
+
+    calls: Annotated[
+        Path | None, typer.Option("--calls", help="Keyed calls (Parquet) to copy; by default call records are printed.")
+    ] = None
+    store_key: StoreKey = None
+    out: Annotated[Path | None, typer.Option("--out", help="With --calls: new file for the copy.")] = None
 
 
 def plant(
     key: CanaryKey,
     dataset: Annotated[str, typer.Option(help="Name of the copy; each recipient gets a copy of its own.")],
-    calls: Annotated[
-        Path | None, typer.Option("--calls", help="Keyed calls (Parquet) to copy; by default call records are printed.")
-    ] = None,
-    store_key: StoreKey = None,
-    out: Annotated[Path | None, typer.Option("--out", help="With --calls: new file for the copy.")] = None,
+    copy: CanaryCopy,
     state: State = Path("canaries.json"),
     count: Annotated[int, typer.Option(min=1, help="Number of canaries.")] = 20,
     since: Annotated[
         str | None, typer.Option(help="Without --calls: first moment, such as 2026-03-01T00:00:00Z.")
     ] = None,
     until: Annotated[str | None, typer.Option(help="Without --calls: last moment.")] = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Write a copy of keyed calls with calls of invented numbers (canaries) in it, or print such calls.
 
     Next: callsieve govern incident search-canaries.
 
     Example: callsieve govern incident plant-canaries --key canary.key --dataset march
     """
-    from callsieve.features.files.dates import parse_time
-    from callsieve.features.keys.tokens import read_key
     from callsieve.training.oversight.governance import canaries
 
     secret, planted = read_key(key, "canaries"), canaries.Canaries(dataset, count)
-    if calls is not None and store_key is not None and out is not None:
-        rows = canaries.plant(calls, out, secret, read_key(store_key), planted, state)
-        facts = {"dataset": dataset, "canaries": count, "rows": rows}
-        text = f"{out}: {rows:,} calls, {count} canaries of {dataset} among them"
-        console.emit_json(facts) if json else console.say(text)
-        return
-    if calls is not None or since is None or until is None:
+    facts = {"dataset": dataset, "canaries": count}
+    if copy.calls is not None and copy.store_key is not None and copy.out is not None:
+        rows = canaries.plant(copy.calls, copy.out, secret, read_key(copy.store_key), planted, state)
+        return Result(facts | {"rows": rows}, f"{copy.out}: {rows:,} calls, {count} canaries of {dataset} among them")
+    if copy.calls is not None or since is None or until is None:
         console.fail("plant-canaries: expected --calls with --store-key and --out, or --since and --until", code=2)
     first, last = parse_time(since, "--since").timestamp(), parse_time(until, "--until").timestamp()
     canaries.add_to_state(state, planted)
-    lines = canaries.raw_lines(secret, planted, first, last)
-    if json:
-        console.emit_json({"dataset": dataset, "canaries": count, "lines": list(lines)})
-        return
-    for line in lines:
-        typer.echo(line)
+    lines = list(canaries.raw_lines(secret, planted, first, last))
+    return Result(facts | {"lines": lines}, lambda: typer.echo("\n".join(lines)))
 
 
 def search(
@@ -271,23 +251,17 @@ def search(
     key: CanaryKey,
     state: State = Path("canaries.json"),
     store_key: StoreKey = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Search a list for planted canaries, and name the dataset that leaked; exit code 1 if one is found.
 
     Next: callsieve govern incident drill.
 
     Example: callsieve govern incident search-canaries list.txt --key canary.key
     """
-    from callsieve.features.keys.tokens import read_key
     from callsieve.training.oversight.governance import canaries
 
     result = canaries.search(file, read_key(key, "canaries"), state, None if store_key is None else read_key(store_key))
-    if json:
-        console.emit_json(result)
-    else:
-        for row in result["datasets"]:
-            console.say(f"{row['dataset']}: {row['found']} of {row['planted']} canaries found")
-        console.say(f"{result['lines']:,} lines read")
-    if any(row["found"] for row in result["datasets"]):
-        sys.exit(1)
+    rows = result["datasets"]
+    lines = [f"{row['dataset']}: {row['found']} of {row['planted']} canaries found" for row in rows]
+    found = any(row["found"] for row in rows)
+    return Result(result, [*lines, f"{result['lines']:,} lines read"], failed=found)

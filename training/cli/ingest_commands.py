@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from callsieve.serving.cli import console
-from callsieve.serving.cli.options import Json, KeyFile, Out, RowOptions, Zone
+from callsieve.serving.cli.console import Result
+from callsieve.serving.cli.options import KeyFile, Out, RowOptions, Zone
+from callsieve.serving.custody.purposes import copy_declaration, current_declaration
 
 
 def complaints(
@@ -20,8 +22,7 @@ def complaints(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Parquet file for the keyed complaints.")] = None,
     key: KeyFile = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Replace the numbers of a complaint file by tokens, and print how many later complaints a list of them covers.
 
     Next: callsieve train.
@@ -43,7 +44,7 @@ def complaints(
             strict=rows.strict,
             progress=progress,
         )
-    console.emit_json(facts) if json else checks.complaints(facts)
+    return Result(facts, lambda: checks.complaints(facts))
 
 
 def columns(
@@ -51,8 +52,7 @@ def columns(
     out: Annotated[Path, typer.Option("--out", help="Parquet file: columns.parquet in a folder to learn from.")],
     key: KeyFile = None,
     zone: Zone = "Asia/Shanghai",
-    json: Json = False,
-) -> None:
+) -> Result:
     """Replace the numbers of a table of your own columns, such as tariff and account age, by tokens.
 
     A call gets the values of its caller's latest row with `known_at` before the call.
@@ -65,7 +65,7 @@ def columns(
 
     with console.progress("ingest columns"):
         facts = write_own_columns(file, out, key=key, zone=zone)
-    console.emit_json(facts) if json else console.show_facts("own columns", facts)
+    return Result(facts, lambda: console.show_facts("own columns", facts))
 
 
 def registers(
@@ -77,8 +77,7 @@ def registers(
         Path | None, typer.Option("--quarantine", help="Folder for invalid rows, with their reasons.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on the first invalid row.")] = False,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Replace the numbers and trunks of registers by tokens, and write them as the scorer reads them.
 
     Next: callsieve score --registers.
@@ -87,7 +86,6 @@ def registers(
     """
     from callsieve.serving.batch.call_files import key_or_temporary
     from callsieve.serving.batch.register_files import read_registers, write_registers
-    from callsieve.serving.custody.purposes import copy_declaration, current_declaration
 
     current_declaration(folder)
     with console.progress("ingest registers") as progress:
@@ -97,11 +95,9 @@ def registers(
     write_registers(read.registers, console.new_folder(out))
     copy_declaration(folder, out)
     facts = {name: {"rows": read.accepted[name], "quarantined": dict(read.quarantined[name])} for name in read.accepted}
-    if json:
-        console.emit_json(facts)
-        return
     lines = [
         (name, f"{read.accepted[name]:,}", ", ".join(f"{why} {count}" for why, count in read.quarantined[name].items()))
         for name in read.accepted
     ]
-    console.show_table("registers", ("register", "rows", "quarantined"), lines)
+    head = ("register", "rows", "quarantined")
+    return Result(facts, lambda: console.show_table("registers", head, lines))

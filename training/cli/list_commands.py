@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from callsieve.features.files.dates import checked_days, now_ms, time_zone
+from callsieve.features.keys.tokens import Key, read_key
+from callsieve.features.reading.layouts import DEFAULT_ZONE
+from callsieve.serving.bundle.signing import read_public_key, read_signing_key, signer_path
 from callsieve.serving.cli import console
-from callsieve.serving.cli.options import Json, LogOptions, SigningKey, ValidDays
+from callsieve.serving.cli.console import Result
+from callsieve.serving.cli.options import Json, SigningKey, ValidDays
+from callsieve.serving.lists import discredited
+from callsieve.serving.lists.token_list import MOMENT, TokenList, write_token_list
+from callsieve.training.oversight.log.audit_log import SignedLog
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from .log_options import LogOptions
 
 SharingKey = Annotated[
     Path,
@@ -21,25 +30,34 @@ SharingKey = Annotated[
 ]
 ListFile = Annotated[Path, typer.Argument(help="List that `make` or `share` wrote.")]
 NewList = Annotated[Path, typer.Option("--out", help="New file for the list.")]
-ListEpoch = Annotated[int, typer.Option("--list-epoch", help="Number of the list; readers refuse an earlier list.")]
 Trust = Annotated[
     Path | None,
     typer.Option("--trust", help="Public key (PEM) of the signer; by default signer.pub beside the list."),
 ]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListKeys:
+    """The key that makes the tokens of a list, the key that signs it, and its number."""
+
+    key: SharingKey
+    signing_key: SigningKey
+    list_epoch: Annotated[int, typer.Option("--list-epoch", help="Number of the list; readers refuse an earlier list.")]
+
+    def read(self) -> tuple[Key, Ed25519PrivateKey]:
+        """Returns the key of the tokens and the key that signs."""
+        return read_key(self.key, "sharing"), read_signing_key(self.signing_key)
+
+
 def make(
     numbers: Annotated[Path, typer.Argument(help="Text file with one number a line.")],
     out: NewList,
-    key: SharingKey,
-    signing_key: SigningKey,
-    list_epoch: ListEpoch,
+    keys: ListKeys,
     valid_days: ValidDays = 7.0,
     rate: Annotated[
         float, typer.Option("--false-positive-rate", help="Highest false positive rate of unlisted numbers.")
     ] = 1e-6,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Make a signed, expiring list of nuisance numbers for handsets; it has tokens in place of numbers.
 
     Next: callsieve govern token-list lookup.
@@ -47,21 +65,9 @@ def make(
     Example: callsieve govern token-list make numbers.txt --out list --list-epoch 1 --key sharing.key
     --signing-key signing.key
     """
-    from callsieve.features.keys.tokens import read_key
-    from callsieve.serving.bundle.signing import read_signing_key
-    from callsieve.serving.lists.token_list import write_token_list as write
-
-    lines = numbers.read_text(encoding="utf-8").splitlines()
-    facts = write(
-        out,
-        lines,
-        read_key(key, "sharing"),
-        read_signing_key(signing_key),
-        epoch=list_epoch,
-        valid_until=_after(valid_days),
-        rate=rate,
-    )
-    console.emit_json(facts) if json else console.show_facts(str(out), facts)
+    lines, until = numbers.read_text(encoding="utf-8").splitlines(), _after(valid_days)
+    facts = write_token_list(out, lines, *keys.read(), epoch=keys.list_epoch, valid_until=until, rate=rate)
+    return Result(facts, lambda: console.show_facts(str(out), facts))
 
 
 def lookup(
@@ -70,25 +76,34 @@ def lookup(
     trust: Trust = None,
     minimum_epoch: Annotated[int, typer.Option("--minimum-epoch", help="Number of the earliest list to accept.")] = 0,
     json: Json = False,
-) -> None:
+) -> Result:
     """Print yes or no for each number on standard input, one a line.
 
     Next: callsieve govern token-list share.
 
     Example: callsieve govern token-list lookup list --key sharing.key
     """
-    from callsieve.features.keys.tokens import read_key
-    from callsieve.serving.bundle.signing import read_public_key, signer_path
-    from callsieve.serving.lists.token_list import TokenList
-
     signer = read_public_key(signer_path(tokens, trust))
     listed = TokenList.open(tokens, read_key(key, "sharing"), [signer], minimum_epoch=minimum_epoch)
-    answers = (listed.lists(line.strip()) for line in sys.stdin)
-    if json:
-        console.emit_json({"listed": list(answers)})
-        return
-    for answer in answers:
-        typer.echo("yes" if answer else "no")
+    answers = []
+    for line in sys.stdin:
+        answers.append(listed.lists(line.strip()))
+        if not json:
+            typer.echo("yes" if answers[-1] else "no")
+    return Result({"listed": answers}, ())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedFor:
+    """The files that say which numbers are listed."""
+
+    verdicts: Annotated[Path | None, typer.Option("--verdicts", help="File that `callsieve score --out` wrote.")] = None
+    findings: Annotated[
+        Path | None, typer.Option("--findings", help="Findings (Parquet): number, nuisance, known_at.")
+    ] = None
+    exclude: Annotated[
+        Path | None, typer.Option("--exclude", help="Cleared numbers: tokens, one a line, or exclusions.parquet.")
+    ] = None
 
 
 def share(
@@ -97,21 +112,10 @@ def share(
     store_key: Annotated[
         Path, typer.Option("--store-key", help="Key file that made the tokens in verdicts and findings.")
     ],
-    key: SharingKey,
-    signing_key: SigningKey,
-    list_epoch: ListEpoch,
-    verdicts: Annotated[
-        Path | None, typer.Option("--verdicts", help="File that `callsieve score --out` wrote.")
-    ] = None,
-    findings: Annotated[
-        Path | None, typer.Option("--findings", help="Findings (Parquet): number, nuisance, known_at.")
-    ] = None,
-    exclude: Annotated[
-        Path | None, typer.Option("--exclude", help="Cleared numbers: tokens, one a line, or exclusions.parquet.")
-    ] = None,
+    keys: ListKeys,
+    reasons: ListedFor,
     valid_days: ValidDays = 7.0,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Make a signed, expiring list of numbers with certified verdicts or a confirming finding, without cleared ones.
 
     Next: callsieve govern token-list lookup.
@@ -119,29 +123,23 @@ def share(
     Example: callsieve govern token-list share numbers.txt --store-key number.key --out list --list-epoch 1
     --key sharing.key --signing-key signing.key
     """
-    from callsieve.features.keys.tokens import read_key
-    from callsieve.serving.bundle.signing import read_signing_key
-    from callsieve.serving.lists.token_list import write_token_list as write
     from callsieve.training.oversight.governance.sharing import choose, only, read_excluded
 
-    chosen = choose(verdicts, findings, excluded=read_excluded(exclude))
-    sharing = read_key(key, "sharing")
+    chosen = choose(reasons.verdicts, reasons.findings, excluded=read_excluded(reasons.exclude))
+    sharing, signer = keys.read()
     with numbers.open(encoding="utf-8") as lines:
-        listed = only((line.strip() for line in lines), chosen.tokens, read_key(store_key), sharing)
-        signer = read_signing_key(signing_key)
-        facts = write(out, listed, sharing, signer, epoch=list_epoch, valid_until=_after(valid_days))
+        listed, until = (
+            only((line.strip() for line in lines), chosen.tokens, read_key(store_key), sharing),
+            _after(valid_days),
+        )
+        facts = write_token_list(out, listed, sharing, signer, epoch=keys.list_epoch, valid_until=until)
     facts |= {name: getattr(chosen, name) for name in ("certified", "confirmed", "cleared", "excluded")}
     facts["not_found"] = len(chosen.tokens) - facts["tokens"] - facts["protected"]
-    console.emit_json(facts) if json else console.show_facts(str(out), facts)
+    return Result(facts, lambda: console.show_facts(str(out), facts))
 
 
 def _after(days: float) -> str:
     """Returns the moment this many days from now, in the form of a list. Raises ValueError: if `days` is not valid."""
-    from datetime import UTC, datetime, timedelta
-
-    from callsieve.features.files.dates import checked_days
-    from callsieve.serving.lists.token_list import MOMENT
-
     return (datetime.now(UTC) + timedelta(days=checked_days(days))).strftime(MOMENT)
 
 
@@ -162,8 +160,7 @@ def discredit(
     log: LogOptions,
     reason: Annotated[str, typer.Option("--reason", help="Reason, for the notice and the audit log.")],
     appeal_days: Annotated[int, typer.Option(min=1, help="Days until it takes effect, for an appeal.")] = 10,
-    json: Json = False,
-) -> None:
+) -> Result:
     """List a firm as discredited (失信), print the notice to it, and record it in the audit log.
 
     Next: callsieve govern discredited appeal.
@@ -171,14 +168,10 @@ def discredit(
     Example: callsieve govern discredited add FIRM --role agent --reason complaints --registers registers --audit audit
     --signing-key log.key
     """
-    from callsieve.features.files.dates import now_ms
-    from callsieve.serving.bundle.signing import read_signing_key
-    from callsieve.serving.lists.discredited import NOTICE, list_firm
-
-    key = read_signing_key(log.signing_key)
-    row = _local_days(list_firm(firm.registers, party, firm.role, reason, now_ms(), appeal_days))
-    notices = {language: text.format(**row) for language, text in NOTICE.items()}
-    _entered(log.audit, key, {"what": "listed as discredited"} | row, row | notices, json)
+    signed_log = log.signed()
+    row = _local_days(discredited.list_firm(firm.registers, party, firm.role, reason, now_ms(), appeal_days))
+    notices = {language: text.format(**row) for language, text in discredited.NOTICE.items()}
+    return _entered(signed_log, {"what": "listed as discredited"} | row, row | notices)
 
 
 def appeal_discredited(
@@ -186,8 +179,7 @@ def appeal_discredited(
     firm: Firm,
     log: LogOptions,
     why: Annotated[str, typer.Option("--why", help="Why the appeal is upheld, for the audit log.")],
-    json: Json = False,
-) -> None:
+) -> Result:
     """End the entry of a discredited firm whose appeal is upheld, and record it in the audit log.
 
     Next: callsieve govern report.
@@ -195,22 +187,13 @@ def appeal_discredited(
     Example: callsieve govern discredited appeal FIRM --role agent --why mistaken --registers registers --audit audit
     --signing-key log.key
     """
-    from callsieve.features.files.dates import now_ms
-    from callsieve.serving.bundle.signing import read_signing_key
-    from callsieve.serving.lists.discredited import unlist_firm
-
-    key = read_signing_key(log.signing_key)
-    row = _local_days(unlist_firm(firm.registers, party, firm.role, now_ms()))
-    _entered(log.audit, key, {"what": "appeal upheld, not discredited", "why": why} | row, row, json)
+    signed_log = log.signed()
+    row = _local_days(discredited.unlist_firm(firm.registers, party, firm.role, now_ms()))
+    return _entered(signed_log, {"what": "appeal upheld, not discredited", "why": why} | row, row)
 
 
 def _local_days(row: dict[str, Any]) -> dict[str, Any]:
     """Returns a row of the list with its moments as days in China."""
-    from datetime import datetime
-
-    from callsieve.features.files.dates import time_zone
-    from callsieve.features.reading.layouts import DEFAULT_ZONE
-
     zone = time_zone(DEFAULT_ZONE)
     moments = {name: row[name] for name in ("valid_from", "valid_to", "known_at")}
     days = {
@@ -220,13 +203,7 @@ def _local_days(row: dict[str, Any]) -> dict[str, Any]:
     return row | days
 
 
-def _entered(log: Path, key: Ed25519PrivateKey, payload: dict[str, Any], facts: dict[str, Any], json: bool) -> None:
-    from callsieve.training.oversight.log.audit_log import append
-
-    entry = append(log, "policy", payload, key)
-    if json:
-        console.emit_json(facts | {"entry": entry})
-        return
-    for line in (facts.get("zh"), facts.get("en"), f"{facts['party']}: entry {entry} of the audit log"):
-        if line:
-            console.say(line)
+def _entered(log: SignedLog, payload: dict[str, Any], facts: dict[str, Any]) -> Result:
+    entry = log.append("policy", payload)
+    lines = (facts.get("zh"), facts.get("en"), f"{facts['party']}: entry {entry} of the audit log")
+    return Result(facts | {"entry": entry}, filter(None, lines))

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from callsieve.features.files.atomic import check_present
 from callsieve.features.files.dates import now_ms
+from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.tokens import read_key
 from callsieve.serving.cli import console
-from callsieve.serving.cli.options import CalleesKey, CaseStoreUrl, Data, Json, LogOptions, NumberKey, StateFolders, Why
+from callsieve.serving.cli.console import Result
+from callsieve.serving.cli.options import CalleesKey, CaseStoreUrl, Data, NumberKey, StateFolders, Why
+from callsieve.serving.custody import purposes
+from callsieve.serving.custody.retention import read_retention
+
+from .log_options import LogOptions
 
 if TYPE_CHECKING:
     from callsieve.training.oversight.privacy.places import Places
+
+RulesFile = Annotated[Path | None, typer.Option("--rules", help="Retention rules; by default the shipped rules.")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,11 +41,10 @@ class PlaceOptions:
         list[Path] | None,
         typer.Option("--registers", help="Folder that `callsieve ingest registers` wrote; repeat for several."),
     ] = None
-    rules: Annotated[Path | None, typer.Option("--rules", help="Retention rules; by default the shipped rules.")] = None
+    rules: RulesFile = None
 
     def places(self, data: Path | None, states: Sequence[Path]) -> Places:
         """Returns these places, with a folder of calls and folders of live state."""
-        from callsieve.serving.custody.retention import read_retention
         from callsieve.training.oversight.privacy.places import Places
 
         return Places(
@@ -63,18 +72,13 @@ def declare(
     change: Annotated[
         bool, typer.Option("--change", help="Change a declaration; options that are left out stay as they are.")
     ] = False,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Declare the source and the permitted purposes of a folder; commands refuse other purposes and later days.
 
     Next: callsieve privacy declaration.
 
     Example: callsieve privacy declare world --source switch --basis contract --purpose training --until 2027-01-31
     """
-    from dataclasses import asdict
-
-    from callsieve.serving.custody import purposes
-
     if change:
         before = purposes.declaration_to_change(folder)
         source, basis, until = source or before.source, basis or before.basis, until or before.until
@@ -82,42 +86,34 @@ def declare(
     if not (source and basis and purpose and until):
         console.fail("privacy declare: expected --source, --basis, --purpose and --until, or --change", code=2)
     facts = asdict(purposes.declare(folder, source, basis, purpose or (), until, change=change))
-    console.emit_json(facts) if json else console.say(f"{folder}: for {', '.join(facts['purposes'])}, until {until}")
+    return Result(facts, f"{folder}: for {', '.join(facts['purposes'])}, until {until}")
 
 
-def declaration(folder: DeclaredFolder, json: Json = False) -> None:
+def declaration(folder: DeclaredFolder) -> Result:
     """Show the declaration of a folder.
 
     Next: callsieve privacy retention.
 
     Example: callsieve privacy declaration world
     """
-    from dataclasses import asdict
-
-    from callsieve.features.files.atomic import check_present
-    from callsieve.serving.custody.purposes import UNDECLARED, read_declaration
-
     check_present(folder)
-    declared = read_declaration(folder)
-    facts = {"purposes": UNDECLARED} if declared is None else asdict(declared)
-    if json:
-        console.emit_json(facts)
-    else:
-        facts["purposes"] = UNDECLARED if declared is None else ", ".join(declared.purposes)
-        console.show_facts(str(folder), facts)
+    declared = purposes.read_declaration(folder)
+    if declared is None:
+        facts = {"purposes": purposes.UNDECLARED}
+        return Result(facts, lambda: console.show_facts(str(folder), facts))
+    shown = asdict(declared) | {"purposes": ", ".join(declared.purposes)}
+    return Result(asdict(declared), lambda: console.show_facts(str(folder), shown))
 
 
-def undeclare(folder: DeclaredFolder, json: Json = False) -> None:
+def undeclare(folder: DeclaredFolder) -> Result:
     """Remove the declaration of a folder; its files may then be used for any purpose, and do not expire.
 
     Next: callsieve privacy declare.
 
     Example: callsieve privacy undeclare world
     """
-    from callsieve.serving.custody import purposes
-
     purposes.undeclare(folder)
-    console.emit_json({"purposes": purposes.UNDECLARED}) if json else console.say(f"{folder}: undeclared")
+    return Result({"purposes": purposes.UNDECLARED}, f"{folder}: undeclared")
 
 
 def retention(
@@ -125,8 +121,7 @@ def retention(
     places: PlaceOptions,
     data: Annotated[Path | None, typer.Option("--data", help="Folder of keyed calls.")] = None,
     state: Annotated[Path | None, typer.Option("--state", help="Folder of a service's live state.")] = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Erase expired rows, and record plan and result in the audit log; exit code 1 if expired rows remain.
 
     Run the command again after an interruption: it records what was erased, and erases the rest.
@@ -135,21 +130,14 @@ def retention(
 
     Example: callsieve privacy retention --data world --audit audit --signing-key log.key
     """
-    from callsieve.training.oversight.log.audit_log import SignedLog
     from callsieve.training.oversight.privacy import retention_run
 
     if not (data or state or places.store or places.verdicts or places.registers):
         console.fail("privacy retention: expected --data, --state, --store, --verdicts or --registers", code=2)
     with console.progress("privacy retention") as progress:
-        signed_log = SignedLog.of(log.audit, log.signing_key)
-        where = places.places(data, () if state is None else (state,))
+        signed_log, where = log.signed(), places.places(data, () if state is None else (state,))
         result = retention_run.erase_expired(where, signed_log, now_ms(), progress)
-    if json:
-        console.emit_json(result)
-    else:
-        _show_retention(result)
-    if result["left"]:
-        sys.exit(1)
+    return Result(result, lambda: _show_retention(result), failed=bool(result["left"]))
 
 
 def hold(
@@ -161,44 +149,38 @@ def hold(
         list[str] | None,
         typer.Option("--token", help="Token of a caller whose calls are copied, too; repeat for several."),
     ] = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Copy calls that failed authentication to held.parquet, which is stored for tracing longer than the calls.
 
     Next: callsieve privacy export --held.
 
     Example: callsieve privacy hold --data world --purpose tracing --person p1 --audit audit --signing-key log.key
     """
-    from callsieve.training.oversight.log.audit_log import SignedLog
     from callsieve.training.oversight.privacy.hold import hold as run
 
     with console.progress("privacy hold"):
-        facts = run(data, token or (), purpose, person, SignedLog.of(log.audit, log.signing_key))
+        facts = run(data, token or (), purpose, person, log.signed())
     text = f"{data / 'held.parquet'}: {facts['held']:,} calls, {facts['added']:,} of them new"
-    console.emit_json(facts) if json else console.say(text)
+    return Result(facts, text)
 
 
 def find(
     data: Data,
     key: NumberKey,
-    rules: Annotated[
-        Path | None, typer.Option("--rules", help="Retention rules; by default the shipped rules.")
-    ] = None,
-    json: Json = False,
-) -> None:
+    rules: RulesFile = None,
+) -> Result:
     """Count the rows of the person whose number is on standard input, by table.
 
     Next: callsieve privacy delete.
 
     Example: callsieve privacy find --data world --key number.key
     """
-    from callsieve.serving.custody.retention import read_retention
     from callsieve.training.oversight.privacy import tables
 
     token = token_on_stdin(key)
     with console.progress("privacy find") as progress:
         files = tables.find(data, token, read_retention(rules), now_ms(), progress)
-    console.emit_json({"files": files}) if json else _show(files)
+    return Result({"files": files}, lambda: _show(files))
 
 
 def delete(
@@ -209,8 +191,7 @@ def delete(
     places: PlaceOptions,
     state: StateFolders = None,
     callees_key: CalleesKey = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Delete the rows of the person whose number is on standard input, and exclude the number from later trainings.
 
     Prints the models that learnt from the rows, and the rows that stay, with the reason and the last day.
@@ -220,33 +201,30 @@ def delete(
     Example: callsieve privacy delete --data world --key number.key --why request --audit audit --signing-key log.key
     """
     from callsieve.serving.batch.output_keys import read_callee_keys
-    from callsieve.training.oversight.log.audit_log import SignedLog
     from callsieve.training.oversight.privacy.deletion import delete_everywhere
     from callsieve.training.oversight.privacy.places import Person
 
     token = token_on_stdin(key)
     with console.progress("privacy delete") as progress:
-        person, signed_log = Person(token, read_callee_keys(callees_key)), SignedLog.of(log.audit, log.signing_key)
+        person, signed_log = Person(token, read_callee_keys(callees_key)), log.signed()
         result = delete_everywhere(person, places.places(data, state or ()), why, signed_log, now_ms(), progress)
-    if json:
-        console.emit_json(result)
-        return
-    _show(result["files"])
-    for model in result["models"]:
-        console.say(f"model {model['model']}, run {model['run']}: trained on {model['why']}")
+    lines = [f"model {model['model']}, run {model['run']}: trained on {model['why']}" for model in result["models"]]
     for name, seconds in result["scorers"].items():
-        console.say(f"scorer {name}: deleted the number within {seconds:.1f} s")
+        lines.append(f"scorer {name}: deleted the number within {seconds:.1f} s")
     for rest in result["stays"]:
         until = f", until {rest['until']}" if rest["until"] else ""
-        console.say(f"stays    {rest['where']}: {rest['rows']} rows: {rest['why']}{until}")
-    console.say(f"entry {result['entry']} of the audit log")
+        lines.append(f"stays    {rest['where']}: {rest['rows']} rows: {rest['why']}{until}")
+
+    def show() -> None:
+        _show(result["files"])
+        for line in (*lines, f"entry {result['entry']} of the audit log"):
+            console.say(line)
+
+    return Result(result, show)
 
 
 def token_on_stdin(key: Path) -> str:
     """Returns the token of the number on standard input; other users can read a command line."""
-    from callsieve.features.intake.intake import Intake
-    from callsieve.features.keys.tokens import read_key
-
     written = sys.stdin.readline().strip()
     if not written:
         raise ValueError("standard input: expected a telephone number on the first line")

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.cli import console
+from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import (
     Data,
     FeatureNames,
     GatesFile,
-    Json,
     LabelPolicyFile,
     Out,
     Seed,
@@ -26,9 +27,14 @@ from callsieve.serving.cli.options import (
     ValidDays,
     ValidFrom,
 )
+from callsieve.training.data.label_policy import read_label_policy
+from callsieve.training.oversight.log.gates import read_gates
+from callsieve.training.oversight.log.looks import Ledger
+from callsieve.training.oversight.log.run_paths import log_folder, working_store
+from callsieve.training.tracking.activity import record_activity
 
 if TYPE_CHECKING:
-    from callsieve.training.oversight.log.looks import Ledger
+    from callsieve.training.model.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +53,29 @@ class LedgerOptions:
         ),
     ] = None
 
+    def within(self, folder: Path) -> Ledger:
+        """Returns the ledger of a study; by default in its folder, signed with a key of its own."""
+        from callsieve.training.run import signer
+
+        log = log_folder(folder, self.audit)
+        return Ledger(log, signer(folder, log, self.signing_key), read_gates(self.gates))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingOptions:
+    """The labels, the seed and the threads of each training of a study."""
+
+    label_policy: LabelPolicyFile = None
+    seed: Seed = 0
+    threads: Threads = 0
+
+    def settings(self) -> Settings:
+        """Returns the settings of the trainings."""
+        from callsieve.training.model.settings import Settings
+
+        labels = read_label_policy(self.label_policy)
+        return Settings(seed=self.seed, threads=self.threads, label_policy=labels)
+
 
 def search(
     data: Data,
@@ -63,8 +92,7 @@ def search(
     tracking_uri: TrackingUri = None,
     seed: Seed = 0,
     threads: Threads = 0,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Search for better LightGBM parameters on the training set; `train --parameters` uses them.
 
     Next: callsieve train --parameters.
@@ -73,9 +101,7 @@ def search(
     """
     from callsieve.serving.batch.vector_files import feature_names
     from callsieve.training.data.dataset import read_dataset
-    from callsieve.training.data.label_policy import read_label_policy
     from callsieve.training.model.settings import Settings
-    from callsieve.training.oversight.log.run_paths import working_store
     from callsieve.training.studies.search import search as run
 
     from .tables import studies
@@ -95,7 +121,7 @@ def search(
             source=str(data),
             progress=progress,
         )
-    console.emit_json(result) if json else studies.searched(result, out)
+    return Result(result, lambda: studies.searched(result, out))
 
 
 def roll(
@@ -104,11 +130,9 @@ def roll(
     out: Out = Path("callsieve-roll"),
     origins: Annotated[int, typer.Option(help="Number of trainings, 3 or more.")] = 3,
     step: Annotated[int, typer.Option(help="Days by which each training starts later.")] = 3,
-    label_policy: LabelPolicyFile = None,
-    seed: Seed = 0,
-    threads: Threads = 0,
-    json: Json = False,
-) -> None:
+    *,
+    training: TrainingOptions,
+) -> Result:
     """Train on several periods of the same calls, and show how much the main figures vary.
 
     Next: callsieve train.
@@ -116,23 +140,19 @@ def roll(
     Example: callsieve study roll --data world --origins 3 --step 3
     """
     from callsieve.training.data.dataset import read_dataset
-    from callsieve.training.data.label_policy import read_label_policy
-    from callsieve.training.model.settings import Settings
     from callsieve.training.studies.rolling import rolling
-    from callsieve.training.tracking.activity import record_activity
 
     from .tables import studies
 
     began, folder = time.time(), console.new_folder(out)
     with console.progress("study roll") as progress:
-        settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
-        counted = ledger_in(folder, ledger)
+        settings, counted = training.settings(), ledger.within(folder)
         result = rolling(read_dataset(data), settings, count=origins, step_days=step, ledger=counted, progress=progress)
     save(folder / "roll.json", result)
-    fault = record_activity("study roll", result, began=began, data=data, origins=origins, step=step, seed=seed)
-    console.emit_json(result) if json else studies.rolling(result)
-    if fault:
-        console.note(fault)
+    fault = record_activity(
+        "study roll", result, began=began, data=data, origins=origins, step=step, seed=training.seed
+    )
+    return Result(result, lambda: studies.rolling(result), note=fault)
 
 
 def decay(
@@ -142,48 +162,38 @@ def decay(
     train_days: Annotated[int, typer.Option(min=21, help="Days of calls for each training.")] = 35,
     weeks: Annotated[int, typer.Option(min=2, help="Periods after the first training.")] = 8,
     days: Annotated[int, typer.Option(min=1, help="Days of a period.")] = 7,
-    label_policy: LabelPolicyFile = None,
-    seed: Seed = 0,
-    threads: Threads = 0,
-    json: Json = False,
-) -> None:
+    *,
+    training: TrainingOptions,
+) -> Result:
     """Compare a model that ages with one that is retrained every week; writes decay.json and decay.svg.
 
     Next: callsieve model monitor.
 
     Example: callsieve study decay --data world --weeks 8 --out decay
     """
-    from callsieve.features.files.atomic import write_atomic
     from callsieve.training.data.dataset import read_dataset
-    from callsieve.training.data.label_policy import read_label_policy
-    from callsieve.training.model.settings import Settings
     from callsieve.training.studies.decay import decay as run
     from callsieve.training.studies.decay_picture import picture
-    from callsieve.training.tracking.activity import record_activity
 
     from .tables import studies
 
     began, folder = time.time(), console.new_folder(out)
     with console.progress("study decay") as progress:
-        settings = Settings(seed=seed, threads=threads, label_policy=read_label_policy(label_policy))
-        counted = ledger_in(folder, ledger)
         result = run(
             read_dataset(data),
-            settings,
+            training.settings(),
             train_days=train_days,
             periods=weeks,
             days=days,
-            ledger=counted,
+            ledger=ledger.within(folder),
             progress=progress,
         )
     save(folder / "decay.json", result)
     fault = record_activity(
-        "study decay", result, began=began, data=data, train_days=train_days, weeks=weeks, days=days, seed=seed
+        "study decay", result, began=began, data=data, train_days=train_days, weeks=weeks, days=days, seed=training.seed
     )
     write_atomic(folder / "decay.svg", picture(result).encode())
-    console.emit_json(result) if json else studies.decay(result, folder)
-    if fault:
-        console.note(fault)
+    return Result(result, lambda: studies.decay(result, folder), note=fault)
 
 
 def worlds(
@@ -199,8 +209,7 @@ def worlds(
         ),
     ] = None,
     threads: Threads = 0,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Train on many varied simulated worlds, and evaluate the model on worlds of other seeds and scenarios.
 
     This makes the model that the package ships. The same command resumes an interrupted run.
@@ -226,23 +235,10 @@ def worlds(
     )
     with console.progress("study worlds") as progress:
         figures = study_worlds(out, settings, size=size, learnt=learn, signing_key=signing_key, progress=progress)
-    console.emit_json(figures) if json else runs.training(figures, out / "run")
-
-
-def ledger_in(folder: Path, options: LedgerOptions | None = None) -> Ledger:
-    """Returns the ledger of a study; by default in its folder, signed with a key of its own."""
-    from callsieve.training.oversight.log.gates import read_gates
-    from callsieve.training.oversight.log.looks import Ledger
-    from callsieve.training.oversight.log.run_paths import log_folder
-    from callsieve.training.run import signer
-
-    options = options or LedgerOptions()
-    log = log_folder(folder, options.audit)
-    return Ledger(log, signer(folder, log, options.signing_key), read_gates(options.gates))
+    return Result(figures, lambda: runs.training(figures, out / "run"))
 
 
 def save(path: Path, result: Mapping[str, Any]) -> None:
     """Writes the figures of a study as JSON."""
-    from callsieve.features.files.atomic import write_atomic
 
     write_atomic(path, (jsons.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode())

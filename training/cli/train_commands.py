@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from callsieve.features.keys.tokens import KEY_VARIABLE, Key, key_from_environment, read_key
 from callsieve.serving.cli import console
 from callsieve.serving.cli.configuration import refuse_unused
+from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import (
     ComplaintFile,
     FeatureNames,
     GatesFile,
-    Json,
     KeyFile,
     LabelPolicyFile,
     Lang,
@@ -30,49 +31,16 @@ from callsieve.serving.cli.options import (
     ValidDays,
     ValidFrom,
 )
+from callsieve.training.data.label_policy import read_label_policy
+from callsieve.training.language import language
+from callsieve.training.oversight.log.gates import read_gates
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from callsieve.features.files.progress import Progress
-    from callsieve.training.tracking.feature_table import TableRun
-
-CALL_OPTIONS = (
-    "more",
-    "certify",
-    "learn_from",
-    "poorer_feeds",
-    "signing_key",
-    "label_policy",
-    "gates",
-    "audit",
-    "only",
-    "parameters",
-    "estimator",
-    "judge_seed",
-    "own_columns",
-    "valid_from",
-    "valid_days",
-)
-VECTOR_OPTIONS = ("label", "where", "groups", "time")
-OWN_OPTIONS = ("layout", "complaints", "complaint_layout", "key")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OwnFiles:
-    """An operator's own files, in place of a folder of keyed tables."""
-
-    calls: Annotated[
-        Path | None, typer.Option("--calls", help="File of call records to learn from; needs --complaints.")
-    ] = None
-    layout: LayoutName = "callsieve"
-    complaints: ComplaintFile = None
-    complaint_layout: Annotated[
-        str | None,
-        typer.Option(
-            "--complaint-layout",
-            help="callsieve, 12321, ftc, or a TOML file; by default the table `complaints` of --layout.",
-        ),
-    ] = None
-    key: KeyFile = None
+    from callsieve.training.data.sources import Source
+    from callsieve.training.model.settings import Settings
 
 
 def demo(
@@ -81,22 +49,20 @@ def demo(
     seed: Seed = 1,
     threads: Threads = 0,
     lang: Lang = "en",
-    json: Json = False,
-) -> None:
+) -> Result:
     """Simulate calls, evaluate the shipped model on them, train a small model, and write report.html.
 
     Next: callsieve score, to score your own call records.
 
     Example: callsieve demo --size tiny --seed 11
     """
-    from callsieve.training.language import language
     from callsieve.training.studies.demo import SHIPPED, run_demo
 
     from .tables import runs
 
     with console.progress("demo") as progress, language(lang):
         figures = run_demo(console.new_folder(out), size=size, seed=seed, threads=threads, progress=progress)
-    console.emit_json(figures) if json else runs.demo(figures, SHIPPED, out)
+    return Result(figures, lambda: runs.demo(figures, SHIPPED, out))
 
 
 def simulate(
@@ -115,8 +81,7 @@ def simulate(
     vary: Annotated[
         bool, typer.Option("--vary", help="Draw the assumed parameters of each world from stated ranges.")
     ] = False,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Write one or more simulated worlds: call records with a known truth.
 
     A world has keyed calls, truth, numbers, complaints, findings and registers. With --worlds, the same command resumes
@@ -141,75 +106,133 @@ def simulate(
                 out, worlds, size=size, seed=seed, scenario=scenario, key=key, varied=vary, progress=progress
             )
     if worlds == 1:
-        console.emit_json(facts) if json else runs.worlds([{"folder": str(out)} | facts])
-    else:
-        console.emit_json({"worlds": made}) if json else runs.worlds(made)
+        return Result(facts, lambda: runs.worlds([{"folder": str(out)} | facts]))
+    return Result({"worlds": made}, lambda: runs.worlds(made))
 
 
-def train(
-    context: typer.Context,
-    own: OwnFiles,
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnFiles:
+    """An operator's own files, in place of a folder of keyed tables."""
+
+    calls: Annotated[
+        Path | None, typer.Option("--calls", help="File of call records to learn from; needs --complaints.")
+    ] = None
+    layout: LayoutName = "callsieve"
+    complaints: ComplaintFile = None
+    complaint_layout: Annotated[
+        str | None,
+        typer.Option(
+            "--complaint-layout",
+            help="callsieve, 12321, ftc, or a TOML file; by default the table `complaints` of --layout.",
+        ),
+    ] = None
+    key: KeyFile = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyedFolders:
+    """Folders of keyed tables, and how calls are learnt from."""
+
     data: Annotated[
         list[Path] | None,
         typer.Option(
             "--data", help="Folder with calls, complaints and findings (Parquet), or with several such folders."
         ),
-    ] = None,
+    ] = None
     more: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[FOLDER]...", help="More folders like --data, for a shell's *."),
-    ] = None,
+    ] = None
     certify: Annotated[
         list[Path] | None,
         typer.Option(help="Folder used only for the certificate and the figures; by default a part of each --data."),
-    ] = None,
+    ] = None
     learn_from: Annotated[
         str, typer.Option(help='"labels" as known at the time, or the "truth" of simulated worlds.')
-    ] = "labels",
+    ] = "labels"
     poorer_feeds: Annotated[
         bool,
         typer.Option(
             "--poorer-feeds", help="Also train for incomplete records: answered calls only, outgoing calls only."
         ),
-    ] = False,
-    out: Out = Path("callsieve-run"),
-    vectors: Annotated[Path | None, typer.Option(help="A feature table instead of calls.")] = None,
-    label: Annotated[str, typer.Option(help="With --vectors: the column of 0 and 1.")] = "label",
-    where: Annotated[str | None, typer.Option(help="With --vectors: rows to keep, e.g. 'voc_cnt >= 5'.")] = None,
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureTable:
+    """A table of features and the roles of its columns, in place of calls."""
+
+    vectors: Annotated[Path | None, typer.Option(help="A feature table instead of calls.")] = None
+    label: Annotated[str, typer.Option(help="With --vectors: the column of 0 and 1.")] = "label"
+    where: Annotated[str | None, typer.Option(help="With --vectors: rows to keep, e.g. 'voc_cnt >= 5'.")] = None
     groups: Annotated[
         str | None, typer.Option(help="With --vectors: the column of the caller; each caller is in one set only.")
-    ] = None,
+    ] = None
     time: Annotated[
         str | None, typer.Option(help="With --vectors: the column of the time; test rows are the latest.")
-    ] = None,
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainOptions:
+    """How a model is trained, signed and recorded."""
+
     signing_key: Annotated[
         Path | None,
         typer.Option(help="Key (PEM) that signs model and log; by default the log's, or a new one in your key folder."),
-    ] = None,
-    tracking_uri: TrackingUri = None,
-    label_policy: LabelPolicyFile = None,
-    gates: GatesFile = None,
-    audit: Annotated[Path | None, typer.Option(help="Folder of the audit log; by default audit/ in --out.")] = None,
-    only: FeatureNames = None,
+    ] = None
+    tracking_uri: TrackingUri = None
+    label_policy: LabelPolicyFile = None
+    gates: GatesFile = None
+    audit: Annotated[Path | None, typer.Option(help="Folder of the audit log; by default audit/ in --out.")] = None
+    only: FeatureNames = None
     parameters: Annotated[
         Path | None, typer.Option(help="LightGBM parameters (TOML), as `callsieve study search` writes them.")
-    ] = None,
+    ] = None
     estimator: Annotated[
         str, typer.Option(help="Another classifier, as MODULE:NAME of a class or function that makes it.")
-    ] = "",
+    ] = ""
     own_columns: Annotated[
         bool, typer.Option("--own-columns", help="Also learn from the own columns in columns.parquet of each folder.")
-    ] = False,
-    valid_from: ValidFrom = "",
-    valid_days: ValidDays = 90.0,
-    seed: Seed = 0,
+    ] = False
+    valid_from: ValidFrom = ""
+    valid_days: ValidDays = 90.0
+    seed: Seed = 0
     judge_seed: Annotated[
         int | None, typer.Option(min=0, help="Seed that selects the test calls; by default --seed.")
-    ] = None,
-    threads: Threads = 0,
+    ] = None
+    threads: Threads = 0
+
+    def settings(self, keyed: KeyedFolders, own_names: tuple[str, ...]) -> Settings:
+        """Returns the settings of a training that also learns from the own columns of these names."""
+        from callsieve.serving.batch.vector_files import feature_names
+        from callsieve.training.model.settings import Settings, read_parameters
+
+        return Settings(
+            seed=self.seed,
+            threads=self.threads,
+            features=feature_names(self.only) + own_names,
+            label_policy=read_label_policy(self.label_policy),
+            parameters=read_parameters(self.parameters),
+            estimator=self.estimator,
+            judge_seed=self.judge_seed,
+            learn_from=keyed.learn_from,
+            poorer_feeds=keyed.poorer_feeds,
+            valid_from=self.valid_from,
+            valid_days=whole_days(self.valid_days),
+        )
+
+
+def train(
+    context: typer.Context,
+    own: OwnFiles,
+    keyed: KeyedFolders,
+    out: Out = Path("callsieve-run"),
+    *,
+    table: FeatureTable,
+    training: TrainOptions,
     lang: Lang = "en",
-    json: Json = False,
-) -> None:
+) -> Result:
     """Train, evaluate, certify and sign a model, from your files of calls and complaints or from keyed tables.
 
     --calls and --complaints name your files; their keyed tables are written to data/ in --out. --data names folders of
@@ -219,85 +242,82 @@ def train(
 
     Example: callsieve train --calls cdr.csv --layout op.toml --complaints complaints.csv --out run
     """
-    from callsieve.training.language import language
-
-    _check_inputs(context, own, data, vectors)
-    if vectors is not None:
-        from .tables import runs
-
-        options = {"label": label, "where": where, "groups": groups, "start": time}
+    _check_inputs(context, own, keyed, table)
+    if table.vectors is not None:
         with language(lang):
-            result = _train_on_table(vectors, options, out, tracking_uri, seed, threads)
-        console.emit_json(result) if json else runs.feature_table(result, out)
-        return
-    from callsieve.serving.batch.column_files import own_features
-    from callsieve.serving.batch.vector_files import feature_names
-    from callsieve.training.data.label_policy import read_label_policy
-    from callsieve.training.data.sources import folder_sources
-    from callsieve.training.model.settings import Settings, read_parameters
-    from callsieve.training.oversight.log.gates import read_gates
-    from callsieve.training.run import record_training
-
-    from .tables import runs
-
-    own_names: tuple[str, ...] = ()
-    if own_columns:
-        folders = folder_sources([*(data or []), *(more or ())], certify or ())
-        own_names = own_features(Path(source.name) for source in folders)
+            return _train_on_table(table, training, out)
     with console.progress("train") as progress, language(lang):
-        settings = Settings(
-            seed=seed,
-            threads=threads,
-            features=feature_names(only) + own_names,
-            label_policy=read_label_policy(label_policy),
-            parameters=read_parameters(parameters),
-            estimator=estimator,
-            judge_seed=judge_seed,
-            learn_from=learn_from,
-            poorer_feeds=poorer_feeds,
-            valid_from=valid_from,
-            valid_days=whole_days(valid_days),
-        )
-        names = [own.calls] if own.calls is not None else data or []
-        if own.calls is None:
-            sources, run_folder = folder_sources([*names, *(more or ())], certify or ()), console.new_folder(out)
-        else:
-            run_folder = console.new_folder(out)
-            sources = folder_sources([_keyed(own, out, progress), *(more or ())], certify or ())
-        figures = record_training(
-            sources,
-            settings,
-            run_folder,
-            source=", ".join(str(path) for path in names),
-            signing_key=signing_key,
-            tracking_uri=tracking_uri,
-            gates=read_gates(gates),
-            audit=audit,
-            made_by="callsieve train",
-            progress=progress,
-        )
-    console.emit_json(figures) if json else runs.training(figures, out)
+        if own.calls is not None:
+            return _train_on_files(own, keyed, training, out, progress)
+        return _train_on_folders(keyed, training, out, progress)
 
 
-def _check_inputs(context: typer.Context, own: OwnFiles, data: list[Path] | None, vectors: Path | None) -> None:
+def _check_inputs(context: typer.Context, own: OwnFiles, keyed: KeyedFolders, table: FeatureTable) -> None:
     """Ends the command unless it has calls, folders or a feature table, and only options that these use."""
     if own.calls is None:
-        refuse_unused(context, OWN_OPTIONS, "no --calls")
-    if sum((bool(data), own.calls is not None, vectors is not None)) != 1:
+        refuse_unused(context, _names(OwnFiles, "calls"), "no --calls")
+    if sum((bool(keyed.data), own.calls is not None, table.vectors is not None)) != 1:
         console.fail("train: expected one of --calls FILE, --data FOLDER and --vectors FILE", code=2)
-    if vectors is not None:
-        refuse_unused(context, CALL_OPTIONS, "--vectors")
+    if table.vectors is not None:
+        calls_only = _names(KeyedFolders, "data") + _names(TrainOptions, "tracking_uri", "seed", "threads")
+        refuse_unused(context, calls_only, "--vectors")
         return
     if own.calls is not None and own.complaints is None:
         console.fail("train: --calls: expected --complaints FILE; a model learns from complaints", code=2)
-    refuse_unused(context, VECTOR_OPTIONS, "--data" if data else "--calls")
+    refuse_unused(context, _names(FeatureTable, "vectors"), "--data" if keyed.data else "--calls")
     if own.calls is not None:
         refuse_unused(context, ("own_columns",), "--calls")
 
 
+def _names(options: type, *without: str) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(options) if field.name not in without)
+
+
+def _train_on_folders(keyed: KeyedFolders, training: TrainOptions, out: Path, progress: Progress) -> Result:
+    from callsieve.serving.batch.column_files import own_features
+    from callsieve.training.data.sources import folder_sources
+
+    names = keyed.data or []
+    sources = folder_sources([*names, *(keyed.more or ())], keyed.certify or ())
+    own_names = own_features(Path(source.name) for source in sources) if training.own_columns else ()
+    settings = training.settings(keyed, own_names)
+    return _recorded(sources, settings, training, console.new_folder(out), ", ".join(map(str, names)), progress)
+
+
+def _train_on_files(
+    own: OwnFiles, keyed: KeyedFolders, training: TrainOptions, out: Path, progress: Progress
+) -> Result:
+    from callsieve.training.data.sources import folder_sources
+
+    settings, folder = training.settings(keyed, ()), console.new_folder(out)
+    sources = folder_sources([_keyed(own, out, progress), *(keyed.more or ())], keyed.certify or ())
+    return _recorded(sources, settings, training, folder, str(own.calls), progress)
+
+
+def _recorded(
+    sources: Sequence[Source], settings: Settings, training: TrainOptions, folder: Path, source: str, progress: Progress
+) -> Result:
+    from callsieve.training.run import record_training
+
+    from .tables import runs
+
+    figures = record_training(
+        sources,
+        settings,
+        folder,
+        source=source,
+        signing_key=training.signing_key,
+        tracking_uri=training.tracking_uri,
+        gates=read_gates(training.gates),
+        audit=training.audit,
+        made_by="callsieve train",
+        progress=progress,
+    )
+    return Result(figures, lambda: runs.training(figures, folder))
+
+
 def _keyed(own: OwnFiles, out: Path, progress: Progress) -> Path:
     """Keys own files into the folder `data` of a run, which is left empty after a fault; returns the folder."""
-    from callsieve.features.keys.tokens import KEY_VARIABLE, Key, key_from_environment, read_key
     from callsieve.training.data.own_files import key_own_files
 
     assert own.calls is not None and own.complaints is not None  # noqa: S101 - the command has checked it
@@ -332,21 +352,24 @@ def whole_days(days: float) -> int:
     return int(days)
 
 
-def _train_on_table(
-    vectors: Path, options: dict[str, Any], out: Path, tracking_uri: str | None, seed: int, threads: int
-) -> TableRun:
+def _train_on_table(given: FeatureTable, training: TrainOptions, out: Path) -> Result:
     from callsieve.training.tracking.feature_table import read_table, record_table
 
-    table = read_table(vectors, purpose="training", **options)
+    from .tables import runs
+
+    assert given.vectors is not None  # noqa: S101 - the command has checked it
+    table = read_table(
+        given.vectors, given.label, where=given.where, groups=given.groups, start=given.time, purpose="training"
+    )
     figures = record_table(
         table,
-        vectors,
+        given.vectors,
         console.new_folder(out),
-        seed=seed,
-        threads=threads,
-        tracking_uri=tracking_uri,
+        seed=training.seed,
+        threads=training.threads,
+        tracking_uri=training.tracking_uri,
         made_by="callsieve train",
     )
-    if table.groups is None:
-        console.note("train: without --groups, a caller can be in training and test set, and the AUC too high")
-    return figures
+    warning = "train: without --groups, a caller can be in training and test set, and the AUC too high"
+    note = warning if table.groups is None else ""
+    return Result(figures, lambda: runs.feature_table(figures, out), note=note)

@@ -1,0 +1,116 @@
+"""Options about the audit log, and about the people who ask for personal data, that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from callsieve.serving.cli.options import GatesFile, SigningKey
+from callsieve.training.oversight.log.audit_log import SignedLog
+from callsieve.training.oversight.log.gates import read_gates
+from callsieve.training.oversight.log.key_folder import log_signing_key
+from callsieve.training.oversight.log.looks import Ledger, ledger_beside
+from callsieve.training.oversight.log.run_paths import log_folder
+from callsieve.training.oversight.log.tickets import AccessControl
+
+LogKey = Annotated[
+    Path | None,
+    typer.Option("--signing-key", help="Key (PEM) that signs the log; by default the one in your key folder."),
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LookOptions:
+    """The audit log that records each use of a bundle's test set."""
+
+    audit: Annotated[
+        Path | None, typer.Option("--audit", help="Folder of the audit log; by default audit/ beside the bundle.")
+    ] = None
+    signing_key: LogKey = None
+
+    def ledger(self, bundle: Path) -> Ledger | None:
+        """Returns the ledger that counts the looks with this bundle; None if its log or its key is missing."""
+        return ledger_beside(bundle, self.audit, self.signing_key)
+
+
+LOOK_OPTIONS = ("audit", "signing_key")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """A run's folder and its audit log."""
+
+    path: Annotated[Path, typer.Option("--in", help="Folder of a run, with its audit log and MLflow store.")] = Path(
+        "callsieve-run"
+    )
+    audit: Annotated[
+        Path | None, typer.Option("--audit", help="Folder of the audit log; by default audit/ in the run's folder.")
+    ] = None
+
+    @property
+    def log(self) -> Path:
+        """Returns the folder of the audit log."""
+        return log_folder(self.path, self.audit)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignedRunOptions(RunOptions):
+    """A run's folder, its audit log, and the key that signs the log."""
+
+    signing_key: LogKey = None
+
+    @property
+    def key(self) -> Ed25519PrivateKey:
+        """Returns the key that signs the log."""
+        return log_signing_key(self.path, self.log, self.signing_key)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogOptions:
+    """The audit log that records an act on personal data, and the key that signs it."""
+
+    audit: Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
+    signing_key: SigningKey
+
+    def signed(self) -> SignedLog:
+        """Returns the log with the key that signs it."""
+        return SignedLog.of(self.audit, self.signing_key)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """The requester of a disclosure and the purpose."""
+
+    purpose: Annotated[str, typer.Option("--purpose", help="Purpose, for the audit log.")]
+    person: Annotated[str, typer.Option("--person", help="Who asks, for the audit log.")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Permission:
+    """The tickets that permit an act, and the gates that name who may agree."""
+
+    gates: GatesFile = None
+    ticket: Annotated[
+        list[Path] | None, typer.Option("--ticket", help="File that `privacy ticket agree` wrote; repeat for several.")
+    ] = None
+
+    def control(self, log: SignedLog) -> AccessControl:
+        """Returns the control that admits an act with these tickets and records it in the log."""
+        return AccessControl(log, read_gates(self.gates), self.ticket or ())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Period:
+    """The days of a report or an audit, and the verdicts on their calls."""
+
+    verdicts: Annotated[
+        Path | None, typer.Option("--verdicts", help="File that `callsieve score --out` wrote for these calls.")
+    ] = None
+    until: Annotated[
+        str | None, typer.Option("--until", help="Local date after the last day; by default after the last call.")
+    ] = None
+    days: Annotated[int, typer.Option("--days", min=1, help="Number of days; compared with as many days before.")] = 7
