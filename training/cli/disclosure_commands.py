@@ -97,7 +97,7 @@ def reidentify(
 
     act = exports.reidentify_act(token, request.purpose, request.person)
     number_key, callees, control = read_key(key), read_callee_keys(callees_key), permission.control(log.signed())
-    numbers = exports.reidentify(token, map(str.strip, sys.stdin), act, number_key, callees, control)
+    numbers = list(exports.reidentify(token, map(str.strip, sys.stdin), act, number_key, callees, control))
 
     def show() -> None:
         for name, number in numbers:
