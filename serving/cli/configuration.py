@@ -62,7 +62,7 @@ def refuse_unused(context: typer.Context, names: Iterable[str], condition: str) 
         fail(f"{context.command.name}: {', '.join(typed)}: not used with {condition}; leave it out", code=2)
 
 
-def configuration(root: Any) -> dict[str, Any]:
+def configuration(root: Any) -> dict[str, object]:
     """Returns the defaults that the configuration file sets, in the form of click's `default_map`.
 
     Without a file it returns an empty dict.
@@ -78,11 +78,11 @@ def configuration(root: Any) -> dict[str, Any]:
     return _defaults(root, read_toml(path), str(path), "")
 
 
-def _defaults(command: Any, table: Mapping[str, Any], path: str, place: str) -> dict[str, Any]:
+def _defaults(command: Any, table: Mapping[str, object], path: str, place: str) -> dict[str, object]:
     """Returns the defaults of one table of the file, under the names that parameters have in the code."""
     group = hasattr(command, "list_commands")
     names = command.list_commands(None) if group else options(command)
-    defaults: dict[str, Any] = {}
+    defaults: dict[str, object] = {}
     for word, value in table.items():
         here = f"{place}.{word}".lstrip(".")
         if word not in names:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import (
@@ -104,7 +104,7 @@ class Result:
         note: a line for the error stream; "" for none.
     """
 
-    value: Mapping[str, Any]
+    value: Mapping[str, object]
     text: str | Iterable[str] | Callable[[], None]
     failed: bool = False
     note: str = ""
@@ -124,7 +124,7 @@ class Result:
             sys.exit(1)
 
 
-def emit_json(value: Mapping[str, Any]) -> None:
+def emit_json(value: Mapping[str, object]) -> None:
     """Prints one JSON object on standard output."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
@@ -159,7 +159,7 @@ def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], t
     OUT.print(table)
 
 
-def show_facts(title: str, values: Mapping[str, Any]) -> None:
+def show_facts(title: str, values: Mapping[str, object]) -> None:
     """Prints names and values, one pair a line."""
     words = {True: "yes", False: "no"}
     shown = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -113,20 +114,27 @@ def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: Threads
     return Result(figures, lambda: checks.membership(figures), failed=failed)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuleOptions:
+    """The rules that are measured, and a model to compare with them."""
+
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="Folder of a signed model (bundle) to compare with the rules.")
+    ] = None
+    trust: Trust = None
+    policy: PolicyFile = None
+    key: KeyFile = None
+    registers: RegisterFolder = None
+    threads: Threads = 0
+
+
 def rules(
     context: typer.Context,
     data: Annotated[
         Path, typer.Option("--data", help="Folder with calls, registers and truth, as `callsieve simulate` writes it.")
     ],
     look: LookOptions,
-    bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="Folder of a signed model (bundle) to compare with the rules.")
-    ] = None,
-    trust: Trust = None,
-    policy: PolicyFile = None,
-    key: KeyFile = None,
-    registers: RegisterFolder = None,
-    threads: Threads = 0,
+    options: RuleOptions,
 ) -> Result:
     """Measure precision and recall of each rule, and the innocent callers that it hits.
 
@@ -138,21 +146,36 @@ def rules(
 
     from .tables import checks
 
-    if bundle is None:
+    if options.bundle is None:
         refuse_unused(context, ("trust", *LOOK_OPTIONS), "rules alone, without --bundle")
     with console.progress("study rules") as progress:
         figures = rule_figures.rule_figures(
             data,
-            bundle=bundle,
-            trust=trust,
-            policy=policy,
-            key=key,
-            registers=registers,
-            ledger=None if bundle is None else look.ledger(bundle),
-            threads=threads,
+            bundle=options.bundle,
+            trust=options.trust,
+            policy=options.policy,
+            key=options.key,
+            registers=options.registers,
+            ledger=None if options.bundle is None else look.ledger(options.bundle),
+            threads=options.threads,
             progress=progress,
         )
     return Result(figures, lambda: checks.rule_figures(figures))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyOptions:
+    """How the calls of two policies are written, and the tables that are joined to them."""
+
+    layout: LayoutName = "callsieve"
+    trust: Trust = None
+    key: KeyFile = None
+    registers: RegisterFolder = None
+    truth: Annotated[
+        Path | None, typer.Option(help="truth.parquet of these calls, for slices by the true kind of caller.")
+    ] = None
+    complaints: ComplaintFile = None
+    threads: Threads = 0
 
 
 def policies(
@@ -162,15 +185,7 @@ def policies(
     calls: Calls,
     bundle: Bundle,
     look: LookOptions,
-    layout: LayoutName = "callsieve",
-    trust: Trust = None,
-    key: KeyFile = None,
-    registers: RegisterFolder = None,
-    truth: Annotated[
-        Path | None, typer.Option(help="truth.parquet of these calls, for slices by the true kind of caller.")
-    ] = None,
-    complaints: ComplaintFile = None,
-    threads: Threads = 0,
+    options: PolicyOptions,
 ) -> Result:
     """Compare two policies on the same calls: how many calls change their action, in total and by slice.
 
@@ -182,24 +197,24 @@ def policies(
 
     from .tables import checks
 
-    if truth is None:
+    if options.truth is None:
         refuse_unused(context, LOOK_OPTIONS, "calls alone, without --truth")
-    if layout == KEYED and registers is None:
+    if options.layout == KEYED and options.registers is None:
         refuse_unused(context, ("key",), "--layout keyed")
     with console.progress("study policies") as progress:
         figures = policy_diff.difference(
             old,
             new,
             calls,
-            layout,
+            options.layout,
             bundle,
-            trust=trust,
-            key=key,
-            registers=registers,
-            truth=truth,
-            complaints=complaints,
-            ledger=None if truth is None else look.ledger(bundle),
-            threads=threads,
+            trust=options.trust,
+            key=options.key,
+            registers=options.registers,
+            truth=options.truth,
+            complaints=options.complaints,
+            ledger=None if options.truth is None else look.ledger(bundle),
+            threads=options.threads,
             progress=progress,
         )
     return Result(figures, lambda: checks.policy_diff(figures))

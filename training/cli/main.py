@@ -23,8 +23,8 @@ EMBED = "Embed: the model judges calls"
 AUDIT = "Audit: hold the model and its use to account"
 TABLE: dict[str, dict[str, str | Group]] = {
     RETRAIN: {
-        "demo": "training.cli.train_commands:demo",
-        "simulate": "training.cli.train_commands:simulate",
+        "demo": "training.cli.world_commands:demo",
+        "simulate": "training.cli.world_commands:simulate",
         "ingest": Group(
             "Replace the numbers of complaints, own columns and registers by tokens.",
             {

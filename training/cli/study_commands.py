@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -238,7 +238,7 @@ def worlds(
     return Result(figures, lambda: runs.training(figures, out / "run"))
 
 
-def save(path: Path, result: Mapping[str, Any]) -> None:
+def save(path: Path, result: Mapping[str, object]) -> None:
     """Writes the figures of a study as JSON."""
 
     write_atomic(path, (jsons.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode())

@@ -1,4 +1,4 @@
-"""The commands `demo`, `simulate` and `train`."""
+"""The command `train`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ from callsieve.serving.cli.options import (
     Lang,
     LayoutName,
     Out,
-    Scenario,
     Seed,
-    Size,
     Threads,
     TrackingUri,
     ValidDays,
@@ -41,73 +39,6 @@ if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
     from callsieve.training.data.sources import Source
     from callsieve.training.model.settings import Settings
-
-
-def demo(
-    out: Out = Path("callsieve-demo"),
-    size: Size = "small",
-    seed: Seed = 1,
-    threads: Threads = 0,
-    lang: Lang = "en",
-) -> Result:
-    """Simulate calls, evaluate the shipped model on them, train a small model, and write report.html.
-
-    Next: callsieve score, to score your own call records.
-
-    Example: callsieve demo --size tiny --seed 11
-    """
-    from callsieve.training.studies.demo import SHIPPED, run_demo
-
-    from .tables import runs
-
-    with console.progress("demo") as progress, language(lang):
-        figures = run_demo(console.new_folder(out), size=size, seed=seed, threads=threads, progress=progress)
-    return Result(figures, lambda: runs.demo(figures, SHIPPED, out))
-
-
-def simulate(
-    out: Out,
-    size: Size = "small",
-    seed: Seed = 1,
-    scenario: Scenario = None,
-    key: Annotated[
-        Path | None,
-        typer.Option("--key", help="Key file that turns numbers into tokens; by default a new key beside --out."),
-    ] = None,
-    worlds: Annotated[
-        int,
-        typer.Option(min=1, help="Number of worlds, with this seed and the next ones; each gets a folder in --out."),
-    ] = 1,
-    vary: Annotated[
-        bool, typer.Option("--vary", help="Draw the assumed parameters of each world from stated ranges.")
-    ] = False,
-) -> Result:
-    """Write one or more simulated worlds: call records with a known truth.
-
-    A world has keyed calls, truth, numbers, complaints, findings and registers. With --worlds, the same command resumes
-    an interrupted run.
-
-    Next: callsieve train.
-
-    Example: callsieve simulate --out world --size tiny
-    """
-    from callsieve.training.studies.simulated import simulate_to, simulate_worlds
-
-    from .tables import runs
-
-    with console.progress("simulate") as progress:
-        if worlds == 1:
-            folder = console.new_folder(out)
-            facts = simulate_to(
-                folder, size=size, seed=seed, scenario=scenario, key=key, varied=vary, progress=progress
-            )
-        else:
-            made = simulate_worlds(
-                out, worlds, size=size, seed=seed, scenario=scenario, key=key, varied=vary, progress=progress
-            )
-    if worlds == 1:
-        return Result(facts, lambda: runs.worlds([{"folder": str(out)} | facts]))
-    return Result({"worlds": made}, lambda: runs.worlds(made))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
