@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,8 @@ TIMEOUT = 10.0  # seconds for one request
 MAX_DATABASE_REQUESTS = 4  # at a time
 SYNC_INTERVAL = 0.2  # seconds between two exchanges with the scorers
 ERROR_INTERVAL = 60.0  # seconds between two log lines about the same failure
+Answer = dict[str, object]
+"""An answer of the service, which is sent as JSON."""
 _LOG = logging.getLogger("callsieve.serving")
 
 
@@ -85,7 +86,7 @@ class CaseService:
         folders: Sequence[Path],
         keys: ApiKeys,
         clock: Callable[[], int],
-        on_decision: Callable[[Mapping[str, Any]], object] = lambda _decision: None,
+        on_decision: Callable[[Mapping[str, str]], object] = lambda _decision: None,
         log_access: LogAccess = no_access_log,
         on_stop: Callable[[], object] = lambda: None,
     ) -> None:
@@ -100,36 +101,36 @@ class CaseService:
             import_verdicts(self.store, folder)
             publish_cleared(self.store, folder, self.clock())
 
-    def show(self, case_id: str) -> dict[str, Any]:
+    def show(self, case_id: str) -> Answer:
         """Returns what a desk may know of a case."""
         case, rules = self.store.find(case_id, self.clock()), self.store.rules
         return {
             "case": case_id,
             "action": case.record.action,
             "at": case.record.at,
-            "appeals": [{name: appeal[name] for name in ("at", "due", "state")} for appeal in case.appeals],
+            "appeals": [{"at": appeal.at, "due": appeal.due, "state": appeal.state} for appeal in case.appeals],
             "notice": {language: notice(case, rules, language) for language in LANGUAGES},
         }
 
-    def appeal(self, request: AppealIn) -> dict[str, Any]:
+    def appeal(self, request: AppealIn) -> Answer:
         """Stores an appeal."""
         appeal = self.store.appeal(request.case, request.ground, request.words, self.clock())
-        return {name: appeal[name] for name in ("case", "at", "due", "state")}
+        return {"case": appeal.case, "at": appeal.at, "due": appeal.due, "state": appeal.state}
 
-    def decide(self, request: DecisionIn, person: str) -> dict[str, Any]:
+    def decide(self, request: DecisionIn, person: str) -> Answer:
         """Stores a decision, and updates the scorers before the answer is sent."""
         appeal = self.store.decide(request.case, request.outcome, person, request.why, self.clock())
         # The log comes first: a failed update of a scorer is repeated later, a missing log entry is not.
         self.on_decision({
             "case": request.case, "outcome": request.outcome, "person": person, "why": request.why,
-            "state": appeal["state"],
+            "state": appeal.state,
         })  # fmt: skip
         self.sync()
-        return {name: appeal[name] for name in ("case", "state", "needs")}
+        return {"case": appeal.case, "state": appeal.state, "needs": appeal.needs}
 
-    def open_appeals(self) -> dict[str, Any]:
+    def open_appeals(self) -> Answer:
         """Returns the review queue."""
-        return {"appeals": [asdict(appeal) for appeal in self.store.open_appeals(self.clock())]}
+        return {"appeals": self.store.open_appeals(self.clock())}
 
 
 def case_application(service: CaseService) -> Starlette:
@@ -171,20 +172,20 @@ async def _sync_forever(service: CaseService) -> None:
         await asyncio.sleep(SYNC_INTERVAL)
 
 
-async def _show(service: CaseService, scope: Scope, _receive: Receive) -> dict[str, Any]:
+async def _show(service: CaseService, scope: Scope, _receive: Receive) -> Answer:
     query = parse_qs(scope["query_string"].decode("ascii", "replace"))
     return await _run(service, service.show, ",".join(query.get("case", [])))
 
 
-async def _appeal(service: CaseService, _scope: Scope, receive: Receive) -> dict[str, Any]:
+async def _appeal(service: CaseService, _scope: Scope, receive: Receive) -> Answer:
     return await _run(service, service.appeal, _decode(await read_body(receive), AppealIn))
 
 
-async def _open_appeals(service: CaseService, _scope: Scope, _receive: Receive) -> dict[str, Any]:
+async def _open_appeals(service: CaseService, _scope: Scope, _receive: Receive) -> Answer:
     return await _run(service, lambda _none: service.open_appeals(), None)
 
 
-async def _decide(service: CaseService, scope: Scope, receive: Receive) -> dict[str, Any]:
+async def _decide(service: CaseService, scope: Scope, receive: Receive) -> Answer:
     request = _decode(await read_body(receive), DecisionIn)
     return await _run(service, partial(service.decide, person=scope["holder"].name), request)
 
@@ -197,7 +198,7 @@ def _decode(body: bytes, kind: type[Any]) -> Any:
         raise HTTPError(400, f"expected a JSON object of texts: {names}") from None
 
 
-async def _run(service: CaseService, work: Callable[[Any], dict[str, Any]], argument: object) -> dict[str, Any]:
+async def _run(service: CaseService, work: Callable[[Any], Answer], argument: object) -> Answer:
     """Runs database work in a thread."""
     try:
         return await in_thread(work, argument, seconds=TIMEOUT, limit=service.database_limit)

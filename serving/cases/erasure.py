@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import sqlalchemy as sa
 
 from .store import CaseStore
 from .tables import OPEN, appeals, cases, clearances, decisions
 from .tables import store as store_table
+
+
+class ErasedSubject(TypedDict):
+    """Erased rows of each kind; `kept`: cases of the person that stay; `newest`: the start of their last call."""
+
+    decisions: int
+    appeals: int
+    cases: int
+    kept: int
+    newest: int | None
 
 
 def erase_before(store: CaseStore, moment: int) -> dict[str, int]:
@@ -21,11 +31,11 @@ def erase_before(store: CaseStore, moment: int) -> dict[str, int]:
         erased = connection.execute(clearances.delete().where(_ended(moment))).rowcount
         if erased:  # the scorers' files of cleared callers still contain them; a new generation rewrites the files
             connection.execute(store_table.update().values(generation=store_table.c.generation + 1))
-        return counts | {"unlistings": erased}
+        return counts | {"clearances": erased}
 
 
 def count_due(store: CaseStore, moment: int) -> dict[str, int]:
-    """Counts what `erase_before` would erase as `cases` and `unlistings`; `waiting` are cases with an open appeal."""
+    """Counts what `erase_before` would erase as `cases` and `clearances`; `waiting` are cases with an open appeal."""
     with store.reading() as connection:
 
         def count(column: sa.Column[Any], *conditions: sa.ColumnElement[bool]) -> int:
@@ -34,12 +44,12 @@ def count_due(store: CaseStore, moment: int) -> dict[str, int]:
         decided, early = count(cases.c.case, cases.c.at < moment, _decided()), count(cases.c.case, cases.c.at < moment)
         return {
             "cases": decided,
-            "unlistings": count(clearances.c.caller, _ended(moment)),
+            "clearances": count(clearances.c.caller, _ended(moment)),
             "waiting": early - decided,
         }
 
 
-def erase_subject(store: CaseStore, token: str, keep_after: int) -> dict[str, Any]:
+def erase_subject(store: CaseStore, token: str, keep_after: int) -> ErasedSubject:
     """Erases the cases of a person's calls.
 
     A clearance stays, because the decision still holds. It consists of a token and two moments.
@@ -48,16 +58,19 @@ def erase_subject(store: CaseStore, token: str, keep_after: int) -> dict[str, An
         store: the case store.
         token: the caller.
         keep_after: Unix ms; cases of later calls must be kept, and so do cases with an open appeal.
-
-    Returns:
-        Erased rows of each kind; `kept`, the number of cases that stay; `newest`, the start of their last call.
     """
     with store.erasing() as connection:
         erasable = sa.and_(cases.c.caller == token, cases.c.at < keep_after, _decided())
         counts = _erase(connection, erasable)
         left = sa.select(sa.func.count(), sa.func.max(cases.c.at)).where(cases.c.caller == token)
         remaining, newest = connection.execute(left).one()
-        return counts | {"kept": remaining, "newest": newest}
+        return {
+            "decisions": counts["decisions"],
+            "appeals": counts["appeals"],
+            "cases": counts["cases"],
+            "kept": remaining,
+            "newest": newest,
+        }
 
 
 def _decided() -> sa.ColumnElement[bool]:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -62,16 +61,16 @@ def publish_cleared(store: CaseStore, folder: Path, now: int) -> bool:
     return True
 
 
-def _row(record: VerdictRecord) -> dict[str, Any]:
-    row = {name: getattr(record, name) for name in VerdictRecord.__slots__}
+def _row(record: VerdictRecord) -> dict[str, object]:
+    row: dict[str, object] = {name: getattr(record, name) for name in VerdictRecord.__slots__}
     return row | {"raw": from_letters(record.raw), "vector": from_letters(record.vector)}
 
 
-def _insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+def _insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> None:
     """Inserts rows that are not in the table yet: a call that is scored twice is one case."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     if rows:
-        connection.execute(insert(table).on_conflict_do_nothing(), rows)
+        connection.execute(insert(table).on_conflict_do_nothing(), list(rows))
 
 
 def _source(folder: Path) -> str:
@@ -86,6 +85,6 @@ def _source(folder: Path) -> str:
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
     """Locks the folder, so that an older state of the store cannot replace a newer one."""
-    with (folder / "unlisted.lock").open("w") as file:
+    with (folder / "cleared.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

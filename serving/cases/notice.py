@@ -6,16 +6,15 @@ the decision and its reason. It contains no token, no score and no technical ter
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from callsieve.features.files.dates import DAY, HOUR, time_zone
+from callsieve.features.files.dates import time_zone
 from callsieve.serving.scorer.reasons import full_width
 
 from .case_rules import CaseRules
 from .store import Case
-from .tables import OPEN, OVERTURNED
+from .tables import OPEN, OVERTURNED, Clearance
 
 LANGUAGES = ("en", "zh")
 
@@ -67,7 +66,7 @@ _TEXTS: dict[str, dict[str, str]] = {
 
 
 def notice(
-    case: Case, rules: CaseRules, language: str, zone: str = "Asia/Shanghai", ended: Mapping[str, Any] | None = None
+    case: Case, rules: CaseRules, language: str, zone: str = "Asia/Shanghai", last_clearance: Clearance | None = None
 ) -> str:
     """Returns the current notice of a case.
 
@@ -76,7 +75,7 @@ def notice(
         rules: the case rules.
         language: one of LANGUAGES.
         zone: time zone of the dates.
-        ended: the row of a clearance that a reviewer ended, if there is one.
+        last_clearance: the last clearance of the caller, which a reviewer may have ended; None without one.
 
     Raises:
         ValueError: for another language.
@@ -102,18 +101,19 @@ def notice(
     last = case.appeals[-1] if case.appeals else None
     lines = [text("do")]
     if last is None:
-        lines.append(text("appeal", hours=f"{rules.answer_time / HOUR:g}"))
-    elif last["state"] == OPEN:
-        lines.append(text("open", appealed=date(last["at"]), due=date(last["due"])))
+        lines.append(text("appeal", hours=f"{rules.answer_hours:g}"))
+    elif last.state == OPEN:
+        lines.append(text("open", appealed=date(last.at), due=date(last.due)))
     else:
-        final = last["decisions"][-1]
-        lines.append(text(last["state"], decided=date(final["at"]), until=date(final["at"] + rules.clearance)))
-        lines.append(text("reason_given", why=final["why"]))
-        if ended is not None:
-            lines.append(text("ended", ended=date(ended["ended_at"]), why=ended["ended_why"]))
-        if last["state"] != OVERTURNED or ended is not None:
-            limits = {"times": rules.max_appeals, "days": f"{rules.appeal_window / DAY:g}"}
-            lines.append(text("again", redress=rules.redress[language], **limits))
+        final = last.decisions[-1]
+        lines.append(text(last.state, decided=date(final.at), until=date(final.at + rules.clearance)))
+        lines.append(text("reason_given", why=final.why))
+        ended = None if last_clearance is None else last_clearance.ended_at
+        if last_clearance is not None and ended is not None:
+            lines.append(text("ended", ended=date(ended), why=last_clearance.ended_why))
+        if last.state != OVERTURNED or ended is not None:
+            limits = {"times": rules.limits.per_number, "days": f"{rules.limits.days:g}"}
+            lines.append(text("again", redress=getattr(rules.redress, language), **limits))
     return "\n\n".join([*parts, "\n".join(lines)]) + "\n"
 
 

@@ -18,9 +18,9 @@ import re
 import sqlite3
 import tempfile
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,27 @@ try:
 except ImportError as error:
     raise ImportError("the store of cases needs SQLAlchemy: pip install 'callsieve[cases]'") from error
 
-from callsieve.features.files.dates import DAY
 from callsieve.features.keys.tokens import to_letters
 from callsieve.serving.live.verdict_log import VerdictRecord
 
-from . import queue
 from .case_rules import CaseRules, read_case_rules
-from .review_order import QueuedAppeal, votes_needed
-from .tables import FORMAT, OPEN, OUTCOMES, OVERTURNED, UPHELD, appeals, cases, clearances, decisions, metadata, store
+from .review_order import QueuedAppeal, group_size, open_appeals, votes_needed, votes_to_overturn
+from .tables import (
+    FORMAT,
+    OPEN,
+    OUTCOMES,
+    OVERTURNED,
+    UPHELD,
+    Appeal,
+    Clearance,
+    Decision,
+    appeals,
+    cases,
+    clearances,
+    decisions,
+    metadata,
+    store,
+)
 
 MAX_WORDS, MAX_WHY = 500, 1000  # characters
 DatabaseError = SQLAlchemyError
@@ -57,7 +70,7 @@ class Case:
     """The record of a verdict, and the appeals of its caller (oldest first), each with its decisions."""
 
     record: VerdictRecord
-    appeals: tuple[dict[str, Any], ...]
+    appeals: tuple[Appeal, ...]
 
 
 class CaseStore:
@@ -127,16 +140,16 @@ class CaseStore:
             CaseError: if the case is missing, or past its retention time.
         """
         with self.reading() as connection:
-            row = self._row(connection, case, now)
-            query = sa.select(appeals).where(appeals.c.caller == row["caller"]).order_by(appeals.c.appeal)
-            appeal_rows = [dict(appeal) for appeal in connection.execute(query).mappings()]
-            for appeal in appeal_rows:
-                votes = sa.select(decisions).where(decisions.c.appeal == appeal["appeal"])
-                ordered = connection.execute(votes.order_by(decisions.c.decision)).mappings()
-                appeal["decisions"] = [dict(decision) for decision in ordered]
-        return Case(_record(row), tuple(appeal_rows))
+            record = self._record(connection, case, now)
+            query = sa.select(appeals).where(appeals.c.caller == record.caller).order_by(appeals.c.appeal)
+            of_caller = [Appeal(**row) for row in connection.execute(query).mappings()]
+            chosen = decisions.c.appeal.in_([appeal.appeal for appeal in of_caller])
+            ordered = sa.select(decisions).where(chosen).order_by(decisions.c.decision)
+            votes = [Decision(**row) for row in connection.execute(ordered).mappings()]
+        of_appeal = {a.appeal: tuple(vote for vote in votes if vote.appeal == a.appeal) for a in of_caller}
+        return Case(record, tuple(replace(appeal, decisions=of_appeal[appeal.appeal]) for appeal in of_caller))
 
-    def appeal(self, case: str, ground: str, words: str, now: int) -> dict[str, Any]:
+    def appeal(self, case: str, ground: str, words: str, now: int) -> Appeal:
         """Stores an appeal. The desk has checked that the appellant owns the number of the case.
 
         Args:
@@ -155,15 +168,15 @@ class CaseStore:
             raise CaseError(f"ground must be one of {', '.join(self.rules.grounds)}")
         check_text("words", words, MAX_WORDS, least=0)
         with self.writing() as connection:
-            caller = self._row(connection, case, now)["caller"]
+            caller = self._record(connection, case, now).caller
             if caller in _cleared_callers(connection, now):
                 raise CaseError(f"case {case}: the caller is cleared already")
             recent = sa.select(sa.func.count()).where(
                 appeals.c.caller == caller, appeals.c.at > now - self.rules.appeal_window
             )
-            if connection.execute(recent).scalar_one() >= self.rules.max_appeals:
-                days = self.rules.appeal_window / DAY
-                raise CaseError(f"case {case}: at most {self.rules.max_appeals} appeals of a number in {days:g} days")
+            if connection.execute(recent).scalar_one() >= self.rules.limits.per_number:
+                limits = self.rules.limits
+                raise CaseError(f"case {case}: at most {limits.per_number} appeals of a number in {limits.days:g} days")
             row = {
                 "case": case,
                 "caller": caller,
@@ -176,12 +189,12 @@ class CaseStore:
                 "needs": 1,
             }
             try:
-                inserted = connection.execute(appeals.insert().values(row).returning(appeals.c.appeal))
+                inserted = connection.execute(appeals.insert().values(row).returning(appeals))
             except IntegrityError:
                 raise CaseError(f"case {case}: an appeal of this caller is open already") from None
-            return row | {"appeal": inserted.scalar_one()}
+            return Appeal(**inserted.mappings().one())
 
-    def decide(self, case: str, outcome: str, person: str, why: str, now: int) -> dict[str, Any]:
+    def decide(self, case: str, outcome: str, person: str, why: str, now: int) -> Appeal:
         """Stores a reviewer's decision on the open appeal of a case.
 
         Args:
@@ -205,19 +218,22 @@ class CaseStore:
             is_open = sa.and_(appeals.c.case == case, appeals.c.state == OPEN)
             if not connection.execute(appeals.update().where(is_open).values(needs=appeals.c.needs)).rowcount:
                 raise CaseError(f"case {case}: no open appeal{self._last_decision(connection, case)}")
-            appeal = dict(connection.execute(sa.select(appeals).where(is_open)).mappings().one())
-            vote = {"appeal": appeal["appeal"], "person": person, "at": now, "outcome": outcome, "why": why}
+            appeal = Appeal(**connection.execute(sa.select(appeals).where(is_open)).mappings().one())
+            vote = {"appeal": appeal.appeal, "person": person, "at": now, "outcome": outcome, "why": why}
             try:
                 connection.execute(decisions.insert().values(vote))
             except IntegrityError:
                 raise CaseError(f"case {case}: {person} has decided already; another person must agree") from None
-            appeal["needs"] = votes_needed(queue.group_size(connection, appeal, self.rules), self.rules)
-            if outcome == UPHELD or queue.votes_to_overturn(connection).get(appeal["appeal"], 0) >= appeal["needs"]:
-                appeal["state"] = outcome
-            changed = appeals.update().where(appeals.c.appeal == appeal["appeal"])
-            connection.execute(changed.values(state=appeal["state"], needs=appeal["needs"]))
-            if appeal["state"] == OVERTURNED:
-                self._clear(connection, appeal, now)
+            needs = votes_needed(group_size(connection, appeal.appeal, appeal.at, self.rules), self.rules)
+            decided = outcome == UPHELD or votes_to_overturn(connection).get(appeal.appeal, 0) >= needs
+            appeal = replace(appeal, needs=needs, state=outcome if decided else OPEN)
+            changed = appeals.update().where(appeals.c.appeal == appeal.appeal)
+            connection.execute(changed.values(state=appeal.state, needs=appeal.needs))
+            if appeal.state == OVERTURNED:
+                until = now + self.rules.clearance
+                row = {"caller": appeal.caller, "appeal": appeal.appeal, "since": now, "until": until}
+                connection.execute(clearances.insert().values(row))
+                connection.execute(store.update().values(generation=store.c.generation + 1))
             return appeal
 
     def end_clearance(self, case: str, person: str, why: str, now: int) -> None:
@@ -228,7 +244,7 @@ class CaseStore:
         """
         _check_reviewer(person, why)
         with self.writing() as connection:
-            caller = self._row(connection, case, now)["caller"]
+            caller = self._record(connection, case, now).caller
             current = clearances.update().where(clearances.c.caller == caller, *_in_force(now))
             ended = connection.execute(current.values(ended_at=now, ended_by=person, ended_why=why))
             if not ended.rowcount:
@@ -238,7 +254,7 @@ class CaseStore:
     def open_appeals(self, now: int) -> list[QueuedAppeal]:
         """Returns the open appeals in the order of review (`review_order.py`). `now` is in Unix ms."""
         with self.reading() as connection:
-            return queue.open_appeals(connection, self.rules, now)
+            return open_appeals(connection, self.rules, now)
 
     def cleared_callers(self, now: int) -> tuple[int, dict[str, int]]:
         """Returns the store's generation, and until when (Unix ms) each cleared caller passes."""
@@ -247,10 +263,10 @@ class CaseStore:
             generation = connection.execute(sa.select(store.c.generation)).scalar_one()
             return generation, _cleared_callers(connection, now)
 
-    def clearances(self) -> list[dict[str, Any]]:
+    def clearances(self) -> list[Clearance]:
         """Returns every clearance, oldest first. A training must not learn from the calls of these callers."""
         with self.reading() as connection:
-            return [dict(row) for row in connection.execute(sa.select(clearances).order_by("since")).mappings()]
+            return [Clearance(**row) for row in connection.execute(sa.select(clearances).order_by("since")).mappings()]
 
     def _prepare(self) -> None:
         with self.writing() as connection:
@@ -264,7 +280,7 @@ class CaseStore:
         if version not in (None, FORMAT):
             raise CaseError(f"store of cases: expected format {FORMAT}, got {version}; use the version that made it")
 
-    def _row(self, connection: sa.Connection, case: str, now: int) -> Mapping[str, Any]:
+    def _record(self, connection: sa.Connection, case: str, now: int) -> VerdictRecord:
         if not _CASE.fullmatch(case):
             raise CaseError("case must be 16 digits of 0-9 a-f, as a verdict has them")
         condition = cases.c.case == case
@@ -273,23 +289,14 @@ class CaseStore:
         row = connection.execute(sa.select(cases).where(condition)).mappings().one_or_none()
         if row is None:
             raise CaseError(f"case {case}: not known; either the verdict was pass, or it is past its retention time")
-        return dict(row)
+        plain: dict[str, Any] = {name: row[name] for name in VerdictRecord.__slots__}
+        return VerdictRecord(**plain | {name: to_letters(row[name]) for name in ("raw", "vector")})
 
     def _last_decision(self, connection: sa.Connection, case: str) -> str:
         votes = sa.select(decisions.c.person, decisions.c.outcome).select_from(decisions.join(appeals))
         newest_first = votes.where(appeals.c.case == case).order_by(decisions.c.decision.desc())
         last = connection.execute(newest_first.limit(1)).one_or_none()
         return f"; {last.person} decided: {last.outcome}" if last else ""
-
-    def _clear(self, connection: sa.Connection, appeal: Mapping[str, Any], now: int) -> None:
-        row = {
-            "caller": appeal["caller"],
-            "appeal": appeal["appeal"],
-            "since": now,
-            "until": now + self.rules.clearance,
-        }
-        connection.execute(clearances.insert().values(row))
-        connection.execute(store.update().values(generation=store.c.generation + 1))
 
 
 def _check_reviewer(person: str, why: str) -> None:
@@ -320,11 +327,6 @@ def _in_force(now: int) -> tuple[Any, ...]:
 def _cleared_callers(connection: sa.Connection, now: int) -> dict[str, int]:
     until = sa.select(clearances.c.caller, sa.func.max(clearances.c.until)).where(*_in_force(now))
     return {row[0]: row[1] for row in connection.execute(until.group_by(clearances.c.caller))}
-
-
-def _record(row: Mapping[str, Any]) -> VerdictRecord:
-    plain = {name: row[name] for name in VerdictRecord.__slots__}
-    return VerdictRecord(**plain | {name: to_letters(row[name]) for name in ("raw", "vector")})
 
 
 def _create_file(path: Path) -> None:

@@ -7,6 +7,8 @@ and appeal.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -24,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 
-FORMAT = 3
+FORMAT = 4
 OPEN, UPHELD, OVERTURNED = "open", "upheld", "overturned"
 OUTCOMES = (UPHELD, OVERTURNED)
 
@@ -103,9 +105,9 @@ decisions = Table(
 )
 
 clearances = Table(
-    "callsieve_unlistings",
+    "callsieve_clearances",
     metadata,
-    Column("unlisting", Integer, primary_key=True, autoincrement=True),
+    Column("clearance", Integer, primary_key=True, autoincrement=True),
     Column("caller", String(64), nullable=False, index=True),
     Column("appeal", Integer, nullable=False, unique=True),  # the row stays when the appeal is erased
     Column("since", BigInteger, nullable=False),
@@ -122,3 +124,46 @@ log_positions = Table(
     Column("number", BigInteger, nullable=False),
     Column("offset", BigInteger, nullable=False),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A reviewer's decision: a row of `decisions`."""
+
+    decision: int
+    appeal: int
+    person: str
+    at: int
+    outcome: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Appeal:
+    """A row of `appeals`, and the decisions on it, oldest first."""
+
+    appeal: int
+    case: str
+    caller: str
+    at: int
+    due: int
+    ground: str
+    words: str
+    rules: str
+    state: str
+    needs: int
+    decisions: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Clearance:
+    """A row of `clearances`; `ended_at` is None unless a reviewer ended it."""
+
+    clearance: int
+    caller: str
+    appeal: int
+    since: int
+    until: int
+    ended_at: int | None
+    ended_by: str | None
+    ended_why: str | None

@@ -132,16 +132,16 @@ def show(case_id: CaseId, office: Office) -> Result:
         case = store.find(case_id, now_ms())
     record = case.record
     facts = {name: getattr(record, name) for name in record.__slots__ if name not in ("raw", "vector")}
-    facts |= {"raw": _finite(letters_to_floats(record.raw)[0]), "appeals": list(case.appeals)}
+    facts |= {"raw": _finite(letters_to_floats(record.raw)[0]), "appeals": [asdict(appeal) for appeal in case.appeals]}
     names = ("score", "raw", "band", "status", "model", "policy", "content", "mode", "caller")
     lines = [f"case {case_id}: {facts['action']}, call of {_moment(record.at)}"]
     lines += [f"{name:<9}{facts[name]}" for name in names]
     for reason in (*record.rules, *record.reasons):
         lines.append(f"because  {reason.get('en', reason) if isinstance(reason, dict) else reason}")
     for appeal in case.appeals:
-        lines.append(f"appeal {appeal['appeal']} of {_moment(appeal['at'])}: {appeal['state']} ({appeal['ground']})")
-        for step in appeal["decisions"]:
-            lines.append(f"  {_moment(step['at'])} {step['person']}: {step['outcome']}: {step['why']}")
+        lines.append(f"appeal {appeal.appeal} of {_moment(appeal.at)}: {appeal.state} ({appeal.ground})")
+        for step in appeal.decisions:
+            lines.append(f"  {_moment(step.at)} {step.person}: {step.outcome}: {step.why}")
     return Result(facts | {"vector": [_finite(value) for value in letters_to_floats(record.vector)]}, lines)
 
 
@@ -159,8 +159,8 @@ def appeal(
     """
     with office.opened() as store:
         entry = store.appeal(case_id, ground, words, now_ms())
-    facts = {name: entry[name] for name in ("appeal", "case", "at", "due", "state")}
-    return Result(facts, f"appeal {entry['appeal']}: answer until {_moment(entry['due'])}")
+    facts = {name: getattr(entry, name) for name in ("appeal", "case", "at", "due", "state")}
+    return Result(facts, f"appeal {entry.appeal}: answer until {_moment(entry.due)}")
 
 
 def decide(
@@ -181,24 +181,24 @@ def decide(
     """
     with office.opened() as store:
         appeal = store.decide(case_id, outcome, person, why, now_ms())
-        state = appeal["state"]
+        state = appeal.state
         entry = log.append({"case": case_id, "outcome": outcome, "person": person, "why": why, "state": state})
-    facts = {name: appeal[name] for name in ("appeal", "case", "state", "needs")}
-    words = f"still open; {appeal['needs']} reviewers must agree on this group" if state == "open" else state
-    return Result(facts | ({"entry": entry} if entry is not None else {}), f"appeal {appeal['appeal']}: {words}")
+    facts = {name: getattr(appeal, name) for name in ("appeal", "case", "state", "needs")}
+    words = f"still open; {appeal.needs} reviewers must agree on this group" if state == "open" else state
+    return Result(facts | ({"entry": entry} if entry is not None else {}), f"appeal {appeal.appeal}: {words}")
 
 
-def relist(case_id: CaseId, person: Person, why: Reason, office: Office, log: DecisionLog) -> Result:
+def end_clearance(case_id: CaseId, person: Person, why: Reason, office: Office, log: DecisionLog) -> Result:
     """End the clearance of a caller: its calls are scored again.
 
     Next: callsieve cases list.
 
-    Example: callsieve cases relist 0123456789abcdef --person p1 --why 'new complaints'
+    Example: callsieve cases end-clearance 0123456789abcdef --person p1 --why 'new complaints'
     """
     with office.opened() as store:
         store.end_clearance(case_id, person, why, now_ms())
-        log.append({"case": case_id, "outcome": "relisted", "person": person, "why": why})
-    return Result({"case": case_id, "relisted": True}, f"case {case_id}: relisted")
+        log.append({"case": case_id, "outcome": "clearance ended", "person": person, "why": why})
+    return Result({"case": case_id, "ended": True}, f"case {case_id}: clearance ended")
 
 
 def notice(
@@ -217,9 +217,8 @@ def notice(
 
     with office.opened() as store:
         case = store.find(case_id, now_ms())
-        clearances = [row for row in store.clearances() if row["caller"] == case.record.caller]
-        last = clearances[-1] if clearances and clearances[-1]["ended_at"] is not None else None
-        text = written(case, store.rules, lang, zone, last)
+        clearances = [row for row in store.clearances() if row.caller == case.record.caller]
+        text = written(case, store.rules, lang, zone, clearances[-1] if clearances else None)
     return Result({"case": case_id, "language": lang, "notice": text}, lambda: typer.echo(text, nl=False))
 
 

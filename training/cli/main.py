@@ -68,7 +68,7 @@ TABLE: dict[str, dict[str, str | Group]] = {
                 "show": "training.cli.case_commands:show",
                 "appeal": "training.cli.case_commands:appeal",
                 "decide": "training.cli.case_commands:decide",
-                "relist": "training.cli.case_commands:relist",
+                "end-clearance": "training.cli.case_commands:end_clearance",
                 "notice": "training.cli.case_commands:notice",
                 "replay": "training.cli.case_commands:replay",
                 "watch": "training.cli.case_commands:watch",

@@ -54,7 +54,7 @@ EXCLUSIONS = pa.schema(
     [
         pa.field("number", pa.string(), nullable=False),
         pa.field("known_at", TIMESTAMP, nullable=False),
-        pa.field("why", pa.string(), nullable=False),  # unlisted, or deleted
+        pa.field("why", pa.string(), nullable=False),  # cleared, or deleted
     ]
 )
 TRUTH_COLUMNS = ("call", "nuisance", "slice")

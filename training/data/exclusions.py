@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
@@ -21,11 +21,13 @@ from .dataset import EXCLUSIONS, FINDINGS
 from .labels import label_numbers
 
 if TYPE_CHECKING:
+    from callsieve.serving.cases.tables import Clearance
+
     from .dataset import Dataset
     from .label_policy import LabelPolicy
 
 FILE = "exclusions.parquet"
-UNLISTED, DELETED = "unlisted", "deleted"
+CLEARED, DELETED = "cleared", "deleted"
 
 
 def labels_to_learn(dataset: Dataset, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
@@ -36,22 +38,20 @@ def labels_to_learn(dataset: Dataset, cutoff: pd.Timestamp, policy: LabelPolicy)
     return remaining.reset_index(drop=True)
 
 
-def write_cleared(cleared: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, int]:
+def write_cleared(cleared: Sequence[Clearance], folder: Path) -> dict[str, int]:
     """Adds cleared callers to a folder's exclusions, and a finding that each is benign.
 
     Args:
-        cleared: rows of `CaseStore.cleared`: caller, `since` (Unix ms), and `ended_at` if the clearance was revoked.
+        cleared: the clearances of a case store.
     Returns: counts of new rows, `excluded` and `findings`.
     """
-    rows = [
-        {"number": caller["caller"], "known_at": pd.Timestamp(caller["since"], unit="ms", tz="UTC"), "why": UNLISTED}
-        for caller in cleared
-    ]
-    # A revoked clearance is no evidence about the number; the number stays excluded from training.
+    known = [pd.Timestamp(clearance.since, unit="ms", tz="UTC") for clearance in cleared]
+    rows = [{"number": c.caller, "known_at": at, "why": CLEARED} for c, at in zip(cleared, known, strict=True)]
+    # An ended clearance is no evidence about the number; the number stays excluded from training.
     benign = [
-        {"number": row["number"], "nuisance": False, "known_at": row["known_at"]}
-        for row, caller in zip(rows, cleared, strict=True)
-        if caller["ended_at"] is None
+        {"number": clearance.caller, "nuisance": False, "known_at": at}
+        for clearance, at in zip(cleared, known, strict=True)
+        if clearance.ended_at is None
     ]
     return {
         "excluded": add_rows(folder / FILE, EXCLUSIONS, rows),
@@ -59,7 +59,7 @@ def write_cleared(cleared: Sequence[Mapping[str, Any]], folder: Path) -> dict[st
     }
 
 
-def add_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> int:
+def add_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, object]]) -> int:
     """Adds the missing rows to a table on disk, atomically; returns how many rows were new."""
     old = pq.read_table(path) if path.exists() else schema.empty_table()
     existing = {tuple(row.values()) for row in old.select(schema.names).to_pylist()}

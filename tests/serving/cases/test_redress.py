@@ -161,7 +161,7 @@ def test_training_excludes_cleared_callers(dataset):
     most = np.bincount(before).argmax()
     token = calls["caller"][int(np.flatnonzero(caller == most)[0])].as_py()
     cutoff = pd.Timestamp(folds.plan.label_cutoff, unit="ms", tz="UTC")
-    row = {"number": [token], "known_at": [cutoff], "why": ["unlisted"]}
+    row = {"number": [token], "known_at": [cutoff], "why": ["cleared"]}
     assert side(pd.DataFrame(row)).tolist() == before[before != most].tolist()
     row["known_at"] = [cutoff + pd.Timedelta(milliseconds=1)]
     assert side(pd.DataFrame(row)).tolist() == before.tolist()

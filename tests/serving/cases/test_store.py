@@ -9,10 +9,10 @@ import sys
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
@@ -23,7 +23,7 @@ from callsieve.serving.cases.case_rules import read_case_rules
 from callsieve.serving.cases.erasure import erase_before, erase_subject
 from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.notice import LANGUAGES, notice
-from callsieve.serving.cases.review_order import group_appeals, order_appeals, votes_needed
+from callsieve.serving.cases.review_order import LinkedAppeal, group_appeals, order_appeals, votes_needed
 from callsieve.serving.cases.store import CaseError, CaseStore, DatabaseError
 from callsieve.serving.live.cleared_callers import FILE, read_cleared
 from callsieve.serving.live.journal import Journal, file_path, seal
@@ -163,12 +163,12 @@ def test_an_overturned_appeal_clears_the_caller_until_the_clearance_ends(store, 
     fill(store, folder, example_record(1), example_record(2, caller="e1.caller1"), example_record(3))
     case = f"{1:016x}"
     appeal = store.appeal(case, "delivery", "I bring parcels", NOW)
-    assert appeal["due"] == NOW + RULES.answer_time
+    assert appeal.due == NOW + RULES.answer_time
     with pytest.raises(CaseError, match="open already"):
         store.appeal(f"{2:016x}", "delivery", "", NOW)  # another case of the same caller
     assert store.cleared_callers(NOW) == (0, {})
     decided = store.decide(case, "overturned", "reviewer-1", WHY, NOW + 5)
-    assert decided["state"] == "overturned"
+    assert decided.state == "overturned"
     until = {"e1.caller1": NOW + 5 + RULES.clearance}
     assert store.cleared_callers(NOW + 6) == (1, until)
     assert store.cleared_callers(NOW + 6 + RULES.clearance) == (1, {})
@@ -178,10 +178,10 @@ def test_an_overturned_appeal_clears_the_caller_until_the_clearance_ends(store, 
         store.appeal(case, "other", "", NOW + 10)
     with pytest.raises(CaseError, match="no open appeal; reviewer-1 decided: overturned"):
         store.decide(case, "upheld", "reviewer-2", WHY, NOW + 10)
-    (decision,) = store.find(case, NOW).appeals[0]["decisions"]
-    expected = {"person": "reviewer-1", "outcome": "overturned", "why": WHY, "at": NOW + 5}
-    assert expected.items() <= decision.items()
-    assert [(row["caller"], row["since"]) for row in store.clearances()] == [("e1.caller1", NOW + 5)]
+    (decision,) = store.find(case, NOW).appeals[0].decisions
+    assert (decision.person, decision.outcome, decision.why) == ("reviewer-1", "overturned", WHY)
+    assert decision.at == NOW + 5
+    assert [(row.caller, row.since) for row in store.clearances()] == [("e1.caller1", NOW + 5)]
     store.end_clearance(case, "reviewer-2", "the number was sold", NOW + 20)
     assert store.cleared_callers(NOW + 21) == (2, {})
     assert publish_cleared(store, folder, NOW + 21)
@@ -193,11 +193,11 @@ def test_an_overturned_appeal_clears_the_caller_until_the_clearance_ends(store, 
 def test_an_upheld_verdict_clears_no_caller_and_appeals_are_limited(store, tmp_path):
     fill(store, tmp_path / "state", example_record(1))
     case = f"{1:016x}"
-    for n in range(RULES.max_appeals):
+    for n in range(RULES.limits.per_number):
         store.appeal(case, "other", "", NOW + n)
         store.decide(case, "upheld", "reviewer-1", "calls of one minute, all day", NOW + n)
     assert store.cleared_callers(NOW) == (0, {})
-    with pytest.raises(CaseError, match=f"at most {RULES.max_appeals} appeals of a number in 30 days"):
+    with pytest.raises(CaseError, match=f"at most {RULES.limits.per_number} appeals of a number in 30 days"):
         store.appeal(case, "other", "", NOW + 9)
     store.appeal(case, "other", "", NOW + RULES.appeal_window + 9)
 
@@ -215,7 +215,7 @@ def test_texts_with_a_phone_number_are_refused(store, tmp_path):
     for words in WORDS:
         with pytest.raises(CaseError):
             store.decide(f"{1:016x}", "upheld", "reviewer-1", words * 2, NOW)
-    assert store.find(f"{1:016x}", NOW).appeals[0]["state"] == "open"
+    assert store.find(f"{1:016x}", NOW).appeals[0].state == "open"
 
 
 def test_expired_cases_are_treated_as_missing(store, url, tmp_path):
@@ -239,7 +239,7 @@ def test_one_of_many_concurrent_decisions_wins(store, tmp_path):
     def decide(n):
         gate.wait()
         try:
-            won.append(store.decide(case, ("upheld", "overturned")[n % 2], f"reviewer-{n}", WHY, NOW)["state"])
+            won.append(store.decide(case, ("upheld", "overturned")[n % 2], f"reviewer-{n}", WHY, NOW).state)
         except CaseError as error:
             lost.append(str(error))
 
@@ -248,8 +248,8 @@ def test_one_of_many_concurrent_decisions_wins(store, tmp_path):
     assert len(won) == 1 and len(lost) == 19
     assert all("no open appeal" in line for line in lost)
     appeal = store.find(case, NOW).appeals[0]
-    assert appeal["state"] == won[0]
-    assert len(appeal["decisions"]) == 1
+    assert appeal.state == won[0]
+    assert len(appeal.decisions) == 1
     assert len(store.cleared_callers(NOW)[1]) == (won[0] == "overturned")
 
 
@@ -258,7 +258,7 @@ def test_the_tables_refuse_other_states(store, tmp_path):
     store.appeal(f"{1:016x}", "other", "", NOW)
     with pytest.raises(DatabaseError), store.writing() as connection:
         connection.exec_driver_sql("UPDATE callsieve_appeals SET state = 'forgotten'")
-    assert store.find(f"{1:016x}", NOW).appeals[0]["state"] == "open"
+    assert store.find(f"{1:016x}", NOW).appeals[0].state == "open"
 
 
 @BOTH
@@ -306,9 +306,9 @@ def test_a_killed_process_leaves_whole_decisions(store, url, tmp_path):
     assert printed < 59
     again = CaseStore(url)
     appeals = [again.find(f"{n:016x}", NOW).appeals[0] for n in range(1, 60)]
-    overturned = [appeal["caller"] for appeal in appeals if appeal["state"] == "overturned"]
+    overturned = [appeal.caller for appeal in appeals if appeal.state == "overturned"]
     assert printed <= len(overturned) <= printed + 1  # it may be killed between a decision and its print
-    assert all(bool(appeal["decisions"]) == (appeal["state"] == "overturned") for appeal in appeals)
+    assert all(bool(appeal.decisions) == (appeal.state == "overturned") for appeal in appeals)
     generation, until = again.cleared_callers(NOW)
     assert sorted(until) == sorted(overturned)
     assert generation == len(overturned)
@@ -368,40 +368,44 @@ def test_a_ring_that_appeals_in_bulk_gains_nothing(store, tmp_path):
     assert waiting[0].case == courier[0].case  # 12 calls at 0.9 do more harm than 2 at 0.99
     assert (waiting[0].members, waiting[0].needs) == (1, 1)
     grouped = {(appeal.group, appeal.members, appeal.needs) for appeal in waiting[1:]}
-    assert grouped == {(waiting[1].group, 50, RULES.reviewers)}
+    assert grouped == {(waiting[1].group, 50, RULES.together.persons)}
     # One tired person overturns all of them: nothing happens.
     for record in ring:
-        assert store.decide(record.case, "overturned", "tired", "looks fine", NOW + 400)["state"] == "open"
+        assert store.decide(record.case, "overturned", "tired", "looks fine", NOW + 400).state == "open"
         with pytest.raises(CaseError, match="tired has decided already; another person must agree"):
             store.decide(record.case, "overturned", "tired", "looks fine", NOW + 400)
     assert store.cleared_callers(NOW + 400) == (0, {})
     assert {appeal.voices for appeal in store.open_appeals(NOW + 400)} == {0, 1}
     # A second person looks closer. If two persons differ, the verdict is upheld.
-    assert store.decide(ring[0].case, "upheld", "awake", "one device, fifty numbers", NOW + 401)["state"] == "upheld"
+    assert store.decide(ring[0].case, "upheld", "awake", "one device, fifty numbers", NOW + 401).state == "upheld"
     for case, person, why in ((ring[1].case, "awake", "his own number, misused"), (courier[0].case, "tired", WHY)):
-        assert store.decide(case, "overturned", person, why, NOW + 402)["state"] == "overturned"
+        assert store.decide(case, "overturned", person, why, NOW + 402).state == "overturned"
     assert set(store.cleared_callers(NOW + 404)[1]) == {"e1.caller2", "e1.courier"}
 
 
 def appeal_row(n, at, **links):
-    return {"appeal": n, "at": at, "block": None, "trunk": None, "device": None, "state": "open"} | links
+    whole = {"case": f"c{n}", "caller": f"n{n}", "due": at, "block": f"b{n}", "trunk": None, "device": None}
+    return LinkedAppeal(appeal=n, at=at, state="open", **whole | links)
 
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from("abc"), st.sampled_from([None, "t"])), max_size=12))
 def test_groups_are_the_transitive_closure_of_linked_pairs(drawn):
     """The oracle joins pairs that share a link within the permitted gap, until nothing changes."""
     rows = [appeal_row(n, at * HOUR, block=block, trunk=trunk) for n, (at, block, trunk) in enumerate(drawn)]
-    group = {row["appeal"]: row["appeal"] for row in rows}
+    group = {row.appeal: row.appeal for row in rows}
     changed = True
     while changed:
         changed = False
         for row in rows:
             for other in rows:
-                linked = any(row[link] is not None and row[link] == other[link] for link in RULES.links)
-                if linked and abs(row["at"] - other["at"]) <= RULES.group_gap:
-                    least = min(group[row["appeal"]], group[other["appeal"]])
-                    changed |= {group[row["appeal"]], group[other["appeal"]]} != {least}
-                    group[row["appeal"]] = group[other["appeal"]] = least
+                linked = any(
+                    getattr(row, link) is not None and getattr(row, link) == getattr(other, link)
+                    for link in RULES.together.links
+                )
+                if linked and abs(row.at - other.at) <= RULES.group_gap:
+                    least = min(group[row.appeal], group[other.appeal])
+                    changed |= {group[row.appeal], group[other.appeal]} != {least}
+                    group[row.appeal] = group[other.appeal] = least
     groups = group_appeals(rows, RULES)
     assert {frozenset(n for n in group if group[n] == root) for root in group.values()} == {
         frozenset(n for n in groups if groups[n] == root) for root in groups.values()
@@ -409,12 +413,14 @@ def test_groups_are_the_transitive_closure_of_linked_pairs(drawn):
 
 
 def test_overdue_appeals_come_first():
-    rows = [
-        appeal_row(n, NOW + n, block=f"b{n}", case=f"c{n}", caller=f"n{n}", due=NOW + 100 * (3 - n)) for n in range(3)
-    ]
+    rows = [appeal_row(n, NOW + n, due=NOW + 100 * (3 - n)) for n in range(3)]
     ordered = order_appeals(rows, {"n0": 1.0, "n1": 5.0, "n2": 3.0}, {}, RULES, NOW + 150)
     assert [appeal.appeal for appeal in ordered] == [2, 1, 0]  # overdue; then by harm
-    assert [votes_needed(n, RULES) for n in (1, RULES.large_group - 1, RULES.large_group)] == [1, 1, RULES.reviewers]
+    assert [votes_needed(n, RULES) for n in (1, RULES.together.crowd - 1, RULES.together.crowd)] == [
+        1,
+        1,
+        RULES.together.persons,
+    ]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -501,7 +507,7 @@ def test_rules_are_read_and_invalid_rules_are_refused(tmp_path):
     shipped = read_case_rules()
     whole = files("callsieve.serving.cases").joinpath("cases.toml").read_text(encoding="utf-8")
     text.write_text(whole.replace("answer_hours = 24 ", "answer_hours = 48 "))
-    assert read_case_rules(text) == replace(shipped, answer_time=48 * HOUR)
+    assert read_case_rules(text) == msgspec.structs.replace(shipped, answer_hours=48.0)
     for old, new in (("crowd = 5", "crowd = 1"), ('"block"', '"caller"'), ("per_number = 3", "per_number = 0"),
                      ("label = 1.0", "label = -1.0"), ("[redress]", "[other]"), ("days = 30", "")):  # fmt: skip
         text.write_text(whole.replace(old, new, 1))

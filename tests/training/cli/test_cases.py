@@ -99,13 +99,13 @@ def test_an_overturned_verdict_clears_its_caller_in_a_running_service(running, c
     assert payload == {"case": case, "outcome": "overturned", "person": "reviewer-1",
                        "why": "a courier with many doors", "state": "overturned"}  # fmt: skip
     assert command_json("cases", "exclusions", "--out", tmp_path, *store[:2]) == {"excluded": 1, "findings": 1}
-    relist = ("relist", case, "--person", "reviewer-2", "--why", "the number was sold")
-    command_json("cases", *relist, *store[:2], "--audit", log)
+    ended = ("end-clearance", case, "--person", "reviewer-2", "--why", "the number was sold")
+    command_json("cases", *ended, *store[:2], "--audit", log)
     assert score(service, call, key)["action"] == "pass"  # the store was opened without --state
     assert run_command("cases", "watch", "--once", *store)[0] == 0
     wait_until(lambda: score(service, call, key)["action"] != "pass")
     assert "the number was sold" in run_command("cases", "notice", case, "--lang", "en", *store)[1]
-    assert [payload["outcome"] for _, payload in payloads(log, "decision")] == ["overturned", "relisted"]
+    assert [payload["outcome"] for _, payload in payloads(log, "decision")] == ["overturned", "clearance ended"]
 
 
 @pytest.mark.source("P14", by="serving/cases/review_order.py")
@@ -120,13 +120,13 @@ def test_one_reviewer_cannot_clear_a_group_that_appeals_together(running, comman
             verdict_of_trunk = score(service, call, key, **again)
             if verdict_of_trunk["action"] != "pass":
                 ring[call.caller] = call, again, verdict_of_trunk
-    assert len(ring) >= read_case_rules().large_group
+    assert len(ring) >= read_case_rules().together.crowd
     cases_of_ring = [verdict["case"] for _, _, verdict in ring.values()]
     for case in cases_of_ring:
         wait_until(lambda case=case: run_command("cases", "show", case, *store)[0] == 0)
         command_json("cases", "appeal", case, "--ground", "business", "--words", "we are honest", *store)
     waiting = command_json("cases", "list", *store)["appeals"]
-    assert {appeal["needs"] for appeal in waiting} == {read_case_rules().reviewers} and len(waiting) == len(ring)
+    assert {appeal["needs"] for appeal in waiting} == {read_case_rules().together.persons} and len(waiting) == len(ring)
     decision = ("--outcome", "overturned", "--person", "tired", "--why", "looks fine", "--audit", folder / "audit")
     for case in cases_of_ring:
         assert command_json("cases", "decide", case, *decision, *store)["state"] == "open"
@@ -190,7 +190,7 @@ def test_a_failing_store_is_an_error_of_one_line(run_command, monkeypatch, tmp_p
 def test_text_output_of_decisions(run_command, tmp_path):
     store = ("--store", f"sqlite:///{tmp_path}/cases.db", "--state", tmp_path / "state")
     cases_store = CaseStore(store[1], read_case_rules())
-    ring = [example_record(n, trunk="e1.gateway") for n in range(1, 1 + read_case_rules().large_group)]
+    ring = [example_record(n, trunk="e1.gateway") for n in range(1, 1 + read_case_rules().together.crowd)]
     fill(cases_store, tmp_path / "state", example_record(99), *ring)
     cases_store.close()
     for record in (example_record(99), *ring):
@@ -199,7 +199,9 @@ def test_text_output_of_decisions(run_command, tmp_path):
     assert run_command("cases", "decide", example_record(99).case, *decision)[1] == "appeal 1: upheld\n"
     text = run_command("cases", "decide", ring[0].case, "--outcome", "overturned", *decision[2:])[1]
     assert "still open; 2 reviewers must agree on this group" in text
-    again = run_command("cases", "relist", example_record(99).case, "--person", "reviewer-1", "--why", "sold", *store)
+    again = run_command(
+        "cases", "end-clearance", example_record(99).case, "--person", "reviewer-1", "--why", "sold", *store
+    )
     assert again[0] == 1 and again[2].count("\n") == 1  # only a cleared caller can be listed again
 
 

@@ -26,12 +26,12 @@ def delete(url: str, token: str, rules: Retention, now: int) -> tuple[Deleted, d
     """Deletes a person from the case store; returns the summary, and the last expiry of the clearances that remain."""
     with closing(CaseStore(url)) as case_store:
         counts = erasure.erase_subject(case_store, token, now - rules.of("cases").floor)
-        until = [clearance["until"] for clearance in case_store.clearances() if clearance["caller"] == token]
+        until = [clearance.until for clearance in case_store.clearances() if clearance.caller == token]
     summary: Deleted = {
         "decisions": counts["decisions"], "appeals": counts["appeals"], "cases": counts["cases"],
         "kept": counts["kept"], "newest": counts["newest"], "rows": counts["cases"] + counts["kept"],
     }  # fmt: skip
-    return summary, {"unlistings": max(until)} if until else {}
+    return summary, {"clearances": max(until)} if until else {}
 
 
 def due(url: str, moment: int) -> dict[str, int]:
@@ -50,8 +50,8 @@ def erase_expired(url: str, moment: int, waiting: int) -> Expired:
         counts = erasure.erase_before(case_store, moment)
     return {
         "decisions": counts["decisions"], "appeals": counts["appeals"], "cases": counts["cases"],
-        "unlistings": counts["unlistings"],
-        "outcome": ERASED if counts["cases"] or counts["unlistings"] else NOTHING_EXPIRED,
+        "clearances": counts["clearances"],
+        "outcome": ERASED if counts["cases"] or counts["clearances"] else NOTHING_EXPIRED,
         "erased": counts["cases"], "waiting": waiting, "past_their_time": 0,
     }  # fmt: skip
 

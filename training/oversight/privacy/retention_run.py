@@ -95,7 +95,7 @@ def _run(log: SignedLog, places: Places, now: int, planned: list[Erasure], progr
     due = _cases_due(places.store, cases_before)
     facts: Retained = {"rules": places.rules.version, "now": now, "calls_before": before, "calls_after": after}
     intent = None
-    if changes or due.get("cases") or due.get("unlistings"):
+    if changes or due.get("cases") or due.get("clearances"):
         plan = {"files": files, "paths": {erasure.name: str(erasure.path.resolve()) for erasure in changes}}
         if places.store is not None:
             plan[CASES] = {**due, "before": cases_before}
@@ -150,7 +150,7 @@ def _finish(log: SignedLog, index: int, intent: Mapping[str, Any], store: str | 
         files[name] = {**summary, "outcome": outcome, "erased": summary.get("erased", 0) if outcome == ERASED else 0}
     if CASES in intent:
         planned, remaining = intent[CASES], _cases_due(store, intent[CASES]["before"])
-        done = not remaining["cases"] and not remaining["unlistings"]
+        done = not remaining["cases"] and not remaining["clearances"]
         files[CASES] = {"outcome": ERASED if done else UNCHANGED, "erased": planned["cases"] if done else 0}
     calls = files.get(CALLS, {}).get("outcome", UNCHANGED)
     states = {"calls_before": intent["calls_before"], "calls_after": intent["calls_before"]}

@@ -44,7 +44,7 @@ class Expired(TypedDict, total=False):
     cases: int
     appeals: int
     decisions: int
-    unlistings: int
+    clearances: int
     waiting: int
 
 

@@ -98,7 +98,7 @@ def test_an_invalid_table_of_findings_is_refused_in_one_line(tmp_path):
 
 
 def test_exclusions_of_a_training_run_are_read(tmp_path):
-    pd.DataFrame({"number": [token("off")], "why": ["unlisted"]}).to_parquet(tmp_path / "exclusions.parquet")
+    pd.DataFrame({"number": [token("off")], "why": ["cleared"]}).to_parquet(tmp_path / "exclusions.parquet")
     assert read_excluded(tmp_path / "exclusions.parquet") == {token("off")}
 
 

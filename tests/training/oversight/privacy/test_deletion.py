@@ -182,12 +182,12 @@ def test_expired_cases_and_journals_are_erased(tmp_path):
     store.appeal(f"{1:016x}", "other", "", at)
     store.appeal(f"{2:016x}", "other", "", at)
     store.decide(f"{2:016x}", "overturned", "reviewer-1", "a courier", at)
-    assert erase_before(store, at + DAY) == {"decisions": 1, "appeals": 1, "cases": 1, "unlistings": 0}
+    assert erase_before(store, at + DAY) == {"decisions": 1, "appeals": 1, "cases": 1, "clearances": 0}
     assert store.find(f"{1:016x}", at).appeals  # the appeal is open
     assert set(store.cleared_callers(at)[1]) == {"e1.caller2"}  # the decision still holds
     late = at + store.rules.clearance + DAY
     assert publish_cleared(store, state, at) and "e1.caller2" in (state / "unlisted").read_text()
-    assert erase_before(store, late)["unlistings"] == 1
+    assert erase_before(store, late)["clearances"] == 1
     assert publish_cleared(store, state, late) and "e1.caller2" not in (state / "unlisted").read_text()
     store.close()
     for number in (7, 8):
@@ -367,7 +367,7 @@ def test_the_answer_names_every_place_where_a_deleted_person_remains(folder, log
     publish_cleared(store, state, NOW)
     store.close()
     listed = {entry["where"] for entry in delete()["stays"]}
-    assert listed == {"exclusions.parquet", "cases", f"state/{newest.name}", "unlistings", "state/unlisted"}
+    assert listed == {"exclusions.parquet", "cases", f"state/{newest.name}", "clearances", "state/unlisted"}
     # Past the floor the same command deletes the cases, and the decision still holds.
     monkeypatch.setattr("callsieve.training.cli.privacy_commands.now_ms", lambda: NOW + floor + DAY)
     assert {entry["where"] for entry in delete()["stays"]} == listed - {"cases", f"state/{newest.name}"}
