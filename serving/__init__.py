@@ -16,7 +16,8 @@ The examples in this package run in a folder that `callsieve train` wrote: it ha
 `number.key`.
 """
 
-from .bundle.bundle import Bundle, BundleError
+from typing import TYPE_CHECKING, Any
+
 from .bundle.signing import read_public_key
 from .live.cleared_callers import ClearedCallers, WatchedClearedCallers
 from .live.swap import Swap
@@ -27,6 +28,9 @@ from .scorer.own_columns import OwnColumns
 from .scorer.reasons import Reason
 from .scorer.scorer import Scorer
 from .scorer.verdict import Scores, Verdict
+
+if TYPE_CHECKING:
+    from .bundle.bundle import Bundle, BundleError
 
 __all__ = [
     "Bundle",
@@ -45,3 +49,12 @@ __all__ = [
     "read_policy",
     "read_public_key",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("Bundle", "BundleError"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .bundle import bundle  # on first use: its import takes time
+
+    value = globals()[name] = getattr(bundle, name)
+    return value

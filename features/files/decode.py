@@ -3,11 +3,11 @@
 Declare a `Record` for each table or object, and read the file as the outermost one. A mistake becomes a `ValueError` of
 one line with the file, the key, the expected value and the actual one, such as the last line here:
 
-    class Limits(Record):
+    class Limits(Record, frozen=True):
         per_number: Annotated[int, Meta(ge=1)]
         links: tuple[Literal["block", "trunk"], ...] = ()
 
-    class Rules(Record):
+    class Rules(Record, frozen=True):
         version: str
         limits: dict[str, Limits]
 
@@ -46,7 +46,7 @@ _WORDS = {
     "object": "a table",
     "null": "null",
 }
-_STEP = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
+_STEP = re.compile(r"\.([\w-]+)|\[(\d+|\.\.\.)\]")
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,7 +60,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         defaults = dict(zip(self.__struct_fields__[::-1], self.__struct_defaults__[::-1], strict=False))
         for name in self.__struct_fields__:
             if (value := getattr(self, name)) != defaults.get(name):
-                _check_texts(value, name)
+                check_texts(value, name)
 
 
 def toml_as(kind: type[T], file: Path | Traversable, name: str | Path | None = None) -> T:
@@ -83,7 +83,7 @@ def json_as(kind: type[T], data: bytes, where: str) -> T:
     try:
         value = decode(data)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise ValueError(f"{where}: {error}" if where else str(error)) from None
     return as_kind(value, kind, where)
 
 
@@ -100,33 +100,47 @@ def as_kind(value: Any, kind: type[T], where: str) -> T:
         fault = str(error)
     what, _, at = fault.rpartition(" - at ") if fault.endswith("`") and " - at `" in fault else (fault, "", "")
     path = _path(value, kind, at, fault)
-    key = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
-    raise ValueError(": ".join(text for text in (where, key, _in_words(what, value, kind, path)) if text))
+    key = "".join(map(_step, path)).removeprefix(".")
+    expected, item = _type_at(kind, path), _item(value, path)
+    if at.startswith("`key`"):
+        expected, item = expected.key_type, _failing_key(value, path, kind, fault)
+    raise ValueError(": ".join(text for text in (where, key, _in_words(what, expected, item)) if text))
 
 
-def _check_texts(value: object, where: str) -> None:
+def _step(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if re.fullmatch(r"[\w-]+", step) else f".{short(step)}"
+
+
+def check_texts(value: object, where: str) -> None:
+    """Raises ValueError unless texts are printable: a text, or the keys and direct items of a list or a table."""
     if isinstance(value, str) and not (0 < len(value) <= MAX_TEXT and value.isprintable()):
         raise ValueError(f"{where}: expected a printable text of 1 to {MAX_TEXT} characters, got {short(value)}")
     items = (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     for item in items:
         if isinstance(item, str):
-            _check_texts(item, where)
+            check_texts(item, where)
 
 
 def _path(value: Any, kind: Any, at: str, fault: str) -> list[str | int]:
-    """Returns the keys and indices that lead to a fault.
-
-    A message of msgspec does not name the key of a table with free keys. It is the one that fails when it is alone.
-    """
+    """Returns the keys and indices that lead to a fault."""
     path: list[str | int] = []
     for name, index in _STEP.findall(at.rpartition("`$")[2]):
         if index == "...":
-            table = _item(value, path)
-            alone = (key for key in table if _fault(_replaced(value, path, {key: table[key]}), kind) == fault)
-            path.append(next(alone))
+            path.append(_failing_key(value, path, kind, fault))
         else:
             path.append(int(index) if index else name)
     return path
+
+
+def _failing_key(value: Any, path: list[str | int], kind: Any, fault: str) -> Any:
+    """Returns the key, of the table at a path, that a fault is about: it fails alike when it is alone.
+
+    A message of msgspec does not name a key of a table with free keys.
+    """
+    table = _item(value, path)
+    return next(key for key in table if _fault(_replaced(value, path, {key: table[key]}), kind) == fault)
 
 
 def _item(value: Any, path: list[str | int]) -> Any:
@@ -163,7 +177,7 @@ def _type_at(kind: Any, path: list[str | int]) -> Any:
         if step is None:
             break
         if isinstance(info, StructType):
-            info = next(field.type for field in info.fields if field.name == step)
+            info = next(field.type for field in info.fields if field.encode_name == step)
         elif isinstance(info, TupleType):
             info = info.item_types[int(step)]
         else:
@@ -171,17 +185,21 @@ def _type_at(kind: Any, path: list[str | int]) -> Any:
     return info
 
 
-def _in_words(what: str, value: Any, kind: Any, path: list[str | int]) -> str:
-    """Returns the message of msgspec about the value at a path in the words of this project."""
+def _in_words(what: str, expected: Any, value: Any) -> str:
+    """Returns a message of msgspec in the words of this project.
+
+    Args:
+        expected, value: the type and the value that the message is about.
+    """
     if match := re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL):
-        return f"unknown key {short(match[1])}, expected {', '.join(_type_at(kind, path).cls.__struct_fields__)}"
+        return f"unknown key {short(match[1])}, expected {', '.join(expected.cls.__struct_encode_fields__)}"
     if match := re.fullmatch(r"Object missing required field `(.*)`", what):
         return f"expected the key {match[1]}"
     if what.startswith("Invalid enum value"):
-        return f"expected one of {', '.join(map(str, _type_at(kind, path).values))}, got {short(_item(value, path))}"
+        return f"expected one of {', '.join(map(str, expected.values))}, got {short(value)}"
     if not what.startswith("Expected"):
         return what[0].lower() + what[1:]  # of a `__post_init__`, or of a number out of range
-    expected = re.sub(r", got .*", "", what.removeprefix("Expected "))
-    for name, words in _WORDS.items():
-        expected = re.sub(rf"`([^`]*)\b{name}\b([^`]*)`", rf"`\1{words}\2`", expected)
-    return f"expected {expected.replace('`', '').replace(' | ', ' or ')}, got {short(_item(value, path))}"
+    words = re.sub(r", got .*", "", what.removeprefix("Expected "))
+    for name, ours in _WORDS.items():
+        words = re.sub(rf"`([^`]*)\b{name}\b([^`]*)`", rf"`\1{ours}\2`", words)
+    return f"expected {words.replace('`', '').replace(' | ', ' or ')}, got {short(value)}"

@@ -23,11 +23,14 @@ def encode(value: Mapping[str, Any]) -> bytes:
     >>> encode({"b": 1, "a": [0.5]})
     b'{\\n "a": [\\n  0.5\\n ],\\n "b": 1\\n}\\n'
     """
+    import msgspec  # takes time to import
+
     try:
-        text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+        # Python encodes without an indent in C, and msgspec adds it: together ten times as fast as with an indent.
+        text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        return msgspec.json.format(text.encode(), indent=1) + b"\n"
     except (TypeError, RecursionError) as error:
         raise ValueError(f"cannot be written as JSON: {error}") from None
-    return (text + "\n").encode()
 
 
 def decode(data: bytes) -> Any:

@@ -20,15 +20,26 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from callsieve.features.dataclass import dataclass
-from callsieve.features.files.strict_json import as_fields, as_integer, as_mapping, as_text, decode, encode
+import msgspec
+from msgspec import Meta
+
+from callsieve.features.files.decode import Record, json_as
+from callsieve.features.files.strict_json import encode
 from callsieve.features.online.feeds import needs_second_model
 
 from .forest import Forest
-from .metadata import FORMAT, OPTIONAL_MODELS, SECOND, BundleMetadata, Calibration, GoldenVectors
-from .metadata_file import metadata_from_json, metadata_to_json
+from .metadata import (
+    FORMAT,
+    OPTIONAL_MODELS,
+    SECOND,
+    BundleMetadata,
+    Calibration,
+    GoldenVectors,
+    metadata_from_json,
+    metadata_to_json,
+)
 from .model_text import MAX_CHARS, check_structure
 from .signing import check_keys, sign, verify_signature
 
@@ -39,8 +50,21 @@ METADATA, MANIFEST, SIGNATURE = "bundle.json", "MANIFEST.json", "MANIFEST.sig"
 _MODEL_FILES = {name: f"{name}.txt" for name in ("model", SECOND, *OPTIONAL_MODELS)}
 _MAX_BYTES = {METADATA: 4 << 20} | dict.fromkeys(_MODEL_FILES.values(), MAX_CHARS)
 _MAX_MANIFEST_BYTES = 1 << 16
-# The signed manifest names its kind, so that a signature made for another kind of file cannot be reused here.
-_KIND = "callsieve bundle"
+
+
+class _ListedFile(Record, frozen=True):
+    """A file in the manifest."""
+
+    sha256: str
+    size: Annotated[int, Meta(ge=1)]
+
+
+class _Manifest(Record, frozen=True):
+    """The signed manifest. Its kind keeps a signature that was made for another kind of file from being reused here."""
+
+    kind: Literal["callsieve bundle"]
+    format: Literal[4]
+    files: dict[str, _ListedFile]
 
 
 def _ignore(_line: str) -> None:
@@ -58,8 +82,7 @@ class BundleError(ValueError):
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle(BundleMetadata):
+class Bundle(BundleMetadata, frozen=True, kw_only=True):
     """Verified metadata with its models, ready to score.
 
     Attributes:
@@ -110,8 +133,6 @@ def save(
         BundleError: if `load` would refuse the bundle.
         FileExistsError: if the folder exists.
     """
-    from dataclasses import replace
-
     folder = Path(folder)
     if os.path.lexists(folder):
         raise FileExistsError(f"{folder}: exists already; a bundle is never overwritten")
@@ -123,10 +144,10 @@ def save(
     forests = _open_models(metadata, texts)
     with _bundle_errors(METADATA):
         scores = {name: tuple(forest.predict_few(rows)) for name, forest in forests.items()}
-        metadata_bytes = metadata_to_json(replace(metadata, golden=GoldenVectors(rows, scores)))
+        metadata_bytes = metadata_to_json(msgspec.structs.replace(metadata, golden=GoldenVectors(rows, scores)))
     files = {METADATA: metadata_bytes} | {_MODEL_FILES[name]: text for name, text in texts.items()}
-    listed = {name: {"sha256": _sha256(data), "size": len(data)} for name, data in files.items()}
-    manifest = encode({"kind": _KIND, "format": FORMAT, "files": listed})
+    listed = {name: _ListedFile(_sha256(data), len(data)) for name, data in files.items()}
+    manifest = encode(msgspec.to_builtins(_Manifest("callsieve bundle", FORMAT, listed)))
     signature = sign(manifest, signing_key)
     _open(files, _signed_files(manifest, signature, [signing_key.public_key()])[1])
     _write(folder, files | {MANIFEST: manifest, SIGNATURE: signature})
@@ -170,9 +191,9 @@ def load(
     with _bundle_errors(str(folder)):
         _check_names(folder, listed)
     files = {}
-    for name, (_, size) in listed.items():
+    for name, file in listed.items():
         with _bundle_errors(name):
-            files[name] = _read(folder / name, size)
+            files[name] = _read(folder / name, file.size)
     metadata, forests = _open(files, listed, on_check)
     with _bundle_errors(METADATA):
         if metadata.epoch < minimum_epoch:
@@ -188,7 +209,7 @@ def load(
             f"catalogue: the model's {len(metadata.features)} features have the same definitions as in its training"
         )
     return Bundle(
-        **{name: getattr(metadata, name) for name in BundleMetadata.__slots__},
+        **{name: getattr(metadata, name) for name in BundleMetadata.__struct_fields__},
         model_id=_model_id(manifest),
         signed_by=signed_by,
         model=forests["model"],
@@ -206,41 +227,35 @@ def _files_of(folder: Path) -> Path:
 
 def _signed_files(
     manifest: bytes, signature: bytes, trusted: Iterable[Ed25519PublicKey]
-) -> tuple[str, dict[str, tuple[str, int]]]:
-    """Returns the signer's key id, and SHA-256 and size by file name. Parses nothing before the signature is valid."""
+) -> tuple[str, dict[str, _ListedFile]]:
+    """Returns the signer's key id, and the listed files by name. Parses nothing before the signature is valid."""
     with _bundle_errors(SIGNATURE):
         signed_by = verify_signature(manifest, signature, trusted)
     with _bundle_errors(MANIFEST):
-        value = as_fields(decode(manifest), "manifest", ("kind", "format", "files"))
-        if value["kind"] != _KIND:
-            raise ValueError(f"kind must be {_KIND!r}")
-        as_integer(value["format"], "format", FORMAT, FORMAT)
-        listed = {name: _listed_file(name, item) for name, item in as_mapping(value["files"], "files").items()}
+        listed = json_as(_Manifest, manifest, "").files
+        for name, file in listed.items():
+            if name not in _MAX_BYTES:
+                raise ValueError(f"files must be among {', '.join(_MAX_BYTES)}, got {name[:80]!r}")
+            if file.size > _MAX_BYTES[name]:
+                raise ValueError(f"{name}: size must be at most {_MAX_BYTES[name]}, got {file.size}")
         for name in (METADATA, _MODEL_FILES["model"]):
             if name not in listed:
                 raise ValueError(f"files must list {name}")
     return signed_by, listed
 
 
-def _listed_file(name: str, value: Any) -> tuple[str, int]:
-    if name not in _MAX_BYTES:
-        raise ValueError(f"files must be among {', '.join(_MAX_BYTES)}, got {name[:80]!r}")
-    item = as_fields(value, name, ("sha256", "size"))
-    return as_text(item["sha256"], f"{name}: sha256"), as_integer(item["size"], f"{name}: size", 1, _MAX_BYTES[name])
-
-
 def _open(
-    files: Mapping[str, bytes], listed: Mapping[str, tuple[str, int]], on_check: Callable[[str], object] = _ignore
+    files: Mapping[str, bytes], listed: Mapping[str, _ListedFile], on_check: Callable[[str], object] = _ignore
 ) -> tuple[BundleMetadata, dict[str, Forest]]:
     """Runs all checks except the signature's, on bytes in memory."""
-    for name, (digest, size) in listed.items():
-        if len(files[name]) != size or _sha256(files[name]) != digest:
+    for name, file in listed.items():
+        if len(files[name]) != file.size or _sha256(files[name]) != file.sha256:
             raise BundleError(f"{name}: must have the size and SHA-256 of {MANIFEST}")
     on_check(f"files: {', '.join(sorted(listed))}: SHA-256 and size as signed, and no other file")
     with _bundle_errors(METADATA):
         metadata = metadata_from_json(files[METADATA])
     on_check(f"metadata: {METADATA} follows every rule of format {metadata.format}")
-    texts = {name: files[file] for name, file in _MODEL_FILES.items() if file in files}
+    texts = {name: files[path] for name, path in _MODEL_FILES.items() if path in files}
     forests = _open_models(metadata, texts, on_check)
     for name, forest in forests.items():
         with _bundle_errors(_MODEL_FILES[name]):

@@ -1,29 +1,44 @@
 """The metadata of a bundle (`bundle.json`): features, calibration, bands with certificates, golden vectors, validity.
 
-This is not the model card for people, which `training/reports` writes. `metadata_file.py` reads and writes the file.
+This is not the model card for people, which `training/reports` writes. The types declare the file. `metadata_from_json`
+accepts only the bytes that `metadata_to_json` writes, so equal metadata have equal bytes.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_right
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from callsieve.features.dataclass import dataclass, field
-from callsieve.features.online.feeds import COMPLETE
+import msgspec
+from msgspec import Meta, field
+
+from callsieve.features.files.decode import Record, as_kind, check_texts
+from callsieve.features.files.strict_json import as_mapping, check_any, decode, encode
+from callsieve.features.online.feeds import COMPLETE, FEEDS, LACKS, UNKNOWN_FEED
 
 if TYPE_CHECKING:
     from callsieve.features.arrays import Floats
 
-FORMAT = 4
+FORMAT: Literal[4] = 4
 SECOND = "second"
 """Name of the optional yes-no model for poorer records, see `features/online/feeds.py`."""
 OPTIONAL_MODELS = ("content", "mode")
+_HASH = re.compile(r"[0-9a-f]{8,128}")
+_UTC_MOMENT = "%Y-%m-%dT%H:%M:%SZ"
+# Excludes what LightGBM refuses in a name and what its text format uses as a separator.
+_FEATURE = re.compile(r"[^\s=,\[\]{}\":]{1,128}")
+
+Knots = Annotated[tuple[float, ...], Meta(min_length=2, max_length=10_000)]
+Count = Annotated[int, Meta(ge=0, le=10**10)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
+class Calibration(Record, frozen=True):
     """Piecewise linear map from raw score to probability, constant outside the knots.
 
     Attributes:
@@ -34,8 +49,8 @@ class Calibration:
     0.5
     """
 
-    x: tuple[float, ...]
-    y: tuple[float, ...]
+    x: Knots
+    y: Knots
 
     def probability(self, raw: float) -> float:
         """Returns the probability of one raw score, equal bit for bit to `probabilities`."""
@@ -57,8 +72,7 @@ class Calibration:
         return np.asarray(np.where(raw >= x[-1], y[-1], np.where(raw < x[0], y[0], inside)))
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
+class Certificate(Record, frozen=True):
     """The false positive rate of a threshold, measured on a fold that did not choose the threshold.
 
     Attributes:
@@ -72,16 +86,15 @@ class Certificate:
     """
 
     fold: str
-    benign_calls: int
-    false_calls: int
-    bound: float
-    confidence: float
-    target: float
+    benign_calls: Count
+    false_calls: Count
+    bound: Share
+    confidence: Annotated[float, Meta(ge=0.5, le=0.999999)]
+    target: Share
     certified: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
+class Band(Record, frozen=True):
     """A score interval that begins at a certified threshold or at a looser "watch" threshold.
 
     Attributes:
@@ -98,7 +111,7 @@ class Band:
     threshold: float
     certificate: Certificate
     strata: Mapping[str, Certificate] = field(default_factory=dict)
-    abstains: tuple[str, ...] = ()
+    abstains: Annotated[tuple[str, ...], Meta(max_length=100)] = field(default=(), name="silent")
     raised: Mapping[str, float] = field(default_factory=dict)
 
     def threshold_for(self, stratum: str) -> float:
@@ -111,8 +124,7 @@ class Band:
         return math.inf if stratum in self.abstains else self.raised.get(stratum, self.threshold)
 
 
-@dataclass(frozen=True, slots=True)
-class GoldenVectors:
+class GoldenVectors(Record, frozen=True):
     """Stored rows of features and the raw scores that the models must reproduce when the bundle is opened.
 
     Attributes:
@@ -124,8 +136,14 @@ class GoldenVectors:
     scores: Mapping[str, tuple[tuple[float, ...], ...]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BundleMetadata:
+class _GoldenFile(Record, frozen=True):
+    """Golden vectors in the file: null for NaN, and scores in hexadecimal, which is exact."""
+
+    rows: Annotated[tuple[tuple[float | None, ...], ...], Meta(min_length=1, max_length=1000)]
+    scores: Mapping[str, tuple[tuple[str, ...], ...]]
+
+
+class BundleMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything in a bundle except the models.
 
     Attributes:
@@ -145,19 +163,202 @@ class BundleMetadata:
         format: version of the file format.
     """
 
-    features: tuple[str, ...]
-    categorical: Mapping[str, int]
+    features: Annotated[tuple[str, ...], Meta(min_length=1, max_length=4096)]
+    categorical: Mapping[str, Annotated[int, Meta(ge=1, le=1 << 16)]]
     catalogue_hash: str
     calibration: Calibration
-    thresholds: tuple[Band, ...]
+    thresholds: Annotated[tuple[Band, ...], Meta(min_length=1, max_length=100)]
     label_policy: Mapping[str, Any]
     training: Mapping[str, Any]
     valid_from: str
     valid_until: str
-    epoch: int
+    epoch: Annotated[int, Meta(ge=0, le=2**53)]
     golden: GoldenVectors = field(default_factory=lambda: GoldenVectors((), {}))
-    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    classes: Mapping[str, Annotated[tuple[str, ...], Meta(min_length=2, max_length=100)]] = field(default_factory=dict)
     feed: str = COMPLETE
     feeds: Mapping[str, tuple[Band, ...]] = field(default_factory=dict)
     second_calibration: Calibration | None = None
-    format: int = FORMAT
+    format: Literal[4] = FORMAT
+
+
+def metadata_to_json(metadata: BundleMetadata) -> bytes:
+    """Returns the bytes of `bundle.json`."""
+    golden = _GoldenFile(
+        tuple(tuple(None if math.isnan(x) else float(x) for x in row) for row in metadata.golden.rows),
+        {
+            name: tuple(tuple(float(x).hex() for x in row) for row in rows)
+            for name, rows in metadata.golden.scores.items()
+        },
+    )
+    fields = {name: getattr(metadata, name) for name in BundleMetadata.__struct_fields__}
+    return encode(_plain(fields | {"golden": golden}))
+
+
+def metadata_from_json(data: bytes) -> BundleMetadata:
+    """Reads the bytes of `bundle.json`.
+
+    Raises:
+        ValueError: in one line, which names the field and its rule.
+    """
+    value = as_mapping(decode(data), "metadata")
+    if value.get("format") != FORMAT:
+        raise ValueError(f"format must be {FORMAT}, got {value.get('format')!r}")
+    if missing := sorted(set(BundleMetadata.__struct_fields__) - value.keys()):
+        raise ValueError(f"expected the keys {', '.join(missing)}")
+    file = as_kind(value.pop("golden"), _GoldenFile, "golden")
+    metadata = as_kind(value, BundleMetadata, "")
+    _check(metadata)
+    metadata = msgspec.structs.replace(metadata, golden=_golden(file, metadata))
+    if metadata_to_json(metadata) != data:
+        raise ValueError("must have the form in which `callsieve` writes it: sorted keys, floats as floats")
+    return metadata
+
+
+def _plain(value: Any) -> Any:
+    """Returns structs as objects with the names of the file, and the rest unchanged."""
+    if isinstance(value, msgspec.Struct):
+        names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
+        return {name: _plain(getattr(value, field)) for name, field in names}
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _check(metadata: BundleMetadata) -> None:
+    """Checks the rules that no type declares."""
+    for name in metadata.features:
+        if not _FEATURE.fullmatch(name) or not name.isprintable():
+            raise ValueError(f"features: a name must be one printable word, got {name!r}")
+    _check_distinct("features", metadata.features)
+    if not metadata.categorical.keys() <= set(metadata.features):
+        raise ValueError("categorical: each name must be one of the features")
+    for model, names in metadata.classes.items():
+        if model not in OPTIONAL_MODELS:
+            raise ValueError(f"classes: a model must be one of {OPTIONAL_MODELS}, got {model!r}")
+        check_texts(names, "classes")
+        _check_distinct(f"classes: {model}", names)
+    if not _HASH.fullmatch(metadata.catalogue_hash):
+        raise ValueError("catalogue_hash must be 8 to 128 hex digits")
+    for calibration in (metadata.calibration, metadata.second_calibration):
+        if calibration is not None:
+            _check_calibration(calibration)
+    _check_bands(metadata.thresholds, "thresholds")
+    _check_feed(metadata.feed, "feed", (*FEEDS, UNKNOWN_FEED))
+    bands = [band.name for band in metadata.thresholds]
+    for feed, others in metadata.feeds.items():
+        _check_feed(feed, "feeds", [name for name in FEEDS if name not in (COMPLETE, metadata.feed)])
+        _check_bands(others, f"feed {feed!r}")
+        if [band.name for band in others] != bands:
+            raise ValueError(f"feed {feed!r} must have the bands {', '.join(bands)} in this order")
+    check_any(metadata.label_policy, "label_policy")
+    check_any(metadata.training, "training")
+    for name in ("valid_from", "valid_until"):
+        _check_moment(getattr(metadata, name), name)
+    if metadata.valid_from >= metadata.valid_until:
+        raise ValueError(f"valid_until must come after valid_from, got {metadata.valid_until}")
+
+
+def _check_distinct(where: str, names: Sequence[str]) -> None:
+    if len(set(names)) != len(names):
+        raise ValueError(f"{where}: names must differ")
+
+
+def _check_moment(text: str, where: str) -> None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.strftime(_UTC_MOMENT) != text:
+        raise ValueError(f"{where} must be a moment such as 2026-03-01T00:00:00Z")
+
+
+def _check_feed(feed: str, where: str, feeds: Sequence[str]) -> None:
+    if feed not in feeds:
+        raise ValueError(f"{where}: must name one or more of {', '.join(LACKS)}, in this order, got {feed!r}")
+
+
+def _check_calibration(calibration: Calibration) -> None:
+    x, y = calibration.x, calibration.y
+    if len(x) != len(y):
+        raise ValueError(f"calibration: x and y must be of one length, got {len(x)} and {len(y)}")
+    # Two knots that nearly coincide would give an infinite slope.
+    if any(
+        b <= a or not math.isfinite((d - c) / (b - a)) for (a, b), (c, d) in zip(pairwise(x), pairwise(y), strict=True)
+    ):
+        raise ValueError("calibration: x must ascend, with finite slopes between the knots")
+    if any(b < a for a, b in pairwise(y)) or y[0] < 0 or y[-1] > 1:
+        raise ValueError("calibration: y must not descend, and must lie in 0..1")
+
+
+def _check_bands(bands: Sequence[Band], where: str) -> None:
+    for band in bands:
+        _check_certificate(band.certificate, f"band {band.name!r}")
+        for stratum, certificate in band.strata.items():
+            _check_certificate(certificate, f"stratum {stratum!r}")
+        for stratum, raw in band.raised.items():
+            if raw < band.threshold:
+                raise ValueError(f"raised: {stratum} must be at least the threshold {band.threshold}, got {raw}")
+    _check_distinct(where, [band.name for band in bands])
+    own = {stratum for band in bands for stratum in (*band.abstains, *band.raised)}
+    if any(low.threshold > high.threshold for high, low in pairwise(bands)) or any(
+        low.threshold_for(stratum) > high.threshold_for(stratum) for high, low in pairwise(bands) for stratum in own
+    ):
+        raise ValueError(f"{where}: must run from the highest to the lowest")
+
+
+def _check_certificate(certificate: Certificate, where: str) -> None:
+    if certificate.false_calls > certificate.benign_calls:
+        raise ValueError(f"{where}: false_calls must be at most benign_calls")
+    if certificate.certified is not (certificate.bound <= certificate.target):
+        raise ValueError(f"{where}: certified must be true exactly if bound is at most target")
+    if certificate.certified and not _covers(certificate):
+        raise ValueError(f"{where}: bound must be at least the exact bound of its counts")
+
+
+def _covers(certificate: Certificate) -> bool:
+    """Returns whether `bound` is at least the exact upper bound for the counts, up to 0.1 % of rounding.
+
+    The exact upper bound p (Clopper and Pearson 1934) solves P(X <= k | n, p) = 1 - confidence.
+    """
+    k, n, p = certificate.false_calls, certificate.benign_calls, certificate.bound
+    if p == 1:
+        return True
+    if k >= n * p:
+        return False
+    choose = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    term = total = math.exp(choose + k * math.log(p) + (n - k) * math.log1p(-p))
+    # Below the mean the terms fall faster than a geometric series, so few of them matter.
+    for i in range(k, 0, -1):
+        term *= i / (n - i + 1) * (1 - p) / p
+        total += term
+        if term <= 1e-9 * total:
+            break
+    return total <= (1 - certificate.confidence) * 1.001
+
+
+def _golden(file: _GoldenFile, metadata: BundleMetadata) -> GoldenVectors:
+    """Returns the golden vectors of a file, which must have a score of each model for each row."""
+    for row in file.rows:
+        if len(row) != len(metadata.features):
+            raise ValueError(f"golden: rows must have {len(metadata.features)} values, got {len(row)}")
+    classes = {"model": 1} | ({} if metadata.second_calibration is None else {SECOND: 1})
+    classes |= {name: len(names) for name, names in metadata.classes.items()}
+    if file.scores.keys() != classes.keys():
+        raise ValueError(f"golden: scores must have the keys {', '.join(classes)}, got {', '.join(file.scores)}")
+    for name, table in file.scores.items():
+        if len(table) != len(file.rows) or any(len(row) != classes[name] for row in table):
+            raise ValueError(f"golden: scores of {name} must be {classes[name]} for each of {len(file.rows)} rows")
+    return GoldenVectors(
+        tuple(tuple(math.nan if x is None else x for x in row) for row in file.rows),
+        {name: tuple(tuple(map(_from_hex, row)) for row in table) for name, table in file.scores.items()},
+    )
+
+
+def _from_hex(text: str) -> float:
+    try:
+        number = float.fromhex(text)
+    except (OverflowError, ValueError):
+        number = math.inf
+    if not math.isfinite(number) or number.hex() != text:
+        raise ValueError("golden: scores must be finite floats in hexadecimal")
+    return number

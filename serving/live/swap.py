@@ -12,7 +12,6 @@ from callsieve.features.catalogue import OWN, own_columns
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.online.history import History
 from callsieve.features.records import KeyedCall
-from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.rules.policy import Policy
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.scorer.own_columns import OwnColumns
@@ -110,6 +109,8 @@ class Swap:
             ValueError: if the policy or the own columns do not fit the bundle, or a register is invalid.
             OSError: if the epoch cannot be written, or a register or the own columns cannot be read.
         """
+        from callsieve.serving.bundle.bundle import BundleError  # with msgspec, which takes time to import
+
         with self._loading:
             try:
                 registers = None if self._registers is None else current_registers(self._registers)

@@ -10,17 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callsieve.features.dataclass import dataclass, field
 from callsieve.features.files.toml_file import read_toml
 from callsieve.features.online.coverage import COVERAGE_DAYS
 from callsieve.features.online.feeds import FEEDS
 from callsieve.features.records import NUMBER_CLASSES
-from callsieve.serving.bundle.metadata import Band
 
 from .register_lookup import Terms
 from .rules import ACTION_RULES, BEHAVIOUR, GUARD, KNOWN, NETWORK, PREDICTED, PROTECTED, RULE_BY_NAME
+
+if TYPE_CHECKING:
+    from callsieve.serving.bundle.metadata import Band
 
 ACTIONS = ("pass", "label", "screen", "block")
 """All actions, from the weakest to the strongest."""

@@ -14,7 +14,6 @@ from callsieve.features.catalogue import OWN, catalogue_hash, own_columns
 from callsieve.features.online.history import History
 from callsieve.features.online.trusted_moment import AHEAD_MS
 from callsieve.features.records import KeyedCall
-from callsieve.serving.bundle.bundle import Bundle, load
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.rules.policy import Policy, read_policy
@@ -31,6 +30,8 @@ from .verdict import Verdict, case_id
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    from callsieve.serving.bundle.bundle import Bundle
 
 MAKE_HISTORY = "make it as History(scorer.history_features)"
 
@@ -122,6 +123,8 @@ class Scorer(VectorScorer):
             folder, trusted = SHIPPED_BUNDLE, [read_public_key(SHIPPED_SIGNER)] if trusted is None else trusted
         if trusted is None:
             raise TypeError("trusted: expected the public keys that may have signed the bundle, from read_public_key")
+        from callsieve.serving.bundle.bundle import load  # with msgspec, which takes time to import
+
         bundle = load(folder, trusted, minimum_epoch=minimum_epoch, expected_catalogue=catalogue_hash())
         return cls(bundle, policy or read_policy(), registers, columns)
 

@@ -13,9 +13,6 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from callsieve.features.catalogue import vector_columns
-from callsieve.serving.bundle.bundle import Bundle, BundleError
-from callsieve.serving.bundle.forest import Forest
-from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.plan_classes import plan_class
 from callsieve.serving.rules.policy import ACTIONS, Policy, action_confidence, band_action, final_action
 from callsieve.serving.rules.preferences import confident_class
@@ -30,6 +27,9 @@ from .verdict import Scores, Verdict
 
 if TYPE_CHECKING:
     from callsieve.features.arrays import Bools, Floats, Int64s
+    from callsieve.serving.bundle.bundle import Bundle
+    from callsieve.serving.bundle.forest import Forest
+    from callsieve.serving.bundle.metadata import Band
 
 
 class VectorScorer:
@@ -53,6 +53,8 @@ class VectorScorer:
         self.features = vector_columns(bundle.features)
         missing = [name for name in bundle.features if name not in self.features]
         if missing:
+            from callsieve.serving.bundle.bundle import BundleError
+
             raise BundleError(
                 f"bundle needs features that this version does not compute: {', '.join(missing[:3])}; "
                 "train a new bundle with this version"

@@ -2,9 +2,9 @@
 
 import json
 import time
-from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import structs
 
 from callsieve.serving.bundle.attestation import write_attestation
 from callsieve.serving.bundle.metadata import Band
@@ -80,7 +80,7 @@ def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="
     bound = metrics["model_benign_error_bound"]
     proof = small.certificate(benign_calls=40_000, bound=bound, certified=bound <= 1e-4)
     bands = real_bundle.card().thresholds
-    bands = tuple(replace(band, certificate=proof) if band is bands[0] else band for band in bands)
+    bands = tuple(structs.replace(band, certificate=proof) if band is bands[0] else band for band in bands)
     bands = bands if threshold is None else (Band("certified", threshold, proof),)
     real_bundle.write_bundle(folder / "bundle", epoch=len(list(folder.parent.iterdir())), thresholds=bands)
     (folder / "record").mkdir()

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
+from msgspec import structs
 from pyspark.errors import PythonException
 
 from callsieve.features.catalogue import NAMES
@@ -232,7 +233,8 @@ def test_a_frame_of_rare_callers_is_on_the_feed_of_its_table(session, world, rar
 
 
 def test_a_worker_applies_the_bands_of_the_feed(tmp_path):
-    low, high = (tuple(replace(band, threshold=by) for band in real_bundle.card().thresholds) for by in (-1e9, 1e9))
+    bands = real_bundle.card().thresholds
+    low, high = (tuple(structs.replace(band, threshold=by) for band in bands) for by in (-1e9, 1e9))
     model = real_bundle.write_bundle(tmp_path / "bundle", thresholds=high, feeds={NO_ROUTES: low})
     write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
     calls, days = real_bundle.key_table(real_bundle.calls(50)), frozenset(range(10_000, 30_000))

@@ -32,7 +32,7 @@ def unsigned_scorer(trained: Trained) -> Scorer:
     # An own model scores tables as a forest does.
     models: dict[str, Any] = {name: cast(Forest, predictor(model)) for name, model in trained.models.items()}
     bundle = Bundle(
-        **{name: getattr(trained.card, name) for name in BundleMetadata.__slots__},
+        **{name: getattr(trained.card, name) for name in BundleMetadata.__struct_fields__},
         model_id=UNSIGNED + digest[:12],
         signed_by="",
         model=models["model"],

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from msgspec import structs
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import check_present
@@ -57,7 +57,7 @@ def evaluate(
     groups = seen_groups(dataset, scorer.bundle)
     rule_bits = rules_met(dataset.calls, rule_columns(X), None, scorer.policy.terms)
     feed = feed_of_table(dataset.calls)
-    bundle_there = replace(scorer.bundle, thresholds=scorer.bands(feed) or scorer.bundle.thresholds)
+    bundle_there = structs.replace(scorer.bundle, thresholds=scorer.bands(feed) or scorer.bundle.thresholds)
     scores = scorer.score_table(X, rule_bits, feed=feed, threads=threads or 2)
     by_rules = table_actions(scorer.policy, np.zeros_like(scores.band_action), scores.rule_bits)
     actions = PolicyActions(scorer.policy.version, scores.action, by_rules)

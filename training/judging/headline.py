@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import structs
 
 from callsieve.features.arrays import Array
 from callsieve.serving.bundle.metadata import Band, Certificate
@@ -82,7 +83,8 @@ def policy_headline(s: JudgedCalls, actions: PolicyActions, band: Band) -> Polic
     Args:
         band: the band whose target the policy is compared with.
     """
-    head = headline_of(s, actions.both.astype(float), replace(band, threshold=float(FLAGGED), raised={}, abstains=()))
+    flagged = structs.replace(band, threshold=float(FLAGGED), raised={}, abstains=())
+    head = headline_of(s, actions.both.astype(float), flagged)
     return {**head, "in_hindsight": None, "policy": actions.version}
 
 

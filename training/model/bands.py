@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import structs
 
 from callsieve.features.arrays import Array
 from callsieve.features.online.feeds import COMPLETE, UNKNOWN_FEED, with_lacks
@@ -120,7 +121,7 @@ def bands_of(scores: FeedScores, choose: Array, certify: Array, caution: Caution
         words = np.array(STRATA)[scores.stratum[certify]]
         proof = certificate("certify", aligned, threshold, target)
         by_stratum = strata("certify", aligned, threshold, target, words)
-        bands.append(replace(uncertified, certificate=proof, strata=by_stratum))
+        bands.append(structs.replace(uncertified, certificate=proof, strata=by_stratum))
     return tuple(bands)
 
 

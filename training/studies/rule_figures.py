@@ -6,11 +6,12 @@ calls and over the calls that no rule decides.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from msgspec import structs
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.parquet_file import read_parquet
@@ -125,7 +126,7 @@ def rule_figures(
         figures["model"] = {
             "id": scorer.bundle.model_id,
             "band": band.name,
-            "certificate": asdict(band.certificate),
+            "certificate": structs.asdict(band.certificate),
             **looks,
             **model_apart(aligned >= band.threshold, hits, truths, chosen),
         }

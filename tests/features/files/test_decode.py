@@ -1,22 +1,26 @@
 """Typed reading: values are as declared; a mistake is one line with file, key, expectation and actual value."""
 
+import json
 import math
 from typing import Annotated, Literal
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Meta, field
 
 from callsieve.features.files.decode import Record, as_kind, json_as, toml_as
+from callsieve.features.files.strict_json import decode, encode
 
 
-class Inner(Record):
+class Inner(Record, frozen=True):
     links: tuple[Literal["block", "trunk"], ...] = ()
     share: Annotated[float, Meta(gt=0, le=1)] = 0.5
     pair: tuple[float, Literal[1, 2]] | None = None
 
 
-class Outer(Record):
+class Outer(Record, frozen=True):
     version: str
     count: Annotated[int, Meta(ge=1, le=10)] = 1
     on: bool = False
@@ -25,6 +29,8 @@ class Outer(Record):
     deep: dict[str, dict[str, Inner]] = field(default_factory=dict)
     words: Annotated[tuple[str, ...], Meta(min_length=1)] = ("word",)
     by_name: dict[str, str] = field(default_factory=dict)
+    choices: dict[Literal["a", "b"], int] = field(default_factory=dict)
+    renamed: int = field(default=1, name="re-named")
 
     def __post_init__(self):
         super().__post_init__()
@@ -39,7 +45,9 @@ class Outer(Record):
         ({"version": ""}, "version: expected a printable text of 1 to 4096 characters, got ''"),
         ({"version": "a\n"}, "version: expected a printable text of 1 to 4096 characters, got 'a\\\\n'"),
         ({"version": "a" * 4097}, "version: expected a printable text of 1 to 4096 characters, got 'aaa"),
-        ({"other": 1}, "unknown key 'other', expected version, count, on, appeal, table, deep, words, by_name"),
+        ({"other": 1}, "unknown key 'other', expected version, count, on, appeal, table, deep, words, by_name, "),
+        ({"choices": {"a": 1, "c": 1}}, "choices: expected one of a, b, got 'c'"),
+        ({"re-named": "x"}, "re-named: expected a whole number, got 'x'"),
         ({"count": True}, "count: expected a whole number, got True"),
         ({"count": 1.0}, "count: expected a whole number, got 1.0"),
         ({"count": 0}, "count: expected a whole number >= 1, got 0"),
@@ -47,7 +55,7 @@ class Outer(Record):
         ({"count": 7}, "count must not be 7 - for once"),
         ({"on": 1}, "on: expected true or false, got 1"),
         ({"table": []}, r"table: expected a table, got \[\]"),
-        ({"table": {"fine": {}, "a.b": {"share": 0}}}, r"table\.a\.b\.share: expected a number > 0.0, got 0"),
+        ({"table": {"fine": {}, "a.b": {"share": 0}}}, r"table\.'a\.b'\.share: expected a number > 0.0, got 0"),
         ({"table": {"fine": {}, "x": {"share": math.nan}}}, r"table\.x\.share: expected a number > 0.0, got nan"),
         ({"table": {"x": {"pair": "no"}}}, r"table\.x\.pair: expected a list or null, got 'no'"),
         ({"table": {"x": {"pair": [1]}}}, r"table\.x\.pair: expected a list of length 2, got \[1\]"),
@@ -84,3 +92,26 @@ def test_files_and_bytes_are_read_as_their_type(tmp_path):
     for data, fault in ((b'{"version": "1", "version": "1"}', "must not repeat a key"), (b'{"count": NaN}', "finite")):
         with pytest.raises(ValueError, match=f"^line 1: .*{fault}"):
             json_as(Outer, data, "line 1")
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda items: st.lists(items) | st.dictionaries(texts, items),
+)
+
+
+@given(st.dictionaries(texts, json_values))
+def test_json_has_the_canonical_form_of_the_standard_library(value):
+    expected = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False)
+    assert encode(value) == expected.encode() + b"\n"
+    assert decode(encode(value)) == value
+
+
+def test_a_value_without_a_json_form_is_refused():
+    nested = []
+    for _ in range(100_000):
+        nested = [nested]
+    for odd in (math.nan, math.inf, object(), nested, "\ud800"):
+        with pytest.raises(ValueError):
+            encode({"key": odd})

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec import structs
 
 from callsieve.features.files.progress import silent
 from callsieve.features.intake.text_columns import dictionary_decoded
@@ -44,7 +45,7 @@ def site(tmp_path_factory):
         calls[i + 1] = dataclasses.replace(calls[i + 1], recorded=calls[i + 1].start + 7000)
     write_records(calls + calls[100:120], folder / "records")
     bands = real_bundle.card().thresholds  # the records have neither trunks nor devices
-    unreached = tuple(dataclasses.replace(band, threshold=1e9) for band in bands)
+    unreached = tuple(structs.replace(band, threshold=1e9) for band in bands)
     real_bundle.write_bundle(folder / "bundle", thresholds=unreached, feeds={NO_ROUTES: bands})
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
     CALLEES.write(folder / "callees.key")

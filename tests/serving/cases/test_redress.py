@@ -1,6 +1,6 @@
 """Redress: a wrongly labelled courier appeals, is cleared, and is excluded from every later training."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from msgspec import structs
 
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.text_columns import factorize
@@ -76,11 +77,11 @@ def labelling_bundle(training_run, courier, tmp_path_factory):
     for call in courier[1]:
         raw.append(scorer.score(history, intake(attempt_of(call))).raw)
         history.observe(intake(call))
-    card = BundleMetadata(**{field.name: getattr(bundle, field.name) for field in fields(BundleMetadata)})
-    low = replace(bundle.thresholds[0], threshold=min(raw[-10:]) - 1e-9)
+    card = BundleMetadata(**{name: getattr(bundle, name) for name in BundleMetadata.__struct_fields__})
+    low = structs.replace(bundle.thresholds[0], threshold=min(raw[-10:]) - 1e-9)
     texts = {name: (training_run[0] / "bundle" / f"{name}.txt").read_text() for name in ("model", *bundle.classes)}
     folder = tmp_path_factory.mktemp("wrong") / "bundle"
-    save(replace(card, thresholds=(low,)), texts, bundle.golden.rows, folder, small.KEY)
+    save(structs.replace(card, thresholds=(low,)), texts, bundle.golden.rows, folder, small.KEY)
     return folder
 
 

@@ -1,11 +1,11 @@
 """The policy: no action is stronger than the file and the certificates allow."""
 
-import dataclasses
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.policy import (
@@ -126,7 +126,7 @@ def test_a_higher_score_never_weakens_the_action():
 
 @given(policies, bands(), st.floats(-6, 6), st.sampled_from(STRATA))
 def test_losing_a_certificate_never_strengthens_the_action(policy, drawn, raw, stratum):
-    poorer = tuple(dataclasses.replace(band, certificate=LOOSE) for band in drawn)
+    poorer = tuple(structs.replace(band, certificate=LOOSE) for band in drawn)
     before, after = band_action(policy, drawn, raw, stratum), band_action(policy, poorer, raw, stratum)
     assert strength(after[0]) <= strength(before[0])
     assert after[1] == before[1]

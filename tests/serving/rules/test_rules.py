@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.intake.intake import Intake
@@ -318,8 +319,8 @@ def test_rules_and_model_do_not_change_each_other(bundle_folder, registers, call
         )
     # With the same scores but no score in a band, the facts are the same.
     scorer = load_scorer(bundle_folder, HARSH, registers)
-    high = tuple(dataclasses.replace(band, threshold=1e9) for band in scorer.bundle.thresholds)
-    bandless = Scorer(dataclasses.replace(scorer.bundle, thresholds=high), HARSH, registers)
+    high = tuple(structs.replace(band, threshold=1e9) for band in scorer.bundle.thresholds)
+    bandless = Scorer(structs.replace(scorer.bundle, thresholds=high), HARSH, registers)
     for verdict, other in zip(with_rules, replayed(bandless, keyed), strict=True):
         facts = [fact for fact in verdict.rules if RULE_BY_NAME[fact.rule].kind != PREDICTED]
         assert repr(tuple(facts)) == repr(other.rules)
@@ -361,8 +362,8 @@ def test_the_plan_class_of_single_calls_equals_the_table(bundle_folder, register
 
 def test_protected_numbers_are_never_blocked(bundle_folder, registers, calls):
     scorer = load_scorer(bundle_folder, HARSH, registers)
-    sure = tuple(dataclasses.replace(band, threshold=-1e9) for band in scorer.bundle.thresholds)
-    scorer = Scorer(dataclasses.replace(scorer.bundle, thresholds=sure), HARSH, registers)
+    sure = tuple(structs.replace(band, threshold=-1e9) for band in scorer.bundle.thresholds)
+    scorer = Scorer(structs.replace(scorer.bundle, thresholds=sure), HARSH, registers)
     counts = {"protected_caller": 0, "protected_callee": 0}
     for call, verdict in zip(real_bundle.key_calls(calls), replayed(scorer, real_bundle.key_calls(calls)), strict=True):
         names = {fact.rule for fact in verdict.rules}
@@ -393,8 +394,8 @@ HOURS, SHOP, PERSON = 3600.0, "02887654321", "13600130001"
 )
 def test_a_number_that_the_called_person_knows_passes_at_any_score(bundle_folder, earlier, guards):
     scorer = load_scorer(bundle_folder, dataclasses.replace(read_policy(), history_days=0))
-    sure = tuple(dataclasses.replace(band, threshold=-1e9) for band in scorer.bundle.thresholds)
-    scorer = Scorer(dataclasses.replace(scorer.bundle, thresholds=sure), scorer.policy)
+    sure = tuple(structs.replace(band, threshold=-1e9) for band in scorer.bundle.thresholds)
+    scorer = Scorer(structs.replace(scorer.bundle, thresholds=sure), scorer.policy)
     intake, history = Intake(real_bundle.NUMBER_KEY), History()
     for caller, callee, talk, outcome, hours in earlier:
         history.observe(intake(Call(real_bundle.START + hours * HOURS, caller, callee, 5.0, talk, outcome)))
@@ -468,7 +469,7 @@ def test_a_broken_register_passes_and_a_broken_model_keeps_the_facts(bundle_fold
     verdict = load_scorer(bundle_folder, HARSH, Broken(registers.columns)).score(History(), call)
     assert (verdict.action, verdict.rules, verdict.status) == ("pass", (), "fault")
     scorer = load_scorer(bundle_folder, HARSH, registers)
-    scorer.bundle = dataclasses.replace(scorer.bundle, model=None)
+    scorer.bundle = structs.replace(scorer.bundle, model=None)
     verdict = scorer.score(History(), call)
     assert verdict.action == "block"
     assert "authentication_failed" in [fact.rule for fact in verdict.rules]

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from callsieve.features import History
 from callsieve.features.intake.keyed_table import keyed_calls
@@ -57,11 +58,11 @@ def make_scorer(bundle_folder, calls):
 
     def make(thresholds, policy=POLICY):
         bands = {
-            feed: tuple(dataclasses.replace(band, threshold=threshold) for band in bundle.thresholds)
+            feed: tuple(structs.replace(band, threshold=threshold) for band in bundle.thresholds)
             for feed, threshold in thresholds.items()
         }
         complete = bands.pop(COMPLETE, bundle.thresholds)
-        return Scorer(dataclasses.replace(bundle, thresholds=complete, feeds=bands), policy, registers)
+        return Scorer(structs.replace(bundle, thresholds=complete, feeds=bands), policy, registers)
 
     return make
 
@@ -159,7 +160,7 @@ def test_a_case_of_any_feed_is_rescored_alike(make_scorer, calls):
 
 def test_vectors_without_records_are_on_the_feed_of_the_training(make_scorer):
     complete = make_scorer({COMPLETE: EVERY}).bundle
-    poorer = Scorer(dataclasses.replace(complete, feed=NO_ROUTES), POLICY)
+    poorer = Scorer(structs.replace(complete, feed=NO_ROUTES), POLICY)
     rows = real_bundle.rows(5)
     assert poorer.score_table(rows).feed == NO_ROUTES and poorer.score_table(rows).band_action.any()
     assert {(poorer.explain_row(row).feed, poorer.explain_row(row).status) for row in rows.tolist()} == {
@@ -177,7 +178,7 @@ def test_a_history_that_is_too_short_has_that_status_on_any_feed(make_scorer, ca
 def test_the_thresholds_of_a_bundle_apply_on_the_feed_that_it_was_trained_on(make_scorer, calls):
     """A bundle of records without routes labels such records, and abstains where routes are recorded."""
     trained = make_scorer({COMPLETE: EVERY}).bundle
-    scorer = Scorer(dataclasses.replace(trained, feed=NO_ROUTES), POLICY)
+    scorer = Scorer(structs.replace(trained, feed=NO_ROUTES), POLICY)
     there, elsewhere = (last_verdicts(scorer, records) for records in (without(calls, [NO_ROUTES]), calls))
     assert all(verdict.band and verdict.feed == NO_ROUTES for _, _, verdict in there)
     assert {verdict.status for _, _, verdict in elsewhere} == {"other_feed"}
@@ -185,8 +186,8 @@ def test_the_thresholds_of_a_bundle_apply_on_the_feed_that_it_was_trained_on(mak
 
 def test_the_second_model_gives_score_and_reasons_of_answered_calls(make_scorer, calls):
     bundle = make_scorer({COMPLETE: EVERY, ANSWERED_ONLY: EVERY}).bundle
-    turned = dataclasses.replace(bundle.calibration, y=tuple(y / 2 for y in bundle.calibration.y))
-    scorer = Scorer(dataclasses.replace(bundle, second=bundle.model, second_calibration=turned), POLICY)
+    turned = structs.replace(bundle.calibration, y=tuple(y / 2 for y in bundle.calibration.y))
+    scorer = Scorer(structs.replace(bundle, second=bundle.model, second_calibration=turned), POLICY)
     answered = without(calls, [ANSWERED_ONLY])
     for call, row, verdict in last_verdicts(scorer, answered)[:20]:
         assert verdict.score == turned.probability(verdict.raw), call

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
 from callsieve.features.files import strict_json
@@ -306,8 +307,8 @@ def test_stale_is_not_hidden_by_filling(bundle_folder, calls):
 
 
 def test_a_class_of_number_without_a_threshold_has_a_status_of_its_own(scorer, calls):
-    bands = tuple(dataclasses.replace(band, abstains=("quiet_mobile",)) for band in scorer.bundle.thresholds)
-    quiet = Scorer(dataclasses.replace(scorer.bundle, thresholds=bands), scorer.policy)
+    bands = tuple(structs.replace(band, abstains=("quiet_mobile",)) for band in scorer.bundle.thresholds)
+    quiet = Scorer(structs.replace(scorer.bundle, thresholds=bands), scorer.policy)
     again = replayed(quiet, calls)
     strata = [stratum_of(history_row) for history_row in rows_before(calls)]
     assert [verdict.status for verdict in again] == [
@@ -318,8 +319,8 @@ def test_a_class_of_number_without_a_threshold_has_a_status_of_its_own(scorer, c
 
 @pytest.mark.parametrize("feed", [COMPLETE, NO_ROUTES])
 def test_the_statuses_of_a_table_are_those_of_its_rows(scorer, matrix, feed):
-    bands = tuple(dataclasses.replace(band, abstains=("quiet_mobile",)) for band in scorer.bundle.thresholds)
-    quiet = Scorer(dataclasses.replace(scorer.bundle, thresholds=bands), scorer.policy)
+    bands = tuple(structs.replace(band, abstains=("quiet_mobile",)) for band in scorer.bundle.thresholds)
+    quiet = Scorer(structs.replace(scorer.bundle, thresholds=bands), scorer.policy)
     rows = matrix.copy()
     rows[5, 0] = math.inf
     places = np.arange(len(rows))
@@ -492,7 +493,7 @@ def test_table_actions_equal_the_policy(scorer, matrix, edges, actions, certifie
         for name, edge, good in zip(BAND_NAMES, sorted(edges, reverse=True), certified, strict=False)
     )
     policy = Policy("drawn", dict(zip(BAND_NAMES, actions[: len(bands)], strict=False)), appeal="office")
-    judge = Scorer(dataclasses.replace(scorer.bundle, thresholds=bands), policy)
+    judge = Scorer(structs.replace(scorer.bundle, thresholds=bands), policy)
     scores = judge.score_table(matrix[:80])
     for raw, row, action in zip(scores.raw, matrix[:80], scores.action, strict=True):
         kind = NUMBER_CLASSES[int(row[CLASS])]

@@ -9,6 +9,7 @@ import time
 import tomllib
 
 import pytest
+from msgspec import structs
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.intake.intake import Intake
@@ -332,8 +333,8 @@ def test_an_invalid_call_passes_and_its_fault_shows_no_number(script, kamailio, 
 
 def test_block_and_label_verdicts_have_the_form_that_the_routes_read(script, kamailio, folder, monkeypatch):
     engine = make(script, folder)
-    low = dataclasses.replace(engine.swap.scorer.bundle.thresholds[0], threshold=-1e9)
-    bundle = dataclasses.replace(engine.swap.scorer.bundle, thresholds=(low,))
+    low = structs.replace(engine.swap.scorer.bundle.thresholds[0], threshold=-1e9)
+    bundle = structs.replace(engine.swap.scorer.bundle, thresholds=(low,))
     monkeypatch.setattr(script, "_STATE", {"engine": engine})
     fields = ("id", "tag", "sip:13900139000@b.example", "<sip:13800138000@a.example>", None, None, None, None)
     for number, action in enumerate(("block", "label")):
@@ -390,8 +391,8 @@ def test_a_cleared_caller_passes_from_the_next_call(script, folder, tmp_path):
     where = tmp_path / FILE
     engine = make(script, folder, unlisted=str(where))
     raw = engine.swap.scorer.bundle.thresholds
-    low = dataclasses.replace(raw[0], threshold=-1e9)
-    bundle = dataclasses.replace(engine.swap.scorer.bundle, thresholds=(low,))
+    low = structs.replace(raw[0], threshold=-1e9)
+    bundle = structs.replace(engine.swap.scorer.bundle, thresholds=(low,))
     engine.swap._scorer = Scorer(bundle, engine.swap.scorer.policy)
     assert place(engine, "1", CALLERS[0], START).action == "block"
     token = engine.live._intake.token("number", CALLERS[0])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from scipy import stats
 
 from callsieve.features.catalogue import NAMES
@@ -319,7 +320,7 @@ def test_the_certificate_names_its_risks(training_run, run_calls, dataset):
     figures = certificate(bundle, all_flagged, span, benign)
     assert figures["of_these_flagged"] == figures["calls_of_callers_found_benign"] > 0
     assert any("of callers found innocent" in reason for reason in figures["at_risk"]) and figures["flagged_too_often"]
-    expired = certificate(replace(bundle, valid_until="2025-01-01T00:00:00Z"), run_calls, span, findings)
+    expired = certificate(structs.replace(bundle, valid_until="2025-01-01T00:00:00Z"), run_calls, span, findings)
     assert expired["status"] == "stale"
     assert f"{MESSAGES['stale']} (valid until 2025-01-01T00:00:00Z)" in expired["at_risk"]
 

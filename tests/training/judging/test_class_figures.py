@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.rules.policy import read_policy
@@ -29,7 +30,7 @@ def with_class_models(trained):
         part = FitRows(vectors[::2], code[::2])
         models[kind] = fit(part, part, trained.settings.features, classes=len(words), parameters={"rounds": 5})
         classes[kind] = tuple(words.tolist())
-    return dataclasses.replace(trained, models=models, card=dataclasses.replace(trained.card, classes=classes))
+    return dataclasses.replace(trained, models=models, card=structs.replace(trained.card, classes=classes))
 
 
 def true_classes(t, kind, rows):

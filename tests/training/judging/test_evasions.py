@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.judging_labels import JudgingLabels
@@ -133,7 +134,8 @@ def test_the_policy_is_judged_by_its_actions_and_the_model_by_its_scores_alone()
     both = np.array([0, 1, 2, 0, 1, 3], dtype=np.int8)
     actions = PolicyActions("mine", both, rules)
     band = Band("certified", 1.0, certificate("certify", np.zeros(2), 1.0, 1e-4), {}, (), {"mobile": 5.0})
-    policy, model = policy_headline(sample, actions, band), headline_of(sample, sample.raw, replace(band, raised={}))
+    policy = policy_headline(sample, actions, band)
+    model = headline_of(sample, sample.raw, structs.replace(band, raised={}))
     assert (policy["policy"], policy["in_hindsight"], policy["target"]) == ("mine", None, 1e-4)
     assert (policy["false_calls"], model["false_calls"]) == (2, 0)
     assert policy["bound"] == upper_bound(2, 2) and model["bound"] == upper_bound(0, 2)

@@ -1,11 +1,11 @@
 """Headline figures: the catch rate at a band's thresholds, and in hindsight from the order of scores."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import lightgbm as lgb
 import numpy as np
 import pytest
+from msgspec import structs
 
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.bundle.metadata import Band
@@ -51,7 +51,7 @@ def test_the_rule_in_words_says_that_limits_differ_by_number_class():
     proof = certificate("certify", np.zeros(9), 2.0, TARGET)
     plain = Band("certified", np.nextafter(8.0, np.inf), proof)
     assert rule_in_words(plain) == "more than 8 calls in the last hour"
-    raised = replace(plain, raised={"mobile": 30.0})
+    raised = structs.replace(plain, raised={"mobile": 30.0})
     assert rule_in_words(raised) == "more than 8 calls in the last hour; a higher limit for some number classes"
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from msgspec import structs
 
 from callsieve.features.files.dates import DAY
 from callsieve.serving.bundle.bundle import load
@@ -70,11 +71,11 @@ def test_folds_are_not_recomputed_without_campaigns(dataset, card):
 def test_a_whole_folder_is_seen_or_unseen_by_its_role(dataset, card, role):
     (folder,) = card.training["folders"]
     other = folder | {"data": "another"}
-    pooled = replace(card, training=card.training | {"folders": [other, folder | {"role": role}]})
+    pooled = structs.replace(card, training=card.training | {"folders": [other, folder | {"role": role}]})
     groups = seen_groups(dataset, pooled)
     assert groups.basis == BY_FOLDS and (groups.seen == (role == "learn")).all()
     # The tokens of several folders are not comparable by time.
-    unrelated = replace(card, training=card.training | {"folders": [other, other]})
+    unrelated = structs.replace(card, training=card.training | {"folders": [other, other]})
     assert seen_groups(dataset, unrelated).basis == NOT_KNOWN
 
 

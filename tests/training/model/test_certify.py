@@ -8,8 +8,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from callsieve.serving.bundle.metadata import Band, GoldenVectors
-from callsieve.serving.bundle.metadata_file import metadata_from_json, metadata_to_json
+from callsieve.serving.bundle.metadata import Band, GoldenVectors, metadata_from_json, metadata_to_json
 from callsieve.training.model import certify
 from callsieve.training.model.certify import (
     bound_by_organisation,

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec import structs
 
 from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL
@@ -328,7 +329,7 @@ def test_contents_with_enough_labels_get_a_model(trained, tmp_path):
     assert fitted.classes == {"content": ("fraud", "loans")}  # no mode is labelled
     assert {name: text.count("\nTree=") for name, text in fitted.models.items()} == {"model": 400, "content": 80}
     assert [text.count("\nTree=") for text in fitted.members["model"]] == [40] * 10
-    card = dataclasses.replace(trained.card, classes=fitted.classes)
+    card = structs.replace(trained.card, classes=fitted.classes)
     both = dataclasses.replace(trained, models=fitted.models, card=card, golden_rows=check.X[:8])
     generate_signing_key(tmp_path / "key", tmp_path / "pub")
     write_bundle(both, tmp_path / "bundle", read_signing_key(tmp_path / "key"))
