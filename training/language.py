@@ -100,8 +100,8 @@ def phrase(text: str) -> str:
     Numbers, hashes and quoted parts are not translated: the catalogue has `#` in their place.
 
     >>> with language("zh"):
-    ...     [phrase(text) for text in ("more than 31 calls in the last hour", "calls_2026/may.csv")]
-    ['最近1小时呼叫超过31次', 'calls_2026/may.csv']
+    ...     [phrase(text) for text in ("simulated world 'tiny', seed 3", "calls_2026/may.csv")]
+    ["模拟世界'tiny'，随机种子3", 'calls_2026/may.csv']
     """
     known = _translations(current_language())
     exact = known.pgettext(NAME, text)

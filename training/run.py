@@ -10,30 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.compute as pc
 
-from callsieve.features.arrays import Array
 from callsieve.features.catalogue import catalogue_hash
-from callsieve.serving.batch.shard_scoring import verdict_counts
 from callsieve.serving.bundle.bundle import MANIFEST
 from callsieve.serving.bundle.signing import SIGNER, key_id, read_public_key, write_public_key
-from callsieve.serving.rules.policy import ACTIONS, read_policy
-from callsieve.serving.rules.rule_bits import matching_bits, table_actions, table_band_actions
-from callsieve.serving.rules.rule_input import VECTOR_COLUMNS
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.verdict import Scores, case_id
 
 from .data.dataset import Dataset
 from .data.sources import Source, sources_of
 from .drift.days import ScoredCalls
 from .drift.reference import REFERENCE, measure_reference, write_reference
 from .estimator.unsigned import can_be_signed, unsigned_scorer
-from .judging.headline import PolicyActions
 from .judging.judge import judge
+from .judging.last_day import last_day, policy_actions
 from .judging.leak_probes import check_for_leaks
-from .judging.run_figures import DatasetEntry, ExampleVerdict, GateEntry, LastDay, RecordedRun, RunFigures, TrackedRun
+from .judging.run_figures import GateEntry, RecordedRun, RunFigures, TrackedRun
 from .model.allocators import give_back
-from .model.folds import last_day_rows
 from .model.provenance import command_line, commit, without_password
 from .model.settings import Settings
 from .model.split import fold_plan
@@ -43,23 +35,18 @@ from .oversight.log.audit_log import append, has_log, log_id
 from .oversight.log.gates import Gates, shipped_gates
 from .oversight.log.key_folder import key_path, log_signing_key, new_key
 from .oversight.log.looks import Ledger, Look
-from .oversight.log.run_paths import artifact_folder, record_store, run_paths
+from .oversight.log.run_paths import record_store, run_paths
+from .reports.csv_tables import write_tables
 from .reports.model_card import write_documents
 from .reports.pictures import pictures
 from .reports.run_page import write_pictures, write_run_page
-from .tracking import mlflow_read, mlflow_write
+from .tracking import mlflow_read
 from .tracking.build_provenance import write_provenance
 from .tracking.judged_calls import JUDGED, write_judged
 from .tracking.lineage import drift_since_last_run
-from .tracking.record import (
-    dataset_entries,
-    mean_curve,
-    run_metrics,
-    run_parameters,
-    run_tags,
-    write_record,
-    write_tables,
-)
+from .tracking.mlflow_write import attach_file
+from .tracking.record import dataset_entries, write_record
+from .tracking.run_values import FinishedRun, run_metrics, track_run
 from .tracking.system_metrics import system_metrics
 
 if TYPE_CHECKING:
@@ -69,10 +56,6 @@ if TYPE_CHECKING:
 
     from .oversight.log.run_paths import RunPaths
     from .reports.drawing import Picture
-
-    Datasets = Mapping[str, DatasetEntry]
-
-EXAMPLES = 3
 
 
 def record_training(
@@ -146,25 +129,25 @@ def record_training(
             f"mlflow ui --backend-store-uri {without_password(place.uri)}",
             *([f"callsieve score --bundle {folder / 'bundle'} --help"] if can_be_signed(trained) else []),
         ],
-        "learning_curve": mean_curve(trained.curves),
+        "learning_curve": trained.learning_curve,
         "made_by": command_line(made_by),
     }
     results = gates.results(run_metrics(figures))
     figures["gates"]["refused"] = [str(gate["metric"]) for gate in results if not gate["passed"]]
     figures["gates"]["owner"] = gates.owner[0] if gates.owner else ""
-    datasets = dataset_entries(trained, source)
-    write_record(folder / "record", settings, datasets, code, gates.data, folder / SIGNER)
+    curves = {"loss on held-out folds": figures["learning_curve"], **system}
+    run = FinishedRun(folder, settings, figures, dataset_entries(trained, source), curves, made_by, began)
+    write_record(run, gates.data)
     if can_be_signed(trained):
-        roles, run = [facts.role for facts in trained.folders], f"{log_id(place.log)}/{figures['gates']['entry']}"
-        write_provenance(folder / "bundle", key, settings, roles, datasets, code, run, began)
+        roles = [facts.role for facts in trained.folders]
+        write_provenance(run, key, roles, f"{log_id(place.log)}/{figures['gates']['entry']}")
     write_judged(trained, folder / "record" / JUDGED)
     write_reference(measure_reference(model, calls), folder / "record" / REFERENCE)
     drawn = pictures(figures)
-    write_pages(figures, datasets, folder, drawn)
-    curves = {"loss on held-out folds": figures["learning_curve"], **system}
-    tracked = track_run(place, folder, figures, settings, datasets, made_by, began, curves)
-    write_audit_page(place, tracked, figures, folder, gates, drawn)
-    entry = append(place.log, "run", run_payload(place.uri, tracked, figures, folder / "bundle"), key)
+    write_pages(run, drawn)
+    tracked = track_run(place, run)
+    write_audit_page(place, tracked, run, gates, drawn)
+    entry = append(place.log, "run", run_payload(place.uri, tracked, run), key)
     return {**figures, "tracking": tracked, "audit": {"log": str(place.log), "entry": entry}}
 
 
@@ -227,123 +210,36 @@ def scored_calls(trained: Trained) -> ScoredCalls:
     return ScoredCalls(dataset.calls, feed, raw, dataset.complaints, trained.card.thresholds)
 
 
-def write_pages(figures: RunFigures, datasets: Datasets, folder: Path, drawn: Mapping[str, Picture]) -> None:
+def write_pages(run: FinishedRun, drawn: Mapping[str, Picture]) -> None:
     """Writes the run page, the pictures, the tables, the model card and the datasheet."""
-    write_run_page(figures, folder / "report.html", drawn)
-    write_pictures(drawn, folder / "plots")
-    write_tables(figures, folder / "tables")
-    write_documents(figures, datasets, folder / "documents")
-
-
-def track_run(
-    place: RunPaths,
-    folder: Path,
-    figures: RunFigures,
-    settings: Settings,
-    datasets: Datasets,
-    made_by: str,
-    began: float,
-    curves: Mapping[str, Sequence[float]],
-) -> TrackedRun:
-    """Records figures and files as a run in MLflow."""
-    files = {name: folder / name for name in ("record", "documents", "plots", "tables")}
-    return mlflow_write.write_run(
-        place.uri,
-        artifact_folder(place.uri),
-        name=f"{folder.resolve().name} {figures['model']['id'][:6]}",
-        made_by=made_by,
-        began=began,
-        parameters=run_parameters(settings, figures),
-        metrics=run_metrics(figures),
-        tags=run_tags(figures) | {mlflow_write.LOG: log_id(place.log)},
-        datasets=datasets,
-        figures=figures,
-        files=files | {"report": folder / "report.html"},
-        model=(folder / "bundle", folder / SIGNER) if (folder / "bundle").exists() else None,
-        curves=curves,
-    )
+    write_run_page(run.figures, run.folder / "report.html", drawn)
+    write_pictures(drawn, run.folder / "plots")
+    write_tables(run.figures, run.folder / "tables")
+    write_documents(run.figures, run.datasets, run.folder / "documents")
 
 
 def write_audit_page(
-    place: RunPaths, tracked: TrackedRun, figures: RunFigures, folder: Path, gates: Gates, drawn: Mapping[str, Picture]
+    place: RunPaths, tracked: TrackedRun, run: FinishedRun, gates: Gates, drawn: Mapping[str, Picture]
 ) -> None:
     """Writes the audit page of the run as recorded, and attaches it to the run in MLflow.
 
     The log entry of the run comes after this, so that it commits to the page, too.
     """
-    payload = run_payload(place.uri, tracked, figures, folder / "bundle")
-    write_first_page(place, payload, figures, gates, folder / "audit.html", drawn)
-    mlflow_write.attach_file(place.uri, tracked["run"], folder / "audit.html", "report")
+    payload, page = run_payload(place.uri, tracked, run), run.folder / "audit.html"
+    write_first_page(place, payload, run.figures, gates, page, drawn)
+    attach_file(place.uri, tracked["run"], page, "report")
 
 
-def run_payload(uri: str, tracked: TrackedRun, figures: RunFigures, bundle: Path) -> dict[str, Any]:
+def run_payload(uri: str, tracked: TrackedRun, run: FinishedRun) -> dict[str, Any]:
     """Returns the log entry of a run: all that MLflow shows of it at this moment; version "" without a bundle."""
-    run, version, manifest = tracked["run"], tracked["version"], bundle / MANIFEST
+    version, figures, manifest = tracked["version"], run.figures, run.folder / "bundle" / MANIFEST
     return {
-        "run": run,
+        "run": tracked["run"],
         "version": version,
         "registered": mlflow_read.registry(uri)["versions"][version] if version else {},
         "model": figures["model"]["id"],
         "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest() if version else "",
-        "signer": key_id(read_public_key(bundle.parent / SIGNER)),
+        "signer": key_id(read_public_key(run.folder / SIGNER)),
         "gates": figures["gates"],
-        "record": mlflow_read.snapshot(uri, run),
-    }
-
-
-def policy_actions(trained: Trained) -> PolicyActions:
-    """Returns the actions of the shipped policy, without registers, for all calls of the pool."""
-    policy = read_policy()
-    columns = {column: np.asarray(trained.X[:, column]) for _, column in VECTOR_COLUMNS}
-    bits = matching_bits(columns, None, policy.terms, trained.pool.itself.astype(float))
-    by_band = table_band_actions(policy, trained.card.thresholds, trained.raw, trained.stratum)
-    by_rules = table_actions(policy, np.zeros_like(by_band), bits)
-    return PolicyActions(policy.version, table_actions(policy, by_band, bits), by_rules)
-
-
-def last_day(scorer: Scorer, trained: Trained) -> LastDay:
-    """Returns the last day's verdicts as a service would give them, with a few examples that did not pass."""
-    rows = last_day_rows(trained.last.folds.start)
-    calls = trained.last.dataset.calls.take(rows)
-    scores = scorer.score_table(trained.last.feed.at(rows), threads=trained.settings.threads or 2)
-    counted = verdict_counts(scores, calls)
-    return {
-        "date": str(pc.max(calls["day"]).cast("int32").cast("date32")),
-        "calls": len(rows),
-        "actions": counted["actions"],
-        "callers": counted["callers"],
-        "bands": counted["bands"],
-        "rules": counted["rules"],
-        "examples": examples(scorer, scores, trained, rows),
-    }
-
-
-def examples(scorer: Scorer, scores: Scores, trained: Trained, rows: Array) -> list[ExampleVerdict]:
-    """Returns the first call that did not pass, of each of a few callers, with its reasons.
-
-    Args:
-        scores: of `rows`, in their order.
-    """
-    flagged = np.flatnonzero(scores.action > 0)
-    _, first = np.unique(trained.last.folds.caller[rows][flagged], return_index=True)
-    chosen = flagged[np.sort(first)[: EXAMPLES if can_be_signed(trained) else 0]]  # others have no reasons
-    return [example(scorer, ACTIONS[scores.action[i]], trained, int(rows[i])) for i in chosen]
-
-
-def example(scorer: Scorer, action: str, trained: Trained, row: int) -> ExampleVerdict:
-    """Returns the verdict on one call, with its reasons."""
-    last = trained.last
-    start = int(last.folds.start[row])
-    caller, callee = (last.dataset.calls[name][row].as_py() for name in ("caller", "callee"))
-    verdict = scorer.explain_row(last.feed.at(np.array([row]))[0].tolist(), start)
-    return {
-        "case": case_id(scorer.bundle.model_id, caller, callee, start),
-        "action": action,
-        "score": verdict.score,
-        "band": verdict.band,
-        "slice": str(last.folds.judged.slice[row]),
-        "content": verdict.content,
-        "mode": verdict.mode,
-        "rules": [{"en": fact.en, "zh": fact.zh} for fact in verdict.rules],
-        "reasons": [{"en": reason.en, "zh": reason.zh} for reason in verdict.reasons],
+        "record": mlflow_read.snapshot(uri, tracked["run"]),
     }

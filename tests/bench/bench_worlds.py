@@ -31,10 +31,11 @@ from callsieve.training.data.sources import Source, folder_sources
 from callsieve.training.judging.detection import calls_to_detection
 from callsieve.training.model import pool
 from callsieve.training.model.bands import FeedScores, bands_of, caution_of
-from callsieve.training.model.matrix import Matrix
+from callsieve.training.model.fit import cv_fold_of_calls
+from callsieve.training.model.matrix import Matrix, feature_columns
 from callsieve.training.model.models import fit_all
 from callsieve.training.model.pool import Gathered, gather
-from callsieve.training.model.scores import cv_fold_of_calls, feature_columns, out_of_fold_scores, score_rows
+from callsieve.training.model.scores import out_of_fold_scores, score_rows
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import train, weighted_rows, write_bundle
 from callsieve.training.studies.simulated import simulate_worlds

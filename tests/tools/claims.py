@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from callsieve.training.reports.run_page import between, until
+from callsieve.training.reports.wording import between, until
 from callsieve.training.studies.demo import SHIPPED as SHIPPED_MODEL
 
 Output = Mapping[str, Any]

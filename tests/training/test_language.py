@@ -28,7 +28,7 @@ from callsieve.training.oversight.governance.parties import NOT_REGISTERED, UNCL
 from callsieve.training.oversight.log.audit_log import ERASABLE, KINDS, append
 from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.reports.pictures import STYLES
-from callsieve.training.reports.run_page import between, count, one_in, share, until
+from callsieve.training.reports.wording import between, count, one_in, share, until
 from callsieve.training.studies.demo import SHIPPED
 from callsieve.training.tracking.feature_table import SPLITS, classifier_figures
 from callsieve.training.world.basis.scenario import load_scenario
@@ -52,8 +52,6 @@ OTHER_NAMES = (
         for bound in ("at most", "at least")
         for value in ("#", "over #", "not measured")
     ),
-    "more than # calls in the last hour",
-    "more than # calls in the last hour; a higher limit for some number classes",
 )
 
 

@@ -53,7 +53,7 @@ def evaluate(
     Example: callsieve evaluate --bundle run/bundle --data world
     """
     from callsieve.training.judging.evaluate import evaluate as run
-    from callsieve.training.judging.judge import headline_metrics
+    from callsieve.training.reports.headline_list import headline_metrics
     from callsieve.training.reports.run_page import write_evaluation
 
     from .tables import runs

@@ -23,7 +23,8 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.files.dates import DAY
-from callsieve.training.model.scores import feature_columns, out_of_fold_scores
+from callsieve.training.model.matrix import feature_columns
+from callsieve.training.model.scores import out_of_fold_scores
 from callsieve.training.model.train import Trained
 
 NUMBER_CLASS = "call_caller_class"

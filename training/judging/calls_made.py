@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
 from callsieve.serving.rules.strata import STRATA
-from callsieve.training.model.certify import caller_bootstrap, upper_bound
+from callsieve.training.model.certify import FalseCalls, caller_bootstrap, upper_bound
 
-from .figures import Bucket, SliceReliability
 from .metrics import calibration_table
 
 if TYPE_CHECKING:
@@ -20,6 +19,30 @@ if TYPE_CHECKING:
 
 BUCKETS = (("first call", 1, 1), ("calls 2-5", 2, 5), ("calls 6-20", 6, 20), ("later", 21, 1 << 40))
 MIN_CALLS = 200  # of a slice; fewer calls do not fill ten bins
+
+
+class Bucket(FalseCalls):
+    """Nuisance calls caught and innocent calls flagged, by how many calls the number had made before."""
+
+    bucket: str
+    calls: int
+    callers: int
+    catch: float | None
+    low: float | None
+    high: float | None
+
+
+class SliceReliability(TypedDict):
+    """Predicted against observed for calls of one slice known at ring time; the interval is of `observed`."""
+
+    slice: str
+    calls: int
+    callers: int
+    predicted: float
+    observed: float
+    low: float
+    high: float
+    ece: float | None
 
 
 def by_calls_made(s: JudgedCalls, band: Band) -> list[Bucket]:

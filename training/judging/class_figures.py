@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 from scipy.special import softmax
 
 from callsieve.features.arrays import Array
 from callsieve.training.model.certify import caller_bootstrap
-from callsieve.training.model.scores import feature_columns, select_columns
+from callsieve.training.model.matrix import feature_columns, select_columns
 from callsieve.training.model.train import Trained
 from callsieve.training.own.own_estimator import predictor
 
-from .figures import ClassFigures
-
 CLASS_MODELS: tuple[Literal["content"], Literal["mode"]] = ("content", "mode")
 SURE = 0.8  # probability that the shipped policy asks for
+
+
+class ClassFigures(TypedDict):
+    """How often the predicted class of a flagged nuisance call, its content or its mode, is right.
+
+    `right` (with its interval): share of calls with the true class. `commonest`: the share if
+    the most common class were predicted for every call. `sure`: share of calls whose class has a probability of at
+    least 80 %.
+    """
+
+    kind: Literal["content", "mode"]
+    classes: int
+    calls: int
+    callers: int
+    right: float
+    low: float
+    high: float
+    commonest: float
+    sure: float
+    right_if_sure: float | None
 
 
 def class_figures(t: Trained, flagged: Array) -> list[ClassFigures]:

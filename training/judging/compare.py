@@ -16,7 +16,7 @@ from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import difference_interval
-from callsieve.training.model.scores import feature_columns
+from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import caller_classes, fold_of_group, fold_plan, fold_rows, groups
 from callsieve.training.oversight.log.gates import Gates

@@ -8,7 +8,7 @@ within a block. Intervals of means come from resampled callers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from callsieve.features.arrays import Array
 from callsieve.training.model.certify import ROUNDS, caller_bootstrap
 
 from .detection import CONFIDENCE, NO_QUANTILES, detecting_calls, quantiles
-from .figures import Evasion, EvasionDetection, KnownGroup, Mean, Rate
+from .figures import Mean, Quantiles, Rate
 from .headline import FLAGGED
 
 if TYPE_CHECKING:
@@ -24,6 +24,44 @@ if TYPE_CHECKING:
 
 
 PLAIN = "no evasion"
+
+
+class EvasionDetection(Quantiles):
+    """Share of numbers detected, and share of their calls from the detecting one on."""
+
+    detected: float | None
+    stopped: float | None
+
+
+class KnownGroup(TypedDict):
+    """New numbers of groups that the model was trained on; None where the groups are not known."""
+
+    numbers: int | None
+    calls: int | None
+    detected: float | None
+    calls_through_a_number: Mean
+
+
+class Evasion(TypedDict):
+    """The gain of one evasion, over new numbers of groups that the model was not trained on.
+
+    `judged_calls` and `caught` are of the calls of the headline. `caught` is of the model alone, `caught_by_rules` of
+    the policy's rules alone, `caught_by_policy` of both. `calls_through_a_number`: calls before the first one that the
+    model catches. `times_plain`: their mean over that of numbers without an evasion.
+    """
+
+    attack: str
+    judged_calls: int
+    caught: Rate
+    caught_by_rules: Rate
+    caught_by_policy: Rate
+    numbers: int
+    calls: int
+    detection: EvasionDetection
+    calls_through_a_number: Mean
+    people_reached_by_a_number: Mean
+    times_plain: float | None
+    known_group: KnownGroup
 
 
 def evasion_figures(s: JudgedCalls, threshold: float, actions: PolicyActions) -> list[Evasion]:

@@ -8,34 +8,73 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import numpy as np
 from msgspec import structs
 
 from callsieve.features.arrays import Array
-from callsieve.serving.bundle.metadata import Band, Certificate
+from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.judging_labels import JudgingLabels
 from callsieve.training.model.bands import aligned_scores
-from callsieve.training.model.certify import bound_by_organisation, caller_bootstrap, certificate
+from callsieve.training.model.certify import (
+    CertificateFigures,
+    bound_by_organisation,
+    caller_bootstrap,
+    certificate,
+    certificate_figures,
+)
 from callsieve.training.model.pool import FolderFacts
 
 from .detection import NO_QUANTILES, calls_to_detection, detecting_calls
-from .figures import (
-    BandFigures,
-    Catch,
-    CertificateFigures,
-    Detection,
-    DetectionCurve,
-    Headline,
-    Outcomes,
-    PolicyHeadline,
-    Rate,
-)
+from .figures import Catch, Detection, Headline, PolicyHeadline, Rate
 from .metrics import catch, threshold_at_rate
-from .run_figures import FolderFigures
 
 FLAGGED = 1  # the weakest action that a called person notices, as an index of ACTIONS
 NO_RATE: Rate = {"rate": None, "low": None, "high": None}
+
+
+class FolderFigures(TypedDict):
+    """The operating points on one of several certifying folders; `baselines` has the simpler scorers by name."""
+
+    folder: str
+    model: Headline
+    policy: PolicyHeadline
+    baselines: dict[str, Headline]
+
+
+class Outcomes(TypedDict):
+    """Judged calls by truth and verdict at the certified thresholds, and the numbers that made them."""
+
+    nuisance_flagged: int
+    nuisance_passed: int
+    nuisance_numbers: int
+    innocent_flagged: int
+    innocent_passed: int
+    innocent_numbers: int
+
+
+class DetectionCurve(TypedDict, total=False):
+    """Share of nuisance numbers that are detected within each number of `calls`; empty without a new number."""
+
+    calls: list[int]
+    model: list[float]
+    rule: list[float]
+
+
+class BandFigures(TypedDict):
+    """A band of scores: its threshold (raw score), and its certificates overall and by stratum.
+
+    `silent`: strata for which the band abstains. `raised`: strata with a higher threshold.
+    """
+
+    name: str
+    target: float
+    threshold: float
+    silent: list[str]
+    raised: dict[str, float]
+    certificate: CertificateFigures
+    strata: dict[str, CertificateFigures]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,17 +267,4 @@ def band_figures(band: Band) -> BandFigures:
         "raised": dict(band.raised),
         "certificate": certificate_figures(band.certificate),
         "strata": {name: certificate_figures(proof) for name, proof in band.strata.items()},
-    }
-
-
-def certificate_figures(proof: Certificate) -> CertificateFigures:
-    """Returns a certificate as plain values."""
-    return {
-        "fold": proof.fold,
-        "benign_calls": proof.benign_calls,
-        "false_calls": proof.false_calls,
-        "bound": proof.bound,
-        "confidence": proof.confidence,
-        "target": proof.target,
-        "certified": proof.certified,
     }

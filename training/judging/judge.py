@@ -19,16 +19,16 @@ from callsieve.serving.bundle.metadata import Band, BundleMetadata
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.data.dataset import count_numbers
 from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of, caution_of
+from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.pool import FolderFacts
-from callsieve.training.model.scores import feature_columns, score_rows
+from callsieve.training.model.scores import score_rows
 from callsieve.training.model.train import Trained, folder_entry
 
 from .baselines import baseline_scores
 from .calls_made import by_calls_made, reliability_by
 from .class_figures import class_figures
-from .detection import SOON
 from .evasions import evasion_figures
-from .figures import Headline, PrecisionAtPrior, Ranking, Reliability, ScoreFigures, Slice
+from .figures import HourlyRule
 from .headline import (
     JudgedCalls,
     PolicyActions,
@@ -40,8 +40,20 @@ from .headline import (
     outcome_figures,
     policy_headline,
 )
-from .metrics import KINDS, calibration_table, curve, precision_at_priors, ranking, score_histogram, slices
-from .run_figures import CallCounts, Judgement, RowCounts, Summary, TopFeature
+from .metrics import (
+    KINDS,
+    PrecisionAtPrior,
+    Ranking,
+    Reliability,
+    Slice,
+    calibration_table,
+    curve,
+    precision_at_priors,
+    ranking,
+    score_histogram,
+    slices,
+)
+from .run_figures import CallCounts, Judgement, RowCounts, ScoreFigures, Summary, TopFeature
 
 RULE = NAMES.index("out_calls_count_1h")
 EXPLAINED_CALLS = 500  # of each kind
@@ -182,7 +194,7 @@ def score_figures(s: JudgedCalls, card: BundleMetadata, rule: Band, actions: Pol
         "headline": {
             "model": model,
             "policy": policy_headline(s, actions, band),
-            "rule": {**headline_of(s, s.rule, rule), "rule": rule_in_words(rule)},
+            "rule": {**headline_of(s, s.rule, rule), "rule": hourly_rule(rule)},
         },
         "ranking": ranking_figures(s),
         "outcomes": outcome_figures(abstaining, band),
@@ -200,10 +212,9 @@ def score_figures(s: JudgedCalls, card: BundleMetadata, rule: Band, actions: Pol
     }
 
 
-def rule_in_words(rule: Band) -> str:
-    """Returns a band of calls per hour in words."""
-    words = f"more than {int(np.ceil(rule.threshold)) - 1} calls in the last hour"
-    return f"{words}; a higher limit for some number classes" if rule.raised else words
+def hourly_rule(rule: Band) -> HourlyRule:
+    """Returns a band of calls per hour as a rule."""
+    return {"more_than": int(np.ceil(rule.threshold)) - 1, "higher_for_some": bool(rule.raised)}
 
 
 def both_classes(s: JudgedCalls) -> bool:
@@ -294,51 +305,3 @@ def top_features(t: Trained, calls: JudgedCalls) -> list[TopFeature]:
 def meaning(name: str) -> str:
     """Returns the description of a feature; of an own column its name."""
     return ALL_FEATURES[name].en if name in ALL_FEATURES else name
-
-
-def headline_metrics(figures: ScoreFigures) -> dict[str, float]:
-    """Returns the headline as flat metrics for MLflow; figures that are None are left out.
-
-    About a dozen of the model have no group, so MLflow shows them first. The others are in the groups "other weights",
-    "policy" and "rule".
-    """
-    values: dict[str, float | None] = {"auc": figures["ranking"]["auc"], "ece": figures["reliability"]["ece"]}
-    headlines = figures["headline"]
-    return {
-        **{name: value for name, value in values.items() if value is not None},
-        **scorer_metrics("model", headlines["model"]),
-        **scorer_metrics("policy", headlines["policy"]),
-        **scorer_metrics("rule", headlines["rule"]),
-    }
-
-
-def model_metrics(t: Trained) -> dict[str, float]:
-    """Returns the metrics of the headline of a trained model, as `headline_metrics` names them."""
-    calls = judged_calls(t)
-    return scorer_metrics("model", headline_of(calls, calls.raw, t.card.thresholds[0]))
-
-
-def scorer_metrics(scorer: str, head: Headline) -> dict[str, float]:
-    """Returns the headline of the model, the policy or the rule as flat metrics; figures that are None are left out."""
-    prefix = "model_" if scorer == "model" else f"{scorer}/"
-    values: dict[str, float | None] = {
-        f"{prefix}benign_error_bound": head["bound"],
-        f"{prefix}false_calls": head["false_calls"],
-    }
-    for weight, rate in (("call", head["catch"]["call"]), ("caller", head["catch"]["caller"]),
-                         ("callee", head["catch"]["callee"])):  # fmt: skip
-        group = "other weights/" if scorer == "model" and weight != "call" else ""
-        name = f"{group}{prefix}catch_by_{weight}"
-        values |= {name: rate["rate"], f"{name}_low": rate["low"], f"{name}_high": rate["high"]}
-    detection = head["detection"]
-    # A gate on a quantile reads the floor where the quantile itself is infinite.
-    for name, value, floor in (
-        ("median", detection["median"], detection["median_floor"]),
-        ("p90", detection["p90"], detection["p90_floor"]),
-    ):
-        values[f"{prefix}detection_{name}" if value is not None else f"{prefix}detection_{name}_floor"] = (
-            value if value is not None else floor
-        )
-    values[f"{prefix}found_within_{SOON}_calls"] = detection["soon_share"]
-    values[f"{prefix}lifetime_calls_stopped"] = detection["stopped_share"]
-    return {name: value for name, value in values.items() if value is not None}

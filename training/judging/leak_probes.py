@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -35,8 +35,6 @@ from callsieve.training.data.labels import label_numbers
 from callsieve.training.model.folds import recomputed_rows
 from callsieve.training.model.split import LINKS, judged_span
 
-from .run_figures import LeakProbes, SingleFeature
-
 if TYPE_CHECKING:
     from callsieve.training.data.feeds import Feed
     from callsieve.training.model.settings import Settings
@@ -45,6 +43,22 @@ if TYPE_CHECKING:
 
 MIN_CALLERS = 30  # of each class; a feature may rank fewer callers perfectly by chance
 TOO_GOOD = 0.995  # AUC
+
+
+class SingleFeature(TypedDict):
+    """The feature that alone ranks callers best."""
+
+    name: str
+    auc: float
+
+
+class LeakProbes(TypedDict):
+    """Result of the leak probes: counts of recomputed vectors and labels, and columns that the split separates."""
+
+    vectors_again: int
+    labels_again: int
+    separated: list[str]
+    best_single_feature: SingleFeature | None
 
 
 class LeakError(ValueError):

@@ -37,8 +37,8 @@ from callsieve.training.data.dataset import campaigns_of, read_dataset
 from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.label_policy import policy_of
 from callsieve.training.model.folds import training_labels
-from callsieve.training.model.matrix import labelled_rows
-from callsieve.training.model.scores import feature_columns, score_rows
+from callsieve.training.model.matrix import feature_columns, labelled_rows
+from callsieve.training.model.scores import score_rows
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import caller_classes, fold_of_group, fold_plan, fold_rows, groups
 

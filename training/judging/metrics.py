@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score, roc_curve
@@ -16,12 +17,73 @@ from sklearn.metrics import average_precision_score, log_loss, roc_auc_score, ro
 from callsieve.features.arrays import Array
 from callsieve.training.model.certify import ROUNDS, caller_bootstrap, certificate, ratio_interval
 
-from .figures import Bin, Catch, Histogram, Point, PrecisionAtPrior, Ranking, Rate, Reliability, Slice
+from .figures import Catch, Point, Rate
 
 PRIORS = (0.001, 0.01, 0.05, 0.2)
 CURVE_POINTS = 200
 SCORE_BINS = 60
 KINDS = {"nuisance": True, "innocent": False}
+
+
+class Ranking(TypedDict):
+    """How well scores order calls, over all thresholds; None unless there are both innocent and nuisance calls."""
+
+    calls: int
+    nuisance: int
+    auc: float | None
+    average_precision: float | None
+
+
+class Histogram(TypedDict):
+    """Judged calls by raw score, relative to the threshold of the caller's number class: it is 0 for all of them."""
+
+    edges: list[float]
+    nuisance: list[int]
+    innocent: list[int]
+
+
+class Slice(TypedDict):
+    """One kind of caller at the certified threshold.
+
+    Nuisance: `rate` is the catch rate. Benign: `rate` is the pass rate, `low` its exact lower bound, `high` 1,
+    `bound` the upper bound of the error. `certified` is None for nuisance.
+    """
+
+    slice: str
+    nuisance: bool
+    calls: int
+    callers: int
+    flagged: int
+    rate: float
+    low: float
+    high: float
+    bound: float | None
+    certified: bool | None
+
+
+class Bin(TypedDict):
+    """Calls of like probability, from `low` to `high`: mean predicted probability, and observed share of nuisance."""
+
+    calls: int
+    low: float
+    high: float
+    predicted: float
+    observed: float
+
+
+class Reliability(TypedDict):
+    """Predicted against observed; `ece` is the mean gap of the bins, weighted by their calls. None without scores."""
+
+    bins: list[Bin]
+    ece: float | None
+    log_loss: float | None
+
+
+class PrecisionAtPrior(TypedDict):
+    """Share of flagged calls that are nuisance if `prior` of all calls are."""
+
+    prior: float
+    precision: float | None
 
 
 def catch(raw: Array, threshold: float, caller: Array, callee: Array, *, seed: int, rounds: int = ROUNDS) -> Catch:

@@ -1,26 +1,43 @@
-"""The types of the figures of a training, a recorded run and an evaluation, with the conventions of `figures`.
+"""The types of the figures of a training and of a recorded run, with the conventions of `figures`.
 
-Two roots extend `ScoreFigures`: `Judgement` for a training, which `RecordedRun` extends for its record, and
-`EvaluationFigures` for a bundle on other calls.
+`ScoreFigures` has the figures of scored calls. `Judgement` extends it for a training, `RecordedRun` for its record, and
+`evaluate.EvaluationFigures` for a bundle on other calls.
 """
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
+from callsieve.training.model.bands import FeedFigures
 from callsieve.training.oversight.log.looks import Look
 
-from .figures import (
-    BandFigures,
-    Catch,
-    CertificateFigures,
-    ClassFigures,
-    FalseCalls,
-    Headline,
-    PolicyHeadline,
-    Ranking,
-    ScoreFigures,
-)
+from .calls_made import Bucket, SliceReliability
+from .class_figures import ClassFigures
+from .evasions import Evasion
+from .figures import Catch, Headline, Headlines, Point
+from .headline import BandFigures, DetectionCurve, FolderFigures, Outcomes
+from .leak_probes import LeakProbes
+from .metrics import Histogram, PrecisionAtPrior, Ranking, Reliability, Slice
+
+if TYPE_CHECKING:
+    from .last_day import LastDay
+
+
+class ScoreFigures(TypedDict):
+    """Figures of a model on scored calls, beside those of the rule on calls per hour."""
+
+    headline: Headlines
+    ranking: Ranking
+    outcomes: Outcomes
+    histogram: Histogram
+    slices: list[Slice]
+    attacks: list[Evasion]
+    buckets: list[Bucket]
+    reliability_by: list[SliceReliability]
+    curve: dict[str, list[Point]]
+    detection_curve: DetectionCurve
+    reliability: Reliability
+    precision_at_prior: list[PrecisionAtPrior]
 
 
 class TopFeature(TypedDict):
@@ -45,12 +62,6 @@ class ModelFigures(TypedDict):
     estimator: str
     top_features: list[TopFeature]
     id: NotRequired[str]
-
-
-class ModelId(TypedDict):
-    """The id of the judged model."""
-
-    id: str
 
 
 class CallCounts(TypedDict):
@@ -106,21 +117,6 @@ class SeenCalls(TypedDict):
     catch: Catch
 
 
-class FeedFigures(CertificateFigures):
-    """The certificate of the model on records that lack something, and its catch rate there."""
-
-    catch: float | None
-
-
-class FolderFigures(TypedDict):
-    """The operating points on one of several certifying folders; `baselines` has the simpler scorers by name."""
-
-    folder: str
-    model: Headline
-    policy: PolicyHeadline
-    baselines: dict[str, Headline]
-
-
 class Judgement(ScoreFigures):
     """Figures of a training.
 
@@ -162,22 +158,6 @@ class DatasetEntry(TypedDict):
     purpose: NotRequired[str]
 
 
-class SingleFeature(TypedDict):
-    """The feature that alone ranks callers best."""
-
-    name: str
-    auc: float
-
-
-class LeakProbes(TypedDict):
-    """Result of the leak probes: counts of recomputed vectors and labels, and columns that the split separates."""
-
-    vectors_again: int
-    labels_again: int
-    separated: list[str]
-    best_single_feature: SingleFeature | None
-
-
 class GateEntry(Look):
     """The gates of a run, logged before it as `entry`, the look at its test fold, and the metrics that fail a gate."""
 
@@ -185,39 +165,6 @@ class GateEntry(Look):
     entry: int
     refused: list[str]
     owner: str
-
-
-class ReasonText(TypedDict):
-    """A rule or a reason of a verdict, in two languages."""
-
-    en: str
-    zh: str
-
-
-class ExampleVerdict(TypedDict):
-    """The verdict on one flagged call of the last day: rules that it meets, reasons, and its true kind of caller."""
-
-    case: str
-    action: str
-    score: float | None
-    band: str
-    slice: str
-    content: str | None
-    mode: str | None
-    rules: list[ReasonText]
-    reasons: list[ReasonText]
-
-
-class LastDay(TypedDict):
-    """Verdicts on the calls of the last day: calls and callers by action, by the model's bands alone, and by rule."""
-
-    date: str
-    calls: int
-    actions: dict[str, int]
-    callers: dict[str, int]
-    bands: dict[str, int]
-    rules: dict[str, int]
-    examples: list[ExampleVerdict]
 
 
 class RunShift(TypedDict):
@@ -291,33 +238,3 @@ class RecordedRun(RunFigures):
 
     tracking: TrackedRun
     audit: LogEntry
-
-
-class SeenGroupFigures(FalseCalls):
-    """Error and catch rate on calls of groups that the model may have been trained on, or was not trained on."""
-
-    calls: int
-    catch: Catch
-
-
-class BySeenGroups(TypedDict):
-    """Figures by whether the model may have seen the caller's group; `seen_basis` states how that is known."""
-
-    seen_basis: str
-    seen: SeenGroupFigures | None
-    unseen: SeenGroupFigures | None
-
-
-class FeedEntry(TypedDict):
-    """The feed of some records, and whether a bundle has bands for it."""
-
-    name: str
-    bands: bool
-
-
-class EvaluationFigures(ScoreFigures, BySeenGroups, Look):
-    """Figures of a bundle on calls that it was not trained on: `callsieve evaluate --json`."""
-
-    model: ModelId
-    feed: FeedEntry
-    data: DataFigures

@@ -27,6 +27,7 @@ MIN_LEAF_ROWS, MAX_LEAVES = 100, 400
 # LightGBM estimates by weight how many calls a split leaves on a side, and may be wrong by two orders of magnitude. A
 # call weighs at most a quarter (p times 1 - p), so this weight is that of at least ten calls.
 MIN_LEAF_WEIGHT = 2.5
+NO_CV_FOLD = -1  # the cross-validation fold of a folder or group that no member trained on
 CV_FOLDS = 5  # of the groups; each ensemble member holds out a pair of them
 LEAF_VALUES = re.compile(r"(?<=\n)(leaf_value=)([^\n]*)")
 PARAMETERS: Mapping[str, Parameter] = {
@@ -176,6 +177,21 @@ def cv_folds(group: Array, y: Array, seed: int) -> Array:
         if len(np.unique(fold)) == count and all(len(np.unique(fold[y == label])) > 1 for label in (0, 1)):
             return fold
     return np.zeros(len(y), dtype=np.int64)
+
+
+def cv_fold_of_calls(row_unit: Array, row_fold: Array, unit: Array) -> Array:
+    """Returns the cross-validation fold of each call's unit, NO_CV_FOLD without a training row. Shape (calls,).
+
+    Args:
+        row_unit, row_fold: folder or group of each training row, and its fold as from `fit.cv_folds`.
+        unit: folder or group of each call.
+
+    >>> cv_fold_of_calls(np.array([4, 4, 2]), np.array([1, 1, 0]), np.array([0, 2, 4, 4])).tolist()
+    [-1, 0, 1, 1]
+    """
+    folds = np.full(int(max(unit.max(initial=-1), row_unit.max(initial=-1))) + 1, NO_CV_FOLD)
+    folds[row_unit] = row_fold
+    return np.asarray(folds[unit])
 
 
 def mean_of(members: Sequence[RiskModel]) -> RiskModel:

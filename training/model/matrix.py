@@ -212,3 +212,17 @@ def array_hash(arrays: Sequence[Array]) -> str:
         for begin in range(0, len(plain), step):
             digest.update(np.ascontiguousarray(plain[begin : begin + step]).data)
     return digest.hexdigest()
+
+
+def feature_columns(features: tuple[str, ...]) -> list[int]:
+    """Returns the places of features in the vectors that hold them. Raises ValueError for an unknown name."""
+    names = vector_columns(features)
+    unknown = [name for name in features if name not in names]
+    if unknown:
+        raise ValueError(f"features: expected names of the catalogue, got {', '.join(unknown)}")
+    return [names.index(name) for name in features]
+
+
+def select_columns(X: Array, columns: list[int]) -> Array:
+    """Returns these columns of X; X itself, without a copy, if they are all its columns."""
+    return X if columns == list(range(X.shape[1])) else X[:, columns]

@@ -16,9 +16,8 @@ from callsieve.serving.bundle.metadata import SECOND
 from callsieve.training.own.own_estimator import RiskModel, fit_own_members
 
 from .allocators import give_back
-from .fit import CV_FOLDS, FitOptions, FitRows, cv_folds, fit, fit_members, held_out_folds, mean_of
-from .matrix import Matrix
-from .scores import cv_fold_of_calls, feature_columns, select_columns
+from .fit import CV_FOLDS, FitOptions, FitRows, cv_fold_of_calls, cv_folds, fit, fit_members, held_out_folds, mean_of
+from .matrix import Matrix, feature_columns, select_columns
 from .settings import Settings
 
 CLASS_MODELS: tuple[Literal["content"], Literal["mode"]] = ("content", "mode")

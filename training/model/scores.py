@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from callsieve.features.arrays import Array
-from callsieve.features.catalogue import vector_columns
 from callsieve.features.online.feeds import COMPLETE, needs_second_model, with_lacks
 from callsieve.serving.bundle.forest import Forest
 from callsieve.serving.bundle.metadata import SECOND
@@ -26,6 +25,8 @@ from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.training.own.own_estimator import OwnModel, RiskModel, predictor
 
 from .bands import FeedScores
+from .fit import cv_fold_of_calls
+from .matrix import feature_columns, select_columns
 from .pool import FeedVectors
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 
 SCORED_AT_ONCE = 50_000  # calls, so that memory stays bounded
-NO_CV_FOLD = -1  # the cross-validation fold of a folder or group that no member trained on
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,35 +129,6 @@ def score_rows(
         vectors = np.ascontiguousarray(select_columns(np.take(X, part, axis=0), columns))
         raw[rows[part]] = forest.predict_raw(vectors, threads=threads or 2)
     return raw
-
-
-def feature_columns(features: tuple[str, ...]) -> list[int]:
-    """Returns the places of features in the vectors that hold them. Raises ValueError for an unknown name."""
-    names = vector_columns(features)
-    unknown = [name for name in features if name not in names]
-    if unknown:
-        raise ValueError(f"features: expected names of the catalogue, got {', '.join(unknown)}")
-    return [names.index(name) for name in features]
-
-
-def select_columns(X: Array, columns: list[int]) -> Array:
-    """Returns these columns of X; X itself, without a copy, if they are all its columns."""
-    return X if columns == list(range(X.shape[1])) else X[:, columns]
-
-
-def cv_fold_of_calls(row_unit: Array, row_fold: Array, unit: Array) -> Array:
-    """Returns the cross-validation fold of each call's unit, NO_CV_FOLD without a training row. Shape (calls,).
-
-    Args:
-        row_unit, row_fold: folder or group of each training row, and its fold as from `fit.cv_folds`.
-        unit: folder or group of each call.
-
-    >>> cv_fold_of_calls(np.array([4, 4, 2]), np.array([1, 1, 0]), np.array([0, 2, 4, 4])).tolist()
-    [-1, 0, 1, 1]
-    """
-    folds = np.full(int(max(unit.max(initial=-1), row_unit.max(initial=-1))) + 1, NO_CV_FOLD)
-    folds[row_unit] = row_fold
-    return np.asarray(folds[unit])
 
 
 def out_of_fold_scores(

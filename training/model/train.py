@@ -28,11 +28,11 @@ from .bands import ChosenBands, FeedFigures, caution_of, choose_bands
 from .calibration import Calibrations, calibrate_models
 from .fit import FitRows
 from .look_alikes import without_look_alikes
-from .matrix import Matrix, fingerprint
+from .matrix import Matrix, feature_columns, fingerprint
 from .models import Fitted, fit_all
 from .pool import FolderFacts, LastFolder, Pool, gather
 from .provenance import source_hash, versions
-from .scores import feature_columns, score_pool
+from .scores import score_pool
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Trained:
     below have one entry for each. cv_fold: the cross-validation fold of each call's folder or group.
     raw: NaN where a call was not scored; out-of-fold scores where thresholds are chosen. stratum: as `strata_of`.
     learnt: training rows of the complete feed, for simpler models, with `learnt_fold`, their cross-validation folds.
-    last: the last folder. curves: as in `models.Fitted`.
+    last: the last folder. learning_curve: mean loss of the members of "model" on their held-out folds, after each tree.
     """
 
     settings: Settings
@@ -91,7 +91,7 @@ class Trained:
     card: BundleMetadata
     golden_rows: Array
     fitted: FitFigures
-    curves: list[list[float]]
+    learning_curve: list[float]
 
 
 def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progress | None = None) -> Trained:
@@ -134,7 +134,7 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
         card=make_metadata(gathered, settings, chosen, calibrations, figures),
         golden_rows=golden_rows(X, gathered.pool, feature_columns(settings.features)),
         fitted=figures,
-        curves=fitted.curves,
+        learning_curve=mean_curve(fitted.curves),
     )
 
 
@@ -170,6 +170,15 @@ def fit_figures(
         sides={"train": fingerprint(matrix)},
         feeds=chosen.figures,
     )
+
+
+def mean_curve(curves: Sequence[Sequence[float]]) -> list[float]:
+    """Returns the mean of several learning curves, up to the end of the shortest.
+
+    >>> mean_curve([[0.5, 0.25, 0.1], [0.25, 0.25]])
+    [0.375, 0.25]
+    """
+    return [sum(values) / len(values) for values in zip(*curves, strict=False)]
 
 
 def golden_rows(X: Array, pool: Pool, columns: list[int]) -> Array:

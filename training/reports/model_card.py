@@ -15,7 +15,7 @@ from callsieve.training.language import gettext, moment, phrase, table_name, wor
 from callsieve.training.oversight.log.gates import shipped_gates
 
 from .pictures import meaning
-from .run_page import basis, between, by_organisation, count, one_in, share, until
+from .wording import basis, between, by_organisation, count, one_in, share, until
 
 Sections = Mapping[str, Mapping[str, object]]
 

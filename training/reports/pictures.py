@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from callsieve.features.catalogue import ALL_FEATURES
-from callsieve.training.judging.figures import Headline, Slice
+from callsieve.training.judging.figures import Headline
+from callsieve.training.judging.metrics import Slice
 from callsieve.training.judging.run_figures import RunFigures
 from callsieve.training.language import current_language, day, gettext, words
 
@@ -34,6 +35,7 @@ from .drawing import (
     short,
     svg,
 )
+from .wording import is_counted
 
 STYLES = {"model": (BLUE, "-", "o", "callsieve"), "rule": (GREY, "--", "s", "rule on calls per hour")}
 MEAN_LIFE = 328
@@ -305,12 +307,6 @@ def basis_of(row: Slice) -> str:
     """Returns the judged calls and numbers of a kind, in the language in force."""
     numbers = {"calls": f"{row['calls']:,}", "numbers": f"{row['callers']:,}"}
     return gettext("calls: %(calls)s, numbers: %(numbers)s", **numbers)
-
-
-def is_counted(figures: RunFigures) -> bool:
-    """Returns whether the judged calls are counted by truth and verdict."""
-    counts = figures.get("outcomes")
-    return bool(counts) and None not in counts.values()
 
 
 Measured = Callable[[RunFigures], object]

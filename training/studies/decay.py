@@ -26,7 +26,8 @@ from callsieve.training.judging.figures import Rate
 from callsieve.training.judging.metrics import catch, threshold_at_rate
 from callsieve.training.model.bands import TARGETS, aligned_scores
 from callsieve.training.model.certify import upper_bound
-from callsieve.training.model.scores import feature_columns, score_rows
+from callsieve.training.model.matrix import feature_columns
+from callsieve.training.model.scores import score_rows
 from callsieve.training.model.split import fold_plan, fold_rows, groups
 from callsieve.training.model.train import Trained, train
 from callsieve.training.own.own_estimator import RiskModel

@@ -25,7 +25,7 @@ from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import fold_plan
 from callsieve.training.model.train import train
 from callsieve.training.oversight.log.looks import Ledger
-from callsieve.training.tracking.record import flatten
+from callsieve.training.reports.csv_tables import flatten
 
 from .study_figures import Origin, RollingFigures, Spread
 

@@ -32,8 +32,15 @@ from callsieve.features.files.progress import silent
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.model.fit import PARAMETERS, FitRows, fit, min_leaf_rows
 from callsieve.training.model.folds import assign_folds, training_rows_by_feed
-from callsieve.training.model.matrix import Matrix, build_matrix, fingerprint, joined_matrix, training_vectors
-from callsieve.training.model.scores import feature_columns, select_columns
+from callsieve.training.model.matrix import (
+    Matrix,
+    build_matrix,
+    feature_columns,
+    fingerprint,
+    joined_matrix,
+    select_columns,
+    training_vectors,
+)
 from callsieve.training.model.settings import write_parameters
 from callsieve.training.model.train import require_both
 from callsieve.training.tracking import mlflow_write

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
-from callsieve.training.judging.figures import FalseCalls, Rate
+from callsieve.training.judging.figures import Rate
 from callsieve.training.judging.run_figures import RowCounts
+from callsieve.training.model.certify import FalseCalls
 from callsieve.training.oversight.log.looks import Look
 
 

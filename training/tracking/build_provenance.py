@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -14,46 +12,35 @@ from callsieve.serving.bundle.attestation import write_attestation
 from callsieve.serving.bundle.signing import key_id
 from callsieve.training.judging.run_figures import DatasetEntry
 from callsieve.training.model.provenance import versions
-from callsieve.training.model.settings import Settings
 
 from .record import settings_json
+from .run_values import FinishedRun
 
 # docs/reference/bundle.md describes the fields of this type and its two own digests.
 BUILD_TYPE = "pkg:pypi/callsieve#train/v1"
 TABLE_DIGEST, SOURCE_DIGEST = "callsieveTable", "callsieveSource"
 
 
-def write_provenance(
-    bundle: Path,
-    key: Ed25519PrivateKey,
-    settings: Settings,
-    roles: Sequence[str],
-    datasets: Mapping[str, DatasetEntry],
-    code: Mapping[str, str],
-    invocation: str,
-    began: float,
-) -> None:
-    """Writes the statement beside a bundle; it names no path of this machine.
+def write_provenance(run: FinishedRun, key: Ed25519PrivateKey, roles: Sequence[str], invocation: str) -> None:
+    """Writes the statement beside the bundle of a run; it names no path of this machine.
 
     Args:
         key: the private key of the bundle's signer.
         roles: of the folders of calls, in their order.
-        datasets, code: as from `record.dataset_entries` and `provenance.commit`.
         invocation: names the training in the audit log.
-        began: Unix seconds.
     """
-    decisive = versions()
+    decisive, code = versions(), run.figures["code"]
     source = {SOURCE_DIGEST: decisive.pop("source")}
     if code.get("dirty") == "false":
         source["gitCommit"] = code["commit"]
     packages = {name: _package(name, version) for name, version in decisive.items()}
     packages["callsieve"]["digest"] = source
     # Tables without a purpose are what the training made of the others, such as the vectors.
-    tables = [_table(name, entry) for name, entry in datasets.items() if "purpose" in entry]
+    tables = [_table(name, entry) for name, entry in run.datasets.items() if "purpose" in entry]
     predicate = {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
-            "externalParameters": {"settings": settings_json(settings), "roles": list(roles)},
+            "externalParameters": {"settings": settings_json(run.settings), "roles": list(roles)},
             "resolvedDependencies": [*packages.values(), *tables],
         },
         "runDetails": {
@@ -63,20 +50,20 @@ def write_provenance(
             },
             "metadata": {
                 "invocationId": invocation,
-                "startedOn": _moment(began),
+                "startedOn": _moment(run.began),
                 "finishedOn": _moment(time.time()),
             },
         },
     }
-    write_attestation(bundle, predicate, key)
+    write_attestation(run.folder / "bundle", predicate, key)
 
 
-def _package(name: str, version: str) -> dict[str, Any]:
+def _package(name: str, version: str) -> dict[str, object]:
     kind = "generic" if name == "python" else "pypi"
     return {"name": name, "uri": f"pkg:{kind}/{name}@{version}"}
 
 
-def _table(name: str, entry: DatasetEntry) -> dict[str, Any]:
+def _table(name: str, entry: DatasetEntry) -> dict[str, object]:
     return {"name": name, "digest": {TABLE_DIGEST: entry["sha256"]}, "annotations": {"rows": entry["rows"]}}
 
 

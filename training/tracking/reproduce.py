@@ -16,11 +16,12 @@ from callsieve.features.files.strict_json import decode
 from callsieve.serving.bundle.bundle import MANIFEST, METADATA, SIGNATURE
 from callsieve.serving.bundle.signing import SIGNER, read_public_key, verify_signature
 from callsieve.training.data.sources import Source, folder_source
-from callsieve.training.judging.judge import model_metrics
+from callsieve.training.judging.judge import summarise
 from callsieve.training.model.provenance import versions
 from callsieve.training.model.train import train, write_bundle
 from callsieve.training.oversight.log.audit_log import has_log, payloads
 from callsieve.training.oversight.log.run_paths import log_folder
+from callsieve.training.reports.headline_list import scorer_metrics
 
 from . import mlflow_read
 from .record import DATASETS, SETTINGS, VERSIONS, dataset_entries, read_record, settings_of
@@ -123,7 +124,7 @@ def reproduce_folder(
         # Any key will do: the comparison covers the signed manifest and the recorded signature, not this signature.
         write_bundle(trained, Path(beside) / "bundle", Ed25519PrivateKey.generate())
         same_files, other_files = compare_bundles(folder, Path(beside) / "bundle")
-    measured = model_metrics(trained)
+    measured = scorer_metrics("model", summarise(trained)["headline"])
     same_metrics, other_metrics = compare_metrics(metrics, measured) if metrics else ([], [NO_METRICS])
     return Reproduction(
         _model(folder),

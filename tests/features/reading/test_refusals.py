@@ -29,7 +29,7 @@ from callsieve.training.oversight.governance import canaries, incident, parties
 from callsieve.training.oversight.governance.affected import Affected, affected
 from callsieve.training.oversight.log import tickets
 from callsieve.training.oversight.privacy import exports
-from callsieve.training.reports.run_page import NOT_MEASURED, until
+from callsieve.training.reports.wording import NOT_MEASURED, until
 from callsieve.training.world import simulate
 from callsieve.training.world.basis.draws import choose
 from callsieve.training.world.callers import outfits

@@ -9,7 +9,7 @@ from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.training.judging.baselines import COUNTERS, log_odds, logistic
 from callsieve.training.judging.judge import judged_calls
-from callsieve.training.model.scores import NO_CV_FOLD
+from callsieve.training.model.fit import NO_CV_FOLD
 
 CALLER_CLASS = "call_caller_class"
 CLASS = NAMES.index(CALLER_CLASS)

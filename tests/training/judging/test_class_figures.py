@@ -13,8 +13,8 @@ from callsieve.serving.rules.policy import read_policy
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.judging.class_figures import SURE, class_figures
 from callsieve.training.model.fit import FitRows, fit
+from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.pool import true_words
-from callsieve.training.model.scores import feature_columns
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from callsieve.training.judging.evasions import PLAIN, evasion_figures, mean
 from callsieve.training.judging.headline import JudgedCalls, PolicyActions, headline_of, policy_headline
 from callsieve.training.model.certify import certificate, upper_bound
 from callsieve.training.model.folds import calls_of_new_callers, nth_call
-from callsieve.training.tracking.record import slice_metrics
+from callsieve.training.tracking.run_values import slice_metrics
 from tests.training.judging.test_metrics import smallest_reaching
 
 CALLS = st.lists(

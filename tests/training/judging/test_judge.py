@@ -12,9 +12,10 @@ from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.judging_labels import JudgingLabels
 from callsieve.training.judging import judge
 from callsieve.training.judging.headline import JudgedCalls, headline_of
-from callsieve.training.judging.judge import reliability_figures, rule_in_words
+from callsieve.training.judging.judge import hourly_rule, reliability_figures
 from callsieve.training.model.certify import certificate
-from callsieve.training.model.scores import feature_columns
+from callsieve.training.model.matrix import feature_columns
+from callsieve.training.reports.wording import rule_in_words
 
 MOBILE, FIXED = map(NUMBER_CLASSES.index, ("mobile", "fixed"))
 BENIGN, NUISANCE = 1000, 4
@@ -50,8 +51,8 @@ def test_calls_without_a_score_have_no_reliability():
 def test_the_rule_in_words_says_that_limits_differ_by_number_class():
     proof = certificate("certify", np.zeros(9), 2.0, TARGET)
     plain = Band("certified", np.nextafter(8.0, np.inf), proof)
-    assert rule_in_words(plain) == "more than 8 calls in the last hour"
-    raised = structs.replace(plain, raised={"mobile": 30.0})
+    assert rule_in_words(hourly_rule(plain)) == "more than 8 calls in the last hour"
+    raised = hourly_rule(structs.replace(plain, raised={"mobile": 30.0}))
     assert rule_in_words(raised) == "more than 8 calls in the last hour; a higher limit for some number classes"
 
 

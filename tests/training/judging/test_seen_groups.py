@@ -12,7 +12,7 @@ from callsieve.features.files.dates import DAY
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.training.data.dataset import make_dataset
-from callsieve.training.judging.seen_groups import BY_FOLDS, BY_TIME, NOT_KNOWN, seen_groups
+from callsieve.training.judging.evaluate import BY_FOLDS, BY_TIME, NOT_KNOWN, seen_groups
 
 SHARED = ("caller", "caller_block", "trunk", "device")
 

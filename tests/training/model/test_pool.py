@@ -21,14 +21,14 @@ from callsieve.training.data.feeds import POORER_FEEDS
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.data.sources import Source, folder_sources
 from callsieve.training.judging import judge as judging
+from callsieve.training.judging.last_day import policy_actions
 from callsieve.training.model import models, scores
 from callsieve.training.model import train as steps
-from callsieve.training.model.fit import fit_members
+from callsieve.training.model.fit import NO_CV_FOLD, fit_members
+from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.pool import VectorFile, gather
-from callsieve.training.model.scores import NO_CV_FOLD, feature_columns
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import train, write_bundle
-from callsieve.training.run import policy_actions
 from callsieve.training.studies.demo import of_world
 from callsieve.training.studies.simulated import simulated
 from tests.support.lacks import without

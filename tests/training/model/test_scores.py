@@ -9,8 +9,9 @@ from callsieve.training.data.dataset import campaigns_of
 from callsieve.training.judging.judge import judged_calls
 from callsieve.training.model import folds as call_folds
 from callsieve.training.model import models as steps
-from callsieve.training.model.fit import FitRows, fit_members, mean_model
-from callsieve.training.model.scores import NO_CV_FOLD, cv_fold_of_calls, feature_columns, out_of_fold_scores
+from callsieve.training.model.fit import NO_CV_FOLD, FitRows, cv_fold_of_calls, fit_members, mean_model
+from callsieve.training.model.matrix import feature_columns
+from callsieve.training.model.scores import out_of_fold_scores
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import FOLDS, LINKS, fold_rows
 from callsieve.training.model.train import train

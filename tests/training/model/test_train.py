@@ -17,7 +17,8 @@ from callsieve.training.cli.tables.runs import headline
 from callsieve.training.data.dataset import make_dataset
 from callsieve.training.data.feeds import POORER_FEEDS, vectors_on
 from callsieve.training.judging import judge as judging
-from callsieve.training.judging.judge import headline_metrics, judge
+from callsieve.training.judging.judge import judge
+from callsieve.training.judging.last_day import policy_actions
 from callsieve.training.model.bands import require_benign
 from callsieve.training.model.folds import training_labels, training_rows
 from callsieve.training.model.matrix import (
@@ -31,8 +32,9 @@ from callsieve.training.model.provenance import source_hash
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import fold_rows
 from callsieve.training.model.train import require_both, train, write_bundle
+from callsieve.training.reports.headline_list import headline_metrics
 from callsieve.training.reports.run_page import page
-from callsieve.training.run import policy_actions, signer
+from callsieve.training.run import signer
 
 BUNDLE = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "model.txt")
 

@@ -118,7 +118,7 @@ def example_figures() -> dict[str, Any]:
             },
             "rule": proof(310_412, 17, 8.2e-5, True)
             | {
-                "rule": "more than 31 calls in the last hour",
+                "rule": {"more_than": 31, "higher_for_some": False},
                 "bootstrap": [0.0, 1.4e-4],
                 "organisations": 1200,
                 "bound_by_organisation": 8.8e-4,

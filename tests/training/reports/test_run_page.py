@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from markupsafe import escape
 
 from callsieve.training.reports import pictures
-from callsieve.training.reports.run_page import one_in, page, pass_share, write_run_page
+from callsieve.training.reports.run_page import page, write_run_page
+from callsieve.training.reports.wording import one_in, pass_share
 from tests.training.reports.run_figures import COMMAND, example_figures
 
 pytestmark = pytest.mark.system

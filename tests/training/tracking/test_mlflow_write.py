@@ -23,15 +23,15 @@ from callsieve.features.catalogue import catalogue_hash
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.training import run as running
-from callsieve.training.judging.judge import headline_metrics
 from callsieve.training.model import provenance
 from callsieve.training.model import train as training
 from callsieve.training.model.provenance import source_hash
 from callsieve.training.model.settings import Settings
 from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.oversight.log.run_paths import default_store
+from callsieve.training.reports.headline_list import headline_metrics
 from callsieve.training.tracking import mlflow_read, mlflow_write
-from callsieve.training.tracking.record import slice_metrics
+from callsieve.training.tracking.run_values import slice_metrics
 from tests.support import lite_bundle
 
 pytestmark = pytest.mark.system

@@ -9,7 +9,8 @@ import pytest
 from callsieve.training.data.dataset import CAMPAIGNS, LISTS, RECYCLED
 from callsieve.training.data.dataset_tables import tables
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.tracking import record
+from callsieve.training.reports import csv_tables
+from callsieve.training.tracking.run_values import slice_metrics
 
 MOMENT = pd.Timestamp("2025-03-05", tz="UTC").as_unit("us")
 ROWS = {
@@ -53,8 +54,8 @@ def test_a_missing_truth_leaves_the_other_fingerprints_unchanged(dataset):
 
 
 def test_a_table_without_rows_gives_no_file(tmp_path):
-    record._write_rows(tmp_path / "none.csv", [])
-    record._write_rows(tmp_path / "one.csv", [{"a": 1, "b": None}])
+    csv_tables._write_rows(tmp_path / "none.csv", [])
+    csv_tables._write_rows(tmp_path / "one.csv", [{"a": 1, "b": None}])
     assert [path.name for path in tmp_path.iterdir()] == ["one.csv"]
     assert (tmp_path / "one.csv").read_text() == "a,b\n1,\n"
 
@@ -62,4 +63,4 @@ def test_a_table_without_rows_gives_no_file(tmp_path):
 def test_missing_figures_give_no_metric():
     buckets = [{"bucket": "first", "catch": None}, {"bucket": "5", "catch": 0.5}]
     figures = {"slices": [], "attacks": [], "kinds": [], "buckets": buckets}
-    assert record.slice_metrics(figures) == {"test/bucket/5/catch": 0.5}
+    assert slice_metrics(figures) == {"test/bucket/5/catch": 0.5}

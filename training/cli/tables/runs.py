@@ -10,21 +10,30 @@ from callsieve.serving.bundle.signing import SIGNER
 from callsieve.serving.cli.console import say, show_table
 from callsieve.training.judging.detection import QUANTILES, SOON
 from callsieve.training.oversight.log.looks import in_words
-from callsieve.training.reports.run_page import NOT_MEASURED, share, until
+from callsieve.training.reports.headline_list import CERTIFIED, FLAGGED, HEADLINE, certified, flagged
+from callsieve.training.reports.headline_list import rows as headline_rows
+from callsieve.training.reports.wording import interval, rule_in_words, share, until
 
 if TYPE_CHECKING:
-    from callsieve.training.judging.figures import Bucket, Detection, Evasion, Headline, KnownGroup, Mean, Rate
-    from callsieve.training.judging.run_figures import EvaluationFigures, FeedFigures, FolderFigures, RecordedRun
+    from callsieve.training.judging.calls_made import Bucket
+    from callsieve.training.judging.evaluate import EvaluationFigures
+    from callsieve.training.judging.evasions import Evasion, KnownGroup
+    from callsieve.training.judging.figures import Headline, Mean
+    from callsieve.training.judging.headline import FolderFigures
+    from callsieve.training.judging.run_figures import RecordedRun
+    from callsieve.training.model.bands import FeedFigures
     from callsieve.training.tracking.feature_table import TableRun
     from callsieve.training.tracking.onnx_export import Export
 
 NONE = "–"  # nothing was measured
+REFUSED = ", refused by a gate"
 BY_RULES: tuple[Literal["caught_by_rules", "caught_by_policy"], ...] = ("caught_by_rules", "caught_by_policy")
 
 
 def training(figures: RecordedRun, folder: Path) -> None:
     """Prints the headline of a training, the verdicts of its last day, and the next commands."""
-    headline(figures, "of numbers that first called after the training, of groups unseen in training")
+    numbers = "of numbers that first called after the training, of groups unseen in training"
+    headline(figures, numbers, refused=bool(figures["gates"]["refused"]))
     if figures["by_folder"]:
         by_folder(figures["by_folder"])
     feeds(figures["feeds"])
@@ -51,11 +60,11 @@ def demo(figures: RecordedRun, shipped: str, folder: Path) -> None:
     sides: tuple[Headline, ...] = (figures["baselines"][shipped], here, rule)
     detections = [side["detection"] for side in sides]
     rows = [
-        ("innocent calls flagged", *(f"{side['false_calls']} of {side['benign_calls']:,}" for side in sides)),
+        *headline_rows((FLAGGED,), sides),
         (
             "certified: at most 1 in 10,000 (95 %)",
             certified(sides[0]),
-            certified(here) + refusal(figures),
+            certified(here) + (REFUSED if figures["gates"]["refused"] else ""),
             certified(rule),
         ),
         ("at most, by organisation (95 %)", *(f"{side['bound_by_organisation']:.2%}" for side in sides)),
@@ -64,7 +73,7 @@ def demo(figures: RecordedRun, shipped: str, folder: Path) -> None:
         ("calls of these numbers stopped", *(share(detection["stopped_share"]) for detection in detections)),
     ]
     title = f"{figures['data']['calls']:,} simulated calls; evaluated on callers that neither model has seen"
-    show_table(title, ("", shipped, "trained here, on this world alone", rule["rule"]), rows)
+    show_table(title, ("", shipped, "trained here, on this world alone", rule_in_words(rule["rule"])), rows)
     last = figures["last_day"]
     say(f"verdicts on {last['date']}: " + ", ".join(f"{count:,} {word}" for word, count in last["actions"].items()))
     say(f"report   {folder / 'report.html'}")
@@ -74,35 +83,23 @@ def demo(figures: RecordedRun, shipped: str, folder: Path) -> None:
         say(f"next     {command}")
 
 
-def headline(figures: RecordedRun | EvaluationFigures, numbers: str) -> None:
+def headline(figures: RecordedRun | EvaluationFigures, numbers: str, *, refused: bool = False) -> None:
     """Prints false positives with their bound, catch rates and calls to detection: of the model alone, of the whole
     policy, and of the best fixed rule.
 
     Args:
         numbers: the numbers whose calls to detection are counted, in words.
+        refused: whether a gate refuses the model.
     """
     policy, rule = figures["headline"]["policy"], figures["headline"]["rule"]
     sides: tuple[Headline, ...] = (figures["headline"]["model"], policy, rule)
-    detections = [side["detection"] for side in sides]
-    rows = [
-        ("innocent calls flagged", *(f"{side['false_calls']} of {side['benign_calls']:,}" for side in sides)),
-        ("innocent calls passed, at least (95 %)", *(f"{1 - side['bound']:.4%}" for side in sides)),
-        ("the same, by organisation (95 %)", *(f"{1 - side['bound_by_organisation']:.2%}" for side in sides)),
-        ("certified at 1 in 10,000", certified(sides[0]) + refusal(figures), *(certified(side) for side in sides[1:])),
-        ("nuisance caught, by call", *(rate(side["catch"]["call"]) for side in sides)),
-        ("nuisance caught, by caller", *(rate(side["catch"]["caller"]) for side in sides)),
-        ("nuisance caught, by callee", *(rate(side["catch"]["callee"]) for side in sides)),
-        ("numbers detected", *(share(detection["detected_share"]) for detection in detections)),
-        (f"detected within {SOON} calls", *(rate(soon(detection)) for detection in detections)),
-        *(
-            (f"calls until detection, {name}", *(until(detection, word) for detection in detections))
-            for word, name in zip(QUANTILES, ("median", "nine in ten"), strict=True)
-        ),
-        ("calls of new numbers stopped", *(share(detection["stopped_share"]) for detection in detections)),
-    ]
+    rows = headline_rows(HEADLINE, sides)
+    rows[HEADLINE.index(CERTIFIED)][1] += REFUSED if refused else ""
     data = figures["data"]
     title = f"{data['calls']:,} calls; evaluated on {data['judged_on']} ({data['source']})"
-    show_table(title, ("", "model alone", f"with the rules of policy {policy['policy']}", rule["rule"]), rows)
+    show_table(
+        title, ("", "model alone", f"with the rules of policy {policy['policy']}", rule_in_words(rule["rule"])), rows
+    )
     if figures["attacks"]:
         buckets(figures["buckets"])
         attacks(figures["attacks"], numbers)
@@ -113,7 +110,7 @@ def by_folder(figures: Sequence[FolderFigures]) -> None:
     rows = [
         (
             folder["folder"],
-            f"{model['false_calls']} of {model['benign_calls']:,}",
+            flagged(model),
             share(model["catch"]["call"]["rate"]),
             share(model["detection"]["soon_share"]),
             share(model["detection"]["stopped_share"]),
@@ -138,7 +135,7 @@ def feeds(figures: Mapping[str, FeedFigures]) -> None:
     rows = [
         (
             name,
-            f"{feed['false_calls']} of {feed['benign_calls']:,}",
+            flagged(feed),
             "yes" if feed["certified"] else "no: the model abstains",
             share(feed["catch"]),
         )
@@ -163,8 +160,8 @@ def evaluation(figures: EvaluationFigures) -> None:
         (
             name,
             f"{side['calls']:,}",
-            f"{side['false_calls']} of {side['benign_calls']:,}",
-            rate(side["catch"]["call"]),
+            flagged(side),
+            interval(side["catch"]["call"]),
         )
         for name, side in (("possibly", seen), ("no", unseen))
     ]
@@ -178,8 +175,10 @@ def buckets(figures: Sequence[Bucket]) -> None:
         (
             bucket["bucket"],
             f"{bucket['calls']:,} from {bucket['callers']:,}",
-            rate({"rate": bucket["catch"], "low": bucket["low"], "high": bucket["high"]}) if bucket["calls"] else NONE,
-            f"{bucket['false_calls']:,} of {bucket['benign_calls']:,}",
+            interval({"rate": bucket["catch"], "low": bucket["low"], "high": bucket["high"]})
+            if bucket["calls"]
+            else NONE,
+            flagged(bucket),
         )
         for bucket in figures
     ]
@@ -195,7 +194,7 @@ def attacks(figures: Sequence[Evasion], numbers: str) -> None:
         (
             attack["attack"].replace("_", " "),
             f"{attack['judged_calls']:,}",
-            rate(attack["caught"]) if attack["judged_calls"] else NONE,
+            interval(attack["caught"]) if attack["judged_calls"] else NONE,
             *(share(attack[key]["rate"]) if attack["judged_calls"] else NONE for key in BY_RULES),
             f"{attack['numbers']:,}",
             *(until(attack["detection"], word) if attack["numbers"] else NONE for word in QUANTILES),
@@ -226,31 +225,6 @@ def mean(value: Mean) -> str:
     if value["mean"] is None:
         return NONE
     return f"{value['mean']:,.0f}" + ("" if value["low"] is None else f" ({value['low']:,.0f} - {value['high']:,.0f})")
-
-
-def certified(side: Headline) -> str:
-    """Returns whether the threshold is certified, and whether it flags anything at all."""
-    if side["certified"] and side["catch"]["call"]["rate"] == 0:
-        return "yes, but it flags nothing"
-    return "yes" if side["certified"] else "no"
-
-
-def refusal(figures: Mapping[str, Any]) -> str:
-    """Returns the words that a gate refuses the model; "" if none does, or if the figures are not of a training."""
-    refused = figures.get("gates", {}).get("refused", [])
-    return ", refused by a gate" if refused else ""
-
-
-def rate(value: Rate) -> str:
-    """Returns a rate with its interval."""
-    if value["rate"] is None:
-        return NOT_MEASURED
-    return f"{value['rate']:.1%} ({value['low']:.1%} - {value['high']:.1%})"
-
-
-def soon(detection: Detection) -> Rate:
-    """Returns the share of numbers detected within their first SOON calls, in the form of a rate."""
-    return {"rate": detection["soon_share"], "low": detection["soon_low"], "high": detection["soon_high"]}
 
 
 def worlds(facts: Sequence[Mapping[str, Any]]) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callsieve.serving.cli.console import say, show_facts, show_table
-from callsieve.training.reports.run_page import one_in, share
-
-from .runs import rate
+from callsieve.training.reports.headline_list import flagged
+from callsieve.training.reports.wording import interval, one_in, share
 
 if TYPE_CHECKING:
     from callsieve.training.studies.run_comparison import RunComparison, Shares
@@ -62,8 +61,10 @@ def decay(result: DecayFigures, folder: Path) -> None:
 
 
 def _period(figures: PeriodFigures) -> tuple[str, ...]:
-    flagged = f"{figures['false_calls']:,} of {figures['benign_calls']:,}"
-    return (flagged, *(rate(side["call"]) for side in (figures["unseen"], figures["at_target"], figures["all"])))
+    return (
+        flagged(figures),
+        *(interval(side["call"]) for side in (figures["unseen"], figures["at_target"], figures["all"])),
+    )
 
 
 def run_comparison(result: RunComparison) -> None:

@@ -27,7 +27,8 @@ from callsieve.training.oversight.log.gates import Gates, condition
 from callsieve.training.oversight.log.run_paths import RunPaths
 from callsieve.training.reports.drawing import Picture
 from callsieve.training.reports.pictures import pictures
-from callsieve.training.reports.run_page import basis, environment, iso_day, render
+from callsieve.training.reports.run_page import environment, iso_day, render
+from callsieve.training.reports.wording import basis
 from callsieve.training.tracking import mlflow_read, mlflow_write
 
 from .mlflow_check import MOVES

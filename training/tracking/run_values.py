@@ -1,0 +1,159 @@
+"""A training as a run in MLflow: its parameters, metrics, tags and description, and how it is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from callsieve.serving.bundle.signing import SIGNER
+from callsieve.training.judging.run_figures import DatasetEntry, RunFigures, TrackedRun
+from callsieve.training.language import language
+from callsieve.training.model.fit import lightgbm_parameters
+from callsieve.training.model.provenance import source_hash, versions
+from callsieve.training.model.settings import Parameter, Settings
+from callsieve.training.oversight.log.audit_log import log_id
+from callsieve.training.oversight.log.run_paths import artifact_folder
+from callsieve.training.reports.headline_list import flagged, headline_metrics
+from callsieve.training.reports.wording import by_organisation, one_in, share
+
+from .mlflow_write import LOG, write_run
+
+if TYPE_CHECKING:
+    from callsieve.training.oversight.log.run_paths import RunPaths
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A training whose files are in `folder`: its settings, figures and tables.
+
+    curves: metrics with a value for each step. made_by: the command or function of the run. began: Unix seconds.
+    """
+
+    folder: Path
+    settings: Settings
+    figures: RunFigures
+    datasets: Mapping[str, DatasetEntry]
+    curves: Mapping[str, Sequence[float]]
+    made_by: str
+    began: float
+
+
+def track_run(place: RunPaths, run: FinishedRun) -> TrackedRun:
+    """Records figures and files of a training as a run in MLflow."""
+    folder, figures = run.folder, run.figures
+    files = {name: folder / name for name in ("record", "documents", "plots", "tables")}
+    return write_run(
+        place.uri,
+        artifact_folder(place.uri),
+        name=f"{folder.resolve().name} {figures['model']['id'][:6]}",
+        made_by=run.made_by,
+        began=run.began,
+        parameters=run_parameters(run.settings, figures),
+        metrics=run_metrics(figures),
+        tags=run_tags(figures) | {LOG: log_id(place.log)},
+        datasets=run.datasets,
+        figures=figures,
+        files=files | {"report": folder / "report.html"},
+        model=(folder / "bundle", folder / SIGNER) if (folder / "bundle").exists() else None,
+        curves=run.curves,
+    )
+
+
+def run_parameters(settings: Settings, figures: RunFigures) -> dict[str, object]:
+    """Returns the parameters of a run in MLflow: its settings, the label policy and LightGBM's parameters."""
+    policy = settings.label_policy.to_json()
+    return {
+        **{
+            name: value
+            for name, value in asdict(settings).items()
+            if name not in ("features", "label_policy", "parameters")
+        },
+        "features": len(settings.features),  # their names are in settings.json and in the bundle
+        "label_policy": settings.label_policy.version,
+        "calls": figures["data"]["calls"],
+        "days": figures["data"]["days"],
+        **{f"label_policy.{name}": value for name, value in policy.items() if name != "version"},
+        **{f"lightgbm_{name}": value for name, value in of_lightgbm(settings, figures["rows"]["train"]).items()},
+    }
+
+
+def of_lightgbm(settings: Settings, rows: int) -> dict[str, Parameter]:
+    """Returns LightGBM's parameters of the risk model, without those that change no model; each member has its own
+    seed.
+
+    Args:
+        rows: number of training rows.
+    """
+    values = lightgbm_parameters(rows, classes=1, seed=settings.seed, threads=0, parameters=settings.parameters)
+    return {name: value for name, value in values.items() if name not in ("seed", "num_threads", "verbosity")}
+
+
+def run_tags(figures: RunFigures) -> dict[str, str]:
+    """Returns the tags of a run in MLflow, which identify its inputs and its code."""
+    return {
+        "data_sha256": figures["data"]["fingerprint"],
+        "catalogue_sha256": figures["catalogue"],
+        "gates_sha256": figures["gates"]["sha256"],
+        "model_id": figures["model"]["id"],
+        "source_sha256": source_hash(),
+        "certified": str(figures["headline"]["model"]["certified"]).lower(),
+        "gates": f"refused by {', '.join(refused)}" if (refused := figures["gates"]["refused"]) else "passed",
+        **{f"version.{name}": version for name, version in versions().items() if name != "source"},
+        **figures["code"],
+        "mlflow.note.content": description(figures),  # MLflow shows it first on the page of the run
+    }
+
+
+def description(figures: RunFigures) -> str:
+    """Returns the headline of a run in Markdown and in English, and where to read on."""
+    head = figures["headline"]["model"]
+    catch = head["catch"]["call"]
+    certified = "certified" if head["certified"] else "not certified"
+    refused = f", refused by gates on {', '.join(figures['gates']['refused'])}" if figures["gates"]["refused"] else ""
+    with language("en"):
+        bound, organisation, target = one_in(head["bound"]), by_organisation(head), one_in(head["target"])
+        rate, low, high = (share(value) for value in (catch["rate"], catch["low"], catch["high"]))
+    return (
+        f"**{certified}{refused}**: {flagged(head)} innocent calls were flagged, "
+        f"of groups unseen in training. That is at most {bound} (95 % upper bound, calls as independent), "
+        f"{organisation}; the target is {target}. {rate} of the nuisance calls were caught ({low} to {high}). "
+        f"Evaluated on {figures['data']['judged_on']} ({figures['data']['source']}).\n\n"
+        "Among the artifacts: `report/report.html`, `report/audit.html`, `documents/model_card.md`."
+    )
+
+
+def run_metrics(figures: RunFigures) -> dict[str, float]:
+    """Returns the metrics of a run in MLflow, which gates refer to: its headline, its slices and its looks."""
+    looks = {"test_fold_touches": float(figures["gates"]["touches"] or 0)}
+    return headline_metrics(figures) | slice_metrics(figures) | looks
+
+
+def slice_metrics(figures: RunFigures) -> dict[str, float]:
+    """Returns the figures of slices, buckets, class models and evasions as flat metrics, such as
+    "slice/benign/courier/bound".
+
+    Figures that are None are left out.
+    """
+    values: dict[str, object] = {}
+    for row in figures["slices"]:
+        name = re.sub(r"[^\w .:-]", "-", row["slice"], flags=re.ASCII)
+        prefix = f"slice/{'nuisance' if row['nuisance'] else 'benign'}/{name}"
+        values |= {f"{prefix}/{key}": value for key, value in row.items() if key not in ("slice", "nuisance")}
+    for bucket in figures["buckets"]:
+        values[f"test/bucket/{bucket['bucket']}/catch"] = bucket["catch"]
+    for classes in figures["kinds"]:
+        shares = {key: value for key, value in classes.items() if key in ("right", "commonest", "sure")}
+        values |= {f"test/kind/{classes['kind']}/{key}": value for key, value in shares.items()}
+    for evasion in figures["attacks"]:
+        prefix, known_group = f"test/attack/{evasion['attack']}", evasion["known_group"]["calls_through_a_number"]
+        values |= {
+            f"{prefix}/caught": evasion["caught"]["rate"],
+            f"{prefix}/caught_by_rules": evasion["caught_by_rules"]["rate"],
+            f"{prefix}/caught_by_policy": evasion["caught_by_policy"]["rate"],
+            f"{prefix}/calls_through_a_number": evasion["calls_through_a_number"]["mean"],
+            f"{prefix}/calls_through_a_number_of_a_known_group": known_group["mean"],
+        }
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
