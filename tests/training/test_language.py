@@ -32,7 +32,7 @@ from callsieve.training.reports.wording import between, count, one_in, share, un
 from callsieve.training.studies.demo import SHIPPED
 from callsieve.training.tracking.feature_table import SPLITS, classifier_figures
 from callsieve.training.world.basis.scenario import load_scenario
-from callsieve.training.world.callers.relay import SLICE
+from callsieve.training.world.callers.tricks import RELAY
 from tests.support import small_bundle as small
 from tests.support.paths import ROOT
 
@@ -77,7 +77,7 @@ def names():
     parts += (classes["names"], regulators()["industries"], regulators()["complaints"])
     parts += (("all", NOT_REGISTERED, UNCLASSIFIED, NO_REGULATOR, "group #"),)
     known = {name for part in parts for name in part} | {name for name, _, _ in BUCKETS}
-    known |= {PLAIN, SHIPPED, SLICE, STYLES["rule"][-1]} | set(OTHER_NAMES)
+    known |= {PLAIN, SHIPPED, RELAY, STYLES["rule"][-1]} | set(OTHER_NAMES)
     known |= {*TABLES, "calls", "own columns", "vectors", "labelled train", *PURPOSES, UNDECLARED}
     known |= {*LENGTHS, *WORDS, *NO_YES, SCORE, DELAY, NOT_CALLED, "caller new this week", "complaints that arrived"}
     known |= {f"{MARK}without {name}" for name in KEYED_OPTIONAL} | {"callers", "callees"}

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import pyarrow as pa
 
 from callsieve.features.files.progress import Progress, silent
-from callsieve.training.world.basis.numbering import Directory
 from callsieve.training.world.basis.plans import Plan, join
 from callsieve.training.world.basis.scenario import Scenario
-from callsieve.training.world.basis.timing import Calendar, calendar
-from callsieve.training.world.callers.dialling_lists import trade_lists
+from callsieve.training.world.basis.timing import calendar
 from callsieve.training.world.callers.lines import resolve_lines
-from callsieve.training.world.callers.outfit import WorldContext
-from callsieve.training.world.callers.outfits import outfit_calls
-from callsieve.training.world.callers.people import Society, create_society
-from callsieve.training.world.callers.relay import relay_numbers
+from callsieve.training.world.callers.outfits import outfit_calls, trade_lists
+from callsieve.training.world.callers.people import create_society
+from callsieve.training.world.callers.sim import Sim
 from callsieve.training.world.callers.ties import ordinary_calls
+from callsieve.training.world.callers.tricks import relay_numbers
 from callsieve.training.world.callers.work import trade_calls
-from callsieve.training.world.tables.findings import draw_findings
 from callsieve.training.world.tables.records import draw_records, record_streams, row_slices
 from callsieve.training.world.tables.registers import draw_registers
-from callsieve.training.world.tables.world_complaints import draw_complaints
+from callsieve.training.world.tables.world_complaints import draw_complaints, draw_findings
 
 from .tables import arrow_tables
-
-Population = Callable[[int, int, WorldContext], Plan]
-"""Calls of a population, for a seed, the number of ordinary calls and the world."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +51,8 @@ class World:
 class PlannedWorld:
     """A world whose calls are not records yet; `parts` makes the records part by part."""
 
-    scenario: Scenario
-    seed: int
+    sim: Sim
     plan: Plan
-    directory: Directory
-    strings: pa.Array
-    days: Calendar
     numbers: pa.Table
     complaints: pa.Table
     findings: pa.Table
@@ -72,24 +61,12 @@ class PlannedWorld:
 
     def parts(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """Yields tables of calls with tables of their truth, in order of start."""
-        rngs, words = record_streams(self.seed), arrow_tables.call_words(self.directory, self.strings)
+        rngs, words = record_streams(self.sim), arrow_tables.call_words(self.sim)
         for rows in row_slices(self.plan):
             part = self.plan.take(rows)
-            records = draw_records(self.scenario, rngs, part, self.directory)
-            calls = arrow_tables.calls_table(part, records, rows.start, self.directory, words, self.days)
-            yield calls, arrow_tables.truth_table(part, records, rows.start, self.directory)
-
-
-def _populations(scenario: Scenario) -> dict[str, Population]:
-    """Returns every population except ordinary people. Each draws from a random stream of its own name."""
-    return {
-        **{name: partial(_trade, name) for name in scenario.table("work")},
-        **{name: partial(outfit_calls, name) for name in scenario.table("outfits")},
-    }
-
-
-def _trade(name: str, seed: int, _ordinary: int, world: WorldContext) -> Plan:
-    return trade_calls(world.scenario, seed, name, world.society, world.days, world.numbers, world.relays)
+            records = draw_records(rngs, self.sim, part)
+            calls = arrow_tables.calls_table(self.sim, part, records, rows.start, words)
+            yield calls, arrow_tables.truth_table(self.sim.numbers, part, records, rows.start)
 
 
 def simulate(scenario: Scenario, seed: int, size: str, progress: Progress | None = None) -> World:
@@ -129,48 +106,40 @@ def plan_world(scenario: Scenario, seed: int, size: str, progress: Progress | No
         raise ValueError(f"size must be one of {', '.join(sizes)}, got {size!r}")
     progress = progress or silent
     progress("people", 0.0)
-    days = calendar(scenario.table("calendar"), sizes[size]["days"])
-    numbers = Directory()
-    society = create_society(scenario, seed, sizes[size]["subscribers"], days, numbers)
-    planned = _planned(scenario, seed, society, numbers, days, progress)
+    sim = Sim(scenario, seed, calendar(scenario.table("calendar"), sizes[size]["days"]))
+    sim.society = create_society(sim, sizes[size]["subscribers"])
+    planned = _planned(sim, progress)
     progress("lines", 0.7)
-    plan = resolve_lines(scenario, seed, planned, numbers, days)
+    plan = resolve_lines(sim, planned)
     progress("complaints", 0.85)
-    complaints = draw_complaints(scenario, seed, society, numbers, plan, days)
-    findings = draw_findings(scenario, seed, numbers, plan, complaints, days)
-    strings = numbers.strings()
+    complaints = draw_complaints(sim, plan)
+    findings = draw_findings(sim, plan, complaints)
     facts = {
         "seed": str(seed),
         "size": size,
         "scenario": scenario.fingerprint,
-        "start": str(days.start),
-        "end": str(days.end),
-        "offset": str(days.offset),
+        "start": str(sim.days.start),
+        "end": str(sim.days.end),
+        "offset": str(sim.days.offset),
     }
     return PlannedWorld(
-        scenario=scenario,
-        seed=seed,
+        sim=sim,
         plan=plan,
-        directory=numbers,
-        strings=strings,
-        days=days,
-        numbers=arrow_tables.numbers_table(plan, numbers, strings, days),
-        complaints=arrow_tables.complaints_table(complaints, strings),
-        findings=arrow_tables.findings_table(findings, numbers, strings),
-        registers=draw_registers(scenario, seed, society, numbers, plan, strings, days),
+        numbers=arrow_tables.numbers_table(sim, plan),
+        complaints=arrow_tables.complaints_table(sim.strings, complaints),
+        findings=arrow_tables.findings_table(sim, findings),
+        registers=draw_registers(sim, plan),
         facts=facts,
     )
 
 
-def _planned(
-    scenario: Scenario, seed: int, society: Society, numbers: Directory, days: Calendar, progress: Progress
-) -> Plan:
-    """Draws the planned calls of ordinary people first, then of each population."""
-    plans = [ordinary_calls(scenario, seed, society, days, numbers)]
-    relays = relay_numbers(scenario, seed, society.subscribers, numbers)
-    context = WorldContext(scenario, society, days, numbers, trade_lists(scenario, seed, society), relays)
-    populations, ordinary = _populations(scenario), len(plans[0])
-    for i, (name, calls_of) in enumerate(populations.items()):
+def _planned(sim: Sim, progress: Progress) -> Plan:
+    """Draws the planned calls of ordinary people first, then of each trade and of each population of outfits."""
+    plans = [ordinary_calls(sim)]
+    sim.relays, sim.lists = relay_numbers(sim), trade_lists(sim)
+    trades, ordinary = sim.table("work"), len(plans[0])
+    populations = [*trades, *sim.table("outfits")]
+    for i, name in enumerate(populations):
         progress(name, 0.45 + 0.25 * i / len(populations))
-        plans.append(calls_of(seed, ordinary, context))
+        plans.append(trade_calls(sim, name) if name in trades else outfit_calls(sim, name, ordinary))
     return join(plans)

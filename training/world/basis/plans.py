@@ -21,6 +21,8 @@ ANSWERED, NO_ANSWER, BUSY, REJECTED, UNWANTED, INVALID, FAILED = (
     for name in ("answered", "no_answer", "busy", "rejected", "unwanted", "invalid_number", "failed")
 )
 CALLER, CALLEE, NETWORK = (RELEASED_BY.index(name) for name in ("caller", "callee", "network"))
+Ends = tuple[Array, Array, Array, Array]
+"""Ring (ms), talk (ms), outcome and releasing side of calls."""
 
 
 @dataclass
@@ -65,7 +67,7 @@ def join(plans: Iterable[Plan]) -> Plan:
     parts = list(plans)
     if not parts:
         empty = np.empty(0, dtype=np.int64)
-        return draw_calls(np.random.default_rng(0), empty, empty, empty, None, empty)
+        return planned_calls(empty, empty, empty, (empty,) * 4)
     columns = []
     for column in fields(Plan):
         columns.append(np.concatenate([getattr(part, column.name) for part in parts]))
@@ -74,44 +76,20 @@ def join(plans: Iterable[Plan]) -> Plan:
     return Plan(*columns)
 
 
-def draw_calls(
-    rng: np.random.Generator,
-    start: Int64s,
-    caller: Array,
-    callee: Array,
-    manner: Manner | None,
-    campaign: Array | int = -1,
-    answer: Floats | float = 1.0,
-    talk: Floats | float = 1.0,
-) -> Plan:
-    """Draws the outcomes of calls; `answer` and `talk` are factors on the chance of an answer and on the talk time."""
-    count = len(start)
-    ends = draw_outcomes(rng, manner, count, answer, talk) if manner else (np.zeros(0),) * 4
+def planned_calls(start: Int64s, caller: Array, callee: Array, ends: Ends, campaign: Array | int = -1) -> Plan:
+    """Makes a plan of calls from one number to another, of no campaign by default."""
+    ring, talk, outcome, released = ends
     return Plan(
         start=start,
         caller=caller.astype(np.int32),
         callee=callee.astype(np.int32),
-        ring=ends[0].astype(np.int32),
-        talk=ends[1].astype(np.int32),
-        outcome=ends[2].astype(np.int8),
-        released=ends[3].astype(np.int8),
-        campaign=np.broadcast_to(np.asarray(campaign, dtype=np.int32), count).copy(),
-        via=np.full(count, -1, dtype=np.int32),
+        ring=ring.astype(np.int32),
+        talk=talk.astype(np.int32),
+        outcome=outcome.astype(np.int8),
+        released=released.astype(np.int8),
+        campaign=np.broadcast_to(np.asarray(campaign, dtype=np.int32), len(start)).copy(),
+        via=np.full(len(start), -1, dtype=np.int32),
     )
-
-
-def planned_calls(
-    start: Int64s,
-    caller: Array,
-    callee: Array,
-    ends: tuple[Array, Array, Array, Array],
-    campaign: Array | int = -1,
-) -> Plan:
-    """Makes a plan of calls with known `ends` (ring, talk, outcome, released)."""
-    count = len(start)
-    of_campaign = np.broadcast_to(np.asarray(campaign, dtype=np.int32), count).copy()
-    via = np.full(count, -1, dtype=np.int32)
-    return Plan(start, caller.astype(np.int32), callee.astype(np.int32), *ends, of_campaign, via)
 
 
 def draw_outcomes(
@@ -120,8 +98,8 @@ def draw_outcomes(
     count: int,
     answer: Floats | float = 1.0,
     talk: Floats | float = 1.0,
-) -> tuple[Array, Array, Array, Array]:
-    """Draws ring (ms), talk (ms), outcome and releasing side of `count` calls."""
+) -> Ends:
+    """Draws the ends of `count` calls; `answer` and `talk` are factors on the chance of an answer and the talk time."""
     luck = rng.random(count, dtype=np.float32)
     chance = np.minimum(np.asarray(manner.answer_share * answer, dtype=np.float32), np.float32(0.97))
     answered = luck < chance
@@ -186,4 +164,5 @@ def callbacks(
     hour = days.hour(start)
     awake = (hour >= 7) & (hour < 23)
     longer = 1.0 if talk is None else talk[missed[awake]]
-    return draw_calls(rng, start[awake], calls.callee[awake], calls.caller[awake], manner, talk=longer)
+    ends = draw_outcomes(rng, manner, int(awake.sum()), talk=longer)
+    return planned_calls(start[awake], calls.callee[awake], calls.caller[awake], ends)

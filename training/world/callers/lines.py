@@ -18,26 +18,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callsieve.features.arrays import Bools, Int64s
-from callsieve.training.world.basis.draws import lognormal, stream
+from callsieve.training.world.basis.draws import lognormal
 from callsieve.training.world.basis.numbering import Directory
 from callsieve.training.world.basis.plans import ANSWERED, BUSY, CALLER, INVALID, NETWORK, NO_ANSWER, Plan
-from callsieve.training.world.basis.scenario import Scenario, Spread
-from callsieve.training.world.basis.timing import SECOND, Calendar
+from callsieve.training.world.basis.scenario import Spread
+from callsieve.training.world.basis.timing import SECOND
+
+from .sim import Sim
 
 NUMBER_BITS = 16
 SPAN_BITS = 34  # a world and its longest call fit into 2**34 ms, 198 days
 ROW_BITS = 29  # beside them: 536 million calls, or a call of six days
 
 
-def resolve_lines(scenario: Scenario, seed: int, plan: Plan, numbers: Directory, days: Calendar) -> Plan:
+def resolve_lines(sim: Sim, plan: Plan) -> Plan:
     """Returns the calls that take place, sorted by start. Changes the plan in place."""
-    _end_without_talk(plan, numbers["silent"][plan.callee], NO_ANSWER)
-    _voicemail(stream(seed, "voicemail"), scenario.table("people.voicemail"), plan, numbers)
-    possible = np.flatnonzero(_possible(plan, numbers, days))
-    plan.keep(possible[_in_order(plan.start[possible] - days.start)])
-    absent = _absent(plan, numbers)
-    _end_without_talk(plan, absent, INVALID)
-    conflict_out, conflict_in = _conflicts(plan, numbers, days)
+    _end_without_talk(plan, sim.numbers["silent"][plan.callee], NO_ANSWER)
+    _voicemail(sim.stream("voicemail"), sim.table("people.voicemail"), plan, sim.numbers)
+    possible = np.flatnonzero(_possible(sim, plan))
+    plan.keep(possible[_in_order(plan.start[possible] - sim.days.start)])
+    _end_without_talk(plan, _absent(plan, sim.numbers), INVALID)
+    conflict_out, conflict_in = _conflicts(sim, plan)
     _end_without_talk(plan, conflict_in & ~conflict_out, BUSY)
     plan.keep(~conflict_out)
     return plan
@@ -57,10 +58,10 @@ def _in_order(start: Int64s) -> Int64s:
     return packed & ((1 << ROW_BITS) - 1)
 
 
-def _possible(plan: Plan, numbers: Directory, days: Calendar) -> Bools:
+def _possible(sim: Sim, plan: Plan) -> Bools:
     """Returns whether each call is within the world and the caller's lifetime, and has one end in this network."""
-    ours, born, died = numbers["ours"], numbers["born"], numbers["died"]
-    within = (plan.start >= days.start) & (plan.start < days.end) & (plan.caller != plan.callee)
+    ours, born, died = (sim.numbers[name] for name in ("ours", "born", "died"))
+    within = (plan.start >= sim.days.start) & (plan.start < sim.days.end) & (plan.caller != plan.callee)
     carrier = plan.carrier
     lives = (plan.start >= born[carrier]) & (plan.end <= died[carrier])
     possible: Bools = within & lives & (ours[carrier] | ours[plan.callee])
@@ -82,13 +83,13 @@ def _end_without_talk(plan: Plan, rows: Bools, outcome: int) -> None:
     plan.released[rows] = NETWORK
 
 
-def _conflicts(plan: Plan, numbers: Directory, days: Calendar) -> tuple[Bools, Bools]:
+def _conflicts(sim: Sim, plan: Plan) -> tuple[Bools, Bools]:
     """Returns calls whose caller has no free line, and calls whose callee has none."""
     # Two entries per call, for caller and callee, in order of start, so that the entries of a number are in order.
     who = np.column_stack((plan.carrier, np.where(plan.outcome == ANSWERED, plan.callee, -1))).ravel()
-    times = (plan.start - days.start) << ROW_BITS | np.maximum(plan.ring + plan.talk, 1)
+    times = (plan.start - sim.days.start) << ROW_BITS | np.maximum(plan.ring + plan.talk, 1)
     crowded = np.zeros(len(who), dtype=bool)
-    for part in range(1 + (len(numbers) >> NUMBER_BITS)):
+    for part in range(1 + (len(sim.numbers) >> NUMBER_BITS)):
         places = np.flatnonzero(who >> NUMBER_BITS == part)
         number = who[places]
         order = np.argsort(number.astype(np.uint16), kind="stable")
@@ -96,7 +97,7 @@ def _conflicts(plan: Plan, numbers: Directory, days: Calendar) -> tuple[Bools, B
         start = times[places >> 1]  # packed: reordering one column is faster than two
         length = start & ((1 << ROW_BITS) - 1)
         start >>= ROW_BITS
-        crowded[places] = _crowded(number, start, start + length, numbers["lines"])
+        crowded[places] = _crowded(number, start, start + length, sim.numbers["lines"])
     return crowded[::2], crowded[1::2]
 
 

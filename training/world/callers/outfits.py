@@ -1,4 +1,4 @@
-"""Outfits: firms, gangs and robots that dial from a pool of numbers.
+"""Outfits: firms, gangs and robots that dial from a pool of numbers, and gangs that dial from lent cards.
 
 Benign outfits (customer service, alerts) and nuisance outfits use the same code with different parameters: only their
 behaviour distinguishes them, not the way in which they are simulated.
@@ -6,43 +6,61 @@ behaviour distinguishes them, not the way in which they are simulated.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from callsieve.features.arrays import Floats, Int32s, Int64s
-from callsieve.training.world.basis.dialling import DialledCalls, Hours, Pace, dial, sessions, with_redials
-from callsieve.training.world.basis.draws import choose, lognormal, stream
-from callsieve.training.world.basis.numbering import Campaign
+from callsieve.features.arrays import Array, Floats, Int32s, Int64s
+from callsieve.training.world.basis.dialling import DialledCalls, dial, with_redials
+from callsieve.training.world.basis.draws import lognormal
 from callsieve.training.world.basis.plans import ANSWERED, CALLER, Plan, join, planned_calls
 from callsieve.training.world.basis.scenario import Manner, Spread
 from callsieve.training.world.basis.timing import DAY, SECOND, Calendar
 
-from .dialling_lists import Aim, callees, nearby
-from .lent import lent_calls
-from .outfit import Outfit, WorldContext
-from .pools import Pool, add_numbers, lifetimes
-from .relations import Relations, friendly_calls, inbound_calls, interested_callbacks, padding_calls
+from .pools import Outfit, add_numbers, lifetimes
+from .relations import friendly_calls, inbound_calls, interested_callbacks, padding_calls
+from .sim import Sim
 from .ties import stranger_callbacks
-from .tricks import TRICKS, TrickContext
+from .tricks import TRICKS
 
 MAX_OUTFITS = 20_000
 OUTFIT_VARIATION = Spread(1.0, 0.32)  # of an outfit's answer rate and talk time around its population's
+CARDS = 5  # per gang that dials from lent cards; assumed
 
 
-def outfit_calls(name: str, seed: int, ordinary: int, world: WorldContext) -> Plan:
+@dataclass(frozen=True)
+class Aim:
+    """How an outfit chooses its callees."""
+
+    outside_share: float
+    dead_share: float
+    sequential: bool
+
+
+def trade_lists(sim: Sim) -> list[Int64s]:
+    """Draws dialling lists of subscribers, weighted by exposure, so that lists overlap."""
+    rng, table, society = sim.stream("lists"), sim.table("lists"), sim.society
+    count = society.subscribers
+    lists = max(table["least"], count // table["subscribers_per_list"])
+    chance = np.cumsum(society.exposure / society.exposure.sum())
+    size = min(table["people_per_list"], count // 2)
+    drawn = [np.searchsorted(chance, rng.random(size) * chance[-1], side="right") for _ in range(lists)]
+    return [np.unique(members) for members in drawn]
+
+
+def outfit_calls(sim: Sim, name: str, ordinary: int) -> Plan:
     """Draws all calls of a population: adds outfits until they make their share of calls per `ordinary` calls."""
-    rng = stream(seed, name)
-    outfit = world.scenario.read(Outfit, f"outfits.{name}")
+    rng = sim.stream(name)
+    outfit = sim.scenario.read(Outfit, f"outfits.{name}")
     if outfit.attack == "lent_card":
-        return lent_calls(name, outfit, seed, world) if outfit.calls_per_1000 > 0 else join([])
+        return _lent_calls(rng, sim, outfit, name) if outfit.calls_per_1000 > 0 else join([])
     budget = outfit.calls_per_1000 * ordinary / 1000
     plans: list[Plan] = []
     planned, founded = 0.0, 0
     while outfit.calls_per_1000 > 0 and (founded < outfit.least or planned < budget):
         if founded >= MAX_OUTFITS:
             raise ValueError(f"outfits.{name}: calls_per_1000 needs more than {MAX_OUTFITS} outfits")
-        part, calls = _one_outfit_calls(rng, f"{name}-{founded:03d}", name, outfit, budget, world)
+        part, calls = _one_outfit_calls(rng, sim, outfit, (name, f"{name}-{founded:03d}"), budget)
         plans.append(part)
         planned += calls
         founded += 1
@@ -50,58 +68,64 @@ def outfit_calls(name: str, seed: int, ordinary: int, world: WorldContext) -> Pl
 
 
 def _one_outfit_calls(
-    rng: np.random.Generator, title: str, slice_name: str, outfit: Outfit, budget: float, world: WorldContext
+    rng: np.random.Generator, sim: Sim, population: Outfit, names: tuple[str, str], budget: float
 ) -> tuple[Plan, float]:
-    """Draws one outfit; returns its calls and the count of calls it dialled."""
-    days, numbers = world.days, world.numbers
-    hours = Hours(outfit.hours, outfit.attend_share, outfit.weekend_share, outfit.after_shock_share)
-    born, died = _lifetimes(rng, outfit, days)
-    rate = lognormal(rng, outfit.rate, len(born))
-    few = _limited(rng, _expected(hours, rate, born, died, days), min(outfit.most_calls, budget / outfit.least))
+    """Draws one outfit; returns its calls and the count of calls it dialled.
+
+    Args:
+        names: of the population, and of the outfit.
+        budget: calls of the population.
+    """
+    born, died = lifetimes(rng, population, sim.days)
+    rate = lognormal(rng, population.rate, len(born))
+    expected = _expected(population, rate, born, died, sim.days)
+    few = _limited(rng, expected, min(population.most_calls, budget / population.least))
     born, died, rate = born[few], died[few], rate[few]
-    ids = _numbers(rng, title, slice_name, outfit, born, died, world)
-    manner = _varied(rng, outfit.manner)
-    pace = Pace(rate, outfit.rate_day_sigma, outfit.pace_sigma)
+    ids = add_numbers(rng, sim, population, *names, (born, died))
+    outfit = replace(population, manner=_varied(rng, population.manner))
     warmed = born + int(outfit.warm_up_days * DAY)
-    shifts = sessions(rng, days, hours, np.maximum(warmed, days.start), np.minimum(died, days.end))
-    parallel = bool(numbers["lines"][ids[0]] > 1 and outfit.mode != "human")
-    calls = dial(rng, shifts, hours, pace, manner, days, parallel)
-    calls = _with_recording(rng, outfit, calls)
-    people = world.lists[int(rng.integers(0, len(world.lists)))]
-    plan = _with_callees(rng, outfit, calls, ids, people, world)
+    lives = np.maximum(warmed, sim.days.start), np.minimum(died, sim.days.end)
+    parallel = bool(sim.numbers["lines"][ids[0]] > 1 and outfit.mode != "human")
+    calls = _with_recording(rng, outfit, dial(rng, sim.days, outfit, rate, lives, parallel))
+    people = sim.lists[int(rng.integers(0, len(sim.lists)))]
+    dead = _dead_share(rng, outfit)
+    aim = Aim(outfit.outside_share, dead, bool(rng.random() < outfit.sequential_share))
+    near = _nearby(rng, outfit.area, sim.society.subscribers) if outfit.area > 0 else people
+    plan = _with_callees(rng, sim, outfit, aim, near, calls, ids)
     if outfit.attack in TRICKS:
-        stage = TrickContext(world.society, days, numbers, world.relays, ids)
-        plan = TRICKS[outfit.attack](rng, plan, stage)
-    relations = Relations(world.scenario, world.society, days, numbers)
-    bots = padding_calls(rng, relations, ids, outfit.bots, outfit.bot_calls_per_day, outfit.bot_talk_s)
-    interested = interested_callbacks(rng, relations, plan, outfit.interest_share)
-    back = stranger_callbacks(
-        world.scenario, rng, world.society, plan, days, outfit.callback_share, outfit.callback_answer_share
-    )
-    friends = friendly_calls(rng, relations, ids, outfit.friends, outfit.friend_calls_per_day)
-    inbound = inbound_calls(rng, relations, ids, people, outfit.inbound_per_day, outfit.inbound_callback_share, manner)
+        plan = TRICKS[outfit.attack](rng, sim, plan, ids)
+    bots = padding_calls(rng, sim, outfit, ids)
+    interested = interested_callbacks(rng, sim, plan, outfit.interest_share)
+    back = stranger_callbacks(rng, sim, outfit, plan)
+    friends = friendly_calls(rng, sim, outfit, ids)
+    inbound = inbound_calls(rng, sim, outfit, ids, people)
     return join([plan, back, interested, bots, friends, inbound]), float(len(calls.start))
 
 
-def _lifetimes(rng: np.random.Generator, outfit: Outfit, days: Calendar) -> tuple[Int64s, Int64s]:
-    """Draws the lifetimes of an outfit's numbers; repeats until a number is alive in the world.
+def _lent_calls(rng: np.random.Generator, sim: Sim, outfit: Outfit, name: str) -> Plan:
+    """Draws the calls of gangs from cards that subscribers lend, with an honest history, until they are cut off."""
+    numbers, members = sim.numbers, sim.society.members("lender")
+    members = members[numbers["lent_from"][members] < sim.days.end]
+    plans = []
+    for number, first in enumerate(range(0, len(members), CARDS)):
+        ids = members[first : first + CARDS]
+        numbers.slice(name)
+        numbers["campaign"][ids] = numbers.campaign(outfit.drawn_campaign(rng, f"{name}-{number:03d}", name))
+        rate = lognormal(rng, outfit.rate, len(ids))
+        lives = np.maximum(numbers["lent_from"][ids], sim.days.start), np.minimum(numbers["died"][ids], sim.days.end)
+        calls = dial(rng, sim.days, outfit, rate, lives)
+        people = sim.lists[int(rng.integers(0, len(sim.lists)))]
+        aim = Aim(outfit.outside_share, _dead_share(rng, outfit), sequential=False)
+        plans.append(_with_callees(rng, sim, outfit, aim, people, calls, ids))
+    plan = join(plans)
+    return join([plan, stranger_callbacks(rng, sim, outfit, plan)])
 
-    An outfit can start at any time, even before the world or near its end.
-    """
-    while True:
-        length = int(max(DAY / 2, DAY * lognormal(rng, outfit.run_days, 1)[0]))
-        begin = int(rng.integers(days.start - length, days.end - DAY // 4))
-        agents = max(1, round(lognormal(rng, outfit.agents, 1)[0]))
-        born, died = lifetimes(rng, days, begin, begin + length, agents, outfit.number_days)
-        if len(born):
-            return born, died
 
-
-def _expected(hours: Hours, rate: Floats, born: Int64s, died: Int64s, days: Calendar) -> Floats:
+def _expected(outfit: Outfit, rate: Floats, born: Int64s, died: Int64s, days: Calendar) -> Floats:
     """Returns the expected count of calls of each number in the world."""
     alive = (np.minimum(died, days.end) - np.maximum(born, days.start)) / DAY
-    attending = hours.attend_share * (5 + 2 * hours.weekend_share) / 7
-    return alive * attending * hours.working * rate
+    attending = outfit.attend_share * (5 + 2 * outfit.weekend_share) / 7
+    return alive * attending * outfit.working_hours * rate
 
 
 def _limited(rng: np.random.Generator, expected: Floats, most: float) -> Int64s:
@@ -113,50 +137,6 @@ def _limited(rng: np.random.Generator, expected: Floats, most: float) -> Int64s:
     # The number that crosses the limit is included: otherwise long lifetimes would be too rare.
     included = np.cumsum(expected[order]) - expected[order] < most
     return np.sort(order[included])
-
-
-def _numbers(
-    rng: np.random.Generator,
-    title: str,
-    slice_name: str,
-    outfit: Outfit,
-    born: Int64s,
-    died: Int64s,
-    world: WorldContext,
-) -> Int32s:
-    campaign = -1
-    if outfit.nuisance:
-        content = list(outfit.content)[int(choose(rng, outfit.content, 1)[0])]
-        campaign = world.numbers.campaign(Campaign(title, slice_name, content, outfit.mode, outfit.attack or None))
-    pool = Pool(
-        weights=outfit.pool,
-        mixed_block_share=outfit.mixed_block_share,
-        new_block_share=outfit.new_block_share,
-        numbers_per_device=outfit.numbers_per_device,
-        own_network_share=outfit.own_network_share,
-        lines=outfit.lines,
-        local_share=outfit.local_share,
-        shared_trunk_share=outfit.shared_trunk_share,
-        agent_sim_share=outfit.agent_sim_share,
-    )
-    numbering = world.scenario.table("numbering")
-    ids = add_numbers(
-        rng,
-        pool,
-        numbering["attestation"],
-        numbering["area_code"],
-        world.society.blocks,
-        world.society.subscribers,
-        numbering["trunks"]["most_tenants"],
-        born,
-        died,
-        world.numbers,
-        world.numbers.slice(slice_name),
-        campaign,
-    )
-    world.numbers["silent"][ids] = rng.random() < outfit.silent_share
-    world.numbers["outfit"][ids] = world.numbers.new("outfit", 1)
-    return ids
 
 
 def _varied(rng: np.random.Generator, manner: Manner) -> Manner:
@@ -185,20 +165,53 @@ def _with_recording(rng: np.random.Generator, outfit: Outfit, calls: DialledCall
     return replace(calls, ends=(ring, talk.astype(np.int32), outcome, released))
 
 
+def _dead_share(rng: np.random.Generator, outfit: Outfit) -> float:
+    """Draws the share of an outfit's dialling list that is out of date."""
+    return float(min(0.5, lognormal(rng, outfit.dead, 1)[0]))
+
+
 def _with_callees(
-    rng: np.random.Generator,
-    outfit: Outfit,
-    calls: DialledCalls,
-    ids: Int32s,
-    people: Int64s,
-    world: WorldContext,
+    rng: np.random.Generator, sim: Sim, outfit: Outfit, aim: Aim, people: Int64s, calls: DialledCalls, ids: Array
 ) -> Plan:
-    """Draws the callees of an outfit's calls."""
-    dead = float(min(0.5, lognormal(rng, outfit.dead, 1)[0]))
-    aim = Aim(outfit.outside_share, dead, bool(rng.random() < outfit.sequential_share))
-    if outfit.area > 0:
-        people = nearby(rng, outfit.area, world.society)
-    drawn = callees(rng, aim, people, len(calls.start), world.society, world.numbers)
-    callee = with_redials(rng, calls.who, drawn, outfit.again_share, calls.ends[2])
+    """Draws the callees of an outfit's calls from its numbers."""
+    drawn = _callees(rng, sim, aim, people, len(calls.start))
+    callee = with_redials(rng, calls, drawn, outfit.again_share)
     caller = ids[calls.who]
-    return planned_calls(calls.start, caller, callee, calls.ends, world.numbers["campaign"][caller])
+    return planned_calls(calls.start, caller, callee, calls.ends, sim.numbers["campaign"][caller])
+
+
+def _nearby(rng: np.random.Generator, area: int, subscribers: int) -> Int64s:
+    """Draws a range of neighbouring subscribers."""
+    first = int(rng.integers(0, subscribers))
+    return (first + np.arange(min(area, subscribers))) % subscribers
+
+
+def _callees(rng: np.random.Generator, sim: Sim, aim: Aim, people: Int64s, count: int) -> Int32s:
+    """Draws the next `count` callees of an outfit with the dialling list `people`."""
+    if aim.sequential:
+        return _sequential(rng, sim, aim, count)
+    rounds = -(-count // max(len(people), 1))
+    picked = np.concatenate([rng.permutation(people) for _ in range(rounds)] or [people])[:count]
+    luck = rng.random(count)
+    outside = luck < aim.outside_share
+    picked[outside] = sim.society.draw_outsiders(rng, int(outside.sum()))
+    dead = luck > 1 - aim.dead_share
+    picked[dead] = _unallocated(rng, sim, aim, rng.integers(0, sim.society.subscribers, int(dead.sum())))
+    return picked.astype(np.int32)
+
+
+def _sequential(rng: np.random.Generator, sim: Sim, aim: Aim, count: int) -> Int32s:
+    """Draws callees in the order of their digits, including unallocated numbers between them."""
+    subscribers = sim.society.subscribers
+    first = int(rng.integers(0, subscribers))
+    gaps = rng.random(count) < min(0.5, 3 * aim.dead_share)
+    picked = sim.society.by_digits[(first + np.cumsum(~gaps)) % subscribers]
+    picked[gaps] = _unallocated(rng, sim, aim, picked[gaps])
+    chosen: Int32s = picked.astype(np.int32)
+    return chosen
+
+
+def _unallocated(rng: np.random.Generator, sim: Sim, aim: Aim, neighbours: Int64s) -> Int32s:
+    """Adds unallocated numbers near the numbers of some subscribers; some belong to other networks."""
+    digits = sim.numbers["digits"][neighbours] + rng.integers(1, 10, len(neighbours))
+    return sim.numbers.add(digits, ours=rng.random(len(digits)) >= aim.outside_share)

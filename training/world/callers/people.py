@@ -6,15 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from callsieve.features.arrays import Array, Bools, Floats, Int8s, Int32s, Int64s
+from callsieve.features.arrays import Int8s, Int32s, Int64s
 from callsieve.features.records import ROUTES
-from callsieve.training.world.basis.draws import choose, lognormal, stream
+from callsieve.training.world.basis.draws import choose, lognormal
 from callsieve.training.world.basis.numbering import (
     AREAS,
     MOBILE_BLOCK,
     NEVER,
     OPERATORS,
-    Directory,
     attestations,
     in_blocks,
     lead_code,
@@ -22,10 +21,10 @@ from callsieve.training.world.basis.numbering import (
     operators,
     scattered,
 )
-from callsieve.training.world.basis.scenario import Scenario, Spread
-from callsieve.training.world.basis.timing import DAY, HOUR, Calendar
+from callsieve.training.world.basis.scenario import Spread
+from callsieve.training.world.basis.timing import DAY, HOUR
 
-Kinds = tuple[str, ...]
+from .sim import Kinds, Sim, Society
 
 
 @dataclass(frozen=True)
@@ -40,41 +39,13 @@ class Kind:
     exposure: float
 
 
-@dataclass(frozen=True)
-class Society:
-    """The subscribers, ids 0..`subscribers`-1, and the outsiders whom they know, with the ids after them."""
-
-    subscribers: int
-    outsiders: int
-    kind: Int8s  # position in `kinds`, -1: ordinary
-    kinds: tuple[str, ...]
-    activity: Floats
-    talk: Floats  # factor on the talk time
-    reach: Floats  # factor on the chance of an answer
-    exposure: Floats  # weight on dialling lists
-    outward: Floats  # tendency to call rather than to be called (logit)
-    shift: Int64s  # of daily activity, ms
-    blocks: Int64s  # seven-digit blocks with numbers of subscribers
-    by_digits: Int64s  # subscribers in order of their digits
-
-    def members(self, kind: str) -> Int64s:
-        """Returns the ids of subscribers of a kind."""
-        return np.flatnonzero(self.kind == self.kinds.index(kind))
-
-    def pick_up(self, callees: Array) -> Floats:
-        """Returns each callee's factor on the chance of an answer; 1 for numbers that are not people."""
-        people = callees < len(self.reach)
-        return np.where(people, self.reach[np.where(people, callees, 0)], 1.0)
-
-
-def create_society(scenario: Scenario, seed: int, count: int, days: Calendar, numbers: Directory) -> Society:
-    """Draws subscribers and outsiders, and adds their numbers to the directory."""
-    rng = stream(seed, "people")
-    table = scenario.table("people")
-    kinds = {name: scenario.read(Kind, f"people.kinds.{name}") for name in table["kinds"]}
+def create_society(sim: Sim, count: int) -> Society:
+    """Draws `count` subscribers and their outsiders, and adds their numbers to the directory."""
+    rng, numbers, table = sim.stream("people"), sim.numbers, sim.table("people")
+    specs = {name: sim.scenario.read(Kind, f"people.kinds.{name}") for name in table["kinds"]}
     outsiders = int(count * table["outsiders_per_subscriber"])
     everybody = count + outsiders
-    kind = _kinds(rng, kinds, count)
+    kinds = _kinds(rng, specs, count)
     activity = np.exp(table["sociability_sigma"] * rng.standard_normal(everybody))
     activity = np.minimum(activity, table["most_activity"])
     shift = table["chronotype_h"] * rng.standard_normal(everybody)
@@ -82,23 +53,21 @@ def create_society(scenario: Scenario, seed: int, count: int, days: Calendar, nu
     # Only the part of outsiders' habits that concerns people of this network.
     outward[count:] *= table["outsiders_outward_share"]
     exposure = np.exp(table["exposure_sigma"] * rng.standard_normal(count))
-    for code, spec in enumerate(kinds.values()):
-        activity[:count][kind == code] *= spec.activity
-        shift[:count][kind == code] += spec.shift_h
-        outward[:count][kind == code] += spec.outward
-        exposure[kind == code] *= spec.exposure
-    blocks = _subscribers(scenario, rng, days, numbers, kind, tuple(kinds))
-    habits = stream(seed, "habits")
+    for name, spec in specs.items():
+        members = kinds.any_of(name)
+        activity[:count][members] *= spec.activity
+        shift[:count][members] += spec.shift_h
+        outward[:count][members] += spec.outward
+        exposure[members] *= spec.exposure
+    blocks = _subscribers(rng, sim, kinds)
+    habits = sim.stream("habits")
     numbers["voicemail"][:count] = habits.random(count) < table["voicemail"]["share"]
-    numbers["silent"][:count] = _of_kinds(kind, tuple(kinds), "second_card") & (
-        habits.random(count) < table["silent_share"]
-    )
-    _outsiders(scenario, rng, numbers, outsiders)
+    numbers["silent"][:count] = kinds.any_of("second_card") & (habits.random(count) < table["silent_share"])
+    _outsiders(rng, sim, outsiders)
     return Society(
         subscribers=count,
         outsiders=outsiders,
-        kind=kind,
-        kinds=tuple(kinds),
+        kinds=kinds,
         activity=activity,
         talk=np.exp(table["talk_sigma"] * habits.standard_normal(everybody)),
         reach=np.clip(np.exp(table["reach_sigma"] * rng.standard_normal(everybody)), 0.2, 1.8),
@@ -111,39 +80,33 @@ def create_society(scenario: Scenario, seed: int, count: int, days: Calendar, nu
     )
 
 
-def _kinds(rng: np.random.Generator, kinds: dict[str, Kind], count: int) -> Int8s:
+def _kinds(rng: np.random.Generator, specs: dict[str, Kind], count: int) -> Kinds:
     """Draws the kind of each subscriber from one shuffled row: a kind that is added last changes only its members."""
     row = rng.permutation(count)
     kind = np.full(count, -1, dtype=np.int8)
     first = 0
-    for code, spec in enumerate(kinds.values()):
+    for code, spec in enumerate(specs.values()):
         members = max(spec.least, round(spec.share * count))
         kind[row[first : first + members]] = code
         first += members
     if first > count:
         raise ValueError(f"people.kinds need {first} subscribers, the size has {count}")
-    return kind
+    return Kinds(tuple(specs), kind)
 
 
-def _subscribers(
-    scenario: Scenario,
-    rng: np.random.Generator,
-    days: Calendar,
-    numbers: Directory,
-    kind: Int8s,
-    kinds: Kinds,
-) -> Int64s:
-    table, count = scenario.table("numbering"), len(kind)
+def _subscribers(rng: np.random.Generator, sim: Sim, kinds: Kinds) -> Int64s:
+    """Adds the numbers of subscribers, and returns their blocks."""
+    table, numbers, count = sim.table("numbering"), sim.numbers, len(kinds.code)
     blocks = mobile_blocks(rng, max(8, count // table["subscribers_per_block"]))
-    digits, leads, operator = _personal(rng, scenario, "subscriber_pool", count, blocks)
+    digits, leads, operator = _personal(rng, sim, "subscriber_pool", count, blocks)
     ported = rng.random(count) < table["ported_share"]
     operator[ported] = rng.integers(0, OPERATORS.index("foreign"), int(ported.sum()))
-    codes = np.array([numbers.slice(name) for name in ("ordinary", *kinds)])
+    codes = np.array([numbers.slice(name) for name in ("ordinary", *kinds.names)])
     cells = numbers.new("cell", max(4, count // table["cell_people"]))
     numbers.add(
         digits,
         lead=leads,
-        slice=codes[kind + 1],
+        slice=codes[kinds.code + 1],
         ours=True,
         operator=operator,
         device=_devices(rng, digits, numbers.new("device", count), table["shared_device_share"]),
@@ -151,7 +114,7 @@ def _subscribers(
         home=cells[np.arange(count) * len(cells) // count],
         work=cells[rng.integers(0, len(cells), count)],
         attestation=attestations(rng, table["attestation"]["own_network"], count),
-        **_lives(rng, scenario, days, kind, kinds),
+        **_lives(rng, sim, kinds),
     )
     return blocks
 
@@ -171,24 +134,23 @@ def _areas(rng: np.random.Generator, count: int, here: int, share: float) -> Int
     return np.where(rng.random(count) < share, here, rng.choice(AREAS, count))
 
 
-def _lives(
-    rng: np.random.Generator, scenario: Scenario, days: Calendar, kind: Int8s, kinds: Kinds
-) -> dict[str, Int64s]:
+def _lives(rng: np.random.Generator, sim: Sim, kinds: Kinds) -> dict[str, Int64s]:
     """Draws the lifetime of each number, the time from which it is lent, and the time abroad."""
-    table, count, length = scenario.table("people"), len(kind), days.end - days.start
+    table, count, days = sim.table("people"), len(kinds.code), sim.days
+    length = days.end - days.start
 
     def at(low: float, high: float) -> Int64s:
         return days.start + (rng.uniform(low, high, count) * length).astype(np.int64)
 
-    new = _of_kinds(kind, kinds, "new_number", "recycled")
+    new = kinds.any_of("new_number", "recycled")
     born = np.where(new, at(0.05, 0.9), 0)
     leaves = (rng.random(count) < table["leave_share"]) & ~new
     died = np.where(leaves, at(0.1, 1.0), NEVER)
-    lender, lent_days = _of_kinds(kind, kinds, "lender"), lognormal(rng, Spread(**table["lent_days"]), count)
+    lender, lent_days = kinds.any_of("lender"), lognormal(rng, Spread(**table["lent_days"]), count)
     lent_from = at(-0.1, 0.95)
     cut_off = lent_from + (DAY * lent_days).astype(np.int64)
     lender &= cut_off > days.start + DAY
-    roamer, away = _of_kinds(kind, kinds, "roamer"), at(0.0, 0.8)
+    roamer, away = kinds.any_of("roamer"), at(0.0, 0.8)
     trip = (DAY * lognormal(rng, Spread(**table["trip_days"]), count)).astype(np.int64)
     return {
         "born": born,
@@ -199,14 +161,10 @@ def _lives(
     }
 
 
-def _of_kinds(kind: Int8s, kinds: Kinds, *names: str) -> Bools:
-    return np.isin(kind, [kinds.index(name) for name in names])
-
-
-def _outsiders(scenario: Scenario, rng: np.random.Generator, numbers: Directory, count: int) -> None:
-    table = scenario.table("numbering")
+def _outsiders(rng: np.random.Generator, sim: Sim, count: int) -> None:
+    table = sim.table("numbering")
     blocks = mobile_blocks(rng, max(8, count // table["outsiders_per_block"]))
-    digits, leads, operator = _personal(rng, scenario, "outsider_pool", count, blocks)
+    digits, leads, operator = _personal(rng, sim, "outsider_pool", count, blocks)
     foreign = leads == lead_code("foreign")
     attested = np.where(
         foreign,
@@ -216,10 +174,10 @@ def _outsiders(scenario: Scenario, rng: np.random.Generator, numbers: Directory,
     route = np.where(foreign, ROUTES.index("international"), ROUTES.index("domestic"))
     # A shop's or an office's fixed number has several lines.
     lines = np.where(leads == lead_code("fixed"), 6, 1)
-    numbers.add(
+    sim.numbers.add(
         digits,
         lead=leads,
-        slice=numbers.slice("elsewhere"),
+        slice=sim.numbers.slice("elsewhere"),
         lines=lines,
         operator=operator,
         attestation=attested,
@@ -228,11 +186,9 @@ def _outsiders(scenario: Scenario, rng: np.random.Generator, numbers: Directory,
     )
 
 
-def _personal(
-    rng: np.random.Generator, scenario: Scenario, pool: str, count: int, blocks: Int64s
-) -> tuple[Int64s, Int8s, Int8s]:
+def _personal(rng: np.random.Generator, sim: Sim, pool: str, count: int, blocks: Int64s) -> tuple[Int64s, Int8s, Int8s]:
     """Draws digits, prefix code and operator of people's numbers."""
-    table = scenario.table("numbering")
+    table = sim.table("numbering")
     names = list(table[pool])
     kind = choose(rng, table[pool], count)
     digits = in_blocks(rng, blocks, count)

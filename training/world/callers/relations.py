@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from callsieve.features.arrays import Int32s, Int64s
 from callsieve.training.world.basis.draws import lognormal
-from callsieve.training.world.basis.numbering import Directory
-from callsieve.training.world.basis.plans import ANSWERED, Plan, draw_calls, join
-from callsieve.training.world.basis.scenario import Manner, Scenario, Spread
-from callsieve.training.world.basis.timing import DAY, MINUTE, Calendar, clock
+from callsieve.training.world.basis.plans import ANSWERED, Plan, draw_outcomes, join, planned_calls
+from callsieve.training.world.basis.scenario import Spread
+from callsieve.training.world.basis.timing import DAY, MINUTE, clock
 
-from .people import Society
+from .pools import Outfit
+from .sim import Sim
 
 ANSWERING_SHARE = 0.9  # of a line for incoming calls
 BOT_ANSWER_SHARE = 0.97
@@ -22,88 +22,62 @@ LATER_MINUTES = Spread(600.0, 1.6)
 RETURN_MINUTES = Spread(90.0, 1.2)
 
 
-@dataclass(frozen=True)
-class Relations:
-    """The parts of the world that calls between acquaintances depend on."""
-
-    scenario: Scenario
-    society: Society
-    days: Calendar
-    numbers: Directory
-
-    def lifetime(self, ids: Int32s) -> tuple[Int64s, Int64s]:
-        """Returns begin and end of each number's life within the world."""
-        born = np.maximum(self.numbers["born"][ids], self.days.start)
-        return born, np.minimum(self.numbers["died"][ids], self.days.end)
-
-
-def friendly_calls(rng: np.random.Generator, world: Relations, ids: Int32s, friends: int, per_day: float) -> Plan:
+def friendly_calls(rng: np.random.Generator, sim: Sim, outfit: Outfit, ids: Int32s) -> Plan:
     """Draws calls in both directions between each number and a few people; outgoing ones belong to its campaign."""
-    if friends == 0 or per_day <= 0:
+    if outfit.friends == 0 or outfit.friend_calls_per_day <= 0:
         return join([])
-    born, died = world.lifetime(ids)
-    who = np.repeat(np.arange(len(ids)), friends)
-    people = rng.integers(0, world.society.subscribers + world.society.outsiders, len(who))
-    calls = rng.poisson(per_day * np.exp(rng.standard_normal(len(who))) * (died - born)[who] / DAY)
+    born, died = sim.lifetime(ids)
+    who = np.repeat(np.arange(len(ids)), outfit.friends)
+    people = rng.integers(0, sim.society.people, len(who))
+    calls = rng.poisson(outfit.friend_calls_per_day * np.exp(rng.standard_normal(len(who))) * (died - born)[who] / DAY)
     who, people = np.repeat(who, calls), np.repeat(people, calls)
-    ticking = clock(world.days, world.scenario.table("clocks.family"))
-    start = ticking.draw(rng, born[who], died[who])
+    start = clock(sim.days, sim.table("clocks.family")).draw(rng, born[who], died[who])
     outward = rng.random(len(who)) < 0.5
     caller = np.where(outward, ids[who], people)
     callee = np.where(outward, people, ids[who])
-    campaign = np.where(outward, world.numbers["campaign"][ids[who]], -1)
-    return draw_calls(rng, start, caller, callee, world.scenario.read(Manner, "people.manner"), campaign)
+    campaign = np.where(outward, sim.numbers["campaign"][ids[who]], -1)
+    return planned_calls(start, caller, callee, draw_outcomes(rng, sim.manner, len(start)), campaign)
 
 
-def padding_calls(
-    rng: np.random.Generator, world: Relations, ids: Int32s, bots: int, per_day: float, talk_s: float
-) -> Plan:
+def padding_calls(rng: np.random.Generator, sim: Sim, outfit: Outfit, ids: Int32s) -> Plan:
     """Draws calls to the outfit's own lines, which answer and talk long to improve its averages."""
-    if bots == 0 or per_day <= 0:
+    if outfit.bots == 0 or outfit.bot_calls_per_day <= 0:
         return join([])
-    born, died = world.lifetime(ids)
-    who = np.repeat(np.arange(len(ids)), rng.poisson(per_day * np.maximum(died - born, 0) / DAY))
-    lines = rng.integers(world.society.subscribers, world.society.subscribers + world.society.outsiders, bots)
-    start = clock(world.days, world.scenario.table("clocks.office")).draw(rng, born[who], died[who])
-    manner = replace(world.scenario.read(Manner, "people.manner"), answer_share=BOT_ANSWER_SHARE)
-    longer = talk_s / manner.talk.median
-    callee, campaign = lines[rng.integers(0, bots, len(who))], world.numbers["campaign"][ids[who]]
-    return draw_calls(rng, start, ids[who], callee, manner, campaign, talk=longer)
+    born, died = sim.lifetime(ids)
+    who = np.repeat(np.arange(len(ids)), rng.poisson(outfit.bot_calls_per_day * np.maximum(died - born, 0) / DAY))
+    lines = sim.society.draw_outsiders(rng, outfit.bots)
+    start = clock(sim.days, sim.table("clocks.office")).draw(rng, born[who], died[who])
+    manner = replace(sim.manner, answer_share=BOT_ANSWER_SHARE)
+    callee, campaign = lines[rng.integers(0, outfit.bots, len(who))], sim.numbers["campaign"][ids[who]]
+    ends = draw_outcomes(rng, manner, len(start), talk=outfit.bot_talk_s / manner.talk.median)
+    return planned_calls(start, ids[who], callee, ends, campaign)
 
 
-def interested_callbacks(rng: np.random.Generator, world: Relations, plan: Plan, share: float) -> Plan:
+def interested_callbacks(rng: np.random.Generator, sim: Sim, plan: Plan, share: float) -> Plan:
     """Draws calls back of people who talked to the outfit, hours or days later."""
-    people = plan.callee < world.society.subscribers + world.society.outsiders
+    people = plan.callee < sim.society.people
     talked = plan.take(people & (plan.outcome == ANSWERED) & (rng.random(len(plan)) < share))
     start = talked.end + (MINUTE * lognormal(rng, LATER_MINUTES, len(talked))).astype(np.int64)
-    day = (world.days.hour(start) >= 8) & (world.days.hour(start) < 21)
-    manner = world.scenario.read(Manner, "people.manner")
-    return draw_calls(rng, start[day], talked.callee[day], talked.caller[day], manner, answer=INTEREST_ANSWER)
+    day = (sim.days.hour(start) >= 8) & (sim.days.hour(start) < 21)
+    ends = draw_outcomes(rng, sim.manner, int(day.sum()), answer=INTEREST_ANSWER)
+    return planned_calls(start[day], talked.callee[day], talked.caller[day], ends)
 
 
-def inbound_calls(
-    rng: np.random.Generator,
-    world: Relations,
-    ids: Int32s,
-    customers: Int64s,
-    per_day: float,
-    callback_share: float,
-    manner: Manner,
-) -> Plan:
+def inbound_calls(rng: np.random.Generator, sim: Sim, outfit: Outfit, ids: Int32s, customers: Int64s) -> Plan:
     """Draws calls of customers, and calls back to some of them; each line has its own rate."""
-    if per_day <= 0:
+    if outfit.inbound_per_day <= 0:
         return join([])
-    born, died = world.lifetime(ids)
-    calls = rng.poisson(per_day * np.exp(rng.standard_normal(len(ids))) * (died - born) / DAY)
+    born, died = sim.lifetime(ids)
+    calls = rng.poisson(outfit.inbound_per_day * np.exp(rng.standard_normal(len(ids))) * (died - born) / DAY)
     who = np.repeat(np.arange(len(ids)), calls)
     customer = customers[rng.integers(0, len(customers), len(who))]
-    ticking = clock(world.days, world.scenario.table("clocks.office"))
-    start = ticking.draw(rng, born[who], died[who])
-    answering = replace(manner, answer_share=ANSWERING_SHARE)
-    inward = draw_calls(rng, start, customer, ids[who], answering, talk=2.0)
-    back = inward.take((inward.outcome == ANSWERED) & (rng.random(len(inward)) < callback_share))
+    start = clock(sim.days, sim.table("clocks.office")).draw(rng, born[who], died[who])
+    answering = replace(outfit.manner, answer_share=ANSWERING_SHARE)
+    inward = planned_calls(start, customer, ids[who], draw_outcomes(rng, answering, len(start), talk=2.0))
+    back = inward.take((inward.outcome == ANSWERED) & (rng.random(len(inward)) < outfit.inbound_callback_share))
     later = back.end + (MINUTE * lognormal(rng, RETURN_MINUTES, len(back))).astype(np.int64)
-    office = (world.days.hour(later) >= 8) & (world.days.hour(later) < 20)
-    campaign = world.numbers["campaign"][back.callee[office]]
-    outward = draw_calls(rng, later[office], back.callee[office], back.caller[office], manner, campaign, answer=1.4)
+    office = (sim.days.hour(later) >= 8) & (sim.days.hour(later) < 20)
+    campaign = sim.numbers["campaign"][back.callee[office]]
+    ends = draw_outcomes(rng, outfit.manner, int(office.sum()), answer=1.4)
+    outward = planned_calls(later[office], back.callee[office], back.caller[office], ends, campaign)
     return join([inward, outward])

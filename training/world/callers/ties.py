@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from callsieve.features.arrays import Floats, Int64s
-from callsieve.training.world.basis.draws import lognormal, stream
-from callsieve.training.world.basis.numbering import Directory
-from callsieve.training.world.basis.plans import NO_ANSWER, Plan, callbacks, draw_calls, join
-from callsieve.training.world.basis.scenario import Manner, Scenario, Spread, Talk
-from callsieve.training.world.basis.timing import DAY, MINUTE, Calendar, clock
+from callsieve.training.world.basis.dialling import Dialler
+from callsieve.training.world.basis.draws import lognormal
+from callsieve.training.world.basis.plans import NO_ANSWER, Plan, callbacks, draw_outcomes, join, planned_calls
+from callsieve.training.world.basis.scenario import Spread, Table
+from callsieve.training.world.basis.timing import DAY, MINUTE, clock
 
-from .people import Society
+from .sim import Sim, Society
 
 EDGES_PER_PART = 400_000
 TIES_POWER = 0.74  # ties grow with this power of a person's activity; tuned to the quartiles of peers
@@ -49,33 +49,25 @@ class Tie:
     outward: float  # tendency of the first of the pair to call (logit)
 
 
-def ordinary_calls(scenario: Scenario, seed: int, society: Society, days: Calendar, numbers: Directory) -> Plan:
+def ordinary_calls(sim: Sim) -> Plan:
     """Draws all calls between people who know each other, with follow-ups and calls back."""
-    rng = stream(seed, "ties")
-    table = scenario.table("people")
-    manner = scenario.read(Manner, "people.manner")
-    back = replace(manner, answer_share=table["callback_answer_share"])
+    rng, table, society = sim.stream("ties"), sim.table("people"), sim.society
     share, delay = table["callback_share"], Spread(**table["callback_minutes"])
     plans = []
     for name in table["ties"]:
-        tie = scenario.read(Tie, f"people.ties.{name}")
-        tie_manner = replace(manner, talk=_longer(manner.talk, tie.talk))
+        tie = sim.scenario.read(Tie, f"people.ties.{name}")
+        manner = replace(sim.manner, talk=replace(sim.manner.talk, median=sim.manner.talk.median * tie.talk))
+        back = replace(manner, answer_share=table["callback_answer_share"])
         for edges in _edges(rng, tie, society):
-            calls = _with_follow_ups(
-                rng, scenario, tie.follow_up_share, _first_calls(rng, scenario, tie, edges, society, days, numbers)
-            )
-            answer = society.pick_up(calls.callee)
+            calls = _with_follow_ups(rng, table, tie.follow_up_share, _first_calls(rng, sim, tie, edges))
             talk = society.talk[calls.caller] * society.talk[calls.callee]
-            plan = draw_calls(rng, calls.start, calls.caller, calls.callee, tie_manner, answer=answer, talk=talk)
+            ends = draw_outcomes(rng, manner, len(calls.start), society.pick_up(calls.callee), talk)
+            plan = planned_calls(calls.start, calls.caller, calls.callee, ends)
             returned = np.minimum(1.0, 2 * share * calls.reply)
-            plans += [plan, callbacks(rng, plan, days, replace(back, talk=tie_manner.talk), returned, delay, talk)]
+            plans += [plan, callbacks(rng, plan, sim.days, back, returned, delay, talk)]
     planned = join(plans)
-    planned.keep(planned.start < numbers["lent_from"][planned.caller])
+    planned.keep(planned.start < sim.numbers["lent_from"][planned.caller])
     return planned
-
-
-def _longer(talk: Talk, factor: float) -> Talk:
-    return replace(talk, median=talk.median * factor)
 
 
 def _edges(rng: np.random.Generator, tie: Tie, society: Society) -> Iterator[tuple[Int64s, Int64s]]:
@@ -102,7 +94,7 @@ def _edges(rng: np.random.Generator, tie: Tie, society: Society) -> Iterator[tup
 
 def _partners(rng: np.random.Generator, tie: Tie, person: Int64s, society: Society) -> Int64s:
     if tie.group == "outside":
-        return society.subscribers + rng.integers(0, society.outsiders, len(person))
+        return society.draw_outsiders(rng, len(person))
     if tie.group == "anyone":
         return rng.integers(0, society.subscribers, len(person))
     if tie.group not in {"near", "mixed"}:
@@ -112,17 +104,9 @@ def _partners(rng: np.random.Generator, tie: Tie, person: Int64s, society: Socie
     return first + (rng.random(len(person)) * size).astype(np.int64)
 
 
-def _first_calls(
-    rng: np.random.Generator,
-    scenario: Scenario,
-    tie: Tie,
-    edges: tuple[Int64s, Int64s],
-    society: Society,
-    days: Calendar,
-    numbers: Directory,
-) -> PairCalls:
+def _first_calls(rng: np.random.Generator, sim: Sim, tie: Tie, edges: tuple[Int64s, Int64s]) -> PairCalls:
     """Draws the first calls of each pair."""
-    person, other = edges
+    (person, other), numbers, society, days = edges, sim.numbers, sim.society, sim.days
     low = np.maximum(np.maximum(numbers["born"][person], numbers["born"][other]), days.start)
     last = np.minimum(numbers["died"], numbers["lent_from"])
     high = np.minimum(np.minimum(last[person], last[other]), days.end)
@@ -138,15 +122,14 @@ def _first_calls(
     outward = first > rng.random(len(pair))
     caller = np.where(outward, person[pair], other[pair])
     callee = np.where(outward, other[pair], person[pair])
-    times = clock(days, scenario.table(f"clocks.{tie.clock}"))
+    times = clock(days, sim.table(f"clocks.{tie.clock}"))
     drawn = times.draw(rng, low[pair], high[pair]) + society.shift[person[pair]]
     reply = np.where(outward, 1 - first, first)
     return PairCalls(np.clip(drawn, low[pair], high[pair] - 1), caller, callee, reply)
 
 
-def _with_follow_ups(rng: np.random.Generator, scenario: Scenario, share: float, calls: PairCalls) -> PairCalls:
+def _with_follow_ups(rng: np.random.Generator, table: Table, share: float, calls: PairCalls) -> PairCalls:
     """Adds follow-up calls, a geometric count per call, in either direction by the pair's habit."""
-    table = scenario.table("people")
     delay = Spread(**table["follow_up_minutes"])
     parts = [calls]
     while len(parts[-1].start) > 0 and len(parts) < 6:
@@ -161,22 +144,8 @@ def _with_follow_ups(rng: np.random.Generator, scenario: Scenario, share: float,
     return PairCalls(*(np.concatenate([getattr(part, name) for part in parts]) for name in PairCalls.__slots__))
 
 
-def stranger_callbacks(
-    scenario: Scenario,
-    rng: np.random.Generator,
-    society: Society,
-    plan: Plan,
-    days: Calendar,
-    share: float,
-    answer: float,
-) -> Plan:
-    """Draws calls back of subscribers after missed calls of strangers.
-
-    Args:
-        share: chance of a call back for each missed call.
-        answer: chance that the stranger answers.
-    """
-    manner = replace(scenario.read(Manner, "people.manner"), answer_share=answer)
-    ours = plan.take((plan.callee < society.subscribers) & (plan.outcome == NO_ANSWER))
-    delay = Spread(**scenario.table("people")["callback_minutes"])
-    return callbacks(rng, ours, days, manner, share, delay)
+def stranger_callbacks(rng: np.random.Generator, sim: Sim, by: Dialler, plan: Plan) -> Plan:
+    """Draws calls back of subscribers after missed calls of strangers, who answer some of them."""
+    manner = replace(sim.manner, answer_share=by.callback_answer_share)
+    ours = plan.take((plan.callee < sim.society.subscribers) & (plan.outcome == NO_ANSWER))
+    return callbacks(rng, ours, sim.days, manner, by.callback_share, Spread(**sim.table("people")["callback_minutes"]))

@@ -11,11 +11,11 @@ from callsieve.features.arrays import Array, Int32s
 from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, OUTCOMES, RELEASED_BY, ROUTES
 from callsieve.training.world.basis.numbering import NEVER, OPERATORS, Directory
 from callsieve.training.world.basis.plans import Plan
-from callsieve.training.world.basis.timing import DAY, SECOND, Calendar
+from callsieve.training.world.basis.timing import DAY, SECOND
+from callsieve.training.world.callers.sim import Sim
 
-from .findings import Findings
 from .records import Records
-from .world_complaints import CHANNELS, Complaints
+from .world_complaints import CHANNELS, Complaints, Findings
 
 ROAMING = ROUTES.index("roaming")
 UNKNOWN_RELEASE = RELEASED_BY.index("unknown")
@@ -32,16 +32,14 @@ def dictionary_column(codes: Array, names: Any) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(indices, values)
 
 
-def calls_table(
-    plan: Plan, records: Records, first: int, numbers: Directory, words: dict[str, pa.Array], days: Calendar
-) -> pa.Table:
+def calls_table(sim: Sim, plan: Plan, records: Records, first: int, words: dict[str, pa.Array]) -> pa.Table:
     """Makes records of a part of the calls: the columns of a call record, and `call`, the number of the call.
 
     Args:
         first: number of the part's first call. A duplicate record has the same number as its original.
         words: dictionaries of the columns, from `call_words`.
     """
-    plan, missing = plan.take(records.row), records.missing
+    numbers, plan, missing = sim.numbers, plan.take(records.row), records.missing
     seen = plan.carrier
     abroad = (plan.start >= numbers["away_from"][seen]) & (plan.start < numbers["away_to"][seen])
     columns = {
@@ -59,9 +57,7 @@ def calls_table(
         "trunk": dictionary_column(numbers["trunk"][seen], words["trunk"]),
         "operator": dictionary_column(numbers["operator"][seen], OPERATORS),
         "device": dictionary_column(np.where(missing["device"], -1, numbers["device"][seen]), words["device"]),
-        "place": dictionary_column(
-            np.where(missing["place"] | abroad, -1, _places(plan, numbers, days)), words["cell"]
-        ),
+        "place": dictionary_column(np.where(missing["place"] | abroad, -1, _places(sim, plan)), words["cell"]),
         "cause": dictionary_column(plan.outcome, CAUSES),
         **dict.fromkeys(("caller_class", "callee_class"), pa.nulls(len(plan.start), pa.string())),
     }
@@ -69,23 +65,23 @@ def calls_table(
     return pa.table({**ordered, "call": pa.array(first + records.row)})
 
 
-def call_words(numbers: Directory, strings: pa.Array) -> dict[str, pa.Array]:
+def call_words(sim: Sim) -> dict[str, pa.Array]:
     """Returns the names of numbers, trunks, devices and cells, which are equal in all parts of the calls."""
-    taken = {thing: range(numbers.taken.get(thing, 0)) for thing in ("trunk", "device", "cell")}
+    taken = {thing: range(sim.numbers.taken.get(thing, 0)) for thing in ("trunk", "device", "cell")}
     names = {thing: pa.array([f"{thing}-{code}" for code in codes], pa.string()) for thing, codes in taken.items()}
-    return {"number": strings, **names}
+    return {"number": sim.strings, **names}
 
 
-def _places(plan: Plan, numbers: Directory, days: Calendar) -> Int32s:
-    hour = days.hour(plan.start)
-    weekend = days.weekend[(plan.start - days.start) // DAY]
+def _places(sim: Sim, plan: Plan) -> Int32s:
+    hour = sim.days.hour(plan.start)
+    weekend = sim.days.weekend[(plan.start - sim.days.start) // DAY]
     at_work = (hour >= 9) & (hour < 18) & ~weekend
     seen = plan.carrier
-    place: Int32s = np.where(at_work, numbers["work"][seen], numbers["home"][seen])
+    place: Int32s = np.where(at_work, sim.numbers["work"][seen], sim.numbers["home"][seen])
     return place
 
 
-def truth_table(plan: Plan, records: Records, first: int, numbers: Directory) -> pa.Table:
+def truth_table(numbers: Directory, plan: Plan, records: Records, first: int) -> pa.Table:
     """Returns the truth of each record's call. Every call of a nuisance number is nuisance, for every callee."""
     caller, campaign = plan.caller[records.row], plan.campaign[records.row]
     return pa.table(
@@ -98,8 +94,9 @@ def truth_table(plan: Plan, records: Records, first: int, numbers: Directory) ->
     )
 
 
-def numbers_table(plan: Plan, numbers: Directory, strings: pa.Array, days: Calendar) -> pa.Table:
+def numbers_table(sim: Sim, plan: Plan) -> pa.Table:
     """Returns every allocated number with a call."""
+    numbers, days = sim.numbers, sim.days
     used = np.zeros(len(numbers), dtype=bool)
     used[plan.caller] = True
     used[plan.via[plan.via >= 0]] = True
@@ -108,7 +105,7 @@ def numbers_table(plan: Plan, numbers: Directory, strings: pa.Array, days: Calen
     born, died = numbers["born"][ids], numbers["died"][ids]
     return pa.table(
         {
-            "number": dictionary_column(ids, strings),
+            "number": dictionary_column(ids, sim.strings),
             "nuisance": pa.array(numbers["campaign"][ids] >= 0),
             **_described(numbers, numbers["slice"][ids], numbers["campaign"][ids]),
             "own": pa.array(numbers["ours"][ids]),
@@ -139,7 +136,7 @@ def _of_campaign(values: list[str], campaign: Array) -> pa.DictionaryArray:
     return dictionary_column(codes[campaign], names)
 
 
-def complaints_table(complaints: Complaints, strings: pa.Array) -> pa.Table:
+def complaints_table(strings: pa.Array, complaints: Complaints) -> pa.Table:
     """Returns the complaints: reporter, number, time, and when each became known; `call` is null without a call."""
     return pa.table(
         {
@@ -155,12 +152,12 @@ def complaints_table(complaints: Complaints, strings: pa.Array) -> pa.Table:
     )
 
 
-def findings_table(findings: Findings, numbers: Directory, strings: pa.Array) -> pa.Table:
+def findings_table(sim: Sim, findings: Findings) -> pa.Table:
     """Returns the checked numbers with their truth, and the time at which it became known."""
     return pa.table(
         {
-            "number": dictionary_column(findings.number, strings),
-            "nuisance": pa.array(numbers["campaign"][findings.number] >= 0),
+            "number": dictionary_column(findings.number, sim.strings),
+            "nuisance": pa.array(sim.numbers["campaign"][findings.number] >= 0),
             "known_at": pa.array(findings.known_at, TIMESTAMP),
         }
     )

@@ -12,11 +12,12 @@ import numpy as np
 
 from callsieve.features.arrays import Bools, Int8s, Int64s
 from callsieve.features.records import ATTESTATIONS
-from callsieve.training.world.basis.draws import lognormal, stream
-from callsieve.training.world.basis.numbering import Directory, attestations
+from callsieve.training.world.basis.draws import lognormal
+from callsieve.training.world.basis.numbering import attestations
 from callsieve.training.world.basis.plans import Plan
-from callsieve.training.world.basis.scenario import Scenario, Spread
+from callsieve.training.world.basis.scenario import Spread
 from callsieve.training.world.basis.timing import MINUTE, SECOND
+from callsieve.training.world.callers.sim import Sim
 
 PART_ROWS = 2_000_000
 """Calls that are written at once, so that memory is bounded."""
@@ -42,16 +43,14 @@ def row_slices(plan: Plan) -> list[slice]:
     return [slice(first, first + PART_ROWS) for first in range(0, max(len(plan), 1), PART_ROWS)]
 
 
-def record_streams(seed: int) -> Streams:
+def record_streams(sim: Sim) -> Streams:
     """Returns the random generators of a world's records; they are used part after part."""
-    return {
-        name: stream(seed, f"records {name}") for name in ("late", "delay", "twice", "forged", "refused", *OPTIONAL)
-    }
+    return {name: sim.stream(f"records {name}") for name in ("late", "delay", "twice", "forged", "refused", *OPTIONAL)}
 
 
-def draw_records(scenario: Scenario, rng: Streams, plan: Plan, numbers: Directory) -> Records:
+def draw_records(rng: Streams, sim: Sim, plan: Plan) -> Records:
     """Draws the records of the next part of a resolved plan."""
-    table = scenario.table("records")
+    table = sim.table("records")
     late = np.flatnonzero(rng["late"].random(len(plan)) < table["late_share"])
     delay = MINUTE * lognormal(rng["delay"], Spread(**table["late_minutes"]), len(late))
     recorded = np.zeros(len(plan), dtype=np.int64)
@@ -66,18 +65,18 @@ def draw_records(scenario: Scenario, rng: Streams, plan: Plan, numbers: Director
         row,
         duplicate,
         recorded[row],
-        _attested(scenario, rng, plan, numbers)[row],
+        _attested(rng, sim, plan)[row],
         {name: rows[row] for name, rows in missing.items()},
     )
 
 
-def _attested(scenario: Scenario, rng: Streams, plan: Plan, numbers: Directory) -> Int8s:
+def _attested(rng: Streams, sim: Sim, plan: Plan) -> Int8s:
     """Draws the attestation of each call: the level of a true number, or a draw per call for a spoofed one."""
     spoofed = plan.via >= 0
-    share = scenario.table("records")["authentication_failed_share"]
+    share = sim.table("records")["authentication_failed_share"]
     refused = rng["refused"].random(len(plan), dtype=np.float32) < share
-    level: Int8s = numbers["attestation"][plan.caller]
+    level: Int8s = sim.numbers["attestation"][plan.caller]
     level = np.where(refused & np.isin(level, SIGNED), FAILED, level).astype(np.int8)
-    weights = scenario.table("numbering")["attestation"]["forged"]
+    weights = sim.table("numbering")["attestation"]["forged"]
     level[spoofed] = attestations(rng["forged"], weights, int(spoofed.sum()))
     return level
