@@ -35,6 +35,7 @@ class Sum:
         adds: what each event adds, in words.
         code: the amount as an expression of the kernel, or "" if the sum is maintained by hand.
         condition: the condition on `code`, as an expression of the kernel.
+        wide: whether the sum takes two 32-bit integers; a count of calls or numbers fits into one.
     """
 
     events: str
@@ -42,11 +43,7 @@ class Sum:
     adds: str
     code: str = ""
     condition: str = ""
-
-    @property
-    def places(self) -> int:
-        """How many 32-bit integers the sum takes: a count fits into one."""
-        return 1 if self.adds == "1" or self.adds.startswith("distinct") else 2
+    wide: bool = False
 
 
 WEEK_DAYS = w.WEEK // w.DAY_MS
@@ -74,9 +71,9 @@ NUMBER_SUMS: dict[str, Sum] = {
     "callees": Sum("out_attempts", "all", "distinct callee"),
     "returning_callees": Sum("out_attempts", f"callee also called before the window, in the last {WEEK_DAYS} days", "distinct callee"),
     "mutual_callees": Sum("out_attempts", "callee also called the number in the window", "distinct callee"),
-    "callee_squares": Sum("out_attempts", "all", "square of calls per callee"),
-    "gaps": Sum("out_attempts", "neighbours both in the window", "milliseconds between them"),
-    "gap_squares": Sum("out_attempts", "neighbours both in the window", "milliseconds squared"),
+    "callee_squares": Sum("out_attempts", "all", "square of calls per callee", wide=True),
+    "gaps": Sum("out_attempts", "neighbours both in the window", "milliseconds between them", wide=True),
+    "gap_squares": Sum("out_attempts", "neighbours both in the window", "milliseconds squared", wide=True),
     "short_gaps": Sum("out_attempts", f"neighbours both in the window and less than {SHORT_GAP_MS // 1000} s apart", "1"),
     "night_calls": Sum("out_attempts", f"local hour before {w.NIGHT_ENDS} or from {w.NIGHT_BEGINS}", "1", flag(w.NIGHT)),
     "near_calls": Sum("out_attempts", f"callee within {NEAR_DISTANCE} numbers of the last one dialled, or in the same block", "1", flag(w.NEAR)),
@@ -86,12 +83,12 @@ NUMBER_SUMS: dict[str, Sum] = {
     **outcome_sums("out_outcomes", ("answered", "no_answer", "busy", "rejected", "unwanted", "invalid_number")),
     "missed": Sum("out_outcomes", f"outcome is {MISSED}", "1", "1", f"{w.FIRST_MISSED} <= outcome <= {w.LAST_MISSED}"),
     "returned": Sum("out_outcomes", f"outcome is {MISSED}, and the callee called the number after its end and within {w.HOUR // 60_000} minutes", "1"),
-    "talk": Sum("out_outcomes", "answered", "talk in milliseconds", "talk", ANSWERED),
-    "talk_tenths": Sum("out_outcomes", "answered", "whole tenths of a second of talk", "(talk // 100)", ANSWERED),
-    "talk_squares": Sum("out_outcomes", "answered", "whole tenths of a second of talk, squared", "(talk // 100) * (talk // 100)", ANSWERED),
+    "talk": Sum("out_outcomes", "answered", "talk in milliseconds", "talk", ANSWERED, wide=True),
+    "talk_tenths": Sum("out_outcomes", "answered", "whole tenths of a second of talk", "(talk // 100)", ANSWERED, wide=True),
+    "talk_squares": Sum("out_outcomes", "answered", "whole tenths of a second of talk, squared", "(talk // 100) * (talk // 100)", ANSWERED, wide=True),
     "talk_under_10s": Sum("out_outcomes", f"answered and talk under {SHORT_TALK // 1000} s", "1", f"talk < {SHORT_TALK}", ANSWERED),
     "talk_under_30s": Sum("out_outcomes", f"answered and talk under {LONG_TALK // 1000} s", "1", f"talk < {LONG_TALK}", ANSWERED),
-    "ring": Sum("out_outcomes", "not blocked", "ring in milliseconds", "ring", NOT_BLOCKED),
+    "ring": Sum("out_outcomes", "not blocked", "ring in milliseconds", "ring", NOT_BLOCKED, wide=True),
     "one_rings": Sum("out_outcomes", f"neither answered nor blocked, released by the caller after at most {w.ONE_RING_MS // 1000} s", "1", flag(w.ONE_RING), NOT_BLOCKED),
     "hung_up": Sum("out_outcomes", "answered and released by the caller", "1", flag(w.HUNG_UP), ANSWERED),
     "release_known": Sum("out_outcomes", "answered and released by caller or callee", "1", flag(w.HUNG_KNOWN), ANSWERED),
@@ -99,7 +96,7 @@ NUMBER_SUMS: dict[str, Sum] = {
     "in_callers": Sum("in_attempts", "all", "distinct caller"),
     "in_ended": Sum("in_outcomes", "not blocked", "1", "1", NOT_BLOCKED),
     "in_answered": Sum("in_outcomes", "answered", "1", "1", ANSWERED),
-    "in_talk": Sum("in_outcomes", "answered", "talk in milliseconds", "talk", ANSWERED),
+    "in_talk": Sum("in_outcomes", "answered", "talk in milliseconds", "talk", ANSWERED, wide=True),
     "in_talk_under_10s": Sum("in_outcomes", f"answered and talk under {SHORT_TALK // 1000} s", "1", f"talk < {SHORT_TALK}", ANSWERED),
 }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The kernel as C, if it was built: a shared library without Python, next to this file (`setup.py` builds it).
 
-It runs streams of the whole catalogue, and tables of each choice in `catalogue/choices.py`. It contains the fingerprint
+It runs streams of the whole catalogue, and tables of each choice in `feature_program.py`. It contains the fingerprint
 of its sources; a library of other sources is ignored.
 """
 
@@ -13,22 +13,20 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from callsieve.features.catalogue.choices import CHOICES
 from callsieve.features.kernel import table_pass, windows
 from callsieve.features.stream import call_store
 
 from . import assemble
-from .feature_program import KINDS
+from .feature_program import CHOICES, KINDS
 from .memory_layout import Arrays
 
-EVENT_ARGUMENTS = ("outcome", "released_by", "hour", "day", "step", "same_region", "ring")
 # Exported functions of a stream with their arguments apart from memory, and those of each kind of history.
 STREAM_FUNCTIONS: dict[str, tuple[str, ...]] = {
     "vector": ("at", "day", "caller", "callee", "facts"),
-    "store_call": ("start", "known_at", "caller", "callee", *EVENT_ARGUMENTS),
-    "end_call": ("place", "moment", "talk", "known_at", *EVENT_ARGUMENTS),
-    "restart_call": ("place", "known_at", "least", *EVENT_ARGUMENTS),
-    "replace_end": ("place", "moment", "talk", "known_at", *EVENT_ARGUMENTS),
+    "store_call": ("start", "known_at", "caller", "callee", "facts"),
+    "end_call": ("place", "moment", "talk", "known_at", "facts"),
+    "restart_call": ("place", "known_at", "least", "facts"),
+    "replace_end": ("place", "moment", "talk", "known_at", "facts"),
     "set_later_route": ("place",),
     "find_call": ("start", "caller", "callee"),
     "advance": ("at",),

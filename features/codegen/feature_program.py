@@ -12,7 +12,9 @@ import re
 from collections.abc import Iterable
 from types import ModuleType
 
+from callsieve.features.catalogue import FEATURES, select_features
 from callsieve.features.catalogue.feature import CALL_FACTS, FORMULAS, Feature
+from callsieve.features.catalogue.lite import LITE
 from callsieve.features.catalogue.sums import GROUP_SUMS, NUMBER_SUMS, PAIR_FIELDS, PAIR_REGIONS, STATE_REGIONS, Sum
 from callsieve.features.dataclass import dataclass
 from callsieve.features.kernel import group_state, number_state, windows
@@ -55,8 +57,35 @@ KINDS = _kinds(4, 2, clock=True)
 NUMBER, BLOCK, TRUNK, DEVICE = KINDS
 # In a stream all keys share one clock and `time_order.py` finds expired events; lists serve to find neighbours.
 LIVE_KINDS = _kinds(3, 0, clock=False)
+WHOLE = "whole"
+CHOICES: dict[str, tuple[Feature, ...]] = {WHOLE: FEATURES, "lite": select_features(LITE)}
+"""The choices of features whose tables have a compiled program of their own.
+
+A program of few features keeps less state of each key. Any other choice runs the program of the whole catalogue.
+"""
 LINE = 16  # 32-bit integers in a cache line
 PARTS = re.compile(r"\b(part|whole|other|window)\b")
+
+
+def choice_of(features: tuple[Feature, ...]) -> str:
+    """Returns the name of the choice whose program computes these features, given in catalogue order.
+
+    >>> choice_of(FEATURES), choice_of(select_features(LITE)), choice_of(FEATURES[:2])
+    ('whole', 'lite', 'whole')
+    """
+    return next((name for name, chosen in CHOICES.items() if features == chosen), WHOLE)
+
+
+def computed_features(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+    """Returns the features that a table computes to get these ones: without a program of their own, all of their roles.
+
+    >>> len(computed_features(select_features(LITE))), len(computed_features(FEATURES[:1])) > 50
+    (10, True)
+    """
+    if choice_of(features) != WHOLE:
+        return features
+    roles = {feature.role for feature in features}
+    return tuple(feature for feature in FEATURES if feature.role in roles)
 
 
 @dataclass(frozen=True)
@@ -101,7 +130,7 @@ def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
     slots = 0
     for name, total in kind.sums.items():
         places[name] = slots if name in needed else windows.NONE
-        slots += total.places if name in needed else 0
+        slots += (1 + total.wide) if name in needed else 0
     own = 3 * slots if kind.module is group_state else number_state.PAIR_SIZE
     return places | {
         "clock": 0 if kind.clock else windows.NONE,
@@ -127,7 +156,7 @@ def addition(kind: Kind, stream: str, places: dict[str, int]) -> str:
         if total.events == stream and total.code and places[name] >= 0:
             amount = "sign" if total.code == "1" else f"sign * ({total.code})"
             place = f"at + {places[name]}"
-            line = f"sums[{place}] += {amount}" if total.places == 1 else f"add_wide(sums, {place}, {amount})"
+            line = f"add_wide(sums, {place}, {amount})" if total.wide else f"sums[{place}] += {amount}"
             lines.setdefault(total.condition, []).append(line)
     body = [f"    {line}" for line in lines.pop("", [])]
     for condition, inside in lines.items():
@@ -186,7 +215,7 @@ def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[
         if window_sum:
             variable, code = sum_of(kind, window_sum, places)
         elif name in ("in_air", "hour_logs", "day", "out_days", "in_days"):
-            variable, code = name, read_code(STATE_REGIONS[name][0], places[name])
+            variable, code = name, read_code(places[name], wide=STATE_REGIONS[name][0] == 2)
         elif name in STATE_REGIONS:
             terms[word] = f"base + {places[name]}"
             continue
@@ -206,13 +235,13 @@ def sum_of(kind: Kind, window_sum: tuple[str, int], places: dict[str, int]) -> t
     """Returns variable and code of a sum of a window; in a group without the caller's own part."""
     name, window = window_sum
     place = places["sums"] + window * places["slots"] + places[name]
-    variable, code = f"{name}_{windows.WINDOW_NAMES[window]}", read_code(kind.sums[name].places, place)
+    variable, code = f"{name}_{windows.WINDOW_NAMES[window]}", read_code(place, wide=kind.sums[name].wide)
     if kind.module is group_state:
         own = window * places["slots"] + places["calls" if name == "members" else name]
         code += f" - (pairs[pair + {own}] > 0)" if name == "members" else f" - pairs[pair + {own}]"
     return variable, code
 
 
-def read_code(places: int, place: int) -> str:
-    """Returns the code that reads an integer of one or two elements of the state."""
-    return f"state[base + {place}]" if places == 1 else f"read_wide(state, base + {place})"
+def read_code(place: int, *, wide: bool) -> str:
+    """Returns the code that reads an integer of one element of the state, or of two (`wide`)."""
+    return f"read_wide(state, base + {place})" if wide else f"state[base + {place}]"

@@ -7,13 +7,12 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-from callsieve.features.catalogue.choices import CHOICES, choice_of
 from callsieve.features.catalogue.feature import Feature
 from callsieve.features.kernel import table_pass
 
 from . import assemble, compiled_library
 from .compiled_library import SHARED_FUNCTIONS, TABLE_FUNCTIONS, Library, table_declarations
-from .feature_program import KINDS, Kind
+from .feature_program import CHOICES, KINDS, Kind, choice_of
 
 Functions = dict[str, Callable[..., None]]
 
@@ -27,7 +26,7 @@ def table_engine(kind: Kind, features: tuple[Feature, ...]) -> SimpleNamespace:
     """Returns constants and functions that write the features of a kind of history.
 
     Args:
-        features: as `choices.computed_features` returns them.
+        features: as `feature_program.computed_features` returns them.
     """
     return _table_engine(compiled_library.library(), kind.name, choice_of(features))
 

@@ -143,7 +143,9 @@ def count_in(window: int, sign: int, state: Ints, base: int, pairs: Ints, pair: 
             state[slot + MUTUAL_CALLEES] += sign
 
 
-def add(node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, parties: Parties) -> None:
+def hook_add(
+    node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, parties: Parties
+) -> None:
     """Adds one event to a window (`sign` 1) or removes it (-1)."""
     count(node & 3, (node >> 2) * FIELDS, window, sign, state, base, calls, pairs, parties[node >> 1])
 
@@ -225,7 +227,9 @@ def add_gap(gap: int, window: int, sign: int, state: Ints, base: int) -> None:
         state[base + GAP_BINS + log_bin(gap // 1000, GAP_BIN_COUNT)] += sign
 
 
-def on_insert(time: int, before: int, after: int, edge: int, window: int, state: Ints, base: int, calls: Ints) -> None:
+def hook_insert(
+    time: int, before: int, after: int, edge: int, window: int, state: Ints, base: int, calls: Ints
+) -> None:
     """Updates gaps when a call is inserted between two neighbours: one gap becomes two."""
     later = start_of((after >> 2) * FIELDS, calls) if after >= 0 else time
     if before >= 0:
@@ -238,13 +242,13 @@ def on_insert(time: int, before: int, after: int, edge: int, window: int, state:
         add_gap(later - time, window, 1, state, base)
 
 
-def on_expire(node: int, following: int, window: int, state: Ints, base: int, calls: Ints) -> None:
+def hook_expire(node: int, following: int, window: int, state: Ints, base: int, calls: Ints) -> None:
     """Removes the gap between an expired call and its successor."""
     gap = start_of((following >> 2) * FIELDS, calls) - start_of((node >> 2) * FIELDS, calls)
     add_gap(gap, window, -1, state, base)
 
 
-def on_event(stream: int, call: int, clock: int, state: Ints, base: int, calls: Ints) -> None:
+def hook_event(stream: int, call: int, clock: int, state: Ints, base: int, calls: Ints) -> None:
     """Marks the day of an attempt; at an outcome, subtracts one call in progress."""
     if stream == 0:
         set_bit(call, STARTED, calls)
@@ -260,7 +264,7 @@ def mark_day(stream: int, day: int, state: Ints, base: int) -> None:
     """Marks a local day with an attempt, today or an earlier day."""
     if DAY < 0:
         return
-    start_day(day, state, base)
+    hook_day(day, state, base)
     ago = state[base + DAY] - day
     days = OUT_DAYS if stream == 0 else IN_DAYS
     if days >= 0 and ago < DAYS_KEPT:
@@ -270,7 +274,7 @@ def mark_day(stream: int, day: int, state: Ints, base: int) -> None:
         add_wide(state, base + CALL_RING + 2 * (fortnight & 3), WEIGHTS[day % FORTNIGHT])
 
 
-def start_day(day: int, state: Ints, base: int) -> None:
+def hook_day(day: int, state: Ints, base: int) -> None:
     """Moves the day bits on to a new local day and clears the fortnights that are reused."""
     if DAY < 0:
         return
@@ -289,9 +293,7 @@ def start_day(day: int, state: Ints, base: int) -> None:
     state[base + DAY] = day
 
 
-def match_returns(
-    node: int, time: int, clock: int, state: Ints, base: int, calls: Ints, links: Ints, parties: Parties
-) -> None:
+def hook_returns(node: int, clock: int, state: Ints, base: int, calls: Ints, links: Ints, parties: Parties) -> None:
     """Finds missed calls that their callee returned within an hour.
 
     It runs for both events of such a match, so the one that became known last finds the other.
@@ -299,6 +301,7 @@ def match_returns(
     if RETURNED < 0:
         return
     stream = node & 3
+    time = time_of(node, calls)
     if stream == 1:
         outcome = facts_of((node >> 2) * FIELDS, calls) & OUTCOME_BITS
         if FIRST_MISSED <= outcome <= LAST_MISSED:

@@ -156,7 +156,7 @@ def insert_event(
     call = (node >> SHIFT) * FIELDS
     stream = node & (STREAMS - 1)
     time = time_of(node, calls)
-    on_event(stream, call, clock, state, base, calls)
+    hook_event(stream, call, clock, state, base, calls)
     if time < clock - WEEK:
         return
     ends = base + ENDS + END_PLACES * stream
@@ -179,17 +179,17 @@ def insert_event(
             state[ends + window] = node if time >= edge else after
             state[ends + BEFORE + window] = before if time >= edge else node
         if time >= edge:
-            add(node, window, 1, state, base, calls, pairs, parties)
+            hook_add(node, window, 1, state, base, calls, pairs, parties)
             if stream == 0:
-                on_insert(time, before, after, edge, window, state, base, calls)
-    match_returns(node, time, clock, state, base, calls, links, parties)
+                hook_insert(time, before, after, edge, window, state, base, calls)
+    hook_returns(node, clock, state, base, calls, links, parties)
 
 
 def expire_events(
     at: int, day: int, state: Ints, base: int, calls: Ints, links: Ints, pairs: Ints, parties: Parties
 ) -> None:
     """Moves the key's clock forward to `at` and removes expired events from each window; the clock never goes back."""
-    start_day(day, state, base)
+    hook_day(day, state, base)
     if at <= read_wide(state, base + CLOCK):
         return
     write_wide(state, base + CLOCK, at)
@@ -201,10 +201,10 @@ def expire_events(
             before = state[ends + BEFORE + window]
             edge = at - WINDOWS[window]
             while node >= 0 and time_of(node, calls) < edge:
-                add(node, window, -1, state, base, calls, pairs, parties)
+                hook_add(node, window, -1, state, base, calls, pairs, parties)
                 following = links[link_index(node)] ^ before
                 if stream == 0 and following >= 0:
-                    on_expire(node, following, window, state, base, calls)
+                    hook_expire(node, following, window, state, base, calls)
                 before = node
                 node = following
             if node != first:
@@ -226,30 +226,33 @@ def drop_expired(ends: int, state: Ints, links: Ints) -> None:
             state[ends + BEFORE + window] = NONE
 
 
-# Hooks: `number_state.py` and `group_state.py` define their own versions.
+# Hooks: `assemble.py` puts the version of a kind of history in their place. `number_state.py` defines all of them,
+# `group_state.py` only `hook_add`: groups have neither gaps nor returned calls nor days.
 
 
-def add(node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, parties: Parties) -> None:
+def hook_add(
+    node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, parties: Parties
+) -> None:
     """Adds one event to a window (`sign` 1) or removes it (-1)."""
 
 
-def on_event(stream: int, call: int, clock: int, state: Ints, base: int, calls: Ints) -> None:
+def hook_event(stream: int, call: int, clock: int, state: Ints, base: int, calls: Ints) -> None:
     """Updates what does not depend on a window when an event becomes known."""
 
 
-def on_insert(time: int, before: int, after: int, edge: int, window: int, state: Ints, base: int, calls: Ints) -> None:
+def hook_insert(
+    time: int, before: int, after: int, edge: int, window: int, state: Ints, base: int, calls: Ints
+) -> None:
     """Updates gaps when an attempt is inserted between two neighbours in a window."""
 
 
-def on_expire(node: int, following: int, window: int, state: Ints, base: int, calls: Ints) -> None:
+def hook_expire(node: int, following: int, window: int, state: Ints, base: int, calls: Ints) -> None:
     """Updates gaps when an attempt leaves a window before its successor."""
 
 
-def match_returns(
-    node: int, time: int, clock: int, state: Ints, base: int, calls: Ints, links: Ints, parties: Parties
-) -> None:
+def hook_returns(node: int, clock: int, state: Ints, base: int, calls: Ints, links: Ints, parties: Parties) -> None:
     """Matches an inserted event with missed calls that it may have returned."""
 
 
-def start_day(day: int, state: Ints, base: int) -> None:
+def hook_day(day: int, state: Ints, base: int) -> None:
     """Moves the day bits on to a new local day."""

@@ -17,9 +17,8 @@ import numpy as np
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import NAMES, select_features
-from callsieve.features.catalogue.choices import computed_features
 from callsieve.features.catalogue.feature import Feature
-from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind
+from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind, computed_features
 from callsieve.features.codegen.table_engine import shared_functions, table_engine
 from callsieve.features.kernel import table_pass, windows
 
@@ -56,8 +55,8 @@ def vectors(
     Args:
         calls: keyed calls, columns `records.KEYED_COLUMNS`, in any order.
         rows: the calls whose vectors are wanted, each once; all by default. Fewer rows take less time.
-        features: names from the catalogue. The choices of `catalogue/choices.py` take less time than the whole; another
-            choice computes all features of the same roles first, and takes their memory.
+        features: names from the catalogue. A choice of `feature_program.CHOICES` takes less time than the whole; any
+            other one computes all features of the same roles first, and takes their memory.
         threads: number of cores; all by default. The result does not depend on it.
     Returns:
         float64 (rows, features), in the order of `rows`; NaN where a value is unknown.

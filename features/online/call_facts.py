@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from operator import attrgetter
 
-from callsieve.features.kernel.windows import FACT_BITS
+from callsieve.features.kernel.windows import FACT_BITS, pack
 from callsieve.features.records import KeyedCall
 
 # Ranges of the kernel's integers: 64 bits for times and the day, 8 bits for categories. C would wrap silently.
@@ -56,10 +56,10 @@ def check(call: KeyedCall) -> None:
     _packed(call.start, call.start + ring + talk, ring, talk, call.recorded or 0, *_facts(call))
 
 
-def event_arguments(call: KeyedCall) -> tuple[int, int, int, int, int, int, int]:
-    """Returns the arguments of `windows.pack` for a call, in its order."""
+def event_facts(call: KeyedCall) -> int:
+    """Packs the facts that the events of a call add, see `windows.pack`."""
     ring = call.ring or 0
-    return call.outcome, call.released_by, call.hour, call.day, call.step, call.same_region, ring
+    return pack(call.outcome, call.released_by, call.hour, call.day, call.step, call.same_region, ring)
 
 
 def attempt_known(call: KeyedCall) -> int:

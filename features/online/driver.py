@@ -32,10 +32,10 @@ class Driver:
     layouts: dict[str, SimpleNamespace]
     memory: Arrays
     vector: Callable[..., object]  # (at, day, caller, callee, facts)
-    store_call: Callable[..., int]  # (start, known, caller, callee, *arguments of windows.pack)
-    end_call: Callable[..., object]  # (place, moment, talk, known, *arguments of windows.pack)
-    restart_call: Callable[..., int]  # (place, known, least, *arguments of windows.pack)
-    replace_end: Callable[..., int]  # (place, moment, talk, known, *arguments of windows.pack)
+    store_call: Callable[..., int]  # (start, known, caller, callee, facts)
+    end_call: Callable[..., object]  # (place, moment, talk, known, facts)
+    restart_call: Callable[..., int]  # (place, known, least, facts)
+    replace_end: Callable[..., int]  # (place, moment, talk, known, facts)
     set_later_route: Callable[..., object]  # (place)
     find_call: Callable[..., int]  # (start, caller, callee)
     advance: Callable[..., object]  # (at)

@@ -23,7 +23,7 @@ from callsieve.features.records import GROUP_COLUMNS, KeyedCall
 from callsieve.features.stream import call_store, key_store
 
 from . import snapshot
-from .call_facts import attempt_known, check, end_arguments, event_arguments, facts_of
+from .call_facts import attempt_known, check, end_arguments, event_facts, facts_of
 from .coverage import COVERAGE_DAYS, CallDays
 from .driver import Driver, driver
 from .later_records import take_record
@@ -284,7 +284,7 @@ class History:
             return
         self._call_days.note(call.start)
         if call.ring is not None and call.talk is not None:
-            self._driver.end_call(place, *end_arguments(call), *event_arguments(call))
+            self._driver.end_call(place, *end_arguments(call), event_facts(call))
 
     def _add_keys_of_stored(self, call: KeyedCall) -> bool:
         """Gives keys to new blocks, trunks and devices of a stored call; returns whether it is still stored."""
@@ -363,7 +363,7 @@ class History:
             return windows.NONE
         self._add_group_keys(call)
         self._cached_keys = caller, callee
-        return int(self._driver.store_call(call.start, attempt_known(call), caller, callee, *event_arguments(call)))
+        return int(self._driver.store_call(call.start, attempt_known(call), caller, callee, event_facts(call)))
 
     def _drop_oldest(self) -> bool:
         """Drops the oldest call before it expires; returns False if there is none to drop."""

@@ -15,7 +15,7 @@ from callsieve.features.records import KeyedCall
 from callsieve.features.stream.call_store import DURATION, FACTS, FIELDS, ROUTE_SIZE
 from callsieve.features.stream.routes import GROUPS, KEYS_OF
 
-from .call_facts import attempt_known, end_arguments, event_arguments
+from .call_facts import attempt_known, end_arguments, event_facts
 from .driver import Driver
 
 
@@ -44,12 +44,12 @@ def take_record(driver: Driver, place: int, call: KeyedCall, add_keys: Callable[
     if is_start:
         known = attempt_known(call)
         least = known if was_over > is_over else known + 1
-        if driver.restart_call(place, known, least, *event_arguments(call)):
+        if driver.restart_call(place, known, least, event_facts(call)):
             of_attempt = own
     if is_end and not was_over:
-        driver.end_call(place, *end_arguments(call), *event_arguments(call))
+        driver.end_call(place, *end_arguments(call), event_facts(call))
         of_end = own
-    elif is_end and driver.replace_end(place, *end_arguments(call), *event_arguments(call)):
+    elif is_end and driver.replace_end(place, *end_arguments(call), event_facts(call)):
         of_end = own
     merged = [key if key > 0 else end for key, end in zip(of_attempt, of_end, strict=True)]
     if (was_over or is_over) and (merged != of_attempt or memory["later_route"][place]):

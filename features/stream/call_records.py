@@ -1,5 +1,6 @@
 """Records of calls enter the memory of a stream: a new call, its end, and earlier records. A part of the kernel.
 
+The facts of a record are an integer of `windows.pack`.
 Events of a call wait in a heap until they are known; `stream_pass.py` applies them.
 """
 
@@ -15,7 +16,6 @@ from callsieve.features.kernel.windows import (
     LATE_START,
     STARTED,
     WEEK,
-    pack,
     write_wide,
 )
 
@@ -44,25 +44,10 @@ if TYPE_CHECKING:  # `assemble.py` supplies them for each kind of history
     from .number_lists import fill_pair_record as number_fill_pair_record
 
 
-def store_call(
-    start: int,
-    known_at: int,
-    caller: int,
-    callee: int,
-    outcome: int,
-    released_by: int,
-    hour: int,
-    day: int,
-    step: int,
-    same_region: int,
-    ring: int,
-    m: Memory,
-) -> int:
+def store_call(start: int, known_at: int, caller: int, callee: int, facts: int, m: Memory) -> int:
     """Stores a new call, for which there must be room, and returns its place. Its attempt waits until it is known."""
     place = allocate_place(m)
-    facts = pack(outcome, released_by, hour, day, step, same_region, ring)
-    facts |= late_bits(start, known_at, m)
-    write_call(place * FIELDS, start, facts, m.calls)
+    write_call(place * FIELDS, start, facts | late_bits(start, known_at, m), m.calls)
     m.route[place] = acquire_route(caller, m)
     m.callee[place] = callee
     m.pair_of[place] = acquire_pair(caller, callee, m)
@@ -95,19 +80,7 @@ def move_earlier(node: int, known_at: int, least: int, m: Memory) -> bool:
     return True
 
 
-def restart_call(
-    place: int,
-    known_at: int,
-    least: int,
-    outcome: int,
-    released_by: int,
-    hour: int,
-    day: int,
-    step: int,
-    same_region: int,
-    ring: int,
-    m: Memory,
-) -> bool:
+def restart_call(place: int, known_at: int, least: int, facts: int, m: Memory) -> bool:
     """Takes an earlier record of the attempt of a stored call, with the keys in `group`.
 
     Returns False if the attempt is known already, or waits to be known before `least`.
@@ -115,8 +88,7 @@ def restart_call(
     if not move_earlier(2 * place, known_at, least, m):
         return False
     call = place * FIELDS
-    facts = pack(outcome, released_by, hour, day, step, same_region, ring) & ATTEMPT_FACTS
-    facts |= late_bits(start_of(call, m.calls), known_at, m)
+    facts = facts & ATTEMPT_FACTS | late_bits(start_of(call, m.calls), known_at, m)
     write_wide(m.calls, call + FACTS, facts | facts_of(call, m.calls) & ~ATTEMPT_FACTS)
     before = m.route[place]
     m.route[place] = acquire_route(caller_of(place, m), m)
@@ -156,46 +128,20 @@ def acquire_pair(caller: int, callee: int, m: Memory) -> int:
     return record
 
 
-def end_call(
-    place: int,
-    moment: int,
-    talk: int,
-    known_at: int,
-    outcome: int,
-    released_by: int,
-    hour: int,
-    day: int,
-    step: int,
-    same_region: int,
-    ring: int,
-    m: Memory,
-) -> None:
+def end_call(place: int, moment: int, talk: int, known_at: int, facts: int, m: Memory) -> None:
     """Records the end of a stored call: its outcome waits until it is known."""
     call = place * FIELDS
     if facts_of(call, m.calls) >> STARTED & 1 and start_of(call, m.calls) < m.counts[NOW] - WEEK:
         remove(place, 1, m.outcomes, m.calls)  # a call without an end was kept there for one more day
-    write_end(place, moment, talk, known_at, pack(outcome, released_by, hour, day, step, same_region, ring), m)
+    write_end(place, moment, talk, known_at, facts, m)
     m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known_at, 2 * place + 1)
 
 
-def replace_end(
-    place: int,
-    moment: int,
-    talk: int,
-    known_at: int,
-    outcome: int,
-    released_by: int,
-    hour: int,
-    day: int,
-    step: int,
-    same_region: int,
-    ring: int,
-    m: Memory,
-) -> bool:
+def replace_end(place: int, moment: int, talk: int, known_at: int, facts: int, m: Memory) -> bool:
     """Replaces the end of a call by one that becomes known earlier; returns False if it does not."""
     if not move_earlier(2 * place + 1, known_at, known_at + 1, m):
         return False
-    write_end(place, moment, talk, known_at, pack(outcome, released_by, hour, day, step, same_region, ring), m)
+    write_end(place, moment, talk, known_at, facts, m)
     return True
 
 

@@ -19,8 +19,8 @@ from callsieve.features.kernel.number_state import (
     PAIR_IN,
     PAIR_TALK_MS,
     count,
+    hook_day,
     mark_pair_day,
-    start_day,
 )
 from callsieve.features.kernel.table_pass import emit_in, emit_out
 from callsieve.features.kernel.windows import (
@@ -42,8 +42,8 @@ from callsieve.features.kernel.windows import (
     WINDOWS,
     Ints,
     drop_expired,
+    hook_expire,
     insert_event,
-    on_expire,
     prefetch,
     time_of,
 )
@@ -89,7 +89,7 @@ def apply_event(node: int, key: int, m: Memory) -> None:
         return
     for window in range(3):
         if time_of(node, calls) >= clock - WINDOWS[window]:
-            add(node, window, 1, state, key * STATE, calls, pairs, m)
+            hook_add(node, window, 1, state, key * STATE, calls, pairs, m)
 
 
 def expire_event(node: int, window: int, key: int, m: Memory) -> None:
@@ -99,20 +99,22 @@ def expire_event(node: int, window: int, key: int, m: Memory) -> None:
     links = m.links
     base = key * STATE
     stream = node & 3
-    add(node, window, -1, state, base, calls, m.number.pairs, m)
+    hook_add(node, window, -1, state, base, calls, m.number.pairs, m)
     if stream >= LISTS:
         return
     ends = base + ENDS + END_PLACES * stream
     following = links[link_index(node)] ^ state[ends + BEFORE + window]
     if stream == 0 and following >= 0:
-        on_expire(node, following, window, state, base, calls)
+        hook_expire(node, following, window, state, base, calls)
     state[ends + window] = following
     state[ends + BEFORE + window] = node
     if window == 2:
         drop_expired(ends, state, links)
 
 
-def add(node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, parties: Memory) -> None:
+def hook_add(
+    node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, parties: Memory
+) -> None:
     """Adds one event to a window (`sign` 1) or removes it (-1)."""
     place = node >> 2
     stream = node & 3
@@ -172,7 +174,7 @@ def emit_values(
     base = key * STATE
     single_pair = m.single_pair
     if key > 0:
-        start_day(day, m.number.state, base)
+        hook_day(day, m.number.state, base)
     if direction == 1:
         emit_in(at, m.number.state, base, m.calls, single_pair, 0, facts, out, row)
         return
@@ -196,7 +198,7 @@ def remove_outcome(node: int, key: int, m: Memory) -> None:
     clock = m.counts[NOW]
     for window in range(3):
         if time_of(node, calls) >= clock - WINDOWS[window]:
-            add(node, window, -1, state, base, calls, m.number.pairs, m)
+            hook_add(node, window, -1, state, base, calls, m.number.pairs, m)
     if node & 3 >= LISTS:
         return
     ends = base + ENDS + END_PLACES * (node & 3)

@@ -6,11 +6,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from callsieve.features.catalogue import FEATURES, NAMES
-from callsieve.features.catalogue.choices import CHOICES
 from callsieve.features.codegen.assemble import kernel
-from callsieve.features.codegen.feature_program import NUMBER
+from callsieve.features.codegen.feature_program import CHOICES, NUMBER
 from callsieve.features.codegen.table_engine import table_engine
+from callsieve.features.kernel import group_state, number_state, windows
 from callsieve.features.offline.table import scratch, vectors
+from callsieve.features.stream import number_lists
 from tests.support.pure_python import interpreted_kernel
 from tests.support.strategies import as_keyed_table, busy_calls, histories
 
@@ -54,7 +55,21 @@ def test_any_other_choice_equals_its_columns(week, names):
 
 def test_a_choice_with_a_program_of_its_own_lays_out_less_state():
     state = {choice: table_engine(NUMBER, features).STATE for choice, features in CHOICES.items()}
-    assert state["common"] < state["lite"] < state["whole"]
+    assert state["lite"] < state["whole"]
+
+
+def test_kinds_of_history_replace_the_hooks_of_the_kernel():
+    """A misspelt hook would be ignored."""
+    hooks = {
+        module: {
+            name
+            for name, value in vars(module).items()
+            if name.startswith("hook_") and value.__module__ == module.__name__
+        }
+        for module in (windows, number_state, group_state, number_lists)
+    }
+    assert hooks[number_state] == hooks[windows]
+    assert hooks[group_state] == hooks[number_lists] == {"hook_add"}
 
 
 @given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=40))
