@@ -11,13 +11,15 @@ import hashlib
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from callsieve.features.catalogue.feature import Feature
 from callsieve.features.kernel import table_pass, windows
 from callsieve.features.stream import call_store
 
 from . import assemble
-from .feature_program import CHOICES, KINDS
+from .feature_program import CHOICES, KINDS, Kind, choice_of
 from .memory_layout import Arrays
 
 # Exported functions of a stream with their arguments apart from memory, and those of each kind of history.
@@ -205,3 +207,52 @@ def fingerprint() -> str:
     folders = (HERE.parents[1] / name for name in ("catalogue", "codegen", "kernel", "stream"))
     files = (path for folder in folders for path in sorted(folder.glob("*.py")))
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+
+
+Functions = dict[str, Callable[..., None]]
+
+
+def shared_functions() -> Functions:
+    """Returns the functions that all kinds of history share, by name; each works on NumPy arrays."""
+    return _shared_functions(library())
+
+
+def table_engine(kind: Kind, features: tuple[Feature, ...]) -> SimpleNamespace:
+    """Returns constants and functions that write the features of a kind of history.
+
+    Args:
+        features: as `feature_program.computed_features` returns them.
+    """
+    return _table_engine(library(), kind.name, choice_of(features))
+
+
+@cache
+def _shared_functions(library: Library | None) -> Functions:
+    if library is None:
+        return {name: _on_views(getattr(table_pass, name)) for name in SHARED_FUNCTIONS}
+    return {name: library.table_function(name, name) for name in SHARED_FUNCTIONS}
+
+
+@cache
+def _table_engine(library: Library | None, kind: str, choice: str) -> SimpleNamespace:
+    if library is None:
+        functions = vars(assemble.kernel(next(own for own in KINDS if own.name == kind), CHOICES[choice]))
+        own = {name: _on_views(functions[name]) for name in TABLE_FUNCTIONS}
+    else:
+        own = {name: library.table_function(f"{choice}_{kind}_{name}", name) for name in TABLE_FUNCTIONS}
+    return SimpleNamespace(**table_declarations()[choice, kind][0], **own)
+
+
+def _on_views(function: Callable[..., object]) -> Callable[..., None]:
+    """Returns a function that passes arrays as memoryviews: their elements are integers of Python."""
+
+    def run(*arguments: Any) -> None:
+        function(*map(_as_view, arguments))
+
+    return run
+
+
+def _as_view(argument: Any) -> Any:
+    if isinstance(argument, tuple):  # scratch
+        return tuple(map(_as_view, argument))
+    return argument if isinstance(argument, int) else memoryview(argument)

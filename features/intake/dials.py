@@ -1,4 +1,4 @@
-"""The last calls of a caller, and the dialling distance of its next call.
+"""A number that the intake has read, the last calls of a caller, and the dialling distance of its next call.
 
 A call is known at its start, or when its record came if that was later. Two calls of each caller are remembered: the
 latest of those that became known last, and the latest of all that were known before. With these two, the call before
@@ -8,11 +8,34 @@ moment. It does not depend on the order at that moment.
 
 from __future__ import annotations
 
-from callsieve.features.dataclass import dataclass
-from callsieve.features.records import UNKNOWN
+from callsieve.features.dataclass import dataclass, field
+from callsieve.features.records import NUMBER_CLASSES, UNKNOWN
 
 from . import numbers as plan
-from .keyed_number import KeyedNumber
+
+_CLASS_CODES = {name: code for code, name in enumerate(NUMBER_CLASSES)}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedNumber:
+    """A number with its tokens, as read in one period of the number plan.
+
+    `token` and `block` are the tokens of the number and of its block. `class_code` is an index into NUMBER_CLASSES,
+    `significant` its country code and national significant number. `cache_id` is its id in the last `NumberCache` that
+    took it.
+    """
+
+    number: plan.Number
+    token: str
+    block: str
+    period: int = field(repr=False, compare=False)
+    class_code: int = field(init=False)
+    cache_id: int = field(init=False, repr=False, compare=False, default=0)
+    significant: tuple[str, str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_code", _CLASS_CODES[self.number.kind])
+        object.__setattr__(self, "significant", plan.significant(self.number))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from callsieve.features.records import UNKNOWN, Call, KeyedCall
 
 from . import numbers as plan
 from .call_values import QUARTER, category, duration, milliseconds, number_class, type_fault
-from .keyed_number import KeyedNumber
+from .dials import KeyedNumber
 from .number_memory import CACHE_SIZE, NumberMemory
 from .numberplan import changes
 

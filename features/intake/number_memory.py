@@ -17,8 +17,7 @@ from callsieve.features.records import UNKNOWN
 
 from . import numbers as plan
 from .bounded_dict import BoundedDict
-from .dials import Dials, dial
-from .keyed_number import KeyedNumber
+from .dials import Dials, KeyedNumber, dial
 from .numberplan import changes
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class NumberMemory:
 
     def forget_calls(self) -> None:
         """Forgets what all callers dialled last."""
-        from .last_dialled import LastDialled
+        from .number_cache import LastDialled
 
         self._last = BoundedDict(self._remember, _stable_hash)
         if self._tables is not None:

@@ -13,8 +13,7 @@ import numpy as np
 from callsieve.features.arrays import Ints
 from callsieve.features.records import UNKNOWN
 
-from .last_dialled import as_columns
-from .number_cache import NumberCache
+from .number_cache import NumberCache, as_columns
 from .number_memory import NumberMemory
 
 Distance = Callable[[Ints, Ints], Ints]

@@ -12,7 +12,7 @@ import numpy as np
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue.feature import CALL_FACTS
-from callsieve.features.codegen.table_engine import shared_functions
+from callsieve.features.codegen.compiled_library import shared_functions
 from callsieve.features.intake.keyed_table import check_table
 from callsieve.features.kernel import table_pass, windows
 from callsieve.features.records import GROUP_COLUMNS, KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN

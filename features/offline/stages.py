@@ -26,8 +26,8 @@ import numpy as np
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import select_features
 from callsieve.features.catalogue.feature import Feature
+from callsieve.features.codegen.compiled_library import shared_functions
 from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind, computed_features
-from callsieve.features.codegen.table_engine import shared_functions
 from callsieve.features.intake.keyed_table import KEYED_TOKENS
 from callsieve.features.kernel.table_pass import PARTIES, RECORD, ROW
 from callsieve.features.kernel.windows import NONE

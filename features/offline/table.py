@@ -18,8 +18,8 @@ import numpy as np
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import NAMES, select_features
 from callsieve.features.catalogue.feature import Feature
+from callsieve.features.codegen.compiled_library import shared_functions, table_engine
 from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind, computed_features
-from callsieve.features.codegen.table_engine import shared_functions, table_engine
 from callsieve.features.kernel import table_pass, windows
 
 from .packing import Packed, cache_aligned, pack_calls

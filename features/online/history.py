@@ -23,11 +23,10 @@ from callsieve.features.records import GROUP_COLUMNS, KeyedCall
 from callsieve.features.stream import call_store, key_store
 
 from . import snapshot
-from .call_facts import attempt_known, check, end_arguments, event_facts, facts_of
+from .call_facts import attempt_known, check, end_arguments, event_facts, facts_of, take_record
 from .coverage import COVERAGE_DAYS, CallDays
 from .driver import Driver, driver
-from .later_records import take_record
-from .memory_feed import MemoryFeed
+from .feeds import MemoryFeed
 from .token_book import TokenBook
 from .trusted_moment import TrustedMoment
 

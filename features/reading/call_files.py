@@ -23,8 +23,7 @@ from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS
 from .cells import check_types, decode, schema
 from .delimited import Batch, MatchColumns, read_lines
 from .layouts import Layout, matching_layouts, read_layout
-from .quarantine import CONFLICTING_DUPLICATE, DUPLICATE, Faults, Quarantine
-from .refusals import check_any_valid
+from .quarantine import CONFLICTING_DUPLICATE, DUPLICATE, Faults, Quarantine, check_any_valid
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,7 +16,7 @@ HEAVY = {
 }  # fmt: skip
 # Packages of the HTTP service.
 WEB = {"anyio", "msgspec", "prometheus_client", "starlette", "uvicorn"}
-TABLES = ("intake_table", "last_dialled", "number_cache", "table_steps", "text_columns")
+TABLES = ("intake_table", "number_cache", "table_steps", "text_columns")
 # Packages that a file or folder outside training may import at import time, besides the standard library.
 MAY_IMPORT = {
     "features/arrays.py": {"numpy"},
@@ -24,8 +24,7 @@ MAY_IMPORT = {
     **{f"features/intake/{name}.py": {"numpy", "pyarrow"} for name in TABLES},
     "features/frame": {"numpy", "pandas", "phonenumbers", "pyarrow", "sklearn"},
     "features/offline": {"numpy"},
-    "features/offline/keyed_file.py": {"pyarrow"},
-    "features/offline/sealed_shards.py": {"cryptography", "pyarrow"},
+    "features/offline/keyed_file.py": {"cryptography", "pyarrow"},
     "features/reading": {"numpy"},
     "features/files/dates.py": {"pandas"},
     "features/files/decode.py": {"msgspec"},

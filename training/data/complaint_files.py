@@ -33,8 +33,8 @@ from callsieve.features.reading.quarantine import (
     DUPLICATE,
     TIME_OUT_OF_RANGE,
     UNKNOWN_WORD,
+    check_any_valid,
 )
-from callsieve.features.reading.refusals import check_any_valid
 from callsieve.serving.batch.keyed_rows import BAD_NUMBER, Rows, read_rows
 
 if TYPE_CHECKING:

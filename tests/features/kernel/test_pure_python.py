@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.codegen.assemble import kernel
+from callsieve.features.codegen.compiled_library import table_engine
 from callsieve.features.codegen.feature_program import CHOICES, NUMBER
-from callsieve.features.codegen.table_engine import table_engine
 from callsieve.features.kernel import group_state, number_state, windows
 from callsieve.features.offline.table import scratch, vectors
 from callsieve.features.stream import number_lists

@@ -10,8 +10,8 @@ from cryptography.exceptions import InvalidTag
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsieve.features.offline import sealed_shards
-from callsieve.features.offline.sealed_shards import SealedShards
+from callsieve.features.offline import keyed_file
+from callsieve.features.offline.keyed_file import SealedShards
 
 TEXTS = ("caller", "trunk")
 WORDS = pa.dictionary(pa.int32(), pa.string())
@@ -51,7 +51,7 @@ def file(monkeypatch, tmp_path):
         opened.append(make(**options))
         return opened[-1]
 
-    monkeypatch.setattr(sealed_shards.tempfile, "TemporaryFile", seen)
+    monkeypatch.setattr(keyed_file.tempfile, "TemporaryFile", seen)
     return opened
 
 

@@ -25,8 +25,8 @@ from callsieve.features.online.feeds import (
     feed_of_shares,
     feed_of_table,
     needs_second_model,
+    sampled_attempts,
 )
-from callsieve.features.online.memory_feed import sampled_attempts
 from tests.support.lacks import week_of_calls, without
 
 CALLS = 6_000  # some two days; a few records stand twice
