@@ -436,7 +436,7 @@ def test_a_drill_and_a_search_hide_numbers(tmp_path, captured):
     data, _ = keyed_folder(tmp_path / "data")
     shutil.copy(data / "calls.parquet", data / f"{FORMS[0]}.parquet")  # a name is a text, too
     (data / "raw.txt").write_text("\n".join(FORMS), encoding="utf-8")
-    record = (ROOT / "training" / "governance" / "incident.toml").read_text(encoding="utf-8")
+    record = (ROOT / "training" / "oversight" / "governance" / "incident.toml").read_text(encoding="utf-8")
     (tmp_path / "record.toml").write_text(record.replace('["."]', '["data"]'), encoding="utf-8")
     for name in ("out", "search"):
         (tmp_path / name).mkdir()

@@ -28,7 +28,7 @@ from callsieve.training.oversight.governance.parties import NOT_REGISTERED, UNCL
 from callsieve.training.oversight.log.audit_log import ERASABLE, KINDS, append
 from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.reports.pictures import STYLES
-from callsieve.training.reports.wording import between, count, one_in, share, until
+from callsieve.training.reports.wording import between, count, one_in, rule_in_words, share, until
 from callsieve.training.studies.demo import SHIPPED
 from callsieve.training.tracking.feature_table import SPLITS, classifier_figures
 from callsieve.training.world.basis.scenario import load_scenario
@@ -36,7 +36,7 @@ from callsieve.training.world.callers.tricks import RELAY
 from tests.support import small_bundle as small
 from tests.support.paths import ROOT
 
-PACKAGES = ("audit", "cli", "governance", "log", "reports", "tracking")
+PACKAGES = ("oversight/audit", "cli", "oversight/governance", "oversight/log", "reports", "tracking")
 OPTIONS = dict.fromkeys(("trimmed", "trim_blocks", "lstrip_blocks", "newstyle_gettext"), "true")
 OTHER_NAMES = (
     *("unallocated", "elsewhere", "ordinary", "content", "mode", "other", "certified", "watch", "logistic", "isotonic"),
@@ -123,7 +123,7 @@ def test_number_classes_have_the_names_that_rules_give_them():
         (lambda: count(None), "未测"),
         (lambda: until({"p90": None, "p90_floor": 37}, "p90"), "超过37"),
         (lambda: between({"median_low": 4, "median_high": 31.0}, "median"), "4至31"),
-        (lambda: words("more than 31 calls in the last hour"), "最近1小时呼叫超过31次"),
+        (lambda: rule_in_words({"more_than": 31, "higher_for_some": False}), "最近1小时呼叫超过31次"),
         (lambda: words("a kind of my own # 7"), "a kind of my own # 7"),
     ],
 )
@@ -135,7 +135,7 @@ def test_figures_are_in_the_language_in_force(shown, chinese):
 
 
 def test_a_fault_of_the_record_has_its_text_from_the_catalogue(tmp_path):
-    for path in sorted((ROOT / "training" / "audit").glob("*.py")):
+    for path in sorted((ROOT / "training" / "oversight" / "audit").glob("*.py")):
         assert not re.findall(r'Fault\([^()]*, f?"', path.read_text()), path
     for number in range(3):
         append(tmp_path / "log", "access", {"what": f"case {number}", "why": "appeal"}, small.KEY)

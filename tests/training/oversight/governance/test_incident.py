@@ -15,7 +15,7 @@ from callsieve.training.oversight.governance.affected import affected
 from callsieve.training.oversight.governance.incident import drill, read_incident
 from tests.support.paths import ROOT
 
-SHIPPED = ROOT / "training" / "governance" / "incident.toml"
+SHIPPED = ROOT / "training" / "oversight" / "governance" / "incident.toml"
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,16}\.[a-p]{32}")
 
 
@@ -126,7 +126,9 @@ def test_the_command_prints_deadlines_and_writes_the_facts(incident_files, run_c
 
 
 def test_the_command_prints_the_facts_as_json(command_json, monkeypatch, tmp_path):
-    names = lambda record, out: {"record": record.name, "out": out.name}
+    counts = {"datasets": [], "call_records": 0, "people_at_most": 0}
+    counts |= {"epochs": ["e1"], "clocks": {}, "readable_epochs": []}
+    names = lambda record, out: counts | {"record": record.name, "out": out.name}
     monkeypatch.setattr("callsieve.training.oversight.governance.incident.drill", names)
     facts = command_json("govern", "incident", "drill", "--record", "r", "--out", tmp_path / "o")
-    assert facts == {"record": "r", "out": "o"}
+    assert facts == counts | {"record": "r", "out": "o"}
