@@ -14,7 +14,7 @@ from callsieve.features.files.progress import by_size, steps
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.cli import console
 from tests.support import small_bundle as small
-from tests.training.cli.test_audit import write_key
+from tests.support.keys import write_key
 
 TABLES = ("calls", "truth", "complaints", "findings", "register_recycled")
 DAY = ("--first", "2025-03-03", "--last", "2025-03-03", "--purpose", "a sample", "--person", "me")

@@ -34,7 +34,7 @@ from callsieve.training.oversight.privacy.rekey import left_of
 from tests.serving.live.test_live import events, play
 from tests.support import real_bundle
 from tests.support import small_bundle as small
-from tests.training.cli.test_audit import write_key
+from tests.support.keys import write_key
 
 OLD = Key("e1", bytes(range(32)), bytes(range(100, 132)))
 NEW = Key("e2", OLD.secret, bytes(range(50, 82)))

@@ -22,8 +22,8 @@ from callsieve.training.oversight.log.audit_log import payloads
 from tests.serving.cases.test_store import NOW, example_record
 from tests.support import small_bundle as small
 from tests.support.http_service import ServiceClient, free_port
+from tests.support.keys import write_key
 from tests.support.waiting import wait_until
-from tests.training.cli.test_audit import write_key
 
 ID = f"{1:016x}"
 

@@ -194,29 +194,6 @@ def test_the_configuration_file_uses_the_long_names_of_options(tmp_path, monkeyp
     assert configuration(COMMAND) == {"features": {"only": "x"}, "audit": {"verify": {"tracking_uri": "u"}}}
 
 
-@pytest.mark.parametrize(
-    ("words", "unused"),
-    [
-        ("features --layout keyed --out o --quarantine q --strict --key k", "--key, --quarantine, --strict"),
-        ("features --layout keyed --out o --engine spark --features lite --memory 2GiB", "--features, --memory"),
-        ("score --layout keyed --bundle b --quarantine q --key k", "--key, --quarantine"),
-        ("score --layout keyed --bundle b --registers r --strict --key k", "--strict"),
-        ("score --layout keyed --bundle b --engine spark --complaints r", "--complaints"),
-        ("score --bundle b --callees-key k", "--callees-key"),
-        ("live fill --layout keyed --key k --state s --strict", "--strict"),
-        ("study policies old.toml new.toml --layout keyed --bundle b --key k", "--key"),
-        ("study rules --data w --trust signer.pub --audit log", "--trust, --audit"),
-    ],
-)
-def test_options_without_effect_are_refused(words, unused, run_command, tmp_path, monkeypatch):
-    """A user could otherwise believe that rows were checked and quarantined."""
-    monkeypatch.chdir(tmp_path)
-    calls = () if words.startswith("study rules") else ("--calls", "calls.parquet")
-    code, out, err = run_command(*words.split(), *calls)
-    assert (code, out, err.count("\n"), list(tmp_path.iterdir())) == (2, "", 1, [])
-    assert f": {unused}: not used with " in err
-
-
 def test_the_shell_completes_commands():
     variables = {"_CALLSIEVE_COMPLETE": "complete_bash", "COMP_WORDS": "callsieve sc", "COMP_CWORD": "1"}
     script = "import sys; sys.argv = ['callsieve']; from callsieve.training.cli.main import main; main()"

@@ -15,7 +15,7 @@ from callsieve.serving.rules.rules import RULE_BY_NAME
 from callsieve.training.oversight.log.audit_log import payloads
 from tests.support import real_bundle, strategies
 from tests.support import small_bundle as small
-from tests.training.cli.test_audit import write_key
+from tests.support.keys import write_key
 
 NOW = 1_772_500_000_000
 CALLER = real_bundle.NUMBER_KEY.token("number", "1")

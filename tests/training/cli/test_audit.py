@@ -6,7 +6,6 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 
 from callsieve.serving.bundle.signing import key_id, read_signing_key
 from callsieve.training.oversight.log.audit_log import append
@@ -14,15 +13,9 @@ from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.tracking.reproduce import Reproduction
 from tests.support import recorded_run
 from tests.support import small_bundle as small
+from tests.support.keys import write_key
 
 pytestmark = pytest.mark.system
-
-
-def write_key(key, path):
-    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    path.write_bytes(key.private_bytes(*form))
-    path.chmod(0o600)
-    return path
 
 
 @pytest.fixture
@@ -188,12 +181,6 @@ def test_an_approver_key_is_written_once(run_command, folder):
     assert code == 1 and err.count("\n") == 1
 
 
-def test_replay_of_an_unknown_run_is_an_error_of_one_line(run_command):
-    code, out, err = run_command("model", "replay", "0" * 32)
-    assert (code, out) == (1, "")
-    assert err.startswith("callsieve: ") and err.count("\n") == 1
-
-
 def test_replay_of_a_run_folder_reproduces_its_model(run_command, training_run, world_folder):
     code, out, _ = run_command("model", "replay", training_run[0], "--data", world_folder)
     assert code == 0
@@ -212,10 +199,3 @@ def test_a_replay_that_differs_exits_with_1(run_command, monkeypatch):
     reproduction = Reproduction("one", ("model.txt",), ("metric auc: recorded 1, measured 0.5",), same_bundle=True)
     code, out, _ = run_command("model", "replay", "run")
     assert (code, out.splitlines()[-1]) == (1, "model one: reproduced byte for byte; 1 other differences")
-
-
-@pytest.mark.parametrize("words", [("audit", "verify"), ("audit", "show"), ("audit", "prove", "0")])
-def test_a_missing_log_is_an_error_of_one_line(run_command, tmp_path, words):
-    code, out, err = run_command(*words, "--in", tmp_path / "nowhere")
-    assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "expected an audit log" in err

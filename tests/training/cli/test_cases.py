@@ -24,9 +24,9 @@ from callsieve.training.oversight.log.audit_log import payloads
 from tests.serving.cases.test_store import example_record, fill
 from tests.support import http_service, real_bundle
 from tests.support import small_bundle as small
+from tests.support.keys import write_key
 from tests.support.waiting import wait_until
 from tests.system.test_privacy import numbers_in, texts_in
-from tests.training.cli.test_audit import write_key
 
 pytestmark = pytest.mark.system
 
@@ -160,22 +160,6 @@ def test_every_verdict_except_pass_has_a_record(running, tmp_path):
     altered = replace(records[0], raw=floats_to_letters([1.0]), policy="another")
     assert [line.partition(":")[0] for line in rescore(altered, scorer).differences] == ["policy", "raw"]
     store.close()
-
-
-def test_an_error_is_one_line_without_a_number(run_command, tmp_path):
-    store = ("--store", f"sqlite:///{tmp_path}/cases.db")
-    for words, message in (
-        (("show", "f" * 16), "not known"),
-        (("show", "13800138000"), "16 digits"),
-        (("appeal", "f" * 16, "--ground", "because"), "ground must be one of delivery"),
-        (("decide", "f" * 16, "--outcome", "so", "--person", "a", "--why", "b"), "outcome must be"),
-        (("decide", "f" * 16, "--outcome", "upheld", "--person", "13800138000", "--why", "because"), "person must be"),
-        (("notice", "f" * 16, "--lang", "fr"), "not known"),
-        (("list", "--rules", tmp_path / "none.toml"), "none.toml"),
-    ):
-        code, out, err = run_command("cases", *words, *store)
-        assert (code, out) == (1, "")
-        assert message in err and err.count("\n") == 1 and "13800138000" not in err
 
 
 def test_a_failing_store_is_an_error_of_one_line(run_command, monkeypatch, tmp_path):

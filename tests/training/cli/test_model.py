@@ -43,13 +43,6 @@ def test_export_writes_an_mlflow_model(run_command, folder):
     assert (folder / "served" / "MLmodel").is_file()
 
 
-@pytest.mark.parametrize("options", [(), ("--mlflow", "a", "--onnx", "b")])
-def test_export_needs_exactly_one_target(run_command, folder, options):
-    code, _, err = run_command("model", "export", "--bundle", folder / "bundle", *options)
-    assert code == 2
-    assert err.strip() == "callsieve: model export: expected either --mlflow FOLDER or --onnx FILE"
-
-
 def test_a_token_list_is_written_and_looked_up(run_command, folder):
     generate_signing_key(folder / "list.key", folder / "list.pub")
     (folder / "numbers.txt").write_text("13812345679\n+86 139 0000 0000\n110\n\n")

@@ -17,7 +17,7 @@ from callsieve.training.oversight.log.run_paths import working_store
 from callsieve.training.tracking import mlflow_read
 from callsieve.training.tracking.feature_table import read_table, split
 from callsieve.training.world import write_world
-from tests.training.cli import foreign_files
+from tests.support import foreign_files
 
 RING = 'ring = ["RING_SECS"]\n'
 
@@ -242,17 +242,6 @@ def test_a_fault_of_own_files_leaves_no_run(run_command, own, tmp_path, name, ol
     code, _, err = run_command("train", *words)
     assert code == 1 and says in err
     assert not any((tmp_path / "run").iterdir())
-
-
-def test_train_says_which_inputs_it_needs(run_command, own):
-    for words, says in (
-        (("train", "--calls", own / "cdr.csv"), "--calls: expected --complaints FILE"),
-        (("train",), "expected one of --calls FILE, --data FOLDER and --vectors FILE"),
-        (("train", "--calls", own / "cdr.csv", "--data", own), "expected one of --calls FILE"),
-        (("train", "--data", own, "--layout", "plain"), "--layout"),
-    ):
-        code, _, err = run_command(*words)
-        assert code == 2 and says in err
 
 
 @pytest.fixture(scope="module")

@@ -41,25 +41,6 @@ def test_a_study_gets_its_options_and_writes_its_figures(
         assert (out / "decay.svg").read_text() == "<svg>1</svg>"
 
 
-@pytest.mark.system
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("study", "decay", "--train-days", 25, "--weeks", 8), "expected 2 periods or more and 81 days of calls"),
-        (("study", "roll", "--origins", 2), "origins: expected 3 or more"),
-        (("study", "search", "--features", "nothing"), "nothing"),
-        (("train", "--parameters", "{bad}"), "expected parameters among num_leaves"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, tuple) else "",
-)
-def test_an_invalid_option_is_an_error_of_one_line(run_command, world_folder, tmp_path, words, message):
-    (tmp_path / "bad.toml").write_text("leaves = 3\n")
-    words = [str(word).replace("{bad}", str(tmp_path / "bad.toml")) for word in words]
-    code, out, err = run_command(*words, "--data", world_folder, "--out", tmp_path / "out")
-    assert (code, out) == (1, "")
-    assert message in err and err.count("\n") == 1
-
-
 def test_lite_is_ten_features_of_the_catalogue():
     assert feature_names("lite") == LITE
     assert feature_names(",".join(NAMES)) == NAMES  # longer than the name of a file may be

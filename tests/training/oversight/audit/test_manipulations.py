@@ -18,7 +18,7 @@ from callsieve.training.oversight.log.audit_log import HEAD, append
 from callsieve.training.oversight.log.looks import Ledger
 from tests.support import recorded_run
 from tests.support import small_bundle as small
-from tests.training.cli.test_audit import write_key
+from tests.support.keys import write_key
 from tests.training.oversight.audit.record_edits import (
     DROP_RUN,
     STRANGER,

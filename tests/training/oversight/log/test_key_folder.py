@@ -7,7 +7,7 @@ from callsieve.training.oversight.log.audit_log import append
 from callsieve.training.oversight.log.key_folder import VARIABLE, key_folder, key_path, log_signing_key, new_key
 from callsieve.training.run import signer
 from tests.support import small_bundle as small
-from tests.training.cli.test_audit import write_key
+from tests.support.keys import write_key
 
 
 @pytest.fixture

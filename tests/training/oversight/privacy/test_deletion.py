@@ -42,7 +42,7 @@ from callsieve.training.oversight.privacy.states import models_trained_on
 from tests.serving.cases.test_store import example_record, fill
 from tests.support import real_bundle, recorded_run
 from tests.support import small_bundle as small
-from tests.training.cli.test_audit import write_key
+from tests.support.keys import write_key
 
 NOW = round(time.time() * 1000)
 RULES = read_retention()

@@ -32,7 +32,7 @@ from callsieve.training.oversight.privacy.retention_run import open_intents
 from tests.serving.cases.test_store import example_record, fill
 from tests.support import real_bundle
 from tests.support import small_bundle as small
-from tests.training.cli.test_audit import write_key
+from tests.support.keys import write_key
 from tests.training.oversight.privacy.test_deletion import NOW, keys_of, log  # noqa: F401 - fixture
 
 OLD, NEW = NOW - 2000 * DAY, NOW - DAY

@@ -1,0 +1,129 @@
+"""Each mistake of a user: exit code 1 for a fault, 2 for wrong usage, and one line that says what to do."""
+
+import shlex
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+
+STORE = "--store sqlite:///{out}.db"
+SCORE = "score --bundle {run}/bundle --calls {world}/calls.parquet"
+FEATURES = "features --calls {world}/calls.parquet --layout keyed --out"
+ONE_SOURCE = "callsieve: train: expected one of --calls FILE, --data FOLDER and --vectors FILE\n"
+ONE_TARGET = "callsieve: model export: expected either --mlflow FOLDER or --onnx FILE\n"
+DAYS = "callsieve: --valid-days: expected a whole number from 1 to 36,500, got "
+FAULTS = [
+    ("simulate --out {full}", "expected a new or empty folder"),
+    ("simulate --out {out} --size huge", "size must be one of tiny"),
+    ("simulate --out {out} --scenario {none}", "{none}"),
+    ("train --data {world} --out {full}", "expected a new or empty folder"),
+    ("train --data {none} --out {out}", "{none}: not found"),
+    ("train --data {empty} --out {out}", "calls.parquet"),
+    ("train --data {partial} --out {out}", "complaints.parquet"),
+    ("train --data {world} --out {out} --label-policy {none}", "{none}"),
+    ("train --data {world} --out {out} --parameters {wrong}", "expected parameters among num_leaves"),
+    ("train --data {world} --out {out} --valid-days 0", f"{DAYS}0\n"),
+    ("train --data {world} --out {out} --valid-days 1.5", f"{DAYS}1.5\n"),
+    ("train --data {world} --out {out} --valid-days 36501", f"{DAYS}36501\n"),
+    ("train --data {world} --out {out} --valid-days nan", f"{DAYS}nan\n"),
+    ("train --vectors {none}", "not found"),
+    ("score --bundle {run}/bundle --calls {none} --layout keyed", "none: not found"),
+    ("score --bundle {run}/bundle --calls {none}", "{none}"),
+    (f"{SCORE} --layout martian", "martian"),
+    (f"{SCORE} --layout sichuan", "calls.parquet"),
+    ("score --bundle {none} --calls {world}/calls.parquet --layout keyed", "none: not found"),
+    ("score --bundle {lonely} --calls {world}/calls.parquet", "expected --trust FILE"),
+    ("score --bundle {lonely} --trust {run}/signer.pub --calls {world}/calls.parquet", "MANIFEST"),
+    (f"{SCORE} --trust {{none}}", "{none}"),
+    (f"{SCORE} --trust {{text}}", "text.txt"),
+    (f"{SCORE} --key {{none}}", "{none}"),
+    (f"{SCORE} --key {{text}}", "text.txt"),
+    (f"{SCORE} --layout keyed --policy {{none}}", "{none}"),
+    (f"{FEATURES} {{world}}/complaints.parquet", "new or empty folder"),
+    ("features --calls {world}/calls.parquet --out {none} --memory 4", "4GiB"),
+    (f"{FEATURES} {{none}} --features x", "x"),
+    ("evaluate --bundle {run}/bundle --data {none}", "none: not found"),
+    ("study decay --data {world} --out {out} --train-days 25", "expected 2 periods or more and 81 days of calls"),
+    ("study roll --data {world} --out {out} --origins 2", "origins: expected 3 or more"),
+    ("study search --data {world} --out {out} --features nothing", "nothing"),
+    ("audit verify --in {none}", "expected an audit log"),
+    ("audit show --in {none}", "expected an audit log"),
+    ("audit prove 0 --in {none}", "expected an audit log"),
+    (f"model replay {'0' * 32}", ""),
+    (f"cases show ffffffffffffffff {STORE}", "not known"),
+    (f"cases show 13800138000 {STORE}", "16 digits"),
+    (f"cases appeal ffffffffffffffff --ground because {STORE}", "ground must be one of delivery"),
+    (f"cases decide ffffffffffffffff --outcome so --person a --why b {STORE}", "outcome must be"),
+    (f"cases decide ffffffffffffffff --outcome upheld --person 13800138000 --why b {STORE}", "person must be"),
+    (f"cases notice ffffffffffffffff --lang fr {STORE}", "not known"),
+    (f"cases list --rules {{none}} {STORE}", "{none}"),
+]
+USAGE = [
+    ("train", ONE_SOURCE),
+    ("train --data {world} --vectors {world}", ONE_SOURCE),
+    ("train --calls {text} --data {world}", ONE_SOURCE),
+    ("train --calls {text}", "--calls: expected --complaints FILE"),
+    ("train --data {world} --layout plain", "--layout: not used with no --calls"),
+    ("train --data {world} --where 'b < 2'", "callsieve: train: --where: not used with --data; leave it out\n"),
+    ("train --vectors {none} --gates g.toml --audit log",
+     "callsieve: train: --gates, --audit: not used with --vectors; leave it out\n"),
+    ("model export --bundle {none}", ONE_TARGET),
+    ("model export --bundle {none} --mlflow a --onnx b", ONE_TARGET),
+    # A user could otherwise believe that rows were checked and quarantined.
+    ("features --calls {none} --layout keyed --out o --quarantine q --strict --key k",
+     ": --key, --quarantine, --strict: not used with "),
+    ("features --calls {none} --layout keyed --out o --engine spark --features lite --memory 2GiB",
+     ": --features, --memory: not used with "),
+    ("score --calls {none} --layout keyed --bundle b --quarantine q --key k", ": --key, --quarantine: not used with "),
+    ("score --calls {none} --layout keyed --bundle b --registers r --strict --key k", ": --strict: not used with "),
+    ("score --calls {none} --layout keyed --bundle b --engine spark --complaints r", ": --complaints: not used with "),
+    ("score --calls {none} --bundle b --callees-key k", ": --callees-key: not used with "),
+    ("live fill --calls {none} --layout keyed --key k --state s --strict", ": --strict: not used with "),
+    ("study policies old.toml new.toml --calls {none} --layout keyed --bundle b --key k", ": --key: not used with "),
+    ("study rules --data w --trust signer.pub --audit log", ": --trust, --audit: not used with "),
+]  # fmt: skip
+SLOW = ("{run}", "audit", "cases", "model replay", "study")  # rows that need a training, or import for seconds
+
+
+def row(words, code, message):
+    """Returns a row of the table of one test; slow rows are left out of the quick loop."""
+    slow = code == 1 and any(word in words for word in SLOW)
+    return pytest.param(words, code, message, id=words, marks=[pytest.mark.system] if slow else [])
+
+
+ROWS = [row(words, code, message) for code, table in ((1, FAULTS), (2, USAGE)) for words, message in table]
+
+
+@pytest.fixture(scope="module")
+def places(world_folder, tmp_path_factory):
+    """Folders and files with a fault, by name."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    named = {name: folder / name for name in ("full", "empty", "partial", "none")} | {"world": world_folder}
+    named |= {"lonely": folder / "alone" / "bundle", "text": folder / "text.txt", "wrong": folder / "wrong.toml"}
+    for name in ("full", "empty", "lonely"):
+        named[name].mkdir(parents=True)
+    (named["full"] / "file").touch()
+    named["text"].write_text("not a key")
+    named["wrong"].write_text("leaves = 3\n")
+    shutil.copytree(world_folder, named["partial"])
+    complaints = named["partial"] / "complaints.parquet"
+    pq.write_table(pq.read_table(complaints).drop_columns("category"), complaints)
+    return named
+
+
+@pytest.mark.parametrize(("words", "code", "message"), ROWS)
+def test_a_mistake_is_one_line_with_the_next_step(
+    run_command, places, request, tmp_path, monkeypatch, words, code, message
+):
+    monkeypatch.chdir(tmp_path)
+    if "{run}" in words:
+        places = places | {"run": request.getfixturevalue("training_run")[0]}
+    names = places | {"out": tmp_path / "out"}
+    result = run_command(*(word.format(**names) for word in shlex.split(words)))
+    assert result[:2] == (code, "")
+    error, expected = result[2], message.format(**names)
+    assert error.startswith("callsieve: ") and error.count("\n") == 1 and expected in error
+    assert error == expected or not expected.endswith("\n")
+    assert "13800138000" not in error
+    assert code == 1 or not any(tmp_path.iterdir())
+    assert not list(tmp_path.rglob("*.parquet")) and (places["full"] / "file").exists()
