@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -218,4 +219,4 @@ def replay(
     more = f"; {len(result.differences)} other differences" if result.same_bundle and result.differences else ""
     summary = f"model {result.model}: {'' if result.same_bundle else 'not '}reproduced byte for byte{more}"
     lines = [*console.equality(result.equal, result.differences), summary]
-    return Result(result.to_json(), lines, failed=bool(result.differences))
+    return Result(asdict(result), lines, failed=bool(result.differences))

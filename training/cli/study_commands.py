@@ -173,7 +173,7 @@ def decay(
     """
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.studies.decay import decay as run
-    from callsieve.training.studies.decay_picture import picture
+    from callsieve.training.studies.decay import picture
 
     from .tables import studies
 

@@ -8,11 +8,12 @@ except that findings check the certificate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
+import msgspec
 import numpy as np
 from scipy.special import betaincinv, expit
 
@@ -22,16 +23,16 @@ from callsieve.features.files.dates import DAY
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.batch.score import open_scorer, score_calls
 from callsieve.serving.rules.strata import STRATA
-from callsieve.serving.scorer.status import MESSAGES, message_of, status_of_score
+from callsieve.serving.scorer.status import MESSAGES, Status, message_of, status_of_score
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.feeds import feed_of_all
+from callsieve.training.judging.run_figures import ShiftFigures
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.folds import day_slices
 from callsieve.training.model.split import WINDOW_DAYS, judged_span
 from callsieve.training.oversight.log.looks import Ledger, Look, certified_on, count_look
 
 from .days import LEVELS, MARK, NO_YES, NOT_CALLED, YES, Day, ScoredCalls, day_figures, midnight
-from .drift_figures import CertificateFigures, MonitorFigures
 from .reference import KINDS, REFERENCE, Reference, chance, ks, log_odds, psi, read_reference, shares, watched_shares
 
 if TYPE_CHECKING:
@@ -62,6 +63,55 @@ MIN_MOVE = 0.03  # of a share: one trunk or one call centre may move a share by 
 CONFIDENCE = 0.95
 
 
+class CertificateState(TypedDict):
+    """Whether a model's certificate still holds; rates are shares of benign calls.
+
+    `bound_then`: of the certificate. `expected_at_this_mix`: for the day's mix of caller classes, None if no class of
+    the day was judged. `flagged_too_often`: whether the share of flagged calls of callers found benign is above
+    `target`, with 95 % confidence. `status`: of the day's calls, of `serving/scorer/status.py`; "scored" if their bands
+    apply. `at_risk`: reasons in words, empty without a risk.
+    """
+
+    band: str
+    target: float
+    bound_then: float
+    expected_at_this_mix: float | None
+    share_of_calls_in_judged_classes: float
+    calls_of_callers_found_benign: int
+    of_these_flagged: int
+    flagged_too_often: bool
+    valid_until: str
+    status: Status
+    at_risk: list[str]
+
+
+class MonitorFigures(TypedDict):
+    """A day beside the reference of a model; `shifts` are the fields of `monitor.Shift`, largest first.
+
+    `alarm`: whether a statistic drifted, the feed is another one, or more innocent calls are flagged than the
+    certificate allows. `reference`: its first and last day. `feed`, `reference_feed`: the feed of the day, and of most
+    days of the reference. `resembles`: the kind of day whose histograms are nearest. The look is there if the model was
+    certified on these calls.
+    """
+
+    day: str
+    kind: str
+    resembles: str
+    model: str
+    reference: list[str]
+    calls: int
+    days_before: int
+    days_wanted: int
+    feed: str
+    reference_feed: str
+    alarm: bool
+    shifts: list[ShiftFigures]
+    certificate: CertificateState
+    fold: NotRequired[str | None]
+    touches: NotRequired[int | None]
+    registered: NotRequired[bool]
+
+
 @dataclass(frozen=True, slots=True)
 class Shift:
     """The difference of one statistic of a day from its usual value.
@@ -80,6 +130,11 @@ class Shift:
     part: str = ""
     psi: float | None = None
     ks: float | None = None
+
+    def to_json(self) -> ShiftFigures:
+        """Returns the shift as plain values."""
+        figures: ShiftFigures = msgspec.to_builtins(self)
+        return figures
 
 
 def compare(reference: Reference, day: Day) -> list[Shift]:
@@ -170,7 +225,7 @@ def resembles(reference: Reference, day: Day) -> str:
     return min(KINDS, key=lambda kind: distance[kind])
 
 
-def certificate(bundle: Bundle, scored: ScoredCalls, rows: slice, findings: pd.DataFrame) -> CertificateFigures:
+def certificate(bundle: Bundle, scored: ScoredCalls, rows: slice, findings: pd.DataFrame) -> CertificateState:
     """Checks whether the model's certificate still holds, by its date, the day's mix of calls, and findings.
 
     Args:
@@ -296,12 +351,10 @@ def monitor(
         "feed": figures.feed,
         "reference_feed": usual.feed,
         "alarm": drifted or proof["flagged_too_often"],
-        "shifts": [asdict(shift) for shift in shifts],
+        "shifts": [shift.to_json() for shift in shifts],
         "certificate": proof,
     }
-    if look is not None:
-        result["fold"], result["touches"], result["registered"] = look["fold"], look["touches"], look["registered"]
-    return result
+    return result if look is None else {**result, **look}
 
 
 def calls_until(calls: pa.Table, day: date | None) -> tuple[pa.Table, date]:

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mode
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from scipy.special import ndtri, stdtr
 
@@ -25,7 +26,7 @@ from .days import Cuts, Day, ScoredCalls, day_figures, histogram_cuts
 
 REFERENCE = "reference.json"
 
-FORMAT = 4
+FORMAT: Literal[4] = 4
 KINDS = ("weekday", "weekend")
 MIN_DAYS_OF_KIND = 2  # for a mean of its own
 MIN_DAYS = 5
@@ -40,7 +41,7 @@ class Usual:
 
     mean: tuple[float, ...]
     days: int
-    shares: tuple[float, ...] = ()
+    shares: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Statistic:
     spread: tuple[float, ...]
     freedom: int
     usual: Mapping[str, Usual]
-    swing: tuple[float, ...] = ()
+    swing: tuple[float, ...]
 
     def z(self, now: Array, kind: str, noise: Array | float = 0.0) -> Array:
         """Returns the deviation of each part of a day from its usual value, in standard deviations of a normal law.
@@ -85,6 +86,7 @@ class Statistic:
 class Reference:
     """The reference of one model: cuts of its histograms, every statistic by name, and the feed of most days."""
 
+    format: Literal[4]
     model: str
     first: str
     last: str
@@ -120,6 +122,7 @@ def build_reference(model: str, cuts: Cuts, days: Sequence[Day]) -> Reference:
     }
     amounts = {name: amount([day for day in days if name in day.amounts], name) for name in measured}
     return Reference(
+        format=FORMAT,
         model=model,
         first=str(days[0].date),
         last=str(days[-1].date),
@@ -172,8 +175,8 @@ def statistic_of(kinds: Sequence[str], values: Sequence[Array]) -> Statistic | N
     distinct = {id(group): group for group in by_kind.values()}.values()
     residuals = np.concatenate([group - group.mean(axis=0) for group in distinct])
     spread = np.sqrt((residuals**2).sum(axis=0) / freedom)
-    usual = {kind: Usual(tuple(group.mean(axis=0).tolist()), len(group)) for kind, group in by_kind.items()}
-    return Statistic(tuple(spread.tolist()), freedom, usual)
+    usual = {kind: Usual(tuple(group.mean(axis=0).tolist()), len(group), ()) for kind, group in by_kind.items()}
+    return Statistic(tuple(spread.tolist()), freedom, usual, ())
 
 
 def watched_shares(counts: Array, *, ordered: bool) -> tuple[Array, Array]:
@@ -226,8 +229,7 @@ def ks(first: Array, second: Array) -> float:
 
 def write_reference(reference: Reference, path: Path) -> None:
     """Writes a reference as JSON, with six significant digits: the figures have no more."""
-    payload = {"format": FORMAT, **asdict(reference)}
-    text = json.dumps(_rounded(payload), indent=None, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    text = json.dumps(_rounded(asdict(reference)), indent=None, separators=(",", ":"), sort_keys=True, allow_nan=False)
     write_atomic(path, (text + "\n").encode())
 
 
@@ -240,37 +242,9 @@ def read_reference(path: Path) -> Reference:
     if not path.is_file():
         raise ValueError(f"{path}: not found; expected the reference of a run")
     try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
-        if payload.pop("format") != FORMAT:
-            raise ValueError("another format")
-        cuts = {name: tuple(values) for name, values in payload.pop("cuts").items()}
-        sections = {name: _statistics(payload.pop(name)) for name in ("histograms", "amounts")}
-        return Reference(
-            model=payload["model"],
-            first=payload["first"],
-            last=payload["last"],
-            cuts=cuts,
-            histograms=sections["histograms"],
-            amounts=sections["amounts"],
-            feed=payload["feed"],
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return msgspec.json.decode(path.read_bytes(), type=Reference)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: expected the reference of a run: {error}") from None
-
-
-def _statistics(section: Mapping[str, Any]) -> dict[str, Statistic]:
-    return {
-        name: Statistic(
-            spread=tuple(entry["spread"]),
-            freedom=entry["freedom"],
-            usual={
-                kind: Usual(tuple(usual["mean"]), usual["days"], tuple(usual["shares"]))
-                for kind, usual in entry["usual"].items()
-            },
-            swing=tuple(entry["swing"]),
-        )
-        for name, entry in section.items()
-    }
 
 
 def _rounded(value: Any) -> Any:

@@ -167,8 +167,8 @@ class GateEntry(Look):
     owner: str
 
 
-class RunShift(TypedDict):
-    """A statistic that differs from the reference of the earlier run, and on how many `days` it does.
+class ShiftFigures(TypedDict):
+    """A statistic of a day that differs from its reference.
 
     `z`: deviations from the usual value. Histograms have `psi` and `ks`, and in `part` the bin that moved most.
     """
@@ -182,6 +182,11 @@ class RunShift(TypedDict):
     part: str
     psi: float | None
     ks: float | None
+
+
+class RunShift(ShiftFigures):
+    """The shift from the reference of the earlier run on the median day, and on how many `days` it raises an alarm."""
+
     days: int
 
 

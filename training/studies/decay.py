@@ -8,10 +8,14 @@ innocent calls varies, so the catch is also given at the threshold that flags 1 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypedDict
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.dates import DAY
@@ -25,20 +29,74 @@ from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.judging.figures import Rate
 from callsieve.training.judging.metrics import catch, threshold_at_rate
 from callsieve.training.model.bands import TARGETS, aligned_scores
-from callsieve.training.model.certify import upper_bound
+from callsieve.training.model.certify import FalseCalls, upper_bound
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.scores import score_rows
 from callsieve.training.model.split import fold_plan, fold_rows, groups
-from callsieve.training.model.train import Trained, train
+from callsieve.training.model.train import train
+from callsieve.training.oversight.log.looks import Look
 from callsieve.training.own.own_estimator import RiskModel
+from callsieve.training.reports.drawing import BLUE, GREY, RC, shares, svg
 
 from .rolling import part, stretch
-from .study_figures import Areas, DecayFigures, DecayPeriod, PeriodCatch, PeriodFigures
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
     from callsieve.training.model.settings import Settings
     from callsieve.training.oversight.log.looks import Ledger
+
+
+Way = Literal["once", "anew"]
+STYLES: dict[Way, tuple[str, str, str, str]] = {
+    "once": (GREY, "--", "s", "trained once"),
+    "anew": (BLUE, "-", "o", "retrained each period"),
+}
+
+
+class PeriodCatch(TypedDict):
+    """Catch rate of the nuisance calls of a period, by call and by caller."""
+
+    calls: int
+    callers: int
+    call: Rate
+    caller: Rate
+
+
+class PeriodFigures(FalseCalls):
+    """A model on the calls of a period after its training.
+
+    `all`: calls of all groups. `unseen`: of groups that it was not trained on. `at_target`: of these, at the threshold
+    that flags 1 in 10,000 of the innocent calls.
+    """
+
+    all: PeriodCatch
+    unseen: PeriodCatch
+    at_target: PeriodCatch
+
+
+class DecayPeriod(Look):
+    """A period in days after the training, for the model trained once and for the one trained anew."""
+
+    days_after_training: list[int]
+    once: PeriodFigures
+    anew: PeriodFigures
+
+
+class Areas(TypedDict):
+    """Mean catch rate over time of both models; None where a period has no rate."""
+
+    once: float | None
+    anew: float | None
+
+
+class DecayFigures(TypedDict):
+    """Ageing of a model: each period, and the area under the catch rate over time."""
+
+    train_days: int
+    days: int
+    periods: list[DecayPeriod]
+    area_under_time: Areas
+    area_at_target: Areas
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +166,20 @@ def decay(
                 "anew": figures(calls, models["anew"], settings),
             }
         )
-    once, anew = [period["once"] for period in judged], [period["anew"] for period in judged]
-    own: Areas = {
-        "once": area([period_figures["unseen"]["call"]["rate"] for period_figures in once]),
-        "anew": area([period_figures["unseen"]["call"]["rate"] for period_figures in anew]),
-    }
-    at_target: Areas = {
-        "once": area([period_figures["at_target"]["call"]["rate"] for period_figures in once]),
-        "anew": area([period_figures["at_target"]["call"]["rate"] for period_figures in anew]),
-    }
     return {
         "train_days": train_days,
         "days": days,
         "periods": judged,
-        "area_under_time": own,
-        "area_at_target": at_target,
+        "area_under_time": areas(judged, "unseen"),
+        "area_at_target": areas(judged, "at_target"),
+    }
+
+
+def areas(periods: Sequence[DecayPeriod], which: Literal["unseen", "at_target"]) -> Areas:
+    """Returns the area under the catch rate over time of both models."""
+    return {
+        "once": area([period["once"][which]["call"]["rate"] for period in periods]),
+        "anew": area([period["anew"][which]["call"]["rate"] for period in periods]),
     }
 
 
@@ -145,19 +202,9 @@ def trained_on(
     ledger.touch(dataset.fingerprint, folds.certify, "decay", dataset.folder)
     trained = train(window, settings, progress)
     start = dataset.calls["start"].to_numpy()
-    return model_of(trained, group[(start >= span[0]) & (start < span[1])])
-
-
-def model_of(trained: Trained, group: Array) -> Model:
-    """Returns the parts of a training that judging needs.
-
-    Args:
-        group: id of each call's group, over the calls of the training.
-    """
-    folds = trained.last.folds
-    in_training = fold_rows("train", folds.plan.train, folds.fold, folds.start)
-    band = trained.card.thresholds[0]
-    return Model(trained.models["model"], band, np.unique(group[in_training]))
+    in_window = group[(start >= span[0]) & (start < span[1])]
+    in_training = fold_rows("train", folds.train, trained.last.folds.fold, trained.last.folds.start)
+    return Model(trained.models["model"], trained.card.thresholds[0], np.unique(in_window[in_training]))
 
 
 def period_of(dataset: Dataset, settings: Settings, group: Array, begin: int, end: int) -> Period:
@@ -218,3 +265,34 @@ def area(rates: list[float | None]) -> float | None:
         return None
     values = np.array(rates, dtype=float)
     return float(((values[1:] + values[:-1]) / 2).mean())
+
+
+def picture(result: DecayFigures) -> str:
+    """Returns an SVG: catch rate of unseen groups and upper bound of the error, by days since the first training."""
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(6.2, 5.4), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+        for way in STYLES:
+            draw(above, below, result["periods"], way)
+        shares(above, "nuisance calls caught,\nunseen groups")
+        above.legend(loc="best")
+        below.set_ylabel("innocent calls flagged,\nat most (95 %)")
+        below.set_yscale("log")
+        below.set_xlabel("days since the first training")
+        return svg(figure)
+
+
+def draw(above: Axes, below: Axes, periods: Sequence[DecayPeriod], way: Way) -> None:
+    """Draws the line of one way of training in both parts, with the interval of its rate."""
+    colour, dash, mark, name = STYLES[way]
+    days = [sum(period["days_after_training"]) / 2 for period in periods]
+    rates = [period[way]["unseen"]["call"] for period in periods]
+    rated = [
+        (day, rate["rate"], rate["low"], rate["high"])
+        for day, rate in zip(days, rates, strict=True)
+        if rate["rate"] is not None
+    ]
+    at, caught, low, high = np.array(rated, dtype=float).reshape(-1, 4).T
+    above.plot(at, caught, color=colour, linestyle=dash, marker=mark, label=name)
+    above.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
+    below.plot(days, [period[way]["bound"] for period in periods], color=colour, linestyle=dash, marker=mark)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -24,9 +24,36 @@ from callsieve.training.data.dataset import truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.oversight.log.looks import Ledger, Look, count_look
 
-from .study_figures import Changes, PolicyDifference
-
 EVALUATION = "evaluation"
+
+
+ChangeRow = dict[str, str | int]
+
+
+class Changes(TypedDict):
+    """Calls that change action under another policy.
+
+    `actions` and `slices`: rows with `from`, `to`, `calls` and `callers`, and the name of the slice. `rules`: number of
+    changed calls that meet each rule.
+    """
+
+    changed: int
+    actions: list[ChangeRow]
+    slices: dict[str, list[ChangeRow]]
+    rules: dict[str, int]
+
+
+class PolicyDifference(Changes):
+    """Two policies on the same calls; the look is there if the calls have a known truth."""
+
+    old: str
+    new: str
+    model: str
+    purpose: str
+    calls: int
+    fold: NotRequired[str | None]
+    touches: NotRequired[int | None]
+    registered: NotRequired[bool]
 
 
 def difference(
@@ -115,7 +142,7 @@ def changes(before: Scores, after: Scores, caller: Array, slices: dict[str, Arra
     }
 
 
-def _counted(table: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
+def _counted(table: pd.DataFrame, names: list[str]) -> list[ChangeRow]:
     grouped = table.groupby(names, sort=True)["caller"].agg(["size", "nunique"]).reset_index()
     counts = grouped.rename(columns={"size": "calls", "nunique": "callers"}).sort_values("calls", ascending=False)
     return [{str(name): value for name, value in row.items()} for row in counts.to_dict("records")]

@@ -8,7 +8,7 @@ Source: Tashman, Out-of-sample tests of forecasting accuracy (2000), "rolling wi
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -21,18 +21,43 @@ from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.judge import summarise
 from callsieve.training.judging.leak_probes import check_for_leaks
+from callsieve.training.judging.run_figures import RowCounts
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import fold_plan
 from callsieve.training.model.train import train
-from callsieve.training.oversight.log.looks import Ledger
+from callsieve.training.oversight.log.looks import Ledger, Look
 from callsieve.training.reports.csv_tables import flatten
-
-from .study_figures import Origin, RollingFigures, Spread
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
 
 LEAST = 3
+
+
+class Spread(TypedDict):
+    """A figure over the origins at which it is known; the standard deviation is that of a sample."""
+
+    origins: int
+    mean: float | None
+    sd: float | None
+    least: float | None
+    most: float | None
+
+
+class Origin(Look):
+    """One training of a rolling origin: begin and end of its calls, its row counts and its headline figures."""
+
+    begin: str
+    end: str
+    rows: RowCounts
+    headline: dict[str, float]
+
+
+class RollingFigures(TypedDict):
+    """The trainings from several origins, and the spread of each headline figure."""
+
+    origins: list[Origin]
+    spread: dict[str, Spread]
 
 
 def origins(first: int, last: int, count: int, step_days: int) -> list[tuple[int, int]]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
-from msgspec import structs
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.parquet_file import read_parquet
@@ -33,13 +33,91 @@ from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.model.bands import aligned_scores
-from callsieve.training.model.certify import upper_bound
+from callsieve.training.model.certify import CertificateFigures, certificate_figures, upper_bound
 from callsieve.training.model.split import judged_span
-from callsieve.training.oversight.log.looks import Ledger, count_look
-
-from .study_figures import BandFigures, HitFigures, HitsApart, RegionFigures, RuleFigures, Share
+from callsieve.training.oversight.log.looks import Ledger, Look, count_look
 
 CONFIDENCE = 0.95
+
+
+class Share(TypedDict):
+    """`part` of `whole`, with the exact two-sided 95 % interval of the share (Clopper and Pearson 1934)."""
+
+    part: int
+    whole: int
+    rate: float | None
+    low: float
+    high: float
+
+
+class HitFigures(TypedDict):
+    """The hits of one rule against the truth, by call and by caller.
+
+    `benign_slices`, `nuisance_modes` and `attacks`: the share of each name's calls that were hit, most hits first.
+    """
+
+    calls: int
+    precision: Share
+    recall: Share
+    caller_precision: Share
+    caller_recall: Share
+    benign_slices: dict[str, Share]
+    nuisance_modes: dict[str, Share]
+    attacks: dict[str, Share]
+
+
+class RegionFigures(TypedDict):
+    """The innocent callers of a listed region, and the share of their calls that do not pass.
+
+    `with_rule`: under the policy. `without_rule`: without its rule on regions. `by_model`: by bands alone.
+    """
+
+    callers: int
+    nuisance: Share
+    with_rule: Share
+    without_rule: Share
+    by_model: Share
+
+
+class HitsApart(TypedDict):
+    """Calls that the model's band, the acting rules, both or neither flag."""
+
+    model_alone: int
+    rules_alone: int
+    both: int
+    neither: int
+
+
+class BandFigures(TypedDict):
+    """Hits of a band apart from those of the rules; `catch` and `false` are over all calls, or those without a rule."""
+
+    nuisance: HitsApart
+    benign: HitsApart
+    catch: Share
+    catch_without_rule_hits: Share
+    false: Share
+    false_without_rule_hits: Share
+
+
+class ModelBesideRules(BandFigures, Look):
+    """The certified band of a model on the judged calls; `certificate` is as in the bundle."""
+
+    id: str
+    band: str
+    certificate: CertificateFigures
+
+
+class RuleFigures(TypedDict):
+    """Each rule against the truth; `regions` by name, "" for calls of no listed region; `model` with a bundle."""
+
+    data: str
+    policy: str
+    registers: int
+    calls: int
+    nuisance: int
+    rules: dict[str, HitFigures]
+    regions: dict[str, RegionFigures]
+    model: NotRequired[ModelBesideRules]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +204,7 @@ def rule_figures(
         figures["model"] = {
             "id": scorer.bundle.model_id,
             "band": band.name,
-            "certificate": structs.asdict(band.certificate),
+            "certificate": certificate_figures(band.certificate),
             **looks,
             **model_apart(aligned >= band.threshold, hits, truths, chosen),
         }

@@ -45,14 +45,13 @@ from callsieve.training.model.settings import write_parameters
 from callsieve.training.model.train import require_both
 from callsieve.training.tracking import mlflow_write
 
-from .study_figures import SearchFigures
-
 try:
     import optuna
     from optuna.trial import TrialState
     from sqlalchemy.exc import SQLAlchemyError
 except ImportError as error:
     raise ImportError("a search needs Optuna: pip install 'callsieve[train]'") from error
+from typing import TypedDict
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -63,6 +62,21 @@ if TYPE_CHECKING:
 STORE, RESULT = "search.db", "parameters.toml"
 PARTS = 3  # cross-validation parts; fewer if there are fewer groups of nuisance callers
 LEAF_SHARES = (1 / 3000, 1 / 50)  # range of the least calls in a leaf, as a share of all calls
+
+
+class SearchFigures(TypedDict):
+    """The best parameters of a search, and the held-out figures of the best and of the shipped parameters."""
+
+    study: str
+    trials: int
+    best: int
+    parameters: dict[str, float]
+    figures: dict[str, float]
+    shipped: dict[str, float]
+    rows: int
+    groups: int
+    run: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

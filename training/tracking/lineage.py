@@ -62,15 +62,4 @@ def reference_of(place: RunPaths, run: str) -> Reference | None:
 def run_shift(shifts: list[Shift]) -> RunShift:
     """Returns the shift of one statistic on its median day, and on how many days it raises an alarm."""
     median = sorted(shifts, key=lambda shift: shift.z)[len(shifts) // 2]
-    return {
-        "name": median.name,
-        "measure": median.measure,
-        "z": median.z,
-        "alarm": median.alarm,
-        "then": median.then,
-        "now": median.now,
-        "part": median.part,
-        "psi": median.psi,
-        "ks": median.ks,
-        "days": sum(shift.alarm for shift in shifts),
-    }
+    return {**median.to_json(), "days": sum(shift.alarm for shift in shifts)}

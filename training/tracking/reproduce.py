@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -32,38 +32,19 @@ if TYPE_CHECKING:
 NO_METRICS = "metrics: the folder has no audit log with this run; expected --audit FOLDER"
 
 
-class ReproductionFigures(TypedDict):
-    """The outcome of `callsieve model replay --json`: names of what is equal, and of what differs and how."""
-
-    model: str
-    identical: bool
-    same_bundle: bool
-    equal: list[str]
-    differences: list[str]
-
-
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """The names of equal and of differing parts of a run and its reproduction.
+    """The outcome of `callsieve model replay`: names of what is equal, and of what differs and how.
 
     Attributes:
         same_bundle: whether the files of the bundle are equal, byte for byte.
     """
 
     model: str
-    equal: tuple[str, ...]
-    differences: tuple[str, ...]
+    identical: bool
     same_bundle: bool
-
-    def to_json(self) -> ReproductionFigures:
-        """Returns the outcome as plain values."""
-        return {
-            "model": self.model,
-            "identical": not self.differences,
-            "same_bundle": self.same_bundle,
-            "equal": list(self.equal),
-            "differences": list(self.differences),
-        }
+    equal: list[str]
+    differences: list[str]
 
 
 def reproduce(
@@ -126,11 +107,13 @@ def reproduce_folder(
         same_files, other_files = compare_bundles(folder, Path(beside) / "bundle")
     measured = scorer_metrics("model", summarise(trained)["headline"])
     same_metrics, other_metrics = compare_metrics(metrics, measured) if metrics else ([], [NO_METRICS])
+    differences += [*other_files, *other_metrics, *_versions(folder)]
     return Reproduction(
-        _model(folder),
-        (*equal, *same_files, *same_metrics),
-        (*differences, *other_files, *other_metrics, *_versions(folder)),
-        not other_files,
+        model=_model(folder),
+        identical=not differences,
+        same_bundle=not other_files,
+        equal=[*equal, *same_files, *same_metrics],
+        differences=differences,
     )
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import asdict
 
 import pytest
 
@@ -189,13 +190,13 @@ def test_replay_of_a_run_folder_reproduces_its_model(run_command, training_run, 
 
 
 def test_a_replay_that_differs_exits_with_1(run_command, monkeypatch):
-    reproduction = Reproduction("one", ("model.txt",), ("dataset truth",), same_bundle=False)
+    reproduction = Reproduction("one", False, False, ["model.txt"], ["dataset truth"])
     monkeypatch.setattr("callsieve.training.tracking.reproduce.reproduce", lambda *_, **_more: reproduction)
     code, out, _ = run_command("model", "replay", "run")
     lines = ["equal    model.txt", "differs  dataset truth", "model one: not reproduced byte for byte"]
     assert (code, out.splitlines()) == (1, lines)
     code, out, _ = run_command("model", "replay", "run", "--json")
-    assert (code, json.loads(out)) == (1, reproduction.to_json())
-    reproduction = Reproduction("one", ("model.txt",), ("metric auc: recorded 1, measured 0.5",), same_bundle=True)
+    assert (code, json.loads(out)) == (1, asdict(reproduction))
+    reproduction = Reproduction("one", False, True, ["model.txt"], ["metric auc: recorded 1, measured 0.5"])
     code, out, _ = run_command("model", "replay", "run")
     assert (code, out.splitlines()[-1]) == (1, "model one: reproduced byte for byte; 1 other differences")

@@ -7,7 +7,7 @@ import pytest
 from callsieve.features.catalogue import NAMES
 from callsieve.features.catalogue.lite import LITE
 from callsieve.serving.batch.vector_files import feature_names
-from callsieve.training.studies import decay, decay_picture, rolling, search
+from callsieve.training.studies import decay, rolling, search
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_a_study_gets_its_options_and_writes_its_figures(
         return {"a": 1}
 
     monkeypatch.setattr(study, study.__name__.rpartition(".")[2], replacement)
-    monkeypatch.setattr(decay_picture, "picture", lambda figures: f"<svg>{figures['a']}</svg>")
+    monkeypatch.setattr(decay, "picture", lambda figures: f"<svg>{figures['a']}</svg>")
     out = tmp_path / "out"
     code, text, _ = run_command("study", name, "--data", world_folder, *words, "--out", out, "--json")
     assert (code, json.loads(text)) == (0, {"a": 1})

@@ -225,7 +225,7 @@ def test_a_reference_of_another_format_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"^\S+reference\.json: not found; expected the reference of a run$"):
         read_reference(tmp_path / "reference.json")
     (tmp_path / "reference.json").write_text('{"format": "another"}')
-    with pytest.raises(ValueError, match="expected the reference of a run: another format"):
+    with pytest.raises(ValueError, match=r"expected the reference of a run: .*format"):
         read_reference(tmp_path / "reference.json")
 
 
@@ -372,7 +372,7 @@ def test_the_command_refuses_a_reference_of_another_model(
     write_reference(replace(reference, model="another"), other)
     code, out, err = run_command("model", "monitor", *words, "--reference", other)
     assert (code, out) == (1, "") and "got that of another" in err and err.count("\n") == 1
-    other.write_text(json.dumps(asdict(reference)))
+    other.write_text(json.dumps(asdict(reference) | {"format": 3}))
     code, _, err = run_command("model", "monitor", *words, "--reference", other)
     assert code == 1 and "expected the reference of a run" in err and err.count("\n") == 1
 

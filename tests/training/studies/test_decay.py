@@ -15,8 +15,7 @@ from callsieve.training.model.split import groups
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.oversight.log.looks import Ledger
-from callsieve.training.studies.decay import area, caught, decay, period_of
-from callsieve.training.studies.decay_picture import picture
+from callsieve.training.studies.decay import area, caught, decay, period_of, picture
 from tests.support import small_bundle as small
 
 pytestmark = pytest.mark.system

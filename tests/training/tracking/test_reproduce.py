@@ -42,7 +42,7 @@ def test_a_run_is_unchanged_and_reproduced_on_two_threads(training_run, world_fo
     paths = run_paths(folder, None, None)
     assert verify(paths.log, uri=paths.uri).faults == ()
     result = reproduce(figures["tracking"]["run"], [world_folder], uri=paths.uri, threads=2)  # trained on one thread
-    assert result.differences == ()
+    assert result.differences == []
     assert result.model == figures["model"]["id"]
     assert {f"dataset {name}" for name in DATASETS} < set(result.equal)
     assert {"bundle.json", "model.txt", "MANIFEST.json"} < set(result.equal)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from callsieve.serving.cli.console import say, show_table
 from callsieve.training.oversight.log.looks import in_words
 from callsieve.training.studies.rule_figures import plain_share, share_with_interval
 
 if TYPE_CHECKING:
-    from callsieve.training.drift.drift_figures import MonitorFigures
+    from callsieve.training.drift.monitor import MonitorFigures
     from callsieve.training.judging.membership import Auc, MembershipFigures
-    from callsieve.training.studies.study_figures import ModelBesideRules, PolicyDifference, RegionFigures, RuleFigures
+    from callsieve.training.judging.run_figures import ShiftFigures
+    from callsieve.training.studies.policy_diff import PolicyDifference
+    from callsieve.training.studies.rule_figures import ModelBesideRules, RegionFigures, RuleFigures
 
 SHIFTS_SHOWN, NEAREST_SHOWN = 12, 5
 
@@ -49,8 +51,9 @@ def monitored(result: MonitorFigures) -> None:
         (
             shift["name"],
             shift["part"],
-            *(amount(shift, word) for word in ("then", "now")),
-            *("" if shift[word] is None else f"{shift[word]:.3f}" for word in ("psi", "ks")),
+            amount(shift, "then"),
+            amount(shift, "now"),
+            *("" if value is None else f"{value:.3f}" for value in (shift["psi"], shift["ks"])),
             f"{shift['z']:+.1f}",
         )
         for shift in (alarms[:SHIFTS_SHOWN] or result["shifts"][:NEAREST_SHOWN])
@@ -82,7 +85,7 @@ def monitored(result: MonitorFigures) -> None:
         say(in_words(result))
 
 
-def amount(shift: Mapping[str, Any], word: str) -> str:
+def amount(shift: ShiftFigures, word: Literal["then", "now"]) -> str:
     """Returns a statistic of the day or of the reference: a share, an amount, or nothing for a joint statistic."""
     if shift["measure"] == "together":
         return ""
@@ -122,7 +125,11 @@ def policy_diff(figures: PolicyDifference) -> None:
     slices = ((name, name, rows) for name, rows in figures["slices"].items())
     for title, name, changes in (("all", None, figures["actions"]), *slices):
         rows = [
-            (row[name] if name else "", row["from"], row["to"], f"{row['calls']:,}", f"{row['callers']:,}")
+            (
+                *(str(row[word]) if word else "" for word in (name, "from", "to")),
+                f"{row['calls']:,}",
+                f"{row['callers']:,}",
+            )
             for row in changes
         ]
         show_table(title.replace("_", " "), ("slice", "from", "to", "calls", "callers"), rows, texts=3)

@@ -10,13 +10,10 @@ from callsieve.training.reports.headline_list import flagged
 from callsieve.training.reports.wording import interval, one_in, share
 
 if TYPE_CHECKING:
+    from callsieve.training.studies.decay import DecayFigures, PeriodFigures
+    from callsieve.training.studies.rolling import RollingFigures
     from callsieve.training.studies.run_comparison import RunComparison, Shares
-    from callsieve.training.studies.study_figures import (
-        DecayFigures,
-        PeriodFigures,
-        RollingFigures,
-        SearchFigures,
-    )
+    from callsieve.training.studies.search import SearchFigures
 
 
 def rolling(result: RollingFigures) -> None:

@@ -82,7 +82,7 @@ def test_the_commands_of_the_page_run_as_printed(run_command, training_run, monk
     printed = re.findall(r"<pre>callsieve (.*?)</pre>", (training_run[0] / "audit.html").read_text())
     monkeypatch.chdir(training_run[0])
     seen = []
-    reproduction = Reproduction("one", ("model.txt",), (), same_bundle=True)
+    reproduction = Reproduction("one", True, True, ["model.txt"], [])
     monkeypatch.setattr(
         "callsieve.training.tracking.reproduce.reproduce", lambda run, *_, **_more: seen.append(run) or reproduction
     )
