@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -132,15 +131,8 @@ ROW_OPTIONS = ("quarantine", "strict", "zone")
 """Options about rows as written: a keyed table is accepted or refused as a whole, and its times have no zone."""
 
 
-class Engine(StrEnum):
-    """The implementation that computes vectors."""
-
-    TABLE = "table"
-    SPARK = "spark"
-
-
 EngineName = Annotated[
-    Engine,
+    Literal["table", "spark"],
     typer.Option("--engine", help="table, or spark: reads keyed calls (Parquet), and writes a new folder."),
 ]
 

@@ -22,7 +22,6 @@ from .options import (
     Calls,
     ColumnFile,
     ComplaintFile,
-    Engine,
     EngineName,
     ExchangeZone,
     FeatureNames,
@@ -51,7 +50,7 @@ class VectorOptions:
     )
     key: KeyFile = None
     threads: Threads = 0
-    engine: EngineName = Engine.TABLE
+    engine: EngineName = "table"
 
 
 def features(
@@ -83,10 +82,10 @@ def features(
 
     if vectors.layout == KEYED:
         refuse_unused(context, ("key", *ROW_OPTIONS), "--layout keyed")
-    if vectors.engine is Engine.SPARK:
+    if vectors.engine == "spark":
         refuse_unused(context, ("only", "memory"), "--engine spark")
     with console.progress("features") as progress:
-        if vectors.engine is Engine.SPARK:
+        if vectors.engine == "spark":
             from callsieve.serving.batch import spark_scoring
 
             facts = spark_scoring.write_vectors(calls, vectors.layout, out, threads=vectors.threads, progress=progress)
@@ -159,7 +158,7 @@ class ScoreOptions:
         list[str] | None, typer.Option("--keep", help="Column of --calls to copy to --out; repeat for several.")
     ] = None
     threads: Threads = 0
-    engine: EngineName = Engine.TABLE
+    engine: EngineName = "table"
 
 
 def score(context: typer.Context, calls: Calls, rows: RowOptions, options: ScoreOptions) -> Result:
@@ -191,7 +190,7 @@ def score(context: typer.Context, calls: Calls, rows: RowOptions, options: Score
         keep=options.keep or (),
     )
     with console.progress("score") as progress:
-        if options.engine is Engine.SPARK:
+        if options.engine == "spark":
             from callsieve.serving.batch import spark_scoring
 
             result = spark_scoring.score(inputs, threads=options.threads, progress=progress)
@@ -217,11 +216,11 @@ def _refuse_unused(context: typer.Context, options: ScoreOptions) -> None:
     if options.layout == KEYED:
         # Registers as offices write them are keyed with it.
         refuse_unused(context, ROW_OPTIONS if options.registers else ("key", *ROW_OPTIONS), "--layout keyed")
-    if options.engine is Engine.SPARK:
+    if options.engine == "spark":
         refuse_unused(context, ("complaints", "columns", "history", "keep"), "--engine spark")
     if options.out is None:
         refuse_unused(context, ("callees_key", "keep"), "counts alone, without --out")
-    if options.engine is Engine.SPARK:
+    if options.engine == "spark":
         if options.registers is not None:
             console.fail("score: --registers: not supported on Spark; use --engine table", code=2)
         if options.out is not None and options.callees_key is None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -23,14 +22,6 @@ from callsieve.training.oversight.log.run_paths import run_paths
 from .log_options import RunOptions, SignedRunOptions
 
 KINDS = {"touch": "use of test data"}  # names of entries that a table shows in other words
-
-
-class Kind(StrEnum):
-    """The entries that a person may write."""
-
-    ACCESS = "access"
-    POLICY = "policy"
-    THRESHOLD = "threshold"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +143,7 @@ def attempts(folder: RunOptions) -> Result:
 
 
 def note(
-    kind: Annotated[Kind, typer.Argument(help="access, policy or threshold.")],
+    kind: Annotated[Literal["access", "policy", "threshold"], typer.Argument(help="access, policy or threshold.")],
     what: Annotated[str, typer.Option(help="What was read or changed, and to what.")],
     why: Why,
     folder: SignedRunOptions,
@@ -164,8 +155,8 @@ def note(
 
     Example: callsieve audit note access --what 'read the log' --why 'yearly audit'
     """
-    entry = audit_log.note(folder.log, kind.value, what, why, file, folder.key)
-    return Result({"entry": entry}, f"entry {entry}: {kind.value}")
+    entry = audit_log.note(folder.log, kind, what, why, file, folder.key)
+    return Result({"entry": entry}, f"entry {entry}: {kind}")
 
 
 def erase(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,13 +21,6 @@ from .privacy_commands import token_on_stdin
 CanaryKey = Annotated[Path, typer.Option("--key", help="Key file (purpose canaries) that gives the canary numbers.")]
 State = Annotated[Path, typer.Option("--planted", help="File that lists the datasets with canaries; it has no number.")]
 StoreKey = Annotated[Path | None, typer.Option("--store-key", help="Key file that made the tokens in the stored data.")]
-
-
-class Step(Enum):
-    """A step of a complaint that can be entered."""
-
-    DISPATCHED = "dispatched"
-    ANSWERED = "answered"
 
 
 def report(
@@ -122,7 +114,7 @@ def complaints_list(
 
 def complaints_enter(
     complaint: Annotated[str, typer.Argument(help="Id of the complaint, from `govern complaints list`.")],
-    status: Annotated[Step, typer.Argument(help="The next step: dispatched or answered.")],
+    status: Annotated[Literal["dispatched", "answered"], typer.Argument(help="The next step: dispatched or answered.")],
     data: Data,
     note: Annotated[str, typer.Option("--note", help="What was done; the person who complained reads it.")] = "",
 ) -> Result:
@@ -134,7 +126,7 @@ def complaints_enter(
     """
     from callsieve.training.oversight.governance.complaint_desk import enter
 
-    row = enter(data, complaint, status.value, note)
+    row = enter(data, complaint, status, note)
     return Result(row, f"{complaint}: {row['status']}")
 
 

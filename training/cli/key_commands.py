@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,21 +9,12 @@ import typer
 
 from callsieve.features.keys.callee_keys import EPHEMERAL
 from callsieve.features.keys.rotation import Rekeying
-from callsieve.features.keys.tokens import Key, read_any_key, read_key
+from callsieve.features.keys.tokens import Key, Purpose, read_any_key, read_key
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import CaseStoreUrl, Why
 
 from .log_options import LogOptions
-
-
-class Purpose(StrEnum):
-    """The tokens that a key makes."""
-
-    RECORDS = "records"
-    CALLEES = "callees"
-    SHARING = "sharing"
-    CANARIES = "canaries"
 
 
 def new(
@@ -34,7 +24,7 @@ def new(
     ],
     purpose: Annotated[
         Purpose, typer.Option(help="What the tokens are for; the key is refused for any other purpose.")
-    ] = Purpose.RECORDS,
+    ] = "records",
 ) -> Result:
     """Make a key that turns numbers into tokens.
 
@@ -44,9 +34,9 @@ def new(
     """
     if epoch == EPHEMERAL:
         console.fail(f"privacy key new: --epoch {EPHEMERAL}: reserved for keys that are never stored; use another name")
-    Key.generate(epoch, purpose.value).write(path)
-    facts = {"key": str(path), "epoch": epoch, "purpose": purpose.value}
-    return Result(facts, f"{path}: key {epoch} for {purpose.value}; store it apart from the data")
+    Key.generate(epoch, purpose).write(path)
+    facts = {"key": str(path), "epoch": epoch, "purpose": purpose}
+    return Result(facts, f"{path}: key {epoch} for {purpose}; store it apart from the data")
 
 
 def rotate(
