@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.bench.harness import parser_of
+from tests.bench.harness import parser_of, show
 from tests.support.paths import ROOT
 
 IMPORTS = 5
@@ -43,7 +43,7 @@ def main() -> None:
     options = parser_of(__doc__, json=False).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measured(Path(folder))
-    print(json.dumps(figures) if options.json else "\n".join(f"{name}: {value}" for name, value in figures.items()))
+    show(figures, as_json=options.json)
 
 
 def measured(folder: Path) -> dict[str, Any]:

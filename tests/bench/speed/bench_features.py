@@ -18,7 +18,6 @@ import importlib.metadata
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,8 +30,7 @@ import pyarrow as pa
 
 from callsieve.features.catalogue import NAMES as ALL
 from callsieve.features.offline.table import vectors
-from tests.bench.harness import memory, parser_of
-from tests.support.paths import ROOT
+from tests.bench.harness import figures_of, memory, parser_of
 
 from .common_features import NAMES, check
 from .drawn_calls import draw_calls
@@ -158,27 +156,18 @@ def checked(run: str, calls: Path, repeats: int) -> Figures:
 
 def measured(run: str, calls: Path, repeats: int, values: Path | None = None) -> Figures:
     """Returns medians over `repeats` processes, or fewer if they take long."""
-    command = [sys.executable, "-m", "tests.bench.speed.bench_features", "--run", run, "--file", str(calls)]
-    command += ["--values", str(values)] if values else []
+    words = ["-m", "tests.bench.speed.bench_features", "--run", run, "--file", calls]
+    words += ["--values", values] if values else []
     threads = RUNS[run][1]
     # Both libraries read their number of threads when they are imported.
     environment = os.environ | {"POLARS_MAX_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     rounds: list[Figures] = []
     while len(rounds) < repeats and sum(figures["wall_seconds"] for figures in rounds) < LONG:
-        rounds.append(figures_of(run, command, environment | KEEPING))
+        rounds.append(figures_of(*words, environment=environment | KEEPING))
     # Memory is measured with allocators that return it.
-    used = figures_of(run, command, environment)
+    used = figures_of(*words, environment=environment)
     memory = {name: used[name] for name in used if name.startswith("memory_")}
     return {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]} | memory
-
-
-def figures_of(run: str, command: list[str], environment: dict[str, str]) -> Figures:
-    """Returns the figures that a process prints."""
-    finished = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=False)
-    if finished.returncode:
-        raise SystemExit(f"{run} failed:\n{finished.stderr.decode()}")
-    figures: Figures = json.loads(finished.stdout)
-    return figures
 
 
 def run_engine(run: str, calls_path: Path, values_path: Path | None) -> Figures:

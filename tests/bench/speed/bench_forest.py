@@ -9,19 +9,17 @@ many, each timed alone.
 
 from __future__ import annotations
 
-import json
 import time
 from array import array
 from collections.abc import Callable
-from typing import Any
 
 import lightgbm
 import numpy as np
 
 from callsieve.serving.bundle.forest import Forest, read_forest
-from tests.bench.harness import parser_of
+from tests.bench.harness import best, parser_of, show, times
 
-ROUNDS, SINGLE, EXPLAINED, TRAINED = 5, 1000, 10, 20_000
+SINGLE, EXPLAINED, TRAINED = 1000, 10, 20_000
 SHAPES = ((300, 63), (930, 15))
 
 
@@ -45,27 +43,6 @@ def model(matrix: np.ndarray, trees: int, leaves: int, seed: int) -> str:
     sets = [matrix.shape[1] - 2, matrix.shape[1] - 1]
     data = lightgbm.Dataset(matrix, y.astype(int), feature_name=names, categorical_feature=sets)
     return lightgbm.train(parameters, data, trees).model_to_string()
-
-
-def best(clock: Callable[[], float], *works: Callable[[], object]) -> list[float]:
-    """Returns the least seconds of each work; the works alternate."""
-    spent: list[list[float]] = [[] for _ in works]
-    for _ in range(ROUNDS):
-        for times, work in zip(spent, works, strict=True):
-            began = clock()
-            work()
-            times.append(clock() - began)
-    return [min(times) for times in spent]
-
-
-def median(clock: Callable[[], float], work: Callable[[Any], object], rows: list[Any]) -> float:
-    """Returns the median seconds of `work` on a single row."""
-    spent = []
-    for row in rows:
-        began = clock()
-        work(row)
-        spent.append(clock() - began)
-    return float(np.median(spent))
 
 
 def measured(text: str, matrix: np.ndarray, clock: Callable[[], float]) -> dict[str, float]:
@@ -98,7 +75,8 @@ def measured(text: str, matrix: np.ndarray, clock: Callable[[], float]) -> dict[
     assert [forest.predict_one(row) for row in rows] == predict(matrix[:SINGLE]).tolist()
     arrays = [np.array([row]) for row in rows]
     vectors = [array("d", row) for row in rows]
-    add("row_us", 1e6 * median(clock, forest.predict_one, vectors), 1e6 * median(clock, predict, arrays))
+    median = lambda work, rows: 1e6 * float(np.median(times(work, zip(rows, strict=True), clock)))
+    add("row_us", median(forest.predict_one, vectors), median(predict, arrays))
     explain = lambda: [forest.contributions(row) for row in vectors[:EXPLAINED]]
     contributions = lambda: [predict(row, pred_contrib=True) for row in arrays[:EXPLAINED]]
     own, theirs = best(clock, explain, contributions)
@@ -116,12 +94,7 @@ def main() -> None:
     for trees, leaves in SHAPES:
         text = model(matrix, trees, leaves, options.seed)
         report[f"{trees} x {leaves}"] = measured(text, np.ascontiguousarray(matrix[: options.rows]), clock)
-    if options.json:
-        print(json.dumps(vars(options) | report))
-        return
-    for shape, figures in report.items():
-        for name, value in figures.items():
-            print(f"{shape:10} {name:28} {value:,.4g}")
+    show(report, as_json=options.json)
 
 
 if __name__ == "__main__":

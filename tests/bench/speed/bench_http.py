@@ -12,8 +12,6 @@ makes half of the calls. The small model of the tests has a threshold that no ca
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -22,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from callsieve.serving.bundle.metadata import Band
-from tests.bench.harness import memory, parser_of, processor_seconds
+from tests.bench.harness import memory, parser_of, processor_seconds, run_wrk, show
 from tests.support import http_service
 from tests.support import small_bundle as small
 
 THRESHOLDS = (Band("certified", 50.0, small.certificate(), {}),)
-UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 SCRIPT = """
 math.randomseed({seed})
 local start = {start}
@@ -64,14 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         rows = run(Path(place), options)
-    if options.json:
-        print(json.dumps(rows, indent=1))
-        return
-    for row in rows:
-        cells = (
-            f"{name} {value:,.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
-        )
-        print("  ".join(cells))
+    show(rows, as_json=options.json)
 
 
 def run(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -118,23 +108,13 @@ def run(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def measured(script: Path, process: int, port: int, connections: int, seconds: int) -> tuple[dict[str, Any], int]:
     """Runs wrk; returns its rates and latencies with the server's processor time per request, and the requests."""
-    command = ("/usr/bin/taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s")
     began = processor_seconds(process)
-    words = [*command, str(script), f"http://127.0.0.1:{port}"]
-    output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    used = processor_seconds(process) - began
-    times = re.findall(r"(\d+)% +([\d.]+)(us|ms|s)", output)
-    latency = {share: float(value) * UNITS[unit] for share, value, unit in times}
-    requests = int(re.search(r"(\d+) requests in", output)[1])  # type: ignore[index]
-    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    row = run_wrk(script, f"http://127.0.0.1:{port}", connections, seconds, before=("/usr/bin/taskset", "-c", "1"))
+    requests = row.pop("requests")
     return {
         "connections": connections,
-        "per_second": float(re.search(r"Requests/sec: +([\d.]+)", output)[1]),  # type: ignore[index]
-        "processor_us": 1e6 * used / requests,
-        "p50_ms": latency["50"],
-        "p99_ms": latency["99"],
-        "failed": int(failed[1]) if failed else 0,
-    }, requests
+        "processor_us": 1e6 * (processor_seconds(process) - began) / requests,
+    } | row, requests
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ follows the memory of the calls and numbers of --of.
 from __future__ import annotations
 
 import gc
-import json
 import sys
 import time
 from collections.abc import Iterable
@@ -29,7 +28,7 @@ from callsieve.features.online.history import History
 from callsieve.features.records import KeyedCall
 from callsieve.features.stream.call_store import ROUTE_SIZE
 from callsieve.features.stream.token_table import TOKEN_WORDS
-from tests.bench.harness import memory, parser_of
+from tests.bench.harness import memory, parser_of, show
 
 from .drawn_calls import draw_calls
 
@@ -74,7 +73,7 @@ def main() -> None:
     figures = {"seed": options.seed, "features": len(FEATURES), "python": sys.version.split()[0], **filled}
     gc.freeze()  # as the service does after its start
     figures |= costs(history, timed) | {"compiled": history.compiled, "evicted": history.evicted}
-    print(json.dumps(figures, indent=1) if options.json else as_text(figures))
+    show(figures, as_json=options.json)
 
 
 def fill(history: History, calls: Any, *, scored: bool) -> dict[str, float]:
@@ -146,15 +145,6 @@ def costs(history: History, calls: Iterable[KeyedCall]) -> dict[str, dict[str, f
 def summary(column: np.ndarray) -> dict[str, float]:
     percentiles = {name: float(np.percentile(column, q)) for name, q in PERCENTILES.items()}
     return percentiles | {"mean_us": float(column.mean())}
-
-
-def as_text(report: dict[str, Any]) -> str:
-    lines = []
-    for name, value in report.items():
-        figures = value.items() if isinstance(value, dict) else [("", value)]
-        words = (f"{label} {figure:,.1f}" if isinstance(figure, float) else str(figure) for label, figure in figures)
-        lines.append(f"{name:22}" + "  ".join(words))
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

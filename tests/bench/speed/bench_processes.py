@@ -12,21 +12,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
-import re
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from tests.bench.harness import memory, parser_of, processor_seconds
+from tests.bench.harness import memory, parser_of, processor_seconds, run_wrk, show
 from tests.support import http_service
 from tests.support.servers.haproxy import Proxy
 from tests.support.waiting import wait_until
 
-from .bench_http import SCRIPT, THRESHOLDS, UNITS
+from .bench_http import SCRIPT, THRESHOLDS
 
 SCORE, OBSERVE = "/v1/score", "/v1/observe"
 OVER = ',"ring":8.0,"talk":0.0,"outcome":"no_answer"'
@@ -48,15 +45,7 @@ def main() -> None:
         keys = http_service.write_service_files(folder, 'certified = "block"\n', thresholds=THRESHOLDS)
         rows = [row for count in options.processes.split(",") for row in run(folder, keys["all"], int(count), options)]
     report = {"cores": os.cpu_count(), "load_before": os.getloadavg()[0], "rows": rows, "sizing": sizing(rows, options)}
-    if options.json:
-        print(json.dumps(report, indent=1))
-        return
-    for row in (*rows, report["sizing"]):
-        print(
-            "  ".join(
-                f"{name} {value:,.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items()
-            )
-        )
+    show(report, as_json=options.json)
 
 
 def run(folder: Path, key: str, count: int, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -79,23 +68,16 @@ def run(folder: Path, key: str, count: int, options: argparse.Namespace) -> list
             script.write_text(text.replace('"attestation"', f'{OVER[1:]},"attestation"') if path == OBSERVE else text)
             pids = [scorer.process.pid for scorer in scorers]
             before = sum(map(processor_seconds, pids)), processor_seconds(proxy.process.pid)
-            words = ["wrk", "-t1", f"-c{options.connections}", f"-d{seconds}s", "--latency", "-s", script, proxy.url]
-            output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+            row = run_wrk(script, proxy.url, options.connections, seconds)
             after = sum(map(processor_seconds, pids)), processor_seconds(proxy.process.pid)
-            requests = int(re.search(r"(\d+) requests in", output)[1])  # type: ignore[index]
+            requests = row.pop("requests")
             began[0] += requests / 1000 + 1
-            times = re.findall(r"(\d+)% +([\d.]+)(us|ms|s)", output)
-            latency = {share: float(value) * UNITS[unit] for share, value, unit in times}
-            failed = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
             return {
                 "processes": count,
                 "path": path,
-                "per_second": float(re.search(r"Requests/sec: +([\d.]+)", output)[1]),  # type: ignore[index]
                 "scorer_us": 1e6 * (after[0] - before[0]) / requests,
                 "proxy_us": 1e6 * (after[1] - before[1]) / requests,
-                "p50_ms": latency["50"],
-                "p99_ms": latency["99"],
-                "failed": int(failed[1]) if failed else 0,
+                **row,
             }
 
         load(SCORE, options.warm)

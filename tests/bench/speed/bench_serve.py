@@ -14,7 +14,6 @@ by LightGBM, by MLflow with a DataFrame, and by ONNX Runtime. For a million numb
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -43,7 +42,7 @@ from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import Policy
 from callsieve.training.tracking.mlflow_model import POLICY, TRUST, save_model
 from callsieve.training.tracking.onnx_export import as_onnx
-from tests.bench.harness import memory, parser_of
+from tests.bench.harness import memory, parser_of, show
 from tests.support import real_bundle
 from tests.support import small_bundle as small
 
@@ -107,17 +106,7 @@ def main() -> None:
         folder = Path(place)
         write(folder, options.trees)
         report = {"trees": options.trees, "starts": starts(folder, options.runs)} | costs(folder, options)
-    if options.json:
-        print(json.dumps(report, indent=1))
-        return
-    for name, value in report.items():
-        rows = value.items() if isinstance(value, dict) else [("", value)]
-        for label, figures in rows:
-            cells = figures.items() if isinstance(figures, dict) else [("", figures)]
-            words = "  ".join(
-                f"{key} {cell:,.1f}" if isinstance(cell, float) else f"{key} {cell}" for key, cell in cells
-            )
-            print(f"{name:10} {label:34} {words}")
+    show(report, as_json=options.json)
 
 
 def write(folder: Path, trees: int) -> None:
@@ -188,7 +177,7 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     content |= {"taken_in_per_second": options.calls / filled}
     content |= {name: live.counts[name] for name in ("late", "faults")}
     live.close()
-    return {"memory": {"": content}, "cost_us": figures}
+    return {"memory": content, "cost_us": figures}
 
 
 def judged(judge: Swap, history: History, call: KeyedCall) -> None:

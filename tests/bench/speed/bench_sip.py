@@ -10,7 +10,6 @@ scorer judged in time; the others passed without a verdict. `lost` counts messag
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.bench.harness import memory, parser_of, processor_seconds
+from tests.bench.harness import memory, parser_of, processor_seconds, show
 from tests.support import real_bundle
 from tests.support.servers import kamailio
 from tests.system.test_kamailio import POLICY, Service, everything_reached, verdict
@@ -163,14 +162,7 @@ def main() -> None:
             "http": with_service(folder(), phones, http_rates, options.seconds),
             "http, faults": with_service_faults(folder(), phones, 300, options.seconds),
         }
-    if options.json:
-        print(json.dumps(report))
-        return
-    for name, rows in report.items():
-        print(name if isinstance(rows, list | dict) else f"{name}: {rows}")
-        for key, row in rows.items() if isinstance(rows, dict) else enumerate(rows) if isinstance(rows, list) else ():
-            cells = "  ".join(f"{label} {value:,.4g}" for label, value in row.items())
-            print(f"  {key if isinstance(key, str) else ''}  {cells}")
+    show(report, as_json=options.json)
 
 
 if __name__ == "__main__":

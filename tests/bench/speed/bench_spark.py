@@ -8,7 +8,8 @@ all child processes: Spark's Java and Python processes. Run by hand, on a machin
 clock.
 
 From the figures follow the cores for a day of calls: calls a day / calls per processor second / available seconds.
-Every run also replays the days before that the windows cover: 7 days, or 28 or 56 for days with calls and decayed sums.
+`cores_for_a_day` are those for the features of DAY_OF_CALLS calls in HOURS hours, without the history. Every run also
+replays the days before that the windows cover: 7 days, or 28 or 56 for days with calls and decayed sums.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from callsieve.features.catalogue import NAMES
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.offline import spark, table
-from tests.bench.harness import parser_of
+from tests.bench.harness import figures_of, parser_of, show
 
 from .drawn_calls import draw_calls
 
@@ -55,9 +55,9 @@ def main() -> None:
         runs = {run: in_process(run, options) for run in RUNS}
     if len({int(figures.pop("checksum")) for figures in runs.values()}) > 1:
         raise SystemExit("no times: the values of the engines differ")
-    sizes = {"calls": options.calls, "seed": options.seed, "buckets": options.buckets}
+    sizes = {"features": len(NAMES), "calls": options.calls, "seed": options.seed, "buckets": options.buckets}
     report = sizes | {"figures": rates(runs, options)}
-    print(json.dumps(report, indent=1) if options.json else as_text(report))
+    show(report, as_json=options.json)
 
 
 def parsed() -> argparse.Namespace:
@@ -70,15 +70,8 @@ def parsed() -> argparse.Namespace:
 def in_process(run: str, options: argparse.Namespace) -> Figures:
     """Returns the figures of a run in a separate process."""
     print(f"{run} ...", file=sys.stderr, flush=True)
-    words = ["--run", run, "--file", str(options.file)]
-    words += ["--buckets", str(options.buckets), "--repeats", str(options.repeats)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.speed.bench_spark", *words], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{run} failed:\n{done.stderr}")
-    figures: Figures = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    words = ("--run", run, "--file", options.file, "--buckets", options.buckets, "--repeats", options.repeats)
+    return figures_of("-m", "tests.bench.speed.bench_spark", *words)
 
 
 def measured(options: argparse.Namespace) -> Figures:
@@ -167,19 +160,6 @@ def rates(runs: dict[str, Figures], options: argparse.Namespace) -> dict[str, Fi
         }
         for run, figures in runs.items()
     }
-
-
-def as_text(report: dict[str, object]) -> str:
-    """Returns a table with a line for each run."""
-    columns = ("calls/s", "calls/cpu s", "x wall", "x cpu", "cores")
-    lines = [f"{'':12}" + "".join(f"{column:>13}" for column in columns)]
-    for run, figures in report["figures"].items():
-        lines.append(f"{run:12}" + "".join(f"{v:13,.{0 if v >= 100 else 2}f}" for v in figures.values()))
-    lines.append(
-        f"{len(NAMES)} features of {report['calls']:,} calls, {report['buckets']} buckets. x = times {REFERENCE}."
-    )
-    lines.append(f"cores = for the features of {DAY_OF_CALLS:,} calls in {HOURS} hours, history not counted.")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":
