@@ -21,6 +21,7 @@ from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.cli.command_tree import commands
 from callsieve.serving.http.metrics import metrics
 from callsieve.serving.live.live import Live
+from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.scorer.status import MESSAGES
 from callsieve.training.cli.main import ROOT as COMMAND
@@ -204,7 +205,7 @@ def metrics_page() -> str:
     key, swap = Key("e1", bytes(32)), Swap(trusted=[read_public_key(SHIPPED / "signer.pub")])
     swap.load(SHIPPED / "bundle")
     with TemporaryDirectory() as folder:
-        live = Live(swap, Intake(key), Path(folder), calls=1000, numbers=100)
+        live = Live(swap, Intake(key), Path(folder), limits=Limits(1000, 100))
         try:
             text = metrics(live, swap, {200: 1}).decode()
         finally:

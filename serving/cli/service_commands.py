@@ -15,6 +15,7 @@ from callsieve.serving import Swap, WatchedClearedCallers, read_policy, read_pub
 from callsieve.serving.bundle.signing import signer_path
 from callsieve.serving.bundle.verify import verify as verify_bundle
 from callsieve.serving.live.cleared_callers import FILE
+from callsieve.serving.live.memory import Limits
 
 from . import console
 from .configuration import refuse_unused
@@ -83,7 +84,7 @@ def serve(
         refuse_unused(context, ("ssl_keyfile",), "no --ssl-certfile")
     run(
         scorer.bundle,
-        judge_of(scorer),
+        scorers_of(scorer),
         read_key(scorer.key, allow_group_read=scorer.allow_group_read),
         keys,
         scorer.state,
@@ -95,8 +96,7 @@ def serve(
         allow_group_read=scorer.allow_group_read,
         zone=scorer.zone,
         deadline=deadline / 1000,
-        calls=memory.max_calls,
-        numbers=memory.max_numbers,
+        limits=Limits(memory.max_calls, memory.max_numbers),
         compiled=compiled,
     )
 
@@ -167,10 +167,10 @@ def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573) -> N
     from callsieve.serving.telephony.agi import serve as answer
 
     require_free_port(host, port)
-    judge = judge_of(scorer)
-    judge.load(scorer.bundle)
+    scorers = scorers_of(scorer)
+    scorers.load(scorer.bundle)
     key = read_key(scorer.key, allow_group_read=scorer.allow_group_read)
-    live = Live(judge, Intake(key, scorer.zone), scorer.state)
+    live = Live(scorers, Intake(key, scorer.zone), scorer.state)
     try:
         asyncio.run(answer(live, host, port))
     finally:
@@ -198,8 +198,8 @@ def api_key(
     return Result({"name": name, "key": key}, key)
 
 
-def judge_of(scorer: ScorerOptions) -> Swap:
-    """Returns the judge of a service before it has loaded its bundle; creates the folder of the state."""
+def scorers_of(scorer: ScorerOptions) -> Swap:
+    """Returns the scorers of a service before it has loaded its bundle; creates the folder of the state."""
     read_columns = None
     if scorer.columns is not None:
         from callsieve.serving.batch.column_files import open_own_columns  # needs pandas, as nothing else of a service
@@ -214,7 +214,7 @@ def judge_of(scorer: ScorerOptions) -> Swap:
         registers=scorer.registers,
         columns=read_columns,
         epoch_file=state / "epoch",
-        unlisted=WatchedClearedCallers(state / FILE),
+        cleared=WatchedClearedCallers(state / FILE),
     )
 
 

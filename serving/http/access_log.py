@@ -43,6 +43,7 @@ class AccessLog:
         self._written = self._rotated = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._journal = Journal(folder, name, after=self._after)
+        self._journal.start()
 
     def note(self, who: str, what: str, code: int) -> None:
         """Counts an answer."""

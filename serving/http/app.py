@@ -76,19 +76,29 @@ class Service:
     Args:
         open_live: opens the live state; runs in a thread, because it may read much.
         bundle: folder of the bundle that is loaded at start and at each reload.
+        log_access: called for each answer of an endpoint.
+        on_stop: called when no more requests will come; uvicorn then ends the process by the signal that it got.
+        on_failure: called if the state cannot be restored: the process must end.
 
     Attributes:
         live: the state; None until it is restored.
         failure: why the state could not be restored.
         waiting_since: earliest `time.monotonic()` at which a request that is answered now can have arrived.
         answers: answers by status code.
-        on_failure: called if the state cannot be restored: the process must end.
-        log_access: called for each answer of an endpoint.
-        on_stop: called when no more requests will come; uvicorn then ends the process by the signal that it got.
     """
 
-    def __init__(self, open_live: Callable[[], Live], judge: Swap, bundle: Path, keys: ApiKeys) -> None:
-        self.judge, self.bundle, self.keys = judge, bundle, keys
+    def __init__(
+        self,
+        open_live: Callable[[], Live],
+        scorers: Swap,
+        bundle: Path,
+        keys: ApiKeys,
+        *,
+        log_access: LogAccess = no_access_log,
+        on_stop: Callable[[], object] = lambda: None,
+        on_failure: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.scorers, self.bundle, self.keys = scorers, bundle, keys
         self.live: Live | None = None
         self.failure: Exception | None = None
         self.started = self.waiting_since = self._ticked = time.monotonic()
@@ -96,14 +106,12 @@ class Service:
         self.batches = 0  # in work
         self.explaining, self.loading = anyio.CapacityLimiter(EXPLAINING), anyio.CapacityLimiter(1)
         self._open_live = open_live
-        self.on_failure: Callable[[], object] = lambda: None
-        self.log_access: LogAccess = no_access_log
-        self.on_stop: Callable[[], object] = lambda: None
+        self.log_access, self._on_stop, self._on_failure = log_access, on_stop, on_failure
 
     @property
     def health(self) -> Health:
         """Whether calls should come here now."""
-        return health(self.live, self.judge, now_ms())
+        return health(self.live, self.scorers, now_ms())
 
     def start(self) -> None:
         """Loads the bundle and restores the state, in a thread beside the loop."""
@@ -113,7 +121,7 @@ class Service:
         """Writes everything to disk."""
         if self.live is not None:
             self.live.close()
-        self.on_stop()
+        self._on_stop()
 
     def require_live(self) -> Live:
         """Returns the live state. Raises: HTTPError: 503 while there is none."""
@@ -129,14 +137,14 @@ class Service:
 
     def _start(self) -> None:
         try:
-            self.judge.load(self.bundle)
+            self.scorers.load(self.bundle)
         except (BundleError, ValueError, OSError) as error:
             _LOG.error("bundle refused, calls pass: %s", error)
         try:
             self.live = self._open_live()
         except Exception as error:
             self.failure = error
-            self.on_failure()
+            self._on_failure()
 
 
 def application(service: Service) -> Starlette:
@@ -258,9 +266,9 @@ async def _explain(service: Service, scope: Scope, _receive: Receive) -> Verdict
 
 
 async def _reload(service: Service, _scope: Scope, _receive: Receive) -> answers.Reloaded:
-    before = service.judge.scorer
+    before = service.scorers.scorer
     try:
-        scorer = await in_thread(service.judge.load, service.bundle, seconds=LOAD_SECONDS, limit=service.loading)
+        scorer = await in_thread(service.scorers.load, service.bundle, seconds=LOAD_SECONDS, limit=service.loading)
     except (BundleError, ValueError, OSError) as error:
         raise HTTPError(409, f"bundle refused, the last good one stays in service: {error}") from None
     if before is not None and before.bundle.model_id == scorer.bundle.model_id and _is_mount_point(service.bundle):
@@ -276,11 +284,11 @@ async def _status(service: Service, _scope: Scope, _receive: Receive) -> dict[st
     state = service.health
     readiness = {"ready": state.ready, "status": state.status, "why": state.why}
     uptime = time.monotonic() - service.started
-    return readiness | {"uptime": uptime} | status(service.live, service.judge)
+    return readiness | {"uptime": uptime} | status(service.live, service.scorers)
 
 
 async def _metrics(service: Service, _scope: Scope, _receive: Receive) -> bytes:
-    return metrics(service.live, service.judge, service.answers)
+    return metrics(service.live, service.scorers, service.answers)
 
 
 def _checked(work: Callable[[Any], _T], argument: object) -> _T:

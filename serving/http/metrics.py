@@ -26,24 +26,24 @@ from callsieve.serving.scorer.status import MESSAGES
 _TOP = 8
 
 
-def metrics(live: Live | None, judge: Swap, answers: Mapping[int, int]) -> bytes:
+def metrics(live: Live | None, scorers: Swap, answers: Mapping[int, int]) -> bytes:
     """Returns all metrics in Prometheus's text format. `answers`: HTTP answers by status code."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(_Collector(live, judge, answers))
+    registry.register(_Collector(live, scorers, answers))
     return generate_latest(registry)
 
 
 class _Collector(Collector):
-    def __init__(self, live: Live | None, judge: Swap, answers: Mapping[int, int]) -> None:
-        self._live, self._judge, self._answers = live, judge, answers
+    def __init__(self, live: Live | None, scorers: Swap, answers: Mapping[int, int]) -> None:
+        self._live, self._scorers, self._answers = live, scorers, answers
 
     def collect(self) -> Iterator[Metric]:
         now = now_ms()
-        yield _gauge("ready", "1 if calls should come here now", health(self._live, self._judge, now).ready)
-        yield _gauge("bundle_refused", "1 if the last bundle was refused", self._judge.refusal is not None)
+        yield _gauge("ready", "1 if calls should come here now", health(self._live, self._scorers, now).ready)
+        yield _gauge("bundle_refused", "1 if the last bundle was refused", self._scorers.refusal is not None)
         yield _counter("http_answers", "HTTP answers", "code", {str(k): v for k, v in self._answers.items()})
-        if (scorer := self._judge.scorer) is not None:
+        if (scorer := self._scorers.scorer) is not None:
             model = GaugeMetricFamily(
                 "callsieve_model", "The model in service", labels=("model", "valid_until", "epoch")
             )
@@ -94,15 +94,25 @@ STATE = {
 
 def _state(live: Live) -> dict[str, float | None]:
     now = now_ms()
-    history, journal, scorer = live.memory.history, live.memory.journal, live.judge.scorer
+    history, journal, scorer = live.memory.history, live.memory.journal, live.scorers.scorer
     filled = scorer is not None and history.covers(now, scorer.policy.history_days)
-    values = (
-        history.calls, history.numbers, history.dropped, history.evicted, history.refused, float(filled),
-        journal.lost + live.memory.complaints.lost, journal.faults + live.memory.complaints.faults, journal.age,
-        None if live.memory.newest is None else (now - live.memory.newest) / 1000,
-        live.memory.restored.lines, live.memory.restored.damaged + bool(live.memory.restored.torn), *live.memory.saved,
-    )  # fmt: skip
-    return dict(zip(STATE, values, strict=True))
+    complaints, restored, newest = live.memory.complaints, live.memory.restored, live.memory.newest
+    return {
+        "history_calls": history.calls,
+        "history_numbers": history.numbers,
+        "history_dropped": history.dropped,
+        "history_evicted": history.evicted,
+        "history_refused": history.refused,
+        "history_filled": float(filled),
+        "journal_lost": journal.lost + complaints.lost,
+        "journal_faults": journal.faults + complaints.faults,
+        "journal_age_seconds": journal.age,
+        "newest_event_age_seconds": None if newest is None else (now - newest) / 1000,
+        "restored_events": restored.lines,
+        "restored_damaged": restored.damaged + bool(restored.torn),
+        "snapshots": live.memory.saved[0],
+        "snapshot_faults": live.memory.saved[1],
+    }
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -116,10 +126,10 @@ def _counter(name: str, text: str, label: str, counts: Mapping[Any, int]) -> Met
     return family
 
 
-def status(live: Live | None, judge: Swap) -> dict[str, Any]:
+def status(live: Live | None, scorers: Swap) -> dict[str, Any]:
     """Returns the content of the operator's page, ready for JSON."""
-    content: dict[str, Any] = {"model": None, "refusal": judge.refusal, "certificates": []}
-    if (scorer := judge.scorer) is not None:
+    content: dict[str, Any] = {"model": None, "refusal": scorers.refusal, "certificates": []}
+    if (scorer := scorers.scorer) is not None:
         bundle, bands = scorer.bundle, scorer.policy.bands
         content["model"] = {
             "id": bundle.model_id, "signed_by": bundle.signed_by, "epoch": bundle.epoch,

@@ -28,6 +28,7 @@ from callsieve.features.online.history import History
 from callsieve.features.records import Call
 from callsieve.serving.live.gc_pauses import shorten_pauses
 from callsieve.serving.live.live import DEADLINE, Live
+from callsieve.serving.live.memory import LIMITS, Limits
 from callsieve.serving.live.swap import Swap
 
 from .access_log import AccessLog
@@ -43,7 +44,7 @@ _LOG = logging.getLogger("callsieve.serving")
 
 def serve(
     bundle: Path,
-    judge: Swap,
+    scorers: Swap,
     key: Key,
     keys: Path,
     state: Path,
@@ -56,14 +57,13 @@ def serve(
     allow_group_read: bool = False,
     zone: str = "Asia/Shanghai",
     deadline: float = DEADLINE,
-    calls: int = 2_000_000,
-    numbers: int = 200_000,
+    limits: Limits = LIMITS,
     compiled: bool = True,
 ) -> None:
     """Serves until SIGTERM or SIGINT.
 
     Args:
-        bundle: folder of the signed bundle; `judge` puts it in service.
+        bundle: folder of the signed bundle; `scorers` puts it in service.
         key: key for the tokens of numbers.
         keys: file of the API keys (`api_keys.add_key`).
         state: folder of the live state.
@@ -72,7 +72,7 @@ def serve(
         certificate, certificate_key: PEM files for TLS; the key may be in the file of the certificate.
         allow_group_read: whether the group of the file of API keys may read it.
         deadline: seconds from a request's arrival to its verdict.
-        calls, numbers: capacity of the history.
+        limits: capacity of the history.
         compiled: whether to run the kernel of the history as C, if it was built.
 
     Raises:
@@ -83,19 +83,23 @@ def serve(
         _check_certificate(certificate, certificate_key)
 
     def open_live() -> Live:
-        intake = Intake(key, zone, cached=max(numbers, CACHE_SIZE))
-        live = Live(judge, intake, state, deadline=deadline, compiled=compiled, calls=calls, numbers=numbers)
+        intake = Intake(key, zone, cached=max(limits.numbers, CACHE_SIZE))
+        live = Live(scorers, intake, state, deadline=deadline, compiled=compiled, limits=limits)
         if live.memory.refusal is not None:
             _LOG.error("the state of earlier processes is lost: %s", live.memory.refusal)
-        _warm_up(judge)
+        _warm_up(scorers)
         shorten_pauses()
         return live
 
-    service = Service(open_live, judge, bundle, read_keys(keys, allow_group_read=allow_group_read))
+    def end() -> None:
+        server.should_exit = True
+
+    known = read_keys(keys, allow_group_read=allow_group_read)
     access_log = AccessLog(state)
-    service.log_access, service.on_stop = access_log.note, access_log.close
+    service = Service(
+        open_live, scorers, bundle, known, log_access=access_log.note, on_stop=access_log.close, on_failure=end
+    )
     server = configured(application(service), host, port, uds, certificate, certificate_key)
-    service.on_failure = lambda: setattr(server, "should_exit", True)
     server.run()
     if service.failure is not None:
         raise service.failure
@@ -115,10 +119,10 @@ def _check_certificate(certificate: Path, key: Path | None) -> None:
         ) from None
 
 
-def _warm_up(judge: Swap) -> None:
+def _warm_up(scorers: Swap) -> None:
     """Loads every table before the first call, by scoring a call against a temporary history."""
     call = Intake(Key.generate("warm"))(Call(time.time(), "110", "110"))
-    judge.explain(History(calls=1, numbers=2), call)
+    scorers.explain(History(calls=1, numbers=2), call)
 
 
 class RepeatFilter(logging.Filter):

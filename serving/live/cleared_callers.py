@@ -22,10 +22,10 @@ from callsieve.serving.rules.plan_classes import plan_class
 from callsieve.serving.scorer.status import message_of
 from callsieve.serving.scorer.verdict import Verdict
 
-FILE = "unlisted"
+FILE = "cleared"
 """Name of the file in a folder of live state."""
 EVERY = 0.2  # seconds between two checks of the file
-_FORMAT = "callsieve unlisted 1"
+_FORMAT = "callsieve cleared 1"
 _NEVER = (0, 0, 0, 0)  # the file was never seen
 _FAILED = ATTESTATIONS.index("failed")
 
@@ -38,7 +38,7 @@ class ClearedCallers:
         faults: times that the file could not be read.
 
     >>> from pathlib import Path
-    >>> cleared = ClearedCallers(Path("state/unlisted"))  # what `callsieve cases decide` writes; none yet
+    >>> cleared = ClearedCallers(Path("state/cleared"))  # what `callsieve cases decide` writes; none yet
     >>> cleared.spared, cleared.faults
     (0, 0)
     """
@@ -105,16 +105,16 @@ class WatchedClearedCallers(ClearedCallers):
 
     >>> from pathlib import Path
     >>> from callsieve.serving import Swap, read_public_key
-    >>> unlisted = WatchedClearedCallers(Path("state/unlisted"))  # may be written later
-    >>> swap = Swap(trusted=[read_public_key("signer.pub")], unlisted=unlisted)
-    >>> unlisted.close()
+    >>> cleared = WatchedClearedCallers(Path("state/cleared"))  # may be written later
+    >>> swap = Swap(trusted=[read_public_key("signer.pub")], cleared=cleared)
+    >>> cleared.close()
     """
 
     def __init__(self, path: Path, every: float = EVERY) -> None:
         """Reads the file, and checks it again every `every` seconds."""
         super().__init__(path)
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(every,), name="unlisted", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(every,), name="cleared", daemon=True)
         self._thread.start()
 
     def close(self) -> None:

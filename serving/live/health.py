@@ -31,18 +31,18 @@ class Health:
         return "" if self.status == "scored" else self.message
 
 
-def health(live: Live | None, judge: Swap, now: int) -> Health:
+def health(live: Live | None, scorers: Swap, now: int) -> Health:
     """Returns the health of a service.
 
     Args:
         live: its state; None until it is restored.
         now: Unix ms.
     """
-    scorer = judge.scorer
+    scorer = scorers.scorer
     if live is None:
         return _unready("starting")
     if scorer is None:
-        return _unready("no_model", judge.refusal or "")
+        return _unready("no_model", scorers.refusal or "")
     if days_left(scorer, now) < 0:
         return _unready("stale", f"valid until {scorer.bundle.valid_until}")
     if not live.memory.history.covers(now, scorer.policy.history_days):

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from callsieve.features.files.ownership import OWNER_ONLY
 
@@ -56,7 +56,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, name: str, *, least: int = 1, after: Callable[[], object] = lambda: None) -> None:
-        """Begins a file after the existing ones.
+        """Begins a file after the existing ones. Lines wait until `start`.
 
         Args:
             least: lowest number of the new file: readers that start at this number would miss earlier files.
@@ -74,7 +74,11 @@ class Journal:
         self._writing = threading.Lock()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"{name} journal", daemon=True)
+
+    def start(self) -> Self:
+        """Starts the thread that writes; call it when everything that `after` uses is ready. Returns the journal."""
         self._thread.start()
+        return self
 
     def add(self, line: bytes) -> None:
         """Queues a line (without its line end) for the disk. Never raises, never waits."""
@@ -112,7 +116,8 @@ class Journal:
     def close(self) -> None:
         """Writes and fsyncs everything. Lines that the disk still refuses are counted as lost."""
         self._done.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # started
+            self._thread.join()
         with self._writing:
             self._write()
             self._sync()

@@ -35,7 +35,7 @@ from .calls_in_progress import CallsInProgress
 from .clock import Clock
 from .events import Complaint, complaint_to_line
 from .journal import Journal
-from .memory import JOURNAL_BYTES, Memory
+from .memory import JOURNAL_BYTES, LIMITS, Limits, Memory
 from .swap import Swap
 from .verdict_log import VERDICTS, explain_record, find_record, record_to_line, verdict_record
 
@@ -78,13 +78,12 @@ class Live:
 
     def __init__(
         self,
-        judge: Swap,
+        scorers: Swap,
         intake: Intake,
         folder: Path,
         *,
         deadline: float = DEADLINE,
-        calls: int = 2_000_000,
-        numbers: int = 200_000,
+        limits: Limits = LIMITS,
         compiled: bool = True,
         journal_bytes: int = JOURNAL_BYTES,
     ) -> None:
@@ -92,7 +91,8 @@ class Live:
 
         Args:
             deadline: seconds from an attempt's arrival to its verdict.
-            calls, numbers, compiled: as for `History`.
+            limits: capacity of the history.
+            compiled: as for `History`.
             journal_bytes: size of the events on disk at which a snapshot replaces them.
 
         Raises:
@@ -102,7 +102,7 @@ class Live:
         """
         if not 0 < deadline < math.inf:
             raise ValueError(f"deadline must be above 0 and finite, got {deadline} seconds")
-        self.judge, self.deadline = judge, deadline
+        self.scorers, self.deadline = scorers, deadline
         self.counts = dict.fromkeys(COUNTERS, 0)
         self.actions: Counter[str] = Counter()
         self.statuses: Counter[Status] = Counter()
@@ -117,25 +117,21 @@ class Live:
         self.memory = Memory(
             folder,
             on_restored=self.in_progress.restore,
-            calls=calls,
-            numbers=numbers,
+            limits=limits,
             compiled=compiled,
             journal_bytes=journal_bytes,
         )
         self._lock = self.memory.lock
         self._problems = ProblemLog()
-        judge.check = lambda scorer: scorer.check(self.memory.history)
-        self.memory.start_upkeep(self.forget)
         self._rotated_at = 0
-        self._ready = False  # the journal's thread may run before the attribute `verdicts` is set
         self.verdicts = Journal(folder, VERDICTS, after=self._rotate_if_large)
-        self._ready = True
-        if judge.scorer is not None:
-            try:
-                judge.check(judge.scorer)
-            except ValueError:
-                self.close()
-                raise
+        try:
+            scorers.require_fit(self.memory.history)
+        except ValueError:
+            self.close()
+            raise
+        self.memory.start(self.forget)
+        self.verdicts.start()
 
     def attempt(self, call: Call, arrived: float | None = None) -> Verdict:
         """Returns the verdict at ring time; the call is then recorded as an attempt. Never raises.
@@ -216,7 +212,7 @@ class Live:
         recent = self._recent.get(case)
         if recent is None:
             record = find_record(self._folder, case)
-            return None if record is None else explain_record(record, self.judge.scorer)
+            return None if record is None else explain_record(record, self.scorers.scorer)
         scorer, row, call, first = recent
         covered = bands_applied(first.status, first.band)
         again = scorer.explain_row(row.tolist(), call.start, covered=covered, feed=first.feed)
@@ -261,11 +257,11 @@ class Live:
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             self.counts["faults"] += 1
             return self._problem("wrong_input", type_fault(call) or str(error))
-        scorer, self.memory.history.last = self.judge.scorer, None
+        scorer = self.scorers.scorer
         self.memory.history.advance(keyed.start)  # not ahead of the clock
-        verdict = self.judge.score(self.memory.history, keyed)
-        if scorer is not None and self.memory.history.last is not None:
-            self._recent[verdict.case] = (scorer, self.memory.history.last, keyed, verdict)
+        verdict, row = self.scorers.scored(self.memory.history, keyed)
+        if scorer is not None and row is not None:
+            self._recent[verdict.case] = (scorer, row, keyed, verdict)
             if len(self._recent) > RECENT:
                 self._recent.popitem(last=False)
         self._record(call, keyed)
@@ -294,7 +290,7 @@ class Live:
         return verdict
 
     def _pass(self, status: Status, detail: str = "") -> Verdict:
-        scorer = self.judge.scorer
+        scorer = self.scorers.scorer
         model, until = (scorer.bundle.model_id, scorer.bundle.valid_until) if scorer else ("", "")
         return no_verdict(status, detail, model=model, valid_until=until)
 
@@ -317,7 +313,7 @@ class Live:
 
     def _rotate_if_large(self) -> None:
         """Begins a new file of verdict records; runs in their journal's thread. Only closed files can be deleted."""
-        if self._ready and self.verdicts.written - self._rotated_at > VERDICT_BYTES:
+        if self.verdicts.written - self._rotated_at > VERDICT_BYTES:
             self._rotated_at = self.verdicts.written
             self.verdicts.rotate()
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from array import array
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple
 
 from callsieve.features.online.history import History
 from callsieve.features.records import KeyedCall
@@ -25,15 +24,14 @@ from .upkeep import Upkeep
 JOURNAL_BYTES = 256 << 20  # of events, until a snapshot replaces them
 
 
-class RecordingHistory(History):
-    """A history that remembers the last row that it returned."""
+class Limits(NamedTuple):
+    """The most calls and numbers that a history holds."""
 
-    last: array[float] | None = None
+    calls: int = 2_000_000
+    numbers: int = 200_000
 
-    def row(self, call: KeyedCall) -> array[float]:
-        """Returns the features of a call, like `History.row`."""
-        self.last = super().row(call)
-        return self.last
+
+LIMITS = Limits()
 
 
 class Memory:
@@ -54,16 +52,16 @@ class Memory:
         folder: Path,
         *,
         on_restored: Callable[[KeyedCall], object] = lambda _: None,
-        calls: int = 2_000_000,
-        numbers: int = 200_000,
+        limits: Limits = LIMITS,
         compiled: bool = True,
         journal_bytes: int = JOURNAL_BYTES,
     ) -> None:
-        """Restores the state in a folder, or creates one there.
+        """Restores the state in a folder, or creates one there. Nothing is written before `start`.
 
         Args:
             on_restored: called for each event that an earlier process left.
-            calls, numbers, compiled: as for `History`.
+            limits: capacity of the history.
+            compiled: as for `History`.
             journal_bytes: size of the events on disk at which a snapshot replaces them.
 
         Raises:
@@ -78,17 +76,18 @@ class Memory:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder_lock = lock_folder(folder)
         try:
-            self._restore(on_restored, calls, numbers, compiled=compiled)
+            self._restore(on_restored, limits, compiled=compiled)
         except BaseException:
             unlock_folder(self._folder_lock)
             raise
-        self._journal_bytes, self._upkeep = journal_bytes, cast("Upkeep | None", None)
+        self._journal_bytes = journal_bytes
+        self._upkeep: Upkeep | None = None
         # A snapshot can outlive all files before it. It is read together with the files from its own number on.
         self.journal = Journal(folder, CALLS, least=max(snapshot_numbers(folder), default=1), after=self._look)
         self.complaints = Journal(folder, COMPLAINTS)
 
-    def start_upkeep(self, forget: Callable[[str], object]) -> None:
-        """Takes snapshots when they are due and serves requests to forget, in the thread of the journal.
+    def start(self, forget: Callable[[str], object]) -> None:
+        """Starts to write events, to take snapshots when they are due, and to serve requests to forget.
 
         Args:
             forget: makes this process forget a token.
@@ -97,6 +96,8 @@ class Memory:
             self._folder, self.journal, self.complaints, self._journal_bytes, copy=self._copy, forget=forget
         )
         self.saved, self._upkeep = upkeep.saved, upkeep
+        self.journal.start()
+        self.complaints.start()
 
     def record(self, call: KeyedCall) -> None:
         """Records an event in memory and on disk; the caller holds the lock."""
@@ -121,14 +122,13 @@ class Memory:
             self._upkeep.close()
         unlock_folder(self._folder_lock)
 
-    def _restore(self, on_restored: Callable[[KeyedCall], object], calls: int, numbers: int, *, compiled: bool) -> None:
+    def _restore(self, on_restored: Callable[[KeyedCall], object], limits: Limits, *, compiled: bool) -> None:
         first = max(snapshot_numbers(self._folder), default=0)
-        self.history = RecordingHistory(calls=calls, numbers=numbers, compiled=compiled)
+        self.history = History(calls=limits.calls, numbers=limits.numbers, compiled=compiled)
         if first:
             where = snapshot_path(self._folder, first)
             try:
-                history = RecordingHistory.load(where, calls=calls, numbers=numbers, compiled=compiled)
-                self.history = cast(RecordingHistory, history)
+                self.history = History.load(where, calls=limits.calls, numbers=limits.numbers, compiled=compiled)
             except (ValueError, OSError) as error:
                 self.refusal = str(error)
                 with contextlib.suppress(OSError):

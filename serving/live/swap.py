@@ -16,7 +16,7 @@ from callsieve.serving.rules.policy import Policy
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.scorer.own_columns import OwnColumns
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.verdict import Verdict, no_verdict
+from callsieve.serving.scorer.verdict import Scored, Verdict, no_verdict
 
 from .cleared_callers import ClearedCallers
 
@@ -34,7 +34,6 @@ class Swap:
 
     Attributes:
         refusal: why the last bundle was refused, in one line; None if it is in service.
-        check: called with each scorer before it serves; raises to refuse it. `Live` checks its history here.
 
     >>> from contextlib import suppress
     >>> from callsieve.serving import BundleError, read_public_key
@@ -59,7 +58,7 @@ class Swap:
         columns: Callable[[], OwnColumns] | None = None,
         minimum_epoch: int = 0,
         epoch_file: str | Path | None = None,
-        unlisted: ClearedCallers | None = None,
+        cleared: ClearedCallers | None = None,
     ) -> None:
         """Creates a swap without a scorer.
 
@@ -70,14 +69,14 @@ class Swap:
             minimum_epoch: bundles of an earlier epoch are refused.
             epoch_file: contains the highest epoch that was in service, so that a restart cannot go back to an earlier
                 one.
-            unlisted: cleared callers, whose calls pass.
+            cleared: cleared callers, whose calls pass.
 
         Raises:
             ValueError: if the epoch file does not hold an epoch.
         """
         self.refusal: str | None = None
-        self.check: Callable[[Scorer], object] = lambda _: None
-        self._trusted, self._policy, self._registers, self._unlisted = tuple(trusted), policy, registers, unlisted
+        self._history: History | None = None
+        self._trusted, self._policy, self._registers, self._cleared = tuple(trusted), policy, registers, cleared
         self._columns = columns
         self._file = Path(epoch_file) if epoch_file is not None else None
         self._kept = _read_epoch(self._file)
@@ -99,6 +98,16 @@ class Swap:
     def epoch(self) -> int:
         """Bundles of an earlier epoch are refused."""
         return self._epoch
+
+    def require_fit(self, history: History) -> None:
+        """Refuses scorers that this history does not fit, now and at each later load.
+
+        Raises:
+            ValueError: if it does not fit the scorer in service.
+        """
+        self._history = history
+        if self._scorer is not None:
+            self._scorer.check(history)
 
     def load(self, folder: str | Path) -> Scorer:
         """Puts a bundle in service and returns its scorer. After a refusal the last good one stays.
@@ -128,7 +137,8 @@ class Swap:
                         f"the model has own columns ({', '.join(own)}), and this service has no table of them; "
                         "expected `callsieve serve --columns FILE`, or a model without own columns"
                     )
-                self.check(scorer)
+                if self._history is not None:
+                    scorer.check(self._history)
                 for model in (scorer.bundle.model, scorer.bundle.second):
                     if model is not None:
                         model.prepare()  # here, so that no call waits for it
@@ -142,8 +152,15 @@ class Swap:
 
     def score(self, history: History, call: KeyedCall) -> Verdict:
         """Returns the verdict of the scorer in service. Never raises."""
+        return self.scored(history, call).verdict
+
+    def scored(self, history: History, call: KeyedCall) -> Scored:
+        """Returns the verdict of the scorer in service, with the vector that it scored. Never raises."""
         scorer = self._scorer
-        return _NONE if scorer is None else self._spare(scorer, scorer.score(history, call), call)
+        if scorer is None:
+            return Scored(_NONE, None)
+        verdict, row = scorer.scored(history, call)
+        return Scored(self._spare(scorer, verdict, call), row)
 
     def explain(self, history: History, call: KeyedCall) -> Verdict:
         """Returns the verdict with reasons, also for a call that passes. Never raises."""
@@ -151,9 +168,9 @@ class Swap:
         return _NONE if scorer is None else self._spare(scorer, scorer.explain(history, call), call)
 
     def _spare(self, scorer: Scorer, verdict: Verdict, call: KeyedCall) -> Verdict:
-        if self._unlisted is None or verdict.action == "pass":
+        if self._cleared is None or verdict.action == "pass":
             return verdict
-        return self._unlisted.spare(verdict, call, *scorer.action_if_cleared(verdict))
+        return self._cleared.spare(verdict, call, *scorer.action_if_cleared(verdict))
 
     def _keep(self, epoch: int) -> None:
         """Writes the epoch to disk before the bundle serves, so that a crash in between cannot lose it."""

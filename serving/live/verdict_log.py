@@ -24,7 +24,7 @@ from callsieve.serving.rules.plan_classes import plan_class
 from callsieve.serving.rules.rules import Fact
 from callsieve.serving.scorer.reasons import Reason
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.status import bands_applied, message_of, status_of_record
+from callsieve.serving.scorer.status import STATUSES, Status, bands_applied, message_of
 from callsieve.serving.scorer.verdict import Verdict
 
 from .journal import MAX_LINE, file_numbers, file_path, unseal
@@ -53,7 +53,7 @@ class VerdictRecord:
     policy: str
     action: str
     band: str
-    status: str
+    status: Status
     score: float | None
     raw: str
     content: str | None
@@ -128,7 +128,7 @@ def record_from_line(line: bytes) -> VerdictRecord | None:
         letters_to_floats(record.vector)
     except (ValueError, TypeError):
         return None
-    return record
+    return record if record.status in STATUSES else None
 
 
 def read_after(folder: Path, after: Position, most: int) -> tuple[list[VerdictRecord], Position]:
@@ -177,7 +177,7 @@ def explain_record(record: VerdictRecord, scorer: Scorer | None) -> Verdict:
     rules = tuple(
         Fact(**fact | {"value": _number(fact["value"]), "limit": _number(fact["limit"])}) for fact in record.rules
     )
-    status = status_of_record(record.status)
+    status = record.status
     named = plan_class(None if status == "cleared" else record.content, [fact.rule for fact in rules])
     if scorer is not None and scorer.bundle.model_id == record.model:
         covered, vector = bands_applied(record.status, record.band), letters_to_floats(record.vector)

@@ -29,8 +29,8 @@ def rejected_categories(registers: Registers | None, callee: str, at: int, categ
         return {}
     accepts, rejected = registers.columns["preferences"]["accepts"], {}
     for category in categories:
-        row = registers.in_effect("preferences", at, callee + BETWEEN + category, callee + BETWEEN + ANY)
-        if row >= 0 and not accepts[row]:
+        row = registers.in_effect("preferences", at, callee + BETWEEN + category, callee + BETWEEN + ANY).row
+        if row is not None and not accepts[row]:
             rejected[category] = row
     return rejected
 

@@ -10,7 +10,6 @@ from callsieve.features.dataclass import dataclass, field
 from callsieve.features.records import NUMBER_CLASSES, KeyedCall
 
 from .registers import ANY, BETWEEN, INDEXES, ROLES, Registers
-from .timeline import NO_ROW
 
 _NAN = math.nan
 
@@ -90,29 +89,33 @@ def look_up(registers: Registers, call: KeyedCall, terms: Terms) -> RegisterFact
     if "trunks" in tables and call.trunk is not None:
         _add_trunk(registers, call, call.trunk, terms, result)
     if "number_resources" in tables:
-        row = registers.in_effect("number_resources", call.start, call.caller, call.caller_block)
-        result.lapsed = _NAN if row == NO_ROW else float(row < 0)
-        if row != NO_ROW:
-            result.rows["number_resources"] = row if row >= 0 else ~row
+        row, ended = registers.in_effect("number_resources", call.start, call.caller, call.caller_block)
+        known = ended if row is None else row
+        if known is not None:
+            result.lapsed, result.rows["number_resources"] = float(row is None), known
     if "subscribers" in tables and _find(registers, result, "subscribers", call.start, call.caller):
         limit = registers.columns["subscribers"]["calls_per_day"][result.rows["subscribers"]]
         result.calls_per_day = _NAN if limit is None else float(limit)
     if "protected" in tables:
-        result.callee_protected = _find(registers, result, "protected", call.start, call.callee)
-        if result.callee_protected:
-            result.rows["callee"] = result.rows.pop("protected")
+        result.callee_protected = _find(registers, result, "protected", call.start, call.callee, name="callee")
         result.caller_protected = _find(registers, result, "protected", call.start, call.caller)
     if "risk_regions" in tables:
         result.risk_region = _find(registers, result, "risk_regions", call.start, call.caller, call.caller_block)
     return result
 
 
-def _find(registers: Registers, result: RegisterFacts, index: str, at: int, *keys: str) -> float:
-    """Returns 1 if a row of the first matching key is in effect, and stores the row's index in `result`; else 0."""
-    row = registers.in_effect(index, at, *keys)
-    if row < 0:
+def _find(
+    registers: Registers, result: RegisterFacts, index: str, at: int, *keys: str, name: str | None = None
+) -> float:
+    """Returns 1 if a row of the first matching key is in effect, and stores the row's index in `result`; else 0.
+
+    Args:
+        name: of the row in `result.rows`; by default its table.
+    """
+    row = registers.in_effect(index, at, *keys).row
+    if row is None:
         return 0.0
-    result.rows[INDEXES[index][0]] = row
+    result.rows[name or INDEXES[index][0]] = row
     return 1.0
 
 

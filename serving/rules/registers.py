@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from callsieve.features.files.strict_json import decode
 from callsieve.features.keys.tokens import is_token, to_letters
@@ -54,8 +54,6 @@ OPTIONAL = frozenset(
         "qualification", "subject", "access_point", "licence", "area",
     )
 )  # fmt: skip
-# Columns that are newer than the first stored verdicts. Without a value they do not change the name of a row.
-ADDED = frozenset(("agent", "business_name", "qualification", "subject", "access_point", "licence", "area"))
 NUMBER_OR_BLOCK = "number or block"
 # The table and the key columns of each index.
 INDEXES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -76,6 +74,13 @@ ROLES = ("principal", "agent")  # roles of a discredited firm: who orders calls,
 ANY = "any"  # an industry or a category that stands for all
 BETWEEN = "\x1f"  # separates the parts of a key
 _MAX_TEXT = 64  # characters
+
+
+class Found(NamedTuple):
+    """Result of a look-up: the index of the row in effect; without one, the index of a row that has ended."""
+
+    row: int | None = None
+    ended: int | None = None
 
 
 class Registers:
@@ -166,10 +171,8 @@ class Registers:
             if table in self.columns
         }
 
-    def in_effect(self, index: str, at: int, *keys: str) -> int:
-        """Returns the index of the row in effect of the first key that has one.
-
-        Without such a row, returns `~index` of a row that has ended, or NO_ROW.
+    def in_effect(self, index: str, at: int, *keys: str) -> Found:
+        """Returns the row in effect of the first key that has one, or a row that has ended.
 
         Args:
             index: name of an index of INDEXES.
@@ -179,13 +182,14 @@ class Registers:
         Raises:
             KeyError: if the table of the index is missing.
         """
-        steps, ended = self.indexes[index], NO_ROW
+        steps, ended = self.indexes[index], None
         for key in keys:
             row = as_of(steps.get(key), at)
             if row >= 0:
-                return row
-            ended = row if ended == NO_ROW else ended
-        return ended
+                return Found(row)
+            if ended is None and row != NO_ROW:
+                ended = ~row
+        return Found(None, ended)
 
     def entry(self, table: str, index: int) -> tuple[str, str, str]:
         """Returns a row's name, the start of its validity, and the moment since when it is known (both UTC).
@@ -193,7 +197,6 @@ class Registers:
         The name is a digest of the row in letters, so it does not depend on the row's position.
         """
         row = {name: column[index] for name, column in self.columns[table].items()}
-        row = {name: value for name, value in row.items() if value is not None or name not in ADDED}
         digest = hashlib.sha256(json.dumps([table, row], sort_keys=True, ensure_ascii=False).encode()).digest()
         return to_letters(digest[:8]), _utc_text(row["valid_from"]), _utc_text(row["known_at"])
 

@@ -74,8 +74,9 @@ class Rule:
         kind: NETWORK, REGISTER, BEHAVIOUR, PREDICTED or GUARD.
         when: the condition.
         value, limit: names of the fields of `RuleInput` or `Terms` that the sentences show; "" for none.
-        register: the register whose row the fact names; "" for none.
+        register: the register whose row the fact names, as a name in `RegisterFacts.rows`; "" for none.
         en, zh: the sentence in English and Chinese, with places for `value` and `limit`.
+        table: the table of that row, if it has another name.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Rule:
     register: str
     en: str
     zh: str
+    table: str = ""
 
 
 def _among(value: Any, codes: frozenset[float]) -> Any:
@@ -234,6 +236,7 @@ RULES: tuple[Rule, ...] = (
         "", "", "callee",
         "An emergency, public-service or registered protected number is called: calls to it are never blocked.",
         "被叫为紧急、公共服务或受保护号码,呼叫一律不得拦截。",
+        "protected",
     ),
     Rule(
         "accepted_category", GUARD, lambda call, _: call.accepts == 1, "", "", "preferences",
@@ -306,7 +309,7 @@ def _fact(rule: Rule, call: RuleInput, terms: Terms, registers: Registers | None
     value, limit = (_field(name, call, terms) for name in (rule.value, rule.limit))
     entry, valid_from, known_at = "", "", ""
     row = call.rows.get(rule.register, -1)
-    table = "protected" if rule.register == "callee" else rule.register
+    table = rule.table or rule.register
     if registers is not None and row >= 0:
         entry, valid_from, known_at = registers.entry(table, row)
     return Fact(

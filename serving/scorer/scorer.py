@@ -26,7 +26,7 @@ from callsieve.serving.rules.strata import stratum_of
 
 from .own_columns import OwnColumns
 from .vector_scorer import VectorScorer
-from .verdict import Verdict, case_id
+from .verdict import Scored, Verdict, case_id
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -151,26 +151,33 @@ class Scorer(VectorScorer):
             reasons: whether to give reasons if the bands and the policy lead to another action than "pass". Without
                 reasons, such a verdict takes a fraction of the time.
         """
-        return self._score(history, call, explain=False, reasons=reasons)
+        return self.scored(history, call, reasons=reasons).verdict
 
     def explain(self, history: History, call: KeyedCall) -> Verdict:
         """Returns the verdict at ring time, with reasons for every action, "pass" included. Never raises."""
-        return self._score(history, call, explain=True, reasons=True)
+        return self.scored(history, call, explain=True).verdict
 
-    def _score(self, history: History, call: KeyedCall, *, explain: bool, reasons: bool) -> Verdict:
-        case = ""
+    def scored(self, history: History, call: KeyedCall, *, explain: bool = False, reasons: bool = True) -> Scored:
+        """Returns the verdict with the vector behind it. Never raises.
+
+        Args:
+            explain: whether to give reasons for every action, "pass" included.
+            history, call, reasons: as for `score`.
+        """
+        case, vector = "", None
         try:
             if type(call) is not KeyedCall:  # before `case_id`: an id of a number as written could be guessed back
-                return self._unscored("", "wrong_input", f"call: expected a KeyedCall of Intake, got {kind(call)}")
+                problem = f"call: expected a KeyedCall of Intake, got {kind(call)}"
+                return Scored(self._unscored("", "wrong_input", problem), None)
             case = case_id(self.bundle.model_id, call.caller, call.callee, call.start)
             if (problem := misfit(history, self.history_features, self._lacking)) != "":
-                return self._unscored(case, "wrong_input", problem)
+                return Scored(self._unscored(case, "wrong_input", problem), None)
             try:
                 vector = history.row(call)
             except ValueError:  # its text could come from a class of the host
-                return self._unscored(case, "wrong_input", "call: a field is not as an Intake returns it")
+                problem = "call: a field is not as an Intake returns it"
+                return Scored(self._unscored(case, "wrong_input", problem), None)
             if self._own and self.columns is not None:
-                # In place: a history that remembers its last row, as that of `Live` does, remembers the whole vector.
                 vector.extend(self.columns.row(self._own, call.caller, call.start))
             facts = self._facts(vector, call)
             filling = not history.covers(call.start, self.policy.history_days)
@@ -178,10 +185,20 @@ class Scorer(VectorScorer):
             if self.registers is not None and not (filling or behind):
                 with contextlib.suppress(Exception):  # facts of rules stay valid when a model fails
                     facts += self._predicted_facts(vector, call, feed)
-            how = {"explain": explain, "reasons": reasons, "filling": filling, "behind": behind}
-            return self._verdict(vector, call.start, facts, case=case, feed=feed, **how)
+            verdict = self._verdict(
+                vector,
+                call.start,
+                facts,
+                case=case,
+                explain=explain,
+                reasons=reasons,
+                feed=feed,
+                filling=filling,
+                behind=behind,
+            )
         except Exception as error:
-            return self._unscored(case, "fault", type(error).__name__)
+            verdict = self._unscored(case, "fault", type(error).__name__)
+        return Scored(verdict, vector)
 
     def _facts(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
         """Returns the facts that need no model."""

@@ -80,14 +80,6 @@ def status_of_score(*, stale: bool, behind: bool, filling: bool, other_feed: boo
     return words[0], "; ".join(MESSAGES[word] for word in words)
 
 
-def status_of_record(word: str) -> Status:
-    """Returns the status in a stored record; an older record can have a word that is no longer used."""
-    if word in STATUSES:
-        return word
-    former: dict[str, Status] = {"ok": "scored", "other feed": "other_feed"}
-    return former.get(word, "cleared" if word.startswith("unlisted") else "fault")
-
-
 def bands_applied(status: str, band: str) -> bool:
     """Returns whether the bands applied to a call, by the status of its verdict and the band that it reached.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import TYPE_CHECKING
+from array import array
+from typing import TYPE_CHECKING, NamedTuple
 
 from callsieve.features.dataclass import dataclass
 from callsieve.features.files.strict_json import finite
@@ -84,6 +85,13 @@ class Verdict:
         for name in ("reasons", "rules"):
             plain[name] = [{field: getattr(item, field) for field in type(item).__slots__} for item in plain[name]]
         return json.dumps(finite(plain), ensure_ascii=False, separators=(",", ":"))
+
+
+class Scored(NamedTuple):
+    """A verdict with the vector behind it: `row` has the columns of the scorer's `features`, or is None without one."""
+
+    verdict: Verdict
+    row: array[float] | None
 
 
 def no_verdict(status: Status, detail: str = "", *, model: str = "", valid_until: str = "") -> Verdict:

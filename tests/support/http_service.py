@@ -16,6 +16,7 @@ from dataclasses import asdict, fields
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.http import app, server
 from callsieve.serving.http.api_keys import add_key, read_keys
+from callsieve.serving.live.memory import Limits
 from callsieve.serving.rules.policy import Policy
 from callsieve.serving.rules.rules import Fact
 from callsieve.serving.scorer.reasons import Reason
@@ -28,7 +29,7 @@ NUMBER = "+8613800138000"
 STRICT_POLICY = Policy("test", {"certified": "block", "watch": "screen"}, appeal="appeals office", history_days=0)
 LONG_DEADLINE = 60.0  # seconds; a deadline that no machine misses
 # Capacity of a history. Address space is reserved at once, and a process that reserves more than memory cannot fork.
-CAPACITY = {"calls": 100_000, "numbers": 10_000}
+CAPACITY = {"limits": Limits(100_000, 10_000)}
 SCOPES = ("score", "report", "explain", "admin", "audit")
 READY_WITHIN = 60  # seconds
 

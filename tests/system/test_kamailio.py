@@ -21,6 +21,7 @@ from callsieve.features.records import Call
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.http import schema
 from callsieve.serving.live.live import Live
+from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import read_policy
 from callsieve.serving.scorer.verdict import Verdict
@@ -306,7 +307,7 @@ def odd_calls(bundle, tmp_path_factory):
     script.write_text(RECORDING.format(script=str(kamailio.SCRIPTS / "embedded.py"), calls=str(calls)))
     swap = Swap(trusted=small.TRUSTED, policy=read_policy(bundle.parent / "policy.toml"))
     swap.load(bundle.parent / "bundle")
-    live = Live(swap, Intake(real_bundle.NUMBER_KEY), folder / "state", deadline=5.0, calls=10_000, numbers=1_000)
+    live = Live(swap, Intake(real_bundle.NUMBER_KEY), folder / "state", deadline=5.0, limits=Limits(10_000, 1_000))
     service = Service(live.attempt)
     variants = {
         "embedded": {"settings": settings, "SCRIPT": f'"{script}"'},

@@ -490,7 +490,7 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, captured):
     (tmp_path / "number.key").unlink()
     paths = assert_clean(tmp_path.rglob("*"), [*captured(), *texts, str(caught.value), str(case)])
     names = {path.name for path in paths}
-    assert {"cases.db", "unlisted", "exclusions.parquet", "a sample.parquet", "log.jsonl"} <= names
+    assert {"cases.db", "cleared", "exclusions.parquet", "a sample.parquet", "log.jsonl"} <= names
     assert any(name.startswith("accesses-") for name in names) and any(name.startswith("cases-") for name in names)
 
 

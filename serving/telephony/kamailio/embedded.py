@@ -71,13 +71,14 @@ class Engine:
         from callsieve.features import Intake, read_key
         from callsieve.serving import ClearedCallers, Swap, read_policy, read_public_key
         from callsieve.serving.live.live import Live
+        from callsieve.serving.live.memory import Limits
         from callsieve.serving.telephony import sip, sip_replies
 
         self.sip, self.replies, self.settings = sip, sip_replies, settings
         self.redress = sip_replies.Redress(**settings["redress"])
         self.dialect = settings.get("dialect", "3gpp")
         self.block_reply = self._block_reply(settings.get("answer", "603+"))
-        self.cleared = ClearedCallers(Path(settings["unlisted"])) if "unlisted" in settings else None
+        self.cleared = ClearedCallers(Path(settings["cleared"])) if "cleared" in settings else None
         self.missed = self.unwanted = self.refused = self.faults = 0
         self.pending: OrderedDict[str, Pending] = OrderedDict()
         self._checked, self._signature, self._reported = 0.0, self._signed(), time.monotonic()
@@ -86,13 +87,13 @@ class Engine:
             policy=read_policy(settings.get("policy")),
             registers=settings.get("registers"),
             minimum_epoch=settings.get("minimum_epoch", 0),
-            unlisted=self.cleared,
+            cleared=self.cleared,
         )
         self.swap.load(settings["bundle"])
         self._warm_up()
         intake = Intake(read_key(settings["key"]), settings.get("zone", "Asia/Shanghai"))
-        capacity = {name: settings[name] for name in ("calls", "numbers") if name in settings}
-        self.live = Live(self.swap, intake, Path(settings["state"]), deadline=DEADLINE, **capacity)
+        limits = Limits(**{name: settings[name] for name in ("calls", "numbers") if name in settings})
+        self.live = Live(self.swap, intake, Path(settings["state"]), deadline=DEADLINE, limits=limits)
         self.live.on_forget = self._forget_pending
 
     def _block_reply(self, name: str) -> Callable[[str], Reply]:

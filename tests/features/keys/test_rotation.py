@@ -178,8 +178,8 @@ def test_a_scorer_and_its_cases_continue_under_the_new_key(tmp_path, command_jso
     assert {store.find(case, now).record.caller for case in cases.values()} == set(store.cleared_callers(now)[1])
     assert publish_cleared(store, state, now)
     store.close()
-    unlisted = WatchedClearedCallers(state / FILE)
-    judge = Swap(trusted=small.TRUSTED, policy=AT_ONCE, unlisted=unlisted)
+    cleared = WatchedClearedCallers(state / FILE)
+    judge = Swap(trusted=small.TRUSTED, policy=AT_ONCE, cleared=cleared)
     judge.load(tmp_path / "bundle")
     again = Live(judge, Intake(NEW), state, deadline=60.0)
     assert (again.memory.refusal, again.memory.restored.damaged) == (None, 0)
@@ -188,11 +188,11 @@ def test_a_scorer_and_its_cases_continue_under_the_new_key(tmp_path, command_jso
     same = sum(verdict.raw == other.raw for verdict, other in zip(verdicts, expected, strict=True))
     assert same >= len(expected) - len(real_bundle.CALLERS)
     passing = [verdict.raw for verdict in verdicts if verdict.status == "cleared"]
-    assert 0 < len(passing) == unlisted.spared
+    assert 0 < len(passing) == cleared.spared
     assert [row["number"] for row in read_complaints(state)] == [NEW.token("number", "+8613800138000")]
     again.close()
     control.close()
-    unlisted.close()
+    cleared.close()
     assert left_of(state, "e1") == 0
     code, out, _ = run_command(*rekey)  # a repetition changes nothing
     assert code == 0 and "epoch e1 is now e2; entry 1 of the audit log" in out

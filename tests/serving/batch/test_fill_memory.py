@@ -49,7 +49,7 @@ def fill_command(records, state):
 def test_a_warmed_up_service_scores_like_one_that_saw_the_calls(command_json, calls, records, swap, tmp_path):
     figures = command_json(*fill_command(records, tmp_path / "state"), "--max-calls", 5000, "--max-numbers", 500)
     assert (figures["calls"], figures["calls_in_memory"], figures["dropped"], figures["filled"]) == (500, 500, 0, True)
-    history, intake = History(**CAPACITY), Intake(real_bundle.NUMBER_KEY)
+    history, intake = History(**CAPACITY["limits"]._asdict()), Intake(real_bundle.NUMBER_KEY)
     for call in calls[:500]:
         history.observe(intake(call))
     live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=LONG_DEADLINE, **CAPACITY)

@@ -51,7 +51,7 @@ def desk(tmp_path):
 
 
 def write_verdict(state, record):
-    journal = Journal(state, VERDICTS)
+    journal = Journal(state, VERDICTS).start()
     journal.add(record_to_line(record))
     journal.close()
 

@@ -89,8 +89,8 @@ def labelling_bundle(training_run, courier, tmp_path_factory):
 def test_an_overturned_verdict_clears_and_excludes_the_caller(labelling_bundle, courier, world_folder, tmp_path):
     token, calls = courier
     store, state = CaseStore(f"sqlite:///{tmp_path}/cases.db"), tmp_path / "state"
-    unlisted = WatchedClearedCallers(state / FILE)
-    judge = Swap(trusted=small.TRUSTED, policy=Policy("1", {"certified": "label"}, history_days=0), unlisted=unlisted)
+    cleared = WatchedClearedCallers(state / FILE)
+    judge = Swap(trusted=small.TRUSTED, policy=Policy("1", {"certified": "label"}, history_days=0), cleared=cleared)
     judge.load(labelling_bundle)
     live = Live(judge, Intake(Key("e1", b"k" * 32)), state, deadline=60.0)
     verdicts = []
@@ -107,12 +107,12 @@ def test_an_overturned_verdict_clears_and_excludes_the_caller(labelling_bundle, 
     store.decide(label.case, "overturned", "reviewer-1", "he brings parcels", now + 1)
     assert publish_cleared(store, state, now + 2)
     keyed_call = Intake(Key("e1", b"k" * 32))(calls[-1])
-    wait_until(lambda: unlisted.spare(label, keyed_call, "pass").action == "pass")
+    wait_until(lambda: cleared.spare(label, keyed_call, "pass").action == "pass")
     passed = live.attempt(attempt_of(calls[-1]))
     assert (passed.action, passed.status) == ("pass", "cleared")
     assert passed.raw >= passed.threshold  # the model still flags the call
     live.close()
-    unlisted.close()
+    cleared.close()
 
     # A wrong finding says that the courier is a nuisance caller.
     pq.write_table(pq.read_table(world_folder / "findings.parquet"), tmp_path / "findings.parquet")
@@ -171,27 +171,27 @@ def test_training_excludes_cleared_callers(dataset):
 def test_an_invalid_file_of_cleared_callers_changes_nothing(tmp_path):
     path = tmp_path / FILE
     write_cleared(path, {"e1.a": 2_000_000_000_000}, 1)
-    unlisted = WatchedClearedCallers(path, every=60.0)
+    cleared = WatchedClearedCallers(path, every=60.0)
     verdict = small_verdict()
     call = keyed("e1.a")
-    assert unlisted.spare(verdict, call, "pass").action == "pass"
+    assert cleared.spare(verdict, call, "pass").action == "pass"
     whole = path.read_bytes()
     for data in (b"", whole[:-20], whole.replace(b'"callers": 1', b'"callers": 2'), b"{}\n", b"[]\n", b"\xff\n"):
         path.write_bytes(data)
-        faults = unlisted.faults
-        unlisted.look()
-        assert (unlisted.faults, unlisted.spare(verdict, call, "pass").action) == (faults + 1, "pass")
+        faults = cleared.faults
+        cleared.look()
+        assert (cleared.faults, cleared.spare(verdict, call, "pass").action) == (faults + 1, "pass")
     path.write_bytes(whole.replace(b"e1.a", b"e1.b"))
     path.chmod(0o660)  # other users may have written it
-    unlisted.look()
-    assert unlisted.spare(verdict, call, "pass").action == "pass"
+    cleared.look()
+    assert cleared.spare(verdict, call, "pass").action == "pass"
     path.unlink()
-    unlisted.look()
-    assert unlisted.spare(verdict, call, "pass").action == "pass"
+    cleared.look()
+    assert cleared.spare(verdict, call, "pass").action == "pass"
     write_cleared(path, {}, 2)
-    unlisted.look()
-    assert unlisted.spare(verdict, call, "pass") is verdict
-    unlisted.close()
+    cleared.look()
+    assert cleared.spare(verdict, call, "pass") is verdict
+    cleared.close()
 
 
 def test_a_repaired_file_is_read(tmp_path, monkeypatch):
@@ -236,14 +236,14 @@ def test_an_unreadable_file_is_a_fault_and_a_missing_file_is_not(tmp_path):
 
 def test_only_the_callers_own_calls_are_spared_and_only_until_the_end(tmp_path):
     write_cleared(tmp_path / FILE, {"e1.a": 1000}, 1)
-    unlisted = WatchedClearedCallers(tmp_path / FILE, every=60.0)
+    cleared = WatchedClearedCallers(tmp_path / FILE, every=60.0)
     verdict = small_verdict()
-    assert unlisted.spare(verdict, keyed("e1.a", start=999), "pass").status == "cleared"
+    assert cleared.spare(verdict, keyed("e1.a", start=999), "pass").status == "cleared"
     for call in (keyed("e1.a", start=1000), keyed("e1.b"), keyed("e1.a", presented_differs=1),
                  keyed("e1.a", attestation=3)):  # fmt: skip
-        assert unlisted.spare(verdict, call, "pass") is verdict
-    assert unlisted.spared == 1
-    unlisted.close()
+        assert cleared.spare(verdict, call, "pass") is verdict
+    assert cleared.spared == 1
+    cleared.close()
 
 
 def test_network_and_register_facts_hold_for_a_cleared_caller_but_not_behaviour(labelling_bundle):

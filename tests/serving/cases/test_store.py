@@ -51,7 +51,7 @@ def example_record(n=1, caller=None, **more):
     whole = {
         "case": f"{n:016x}", "at": NOW - HOUR, "caller": caller or f"e1.caller{n}",
         "block": f"e1.block{n}", "trunk": None, "device": None, "model": "m" * 12, "catalogue": "c" * 64, "policy": "1",
-        "action": "label", "band": "certified", "status": "ok", "score": 0.9, "raw": floats_to_letters([0.1 + 0.2]),
+        "action": "label", "band": "certified", "status": "scored", "score": 0.9, "raw": floats_to_letters([0.1 + 0.2]),
         "content": None, "mode": "robot", "reasons": [reason], "rules": [],
         "vector": floats_to_letters([0.1, float("nan"), -0.0, float("inf")]),
     }  # fmt: skip
@@ -61,7 +61,7 @@ def example_record(n=1, caller=None, **more):
 def fill(store, folder, *records):
     """Writes records as a scorer does and imports them into the store; returns the number of imported records."""
     folder.mkdir(exist_ok=True)
-    journal = Journal(folder, VERDICTS)
+    journal = Journal(folder, VERDICTS).start()
     for record in records:
         journal.add(record_to_line(record))
     journal.close()

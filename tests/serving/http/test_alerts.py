@@ -51,7 +51,7 @@ def test_each_alert_has_a_severity_and_says_what_is_wrong_and_where():
 
 def samples_of(live):
     """Returns the values of all metrics by name and label `status`."""
-    families = text_string_to_metric_families(metrics(live, live.judge, {}).decode())
+    families = text_string_to_metric_families(metrics(live, live.scorers, {}).decode())
     return {
         (sample.name, sample.labels.get("status", "")): sample.value for family in families for sample in family.samples
     }

@@ -19,6 +19,7 @@ from callsieve.serving.http.api_keys import read_keys
 from callsieve.serving.http.metrics import metrics, status
 from callsieve.serving.http.openapi import openapi
 from callsieve.serving.live.live import Live
+from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.swap import Swap
 from tests.support import http_service, real_bundle
 from tests.support import small_bundle as small
@@ -71,7 +72,7 @@ def test_a_starting_service_passes_calls_and_states_that_it_is_starting(unstarte
 
 
 def test_a_service_without_its_bundle_starts(unstarted, keys, tmp_path, caplog):
-    unstarted.judge, unstarted.bundle = Swap(trusted=small.TRUSTED), tmp_path / "nothing"
+    unstarted.scorers, unstarted.bundle = Swap(trusted=small.TRUSTED), tmp_path / "nothing"
     unstarted.start()
     wait_until(lambda: unstarted.live)
     assert "bundle refused, calls pass: " in caplog.text
@@ -193,10 +194,10 @@ def test_a_slow_kernel_and_lost_state_are_logged_and_a_failure_is_raised(
         service_folder / "bundle", Swap(trusted=small.TRUSTED, policy=STRICT_POLICY), real_bundle.NUMBER_KEY,
         service_folder / "api.keys", tmp_path, **more,
     )  # fmt: skip
-    serve(calls=100, numbers=100)
+    serve(limits=Limits(100, 100))
     assert "the state of earlier processes is lost: " in caplog.text
     with pytest.raises(ValueError, match="calls must be 1 or more"):
-        serve(calls=0)
+        serve(limits=Limits(calls=0))
 
 
 @pytest.mark.system

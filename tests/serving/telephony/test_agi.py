@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from callsieve.features.intake.intake import Intake
 from callsieve.serving import Swap
 from callsieve.serving.live.live import Live
+from callsieve.serving.live.memory import Limits
 from callsieve.serving.telephony import agi as module
 from callsieve.serving.telephony.agi import LINE, OPEN, Agi, call_from_request, ended_call, serve
 from tests.support import real_bundle
@@ -63,7 +64,7 @@ def live(tmp_path):
     judge = Swap(trusted=small.TRUSTED)
     judge.load(tmp_path / "bundle")
     live_state = Live(
-        judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=5.0, calls=10_000, numbers=1_000
+        judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=5.0, limits=Limits(10_000, 1_000)
     )
     yield live_state
     live_state.close()

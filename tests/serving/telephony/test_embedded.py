@@ -389,7 +389,7 @@ def test_a_bundle_that_cannot_be_loaded_is_tried_again_later(script, folder, kam
 
 def test_a_cleared_caller_passes_from_the_next_call(script, folder, tmp_path):
     where = tmp_path / FILE
-    engine = make(script, folder, unlisted=str(where))
+    engine = make(script, folder, cleared=str(where))
     raw = engine.swap.scorer.bundle.thresholds
     low = structs.replace(raw[0], threshold=-1e9)
     bundle = structs.replace(engine.swap.scorer.bundle, thresholds=(low,))

@@ -203,7 +203,7 @@ def test_replay_with_another_bundle_exits_with_1(run_command, tmp_path):
 def test_watch_imports_verdicts_and_ends_at_ctrl_c(run_command, monkeypatch, tmp_path):
     state, store = tmp_path / "state", ("--store", f"sqlite:///{tmp_path}/cases.db")
     state.mkdir()
-    journal, rounds = Journal(state, VERDICTS), []
+    journal, rounds = Journal(state, VERDICTS).start(), []
 
     def sleep(_seconds):
         if rounds:
@@ -239,7 +239,7 @@ def test_no_file_of_an_appeal_has_a_number(running):
     dialled = {re.sub(r"\D", "", text)[-10:] for call, _ in verdicts for text in (call.caller, call.callee)}
     wanted = {text for text in dialled if len(text) == 10}
     paths = [path for path in folder.rglob("*") if path.is_file()]
-    assert {"cases.db", "unlisted", "log.jsonl", "service.log"} <= {path.name for path in paths}
+    assert {"cases.db", "cleared", "log.jsonl", "service.log"} <= {path.name for path in paths}
     for path in paths:
         for text in texts_in(path):
             assert not numbers_in(text, wanted, 10), path.name

@@ -14,7 +14,7 @@ from callsieve.features.files.atomic import remove_partial_files, sha256, write_
 from callsieve.features.files.ownership import OWNER_ONLY
 from callsieve.features.online.snapshot import replace_tokens
 from callsieve.serving.http.access_log import ACCESSES, CASE_ACCESSES
-from callsieve.serving.live.cleared_callers import FILE as UNLISTED
+from callsieve.serving.live.cleared_callers import FILE as CLEARED
 from callsieve.serving.live.cleared_callers import read_cleared
 from callsieve.serving.live.events import CALLS, COMPLAINTS
 from callsieve.serving.live.forgetting import REQUESTS as FORGET
@@ -49,7 +49,7 @@ def delete_evidence(state: Path, token: str, rules: Retention, now: int) -> dict
 
     The scorer may be writing to the newest of these files, so records are overwritten in place and at their own length.
     """
-    remove_partial_files(state, UNLISTED)
+    remove_partial_files(state, CLEARED)
     remove_partial_files(state / FORGET, "*")  # incomplete requests, on which no scorer acts
     floor, report = rules.of(VERDICTS).floor, dict[str, Deleted]()
     for number in file_numbers(state, VERDICTS):
@@ -74,9 +74,9 @@ def clearances(states: Sequence[Path], token: str) -> Iterator[tuple[str, int]]:
     """Yields each scorer's file of cleared callers that names a person, with the expiry in Unix ms."""
     for state in states:
         with contextlib.suppress(ValueError, OSError):
-            until = read_cleared(state / UNLISTED).get(token)
+            until = read_cleared(state / CLEARED).get(token)
             if until is not None:
-                yield f"{state.name}/{UNLISTED}", until
+                yield f"{state.name}/{CLEARED}", until
 
 
 def rekey(state: Path, keys: Rekeying) -> dict[str, int]:

@@ -186,9 +186,9 @@ def test_expired_cases_and_journals_are_erased(tmp_path):
     assert store.find(f"{1:016x}", at).appeals  # the appeal is open
     assert set(store.cleared_callers(at)[1]) == {"e1.caller2"}  # the decision still holds
     late = at + store.rules.clearance + DAY
-    assert publish_cleared(store, state, at) and "e1.caller2" in (state / "unlisted").read_text()
+    assert publish_cleared(store, state, at) and "e1.caller2" in (state / "cleared").read_text()
     assert erase_before(store, late)["clearances"] == 1
-    assert publish_cleared(store, state, late) and "e1.caller2" not in (state / "unlisted").read_text()
+    assert publish_cleared(store, state, late) and "e1.caller2" not in (state / "cleared").read_text()
     store.close()
     for number in (7, 8):
         (state / f"cases-{number:08d}.log").write_bytes(b"x")
@@ -338,7 +338,7 @@ def test_the_answer_names_every_place_where_a_deleted_person_remains(folder, log
     newest.write_bytes(newest.read_bytes() + torn)
     before = newest.read_bytes()
     (state / "forget").mkdir()
-    leftovers = [folder / "calls.parquet.part", folder / ".complaints.parquet.new", state / ".unlisted.0123abcd",
+    leftovers = [folder / "calls.parquet.part", folder / ".complaints.parquet.new", state / ".cleared.0123abcd",
             state / "forget" / ".0123456789abcdef.0123abcd"]  # fmt: skip
     for path in leftovers:  # left by killed writers
         path.write_text(person)
@@ -367,11 +367,11 @@ def test_the_answer_names_every_place_where_a_deleted_person_remains(folder, log
     publish_cleared(store, state, NOW)
     store.close()
     listed = {entry["where"] for entry in delete()["stays"]}
-    assert listed == {"exclusions.parquet", "cases", f"state/{newest.name}", "clearances", "state/unlisted"}
+    assert listed == {"exclusions.parquet", "cases", f"state/{newest.name}", "clearances", "state/cleared"}
     # Past the floor the same command deletes the cases, and the decision still holds.
     monkeypatch.setattr("callsieve.training.cli.privacy_commands.now_ms", lambda: NOW + floor + DAY)
     assert {entry["where"] for entry in delete()["stays"]} == listed - {"cases", f"state/{newest.name}"}
-    assert places_of(person, tmp_path) == {"exclusions.parquet", "cases.db", "unlisted"}
+    assert places_of(person, tmp_path) == {"exclusions.parquet", "cases.db", "cleared"}
 
 
 def gates_file(log):
