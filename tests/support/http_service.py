@@ -13,7 +13,6 @@ import threading
 import time
 from dataclasses import asdict, fields
 
-from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.http import app, server
 from callsieve.serving.http.api_keys import add_key, read_keys
 from callsieve.serving.live.memory import Limits
@@ -22,7 +21,6 @@ from callsieve.serving.rules.rules import Fact
 from callsieve.serving.scorer.reasons import Reason
 from callsieve.serving.scorer.verdict import Verdict
 from tests.support import real_bundle
-from tests.support import small_bundle as small
 from tests.support.waiting import wait_until
 
 NUMBER = "+8613800138000"
@@ -44,8 +42,7 @@ def free_port():
 def write_service_files(folder, policy='certified = "block"\nwatch = "screen"\n', **card):
     """Writes bundle, keys and policy of a service; returns the API key of each scope, and "all" with every scope."""
     folder.mkdir(exist_ok=True)
-    real_bundle.write_bundle(folder / "bundle", **{"valid_until": "2100-01-01T00:00:00Z"} | card)
-    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    real_bundle.write_signed(folder, **{"valid_until": "2100-01-01T00:00:00Z"} | card)
     real_bundle.NUMBER_KEY.write(folder / "number.key")
     (folder / "policy.toml").write_text(f'version = "test"\nappeal = "office"\nhistory_days = 0\n[bands]\n{policy}')
     keys = {scope: add_key(folder / "api.keys", scope, [scope]) for scope in SCOPES}

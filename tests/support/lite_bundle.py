@@ -2,12 +2,9 @@
 
 import functools
 
-import lightgbm
 import numpy as np
 
 from callsieve.features.catalogue import BY_NAME, NAMES
-from callsieve.serving.bundle.bundle import save
-from callsieve.serving.bundle.signing import write_public_key
 from tests.support import real_bundle
 from tests.support import small_bundle as small
 
@@ -30,15 +27,10 @@ def model():
     filled = np.nan_to_num(matrix)
     noise = np.random.default_rng(1).normal(size=len(matrix))
     risk = filled[:, 9] - filled[:, 0] + 2 * np.isin(filled[:, 3], [1, 4, 10]) + (filled[:, 5] > 17) + noise
-    data = lightgbm.Dataset(
-        matrix, (risk > np.median(risk)).astype(int), feature_name=list(LITE), categorical_feature=list(CATEGORICAL)
-    )
-    fixed = {"objective": "binary", "num_leaves": 15, "min_data_per_group": 20, "verbose": -1, "num_threads": 1}
-    return lightgbm.train(fixed | {"deterministic": True}, data, 30).model_to_string()
+    high = (risk > np.median(risk)).astype(int)
+    return small.train_text(matrix, high, LITE, CATEGORICAL, 30, num_leaves=15, min_data_per_group=20)
 
 
 def write_bundle(folder):
     """Writes a signed bundle and its signer's key into a folder."""
-    card = real_bundle.card(features=LITE, categorical=CATEGORICAL, classes={})
-    save(card, {"model": model()}, rows(8, seed=3).tolist(), folder / "bundle", small.KEY)
-    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    real_bundle.write_own_signed(folder, model(), rows(8, seed=3), features=LITE, categorical=CATEGORICAL)

@@ -2,12 +2,9 @@
 
 import functools
 
-import lightgbm
 import numpy as np
 import pandas as pd
 
-from callsieve.serving.bundle.bundle import save
-from callsieve.serving.bundle.signing import write_public_key
 from tests.support import lite_bundle, real_bundle
 from tests.support import small_bundle as small
 
@@ -27,21 +24,14 @@ def model():
     matrix = rows(2000)
     filled = np.nan_to_num(matrix)
     risk = 3 * filled[:, -1] + filled[:, 9] / 5 + np.random.default_rng(1).normal(size=len(matrix))
-    data = lightgbm.Dataset(
-        matrix,
-        (risk > np.median(risk)).astype(int),
-        feature_name=list(FEATURES),
-        categorical_feature=list(lite_bundle.CATEGORICAL),
-    )
-    fixed = {"objective": "binary", "num_leaves": 7, "min_data_per_group": 20, "verbose": -1, "num_threads": 1}
-    return lightgbm.train(fixed | {"deterministic": True}, data, 20).model_to_string()
+    high = (risk > np.median(risk)).astype(int)
+    return small.train_text(matrix, high, FEATURES, lite_bundle.CATEGORICAL, 20, num_leaves=7, min_data_per_group=20)
 
 
 def write_bundle(folder):
     """Writes a signed bundle and its signer's key into a folder."""
-    card = real_bundle.card(features=FEATURES, categorical=lite_bundle.CATEGORICAL, classes={})
-    save(card, {"model": model()}, rows(8, seed=3).tolist(), folder / "bundle", small.KEY)
-    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    features = {"features": FEATURES, "categorical": lite_bundle.CATEGORICAL}
+    real_bundle.write_own_signed(folder, model(), rows(8, seed=3), **features)
 
 
 def table(calls):

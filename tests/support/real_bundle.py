@@ -13,6 +13,7 @@ from callsieve.features.records import CALL_COLUMNS, OUTCOMES, RELEASED_BY, Call
 from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band, Calibration
+from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.rules.registers import Registers, columns_of
 from callsieve.serving.scorer.scorer import Scorer
 from tests.support import small_bundle as small
@@ -101,14 +102,6 @@ def rows(n, seed=0):
     return np.column_stack(columns)
 
 
-def _train(objective, X, y, trees):
-    import lightgbm
-
-    data = lightgbm.Dataset(X, y, feature_name=list(NAMES), categorical_feature=CATEGORICAL)
-    fixed = {"num_leaves": 15, "min_data_per_group": 20, "verbose": -1, "num_threads": 1, "deterministic": True}
-    return lightgbm.train(objective | fixed, data, trees).model_to_string()
-
-
 @functools.cache
 def model_texts():
     """Returns the texts of a binary model and of a model with three content classes."""
@@ -123,10 +116,12 @@ def model_texts():
         + (part["call_hour"] > 17)
     )
     kind = (part["call_hour"] // 8 + noise.round()).astype(int) % 3
-    binary, multiclass = {"objective": "binary"}, {"objective": "multiclass", "num_class": 3}
+    train = functools.partial(
+        small.train_text, names=NAMES, categorical=CATEGORICAL, num_leaves=15, min_data_per_group=20
+    )
     return {
-        "model": _train(binary, matrix, (risk + noise > 1).astype(int), 30),
-        "content": _train(multiclass, filled, kind, 6),
+        "model": train(matrix, (risk + noise > 1).astype(int), trees=30),
+        "content": train(filled, kind, trees=6, objective="multiclass", num_class=3),
     }
 
 
@@ -156,6 +151,19 @@ def card(**changes):
 def write_bundle(folder, **changes):
     """Writes a signed bundle into `folder`; returns its model id."""
     return save(card(**changes), model_texts(), rows(8, seed=3).tolist(), folder, small.KEY)
+
+
+def write_signed(folder, **changes):
+    """Writes a signed bundle and its signer's key into a folder; returns the model id."""
+    model = write_bundle(folder / "bundle", **changes)
+    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    return model
+
+
+def write_own_signed(folder, text, rows, **changes):
+    """Writes a signed bundle of another model, with some golden rows, and its signer's key into a folder."""
+    save(card(classes={}, **changes), {"model": text}, rows.tolist(), folder / "bundle", small.KEY)
+    write_public_key(small.KEY.public_key(), folder / "signer.pub")
 
 
 def load_scorer(folder, policy, registers=None):

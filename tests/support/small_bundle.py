@@ -40,13 +40,16 @@ def awkward_rows():
     return np.array([[value] * len(FEATURES) for value in edge])
 
 
-def _train(objective, y, matrix, trees):
+def train_text(matrix, y, names, categorical, trees, **parameters):
+    """Returns the text of a model that LightGBM trains, on one thread by default."""
     import lightgbm
 
-    parameters = {"num_leaves": 7, "min_data_per_group": 5, "min_data_in_leaf": 10, "verbose": -1, "num_threads": 1}
-    parameters |= {"deterministic": True} | objective
-    data = lightgbm.Dataset(matrix, y, feature_name=list(FEATURES), categorical_feature=[3, 4])
-    return lightgbm.train(parameters, data, trees).model_to_string()
+    fixed = {"objective": "binary", "verbose": -1, "num_threads": 1, "deterministic": True}
+    data = lightgbm.Dataset(matrix, y, feature_name=list(names), categorical_feature=list(categorical))
+    return lightgbm.train(fixed | parameters, data, trees).model_to_string()
+
+
+FEW_ROWS = {"num_leaves": 7, "min_data_per_group": 5, "min_data_in_leaf": 10}
 
 
 @functools.cache
@@ -55,7 +58,7 @@ def binary_model(trees=20):
     matrix = rows(3000)
     noise = np.random.default_rng(1).normal(size=len(matrix))
     risk = matrix[:, 0] + np.nan_to_num(matrix[:, 1]) + 2 * np.isin(matrix[:, 3], [1, 5, 9, 33]) + (matrix[:, 4] == 2)
-    return _train({"objective": "binary"}, (risk + noise > 1).astype(int), matrix, trees)
+    return train_text(matrix, (risk + noise > 1).astype(int), FEATURES, LEVELS, trees, **FEW_ROWS)
 
 
 @functools.cache
@@ -63,7 +66,8 @@ def multiclass_model(rounds=4):
     """Returns the text of a model with the three classes of CONTENT."""
     matrix = rows(2000, seed=2)
     kind = (np.abs(matrix[:, 0] * 2 + matrix[:, 4]) % 3).astype(int)
-    return _train({"objective": "multiclass", "num_class": 3}, kind, matrix, rounds)
+    several = {"objective": "multiclass", "num_class": 3}
+    return train_text(matrix, kind, FEATURES, LEVELS, rounds, **several, **FEW_ROWS)
 
 
 def certificate(**changes):

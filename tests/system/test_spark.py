@@ -38,12 +38,10 @@ from callsieve.serving.batch import spark_scoring
 from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.score import ScoreInputs, open_scorer
 from callsieve.serving.bundle.bundle import BundleError
-from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.custody.purposes import declare, require_purpose
 from callsieve.training.cli.main import main
 from callsieve.training.tracking.mlflow_model import TRUST
 from tests.support import how_to, real_bundle
-from tests.support import small_bundle as small
 from tests.support.lacks import week_of_calls, without
 from tests.support.strategies import EXAMPLE_CALL, as_keyed_table, histories
 from tests.training.tracking.test_mlflow_model import assert_same, folder, lite_rows, scores  # noqa: F401 - fixtures
@@ -202,8 +200,7 @@ def test_the_score_command_equals_the_table_engine(call, four_days, training_run
 
 def test_the_code_of_the_how_to_page_runs(call, four_days, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    real_bundle.write_bundle(tmp_path / "bundle")
-    write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
+    real_bundle.write_signed(tmp_path)
     for path in four_days.parent.iterdir():
         (tmp_path / path.name).symlink_to(path)
     Key.generate("c1", "callees").write(tmp_path / "callees.key")
@@ -235,8 +232,7 @@ def test_a_frame_of_rare_callers_is_on_the_feed_of_its_table(session, world, rar
 def test_a_worker_applies_the_bands_of_the_feed(tmp_path):
     bands = real_bundle.card().thresholds
     low, high = (tuple(structs.replace(band, threshold=by) for band in bands) for by in (-1e9, 1e9))
-    model = real_bundle.write_bundle(tmp_path / "bundle", thresholds=high, feeds={NO_ROUTES: low})
-    write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
+    model = real_bundle.write_signed(tmp_path, thresholds=high, feeds={NO_ROUTES: low})
     calls, days = real_bundle.key_table(real_bundle.calls(50)), frozenset(range(10_000, 30_000))
     apply = partial(spark_scoring.verdicts, tmp_path / "bundle", None, None, None, model, days)
     banded = {

@@ -78,11 +78,8 @@ def test_importing_a_package_loads_no_heavy_package(package):
 
 
 def test_scoring_loads_no_heavy_package(tmp_path):
-    from callsieve.serving.bundle.signing import write_public_key
-    from tests.support import small_bundle as small
 
-    real_bundle.write_bundle(tmp_path / "bundle")
-    write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
+    real_bundle.write_signed(tmp_path)
     loaded = loaded_by(SCORE_ONE_CALL, str(tmp_path))
     assert "callsieve" in loaded
     assert not (HEAVY | WEB - {"msgspec"}) & loaded

@@ -18,6 +18,7 @@ import numpy as np
 
 from callsieve.serving.bundle.forest import Forest, read_forest
 from tests.bench.harness import best, parser_of, show, times
+from tests.support import small_bundle as small
 
 SINGLE, EXPLAINED, TRAINED = 1000, 10, 20_000
 SHAPES = ((300, 63), (930, 15))
@@ -38,11 +39,8 @@ def model(matrix: np.ndarray, trees: int, leaves: int, seed: int) -> str:
     rng = np.random.default_rng(seed + 1)
     filled = np.nan_to_num(matrix)
     y = filled @ rng.normal(size=filled.shape[1]) / 8 + rng.normal(size=len(filled)) > 0.3
-    parameters = {"objective": "binary", "num_leaves": leaves, "verbose": -1, "num_threads": 1, "seed": seed}
     names = [f"f{i}" for i in range(matrix.shape[1])]
-    sets = [matrix.shape[1] - 2, matrix.shape[1] - 1]
-    data = lightgbm.Dataset(matrix, y.astype(int), feature_name=names, categorical_feature=sets)
-    return lightgbm.train(parameters, data, trees).model_to_string()
+    return small.train_text(matrix, y.astype(int), names, names[-2:], trees, num_leaves=leaves, seed=seed)
 
 
 def measured(text: str, matrix: np.ndarray, clock: Callable[[], float]) -> dict[str, float]:

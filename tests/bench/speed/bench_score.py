@@ -25,8 +25,6 @@ import pyarrow.parquet as pq
 from callsieve.features.catalogue import NAMES
 from callsieve.features.intake.intake import Intake
 from callsieve.features.offline.table import vectors
-from callsieve.serving.bundle.bundle import save
-from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.world import simulate
 from tests.bench.harness import best, figures_of, parser_of, show
@@ -69,11 +67,9 @@ def write_inputs(folder: Path, options: Any) -> np.ndarray:
     rows = vectors(Intake(real_bundle.NUMBER_KEY).table(records.slice(0, LEARNED)), threads=options.threads)
     risk = np.log1p(np.nan_to_num(rows)) @ np.random.default_rng(options.seed).normal(size=len(NAMES))
     nuisance = (risk > np.quantile(risk, 0.9)).astype(int)
-    shape = {"objective": "binary", "num_leaves": options.leaves, "learning_rate": 0.03, "verbose": -1}
-    data = lightgbm.Dataset(rows, nuisance, feature_name=list(NAMES), categorical_feature=real_bundle.CATEGORICAL)
-    text = lightgbm.train(shape | {"num_threads": options.threads}, data, options.trees).model_to_string()
-    save(real_bundle.card(classes={}), {"model": text}, rows[:8].tolist(), folder / "bundle", small.KEY)
-    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    shape = {"num_leaves": options.leaves, "learning_rate": 0.03, "num_threads": options.threads}
+    text = small.train_text(rows, nuisance, NAMES, real_bundle.CATEGORICAL, options.trees, **shape)
+    real_bundle.write_own_signed(folder, text, rows[:8])
     return np.ascontiguousarray(rows[-PREDICTED:])
 
 

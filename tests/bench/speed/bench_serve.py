@@ -32,10 +32,8 @@ from callsieve.features.catalogue import NAMES
 from callsieve.features.intake.intake import Intake
 from callsieve.features.online.history import History
 from callsieve.features.records import OUTCOMES, Call, KeyedCall
-from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.bundle.model_text import check_structure
-from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.live.gc_pauses import shorten_pauses
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
@@ -111,17 +109,11 @@ def main() -> None:
 
 def write(folder: Path, trees: int) -> None:
     """Writes a bundle with a model of a usual size, and its keys."""
-    import lightgbm
-
     rows = real_bundle.rows(20_000)
     risk = np.nan_to_num(rows).sum(axis=1)
-    data = lightgbm.Dataset(rows, (risk > np.median(risk)).astype(int), feature_name=list(NAMES))
-    fixed = {"objective": "binary", "num_leaves": 63, "verbose": -1, "num_threads": 1, "deterministic": True}
-    model = lightgbm.train(fixed, data, trees).model_to_string()
-    thresholds = (Band("certified", 1e6, small.certificate(), {}),)
-    card = real_bundle.card(thresholds=thresholds, categorical={}, classes={}, valid_until="2036-04-01T00:00:00Z")
-    save(card, {"model": model}, real_bundle.rows(8, seed=3).tolist(), folder / "bundle", small.KEY)
-    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    model = small.train_text(rows, (risk > np.median(risk)).astype(int), NAMES, (), trees, num_leaves=63)
+    card = {"thresholds": (Band("certified", 1e6, small.certificate(), {}),), "valid_until": "2036-04-01T00:00:00Z"}
+    real_bundle.write_own_signed(folder, model, real_bundle.rows(8, seed=3), categorical={}, **card)
     real_bundle.NUMBER_KEY.write(folder / "number.key")
     (folder / "policy.toml").write_text('version = "bench"\n[bands]\ncertified = "block"\n')
 

@@ -27,7 +27,6 @@ from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.file_scoring import score_file
 from callsieve.serving.batch.output_keys import with_callee_keys
 from callsieve.serving.batch.score import ScoreInputs
-from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.oversight.governance.affected import affected
 from callsieve.training.oversight.privacy import verdict_files
@@ -113,8 +112,7 @@ def site(history, tmp_path_factory):
     for key, name in ((OLD, "old"), (NEW, "new"), (FIRST, "c1"), (SECOND, "c2")):
         key.write(place / f"{name}.key")
     write_key(small.KEY, place / "signing.key")
-    real_bundle.write_bundle(place / "bundle")
-    write_public_key(small.KEY.public_key(), place / "signer.pub")
+    real_bundle.write_signed(place)
     return place
 
 

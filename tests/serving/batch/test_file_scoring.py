@@ -26,10 +26,8 @@ from callsieve.serving.batch.file_scoring import score_file
 from callsieve.serving.batch.score import ScoreInputs, open_registers, open_scorer, score_calls
 from callsieve.serving.batch.shard_scoring import verdict_counts
 from callsieve.serving.batch.verdict_file import verdict_table
-from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.scorer.status import MESSAGES
 from tests.support import real_bundle
-from tests.support import small_bundle as small
 from tests.support.record_files import write_records
 
 CALLEES = Key.generate("c1", "callees")
@@ -46,8 +44,7 @@ def site(tmp_path_factory):
     write_records(calls + calls[100:120], folder / "records")
     bands = real_bundle.card().thresholds  # the records have neither trunks nor devices
     unreached = tuple(structs.replace(band, threshold=1e9) for band in bands)
-    real_bundle.write_bundle(folder / "bundle", thresholds=unreached, feeds={NO_ROUTES: bands})
-    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    real_bundle.write_signed(folder, thresholds=unreached, feeds={NO_ROUTES: bands})
     CALLEES.write(folder / "callees.key")
     return folder
 
@@ -186,8 +183,7 @@ def test_a_killed_run_is_resumed_with_equal_bytes(file, site, tmp_path, monkeypa
 
 def other_model(site, out, folder):
     """Scores the records with another bundle."""
-    real_bundle.write_bundle(folder / "bundle", valid_until="2026-05-31T00:00:00Z")
-    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    real_bundle.write_signed(folder, valid_until="2026-05-31T00:00:00Z")
     score(site, out, bundle=folder / "bundle", threads=1)
 
 

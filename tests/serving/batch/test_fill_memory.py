@@ -11,7 +11,6 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.online.history import History
 from callsieve.features.records import UNKNOWN
 from callsieve.serving.batch.call_files import CallFile, read_keyed_file
-from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from tests.support import real_bundle
@@ -106,8 +105,7 @@ def test_records_are_read_in_the_zone_of_the_exchange(run_command, command_json,
     words += ("--key", folder / "number.key")
     figures = command_json("live", "fill", *words, "--state", tmp_path / "state", "--max-calls", 9, "--max-numbers", 9)
     assert figures["first"] == figures["last"] == "2026-03-02T03:30:00Z"
-    real_bundle.write_bundle(tmp_path / "bundle")
-    write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
+    real_bundle.write_signed(tmp_path)
     model = ("--bundle", tmp_path / "bundle")
     code, _, err = run_command("score", *words, *model, "--out", tmp_path / "verdicts.parquet")
     assert code == 0, err

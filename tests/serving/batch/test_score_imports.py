@@ -5,9 +5,7 @@ import sys
 
 import pytest
 
-from callsieve.serving.bundle.signing import write_public_key
 from tests.support import real_bundle
-from tests.support import small_bundle as small
 from tests.support.record_files import write_records
 
 PROGRAM = """
@@ -33,8 +31,7 @@ assert not loaded, loaded
 def test_scoring_a_file_loads_no_module_of_training(tmp_path):
     finished_calls = [call for call in real_bundle.calls(100) if call.ring is not None]
     records = write_records(finished_calls[:50], tmp_path / "records")
-    real_bundle.write_bundle(tmp_path / "bundle")
-    write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
+    real_bundle.write_signed(tmp_path)
     paths = (tmp_path / "bundle", records / "calls.csv", tmp_path / "signer.pub", tmp_path / "verdicts.parquet")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *map(str, paths)], capture_output=True, text=True, check=False

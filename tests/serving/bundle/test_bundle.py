@@ -121,7 +121,9 @@ def test_a_bundle_with_one_model_is_complete(tmp_path):
 
 def test_a_model_of_two_classes_is_complete(tmp_path):
     matrix = small.rows(2000, seed=2)
-    two = small._train({"objective": "multiclass", "num_class": 2}, (matrix[:, 4] > 0).astype(int), matrix, 4)
+    two = small.train_text(
+        matrix, (matrix[:, 4] > 0).astype(int), small.FEATURES, small.LEVELS, 4, objective="multiclass", num_class=2
+    )
     models, card = {"model": small.binary_model(), "content": two}, small.card(classes={"content": small.CONTENT[:2]})
     save(card, models, small.golden_rows(), tmp_path / "two", small.KEY)
     assert load(tmp_path / "two", small.TRUSTED).content.classes == 2

@@ -22,8 +22,7 @@ COMMAND = [sys.executable, "-m", "callsieve.training", "model", "verify", "--bun
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("bundles")
-    real_bundle.write_bundle(place / "bundle")
-    write_public_key(small.KEY.public_key(), place / "signer.pub")
+    real_bundle.write_signed(place)
     write_public_key(small.OTHER_KEY.public_key(), place / "other.pub")
     shutil.copytree(place / "bundle", place / "broken")
     text = (place / "broken" / "model.txt").read_text()

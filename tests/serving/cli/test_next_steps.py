@@ -4,15 +4,12 @@ import socket
 
 import pytest
 
-from callsieve.serving.bundle.signing import write_public_key
 from tests.support import real_bundle
-from tests.support import small_bundle as small
 
 
 @pytest.fixture
 def folder(tmp_path):
-    real_bundle.write_bundle(tmp_path / "bundle")
-    write_public_key(small.KEY.public_key(), tmp_path / "signer.pub")
+    real_bundle.write_signed(tmp_path)
     real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
     return tmp_path
 

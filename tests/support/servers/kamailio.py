@@ -14,9 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from callsieve.serving.bundle.signing import write_public_key
 from tests.support import real_bundle
-from tests.support import small_bundle as small
 from tests.support.paths import ROOT
 
 SCRIPTS = ROOT / "serving" / "telephony" / "kamailio"
@@ -57,8 +55,7 @@ def free_port():
 
 def write_proxy_files(folder, site, policy=None, card=None, redress=REDRESS, **settings):
     """Writes bundle, keys and settings of the embedded scorer; returns the path of the settings."""
-    real_bundle.write_bundle(folder / "bundle", **(card or {}))
-    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    real_bundle.write_signed(folder, **(card or {}))
     real_bundle.NUMBER_KEY.write(folder / "key")
     files = {"bundle": "bundle", "signer": "signer.pub", "key": "key", "state": "state"}
     lines = {"site": site, **{name: folder / file for name, file in files.items()}} | settings

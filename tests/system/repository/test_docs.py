@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from callsieve.serving.bundle.signing import write_public_key
 from tests.support import real_bundle
-from tests.support import small_bundle as small
 
 PACKAGES = ("callsieve.features", "callsieve.serving", "callsieve.training")
 PUBLIC = ("callsieve.features", "callsieve.serving", "callsieve.training", "callsieve.training.world")
@@ -53,8 +51,7 @@ def test_all_folders_are_walked():
 def example_files(world_folder, empty_store, tmp_path_factory):
     """A folder with the files that the examples read: a bundle, keys, a world, and an empty MLflow store."""
     folder = tmp_path_factory.mktemp("examples")
-    real_bundle.write_bundle(folder / "bundle")
-    write_public_key(small.KEY.public_key(), folder / "signer.pub")
+    real_bundle.write_signed(folder)
     real_bundle.NUMBER_KEY.write(folder / "number.key")
     (folder / "world").symlink_to(world_folder)
     (folder / "run").mkdir()

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from callsieve.features.reading.layouts import read_layout
-from callsieve.serving.bundle.signing import read_public_key, write_public_key
+from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.cli.command_tree import commands
 from callsieve.training import Settings, run
 from callsieve.training.cli.main import ROOT as COMMAND
@@ -94,8 +94,7 @@ def test_the_commands_of_the_page_on_governance_run(world_folder, run_command, t
         Path(folder).mkdir()
     for name, text in OFFICES.items():
         Path(name).write_text(text, encoding="utf-8")
-    real_bundle.write_bundle(tmp_path / "run" / "bundle")
-    write_public_key(small.KEY.public_key(), tmp_path / "run" / "signer.pub")
+    real_bundle.write_signed(tmp_path / "run")
     for name in ("risk", "owner"):
         assert run_command("model", "approver-key", f"{name}.key")[0] == 0
     write_gates("risk")
