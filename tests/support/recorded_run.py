@@ -2,6 +2,7 @@
 
 import json
 import time
+from types import SimpleNamespace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import structs
@@ -111,7 +112,8 @@ def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="
         model=(folder / "bundle", folder / "signer.pub"),
     )  # fmt: skip
     mlflow_write.attach_file(place.uri, tracked["run"], folder / "audit.html", "report")
-    append(place.log, "run", run_payload(place.uri, tracked, figures, folder / "bundle"), small.KEY)
+    finished = SimpleNamespace(figures=figures, folder=folder)
+    append(place.log, "run", run_payload(place.uri, tracked, finished), small.KEY)
     return tracked
 
 
