@@ -28,24 +28,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from msgspec import Meta
 
 from callsieve.features.files.atomic import write_atomic
-from callsieve.features.files.strict_json import as_fields, as_integer, as_text, decode
+from callsieve.features.files.decode import Record, json_as
 from callsieve.features.intake.numbers import Number, parse
 from callsieve.features.keys.tokens import Key, from_letters
 from callsieve.serving.bundle.signing import sign, verify_signature
 from callsieve.serving.rules.rules import PROTECTED
 
-KIND, FORMAT = "callsieve token list", 1
 RATE = 1e-6
 MAX_BYTES = 1 << 30
 MAX_WIDTH = 16  # bytes of a whole token
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 _MAX_LINE_BYTES = 4096
-_FIELDS = ("kind", "format", "key", "epoch", "made", "valid_until", "tokens", "width", "false_positive_rate", "sha256")
 _DIGIT = re.compile("[0-9]")
 
 
@@ -53,29 +53,44 @@ class TokenListError(ValueError):
     """The token list must not be used. The message is one line that says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenList:
-    """A verified token list.
+class Header(Record, frozen=True):
+    """The first line of a list.
 
     Attributes:
-        key: the sharing key.
+        key: name of the sharing key.
         epoch: grows with each list.
-        valid_until: UTC moment; from then on no number is listed.
+        made, valid_until: UTC moments; from the second one on no number is listed.
         tokens: number of tokens.
         width: bytes of a token.
         false_positive_rate: probability that an unlisted number matches.
-        signed_by: id of the key that signed the list.
-        data: the tokens.
+        sha256: hash of the tokens.
     """
 
-    key: Key
-    epoch: int
+    kind: Literal["callsieve token list"]
+    format: Literal[1]
+    key: str
+    epoch: Annotated[int, Meta(ge=0, le=2**53)]
+    made: str
     valid_until: str
-    tokens: int
-    width: int
+    tokens: Annotated[int, Meta(ge=0, le=MAX_BYTES)]
+    width: Annotated[int, Meta(ge=1, le=MAX_WIDTH)]
     false_positive_rate: float
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenList:
+    """A verified token list: the sharing key, the first line, the id of the key that signed it, and the tokens."""
+
+    key: Key
+    header: Header
     signed_by: str
     data: bytes
+
+    @property
+    def false_positive_rate(self) -> float:
+        """Probability that an unlisted number matches."""
+        return _false_positive_rate(self.header.tokens, self.header.width)
 
     @classmethod
     def open(cls, path: Path, key: Key, trusted: Iterable[Ed25519PublicKey], *, minimum_epoch: int = 0) -> TokenList:
@@ -104,30 +119,28 @@ class TokenList:
             signed_by = verify_signature(line, signature, trusted)
             header = _read_header(line)
             data = file.read(MAX_BYTES)
-        width, tokens = header["width"], header["tokens"]
-        if len(data) != width * tokens or sha256(data).hexdigest() != header["sha256"]:
+        if len(data) != header.width * header.tokens or sha256(data).hexdigest() != header.sha256:
             raise ValueError("the tokens are not those that were signed")
-        if header["key"] != key.epoch:
-            raise ValueError(f"made with the sharing key {header['key']}, got {key.epoch}")
-        if header["epoch"] < minimum_epoch:
-            raise ValueError(f"epoch must be at least {minimum_epoch}, got {header['epoch']}")
-        rate = _false_positive_rate(tokens, width)
-        return cls(key, header["epoch"], header["valid_until"], tokens, width, rate, signed_by, data)
+        if header.key != key.epoch:
+            raise ValueError(f"made with the sharing key {header.key}, got {key.epoch}")
+        if header.epoch < minimum_epoch:
+            raise ValueError(f"epoch must be at least {minimum_epoch}, got {header.epoch}")
+        return cls(key, header, signed_by, data)
 
     def lists(self, number: str, now: float | None = None) -> bool:
         """Returns whether a phone number in any notation is listed; False after `valid_until`. `now` is in Unix
         seconds.
         """
-        if (time.time() if now is None else now) >= datetime.fromisoformat(self.valid_until).timestamp():
+        if (time.time() if now is None else now) >= datetime.fromisoformat(self.header.valid_until).timestamp():
             return False
-        token = number_token(self.key, parse(number, datetime.now(UTC).date()), self.width)
+        token = number_token(self.key, parse(number, datetime.now(UTC).date()), self.header.width)
         if token is None:
             return False
-        index = bisect_left(range(self.tokens), token, key=self._token_at)
-        return index < self.tokens and self._token_at(index) == token
+        index = bisect_left(range(self.header.tokens), token, key=self._token_at)
+        return index < self.header.tokens and self._token_at(index) == token
 
     def _token_at(self, index: int) -> bytes:
-        return self.data[index * self.width : (index + 1) * self.width]
+        return self.data[index * self.header.width : (index + 1) * self.header.width]
 
 
 def write_token_list(
@@ -177,23 +190,23 @@ def write_token_list(
     width = next((w for w in widths if _false_positive_rate(len(whole_tokens), w) <= rate), MAX_WIDTH)
     tokens = sorted({token[:width] for token in whole_tokens})
     data = b"".join(tokens)
-    header = {
-        "kind": KIND,
-        "format": FORMAT,
-        "key": key.epoch,
-        "epoch": epoch,
-        "made": today.strftime(MOMENT),
-        "valid_until": valid_until,
-        "tokens": len(tokens),
-        "width": width,
-        "false_positive_rate": _false_positive_rate(len(tokens), width),
-        "sha256": sha256(data).hexdigest(),
-    }
-    line = json.dumps(header, separators=(",", ":")).encode() + b"\n"
+    header = Header(
+        kind="callsieve token list",
+        format=1,
+        key=key.epoch,
+        epoch=epoch,
+        made=today.strftime(MOMENT),
+        valid_until=valid_until,
+        tokens=len(tokens),
+        width=width,
+        false_positive_rate=_false_positive_rate(len(tokens), width),
+        sha256=sha256(data).hexdigest(),
+    )
+    line = json.dumps(msgspec.to_builtins(header), separators=(",", ":")).encode() + b"\n"
     _read_header(line)
     write_atomic(path, line + sign(line, signer) + data)
-    facts = {name: header[name] for name in ("epoch", "valid_until", "tokens", "width", "false_positive_rate")}
-    return facts | {"bytes": path.stat().st_size} | dict(counts)
+    names = ("epoch", "valid_until", "tokens", "width", "false_positive_rate")
+    return {name: getattr(header, name) for name in names} | {"bytes": path.stat().st_size} | dict(counts)
 
 
 def number_token(key: Key, number: Number, width: int) -> bytes | None:
@@ -208,17 +221,10 @@ def _false_positive_rate(tokens: int, width: int) -> float:
     return min(tokens / float(256**width), 1.0)
 
 
-def _read_header(line: bytes) -> dict[str, Any]:
+def _read_header(line: bytes) -> Header:
     """Reads the first line of a list and checks every field."""
-    header = as_fields(decode(line), "list", _FIELDS)
-    if header["kind"] != KIND or header["format"] != FORMAT:
-        raise ValueError(f"expected a {KIND} of format {FORMAT}")
-    for name in ("key", "sha256"):
-        as_text(header[name], name)
-    as_integer(header["epoch"], "epoch", 0, 2**53)
-    as_integer(header["tokens"], "tokens", 0, MAX_BYTES)
-    as_integer(header["width"], "width", 1, MAX_WIDTH)
-    for name in ("made", "valid_until"):
-        if datetime.strptime(as_text(header[name], name), MOMENT).strftime(MOMENT) != header[name]:
+    header = json_as(Header, line, "list")
+    for name, moment in (("made", header.made), ("valid_until", header.valid_until)):
+        if datetime.strptime(moment, MOMENT).strftime(MOMENT) != moment:
             raise ValueError(f"{name} must be a moment such as 2026-04-01T00:00:00Z")
     return header

@@ -43,7 +43,7 @@ def label_numbers(dataset: Dataset, cutoff: pd.Timestamp, policy: LabelPolicy) -
     moment = int(cutoff.timestamp() * 1000)
     calls = dataset.calls.filter(pc.less(dataset.calls["start"], moment))
     busiest = busiest_days(calls)
-    quiet = busiest.index[busiest <= policy.unreported_most_calls]
+    quiet = busiest.index[busiest <= policy.unreported.most_calls_in_a_day]
     # The callee of a blocked call cannot complain, so no complaint is no sign of innocence.
     doubtful = [
         *grounded["number"],
@@ -77,7 +77,7 @@ def _from_findings(findings: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
     """Labels by the last finding about each number."""
     last = findings.sort_values("known_at", kind="stable").drop_duplicates("number", keep="last")
     known_at = last["known_at"]
-    return _rows(last["number"], last["nuisance"], known_at, known_at, "finding", policy.finding_confidence)
+    return _rows(last["number"], last["nuisance"], known_at, known_at, "finding", policy.findings.confidence)
 
 
 def _from_lists(lists: pd.DataFrame, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
@@ -124,7 +124,7 @@ def _from_complaints(complaints: pd.DataFrame, policy: LabelPolicy) -> pd.DataFr
 def _unreported(numbers: pd.Index, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
     """Labels quiet numbers without a complaint as benign."""
     return _rows(
-        numbers.to_series().reset_index(drop=True), False, cutoff, cutoff, UNREPORTED, policy.unreported_confidence
+        numbers.to_series().reset_index(drop=True), False, cutoff, cutoff, UNREPORTED, policy.unreported.confidence
     )
 
 

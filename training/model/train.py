@@ -145,7 +145,7 @@ def weighted_rows(matrix: Matrix, settings: Settings) -> Matrix:
         ValueError: unless there are labelled calls of both kinds.
     """
     require_both("train", matrix.y)
-    columns, probability = feature_columns(settings.features), settings.label_policy.unreported_look_alike
+    columns, probability = feature_columns(settings.features), settings.label_policy.unreported.look_alike
     return without_look_alikes(matrix, columns, probability, seed=settings.seed, threads=settings.threads)
 
 

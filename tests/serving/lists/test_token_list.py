@@ -100,12 +100,12 @@ def test_omitted_numbers_are_counted(tmp_path):
 def test_an_empty_list_lists_nothing(tmp_path):
     write(tmp_path / "list", [])
     token_list = open_list(tmp_path / "list")
-    assert (token_list.tokens, token_list.false_positive_rate) == (0, 0.0)
+    assert (token_list.header.tokens, token_list.false_positive_rate) == (0, 0.0)
     assert not token_list.lists("13812345679")
 
 
 def test_withdrawn_lists_and_other_keys_are_refused(list_path, tmp_path):
-    assert open_list(list_path, minimum_epoch=3).epoch == 3
+    assert open_list(list_path, minimum_epoch=3).header.epoch == 3
     with pytest.raises(TokenListError, match="epoch must be at least 4, got 3"):
         open_list(list_path, minimum_epoch=4)
     with pytest.raises(TokenListError, match="not trusted"):

@@ -1,13 +1,13 @@
 """Labels as known at a cutoff: from findings, lists, weighted complaints, and numbers without complaints."""
 
 from collections import Counter
-from dataclasses import replace
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from callsieve.serving.batch.complaint_rows import COMPLAINTS
 from callsieve.training.data.dataset import FINDINGS, LISTS, RECYCLED, make_dataset
@@ -223,7 +223,7 @@ def test_the_last_known_finding_overrides_all_other_grounds():
     listed = [{"number": "a", "list": "blocked", "valid_from": 1, "known_at": 1}]
     row = label(calls_to("a", CROWD, 1), complaints, checks, lists=listed).loc["a"]
     assert row[["nuisance", "source", "known_at"]].tolist() == [False, "finding", at(5)]
-    assert row["confidence"] == POLICY.finding_confidence
+    assert row["confidence"] == POLICY.findings.confidence
     assert pd.isna(row["content"])  # complaints of fraud, but a benign finding
 
 
@@ -246,7 +246,7 @@ def test_only_lists_in_force_and_known_at_the_cutoff_count():
 
 
 def test_a_busy_number_without_complaints_has_no_label():
-    most = POLICY.unreported_most_calls
+    most = POLICY.unreported.most_calls_in_a_day
     people = [f"p{i}" for i in range(most + 1)]
     calls = calls_to("quiet", people[:-1], 18) + calls_to("busy", people, 18)
     labels = label(calls)
