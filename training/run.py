@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from .estimator.unsigned import can_be_signed, unsigned_scorer
 from .judging.judge import judge
 from .judging.last_day import last_day, policy_actions
 from .judging.leak_probes import check_for_leaks
-from .judging.run_figures import GateEntry, RecordedRun, RunFigures, TrackedRun
+from .judging.run_figures import RecordedRun, RunFigures, TrackedRun
 from .model.allocators import give_back
 from .model.provenance import command_line, commit, without_password
 from .model.settings import Settings
@@ -34,7 +34,8 @@ from .oversight.audit.audit_page import write_first_page
 from .oversight.log.audit_log import append, has_log, log_id
 from .oversight.log.gates import Gates, shipped_gates
 from .oversight.log.key_folder import key_path, log_signing_key, new_key
-from .oversight.log.looks import Ledger, Look
+from .oversight.log.looks import Ledger
+from .oversight.log.payload_types import GateEntry, Look, RunPayload
 from .oversight.log.run_paths import record_store, run_paths
 from .reports.csv_tables import write_tables
 from .reports.model_card import write_documents
@@ -230,7 +231,7 @@ def write_audit_page(
     attach_file(place.uri, tracked["run"], page, "report")
 
 
-def run_payload(uri: str, tracked: TrackedRun, run: FinishedRun) -> dict[str, Any]:
+def run_payload(uri: str, tracked: TrackedRun, run: FinishedRun) -> RunPayload:
     """Returns the log entry of a run: all that MLflow shows of it at this moment; version "" without a bundle."""
     version, figures, manifest = tracked["version"], run.figures, run.folder / "bundle" / MANIFEST
     return {

@@ -11,7 +11,7 @@ from callsieve.features.catalogue import ALL_FEATURES, NAMES
 from callsieve.training.drift.days import DELAY, NOT_CALLED
 from callsieve.training.language import language
 from callsieve.training.oversight.audit import audit_page
-from callsieve.training.oversight.audit.fault import Fault, entry_place
+from callsieve.training.oversight.audit.content import Fault, entry_place
 from callsieve.training.oversight.governance import report_page as governance_page
 from callsieve.training.oversight.governance.complaint_desk import desk_rules
 from callsieve.training.oversight.log.gates import shipped_gates

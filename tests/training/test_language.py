@@ -21,11 +21,10 @@ from callsieve.training.drift.days import DELAY, LENGTHS, MARK, NO_YES, NOT_CALL
 from callsieve.training.judging.calls_made import BUCKETS
 from callsieve.training.judging.evasions import PLAIN
 from callsieve.training.language import CATALOGUE, NAME, gettext, language, words
-from callsieve.training.oversight.audit.mlflow_check import MOVES
 from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.governance.complaint_counts import NO_REGULATOR
 from callsieve.training.oversight.governance.parties import NOT_REGISTERED, UNCLASSIFIED, regulators
-from callsieve.training.oversight.log.audit_log import ERASABLE, KINDS, append
+from callsieve.training.oversight.log.audit_log import ERASABLE, KINDS, MOVES, append
 from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.reports.pictures import STYLES
 from callsieve.training.reports.wording import between, count, one_in, rule_in_words, share, until

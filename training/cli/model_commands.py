@@ -14,6 +14,7 @@ from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import Bundle, SigningKey, Threads, TrackingUri, Trust, Why
 from callsieve.training.oversight.log import gates as log_gates
+from callsieve.training.oversight.log.payload_types import Move
 from callsieve.training.oversight.log.run_paths import run_paths
 from callsieve.training.tracking.activity import record_activity
 
@@ -190,7 +191,7 @@ def rollback(
     return _champion(facts)
 
 
-def _champion(facts: dict[str, str]) -> Result:
+def _champion(facts: Move) -> Result:
     return Result(facts, f"model {facts['model']}, version {facts['version']}: champion")
 
 

@@ -30,7 +30,8 @@ from callsieve.training.judging.run_figures import ShiftFigures
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.folds import day_slices
 from callsieve.training.model.split import WINDOW_DAYS, judged_span
-from callsieve.training.oversight.log.looks import Ledger, Look, certified_on, count_look
+from callsieve.training.oversight.log.looks import Ledger, certified_on, count_look
+from callsieve.training.oversight.log.payload_types import Look
 
 from .days import LEVELS, MARK, NO_YES, NOT_CALLED, YES, Day, ScoredCalls, day_figures, midnight
 from .reference import KINDS, REFERENCE, Reference, chance, ks, log_odds, psi, read_reference, shares, watched_shares

@@ -34,7 +34,8 @@ from callsieve.training.model.bands import TARGETS, aligned_scores
 from callsieve.training.model.certify import FalseCalls, certificate, choose_threshold
 from callsieve.training.model.folds import calls_of_new_callers, nth_call
 from callsieve.training.model.split import FOLDS, caller_classes, fold_of_group, groups, judged_span
-from callsieve.training.oversight.log.looks import Ledger, Look, count_look
+from callsieve.training.oversight.log.looks import Ledger, count_look
+from callsieve.training.oversight.log.payload_types import Look
 
 from .figures import Catch
 from .headline import JudgedCalls, PolicyActions, catch_of

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from callsieve.training.model.bands import FeedFigures
-from callsieve.training.oversight.log.looks import Look
+from callsieve.training.oversight.log.payload_types import GateEntry
 
 from .calls_made import Bucket, SliceReliability
 from .class_figures import ClassFigures
@@ -156,15 +156,6 @@ class DatasetEntry(TypedDict):
     source: str
     context: str
     purpose: NotRequired[str]
-
-
-class GateEntry(Look):
-    """The gates of a run, logged before it as `entry`, the look at its test fold, and the metrics that fail a gate."""
-
-    sha256: str
-    entry: int
-    refused: list[str]
-    owner: str
 
 
 class ShiftFigures(TypedDict):

@@ -34,7 +34,7 @@ from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.scores import score_rows
 from callsieve.training.model.split import fold_plan, fold_rows, groups
 from callsieve.training.model.train import train
-from callsieve.training.oversight.log.looks import Look
+from callsieve.training.oversight.log.payload_types import Look
 from callsieve.training.own.own_estimator import RiskModel
 from callsieve.training.reports.drawing import BLUE, GREY, RC, shares, svg
 

@@ -22,7 +22,8 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 from callsieve.training.data.dataset import truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.oversight.log.looks import Ledger, Look, count_look
+from callsieve.training.oversight.log.looks import Ledger, count_look
+from callsieve.training.oversight.log.payload_types import Look
 
 EVALUATION = "evaluation"
 

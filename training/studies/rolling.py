@@ -25,7 +25,8 @@ from callsieve.training.judging.run_figures import RowCounts
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import fold_plan
 from callsieve.training.model.train import train
-from callsieve.training.oversight.log.looks import Ledger, Look
+from callsieve.training.oversight.log.looks import Ledger
+from callsieve.training.oversight.log.payload_types import Look
 from callsieve.training.reports.csv_tables import flatten
 
 if TYPE_CHECKING:

@@ -35,7 +35,8 @@ from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import CertificateFigures, certificate_figures, upper_bound
 from callsieve.training.model.split import judged_span
-from callsieve.training.oversight.log.looks import Ledger, Look, count_look
+from callsieve.training.oversight.log.looks import Ledger, count_look
+from callsieve.training.oversight.log.payload_types import Look
 
 CONFIDENCE = 0.95
 

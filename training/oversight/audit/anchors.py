@@ -20,7 +20,7 @@ from callsieve.training.language import gettext, phrase
 from callsieve.training.oversight.log.audit_log import HEAD, read_head
 from callsieve.training.oversight.log.entry import Head, head_json, head_of
 
-from .fault import Fault
+from .content import Fault
 from .log_check import Line
 
 KIND = "callsieve witness"

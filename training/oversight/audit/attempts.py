@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from callsieve.training.oversight.log.audit_log import payloads
+from callsieve.training.oversight.log.audit_log import MOVES, payloads
 from callsieve.training.oversight.log.gates import logged_gates
-
-from .mlflow_check import MOVES
 
 NO_RESULT = "no result"
 
@@ -45,7 +41,7 @@ class Attempt:
         passed = f"refused by a gate on {', '.join(self.refused)}" if self.refused else "passes its gates"
         return f"{passed}, champion since {self.promoted[-1]}" if self.promoted else passed
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Returns plain values for JSON."""
         return {name: getattr(self, name) for name in (*self.__slots__, "result")}
 
@@ -58,9 +54,7 @@ def attempts(log: Path) -> list[Attempt]:
     """
     gates = {entry.index: (entry.at, payload) for entry, payload in payloads(log, "gates")}
     texts = {index: payload for index, (_, payload) in gates.items()}
-    runs: dict[int, tuple[int, Mapping[str, Any]]] = {
-        payload["gates"]["entry"]: (entry.index, payload) for entry, payload in payloads(log, "run")
-    }
+    runs = {payload["gates"]["entry"]: (entry.index, payload) for entry, payload in payloads(log, "run")}
     looks: dict[int, list[str]] = {index: [] for index in gates}
     for entry, payload in payloads(log, "touch"):
         before = [index for index in gates if index < entry.index and texts[index]["sha256"] == payload["gates"]]
@@ -69,16 +63,16 @@ def attempts(log: Path) -> list[Attempt]:
     moves = [(entry.at, payload["version"]) for entry, payload in payloads(log, *MOVES)]
     rows = []
     for index, (at, _) in gates.items():
-        end, run = runs.get(index, (0, {}))
+        end, run = runs.get(index, (0, None))
         results = logged_gates(texts, run["gates"], end).results(run["record"]["metric"]) if run else []
         rows.append(
             Attempt(
                 entry=index,
                 at=at,
                 looks=tuple(looks[index]),
-                run=run.get("run", ""),
-                model=run.get("model", ""),
-                refused=tuple(str(gate["metric"]) for gate in results if not gate["passed"]),
+                run=run["run"] if run else "",
+                model=run["model"] if run else "",
+                refused=tuple(gate["metric"] for gate in results if not gate["passed"]),
                 promoted=tuple(when for when, version in moves if run and version == run["version"]),
             )
         )

@@ -22,8 +22,9 @@ from callsieve.serving.rules.strata import BUSY
 from callsieve.training.drift.days import LEVELS
 from callsieve.training.judging.run_figures import RunFigures
 from callsieve.training.language import current_language, gettext, words
-from callsieve.training.oversight.log.audit_log import payloads, read
+from callsieve.training.oversight.log.audit_log import MOVES, payloads, read
 from callsieve.training.oversight.log.gates import Gates, condition
+from callsieve.training.oversight.log.payload_types import GateResult, RunPayload, Section
 from callsieve.training.oversight.log.run_paths import RunPaths
 from callsieve.training.reports.drawing import Picture
 from callsieve.training.reports.pictures import pictures
@@ -31,7 +32,6 @@ from callsieve.training.reports.run_page import environment, iso_day, render
 from callsieve.training.reports.wording import basis
 from callsieve.training.tracking import mlflow_read, mlflow_write
 
-from .mlflow_check import MOVES
 from .promote import candidate
 from .verify import verify
 
@@ -51,7 +51,7 @@ def write_page(place: RunPaths, run: str, folder: Path, path: Path) -> None:
 
 def write_first_page(
     place: RunPaths,
-    run: Mapping[str, Any],
+    run: RunPayload,
     figures: RunFigures,
     gates: Gates,
     path: Path,
@@ -83,17 +83,17 @@ def log_option(log: Path, folder: Path) -> str:
 
 
 def about(
-    run: Mapping[str, Any],
+    run: RunPayload,
     figures: RunFigures,
-    gates: Sequence[Mapping[str, Any]],
-    earlier: Sequence[Mapping[str, Any]],
+    gates: Sequence[GateResult],
+    earlier: Sequence[RunPayload],
 ) -> dict[str, Any]:
     """Returns the content of a page that no later event changes."""
     return {
         "run": run,
         "figures": figures,
         "datasets": {name: dataset(entry) for name, entry in run["record"]["dataset"].items()},
-        "gates": [dict(gate) | {"must": condition(gate)} for gate in gates],
+        "gates": [{**gate, "must": condition(gate)} for gate in gates],
         "changes": changes(earlier[-1], run) if earlier else None,
         "trained": [utc(run["record"]["run"][name]) for name in ("start_time", "end_time")],
         "log": "",
@@ -121,13 +121,12 @@ def facts(place: RunPaths, run: str) -> dict[str, Any]:
     }
 
 
-def dataset(entry: Mapping[str, Any]) -> dict[str, Any]:
+def dataset(entry: Section) -> Section:
     """Returns the rows, hash and context of a dataset from its entry in MLflow."""
-    profile: dict[str, Any] = json.loads(entry["profile"])
-    return profile | {"context": entry["tags"]["mlflow.data.context"]}
+    return {**json.loads(entry["profile"]), "context": entry["tags"]["mlflow.data.context"]}
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def changes(before: RunPayload, now: RunPayload) -> list[tuple[str, str, str]]:
     """Returns what differs from the previous run, as name, old value and new value."""
     rows = []
     for section in COMPARED:

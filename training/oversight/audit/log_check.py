@@ -1,4 +1,4 @@
-"""Checks the audit log alone: its lines, their order and dates, its heads, its payloads, and the files beside them."""
+"""Checks the audit log alone: its lines, their order and dates, its heads, and the files beside them."""
 
 from __future__ import annotations
 
@@ -7,27 +7,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from callsieve.training.language import gettext, phrase, words
+from callsieve.training.language import gettext, phrase
 from callsieve.training.oversight.log import audit_log
 from callsieve.training.oversight.log.audit_log import (
-    ERASABLE,
     HEAD,
     LOCKS,
     LOG,
     PAYLOADS,
     PUBLIC_KEY,
     incomplete_line,
-    read_payload,
     whole_lines,
 )
 from callsieve.training.oversight.log.entry import Entry, Head, read_line
 from callsieve.training.oversight.log.merkle import roots
 
-from .fault import Fault, entry_place
+from .content import Fault, entry_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,53 +183,3 @@ def missing(lines: Sequence[Line], faults: Sequence[Fault], size: int) -> list[F
         for index in range(max(size, last))
         if entry_place(index) not in places
     ]
-
-
-def read_payloads(
-    folder: Path, entries: Sequence[Entry], faulty_places: set[str]
-) -> tuple[list[tuple[Entry, dict[str, Any]]], set[int], list[Fault]]:
-    """Returns the entries with their payloads, the indices of erased entries, and the faults of payloads.
-
-    Args:
-        entries: entries that are as signed; the commitment of other entries is not known.
-        faulty_places: places that already have a fault.
-    """
-    present, faults, missing_payloads = [], [], []
-    for entry in entries:
-        try:
-            payload = read_payload(folder, entry)
-        except ValueError as error:
-            faults.append(Fault(entry_place(entry.index), str(error)))
-            continue
-        if payload is None:
-            missing_payloads.append(entry)
-        else:
-            present.append((entry, payload))
-    kinds = {entry.index: entry.kind for entry in entries}
-    erasures = {entry.index: int(payload["entry"]) for entry, payload in present if entry.kind == "erasure"}
-    erased = set(erasures.values())
-    faults += [
-        Fault(
-            entry_place(by),
-            gettext("erases entry %(index)s, a %(kind)s, which must stay", index=index, kind=words(kinds[index])),
-        )
-        for by, index in erasures.items()
-        if index in kinds and kinds[index] not in ERASABLE
-    ]
-    faults += [
-        Fault(entry_place(entry.index), gettext("its payload is missing, and no entry records its erasure"))
-        for entry in missing_payloads
-        if entry.index not in erased
-    ]
-    faults += [
-        Fault(entry_place(entry.index), gettext("its payload exists, though an entry records its erasure"))
-        for entry, _ in present
-        if entry.index in erased
-    ]
-    places = {entry_place(entry.index) for entry in entries} | faulty_places
-    faults += [
-        Fault(f"{PAYLOADS}/{path.name}", gettext("belongs to no entry"))
-        for path in sorted((folder / PAYLOADS).glob("*"))  # no paths if the whole folder was removed
-        if not path.stem.isdecimal() or entry_place(int(path.stem)) not in places
-    ]
-    return present, erased, faults

@@ -13,46 +13,29 @@ from typing import TYPE_CHECKING, Any
 from callsieve.features.files.progress import silent
 from callsieve.features.files.strict_json import decode
 from callsieve.training.language import gettext, words
-from callsieve.training.oversight.log.entry import Entry
+from callsieve.training.oversight.log.audit_log import MOVES
+from callsieve.training.oversight.log.payload_types import RunPayload, Section
 from callsieve.training.oversight.log.run_paths import SQLITE
 from callsieve.training.tracking import mlflow_read, mlflow_write
 
-from .fault import Fault, entry_place
+from .content import Content, Fault
+from .entry_check import CARD
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
 
-MOVES = ("promotion", "rollback")
 ALIASES = (mlflow_write.ALIAS, mlflow_write.CHAMPION)  # aliases that the project moves
-LOGGED = ("run", "version", "registered", "record")  # fields of a run's entry that are compared with the store
 MAX_SHOWN = 60
-CARD = "model/bundle/bundle.json"
 CERTIFIED = {"model_benign_error_bound": "bound", "model_false_calls": "false_calls"}  # metrics of the certificate
 ALIKE = 0.85  # ratio of SequenceMatcher; one letter of nine differs: 0.89
 
-Payloads = Sequence[tuple[Entry, Mapping[str, Any]]]
 
-
-def store_faults(
-    uri: str, entries: Sequence[Entry], payloads: Payloads, progress: Progress = silent
-) -> tuple[list[Fault], list[Fault]]:
-    """Returns every difference between the store and the log, and notes on other work in the store.
-
-    Args:
-        entries: entries of the log; some payloads may be erased.
-        payloads: the entries that still have a payload, with it.
-    """
-    faults = [
-        Fault(entry_place(entry.index), missing_fields(payload))
-        for entry, payload in payloads
-        if lacks_fields(entry, payload)
-    ]
+def store_faults(uri: str, content: Content, progress: Progress = silent) -> tuple[list[Fault], list[Fault]]:
+    """Returns every difference between the store and the log, and notes on other work in the store."""
     if wrong := store_fault(uri):
-        return [*faults, Fault(gettext("store"), wrong)], []
-    runs = [payload for entry, payload in payloads if entry.kind == "run" and not lacks_fields(entry, payload)]
-    unnamed = sum(entry.kind == "run" for entry in entries) - len(runs)
+        return [Fault(gettext("store"), wrong)], []
+    faults, runs, own = list[Fault](), list(content.runs.values()), content.log_id
     registry = mlflow_read.registry(uri)
-    own = entries[0].leaf() if entries else ""
     others = {  # versions of runs that another log has; one store serves the logs of several runs
         version
         for version, facts in registry["versions"].items()
@@ -62,50 +45,44 @@ def store_faults(
         progress(f"run {position + 1}/{len(runs)}", position / len(runs))
         faults += run_faults(uri, payload)
     versions = {version: facts for version, facts in registry["versions"].items() if version not in others}
-    faults += version_faults(versions, runs, unnamed)
-    expected_aliases = aliases(entries, payloads)
+    faults += version_faults(versions, runs, content.unnamed)
+    expected_aliases = aliases(content)
     current_aliases = {
         name: to for name, to in registry["aliases"].items() if name in expected_aliases or name not in ALIASES
     }
     faults += alias_faults(current_aliases, expected_aliases, others)
     faults += differences(gettext("registered model"), {}, registry["notes"])
     named, notes = name_faults(uri, {payload["run"] for payload in runs})
-    unlogged, unfinished = unlogged_runs(uri, entries, runs, unnamed, own)
+    unlogged, unfinished = unlogged_runs(uri, content)
     return faults + named + unlogged, notes + unfinished
 
 
-def unlogged_runs(
-    uri: str, entries: Sequence[Entry], runs: Sequence[Mapping[str, Any]], unnamed: int, own: str
-) -> tuple[list[Fault], list[Fault]]:
+def unlogged_runs(uri: str, content: Content) -> tuple[list[Fault], list[Fault]]:
     """Returns a fault for each run in MLflow that the log does not know, and notes on trainings that did not finish.
 
-    Args:
-        unnamed: number of entries that do not name their run: their payload is erased or incomplete.
-        own: id of the log; runs of other logs are left out.
+    Runs of other logs are left out.
     """
+    runs, own = content.runs.values(), content.log_id
     experiments = {payload["record"]["run"]["experiment_id"] for payload in runs}
     logged, statuses = {payload["run"] for payload in runs}, mlflow_read.all_runs(uri, experiments, own)
     logs = {run: mlflow_read.log_of(uri, run) for run in sorted(statuses.keys() - logged)}
     unknown = [run for run, log in logs.items() if log in ("", own)]
     # A training enters its gates first. One that then fails may leave an unfinished run of this log.
-    begun = sum(entry.kind == "gates" for entry in entries) - len({payload["gates"]["entry"] for payload in runs})
+    begun = sum(entry.kind == "gates" for entry in content.entries) - len(
+        {payload["gates"]["entry"] for payload in runs}
+    )
     failed = [run for run in unknown if logs[run] == own and own and statuses[run] != "FINISHED"][: max(begun, 0)]
     unknown = [run for run in unknown if run not in failed]
-    return (
-        [
-            Fault(run_place(run), gettext("(%(status)s): is in MLflow, but not in the log", status=statuses[run]))
-            for run in unknown
-        ]
-        if len(unknown) > unnamed
-        else [],
-        [
-            Fault(
-                run_place(run),
-                gettext("(%(status)s): a training of this log that did not finish", status=statuses[run]),
-            )
-            for run in failed
-        ],
-    )
+    notes = [
+        Fault(run_place(run), gettext("(%(status)s): a training of this log that did not finish", status=statuses[run]))
+        for run in failed
+    ]
+    if len(unknown) <= content.unnamed:
+        return [], notes
+    return [
+        Fault(run_place(run), gettext("(%(status)s): is in MLflow, but not in the log", status=statuses[run]))
+        for run in unknown
+    ], notes
 
 
 def name_faults(uri: str, runs: Collection[str]) -> tuple[list[Fault], list[Fault]]:
@@ -162,17 +139,6 @@ def store_fault(uri: str) -> str:
     return "" if result == "ok" else gettext("%(path)s is not sound: %(why)s", path=path, why=" ".join(result.split()))
 
 
-def lacks_fields(entry: Entry, payload: Mapping[str, Any]) -> bool:
-    """Returns whether a run's entry lacks fields that are compared; entries of earlier versions do."""
-    return entry.kind == "run" and not payload.keys() >= set(LOGGED)
-
-
-def missing_fields(payload: Mapping[str, Any]) -> str:
-    """Returns a sentence that names the missing fields of a run's entry."""
-    names = ", ".join(name for name in LOGGED if name not in payload)
-    return gettext("has no %(names)s: its run is not compared", names=names)
-
-
 def run_place(run: str) -> str:
     """Returns the place of a fault in a run in MLflow."""
     return gettext("run %(run)s", run=run)
@@ -183,7 +149,7 @@ def section_place(run: str, section: str) -> str:
     return gettext("%(run)s, %(section)s", run=run, section=words(section))
 
 
-def run_faults(uri: str, payload: Mapping[str, Any]) -> Iterator[Fault]:
+def run_faults(uri: str, payload: RunPayload) -> Iterator[Fault]:
     """Yields every difference between a run in MLflow and its record in the log."""
     where = run_place(payload["run"])
     try:
@@ -213,27 +179,19 @@ def certificate_faults(where: str, metrics: Mapping[str, float], card: bytes) ->
             yield Fault(f"{section_place(where, 'metric')} {metric}", what)
 
 
-def differences(where: str, logged: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[Fault]:
+def differences(where: str, logged: Section, stored: Section) -> Iterator[Fault]:
     """Yields a fault for each name whose value differs, is missing, or was added."""
     for name in sorted(logged.keys() | stored.keys()):
         if name not in stored:
             yield Fault(f"{where} {name}", gettext("is gone"))
         elif name not in logged:
             yield Fault(f"{where} {name}", gettext("was added afterwards"))
-        elif not same(logged[name], stored[name]):
+        elif logged[name] != stored[name]:
             then, now = _short(logged[name]), _short(stored[name])
             yield Fault(f"{where} {name}", gettext("logged as %(then)s, now %(now)s", then=then, now=now))
 
 
-def same(logged: Any, stored: Any) -> bool:
-    """Returns whether a value is as logged; entries of earlier versions have absolute places beside the store."""
-    relative = isinstance(stored, str) and stored.startswith("./") and isinstance(logged, str)
-    return bool(logged == stored or (relative and logged.endswith(stored[1:])))
-
-
-def version_faults(
-    stored: Mapping[str, Mapping[str, Any]], runs: Sequence[Mapping[str, Any]], unnamed: int
-) -> Iterator[Fault]:
+def version_faults(stored: Mapping[str, Section], runs: Sequence[RunPayload], unnamed: int) -> Iterator[Fault]:
     """Yields a fault for each model version that differs from the log, is gone, or was never logged."""
     logged = {payload["version"]: payload for payload in runs if payload["version"]}
     for version, payload in logged.items():
@@ -241,30 +199,24 @@ def version_faults(
         if version not in stored:
             yield Fault(where, gettext("is gone"))
         else:
-            expected = payload["registered"]
-            # Entries of earlier versions lack the time at which MLflow created the model version.
-            current = {
-                name: value
-                for name, value in stored[version].items()
-                if name != mlflow_read.CREATED or name in expected
-            }
-            yield from differences(where, expected, current)
+            yield from differences(where, payload["registered"], stored[version])
     unknown = sorted(stored.keys() - logged.keys())
     if len(unknown) > unnamed:
         what = gettext("is in MLflow, but not in the log")
         yield from (Fault(gettext("model version %(version)s", version=version), what) for version in unknown)
 
 
-def aliases(entries: Sequence[Entry], payloads: Payloads) -> dict[str, str | None]:
+def aliases(content: Content) -> dict[str, str | None]:
     """Returns the model version to which each alias must point; None if it must not exist.
 
-    An alias whose last move is in an erased entry is left out.
+    An alias whose last move is in an erased or incomplete entry is left out.
     """
-    versions = {entry.index: payload.get("version") for entry, payload in payloads if entry.kind in ("run", *MOVES)}
+    of_runs = {index: run["version"] for index, run in content.runs.items()}
+    of_moves = {index: str(move.get("version")) for index, move in content.moves.items()}
     expected: dict[str, str | None] = {}
-    for alias, kinds in ((mlflow_write.ALIAS, ("run",)), (mlflow_write.CHAMPION, MOVES)):
+    for alias, kinds, versions in ((mlflow_write.ALIAS, ("run",), of_runs), (mlflow_write.CHAMPION, MOVES, of_moves)):
         # A run without a bundle moves no alias.
-        movers = [entry.index for entry in entries if entry.kind in kinds and versions.get(entry.index) != ""]
+        movers = [e.index for e in content.entries if e.kind in kinds and versions.get(e.index) != ""]
         if not movers or movers[-1] in versions:
             expected[alias] = versions[movers[-1]] if movers else None
     return expected

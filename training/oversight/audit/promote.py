@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,14 @@ from callsieve.serving.bundle.signing import SIGNER, key_id, read_public_key
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.judging.compare import compare
 from callsieve.training.oversight.log import approvals
-from callsieve.training.oversight.log.audit_log import append, locked, log_id, payloads, read, read_payload, require
+from callsieve.training.oversight.log.audit_log import MOVES, append, locked, log_id, payloads, read, require
 from callsieve.training.oversight.log.gates import Gates, in_words, logged_gates
 from callsieve.training.oversight.log.looks import Fold, register_look
+from callsieve.training.oversight.log.payload_types import Approval, GateResult, Move, RunPayload, Section, Statement
 from callsieve.training.oversight.log.run_paths import RunPaths
 from callsieve.training.tracking import mlflow_read, mlflow_write
 from callsieve.training.tracking.record import SETTINGS, read_record, settings_of
 
-from .mlflow_check import MOVES
 from .verify import verify
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ class Candidate:
         statement: the statement that approvers sign.
     """
 
-    run: Mapping[str, Any]
+    run: RunPayload
     gates: Gates
-    gate_results: list[dict[str, Any]]
-    statement: approvals.Statement
+    gate_results: list[GateResult]
+    statement: Statement
 
     @property
     def failed(self) -> list[str]:
@@ -76,7 +76,7 @@ def require_bundle(run_candidate: Candidate) -> None:
         raise ValueError(f"run {run_candidate.run['run']}: its model is of an own estimator and has no signed bundle")
 
 
-def moves(log: Path) -> list[dict[str, Any]]:
+def moves(log: Path) -> list[Move]:
     """Returns the payloads of all promotions and rollbacks, in order."""
     return [payload for _, payload in payloads(log, *MOVES)]
 
@@ -118,7 +118,7 @@ def promote(
     data: Path | None,
     threads: int = 0,
     progress: Progress = silent,
-) -> dict[str, Any]:
+) -> Move:
     """Makes a run's model the champion.
 
     Args:
@@ -154,9 +154,17 @@ def promote(
                 )
             if before:
                 comparison = against_champion(
-                    place, run_candidate, challenger, before[-1], Path(folder), key, data, threads, inside["compare"]
+                    place,
+                    run_candidate,
+                    challenger,
+                    before[-1],
+                    Path(folder),
+                    key,
+                    data=data,
+                    threads=threads,
+                    progress=inside["compare"],
                 )
-        payload = {
+        payload: Move = {
             "run": run_candidate.run["run"],
             "version": run_candidate.run["version"],
             "model": run_candidate.run["model"],
@@ -168,10 +176,10 @@ def promote(
         }
         entry = append(place.log, "promotion", payload, key)
         mlflow_write.move_champion(place.uri, run_candidate.run["version"])
-        return payload | {"entry": entry}
+        return {**payload, "entry": entry}
 
 
-def approved_by(run_candidate: Candidate, files: Sequence[Path], signers: Collection[str]) -> list[approvals.Approval]:
+def approved_by(run_candidate: Candidate, files: Sequence[Path], signers: Collection[str]) -> list[Approval]:
     """Returns the approvals of a move, which the gates of the run require.
 
     Args:
@@ -191,10 +199,11 @@ def against_champion(
     version: str,
     folder: Path,
     key: Ed25519PrivateKey,
+    *,
     data: Path | None,
     threads: int,
     progress: Progress,
-) -> dict[str, Any]:
+) -> Section:
     """Compares challenger and champion on the test fold; the log records the look first.
 
     Raises:
@@ -209,7 +218,7 @@ def against_champion(
         raise ValueError(f"{data}: expected the calls of the run, {expected[:16]}, got {dataset.fingerprint[:16]}")
     champion = fetch(place, _run_of_version(place, version), folder / "champion")
     settings = settings_of(read_record(folder / "challenger", SETTINGS), threads)
-    fold = run_candidate.run["gates"]["fold"]
+    fold = str(run_candidate.run["gates"]["fold"])
     append(place.log, "touch", {"fold": fold, "gates": run_candidate.gates.sha256}, key)
     register_look(data, Fold.parse(fold), log_id(place.log), "promote")
     progress("compare", 0.3)
@@ -226,7 +235,7 @@ def against_champion(
 
 def rollback(
     place: RunPaths, why: str, files: Sequence[Path], key: Ed25519PrivateKey, progress: Progress = silent
-) -> dict[str, Any]:
+) -> Move:
     """Makes the previous champion the champion again.
 
     Args:
@@ -250,7 +259,7 @@ def rollback(
             if f"{fault.where} ".startswith(places) or fault.where.startswith("entry "):
                 raise ValueError(f"rollback: {fault}")
         signers = {target.get("signer", ""), key_id(key.public_key())}
-        payload = {
+        payload: Move = {
             "run": target["run"],
             "version": before[-2],
             "model": target["model"],
@@ -260,10 +269,10 @@ def rollback(
         }
         entry = append(place.log, "rollback", payload, key)
         mlflow_write.move_champion(place.uri, before[-2])
-        return payload | {"entry": entry}
+        return {**payload, "entry": entry}
 
 
-def finish_move(place: RunPaths) -> tuple[str, dict[str, Any]]:
+def finish_move(place: RunPaths) -> tuple[str, Move]:
     """Finishes a move that was logged but interrupted before the alias moved.
 
     An alias that is not where the move started was changed by other means; `verify` reports it as a fault.
@@ -274,15 +283,15 @@ def finish_move(place: RunPaths) -> tuple[str, dict[str, Any]]:
     if verify(place.log).faults:  # a log with faults moves nothing
         return "", {}
     logged = [entry for entry in read(place.log) if entry.kind in MOVES]
-    entry = logged[-1] if logged else None
-    payload = read_payload(place.log, entry) if entry else None  # an erased entry has no destination
-    if not entry or not payload:
+    readable = list(payloads(place.log, *MOVES))
+    if not readable or readable[-1][0] != logged[-1]:  # an erased entry has no destination
         return "", {}
+    entry, payload = readable[-1]
     alias = mlflow_read.registry(place.uri)["aliases"].get(mlflow_write.CHAMPION)
     if alias == payload["version"] or alias != payload["from"]:
         return "", {}
     mlflow_write.move_champion(place.uri, payload["version"])
-    return entry.kind, payload | {"entry": entry.index}
+    return entry.kind, {**payload, "entry": entry.index}
 
 
 @contextmanager
@@ -304,14 +313,14 @@ def require_sound(place: RunPaths, progress: Progress) -> None:
         raise ValueError(f"{faults[0]}{more}; see callsieve audit verify")
 
 
-def fetch(place: RunPaths, run: Mapping[str, Any], folder: Path) -> Bundle:
+def fetch(place: RunPaths, run: RunPayload, folder: Path) -> Bundle:
     """Downloads a run's artifacts into a folder and returns the bundle of its model."""
     folder.mkdir()
     root = mlflow_read.download(place.uri, run["run"], folder)
     return load(root / "bundle", [read_public_key(root / "record" / SIGNER)])
 
 
-def _run_of_version(place: RunPaths, version: str) -> dict[str, Any]:
+def _run_of_version(place: RunPaths, version: str) -> RunPayload:
     for _, payload in payloads(place.log, "run"):
         if payload["version"] == version:
             return payload

@@ -6,17 +6,17 @@ of artifacts are not compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from callsieve.features.files.atomic import sha256
 from callsieve.serving.bundle.signing import SIGNER, SIGNING_KEY, read_signing_key
 from callsieve.training.language import gettext, phrase
+from callsieve.training.oversight.log.payload_types import RunPayload
 
-from .fault import Fault
+from .content import Fault
 from .mlflow_check import differences
 
 FOLDERS = ("bundle", "documents", "plots", "record", "tables")
@@ -28,7 +28,7 @@ ELSEWHERE = {  # artifacts whose copy has another name
 }
 
 
-def copy_faults(folder: Path, runs: Sequence[Mapping[str, Any]]) -> tuple[int, list[Fault]]:
+def copy_faults(folder: Path, runs: Collection[RunPayload]) -> tuple[int, list[Fault]]:
     """Returns the number of copies in a folder that were compared with the log, and a fault for each difference.
 
     Args:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from callsieve.features.files.progress import silent, steps
 from callsieve.serving.bundle.signing import key_id, read_public_key
@@ -14,21 +14,10 @@ from callsieve.training.oversight.log import audit_log
 from callsieve.training.oversight.log.audit_log import HEAD, PUBLIC_KEY
 
 from .anchors import Anchors, anchor, witness_faults
-from .fault import Fault
-from .log_check import (
-    date_faults,
-    file_faults,
-    head_faults,
-    missing,
-    order_faults,
-    read_heads,
-    read_lines,
-    read_payloads,
-    root_faults,
-)
-from .mlflow_check import lacks_fields, store_faults
-from .moves_check import move_faults
-from .run_check import run_faults
+from .content import Fault, read_content
+from .entry_check import move_faults, run_faults
+from .log_check import date_faults, file_faults, head_faults, missing, order_faults, read_heads, read_lines, root_faults
+from .mlflow_check import store_faults
 from .run_folder_check import copy_faults, key_faults
 
 if TYPE_CHECKING:
@@ -61,7 +50,7 @@ class Verified:
     anchor: str
     notes: tuple[Fault, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Returns plain values for JSON."""
         return {
             "sound": not self.faults,
@@ -110,17 +99,16 @@ def verify(
         faults += missing(lines, faults, max((head.size for _, head in signed_heads), default=0))
         faults += witness_faults(witnesses, lines)
         entries = [line.entry for line in lines if not line.wrong]
-        payloads, erased, payload_faults = read_payloads(folder, entries, {fault.where for fault in faults})
+        content, payload_faults = read_content(folder, entries, {fault.where for fault in faults})
         faults += payload_faults
-    faults += run_faults(entries, payloads) + move_faults(payloads, key_id(key), anchors.gates_owner())
+    faults += run_faults(content) + move_faults(content, key_id(key), anchors.gates_owner())
     notes: list[Fault] = []
     if uri is not None:
-        of_store, notes = store_faults(uri, entries, payloads, step_progress["store"])
+        of_store, notes = store_faults(uri, content, step_progress["store"])
         faults += of_store
     copies = 0
     if run_folder is not None:
-        runs = [payload for entry, payload in payloads if entry.kind == "run" and not lacks_fields(entry, payload)]
-        copies, differing = copy_faults(run_folder, runs)
+        copies, differing = copy_faults(run_folder, content.runs.values())
         of_key, beside = key_faults(run_folder, key)
         faults += differing + of_key
         notes += beside
@@ -128,16 +116,11 @@ def verify(
     return Verified(
         entries=len(lines),
         root=lines[-1].entry.head.root if lines else "",
-        erased=tuple(sorted(erased)),
-        runs=sum(entry.kind == "run" for entry, _ in payloads) if uri is not None else 0,
+        erased=tuple(sorted(content.erased)),
+        runs=0 if uri is None else len(content.runs),
         copies=copies,
-        touches=touches(payload for entry, payload in payloads if entry.kind == "touch"),
+        touches=Counter(touch["fold"] for touch in content.touches.values()),
         faults=tuple(dict.fromkeys(faults)),
         anchor=anchor(anchors, key_id(key), witnesses),
         notes=tuple(notes),
     )
-
-
-def touches(payloads: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Returns the number of looks at each test fold."""
-    return dict(Counter(payload["fold"] for payload in payloads))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -15,21 +15,12 @@ from callsieve.serving.bundle.signing import key_id, sign, verify_signature
 from callsieve.training.language import gettext, phrase
 
 from .gates import Gates
+from .payload_types import Approval, RunPayload, Statement
 
 KIND = "callsieve approval"
-Statement = Mapping[str, str | int]
 
 
-class Approval(TypedDict):
-    """A signed statement, as the audit log has it: with the id of the key and the approver's name."""
-
-    statement: Statement
-    signature: str
-    key: str
-    by: str
-
-
-def statement(run: Mapping[str, Any], gates_sha256: str, moves: int) -> Statement:
+def statement(run: RunPayload, gates_sha256: str, moves: int) -> Statement:
     """Returns the statement that approves a model, judged by these gates, as the next champion.
 
     Args:

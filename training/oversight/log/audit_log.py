@@ -26,7 +26,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, overload
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -37,6 +37,7 @@ from callsieve.training.language import gettext
 
 from .entry import Entry, Head, commitment, encode, entry_line, head_json, head_of, read_line
 from .merkle import consistency_proof, inclusion_proof, root
+from .payload_types import GatesPayload, Move, Payload, RunPayload, TouchPayload
 
 LOG, HEAD, PUBLIC_KEY, PAYLOADS, LOCK = "log.jsonl", "head.json", "log.pub", "payloads", "lock"
 LOCKS = (LOCK, "moving", "entering", "erasing")  # files of the locks that promotions, accesses and retention take
@@ -44,6 +45,7 @@ KINDS = (
     "gates", "touch", "run", "promotion", "rollback", "policy", "threshold", "access", "erasure",
     "decision", "retention", "deletion", "key",
 )  # fmt: skip
+MOVES: Final = ("promotion", "rollback")
 ERASABLE = ("access", "policy", "threshold", "decision", "deletion", "retention", "key")  # what a judgement needs stays
 _SALT_BYTES = 32
 
@@ -90,7 +92,7 @@ def append(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519Priv
 
 def note(folder: Path, kind: str, what: str, why: str, file: Path | None, key: Ed25519PrivateKey) -> int:
     """Enters a person's act, with the content of `file` if there is one; returns the entry's index."""
-    payload: dict[str, Any] = {"what": what, "why": why}
+    payload = {"what": what, "why": why}
     if file is not None:
         data = file.read_bytes()
         payload |= {"file": file.name, "sha256": hashlib.sha256(data).hexdigest(), "text": data.decode()}
@@ -159,7 +161,7 @@ def read_head(path: Path) -> Head:
         raise ValueError(f"{path}: {error}") from None
 
 
-def read_payload(folder: Path, entry: Entry) -> dict[str, Any] | None:
+def read_payload(folder: Path, entry: Entry) -> Payload | None:
     """Reads the payload of an entry; None if its file does not exist.
 
     Raises:
@@ -170,7 +172,7 @@ def read_payload(folder: Path, entry: Entry) -> dict[str, Any] | None:
 
 
 def read_actor(folder: Path, entry: Entry) -> dict[str, str]:
-    """Reads who wrote an entry: `user` and `key`; empty for entries of earlier versions and for erased ones.
+    """Reads who wrote an entry: `user` and `key`; empty if the payload is erased.
 
     Raises:
         ValueError: if payload or actor differ from the entry's commitment.
@@ -179,26 +181,36 @@ def read_actor(folder: Path, entry: Entry) -> dict[str, str]:
     return {} if content is None else content[1]
 
 
-def _content(folder: Path, entry: Entry) -> tuple[dict[str, Any], dict[str, str]] | None:
+def _content(folder: Path, entry: Entry) -> tuple[Payload, dict[str, str]] | None:
     """Returns payload and actor of an entry; None if the file does not exist."""
     path = payload_path(folder, entry.index)
     if not path.exists():
         return None
     try:
-        value = as_mapping(decode(path.read_bytes()), "payload")
-        names = ("salt", "payload", "actor") if "actor" in value else ("salt", "payload")
-        value = as_fields(value, "payload", names)
+        value = as_fields(decode(path.read_bytes()), "payload", ("salt", "payload", "actor"))
         salt, payload = bytes.fromhex(as_text(value["salt"], "salt")), as_mapping(value["payload"], "payload")
-        actor = {name: as_text(word, name) for name, word in as_mapping(value.get("actor", {}), "actor").items()}
+        actor = {name: as_text(word, name) for name, word in as_mapping(value["actor"], "actor").items()}
     except ValueError:
         raise ValueError(gettext("its payload was edited: it is no longer what was written")) from None
-    data = encode({"actor": actor, "payload": payload} if actor else payload)
+    data = encode({"actor": actor, "payload": payload})
     if len(salt) != _SALT_BYTES or not hmac.compare_digest(commitment(salt, data), entry.commitment):
         raise ValueError(gettext("its payload was edited: it does not fit the commitment"))
     return payload, actor
 
 
-def payloads(folder: Path, *kinds: str) -> Iterator[tuple[Entry, dict[str, Any]]]:
+@overload
+def payloads(folder: Path, kind: Literal["gates"], /) -> Iterator[tuple[Entry, GatesPayload]]: ...
+@overload
+def payloads(folder: Path, kind: Literal["touch"], /) -> Iterator[tuple[Entry, TouchPayload]]: ...
+@overload
+def payloads(folder: Path, kind: Literal["run"], /) -> Iterator[tuple[Entry, RunPayload]]: ...
+@overload
+def payloads(
+    folder: Path, kind: Literal["promotion"], other: Literal["rollback"], /
+) -> Iterator[tuple[Entry, Move]]: ...
+@overload
+def payloads(folder: Path, *kinds: str) -> Iterator[tuple[Entry, Payload]]: ...
+def payloads(folder: Path, *kinds: str) -> Iterator[tuple[Entry, Any]]:
     """Yields the entries of these kinds that have a payload, with the payload, in order."""
     for entry in read(folder):
         if entry.kind in kinds:

@@ -22,6 +22,8 @@ from callsieve.features.files.toml_file import parse_toml
 from callsieve.serving.bundle.signing import key_id, sign, verify_signature
 from callsieve.training.language import gettext
 
+from .payload_types import Bounds, GateEntry, GateResult, GatesPayload
+
 KEY_BYTES = 32
 SIGNATURE = ".sig"  # end of the name of the owner's signature, beside the gates file
 _SCRIPTS = ("LATIN", "CJK", "DIGIT")
@@ -36,22 +38,23 @@ class Gate:
     at_most: float | None
     at_least: float | None
 
-    def results(self, metrics: Mapping[str, float]) -> dict[str, Any]:
-        """Returns the gate, the value of its metric, and whether it passed. A missing metric does not pass.
-
-        Where a quantile is not reached, `floor` is its lower bound.
-        """
+    def result(self, metrics: Mapping[str, float]) -> GateResult:
+        """Returns the gate, the value of its metric, and whether it passed. A missing metric does not pass."""
         value = metrics.get(self.metric)
         passed = (
             value is not None
             and (self.at_most is None or value <= self.at_most)
             and (self.at_least is None or value >= self.at_least)
         )
-        bounds = {"at_most": self.at_most, "at_least": self.at_least}
+        bounds: Bounds = {}
+        if self.at_most is not None:
+            bounds["at_most"] = self.at_most
+        if self.at_least is not None:
+            bounds["at_least"] = self.at_least
         return {
             "metric": self.metric,
             "means": self.means,
-            **{name: bound for name, bound in bounds.items() if bound is not None},
+            **bounds,
             "value": value,
             "floor": metrics.get(f"{self.metric}_floor"),
             "passed": passed,
@@ -109,11 +112,11 @@ class Gates:
         names = (name for name, keys in self.approvers.items() for public in keys if key_id(public) == key)
         return next(names, "")
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> GatesPayload:
         """Returns the payload of their entry in the audit log."""
         return {"sha256": self.sha256, "text": self.data.decode(), "signature": self.signature}
 
-    def results(self, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
+    def results(self, metrics: Mapping[str, float]) -> list[GateResult]:
         """Returns the result of every gate; each slice that must be certified counts as a gate on its metric."""
         slices = [
             Gate(
@@ -124,7 +127,7 @@ class Gates:
             )
             for name in self.certified_slices
         ]
-        return [gate.results(metrics) for gate in (*self.gates, *slices)]
+        return [gate.result(metrics) for gate in (*self.gates, *slices)]
 
 
 def shipped_gates() -> Gates:
@@ -154,12 +157,12 @@ def sign_gates(path: Path, key: Ed25519PrivateKey) -> Path:
     return signature
 
 
-def logged_gates(entries: Mapping[int, Mapping[str, Any]], reference: Mapping[str, Any], before: int) -> Gates:
+def logged_gates(entries: Mapping[int, GatesPayload], reference: GateEntry, before: int) -> Gates:
     """Returns the gates of a run from the audit log.
 
     Args:
         entries: payloads of all entries of gates, by index.
-        reference: `entry` and `sha256` of the gates, from the run's payload.
+        reference: `gates` of the run's payload.
         before: index of the run's entry.
     Raises:
         ValueError: unless that entry precedes the run's and has gates with that hash.
@@ -210,17 +213,16 @@ def parse_gates(data: bytes, where: str, signature: str = "") -> Gates:
         raise ValueError(f"{where}: {error}") from None
 
 
-def in_words(gate: Mapping[str, Any]) -> str:
+def in_words(gate: GateResult) -> str:
     """Returns a gate with its value in one line."""
     return f"{gate['metric']} {condition(gate)}"
 
 
-def condition(gate: Mapping[str, Any]) -> str:
+def condition(gate: GateResult) -> str:
     """Returns the condition of a gate and its value."""
-    bounds = " and ".join(
-        f"{words} {gate[name]:g}" for name, words in (("at_most", "at most"), ("at_least", "at least")) if name in gate
-    )
-    value, floor = gate["value"], gate.get("floor")
+    limits = (("at most", gate.get("at_most")), ("at least", gate.get("at_least")))
+    bounds = " and ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
+    value, floor = gate["value"], gate["floor"]
     got = f"{value:g}" if value is not None else "not measured" if floor is None else f"over {floor:g}"
     return f"must be {bounds}, got {got}"
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -28,6 +28,7 @@ from callsieve.features.files.strict_json import as_fields, as_text, decode
 from .audit_log import PUBLIC_KEY, append, log_id, payloads, read
 from .gates import Gates, shipped_gates
 from .key_folder import key_path, log_signing_key
+from .payload_types import Look
 from .run_paths import log_folder
 
 if TYPE_CHECKING:
@@ -82,17 +83,6 @@ class Fold:
         [True, False, False]
         """
         return self.data == other.data and self.begin < other.end and other.begin < self.end
-
-
-class Look(TypedDict):
-    """A look at a fold, and the number of looks at its calls, this one included; both None if it was not counted.
-
-    `registered` is whether the looks of all audit logs are counted, by the registry beside the calls.
-    """
-
-    fold: str | None
-    touches: int | None
-    registered: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +177,7 @@ def certified_on(card: BundleMetadata, data: str, span: Span) -> bool:
     return False
 
 
-def in_words(look: Mapping[str, Any]) -> str:
+def in_words(look: Mapping[str, object]) -> str:
     """Returns a look in words.
 
     >>> in_words({"fold": "aa 0..10", "touches": 2, "registered": True})

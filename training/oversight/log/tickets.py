@@ -20,11 +20,11 @@ from callsieve.features.files.atomic import write_new
 from callsieve.features.files.strict_json import as_integer, as_mapping, as_text, decode, encode
 from callsieve.serving.bundle.signing import key_id
 
-from .approvals import Approval, Statement
 from .approvals import approve as sign_statement
 from .approvals import check as check_approvals
 from .audit_log import SignedLog, has_log, locked, payloads
 from .gates import Gates
+from .payload_types import Approval, Statement
 
 KIND = "callsieve ticket"
 EXPORT, REIDENTIFY = "export of call records", "re-identification"

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from callsieve.features.files.atomic import check_present, sha256
 from callsieve.features.files.progress import by_size, silent
 from callsieve.training.oversight.log.audit_log import SignedLog, has_log, locked, payloads
+from callsieve.training.oversight.log.payload_types import Payload
 
 from . import register_folders, service_state, tables, verdict_files
 from .places import Places
@@ -72,7 +73,7 @@ def erase_expired(places: Places, log: SignedLog, now: int, progress: Progress =
                 erasure.discard()
 
 
-def open_intents(log: Path) -> list[tuple[int, dict[str, Any]]]:
+def open_intents(log: Path) -> list[tuple[int, Payload]]:
     """Returns the index and the payload of each plan in a log whose result is not entered."""
     entries = list(payloads(log, KIND)) if has_log(log) else []
     closed = {payload.get("intent") for _, payload in entries}
@@ -139,7 +140,7 @@ def _plan(places: Places, now: int, step_progress: Mapping[str, Progress]) -> It
         yield from register_folders.plan_expiry(folder, rules, now)
 
 
-def _finish(log: SignedLog, index: int, intent: Mapping[str, Any], store: str | None) -> int:
+def _finish(log: SignedLog, index: int, intent: Payload, store: str | None) -> int:
     """Enters what an interrupted run has erased; returns the index of the entry."""
     if CASES in intent and store is None:
         raise ValueError(f"entry {index} of the audit log: the interrupted run included a case store; expected --store")

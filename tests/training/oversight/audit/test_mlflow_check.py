@@ -9,7 +9,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.data import get_source
 
-from callsieve.training.oversight.audit.mlflow_check import aliases, version_faults
+from callsieve.training.oversight.audit.content import Content
+from callsieve.training.oversight.audit.mlflow_check import aliases
 from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.log.audit_log import append, log_id, payload_path, payloads
 from callsieve.training.oversight.log.run_paths import default_store
@@ -245,19 +246,13 @@ def test_other_work_in_the_store_is_noted(store):
 
 
 def test_an_incomplete_run_entry_is_a_fault_without_false_edits(store):
-    """Earlier versions logged such entries. The missing keys are named, and no value counts as edited."""
+    """The missing keys are named, and no value counts as edited."""
     _, place, _ = store
     first = next(what for _, what in payloads(place.log, "run"))
     entry = append(place.log, "run", {"run": first["run"], "version": first["version"]}, small.KEY)
     messages = faults(place)
     assert messages.pop(f"entry {entry}") == "has no registered, record: its run is not compared"
     assert set(messages) <= {"alias candidate"}  # the entry moves this alias
-
-
-def test_an_entry_without_the_creation_time_of_its_version_is_no_fault():
-    """Earlier versions logged no creation time. A logged creation time is compared (EDITS)."""
-    versions = {"1": {"run": "a", mlflow_read.CREATED: 5}}
-    assert list(version_faults(versions, [{"version": "1", "registered": {"run": "a"}}], 0)) == []
 
 
 def test_an_empty_store_lacks_every_logged_run(store, empty_store, tmp_path):
@@ -301,5 +296,6 @@ def test_no_path_of_a_program_is_recorded(store):
 
 def test_an_alias_that_an_erased_entry_moved_last_may_point_anywhere():
     first, last = (SimpleNamespace(index=index, kind="run") for index in range(2))
-    assert aliases([first, last], [(first, {"version": "1"})]) == {mlflow_write.CHAMPION: None}
-    assert aliases([first], [(first, {"version": "1"})]) == {mlflow_write.CHAMPION: None, mlflow_write.ALIAS: "1"}
+    runs = {0: {"version": "1"}}
+    assert aliases(Content([first, last], runs=runs)) == {mlflow_write.CHAMPION: None}
+    assert aliases(Content([first], runs=runs)) == {mlflow_write.CHAMPION: None, mlflow_write.ALIAS: "1"}
