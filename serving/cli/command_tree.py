@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import wraps
 from importlib import import_module
 from typing import Any, get_type_hints
@@ -33,51 +33,61 @@ EXTRAS = {
 """The extra that installs a module; every other module comes with the extra `train`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A command with subcommands.
+class CommandGroup(TyperGroup):
+    """A group that builds a command on first access.
 
     Attributes:
-        help: one line for the list of commands.
-        rows: for each name `package.module:function`, or a group.
+        path: words of the group; "" for the root.
+        table: for each command of the whole tree, such as `audit verify`, its `package.module:function`.
+        groups: for each group of the whole tree one line of help.
+        panels: for each command of this group the heading of the help above it.
     """
 
-    help: str
-    rows: Mapping[str, str | Group]
-
-
-class CommandGroup(TyperGroup):
-    """A group that builds a command on first access."""
-
     path = ""
-    rows: Mapping[str, str | Group] = {}
+    table: Mapping[str, str] = {}
+    groups: Mapping[str, str] = {}
     panels: Mapping[str, str] = {}
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Returns the names in the order of the table."""
         del ctx
-        return list(self.rows)
+        depth, within = len(self.path.split()), [path for path in self.table if f"{path} ".startswith(self._prefix)]
+        return list(dict.fromkeys(path.split()[depth] for path in within))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Returns the command of this name, or None; loads its module the first time."""
         del ctx
-        if cmd_name in self.rows and cmd_name not in self.commands:
-            command: Any = _command(self.rows[cmd_name], f"{self.path} {cmd_name}".strip(), cmd_name)
+        path = self._prefix + cmd_name
+        if cmd_name not in self.commands and (path in self.table or path in self.groups):
+            command: Any = self._group(path) if path in self.groups else _command(self.table[path], path)
             command.rich_help_panel = self.panels.get(cmd_name)
             self.commands[cmd_name] = command
         return self.commands.get(cmd_name)
 
+    @property
+    def _prefix(self) -> str:
+        return f"{self.path} " if self.path else ""
 
-def tree(app: typer.Typer, panels: Mapping[str, Mapping[str, str | Group]]) -> Any:
+    def _group(self, path: str) -> Any:
+        settings: dict[str, Any] = {"cls": CommandGroup, "no_args_is_help": True, "context_settings": CONTEXT}
+        name = path.rpartition(" ")[2]
+        group: Any = typer.main.get_group(typer.Typer(name=name, help=self.groups[path], **settings))
+        group.path, group.table, group.groups = path, self.table, self.groups
+        return group
+
+
+def tree(app: typer.Typer, panels: Mapping[str, Mapping[str, str]], groups: Mapping[str, str]) -> Any:
     """Returns the root of a tree.
 
     Args:
         app: settings and options of the root; its `cls` is `CommandGroup`.
-        panels: for each heading of the help the rows below it.
+        panels: for each heading of the help the commands below it, and their functions.
+        groups: for each group one line of help.
     """
     root: Any = typer.main.get_command(app)
-    root.rows = {name: row for rows in panels.values() for name, row in rows.items()}
-    root.panels = {name: panel for panel, rows in panels.items() for name in rows}
+    root.table = {path: function for rows in panels.values() for path, function in rows.items()}
+    root.panels = {path.partition(" ")[0]: panel for panel, rows in panels.items() for path in rows}
+    root.groups = groups
     return root
 
 
@@ -86,19 +96,15 @@ def commands(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if not isinstance(command, CommandGroup):
         yield path, command
         return
-    for name in command.rows:
+    for name in command.list_commands(None):
         yield from commands(command.get_command(None, name), f"{path} {name}".strip())
 
 
-def _command(row: str | Group, path: str, name: str) -> Any:
-    if isinstance(row, Group):
-        settings: dict[str, Any] = {"cls": CommandGroup, "no_args_is_help": True, "context_settings": CONTEXT}
-        group: Any = typer.main.get_group(typer.Typer(name=name, help=row.help, **settings))
-        group.path, group.rows = path, row.rows
-        return group
+def _command(row: str, path: str) -> Any:
     module, _, function = row.partition(":")
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(name, context_settings=CONTEXT)(expanded(getattr(import_module(f"{PACKAGE}.{module}"), function)))
+    name, command_function = path.rpartition(" ")[2], getattr(import_module(f"{PACKAGE}.{module}"), function)
+    app.command(name, context_settings=CONTEXT)(expanded(command_function))
     command = typer.main.get_command(app)
     add_variables(command, path)
     return command

@@ -12,7 +12,7 @@ from typing import Annotated
 try:
     import typer
 
-    from callsieve.serving.cli.command_tree import CONTEXT, CommandGroup, Group, run, tree
+    from callsieve.serving.cli.command_tree import CONTEXT, CommandGroup, run, tree
 except ModuleNotFoundError as error:  # the base install embeds the scorer and has no command
     if error.name not in ("rich", "typer"):
         raise
@@ -21,163 +21,112 @@ except ModuleNotFoundError as error:  # the base install embeds the scorer and h
 RETRAIN = "Retrain: call records become a signed model"
 EMBED = "Embed: the model judges calls"
 AUDIT = "Audit: hold the model and its use to account"
-TABLE: dict[str, dict[str, str | Group]] = {
+TABLE = {
     RETRAIN: {
         "demo": "training.cli.world_commands:demo",
         "simulate": "training.cli.world_commands:simulate",
-        "ingest": Group(
-            "Replace the numbers of complaints, own columns and registers by tokens.",
-            {
-                "complaints": "training.cli.ingest_commands:complaints",
-                "columns": "training.cli.ingest_commands:columns",
-                "registers": "training.cli.ingest_commands:registers",
-            },
-        ),
+        "ingest complaints": "training.cli.ingest_commands:complaints",
+        "ingest columns": "training.cli.ingest_commands:columns",
+        "ingest registers": "training.cli.ingest_commands:registers",
         "features": "serving.cli.score_commands:features",
         "train": "training.cli.train_commands:train",
         "evaluate": "training.cli.compare_commands:evaluate",
-        "study": Group(
-            "Compare trainings, rules and policies.",
-            {
-                "search": "training.cli.study_commands:search",
-                "roll": "training.cli.study_commands:roll",
-                "decay": "training.cli.study_commands:decay",
-                "worlds": "training.cli.study_commands:worlds",
-                "compare": "training.cli.compare_commands:compare",
-                "membership": "training.cli.compare_commands:membership",
-                "rules": "training.cli.compare_commands:rules",
-                "policies": "training.cli.compare_commands:policies",
-            },
-        ),
+        "study search": "training.cli.study_commands:search",
+        "study roll": "training.cli.study_commands:roll",
+        "study decay": "training.cli.study_commands:decay",
+        "study worlds": "training.cli.study_commands:worlds",
+        "study compare": "training.cli.compare_commands:compare",
+        "study membership": "training.cli.compare_commands:membership",
+        "study rules": "training.cli.compare_commands:rules",
+        "study policies": "training.cli.compare_commands:policies",
     },
     EMBED: {
         "score": "serving.cli.score_commands:score",
         "serve": "serving.cli.service_commands:serve",
-        "live": Group(
-            "Fill a service's memory, serve Asterisk, make API keys.",
-            {
-                "fill": "serving.cli.service_commands:fill",
-                "agi": "serving.cli.service_commands:agi",
-                "api-key": "serving.cli.service_commands:api_key",
-            },
-        ),
-        "cases": Group(
-            "Answer appeals: explain, decide, notify, clear the caller.",
-            {
-                "list": "training.cli.case_commands:show_queue",
-                "show": "training.cli.case_commands:show",
-                "appeal": "training.cli.case_commands:appeal",
-                "decide": "training.cli.case_commands:decide",
-                "end-clearance": "training.cli.case_commands:end_clearance",
-                "notice": "training.cli.case_commands:notice",
-                "replay": "training.cli.case_commands:replay",
-                "watch": "training.cli.case_commands:watch",
-                "serve": "training.cli.case_commands:serve",
-                "exclusions": "training.cli.case_commands:exclusions",
-            },
-        ),
+        "live fill": "serving.cli.service_commands:fill",
+        "live agi": "serving.cli.service_commands:agi",
+        "live api-key": "serving.cli.service_commands:api_key",
+        "cases list": "training.cli.case_commands:show_queue",
+        "cases show": "training.cli.case_commands:show",
+        "cases appeal": "training.cli.case_commands:appeal",
+        "cases decide": "training.cli.case_commands:decide",
+        "cases end-clearance": "training.cli.case_commands:end_clearance",
+        "cases notice": "training.cli.case_commands:notice",
+        "cases replay": "training.cli.case_commands:replay",
+        "cases watch": "training.cli.case_commands:watch",
+        "cases serve": "training.cli.case_commands:serve",
+        "cases exclusions": "training.cli.case_commands:exclusions",
     },
     AUDIT: {
-        "model": Group(
-            "Verify, export, monitor, approve and promote a model.",
-            {
-                "verify": "serving.cli.service_commands:verify",
-                "export": "training.cli.model_commands:export",
-                "monitor": "training.cli.model_commands:monitor",
-                "approve": "training.cli.model_commands:approve",
-                "approver-key": "training.cli.model_commands:approver_key",
-                "sign-gates": "training.cli.model_commands:sign_gates",
-                "promote": "training.cli.model_commands:promote",
-                "rollback": "training.cli.model_commands:rollback",
-                "replay": "training.cli.model_commands:replay",
-            },
-        ),
-        "audit": Group(
-            "Verify and read the signed log of trainings and promotions.",
-            {
-                "verify": "training.cli.audit_commands:verify",
-                "witness": "training.cli.audit_commands:witness",
-                "show": "training.cli.audit_commands:show",
-                "attempts": "training.cli.audit_commands:attempts",
-                "note": "training.cli.audit_commands:note",
-                "erase": "training.cli.audit_commands:erase",
-                "prove": "training.cli.audit_commands:prove",
-                "page": "training.cli.audit_commands:page",
-            },
-        ),
-        "privacy": Group(
-            "Declare, find, delete, export and rekey personal data.",
-            {
-                "declare": "training.cli.privacy_commands:declare",
-                "declaration": "training.cli.privacy_commands:declaration",
-                "undeclare": "training.cli.privacy_commands:undeclare",
-                "retention": "training.cli.privacy_commands:retention",
-                "hold": "training.cli.privacy_commands:hold",
-                "find": "training.cli.privacy_commands:find",
-                "delete": "training.cli.privacy_commands:delete",
-                "export": "training.cli.disclosure_commands:export",
-                "reidentify": "training.cli.disclosure_commands:reidentify",
-                "ticket": Group(
-                    "Request and sign tickets for exports, reidentifications and audits.",
-                    {
-                        "export": "training.cli.disclosure_commands:ticket_export",
-                        "reidentify": "training.cli.disclosure_commands:ticket_reidentify",
-                        "parties": "training.cli.disclosure_commands:ticket_parties",
-                        "agree": "training.cli.disclosure_commands:agree",
-                    },
-                ),
-                "key": Group(
-                    "Make, rotate and destroy the keys that turn numbers into tokens.",
-                    {
-                        "new": "training.cli.key_commands:new",
-                        "rotate": "training.cli.key_commands:rotate",
-                        "rekey": "training.cli.key_commands:rekey",
-                        "destroy": "training.cli.key_commands:destroy",
-                    },
-                ),
-            },
-        ),
-        "govern": Group(
-            "Report to regulators, drill incidents, publish number lists.",
-            {
-                "report": "training.cli.govern_commands:report",
-                "parties": "training.cli.govern_commands:parties",
-                "complaints": Group(
-                    "List complaints, record their handling, and print their status.",
-                    {
-                        "list": "training.cli.govern_commands:complaints_list",
-                        "enter": "training.cli.govern_commands:complaints_enter",
-                        "status": "training.cli.govern_commands:complaints_status",
-                    },
-                ),
-                "compliance": "training.cli.govern_commands:compliance",
-                "incident": Group(
-                    "Drill an incident, and trace a leaked list.",
-                    {
-                        "drill": "training.cli.govern_commands:drill",
-                        "plant-canaries": "training.cli.govern_commands:plant",
-                        "search-canaries": "training.cli.govern_commands:search",
-                    },
-                ),
-                "discredited": Group(
-                    "List firms that broke the rules (失信), and end an entry after an appeal.",
-                    {
-                        "add": "training.cli.list_commands:discredit",
-                        "appeal": "training.cli.list_commands:appeal_discredited",
-                    },
-                ),
-                "token-list": Group(
-                    "Publish and read signed lists of nuisance numbers as tokens.",
-                    {
-                        "make": "training.cli.list_commands:make",
-                        "lookup": "training.cli.list_commands:lookup",
-                        "share": "training.cli.list_commands:share",
-                    },
-                ),
-            },
-        ),
+        "model verify": "serving.cli.service_commands:verify",
+        "model export": "training.cli.model_commands:export",
+        "model monitor": "training.cli.model_commands:monitor",
+        "model approve": "training.cli.model_commands:approve",
+        "model approver-key": "training.cli.model_commands:approver_key",
+        "model sign-gates": "training.cli.model_commands:sign_gates",
+        "model promote": "training.cli.model_commands:promote",
+        "model rollback": "training.cli.model_commands:rollback",
+        "model replay": "training.cli.model_commands:replay",
+        "audit verify": "training.cli.audit_commands:verify",
+        "audit witness": "training.cli.audit_commands:witness",
+        "audit show": "training.cli.audit_commands:show",
+        "audit attempts": "training.cli.audit_commands:attempts",
+        "audit note": "training.cli.audit_commands:note",
+        "audit erase": "training.cli.audit_commands:erase",
+        "audit prove": "training.cli.audit_commands:prove",
+        "audit page": "training.cli.audit_commands:page",
+        "privacy declare": "training.cli.privacy_commands:declare",
+        "privacy declaration": "training.cli.privacy_commands:declaration",
+        "privacy undeclare": "training.cli.privacy_commands:undeclare",
+        "privacy retention": "training.cli.privacy_commands:retention",
+        "privacy hold": "training.cli.privacy_commands:hold",
+        "privacy find": "training.cli.privacy_commands:find",
+        "privacy delete": "training.cli.privacy_commands:delete",
+        "privacy export": "training.cli.disclosure_commands:export",
+        "privacy reidentify": "training.cli.disclosure_commands:reidentify",
+        "privacy ticket export": "training.cli.disclosure_commands:ticket_export",
+        "privacy ticket reidentify": "training.cli.disclosure_commands:ticket_reidentify",
+        "privacy ticket parties": "training.cli.disclosure_commands:ticket_parties",
+        "privacy ticket agree": "training.cli.disclosure_commands:agree",
+        "privacy key new": "training.cli.key_commands:new",
+        "privacy key rotate": "training.cli.key_commands:rotate",
+        "privacy key rekey": "training.cli.key_commands:rekey",
+        "privacy key destroy": "training.cli.key_commands:destroy",
+        "govern report": "training.cli.govern_commands:report",
+        "govern parties": "training.cli.govern_commands:parties",
+        "govern complaints list": "training.cli.govern_commands:complaints_list",
+        "govern complaints enter": "training.cli.govern_commands:complaints_enter",
+        "govern complaints status": "training.cli.govern_commands:complaints_status",
+        "govern compliance": "training.cli.govern_commands:compliance",
+        "govern incident drill": "training.cli.govern_commands:drill",
+        "govern incident plant-canaries": "training.cli.govern_commands:plant",
+        "govern incident search-canaries": "training.cli.govern_commands:search",
+        "govern discredited add": "training.cli.list_commands:discredit",
+        "govern discredited appeal": "training.cli.list_commands:appeal_discredited",
+        "govern token-list make": "training.cli.list_commands:make",
+        "govern token-list lookup": "training.cli.list_commands:lookup",
+        "govern token-list share": "training.cli.list_commands:share",
     },
 }
+"""For each heading of the help the commands below it, and their functions as `package.module:function`."""
+
+GROUPS = {
+    "ingest": "Replace the numbers of complaints, own columns and registers by tokens.",
+    "study": "Compare trainings, rules and policies.",
+    "live": "Fill a service's memory, serve Asterisk, make API keys.",
+    "cases": "Answer appeals: explain, decide, notify, clear the caller.",
+    "model": "Verify, export, monitor, approve and promote a model.",
+    "audit": "Verify and read the signed log of trainings and promotions.",
+    "privacy": "Declare, find, delete, export and rekey personal data.",
+    "privacy ticket": "Request and sign tickets for exports, reidentifications and audits.",
+    "privacy key": "Make, rotate and destroy the keys that turn numbers into tokens.",
+    "govern": "Report to regulators, drill incidents, publish number lists.",
+    "govern complaints": "List complaints, record their handling, and print their status.",
+    "govern incident": "Drill an incident, and trace a leaked list.",
+    "govern discredited": "List firms that broke the rules (失信), and end an entry after an appeal.",
+    "govern token-list": "Publish and read signed lists of nuisance numbers as tokens.",
+}
+"""One line of help for each command with subcommands."""
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -205,7 +154,7 @@ def _root(
     del version  # its callback has printed it
 
 
-ROOT = tree(app, TABLE)
+ROOT = tree(app, TABLE, GROUPS)
 
 
 def main() -> None:
