@@ -76,5 +76,5 @@ def simulate(
                 out, worlds, size=size, seed=seed, scenario=scenario, key=key, varied=vary, progress=progress
             )
     if worlds == 1:
-        return Result(facts, lambda: runs.worlds([{"folder": str(out)} | facts]))
+        return Result(facts, lambda: runs.worlds([{"folder": str(out), **facts}]))
     return Result({"worlds": made}, lambda: runs.worlds(made))

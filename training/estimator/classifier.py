@@ -117,11 +117,11 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         second = self.decision_function(X) > 0
         return np.asarray(self.classes_[second.astype(int)])
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Returns the attributes without the compiled model, which is made again from its text."""
         return {name: value for name, value in super().__getstate__().items() if name != "_forest"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         """Sets the attributes."""
         super().__setstate__(state)
         if "model_" in state:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, cast
+from typing import cast
 
 from callsieve.serving.bundle.bundle import Bundle
 from callsieve.serving.bundle.forest import Forest
@@ -30,7 +30,7 @@ def unsigned_scorer(trained: Trained) -> Scorer:
     inputs = [trained.settings.estimator, trained.card.training, list(trained.card.features)]
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     # An own model scores tables as a forest does.
-    models: dict[str, Any] = {name: cast(Forest, predictor(model)) for name, model in trained.models.items()}
+    models: dict[str, Forest] = {name: cast(Forest, predictor(model)) for name, model in trained.models.items()}
     bundle = Bundle(
         **{name: getattr(trained.card, name) for name in BundleMetadata.__struct_fields__},
         model_id=UNSIGNED + digest[:12],

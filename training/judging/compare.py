@@ -7,18 +7,17 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from callsieve.features.arrays import Array
-from callsieve.features.intake.text_columns import factorize
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.bundle.bundle import Bundle
 from callsieve.serving.rules.strata import strata_of
-from callsieve.training.data.dataset import Dataset, campaigns_of
+from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.feeds import vectors_on
-from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import difference_interval
+from callsieve.training.model.folds import assign_folds
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.settings import Settings
-from callsieve.training.model.split import caller_classes, fold_of_group, fold_plan, fold_rows, groups
+from callsieve.training.model.split import fold_rows
 from callsieve.training.oversight.log.gates import Gates
 
 
@@ -68,13 +67,10 @@ def compare(challenger: Bundle, champion: Bundle, dataset: Dataset, settings: Se
 
 def certifying_calls(dataset: Dataset, settings: Settings, features: tuple[str, ...]) -> tuple[Array, Array, Array]:
     """Returns vectors with these features, nuisance (bool) and caller (code) of the judged calls of the fold."""
-    calls = dataset.calls
-    start, (caller, _) = calls["start"].to_numpy(), factorize(calls["caller"])
-    folds = fold_plan(calls, settings.label_delay_days)
-    fold = fold_of_group(groups(calls, campaigns_of(dataset)), caller_classes(calls), settings.judging_seed)
-    truth = judging_labels(dataset, caller, settings.label_policy)
-    rows = np.flatnonzero(fold_rows("certify", folds.certify, fold, start) & truth.known)
-    return vectors_on(COMPLETE, dataset, features, settings.threads, rows).X, truth.nuisance[rows], caller[rows]
+    folds = assign_folds(dataset, settings)
+    rows = np.flatnonzero(fold_rows("certify", folds.plan.certify, folds.fold, folds.start) & folds.judged.known)
+    X = vectors_on(COMPLETE, dataset, features, settings.threads, rows).X
+    return X, folds.judged.nuisance[rows], folds.caller[rows]
 
 
 def flagged(bundle: Bundle, X: Array, threads: int) -> Array:

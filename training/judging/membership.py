@@ -30,17 +30,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from callsieve.features.arrays import Array
-from callsieve.features.intake.text_columns import factorize
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.batch.score import open_scorer
-from callsieve.training.data.dataset import campaigns_of, read_dataset
+from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.label_policy import policy_of
-from callsieve.training.model.folds import training_labels
+from callsieve.training.model.folds import assign_folds, training_labels
 from callsieve.training.model.matrix import feature_columns, labelled_rows
 from callsieve.training.model.scores import score_rows
 from callsieve.training.model.settings import Settings
-from callsieve.training.model.split import caller_classes, fold_of_group, fold_plan, fold_rows, groups
+from callsieve.training.model.split import fold_rows
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -146,19 +145,16 @@ def attacked_calls(dataset: Dataset, model: Bundle) -> AttackedCalls:
     """Returns labelled calls of members and of others, sampled as in the model's training."""
     calls, training = dataset.calls, model.training
     settings = Settings(seed=training["seed"], label_policy=policy_of(model.label_policy), **training["settings"])
-    start, caller = calls["start"].to_numpy(), factorize(calls["caller"])[0]
-    folds = fold_plan(calls, settings.label_delay_days)
-    group = groups(calls, campaigns_of(dataset))
-    fold = fold_of_group(group, caller_classes(calls), settings.judging_seed)
-    labels = training_labels(dataset, settings, folds)
+    folds = assign_folds(dataset, settings)
+    labels = training_labels(dataset, settings, folds.plan)
     (members, member_labels), (others, other_labels) = (
         labelled_rows(
             calls,
-            caller,
-            np.flatnonzero(fold_rows(name, folds.train, fold, start)),
+            folds.caller,
+            np.flatnonzero(fold_rows(name, folds.plan.train, folds.fold, folds.start)),
             labels,
             seed=settings.seed,
-            cutoff=pd.Timestamp(folds.label_cutoff, unit="ms", tz="UTC"),
+            cutoff=pd.Timestamp(folds.plan.label_cutoff, unit="ms", tz="UTC"),
             calls_per_number=settings.calls_per_number,
         )
         for name in ("train", "certify")
@@ -168,8 +164,8 @@ def attacked_calls(dataset: Dataset, model: Bundle) -> AttackedCalls:
         rows=rows,
         labels=pd.concat([member_labels, other_labels]),
         member=np.arange(len(rows)) < len(members),
-        caller=caller,
-        group=group,
+        caller=folds.caller,
+        group=folds.group,
     )
 
 

@@ -15,7 +15,7 @@ from scipy.special import betaincinv
 from callsieve.features.arrays import Array
 from callsieve.serving.bundle.metadata import Certificate
 
-ROUNDS = 2000
+ROUNDS, CONFIDENCE = 2000, 0.95
 _CELLS = 1 << 22  # of one table of draws: 32 MiB
 
 
@@ -36,7 +36,7 @@ class CertificateFigures(FalseCalls):
     certified: bool
 
 
-def upper_bound(false: int, calls: int, confidence: float = 0.95) -> float:
+def upper_bound(false: int, calls: int, confidence: float = CONFIDENCE) -> float:
     """Returns the exact one-sided upper bound of a rate, from `false` in `calls` (Clopper and Pearson 1934).
 
     The bound is 1 without calls.
@@ -52,7 +52,7 @@ def upper_bound(false: int, calls: int, confidence: float = 0.95) -> float:
     return 1.0 if false == calls else float(betaincinv(false + 1, calls - false, confidence))
 
 
-def choose_threshold(benign_raw: Array, target: float, *, confidence: float = 0.95, margin: float) -> float:
+def choose_threshold(benign_raw: Array, target: float, *, margin: float) -> float:
     """Returns the lowest threshold whose bound on this fold is at most `margin * target`.
 
     It lies just above a score, so all calls with that score are below it. If the calls are too few for such a bound, it
@@ -74,15 +74,15 @@ def choose_threshold(benign_raw: Array, target: float, *, confidence: float = 0.
     if not len(scores):
         raise ValueError("benign_raw: expected at least one benign call with a score, got none")
     calls = len(scores)
-    allowed = bisect_right(range(calls), margin * target, key=lambda k: upper_bound(k, calls, confidence)) - 1
+    allowed = bisect_right(range(calls), margin * target, key=lambda k: upper_bound(k, calls)) - 1
     rank = calls - 1 - max(allowed, 0)
     return float(np.nextafter(np.partition(scores, rank)[rank], np.inf))
 
 
-def certificate(fold: str, benign_raw: Array, threshold: float, target: float, confidence: float = 0.95) -> Certificate:
+def certificate(fold: str, benign_raw: Array, threshold: float, target: float) -> Certificate:
     """Certifies a threshold on benign calls that it was not chosen on."""
     scores = _scored(benign_raw)
-    return _certificate(fold, int((scores >= threshold).sum()), len(scores), threshold, target, confidence)
+    return _certificate(fold, int((scores >= threshold).sum()), len(scores), threshold, target)
 
 
 def certificate_figures(proof: Certificate) -> CertificateFigures:
@@ -98,12 +98,10 @@ def certificate_figures(proof: Certificate) -> CertificateFigures:
     }
 
 
-def strata(
-    fold: str, benign_raw: Array, threshold: float, target: float, names: Array, confidence: float = 0.95
-) -> dict[str, Certificate]:
+def strata(fold: str, benign_raw: Array, threshold: float, target: float, names: Array) -> dict[str, Certificate]:
     """Returns a certificate for each distinct name, sorted; a stratum with too few calls is not certified.
 
-    Each bound holds with `confidence` on its own, not all of them jointly.
+    Each bound holds with CONFIDENCE on its own, not all of them jointly.
 
     Args:
         names: stratum of each call, shape (n,).
@@ -115,13 +113,13 @@ def strata(
     calls = np.bincount(stratum[~np.isnan(scores)], minlength=len(distinct))
     false = np.bincount(stratum[scores >= threshold], minlength=len(distinct))
     return {
-        str(name): _certificate(fold, int(k), int(n), threshold, target, confidence)
+        str(name): _certificate(fold, int(k), int(n), threshold, target)
         for name, k, n in zip(distinct, false, calls, strict=True)
     }
 
 
 def caller_bootstrap(
-    hits: Array, callers: Array, *, seed: int, rounds: int = ROUNDS, confidence: float = 0.95
+    hits: Array, callers: Array, *, seed: int, rounds: int = ROUNDS, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
     """Returns an interval for the rate of `hits` with callers resampled: calls of one caller are not independent.
 
@@ -136,7 +134,7 @@ def caller_bootstrap(
     return ratio_interval(top, np.bincount(caller), seed=seed, rounds=rounds, confidence=confidence)
 
 
-def bound_by_organisation(hits: Array, groups: Array, *, confidence: float = 0.95) -> float:
+def bound_by_organisation(hits: Array, groups: Array) -> float:
     """Returns the upper bound of the rate of `hits` for a call of an unseen organisation; all count alike.
 
     Calls of one organisation are alike, so a bound over calls does not apply to unseen organisations. Here one call of
@@ -153,15 +151,14 @@ def bound_by_organisation(hits: Array, groups: Array, *, confidence: float = 0.9
     """
     if len(hits) != len(groups):
         raise ValueError(f"groups must have one entry per hit, got {len(groups)} for {len(hits)}")
-    _between("confidence", confidence)
     code = np.unique(groups, return_inverse=True)[1]
     sizes = np.bincount(code)
     expected = float((np.bincount(code, weights=hits) / sizes).sum()) if len(sizes) else 0.0
-    return 1.0 if expected >= len(sizes) else float(betaincinv(expected + 1, len(sizes) - expected, confidence))
+    return 1.0 if expected >= len(sizes) else float(betaincinv(expected + 1, len(sizes) - expected, CONFIDENCE))
 
 
 def ratio_interval(
-    top: Array, bottom: Array, *, seed: int, rounds: int = ROUNDS, confidence: float = 0.95
+    top: Array, bottom: Array, *, seed: int, rounds: int = ROUNDS, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
     """Returns the percentile interval (Efron 1979) of the rate sum(top) / sum(bottom), with whole callers resampled.
 
@@ -198,7 +195,7 @@ def ratio_interval(
 
 
 def difference_interval(
-    flagged: Array, baseline: Array, caller: Array, *, seed: int, rounds: int = ROUNDS, confidence: float = 0.95
+    flagged: Array, baseline: Array, caller: Array, *, seed: int, rounds: int = ROUNDS, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
     """Returns an interval for the difference of two flag rates, `flagged` less `baseline`, with callers resampled.
 
@@ -213,13 +210,13 @@ def difference_interval(
     return 2 * low - 1, 2 * high - 1
 
 
-def _certificate(fold: str, false: int, calls: int, threshold: float, target: float, confidence: float) -> Certificate:
+def _certificate(fold: str, false: int, calls: int, threshold: float, target: float) -> Certificate:
     _between("target", target)
     # No score is at or above NaN, so such a threshold would be certified without a false positive.
     if np.isnan(threshold):
         raise ValueError("threshold must be a number, got NaN")
-    bound = upper_bound(false, calls, confidence)
-    return Certificate(fold, calls, false, bound, float(confidence), float(target), bool(bound <= target))
+    bound = upper_bound(false, calls)
+    return Certificate(fold, calls, false, bound, CONFIDENCE, float(target), bool(bound <= target))
 
 
 def _scored(raw: Array) -> Array:

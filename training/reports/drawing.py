@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import matplotlib.dates as mdates
 from matplotlib.axes import Axes
@@ -43,7 +42,7 @@ RC = {
     "lines.linewidth": 2,
 }
 # No metadata that depends on the moment or the machine.
-METADATA: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
+METADATA: dict[str, None] = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 @dataclass(frozen=True, slots=True)

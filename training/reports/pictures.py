@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
 import matplotlib.dates as mdates
@@ -15,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.metrics import Slice
-from callsieve.training.judging.run_figures import RunFigures
+from callsieve.training.judging.run_figures import RunFigures, TopFeature
 from callsieve.training.language import current_language, day, gettext, words
 
 from .drawing import (
@@ -286,13 +285,13 @@ def shapley_values(figures: RunFigures, narrow: bool) -> Figure:
     return figure
 
 
-def meaning(feature: Mapping[str, Any]) -> str:
+def meaning(feature: TopFeature) -> str:
     """Returns the description of a feature in the language in force, or its name if it has none."""
     own = ALL_FEATURES.get(feature["name"])
     return own.zh if own and current_language() == "zh" else feature.get("en") or feature["name"]
 
 
-def feature_label(feature: Mapping[str, Any]) -> str:
+def feature_label(feature: TopFeature) -> str:
     """Returns the name of a feature, or its description in Chinese, cut for a picture."""
     return short(meaning(feature), 18) if current_language() == "zh" else short(feature["name"], 36)
 

@@ -59,7 +59,7 @@ def page(figures: RunFigures, drawn: Mapping[str, Picture] | None = None) -> str
     return render(template, figures, **values, simulated=simulated, soon=SOON, busy=BUSY)
 
 
-def render(template: Template, figures: Mapping[str, Any], **values: object) -> str:
+def render(template: Template, figures: Mapping[str, object], **values: object) -> str:
     """Returns a page as text. Cells of wide tables name their column, which a narrow screen shows beside the figure."""
     text = template.render(figures, **values).lstrip()
     if current_language() == "zh":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -20,6 +19,8 @@ from callsieve.training.world.store import FACTS, keyed_world, write_planned_wor
 from callsieve.training.world.world import World, plan_world, simulate
 
 KEY_EPOCH = "e1"
+Facts = dict[str, str | int]
+"""The row counts of a world, and the facts that its folder states."""
 COUNTED = ("calls", "numbers", "complaints", "findings")
 
 
@@ -32,7 +33,7 @@ def simulate_to(
     key: Path | None,
     progress: Progress,
     varied: bool = False,
-) -> dict[str, Any]:
+) -> Facts:
     """Simulates a world and writes its keyed tables; without `key`, writes a new key beside the folder.
 
     Args:
@@ -58,7 +59,7 @@ def simulate_worlds(
     key: Path | None,
     progress: Progress,
     varied: bool,
-) -> list[dict[str, Any]]:
+) -> list[Facts]:
     """Simulates worlds with the seeds `seed`, `seed + 1`, ... in the folders `world-SEED`, one at a time in memory.
 
     The worlds of a call have one key. Worlds that an earlier call completed stay, with the key of that call.
@@ -87,7 +88,7 @@ def simulate_worlds(
     return worlds
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def _facts(folder: Path) -> Facts:
     counts = {name: pq.read_metadata(folder / f"{name}.parquet").num_rows for name in COUNTED}
     return {**counts, **json.loads((folder / FACTS).read_text(encoding="utf-8"))}
 
@@ -97,7 +98,7 @@ def _scenario(path: Path | None, seed: int, varied: bool) -> Scenario:
     return vary(scenario, seed) if varied else scenario
 
 
-def _write(folder: Path, scenario: Scenario, size: str, seed: int, key: Key, progress: Progress) -> dict[str, Any]:
+def _write(folder: Path, scenario: Scenario, size: str, seed: int, key: Key, progress: Progress) -> Facts:
     stages = steps(progress, {"settle": 0.6, "write": 0.4})
     world = plan_world(scenario, seed, size, stages["settle"])
     write_planned_world(world, Intake(key), folder, stages["write"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from callsieve.training.oversight.log.run_paths import artifact_folder, recorded_store, working_store
 
@@ -14,7 +13,7 @@ DEPTH = 3  # of groups in the name of a metric
 
 def record_activity(
     command: str,
-    figures: Mapping[str, Any],
+    figures: Mapping[str, object],
     metrics: Mapping[str, float] | None = None,
     *,
     began: float,
@@ -58,7 +57,7 @@ def record_activity(
     return ""
 
 
-def numbers(figures: Mapping[str, Any], depth: int = DEPTH) -> dict[str, float]:
+def numbers(figures: Mapping[str, object], depth: int = DEPTH) -> dict[str, float]:
     """Returns the numbers of nested figures, by names such as "once/catch"; lists are left out.
 
     >>> numbers({"auc": 0.9, "once": {"catch": 1, "certified": True}, "weeks": [1, 2], "model": "a1"})
@@ -74,7 +73,7 @@ def numbers(figures: Mapping[str, Any], depth: int = DEPTH) -> dict[str, float]:
     return {plain(name): value for name, value in values.items()}
 
 
-def steps(figures: Mapping[str, Any]) -> dict[str, Sequence[float]]:
+def steps(figures: Mapping[str, object]) -> dict[str, Sequence[float]]:
     """Returns the lists of figures as metrics with a step for each entry; entries that differ in form are left out.
 
     >>> steps({"periods": [{"week": "1", "catch": 0.5}, {"week": "2", "catch": 0.25}], "days": 2})

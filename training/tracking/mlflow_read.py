@@ -55,7 +55,7 @@ def registry(uri: str) -> dict[str, dict[str, Any]]:
         }
 
 
-def version_json(client: MlflowClient, version: ModelVersion, uri: str) -> dict[str, Any]:
+def version_json(client: MlflowClient, version: ModelVersion, uri: str) -> dict[str, object]:
     """Returns a version as plain values; a client loads it from `download`, which may differ from `source`."""
     return {
         "run": version.run_id,
@@ -207,7 +207,7 @@ def dataset_json(dataset: DatasetInput) -> dict[str, Any]:
     return values | {"tags": {tag.key: tag.value for tag in dataset.tags}}
 
 
-def experiment_json(client: MlflowClient, experiment: str, uri: str) -> dict[str, Any]:
+def experiment_json(client: MlflowClient, experiment: str, uri: str) -> dict[str, object]:
     """Returns an experiment as plain values."""
     entity = client.get_experiment(experiment)
     names = ("name", "artifact_location", "lifecycle_stage")

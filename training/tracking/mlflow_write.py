@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from callsieve.training.judging.run_figures import DatasetEntry, TrackedRun
@@ -139,7 +138,7 @@ def write_run(
     name: str,
     made_by: str,
     began: float,
-    parameters: Mapping[str, Any],
+    parameters: Mapping[str, object],
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
     datasets: Mapping[str, DatasetEntry],
@@ -219,7 +218,7 @@ def user() -> str:
 
 
 def begin_search(
-    uri: str, artifacts: Path, name: str, made_by: str, began: float, parameters: Mapping[str, Any]
+    uri: str, artifacts: Path, name: str, made_by: str, began: float, parameters: Mapping[str, object]
 ) -> str:
     """Returns the id of the run of a search: a run of this name is resumed, otherwise a new one is created."""
     with quiet():
@@ -235,7 +234,7 @@ def begin_search(
 
 
 def nested_run(
-    uri: str, parent: str, name: str, began: float, parameters: Mapping[str, Any], metrics: Mapping[str, float]
+    uri: str, parent: str, name: str, began: float, parameters: Mapping[str, object], metrics: Mapping[str, float]
 ) -> None:
     """Writes one finished trial of a search, nested in the run of the search."""
     with quiet():
@@ -278,7 +277,11 @@ def experiment_of(client: MlflowClient, uri: str, artifacts: Path, name: str = "
 
 
 def write_values(
-    client: MlflowClient, run: str, parameters: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str]
+    client: MlflowClient,
+    run: str,
+    parameters: Mapping[str, object],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
 ) -> None:
     """Writes all parameters, metrics and tags of a run.
 

@@ -262,7 +262,7 @@ def _levels(tree: Tree, split: int) -> list[float]:
     return [float(32 * i + bit) for i, word in enumerate(words) for bit in range(32) if word >> bit & 1]
 
 
-def _metadata(bundle: Bundle) -> dict[str, Any]:
+def _metadata(bundle: Bundle) -> dict[str, object]:
     return {
         "model": bundle.model_id,
         "epoch": bundle.epoch,

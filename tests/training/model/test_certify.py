@@ -114,7 +114,6 @@ def test_with_too_few_calls_the_threshold_is_above_every_score():
         ([1.0], {"target": 1.0}, "target"),
         ([1.0], {"margin": 0.0}, "margin"),
         ([1.0], {"margin": 1.5}, "margin"),
-        ([1.0], {"confidence": 95}, "confidence"),
     ],
 )
 def test_invalid_arguments_of_a_threshold_are_refused(raw, options, message):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from callsieve.serving.bundle.signing import SIGNER
 from callsieve.serving.cli.console import say, show_table
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from callsieve.training.judging.headline import FolderFigures
     from callsieve.training.judging.run_figures import RecordedRun
     from callsieve.training.model.bands import FeedFigures
+    from callsieve.training.studies.simulated import Facts
     from callsieve.training.tracking.feature_table import TableRun
     from callsieve.training.tracking.onnx_export import Export
 
@@ -227,10 +228,10 @@ def mean(value: Mean) -> str:
     return f"{value['mean']:,.0f}" + ("" if value["low"] is None else f" ({value['low']:,.0f} - {value['high']:,.0f})")
 
 
-def worlds(facts: Sequence[Mapping[str, Any]]) -> None:
+def worlds(facts: Sequence[Facts]) -> None:
     """Prints the folder and the row counts of each simulated world."""
     counts = ("calls", "numbers", "complaints", "findings")
-    rows = [(world["folder"], *(f"{world[name]:,}" for name in counts)) for world in facts]
+    rows = [(str(world["folder"]), *(f"{world[name]:,}" for name in counts)) for world in facts]
     show_table("simulated worlds", ("folder", *counts), rows)
 
 
