@@ -160,6 +160,6 @@ def rule_in_words(rule: HourlyRule) -> str:
     if rule["higher_for_some"]:
         return gettext(
             "more than %(calls)s calls in the last hour; a higher limit for some number classes",
-            calls=rule["more_than"],
+            calls=count(rule["more_than"]),
         )
-    return gettext("more than %(calls)s calls in the last hour", calls=rule["more_than"])
+    return gettext("more than %(calls)s calls in the last hour", calls=count(rule["more_than"]))
