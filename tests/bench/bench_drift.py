@@ -17,7 +17,6 @@ was chosen on 564 to 569. Seeds 560 to 563 helped to design the second world; se
 
 import json
 import sys
-import tempfile
 import time
 import tomllib
 from datetime import date, timedelta
@@ -45,10 +44,11 @@ from callsieve.training.model.split import WINDOW_DAYS
 from callsieve.training.model.train import train
 from callsieve.training.run import scored_calls
 from callsieve.training.studies.demo import of_world
-from callsieve.training.world import keyed_world, load_scenario, simulate
+from callsieve.training.world import keyed_world, simulate
 from tests.bench.harness import parser_of
 from tests.support import feed_faults
 from tests.support.paths import ROOT
+from tests.support.worlds import scenario_of
 
 START, TRAINED, WATCHED = date(2025, 3, 3), 35, 28  # a Monday; whole weeks
 CRACKDOWN = (ROOT / "training" / "world" / "basis" / "crackdown.toml").read_text()
@@ -71,10 +71,8 @@ class Case(NamedTuple):
 
 
 def world(seed, subscribers, days, text=""):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "scenario.toml"
-        path.write_text(f"{text}\n[sizes.tiny]\nsubscribers = {subscribers}\ndays = {days}\n")
-        return keyed_world(simulate(load_scenario(path), seed, "tiny"), Intake(Key("e1", b"k" * 32)))
+    scenario = scenario_of(f"{text}\n[sizes.tiny]\nsubscribers = {subscribers}\ndays = {days}\n")
+    return keyed_world(simulate(scenario, seed, "tiny"), Intake(Key("e1", b"k" * 32)))
 
 
 def between(calls, begin, end):

@@ -6,10 +6,8 @@ import argparse
 import json
 import os
 import re
-import secrets
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -55,17 +53,16 @@ def _figure(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def simulated_world(size: str, seed: int, **changes: int | None) -> Any:
+def simulated_world(size: str, seed: int, **changes: int) -> Any:
     """Returns a simulated world with a random key; `changes` replace figures of the size, such as its days."""
+    from callsieve.features.intake.intake import Intake
     from callsieve.features.keys.tokens import Key
-    from callsieve.training.studies.simulated import simulated
+    from callsieve.training.world import keyed_world, simulate
+    from tests.support.worlds import scenario_of
 
-    lines = [f"{name} = {value}\n" for name, value in changes.items() if value is not None]
-    with tempfile.TemporaryDirectory() as folder:
-        scenario = Path(folder) / "scenario.toml"
-        scenario.write_text("".join((f"[sizes.{size}]\n", *lines)), encoding="utf-8")
-        key = Key("e1", secrets.token_bytes(32))
-        return simulated(size, seed, scenario if lines else None, key, lambda *_: None)
+    lines = [f"{name} = {value}\n" for name, value in changes.items()]
+    world = simulate(scenario_of("".join((f"[sizes.{size}]\n", *lines)) if lines else ""), seed, size)
+    return keyed_world(world, Intake(Key.generate("e1")))
 
 
 def interval(values: Sequence[float | None]) -> dict[str, float | None]:

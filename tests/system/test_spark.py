@@ -39,8 +39,8 @@ from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.score import ScoreInputs, open_scorer
 from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.custody.purposes import declare, require_purpose
-from callsieve.training.cli.main import main
 from callsieve.training.tracking.mlflow_model import TRUST
+from tests.conftest import command
 from tests.support import how_to, real_bundle
 from tests.support.lacks import week_of_calls, without
 from tests.support.strategies import EXAMPLE_CALL, as_keyed_table, histories
@@ -70,15 +70,8 @@ def call(session, monkeypatch, capfd):
     assert spark.session() is session
 
     def run_it(*words):
-        monkeypatch.setattr(sys, "argv", ["callsieve", *map(str, words)])
         capfd.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as done:
-            code = done.code or 0
-        out, err = capfd.readouterr()
-        return code, out, err
+        return (command(monkeypatch, *words), *capfd.readouterr())
 
     return run_it
 
@@ -351,13 +344,10 @@ def test_arguments_are_checked_before_any_work(session, world, tmp_path):
             spark.vectors(frame, buckets=buckets)
 
 
-def test_missing_pyspark_is_reported(monkeypatch, capsys, world_folder, tmp_path):
+def test_missing_pyspark_is_reported(monkeypatch, run_command, world_folder, tmp_path):
     monkeypatch.setitem(sys.modules, "pyspark", None)
-    words = ["--calls", world_folder / "calls.parquet", "--layout", "keyed", "--out", tmp_path / "out"]
-    monkeypatch.setattr(sys, "argv", ["callsieve", "features", *map(str, words), "--engine", "spark"])
-    with pytest.raises(SystemExit, match="1"):
-        main()
-    assert capsys.readouterr().err == f"callsieve: {spark.MISSING}\n"
+    words = ("--calls", world_folder / "calls.parquet", "--layout", "keyed", "--out", tmp_path / "out")
+    assert run_command("features", *words, "--engine", "spark") == (1, "", f"callsieve: {spark.MISSING}\n")
 
 
 def test_missing_java_is_reported(tmp_path):

@@ -6,12 +6,10 @@ always the same; `--start` resumes, or shares the work between processes. Prints
 stops in time and reports how many mutants it tried. The default is a million.
 """
 
-import argparse
 import faulthandler
 import json
 import math
 import random
-import re
 import shutil
 import signal
 import sys
@@ -26,6 +24,7 @@ from callsieve.serving.bundle.bundle import BundleError, load, save
 from callsieve.serving.bundle.forest import Forest
 from callsieve.serving.bundle.model_text import check_structure
 from callsieve.serving.bundle.signing import sign
+from tests.bench.harness import memory, parser_of
 from tests.support import small_bundle as small
 
 SECONDS_PER_MUTANT = 20
@@ -257,19 +256,9 @@ def compare(text, classes, rows):
     np.testing.assert_allclose(total, expected, rtol=0, atol=1e-12 * scale)
 
 
-def options():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mutants", type=int, default=1_000_000)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this time")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--start", type=int, default=0)
-    parser.add_argument("--bundle", type=Path, help="a bundle of small_bundle.write_bundle; a small one by default")
-    return parser.parse_args()
-
-
 def megabytes():
-    """Returns the peak memory of this program; getrusage would include that of its parent."""
-    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
+    """Returns the peak memory of this program."""
+    return int(memory("VmHWM"))
 
 
 def try_mutant(folder, whole, rows, seed, index):
@@ -291,11 +280,13 @@ def try_mutant(folder, whole, rows, seed, index):
 
 
 def main():
-    arguments = options()
+    parser = parser_of(__doc__, mutants=1_000_000, minutes=math.inf, seed=1, start=0)
+    parser.add_argument("--bundle", type=Path, help="a bundle of small_bundle.write_bundle; a small one by default")
+    arguments = parser.parse_args()
     faulthandler.enable()
     counts, began, end = Counter(), time.monotonic(), arguments.start + arguments.mutants
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - deleting files on a disk is slow
-    with tempfile.TemporaryDirectory(dir=memory) as place:
+    in_memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - deleting files on a disk is slow
+    with tempfile.TemporaryDirectory(dir=in_memory) as place:
         folder = Path(place, "mutant")
         if arguments.bundle:
             shutil.copytree(arguments.bundle, folder)

@@ -8,10 +8,7 @@ any order, and some attempts are observed eight days before their start, as by a
 computed before it is observed. The shards are planned for the least memory.
 """
 
-import argparse
-import json
 import random
-import secrets
 import sys
 import tempfile
 import time
@@ -24,13 +21,12 @@ import pyarrow.parquet as pq
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.intake.keyed_table import keyed_calls
-from callsieve.features.keys.tokens import Key
 from callsieve.features.offline import spark
 from callsieve.features.offline.shards import BASE_BYTES, write_shards
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
 from callsieve.features.records import KEYED_COLUMNS
-from callsieve.training.studies.simulated import simulated
+from tests.bench.harness import parser_of, show, simulated_world
 
 RECORD, ATTEMPT, EARLY = range(3)
 DAY = 86_400_000
@@ -38,16 +34,8 @@ OBSERVED_AGAIN, OBSERVED_EARLY = 0.1, 0.001  # shares of calls
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="small")
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--calls", type=int, default=1_000_000, help="number of calls, from the start of the world")
-    parser.add_argument("--skip-spark", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    world = simulated(options.size, options.seed, None, Key("e1", secrets.token_bytes(32)), lambda *_: None)
-    calls = world.calls.sort_by("start").slice(0, options.calls)
-    del world
+    options = parser_of(__doc__, size="small", seed=7, calls=1_000_000, skip_spark=False, json=False).parse_args()
+    calls = simulated_world(options.size, options.seed).calls.sort_by("start").slice(0, options.calls)
     offline = vectors(calls)
     result = {"size": options.size, "seed": options.seed, "features": len(NAMES)}
     result |= compare(calls, offline, options.seed)
@@ -58,7 +46,7 @@ def main():
         result |= compare_shards(file, Path(folder) / "shards", offline)
         if not options.skip_spark:
             result |= compare_spark(file, Path(folder) / "spark", offline)
-    print(json.dumps(result) if options.json else "\n".join(f"{name:24}{value}" for name, value in result.items()))
+    show(result, as_json=options.json)
     sys.exit(any(value for name, value in result.items() if name.startswith("different")))
 
 

@@ -41,12 +41,13 @@ def lost(port: int) -> tuple[int, int]:
     return int(values[names.index("RcvbufErrors")]), ours
 
 
-def figures(load: dict) -> dict[str, float]:
-    """Returns the figures of SIPp, with waits as percentiles."""
+def placed(proxy: kamailio.Kamailio, rate: int, seconds: float) -> dict[str, float]:
+    """Places calls at a rate for some seconds; returns the figures of SIPp, with waits as percentiles."""
+    load = kamailio.run_calls(proxy.port, proxy.folder, int(rate * seconds), rate)
     waits = load.pop("waits")
     p50, p99, most = np.percentile(waits, [50, 99, 100]) if len(waits) else (np.nan,) * 3
     share = load["completed"] / max(load["placed"], 1)
-    return {**load, "share_completed": share, "wait_p50": p50, "wait_p99": p99, "wait_max": most}
+    return {"rate": rate, **load, "share_completed": share, "wait_p50": p50, "wait_p99": p99, "wait_max": most}
 
 
 def alone(folder: Path, phones: int, rates: list[int], seconds: float) -> list[dict]:
@@ -56,10 +57,7 @@ def alone(folder: Path, phones: int, rates: list[int], seconds: float) -> list[d
     never = "\n".join(line for line in silent.splitlines() if not re.search("python|rtimer", line))
     (folder / "alone.cfg").write_text(never.replace("if (!t_suspend())", "if (1 == 1)"))
     with kamailio.Kamailio(folder / "alone.cfg", phones, folder, memory=1024) as proxy:
-        return [
-            figures(kamailio.run_calls(proxy.port, folder, int(rate * seconds), rate)) | {"rate": rate}
-            for rate in rates
-        ]
+        return [placed(proxy, rate, seconds) for rate in rates]
 
 
 def embedded(folder: Path, site: Path, phones: int, rates: list[int], seconds: float, *, block: bool) -> list[dict]:
@@ -71,10 +69,10 @@ def embedded(folder: Path, site: Path, phones: int, rates: list[int], seconds: f
         scorer, total = proxy.scorer(), 0
         for rate in rates:
             began, before, scored_before = processor_seconds(scorer), lost(proxy.port), total
-            row = figures(kamailio.run_calls(proxy.port, folder, int(rate * seconds), rate))
+            row = placed(proxy, rate, seconds)
             used, resident = processor_seconds(scorer) - began, memory("RssAnon", scorer)
             total, after = scored(proxy), lost(proxy.port)
-            row |= {"lost": after[0] - before[0], "lost_proxy": after[1] - before[1], "rate": rate}
+            row |= {"lost": after[0] - before[0], "lost_proxy": after[1] - before[1]}
             row |= {"scored": (total - scored_before) / row["placed"], "scorer_mb": resident}
             rows.append(row | {"scorer_us_per_call": 1e6 * used / max(total - scored_before, 1)})
     return rows
@@ -83,7 +81,7 @@ def embedded(folder: Path, site: Path, phones: int, rates: list[int], seconds: f
 def embedded_faults(folder: Path, site: Path, phones: int, rate: int, seconds: float) -> dict[str, dict]:
     """Returns the figures of a stopped scorer, of a script and a bundle reloaded under load, and without a bundle."""
     settings = kamailio.write_proxy_files(folder, site, POLICY, report_every=0.1)
-    place = lambda: figures(kamailio.run_calls(proxy.port, folder, int(rate * seconds), rate))
+    place = lambda: placed(proxy, rate, seconds)
     rows = {}
     with kamailio.Kamailio("embedded.cfg", phones, folder, settings=settings, memory=1024) as proxy:
         rows["well"] = place()
@@ -116,8 +114,8 @@ def with_service(folder: Path, phones: int, rates: list[int], seconds: float) ->
     with kamailio.Kamailio("http.cfg", phones, folder, memory=1024, SCORER=f'"{service.url}"') as proxy:
         for rate in rates:
             before = len(service.attempts)
-            row = figures(kamailio.run_calls(proxy.port, folder, int(rate * seconds), rate))
-            rows.append(row | {"rate": rate, "asked": (len(service.attempts) - before) / row["placed"]})
+            row = placed(proxy, rate, seconds)
+            rows.append(row | {"asked": (len(service.attempts) - before) / row["placed"]})
     service.close()
     return rows
 
@@ -127,7 +125,7 @@ def with_service_faults(folder: Path, phones: int, rate: int, seconds: float) ->
     rows = {}
     service = Service(lambda _: verdict("pass"))
     with kamailio.Kamailio("http.cfg", phones, folder, memory=1024, SCORER=f'"{service.url}"') as proxy:
-        place = lambda: figures(kamailio.run_calls(proxy.port, folder, int(rate * seconds), rate))
+        place = lambda: placed(proxy, rate, seconds)
         service.answer = lambda _: time.sleep(3) or verdict("pass")
         rows["hung"] = place()
         service.answer = lambda _: verdict("pass")

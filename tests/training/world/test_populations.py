@@ -13,30 +13,12 @@ from tests.support.worlds import (
     NUISANCE,
     OUTFITS,
     TRADES,
-    attacked_world,
     category_codes,
     end_times,
     scenario_of,
-    small_world,
     text_values,
     timestamps,
-    town_world,
 )
-
-
-@pytest.fixture(scope="module")
-def world():
-    return small_world()
-
-
-@pytest.fixture(scope="module")
-def town():
-    return town_world()
-
-
-@pytest.fixture(scope="module")
-def village():
-    return attacked_world()
 
 
 def calls_of(world, name):

@@ -32,21 +32,9 @@ from tests.support.worlds import (
     ipc_bytes,
     scenario_of,
     scenarios,
-    small_world,
     text_values,
     timestamps,
-    town_world,
 )
-
-
-@pytest.fixture(scope="module")
-def world():
-    return small_world()
-
-
-@pytest.fixture(scope="module")
-def town():
-    return town_world()
 
 
 def test_the_same_seed_gives_the_same_bytes():
