@@ -69,9 +69,9 @@ class CommandGroup(TyperGroup):
         return f"{self.path} " if self.path else ""
 
     def _group(self, path: str) -> Any:
-        settings: dict[str, Any] = {"cls": CommandGroup, "no_args_is_help": True, "context_settings": CONTEXT}
-        name = path.rpartition(" ")[2]
-        group: Any = typer.main.get_group(typer.Typer(name=name, help=self.groups[path], **settings))
+        name, help_line = path.rpartition(" ")[2], self.groups[path]
+        app = typer.Typer(name=name, help=help_line, cls=CommandGroup, no_args_is_help=True, context_settings=CONTEXT)
+        group: Any = typer.main.get_group(app)
         group.path, group.table, group.groups = path, self.table, self.groups
         return group
 
@@ -119,7 +119,7 @@ def expanded(function: Callable[..., Any]) -> Callable[..., None]:
     """
     kinds = get_type_hints(function, include_extras=True)
     prints = kinds.pop("return", None) is console.Result
-    shared: dict[str, Any] = {name: kind for name, kind in kinds.items() if is_dataclass(kind)}
+    shared = {name: kind for name, kind in kinds.items() if isinstance(kind, type) and is_dataclass(kind)}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name in shared:

@@ -6,16 +6,13 @@ import socket
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from callsieve.features.keys.tokens import read_key
-from callsieve.serving import Swap, WatchedClearedCallers, read_policy, read_public_key
-from callsieve.serving.bundle.signing import signer_path
-from callsieve.serving.bundle.verify import verify as verify_bundle
-from callsieve.serving.live.cleared_callers import FILE
-from callsieve.serving.live.memory import Limits
+from callsieve.serving.bundle.signing import read_public_key, signer_path
+from callsieve.serving.rules.policy import read_policy
 
 from . import console
 from .configuration import refuse_unused
@@ -38,6 +35,9 @@ from .options import (
     StateFolder,
     Trust,
 )
+
+if TYPE_CHECKING:
+    from callsieve.serving import Swap
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +75,7 @@ def serve(
     Example: callsieve serve --bundle run/bundle --key number.key --keys api.keys --state state
     """
     from callsieve.serving.http.server import serve as run
+    from callsieve.serving.live.memory import Limits
 
     if listener.uds is None:
         require_free_port(listener.host, listener.port)
@@ -108,6 +109,8 @@ def verify(bundle: Bundle, trust: Trust = None, json: Json = False) -> Result:
 
     Example: callsieve model verify --bundle run/bundle --trust signer.pub
     """
+    from callsieve.serving.bundle.verify import verify as verify_bundle
+
     facts = verify_bundle(bundle, trust, on_check=None if json else console.say)
     return Result(facts, f"{bundle}: model {facts['model']} passed all checks")
 
@@ -200,6 +203,9 @@ def api_key(
 
 def scorers_of(scorer: ScorerOptions) -> Swap:
     """Returns the scorers of a service before it has loaded its bundle; creates the folder of the state."""
+    from callsieve.serving import Swap, WatchedClearedCallers
+    from callsieve.serving.live.cleared_callers import FILE
+
     read_columns = None
     if scorer.columns is not None:
         from callsieve.serving.batch.column_files import open_own_columns  # needs pandas, as nothing else of a service

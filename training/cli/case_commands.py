@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -82,7 +82,7 @@ class DecisionLog:
     )
     signing_key: LogKey = None
 
-    def append(self, payload: dict[str, Any]) -> int | None:
+    def append(self, payload: Mapping[str, object]) -> int | None:
         """Enters a decision; returns the index of the entry, or None without a log."""
         if self.audit is None:
             return None
@@ -287,7 +287,7 @@ def serve(office: Office, keys: ApiKeys, log: DecisionLog, host: Host = "127.0.0
             folders,
             read_keys(keys),
             now_ms,
-            lambda payload: log.append(dict(payload)),
+            log.append,
             accesses.note,
             accesses.close,
         )

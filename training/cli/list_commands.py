@@ -20,7 +20,6 @@ from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import Json, SigningKey, ValidDays
 from callsieve.serving.lists import discredited
 from callsieve.serving.lists.token_list import MOMENT, TokenList, write_token_list
-from callsieve.training.oversight.log.audit_log import SignedLog
 
 from .log_options import LogOptions
 
@@ -171,7 +170,9 @@ def discredit(
     signed_log = log.signed()
     row = _local_days(discredited.list_firm(firm.registers, party, firm.role, reason, now_ms(), appeal_days))
     notices = {language: text.format(**row) for language, text in discredited.NOTICE.items()}
-    return _entered(signed_log, {"what": "listed as discredited"} | row, row | notices)
+    entry = signed_log.append("policy", {"what": "listed as discredited"} | row)
+    lines = [notices["zh"], notices["en"], f"{row['party']}: entry {entry} of the audit log"]
+    return Result(row | notices | {"entry": entry}, lines)
 
 
 def appeal_discredited(
@@ -189,7 +190,8 @@ def appeal_discredited(
     """
     signed_log = log.signed()
     row = _local_days(discredited.unlist_firm(firm.registers, party, firm.role, now_ms()))
-    return _entered(signed_log, {"what": "appeal upheld, not discredited", "why": why} | row, row)
+    entry = signed_log.append("policy", {"what": "appeal upheld, not discredited", "why": why} | row)
+    return Result(row | {"entry": entry}, f"{row['party']}: entry {entry} of the audit log")
 
 
 def _local_days(row: dict[str, Any]) -> dict[str, Any]:
@@ -201,9 +203,3 @@ def _local_days(row: dict[str, Any]) -> dict[str, Any]:
         for name, moment in moments.items()
     }
     return row | days
-
-
-def _entered(log: SignedLog, payload: dict[str, Any], facts: dict[str, Any]) -> Result:
-    entry = log.append("policy", payload)
-    lines = (facts.get("zh"), facts.get("en"), f"{facts['party']}: entry {entry} of the audit log")
-    return Result(facts | {"entry": entry}, filter(None, lines))

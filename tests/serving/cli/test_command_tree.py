@@ -103,7 +103,7 @@ def test_a_missing_package_is_reported_in_one_line_with_its_extra(module, extra,
     def missing(_):
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
-    monkeypatch.setattr("callsieve.serving.cli.service_commands.verify_bundle", lambda *_, **_more: missing(module))
+    monkeypatch.setattr("callsieve.serving.bundle.verify.verify", lambda *_, **_more: missing(module))
     code, out, err = run_command("model", "verify", "--bundle", "bundle")
     assert (code, out) == (1, "")
     assert err == f"callsieve: the package {module} is not installed: pip install 'callsieve[{extra}]'\n"
