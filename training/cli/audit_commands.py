@@ -101,7 +101,8 @@ def show(
 
     Example: callsieve audit show 2
     """
-    entries = [_shown(folder.log, item) for item in audit_log.read(folder.log) if entry in (None, item.index)]
+    log = folder.log
+    entries = [_shown(log, item) for item in audit_log.read(log) if entry in (None, item.index)]
     if entry is None:
         rows = [(str(e["index"]), e["at"], KINDS.get(e["kind"], e["kind"]), e["by"]) for e in entries]
         head = ("entry", "at", "kind", "by")

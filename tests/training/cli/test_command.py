@@ -17,7 +17,7 @@ from callsieve.serving.bundle.shipped import SHIPPED_IN_WORDS
 from callsieve.serving.cli import command_tree, console
 from callsieve.serving.custody.purposes import declare
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.training.judging import seen_groups
+from callsieve.training.judging.evaluate import BY_FOLDS
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.studies import demo, simulated
 
@@ -93,7 +93,7 @@ def test_evaluate_writes_all_figures(command_json, run_command, world_folder, tr
     assert figures["model"]["id"] == training_run[1]["model"]["id"]
     assert figures["headline"]["model"]["benign_calls"] > training_run[1]["headline"]["model"]["benign_calls"]
     # These are the calls of its training. The groups of the other folds are unseen in training.
-    assert figures["seen_basis"] == seen_groups.BY_FOLDS
+    assert figures["seen_basis"] == BY_FOLDS
     assert figures["unseen"]["calls"] > training_run[1]["rows"]["certify"]
     benign_calls = figures["headline"]["model"]["benign_calls"]
     assert figures["seen"]["benign_calls"] + figures["unseen"]["benign_calls"] == benign_calls
@@ -247,14 +247,6 @@ def test_a_resumed_command_refuses_another_quarantine(command_json, run_command,
     for option, what in ((("--strict",), "strict"), (("--quarantine", tmp_path / "rows"), "quarantine")):
         code, _, err = run_command(*words, *option)
         assert code == 1 and f"its unfinished run has another {what}" in err
-
-
-def test_a_file_without_a_valid_call_is_refused(run_command, training_run, tmp_path):
-    (tmp_path / "calls.csv").write_text("caller,callee,start,duration\n13800138000,,x,1\n")
-    declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
-    words = ("--bundle", training_run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv")
-    code, out, err = run_command("score", *words)
-    assert (code, out) == (1, "") and "all 1 rows were quarantined: 1 bad_time" in err
 
 
 def test_train_on_vectors_selects_rows(run_command, tmp_path):
