@@ -17,7 +17,7 @@ from callsieve.training.model.certify import ROUNDS, caller_bootstrap
 
 from .detection import CONFIDENCE, NO_QUANTILES, detecting_calls, quantiles
 from .figures import Mean, Quantiles, Rate
-from .headline import FLAGGED
+from .headline import FLAGGED, NO_RATE
 
 if TYPE_CHECKING:
     from .headline import JudgedCalls, PolicyActions
@@ -120,7 +120,7 @@ def known_group(s: JudgedCalls, threshold: float, rows: Array) -> KnownGroup:
 def catch_rate(s: JudgedCalls, caught: Array, rows: Array) -> Rate:
     """Returns the share of these nuisance calls that are caught, with callers resampled."""
     if not rows.any():
-        return {"rate": None, "low": None, "high": None}
+        return {**NO_RATE}
     hit = caught[rows]
     low, high = caller_bootstrap(hit, s.caller[rows], seed=s.seed)
     return {"rate": float(hit.mean()), "low": low, "high": high}

@@ -42,7 +42,6 @@ from .headline import (
 )
 from .metrics import (
     KINDS,
-    PrecisionAtPrior,
     Ranking,
     Reliability,
     Slice,
@@ -189,6 +188,7 @@ def score_figures(s: JudgedCalls, card: BundleMetadata, rule: Band, actions: Pol
     band = card.thresholds[0]
     nuisance = s.judged.nuisance
     model = headline_of(s, s.raw, band)
+    caught = model["catch"]["call"]["rate"]
     abstaining = replace(s, raw=aligned_scores(s.raw, s.stratum, band))  # below the threshold where the band abstains
     return {
         "headline": {
@@ -208,7 +208,7 @@ def score_figures(s: JudgedCalls, card: BundleMetadata, rule: Band, actions: Pol
         else {},
         "detection_curve": detection_curve(abstaining, band, rule) if s.lives.any() else {},
         "reliability": reliability_figures(s, card),
-        "precision_at_prior": prior_figures(model["catch"]["call"]["rate"], model["bound"]),
+        "precision_at_prior": [] if caught is None else precision_at_priors(caught, model["bound"]),
     }
 
 
@@ -236,11 +236,6 @@ def reliability_figures(s: JudgedCalls, card: BundleMetadata) -> Reliability:
     if not rows.any():
         return {"bins": [], "ece": None, "log_loss": None}
     return calibration_table(card.calibration.probabilities(s.raw[rows]), s.judged.nuisance[rows])
-
-
-def prior_figures(rate: float | None, bound: float) -> list[PrecisionAtPrior]:
-    """Returns the precision at other shares of nuisance; empty if no nuisance call was judged."""
-    return [] if rate is None else precision_at_priors(rate, bound)
 
 
 def call_counts(calls: pa.Table, nuisance: Array) -> CallCounts:

@@ -15,9 +15,9 @@ from datetime import datetime
 import matplotlib.dates as mdates
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from callsieve.training.language import words
+from callsieve.training.language import gettext, words
 
 BLUE, VERMILLION, GREY, INK = "#0072B2", "#D55E00", "#767676", "#222222"
 
@@ -64,10 +64,28 @@ def svg(figure: Figure) -> str:
     return text[text.index("<svg") :]  # without the document type, which names a web address
 
 
-def blank(narrow: bool, height: float) -> tuple[Figure, Axes]:
-    """Returns an empty picture; sizes in inches."""
-    figure = Figure(figsize=(3.7 if narrow else 5.8, height), layout="constrained")
+def blank(narrow: bool, height: float = 0.0) -> tuple[Figure, Axes]:
+    """Returns an empty picture, of the height of a curve by default; sizes in inches."""
+    width, usual = (3.7, 3.4) if narrow else (5.8, 3.7)
+    figure = Figure(figsize=(width, height or usual), layout="constrained")
     return figure, figure.add_subplot()
+
+
+def caught_axis(ax: Axes) -> None:
+    """Sets a horizontal axis of the catch rate."""
+    ax.set_xlim(0, 1)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
+    ax.set_xlabel(gettext("nuisance calls caught"))
+
+
+def error_axis(ax: Axes, left: float, ticks: Sequence[float]) -> None:
+    """Sets a horizontal axis of the error, on a logarithmic scale from `left` to 1."""
+    ax.set_xscale("log")
+    ax.set_xlim(left, 1)
+    ax.xaxis.set_major_locator(FixedLocator(list(ticks)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: percent(x)))
+    ax.set_xlabel(gettext("innocent calls flagged (log scale)"))
 
 
 def note(ax: Axes, x: float, text: str, side: str) -> None:

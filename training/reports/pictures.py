@@ -25,6 +25,8 @@ from .drawing import (
     VERMILLION,
     Picture,
     blank,
+    caught_axis,
+    error_axis,
     legend,
     moment,
     named_rows,
@@ -53,7 +55,7 @@ def pictures(figures: RunFigures) -> dict[str, Picture]:
 
 def error_curve(figures: RunFigures, narrow: bool) -> Figure:
     """Draws the catch rate against the benign error, with the thresholds in use, also in each folder of data."""
-    figure, ax = blank(narrow, 3.4 if narrow else 3.7)
+    figure, ax = blank(narrow)
     heads = figures.get("headline")
     calls = heads["model"]["benign_calls"] if heads else 0
     left = 10.0 ** min(math.floor(-math.log10(calls or 10**6)), -5)
@@ -67,13 +69,7 @@ def error_curve(figures: RunFigures, narrow: bool) -> Figure:
         folders = gettext("each of %(folders)s data folders", folders=len(worlds))
         x, y = zip(*(observed(row["model"], left) for row in worlds), strict=True)
         ax.plot(x, y, "o", color=BLUE, ms=4, mfc="white", mew=1, clip_on=False, label=folders)
-    ax.set_xscale("log")
-    ax.set_xlim(left, 1)
-    decades = list(range(round(math.log10(left)), 1))
-    ax.xaxis.set_major_locator(FixedLocator([10.0**n for n in decades[:: 2 if narrow else 1]]))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: percent(x)))
-    ax.set_xlabel(gettext("innocent calls flagged (log scale)"))
+    error_axis(ax, left, [10.0**n for n in range(round(math.log10(left)), 1, 2 if narrow else 1)])
     shares(ax, gettext("nuisance calls caught"))
     legend(ax)
     return figure
@@ -105,7 +101,7 @@ def whisker(ax: Axes, x: Sequence[float], y: Sequence[float], cap: str, colour: 
 
 def detection_curve(figures: RunFigures, narrow: bool) -> Figure:
     """Returns the share of nuisance numbers that are detected within n calls of their life."""
-    figure, ax = blank(narrow, 3.4 if narrow else 3.7)
+    figure, ax = blank(narrow)
     curve = figures["detection_curve"]
     for scorer, values in (("model", curve.get("model")), ("rule", curve.get("rule"))):
         if values:
@@ -143,12 +139,7 @@ def benign_slices(figures: RunFigures, narrow: bool) -> Figure:
     ax.plot([], [], "D", color=VERMILLION, ms=7, label=gettext("bound, not certified"))
     ax.plot([], [], "|", color=GREY, ms=9, mew=2, label=gettext("observed error"))
     ax.plot([], [], ":", color=INK, lw=1, label=gettext("target, %(share)s", share=percent(target)))
-    ax.set_xscale("log")
-    ax.set_xlim(left, 1)
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_locator(FixedLocator([10.0**n for n in range(-8, 1, 2 if narrow else 1) if 10.0**n > left]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: percent(x)))
-    ax.set_xlabel(gettext("innocent calls flagged (log scale)"))
+    error_axis(ax, left, [10.0**n for n in range(-8, 1, 2 if narrow else 1) if 10.0**n > left])
     named_rows(ax, [f"{short(row['slice'])}\n{part_of(row['flagged'], row['calls'])}" for row in rows])
     legend(ax)
     return figure
@@ -163,16 +154,14 @@ def nuisance_slices(figures: RunFigures, narrow: bool) -> Figure:
     for y, row in enumerate(rows):
         if row["low"] is not None and row["high"] is not None:
             whisker(ax, [row["low"], row["high"]], [y, y], "|", INK)
-    ax.set_xlim(0, 1)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
-    ax.set_xlabel(gettext("nuisance calls caught"))
+    caught_axis(ax)
     named_rows(ax, [f"{short(row['slice'])}\n{basis_of(row)}" for row in rows])
     return figure
 
 
 def reliability(figures: RunFigures, narrow: bool) -> Figure:
     """Draws the predicted probability against the observed share, on logit scales that spread both ends."""
-    figure, ax = blank(narrow, 3.4 if narrow else 3.7)
+    figure, ax = blank(narrow)
     edge = 1e-4
     line = (edge, 0.5, 1 - edge)
     ax.plot(line, line, ":", color=INK, lw=1, label=gettext("perfect calibration"))
@@ -223,7 +212,7 @@ def time_line(figures: RunFigures, narrow: bool) -> Figure:
 
 def precision_curve(figures: RunFigures, narrow: bool) -> Figure:
     """Draws precision against the catch rate, at the share of nuisance among the judged calls, and the point in use."""
-    figure, ax = blank(narrow, 3.4 if narrow else 3.7)
+    figure, ax = blank(narrow)
     counts = figures["outcomes"]
     nuisance = counts["nuisance_flagged"] + counts["nuisance_passed"]
     innocent = counts["innocent_flagged"] + counts["innocent_passed"]
@@ -234,9 +223,7 @@ def precision_curve(figures: RunFigures, narrow: bool) -> Figure:
     if counts["nuisance_flagged"]:
         precision = counts["nuisance_flagged"] / (counts["nuisance_flagged"] + counts["innocent_flagged"])
         ax.plot(counts["nuisance_flagged"] / nuisance, precision, "o", color=BLUE, ms=6, mec="white", clip_on=False)
-    ax.set_xlim(0, 1)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
-    ax.set_xlabel(gettext("nuisance calls caught"))
+    caught_axis(ax)
     shares(ax, gettext("flagged calls that are nuisance"))
     legend(ax)
     return figure
@@ -244,7 +231,7 @@ def precision_curve(figures: RunFigures, narrow: bool) -> Figure:
 
 def score_histogram(figures: RunFigures, narrow: bool) -> Figure:
     """Draws the judged calls by score on a logarithmic scale, with the threshold."""
-    figure, ax = blank(narrow, 3.4 if narrow else 3.7)
+    figure, ax = blank(narrow)
     counts = figures["histogram"]
     ax.stairs(counts["innocent"], counts["edges"], color=GREY, ls="--", lw=2, label=gettext("innocent calls"))
     ax.stairs(counts["nuisance"], counts["edges"], color=BLUE, lw=2, label=gettext("nuisance calls"))
@@ -260,7 +247,7 @@ def score_histogram(figures: RunFigures, narrow: bool) -> Figure:
 
 def learning_curve(figures: RunFigures, narrow: bool) -> Figure:
     """Draws the loss on held-out folds after each tree."""
-    figure, ax = blank(narrow, 3.4 if narrow else 3.7)
+    figure, ax = blank(narrow)
     losses = figures["learning_curve"]
     ax.plot(range(1, len(losses) + 1), losses, color=BLUE)
     ax.set_xlim(1, max(len(losses), 2))

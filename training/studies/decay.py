@@ -27,6 +27,7 @@ from callsieve.training.data.dataset import Dataset, campaigns_of
 from callsieve.training.data.feeds import Feed, vectors_on
 from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.judging.figures import Rate
+from callsieve.training.judging.headline import NO_RATE
 from callsieve.training.judging.metrics import catch, threshold_at_rate
 from callsieve.training.model.bands import TARGETS, aligned_scores
 from callsieve.training.model.certify import FalseCalls, upper_bound
@@ -249,8 +250,7 @@ def figures(period: Period, model: Model, settings: Settings) -> PeriodFigures:
 def caught(raw: Array, threshold: float, caller: Array, callee: Array, seed: int) -> PeriodCatch:
     """Returns the catch rate by call and by caller with intervals; None without a call."""
     if not len(raw):
-        none: Rate = {"rate": None, "low": None, "high": None}
-        return {"calls": 0, "callers": 0, "call": none, "caller": none}
+        return {"calls": 0, "callers": 0, "call": {**NO_RATE}, "caller": {**NO_RATE}}
     rates = catch(raw, threshold, caller, callee, seed=seed)
     return {"calls": len(raw), "callers": len(np.unique(caller)), "call": rates["call"], "caller": rates["caller"]}
 

@@ -32,6 +32,7 @@ from callsieve.serving.rules.rules import ACTION_RULES
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
+from callsieve.training.judging.figures import Rate
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import CertificateFigures, certificate_figures, upper_bound
 from callsieve.training.model.split import judged_span
@@ -41,14 +42,11 @@ from callsieve.training.oversight.log.payload_types import Look
 CONFIDENCE = 0.95
 
 
-class Share(TypedDict):
+class Share(Rate):
     """`part` of `whole`, with the exact two-sided 95 % interval of the share (Clopper and Pearson 1934)."""
 
     part: int
     whole: int
-    rate: float | None
-    low: float
-    high: float
 
 
 class HitFigures(TypedDict):
@@ -328,13 +326,3 @@ def _words(truth: pa.Table, name: str) -> Array:
     if name not in truth.column_names:
         return np.full(truth.num_rows, "")
     return to_strings(truth[name])
-
-
-def plain_share(value: Share) -> str:
-    """Returns a share as a percentage, "-" if there is none."""
-    return "-" if value["rate"] is None else f"{value['rate']:.1%}"
-
-
-def share_with_interval(value: Share) -> str:
-    """Returns a share as a percentage with its interval, "-" if there is none."""
-    return "-" if value["rate"] is None else f"{value['rate']:.1%} ({value['low']:.1%}-{value['high']:.1%})"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from callsieve.serving.cli.console import say, show_table
 from callsieve.training.oversight.log.looks import in_words
-from callsieve.training.studies.rule_figures import plain_share, share_with_interval
+from callsieve.training.reports.wording import interval, share
 
 if TYPE_CHECKING:
     from callsieve.training.drift.monitor import MonitorFigures
@@ -26,10 +26,10 @@ def complaints(figures: Mapping[str, Any]) -> None:
     rows = [(name.replace("_", " "), str(figures[name])) for name in names]
     rows += [(f"quarantined: {why.replace('_', ' ')}", str(count)) for why, count in figures["quarantined"].items()]
     rows += [(f"complaints per {name.replace('_', ' ')}", f"{mean:.0f}") for name, mean in figures["a_day"].items()]
-    for name, share in figures["churn"]["shares"].items():
+    for name, part in figures["churn"]["shares"].items():
         window, least = name.split("_")
         title = f"about a number with {least} or more in the last {window.removesuffix('d')} days"
-        rows.append((title, "unknown, the file is too short" if share is None else f"{share:.1%}"))
+        rows.append((title, "unknown, the file is too short" if part is None else f"{part:.1%}"))
     show_table("complaints", ("figure", "value"), rows)
 
 
@@ -149,8 +149,8 @@ def rule_figures(figures: RuleFigures) -> None:
         worst = next(iter(rule["benign_slices"].items()), None)
         slice_hit = "" if worst is None else f"{worst[0].replace('_', ' ')}, {worst[1]['rate']:.1%} of it"
         cells = (
-            share_with_interval(rule["precision"]),
-            *(plain_share(rule[part]) for part in ("caller_precision", "recall")),
+            interval(rule["precision"]),
+            *(share(rule[part]["rate"]) for part in ("caller_precision", "recall")),
         )
         rows.append((name.replace("_", " "), f"{rule['calls']:,}", *cells, slice_hit))
     head = ("rule", "calls", "precision", "by caller", "recall", "innocent slice with most hits")
@@ -166,8 +166,8 @@ def _regions(regions: Mapping[str, RegionFigures]) -> None:
         (
             name or "all others",
             f"{region['callers']:,}",
-            plain_share(region["nuisance"]),
-            *(share_with_interval(region[how]) for how in ("with_rule", "without_rule", "by_model")),
+            share(region["nuisance"]["rate"]),
+            *(interval(region[how]) for how in ("with_rule", "without_rule", "by_model")),
         )
         for name, region in regions.items()
     ]
@@ -180,7 +180,7 @@ def _model(model: ModelBesideRules) -> None:
     rows = [(kind, *(f"{calls:,}" for calls in apart.values())) for kind, apart in kinds.items()]
     title = f"calls found by band {model['band']} of model {model['id']} and by rules"
     show_table(title, ("calls", *(cell.replace("_", " ") for cell in model["benign"])), rows)
-    all_calls, rest = share_with_interval(model["catch"]), share_with_interval(model["catch_without_rule_hits"])
+    all_calls, rest = interval(model["catch"]), interval(model["catch_without_rule_hits"])
     say(f"the model's catch rate: {all_calls}; of nuisance calls that no rule decides: {rest}")
     rates = [model[name] for name in ("false", "false_without_rule_hits")]
     all_calls, rest = (f"{rate['part']:,} of {rate['whole']:,}, at most {rate['high']:.4%}" for rate in rates)
