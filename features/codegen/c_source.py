@@ -27,7 +27,7 @@ from typing import Any
 
 from . import assemble
 
-INT, FLOAT, NOTHING, WORK = "int64_t", "double", "void", "const Scratch *"
+INT, FLOAT, NOTHING = "int64_t", "double", "void"
 ARRAYS = {"q": "Longs", "i": "Ints", "b": "Smalls", "d": "Doubles", "B": "Bytes"}
 ELEMENTS = {"Longs": INT, "Ints": INT, "Smalls": INT, "Doubles": FLOAT, "Bytes": INT}
 HEAD = """\
@@ -94,12 +94,9 @@ def part(name: str, modules: tuple[ModuleType, ...], supplied: dict[str, Any], g
 class Writer:
     """Writes functions in the order in which they are needed, once for each combination of types."""
 
-    def __init__(self, work: tuple[str, ...] = ()) -> None:
-        """Starts with an empty source; `work` has the type codes of the arrays of a table's scratch, in order."""
-        self.parts = {WORK: work}
+    def __init__(self) -> None:
         self.fields: dict[str, dict[str, str]] = {}
         self.lines = [HEAD]
-        self.structure("Scratch", {f"part{i}": ARRAYS[code] for i, code in enumerate(work)})
         self._written: dict[tuple[str, ...], tuple[str, str]] = {}
         self._tuples: set[str] = set()
 
@@ -201,11 +198,6 @@ class Function:
     def _infer(self, node: ast.stmt) -> None:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             self._assign(node.targets[0].id, self._expression(node.value)[1])
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
-            codes = self.writer.parts[self._expression(node.value)[1]]
-            for target, code in zip(node.targets[0].elts, codes, strict=True):
-                if isinstance(target, ast.Name) and target.id != "_":
-                    self._assign(target.id, ARRAYS[code])
         elif isinstance(node, ast.For) and isinstance(node.target, ast.Name):
             self._assign(node.target.id, INT)
         elif isinstance(node, ast.Return) and node.value is not None:
@@ -222,12 +214,7 @@ class Function:
             called = self._expression(node.value)[0]
             return [f"{called};"] if called else []
         if isinstance(node, ast.Assign):
-            target = node.targets[0]
-            if isinstance(target, ast.Tuple):
-                names = [item.id for item in target.elts if isinstance(item, ast.Name)]
-                struct = self._expression(node.value)[0]
-                return [f"{name} = {struct}->part{i};" for i, name in enumerate(names) if name != "_"]
-            return [f"{self._expression(target)[0]} = {self._expression(node.value)[0]};"]
+            return [f"{self._expression(node.targets[0])[0]} = {self._expression(node.value)[0]};"]
         if isinstance(node, ast.AugAssign):
             place = self._expression(node.target)
             return [f"{place[0]} = {self._operation(node.op, place, self._expression(node.value))[0]};"]

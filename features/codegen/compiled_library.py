@@ -55,9 +55,10 @@ TASK = {
     **dict.fromkeys(("parties", "owners", "notes"), "i"),
     **dict.fromkeys(("events", "call_facts"), "b"),
     "out": "d",
+    # Working memory for the history of one key.
+    **dict.fromkeys(("calls", "rest", "others", "directions", "times"), "q"),
+    **dict.fromkeys(("state", "links", "pairs", "pair_of", "flags", "slots", "nodes"), "i"),
 }
-SCRATCH = ("i", "q", "q", "q", "q", "i", "i", "i", "i", "i", "q", "i")
-CODES = (*TASK.values(), *SCRATCH)
 RETURNING = {
     "restart_call",
     "replace_end",
@@ -94,22 +95,21 @@ class Library:
         return self._count(text, len(text), form)  # type: ignore[no-any-return]
 
     def table_function(self, label: str, name: str) -> Callable[..., None]:
-        """Returns a function of `table_pass.py` on NumPy arrays, exported under a label; it releases the GIL."""
-        names = argument_names(name)
-        integers = [argument for argument in names if argument not in TASK and argument != "scratch"]
-        function = getattr(ctypes.CDLL(self._library._name), f"callsieve_{label}")
-        function.restype, function.argtypes = None, [ctypes.c_void_p, *[ctypes.c_int64] * len(integers)]
+        """Returns a function of `table_pass.py`, exported under a label; it releases the GIL.
 
-        def run(*arguments: Any) -> None:
-            values = dict(zip(names, arguments, strict=True))
-            arrays = *(values.get(array, EMPTY) for array in TASK), *values.get("scratch", [EMPTY] * len(SCRATCH))
-            words = [
-                word
-                for array, code in zip(arrays, CODES, strict=True)
-                for word in (table_address(array, code), len(array))
-            ]
+        Its arguments are the integers, in order, and the NumPy arrays of the task by name.
+        """
+        function = getattr(ctypes.CDLL(self._library._name), f"callsieve_{label}")
+        function.restype = None
+        function.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * len(integer_arguments(name))]
+
+        def run(*integers: int, **arrays: Any) -> None:
+            words = []
+            for array, code in TASK.items():
+                values = arrays.get(array, EMPTY)
+                words += [table_address(values, code), len(values)]
             task = (ctypes.c_int64 * len(words))(*words)
-            function(ctypes.addressof(task), *(values[argument] for argument in integers))
+            function(ctypes.addressof(task), *integers)
 
         return run
 
@@ -160,10 +160,10 @@ def table_address(array: Any, code: str) -> int:
     return int(interface["data"][0])
 
 
-def argument_names(name: str) -> tuple[str, ...]:
-    """Returns the arguments of a function of `table_pass.py`."""
+def integer_arguments(name: str) -> tuple[str, ...]:
+    """Returns the arguments of a function of `table_pass.py`, without the last one, the arrays of a task."""
     code = getattr(table_pass, name).__code__
-    return tuple(code.co_varnames[: code.co_argcount])
+    return tuple(code.co_varnames[: code.co_argcount - 1])
 
 
 @cache
@@ -213,7 +213,7 @@ Functions = dict[str, Callable[..., None]]
 
 
 def shared_functions() -> Functions:
-    """Returns the functions that all kinds of history share, by name; each works on NumPy arrays."""
+    """Returns the functions that all kinds of history share, by name; see `Library.table_function`."""
     return _shared_functions(library())
 
 
@@ -246,13 +246,8 @@ def _table_engine(library: Library | None, kind: str, choice: str) -> SimpleName
 def _on_views(function: Callable[..., object]) -> Callable[..., None]:
     """Returns a function that passes arrays as memoryviews: their elements are integers of Python."""
 
-    def run(*arguments: Any) -> None:
-        function(*map(_as_view, arguments))
+    def run(*integers: int, **arrays: Any) -> None:
+        views = {name: memoryview(arrays[name]) if name in arrays else EMPTY for name in TASK}
+        function(*integers, SimpleNamespace(**views))
 
     return run
-
-
-def _as_view(argument: Any) -> Any:
-    if isinstance(argument, tuple):  # scratch
-        return tuple(map(_as_view, argument))
-    return argument if isinstance(argument, int) else memoryview(argument)

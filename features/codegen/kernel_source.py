@@ -8,16 +8,15 @@ from callsieve.features.catalogue import FEATURES
 from callsieve.features.kernel import heap, number_scan, table_pass, windows
 
 from . import assemble
-from .c_source import ARRAYS, INT, WORK, Part, Writer, part
+from .c_source import ARRAYS, INT, Part, Writer, part
 from .compiled_library import (
-    SCRATCH,
     SHARED_FUNCTIONS,
     STORE_FUNCTIONS,
     STREAM_FUNCTIONS,
     TABLE_FUNCTIONS,
     TASK,
-    argument_names,
     fingerprint,
+    integer_arguments,
     table_declarations,
 )
 from .feature_program import KINDS
@@ -28,7 +27,7 @@ MEMORY, STORE = "const Memory *", "const KeyStore *"
 
 def source() -> str:
     """Returns the kernel of streams and tables, and `number_scan.py`, as C."""
-    writer = Writer(SCRATCH)
+    writer = Writer()
     write_structures(writer)
     writer.lines.append(f'const char callsieve_version[] = "{fingerprint()}";\n')
     write_stream(writer)
@@ -50,7 +49,7 @@ def write_structures(writer: Writer) -> None:
     writer.structure("KeyStore", arrays[KINDS[0].name])
     stores = dict.fromkeys((kind.name for kind in KINDS), "KeyStore")
     writer.structure("Memory", arrays["shared"] | dict.fromkeys(EVENT_LISTS, "EventList") | stores)
-    writer.structure("Task", {name: ARRAYS[code] for name, code in TASK.items()} | {"scratch": "Scratch"})
+    writer.structure("Task", {name: ARRAYS[code] for name, code in TASK.items()})
 
 
 def write_stream(writer: Writer) -> None:
@@ -86,6 +85,5 @@ def write_tables(writer: Writer) -> None:
 
 def write_table_function(writer: Writer, part: Part, name: str, label: str) -> None:
     """Exports a function of `table_pass.py` under a label."""
-    expressions = {argument: (argument, INT) for argument in argument_names(name)}
-    expressions |= {array: (f"memory->{array}", ARRAYS[code]) for array, code in TASK.items()}
-    writer.export(f"callsieve_{label}", part, name, expressions | {"scratch": ("&memory->scratch", WORK)}, "Task")
+    expressions = {argument: (argument, INT) for argument in integer_arguments(name)}
+    writer.export(f"callsieve_{label}", part, name, expressions | {"t": ("memory", "const Task *")}, "Task")

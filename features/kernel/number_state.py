@@ -32,13 +32,14 @@ from .windows import (
     TAIL,
     WINDOWS,
     Ints,
-    Parties,
+    Memory,
     add_wide,
     end_of,
     facts_of,
     link_index,
     set_bit,
     start_of,
+    state_of,
     talk_of,
     time_of,
     write_wide,
@@ -143,17 +144,17 @@ def count_in(window: int, sign: int, state: Ints, base: int, pairs: Ints, pair: 
             state[slot + MUTUAL_CALLEES] += sign
 
 
-def hook_add(
-    node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, parties: Parties
-) -> None:
+def hook_add(node: int, window: int, sign: int, base: int, m: Memory) -> None:
     """Adds one event to a window (`sign` 1) or removes it (-1)."""
-    count(node & 3, (node >> 2) * FIELDS, window, sign, state, base, calls, pairs, parties[node >> 1])
+    count(node, window, sign, base, m, m.pairs, m.pair_of[node >> 1])
 
 
-def count(
-    stream: int, call: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, pair: int
-) -> None:
-    """Adds one event of a stream to the counters of a window (`sign` 1) or removes it (-1)."""
+def count(node: int, window: int, sign: int, base: int, m: Memory, pairs: Ints, pair: int) -> None:
+    """Adds one event to the counters of a window (`sign` 1) or removes it (-1); `pair` is the event's in `pairs`."""
+    state = state_of(m)
+    calls = m.calls
+    stream = node & 3
+    call = (node >> 2) * FIELDS
     facts = facts_of(call, calls)
     slot = base + SUMS + window * SLOTS
     if stream == 0:
@@ -227,10 +228,10 @@ def add_gap(gap: int, window: int, sign: int, state: Ints, base: int) -> None:
         state[base + GAP_BINS + log_bin(gap // 1000, GAP_BIN_COUNT)] += sign
 
 
-def hook_insert(
-    time: int, before: int, after: int, edge: int, window: int, state: Ints, base: int, calls: Ints
-) -> None:
+def hook_insert(time: int, before: int, after: int, edge: int, window: int, base: int, m: Memory) -> None:
     """Updates gaps when a call is inserted between two neighbours: one gap becomes two."""
+    state = state_of(m)
+    calls = m.calls
     later = start_of((after >> 2) * FIELDS, calls) if after >= 0 else time
     if before >= 0:
         earlier = start_of((before >> 2) * FIELDS, calls)
@@ -293,13 +294,16 @@ def hook_day(day: int, state: Ints, base: int) -> None:
     state[base + DAY] = day
 
 
-def hook_returns(node: int, clock: int, state: Ints, base: int, calls: Ints, links: Ints, parties: Parties) -> None:
+def hook_returns(node: int, clock: int, base: int, m: Memory) -> None:
     """Finds missed calls that their callee returned within an hour.
 
     It runs for both events of such a match, so the one that became known last finds the other.
     """
     if RETURNED < 0:
         return
+    state = state_of(m)
+    calls = m.calls
+    links = m.links
     stream = node & 3
     time = time_of(node, calls)
     if stream == 1:
@@ -308,7 +312,7 @@ def hook_returns(node: int, clock: int, state: Ints, base: int, calls: Ints, lin
             other = state[base + ENDS + END_PLACES * 2 + TAIL]
             later = NONE
             while other >= 0 and time_of(other, calls) > time:
-                if time_of(other, calls) <= time + HOUR and same_party(node, other, parties):
+                if time_of(other, calls) <= time + HOUR and same_party(node, other, m):
                     count_return(node, clock, state, base, calls)
                     return
                 earlier = links[link_index(other)] ^ later
@@ -323,7 +327,7 @@ def hook_returns(node: int, clock: int, state: Ints, base: int, calls: Ints, lin
                 time_of(other, calls) < time
                 and FIRST_MISSED <= facts & OUTCOME_BITS <= LAST_MISSED
                 and not facts >> RETURNED_BIT & 1
-                and same_party(other, node, parties)
+                and same_party(other, node, m)
             ):
                 count_return(other, clock, state, base, calls)
             earlier = links[link_index(other)] ^ later
@@ -331,9 +335,9 @@ def hook_returns(node: int, clock: int, state: Ints, base: int, calls: Ints, lin
             other = earlier
 
 
-def same_party(outgoing: int, incoming: int, parties: Parties) -> bool:
+def same_party(outgoing: int, incoming: int, m: Memory) -> bool:
     """Returns whether an outgoing and an incoming event have the same other party."""
-    return bool(parties[outgoing >> 1] == parties[incoming >> 1])
+    return bool(m.pair_of[outgoing >> 1] == m.pair_of[incoming >> 1])
 
 
 def count_return(node: int, clock: int, state: Ints, base: int, calls: Ints) -> None:

@@ -3,6 +3,8 @@
 The calls of a key come in order of their start. At each call whose vector needs this key, known events are inserted,
 expired events are removed, and the key's part of the vector is written. Then the call's own events wait in a heap until
 they are known. `assemble.py` puts this file together with the rest of the kernel.
+
+`t` has the arrays of a task by name (`compiled_library.TASK`), among them the working memory for one key.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from .windows import (
     TALK,
     WEEK,
     Ints,
+    Memory,
     expire_events,
     insert_event,
     pack,
@@ -81,50 +84,38 @@ def emit_note(notes: Ints, place: int, out: Any, row: int) -> None:
     """
 
 
-def fill_records(
-    first: int,
-    last: int,
-    start: Ints,
-    ring: Ints,
-    talk: Ints,
-    recorded: Ints,
-    day: Ints,
-    parties: Ints,
-    events: Ints,
-    call_facts: Ints,
-    records: Ints,
-) -> None:
-    """Writes the records of the calls `first` to `last`.
+def fill_records(first: int, last: int, t: Memory) -> None:
+    """Writes the records of the calls `first` to `last`: RECORD integers a call in `records`.
 
-    Args:
+    Arrays:
         start, ring, talk, recorded, day: one integer a call; `ring` and `talk` are negative during a call.
         parties: caller and callee of each call in turn.
         events: outcomes of all calls, then each call's released_by, hour, step and same_region.
         call_facts: the first fact of `CALL_FACTS` of all calls, then the second, and so on.
-        records: RECORD integers a call, written.
     """
-    count = len(start)
+    records = t.records
+    events = t.events
+    count = len(t.start)
     for i in range(first, last):
         record = i * RECORD
-        has_ended = ring[i] >= 0 and talk[i] >= 0
-        end = start[i] + ring[i] + talk[i] if has_ended else start[i]
-        records[record + START] = start[i]
+        start = t.start[i]
+        ring = t.ring[i]
+        talk = t.talk[i]
+        has_ended = ring >= 0 and talk >= 0
+        end = start + ring + talk if has_ended else start
+        outcome = events[i]
+        released_by = events[count + i]
+        hour = events[2 * count + i]
+        step = events[3 * count + i]
+        records[record + START] = start
         records[record + END] = end
-        records[record + TALK] = talk[i] if has_ended else NONE
-        records[record + FACTS] = pack(
-            events[i],
-            events[count + i],
-            events[2 * count + i],
-            day[i],
-            events[3 * count + i],
-            events[4 * count + i],
-            ring[i],
-        )
-        records[record + LATE] = recorded[i] if recorded[i] > end else NEVER
-        records[record + PARTIES] = parties[2 * i] << 32 | parties[2 * i + 1]
+        records[record + TALK] = talk if has_ended else NONE
+        records[record + FACTS] = pack(outcome, released_by, hour, t.day[i], step, events[4 * count + i], ring)
+        records[record + LATE] = t.recorded[i] if t.recorded[i] > end else NEVER
+        records[record + PARTIES] = t.parties[2 * i] << 32 | t.parties[2 * i + 1]
         facts = 0
-        for j in range(len(call_facts) // count):
-            facts |= call_facts[j * count + i] + 1 << FACT_BITS * j
+        for j in range(len(t.call_facts) // count):
+            facts |= t.call_facts[j * count + i] + 1 << FACT_BITS * j
         records[record + PACKED_FACTS] = facts
         records[record + ROW] = i
 
@@ -165,15 +156,18 @@ def index_pairs(count: int, others: Ints, directions: Ints, slots: Ints, pair_of
             pair_of[view] = pair_of[slots[place]]
 
 
-def group_views(order: Ints, owners: Ints, width: int, offsets: Ints, views: Ints) -> None:
+def group_views(width: int, t: Memory) -> None:
     """Groups views (2 * call + direction) by key with a counting sort that keeps the order of calls.
 
-    Args:
+    Arrays:
         order: calls in the wanted order.
         owners: `width` keys a call, NONE for none.
         offsets: zeros, one more than there are keys; receives the start of each group.
         views: receives the views.
     """
+    order = t.order
+    owners = t.owners
+    offsets = t.offsets
     keys = len(offsets) - 1
     for i in range(len(owners)):
         if owners[i] >= 0:
@@ -188,7 +182,7 @@ def group_views(order: Ints, owners: Ints, width: int, offsets: Ints, views: Int
         for direction in range(width):
             key = owners[width * call + direction]
             if key >= 0:
-                views[offsets[key]] = 2 * call + direction
+                t.views[offsets[key]] = 2 * call + direction
                 offsets[key] += 1
     for i in range(keys):
         offsets[keys - i] = offsets[keys - i - 1]
@@ -234,12 +228,16 @@ def is_first_end(view: int, first: int, views: Ints, records: Ints) -> bool:
     return True
 
 
-def copy_first_owner(offsets: Ints, views: Ints, records: Ints, owners: Ints) -> None:
+def copy_first_owner(t: Memory) -> None:
     """Gives every repeated record the block, trunk or device (`owners`) of the first record of its call.
 
     If the first record has none, the first record with an end keeps its own, and so the call counts there from its end
     on: that record becomes a late one. `views` are those of numbers.
     """
+    offsets = t.offsets
+    views = t.views
+    records = t.records
+    owners = t.owners
     for key in range(len(offsets) - 1):
         for view in range(offsets[key], offsets[key + 1]):
             if view + AHEAD < len(views):
@@ -266,50 +264,35 @@ def has_others(begin: int, end: int, views: Ints, records: Ints) -> bool:
     return False
 
 
-def emit_alone(
-    origin: int,
-    count: int,
-    views: Ints,
-    records: Ints,
-    state: Ints,
-    calls: Ints,
-    pairs: Ints,
-    notes: Ints,
-    out: Any,
-    width: int,
-    column: int,
-) -> None:
+def emit_alone(origin: int, count: int, width: int, column: int, t: Memory) -> None:
     """Writes empty group features for a caller who is alone in its group."""
-    clear_state(state, 0)
+    records = t.records
+    pairs = t.pairs
+    clear_state(t.state, 0)
     for i in range(PAIR):
         pairs[i] = 0
     for i in range(count):
-        record = (views[origin + i] >> 1) * RECORD
+        record = (t.views[origin + i] >> 1) * RECORD
         row = records[record + ROW]
         if row >= 0:
-            if len(notes) > 0:
-                save_note(state, 0, pairs, 0, notes, row * NOTES)
+            if len(t.notes) > 0:
+                save_note(t.state, 0, pairs, 0, t.notes, row * NOTES)
             else:
                 facts = records[record + PACKED_FACTS]
-                emit_out(records[record + START], state, 0, calls, pairs, 0, facts, out, row * width + column)
+                emit_out(records[record + START], t.state, 0, t.calls, pairs, 0, facts, t.out, row * width + column)
 
 
-def gather_records(
-    origin: int,
-    count: int,
-    views: Ints,
-    records: Ints,
-    calls: Ints,
-    rest: Ints,
-    others: Ints,
-    directions: Ints,
-    notes: Ints,
-) -> None:
+def gather_records(origin: int, count: int, t: Memory) -> None:
     """Copies the records of a key into contiguous arrays; in a group, the other party is the caller.
 
     Records and notes are scattered in memory. This loop has no dependencies between its steps, so it is the only place
     that reads records, and it prefetches the notes that are written later.
     """
+    views = t.views
+    records = t.records
+    calls = t.calls
+    rest = t.rest
+    notes = t.notes
     for i in range(count):
         if origin + i + AHEAD < len(views):
             prefetch(records, (views[origin + i + AHEAD] >> 1) * RECORD)
@@ -319,47 +302,43 @@ def gather_records(
             calls[i * FIELDS + k] = records[record + k]
         for k in range(REST):
             rest[i * REST + k] = records[record + FIELDS + k]
-        directions[i] = direction
+        t.directions[i] = direction
         row = rest[i * REST + ROW - FIELDS]
         if len(notes) > 0 and row >= 0 and (STREAMS == 2 or direction == 1):
             prefetch(notes, row * NOTES)
         parties = rest[i * REST + PARTIES - FIELDS]
-        others[i] = parties & HALF if STREAMS == 4 and direction == 0 else parties >> 32
+        t.others[i] = parties & HALF if STREAMS == 4 and direction == 0 else parties >> 32
 
 
-def replay(
-    first: int,
-    last: int,
-    offsets: Ints,
-    views: Ints,
-    records: Ints,
-    scratch: Any,
-    notes: Ints,
-    out: Any,
-    width: int,
-    out_column: int,
-    in_column: int,
-) -> None:
+def replay(first: int, last: int, width: int, out_column: int, in_column: int, t: Memory) -> None:
     """Writes the parts of the vectors that come from the keys `first` to `last`.
 
     Args:
+        width: the number of columns of `out`.
+        out_column, in_column: the first column of an outgoing and of an incoming call; NONE to write nothing.
+    Arrays, besides working memory for the largest key:
         offsets, views: views (2 * call + direction) grouped by key, in order of start.
         records: RECORD integers a call.
-        scratch: working memory for the largest key.
         notes: NOTES integers a row, or empty. With notes, only the caller's values are written to `out`; other roles
             save notes. Rows of callees and groups are scattered, and a note is a single cache line.
-        out, width: vectors, flat, and the number of columns.
-        out_column, in_column: the first column of an outgoing and of an incoming call; NONE to write nothing.
+        out: vectors, flat.
     """
-    state, calls, rest, others, directions, links, pairs, pair_of, flags, slots, times, nodes = scratch
+    offsets = t.offsets
+    state = t.state
+    calls = t.calls
+    rest = t.rest
+    directions = t.directions
+    pairs = t.pairs
+    pair_of = t.pair_of
+    notes = t.notes
     for key in range(first, last):
         origin = offsets[key]
         count = offsets[key + 1] - origin
-        if STREAMS == 2 and count > 0 and not has_others(origin, origin + count, views, records):
-            emit_alone(origin, count, views, records, state, calls, pairs, notes, out, width, out_column)
+        if STREAMS == 2 and count > 0 and not has_others(origin, origin + count, t.views, t.records):
+            emit_alone(origin, count, width, out_column, t)
             continue
-        gather_records(origin, count, views, records, calls, rest, others, directions, notes)
-        index_pairs(count, others, directions, slots, pair_of, pairs)
+        gather_records(origin, count, t)
+        index_pairs(count, t.others, directions, t.slots, pair_of, pairs)
         clear_state(state, 0)
         waiting = 0
         next_attempt = 0
@@ -370,53 +349,54 @@ def replay(
             column = out_column if direction == 0 else in_column
             if column >= 0 and rest[own + ROW] >= 0:
                 # Expire first: an inserted event then enters only the windows that still contain it.
-                expire_events(at, calls[i * FIELDS + FACTS] >> DAY_SHIFT, state, 0, calls, links, pairs, pair_of)
+                expire_events(at, calls[i * FIELDS + FACTS] >> DAY_SHIFT, 0, t)
                 # An attempt known at its start needs no heap: its position in the order is enough.
                 while next_attempt < i and calls[next_attempt * FIELDS + START] < at:
-                    if flags[next_attempt] & LATER == 0:
-                        insert_event(
-                            STREAMS * next_attempt + 2 * directions[next_attempt],
-                            at,
-                            state,
-                            0,
-                            calls,
-                            links,
-                            pairs,
-                            pair_of,
-                        )
+                    if t.flags[next_attempt] & LATER == 0:
+                        insert_event(STREAMS * next_attempt + 2 * directions[next_attempt], at, 0, t)
                     next_attempt += 1
-                while waiting > 0 and times[0] < at:
-                    node = nodes[0]
-                    waiting = pop(times, nodes, waiting)
-                    insert_event(node, at, state, 0, calls, links, pairs, pair_of)
+                while waiting > 0 and t.times[0] < at:
+                    node = t.nodes[0]
+                    waiting = pop(t.times, t.nodes, waiting)
+                    insert_event(node, at, 0, t)
                 row = rest[own + ROW] * width + column
                 facts = rest[own + PACKED_FACTS]
                 pair = pair_of[(STREAMS >> 1) * i + direction]
                 if len(notes) > 0 and (STREAMS == 2 or direction == 1):
                     save_note(state, 0, pairs, pair, notes, rest[own + ROW] * NOTES)
                 elif direction == 0:
-                    emit_out(at, state, 0, calls, pairs, pair, facts, out, row)
+                    emit_out(at, state, 0, calls, pairs, pair, facts, t.out, row)
                 else:
-                    emit_in(at, state, 0, calls, pairs, pair, facts, out, row)
-            place = first_position(i, calls, rest, directions)
-            node = STREAMS * place + 2 * direction
-            late = rest[own + LATE]
-            flags[i] = 0 if place == i and late == NEVER else LATER
-            if place == i and late != NEVER and late - at < WEEK:  # see EXPIRED in `windows.py`
-                waiting = push(times, nodes, waiting, late, node)
-            talk = calls[i * FIELDS + TALK]
-            # A record of the start and a record of the end are one call; any other repeat is ignored.
-            if talk >= 0 and flags[place] & ENDED == 0:
-                flags[place] |= ENDED
-                ended = place * FIELDS
-                end = calls[i * FIELDS + END]
-                calls[ended + END] = end
-                calls[ended + TALK] = talk
-                calls[ended + FACTS] = calls[ended + FACTS] & ATTEMPT_FACTS | calls[i * FIELDS + FACTS] & ~ATTEMPT_FACTS
-                waiting = push(times, nodes, waiting, late if late != NEVER else end, node + 1)
+                    emit_in(at, state, 0, calls, pairs, pair, facts, t.out, row)
+            waiting = await_events(i, waiting, t)
 
 
-def emit_notes(first: int, last: int, notes: Ints, out: Any, width: int, column: int) -> None:
-    """Writes the values of the notes of the rows `first` to `last`, from `column` on."""
+def await_events(i: int, waiting: int, t: Memory) -> int:
+    """Adds the events of record `i` of a key to the heap of `waiting` events; returns its new size."""
+    calls = t.calls
+    rest = t.rest
+    flags = t.flags
+    at = calls[i * FIELDS + START]
+    place = first_position(i, calls, rest, t.directions)
+    node = STREAMS * place + 2 * t.directions[i]
+    late = rest[i * REST + LATE - FIELDS]
+    flags[i] = 0 if place == i and late == NEVER else LATER
+    if place == i and late != NEVER and late - at < WEEK:  # see EXPIRED in `windows.py`
+        waiting = push(t.times, t.nodes, waiting, late, node)
+    talk = calls[i * FIELDS + TALK]
+    # A record of the start and a record of the end are one call; any other repeat is ignored.
+    if talk >= 0 and flags[place] & ENDED == 0:
+        flags[place] |= ENDED
+        ended = place * FIELDS
+        end = calls[i * FIELDS + END]
+        calls[ended + END] = end
+        calls[ended + TALK] = talk
+        calls[ended + FACTS] = calls[ended + FACTS] & ATTEMPT_FACTS | calls[i * FIELDS + FACTS] & ~ATTEMPT_FACTS
+        waiting = push(t.times, t.nodes, waiting, late if late != NEVER else end, node + 1)
+    return waiting
+
+
+def emit_notes(first: int, last: int, width: int, column: int, t: Memory) -> None:
+    """Writes the values of the `notes` of the rows `first` to `last` into `out`, from `column` on."""
     for row in range(first, last):
-        emit_note(notes, row * NOTES, out, row * width + column)
+        emit_note(t.notes, row * NOTES, t.out, row * width + column)

@@ -17,6 +17,7 @@ Layout:
     state: STATE 32-bit integers a key, from `base` on. A time or a sum of times takes two of them (`read_wide`).
     pairs: PAIR integers for each (key, other party).
     pair_of: the pair of an event, at `node >> 1`.
+A function that needs several of these arrays takes the memory `m` that has them.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ LONG_AGO = -(1 << 30)  # earlier than any day
 LOW_HALF, SIGN = (1 << 32) - 1, 1 << 31
 
 Ints = Any  # a flat array of integers: NumPy, array.array, memoryview or list
-Parties = Any  # maps an event to its other party: `pair_of` in a table, the whole memory in a stream
+Memory = Any  # the arrays above by name: of one key in a table (`table_pass.py`), of all keys in a stream
 
 
 def pack(outcome: int, released_by: int, hour: int, day: int, step: int, same_region: int, ring: int) -> int:
@@ -144,15 +145,21 @@ def time_of(node: int, calls: Ints) -> int:
     return end_of(call, calls) if node & 1 else start_of(call, calls)
 
 
+def state_of(m: Memory) -> Ints:
+    """Returns the states of keys."""
+    return m.state
+
+
 def link_index(node: int) -> int:
     """Returns the index of an event in `links`."""
     return node
 
 
-def insert_event(
-    node: int, clock: int, state: Ints, base: int, calls: Ints, links: Ints, pairs: Ints, parties: Parties
-) -> None:
+def insert_event(node: int, clock: int, base: int, m: Memory) -> None:
     """Inserts an event that became known into its list and into every window that still contains its time."""
+    state = state_of(m)
+    calls = m.calls
+    links = m.links
     call = (node >> SHIFT) * FIELDS
     stream = node & (STREAMS - 1)
     time = time_of(node, calls)
@@ -179,16 +186,17 @@ def insert_event(
             state[ends + window] = node if time >= edge else after
             state[ends + BEFORE + window] = before if time >= edge else node
         if time >= edge:
-            hook_add(node, window, 1, state, base, calls, pairs, parties)
+            hook_add(node, window, 1, base, m)
             if stream == 0:
-                hook_insert(time, before, after, edge, window, state, base, calls)
-    hook_returns(node, clock, state, base, calls, links, parties)
+                hook_insert(time, before, after, edge, window, base, m)
+    hook_returns(node, clock, base, m)
 
 
-def expire_events(
-    at: int, day: int, state: Ints, base: int, calls: Ints, links: Ints, pairs: Ints, parties: Parties
-) -> None:
+def expire_events(at: int, day: int, base: int, m: Memory) -> None:
     """Moves the key's clock forward to `at` and removes expired events from each window; the clock never goes back."""
+    state = state_of(m)
+    calls = m.calls
+    links = m.links
     hook_day(day, state, base)
     if at <= read_wide(state, base + CLOCK):
         return
@@ -201,7 +209,7 @@ def expire_events(
             before = state[ends + BEFORE + window]
             edge = at - WINDOWS[window]
             while node >= 0 and time_of(node, calls) < edge:
-                hook_add(node, window, -1, state, base, calls, pairs, parties)
+                hook_add(node, window, -1, base, m)
                 following = links[link_index(node)] ^ before
                 if stream == 0 and following >= 0:
                     hook_expire(node, following, window, state, base, calls)
@@ -230,9 +238,7 @@ def drop_expired(ends: int, state: Ints, links: Ints) -> None:
 # `group_state.py` only `hook_add`: groups have neither gaps nor returned calls nor days.
 
 
-def hook_add(
-    node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, parties: Parties
-) -> None:
+def hook_add(node: int, window: int, sign: int, base: int, m: Memory) -> None:
     """Adds one event to a window (`sign` 1) or removes it (-1)."""
 
 
@@ -240,9 +246,7 @@ def hook_event(stream: int, call: int, clock: int, state: Ints, base: int, calls
     """Updates what does not depend on a window when an event becomes known."""
 
 
-def hook_insert(
-    time: int, before: int, after: int, edge: int, window: int, state: Ints, base: int, calls: Ints
-) -> None:
+def hook_insert(time: int, before: int, after: int, edge: int, window: int, base: int, m: Memory) -> None:
     """Updates gaps when an attempt is inserted between two neighbours in a window."""
 
 
@@ -250,7 +254,7 @@ def hook_expire(node: int, following: int, window: int, state: Ints, base: int, 
     """Updates gaps when an attempt leaves a window before its successor."""
 
 
-def hook_returns(node: int, clock: int, state: Ints, base: int, calls: Ints, links: Ints, parties: Parties) -> None:
+def hook_returns(node: int, clock: int, base: int, m: Memory) -> None:
     """Matches an inserted event with missed calls that it may have returned."""
 
 

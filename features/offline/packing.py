@@ -57,14 +57,13 @@ def pack_calls(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(G
         arrays = dict(zip(read, parallel(joblib.delayed(reader)() for reader in read.values()), strict=True))
         events = np.concatenate([arrays[name] for name in ("outcome", "released_by", "hour", "step", "same_region")])
         call_facts = np.concatenate([arrays[name] for name in CALL_FACTS])
-        times = [arrays[name] for name in ("start", "ring", "talk", "recorded", "day")]
+        columns = {name: arrays[name] for name in ("start", "ring", "talk", "recorded", "day")}
         parties, numbers = arrays["parties"]
+        columns |= {"parties": parties, "events": events, "call_facts": call_facts}
         records = cache_aligned(count * table_pass.RECORD)
         fill = shared_functions()["fill_records"]
         bounds = pairwise(np.linspace(0, count, threads + 1).astype(int).tolist())
-        parallel(
-            joblib.delayed(fill)(first, last, *times, parties, events, call_facts, records) for first, last in bounds
-        )
+        parallel(joblib.delayed(fill)(first, last, **columns, records=records) for first, last in bounds)
     owners, keys = {"number": parties}, {"number": numbers}
     for kind in grouping:
         owners[kind], keys[kind] = arrays[kind]

@@ -26,7 +26,6 @@ import numpy as np
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import select_features
 from callsieve.features.catalogue.feature import Feature
-from callsieve.features.codegen.compiled_library import shared_functions
 from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind, computed_features
 from callsieve.features.intake.keyed_table import KEYED_TOKENS
 from callsieve.features.kernel.table_pass import PARTIES, RECORD, ROW
@@ -35,7 +34,7 @@ from callsieve.features.records import GROUP_COLUMNS, KEYED_COLUMNS
 
 from .packing import Packed, pack_calls, start_order
 from .shuffle import dense_codes, from_cells, to_cells
-from .table import group_calls, pass_tasks, role_columns, select_columns
+from .table import copy_first_owner, group_calls, pass_tasks, role_columns, select_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,7 +108,7 @@ def sent_calls(out: pa.Table, kinds: Sequence[Kind], shard: int, shards: int, wh
             continue
         column = GROUP_COLUMNS[kind.name]
         owner = np.where(np.asarray(out[column].is_valid()), np.arange(len(records)), NONE).astype(np.int32)
-        shared_functions()["copy_first_owner"](groups.offsets, groups.views, calls.records, owner)
+        copy_first_owner(groups, calls.records, owner)
         has = np.flatnonzero(owner >= 0)
         keys, home = out[column].take(owner[has]), out["home"].take(has)
         rows = {"record": to_cells(records[has]), "key": keys.combine_chunks(), "home": home.combine_chunks()}

@@ -107,7 +107,7 @@ def fill_vectors(calls: Packed, numbers: Grouped, features: tuple[Feature, ...],
         groups = numbers
         if kind is not NUMBER:
             owners = calls.owners[kind.name]
-            shared_functions()["copy_first_owner"](numbers.offsets, numbers.views, calls.records, owners)
+            copy_first_owner(numbers, calls.records, owners)
             groups = group_calls(kind, calls, features)
         notes, columns = NO_NOTES, role_columns(kind.roles[-1], features)
         if columns:
@@ -133,7 +133,7 @@ def blank_notes(size: int) -> Array:
 def emit_all_notes(begin: int, end: int, noted: list[tuple[SimpleNamespace, Array, int]], out: Array) -> None:
     """Writes the values of the notes of the rows `begin` to `end`."""
     for engine, notes, column in noted:
-        engine.emit_notes(begin, end, notes, out.reshape(-1), out.shape[1], column)
+        engine.emit_notes(begin, end, out.shape[1], column, notes=notes, out=out.reshape(-1))
 
 
 def group_calls(kind: Kind, calls: Packed, features: tuple[Feature, ...]) -> Grouped:
@@ -144,8 +144,15 @@ def group_calls(kind: Kind, calls: Packed, features: tuple[Feature, ...]) -> Gro
         owners = np.ascontiguousarray(owners[::2])
     offsets = np.zeros(calls.keys[kind.name] + 1, dtype=np.int64)
     views = np.empty(np.count_nonzero(owners >= 0), dtype=np.int64)
-    shared_functions()["group_views"](calls.order, owners, len(owners) // max(len(calls.order), 1), offsets, views)
+    width = len(owners) // max(len(calls.order), 1)
+    shared_functions()["group_views"](width, order=calls.order, owners=owners, offsets=offsets, views=views)
     return Grouped(engine, views, offsets)
+
+
+def copy_first_owner(numbers: Grouped, records: Array, owners: Array) -> None:
+    """Gives repeated records the block, trunk or device of the first record, see `table_pass.copy_first_owner`."""
+    arrays = {"offsets": numbers.offsets, "views": numbers.views, "records": records, "owners": owners}
+    shared_functions()["copy_first_owner"](**arrays)
 
 
 def role_columns(role: str, features: tuple[Feature, ...]) -> list[int]:
@@ -180,28 +187,27 @@ def replay_keys(
     groups.engine.replay(
         begin,
         end,
-        groups.offsets,
-        groups.views,
-        calls.records,
-        scratch(groups.engine, largest),
-        notes,
-        out.reshape(-1),
         out.shape[1],
         *first_columns,
+        offsets=groups.offsets,
+        views=groups.views,
+        records=calls.records,
+        notes=notes,
+        out=out.reshape(-1),
+        **scratch(groups.engine, largest),
     )
 
 
-def scratch(engine: SimpleNamespace, largest: int) -> tuple[Array, ...]:
-    """Returns working memory of `replay` for a key with `largest` calls."""
-    table = 1 << (2 * largest).bit_length()
-    return (
-        np.empty(engine.STATE, dtype=np.int32),
-        *(np.empty(largest * size, dtype=np.int64) for size in (windows.FIELDS, table_pass.REST, 1, 1)),
-        np.empty(engine.STREAMS * largest, dtype=np.int32),
-        np.empty(largest * engine.PAIR, dtype=np.int32),
-        np.empty(largest * engine.STREAMS // 2, dtype=np.int32),
-        np.empty(largest, dtype=np.int32),
-        np.empty(table, dtype=np.int32),
-        np.empty(2 * largest + 1, dtype=np.int64),
-        np.empty(2 * largest + 1, dtype=np.int32),
-    )
+def scratch(engine: SimpleNamespace, largest: int) -> dict[str, Array]:
+    """Returns working memory of `replay` for a key with `largest` calls, by name."""
+    longs = {"calls": windows.FIELDS, "rest": table_pass.REST, "others": 1, "directions": 1}
+    ints = {"links": engine.STREAMS, "pairs": engine.PAIR, "flags": 1}
+    return {
+        **{name: np.empty(largest * size, dtype=np.int64) for name, size in longs.items()},
+        **{name: np.empty(largest * size, dtype=np.int32) for name, size in ints.items()},
+        "state": np.empty(engine.STATE, dtype=np.int32),
+        "pair_of": np.empty(largest * engine.STREAMS // 2, dtype=np.int32),
+        "slots": np.empty(1 << (2 * largest).bit_length(), dtype=np.int32),
+        "times": np.empty(2 * largest + 1, dtype=np.int64),
+        "nodes": np.empty(2 * largest + 1, dtype=np.int32),
+    }

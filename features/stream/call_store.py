@@ -2,8 +2,8 @@
 
 With this file in its namespace, code that reads calls of a table reads calls of a stream. A call takes FIELDS 32-bit
 integers: start (two), duration (NONE while in progress), talk time, packed facts (two). An event of the call at `place`
-is the node 4 * place + stream, as for a number in a table. Events of LISTS of the four streams are in lists. `parties`
-is the whole memory (`memory_layout.py`).
+is the node 4 * place + stream, as for a number in a table. Events of LISTS of the four streams are in lists. `m` is the
+whole memory (`memory_layout.py`).
 """
 
 from __future__ import annotations
@@ -67,6 +67,6 @@ def caller_of(place: int, m: Memory) -> int:
     return int(m.routes[m.route[place] * ROUTE_SIZE + CALLER])
 
 
-def same_party(outgoing: int, incoming: int, parties: Memory) -> bool:
+def same_party(outgoing: int, incoming: int, m: Memory) -> bool:
     """Returns whether an outgoing and an incoming event have the same other party."""
-    return bool(parties.callee[outgoing >> 2] == caller_of(incoming >> 2, parties))
+    return bool(m.callee[outgoing >> 2] == caller_of(incoming >> 2, m))

@@ -5,8 +5,6 @@ A member that belongs to only one group has no record there, because its part of
 
 from __future__ import annotations
 
-from typing import Any
-
 from callsieve.features.kernel.group_state import CALLS, count, count_member
 from callsieve.features.kernel.table_pass import emit_out
 from callsieve.features.kernel.windows import PAIR, SLOTS, STATE, SUMS, Ints
@@ -35,11 +33,9 @@ def count_event(
         count_member(sign, left, store.state, key * STATE, window)
 
 
-def emit_values(
-    at: int, key: int, own: Ints, pair: int, facts: int, out: Any, row: int, m: Memory, store: KeyStore
-) -> None:
-    """Writes a group's values of a call, from `row` on; the caller's own part starts at `pair` in `own`."""
-    emit_out(at, store.state, key * STATE, m.calls, own, pair, facts, out, row)
+def emit_values(at: int, key: int, own: Ints, pair: int, facts: int, row: int, m: Memory, store: KeyStore) -> None:
+    """Writes a group's values of a call into the vector, from `row` on; the caller's part begins at `pair` in `own`."""
+    emit_out(at, store.state, key * STATE, m.calls, own, pair, facts, m.row, row)
 
 
 def pair_offset(pair: int) -> int:

@@ -9,8 +9,6 @@ the opposite direction. Two numbers with a single call have none: its content fo
 
 from __future__ import annotations
 
-from typing import Any
-
 from callsieve.features.kernel.number_state import (
     CALLS,
     PAIR_ANSWERED,
@@ -80,16 +78,13 @@ def prefetch_state(window: int, key: int, m: Memory) -> None:
 
 def apply_event(node: int, key: int, m: Memory) -> None:
     """Applies an event that became known to the history of a number."""
-    state = m.number.state
-    calls = m.calls
-    pairs = m.number.pairs
     clock = m.counts[NOW]
     if node & 3 < LISTS:
-        insert_event(node, clock, state, key * STATE, calls, m.links, pairs, m)
+        insert_event(node, clock, key * STATE, m)
         return
     for window in range(3):
-        if time_of(node, calls) >= clock - WINDOWS[window]:
-            hook_add(node, window, 1, state, key * STATE, calls, pairs, m)
+        if time_of(node, m.calls) >= clock - WINDOWS[window]:
+            hook_add(node, window, 1, key * STATE, m)
 
 
 def expire_event(node: int, window: int, key: int, m: Memory) -> None:
@@ -99,7 +94,7 @@ def expire_event(node: int, window: int, key: int, m: Memory) -> None:
     links = m.links
     base = key * STATE
     stream = node & 3
-    hook_add(node, window, -1, state, base, calls, m.number.pairs, m)
+    hook_add(node, window, -1, base, m)
     if stream >= LISTS:
         return
     ends = base + ENDS + END_PLACES * stream
@@ -112,32 +107,36 @@ def expire_event(node: int, window: int, key: int, m: Memory) -> None:
         drop_expired(ends, state, links)
 
 
-def hook_add(
-    node: int, window: int, sign: int, state: Ints, base: int, calls: Ints, pairs: Ints, parties: Memory
-) -> None:
+def state_of(m: Memory) -> Ints:
+    """Returns the states of numbers."""
+    return m.number.state
+
+
+def hook_add(node: int, window: int, sign: int, base: int, m: Memory) -> None:
     """Adds one event to a window (`sign` 1) or removes it (-1)."""
     place = node >> 2
     stream = node & 3
-    record = parties.pair_of[place]
+    record = m.pair_of[place]
     if record == 0:
-        single_pair = parties.single_pair
+        single_pair = m.single_pair
         single_pair[window] = sign < 0 and stream == 0
         single_pair[PAIR_IN + window] = sign < 0 and stream == 2
-        count(stream, place * FIELDS, window, sign, state, base, calls, single_pair, 0)
+        count(node, window, sign, base, m, single_pair, 0)
         single_pair[window] = 0
         single_pair[PAIR_IN + window] = 0
         single_pair[PAIR_ANSWERED] = 0
         single_pair[PAIR_DAYS] = 0
         single_pair[PAIR_IN ^ PAIR_DAYS] = 0
         return
-    caller = caller_of(place, parties)
-    callee = parties.callee[place]
+    caller = caller_of(place, m)
+    callee = m.callee[place]
+    pairs = m.number.pairs
     pair = record * PAIR ^ (PAIR_IN if caller > callee else 0)
     if stream >= 2 and caller != callee:
         if stream == 2:
             pairs[pair ^ window] -= sign  # the caller has counted it
         pair ^= PAIR_IN
-    count(stream, place * FIELDS, window, sign, state, base, calls, pairs, pair)
+    count(node, window, sign, base, m, pairs, pair)
 
 
 def fill_pair(place: int, pairs: Ints, pair: int, m: Memory) -> None:
@@ -163,9 +162,9 @@ def fill_pair_record(place: int, record: int, m: Memory) -> None:
 
 
 def emit_values(
-    at: int, day: int, key: int, other: int, single: int, direction: int, facts: int, out: Any, row: int, m: Memory
+    at: int, day: int, key: int, other: int, single: int, direction: int, facts: int, row: int, m: Memory
 ) -> None:
-    """Writes a number's values of a call, from `row` on.
+    """Writes a number's values of a call into the vector, from `row` on.
 
     Args:
         single: the only stored call of the two parties, or NONE.
@@ -176,15 +175,15 @@ def emit_values(
     if key > 0:
         hook_day(day, m.number.state, base)
     if direction == 1:
-        emit_in(at, m.number.state, base, m.calls, single_pair, 0, facts, out, row)
+        emit_in(at, m.number.state, base, m.calls, single_pair, 0, facts, m.row, row)
         return
     flipped = PAIR_IN if key > other else 0
     pair = find_pair(min(key, other), max(key, other), m.number) * PAIR
     if pair > 0 or single == NONE:
-        emit_out(at, m.number.state, base, m.calls, m.number.pairs, pair ^ flipped, facts, out, row)
+        emit_out(at, m.number.state, base, m.calls, m.number.pairs, pair ^ flipped, facts, m.row, row)
         return
     fill_pair(single, single_pair, 0, m)
-    emit_out(at, m.number.state, base, m.calls, single_pair, flipped, facts, out, row)
+    emit_out(at, m.number.state, base, m.calls, single_pair, flipped, facts, m.row, row)
     for i in range(PAIR):
         single_pair[i] = 0
 
@@ -198,7 +197,7 @@ def remove_outcome(node: int, key: int, m: Memory) -> None:
     clock = m.counts[NOW]
     for window in range(3):
         if time_of(node, calls) >= clock - WINDOWS[window]:
-            hook_add(node, window, -1, state, base, calls, m.number.pairs, m)
+            hook_add(node, window, -1, base, m)
     if node & 3 >= LISTS:
         return
     ends = base + ENDS + END_PLACES * (node & 3)

@@ -275,8 +275,8 @@ def vector(at: int, day: int, caller: int, callee: int, facts: int, m: Memory) -
         m.row[i] = math.nan
     moment = max(at, m.counts[NOW])
     single = only_call_of(caller, callee, m)
-    number_emit_values(moment, day, caller, callee, single, 0, facts, m.row, CALLER_COLUMN, m)
-    number_emit_values(moment, day, callee, caller, single, 1, facts, m.row, CALLEE_COLUMN, m)
+    number_emit_values(moment, day, caller, callee, single, 0, facts, CALLER_COLUMN, m)
+    number_emit_values(moment, day, callee, caller, single, 1, facts, CALLEE_COLUMN, m)
     emit_group(0, moment, caller, facts, BLOCK_COLUMN, m, m.block)
     emit_group(1, moment, caller, facts, TRUNK_COLUMN, m, m.trunk)
     emit_group(2, moment, caller, facts, DEVICE_COLUMN, m, m.device)
@@ -291,9 +291,9 @@ def emit_group(kind: int, at: int, caller: int, facts: int, column: int, m: Memo
     alone = caller > 0 and m.first_route[caller] > 0 and m.homes[home] == key
     if alone and key > 0:
         number_copy_member(caller, m.member, 0, m)
-        group_emit_values(at, key, m.member, 0, facts, m.row, column, m, store)
+        group_emit_values(at, key, m.member, 0, facts, column, m, store)
         return
     pair = 0
     if caller > 0 and m.first_route[caller] > 0 and m.homes[home] == SPLIT:
         pair = group_pair_offset(group_find_pair(key, caller, store))
-    group_emit_values(at, key, store.pairs, pair, facts, m.row, column, m, store)
+    group_emit_values(at, key, store.pairs, pair, facts, column, m, store)

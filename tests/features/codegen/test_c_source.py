@@ -84,7 +84,7 @@ def compiled(folder, text):
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """Returns each function as Python and as C, by name."""
-    writer = c_source.Writer(())
+    writer = c_source.Writer()
     for name in NAMES:
         label, kind = writer.function(PART, name, (c_source.INT, c_source.INT))
         writer.lines.append(f"{kind} {name}({c_source.INT} a, {c_source.INT} b) {{ return {label}(a, b); }}")
@@ -110,7 +110,7 @@ def test_a_function_returns_the_same_in_c_and_in_python(both, name, a, b):
 
 
 def test_an_empty_function_is_omitted():
-    assert c_source.Writer(()).function(PART, "nothing", (c_source.INT,)) == ("", c_source.NOTHING)
+    assert c_source.Writer().function(PART, "nothing", (c_source.INT,)) == ("", c_source.NOTHING)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_an_untranslatable_line_is_named_in_the_error(line):
     source = "def odd(n):\n" + "\n".join(f"    {part}" for part in line.split("\n")) + "\n    return n\n"
     part = c_source.part("kernel", (), {}, source)
     with pytest.raises(c_source.Untranslatable, match=r"^kernel\.odd, .* cannot be written in C$"):
-        c_source.Writer(()).function(part, "odd", (c_source.INT,))
+        c_source.Writer().function(part, "odd", (c_source.INT,))
 
 
 @pytest.fixture(scope="module")

@@ -83,9 +83,9 @@ def test_snapshots_are_interchangeable_between_compiled_and_interpreted(tmp_path
 def test_an_array_of_another_type_never_reaches_c(array):
     good = {"order": np.arange(4), "owners": np.zeros(4, np.int32), "offsets": np.zeros(2, np.int64)}
     group_views = shared_functions()["group_views"]
-    group_views(good["order"], good["owners"], 1, good["offsets"], views := np.empty(4, np.int64))
+    group_views(1, **good, views=np.empty(4, np.int64))
     with pytest.raises(ValueError, match="expected contiguous i8"):
-        group_views(array, good["owners"], 1, good["offsets"], views)
+        group_views(1, **good | {"order": array}, views=np.empty(4, np.int64))
 
 
 def test_features_of_other_roles_fit_into_a_note():

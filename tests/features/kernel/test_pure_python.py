@@ -76,7 +76,8 @@ def test_kinds_of_history_replace_the_hooks_of_the_kernel():
 @example([i << 20 for i in range(40)])  # all collide in the hash table
 def test_each_other_party_gets_one_pair(others):
     layout = kernel(NUMBER, FEATURES)
-    _, _, _, _, directions, _, pairs, pair_of, _, slots, _, _ = scratch(layout, len(others))
+    arrays = scratch(layout, len(others))
+    directions, pairs, pair_of, slots = (arrays[name] for name in ("directions", "pairs", "pair_of", "slots"))
     directions[:], pairs[:] = 0, -1
     layout.index_pairs(len(others), others, directions, slots, pair_of, pairs)
     assigned = pair_of[::2].tolist()
