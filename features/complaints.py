@@ -17,7 +17,7 @@ import math
 from bisect import bisect_left, insort
 from collections import deque
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from callsieve.features.kernel.windows import DAY_MS
 
@@ -71,7 +71,7 @@ class ComplaintFeature:
     role: str = "complaints"
 
     @property
-    def definition(self) -> dict[str, Any]:
+    def definition(self) -> dict[str, object]:
         """The settings that compute the feature from complaints, as plain JSON values."""
         return {
             "name": self.name,

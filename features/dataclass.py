@@ -31,14 +31,14 @@ else:
         return _decorated(cls, frozen=frozen, slots=slots, kw_only=kw_only)
 
 
-class _Options(dict[str, Any]):
+class _Options(dict[str, object]):
     """Arguments of `field`."""
 
 
 class _Field:
     """One field of a class."""
 
-    def __init__(self, name: str, kind: object, options: dict[str, Any]) -> None:
+    def __init__(self, name: str, kind: object, options: dict[str, object]) -> None:
         self.name, self.kind, self.options = name, kind, options
         self.init, self.repr, self.compare = (options.get(option, True) for option in ("init", "repr", "compare"))
         self.has_default = "default" in options or "default_factory" in options
@@ -57,13 +57,13 @@ _FROM_FACTORY = _FromFactory()
 class _StandardFields:
     """The attribute `__dataclass_fields__` of a class, built on first access."""
 
-    def __get__(self, _instance: object, owner: Any) -> dict[str, Any]:
+    def __get__(self, _instance: object, owner: Any) -> dict[str, object]:
         import dataclasses
 
         own = owner.__own_fields__.values()
         specs = [(item.name, item.kind, dataclasses.field(**item.options)) for item in own]
         standard = dataclasses.make_dataclass(owner.__name__, specs)
-        fields: dict[str, Any] = {item.name: item for item in dataclasses.fields(standard)}
+        fields: dict[str, object] = {item.name: item for item in dataclasses.fields(standard)}
         owner.__dataclass_fields__ = fields
         return fields
 
@@ -111,7 +111,7 @@ def _field(cls: type, name: str, kind: object, *, kw_only: bool) -> _Field:
 
 def _init(cls: type, fields: dict[str, _Field], unfrozen: type | None) -> Callable[..., None]:
     """Compiles `__init__`; for a frozen class, the instance has the class `unfrozen` while its fields are set."""
-    closure: dict[str, Any] = {
+    closure: dict[str, object] = {
         "_from_factory": _FROM_FACTORY,
         "_set": object.__setattr__,
         "_unfrozen": unfrozen,
@@ -167,7 +167,7 @@ def _refuse(_instance: object, name: str, *_value: object) -> None:
     raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
 
-def _with_slots(cls: type, members: dict[str, Any], own: dict[str, _Field]) -> type:
+def _with_slots(cls: type, members: dict[str, object], own: dict[str, _Field]) -> type:
     """Makes the class again: slots exist only if a class is made with them."""
     dropped = {*own, "__dict__", "__weakref__", "__hash__"}
     inherited = {name: value for name, value in vars(cls).items() if name not in dropped}

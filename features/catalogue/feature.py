@@ -7,7 +7,6 @@ The name of a feature follows from these four. A formula here is both the publis
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 from callsieve.features.dataclass import dataclass
 from callsieve.features.kernel import windows as w
@@ -176,7 +175,7 @@ class Feature:
         return self.role == "callee" or self.how == "age" or not parts.isdisjoint(changed)
 
     @property
-    def definition(self) -> dict[str, Any]:
+    def definition(self) -> dict[str, object]:
         """The definition as plain JSON values, sufficient to recompute the feature from raw calls."""
         roles = ("part", "whole", "other")
         formula = FORMULAS[self.how]
@@ -197,7 +196,7 @@ class Feature:
             "source": self.source,
         }
 
-    def _described(self, part: str) -> dict[str, Any] | str:
+    def _described(self, part: str) -> dict[str, object] | str:
         entry = self._sum(part)
         if entry:
             total = SUMS_BY_ROLE[self.role][entry[0]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
@@ -87,7 +88,7 @@ def stream_kernel() -> SimpleNamespace:
     of = {}
     for name, (constants, source) in stream_declarations().items():
         of[name] = SimpleNamespace(**_namespace(STREAM_MODULES[name], constants, source))
-    supplied: dict[str, Any] = columns(FEATURES)
+    supplied: dict[str, object] = dict(columns(FEATURES))
     for name, functions in CALLED_BY_DRIVER.items():
         supplied |= {f"{name}_{function}": getattr(of[name], function) for function in functions}
     return SimpleNamespace(of=of, **_namespace(DRIVER, supplied, ""))
@@ -121,9 +122,9 @@ def version() -> str:
     return hashlib.sha256(b"\0".join(Path(str(part.__file__)).read_bytes() for part in parts)).hexdigest()
 
 
-def _namespace(modules: tuple[ModuleType, ...], supplied: dict[str, Any], source: str) -> dict[str, Any]:
+def _namespace(modules: tuple[ModuleType, ...], supplied: Mapping[str, object], source: str) -> dict[str, object]:
     """Returns the functions of the modules in one namespace with the supplied values and the generated functions."""
-    namespace: dict[str, Any] = {"__name__": __name__, "nan": math.nan}
+    namespace: dict[str, object] = {"__name__": __name__, "nan": math.nan}
     for part in modules:
         namespace |= {name: value for name, value in vars(part).items() if _is_member(name, value, part)}
     namespace |= supplied

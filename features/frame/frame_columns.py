@@ -89,7 +89,7 @@ def read_frame(frame: pd.DataFrame, layout: Layout, country: str) -> pa.Table:
         ValueError: in one line, if a column or a row is invalid. No message shows a number.
     """
     matched = layout.match(list(frame.columns), "DataFrame")
-    cells: dict[str, Any] = {}
+    cells: dict[str, pa.Array] = {}
     for role, names in matched.items():
         for name in names:
             read = _numbers if role in NUMBERS else _texts if role in (*TEXTS, *CATEGORIES) else _values

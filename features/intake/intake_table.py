@@ -52,7 +52,7 @@ def keyed_table(calls: pa.Table, memory: NumberMemory, offset: Offset) -> pa.Tab
     known = _attempt_known(start, times)
     step = dial_all(memory, numbers, (start, known), caller, callee, partial(_step, numbers))
     facts = numbers.facts()
-    columns: dict[str, Any] = {
+    columns: dict[str, pa.Array] = {
         "start": pa.array(start),
         "caller": _words(facts["token"][caller], numbers.tokens),
         "callee": _words(facts["token"][callee], numbers.tokens),

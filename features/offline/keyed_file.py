@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -159,8 +159,10 @@ def keyed_shards(
 def write_groups(tables: Iterator[pa.Table], out: Path) -> None:
     """Writes tables, at least one, to one Parquet file, atomically."""
     first = next(tables)
-    options: dict[str, Any] = {"compression": "lz4", "write_page_checksum": True}
-    with atomic_path(out) as part, pq.ParquetWriter(part, first.schema, **options) as file:
+    with (
+        atomic_path(out) as part,
+        pq.ParquetWriter(part, first.schema, compression="lz4", write_page_checksum=True) as file,
+    ):
         for table in chain([first], tables):
             file.write_table(table, row_group_size=GROUP_ROWS)
 

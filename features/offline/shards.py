@@ -53,7 +53,7 @@ def write_shards(
     memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Writes the vectors of a Parquet file of keyed calls as `part-*.parquet`, bit-equal to `table.vectors`.
 
     The columns are `row` (row of the input, from 0), `start`, `caller`, `callee` and the features. The calls of a
@@ -104,7 +104,7 @@ def open_plan(
     names: tuple[str, ...],
     memory: int,
     threads: int,
-    also: Mapping[str, Any] = MappingProxyType({}),
+    also: Mapping[str, object] = MappingProxyType({}),
 ) -> Plan:
     """Returns the plan in the manifest of the folder, or a new plan, and writes its manifest.
 
@@ -126,7 +126,7 @@ def open_plan(
     return Plan(folder, names, rows, chunk, shards)
 
 
-def read_manifest(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+def read_manifest(path: Path, identity: Mapping[str, object]) -> dict[str, Any] | None:
     """Returns the manifest of an unfinished run; None if the folder is new or empty.
 
     Raises:
@@ -146,14 +146,14 @@ def read_manifest(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None
     return manifest
 
 
-def write_manifest(path: Path, facts: dict[str, Any]) -> None:
+def write_manifest(path: Path, facts: dict[str, object]) -> None:
     """Writes a manifest, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as part:
         part.write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
+def fingerprint(path: Path) -> dict[str, object]:
     """Returns the size of a file and the SHA-256 of its end: a Parquet file has statistics and page sizes there."""
     size = path.stat().st_size
     with path.open("rb") as file:

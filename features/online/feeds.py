@@ -10,7 +10,7 @@ Where one operator of many records the calls, callers seem to call less than the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain, combinations
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,25 @@ COLUMNS = ("start", "caller", "callee", "trunk", "device", "outcome", "ring", "t
 """The columns of keyed calls that `feed_of_batches` reads."""
 
 
+def lacks_of(feed: str) -> tuple[str, ...]:
+    """Returns what records on a feed lack, in the order of LACKS; nothing for COMPLETE and for UNKNOWN_FEED.
+
+    >>> lacks_of("no routes, no ring time"), lacks_of("complete")
+    (('no routes', 'no ring time'), ())
+    """
+    words = feed.split(", ")
+    return tuple(lack for lack in LACKS if lack in words)
+
+
+def feed_lacking(lacks: Collection[str]) -> str:
+    """Returns the feed of records that lack these of LACKS; the inverse of `lacks_of`.
+
+    >>> feed_lacking({"no ring time", "no routes"}), feed_lacking(())
+    ('no routes, no ring time', 'complete')
+    """
+    return ", ".join(lack for lack in LACKS if lack in lacks) or COMPLETE
+
+
 def with_lacks(feed: str, more: str) -> str:
     """Returns the feed of records that lack what both feeds lack.
 
@@ -87,8 +106,7 @@ def with_lacks(feed: str, more: str) -> str:
     """
     if UNKNOWN_FEED in (feed, more):
         return UNKNOWN_FEED
-    lacks = {*feed.split(", "), *more.split(", ")}
-    return ", ".join(lack for lack in LACKS if lack in lacks) or COMPLETE
+    return feed_lacking(lacks_of(feed) + lacks_of(more))
 
 
 def needs_second_model(feed: str, own: str) -> bool:
@@ -105,7 +123,7 @@ def needs_second_model(feed: str, own: str) -> bool:
     >>> needs_second_model("answered only", own="answered only")
     False
     """
-    return feed != own and not set(SECOND_MODEL).isdisjoint(feed.split(", "))
+    return feed != own and not set(SECOND_MODEL).isdisjoint(lacks_of(feed))
 
 
 def feed_of_shares(unanswered: float, called: float, routes: float, ring: float, rare: float = 0.0) -> str:
@@ -128,7 +146,7 @@ def feed_of_shares(unanswered: float, called: float, routes: float, ring: float,
     if rare >= TOO_SPARSE_FROM or any(LACKING < share < limit for share, limit in zip(shares, present, strict=True)):
         return UNKNOWN_FEED
     lacking = (*(share <= LACKING for share in shares), rare >= SPARSE_FROM)
-    return ", ".join(lack for lack, lacks in zip(LACKS, lacking, strict=True) if lacks) or COMPLETE
+    return feed_lacking([lack for lack, lacks in zip(LACKS, lacking, strict=True) if lacks])
 
 
 def feed_of_counts(

@@ -26,6 +26,7 @@ from callsieve.features.online.feeds import (
     NO_ROUTES,
     OUTGOING_ONLY,
     SPARSE,
+    lacks_of,
 )
 from callsieve.serving.batch.column_files import own_values
 from callsieve.serving.batch.complaint_rows import complaint_table
@@ -119,14 +120,14 @@ def vectors_on(name: str, dataset: Dataset, features: tuple[str, ...], threads: 
 
 def recorded_rows(calls: pa.Table, feed: str) -> Array:
     """Returns the places of the calls that a feed records."""
-    lacks = feed.split(", ")
+    lacks = lacks_of(feed)
     recorded = answered_rows(calls) if ANSWERED_ONLY in lacks else np.arange(calls.num_rows)
     return recorded[of_one_operator(calls.take(pa.array(recorded)))] if SPARSE in lacks else recorded
 
 
 def recorded_calls(calls: pa.Table, feed: str) -> tuple[Array, pa.Table]:
     """Returns the places of the calls that a feed records, and the calls as the feed records them."""
-    lacks, recorded = feed.split(", "), recorded_rows(calls, feed)
+    lacks, recorded = lacks_of(feed), recorded_rows(calls, feed)
     if len(recorded) < calls.num_rows:
         calls = calls.take(pa.array(recorded))
     if OUTGOING_ONLY in lacks:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from callsieve.features.files.atomic import write_atomic
+from callsieve.features.online.feeds import lacks_of
 from callsieve.training.judging.run_figures import DatasetEntry, ModelFigures, RunFigures
 from callsieve.training.language import gettext, moment, phrase, table_name, words
 from callsieve.training.oversight.log.gates import shipped_gates
@@ -183,7 +184,7 @@ def measured(figures: RunFigures, refused: str) -> dict[str, object]:
         gettext("Certified"): certified
         + (gettext("; refused by gates on %(metrics)s, so not promoted", metrics=refused) if refused else ""),
         gettext("Certified on records that lack"): gettext("; ").join(
-            gettext(", ").join(map(words, name.split(", ")))
+            gettext(", ").join(map(words, lacks_of(name)))
             for name, feed in figures["feeds"].items()
             if feed["certified"]
         )
