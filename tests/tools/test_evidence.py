@@ -12,7 +12,6 @@ from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.training.oversight.log.gates import shipped_gates
 from tests.support.paths import ROOT
 from tests.tools import claims, evidence
-from tests.tools import claims as figures
 from tests.tools.claims import CLAIMS, Claim
 from tests.tools.evidence import COLUMNS, OLDER, Row, code_hash, lines_by_claim, main, outdated, run, write_page
 
@@ -214,7 +213,7 @@ def test_figures_of_the_demonstration():
             "the shipped model": {"catch": {"call": {"rate": 0.8}}, "detection": {"soon_share": 0.9}, "false_calls": 3},
         },
     }
-    assert figures.demo(output) == {
+    assert claims.demo(output) == {
         "calls": "2.8 million",
         "false calls": "1,234 of 105,336, at most 0.45 in 10,000 (95 %, one-sided, exact)",
         "nuisance calls": "4,754",
@@ -254,7 +253,7 @@ def test_figures_of_the_shipped_model():
         others[f"catch, {name}"] = "40 %, 40 %, mean 40 %, least 40 %"
         others[f"found within ten calls, {name}"] = "30 %, 30 %, mean 30 %, least 30 %"
         others[f"calls stopped, {name}"] = "0 %, 0 %, mean 0 %, least 0 %"
-    assert figures.shipped_model(output) == {
+    assert claims.shipped_model(output) == {
         "model": "0123456789ab",
         "worlds": "default/world-1001, town/world-1031",
         "false calls": "5 of 40,000, at most 2.63 in 10,000 (95 %, one-sided, exact)",
@@ -278,7 +277,7 @@ def test_figures_of_the_number_of_worlds():
     world = lambda catch, soon, false: {"catch": catch, "soon": soon, "false": false, "stopped": 0.9}
     truth = {f"{count} worlds": [world(0.5, 0.6, 0.25), world(0.7, 0.8, 1.5)] for count in (1, 2)}
     labels = {"2 worlds, reported labels": [world(0.4, 0.3, 2.0)]}
-    stated = figures.number_of_worlds({"worlds": truth, "labels": labels})
+    stated = claims.number_of_worlds({"worlds": truth, "labels": labels})
     assert len(stated) == 9
     assert stated["catch, 1 worlds"] == "mean 60 %, least 50 %"
     assert stated["found within ten calls, 2 worlds"] == "mean 70 %, least 60 %"
@@ -291,7 +290,7 @@ def test_figures_of_known_callers():
     usual = {"innocent": row(0.3, 0.2), "no evasion": row(0.0006, 0.0005), "one_ring": row(0.0, 0.0)}
     evasions = {"warmed_up": row(0.118, 0.044), "padded_talk": row(0.049, 0.013), "lent_card": row(0.004, 0.003)}
     second = usual | {"innocent": row(0.28, 0.2), "warmed_up": row(0.02, 0.05)}
-    assert figures.known_callers({"worlds": {"1": usual | evasions, "2": second}}) == {
+    assert claims.known_callers({"worlds": {"1": usual | evasions, "2": second}}) == {
         "innocent calls passed": "30 %, 28 %",
         "nuisance without an evasion": "0.1, 0.1 %",
         "calls of warmed up": "11.8, 2.0 %",
@@ -304,7 +303,7 @@ def test_figures_of_known_callers():
 
 def test_figures_of_the_first_days():
     days = [{"day": 1, "reach_the_band": 1300, "innocent": 10_000}, {"day": 8, "reach_the_band": 0, "innocent": 10}]
-    assert figures.first_days({"days": days}) == {
+    assert claims.first_days({"days": days}) == {
         "innocent calls above the threshold in 10,000, day 1": "1300.0 (1,300 of 10,000)",
         "innocent calls above the threshold in 10,000, day 8": "0.0 (0 of 10)",
     }
@@ -317,7 +316,7 @@ def test_figures_of_real_callers():
         "copenhagen": {"calls": 3600, "labelled": 2},
         "reality": {"no_threshold": {"unknown": 25000, "fixed": 448}},
     }
-    assert figures.real_callers(output) == {
+    assert claims.real_callers(output) == {
         "labelled, fake_1": "7 of 1,200, the first is call 5",
         "labelled, white_1": "0 of 900",
         "labelled, students in Copenhagen": "2 of 3,600",
@@ -327,10 +326,10 @@ def test_figures_of_real_callers():
 
 def test_figures_of_the_package_and_of_published_data():
     times = {"megabytes": 61.4, "import_milliseconds": 80.6, "import_least": 79.5, "import_most": 99.4}
-    assert figures.install(times) == {"size": "61 MB", "import": "81 ms (80-99 ms over 5 imports)"}
+    assert claims.install(times) == {"size": "61 MB", "import": "81 ms (80-99 ms over 5 imports)"}
     features = [{"name": "calls"}, {"name": "calls_reported"}, {"name": "x"}]
-    assert figures.catalogue({"features": features}) == {"features of calls": "2", "features of complaints": "1"}
+    assert claims.catalogue({"features": features}) == {"features of calls": "2", "features of complaints": "1"}
     test = {"auc": 0.91239, "macro_f1": 0.8}
-    assert figures.published_table({"test": test}) == {"AUC": "0.912", "macro F1": "0.800"}
+    assert claims.published_table({"test": test}) == {"AUC": "0.912", "macro F1": "0.800"}
     shares = {"shares": {"90d_1": 0.123}}
-    assert figures.reach({"churn": shares}) == {"complaints that a list of 90 days reaches": "12 %"}
+    assert claims.reach({"churn": shares}) == {"complaints that a list of 90 days reaches": "12 %"}

@@ -1,4 +1,4 @@
 """The callers of the simulated world: people, couriers, firms, gangs and robots.
 
-Imports `basis`. Start with `people`.
+Imports `basis`. Start with `sim`.
 """
