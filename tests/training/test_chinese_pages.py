@@ -104,7 +104,7 @@ PAGES = {
     "governance report": governed,
     "page of a feature table": lambda: "".join(tabulated(split) for split in SPLITS.values()),
     "descriptions of features": lambda: " | ".join(feature.zh for feature in ALL_FEATURES.values()),
-    "answers of the complaint desk": lambda: " | ".join(text["zh"] for text in desk_rules()["notices"].values()),
+    "answers of the complaint desk": lambda: " | ".join(text["zh"] for text in desk_rules().notices.values()),
 }
 
 

@@ -73,7 +73,7 @@ def names():
     kinds = {*world.table("people.kinds"), *outfits, *(outfit["attack"] for outfit in outfits.values())} - {""}
     classes = plan_table()
     parts = (STRATA, ACTIONS, LACKS, kinds, classes["content"], classes["mode"], ("human", "recording"))
-    parts += (classes["names"], regulators()["industries"], regulators()["complaints"])
+    parts += (classes["names"], regulators().industries, regulators().complaints)
     parts += (("all", NOT_REGISTERED, UNCLASSIFIED, NO_REGULATOR, "group #"),)
     known = {name for part in parts for name in part} | {name for name, _, _ in BUCKETS}
     known |= {PLAIN, SHIPPED, RELAY, STYLES["rule"][-1]} | set(OTHER_NAMES)

@@ -102,7 +102,10 @@ def complaints_list(
     rows = complaints_of(data, regulator=regulator)
     names = ("complaint", "at", "category", "plan_class", "regulator", "status")
     lines = [
-        (*(str(row[name]) for name in names), f"{row['dispatch'] or row['answer'] or ''}{' overdue' * row['overdue']}")
+        (
+            *(str(dict(row)[name]) for name in names),
+            f"{row['dispatch'] or row['answer'] or ''}{' overdue' * row['overdue']}",
+        )
         for row in rows
     ]
     return Result(

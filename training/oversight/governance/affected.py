@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,11 +29,21 @@ CALL_RECORDS = MOST_WITHOUT + 1
 """Handing over this many call records is a crime (judicial interpretation of 2017, article 5)."""
 
 
+class Dataset(TypedDict):
+    """An affected table. Rows and people are None if the file cannot be read."""
+
+    file: str
+    rows: int | None
+    people: int | None
+    epochs: list[str]
+    kinds: list[str]
+
+
 @dataclass(slots=True)
 class Affected:
     """The scope. `people` counts tokens: a person may have several numbers, and has another token in each epoch."""
 
-    datasets: list[dict[str, Any]] = field(default_factory=list)
+    datasets: list[Dataset] = field(default_factory=list)
     people: int = 0
     epochs: dict[str, int] = field(default_factory=dict)
     keys: list[dict[str, str]] = field(default_factory=list)
@@ -47,7 +57,7 @@ class Affected:
     @property
     def call_records(self) -> int:
         """Returns the number of call records in all data sets."""
-        return sum(dataset["rows"] for dataset in self.datasets if "call record" in dataset["kinds"])
+        return sum(dataset["rows"] or 0 for dataset in self.datasets if "call record" in dataset["kinds"])
 
     @property
     def readable(self) -> list[str]:
@@ -84,7 +94,7 @@ def affected(folders: Iterable[Path]) -> Affected:
     return scope
 
 
-def _dataset(path: Path, name: str, tokens: set[str]) -> dict[str, Any]:
+def _dataset(path: Path, name: str, tokens: set[str]) -> Dataset:
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             columns = [column for column in PEOPLE if column in file.schema_arrow.names]

@@ -36,7 +36,7 @@ def regulator_of(category: object) -> str:
     ('finance', 'police', 'no regulator named')
     """
     table = regulators()
-    return str(table["complaints"].get(category) or table["industries"].get(category) or NO_REGULATOR)
+    return str(table.complaints.get(str(category)) or table.industries.get(str(category)) or NO_REGULATOR)
 
 
 def class_of(category: str | None, mode: str | None) -> str:

@@ -13,15 +13,15 @@ from datetime import date
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from callsieve.features.files.dates import now_ms
+from callsieve.features.files.decode import Record, toml_as
 from callsieve.features.files.masking import has_long_digits
-from callsieve.features.files.toml_file import read_toml
 from callsieve.features.reading.call_files import write_table
 from callsieve.features.reading.layouts import DEFAULT_ZONE
 from callsieve.serving.custody.expiry import expiry_filter
@@ -47,10 +47,46 @@ _SCHEMA = pa.schema(
 )
 
 
+class DeskRules(Record, frozen=True):
+    """The reviewed clocks of complaints, in working days, and the notices by status and language."""
+
+    version: str
+    dispatch_days: int
+    answer_days: int
+    holidays: tuple[str, ...]
+    working_days: tuple[str, ...]
+    notices: dict[str, dict[str, str]]
+
+
+class Complaint(TypedDict):
+    """A complaint with its status.
+
+    `complaint` is its id (16 letters), `number` a token; `at` and `known_at` are local days. `dispatch` and `answer`
+    are deadlines: None before their clock runs, or after the step.
+    """
+
+    complaint: str
+    number: str
+    at: str
+    known_at: str
+    category: str | None
+    plan_class: str
+    regulator: str
+    status: str
+    dispatch: str | None
+    answer: str | None
+    overdue: bool
+    note: str
+
+
+Row = Mapping[str, Any]  # of a table
+Identity = tuple[object, ...]  # values of IDENTITY
+
+
 @cache
-def desk_rules() -> dict[str, Any]:
+def desk_rules() -> DeskRules:
     """Returns the reviewed clocks and notices of complaints."""
-    return read_toml(files(__package__).joinpath("complaint_desk.toml"))
+    return toml_as(DeskRules, files(__package__).joinpath("complaint_desk.toml"))
 
 
 def due(begin: date, days: int) -> date:
@@ -60,8 +96,8 @@ def due(begin: date, days: int) -> date:
     datetime.date(2026, 3, 11)
     """
     rules = desk_rules()
-    off = {date.fromisoformat(day) for day in rules["holidays"]}
-    on = {date.fromisoformat(day) for day in rules["working_days"]}
+    off = {date.fromisoformat(day) for day in rules.holidays}
+    on = {date.fromisoformat(day) for day in rules.working_days}
     day = begin
     while days:
         day = date.fromordinal(day.toordinal() + 1)
@@ -71,7 +107,7 @@ def due(begin: date, days: int) -> date:
 
 def complaints_of(
     folder: Path, *, regulator: str | None = None, reporter: str | None = None, today: date | None = None
-) -> list[dict[str, Any]]:
+) -> list[Complaint]:
     """Returns complaints with their status, the ones with the earliest deadline first.
 
     Args:
@@ -79,28 +115,24 @@ def complaints_of(
         regulator: only complaints about its trade; a name of `regulators.toml`.
         reporter: only complaints of the person with this token.
         today: the day on which a clock counts as overdue; by default today in China.
-    Returns:
-        For each complaint: `complaint` (16 letters), `number` (token), `at` and `known_at` (local days), `category`,
-        `plan_class`, `regulator`, `status`, `dispatch` and `answer` (deadlines; None before their clock runs or after
-        the step), `overdue`, `note`. The reporter is left out.
     Raises:
         ValueError: if the regulator is unknown, or a file is missing or malformed.
     """
-    if regulator is not None and regulator not in regulators()["regulators"]:
-        raise ValueError(f"--regulator: expected one of {', '.join(sorted(regulators()['regulators']))}")
+    if regulator is not None and regulator not in regulators().regulators:
+        raise ValueError(f"--regulator: expected one of {', '.join(sorted(regulators().regulators))}")
     frame = _complaints(folder)
     steps = _last_steps(folder)
     today = today or pd.Timestamp.now(tz=DEFAULT_ZONE).date()
-    rows = [_row(complaint, steps.get(tuple(complaint[name] for name in IDENTITY)), today) for complaint in frame]
-    mine = [
-        {name: value for name, value in row.items() if name != "reporter"}
-        for row in rows
-        if regulator in (None, row["regulator"]) and reporter in (None, row["reporter"])
+    rows = [
+        _row(complaint, steps.get(tuple(complaint[name] for name in IDENTITY)), today)
+        for complaint in frame
+        if reporter in (None, complaint["reporter"])
     ]
+    mine = [row for row in rows if regulator in (None, row["regulator"])]
     return sorted(mine, key=lambda row: (row["status"] == ANSWERED, row["dispatch"] or row["answer"] or "", row["at"]))
 
 
-def enter(folder: Path, complaint: str, status: str, note: str, at: int | None = None) -> dict[str, Any]:
+def enter(folder: Path, complaint: str, status: str, note: str, at: int | None = None) -> Complaint:
     """Enters the next step of a complaint; returns the complaint as `complaints_of` does.
 
     Args:
@@ -127,16 +159,17 @@ def enter(folder: Path, complaint: str, status: str, note: str, at: int | None =
     return next(row for row in complaints_of(folder) if row["complaint"] == complaint)
 
 
-def notice(row: Mapping[str, Any], lang: str) -> str:
+def notice(row: Complaint, lang: str) -> str:
     """Returns what the person who complained is told, in "en" or "zh"."""
-    text = desk_rules()["notices"][row["status"]][lang]
-    names = regulators()["regulators"].get(row["regulator"], {"en": "the operator", "zh": "运营商"})
+    text = desk_rules().notices[row["status"]][lang]
+    names = regulators().regulators.get(row["regulator"], {"en": "the operator", "zh": "运营商"})
     with language(lang):
-        days = {name: day(date.fromisoformat(row[name])) for name in ("at", "dispatch", "answer") if row[name]}
+        dates = {"at": row["at"], "dispatch": row["dispatch"], "answer": row["answer"]}
+        days = {name: day(date.fromisoformat(text)) for name, text in dates.items() if text}
     return str(text.format(**{**row, **days, "regulator": names[lang]}))
 
 
-def _complaints(folder: Path) -> list[dict[str, Any]]:
+def _complaints(folder: Path) -> list[Row]:
     unexpired = expiry_filter(require_purpose(folder, "statistics"), folder)
     path = folder / "complaints.parquet"
     if not path.is_file():
@@ -145,14 +178,14 @@ def _complaints(folder: Path) -> list[dict[str, Any]]:
     return list(table.drop_columns([n for n in table.column_names if n in ("channel", "call")]).to_pylist())
 
 
-def _last_steps(folder: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
+def _last_steps(folder: Path) -> dict[Identity, Row]:
     """Returns the last step of each complaint that has one, by IDENTITY."""
     path = folder / FILE
     rows = pq.read_table(path, schema=_SCHEMA).to_pylist() if path.exists() else []
     return {tuple(row[name] for name in IDENTITY): row for row in rows}
 
 
-def _id(identity: tuple[Any, ...], steps: Mapping[tuple[Any, ...], Mapping[str, Any]]) -> str:
+def _id(identity: Identity, steps: Mapping[Identity, Row]) -> str:
     """Returns the id of a complaint: the entered one, which survives a change of keys, or a digest in letters."""
     if identity in steps:
         return str(steps[identity]["complaint"])
@@ -160,17 +193,16 @@ def _id(identity: tuple[Any, ...], steps: Mapping[tuple[Any, ...], Mapping[str, 
     return digest.translate(str.maketrans("0123456789abcdef", "abcdefghijklmnop"))
 
 
-def _row(complaint: Mapping[str, Any], step: Mapping[str, Any] | None, today: date) -> dict[str, Any]:
+def _row(complaint: Row, step: Row | None, today: date) -> Complaint:
     identity = tuple(complaint[name] for name in IDENTITY)
     status = RECEIVED if step is None else step["status"]
     known, category = _local(complaint["known_at"]), complaint.get("category")
     rules = desk_rules()
-    dispatch = due(known, rules["dispatch_days"]) if status == RECEIVED else None
-    answer = due(_local(step["entered"]), rules["answer_days"]) if step and status == DISPATCHED else None
+    dispatch = due(known, rules.dispatch_days) if status == RECEIVED else None
+    answer = due(_local(step["entered"]), rules.answer_days) if step and status == DISPATCHED else None
     clock = dispatch or answer
     return {
         "complaint": _id(identity, {} if step is None else {identity: step}),
-        "reporter": complaint["reporter"],
         "number": complaint["number"],
         "at": _local(complaint["at"]).isoformat(),
         "known_at": known.isoformat(),
@@ -178,8 +210,8 @@ def _row(complaint: Mapping[str, Any], step: Mapping[str, Any] | None, today: da
         "plan_class": class_of(category, complaint.get("mode")),
         "regulator": regulator_of(category),
         "status": status,
-        "dispatch": dispatch and dispatch.isoformat(),
-        "answer": answer and answer.isoformat(),
+        "dispatch": dispatch.isoformat() if dispatch else None,
+        "answer": answer.isoformat() if answer else None,
         "overdue": clock is not None and today > clock,
         "note": "" if step is None else step["note"],
     }

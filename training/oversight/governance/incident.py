@@ -6,13 +6,14 @@ import json
 from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
 from jinja2 import Environment, StrictUndefined
+from msgspec import Meta
 
 from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.decode import Record, toml_as
 from callsieve.features.files.masking import has_long_digits
-from callsieve.features.files.toml_file import read_toml
 
 from .affected import CALL_RECORDS, Affected, affected
 
@@ -26,35 +27,57 @@ KINDS_ZH = {
     "report": "举报记录",
     "preference": "接收意愿",
 }
-ITEMS = ("cause", "harm", "measures", "people_can")
 
 
-def read_incident(path: Path) -> dict[str, Any]:
+class Handler(Record, frozen=True):
+    """The operator who sends the notices."""
+
+    name: str
+    contact: str
+
+
+class Account(Record, frozen=True):
+    """What happened, in one language; the notices quote it."""
+
+    cause: str
+    harm: str
+    measures: str
+    people_can: str
+
+
+class Incident(Record, frozen=True):
+    """An incident or a drill, as `incident.toml` in this package; folders are relative to the file."""
+
+    drill: bool
+    what: Literal["leaked", "altered", "lost"]
+    found: Annotated[datetime, Meta(tz=True)]
+    folders: Annotated[tuple[str, ...], Meta(min_length=1)]
+    handler: Handler
+    en: Account
+    zh: Account
+
+
+class Notice(TypedDict):
+    """The template of a notice: hours from the discovery to its deadline, and its text by language."""
+
+    hours: int
+    en: str
+    zh: str
+
+
+def read_incident(path: Path) -> Incident:
     """Reads an incident record, a TOML file in the format of `incident.toml` in this package.
 
     Raises:
         ValueError: if an item is missing or malformed, or a text may contain a telephone number.
     """
-    incident = read_toml(path)
-    texts = {("handler", name) for name in ("name", "contact")} | {
-        (language, item) for language in LANGUAGES for item in ITEMS
-    }
-    for table, name in sorted(texts):
-        text = incident.get(table, {}).get(name) if isinstance(incident.get(table), dict) else None
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{path}: {table}.{name}: expected a text, because a notice quotes it")
-        if has_long_digits(text):
-            raise ValueError(
-                f"{path}: {table}.{name} may contain a telephone number; remove it: the text is written to files"
-            )
-    if incident.get("what") not in WHAT or not isinstance(incident.get("drill"), bool):
-        raise ValueError(f"{path}: expected what = one of {', '.join(WHAT)}, and drill = true or false")
-    detected = incident.get("found")
-    if not isinstance(detected, datetime) or detected.tzinfo is None:
-        raise ValueError(f"{path}: expected found = date and time with time zone, such as 2026-03-02T09:30:00+08:00")
-    folders = incident.get("folders")
-    if not isinstance(folders, list) or not folders or not all(isinstance(folder, str) for folder in folders):
-        raise ValueError(f"{path}: expected folders = list of at least one path")
+    incident = toml_as(Incident, path)
+    for table, texts in {"handler": incident.handler, "en": incident.en, "zh": incident.zh}.items():
+        for name in texts.__struct_fields__:
+            if has_long_digits(getattr(texts, name)):
+                raise ValueError(
+                    f"{path}: {table}.{name} may contain a telephone number; remove it: the text is written to files"
+                )
     return incident
 
 
@@ -67,15 +90,14 @@ def drill(record: Path, out: Path) -> dict[str, Any]:
         ValueError: if the record is incomplete, or a folder is missing.
     """
     incident = read_incident(record)
-    scope = affected(record.parent / folder for folder in incident["folders"])
+    scope = affected(record.parent / folder for folder in incident.folders)
     clocks = {
-        name: (incident["found"] + timedelta(hours=template["hours"])).isoformat()
-        for name, template in _notices().items()
+        name: (incident.found + timedelta(hours=template["hours"])).isoformat() for name, template in _notices().items()
     }
     facts = {
-        "drill": incident["drill"],
-        "what": incident["what"],
-        "found": incident["found"].isoformat(),
+        "drill": incident.drill,
+        "what": incident.what,
+        "found": incident.found.isoformat(),
         "clocks": clocks,
         "datasets": scope.datasets,
         "people_at_most": scope.people,
@@ -96,26 +118,26 @@ def drill(record: Path, out: Path) -> dict[str, Any]:
     return facts
 
 
-def notice(name: str, language: str, incident: dict[str, Any], scope: Affected) -> str:
+def notice(name: str, language: str, incident: Incident, scope: Affected) -> str:
     """Returns a notice as Markdown text, without open placeholders."""
     template = _notices()[name]
     environment = Environment(undefined=StrictUndefined, autoescape=False)  # noqa: S701 - Markdown, not HTML
     chinese = language == "zh"
-    mark = ("【演练】" if chinese else "DRILL: ") if incident["drill"] else ""
-    return environment.from_string(template[language].lstrip()).render(
+    mark = ("【演练】" if chinese else "DRILL: ") if incident.drill else ""
+    return environment.from_string((template["zh"] if chinese else template["en"]).lstrip()).render(
         mark=mark,
-        due=_moment(incident["found"] + timedelta(hours=template["hours"]), chinese),
-        found=_moment(incident["found"], chinese),
-        what=WHAT[incident["what"]] if chinese else incident["what"],
-        handler=incident["handler"],
-        text=incident[language],
+        due=_moment(incident.found + timedelta(hours=template["hours"]), chinese),
+        found=_moment(incident.found, chinese),
+        what=WHAT[incident.what] if chinese else incident.what,
+        handler=incident.handler,
+        text=incident.zh if chinese else incident.en,
         affected=_affected(scope, chinese),
         kinds=_kinds(scope, chinese),
     )
 
 
-def _notices() -> dict[str, Any]:
-    return read_toml(files(__package__).joinpath("notices.toml"))
+def _notices() -> dict[str, Notice]:
+    return toml_as(dict[str, Notice], files(__package__).joinpath("notices.toml"))
 
 
 def _moment(at: datetime, chinese: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +17,8 @@ import pyarrow.parquet as pq
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.dates import now_ms
+from callsieve.features.files.decode import Record, toml_as
 from callsieve.features.files.masking import has_long_digits
-from callsieve.features.files.toml_file import read_toml
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.tokens import is_token
@@ -233,9 +234,19 @@ def dictionary(calls: pa.Table, name: str) -> Column:
     return Column(codes, column.dictionary.to_pylist())
 
 
-def regulators() -> dict[str, Any]:
+class Regulators(Record, frozen=True):
+    """The reviewed table of regulators: their names by language, and which industry or complaint each is for."""
+
+    version: str
+    industries: dict[str, str]
+    complaints: dict[str, str]
+    regulators: dict[str, dict[str, str]]
+
+
+@cache
+def regulators() -> Regulators:
     """Returns the reviewed table of industries and their regulators."""
-    return read_toml(files(__package__).joinpath("regulators.toml"))
+    return toml_as(Regulators, files(__package__).joinpath("regulators.toml"))
 
 
 def in_force(register: pd.DataFrame, moment: pd.Timestamp, key: Sequence[str]) -> pd.DataFrame:
@@ -276,8 +287,8 @@ def _register_words(register: pd.DataFrame, name: str, rows: Array) -> Column:
 
 def _regulator(business: Column) -> Column:
     table = regulators()
-    labels = sorted(table["regulators"])
-    names = [table["industries"].get(word) for word in business.labels]
+    labels = sorted(table.regulators)
+    names = [table.industries.get(word) for word in business.labels]
     codes = np.array([labels.index(name) if name else -1 for name in names] + [-1], dtype=np.int64)
     return Column(codes[business.codes], labels)
 

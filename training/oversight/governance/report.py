@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,8 @@ from .shared_victims import groups
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
+
+    from .report_page import LeagueRow, ReportFigures, ReportRow
 
 
 MAX_ROWS = 40
@@ -82,7 +84,7 @@ def write_report(
     days: int = 7,
     least: Mapping[str, int] = LEAST,
     progress: Progress,
-) -> dict[str, Any]:
+) -> ReportFigures:
     """Writes the report of some days: `report.html` and `cells.parquet` in `out`.
 
     Args:
@@ -91,8 +93,6 @@ def write_report(
         until: local date after the last day of the report; by default the last day of the calls.
         days: length of the period; the previous period has the same length.
         least: minimum of distinct callees and callers in a shown cell.
-    Returns:
-        The figures of the page, JSON-able: `now`, `before`, `least`, `base`, `bulk`, `tables`, `leagues`.
     Raises:
         ValueError: if there are no calls in the period, or every cell is below the minimum.
     """
@@ -110,9 +110,11 @@ def write_report(
     comparable = any(cell.period == before for cell in calls)
     complaints = complaint_cells(source, (now, before) if comparable else (now,), least)
     cells = calls | preference_cells(source, now, least) | complaints
-    figures = {"now": now, "before": before, "least": dict(least), "base": BASE, "bulk": BULK}
     tables = tables_of(cells, now, before)
-    figures |= {"tables": tables, "leagues": leagues(tables)}
+    figures: ReportFigures = {
+        "now": now, "before": before, "least": dict(least), "base": BASE, "bulk": BULK, "tables": tables,
+        "leagues": leagues(tables),
+    }  # fmt: skip
     write_cells(cells, out / "cells.parquet")
     write_page(figures, out / "report.html")
     progress("write", 1.0)
@@ -249,14 +251,19 @@ def _preferences(frame: pd.DataFrame, moment: str) -> Iterator[Partition]:
             yield _split(Column(codes, labels), Column(accepts, ("yes", "no")), moment, table, "accepts")
 
 
-def tables_of(cells: Mapping[Cell, Count], now: str, before: str) -> dict[str, list[dict[str, Any]]]:
+def tables_of(cells: Mapping[Cell, Count], now: str, before: str) -> dict[str, list[ReportRow]]:
     """Returns the tables as rows: calls, distinct people, splits as counts, and calls of the previous period."""
-    tables: dict[str, list[dict[str, Any]]] = {}
+    tables: dict[str, list[ReportRow]] = {}
     for cell, count in cells.items():
         if not cell.split and cell.period != before and count.records:
-            row = {"row": cell.row, "calls": count.records, "people": dict(count.people), "splits": {}}
             past = cells.get(cell._replace(period=before)) if cell.period == now else None
-            row["before"] = None if past is None else past.records
+            row: ReportRow = {
+                "row": cell.row,
+                "calls": count.records,
+                "people": dict(count.people),
+                "splits": {},
+                "before": None if past is None else past.records,
+            }
             tables.setdefault(cell.table, []).append(row)
     splits = {(table, row["row"]): row["splits"] for table, rows in tables.items() for row in rows}
     for cell, count in cells.items():
@@ -280,23 +287,19 @@ def last_day(source: ReportData, until: str | None) -> int:
     return int(source.calls["day"].to_numpy().max())
 
 
-def leagues(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """Returns the league tables from the shown rows of the report, the highest rank first.
-
-    Returns: by table, rows with `row`, `calls`, `acted` (calls with an action, or None), `content` (the commonest one
-    that was predicted, or None), `complaints`, `rate` and `rate_before` (complaints per 100,000 calls, or None), `rank`
-    and `rank_before` (1 for the highest rate, or None).
-    """
+def leagues(tables: Mapping[str, Sequence[ReportRow]]) -> dict[str, list[LeagueRow]]:
+    """Returns the league tables from the shown rows of the report, the highest rank first."""
     return {
         name: ranked for name, of in LEAGUES.items() if (ranked := _league(tables.get(name, ()), tables.get(of, ())))
     }
 
 
-def _league(calls: Sequence[Mapping[str, Any]], complaints: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _league(calls: Sequence[ReportRow], complaints: Sequence[ReportRow]) -> list[LeagueRow]:
     complaints_of = {row["row"]: row for row in complaints}
-    rows = []
+    rows: list[LeagueRow] = []
     for row in calls:
-        about = complaints_of.get(row["row"], {"calls": None, "before": None})
+        about = complaints_of.get(row["row"])
+        complaints_now, complaints_before = (about["calls"], about["before"]) if about else (None, None)
         actions = row["splits"].get("action")
         contents = {word: count for word, count in row["splits"].get("content", {}).items() if count and word != OTHERS}
         rows.append(
@@ -305,16 +308,22 @@ def _league(calls: Sequence[Mapping[str, Any]], complaints: Sequence[Mapping[str
                 "calls": row["calls"],
                 "acted": None if actions is None else sum(n for word, n in actions.items() if word != "pass"),
                 "content": max(contents, key=lambda word: contents[word], default=None),
-                "complaints": about["calls"],
-                "rate": _rate(about["calls"], row["calls"]),
-                "rate_before": _rate(about["before"], row["before"]),
+                "complaints": complaints_now,
+                "rate": _rate(complaints_now, row["calls"]),
+                "rate_before": _rate(complaints_before, row["before"]),
+                "rank": None,
+                "rank_before": None,
             }
         )
-    for name, rate in (("rank", "rate"), ("rank_before", "rate_before")):
-        rates = sorted((row[rate] for row in rows if row[rate] is not None), reverse=True)
-        for row in rows:
-            row[name] = None if row[rate] is None else rates.index(row[rate]) + 1
+    ranks, earlier = _ranks([row["rate"] for row in rows]), _ranks([row["rate_before"] for row in rows])
+    for league_row, rank, rank_before in zip(rows, ranks, earlier, strict=True):
+        league_row["rank"], league_row["rank_before"] = rank, rank_before
     return sorted(rows, key=lambda row: (row["rank"] is None, row["rank"] or 0, -row["calls"]))
+
+
+def _ranks(rates: Sequence[float | None]) -> list[int | None]:
+    highest = sorted((rate for rate in rates if rate is not None), reverse=True)
+    return [None if rate is None else highest.index(rate) + 1 for rate in rates]
 
 
 def _rate(complaints: int | None, calls: int | None) -> float | None:

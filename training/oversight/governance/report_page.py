@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import matplotlib as mpl
 import pyarrow as pa
@@ -29,6 +29,49 @@ NOT_SHOWN = "–"
 WORDS = {"all": "all calls", "95_call_centre": "95, call centres", "95_service": "95, service numbers"}
 
 
+class ReportRow(TypedDict):
+    """A row of a table: calls, distinct people by kind, and calls of the previous period (None if not comparable).
+
+    `splits` has the calls of each part, by split.
+    """
+
+    row: str
+    calls: int
+    people: dict[str, int]
+    splits: dict[str, dict[str, int]]
+    before: int | None
+
+
+class LeagueRow(TypedDict):
+    """A row of a league table.
+
+    `acted` are calls with an action, `content` is the commonest one that was predicted. `rate` and `rate_before` are
+    complaints per 100,000 calls; rank 1 is the highest rate. None stands for what is not known.
+    """
+
+    row: str
+    calls: int
+    acted: int | None
+    content: str | None
+    complaints: int | None
+    rate: float | None
+    rate_before: float | None
+    rank: int | None
+    rank_before: int | None
+
+
+class ReportFigures(TypedDict):
+    """The figures of the page: its periods, its limits, and the rows by table."""
+
+    now: str
+    before: str
+    least: dict[str, int]
+    base: int
+    bulk: int
+    tables: dict[str, list[ReportRow]]
+    leagues: dict[str, list[LeagueRow]]
+
+
 def write_cells(counts: Mapping[Cell, Count], path: Path) -> None:
     """Writes the shown cells as a table, one row per cell; counts are rounded as in the report."""
     cells = sorted(counts)
@@ -41,12 +84,12 @@ def write_cells(counts: Mapping[Cell, Count], path: Path) -> None:
     write_table(pa.table(columns), path)
 
 
-def write_page(figures: Mapping[str, Any], path: Path) -> None:
+def write_page(figures: ReportFigures, path: Path) -> None:
     """Writes the page in the language in force, atomically; equal figures give equal bytes."""
     write_atomic(path, page(figures).encode())
 
 
-def page(figures: Mapping[str, Any]) -> str:
+def page(figures: ReportFigures) -> str:
     """Returns the page as HTML.
 
     Args:
@@ -56,7 +99,7 @@ def page(figures: Mapping[str, Any]) -> str:
     pages.filters |= {"named": named, "part": part, "change": change, "days": days}
     actions = any("action" in row["splits"] for rows in figures["tables"].values() for row in rows)
     template = pages.get_template("governance.html")
-    plots, names = pictures(figures["tables"]), regulators()["regulators"]
+    plots, names = pictures(figures["tables"]), regulators().regulators
     return render(template, figures, actions=actions, pictures=plots, regulators=names)
 
 
@@ -72,7 +115,7 @@ def named(row: str) -> str:
     return WORDS[row] if row in WORDS and current_language() == "en" else words(row)
 
 
-def part(row: Mapping[str, Any], split: str, word: str = "yes") -> float | None:
+def part(row: ReportRow, split: str, word: str = "yes") -> float | None:
     """Returns the share of a part in a row; None if the split is hidden."""
     parts = row["splits"].get(split)
     return parts.get(word, 0) / row["calls"] if parts and row["calls"] else None
@@ -105,7 +148,7 @@ def days(period: str) -> str:
     return gettext("%(low)s to %(high)s", low=day(date.fromisoformat(first)), high=day(last))
 
 
-def pictures(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Picture]:
+def pictures(tables: Mapping[str, Sequence[ReportRow]]) -> dict[str, Picture]:
     """Returns the pictures of all tables that have rows to show, by name."""
     plots = {}
     with mpl.rc_context(RC):
@@ -120,7 +163,7 @@ def pictures(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Pic
     return plots
 
 
-def _calls(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
+def _calls(rows: Sequence[ReportRow], narrow: bool) -> Figure:
     """Draws a bar for the calls of each row, with a mark at the previous period."""
     figure, ax = blank(narrow, 1.2 + 0.3 * len(rows))
     ax.barh(range(len(rows)), [row["calls"] for row in rows], color=BLUE, height=0.6, label=gettext("calls"))
@@ -139,7 +182,7 @@ def _calls(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
     return figure
 
 
-def _mix(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
+def _mix(rows: Sequence[ReportRow], narrow: bool) -> Figure:
     """Draws stacked bars of the share of each action other than "pass"."""
     figure, ax = blank(narrow, 1.2 + 0.3 * len(rows))
     left = [0.0] * len(rows)
@@ -155,7 +198,7 @@ def _mix(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
     return figure
 
 
-def _accepted(rows: Sequence[Mapping[str, Any]], narrow: bool) -> Figure:
+def _accepted(rows: Sequence[ReportRow], narrow: bool) -> Figure:
     """Draws stacked bars of the people who accept calls of each category and of those who do not."""
     figure, ax = blank(narrow, 1.2 + 0.3 * len(rows))
     yes = [row["splits"]["accepts"].get("yes", 0) for row in rows]

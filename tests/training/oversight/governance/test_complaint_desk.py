@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.rotation import Rekeying
@@ -40,14 +41,14 @@ def folder(tmp_path):
 def test_clocks_count_working_days(monkeypatch):
     assert due(date(2026, 3, 6), 3) == date(2026, 3, 11)
     assert due(date(2026, 3, 6), 15) == date(2026, 3, 27)
-    rules = complaint_desk.desk_rules() | {"holidays": ["2026-03-09"], "working_days": ["2026-03-07"]}
+    rules = replace(complaint_desk.desk_rules(), holidays=("2026-03-09",), working_days=("2026-03-07",))
     monkeypatch.setattr(complaint_desk, "desk_rules", lambda: rules)
     assert due(date(2026, 3, 6), 1) == date(2026, 3, 7) and due(date(2026, 3, 6), 2) == date(2026, 3, 10)
 
 
 @pytest.mark.source("L23", "L24", "L27", "L44", by="training/oversight/governance/complaint_desk.py")
 def test_each_regulator_sees_the_complaints_about_its_own_trade(folder):
-    seen = {name: complaints_of(folder, regulator=name) for name in regulators()["regulators"]}
+    seen = {name: complaints_of(folder, regulator=name) for name in regulators().regulators}
     assert {name: [row["category"] for row in rows] for name, rows in seen.items() if rows} == {
         "finance": ["loans", "loans"], "police": ["fraud"], "housing": ["property"],
     }  # fmt: skip
