@@ -10,21 +10,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from msgspec import to_builtins
 
 from callsieve.features.files.atomic import write_new
-from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, decode, encode
+from callsieve.features.files.decode import Record, as_kind
+from callsieve.features.files.strict_json import as_fields, as_text, decode, encode
 from callsieve.serving.bundle.signing import key_id, read_public_key, sign, verify_signature
 from callsieve.training.language import gettext, phrase
 from callsieve.training.oversight.log.audit_log import HEAD, read_head
-from callsieve.training.oversight.log.entry import Head, head_json, head_of
+from callsieve.training.oversight.log.entry import Head
 
 from .content import Fault
 from .log_check import Line
 
-KIND = "callsieve witness"
 SLACK = timedelta(minutes=5)  # between the clocks of a witness and of a log
+
+
+class Statement(Record, frozen=True):
+    """What a witness signs: a head of a log, and the moment at which the witness saw it."""
+
+    kind: Literal["callsieve witness"]
+    head: Head
+    at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +99,9 @@ def witness(log: Path, key: Ed25519PrivateKey, path: Path) -> Head:
         ValueError: if the log has no head.
     """
     head = read_head(log / HEAD)
-    statement = {"kind": KIND, "head": head_json(head), "at": datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
-    write_new(path, encode({"statement": statement, "signature": sign(encode(statement), key).decode().strip()}))
+    statement = Statement("callsieve witness", head, datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    signed = to_builtins(statement)
+    write_new(path, encode({"statement": signed, "signature": sign(encode(signed), key).decode().strip()}))
     return head
 
 
@@ -136,11 +147,8 @@ def anchor(anchors: Anchors, key: str, witnesses: Sequence[Witness]) -> str:
 
 def _witness(path: Path, public: Ed25519PublicKey, log_key: Ed25519PublicKey) -> Witness:
     fields = as_fields(decode(path.read_bytes()), "witness", ("statement", "signature"))
-    statement = as_mapping(fields["statement"], "statement")
-    verify_signature(encode(statement), as_text(fields["signature"], "signature").encode() + b"\n", [public])
-    values = as_fields(statement, "statement", ("kind", "head", "at"))
-    if values["kind"] != KIND:
-        raise ValueError(f"kind must be {KIND!r}")
-    head = head_of(values["head"])
-    head.check(log_key)
-    return Witness(path.name, as_text(values["at"], "at"), head)
+    statement = as_kind(fields["statement"], Statement, "statement")
+    signature = as_text(fields["signature"], "signature").encode() + b"\n"
+    verify_signature(encode(to_builtins(statement)), signature, [public])
+    statement.head.check(log_key)
+    return Witness(path.name, statement.at, statement.head)

@@ -29,13 +29,15 @@ from pathlib import Path
 from typing import Any, Final, Literal, overload
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import to_builtins
 
 from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.decode import json_as
 from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, decode
 from callsieve.serving.bundle.signing import key_id, read_public_key, read_signing_key, sign, write_public_key
 from callsieve.training.language import gettext
 
-from .entry import Entry, Head, commitment, encode, entry_line, head_json, head_of, read_line
+from .entry import Body, Entry, Head, commitment, encode, entry_line, head_message, read_line
 from .merkle import consistency_proof, inclusion_proof, root
 from .payload_types import GatesPayload, Move, Payload, RunPayload, TouchPayload
 
@@ -155,10 +157,7 @@ def _lines(folder: Path) -> list[bytes]:
 
 def read_head(path: Path) -> Head:
     """Reads a signed head from its file, without a check of the signature."""
-    try:
-        return head_of(decode(path.read_bytes()))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    return json_as(Head, path.read_bytes(), str(path))
 
 
 def read_payload(folder: Path, entry: Entry) -> Payload | None:
@@ -231,7 +230,7 @@ def proof(folder: Path, index: int, since: int | None = None) -> dict[str, Any]:
         "entry": index,
         "inclusion": [step.hex() for step in inclusion_proof(leaves, index)],
         "leaf": leaves[index].hex(),
-        "head": head_json(entries[-1].head),
+        "head": to_builtins(entries[-1].head),
     }
     if since is not None:
         proof_json |= {"since": since, "consistency": [step.hex() for step in consistency_proof(leaves, since)]}
@@ -251,15 +250,14 @@ def _add(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519Privat
     _clear(folder)
     content = {"actor": {"user": user(), "key": key_id(key.public_key())}, "payload": dict(payload)}
     index, salt, data = len(before), secrets.token_bytes(_SALT_BYTES), encode(content)
-    unsigned = Entry(index, _moment(before), kind, commitment(salt, data), Head(0, "", "", ""))
-    leaves = [bytes.fromhex(entry.head.leaf) for entry in before]
-    leaf = unsigned.leaf()
-    head = Head(index + 1, root([*leaves, bytes.fromhex(leaf)]).hex(), leaf, "")
-    signed = Head(head.size, head.root, leaf, sign(head.message(), key).decode().strip())
+    body = Body(index, _moment(before), kind, commitment(salt, data))
+    leaves, leaf = [bytes.fromhex(entry.head.leaf) for entry in before], body.leaf()
+    state = index + 1, root([*leaves, bytes.fromhex(leaf)]).hex(), leaf
+    head = Head(*state, sign(head_message(*state), key).decode().strip())
     # Write the payload first: an entry without its payload would be a fault.
     write_atomic(payload_path(folder, index), encode({"salt": salt.hex()} | content))
-    _append_line(folder / LOG, entry_line(Entry(index, unsigned.at, kind, unsigned.commitment, signed)))
-    write_atomic(folder / HEAD, encode(head_json(signed)) + b"\n")
+    _append_line(folder / LOG, entry_line(Entry(index, body.at, kind, body.commitment, head)))
+    write_atomic(folder / HEAD, encode(to_builtins(head)) + b"\n")
     return index
 
 

@@ -5,57 +5,54 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from msgspec import Meta, to_builtins
 
-from callsieve.features.files.strict_json import as_fields, as_integer, as_text, decode
+from callsieve.features.files.decode import Record, json_as
 from callsieve.serving.bundle.signing import verify_signature
 
 from .merkle import leaf_hash
 
 _HEAD_KIND = "callsieve audit head"
-_HASH = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Head(Record, frozen=True):
     """The signed state of a log: number of entries, Merkle root, hash of the newest entry."""
 
-    size: int
-    root: str
-    leaf: str
+    size: Annotated[int, Meta(ge=1)]
+    root: Hash
+    leaf: Hash
     signature: str
-
-    def message(self) -> bytes:
-        """Returns the bytes that are signed."""
-        return encode({"kind": _HEAD_KIND, "size": self.size, "root": self.root, "leaf": self.leaf})
 
     def check(self, trusted: Ed25519PublicKey) -> None:
         """Raises a ValueError unless the trusted key signed this head."""
-        verify_signature(self.message(), self.signature.encode() + b"\n", [trusted])
+        verify_signature(head_message(self.size, self.root, self.leaf), self.signature.encode() + b"\n", [trusted])
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the log."""
+class Body(Record, frozen=True):
+    """The fields of an entry without its head."""
 
-    index: int
+    index: Annotated[int, Meta(ge=0)]
     at: str
     kind: str
     commitment: str
-    head: Head
-
-    def body(self) -> dict[str, Any]:
-        """Returns the fields of the entry without the head."""
-        return {"index": self.index, "at": self.at, "kind": self.kind, "commitment": self.commitment}
 
     def leaf(self) -> str:
         """Returns the hash of the entry's own bytes, in hex."""
-        return leaf_hash(encode(self.body())).hex()
+        fields = {"index": self.index, "at": self.at, "kind": self.kind, "commitment": self.commitment}
+        return leaf_hash(encode(fields)).hex()
+
+
+class Entry(Body, frozen=True):
+    """One line of the log: an entry with the signed head of the log up to it."""
+
+    head: Head
 
 
 def read_line(line: bytes, where: str) -> Entry:
@@ -64,44 +61,20 @@ def read_line(line: bytes, where: str) -> Entry:
     Raises:
         ValueError: in one line that begins with `where`.
     """
-    try:
-        fields = as_fields(decode(line), "entry", ("index", "at", "kind", "commitment", "head"))
-        entry = Entry(
-            as_integer(fields["index"], "index"),
-            as_text(fields["at"], "at"),
-            as_text(fields["kind"], "kind"),
-            as_text(fields["commitment"], "commitment"),
-            head_of(fields["head"]),
-        )
-        if entry_line(entry) != line + b"\n":
-            raise ValueError("must have the form in which it was written")
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+    entry = json_as(Entry, line, where)
+    if entry_line(entry) != line + b"\n":
+        raise ValueError(f"{where}: must have the form in which it was written")
     return entry
 
 
 def entry_line(entry: Entry) -> bytes:
     """Returns the canonical bytes of an entry, with the end of the line."""
-    return encode(entry.body() | {"head": head_json(entry.head)}) + b"\n"
+    return encode(to_builtins(entry)) + b"\n"
 
 
-def head_of(value: Any) -> Head:
-    """Returns a signed head from its plain values.
-
-    Raises:
-        ValueError: if a field is missing or malformed.
-    """
-    fields = as_fields(value, "head", ("size", "root", "leaf", "signature"))
-    for name in ("root", "leaf"):
-        if not _HASH.fullmatch(as_text(fields[name], f"head: {name}")):
-            raise ValueError(f"head: {name} must be 64 hex digits")
-    signature = as_text(fields["signature"], "head: signature")
-    return Head(as_integer(fields["size"], "head: size", 1), fields["root"], fields["leaf"], signature)
-
-
-def head_json(head: Head) -> dict[str, Any]:
-    """Returns a signed head as plain values."""
-    return {"size": head.size, "root": head.root, "leaf": head.leaf, "signature": head.signature}
+def head_message(size: int, root: str, leaf: str) -> bytes:
+    """Returns the bytes that the signature of a head signs."""
+    return encode({"kind": _HEAD_KIND, "size": size, "root": root, "leaf": leaf})
 
 
 def commitment(salt: bytes, payload: bytes) -> str:

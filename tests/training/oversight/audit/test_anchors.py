@@ -31,7 +31,7 @@ def statement(log, at, size):
     """Writes what a witness says of the first entries of a log at a moment."""
     path = log.parent / f"{at[:10]}_{size}.json"
     head = audit_log.read(log)[size - 1].head
-    value = {"kind": anchors.KIND, "head": anchors.head_json(head), "at": at}
+    value = anchors.to_builtins(anchors.Statement("callsieve witness", head, at))
     signature = anchors.sign(anchors.encode(value), recorded_run.WITNESS).decode().strip()
     path.write_bytes(anchors.encode({"statement": value, "signature": signature}))
     return path
