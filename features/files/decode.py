@@ -28,7 +28,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from msgspec.inspect import DictType, Metadata, NoneType, StructType, TupleType, UnionType, type_info
+from msgspec.inspect import (
+    DictType,
+    FloatType,
+    IntType,
+    Metadata,
+    NoneType,
+    StructType,
+    TupleType,
+    UnionType,
+    type_info,
+)
 
 from .strict_json import MAX_TEXT, decode, short
 from .toml_file import read_toml
@@ -100,17 +110,16 @@ def as_kind(value: Any, kind: type[T], where: str) -> T:
         fault = str(error)
     what, _, at = fault.rpartition(" - at ") if fault.endswith("`") and " - at `" in fault else (fault, "", "")
     path = _path(value, kind, at, fault)
-    key = "".join(map(_step, path)).removeprefix(".")
+    key = "".join(f"[{step}]" if isinstance(step, int) else f".{_word(step)}" for step in path).removeprefix(".")
     expected, item = _type_at(kind, path), _item(value, path)
     if at.startswith("`key`"):
         expected, item = expected.key_type, _failing_key(value, path, kind, fault)
     raise ValueError(": ".join(text for text in (where, key, _in_words(what, expected, item)) if text))
 
 
-def _step(step: str | int) -> str:
-    if isinstance(step, int):
-        return f"[{step}]"
-    return f".{step}" if re.fullmatch(r"[\w-]+", step) else f".{short(step)}"
+def _word(value: object) -> str:
+    """Returns a value as it is written in a list of words or in a path; quoted if it is a text of another form."""
+    return str(value) if re.fullmatch(r"[\w-]+", str(value)) else short(value)
 
 
 def check_texts(value: object, where: str) -> None:
@@ -196,10 +205,14 @@ def _in_words(what: str, expected: Any, value: Any) -> str:
     if match := re.fullmatch(r"Object missing required field `(.*)`", what):
         return f"expected the key {match[1]}"
     if what.startswith("Invalid enum value"):
-        return f"expected one of {', '.join(map(str, expected.values))}, got {short(value)}"
+        return f"expected one of {', '.join(map(_word, expected.values))}, got {short(value)}"
     if not what.startswith("Expected"):
         return what[0].lower() + what[1:]  # of a `__post_init__`, or of a number out of range
     words = re.sub(r", got .*", "", what.removeprefix("Expected "))
+    if isinstance(expected, IntType | FloatType) and not words.endswith("`"):  # both bounds, not only the broken one
+        bounds = {">": expected.gt, ">=": expected.ge, "<": expected.lt, "<=": expected.le}
+        limits = [f"{sign} {bound}" for sign, bound in bounds.items() if bound is not None]
+        words = f"{words.partition(' ')[0]} {' and '.join(limits)}"
     for name, ours in _WORDS.items():
         words = re.sub(rf"`([^`]*)\b{name}\b([^`]*)`", rf"`\1{ours}\2`", words)
     return f"expected {words.replace('`', '').replace(' | ', ' or ')}, got {short(value)}"

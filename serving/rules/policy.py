@@ -8,18 +8,15 @@ protected numbers are never blocked, not even by the file.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from callsieve.features.dataclass import dataclass, field
-from callsieve.features.files.toml_file import read_toml
 from callsieve.features.online.coverage import COVERAGE_DAYS
-from callsieve.features.online.feeds import FEEDS
-from callsieve.features.records import NUMBER_CLASSES
 
 from .register_lookup import Terms
-from .rules import ACTION_RULES, BEHAVIOUR, GUARD, KNOWN, NETWORK, PREDICTED, PROTECTED, RULE_BY_NAME
+from .rules import BEHAVIOUR, GUARD, KNOWN, NETWORK, PREDICTED, PROTECTED, RULE_BY_NAME
 
 if TYPE_CHECKING:
     from callsieve.serving.bundle.metadata import Band
@@ -29,9 +26,6 @@ ACTIONS = ("pass", "label", "screen", "block")
 MAX_HISTORY_DAYS = 28  # the longest window of a feature
 PROFILES = {"default": "policy.toml", "plan-2018": "plan-2018.toml"}
 """The shipped policies by name: the cautious default, and one that enforces the plan of thirteen ministries."""
-_LIMITS = ("accepted", "known_caller")
-_SWITCHES = ("filling_is_ready", "require_declaration")
-_KEYS = {"version", "appeal", *_LIMITS, "history_days", "feed", *_SWITCHES, "bands", "rules", "confidence", "terms"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,63 +102,9 @@ def read_policy(path: str | Path | None = None) -> Policy:
     >>> read_policy().of_band("certified")
     'label'
     """
-    name = str(path or "the shipped policy")
-    table = read_toml(policy_path(path or "default"), name)
-    bands = table.get("bands")
-    if not table.keys() <= _KEYS or not isinstance(table.get("version"), str) or not isinstance(bands, dict):
-        raise ValueError(f"{name}: expected a text `version` and a table `bands`, got {', '.join(sorted(table))}")
-    for table_name in ("rules", "confidence", "terms"):
-        if not isinstance(table.get(table_name, {}), dict):
-            raise ValueError(f"{name}: {table_name}: expected a table")
-    rules, appeal = table.get("rules", {}), table.get("appeal", "")
-    limits = {key: table.get(key, "block") for key in _LIMITS}
-    _check_actions(name, bands, rules, limits)
-    _check_shares(name, table.get("confidence", {}))
-    if not isinstance(appeal, str):
-        raise ValueError(f"{name}: appeal: expected the address for appeals as text, got {appeal!r}")
-    days = table.get("history_days", COVERAGE_DAYS)
-    if type(days) is not int or not 0 <= days <= MAX_HISTORY_DAYS:
-        raise ValueError(f"{name}: history_days: expected a whole number from 0 to {MAX_HISTORY_DAYS}, got {days!r}")
-    switches = {key: table.get(key, False) for key in _SWITCHES}
-    for key, value in switches.items():
-        if type(value) is not bool:
-            raise ValueError(f"{name}: {key}: expected true or false, got {value!r}")
-    if (feed := table.get("feed", "")) not in ("", *FEEDS):
-        raise ValueError(f"{name}: feed: expected one of {', '.join(map(repr, FEEDS))}, got {feed!r}")
-    try:
-        terms = _terms(table.get("terms", {}))
-    except ValueError as error:
-        raise ValueError(f"{name}: terms: {error}") from None
-    fields = {
-        "terms": terms,
-        "confidence": table.get("confidence", {}),
-        "history_days": days,
-        "feed": feed,
-        **switches,
-        **limits,
-    }
-    return Policy(table["version"], bands, rules, appeal.strip(), **fields)
+    from .policy_file import read  # with msgspec, which takes time to import
 
-
-def _check_actions(name: str, bands: Mapping[str, Any], rules: Mapping[str, Any], limits: Mapping[str, Any]) -> None:
-    for kind, actions in (("band", bands), ("rule", rules), ("", limits)):
-        for key, action in actions.items():
-            if action not in ACTIONS:
-                raise ValueError(f"{name}: {kind} {key}: expected one of {', '.join(ACTIONS)}, got {action!r}")
-    unknown = sorted(rules.keys() - set(ACTION_RULES))
-    if unknown:
-        raise ValueError(f"{name}: rule {unknown[0]}: unknown rule, expected one of {', '.join(ACTION_RULES)}")
-    for key in sorted(rules):
-        if RULE_BY_NAME[key].kind == PREDICTED and rules[key] not in ("pass", "label"):
-            raise ValueError(f"{name}: rule {key} rests on a prediction: expected pass or label, got {rules[key]!r}")
-
-
-def _check_shares(name: str, shares: Mapping[str, Any]) -> None:
-    for key, share in shares.items():
-        if key not in ACTION_RULES:
-            raise ValueError(f"{name}: confidence {key}: unknown rule, expected one of {', '.join(ACTION_RULES)}")
-        if type(share) not in (int, float) or not 0 < share <= 1:
-            raise ValueError(f"{name}: confidence {key}: expected a share above 0 and at most 1, got {share!r}")
+    return read(policy_path(path or "default"), str(path or "the shipped policy"))
 
 
 def band_action(policy: Policy, bands: Sequence[Band], raw: float, stratum: str) -> tuple[str, str]:
@@ -262,50 +202,3 @@ def _strongest(actions: Sequence[str]) -> str:
 
 def _at_most(limit: str, action: str) -> str:
     return min(limit, action, key=ACTIONS.index)
-
-
-def _terms(table: Mapping[str, Any]) -> Terms:
-    unknown = sorted(table.keys() - _TERMS.keys())
-    if unknown:
-        raise ValueError(f"{unknown[0]}: unknown term, expected one of {', '.join(_TERMS)}")
-    return Terms(**{name: _TERMS[name](value, name) for name, value in table.items()})
-
-
-def _number(highest: float) -> Callable[[Any, str], float]:
-    def read(value: Any, name: str) -> float:
-        if type(value) not in (int, float) or not 0 < value <= highest:
-            raise ValueError(f"{name}: expected a number above 0 and at most {highest:g}, got {value!r}")
-        return float(value)
-
-    return read
-
-
-def _texts(value: Any, name: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
-        raise ValueError(f"{name}: expected a list of texts, got {value!r}")
-    return tuple(value)
-
-
-def _classes(value: Any, name: str) -> tuple[str, ...]:
-    unknown = [text for text in _texts(value, name) if text not in NUMBER_CLASSES]
-    if unknown:
-        raise ValueError(f"{name}: {unknown[0]!r} is not a number class, expected one of {', '.join(NUMBER_CLASSES)}")
-    return tuple(value)
-
-
-def _uses(value: Any, name: str) -> Mapping[str, tuple[str, ...]]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{name}: expected a table of declared uses, got {value!r}")
-    return {use: _classes(classes, f"{name}.{use}") for use, classes in value.items()}
-
-
-_TERMS: dict[str, Callable[[Any, str], Any]] = {
-    "ring_once_share": _number(1.0),
-    "ring_once_calls": _number(1e6),
-    "bombing_calls": _number(1e6),
-    "known_talk_days": _number(6.0),
-    "content_share": _number(1.0),
-    "marketing": _texts,
-    "must_register": _classes,
-    "uses": _uses,
-}
