@@ -10,20 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from callsieve.features.dataclass import dataclass, field
 from callsieve.features.online.coverage import COVERAGE_DAYS
 
 from .register_lookup import Terms
-from .rules import BEHAVIOUR, GUARD, KNOWN, NETWORK, PREDICTED, PROTECTED, RULE_BY_NAME
+from .rules import BEHAVIOUR, GUARD, KNOWN, NETWORK, PREDICTED, PROTECTED, RULE_BY_NAME, Action
 
 if TYPE_CHECKING:
     from callsieve.serving.bundle.metadata import Band
 
-ACTIONS = ("pass", "label", "screen", "block")
+ACTIONS: tuple[Action, ...] = get_args(Action)
 """All actions, from the weakest to the strongest."""
-MAX_HISTORY_DAYS = 28  # the longest window of a feature
 PROFILES = {"default": "policy.toml", "plan-2018": "plan-2018.toml"}
 """The shipped policies by name: the cautious default, and one that enforces the plan of thirteen ministries."""
 
@@ -102,9 +101,9 @@ def read_policy(path: str | Path | None = None) -> Policy:
     >>> read_policy().of_band("certified")
     'label'
     """
-    from .policy_file import read  # with msgspec, which takes time to import
+    from .policy_file import policy_fields  # with msgspec, which takes time to import
 
-    return read(policy_path(path or "default"), str(path or "the shipped policy"))
+    return Policy(**policy_fields(policy_path(path or "default"), str(path or "the shipped policy")))
 
 
 def band_action(policy: Policy, bands: Sequence[Band], raw: float, stratum: str) -> tuple[str, str]:

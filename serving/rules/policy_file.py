@@ -12,16 +12,17 @@ from callsieve.features.files.decode import toml_as
 from callsieve.features.online.feeds import FEEDS
 from callsieve.features.records import NUMBER_CLASSES
 
-from .policy import ACTIONS, MAX_HISTORY_DAYS, Policy
 from .register_lookup import Terms
-from .rules import ACTION_RULES, PREDICTED, RULE_BY_NAME
+from .rules import ACTION_RULES, PREDICTED, RULE_BY_NAME, Action
 
-Action = Literal[ACTIONS]  # type: ignore[valid-type]
 _Rule = Literal[ACTION_RULES]  # type: ignore[valid-type]
 _Classes = tuple[Literal[NUMBER_CLASSES], ...]  # type: ignore[valid-type]
 _Feed = Literal[("", *FEEDS)]  # type: ignore[valid-type]
 Share = Annotated[float, Meta(gt=0, le=1)]
 Calls = Annotated[float, Meta(gt=0, le=1e6)]
+
+
+MAX_HISTORY_DAYS = 28  # the longest window of a feature
 
 
 class TermsFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,8 +55,8 @@ class PolicyFile(Struct, frozen=True, forbid_unknown_fields=True):
     require_declaration: bool | UnsetType = UNSET
 
 
-def read(path: Path, name: str) -> Policy:
-    """Reads a policy file; `name` is its name in messages.
+def policy_fields(path: Path, name: str) -> dict[str, Any]:
+    """Returns the values in a policy file as arguments of `Policy`; `name` is the file's name in messages.
 
     Raises:
         ValueError: in one line, if the file is not a valid policy.
@@ -66,7 +67,7 @@ def read(path: Path, name: str) -> Policy:
             raise ValueError(f"{name}: rule {rule} rests on a prediction: expected pass or label, got {action!r}")
     if "terms" in fields:
         fields["terms"] = Terms(**_given(fields["terms"]))
-    return Policy(**fields | {"appeal": fields.get("appeal", "").strip()})
+    return fields | {"appeal": fields.get("appeal", "").strip()}
 
 
 def _given(struct: Struct) -> dict[str, Any]:

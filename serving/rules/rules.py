@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from callsieve.features.dataclass import dataclass
 from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, UNKNOWN
@@ -18,6 +18,7 @@ from .register_lookup import Terms
 from .registers import Registers
 from .rule_input import RuleInput
 
+Action = Literal["pass", "label", "screen", "block"]
 PROTECTED = ("emergency", "public_service")
 DOMESTIC = tuple(name for name in NUMBER_CLASSES if name not in ("foreign", "irregular", "withheld", "unknown"))
 NO_CALLER = ("irregular", "106", "800")  # never valid for a caller: no number, a text-message port, a toll-free number

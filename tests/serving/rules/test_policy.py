@@ -276,7 +276,10 @@ def test_every_field_of_a_policy_file_is_read(tmp_path):
             b'version = "1"\n[bands]\n[terms]\nknown_talk_days = 7',
             "known_talk_days: expected a number > 0 and <= 6",
         ),
-        (b'version = "1"\n[bands]\n[terms]\nbombing_calls = 0', "terms.bombing_calls: expected a number > 0 and <= 1000000.0"),
+        (
+            b'version = "1"\n[bands]\n[terms]\nbombing_calls = 0',
+            "terms.bombing_calls: expected a number > 0 and <= 1000000.0",
+        ),
         (b'version = "1"\n[bands]\n[terms]\nring_once_share = 1.5', "share: expected a number > 0 and <= 1, got"),
         (b'version = "1"\n[bands]\n[terms]\nmarketing = "loans"', "terms.marketing: expected a list, got 'loans'"),
         (b'version = "1"\n[bands]\n[terms]\nmust_register = ["95"]', "terms.must_register[0]: expected one of 1010, "),
