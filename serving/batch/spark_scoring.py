@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
@@ -90,9 +90,7 @@ def score(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict[str,
     feed = scorer.policy.feed or feed_of_frame(frame)
     score_part = partial(
         verdicts,
-        bundle.absolute(),
-        _absolute(trust),
-        _absolute(policy),
+        WorkerInputs(bundle.absolute(), _absolute(trust), _absolute(policy)),
         _absolute(callees),
         scorer.bundle.model_id,
         days_with_calls(frame),
@@ -196,10 +194,16 @@ def by_rule(counts: dict[int, int]) -> dict[str, int]:
     return {name: calls for name, calls in by_name.items() if calls}
 
 
+class WorkerInputs(NamedTuple):
+    """Absolute paths of the files that decide verdicts; every worker reads them."""
+
+    bundle: Path
+    trust: Path | None = None
+    policy: Path | None = None
+
+
 def verdicts(
-    bundle: Path,
-    trust: Path | None,
-    policy: Path | None,
+    inputs: WorkerInputs,
     callees: Path | None,
     model: str,
     days: frozenset[int],
@@ -217,7 +221,7 @@ def verdicts(
     Raises:
         ValueError: if the bundle was replaced since the run began.
     """
-    scorer = _loaded(bundle, trust, policy)
+    scorer = _loaded(inputs)
     if scorer.bundle.model_id != model:
         raise ValueError(
             f"bundle: expected model {model}, got {scorer.bundle.model_id}: it was replaced during the run"
@@ -246,9 +250,9 @@ def verdicts(
 
 
 @cache
-def _loaded(bundle: Path, trust: Path | None, policy: Path | None) -> Scorer:
+def _loaded(inputs: WorkerInputs) -> Scorer:
     """Returns the scorer of this worker process: each process checks the bundle once."""
-    return open_scorer(bundle, trust, policy)
+    return open_scorer(*inputs)
 
 
 @cache

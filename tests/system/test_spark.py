@@ -37,6 +37,7 @@ from callsieve.features.records import KEYED_COLUMNS
 from callsieve.serving.batch import spark_scoring
 from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.score import ScoreInputs, open_scorer
+from callsieve.serving.batch.spark_scoring import WorkerInputs
 from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.custody.purposes import declare, require_purpose
 from callsieve.training.tracking.mlflow_model import TRUST
@@ -227,7 +228,7 @@ def test_a_worker_applies_the_bands_of_the_feed(tmp_path):
     low, high = (tuple(structs.replace(band, threshold=by) for band in bands) for by in (-1e9, 1e9))
     model = real_bundle.write_signed(tmp_path, thresholds=high, feeds={NO_ROUTES: low})
     calls, days = real_bundle.key_table(real_bundle.calls(50)), frozenset(range(10_000, 30_000))
-    apply = partial(spark_scoring.verdicts, tmp_path / "bundle", None, None, None, model, days)
+    apply = partial(spark_scoring.verdicts, WorkerInputs(tmp_path / "bundle"), None, model, days)
     banded = {
         feed: apply(feed, calls, vectors(calls, threads=1))["banded"].to_pylist()
         for feed in (COMPLETE, NO_ROUTES, NO_RING_TIME)
@@ -237,17 +238,18 @@ def test_a_worker_applies_the_bands_of_the_feed(tmp_path):
 
 def test_a_worker_verifies_the_bundle_once(training_run, monkeypatch):
     bundle, opened = training_run[0] / "bundle", []
+    inputs = WorkerInputs(bundle)
     monkeypatch.setattr(spark_scoring, "open_scorer", lambda *paths: opened.append(paths) or open_scorer(*paths))
     spark_scoring._loaded.cache_clear()
     identity = pa.table({"call": [1], "start": [2], "caller": ["a"], "callee": ["b"]})
     rows = np.zeros((1, len(NAMES)))
     model = open_scorer(bundle, None, None).bundle.model_id
     for _ in range(3):
-        verdicts = spark_scoring.verdicts(bundle, None, None, None, model, frozenset(), "complete", identity, rows)
+        verdicts = spark_scoring.verdicts(inputs, None, model, frozenset(), "complete", identity, rows)
         assert verdicts.column_names[:6] == ["start", "caller", "callee", "score", "action", "rules"]
     assert len(opened) == 1
     with pytest.raises(ValueError, match="it was replaced during the run"):
-        spark_scoring.verdicts(bundle, None, None, None, "another", frozenset(), "complete", identity, rows)
+        spark_scoring.verdicts(inputs, None, "another", frozenset(), "complete", identity, rows)
 
 
 @pytest.mark.parametrize("error", [BundleError("MANIFEST.json: Not a directory"), ValueError("no call to score")])

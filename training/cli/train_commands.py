@@ -249,7 +249,7 @@ def _recorded(
 
 def _keyed(own: OwnFiles, out: Path, progress: Progress) -> Path:
     """Keys own files into the folder `data` of a run, which is left empty after a fault; returns the folder."""
-    from callsieve.training.data.own_files import key_own_files
+    from callsieve.training.data.ingest import key_own_files
 
     assert own.calls is not None and own.complaints is not None  # noqa: S101 - the command has checked it
     made = None

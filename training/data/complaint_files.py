@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from msgspec import structs
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import check_present
 from callsieve.features.files.dates import time_zone
+from callsieve.features.files.decode import Record, as_kind, toml_as
 from callsieve.features.files.progress import silent
 from callsieve.features.files.toml_file import read_toml
 from callsieve.features.intake.intake import Intake
@@ -43,8 +45,6 @@ if TYPE_CHECKING:
 
 
 MISSING_NUMBER = "missing_number"
-ROLES = ("reporter", "number", "at", "known_at", "category", "mode", "channel")
-"""Roles of the columns of an own layout; the first three must be there."""
 OWN_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M")
 OLDEST_DAYS = 400  # a complaint about an older call is more often a typing error than not
 _NUMBER = re.compile(r"\+?[0-9][0-9 ()./-]*")
@@ -52,14 +52,26 @@ _DAY = pd.Timedelta(days=1)
 _AHEAD = pd.Timedelta(days=1)  # clocks of reporters and offices differ, but not by a whole day
 
 
-@dataclass(frozen=True, slots=True)
-class ComplaintLayout:
+class Columns(Record, frozen=True):
+    """The names that the column of each role may have; several columns of `reporter` are joined."""
+
+    number: tuple[str, ...]
+    at: tuple[str, ...]
+    reporter: tuple[str, ...] = ()
+    known_at: tuple[str, ...] = ()
+    category: tuple[str, ...] = ()
+    mode: tuple[str, ...] = ()
+    channel: tuple[str, ...] = ()
+    count: tuple[str, ...] = ()
+
+
+class ComplaintLayout(Record, frozen=True):
     """How one kind of file writes complaints; `complaint_files.toml` explains the fields."""
 
-    columns: Mapping[str, list[str]]
+    columns: Columns
     about: str = ""
     zone: str = DEFAULT_ZONE
-    formats: list[str] = field(default_factory=lambda: list(OWN_FORMATS))
+    formats: tuple[str, ...] = OWN_FORMATS
     optional: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     channel: str = ""
@@ -67,29 +79,31 @@ class ComplaintLayout:
     national: int = 0
     day_only: bool = False
     codes: bool = False
-    category: Mapping[str, str] | None = None
-    mode: Mapping[str, str] | None = None
+    category: dict[str, str] | None = None
+    mode: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        time_zone(self.zone)
 
     def find(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Maps roles to the columns of a file with these names. Raises ValueError for a missing or unknown column."""
-        allowed = {name for aliases in self.columns.values() for name in aliases} | set(self.dropped)
+        aliases = {role: names for role, names in structs.asdict(self.columns).items() if names}
+        allowed = {name for names in aliases.values() for name in names} | set(self.dropped)
         for place, name in enumerate(names):
             if name not in allowed:
                 raise ValueError(f"column {place + 1} is not known, expected {', '.join(sorted(allowed))}")
-        by_role = {role: tuple(name for name in aliases if name in names) for role, aliases in self.columns.items()}
+        by_role = {role: tuple(name for name in of_role if name in names) for role, of_role in aliases.items()}
         for role, columns in by_role.items():
             if not columns and role not in self.optional:
-                raise ValueError(f"no column for {role}, expected {' or '.join(self.columns[role])}")
+                raise ValueError(f"no column for {role}, expected {' or '.join(aliases[role])}")
         return {role: columns for role, columns in by_role.items() if columns}
 
 
 @cache
 def layouts() -> dict[str, ComplaintLayout]:
     """Returns the shipped layouts of complaints by name."""
-    shipped = read_toml(files(__package__).joinpath("complaint_files.toml"))
-    names = {field.name for field in fields(ComplaintLayout)}
-    assert all(set(table) <= names for table in shipped.values())  # noqa: S101 - the file ships with the package
-    return {name: ComplaintLayout(**table) for name, table in shipped.items()}
+    return toml_as(dict[str, ComplaintLayout], files(__package__).joinpath("complaint_files.toml"))
 
 
 def layout_named(name: str) -> ComplaintLayout:
@@ -106,34 +120,15 @@ def layout_named(name: str) -> ComplaintLayout:
     if not name.endswith(".toml"):
         raise ValueError(f"layout {name!r}: expected one of {', '.join(layouts())}, or a .toml file")
     check_present(Path(name))
-    table = read_toml(Path(name), f"layout {Path(name).name}")
-    if "complaints" in table:
-        table = {"zone": table.get("clock", {}).get("zone", DEFAULT_ZONE), **table["complaints"]}
-    try:
-        return _own_layout(table)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"layout {Path(name).name}: complaints: {error}") from None
-
-
-def _own_layout(table: Mapping[str, Any]) -> ComplaintLayout:
-    known = {field.name for field in fields(ComplaintLayout)} - {"codes", "day_only"}
-    unknown = sorted(table.keys() - known)
-    if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r}, expected {', '.join(sorted(known))}")
-    columns = table.get("columns", {})
-    for role, names in columns.items():
-        if role not in ROLES:
-            raise ValueError(f"columns: role must be one of {', '.join(ROLES)}, got {role!r}")
-        if not isinstance(names, list):
-            raise ValueError(f"columns: {role}: expected a list of column names, got {names!r}")
-    missing = [role for role in ROLES[:3] if role not in columns]
-    if missing:
-        raise ValueError(f"columns: a layout must have a column for {missing[0]}")
-    time_zone(table.get("zone", DEFAULT_ZONE))
-    for name, kind in (("category", dict), ("mode", dict), ("formats", list)):
-        if not isinstance(table.get(name, kind()), kind):
-            raise ValueError(f"{name}: expected a {'list' if kind is list else 'table'}, got {table[name]!r}")
-    return ComplaintLayout(**{"channel": "complaint", **table})
+    where = f"layout {Path(name).name}"
+    table = read_toml(Path(name), where)
+    clock, own = table.get("clock", {}), table.get("complaints", table)
+    if own is not table and isinstance(own, dict) and isinstance(clock, dict):
+        own = {"zone": clock.get("zone", DEFAULT_ZONE)} | own
+    layout = as_kind(own, ComplaintLayout, f"{where}: complaints")
+    if not layout.columns.reporter:
+        raise ValueError(f"{where}: complaints: columns: expected the key reporter")
+    return structs.replace(layout, channel=layout.channel or "complaint")
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,8 +237,8 @@ def test_own_files_become_a_model_in_one_command(run_command, own, tmp_path):
         ("complaints.csv", ",SCAM", ",SWINDLE", "(column 'topic', expected a word of the layout: add the "
          "words of the file under [category], such as SWINDLE)"),
         ("complaints.csv", "complainant,accused", "complainant,about", "complaints.csv: column 2 is not known"),
-        ("op.toml", 'accused"]', 'accused"]\ncall = ["called"]', "columns: role must be one of reporter, number, at"),
-        ("op.toml", 'at = ["called"]\n', "", "columns: a layout must have a column for at"),
+        ("op.toml", 'accused"]', 'accused"]\ncall = ["called"]', "columns: unknown key 'call', expected number, "),
+        ("op.toml", 'at = ["called"]\n', "", "columns: expected the key at"),
         ("op.toml", "[complaints]", "[complaints]\nzones = 1", "unknown key 'zones'"),
         ("op.toml", "[complaints]", '[complaints]\nzone = "Mars"', "unknown time zone 'Mars'"),
         ("op.toml", "[complaints]", "[complaint]", "unknown key 'complaint'"),
