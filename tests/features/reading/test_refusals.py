@@ -20,9 +20,8 @@ from callsieve.serving.custody.purposes import FILE, PURPOSES, declare, require_
 from callsieve.serving.custody.retention import RetentionRule
 from callsieve.training.data.complaint_files import layout_named
 from callsieve.training.judging.compare import compare
-from callsieve.training.judging.evaluate import by_seen_groups
+from callsieve.training.judging.evaluate import NOT_KNOWN, SeenGroups, by_seen_groups, seen_groups
 from callsieve.training.judging.metrics import calibration_table
-from callsieve.training.judging.seen_groups import NOT_KNOWN, SeenGroups, seen_groups
 from callsieve.training.model import folds
 from callsieve.training.oversight.audit.audit_page import figure, meaning
 from callsieve.training.oversight.governance import canaries, incident, parties
