@@ -7,12 +7,12 @@ before it takes effect. Rows are only added, so past verdicts stay reproducible.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.dates import DAY
 from callsieve.features.files.masking import has_long_digits
-from callsieve.serving.rules.registers import ROLES, Registers, columns_of, row_to_line
+from callsieve.serving.rules.registers import ROLES, Registers, row_to_line
 
 TABLE = "discredited"
 APPEAL_DAYS = 10
@@ -23,7 +23,18 @@ NOTICE = {
 }
 
 
-def list_firm(folder: Path, party: str, role: str, reason: str, now: int, days: int = APPEAL_DAYS) -> dict[str, Any]:
+class Entry(NamedTuple):
+    """A row of the list; moments are Unix ms."""
+
+    party: str
+    role: str
+    reason: str
+    valid_from: int
+    valid_to: int | None
+    known_at: int
+
+
+def list_firm(folder: Path, party: str, role: str, reason: str, now: int, days: int = APPEAL_DAYS) -> Entry:
     """Adds a firm to the list; returns the row.
 
     Args:
@@ -40,13 +51,12 @@ def list_firm(folder: Path, party: str, role: str, reason: str, now: int, days: 
     rows = _rows(folder)
     if _open_row(rows, party, role) is not None:
         raise ValueError(f"{party}: is listed as {role} already")
-    row: dict[str, Any] = {"party": party, "role": role, "reason": reason}
-    row |= {"valid_from": now + days * DAY, "valid_to": None, "known_at": now}
+    row = Entry(party, role, reason, valid_from=now + days * DAY, valid_to=None, known_at=now)
     _write(folder, [*rows, row])
     return row
 
 
-def unlist_firm(folder: Path, party: str, role: str, now: int) -> dict[str, Any]:
+def unlist_firm(folder: Path, party: str, role: str, now: int) -> Entry:
     """Ends the entry of a firm whose appeal is upheld, at once; returns the added row.
 
     Raises:
@@ -56,25 +66,24 @@ def unlist_firm(folder: Path, party: str, role: str, now: int) -> dict[str, Any]
     row = _open_row(rows, party, role)
     if row is None:
         raise ValueError(f"{party}: is not listed as {role} in {folder / f'{TABLE}.jsonl'}")
-    ended = row | {"valid_to": max(now, row["valid_from"]), "known_at": now}
+    ended = row._replace(valid_to=max(now, row.valid_from), known_at=now)
     _write(folder, [*rows, ended])
     return ended
 
 
-def _open_row(rows: list[dict[str, Any]], party: str, role: str) -> dict[str, Any] | None:
+def _open_row(rows: list[Entry], party: str, role: str) -> Entry | None:
     """Returns the last row of a firm if it has no end."""
-    last = [row for row in rows if (row["party"], row["role"]) == (party, role)][-1:]
-    return last[0] if last and last[0]["valid_to"] is None else None
+    last = [row for row in rows if (row.party, row.role) == (party, role)][-1:]
+    return last[0] if last and last[0].valid_to is None else None
 
 
-def _rows(folder: Path) -> list[dict[str, Any]]:
+def _rows(folder: Path) -> list[Entry]:
     if not (folder / f"{TABLE}.jsonl").exists():
         return []
     columns = Registers.read(folder).columns[TABLE]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return [Entry(*row) for row in zip(*(columns[name] for name in Entry._fields), strict=True)]
 
 
-def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
-    names = columns_of(TABLE)
-    lines = "".join(row_to_line({name: row[name] for name in names}) + "\n" for row in rows)
+def _write(folder: Path, rows: list[Entry]) -> None:
+    lines = "".join(f"{row_to_line(row._asdict())}\n" for row in rows)
     write_atomic(folder / f"{TABLE}.jsonl", lines.encode())

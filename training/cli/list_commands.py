@@ -194,12 +194,12 @@ def appeal_discredited(
     return Result(row | {"entry": entry}, f"{row['party']}: entry {entry} of the audit log")
 
 
-def _local_days(row: dict[str, Any]) -> dict[str, Any]:
+def _local_days(row: discredited.Entry) -> dict[str, Any]:
     """Returns a row of the list with its moments as days in China."""
     zone = time_zone(DEFAULT_ZONE)
-    moments = {name: row[name] for name in ("valid_from", "valid_to", "known_at")}
+    moments = {"valid_from": row.valid_from, "valid_to": row.valid_to, "known_at": row.known_at}
     days = {
         name: moment and datetime.fromtimestamp(moment / 1000, zone).date().isoformat()
         for name, moment in moments.items()
     }
-    return row | days
+    return row._asdict() | days
