@@ -1,7 +1,6 @@
 """The JSON that the HTTP service answers, as types: each field has its unit and meaning for the OpenAPI document.
 
-The service encodes the records themselves (`Verdict`, the dicts of `metrics.status`); `tests/serving/http` compares
-their fields with these types.
+The service encodes a `Verdict` itself; `tests/serving/http` compares its fields with `VerdictOut`.
 """
 
 from __future__ import annotations
@@ -11,11 +10,18 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from callsieve.features.catalogue import BY_NAME
+from callsieve.features.files.dates import now_ms
+from callsieve.features.online.feeds import FEEDS, UNKNOWN_FEED
+from callsieve.serving.live.health import days_left, health
+from callsieve.serving.live.live import BOUNDS, Live
+from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.plan_classes import PLAN_CLASSES
 from callsieve.serving.rules.policy import ACTIONS
-from callsieve.serving.scorer.status import STATUSES
+from callsieve.serving.scorer.scorer import Scorer
+from callsieve.serving.scorer.status import MESSAGES, STATUSES
 
-from .metrics import STATE
+from .metrics import STATE, gauges
 
 _Action = Literal[ACTIONS]  # type: ignore[valid-type]
 _Status = Literal[STATUSES]  # type: ignore[valid-type]
@@ -23,6 +29,7 @@ _PlanClass = Literal[("", *PLAN_CLASSES)]  # type: ignore[valid-type]
 _English = Annotated[str, Meta(description="The sentence in English.")]
 _Chinese = Annotated[str, Meta(description="The sentence in Chinese.")]
 _Counts = dict[str, int]
+_TOP = 8  # reasons that the page shows
 _ServiceStatus = Annotated[_Status, Meta(description='"scored", or "starting", "no_model", "stale" or "filling".')]
 _Why = Annotated[str, Meta(description='What is wrong, in words; "" if nothing is.')]
 
@@ -219,3 +226,69 @@ class StatusOut(msgspec.Struct):
         | UnsetType
     ) = UNSET
     rules: Annotated[_Counts, Meta(description="Calls that met each rule.")] | UnsetType = UNSET
+
+
+def status_of(live: Live | None, scorers: Swap, uptime: float) -> StatusOut:
+    """Returns the content of the operators' page; `uptime` is in seconds."""
+    now = now_ms()
+    state = health(live, scorers, now)
+    content = StatusOut(
+        ready=state.ready,
+        status=state.status,
+        why=state.why,
+        uptime=uptime,
+        model=None if scorers.scorer is None else _model(scorers.scorer, now),
+        refusal=scorers.refusal,
+        certificates=[] if scorers.scorer is None else _certificates(scorers.scorer),
+    )
+    if live is not None:
+        content.counts, content.actions, content.rules = dict(live.counts), dict(live.actions), dict(live.rules)
+        content.state, content.statuses = gauges(live), _statuses(live)
+        content.refused, content.deadline = live.memory.refusal, live.deadline
+        content.latency = LatencyOut(list(BOUNDS), list(live.latency))
+        content.reasons = [
+            ReasonCountOut(name, count, BY_NAME[name].en, BY_NAME[name].zh)
+            for name, count in live.reason_counts.most_common(_TOP)
+            if name in BY_NAME
+        ]
+    return content
+
+
+def _model(scorer: Scorer, now: int) -> ModelOut:
+    bundle = scorer.bundle
+    return ModelOut(
+        id=bundle.model_id,
+        signed_by=bundle.signed_by,
+        epoch=bundle.epoch,
+        valid_from=bundle.valid_from,
+        valid_until=bundle.valid_until,
+        days_left=days_left(scorer, now),
+        policy=scorer.policy.version,
+    )
+
+
+def _certificates(scorer: Scorer) -> list[CertificateOut]:
+    return [
+        CertificateOut(
+            feed=feed,
+            band=band.name,
+            action=scorer.policy.bands.get(band.name, "pass"),
+            certified=band.certificate.certified,
+            benign_calls=band.certificate.benign_calls,
+            false_calls=band.certificate.false_calls,
+            bound=band.certificate.bound,
+            target=band.certificate.target,
+            fold=band.certificate.fold,
+        )
+        for feed in (*FEEDS, UNKNOWN_FEED)
+        for band in scorer.bands(feed)
+    ]
+
+
+def _statuses(live: Live) -> list[StatusCountOut]:
+    shares = live.status_shares()
+    return [
+        StatusCountOut(word, message, live.statuses[word], shares[word])
+        for word, message in MESSAGES.items()
+        if word == "scored" or live.statuses[word]
+    ]

@@ -57,7 +57,7 @@ from .endpoint import (
     read_body,
     spend,
 )
-from .metrics import metrics, status
+from .metrics import metrics
 from .openapi import LINES, TEXT, openapi
 
 EXPLAIN_SECONDS, LOAD_SECONDS = 2.0, 60.0  # time limits for reasons on request and for loading a bundle
@@ -280,11 +280,8 @@ async def _reload(service: Service, _scope: Scope, _receive: Receive) -> answers
     return answers.Reloaded(scorer.bundle.model_id, scorer.bundle.epoch)
 
 
-async def _status(service: Service, _scope: Scope, _receive: Receive) -> dict[str, Any]:
-    state = service.health
-    readiness = {"ready": state.ready, "status": state.status, "why": state.why}
-    uptime = time.monotonic() - service.started
-    return readiness | {"uptime": uptime} | status(service.live, service.scorers)
+async def _status(service: Service, _scope: Scope, _receive: Receive) -> answers.StatusOut:
+    return answers.status_of(service.live, service.scorers, time.monotonic() - service.started)
 
 
 async def _metrics(service: Service, _scope: Scope, _receive: Receive) -> bytes:

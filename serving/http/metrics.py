@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import Any
@@ -15,13 +14,10 @@ try:
 except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
-from callsieve.features.catalogue import BY_NAME
 from callsieve.features.files.dates import now_ms
-from callsieve.features.online.feeds import FEEDS, UNKNOWN_FEED
 from callsieve.serving.live.health import days_left, health
 from callsieve.serving.live.live import BOUNDS, RECENT, Live
 from callsieve.serving.live.swap import Swap
-from callsieve.serving.scorer.status import MESSAGES
 
 _TOP = 8
 
@@ -69,7 +65,7 @@ def _live_metrics(live: Live) -> Iterator[Metric]:
     taken = HistogramMetricFamily("callsieve_verdict_seconds", "Latency of verdicts")
     taken.add_metric((), list(zip(bounds, accumulate(live.latency), strict=True)), live.seconds)
     yield taken
-    for name, value in _state(live).items():
+    for name, value in gauges(live).items():
         yield _gauge(name, STATE[name], math.nan if value is None else value)
 
 
@@ -92,7 +88,8 @@ STATE = {
 """Gauges of memory and disk, by name, with their texts."""
 
 
-def _state(live: Live) -> dict[str, float | None]:
+def gauges(live: Live) -> dict[str, float | None]:
+    """Returns the values of STATE; None where there is none."""
     now = now_ms()
     history, journal, scorer = live.memory.history, live.memory.journal, live.scorers.scorer
     filled = scorer is not None and history.covers(now, scorer.policy.history_days)
@@ -124,51 +121,3 @@ def _counter(name: str, text: str, label: str, counts: Mapping[Any, int]) -> Met
     for key, count in sorted(counts.items()):
         family.add_metric((key,), count)
     return family
-
-
-def status(live: Live | None, scorers: Swap) -> dict[str, Any]:
-    """Returns the content of the operator's page, ready for JSON."""
-    content: dict[str, Any] = {"model": None, "refusal": scorers.refusal, "certificates": []}
-    if (scorer := scorers.scorer) is not None:
-        bundle, bands = scorer.bundle, scorer.policy.bands
-        content["model"] = {
-            "id": bundle.model_id, "signed_by": bundle.signed_by, "epoch": bundle.epoch,
-            "valid_from": bundle.valid_from, "valid_until": bundle.valid_until,
-            "days_left": days_left(scorer, now_ms()), "policy": scorer.policy.version,
-        }  # fmt: skip
-        content["certificates"] = [
-            {
-                "feed": feed, "band": band.name, "action": bands.get(band.name, "pass"),
-                "certified": band.certificate.certified, "benign_calls": band.certificate.benign_calls,
-                "false_calls": band.certificate.false_calls, "bound": band.certificate.bound,
-                "target": band.certificate.target, "fold": band.certificate.fold,
-            }
-            for feed in (*FEEDS, UNKNOWN_FEED)
-            for band in scorer.bands(feed)
-        ]  # fmt: skip
-    if live is not None:
-        content |= {
-            "counts": dict(live.counts), "actions": dict(live.actions), "state": _state(live),
-            "statuses": _statuses(live),
-            "refused": live.memory.refusal,
-            "deadline": live.deadline, "latency": {"bounds": BOUNDS, "counts": list(live.latency)},
-            "reasons": _top(live.reason_counts), "rules": dict(live.rules),
-        }  # fmt: skip
-    return content
-
-
-def _statuses(live: Live) -> list[dict[str, Any]]:
-    shares = live.status_shares()
-    return [
-        {"status": word, "message": message, "count": live.statuses[word], "share": shares[word]}
-        for word, message in MESSAGES.items()
-        if word == "scored" or live.statuses[word]
-    ]
-
-
-def _top(counts: Counter[str]) -> list[dict[str, Any]]:
-    return [
-        {"feature": name, "count": count, "en": BY_NAME[name].en, "zh": BY_NAME[name].zh}
-        for name, count in counts.most_common(_TOP)
-        if name in BY_NAME
-    ]

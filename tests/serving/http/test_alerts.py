@@ -8,7 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from callsieve.features.intake.intake import Intake
 from callsieve.features.records import Call
-from callsieve.serving.http.metrics import metrics, status
+from callsieve.serving.http.answers import status_of
+from callsieve.serving.http.metrics import metrics
 from callsieve.serving.live.live import Live
 from callsieve.serving.scorer.status import STATUSES
 from tests.serving.live.test_live import attempt_of
@@ -27,11 +28,11 @@ def test_alert_rules_name_metrics_and_statuses_that_the_service_has(blocking_bun
         live.attempt(attempt_of(call))
     live.attempt(Call(math.nan, "1", "2"))
     samples = samples_of(live)
-    content = status(live, blocking_bundle)
+    content = status_of(live, blocking_bundle, 1.0)
     live.close()
     shares = {word: value for (name, word), value in samples.items() if name == "callsieve_status_share"}
     assert shares == dict.fromkeys(STATUSES, 0.0) | {"scored": 0.75, "wrong_input": 0.25}
-    assert [tuple(row[name] for name in ("status", "count", "share")) for row in content["statuses"]] == [
+    assert [(row.status, row.count, row.share) for row in content.statuses] == [
         ("scored", 3, 0.75),
         ("wrong_input", 1, 0.25),
     ]

@@ -9,14 +9,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from callsieve.features.intake.intake import Intake
 from callsieve.features.online.feeds import ANSWERED_ONLY, COMPLETE, NO_ROUTES
 from callsieve.serving.http import app, schema, server
+from callsieve.serving.http.answers import status_of
 from callsieve.serving.http.api_keys import read_keys
-from callsieve.serving.http.metrics import metrics, status
+from callsieve.serving.http.metrics import metrics
 from callsieve.serving.http.openapi import openapi
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.memory import Limits
@@ -164,7 +166,9 @@ def test_a_service_without_a_bundle_has_metrics_and_a_status():
     values = {sample.name: sample.value for family in families for sample in family.samples}
     values = {name: value for name, value in values.items() if name.startswith("callsieve_")}
     assert values == {"callsieve_ready": 0.0, "callsieve_bundle_refused": 0.0, "callsieve_http_answers_total": 2.0}
-    assert status(None, judge) == {"model": None, "refusal": judge.refusal, "certificates": []}
+    content = status_of(None, judge, 1.0)
+    assert (content.model, content.refusal, content.certificates) == (None, judge.refusal, [])
+    assert "counts" not in msgspec.to_builtins(content)
 
 
 def test_the_status_has_the_certificates_of_each_feed(tmp_path):
@@ -172,7 +176,7 @@ def test_the_status_has_the_certificates_of_each_feed(tmp_path):
     real_bundle.write_bundle(tmp_path / "bundle", feeds={NO_ROUTES: bands, ANSWERED_ONLY: bands})
     judge = Swap(trusted=small.TRUSTED)
     judge.load(tmp_path / "bundle")
-    listed = [(band["feed"], band["band"]) for band in status(None, judge)["certificates"]]
+    listed = [(band.feed, band.band) for band in status_of(None, judge, 1.0).certificates]
     assert listed == [(feed, name) for feed in (COMPLETE, ANSWERED_ONLY, NO_ROUTES) for name in ("certified", "watch")]
 
 
