@@ -168,9 +168,9 @@ def policy(shocked, trade, first, on):
     nuisance = shocked.truth["nuisance"].to_numpy()
     what = (
         f"policy: call centres are cut off, {trade}, {cut_off[day < on].mean():.1%} of calls"
-        f" (all nuisance {nuisance[day < on].mean():.1%}), {truth.z:+.1f} by the truth"
+        f" (all nuisance {nuisance[day < on].mean():.1%}), {truth['z']:+.1f} by the truth"
     )
-    return Case(what, on, shocked.calls, of_world(shocked).complaints, SHIFT if truth.alarm else NOT_VISIBLE)
+    return Case(what, on, shocked.calls, of_world(shocked).complaints, SHIFT if truth["alarm"] else NOT_VISIBLE)
 
 
 def attacks(study, before):
@@ -206,12 +206,12 @@ def alarm_figures(shifts):
     """Returns whether a day has an alarm, and its most extreme statistic of each measure."""
     farthest = {}
     for measure in MEASURES:
-        top = max((shift for shift in shifts if shift.measure == measure), key=lambda shift: abs(shift.z))
-        name = f"{top.name} {top.part}" if top.part else top.name
-        farthest[measure] = f"{top.z:+.1f} {name} {top.then:.3g} -> {top.now:.3g}"
-        farthest[f"{measure} z"] = abs(top.z)
-    every = {shift.name: round(shift.z, 2) for shift in shifts}
-    alarms = sum(shift.alarm for shift in shifts)
+        top = max((shift for shift in shifts if shift["measure"] == measure), key=lambda shift: abs(shift["z"]))
+        name = f"{top['name']} {top['part']}" if top["part"] else top["name"]
+        farthest[measure] = f"{top['z']:+.1f} {name} {top['then']:.3g} -> {top['now']:.3g}"
+        farthest[f"{measure} z"] = abs(top["z"])
+    every = {shift["name"]: round(shift["z"], 2) for shift in shifts}
+    alarms = sum(shift["alarm"] for shift in shifts)
     return {"alarm": alarms > 0, "alarms": alarms, **farthest, "every z": every}
 
 

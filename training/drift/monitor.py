@@ -8,12 +8,10 @@ except that findings check the certificate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-import msgspec
 import numpy as np
 from scipy.special import betaincinv, expit
 
@@ -26,7 +24,7 @@ from callsieve.serving.rules.strata import STRATA
 from callsieve.serving.scorer.status import MESSAGES, Status, message_of, status_of_score
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.feeds import feed_of_all
-from callsieve.training.judging.run_figures import ShiftFigures
+from callsieve.training.judging.run_figures import Shift
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.folds import day_slices
 from callsieve.training.model.split import WINDOW_DAYS, judged_span
@@ -106,36 +104,11 @@ class MonitorFigures(TypedDict):
     feed: str
     reference_feed: str
     alarm: bool
-    shifts: list[ShiftFigures]
+    shifts: list[Shift]
     certificate: CertificateState
     fold: NotRequired[str | None]
     touches: NotRequired[int | None]
     registered: NotRequired[bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Shift:
-    """The difference of one statistic of a day from its usual value.
-
-    z: deviation in standard deviations; the mean of several for a combined statistic. A histogram has `psi`, `ks` (of
-    the values that are not missing) and `part`, the part that moved most; `then` and `now` are shares of that part. For
-    an amount they are the amount itself.
-    """
-
-    name: str
-    measure: str
-    z: float
-    alarm: bool
-    then: float
-    now: float
-    part: str = ""
-    psi: float | None = None
-    ks: float | None = None
-
-    def to_json(self) -> ShiftFigures:
-        """Returns the shift as plain values."""
-        figures: ShiftFigures = msgspec.to_builtins(self)
-        return figures
 
 
 def compare(reference: Reference, day: Day) -> list[Shift]:
@@ -152,7 +125,7 @@ def compare(reference: Reference, day: Day) -> list[Shift]:
     ]
     if len(shifts) >= COMBINED:
         shifts.append(combined_shift(shifts))
-    return sorted(shifts, key=lambda shift: (-shift.alarm, -abs(shift.z), shift.name))
+    return sorted(shifts, key=lambda shift: (-shift["alarm"], -abs(shift["z"]), shift["name"]))
 
 
 def histogram_shift(reference: Reference, name: str, counts: Array, kind: str) -> Shift:
@@ -169,17 +142,17 @@ def histogram_shift(reference: Reference, name: str, counts: Array, kind: str) -
         z = np.where(np.arange(len(z)) == YES, np.maximum(z, 0.0), 0.0)
     place = int(np.argmax(np.abs(z)))
     usual, observed = usual_shares(reference, name, kind), shares(counts)
-    return Shift(
-        name=name,
-        measure="histogram",
-        z=float(z[place]),
-        alarm=bool(abs(z[place]) > limit(name)),
-        then=float(then[place]),
-        now=float(now[place]),
-        part=part_name(name, reference.cuts.get(name), place),
-        psi=psi(observed, usual),
-        ks=ks(observed, usual),
-    )
+    return {
+        "name": name,
+        "measure": "histogram",
+        "z": float(z[place]),
+        "alarm": bool(abs(z[place]) > limit(name)),
+        "then": float(then[place]),
+        "now": float(now[place]),
+        "part": part_name(name, reference.cuts.get(name), place),
+        "psi": psi(observed, usual),
+        "ks": ks(observed, usual),
+    }
 
 
 def amount_shift(reference: Reference, name: str, value: float, kind: str) -> Shift:
@@ -187,13 +160,22 @@ def amount_shift(reference: Reference, name: str, value: float, kind: str) -> Sh
     statistic = reference.amounts[name]
     z = float(statistic.z(np.array([value]), kind)[0])
     then, now = (float(np.exp(logarithm)) for logarithm in (statistic.usual[kind].mean[0], value))
-    return Shift(name, "amount", z, abs(z) > ALARM_AMOUNTS, then, now)
+    return plain_shift(name, "amount", z, abs(z) > ALARM_AMOUNTS, (then, now))
 
 
 def combined_shift(shifts: Sequence[Shift]) -> Shift:
     """Returns the mean of the COMBINED largest absolute deviations as a shift of its own."""
-    z = float(np.sort([abs(shift.z) for shift in shifts])[-COMBINED:].mean())
-    return Shift(f"the {COMBINED} farthest together", "together", z, z > ALARM_COMBINED, 0.0, z)
+    z = float(np.sort([abs(shift["z"]) for shift in shifts])[-COMBINED:].mean())
+    return plain_shift(f"the {COMBINED} farthest together", "together", z, z > ALARM_COMBINED, (0.0, z))
+
+
+def plain_shift(name: str, measure: str, z: float, alarm: bool, values: tuple[float, float]) -> Shift:
+    """Returns the shift of a statistic that is no histogram: it has no part, PSI and KS."""
+    then, now = values
+    return {
+        "name": name, "measure": measure, "z": z, "alarm": alarm, "then": then, "now": now,
+        "part": "", "psi": None, "ks": None,
+    }  # fmt: skip
 
 
 def limit(name: str) -> float:
@@ -339,7 +321,7 @@ def monitor(
     figures = day_figures(chosen, span, scored, usual.cuts)
     shifts = compare(usual, figures)
     proof = certificate(scorer.bundle, scored, span, findings)
-    drifted = figures.feed != usual.feed or any(shift.alarm for shift in shifts)
+    drifted = figures.feed != usual.feed or any(shift["alarm"] for shift in shifts)
     result: MonitorFigures = {
         "day": str(chosen),
         "kind": figures.kind,
@@ -352,7 +334,7 @@ def monitor(
         "feed": figures.feed,
         "reference_feed": usual.feed,
         "alarm": drifted or proof["flagged_too_often"],
-        "shifts": [shift.to_json() for shift in shifts],
+        "shifts": shifts,
         "certificate": proof,
     }
     return result if look is None else {**result, **look}

@@ -158,10 +158,12 @@ class DatasetEntry(TypedDict):
     purpose: NotRequired[str]
 
 
-class ShiftFigures(TypedDict):
-    """A statistic of a day that differs from its reference.
+class Shift(TypedDict):
+    """The difference of one statistic of a day from its usual value.
 
-    `z`: deviations from the usual value. Histograms have `psi` and `ks`, and in `part` the bin that moved most.
+    z: deviation in standard deviations; the mean of several for a combined statistic. A histogram has `psi`, `ks` (of
+    the values that are not missing) and `part`, the part that moved most; `then` and `now` are shares of that part. For
+    an amount they are the amount itself.
     """
 
     name: str
@@ -175,7 +177,7 @@ class ShiftFigures(TypedDict):
     ks: float | None
 
 
-class RunShift(ShiftFigures):
+class RunShift(Shift):
     """The shift from the reference of the earlier run on the median day, and on how many `days` it raises an alarm."""
 
     days: int

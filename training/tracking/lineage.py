@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from callsieve.training.drift.days import ScoredCalls, day_figures
-from callsieve.training.drift.monitor import Shift, compare
+from callsieve.training.drift.monitor import compare
 from callsieve.training.drift.reference import REFERENCE, Reference, read_reference
-from callsieve.training.judging.run_figures import RunDrift, RunShift
+from callsieve.training.judging.run_figures import RunDrift, RunShift, Shift
 from callsieve.training.model.folds import whole_days
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.log.run_paths import RunPaths
@@ -36,9 +36,9 @@ def drift_since_last_run(place: RunPaths, calls: ScoredCalls) -> RunDrift | None
     by_name: dict[str, list[Shift]] = {}
     for day, rows in days.items():
         for shift in compare(reference, day_figures(day, rows, unscored, reference.cuts)):
-            if shift.measure == "together":
+            if shift["measure"] == "together":
                 continue  # it describes a day, not a statistic
-            by_name.setdefault(shift.name, []).append(shift)
+            by_name.setdefault(shift["name"], []).append(shift)
     moved = [run_shift(shifts) for shifts in by_name.values()]
     moved = sorted((shift for shift in moved if 2 * shift["days"] >= len(days)), key=lambda shift: -abs(shift["z"]))
     return {
@@ -61,5 +61,5 @@ def reference_of(place: RunPaths, run: str) -> Reference | None:
 
 def run_shift(shifts: list[Shift]) -> RunShift:
     """Returns the shift of one statistic on its median day, and on how many days it raises an alarm."""
-    median = sorted(shifts, key=lambda shift: shift.z)[len(shifts) // 2]
-    return {**median.to_json(), "days": sum(shift.alarm for shift in shifts)}
+    median = sorted(shifts, key=lambda shift: shift["z"])[len(shifts) // 2]
+    return {**median, "days": sum(shift["alarm"] for shift in shifts)}

@@ -13,7 +13,7 @@ from callsieve.training.reports.wording import interval, share
 if TYPE_CHECKING:
     from callsieve.training.drift.monitor import MonitorFigures
     from callsieve.training.judging.membership import Auc, MembershipFigures
-    from callsieve.training.judging.run_figures import ShiftFigures
+    from callsieve.training.judging.run_figures import Shift
     from callsieve.training.studies.policy_diff import PolicyDifference
     from callsieve.training.studies.rule_figures import ModelBesideRules, RegionFigures, RuleFigures
 
@@ -85,7 +85,7 @@ def monitored(result: MonitorFigures) -> None:
         say(in_words(result))
 
 
-def amount(shift: ShiftFigures, word: Literal["then", "now"]) -> str:
+def amount(shift: Shift, word: Literal["then", "now"]) -> str:
     """Returns a statistic of the day or of the reference: a share, an amount, or nothing for a joint statistic."""
     if shift["measure"] == "together":
         return ""
