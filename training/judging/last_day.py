@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
-
 import numpy as np
 import pyarrow.compute as pc
 
@@ -19,41 +17,9 @@ from callsieve.training.model.folds import last_day_rows
 from callsieve.training.model.train import Trained
 
 from .headline import PolicyActions
+from .run_figures import ExampleVerdict, LastDay
 
 EXAMPLES = 3
-
-
-class ReasonText(TypedDict):
-    """A rule or a reason of a verdict, in two languages."""
-
-    en: str
-    zh: str
-
-
-class ExampleVerdict(TypedDict):
-    """The verdict on one flagged call of the last day: rules that it meets, reasons, and its true kind of caller."""
-
-    case: str
-    action: str
-    score: float | None
-    band: str
-    slice: str
-    content: str | None
-    mode: str | None
-    rules: list[ReasonText]
-    reasons: list[ReasonText]
-
-
-class LastDay(TypedDict):
-    """Verdicts on the calls of the last day: calls and callers by action, by the model's bands alone, and by rule."""
-
-    date: str
-    calls: int
-    actions: dict[str, int]
-    callers: dict[str, int]
-    bands: dict[str, int]
-    rules: dict[str, int]
-    examples: list[ExampleVerdict]
 
 
 def policy_actions(trained: Trained) -> PolicyActions:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from callsieve.training.model.bands import FeedFigures
 from callsieve.training.oversight.log.payload_types import GateEntry
@@ -18,9 +18,6 @@ from .figures import Catch, Headline, Headlines, Point
 from .headline import BandFigures, DetectionCurve, FolderFigures, Outcomes
 from .leak_probes import LeakProbes
 from .metrics import Histogram, PrecisionAtPrior, Ranking, Reliability, Slice
-
-if TYPE_CHECKING:
-    from .last_day import LastDay
 
 
 class ScoreFigures(TypedDict):
@@ -156,6 +153,39 @@ class DatasetEntry(TypedDict):
     source: str
     context: str
     purpose: NotRequired[str]
+
+
+class ReasonText(TypedDict):
+    """A rule or a reason of a verdict, in two languages."""
+
+    en: str
+    zh: str
+
+
+class ExampleVerdict(TypedDict):
+    """The verdict on one flagged call of the last day: rules that it meets, reasons, and its true kind of caller."""
+
+    case: str
+    action: str
+    score: float | None
+    band: str
+    slice: str
+    content: str | None
+    mode: str | None
+    rules: list[ReasonText]
+    reasons: list[ReasonText]
+
+
+class LastDay(TypedDict):
+    """Verdicts on the calls of the last day: calls and callers by action, by the model's bands alone, and by rule."""
+
+    date: str
+    calls: int
+    actions: dict[str, int]
+    callers: dict[str, int]
+    bands: dict[str, int]
+    rules: dict[str, int]
+    examples: list[ExampleVerdict]
 
 
 class Shift(TypedDict):

@@ -25,8 +25,7 @@ from callsieve.serving.rules.strata import BUSY
 from callsieve.serving.scorer.reasons import full_width
 from callsieve.training.judging.detection import SOON
 from callsieve.training.judging.evaluate import EvaluationFigures
-from callsieve.training.judging.last_day import ReasonText
-from callsieve.training.judging.run_figures import RunFigures
+from callsieve.training.judging.run_figures import ReasonText, RunFigures
 from callsieve.training.language import current_language, day, message, moment, phrase, table_name, words
 
 from .drawing import Picture, percent
