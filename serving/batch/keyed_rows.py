@@ -135,13 +135,15 @@ def read_rows(path: Path, match: MatchColumns, progress: Progress = silent) -> R
     Raises:
         ValueError: in one line, if the file is missing or broken, or `match` refuses its columns.
     """
-    roles: dict[str, tuple[str, ...]] = {}
+    wanted: list[str] = []  # columns in the order of the file
 
     def matched(names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         try:
-            roles.update(match(names))
+            roles = match(names)
         except ValueError as error:
             raise ValueError(f"{path.name}: {error}") from None
+        used = {name for columns in roles.values() for name in columns}
+        wanted.extend(dict.fromkeys(name for name in names if name in used))
         return roles
 
     if not path.is_file():
@@ -152,13 +154,13 @@ def read_rows(path: Path, match: MatchColumns, progress: Progress = silent) -> R
         with parquet_errors(path, path.stem):
             # pandas writes the index of a filtered frame as a column.
             matched([name for name in pq.read_schema(path).names if not name.startswith("__index_level_")])
-            cells = pq.read_table(path, columns=sorted({name for names in roles.values() for name in names}))
+            cells = pq.read_table(path, columns=wanted)
         return Rows(path.name, _frame(cells), np.arange(1, cells.num_rows + 1))
     batches = []
     for batch in read_lines(path, matched):
         batches.append(batch)
         progress("read", 0.5 * batch.done / path.stat().st_size)
-    cells = pa.concat_tables([batch.cells for batch in batches]).unify_dictionaries()
+    cells = pa.concat_tables([batch.cells for batch in batches]).unify_dictionaries().select(wanted)
     broken = [line for batch in batches for line in batch.broken]
     return Rows(path.name, _frame(cells), np.concatenate([batch.rows for batch in batches]), broken)
 

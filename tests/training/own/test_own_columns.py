@@ -147,14 +147,14 @@ def test_the_commands_key_a_table_and_learn_from_it(command_json, run_command, f
     (tmp_path / "number.key").chmod(0o600)
     key = read_key(tmp_path / "number.key")
     rows = (
-        "number,known_at,account_age,tariff",
-        "013800138000,2026-03-01 09:00,4,1.5",
-        "+86 138 0013 8000,2026-03-02,5,",
+        "number,known_at,tariff,account_age",
+        "013800138000,2026-03-01 09:00,1.5,4",
+        "+86 138 0013 8000,2026-03-02,,5",
     )
     (tmp_path / "accounts.csv").write_text("\n".join(rows))
     words = ("--key", tmp_path / "number.key", "--out", tmp_path / OWN_FILE)
     facts = command_json("ingest", "columns", tmp_path / "accounts.csv", *words)
-    assert facts == {"rows": 2, "numbers": 1, "columns": ["account_age", "tariff"]}
+    assert facts == {"rows": 2, "numbers": 1, "columns": ["tariff", "account_age"]}
     frame = read_own_columns(tmp_path / OWN_FILE)
     assert frame["number"].unique().tolist() == [key.token("number", "+8613800138000")]
     moments = ("2026-03-01T01:00Z", "2026-03-01T01:01Z")  # 9:00 and 9:01 in Shanghai
