@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from callsieve.features.arrays import Array
 from callsieve.features.offline.table import vectors
 from callsieve.serving.rules.preferences import PREFERENCE_RULE, rejected_categories
+from callsieve.serving.rules.register_join import PART_ROWS, RegisterJoin
 from callsieve.serving.rules.register_lookup import RegisterFacts, Terms
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_bits import BITS, matching_bits, rule_names, table_actions
@@ -19,8 +20,6 @@ from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, VECTOR_FEATURES
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
-
-from .register_join import PART_ROWS, RegisterJoin
 
 
 def compute_rule_columns(calls: pa.Table, threads: int) -> dict[int, Array]:

@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "serving/cases": WEB | {"sqlalchemy"},
     "serving/batch": {"numpy", "pandas", "pyarrow"},
     "serving/bundle/forest_python.py": {"numpy"},
+    "serving/rules/register_join.py": {"numpy", "pandas", "pyarrow"},
     "serving/rules/rule_bits.py": {"numpy"},
     "serving/cli": {"rich", "typer"},
 }

@@ -20,12 +20,12 @@ from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import factorize, to_strings
 from callsieve.serving.batch.column_files import OWN_FILE, read_own_columns
 from callsieve.serving.batch.complaint_rows import read_complaints
-from callsieve.serving.batch.register_join import IndexJoins, column_of
 from callsieve.serving.batch.score import open_registers, open_scorer, score_calls
 from callsieve.serving.batch.table_rules import compute_rule_columns, rules_met
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.rules.policy import Policy, read_policy
+from callsieve.serving.rules.register_join import IndexJoins, column_of
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_bits import BITS, rule_columns, table_actions
 from callsieve.serving.rules.rules import ACTION_RULES

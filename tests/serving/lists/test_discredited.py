@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from callsieve.features.files.dates import DAY
-from callsieve.serving.batch.register_join import RegisterJoin
 from callsieve.serving.lists.discredited import list_firm, unlist_firm
+from callsieve.serving.rules.register_join import RegisterJoin
 from callsieve.serving.rules.register_lookup import Terms, look_up
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_input import RuleInput

@@ -18,10 +18,10 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.numbers import parse
 from callsieve.features.keys.tokens import KEY_VARIABLE, Key, to_letters
 from callsieve.serving.batch.register_files import read_registers, split_range, write_registers
-from callsieve.serving.batch.register_join import RegisterJoin
 from callsieve.serving.batch.score import open_registers
 from callsieve.serving.custody.purposes import declare, require_purpose
 from callsieve.serving.rules.policy import read_policy
+from callsieve.serving.rules.register_join import RegisterJoin
 from callsieve.serving.rules.register_lookup import Terms, look_up
 from callsieve.serving.rules.registers import OPTIONAL, SCHEMA, Registers, columns_of
 from callsieve.serving.rules.timeline import NEVER, NO_ROW, Span, as_of, step_function
@@ -436,7 +436,7 @@ def known_facts(registered, row=None):
 
 
 @pytest.mark.system
-@pytest.mark.source("L6", "L7", by="serving/batch/register_join.py")
+@pytest.mark.source("L6", "L7", by="serving/rules/register_join.py")
 @pytest.mark.source("L7", by="serving/rules/register_lookup.py")
 @settings(max_examples=50)
 @given(tables(), st.lists(ringing(), min_size=4, max_size=8))
@@ -519,11 +519,11 @@ def test_a_preference_for_one_business_precedes_one_for_any_business():
 
 
 @pytest.mark.system
-@pytest.mark.source("L7", by="serving/batch/register_join.py")
+@pytest.mark.source("L7", by="serving/rules/register_join.py")
 def test_joining_parts_equals_joining_the_whole_table(world, world_folder, monkeypatch):
     joins, calls = RegisterJoin(read_registers(world_folder, KEY).registers, TERMS), world.calls.slice(0, 30_000)
     whole = joins.registered(calls)
-    monkeypatch.setattr("callsieve.serving.batch.register_join.PART_ROWS", 12_001)
+    monkeypatch.setattr("callsieve.serving.rules.register_join.PART_ROWS", 12_001)
     for field in fields(whole):
         if field.name not in ("rows", "discredited"):  # the world has no list of discredited firms
             parts = np.concatenate([getattr(part, field.name) for _, part in joins.parts(calls)])

@@ -22,12 +22,12 @@ from callsieve.features.files.masking import has_long_digits
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.tokens import is_token
-from callsieve.serving.batch.register_join import IndexJoins, column_of
 from callsieve.serving.custody.expiry import is_expired, unexpired_rows
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import Retention, read_retention
 from callsieve.serving.rules.plan_classes import PLAN_CLASSES
 from callsieve.serving.rules.policy import ACTIONS
+from callsieve.serving.rules.register_join import IndexJoins, column_of
 from callsieve.serving.rules.registers import Registers
 
 REGISTERS = {

@@ -1,6 +1,6 @@
 """Joins calls to registers as of each call's start, by pandas' `merge_asof`, a million calls at a time.
 
-The results equal `rules.register_lookup.look_up` for each call. Memory holds the registers and one part of the calls.
+The results equal `register_lookup.look_up` for each call. Memory holds the registers and one part of the calls.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 from callsieve.features.arrays import Array
 from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.records import NUMBER_CLASSES
-from callsieve.serving.rules.register_lookup import RegisterFacts, Terms
-from callsieve.serving.rules.registers import ANY, BETWEEN, INDEXES, ROLES, Registers
-from callsieve.serving.rules.timeline import NO_ROW
+
+from .register_lookup import RegisterFacts, Terms
+from .registers import ANY, BETWEEN, INDEXES, ROLES, Registers
+from .timeline import NO_ROW
 
 PART_ROWS = 1 << 20
 COLUMNS = ("start", "caller", "callee", "caller_block", "trunk", "caller_class")
