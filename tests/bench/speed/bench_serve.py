@@ -36,6 +36,7 @@ from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.bundle.model_text import check_structure
 from callsieve.serving.live.gc_pauses import shorten_pauses
 from callsieve.serving.live.live import Live
+from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import Policy
 from callsieve.training.tracking.mlflow_model import POLICY, TRUST, save_model
@@ -140,9 +141,9 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     judge = Swap(trusted=small.TRUSTED, policy=BENCH)
     judge.load(folder / "bundle")
     drawn_in_all = options.calls + 2 * options.measured
-    room = {"calls": max(2_000_000, drawn_in_all), "numbers": max(200_000, 2 * options.numbers)}
-    intake = Intake(real_bundle.NUMBER_KEY, cached=room["numbers"])  # as the service does
-    live = Live(judge, intake, folder / "state", compiled=not options.interpreted, deadline=60, **room)
+    limits = Limits(max(2_000_000, drawn_in_all), max(200_000, 2 * options.numbers))
+    intake = Intake(real_bundle.NUMBER_KEY, cached=limits.numbers)  # as the service does
+    live = Live(judge, intake, folder / "state", compiled=not options.interpreted, deadline=60, limits=limits)
     calls = draw_calls(drawn_in_all, options.numbers, options.seed)
     began = time.perf_counter()
     for _, call in zip(range(options.calls), calls, strict=False):
