@@ -10,7 +10,6 @@ from array import array
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from callsieve.features.catalogue import NAMES, catalogue_hash, select_features
 from callsieve.features.codegen.assemble import version
@@ -110,7 +109,7 @@ class History:
         from dataclasses import astuple  # slow to import, and rarely needed
 
         sizes = used_sizes(self._driver.layouts, self._memory)
-        facts = {
+        facts: snapshot.Facts = {
             "kernel": version(),
             "catalogue": catalogue_hash(),
             "features": self.features,
@@ -185,7 +184,7 @@ class History:
     def _ask_for_large_pages(self) -> None:
         ask_for_large_pages(array for part in self._memory.values() for array in part.values())
 
-    def _restore(self, facts: dict[str, Any], tokens: dict[str, list[str]]) -> None:
+    def _restore(self, facts: snapshot.Facts, tokens: dict[str, list[str]]) -> None:
         """Restores what is not in the arrays, and rebuilds the hash tables."""
         self._moment = TrustedMoment.of_facts(facts["moment"])
         self._call_days = CallDays(facts["days"])

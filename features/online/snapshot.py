@@ -10,26 +10,44 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict
 
 from callsieve.features.files.atomic import atomic_path
 from callsieve.features.files.ownership import OWNER_ONLY, only_we_may_write
+
+from .trusted_moment import MomentFacts
 
 DIGEST = 32
 CHUNK = 1 << 24
 FORMAT = f"callsieve history 1, {sys.byteorder}-endian"
 
 
-def write(path: Path, facts: dict[str, Any], tokens: dict[str, list[str]], arrays: Iterable[Any]) -> None:
+class Facts(TypedDict):
+    """What a history consists of besides its arrays and tokens; see `History` for the meaning."""
+
+    kernel: str
+    catalogue: str
+    features: Sequence[str]
+    calls: int
+    numbers: int
+    moment: MomentFacts
+    days: list[int]
+    dropped_until: int
+    counters: dict[str, int]
+    reports: Sequence[Sequence[Any]]
+    sizes: dict[str, dict[str, int]]
+
+
+def write(path: Path, facts: Facts, tokens: dict[str, list[str]], arrays: Iterable[Any]) -> None:
     """Writes a snapshot atomically; only its owner may read it."""
     digest = hashlib.sha256()
     with atomic_path(path) as part:
         part.unlink(missing_ok=True)  # left by a killed process
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY), "wb") as file:
-            for piece in chain((line({"format": FORMAT} | facts), line(tokens)), arrays):
+            for piece in chain((line({"format": FORMAT, **facts}), line(tokens)), arrays):
                 digest.update(piece)
                 file.write(piece)
             file.write(digest.digest())
@@ -60,7 +78,7 @@ def line(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
 
-def open_snapshot(path: Path) -> tuple[BinaryIO, dict[str, Any], dict[str, list[str]]]:
+def open_snapshot(path: Path) -> tuple[BinaryIO, Facts, dict[str, list[str]]]:
     """Opens a snapshot and reads its facts and tokens; the file is positioned at the first array.
 
     Raises:
@@ -79,7 +97,7 @@ def open_snapshot(path: Path) -> tuple[BinaryIO, dict[str, Any], dict[str, list[
         raise
 
 
-def _object(text: bytes, path: Path) -> dict[str, Any]:
+def _object(text: bytes, path: Path) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

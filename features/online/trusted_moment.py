@@ -17,12 +17,18 @@ calls as WITNESSES lie ahead, with no call in between that contradicts them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from operator import index
-from typing import Any
+from typing import TypedDict
 
 AHEAD_MS = 60_000
 WITNESSES = 4
+
+
+class MomentFacts(TypedDict):
+    """The state of a trusted moment as plain values, for a snapshot."""
+
+    at: int
+    jumps: list[int]
 
 
 class TrustedMoment:
@@ -32,12 +38,12 @@ class TrustedMoment:
         self.at = at
         self._jumps: list[int] = []  # distinct starts more than AHEAD_MS ahead, none contradicted
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> MomentFacts:
         """Returns the state as plain values, for a snapshot."""
         return {"at": self.at, "jumps": self._jumps}
 
     @classmethod
-    def of_facts(cls, facts: Mapping[str, Any]) -> TrustedMoment:
+    def of_facts(cls, facts: MomentFacts) -> TrustedMoment:
         """Returns the moment with a state of `facts`. Raises TypeError or KeyError for other values."""
         moment = cls(index(facts["at"]))
         moment._jumps = [index(start) for start in facts["jumps"]]
