@@ -54,6 +54,7 @@ _WORDS = {
     "bool": "true or false",
     "array": "a list",
     "object": "a table",
+    "date": "a day such as 2026-11-28",
     "null": "null",
 }
 _STEP = re.compile(r"\.([\w-]+)|\[(\d+|\.\.\.)\]")
@@ -206,6 +207,8 @@ def _in_words(what: str, expected: Any, value: Any) -> str:
         return f"expected the key {match[1]}"
     if what.startswith("Invalid enum value"):
         return f"expected one of {', '.join(map(_word, expected.values))}, got {short(value)}"
+    if what == "Invalid RFC3339 encoded date":
+        what = "Expected `date`"
     if not what.startswith("Expected"):
         return what[0].lower() + what[1:]  # of a `__post_init__`, or of a number out of range
     words = re.sub(r", got .*", "", what.removeprefix("Expected "))

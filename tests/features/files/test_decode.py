@@ -2,6 +2,7 @@
 
 import json
 import math
+from datetime import date
 from typing import Annotated, Literal
 
 import msgspec
@@ -30,6 +31,7 @@ class Outer(Record, frozen=True):
     words: Annotated[tuple[str, ...], Meta(min_length=1)] = ("word",)
     by_name: dict[str, str] = field(default_factory=dict)
     choices: dict[Literal["a", "b"], int] = field(default_factory=dict)
+    day: date | None = None
     renamed: int = field(default=1, name="re-named")
 
     def __post_init__(self):
@@ -53,6 +55,8 @@ class Outer(Record, frozen=True):
         ({"count": 0}, "count: expected a whole number >= 1 and <= 10, got 0"),
         ({"count": 10**30}, "count: expected a whole number >= 1 and <= 10, got a huge number"),
         ({"count": 7}, "count must not be 7 - for once"),
+        ({"day": "2026-11-31"}, "day: expected a day such as 2026-11-28, got '2026-11-31'"),
+        ({"day": 20261128}, "day: expected a day such as 2026-11-28 or null, got 20261128"),
         ({"on": 1}, "on: expected true or false, got 1"),
         ({"table": []}, r"table: expected a table, got \[\]"),
         (
