@@ -11,12 +11,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, to_builtins
 
 from callsieve.features.files.atomic import check_present, write_atomic
-from callsieve.features.files.strict_json import as_fields, as_list, as_text, decode, encode
+from callsieve.features.files.decode import Record, as_kind, json_as
+from callsieve.features.files.strict_json import encode
 from callsieve.features.files.toml_file import read_toml
 
 FILE, SIMULATED = "dataset.json", "world.json"
@@ -27,7 +31,6 @@ UNDECLARED = "undeclared"
 """The source of a folder without a declaration, and the purpose that records name for its use."""
 POLICY = "CALLSIEVE_POLICY"
 """Environment variable: the policy file whose `require_declaration` applies where no other policy does."""
-_KIND = "callsieve dataset"
 _reported: set[Path] = set()
 
 
@@ -61,6 +64,25 @@ class Declaration:
         return UNDECLARED if self.source == UNDECLARED else purpose
 
 
+class _File(Record, frozen=True):
+    """The content of `dataset.json`."""
+
+    kind: Literal["callsieve dataset"]
+    source: str
+    basis: str
+    purposes: Annotated[tuple[Literal[PURPOSES], ...], Meta(min_length=1, max_length=len(PURPOSES))]  # type: ignore[valid-type]
+    until: date
+    declared: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.source == UNDECLARED:
+            raise ValueError(f"source: expected where the rows come from, got {UNDECLARED!r}")
+
+    def declaration(self) -> Declaration:
+        return Declaration(self.source, self.basis, self.purposes, self.until.isoformat(), self.declared)
+
+
 def declare(
     folder: Path, source: str, basis: str, purposes: Iterable[str], until: str, *, change: bool = False
 ) -> Declaration:
@@ -73,20 +95,19 @@ def declare(
         ValueError: for an unknown purpose or an invalid day; with `change`, if there is nothing to change.
     """
     now = datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    declaration = Declaration(source, basis, tuple(purposes), until, now)
-    _check(declaration)
-    fields = asdict(declaration) | {"kind": _KIND, "purposes": list(declaration.purposes)}
-    del fields["simulated"]
+    fields = {"kind": "callsieve dataset", "source": source, "basis": basis, "until": until, "declared": now}
+    content = as_kind(fields | {"purposes": list(purposes)}, _File, "")
+    data = encode(to_builtins(content))
     if change:
         declaration_to_change(folder)
-        write_atomic(folder / FILE, encode(fields))
-        return declaration
+        write_atomic(folder / FILE, data)
+        return content.declaration()
     try:
         with (folder / FILE).open("xb") as file:
-            file.write(encode(fields))
+            file.write(data)
     except FileExistsError as error:
         raise FileExistsError(f"{folder / FILE}: the folder is declared already; change it with --change") from error
-    return declaration
+    return content.declaration()
 
 
 def undeclare(folder: Path) -> None:
@@ -187,7 +208,8 @@ def read_declaration(folder: Path) -> Declaration | None:
     """
     if (folder / SIMULATED).exists():
         return Declaration("simulated", "none needed", PURPOSES, "", "", simulated=True)
-    return _read(folder / FILE) if (folder / FILE).exists() else None
+    file = folder / FILE
+    return json_as(_File, file.read_bytes(), str(file)).declaration() if file.exists() else None
 
 
 def declaration_to_change(folder: Path) -> Declaration:
@@ -202,37 +224,3 @@ def declaration_to_change(folder: Path) -> Declaration:
 
 def _folder(path: Path) -> Path:
     return path if path.is_dir() else path.parent
-
-
-def _read(path: Path) -> Declaration:
-    try:
-        names = ("kind", "source", "basis", "purposes", "until", "declared")
-        fields = as_fields(decode(path.read_bytes()), "dataset", names)
-        if fields["kind"] != _KIND:
-            raise ValueError(f"kind must be {_KIND!r}")
-        purposes = [as_text(name, "purposes") for name in as_list(fields["purposes"], "purposes", 1, len(PURPOSES))]
-        source, basis, until, at = (as_text(fields[name], name) for name in ("source", "basis", "until", "declared"))
-        declaration = Declaration(source, basis, tuple(purposes), until, at)
-        _check(declaration)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return declaration
-
-
-def _check(declaration: Declaration) -> None:
-    for name in ("source", "basis"):
-        as_text(getattr(declaration, name), name)
-    if declaration.source == UNDECLARED:
-        raise ValueError(f"source must name where the rows come from, got {UNDECLARED!r}")
-    if not _is_day(declaration.until):
-        raise ValueError("until must be a day such as 2027-01-31")
-    unknown = sorted(set(declaration.purposes) - set(PURPOSES))
-    if unknown or not declaration.purposes:
-        raise ValueError(f"purposes must be of {', '.join(PURPOSES)}, got {', '.join(unknown) or 'none'}")
-
-
-def _is_day(text: str) -> bool:
-    try:
-        return date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from callsieve.features.files.dates import DAY
-from callsieve.features.files.strict_json import as_fields, as_mapping, as_number, as_text
+from callsieve.features.files.decode import Record, as_kind, check_texts
 from callsieve.features.files.toml_file import read_toml
 
 
@@ -48,6 +50,25 @@ class Retention:
         return self.tables[table]
 
 
+class _OwnRule(Record, frozen=True):
+    """A table of the file with a rule of its own, in days."""
+
+    moment: str
+    floor: Annotated[float, Meta(ge=0, le=40_000)]
+    ceiling: Annotated[float, Meta(ge=0.01, le=40_000)]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ceiling < self.floor:
+            raise ValueError("ceiling must not be below floor")
+
+
+class _FollowingRule(Record, frozen=True):
+    """A table of the file whose rows another table decides."""
+
+    follows: str
+
+
 def read_retention(path: str | Path | None = None) -> Retention:
     """Reads a file of retention rules; the shipped file if no path is given.
 
@@ -56,23 +77,17 @@ def read_retention(path: str | Path | None = None) -> Retention:
     """
     name = str(path or "retention.toml")
     fields = read_toml(Path(path) if path else files(__package__).joinpath("retention.toml"), name)
-    try:
-        version = as_text(fields.pop("version", None), "version")
-        tables = {table: _rule(rule, table) for table, rule in fields.items()}
-        for table, rule in tables.items():
-            if rule.follows and (rule.follows not in tables or tables[rule.follows].follows):
-                raise ValueError(f"{table}: follows a table that has no rule of its own")
-    except ValueError as error:
-        raise ValueError(f"{name}: {' '.join(str(error).split())}") from None
+    check_texts(fields, name)
+    version = as_kind(fields.pop("version", None), str, f"{name}: version")
+    tables = {table: _rule(rule, f"{name}: {table}") for table, rule in fields.items()}
+    for table, rule in tables.items():
+        if rule.follows and (rule.follows not in tables or tables[rule.follows].follows):
+            raise ValueError(f"{name}: {table}: follows a table that has no rule of its own")
     return Retention(version, tables)
 
 
-def _rule(value: Any, table: str) -> RetentionRule:
-    if "follows" in as_mapping(value, table):
-        return RetentionRule("", 0, 0, as_text(as_fields(value, table, ("follows",))["follows"], f"{table}: follows"))
-    fields = as_fields(value, table, ("moment", "floor", "ceiling"))
-    floor = round(DAY * as_number(fields["floor"], f"{table}: floor", 0, 40_000))
-    ceiling = round(DAY * as_number(fields["ceiling"], f"{table}: ceiling", 0.01, 40_000))
-    if ceiling < floor:
-        raise ValueError(f"{table}: ceiling must not be below floor")
-    return RetentionRule(as_text(fields["moment"], f"{table}: moment"), floor, ceiling)
+def _rule(value: Any, where: str) -> RetentionRule:
+    if isinstance(value, dict) and "follows" in value:
+        return RetentionRule("", 0, 0, as_kind(value, _FollowingRule, where).follows)
+    rule = as_kind(value, _OwnRule, where)
+    return RetentionRule(rule.moment, round(DAY * rule.floor), round(DAY * rule.ceiling))

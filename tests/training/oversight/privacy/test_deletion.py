@@ -100,8 +100,8 @@ def test_a_folder_serves_only_the_declared_purposes(folder, world_folder, tmp_pa
         declare(folder, "again", "another basis", PURPOSES, "2999-12-31")
     text = (folder / "dataset.json").read_text()
     for old, new, says in (("2999-12-31", "2025-12-31", "the declaration expired after 2025-12-31"),
-                           ("2999-12-31", "soon", "until must be a day such as"), ("contract", "", "basis must be"),
-                           ('"until"', '"to"', "missing or unknown")):  # fmt: skip
+                           ("2999-12-31", "soon", "until: expected a day"), ("contract", "", "basis: expected a"),
+                           ('"until"', '"to"', "unknown key 'to', expected kind, ")):  # fmt: skip
         (folder / "dataset.json").write_text(text.replace(old, new))
         with pytest.raises(ValueError, match=says):
             require_purpose(folder, "training")
@@ -113,7 +113,7 @@ def test_a_folder_serves_only_the_declared_purposes(folder, world_folder, tmp_pa
             read_dataset(folder)
     with pytest.raises(ValueError, match="purpose must be one of"):
         require_purpose(folder, "curiosity")
-    with pytest.raises(ValueError, match="got curiosity"):
+    with pytest.raises(ValueError, match="got 'curiosity'"):
         declare(tmp_path, "a", "b", ["curiosity"], "2999-12-31")
 
 
