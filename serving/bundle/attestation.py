@@ -9,16 +9,17 @@ The scorer does not read it: a bundle without a statement is valid. `callsieve m
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cryptography.exceptions import InvalidSignature
+from msgspec import Meta, Struct, field, to_builtins
 
 from callsieve.features.files.atomic import sha256, write_atomic
-from callsieve.features.files.strict_json import as_list, as_mapping, as_text, decode, encode
+from callsieve.features.files.decode import Record, json_as
+from callsieve.features.files.strict_json import encode
 
 from .signing import key_id
 
@@ -29,7 +30,38 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 _MAX_BYTES = 1 << 20
-_MAX_ITEMS = 16  # files of a bundle, and signatures of an envelope
+_Items = Meta(min_length=1, max_length=16)  # files of a bundle, and signatures of an envelope
+
+
+class _Signature(Struct, frozen=True):
+    """A signature, which the file has in base64, and the id of its key."""
+
+    sig: bytes
+    keyid: str = ""
+
+
+class _Envelope(Struct, frozen=True):
+    """A DSSE envelope; the file has the payload in base64."""
+
+    payload: bytes
+    payload_type: Literal[PAYLOAD_TYPE] = field(name="payloadType")  # type: ignore[valid-type]
+    signatures: Annotated[tuple[_Signature, ...], _Items]
+
+
+class _Subject(Record, frozen=True, forbid_unknown_fields=False):
+    """A file by its name and its hash: `sha256`."""
+
+    name: str
+    digest: Mapping[str, str]
+
+
+class Statement(Struct, frozen=True):
+    """An in-toto statement of SLSA provenance, which `predicate` is, about the files of a bundle."""
+
+    kind: Literal[STATEMENT] = field(name="_type")  # type: ignore[valid-type]
+    predicate_type: Literal[PREDICATE] = field(name="predicateType")  # type: ignore[valid-type]
+    subject: Annotated[tuple[_Subject, ...], _Items]
+    predicate: Mapping[str, Any]
 
 
 def attestation_path(bundle: Path) -> Path:
@@ -49,15 +81,14 @@ def write_attestation(bundle: Path, predicate: Mapping[str, Any], key: Ed25519Pr
         predicate: SLSA provenance v1, as plain values.
         key: the private key of the bundle's signer.
     """
-    subject = [{"name": name, "digest": {"sha256": digest}} for name, digest in _files(bundle).items()]
-    statement = {"_type": STATEMENT, "subject": subject, "predicateType": PREDICATE, "predicate": predicate}
-    payload = encode(statement)
-    signature = {"keyid": key_id(key.public_key()), "sig": _text(key.sign(_signed_bytes(payload)))}
-    envelope = {"payload": _text(payload), "payloadType": PAYLOAD_TYPE, "signatures": [signature]}
-    write_atomic(attestation_path(bundle), encode(envelope))
+    subject = tuple(_Subject(name, {"sha256": digest}) for name, digest in _files(bundle).items())
+    payload = encode(to_builtins(Statement(STATEMENT, PREDICATE, subject, predicate)))
+    signature = _Signature(key.sign(_signed_bytes(payload)), key_id(key.public_key()))
+    envelope = _Envelope(payload, PAYLOAD_TYPE, (signature,))
+    write_atomic(attestation_path(bundle), encode(to_builtins(envelope)))
 
 
-def verify_attestation(bundle: Path, key: Ed25519PublicKey) -> dict[str, Any]:
+def verify_attestation(bundle: Path, key: Ed25519PublicKey) -> Statement:
     """Returns the statement beside a bundle.
 
     Args:
@@ -70,16 +101,10 @@ def verify_attestation(bundle: Path, key: Ed25519PublicKey) -> dict[str, Any]:
         data = file.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
         raise ValueError(f"must have at most {_MAX_BYTES} bytes")
-    envelope = as_mapping(decode(data), "envelope")
-    if envelope.get("payloadType") != PAYLOAD_TYPE:
-        raise ValueError(f"payloadType must be {PAYLOAD_TYPE}")
-    payload = _bytes(envelope.get("payload"), "payload")
-    _check_signature(_signed_bytes(payload), envelope.get("signatures"), key)
-    statement = as_mapping(decode(payload), "statement")
-    for name, expected in (("_type", STATEMENT), ("predicateType", PREDICATE)):
-        if statement.get(name) != expected:
-            raise ValueError(f"{name} must be {expected}")
-    stated, files = _subjects(statement.get("subject")), _files(bundle)
+    envelope = json_as(_Envelope, data, "envelope")
+    _check_signature(envelope, key)
+    statement = json_as(Statement, envelope.payload, "statement")
+    stated, files = {subject.name: subject.digest.get("sha256") for subject in statement.subject}, _files(bundle)
     if differing := sorted(name for name in stated | files if stated.get(name) != files.get(name)):
         raise ValueError(f"is about other files than the bundle's: {', '.join(differing)[:200]}")
     return statement
@@ -89,32 +114,14 @@ def _files(bundle: Path) -> dict[str, str]:
     return {path.name: sha256(path) for path in sorted(bundle.iterdir()) if path.is_file()}
 
 
-def _subjects(value: Any) -> dict[str, str]:
-    subjects = [as_mapping(item, "subject") for item in as_list(value, "subject", 1, _MAX_ITEMS)]
-    return {
-        as_text(item.get("name"), "name"): as_text(as_mapping(item.get("digest"), "digest").get("sha256"), "sha256")
-        for item in subjects
-    }
-
-
 def _signed_bytes(payload: bytes) -> bytes:
     """Returns the bytes that DSSE signs: type and payload, each with its length ("pre-authentication encoding")."""
     return b"DSSEv1 %d %b %d %b" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)
 
 
-def _check_signature(message: bytes, signatures: Any, key: Ed25519PublicKey) -> None:
-    for item in as_list(signatures, "signatures", 1, _MAX_ITEMS):  # others may have signed, too
+def _check_signature(envelope: _Envelope, key: Ed25519PublicKey) -> None:
+    for signature in envelope.signatures:  # others may have signed, too
         with suppress(InvalidSignature):
-            key.verify(_bytes(as_mapping(item, "signature").get("sig"), "sig"), message)
+            key.verify(signature.sig, _signed_bytes(envelope.payload))
             return
     raise ValueError(f"has no valid signature of the bundle's signer, key {key_id(key)}")
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _bytes(value: Any, where: str) -> bytes:
-    if not isinstance(value, str):
-        raise ValueError(f"{where} must be a text in base64")
-    return base64.b64decode(value, validate=True)

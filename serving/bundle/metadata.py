@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta, field
 
 from callsieve.features.files.decode import Record, as_kind, check_texts
-from callsieve.features.files.strict_json import as_mapping, check_any, decode, encode
+from callsieve.features.files.strict_json import check_any, decode, encode
 from callsieve.features.online.feeds import COMPLETE, FEEDS, LACKS, UNKNOWN_FEED
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def metadata_from_json(data: bytes) -> BundleMetadata:
     Raises:
         ValueError: in one line, which names the field and its rule.
     """
-    value = as_mapping(decode(data), "metadata")
+    value = as_kind(decode(data), dict[str, Any], "metadata")
     if value.get("format") != FORMAT:
         raise ValueError(f"format must be {FORMAT}, got {value.get('format')!r}")
     if missing := sorted(set(BundleMetadata.__struct_fields__) - value.keys()):

@@ -72,4 +72,4 @@ def _provenance(folder: Path, key: Ed25519PublicKey) -> str:
         made = verify_attestation(folder, key)
     except (OSError, ValueError) as error:
         raise BundleError(f"{path.name}: {error}") from None
-    return f"provenance: {path.name} states how these {len(made['subject'])} files were made, signed by the same key"
+    return f"provenance: {path.name} states how these {len(made.subject)} files were made, signed by the same key"

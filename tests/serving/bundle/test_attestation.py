@@ -62,9 +62,9 @@ def payload_signed_without_its_type(path):
 
 def test_the_statement_names_all_files_of_its_bundle(folder):
     statement = verify_attestation(folder / "bundle", PUBLIC)
-    names = [subject["name"] for subject in statement["subject"]]
+    names = [subject.name for subject in statement.subject]
     assert names == sorted(path.name for path in (folder / "bundle").iterdir())
-    assert statement["predicate"] == {"buildDefinition": {}}
+    assert statement.predicate == {"buildDefinition": {}}
     # Others may sign it, too, and a link to the bundle leads to the statement.
     path = attestation_path(folder / "bundle")
     envelope = json.loads(path.read_bytes())
@@ -79,21 +79,25 @@ FORGERIES = [
     ("signed by a stranger", lambda path: rewrite(path, key=small.OTHER_KEY), "no valid signature"),
     ("signed without its type", payload_signed_without_its_type, "no valid signature"),
     ("not signed", lambda path: path.write_text(json.dumps(json.loads(path.read_bytes()) | {"signatures": []})),
-        "signatures must be a list"),
-    ("of another type", lambda path: rewrite(path, kind="text/plain"), "payloadType must be"),
+        "signatures: expected a list of length >= 1"),
+    ("of another type", lambda path: rewrite(path, kind="text/plain"), "payloadType: expected one of 'application"),
     ("of another bundle", lambda path: shutil.copy(path.with_name("other.provenance.json"), path),
         "other files than the bundle's: MANIFEST.json, MANIFEST.sig, bundle.json$"),
-    ("about no file", lambda path: rewrite(path, subject=[]), "subject must be a list"),
+    ("about no file", lambda path: rewrite(path, subject=[]), "subject: expected a list of length >= 1"),
     ("about too few files", lambda path: rewrite(path, subject=[{"name": "model.txt", "digest": {"sha256": "0"}}]),
         "other files than the bundle's: MANIFEST.json, .*model.txt"),
-    ("another statement", lambda path: rewrite(path, _type="https://in-toto.io/Statement/v0.1"), "_type must be"),
+    ("about a file of two lines", lambda path: rewrite(path, subject=[{"name": "a\nb", "digest": {}}]),
+        "subject.*: expected a printable text"),
+    ("another statement", lambda path: rewrite(path, _type="https://in-toto.io/Statement/v0.1"), "_type: expected"),
     ("of another predicate", lambda path: rewrite(path, predicateType="https://slsa.dev/verification_summary/v1"),
-        "predicateType must be"),
-    ("no statement", lambda path: rewrite(path, payload_of=lambda _: b"[]"), "statement must be an object"),
+        "predicateType: expected one of"),
+    ("no statement", lambda path: rewrite(path, payload_of=lambda _: b"[]"), "statement: expected a table"),
     ("no JSON", lambda path: path.write_bytes(b"\xff"), "can't decode"),
     ("no base64", lambda path: path.write_text(
-        json.dumps({"payloadType": attestation.PAYLOAD_TYPE, "payload": "?", "signatures": []})), "base64|padding"),
-    ("no payload", lambda path: path.write_text(json.dumps({"payloadType": attestation.PAYLOAD_TYPE})), "in base64"),
+        json.dumps({"payloadType": attestation.PAYLOAD_TYPE, "payload": "?", "signatures": []})),
+        "payload: invalid base64"),
+    ("no payload", lambda path: path.write_text(json.dumps({"payloadType": attestation.PAYLOAD_TYPE})),
+        "expected the key payload"),
     ("huge", lambda path: path.write_bytes(b" " * (attestation._MAX_BYTES + 1)), "at most"),
 ]  # fmt: skip
 
@@ -110,7 +114,7 @@ def test_a_forged_or_foreign_statement_is_refused(folder, forge, text):
 def test_the_test_signs_as_the_bundle_does(folder):
     """Without a change, `rewrite` gives a valid statement: the refusals above have their own reasons."""
     rewrite(attestation_path(folder / "bundle"))
-    assert verify_attestation(folder / "bundle", PUBLIC)["predicateType"] == attestation.PREDICATE
+    assert verify_attestation(folder / "bundle", PUBLIC).predicate_type == attestation.PREDICATE
 
 
 @pytest.mark.skipif(not (shutil.which("openssl") and shutil.which("jq")), reason="needs openssl and jq")
