@@ -6,8 +6,9 @@ import pytest
 
 from callsieve.training.oversight.governance.complaint_counts import calls_of_complaints, complaint_cells, regulator_of
 from callsieve.training.oversight.governance.disclosure import BASE
+from callsieve.training.oversight.governance.leagues import leagues
 from callsieve.training.oversight.governance.parties import read_report_data
-from callsieve.training.oversight.governance.report import days_of, leagues, period_of, tables_of
+from callsieve.training.oversight.governance.report import days_of, period_of, tables_of
 
 ALL = {"callee": 1, "caller": 1}
 
