@@ -10,14 +10,16 @@ import hashlib
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from msgspec import Meta
 
 from callsieve.features.files.atomic import write_atomic
-from callsieve.features.files.strict_json import as_fields, as_integer, as_list, as_mapping, as_number, as_text
+from callsieve.features.files.decode import Record, as_kind
 from callsieve.features.files.toml_file import parse_toml
 from callsieve.serving.bundle.signing import key_id, sign, verify_signature
 from callsieve.training.language import gettext
@@ -29,14 +31,18 @@ SIGNATURE = ".sig"  # end of the name of the owner's signature, beside the gates
 _SCRIPTS = ("LATIN", "CJK", "DIGIT")
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(Record, frozen=True):
     """A bound on one metric, with the meaning of the metric in plain words."""
 
     metric: str
     means: str
-    at_most: float | None
-    at_least: float | None
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.at_most is None and self.at_least is None:
+            raise ValueError("expected at_most or at_least")
 
     def result(self, metrics: Mapping[str, float]) -> GateResult:
         """Returns the gate, the value of its metric, and whether it passed. A missing metric does not pass."""
@@ -122,12 +128,44 @@ class Gates:
             Gate(
                 f"slice/benign/{name}/certified",
                 f"whether calls of {name} are certified as a separate slice",
-                None,
-                1.0,
+                at_least=1.0,
             )
             for name in self.certified_slices
         ]
         return [gate.result(metrics) for gate in (*self.gates, *slices)]
+
+
+class _Slices(Record, frozen=True):
+    certified: Annotated[tuple[str, ...], Meta(max_length=1000)]
+
+
+class _Challenger(Record, frozen=True):
+    margin: Annotated[float, Meta(ge=0, le=1)]
+    confidence: Annotated[float, Meta(ge=0.5, le=0.9999)]
+    rounds: Annotated[int, Meta(ge=100, le=1_000_000)]
+    callers: Annotated[int, Meta(ge=1, le=2**53)]
+
+
+class _Approvals(Record, frozen=True):
+    needed: Annotated[int, Meta(ge=1, le=100)]
+    keys: dict[str, Annotated[tuple[str, ...], Meta(min_length=1, max_length=100)] | str]
+
+
+class _Owner(Record, frozen=True):
+    name: str
+    key: str
+
+
+class _File(Record, frozen=True):
+    """The tables of a gates file."""
+
+    version: str
+    effective: date
+    gate: Annotated[tuple[Gate, ...], Meta(min_length=1, max_length=1000)]
+    slices: _Slices
+    challenger: _Challenger
+    approvals: _Approvals
+    owner: _Owner | None = None
 
 
 def shipped_gates() -> Gates:
@@ -188,26 +226,21 @@ def parse_gates(data: bytes, where: str, signature: str = "") -> Gates:
     Raises:
         ValueError: in one line with the field and the broken rule.
     """
-    read = parse_toml(data, where)
+    file = as_kind(parse_toml(data, where), _File, where)
     try:
-        names = ("version", "effective", "gate", "slices", "challenger", "approvals")
-        fields = as_fields(read, "gates", (*names, "owner") if "owner" in read else names)
-        slices = as_fields(fields["slices"], "slices", ("certified",))
-        challenger = as_fields(fields["challenger"], "challenger", ("margin", "confidence", "rounds", "callers"))
-        approvals = as_fields(fields["approvals"], "approvals", ("needed", "keys"))
         return Gates(
             data=data,
-            version=as_text(fields["version"], "version"),
-            gates=tuple(_gate(item) for item in as_list(fields["gate"], "gate", 1, 1000)),
-            certified_slices=_words(slices["certified"], "slices: certified"),
-            margin=as_number(challenger["margin"], "challenger: margin", 0, 1),
-            confidence=as_number(challenger["confidence"], "challenger: confidence", 0.5, 0.9999),
-            rounds=as_integer(challenger["rounds"], "challenger: rounds", 100, 1_000_000),
-            least_callers=as_integer(challenger["callers"], "challenger: callers", 1),
-            approvals_needed=as_integer(approvals["needed"], "approvals: needed", 1, 100),
-            approvers=_persons(as_mapping(approvals["keys"], "approvals: keys")),
-            owner=_owner(fields["owner"], data, signature) if "owner" in read else None,
-            signature=signature if "owner" in read else "",
+            version=file.version,
+            gates=file.gate,
+            certified_slices=file.slices.certified,
+            margin=file.challenger.margin,
+            confidence=file.challenger.confidence,
+            rounds=file.challenger.rounds,
+            least_callers=file.challenger.callers,
+            approvals_needed=file.approvals.needed,
+            approvers=_persons(file.approvals.keys),
+            owner=_owner(file.owner, data, signature) if file.owner else None,
+            signature=signature if file.owner else "",
         )
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
@@ -227,28 +260,13 @@ def condition(gate: GateResult) -> str:
     return f"must be {bounds}, got {got}"
 
 
-def _gate(value: Any) -> Gate:
-    item = as_mapping(value, "gate")
-    bounds = [name for name in ("at_most", "at_least") if name in item]
-    if not bounds:
-        raise ValueError("gate: expected at_most or at_least")
-    as_fields(item, "gate", ["metric", "means", *bounds])
-    limits = {name: as_number(item[name], f"gate: {name}") for name in bounds}
-    metric, means = as_text(item["metric"], "gate: metric"), as_text(item["means"], "gate: means")
-    return Gate(metric, means, limits.get("at_most"), limits.get("at_least"))
-
-
-def _words(value: Any, where: str) -> tuple[str, ...]:
-    return tuple(as_text(word, where) for word in as_list(value, where, 0, 1000))
-
-
-def _persons(table: Mapping[str, Any]) -> dict[str, tuple[Ed25519PublicKey, ...]]:
+def _persons(table: Mapping[str, str | tuple[str, ...]]) -> dict[str, tuple[Ed25519PublicKey, ...]]:
     """Returns the keys of each person; a person may have several, and counts once."""
     persons = {}
     for name, words in table.items():
-        _require_plain(as_text(name, "approvals: name"))
-        hexes = words if isinstance(words, list) else [words]
-        persons[name] = tuple(_key(word, "approvals: a key") for word in as_list(hexes, "approvals: keys", 1, 100))
+        _require_plain(name)
+        hexes = words if isinstance(words, tuple) else (words,)
+        persons[name] = tuple(_key(word, "approvals: a key") for word in hexes)
     keys = [key.public_bytes_raw() for person in persons.values() for key in person]
     if len(set(keys)) < len(keys):
         raise ValueError("approvals: keys must differ")
@@ -272,9 +290,8 @@ def _folded(name: str) -> str:
     return "".join(c for c in plain if c.isalnum())
 
 
-def _owner(value: Any, data: bytes, signature: str) -> tuple[str, Ed25519PublicKey]:
-    fields = as_fields(value, "owner", ("name", "key"))
-    name, key = as_text(fields["name"], "owner: name"), _key(fields["key"], "owner: key")
+def _owner(owner: _Owner, data: bytes, signature: str) -> tuple[str, Ed25519PublicKey]:
+    name, key = owner.name, _key(owner.key, "owner: key")
     if not signature:
         raise ValueError(f"expected the signature of the owner, {name}, beside it; see callsieve model sign-gates")
     try:
@@ -284,8 +301,7 @@ def _owner(value: Any, data: bytes, signature: str) -> tuple[str, Ed25519PublicK
     return name, key
 
 
-def _key(word: Any, where: str) -> Ed25519PublicKey:
-    text = as_text(word, where)
+def _key(text: str, where: str) -> Ed25519PublicKey:
     if len(text) != 2 * KEY_BYTES or set(text) - set("0123456789abcdef"):
         raise ValueError(f"{where} must be {2 * KEY_BYTES} hex digits, got {text[:80]!r}")
     return Ed25519PublicKey.from_public_bytes(bytes.fromhex(text))
