@@ -33,7 +33,7 @@ from callsieve.training.data.credibility import among
 from callsieve.training.data.dataset import Dataset, as_known, campaigns_of
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.model.folds import recomputed_rows
-from callsieve.training.model.split import LINKS, judged_span
+from callsieve.training.model.split import LINKS, judged_span, links_of
 
 if TYPE_CHECKING:
     from callsieve.training.data.feeds import Feed
@@ -78,7 +78,7 @@ def check_for_leaks(t: Trained) -> LeakProbes:
     known_dataset = known_before(dataset, folds.plan.label_cutoff)
     used = label_numbers(dataset, cutoff, t.settings.label_policy)
     require_equal_labels(used, label_numbers(known_dataset, cutoff, t.settings.label_policy), cutoff)
-    links = {"caller": dataset.calls["caller"], **{name: dataset.calls[name] for name in LINKS}}
+    links = {"caller": dataset.calls["caller"], **links_of(dataset.calls)}
     campaigns = {f"campaign {place}": column for place, column in enumerate(campaigns_of(dataset))}
     require_one_fold_each(folds.fold, links | campaigns)
     later = (folds.start >= folds.plan.choose[0]) & folds.judged.known

@@ -275,7 +275,7 @@ def datasheet(figures: RunFigures, datasets: Mapping[str, DatasetEntry]) -> Sect
                 for name, (begin, end) in spans
             ),
             gettext("Groups"): gettext(
-                "callers that share a block, a trunk, a device or a campaign are in one fold only"
+                "callers that share a campaign, or a block, trunk or device that few callers use, are in one fold only"
             ),
             gettext("Sampling"): gettext("%(counts)s rows by use", counts=_pairs(figures["rows"])),
         },

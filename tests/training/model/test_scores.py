@@ -13,7 +13,7 @@ from callsieve.training.model.fit import NO_CV_FOLD, FitRows, cv_fold_of_calls, 
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.scores import out_of_fold_scores
 from callsieve.training.model.settings import Settings
-from callsieve.training.model.split import FOLDS, LINKS, fold_rows
+from callsieve.training.model.split import FOLDS, fold_rows, links_of
 from callsieve.training.model.train import train
 
 pytestmark = pytest.mark.system
@@ -103,7 +103,7 @@ def test_lifetime_calls_come_from_callers_unconnected_to_training(fitted_trainin
     judged = judged_calls(trained)
     folds, pool = trained.last.folds, trained.pool
     callers = pd.Series(folds.caller)
-    links = [trained.last.dataset.calls[name].to_pandas() for name in LINKS]
+    links = [link.to_pandas() for link in links_of(trained.last.dataset.calls).values()]
     links += [campaign.to_pandas() for campaign in campaigns_of(trained.last.dataset)]
     reached = set(pool.caller[pool.trained])
     while True:

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import factorize
-from callsieve.training.model.split import FOLDS, LINKS, SHARES, WINDOW_DAYS, fold_of_group, fold_plan, groups, plan
+from callsieve.training.model.split import (
+    FOLDS,
+    LINKS,
+    SHARES,
+    WINDOW_DAYS,
+    fold_of_group,
+    fold_plan,
+    groups,
+    links_of,
+    plan,
+)
 
 # Few values, so that chains of callers arise; a caller may have several blocks, trunks and devices.
 drawn_calls = st.lists(
@@ -70,6 +80,38 @@ def test_folds_never_share_a_caller_block_trunk_or_device(rows, seed):
             if row[place] is not None:
                 sides.setdefault(row[place], set()).add(side)
         assert all(len(side) == 1 for side in sides.values())
+
+
+@pytest.mark.parametrize(("place", "name"), list(enumerate(LINKS, 1)))
+def test_a_link_that_a_large_share_of_callers_uses_makes_no_group(place, name):
+    """The network's own trunk connects nobody; the trunk of a campaign of 31 numbers still makes one group."""
+    unlinked = [None] * len(LINKS)
+
+    def row(caller, value):
+        links = unlinked.copy()
+        links[place - 1] = value
+        return (caller, *links)
+
+    campaign = range(1000, 1031)
+    both = [row(caller, value) for caller in campaign for value in (7, 0)]  # on its own trunk, and on the large one
+    rows = [row(caller, 0) for caller in range(1000)] * 2 + both
+    group = groups(table(rows, chunks=3))
+    assert len(set(group[:1000])) == 1000
+    assert len(set(group[2000:])) == 1
+    assert links_of(table(rows))[name].null_count == 2000 + 31
+    # A small network: at most 100 callers.
+    for callers, count in ((100, 1), (101, 101)):
+        assert len(set(groups(table([row(caller, 0) for caller in range(callers)])))) == count
+    # A large network: 5 % of 4,000 callers.
+    others = [row(caller, None) for caller in range(200, 4000)]
+    assert len(set(groups(table([row(caller, 0) for caller in range(200)] + others)))) == 3801
+
+
+def test_a_campaign_makes_one_group_at_any_size():
+    rows = [(caller, None, 0, None) for caller in range(600)]
+    parts = pa.chunked_array([["c1"] * 300 + ["c2"] * 300])
+    group = groups(table(rows), [parts])
+    assert len(set(group[:300])) == len(set(group[300:])) == 1 and group[0] != group[300]
 
 
 @pytest.mark.system
