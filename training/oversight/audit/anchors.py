@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from msgspec import to_builtins
 
 from callsieve.features.files.atomic import write_new
-from callsieve.features.files.decode import Record, as_kind
-from callsieve.features.files.strict_json import as_fields, as_text, decode, encode
+from callsieve.features.files.decode import Record, json_as
+from callsieve.features.files.strict_json import encode
 from callsieve.serving.bundle.signing import key_id, read_public_key, sign, verify_signature
 from callsieve.training.language import gettext, phrase
 from callsieve.training.oversight.log.audit_log import HEAD, read_head
@@ -35,6 +35,13 @@ class Statement(Record, frozen=True):
     kind: Literal["callsieve witness"]
     head: Head
     at: str
+
+
+class _Signed(Record, frozen=True):
+    """The content of a witness's file."""
+
+    statement: Statement
+    signature: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +153,8 @@ def anchor(anchors: Anchors, key: str, witnesses: Sequence[Witness]) -> str:
 
 
 def _witness(path: Path, public: Ed25519PublicKey, log_key: Ed25519PublicKey) -> Witness:
-    fields = as_fields(decode(path.read_bytes()), "witness", ("statement", "signature"))
-    statement = as_kind(fields["statement"], Statement, "statement")
-    signature = as_text(fields["signature"], "signature").encode() + b"\n"
-    verify_signature(encode(to_builtins(statement)), signature, [public])
+    content = json_as(_Signed, path.read_bytes(), "")
+    statement = content.statement
+    verify_signature(encode(to_builtins(statement)), content.signature.encode() + b"\n", [public])
     statement.head.check(log_key)
     return Witness(path.name, statement.at, statement.head)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from callsieve.features.files.strict_json import as_integer, as_number
+from msgspec import Struct
+
+from callsieve.features.files.decode import as_kind
 from callsieve.training.language import gettext, phrase
 from callsieve.training.oversight.log import approvals
 from callsieve.training.oversight.log.gates import Gates, condition, logged_gates
@@ -183,6 +185,13 @@ def _by_which_gates(move: Move, run: RunPayload, gates: Gates) -> Iterator[str]:
         yield gettext("the model fails: %(gates)s", gates=gettext("; ").join(failed))
 
 
+class _Compared(Struct, frozen=True):
+    """The figures of a comparison that decide."""
+
+    low: float
+    callers: int
+
+
 def _by_which_comparison(comparison: Section, gates: Gates, *, look: bool) -> Iterator[str]:
     """Yields what is wrong with the comparison with the champion; `look` is whether the log has its look."""
     if not comparison.get("better"):
@@ -190,14 +199,13 @@ def _by_which_comparison(comparison: Section, gates: Gates, *, look: bool) -> It
         return
     bounds = {"margin": gates.margin, "confidence": gates.confidence, "least_callers": gates.least_callers}
     try:
-        low = as_number(comparison.get("low"), "low")
-        callers = as_integer(comparison.get("callers"), "callers")
+        compared = as_kind(comparison, _Compared, "")
     except ValueError as error:
         yield gettext("its comparison: %(error)s", error=error)
         return
     if any(comparison.get(name) != bound for name, bound in bounds.items()):
         yield gettext("its comparison has other bounds than its gates")
-    if low <= gates.margin or callers < gates.least_callers:
+    if compared.low <= gates.margin or compared.callers < gates.least_callers:
         yield gettext("its comparison does not show a better model than the champion")
     if not look:
         yield gettext("the log records no use of its calls for the comparison")

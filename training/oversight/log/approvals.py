@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import Struct
 
 from callsieve.features.files.atomic import write_new
-from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, decode, encode
+from callsieve.features.files.decode import as_kind
+from callsieve.features.files.strict_json import decode, encode
 from callsieve.serving.bundle.signing import key_id, sign, verify_signature
 from callsieve.training.language import gettext, phrase
 
@@ -116,9 +118,16 @@ def _file(path: Path) -> Any:
         raise ValueError(f"{path}: {error}") from None
 
 
+class _Signed(Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of an approval's file."""
+
+    statement: dict[str, str | int]
+    signature: str
+
+
 def _approval(value: Any, expected: Statement, gates: Gates) -> Approval:
-    fields = as_fields(value, "approval", ("statement", "signature"))
-    signed, line = as_mapping(fields["statement"], "statement"), as_text(fields["signature"], "signature")
+    content = as_kind(value, _Signed, "")
+    signed, line = content.statement, content.signature
     keys = [key for person in gates.approvers.values() for key in person]
     key = verify_signature(encode(signed), line.encode() + b"\n", keys)
     for name, expected_value in expected.items():

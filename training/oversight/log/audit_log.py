@@ -29,11 +29,10 @@ from pathlib import Path
 from typing import Any, Final, Literal, overload
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from msgspec import to_builtins
+from msgspec import Struct, to_builtins
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.decode import json_as
-from callsieve.features.files.strict_json import as_fields, as_mapping, as_text, decode
 from callsieve.serving.bundle.signing import key_id, read_public_key, read_signing_key, sign, write_public_key
 from callsieve.training.language import gettext
 
@@ -167,7 +166,7 @@ def read_payload(folder: Path, entry: Entry) -> Payload | None:
         ValueError: if the payload differs from the entry's commitment.
     """
     content = _content(folder, entry)
-    return None if content is None else content[0]
+    return None if content is None else content.payload
 
 
 def read_actor(folder: Path, entry: Entry) -> dict[str, str]:
@@ -177,24 +176,31 @@ def read_actor(folder: Path, entry: Entry) -> dict[str, str]:
         ValueError: if payload or actor differ from the entry's commitment.
     """
     content = _content(folder, entry)
-    return {} if content is None else content[1]
+    return {} if content is None else content.actor
 
 
-def _content(folder: Path, entry: Entry) -> tuple[Payload, dict[str, str]] | None:
+class _Content(Struct, frozen=True, forbid_unknown_fields=True):
+    """The file of a payload."""
+
+    salt: str
+    payload: dict[str, Any]
+    actor: dict[str, str]
+
+
+def _content(folder: Path, entry: Entry) -> _Content | None:
     """Returns payload and actor of an entry; None if the file does not exist."""
     path = payload_path(folder, entry.index)
     if not path.exists():
         return None
     try:
-        value = as_fields(decode(path.read_bytes()), "payload", ("salt", "payload", "actor"))
-        salt, payload = bytes.fromhex(as_text(value["salt"], "salt")), as_mapping(value["payload"], "payload")
-        actor = {name: as_text(word, name) for name, word in as_mapping(value["actor"], "actor").items()}
+        content = json_as(_Content, path.read_bytes(), "")
+        salt = bytes.fromhex(content.salt)
     except ValueError:
         raise ValueError(gettext("its payload was edited: it is no longer what was written")) from None
-    data = encode({"actor": actor, "payload": payload})
+    data = encode({"actor": content.actor, "payload": content.payload})
     if len(salt) != _SALT_BYTES or not hmac.compare_digest(commitment(salt, data), entry.commitment):
         raise ValueError(gettext("its payload was edited: it does not fit the commitment"))
-    return payload, actor
+    return content
 
 
 @overload

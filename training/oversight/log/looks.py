@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from callsieve.features.files.strict_json import as_fields, as_text, decode
+from callsieve.features.files.decode import Record, json_as
 
 from .audit_log import PUBLIC_KEY, append, log_id, payloads, read
 from .gates import Gates, shipped_gates
@@ -189,6 +189,15 @@ def in_words(look: Mapping[str, object]) -> str:
     return f"use {look['touches']} of these calls, recorded in the audit log {where}: fold {look['fold']}"
 
 
+class _Line(Record, frozen=True):
+    """A line of the registry."""
+
+    fold: str
+    log: str
+    by: str
+    at: str
+
+
 @dataclass(frozen=True, slots=True)
 class RegisteredLook:
     """A look at calls in the registry of their folder.
@@ -236,10 +245,8 @@ def registered_looks(folder: Path) -> list[RegisteredLook]:
 
 
 def _look(line: bytes, where: str) -> RegisteredLook:
-    names = ("fold", "log", "by", "at")
+    look = json_as(_Line, line, where)
     try:
-        fields = as_fields(decode(line), "look", names)
-        fold, *texts = (as_text(fields[name], name) for name in names)
-        return RegisteredLook(Fold.parse(fold), *texts)
+        return RegisteredLook(Fold.parse(look.fold), look.log, look.by, look.at)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None

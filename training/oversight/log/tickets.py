@@ -13,11 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import Meta, Struct
 
 from callsieve.features.files.atomic import write_new
-from callsieve.features.files.strict_json import as_integer, as_mapping, as_text, decode, encode
+from callsieve.features.files.decode import check_texts, json_as
+from callsieve.features.files.strict_json import encode
 from callsieve.serving.bundle.signing import key_id
 
 from .approvals import approve as sign_statement
@@ -34,8 +37,7 @@ MOST_WITHOUT = 499  # call records a day that need no ticket; from 500 on an exp
 _MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(Struct, frozen=True):
     """An act on personal data.
 
     Attributes:
@@ -48,7 +50,7 @@ class Act:
 
     act: str
     what: str
-    count: int
+    count: Annotated[int, Meta(ge=0)]
     purpose: str
     person: str
 
@@ -157,21 +159,14 @@ def read_act(path: Path) -> Act:
     Raises:
         ValueError: in one line, if the file is malformed.
     """
-    try:
-        payload = as_mapping(decode(path.read_bytes()), "act")
-        return Act(
-            act=as_text(payload.get("act"), "act"),
-            what=as_text(payload.get("what"), "what"),
-            count=as_integer(payload.get("count"), "count"),
-            purpose=as_text(payload.get("purpose"), "purpose"),
-            person=as_text(payload.get("person"), "person"),
-        )
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    act = json_as(Act, path.read_bytes(), str(path))
+    for name, value in _payload(act).items():
+        check_texts(value, f"{path}: {name}")
+    return act
 
 
 def _payload(act: Act) -> dict[str, str | int]:
-    return {name: getattr(act, name) for name in Act.__slots__}
+    return {name: getattr(act, name) for name in act.__struct_fields__}
 
 
 def _statement(act: Act) -> Statement:
