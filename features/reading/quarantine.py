@@ -53,8 +53,8 @@ UNKNOWN_WORD = "unknown_word"
 _WRITTEN_TIME = re.compile(
     r"[12]\d{3}-[01]\d-[0-3]\d([ T][0-2]\d:[0-5]\d(:[0-5]\d(\.\d{1,3})?)?(Z|[+-][01]\d:[0-5]\d)?)?", re.ASCII
 )
-_MOMENTS = (*TIMES, "at", "known_at")  # roles of calls and of complaints
-_LISTED = (*CATEGORIES, "category", "mode")
+_MOMENTS = (*TIMES, "at", "known_at", "checked_at")  # roles of calls, complaints and checks
+_LISTED = (*CATEGORIES, "category", "mode", "verdict")
 _SHORT_COUNT = re.compile(r"-?\d{1,6}(\.\d{1,3})?", re.ASCII)
 
 

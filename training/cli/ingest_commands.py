@@ -1,4 +1,4 @@
-"""The commands `ingest complaints`, `ingest columns` and `ingest registers`."""
+"""The commands `ingest complaints`, `ingest checks`, `ingest columns` and `ingest registers`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def complaints(
     """
     from callsieve.training.data.ingest import ingest
 
-    from .tables import checks
+    from .tables import checks as tables
 
     with console.progress("ingest complaints") as progress:
         facts = ingest(
@@ -44,7 +44,36 @@ def complaints(
             strict=rows.strict,
             progress=progress,
         )
-    return Result(facts, lambda: checks.complaints(facts))
+    return Result(facts, lambda: tables.complaints(facts))
+
+
+def checks(
+    file: Annotated[Path, typer.Option("--checks", help="File of checked numbers: number, verdict, checked_at.")],
+    rows: RowOptions,
+    layout: Annotated[
+        str, typer.Option(help="callsieve, or a TOML file, such as of calls with `checks`.")
+    ] = "callsieve",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Parquet file: findings.parquet in a folder to learn from; rows are added."),
+    ] = None,
+    key: KeyFile = None,
+) -> Result:
+    """Replace the numbers that you have checked by tokens, and add them to the findings of a folder to learn from.
+
+    `verdict` is nuisance or innocent. A check counts from `checked_at` on; the last check of a number counts.
+
+    Next: callsieve train --data.
+
+    Example: callsieve ingest checks --checks checks.csv --key number.key --out data/findings.parquet
+    """
+    from callsieve.training.data.check_files import ingest_checks
+
+    with console.progress("ingest checks") as progress:
+        facts = ingest_checks(
+            file, layout, key=key, out=out, quarantine=rows.quarantine, strict=rows.strict, progress=progress
+        )
+    return Result(facts, lambda: console.show_facts("checks", facts))
 
 
 def columns(

@@ -46,7 +46,7 @@ class OwnFiles:
     """An operator's own files, in place of a folder of keyed tables."""
 
     calls: Annotated[
-        Path | None, typer.Option("--calls", help="File of call records to learn from; needs --complaints.")
+        Path | None, typer.Option("--calls", help="File of call records to learn from; needs --complaints or --checks.")
     ] = None
     layout: LayoutName = "callsieve"
     complaints: ComplaintFile = None
@@ -56,6 +56,13 @@ class OwnFiles:
             "--complaint-layout",
             help="callsieve, 12321, ftc, or a TOML file; by default the table `complaints` of --layout.",
         ),
+    ] = None
+    checks: Annotated[
+        Path | None, typer.Option("--checks", help="File of checked numbers: number, verdict, checked_at.")
+    ] = None
+    check_layout: Annotated[
+        str | None,
+        typer.Option("--check-layout", help="callsieve, or a TOML file; by default the table `checks` of --layout."),
     ] = None
     key: KeyFile = None
 
@@ -166,8 +173,9 @@ def train(
 ) -> Result:
     """Train, evaluate, certify and sign a model, from your files of calls and complaints or from keyed tables.
 
-    --calls and --complaints name your files; their keyed tables are written to data/ in --out. --data names folders of
-    keyed tables, such as months, provinces or simulated worlds, which train one model. --vectors names a feature table.
+    --calls, --complaints and --checks (numbers that you have checked) name your files; their keyed tables are written
+    to data/ in --out. --data names folders of keyed tables, such as months, provinces or simulated worlds, which train
+    one model. --vectors names a feature table.
 
     Next: callsieve score, or audit page.
 
@@ -193,8 +201,11 @@ def _check_inputs(context: typer.Context, own: OwnFiles, keyed: KeyedFolders, ta
         calls_only = _names(KeyedFolders, "data") + _names(TrainOptions, "tracking_uri", "seed", "threads")
         refuse_unused(context, calls_only, "--vectors")
         return
-    if own.calls is not None and own.complaints is None:
-        console.fail("train: --calls: expected --complaints FILE; a model learns from complaints", code=2)
+    if own.calls is not None and own.complaints is None and own.checks is None:
+        console.fail("train: --calls: expected --complaints FILE or --checks FILE; a model learns from these", code=2)
+    for file, layout in (("complaints", "complaint_layout"), ("checks", "check_layout")):
+        if own.calls is not None and getattr(own, file) is None:
+            refuse_unused(context, (layout,), f"no --{file}")
     refuse_unused(context, _names(FeatureTable, "vectors"), "--data" if keyed.data else "--calls")
     if own.calls is not None:
         refuse_unused(context, ("own_columns",), "--calls")
@@ -249,9 +260,9 @@ def _recorded(
 
 def _keyed(own: OwnFiles, out: Path, progress: Progress) -> Path:
     """Keys own files into the folder `data` of a run, which is left empty after a fault; returns the folder."""
-    from callsieve.training.data.ingest import key_own_files
+    from callsieve.training.data.ingest import OwnFile, key_own_files
 
-    assert own.calls is not None and own.complaints is not None  # noqa: S101 - the command has checked it
+    assert own.calls is not None  # noqa: S101 - the command has checked it
     made = None
     if own.key is not None:
         key = read_key(own.key)
@@ -260,17 +271,21 @@ def _keyed(own: OwnFiles, out: Path, progress: Progress) -> Path:
     else:
         key, made = Key.generate("e1"), out / "number.key"
         key.write(made)
-    complaint_layout = own.complaint_layout or (own.layout if own.layout.endswith(".toml") else "callsieve")
+    of_calls = own.layout if own.layout.endswith(".toml") else "callsieve"
+    complaints, checks = (
+        None if path is None else OwnFile(path, layout or of_calls)
+        for path, layout in ((own.complaints, own.complaint_layout), (own.checks, own.check_layout))
+    )
     try:
         invalid = key_own_files(
-            own.calls, own.layout, own.complaints, complaint_layout, key, out / "data", progress=progress
+            OwnFile(own.calls, own.layout), key, out / "data", complaints=complaints, checks=checks, progress=progress
         )
     except BaseException:
         shutil.rmtree(out / "data", ignore_errors=True)
         if made is not None:
             made.unlink()
         raise
-    for path, counts in zip((own.calls, own.complaints), invalid.values(), strict=True):
+    for path, counts in invalid.items():
         for reason, count in counts.items():
             console.note(f"{path}: quarantined: {count:,} rows, {reason}")
     return out / "data"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -47,8 +47,9 @@ if TYPE_CHECKING:
 MISSING_NUMBER = "missing_number"
 OWN_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M")
 OLDEST_DAYS = 400  # a complaint about an older call is more often a typing error than not
-_NUMBER = re.compile(r"\+?[0-9][0-9 ()./-]*")
+_NUMBER = re.compile(r"\+?[0-9][0-9 ()./-]*(?<!\.0)")  # pandas writes a column of numbers with gaps as 139.0
 _DAY = pd.Timedelta(days=1)
+_Layout = TypeVar("_Layout", bound="NumberLayout")
 _AHEAD = pd.Timedelta(days=1)  # clocks of reporters and offices differ, but not by a whole day
 
 
@@ -65,22 +66,17 @@ class Columns(Record, frozen=True):
     count: tuple[str, ...] = ()
 
 
-class ComplaintLayout(Record, frozen=True):
-    """How one kind of file writes complaints; `complaint_files.toml` explains the fields."""
+class NumberLayout(Record, frozen=True, kw_only=True):
+    """How one kind of file writes rows about numbers; `complaint_files.toml` explains the fields."""
 
-    columns: Columns
-    about: str = ""
+    columns: Record
     zone: str = DEFAULT_ZONE
-    formats: tuple[str, ...] = OWN_FORMATS
+    formats: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
-    channel: str = ""
     country: str = ""
     national: int = 0
-    day_only: bool = False
     codes: bool = False
-    category: dict[str, str] | None = None
-    mode: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,6 +94,18 @@ class ComplaintLayout(Record, frozen=True):
             if not columns and role not in self.optional:
                 raise ValueError(f"no column for {role}, expected {' or '.join(aliases[role])}")
         return {role: columns for role, columns in by_role.items() if columns}
+
+
+class ComplaintLayout(NumberLayout, frozen=True, kw_only=True):
+    """How one kind of file writes complaints; `complaint_files.toml` explains the fields."""
+
+    columns: Columns
+    about: str = ""
+    formats: tuple[str, ...] = OWN_FORMATS
+    channel: str = ""
+    day_only: bool = False
+    category: dict[str, str] | None = None
+    mode: dict[str, str] | None = None
 
 
 @cache
@@ -119,16 +127,29 @@ def layout_named(name: str) -> ComplaintLayout:
         return layouts()[name]
     if not name.endswith(".toml"):
         raise ValueError(f"layout {name!r}: expected one of {', '.join(layouts())}, or a .toml file")
-    check_present(Path(name))
-    where = f"layout {Path(name).name}"
-    table = read_toml(Path(name), where)
-    clock, own = table.get("clock", {}), table.get("complaints", table)
+    layout = own_layout(Path(name), ComplaintLayout, "complaints")
+    if not layout.columns.reporter:
+        raise ValueError(f"layout {Path(name).name}: complaints: columns: expected the key reporter")
+    return structs.replace(layout, channel=layout.channel or "complaint")
+
+
+def own_layout(path: Path, kind: type[_Layout], name: str, *, implied: bool = False) -> _Layout:
+    """Returns the layout of a TOML file: the whole file, or the table `name` of a layout of calls.
+
+    Args:
+        implied: whether a layout of calls without the table stands for the defaults of `kind`.
+    Raises:
+        ValueError: in one line, for an invalid file.
+    """
+    check_present(path)
+    where = f"layout {path.name}"
+    table = read_toml(path, where)
+    clock, own = table.get("clock", {}), table.get(name, table)
+    if implied and own is table and "number" not in table.get("columns", ()):
+        own = {}
     if own is not table and isinstance(own, dict) and isinstance(clock, dict):
         own = {"zone": clock.get("zone", DEFAULT_ZONE)} | own
-    layout = as_kind(own, ComplaintLayout, f"{where}: complaints")
-    if not layout.columns.reporter:
-        raise ValueError(f"{where}: complaints: columns: expected the key reporter")
-    return structs.replace(layout, channel=layout.channel or "complaint")
+    return as_kind(own, kind, f"{where}: {name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +213,15 @@ def _decoded(
 ) -> tuple[pd.DataFrame, Array]:
     """Keys and parses the columns and marks faults; also returns of which rows only the day is known."""
     intake = Intake(key)
-    table = pd.DataFrame({"number": _numbers(rows, roles["number"][0], layout, key, intake)}, dtype=object)
-    at = _moments(rows, roles["at"][0], "at", layout)
+    table = pd.DataFrame({"number": number_tokens(rows, roles["number"][0], layout, key, intake)}, dtype=object)
+    at = moments_of(rows, roles["at"][0], "at", layout)
     day_only = np.zeros(len(table), dtype=bool)
     if layout.day_only:
         local = at.dt.tz_convert(layout.zone)
         day_only = (local == local.dt.normalize()).to_numpy()
     # An event of which only the day is known counts as known when the next day begins.
-    next_day = (at.dt.tz_convert(layout.zone).dt.normalize() + pd.DateOffset(days=1)).dt.tz_convert("UTC")
-    arrival = _moments(rows, roles["known_at"][0], "known_at", layout) if "known_at" in roles else next_day
+    next_day = end_of_day(at, layout.zone)
+    arrival = moments_of(rows, roles["known_at"][0], "known_at", layout) if "known_at" in roles else next_day
     rows.mark(at > arrival + _AHEAD, TIME_OUT_OF_RANGE, "at", "no call after its complaint")
     days = f"a call of the {OLDEST_DAYS} days before its complaint"
     rows.mark(arrival - at > OLDEST_DAYS * _DAY, TIME_OUT_OF_RANGE, "at", days)
@@ -220,8 +241,13 @@ def _decoded(
     return table, day_only
 
 
-def _numbers(rows: Rows, column: str, layout: ComplaintLayout, key: Key, intake: Intake) -> list[str | None]:
-    """Returns the tokens of numbers."""
+def end_of_day(moments: pd.Series[pd.Timestamp], zone: str) -> pd.Series[pd.Timestamp]:
+    """Returns when the next day of a time zone begins, in UTC."""
+    return (moments.dt.tz_convert(zone).dt.normalize() + pd.DateOffset(days=1)).dt.tz_convert("UTC")
+
+
+def number_tokens(rows: Rows, column: str, layout: NumberLayout, key: Key, intake: Intake) -> list[str | None]:
+    """Returns the tokens of a column of numbers; None for an empty or invalid cell, which is marked."""
 
     def token(text: str) -> str | None:
         if layout.codes:  # the token that an intake gives to a code; a code has no block
@@ -233,7 +259,7 @@ def _numbers(rows: Rows, column: str, layout: ComplaintLayout, key: Key, intake:
     return rows.parsed(column, "number", token, expected, bad=BAD_NUMBER, missing=MISSING_NUMBER)
 
 
-def _written(text: str, layout: ComplaintLayout) -> str | None:
+def _written(text: str, layout: NumberLayout) -> str | None:
     """Returns the number as a call record writes it; None for an invalid number."""
     digits = re.sub(r"\D", "", text)
     if not _NUMBER.fullmatch(text) or not 3 <= len(digits) <= 15:
@@ -254,7 +280,7 @@ def _reporters(cells: pd.DataFrame, columns: tuple[str, ...], intake: Intake) ->
     return pd.Series(tokens.to_pandas(), index=cells.index)
 
 
-def _moments(rows: Rows, column: str, role: str, layout: ComplaintLayout) -> pd.Series[pd.Timestamp]:
+def moments_of(rows: Rows, column: str, role: str, layout: NumberLayout) -> pd.Series[pd.Timestamp]:
     """Returns moments in UTC; that of an invalid row is 1970."""
     moments = rows.moments(column, role, layout.zone, formats=layout.formats, missing=BAD_TIME)
     return moments.fillna(pd.Timestamp(0, tz="UTC"))

@@ -138,7 +138,7 @@ def make_dataset(
 def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
     """Reads a data set from a folder of Parquet files.
 
-    `calls` and `complaints` must exist. `findings`, `lists`, `truth`, `exclusions`, `register_recycled`,
+    `calls` must exist, and `complaints` or `findings`. `lists`, `truth`, `exclusions`, `register_recycled`,
     `register_campaigns` and `columns`, the own columns, may. Expired rows of a declared folder are not read, by the
     shipped retention rules.
 
@@ -166,9 +166,10 @@ def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
     def read_optional(name: str, schema: pa.Schema) -> pd.DataFrame | None:
         return read(name, schema) if (folder / f"{name}.parquet").exists() else None
 
+    complaints = read_optional("complaints", COMPLAINTS)
     dataset = make_dataset(
         calls,
-        read("complaints", COMPLAINTS),
+        checked_frame(COMPLAINTS.empty_table(), COMPLAINTS, "complaints") if complaints is None else complaints,
         read_optional("findings", FINDINGS),
         truth_of_calls(read_parquet(truth), calls) if truth.exists() else None,
         recycled=read_optional("register_recycled", RECYCLED),
@@ -187,10 +188,12 @@ def check_folder(folder: Path) -> None:
         ValueError: in one line, if the folder or a file is missing.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder}: not found; expected a folder of keyed calls and complaints (Parquet)")
-    for name in ("calls.parquet", "complaints.parquet"):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder / name}: not found; expected keyed calls and complaints in this folder")
+        raise ValueError(f"{folder}: not found; expected a folder of keyed calls, complaints and findings (Parquet)")
+    for names in (("calls.parquet",), ("complaints.parquet", "findings.parquet")):
+        if not any((folder / name).is_file() for name in names):
+            raise ValueError(
+                f"{folder / names[0]}: not found; expected keyed calls, and complaints or findings, in this folder"
+            )
 
 
 def truth_of_calls(truth: pa.Table, calls: pa.Table) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from callsieve.serving.batch.call_files import key_or_temporary
 from callsieve.serving.batch.keyed_rows import milliseconds
 from callsieve.serving.custody.purposes import copy_declaration, current_declaration, require_purpose
 
+from .check_files import add_checks, check_layout, read_check_file
 from .complaint_files import ReadComplaints, layout_named, read_complaint_file
 from .list_reach import list_reach, mean_by_day_kind
 
@@ -110,42 +112,65 @@ def figures_of(read: ReadComplaints, zone: str) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class OwnFile:
+    """A file of an operator, and the name or TOML file of its layout."""
+
+    path: Path
+    layout: str
+
+
 def key_own_files(
-    calls: Path,
-    layout: str,
-    complaints: Path,
-    complaint_layout: str,
+    calls: OwnFile,
     key: Key,
     folder: Path,
     *,
+    complaints: OwnFile | None = None,
+    checks: OwnFile | None = None,
     progress: Progress = silent,
-) -> dict[str, Any]:
-    """Writes `calls.parquet` and `complaints.parquet` of own files into a folder, with numbers as tokens of one key.
+) -> dict[Path, dict[str, int]]:
+    """Writes the keyed tables of own files into a folder, with numbers as tokens of one key.
 
-    The declaration of the calls, if any, also applies to the folder.
+    These are `calls.parquet`, and `complaints.parquet` and `findings.parquet` of the files that are given. The
+    declaration of the calls, if any, also applies to the folder.
 
     Args:
-        calls, layout: file of call records, and the name or TOML file of its layout.
-        complaints, complaint_layout: file of complaints, and the name or TOML file of its layout.
         folder: new folder.
-    Returns: number of quarantined rows of each file, by reason; JSON-able.
+    Returns: number of quarantined rows of each file, by reason.
     Raises:
         ValueError: in one line, if a file is missing or invalid, all of its rows are invalid, or the declaration of its
             folder does not permit a training.
     """
-    check_distinct(calls, complaints)
-    check_present(calls, complaints)
-    for path in (calls, complaints):
+    paths = [file.path for file in (calls, complaints, checks) if file is not None]
+    check_distinct(*paths)
+    check_present(*paths)
+    for path in paths:
         require_purpose(path, TRAINING)
-    read_layout(layout)
-    layout_named(complaint_layout)
+    read_layout(calls.layout)
+    if complaints is not None:
+        layout_named(complaints.layout)
+    if checks is not None:
+        check_layout(checks.layout)
     folder.mkdir(parents=True)
-    step = steps(progress, {"calls": 9, "complaints": 1})
-    # The shorter file first: a fault in it is reported before the calls are read.
-    read = read_complaint_file(complaints, complaint_layout, key, progress=step["complaints"])
-    write_table(arrow_table(read.table), folder / "complaints.parquet")
-    quarantined = write_keyed(
-        calls, layout, folder / "calls.parquet", key=key, quarantine=None, strict=False, progress=step["calls"]
+    step = steps(progress, {"checks": 1, "complaints": 1, "calls": 9})
+    quarantined: dict[Path, dict[str, int]] = {}
+    # The shorter files first: a fault in them is reported before the calls are read.
+    if checks is not None:
+        checked = read_check_file(checks.path, checks.layout, key, progress=step["checks"])
+        add_checks(checked, folder / "findings.parquet")
+        quarantined[checks.path] = dict(checked.quarantined)
+    if complaints is not None:
+        read = read_complaint_file(complaints.path, complaints.layout, key, progress=step["complaints"])
+        write_table(arrow_table(read.table), folder / "complaints.parquet")
+        quarantined[complaints.path] = dict(read.quarantined)
+    quarantined[calls.path] = write_keyed(
+        calls.path,
+        calls.layout,
+        folder / "calls.parquet",
+        key=key,
+        quarantine=None,
+        strict=False,
+        progress=step["calls"],
     )
-    copy_declaration(calls.parent, folder)
-    return {"calls": quarantined, "complaints": dict(read.quarantined)}
+    copy_declaration(calls.path.parent, folder)
+    return quarantined

@@ -43,7 +43,7 @@ def folder_sources(learn: Sequence[Path], certify: Sequence[Path] = ()) -> list[
     Args:
         learn, certify: folders of calls, or folders whose sub-folders hold calls.
     Raises:
-        ValueError: in one line, if a path has no calls or no complaints, or a folder is listed twice.
+        ValueError: in one line, if a path lacks calls, or both complaints and findings, or is listed twice.
     """
     role: Role = "learn" if certify else "both"
     by_role: list[tuple[Role, Path]] = [(role, folder) for path in learn for folder in _folders_of(path)]

@@ -40,9 +40,9 @@ DEFAULT_ZONE = "Asia/Shanghai"
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _SETS = ("dropped", "optional", "joined", "own_side")
 _TABLES = ("clock", "columns", "constants", "values")
-# `complaints` is a layout of complaints in the same file (`training/data/complaint_files.py`).
+# `complaints` and `checks` are layouts of such files (`complaint_files.py` and `check_files.py` in `training/data`).
 _KEYS = frozenset(
-    ("about", "numbers", "header", "least_columns", "hours_zone", "missed", "complaints", *_SETS, *_TABLES)
+    ("about", "numbers", "header", "least_columns", "hours_zone", "missed", "complaints", "checks", *_SETS, *_TABLES)
 )
 _CLOCK_KEYS = frozenset(("zone", "formats", "unit", "epoch", "earliest"))
 

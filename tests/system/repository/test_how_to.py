@@ -22,6 +22,7 @@ from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.cli.command_tree import commands
 from callsieve.training import Settings, run
 from callsieve.training.cli.main import ROOT as COMMAND
+from callsieve.training.data.check_files import read_check_file
 from callsieve.training.data.complaint_files import read_complaint_file
 from callsieve.training.judging import baselines
 from callsieve.training.model import fit
@@ -116,9 +117,15 @@ def write_gates(*approvers):
     Path("gates.toml").write_text(f'{gates}\n[owner]\nname = "board"\nkey = "{key["owner"]}"\n')
 
 
-def write_layout(path):
-    """Writes the layout of the page on training."""
-    (text,) = re.findall(r"```toml\n(.*?)```", (how_to.FOLDER / "train.md").read_text(), re.DOTALL)
+def write_layout(path, *, checks=False):
+    """Writes the layout of the page on training, by default without its table of checks."""
+    text, of_checks = re.findall(r"```toml\n(.*?)```", (how_to.FOLDER / "train.md").read_text(), re.DOTALL)
+    path.write_text(text + of_checks * checks)
+
+
+def write_checks(path):
+    """Writes the checks of the page on training."""
+    (text,) = re.findall(r"```text\n(number,.*?)```", (how_to.FOLDER / "train.md").read_text(), re.DOTALL)
     path.write_text(text)
 
 
@@ -130,6 +137,13 @@ def test_the_layout_of_the_page_on_training_is_valid(tmp_path):
     (tmp_path / "complaints.csv").write_text(accused)
     read = read_complaint_file(tmp_path / "complaints.csv", str(tmp_path / "op.toml"), real_bundle.NUMBER_KEY)
     assert len(read.table) == 1
+    write_checks(tmp_path / "checks.csv")
+    read = read_check_file(tmp_path / "checks.csv", str(tmp_path / "op.toml"), real_bundle.NUMBER_KEY)
+    assert read.table["nuisance"].tolist() == [True, False] and not read.quarantined
+    write_layout(tmp_path / "op.toml", checks=True)
+    (tmp_path / "checks.csv").write_text("msisdn,result,closed\n95013123456,ok,04.03.2025 12:30\n")
+    read = read_check_file(tmp_path / "checks.csv", str(tmp_path / "op.toml"), real_bundle.NUMBER_KEY)
+    assert read.table["nuisance"].tolist() == [False]
 
 
 # Trainings, with the same steps as any other: small worlds, few features, rounds and trials.
@@ -201,6 +215,7 @@ def trained_folder(written_world, empty_store, tmp_path_factory):
         complaints[name] = complaints[name].str.slice(stop=-3)  # minutes
     complaints.drop(columns="topic").to_csv(folder / "complaints.csv", index=False)
     write_layout(folder / "op.toml")
+    write_checks(folder / "checks.csv")
     shutil.copyfile(empty_store, folder / "mlruns.db")
     rng = np.random.default_rng(5)
     table = {"caller": np.repeat(np.arange(80), 20), "start": pd.date_range("2026-01-01", periods=1600, freq="20min")}

@@ -153,6 +153,8 @@ OVERWRITES = {
     "invalid rows over live calls": ("live fill", "calls.csv", ("--state", "new", "--quarantine", "calls.csv")),
     "complaints over the complaints": ("ingest complaints", "complaints.csv", ("--out", "complaints.csv")),
     "invalid rows over the complaints": ("ingest complaints", "complaints.csv", ("--quarantine", "complaints.csv")),
+    "findings over the checks": ("ingest checks --checks", "complaints.csv", ("--out", "complaints.csv")),
+    "invalid checks over the checks": ("ingest checks --checks", "complaints.csv", ("--quarantine", "complaints.csv")),
     "invalid rows over the registers": ("ingest registers", ".", ("--out", "new", "--quarantine", ".")),
 }
 

@@ -116,6 +116,7 @@ def test_a_file_without_a_valid_call_is_refused_and_no_number_is_named(run_comma
         ("evaluate", "--bundle", "{own}", "--data", "{none}"),
         ("model", "monitor", "--bundle", "{own}", "--data", "{none}"),
         ("ingest", "complaints", "{none}"),
+        ("ingest", "checks", "--checks", "{none}"),
     ],
 )
 def test_a_missing_file_is_reported_before_any_work(run_command, own, world_folder, tmp_path, monkeypatch, words):
@@ -229,6 +230,37 @@ def test_own_files_become_a_model_in_one_command(run_command, own, tmp_path):
     tokens = {f"+86{number}": key.token("number", f"+86{number}") for number in national[national.str.startswith("1")]}
     assert written["accused"].str.startswith("+86").any() and len(complaints) == len(written.drop_duplicates())
     assert set(tokens.values()) <= set(complaints["number"].to_pylist())
+
+
+def test_checked_numbers_become_a_model_without_a_complaint(run_command, own, tmp_path):
+    (tmp_path / "few.toml").write_text("rounds = 10\n")
+    words = ("--calls", own / "cdr.csv", "--layout", own / "op.toml", "--checks", own / "checks.csv")
+    options = ("--parameters", tmp_path / "few.toml", "--threads", 1, "--out", tmp_path / "run", "--json")
+    code, _, err = run_command("train", *words, *options)
+    assert code == 0, err
+    assert "checks.csv: quarantined: 1 rows, bad_number" in err
+    assert not (tmp_path / "run" / "data" / "complaints.parquet").exists()
+    recorded = json.loads((tmp_path / "run" / "record" / "datasets.json").read_text())
+    written = pd.read_csv(own / "checks.csv", dtype=str)
+    assert recorded["findings"]["rows"] == len(written) - 1 and recorded["complaints"]["rows"] == 0
+    key = read_key(tmp_path / "run" / "number.key")
+    findings = pq.read_table(tmp_path / "run" / "data" / "findings.parquet").to_pandas().set_index("number")
+    mobile = written[written["number"].str.fullmatch("1[0-9]{10}")].drop_duplicates("number", keep=False)
+    verdicts = findings["nuisance"].loc[[key.token("number", f"+86{number}") for number in mobile["number"]]]
+    assert verdicts.tolist() == (mobile["verdict"] == "nuisance").tolist() and set(verdicts) == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "train: --calls: expected --complaints FILE or --checks FILE"),
+        (("--checks", "c", "--complaint-layout", "ftc"), "--complaint-layout: not used with no --complaints"),
+        (("--complaints", "c", "--check-layout", "callsieve"), "--check-layout: not used with no --checks"),
+    ],
+)
+def test_a_training_on_own_calls_needs_complaints_or_checks(run_command, own, words, says):
+    code, _, err = run_command("train", "--calls", own / "cdr.csv", *words)
+    assert code == 2 and says in err
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,159 @@
+"""Reads files of numbers that a user has checked, and keys them as findings: nuisance or innocent, and since when.
+
+An invalid row goes to quarantine with its reason, without any number. A check counts as known from its moment on. A
+time of 00:00:00 states the day alone, so such a check counts as known when the next day begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from callsieve.features.files.atomic import check_distinct, check_present
+from callsieve.features.files.decode import Record
+from callsieve.features.files.progress import silent
+from callsieve.features.intake.intake import Intake
+from callsieve.features.reading.quarantine import BAD_VALUE, DUPLICATE, UNKNOWN_WORD, check_any_valid
+from callsieve.serving.batch.call_files import key_or_temporary
+from callsieve.serving.batch.keyed_rows import read_rows
+from callsieve.serving.custody.purposes import current_declaration
+
+from .complaint_files import NumberLayout, end_of_day, moments_of, number_tokens, own_layout
+from .dataset import FINDINGS
+from .exclusions import add_rows
+
+if TYPE_CHECKING:
+    from callsieve.features.files.progress import Progress
+    from callsieve.features.keys.tokens import Key
+
+VERDICTS: Mapping[str, str] = {"nuisance": "nuisance", "innocent": "innocent"}
+"""Words of the column `verdict`, unless the layout has a table `verdict`."""
+
+
+class CheckColumns(Record, frozen=True):
+    """The names that the column of each role may have."""
+
+    number: tuple[str, ...] = ("number",)
+    verdict: tuple[str, ...] = ("verdict",)
+    checked_at: tuple[str, ...] = ("checked_at",)
+
+
+class CheckLayout(NumberLayout, frozen=True, kw_only=True):
+    """How one kind of file writes checks. Times are by ISO 8601 unless `formats` states how they are written.
+
+    `verdict` translates words of the file; `complaint_files.toml` explains the other fields.
+    """
+
+    columns: CheckColumns = CheckColumns()
+    verdict: dict[str, Literal["nuisance", "innocent"]] | None = None
+
+
+def check_layout(name: str) -> CheckLayout:
+    """Returns the project's own layout of checks, `callsieve`, or the layout of a TOML file.
+
+    The file is a layout of checks, or a layout of calls with or without a table `checks`. There, the zone of the calls'
+    clock is the default.
+
+    Raises:
+        ValueError: in one line, for an unknown name or an invalid file.
+    """
+    if name == "callsieve":
+        return CheckLayout()
+    if not name.endswith(".toml"):
+        raise ValueError(f"layout {name!r}: expected callsieve, or a .toml file")
+    return own_layout(Path(name), CheckLayout, "checks", implied=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadChecks:
+    """Findings of a file, in its order, with the columns of FINDINGS, and the number of quarantined rows by reason."""
+
+    table: pd.DataFrame
+    quarantined: Mapping[str, int]
+
+
+def read_check_file(
+    path: Path,
+    layout_name: str,
+    key: Key,
+    *,
+    quarantine: Path | None = None,
+    strict: bool = False,
+    progress: Progress = silent,
+) -> ReadChecks:
+    """Reads and keys a file of checks: text (plain or gzip) or Parquet.
+
+    Raises:
+        ValueError: in one line, if the layout is unknown, the file broken, all rows invalid or, if strict, at the first
+            invalid row.
+    """
+    layout, roles = check_layout(layout_name), dict[str, tuple[str, ...]]()
+
+    def match(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        roles.update(layout.find(names))
+        return roles
+
+    rows = read_rows(path, match, progress)
+    progress("key", 0.5)
+    column = {role: names[0] for role, names in roles.items()}
+    words = layout.verdict or VERDICTS
+    number = number_tokens(rows, column["number"], layout, key, Intake(key))
+    verdict = rows.parsed(
+        column["verdict"], "verdict", words.get, " or ".join(words), bad=UNKNOWN_WORD, missing=UNKNOWN_WORD
+    )
+    checked_at = moments_of(rows, column["checked_at"], "checked_at", layout)
+    local = checked_at.dt.tz_convert(layout.zone)
+    known_at = checked_at.where(local != local.dt.normalize(), end_of_day(checked_at, layout.zone))
+    table = pd.DataFrame({"number": number, "nuisance": [word == "nuisance" for word in verdict], "known_at": known_at})
+    sound = table[rows.faults.which == 0]
+    verdicts = sound.groupby(["number", "known_at"])["nuisance"].transform("nunique")
+    contradicted = verdicts.reindex(table.index, fill_value=1) > 1
+    rows.mark(contradicted, BAD_VALUE, "", "one verdict on a number at one time")
+    rows.mark(sound.duplicated().reindex(table.index, fill_value=False), DUPLICATE, "", "each check once")
+    kept, invalid = rows.set_apart({name: role for role, name in column.items()}, quarantine, key, strict=strict)
+    table = table.iloc[kept].reset_index(drop=True)
+    check_any_valid(len(table), invalid)
+    return ReadChecks(table, dict(sorted(invalid.counts.items())))
+
+
+def add_checks(read: ReadChecks, path: Path) -> int:
+    """Adds the findings that a table on disk does not have yet; returns how many. Other findings stay."""
+    rows = [dict(zip(FINDINGS.names, row, strict=True)) for row in read.table.itertuples(index=False)]
+    return add_rows(path, FINDINGS, rows)
+
+
+def ingest_checks(
+    path: Path,
+    layout: str,
+    *,
+    key: Path | None = None,
+    out: Path | None = None,
+    quarantine: Path | None = None,
+    strict: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Reads a file of checks, and adds them to a table of findings.
+
+    Returns: counts of rows, of added rows, and of numbers by their last verdict; JSON-able, without a number.
+    Raises:
+        ValueError: in one line, if the file or the layout is invalid, or the declaration has expired.
+    """
+    check_distinct(path, key, out, quarantine)
+    check_present(path, key)
+    current_declaration(path, "ingestion")
+    read = read_check_file(path, layout, key_or_temporary(key), quarantine=quarantine, strict=strict, progress=progress)
+    table = read.table
+    last = table.sort_values("known_at", kind="stable").drop_duplicates("number", keep="last")["nuisance"]
+    return {
+        "rows": len(table) + sum(read.quarantined.values()),
+        "quarantined": dict(read.quarantined),
+        "nuisance numbers": int(last.sum()),
+        "innocent numbers": int((~last).sum()),
+        "first known at": str(table["known_at"].min()) if len(table) else None,
+        "last known at": str(table["known_at"].max()) if len(table) else None,
+        "added": 0 if out is None else add_checks(read, out),
+    }
