@@ -114,8 +114,8 @@ def read_check_file(
     contradicted = verdicts.reindex(table.index, fill_value=1) > 1
     rows.mark(contradicted, BAD_VALUE, "", "one verdict on a number at one time")
     rows.mark(sound.duplicated().reindex(table.index, fill_value=False), DUPLICATE, "", "each check once")
-    kept, invalid = rows.set_apart({name: role for role, name in column.items()}, quarantine, key, strict=strict)
-    table = table.iloc[kept].reset_index(drop=True)
+    valid, invalid = rows.set_apart({name: role for role, name in column.items()}, quarantine, key, strict=strict)
+    table = table.iloc[valid].reset_index(drop=True)
     check_any_valid(len(table), invalid)
     return ReadChecks(table, dict(sorted(invalid.counts.items())))
 

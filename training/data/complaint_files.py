@@ -293,5 +293,5 @@ def _words(rows: Rows, column: str, role: str, words: Mapping[str, str] | None) 
         word = " ".join(text.split())
         return word if words is None else words.get(word)
 
-    found = rows.parsed(column, role, translated, "a word of the layout", bad=UNKNOWN_WORD)
-    return pd.Series(found, index=rows.cells.index, dtype=object)
+    translations = rows.parsed(column, role, translated, "a word of the layout", bad=UNKNOWN_WORD)
+    return pd.Series(translations, index=rows.cells.index, dtype=object)
