@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta, field
 
 from callsieve.features.files.decode import Record, as_kind, check_texts
-from callsieve.features.files.strict_json import check_any, decode, encode
+from callsieve.features.files.strict_json import decode, encode, short
 from callsieve.features.online.feeds import COMPLETE, FEEDS, LACKS, UNKNOWN_FEED
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ FORMAT: Literal[4] = 4
 SECOND = "second"
 """Name of the optional yes-no model for poorer records, see `features/online/feeds.py`."""
 OPTIONAL_MODELS = ("content", "mode")
+_MAX_INTEGER = 2**53
+_MAX_NESTING = 12
 _HASH = re.compile(r"[0-9a-f]{8,128}")
 _UTC_MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 # Excludes what LightGBM refuses in a name and what its text format uses as a separator.
@@ -250,12 +252,25 @@ def _check(metadata: BundleMetadata) -> None:
         _check_bands(others, f"feed {feed!r}")
         if [band.name for band in others] != bands:
             raise ValueError(f"feed {feed!r} must have the bands {', '.join(bands)} in this order")
-    check_any(metadata.label_policy, "label_policy")
-    check_any(metadata.training, "training")
+    _check_any(metadata.label_policy, "label_policy")
+    _check_any(metadata.training, "training")
     for name in ("valid_from", "valid_until"):
         _check_moment(getattr(metadata, name), name)
     if metadata.valid_from >= metadata.valid_until:
         raise ValueError(f"valid_until must come after valid_from, got {metadata.valid_until}")
+
+
+def _check_any(value: Any, where: str, nesting: int = _MAX_NESTING) -> None:
+    """Checks that a JSON value of any form is nested at most `nesting` levels and has only exact integers."""
+    if nesting == 0:
+        raise ValueError(f"{where} must not be nested more than {_MAX_NESTING} deep")
+    if isinstance(value, int) and abs(value) > _MAX_INTEGER:
+        raise ValueError(f"{where} must be a whole number in {-_MAX_INTEGER}..{_MAX_INTEGER}, got {short(value)}")
+    if isinstance(value, dict):
+        check_texts(tuple(value), where)
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_any(item, where, nesting - 1)
 
 
 def _check_distinct(where: str, names: Sequence[str]) -> None:
