@@ -6,6 +6,7 @@ time of 00:00:00 states the day alone, so such a check counts as known when the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from callsieve.features.files.atomic import check_distinct, check_present
 from callsieve.features.files.decode import Record
 from callsieve.features.files.progress import silent
 from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.tokens import KEY_VARIABLE
 from callsieve.features.reading.quarantine import BAD_VALUE, DUPLICATE, UNKNOWN_WORD, check_any_valid
 from callsieve.serving.batch.call_files import key_or_temporary
 from callsieve.serving.batch.keyed_rows import read_rows
@@ -140,10 +142,13 @@ def ingest_checks(
 
     Returns: counts of rows, of added rows, and of numbers by their last verdict; JSON-able, without a number.
     Raises:
-        ValueError: in one line, if the file or the layout is invalid, or the declaration has expired.
+        ValueError: in one line, if the file or the layout is invalid, the declaration has expired, or findings would be
+            added under a new key.
     """
     check_distinct(path, key, out, quarantine)
     check_present(path, key)
+    if out is not None and key is None and KEY_VARIABLE not in os.environ:
+        raise ValueError(f"--out: expected --key FILE or {KEY_VARIABLE}, the key of the calls in the folder")
     current_declaration(path, "ingestion")
     read = read_check_file(path, layout, key_or_temporary(key), quarantine=quarantine, strict=strict, progress=progress)
     table = read.table

@@ -8,11 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.keys.tokens import Key
+from callsieve.serving.custody.retention import read_retention
 from callsieve.training import read_dataset
 from callsieve.training.data.dataset import FINDINGS
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.labels import label_numbers
+from callsieve.training.oversight.privacy import tables
 
 KEY = Key("e1", b"k" * 32)
 HEAD = "number,verdict,checked_at"
@@ -168,3 +171,31 @@ def test_checks_are_added_to_the_findings_of_a_folder(ingest):
     # A corrected verdict on the same check counts, because it is the later row.
     _, table = ingest(GOOD.replace("nuisance", "innocent"))
     assert table["nuisance"].to_pylist() == [True, False, False]
+
+
+def test_no_findings_are_added_under_a_key_that_is_not_kept(run_command, tmp_path, monkeypatch):
+    monkeypatch.delenv("CALLSIEVE_KEY", raising=False)
+    (tmp_path / "checks.csv").write_text(f"{HEAD}\n{GOOD}\n")
+    out = tmp_path / "findings.parquet"
+    code, _, err = run_command("ingest", "checks", "--checks", tmp_path / "checks.csv", "--out", out)
+    assert code == 1 and "--out: expected --key FILE" in err and not out.exists()
+
+
+def test_checks_are_rekeyed_deleted_and_expire_like_other_tables(ingest, tmp_path):
+    ingest(GOOD, f"{INNOCENT},innocent,2025-03-24T10:00:00Z")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (tmp_path / "findings.parquet").rename(folder / "findings.parquet")
+
+    def left():
+        return pq.read_table(folder / "findings.parquet")["number"].to_pylist()
+
+    later = Key("e2", KEY.secret, b"c" * 32)
+    assert tables.rekey(folder, Rekeying(KEY, later)) == {"findings.parquet": 2}
+    assert left() == [Intake(later).token("number", number) for number in (NUISANCE, INNOCENT)]
+    rules, now = read_retention(), int(moment("2025-03-14").timestamp() * 1000)
+    days = 400 * 86_400_000
+    [erasure] = tables.plan_expiry(folder, rules, now + days)
+    assert (erasure.name, pq.read_table(erasure.new).num_rows) == ("findings.parquet", 1)
+    report = tables.delete(folder, left()[1], rules, now)
+    assert report["findings.parquet"]["deleted"] == 1 and left() == [Intake(later).token("number", NUISANCE)]
