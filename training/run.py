@@ -17,7 +17,7 @@ from callsieve.serving.bundle.signing import SIGNER, key_id, read_public_key, wr
 from callsieve.serving.scorer.scorer import Scorer
 
 from .data.dataset import Dataset
-from .data.sources import Source, sources_of
+from .data.sources import Source, read_once, sources_of
 from .drift.days import ScoredCalls
 from .drift.reference import REFERENCE, measure_reference, write_reference
 from .estimator.unsigned import can_be_signed, unsigned_scorer
@@ -37,6 +37,7 @@ from .oversight.log.key_folder import key_path, log_signing_key, new_key
 from .oversight.log.looks import Ledger
 from .oversight.log.payload_types import GateEntry, Look, RunPayload
 from .oversight.log.run_paths import record_store, run_paths
+from .preflight import require_enough
 from .reports.csv_tables import write_tables
 from .reports.model_card import write_documents
 from .reports.pictures import pictures
@@ -93,8 +94,12 @@ def record_training(
         made_by: command or function that MLflow names as the source of the run.
         other: name and scorer of another model, which the figures compare on the same calls.
     Returns: all figures of the run.
+    Raises:
+        ValueError: in one line, before anything is written, if a fold has too few labelled groups.
     """
     began = time.time()
+    sources = read_once(sources_of(data))
+    require_enough(sources, settings)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     place = run_paths(folder, _path(audit), tracking_uri)
@@ -105,7 +110,7 @@ def record_training(
     looks = Looks(Ledger(place.log, key, gates), settings, folder)
 
     with system_metrics() as system:
-        trained = train([looks.counted(source) for source in sources_of(data)], settings, progress)
+        trained = train([looks.counted(source) for source in sources], settings, progress)
     leak_probes = check_for_leaks(trained)
     give_back()
     judged = judge(trained, policy_actions(trained), source, other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -140,6 +141,9 @@ class TrainOptions:
         int | None, typer.Option(min=0, help="Seed that selects the test calls; by default --seed.")
     ] = None
     threads: Threads = 0
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count days, labelled calls and groups of each fold; train nothing.")
+    ] = False
 
     def settings(self, keyed: KeyedFolders, own_names: tuple[str, ...]) -> Settings:
         """Returns the settings of a training that also learns from the own columns of these names."""
@@ -223,6 +227,8 @@ def _train_on_folders(keyed: KeyedFolders, training: TrainOptions, out: Path, pr
     sources = folder_sources([*names, *(keyed.more or ())], keyed.certify or ())
     own_names = own_features(Path(source.name) for source in sources) if training.own_columns else ()
     settings = training.settings(keyed, own_names)
+    if training.dry_run:
+        return _counted(sources, settings)
     return _recorded(sources, settings, training, console.new_folder(out), ", ".join(map(str, names)), progress)
 
 
@@ -231,7 +237,12 @@ def _train_on_files(
 ) -> Result:
     from callsieve.training.data.sources import folder_sources
 
-    settings, folder = training.settings(keyed, ()), console.new_folder(out)
+    settings = training.settings(keyed, ())
+    if training.dry_run:
+        with tempfile.TemporaryDirectory() as scratch:
+            made = _keyed(own, Path(scratch), progress)
+            return _counted(folder_sources([made, *(keyed.more or ())], keyed.certify or ()), settings)
+    folder = console.new_folder(out)
     sources = folder_sources([_keyed(own, out, progress), *(keyed.more or ())], keyed.certify or ())
     return _recorded(sources, settings, training, folder, str(own.calls), progress)
 
@@ -256,6 +267,16 @@ def _recorded(
         progress=progress,
     )
     return Result(figures, lambda: runs.training(figures, folder))
+
+
+def _counted(sources: Sequence[Source], settings: Settings) -> Result:
+    """Counts what the folds of a training have; the exit code is 1 if it is too little to train."""
+    from callsieve.training.preflight import preflight
+
+    from .tables import runs
+
+    counts = preflight(sources, settings)
+    return Result(counts, lambda: runs.preflight(counts), failed=bool(counts["too_small"]))
 
 
 def _keyed(own: OwnFiles, out: Path, progress: Progress) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +33,14 @@ class Source:
 def sources_of(data: Dataset | Sequence[Source]) -> Sequence[Source]:
     """Returns a data set as the only source of a training; sources are returned as they are."""
     return [Source("", "both", lambda: data)] if isinstance(data, Dataset) else data
+
+
+def read_once(sources: Sequence[Source]) -> Sequence[Source]:
+    """Returns the sources; a single one is read now and stays in memory. Several are read each time, one at a time."""
+    if len(sources) != 1:
+        return sources
+    dataset = sources[0].read()
+    return [replace(sources[0], read=lambda: dataset)]
 
 
 def folder_sources(learn: Sequence[Path], certify: Sequence[Path] = ()) -> list[Source]:

@@ -54,6 +54,7 @@ LAYERS = [
     "training/reports",
     "training/tracking",
     "training/oversight/audit",
+    "training/preflight.py",
     "training/run.py",
     "training/studies",
     "training/oversight/privacy",

@@ -10,6 +10,7 @@ from callsieve.serving.bundle.signing import SIGNER
 from callsieve.serving.cli.console import say, show_table
 from callsieve.training.judging.detection import QUANTILES, SOON
 from callsieve.training.oversight.log.looks import in_words
+from callsieve.training.preflight import KINDS
 from callsieve.training.reports.headline_list import CERTIFIED, FLAGGED, HEADLINE, certified, flagged
 from callsieve.training.reports.headline_list import rows as headline_rows
 from callsieve.training.reports.wording import interval, rule_in_words, share, until
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from callsieve.training.judging.headline import FolderFigures
     from callsieve.training.judging.run_figures import RecordedRun
     from callsieve.training.model.bands import FeedFigures
+    from callsieve.training.preflight import Preflight
     from callsieve.training.studies.simulated import Facts
     from callsieve.training.tracking.feature_table import TableRun
     from callsieve.training.tracking.onnx_export import Export
 
 NONE = "–"  # nothing was measured
 REFUSED = ", refused by a gate"
+COUNTED: tuple[Literal["calls", "groups"], ...] = ("calls", "groups")
 BY_RULES: tuple[Literal["caught_by_rules", "caught_by_policy"], ...] = ("caught_by_rules", "caught_by_policy")
 
 
@@ -49,6 +52,20 @@ def training(figures: RecordedRun, folder: Path) -> None:
         say(f"bundle   none: only a LightGBM model can be signed; the model of {name} is evaluated and recorded")
     for command in figures["next"]:
         say(f"next     {command}")
+
+
+def preflight(counts: Preflight) -> None:
+    """Prints the labelled calls and groups of each fold, and what is too small to train on."""
+    rows = [
+        (fold, str(given["days"]), *(f"{given[kind][of]:,}" for kind in KINDS for of in COUNTED))
+        for fold, given in counts["folds"].items()
+    ]
+    columns = ("fold", "days", "innocent calls", "groups", "nuisance calls", "groups")
+    show_table(f"{counts['calls']:,} calls of {counts['days']} days, {counts['groups']:,} groups", columns, rows)
+    for sentence in counts["too_small"]:
+        say(f"too small   {sentence}")
+    if not counts["too_small"]:
+        say("enough to train")
 
 
 def demo(figures: RecordedRun, shipped: str, folder: Path) -> None:

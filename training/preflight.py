@@ -1,0 +1,151 @@
+"""Counts the labelled calls and groups of each fold before a training computes vectors, and refuses too few of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+import numpy as np
+
+from callsieve.features.arrays import Array
+from callsieve.features.files.dates import DAY
+from callsieve.features.online.feeds import COMPLETE
+from callsieve.training.data.dataset import Dataset
+from callsieve.training.data.sources import Source
+from callsieve.training.model.folds import CallFolds, assign_folds, training_rows_by_feed
+
+if TYPE_CHECKING:
+    from callsieve.training.model.settings import Settings
+
+Kind = Literal["innocent", "nuisance"]
+KINDS: tuple[Kind, ...] = ("innocent", "nuisance")
+# The fewest groups of each kind. Early stopping and out-of-fold scores hold out groups of both kinds, so one group of
+# a kind is not enough to train on. Thresholds are chosen and certified on innocent calls.
+FEWEST: Mapping[str, Mapping[Kind, int]] = {
+    "train": {"innocent": 2, "nuisance": 2},
+    "choose": {"innocent": 1, "nuisance": 0},
+    "certify": {"innocent": 1, "nuisance": 0},
+}
+# Days of records that give one more day to a fold: `split.plan` gives half to the first, a quarter to each other.
+DAYS_OF_RECORDS = {"train": 2, "choose": 4, "certify": 4}
+CONNECTED = 0.5  # a group with more than this share of a folder's callers is named as the likely cause
+
+
+class Counts(TypedDict):
+    """The calls with a label of one kind, and their groups."""
+
+    calls: int
+    groups: int
+
+
+class FoldCounts(TypedDict):
+    """The labelled calls of a fold, and the days on which they start."""
+
+    days: int
+    innocent: Counts
+    nuisance: Counts
+
+
+class Preflight(TypedDict):
+    """What a training has to work with, of all folders together.
+
+    largest_group: the largest share of a folder's callers in one group. too_small: what stops the training, a sentence
+    each.
+    """
+
+    calls: int
+    days: int
+    groups: int
+    largest_group: float
+    folds: dict[str, FoldCounts]
+    too_small: list[str]
+
+
+def require_enough(sources: Sequence[Source], settings: Settings) -> None:
+    """Raises ValueError in one line if a fold has too few groups of a kind, or as `preflight` does."""
+    too_small = preflight(sources, settings)["too_small"]
+    if too_small:
+        raise ValueError("; ".join(too_small))
+
+
+def preflight(sources: Sequence[Source], settings: Settings) -> Preflight:
+    """Counts what a training on these folders would learn from, choose thresholds on and certify on.
+
+    Reads the folders one by one, and computes no vectors.
+
+    Raises:
+        ValueError: in one line, if a folder cannot be read, has too few days, or has no fitting label.
+    """
+    learning = sum(source.role != "certify" for source in sources)
+    certifying = sum(source.role != "learn" for source in sources)
+    folds = {name: FoldCounts(days=0, innocent=_none(), nuisance=_none()) for name in FEWEST}
+    result = Preflight(calls=0, days=0, groups=0, largest_group=0.0, folds=folds, too_small=[])
+    for source in sources:
+        dataset = source.read()
+        of_calls = assign_folds(dataset, settings, source.role)
+        result["calls"] += len(of_calls.start)
+        result["days"] += _days(of_calls.start)
+        result["groups"] += len(np.unique(of_calls.group))
+        result["largest_group"] = max(result["largest_group"], _largest_share(of_calls))
+        seed, kind = settings.judging_seed, of_calls.judged.nuisance
+        if source.role != "certify":
+            _add(folds["train"], of_calls, *_training(dataset, settings, of_calls, learning))
+            chosen = np.flatnonzero(of_calls.choose(seed, learning))
+            _add(folds["choose"], of_calls, chosen, kind[chosen])
+        if source.role != "learn":
+            certified = np.flatnonzero(of_calls.certify(seed, certifying))
+            _add(folds["certify"], of_calls, certified, kind[certified])
+    result["too_small"] = too_small(folds, result["largest_group"])
+    return result
+
+
+def too_small(folds: Mapping[str, FoldCounts], largest_group: float) -> list[str]:
+    """Returns a sentence for each fold and kind with too few groups: the counts, and what to do."""
+    sentences = []
+    for fold, fewest in FEWEST.items():
+        for kind, expected in fewest.items():
+            groups = folds[fold][kind]["groups"]
+            if groups < expected:
+                days = DAYS_OF_RECORDS[fold] * max(folds[fold]["days"], 1) * (expected - groups) / max(groups, 1)
+                more = "complaints" if kind == "nuisance" else "callers"
+                noun = "group" if groups == 1 else "groups"
+                sentences.append(
+                    f"{fold} fold: {groups} {noun} with {kind} calls, expected at least {expected}: "
+                    f"give about {math.ceil(days)} more days of calls, or more {more}"
+                )
+    if sentences and largest_group > CONNECTED:
+        sentences.append(
+            f"one group has {largest_group:.0%} of the callers: blocks, trunks or devices connect them; "
+            "leave out the column that does"
+        )
+    return sentences
+
+
+def _none() -> Counts:
+    return {"calls": 0, "groups": 0}
+
+
+def _days(start: Array) -> int:
+    return len(np.unique(start // DAY))
+
+
+def _largest_share(folds: CallFolds) -> float:
+    """Returns the share of the callers that are in the largest group."""
+    group = folds.group[np.unique(folds.caller, return_index=True)[1]]
+    return float(np.bincount(group).max() / len(group))
+
+
+def _training(dataset: Dataset, settings: Settings, folds: CallFolds, learning: int) -> tuple[Array, Array]:
+    """Returns the places of the training rows of the complete feed, and whether each is labelled nuisance."""
+    rows, labels = training_rows_by_feed(dataset, replace(settings, poorer_feeds=False), folds, learning)[COMPLETE]
+    return rows, labels["nuisance"].to_numpy(dtype=bool)
+
+
+def _add(counts: FoldCounts, folds: CallFolds, rows: Array, nuisance: Array) -> None:
+    """Adds labelled calls of a folder to the counts of a fold."""
+    counts["days"] += _days(folds.start[rows])
+    for kind, chosen in ((counts["innocent"], rows[~nuisance]), (counts["nuisance"], rows[nuisance])):
+        kind["calls"] += len(chosen)
+        kind["groups"] += len(np.unique(folds.group[chosen]))
