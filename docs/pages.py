@@ -24,7 +24,7 @@ from callsieve.serving.live.live import Live
 from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.scorer.status import MESSAGES
-from callsieve.training.cli.main import ROOT as COMMAND
+from callsieve.training.cli.command_table import ROOT as COMMAND
 from callsieve.training.oversight.log.gates import shipped_gates
 
 ROOT = Path(__file__).parents[1]

@@ -178,7 +178,7 @@ def run_command(monkeypatch, capsys):
 
 def command(patched, *words):
     """Exit code of the command, run in this process."""
-    from callsieve.training.cli.main import main
+    from callsieve.training.cli.command_table import main
 
     patched.setattr(sys, "argv", ["callsieve", *map(str, words)])
     return exit_code(main)

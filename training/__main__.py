@@ -1,6 +1,6 @@
 """`python -m callsieve.training` is the command `callsieve`."""
 
-from .cli.main import main
+from .cli.command_table import main
 
 if __name__ == "__main__":
     main()

@@ -49,7 +49,7 @@ class FoldCounts(TypedDict):
 
 
 class Preflight(TypedDict):
-    """What a training has to work with, of all folders together.
+    """Counts of the data that a training has, of all folders together.
 
     largest_group: the largest share of a folder's callers in one group. too_small: what stops the training, a sentence
     each.

@@ -12,7 +12,7 @@ import pandas as pd
 import phonenumbers
 import pyarrow as pa
 
-from callsieve.features.reading.cells import check_types, decode
+from callsieve.features.reading.checked_cells import check_types, decode
 from callsieve.features.reading.layouts import CATEGORIES, DEFAULT_ZONE, NUMBERS, ROLES, TEXTS, Layout, read_layout
 from callsieve.features.records import CALL_COLUMNS
 

@@ -21,14 +21,14 @@ import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from callsieve.features.arrays import Array
-from callsieve.features.files.ahead import one_ahead
 from callsieve.features.files.atomic import atomic_path
+from callsieve.features.files.pipeline import one_ahead
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.tokens import Key
 from callsieve.features.reading.call_files import read_batches, without_duplicates
-from callsieve.features.reading.cells import schema
+from callsieve.features.reading.checked_cells import schema
 from callsieve.features.reading.layouts import Layout, read_layout
 from callsieve.features.reading.quarantine import Quarantine, check_any_valid
 from callsieve.features.records import CALL_COLUMNS

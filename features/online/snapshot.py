@@ -26,7 +26,7 @@ FORMAT = f"callsieve history 1, {sys.byteorder}-endian"
 
 
 class Facts(TypedDict):
-    """What a history consists of besides its arrays and tokens; see `History` for the meaning."""
+    """The parts of a history besides its arrays and tokens; `History` explains them."""
 
     kernel: str
     catalogue: str

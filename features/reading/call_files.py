@@ -1,7 +1,8 @@
 """Reads files of call records into one table of calls, and writes a table to a file.
 
-A file is read in batches: split into cells (`delimited.py` for text, Arrow for Parquet), decoded (`cells.py`), and its
-invalid rows written to quarantine (`quarantine.py`). Duplicate calls are detected at the end, over the whole file.
+A file is read in batches: split into cells (`delimited.py` for text, Arrow for Parquet) and decoded
+(`checked_cells.py`); invalid rows are written to quarantine (`quarantine.py`). Duplicate calls are detected at the end,
+over the whole file.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from callsieve.features.arrays import Int64s
-from callsieve.features.files.ahead import one_ahead
 from callsieve.features.files.atomic import atomic_path
 from callsieve.features.files.parquet_file import is_parquet
+from callsieve.features.files.pipeline import one_ahead
 from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS
 
-from .cells import check_types, decode, schema
+from .checked_cells import check_types, decode, schema
 from .delimited import Batch, MatchColumns, read_lines
 from .layouts import Layout, matching_layouts, read_layout
 from .quarantine import CONFLICTING_DUPLICATE, DUPLICATE, Faults, Quarantine, check_any_valid

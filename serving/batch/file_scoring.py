@@ -34,10 +34,10 @@ from callsieve.serving.rules.rule_bits import BITS
 from callsieve.serving.scorer.scorer import Scorer
 
 from .call_files import call_days, digest, keyed_input
-from .column_files import read_own_columns
 from .complaint_rows import complaint_table, read_complaints
+from .memory_scoring import SCORING, ScoreInputs, open_registers, open_scorer, summary
 from .output_keys import callee_keys_or_temporary
-from .score import SCORING, ScoreInputs, open_registers, open_scorer, summary
+from .own_column_join import read_own_columns
 from .shard_scoring import VERDICTS, Job, score_shard
 from .verdict_file import CopiedColumns, write_verdicts
 

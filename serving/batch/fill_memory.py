@@ -18,7 +18,7 @@ from callsieve.serving.live.journal import file_numbers
 from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, snapshot_path, unlock_folder
 
 from .call_files import CallFile, read_keyed_file
-from .score import SCORING
+from .memory_scoring import SCORING
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -24,7 +24,7 @@ from callsieve.serving.rules.rule_bits import BITS, rule_columns
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
-from .column_files import own_values
+from .own_column_join import own_values
 from .table_rules import rules_met, with_preferences
 from .verdict_file import verdict_details
 

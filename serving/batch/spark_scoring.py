@@ -24,8 +24,8 @@ from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rule_bits import BITS, rule_columns
 from callsieve.serving.scorer.scorer import Scorer
 
+from .memory_scoring import SCORING, ScoreInputs, open_scorer, summary
 from .output_keys import read_callee_keys, with_callee_keys
-from .score import SCORING, ScoreInputs, open_scorer, summary
 from .shard_scoring import by_action
 from .table_rules import rule_column, rules_met
 from .vector_files import TRAINING

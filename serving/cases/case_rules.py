@@ -23,7 +23,7 @@ class Limits(Record, frozen=True):
 
 
 class Together(Record, frozen=True):
-    """What makes a group of appeals.
+    """Limits that make appeals a group.
 
     Attributes:
         links: what links two appeals.

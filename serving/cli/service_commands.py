@@ -208,7 +208,9 @@ def scorers_of(scorer: ScorerOptions) -> Swap:
 
     read_columns = None
     if scorer.columns is not None:
-        from callsieve.serving.batch.column_files import open_own_columns  # needs pandas, as nothing else of a service
+        from callsieve.serving.batch.own_column_join import (
+            open_own_columns,  # needs pandas, as nothing else of a service
+        )
 
         read_columns = partial(open_own_columns, scorer.columns)
     signer = read_public_key(signer_path(scorer.bundle, scorer.trust))

@@ -61,16 +61,16 @@ def policy_fields(path: Path, name: str) -> dict[str, Any]:
     Raises:
         ValueError: in one line, if the file is not a valid policy.
     """
-    fields = _given(toml_as(PolicyFile, path, name))
+    fields = _values_in_file(toml_as(PolicyFile, path, name))
     for rule, action in fields.get("rules", {}).items():
         if RULE_BY_NAME[rule].kind == PREDICTED and action not in ("pass", "label"):
             raise ValueError(f"{name}: rule {rule} rests on a prediction: expected pass or label, got {action!r}")
     if "terms" in fields:
-        fields["terms"] = Terms(**_given(fields["terms"]))
+        fields["terms"] = Terms(**_values_in_file(fields["terms"]))
     return fields | {"appeal": fields.get("appeal", "").strip()}
 
 
-def _given(struct: Struct) -> dict[str, Any]:
+def _values_in_file(struct: Struct) -> dict[str, Any]:
     """Returns the values that the file gives, by name."""
     values = {name: getattr(struct, name) for name in struct.__struct_fields__}
     return {name: value for name, value in values.items() if value is not UNSET}

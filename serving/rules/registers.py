@@ -76,7 +76,7 @@ BETWEEN = "\x1f"  # separates the parts of a key
 _MAX_TEXT = 64  # characters
 
 
-class Found(NamedTuple):
+class RowInEffect(NamedTuple):
     """Result of a look-up: the index of the row in effect; without one, the index of a row that has ended."""
 
     row: int | None = None
@@ -171,7 +171,7 @@ class Registers:
             if table in self.columns
         }
 
-    def in_effect(self, index: str, at: int, *keys: str) -> Found:
+    def in_effect(self, index: str, at: int, *keys: str) -> RowInEffect:
         """Returns the row in effect of the first key that has one, or a row that has ended.
 
         Args:
@@ -186,10 +186,10 @@ class Registers:
         for key in keys:
             row = as_of(steps.get(key), at)
             if row >= 0:
-                return Found(row)
+                return RowInEffect(row)
             if ended is None and row != NO_ROW:
                 ended = ~row
-        return Found(None, ended)
+        return RowInEffect(None, ended)
 
     def entry(self, table: str, index: int) -> tuple[str, str, str]:
         """Returns a row's name, the start of its validity, and the moment since when it is known (both UTC).

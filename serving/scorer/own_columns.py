@@ -1,6 +1,6 @@
 """Own columns at ring time: the values of a caller that were known before its call started.
 
-`serving/batch/column_files.py` reads the table from a file, and joins it to a table of calls by the same rule.
+`serving/batch/own_column_join.py` reads the table from a file, and joins it to a table of calls by the same rule.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ class VectorScorer:
             behind=behind,
             filling=filling,
             other_feed=not bands,
-            silent=bool(bands) and all(stratum in one.abstains for one in bands),
+            silent=bool(bands) and all(stratum in item.abstains for item in bands),
         )
         rules = [fact.rule for fact in facts]
         action, score = final_action(self.policy, by_band, rules), calibration.probability(raw)
@@ -245,7 +245,7 @@ class VectorScorer:
             model=self.bundle.model_id,
             valid_until=self.bundle.valid_until,
             raw=raw,
-            threshold=next((one.threshold_for(stratum) for one in bands if one.name == band), math.nan),
+            threshold=next((item.threshold_for(stratum) for item in bands if item.name == band), math.nan),
             rules=facts,
             feed=feed,
             confidence=action_confidence(self.policy, action, by_band, score, rules),

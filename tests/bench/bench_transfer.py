@@ -1,4 +1,4 @@
-"""What a bundle does on another network, such as one of a simulator that shares no code with the project's own.
+"""Judges bundles on another network, such as one of a simulator that shares no code with the project's own.
 
 python -m tests.bench.bench_transfer FOLDER... [--bundles serving/shipped/bundle,OWN] [--json]
 
@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 from callsieve.features.files.progress import silent
 from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.file_scoring import score_file
-from callsieve.serving.batch.score import ScoreInputs
+from callsieve.serving.batch.memory_scoring import ScoreInputs
 from tests.bench.harness import parser_of, show
 
 TARGET = 1e-4  # of innocent calls

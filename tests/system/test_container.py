@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.cli.command_tree import commands
 from callsieve.serving.http import schema
-from callsieve.training.cli.main import ROOT as COMMAND
+from callsieve.training.cli.command_table import ROOT as COMMAND
 from tests.support import how_to, http_service, real_bundle
 from tests.support import small_bundle as small
 from tests.support.paths import ROOT
@@ -53,7 +53,7 @@ def read_only(event, arguments):
 sys.meta_path.insert(0, Absent())
 sys.addaudithook(read_only)
 sys.argv[:] = ["callsieve", *sys.argv[3:]]
-from callsieve.training.cli.main import main
+from callsieve.training.cli.command_table import main
 main()
 """
 

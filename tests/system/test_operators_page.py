@@ -7,10 +7,12 @@ import subprocess
 from importlib.resources import files
 from itertools import islice
 
+import msgspec
 import pytest
 
 from callsieve.features.online.feeds import COMPLETE, LACKS, UNKNOWN_FEED
-from callsieve.serving.http import app, metrics
+from callsieve.serving.http import answers
+from callsieve.serving.http.answers import status_of
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.scorer.status import MESSAGES, STATUSES
 from tests.serving.live.test_live import attempt_of
@@ -34,14 +36,15 @@ def rendered(url, folder):
 def test_the_page_shows_the_status_of_the_service(make_service, keys, tmp_path, monkeypatch):
     calls, statuses = iter(real_bundle.calls(5000)), []
 
-    def after_calls(live, judge):
+    def after_calls(live, scorers, uptime):
         """Scores calls before each request: a page in virtual time polls faster than another client could call."""
         for call in islice(calls, 100):
             live.attempt(attempt_of(call))
-        statuses.append(metrics.status(live, judge))
-        return statuses[-1]
+        content = status_of(live, scorers, uptime)
+        statuses.append(msgspec.to_builtins(content))
+        return content
 
-    monkeypatch.setattr(app, "status", after_calls)
+    monkeypatch.setattr(answers, "status_of", after_calls)
     with make_service() as service:
         body, text = rendered(f"{service.url}/#key={keys['admin']}", tmp_path)
         _, chinese = rendered(f"{service.url}/?lang=zh#key={keys['admin']}", tmp_path)
@@ -69,7 +72,7 @@ def test_the_page_shows_the_status_of_the_service(make_service, keys, tmp_path, 
 
 
 def test_the_chinese_words_are_complete():
-    page = files(app.__package__).joinpath("page.html").read_text(encoding="utf-8")
+    page = files(answers.__package__).joinpath("page.html").read_text(encoding="utf-8")
     table, _, script = page.partition("const ZH = {")[2].partition("\n};\n")
     pairs = re.findall(r'"((?:[^"\\]|\\.)*)": "((?:[^"\\]|\\.)*)"', table)
     chinese = {key.replace('\\"', '"'): text for key, text in pairs}

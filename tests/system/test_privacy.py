@@ -26,8 +26,8 @@ from callsieve.features.keys.tokens import Key
 from callsieve.features.records import Call
 from callsieve.serving.batch.call_files import CallFile, read_keyed_file
 from callsieve.serving.batch.file_scoring import score_file
+from callsieve.serving.batch.memory_scoring import ScoreInputs
 from callsieve.serving.batch.output_keys import callee_keys_or_temporary
-from callsieve.serving.batch.score import ScoreInputs
 from callsieve.serving.bundle.signing import generate_signing_key, write_public_key
 from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.notice import notice
@@ -343,7 +343,7 @@ def test_a_whole_run_hides_all_numbers(written_world, training_run, monkeypatch,
         texts = written_world.calls[name].unique().to_pylist()
         numbers |= {text for text in texts if re.fullmatch(r"1\d{10}", text or "")}
     assert len(numbers) > 500
-    monkeypatch.setattr(demo, "study", lambda dataset, *_, **__: dataset.calls.num_rows)
+    monkeypatch.setattr(demo, "record_training", lambda dataset, *_, **__: dataset.calls.num_rows)
     seed = int(written_world.facts["seed"])
     calls = demo.run_demo(tmp_path, size="tiny", seed=seed, threads=2, progress=lambda *_: None)
     assert calls == written_world.calls.num_rows

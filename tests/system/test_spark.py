@@ -36,7 +36,7 @@ from callsieve.features.online.feeds import (
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.serving.batch import spark_scoring
 from callsieve.serving.batch.call_files import CallFile
-from callsieve.serving.batch.score import ScoreInputs, open_scorer
+from callsieve.serving.batch.memory_scoring import ScoreInputs, open_scorer
 from callsieve.serving.batch.spark_scoring import WorkerInputs
 from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.custody.purposes import declare, require_purpose

@@ -112,7 +112,7 @@ EXTRAS = {
     "training.tracking.mlflow_read=mlflow": "train",
     "training.studies.search=optuna": "train",
     "training.tracking.onnx_export=onnxruntime": "onnx",
-    "training.cli.main=typer": "train",
+    "training.cli.command_table=typer": "train",
 }
 
 

@@ -58,8 +58,8 @@ def test_a_dry_run_counts_calls_days_and_groups_of_each_fold(
     code, out, _ = run_command("train", "--data", world_folder, "--out", tmp_path / "run", "--dry-run")
     assert code == 0 and "enough to train" in out
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line]
-    given = counts["folds"]["certify"]
-    values = (given["days"], *(given[kind][of] for kind in kinds for of in ("calls", "groups")))
+    certify = counts["folds"]["certify"]
+    values = (certify["days"], *(certify[kind][of] for kind in kinds for of in ("calls", "groups")))
     assert rows[2] == ["certify", *(f"{value:,}" for value in values)]
 
 
@@ -100,13 +100,13 @@ def test_the_function_refuses_too_few_groups_too(dataset, tmp_path):
 
 
 def test_folders_are_counted_together(dataset):
-    one = preflight([Source("", "both", lambda: dataset)], Settings())
+    single = preflight([Source("", "both", lambda: dataset)], Settings())
     two = preflight([Source(name, "both", lambda: dataset) for name in "ab"], Settings())
-    assert two["calls"] == 2 * one["calls"] and two["largest_group"] == one["largest_group"]
+    assert two["calls"] == 2 * single["calls"] and two["largest_group"] == single["largest_group"]
     for fold in FOLDS:
-        assert two["folds"][fold]["nuisance"]["groups"] == 2 * one["folds"][fold]["nuisance"]["groups"]
+        assert two["folds"][fold]["nuisance"]["groups"] == 2 * single["folds"][fold]["nuisance"]["groups"]
     split = preflight([Source("a", "learn", lambda: dataset), Source("b", "certify", lambda: dataset)], Settings())
-    assert split["folds"]["train"]["nuisance"]["groups"] >= one["folds"]["train"]["nuisance"]["groups"]
+    assert split["folds"]["train"]["nuisance"]["groups"] >= single["folds"]["train"]["nuisance"]["groups"]
 
 
 def test_each_sentence_says_what_is_too_small_and_what_to_do():

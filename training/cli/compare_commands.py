@@ -56,7 +56,7 @@ def evaluate(
     from callsieve.training.reports.headline_list import headline_metrics
     from callsieve.training.reports.run_page import write_evaluation
 
-    from .tables import runs
+    from .terminal_tables import runs
 
     began, folder = time.time(), None if out is None else console.new_folder(out)
     with console.progress("evaluate") as progress, language(lang):
@@ -90,7 +90,7 @@ def compare(
     """
     from callsieve.training.studies.run_comparison import compare_runs
 
-    from .tables import studies
+    from .terminal_tables import studies
 
     with console.progress("study compare"):
         result = compare_runs(first, second)
@@ -106,7 +106,7 @@ def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: Threads
     """
     from callsieve.training.judging import membership as attack
 
-    from .tables import checks
+    from .terminal_tables import checks
 
     with console.progress("study membership") as progress:
         figures = attack.membership(bundle, data, trust=trust, threads=threads, progress=progress)
@@ -144,7 +144,7 @@ def rules(
     """
     from callsieve.training.studies import rule_figures
 
-    from .tables import checks
+    from .terminal_tables import checks
 
     if options.bundle is None:
         refuse_unused(context, ("trust", *LOOK_OPTIONS), "rules alone, without --bundle")
@@ -195,7 +195,7 @@ def policies(
     """
     from callsieve.training.studies import policy_diff
 
-    from .tables import checks
+    from .terminal_tables import checks
 
     if options.truth is None:
         refuse_unused(context, LOOK_OPTIONS, "calls alone, without --truth")

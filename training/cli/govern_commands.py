@@ -164,7 +164,7 @@ def compliance(
     """
     from callsieve.training.oversight.governance.compliance import AuditScope, report
 
-    from .tables import checks
+    from .terminal_tables import checks
 
     result = report(AuditScope(tuple(data or ()), audit, tuple(key or ()), keys))
     return Result(result, lambda: checks.duties(result), failed=not result["holds"])
@@ -258,5 +258,5 @@ def search(
     result = canaries.search(file, read_key(key, "canaries"), state, None if store_key is None else read_key(store_key))
     rows = result["datasets"]
     lines = [f"{row['dataset']}: {row['found']} of {row['planted']} canaries found" for row in rows]
-    found = any(row["found"] for row in rows)
-    return Result(result, [*lines, f"{result['lines']:,} lines read"], failed=found)
+    leaked = any(row["found"] for row in rows)
+    return Result(result, [*lines, f"{result['lines']:,} lines read"], failed=leaked)

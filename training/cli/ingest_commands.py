@@ -31,7 +31,7 @@ def complaints(
     """
     from callsieve.training.data.ingest import ingest
 
-    from .tables import checks as tables
+    from .terminal_tables import checks as tables
 
     with console.progress("ingest complaints") as progress:
         facts = ingest(
@@ -90,7 +90,7 @@ def columns(
 
     Example: callsieve ingest columns accounts.csv --key number.key --out columns.parquet
     """
-    from callsieve.serving.batch.column_files import write_own_columns
+    from callsieve.serving.batch.own_column_join import write_own_columns
 
     with console.progress("ingest columns"):
         facts = write_own_columns(file, out, key=key, zone=zone)

@@ -44,7 +44,7 @@ def export(
     if onnx is not None:
         from callsieve.training.tracking.onnx_export import export as write
 
-        from .tables import runs
+        from .terminal_tables import runs
 
         facts = write(bundle, onnx, signer=signer)
         return Result(facts, lambda: runs.onnx(facts, onnx))
@@ -80,7 +80,7 @@ def monitor(
     """
     from callsieve.training.drift import monitor as drift
 
-    from .tables import checks
+    from .terminal_tables import checks
 
     began = time.time()
     with console.progress("model monitor") as progress:

@@ -104,7 +104,7 @@ def search(
     from callsieve.training.model.settings import Settings
     from callsieve.training.studies.search import search as run
 
-    from .tables import studies
+    from .terminal_tables import studies
 
     with console.progress("study search") as progress:
         settings = Settings(
@@ -142,7 +142,7 @@ def roll(
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.studies.rolling import rolling
 
-    from .tables import studies
+    from .terminal_tables import studies
 
     began, folder = time.time(), console.new_folder(out)
     with console.progress("study roll") as progress:
@@ -175,7 +175,7 @@ def decay(
     from callsieve.training.studies.decay import decay as run
     from callsieve.training.studies.decay import picture
 
-    from .tables import studies
+    from .terminal_tables import studies
 
     began, folder = time.time(), console.new_folder(out)
     with console.progress("study decay") as progress:
@@ -221,7 +221,7 @@ def worlds(
     from callsieve.training.model.settings import Settings
     from callsieve.training.studies.worlds import PARAMETERS, study_worlds
 
-    from .tables import runs
+    from .terminal_tables import runs
     from .train_commands import whole_days
 
     settings = Settings(

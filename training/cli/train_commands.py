@@ -220,7 +220,7 @@ def _names(options: type, *without: str) -> tuple[str, ...]:
 
 
 def _train_on_folders(keyed: KeyedFolders, training: TrainOptions, out: Path, progress: Progress) -> Result:
-    from callsieve.serving.batch.column_files import own_features
+    from callsieve.serving.batch.own_column_join import own_features
     from callsieve.training.data.sources import folder_sources
 
     names = keyed.data or []
@@ -252,7 +252,7 @@ def _recorded(
 ) -> Result:
     from callsieve.training.run import record_training
 
-    from .tables import runs
+    from .terminal_tables import runs
 
     figures = record_training(
         sources,
@@ -273,7 +273,7 @@ def _counted(sources: Sequence[Source], settings: Settings) -> Result:
     """Counts what the folds of a training have; the exit code is 1 if it is too little to train."""
     from callsieve.training.preflight import preflight
 
-    from .tables import runs
+    from .terminal_tables import runs
 
     counts = preflight(sources, settings)
     return Result(counts, lambda: runs.preflight(counts), failed=bool(counts["too_small"]))
@@ -319,18 +319,18 @@ def whole_days(days: float) -> int:
     return int(days)
 
 
-def _train_on_table(given: FeatureTable, training: TrainOptions, out: Path) -> Result:
+def _train_on_table(source: FeatureTable, training: TrainOptions, out: Path) -> Result:
     from callsieve.training.tracking.feature_table import read_table, record_table
 
-    from .tables import runs
+    from .terminal_tables import runs
 
-    assert given.vectors is not None  # noqa: S101 - the command has checked it
+    assert source.vectors is not None  # noqa: S101 - the command has checked it
     table = read_table(
-        given.vectors, given.label, where=given.where, groups=given.groups, start=given.time, purpose="training"
+        source.vectors, source.label, where=source.where, groups=source.groups, start=source.time, purpose="training"
     )
     figures = record_table(
         table,
-        given.vectors,
+        source.vectors,
         console.new_folder(out),
         seed=training.seed,
         threads=training.threads,

@@ -28,7 +28,7 @@ def demo(
     """
     from callsieve.training.studies.demo import SHIPPED, run_demo
 
-    from .tables import runs
+    from .terminal_tables import runs
 
     with console.progress("demo") as progress, language(lang):
         figures = run_demo(console.new_folder(out), size=size, seed=seed, threads=threads, progress=progress)
@@ -63,7 +63,7 @@ def simulate(
     """
     from callsieve.training.studies.simulated import simulate_to, simulate_worlds
 
-    from .tables import runs
+    from .terminal_tables import runs
 
     with console.progress("simulate") as progress:
         if worlds == 1:

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from callsieve.features.files.parquet_file import read_parquet
 from callsieve.features.intake.keyed_table import read_keyed
-from callsieve.serving.batch.column_files import OWN_FILE, read_own_columns
 from callsieve.serving.batch.complaint_rows import COMPLAINTS
 from callsieve.serving.batch.keyed_rows import TIMESTAMP, checked_frame
+from callsieve.serving.batch.own_column_join import OWN_FILE, read_own_columns
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import UNDECLARED, require_purpose
 

@@ -28,8 +28,8 @@ from callsieve.features.online.feeds import (
     SPARSE,
     lacks_of,
 )
-from callsieve.serving.batch.column_files import own_values
 from callsieve.serving.batch.complaint_rows import complaint_table
+from callsieve.serving.batch.own_column_join import own_values
 from callsieve.serving.rules.strata import STRATA, strata_of
 
 from .dataset import Dataset

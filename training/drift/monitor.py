@@ -19,7 +19,7 @@ from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import check_present
 from callsieve.features.files.dates import DAY
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
-from callsieve.serving.batch.score import open_scorer, score_calls
+from callsieve.serving.batch.memory_scoring import open_scorer, score_calls
 from callsieve.serving.rules.strata import STRATA
 from callsieve.serving.scorer.status import MESSAGES, Status, message_of, status_of_score
 from callsieve.training.data.dataset import read_dataset

@@ -27,8 +27,8 @@ from callsieve.features.complaints import COMPLAINT_NAMES, complaint_vectors
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import factorize
 from callsieve.features.offline.table import vectors
-from callsieve.serving.batch.column_files import own_values
 from callsieve.serving.batch.complaint_rows import complaint_table
+from callsieve.serving.batch.own_column_join import own_values
 from callsieve.training.data.credibility import among
 from callsieve.training.data.dataset import Dataset, as_known, campaigns_of
 from callsieve.training.data.labels import label_numbers

@@ -53,7 +53,7 @@ class Fitted:
 
     @property
     def unit(self) -> Literal["folder", "group"]:
-        """What was dealt into the folds: the name of the column of the matrix and of the pool."""
+        """The unit that was dealt into the folds: the name of the column of the matrix and of the pool."""
         return "folder" if self.by_folder else "group"
 
 

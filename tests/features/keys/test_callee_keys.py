@@ -25,8 +25,8 @@ from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.file_scoring import score_file
+from callsieve.serving.batch.memory_scoring import ScoreInputs
 from callsieve.serving.batch.output_keys import with_callee_keys
-from callsieve.serving.batch.score import ScoreInputs
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.oversight.governance.affected import affected
 from callsieve.training.oversight.privacy import verdict_files

@@ -23,7 +23,7 @@ from callsieve.features.online.feeds import NO_ROUTES
 from callsieve.serving.batch import file_scoring, shard_scoring
 from callsieve.serving.batch.call_files import CallFile, read_keyed_file
 from callsieve.serving.batch.file_scoring import score_file
-from callsieve.serving.batch.score import ScoreInputs, open_registers, open_scorer, score_calls
+from callsieve.serving.batch.memory_scoring import ScoreInputs, open_registers, open_scorer, score_calls
 from callsieve.serving.batch.shard_scoring import verdict_counts
 from callsieve.serving.batch.verdict_file import verdict_table
 from callsieve.serving.scorer.status import MESSAGES
@@ -136,7 +136,7 @@ from callsieve.features.intake import number_memory
 from callsieve.features.offline import keyed_file, shards
 from callsieve.serving.batch import file_scoring
 from callsieve.serving.batch.call_files import CallFile
-from callsieve.serving.batch.score import ScoreInputs
+from callsieve.serving.batch.memory_scoring import ScoreInputs
 
 site, layout, calls, out, sizes = Path(sys.argv[1]), *sys.argv[2:4], Path(sys.argv[4]), json.loads(sys.argv[5])
 for module in (keyed_file, number_memory, shards, file_scoring):

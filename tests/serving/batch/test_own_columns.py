@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from callsieve.features.catalogue import NAMES, vector_columns
 from callsieve.features.keys.tokens import Key
 from callsieve.serving import OwnColumns
-from callsieve.serving.batch.column_files import checked_columns, own_values, read_own_columns
+from callsieve.serving.batch.own_column_join import checked_columns, own_values, read_own_columns
 
 KEY = Key("e1", b"k" * 32)
 TOKENS = [KEY.token("number", f"1380013800{i}") for i in range(4)]

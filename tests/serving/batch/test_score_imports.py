@@ -16,7 +16,7 @@ from pathlib import Path
 
 from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.file_scoring import score_file
-from callsieve.serving.batch.score import ScoreInputs
+from callsieve.serving.batch.memory_scoring import ScoreInputs
 
 bundle, calls, trust, out = map(Path, sys.argv[1:])
 inputs = ScoreInputs(calls=CallFile(path=calls, layout="callsieve"), bundle=bundle, trust=trust, out=out)

@@ -113,7 +113,7 @@ def test_the_command_does_not_import_lightgbm(place):
     code = """
 import sys
 sys.argv = ["callsieve", "model", "verify", "--bundle", sys.argv[1], "--json"]
-from callsieve.training.cli.main import main
+from callsieve.training.cli.command_table import main
 try:
     main()
 except SystemExit as done:

@@ -19,8 +19,8 @@ from rich.console import Console
 from callsieve.serving.cli import console
 from callsieve.serving.cli.command_tree import EXTRAS, commands
 from callsieve.serving.cli.configuration import FILE, configuration, options
-from callsieve.training.cli.main import ROOT as COMMAND
-from callsieve.training.cli.main import TABLE, main
+from callsieve.training.cli.command_table import ROOT as COMMAND
+from callsieve.training.cli.command_table import TABLE, main
 
 ALL = dict(commands(COMMAND))
 EXAMPLE = re.compile(r"Example: callsieve (.*)\Z", re.DOTALL)
@@ -77,7 +77,7 @@ def test_help_lists_at_most_16_commands_under_three_headings(run_cli):
 LIGHT = """
 import sys
 sys.argv = ["callsieve", *sys.argv[1:]]
-from callsieve.training.cli.main import main
+from callsieve.training.cli.command_table import main
 try:
     main()
 except SystemExit as end:
@@ -196,7 +196,7 @@ def test_the_configuration_file_uses_the_long_names_of_options(tmp_path, monkeyp
 
 def test_the_shell_completes_commands():
     variables = {"_CALLSIEVE_COMPLETE": "complete_bash", "COMP_WORDS": "callsieve sc", "COMP_CWORD": "1"}
-    script = "import sys; sys.argv = ['callsieve']; from callsieve.training.cli.main import main; main()"
+    script = "import sys; sys.argv = ['callsieve']; from callsieve.training.cli.command_table import main; main()"
     command, env = [sys.executable, "-c", script], os.environ | variables
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["score"]

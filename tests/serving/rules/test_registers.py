@@ -17,15 +17,15 @@ from callsieve.features.intake import keyed_table
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.numbers import parse
 from callsieve.features.keys.tokens import KEY_VARIABLE, Key, to_letters
+from callsieve.serving.batch.memory_scoring import open_registers
 from callsieve.serving.batch.register_files import read_registers, split_range, write_registers
-from callsieve.serving.batch.score import open_registers
 from callsieve.serving.custody.purposes import declare, require_purpose
 from callsieve.serving.rules.policy import read_policy
 from callsieve.serving.rules.register_join import RegisterJoin
 from callsieve.serving.rules.register_lookup import Terms, look_up
 from callsieve.serving.rules.registers import OPTIONAL, SCHEMA, Registers, columns_of
 from callsieve.serving.rules.timeline import NEVER, NO_ROW, Span, as_of, step_function
-from callsieve.training.cli.main import main
+from callsieve.training.cli.command_table import main
 from tests.support import strategies
 from tests.support.real_bundle import make_registers
 

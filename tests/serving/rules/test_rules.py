@@ -18,8 +18,8 @@ from callsieve.features.intake.numbers import parse_in_period
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
 from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, Call
+from callsieve.serving.batch.memory_scoring import score_vectors
 from callsieve.serving.batch.register_files import write_registers
-from callsieve.serving.batch.score import score_vectors
 from callsieve.serving.batch.verdict_file import verdict_details
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.custody.purposes import declare

@@ -16,7 +16,7 @@ from callsieve.features.online.feeds import (
     OUTGOING_ONLY,
     UNKNOWN_FEED,
 )
-from callsieve.serving.batch.score import score_calls
+from callsieve.serving.batch.memory_scoring import score_calls
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
 from callsieve.serving.rules.policy import ACTIONS, Policy, read_policy

@@ -35,7 +35,8 @@ def undocumented(node, path):
     for child in node.body:
         if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or child.name.startswith("_"):
             continue
-        if not ast.get_docstring(child):
+        overload = any(isinstance(mark, ast.Name) and mark.id == "overload" for mark in child.decorator_list)
+        if not overload and not ast.get_docstring(child):
             yield f"{path}.{child.name}"
         if isinstance(child, ast.ClassDef):
             yield from undocumented(child, f"{path}.{child.name}")

@@ -21,7 +21,7 @@ from callsieve.features.reading.layouts import read_layout
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.cli.command_tree import commands
 from callsieve.training import Settings, run
-from callsieve.training.cli.main import ROOT as COMMAND
+from callsieve.training.cli.command_table import ROOT as COMMAND
 from callsieve.training.data.check_files import read_check_file
 from callsieve.training.data.complaint_files import read_complaint_file
 from callsieve.training.judging import baselines

@@ -17,8 +17,14 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 def faults(source):
     """Yields line and text of each vague name that a source binds, and of each docstring that needs another one."""
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    # A field of a record or of a typed dictionary has the name of its key in a file or in JSON.
+    keys = {field.target for kind in ast.walk(tree) if isinstance(kind, ast.ClassDef) for field in kind.body
+            if isinstance(field, ast.AnnAssign)}  # fmt: skip
+    for node in ast.walk(tree):
         match node:
+            case ast.Name() if node in keys:
+                named = ""
             case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
                 named = name
             case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):

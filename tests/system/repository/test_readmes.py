@@ -7,7 +7,7 @@ import re
 import pytest
 
 from callsieve.serving.cli.command_tree import commands as commands_of
-from callsieve.training.cli.main import ROOT as COMMAND
+from callsieve.training.cli.command_table import ROOT as COMMAND
 from tests.support.paths import ROOT
 
 ENGLISH, CHINESE, SETTINGS = (ROOT / name for name in ("README.md", "README.zh.md", "docs/reference/settings.md"))

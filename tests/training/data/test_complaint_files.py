@@ -20,7 +20,7 @@ from callsieve.features.keys.tokens import Key
 from callsieve.features.records import Call
 from callsieve.serving.batch.complaint_rows import read_complaints
 from callsieve.serving.custody.purposes import declare
-from callsieve.training.cli.tables import checks
+from callsieve.training.cli.terminal_tables import checks
 from callsieve.training.data.complaint_files import layouts, read_complaint_file
 from callsieve.training.data.ingest import arrow_table, ingest
 from callsieve.training.data.label_policy import read_label_policy

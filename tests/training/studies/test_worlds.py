@@ -33,7 +33,7 @@ def judged(tmp_path_factory):
 def test_the_worlds_are_the_same_wherever_they_are_made(judged, tmp_path, monkeypatch):
     sources = []
     monkeypatch.setattr(worlds, "JUDGED", FEW)
-    monkeypatch.setattr(worlds, "study", lambda listed, *_, **__: sources.extend(listed))
+    monkeypatch.setattr(worlds, "record_training", lambda listed, *_, **__: sources.extend(listed))
     study_worlds(tmp_path, QUICK, size="tiny", learnt=2, progress=silent)
     assert [source.role for source in sources] == ["learn", "learn", "certify", "certify"]
     for source in sources:

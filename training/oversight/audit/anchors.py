@@ -30,7 +30,7 @@ SLACK = timedelta(minutes=5)  # between the clocks of a witness and of a log
 
 
 class Statement(Record, frozen=True):
-    """What a witness signs: a head of a log, and the moment at which the witness saw it."""
+    """The statement that a witness signs: a head of a log, and the moment at which the witness saw it."""
 
     kind: Literal["callsieve witness"]
     head: Head

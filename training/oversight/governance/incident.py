@@ -37,7 +37,7 @@ class Handler(Record, frozen=True):
 
 
 class Account(Record, frozen=True):
-    """What happened, in one language; the notices quote it."""
+    """An account of the incident in one language; the notices quote it."""
 
     cause: str
     harm: str

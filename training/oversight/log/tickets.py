@@ -75,7 +75,7 @@ def sign_ticket(act: Act, key: Ed25519PrivateKey, path: Path, days: float = 7.0)
 
 @dataclass(frozen=True, slots=True)
 class AccessControl:
-    """What an access to personal data needs: a log that has it, gates that name who may agree, and their tickets."""
+    """The needs of an access to personal data: a log that has it, gates that name who may agree, and their tickets."""
 
     log: SignedLog
     gates: Gates

@@ -101,12 +101,12 @@ def remaining_rows(
     forever = now + rules.of("exclusions").ceiling
     rows = [_remaining(EXCLUSIONS, 1, "so that later trainings exclude this number", forever)]
     for name, summary in files.items():
-        kept, newest = summary.get("kept"), summary.get("newest")
-        if kept and newest is not None:
+        rows_left, newest = summary.get("kept"), summary.get("newest")
+        if rows_left and newest is not None:
             end = newest + rules.of(VERDICTS).floor
-            rows.append(_remaining(name, kept, *((EVIDENCE, end) if end > now else (WAITING, None))))
-        elif kept:
-            rows.append(_remaining(name, kept, "required by the retention rules", None))
+            rows.append(_remaining(name, rows_left, *((EVIDENCE, end) if end > now else (WAITING, None))))
+        elif rows_left:
+            rows.append(_remaining(name, rows_left, "required by the retention rules", None))
     return rows + [_remaining(name, 1, CLEARED, until) for name, until in cleared.items()]
 
 

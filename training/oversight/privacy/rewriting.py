@@ -28,7 +28,7 @@ ERASED, NOTHING_EXPIRED, NO_ROWS = "erased", "nothing expired", "no rows"
 
 
 class Expired(TypedDict, total=False):
-    """What a retention run did to a file or a case store, as the audit log has it: the outcome and counts.
+    """The effect of a retention run on a file or a case store, as the audit log has it: the outcome and counts.
 
     A file has hashes before and after; `sha256_after` is "" after its deletion. A case store has rows by kind.
     """
@@ -49,7 +49,7 @@ class Expired(TypedDict, total=False):
 
 
 class Deleted(TypedDict, total=False):
-    """What the deletion of a person did to a file or a case store: rows of the person, deleted and kept rows.
+    """The effect of the deletion of a person on a file or a case store: rows of the person, deleted and kept rows.
 
     A file has hashes before and after, or `newest`, the last call (Unix ms) of the evidence that stays.
     """

@@ -22,7 +22,7 @@ from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.custody.purposes import declare
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.registers import Registers
-from callsieve.training.cli.main import main
+from callsieve.training.cli.command_table import main
 from callsieve.training.oversight.governance import report
 from callsieve.training.oversight.governance.disclosure import BASE
 from callsieve.training.oversight.governance.parties import Column, ReportData, columns, in_force, read_report_data

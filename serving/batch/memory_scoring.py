@@ -31,8 +31,8 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
 from .call_files import CallFile, key_or_temporary
-from .column_files import own_values
 from .complaint_rows import complaint_table
+from .own_column_join import own_values
 from .register_files import read_registers
 from .table_rules import rules_met, with_preferences
 

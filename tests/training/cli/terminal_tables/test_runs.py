@@ -7,7 +7,7 @@ from rich.console import Console
 
 from callsieve.serving.cli import console
 from callsieve.serving.cli.score_commands import show_scored
-from callsieve.training.cli.tables import checks, runs
+from callsieve.training.cli.terminal_tables import checks, runs
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from callsieve.training.cli.tables import studies
+from callsieve.training.cli.terminal_tables import studies
 
 RATE = {"call": {"rate": 0.375, "low": 0.25, "high": 0.5}}
 MEANS = {"mean": 0.375, "low": 0.25, "high": 0.5}

@@ -57,8 +57,8 @@ def training(figures: RecordedRun, folder: Path) -> None:
 def preflight(counts: Preflight) -> None:
     """Prints the labelled calls and groups of each fold, and what is too small to train on."""
     rows = [
-        (fold, str(given["days"]), *(f"{given[kind][of]:,}" for kind in KINDS for of in COUNTED))
-        for fold, given in counts["folds"].items()
+        (fold, str(usable["days"]), *(f"{usable[kind][of]:,}" for kind in KINDS for of in COUNTED))
+        for fold, usable in counts["folds"].items()
     ]
     columns = ("fold", "days", "innocent calls", "groups", "nuisance calls", "groups")
     show_table(f"{counts['calls']:,} calls of {counts['days']} days, {counts['groups']:,} groups", columns, rows)
