@@ -48,10 +48,10 @@ def main() -> None:
 
 def measured(folder: Path) -> dict[str, Any]:
     """Builds and installs the wheel, judges a call, and measures."""
-    run(sys.executable, "-m", "build", "--outdir", str(folder / "dist"), str(ROOT))
+    run(sys.executable, "-P", "-m", "build", "--outdir", str(folder / "dist"), str(ROOT))
     (wheel,) = (folder / "dist").glob("*.whl")
     (sdist,) = (folder / "dist").glob("*.tar.gz")
-    run(sys.executable, "-m", "venv", str(folder / "venv"))
+    run(sys.executable, "-P", "-m", "venv", str(folder / "venv"))
     python = folder / "venv" / "bin" / "python"
     (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
     before = weight(packages)

@@ -84,7 +84,7 @@ def test_folds_never_share_a_caller_block_trunk_or_device(rows, seed):
 
 @pytest.mark.parametrize(("place", "name"), list(enumerate(LINKS, 1)))
 def test_a_link_that_a_large_share_of_callers_uses_makes_no_group(place, name):
-    """The network's own trunk connects nobody; the trunk of a campaign of 31 numbers still makes one group."""
+    """The network's own trunk makes no group; the trunk of a campaign of 31 numbers still makes one."""
     unlinked = [None] * len(LINKS)
 
     def row(caller, value):

@@ -7,7 +7,7 @@ from typing import Any, NotRequired, TypedDict
 
 Payload = Mapping[str, Any]
 Section = Mapping[str, Any]
-"""What MLflow shows of a run or a model version: values by name."""
+"""The values of a run or a model version in MLflow, by name."""
 
 
 class GatesPayload(TypedDict):
