@@ -26,6 +26,7 @@ from callsieve.training.oversight.governance.complaint_counts import NO_REGULATO
 from callsieve.training.oversight.governance.parties import NOT_REGISTERED, UNCLASSIFIED, regulators
 from callsieve.training.oversight.log.audit_log import ERASABLE, KINDS, MOVES, append
 from callsieve.training.oversight.log.gates import shipped_gates
+from callsieve.training.reports.headline_list import AT_MOST, HEADLINE, HINDSIGHT
 from callsieve.training.reports.pictures import STYLES
 from callsieve.training.reports.wording import between, count, one_in, rule_in_words, share, until
 from callsieve.training.studies.demo import SHIPPED
@@ -82,6 +83,7 @@ def names():
     known |= {f"{MARK}without {name}" for name in KEYED_OPTIONAL} | {"callers", "callees"}
     known |= {f"{MARK}{mark}" for mark in ("stands twice", "came late", "shows another number than the network's")}
     known |= {f"score in band {band}" for band in ("certified", "watch")}
+    known |= {re.sub(r"\d[\d,]*", "#", figure.name) for figure in (*HEADLINE, AT_MOST, HINDSIGHT)}
     known |= {*SPLITS.values(), *classifier_figures(np.array([0, 1]), np.array([-1.0, 1.0]))}
     gates = tomllib.loads(shipped_gates().data.decode())["gate"]
     known |= {re.sub(r"\d+", "#", gate["means"]) for gate in gates} | (set(KINDS) - set(ERASABLE)) | set(MOVES)

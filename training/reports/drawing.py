@@ -19,6 +19,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from callsieve.training.language import gettext, words
 
+from .headline_list import CAUGHT
+
 BLUE, VERMILLION, GREY, INK = "#0072B2", "#D55E00", "#767676", "#222222"
 
 RC = {
@@ -75,7 +77,7 @@ def caught_axis(ax: Axes) -> None:
     """Sets a horizontal axis of the catch rate."""
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
-    ax.set_xlabel(gettext("nuisance calls caught"))
+    ax.set_xlabel(CAUGHT.label)
 
 
 def error_axis(ax: Axes, left: float, ticks: Sequence[float]) -> None:

@@ -15,8 +15,9 @@ from callsieve.training.judging.run_figures import DatasetEntry, ModelFigures, R
 from callsieve.training.language import gettext, moment, phrase, table_name, words
 from callsieve.training.oversight.log.gates import shipped_gates
 
+from .headline_list import CAUGHT, CERTIFIED, FLAGGED, HEADLINE
 from .pictures import meaning
-from .wording import basis, between, by_organisation, count, one_in, share, until
+from .wording import basis, by_organisation, count, one_in, share
 
 Sections = Mapping[str, Mapping[str, object]]
 
@@ -166,40 +167,28 @@ def measured(figures: RunFigures, refused: str) -> dict[str, object]:
         refused: the metrics that a gate refused, in words.
     """
     head = figures["headline"]["model"]
-    catch, detection = head["catch"]["call"], head["detection"]
-    false, innocent = count(head["false_calls"]), count(head["benign_calls"])
-    certified = (
-        gettext("yes") if head["certified"] else gettext("no: the model may label calls, but must not block them")
-    )
-    quantiles = ((gettext("median"), "median"), (gettext("nine in ten"), "p90"))
     return {
-        gettext("Innocent calls flagged"): gettext(
+        **{figure.title: figure.cell(head) for figure in HEADLINE},
+        FLAGGED.title: gettext(
             "%(flagged)s; at most %(bound)s (exact 95 %% bound, calls as independent), %(organisation)s, "
             "target %(target)s",
-            flagged=gettext("%(part)s of %(whole)s", part=false, whole=innocent),
+            flagged=FLAGGED.value(head),
             bound=one_in(head["bound"]),
             organisation=by_organisation(head),
             target=one_in(head["target"]),
         ),
-        gettext("Certified"): certified
+        CERTIFIED.title: CERTIFIED.value(head)
+        + ("" if head["certified"] else gettext(": the model may label calls, but must not block them"))
         + (gettext("; refused by gates on %(metrics)s, so not promoted", metrics=refused) if refused else ""),
+        CAUGHT.title: gettext(
+            "%(rate)s, 95 %% interval over callers, %(basis)s", rate=CAUGHT.cell(head), basis=basis(figures)
+        ),
         gettext("Certified on records that lack"): gettext("; ").join(
             gettext(", ").join(map(words, lacks_of(name)))
             for name, feed in figures["feeds"].items()
             if feed["certified"]
         )
         or gettext("none"),
-        gettext("Nuisance calls caught"): gettext(
-            "%(rate)s, 95 %% interval over callers %(low)s to %(high)s, %(basis)s",
-            rate=share(catch["rate"]),
-            low=share(catch["low"]),
-            high=share(catch["high"]),
-            basis=basis(figures),
-        ),
-        gettext("Calls until a new nuisance number is detected"): gettext(", ").join(
-            f"{name} {until(detection, quantile)}" + gettext(" (%(inside)s)", inside=between(detection, quantile))
-            for name, quantile in quantiles
-        ),
         gettext("Calibration error"): share(figures["reliability"]["ece"], 2),
         gettext("Nuisance callers by kind, caught"): kinds(figures, nuisance=True),
         gettext("Innocent callers by kind, flagged"): kinds(figures, nuisance=False),

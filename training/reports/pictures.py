@@ -36,6 +36,7 @@ from .drawing import (
     short,
     svg,
 )
+from .headline_list import CAUGHT
 from .wording import is_counted
 
 STYLES = {"model": (BLUE, "-", "o", "callsieve"), "rule": (GREY, "--", "s", "rule on calls per hour")}
@@ -70,7 +71,7 @@ def error_curve(figures: RunFigures, narrow: bool) -> Figure:
         x, y = zip(*(observed(row["model"], left) for row in worlds), strict=True)
         ax.plot(x, y, "o", color=BLUE, ms=4, mfc="white", mew=1, clip_on=False, label=folders)
     error_axis(ax, left, [10.0**n for n in range(round(math.log10(left)), 1, 2 if narrow else 1)])
-    shares(ax, gettext("nuisance calls caught"))
+    shares(ax, CAUGHT.label)
     legend(ax)
     return figure
 

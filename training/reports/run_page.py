@@ -28,9 +28,10 @@ from callsieve.training.judging.evaluate import EvaluationFigures
 from callsieve.training.judging.run_figures import ReasonText, RunFigures
 from callsieve.training.language import current_language, day, message, moment, phrase, table_name, words
 
+from . import headline_list
 from .drawing import Picture, percent
 from .pictures import meaning, pictures
-from .wording import basis, between, by_organisation, count, one_in, pass_share, rule_in_words, share, until
+from .wording import basis, between, by_organisation, count, one_in, rule_in_words, share, until
 
 WIDE = 5
 """A table with more columns is a list of rows on a narrow screen."""
@@ -49,7 +50,8 @@ def write_run_page(figures: RunFigures, path: Path, drawn: Mapping[str, Picture]
 def page(figures: RunFigures, drawn: Mapping[str, Picture] | None = None) -> str:
     """Returns the page as text."""
     pages = environment(__package__, ChainableUndefined)  # a missing section is empty at any depth
-    pages.filters |= {"percent": percent, "pass_share": pass_share, "meaning": meaning, "day": iso_day, "fact": fact}
+    pages.filters |= {"percent": percent, "meaning": meaning, "day": iso_day, "fact": fact}
+    pages.globals["measure"] = headline_list
     data = figures.get("data")
     # Only a simulator knows the truth.
     simulated = bool(data) and (str(data.get("source")).startswith("simulated") or data.get("judged_by") == "truth")

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from callsieve.training.judging.figures import Headline, HourlyRule, Rate
     from callsieve.training.judging.run_figures import RunFigures
 
-NOT_MEASURED = "not measured"
-"""How the terminal and the pages, in English, show a figure that is missing."""
-
 
 def is_number(value: object) -> TypeGuard[float]:
     """Returns whether a value is a finite number."""
@@ -47,15 +44,23 @@ def share(value: object, digits: int = 1) -> str:
     return f"{value:.{digits}%}"
 
 
+def span(low: object, high: object) -> str:
+    """Returns the interval of a share; "" if it has none."""
+    return gettext("%(low)s to %(high)s", low=share(low), high=share(high)) if is_number(low) else ""
+
+
+def bracketed(text: str) -> str:
+    """Returns a text in brackets, to stand behind a figure; "" for an empty one."""
+    return gettext(" (%(inside)s)", inside=text) if text else ""
+
+
 def interval(value: Rate) -> str:
     """Returns a share with its interval.
 
-    >>> interval({"rate": 0.5, "low": 0.25, "high": 0.75})
-    '50.0% (25.0% - 75.0%)'
+    >>> interval({"rate": 0.5, "low": 0.25, "high": 0.75}), interval({"rate": None, "low": None, "high": None})
+    ('50.0% (25.0% to 75.0%)', 'not measured')
     """
-    if value["rate"] is None:
-        return NOT_MEASURED
-    return f"{value['rate']:.1%} ({value['low']:.1%} - {value['high']:.1%})"
+    return share(value["rate"]) + bracketed(span(value["low"], value["high"]))
 
 
 def one_in(rate: object) -> str:

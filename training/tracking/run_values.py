@@ -16,8 +16,8 @@ from callsieve.training.model.provenance import source_hash, versions
 from callsieve.training.model.settings import Parameter, Settings
 from callsieve.training.oversight.log.audit_log import log_id
 from callsieve.training.oversight.log.run_paths import artifact_folder
-from callsieve.training.reports.headline_list import flagged, headline_metrics
-from callsieve.training.reports.wording import by_organisation, one_in, share
+from callsieve.training.reports.headline_list import AT_MOST, CAUGHT, flagged, headline_metrics
+from callsieve.training.reports.wording import by_organisation, one_in
 
 from .mlflow_write import LOG, write_run
 
@@ -110,16 +110,15 @@ def run_tags(figures: RunFigures) -> dict[str, str]:
 def description(figures: RunFigures) -> str:
     """Returns the headline of a run in Markdown and in English, and where to read on."""
     head = figures["headline"]["model"]
-    catch = head["catch"]["call"]
     certified = "certified" if head["certified"] else "not certified"
     refused = f", refused by gates on {', '.join(figures['gates']['refused'])}" if figures["gates"]["refused"] else ""
     with language("en"):
-        bound, organisation, target = one_in(head["bound"]), by_organisation(head), one_in(head["target"])
-        rate, low, high = (share(value) for value in (catch["rate"], catch["low"], catch["high"]))
+        false, organisation, target = flagged(head), by_organisation(head), one_in(head["target"])
+        bound, rate, caught_range = AT_MOST.value(head), CAUGHT.value(head), CAUGHT.interval(head)
     return (
-        f"**{certified}{refused}**: {flagged(head)} innocent calls were flagged, "
+        f"**{certified}{refused}**: {false} innocent calls were flagged, "
         f"of groups unseen in training. That is at most {bound} (95 % upper bound, calls as independent), "
-        f"{organisation}; the target is {target}. {rate} of the nuisance calls were caught ({low} to {high}). "
+        f"{organisation}; the target is {target}. {rate} of the nuisance calls were caught ({caught_range}). "
         f"Evaluated on {figures['data']['judged_on']} ({figures['data']['source']}).\n\n"
         "Among the artifacts: `report/report.html`, `report/audit.html`, `documents/model_card.md`."
     )

@@ -28,7 +28,7 @@ from callsieve.training.oversight.governance import canaries, incident, parties
 from callsieve.training.oversight.governance.affected import Affected, affected
 from callsieve.training.oversight.log import tickets
 from callsieve.training.oversight.privacy import exports
-from callsieve.training.reports.wording import NOT_MEASURED, until
+from callsieve.training.reports.wording import until
 from callsieve.training.world import simulate
 from callsieve.training.world.basis.draws import choose
 from callsieve.training.world.callers import outfits
@@ -158,9 +158,9 @@ def test_seen_groups_are_unknown_for_a_card_without_folds(dataset):
 
 
 def test_figures_that_were_not_measured_are_shown_as_such():
-    assert until(None, "median") == until({}, "median") == NOT_MEASURED
+    assert until(None, "median") == until({}, "median") == "not measured"
     no_callers = {"callers": 0, "median": None, "median_floor": None}
-    assert until(no_callers, "median") == NOT_MEASURED  # without callers, "never detected" would be untrue
+    assert until(no_callers, "median") == "not measured"  # without callers, "never detected" would be untrue
     assert [figure(value) for value in (None, 1234.4, 0.12345)] == ["not measured", "1,234", "0.123"]
     assert meaning("none of the catalogue") == "none of the catalogue"
 

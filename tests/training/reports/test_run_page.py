@@ -287,7 +287,7 @@ def test_a_catch_on_one_folder_says_that_its_spread_is_unknown():
 @pytest.mark.usefixtures("no_pictures")
 def test_certified_and_uncertified_models_look_different():
     figures = example_figures()
-    strip = r"Innocent calls that pass .*? (● certified|◆ not certified)"
+    strip = r"Innocent calls passed, at least .*? (● certified|◆ not certified)"
     assert re.search(strip, Page(page(figures)).text)[1] == "● certified"
     figures["headline"]["model"] |= {"certified": False, "bound": 2e-4}
     text = Page(page(figures)).text

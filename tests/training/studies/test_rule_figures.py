@@ -299,7 +299,7 @@ def test_the_tables_show_model_and_rules_separately(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "courier, 25.0% of it" in text and "innocent calls by listed region" not in text
     assert "benign │ 3 │ 2 │ 1 │ 1,234" in text
-    assert "catch rate: 50.0% (1.3% - 98.7%); of nuisance calls that no rule decides: not measured" in text
+    assert "catch rate: 50.0% (1.3% to 98.7%); of nuisance calls that no rule decides: not measured" in text
     assert "innocent calls that no rule decides: 1 of 4, at most 80.5880%" in text
     assert _words(pa.table({"x": [1, 2]}), "slice").tolist() == ["", ""]
     assert regions_of(pa.table({"x": [1, 2]}), None).tolist() == ["", ""]

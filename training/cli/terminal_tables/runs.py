@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 from callsieve.serving.bundle.signing import SIGNER
 from callsieve.serving.cli.console import say, show_table
-from callsieve.training.judging.detection import QUANTILES, SOON
+from callsieve.training.judging.detection import QUANTILES
 from callsieve.training.oversight.log.looks import in_words
 from callsieve.training.preflight import KINDS
-from callsieve.training.reports.headline_list import CERTIFIED, FLAGGED, HEADLINE, certified, flagged
-from callsieve.training.reports.headline_list import rows as headline_rows
+from callsieve.training.reports import headline_list as measure
 from callsieve.training.reports.wording import interval, rule_in_words, share, until
 
 if TYPE_CHECKING:
@@ -76,20 +75,8 @@ def demo(figures: RecordedRun, shipped: str, folder: Path) -> None:
     """
     here, rule = figures["headline"]["model"], figures["headline"]["rule"]
     sides: tuple[Headline, ...] = (figures["baselines"][shipped], here, rule)
-    detections = [side["detection"] for side in sides]
-    rows = [
-        *headline_rows((FLAGGED,), sides),
-        (
-            "certified: at most 1 in 10,000 (95 %)",
-            certified(sides[0]),
-            certified(here) + (REFUSED if figures["gates"]["refused"] else ""),
-            certified(rule),
-        ),
-        ("at most, by organisation (95 %)", *(f"{side['bound_by_organisation']:.2%}" for side in sides)),
-        ("nuisance calls caught", *(share(side["catch"]["call"]["rate"]) for side in sides)),
-        (f"new numbers detected within {SOON} calls", *(share(detection["soon_share"]) for detection in detections)),
-        ("calls of these numbers stopped", *(share(detection["stopped_share"]) for detection in detections)),
-    ]
+    rows = measure.rows(measure.OF_DEMO, sides)
+    rows[measure.OF_DEMO.index(measure.CERTIFIED)][2] += REFUSED if figures["gates"]["refused"] else ""
     title = f"{figures['data']['calls']:,} simulated calls; evaluated on callers that neither model has seen"
     show_table(title, ("", shipped, "trained here, on this world alone", rule_in_words(rule["rule"])), rows)
     last = figures["last_day"]
@@ -111,8 +98,8 @@ def headline(figures: RecordedRun | EvaluationFigures, numbers: str, *, refused:
     """
     policy, rule = figures["headline"]["policy"], figures["headline"]["rule"]
     sides: tuple[Headline, ...] = (figures["headline"]["model"], policy, rule)
-    rows = headline_rows(HEADLINE, sides)
-    rows[HEADLINE.index(CERTIFIED)][1] += REFUSED if refused else ""
+    rows = measure.rows(measure.HEADLINE, sides)
+    rows[measure.HEADLINE.index(measure.CERTIFIED)][1] += REFUSED if refused else ""
     data = figures["data"]
     title = f"{data['calls']:,} calls; evaluated on {data['judged_on']} ({data['source']})"
     show_table(
@@ -128,23 +115,12 @@ def by_folder(figures: Sequence[FolderFigures]) -> None:
     rows = [
         (
             folder["folder"],
-            flagged(model),
-            share(model["catch"]["call"]["rate"]),
-            share(model["detection"]["soon_share"]),
-            share(model["detection"]["stopped_share"]),
-            share(folder["baselines"]["logistic regression"]["catch"]["call"]["rate"]),
+            *(figure.value(folder["model"]) for figure in measure.OF_FOLDERS),
+            measure.CAUGHT.value(folder["baselines"]["logistic regression"]),
         )
         for folder in figures
-        for model in [folder["model"]]
     ]
-    head = (
-        "",
-        "innocent flagged",
-        "nuisance caught",
-        f"detected within {SOON} calls",
-        "calls stopped",
-        "caught by regression",
-    )
+    head = ("", *(figure.label for figure in measure.OF_FOLDERS), "regression catches")
     show_table("folders used for the certificate", head, rows)
 
 
@@ -153,13 +129,13 @@ def feeds(figures: Mapping[str, FeedFigures]) -> None:
     rows = [
         (
             name,
-            flagged(feed),
+            measure.flagged(feed),
             "yes" if feed["certified"] else "no: the model abstains",
             share(feed["catch"]),
         )
         for name, feed in figures.items()
     ]
-    head = ("records", "innocent flagged", "certified at 1 in 10,000", "nuisance caught")
+    head = ("records", measure.FLAGGED.label, measure.CERTIFIED.label, measure.CAUGHT.label)
     show_table("incomplete records", head, rows)
 
 
@@ -178,13 +154,13 @@ def evaluation(figures: EvaluationFigures) -> None:
         (
             name,
             f"{side['calls']:,}",
-            flagged(side),
+            measure.flagged(side),
             interval(side["catch"]["call"]),
         )
         for name, side in (("possibly", seen), ("no", unseen))
     ]
     title = f"caller's group seen in training, by {figures['seen_basis']}"
-    show_table(title, ("", "calls", "innocent flagged", "nuisance caught, by call"), rows)
+    show_table(title, ("", "calls", measure.FLAGGED.label, measure.CAUGHT.label), rows)
 
 
 def buckets(figures: Sequence[Bucket]) -> None:
@@ -196,11 +172,11 @@ def buckets(figures: Sequence[Bucket]) -> None:
             interval({"rate": bucket["catch"], "low": bucket["low"], "high": bucket["high"]})
             if bucket["calls"]
             else NONE,
-            flagged(bucket),
+            measure.flagged(bucket),
         )
         for bucket in figures
     ]
-    head = ("", "nuisance calls from numbers", "caught", "innocent flagged")
+    head = ("", "nuisance calls from numbers", "caught", measure.FLAGGED.label)
     show_table("by the number of earlier calls", head, rows)
 
 
