@@ -211,11 +211,12 @@ def _in_words(what: str, expected: Any, value: Any) -> str:
         what = "Expected `date`"
     if not what.startswith("Expected"):
         return what[0].lower() + what[1:]  # of a `__post_init__`, or of a number out of range
-    words = re.sub(r", got .*", "", what.removeprefix("Expected "))
-    if isinstance(expected, IntType | FloatType) and not words.endswith("`"):  # both bounds, not only the broken one
+    words, limits = re.sub(r", got .*", "", what.removeprefix("Expected ")), ""
+    if isinstance(expected, IntType | FloatType):  # both bounds, not only the broken one
         bounds = {">": expected.gt, ">=": expected.ge, "<": expected.lt, "<=": expected.le}
-        limits = [f"{sign} {bound}" for sign, bound in bounds.items() if bound is not None]
-        words = f"{words.partition(' ')[0]} {' and '.join(limits)}"
+        limits = " and ".join(f"{sign} {bound}" for sign, bound in bounds.items() if bound is not None)
+        words = re.sub(r"` [<>].*", "`", words)
     for name, ours in _WORDS.items():
-        words = re.sub(rf"`([^`]*)\b{name}\b([^`]*)`", rf"`\1{ours}\2`", words)
+        bounded = f"{ours} {limits}".strip() if name in ("int", "float") else ours
+        words = re.sub(rf"`([^`]*)\b{name}\b([^`]*)`", rf"`\1{bounded}\2`", words)
     return f"expected {words.replace('`', '').replace(' | ', ' or ')}, got {short(value)}"

@@ -24,6 +24,7 @@ class Inner(Record, frozen=True):
 class Outer(Record, frozen=True):
     version: str
     count: Annotated[int, Meta(ge=1, le=10)] = 1
+    hours: Annotated[float, Meta(ge=0.5)] | None = None
     on: bool = False
     appeal: str = ""
     table: dict[str, Inner] = field(default_factory=dict)
@@ -47,11 +48,13 @@ class Outer(Record, frozen=True):
         ({"version": ""}, "version: expected a printable text of 1 to 4096 characters, got ''"),
         ({"version": "a\n"}, "version: expected a printable text of 1 to 4096 characters, got 'a\\\\n'"),
         ({"version": "a" * 4097}, "version: expected a printable text of 1 to 4096 characters, got 'aaa"),
-        ({"other": 1}, "unknown key 'other', expected version, count, on, appeal, table, deep, words, by_name, "),
+        ({"other": 1}, "unknown key 'other', expected version, count, hours, on, appeal, table, deep, words, "),
         ({"choices": {"a": 1, "c": 1}}, "choices: expected one of a, b, got 'c'"),
         ({"re-named": "x"}, "re-named: expected a whole number, got 'x'"),
-        ({"count": True}, "count: expected a whole number, got True"),
-        ({"count": 1.0}, "count: expected a whole number, got 1.0"),
+        ({"count": True}, "count: expected a whole number >= 1 and <= 10, got True"),
+        ({"count": 1.0}, "count: expected a whole number >= 1 and <= 10, got 1.0"),
+        ({"hours": "x"}, "hours: expected a number >= 0.5 or null, got 'x'"),
+        ({"hours": 0}, "hours: expected a number >= 0.5, got 0"),
         ({"count": 0}, "count: expected a whole number >= 1 and <= 10, got 0"),
         ({"count": 10**30}, "count: expected a whole number >= 1 and <= 10, got a huge number"),
         ({"count": 7}, "count must not be 7 - for once"),

@@ -129,16 +129,10 @@ def test_cases_without_coverage_are_rescored_alike(scorer, calls):
     assert statuses == {"filling", "scored"}
 
 
-BOUNDED = "history_days: expected a whole number >= 0 and <= 28, got"
-WHOLE = "history_days: expected a whole number, got"
-
-
-@pytest.mark.parametrize(
-    ("days", "message"), [("-1", BOUNDED), ("29", BOUNDED), ("7.0", WHOLE), ('"7"', WHOLE), ("true", WHOLE)]
-)
-def test_a_policy_requires_whole_days(tmp_path, days, message):
+@pytest.mark.parametrize("days", ["-1", "29", "7.0", '"7"', "true"])
+def test_a_policy_requires_whole_days(tmp_path, days):
     from callsieve.serving.rules.policy import read_policy
 
     (tmp_path / "policy.toml").write_text(f'version = "1"\nhistory_days = {days}\n[bands]\n')
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match="history_days: expected a whole number >= 0 and <= 28, got"):
         read_policy(tmp_path / "policy.toml")

@@ -163,7 +163,7 @@ def test_a_verdict_has_the_confidence_of_the_evidence_that_leads_to_it(by_band, 
         ("long_talks = 0.5", "confidence: expected one of against_predicted_preference, .*, got 'long_talks'"),
         ("ring_once = 1.5", r"confidence\.ring_once: expected a number > 0 and <= 1, got 1.5"),
         ("ring_once = 0", r"confidence\.ring_once: expected a number > 0 and <= 1, got "),
-        ("ring_once = true", r"confidence\.ring_once: expected a number, got True"),
+        ("ring_once = true", r"confidence\.ring_once: expected a number > 0 and <= 1, got True"),
         ("ring_once = nan", r"confidence\.ring_once: expected a number > 0 and <= 1, got "),
     ],
 )
