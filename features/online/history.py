@@ -29,6 +29,7 @@ from .feeds import MemoryFeed
 from .token_book import TokenBook
 from .trusted_moment import TrustedMoment
 
+DEFAULT_CALLS, DEFAULT_NUMBERS = 2_000_000, 200_000  # capacity
 MAX_DURATION = (1 << 31) - 1  # of a call, in ms: 24 days
 LARGE_PAGES_FROM = 50_000  # numbers; a larger history asks for large pages
 COUNTERS = ("dropped", "evicted", "refused")
@@ -72,8 +73,8 @@ class History:
         self,
         features: tuple[str, ...] = NAMES,
         *,
-        calls: int = 2_000_000,
-        numbers: int = 200_000,
+        calls: int = DEFAULT_CALLS,
+        numbers: int = DEFAULT_NUMBERS,
         compiled: bool = True,
     ) -> None:
         if calls < 1 or numbers < 2:

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from callsieve.features.online.history import DEFAULT_CALLS, DEFAULT_NUMBERS
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
 Threads = Annotated[int, typer.Option(min=0, help="Cores to use; 0 means all. Results do not depend on it.")]
@@ -166,8 +168,8 @@ class MemoryOptions:
         typer.Option(
             "--max-calls", help="Calls to keep in memory; with less than a week of calls the scorer abstains."
         ),
-    ] = 2_000_000
-    max_numbers: Annotated[int, typer.Option("--max-numbers", help="Numbers to keep in memory.")] = 200_000
+    ] = DEFAULT_CALLS
+    max_numbers: Annotated[int, typer.Option("--max-numbers", help="Numbers to keep in memory.")] = DEFAULT_NUMBERS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

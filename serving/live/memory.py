@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from callsieve.features.online.history import History
+from callsieve.features.online.history import DEFAULT_CALLS, DEFAULT_NUMBERS, History
 from callsieve.features.records import KeyedCall
 
 from .calls_in_progress import is_over
@@ -27,8 +27,8 @@ JOURNAL_BYTES = 256 << 20  # of events, until a snapshot replaces them
 class Limits(NamedTuple):
     """The most calls and numbers that a history holds."""
 
-    calls: int = 2_000_000
-    numbers: int = 200_000
+    calls: int = DEFAULT_CALLS
+    numbers: int = DEFAULT_NUMBERS
 
 
 LIMITS = Limits()
