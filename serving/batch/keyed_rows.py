@@ -31,6 +31,7 @@ TIMESTAMP = pa.timestamp("ms", tz="UTC")
 BAD_NUMBER = "bad_number"
 _ZONE = r"[T ][0-9:.]+ ?(?:Z|[+-][0-9]{2}:?[0-9]{2})$"
 _Value = TypeVar("_Value")
+Roles = Mapping[str, tuple[str, ...]]
 
 
 class Rows:
@@ -39,12 +40,15 @@ class Rows:
     Attributes:
         cells: cells by column, as text or as the file's own type.
         numbers: number of each row: the line of a text file, the row of a Parquet file, from 1.
+        roles: names of the columns of each role.
         faults: the first fault of each row.
     """
 
-    def __init__(self, file: str, cells: pd.DataFrame, numbers: Int64s, broken: Sequence[BrokenLine] = ()) -> None:
+    def __init__(
+        self, file: str, cells: pd.DataFrame, numbers: Int64s, roles: Roles, broken: Sequence[BrokenLine] = ()
+    ) -> None:
         """Takes the rows of a file of this name, and the lines that could not be split into cells."""
-        self.cells, self.numbers, self.faults = cells, numbers, Faults(len(cells))
+        self.cells, self.numbers, self.roles, self.faults = cells, numbers, roles, Faults(len(cells))
         self._file, self._broken = file, broken
 
     def mark(self, bad: Iterable[bool], reason: str, role: str, expected: str) -> None:
@@ -135,11 +139,12 @@ def read_rows(path: Path, match: MatchColumns, progress: Progress = silent) -> R
     Raises:
         ValueError: in one line, if the file is missing or broken, or `match` refuses its columns.
     """
+    roles: dict[str, tuple[str, ...]] = {}
     wanted: list[str] = []  # columns in the order of the file
 
-    def matched(names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    def matched(names: Sequence[str]) -> Roles:
         try:
-            roles = match(names)
+            roles.update(match(names))
         except ValueError as error:
             raise ValueError(f"{path.name}: {error}") from None
         used = {name for columns in roles.values() for name in columns}
@@ -149,23 +154,23 @@ def read_rows(path: Path, match: MatchColumns, progress: Progress = silent) -> R
     if not path.is_file():
         raise ValueError(f"{path}: not found")
     if path.suffix == ".jsonl":
-        return _json_rows(path, matched)
+        return _json_rows(path, matched, roles)
     if path.suffix == ".parquet" or is_parquet(path):
         with parquet_errors(path, path.stem):
             # pandas writes the index of a filtered frame as a column.
             matched([name for name in pq.read_schema(path).names if not name.startswith("__index_level_")])
             cells = pq.read_table(path, columns=wanted)
-        return Rows(path.name, _frame(cells), np.arange(1, cells.num_rows + 1))
+        return Rows(path.name, _frame(cells), np.arange(1, cells.num_rows + 1), roles)
     batches = []
     for batch in read_lines(path, matched):
         batches.append(batch)
         progress("read", 0.5 * batch.done / path.stat().st_size)
     cells = pa.concat_tables([batch.cells for batch in batches]).unify_dictionaries().select(wanted)
     broken = [line for batch in batches for line in batch.broken]
-    return Rows(path.name, _frame(cells), np.concatenate([batch.rows for batch in batches]), broken)
+    return Rows(path.name, _frame(cells), np.concatenate([batch.rows for batch in batches]), roles, broken)
 
 
-def _json_rows(path: Path, match: MatchColumns) -> Rows:
+def _json_rows(path: Path, match: MatchColumns, roles: Roles) -> Rows:
     try:
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         cells = pd.DataFrame(records, dtype=object)
@@ -174,7 +179,7 @@ def _json_rows(path: Path, match: MatchColumns) -> Rows:
         raise ValueError(f"{path.name}: expected a whole jsonl file, one object a line") from None
     if records:
         match([str(name) for name in cells.columns])
-    return Rows(path.name, cells, np.arange(1, len(cells) + 1))
+    return Rows(path.name, cells, np.arange(1, len(cells) + 1), roles)
 
 
 def _frame(cells: pa.Table) -> pd.DataFrame:

@@ -7,7 +7,7 @@ time of 00:00:00 states the day alone, so such a check counts as known when the 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -93,15 +93,10 @@ def read_check_file(
         ValueError: in one line, if the layout is unknown, the file broken, all rows invalid or, if strict, at the first
             invalid row.
     """
-    layout, roles = check_layout(layout_name), dict[str, tuple[str, ...]]()
-
-    def match(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        roles.update(layout.find(names))
-        return roles
-
-    rows = read_rows(path, match, progress)
+    layout = check_layout(layout_name)
+    rows = read_rows(path, layout.find, progress)
     progress("key", 0.5)
-    column = {role: names[0] for role, names in roles.items()}
+    column = {role: names[0] for role, names in rows.roles.items()}
     words = layout.verdict or VERDICTS
     number = number_tokens(rows, column["number"], layout, key, Intake(key))
     verdict = rows.parsed(

@@ -184,18 +184,13 @@ def read_complaint_file(
         ValueError: in one line, if the layout is unknown, the file broken, all rows invalid or, if strict, at the first
             invalid row.
     """
-    layout, roles = layout_named(layout_name), dict[str, tuple[str, ...]]()
-
-    def match(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        roles.update(layout.find(names))
-        return roles
-
-    rows = read_rows(path, match, progress)
+    layout = layout_named(layout_name)
+    rows = read_rows(path, layout.find, progress)
     progress("key", 0.5)
-    table, day_only = _decoded(rows, roles, layout, key, published)
-    if "count" not in roles:
+    table, day_only = _decoded(rows, layout, key, published)
+    if "count" not in rows.roles:
         rows.mark(rows.cells.duplicated(), DUPLICATE, "", "each complaint once")
-    shown = {name: role for role, columns in roles.items() for name in columns}
+    shown = {name: role for role, columns in rows.roles.items() for name in columns}
     sound, invalid = rows.set_apart(shown, quarantine, key, strict=strict)
     table = table.iloc[sound].reset_index(drop=True)
     check_any_valid(len(table), invalid)
@@ -205,14 +200,10 @@ def read_complaint_file(
 
 
 def _decoded(
-    rows: Rows,
-    roles: Mapping[str, tuple[str, ...]],
-    layout: ComplaintLayout,
-    key: Key,
-    published: pd.Timestamp | None,
+    rows: Rows, layout: ComplaintLayout, key: Key, published: pd.Timestamp | None
 ) -> tuple[pd.DataFrame, Array]:
     """Keys and parses the columns and marks faults; also returns of which rows only the day is known."""
-    intake = Intake(key)
+    roles, intake = rows.roles, Intake(key)
     table = pd.DataFrame({"number": number_tokens(rows, roles["number"][0], layout, key, intake)}, dtype=object)
     at = moments_of(rows, roles["at"][0], "at", layout)
     day_only = np.zeros(len(table), dtype=bool)
