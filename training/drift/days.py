@@ -19,15 +19,14 @@ from callsieve.features.intake.text_columns import dictionary_decoded, factorize
 from callsieve.features.kernel.windows import HOUR
 from callsieve.features.online.feeds import COMPLETE, feed_of_table
 from callsieve.features.records import OUTCOMES, RELEASED_BY
+from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import strata_of
+from callsieve.training.data.feeds import Feed
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.folds import day_sample
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from callsieve.serving.bundle.metadata import Band
-    from callsieve.training.data.feeds import Feed
 
 
 Cuts = Mapping[str, tuple[float, ...]]

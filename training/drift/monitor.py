@@ -18,8 +18,11 @@ from scipy.special import betaincinv, expit
 from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import check_present
 from callsieve.features.files.dates import DAY
+from callsieve.features.files.progress import Progress
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.batch.memory_scoring import open_scorer, score_calls
+from callsieve.serving.bundle.bundle import Bundle
+from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import STRATA
 from callsieve.serving.scorer.status import MESSAGES, Status, message_of, status_of_score
 from callsieve.training.data.dataset import read_dataset
@@ -37,10 +40,6 @@ from .reference import KINDS, REFERENCE, Reference, chance, ks, log_odds, psi, r
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-
-    from callsieve.features.files.progress import Progress
-    from callsieve.serving.bundle.bundle import Bundle
-    from callsieve.serving.bundle.metadata import Band
 
 
 # Deviations that raise an alarm. What callers do, and where, varies on normal days, when a campaign of diallers begins

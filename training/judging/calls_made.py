@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
+from callsieve.serving.bundle.metadata import Band, BundleMetadata
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.model.certify import FalseCalls, caller_bootstrap, upper_bound
 
 from .metrics import calibration_table
 
 if TYPE_CHECKING:
-    from callsieve.serving.bundle.metadata import Band, BundleMetadata
-
     from .headline import JudgedCalls
 
 

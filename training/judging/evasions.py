@@ -8,7 +8,7 @@ within a block. Intervals of means come from resampled callers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
@@ -17,11 +17,7 @@ from callsieve.training.model.certify import ROUNDS, caller_bootstrap
 
 from .detection import CONFIDENCE, NO_QUANTILES, detecting_calls, quantiles
 from .figures import Mean, Quantiles, Rate
-from .headline import FLAGGED, NO_RATE
-
-if TYPE_CHECKING:
-    from .headline import JudgedCalls, PolicyActions
-
+from .headline import FLAGGED, NO_RATE, JudgedCalls, PolicyActions
 
 PLAIN = "no evasion"
 

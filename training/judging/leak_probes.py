@@ -31,13 +31,13 @@ from callsieve.serving.batch.complaint_rows import complaint_table
 from callsieve.serving.batch.own_column_join import own_values
 from callsieve.training.data.credibility import among
 from callsieve.training.data.dataset import Dataset, as_known, campaigns_of
+from callsieve.training.data.feeds import Feed
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.model.folds import recomputed_rows
+from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import LINKS, judged_span, links_of
 
 if TYPE_CHECKING:
-    from callsieve.training.data.feeds import Feed
-    from callsieve.training.model.settings import Settings
     from callsieve.training.model.train import Trained
 
 

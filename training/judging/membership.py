@@ -30,9 +30,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from callsieve.features.arrays import Array
+from callsieve.features.files.progress import Progress
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.batch.memory_scoring import open_scorer
-from callsieve.training.data.dataset import read_dataset
+from callsieve.training.data.dataset import Dataset, read_dataset
 from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.label_policy import policy_of
 from callsieve.training.model.folds import assign_folds, training_labels
@@ -42,9 +43,7 @@ from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import fold_rows
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
     from callsieve.serving.bundle.bundle import Bundle
-    from callsieve.training.data.dataset import Dataset
 
 
 MOST_AUC = 0.55

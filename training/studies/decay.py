@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import matplotlib as mpl
 import numpy as np
@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.dates import DAY
+from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import factorize
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
@@ -33,19 +34,15 @@ from callsieve.training.model.bands import TARGETS, aligned_scores
 from callsieve.training.model.certify import FalseCalls, upper_bound
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.scores import score_rows
+from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import fold_plan, fold_rows, groups
 from callsieve.training.model.train import train
+from callsieve.training.oversight.log.looks import Ledger
 from callsieve.training.oversight.log.payload_types import Look
 from callsieve.training.own.own_estimator import RiskModel
 from callsieve.training.reports.drawing import BLUE, GREY, RC, shares, svg
 
 from .rolling import part, stretch
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
-    from callsieve.training.model.settings import Settings
-    from callsieve.training.oversight.log.looks import Ledger
-
 
 Way = Literal["once", "anew"]
 STYLES: dict[Way, tuple[str, str, str, str]] = {

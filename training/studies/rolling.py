@@ -8,7 +8,7 @@ Source: Tashman, Out-of-sample tests of forecasting accuracy (2000), "rolling wi
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callsieve.features.files.dates import DAY
+from callsieve.features.files.progress import Progress
 from callsieve.training.data.dataset import Dataset, as_known
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.judging.figures import Headline
@@ -28,9 +29,6 @@ from callsieve.training.model.train import train
 from callsieve.training.oversight.log.looks import Ledger
 from callsieve.training.oversight.log.payload_types import Look
 from callsieve.training.reports.csv_tables import flatten
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
 
 LEAST = 3
 

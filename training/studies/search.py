@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
@@ -28,8 +27,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES
-from callsieve.features.files.progress import silent
+from callsieve.features.files.progress import Progress, silent
 from callsieve.serving.bundle.forest import read_forest
+from callsieve.training.data.dataset import Dataset
 from callsieve.training.model.fit import PARAMETERS, FitRows, fit, min_leaf_rows
 from callsieve.training.model.folds import assign_folds, training_rows_by_feed
 from callsieve.training.model.matrix import (
@@ -41,7 +41,7 @@ from callsieve.training.model.matrix import (
     select_columns,
     training_vectors,
 )
-from callsieve.training.model.settings import write_parameters
+from callsieve.training.model.settings import Parameter, Settings, write_parameters
 from callsieve.training.model.train import require_both
 from callsieve.training.tracking import mlflow_write
 
@@ -52,12 +52,6 @@ try:
 except ImportError as error:
     raise ImportError("a search needs Optuna: pip install 'callsieve[train]'") from error
 from typing import TypedDict
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
-    from callsieve.training.data.dataset import Dataset
-    from callsieve.training.model.settings import Parameter, Settings
-
 
 STORE, RESULT = "search.db", "parameters.toml"
 PARTS = 3  # cross-validation parts; fewer if there are fewer groups of nuisance callers

@@ -7,11 +7,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.files.atomic import sha256
+from callsieve.features.files.progress import Progress
 from callsieve.features.files.strict_json import decode
 from callsieve.serving.bundle.bundle import MANIFEST, METADATA, SIGNATURE
 from callsieve.serving.bundle.signing import SIGNER, read_public_key, verify_signature
@@ -25,9 +26,6 @@ from callsieve.training.reports.headline_list import scorer_metrics
 
 from . import mlflow_read
 from .record import DATASETS, SETTINGS, VERSIONS, dataset_entries, read_record, settings_of
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
 
 NO_METRICS = "metrics: the folder has no audit log with this run; expected --audit FOLDER"
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from callsieve.serving.bundle.signing import SIGNER
 from callsieve.training.judging.run_figures import DatasetEntry, RunFigures, TrackedRun
@@ -15,14 +14,11 @@ from callsieve.training.model.fit import lightgbm_parameters
 from callsieve.training.model.provenance import source_hash, versions
 from callsieve.training.model.settings import Parameter, Settings
 from callsieve.training.oversight.log.audit_log import log_id
-from callsieve.training.oversight.log.run_paths import artifact_folder
+from callsieve.training.oversight.log.run_paths import RunPaths, artifact_folder
 from callsieve.training.reports.headline_list import AT_MOST, CAUGHT, flagged, headline_metrics
 from callsieve.training.reports.wording import by_organisation, one_in
 
 from .mlflow_write import LOG, write_run
-
-if TYPE_CHECKING:
-    from callsieve.training.oversight.log.run_paths import RunPaths
 
 
 @dataclass(frozen=True, slots=True)

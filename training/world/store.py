@@ -11,21 +11,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.progress import Progress
+from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.tokens import Use
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.training.world.tables.registers import REGISTERS
 
 from .world import PlannedWorld, World
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
-    from callsieve.features.intake.intake import Intake
-    from callsieve.features.keys.tokens import Use
 
 TABLES = ("calls", "truth", "numbers", "complaints", "findings")
 FACTS = "world.json"

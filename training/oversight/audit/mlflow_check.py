@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from callsieve.features.files.progress import silent
+from callsieve.features.files.progress import Progress, silent
 from callsieve.features.files.strict_json import decode
 from callsieve.training.language import gettext, words
 from callsieve.training.oversight.log.audit_log import MOVES
@@ -20,9 +20,6 @@ from callsieve.training.tracking import mlflow_read, mlflow_write
 
 from .content import Content, Fault
 from .entry_check import CARD
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
 
 ALIASES = (mlflow_write.ALIAS, mlflow_write.CHAMPION)  # aliases that the project moves
 MAX_SHOWN = 60

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from callsieve.features.files.progress import silent, steps
+from callsieve.features.files.progress import Progress, silent, steps
 from callsieve.serving.bundle.bundle import Bundle, load
 from callsieve.serving.bundle.signing import SIGNER, key_id, read_public_key
 from callsieve.training.data.dataset import read_dataset
@@ -26,9 +26,6 @@ from callsieve.training.tracking import mlflow_read, mlflow_write
 from callsieve.training.tracking.record import SETTINGS, read_record, settings_of
 
 from .verify import verify
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

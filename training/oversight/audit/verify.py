@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from callsieve.features.files.progress import silent, steps
+from callsieve.features.files.progress import Progress, silent, steps
 from callsieve.serving.bundle.signing import key_id, read_public_key
 from callsieve.training.oversight.log import audit_log
 from callsieve.training.oversight.log.audit_log import HEAD, PUBLIC_KEY
@@ -19,9 +18,6 @@ from .entry_check import move_faults, run_faults
 from .log_check import date_faults, file_faults, head_faults, missing, order_faults, read_heads, read_lines, root_faults
 from .mlflow_check import store_faults
 from .run_folder_check import copy_faults, key_faults
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

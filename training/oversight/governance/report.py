@@ -15,6 +15,7 @@ import pandas as pd
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.dates import EPOCH, parse_day
+from callsieve.features.files.progress import Progress
 
 from .complaint_counts import complaint_cells
 from .disclosure import BASE, LEAST, Cell, Count, Partition, protect
@@ -23,8 +24,6 @@ from .parties import UNCLASSIFIED, Column, ReportData, columns, dictionary, in_f
 from .shared_victims import groups
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
-
     from .report_page import ReportFigures, ReportRow
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
-from callsieve.features.files.progress import by_size, silent
+from callsieve.features.files.progress import Progress, by_size, silent
+from callsieve.serving.custody.retention import Retention
 from callsieve.serving.live.forgetting import forget
 from callsieve.serving.live.verdict_log import VERDICTS
 from callsieve.training.data.exclusions import FILE as EXCLUSIONS
@@ -16,10 +17,6 @@ from . import register_folders, service_state, tables, verdict_files
 from .places import Person, Places
 from .rewriting import Deleted
 from .states import TrainedModel, calls_fingerprint, models_trained_on
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
-    from callsieve.serving.custody.retention import Retention
 
 EVIDENCE = "evidence of verdicts, kept for appeals"
 WAITING = "evidence of a verdict whose appeal is open"

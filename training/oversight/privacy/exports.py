@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from callsieve.features.files.dates import DAY, EPOCH, parse_day
-from callsieve.features.files.progress import silent
+from callsieve.features.files.progress import Progress, silent
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.keys.callee_keys import CalleeCipher
@@ -23,9 +22,6 @@ from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.oversight.log.tickets import EXPORT, REIDENTIFY, AccessControl, Act, tokens_hash
 
 PARTIES: tuple[Use, ...] = ("block", "operator", "trunk")
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
 
 
 def calls_between(folder: Path, first: str, last: str, progress: Progress = silent, table: str = "calls") -> pa.Table:

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from callsieve.features.files.progress import size_of, steps
+from callsieve.features.files.progress import Progress, size_of, steps
 from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.serving.custody.retention import Retention, read_retention
 
 from .states import CALLS
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from callsieve.features.files.progress import by_size, silent, size_of, steps
+from callsieve.features.files.progress import Progress, by_size, silent, size_of, steps
 from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.live.snapshots import lock_folder, unlock_folder
@@ -24,10 +24,6 @@ from callsieve.training.oversight.log.audit_log import SignedLog
 
 from . import service_state, tables
 from .states import CALLS, calls_fingerprint
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
-
 
 Rekeyed = TypedDict("Rekeyed", {"what": str, "from": str, "to": str, "keyed": dict[str, int], "entry": int})
 """The result of a rekeying: old and new epoch, rows by file, and the index of the log's entry."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 from callsieve.features.files.atomic import check_present, sha256
-from callsieve.features.files.progress import by_size, silent
+from callsieve.features.files.progress import Progress, by_size, silent
 from callsieve.training.oversight.log.audit_log import SignedLog, has_log, locked, payloads
 from callsieve.training.oversight.log.payload_types import Payload
 
@@ -21,9 +21,6 @@ from . import register_folders, service_state, tables, verdict_files
 from .places import Places
 from .rewriting import ERASED, Erasure, Expired, sync
 from .states import CALLS, calls_fingerprint, file_fingerprint
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
 
 KIND, INTENT, RESULT, LOCK = "retention", "intent", "result", "erasing"
 CASES = "cases"  # name of the case store in the report, and of its retention rule

@@ -11,17 +11,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from callsieve.features.files.atomic import sha256
-from callsieve.features.files.progress import silent
+from callsieve.features.files.progress import Progress, silent
 from callsieve.features.intake.text_columns import drop_unused_words
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
 
 BATCH_ROWS = 1 << 17
 ERASED, NOTHING_EXPIRED, NO_ROWS = "erased", "nothing expired", "no rows"

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
-from callsieve.features.files.progress import silent
+from callsieve.features.files.progress import Progress, silent
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.oversight.log.audit_log import payloads
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
 
 CALLS = "calls.parquet"
 

@@ -17,18 +17,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from callsieve.features.files.atomic import remove_partial_files, sha256, write_atomic
-from callsieve.features.files.progress import by_size, silent, steps
+from callsieve.features.files.progress import Progress, by_size, silent, steps
 from callsieve.features.intake.text_columns import dictionary_decoded, dictionary_encoded
 from callsieve.serving.custody.expiry import count_expired, row_moments, unexpired_rows
+from callsieve.serving.custody.retention import Retention, RetentionRule
 from callsieve.training.data.dataset import EXCLUSIONS
 from callsieve.training.data.exclusions import DELETED, FILE, add_rows
 
 from .rewriting import Deleted, Erasure, Rewritten, rewrite, write_new_version
 
 if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
     from callsieve.features.keys.rotation import Rekeying
-    from callsieve.serving.custody.retention import Retention, RetentionRule
 
 COLUMNS = ("caller", "callee", "number", "reporter", "network_caller")
 FOLLOWED = "call"  # column that links a row to its call

@@ -7,25 +7,21 @@ from __future__ import annotations
 
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from callsieve.features.files.atomic import remove_partial_files
-from callsieve.features.files.progress import silent
+from callsieve.features.files.progress import Progress, silent
 from callsieve.features.keys.callee_keys import EPHEMERAL
 from callsieve.serving.batch.output_keys import output_tokens
 from callsieve.serving.custody.expiry import all_moments_expired
+from callsieve.serving.custody.retention import Retention
 
 from .places import Person
 from .rewriting import Deleted, Erasure
 from .tables import delete_from, plan_rows
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
-    from callsieve.serving.custody.retention import Retention
 
 VERDICTS = "verdicts"
 

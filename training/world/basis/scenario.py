@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from functools import cache, cached_property
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from callsieve.features.files.toml_file import read_toml
-
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
 
 T = TypeVar("T")
 SHIPPED = ("default.toml", "benign.toml", "nuisance.toml", "attacks.toml", "complaints.toml")
