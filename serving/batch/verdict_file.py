@@ -100,7 +100,7 @@ def statuses(
         rows, covered, stale: as for `verdict_details`.
     """
     bands = scorer.bands(scores.feed)
-    silent = np.array([bool(bands) and all(stratum in own.abstains for own in bands) for stratum in STRATA])
+    silent = np.array([scorer.is_silent(stratum, scores.feed) for stratum in STRATA])
     fault: tuple[Status, str] = "fault", message_of("fault", "the model's raw score is not finite")
     columns = (np.isnan(scores.raw), stale, ~covered, silent[strata_of(rows)])
     words = [

@@ -306,7 +306,7 @@ def replayed(scorer, calls):
 
 
 @pytest.mark.system
-@pytest.mark.source("L17", by="serving/scorer/vector_scorer.py")
+@pytest.mark.source("L17", by="serving/scorer/scorer.py")
 @pytest.mark.source("L17", by="serving/rules/rules.py")
 def test_rules_and_model_do_not_change_each_other(bundle_folder, registers, calls):
     keyed = real_bundle.key_calls(calls)

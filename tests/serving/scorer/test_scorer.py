@@ -130,7 +130,7 @@ def test_the_test_calls_cover_every_action(verdicts):
     assert {verdict.band for verdict in verdicts} == {"certified", "watch", ""}
 
 
-@pytest.mark.source("L18", by="serving/scorer/vector_scorer.py")
+@pytest.mark.source("L18", by="serving/scorer/scorer.py")
 def test_single_calls_equal_the_table(scorer, calls, matrix, verdicts):
     scores = scorer.score_table(matrix)
     assert bits([verdict.score for verdict in verdicts]) == bits(scores.score)
@@ -193,7 +193,7 @@ def test_reasons_have_the_values_of_the_features(scorer, calls, matrix):
             assert bits(reason.value) == bits(row[NAMES.index(reason.feature)])
 
 
-@pytest.mark.source("L2", by="serving/scorer/vector_scorer.py")
+@pytest.mark.source("L2", by="serving/scorer/scorer.py")
 def test_content_equals_the_content_model(matrix, verdicts):
     import lightgbm
 
@@ -412,7 +412,7 @@ def test_a_table_of_another_width_is_refused(scorer, shape):
         scorer.score_table(np.zeros(shape))
 
 
-@pytest.mark.source("L4", by="serving/scorer/vector_scorer.py")
+@pytest.mark.source("L4", by="serving/scorer/scorer.py")
 def test_a_stale_model_still_scores(scorer, calls):
     until = 1_775_001_600_000  # 2026-04-01T00:00:00Z
     for start, status in ((until, "scored"), (until + 1, "stale")):
