@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from callsieve.features.files.strict_json import finite
 from callsieve.serving.live.verdict_log import VerdictRecord, floats_to_letters, letters_to_floats
-from callsieve.serving.rules.rules import Fact
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.status import bands_applied
 
@@ -32,10 +30,9 @@ def rescore(record: VerdictRecord, scorer: Scorer) -> RescoreResult:
 
     The facts of the call are the stored ones; registers are not looked up again.
     """
-    facts = tuple(_fact(rule) for rule in record.rules)
     vector = letters_to_floats(record.vector)
     covered = bands_applied(record.status, record.band)
-    verdict = scorer.explain_row(vector, record.at, facts, always=False, covered=covered, feed=record.feed)
+    verdict = scorer.explain_row(vector, record.at, record.facts(), always=False, covered=covered, feed=record.feed)
     new = {
         "model": verdict.model,
         "catalogue": scorer.bundle.catalogue_hash,
@@ -53,11 +50,6 @@ def rescore(record: VerdictRecord, scorer: Scorer) -> RescoreResult:
     return RescoreResult(
         equal, tuple(f"{name}: {_short(stored[name])}, now {_short(new[name])}" for name in new if name not in equal)
     )
-
-
-def _fact(plain: dict[str, Any]) -> Fact:
-    """Returns a stored fact. JSON has no NaN, so a missing number was stored as null."""
-    return Fact(**plain | {name: math.nan for name in ("value", "limit") if plain[name] is None})
 
 
 def _short(value: Any) -> str:

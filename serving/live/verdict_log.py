@@ -63,6 +63,11 @@ class VerdictRecord:
     vector: str
     feed: str = COMPLETE
 
+    def facts(self) -> tuple[Fact, ...]:
+        """Returns `rules` as facts."""
+        numbers = ("value", "limit")
+        return tuple(Fact(**rule | {name: _number(rule[name]) for name in numbers}) for rule in self.rules)
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -174,13 +179,10 @@ def explain_record(record: VerdictRecord, scorer: Scorer | None) -> Verdict:
     `valid_until`, `threshold` and `confidence` are not in a record: they are "" and NaN unless `scorer`, the scorer in
     service, has the model of the record.
     """
-    rules = tuple(
-        Fact(**fact | {"value": _number(fact["value"]), "limit": _number(fact["limit"])}) for fact in record.rules
-    )
-    status = record.status
+    rules, status = record.facts(), record.status
     named = plan_class(None if status == "cleared" else record.content, [fact.rule for fact in rules])
     if scorer is not None and scorer.bundle.model_id == record.model:
-        covered, vector = bands_applied(record.status, record.band), letters_to_floats(record.vector)
+        covered, vector = bands_applied(status, record.band), letters_to_floats(record.vector)
         again = scorer.explain_row(vector, record.at, rules, covered=covered, feed=record.feed)
         action, confidence = again.action, again.confidence
         if status == "cleared":
@@ -204,6 +206,7 @@ def delete_before(folder: Path, before: Position) -> None:
 
 
 def _number(value: float | None) -> float:
+    """Returns a stored number. JSON has no NaN, so a missing number was stored as null."""
     return math.nan if value is None else value
 
 
