@@ -24,8 +24,6 @@ except ImportError as error:
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.number_memory import CACHE_SIZE
 from callsieve.features.keys.tokens import Key
-from callsieve.features.online.history import History
-from callsieve.features.records import Call
 from callsieve.serving.live.gc_pauses import shorten_pauses
 from callsieve.serving.live.live import DEADLINE, Live
 from callsieve.serving.live.memory import LIMITS, Limits
@@ -87,7 +85,7 @@ def serve(
         live = Live(scorers, intake, state, deadline=deadline, compiled=compiled, limits=limits)
         if live.memory.refusal is not None:
             _LOG.error("the state of earlier processes is lost: %s", live.memory.refusal)
-        _warm_up(scorers)
+        scorers.warm_up()
         shorten_pauses()
         return live
 
@@ -117,12 +115,6 @@ def _check_certificate(certificate: Path, key: Path | None) -> None:
         raise ValueError(
             f"{certificate}: expected a chain of certificates in PEM with its key, not encrypted: {error.reason}"
         ) from None
-
-
-def _warm_up(scorers: Swap) -> None:
-    """Loads every table before the first call, by scoring a call against a temporary history."""
-    call = Intake(Key.generate("warm"))(Call(time.time(), "110", "110"))
-    scorers.explain(History(calls=1, numbers=2), call)
 
 
 class RepeatFilter(logging.Filter):

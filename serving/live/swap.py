@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from callsieve.features.catalogue import OWN, own_columns
 from callsieve.features.files.atomic import write_atomic
+from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.tokens import Key
 from callsieve.features.online.history import History
-from callsieve.features.records import KeyedCall
+from callsieve.features.records import Call, KeyedCall
 from callsieve.serving.rules.policy import Policy
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.scorer.own_columns import OwnColumns
@@ -166,6 +168,11 @@ class Swap:
         """Returns the verdict with reasons, also for a call that passes. Never raises."""
         scorer = self._scorer
         return _NONE if scorer is None else self._spare(scorer, scorer.explain(history, call), call)
+
+    def warm_up(self) -> None:
+        """Loads every table before the first call, by scoring a call against a temporary history."""
+        call = Intake(Key.generate("warm"))(Call(time.time(), "110", "110"))
+        self.explain(History(calls=1, numbers=2), call)
 
     def _spare(self, scorer: Scorer, verdict: Verdict, call: KeyedCall) -> Verdict:
         if self._cleared is None or verdict.action == "pass":

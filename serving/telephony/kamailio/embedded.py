@@ -90,7 +90,7 @@ class Engine:
             cleared=self.cleared,
         )
         self.swap.load(settings["bundle"])
-        self._warm_up()
+        self.swap.warm_up()
         intake = Intake(read_key(settings["key"]), settings.get("zone", "Asia/Shanghai"))
         limits = Limits(**{name: settings[name] for name in ("calls", "numbers") if name in settings})
         self.live = Live(self.swap, intake, Path(settings["state"]), deadline=DEADLINE, limits=limits)
@@ -104,13 +104,6 @@ class Engine:
             raise ValueError(f"settings: answer must be 603+ or 608, got {name!r}")
         reply = self.replies.rejected(self.redress)
         return lambda _case: reply
-
-    def _warm_up(self) -> None:
-        """Loads every table before the first call, with an intake and a history that are thrown away."""
-        from callsieve.features import History, Intake, Key
-
-        call = self.sip.to_call(time.time(), "tel:110", "tel:110")
-        self.swap.explain(History(calls=1, numbers=2), Intake(Key.generate("warm"))(call))
 
     @property
     def counts(self) -> dict[str, int]:
