@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-from callsieve.features.intake.intake import Intake
-from callsieve.features.keys.tokens import Key
+from callsieve.features import Intake, Key
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from callsieve.training import Settings, of_world

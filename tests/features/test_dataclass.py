@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
+from callsieve.features import Call
 from callsieve.features import dataclass as own
-from callsieve.features.records import Call
 
 TEXT = """
 @made(frozen=True, slots=True)

@@ -13,13 +13,10 @@ import threading
 import time
 from dataclasses import asdict, fields
 
+from callsieve.serving import Fact, Policy, Reason, Verdict
 from callsieve.serving.http import app, server
 from callsieve.serving.http.api_keys import add_key, read_keys
 from callsieve.serving.live.memory import Limits
-from callsieve.serving.rules.policy import Policy
-from callsieve.serving.rules.rules import Fact
-from callsieve.serving.scorer.reasons import Reason
-from callsieve.serving.scorer.verdict import Verdict
 from tests.support import real_bundle
 from tests.support.waiting import wait_until
 

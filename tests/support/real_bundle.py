@@ -5,11 +5,10 @@ import functools
 import numpy as np
 import pyarrow as pa
 
-from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
-from callsieve.features.intake.intake import Intake
-from callsieve.features.keys.tokens import Key
+from callsieve.features import FEATURES, Call, Intake, Key, catalogue_hash
+from callsieve.features.catalogue import NAMES
 from callsieve.features.offline.table import vectors
-from callsieve.features.records import CALL_COLUMNS, OUTCOMES, RELEASED_BY, Call
+from callsieve.features.records import CALL_COLUMNS, OUTCOMES, RELEASED_BY
 from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band, Calibration

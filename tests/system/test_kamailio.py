@@ -16,15 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import msgspec
 import pytest
 
-from callsieve.features.intake.intake import Intake
-from callsieve.features.records import Call
+from callsieve.features import Call, Intake
+from callsieve.serving import Swap, Verdict, read_policy
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.http import schema
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.memory import Limits
-from callsieve.serving.live.swap import Swap
-from callsieve.serving.rules.policy import read_policy
-from callsieve.serving.scorer.verdict import Verdict
 from callsieve.serving.telephony import sip, sip_replies
 from tests.support import real_bundle
 from tests.support import small_bundle as small

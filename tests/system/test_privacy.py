@@ -20,10 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from callsieve.features.intake.intake import Intake
+from callsieve.features import Call, Intake, Key
 from callsieve.features.intake.keyed_table import read_keyed
-from callsieve.features.keys.tokens import Key
-from callsieve.features.records import Call
+from callsieve.serving import Swap, read_policy
 from callsieve.serving.batch.call_files import CallFile, read_keyed_file
 from callsieve.serving.batch.file_scoring import score_file
 from callsieve.serving.batch.memory_scoring import ScoreInputs
@@ -36,8 +35,6 @@ from callsieve.serving.http.access_log import AccessLog
 from callsieve.serving.lists.token_list import TokenList, write_token_list
 from callsieve.serving.live.events import Complaint
 from callsieve.serving.live.live import Live
-from callsieve.serving.live.swap import Swap
-from callsieve.serving.rules.policy import read_policy
 from callsieve.training.data.exclusions import write_cleared
 from callsieve.training.oversight.governance import disclosure
 from callsieve.training.oversight.governance.canaries import Canaries, add_to_state, search

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callsieve.features.catalogue import FEATURES
+from callsieve.features import FEATURES, History
 from callsieve.features.catalogue.feature import SUMS_BY_ROLE
 from callsieve.features.codegen import compiled_library, feature_program
 from callsieve.features.codegen.compiled_library import shared_functions
-from callsieve.features.online.history import History
 from callsieve.serving.bundle import forest_library
 from tests.support.strategies import as_keyed_call, histories
 

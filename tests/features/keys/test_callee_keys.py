@@ -17,12 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callsieve.features import Intake, Key
 from callsieve.features.files.progress import silent
-from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.numbers import parse_in_period
 from callsieve.features.keys.callee_keys import EPHEMERAL, CalleeCipher
 from callsieve.features.keys.rotation import Rekeying
-from callsieve.features.keys.tokens import Key
 from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.file_scoring import score_file
 from callsieve.serving.batch.memory_scoring import ScoreInputs

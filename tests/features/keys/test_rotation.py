@@ -21,13 +21,12 @@ from callsieve.features.intake.numbers import parse_in_period
 from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.keys.tokens import PURPOSES, USES, Key, read_key
 from callsieve.features.offline.table import vectors
+from callsieve.serving import Policy, Swap, WatchedClearedCallers
 from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.store import CaseStore
-from callsieve.serving.live.cleared_callers import FILE, WatchedClearedCallers
+from callsieve.serving.live.cleared_callers import FILE
 from callsieve.serving.live.events import Complaint, read_complaints
 from callsieve.serving.live.live import Live
-from callsieve.serving.live.swap import Swap
-from callsieve.serving.rules.policy import Policy
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.privacy import case_store, tables
 from callsieve.training.oversight.privacy.rekey import left_of

@@ -7,11 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsieve.features.intake.intake import Intake
+from callsieve.features import Call, History, Intake
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.online.coverage import call_days, covered_rows, is_covered
-from callsieve.features.online.history import History
-from callsieve.features.records import Call
 from callsieve.serving.batch.memory_scoring import rows_with_history, score_calls
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record

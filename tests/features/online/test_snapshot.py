@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callsieve.features.complaints import Complaint
+from callsieve.features import Complaint, History
 from callsieve.features.online import snapshot
-from callsieve.features.online.history import History
 from tests.support.strategies import EXAMPLE_CALL, as_keyed_call, histories
 
 SMALL = {"calls": 12, "numbers": 4}  # small enough to drop calls and evict numbers

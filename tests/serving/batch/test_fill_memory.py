@@ -7,8 +7,7 @@ from zoneinfo import ZoneInfo
 import pyarrow.parquet as pq
 import pytest
 
-from callsieve.features.intake.intake import Intake
-from callsieve.features.online.history import History
+from callsieve.features import History, Intake
 from callsieve.features.records import UNKNOWN
 from callsieve.serving.batch.call_files import CallFile, read_keyed_file
 from callsieve.serving.live.live import Live

@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from callsieve.features import History
-from callsieve.serving import Scorer, read_policy
-from callsieve.serving.bundle.bundle import BundleError
+from callsieve.serving import BundleError, Scorer, read_policy
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_IN_WORDS
 from callsieve.serving.rules.policy import ACTIONS
 from tests.support import small_bundle as small

@@ -10,30 +10,25 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
 
-from callsieve.features.intake.intake import Intake
+from callsieve.features import Call, History, Intake, Key
 from callsieve.features.intake.text_columns import factorize
-from callsieve.features.keys.tokens import Key
-from callsieve.features.online.history import History
-from callsieve.features.records import Call
+from callsieve.serving import (
+    ClearedCallers,
+    Fact,
+    Policy,
+    Scorer,
+    Swap,
+    Verdict,
+    WatchedClearedCallers,
+    read_public_key,
+)
 from callsieve.serving.bundle.bundle import load, save
 from callsieve.serving.bundle.metadata import BundleMetadata
-from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.store import CaseStore
-from callsieve.serving.live.cleared_callers import (
-    FILE,
-    ClearedCallers,
-    WatchedClearedCallers,
-    generation_of,
-    read_cleared,
-    write_cleared,
-)
+from callsieve.serving.live.cleared_callers import FILE, generation_of, read_cleared, write_cleared
 from callsieve.serving.live.live import Live
-from callsieve.serving.live.swap import Swap
-from callsieve.serving.rules.policy import Policy
-from callsieve.serving.rules.rules import BEHAVIOUR, NETWORK, RULE_BY_NAME, Fact
-from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.verdict import Verdict
+from callsieve.serving.rules.rules import BEHAVIOUR, NETWORK, RULE_BY_NAME
 from callsieve.training.data.dataset import FINDINGS, read_dataset
 from callsieve.training.data.exclusions import add_rows, labels_to_learn
 from callsieve.training.data.exclusions import write_cleared as write_exclusions

@@ -6,8 +6,7 @@ import re
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from callsieve.features.intake.intake import Intake
-from callsieve.features.records import Call
+from callsieve.features import Call, Intake
 from callsieve.serving.http.answers import status_of
 from callsieve.serving.http.metrics import metrics
 from callsieve.serving.live.live import Live

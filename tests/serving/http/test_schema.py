@@ -13,12 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, NUMBER_CLASSES, OUTCOMES, RELEASED_BY, ROUTES, Call
+from callsieve.serving import Fact, Reason, Verdict
 from callsieve.serving.http import answers, schema
 from callsieve.serving.http.openapi import openapi
 from callsieve.serving.rules.policy import ACTIONS
-from callsieve.serving.rules.rules import Fact
-from callsieve.serving.scorer.reasons import Reason
-from callsieve.serving.scorer.verdict import Verdict
 from tests.support.http_service import NUMBER, call_json, call_to_json, verdict_from_json
 
 ODD_BODIES = [

@@ -11,11 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callsieve.features.complaints import Complaint
-from callsieve.features.intake.intake import Intake
+from callsieve.features import Call, Complaint, History, Intake
 from callsieve.features.keys.rotation import Rekeying
-from callsieve.features.online.history import History
-from callsieve.features.records import Call
 from callsieve.serving.live import forgetting
 from callsieve.serving.live.events import CALLS, COMPLAINTS
 from callsieve.serving.live.forgetting import REQUESTS, blank_lines, forget, pending_requests, request_forgetting

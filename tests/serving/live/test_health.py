@@ -5,9 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from callsieve.features.intake.intake import Intake
+from callsieve.features import Call, Intake
 from callsieve.features.kernel.windows import DAY_MS
-from callsieve.features.records import Call
 from callsieve.serving.live.health import days_left, health
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap

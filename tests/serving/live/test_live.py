@@ -16,25 +16,22 @@ from zlib import crc32
 import pytest
 from hypothesis import given
 
-from callsieve.features.catalogue import FEATURES, NAMES
-from callsieve.features.intake.intake import Intake
+from callsieve.features import FEATURES, Call, Intake
+from callsieve.features.catalogue import NAMES
 from callsieve.features.offline.table import vectors
-from callsieve.features.records import Call
+from callsieve.serving import ClearedCallers, Fact, Scorer, Swap
 from callsieve.serving.http.metrics import metrics
 from callsieve.serving.live import calls_in_progress, upkeep
 from callsieve.serving.live import live as live_module
 from callsieve.serving.live import memory as memory_module
-from callsieve.serving.live.cleared_callers import ClearedCallers, write_cleared
+from callsieve.serving.live.cleared_callers import write_cleared
 from callsieve.serving.live.clock import SETTLED, Clock
 from callsieve.serving.live.events import CALLS, Complaint, call_from_line, call_to_line, read_complaints
 from callsieve.serving.live.journal import Journal
 from callsieve.serving.live.live import COUNTERS, FutureEventError, Live
 from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, unlock_folder
-from callsieve.serving.live.swap import Swap
 from callsieve.serving.live.verdict_log import explain_record, verdict_record
-from callsieve.serving.rules.rules import Fact
-from callsieve.serving.scorer.scorer import Scorer
 from tests.support import real_bundle, strategies
 from tests.support import small_bundle as small
 from tests.support.http_service import CAPACITY, LONG_DEADLINE, NUMBER, STRICT_POLICY

@@ -7,8 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from callsieve.features.intake.intake import Intake
-from callsieve.features.online.history import History
+from callsieve.features import History, Intake
 from callsieve.serving import BundleError, OwnColumns, Scorer, Swap
 from callsieve.serving.batch import spark_scoring
 from callsieve.serving.batch.call_files import CallFile

@@ -8,9 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from callsieve.features.online.history import History
-from callsieve.serving.bundle.bundle import BundleError
-from callsieve.serving.live.swap import Swap
-from callsieve.serving.rules.policy import Policy
+from callsieve.serving import BundleError, Policy, Swap
 from callsieve.serving.scorer import scorer as scorer_module
 from tests.support import real_bundle
 from tests.support import small_bundle as small

@@ -12,24 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from callsieve.features import Call, History, Intake
 from callsieve.features.catalogue import NAMES
-from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.numbers import parse_in_period
 from callsieve.features.offline.table import vectors
-from callsieve.features.online.history import History
-from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, Call
+from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES
+from callsieve.serving import Policy, Registers, Scorer, Swap, read_policy
 from callsieve.serving.batch.memory_scoring import score_vectors
 from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.batch.verdict_file import verdict_details
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.custody.purposes import declare
 from callsieve.serving.live.live import Live
-from callsieve.serving.live.swap import Swap, current_registers
+from callsieve.serving.live.swap import current_registers
 from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
 from callsieve.serving.rules.plan_classes import plan_table
-from callsieve.serving.rules.policy import ACTIONS, Policy, final_action, read_policy
+from callsieve.serving.rules.policy import ACTIONS, final_action
 from callsieve.serving.rules.register_lookup import RegisterFacts, Terms, look_up
-from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_bits import BITS, matching_bits, rule_columns, rule_names, table_actions
 from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, RuleInput, rule_input
 from callsieve.serving.rules.rules import (
@@ -47,7 +46,6 @@ from callsieve.serving.rules.rules import (
     collect_facts,
     matching_rules,
 )
-from callsieve.serving.scorer.scorer import Scorer
 from tests.support import real_bundle
 from tests.support import small_bundle as small
 from tests.support.http_service import verdict_from_json

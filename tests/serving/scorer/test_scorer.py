@@ -18,12 +18,11 @@ from callsieve.features.offline.table import vectors
 from callsieve.features.online.feeds import COMPLETE, NO_ROUTES
 from callsieve.features.online.history import History
 from callsieve.features.records import NUMBER_CLASSES
+from callsieve.serving import BundleError, Policy, Scorer
 from callsieve.serving.batch.verdict_file import statuses
-from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.bundle.metadata import Band
-from callsieve.serving.rules.policy import ACTIONS, Policy, band_action
+from callsieve.serving.rules.policy import ACTIONS, band_action
 from callsieve.serving.rules.strata import stratum_of
-from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.status import MESSAGES, STATUSES, status_of_score
 from callsieve.serving.scorer.verdict import case_id
 from tests.support import real_bundle

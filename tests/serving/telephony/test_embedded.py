@@ -11,10 +11,9 @@ import tomllib
 import pytest
 from msgspec import structs
 
+from callsieve.features import Call, History, Intake
 from callsieve.features.catalogue import NAMES
-from callsieve.features.intake.intake import Intake
-from callsieve.features.online.history import History
-from callsieve.features.records import Call
+from callsieve.serving import Scorer, Swap
 from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.custody.purposes import declare
@@ -22,9 +21,7 @@ from callsieve.serving.live.cleared_callers import FILE, write_cleared
 from callsieve.serving.live.forgetting import request_forgetting
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.snapshots import snapshot_path
-from callsieve.serving.live.swap import Swap
 from callsieve.serving.live.verdict_log import Position, read_after
-from callsieve.serving.scorer.scorer import Scorer
 from tests.support import real_bundle
 from tests.support import small_bundle as small
 from tests.support.servers import kamailio as kamailio_files

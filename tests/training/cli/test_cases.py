@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from callsieve.serving import Scorer, read_policy
 from callsieve.serving.bundle.signing import SIGNING_KEY
 from callsieve.serving.cases.case_rules import read_case_rules
 from callsieve.serving.cases.feed import import_verdicts
@@ -17,8 +18,6 @@ from callsieve.serving.cases.store import CaseStore
 from callsieve.serving.live.cleared_callers import EVERY, FILE, read_cleared
 from callsieve.serving.live.journal import Journal
 from callsieve.serving.live.verdict_log import VERDICTS, floats_to_letters, record_to_line
-from callsieve.serving.rules.policy import read_policy
-from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.cli import case_commands as cases
 from callsieve.training.oversight.log.audit_log import payloads
 from tests.serving.cases.test_store import example_record, fill

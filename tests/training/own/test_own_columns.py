@@ -11,10 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from callsieve.features import History, read_key
 from callsieve.features.catalogue.lite import LITE
 from callsieve.features.files.progress import silent
-from callsieve.features.keys.tokens import read_key
-from callsieve.features.online.history import History
 from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.file_scoring import score_file
 from callsieve.serving.batch.memory_scoring import ScoreInputs, score_calls

@@ -16,10 +16,9 @@ import pytest
 import yaml
 
 from callsieve.features.catalogue import NAMES
-from callsieve.serving.bundle.bundle import BundleError
+from callsieve.serving import BundleError, Scorer
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.rules.policy import ACTIONS
-from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.tracking.mlflow_model import POLICY, TRUST, _load_pyfunc, inputs, save_model
 from tests.support import how_to, lite_bundle, own_bundle
 from tests.support import small_bundle as small

@@ -22,11 +22,11 @@ from sqlalchemy.exc import OperationalError
 from callsieve.features.catalogue import catalogue_hash
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import read_public_key
+from callsieve.training import Settings
 from callsieve.training import run as running
 from callsieve.training.model import provenance
 from callsieve.training.model import train as training
 from callsieve.training.model.provenance import source_hash
-from callsieve.training.model.settings import Settings
 from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.reports.headline_list import headline_metrics

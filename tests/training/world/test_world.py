@@ -8,9 +8,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
-from callsieve.features.intake.intake import Intake
+from callsieve.features import Intake, Key
 from callsieve.features.intake.numbers import parse
-from callsieve.features.keys.tokens import Key
 from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS, OUTCOMES
 from callsieve.serving.rules.policy import read_policy
 from callsieve.training.world import keyed_world, load_scenario, read_world, simulate, write_world

@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from callsieve.features.intake.intake import Intake
-from callsieve.features.keys.tokens import Key
+from callsieve.features import Intake, Key
 from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.custody.purposes import declare
 from callsieve.serving.rules.policy import ACTIONS
