@@ -10,8 +10,6 @@ import pytest
 from hypothesis import Phase, settings
 
 from callsieve.features import Intake, Key
-from callsieve.serving.live.live import Live
-from callsieve.serving.live.swap import Swap
 from callsieve.training import Settings, of_world
 from callsieve.training.judging.baselines import baseline_scores
 from callsieve.training.model.train import train
@@ -20,8 +18,7 @@ from callsieve.training.oversight.log.key_folder import VARIABLE, key_path
 from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.tracking import mlflow_read
 from callsieve.training.world import keyed_world, load_scenario, simulate, write_world
-from tests.support import http_service, real_bundle
-from tests.support import small_bundle as small
+from tests.support import http_service, live_states
 
 # Draws are fixed, so that a failure is everybody's. To look for new ones: pytest --hypothesis-profile=explore
 settings.register_profile("fixed", derandomize=True, print_blob=True, deadline=None)
@@ -146,9 +143,7 @@ def service(service_folder, keys):
 def blocking_bundle(service_folder, keys):
     """The bundle of that folder under a policy that blocks."""
     assert keys
-    judge = Swap(trusted=small.TRUSTED, policy=http_service.STRICT_POLICY)
-    judge.load(service_folder / "bundle")
-    return judge
+    return live_states.loaded(service_folder / "bundle", policy=http_service.STRICT_POLICY)
 
 
 @pytest.fixture
@@ -156,8 +151,7 @@ def make_service(service_folder, blocking_bundle, tmp_path):
     """Makes a service in this process."""
 
     def make(**options):
-        live_options = {"deadline": http_service.LONG_DEADLINE, **http_service.CAPACITY, **options}
-        begin = lambda: Live(blocking_bundle, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", **live_options)
+        begin = lambda: live_states.begin(blocking_bundle, tmp_path / "state", **options)
         return http_service.ServiceThread(service_folder, begin, blocking_bundle)
 
     return make
@@ -200,6 +194,31 @@ def run_tool(capsys):
         code = exit_code(lambda: main([*map(str, words)]))
         output = capsys.readouterr()
         return (1, output.out, f"{code}\n") if isinstance(code, str) else (code, *output)
+
+    return run
+
+
+@pytest.fixture
+def command_error(run_command):
+    """The error output of a command that fails: exit code 1 for a fault, 2 for wrong usage, and no other output."""
+
+    def run(*words, code=1, stdin=None):
+        *ended, err = run_command(*words, stdin=stdin)
+        assert ended == [code, ""]
+        assert err.splitlines()[-1].startswith("callsieve: ")
+        return err
+
+    return run
+
+
+@pytest.fixture
+def command_text(run_command):
+    """The text that a command that succeeds prints."""
+
+    def run(*words):
+        code, out, err = run_command(*words)
+        assert code == 0, err
+        return out
 
     return run
 

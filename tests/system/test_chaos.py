@@ -16,17 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from callsieve.features.intake.intake import Intake
 from callsieve.serving.http import app, schema
 from callsieve.serving.live.clock import SETTLED
 from callsieve.serving.live.events import CALLS
 from callsieve.serving.live.journal import ReadCounts, file_path, read_journal
-from callsieve.serving.live.live import Live
-from callsieve.serving.live.swap import Swap
-from tests.serving.live.test_live import attempt_of, begin, events, play, state
-from tests.support import http_service, real_bundle
-from tests.support import small_bundle as small
+from tests.support import http_service, live_states, real_bundle
 from tests.support.http_service import call_to_json, send_request, verdict_from_json
+from tests.support.live_states import attempt_of, begin, events, play, state
 from tests.support.waiting import wait_until
 
 STREAM = real_bundle.calls(1500)
@@ -51,9 +47,7 @@ def keys(folder):
 def judge(tmp_path_factory):
     bundle = tmp_path_factory.mktemp("bundle") / "bundle"
     real_bundle.write_bundle(bundle)
-    judge = Swap(trusted=small.TRUSTED, policy=http_service.STRICT_POLICY)
-    judge.load(bundle)
-    return judge
+    return live_states.loaded(bundle, policy=http_service.STRICT_POLICY)
 
 
 class Client:
@@ -343,9 +337,7 @@ def whole_answer(client):
 def test_hung_explanations_stop_no_call(folder, keys, judge, tmp_path, monkeypatch):
     monkeypatch.setattr(app, "EXPLAIN_SECONDS", 0.3)
     gate = threading.Event()
-    options = {"deadline": http_service.LONG_DEADLINE, **http_service.CAPACITY}
-    state_of = lambda: Live(judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", **options)
-    with http_service.ServiceThread(folder, state_of, judge) as service:
+    with http_service.ServiceThread(folder, lambda: begin(judge, tmp_path / "state"), judge) as service:
         live = service.service.live
         case = verdict_from_json(service.post(schema.SCORE, call_to_json(STREAM[0]), keys["score"])[1]).case
         path = f"{schema.EXPLAIN}?case={case}"

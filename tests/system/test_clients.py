@@ -18,6 +18,7 @@ from callsieve.serving.http import endpoint, schema, server
 from callsieve.serving.live.gc_pauses import look_at_young_objects, shorten_pauses
 from tests.serving.http.test_schema import ODD_BODIES
 from tests.support import http_service, real_bundle
+from tests.support.errors import raising
 from tests.support.http_service import NUMBER, call_json, send_request
 
 HEALTH = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -215,9 +216,7 @@ def test_an_invalid_chunk_is_refused_once(service, keys):
 def test_no_number_is_in_an_answer_or_in_the_log(make_service, keys, caplog, monkeypatch, capfd):
     caplog.set_level(logging.DEBUG)
 
-    def fail(*_):
-        raise RuntimeError(NUMBER)
-
+    fail = raising(RuntimeError(NUMBER))
     with make_service() as service:
         answers = []
         for key in (keys["all"], NUMBER, ""):

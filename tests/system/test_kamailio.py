@@ -17,13 +17,13 @@ import msgspec
 import pytest
 
 from callsieve.features import Call, Intake
-from callsieve.serving import Swap, Verdict, read_policy
+from callsieve.serving import Verdict, read_policy
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.http import schema
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.memory import Limits
 from callsieve.serving.telephony import sip, sip_replies
-from tests.support import real_bundle
+from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
 from tests.support.servers import kamailio
 from tests.support.servers.odd_invites import ODD_INVITES, mutants, place_calls
@@ -302,8 +302,7 @@ def odd_calls(bundle, tmp_path_factory):
     # A history of its own: that of the other tests decides which feed the calls seem to come from.
     settings.write_text(bundle.read_text().replace(str(bundle.parent / "state"), str(folder / "embedded-state")))
     script.write_text(RECORDING.format(script=str(kamailio.SCRIPTS / "embedded.py"), calls=str(calls)))
-    swap = Swap(trusted=small.TRUSTED, policy=read_policy(bundle.parent / "policy.toml"))
-    swap.load(bundle.parent / "bundle")
+    swap = live_states.loaded(bundle.parent / "bundle", policy=read_policy(bundle.parent / "policy.toml"))
     live = Live(swap, Intake(real_bundle.NUMBER_KEY), folder / "state", deadline=5.0, limits=Limits(10_000, 1_000))
     service = Service(live.attempt)
     variants = {

@@ -15,8 +15,8 @@ from callsieve.serving.http import answers
 from callsieve.serving.http.answers import status_of
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.scorer.status import MESSAGES, STATUSES
-from tests.serving.live.test_live import attempt_of
 from tests.support import real_bundle
+from tests.support.live_states import attempt_of
 
 CHROMIUM = "chromium"  # Debian's package of that name
 

@@ -22,7 +22,7 @@ import pytest
 
 from callsieve.features import Call, Intake, Key
 from callsieve.features.intake.keyed_table import read_keyed
-from callsieve.serving import Swap, read_policy
+from callsieve.serving import read_policy
 from callsieve.serving.batch.call_files import CallFile, read_keyed_file
 from callsieve.serving.batch.file_scoring import score_file
 from callsieve.serving.batch.memory_scoring import ScoreInputs
@@ -46,7 +46,7 @@ from callsieve.training.oversight.log.tickets import AccessControl
 from callsieve.training.oversight.privacy.exports import calls_between, export_act, export_calls
 from callsieve.training.studies import demo
 from callsieve.training.world import load_scenario, simulate
-from tests.support import real_bundle, recorded_run
+from tests.support import live_states, real_bundle, recorded_run
 from tests.support import small_bundle as small
 from tests.support.paths import ROOT
 
@@ -453,8 +453,7 @@ def test_an_appeal_and_an_export_hide_numbers(tmp_path, captured):
     """Live state, accesses, store of cases, notice, exclusions, export and log of calls between the planted numbers."""
     real_bundle.write_bundle(tmp_path / "bundle")
     (tmp_path / "policy.toml").write_text('version = "1"\n[bands]\n[rules]\nauthentication_failed = "label"\n')
-    swap = Swap(trusted=small.TRUSTED, policy=read_policy(tmp_path / "policy.toml"))
-    swap.load(tmp_path / "bundle")
+    swap = live_states.loaded(tmp_path / "bundle", policy=read_policy(tmp_path / "policy.toml"))
     data, _ = keyed_folder(tmp_path / "data")
     live = Live(swap, Intake(Key("e1", bytes(range(32)))), tmp_path / "state", deadline=60.0)
     now = time.time() - 60

@@ -13,6 +13,7 @@ from callsieve.training.model import pool
 from callsieve.training.model.folds import assign_folds
 from callsieve.training.preflight import preflight, too_small
 from tests.support import foreign_files
+from tests.support.errors import raising
 
 FOLDS = ("train", "choose", "certify")
 
@@ -21,9 +22,7 @@ FOLDS = ("train", "choose", "certify")
 def no_vectors(monkeypatch):
     """Makes a test fail that computes vectors."""
 
-    def compute(*_arguments, **_options):
-        raise AssertionError("vectors were computed before the counts were checked")
-
+    compute = raising(AssertionError("vectors were computed before the counts were checked"))
     monkeypatch.setattr(pool, "vectors_on", compute)
     monkeypatch.setattr(pool, "training_vectors", compute)
 
@@ -74,10 +73,9 @@ def test_a_dry_run_on_own_files_leaves_nothing(run_command, written_world, tmp_p
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_too_few_groups_stop_a_training_at_once(run_command, quiet_folder, tmp_path):
+def test_too_few_groups_stop_a_training_at_once(command_error, run_command, quiet_folder, tmp_path):
     words = ("train", "--data", quiet_folder, "--out", tmp_path / "run", "--tracking-uri", f"sqlite:///{tmp_path}/m.db")
-    code, out, err = run_command(*words)
-    assert (code, out) == (1, "")
+    err = command_error(*words)
     (line,) = [line for line in err.splitlines() if line.startswith("callsieve: ")]
     assert (
         line.startswith("callsieve: train fold: ") and " with nuisance calls, expected at least 2: give about" in line

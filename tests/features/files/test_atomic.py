@@ -9,6 +9,7 @@ import pytest
 
 from callsieve.features.files.atomic import check_distinct, write_atomic, write_new
 from callsieve.features.reading.call_files import write_table
+from tests.support.errors import raising
 
 LARGE = pa.table({"number": range(1 << 16)})
 
@@ -30,11 +31,7 @@ def test_one_of_several_concurrent_writers_of_a_new_file_succeeds(tmp_path):
 
 def test_a_failed_write_leaves_the_existing_file(tmp_path, monkeypatch):
     write_atomic(tmp_path / "file", b"before")
-
-    def refuse(_):
-        raise OSError("no room")
-
-    monkeypatch.setattr("os.fsync", refuse)
+    monkeypatch.setattr("os.fsync", raising(OSError("no room")))
     for write, name in ((write_atomic, "file"), (write_new, "another")):
         with pytest.raises(OSError, match="no room"):
             write(tmp_path / name, b"after")

@@ -11,6 +11,7 @@ from callsieve.features import CallFeatures, Intake, Key, call_features
 from callsieve.features.catalogue import NAMES
 from callsieve.features.offline.table import vectors
 from callsieve.features.reading.call_files import read_layout
+from tests.support.errors import refused
 from tests.support.worlds import small_world
 
 OWN = {
@@ -148,10 +149,8 @@ def test_a_time_with_a_zone_is_the_same_moment_in_another_one():
     ],
 )
 def test_an_error_is_one_line_that_names_the_column_and_shows_no_number(change, arguments, words):
-    with pytest.raises((TypeError, ValueError), match=words) as error:
+    with refused(words, (TypeError, ValueError)):
         call_features(pd.DataFrame(PAIR | change), **arguments)
-    assert "\n" not in str(error.value)
-    assert "138001" not in str(error.value)
 
 
 def test_something_else_than_a_data_frame_is_refused():

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import pickle
-import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -18,6 +17,7 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key, is_token
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS, NUMBER_CLASSES, STEPS, UNKNOWN, Call, KeyedCall
+from tests.support.errors import refused
 
 KEY = Key("e1", bytes(range(32)))
 TOKEN = KEY.token("number", "something kept")
@@ -463,9 +463,8 @@ def test_an_unknown_zone_is_refused_in_one_line(zone):
     ],
 )
 def test_an_invalid_call_is_refused(fields, message):
-    with pytest.raises(ValueError, match=message) as error:
+    with refused(message):
         keyed(**fields)
-    assert not re.search(r"\d{7}", str(error.value))
 
 
 def with_column(name, values):
@@ -487,9 +486,8 @@ def with_column(name, values):
     ],
 )
 def test_an_invalid_table_is_refused(table, message):
-    with pytest.raises(ValueError, match=message) as error:
+    with refused(message):
         Intake(KEY).table(table)
-    assert not re.search(r"\d{7}", str(error.value))
 
 
 def test_a_data_frame_is_refused_in_one_line():

@@ -21,7 +21,7 @@ from callsieve.features.intake.numbers import parse_in_period
 from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.keys.tokens import PURPOSES, USES, Key, read_key
 from callsieve.features.offline.table import vectors
-from callsieve.serving import Policy, Swap, WatchedClearedCallers
+from callsieve.serving import Policy, WatchedClearedCallers
 from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.store import CaseStore
 from callsieve.serving.live.cleared_callers import FILE
@@ -30,10 +30,10 @@ from callsieve.serving.live.live import Live
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.privacy import case_store, tables
 from callsieve.training.oversight.privacy.rekey import left_of
-from tests.serving.live.test_live import events, play
-from tests.support import real_bundle
+from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
 from tests.support.keys import write_key
+from tests.support.live_states import events, play
 
 OLD = Key("e1", bytes(range(32)), bytes(range(100, 132)))
 NEW = Key("e2", OLD.secret, bytes(range(50, 82)))
@@ -139,14 +139,13 @@ sys.stdin.read()
 """
 
 
-def test_a_scorer_and_its_cases_continue_under_the_new_key(tmp_path, command_json, run_command):
+def test_a_scorer_and_its_cases_continue_under_the_new_key(tmp_path, command_json, command_error, command_text):
     real_bundle.write_bundle(tmp_path / "bundle")
     OLD.write(tmp_path / "old.key")
     NEW.write(tmp_path / "new.key")
     write_key(small.KEY, tmp_path / "signing.key")
     url, stream = f"sqlite:///{tmp_path}/cases.db", events(real_bundle.calls(150))
-    judge = Swap(trusted=small.TRUSTED, policy=AT_ONCE)
-    judge.load(tmp_path / "bundle")
+    judge = live_states.loaded(tmp_path / "bundle", policy=AT_ONCE)
     state, whole = tmp_path / "state", tmp_path / "whole"
     live, control = (Live(judge, Intake(OLD), folder, deadline=60.0) for folder in (state, whole))
     answers = play(live, stream[:150])
@@ -166,8 +165,7 @@ def test_a_scorer_and_its_cases_continue_under_the_new_key(tmp_path, command_jso
     publish_cleared(store, state, now)
     with subprocess.Popen([sys.executable, "-c", HOLD, state], stdin=-1, stdout=-1) as scorer:
         scorer.stdout.readline()
-        code, _, err = run_command(*rekey)
-        assert code == 1 and "another process serves from this folder" in err
+        assert "another process serves from this folder" in command_error(*rekey)
         scorer.stdin.close()
     assert set(store.cleared_callers(now)[1]) == set(cases)
     facts = command_json(*rekey)
@@ -178,8 +176,7 @@ def test_a_scorer_and_its_cases_continue_under_the_new_key(tmp_path, command_jso
     assert publish_cleared(store, state, now)
     store.close()
     cleared = WatchedClearedCallers(state / FILE)
-    judge = Swap(trusted=small.TRUSTED, policy=AT_ONCE, cleared=cleared)
-    judge.load(tmp_path / "bundle")
+    judge = live_states.loaded(tmp_path / "bundle", policy=AT_ONCE, cleared=cleared)
     again = Live(judge, Intake(NEW), state, deadline=60.0)
     assert (again.memory.refusal, again.memory.restored.damaged) == (None, 0)
     verdicts, expected = play(again, stream[150:]), play(control, stream[150:])
@@ -193,15 +190,14 @@ def test_a_scorer_and_its_cases_continue_under_the_new_key(tmp_path, command_jso
     control.close()
     cleared.close()
     assert left_of(state, "e1") == 0
-    code, out, _ = run_command(*rekey)  # a repetition changes nothing
-    assert code == 0 and "epoch e1 is now e2; entry 1 of the audit log" in out
+    assert "epoch e1 is now e2; entry 1 of the audit log" in command_text(*rekey)
     alone = case_store.rekey(url, None, Rekeying(OLD, NEW))  # a case store without a scorer
     assert alone.keys() == {name for name in facts["keyed"] if name.startswith("callsieve_")}
     assert not any(alone.values())
 
 
 @pytest.mark.source("P2", by="training/oversight/privacy/rekey.py")
-def test_a_key_is_destroyed_only_after_all_its_tokens_were_rekeyed(tmp_path, command_json, run_command):
+def test_a_key_is_destroyed_only_after_all_its_tokens_were_rekeyed(tmp_path, command_json, command_error, run_command):
     assert run_command("privacy", "key", "new", tmp_path / "e1.key", "--epoch", "e1")[0] == 0
     assert run_command("privacy", "key", "rotate", tmp_path / "e1.key", tmp_path / "e2.key", "--epoch", "e2")[0] == 0
     write_key(small.KEY, tmp_path / "signing.key")
@@ -211,8 +207,7 @@ def test_a_key_is_destroyed_only_after_all_its_tokens_were_rekeyed(tmp_path, com
     pq.write_table(Intake(old).table(raw(real_bundle.calls(50))), data / "calls.parquet")
     stolen = shutil.copytree(data, tmp_path / "stolen")
     destroy = ("privacy", "key", "destroy", tmp_path / "e1.key", "--why", "the epoch is over", *log, "--data", data)
-    code, _, err = run_command(*destroy)
-    assert code == 1 and "1 files have tokens of epoch e1" in err
+    assert "1 files have tokens of epoch e1" in command_error(*destroy)
     assert read_key(tmp_path / "e1.key") == old
     assert command_json("privacy", "key", "rekey", tmp_path / "e1.key", tmp_path / "e2.key", *log, "--data", data)[
         "keyed"

@@ -22,6 +22,7 @@ from callsieve.features.offline.shard_tasks import Plan, write_shard
 from callsieve.features.offline.shards import write_shards
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS
+from tests.support.errors import refused
 from tests.support.strategies import as_keyed_table, histories
 
 KEY = Key("e1", b"k" * 32)
@@ -220,9 +221,8 @@ INVALID_TABLES = {
 def test_invalid_tables_are_refused_in_one_line(kind, world_folder, tmp_path):
     spoil, words = INVALID_TABLES[kind]
     pq.write_table(spoil(pq.read_table(world_folder / "calls.parquet").slice(0, 300)), tmp_path / "calls.parquet")
-    with pytest.raises(ValueError, match=words) as result:
+    with refused(words):
         write_shards(tmp_path / "calls.parquet", tmp_path / "out", features=NAMES[:2])
-    assert "\n" not in str(result.value)
 
 
 def test_files_that_are_not_parquet_are_refused(world_folder, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from callsieve.features.online.history import History
 from callsieve.features.records import KEYED_COLUMNS
+from tests.support.errors import refused
 from tests.support.strategies import EXAMPLE_CALL, as_keyed_call
 
 VALID_CALL = as_keyed_call(EXAMPLE_CALL)
@@ -24,9 +25,8 @@ def test_invalid_fields_are_refused(field, compiled):
     bad += [13800138000] if field in TEXT_FIELDS else ["13800138000", -(1 << 63) - 1]
     for value in bad:
         for take in (history.observe, history.vector):
-            with pytest.raises(ValueError, match="call: expected texts, and whole numbers") as caught:
+            with refused("call: expected texts, and whole numbers"):
                 take(replace(VALID_CALL, **{field: value}))
-            assert "1380013" not in str(caught.value) and "\n" not in str(caught.value)
     assert (repr(history.vector(VALID_CALL)), history.calls, history.refused) == (expected, 1, 0)
 
 

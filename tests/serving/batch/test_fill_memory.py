@@ -10,11 +10,10 @@ import pytest
 from callsieve.features import History, Intake
 from callsieve.features.records import UNKNOWN
 from callsieve.serving.batch.call_files import CallFile, read_keyed_file
-from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
-from tests.support import real_bundle
+from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
-from tests.support.http_service import CAPACITY, LONG_DEADLINE, STRICT_POLICY
+from tests.support.http_service import CAPACITY, STRICT_POLICY
 from tests.support.record_files import write_records
 
 DAY = 86_400
@@ -35,9 +34,7 @@ def records(calls, tmp_path):
 def swap(tmp_path):
     """A loaded bundle under a policy that asks for seven days of history."""
     real_bundle.write_bundle(tmp_path / "bundle")
-    swap = Swap(trusted=small.TRUSTED, policy=replace(STRICT_POLICY, history_days=7))
-    swap.load(tmp_path / "bundle")
-    return swap
+    return live_states.loaded(tmp_path / "bundle", policy=replace(STRICT_POLICY, history_days=7))
 
 
 def fill_command(records, state):
@@ -50,7 +47,7 @@ def test_a_warmed_up_service_scores_like_one_that_saw_the_calls(command_json, ca
     history, intake = History(**CAPACITY["limits"]._asdict()), Intake(real_bundle.NUMBER_KEY)
     for call in calls[:500]:
         history.observe(intake(call))
-    live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=LONG_DEADLINE, **CAPACITY)
+    live = live_states.begin(swap, tmp_path / "state")
     try:
         attempt = replace(calls[500], ring=None, talk=None, outcome="unknown", released_by="unknown")
         # The number that a caller dialled last is plain digits, which no file holds, so its step is unknown.
@@ -62,29 +59,29 @@ def test_a_warmed_up_service_scores_like_one_that_saw_the_calls(command_json, ca
         live.close()
 
 
-def test_a_folder_with_events_and_records_without_a_call_are_refused(command_json, run_command, records, tmp_path):
+def test_a_folder_with_events_and_records_without_a_call_are_refused(
+    command_json, command_error, run_command, records, tmp_path
+):
     command_json(*fill_command(records, tmp_path / "state"))
     assert command_json(*fill_command(records, tmp_path / "state"))["calls"] == 500  # replaced: no service ran on it
-    live = Live(Swap(trusted=small.TRUSTED), Intake(real_bundle.NUMBER_KEY), tmp_path / "state", **CAPACITY)
+    live = live_states.begin(Swap(trusted=small.TRUSTED), tmp_path / "state")
     live.end(real_bundle.calls(1)[0])
     live.close()
     code, _, err = run_command(*fill_command(records, tmp_path / "state"))
     assert code == 1 and "holds events of a service already; expected a folder without events" in err
-    code, _, err = run_command(*fill_command(write_records([], tmp_path / "none"), tmp_path / "other"))
-    assert code == 1 and "no call to read" in err
+    assert "no call to read" in command_error(*fill_command(write_records([], tmp_path / "none"), tmp_path / "other"))
     assert not list((tmp_path / "other").glob("state-*"))
 
 
-def test_too_few_days_are_reported_and_the_service_abstains(command_json, run_command, calls, swap, tmp_path):
+def test_too_few_days_are_reported_and_the_service_abstains(command_json, command_text, calls, swap, tmp_path):
     first_days = [record for record in calls if record.start < calls[0].start + 3 * DAY]
     few = write_records(first_days, tmp_path / "few")
     assert command_json(*fill_command(few, tmp_path / "one"))["filled"] is False
     many = write_records(calls[:500], tmp_path / "many")
     bounded = command_json(*fill_command(many, tmp_path / "three"), "--max-calls", 50)
     assert (bounded["calls_in_memory"], bounded["dropped"], bounded["filled"]) == (50, 450, False)
-    code, out, _ = run_command(*fill_command(few, tmp_path / "two"))
-    assert code == 0 and "less than a week is known: the model abstains" in out
-    live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "one", deadline=LONG_DEADLINE, **CAPACITY)
+    assert "less than a week is known: the model abstains" in command_text(*fill_command(few, tmp_path / "two"))
+    live = live_states.begin(swap, tmp_path / "one")
     try:
         after = max(record.start for record in first_days) + 60
         verdict = live.attempt(replace(calls[0], start=after, ring=None, talk=None, outcome="unknown"))
@@ -93,7 +90,7 @@ def test_too_few_days_are_reported_and_the_service_abstains(command_json, run_co
         live.close()
 
 
-def test_records_are_read_in_the_zone_of_the_exchange(run_command, command_json, tmp_path):
+def test_records_are_read_in_the_zone_of_the_exchange(command_error, command_text, run_command, command_json, tmp_path):
     """Both commands that read records take `--zone`: a half hour of clock and of hours that no default has."""
     folder = write_records([], tmp_path / "records")
     row = '"","{0}","13900139000","in","","c","d","Dial","","{1}","","{2}","25","5","ANSWERED","3","u",""'
@@ -106,12 +103,10 @@ def test_records_are_read_in_the_zone_of_the_exchange(run_command, command_json,
     assert figures["first"] == figures["last"] == "2026-03-02T03:30:00Z"
     real_bundle.write_signed(tmp_path)
     model = ("--bundle", tmp_path / "bundle")
-    code, _, err = run_command("score", *words, *model, "--out", tmp_path / "verdicts.parquet")
-    assert code == 0, err
+    command_text("score", *words, *model, "--out", tmp_path / "verdicts.parquet")
     assert pq.read_table(tmp_path / "verdicts.parquet")["start"].to_pylist() == [round(moment.timestamp() * 1000)]
     read = read_keyed_file(CallFile(path=words[1], layout="asterisk", key=words[-1], zone="Asia/Kolkata"), "scoring")
     assert read.calls["hour"].to_pylist() == [9]
     code, _, err = run_command("score", *words[:2], "--zone", "Mars/Olympus", "--layout", "asterisk")
     assert code == 1 and "unknown time zone 'Mars/Olympus'" in err
-    code, _, err = run_command("score", *words[:2], "--zone", "UTC", "--layout", "keyed")
-    assert code == 2 and "--zone" in err
+    assert "--zone" in command_error("score", *words[:2], "--zone", "UTC", "--layout", "keyed", code=2)

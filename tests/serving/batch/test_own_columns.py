@@ -14,6 +14,7 @@ from callsieve.features.catalogue import NAMES, vector_columns
 from callsieve.features.keys.tokens import Key
 from callsieve.serving import OwnColumns
 from callsieve.serving.batch.own_column_join import checked_columns, own_values, read_own_columns
+from tests.support.errors import refused
 
 KEY = Key("e1", b"k" * 32)
 TOKENS = [KEY.token("number", f"1380013800{i}") for i in range(4)]
@@ -79,10 +80,8 @@ def test_a_table_that_cannot_be_joined_is_refused_in_one_line(change, words, tmp
     columns = table_of([(0, 1, 2, 3)]).to_pydict() | change
     path = tmp_path / "own.parquet"
     pq.write_table(pa.table({name: values for name, values in columns.items() if values is not None}), path)
-    with pytest.raises(ValueError, match=words) as error:
+    with refused(words):
         read_own_columns(path)
-    assert "\n" not in str(error.value)
-    assert "13800138000" not in str(error.value)
 
 
 def test_true_and_false_are_numbers():

@@ -21,6 +21,7 @@ from callsieve.serving.bundle.forest import Forest, read_forest
 from callsieve.serving.bundle.metadata import Band, Calibration, GoldenVectors, metadata_from_json, metadata_to_json
 from callsieve.serving.bundle.signing import generate_signing_key, key_id, read_public_key, read_signing_key, sign
 from tests.support import small_bundle as small
+from tests.support.errors import raising
 from tests.support.paths import ROOT
 
 FILES = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "content.txt", "model.txt")
@@ -138,11 +139,7 @@ def test_a_single_row_score_that_differs_is_refused(folder, monkeypatch):
 def test_a_bundle_is_written_whole_or_not_at_all(saved, tmp_path, monkeypatch):
     with pytest.raises(FileExistsError, match="never overwritten"):
         small.write_bundle(saved)
-
-    def full(_descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", raising(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
         small.write_bundle(tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []

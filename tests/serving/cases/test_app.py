@@ -21,6 +21,7 @@ from callsieve.serving.live.verdict_log import VERDICTS, record_to_line
 from callsieve.training.oversight.log.audit_log import payloads
 from tests.serving.cases.test_store import NOW, example_record
 from tests.support import small_bundle as small
+from tests.support.errors import raising
 from tests.support.http_service import ServiceClient, free_port
 from tests.support.keys import write_key
 from tests.support.waiting import wait_until
@@ -77,10 +78,7 @@ def test_an_appeal_is_decided_over_http(desk):
 
 @pytest.mark.system
 def test_an_update_is_retried_after_a_failure_that_is_logged_once(desk, monkeypatch, caplog):
-    def fail(_service):
-        raise OSError("postgresql://somebody:secret@db")
-
-    monkeypatch.setattr(CaseService, "sync", fail)
+    monkeypatch.setattr(CaseService, "sync", raising(OSError("postgresql://somebody:secret@db")))
     wait_until(lambda: "scorers are not updated: OSError" in caplog.text)
     time.sleep(4 * SYNC_INTERVAL)
     assert caplog.text.count("scorers are not updated") == 1  # not with each attempt
@@ -94,11 +92,7 @@ def test_a_decision_is_logged_even_if_scorers_cannot_be_updated(desk, monkeypatc
     write_verdict(desk.state, example_record(1))
     wait_until(lambda: desk.get(f"{CASE}?case={ID}", desk.keys["desk"])[0] == 200)
     assert desk.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), desk.keys["desk"])[0] == 200
-
-    def fail(_service):
-        raise OSError("no such folder")
-
-    monkeypatch.setattr(CaseService, "sync", fail)
+    monkeypatch.setattr(CaseService, "sync", raising(OSError("no such folder")))
     decision = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
     assert desk.post(DECIDE, json.dumps(decision).encode(), desk.keys["reviewer-1"])[0] == 500
     assert desk.logged == [decision | {"person": "reviewer-1", "state": "overturned"}]

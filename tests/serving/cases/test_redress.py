@@ -17,7 +17,6 @@ from callsieve.serving import (
     Fact,
     Policy,
     Scorer,
-    Swap,
     Verdict,
     WatchedClearedCallers,
     read_public_key,
@@ -37,8 +36,10 @@ from callsieve.training.data.labels import label_numbers
 from callsieve.training.model.folds import assign_folds, training_labels, training_rows
 from callsieve.training.model.matrix import labelled_rows
 from callsieve.training.model.settings import Settings
-from tests.support import real_bundle
+from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
+from tests.support.errors import raising
+from tests.support.live_states import attempt_of
 from tests.support.waiting import wait_until
 
 CALLS = 60  # the last calls of the courier
@@ -57,10 +58,6 @@ def courier(world, written_world):
     names = [name for name in Call.__slots__ if name in written_world.calls.column_names]
     values = [{name: row[name] for name in names} for row in last]
     return token, [Call(**row | {"start": row["start"].timestamp(), "recorded": None}) for row in values]
-
-
-def attempt_of(call):
-    return replace(call, ring=None, talk=None, outcome="unknown", released_by="unknown")
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +82,9 @@ def test_an_overturned_verdict_clears_and_excludes_the_caller(labelling_bundle, 
     token, calls = courier
     store, state = CaseStore(f"sqlite:///{tmp_path}/cases.db"), tmp_path / "state"
     cleared = WatchedClearedCallers(state / FILE)
-    judge = Swap(trusted=small.TRUSTED, policy=Policy("1", {"certified": "label"}, history_days=0), cleared=cleared)
-    judge.load(labelling_bundle)
+    judge = live_states.loaded(
+        labelling_bundle, policy=Policy("1", {"certified": "label"}, history_days=0), cleared=cleared
+    )
     live = Live(judge, Intake(Key("e1", b"k" * 32)), state, deadline=60.0)
     verdicts = []
     for call in calls[:-1]:
@@ -208,8 +206,7 @@ def test_a_repaired_file_is_read(tmp_path, monkeypatch):
     assert (cleared.faults, spared()) == (2, False)
 
 
-def refused(*_arguments, **_keywords):
-    raise OSError(24, "Too many open files")
+refused = raising(OSError(24, "Too many open files"))
 
 
 def test_a_file_without_a_generation_is_refused_in_one_line_and_rewritten(tmp_path):

@@ -37,6 +37,7 @@ from callsieve.serving.live.verdict_log import (
     record_from_line,
     record_to_line,
 )
+from tests.support.errors import refused
 from tests.support.servers.postgres import postgres_cluster
 
 RULES = read_case_rules()
@@ -511,6 +512,5 @@ def test_rules_are_read_and_invalid_rules_are_refused(tmp_path):
     for old, new in (("crowd = 5", "crowd = 1"), ('"block"', '"caller"'), ("per_number = 3", "per_number = 0"),
                      ("label = 1.0", "label = -1.0"), ("[redress]", "[other]"), ("days = 30", "")):  # fmt: skip
         text.write_text(whole.replace(old, new, 1))
-        with pytest.raises(ValueError, match=r"rules\.toml: ") as error:
+        with refused(r"rules\.toml: "):
             read_case_rules(text)
-        assert "\n" not in str(error.value)

@@ -6,21 +6,19 @@ import re
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from callsieve.features import Call, Intake
+from callsieve.features import Call
 from callsieve.serving.http.answers import status_of
 from callsieve.serving.http.metrics import metrics
-from callsieve.serving.live.live import Live
 from callsieve.serving.scorer.status import STATUSES
-from tests.serving.live.test_live import attempt_of
-from tests.support import real_bundle
-from tests.support.http_service import CAPACITY, LONG_DEADLINE
+from tests.support import live_states, real_bundle
+from tests.support.live_states import attempt_of
 from tests.support.paths import ROOT
 
 (GROUP,) = yaml.safe_load((ROOT / "serving" / "http" / "alerts.yml").read_text())["groups"]
 
 
 def test_alert_rules_name_metrics_and_statuses_that_the_service_has(blocking_bundle, tmp_path):
-    live = Live(blocking_bundle, Intake(real_bundle.NUMBER_KEY), tmp_path, deadline=LONG_DEADLINE, **CAPACITY)
+    live = live_states.begin(blocking_bundle, tmp_path)
     empty = samples_of(live)
     assert math.isnan(empty["callsieve_newest_event_age_seconds", ""])
     for call in real_bundle.calls(3):

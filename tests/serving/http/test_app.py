@@ -9,10 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from callsieve.features.intake.intake import Intake
 from callsieve.serving.http import app, schema
 from callsieve.serving.live.events import read_complaints
-from callsieve.serving.live.live import Live
-from tests.serving.live.test_live import attempt_of, events
-from tests.support import http_service, real_bundle
-from tests.support.http_service import CAPACITY, LONG_DEADLINE, NUMBER, SCOPES, call_json, send_request
+from tests.support import http_service, live_states, real_bundle
+from tests.support.http_service import NUMBER, SCOPES, call_json, send_request
+from tests.support.live_states import attempt_of, events
 from tests.support.servers import kamailio
 from tests.support.waiting import wait_until
 from tests.system.test_kamailio import everything_reached
@@ -31,7 +30,7 @@ OPEN = (schema.LIVE, schema.READY, schema.OPENAPI, schema.PAGE)
 
 
 def test_events_over_http_give_the_verdicts_of_live(service, keys, blocking_bundle, tmp_path):
-    live = Live(blocking_bundle, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=LONG_DEADLINE, **CAPACITY)
+    live = live_states.begin(blocking_bundle, tmp_path / "state")
     connection = service.connect()
     for kind, call in events(real_bundle.calls(60)):
         if kind:

@@ -63,7 +63,7 @@ def test_a_service_answers_with_tls_on_a_unix_socket(certificate, service_folder
     assert (tmp_path / "log").read_bytes() == b""
 
 
-def test_a_certificate_that_cannot_serve_is_refused_by_name(certificate, service_folder, keys, tmp_path, run_command):
+def test_a_certificate_that_cannot_serve_is_refused_by_name(certificate, service_folder, keys, tmp_path, command_error):
     assert keys
     chain, locked = certificate[0], tmp_path / "locked.key"
     for words, reason in (
@@ -72,8 +72,6 @@ def test_a_certificate_that_cannot_serve_is_refused_by_name(certificate, service
         (("--ssl-certfile", chain), "tls.crt: expected a chain of certificates in PEM with its key"),
         (("--ssl-certfile", chain, "--ssl-keyfile", locked), "tls.crt: expected .* not encrypted"),
     ):
-        code, _, err = run_command(*serve_words(service_folder, *words))
-        assert code == 1 and re.search(reason, " ".join(err.split()))
+        assert re.search(reason, " ".join(command_error(*serve_words(service_folder, *words)).split()))
     for words in (("--uds", tmp_path / "socket", "--port", "8080"), ("--ssl-keyfile", locked)):
-        code, _, err = run_command(*serve_words(service_folder, *words))
-        assert code == 2 and "not used with" in err
+        assert "not used with" in command_error(*serve_words(service_folder, *words), code=2)

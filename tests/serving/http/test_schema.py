@@ -5,7 +5,6 @@ import dataclasses
 import gzip
 import json
 import math
-import re
 
 import msgspec
 import pytest
@@ -17,6 +16,7 @@ from callsieve.serving import Fact, Reason, Verdict
 from callsieve.serving.http import answers, schema
 from callsieve.serving.http.openapi import openapi
 from callsieve.serving.rules.policy import ACTIONS
+from tests.support.errors import refused
 from tests.support.http_service import NUMBER, call_json, call_to_json, verdict_from_json
 
 ODD_BODIES = [
@@ -127,10 +127,8 @@ def test_a_proxy_sends_headers_as_they_came():
     ],
 )
 def test_a_refusal_names_the_expected_form_and_shows_no_number(body, rule):
-    with pytest.raises(ValueError, match=f"^call: .*{rule}") as error:
+    with refused(f"^call: .*{rule}"):
         schema.read_call(body)
-    assert not re.search(r"\d{7}", str(error.value))
-    assert len(str(error.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -152,9 +150,8 @@ def test_any_body_is_read_or_refused(body):
 
 @pytest.mark.parametrize("body", ODD_BODIES)
 def test_an_odd_body_is_refused_without_its_number(body):
-    with pytest.raises(ValueError, match=r"^call: ") as error:
+    with refused(r"^call: "):
         schema.read_call(body)
-    assert "0138000" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["reporter", "number"])

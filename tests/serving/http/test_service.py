@@ -13,19 +13,17 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from callsieve.features.intake.intake import Intake
 from callsieve.features.online.feeds import ANSWERED_ONLY, COMPLETE, NO_ROUTES
 from callsieve.serving.http import app, schema, server
 from callsieve.serving.http.answers import status_of
 from callsieve.serving.http.api_keys import read_keys
 from callsieve.serving.http.metrics import metrics
 from callsieve.serving.http.openapi import openapi
-from callsieve.serving.live.live import Live
 from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.swap import Swap
-from tests.support import http_service, real_bundle
+from tests.support import http_service, live_states, real_bundle
 from tests.support import small_bundle as small
-from tests.support.http_service import CAPACITY, LONG_DEADLINE, STRICT_POLICY, call_json, call_to_json, send_request
+from tests.support.http_service import LONG_DEADLINE, STRICT_POLICY, call_json, call_to_json, send_request
 from tests.support.waiting import wait_until
 
 
@@ -33,8 +31,7 @@ from tests.support.waiting import wait_until
 def unstarted(service_folder, blocking_bundle, keys, tmp_path):
     """A service that is not started, with a `request` function that calls its application without a socket."""
     assert keys
-    intake, options = Intake(real_bundle.NUMBER_KEY), {"deadline": LONG_DEADLINE, **CAPACITY}
-    begin = lambda: Live(blocking_bundle, intake, tmp_path / "state", **options)
+    begin = lambda: live_states.begin(blocking_bundle, tmp_path / "state")
     service = app.Service(begin, blocking_bundle, service_folder / "bundle", read_keys(service_folder / "api.keys"))
     application = app.application(service)
 
@@ -98,9 +95,7 @@ def test_late_attempts_pass_and_future_calls_and_unknown_cases_are_refused(unsta
 
 def test_a_batch_is_answered_line_by_line_like_single_calls(unstarted, keys, blocking_bundle, tmp_path):
     unstarted.live = unstarted._open_live()
-    plain = Live(
-        blocking_bundle, Intake(real_bundle.NUMBER_KEY), tmp_path / "plain", deadline=LONG_DEADLINE, **CAPACITY
-    )
+    plain = live_states.begin(blocking_bundle, tmp_path / "plain")
     calls = real_bundle.calls(20)
     attempts = [dataclasses.replace(call, ring=None, talk=None, outcome="unknown", recorded=None) for call in calls]
     lines = [call_to_json(call) for call in attempts]
@@ -174,8 +169,7 @@ def test_a_service_without_a_bundle_has_metrics_and_a_status():
 def test_the_status_has_the_certificates_of_each_feed(tmp_path):
     bands = real_bundle.card().thresholds
     real_bundle.write_bundle(tmp_path / "bundle", feeds={NO_ROUTES: bands, ANSWERED_ONLY: bands})
-    judge = Swap(trusted=small.TRUSTED)
-    judge.load(tmp_path / "bundle")
+    judge = live_states.loaded(tmp_path / "bundle")
     listed = [(band.feed, band.band) for band in status_of(None, judge, 1.0).certificates]
     assert listed == [(feed, name) for feed in (COMPLETE, ANSWERED_ONLY, NO_ROUTES) for name in ("certified", "watch")]
 

@@ -21,8 +21,10 @@ from callsieve.serving.live.memory import Limits, Memory
 from callsieve.serving.live.snapshots import snapshot_path
 from callsieve.serving.live.upkeep import REST, Upkeep
 from callsieve.training.oversight.privacy import service_state
-from tests.serving.live.test_live import attempt_of, begin, calls, events, play, swap  # noqa: F401 - fixtures
+from tests.serving.live.test_live import calls, swap  # noqa: F401 - fixtures
 from tests.support import http_service, real_bundle
+from tests.support.errors import raising
+from tests.support.live_states import attempt_of, begin, events, play
 from tests.support.strategies import as_keyed_call, histories
 from tests.support.waiting import wait_until
 from tests.training.oversight.privacy.test_deletion import folder, keys_of, log  # noqa: F401 - fixtures
@@ -203,10 +205,7 @@ def test_a_request_is_a_token_and_waits_for_its_process(swap, tmp_path):  # noqa
 
 
 def test_a_request_stays_if_it_is_not_done_in_time(tmp_path, monkeypatch):
-    def refuse(_):
-        raise ValueError("another process serves from this folder")
-
-    monkeypatch.setattr(forgetting, "lock_folder", refuse)
+    monkeypatch.setattr(forgetting, "lock_folder", raising(ValueError("another process serves from this folder")))
     with pytest.raises(ValueError, match="not done within 0 seconds"):
         forget(tmp_path, real_bundle.NUMBER_KEY.token("number", "x"), patience=0.0)
     assert len(pending_requests(tmp_path)) == 1

@@ -5,15 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from callsieve.features import Call, Intake
+from callsieve.features import Call
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.serving.live.health import days_left, health
-from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.scorer.status import MESSAGES
-from tests.support import real_bundle
+from tests.support import live_states
 from tests.support import small_bundle as small
-from tests.support.http_service import CAPACITY, LONG_DEADLINE, STRICT_POLICY
+from tests.support.http_service import STRICT_POLICY
 
 END = datetime(2026, 4, 1, tzinfo=UTC)  # of the validity of the bundle
 END_MS = round(END.timestamp() * 1000)
@@ -22,10 +21,9 @@ END_MS = round(END.timestamp() * 1000)
 @pytest.fixture(scope="module")
 def live(bundle_folder, tmp_path_factory):
     """A live state that knows a call on each of the eight days before the end of the bundle's validity."""
-    judge = Swap(trusted=small.TRUSTED, policy=dataclasses.replace(STRICT_POLICY, history_days=7))
-    judge.load(bundle_folder)
+    judge = live_states.loaded(bundle_folder, policy=dataclasses.replace(STRICT_POLICY, history_days=7))
     folder = tmp_path_factory.mktemp("state")
-    live = Live(judge, Intake(real_bundle.NUMBER_KEY), folder, deadline=LONG_DEADLINE, **CAPACITY)
+    live = live_states.begin(judge, folder)
     for day in range(8, 0, -1):
         live.end(Call(END.timestamp() - 86_400 * day, "13800138000", "13900139000", 1.0, 2.0, "answered"))
     yield live
@@ -71,7 +69,7 @@ def test_days_left_count_down_to_the_end_of_the_validity(live):
 def test_the_newest_event_is_known(live, tmp_path):
     assert live.memory.newest == END_MS - DAY_MS
     for newest in (None, END_MS):
-        restarted = Live(live.scorers, Intake(real_bundle.NUMBER_KEY), tmp_path, **CAPACITY)
+        restarted = live_states.begin(live.scorers, tmp_path)
         assert restarted.memory.newest == newest
         for at in (END, END - timedelta(days=1)):
             restarted.end(Call(at.timestamp(), "13800138000", "13900139000", 1.0, 2.0, "answered"))

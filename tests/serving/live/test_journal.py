@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from callsieve.serving.live import journal
 from callsieve.serving.live.journal import Journal, ReadCounts, file_numbers, file_path, read_journal, recover, seal
+from tests.support.errors import raising
 from tests.support.waiting import wait_until
 
 WORDS = st.lists(st.binary(min_size=1, max_size=40).filter(lambda line: b"\n" not in line), max_size=20)
@@ -175,15 +176,12 @@ def test_lines_that_a_full_disk_refused_are_written_later(tmp_path, monkeypatch,
 
 
 def test_a_failed_sync_is_counted_and_tried_again(tmp_path, monkeypatch):
-    def refuses(_file):
-        raise OSError(5, "Input/output error")
-
     writer = Journal(tmp_path, "calls").start()
     writer.add(b"a")
     writer.flush()
     writer.add(b"b")
     with monkeypatch.context() as patched:
-        patched.setattr(journal.os, "fsync", refuses)
+        patched.setattr(journal.os, "fsync", raising(OSError(5, "Input/output error")))
         writer.flush()
         assert writer.faults >= 1 and writer.age > 0
     writer.flush()

@@ -1,5 +1,6 @@
 """Live: events give the same verdicts as a table, and a restarted process restores the state of the last one."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -28,21 +29,21 @@ from callsieve.serving.live.cleared_callers import write_cleared
 from callsieve.serving.live.clock import SETTLED, Clock
 from callsieve.serving.live.events import CALLS, Complaint, call_from_line, call_to_line, read_complaints
 from callsieve.serving.live.journal import Journal
-from callsieve.serving.live.live import COUNTERS, FutureEventError, Live
+from callsieve.serving.live.live import COUNTERS, FutureEventError
 from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, unlock_folder
 from callsieve.serving.live.verdict_log import explain_record, verdict_record
-from tests.support import real_bundle, strategies
+from tests.support import live_states, real_bundle, strategies
 from tests.support import small_bundle as small
-from tests.support.http_service import CAPACITY, LONG_DEADLINE, NUMBER, STRICT_POLICY
+from tests.support.errors import refused
+from tests.support.http_service import NUMBER, STRICT_POLICY
+from tests.support.live_states import attempt_of, begin, events, play, probes, state
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
 def swap(bundle_folder):
-    swap = Swap(trusted=small.TRUSTED, policy=STRICT_POLICY)
-    swap.load(bundle_folder)
-    return swap
+    return live_states.loaded(bundle_folder, policy=STRICT_POLICY)
 
 
 @pytest.fixture(scope="module")
@@ -51,49 +52,21 @@ def calls():
 
 
 @pytest.fixture
-def live(swap, tmp_path):
-    live_state = begin(swap, tmp_path / "state")
-    yield live_state
-    live_state.close()
+def start(swap, tmp_path):
+    """Begins live states in folders below `tmp_path`, and closes them after the test."""
+    with contextlib.ExitStack() as at_the_end:
+
+        def begin_in(folder="state", scorers=swap, **options):
+            live_state = begin(scorers, tmp_path / folder, **options)
+            at_the_end.callback(live_state.close)
+            return live_state
+
+        yield begin_in
 
 
-def begin(swap, folder, **options):
-    return Live(swap, Intake(real_bundle.NUMBER_KEY), folder, **{"deadline": LONG_DEADLINE, **CAPACITY, **options})
-
-
-def attempt_of(call):
-    """Returns a call without the fields that are unknown while it rings."""
-    return dataclasses.replace(call, ring=None, talk=None, outcome="unknown", released_by="unknown")
-
-
-def events(calls):
-    """Returns (kind, call) pairs in order of time: kind 0 is an attempt, 1 an end. Attempts precede ends."""
-    timeline = [(call.start, 0, call) for call in calls]
-    timeline += [(call.start + call.ring + call.talk, 1, call) for call in calls if call.ring is not None]
-    return [(kind, call) for _, kind, call in sorted(timeline, key=lambda event: event[:2])]
-
-
-def play(live, timeline):
-    """Sends events to `live`; returns the verdict of each attempt."""
-    verdicts = []
-    for kind, call in timeline:
-        if kind == 0:
-            verdicts.append(live.attempt(attempt_of(call)))
-        else:
-            live.end(call)
-    return verdicts
-
-
-def probes(calls):
-    """Returns one later call for each of many pairs of numbers."""
-    moment = max(call.start for call in calls) + 5000.0
-    pairs = [(a, b) for a in real_bundle.CALLERS for b in real_bundle.CALLEES[:6]]
-    intake = Intake(real_bundle.NUMBER_KEY)
-    return [intake(Call(start=moment, caller=a, callee=b)) for a, b in pairs]
-
-
-def state(live, calls):
-    return repr([live.memory.history.vector(probe) for probe in probes(calls)])
+@pytest.fixture
+def live(start):
+    return start()
 
 
 @pytest.mark.system
@@ -111,7 +84,7 @@ def test_events_and_a_table_give_equal_verdicts(live, swap, calls):
 
 
 @pytest.mark.parametrize("half", [0, 77, 200])
-def test_a_restarted_process_restores_the_state(swap, calls, tmp_path, half):
+def test_a_restarted_process_restores_the_state(start, swap, calls, tmp_path, half):
     timeline = events(calls)
     whole, first = begin(swap, tmp_path / "whole"), begin(swap, tmp_path / "parts")
     play(whole, timeline)
@@ -122,7 +95,7 @@ def test_a_restarted_process_restores_the_state(swap, calls, tmp_path, half):
     assert state(second, calls[:half] or calls) == state(first, calls[:half] or calls)
     play(second, timeline[half:])
     second.close()
-    third = begin(swap, tmp_path / "parts")
+    third = start("parts")
     # Steps need plain digits, which no file contains. All other features are equal bit for bit.
     steps = {i for i, feature in enumerate(FEATURES) if "step" in feature.name or "near" in feature.name}
     for probe in probes(calls):
@@ -131,20 +104,18 @@ def test_a_restarted_process_restores_the_state(swap, calls, tmp_path, half):
         differ = {i for i in range(len(NAMES)) if repr(expected[i]) != repr(restored[i])}
         assert {NAMES[i] for i in differ - steps} == set()
     whole.close()
-    third.close()
 
 
-def test_a_call_in_progress_can_end_after_a_restart(swap, calls, tmp_path):
+def test_a_call_in_progress_can_end_after_a_restart(start, swap, calls, tmp_path):
     call = next(call for call in calls if call.ring is not None)
     first = begin(swap, tmp_path / "state")
     first.attempt(attempt_of(call))
     first.close()
-    second = begin(swap, tmp_path / "state")
+    second = start()
     assert len(second.in_progress._restored) == 1
     second.end(call)
     assert len(second.in_progress._restored) == 0
     assert second.memory.history.calls == 1
-    second.close()
 
 
 def test_a_snapshot_replaces_events(swap, calls, tmp_path):
@@ -199,15 +170,14 @@ def test_snapshots_are_written_while_sigchld_is_ignored(swap, calls, tmp_path):
         signal.signal(signal.SIGCHLD, before)
 
 
-def test_a_long_journal_causes_a_snapshot(swap, calls, tmp_path):
+def test_a_long_journal_causes_a_snapshot(start, swap, calls, tmp_path):
     live = begin(swap, tmp_path / "state", journal_bytes=2000)
     play(live, events(calls))
     wait_until(lambda: live.memory.saved[0])
     before = state(live, calls)
     live.close()
-    again = begin(swap, tmp_path / "state")
+    again = start()
     assert state(again, calls) == before
-    again.close()
 
 
 def test_a_broken_snapshot_is_refused_and_later_events_are_restored(swap, calls, tmp_path):
@@ -227,7 +197,7 @@ def test_a_broken_snapshot_is_refused_and_later_events_are_restored(swap, calls,
     again.close()
 
 
-def test_a_snapshot_that_fails_changes_nothing(swap, calls, tmp_path, monkeypatch):
+def test_a_snapshot_that_fails_changes_nothing(start, swap, calls, tmp_path, monkeypatch):
     live = begin(swap, tmp_path / "state")
     play(live, events(calls)[:50])
     monkeypatch.setattr(upkeep, "snapshot_path", lambda folder, number: folder / "nowhere" / str(number))
@@ -236,17 +206,15 @@ def test_a_snapshot_that_fails_changes_nothing(swap, calls, tmp_path, monkeypatc
     before = state(live, calls)
     live.close()
     assert live.memory.saved == [0, 1]
-    again = begin(swap, tmp_path / "state")
+    again = start()
     assert state(again, calls) == before
-    again.close()
 
 
-def test_a_large_verdict_file_is_followed_by_a_new_file(swap, calls, tmp_path, monkeypatch):
+def test_a_large_verdict_file_is_followed_by_a_new_file(start, calls, monkeypatch):
     monkeypatch.setattr(live_module, "VERDICT_BYTES", 1)
-    live = begin(swap, tmp_path / "state")
+    live = start()
     play(live, events(calls)[:50])
     wait_until(lambda: live.verdicts.number != 1)
-    live.close()
 
 
 def test_a_journal_line_without_a_call_is_counted_as_damaged(swap, tmp_path):
@@ -280,19 +248,18 @@ def test_an_invalid_deadline_is_refused(swap, tmp_path, deadline):
     assert not (tmp_path / "state").exists()
 
 
-def test_a_late_verdict_is_a_pass(swap, calls, tmp_path):
-    live = begin(Slow(swap, lambda: time.sleep(0.02)), tmp_path / "state", deadline=0.01)
+def test_a_late_verdict_is_a_pass(start, swap, calls):
+    live = start(scorers=Slow(swap, lambda: time.sleep(0.02)), deadline=0.01)
     verdict = live.attempt(attempt_of(calls[0]))
     assert (verdict.action, verdict.status) == ("pass", "deadline")
     assert math.isfinite(verdict.score)
     assert live.counts["late"] == 1
     assert live.memory.history.calls == 1  # the call is in the history
-    live.close()
 
 
-def test_a_call_that_waits_longer_than_the_deadline_passes(swap, calls, tmp_path):
+def test_a_call_that_waits_longer_than_the_deadline_passes(start, swap, calls):
     gate, inside = threading.Event(), threading.Event()
-    live = begin(Slow(swap, lambda: (inside.set(), gate.wait(30))), tmp_path / "state", deadline=0.05)
+    live = start(scorers=Slow(swap, lambda: (inside.set(), gate.wait(30))), deadline=0.05)
     blocked = threading.Thread(target=live.attempt, args=(attempt_of(calls[0]),))
     blocked.start()
     inside.wait(30)
@@ -308,7 +275,6 @@ def test_a_call_that_waits_longer_than_the_deadline_passes(swap, calls, tmp_path
     assert live.counts["shed"] == 4
     assert live.counts["late"] == 1
     assert live.memory.history.calls == 1
-    live.close()
 
 
 @pytest.mark.parametrize(
@@ -416,7 +382,7 @@ def test_a_journal_starts_when_everything_that_its_thread_uses_is_ready(swap, tm
     assert started == ["calls", "complaints", "cases"] and list(snapshot_numbers(tmp_path / "state"))
 
 
-def test_memory_is_bounded(swap, calls, tmp_path, monkeypatch):
+def test_memory_is_bounded(start, swap, calls, tmp_path, monkeypatch):
     monkeypatch.setattr(calls_in_progress, "MAX_CALLS", 10)
     monkeypatch.setattr(live_module, "RECENT", 5)
     live = begin(swap, tmp_path / "state", limits=Limits(20, 12))
@@ -426,9 +392,8 @@ def test_memory_is_bounded(swap, calls, tmp_path, monkeypatch):
     assert live.memory.history.calls <= 20
     assert live.memory.history.numbers <= 12
     live.close()
-    again = begin(swap, tmp_path / "state", limits=Limits(20, 12))
+    again = start(limits=Limits(20, 12))
     assert len(again.in_progress._restored) == 10
-    again.close()
 
 
 @pytest.mark.source("L21", by="serving/live/live.py")
@@ -455,7 +420,7 @@ def test_an_explanation_repeats_the_verdict(live, calls):
 
 
 @pytest.mark.source("L32", by="serving/live/verdict_log.py")
-def test_an_explanation_survives_a_restart_while_the_journal_has_its_record(swap, calls, tmp_path):
+def test_an_explanation_survives_a_restart_while_the_journal_has_its_record(start, swap, calls, tmp_path):
     live = begin(swap, tmp_path / "state")
     verdicts = {verdict.case: verdict for verdict in play(live, events(calls))}
     live.close()
@@ -473,9 +438,8 @@ def test_an_explanation_survives_a_restart_while_the_journal_has_its_record(swap
     again.close()
     for path in (tmp_path / "state").glob("cases-*.log"):
         path.unlink()
-    emptied = begin(swap, tmp_path / "state")
+    emptied = start()
     assert not any(emptied.explain(case) for case in verdicts)
-    emptied.close()
 
 
 def test_the_record_of_a_cleared_caller_explains_the_action_of_the_rules_alone(bundle_folder, tmp_path):
@@ -501,18 +465,16 @@ def test_a_model_for_other_columns_is_refused_at_start_and_at_a_reload(bundle_fo
         judge.load(bundle_folder)
     assert not judge.ready and "in another order" in judge.refusal
     live.close()
-    judge = Swap(trusted=small.TRUSTED)
-    judge.load(bundle_folder)
+    judge = live_states.loaded(bundle_folder)
     with pytest.raises(ValueError, match="history: its features are in another order than the model's"):
         begin(judge, tmp_path)
     begin(Swap(trusted=small.TRUSTED), tmp_path).close()  # the folder is free again
 
 
-def test_an_explanation_of_a_filling_history_repeats_the_verdict(calls, tmp_path):
+def test_an_explanation_of_a_filling_history_repeats_the_verdict(start, calls, tmp_path):
     real_bundle.write_bundle(tmp_path / "bundle")
-    patient = Swap(trusted=small.TRUSTED, policy=dataclasses.replace(STRICT_POLICY, history_days=7))
-    patient.load(tmp_path / "bundle")
-    live = begin(patient, tmp_path / "state")
+    patient = live_states.loaded(tmp_path / "bundle", policy=dataclasses.replace(STRICT_POLICY, history_days=7))
+    live = start(scorers=patient)
     for verdict in play(live, events(calls)):  # fewer than five days
         explained = live.explain(verdict.case)
         assert (explained.status, explained.band) == (verdict.status, verdict.band) == ("filling", "")
@@ -520,14 +482,12 @@ def test_an_explanation_of_a_filling_history_repeats_the_verdict(calls, tmp_path
     assert live.statuses == {"filling": live.counts["attempts"]}
     text = metrics(live, patient, {}).decode()
     assert f'callsieve_statuses_total{{status="filling"}} {live.counts["attempts"]}.0' in text
-    live.close()
 
 
-def test_calls_without_a_model_pass_and_enter_the_history(calls, tmp_path):
-    live = begin(Swap(trusted=small.TRUSTED), tmp_path / "state")
+def test_calls_without_a_model_pass_and_enter_the_history(start, calls):
+    live = start(scorers=Swap(trusted=small.TRUSTED))
     assert live.attempt(attempt_of(calls[0])).status == "no_model"
     assert live.memory.history.calls == 1
-    live.close()
 
 
 def test_complaints_are_stored_with_tokens(live, tmp_path):
@@ -554,9 +514,8 @@ def test_a_complaint_from_the_future_is_refused(live, tmp_path):
     "odd", [{"category": "138 0013 8000"}, {"category": ""}, {"mode": NUMBER}, {"number": ""}, {"number": "1" * 300}]
 )
 def test_an_invalid_complaint_is_refused(odd):
-    with pytest.raises(ValueError, match="complaint: ") as error:
+    with refused("complaint: "):
         Complaint(**({"reporter": NUMBER, "number": NUMBER, "at": 1.0, "category": "fraud"} | odd))
-    assert not re.search(r"\d{7}", str(error.value))
 
 
 @pytest.mark.source("P8", by="serving/live/journal.py")
@@ -635,13 +594,11 @@ def test_two_workers_compute_the_features_of_one_process(swap, calls, tmp_path, 
         process.close()
 
 
-def test_a_copy_of_the_folder_of_a_running_process_can_be_restored(swap, calls, tmp_path):
-    live = begin(swap, tmp_path / "state")
+def test_a_copy_of_the_folder_of_a_running_process_can_be_restored(start, calls, tmp_path):
+    live = start()
     play(live, events(calls)[:150])
     live.memory.journal.flush()
     shutil.copytree(tmp_path / "state", tmp_path / "copy")
-    again = begin(swap, tmp_path / "copy")
+    again = start("copy")
     assert state(again, calls) == state(live, calls)
     assert again.memory.restored.lines == 150
-    live.close()
-    again.close()

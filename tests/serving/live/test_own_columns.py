@@ -7,18 +7,17 @@ import sys
 import numpy as np
 import pytest
 
-from callsieve.features import History, Intake
+from callsieve.features import History
 from callsieve.serving import BundleError, OwnColumns, Scorer, Swap
 from callsieve.serving.batch import spark_scoring
 from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.memory_scoring import ScoreInputs, score_calls
 from callsieve.serving.batch.own_column_join import open_own_columns, read_own_columns
 from callsieve.serving.cases.rescore import rescore
-from callsieve.serving.live.live import Live
 from callsieve.serving.live.verdict_log import Position, read_after
-from tests.support import own_bundle, real_bundle
+from tests.support import live_states, own_bundle, real_bundle
 from tests.support import small_bundle as small
-from tests.support.http_service import CAPACITY, LONG_DEADLINE, STRICT_POLICY
+from tests.support.http_service import STRICT_POLICY
 from tests.support.servers import kamailio
 
 OWN = r"the model has own columns \(tariff\), and this service has no table of them"
@@ -37,25 +36,14 @@ def folder(calls, tmp_path_factory):
     return folder
 
 
-def events(calls):
-    """Returns the attempt of each call, and its end, in order of time."""
-    timeline = [(call.start, 0, call) for call in calls]
-    timeline += [(call.start + call.ring + call.talk, 1, call) for call in calls if call.ring is not None]
-    return sorted(timeline, key=lambda event: event[:2])
-
-
 @pytest.mark.system
 def test_live_verdicts_equal_those_of_a_table_call_by_call(folder, calls, tmp_path):
-    swap = Swap(
-        trusted=small.TRUSTED, policy=STRICT_POLICY, columns=lambda: open_own_columns(folder / "columns.parquet")
-    )
-    scorer = swap.load(folder / "bundle")
-    live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path, deadline=LONG_DEADLINE, **CAPACITY)
-    verdicts = []
-    for _, is_end, call in events(calls):
-        live.end(call) if is_end else verdicts.append(live.attempt(call))
+    columns = lambda: open_own_columns(folder / "columns.parquet")
+    swap = live_states.loaded(folder / "bundle", policy=STRICT_POLICY, columns=columns)
+    live = live_states.begin(swap, tmp_path)
+    verdicts = live_states.play(live, live_states.events(calls))
     own = read_own_columns(folder / "columns.parquet")
-    expected, rows = score_calls(scorer, real_bundle.key_table(calls), columns=own, threads=1)
+    expected, rows = score_calls(swap.scorer, real_bundle.key_table(calls), columns=own, threads=1)
     assert [verdict.raw for verdict in verdicts] == expected.raw.tolist()
     assert np.isnan(rows[:, -1]).any()
     assert len(np.unique(rows[:, -1])) > 10
@@ -63,7 +51,7 @@ def test_live_verdicts_equal_those_of_a_table_call_by_call(folder, calls, tmp_pa
     live.close()
     records, _ = read_after(tmp_path, Position(), 1000)
     assert len(records) == sum(verdict.action != "pass" for verdict in verdicts) > 0
-    assert all(rescore(record, scorer).differences == () for record in records)
+    assert all(rescore(record, swap.scorer).differences == () for record in records)
 
 
 def test_a_host_that_embeds_the_scorer_passes_the_table(folder, calls):

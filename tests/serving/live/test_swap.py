@@ -12,6 +12,7 @@ from callsieve.serving import BundleError, Policy, Swap
 from callsieve.serving.scorer import scorer as scorer_module
 from tests.support import real_bundle
 from tests.support import small_bundle as small
+from tests.support.errors import raising
 
 EPOCHS = (5, 6, 7)
 
@@ -68,10 +69,9 @@ def test_a_refused_bundle_leaves_the_last_good_bundle(swap, bundles):
 
 
 def test_a_bundle_with_other_golden_scores_is_refused(swap, bundles, monkeypatch):
-    def other(*_arguments):
-        raise ValueError("golden vector 0 must give 1, got 2 and 2")
-
-    monkeypatch.setattr("callsieve.serving.bundle.bundle._check_golden", other)
+    monkeypatch.setattr(
+        "callsieve.serving.bundle.bundle._check_golden", raising(ValueError("golden vector 0 must give 1, got 2 and 2"))
+    )
     with pytest.raises(BundleError, match=r"model\.txt: golden vector 0"):
         swap.load(bundles / "5")
     assert not swap.ready
@@ -114,11 +114,7 @@ def test_a_refused_bundle_writes_no_epoch(bundles, tmp_path):
 def test_a_full_disk_leaves_the_last_good_bundle(bundles, tmp_path, monkeypatch):
     swap = Swap(trusted=small.TRUSTED, epoch_file=tmp_path / "epoch")
     good = swap.load(bundles / "5")
-
-    def full(_descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", raising(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
         swap.load(bundles / "6")
     assert swap.scorer is good

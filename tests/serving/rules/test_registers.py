@@ -27,6 +27,7 @@ from callsieve.serving.rules.registers import OPTIONAL, SCHEMA, Registers, colum
 from callsieve.serving.rules.timeline import NEVER, NO_ROW, Span, as_of, step_function
 from callsieve.training.cli.command_table import main
 from tests.support import strategies
+from tests.support.errors import refused
 from tests.support.real_bundle import make_registers
 
 moments = st.integers(0, 30)
@@ -122,9 +123,8 @@ def test_an_invalid_row_is_quarantined_with_its_reason_and_shows_no_number(tmp_p
     assert json.loads(entry)["row"] == 3  # the line of the file
     assert json.loads(entry)["reason"] == reason
     assert not re.search(r"\d{7}", entry)
-    with pytest.raises(ValueError, match=rf"subscribers\.csv, row 3(, column \w+)?: {reason}, expected ") as caught:
+    with refused(rf"subscribers\.csv, row 3(, column \w+)?: {reason}, expected "):
         read_registers(tmp_path, KEY, strict=True)
-    assert not re.search(r"\d{7}|\n", str(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,8 @@ def test_an_invalid_row_is_quarantined_with_its_reason_and_shows_no_number(tmp_p
     ],
 )
 def test_an_invalid_register_is_refused_in_one_line(tmp_path, name, text, message):
-    with pytest.raises(ValueError, match=message) as caught:
+    with refused(message):
         read_registers(write(tmp_path, name, text), KEY)
-    assert "\n" not in str(caught.value)
 
 
 def test_registers_of_a_simulated_world_survive_a_round_trip(world_folder, tmp_path):
@@ -169,9 +168,8 @@ def test_keyed_files_are_checked_line_by_line(world_folder, tmp_path):
         *((odd, "a JSON object with the keys number, reason") for odd in (row(more=1), b"[]", b"\xff", *digits)),
     ):
         (tmp_path / "protected.jsonl").write_bytes(first.encode() + b"\n" + line + b"\n")
-        with pytest.raises(ValueError, match=rf"protected\.jsonl line 2: expected {expected}") as caught:
+        with refused(rf"protected\.jsonl line 2: expected {expected}"):
             Registers.read(tmp_path)
-        assert not re.search(r"\d{7}|\n", str(caught.value))
     with pytest.raises(ValueError, match="has no register"):
         Registers.read(tmp_path.parent)
 

@@ -17,13 +17,12 @@ from callsieve.features.catalogue import NAMES
 from callsieve.features.intake.numbers import parse_in_period
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES
-from callsieve.serving import Policy, Registers, Scorer, Swap, read_policy
+from callsieve.serving import Policy, Registers, Scorer, read_policy
 from callsieve.serving.batch.memory_scoring import score_vectors
 from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.batch.verdict_file import verdict_details
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.custody.purposes import declare
-from callsieve.serving.live.live import Live
 from callsieve.serving.live.swap import current_registers
 from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
 from callsieve.serving.rules.plan_classes import plan_table
@@ -46,7 +45,7 @@ from callsieve.serving.rules.rules import (
     collect_facts,
     matching_rules,
 )
-from tests.support import real_bundle
+from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
 from tests.support.http_service import verdict_from_json
 from tests.support.real_bundle import load_scorer
@@ -482,9 +481,8 @@ def test_facts_pass_through_the_live_service_and_json(bundle_folder, registers, 
     with pytest.raises(ValueError, match="declared for export, not for scoring"):
         current_registers(tmp_path / "registers")
     declare(tmp_path / "registers", "offices of the test", "law", ["scoring"], "2999-12-31", change=True)
-    swap = Swap(trusted=small.TRUSTED, policy=HARSH, registers=tmp_path / "registers")
-    swap.load(bundle_folder)
-    live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=60.0)
+    swap = live_states.loaded(bundle_folder, policy=HARSH, registers=tmp_path / "registers")
+    live = live_states.begin(swap, tmp_path / "state")
     call = Call(LATE, real_bundle.CALLERS[0], real_bundle.CALLEES[0])
     verdict = live.attempt(call)
     assert {"called_after_refusal", "outside_hours"} <= {fact.rule for fact in verdict.rules}

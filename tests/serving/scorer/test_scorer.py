@@ -27,6 +27,7 @@ from callsieve.serving.scorer.status import MESSAGES, STATUSES, status_of_score
 from callsieve.serving.scorer.verdict import case_id
 from tests.support import real_bundle
 from tests.support import small_bundle as small
+from tests.support.errors import refused
 from tests.support.http_service import STRICT_POLICY
 
 CLASS, CALLS = NAMES.index("call_caller_class"), NAMES.index("out_calls_count_7d")
@@ -429,9 +430,8 @@ def test_another_catalogue_is_refused(tmp_path):
 def test_unknown_features_are_refused(tmp_path):
     small.write_bundle(tmp_path / "foreign", catalogue_hash=catalogue_hash())
     expected = "features that this version does not compute: calls_1h, answered_24h"
-    with pytest.raises(BundleError, match=expected) as caught:
+    with refused(expected, BundleError):
         Scorer.load(tmp_path / "foreign", trusted=small.TRUSTED)
-    assert "\n" not in str(caught.value)
 
 
 def test_another_key_is_refused(bundle_folder):

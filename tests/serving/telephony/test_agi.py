@@ -13,13 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callsieve.features.intake.intake import Intake
-from callsieve.serving import Swap
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.memory import Limits
 from callsieve.serving.telephony import agi as module
 from callsieve.serving.telephony.agi import LINE, OPEN, Agi, call_from_request, ended_call, serve
-from tests.support import real_bundle
-from tests.support import small_bundle as small
+from tests.support import live_states, real_bundle
 
 # The request that res_agi.c writes for AGI(agi://127.0.0.1:4573/ring): `agi_network` and the script come first.
 RING = """\
@@ -61,8 +59,7 @@ def head(script="ring", *arguments, caller="13800138000", callee="13900139000", 
 @pytest.fixture
 def live(tmp_path):
     real_bundle.write_bundle(tmp_path / "bundle", valid_until="2036-04-01T00:00:00Z")
-    judge = Swap(trusted=small.TRUSTED)
-    judge.load(tmp_path / "bundle")
+    judge = live_states.loaded(tmp_path / "bundle")
     live_state = Live(
         judge, Intake(real_bundle.NUMBER_KEY), tmp_path / "state", deadline=5.0, limits=Limits(10_000, 1_000)
     )

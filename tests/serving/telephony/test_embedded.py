@@ -13,17 +13,15 @@ from msgspec import structs
 
 from callsieve.features import Call, History, Intake
 from callsieve.features.catalogue import NAMES
-from callsieve.serving import Scorer, Swap
+from callsieve.serving import Scorer
 from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.custody.purposes import declare
 from callsieve.serving.live.cleared_callers import FILE, write_cleared
 from callsieve.serving.live.forgetting import request_forgetting
-from callsieve.serving.live.live import Live
 from callsieve.serving.live.snapshots import snapshot_path
 from callsieve.serving.live.verdict_log import Position, read_after
-from tests.support import real_bundle
-from tests.support import small_bundle as small
+from tests.support import live_states, real_bundle
 from tests.support.servers import kamailio as kamailio_files
 from tests.support.waiting import wait_until
 
@@ -409,9 +407,8 @@ def test_embedded_verdicts_and_their_records_equal_those_of_live(script, folder,
     policy = tmp_path / "policy.toml"
     policy.write_text('version = "r"\nappeal = "office"\n[bands]\n[rules]\nlapsed_number = "block"\n')
     engine = make(script, folder, registers=str(tmp_path / "registers"), state=str(tmp_path / "in"), policy=str(policy))
-    swap = Swap(trusted=small.TRUSTED, policy=engine.swap.scorer.policy, registers=tmp_path / "registers")
-    swap.load(folder / "bundle")
-    live = Live(swap, Intake(real_bundle.NUMBER_KEY), tmp_path / "beside", deadline=60.0)
+    swap = live_states.loaded(folder / "bundle", policy=engine.swap.scorer.policy, registers=tmp_path / "registers")
+    live = live_states.begin(swap, tmp_path / "beside")
     for n in range(6):
         verdict = place(engine, str(n), CALLERS[n % 3], START + 60 * n)
         call = Call(start=START + 60 * n, caller=CALLERS[n % 3], callee=CALLEE, trunk="")

@@ -13,6 +13,7 @@ from callsieve.features.records import ATTESTATIONS, OUTCOMES, RELEASED_BY, Call
 from callsieve.serving.scorer.verdict import Verdict
 from callsieve.serving.telephony import sip, sip_replies
 from callsieve.serving.telephony.sip_replies import Redress, Reply
+from tests.support.errors import refused
 from tests.support.servers.odd_invites import mutant
 
 INVITE = (
@@ -240,9 +241,8 @@ def test_only_a_label_or_screen_is_labelled():
     ],
 )
 def test_an_invalid_redress_is_refused(fields, rule):
-    with pytest.raises(ValueError, match=rule) as error:
+    with refused(rule):
         Redress(**fields)
-    assert "13800138000" not in str(error.value)
 
 
 def test_an_invalid_response_is_refused():

@@ -61,21 +61,19 @@ def test_a_run_becomes_the_champion_by_two_approvals(run_command, folder):
     assert run_command("audit", "show", 9, "--in", folder)[0] == 1
 
 
-def test_all_attempts_are_listed(run_command, folder):
+def test_all_attempts_are_listed(command_text, command_json, folder):
     place = recorded_run.run_paths_in(folder)
     recorded_run.record_run(place, folder)
     recorded_run.record_run(
         place, folder / "two", metrics=recorded_run.PASSING_METRICS | {"model_catch_by_call_low": 0.1}
     )
     append(place.log, "gates", recorded_run.gates().to_json(), small.KEY)
-    code, out, _ = run_command("audit", "attempts", "--in", folder, "--json")
-    rows = json.loads(out)["attempts"]
+    rows = command_json("audit", "attempts", "--in", folder)["attempts"]
     assert [(row["model"], row["result"]) for row in rows] == [
         ("one", "passes its gates"), ("two", "refused by a gate on model_catch_by_call_low"), ("", "no result"),
     ]  # fmt: skip
     assert rows[1]["refused"] == ["model_catch_by_call_low"]
-    code, out, _ = run_command("audit", "attempts", "--in", folder)
-    assert code == 0 and "refused by a gate" in out
+    assert "refused by a gate" in command_text("audit", "attempts", "--in", folder)
 
 
 def test_rollback_names_the_new_champion(run_command, monkeypatch, folder):
@@ -174,17 +172,15 @@ def test_verify_compares_a_folder_with_its_own_run(run_command, folder):
     assert code == 1 and "\ncopy tables/slices.csv: logged as '" in out
 
 
-def test_an_approver_key_is_written_once(run_command, folder):
+def test_an_approver_key_is_written_once(command_error, run_command, folder):
     code, out, _ = run_command("model", "approver-key", folder / "mine.key")
     public = read_signing_key(folder / "mine.key").public_key().public_bytes_raw().hex()
     assert code == 0 and out.startswith(f'"mine" = "{public}"  # key ')
-    code, _, err = run_command("model", "approver-key", folder / "mine.key")
-    assert code == 1 and err.count("\n") == 1
+    assert command_error("model", "approver-key", folder / "mine.key").count("\n") == 1
 
 
-def test_replay_of_a_run_folder_reproduces_its_model(run_command, training_run, world_folder):
-    code, out, _ = run_command("model", "replay", training_run[0], "--data", world_folder)
-    assert code == 0
+def test_replay_of_a_run_folder_reproduces_its_model(command_text, training_run, world_folder):
+    out = command_text("model", "replay", training_run[0], "--data", world_folder)
     assert out.splitlines()[-1] == f"model {training_run[1]['model']['id']}: reproduced byte for byte"
     assert "equal    model.txt" in out and "of the headline" in out
 

@@ -23,6 +23,7 @@ from callsieve.training.oversight.log.audit_log import payloads
 from tests.serving.cases.test_store import example_record, fill
 from tests.support import http_service, real_bundle
 from tests.support import small_bundle as small
+from tests.support.errors import raising
 from tests.support.keys import write_key
 from tests.support.waiting import wait_until
 from tests.system.test_privacy import numbers_in, texts_in
@@ -162,10 +163,7 @@ def test_every_verdict_except_pass_has_a_record(running, tmp_path):
 
 
 def test_a_failing_store_is_an_error_of_one_line(run_command, monkeypatch, tmp_path):
-    def fail(*_):
-        raise OperationalError("SELECT secret", {}, OSError("disk"))
-
-    monkeypatch.setattr(CaseStore, "find", fail)
+    monkeypatch.setattr(CaseStore, "find", raising(OperationalError("SELECT secret", {}, OSError("disk"))))
     code, out, err = run_command("cases", "show", "1" * 16, "--store", f"sqlite:///{tmp_path}/cases.db")
     assert (code, out, err) == (1, "", "callsieve: case store: the database failed: OperationalError\n")
 
@@ -217,15 +215,14 @@ def test_watch_imports_verdicts_and_ends_at_ctrl_c(run_command, monkeypatch, tmp
     assert run_command("cases", "notice", example_record(1).case, *store)[0] == 0
 
 
-def test_serve_listens_on_the_given_address(run_command, monkeypatch, tmp_path):
+def test_serve_listens_on_the_given_address(command_text, monkeypatch, tmp_path):
     config = {}
     monkeypatch.setattr("uvicorn.Server.run", lambda self: config.update(vars(self.config)))
     http_service.write_service_files(tmp_path)
     state, store = tmp_path / "state", f"sqlite:///{tmp_path}/cases.db"
     state.mkdir(exist_ok=True)
     words = ("--state", state, "--keys", tmp_path / "api.keys", "--store", store, "--port", 7)
-    code, _, err = run_command("cases", "serve", *words)
-    assert code == 0, err
+    command_text("cases", "serve", *words)
     assert (config["host"], config["port"], config["access_log"]) == ("127.0.0.1", 7, False)
     assert config["http"] == "h11"  # it bounds the size of a head
     assert "/v1/appeals" in {route.path for route in config["app"].routes}

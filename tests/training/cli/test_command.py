@@ -20,23 +20,21 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.judging.evaluate import BY_FOLDS
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.studies import demo, simulated
+from tests.support.errors import raising
 
 ACTIONS = {"pass", "label", "screen", "block"}
 
 
-def interrupt(*_):
-    raise KeyboardInterrupt
+interrupt = raising(KeyboardInterrupt)
 
 
-def test_the_feature_list_is_the_catalogue(command_json, run_command):
+def test_the_feature_list_is_the_catalogue(command_json, command_text):
     value = command_json("features", "--list")
     assert value["hash"] == catalogue_hash()
     assert [feature["name"] for feature in value["features"]] == [*NAMES, *COMPLAINT_NAMES]
     assert len(NAMES) >= 60
     assert all(len(feature) > 3 for feature in value["features"])
-    code, out, _ = run_command("features", "--list")
-    assert code == 0
-    assert f"{len(FEATURES)} features" in out
+    assert f"{len(FEATURES)} features" in command_text("features", "--list")
 
 
 def test_simulate_writes_a_keyed_world_and_its_key(command_json, tmp_path):
@@ -84,7 +82,7 @@ def test_train_writes_report_record_and_figures(training_run):
     assert set(head["catch"]["call"]) == {"rate", "low", "high"}
 
 
-def test_evaluate_writes_all_figures(command_json, run_command, world_folder, training_run, run_key, tmp_path):
+def test_evaluate_writes_all_figures(command_json, command_text, world_folder, training_run, run_key, tmp_path):
     words = ("--audit", tmp_path / "audit", "--signing-key", run_key)
     figures = command_json("evaluate", "--bundle", training_run[0] / "bundle", "--data", world_folder, *words)
     assert [payload["by"] for _, payload in payloads(tmp_path / "audit", "touch")] == ["evaluate"]
@@ -102,8 +100,7 @@ def test_evaluate_writes_all_figures(command_json, run_command, world_folder, tr
     assert all(attack["known_group"]["numbers"] >= numbers.get(attack["attack"], 0) for attack in figures["attacks"])
     assert sum(numbers.values()) > 0
     files = ("--bundle", training_run[0] / "bundle", "--data", world_folder, "--out", tmp_path / "report")
-    code, out, _ = run_command("evaluate", *files, *words, "--lang", "zh")
-    assert code == 0
+    out = command_text("evaluate", *files, *words, "--lang", "zh")
     assert "骚扰通话召回率" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "report" / "figures.json").read_text())["model"] == figures["model"]
     assert any((tmp_path / "report" / "plots").iterdir())
@@ -114,7 +111,7 @@ def test_evaluate_writes_all_figures(command_json, run_command, world_folder, tr
     assert "by the number of earlier calls" in out
 
 
-def test_score_counts_calls_and_callers(command_json, run_command, world_folder, world, training_run, tmp_path):
+def test_score_counts_calls_and_callers(command_json, command_text, world_folder, world, training_run, tmp_path):
     words = ["--bundle", training_run[0] / "bundle", "--layout", "keyed", "--calls", world_folder / "calls.parquet"]
     value = command_json("score", *words, "--out", tmp_path / "verdicts.parquet")
     assert set(value["actions"]) == set(value["callers"]) == ACTIONS
@@ -129,9 +126,7 @@ def test_score_counts_calls_and_callers(command_json, run_command, world_folder,
     verdicts = pq.read_table(tmp_path / "verdicts.parquet")
     counted = {row["values"]: row["counts"] for row in verdicts["action"].value_counts().to_pylist()}
     assert counted == {word: n for word, n in value["actions"].items() if n}
-    code, out, _ = run_command("score", *words)
-    assert code == 0
-    assert "calls scored by model" in out
+    assert "calls scored by model" in command_text("score", *words)
 
 
 def test_score_counts_quarantined_rows(command_json, training_run, tmp_path):
@@ -160,7 +155,7 @@ OVERWRITES = {
 
 
 @pytest.mark.parametrize(("command", "source", "options"), OVERWRITES.values(), ids=OVERWRITES)
-def test_no_output_overwrites_an_input(run_command, training_run, tmp_path, monkeypatch, command, source, options):
+def test_no_output_overwrites_an_input(command_error, training_run, tmp_path, monkeypatch, command, source, options):
     (tmp_path / "calls.csv").write_text("caller,callee,start,duration\na,b,2025-03-03 10:00:00,30\na,,x,1\n")
     (tmp_path / "complaints.csv").write_text("number,category,at,known_at\na,harassment,x,x\n")
     (tmp_path / "protected.jsonl").write_text("{}\n")
@@ -170,8 +165,7 @@ def test_no_output_overwrites_an_input(run_command, training_run, tmp_path, monk
     words = [source] if command.startswith("ingest") else ["--calls", source, "--layout", "plain"]
     words += ["--bundle", training_run[0] / "bundle"] if command == "score" else []
     words += ["--key", Path("some.key")] if command == "live fill" else []
-    code, _, err = run_command(*command.split(), *words, *options)
-    assert code == 1 and "expected a different path for each" in err
+    assert "expected a different path for each" in command_error(*command.split(), *words, *options)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -191,7 +185,7 @@ def test_score_counts_calls_of_number_classes_without_a_threshold(command_json, 
     assert "1 calls were not scored: the model has no threshold for the number class 'unknown'" in out
 
 
-def test_a_repeated_features_command_keeps_its_shards(command_json, run_command, tmp_path):
+def test_a_repeated_features_command_keeps_its_shards(command_json, command_error, tmp_path):
     rows = [f"1380013800{i % 3},1390013900{i % 5},2025-03-03 10:{i:02d}:00,{i}" for i in range(30)]
     source, out = tmp_path / "calls.csv", tmp_path / "out"
     source.write_text("\n".join(["caller,callee,start,duration", *rows, "13800138000,,x,1"]) + "\n")
@@ -205,8 +199,7 @@ def test_a_repeated_features_command_keeps_its_shards(command_json, run_command,
     assert command_json(*words) == value
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
     source.write_text(source.read_text() + rows[0] + "\n")
-    code, _, err = run_command(*words)
-    assert code == 1 and "its unfinished run has another size; expected the same input, or a new folder" in err
+    assert "its unfinished run has another size; expected the same input, or a new folder" in command_error(*words)
 
 
 def write_inputs(folder):
@@ -235,20 +228,18 @@ CHANGES = {
 
 @pytest.mark.system
 @pytest.mark.parametrize(("what", "change"), CHANGES.items(), ids=CHANGES)
-def test_a_changed_input_is_refused_in_an_unfinished_folder(command_json, run_command, tmp_path, what, change):
+def test_a_changed_input_is_refused_in_an_unfinished_folder(command_json, command_error, tmp_path, what, change):
     words = write_inputs(tmp_path)
     assert command_json(*words)["calls"] == command_json(*words)["calls"] == 1200
     change(tmp_path)
-    code, _, err = run_command(*words)
-    assert code == 1 and f"its unfinished run has another {what}; expected the same input, or a new folder" in err
+    assert f"its unfinished run has another {what}; expected the same input, or a new folder" in command_error(*words)
 
 
-def test_a_resumed_command_refuses_another_quarantine(command_json, run_command, tmp_path):
+def test_a_resumed_command_refuses_another_quarantine(command_json, command_error, tmp_path):
     words = write_inputs(tmp_path)
     command_json(*words)
     for option, what in ((("--strict",), "strict"), (("--quarantine", tmp_path / "rows"), "quarantine")):
-        code, _, err = run_command(*words, *option)
-        assert code == 1 and f"its unfinished run has another {what}" in err
+        assert f"its unfinished run has another {what}" in command_error(*words, *option)
 
 
 def test_train_on_vectors_selects_rows(run_command, tmp_path):
@@ -311,11 +302,10 @@ def test_the_installed_command_prints_json_and_errors_of_one_line():
     assert failed.stderr.count("\n") == 1
 
 
-def test_an_environment_variable_without_effect_is_accepted(run_command, tmp_path, monkeypatch):
+def test_an_environment_variable_without_effect_is_accepted(command_error, tmp_path, monkeypatch):
     """A variable holds for all trainings; on the command line, the same option is refused."""
     monkeypatch.setenv("CALLSIEVE_TRAIN_AUDIT", "log")
-    code, _, err = run_command("train", "--vectors", tmp_path / "table.csv")
-    assert code == 1 and "not found" in err
+    assert "not found" in command_error("train", "--vectors", tmp_path / "table.csv")
 
 
 def test_score_without_a_bundle_uses_the_shipped_model_and_says_so(run_command, world_folder):

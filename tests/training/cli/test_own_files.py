@@ -18,6 +18,7 @@ from callsieve.training.tracking import mlflow_read
 from callsieve.training.tracking.feature_table import read_table, split
 from callsieve.training.world import write_world
 from tests.support import foreign_files
+from tests.support.errors import raising
 
 RING = 'ring = ["RING_SECS"]\n'
 
@@ -119,19 +120,15 @@ def test_a_file_without_a_valid_call_is_refused_and_no_number_is_named(run_comma
         ("ingest", "checks", "--checks", "{none}"),
     ],
 )
-def test_a_missing_file_is_reported_before_any_work(run_command, own, world_folder, tmp_path, monkeypatch, words):
-    def work(*_arguments, **_options):
-        raise AssertionError("the inputs were not checked first")
-
+def test_a_missing_file_is_reported_before_any_work(command_error, own, world_folder, tmp_path, monkeypatch, words):
     for place in (
         "callsieve.serving.batch.file_scoring.open_scorer",
         "callsieve.training.data.dataset.read_keyed",
         "callsieve.training.run.signer",
     ):
-        monkeypatch.setattr(place, work)
+        monkeypatch.setattr(place, raising(AssertionError("the inputs were not checked first")))
     places = {"own": own, "none": tmp_path / "none", "world": world_folder, "out": tmp_path / "out"}
-    code, _, err = run_command(*(word.format(**places) for word in words))
-    assert code == 1 and f"{tmp_path / 'none'}: not found" in err
+    assert f"{tmp_path / 'none'}: not found" in command_error(*(word.format(**places) for word in words))
     assert not (tmp_path / "out").exists()
 
 
@@ -144,32 +141,28 @@ def test_undeclared_data_are_used_and_recorded_so(run_command, own, tmp_path):
     assert (code, err) == (0, "")  # the line is written once
 
 
-def test_a_policy_can_require_a_declaration(run_command, own, tmp_path, monkeypatch):
+def test_a_policy_can_require_a_declaration(command_error, run_command, own, tmp_path, monkeypatch):
     policy = tmp_path / "policy.toml"
     policy.write_text('version = "strict"\nrequire_declaration = true\n[bands]\n')
     calls = ("--calls", own / "cdr.csv", "--layout", own / "op.toml")
     says = f"{own}: no declaration of source and permitted purposes, and the policy requires one; write it with"
-    code, _, err = run_command("score", *calls, "--policy", policy)
-    assert code == 1 and says in err
+    assert says in command_error("score", *calls, "--policy", policy)
     monkeypatch.setenv("CALLSIEVE_POLICY", str(policy))
-    code, _, err = run_command("features", *calls, "--out", tmp_path / "vectors")
-    assert code == 1 and says in err
+    assert says in command_error("features", *calls, "--out", tmp_path / "vectors")
     policy.write_text('version = "odd"\nrequire_declaration = "yes"\n[bands]\n')
     code, _, err = run_command("features", *calls, "--out", tmp_path / "vectors")
     assert code == 1 and "require_declaration: expected true or false, got 'yes'" in err
 
 
-def test_a_declaration_is_shown_changed_and_removed(run_command, command_json, tmp_path):
+def test_a_declaration_is_shown_changed_and_removed(command_error, run_command, command_json, tmp_path):
     shown = lambda: command_json("privacy", "declaration", tmp_path)
     assert shown() == {"purposes": "undeclared"}
     code, _, err = run_command("privacy", "declare", tmp_path, "--purpose", "training")
     assert code == 2 and "expected --source, --basis, --purpose and --until" in err
-    code, _, err = run_command("privacy", "declare", tmp_path, "--change", "--purpose", "training")
-    assert code == 1 and "no declaration" in err
+    assert "no declaration" in command_error("privacy", "declare", tmp_path, "--change", "--purpose", "training")
     facts = ("--source", "switch", "--basis", "contract", "--purpose", "scoring", "--until", "2999-12-31")
     command_json("privacy", "declare", tmp_path, *facts)
-    code, _, err = run_command("privacy", "declare", tmp_path, *facts)
-    assert code == 1 and "declared already; change it with --change" in err
+    assert "declared already; change it with --change" in command_error("privacy", "declare", tmp_path, *facts)
     with pytest.raises(ValueError, match=r"not for training; .* --change --purpose scoring --purpose training$"):
         require_purpose(tmp_path, "training")
     command_json("privacy", "declare", tmp_path, "--change", "--purpose", "training")
@@ -178,8 +171,7 @@ def test_a_declaration_is_shown_changed_and_removed(run_command, command_json, t
     assert code == 0 and "training" in out and "switch" in out
     command_json("privacy", "undeclare", tmp_path)
     assert shown() == {"purposes": "undeclared"}
-    code, _, err = run_command("privacy", "undeclare", tmp_path)
-    assert code == 1 and "no declaration" in err
+    assert "no declaration" in command_error("privacy", "undeclare", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -258,9 +250,8 @@ def test_checked_numbers_become_a_model_without_a_complaint(run_command, own, tm
         (("--complaints", "c", "--check-layout", "callsieve"), "--check-layout: not used with no --checks"),
     ],
 )
-def test_a_training_on_own_calls_needs_complaints_or_checks(run_command, own, words, says):
-    code, _, err = run_command("train", "--calls", own / "cdr.csv", *words)
-    assert code == 2 and says in err
+def test_a_training_on_own_calls_needs_complaints_or_checks(command_error, own, words, says):
+    assert says in command_error("train", "--calls", own / "cdr.csv", *words, code=2)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +267,7 @@ def test_a_training_on_own_calls_needs_complaints_or_checks(run_command, own, wo
         ("op.toml", "[complaints]", "[complaint]", "unknown key 'complaint'"),
     ],
 )  # fmt: skip
-def test_a_fault_of_own_files_leaves_no_run(run_command, own, tmp_path, name, old, new, says):
+def test_a_fault_of_own_files_leaves_no_run(command_error, own, tmp_path, name, old, new, says):
     for path in own.iterdir():
         shutil.copyfile(path, tmp_path / path.name)
     text = (tmp_path / name).read_text()
@@ -286,8 +277,7 @@ def test_a_fault_of_own_files_leaves_no_run(run_command, own, tmp_path, name, ol
     (tmp_path / name).write_text(text.replace(old, new))
     words = ("--calls", tmp_path / "cdr.csv", "--layout", tmp_path / "op.toml")
     words += ("--complaints", tmp_path / "complaints.csv", "--out", tmp_path / "run")
-    code, _, err = run_command("train", *words)
-    assert code == 1 and says in err
+    assert says in command_error("train", *words)
     assert not any((tmp_path / "run").iterdir())
 
 

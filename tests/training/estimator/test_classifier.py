@@ -14,6 +14,7 @@ from callsieve.features import call_features
 from callsieve.features.catalogue.lite import LITE
 from callsieve.training import ForwardGroupSplit, NuisanceClassifier
 from callsieve.training.model.calibration import calibration_line
+from tests.support.errors import refused
 from tests.support.worlds import small_world, text_values
 
 QUICK = {"min_data_in_leaf": 5, "rounds": 20}
@@ -98,9 +99,8 @@ def test_columns_of_the_catalogue_are_read_by_name():
     ],
 )
 def test_an_invalid_argument_is_refused_in_one_line(parameters, groups, words):
-    with pytest.raises(ValueError, match=words) as error:
+    with refused(words):
         NuisanceClassifier(parameters=parameters).fit(np.zeros((40, 1)), np.arange(40) % 2, groups=groups)
-    assert "\n" not in str(error.value)
 
 
 def test_scores_that_mislead_give_every_row_about_the_share_of_the_class():

@@ -141,7 +141,7 @@ def test_monitoring_and_rule_figures_read_the_own_columns_of_a_folder(own_traine
 
 
 @pytest.mark.system
-def test_the_commands_key_a_table_and_learn_from_it(command_json, run_command, folder, tmp_path):
+def test_the_commands_key_a_table_and_learn_from_it(command_json, command_error, run_command, folder, tmp_path):
     (tmp_path / "number.key").write_text("e1:" + base64.b64encode(b"k" * 32).decode())
     (tmp_path / "number.key").chmod(0o600)
     key = read_key(tmp_path / "number.key")
@@ -166,8 +166,7 @@ def test_the_commands_key_a_table_and_learn_from_it(command_json, run_command, f
     assert code == 1 and "138001" not in err
     assert "bad.csv, row 2, column known_at: bad_time, expected a day or a moment" in err
     assert own_features([folder]) == ("own_tariff", "own_prepaid")
-    code, _, err = run_command("train", "--data", tmp_path, "--own-columns", "--out", tmp_path / "run")
-    assert code == 1
+    command_error("train", "--data", tmp_path, "--own-columns", "--out", tmp_path / "run")
     with pytest.raises(ValueError, match=r"expected the own columns of .*, tariff, prepaid"):
         own_features([folder, tmp_path])
 

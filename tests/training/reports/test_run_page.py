@@ -14,6 +14,7 @@ from markupsafe import escape
 from callsieve.training.reports import pictures
 from callsieve.training.reports.run_page import page, write_run_page
 from callsieve.training.reports.wording import one_in, pass_share
+from tests.support.errors import raising
 from tests.training.reports.run_figures import COMMAND, example_figures
 
 pytestmark = pytest.mark.system
@@ -142,11 +143,7 @@ def test_the_same_figures_give_the_same_bytes(example_page, tmp_path):
 def test_a_failed_write_leaves_the_earlier_page(tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("earlier")
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(Path, "replace", raising(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         write_run_page(example_figures(), path)
     assert path.read_text() == "earlier"

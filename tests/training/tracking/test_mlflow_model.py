@@ -22,6 +22,7 @@ from callsieve.serving.rules.policy import ACTIONS
 from callsieve.training.tracking.mlflow_model import POLICY, TRUST, _load_pyfunc, inputs, save_model
 from tests.support import how_to, lite_bundle, own_bundle
 from tests.support import small_bundle as small
+from tests.support.errors import raising, refused
 from tests.support.http_service import free_port
 
 pytestmark = pytest.mark.system
@@ -89,9 +90,8 @@ def test_invalid_input_is_refused(folder, lite_rows):
         model.predict(lite_rows.drop(columns="call_hour"))
     with pytest.raises(ValueError, match="expected a DataFrame"):
         model.predict(lite_rows.to_numpy())
-    with pytest.raises(ValueError, match="expected numbers") as error:
+    with refused("expected numbers"):
         model.predict(lite_rows.assign(call_hour="tel:13800138000"))
-    assert "13800138000" not in str(error.value)
     odd = model.predict(lite_rows.assign(call_hour=math.inf))
     assert odd["raw"].isna().all()
     assert set(odd["action"]) == {"pass"}
@@ -237,10 +237,7 @@ def test_mlflow_reads_the_signature_and_predicts_its_example(folder, tmp_path, m
 
 
 def test_a_failed_save_leaves_nothing_behind(folder, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError("no space left")
-
-    monkeypatch.setattr("callsieve.training.tracking.mlflow_model.shutil.copytree", full)
+    monkeypatch.setattr("callsieve.training.tracking.mlflow_model.shutil.copytree", raising(OSError("no space left")))
     with pytest.raises(OSError, match="no space left"):
         save_model(folder / "bundle", tmp_path / "served", signer=folder / "signer.pub")
     assert not list(tmp_path.iterdir())

@@ -33,6 +33,7 @@ from callsieve.training.reports.headline_list import headline_metrics
 from callsieve.training.tracking import mlflow_read, mlflow_write
 from callsieve.training.tracking.run_values import slice_metrics
 from tests.support import lite_bundle
+from tests.support.errors import raising
 
 pytestmark = pytest.mark.system
 
@@ -249,11 +250,7 @@ def test_outside_a_checkout_there_is_no_commit(monkeypatch, tmp_path):
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert provenance.commit() == {}
-
-    def no_git(*_args, **_kwargs):
-        raise FileNotFoundError("git")
-
-    monkeypatch.setattr(subprocess, "run", no_git)
+    monkeypatch.setattr(subprocess, "run", raising(FileNotFoundError("git")))
     assert provenance.commit() == {}
 
 
@@ -266,9 +263,7 @@ def test_the_setting_of_mlflows_progress_bar_is_restored(monkeypatch):
 
 
 def test_a_failing_store_is_an_error(monkeypatch):
-    def down(*_):
-        raise MlflowException("the store is down", INTERNAL_ERROR)
-
+    down = raising(MlflowException("the store is down", INTERNAL_ERROR))
     client = SimpleNamespace(create_registered_model=down, get_run=down)
     with pytest.raises(MlflowException, match="the store is down"):
         mlflow_write.register(client, "run")
@@ -281,10 +276,7 @@ def test_a_failing_store_is_an_error(monkeypatch):
 
 
 def test_an_unfinished_store_is_removed(monkeypatch, tmp_path):
-    def killed(_engine):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(mlflow.store.db.utils, "_upgrade_db", killed)
+    monkeypatch.setattr(mlflow.store.db.utils, "_upgrade_db", raising(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         mlflow_read.registry(default_store(tmp_path))
     assert list(tmp_path.iterdir()) == []

@@ -27,6 +27,7 @@ from callsieve.training.oversight.log.gates import parse_gates, shipped_gates
 from callsieve.training.tracking import mlflow_read, mlflow_write
 from tests.support import recorded_run
 from tests.support import small_bundle as small
+from tests.support.errors import raising, refused
 
 pytestmark = pytest.mark.system
 
@@ -160,10 +161,7 @@ def test_gates_are_those_that_were_logged_before_the_run(place, tmp_path):
 
 
 def test_a_failed_write_leaves_no_approval_file(tmp_path, monkeypatch):
-    def full(_):
-        raise OSError("no space left")
-
-    monkeypatch.setattr("callsieve.features.files.atomic.os.fsync", full)
+    monkeypatch.setattr("callsieve.features.files.atomic.os.fsync", raising(OSError("no space left")))
     with pytest.raises(OSError, match="no space left"):
         approve({"model": "a"}, recorded_run.APPROVERS[0], tmp_path / "approval.json")
     assert not list(tmp_path.iterdir())  # a leftover file would make the next attempt fail: it exists
@@ -200,11 +198,8 @@ def killed_before_the_alias_moves(monkeypatch, move):
     class Killed(BaseException):
         pass
 
-    def kill(*_):
-        raise Killed
-
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(mlflow_write, "move_champion", kill)
+        patched.setattr(mlflow_write, "move_champion", raising(Killed))
         move()
 
 
@@ -399,9 +394,8 @@ def test_the_interval_equals_that_of_a_caller_bootstrap():
 def test_an_invalid_gates_file_is_refused_in_one_line(old, new, message):
     text = shipped_gates().data.decode()
     assert text.count(old) >= 1
-    with pytest.raises(ValueError, match=rf"^mine\.toml: .*{message}") as error:
+    with refused(rf"^mine\.toml: .*{message}"):
         parse_gates(text.replace(old, new, 1).encode(), "mine.toml")
-    assert "\n" not in str(error.value)
 
 
 def test_the_shipped_gates_name_no_approvers():

@@ -10,6 +10,7 @@ from callsieve.features.keys.tokens import Key
 from callsieve.serving.bundle.signing import generate_signing_key, read_public_key
 from callsieve.serving.lists.token_list import TokenList
 from callsieve.training.oversight.governance.sharing import choose, only, read_excluded
+from tests.support.errors import refused
 
 STORE, SHARED = Key("e1", bytes(range(32))), Key("share1", bytes(range(40)), purpose="sharing")
 UNTIL = (datetime.now(UTC) + timedelta(days=7)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -92,9 +93,8 @@ def test_a_key_of_the_store_is_refused_for_a_list():
 
 def test_an_invalid_table_of_findings_is_refused_in_one_line(tmp_path):
     (tmp_path / "findings.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match="expected a Parquet file with columns number, nuisance, known_at") as error:
+    with refused("expected a Parquet file with columns number, nuisance, known_at"):
         choose(None, tmp_path / "findings.parquet")
-    assert "\n" not in str(error.value)
 
 
 def test_exclusions_of_a_training_run_are_read(tmp_path):

@@ -28,6 +28,7 @@ from callsieve.training.oversight.log.audit_log import (
 from callsieve.training.oversight.log.entry import encode
 from callsieve.training.oversight.log.merkle import consistent, includes
 from tests.support import small_bundle as small
+from tests.support.errors import raising
 
 ENTRIES = 9
 
@@ -254,13 +255,10 @@ def test_an_edited_log_accepts_no_entry(log):
 
 
 def test_a_failed_write_leaves_no_part_of_a_line(log, monkeypatch):
-    def fail(_file):
-        raise OSError(28, "No space left on device")
-
     before = lines(log)
     with monkeypatch.context() as patched:
         patched.setattr(audit_log, "write_atomic", lambda *_: None)  # the payload is written
-        patched.setattr(audit_log.os, "fsync", fail)
+        patched.setattr(audit_log.os, "fsync", raising(OSError(28, "No space left on device")))
         with pytest.raises(OSError, match="No space"):
             append(log, "access", {}, small.KEY)
     assert lines(log) == before
@@ -289,11 +287,8 @@ def test_concurrent_writers_make_one_log(tmp_path):
 
 
 def test_the_file_of_a_killed_writer_is_named_and_the_next_entry_removes_it(log, monkeypatch):
-    def kill(*_, **_named):
-        raise KeyboardInterrupt
-
     for step in ("replace", "unlink"):  # a killed process removes no file
-        monkeypatch.setattr(f"pathlib.Path.{step}", kill)
+        monkeypatch.setattr(f"pathlib.Path.{step}", raising(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         append(log, "access", {"what": "torn"}, small.KEY)
     monkeypatch.undo()

@@ -27,6 +27,7 @@ from callsieve.training.oversight.log.looks import (
 )
 from callsieve.training.run import Looks
 from tests.support import small_bundle as small
+from tests.support.errors import raising
 
 DATA = "ab" * 32
 FOLD = Fold.of(DATA, (0, 10))
@@ -133,7 +134,7 @@ def test_a_log_counts_all_looks_at_overlapping_calls(tmp_path):
 
 
 def test_evaluate_counts_its_look_or_refuses_calls_of_the_certificate(
-    folder, own_world, others, command_json, run_command, training_run
+    folder, own_world, others, command_json, command_error, command_text, training_run
 ):
     before = commands_in(folder)
     words = ("evaluate", "--bundle", folder / "bundle", "--data")
@@ -142,22 +143,22 @@ def test_evaluate_counts_its_look_or_refuses_calls_of_the_certificate(
     # The calls after the first 7 days include the certification fold, at which the training looked.
     assert figures["touches"] == len(before) + 1 > 1
     assert figures["fold"].startswith(training_run[1]["data"]["fingerprint"][:16])
-    code, out, _ = run_command(*words, own_world)
-    assert code == 0 and f"use {figures['touches'] + 1} of these calls" in out
+    assert f"use {figures['touches'] + 1} of these calls" in command_text(*words, own_world)
     assert command_json(*words, others)["touches"] == 1
     key_path(folder, folder / "audit").unlink()
-    code, out, err = run_command(*words, own_world)
-    assert (code, out, err.count("\n")) == (1, "", 1)
+    err = command_error(*words, own_world)
+    assert err.count("\n") == 1
     assert "evaluate: the model was certified on these calls" in err and "--signing-key FILE" in err
     # A look at other calls is allowed, and the output states that it is not counted.
-    code, out, _ = run_command(*words, others)
-    assert code == 0 and NOT_COUNTED in out
+    assert NOT_COUNTED in command_text(*words, others)
     figures = command_json(*words, others)
     assert (figures["fold"], figures["touches"]) == (None, None)
     assert commands_in(folder) == [*before, "evaluate", "evaluate", "evaluate"]
 
 
-def test_rules_with_a_model_and_policies_with_a_truth_are_looks(folder, own_world, command_json, run_command, tmp_path):
+def test_rules_with_a_model_and_policies_with_a_truth_are_looks(
+    folder, own_world, command_json, command_error, run_command, tmp_path
+):
     before, bundle = commands_in(folder), ("--bundle", folder / "bundle")
     assert "model" not in command_json("study", "rules", "--data", own_world)
     assert commands_in(folder) == before
@@ -178,17 +179,17 @@ def test_rules_with_a_model_and_policies_with_a_truth_are_looks(folder, own_worl
         assert (code, out) == (1, "") and "--audit FOLDER" in err and err.count("\n") == 1
     # --audit is refused where it has no effect.
     for words in (("study", "rules", "--data", own_world), policies):
-        code, _, err = run_command(*words, "--audit", tmp_path / "log")
-        assert code == 2 and "--audit: not used with" in err
+        assert "--audit: not used with" in command_error(*words, "--audit", tmp_path / "log", code=2)
 
 
-def test_monitoring_counts_a_look_only_at_calls_of_the_certificate(folder, own_world, others, run_command):
+def test_monitoring_counts_a_look_only_at_calls_of_the_certificate(
+    folder, own_world, others, command_error, run_command
+):
     before, words = commands_in(folder), ("model", "monitor", "--bundle", folder / "bundle", "--data")
     _, out, _ = run_command(*words, own_world)
     assert f"use {len(before) + 1} of these calls" in out and commands_in(folder) == [*before, "monitor"]
     shutil.rmtree(folder / "audit")
-    code, out, err = run_command(*words, own_world)
-    assert (code, out) == (1, "") and "monitor: the model was certified on these calls" in err
+    assert "monitor: the model was certified on these calls" in command_error(*words, own_world)
     _, out, _ = run_command(*words, others)
     assert "deviations" in out and "of these calls" not in out
 
@@ -228,11 +229,7 @@ def test_a_folder_that_cannot_be_written_to_is_told(tmp_path, monkeypatch):
     data = tmp_path / "data"
     data.mkdir()
     assert register_look(data, FOLD, "another", "train")
-
-    def refuse(*_):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr("fcntl.flock", raising(OSError(errno.EROFS, os.strerror(errno.EROFS))))
     assert not register_look(data, FOLD, "another", "train")
     monkeypatch.undo()
     with (data / FILE).open("ab") as file:

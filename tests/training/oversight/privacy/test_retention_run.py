@@ -32,6 +32,7 @@ from callsieve.training.oversight.privacy.retention_run import open_intents
 from tests.serving.cases.test_store import example_record, fill
 from tests.support import real_bundle
 from tests.support import small_bundle as small
+from tests.support.errors import raising
 from tests.support.keys import write_key
 from tests.training.oversight.privacy.test_deletion import NOW, keys_of, log  # noqa: F401 - fixture
 
@@ -168,11 +169,8 @@ def test_a_file_that_another_process_changes_meanwhile_is_not_replaced(make_fold
 
 
 def test_an_interrupted_run_is_an_open_duty_and_its_case_store_must_be_named_again(everything, monkeypatch):
-    def fail(*_):
-        raise OSError("the disk is full")
-
     with monkeypatch.context() as patched:
-        patched.setattr(case_erasure, "erase_before", fail)
+        patched.setattr(case_erasure, "erase_before", raising(OSError("the disk is full")))
         with pytest.raises(OSError, match="the disk is full"):
             run_on(everything)
     scope = AuditScope((), everything / "audit", (), None)
