@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from callsieve.features import Intake, Key
 from callsieve.features.files.progress import silent
 from callsieve.features.intake.numbers import parse_in_period
-from callsieve.features.keys.callee_keys import EPHEMERAL, CalleeCipher
+from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.keys.rotation import Rekeying
 from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.file_scoring import score_file
@@ -244,8 +244,3 @@ def test_an_incident_lists_the_keys_under_which_callees_are_readable(scored, tmp
         for name in keys:
             shutil.copy(scored / f"{name}.key", copy)
         assert affected([copy]).readable == readable
-
-
-def test_the_epoch_name_of_temporary_keys_is_refused(tmp_path, run_command):
-    code, _, err = run_command("privacy", "key", "new", tmp_path / "key", "--epoch", EPHEMERAL, "--purpose", "callees")
-    assert code == 1 and "use another name" in err

@@ -6,18 +6,32 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
+from callsieve.features.keys.callee_keys import EPHEMERAL
+from tests.support import foreign_files
+from tests.support.errors import raising
+
 STORE = "--store sqlite:///{out}.db"
 SCORE = "score --bundle {run}/bundle --calls {world}/calls.parquet"
 FEATURES = "features --calls {world}/calls.parquet --layout keyed --out"
 ONE_SOURCE = "callsieve: train: expected one of --calls FILE, --data FOLDER and --vectors FILE\n"
 ONE_TARGET = "callsieve: model export: expected either --mlflow FOLDER or --onnx FILE\n"
 DAYS = "callsieve: --valid-days: expected a whole number from 1 to 36,500, got "
+NOT_FOUND = "{none}: not found"
+OWN_CALLS = "--calls {own}/cdr.csv --layout {own}/op.toml"
+# Missing inputs are reported before these functions are called.
+WORK = (
+    "callsieve.serving.batch.file_scoring.open_scorer",
+    "callsieve.training.data.dataset.read_keyed",
+    "callsieve.training.run.signer",
+)
 FAULTS = [
     ("simulate --out {full}", "expected a new or empty folder"),
     ("simulate --out {out} --size huge", "size must be one of tiny"),
     ("simulate --out {out} --scenario {none}", "{none}"),
     ("train --data {world} --out {full}", "expected a new or empty folder"),
-    ("train --data {none} --out {out}", "{none}: not found"),
+    ("train --data {none} --out {out}", NOT_FOUND),
+    ("train --data {world} --certify {none} --out {out}", NOT_FOUND),
+    ("train --data {world} {none} --out {out}", NOT_FOUND),
     ("train --data {empty} --out {out}", "calls.parquet"),
     ("train --data {partial} --out {out}", "complaints.parquet"),
     ("train --data {world} --out {out} --label-policy {none}", "{none}"),
@@ -26,9 +40,17 @@ FAULTS = [
     ("train --data {world} --out {out} --valid-days 1.5", f"{DAYS}1.5\n"),
     ("train --data {world} --out {out} --valid-days 36501", f"{DAYS}36501\n"),
     ("train --data {world} --out {out} --valid-days nan", f"{DAYS}nan\n"),
-    ("train --vectors {none}", "not found"),
+    ("train --vectors {none}", NOT_FOUND),
     ("score --bundle {run}/bundle --calls {none} --layout keyed", "none: not found"),
     ("score --bundle {run}/bundle --calls {none}", "{none}"),
+    ("score --bundle {own} --calls {none}", NOT_FOUND),
+    (f"score --bundle {{own}} {OWN_CALLS} --complaints {{none}}", NOT_FOUND),
+    (f"score --bundle {{own}} {OWN_CALLS} --registers {{none}}", NOT_FOUND),
+    (f"score --bundle {{own}} {OWN_CALLS} --out {{out}}.parquet --keep CDR_ID --history {{none}}", NOT_FOUND),
+    (
+        f"score --bundle {{run}}/bundle {OWN_CALLS} --out {{out}}.parquet --keep ID",
+        "cdr.csv: --keep: no column 'ID'; the file has CDR_ID, ANI",
+    ),
     (f"{SCORE} --layout martian", "martian"),
     (f"{SCORE} --layout sichuan", "calls.parquet"),
     ("score --bundle {none} --calls {world}/calls.parquet --layout keyed", "none: not found"),
@@ -40,9 +62,15 @@ FAULTS = [
     (f"{SCORE} --key {{text}}", "text.txt"),
     (f"{SCORE} --layout keyed --policy {{none}}", "{none}"),
     (f"{FEATURES} {{world}}/complaints.parquet", "new or empty folder"),
+    ("features --calls {none} --out {out}", NOT_FOUND),
     ("features --calls {world}/calls.parquet --out {none} --memory 4", "4GiB"),
     (f"{FEATURES} {{none}} --features x", "x"),
     ("evaluate --bundle {run}/bundle --data {none}", "none: not found"),
+    ("evaluate --bundle {own} --data {none}", NOT_FOUND),
+    ("model monitor --bundle {own} --data {none}", NOT_FOUND),
+    ("ingest complaints {none}", NOT_FOUND),
+    ("ingest checks --checks {none}", NOT_FOUND),
+    (f"privacy key new {{out}}.key --epoch {EPHEMERAL} --purpose callees", "use another name"),
     ("study decay --data {world} --out {out} --train-days 25", "expected 2 periods or more and 81 days of calls"),
     ("study roll --data {world} --out {out} --origins 2", "origins: expected 3 or more"),
     ("study search --data {world} --out {out} --features nothing", "nothing"),
@@ -62,7 +90,9 @@ USAGE = [
     ("train", ONE_SOURCE),
     ("train --data {world} --vectors {world}", ONE_SOURCE),
     ("train --calls {text} --data {world}", ONE_SOURCE),
-    ("train --calls {text}", "--calls: expected --complaints FILE"),
+    ("train --calls {text}", "train: --calls: expected --complaints FILE or --checks FILE"),
+    ("train --calls {text} --checks c --complaint-layout ftc", "--complaint-layout: not used with no --complaints"),
+    ("train --calls {text} --complaints c --check-layout callsieve", "--check-layout: not used with no --checks"),
     ("train --data {world} --layout plain", "--layout: not used with no --calls"),
     ("train --data {world} --where 'b < 2'", "callsieve: train: --where: not used with --data; leave it out\n"),
     ("train --vectors {none} --gates g.toml --audit log",
@@ -78,6 +108,7 @@ USAGE = [
     ("score --calls {none} --layout keyed --bundle b --registers r --strict --key k", ": --strict: not used with "),
     ("score --calls {none} --layout keyed --bundle b --engine spark --complaints r", ": --complaints: not used with "),
     ("score --calls {none} --bundle b --callees-key k", ": --callees-key: not used with "),
+    (f"score --bundle {{own}} {OWN_CALLS} --keep CDR_ID", "--keep: not used with counts alone, without --out"),
     ("live fill --calls {none} --layout keyed --key k --state s --strict", ": --strict: not used with "),
     ("study policies old.toml new.toml --calls {none} --layout keyed --bundle b --key k", ": --key: not used with "),
     ("study rules --data w --trust signer.pub --audit log", ": --trust, --audit: not used with "),
@@ -95,13 +126,15 @@ ROWS = [row(words, code, message) for code, table in ((1, FAULTS), (2, USAGE)) f
 
 
 @pytest.fixture(scope="module")
-def places(world_folder, tmp_path_factory):
+def places(world_folder, written_world, tmp_path_factory):
     """Folders and files with a fault, by name."""
     folder = tmp_path_factory.mktemp("mistakes")
     named = {name: folder / name for name in ("full", "empty", "partial", "none")} | {"world": world_folder}
     named |= {"lonely": folder / "alone" / "bundle", "text": folder / "text.txt", "wrong": folder / "wrong.toml"}
-    for name in ("full", "empty", "lonely"):
+    named["own"] = folder / "own"
+    for name in ("full", "empty", "lonely", "own"):
         named[name].mkdir(parents=True)
+    foreign_files.write_files(written_world, named["own"])
     (named["full"] / "file").touch()
     named["text"].write_text("not a key")
     named["wrong"].write_text("leaves = 3\n")
@@ -118,6 +151,8 @@ def test_a_mistake_is_one_line_with_the_next_step(
     monkeypatch.chdir(tmp_path)
     if "{run}" in words:
         places = places | {"run": request.getfixturevalue("training_run")[0]}
+    for function in WORK if message == NOT_FOUND else ():
+        monkeypatch.setattr(function, raising(AssertionError("the inputs were not checked first")))
     names = places | {"out": tmp_path / "out"}
     result = run_command(*(word.format(**names) for word in shlex.split(words)))
     assert result[:2] == (code, "")

@@ -92,11 +92,3 @@ def test_the_days_before_come_from_a_history_file(score, own):
     assert again["quarantined"] == result["quarantined"]
     alone, _ = score("last")
     assert alone["filling"] == alone["calls"]
-
-
-def test_options_of_scores_are_checked(command_error, run_command, own, tmp_path):
-    words = ("score", "--calls", own / "last.csv", "--layout", own / "op.toml")
-    code, _, err = run_command(*words, "--out", tmp_path / "out.parquet", "--keep", "ID")
-    assert code == 1 and "last.csv: --keep: no column 'ID'; the file has CDR_ID, ANI" in err
-    assert "--keep: not used with counts alone, without --out" in command_error(*words, "--keep", "CDR_ID", code=2)
-    assert "none.csv: not found" in command_error(*words, "--history", tmp_path / "none.csv")

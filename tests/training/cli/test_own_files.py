@@ -18,7 +18,6 @@ from callsieve.training.tracking import mlflow_read
 from callsieve.training.tracking.feature_table import read_table, split
 from callsieve.training.world import write_world
 from tests.support import foreign_files
-from tests.support.errors import raising
 
 RING = 'ring = ["RING_SECS"]\n'
 
@@ -102,34 +101,6 @@ def test_a_file_without_a_valid_call_is_refused_and_no_number_is_named(run_comma
     code, out, err = run_command("score", "--calls", tmp_path / "cdr.csv", "--layout", "plain")
     assert (code, out) == (1, "") and all(part in err for part in says)
     assert "bad_number_of_columns" not in err and "13800138000" not in err
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("score", "--calls", "{own}/cdr.csv", "--layout", "{own}/op.toml", "--complaints", "{none}"),
-        ("score", "--calls", "{own}/cdr.csv", "--layout", "{own}/op.toml", "--registers", "{none}"),
-        ("score", "--calls", "{none}"),
-        ("features", "--calls", "{none}", "--out", "{out}"),
-        ("train", "--data", "{world}", "--certify", "{none}", "--out", "{out}"),
-        ("train", "--data", "{world}", "{none}", "--out", "{out}"),
-        ("train", "--vectors", "{none}"),
-        ("evaluate", "--bundle", "{own}", "--data", "{none}"),
-        ("model", "monitor", "--bundle", "{own}", "--data", "{none}"),
-        ("ingest", "complaints", "{none}"),
-        ("ingest", "checks", "--checks", "{none}"),
-    ],
-)
-def test_a_missing_file_is_reported_before_any_work(command_error, own, world_folder, tmp_path, monkeypatch, words):
-    for place in (
-        "callsieve.serving.batch.file_scoring.open_scorer",
-        "callsieve.training.data.dataset.read_keyed",
-        "callsieve.training.run.signer",
-    ):
-        monkeypatch.setattr(place, raising(AssertionError("the inputs were not checked first")))
-    places = {"own": own, "none": tmp_path / "none", "world": world_folder, "out": tmp_path / "out"}
-    assert f"{tmp_path / 'none'}: not found" in command_error(*(word.format(**places) for word in words))
-    assert not (tmp_path / "out").exists()
 
 
 def test_undeclared_data_are_used_and_recorded_so(run_command, own, tmp_path):
@@ -240,18 +211,6 @@ def test_checked_numbers_become_a_model_without_a_complaint(run_command, own, tm
     mobile = written[written["number"].str.fullmatch("1[0-9]{10}")].drop_duplicates("number", keep=False)
     verdicts = findings["nuisance"].loc[[key.token("number", f"+86{number}") for number in mobile["number"]]]
     assert verdicts.tolist() == (mobile["verdict"] == "nuisance").tolist() and set(verdicts) == {True, False}
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ((), "train: --calls: expected --complaints FILE or --checks FILE"),
-        (("--checks", "c", "--complaint-layout", "ftc"), "--complaint-layout: not used with no --complaints"),
-        (("--complaints", "c", "--check-layout", "callsieve"), "--check-layout: not used with no --checks"),
-    ],
-)
-def test_a_training_on_own_calls_needs_complaints_or_checks(command_error, own, words, says):
-    assert says in command_error("train", "--calls", own / "cdr.csv", *words, code=2)
 
 
 @pytest.mark.parametrize(
