@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 
 def is_parquet(path: Path) -> bool:
@@ -24,8 +23,6 @@ def parquet_errors(path: Path, rows: str = "keyed calls") -> Iterator[None]:
     Args:
         rows: what the rows of the file are, for the message.
     """
-    import pyarrow as pa
-
     if not path.is_file():
         raise ValueError(f"{path}: not found; expected a Parquet file of {rows}")
     try:
@@ -37,7 +34,5 @@ def parquet_errors(path: Path, rows: str = "keyed calls") -> Iterator[None]:
 
 def read_parquet(path: Path) -> pa.Table:
     """Reads a Parquet file. Raises ValueError, in one line, if the file is missing or not Parquet."""
-    import pyarrow.parquet as pq
-
     with parquet_errors(path, path.stem):
         return pq.read_table(path)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,6 @@ import pyarrow as pa
 from callsieve.features.reading.checked_cells import check_types, decode
 from callsieve.features.reading.layouts import CATEGORIES, DEFAULT_ZONE, NUMBERS, ROLES, TEXTS, Layout, read_layout
 from callsieve.features.records import CALL_COLUMNS
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable
 
 Columns = Mapping[str, "Hashable"] | str | Path | Layout | None
 """Own column names by role; or a layout, its name or its TOML file; or None for the project's own column names."""

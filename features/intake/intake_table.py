@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from callsieve.features.arrays import Ints
 from callsieve.features.files.dates import DAY, HOUR
@@ -25,9 +26,6 @@ from .number_memory import NumberMemory
 from .numberplan import changes
 from .table_steps import FIRST, dial_all
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 Offset = Callable[[int], int]
 """Milliseconds that local time is ahead of UTC in a quarter hour since 1970."""
 
@@ -37,8 +35,6 @@ _SAME, _NEAR, _BLOCK, _OTHER = (STEPS.index(word) for word in ("same", "near", "
 
 def keyed_table(calls: pa.Table, memory: NumberMemory, offset: Offset) -> pa.Table:
     """Returns the keyed form of a table of calls; see `Intake.table` for its columns."""
-    import pyarrow as pa
-
     check_table(calls)
     _check_columns(calls.column_names)
     start = _start(calls)
@@ -103,8 +99,6 @@ def _check_columns(names: Sequence[str]) -> None:
 
 
 def _column(calls: pa.Table, name: str) -> pa.ChunkedArray:
-    import pyarrow as pa
-
     if name in calls.column_names:
         return calls[name]
     return pa.chunked_array([pa.nulls(len(calls), pa.string())])
@@ -112,8 +106,6 @@ def _column(calls: pa.Table, name: str) -> pa.ChunkedArray:
 
 def _coded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, pa.Array]:
     """Returns codes, -1 for null, and the dictionary that they are positions in."""
-    import pyarrow as pa
-
     if isinstance(column, pa.ChunkedArray):
         column = column.unify_dictionaries().combine_chunks()
     if not pa.types.is_dictionary(column.type):
@@ -123,8 +115,6 @@ def _coded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, pa.Array]:
 
 def _encoded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, list[str | None]]:
     """Returns codes into a list of the texts that occur; -1 is null."""
-    import pyarrow as pa
-
     codes, words = _coded(column)
     # A slice of a table can carry the whole table's dictionary: read only the texts that occur.
     present = np.zeros(len(words) + 1, dtype=np.bool_)
@@ -155,8 +145,6 @@ def _start(calls: pa.Table) -> Ints:
 
 
 def _milliseconds(name: str, column: pa.ChunkedArray) -> Ints:
-    import pyarrow as pa
-
     if not pa.types.is_timestamp(column.type) or column.type.tz is None:
         raise ValueError(f"{name} must be timestamp[ms, tz=UTC], got {column.type}")
     times = column.cast(pa.timestamp("ms", "UTC")).cast(pa.int64())
@@ -166,8 +154,6 @@ def _milliseconds(name: str, column: pa.ChunkedArray) -> Ints:
 
 def _times(calls: pa.Table, name: str) -> pa.Array:
     """Returns a column of times or of seconds as whole milliseconds, half rounded up."""
-    import pyarrow as pa
-
     if name not in calls.column_names:
         return pa.nulls(len(calls), pa.int64())
     column, empty = calls[name], calls[name].is_null().to_numpy()
@@ -201,8 +187,6 @@ def _category_codes(calls: pa.Table, name: str) -> Ints:
 
 def _clock(offset: Offset, start: Ints) -> tuple[Ints, Ints]:
     """Returns the local hour and day; computes the zone's offset once per quarter hour."""
-    import pyarrow as pa
-
     quarters = pa.array(start // QUARTER).dictionary_encode()
     offsets = np.array([offset(quarter) for quarter in quarters.dictionary.to_pylist()], dtype=np.int64)
     local = start + offsets[quarters.indices.to_numpy()]
@@ -263,13 +247,9 @@ def _words(codes: Ints, words: Collection[str]) -> pa.DictionaryArray:
 
 
 def _dictionary(codes: Ints, words: Sequence[str] | pa.Array, width: type[np.signedinteger[Any]]) -> pa.DictionaryArray:
-    import pyarrow as pa
-
     indices = pa.array(codes.astype(width), mask=codes < 0)
     return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
 
 
 def _small(values: Ints) -> pa.Array:
-    import pyarrow as pa
-
     return pa.array(values.astype(np.int8), mask=values < 0)

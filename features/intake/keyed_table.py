@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from callsieve.features.files.parquet_file import parquet_errors
 from callsieve.features.keys.tokens import TOKEN
 from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN, KeyedCall
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 BATCH_ROWS = 1 << 17
 _TEXTS = ("trunk", "operator", "device", "place")
@@ -29,8 +29,6 @@ def read_keyed(path: str | Path) -> pa.Table:
     Returns: tokens and categories as dictionary<int32, string>, other columns in the width that they have in the file.
     Raises: ValueError: if the file is not such a table.
     """
-    import pyarrow.parquet as pq
-
     path = Path(path)
     with parquet_errors(path):
         names = pq.read_schema(path).names
@@ -43,8 +41,6 @@ def read_keyed(path: str | Path) -> pa.Table:
 
 def check_table(calls: object) -> None:
     """Raises TypeError if the argument is not an Arrow table; a pandas table has no nullable integers by default."""
-    import pyarrow as pa
-
     if not isinstance(calls, pa.Table):
         raise TypeError(f"calls must be a pyarrow.Table, got {type(calls).__name__}")
 
@@ -104,9 +100,6 @@ def checked_columns(calls: pa.Table, file: str) -> pa.Table:
 
 
 def _checked(column: pa.ChunkedArray, name: str, file: str) -> pa.ChunkedArray:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if name not in KEYED_TOKENS and name not in KEYED_CATEGORIES:
         if not pa.types.is_integer(column.type):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from callsieve.features.arrays import Ints
 from callsieve.features.keys.tokens import Use
@@ -19,9 +20,6 @@ from callsieve.features.records import UNKNOWN
 from . import numbers as plan
 from .dials import Dial, Dials, KeyedNumber
 from .numberplan import changes
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Read = Callable[[Sequence[str | None], int], Sequence[KeyedNumber]]
 Hash = Callable[[Use, Sequence[str]], Sequence[str]]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from callsieve.features.arrays import Array
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 
 def dictionary_decoded(column: Any) -> Any:

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import joblib
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue.feature import CALL_FACTS
@@ -16,9 +19,6 @@ from callsieve.features.codegen.compiled_library import shared_functions
 from callsieve.features.intake.keyed_table import check_table
 from callsieve.features.kernel import table_pass, windows
 from callsieve.features.records import GROUP_COLUMNS, KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,6 @@ def pack_calls(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(G
         ValueError: if a column is missing or contains an unknown word.
         TypeError: if it is not an Arrow table.
     """
-    import joblib
-
     check_table(calls)
     missing = [name for name in KEYED_COLUMNS if name not in calls.column_names]
     if missing:
@@ -130,9 +128,6 @@ def category_codes(column: pa.ChunkedArray, words: tuple[str, ...]) -> Array:
     Raises:
         ValueError: for any other word.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     encoded = column.combine_chunks()
     if not pa.types.is_dictionary(encoded.type):
         encoded = encoded.dictionary_encode()
@@ -152,8 +147,6 @@ def integers(column: pa.ChunkedArray, missing: int = UNKNOWN) -> Array:
     Raises:
         ValueError: if the column is not of integers.
     """
-    import pyarrow as pa
-
     if not pa.types.is_integer(column.type):
         raise ValueError(f"expected integers, got {column.type}")
     if column.num_chunks == 1 and not column.null_count and pa.types.is_int64(column.type):
@@ -171,8 +164,6 @@ def integers(column: pa.ChunkedArray, missing: int = UNKNOWN) -> Array:
 
 def raw_values(chunk: pa.Array) -> Array:
     """Returns the integers of an array; elements at nulls are undefined."""
-    import pyarrow as pa
-
     _, values = chunk.buffers()
     return np.asarray(pa.Array.from_buffers(chunk.type, len(chunk), [None, values], offset=chunk.offset))
 
@@ -183,8 +174,6 @@ def small_integers(column: pa.ChunkedArray) -> Array:
     Raises:
         ValueError: if a value does not fit.
     """
-    import pyarrow as pa
-
     try:
         return np.asarray(column.cast(pa.int8()).fill_null(UNKNOWN).to_numpy())
     except pa.ArrowInvalid as error:
@@ -193,8 +182,6 @@ def small_integers(column: pa.ChunkedArray) -> Array:
 
 def party_codes(calls: pa.Table) -> tuple[Array, int]:
     """Returns caller and callee of each call in turn as dense int32 codes, and the number of numbers."""
-    import pyarrow as pa
-
     both = [chunk for name in ("caller", "callee") for chunk in calls[name].chunks]
     text = [chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode() for chunk in both]
     column = pa.chunked_array(text, type=pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
@@ -209,8 +196,6 @@ def party_codes(calls: pa.Table) -> tuple[Array, int]:
 
 def group_codes(column: pa.ChunkedArray) -> tuple[Array, int]:
     """Returns the key of each call as a dense int32 code, NONE for none, and the number of keys."""
-    import pyarrow as pa
-
     encoded = column.unify_dictionaries().combine_chunks()
     if not pa.types.is_dictionary(encoded.type):
         encoded = encoded.cast(pa.string()).dictionary_encode()

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import select_features
@@ -34,10 +35,6 @@ from .stages import (
     sent_calls,
     values_stage,
 )
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 CALLER = "caller"
 ROW_GROUP = 1 << 16
@@ -76,8 +73,6 @@ class Plan:
 
 def split_chunk(plan: Plan, number: int, calls: pa.Table) -> None:
     """Sends a chunk of keyed calls, tokens as dictionaries, to the shards of its callers."""
-    import pyarrow as pa
-
     first = number * plan.chunk
     rows = {"record": packed_calls(calls, np.arange(first, first + calls.num_rows))}
     groups = [GROUP_COLUMNS[kind.name] for kind in kinds_of(plan.names) if kind is not NUMBER]
@@ -135,8 +130,6 @@ class ShardVectors:
 
 def shard_vectors(plan: Plan, shard: int) -> ShardVectors:
     """Returns the vectors of a shard of callers. The values of the callers are computed here: they need no files."""
-    import pyarrow as pa
-
     out = read_part(plan.files(OUT), shard)
     records, (callers, _) = from_cells(out["record"], np.int64), dense_codes(out["caller"])
     order = start_order(records)
@@ -156,8 +149,6 @@ def write_shard(plan: Plan, shard: int) -> None:
 
 def row_groups(plan: Plan, calls: ShardVectors) -> Iterator[pa.Table]:
     """Yields the vectors in order of callers, one row group at a time; at least one, possibly empty."""
-    import pyarrow as pa
-
     place = {feature.name: i for i, feature in enumerate(select_features(plan.names))}
     for begin in range(0, max(len(calls.rows), 1), ROW_GROUP):
         selected = calls.by_caller[begin : begin + ROW_GROUP]
@@ -176,8 +167,6 @@ def party_tokens(parties: pa.Table, names: Iterable[str]) -> dict[str, pa.Dictio
 
 def write_vectors(tables: Iterator[pa.Table], path: Path) -> None:
     """Writes tables as the row groups of one Parquet file."""
-    import pyarrow.parquet as pq
-
     first = next(tables)
     with (
         atomic_path(path) as part,

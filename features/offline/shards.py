@@ -15,7 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import joblib
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from callsieve.features.catalogue import NAMES, catalogue_hash, select_features
 from callsieve.features.codegen.feature_program import NUMBER
@@ -27,10 +31,6 @@ from callsieve.features.records import KEYED_COLUMNS
 
 from .shard_tasks import Plan, compute_shard, send_shard, split_chunk, write_shard
 from .stages import IN, OUT, kinds_of, values_stage
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
 MANIFEST = "_manifest.json"
 GIB = 1 << 30
@@ -198,8 +198,6 @@ def run(
 
 def run_tasks(tasks: Iterable[Task], threads: int) -> Iterator[None]:
     """Runs tasks, at most `threads` at once: the kernel, NumPy and Arrow release the GIL."""
-    import joblib
-
     parallel = joblib.Parallel(threads, backend="threading", pre_dispatch=threads, return_as="generator_unordered")
     yield from parallel(joblib.delayed(task)() for task in tasks)
 
@@ -216,8 +214,6 @@ def count_rows(path: Path) -> int:
     Raises:
         ValueError: if the file is not a table of keyed calls.
     """
-    import pyarrow.parquet as pq
-
     with parquet_errors(path):
         metadata = pq.read_metadata(path)
         check_columns(metadata.schema.to_arrow_schema().names, path.name)
@@ -226,9 +222,6 @@ def count_rows(path: Path) -> int:
 
 def split_tasks(plan: Plan, path: Path, wanted: list[int]) -> Iterator[Task]:
     """Yields tasks that split the chunks of the input; row groups before the first wanted chunk are skipped."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if not wanted:
         return
     # Arrow would keep prefetched data until the file is closed: in the end, the whole file.
@@ -265,6 +258,4 @@ def read_batches(file: pq.ParquetFile, groups: range, path: Path) -> Iterator[pa
 
 def whole_chunk(pieces: list[pa.Table], file: str) -> pa.Table:
     """Returns a chunk as one checked table, as `keyed_table.read_keyed` does."""
-    import pyarrow as pa
-
     return checked_columns(pa.concat_tables(pieces).unify_dictionaries().combine_chunks(), file)

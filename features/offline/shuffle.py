@@ -9,25 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import atomic_path
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-    import pyarrow as pa
-
 
 LETTERS, FIRST_LETTER = 32, ord("a")  # a token ends with 32 letters, half a byte each
 
 
 def to_cells(rows: Array) -> pa.FixedSizeBinaryArray:
     """Returns an array (n, k) as a column of n fixed-size binary cells."""
-    import pyarrow as pa
-
     rows = np.ascontiguousarray(rows)
     width = rows.shape[1] * rows.itemsize
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(rows)])
@@ -49,8 +44,6 @@ def from_cells(column: pa.Array | pa.ChunkedArray, dtype: npt.DTypeLike) -> Arra
 
 def token_keys(tokens: pa.DictionaryArray) -> tuple[pa.FixedSizeBinaryArray, pa.DictionaryArray]:
     """Returns the 16 bytes of each token, null for none, and its epoch."""
-    import pyarrow.compute as pc
-
     texts = tokens.dictionary
     letters = pc.utf8_slice_codeunits(texts, start=-LETTERS)
     halves = np.frombuffer(letters.buffers()[2] or b"", dtype=np.uint8)[: LETTERS * len(texts)] - FIRST_LETTER
@@ -61,8 +54,6 @@ def token_keys(tokens: pa.DictionaryArray) -> tuple[pa.FixedSizeBinaryArray, pa.
 
 def token_texts(keys: pa.FixedSizeBinaryArray, epochs: pa.Array) -> pa.DictionaryArray:
     """Returns tokens from their bytes and epochs. Where all are of one epoch, each distinct token is made once."""
-    import pyarrow as pa
-
     epoch = epochs.drop_null().unique().cast(pa.string())
     if len(epoch) > 1:
         return _token_texts(keys, epochs.cast(pa.string())).dictionary_encode()
@@ -72,9 +63,6 @@ def token_texts(keys: pa.FixedSizeBinaryArray, epochs: pa.Array) -> pa.Dictionar
 
 
 def _token_texts(keys: pa.FixedSizeBinaryArray, epochs: pa.StringArray) -> pa.StringArray:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     cells = from_cells(keys, np.uint8)
     halves = np.stack([cells >> 4, cells & 15], axis=2) + np.uint8(FIRST_LETTER)
     offsets = np.arange(0, LETTERS * len(keys) + 1, LETTERS, dtype=np.int32)
@@ -89,8 +77,6 @@ def shard_of(keys: pa.Array | pa.ChunkedArray, shards: int) -> Array:
 
 def dense_codes(*columns: pa.ChunkedArray) -> tuple[Array, pa.FixedSizeBinaryArray]:
     """Returns the keys of these columns, concatenated, as int32 codes, -1 for null; and the keys by code."""
-    import pyarrow as pa
-
     chunks = [chunk for column in columns for chunk in column.chunks]
     encoded = pa.chunked_array(chunks, type=columns[0].type).dictionary_encode().combine_chunks()
     return np.array(encoded.indices.fill_null(-1), dtype=np.int32), encoded.dictionary
@@ -100,8 +86,6 @@ def write_parts(
     rows: dict[str, pa.Array], to: Array, shards: int, path: Path, notes: Mapping[str, str] | None = None
 ) -> None:
     """Writes rows sorted by shard (`to`), otherwise in their order; and `notes`, which `read_notes` returns."""
-    import pyarrow as pa
-
     batch = pa.record_batch(rows, metadata=notes).take(pa.array(np.argsort(to, kind="stable")))
     bounds = np.concatenate([[0], np.cumsum(np.bincount(to, minlength=shards))]).tolist()
     options = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -112,8 +96,6 @@ def write_parts(
 
 def read_part(paths: Sequence[Path], shard: int) -> pa.Table:
     """Returns the rows of a shard from all files."""
-    import pyarrow as pa
-
     batches = []
     for path in paths:
         with pa.OSFile(str(path)) as source:
@@ -123,8 +105,6 @@ def read_part(paths: Sequence[Path], shard: int) -> pa.Table:
 
 def read_notes(path: Path) -> dict[str, str]:
     """Returns the notes of a file that `write_parts` wrote."""
-    import pyarrow as pa
-
     with pa.OSFile(str(path)) as source:
         notes = pa.ipc.open_file(source).schema.metadata or {}
     return {name.decode(): text.decode() for name, text in notes.items()}

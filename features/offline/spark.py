@@ -23,7 +23,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import NAMES, select_features
 from callsieve.features.catalogue.feature import ROLES
 from callsieve.features.intake.keyed_table import KEYED_OPTIONAL, KEYED_TOKENS, check_columns
@@ -47,10 +49,7 @@ from .stages import (
 )
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
-
-    from callsieve.features.arrays import Array
 
     Batches = Iterator[pa.RecordBatch]
     Work = Callable[[pa.Table, Array], pa.Table]
@@ -257,8 +256,6 @@ class Received:
     """The parcels of some buckets."""
 
     def __init__(self, batches: Batches) -> None:
-        import pyarrow as pa
-
         self.bucket = 0  # one of the buckets
         self._pieces: defaultdict[str, list[pa.Table]] = defaultdict(list)
         for batch in batches:
@@ -268,8 +265,6 @@ class Received:
 
     def rows(self, stage: str) -> pa.Table | None:
         """Returns the rows of a stage, in order of the calls' ids where rows have a record; None without rows."""
-        import pyarrow as pa
-
         if stage not in self._pieces:
             return None
         table = pa.concat_tables(self._pieces[stage])
@@ -281,8 +276,6 @@ def _ids(table: pa.Table) -> Array:
 
 
 def _pack_batches(buckets: int, batches: Batches) -> Batches:
-    import pyarrow as pa
-
     def parcels() -> Iterator[Parcel]:
         waiting: list[pa.RecordBatch] = []
         for batch in batches:
@@ -298,8 +291,6 @@ def _pack_batches(buckets: int, batches: Batches) -> Batches:
 
 def _pack(calls: pa.Table, buckets: int) -> Parcel:
     """Sends keyed calls with ids (`call`) and BUCKETS to the buckets of their callers."""
-    import pyarrow as pa
-
     ids = calls["call"].to_numpy()
     rows = {name: calls[name].combine_chunks() for name in (*KEYS, *BUCKETS)}
     rows |= {"record": packed_calls(calls, ids), "home": pa.array((ids % buckets).astype(np.uint16))}
@@ -320,8 +311,6 @@ def _send(received: Received, names: tuple[str, ...], buckets: int) -> Iterator[
 
 
 def _compute(received: Received, names: tuple[str, ...], _buckets: int) -> Iterator[Parcel]:
-    import pyarrow as pa
-
     for kind in kinds_of(names):
         sides = [received.rows(stage) for stage in inputs_of(kind)]
         empty = next((side.slice(0, 0) for side in sides if side is not None), None)
@@ -356,8 +345,6 @@ def _finish(names: tuple[str, ...], work: Work, batches: Batches) -> Iterator[pa
 
 def _parcel_batches(parcels: Iterator[Parcel]) -> Iterator[pa.RecordBatch]:
     """Yields the pieces of parcels as rows, many small ones or few large ones at a time."""
-    import pyarrow as pa
-
     schema = pa.schema({"bucket": pa.int32(), "stage": pa.string(), "body": pa.binary()})
     waiting, size = [], 0
     for piece in _pieces(parcels):
@@ -372,8 +359,6 @@ def _parcel_batches(parcels: Iterator[Parcel]) -> Iterator[pa.RecordBatch]:
 
 def _pieces(parcels: Iterator[Parcel]) -> Iterator[tuple[int, str, bytes]]:
     """Cuts parcels by bucket, otherwise in their order; yields bucket, stage and the rows as an Arrow stream."""
-    import pyarrow as pa
-
     for stage, rows, to in parcels:
         order = np.argsort(to.astype(np.uint16), kind="stable")  # NumPy sorts 16 bits by counting
         batch, where = pa.record_batch(rows).take(pa.array(order)), to[order].astype(np.int64)
@@ -387,8 +372,6 @@ def _pieces(parcels: Iterator[Parcel]) -> Iterator[tuple[int, str, bytes]]:
 
 
 def _vector_columns(names: tuple[str, ...], identity: pa.Table, rows: Array) -> pa.Table:
-    import pyarrow as pa
-
     place = {feature.name: i for i, feature in enumerate(select_features(names))}
     columns = dict(zip(identity.column_names, identity.columns, strict=True))
     return pa.table({**columns, **{name: rows[:, place[name]] for name in names}})

@@ -19,9 +19,10 @@ any form that compares equal for equal keys, and `home` (the shard of step 4).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import select_features
@@ -35,10 +36,6 @@ from callsieve.features.records import GROUP_COLUMNS, KEYED_COLUMNS
 from .packing import Packed, pack_calls, start_order
 from .shuffle import dense_codes, from_cells, to_cells
 from .table import copy_first_owner, group_calls, pass_tasks, role_columns, select_columns
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 OUT, IN = "out", "in"
 NUMBER_COLUMNS = ("record", "caller", "callee", "home")
@@ -78,8 +75,6 @@ def packed_calls(calls: pa.Table, ids: Array) -> pa.FixedSizeBinaryArray:
     Raises:
         ValueError: if a column contains an unknown word.
     """
-    import pyarrow as pa
-
     blank = pa.DictionaryArray.from_arrays(pa.array(np.zeros(calls.num_rows, dtype=np.int32)), pa.array([""]))
     keyless = {name: blank if name in KEYED_TOKENS else calls[name] for name in KEYED_COLUMNS}
     records = pack_calls(pa.table(keyless), kinds=()).records.reshape(-1, RECORD)
@@ -121,8 +116,6 @@ def role_values(kind: Kind, sides: Sequence[pa.Table], names: tuple[str, ...]) -
     Args:
         sides: all rows of the shard, of each stage of `inputs_of`.
     """
-    import pyarrow as pa
-
     features = tuple(feature for feature in select_features(names) if feature.role in kind.roles)
     records = np.concatenate([from_cells(side["record"], np.int64) for side in sides])
     if kind is NUMBER:

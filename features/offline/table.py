@@ -7,13 +7,15 @@ the history of each key and writes that key's part of the vectors.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
+import joblib
 import numpy as np
+import pyarrow as pa
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import NAMES, select_features
@@ -23,12 +25,6 @@ from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind, comp
 from callsieve.features.kernel import table_pass, windows
 
 from .packing import Packed, cache_aligned, pack_calls
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pyarrow as pa
-
 
 PARTS_PER_THREAD = 8
 NO_NOTES = np.empty(0, dtype=np.int32)
@@ -97,8 +93,6 @@ def fill_vectors(calls: Packed, numbers: Grouped, features: tuple[Feature, ...],
     Args:
         features: as `computed_features` returns them.
     """
-    import joblib
-
     out = np.empty((count, len(features)))
     tasks, noted = [], []
     for kind in KINDS:

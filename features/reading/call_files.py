@@ -11,25 +11,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from callsieve.features.arrays import Int64s
 from callsieve.features.files.atomic import atomic_path
 from callsieve.features.files.parquet_file import is_parquet
 from callsieve.features.files.pipeline import one_ahead
+from callsieve.features.keys.tokens import Key
 from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS
 
 from .checked_cells import check_types, decode, schema
 from .delimited import Batch, MatchColumns, read_lines
 from .layouts import Layout, matching_layouts, read_layout
 from .quarantine import CONFLICTING_DUPLICATE, DUPLICATE, Faults, Quarantine, check_any_valid
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from callsieve.features.keys.tokens import Key
 
 __all__ = ["Layout", "ReadResult", "read_calls", "read_layout", "write_table"]
 
@@ -84,8 +81,6 @@ def read_calls(
         are. TypeError: if
         `layout` is a name, not a Layout.
     """
-    import pyarrow as pa
-
     if not isinstance(layout, Layout):
         raise TypeError(f"layout must be a Layout, see read_layout(name), got {type(layout).__name__}")
     tables, positions = [schema().empty_table()], [np.empty(0, np.int64)]
@@ -116,8 +111,6 @@ def read_batches(
     Args:
         invalid: takes the invalid rows.
     """
-    import pyarrow as pa
-
     size, columns = path.stat().st_size, dict[str, tuple[str, ...]]()
     latest = time.time() + DAY  # of a valid call, in Unix seconds
 
@@ -151,8 +144,6 @@ def without_duplicates(calls: pa.Table, rows: Int64s, layout: Layout, invalid: Q
         rows: number of each call's row in the file, shape (calls,).
         invalid: takes the repeats.
     """
-    import pyarrow as pa
-
     faults, first = _duplicates(calls, two_sided="subscriber" in layout.columns)
     invalid.add(rows, faults, calls, {name: name for name in CALL_COLUMNS}, first=rows[first])
     return calls.filter(pa.array(faults.which == 0)).combine_chunks() if faults.which.any() else calls
@@ -163,9 +154,6 @@ def _batches(path: Path, layout: Layout, match: MatchColumns) -> Iterator[Batch]
 
 
 def _parquet_batches(path: Path, match: MatchColumns) -> Iterator[Batch]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         types = pq.read_schema(path)
         columns = match(types.names)
@@ -225,8 +213,6 @@ def _duplicates(table: pa.Table, *, two_sided: bool) -> tuple[Faults, Int64s]:
 
 def _comparable(column: pa.ChunkedArray) -> Int64s:
     """Encodes a column as integers that are equal where the values are equal, null included."""
-    import pyarrow as pa
-
     array = column.combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.indices
@@ -238,7 +224,5 @@ def _comparable(column: pa.ChunkedArray) -> Int64s:
 
 def write_table(table: pa.Table, path: str | Path) -> None:
     """Writes a Parquet file atomically: no reader ever sees a partial file."""
-    import pyarrow.parquet as pq
-
     with atomic_path(Path(path)) as part:
         pq.write_table(table, part, compression="zstd", write_page_checksum=True)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as kinds
 
 from callsieve.features.arrays import Bools, Floats, Int32s
 from callsieve.features.records import CALL_COLUMNS, OUTCOMES
@@ -26,10 +28,6 @@ from .quarantine import (
     Faults,
 )
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
 LONGEST_CALL = 10 * 86400.0
 """Longest valid ring or talk in seconds."""
 
@@ -43,8 +41,6 @@ _NO_ANSWER = OUTCOMES.index("no_answer")
 
 def schema() -> pa.Schema:
     """Returns the columns and Arrow types of a table of calls."""
-    import pyarrow as pa
-
     kinds = {
         "start": pa.timestamp("ms", "UTC"),
         "recorded": pa.timestamp("ms", "UTC"),
@@ -57,8 +53,6 @@ def schema() -> pa.Schema:
 
 def check_types(types: pa.Schema, columns: Mapping[str, tuple[str, ...]], file: str) -> None:
     """Raises ValueError if a column of a typed file cannot hold its role: a float is no telephone number."""
-    import pyarrow.types as kinds
-
     for role, names in columns.items():
         for name in names:
             kind = types.field(name).type
@@ -85,8 +79,6 @@ def decode(
         latest: latest valid time in Unix seconds.
     Returns: the calls, and the fault of each row.
     """
-    import pyarrow as pa
-
     rows = cells.num_rows
     faults = Faults(rows)
     inputs = {role: _column(cells, names) for role, names in columns.items()}
@@ -114,9 +106,6 @@ def decode(
 
 
 def _column(cells: pa.Table, names: tuple[str, ...]) -> pa.Array:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     parts = [cells.column(name).combine_chunks() for name in names]
     if len(parts) == 1:
         return parts[0]
@@ -139,9 +128,6 @@ def _time(column: pa.Array, role: str, layout: Layout, latest: float, faults: Fa
 
 
 def _milliseconds(column: pa.Array, layout: Layout) -> Floats:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if pa.types.is_timestamp(column.type):
         return _instants(column, layout)
     if pa.types.is_floating(column.type):
@@ -171,7 +157,6 @@ def _counted(column: pa.Array, layout: Layout) -> Floats:
 
 def _instants(column: pa.Array, layout: Layout) -> Floats:
     import pandas as pd
-    import pyarrow as pa
 
     if column.type.tz is None:
         # With pandas: Arrow needs the system's zone tables. An ambiguous hour is read as its first occurrence.
@@ -184,8 +169,6 @@ def _instants(column: pa.Array, layout: Layout) -> Floats:
 
 def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
     # Arrow refuses the whole array for one impossible date: bisection isolates it.
-    import pyarrow as pa
-
     try:
         return texts.cast(kind)
     except pa.ArrowInvalid:
@@ -224,9 +207,6 @@ def _durations(
 
 
 def _seconds(column: pa.Array) -> Floats:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if pa.types.is_string(column.type):
         like = pc.match_substring_regex(column, _COUNT)
         column = pc.if_else(like, column, pa.scalar(None, pa.string())).cast(pa.float64())
@@ -255,9 +235,6 @@ def _settle_outcome(outcome: Int32s, talk: Floats, faults: Faults) -> None:
 
 def _sides(inputs: Mapping[str, pa.Array], direction: Int32s, layout: Layout, faults: Faults) -> dict[str, pa.Array]:
     """Returns the columns of texts; the direction of a subscriber's record decides who is caller and who is callee."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     texts = {role: inputs[role] for role in (*NUMBERS, *TEXTS) if role in inputs}
     if "subscriber" in texts:
         faults.mark(direction == -1, BAD_VALUE, "direction", "a direction that the layout lists")
@@ -289,8 +266,6 @@ def _classes(codes: dict[str, Int32s], direction: Int32s | None) -> None:
 
 def _encoded(column: pa.Array) -> tuple[Int32s, pa.Array]:
     """Returns codes into distinct texts, -1 for null and empty, and the texts."""
-    import pyarrow as pa
-
     if not pa.types.is_dictionary(column.type) or column.dictionary.null_count:
         column = column.cast(pa.string()).dictionary_encode()
     words = column.dictionary.cast(pa.string())
@@ -303,8 +278,6 @@ def _encoded(column: pa.Array) -> tuple[Int32s, pa.Array]:
 
 def _text_or_number(column: pa.Array) -> pa.Array:
     """Casts to text, float64 or timestamp, the types from which times and seconds are read."""
-    import pyarrow as pa
-
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_timestamp(kind):
         return column
@@ -314,9 +287,6 @@ def _text_or_number(column: pa.Array) -> pa.Array:
 
 
 def _present(column: pa.Array) -> Bools:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     if pa.types.is_floating(column.type):
         return ~np.isnan(_numpy(column))  # writers of Parquet files use null or NaN for an empty value
     text = pa.types.is_string(column.type)
@@ -329,6 +299,4 @@ def _numpy(column: pa.Array) -> Floats:
 
 
 def _floats(values: Floats) -> pa.Array:
-    import pyarrow as pa
-
     return pa.array(values, mask=np.isnan(values))

@@ -14,17 +14,16 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 
 from callsieve.features.arrays import Int64s
 
 from .layouts import Layout
 from .quarantine import BAD_ENCODING, BAD_NUMBER_OF_COLUMNS, TRUNCATED_FILE, BrokenLine
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 BLOCK = 4 << 20
 """Bytes of text that are parsed at once, and the maximum length of a line."""
@@ -222,9 +221,6 @@ def _arrow(
     Returns: the cells, or None if Arrow did not read one row per line; positions of the parsed lines; and of these the
         rejected ones (number from 1, count of columns).
     """
-    import pyarrow as pa
-    import pyarrow.csv
-
     rejected: list[tuple[int, int]] = []
 
     def skip(row: pa.csv.InvalidRow) -> str:

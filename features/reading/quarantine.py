@@ -20,22 +20,17 @@ from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from callsieve.features.arrays import Bools, Int64s
 from callsieve.features.files.atomic import atomic_path
+from callsieve.features.keys.tokens import Key
 
-from .layouts import CATEGORIES, SECONDS, TIMES
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from callsieve.features.keys.tokens import Key
-
-    from .layouts import Layout
+from .layouts import CATEGORIES, SECONDS, TIMES, Layout
 
 BAD_ENCODING = "bad_encoding"
 BAD_NUMBER_OF_COLUMNS = "bad_number_of_columns"

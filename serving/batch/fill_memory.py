@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
 
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import keyed_calls
@@ -19,9 +21,6 @@ from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, snap
 
 from .call_files import CallFile, read_keyed_file
 from .memory_scoring import SCORING
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 HISTORY_DAYS = 28  # the longest memory of any feature
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,14 +18,11 @@ import pyarrow.parquet as pq
 
 from callsieve.features.arrays import Int64s
 from callsieve.features.files.parquet_file import is_parquet, parquet_errors
-from callsieve.features.files.progress import silent
+from callsieve.features.files.progress import Progress, silent
 from callsieve.features.intake.text_columns import dictionary_decoded
+from callsieve.features.keys.tokens import Key
 from callsieve.features.reading.delimited import MatchColumns, read_lines
 from callsieve.features.reading.quarantine import BAD_TIME, BAD_VALUE, BrokenLine, Faults, Quarantine
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
-    from callsieve.features.keys.tokens import Key
 
 TIMESTAMP = pa.timestamp("ms", tz="UTC")
 BAD_NUMBER = "bad_number"

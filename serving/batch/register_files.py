@@ -14,24 +14,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from callsieve.features.files.atomic import check_distinct, write_atomic
 from callsieve.features.files.dates import time_zone
 from callsieve.features.files.masking import has_long_digits
-from callsieve.features.files.progress import by_size, silent
+from callsieve.features.files.progress import Progress, by_size, silent
 from callsieve.features.files.toml_file import read_toml
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.numbers import parse, significant
-from callsieve.features.keys.tokens import is_token
+from callsieve.features.keys.tokens import Key, is_token
 from callsieve.features.reading.quarantine import BAD_VALUE, END_BEFORE_START
 from callsieve.serving.rules.registers import OPTIONAL, SCHEMA, SPAN, Registers, columns_of, row_to_line
 
 from .keyed_rows import BAD_NUMBER, Rows, read_rows
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
-    from callsieve.features.keys.tokens import Key
 
 MISSING_VALUE = "missing_value"
 BAD_RANGE = "bad_range"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from callsieve.features.arrays import Floats
 from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.progress import Progress
@@ -30,9 +31,6 @@ from .shard_scoring import by_action
 from .table_rules import rule_column, rules_met
 from .vector_files import TRAINING
 from .verdict_file import statuses
-
-if TYPE_CHECKING:
-    from callsieve.features.arrays import Floats
 
 VERDICT = (
     "start long, caller string, callee string, score double, action tinyint, rules string, banded tinyint, met long, "

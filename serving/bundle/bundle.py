@@ -20,9 +20,10 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Meta
 
 from callsieve.features.files.decode import Record, json_as
@@ -42,9 +43,6 @@ from .metadata import (
 )
 from .model_text import MAX_CHARS, check_structure
 from .signing import check_keys, sign, verify_signature
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 METADATA, MANIFEST, SIGNATURE = "bundle.json", "MANIFEST.json", "MANIFEST.sig"
 _MODEL_FILES = {name: f"{name}.txt" for name in ("model", SECOND, *OPTIONAL_MODELS)}

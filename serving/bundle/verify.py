@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from callsieve.features.catalogue import catalogue_hash
 
 from .attestation import attestation_path, verify_attestation
 from .bundle import BundleError, load
 from .signing import SIGNER, read_public_key
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 
 def verify(folder: Path, key: Path | None = None, *, on_check: Callable[[str], object] | None = None) -> dict[str, Any]:

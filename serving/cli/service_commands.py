@@ -6,12 +6,14 @@ import socket
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from callsieve.features.keys.tokens import read_key
+from callsieve.serving import Swap, WatchedClearedCallers
 from callsieve.serving.bundle.signing import read_public_key, signer_path
+from callsieve.serving.live.cleared_callers import FILE
 from callsieve.serving.rules.policy import read_policy
 
 from . import console
@@ -35,9 +37,6 @@ from .options import (
     StateFolder,
     Trust,
 )
-
-if TYPE_CHECKING:
-    from callsieve.serving import Swap
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,9 +202,6 @@ def api_key(
 
 def scorers_of(scorer: ScorerOptions) -> Swap:
     """Returns the scorers of a service before it has loaded its bundle; creates the folder of the state."""
-    from callsieve.serving import Swap, WatchedClearedCallers
-    from callsieve.serving.live.cleared_callers import FILE
-
     read_columns = None
     if scorer.columns is not None:
         from callsieve.serving.batch.own_column_join import (

@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from callsieve.features.catalogue import OWN, own_columns
 from callsieve.features.files.atomic import write_atomic
@@ -21,9 +22,6 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scored, Verdict, no_verdict
 
 from .cleared_callers import ClearedCallers
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 _NONE = no_verdict("no_model")
 

@@ -14,6 +14,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from callsieve.features.catalogue import OWN, catalogue_hash, own_columns, vector_columns
 from callsieve.features.online.history import History
 from callsieve.features.online.trusted_moment import AHEAD_MS
@@ -43,8 +45,6 @@ from .status import Status, message_of, status_of_score
 from .verdict import Scored, Scores, Verdict, case_id
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     from callsieve.features.arrays import Bools, Floats, Int64s
     from callsieve.serving.bundle.bundle import Bundle
     from callsieve.serving.bundle.forest import Forest

@@ -16,17 +16,18 @@ HEAVY = {
 }  # fmt: skip
 # Packages of the HTTP service.
 WEB = {"anyio", "msgspec", "prometheus_client", "starlette", "uvicorn"}
-TABLES = ("intake_table", "number_cache", "table_steps", "text_columns")
+TABLES = ("intake_table", "keyed_table", "number_cache", "table_steps", "text_columns")
+READERS = ("call_files", "checked_cells", "delimited", "quarantine")
 # Packages that a file or folder outside training may import at import time, besides the standard library.
 MAY_IMPORT = {
     "features/arrays.py": {"numpy"},
     "features/intake/numbers.py": {"phonenumbers"},
     **{f"features/intake/{name}.py": {"numpy", "pyarrow"} for name in TABLES},
     "features/frame": {"numpy", "pandas", "phonenumbers", "pyarrow", "sklearn"},
-    "features/offline": {"numpy"},
-    "features/offline/keyed_file.py": {"cryptography", "pyarrow"},
-    "features/reading": {"numpy"},
-    "features/files/dates.py": {"pandas"},
+    "features/offline": {"joblib", "numpy", "pyarrow"},
+    "features/offline/keyed_file.py": {"cryptography"},
+    **{f"features/reading/{name}.py": {"numpy", "pyarrow"} for name in READERS},
+    "features/files/parquet_file.py": {"pyarrow"},
     "features/files/decode.py": {"msgspec"},
     "serving": {"cryptography", "msgspec"},
     "serving/custody/expiry.py": {"pyarrow"},
