@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 from .masking import masked
@@ -17,6 +17,16 @@ MAX_DAYS = 36_500
 def now_ms() -> int:
     """Returns the current time in Unix milliseconds."""
     return round(time.time() * 1000)
+
+
+def utc_text(milliseconds: float | None = None) -> str:
+    """Returns a time in Unix milliseconds, by default the current one, as text in UTC with whole seconds.
+
+    >>> utc_text(1741536000999)
+    '2025-03-09T16:00:00Z'
+    """
+    seconds = time.time() if milliseconds is None else milliseconds / 1000
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def checked_days(days: float) -> float:

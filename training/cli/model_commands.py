@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from callsieve.features.files.dates import parse_day
 from callsieve.serving.bundle.signing import generate_signing_key, read_public_key, read_signing_key, signer_path
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
@@ -87,7 +88,7 @@ def monitor(
         result = drift.monitor(
             bundle,
             data,
-            drift.date_of(day),
+            None if day is None else parse_day(day, "--day"),
             reference=reference,
             trust=trust,
             ledger=look.ledger(bundle),

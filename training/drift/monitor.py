@@ -312,7 +312,8 @@ def monitor(
     progress("features", 0.1)
     # Complaints and findings after the day are not known yet.
     end = midnight(chosen, calls.slice(day_slices(calls)[chosen].start)) + DAY
-    complaints, findings = (table[table["known_at"] < moment(end)] for table in (dataset.complaints, dataset.findings))
+    moment = datetime.fromtimestamp(end / 1000, tz=UTC)
+    complaints, findings = (table[table["known_at"] < moment] for table in (dataset.complaints, dataset.findings))
     scores, rows = score_calls(scorer, calls, complaints, dataset.own, threads=threads)
     progress("compare", 0.9)
     scored = ScoredCalls(calls, feed_of_all(rows), scores.raw, complaints, scorer.bands(scores.feed))
@@ -354,22 +355,3 @@ def calls_until(calls: pa.Table, day: date | None) -> tuple[pa.Table, date]:
         raise ValueError(f"{chosen}: expected calls of at least {WINDOW_DAYS} days before it, from {min(days)} on")
     begin = days[min(window)].start
     return calls.slice(begin, days[chosen].stop - begin), chosen
-
-
-def date_of(text: str | None) -> date | None:
-    """Parses a date such as 2026-03-01; None for None.
-
-    Raises:
-        ValueError: in one line, if the text is not a date.
-    """
-    if text is None:
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"day: expected a date such as 2026-03-01, got {text[:40]!r}") from None
-
-
-def moment(milliseconds: int) -> datetime:
-    """Returns Unix ms as a moment in UTC."""
-    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)

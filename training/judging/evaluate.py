@@ -37,10 +37,9 @@ from callsieve.training.model.split import FOLDS, caller_classes, fold_of_group,
 from callsieve.training.oversight.log.looks import Ledger, count_look
 from callsieve.training.oversight.log.payload_types import Look
 
-from .figures import Catch
 from .headline import JudgedCalls, PolicyActions, catch_of
 from .judge import RULE, call_counts, score_figures
-from .run_figures import DataFigures, ScoreFigures
+from .run_figures import DataFigures, ScoreFigures, SeenCalls
 
 BY_FOLDS = "the folds of its training, computed again on the same calls"
 BY_TIME = "whether the caller's group called in the time span that the model was trained on"
@@ -53,11 +52,8 @@ class ModelId(TypedDict):
     id: str
 
 
-class SeenGroupFigures(FalseCalls):
+class SeenGroupFigures(FalseCalls, SeenCalls):
     """Error and catch rate on calls of groups that the model may have been trained on, or was not trained on."""
-
-    calls: int
-    catch: Catch
 
 
 class BySeenGroups(TypedDict):

@@ -288,15 +288,10 @@ def top_features(t: Trained, calls: JudgedCalls) -> list[TopFeature]:
     return [
         {
             "name": names[i],
-            "en": meaning(names[i]),
+            "en": ALL_FEATURES[names[i]].en if names[i] in ALL_FEATURES else names[i],
             "share": float(sizes[i] / total),
             "nuisance": float(means["nuisance"][i]),
             "innocent": float(means["innocent"][i]),
         }
         for i in best
     ]
-
-
-def meaning(name: str) -> str:
-    """Returns the description of a feature; of an own column its name."""
-    return ALL_FEATURES[name].en if name in ALL_FEATURES else name

@@ -16,8 +16,7 @@ from callsieve.training.language import gettext, moment, phrase, table_name, wor
 from callsieve.training.oversight.log.gates import shipped_gates
 
 from .headline_list import CAUGHT, CERTIFIED, FLAGGED, HEADLINE
-from .pictures import meaning
-from .wording import basis, by_organisation, count, one_in, share
+from .wording import basis, by_organisation, count, meaning, one_in, share
 
 Sections = Mapping[str, Mapping[str, object]]
 
@@ -95,7 +94,7 @@ def model_card(figures: RunFigures) -> Sections:
                 "%(features)s, catalogue %(hash)s", features=model["features"], hash=figures["catalogue"][:16]
             ),
             gettext("Most important features"): gettext("; ").join(
-                meaning(feature) + gettext(" (%(inside)s)", inside=share(feature["share"], 0))
+                meaning(feature["name"], feature["en"]) + gettext(" (%(inside)s)", inside=share(feature["share"], 0))
                 for feature in model["top_features"][:5]
             )
             or gettext("not measured: the estimator is not LightGBM"),

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.metrics import Slice
 from callsieve.training.judging.run_figures import RunFigures, TopFeature
@@ -37,7 +36,7 @@ from .drawing import (
     svg,
 )
 from .headline_list import CAUGHT
-from .wording import is_counted
+from .wording import is_counted, meaning
 
 STYLES = {"model": (BLUE, "-", "o", "callsieve"), "rule": (GREY, "--", "s", "rule on calls per hour")}
 MEAN_LIFE = 328
@@ -273,15 +272,9 @@ def shapley_values(figures: RunFigures, narrow: bool) -> Figure:
     return figure
 
 
-def meaning(feature: TopFeature) -> str:
-    """Returns the description of a feature in the language in force, or its name if it has none."""
-    own = ALL_FEATURES.get(feature["name"])
-    return own.zh if own and current_language() == "zh" else feature.get("en") or feature["name"]
-
-
 def feature_label(feature: TopFeature) -> str:
     """Returns the name of a feature, or its description in Chinese, cut for a picture."""
-    return short(meaning(feature), 18) if current_language() == "zh" else short(feature["name"], 36)
+    return short(meaning(feature["name"]), 18) if current_language() == "zh" else short(feature["name"], 36)
 
 
 def part_of(part: int, whole: int) -> str:

@@ -30,8 +30,8 @@ from callsieve.training.language import current_language, day, message, moment, 
 
 from . import headline_list
 from .drawing import Picture, percent
-from .pictures import meaning, pictures
-from .wording import basis, between, by_organisation, count, one_in, rule_in_words, share, until
+from .pictures import pictures
+from .wording import basis, between, by_organisation, count, meaning, one_in, rule_in_words, share, until
 
 WIDE = 5
 """A table with more columns is a list of rows on a narrow screen."""
@@ -50,7 +50,7 @@ def write_run_page(figures: RunFigures, path: Path, drawn: Mapping[str, Picture]
 def page(figures: RunFigures, drawn: Mapping[str, Picture] | None = None) -> str:
     """Returns the page as text."""
     pages = environment(__package__, ChainableUndefined)  # a missing section is empty at any depth
-    pages.filters |= {"percent": percent, "meaning": meaning, "day": iso_day, "fact": fact}
+    pages.filters |= {"percent": percent, "day": iso_day, "fact": fact}
     pages.globals["measure"] = headline_list
     data = figures.get("data")
     # Only a simulator knows the truth.
@@ -97,7 +97,7 @@ def environment(package: str | None, undefined: type[Undefined] = StrictUndefine
     pages.policies["ext.i18n.trimmed"] = True
     pages.globals["lang"] = current_language()
     pages.filters |= {"count": count, "share": share, "one_in": one_in, "words": words, "phrase": phrase}
-    pages.filters |= {"moment": moment, "table_name": table_name}
+    pages.filters |= {"moment": moment, "table_name": table_name, "meaning": meaning}
     pages.filters |= {"until": until, "between": between, "data_uri": data_uri}
     pages.filters |= {"by_organisation": by_organisation, "rule_in_words": rule_in_words}
     return pages

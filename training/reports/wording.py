@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeGuard
 
-from callsieve.training.language import gettext
+from callsieve.features.catalogue import ALL_FEATURES
+from callsieve.training.language import current_language, gettext, words
 
 if TYPE_CHECKING:
     from callsieve.training.judging.figures import Headline, HourlyRule, Rate
@@ -61,6 +62,18 @@ def interval(value: Rate) -> str:
     ('50.0% (25.0% to 75.0%)', 'not measured')
     """
     return share(value["rate"]) + bracketed(span(value["low"], value["high"]))
+
+
+def meaning(name: str, own: str = "") -> str:
+    """Returns the description of a feature or statistic in the language in force; without one `own`, else its name.
+
+    Args:
+        own: English description of a feature, as the figures of a model have it.
+    """
+    known = ALL_FEATURES.get(name)
+    if known is not None and current_language() == "zh":
+        return known.zh
+    return own or (known.en if known else words(name))
 
 
 def one_in(rate: object) -> str:

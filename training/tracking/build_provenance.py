@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from callsieve.features.files.dates import utc_text
 from callsieve.serving.bundle.attestation import write_attestation
 from callsieve.serving.bundle.signing import key_id
 from callsieve.training.judging.run_figures import DatasetEntry
@@ -50,8 +49,8 @@ def write_provenance(run: FinishedRun, key: Ed25519PrivateKey, roles: Sequence[s
             },
             "metadata": {
                 "invocationId": invocation,
-                "startedOn": _moment(run.began),
-                "finishedOn": _moment(time.time()),
+                "startedOn": utc_text(1000 * run.began),
+                "finishedOn": utc_text(),
             },
         },
     }
@@ -65,7 +64,3 @@ def _package(name: str, version: str) -> dict[str, object]:
 
 def _table(name: str, entry: DatasetEntry) -> dict[str, object]:
     return {"name": name, "digest": {TABLE_DIGEST: entry["sha256"]}, "annotations": {"rows": entry["rows"]}}
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -23,12 +23,12 @@ from callsieve.training.judging.compare import compare
 from callsieve.training.judging.evaluate import NOT_KNOWN, SeenGroups, by_seen_groups, seen_groups
 from callsieve.training.judging.metrics import calibration_table
 from callsieve.training.model import folds
-from callsieve.training.oversight.audit.audit_page import figure, meaning
+from callsieve.training.oversight.audit.audit_page import figure
 from callsieve.training.oversight.governance import canaries, incident, parties
 from callsieve.training.oversight.governance.affected import Affected, affected
 from callsieve.training.oversight.log import tickets
 from callsieve.training.oversight.privacy import exports
-from callsieve.training.reports.wording import until
+from callsieve.training.reports.wording import meaning, until
 from callsieve.training.world import simulate
 from callsieve.training.world.basis.draws import choose
 from callsieve.training.world.callers import outfits

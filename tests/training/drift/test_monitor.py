@@ -30,7 +30,7 @@ from callsieve.training.drift.days import (
     histogram_cuts,
     quantiles,
 )
-from callsieve.training.drift.monitor import calls_until, certificate, compare, date_of, limit, resembles
+from callsieve.training.drift.monitor import calls_until, certificate, compare, limit, resembles
 from callsieve.training.drift.reference import (
     build_reference,
     ks,
@@ -357,8 +357,6 @@ def test_a_monitored_day_needs_seven_days_of_history(run_calls):
         calls_until(run_calls.calls, MONDAY + timedelta(days=3))
     with pytest.raises(ValueError, match="expected a day of the calls"):
         calls_until(run_calls.calls, date(2020, 1, 1))
-    with pytest.raises(ValueError, match="day: expected a date such as 2026-03-01, got 'soon'"):
-        date_of("soon")
 
 
 def test_the_command_refuses_a_reference_of_another_model(
@@ -385,8 +383,11 @@ def test_the_command_refuses_a_reference_of_another_model(
 @pytest.mark.parametrize("alarm", [False, True])
 def test_an_alarm_exits_with_1(run_command, monkeypatch, alarm):
     monkeypatch.setattr("callsieve.training.drift.monitor.monitor", lambda *_, **_more: {"alarm": alarm})
-    code, out, _ = run_command("model", "monitor", "--bundle", "b", "--data", "d", "--json")
+    words = ("model", "monitor", "--bundle", "b", "--data", "d", "--json")
+    code, out, _ = run_command(*words)
     assert (code, json.loads(out)) == (int(alarm), {"alarm": alarm})
+    code, _, err = run_command(*words, "--day", "soon")
+    assert code == 1 and "--day: expected a day such as 2026-03-01, got 'soon'" in err
 
 
 def test_the_sample_of_a_large_day_is_deterministic():

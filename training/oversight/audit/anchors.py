@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from msgspec import to_builtins
 
 from callsieve.features.files.atomic import write_new
+from callsieve.features.files.dates import utc_text
 from callsieve.features.files.decode import Record, json_as
 from callsieve.features.files.strict_json import encode
 from callsieve.serving.bundle.signing import key_id, read_public_key, sign, verify_signature
@@ -106,7 +107,7 @@ def witness(log: Path, key: Ed25519PrivateKey, path: Path) -> Head:
         ValueError: if the log has no head.
     """
     head = read_head(log / HEAD)
-    statement = Statement("callsieve witness", head, datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    statement = Statement("callsieve witness", head, utc_text())
     signed = to_builtins(statement)
     write_new(path, encode({"statement": signed, "signature": sign(encode(signed), key).decode().strip()}))
     return head

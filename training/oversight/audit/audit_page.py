@@ -11,17 +11,16 @@ import os
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.dates import utc_text
 from callsieve.serving.bundle.signing import AUDIT
 from callsieve.serving.rules.strata import BUSY
 from callsieve.training.drift.days import LEVELS
 from callsieve.training.judging.run_figures import RunFigures
-from callsieve.training.language import current_language, gettext, words
+from callsieve.training.language import gettext, words
 from callsieve.training.oversight.log.audit_log import MOVES, payloads, read
 from callsieve.training.oversight.log.gates import Gates, condition
 from callsieve.training.oversight.log.payload_types import GateResult, RunPayload, Section
@@ -95,7 +94,7 @@ def about(
         "datasets": {name: dataset(entry) for name, entry in run["record"]["dataset"].items()},
         "gates": [{**gate, "must": condition(gate)} for gate in gates],
         "changes": changes(earlier[-1], run) if earlier else None,
-        "trained": [utc(run["record"]["run"][name]) for name in ("start_time", "end_time")],
+        "trained": [utc_text(run["record"]["run"][name]) for name in ("start_time", "end_time")],
         "log": "",
     }
 
@@ -140,25 +139,9 @@ def changes(before: RunPayload, now: RunPayload) -> list[tuple[str, str, str]]:
 def page(content: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) -> str:
     """Returns the page as HTML."""
     pages = environment(__package__)
-    pages.filters |= {"meaning": meaning, "part": part, "figure": figure, "day": iso_day}
+    pages.filters |= {"part": part, "figure": figure, "day": iso_day}
     values = {"pictures": drawn or pictures(content["figures"]), "catch_basis": basis(content["figures"])}
     return render(pages.get_template("audit.html"), content, **values, busy=BUSY)
-
-
-def utc(milliseconds: int) -> str:
-    """Returns a Unix time in text.
-
-    >>> utc(1741536000000)
-    '2025-03-09T16:00:00Z'
-    """
-    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def meaning(name: str, own: str = "") -> str:
-    """Returns the description of a statistic in the language in force; without one, `own`, else its name."""
-    if name not in ALL_FEATURES:
-        return own or words(name)
-    return ALL_FEATURES[name].zh if current_language() == "zh" else ALL_FEATURES[name].en
 
 
 def part(shift: Mapping[str, Any]) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from callsieve.features.files.dates import DAY, now_ms, utc_text
 from callsieve.training.language import gettext, phrase
 from callsieve.training.oversight.log import audit_log
 from callsieve.training.oversight.log.audit_log import (
@@ -102,7 +102,7 @@ def date_faults(lines: Sequence[Line]) -> list[Fault]:
     """Returns a fault for each entry that is dated before an earlier entry, or in the future."""
     faults = []
     newest: Line | None = None
-    soon = (datetime.now(tz=UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    soon = utc_text(now_ms() + DAY)
     for line in (line for line in lines if not line.wrong):
         if newest is not None and line.index > newest.index and line.entry.at < newest.entry.at:
             what = gettext(

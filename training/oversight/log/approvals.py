@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from callsieve.features.files.atomic import write_new
+from callsieve.features.files.dates import utc_text
 from callsieve.features.files.decode import as_kind
 from callsieve.features.files.strict_json import decode, encode
 from callsieve.serving.bundle.signing import key_id, sign, verify_signature
@@ -46,7 +46,7 @@ def approve(statement: Statement, key: Ed25519PrivateKey, path: Path) -> str:
     Raises:
         FileExistsError: if the file exists.
     """
-    dated = {**statement, "at": datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+    dated = {**statement, "at": utc_text()}
     line = sign(encode(dated), key).decode().strip()
     write_new(path, encode({"statement": dated, "signature": line}))
     return key_id(key.public_key())

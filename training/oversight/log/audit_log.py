@@ -24,7 +24,6 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, overload
 
@@ -32,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct, to_builtins
 
 from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.dates import utc_text
 from callsieve.features.files.decode import json_as
 from callsieve.serving.bundle.signing import key_id, read_public_key, read_signing_key, sign, write_public_key
 from callsieve.training.language import gettext
@@ -336,5 +336,4 @@ def user() -> str:
 
 def _moment(before: Sequence[Entry]) -> str:
     """Returns the present moment, or that of the newest entry if the clock was set back since then."""
-    now = datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return max(now, before[-1].at) if before else now
+    return max(utc_text(), before[-1].at) if before else utc_text()

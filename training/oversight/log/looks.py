@@ -16,13 +16,15 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import to_builtins
 
+from callsieve.features.files.dates import utc_text
 from callsieve.features.files.decode import Record, json_as
 
 from .audit_log import PUBLIC_KEY, append, log_id, payloads, read
@@ -116,9 +118,9 @@ class Ledger:
         unnamed = sum(entry.kind == "touch" for entry in read(self.log)) - len(logged)
         own = max(
             sum(map(fold.overlaps, logged)) + unnamed,
-            sum(look.log == log and fold.overlaps(look.fold) for look in known),
+            sum(look.log == log and fold.overlaps(Fold.parse(look.fold)) for look in known),
         )
-        others = sum(look.log != log and fold.overlaps(look.fold) for look in known)
+        others = sum(look.log != log and fold.overlaps(Fold.parse(look.fold)) for look in known)
         return {"fold": str(fold), "touches": own + others, "registered": registered}
 
 
@@ -189,41 +191,35 @@ def in_words(look: Mapping[str, object]) -> str:
     return f"use {look['touches']} of these calls, recorded in the audit log {where}: fold {look['fold']}"
 
 
-class _Line(Record, frozen=True):
-    """A line of the registry."""
+class RegisteredLook(Record, frozen=True):
+    """A look at calls in the registry of their folder.
+
+    Attributes:
+        fold: text of the fold, as in the audit log.
+        log: `audit_log.log_id` of the audit log that has the look.
+        by: the command.
+        at: UTC moment.
+    """
 
     fold: str
     log: str
     by: str
     at: str
 
-
-@dataclass(frozen=True, slots=True)
-class RegisteredLook:
-    """A look at calls in the registry of their folder.
-
-    Attributes:
-        fold: as in the audit log.
-        log: `audit_log.log_id` of the audit log that has the look.
-        by: the command.
-        at: UTC moment.
-    """
-
-    fold: Fold
-    log: str
-    by: str
-    at: str
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Fold.parse(self.fold)
 
 
 def register_look(folder: Path, fold: Fold, log: str, by: str) -> bool:
     """Adds a look to the registry of a folder of calls; returns False if the folder cannot be written to."""
-    look = RegisteredLook(fold, log, by, datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    look = RegisteredLook(str(fold), log, by, utc_text())
     try:
         with (folder / FILE).open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)  # without an incomplete last line that a crash left
-            file.write(json.dumps(asdict(look) | {"fold": str(fold)}).encode() + b"\n")
+            file.write(json.dumps(to_builtins(look)).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -241,12 +237,4 @@ def registered_looks(folder: Path) -> list[RegisteredLook]:
     """
     path = folder / FILE
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return [_look(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
-
-
-def _look(line: bytes, where: str) -> RegisteredLook:
-    look = json_as(_Line, line, where)
-    try:
-        return RegisteredLook(Fold.parse(look.fold), look.log, look.by, look.at)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+    return [json_as(RegisteredLook, line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]

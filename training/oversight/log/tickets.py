@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Meta, Struct
 
 from callsieve.features.files.atomic import write_new
+from callsieve.features.files.dates import DAY, now_ms, utc_text
 from callsieve.features.files.decode import check_texts, json_as
 from callsieve.features.files.strict_json import encode
 from callsieve.serving.bundle.signing import key_id
@@ -34,7 +34,6 @@ EXPORT, REIDENTIFY = "export of call records", "re-identification"
 PARTY_AUDIT = "audit of connecting parties"
 NEEDED = {EXPORT: 1, REIDENTIFY: 2, PARTY_AUDIT: 1}
 MOST_WITHOUT = 499  # call records a day that need no ticket; from 500 on an export may be a crime in China
-_MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class Act(Struct, frozen=True):
@@ -69,7 +68,7 @@ def sign_ticket(act: Act, key: Ed25519PrivateKey, path: Path, days: float = 7.0)
     """
     if act.act not in NEEDED:
         raise ValueError(f"act must be one of {', '.join(NEEDED)}, got {act.act!r}")
-    until = (datetime.now(tz=UTC) + timedelta(days=days)).strftime(_MOMENT)
+    until = utc_text(now_ms() + days * DAY)
     return sign_statement({**_statement(act), "until": until}, key, path)
 
 
@@ -109,7 +108,6 @@ class AccessControl:
         if needed:
             self.gates.require_owned([key_id(self.log.key.public_key())])
         agreed = check_approvals(tickets, _statement(act), self.gates, needed, signers=()) if needed else []
-        now = datetime.now(tz=UTC).strftime(_MOMENT)
         used = {
             ticket["signature"]
             for _, payload in (payloads(log, "access") if has_log(log) else ())
@@ -120,7 +118,7 @@ class AccessControl:
                 raise ValueError(f"{path}: {act.person} does the act, and cannot agree to it as well")
             if ticket["signature"] in used:
                 raise ValueError(f"{path}: this ticket was used already")
-            if str(ticket["statement"].get("until", "")) < now:
+            if str(ticket["statement"].get("until", "")) < utc_text():
                 raise ValueError(f"{path}: this ticket is expired")
         return agreed
 
@@ -139,7 +137,7 @@ def _exported_lately(log: Path) -> int:
     """Returns the rows that all persons exported without a ticket in the last day: small exports add up."""
     if not has_log(log):
         return 0
-    since = (datetime.now(tz=UTC) - timedelta(days=1)).strftime(_MOMENT)
+    since = utc_text(now_ms() - DAY)
     acts = [payload for entry, payload in payloads(log, "access") if entry.at >= since and "refused" not in payload]
     return sum(act["count"] for act in acts if act.get("act") == EXPORT and not act["tickets"])
 
