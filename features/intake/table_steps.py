@@ -54,31 +54,30 @@ def dial_all(
     rows = rows[order]
     calls = tokens[order], callee[rows], start[rows], known[rows]
     steps[rows], after = _dialled(numbers, callers, remembered, calls, distance)
-    numbers.last_dialled.put(callers, *after)
+    numbers.last_dialled.put(callers, after)
     return steps
 
 
-def _remembered(memory: NumberMemory, numbers: NumberCache, ids: Ints, callers: Ints) -> list[Ints] | None:
+def _remembered(memory: NumberMemory, numbers: NumberCache, ids: Ints, callers: Ints) -> Ints | None:
     """Returns what is remembered of each caller, as `LastDialled.get` does; None if there is no room for all.
 
     Args:
         ids, callers: the callers, as ids and as codes of their tokens.
     """
-    columns = list(numbers.last_dialled.get(callers))
-    new = np.flatnonzero(columns[0][0] == UNKNOWN)  # not remembered from a table, but perhaps from single calls
+    dials = numbers.last_dialled.get(callers)
+    new = np.flatnonzero(dials[0, 0] == UNKNOWN)  # not remembered from a table, but perhaps from single calls
     from_calls = memory.last_dialled(numbers.numbers[number].token for number in ids[new].tolist())
     new_callers = from_calls.count(None)
     if not memory.has_room(new_callers):
         return None
     numbers.last_dialled.new_callers += new_callers
-    for column, values in zip(columns, as_columns(from_calls, numbers.ids_of), strict=True):
-        column[:, new] = values
-    return columns
+    dials[:, :, new] = as_columns(from_calls, numbers.ids_of)
+    return dials
 
 
 def _dialled(
-    numbers: NumberCache, callers: Ints, remembered: list[Ints], calls: tuple[Ints, ...], distance: Distance
-) -> tuple[Ints, list[Ints]]:
+    numbers: NumberCache, callers: Ints, remembered: Ints, calls: tuple[Ints, ...], distance: Distance
+) -> tuple[Ints, Ints]:
     """Returns the steps of the calls, and what to remember of the callers, as `LastDialled.put` takes it.
 
     Args:
@@ -87,20 +86,10 @@ def _dialled(
         calls: caller, callee, start, known of each call, sorted by caller and then by `known`.
     """
     # The remembered calls come first: the settled ones, then the fresh ones.
-    old = [(remembered[0][slot] != UNKNOWN, slot) for slot in (1, 0)]
-    merged = [
-        np.concatenate((*(column[mask] for mask, column in parts), new))
-        for parts, new in zip(
-            [
-                [(mask, callers) for mask, _ in old],
-                *([(mask, part[slot]) for mask, slot in old] for part in remembered),
-            ],
-            [*calls, np.full(len(calls[0]), UNKNOWN)],
-            strict=True,
-        )
-    ]
-    caller, callee, start, known, step = merged
-    settled, olds = np.count_nonzero(old[0][0]), len(caller) - len(calls[0])
+    old = [np.vstack((callers, remembered[:, slot]))[:, remembered[0, slot] != UNKNOWN] for slot in (1, 0)]
+    new = np.vstack((*calls, np.full(len(calls[0]), UNKNOWN)))
+    caller, callee, start, known, step = np.concatenate((*old, new), axis=1)
+    settled, olds = old[0].shape[1], len(caller) - len(calls[0])
     newest = np.full(int(caller.max(initial=-1)) + 1, FIRST)
     newest[caller[settled:olds]] = known[settled:olds]
     is_behind = known < newest[caller]  # known before the fresh call that is remembered
@@ -135,7 +124,7 @@ def _dialled(
     has_earlier = (group[ends] > 0) & (caller[earlier] == callers)
     places = np.stack((fresh, earlier))
     ids = np.where(np.stack((np.ones_like(has_earlier), has_earlier)), callee[places], UNKNOWN)
-    return step[olds:], [ids, start[places], known[places], step[places]]
+    return step[olds:], np.stack((ids, start[places], known[places], step[places]))
 
 
 def _rank(numbers: NumberCache, caller: Ints, callee: Ints, start: Ints) -> tuple[Ints, Ints]:
