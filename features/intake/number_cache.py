@@ -228,8 +228,9 @@ class LastDialled:
 
 def as_columns(dials: Iterable[Dials | None], ids: Callable[[Iterable[KeyedNumber | None]], list[int]]) -> Ints:
     """Returns DIAL of both calls of each caller, shape (4, 2, callers), as `LastDialled.get` does."""
-    remembered = list(dials)
-    calls = [last and last.fresh for last in remembered] + [last and last.settled for last in remembered]
-    rest = [(UNKNOWN,) * 3 if call is None else (call.start, call.known, call.step) for call in calls]
-    rows = [(callee, *row) for callee, row in zip(ids(call and call.callee for call in calls), rest, strict=True)]
+    pairs = [(None, None) if last is None else (last.fresh, last.settled) for last in dials]
+    calls = [call for slot in zip(*pairs, strict=True) for call in slot]
+    callees = ids(None if call is None else call.callee for call in calls)
+    rest = ((UNKNOWN,) * 3 if call is None else (call.start, call.known, call.step) for call in calls)
+    rows = [(callee, *row) for callee, row in zip(callees, rest, strict=True)]
     return np.array(rows, dtype=np.int64).reshape(2, -1, len(DIAL)).transpose(2, 0, 1)
