@@ -29,7 +29,7 @@ def rows(schema, *entries):
     """Returns a frame with the columns of a schema; entries have days for moments and may lack values."""
     names = schema.names
     filled = [{name: row.get(name) for name in names} for row in entries]
-    frame = pd.DataFrame(filled, columns=names).astype(object)
+    frame = pd.DataFrame(filled, columns=names, dtype=object)
     for name in names:
         if str(schema.field(name).type).startswith("timestamp"):
             moments = [None if day is None else at(day) for day in frame[name]]
@@ -243,6 +243,33 @@ def test_only_lists_in_force_and_known_at_the_cutoff_count():
         assert listed(**more) is None
     both = [{"number": "a", "list": name, "valid_from": 1, "known_at": 1} for name in ("blocked", "protected")]
     assert not label(calls_to("a", CROWD, 1), lists=both).loc["a", "nuisance"]  # protected has the higher confidence
+
+
+@pytest.mark.parametrize(
+    ("corrections", "source"),
+    [
+        ([], "list trusted survey"),
+        ([{"valid_to": 19}], "unreported"),  # corrected without a moment of its own: the later row counts
+        ([{"valid_to": 19, "known_at": 19}], "unreported"),
+        ([{"valid_to": 19, "known_at": 21}], "list trusted survey"),  # the end was not known at the cutoff
+        ([{"valid_to": 19, "known_at": 18}, {"known_at": 19}], "list trusted survey"),  # the end was withdrawn
+        ([{"valid_to": 19, "valid_from": 2}], "list trusted survey"),  # another entry
+        ([{"valid_to": 19, "list": "trusted other"}], "list trusted survey"),
+    ],
+)
+def test_the_entry_that_became_known_last_replaces_others_of_its_number_list_and_start(corrections, source):
+    first = {"number": "a", "list": "trusted survey", "valid_from": 1, "known_at": 1}
+    row = label(calls_to("a", CROWD, 1), lists=[first, *(first | more for more in corrections)]).loc["a"]
+    assert (row["source"], row["nuisance"]) == (source, False)
+
+
+def test_each_kind_of_trusted_numbers_is_a_list_of_the_policy():
+    kinds = {"customer", "own_line", "survey", "announcement", "other"}
+    assert {f"trusted {kind}" for kind in kinds} == {name for name in POLICY.lists if name.startswith("trusted")}
+    for kind in kinds:
+        listed = [{"number": "a", "list": f"trusted {kind}", "valid_from": 1, "known_at": 1}]
+        row = label(calls_to("a", CROWD, 1), complaints_about("a", CROWD[:9], 1.1, "fraud"), lists=listed).loc["a"]
+        assert row[["nuisance", "source", "confidence"]].tolist() == [False, f"list trusted {kind}", 0.99]
 
 
 def test_a_busy_number_without_complaints_has_no_label():

@@ -109,7 +109,7 @@ def test_the_bundle_names_its_inputs(bundle, training_run, dataset):
     (folder,) = bundle.training["folders"]
     assert folder["data"] == dataset.fingerprint == training_run[1]["data"]["fingerprint"]
     assert bundle.training["versions"]["source"] == source_hash()
-    assert bundle.label_policy["version"] == "4"
+    assert bundle.label_policy["version"] == "5"
     assert folder["label_cutoff"] == training_run[1]["folds"]["label_cutoff"]
 
 
