@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +13,10 @@ from callsieve.features.arrays import Array
 from callsieve.features.offline.table import vectors
 from callsieve.serving.rules.preferences import PREFERENCE_RULE, rejected_categories
 from callsieve.serving.rules.register_join import PART_ROWS, RegisterJoin
-from callsieve.serving.rules.register_lookup import RegisterFacts, Terms
+from callsieve.serving.rules.register_lookup import Terms
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_bits import BITS, matching_bits, rule_names, table_actions
-from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, VECTOR_FEATURES
+from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, VECTOR_FEATURES, rule_input
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
@@ -36,9 +36,11 @@ def rules_met(calls: pa.Table, columns: Mapping[int, Array], registers: Register
         columns: as from `compute_rule_columns` or `rules.rule_bits.rule_columns`, one value a call.
     """
     bits = np.zeros(calls.num_rows, dtype=np.int64)
-    for part, facts in _parts(calls, registers, terms):
-        part_columns = {place: column[part] for place, column in columns.items()}
-        bits[part] = matching_bits(part_columns, facts, terms, calls_itself(calls.slice(part.start, PART_ROWS)))
+    join = None if registers is None else RegisterJoin(registers, terms)
+    for begin in range(0, calls.num_rows, PART_ROWS):
+        part, some = slice(begin, begin + PART_ROWS), calls.slice(begin, PART_ROWS)
+        facts = rule_input({place: column[part] for place, column in columns.items()}, calls_itself(some))
+        bits[part] = matching_bits(facts if join is None else join.registered(some, facts), terms)
     return bits
 
 
@@ -80,14 +82,6 @@ def rule_column(rule_bits: Array) -> pa.DictionaryArray:
     bits, codes = np.unique(rule_bits, return_inverse=True)
     words = [",".join(rule_names(value)) for value in bits.tolist()]
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(words, pa.string()))
-
-
-def _parts(calls: pa.Table, registers: Registers | None, terms: Terms) -> Iterator[tuple[slice, RegisterFacts | None]]:
-    if registers is not None:
-        yield from RegisterJoin(registers, terms).parts(calls)
-        return
-    for begin in range(0, calls.num_rows, PART_ROWS):
-        yield slice(begin, min(begin + PART_ROWS, calls.num_rows)), None
 
 
 def calls_itself(calls: pa.Table) -> Array:

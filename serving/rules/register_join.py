@@ -5,7 +5,6 @@ The results equal `register_lookup.look_up` for each call. Memory holds the regi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +17,12 @@ from callsieve.features.arrays import Array
 from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.records import NUMBER_CLASSES
 
-from .register_lookup import RegisterFacts, Terms
+from .register_lookup import Terms
 from .registers import ANY, BETWEEN, INDEXES, ROLES, Registers
+from .rule_input import RuleInput
 from .timeline import NO_ROW
 
 PART_ROWS = 1 << 20
-COLUMNS = ("start", "caller", "callee", "caller_block", "trunk", "caller_class")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +91,13 @@ class RegisterJoin:
         self._agent, self._agents = _factors(registers, "campaigns", "agent")
         self._use, self._uses = _factors(registers, "trunks", "declared_use")
 
-    def parts(self, calls: pa.Table) -> Iterator[tuple[slice, RegisterFacts]]:
-        """Yields slices of the table with the register facts of their calls, float64 arrays with one value a call.
+    def registered(self, calls: pa.Table, facts: RuleInput | None = None) -> RuleInput:
+        """Adds the register facts of calls to their other `facts`, as float64 arrays; returns them.
 
         Args:
-            calls: keyed calls, at least COLUMNS, in any order.
+            calls: keyed calls in any order, at most PART_ROWS; they are joined at once.
         """
-        for begin in range(0, calls.num_rows, PART_ROWS):
-            part = slice(begin, min(begin + PART_ROWS, calls.num_rows))
-            yield part, self.registered(calls.select(COLUMNS).slice(begin, PART_ROWS))
-
-    def registered(self, calls: pa.Table) -> RegisterFacts:
-        """Returns the register facts of a table that is small enough to be joined at once."""
-        facts, at = RegisterFacts(), calls["start"].to_numpy()
+        facts, at = RuleInput() if facts is None else facts, calls["start"].to_numpy()
         tables = self._registers.tables
         if "campaigns" in tables:
             self._campaigns(calls, at, facts)
@@ -125,7 +118,7 @@ class RegisterJoin:
             )
         return facts
 
-    def _campaigns(self, calls: pa.Table, at: Array, facts: RegisterFacts) -> None:
+    def _campaigns(self, calls: pa.Table, at: Array, facts: RuleInput) -> None:
         place = self._joined("campaigns", at, column_of(calls, "caller"), column_of(calls, "caller_block"))
         registered = place >= 0
         facts.campaign = registered.astype(float)
@@ -161,7 +154,7 @@ class RegisterJoin:
             facts.accepts = np.where(registered, accepts == 1, np.nan)
             facts.rejects = np.where(registered, accepts == 0, np.nan)
 
-    def _trunks(self, calls: pa.Table, at: Array, facts: RegisterFacts) -> None:
+    def _trunks(self, calls: pa.Table, at: Array, facts: RuleInput) -> None:
         trunk = column_of(calls, "trunk")
         has_trunk = np.asarray(pc.is_valid(trunk))
         place = self._joined("trunks", at, trunk)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from callsieve.features.dataclass import dataclass, field
 from callsieve.features.records import NUMBER_CLASSES, KeyedCall
 
 from .registers import ANY, BETWEEN, INDEXES, ROLES, Registers
+from .rule_input import RuleInput
 
 _NAN = math.nan
 
@@ -39,51 +39,9 @@ class Terms:
     uses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-@dataclass(slots=True, kw_only=True)
-class RegisterFacts:
-    """The answers of the registers for a call: 1 for yes, 0 for no, or a value; arrays for a table of calls.
-
-    NaN means unknown, which is never "no".
-
-    Attributes:
-        campaign: the caller's number is in the outbound register.
-        marketing, hour_from, hour_to: the campaign's business needs consent; the campaign's registered hours.
-        consent: the called person consented to calls of the campaign's principal.
-        refused, rejects, accepts: the called person refused, rejects or accepts calls of the campaign's business.
-        discredited: the campaign's principal or agent is on the list of discredited firms.
-        trunk_listed, on_trunk: the register lists the trunk's numbers; the caller is among them.
-        use_allows: the caller's number class fits the trunk's declared use.
-        lapsed: the registration of the caller's number has ended.
-        calls_per_day: calls a day that the caller's contract allows.
-        caller_protected, callee_protected: the number is registered as protected.
-        risk_region: the caller's number belongs to a listed risk region.
-        rows: index of the register row behind a fact, by table; "callee" for a protected called number. Single calls
-            only.
-    """
-
-    campaign: Any = _NAN
-    hour_from: Any = _NAN
-    hour_to: Any = _NAN
-    marketing: Any = _NAN
-    consent: Any = _NAN
-    refused: Any = _NAN
-    rejects: Any = _NAN
-    accepts: Any = _NAN
-    discredited: Any = _NAN
-    trunk_listed: Any = _NAN
-    on_trunk: Any = _NAN
-    use_allows: Any = _NAN
-    lapsed: Any = _NAN
-    calls_per_day: Any = _NAN
-    caller_protected: Any = _NAN
-    callee_protected: Any = _NAN
-    risk_region: Any = _NAN
-    rows: dict[str, int] = field(default_factory=dict)
-
-
-def look_up(registers: Registers, call: KeyedCall, terms: Terms) -> RegisterFacts:
-    """Returns the register facts of a call, as known at the call's start."""
-    result, tables = RegisterFacts(), registers.tables
+def look_up(registers: Registers, call: KeyedCall, terms: Terms, facts: RuleInput | None = None) -> RuleInput:
+    """Adds the register facts of a call, as known at the call's start, to its other `facts`; returns them."""
+    result, tables = RuleInput() if facts is None else facts, registers.tables
     if "campaigns" in tables:
         _add_campaign(registers, call, terms, result)
     if "trunks" in tables and call.trunk is not None:
@@ -104,9 +62,7 @@ def look_up(registers: Registers, call: KeyedCall, terms: Terms) -> RegisterFact
     return result
 
 
-def _find(
-    registers: Registers, result: RegisterFacts, index: str, at: int, *keys: str, name: str | None = None
-) -> float:
+def _find(registers: Registers, result: RuleInput, index: str, at: int, *keys: str, name: str | None = None) -> float:
     """Returns 1 if a row of the first matching key is in effect, and stores the row's index in `result`; else 0.
 
     Args:
@@ -119,7 +75,7 @@ def _find(
     return 1.0
 
 
-def _add_campaign(registers: Registers, call: KeyedCall, terms: Terms, result: RegisterFacts) -> None:
+def _add_campaign(registers: Registers, call: KeyedCall, terms: Terms, result: RuleInput) -> None:
     result.campaign = _find(registers, result, "campaigns", call.start, call.caller, call.caller_block)
     if not result.campaign:
         return
@@ -144,7 +100,7 @@ def _add_campaign(registers: Registers, call: KeyedCall, terms: Terms, result: R
         result.accepts, result.rejects = float(accepts), float(has_preference and not accepts)
 
 
-def _add_trunk(registers: Registers, call: KeyedCall, trunk: str, terms: Terms, result: RegisterFacts) -> None:
+def _add_trunk(registers: Registers, call: KeyedCall, trunk: str, terms: Terms, result: RuleInput) -> None:
     result.trunk_listed = _find(registers, result, "trunks", call.start, trunk)
     if not result.trunk_listed:
         return

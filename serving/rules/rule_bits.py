@@ -5,8 +5,7 @@ The conditions and the policy are those of a single call (`rules.py`, `policy.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,8 +13,8 @@ from callsieve.features.arrays import Array
 from callsieve.serving.bundle.metadata import Band
 
 from .policy import ACTIONS, Policy, certified_action, final_action
-from .register_lookup import RegisterFacts, Terms
-from .rule_input import VECTOR_COLUMNS, rule_input
+from .register_lookup import Terms
+from .rule_input import VECTOR_COLUMNS, RuleInput
 from .rules import RULES
 from .strata import STRATA
 
@@ -31,19 +30,14 @@ def rule_columns(vectors: Array) -> dict[int, Array]:
     return {column: vectors[:, column] for _, column in VECTOR_COLUMNS}
 
 
-def matching_bits(
-    columns: Mapping[int, Array], registered: RegisterFacts | None, terms: Terms, own_number: Any = np.nan
-) -> Array:
+def matching_bits(calls: RuleInput, terms: Terms) -> Array:
     """Returns the rules that each of n calls meets: int64 of shape (n,), one bit a rule in the order of RULES.
 
     Args:
-        columns: result of `rule_columns`, arrays of shape (n,).
-        registered: register facts of the calls, arrays of shape (n,); None without registers.
+        calls: facts of the calls, arrays of shape (n,); those of the vectors are needed.
         terms: the thresholds of the policy file.
-        own_number: 1 where a call shows the called number as the caller, shape (n,); NaN if unknown.
     """
-    calls = rule_input(columns, registered, own_number)
-    bits = np.zeros(len(columns[VECTOR_COLUMNS[0][1]]), dtype=np.int64)
+    bits = np.zeros(len(calls.attestation), dtype=np.int64)
     for rule in RULES:
         bits |= np.where(np.broadcast_to(rule.when(calls, terms), bits.shape), BITS[rule.name], 0)
     return bits

@@ -11,9 +11,7 @@ from operator import itemgetter
 from typing import Any
 
 from callsieve.features.catalogue import NAMES
-from callsieve.features.dataclass import dataclass
-
-from .register_lookup import RegisterFacts
+from callsieve.features.dataclass import dataclass, field
 
 VECTOR_FEATURES = {
     "attestation": "call_attestation",
@@ -32,8 +30,10 @@ VECTOR_FEATURES = {
 
 
 @dataclass(slots=True)
-class RuleInput(RegisterFacts):
+class RuleInput:
     """The values of a call that the conditions of rules read at ring time.
+
+    An answer of a register is 1 for yes, 0 for no, or a value. NaN means unknown, which is never "no".
 
     Attributes:
         attestation, route, caller_class, callee_class: indexes of the tuples in `features.records`.
@@ -47,6 +47,19 @@ class RuleInput(RegisterFacts):
         own_number: 1 if the caller shows the called number itself, else 0.
         unwanted: 1 if the content model is sure that the called person rejects this kind of call
             (`preferences.py`). It is set later than the other fields, after a call has reached a band.
+        campaign: the caller's number is in the outbound register.
+        marketing, hour_from, hour_to: the campaign's business needs consent; the campaign's registered hours.
+        consent: the called person consented to calls of the campaign's principal.
+        refused, rejects, accepts: the called person refused, rejects or accepts calls of the campaign's business.
+        discredited: the campaign's principal or agent is on the list of discredited firms.
+        trunk_listed, on_trunk: the register lists the trunk's numbers; the caller is among them.
+        use_allows: the caller's number class fits the trunk's declared use.
+        lapsed: the registration of the caller's number has ended.
+        calls_per_day: calls a day that the caller's contract allows.
+        caller_protected, callee_protected: the number is registered as protected.
+        risk_region: the caller's number belongs to a listed risk region.
+        rows: index of the register row behind a fact, by table; "callee" for a protected called number. Single calls
+            only.
     """
 
     attestation: Any = math.nan
@@ -62,24 +75,37 @@ class RuleInput(RegisterFacts):
     long_talk_days: Any = math.nan
     own_number: Any = math.nan
     unwanted: Any = math.nan
+    campaign: Any = math.nan
+    hour_from: Any = math.nan
+    hour_to: Any = math.nan
+    marketing: Any = math.nan
+    consent: Any = math.nan
+    refused: Any = math.nan
+    rejects: Any = math.nan
+    accepts: Any = math.nan
+    discredited: Any = math.nan
+    trunk_listed: Any = math.nan
+    on_trunk: Any = math.nan
+    use_allows: Any = math.nan
+    lapsed: Any = math.nan
+    calls_per_day: Any = math.nan
+    caller_protected: Any = math.nan
+    callee_protected: Any = math.nan
+    risk_region: Any = math.nan
+    rows: dict[str, int] = field(default_factory=dict, kw_only=True)
 
 
 VECTOR_COLUMNS = tuple((name, NAMES.index(feature)) for name, feature in VECTOR_FEATURES.items())
 _pick = itemgetter(*(column for _, column in VECTOR_COLUMNS))
-_REGISTER_FIELDS = RegisterFacts.__slots__
 
 
-def rule_input(columns: Any, registered: RegisterFacts | None = None, own_number: Any = math.nan) -> RuleInput:
-    """Builds the input of rule conditions.
+def rule_input(columns: Any, own_number: Any = math.nan) -> RuleInput:
+    """Builds the input of rule conditions, without facts of registers.
 
     Args:
         columns: a vector, or columns of vectors by their index in the catalogue.
-        registered: register facts; None without registers.
         own_number: see `RuleInput`.
     """
     result = RuleInput(*_pick(columns))
     result.own_number = own_number
-    if registered is not None:
-        for name in _REGISTER_FIELDS:
-            setattr(result, name, getattr(registered, name))
     return result

@@ -75,7 +75,7 @@ class Rule:
         kind: NETWORK, REGISTER, BEHAVIOUR, PREDICTED or GUARD.
         when: the condition.
         value, limit: names of the fields of `RuleInput` or `Terms` that the sentences show; "" for none.
-        register: the register whose row the fact names, as a name in `RegisterFacts.rows`; "" for none.
+        register: the register whose row the fact names, as a name in `RuleInput.rows`; "" for none.
         en, zh: the sentence in English and Chinese, with places for `value` and `limit`.
         table: the table of that row, if it has another name.
     """

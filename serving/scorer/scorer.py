@@ -309,7 +309,7 @@ class Scorer:
         score = np.full(len(rows), np.nan)
         score[finite] = calibration.probabilities(raw[finite])
         if rule_bits is None:
-            rule_bits = matching_bits(rule_columns(vectors), None, self.policy.terms)
+            rule_bits = matching_bits(rule_input(rule_columns(vectors)), self.policy.terms)
         rule_bits = np.where(finite, rule_bits, 0)  # no rule holds for a row with an infinite value
         by_band = table_band_actions(self.policy, self.bands(feed), raw, strata_of(vectors))
         if covered is not None:
@@ -361,13 +361,13 @@ class Scorer:
     def _facts(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
         """Returns the facts that need no model."""
         terms, registers, own_number = self.policy.terms, self.registers, call.caller == call.callee
+        facts = rule_input(vector, float(own_number))
         if registers is not None:
-            registered = look_up(registers, call, terms)
-            return collect_facts(rule_input(vector, registered, float(own_number)), terms, registers)
+            return collect_facts(look_up(registers, call, terms, facts), terms, registers)
         rules = candidate_rules(
             call.attestation, call.route, call.caller_class, call.callee_class, call.presented_differs, own_number
         )
-        return collect_facts(rule_input(vector, None, float(own_number)), terms, None, rules)
+        return collect_facts(facts, terms, None, rules)
 
     def _predicted_facts(self, vector: Sequence[float], call: KeyedCall, feed: str) -> tuple[Fact, ...]:
         """Returns the fact that the call is likely of a category that the called person rejects, if it is."""

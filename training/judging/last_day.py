@@ -9,7 +9,7 @@ from callsieve.features.arrays import Array
 from callsieve.serving.batch.shard_scoring import verdict_counts
 from callsieve.serving.rules.policy import ACTIONS, read_policy
 from callsieve.serving.rules.rule_bits import matching_bits, table_actions, table_band_actions
-from callsieve.serving.rules.rule_input import VECTOR_COLUMNS
+from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, rule_input
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores, case_id
 from callsieve.training.estimator.unsigned import can_be_signed
@@ -26,7 +26,7 @@ def policy_actions(trained: Trained) -> PolicyActions:
     """Returns the actions of the shipped policy, without registers, for all calls of the pool."""
     policy = read_policy()
     columns = {column: np.asarray(trained.X[:, column]) for _, column in VECTOR_COLUMNS}
-    bits = matching_bits(columns, None, policy.terms, trained.pool.itself.astype(float))
+    bits = matching_bits(rule_input(columns, trained.pool.itself.astype(float)), policy.terms)
     by_band = table_band_actions(policy, trained.card.thresholds, trained.raw, trained.stratum)
     by_rules = table_actions(policy, np.zeros_like(by_band), bits)
     return PolicyActions(policy.version, table_actions(policy, by_band, bits), by_rules)

@@ -27,7 +27,7 @@ from callsieve.serving.live.swap import current_registers
 from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
 from callsieve.serving.rules.plan_classes import plan_table
 from callsieve.serving.rules.policy import ACTIONS, final_action
-from callsieve.serving.rules.register_lookup import RegisterFacts, Terms, look_up
+from callsieve.serving.rules.register_lookup import Terms, look_up
 from callsieve.serving.rules.rule_bits import BITS, matching_bits, rule_columns, rule_names, table_actions
 from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, RuleInput, rule_input
 from callsieve.serving.rules.rules import (
@@ -183,10 +183,11 @@ def test_table_bits_equal_the_rules_of_single_calls(drawn):
     matrix = np.zeros((len(drawn), len(NAMES)))
     for name, place in VECTOR_COLUMNS:
         matrix[:, place] = [getattr(situation, name) for situation in drawn]
-    fields = [field.name for field in dataclasses.fields(RegisterFacts) if field.name != "rows"]
-    registered = RegisterFacts(**{name: np.array([getattr(situation, name) for situation in drawn]) for name in fields})
-    own = np.array([situation.own_number for situation in drawn])
-    table_bits = matching_bits(rule_columns(matrix), registered, TERMS, own)
+    calls = rule_input(rule_columns(matrix), np.array([situation.own_number for situation in drawn]))
+    for field in dataclasses.fields(RuleInput):
+        if field.name not in (*dict(VECTOR_COLUMNS), "own_number", "unwanted", "rows"):
+            setattr(calls, field.name, np.array([getattr(situation, field.name) for situation in drawn]))
+    table_bits = matching_bits(calls, TERMS)
     # Predicted preferences are added to a table separately, see `test_preferences.py`.
     assert [rule_names(bits) for bits in table_bits.tolist()] == [
         tuple(rule.name for rule in matching_rules(situation, TERMS) if rule.kind != PREDICTED) for situation in drawn
@@ -208,7 +209,7 @@ def test_candidate_rules_include_every_matching_rule(fields, own, before):
     of_history = ("calls_24h", "one_rings_24h", "callee_calls_1h", "called_first", "long_talk_days")
     for name, value in zip(of_history, before, strict=True):
         vector[dict(VECTOR_COLUMNS)[name]] = value
-    situation = rule_input(vector, None, float(own))
+    situation = rule_input(vector, float(own))
     candidates = candidate_rules(**fields, own_number=own)
     assert matching_rules(situation, TERMS, candidates) == matching_rules(situation, TERMS, UNREGISTERED)
 
