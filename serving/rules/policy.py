@@ -2,7 +2,7 @@
 
 A band is a score interval that begins at a threshold: "certified" has a certified false positive rate, "watch" has a
 looser one. Rules do not change the score. The policy takes the stronger action of rules and bands. Calls from and to
-protected numbers are never blocked, not even by the file.
+protected numbers are never blocked, not even by the file. Bands and rules on behaviour never act on a trusted number.
 """
 
 from __future__ import annotations
@@ -159,6 +159,8 @@ def final_action(policy: Policy, by_band: str, rules: Collection[str]) -> str:
     by_score = _strongest(scored)
     if not KNOWN.isdisjoint(rules):
         by_score = _at_most(policy.known_caller, by_score)
+    if "trusted_caller" in rules:
+        by_score = "pass"
     action = _strongest([by_score, *facts])
     return _at_most("label", action) if "protected_callee" in rules else action
 

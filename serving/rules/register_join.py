@@ -112,6 +112,8 @@ class RegisterJoin:
         if "protected" in tables:
             facts.callee_protected = _yes(self._joined("protected", at, column_of(calls, "callee")))
             facts.caller_protected = _yes(self._joined("protected", at, column_of(calls, "caller")))
+        if "trusted" in tables:
+            facts.caller_trusted = _yes(self._joined("trusted", at, column_of(calls, "caller")))
         if "risk_regions" in tables:
             facts.risk_region = _yes(
                 self._joined("risk_regions", at, column_of(calls, "caller"), column_of(calls, "caller_block"))

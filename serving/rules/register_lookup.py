@@ -57,6 +57,8 @@ def look_up(registers: Registers, call: KeyedCall, terms: Terms, facts: RuleInpu
     if "protected" in tables:
         result.callee_protected = _find(registers, result, "protected", call.start, call.callee, name="callee")
         result.caller_protected = _find(registers, result, "protected", call.start, call.caller)
+    if "trusted" in tables:
+        result.caller_trusted = _find(registers, result, "trusted", call.start, call.caller)
     if "risk_regions" in tables:
         result.risk_region = _find(registers, result, "risk_regions", call.start, call.caller, call.caller_block)
     return result

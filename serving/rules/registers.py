@@ -43,6 +43,7 @@ SCHEMA: dict[str, dict[str, str]] = {
     "refusals": {"callee": "number", "industry": "text"},
     "preferences": {"callee": "number", "category": "text", "accepts": "flag"},
     "protected": {"number": "number", "reason": "text"},
+    "trusted": {"number": "number", "kind": "text"},
     "recycled": {"number": "number"},
     "risk_regions": {"number": "number", "block": "block", "region": "text"},
     "discredited": {"party": "text", "role": "text", "reason": "text"},
@@ -66,6 +67,7 @@ INDEXES: dict[str, tuple[str, tuple[str, ...]]] = {
     "refusals": ("refusals", ("callee", "industry")),
     "preferences": ("preferences", ("callee", "category")),
     "protected": ("protected", ("number",)),
+    "trusted": ("trusted", ("number",)),
     "risk_regions": ("risk_regions", (NUMBER_OR_BLOCK,)),
     "discredited": ("discredited", ("role", "party")),
 }

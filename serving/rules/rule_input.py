@@ -57,6 +57,7 @@ class RuleInput:
         lapsed: the registration of the caller's number has ended.
         calls_per_day: calls a day that the caller's contract allows.
         caller_protected, callee_protected: the number is registered as protected.
+        caller_trusted: the caller's number is one that the owner of the network trusts.
         risk_region: the caller's number belongs to a listed risk region.
         rows: index of the register row behind a fact, by table; "callee" for a protected called number. Single calls
             only.
@@ -91,6 +92,7 @@ class RuleInput:
     calls_per_day: Any = math.nan
     caller_protected: Any = math.nan
     callee_protected: Any = math.nan
+    caller_trusted: Any = math.nan
     risk_region: Any = math.nan
     rows: dict[str, int] = field(default_factory=dict, kw_only=True)
 

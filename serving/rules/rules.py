@@ -257,6 +257,17 @@ RULES: tuple[Rule, ...] = (
         "被叫用户近6天内有{value}天与该号码通话达1分钟。",
     ),
     Rule(
+        "trusted_caller", GUARD,
+        lambda call, _: (
+            (call.caller_trusted == 1)
+            & (call.attestation != ATTESTATIONS.index("failed"))
+            & (call.presented_differs != 1)
+        ),
+        "", "", "trusted",
+        "The owner of the network trusts this number, and nothing shows that it is forged.",
+        "该号码为网络所有者列出的可信号码,且未见冒用迹象。",
+    ),
+    Rule(
         "against_predicted_preference", PREDICTED, lambda call, _: call.unwanted == 1, "", "", "preferences",
         "The call looks like one of a kind that the called person told the operator is not wanted.",
         "该来电疑似被叫用户已设置不接听的类别。",

@@ -145,7 +145,7 @@ def test_an_invalid_register_is_refused_in_one_line(tmp_path, name, text, messag
 
 def test_registers_of_a_simulated_world_survive_a_round_trip(world_folder, tmp_path):
     read = read_registers(world_folder, KEY)
-    assert set(read.accepted) == set(SCHEMA) - {"discredited"}
+    assert set(read.accepted) == set(SCHEMA) - {"discredited", "trusted"}
     assert all(read.accepted.values())
     assert not any(read.quarantined.values())
     write_registers(read.registers, tmp_path)
@@ -423,6 +423,8 @@ def oracle(tables, call):
     if "protected" in tables:
         facts["caller_protected"] = in_effect("protected", by_number)[0] is not None
         facts["callee_protected"] = in_effect("protected", lambda row: row["number"] == call["callee"])[0] is not None
+    if "trusted" in tables:
+        facts["caller_trusted"] = in_effect("trusted", by_number)[0] is not None
     if "risk_regions" in tables:
         facts["risk_region"] = in_effect("risk_regions", by_number, by_block)[0] is not None
     return {name: float(value) for name, value in facts.items() if value is not None}
@@ -478,13 +480,17 @@ def test_facts_of_numbers_name_their_rows():
         protected=[{"number": NUMBERS[1]}, {"number": NUMBERS[0]}],
         number_resources=[{"block": BLOCKS[0], "valid_to": 7}],
         subscribers=[{"number": NUMBERS[0], "calls_per_day": 50}],
+        trusted=[{"number": NUMBERS[1]}, {"number": NUMBERS[0]}],
         risk_regions=[{"block": BLOCKS[0]}],
     )
     facts = look_up(registers, CALL, TERMS)
     assert known_facts(facts) == {
-        "callee_protected": 1.0, "caller_protected": 1.0, "lapsed": 1.0, "calls_per_day": 50.0, "risk_region": 1.0,
+        "callee_protected": 1.0, "caller_protected": 1.0, "lapsed": 1.0, "calls_per_day": 50.0,
+        "caller_trusted": 1.0, "risk_region": 1.0,
     }  # fmt: skip
-    assert facts.rows == {"callee": 0, "protected": 1, "number_resources": 0, "subscribers": 0, "risk_regions": 0}
+    assert facts.rows == {
+        "callee": 0, "protected": 1, "number_resources": 0, "subscribers": 0, "trusted": 1, "risk_regions": 0,
+    }  # fmt: skip
     nothing = look_up(make_registers(protected=[{"number": "x"}], subscribers=[{"number": "x"}]), CALL, TERMS)
     assert known_facts(nothing) == {"callee_protected": 0.0, "caller_protected": 0.0}
     assert nothing.rows == {}
@@ -563,7 +569,8 @@ def test_later_knowledge_does_not_change_earlier_facts(world, world_folder):
     assert sum(len(table["known_at"]) for table in earlier.values()) < registers.rows
     before, after = (RegisterJoin(table, TERMS).registered(world.calls) for table in (Registers(earlier), registers))
     for field in fields(before):
-        if field.name not in ("rows", "discredited"):  # the world has no list of discredited firms
+        # The world has no discredited firms and no trusted numbers.
+        if field.name not in ("rows", "discredited", "caller_trusted"):
             np.testing.assert_array_equal(getattr(before, field.name), getattr(after, field.name))
 
 

@@ -106,6 +106,7 @@ HITS = {
     "accepted_category": [{"accepts": 1.0}],
     "called_first": [{"called_first": 1.0}, {"called_first": 1.0, "caller_class": kind("unknown")}],
     "long_talks": [{"long_talk_days": 2.0}, {"long_talk_days": 6.0, "caller_class": kind("fixed")}],
+    "trusted_caller": [{"caller_trusted": 1.0}, {"caller_trusted": 1.0, "attestation": NAN, "presented_differs": NAN}],
     "against_predicted_preference": [{"unwanted": 1.0}],
 }
 NO_HITS = [
@@ -136,7 +137,7 @@ NO_HITS = [
     dict.fromkeys(
         ("own_number", "presented_differs", "lapsed", "refused", "rejects", "risk_region", "discredited"), 0.0
     ),
-    dict.fromkeys(("accepts", "unwanted", "caller_protected", "callee_protected"), 0.0),
+    dict.fromkeys(("accepts", "unwanted", "caller_protected", "callee_protected", "caller_trusted"), 0.0),
 ]
 
 
@@ -152,7 +153,7 @@ def test_without_registers_only_rules_that_need_none_apply():
     assert [rule.name for rule in UNREGISTERED] == [
         "authentication_failed", "irregular_number", "own_number", "withheld_number", "domestic_from_abroad",
         "shown_number_differs", "ring_once", "call_bombing", "protected_caller", "protected_callee", "called_first",
-        "long_talks",
+        "long_talks", "trusted_caller",
     ]  # fmt: skip
 
 
@@ -241,6 +242,7 @@ def test_the_final_action_is_the_stronger_one_unless_a_guard_limits_it(policy, a
         most = strength(policy.accepted) if "accepted_category" in matches else 3
         least = strength("label") if "protected_callee" in matches else 3
         known = strength(policy.known_caller) if {"called_first", "long_talks"} & matches else 3
+        known = 0 if "trusted_caller" in matches else known
         limits = {BEHAVIOUR: known, PREDICTED: known}
         of_rules = [min(strength(policy.of_rule(name)), limits.get(RULE_BY_NAME[name].kind, 3)) for name in matches]
         assert strength(done) == min(max([min(strength(action), most, known), *of_rules]), least)
@@ -281,6 +283,7 @@ def registers():
             {"callee": callee, "category": "any", "accepts": i % 2 == 0} for i, callee in enumerate(callees[::2])
         ],
         protected=[{"number": number, "reason": "hospital"} for number in (callers[4], callees[9])],
+        trusted=[{"number": callers[5], "kind": "survey"}],
     )
 
 
@@ -326,6 +329,7 @@ def test_rules_and_model_do_not_change_each_other(bundle_folder, registers, call
         "authentication_failed", "irregular_number", "own_number", "withheld_number", "domestic_from_abroad",
         "shown_number_differs", "lapsed_number", "contract_frequency", "outside_hours", "called_after_refusal",
         "no_consent", "against_preference", "protected_caller", "protected_callee", "accepted_category",
+        "trusted_caller",
     }  # fmt: skip
 
 
@@ -405,6 +409,34 @@ def test_a_number_that_the_called_person_knows_passes_at_any_score(bundle_folder
     # A forged number may be one that the called person knows.
     forged = scorer.score(history, intake(dataclasses.replace(later, attestation="failed")))
     assert forged.action == "label"
+
+
+@pytest.mark.parametrize(
+    ("shown", "rules", "action"),
+    [
+        ({}, ["trusted_caller"], "pass"),
+        ({"attestation": "A"}, ["trusted_caller"], "pass"),
+        ({"attestation": "failed"}, ["authentication_failed"], "label"),
+        ({"network_caller": "02887654322"}, ["shown_number_differs"], "label"),
+        ({"route": "international"}, ["domestic_from_abroad", "trusted_caller"], "label"),
+        ({"start": real_bundle.START - 3600}, [], "label"),  # before it is trusted
+    ],
+)
+def test_the_model_does_not_act_on_a_trusted_number_that_the_network_does_not_doubt(
+    bundle_folder, shown, rules, action
+):
+    intake = Intake(real_bundle.NUMBER_KEY)
+    row = {"number": intake.token("number", SHOP), "kind": "survey"}
+    registers = real_bundle.make_registers(trusted=[row | {"valid_from": round(real_bundle.START * 1000)}])
+    scorer = load_scorer(bundle_folder, dataclasses.replace(read_policy(), history_days=0), registers)
+    sure = tuple(structs.replace(band, threshold=-1e9) for band in scorer.bundle.thresholds)
+    scorer = Scorer(structs.replace(scorer.bundle, thresholds=sure), scorer.policy, registers)
+    call = dataclasses.replace(Call(real_bundle.START, SHOP, PERSON), **shown)
+    verdict = scorer.score(History(), intake(call))
+    assert verdict.band == "certified"
+    assert ([fact.rule for fact in verdict.rules], verdict.action) == (rules, action)
+    table = real_bundle.key_table([call])
+    assert ACTIONS[score_vectors(scorer, table, vectors(table, threads=1), 1).action[0]] == action
 
 
 def test_facts_name_the_register_row_and_the_time_it_became_known(bundle_folder, registers):
