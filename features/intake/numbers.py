@@ -79,24 +79,14 @@ def parse(written: str | None, on: datetime.date) -> Number:
     >>> parse("192 0000 0000", datetime.date(2019, 1, 1)).kind  # not assigned then
     'irregular'
     """
-    return _parse(written, plan(period(on)))
-
-
-def parse_in_period(written: str | None, period: int) -> Number:
-    """Parses a number by the number plan of a period."""
-    return _parse(written, plan(period))
-
-
-def shared_prefix(a: Number, b: Number) -> int:
-    """Returns the count of leading digits that two national significant numbers share, or UNKNOWN.
-
-    Numbers of different countries share 0.
-    """
-    return shared_digits(significant(a), significant(b))
+    return parse_in_period(written, period(on))
 
 
 def shared_digits(a: tuple[str, str], b: tuple[str, str]) -> int:
-    """Returns the count of shared leading digits of two results of `significant`, or UNKNOWN."""
+    """Returns the count of leading digits that two results of `significant` share, or UNKNOWN.
+
+    Numbers of different countries share 0.
+    """
     (country_a, digits_a), (country_b, digits_b) = a, b
     if not digits_a or not digits_b:
         return UNKNOWN
@@ -170,22 +160,23 @@ def same_region(a: Number, b: Number) -> int:
     return UNKNOWN
 
 
-def _parse(written: str | None, plan: Plan) -> Number:
-    written = written or ""
+def parse_in_period(written: str | None, period: int) -> Number:
+    """Parses a number by the number plan of a period."""
+    written, dated = written or "", plan(period)
     # Fast path: nearly every number is a plain mobile one.
     mobile = written[3:] if written[:3] == "+86" else written
     if len(mobile) == 11 and mobile.isdigit() and mobile.isascii():
-        kind = plan.networks.get(mobile[:5])
+        kind = dated.networks.get(mobile[:5])
         if kind is not None:
             return Number("+86" + mobile, kind[0], kind[1], "", mobile[:7])
     text = _compact(written)
     if text in WITHHELD:
         return Number("", "withheld", "", "", "")
     if text[0] == "+":
-        return _international(text[1:], plan) or _irregular(text)
+        return _international(text[1:], dated) or _irregular(text)
     if text[:2] == "00":
-        return _international(text[2:], plan) or _irregular("+" + text[2:])
-    return _domestic(text, plan) or _irregular(text)
+        return _international(text[2:], dated) or _irregular("+" + text[2:])
+    return _domestic(text, dated) or _irregular(text)
 
 
 def _domestic(text: str, plan: Plan) -> Number | None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from callsieve.features.intake import numberplan
 from callsieve.features.intake.numberplan import EPOCH, _table, changes, period, plan
-from callsieve.features.intake.numbers import Number, parse, same_region, shared_prefix, step
+from callsieve.features.intake.numbers import Number, parse, same_region, shared_digits, significant, step
 from callsieve.features.records import STEPS, UNKNOWN
 
 ON = datetime.date(2026, 11, 2)
@@ -275,7 +275,8 @@ def at(text):
     ],
 )
 def test_shared_prefix_counts_common_digits(a, b, shared):
-    assert shared_prefix(at(a), at(b)) == shared_prefix(at(b), at(a)) == shared
+    first, second = significant(at(a)), significant(at(b))
+    assert shared_digits(first, second) == shared_digits(second, first) == shared
 
 
 @pytest.mark.parametrize(
