@@ -84,7 +84,10 @@ def _synced_copy(path: Path, data: bytes, mode: int) -> Iterator[Path]:
     """Yields a file beside `path` whose bytes are on the disk, and removes its name afterwards."""
     part = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        except OSError as error:  # of a missing folder, for example: the file is known by its own name
+            raise OSError(error.errno, error.strerror, str(path)) from None
         with naming_the_file(path), os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from callsieve.features.dataclass import dataclass, field
+from callsieve.features.files.atomic import write_new
 from callsieve.features.files.ownership import OWNER_ONLY, read_secret
 
 Use = Literal["number", "block", "trunk", "operator", "device", "place"]
@@ -113,12 +114,7 @@ class Key:
 
     def write(self, path: str | Path) -> None:
         """Writes a new file that only its owner may read; raises FileExistsError if the file exists."""
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
-        except FileExistsError as error:
-            raise FileExistsError(f"{path} exists already: a key file is never overwritten") from error
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(self._text() + "\n")
+        write_new(Path(path), f"{self._text()}\n".encode("ascii"), OWNER_ONLY)
 
     def _text(self) -> str:
         secret, cover = (base64.b64encode(part or b"").decode() for part in (self.secret, self.cover))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,7 +35,7 @@ def generate_signing_key(private_path: Path | str, public_path: Path | str) -> s
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _create(private_path, private, OWNER_ONLY)
+    write_new(Path(private_path), private, OWNER_ONLY)
     try:
         write_public_key(key.public_key(), public_path)
     except OSError:
@@ -147,12 +146,6 @@ def verify_signature(message: bytes, line: bytes, trusted: Iterable[Ed25519Publi
                 raise ValueError(f"the signature of key {name} does not fit the signed file") from None
             return name
     raise ValueError(f"signed by key {name}, which is not trusted")
-
-
-def _create(path: Path | str, data: bytes, mode: int) -> None:
-    # The mode is set at creation, so that other users cannot read a private key at any moment.
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(data)
 
 
 def signer_path(signed: Path, trust: Path | None) -> Path:

@@ -53,6 +53,14 @@ def test_the_error_of_a_full_disk_names_the_file(write, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_error_of_a_missing_folder_names_the_file(tmp_path):
+    path = tmp_path / "missing" / "file"
+    for write in (write_atomic, write_new):
+        with pytest.raises(FileNotFoundError) as error:
+            write(path, b"data")
+        assert error.value.filename == str(path)
+
+
 def test_one_file_under_two_paths_is_refused(tmp_path):
     check_distinct(tmp_path / "a", None, tmp_path / "b", None)
     (tmp_path / "link").symlink_to(tmp_path / "a")

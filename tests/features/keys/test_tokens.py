@@ -94,7 +94,7 @@ def test_a_key_file_round_trips(path):
 
 def test_a_key_file_is_never_overwritten(path):
     before = path.read_bytes()
-    with pytest.raises(FileExistsError, match="never overwritten"):
+    with pytest.raises(FileExistsError, match="exists already; nothing is overwritten"):
         Key.generate("e2").write(path)
     assert path.read_bytes() == before
 
