@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from callsieve.features.codegen.compiled_library import address
 
 from .forest_layout import Layout
-from .forest_library import DONE, LAYOUT, NO_MEMORY, PATHS, Arrays, library
+from .forest_library import DONE, LAYOUT, NO_MEMORY, PATHS, Arrays, Functions, library
 from .forest_paths import Paths
 from .model_text import Tree, check_structure
 
@@ -48,11 +48,12 @@ class Forest:
         functions = library()
         if functions is None:
             try:
-                from .forest_python import stand_in
+                from .forest_python import NumpyForest
             except ImportError as error:
                 raise ImportError("without its compiled library a model needs NumPy: pip install numpy") from error
 
-            functions = stand_in(trees, self._layout, len(self.features), classes)
+            python = NumpyForest(trees, self._layout, len(self.features), classes)
+            functions = Functions(python.scores, python.score, python.explain)
         self._functions = functions
 
     def predict_raw(self, X: Floats, *, threads: int = 1) -> Floats:

@@ -11,38 +11,12 @@ import numpy as np
 from callsieve.features.arrays import Floats
 
 from .forest_layout import Layout
-from .forest_library import DONE, Functions
+from .forest_library import DONE
 from .forest_paths import POINTS, Paths
 from .model_text import Tree
 
 _ZERO = float(np.float32(1e-35))  # LightGBM treats values up to this one as zero
 _ROWS = 256  # at once
-
-
-def stand_in(trees: Sequence[Tree], layout: Layout, width: int, classes: int) -> Functions:
-    """Returns functions that take the arguments of those of `forest.c`, for one forest.
-
-    Args:
-        trees, layout: the verified trees, and their arrays.
-        width: F, the number of features of a row.
-        classes: scores per row.
-    """
-    forest = NumpyForest(layout, classes)
-
-    def scores(_forest: int, rows: int, count: int, out: int) -> int:
-        values = _view(rows, count, width)
-        _view(out, count, classes)[:] = forest.scores(values)
-        return _first_infinite(values)
-
-    def score(_forest: int, row: int, out: int) -> int:
-        return scores(0, row, 1, out)
-
-    def explain(_forest: int, row: int, out: int) -> int:
-        values = _view(row, 1, width)
-        _view(out, classes, width)[:] = forest.explain(Paths(trees), values[0])
-        return _first_infinite(values)
-
-    return Functions(scores, score, explain)
 
 
 def _view(place: int, rows: int, columns: int) -> Floats:
@@ -56,20 +30,38 @@ def _first_infinite(rows: Floats) -> int:
 
 
 class NumpyForest:
-    """A forest in NumPy arrays."""
+    """A forest in NumPy arrays. `scores`, `score` and `explain` take the arguments of those of `forest.c`."""
 
-    def __init__(self, layout: Layout, classes: int) -> None:
-        """Copies the arrays of the forest."""
-        self._layout, self._classes = layout, classes
+    def __init__(self, trees: Sequence[Tree], layout: Layout, width: int, classes: int) -> None:
+        """Copies the arrays of the forest.
+
+        Args:
+            trees, layout: the verified trees, and their arrays.
+            width: F, the number of features of a row.
+            classes: scores per row.
+        """
+        self._trees, self._layout, self._width, self._classes = trees, layout, width, classes
         self._tree, self._node = (
             np.array(values, dtype=np.intp).reshape(-1, 4) for values in (layout.tree, layout.node)
         )
         self._leaf, self._bound = np.array(layout.leaf), np.array(layout.bound)
 
-    def scores(self, rows: Floats) -> Floats:
-        """Returns the raw scores of rows of shape (n, F), shape (n, classes)."""
-        blocks = [self._scores(rows[first : first + _ROWS]) for first in range(0, len(rows), _ROWS)]
-        return np.concatenate([np.empty((0, self._classes)), *blocks])
+    def scores(self, _forest: int, rows: int, count: int, out: int) -> int:
+        """Writes the raw scores of `count` rows."""
+        values, scores = _view(rows, count, self._width), _view(out, count, self._classes)
+        for first in range(0, count, _ROWS):
+            scores[first : first + _ROWS] = self._scores(values[first : first + _ROWS])
+        return _first_infinite(values)
+
+    def score(self, forest: int, row: int, out: int) -> int:
+        """Writes the raw score of one row."""
+        return self.scores(forest, row, 1, out)
+
+    def explain(self, _forest: int, row: int, out: int) -> int:
+        """Writes the contributions of one row."""
+        values = _view(row, 1, self._width)
+        _view(out, self._classes, self._width)[:] = self._contributions(Paths(self._trees), values[0])
+        return _first_infinite(values)
 
     def _scores(self, rows: Floats) -> Floats:
         ranks, row = self._ranks(rows), np.arange(len(rows))[:, None]
@@ -82,7 +74,7 @@ class NumpyForest:
         # Accumulated, because a sum of NumPy adds in another order. 0.0 turns a sum of -0.0 into 0.0, as C does.
         return np.add.accumulate(values, axis=1)[:, -1] + 0.0
 
-    def explain(self, paths: Paths, row: Floats) -> Floats:
+    def _contributions(self, paths: Paths, row: Floats) -> Floats:
         """Returns the contributions of one row of shape (F,), shape (classes, F)."""
         (ranks,) = self._ranks(row[None])
         right = self._go_right(np.arange(len(self._node)), ranks[self._node[:, 0]]).tolist()
