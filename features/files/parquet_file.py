@@ -1,13 +1,18 @@
-"""Parquet files: recognised by their first bytes, and refused in one line if they are broken."""
+"""Parquet files: recognised by their first bytes, refused in one line if they are broken, and written atomically."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from .atomic import atomic_path
+
+GROUP_ROWS = 1 << 17  # rows of a row group of `write_groups`
 
 
 def is_parquet(path: Path) -> bool:
@@ -30,6 +35,17 @@ def parquet_errors(path: Path, rows: str = "keyed calls") -> Iterator[None]:
     except (pa.ArrowException, OSError, UnicodeDecodeError):
         # Arrow's own message can have many lines, and can quote the data.
         raise ValueError(f"{path.name}: broken Parquet file, expected a table of {rows}") from None
+
+
+def write_groups(tables: Iterator[pa.Table], out: Path, *, compression: str = "lz4") -> None:
+    """Writes tables, at least one, to one Parquet file, atomically."""
+    first = next(tables)
+    with (
+        atomic_path(out) as part,
+        pq.ParquetWriter(part, first.schema, compression=compression, write_page_checksum=True) as file,
+    ):
+        for table in chain([first], tables):
+            file.write_table(table, row_group_size=GROUP_ROWS)
 
 
 def read_parquet(path: Path) -> pa.Table:

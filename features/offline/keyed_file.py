@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import atomic_path
+from callsieve.features.files.parquet_file import write_groups
 from callsieve.features.files.pipeline import one_ahead
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.intake import Intake
@@ -38,7 +39,6 @@ from .shuffle import shard_of, token_keys
 SHARD_BYTES, MOST_SHARDS = 64 << 20, 1 << 10  # text of a shard; number of shards
 PACKED = 8  # bytes of text for a byte of a gzip or Parquet file, about
 CHUNK_ROWS = 1 << 18  # rows that are sent to shards at once
-GROUP_ROWS = 1 << 17  # rows of a row group of the result
 ROW, CALL = "row", "call"
 COLUMNS = schema().append(pa.field(ROW, pa.int64()))
 TEXTS = ("caller", "callee", "network_caller", "trunk", "operator", "device", "place", "cause")
@@ -154,17 +154,6 @@ def keyed_shards(
         intake.forget_calls()  # no caller of this shard has called before
         yield intake.table(calls.sort_by("start"))
         progress("key", READING + (1 - READING) * (shard + 1) / len(sealed))
-
-
-def write_groups(tables: Iterator[pa.Table], out: Path) -> None:
-    """Writes tables, at least one, to one Parquet file, atomically."""
-    first = next(tables)
-    with (
-        atomic_path(out) as part,
-        pq.ParquetWriter(part, first.schema, compression="lz4", write_page_checksum=True) as file,
-    ):
-        for table in chain([first], tables):
-            file.write_table(table, row_group_size=GROUP_ROWS)
 
 
 class SealedShards:

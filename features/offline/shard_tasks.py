@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import select_features
 from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind
-from callsieve.features.files.atomic import atomic_path
+from callsieve.features.files.parquet_file import write_groups
 from callsieve.features.kernel.table_pass import ROW
 from callsieve.features.kernel.windows import START
 from callsieve.features.records import GROUP_COLUMNS
@@ -144,7 +143,7 @@ def shard_vectors(plan: Plan, shard: int) -> ShardVectors:
 
 def write_shard(plan: Plan, shard: int) -> None:
     """Writes the vectors of a shard of callers: caller by caller, in order of start."""
-    write_vectors(row_groups(plan, shard_vectors(plan, shard)), plan.files("part")[shard])
+    write_groups(row_groups(plan, shard_vectors(plan, shard)), plan.files("part")[shard], compression="zstd")
 
 
 def row_groups(plan: Plan, calls: ShardVectors) -> Iterator[pa.Table]:
@@ -163,15 +162,3 @@ def party_tokens(parties: pa.Table, names: Iterable[str]) -> dict[str, pa.Dictio
     """Returns columns of tokens from their bytes and epochs."""
     whole = parties.combine_chunks()
     return {name: token_texts(whole[name].combine_chunks(), whole[f"{name}_epoch"].combine_chunks()) for name in names}
-
-
-def write_vectors(tables: Iterator[pa.Table], path: Path) -> None:
-    """Writes tables as the row groups of one Parquet file."""
-    first = next(tables)
-    with (
-        atomic_path(path) as part,
-        pq.ParquetWriter(part, first.schema, compression="zstd", write_page_checksum=True) as file,
-    ):
-        file.write_table(first)
-        for table in tables:
-            file.write_table(table)

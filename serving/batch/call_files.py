@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 from callsieve.features.arrays import Int64s
 from callsieve.features.files.atomic import check_distinct, check_present, sha256
 from callsieve.features.files.dates import now_ms
+from callsieve.features.files.parquet_file import write_groups
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import BATCH_ROWS, read_keyed
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.keys.callee_keys import EPHEMERAL
 from callsieve.features.keys.tokens import KEY_VARIABLE, Key, key_from_environment, read_key
-from callsieve.features.offline.keyed_file import intake_of, write_groups, write_keyed
+from callsieve.features.offline.keyed_file import intake_of, write_keyed
 from callsieve.features.offline.shards import count_rows, read_manifest, write_manifest
 from callsieve.features.reading.call_files import read_calls
 from callsieve.features.reading.layouts import Layout, read_layout
