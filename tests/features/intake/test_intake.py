@@ -289,12 +289,9 @@ def test_a_call_that_is_keyed_twice_is_keyed_once(dials, interleaved):
     assert table[::2] == table[1::2] == [None if call.step == UNKNOWN else STEPS[call.step] for call in first]
 
 
-def test_withheld_callers_are_not_one_caller():
+def test_withheld_callers_and_numbers_without_a_block_are_not_one_caller():
     intake = Intake(KEY)
     assert [keyed(intake, caller="anonymous").step for _ in range(2)] == [UNKNOWN, UNKNOWN]
-
-
-def test_numbers_without_a_block_have_different_block_tokens():
     assert keyed(caller="12").caller_block != keyed(caller="13").caller_block
 
 
@@ -380,15 +377,12 @@ def test_the_keyed_table_has_the_expected_columns_and_types():
     assert {field.name: field.type for field in keyed.schema} == {n: types.get(n, token) for n in keyed.column_names}
 
 
-def test_optional_columns_may_be_missing():
+def test_optional_columns_may_be_missing_and_codes_may_be_integers():
     calls = [Call(START, "13800138000", "95588"), Call(START + 1, "13800138000", "95588")]
     few = as_table(calls).select(["start", "caller", "callee"])
     assert as_calls(Intake(KEY).table(few)) == one_by_one(Intake(KEY), calls)
-
-
-def test_codes_may_be_integers():
-    table = pa.table({"start": pa.array([0], MS), "caller": [300], "callee": [301]})
-    assert Intake(KEY, numbers="codes").table(table)["caller"].to_pylist() == [KEY.token("number", "300")]
+    codes = pa.table({"start": pa.array([0], MS), "caller": [300], "callee": [301]})
+    assert Intake(KEY, numbers="codes").table(codes)["caller"].to_pylist() == [KEY.token("number", "300")]
 
 
 def test_a_slice_of_a_table_reads_only_its_own_numbers():
@@ -438,32 +432,61 @@ def test_a_keyed_table_has_no_digits(batch):
             assert all(is_token(text) or text in WORDS.get(name, ()) for text in column.dictionary.to_pylist())
 
 
-def test_an_intake_cannot_be_pickled():
+def test_something_else_than_a_call_or_a_table_is_named():
+    for call in (None, "13800138000", {"start": 1.0}):
+        with pytest.raises(TypeError, match=f"^call: expected a Call, got {type(call).__name__}$"):
+            Intake(KEY)(call)
+    frame = pd.DataFrame({"start": [START], "caller": ["a"], "callee": ["b"]})
+    for take in (Intake(KEY).table, vectors):
+        with pytest.raises(TypeError, match=r"^calls must be a pyarrow\.Table, got DataFrame$"):
+            take(frame)
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(Intake(KEY))
 
 
-@pytest.mark.parametrize("zone", ["Nowhere/City", "Mars/Olympus", "", "/etc", "/etc/passwd", "../x"])
-def test_an_unknown_zone_is_refused_in_one_line(zone):
-    with pytest.raises(ValueError, match=r"^unknown time zone '.*', expected one such as 'Asia/Shanghai'$"):
-        Intake(KEY, zone)
+NO_ZONE = r"^unknown time zone '.*', expected one such as 'Asia/Shanghai'$"
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("settings", "message"),
     [
-        ({"outcome": "13800138000"}, "outcome must be one of answered, "),
-        ({"start": float("nan")}, "start must be a finite number"),
-        ({"talk": float("inf")}, "talk must be a finite number"),
-        ({"start": 8613800138000.0}, "start must be a finite number of seconds, of a year"),
-        ({"start": -1e30}, "start must be a finite number of seconds, of a year"),
-        ({"talk": -5.0, "ring": 1.0}, "^talk must be 0 seconds or more$"),
-        ({"talk": 5.0, "ring": -0.0001}, "^ring must be 0 seconds or more$"),
-        ({"ring": 1e300}, "ring must be a finite number of seconds, of a year"),
+        *(({"zone": zone}, NO_ZONE) for zone in ("Nowhere/City", "Mars/Olympus", "", "/etc", "/etc/passwd", "../x")),
+        ({"numbers": "tokens"}, "numbers must be 'written' or 'codes', got 'tokens'"),
+        ({"remember": 0}, "remember must be 1 or more, got 0"),
+        ({"cached": 0}, "cached must be 1 or more, got 0"),
     ],
 )
-def test_an_invalid_call_is_refused(fields, message):
-    with refused(message):
+def test_invalid_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Intake(KEY, **settings)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"outcome": "13800138000"}, ValueError, "outcome must be one of answered, "),
+        ({"start": float("nan")}, ValueError, "start must be a finite number"),
+        ({"talk": float("inf")}, ValueError, "talk must be a finite number"),
+        ({"start": 8613800138000.0}, ValueError, "start must be a finite number of seconds, of a year"),
+        ({"start": -1e30}, ValueError, "start must be a finite number of seconds, of a year"),
+        ({"talk": -5.0, "ring": 1.0}, ValueError, "^talk must be 0 seconds or more$"),
+        ({"talk": 5.0, "ring": -0.0001}, ValueError, "^ring must be 0 seconds or more$"),
+        ({"ring": 1e300}, ValueError, "ring must be a finite number of seconds, of a year"),
+        ({"start": "2026-03-01"}, TypeError, "^call: start must be a number of seconds, got str$"),
+        ({"start": None}, TypeError, "^call: start must be a number of seconds, got NoneType$"),
+        ({"ring": "3"}, TypeError, "^call: ring must be a number of seconds or None, got str$"),
+        ({"talk": [5]}, TypeError, "^call: talk must be a number of seconds or None, got list$"),
+        ({"recorded": "now"}, TypeError, "^call: recorded must be a number of seconds or None, got str$"),
+        ({"caller": 13800138000}, TypeError, "^call: caller must be a text or None, got int$"),
+        ({"callee": b"13800138000"}, TypeError, "^call: callee must be a text or None, got bytes$"),
+        ({"network_caller": 13800138000}, TypeError, "^call: network_caller must be a text or None, got int$"),
+        ({"trunk": 7}, TypeError, "^call: trunk must be a text or None, got int$"),
+        ({"device": 1.5}, TypeError, "^call: device must be a text or None, got float$"),
+        ({"outcome": ["busy"]}, TypeError, "^call: outcome must be a text or None, got list$"),
+    ],
+)
+def test_an_invalid_call_is_refused_without_its_value(fields, error, message):
+    with refused(message, error):
         keyed(**fields)
 
 
@@ -488,48 +511,3 @@ def with_column(name, values):
 def test_an_invalid_table_is_refused(table, message):
     with refused(message):
         Intake(KEY).table(table)
-
-
-def test_a_data_frame_is_refused_in_one_line():
-    frame = pd.DataFrame({"start": [START], "caller": ["a"], "callee": ["b"]})
-    for take in (Intake(KEY).table, vectors):
-        with pytest.raises(TypeError, match=r"^calls must be a pyarrow\.Table, got DataFrame$"):
-            take(frame)
-
-
-def test_invalid_settings_are_refused():
-    with pytest.raises(ValueError, match="numbers must be 'written' or 'codes', got 'tokens'"):
-        Intake(KEY, numbers="tokens")
-    with pytest.raises(ValueError, match="remember must be 1 or more, got 0"):
-        Intake(KEY, remember=0)
-    with pytest.raises(ValueError, match="cached must be 1 or more, got 0"):
-        Intake(KEY, cached=0)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "expected"),
-    [
-        ("start", "2026-03-01", "a number of seconds, got str"),
-        ("start", None, "a number of seconds, got NoneType"),
-        ("ring", "3", "a number of seconds or None, got str"),
-        ("talk", [5], "a number of seconds or None, got list"),
-        ("recorded", "now", "a number of seconds or None, got str"),
-        ("caller", 13800138000, "a text or None, got int"),
-        ("callee", b"13800138000", "a text or None, got bytes"),
-        ("network_caller", 13800138000, "a text or None, got int"),
-        ("trunk", 7, "a text or None, got int"),
-        ("device", 1.5, "a text or None, got float"),
-        ("outcome", ["busy"], "a text or None, got list"),
-    ],
-)
-def test_a_field_of_a_wrong_type_is_named_without_its_value(field, value, expected):
-    intake = Intake(Key("e1", bytes(32)))
-    call = dataclasses.replace(Call(1_775_001_600.0, "13800138000", "13900139000"), **{field: value})
-    with pytest.raises(TypeError, match=rf"^call: {field} must be {expected}$"):
-        intake(call)
-
-
-@pytest.mark.parametrize("call", [None, "13800138000", {"start": 1.0}], ids=["None", "text", "dict"])
-def test_something_else_than_a_call_is_named(call):
-    with pytest.raises(TypeError, match=f"^call: expected a Call, got {type(call).__name__}$"):
-        Intake(Key("e1", bytes(32)))(call)

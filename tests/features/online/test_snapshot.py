@@ -85,24 +85,18 @@ def test_a_modified_or_truncated_file_is_refused(saved):
             History.load(saved)
 
 
-def test_a_file_that_others_may_write_is_refused(saved):
-    saved.chmod(0o620)
-    with pytest.raises(ValueError, match="no other user may write"):
-        History.load(saved)
-
-
-def test_a_snapshot_of_another_version_is_refused(saved, monkeypatch):
+def test_a_snapshot_of_another_version_or_capacity_or_that_others_may_write_is_refused(saved, monkeypatch):
+    with pytest.raises(ValueError, match="capacity"):
+        History.load(saved, numbers=2)
     monkeypatch.setattr("callsieve.features.online.history.version", lambda: "another")
     with pytest.raises(ValueError, match="another version"):
         History.load(saved)
     monkeypatch.setattr(snapshot, "FORMAT", "callsieve history 2")
     with pytest.raises(ValueError, match="expected a snapshot in format"):
         History.load(saved)
-
-
-def test_a_capacity_below_the_content_is_refused(saved):
-    with pytest.raises(ValueError, match="capacity"):
-        History.load(saved, numbers=2)
+    saved.chmod(0o620)
+    with pytest.raises(ValueError, match="no other user may write"):
+        History.load(saved)
 
 
 def test_a_failed_write_keeps_the_previous_snapshot(saved):

@@ -460,13 +460,14 @@ def test_the_error_about_a_first_line_without_column_names_names_its_cause(conte
     assert str(caught.value).startswith(f"calls.csv: {message}")
 
 
-def test_a_truncated_parquet_file_is_refused(tmp_path):
+def test_a_broken_parquet_file_is_refused(tmp_path):
     path = tmp_path / "calls.parquet"
     pq.write_table(pa.table({"start": [1.6e9], "caller": ["a"], "callee": ["b"]}), path)
     assert read_calls(path, read_layout("callsieve")).accepted == 1
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(ValueError, match=r"^calls.parquet: broken Parquet file, expected .*$"):
-        read_calls(path, read_layout("callsieve"))
+    for read_path, what in ((lambda path: read_calls(path, read_layout("callsieve")), ""), (read_keyed, "keyed calls")):
+        with pytest.raises(ValueError, match=rf"^calls.parquet: broken Parquet file, expected .*{what}$"):
+            read_path(path)
 
 
 def test_invalid_parquet_rows_are_quarantined(tmp_path):
@@ -560,12 +561,6 @@ def test_tables_that_are_not_keyed_calls_are_refused(tmp_path, name, values, mes
     with pytest.raises(ValueError, match=f"^k.parquet: {message}") as caught:
         read_keyed(tmp_path / "k.parquet")
     assert "138" not in str(caught.value)
-
-
-def test_keyed_calls_that_are_not_parquet_are_refused(tmp_path):
-    (tmp_path / "k.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(ValueError, match=r"^k.parquet: broken Parquet file, expected a table of keyed calls"):
-        read_keyed(tmp_path / "k.parquet")
 
 
 def test_keyed_calls_with_an_unknown_word_are_refused():

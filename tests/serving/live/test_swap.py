@@ -83,11 +83,21 @@ def test_a_bundle_of_the_same_epoch_is_accepted(swap, bundles):
     assert swap.epoch == 6
 
 
-def test_an_epoch_below_the_minimum_is_refused(bundles):
-    swap = Swap(trusted=small.TRUSTED, minimum_epoch=6)
-    with pytest.raises(BundleError, match="epoch must be at least 6, got 5"):
-        swap.load(bundles / "5")
-    assert not swap.ready
+@pytest.mark.parametrize(
+    ("options", "folder", "rule"),
+    [
+        ({"minimum_epoch": 6}, "5", "epoch must be at least 6, got 5"),
+        ({}, "broken", "SHA-256"),
+        ({"policy": Policy("other", {"unheard": "label"})}, "5", "the bundle has no band unheard"),
+    ],
+)
+def test_a_refused_first_bundle_leaves_no_model_and_writes_no_epoch(bundles, tmp_path, options, folder, rule):
+    swap = Swap(trusted=small.TRUSTED, epoch_file=tmp_path / "epoch", **options)
+    epoch = swap.epoch
+    with pytest.raises(ValueError, match=rule):
+        swap.load(bundles / folder)
+    assert rule in swap.refusal and not swap.ready
+    assert not (tmp_path / "epoch").exists() and swap.epoch == epoch
 
 
 def test_an_older_epoch_is_refused_after_a_restart(bundles, tmp_path):
@@ -101,14 +111,6 @@ def test_an_older_epoch_is_refused_after_a_restart(bundles, tmp_path):
     with pytest.raises(BundleError, match="epoch must be at least 7, got 6"):
         restarted().load(bundles / "6")
     assert [path.name for path in tmp_path.iterdir()] == ["epoch"]
-
-
-def test_a_refused_bundle_writes_no_epoch(bundles, tmp_path):
-    swap = Swap(trusted=small.TRUSTED, epoch_file=tmp_path / "epoch")
-    with pytest.raises(BundleError):
-        swap.load(bundles / "broken")
-    assert not (tmp_path / "epoch").exists()
-    assert swap.epoch == 0
 
 
 def test_a_full_disk_leaves_the_last_good_bundle(bundles, tmp_path, monkeypatch):
@@ -128,14 +130,6 @@ def test_an_invalid_epoch_file_is_refused(tmp_path, text):
     (tmp_path / "epoch").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="must hold an epoch, a whole number of 0 or more"):
         Swap(trusted=small.TRUSTED, epoch_file=tmp_path / "epoch")
-
-
-def test_a_policy_with_unknown_bands_is_refused(bundles):
-    swap = Swap(trusted=small.TRUSTED, policy=Policy("other", {"unheard": "label"}))
-    with pytest.raises(ValueError, match="the bundle has no band unheard"):
-        swap.load(bundles / "5")
-    assert "has no band" in swap.refusal
-    assert not swap.ready
 
 
 @pytest.mark.system

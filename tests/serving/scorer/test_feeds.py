@@ -109,22 +109,16 @@ def test_every_band_abstains_on_a_feed_without_bands_and_rules_act(make_scorer, 
     assert set(scorer.abstaining_strata(vectors, scores.feed)) == {None}
 
 
-def test_records_that_lack_something_in_part_reach_no_band(make_scorer, calls):
-    scorer = make_scorer({COMPLETE: EVERY, NO_ROUTES: EVERY, NO_RING_TIME: EVERY})
-    poorer = without(calls, (NO_ROUTES,), share=0.93)
-    rows = last_verdicts(scorer, poorer)
-    check_table(scorer, poorer, rows)
-    assert {(verdict.status, verdict.feed) for *_, verdict in rows} == {("other_feed", UNKNOWN_FEED)}
-
-
-def test_a_policy_names_the_feed_of_records_of_which_the_scorer_sees_a_share(make_scorer, calls):
+@pytest.mark.parametrize("feed", ["", COMPLETE, NO_RING_TIME])
+def test_records_that_lack_something_in_part_reach_no_band_unless_the_policy_names_their_feed(make_scorer, calls, feed):
     """One of several processes takes its share for records that lack calls; the policy says what they are."""
+    policy = dataclasses.replace(POLICY, feed=feed) if feed else POLICY
+    scorer = make_scorer({COMPLETE: EVERY, NO_ROUTES: EVERY, NO_RING_TIME: EVERY}, policy)
     part = without(calls, (NO_ROUTES,), share=0.93)
-    for feed in (COMPLETE, NO_RING_TIME):
-        scorer = make_scorer({COMPLETE: EVERY, NO_RING_TIME: EVERY}, dataclasses.replace(POLICY, feed=feed))
-        rows = last_verdicts(scorer, part)
-        check_table(scorer, part, rows)
-        assert {(verdict.status, verdict.band, verdict.feed) for *_, verdict in rows} == {("scored", "certified", feed)}
+    rows = last_verdicts(scorer, part)
+    check_table(scorer, part, rows)
+    expected = ("scored", "certified", feed) if feed else ("other_feed", "", UNKNOWN_FEED)
+    assert {(verdict.status, verdict.band, verdict.feed) for *_, verdict in rows} == {expected}
 
 
 @pytest.mark.parametrize(
