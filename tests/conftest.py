@@ -227,8 +227,8 @@ def command_text(run_command):
 def command_json(run_command):
     """The JSON object that a command that succeeds prints, and nothing else."""
 
-    def run(*words):
-        code, out, err = run_command(*words, "--json")
+    def run(*words, stdin=None):
+        code, out, err = run_command(*words, "--json", stdin=stdin)
         assert (code, err) == (0, "")
         return json.loads(out)
 

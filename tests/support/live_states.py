@@ -1,6 +1,9 @@
 """Live states over the bundle of tests, and streams of events for them."""
 
 import dataclasses
+import subprocess
+import sys
+from contextlib import contextmanager
 
 from callsieve.features import Call, Intake
 from callsieve.serving import Swap
@@ -20,6 +23,24 @@ def loaded(bundle, **options):
 def begin(swap, folder, **options):
     """Returns a live state with the number key of tests; `options` replace its long deadline and its capacity."""
     return Live(swap, Intake(real_bundle.NUMBER_KEY), folder, **{"deadline": LONG_DEADLINE, **CAPACITY, **options})
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from callsieve.serving.live.snapshots import lock_folder
+lock = lock_folder(Path(sys.argv[1]))
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_by_another_process(folder):
+    """Another process holds the folder of a live state, as a scorer does."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, folder], stdin=-1, stdout=-1) as scorer:
+        scorer.stdout.readline()
+        yield
 
 
 def attempt_of(call):

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pyarrow as pa
 
-from callsieve.features import FEATURES, Call, Intake, Key, catalogue_hash
+from callsieve.features import FEATURES, Call, History, Intake, Key, catalogue_hash
 from callsieve.features.catalogue import NAMES
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import CALL_COLUMNS, OUTCOMES, RELEASED_BY
@@ -56,6 +56,15 @@ def key_calls(raw_calls):
     """Returns the calls keyed one by one."""
     intake = Intake(NUMBER_KEY)
     return [intake(call) for call in raw_calls]
+
+
+def replayed(scorer, calls, *, explain=False):
+    """Returns the verdict of each keyed call by a new history, which then observes the call."""
+    history, verdicts = History(), []
+    for call in calls:
+        verdicts.append(scorer.explain(history, call) if explain else scorer.score(history, call))
+        history.observe(call)
+    return verdicts
 
 
 def key_table(raw_calls):

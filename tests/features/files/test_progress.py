@@ -1,6 +1,5 @@
 """Progress runs from 0 to 1 and never back, in steps and in long commands."""
 
-import io
 import shutil
 from contextlib import contextmanager
 
@@ -75,7 +74,7 @@ def data(world_folder, tmp_path):
 
 
 @pytest.mark.system
-def test_long_commands_report_their_progress(parts, data, command_json, tmp_path, monkeypatch):
+def test_long_commands_report_their_progress(parts, data, command_json, tmp_path):
     first = Key("e1", b"k" * 32)
     first.write(tmp_path / "e1.key")
     first.rotated("e2").write(tmp_path / "e2.key")
@@ -92,8 +91,7 @@ def test_long_commands_report_their_progress(parts, data, command_json, tmp_path
         ("privacy", "key", "rekey", tmp_path / "e1.key", tmp_path / "e2.key", "--data", data, *log),
         ("privacy", "retention", "--data", data, *log),
     ):
-        monkeypatch.setattr("sys.stdin", io.StringIO("13812345678\n"))
-        command_json(*words)
+        command_json(*words, stdin="13812345678\n")
         assert len(parts) > 1, words
         assert parts == pytest.approx(sorted(parts)) and parts[0] < 0.7, words
         assert parts[-1] == pytest.approx(1.0), words

@@ -102,15 +102,17 @@ def test_a_missing_caller_is_a_withheld_number():
     assert words.iloc[0] != words.iloc[1]
 
 
-def test_numbers_without_a_country_code_belong_to_the_home_country():
-    calls = pd.DataFrame(PAIR | {"caller": ["07911 123456", "+44 7911 123456"]})
-    assert call_features(calls, country="GB")[COUNT].tolist() == [0, 1]
-    assert call_features(calls)[COUNT].tolist() == [0, 0]
-
-
-def test_codes_that_share_their_digits_are_different_callers():
-    calls = pd.DataFrame(PAIR | {"caller": ["user_17", "u17"]})
-    assert call_features(calls, numbers="codes")[COUNT].tolist() == [0, 0]
+@pytest.mark.parametrize(
+    ("callers", "options", "earlier"),
+    [
+        (["07911 123456", "+44 7911 123456"], {"country": "GB"}, 1),
+        (["07911 123456", "+44 7911 123456"], {}, 0),
+        (["user_17", "u17"], {"numbers": "codes"}, 0),  # codes that share their digits
+    ],
+)
+def test_country_and_codes_decide_which_numbers_are_one_caller(callers, options, earlier):
+    calls = pd.DataFrame(PAIR | {"caller": callers})
+    assert call_features(calls, **options)[COUNT].tolist() == [0, earlier]
 
 
 @pytest.mark.parametrize(("zone", "hour"), [(None, 9), ("Asia/Shanghai", 9), ("Europe/Berlin", 9)])

@@ -5,7 +5,6 @@ import hmac
 import json
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -129,16 +128,6 @@ def raw(calls):
     return pa.table({"start": start} | columns)
 
 
-HOLD = """
-import sys
-from pathlib import Path
-from callsieve.serving.live.snapshots import lock_folder
-lock = lock_folder(Path(sys.argv[1]))
-print(flush=True)
-sys.stdin.read()
-"""
-
-
 def test_a_scorer_and_its_cases_continue_under_the_new_key(tmp_path, command_json, command_error, command_text):
     real_bundle.write_bundle(tmp_path / "bundle")
     OLD.write(tmp_path / "old.key")
@@ -163,10 +152,8 @@ def test_a_scorer_and_its_cases_continue_under_the_new_key(tmp_path, command_jso
         store.appeal(case, "other", "", now)
         store.decide(case, "overturned", "reviewer-1", "a courier", now)
     publish_cleared(store, state, now)
-    with subprocess.Popen([sys.executable, "-c", HOLD, state], stdin=-1, stdout=-1) as scorer:
-        scorer.stdout.readline()
+    with live_states.held_by_another_process(state):
         assert "another process serves from this folder" in command_error(*rekey)
-        scorer.stdin.close()
     assert set(store.cleared_callers(now)[1]) == set(cases)
     facts = command_json(*rekey)
     assert (facts["from"], facts["to"]) == ("e1", "e2")

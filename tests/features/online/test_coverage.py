@@ -93,14 +93,10 @@ def calls():
 
 
 def test_online_and_table_agree_and_bands_abstain_without_coverage(scorer, calls):
-    table, history, intake = real_bundle.key_table(calls), History(), Intake(real_bundle.NUMBER_KEY)
+    table = real_bundle.key_table(calls)
     scores, _ = score_calls(scorer, table, threads=1)
     covered = rows_with_history(table, POLICY.history_days)
-    verdicts = []
-    for call in calls:
-        keyed = intake(call)
-        verdicts.append(scorer.score(history, keyed))
-        history.observe(keyed)
+    verdicts = real_bundle.replayed(scorer, real_bundle.key_calls(calls))
     assert [verdict.status == "filling" for verdict in verdicts] == (~covered).tolist()
     assert [verdict.action for verdict in verdicts] == [ACTIONS[code] for code in scores.action]
     assert [verdict.raw for verdict in verdicts] == scores.raw.tolist()

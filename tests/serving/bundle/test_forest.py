@@ -174,20 +174,17 @@ def test_an_invalid_row_is_refused(forest, row):
             refused(row)
 
 
-@pytest.mark.parametrize("matrix", [np.zeros((2, 4)), np.zeros(5), np.zeros((1, 5), dtype=np.float32)])
-def test_an_invalid_matrix_is_refused(forest, matrix):
-    with pytest.raises(ValueError, match=r"X must be float64 of shape \(n, 5\)"):
-        forest.predict_raw(matrix)
+def test_an_invalid_matrix_and_zero_threads_are_refused(forest):
+    for matrix in (np.zeros((2, 4)), np.zeros(5), np.zeros((1, 5), dtype=np.float32)):
+        with pytest.raises(ValueError, match=r"X must be float64 of shape \(n, 5\)"):
+            forest.predict_raw(matrix)
+    with pytest.raises(ValueError, match="threads must be 1 or more, got 0"):
+        forest.predict_raw(MATRIX, threads=0)
 
 
 def test_a_signalling_nan_is_a_missing_value(forest):
     row = array("d", struct.pack("=5Q", 0, 0, 0x7FF0_0000_0000_0001, 0, 0))
     assert forest.predict_one(row) == forest.predict_one([0.0, 0.0, float("nan"), 0.0, 0.0])
-
-
-def test_zero_threads_are_refused(forest):
-    with pytest.raises(ValueError, match="threads must be 1 or more, got 0"):
-        forest.predict_raw(MATRIX, threads=0)
 
 
 def test_a_shortage_of_memory_is_named(monkeypatch):

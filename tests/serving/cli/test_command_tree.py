@@ -110,14 +110,16 @@ def test_a_missing_package_is_reported_in_one_line_with_its_extra(module, extra,
     assert EXTRAS.get(module, "train") == extra
 
 
-def test_every_command_that_ends_has_a_json_option():
+def test_every_command_that_ends_has_a_json_option_and_version_prints_the_installed_one(run_cli):
     assert {name for name, command in ALL.items() if "json" not in options(command)} == UNTIL_STOPPED
+    assert run_cli("--version") == (0, f"callsieve {version('callsieve')}\n", "")
 
 
-def test_an_option_has_one_type_in_all_commands():
+def test_an_option_has_a_help_text_and_one_type_in_all_commands():
     kinds = {}
     for command in ALL.values():
         for word, option in options(command).items():
+            assert option.help, word
             kinds.setdefault(word, set()).add(type_of(option))
     assert {word for word, types in kinds.items() if len(types) > 1} == SEVERAL
 
@@ -126,10 +128,6 @@ def type_of(option):
     """Returns the name of the type of an option's value."""
     annotation = option.type_descriptor.annotation
     return getattr(annotation, "__name__", str(annotation))
-
-
-def test_every_option_has_a_help_text():
-    assert all(option.help for command in ALL.values() for option in options(command).values())
 
 
 @pytest.fixture
@@ -280,10 +278,6 @@ def test_every_command_refuses_an_unknown_option_with_exit_code_2(run_cli):
         code, out, err = run_cli(*name.split(), "--no-such-option")
         assert (code, out) == (2, ""), name
         assert "--no-such-option" in err, name
-
-
-def test_the_version_option_prints_the_installed_version(run_cli):
-    assert run_cli("--version") == (0, f"callsieve {version('callsieve')}\n", "")
 
 
 @pytest.fixture

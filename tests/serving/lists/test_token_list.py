@@ -80,12 +80,16 @@ def test_a_million_numbers_fit_in_five_megabytes(tmp_path):
     assert facts["bytes"] < 500_000 + 1_000
 
 
-def test_an_expired_list_lists_nothing(list_path):
+def test_an_expired_list_and_an_empty_list_list_nothing(list_path, tmp_path):
     token_list, until = open_list(list_path), datetime.fromisoformat(UNTIL).timestamp()
     (number,) = mobiles(1)
     assert token_list.lists(number, until - 1)
     assert not token_list.lists(number, until)
     assert not token_list.lists(number, time.time() + 30 * 86_400)
+    write(tmp_path / "list", [])
+    empty = open_list(tmp_path / "list")
+    assert (empty.header.tokens, empty.false_positive_rate) == (0, 0.0)
+    assert not empty.lists("13812345679")
 
 
 def test_omitted_numbers_are_counted(tmp_path):
@@ -95,13 +99,6 @@ def test_omitted_numbers_are_counted(tmp_path):
         "tokens": 1, "repeated": 1, "protected": 2, "unreadable": 3,
     }  # fmt: skip
     assert not open_list(tmp_path / "list").lists("110")
-
-
-def test_an_empty_list_lists_nothing(tmp_path):
-    write(tmp_path / "list", [])
-    token_list = open_list(tmp_path / "list")
-    assert (token_list.header.tokens, token_list.false_positive_rate) == (0, 0.0)
-    assert not token_list.lists("13812345679")
 
 
 def test_withdrawn_lists_and_other_keys_are_refused(list_path, tmp_path):

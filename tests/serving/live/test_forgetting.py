@@ -31,6 +31,7 @@ from tests.training.oversight.privacy.test_deletion import folder, keys_of, log 
 
 SMALL = {"calls": 12, "numbers": 4}  # so small that calls are dropped and numbers are evicted
 LARGER = {"calls": 100, "numbers": 10}
+TOKEN = real_bundle.NUMBER_KEY.token("number", "x")
 
 
 def renamed(call, old, new):
@@ -164,41 +165,39 @@ def state_text(state):
 
 @pytest.mark.parametrize("running", [False, True])
 def test_unread_snapshots_of_a_forgotten_number_are_deleted(swap, tmp_path, running):  # noqa: F811
-    token = real_bundle.NUMBER_KEY.token("number", "x")
     live = begin(swap, tmp_path)
     live.close()
     for name in ("state-00000001.refused", "state-00000009.snapshot.part"):
-        (tmp_path / name).write_text(token)
+        (tmp_path / name).write_text(TOKEN)
     again = begin(swap, tmp_path) if running else None
-    forget(tmp_path, token)
+    forget(tmp_path, TOKEN)
     if again is not None:
         again.close()
-    assert token not in state_text(tmp_path)
+    assert TOKEN not in state_text(tmp_path)
 
 
 def test_blanked_lines_are_skipped_and_all_others_stay_in_place(tmp_path):
-    token, journal = real_bundle.NUMBER_KEY.token("number", "x"), Journal(tmp_path, COMPLAINTS).start()
-    lines = [b'{"number":"%b","n":%d}' % ((token if n % 3 else "other").encode(), n) for n in range(9)]
+    journal = Journal(tmp_path, COMPLAINTS).start()
+    lines = [b'{"number":"%b","n":%d}' % ((TOKEN if n % 3 else "other").encode(), n) for n in range(9)]
     for line in lines:
         journal.add(line)
     journal.close()
     where = file_path(tmp_path, COMPLAINTS, 1)
     size = where.stat().st_size
-    assert blank_lines(where, token) == 6 and where.stat().st_size == size
+    assert blank_lines(where, TOKEN) == 6 and where.stat().st_size == size
     assert list(read_journal(tmp_path, COMPLAINTS, 0, ReadCounts())) == [lines[0], lines[3], lines[6]]
 
 
 def test_a_request_is_a_token_and_waits_for_its_process(swap, tmp_path):  # noqa: F811
-    token = real_bundle.NUMBER_KEY.token("number", "x")
     with pytest.raises(ValueError, match="expected the token"):
         request_forgetting(tmp_path, "13800138000")
     assert pending_requests(tmp_path) == []
-    assert request_forgetting(tmp_path, token) == pending_requests(tmp_path)[0] == request_forgetting(tmp_path, token)
+    assert request_forgetting(tmp_path, TOKEN) == pending_requests(tmp_path)[0] == request_forgetting(tmp_path, TOKEN)
     (tmp_path / REQUESTS / "0123").write_text("no token")
     assert len(pending_requests(tmp_path)) == 1
     live = begin(swap, tmp_path)
     try:
-        assert forget(tmp_path, token) < 60
+        assert forget(tmp_path, TOKEN) < 60
         assert pending_requests(tmp_path) == []
     finally:
         live.close()
@@ -207,12 +206,12 @@ def test_a_request_is_a_token_and_waits_for_its_process(swap, tmp_path):  # noqa
 def test_a_request_stays_if_it_is_not_done_in_time(tmp_path, monkeypatch):
     monkeypatch.setattr(forgetting, "lock_folder", raising(ValueError("another process serves from this folder")))
     with pytest.raises(ValueError, match="not done within 0 seconds"):
-        forget(tmp_path, real_bundle.NUMBER_KEY.token("number", "x"), patience=0.0)
+        forget(tmp_path, TOKEN, patience=0.0)
     assert len(pending_requests(tmp_path)) == 1
 
 
 def test_a_request_stays_and_is_retried_if_no_snapshot_can_be_written(tmp_path, monkeypatch):
-    token, forgotten, can_copy = real_bundle.NUMBER_KEY.token("number", "x"), [], []
+    forgotten, can_copy = [], []
 
     def copy(where):
         if not can_copy:
@@ -221,18 +220,18 @@ def test_a_request_stays_and_is_retried_if_no_snapshot_can_be_written(tmp_path, 
 
     journals = [Journal(tmp_path, name).start() for name in (CALLS, COMPLAINTS)]
     upkeep = Upkeep(tmp_path, *journals, 1 << 20, copy=copy, forget=forgotten.append)
-    request_forgetting(tmp_path, token)
+    request_forgetting(tmp_path, TOKEN)
     upkeep.look()
-    assert (upkeep.saved, forgotten, len(pending_requests(tmp_path))) == ([0, 1], [token], 1)
+    assert (upkeep.saved, forgotten, len(pending_requests(tmp_path))) == ([0, 1], [TOKEN], 1)
     can_copy.append(True)
     upkeep.look()
     # Not retried at once, because calls would wait.
-    assert (upkeep.saved, forgotten, len(pending_requests(tmp_path))) == ([0, 1], [token], 1)
+    assert (upkeep.saved, forgotten, len(pending_requests(tmp_path))) == ([0, 1], [TOKEN], 1)
     later = time.monotonic() + REST
     monkeypatch.setattr("time.monotonic", lambda: later)
     upkeep.look()
     upkeep.close()
-    assert (upkeep.saved, forgotten, pending_requests(tmp_path)) == ([1, 1], [token, token], [])
+    assert (upkeep.saved, forgotten, pending_requests(tmp_path)) == ([1, 1], [TOKEN, TOKEN], [])
     for journal in journals:
         journal.close()
 

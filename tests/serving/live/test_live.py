@@ -86,7 +86,7 @@ def test_events_and_a_table_give_equal_verdicts(live, swap, calls):
 @pytest.mark.parametrize("half", [0, 77, 200])
 def test_a_restarted_process_restores_the_state(start, swap, calls, tmp_path, half):
     timeline = events(calls)
-    whole, first = begin(swap, tmp_path / "whole"), begin(swap, tmp_path / "parts")
+    whole, first = start("whole"), begin(swap, tmp_path / "parts")
     play(whole, timeline)
     play(first, timeline[:half])
     first.close()
@@ -103,7 +103,6 @@ def test_a_restarted_process_restores_the_state(start, swap, calls, tmp_path, ha
         assert repr(second.memory.history.vector(probe)) == repr(restored)
         differ = {i for i in range(len(NAMES)) if repr(expected[i]) != repr(restored[i])}
         assert {NAMES[i] for i in differ - steps} == set()
-    whole.close()
 
 
 def test_a_call_in_progress_can_end_after_a_restart(start, swap, calls, tmp_path):
@@ -180,7 +179,7 @@ def test_a_long_journal_causes_a_snapshot(start, swap, calls, tmp_path):
     assert state(again, calls) == before
 
 
-def test_a_broken_snapshot_is_refused_and_later_events_are_restored(swap, calls, tmp_path):
+def test_a_broken_snapshot_is_refused_and_later_events_are_restored(start, swap, calls, tmp_path):
     folder, timeline = tmp_path / "state", events(calls)
     live = begin(swap, folder)
     play(live, timeline[:100])
@@ -189,12 +188,11 @@ def test_a_broken_snapshot_is_refused_and_later_events_are_restored(swap, calls,
     live.close()
     where = folder / "state-00000002.snapshot"
     where.write_bytes(where.read_bytes()[:-100])
-    again = begin(swap, folder)
+    again = start()
     assert "checksum" in again.memory.refusal
     assert where.with_suffix(".refused").exists()
     assert again.memory.restored.lines == 100
     assert again.attempt(attempt_of(calls[-1])).status == "scored"
-    again.close()
 
 
 def test_a_snapshot_that_fails_changes_nothing(start, swap, calls, tmp_path, monkeypatch):
@@ -567,10 +565,10 @@ WORKERS = ("http://127.0.0.1:8080", "http://127.0.0.1:8081")
 
 
 @pytest.mark.parametrize("everywhere", [False, True])
-def test_two_workers_compute_the_features_of_one_process(swap, calls, tmp_path, everywhere):
+def test_two_workers_compute_the_features_of_one_process(start, calls, everywhere):
     """Each worker has all calls of its own callers. A worker that gets every event computes all features equally."""
-    alone = begin(swap, tmp_path / "alone")
-    workers = {name: begin(swap, tmp_path / str(i)) for i, name in enumerate(WORKERS)}
+    alone = start("alone")
+    workers = {name: start(str(i)) for i, name in enumerate(WORKERS)}
     intake = Intake(real_bundle.NUMBER_KEY)
     own_features = [i for i, name in enumerate(NAMES) if name.startswith("out_") and "mutual" not in name]
     owners = set()
@@ -590,8 +588,6 @@ def test_two_workers_compute_the_features_of_one_process(swap, calls, tmp_path, 
         else:
             alone.end(call)
     assert owners == set(WORKERS)
-    for process in (alone, *workers.values()):
-        process.close()
 
 
 def test_a_copy_of_the_folder_of_a_running_process_can_be_restored(start, calls, tmp_path):

@@ -48,7 +48,7 @@ from callsieve.serving.rules.rules import (
 from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
 from tests.support.http_service import verdict_from_json
-from tests.support.real_bundle import load_scorer
+from tests.support.real_bundle import load_scorer, replayed
 
 NAN = math.nan
 TERMS = dataclasses.replace(read_policy().terms, bombing_calls=30.0, ring_once_share=0.5, ring_once_calls=20.0)
@@ -298,14 +298,6 @@ def calls():
     return drawn
 
 
-def replayed(scorer, calls):
-    history, verdicts = History(), []
-    for call in calls:
-        verdicts.append(scorer.score(history, call))
-        history.observe(call)
-    return verdicts
-
-
 @pytest.mark.system
 @pytest.mark.source("L17", by="serving/scorer/scorer.py")
 @pytest.mark.source("L17", by="serving/rules/rules.py")
@@ -333,12 +325,16 @@ def test_rules_and_model_do_not_change_each_other(bundle_folder, registers, call
     }  # fmt: skip
 
 
-def test_single_calls_equal_the_table_with_registers(bundle_folder, registers, calls):
-    scorer = load_scorer(bundle_folder, HARSH, registers)
-    verdicts = replayed(scorer, real_bundle.key_calls(calls))
+def in_both_ways(scorer, calls):
+    """Returns the verdicts of calls one by one; and their table, vectors and scores."""
     table = real_bundle.key_table(calls)
     matrix = vectors(table, threads=1)
-    scores = score_vectors(scorer, table, matrix, 1)
+    verdicts = replayed(scorer, real_bundle.key_calls(calls))
+    return verdicts, table, matrix, score_vectors(scorer, table, matrix, 1)
+
+
+def test_single_calls_equal_the_table_with_registers(bundle_folder, registers, calls):
+    verdicts, _, _, scores = in_both_ways(load_scorer(bundle_folder, HARSH, registers), calls)
     expected = [tuple(fact.rule for fact in verdict.rules) for verdict in verdicts]
     assert [rule_names(bits) for bits in scores.rule_bits.tolist()] == expected
     assert [ACTIONS[i] for i in scores.action] == [verdict.action for verdict in verdicts]
@@ -349,10 +345,7 @@ def test_the_plan_class_of_single_calls_equals_the_table(bundle_folder, register
     for content in small.CONTENT:  # words of the test's bundle
         monkeypatch.setitem(plan_table()["content"], content, "illegal")
     scorer = load_scorer(bundle_folder, dataclasses.replace(HARSH, bands={"certified": "block"}), registers)
-    verdicts = replayed(scorer, real_bundle.key_calls(calls))
-    table = real_bundle.key_table(calls)
-    matrix = vectors(table, threads=1)
-    scores = score_vectors(scorer, table, matrix, 1)
+    verdicts, table, matrix, scores = in_both_ways(scorer, calls)
     details = verdict_details(scorer, table, matrix, scores, np.ones(len(calls), bool), np.zeros(len(calls), bool))
     classes = [None if verdict.action == "pass" else verdict.plan_class for verdict in verdicts]
     assert details["plan_class"].to_pylist() == classes
@@ -362,10 +355,15 @@ def test_the_plan_class_of_single_calls_equals_the_table(bundle_folder, register
         assert (verdict.plan_class == "illegal") == by_band
 
 
-def test_protected_numbers_are_never_blocked(bundle_folder, registers, calls):
-    scorer = load_scorer(bundle_folder, HARSH, registers)
+def sure_scorer(bundle_folder, policy, registers=None):
+    """Returns a scorer whose bands every score reaches."""
+    scorer = load_scorer(bundle_folder, policy, registers)
     sure = tuple(structs.replace(band, threshold=-1e9) for band in scorer.bundle.thresholds)
-    scorer = Scorer(structs.replace(scorer.bundle, thresholds=sure), HARSH, registers)
+    return Scorer(structs.replace(scorer.bundle, thresholds=sure), policy, registers)
+
+
+def test_protected_numbers_are_never_blocked(bundle_folder, registers, calls):
+    scorer = sure_scorer(bundle_folder, HARSH, registers)
     counts = {"protected_caller": 0, "protected_callee": 0}
     for call, verdict in zip(real_bundle.key_calls(calls), replayed(scorer, real_bundle.key_calls(calls)), strict=True):
         names = {fact.rule for fact in verdict.rules}
@@ -395,9 +393,7 @@ HOURS, SHOP, PERSON = 3600.0, "02887654321", "13600130001"
     ],
 )
 def test_a_number_that_the_called_person_knows_passes_at_any_score(bundle_folder, earlier, guards):
-    scorer = load_scorer(bundle_folder, dataclasses.replace(read_policy(), history_days=0))
-    sure = tuple(structs.replace(band, threshold=-1e9) for band in scorer.bundle.thresholds)
-    scorer = Scorer(structs.replace(scorer.bundle, thresholds=sure), scorer.policy)
+    scorer = sure_scorer(bundle_folder, dataclasses.replace(read_policy(), history_days=0))
     intake, history = Intake(real_bundle.NUMBER_KEY), History()
     for caller, callee, talk, outcome, hours in earlier:
         history.observe(intake(Call(real_bundle.START + hours * HOURS, caller, callee, 5.0, talk, outcome)))

@@ -156,23 +156,24 @@ def test_a_failed_verification_labels_the_call(live):
     assert COMMAND.fullmatch(dialogues[0][2])[2] == ""  # the shipped policy has no figure for the rule
 
 
-def test_a_hangup_line_before_an_answer_is_skipped(live):
-    _, (ring,) = talk(live, head(), answers=b"HANGUP\n200 result=1\n")
-    assert len(ring) == 4
-
-
 @pytest.mark.parametrize(
-    "refusal", [b"510 Invalid or unknown command\n", b"511 Command Not Permitted on a dead channel\n", b"HANGUP\n" * 99]
+    ("answers", "commands"),
+    [
+        (b"HANGUP\n200 result=1\n", 4),  # this line may come before an answer
+        (b"510 Invalid or unknown command\n", 1),
+        (b"511 Command Not Permitted on a dead channel\n", 1),
+        (b"HANGUP\n" * 99, 1),
+    ],
 )
-def test_a_refused_command_ends_the_dialogue(live, refusal):
-    agi, (ring,) = talk(live, head(), answers=refusal)
-    assert len(ring) == 1
-    assert agi.counts["broken"] == 1
+def test_a_refused_command_ends_the_dialogue(live, answers, commands):
+    agi, (ring,) = talk(live, head(), answers=answers)
+    assert len(ring) == commands
+    assert agi.counts["broken"] == (commands == 1)
 
 
-def test_the_end_of_an_unknown_call_is_counted_and_ignored(live):
-    agi, _ = talk(live, head("end", "3", "0", "CANCEL", ""))
-    assert agi.counts["unknown"] == 1
+def test_the_end_of_an_unknown_call_and_a_request_with_too_many_lines_are_counted_and_ignored(live):
+    agi, (_, ring) = talk(live, head("end", "3", "0", "CANCEL", ""), head("ring", *["x"] * module.LINES))
+    assert (ring, agi.counts["unknown"], agi.counts["broken"]) == ([], 1, 1)
     assert live.counts["ends"] == 0
 
 
@@ -183,11 +184,6 @@ def test_the_oldest_pending_call_is_dropped_first(live, monkeypatch):
     ends = [head("end", "3", "0", "CANCEL", "", moment=began - age) for age in (1, 0)]
     agi, _ = talk(live, *rings, *ends)
     assert (agi.counts["ring"], agi.counts["unknown"], agi.counts["end"]) == (2, 1, 1)
-
-
-def test_a_request_with_too_many_lines_is_refused(live):
-    agi, (ring,) = talk(live, head("ring", *["x"] * module.LINES))
-    assert (ring, agi.counts["broken"]) == ([], 1)
 
 
 def test_the_server_stops_on_sigterm(live):

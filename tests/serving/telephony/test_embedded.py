@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import subprocess
 import sys
 import tempfile
 import time
@@ -99,11 +98,13 @@ def test_sip_events_become_calls(engine):
         assert repr(engine.live.memory.history.vector(probe)) == repr(history.vector(probe))
 
 
-def test_calls_in_progress_are_bounded(script, engine, monkeypatch):
+def test_calls_in_progress_and_the_history_are_bounded(script, folder, monkeypatch):
     monkeypatch.setattr(script, "PENDING", 3)
+    engine = make(script, folder, calls=2, numbers=50)
     for number in range(10):
         place(engine, f"c{number}", CALLERS[0], START + number)
     assert list(engine.pending) == ["c7", "c8", "c9"]
+    assert engine.live.memory.history.calls <= 2
     engine.note("c0", f"reply {1000 * START} 486 Busy")
     assert engine.counts["ended"] == 0
 
@@ -248,15 +249,11 @@ def test_a_restarted_process_restores_the_state(script, folder, tmp_path):
 
 
 def test_two_processes_do_not_share_a_state(script, folder, tmp_path):
-    code = "import sys; from pathlib import Path; from callsieve.serving.live.snapshots import lock_folder;"
-    code += "lock_folder(Path(sys.argv[1]));"
-    code += "print(flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", code, tmp_path]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        other.stdout.readline()
-        with pytest.raises(ValueError, match="another process serves from this folder"):
-            make(script, folder, state=str(tmp_path))
-        other.stdin.close()
+    with (
+        live_states.held_by_another_process(tmp_path),
+        pytest.raises(ValueError, match="another process serves from this folder"),
+    ):
+        make(script, folder, state=str(tmp_path))
     assert make(script, folder, state=str(tmp_path)).live.memory.history.calls == 0
 
 
@@ -299,13 +296,6 @@ def test_an_engine_starts_with_a_filled_history_and_empty_if_the_snapshot_is_bro
     assert script._open_engine().live.memory.history.calls == 0
     assert any("the state of earlier processes cannot be read" in str(line) for line in kamailio.lines)
     assert any("0 calls restored" in str(line) for line in kamailio.lines)
-
-
-def test_the_settings_bound_the_history(script, folder):
-    engine = make(script, folder, calls=2, numbers=50)
-    for number in range(5):
-        place(engine, f"c{number}", CALLERS[0], START + number)
-    assert engine.live.memory.history.calls <= 2
 
 
 NUMBER = "+8613800138000"

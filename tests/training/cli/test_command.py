@@ -270,10 +270,10 @@ def test_wrong_usage_exits_with_2(run_command):
         assert "Traceback" not in err
 
 
-def test_an_interruption_exits_with_130(run_command, monkeypatch):
-    monkeypatch.setattr(console, "emit_json", interrupt)
-    code, out, err = run_command("features", "--list", "--json")
-    assert (code, out, err) == (130, "", "callsieve: interrupted\n")
+@pytest.mark.parametrize("place", [(console, "emit_json"), (command_tree, "configuration")], ids=["end", "start"])
+def test_an_interruption_exits_with_130(run_command, monkeypatch, place):
+    monkeypatch.setattr(*place, interrupt)
+    assert run_command("features", "--list", "--json") == (130, "", "callsieve: interrupted\n")
 
 
 @pytest.mark.system
@@ -332,8 +332,3 @@ def test_demo_passes_its_options_on(command_json, monkeypatch, tmp_path):
     monkeypatch.setattr(demo, "run_demo", demo_options)
     payload = command_json("demo", "--out", tmp_path / "d", "--size", "tiny", "--seed", 3)
     assert payload == {"folder": str(tmp_path / "d"), "size": "tiny", "seed": 3, "threads": 0}
-
-
-def test_an_interrupt_during_start_is_one_line(run_command, monkeypatch):
-    monkeypatch.setattr(command_tree, "configuration", interrupt)
-    assert run_command("features", "--list") == (130, "", "callsieve: interrupted\n")

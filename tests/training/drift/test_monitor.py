@@ -381,13 +381,12 @@ def test_the_command_refuses_a_reference_of_another_model(
 
 
 @pytest.mark.parametrize("alarm", [False, True])
-def test_an_alarm_exits_with_1(run_command, monkeypatch, alarm):
+def test_an_alarm_exits_with_1(command_error, run_command, monkeypatch, alarm):
     monkeypatch.setattr("callsieve.training.drift.monitor.monitor", lambda *_, **_more: {"alarm": alarm})
     words = ("model", "monitor", "--bundle", "b", "--data", "d", "--json")
     code, out, _ = run_command(*words)
     assert (code, json.loads(out)) == (int(alarm), {"alarm": alarm})
-    code, _, err = run_command(*words, "--day", "soon")
-    assert code == 1 and "--day: expected a day such as 2026-03-01, got 'soon'" in err
+    assert "--day: expected a day such as 2026-03-01, got 'soon'" in command_error(*words, "--day", "soon")
 
 
 def test_the_sample_of_a_large_day_is_deterministic():

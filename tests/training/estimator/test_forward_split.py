@@ -90,15 +90,11 @@ def test_a_column_of_x_names_the_times_for_nested_searches():
         ([None] * 50, {}, "expected a time in each row, 50 have none"),
         ("start", {}, "X has no column 'start'"),
         (np.arange(50.0) * DAY, {"groups": np.zeros(50)}, "split 0 has .* expected some of each"),
+        (np.arange(50.0), {"n_splits": 1}, "n_splits must be 2 or more, got 1"),
     ],
 )
 def test_an_invalid_argument_is_refused_in_one_line(start, change, words):
-    arguments = {"groups": np.arange(50) % 10} | change
+    arguments = {"groups": np.arange(50) % 10, "n_splits": 3} | change
     with pytest.raises(ValueError, match=words) as error:
-        list(ForwardGroupSplit(start).split(np.zeros((50, 1)), **arguments))
+        list(ForwardGroupSplit(start, n_splits=arguments.pop("n_splits")).split(np.zeros((50, 1)), **arguments))
     assert "\n" not in str(error.value)
-
-
-def test_a_single_split_is_refused():
-    with pytest.raises(ValueError, match="n_splits must be 2 or more, got 1"):
-        list(ForwardGroupSplit(np.arange(5), n_splits=1).split(np.zeros(5), groups=np.arange(5)))

@@ -102,13 +102,10 @@ def test_a_bundle_is_attacked_with_its_training_calls(training_run, world_folder
     assert again == code and "evaluation without declared purposes" in error
 
 
-def test_resamples_with_callers_of_one_kind_are_left_out():
-    figures = auc(np.array([1.0, 0.0]), np.array([True, False]), np.array([0, 1]), np.random.default_rng(1))
-    assert figures == {"value": 1.0, "low": 1.0, "high": 1.0}
-
-
-def test_a_regression_without_both_kinds_gives_no_advantage():
+def test_callers_of_one_kind_give_no_advantage():
     """With one group of members and one group of others, each half for the fit has callers of one kind only."""
+    figures = auc(np.array([1.0, 0.0]), np.array([True, False]), np.array([0, 1]), np.random.default_rng(1))
+    assert figures == {"value": 1.0, "low": 1.0, "high": 1.0}  # resamples of one kind are left out
     member = np.arange(2 * MIN_CALLERS) < MIN_CALLERS
     callers = Callers(np.tile(member[:, None] * 1.0, 4), member, ~member & member, member.astype(int))
     figures = attack(callers, nuisance=False)

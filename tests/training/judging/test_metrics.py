@@ -157,14 +157,11 @@ def test_a_quantile_interval_has_its_stated_coverage(share):
     assert quantile_interval(np.array([7.0]), share) == (1.0, math.inf)
 
 
-def test_soon_means_within_ten_calls():
+def test_soon_means_within_ten_calls_and_an_undetected_caller_is_infinite_with_a_floor():
     caller = np.repeat([1, 2], SOON + 1)
     raw = np.zeros(len(caller))
     raw[[SOON - 1, -1]] = 1.0  # the tenth call of caller 1, the eleventh of caller 2
     assert calls_to_detection(raw, 1.0, caller, np.arange(len(caller)))["soon_share"] == 0.5
-
-
-def test_an_undetected_caller_is_infinite_with_a_floor():
     caller, start = np.array([1, 1, 1, 2, 2, 2]), np.array([3, 1, 2, 1, 2, 3])
     result = calls_to_detection(np.array([0, 1, 0, 0, 0, 0.0]), 1.0, caller, start)
     assert (result["median"], result["p90"], result["p90_floor"]) == (1, None, 3)
@@ -213,10 +210,14 @@ def test_equal_probabilities_share_a_bin_and_perfect_probabilities_have_no_gap()
     assert calibration_table(np.array([0.5]), np.array([1]))["bins"][0]["observed"] == 1
 
 
-@pytest.mark.parametrize("wrong", [-0.1, 1.1, np.nan])
-def test_a_value_outside_0_to_1_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"0\.\.1"):
-        calibration_table(np.array([0.5, wrong]), np.array([0, 1]))
+def test_rates_and_probabilities_outside_0_to_1_are_refused():
+    assert precision_at_priors(0.0, 0.0)[0]["precision"] is None
+    for arguments in ((1.2, 0.1), (0.5, -0.1), (0.5, 0.1, [2.0]), (math.nan, 0.1)):
+        with pytest.raises(ValueError, match=r"0\.\.1"):
+            precision_at_priors(*arguments)
+    for wrong in (-0.1, 1.1, np.nan):
+        with pytest.raises(ValueError, match=r"0\.\.1"):
+            calibration_table(np.array([0.5, wrong]), np.array([0, 1]))
 
 
 @pytest.mark.source("L25", by="training/judging/metrics.py")
@@ -282,13 +283,6 @@ def test_precision_falls_with_the_share_of_nuisance(fpr, percent):
     result = precision_at_priors(0.5, fpr)
     assert [point["prior"] for point in result] == [0.001, 0.01, 0.05, 0.2]
     assert [100 * point["precision"] for point in result] == pytest.approx(percent, abs=0.06)
-
-
-def test_precision_without_flags_is_none_and_rates_are_checked():
-    assert precision_at_priors(0.0, 0.0)[0]["precision"] is None
-    for arguments in ((1.2, 0.1), (0.5, -0.1), (0.5, 0.1, [2.0]), (math.nan, 0.1)):
-        with pytest.raises(ValueError, match=r"0\.\.1"):
-            precision_at_priors(*arguments)
 
 
 def test_results_are_plain_json():

@@ -62,9 +62,12 @@ def test_on_other_records_groups_that_called_in_the_training_span_count_as_seen(
         assert not values_of(other, in_training, name) & values_of(other, ~groups.seen, name), name
 
 
-def test_folds_are_not_recomputed_without_campaigns(dataset, card):
+def test_folds_are_not_recomputed_without_campaigns_or_on_later_calls(dataset, card):
     bare = replace(dataset, campaigns=dataset.campaigns.iloc[:0], truth=None)
     assert seen_groups(bare, card).basis == BY_TIME
+    start = dataset.calls["start"]
+    groups = seen_groups(subset(dataset, pc.greater(start, start[0].as_py() + 12 * DAY)), card)
+    assert (groups.seen, groups.basis) == (None, NOT_KNOWN)
 
 
 @pytest.mark.parametrize("role", ["learn", "certify"])
@@ -77,10 +80,3 @@ def test_a_whole_folder_is_seen_or_unseen_by_its_role(dataset, card, role):
     # The tokens of several folders are not comparable by time.
     unrelated = structs.replace(card, training=card.training | {"folders": [other, other]})
     assert seen_groups(dataset, unrelated).basis == NOT_KNOWN
-
-
-def test_seen_groups_are_unknown_on_later_calls(dataset, card):
-    start = dataset.calls["start"]
-    later = subset(dataset, pc.greater(start, start[0].as_py() + 12 * DAY))
-    groups = seen_groups(later, card)
-    assert (groups.seen, groups.basis) == (None, NOT_KNOWN)

@@ -91,15 +91,11 @@ def test_weights_reach_the_last_step_of_a_pipeline(rows):
     assert weighted.mean() > fitted(rows, "pipeline").predict_raw(rows[0].X).mean() + 2
 
 
-def test_an_open_seed_is_set_and_another_one_stays():
-    estimator = make_estimator("sklearn.ensemble:RandomForestClassifier", 7)
-    assert estimator.random_state == 7
-    assert make_estimator(f"{PLACE}:pipeline", 7).get_params()["logisticregression__random_state"] == 7
-
-
-def test_settings_name_the_estimator_for_the_record():
+def test_settings_name_the_estimator_for_the_record_and_its_open_seed_is_set():
     assert Settings(estimator=boosting).estimator == f"{PLACE}:boosting"
     assert make_estimator(Settings(estimator=HistGradientBoostingClassifier).estimator, 0).random_state == 0
+    assert make_estimator("sklearn.ensemble:RandomForestClassifier", 7).random_state == 7
+    assert make_estimator(f"{PLACE}:pipeline", 7).get_params()["logisticregression__random_state"] == 7
 
 
 @pytest.mark.parametrize(
@@ -135,13 +131,10 @@ def test_a_name_that_makes_no_classifier_is_refused_in_one_line(name, words):
         make_estimator(name, 0)
 
 
-def test_a_classifier_that_refuses_unknown_values_says_so_in_one_line(rows):
+def test_a_classifier_that_refuses_unknown_values_says_so_and_names_columns_without_a_value(rows):
     with refused(r"without_imputer: fit\(\) failed on vectors, in which NaN is unknown") as error:
         fitted(rows, "without_imputer")
     assert "have no value" not in str(error.value)
-
-
-def test_columns_without_a_value_are_named_when_a_classifier_fails(rows):
     values = rows[0].X.copy()
     values[:, 1] = np.nan
     with refused(r"; b have no value in any row: a Pipeline with SimpleImputer"):

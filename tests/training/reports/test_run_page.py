@@ -232,20 +232,14 @@ def test_a_missing_interval_is_not_drawn(path, monkeypatch):
     assert len(drawn) - before == before - 2  # one interval less in the wide and in the narrow picture
 
 
-def test_the_legend_has_one_entry_if_the_rule_is_missing():
+def test_a_missing_rule_and_a_missing_label_cutoff_have_no_legend_and_no_line():
     figures = example_figures()
     labels = lambda: pictures.detection_curve(figures, False).axes[0].get_legend_handles_labels()[1]
-    both = labels()
-    figures["detection_curve"]["rule"] = None
+    lines = lambda: len(pictures.time_line(figures, False).axes[0].lines)
+    both, before = labels(), lines()
+    figures["detection_curve"]["rule"] = figures["folds"]["label_cutoff"] = None
     assert len(both) == 2 and labels() == both[:1]
-
-
-def test_the_time_line_has_no_line_for_a_missing_label_cutoff():
-    figures = example_figures()
-    count = lambda: len(pictures.time_line(figures, False).axes[0].lines)
-    before = count()
-    figures["folds"]["label_cutoff"] = None
-    assert count() == before - 1
+    assert lines() == before - 1
 
 
 def test_missing_figures_are_shown_as_not_measured():

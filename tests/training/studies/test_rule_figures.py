@@ -141,12 +141,11 @@ def test_a_listed_region_is_audited_by_its_callers(command_json, world, calls, w
 
 
 @pytest.mark.source("P4", by="training/studies/rule_figures.py")
-def test_calls_not_declared_for_evaluation_are_refused(run_command, world_folder, tmp_path):
+def test_calls_not_declared_for_evaluation_are_refused(command_error, world_folder, tmp_path):
     for path in world_folder.glob("*.parquet"):
         (tmp_path / path.name).symlink_to(path)
     declare(tmp_path, "switch", "contract", ["scoring"], "2999-12-31")
-    code, _, error = run_command("study", "rules", "--data", tmp_path)
-    assert code == 1 and "declared for scoring, not for evaluation" in error
+    assert "declared for scoring, not for evaluation" in command_error("study", "rules", "--data", tmp_path)
 
 
 def test_figures_of_the_model_and_of_the_rules_are_separate(

@@ -89,20 +89,24 @@ def test_equal_bundles_give_equal_bytes(folder, export_result, tmp_path):
     assert again.read_bytes() == export_result[1].read_bytes()
 
 
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """The bundle of small models."""
+    folder = tmp_path_factory.mktemp("small") / "bundle"
+    small.write_bundle(folder)
+    return load(folder, small.TRUSTED)
+
+
 @pytest.mark.parametrize("trees", [1, 20])
-def test_every_kind_of_split_is_exported(tmp_path, trees):
+def test_every_kind_of_split_is_exported(bundle, trees):
     """Compares scores with an independent evaluator: missing values, sets of more than a word, a tree of one leaf."""
-    small.write_bundle(tmp_path / "bundle")
-    bundle = load(tmp_path / "bundle", small.TRUSTED)
     forest = check_structure(small.binary_model(trees), small.FEATURES)
     rows = np.vstack([small.rows(2000, seed=4), rows_at_thresholds(forest, len(small.FEATURES), 500)])
     raw, _ = scores(as_onnx(bundle, forest).SerializeToString(), rows)
     assert np.abs(raw - small.evaluate(forest, rows)[:, 0]).max() < 1e-12
 
 
-def test_probabilities_agree_at_and_beyond_the_knots(tmp_path):
-    small.write_bundle(tmp_path / "bundle")
-    bundle = load(tmp_path / "bundle", small.TRUSTED)
+def test_probabilities_agree_at_and_beyond_the_knots(bundle):
     for value in (*bundle.calibration.x, -1e6, 1e6, -1.0, 0.3, 2.999):
         leaf = _one_leaf(value)
         raw, probability = scores(as_onnx(bundle, [leaf]).SerializeToString(), np.zeros((1, len(small.FEATURES))))
@@ -116,9 +120,7 @@ def _one_leaf(value):
     return type(tree)(**empty, threshold=[], leaf_value=[value], leaf_count=[1], cat_boundaries=[], cat_threshold=[])
 
 
-def test_zeros_as_missing_values_are_refused(tmp_path):
-    small.write_bundle(tmp_path / "bundle")
-    bundle = load(tmp_path / "bundle", small.TRUSTED)
+def test_zeros_as_missing_values_are_refused(bundle):
     (tree,) = check_structure(small.binary_model(1), small.FEATURES)
     tree.decision[0] = 4
     with pytest.raises(ValueError, match="treats zeros as missing values"):

@@ -237,17 +237,14 @@ def test_ordinary_talk_times_match_real_records(town):
     assert (np.abs(np.log(drawn / [7, 17, 34, 73, 282])) < 0.2).all()
 
 
-def test_an_unknown_size_is_refused():
-    with pytest.raises(ValueError, match="size must be one of tiny, small, town, city, comparison, got 'huge'"):
-        simulate(load_scenario(), 1, "huge")
-
-
-def test_progress_goes_from_0_to_1():
+def test_progress_goes_from_0_to_1_and_an_unknown_size_is_refused():
     steps = []
     simulate(load_scenario(), 1, "tiny", progress=lambda what, part: steps.append((what, part)))
     parts = [part for _, part in steps]
     assert parts == sorted(parts)
     assert (parts[0], parts[-1]) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="size must be one of tiny, small, town, city, comparison, got 'huge'"):
+        simulate(load_scenario(), 1, "huge")
 
 
 @pytest.mark.system

@@ -270,7 +270,7 @@ def a_payload_is_edited(record):
     path.write_bytes(encode(value))
 
 
-@caught(20, "entry 1: its signed root differs")
+@caught(20, "entry 1: its signed root differs from the root of the entries up to it")
 def two_logs_of_one_key_are_joined(record):
     first = record.lines()[0]
     record.rewrite()

@@ -53,10 +53,16 @@ def place(empty_store, tmp_path):
     return recorded_run.run_paths_in(tmp_path)
 
 
-@pytest.mark.source("L38", by="training/oversight/audit/promote.py")
-def test_a_first_champion_needs_gates_and_two_approvals(place, tmp_path):
+@pytest.fixture
+def one_run(place, tmp_path):
+    """A recorded run, and the approvals of two persons for its promotion."""
     run = recorded_run.record_run(place, tmp_path / "one")
-    files = approvals(place, run["run"], tmp_path / "approvals")
+    return run, approvals(place, run["run"], tmp_path / "approvals")
+
+
+@pytest.mark.source("L38", by="training/oversight/audit/promote.py")
+def test_a_first_champion_needs_gates_and_two_approvals(place, one_run):
+    run, files = one_run
     with pytest.raises(ValueError, match="expected 2 by different persons that the gates name, got 1"):
         promote(place, run["run"], files[:1], small.KEY, data=None)
     assert champion(place) is None
@@ -74,9 +80,8 @@ def test_a_first_champion_needs_gates_and_two_approvals(place, tmp_path):
 
 
 @pytest.mark.source("L38", by="training/oversight/audit/promote.py")
-def test_concurrent_promotions_do_not_share_approvals(place, tmp_path, monkeypatch):
-    run = recorded_run.record_run(place, tmp_path / "one")
-    files = approvals(place, run["run"], tmp_path / "approvals")
+def test_concurrent_promotions_do_not_share_approvals(place, one_run, monkeypatch):
+    run, files = one_run
     barrier, fetch = threading.Barrier(2, timeout=1), promoting.fetch
 
     def fetch_together(*words):
@@ -132,9 +137,8 @@ def test_a_required_certified_slice_is_a_gate(place, tmp_path):
     ]
 
 
-def test_an_edited_artifact_stops_a_promotion(place, tmp_path):
-    run = recorded_run.record_run(place, tmp_path / "one")
-    files = approvals(place, run["run"], tmp_path / "approvals")
+def test_an_edited_artifact_stops_a_promotion(place, one_run, tmp_path):
+    run, files = one_run
     model = next((tmp_path / "mlartifacts").rglob("model.txt"))
     model.write_bytes(model.read_bytes().replace(b"tree", b"Tree", 1))
     with pytest.raises(ValueError, match=r"artifact model/bundle/model\.txt: logged as .*; see callsieve audit verify"):
@@ -203,9 +207,8 @@ def killed_before_the_alias_moves(monkeypatch, move):
         move()
 
 
-def test_the_same_command_finishes_an_interrupted_promotion(place, tmp_path, monkeypatch):
-    run = recorded_run.record_run(place, tmp_path / "one")
-    files = approvals(place, run["run"], tmp_path / "approvals")
+def test_the_same_command_finishes_an_interrupted_promotion(place, one_run, monkeypatch):
+    run, files = one_run
     killed_before_the_alias_moves(monkeypatch, lambda: promote(place, run["run"], files, small.KEY, data=None))
     assert champion(place) is None
     assert [fault.where for fault in verify(place.log, uri=place.uri).faults] == ["alias champion"]

@@ -15,9 +15,8 @@ from callsieve.training.oversight.log.tickets import EXPORT, REIDENTIFY
 from callsieve.training.oversight.privacy.rewriting import rewrite
 from callsieve.training.oversight.privacy.states import calls_fingerprint
 from tests.serving.http.test_app import PATHS
-from tests.support import real_bundle
 from tests.support import small_bundle as small
-from tests.training.oversight.privacy.test_deletion import days_of, folder, keys_of, log, make_older  # noqa: F401 - fixtures
+from tests.training.oversight.privacy.test_deletion import days_of, folder, key, keys_of, log, make_older  # noqa: F401 - fixtures
 
 
 def hashes(*folders):
@@ -29,14 +28,13 @@ def broken(scope):
 
 
 @pytest.mark.source("L33", by="training/oversight/governance/compliance.py")
-def test_the_register_of_processing_has_declarations_and_accesses(folder, log, command_json, tmp_path):  # noqa: F811
-    real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
+def test_the_register_of_processing_has_declarations_and_accesses(folder, log, key, command_json):  # noqa: F811
     append(log, "retention", {"erased": 0}, small.KEY)
     ticket = {"key": "k1", "by": "risk"}
     append(log, "access", {"act": EXPORT, "what": "a", "count": 700, "purpose": "court order", "person": "operations",
                            "tickets": [ticket], "source": str(folder)}, small.KEY)  # fmt: skip
     before = hashes(folder, log)
-    words = ("govern", "compliance", "--data", folder, "--audit", log, "--key", tmp_path / "number.key")
+    words = ("govern", "compliance", "--data", folder, "--audit", log, "--key", key)
     answer = command_json(*words)
     assert hashes(folder, log) == before, "an auditor changes nothing"
     [row] = answer["processing"]
@@ -68,9 +66,7 @@ def test_accesses_and_deletions_are_listed_under_their_folder(folder, log, run_c
 
 
 @pytest.mark.source("L33", "L41", by="training/oversight/governance/compliance.py")
-def test_every_broken_duty_is_listed_and_the_command_fails(folder, log, run_command, tmp_path):  # noqa: F811
-    key = tmp_path / "number.key"
-    real_bundle.NUMBER_KEY.write(key)
+def test_every_broken_duty_is_listed_and_the_command_fails(folder, log, key, run_command):  # noqa: F811
     append(log, "retention", {"erased": 0}, small.KEY)
     scope = AuditScope((folder,), log, (key,), None)
     assert broken(scope) == set()
@@ -106,8 +102,8 @@ def test_every_broken_duty_is_listed_and_the_command_fails(folder, log, run_comm
 
 @pytest.mark.source("L33", by="serving/http/api_keys.py")
 def test_an_audit_key_only_reads(tmp_path):
-    key = add_key(tmp_path / "keys", "auditor", ["audit"])
-    assert read_keys(tmp_path / "keys").holder(f"Bearer {key}".encode()).scopes == {"audit"} < set(SCOPES)
+    api_key = add_key(tmp_path / "keys", "auditor", ["audit"])
+    assert read_keys(tmp_path / "keys").holder(f"Bearer {api_key}".encode()).scopes == {"audit"} < set(SCOPES)
     readable = {path for path, right in PATHS.items() if "audit" in right}
     assert readable and {method for method, _ in readable} == {"GET"}
 

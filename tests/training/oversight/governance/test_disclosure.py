@@ -56,7 +56,8 @@ def populations(draw):
 @settings(max_examples=300)
 @given(population=populations())
 @pytest.mark.source("P10", by="training/oversight/governance/disclosure.py")
-def test_no_cell_under_the_minimum_is_shown_and_counts_are_multiples_of_the_base(population):
+def test_no_cell_under_the_minimum_is_shown_or_follows_from_others(population):
+    """Counts are multiples of the base, hidden rows reach the minimum together, and hidden rows hide their splits."""
     people, tables = population
     shown = protect(tables, people, LEAST)
     for table in tables:
@@ -69,26 +70,10 @@ def test_no_cell_under_the_minimum_is_shown_and_counts_are_multiples_of_the_base
                 for kind, number in count.people.items():
                     exact = len(set(people[kind][chosen].tolist()))
                     assert number % BASE == 0 and number <= exact < number + BASE
-
-
-@pytest.mark.system
-@settings(max_examples=200)
-@given(population=populations())
-def test_hidden_rows_of_a_table_reach_the_minimum_together(population):
-    people, tables = population
-    shown = protect(tables, people, LEAST)
     for table in (tables[1], tables[3]):
         hidden = np.isin(table.codes, [i for i, cell in enumerate(table.cells) if cell not in shown])
         if hidden.any() and any(cell in shown for cell in table.cells):
             assert not is_small(hidden, people)
-
-
-@pytest.mark.system
-@settings(max_examples=200)
-@given(population=populations())
-def test_a_hidden_row_or_part_hides_its_splits(population):
-    people, tables = population
-    shown = protect(tables, people, LEAST)
     for cell in shown:
         if cell.split:
             assert cell._replace(split="", part="") in shown

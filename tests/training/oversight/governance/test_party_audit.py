@@ -12,7 +12,7 @@ from callsieve.training.oversight.governance.party_audit import open_audit, part
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.log.tickets import PARTY_AUDIT
 from tests.support import real_bundle
-from tests.training.oversight.privacy.test_deletion import gates_file, keys_of, log  # noqa: F401 - fixture
+from tests.training.oversight.privacy.test_deletion import agreed, gates_file, key, keys_of, log  # noqa: F401 - fixtures
 
 INTAKE = Intake(real_bundle.NUMBER_KEY)
 DAY = datetime(2026, 3, 10, 2, tzinfo=UTC)
@@ -69,20 +69,14 @@ def test_no_party_is_hidden_and_every_count_is_exact(folder):
 
 @pytest.mark.source("L5", "P9", by="training/oversight/log/tickets.py")
 @pytest.mark.source("L5", "P9", by="training/oversight/privacy/exports.py")
-def test_the_audit_needs_a_ticket_and_its_tokens_become_names(folder, log, run_command, tmp_path):  # noqa: F811
-    real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
-    gates, act, out = gates_file(log), tmp_path / "act.json", tmp_path / "parties.parquet"
+def test_the_audit_needs_a_ticket_and_its_tokens_become_names(folder, log, key, command_error, run_command, tmp_path):  # noqa: F811
+    gates, out = gates_file(log), tmp_path / "parties.parquet"
     request = ("--data", folder, "--purpose", "audit of lines", "--person", "risk", "--until", "2026-03-11")
     words = ("govern", "parties", *request, "--out", out, *keys_of(log), "--gates", gates)
-    code, _, error = run_command(*words)
-    assert code == 1 and "expected 1 tickets" in error and not out.exists()
-    assert run_command("privacy", "ticket", "parties", *request, "--out", act)[0] == 0
-    for place in range(3):
-        paths = ("--signing-key", tmp_path / f"{place}.key", "--out", tmp_path / f"{place}.json")
-        assert run_command("privacy", "ticket", "agree", act, *paths)[0] == 0
-    code, _, error = run_command(*words, "--ticket", tmp_path / "0.json")
-    assert code == 1 and "cannot agree to it as well" in error
-    assert run_command(*words, "--ticket", tmp_path / "1.json")[0] == 0
+    assert "expected 1 tickets" in command_error(*words) and not out.exists()
+    own, other, _ = agreed(run_command, log, "parties", *request)
+    assert "cannot agree to it as well" in command_error(*words, *own)
+    assert run_command(*words, *other)[0] == 0
     assert pq.read_metadata(out).num_rows == 3
     granted = [entry for _, entry in payloads(log, "access") if "refused" not in entry]
     assert [(entry["act"], entry["count"], len(entry["tickets"])) for entry in granted] == [(PARTY_AUDIT, 5, 1)]
@@ -93,18 +87,11 @@ def test_the_audit_needs_a_ticket_and_its_tokens_become_names(folder, log, run_c
         INTAKE.token("block", "13800000009"),
     ]
     order = (*tokens, "--purpose", "audit of lines", "--person", "risk")
-    (tmp_path / "again").mkdir()
-    assert run_command("privacy", "ticket", "reidentify", *order, "--out", tmp_path / "again" / "act.json")[0] == 0
-    tickets = []
-    for place in (1, 2):
-        path = tmp_path / "again" / f"{place}.json"
-        paths = ("--signing-key", tmp_path / f"{place}.key", "--out", path)
-        assert run_command("privacy", "ticket", "agree", tmp_path / "again" / "act.json", *paths)[0] == 0
-        tickets += ["--ticket", path]
-    words = ("privacy", "reidentify", *order, "--key", tmp_path / "number.key", *keys_of(log), "--gates", gates)
+    _, first, second = agreed(run_command, log, "reidentify", *order)
+    words = ("privacy", "reidentify", *order, "--key", key, *keys_of(log), "--gates", gates)
     stdin = "carrier-a\ncarrier-b\nt-small\n13800001234\n"
-    assert run_command(*words, *tickets[:2], stdin=stdin)[0] == 1
-    code, out_text, _ = run_command(*words, *tickets, stdin=stdin)
+    assert run_command(*words, *first, stdin=stdin)[0] == 1
+    code, out_text, _ = run_command(*words, *first, *second, stdin=stdin)
     assert code == 0
     names = ("carrier-a", "t-small", "13800001234")
     assert out_text.splitlines() == [f"{token}\t{name}" for token, name in zip(tokens, names, strict=True)]

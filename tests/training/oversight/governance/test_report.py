@@ -238,9 +238,14 @@ def test_no_cell_of_the_table_is_below_the_minimum(output, plain):
     assert rows < set(of_period(plain, figures["now"])["trunk"].dropna()), "no row was small"
 
 
-def test_an_invalid_day_is_refused(world_folder, tmp_path):
-    with pytest.raises(ValueError, match="--until: expected a day such as 2026-03-01, got 'today'"):
-        write_report(world_folder, tmp_path, until="today", **QUIET)
+def test_an_invalid_day_and_a_period_without_a_call_are_refused(world_folder, plain, tmp_path):
+    recorded = period_of(int(plain["day"].min()), int(plain["day"].max()) + 1)
+    for until, message in (
+        ("today", "--until: expected a day such as 2026-03-01, got 'today'"),
+        ("2020-01-01", f"^period 2019-12-25/2020-01-01: no call; expected days of the recorded period, {recorded}$"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_report(world_folder, tmp_path, until=until, **QUIET)
 
 
 @pytest.mark.source("L22", by="training/oversight/governance/report.py")
@@ -425,16 +430,13 @@ def test_verdicts_of_other_calls_are_refused(world_folder, verdicts, tmp_path):
         read_report_data(world_folder, tmp_path / "fewer.parquet")
 
 
-def test_text_of_third_parties_is_escaped(output):
-    hostile = "<script>alert(1)</script>"
-    rows = [dict(output[1]["tables"]["operator"][0]) | {"row": hostile}]
-    assert hostile not in page(output[1] | {"tables": {"all": output[1]["tables"]["all"], "industry": rows}})
-
-
-def test_the_page_is_in_english_too(output):
+def test_the_page_is_in_english_too_and_text_of_third_parties_is_escaped(output):
     text = page(output[1])
     assert '<html lang="en">' in text
     assert "The connecting party is responsible" in text and "No row reaches the minimum" not in text
+    hostile = "<script>alert(1)</script>"
+    rows = [dict(output[1]["tables"]["operator"][0]) | {"row": hostile}]
+    assert hostile not in page(output[1] | {"tables": {"all": output[1]["tables"]["all"], "industry": rows}})
 
 
 def test_the_page_opens_without_a_network_or_an_error(output, tmp_path):
@@ -471,14 +473,6 @@ def test_a_period_with_unrecorded_days_is_not_compared(world_folder, plain):
         tables[name] = {cell.period for cell in shown}
         assert period_of(start + 5, end) in tables[name]
     assert {name: len(periods) for name, periods in tables.items()} == {"whole": 2, "begins late": 1, "ends early": 1}
-
-
-def test_a_period_without_a_call_is_refused(world_folder, plain, tmp_path):
-    recorded = period_of(int(plain["day"].min()), int(plain["day"].max()) + 1)
-    with pytest.raises(
-        ValueError, match=f"^period 2019-12-25/2020-01-01: no call; expected days of the recorded period, {recorded}$"
-    ):
-        write_report(world_folder, tmp_path, until="2020-01-01", **QUIET)
 
 
 def test_a_folder_without_calls_is_refused(monkeypatch, tmp_path):

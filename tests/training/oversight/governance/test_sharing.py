@@ -78,14 +78,18 @@ def test_the_shared_list_is_written_under_the_sharing_key(run_command, tmp_path,
     assert code == 1 and "holds a key for records, expected one for sharing" in error
 
 
-def test_an_error_does_not_show_a_line_that_is_no_token(tmp_path):
+def test_exclusions_are_read_and_an_error_does_not_show_a_line_that_is_no_token(tmp_path):
+    pd.DataFrame({"number": [token("off")], "why": ["cleared"]}).to_parquet(tmp_path / "exclusions.parquet")
+    assert read_excluded(tmp_path / "exclusions.parquet") == {token("off")}
     (tmp_path / "off").write_text(f"{token('off')}\n13812345679\n")
     with pytest.raises(ValueError, match="line 2: expected a token") as error:
         read_excluded(tmp_path / "off")
     assert "138" not in str(error.value).removeprefix(str(tmp_path))
 
 
-def test_a_key_of_the_store_is_refused_for_a_list():
+def test_numbers_of_the_store_are_matched_in_any_notation_under_a_sharing_key_alone():
+    numbers = ["+86 138-0000-0000", "13800000001", "x"]
+    assert list(only(numbers, {token("certified")}, STORE, SHARED)) == numbers[:1]
     for wrong in (STORE, Key("share1", STORE.secret, None, "sharing"), Key("e2", bytes(range(33)))):
         with pytest.raises(ValueError, match="a sharing key with another secret"):
             list(only(["13800000000"], {token("certified")}, STORE, wrong))
@@ -95,13 +99,3 @@ def test_an_invalid_table_of_findings_is_refused_in_one_line(tmp_path):
     (tmp_path / "findings.parquet").write_bytes(b"PAR1")
     with refused("expected a Parquet file with columns number, nuisance, known_at"):
         choose(None, tmp_path / "findings.parquet")
-
-
-def test_exclusions_of_a_training_run_are_read(tmp_path):
-    pd.DataFrame({"number": [token("off")], "why": ["cleared"]}).to_parquet(tmp_path / "exclusions.parquet")
-    assert read_excluded(tmp_path / "exclusions.parquet") == {token("off")}
-
-
-def test_numbers_of_the_store_are_matched_in_any_notation():
-    numbers = ["+86 138-0000-0000", "13800000001", "x"]
-    assert list(only(numbers, {token("certified")}, STORE, SHARED)) == numbers[:1]

@@ -173,14 +173,6 @@ def test_an_entry_of_another_key_is_named(log, tmp_path):
         append(log, "access", {}, small.OTHER_KEY)
 
 
-def test_two_logs_of_one_key_cannot_be_joined(original, tmp_path):
-    other = write(tmp_path / "other")
-    write_lines(other, [*lines(original)[:4], *lines(other)[4:]])
-    for i in range(4):
-        shutil.copy(payload_path(original, i), payload_path(other, i))
-    assert messages(other)["entry 4"] == "its signed root differs from the root of the entries up to it"
-
-
 def test_edited_payloads_are_named(log):
     path = payload_path(log, 2)
     edited = json.loads(path.read_text())

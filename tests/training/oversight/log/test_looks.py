@@ -108,6 +108,7 @@ def test_the_ledger_is_the_log_and_the_key_beside_the_bundle(folder, tmp_path):
 )
 def test_a_look_without_a_log_is_refused_only_at_calls_of_the_certificate(data, span, is_fold):
     assert certified_on(CARD, data, span) is is_fold
+    assert not certified_on(SimpleNamespace(training={}), data, span)  # a card without folds
     if is_fold:
         with pytest.raises(ValueError, match=r"look: the model was certified on .* --audit FOLDER .*--signing-key"):
             count_look(None, CARD, data, span, "look", None)
@@ -115,10 +116,6 @@ def test_a_look_without_a_log_is_refused_only_at_calls_of_the_certificate(data, 
         count = count_look(None, CARD, data, span, "look", None)
         assert count == {"fold": None, "touches": None, "registered": False}
         assert in_words(count).startswith(NOT_COUNTED)
-
-
-def test_a_card_without_folds_has_no_calls_of_a_certificate():
-    assert not certified_on(SimpleNamespace(training={}), DATA, (0, 30_000))
 
 
 def test_a_log_counts_all_looks_at_overlapping_calls(tmp_path):

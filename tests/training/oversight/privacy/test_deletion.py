@@ -1,7 +1,6 @@
 """Expired and deleted rows are erased; exports and re-identification need tickets of other people."""
 
 import contextlib
-import io
 import json
 import multiprocessing
 import os
@@ -48,6 +47,8 @@ from tests.support.keys import write_key
 NOW = round(time.time() * 1000)
 RULES = read_retention()
 TABLES = ("calls", "truth", "complaints", "findings", "register_recycled", "register_consents")
+NUMBER = "13912345678"
+PERSON = Intake(real_bundle.NUMBER_KEY).token("number", NUMBER)
 
 
 @pytest.fixture
@@ -82,6 +83,13 @@ def log(tmp_path):
         write_key(key, tmp_path / f"{place}.key")
     append(tmp_path / "audit", "policy", {"what": "begun"}, small.KEY)
     return tmp_path / "audit"
+
+
+@pytest.fixture
+def key(tmp_path):
+    """The file of the key of all numbers."""
+    real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
+    return tmp_path / "number.key"
 
 
 def keys_of(log):
@@ -199,29 +207,23 @@ def test_expired_cases_and_journals_are_erased(tmp_path):
 
 @pytest.mark.system
 @pytest.mark.source("P6", by="training/oversight/privacy/tables.py")
-def test_a_person_is_found_deleted_and_not_trained_on(folder, log, command_json, run_command, tmp_path, monkeypatch):
-    key = tmp_path / "number.key"
-    real_bundle.NUMBER_KEY.write(key)
+def test_a_person_is_found_deleted_and_not_trained_on(folder, log, key, command_json, run_command):
     table = read_keyed(folder / "calls.parquet")
-    number, token = "13912345678", Intake(real_bundle.NUMBER_KEY).token("number", "13912345678")
     call_counts = table["caller"].cast(pa.string()).value_counts()
     busiest = call_counts.field(0)[int(np.argmax(call_counts.field(1).to_numpy()))].as_py()
     for name in TABLES:  # that person becomes the busiest caller
-        rewrite(folder / f"{name}.parquet", lambda table: replace_word(table, busiest, token))
+        rewrite(folder / f"{name}.parquet", lambda table: replace_word(table, busiest, PERSON))
     consent = pq.read_table(folder / "register_consents.parquet").slice(0, 2)
     young = pa.array([NOW - DAY, NOW - 400 * DAY]).cast(pa.timestamp("ms", "UTC"))
     names = consent.column_names
     consent = consent.set_column(names.index("valid_to"), "valid_to", young)
-    consent = consent.set_column(names.index("callee"), "callee", pa.array([token, token]).dictionary_encode())
+    consent = consent.set_column(names.index("callee"), "callee", pa.array([PERSON, PERSON]).dictionary_encode())
     pq.write_table(consent, folder / "register_consents.parquet")
     frame = {name: pq.read_table(folder / f"{name}.parquet").to_pylist() for name in TABLES}
-    own = {name: [row for row in rows if token in row.values()] for name, rows in frame.items()}
+    own = {name: [row for row in rows if PERSON in row.values()] for name, rows in frame.items()}
     assert len(own["calls"]) > 20
 
-    def request(*words):
-        monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
-        return command_json("privacy", *words, "--data", folder, "--key", key)
-
+    request = lambda *words: command_json("privacy", *words, "--data", folder, "--key", key, stdin=f"{NUMBER}\n")
     counts = request("find")["files"]
     assert {name: counts[f"{name}.parquet"]["rows"] for name in TABLES} == {n: len(rows) for n, rows in own.items()}
     assert counts["register_consents.parquet"] == {"rows": 2, "kept": 1}
@@ -237,25 +239,22 @@ def test_a_person_is_found_deleted_and_not_trained_on(folder, log, command_json,
         ("m1", "the same calls"), ("m2", "the same folder")]  # fmt: skip
     deleted = {row["call"] for row in own["calls"]}
     for name in set(TABLES) - {"register_consents"}:  # a consent must be kept
-        assert token not in words_in(folder / f"{name}.parquet"), name
+        assert PERSON not in words_in(folder / f"{name}.parquet"), name
     for name in TABLES:
         left = pq.read_table(folder / f"{name}.parquet").to_pylist()
-        expected = [row for row in frame[name] if token not in row.values() and row.get("call") not in deleted]
+        expected = [row for row in frame[name] if PERSON not in row.values() and row.get("call") not in deleted]
         if name == "register_consents":
             expected = [row for row in frame[name] if row["valid_to"].timestamp() * 1000 > NOW - 180 * DAY]
         assert left == expected, name
     [row] = pq.read_table(folder / EXCLUSIONS_FILE).to_pylist()
-    assert (row["number"], row["why"]) == (token, "deleted")
-    assert not [
-        path for path in (*folder.iterdir(), *log.rglob("*")) if path.is_file() and number.encode() in path.read_bytes()
-    ]
-    assert not [path for path in log.rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
+    assert (row["number"], row["why"]) == (PERSON, "deleted")
+    assert places_of(NUMBER, folder, log) == places_of(PERSON, log) == set()
     # The audit log links the current calls to the calls that the model was trained on.
     now = fingerprint(read_keyed(folder / "calls.parquet").sort_by("start"))
     assert [entry["model"] for entry in models_trained_on(log, "elsewhere", now)] == ["m1"]
     assert request("find")["files"]["calls.parquet"]["rows"] == 0
     words = ("privacy", "delete", "--data", folder, "--key", key, "--why", "again", *keys_of(log))
-    code, out, _ = run_command(*words, stdin=f"{number}\n")
+    code, out, _ = run_command(*words, stdin=f"{NUMBER}\n")
     assert code == 0 and "model m1, run r1: trained on the same calls" in out and "of the audit log" in out
     code, _, err = run_command(*words, stdin="\n")
     assert (code, err) == (1, "callsieve: standard input: expected a telephone number on the first line\n")
@@ -289,24 +288,20 @@ def test_a_deletion_erases_the_cases_of_a_person_and_not_the_decision(tmp_path):
     store.close()
 
 
-def test_retention_and_deletion_apply_to_the_case_store(folder, log, command_json, tmp_path, monkeypatch):
+def test_retention_and_deletion_apply_to_the_case_store(folder, log, key, command_json, tmp_path):
     """The commands erase expired cases and a person's cases; an expired case with an open appeal waits."""
     url, rule = f"sqlite:///{tmp_path}/cases.db", RULES.of("cases")
     past, settled = NOW - rule.ceiling - DAY, NOW - rule.floor - DAY
-    key, number = tmp_path / "number.key", "13912345678"
-    real_bundle.NUMBER_KEY.write(key)
-    person = Intake(real_bundle.NUMBER_KEY).token("number", number)
     store = CaseStore(url)
     records = [example_record(n, at=past) for n in (1, 2)]
-    fill(store, tmp_path / "state", *records, example_record(3, person, at=settled), example_record(4, at=settled))
+    fill(store, tmp_path / "state", *records, example_record(3, PERSON, at=settled), example_record(4, at=settled))
     store.appeal(f"{1:016x}", "other", "", past)
     store.close()
     report = command_json("privacy", "retention", "--data", folder, "--store", url, *keys_of(log))["files"]["cases"]
     assert {name: report[name] for name in ("erased", "waiting", "past_their_time")} == {
         "erased": 1, "waiting": 1, "past_their_time": 0}  # fmt: skip
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
     words = ("--data", folder, "--key", key, "--why", "asked for it", "--store", url, *keys_of(log))
-    counts = command_json("privacy", "delete", *words)["files"]["cases"]
+    counts = command_json("privacy", "delete", *words, stdin=f"{NUMBER}\n")["files"]["cases"]
     assert (counts["rows"], counts["cases"], counts["kept"]) == (1, 1, 0)
     store = CaseStore(url)
     for n in (1, 4):
@@ -324,33 +319,29 @@ def places_of(token, *roots):
 
 
 @pytest.mark.source("P6", by="training/oversight/privacy/deletion.py")
-def test_the_answer_names_every_place_where_a_deleted_person_remains(folder, log, command_json, tmp_path, monkeypatch):
+def test_the_answer_names_every_place_where_a_deleted_person_remains(
+    folder, log, key, command_json, tmp_path, monkeypatch
+):
     """Searches the case store, a scorer's newest journal and its file of cleared callers."""
     url, state, floor = f"sqlite:///{tmp_path}/cases.db", tmp_path / "state", RULES.of("cases").floor
-    key, number = tmp_path / "number.key", "13912345678"
-    real_bundle.NUMBER_KEY.write(key)
-    person = Intake(real_bundle.NUMBER_KEY).token("number", number)
     young, old = NOW - DAY, NOW - floor - DAY
     store = CaseStore(url)
-    records = (example_record(1, person, at=young), example_record(2, person, at=old), example_record(3, at=old))
+    records = (example_record(1, PERSON, at=young), example_record(2, PERSON, at=old), example_record(3, at=old))
     fill(store, state, *records)
     newest = max(state.glob("cases-*.log"))
-    torn = seal(record_to_line(example_record(4, person, at=old)))[:-20]  # as a killed writer leaves it
+    torn = seal(record_to_line(example_record(4, PERSON, at=old)))[:-20]  # as a killed writer leaves it
     newest.write_bytes(newest.read_bytes() + torn)
     before = newest.read_bytes()
     (state / "forget").mkdir()
     leftovers = [folder / "calls.parquet.part", folder / ".complaints.parquet.new", state / ".cleared.0123abcd",
             state / "forget" / ".0123456789abcdef.0123abcd"]  # fmt: skip
     for path in leftovers:  # left by killed writers
-        path.write_text(person)
+        path.write_text(PERSON)
         os.utime(path, (NOW / 1000 - 3600,) * 2)
     (folder / "truth.parquet.part").write_text("of a running writer")
 
-    def delete():
-        monkeypatch.setattr("sys.stdin", io.StringIO(f"{number}\n"))
-        words = ("--data", folder, "--key", key, "--why", "asked", "--store", url, "--state", state, *keys_of(log))
-        return command_json("privacy", "delete", *words)
-
+    words = ("--data", folder, "--key", key, "--why", "asked", "--store", url, "--state", state, *keys_of(log))
+    delete = lambda: command_json("privacy", "delete", *words, stdin=f"{NUMBER}\n")
     report = delete()
     remaining = {entry["where"]: (entry["rows"], entry["until"]) for entry in report["stays"]}
     until = datetime.fromtimestamp((young + floor) / 1000, UTC).date().isoformat()
@@ -358,9 +349,9 @@ def test_the_answer_names_every_place_where_a_deleted_person_remains(folder, log
     assert remaining == {"cases": (1, until), f"state/{newest.name}": (1, until)}
     assert report["files"][f"state/{newest.name}"]["deleted"] == 2
     lines = newest.read_bytes().split(b"\n")
-    assert [person.encode() in line for line in lines] == [True, False, False, False]
+    assert [PERSON.encode() in line for line in lines] == [True, False, False, False]
     assert newest.stat().st_size == len(before) and lines[2] == before.split(b"\n")[2]  # other lines are unchanged
-    assert places_of(person, tmp_path) == {"exclusions.parquet", "cases.db", newest.name}
+    assert places_of(PERSON, tmp_path) == {"exclusions.parquet", "cases.db", newest.name}
     assert (folder / "truth.parquet.part").exists() and not any(path.exists() for path in leftovers)
     # A cleared caller stays cleared, and the answer lists that too.
     store.appeal(f"{1:016x}", "other", "", NOW)
@@ -372,12 +363,24 @@ def test_the_answer_names_every_place_where_a_deleted_person_remains(folder, log
     # Past the floor the same command deletes the cases, and the decision still holds.
     monkeypatch.setattr("callsieve.training.cli.privacy_commands.now_ms", lambda: NOW + floor + DAY)
     assert {entry["where"] for entry in delete()["stays"]} == listed - {"cases", f"state/{newest.name}"}
-    assert places_of(person, tmp_path) == {"exclusions.parquet", "cases.db", "cleared"}
+    assert places_of(PERSON, tmp_path) == {"exclusions.parquet", "cases.db", "cleared"}
 
 
 def gates_file(log):
     """Writes the gates of the tests, which name three approvers."""
     return recorded_run.write_gates(log.parent / "gates.toml")
+
+
+def agreed(run_command, log, *act):
+    """Writes an act and the tickets of all approvers for it; returns the options that name the tickets."""
+    folder = log.parent / act[0]
+    folder.mkdir()
+    assert run_command("privacy", "ticket", *act, "--out", folder / "act.json")[0] == 0
+    tickets = [("--ticket", folder / f"{place}.json") for place in range(3)]
+    for place, (_, ticket) in enumerate(tickets):
+        paths = ("--signing-key", log.parent / f"{place}.key", "--out", ticket)
+        assert run_command("privacy", "ticket", "agree", folder / "act.json", *paths)[0] == 0
+    return tickets
 
 
 def granted_accesses(log):
@@ -440,21 +443,13 @@ def test_small_exports_add_up_to_a_large_export(folder, log, command_error, run_
 
 
 @pytest.mark.source("P9", by="training/oversight/log/tickets.py")
-def test_reidentification_needs_two_tickets_of_others_and_is_logged(log, run_command, tmp_path):
-    real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
-    number = "13912345678"
-    token = Intake(real_bundle.NUMBER_KEY).token("number", number)
-    gates, act = gates_file(log), tmp_path / "act.json"
-    order = (token, "--purpose", "court order 8", "--person", "risk")
-    words = ("privacy", "reidentify", *order, "--key", tmp_path / "number.key", *keys_of(log), "--gates", gates)
-    assert run_command("privacy", "ticket", "reidentify", *order, "--out", act)[0] == 0
-    for place in range(3):
-        paths = ("--signing-key", tmp_path / f"{place}.key", "--out", tmp_path / f"{place}.json")
-        assert run_command("privacy", "ticket", "agree", act, *paths)[0] == 0
-    tickets = [("--ticket", tmp_path / f"{place}.json") for place in range(3)]
+def test_reidentification_needs_two_tickets_of_others_and_is_logged(log, key, run_command):
+    order = (PERSON, "--purpose", "court order 8", "--person", "risk")
+    words = ("privacy", "reidentify", *order, "--key", key, *keys_of(log), "--gates", gates_file(log))
+    tickets = agreed(run_command, log, "reidentify", *order)
 
     def attempt(*options):
-        stdin = f"13800138000\n{number}\n"
+        stdin = f"13800138000\n{NUMBER}\n"
         return run_command(*words, *(word for option in options for word in option), stdin=stdin)
 
     for chosen, says in (((), "got 0"), ((tickets[1],), "got 1"), ((tickets[1], tickets[1]), "approved already"),
@@ -464,10 +459,10 @@ def test_reidentification_needs_two_tickets_of_others_and_is_logged(log, run_com
         assert says in err
     assert len(list(payloads(log, "access"))) == 4 and not granted_accesses(log)
     code, out, _ = attempt(tickets[1], tickets[2])
-    assert (code, out) == (0, f"{token}\t{number}\n")
+    assert (code, out) == (0, f"{PERSON}\t{NUMBER}\n")
     [payload] = granted_accesses(log)
     assert (payload["act"], payload["count"], len(payload["tickets"])) == (REIDENTIFY, 1, 2)
-    assert number not in json.dumps(payload) and token not in json.dumps(payload)
+    assert NUMBER not in json.dumps(payload) and PERSON not in json.dumps(payload)
 
 
 def _enter(begin, log, act, tickets):
@@ -581,13 +576,12 @@ def test_a_retention_run_that_leaves_expired_rows_ends_with_code_1(log, run_comm
     assert rows == [["calls.parquet", "erased", "9", "5", "2"], ["cases-00000007.log", "erased", "", "", ""]]
 
 
-def test_a_deletion_lists_the_scorers_that_forgot_the_number(log, run_command, monkeypatch, tmp_path):
-    real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
+def test_a_deletion_lists_the_scorers_that_forgot_the_number(log, key, run_command, monkeypatch, tmp_path):
     stays = {"where": "exclusions.parquet", "rows": 1, "why": "so it is", "until": "2036-01-01"}
     report = {"files": {}, "models": [], "scorers": {"a": 0.25}, "stays": [stays], "entry": 4}
     monkeypatch.setattr(deletion, "delete_everywhere", lambda *_: report)
-    words = ("--data", tmp_path, "--key", tmp_path / "number.key", "--why", "asked", *keys_of(log))
-    code, out, _ = run_command("privacy", "delete", *words, stdin="13912345678\n")
+    words = ("--data", tmp_path, "--key", key, "--why", "asked", *keys_of(log))
+    code, out, _ = run_command("privacy", "delete", *words, stdin=f"{NUMBER}\n")
     assert code == 0 and out.endswith(
         "scorer a: deleted the number within 0.2 s\nstays    exclusions.parquet: 1 rows: so it is, until 2036-01-01\n"
         "entry 4 of the audit log\n"

@@ -1,6 +1,5 @@
 """Retention rules and deletions of a person apply to verdict files and registers."""
 
-import io
 import json
 
 import numpy as np
@@ -21,7 +20,7 @@ from callsieve.training.oversight.privacy.deletion import delete_everywhere
 from callsieve.training.oversight.privacy.places import Person, Places
 from tests.support import real_bundle
 from tests.support import small_bundle as small
-from tests.training.oversight.privacy.test_deletion import NOW, RULES, folder, keys_of, log  # noqa: F401 - fixtures
+from tests.training.oversight.privacy.test_deletion import NOW, RULES, folder, key, keys_of, log  # noqa: F401 - fixtures
 
 
 def token(text):
@@ -102,8 +101,7 @@ def test_a_deletion_everywhere_includes_registers(register_folder, log, tmp_path
 
 
 @pytest.mark.source("P5", "P6", by="training/oversight/privacy/deletion.py")
-def test_verdict_files_lose_expired_calls_and_a_deleted_person(folder, log, command_json, tmp_path, monkeypatch):  # noqa: F811
-    real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
+def test_verdict_files_lose_expired_calls_and_a_deleted_person(folder, log, key, command_json, tmp_path):  # noqa: F811
     person = real_bundle.key_calls(real_bundle.calls(5))[0].caller
     number = real_bundle.calls(5)[0].caller
     ages = np.array([1, 59, 61, 400, 2])
@@ -114,9 +112,8 @@ def test_verdict_files_lose_expired_calls_and_a_deleted_person(folder, log, comm
     report = command_json("privacy", "retention", *keys_of(log), "--verdicts", path)["files"][str(path)]
     assert (report["erased"], report["past_their_time"]) == (2, 0)
     assert (NOW - pq.read_table(path)["start"].to_numpy() <= 60 * DAY).all()
-    monkeypatch.setattr("sys.stdin", io.StringIO(number))
-    report = command_json("privacy", "delete", "--data", folder, "--key", tmp_path / "number.key", "--why", "asked",
-                  *keys_of(log), "--verdicts", path)  # fmt: skip
+    words = ("--data", folder, "--key", key, "--why", "asked", *keys_of(log), "--verdicts", path)
+    report = command_json("privacy", "delete", *words, stdin=number)
     assert report["files"][str(path)]["deleted"] == 2
     left = pq.read_table(path)
     assert left.num_rows == 1 and not pc.any(pc.equal(left["caller"], person)).as_py()
