@@ -46,9 +46,9 @@ from callsieve.training.run import scored_calls
 from callsieve.training.studies.demo import of_world
 from callsieve.training.world import keyed_world, simulate
 from tests.bench.harness import parser_of
-from tests.support import feed_faults
+from tests.support.calls import feed_faults
+from tests.support.calls.worlds import scenario_of
 from tests.support.paths import ROOT
-from tests.support.worlds import scenario_of
 
 START, TRAINED, WATCHED = date(2025, 3, 3), 35, 28  # a Monday; whole weeks
 CRACKDOWN = (ROOT / "training" / "world" / "basis" / "crackdown.toml").read_text()

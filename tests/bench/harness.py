@@ -58,7 +58,7 @@ def simulated_world(size: str, seed: int, **changes: int) -> Any:
     from callsieve.features.intake.intake import Intake
     from callsieve.features.keys.tokens import Key
     from callsieve.training.world import keyed_world, simulate
-    from tests.support.worlds import scenario_of
+    from tests.support.calls.worlds import scenario_of
 
     lines = [f"{name} = {value}\n" for name, value in changes.items()]
     world = simulate(scenario_of("".join((f"[sizes.{size}]\n", *lines)) if lines else ""), seed, size)

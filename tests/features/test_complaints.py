@@ -19,7 +19,7 @@ from callsieve.features.complaints import (
     complaint_vectors,
 )
 from callsieve.features.online.history import History
-from tests.support.strategies import DAY, EXAMPLE_CALL, as_keyed_call, as_keyed_table
+from tests.support.calls.strategies import DAY, EXAMPLE_CALL, as_keyed_call, as_keyed_table
 
 STEPS = st.sampled_from([0, 0, 1, DAY, 7 * DAY - 1, 7 * DAY, 28 * DAY - 1, 28 * DAY, 28 * DAY + 1])
 GROUPS = {"block": "caller_block", "trunk": "trunk", "device": "device"}

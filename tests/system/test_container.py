@@ -27,8 +27,8 @@ from callsieve.serving.http import schema
 from callsieve.training.cli.command_table import ROOT as COMMAND
 from tests.support import how_to, http_service, real_bundle
 from tests.support import small_bundle as small
+from tests.support.calls.record_files import write_records
 from tests.support.paths import ROOT
-from tests.support.record_files import write_records
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PINNED = {canonicalize_name(line.partition("==")[0]) for line in (ROOT / "constraints.txt").read_text().split()}

@@ -43,8 +43,8 @@ from callsieve.serving.custody.purposes import declare, require_purpose
 from callsieve.training.tracking.mlflow_model import TRUST
 from tests.conftest import command
 from tests.support import how_to, real_bundle
-from tests.support.lacks import week_of_calls, without
-from tests.support.strategies import EXAMPLE_CALL, as_keyed_table, histories
+from tests.support.calls.lacks import week_of_calls, without
+from tests.support.calls.strategies import EXAMPLE_CALL, as_keyed_table, histories
 from tests.training.tracking.test_mlflow_model import assert_same, folder, lite_rows, scores  # noqa: F401 - fixtures
 
 

@@ -12,7 +12,7 @@ from callsieve.training.data.sources import Source
 from callsieve.training.model import pool
 from callsieve.training.model.folds import assign_folds
 from callsieve.training.preflight import preflight, too_small
-from tests.support import foreign_files
+from tests.support.calls import foreign_files
 from tests.support.errors import raising
 
 FOLDS = ("train", "choose", "certify")

@@ -13,8 +13,8 @@ import pytest
 from tests.bench.realism import world_arrays as arrays
 from tests.bench.realism.comparison import Realism, Statistic, realism, sim_to_real_auc
 from tests.bench.realism.march_table import COLUMNS, OUT, march_columns
+from tests.support.calls.worlds import DAY, SHIPPED_SCENARIO, small_world, text_values
 from tests.support.paths import DATA, ROOT
-from tests.support.worlds import DAY, SHIPPED_SCENARIO, small_world, text_values
 
 
 @pytest.fixture(scope="module")

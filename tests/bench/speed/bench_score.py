@@ -30,7 +30,7 @@ from callsieve.training.world import simulate
 from tests.bench.harness import best, figures_of, parser_of, show
 from tests.support import real_bundle
 from tests.support import small_bundle as small
-from tests.support.worlds import scenario_of
+from tests.support.calls.worlds import scenario_of
 
 LEARNED, PREDICTED = 100_000, 20_000
 SCORE = """

@@ -10,7 +10,7 @@ import pytest
 from callsieve.features.catalogue import BY_NAME, FEATURES, glossary
 from callsieve.features.catalogue.glossary import GLOSSARY
 from callsieve.features.offline.table import vectors
-from tests.support.strategies import DAY, EXAMPLE_CALL, HOUR, as_keyed_table
+from tests.support.calls.strategies import DAY, EXAMPLE_CALL, HOUR, as_keyed_table
 
 NOW = EXAMPLE_CALL["start"]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from callsieve.features.codegen import c_source, compiled_library, kernel_source
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
-from tests.support.strategies import as_keyed_call, as_keyed_table, histories
+from tests.support.calls.strategies import as_keyed_call, as_keyed_table, histories
 
 # The flags of `setup.py`, without optimisation: results must not depend on the optimiser.
 COMPILER = ("cc", "-shared", "-fPIC", "-std=c11", "-O0", "-fwrapv", "-ffp-contract=off")

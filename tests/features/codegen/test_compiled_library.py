@@ -13,7 +13,7 @@ from callsieve.features.catalogue.feature import SUMS_BY_ROLE
 from callsieve.features.codegen import compiled_library, feature_program
 from callsieve.features.codegen.compiled_library import shared_functions
 from callsieve.serving.bundle import forest_library
-from tests.support.strategies import as_keyed_call, histories
+from tests.support.calls.strategies import as_keyed_call, histories
 
 SMALL = {"calls": 12, "numbers": 4}  # small enough to drop calls and evict numbers
 LARGE = {"calls": 100, "numbers": 10}

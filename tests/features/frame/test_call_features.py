@@ -11,8 +11,8 @@ from callsieve.features import CallFeatures, Intake, Key, call_features
 from callsieve.features.catalogue import NAMES
 from callsieve.features.offline.table import vectors
 from callsieve.features.reading.call_files import read_layout
+from tests.support.calls.worlds import small_world
 from tests.support.errors import refused
-from tests.support.worlds import small_world
 
 OWN = {
     "start": "CALL_TIME",

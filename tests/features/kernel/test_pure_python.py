@@ -12,8 +12,8 @@ from callsieve.features.codegen.feature_program import CHOICES, NUMBER
 from callsieve.features.kernel import group_state, number_state, windows
 from callsieve.features.offline.table import scratch, vectors
 from callsieve.features.stream import number_lists
+from tests.support.calls.strategies import as_keyed_table, busy_calls, histories
 from tests.support.pure_python import interpreted_kernel
-from tests.support.strategies import as_keyed_table, busy_calls, histories
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,16 @@ from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
 from callsieve.features.records import OUTCOMES
 from tests.support import oracle
+from tests.support.calls.strategies import (
+    DAY,
+    EXAMPLE_CALL,
+    NUMBERS,
+    as_keyed_call,
+    as_keyed_table,
+    busy_calls,
+    histories,
+)
 from tests.support.errors import refused
-from tests.support.strategies import DAY, EXAMPLE_CALL, NUMBERS, as_keyed_call, as_keyed_table, busy_calls, histories
 
 CLOSE = {"rel_tol": 1e-9, "abs_tol": 1e-7}
 SMALL = {"calls": 100, "numbers": 10}

@@ -22,8 +22,8 @@ from callsieve.features.offline.shard_tasks import Plan, write_shard
 from callsieve.features.offline.shards import write_shards
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS
+from tests.support.calls.strategies import as_keyed_table, histories
 from tests.support.errors import refused
-from tests.support.strategies import as_keyed_table, histories
 
 KEY = Key("e1", b"k" * 32)
 USES = {"caller": "number", "callee": "number", "caller_block": "block", "trunk": "trunk", "device": "device"}

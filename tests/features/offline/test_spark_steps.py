@@ -17,8 +17,8 @@ from callsieve.features.catalogue import NAMES
 from callsieve.features.offline import spark
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import KEYED_COLUMNS
+from tests.support.calls.strategies import EXAMPLE_CALL, as_keyed_table, busy_calls, histories
 from tests.support.pure_python import interpreted_kernel
-from tests.support.strategies import EXAMPLE_CALL, as_keyed_table, busy_calls, histories
 
 
 def by_bucket(batches, rng):

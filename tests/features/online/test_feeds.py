@@ -27,7 +27,7 @@ from callsieve.features.online.feeds import (
     needs_second_model,
     sampled_attempts,
 )
-from tests.support.lacks import week_of_calls, without
+from tests.support.calls.lacks import week_of_calls, without
 
 CALLS = 6_000  # some two days; a few records stand twice
 OF_EACH_CALL = LACKS[:4]

@@ -6,8 +6,8 @@ import pytest
 
 from callsieve.features.online.history import History
 from callsieve.features.records import KEYED_COLUMNS
+from tests.support.calls.strategies import EXAMPLE_CALL, as_keyed_call
 from tests.support.errors import refused
-from tests.support.strategies import EXAMPLE_CALL, as_keyed_call
 
 VALID_CALL = as_keyed_call(EXAMPLE_CALL)
 OPTIONAL_FIELDS = ("ring", "talk", "recorded", "caller_block", "trunk", "operator", "device", "place")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from callsieve.features import Complaint, History
 from callsieve.features.online import snapshot
-from tests.support.strategies import EXAMPLE_CALL, as_keyed_call, histories
+from tests.support.calls.strategies import EXAMPLE_CALL, as_keyed_call, histories
 
 SMALL = {"calls": 12, "numbers": 4}  # small enough to drop calls and evict numbers
 LARGE = {"calls": 100, "numbers": 10}

@@ -9,7 +9,7 @@ from callsieve.features.catalogue import NAMES
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
 from callsieve.features.online.trusted_moment import AHEAD_MS, TrustedMoment
-from tests.support.strategies import DAY, EXAMPLE_CALL, HOUR, as_keyed_call, as_keyed_table, busy_calls
+from tests.support.calls.strategies import DAY, EXAMPLE_CALL, HOUR, as_keyed_call, as_keyed_table, busy_calls
 
 START = EXAMPLE_CALL["start"]
 

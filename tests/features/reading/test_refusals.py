@@ -32,7 +32,7 @@ from callsieve.training.reports.wording import meaning, until
 from callsieve.training.world import simulate
 from callsieve.training.world.basis.draws import choose
 from callsieve.training.world.callers import outfits
-from tests.support.worlds import scenario_of
+from tests.support.calls.worlds import scenario_of
 
 KEY = Key("e1", b"k" * 32)
 CALLS = pa.table({"day": pa.array([], pa.int32()), "hour": pa.array([], pa.int8())})

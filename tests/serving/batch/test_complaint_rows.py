@@ -19,7 +19,7 @@ from callsieve.training.data.feeds import vectors_on
 from callsieve.training.judging.leak_probes import neighbours, vectors_again
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import train, write_bundle
-from tests.support.strategies import EXAMPLE_CALL, as_keyed_table
+from tests.support.calls.strategies import EXAMPLE_CALL, as_keyed_table
 
 pytestmark = pytest.mark.system
 

@@ -28,7 +28,7 @@ from callsieve.serving.batch.shard_scoring import verdict_counts
 from callsieve.serving.batch.verdict_file import verdict_table
 from callsieve.serving.scorer.status import MESSAGES
 from tests.support import real_bundle
-from tests.support.record_files import write_records
+from tests.support.calls.record_files import write_records
 
 CALLEES = Key.generate("c1", "callees")
 

@@ -13,8 +13,8 @@ from callsieve.serving.batch.call_files import CallFile, read_keyed_file
 from callsieve.serving.live.swap import Swap
 from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
+from tests.support.calls.record_files import write_records
 from tests.support.http_service import CAPACITY, STRICT_POLICY
-from tests.support.record_files import write_records
 
 DAY = 86_400
 

@@ -13,8 +13,9 @@ from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_input import RuleInput
 from callsieve.serving.rules.rules import RULE_BY_NAME
 from callsieve.training.oversight.log.audit_log import payloads
-from tests.support import real_bundle, strategies
+from tests.support import real_bundle
 from tests.support import small_bundle as small
+from tests.support.calls import strategies
 from tests.support.keys import write_key
 
 NOW = 1_772_500_000_000

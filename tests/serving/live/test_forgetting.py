@@ -23,9 +23,9 @@ from callsieve.serving.live.upkeep import REST, Upkeep
 from callsieve.training.oversight.privacy import service_state
 from tests.serving.live.test_live import calls, swap  # noqa: F401 - fixtures
 from tests.support import http_service, real_bundle
+from tests.support.calls.strategies import as_keyed_call, histories
 from tests.support.errors import raising
 from tests.support.live_states import attempt_of, begin, events, play
-from tests.support.strategies import as_keyed_call, histories
 from tests.support.waiting import wait_until
 from tests.training.oversight.privacy.test_deletion import folder, keys_of, log  # noqa: F401 - fixtures
 

@@ -33,8 +33,9 @@ from callsieve.serving.live.live import COUNTERS, FutureEventError
 from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, unlock_folder
 from callsieve.serving.live.verdict_log import explain_record, verdict_record
-from tests.support import live_states, real_bundle, strategies
+from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
+from tests.support.calls import strategies
 from tests.support.errors import refused
 from tests.support.http_service import NUMBER, STRICT_POLICY
 from tests.support.live_states import attempt_of, begin, events, play, probes, state

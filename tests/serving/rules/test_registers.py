@@ -27,7 +27,7 @@ from callsieve.serving.rules.register_lookup import Terms, look_up
 from callsieve.serving.rules.registers import OPTIONAL, SCHEMA, Registers, columns_of
 from callsieve.serving.rules.timeline import NEVER, NO_ROW, Span, as_of, step_function
 from callsieve.training.cli.command_table import main
-from tests.support import strategies
+from tests.support.calls import strategies
 from tests.support.errors import refused
 from tests.support.real_bundle import make_registers
 

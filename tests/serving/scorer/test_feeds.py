@@ -24,7 +24,7 @@ from callsieve.serving.rules.preferences import PREFERENCE_RULE
 from callsieve.serving.rules.rule_bits import BITS, rule_names
 from callsieve.serving.scorer.scorer import Scorer
 from tests.support import real_bundle
-from tests.support.lacks import without
+from tests.support.calls.lacks import without
 
 CALLS, LAST = 2_200, 150
 EVERY, NONE = -1e9, 1e9  # thresholds that every score reaches, or none

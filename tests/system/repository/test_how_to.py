@@ -29,8 +29,9 @@ from callsieve.training.model import fit
 from callsieve.training.oversight.log.gates import parse_gates, shipped_gates
 from callsieve.training.reports.pictures import pictures
 from tests.conftest import SEED, command
-from tests.support import foreign_files, how_to, real_bundle, recorded_run
+from tests.support import how_to, real_bundle, recorded_run
 from tests.support import small_bundle as small
+from tests.support.calls import foreign_files
 from tests.support.http_service import free_port
 from tests.support.keys import write_key
 from tests.support.lite_bundle import LITE

@@ -16,7 +16,7 @@ sanitize.use_sanitized_libraries()
 from callsieve.features.codegen import memory_layout
 from callsieve.features.online.history import History
 from callsieve.features.offline.table import vectors
-from tests.support.strategies import as_keyed_call, as_keyed_table, busy_calls
+from tests.support.calls.strategies import as_keyed_call, as_keyed_table, busy_calls
 calls = busy_calls(10_000)
 """
 LOOP = """

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from callsieve.features.keys.callee_keys import EPHEMERAL
-from tests.support import foreign_files
+from tests.support.calls import foreign_files
 from tests.support.errors import raising
 
 STORE = "--store sqlite:///{out}.db"

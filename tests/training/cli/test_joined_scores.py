@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from callsieve.serving.scorer.status import MESSAGES
-from tests.support import foreign_files
+from tests.support.calls import foreign_files
 
 pytestmark = pytest.mark.system
 

@@ -7,7 +7,7 @@ from callsieve.features.catalogue import NAMES
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.feeds import COMPLETE, SPARSE, UNKNOWN_FEED, feed_of_table
 from callsieve.training.data.feeds import POORER_FEEDS, Feed, recorded_calls, vectors_on
-from tests.support.lacks import without
+from tests.support.calls.lacks import without
 
 ROWS = np.array([2, 5, 9])
 FEED = Feed("complete", np.arange(12), ROWS, np.column_stack([ROWS * 1.0, ROWS * 10.0]))

@@ -13,7 +13,7 @@ from callsieve.serving.batch.complaint_rows import COMPLAINTS
 from callsieve.training.data.dataset import FINDINGS, LISTS, RECYCLED, make_dataset
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.labels import COLUMNS, busiest_days, label_numbers
-from tests.support.strategies import EXAMPLE_CALL, as_keyed_table
+from tests.support.calls.strategies import EXAMPLE_CALL, as_keyed_table
 
 DAY = 86_400_000
 POLICY = read_label_policy()

@@ -45,8 +45,8 @@ from callsieve.training.model.folds import SAMPLE, day_sample, day_slices, whole
 from callsieve.training.oversight.log.run_paths import run_paths
 from callsieve.training.tracking.lineage import drift_since_last_run
 from callsieve.training.world import write_world
-from tests.support import feed_faults
-from tests.support.lacks import without
+from tests.support.calls import feed_faults
+from tests.support.calls.lacks import without
 
 MONDAY = date(2025, 3, 3)
 

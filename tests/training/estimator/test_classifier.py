@@ -14,8 +14,8 @@ from callsieve.features import call_features
 from callsieve.features.catalogue.lite import LITE
 from callsieve.training import ForwardGroupSplit, NuisanceClassifier
 from callsieve.training.model.calibration import calibration_line
+from tests.support.calls.worlds import small_world, text_values
 from tests.support.errors import refused
-from tests.support.worlds import small_world, text_values
 
 QUICK = {"min_data_in_leaf": 5, "rounds": 20}
 NOT_FOR_THIS_ESTIMATOR = {

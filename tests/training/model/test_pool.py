@@ -31,7 +31,7 @@ from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import train, write_bundle
 from callsieve.training.studies.demo import of_world
 from callsieve.training.studies.simulated import simulated
-from tests.support.lacks import without
+from tests.support.calls.lacks import without
 from tests.support.resident import linux_alone, resident_bytes_of
 
 pytestmark = pytest.mark.system

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.worlds import attacked_world, small_world, town_world
+from tests.support.calls.worlds import attacked_world, small_world, town_world
 
 
 @pytest.fixture(scope="session")

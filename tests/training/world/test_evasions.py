@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from callsieve.training.world import simulate
-from tests.support.worlds import CLEAN, HOUR, OUTFITS, category_codes, scenario_of, text_values, timestamps
+from tests.support.calls.worlds import CLEAN, HOUR, OUTFITS, category_codes, scenario_of, text_values, timestamps
 
 ATTACKS = {name: outfit["attack"] for name, outfit in OUTFITS.items() if outfit["attack"]}
 OFF = dict.fromkeys(ATTACKS, 0.0)

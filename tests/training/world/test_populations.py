@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from callsieve.training.world import load_scenario, simulate
-from tests.support.worlds import (
+from tests.support.calls.worlds import (
     CLEAN,
     DAY,
     HOUR,

@@ -17,7 +17,7 @@ from callsieve.training.world.basis.draws import running_sum
 from callsieve.training.world.store import write_planned_world
 from callsieve.training.world.tables.registers import REGISTERS
 from callsieve.training.world.world import plan_world
-from tests.support.worlds import (
+from tests.support.calls.worlds import (
     CLEAN,
     DAY,
     HOUR,

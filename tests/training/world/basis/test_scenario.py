@@ -12,8 +12,7 @@ from callsieve.training.world import load_scenario, simulate
 from callsieve.training.world.basis.draws import stream
 from callsieve.training.world.basis.scenario import NAMED, Scenario
 from callsieve.training.world.basis.variation import range_of, shipped_ranges, vary
-from tests.support.errors import refused
-from tests.support.worlds import (
+from tests.support.calls.worlds import (
     CLEAN,
     HOUR,
     OUTFITS,
@@ -24,6 +23,7 @@ from tests.support.worlds import (
     text_values,
     timestamps,
 )
+from tests.support.errors import refused
 
 
 @pytest.mark.parametrize(
