@@ -25,6 +25,7 @@ from .number_cache import NIBBLES, NumberCache, TextIndex
 from .number_memory import NumberMemory
 from .numberplan import changes
 from .table_steps import FIRST, dial_all
+from .text_columns import dictionary_encoded
 
 Offset = Callable[[int], int]
 """Milliseconds that local time is ahead of UTC in a quarter hour since 1970."""
@@ -106,11 +107,8 @@ def _column(calls: pa.Table, name: str) -> pa.ChunkedArray:
 
 def _coded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, pa.Array]:
     """Returns codes, -1 for null, and the dictionary that they are positions in."""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.unify_dictionaries().combine_chunks()
-    if not pa.types.is_dictionary(column.type):
-        column = column.cast(pa.string()).dictionary_encode()
-    return column.indices.cast(pa.int64()).fill_null(UNKNOWN).to_numpy(zero_copy_only=False), column.dictionary
+    encoded = dictionary_encoded(column)
+    return encoded.indices.cast(pa.int64()).fill_null(UNKNOWN).to_numpy(zero_copy_only=False), encoded.dictionary
 
 
 def _encoded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, list[str | None]]:

@@ -21,13 +21,15 @@ def dictionary_decoded(column: Any) -> Any:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
-def dictionary_encoded(column: Any) -> Any:
-    """Returns the column with a dictionary.
+def dictionary_encoded(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
+    """Returns the column as one array with a dictionary.
 
-    >>> dictionary_encoded(pa.array(["a", "b", "a"])).indices.to_pylist()
+    >>> dictionary_encoded(pa.chunked_array([["a", "b"], ["a"]])).indices.to_pylist()
     [0, 1, 0]
     """
-    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    if isinstance(column, pa.ChunkedArray):
+        column = column.unify_dictionaries().combine_chunks()
+    return column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
 
 
 def drop_unused_words(table: pa.Table) -> pa.Table:

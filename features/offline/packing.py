@@ -17,6 +17,7 @@ from callsieve.features.arrays import Array
 from callsieve.features.catalogue.feature import CALL_FACTS
 from callsieve.features.codegen.compiled_library import shared_functions
 from callsieve.features.intake.keyed_table import check_table
+from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.kernel import table_pass, windows
 from callsieve.features.records import GROUP_COLUMNS, KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN
 
@@ -128,9 +129,7 @@ def category_codes(column: pa.ChunkedArray, words: tuple[str, ...]) -> Array:
     Raises:
         ValueError: for any other word.
     """
-    encoded = column.combine_chunks()
-    if not pa.types.is_dictionary(encoded.type):
-        encoded = encoded.dictionary_encode()
+    encoded = dictionary_encoded(column)
     matches = pc.index_in(encoded.dictionary, value_set=pa.array(words))
     if matches.null_count:
         value = encoded.dictionary.filter(pc.is_null(matches))[0].as_py()
@@ -196,7 +195,5 @@ def party_codes(calls: pa.Table) -> tuple[Array, int]:
 
 def group_codes(column: pa.ChunkedArray) -> tuple[Array, int]:
     """Returns the key of each call as a dense int32 code, NONE for none, and the number of keys."""
-    encoded = column.unify_dictionaries().combine_chunks()
-    if not pa.types.is_dictionary(encoded.type):
-        encoded = encoded.cast(pa.string()).dictionary_encode()
+    encoded = dictionary_encoded(column)
     return np.array(encoded.indices.cast(pa.int32()).fill_null(windows.NONE), dtype=np.int32), len(encoded.dictionary)

@@ -30,11 +30,10 @@ def with_callee_keys(calls: pa.Table, callees: CalleeCipher) -> pa.Table:
         ValueError: if the column holds anything but keyed tokens.
     """
     calls = drop_unused_words(calls)
-    place = calls.schema.get_field_index("callee")
-    column = calls["callee"].unify_dictionaries().combine_chunks()
-    encoded = dictionary_encoded(column)
+    place, encoded = calls.schema.get_field_index("callee"), dictionary_encoded(calls["callee"])
     tokens = pa.array(callees.tokens(encoded.dictionary.to_pylist()), pa.string())
-    return calls.set_column(place, "callee", pa.DictionaryArray.from_arrays(encoded.indices, tokens).cast(column.type))
+    keyed = pa.DictionaryArray.from_arrays(encoded.indices, tokens)
+    return calls.set_column(place, "callee", keyed.cast(calls["callee"].type))
 
 
 def output_tokens(token: str, callees: CalleeCipher | None) -> tuple[str, ...]:

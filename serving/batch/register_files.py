@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.numbers import parse, significant
 from callsieve.features.keys.tokens import Key, is_token
 from callsieve.features.reading.quarantine import BAD_VALUE, END_BEFORE_START
-from callsieve.serving.rules.registers import OPTIONAL, SCHEMA, SPAN, Registers, columns_of, row_to_line
+from callsieve.serving.rules.registers import OPTIONAL, SCHEMA, SPAN, Registers, as_lines, columns_of
 
 from .keyed_rows import BAD_NUMBER, Rows, read_rows
 
@@ -100,11 +100,6 @@ def rows_of(registers: Registers, name: str) -> list[Row]:
     """Returns the rows of a table as dictionaries."""
     columns = registers.columns[name]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def as_lines(rows: Iterable[Row]) -> bytes:
-    """Encodes keyed rows as the bytes of a JSON Lines file."""
-    return "".join(f"{row_to_line(row)}\n" for row in rows).encode()
 
 
 def _file(folder: Path, name: str) -> Path | None:

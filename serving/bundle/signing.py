@@ -160,6 +160,6 @@ def signer_path(signed: Path, trust: Path | None) -> Path:
         ValueError: if the file does not exist.
     """
     public = trust or signed.parent / SIGNER
-    if not public.exists():
+    if not public.is_file():
         raise ValueError(f"{public}: no public key; expected --trust FILE with the key that signed {signed.name}")
     return public

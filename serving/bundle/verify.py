@@ -13,7 +13,7 @@ from callsieve.features.catalogue import catalogue_hash
 
 from .attestation import attestation_path, verify_attestation
 from .bundle import BundleError, load
-from .signing import SIGNER, read_public_key
+from .signing import read_public_key, signer_path
 
 
 def verify(folder: Path, key: Path | None = None, *, on_check: Callable[[str], object] | None = None) -> dict[str, Any]:
@@ -32,9 +32,7 @@ def verify(folder: Path, key: Path | None = None, *, on_check: Callable[[str], o
         BundleError: in one line, at the first check that fails.
         ValueError: if the public key is missing.
     """
-    public = key or folder.parent / SIGNER
-    if not public.is_file():
-        raise ValueError(f"{public}: no public key; expected --trust FILE with the key that signed the bundle")
+    public = signer_path(folder, key)
     checks: list[str] = []
 
     def passed(line: str) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.dates import DAY
 from callsieve.features.files.masking import has_long_digits
-from callsieve.serving.rules.registers import ROLES, Registers, row_to_line
+from callsieve.serving.rules.registers import ROLES, Registers, as_lines
 
 TABLE = "discredited"
 APPEAL_DAYS = 10
@@ -85,5 +85,4 @@ def _rows(folder: Path) -> list[Entry]:
 
 
 def _write(folder: Path, rows: list[Entry]) -> None:
-    lines = "".join(f"{row_to_line(row._asdict())}\n" for row in rows)
-    write_atomic(folder / f"{TABLE}.jsonl", lines.encode())
+    write_atomic(folder / f"{TABLE}.jsonl", as_lines(row._asdict() for row in rows))

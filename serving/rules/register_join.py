@@ -212,7 +212,7 @@ def _factors(registers: Registers, table: str, name: str) -> tuple[Array, list[s
 
 def column_of(calls: pa.Table, name: str) -> pa.DictionaryArray:
     """Returns a column of tokens or words as one dictionary array."""
-    return dictionary_encoded(calls[name].unify_dictionaries().combine_chunks())
+    return dictionary_encoded(calls[name])
 
 
 def _classes(calls: pa.Table) -> Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import compress
@@ -234,6 +234,11 @@ def row_to_line(row: Mapping[str, Any]) -> str:
     """
     plain = {name: _iso(value) if name in SPAN and value is not None else value for name, value in row.items()}
     return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+
+
+def as_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Returns keyed rows as the bytes of a JSON Lines file."""
+    return "".join(f"{row_to_line(row)}\n" for row in rows).encode()
 
 
 def _iso(moment: int) -> str:

@@ -111,7 +111,7 @@ def blocked_calls(calls: pa.Table, moment: int) -> pa.ChunkedArray:
 
 def among(column: pa.ChunkedArray, words: pd.Series[str]) -> pa.Array:
     """Returns whether each text of a column is one of these words."""
-    encoded = dictionary_encoded(column.combine_chunks())
+    encoded = dictionary_encoded(column)
     matches = pc.is_in(encoded.dictionary, value_set=pa.array(words.unique(), encoded.dictionary.type))
     return matches.take(encoded.indices)
 

@@ -131,7 +131,7 @@ def recorded_calls(calls: pa.Table, feed: str) -> tuple[Array, pa.Table]:
     if len(recorded) < calls.num_rows:
         calls = calls.take(pa.array(recorded))
     if OUTGOING_ONLY in lacks:
-        callee = dictionary_encoded(calls["callee"].unify_dictionaries().combine_chunks())
+        callee = dictionary_encoded(calls["callee"])
         words = pc.binary_join_element_wise(OTHER_NETWORK, callee.dictionary.cast(pa.string()), "")
         calls = _with_column(calls, "callee", pa.DictionaryArray.from_arrays(callee.indices, words))
     if NO_ROUTES in lacks:
@@ -147,7 +147,7 @@ def of_one_operator(calls: pa.Table) -> Array:
 
     Numbers belong to operators by their first call, not by their token, so that another key gives the same calls.
     """
-    parties = [dictionary_encoded(calls[name].unify_dictionaries().combine_chunks()) for name in ("caller", "callee")]
+    parties = [dictionary_encoded(calls[name]) for name in ("caller", "callee")]
     seen = pa.concat_arrays([party.dictionary.cast(pa.string()).take(pc.unique(party.indices)) for party in parties])
     own = pc.unique(seen)[::OPERATORS]
     both = np.ones(calls.num_rows, dtype=bool)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callsieve.features.files.atomic import remove_partial_files, sha256
-from callsieve.serving.batch.register_files import Row, as_lines, rows_of
-from callsieve.serving.rules.registers import Registers
+from callsieve.serving.batch.register_files import Row, rows_of
+from callsieve.serving.rules.registers import Registers, as_lines
 
 from .rewriting import Deleted, Erasure, Rewritten, create_new_version, put_in_place, sync
 

@@ -209,7 +209,7 @@ def _rekeyed(keys: Rekeying, table: pa.Table) -> pa.Table:
     for position, field in enumerate(table.schema):
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if pa.types.is_string(kind):
-            encoded = dictionary_encoded(table[field.name].combine_chunks())
+            encoded = dictionary_encoded(table[field.name])
             tokens = pa.array(keys.tokens(encoded.dictionary.to_pylist()), pa.string())
             column: Any = pa.DictionaryArray.from_arrays(encoded.indices, tokens)
             table = table.set_column(position, field, column.cast(field.type) if kind is field.type else column)
