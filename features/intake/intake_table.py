@@ -20,7 +20,7 @@ from callsieve.features.keys.tokens import Use
 from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS, NEAR_DISTANCE, STEPS, UNKNOWN
 
 from .call_values import CATEGORIES, QUARTER, UNKNOWN_CLASS, category
-from .keyed_table import check_table
+from .keyed_table import TEXTS, check_table
 from .number_cache import NIBBLES, NumberCache, TextIndex
 from .number_memory import NumberMemory
 from .numberplan import changes
@@ -30,7 +30,6 @@ from .text_columns import dictionary_encoded
 Offset = Callable[[int], int]
 """Milliseconds that local time is ahead of UTC in a quarter hour since 1970."""
 
-TEXTS: tuple[Use, ...] = ("trunk", "operator", "device", "place")
 _SAME, _NEAR, _BLOCK, _OTHER = (STEPS.index(word) for word in ("same", "near", "block", "other"))
 
 

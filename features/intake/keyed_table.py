@@ -10,16 +10,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from callsieve.features.files.parquet_file import parquet_errors
-from callsieve.features.keys.tokens import TOKEN
+from callsieve.features.keys.tokens import TOKEN, Use
 from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN, KeyedCall
 
 BATCH_ROWS = 1 << 17
-_TEXTS = ("trunk", "operator", "device", "place")
-KEYED_TOKENS = ("caller", "callee", "caller_block", *_TEXTS)
+TEXTS: tuple[Use, ...] = ("trunk", "operator", "device", "place")
+KEYED_TOKENS = ("caller", "callee", "caller_block", *TEXTS)
 _TOKEN = f"^{TOKEN.pattern}$"  # like `tokens.is_token`, for a whole column at once
 # Facts that may be missing: UNKNOWN in a call, null in a table.
 KEYED_OPTIONAL = frozenset(
-    ["ring", "talk", "recorded", *_TEXTS, "same_region", "shared_prefix", "step", "presented_differs"]
+    ["ring", "talk", "recorded", *TEXTS, "same_region", "shared_prefix", "step", "presented_differs"]
 )
 
 

@@ -92,15 +92,7 @@ class History:
         self._driver = driver(calls, numbers, compiled=compiled)
         self._memory, self._memory_feed = self._driver.memory, MemoryFeed(self._driver)
         self._calls, self._counts = self._memory["shared"]["calls"], self._memory["shared"]["counts"]
-        self._keys = {
-            kind.name: TokenBook(
-                self._memory[kind.name],
-                self._driver.find_key[kind.name],
-                self._driver.set_token[kind.name],
-                self._driver.remove_token[kind.name],
-            )
-            for kind in KINDS
-        }
+        self._keys = {kind.name: TokenBook(self._driver, kind.name) for kind in KINDS}
         self._groups = [(i, name, attrgetter(GROUP_COLUMNS[name])) for i, name in enumerate(GROUPS)]
         self._cached_call: KeyedCall | None = None
         self._cached_keys = (0, 0)

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable
-from typing import Any
 
 from callsieve.features.keys.tokens import to_letters
 from callsieve.features.stream.token_table import LETTERS, TOKEN_WORDS
 
-Function = Callable[..., Any]
+from .driver import Driver
 
 
 class TokenBook:
     """A two-way map of tokens and keys; key 0 belongs to no token."""
 
-    def __init__(self, store: dict[str, Any], find_key: Function, set_token: Function, remove_token: Function) -> None:
-        """Wraps a kind's arrays (`store`) and the functions of `stream/token_table.py` that are bound to them."""
-        self._store = store
-        self._find_key, self._set_token, self._remove_token = find_key, set_token, remove_token
+    def __init__(self, driver: Driver, kind: str) -> None:
+        """Wraps the arrays of a kind of history, and the functions of `stream/token_table.py` bound to them."""
+        self._store, self._find_key = driver.memory[kind], driver.find_key[kind]
+        self._set_token, self._remove_token = driver.set_token[kind], driver.remove_token[kind]
         self._irregular: dict[str, int] = {}
         self._irregular_texts: dict[int, str] = {}
         self._regular_count = 0
