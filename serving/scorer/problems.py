@@ -1,4 +1,4 @@
-"""What keeps a call from a score: the misfit of a history, and counts and log lines of verdicts without a score."""
+"""Reasons for a verdict without a score: the misfit of a history, and counts and log lines of wrong input and faults."""
 
 from __future__ import annotations
 
