@@ -5,35 +5,25 @@ back. Without records of unanswered calls, no caller seems to be rejected. So th
 records themselves, and applies the bands of that feed or none.
 
 Where one operator of many records the calls, callers seem to call less than they do.
+
+A stranger can forge any number of callers. So only calls of callers with several calls in a week count: numbers that
+call once change nothing, whatever their share of the calls.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from itertools import chain, combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from callsieve.features.codegen.memory_layout import Arrays
-from callsieve.features.kernel.windows import ANSWERED, DAY_MS, END_PLACES, ENDS, HOUR, NEVER, OUTCOME_BITS, OVER, WEEK
-from callsieve.features.stream.call_store import (
-    CALLER,
-    DURATION,
-    FACTS,
-    FIELDS,
-    NOW,
-    ROUTE_SIZE,
-    STORED,
-    TALK,
-    start_of,
-)
-from callsieve.features.stream.routes import KEYS_OF
-from callsieve.features.stream.time_order import BEYOND, CURSOR, OFFSET, SIZE
-
-from .driver import Driver
+from callsieve.features.dataclass import dataclass
+from callsieve.features.kernel.windows import DAY_MS, HOUR, WEEK
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from callsieve.features.arrays import Int64s
 
 ANSWERED_ONLY, OUTGOING_ONLY = "answered only", "outgoing only"
 NO_ROUTES, NO_RING_TIME = "no routes", "no ring time"
@@ -42,8 +32,8 @@ LACKS = (ANSWERED_ONLY, OUTGOING_ONLY, NO_ROUTES, NO_RING_TIME, SPARSE)
 """What records may lack.
 
 "answered only": no unanswered call is recorded. "outgoing only": no call to a caller is recorded. "no routes": neither
-trunk nor device is recorded. "no ring time": the ring time is always 0 or missing. "sparse": most calls of the same
-people are missing, as in the records of one operator of several.
+trunk nor device is recorded, or for few calls. "no ring time": the ring time is always 0 or missing. "sparse": most
+calls of the same people are missing, as in the records of one operator of several.
 """
 COMPLETE, UNKNOWN_FEED = "complete", "unknown"
 FEEDS = (
@@ -51,7 +41,7 @@ FEEDS = (
     *chain.from_iterable(map(", ".join, combinations(LACKS, count)) for count in range(1, len(LACKS) + 1)),
 )
 """The feeds that a bundle may have bands for: "complete", each of LACKS, and their combinations ("no routes, no ring
-time"). Records that lack something in part are on the feed UNKNOWN_FEED, which has no bands."""
+time"). Records that lack something else than routes in part are on the feed UNKNOWN_FEED, which has no bands."""
 
 SECOND_MODEL = (ANSWERED_ONLY, OUTGOING_ONLY)
 """What the second model of a bundle learns from. To the first model "every call was answered" is a sign of an innocent
@@ -65,12 +55,17 @@ LACKING = 0.01
 PRESENT = 0.2
 # The same for unanswered calls: simulated worlds have 0.17 to 0.48, students of Copenhagen 0.09 to 0.12.
 PRESENT_UNANSWERED = 0.05
-# A call is rare if its caller makes at most this many in seven days. The share of rare calls is 0.06 in simulated
-# worlds, 0.07 among their answered calls, 0.08 among the calls that one operator of three takes part in, 0.10 to 0.12
-# among those between its own numbers, 0.21 between the numbers of one of ten; 0.38 among students of Copenhagen.
-RARE_CALLS = 3
+# A caller counts with at least COUNTED_CALLS in seven days. A call is rare if its caller counts and makes at most
+# RARE_CALLS. The share of rare calls is 0.05 in simulated worlds, 0.07 among their answered calls, 0.08 among the calls
+# that one operator of three takes part in, 0.11 among those between its own numbers, 0.22 between the numbers of one of
+# ten; 0.15 among callers of the Reality Mining Study, 0.33 among students of Copenhagen. If every caller counted and
+# calls of up to three were rare, the shares would be 0.06, 0.07, 0.08, 0.12, 0.24, 0.21 and 0.29: nearly the same. But
+# then forged numbers with one call each would change the feed from a share of 0.05 of the calls.
+COUNTED_CALLS, RARE_CALLS = 2, 4
 FEWEST_DAYS = 7  # with calls, in a week whose calls are counted; with fewer, every caller seems to make few
-SPARSE_FROM, TOO_SPARSE_FROM = 0.1, 0.2
+SPARSE_FROM, TOO_SPARSE_FROM = 0.1, 0.18
+# With fewer calls of callers who count, nothing is known of the records. Simulated worlds have 0.98.
+FEWEST_COUNTED = 0.1
 # Fewer calls show too little: the feed "complete" is assumed.
 FEWEST_CALLS = 1_000
 SAMPLE_CALLS = 2_000
@@ -126,45 +121,111 @@ def needs_second_model(feed: str, own: str) -> bool:
     return feed != own and not set(SECOND_MODEL).isdisjoint(lacks_of(feed))
 
 
-def feed_of_shares(unanswered: float, called: float, routes: float, ring: float, rare: float = 0.0) -> str:
-    """Returns the feed of records by five shares.
+class SampledCall(NamedTuple):
+    """What one call of a sample shows of the records.
 
-    Args:
+    Attributes:
+        over: whether it is over.
+        unanswered: whether it is over and was not answered.
+        called: whether its caller has received a call in the same records.
+        routed: whether it has a trunk or a device.
+        rang: whether it is over and has a ring time above 0.
+        made: calls of its caller in the same seven days; 0 if the records lack a day of them.
+    """
+
+    over: bool
+    unanswered: bool
+    called: bool
+    routed: bool
+    rang: bool
+    made: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedShares:
+    """Shares among the calls of records, from which their feed follows.
+
+    Attributes:
         unanswered: share of the calls that are over and were not answered.
         called: share of the calls whose caller has received a call in the same records.
         routes: share of the calls with trunk or device.
         ring: share of the calls that are over and have a ring time above 0.
         rare: share of the calls whose caller made at most RARE_CALLS in seven days.
+        counted: share of the calls whose caller made at least COUNTED_CALLS in seven days; the other shares are among
+            these.
 
-    >>> feed_of_shares(0.2, 0.97, 0.9, 0.96), feed_of_shares(0.0, 0.97, 0.9, 0.0), feed_of_shares(0.2, 0.97, 0.1, 0.96)
-    ('complete', 'answered only, no ring time', 'unknown')
-    >>> feed_of_shares(0.2, 0.97, 0.9, 0.96, rare=0.12), feed_of_shares(0.2, 0.97, 0.9, 0.96, rare=0.38)
-    ('sparse', 'unknown')
+    >>> print(FeedShares(0.2, 0.97, 0.9, 0.96, rare=0.054, counted=0.98))
+    unanswered 0.200, called 0.970, routes 0.900, ring 0.960, rare 0.054, counted 0.980
     """
-    present = (PRESENT_UNANSWERED, PRESENT, PRESENT, PRESENT)
-    shares = (unanswered, called, routes, ring)
-    if rare >= TOO_SPARSE_FROM or any(LACKING < share < limit for share, limit in zip(shares, present, strict=True)):
-        return UNKNOWN_FEED
-    lacking = (*(share <= LACKING for share in shares), rare >= SPARSE_FROM)
-    return feed_lacking([lack for lack, lacks in zip(LACKS, lacking, strict=True) if lacks])
+
+    unanswered: float
+    called: float
+    routes: float
+    ring: float
+    rare: float = 0.0
+    counted: float = 1.0
+
+    @property
+    def feed(self) -> str:
+        """The feed, one of FEEDS or UNKNOWN_FEED.
+
+        A share between lacking and present makes the feed unknown, except for routes: without them a call can be scored
+        as if the records had none.
+
+        >>> FeedShares(0.2, 0.97, 0.9, 0.96).feed, FeedShares(0.0, 0.97, 0.9, 0.0).feed
+        ('complete', 'answered only, no ring time')
+        >>> FeedShares(0.2, 0.97, 0.1, 0.96).feed, FeedShares(0.2, 0.97, 0.9, 0.1).feed
+        ('no routes', 'unknown')
+        >>> FeedShares(0.2, 0.97, 0.9, 0.96, rare=0.11).feed, FeedShares(0.2, 0.97, 0.9, 0.96, rare=0.37).feed
+        ('sparse', 'unknown')
+        """
+        limits = ((self.unanswered, PRESENT_UNANSWERED), (self.called, PRESENT), (self.ring, PRESENT))
+        in_part = any(LACKING < share < limit for share, limit in limits)
+        if in_part or self.rare >= TOO_SPARSE_FROM or self.counted < FEWEST_COUNTED:
+            return UNKNOWN_FEED
+        lacking = {
+            ANSWERED_ONLY: self.unanswered <= LACKING,
+            OUTGOING_ONLY: self.called <= LACKING,
+            NO_ROUTES: self.routes < PRESENT,
+            NO_RING_TIME: self.ring <= LACKING,
+            SPARSE: self.rare >= SPARSE_FROM,
+        }
+        return feed_lacking([lack for lack in LACKS if lacking[lack]])
+
+    def __str__(self) -> str:
+        names = ("unanswered", "called", "routes", "ring", "rare", "counted")
+        return ", ".join(f"{name} {getattr(self, name):.3f}" for name in names)
 
 
-def feed_of_counts(
-    calls: int, over: int, unanswered: int, called: int, routes: int, ring: int, rare: tuple[int, int] = (0, 0)
-) -> str:
-    """Returns the feed of records by counts among a sample of their calls.
+def shares_of_sample(sample: Collection[SampledCall]) -> FeedShares | None:
+    """Returns the shares of records by a sample of their calls; None with fewer than FEWEST_CALLS.
 
-    Args:
-        calls: calls of the sample.
-        over: calls that are over.
-        unanswered, called, routes, ring: calls as for `feed_of_shares`.
-        rare: rare calls, and the calls that are known to be rare or not.
+    Before a whole week is known every caller seems to make few calls. Then all callers count, and no call is rare.
     """
-    if calls < FEWEST_CALLS:
-        return COMPLETE
-    ends = max(over, 1)  # without any end, nothing shows unanswered calls or ring times
-    shares = unanswered / ends, called / calls, routes / calls, ring / ends
-    return feed_of_shares(*shares, rare=rare[0] / rare[1] if rare[1] >= FEWEST_CALLS // 2 else 0.0)
+    if len(sample) < FEWEST_CALLS:
+        return None
+    known, rare, counted = [call for call in sample if call.made], 0.0, 1.0
+    calls = sample
+    if len(known) >= FEWEST_CALLS // 2:
+        calls = [call for call in known if call.made >= COUNTED_CALLS]
+        rare = sum(call.made <= RARE_CALLS for call in calls) / max(len(calls), 1)
+        counted = len(calls) / len(known)
+    count = max(len(calls), 1)
+    ends = max(sum(call.over for call in calls), 1)  # without any end, nothing shows unanswered calls or ring times
+    return FeedShares(
+        unanswered=sum(call.unanswered for call in calls) / ends,
+        called=sum(call.called for call in calls) / count,
+        routes=sum(call.routed for call in calls) / count,
+        ring=sum(call.rang for call in calls) / ends,
+        rare=rare,
+        counted=counted,
+    )
+
+
+def feed_of_sample(sample: Collection[SampledCall]) -> str:
+    """Returns the feed of records by a sample of their calls; COMPLETE with fewer than FEWEST_CALLS."""
+    shares = shares_of_sample(sample)
+    return COMPLETE if shares is None else shares.feed
 
 
 def feed_of_table(calls: pa.Table) -> str:
@@ -200,14 +261,13 @@ def feed_of_batches(read: Callable[[], Iterable[pa.Table | pa.RecordBatch]], cou
     over = pc.and_(pc.is_valid(sample["ring"]), pc.is_valid(sample["talk"]))
     unanswered = pc.and_(over, pc.not_equal(sample["outcome"], "answered"))
     routes = pc.or_(pc.is_valid(sample["trunk"]), pc.is_valid(sample["device"]))
-    ring = pc.and_(over, pc.fill_null(pc.greater(sample["ring"], 0), False))
-    flags = (over, unanswered, is_called, routes, ring)
-    ended, missed, received, routed, rings = (pc.sum(flag).as_py() or 0 for flag in flags)
-    return feed_of_counts(sample.num_rows, ended, missed, received, routed, rings, weeks.rare())
+    rang = pc.and_(over, pc.fill_null(pc.greater(sample["ring"], 0), False))
+    flags = (pc.fill_null(flag, False).to_pylist() for flag in (over, unanswered, is_called, routes, rang))
+    return feed_of_sample([*map(SampledCall, *flags, weeks.made().tolist())])
 
 
 class _CallsByWeek:
-    """How many calls the callers of a sample made in each week of the records, to find the rare calls of the sample."""
+    """How many calls the callers of a sample made in each week of the records."""
 
     def __init__(self, sample: pa.Table, first: int, last: int) -> None:
         import numpy as np
@@ -223,25 +283,28 @@ class _CallsByWeek:
         """Counts more calls."""
         import numpy as np
 
-        np.add.at(self._made, self._places(calls), 1)
+        np.add.at(self._made, self._places(calls)[1], 1)
         self._days.update(np.unique((calls["start"].to_numpy() - self._first) // DAY_MS).tolist())
 
-    def rare(self) -> tuple[int, int]:
-        """Returns the rare calls of the sample, and its calls in weeks with calls on each day."""
+    def made(self) -> Int64s:
+        """Returns the calls of the caller of each sampled call in its week; 0 for a week without calls on each day."""
         import numpy as np
 
-        made, places = self._made, self._places(self._sample)
+        rows, places = self._places(self._sample)
         known = np.isin(places % max(self._weeks, 1), whole_weeks(self._days))
-        return int((made[places[known]] <= RARE_CALLS).sum()), int(known.sum())
+        made = np.zeros(len(rows), dtype=np.int64)
+        made[rows] = np.where(known, self._made[places], 0)
+        return made
 
-    def _places(self, calls: pa.Table | pa.RecordBatch) -> Any:
-        """Returns the place among the counts of each call of a known caller in a whole week."""
+    def _places(self, calls: pa.Table | pa.RecordBatch) -> tuple[Any, Any]:
+        """Returns which calls are of a known caller in a whole week, and the places of these among the counts."""
         import numpy as np
         import pyarrow.compute as pc
 
         caller = pc.index_in(_texts_or_numbers(calls["caller"]), value_set=self._callers)
         known, week = np.asarray(caller.is_valid()), (calls["start"].to_numpy() - self._first) // WEEK
-        return (np.asarray(caller.fill_null(0)) * self._weeks + week)[known & (week < self._weeks)]
+        rows = known & (week < self._weeks)
+        return rows, (np.asarray(caller.fill_null(0)) * self._weeks + week)[rows]
 
 
 def whole_weeks(days: Iterable[int]) -> list[int]:
@@ -261,68 +324,3 @@ def _texts_or_numbers(column: Any) -> Any:
     import pyarrow as pa
 
     return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
-
-
-WIDEST = 2  # the window of seven days
-RECEIVED = ENDS + 2 * END_PLACES + WIDEST  # of a number: its first incoming attempt in that window
-
-
-class MemoryFeed:
-    """The feed of a history's calls of the last seven days, measured at most once a day on a sample of them."""
-
-    def __init__(self, driver: Driver) -> None:
-        self._memory, self._number = driver.memory, driver.layouts["number"]
-        self._day, self._feed = NEVER, COMPLETE
-
-    def latest(self) -> str:
-        """Returns the feed, one of `feeds.FEEDS` or UNKNOWN_FEED. The first answer of a day takes milliseconds."""
-        counts = self._memory["shared"]["counts"]
-        if counts[STORED] < FEWEST_CALLS:
-            return COMPLETE
-        day = int(counts[NOW]) // DAY_MS
-        if day > self._day:
-            self._day, self._feed = day, self._measure()
-        return self._feed
-
-    def _measure(self) -> str:
-        shared, state = self._memory["shared"], self._memory["number"]["state"]
-        calls, routes = shared["calls"], shared["routes"]
-        sampled = over = unanswered = called = routed = rings = rare = known = 0
-        number, now = self._number, int(shared["counts"][NOW])
-        made = number.SUMS + WIDEST * number.SLOTS + number.CALLS  # calls of a number in that window
-        days = set()
-        for place in sampled_attempts(self._memory):
-            call, route = place * FIELDS, shared["route"][place] * ROUTE_SIZE
-            later = shared["later_route"][place] * ROUTE_SIZE
-            keys = (routes[of + KEYS_OF + kind] for of in (route, later) if of > 0 for kind in (1, 2))
-            sampled += 1
-            routed += any(key > 0 for key in keys)  # trunk or device
-            caller = routes[route + CALLER] * number.STATE
-            called += state[caller + RECEIVED] >= 0
-            start = start_of(call, calls)
-            if start >= now - WEEK:
-                known += 1
-                rare += int(state[caller + made]) <= RARE_CALLS
-                days.add(start // DAY_MS)
-            facts = calls[call + FACTS]
-            if facts >> OVER & 1:
-                over += 1
-                unanswered += facts & OUTCOME_BITS != ANSWERED
-                rings += calls[call + DURATION] > calls[call + TALK]
-        if len(days) < FEWEST_DAYS:
-            rare = known = 0
-        return feed_of_counts(sampled, over, unanswered, called, routed, rings, (rare, known))
-
-
-def sampled_attempts(memory: Arrays) -> Iterator[int]:
-    """Yields the places of at most SAMPLE_CALLS attempts of the last seven days, evenly over their order in time."""
-    events = memory["attempts"]
-    runs, sizes, marks = events["runs"], events["sizes"], events["marks"]
-    order = [int(runs[at]) for at in range(marks[CURSOR + WIDEST], marks[BEYOND])]
-    offset = int(marks[OFFSET + WIDEST])
-    step = max(-(-(sum(sizes[run] for run in order) - offset) // SAMPLE_CALLS), 1)
-    for run in order:
-        while offset < sizes[run]:
-            yield int(events["places"][run * SIZE + offset])
-            offset += step
-        offset -= sizes[run]

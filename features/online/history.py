@@ -25,7 +25,7 @@ from . import snapshot
 from .call_facts import attempt_known, check, end_arguments, event_facts, facts_of, take_record
 from .coverage import COVERAGE_DAYS, CallDays
 from .driver import Driver, driver
-from .feeds import MemoryFeed
+from .memory_feed import MemoryFeed
 from .token_book import TokenBook
 from .trusted_moment import TrustedMoment
 
@@ -57,6 +57,7 @@ class History:
             slower and returns the same vectors bit for bit.
     Attributes:
         features: names of the features, in the order of the vector.
+        memory_feed: the feed of the calls in memory, with its figures.
         dropped, evicted, refused: calls dropped and numbers evicted for want of room, and calls not taken.
     Raises:
         ValueError: if a feature is not in the catalogue, or a capacity is too small.
@@ -90,7 +91,7 @@ class History:
         self._call_days = CallDays()
         self._dropped_until = NEVER  # latest start of a dropped call
         self._driver = driver(calls, numbers, compiled=compiled)
-        self._memory, self._memory_feed = self._driver.memory, MemoryFeed(self._driver)
+        self._memory, self.memory_feed = self._driver.memory, MemoryFeed(self._driver)
         self._calls, self._counts = self._memory["shared"]["calls"], self._memory["shared"]["counts"]
         self._keys = {kind.name: TokenBook(self._driver, kind.name) for kind in KINDS}
         self._groups = [(i, name, attrgetter(GROUP_COLUMNS[name])) for i, name in enumerate(GROUPS)]
@@ -223,7 +224,7 @@ class History:
     @property
     def feed(self) -> str:
         """The feed of the calls of the last seven days (`feeds.py`). The first answer of a day takes milliseconds."""
-        return self._memory_feed.latest()
+        return self.memory_feed.latest()
 
     def vector(self, call: KeyedCall) -> list[float]:
         """Returns the feature values of `call` at its start, in the order of `features`; NaN where unknown."""

@@ -80,7 +80,7 @@ def score_file(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict
             numbers=keyed.numbers,
             spans=-(-keyed.last_row() // SPAN_ROWS),
             span_rows=SPAN_ROWS,
-            feed=scorer.policy.feed or feed_of_file(keyed.path),
+            feed=scorer.feed_for(scorer.policy.feed or feed_of_file(keyed.path)),
             details=lasting,
         )
         plan.work.mkdir(exist_ok=True)

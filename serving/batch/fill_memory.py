@@ -65,7 +65,14 @@ def fill_state(state: Path, file: CallFile, *, calls: int, numbers: int, progres
         "filled": history.covers(int(start[-1]) + DAY_MS),
         "quarantined": read.quarantined,
         "state": str(state),
+        "feed": last_feed(history, int(start[-1])),
     }
+
+
+def last_feed(history: History, at: int) -> str:
+    """Returns the feed of the calls of the seven days before a moment; older calls leave the memory."""
+    history.advance(at)
+    return history.feed
 
 
 def observe_calls(calls: pa.Table, history: History, progress: Progress) -> History:

@@ -116,7 +116,7 @@ def score_vectors(scorer: Scorer, calls: pa.Table, rows: Array, threads: int) ->
     """Scores calls whose vectors are computed already, by model, rules and preferences of the called persons."""
     rule_bits = rules_met(calls, rule_columns(rows), scorer.registers, scorer.policy.terms)
     covered = rows_with_history(calls, scorer.policy.history_days)
-    feed = scorer.policy.feed or feed_of_table(calls)
+    feed = scorer.feed_for(scorer.policy.feed or feed_of_table(calls))
     scores = scorer.score_table(rows, rule_bits, covered=covered, feed=feed, threads=threads or 2)
     return with_preferences(scorer, calls, rows, scores, covered)
 

@@ -18,7 +18,7 @@ from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.keys.tokens import read_key
 from callsieve.features.offline import spark
 from callsieve.features.online.coverage import covered_rows
-from callsieve.features.online.feeds import COMPLETE, RARE_CALLS, SAMPLE_CALLS, feed_of_counts, whole_weeks
+from callsieve.features.online.feeds import COMPLETE, SAMPLE_CALLS, SampledCall, feed_of_sample, whole_weeks
 from callsieve.serving.custody.purposes import Declaration, require_purpose
 from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.rules.policy import ACTIONS
@@ -85,7 +85,7 @@ def score(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict[str,
     drop_expired = expired_rows_filter(declaration)
     progress("score", 0.1)
     frame = drop_expired(spark.read_keyed(session, str(calls)))
-    feed = scorer.policy.feed or feed_of_frame(frame)
+    feed = scorer.feed_for(scorer.policy.feed or feed_of_frame(frame))
     score_part = partial(
         verdicts,
         WorkerInputs(bundle.absolute(), _absolute(trust), _absolute(policy)),
@@ -119,7 +119,7 @@ def feed_of_frame(frame: Any) -> str:
         "over": "ring is not null and talk is not null",
         "unanswered": "ring is not null and talk is not null and outcome != 'answered'",
         "routed": "trunk is not null or device is not null",
-        "rings": "ring > 0 and talk is not null",
+        "rang": "ring > 0 and talk is not null",
     }
     with spark.one_line_errors():
         span = frame.selectExpr("count(*) count", "min(start) first", "max(start) last").first()
@@ -138,11 +138,16 @@ def feed_of_frame(frame: Any) -> str:
         days = frame.selectExpr(f"(start - {span['first']}) div {DAY_MS} day").distinct().collect()
     called, last = {row["callee"] for row in callees}, (span["last"] - span["first"] + HOUR) // WEEK
     weeks = {week for week in whole_weeks(row["day"] for row in days) if week < last}
-    of_week = [made[row["caller"], row["week"]] for row in rows if row["week"] in weeks]
-    over, unanswered, routed, rings = (sum(row[name] for row in rows) for name in flags)
-    is_called = sum(row["caller"] in called for row in rows)
-    rare = sum(count <= RARE_CALLS for count in of_week), len(of_week)
-    return feed_of_counts(len(rows), over, unanswered, is_called, routed, rings, rare)
+    return feed_of_sample(
+        [
+            SampledCall(
+                **{name: row[name] for name in flags},
+                called=row["caller"] in called,
+                made=made[row["caller"], row["week"]] if row["week"] in weeks else 0,
+            )
+            for row in rows
+        ]
+    )
 
 
 def verdict_figures(scored: Any) -> dict[str, Any]:

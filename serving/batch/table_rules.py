@@ -70,7 +70,7 @@ def with_preferences(scorer: Scorer, calls: pa.Table, rows: Array, scores: Score
     starts = calls["start"].to_numpy()[places].tolist()
     rule_bits = scores.rule_bits.copy()
     for place, callee, start, content in zip(
-        places, callees, starts, scorer.content_classes(rows[places]), strict=True
+        places, callees, starts, scorer.content_classes(rows[places], scores.feed), strict=True
     ):
         if content is not None and rejected_categories(registers, callee, start, (content,)):
             rule_bits[place] |= BITS[PREFERENCE_RULE]

@@ -56,6 +56,11 @@ class Forest:
             functions = Functions(python.scores, python.score, python.explain)
         self._functions = functions
 
+    @property
+    def split_features(self) -> set[str]:
+        """The features that some split of a tree reads; the others do not change any score."""
+        return {self.features[place] for place in self._layout.source}
+
     def predict_raw(self, X: Floats, *, threads: int = 1) -> Floats:
         """Returns raw scores of shape (n,), or (n, classes) with more than one class.
 

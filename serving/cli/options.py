@@ -52,6 +52,12 @@ PolicyFile = Annotated[
         help="Policy file, or a shipped policy: default (if not given) or plan-2018.",
     ),
 ]
+PinnedFeed = Annotated[
+    str,
+    typer.Option(
+        "--feed", help='Feed of the records, such as complete or "no routes"; by default as recognised from the calls.'
+    ),
+]
 RegisterFolder = Annotated[
     Path | None, typer.Option("--registers", help="Folder that `callsieve ingest registers` wrote.")
 ]
@@ -183,5 +189,6 @@ class ScorerOptions:
     policy: PolicyFile = None
     registers: RegisterFolder = None
     columns: ColumnFile = None
+    feed: PinnedFeed = ""
     zone: Zone = "Asia/Shanghai"
     allow_group_read: GroupRead = False

@@ -151,6 +151,7 @@ def fill(
     lines += console.quarantined(facts["quarantined"])
     if facts["dropped"]:
         lines.append(f"{facts['dropped']:,} calls dropped: memory is full; raise --max-calls")
+    lines.append(f"feed of the records: {facts['feed']}; `callsieve serve --feed` pins it")
     known = "a week is known: the model acts" if facts["filled"] else "less than a week is known: the model abstains"
     return Result(facts, [*lines, known])
 
@@ -219,6 +220,7 @@ def scorers_of(scorer: ScorerOptions) -> Swap:
         columns=read_columns,
         epoch_file=state / "epoch",
         cleared=WatchedClearedCallers(state / FILE),
+        feed=scorer.feed,
     )
 
 

@@ -15,7 +15,7 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.features.online.history import History
 from callsieve.features.records import Call, KeyedCall
-from callsieve.serving.rules.policy import Policy
+from callsieve.serving.rules.policy import Policy, pin_feed, read_policy
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.scorer.own_columns import OwnColumns
 from callsieve.serving.scorer.scorer import Scorer
@@ -59,6 +59,7 @@ class Swap:
         minimum_epoch: int = 0,
         epoch_file: str | Path | None = None,
         cleared: ClearedCallers | None = None,
+        feed: str = "",
     ) -> None:
         """Creates a swap without a scorer.
 
@@ -70,13 +71,15 @@ class Swap:
             epoch_file: contains the highest epoch that was in service, so that a restart cannot go back to an earlier
                 one.
             cleared: cleared callers, whose calls pass.
+            feed: pins the feed of the records, as for `Scorer.load`.
 
         Raises:
-            ValueError: if the epoch file does not hold an epoch.
+            ValueError: if the epoch file does not hold an epoch, or the feed is unknown.
         """
         self.refusal: str | None = None
         self._history: History | None = None
-        self._trusted, self._policy, self._registers, self._cleared = tuple(trusted), policy, registers, cleared
+        self._trusted, self._registers, self._cleared = tuple(trusted), registers, cleared
+        self._policy = pin_feed(policy or read_policy(), feed)
         self._columns = columns
         self._file = Path(epoch_file) if epoch_file is not None else None
         self._kept = _read_epoch(self._file)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, get_args
 
 from callsieve.features.dataclass import dataclass, field
 from callsieve.features.online.coverage import COVERAGE_DAYS
+from callsieve.features.online.feeds import FEEDS, LACKS
 
 from .register_lookup import Terms
 from .rules import BEHAVIOUR, GUARD, KNOWN, NETWORK, PREDICTED, PROTECTED, RULE_BY_NAME, Action
@@ -104,6 +105,26 @@ def read_policy(path: str | Path | None = None) -> Policy:
     from .policy_file import policy_fields  # with msgspec, which takes time to import
 
     return Policy(**policy_fields(policy_path(path or "default"), str(path or "the shipped policy")))
+
+
+def pin_feed(policy: Policy, feed: str) -> Policy:
+    """Returns the policy with the feed of the records set; the policy itself if `feed` is "".
+
+    Raises:
+        ValueError: in one line, if there is no such feed.
+
+    >>> pin_feed(Policy("mine", {}), "no routes").feed
+    'no routes'
+    """
+    if not feed:
+        return policy
+    if feed not in FEEDS:
+        raise ValueError(
+            f"feed: expected 'complete', or one or more of {', '.join(LACKS)}, in this order, got {feed!r}"
+        )
+    from dataclasses import replace  # slow to import, and rarely needed
+
+    return replace(policy, feed=feed)
 
 
 def band_action(policy: Policy, bands: Sequence[Band], raw: float, stratum: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from operator import itemgetter
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from callsieve.features.catalogue import OWN, catalogue_hash, own_columns, vector_columns
+from callsieve.features.catalogue import BY_NAME, OWN, catalogue_hash, own_columns, vector_columns
+from callsieve.features.online.feeds import FEEDS, NO_ROUTES, UNKNOWN_FEED, feed_lacking, lacks_of
 from callsieve.features.online.history import History
 from callsieve.features.online.trusted_moment import AHEAD_MS
 from callsieve.features.records import KeyedCall
@@ -29,6 +31,7 @@ from callsieve.serving.rules.policy import (
     action_confidence,
     band_action,
     final_action,
+    pin_feed,
     read_policy,
 )
 from callsieve.serving.rules.preferences import confident_class, rejected_categories
@@ -113,6 +116,13 @@ class Scorer:
         self._pick = itemgetter(*self._columns, self._columns[-1])
         self._in_order = self._columns == list(range(len(self.features)))
         self._bands = {bundle.feed: bundle.thresholds, **bundle.feeds}
+        routes = [name for name in bundle.features if name in BY_NAME and BY_NAME[name].role in ("trunk", "device")]
+        self._routes = [bundle.features.index(name) for name in routes]
+        models = [model for model in (bundle.model, bundle.second) if model is not None]
+        self._needs_routes = any(not model.split_features.isdisjoint(routes) for model in models)
+        # A model of records with few routes learned from these few.
+        blanked = () if NO_ROUTES in lacks_of(bundle.feed) else FEEDS
+        self._blanked = {feed for feed in blanked if NO_ROUTES in lacks_of(feed)}
         self._own = own_columns(bundle.features)
         own = [name.removeprefix(OWN) for name in self._own]
         lacking = [name for name in own if columns is not None and OWN + name not in columns.features]
@@ -134,6 +144,7 @@ class Scorer:
         registers: Registers | None = None,
         columns: OwnColumns | None = None,
         minimum_epoch: int = 0,
+        feed: str = "",
     ) -> Scorer:
         """Opens a signed bundle and returns a scorer.
 
@@ -147,12 +158,14 @@ class Scorer:
             registers: registers to look calls up in.
             columns: own columns of callers, for a model that has some.
             minimum_epoch: bundles of an earlier epoch are refused, so that a withdrawn bundle cannot come back.
+            feed: pins the feed of the records, such as "complete", instead of the policy's setting.
 
         Raises:
             BundleError: in one line, if the bundle is damaged, not signed by a trusted key, or made for another
                 feature catalogue.
             TypeError: if keys are missing.
-            ValueError: if the policy does not fit the bundle, or the own columns lack one of the model.
+            ValueError: if the policy does not fit the bundle, the feed is unknown, or the own columns lack one of the
+                model.
 
         >>> Scorer.load().bundle.training["learn_from"]
         'truth'
@@ -164,7 +177,7 @@ class Scorer:
         from callsieve.serving.bundle.bundle import load  # with msgspec, which takes time to import
 
         bundle = load(folder, trusted, minimum_epoch=minimum_epoch, expected_catalogue=catalogue_hash())
-        return cls(bundle, policy or read_policy(), registers, columns)
+        return cls(bundle, pin_feed(policy or read_policy(), feed), registers, columns)
 
     def check(self, history: History) -> None:
         """Checks at wiring time that a history fits this scorer. A host calls it once, before the first call.
@@ -219,7 +232,8 @@ class Scorer:
                 vector.extend(self.columns.row(self._own, call.caller, call.start))
             facts = self._facts(vector, call)
             filling = not history.covers(call.start, self.policy.history_days)
-            behind, feed = history.lag(call.start) > AHEAD_MS, self.policy.feed or history.feed
+            behind, recognised = history.lag(call.start) > AHEAD_MS, history.feed
+            feed = self.feed_for(self.policy.feed or recognised)
             if self.registers is not None and not (filling or behind):
                 with contextlib.suppress(Exception):  # facts of rules stay valid when a model fails
                     facts += self._predicted_facts(vector, call, feed)
@@ -300,7 +314,7 @@ class Scorer:
         if vectors.ndim != 2 or vectors.shape[1] != len(self.features):
             raise ValueError(f"vectors: expected (n, {len(self.features)}), got {vectors.shape}")
         feed = self.bundle.feed if feed is None else feed
-        rows = np.ascontiguousarray(vectors if self._in_order else vectors[:, self._columns])
+        rows = self._model_rows(vectors, feed)
         finite = ~np.isinf(rows).any(axis=1)
         raw, (model, calibration) = np.full(len(rows), np.nan), self.bundle.risk_model(feed)
         if finite.any():
@@ -325,6 +339,17 @@ class Scorer:
         bands = self.bands(feed)
         return bool(bands) and all(stratum in band.abstains for band in bands)
 
+    def feed_for(self, feed: str) -> str:
+        """Returns the feed whose bands apply to records on a feed.
+
+        That is the feed itself if the bundle has bands for it. A model that reads neither trunk nor device scores
+        records with and without them alike, so the bands of the other feed apply.
+        """
+        if feed in self._bands or feed == UNKNOWN_FEED or self._needs_routes:
+            return feed
+        other = feed_lacking({*lacks_of(feed)} ^ {NO_ROUTES})
+        return other if other in self._bands else feed
+
     def abstaining_strata(self, vectors: Floats, feed: str) -> list[str | None]:
         """Returns the stratum of each call for which every band abstains, and None for the other calls.
 
@@ -334,15 +359,16 @@ class Scorer:
         silent = [name if self.is_silent(name, feed) else None for name in STRATA]
         return [silent[code] for code in strata_of(vectors).tolist()]
 
-    def content_classes(self, vectors: Floats) -> list[str | None]:
+    def content_classes(self, vectors: Floats, feed: str) -> list[str | None]:
         """Returns the likely content of each call, or None where the content model is not sure enough or is missing.
 
         Args:
             vectors: as for `score_table`, of calls that reach a band.
+            feed: the feed of the records.
         """
         if self.bundle.content is None or not len(vectors):
             return [None] * len(vectors)
-        raw = self.bundle.content.predict_raw(vectors[:, self._columns])
+        raw = self.bundle.content.predict_raw(self._model_rows(vectors, feed))
         return [self._confident_class(row) for row in raw.tolist()]
 
     def reaches_band(self, raw: float, stratum: str, feed: str) -> bool:
@@ -374,7 +400,7 @@ class Scorer:
         row_of = rejected_categories(self.registers, call.callee, call.start, self.bundle.classes.get("content", ()))
         if not row_of or self.bundle.content is None:
             return ()
-        row = self._model_row(vector)
+        row = self._model_row(vector, feed)
         model, _ = self.bundle.risk_model(feed)
         if not self.reaches_band(model.predict_one(row), stratum_of(vector), feed):
             return ()
@@ -405,7 +431,7 @@ class Scorer:
             behind: whether the history has moved past the start of the call, so every band abstains.
         """
         try:
-            row = self._model_row(vector)
+            row = self._model_row(vector, feed)
             model, calibration = self.bundle.risk_model(feed)
             raw = model.predict_one(row)
         except Exception as error:
@@ -467,9 +493,28 @@ class Scorer:
             plan_class="" if action == "pass" else plan_class(None, rules),
         )
 
-    def _model_row(self, vector: Sequence[float]) -> Sequence[float]:
-        """Returns the columns of the vector that the model takes, in the model's order."""
-        return vector if self._in_order else self._pick(vector)[:-1]
+    def _model_row(self, vector: Sequence[float], feed: str) -> Sequence[float]:
+        """Returns the columns of the vector that the model takes, in the model's order.
+
+        On a feed without routes trunk and device count as missing, because records may have a few of them.
+        """
+        row = vector if self._in_order else self._pick(vector)[:-1]
+        if feed not in self._blanked or not self._routes:
+            return row
+        row = array("d", row)
+        for place in self._routes:
+            row[place] = math.nan
+        return row
+
+    def _model_rows(self, vectors: Floats, feed: str) -> Floats:
+        """Returns what `_model_row` returns for each row of a table."""
+        import numpy as np
+
+        if feed not in self._blanked:
+            return np.ascontiguousarray(vectors if self._in_order else vectors[:, self._columns])
+        rows = vectors[:, self._columns]  # a copy
+        rows[:, self._routes] = np.nan
+        return rows
 
     def _reasons(self, model: Forest, row: Sequence[float]) -> tuple[Reason, ...]:
         (contributions,) = model.contributions(row)

@@ -101,7 +101,7 @@ def evaluate(
     progress("score", 0.6)
     seen = seen_groups(dataset, scorer.bundle)
     rule_bits = rules_met(dataset.calls, rule_columns(X), None, scorer.policy.terms)
-    feed = feed_of_table(dataset.calls)
+    feed = scorer.feed_for(feed_of_table(dataset.calls))
     bundle_there = structs.replace(scorer.bundle, thresholds=scorer.bands(feed) or scorer.bundle.thresholds)
     scores = scorer.score_table(X, rule_bits, feed=feed, threads=threads or 2)
     by_rules = table_actions(scorer.policy, np.zeros_like(scores.band_action), scores.rule_bits)

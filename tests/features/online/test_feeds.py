@@ -9,7 +9,7 @@ from hypothesis import example, given
 
 from callsieve.features import History
 from callsieve.features.intake.keyed_table import keyed_calls
-from callsieve.features.kernel.windows import DAY_MS
+from callsieve.features.kernel.windows import DAY_MS, WEEK
 from callsieve.features.online import feeds
 from callsieve.features.online.feeds import (
     ANSWERED_ONLY,
@@ -21,13 +21,15 @@ from callsieve.features.online.feeds import (
     OUTGOING_ONLY,
     SPARSE,
     UNKNOWN_FEED,
-    feed_of_counts,
-    feed_of_shares,
+    FeedShares,
+    SampledCall,
+    feed_of_sample,
     feed_of_table,
     needs_second_model,
-    sampled_attempts,
+    shares_of_sample,
 )
-from tests.support.calls.lacks import week_of_calls, without
+from callsieve.features.online.memory_feed import sampled_attempts
+from tests.support.calls.lacks import forged_calls, week_of_calls, without
 
 CALLS = 6_000  # some two days; a few records stand twice
 OF_EACH_CALL = LACKS[:4]
@@ -66,10 +68,10 @@ def test_a_copy_that_lacks_something_is_recognised_in_a_table_and_in_a_history(c
     assert feed_of_table(poorer) == history_of(poorer).feed == expected_feed(poorer) == (", ".join(lacks) or COMPLETE)
 
 
-@pytest.mark.parametrize("lack", [NO_ROUTES, NO_RING_TIME])
-def test_records_that_lack_something_in_part_are_on_no_feed(calls, lack):
+@pytest.mark.parametrize(("lack", "feed"), [(NO_ROUTES, NO_ROUTES), (NO_RING_TIME, UNKNOWN_FEED)])
+def test_records_that_lack_something_in_part_are_on_no_feed_unless_calls_can_be_scored_without_it(calls, lack, feed):
     poorer = without(calls, (lack,), share=0.93)
-    assert feed_of_table(poorer) == history_of(poorer).feed == UNKNOWN_FEED
+    assert feed_of_table(poorer) == history_of(poorer).feed == feed
 
 
 @pytest.mark.parametrize(("rare_of_100", "expected"), [(0, COMPLETE), (9, COMPLETE), (11, SPARSE), (25, UNKNOWN_FEED)])
@@ -92,6 +94,59 @@ def test_long_records_are_sparse_if_their_whole_weeks_are(calls, quiet, expected
         week[call] | {"start": 7 * DAY_MS * int(place) + int(moments[place, call])} for place, call in np.argwhere(mask)
     ]
     assert feed_of_table(pa.Table.from_pylist(sorted(rows, key=lambda row: row["start"]), calls.schema)) == expected
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("rare_of_100", [5, 14])
+def test_forged_numbers_that_call_once_change_no_feed(calls, rare_of_100, share):
+    week = week_of_calls(calls, rare_of_100)
+    forged = forged_calls(week, share)
+    assert feed_of_table(forged) == history_of(forged).feed == feed_of_table(week) != UNKNOWN_FEED
+
+
+@pytest.mark.parametrize(("made", "share", "expected"), [(4, 0.2, UNKNOWN_FEED), (4, 0.08, SPARSE), (5, 0.5, COMPLETE)])
+def test_forged_numbers_of_two_to_four_calls_change_a_feed(calls, made, share, expected):
+    """The limit of the defence, which docs/explanation/threats.md states."""
+    forged = forged_calls(week_of_calls(calls, 5), share, made)
+    assert feed_of_table(forged) == history_of(forged).feed == expected
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_week_has_the_same_shares_in_a_table_and_in_a_history(calls, seed, monkeypatch):
+    draws, samples = np.random.default_rng(seed), []
+    template, rows = calls.slice(0, 1).to_pylist()[0] | {"talk": 9_000, "device": None}, []
+    for caller, made in enumerate(draws.integers(1, 10, 300).tolist()):
+        answered, rang, routed, others = draws.integers(0, (2, 2, 2, 900)).tolist()
+        facts = {"outcome": "answered" if answered else "busy", "ring": 5_000 * rang, "trunk": "t" if routed else None}
+        rows += [
+            template | facts | {"caller": f"a{caller}", "callee": f"a{caller + 1 + call * others}"}
+            for call in range(made)
+        ]
+    order = draws.permutation(len(rows)).tolist()
+    rows = [rows[place] | {"start": DAY_MS + n * (WEEK // len(rows))} for n, place in enumerate(order)]
+    week = pa.Table.from_pylist(rows, calls.schema)
+    history = history_of(week)
+    monkeypatch.setattr(feeds, "feed_of_sample", samples.append)
+    feed_of_table(week)
+    expected = shares_of_sample(*samples)
+    assert history.feed == expected.feed and 0 < expected.rare < expected.counted < 1
+    assert history.memory_feed.shares == expected
+
+
+def test_a_change_of_the_feed_is_logged_once_with_its_figures(calls, caplog):
+    history, week = History(calls=20_000, numbers=20_000), week_of_calls(calls, 5)
+    for number, lacks in enumerate([(), (NO_RING_TIME,), (NO_RING_TIME,), ()]):
+        shifted = pa.array(week["start"].to_numpy() + number * WEEK)
+        for call in keyed_calls(
+            without(week.set_column(week.schema.get_field_index("start"), "start", shifted), lacks)
+        ):
+            history.observe(call)
+        history.advance(call.start + 60_000)
+        assert history.feed == history.memory_feed.name == (NO_RING_TIME if lacks else COMPLETE)
+        assert history.memory_feed.changes == len(caplog.records) == (0, 1, 1, 2)[number]
+    first = caplog.records[0].getMessage()
+    assert "from 'complete' (unanswered 0.2" in first and "to 'no ring time' (unanswered 0.2" in first
+    assert "ring 0.000" in first and "rare 0.05" in first
 
 
 def test_few_calls_are_taken_as_complete(calls):
@@ -159,14 +214,27 @@ SHARES = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.01, 0.010001, 0.05, 
 @example((0.05, 0.2, 0.2, 0.2))
 @example((0.0499, 0.2, 0.2, 0.2))
 def test_a_feed_follows_from_its_shares(shares):
-    feed = feed_of_shares(*shares)
-    limits = (0.05, 0.2, 0.2, 0.2)
+    feed = FeedShares(*shares).feed
+    limits, lacking = (0.05, 0.2, 0.0, 0.2), (0.01, 0.01, 0.2, 0.01)
     if any(0.01 < share < limit for share, limit in zip(shares, limits, strict=True)):
         assert feed == UNKNOWN_FEED
     else:
         assert feed in FEEDS
-        assert [lack in feed.split(", ") for lack in OF_EACH_CALL] == [share <= 0.01 for share in shares]
-    assert feed_of_counts(10_000, 0, 0, 10_000, 10_000, 0) == f"{ANSWERED_ONLY}, {NO_RING_TIME}"  # no call ever ends
+        expected = [share <= limit for share, limit in zip(shares, lacking, strict=True)]
+        expected[2] = shares[2] < 0.2  # routes
+        assert [lack in feed.split(", ") for lack in OF_EACH_CALL] == expected
+
+
+def test_calls_that_never_end_show_neither_unanswered_calls_nor_ring_times():
+    never = SampledCall(over=False, unanswered=False, called=True, routed=True, rang=False, made=9)
+    assert feed_of_sample([never] * 1_000) == f"{ANSWERED_ONLY}, {NO_RING_TIME}"
+
+
+def test_records_in_which_nearly_every_caller_calls_once_are_on_no_feed():
+    one, many = (SampledCall(True, n % 5 == 0, True, True, True, made) for n, made in ((1, 1), (2, 9)))
+    missed = many._replace(unanswered=True)
+    assert feed_of_sample([one] * 1_780 + [many] * 190 + [missed] * 30) == COMPLETE  # 11 % of the calls count
+    assert feed_of_sample([one] * 1_820 + [many] * 150 + [missed] * 30) == UNKNOWN_FEED
 
 
 @given(st.sampled_from((*FEEDS, UNKNOWN_FEED)), st.sampled_from((*FEEDS, UNKNOWN_FEED)))

@@ -7,6 +7,7 @@ import pytest
 from msgspec import structs
 
 from callsieve.features import History
+from callsieve.features.catalogue import BY_NAME, NAMES
 from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.online.feeds import (
     ANSWERED_ONLY,
@@ -17,14 +18,17 @@ from callsieve.features.online.feeds import (
     UNKNOWN_FEED,
 )
 from callsieve.serving.batch.memory_scoring import score_calls
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.cases.rescore import rescore
+from callsieve.serving.live.swap import Swap
 from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
-from callsieve.serving.rules.policy import ACTIONS, Policy, read_policy
+from callsieve.serving.rules.policy import ACTIONS, Policy, pin_feed, read_policy
 from callsieve.serving.rules.preferences import PREFERENCE_RULE
 from callsieve.serving.rules.rule_bits import BITS, rule_names
 from callsieve.serving.scorer.scorer import Scorer
 from tests.support import real_bundle
 from tests.support.calls.lacks import without
+from tests.support.small_bundle import train_text
 
 CALLS, LAST = 2_200, 150
 EVERY, NONE = -1e9, 1e9  # thresholds that every score reaches, or none
@@ -114,11 +118,48 @@ def test_records_that_lack_something_in_part_reach_no_band_unless_the_policy_nam
     """One of several processes takes its share for records that lack calls; the policy says what they are."""
     policy = dataclasses.replace(POLICY, feed=feed) if feed else POLICY
     scorer = make_scorer({COMPLETE: EVERY, NO_ROUTES: EVERY, NO_RING_TIME: EVERY}, policy)
-    part = without(calls, (NO_ROUTES,), share=0.93)
+    part = without(calls, (NO_RING_TIME,), share=0.93)
     rows = last_verdicts(scorer, part)
     check_table(scorer, part, rows)
     expected = ("scored", "certified", feed) if feed else ("other_feed", "", UNKNOWN_FEED)
     assert {(verdict.status, verdict.band, verdict.feed) for *_, verdict in rows} == {expected}
+
+
+def test_calls_of_records_with_few_routes_are_scored_as_if_the_records_had_none(make_scorer, calls):
+    """A path that sends a trunk, beside records without one, switches no model off."""
+    scorer = make_scorer({COMPLETE: NONE, NO_ROUTES: EVERY})
+    few, none = (last_verdicts(scorer, without(calls, (NO_ROUTES,), share)) for share in (0.93, 1.0))
+    check_table(scorer, without(calls, (NO_ROUTES,), share=0.93), few)
+    assert [repr(verdict) for *_, verdict in few] == [repr(verdict) for *_, verdict in none]
+    assert any(call.trunk for call, _, _ in few)
+    unmasked = [scorer.bundle.model.predict_one(row) for _, row, _ in few]
+    assert unmasked != [verdict.raw for _, _, verdict in few]
+
+
+@pytest.mark.parametrize(("own", "recorded"), [(NO_ROUTES, COMPLETE), (COMPLETE, NO_ROUTES)])
+def test_a_model_that_reads_neither_trunk_nor_device_needs_neither(make_scorer, calls, own, recorded):
+    matrix = real_bundle.rows(2_000)
+    for column, name in enumerate(NAMES):
+        matrix[:, column] = np.nan if BY_NAME[name].role in ("trunk", "device") else matrix[:, column]
+    text = train_text(matrix, (matrix[:, 0] > 4).astype(int), NAMES, real_bundle.CATEGORICAL, 3)
+    bundle = structs.replace(make_scorer({COMPLETE: EVERY}).bundle, model=read_forest(text), feed=own)
+    scorer, records = Scorer(bundle, POLICY), without(calls, () if recorded == COMPLETE else (NO_ROUTES,))
+    rows = last_verdicts(scorer, records)
+    check_table(scorer, records, rows)
+    assert {(verdict.status, verdict.band, verdict.feed) for *_, verdict in rows} == {("scored", "certified", own)}
+    assert scorer.feed_for(UNKNOWN_FEED) == UNKNOWN_FEED and scorer.feed_for(ANSWERED_ONLY) == ANSWERED_ONLY
+
+
+def test_a_pinned_feed_applies_whatever_the_records_show(make_scorer, calls):
+    policy = pin_feed(POLICY, NO_RING_TIME)
+    scorer = make_scorer({COMPLETE: NONE, NO_RING_TIME: EVERY}, policy)
+    assert {verdict.feed for *_, verdict in last_verdicts(scorer, calls)} == {NO_RING_TIME}
+    assert pin_feed(POLICY, "") is POLICY and Scorer.load(feed=NO_ROUTES).policy.feed == NO_ROUTES
+    for wrong in ("full", UNKNOWN_FEED, "no ring time, no routes"):
+        with pytest.raises(ValueError, match=r"^feed: expected 'complete', or one or more of answered only, "):
+            Scorer.load(feed=wrong)
+        with pytest.raises(ValueError, match=r"^feed: expected"):
+            Swap(trusted=(), feed=wrong)
 
 
 @pytest.mark.parametrize(

@@ -386,7 +386,7 @@ def test_an_unknown_number_class_has_no_certificate(scorer, matrix, odd):
 def test_an_empty_table_has_no_scores(scorer):
     scores = scorer.score_table(np.empty((0, len(NAMES))))
     assert (len(scores.raw), len(scores.score), len(scores.action)) == (0, 0, 0)
-    assert scorer.content_classes(np.empty((0, len(NAMES)))) == []
+    assert scorer.content_classes(np.empty((0, len(NAMES))), COMPLETE) == []
 
 
 @pytest.mark.parametrize("shape", [(4, len(NAMES) - 1), (4, len(NAMES) + 1), (len(NAMES),), (1, 2, len(NAMES))])

@@ -35,6 +35,23 @@ def week_of_calls(calls, rare_of_100, callers=100):
     return pa.Table.from_pylist(sorted(rows, key=lambda row: row["start"]), calls.schema)
 
 
+def forged_calls(calls, share, made=1):
+    """Returns calls of a week with further ones of forged numbers, which nobody calls.
+
+    Args:
+        share: share of the forged calls among all.
+        made: calls of each forged number.
+    """
+    draws, count = np.random.default_rng(1), round(calls.num_rows * share / (1 - share))
+    rows = calls.take(pa.array(draws.integers(1, calls.num_rows - 1, count)))  # not the first, nor the last
+    callers = pa.array([f"forged{number // made}" for number in range(count)])
+    starts = pa.array(rows["start"].to_numpy() + draws.integers(1, 1_000, count))
+    for name, values in (("caller", callers), ("start", starts)):
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, name, values.cast(calls.schema.field(name).type))
+    return pa.concat_tables([calls, rows]).unify_dictionaries().sort_by("start")
+
+
 def _answered(calls, chosen):
     return calls.filter(pc.or_(pc.invert(chosen), pc.equal(calls["outcome"].cast(pa.string()), "answered")))
 

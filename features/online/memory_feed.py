@@ -1,0 +1,114 @@
+"""The feed of a history, measured on the calls of its last seven days. `feeds.py` says what a feed is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from callsieve.features.codegen.memory_layout import Arrays
+from callsieve.features.kernel.windows import ANSWERED, DAY_MS, END_PLACES, NEVER, OUTCOME_BITS, OVER, WEEK
+from callsieve.features.stream.call_store import (
+    CALLER,
+    DURATION,
+    FACTS,
+    FIELDS,
+    NOW,
+    ROUTE_SIZE,
+    STORED,
+    TALK,
+    start_of,
+)
+from callsieve.features.stream.routes import KEYS_OF
+from callsieve.features.stream.time_order import BEYOND, CURSOR, OFFSET, SIZE
+
+from .driver import Driver
+from .feeds import COMPLETE, FEWEST_CALLS, FEWEST_DAYS, SAMPLE_CALLS, FeedShares, SampledCall, shares_of_sample
+
+WIDEST = 2  # the window of seven days
+INCOMING = 2  # the stream of a number's incoming attempts
+
+
+class MemoryFeed:
+    """The feed of a history's calls of the last seven days, measured at most once a day on a sample of them.
+
+    A change is logged once, with its figures.
+
+    Attributes:
+        name: the latest feed; COMPLETE before the first measurement.
+        shares: the shares of the latest measurement; None before the first.
+        changes: how often a measurement gave another feed than the one before.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self.name, self.changes = COMPLETE, 0
+        self.shares: FeedShares | None = None
+        self._memory, self._number, self._day = driver.memory, driver.layouts["number"], NEVER
+
+    def latest(self) -> str:
+        """Returns the feed, one of `feeds.FEEDS` or UNKNOWN_FEED. The first answer of a day takes milliseconds."""
+        counts = self._memory["shared"]["counts"]
+        if counts[STORED] < FEWEST_CALLS:
+            return COMPLETE
+        day = int(counts[NOW]) // DAY_MS
+        if day > self._day:
+            self._day = day
+            self._measure()
+        return self.name
+
+    def _measure(self) -> None:
+        before = self.name, self.shares
+        self.shares = shares_of_sample(self._sample())
+        self.name = COMPLETE if self.shares is None else self.shares.feed
+        if before[1] is None or before[0] == self.name:
+            return
+        import logging  # only here: importing it takes longer than a verdict
+
+        self.changes += 1
+        logging.getLogger("callsieve.features").warning(
+            "the feed of the last seven days changed from %r (%s) to %r (%s): the thresholds of the new feed apply, or "
+            "none; check the source of the records, or pin the feed",
+            *before,
+            self.name,
+            self.shares,
+        )
+
+    def _sample(self) -> list[SampledCall]:
+        shared, state = self._memory["shared"], self._memory["number"]["state"]
+        calls, routes = shared["calls"], shared["routes"]
+        number, now = self._number, int(shared["counts"][NOW])
+        made = number.SUMS + WIDEST * number.SLOTS + number.CALLS  # calls of a number in that window
+        received = number.ENDS + INCOMING * END_PLACES + WIDEST  # its first incoming attempt in that window
+        sample, days = [], set()
+        for place in sampled_attempts(self._memory):
+            call, route = place * FIELDS, shared["route"][place] * ROUTE_SIZE
+            later = shared["later_route"][place] * ROUTE_SIZE
+            keys = (routes[of + KEYS_OF + kind] for of in (route, later) if of > 0 for kind in (1, 2))
+            caller, start, facts = routes[route + CALLER] * number.STATE, start_of(call, calls), calls[call + FACTS]
+            over = bool(facts >> OVER & 1)
+            in_week = start >= now - WEEK
+            if in_week:
+                days.add(start // DAY_MS)
+            sample.append(
+                SampledCall(
+                    over=over,
+                    unanswered=over and facts & OUTCOME_BITS != ANSWERED,
+                    called=state[caller + received] >= 0,
+                    routed=any(key > 0 for key in keys),  # trunk or device
+                    rang=over and calls[call + DURATION] > calls[call + TALK],
+                    made=int(state[caller + made]) if in_week else 0,
+                )
+            )
+        return sample if len(days) >= FEWEST_DAYS else [call._replace(made=0) for call in sample]
+
+
+def sampled_attempts(memory: Arrays) -> Iterator[int]:
+    """Yields the places of at most SAMPLE_CALLS attempts of the last seven days, evenly over their order in time."""
+    events = memory["attempts"]
+    runs, sizes, marks = events["runs"], events["sizes"], events["marks"]
+    order = [int(runs[at]) for at in range(marks[CURSOR + WIDEST], marks[BEYOND])]
+    offset = int(marks[OFFSET + WIDEST])
+    step = max(-(-(sum(sizes[run] for run in order) - offset) // SAMPLE_CALLS), 1)
+    for run in order:
+        while offset < sizes[run]:
+            yield int(events["places"][run * SIZE + offset])
+            offset += step
+        offset -= sizes[run]
