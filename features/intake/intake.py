@@ -15,7 +15,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Literal, NoReturn
 from zoneinfo import ZoneInfo
 
@@ -67,7 +67,7 @@ class Intake:
             raise ValueError(f"remember must be 1 or more, got {remember}")
         if cached < 1:
             raise ValueError(f"cached must be 1 or more, got {cached}")
-        self._zone = time_zone(zone)
+        self._offset = partial(_offset, time_zone(zone))
         self._memory = NumberMemory(key, codes=numbers == "codes", remember=remember, cached=cached)
         self._number, self._text = self._memory.number, self._memory.text
 
@@ -178,10 +178,6 @@ class Intake:
         day, rest = divmod(start + self._offset(start // QUARTER), DAY)
         return rest // HOUR, day
 
-    def _offset(self, quarter: int) -> int:
-        """Returns by how many milliseconds local time is ahead of UTC in a quarter hour since 1970."""
-        return _offset(self._zone, quarter)
-
 
 def _differs(caller: KeyedNumber, network: KeyedNumber | None) -> int:
     if network is None or not plan.has_digits(caller.number) or not plan.has_digits(network.number):
@@ -191,5 +187,6 @@ def _differs(caller: KeyedNumber, network: KeyedNumber | None) -> int:
 
 @lru_cache(maxsize=1 << 16)
 def _offset(zone: ZoneInfo, quarter: int) -> int:
+    """Returns by how many milliseconds local time is ahead of UTC in a quarter hour since 1970."""
     offset = datetime.fromtimestamp(quarter * (QUARTER // 1000), zone).utcoffset() or timedelta(0)
     return offset // timedelta(milliseconds=1)

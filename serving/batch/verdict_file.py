@@ -71,9 +71,9 @@ def verdict_details(
     """
     strata, bands = strata_of(rows), scorer.bands(scores.feed)
     band = np.full(len(rows), "", dtype=object)
-    for own in reversed(bands):
-        reached = scores.raw >= np.array([own.threshold_for(stratum) for stratum in STRATA])[strata]
-        band[reached & covered] = own.name
+    for candidate in reversed(bands):
+        reached = scores.raw >= np.array([candidate.threshold_for(stratum) for stratum in STRATA])[strata]
+        band[reached & covered] = candidate.name
     status, message = statuses(scorer, rows, scores, covered, stale)
     explained: dict[str, list[str | None]] = {name: [None] * len(rows) for name in ("content", "mode", "reasons")}
     for place in np.flatnonzero((scores.action > 0) & (scores.band_action > 0)).tolist():

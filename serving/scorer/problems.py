@@ -1,4 +1,4 @@
-"""Reasons for a verdict without a score: the misfit of a history, and counts and log lines of wrong input and faults."""
+"""Verdicts without a score: why a history does not fit a scorer, and counts and log lines of wrong input and faults."""
 
 from __future__ import annotations
 
