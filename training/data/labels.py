@@ -81,13 +81,8 @@ def _from_findings(findings: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
 
 
 def _from_lists(lists: pd.DataFrame, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
-    """Labels by entries in force at the cutoff, on lists that the policy names; the more confident list decides.
-
-    An entry replaces earlier known ones of its number and list with the same `valid_from`, and so can end them.
-    """
+    """Labels by entries in force at the cutoff, on lists that the policy names; the more confident list decides."""
     entries = lists[(lists["known_at"] <= cutoff) & (lists["valid_from"] <= cutoff) & lists["list"].isin(policy.lists)]
-    entries = entries.sort_values("known_at", kind="stable")
-    entries = entries.drop_duplicates(["number", "list", "valid_from"], keep="last").sort_index()
     entries = entries[entries["valid_to"].isna() | (entries["valid_to"] > cutoff)]
     nuisance = entries["list"].map(lambda name: policy.lists[name].nuisance)
     confidence = entries["list"].map(lambda name: policy.lists[name].confidence)

@@ -245,24 +245,6 @@ def test_only_lists_in_force_and_known_at_the_cutoff_count():
     assert not label(calls_to("a", CROWD, 1), lists=both).loc["a", "nuisance"]  # protected has the higher confidence
 
 
-@pytest.mark.parametrize(
-    ("corrections", "source"),
-    [
-        ([], "list trusted survey"),
-        ([{"valid_to": 19}], "unreported"),  # corrected without a moment of its own: the later row counts
-        ([{"valid_to": 19, "known_at": 19}], "unreported"),
-        ([{"valid_to": 19, "known_at": 21}], "list trusted survey"),  # the end was not known at the cutoff
-        ([{"valid_to": 19, "known_at": 18}, {"known_at": 19}], "list trusted survey"),  # the end was withdrawn
-        ([{"valid_to": 19, "valid_from": 2}], "list trusted survey"),  # another entry
-        ([{"valid_to": 19, "list": "trusted other"}], "list trusted survey"),
-    ],
-)
-def test_the_entry_that_became_known_last_replaces_others_of_its_number_list_and_start(corrections, source):
-    first = {"number": "a", "list": "trusted survey", "valid_from": 1, "known_at": 1}
-    row = label(calls_to("a", CROWD, 1), lists=[first, *(first | more for more in corrections)]).loc["a"]
-    assert (row["source"], row["nuisance"]) == (source, False)
-
-
 def test_each_kind_of_trusted_numbers_is_a_list_of_the_policy():
     kinds = {"customer", "own_line", "survey", "announcement", "other"}
     assert {f"trusted {kind}" for kind in kinds} == {name for name in POLICY.lists if name.startswith("trusted")}
