@@ -27,6 +27,7 @@ TABLE = {
         "simulate": "training.cli.world_commands:simulate",
         "ingest complaints": "training.cli.ingest_commands:complaints",
         "ingest checks": "training.cli.ingest_commands:checks",
+        "ingest trusted": "training.cli.ingest_commands:trusted",
         "ingest columns": "training.cli.ingest_commands:columns",
         "ingest registers": "training.cli.ingest_commands:registers",
         "features": "serving.cli.score_commands:features",
@@ -112,7 +113,7 @@ TABLE = {
 """For each heading of the help the commands below it, and their functions as `package.module:function`."""
 
 GROUPS = {
-    "ingest": "Replace the numbers of complaints, checks, own columns and registers by tokens.",
+    "ingest": "Replace the numbers of complaints, checks, trusted numbers, own columns and registers by tokens.",
     "study": "Compare trainings, rules and policies.",
     "live": "Fill a service's memory, serve Asterisk, make API keys.",
     "cases": "Answer appeals: explain, decide, notify, clear the caller.",

@@ -1,4 +1,4 @@
-"""The commands `ingest complaints`, `ingest checks`, `ingest columns` and `ingest registers`."""
+"""The commands `ingest complaints`, `ingest checks`, `ingest trusted`, `ingest columns` and `ingest registers`."""
 
 from __future__ import annotations
 
@@ -74,6 +74,46 @@ def checks(
             file, layout, key=key, out=out, quarantine=rows.quarantine, strict=rows.strict, progress=progress
         )
     return Result(facts, lambda: console.show_facts("checks", facts))
+
+
+def trusted(
+    file: Annotated[Path, typer.Argument(help="File of trusted numbers: number, kind, trusted_from, trusted_to.")],
+    rows: RowOptions,
+    layout: Annotated[
+        str, typer.Option(help="callsieve, or a TOML file, such as of calls with `trusted`.")
+    ] = "callsieve",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder to learn from, or its lists.parquet; rows are added."),
+    ] = None,
+    registers: Annotated[
+        Path | None, typer.Option("--registers", help="Folder of registers for `callsieve score`; rows are added.")
+    ] = None,
+    key: KeyFile = None,
+) -> Result:
+    """Replace the numbers that you trust by tokens, and add them to a folder to learn from, to registers, or to both.
+
+    `kind` is customer, own_line, survey, announcement or other. A number counts as innocent from `trusted_from` on, up
+    to `trusted_to`; a row replaces an earlier one with its number and `trusted_from`.
+
+    Next: callsieve train --data, or callsieve score --registers.
+
+    Example: callsieve ingest trusted trusted.csv --key number.key --out data --registers registers
+    """
+    from callsieve.training.data.trusted_files import ingest_trusted
+
+    with console.progress("ingest trusted") as progress:
+        facts = ingest_trusted(
+            file,
+            layout,
+            key=key,
+            out=out,
+            registers=registers,
+            quarantine=rows.quarantine,
+            strict=rows.strict,
+            progress=progress,
+        )
+    return Result(facts, lambda: console.show_facts("trusted numbers", facts))
 
 
 def columns(

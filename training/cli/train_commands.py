@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,18 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from callsieve.features.keys.tokens import KEY_VARIABLE, Key, key_from_environment, read_key
 from callsieve.serving.cli import console
 from callsieve.serving.cli.configuration import refuse_unused
 from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import (
-    ComplaintFile,
     FeatureNames,
     GatesFile,
-    KeyFile,
     LabelPolicyFile,
     Lang,
-    LayoutName,
     Out,
     Seed,
     Threads,
@@ -34,38 +28,14 @@ from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.language import language
 from callsieve.training.oversight.log.gates import read_gates
 
+from .own_files import OwnFiles
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from callsieve.features.files.progress import Progress
     from callsieve.training.data.sources import Source
     from callsieve.training.model.settings import Settings
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OwnFiles:
-    """An operator's own files, in place of a folder of keyed tables."""
-
-    calls: Annotated[
-        Path | None, typer.Option("--calls", help="File of call records to learn from; needs --complaints or --checks.")
-    ] = None
-    layout: LayoutName = "callsieve"
-    complaints: ComplaintFile = None
-    complaint_layout: Annotated[
-        str | None,
-        typer.Option(
-            "--complaint-layout",
-            help="callsieve, 12321, ftc, or a TOML file; by default the table `complaints` of --layout.",
-        ),
-    ] = None
-    checks: Annotated[
-        Path | None, typer.Option("--checks", help="File of checked numbers: number, verdict, checked_at.")
-    ] = None
-    check_layout: Annotated[
-        str | None,
-        typer.Option("--check-layout", help="callsieve, or a TOML file; by default the table `checks` of --layout."),
-    ] = None
-    key: KeyFile = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,9 +147,9 @@ def train(
 ) -> Result:
     """Train, evaluate, certify and sign a model, from your files of calls and complaints or from keyed tables.
 
-    --calls, --complaints and --checks (numbers that you have checked) name your files; their keyed tables are written
-    to data/ in --out. --data names folders of keyed tables, such as months, provinces or simulated worlds, which train
-    one model. --vectors names a feature table.
+    --calls, --complaints, --checks (numbers that you have checked) and --trusted (numbers that you trust) name your
+    files; their keyed tables are written to data/ in --out. --data names folders of keyed tables, such as months,
+    provinces or simulated worlds, which train one model. --vectors names a feature table.
 
     Next: callsieve score, or audit page.
 
@@ -197,19 +167,13 @@ def train(
 
 def _check_inputs(context: typer.Context, own: OwnFiles, keyed: KeyedFolders, table: FeatureTable) -> None:
     """Ends the command unless it has calls, folders or a feature table, and only options that these use."""
-    if own.calls is None:
-        refuse_unused(context, _names(OwnFiles, "calls"), "no --calls")
     if sum((bool(keyed.data), own.calls is not None, table.vectors is not None)) != 1:
         console.fail("train: expected one of --calls FILE, --data FOLDER and --vectors FILE", code=2)
+    own.check(context)
     if table.vectors is not None:
         calls_only = _names(KeyedFolders, "data") + _names(TrainOptions, "tracking_uri", "seed", "threads")
         refuse_unused(context, calls_only, "--vectors")
         return
-    if own.calls is not None and own.complaints is None and own.checks is None:
-        console.fail("train: --calls: expected --complaints FILE or --checks FILE; a model learns from these", code=2)
-    for file, layout in (("complaints", "complaint_layout"), ("checks", "check_layout")):
-        if own.calls is not None and getattr(own, file) is None:
-            refuse_unused(context, (layout,), f"no --{file}")
     refuse_unused(context, _names(FeatureTable, "vectors"), "--data" if keyed.data else "--calls")
     if own.calls is not None:
         refuse_unused(context, ("own_columns",), "--calls")
@@ -240,10 +204,10 @@ def _train_on_files(
     settings = training.settings(keyed, ())
     if training.dry_run:
         with tempfile.TemporaryDirectory() as scratch:
-            made = _keyed(own, Path(scratch), progress)
+            made = own.keyed(Path(scratch), progress)
             return _counted(folder_sources([made, *(keyed.more or ())], keyed.certify or ()), settings)
     folder = console.new_folder(out)
-    sources = folder_sources([_keyed(own, out, progress), *(keyed.more or ())], keyed.certify or ())
+    sources = folder_sources([own.keyed(out, progress), *(keyed.more or ())], keyed.certify or ())
     return _recorded(sources, settings, training, folder, str(own.calls), progress)
 
 
@@ -277,39 +241,6 @@ def _counted(sources: Sequence[Source], settings: Settings) -> Result:
 
     counts = preflight(sources, settings)
     return Result(counts, lambda: runs.preflight(counts), failed=bool(counts["too_small"]))
-
-
-def _keyed(own: OwnFiles, out: Path, progress: Progress) -> Path:
-    """Keys own files into the folder `data` of a run, which is left empty after a fault; returns the folder."""
-    from callsieve.training.data.ingest import OwnFile, key_own_files
-
-    assert own.calls is not None  # noqa: S101 - the command has checked it
-    made = None
-    if own.key is not None:
-        key = read_key(own.key)
-    elif KEY_VARIABLE in os.environ:
-        key = key_from_environment()
-    else:
-        key, made = Key.generate("e1"), out / "number.key"
-        key.write(made)
-    of_calls = own.layout if own.layout.endswith(".toml") else "callsieve"
-    complaints, checks = (
-        None if path is None else OwnFile(path, layout or of_calls)
-        for path, layout in ((own.complaints, own.complaint_layout), (own.checks, own.check_layout))
-    )
-    try:
-        invalid = key_own_files(
-            OwnFile(own.calls, own.layout), key, out / "data", complaints=complaints, checks=checks, progress=progress
-        )
-    except BaseException:
-        shutil.rmtree(out / "data", ignore_errors=True)
-        if made is not None:
-            made.unlink()
-        raise
-    for path, counts in invalid.items():
-        for reason, count in counts.items():
-            console.note(f"{path}: quarantined: {count:,} rows, {reason}")
-    return out / "data"
 
 
 def whole_days(days: float) -> int:

@@ -10,18 +10,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pandas as pd
 
 from callsieve.features.files.atomic import check_distinct, check_present
-from callsieve.features.files.decode import Record
+from callsieve.features.files.decode import Record, as_kind
 from callsieve.features.files.progress import silent
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import KEY_VARIABLE
 from callsieve.features.reading.quarantine import BAD_VALUE, DUPLICATE, UNKNOWN_WORD, check_any_valid
 from callsieve.serving.batch.call_files import key_or_temporary
-from callsieve.serving.batch.keyed_rows import read_rows
+from callsieve.serving.batch.keyed_rows import Rows, read_rows
 from callsieve.serving.custody.purposes import current_declaration
 
 from .complaint_files import NumberLayout, end_of_day, moments_of, number_tokens, own_layout
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
     from callsieve.features.keys.tokens import Key
 
+_Layout = TypeVar("_Layout", bound=NumberLayout)
 VERDICTS: Mapping[str, str] = {"nuisance": "nuisance", "innocent": "innocent"}
 """Words of the column `verdict`, unless the layout has a table `verdict`."""
 
@@ -63,16 +64,27 @@ def check_layout(name: str) -> CheckLayout:
     Raises:
         ValueError: in one line, for an unknown name or an invalid file.
     """
+    return own_or_default(name, CheckLayout, "checks")
+
+
+def own_or_default(name: str, kind: type[_Layout], table: str) -> _Layout:
+    """Returns the defaults of a kind of layout for the name `callsieve`, or the layout of a TOML file.
+
+    Args:
+        table: its name in a layout of calls.
+    Raises:
+        ValueError: in one line, for an unknown name or an invalid file.
+    """
     if name == "callsieve":
-        return CheckLayout()
+        return as_kind({}, kind, table)
     if not name.endswith(".toml"):
         raise ValueError(f"layout {name!r}: expected callsieve, or a .toml file")
-    return own_layout(Path(name), CheckLayout, "checks", implied=True)
+    return own_layout(Path(name), kind, table, implied=True)
 
 
 @dataclass(frozen=True, slots=True)
-class ReadChecks:
-    """Findings of a file, in its order, with the columns of FINDINGS, and the number of quarantined rows by reason."""
+class KeyedRows:
+    """Keyed rows of a file, in its order, and the number of quarantined rows by reason."""
 
     table: pd.DataFrame
     quarantined: Mapping[str, int]
@@ -86,9 +98,10 @@ def read_check_file(
     quarantine: Path | None = None,
     strict: bool = False,
     progress: Progress = silent,
-) -> ReadChecks:
+) -> KeyedRows:
     """Reads and keys a file of checks: text (plain or gzip) or Parquet.
 
+    Returns: rows with the columns of FINDINGS.
     Raises:
         ValueError: in one line, if the layout is unknown, the file broken, all rows invalid or, if strict, at the first
             invalid row.
@@ -106,21 +119,60 @@ def read_check_file(
     local = checked_at.dt.tz_convert(layout.zone)
     known_at = checked_at.where(local != local.dt.normalize(), end_of_day(checked_at, layout.zone))
     table = pd.DataFrame({"number": number, "nuisance": [word == "nuisance" for word in verdict], "known_at": known_at})
+    mark_repeated(rows, table, ["number", "known_at"], "one verdict on a number at one time")
+    return sound_rows(rows, table, quarantine, key, strict=strict)
+
+
+def mark_repeated(rows: Rows, table: pd.DataFrame, subject: list[str], expected: str) -> None:
+    """Marks rows of one subject that contradict each other, and rows that occur before.
+
+    Args:
+        table: the parsed rows.
+        subject: columns that agree in rows about one subject.
+        expected: what a file must have in place of a contradiction.
+    """
     sound = table[rows.faults.which == 0]
-    verdicts = sound.groupby(["number", "known_at"])["nuisance"].transform("nunique")
-    contradicted = verdicts.reindex(table.index, fill_value=1) > 1
-    rows.mark(contradicted, BAD_VALUE, "", "one verdict on a number at one time")
-    rows.mark(sound.duplicated().reindex(table.index, fill_value=False), DUPLICATE, "", "each check once")
-    valid, invalid = rows.set_apart({name: role for role, name in column.items()}, quarantine, key, strict=strict)
+    distinct = sound.drop_duplicates()
+    contradicted = pd.MultiIndex.from_frame(distinct[subject][distinct.duplicated(subject, keep=False)])
+    is_contradicted = pd.Series(pd.MultiIndex.from_frame(sound[subject]).isin(contradicted), index=sound.index)
+    rows.mark(is_contradicted.reindex(table.index, fill_value=False), BAD_VALUE, "", expected)
+    rows.mark(sound.duplicated().reindex(table.index, fill_value=False), DUPLICATE, "", "each row once")
+
+
+def sound_rows(rows: Rows, table: pd.DataFrame, quarantine: Path | None, key: Key, *, strict: bool) -> KeyedRows:
+    """Returns the rows without a fault, and writes the others to quarantine.
+
+    Raises:
+        ValueError: in one line, if all rows are invalid or, if strict, at the first invalid row.
+    """
+    shown = {names[0]: role for role, names in rows.roles.items()}
+    valid, invalid = rows.set_apart(shown, quarantine, key, strict=strict)
     table = table.iloc[valid].reset_index(drop=True)
     check_any_valid(len(table), invalid)
-    return ReadChecks(table, dict(sorted(invalid.counts.items())))
+    return KeyedRows(table, dict(sorted(invalid.counts.items())))
 
 
-def add_checks(read: ReadChecks, path: Path) -> int:
+def add_checks(read: KeyedRows, path: Path) -> int:
     """Adds the findings that a table on disk does not have yet; returns how many. Other findings stay."""
     rows = [dict(zip(FINDINGS.names, row, strict=True)) for row in read.table.itertuples(index=False)]
     return add_rows(path, FINDINGS, rows)
+
+
+def check_ingest(path: Path, key: Path | None, quarantine: Path | None, outputs: Mapping[str, Path | None]) -> None:
+    """Checks the paths and the declaration of a file to ingest, before it is read.
+
+    Args:
+        outputs: where keyed rows are added, by the name of the option.
+    Raises:
+        ValueError: in one line, if a path is missing or used twice, the declaration has expired, or rows would be added
+            under a new key.
+    """
+    check_distinct(path, key, quarantine, *outputs.values())
+    check_present(path, key)
+    for option, output in outputs.items():
+        if output is not None and key is None and KEY_VARIABLE not in os.environ:
+            raise ValueError(f"{option}: expected --key FILE or {KEY_VARIABLE}, the key of the calls in the folder")
+    current_declaration(path, "ingestion")
 
 
 def ingest_checks(
@@ -140,11 +192,7 @@ def ingest_checks(
         ValueError: in one line, if the file or the layout is invalid, the declaration has expired, or findings would be
             added under a new key.
     """
-    check_distinct(path, key, out, quarantine)
-    check_present(path, key)
-    if out is not None and key is None and KEY_VARIABLE not in os.environ:
-        raise ValueError(f"--out: expected --key FILE or {KEY_VARIABLE}, the key of the calls in the folder")
-    current_declaration(path, "ingestion")
+    check_ingest(path, key, quarantine, {"--out": out})
     read = read_check_file(path, layout, key_or_temporary(key), quarantine=quarantine, strict=strict, progress=progress)
     table = read.table
     last = table.sort_values("known_at", kind="stable").drop_duplicates("number", keep="last")["nuisance"]

@@ -24,6 +24,7 @@ from callsieve.serving.custody.purposes import copy_declaration, current_declara
 from .check_files import add_checks, check_layout, read_check_file
 from .complaint_files import ReadComplaints, layout_named, read_complaint_file
 from .list_reach import list_reach, mean_by_day_kind
+from .trusted_files import LISTS_FILE, add_to_lists, read_trusted_file, trusted_layout
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -127,12 +128,14 @@ def key_own_files(
     *,
     complaints: OwnFile | None = None,
     checks: OwnFile | None = None,
+    trusted: OwnFile | None = None,
     progress: Progress = silent,
 ) -> dict[Path, dict[str, int]]:
     """Writes the keyed tables of own files into a folder, with numbers as tokens of one key.
 
-    These are `calls.parquet`, and `complaints.parquet` and `findings.parquet` of the files that are given. The
-    declaration of the calls, if any, also applies to the folder.
+    These are `calls.parquet`, and `complaints.parquet`, `findings.parquet` and `lists.parquet` of the files of
+    complaints, checks and trusted numbers that are given. The declaration of the calls, if any, also applies to the
+    folder.
 
     Args:
         folder: new folder.
@@ -141,7 +144,7 @@ def key_own_files(
         ValueError: in one line, if a file is missing or invalid, all of its rows are invalid, or the declaration of its
             folder does not permit a training.
     """
-    paths = [file.path for file in (calls, complaints, checks) if file is not None]
+    paths = [file.path for file in (calls, complaints, checks, trusted) if file is not None]
     check_distinct(*paths)
     check_present(*paths)
     for path in paths:
@@ -151,10 +154,16 @@ def key_own_files(
         layout_named(complaints.layout)
     if checks is not None:
         check_layout(checks.layout)
+    if trusted is not None:
+        trusted_layout(trusted.layout)
     folder.mkdir(parents=True)
-    step = steps(progress, {"checks": 1, "complaints": 1, "calls": 9})
+    step = steps(progress, {"trusted": 1, "checks": 1, "complaints": 1, "calls": 9})
     quarantined: dict[Path, dict[str, int]] = {}
     # The shorter files first: a fault in them is reported before the calls are read.
+    if trusted is not None:
+        listed = read_trusted_file(trusted.path, trusted.layout, key, progress=step["trusted"])
+        add_to_lists(listed, folder / LISTS_FILE)
+        quarantined[trusted.path] = dict(listed.quarantined)
     if checks is not None:
         checked = read_check_file(checks.path, checks.layout, key, progress=step["checks"])
         add_checks(checked, folder / "findings.parquet")

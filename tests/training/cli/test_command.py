@@ -150,6 +150,7 @@ OVERWRITES = {
     "invalid rows over the complaints": ("ingest complaints", "complaints.csv", ("--quarantine", "complaints.csv")),
     "findings over the checks": ("ingest checks --checks", "complaints.csv", ("--out", "complaints.csv")),
     "invalid checks over the checks": ("ingest checks --checks", "complaints.csv", ("--quarantine", "complaints.csv")),
+    "registers over the trusted numbers": ("ingest trusted", "complaints.csv", ("--registers", "complaints.csv")),
     "invalid rows over the registers": ("ingest registers", ".", ("--out", "new", "--quarantine", ".")),
 }
 

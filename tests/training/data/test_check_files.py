@@ -1,35 +1,21 @@
 """Checked numbers as a plain file: `ingest checks`, the labels of a folder, and every fault of a row."""
 
 import json
-import re
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.custody.retention import read_retention
-from callsieve.training import read_dataset
 from callsieve.training.data.dataset import FINDINGS
-from callsieve.training.data.label_policy import read_label_policy
-from callsieve.training.data.labels import label_numbers
 from callsieve.training.oversight.privacy import tables
+from tests.support.label_files import KEY, RUN_OF_DIGITS, labelled, moment, token
 
-KEY = Key("e1", b"k" * 32)
 HEAD = "number,verdict,checked_at"
 NUISANCE, INNOCENT = "95013123456", "13900139000"
 GOOD = f"{NUISANCE},nuisance,2025-03-04T10:00:00Z"
-RUN_OF_DIGITS = re.compile(r"(?!9{7})[0-9]{7}")  # a shape has a 9 for each digit
-
-
-def token(number):
-    return Intake(KEY).token("number", number)
-
-
-def moment(text):
-    return pd.Timestamp(text, tz="UTC")
 
 
 @pytest.fixture
@@ -47,12 +33,6 @@ def ingest(run_command, tmp_path):
         return json.loads(out), pq.read_table(tmp_path / "findings.parquet")
 
     return run
-
-
-def labelled(folder, number, cutoff):
-    """Returns the label of a number in a folder of keyed tables at a cutoff: its verdict and source, None for none."""
-    labels = label_numbers(read_dataset(folder), cutoff, read_label_policy()).set_index("number")
-    return tuple(labels.loc[number, ["nuisance", "source"]]) if number in labels.index else None
 
 
 def test_a_check_labels_its_number_from_its_moment_on(ingest, world_folder, tmp_path):
@@ -192,10 +172,10 @@ def test_checks_are_rekeyed_deleted_and_expire_like_other_tables(ingest, tmp_pat
 
     later = Key("e2", KEY.secret, b"c" * 32)
     assert tables.rekey(folder, Rekeying(KEY, later)) == {"findings.parquet": 2}
-    assert left() == [Intake(later).token("number", number) for number in (NUISANCE, INNOCENT)]
+    assert left() == [token(number, later) for number in (NUISANCE, INNOCENT)]
     rules, now = read_retention(), int(moment("2025-03-14").timestamp() * 1000)
     days = 400 * 86_400_000
     [erasure] = tables.plan_expiry(folder, rules, now + days)
     assert (erasure.name, pq.read_table(erasure.new).num_rows) == ("findings.parquet", 1)
     report = tables.delete(folder, left()[1], rules, now)
-    assert report["findings.parquet"]["deleted"] == 1 and left() == [Intake(later).token("number", NUISANCE)]
+    assert report["findings.parquet"]["deleted"] == 1 and left() == [token(NUISANCE, later)]

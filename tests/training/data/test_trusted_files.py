@@ -1,0 +1,232 @@
+"""Trusted numbers as a plain file: `ingest trusted`, the labels of a folder, registers, and every fault of a row."""
+
+import json
+from datetime import UTC, datetime
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from callsieve.features import Call, Intake
+from callsieve.serving import Registers, read_policy
+from callsieve.serving.custody.retention import read_retention
+from callsieve.serving.rules.register_lookup import look_up
+from callsieve.training.data.dataset import LISTS
+from callsieve.training.data.trusted_files import KINDS
+from callsieve.training.oversight.privacy import register_folders, tables
+from tests.support.label_files import KEY, RUN_OF_DIGITS, labelled, moment, token
+
+HEAD = "number,kind,trusted_from,trusted_to"
+SURVEY, SHOP = "95013123456", "13900139000"
+GOOD = f"{SURVEY},survey,2025-03-04T10:00:00Z,"
+MOMENT = pd.Timedelta(1, "ms")
+
+
+@pytest.fixture
+def ingest(run_command, tmp_path):
+    """Runs `ingest trusted` on lines of text; returns its figures and the table of lists."""
+    KEY.write(tmp_path / "number.key")
+
+    def run(*lines, head=HEAD, layout="callsieve", options=()):
+        (tmp_path / "trusted.csv").write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+        words = (tmp_path / "trusted.csv", "--layout", layout, "--key", tmp_path / "number.key", "--out", tmp_path)
+        code, out, err = run_command("ingest", "trusted", *words, "--json", *options)
+        assert code == 0, err
+        return json.loads(out), pq.read_table(tmp_path / "lists.parquet")
+
+    return run
+
+
+def spans(table):
+    """Returns list, start, end and moment of knowledge of each row, as texts in UTC."""
+    return [
+        (row["list"], *(row[name] and f"{row[name]:%m-%d %H:%M}" for name in ("valid_from", "valid_to", "known_at")))
+        for row in table.to_pylist()
+    ]
+
+
+def test_a_number_is_innocent_while_it_is_trusted_and_that_is_known(ingest, world_folder, tmp_path):
+    for name in ("calls", "complaints"):
+        (tmp_path / f"{name}.parquet").write_bytes((world_folder / f"{name}.parquet").read_bytes())
+    rows = (f"{GOOD}2025-03-09T10:00:00Z,", "139 0013 9000,customer,2025-03-04T10:00:00Z,,2025-03-06T10:00:00Z")
+    figures, table = ingest(*rows, head=f"{HEAD},known_at")
+    assert table.schema.equals(LISTS)
+    assert (figures["numbers"], figures["customer rows"], figures["survey rows"]) == (2, 1, 1)
+    assert (figures["with an end"], figures["added to lists"], figures["added to register"]) == (1, 2, 0)
+    survey, customer = (False, "list trusted survey"), (False, "list trusted customer")
+    for number, at, before, after in (
+        (SURVEY, "2025-03-04T10:00", None, survey),
+        (SURVEY, "2025-03-09T10:00", survey, None),
+        (SHOP, "2025-03-06T10:00", None, customer),
+    ):
+        assert labelled(tmp_path, token(number), moment(at) - MOMENT) == before
+        assert labelled(tmp_path, token(number), moment(at)) == after
+
+
+@pytest.mark.parametrize(
+    ("written", "begin"),
+    [
+        ("2025-03-04T10:00:00Z", "03-04 10:00"),
+        ("2025-03-04 10:00:00+08:00", "03-04 02:00"),
+        ("2025-03-04 10:00", "03-04 02:00"),  # by the layout's zone
+        ("2025-03-04", "03-03 16:00"),  # a day alone: its first moment
+    ],
+)
+def test_a_number_is_known_to_be_trusted_from_its_start_on(ingest, written, begin):
+    _, table = ingest(f"{SURVEY},survey,{written},")
+    assert spans(table) == [("trusted survey", begin, None, begin)]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason", "refused"),
+    [
+        (",survey,2025-03-04,", "missing_number", 1),
+        ("anonymous,survey,2025-03-04,", "bad_number", 1),
+        ("+86 139 xxxx 9000,survey,2025-03-04,", "bad_number", 1),
+        ("13900139000.0,survey,2025-03-04,", "bad_number", 1),
+        ("13900139000,friend,2025-03-04,", "unknown_word", 1),
+        ("13900139000,13900139000,2025-03-04,", "unknown_word", 1),
+        ("13900139000,,2025-03-04,", "unknown_word", 1),
+        ("13900139000,survey,,", "bad_time", 1),
+        ("13900139000,survey,13900139000,", "bad_time", 1),
+        ("13900139000,survey,2025-03-04,13900139000", "bad_time", 1),
+        ("13900139000,survey,2025-03-04,2025-03-04", "end_before_start", 1),
+        ("13900139000,survey,2025-03-04", "bad_number_of_columns", 1),
+        (GOOD.replace(SURVEY, f"+86{SURVEY}"), "duplicate", 1),
+        (f"{GOOD}2025-04-01\n{SHOP},survey,2025-03-04,", "bad_value", 2),
+        (GOOD.replace("survey", "customer") + f"\n{SHOP},survey,2025-03-04,", "bad_value", 2),
+    ],
+)
+def test_every_invalid_row_has_its_reason_and_no_number_is_shown(ingest, run_command, tmp_path, row, reason, refused):
+    quarantine = tmp_path / "quarantine.jsonl"
+    figures, table = ingest(GOOD, row, options=("--quarantine", quarantine))
+    assert figures["quarantined"] == {reason: refused} and table.num_rows == 1
+    entries = [json.loads(line) for line in quarantine.read_text().splitlines()]
+    assert {entry["reason"] for entry in entries} == {reason}
+    words = ("ingest", "trusted", tmp_path / "trusted.csv", "--key", tmp_path / "number.key")
+    code, out, err = run_command(*words, "--strict")
+    assert code == 1 and err.count("\n") == 1 and f": {reason}, expected " in err
+    for text in (quarantine.read_text(), json.dumps(figures), out, err):
+        assert not RUN_OF_DIGITS.search(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "head", "line"),
+    [
+        ('[clock]\nzone = "UTC"\n[columns]\ncaller = ["a"]\n', HEAD, f"{SURVEY},survey,2025-03-04T10:00:00,"),
+        (
+            '[clock]\nzone = "UTC"\n[columns]\ncaller = ["a"]\n'
+            '[trusted]\nformats = ["%d.%m.%Y %H:%M"]\ndropped = ["by"]\n'
+            'columns = { number = ["msisdn"], kind = ["group"], trusted_from = ["since"] }\n'
+            'kind = { poll = "survey" }\n',
+            "by,since,msisdn,group",
+            f"me,04.03.2025 10:00,{SURVEY},poll",
+        ),
+        (
+            'zone = "UTC"\ncolumns = { number = ["msisdn"], kind = ["group"] }\nformats = ["%Y%m%d%H%M"]\n',
+            "msisdn,group,trusted_from",
+            f"{SURVEY},survey,202503041000",
+        ),
+    ],
+    ids=["calls alone", "a table of calls", "trusted numbers alone"],
+)
+def test_a_layout_names_columns_and_words(ingest, tmp_path, text, head, line):
+    (tmp_path / "op.toml").write_text(text)
+    _, table = ingest(line, head=head, layout=tmp_path / "op.toml")
+    assert spans(table) == [("trusted survey", "03-04 10:00", None, "03-04 10:00")]
+    assert table["number"].to_pylist() == [token(SURVEY)]
+
+
+@pytest.mark.parametrize(
+    ("text", "head", "says"),
+    [
+        ('[trusted]\nkind = { poll = "survey?" }\n', HEAD, "kind.poll: expected one of announcement, customer, other"),
+        ("[trusted]\ncolumns = { verdict = ['a'] }\n", HEAD, "unknown key 'verdict'"),
+        (None, HEAD, "layout '12321': expected callsieve, or a .toml file"),
+        ("", "number,kind,since", "trusted.csv: column 3 is not known, expected kind, known_at, number, trusted_from"),
+        ("", "number,trusted_from,trusted_to", "trusted.csv: no column for kind, expected kind"),
+    ],
+)
+def test_an_invalid_layout_or_header_is_one_line(command_error, tmp_path, text, head, says):
+    (tmp_path / "op.toml").write_text(text or "")
+    (tmp_path / "trusted.csv").write_text(f"{head}\n{GOOD}\n")
+    layout = "12321" if text is None else tmp_path / "op.toml"
+    error = command_error("ingest", "trusted", tmp_path / "trusted.csv", "--layout", layout)
+    assert says in error.splitlines()[-1] and SURVEY not in error
+
+
+def test_a_row_replaces_the_one_of_its_number_and_start_in_lists_and_register(ingest, tmp_path):
+    other = pd.DataFrame([{"number": token(SURVEY), "list": "blocked", "valid_to": None}])
+    for name in ("valid_from", "known_at"):
+        other[name] = moment("2025-03-04T10:00")
+    other.astype({"valid_to": "datetime64[ms, UTC]"}).to_parquet(tmp_path / "lists.parquet")
+    blocked = ("blocked", "03-04 10:00", None, "03-04 10:00")
+    registers = tmp_path / "registers"
+
+    def add(*lines):
+        figures, table = ingest(*lines, options=("--registers", registers))
+        (first, *others) = spans(table)
+        assert first == blocked
+        rows = [json.loads(line) for line in (registers / "trusted.jsonl").read_text().splitlines()]
+        # Both places have the same rows.
+        assert [(f"trusted {row['kind']}", row["valid_to"] and row["valid_to"][5:10]) for row in rows] == [
+            (name, end and end[:5]) for name, _, end, _ in others
+        ]
+        return figures["added to lists"], figures["added to register"], [(name, end) for name, _, end, _ in others]
+
+    shop = f"{SHOP},customer,2025-03-04,"
+    assert add(GOOD, shop) == (2, 2, [("trusted survey", None), ("trusted customer", None)])
+    files = [tmp_path / "lists.parquet", registers / "trusted.jsonl"]
+    before = [path.read_bytes() for path in files]
+    assert add(GOOD)[:2] == add(GOOD, shop)[:2] == (0, 0)
+    assert [path.read_bytes() for path in files] == before
+    assert add(f"{GOOD}2025-04-01T00:00:00Z", shop) == (
+        1,
+        1,
+        [("trusted customer", None), ("trusted survey", "04-01 00:00")],
+    )
+    assert add(GOOD.replace("survey", "announcement"))[2][-1] == ("trusted announcement", None)
+    later = GOOD.replace("03-04", "05-04")
+    assert add(later)[2][-2:] == [("trusted announcement", None), ("trusted survey", None)]
+
+
+def test_each_kind_has_a_list_in_the_label_policy(ingest):
+    _, table = ingest(*(f"1390013900{place},{kind},2025-03-04," for place, kind in enumerate(KINDS)))
+    assert {name.removeprefix("trusted ") for name in table["list"].to_pylist()} == set(KINDS)
+
+
+@pytest.mark.parametrize("option", ["--out", "--registers"])
+def test_no_rows_are_added_under_a_key_that_is_not_kept(command_error, tmp_path, monkeypatch, option):
+    monkeypatch.delenv("CALLSIEVE_KEY", raising=False)
+    (tmp_path / "trusted.csv").write_text(f"{HEAD}\n{GOOD}\n")
+    error = command_error("ingest", "trusted", tmp_path / "trusted.csv", option, tmp_path / "new")
+    assert f"{option}: expected --key FILE" in error and not (tmp_path / "new").exists()
+
+
+def test_the_register_has_the_tokens_of_calls_and_counts_from_the_start_of_the_trust(ingest, tmp_path):
+    ingest(f"{GOOD}2025-03-09T10:00:00Z", options=("--registers", tmp_path / "registers"))
+    registers, intake = Registers.read(tmp_path / "registers"), Intake(KEY)
+
+    def trusted(text):
+        start = datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+        call = intake(Call(start, f"+86{SURVEY}", SHOP))
+        return look_up(registers, call, read_policy().terms).caller_trusted
+
+    days = ("2025-03-04T10:00:00", "2025-03-04T10:00:00.001", "2025-03-09T09:59:59.999", "2025-03-09T10:00:00")
+    assert [trusted(text) for text in days] == [0.0, 1.0, 1.0, 0.0]
+
+
+def test_trusted_numbers_are_deleted_and_expire_after_their_end(ingest, tmp_path):
+    folders = tmp_path / "data", tmp_path / "registers"
+    folders[0].mkdir()
+    ended = f"{SHOP},customer,2025-03-04,2025-03-14T00:00:00Z"
+    ingest(GOOD, ended, options=("--registers", folders[1]))
+    (tmp_path / "lists.parquet").rename(folders[0] / "lists.parquet")
+    rules, end = read_retention(), int(moment("2025-03-14").timestamp() * 1000)
+    for now, left in ((end + 60 * 86_400_000, 2), (end + 60 * 86_400_000 + 1, 1)):
+        [of_table] = tables.plan_expiry(folders[0], rules, now)
+        [of_register] = register_folders.plan_expiry(folders[1], rules, now)
+        assert pq.read_table(of_table.new or of_table.path).num_rows == left
+        assert len((of_register.new or of_register.path).read_text().splitlines()) == left
+    assert tables.delete(folders[0], token(SURVEY), rules, end)["lists.parquet"]["deleted"] == 1
+    assert register_folders.delete(folders[1], token(SURVEY), rules, end)["trusted.jsonl"]["deleted"] == 1
