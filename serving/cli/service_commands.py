@@ -121,6 +121,7 @@ def fill(
     state: StateFolder,
     rows: RowOptions,
     written: LayoutOptions,
+    *,
     memory: MemoryOptions,
     allow_group_read: GroupRead = False,
 ) -> Result:
