@@ -44,10 +44,9 @@ from .reports.pictures import pictures
 from .reports.run_page import write_pictures, write_run_page
 from .tracking import mlflow_read
 from .tracking.build_provenance import write_provenance
-from .tracking.judged_calls import JUDGED, write_judged
 from .tracking.lineage import drift_since_last_run
 from .tracking.mlflow_write import attach_file
-from .tracking.record import dataset_entries, write_record
+from .tracking.record import JUDGED, dataset_entries, write_judged, write_record
 from .tracking.run_values import FinishedRun, run_metrics, track_run
 from .tracking.system_metrics import system_metrics
 

@@ -156,7 +156,7 @@ def hold(
 
     Example: callsieve privacy hold --data world --purpose tracing --person p1 --audit audit --signing-key log.key
     """
-    from callsieve.training.oversight.privacy.hold import hold as run
+    from callsieve.training.oversight.privacy.exports import hold as run
 
     with console.progress("privacy hold"):
         facts = run(data, token or (), purpose, person, log.signed())

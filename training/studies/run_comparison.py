@@ -13,8 +13,7 @@ from callsieve.training.judging.metrics import threshold_at_rate
 from callsieve.training.model.bands import TARGETS
 from callsieve.training.model.certify import difference_interval
 from callsieve.training.model.settings import Settings
-from callsieve.training.tracking.judged_calls import JUDGED, Judged, read_judged
-from callsieve.training.tracking.record import DATASETS, SETTINGS, read_record, settings_of
+from callsieve.training.tracking.record import DATASETS, JUDGED, SETTINGS, Judged, read_judged, read_record, settings_of
 
 MOST_CALLERS = 20
 

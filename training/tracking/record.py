@@ -1,7 +1,9 @@
-"""The record of a run: settings, versions and datasets by fingerprint.
+"""The record of a run: settings, versions, datasets by fingerprint, and the calls that judged it with their scores.
 
 A run is reproduced from the folder `record/`: `settings.json`, `versions.json`, `datasets.json`, the gates and the
-signer's public key. `reference.json` in the same folder describes the days of its calls.
+signer's public key. `reference.json` in the same folder describes the days of its calls. `judged.parquet` lets two runs
+be compared without their models. It holds no token and no time: a call is the number of its folder and of its row, a
+caller is a code that is the same in all runs on the same folders.
 """
 
 from __future__ import annotations
@@ -9,14 +11,21 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from callsieve.features.files.atomic import write_atomic
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from callsieve.features.arrays import Array
+from callsieve.features.files.atomic import atomic_path, write_atomic
 from callsieve.serving.bundle.signing import SIGNER
 from callsieve.training.data.label_policy import policy_of
 from callsieve.training.judging.run_figures import DatasetEntry
+from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.matrix import array_hash
 from callsieve.training.model.provenance import source_hash, versions
 from callsieve.training.model.settings import Settings
@@ -25,6 +34,8 @@ from callsieve.training.model.train import Trained
 from .run_values import FinishedRun
 
 SETTINGS, VERSIONS, DATASETS, GATES = "settings.json", "versions.json", "datasets.json", "gates.toml"
+JUDGED = "judged.parquet"
+COLUMNS = ("folder", "row", "caller", "slice", "nuisance", "raw", "flagged")
 
 
 def settings_json(settings: Settings) -> dict[str, object]:
@@ -93,3 +104,53 @@ def read_record(folder: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: expected the record of a run: {error}") from None
     return values
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The judged calls of a run; arrays of shape (calls,), in order of folder and row.
+
+    raw: NaN where the model gave no score. flagged: whether the call reaches the certified band.
+    """
+
+    folder: Array
+    row: Array
+    caller: Array
+    slice: Array
+    nuisance: Array
+    raw: Array
+    flagged: Array
+
+
+def write_judged(trained: Trained, path: Path) -> None:
+    """Writes the calls of the certifying fold of a training."""
+    pool, band = trained.pool, trained.card.thresholds[0]
+    aligned = aligned_scores(trained.raw, trained.stratum, band)
+    rows = np.flatnonzero(pool.certify & pool.judged.known)
+    columns = {
+        "folder": pool.folder[rows].astype(np.int32),
+        "row": pool.row[rows].astype(np.int64),
+        "caller": pool.caller[rows].astype(np.int64),
+        "slice": pa.array(pool.judged.slice[rows].astype(str)).dictionary_encode(),
+        "nuisance": pool.judged.nuisance[rows],
+        "raw": trained.raw[rows],
+        "flagged": aligned[rows] >= band.threshold,
+    }
+    with atomic_path(path) as part:
+        pq.write_table(pa.table(columns), part, compression="zstd")
+
+
+def read_judged(path: Path) -> Judged:
+    """Returns the judged calls of a run.
+
+    Raises:
+        ValueError: in one line, if there is no such file, or it has other columns.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException):
+        raise ValueError(f"{path}: expected the judged calls of a run; train it with this version") from None
+    if table.column_names != list(COLUMNS):
+        raise ValueError(f"{path}: expected the columns {', '.join(COLUMNS)}")
+    plain = {name: table[name].to_numpy() for name in COLUMNS if name != "slice"}
+    return Judged(slice=np.asarray(table["slice"].to_pylist(), dtype=str), **plain)

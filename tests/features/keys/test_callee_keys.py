@@ -28,7 +28,7 @@ from callsieve.serving.batch.memory_scoring import ScoreInputs
 from callsieve.serving.batch.output_keys import with_callee_keys
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.oversight.governance.affected import affected
-from callsieve.training.oversight.privacy import verdict_files
+from callsieve.training.oversight.privacy import tables
 from callsieve.training.oversight.privacy.places import Person
 from callsieve.training.oversight.privacy.rekey import left_of
 from tests.features.keys.test_rotation import LETTERS, NEW, OLD, body
@@ -187,7 +187,7 @@ def test_rotation_rekeys_written_files_and_a_destroyed_key_erases_callees(scored
     assert tokens_of(stolen, "callee") <= set(CalleeCipher(FIRST).tokens(OLD.tokens("number", numbers)))
 
 
-@pytest.mark.source("P6", by="training/oversight/privacy/verdict_files.py")
+@pytest.mark.source("P6", by="training/oversight/privacy/tables.py")
 def test_a_person_is_deleted_from_verdicts_also_as_callee(scored, tmp_path, history):
     token = history["callee"][0].as_py()
     for name, callees, message in (
@@ -200,10 +200,10 @@ def test_a_person_is_deleted_from_verdicts_also_as_callee(scored, tmp_path, hist
         before = path.read_bytes()
         if message:
             with pytest.raises(ValueError, match=message):
-                verdict_files.delete(path, Person(token, callees), RULES, NOW)
+                tables.delete_verdicts(path, Person(token, callees), RULES, NOW)
             assert path.read_bytes() == before
             continue
-        counts = verdict_files.delete(path, Person(token, callees), RULES, NOW)
+        counts = tables.delete_verdicts(path, Person(token, callees), RULES, NOW)
         called = [] if callees is None else [callees.token(token)]  # a temporary key leaves no callee to delete
         rows = pq.read_table(scored / name / "verdicts.parquet")
         mine = [pc.is_in(rows[side].cast(pa.string()), value_set=pa.array([token, *called])) for side in SIDES]

@@ -12,8 +12,15 @@ from callsieve.training.model.fit import PARAMETERS
 from callsieve.training.model.pool import gather
 from callsieve.training.model.split import FOLDS
 from callsieve.training.studies.run_comparison import by_caller, by_slice, compare_runs, pair_of, shares
-from callsieve.training.tracking.judged_calls import JUDGED, Judged, read_judged, write_judged
-from callsieve.training.tracking.record import DATASETS, SETTINGS, settings_json
+from callsieve.training.tracking.record import (
+    DATASETS,
+    JUDGED,
+    SETTINGS,
+    Judged,
+    read_judged,
+    settings_json,
+    write_judged,
+)
 
 
 def judged(rows, seed, shift=0.0):

@@ -1,11 +1,12 @@
 """The governance report: calls by connecting party, trunk, industry and regulator, as disclosure-controlled counts.
 
-Every figure of the report is a rounded cell count that passes the disclosure control of `disclosure.py`.
+Every figure of the report is a rounded cell count that passes the disclosure control of `disclosure.py`. The league
+tables (通报) rank operators, industries and areas by complaints per hundred thousand calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,15 +18,12 @@ from callsieve.features.arrays import Array
 from callsieve.features.files.dates import EPOCH, parse_day
 from callsieve.features.files.progress import Progress
 
-from .complaint_counts import complaint_cells
+from .complaint_counts import complaint_cells, groups_with_shared_callees
 from .disclosure import BASE, LEAST, Cell, Count, Partition, protect
-from .leagues import OTHERS, leagues
 from .parties import UNCLASSIFIED, Column, ReportData, columns, dictionary, in_force, read_report_data
-from .shared_victims import groups
 
 if TYPE_CHECKING:
-    from .report_page import ReportFigures, ReportRow
-
+    from .report_page import LeagueRow, ReportFigures, ReportRow
 
 MAX_ROWS = 40
 """Maximum rows of a table; the rows with the fewest calls are left out."""
@@ -49,6 +47,10 @@ TABLES: dict[str, tuple[str, ...]] = {
 """The tables, each with the splits of its rows. Splits without data are left out."""
 COMPARED = tuple(name for name in TABLES if name not in ("class", "unregistered_bulk", "victims_in_common"))
 """Tables that also show the calls of the previous period."""
+LEAGUES = {"operator": "complaints_operator", "industry": "complaints_category", "area": "complaints_area"}
+"""The league tables: the table of calls and the table of complaints behind each."""
+PER = 100_000
+OTHERS = "others"  # the contents of a row beside its commonest one
 
 
 def period_of(first: int, last: int) -> str:
@@ -217,7 +219,7 @@ def _victims(source: ReportData, inside: Array, last: int) -> Column:
     moment = pd.Timestamp(EPOCH + timedelta(days=last), tz="UTC")
     complained_of = set(source.complaints["number"][source.complaints["known_at"] <= moment])
     suspect = np.array([label in complained_of for label in caller.labels] + [False])[caller.codes]
-    group, count = groups(caller.codes, callee.codes, inside & suspect)
+    group, count = groups_with_shared_callees(caller.codes, callee.codes, inside & suspect)
     return Column(group, [f"group {i + 1}" for i in range(count)])
 
 
@@ -280,3 +282,46 @@ def last_day(source: ReportData, until: str | None) -> int:
     if not source.calls.num_rows:
         raise ValueError("calls.parquet: expected at least one call")
     return int(source.calls["day"].to_numpy().max())
+
+
+def leagues(tables: Mapping[str, Sequence[ReportRow]]) -> dict[str, list[LeagueRow]]:
+    """Returns the league tables from the shown rows of the report, the highest rank first."""
+    return {
+        name: ranked for name, of in LEAGUES.items() if (ranked := _league(tables.get(name, ()), tables.get(of, ())))
+    }
+
+
+def _league(calls: Sequence[ReportRow], complaints: Sequence[ReportRow]) -> list[LeagueRow]:
+    complaints_of = {row["row"]: row for row in complaints}
+    rows: list[LeagueRow] = []
+    for row in calls:
+        about = complaints_of.get(row["row"])
+        complaints_now, complaints_before = (about["calls"], about["before"]) if about else (None, None)
+        actions = row["splits"].get("action")
+        contents = {word: count for word, count in row["splits"].get("content", {}).items() if count and word != OTHERS}
+        rows.append(
+            {
+                "row": row["row"],
+                "calls": row["calls"],
+                "acted": None if actions is None else sum(n for word, n in actions.items() if word != "pass"),
+                "content": max(contents, key=lambda word: contents[word], default=None),
+                "complaints": complaints_now,
+                "rate": _rate(complaints_now, row["calls"]),
+                "rate_before": _rate(complaints_before, row["before"]),
+                "rank": None,
+                "rank_before": None,
+            }
+        )
+    ranks, earlier = _ranks([row["rate"] for row in rows]), _ranks([row["rate_before"] for row in rows])
+    for league_row, rank, rank_before in zip(rows, ranks, earlier, strict=True):
+        league_row["rank"], league_row["rank_before"] = rank, rank_before
+    return sorted(rows, key=lambda row: (row["rank"] is None, row["rank"] or 0, -row["calls"]))
+
+
+def _ranks(rates: Sequence[float | None]) -> list[int | None]:
+    highest = sorted((rate for rate in rates if rate is not None), reverse=True)
+    return [None if rate is None else highest.index(rate) + 1 for rate in rates]
+
+
+def _rate(complaints: int | None, calls: int | None) -> float | None:
+    return None if complaints is None or not calls else round(PER * complaints / calls, 1)

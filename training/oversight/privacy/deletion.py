@@ -13,7 +13,7 @@ from callsieve.serving.live.verdict_log import VERDICTS
 from callsieve.training.data.exclusions import FILE as EXCLUSIONS
 from callsieve.training.oversight.log.audit_log import SignedLog, has_log
 
-from . import register_folders, service_state, tables, verdict_files
+from . import register_folders, service_state, tables
 from .places import Person, Places
 from .rewriting import Deleted
 from .states import TrainedModel, calls_fingerprint, models_trained_on
@@ -70,7 +70,7 @@ def delete_everywhere(
 
         files["cases"], cleared = case_store.delete(places.store, token, rules, now)
     for path, file_progress in by_size(step_progress["verdicts"], places.verdicts).items():
-        files[str(path)] = verdict_files.delete(path, person, rules, now, file_progress)
+        files[str(path)] = tables.delete_verdicts(path, person, rules, now, file_progress)
     for folder in places.registers:
         deleted = register_folders.delete(folder, token, rules, now)
         files |= {f"{folder.name}/{name}": summary for name, summary in deleted.items()}

@@ -17,7 +17,7 @@ from callsieve.features.files.progress import Progress, by_size, silent
 from callsieve.training.oversight.log.audit_log import SignedLog, has_log, locked, payloads
 from callsieve.training.oversight.log.payload_types import Payload
 
-from . import register_folders, service_state, tables, verdict_files
+from . import register_folders, service_state, tables
 from .places import Places
 from .rewriting import ERASED, Erasure, Expired, sync
 from .states import CALLS, calls_fingerprint, file_fingerprint
@@ -132,7 +132,7 @@ def _plan(places: Places, now: int, step_progress: Mapping[str, Progress]) -> It
     for state in places.states:
         yield from service_state.plan_expiry(state, rules, now)
     for path, file_progress in by_size(step_progress["verdicts"], places.verdicts).items():
-        yield verdict_files.plan_expiry(path, rules, now, file_progress)
+        yield tables.plan_verdicts(path, rules, now, file_progress)
     for folder in places.registers:
         yield from register_folders.plan_expiry(folder, rules, now)
 

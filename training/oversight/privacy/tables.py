@@ -1,13 +1,15 @@
-"""Personal data in the keyed Parquet tables of a folder: finding, deletion, expiry, rekeying.
+"""Personal data in keyed Parquet tables: those of a folder, and files of verdicts. Finding, deletion, expiry, rekeying.
 
 A person is a token. Number and key stay with the operator and are written to no file. Rows below their retention floor
 stay until then and are reported. One row of `exclusions.parquet` stays for good: it excludes the number from training.
+`callsieve score --out` writes files of verdicts under any name. The rule "verdicts" of `retention.toml` is theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +21,14 @@ import pyarrow.parquet as pq
 from callsieve.features.files.atomic import remove_partial_files, sha256, write_atomic
 from callsieve.features.files.progress import Progress, by_size, silent, steps
 from callsieve.features.intake.text_columns import dictionary_decoded, dictionary_encoded
-from callsieve.serving.custody.expiry import count_expired, row_moments, unexpired_rows
+from callsieve.features.keys.callee_keys import EPHEMERAL
+from callsieve.serving.batch.output_keys import output_tokens
+from callsieve.serving.custody.expiry import all_moments_expired, count_expired, row_moments, unexpired_rows
 from callsieve.serving.custody.retention import Retention, RetentionRule
 from callsieve.training.data.dataset import EXCLUSIONS
 from callsieve.training.data.exclusions import DELETED, FILE, add_rows
 
+from .places import Person
 from .rewriting import Deleted, Erasure, Rewritten, rewrite, write_new_version
 
 if TYPE_CHECKING:
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 COLUMNS = ("caller", "callee", "number", "reporter", "network_caller")
 FOLLOWED = "call"  # column that links a row to its call
 NUMBERS = "number"
+VERDICTS = "verdicts"
 
 
 def find(folder: Path, token: str, rules: Retention, now: int, progress: Progress = silent) -> dict[str, Deleted]:
@@ -214,3 +220,28 @@ def _rekeyed(keys: Rekeying, table: pa.Table) -> pa.Table:
             column: Any = pa.DictionaryArray.from_arrays(encoded.indices, tokens)
             table = table.set_column(position, field, column.cast(field.type) if kind is field.type else column)
     return table
+
+
+def plan_verdicts(path: Path, rules: Retention, now: int, progress: Progress = silent) -> Erasure:
+    """Plans the erasure of expired rows of a verdict file; rows of invalid calls expire with its last call."""
+    rule = rules.of(VERDICTS)
+    invalid_too = all_moments_expired(path, rule, now)
+    return plan_rows(str(path), path, rule, now, progress, without_moment=invalid_too)
+
+
+def delete_verdicts(path: Path, person: Person, rules: Retention, now: int, progress: Progress = silent) -> Deleted:
+    """Deletes calls from and to a person in a verdict file; returns the counts and hashes of `delete_from`.
+
+    Raises:
+        ValueError: if the file has called numbers under another key than `person.callees`; nothing is deleted.
+    """
+    tokens = output_tokens(person.token, person.callees)
+    words = pc.unique(pq.read_table(path, columns=["callee"])["callee"].cast(pa.string())).to_pylist()
+    epochs = {EPHEMERAL, *(token.partition(".")[0] for token in tokens)}
+    unknown_epochs = sorted({word.partition(".")[0] for word in words if word} - epochs)
+    if unknown_epochs:
+        raise ValueError(
+            f"{path.name}: called numbers are under key {unknown_epochs[0]}: pass that key as --callees-key"
+        )
+    remove_partial_files(path.parent, escape(path.name))
+    return delete_from(path, tokens, rules.of(VERDICTS), now, progress)

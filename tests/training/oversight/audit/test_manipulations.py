@@ -13,9 +13,10 @@ import pytest
 from mlflow import MlflowClient
 
 from callsieve.serving.bundle.signing import SIGNING_KEY, key_id, write_public_key
-from callsieve.training.oversight.audit import run_folder_check
 from callsieve.training.oversight.audit.anchors import witness
 from callsieve.training.oversight.audit.promote import approve, approved_by, candidate, promote
+from callsieve.training.oversight.audit.verify import ELSEWHERE as COPIES
+from callsieve.training.oversight.audit.verify import FOLDERS
 from callsieve.training.oversight.log import approvals, audit_log
 from callsieve.training.oversight.log.audit_log import HEAD, LOG, SignedLog, append, payload_path
 from callsieve.training.oversight.log.entry import encode
@@ -223,7 +224,7 @@ CAUGHT = [
     (
         35,
         "all copies are deleted",
-        removed(*run_folder_check.FOLDERS, *run_folder_check.ELSEWHERE.values()),
+        removed(*FOLDERS, *COPIES.values()),
         "no file of a run",
     ),
     (

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from callsieve.training.oversight.governance.complaint_counts import calls_of_complaints, complaint_cells, regulator_of
 from callsieve.training.oversight.governance.disclosure import BASE, Cell, Count, Partition, protect
-from callsieve.training.oversight.governance.leagues import leagues
 from callsieve.training.oversight.governance.parties import read_report_data
-from callsieve.training.oversight.governance.report import days_of, period_of, tables_of
+from callsieve.training.oversight.governance.report import days_of, leagues, period_of, tables_of
 
 LEAST = {"callee": 3, "caller": 2}
 

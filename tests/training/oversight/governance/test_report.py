@@ -23,6 +23,7 @@ from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.registers import Registers
 from callsieve.training.cli.command_table import main
 from callsieve.training.oversight.governance import report
+from callsieve.training.oversight.governance.complaint_counts import groups_with_shared_callees
 from callsieve.training.oversight.governance.disclosure import BASE
 from callsieve.training.oversight.governance.parties import Column, ReportData, columns, in_force, read_report_data
 from callsieve.training.oversight.governance.report import (
@@ -34,7 +35,6 @@ from callsieve.training.oversight.governance.report import (
     write_report,
 )
 from callsieve.training.oversight.governance.report_page import page
-from callsieve.training.oversight.governance.shared_victims import groups
 
 pytestmark = pytest.mark.system
 
@@ -286,7 +286,7 @@ def test_the_last_entry_known_at_the_moment_is_in_force():
     assert dict(zip(effective["callee"], effective["accepts"], strict=True)) == {"a": False, "e": True}
 
 
-@pytest.mark.source("L45", by="training/oversight/governance/shared_victims.py")
+@pytest.mark.source("L45", by="training/oversight/governance/complaint_counts.py")
 def test_callers_of_one_list_form_a_group_and_others_do_not():
     """Two lists of 60 people, each called by six callers; twelve more callers draw from all 3,000."""
     rng = np.random.default_rng(1)
@@ -295,12 +295,12 @@ def test_callers_of_one_list_form_a_group_and_others_do_not():
         people = (rng.permutation(60) + 60 * (caller // 6))[:40] if caller < 12 else rng.permutation(3000)[:200]
         calls += [(caller, callee) for callee in people]
     caller, callee = np.array(calls).T
-    group_of_call, group_count = groups(caller, callee, np.ones(len(caller), dtype=bool))
+    group_of_call, group_count = groups_with_shared_callees(caller, callee, np.ones(len(caller), dtype=bool))
     assert group_count == 2
     own = [set(group_of_call[caller == number].tolist()) for number in range(24)]
     assert own == [own[0]] * 6 + [own[6]] * 6 + [{-1}] * 12
     assert own[0] != own[6] and {-1} not in (own[0], own[6])
-    assert groups(caller, callee, caller >= 24)[1] == 0
+    assert groups_with_shared_callees(caller, callee, caller >= 24)[1] == 0
 
 
 @pytest.mark.source("L45", by="training/oversight/governance/report.py")
@@ -337,10 +337,10 @@ def test_slightly_more_overlap_than_chance_forms_no_group():
     drawn = [rng.permutation(1000)[:200] for _ in range(20)]
     drawn[1] = np.concatenate([drawn[0][:120], np.setdiff1d(np.arange(1000), drawn[0])[:80]])
     calls = np.array([(caller, callee) for caller, people in enumerate(drawn) for callee in people]).T
-    assert groups(*calls, np.ones(calls.shape[1], dtype=bool))[1] == 0
+    assert groups_with_shared_callees(*calls, np.ones(calls.shape[1], dtype=bool))[1] == 0
     drawn[1] = np.concatenate([drawn[0][:190], np.setdiff1d(np.arange(1000), drawn[0])[:10]])
     calls = np.array([(caller, callee) for caller, people in enumerate(drawn) for callee in people]).T
-    assert groups(*calls, np.ones(calls.shape[1], dtype=bool))[1] == 1
+    assert groups_with_shared_callees(*calls, np.ones(calls.shape[1], dtype=bool))[1] == 1
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,7 @@ from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.governance.compliance import AuditScope, report
 from callsieve.training.oversight.log.audit_log import SignedLog, payloads
 from callsieve.training.oversight.privacy import retention_run, tables
-from callsieve.training.oversight.privacy.exports import calls_between
-from callsieve.training.oversight.privacy.hold import HOLD
+from callsieve.training.oversight.privacy.exports import HOLD, calls_between
 from callsieve.training.oversight.privacy.places import Places
 from callsieve.training.oversight.privacy.retention_run import open_intents
 from tests.serving.cases.test_store import example_record, fill
@@ -97,7 +96,7 @@ def test_a_folder_whose_calls_have_all_expired_becomes_empty(make_folder, log, c
     assert "nothing to do" in run_command("privacy", "retention", "--data", folder, *keys_of(log))[1]
 
 
-@pytest.mark.source("L17", "P5", by="training/oversight/privacy/hold.py")
+@pytest.mark.source("L17", "P5", by="training/oversight/privacy/exports.py")
 @pytest.mark.source("L17", by="serving/custody/retention.toml")
 def test_calls_that_failed_authentication_outlive_the_others(make_folder, log, command_json):  # noqa: F811
     """The time of calls is over after 60 days, that of calls held for tracing is not; an expired call is not held."""
