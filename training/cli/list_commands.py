@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from callsieve.features.files.dates import checked_days, now_ms, time_zone
+from callsieve.features.files.dates import DAY, checked_days, now_ms, time_zone, utc_text
 from callsieve.features.keys.tokens import Key, read_key
 from callsieve.features.reading.layouts import DEFAULT_ZONE
 from callsieve.serving.bundle.signing import read_public_key, read_signing_key, signer_path
@@ -19,7 +19,7 @@ from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import Json, SigningKey, ValidDays
 from callsieve.serving.lists import discredited
-from callsieve.serving.lists.token_list import MOMENT, TokenList, write_token_list
+from callsieve.serving.lists.token_list import TokenList, write_token_list
 
 from .log_options import LogOptions
 
@@ -139,7 +139,7 @@ def share(
 
 def _after(days: float) -> str:
     """Returns the moment this many days from now, in the form of a list. Raises ValueError: if `days` is not valid."""
-    return (datetime.now(UTC) + timedelta(days=checked_days(days))).strftime(MOMENT)
+    return utc_text(now_ms() + checked_days(days) * DAY)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsons
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,10 +88,9 @@ def search(
         float, typer.Option(min=0.01, help="Minutes after which no trial starts; at least one runs.")
     ] = 30.0,
     only: FeatureNames = None,
-    label_policy: LabelPolicyFile = None,
     tracking_uri: TrackingUri = None,
-    seed: Seed = 0,
-    threads: Threads = 0,
+    *,
+    training: TrainingOptions,
 ) -> Result:
     """Search for better LightGBM parameters on the training set; `train --parameters` uses them.
 
@@ -101,15 +100,12 @@ def search(
     """
     from callsieve.serving.batch.vector_files import feature_names
     from callsieve.training.data.dataset import read_dataset
-    from callsieve.training.model.settings import Settings
     from callsieve.training.studies.search import search as run
 
     from .terminal_tables import studies
 
     with console.progress("study search") as progress:
-        settings = Settings(
-            seed=seed, threads=threads, features=feature_names(only), label_policy=read_label_policy(label_policy)
-        )
+        settings = replace(training.settings(), features=feature_names(only))
         uri = tracking_uri or working_store()
         result = run(
             read_dataset(data),
@@ -240,5 +236,4 @@ def worlds(
 
 def save(path: Path, result: Mapping[str, object]) -> None:
     """Writes the figures of a study as JSON."""
-
     write_atomic(path, (jsons.dumps(result, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode())

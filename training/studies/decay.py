@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.dates import DAY
-from callsieve.features.files.progress import Progress
+from callsieve.features.files.progress import Progress, silent
 from callsieve.features.intake.text_columns import factorize
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
@@ -124,7 +124,7 @@ def decay(
     periods: int,
     days: int = 7,
     ledger: Ledger,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> DecayFigures:
     """Trains on the first days, then judges each later period with and without retraining.
 
@@ -187,7 +187,7 @@ def trained_on(
     group: Array,
     span: tuple[int, int],
     ledger: Ledger,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Model:
     """Trains on the calls of a time window.
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callsieve.features.files.dates import DAY
-from callsieve.features.files.progress import Progress
+from callsieve.features.files.progress import Progress, silent
 from callsieve.training.data.dataset import Dataset, as_known
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.judging.figures import Headline
@@ -93,7 +93,7 @@ def rolling(
     count: int,
     step_days: int,
     ledger: Ledger,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> RollingFigures:
     """Trains and judges from each origin.
 
@@ -130,10 +130,8 @@ def rolling(
     return {"origins": trainings, "spread": spreads}
 
 
-def part(progress: Progress | None, place: int, count: int) -> Progress | None:
+def part(progress: Progress, place: int, count: int) -> Progress:
     """Returns the progress callback of training number `place` of `count`."""
-    if progress is None:
-        return None
     return lambda what, done: progress(f"{place + 1}/{count} {what}", (place + done) / count)
 
 

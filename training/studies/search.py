@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import pyarrow.compute as pc
@@ -51,7 +52,6 @@ try:
     from sqlalchemy.exc import SQLAlchemyError
 except ImportError as error:
     raise ImportError("a search needs Optuna: pip install 'callsieve[train]'") from error
-from typing import TypedDict
 
 STORE, RESULT = "search.db", "parameters.toml"
 PARTS = 3  # cross-validation parts; fewer if there are fewer groups of nuisance callers
@@ -110,7 +110,7 @@ def search(
     minutes: float,
     uri: str,
     source: str,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> SearchFigures:
     """Tries parameters until `trials` are done or the time is over; trials of an earlier session count.
 
@@ -122,9 +122,9 @@ def search(
     Raises:
         ValueError: in one line, if all labels are alike or there are too few groups.
     """
-    started_at, started, report_progress = time.time(), time.monotonic(), progress or silent
+    started_at, started = time.time(), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    report_progress("features", 0.0)
+    progress("features", 0.0)
     data = training_side(dataset, settings)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = open_study(folder / STORE, data.name)
@@ -140,7 +140,7 @@ def search(
     # The shipped parameters are the first trial, so the result is never worse than they are.
     shipped = {"min_data_in_leaf": min_leaf_rows(rows)} | dict(PARAMETERS) | dict(settings.parameters)
     while (done := finished(study)) < trials and (done == 0 or time.monotonic() - started < 60 * minutes):
-        report_progress(
+        progress(
             f"trial {done + 1} of at most {trials}", max(done / trials, (time.monotonic() - started) / (60 * minutes))
         )
         run_trial(study, data, settings, shipped, uri, parent)

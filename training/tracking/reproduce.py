@@ -12,7 +12,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.files.atomic import sha256
-from callsieve.features.files.progress import Progress
+from callsieve.features.files.progress import Progress, silent
 from callsieve.features.files.strict_json import decode
 from callsieve.serving.bundle.bundle import MANIFEST, METADATA, SIGNATURE
 from callsieve.serving.bundle.signing import SIGNER, read_public_key, verify_signature
@@ -52,7 +52,7 @@ def reproduce(
     uri: str | None = None,
     audit: Path | None = None,
     threads: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Reproduction:
     """Trains again with the recorded settings, and compares.
 
@@ -81,7 +81,7 @@ def logged_metrics(folder: Path, audit: Path | None) -> Mapping[str, float]:
 
 
 def reproduce_folder(
-    folder: Path, data: Sequence[Path], threads: int, progress: Progress | None, metrics: Mapping[str, float]
+    folder: Path, data: Sequence[Path], threads: int, progress: Progress, metrics: Mapping[str, float]
 ) -> Reproduction:
     """Reproduces a run from a folder with its `bundle/` and `record/`.
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from callsieve.features.files.atomic import write_atomic
-from callsieve.features.files.progress import Progress
+from callsieve.features.files.progress import Progress, silent
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Use
 from callsieve.features.records import KEYED_COLUMNS
@@ -82,7 +82,7 @@ def write_world(world: World, folder: Path) -> None:
     _write_facts(world.facts, folder)
 
 
-def write_planned_world(planned: PlannedWorld, intake: Intake, folder: Path, progress: Progress | None = None) -> int:
+def write_planned_world(planned: PlannedWorld, intake: Intake, folder: Path, progress: Progress = silent) -> int:
     """Keys and writes a world part by part, so that memory is bounded; returns the count of call records."""
     rows = 0
     with _files(folder) as write:
@@ -90,8 +90,7 @@ def write_planned_world(planned: PlannedWorld, intake: Intake, folder: Path, pro
             write("calls", intake.table(calls))
             write("truth", truth)
             rows += calls.num_rows
-            if progress:
-                progress("writing", rows / max(len(planned.plan), rows))
+            progress("writing", rows / max(len(planned.plan), rows))
         _write_tables(write, _keyed_tables(planned, intake))
     _write_facts(planned.facts, folder)
     return rows

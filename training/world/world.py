@@ -69,7 +69,7 @@ class PlannedWorld:
             yield calls, arrow_tables.truth_table(self.sim.numbers, part, records, rows.start)
 
 
-def simulate(scenario: Scenario, seed: int, size: str, progress: Progress | None = None) -> World:
+def simulate(scenario: Scenario, seed: int, size: str, progress: Progress = silent) -> World:
     """Simulates a world. The same scenario, seed and size give the same tables.
 
     Raises: ValueError: if the scenario has no such size, or its parameters contradict each other.
@@ -79,7 +79,6 @@ def simulate(scenario: Scenario, seed: int, size: str, progress: Progress | None
     >>> world.calls.num_rows == world.truth.num_rows > 10_000
     True
     """
-    progress = progress or silent
     planned = plan_world(scenario, seed, size, lambda what, part: progress(what, 0.85 * part))
     progress("tables", 0.85)
     calls, truth = zip(*planned.parts(), strict=True)
@@ -96,7 +95,7 @@ def simulate(scenario: Scenario, seed: int, size: str, progress: Progress | None
     return world
 
 
-def plan_world(scenario: Scenario, seed: int, size: str, progress: Progress | None = None) -> PlannedWorld:
+def plan_world(scenario: Scenario, seed: int, size: str, progress: Progress = silent) -> PlannedWorld:
     """Simulates a world without making tables of its calls, so that large worlds can be written part by part.
 
     Raises: ValueError: if the scenario has no such size, or its parameters contradict each other.
@@ -104,7 +103,6 @@ def plan_world(scenario: Scenario, seed: int, size: str, progress: Progress | No
     sizes = scenario.table("sizes")
     if size not in sizes:
         raise ValueError(f"size must be one of {', '.join(sizes)}, got {size!r}")
-    progress = progress or silent
     progress("people", 0.0)
     sim = Sim(scenario, seed, calendar(scenario.table("calendar"), sizes[size]["days"]))
     sim.society = create_society(sim, sizes[size]["subscribers"])

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from callsieve.features.arrays import Array
 
@@ -65,48 +66,33 @@ def protect(
         least: minimum of distinct numbers by kind. A cell without records may always be shown.
     """
     shown: dict[Cell, Count] = {}
+    numbers = pd.DataFrame(people)
+    minimum = pd.Series({kind: least[kind] for kind in people})
     for table in tables:
-        size = len(table.cells)
-        inside = table.codes >= 0
+        size, inside = len(table.cells), table.codes >= 0
         records = np.bincount(table.codes[inside], minlength=size)
-        hidden = (records > 0) & ~_reaches(table.codes[inside], _select(people, inside), least, size)
+        distinct = numbers[inside].groupby(table.codes[inside]).nunique().reindex(range(size), fill_value=0)
+        hidden = (records > 0) & (distinct < minimum).any(axis=1).to_numpy()
         if size and table.cells[0].split:
             splits = {cell[:4] for cell, small in zip(table.cells, hidden, strict=True) if small}
             hidden = np.array([cell[:4] in splits or _row_of(cell) not in shown for cell in table.cells])
         else:
-            _hide_remainder(table.codes, records, hidden, people, least)
-        distinct = {kind: _distinct(table.codes[inside], ids[inside], size) for kind, ids in people.items()}
+            _hide_remainder(table.codes, records, hidden, numbers, minimum)
         for i in map(int, np.flatnonzero(~hidden)):
-            numbers = {kind: int(count[i]) // BASE * BASE for kind, count in distinct.items()}
-            shown[table.cells[i]] = Count((int(records[i]) + BASE // 2) // BASE * BASE, numbers)
+            counts = {kind: int(distinct[kind][i]) // BASE * BASE for kind in people}
+            shown[table.cells[i]] = Count((int(records[i]) + BASE // 2) // BASE * BASE, counts)
     return shown
 
 
 def _hide_remainder(
-    codes: Array, records: Array, hidden: Array, people: Mapping[str, Array], least: Mapping[str, int]
+    codes: Array, records: Array, hidden: Array, numbers: pd.DataFrame, minimum: pd.Series[int]
 ) -> None:
     """Hides the smallest shown rows, in place, until the hidden rows together reach the minimum."""
     while hidden.any() and ((records > 0) & ~hidden).any():
-        rest = (codes >= 0) & hidden[codes]
-        if _reaches(np.zeros(rest.sum(), dtype=np.int64), _select(people, rest), least, 1)[0]:
+        rest = numbers[(codes >= 0) & hidden[codes]].nunique()
+        if (rest >= minimum).all():
             return
         hidden[np.argmin(np.where((records > 0) & ~hidden, records, np.iinfo(np.int64).max))] = True
-
-
-def _reaches(codes: Array, people: Mapping[str, Array], least: Mapping[str, int], size: int) -> Array:
-    """Returns for each of `size` cells whether it reaches the minimum of distinct numbers of every kind."""
-    enough = [_distinct(codes, numbers, size) >= least[kind] for kind, numbers in people.items()]
-    return np.asarray(np.all(enough, axis=0))
-
-
-def _distinct(codes: Array, numbers: Array, size: int) -> Array:
-    """Returns the count of distinct numbers in each cell."""
-    stride = int(numbers.max(initial=0)) + 1
-    return np.bincount(np.unique(codes.astype(np.int64) * stride + numbers) // stride, minlength=size)
-
-
-def _select(people: Mapping[str, Array], selected: Array) -> dict[str, Array]:
-    return {kind: numbers[selected] for kind, numbers in people.items()}
 
 
 def _row_of(cell: Cell) -> Cell:

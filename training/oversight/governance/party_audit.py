@@ -23,7 +23,7 @@ from callsieve.training.oversight.log.tickets import PARTY_AUDIT, AccessControl,
 
 from .complaint_counts import calls_of_complaints
 from .parties import Column, ReportData, columns, dictionary, in_force, read_report_data
-from .report import days_of, last_day, period_of
+from .report import periods, within
 
 PARTIES = ("operator", "trunk")
 LEDGER = ("subject", "access_point", "declared_use")
@@ -46,9 +46,8 @@ class PartyAudit:
 def open_audit(data: Path, verdicts: Path | None, until: str | None, days: int) -> PartyAudit:
     """Reads the calls of a period and of the period before it. Args and raises: as for `report.write_report`."""
     source = read_report_data(data, verdicts)
-    last = last_day(source, until)
-    now, before = period_of(last - days, last), period_of(last - 2 * days, last - days)
-    return PartyAudit(source.filter(_within(source, (days_of(before)[0], last))), now, before)
+    now, before = periods(source, until, days)
+    return PartyAudit(source.filter(within(source, now) | within(source, before)), now, before)
 
 
 def audit_act(audit: PartyAudit, purpose: str, person: str) -> Act:
@@ -88,7 +87,7 @@ def party_rows(audit: PartyAudit) -> pd.DataFrame:
     """
     source = audit.source
     attributes = columns(source)
-    inside, past = (_within(source, days_of(period)) for period in (audit.now, audit.before))
+    inside, past = (within(source, period) for period in (audit.now, audit.before))
     people = {name: dictionary(source.calls, name).codes for name in ("callee", "caller")}
     complained = calls_of_complaints(source, audit.now)
     tables = [
@@ -134,8 +133,3 @@ def _rows(
     table["complaints"] = np.bincount(codes[codes >= 0], minlength=size)
     frame = pd.DataFrame(table)
     return frame[frame["calls"] > 0].sort_values("calls", ascending=False, kind="stable")
-
-
-def _within(source: ReportData, days: tuple[int, int]) -> Array:
-    day = source.calls["day"].to_numpy()
-    return np.asarray((day >= days[0]) & (day < days[1]))

@@ -97,8 +97,7 @@ def write_report(
 
     progress("read", 0.1)
     source = read_report_data(data, verdicts)
-    last = last_day(source, until)
-    now, before = period_of(last - days, last), period_of(last - 2 * days, last - days)
+    now, before = periods(source, until, days)
     progress("count", 0.3)
     calls = call_cells(source, now, before, least)
     if not any(cell.table == "all" for cell in calls):
@@ -125,8 +124,7 @@ def call_cells(source: ReportData, now: str, before: str, least: Mapping[str, in
         ValueError: if no call is in the period `now`.
     """
     comparable = _covers(source, now, before)
-    day = source.calls["day"].to_numpy()
-    source = source.filter(np.any([(day >= a) & (day < b) for a, b in map(days_of, (now, before))], axis=0))
+    source = source.filter(within(source, now) | within(source, before))
     attributes = columns(source)
     tables = list(partitions(source, attributes, now))
     if comparable:
@@ -145,21 +143,18 @@ def _covers(source: ReportData, now: str, before: str) -> bool:
         ValueError: if no call is in the period `now`.
     """
     day = source.calls["day"].to_numpy()
-    first, last = days_of(now)
-    if not ((day >= first) & (day < last)).any():
+    if not within(source, now).any():
         recorded = period_of(int(day.min()), int(day.max()) + 1) if len(day) else "none"
         raise ValueError(f"period {now}: no call; expected days of the recorded period, {recorded}")
-    return bool(day.min() <= days_of(before)[0] and last <= day.max() + 1)
+    return bool(day.min() <= days_of(before)[0] and days_of(now)[1] <= day.max() + 1)
 
 
 def partitions(source: ReportData, attributes: Mapping[str, Column], period: str) -> Iterator[Partition]:
     """Yields every table of a period, each followed by its splits."""
-    first, last = days_of(period)
-    day = source.calls["day"].to_numpy()
-    inside = (day >= first) & (day < last)
+    inside = within(source, period)
     rows = dict(attributes) | {
         "unregistered_bulk": _bulk(source, attributes, inside),
-        "victims_in_common": _victims(source, inside, last),
+        "victims_in_common": _victims(source, inside, days_of(period)[1]),
     }
     for table, splits in TABLES.items():
         row = _largest(rows[table], inside) if table in rows else Column(np.empty(0), ())
@@ -269,19 +264,29 @@ def tables_of(cells: Mapping[Cell, Count], now: str, before: str) -> dict[str, l
     return {table: sorted(rows, key=lambda row: -row["calls"]) for table, rows in tables.items()}
 
 
-def last_day(source: ReportData, until: str | None) -> int:
-    """Returns the day after the last day of a report, in days since 1970.
+def periods(source: ReportData, until: str | None, days: int) -> tuple[str, str]:
+    """Returns the period of a report and the previous period, both `days` long.
 
-    By default that is the day of the last call, because its records are often incomplete.
-
+    Args:
+        until: local date after the last day; by default the day of the last call, because its records are often
+            incomplete.
     Raises:
         ValueError: if there are no calls, or the day is malformed.
     """
     if until is not None:
-        return (parse_day(until, "--until") - EPOCH).days
-    if not source.calls.num_rows:
+        last = (parse_day(until, "--until") - EPOCH).days
+    elif source.calls.num_rows:
+        last = int(source.calls["day"].to_numpy().max())
+    else:
         raise ValueError("calls.parquet: expected at least one call")
-    return int(source.calls["day"].to_numpy().max())
+    return period_of(last - days, last), period_of(last - 2 * days, last - days)
+
+
+def within(source: ReportData, period: str) -> Array:
+    """Returns which calls are in a period; shape (calls,)."""
+    first, last = days_of(period)
+    day = source.calls["day"].to_numpy()
+    return np.asarray((day >= first) & (day < last))
 
 
 def leagues(tables: Mapping[str, Sequence[ReportRow]]) -> dict[str, list[LeagueRow]]:
