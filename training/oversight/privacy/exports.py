@@ -32,7 +32,7 @@ from callsieve.training.oversight.log.tickets import EXPORT, REIDENTIFY, AccessC
 from .states import CALLS
 
 PARTIES: tuple[Use, ...] = ("block", "operator", "trunk")
-HELD = "held"
+HOLD_TABLE = "held"
 HOLD = "hold for tracing"
 _IDENTITY = ("start", "caller", "callee")
 
@@ -143,7 +143,7 @@ def hold(folder: Path, callers: Collection[str], purpose: str, person: str, log:
     if not all(map(is_token, callers)):
         raise ValueError("--token: expected tokens of numbers")
     unexpired = expiry_filter(current_declaration(folder), folder)
-    calls, path = unexpired(read_keyed(folder / CALLS), "calls"), folder / f"{HELD}.parquet"
+    calls, path = unexpired(read_keyed(folder / CALLS), "calls"), folder / f"{HOLD_TABLE}.parquet"
     failed = pc.equal(calls["attestation"].cast(pa.string()), "failed")
     chosen = pc.or_(
         failed.fill_null(False), pc.is_in(calls["caller"].cast(pa.string()), pa.array(sorted(callers), pa.string()))
