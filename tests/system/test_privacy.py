@@ -428,7 +428,7 @@ def test_token_lists_hide_numbers(tmp_path, captured):
     assert len(paths) == 1
 
 
-@pytest.mark.source("P8", by="training/oversight/governance/affected.py")
+@pytest.mark.source("P8", by="training/oversight/governance/incident.py")
 def test_a_drill_and_a_search_hide_numbers(tmp_path, captured):
     data, _ = keyed_folder(tmp_path / "data")
     shutil.copy(data / "calls.parquet", data / f"{FORMS[0]}.parquet")  # a name is a text, too

@@ -27,7 +27,7 @@ from callsieve.serving.batch.file_scoring import score_file
 from callsieve.serving.batch.memory_scoring import ScoreInputs
 from callsieve.serving.batch.output_keys import with_callee_keys
 from callsieve.serving.custody.purposes import declare
-from callsieve.training.oversight.governance.affected import affected
+from callsieve.training.oversight.governance.incident import affected
 from callsieve.training.oversight.privacy import tables
 from callsieve.training.oversight.privacy.places import Person
 from callsieve.training.oversight.privacy.rekey import left_of

@@ -25,7 +25,7 @@ from callsieve.training.judging.metrics import calibration_table
 from callsieve.training.model import folds
 from callsieve.training.oversight.audit.audit_page import figure
 from callsieve.training.oversight.governance import canaries, incident, parties
-from callsieve.training.oversight.governance.affected import Affected, affected
+from callsieve.training.oversight.governance.incident import Affected, affected
 from callsieve.training.oversight.log import tickets
 from callsieve.training.oversight.privacy import exports
 from callsieve.training.reports.wording import meaning, until

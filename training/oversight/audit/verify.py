@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -64,18 +64,7 @@ class Verified:
 
     def to_json(self) -> dict[str, object]:
         """Returns plain values for JSON."""
-        return {
-            "sound": not self.faults,
-            "anchor": self.anchor,
-            "entries": self.entries,
-            "root": self.root,
-            "erased": list(self.erased),
-            "runs": self.runs,
-            "copies": self.copies,
-            "touches": dict(self.touches),
-            "faults": [{"where": fault.where, "what": fault.what} for fault in self.faults],
-            "notes": [{"where": note.where, "what": note.what} for note in self.notes],
-        }
+        return {"sound": not self.faults, **asdict(self)}
 
 
 def verify(
@@ -131,7 +120,7 @@ def verify(
         erased=tuple(sorted(content.erased)),
         runs=0 if uri is None else len(content.runs),
         copies=copies,
-        touches=Counter(touch["fold"] for touch in content.touches.values()),
+        touches=dict(Counter(touch["fold"] for touch in content.touches.values())),
         faults=tuple(dict.fromkeys(faults)),
         anchor=anchor(anchors, key_id(key), witnesses),
         notes=tuple(notes),

@@ -21,9 +21,8 @@ from callsieve.features.reading.call_files import read_calls
 from callsieve.features.reading.layouts import read_layout
 from callsieve.serving.bundle.signing import generate_signing_key
 from callsieve.serving.custody.purposes import declare
-from callsieve.training.oversight.governance.affected import affected
 from callsieve.training.oversight.governance.canaries import Canaries, canary_numbers, plant, raw_lines, search
-from callsieve.training.oversight.governance.incident import drill, read_incident
+from callsieve.training.oversight.governance.incident import affected, drill, read_incident
 from tests.support.errors import refused
 from tests.support.paths import ROOT
 
@@ -45,7 +44,7 @@ def incident_files(world_folder, tmp_path_factory):
     return folder, drill(folder / "record.toml", folder / "out")
 
 
-@pytest.mark.source("L39", "P12", by="training/oversight/governance/affected.py")
+@pytest.mark.source("L39", "P12", by="training/oversight/governance/incident.py")
 def test_a_drill_counts_data_people_epochs_and_keys(incident_files, world_folder):
     _, facts = incident_files
     people, rows = set(), {}
