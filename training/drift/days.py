@@ -158,7 +158,7 @@ def marks_of(calls: pa.Table) -> dict[str, Array]:
     marked = {
         "stands twice": duplicate_records(calls),
         "came late": late_records(calls),
-        "shows another number than the network's": differing_numbers(calls),
+        "shows another number than the network's": int(pc.sum(pc.equal(calls["presented_differs"], 1)).as_py() or 0),
         **{f"without {name}": calls[name].null_count for name in sorted(KEYED_OPTIONAL)},
     }
     return {MARK + name: np.array([calls.num_rows - count, count, 0]) for name, count in marked.items()}
@@ -196,11 +196,6 @@ def late_records(calls: pa.Table) -> int:
     names = ("start", "ring", "talk", "recorded")
     start, ring, talk, recorded = (calls[name].to_numpy().astype(float) for name in names)
     return int((recorded - start > np.nan_to_num(ring) + np.nan_to_num(talk) + LATE).sum())
-
-
-def differing_numbers(calls: pa.Table) -> int:
-    """Counts the records whose presented number is known to differ from the network's."""
-    return int(pc.sum(pc.equal(calls["presented_differs"], 1)).as_py() or 0)
 
 
 def complaint_delays(complaints: pd.DataFrame, begin: int, end: int) -> Array:

@@ -168,7 +168,13 @@ def rule_figures(
     truth = truth_of_calls(read_parquet(data / "truth.parquet"), calls)
     opened, chosen = open_registers(registers or data, key, "evaluation"), read_policy(policy)
     judged = _judged_rows(calls)
-    truths = _call_truth(calls, truth, judged)
+    truths = CallTruth(
+        nuisance=np.asarray(truth["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)[judged],
+        slice=_words(truth, "slice")[judged],
+        mode=_words(truth, "mode")[judged],
+        attack=_words(truth, "attack")[judged],
+        caller=factorize(calls["caller"])[0][judged],
+    )
     progress("vectors", 0.2)
     raw = None
     if bundle is None:
@@ -216,16 +222,6 @@ def _judged_rows(calls: pa.Table) -> Array:
     first = np.zeros(len(start), dtype=bool)
     first[np.unique(calls["call"].to_numpy(), return_index=True)[1]] = True
     return np.flatnonzero((start >= judged_span(calls)[0]) & first)
-
-
-def _call_truth(calls: pa.Table, truth: pa.Table, judged: Array) -> CallTruth:
-    return CallTruth(
-        nuisance=np.asarray(truth["nuisance"].to_numpy(zero_copy_only=False), dtype=bool)[judged],
-        slice=_words(truth, "slice")[judged],
-        mode=_words(truth, "mode")[judged],
-        attack=_words(truth, "attack")[judged],
-        caller=factorize(calls["caller"])[0][judged],
-    )
 
 
 def of_rule(hit: Array, truths: CallTruth) -> HitFigures:

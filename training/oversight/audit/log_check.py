@@ -12,15 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from callsieve.features.files.dates import DAY, now_ms, utc_text
 from callsieve.training.language import gettext, phrase
 from callsieve.training.oversight.log import audit_log
-from callsieve.training.oversight.log.audit_log import (
-    HEAD,
-    LOCKS,
-    LOG,
-    PAYLOADS,
-    PUBLIC_KEY,
-    incomplete_line,
-    whole_lines,
-)
+from callsieve.training.oversight.log.audit_log import HEAD, LOCKS, LOG, PAYLOADS, PUBLIC_KEY, log_lines
 from callsieve.training.oversight.log.entry import Entry, Head, read_line
 from callsieve.training.oversight.log.merkle import roots
 
@@ -54,7 +46,8 @@ def read_lines(folder: Path, key: Ed25519PublicKey) -> tuple[list[Line], list[Fa
     lines: list[Line] = []
     faults = []
     expected = 0
-    for text in whole_lines(folder):
+    whole, incomplete = log_lines(folder)
+    for text in whole:
         try:
             entry = read_line(text, "")
         except ValueError:
@@ -66,7 +59,7 @@ def read_lines(folder: Path, key: Ed25519PublicKey) -> tuple[list[Line], list[Fa
             faults.append(Fault(line.name, gettext("edited: %(how)s", how=line.wrong)))
         lines.append(line)
         expected = line.index + 1
-    if incomplete_line(folder):
+    if incomplete:
         what = gettext("an incomplete line of a crash or an edit; the next entry removes it")
         faults.append(Fault(entry_place(expected), what))
     return lines, faults

@@ -75,7 +75,7 @@ def protect(
         hidden = (records > 0) & (distinct < minimum).any(axis=1).to_numpy()
         if size and table.cells[0].split:
             splits = {cell[:4] for cell, small in zip(table.cells, hidden, strict=True) if small}
-            hidden = np.array([cell[:4] in splits or _row_of(cell) not in shown for cell in table.cells])
+            hidden = np.array([cell[:4] in splits or Cell(*cell[:3]) not in shown for cell in table.cells])
         else:
             _hide_remainder(table.codes, records, hidden, numbers, minimum)
         for i in map(int, np.flatnonzero(~hidden)):
@@ -93,7 +93,3 @@ def _hide_remainder(
         if (rest >= minimum).all():
             return
         hidden[np.argmin(np.where((records > 0) & ~hidden, records, np.iinfo(np.int64).max))] = True
-
-
-def _row_of(cell: Cell) -> Cell:
-    return cell._replace(split="", part="")

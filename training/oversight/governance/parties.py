@@ -199,7 +199,7 @@ def is_word(text: object) -> bool:
 def columns(source: ReportData) -> dict[str, Column]:
     """Returns the attributes of each call by name; registers are read as known when the call started to ring."""
     calls = source.calls
-    joins = _joins(source.registers)
+    joins = IndexJoins(Registers({name: _plain(source.registers[name]) for name in JOINED}))
     campaign = _rows(source, joins, "campaigns", ("caller",), ("caller_block",))
     business, principal, agent, outsourced = (
         _register_words(source.registers["campaigns"], name, campaign)
@@ -297,10 +297,6 @@ def _outside(source: ReportData, joins: IndexJoins, trunk: Column) -> Column:
     """Returns whether the caller's number is missing from the register of the call's trunk; -1 without a trunk."""
     rows = _rows(source, joins, "trunk_numbers", ("trunk", "caller"), ("trunk", "caller_block"))
     return Column(np.where(trunk.codes < 0, -1, (rows >= 0).astype(np.int64)), YES_NO)
-
-
-def _joins(registers: Mapping[str, pd.DataFrame]) -> IndexJoins:
-    return IndexJoins(Registers({name: _plain(registers[name]) for name in JOINED}))
 
 
 def _plain(register: pd.DataFrame) -> dict[str, list[Any]]:

@@ -125,7 +125,7 @@ def read(folder: Path) -> list[Entry]:
         ValueError: in one line, if there is no log or a line is malformed.
     """
     require(folder)
-    return [read_line(line, f"{folder / LOG}: line {n}") for n, line in enumerate(whole_lines(folder), 1)]
+    return [read_line(line, f"{folder / LOG}: line {n}") for n, line in enumerate(log_lines(folder)[0], 1)]
 
 
 def require(folder: Path) -> None:
@@ -139,19 +139,13 @@ def has_log(folder: Path) -> bool:
     return (folder / PUBLIC_KEY).exists()
 
 
-def whole_lines(folder: Path) -> list[bytes]:
-    """Returns the complete lines of a log; a crash can leave an incomplete last line, which is left out."""
-    return _lines(folder)[:-1]
-
-
-def incomplete_line(folder: Path) -> bytes:
-    """Returns the incomplete last line of a log, which a crash or an edit left; the next entry removes it."""
-    return _lines(folder)[-1]
-
-
-def _lines(folder: Path) -> list[bytes]:
+def log_lines(folder: Path) -> tuple[list[bytes], bytes]:
+    """Returns the complete lines of a log, and the incomplete last one that a crash or an edit left, b"" if there is
+    none; the next entry removes it.
+    """
     path = folder / LOG
-    return path.read_bytes().split(b"\n") if path.exists() else [b""]
+    *whole, incomplete = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    return whole, incomplete
 
 
 def read_head(path: Path) -> Head:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from callsieve.features.files.atomic import write_new
 from callsieve.features.files.dates import DAY, now_ms, utc_text
@@ -94,7 +94,7 @@ class AccessControl:
         with locked(self.log.folder, "entering"):
             with refusals_entered(self.log, act):
                 agreed = self._agreed(act)
-            return self.log.append("access", {**_payload(act), "tickets": agreed, "source": source})
+            return self.log.append("access", {**structs.asdict(act), "tickets": agreed, "source": source})
 
     def _agreed(self, act: Act) -> list[Approval]:
         """Checks the tickets of an act and returns them for the log."""
@@ -129,7 +129,7 @@ def refusals_entered(log: SignedLog, act: Act) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        log.append("access", {**_payload(act), "tickets": [], "refused": str(error)})
+        log.append("access", {**structs.asdict(act), "tickets": [], "refused": str(error)})
         raise
 
 
@@ -148,7 +148,7 @@ def write_act(act: Act, path: Path) -> None:
     Raises:
         FileExistsError: if the file exists.
     """
-    write_new(path, encode(_payload(act)))
+    write_new(path, encode(structs.asdict(act)))
 
 
 def read_act(path: Path) -> Act:
@@ -158,14 +158,10 @@ def read_act(path: Path) -> Act:
         ValueError: in one line, if the file is malformed.
     """
     act = json_as(Act, path.read_bytes(), str(path))
-    for name, value in _payload(act).items():
+    for name, value in structs.asdict(act).items():
         check_texts(value, f"{path}: {name}")
     return act
 
 
-def _payload(act: Act) -> dict[str, str | int]:
-    return {name: getattr(act, name) for name in act.__struct_fields__}
-
-
 def _statement(act: Act) -> Statement:
-    return {"kind": KIND, **_payload(act)}
+    return {"kind": KIND, **structs.asdict(act)}
