@@ -24,9 +24,9 @@ from callsieve.features.reading.call_files import write_table
 from callsieve.features.reading.quarantine import END_BEFORE_START, UNKNOWN_WORD
 from callsieve.serving.batch.call_files import key_or_temporary
 from callsieve.serving.batch.keyed_rows import TIMESTAMP, read_rows
-from callsieve.serving.batch.register_files import as_lines, rows_of
+from callsieve.serving.batch.register_files import rows_of
 from callsieve.serving.custody.purposes import copy_declaration
-from callsieve.serving.rules.registers import SPAN, Registers
+from callsieve.serving.rules.registers import SPAN, Registers, as_lines
 
 from .check_files import KeyedRows, check_ingest, mark_repeated, own_or_default, sound_rows
 from .complaint_files import NumberLayout, moments_of, number_tokens
