@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import own_columns
-from callsieve.features.complaints import COMPLAINT_NAMES, complaint_vectors
+from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.files.atomic import check_distinct, check_present
 from callsieve.features.files.dates import now_ms
 from callsieve.features.keys.tokens import KEY_VARIABLE
+from callsieve.features.offline.complaint_vectors import complaint_vectors
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.coverage import call_days, covered_rows
 from callsieve.features.online.feeds import feed_of_table

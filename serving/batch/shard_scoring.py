@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import NAMES, own_columns
-from callsieve.features.complaints import complaint_vectors
 from callsieve.features.intake.text_columns import factorize
+from callsieve.features.offline.complaint_vectors import complaint_vectors
 from callsieve.features.offline.shard_tasks import Plan, ShardVectors, party_tokens, shard_vectors
 from callsieve.features.offline.shuffle import write_parts
 from callsieve.features.online.coverage import covered_rows

@@ -16,8 +16,8 @@ from callsieve.features.complaints import (
     COMPLAINT_NAMES,
     Complaint,
     Complaints,
-    complaint_vectors,
 )
+from callsieve.features.offline.complaint_vectors import complaint_vectors
 from callsieve.features.online.history import History
 from tests.support.calls.strategies import DAY, EXAMPLE_CALL, as_keyed_call, as_keyed_table
 

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import own_columns
-from callsieve.features.complaints import COMPLAINT_NAMES, complaint_vectors
+from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.intake.text_columns import dictionary_encoded
+from callsieve.features.offline.complaint_vectors import complaint_vectors
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.feeds import (
     ANSWERED_ONLY,

@@ -23,9 +23,10 @@ from sklearn.metrics import roc_auc_score
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import own_columns, vector_columns
-from callsieve.features.complaints import COMPLAINT_NAMES, complaint_vectors
+from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import factorize
+from callsieve.features.offline.complaint_vectors import complaint_vectors
 from callsieve.features.offline.table import vectors
 from callsieve.serving.batch.complaint_rows import complaint_table
 from callsieve.serving.batch.own_column_join import own_values
