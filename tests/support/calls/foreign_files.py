@@ -110,11 +110,19 @@ def check_frame(world):
     return checks.assign(checked_at=(first + pd.Timedelta(days=2)).isoformat(timespec="seconds"))
 
 
+def trusted_frame(world):
+    """Returns every third number of a written world as a trusted one, and one with an unknown kind."""
+    numbers = texts(world.numbers.filter(np.arange(world.numbers.num_rows) % 3 == 0), "number").drop_duplicates()
+    trusted = pd.DataFrame({"number": [*with_codes(list(numbers)), numbers.iloc[0]]})
+    return trusted.assign(kind=["customer"] * len(numbers) + ["friend"], trusted_from="2025-01-01")
+
+
 def write_files(world, folder):
-    """Writes cdr.csv, op.toml, complaints.csv and checks.csv of a written world; returns the folder."""
+    """Writes cdr.csv, op.toml, complaints.csv, checks.csv and trusted.csv of a written world; returns the folder."""
     folder = Path(folder)
     call_frame(world).to_csv(folder / "cdr.csv", index=False)
     complaint_frame(world).to_csv(folder / "complaints.csv", index=False)
     check_frame(world).to_csv(folder / "checks.csv", index=False)
+    trusted_frame(world).to_csv(folder / "trusted.csv", index=False)
     (folder / "op.toml").write_text(LAYOUT, encoding="utf-8")
     return folder

@@ -24,12 +24,13 @@ from callsieve.training import Settings, run
 from callsieve.training.cli.command_table import ROOT as COMMAND
 from callsieve.training.data.check_files import read_check_file
 from callsieve.training.data.complaint_files import read_complaint_file
+from callsieve.training.data.trusted_files import read_trusted_file
 from callsieve.training.judging import baselines
 from callsieve.training.model import fit
 from callsieve.training.oversight.log.gates import parse_gates, shipped_gates
 from callsieve.training.reports.pictures import pictures
 from tests.conftest import SEED, command
-from tests.support import how_to, real_bundle, recorded_run
+from tests.support import how_to, label_files, real_bundle, recorded_run
 from tests.support import small_bundle as small
 from tests.support.calls import foreign_files
 from tests.support.http_service import free_port
@@ -118,16 +119,21 @@ def write_gates(*approvers):
     Path("gates.toml").write_text(f'{gates}\n[owner]\nname = "board"\nkey = "{key["owner"]}"\n')
 
 
-def write_layout(path, *, checks=False):
-    """Writes the layout of the page on training, by default without its table of checks."""
-    text, of_checks = re.findall(r"```toml\n(.*?)```", (how_to.FOLDER / "train.md").read_text(), re.DOTALL)
-    path.write_text(text + of_checks * checks)
+def blocks_of(page, start):
+    """Returns the blocks of a page that are not code and begin with `start`, such as ```toml."""
+    return re.findall(rf"{start}\n(.*?)```", (how_to.FOLDER / f"{page}.md").read_text(), re.DOTALL)
 
 
-def write_checks(path):
-    """Writes the checks of the page on training."""
-    (text,) = re.findall(r"```text\n(number,.*?)```", (how_to.FOLDER / "train.md").read_text(), re.DOTALL)
-    path.write_text(text)
+def write_layout(path, *, labels=False):
+    """Writes the layout of the page on training, by default without the tables of the page on labels."""
+    path.write_text("".join([*blocks_of("train", "```toml"), *(blocks_of("labels", "```toml") if labels else ())]))
+
+
+def write_label_files(folder):
+    """Writes the files of the page on labels."""
+    names = ("complaints.csv", "checks.csv", "trusted.csv")
+    for name, text in zip(names, blocks_of("labels", "```text"), strict=True):
+        (folder / name).write_text(text)
 
 
 def test_the_layout_of_the_page_on_training_is_valid(tmp_path):
@@ -138,13 +144,44 @@ def test_the_layout_of_the_page_on_training_is_valid(tmp_path):
     (tmp_path / "complaints.csv").write_text(accused)
     read = read_complaint_file(tmp_path / "complaints.csv", str(tmp_path / "op.toml"), real_bundle.NUMBER_KEY)
     assert len(read.table) == 1
-    write_checks(tmp_path / "checks.csv")
-    read = read_check_file(tmp_path / "checks.csv", str(tmp_path / "op.toml"), real_bundle.NUMBER_KEY)
-    assert read.table["nuisance"].tolist() == [True, False] and not read.quarantined
-    write_layout(tmp_path / "op.toml", checks=True)
+
+
+def test_the_files_and_the_layout_of_the_page_on_labels_are_valid(tmp_path):
+    key = real_bundle.NUMBER_KEY
+    write_label_files(tmp_path)
+    write_layout(tmp_path / "op.toml")
+    read = read_complaint_file(tmp_path / "complaints.csv", "callsieve", key)
+    assert len(read.table) == 2 and not read.quarantined
+    for layout in ("callsieve", str(tmp_path / "op.toml")):
+        read = read_check_file(tmp_path / "checks.csv", layout, key)
+        assert read.table["nuisance"].tolist() == [True, False] and not read.quarantined
+        read = read_trusted_file(tmp_path / "trusted.csv", layout, key)
+        assert read.table["kind"].tolist() == ["survey", "own_line"] and not read.quarantined
+    write_layout(tmp_path / "op.toml", labels=True)
     (tmp_path / "checks.csv").write_text("msisdn,result,closed\n95013123456,ok,04.03.2025 12:30\n")
-    read = read_check_file(tmp_path / "checks.csv", str(tmp_path / "op.toml"), real_bundle.NUMBER_KEY)
-    assert read.table["nuisance"].tolist() == [False]
+    (tmp_path / "trusted.csv").write_text("msisdn,group,since\n95013123456,poll,04.03.2025\n")
+    assert read_check_file(tmp_path / "checks.csv", str(tmp_path / "op.toml"), key).table["nuisance"].tolist() == [
+        False
+    ]
+    assert read_trusted_file(tmp_path / "trusted.csv", str(tmp_path / "op.toml"), key).table["kind"].tolist() == [
+        "survey"
+    ]
+
+
+def test_the_commands_of_the_page_on_labels_make_the_model_pass_a_trusted_number(world_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(world_folder, "data")
+    write_label_files(tmp_path)
+    label_files.KEY.write(tmp_path / "number.key")
+    calls = ["95013123456,13700137000,2025-03-04 10:00:00+08:00", "95013123456,13700137000,2025-07-04 10:00:00+08:00"]
+    Path("calls.csv").write_text("\n".join(["caller,callee,start", *calls]) + "\n")
+    assert "enough to train" in follow("labels")
+    lists = pq.read_table("data/lists.parquet")["number"].to_pylist()
+    assert lists == [label_files.token(number) for number in ("95013123456", "13800138000")]
+    assert ["trusted_caller" in rules for rules in pq.read_table("verdicts.parquet")["rules"].to_pylist()] == [
+        True,
+        False,
+    ]
 
 
 # Trainings, with the same steps as any other: small worlds, few features, rounds and trials.
@@ -165,6 +202,8 @@ def follow(page, place_of=None):
     """
     done, stand_ins = [], dict(place_of or {})
     for block in how_to.blocks(page):
+        if block.skip:
+            continue
         if block.language == "python":
             exec(compile(block.code, f"{page}.md", "exec"), {})  # noqa: S102
             continue
@@ -216,7 +255,6 @@ def trained_folder(written_world, empty_store, tmp_path_factory):
         complaints[name] = complaints[name].str.slice(stop=-3)  # minutes
     complaints.drop(columns="topic").to_csv(folder / "complaints.csv", index=False)
     write_layout(folder / "op.toml")
-    write_checks(folder / "checks.csv")
     shutil.copyfile(empty_store, folder / "mlruns.db")
     rng = np.random.default_rng(5)
     table = {"caller": np.repeat(np.arange(80), 20), "start": pd.date_range("2026-01-01", periods=1600, freq="20min")}
@@ -293,7 +331,7 @@ RUN_IN = {
 
 
 def test_the_code_of_each_page_runs_somewhere():
-    here = {*OUTPUT, "watch", "governance", "train", "score-files", "audit"}
+    here = {*OUTPUT, "watch", "governance", "train", "labels", "score-files", "audit"}
     run_here = {f"docs/how-to/{page}.md" for page in here}
     for name in {page for page in PAGES if page.startswith("docs/")} - run_here:
         text = (ROOT / name).read_text(encoding="utf-8")

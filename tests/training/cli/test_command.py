@@ -1,10 +1,13 @@
 """The commands of training and scoring: JSON output, and one line and an exit code for every fault."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,9 +20,13 @@ from callsieve.serving.bundle.shipped import SHIPPED_IN_WORDS
 from callsieve.serving.cli import command_tree, console
 from callsieve.serving.custody.purposes import declare
 from callsieve.serving.scorer.scorer import Scorer
+from callsieve.training import read_dataset
+from callsieve.training.data.label_policy import read_label_policy
+from callsieve.training.data.labels import label_numbers
 from callsieve.training.judging.evaluate import BY_FOLDS
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.studies import demo, simulated
+from tests.support import label_files
 from tests.support.errors import raising
 
 ACTIONS = {"pass", "label", "screen", "block"}
@@ -70,6 +77,29 @@ def test_features_of_keyed_calls_are_written_in_one_shard(command_json, world_fo
     expected = {"calls": world.calls.num_rows, "features": len(NAMES), "shards": 1, "quarantined": 0}
     assert facts == expected | {"catalogue": catalogue_hash(), "purpose": "training", "out": str(out)}
     assert pq.read_schema(out / "part-00000.parquet").names == ["row", "start", "caller", "callee", *NAMES]
+
+
+@pytest.mark.system
+def test_evaluate_counts_trusted_numbers_as_innocent(run_command, world_folder, training_run, run_key, tmp_path):
+    folder = tmp_path / "blind"
+    folder.mkdir()
+    for name in ("calls", "complaints"):  # without the truth of the calls
+        shutil.copyfile(world_folder / f"{name}.parquet", folder / f"{name}.parquet")
+    dataset = read_dataset(folder)
+    callers = dataset.calls["caller"].cast(pa.string()).to_pandas()
+    end = pd.Timestamp(dataset.calls["start"].to_numpy().max(), unit="ms", tz="UTC")
+    labels = label_numbers(dataset, end, read_label_policy())
+    reported = set(labels["number"][labels["nuisance"]]) & set(callers)
+    accused = max(reported)
+    (tmp_path / "trusted.csv").write_text(f"number,kind,trusted_from\n{accused},survey,2025-03-01\n")
+    label_files.KEY.write(tmp_path / "number.key")
+    words = (tmp_path / "trusted.csv", "--key", tmp_path / "number.key", "--out", folder)
+    assert run_command("ingest", "trusted", *words)[0] == 0
+    words = ("--data", folder, "--audit", tmp_path / "audit", "--signing-key", run_key, "--json")
+    code, out, _ = run_command("evaluate", "--bundle", training_run[0] / "bundle", *words)
+    data = json.loads(out)["data"]
+    assert code == 0 and data["judged_by"] == "labels"
+    assert data["nuisance_share"] == callers.isin(reported - {accused}).mean() < callers.isin(reported).mean()
 
 
 def test_train_writes_report_record_and_figures(training_run):

@@ -195,13 +195,15 @@ def test_own_files_become_a_model_in_one_command(run_command, own, tmp_path):
     assert set(tokens.values()) <= set(complaints["number"].to_pylist())
 
 
-def test_checked_numbers_become_a_model_without_a_complaint(run_command, own, tmp_path):
+def test_checked_and_trusted_numbers_become_a_model_without_a_complaint(run_command, own, tmp_path):
     (tmp_path / "few.toml").write_text("rounds = 10\n")
     words = ("--calls", own / "cdr.csv", "--layout", own / "op.toml", "--checks", own / "checks.csv")
+    words += ("--trusted", own / "trusted.csv")
     options = ("--parameters", tmp_path / "few.toml", "--threads", 1, "--out", tmp_path / "run", "--json")
     code, _, err = run_command("train", *words, *options)
     assert code == 0, err
     assert "checks.csv: quarantined: 1 rows, bad_number" in err
+    assert "trusted.csv: quarantined: 1 rows, unknown_word" in err
     assert not (tmp_path / "run" / "data" / "complaints.parquet").exists()
     recorded = json.loads((tmp_path / "run" / "record" / "datasets.json").read_text())
     written = pd.read_csv(own / "checks.csv", dtype=str)
@@ -211,6 +213,12 @@ def test_checked_numbers_become_a_model_without_a_complaint(run_command, own, tm
     mobile = written[written["number"].str.fullmatch("1[0-9]{10}")].drop_duplicates("number", keep=False)
     verdicts = findings["nuisance"].loc[[key.token("number", f"+86{number}") for number in mobile["number"]]]
     assert verdicts.tolist() == (mobile["verdict"] == "nuisance").tolist() and set(verdicts) == {True, False}
+    # Trusted numbers have the tokens of the calls.
+    trusted = read_dataset(tmp_path / "run" / "data").lists
+    assert recorded["lists"]["rows"] == len(trusted) == len(pd.read_csv(own / "trusted.csv")) - 1
+    assert set(trusted["list"]) == {"trusted customer"}
+    callers = set(pq.read_table(tmp_path / "run" / "data" / "calls.parquet")["caller"].to_pylist())
+    assert len(callers & set(trusted["number"])) > 10
 
 
 @pytest.mark.parametrize(
