@@ -28,7 +28,7 @@ from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.language import language
 from callsieve.training.oversight.log.gates import read_gates
 
-from .own_files import OwnFiles
+from .ingest_commands import OwnFiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -152,8 +152,8 @@ def _merged(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) 
     known = {tuple(row[name] for name in sorted(row)) for row in old}
     added = [row for row in new if tuple(row[name] for name in sorted(row)) not in known]
     begun = {(row["number"], row["valid_from"]) for row in added}
-    kept = [row for row in old if (row["number"], row["valid_from"]) not in begun]
-    return _Merged([*kept, *added], len(added))
+    others = [row for row in old if (row["number"], row["valid_from"]) not in begun]
+    return _Merged([*others, *added], len(added))
 
 
 def ingest_trusted(
