@@ -5,6 +5,7 @@ The service encodes a `Verdict` itself; `tests/serving/http` compares its fields
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 import msgspec
@@ -159,6 +160,18 @@ class CertificateOut(msgspec.Struct):
     fold: Annotated[str, Meta(description="Part of the data that the certificate was made on.")]
 
 
+class FeedOut(msgspec.Struct):
+    """What the call records lack, by which thresholds apply."""
+
+    name: Annotated[str, Meta(description="Feed whose thresholds apply.")]
+    pinned: Annotated[bool, Meta(description="Whether the policy or --feed sets it; otherwise it is recognised.")]
+    recognised: Annotated[str, Meta(description="Feed that the calls of the last seven days show.")]
+    changes: Annotated[int, Meta(description="Changes of the recognised feed since the start.")]
+    shares: Annotated[
+        dict[str, float] | None, Meta(description="Shares that it follows from; null before they were measured.")
+    ]
+
+
 class LatencyOut(msgspec.Struct):
     """A histogram of the time that verdicts take."""
 
@@ -213,6 +226,7 @@ class StatusOut(msgspec.Struct):
     statuses: (
         Annotated[list[StatusCountOut], Meta(description="All statuses that occurred, and scored.")] | UnsetType
     ) = UNSET
+    feed: Annotated[FeedOut, Meta(description="The feed of the records.")] | UnsetType = UNSET
     refused: (
         Annotated[str | None, Meta(description="Why a snapshot of earlier processes was refused; null if it was not.")]
         | UnsetType
@@ -244,6 +258,7 @@ def status_of(live: Live | None, scorers: Swap, uptime: float) -> StatusOut:
     if live is not None:
         content.counts, content.actions, content.rules = dict(live.counts), dict(live.actions), dict(live.rules)
         content.state, content.statuses = gauges(live), _statuses(live)
+        content.feed = _feed(live)
         content.refused, content.deadline = live.memory.refusal, live.deadline
         content.latency = LatencyOut(list(BOUNDS), list(live.latency))
         content.reasons = [
@@ -264,6 +279,17 @@ def _model(scorer: Scorer, now: int) -> ModelOut:
         valid_until=bundle.valid_until,
         days_left=days_left(scorer, now),
         policy=scorer.policy.version,
+    )
+
+
+def _feed(live: Live) -> FeedOut:
+    recognised = live.memory.history.memory_feed
+    return FeedOut(
+        name=live.feed,
+        pinned=live.feed_is_pinned,
+        recognised=recognised.name,
+        changes=recognised.changes,
+        shares=None if recognised.shares is None else asdict(recognised.shares),
     )
 
 

@@ -65,6 +65,11 @@ def _live_metrics(live: Live) -> Iterator[Metric]:
     taken = HistogramMetricFamily("callsieve_verdict_seconds", "Latency of verdicts")
     taken.add_metric((), list(zip(bounds, accumulate(live.latency), strict=True)), live.seconds)
     yield taken
+    feed = GaugeMetricFamily("callsieve_feed", "The feed whose thresholds apply", labels=("feed", "pinned"))
+    feed.add_metric((live.feed, str(live.feed_is_pinned).lower()), 1)
+    yield feed
+    changes = live.memory.history.memory_feed.changes
+    yield CounterMetricFamily("callsieve_feed_changes", "Changes of the recognised feed", value=changes)
     for name, value in gauges(live).items():
         yield _gauge(name, STATE[name], math.nan if value is None else value)
 

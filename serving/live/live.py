@@ -221,6 +221,17 @@ class Live:
         same = {name: getattr(first, name) for name in names}
         return replace(again, case=case, **same)
 
+    @property
+    def feed(self) -> str:
+        """The feed whose thresholds apply: the pinned one, or the one that the history recognised last."""
+        scorer, recognised = self.scorers.scorer, self.memory.history.memory_feed.name
+        return recognised if scorer is None else scorer.feed_for(scorer.policy.feed or recognised)
+
+    @property
+    def feed_is_pinned(self) -> bool:
+        """Whether the policy or the option --feed sets the feed."""
+        return self.scorers.scorer is not None and self.scorers.scorer.policy.feed != ""
+
     def status_shares(self) -> dict[Status, float]:
         """Returns the share of each status among the last RECENT verdicts; 0 without a verdict."""
         counts = Counter(self.recent_statuses.copy())

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from callsieve.features.online.feeds import ANSWERED_ONLY, COMPLETE, NO_ROUTES
+from callsieve.features.online.feeds import ANSWERED_ONLY, COMPLETE, NO_ROUTES, FeedShares
 from callsieve.serving.http import app, schema, server
 from callsieve.serving.http.answers import status_of
 from callsieve.serving.http.api_keys import read_keys
@@ -172,6 +172,30 @@ def test_the_status_has_the_certificates_of_each_feed(tmp_path):
     judge = live_states.loaded(tmp_path / "bundle")
     listed = [(band.feed, band.band) for band in status_of(None, judge, 1.0).certificates]
     assert listed == [(feed, name) for feed in (COMPLETE, ANSWERED_ONLY, NO_ROUTES) for name in ("certified", "watch")]
+
+
+@pytest.mark.parametrize("pinned", ["", NO_ROUTES])
+def test_the_status_and_the_metrics_name_the_feed_and_whether_it_is_pinned(tmp_path, pinned):
+    real_bundle.write_bundle(tmp_path / "bundle")
+    swap = live_states.loaded(tmp_path / "bundle", feed=pinned)
+    live = live_states.begin(swap, tmp_path / "state")
+    recognised = live.memory.history.memory_feed
+    before = status_of(live, swap, 1.0).feed
+    assert (before.recognised, before.changes, before.shares) == (COMPLETE, 0, None)
+    recognised.name, recognised.changes = ANSWERED_ONLY, 1
+    recognised.shares = FeedShares(0.0, 0.9, 0.9, 0.9)
+    after = status_of(live, swap, 1.0).feed
+    assert (after.name, after.pinned, after.recognised, after.changes) == (
+        pinned or ANSWERED_ONLY,
+        bool(pinned),
+        ANSWERED_ONLY,
+        1,
+    )
+    assert after.shares["unanswered"] == 0.0 and after.shares["ring"] == 0.9
+    text = metrics(live, swap, {}).decode()
+    live.close()
+    assert f'callsieve_feed{{feed="{after.name}",pinned="{str(after.pinned).lower()}"}} 1.0' in text
+    assert "callsieve_feed_changes_total 1.0" in text
 
 
 def test_a_slow_kernel_and_lost_state_are_logged_and_a_failure_is_raised(
