@@ -122,7 +122,7 @@ def needs_second_model(feed: str, own: str) -> bool:
 
 
 class SampledCall(NamedTuple):
-    """What one call of a sample shows of the records.
+    """The facts of a sampled call that show what the records hold.
 
     Attributes:
         over: whether it is over.

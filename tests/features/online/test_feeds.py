@@ -231,10 +231,10 @@ def test_calls_that_never_end_show_neither_unanswered_calls_nor_ring_times():
 
 
 def test_records_in_which_nearly_every_caller_calls_once_are_on_no_feed():
-    one, many = (SampledCall(True, n % 5 == 0, True, True, True, made) for n, made in ((1, 1), (2, 9)))
+    single, many = (SampledCall(True, n % 5 == 0, True, True, True, made) for n, made in ((1, 1), (2, 9)))
     missed = many._replace(unanswered=True)
-    assert feed_of_sample([one] * 1_780 + [many] * 190 + [missed] * 30) == COMPLETE  # 11 % of the calls count
-    assert feed_of_sample([one] * 1_820 + [many] * 150 + [missed] * 30) == UNKNOWN_FEED
+    assert feed_of_sample([single] * 1_780 + [many] * 190 + [missed] * 30) == COMPLETE  # 11 % of the calls count
+    assert feed_of_sample([single] * 1_820 + [many] * 150 + [missed] * 30) == UNKNOWN_FEED
 
 
 @given(st.sampled_from((*FEEDS, UNKNOWN_FEED)), st.sampled_from((*FEEDS, UNKNOWN_FEED)))
