@@ -161,7 +161,7 @@ class CertificateOut(msgspec.Struct):
 
 
 class FeedOut(msgspec.Struct):
-    """What the call records lack, by which thresholds apply."""
+    """The feed of the call records: what they lack decides which thresholds apply."""
 
     name: Annotated[str, Meta(description="Feed whose thresholds apply.")]
     pinned: Annotated[bool, Meta(description="Whether the policy or --feed sets it; otherwise it is recognised.")]

@@ -507,7 +507,7 @@ class Scorer:
         return row
 
     def _model_rows(self, vectors: Floats, feed: str) -> Floats:
-        """Returns the columns that the model takes for each row of a table, with trunk and device as for a single row."""
+        """Returns the columns that the model takes for each row of a table; trunk and device as for one row."""
         import numpy as np
 
         if feed not in self._blanked:
