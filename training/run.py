@@ -16,12 +16,14 @@ from callsieve.serving.bundle.bundle import MANIFEST
 from callsieve.serving.bundle.signing import SIGNER, key_id, read_public_key, write_public_key
 from callsieve.serving.scorer.scorer import Scorer
 
+from .adapt.adapting import Adaptation, Adapted, adapt, of_base
+from .adapt.check_sheet import SHEET, write_sheet
 from .data.dataset import Dataset
 from .data.sources import Source, read_once, sources_of
 from .drift.days import ScoredCalls
 from .drift.reference import REFERENCE, measure_reference, write_reference
 from .estimator.unsigned import can_be_signed, unsigned_scorer
-from .judging.judge import judge
+from .judging.judge import judge, operating_point
 from .judging.last_day import last_day, policy_actions
 from .judging.leak_probes import check_for_leaks
 from .judging.run_figures import RecordedRun, RunFigures, TrackedRun
@@ -71,6 +73,7 @@ def record_training(
     audit: str | Path | None = None,
     made_by: str = "callsieve.training.record_training",
     other: tuple[str, Scorer] | None = None,
+    adaptation: Adaptation | None = None,
     progress: Progress | None = None,
 ) -> RecordedRun:
     """Trains, judges and signs a model, scores the last day as a service would, writes the pages, and records the run.
@@ -92,13 +95,15 @@ def record_training(
         gates: conditions for a promotion of the model; the shipped gates by default.
         made_by: command or function that MLflow names as the source of the run.
         other: name and scorer of another model, which the figures compare on the same calls.
+        adaptation: adapts a signed bundle to the calls, in place of a training of its own. The folder also gets
+            `to_check.csv`, the numbers that a person should check next.
     Returns: all figures of the run.
     Raises:
         ValueError: in one line, before anything is written, if a fold has too few labelled groups.
     """
     began = time.time()
     sources = read_once(sources_of(data))
-    require_enough(sources, settings)
+    settings = ready(sources, settings, adaptation)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     place = run_paths(folder, _path(audit), tracking_uri)
@@ -109,7 +114,7 @@ def record_training(
     looks = Looks(Ledger(place.log, key, gates), settings, folder)
 
     with system_metrics() as system:
-        trained = train([looks.counted(source) for source in sources], settings, progress)
+        trained, adapted = fit(sources, settings, adaptation, looks, progress)
     leak_probes = check_for_leaks(trained)
     give_back()
     judged = judge(trained, policy_actions(trained), source, other)
@@ -135,8 +140,12 @@ def record_training(
             *([f"callsieve score --bundle {folder / 'bundle'} --help"] if can_be_signed(trained) else []),
         ],
         "learning_curve": trained.learning_curve,
+        "adapted": None if adapted is None else adapted.figures,
+        "base": None if adapted is None else operating_point(trained, adapted.base_raw, adapted.base_bands),
         "made_by": command_line(made_by),
     }
+    if adapted is not None:
+        write_sheet(adapted, trained, folder / SHEET, scorer.bundle.model)
     results = gates.results(run_metrics(figures))
     figures["gates"]["refused"] = [str(gate["metric"]) for gate in results if not gate["passed"]]
     figures["gates"]["owner"] = gates.owner[0] if gates.owner else ""
@@ -154,6 +163,28 @@ def record_training(
     write_audit_page(place, tracked, run, gates, drawn)
     entry = append(place.log, "run", run_payload(place.uri, tracked, run), key)
     return {**figures, "tracking": tracked, "audit": {"log": str(place.log), "entry": entry}}
+
+
+def ready(sources: Sequence[Source], settings: Settings, adaptation: Adaptation | None) -> Settings:
+    """Returns the settings, with the features of the base. Raises ValueError if a training has too few labels."""
+    if adaptation is not None:
+        return of_base(settings, adaptation.base)
+    require_enough(sources, settings)
+    return settings
+
+
+def fit(
+    sources: Sequence[Source],
+    settings: Settings,
+    adaptation: Adaptation | None,
+    looks: Looks,
+    progress: Progress | None,
+) -> tuple[Trained, Adapted | None]:
+    """Trains, or adapts a base; returns the parts of the bundle and the adaptation, if it is one."""
+    counted = [looks.counted(source) for source in sources]
+    if adaptation is None:
+        return train(counted, settings, progress), None
+    return adapt(counted, settings, adaptation, progress)
 
 
 def _path(path: str | Path | None) -> Path | None:

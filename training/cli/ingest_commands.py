@@ -62,11 +62,6 @@ class OwnFiles:
         if self.calls is None:
             refuse_unused(context, (field.name for field in fields(self) if field.name != "calls"), "no --calls")
             return
-        if self.complaints is None and self.checks is None:
-            name = context.command.name
-            console.fail(
-                f"{name}: --calls: expected --complaints FILE or --checks FILE; a model learns from these", code=2
-            )
         for file, layout in LAYOUTS.items():
             if getattr(self, file) is None:
                 refuse_unused(context, (layout,), f"no --{file}")

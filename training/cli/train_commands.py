@@ -1,9 +1,9 @@
-"""The command `train`."""
+"""The commands `train` and `adapt`."""
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +21,7 @@ from callsieve.serving.cli.options import (
     Seed,
     Threads,
     TrackingUri,
+    Trust,
     ValidDays,
     ValidFrom,
 )
@@ -83,8 +84,8 @@ class FeatureTable:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainOptions:
-    """How a model is trained, signed and recorded."""
+class RecordOptions:
+    """How a model is signed and recorded, for which days it is valid, and by which labels it is judged."""
 
     signing_key: Annotated[
         Path | None,
@@ -94,6 +95,28 @@ class TrainOptions:
     label_policy: LabelPolicyFile = None
     gates: GatesFile = None
     audit: Annotated[Path | None, typer.Option(help="Folder of the audit log; by default audit/ in --out.")] = None
+    valid_from: ValidFrom = ""
+    valid_days: ValidDays = 90.0
+    seed: Seed = 0
+    threads: Threads = 0
+
+    def plain_settings(self) -> Settings:
+        """Returns the settings of a run that has no others."""
+        from callsieve.training.model.settings import Settings
+
+        return Settings(
+            seed=self.seed,
+            threads=self.threads,
+            label_policy=read_label_policy(self.label_policy),
+            valid_from=self.valid_from,
+            valid_days=whole_days(self.valid_days),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainOptions(RecordOptions):
+    """How a model is trained, signed and recorded."""
+
     only: FeatureNames = None
     parameters: Annotated[
         Path | None, typer.Option(help="LightGBM parameters (TOML), as `callsieve study search` writes them.")
@@ -104,13 +127,9 @@ class TrainOptions:
     own_columns: Annotated[
         bool, typer.Option("--own-columns", help="Also learn from the own columns in columns.parquet of each folder.")
     ] = False
-    valid_from: ValidFrom = ""
-    valid_days: ValidDays = 90.0
-    seed: Seed = 0
     judge_seed: Annotated[
         int | None, typer.Option(min=0, help="Seed that selects the test calls; by default --seed.")
     ] = None
-    threads: Threads = 0
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count days, labelled calls and groups of each fold; train nothing.")
     ] = False
@@ -118,20 +137,16 @@ class TrainOptions:
     def settings(self, keyed: KeyedFolders, own_names: tuple[str, ...]) -> Settings:
         """Returns the settings of a training that also learns from the own columns of these names."""
         from callsieve.serving.batch.vector_files import feature_names
-        from callsieve.training.model.settings import Settings, read_parameters
+        from callsieve.training.model.settings import read_parameters
 
-        return Settings(
-            seed=self.seed,
-            threads=self.threads,
+        return replace(
+            self.plain_settings(),
             features=feature_names(self.only) + own_names,
-            label_policy=read_label_policy(self.label_policy),
             parameters=read_parameters(self.parameters),
             estimator=self.estimator,
             judge_seed=self.judge_seed,
             learn_from=keyed.learn_from,
             poorer_feeds=keyed.poorer_feeds,
-            valid_from=self.valid_from,
-            valid_days=whole_days(self.valid_days),
         )
 
 
@@ -170,16 +185,19 @@ def _check_inputs(context: typer.Context, own: OwnFiles, keyed: KeyedFolders, ta
     if sum((bool(keyed.data), own.calls is not None, table.vectors is not None)) != 1:
         console.fail("train: expected one of --calls FILE, --data FOLDER and --vectors FILE", code=2)
     own.check(context)
+    if own.calls is not None and own.complaints is None and own.checks is None:
+        console.fail("train: --calls: expected --complaints FILE or --checks FILE; a model learns from these", code=2)
     if table.vectors is not None:
-        calls_only = _names(KeyedFolders, "data") + _names(TrainOptions, "tracking_uri", "seed", "threads")
+        calls_only = names_of(KeyedFolders, "data") + names_of(TrainOptions, "tracking_uri", "seed", "threads")
         refuse_unused(context, calls_only, "--vectors")
         return
-    refuse_unused(context, _names(FeatureTable, "vectors"), "--data" if keyed.data else "--calls")
+    refuse_unused(context, names_of(FeatureTable, "vectors"), "--data" if keyed.data else "--calls")
     if own.calls is not None:
         refuse_unused(context, ("own_columns",), "--calls")
 
 
-def _names(options: type, *without: str) -> tuple[str, ...]:
+def names_of(options: type, *without: str) -> tuple[str, ...]:
+    """Returns the names of the fields of a class of options."""
     return tuple(field.name for field in fields(options) if field.name not in without)
 
 
@@ -271,3 +289,78 @@ def _train_on_table(source: FeatureTable, training: TrainOptions, out: Path) -> 
     warning = "train: without --groups, a caller can be in training and test set, and the AUC too high"
     note = warning if table.groups is None else ""
     return Result(figures, lambda: runs.feature_table(figures, out), note=note)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdaptOptions:
+    """The bundle to adapt, and the answers of people who checked numbers."""
+
+    base: Annotated[
+        Path | None, typer.Option("--base", help="Folder of the signed model to adapt; by default the shipped one.")
+    ] = None
+    trust: Trust = None
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of keyed calls, complaints and findings, in place of --calls.")
+    ] = None
+    answers: Annotated[
+        list[Path] | None,
+        typer.Option("--answers", help="Filled-in to_check.csv of an earlier run; repeatable."),
+    ] = None
+    ask: Annotated[
+        int, typer.Option("--ask", min=0, max=100_000, help="Numbers to draw for a first round of checks.")
+    ] = 175
+
+
+def adapt(
+    context: typer.Context,
+    own: OwnFiles,
+    options: AdaptOptions,
+    out: Out = Path("callsieve-adapted"),
+    *,
+    record: RecordOptions,
+    lang: Lang = "en",
+) -> Result:
+    """Fit the shipped model, or another signed one, to your own call records, and sign the result.
+
+    Complaints, checked numbers and trusted numbers are used if they are given; without checks the model stays as it
+    is. to_check.csv in --out lists the numbers whose check helps most: fill in `verdict` (nuisance or innocent) and
+    `checked_at`, and give the file back with --answers. The run page shows both models side by side.
+
+    Next: fill in to_check.csv and adapt again, or callsieve score.
+
+    Example: callsieve adapt --calls cdr.csv --layout op.toml --complaints complaints.csv --out adapted
+    """
+    if (own.calls is None) == (options.data is None):
+        console.fail("adapt: expected one of --calls FILE and --data FOLDER", code=2)
+    own.check(context)
+    with console.progress("adapt") as progress, language(lang):
+        return _adapted(own, options, record, console.new_folder(out), progress)
+
+
+def _adapted(own: OwnFiles, options: AdaptOptions, record: RecordOptions, folder: Path, progress: Progress) -> Result:
+    from callsieve.serving.bundle.signing import read_public_key
+    from callsieve.training.adapt.adapting import Adaptation
+    from callsieve.training.adapt.base import read_base
+    from callsieve.training.adapt.check_sheet import read_sheets, with_answers
+    from callsieve.training.data.sources import folder_source
+    from callsieve.training.run import record_training
+
+    from .terminal_tables import runs
+
+    answers = read_sheets(options.answers or [])
+    base = read_base(options.base, None if options.trust is None else [read_public_key(options.trust)])
+    source = folder_source(options.data or own.keyed(folder, progress), "certify")
+    figures = record_training(
+        [with_answers(source, answers)],
+        record.plain_settings(),
+        folder,
+        source=str(options.data or own.calls),
+        signing_key=record.signing_key,
+        tracking_uri=record.tracking_uri,
+        gates=read_gates(record.gates),
+        audit=record.audit,
+        made_by="callsieve adapt",
+        adaptation=Adaptation(base, answers.asked if len(answers.asked) else None, options.ask),
+        progress=progress,
+    )
+    return Result(figures, lambda: runs.training(figures, folder))

@@ -52,7 +52,7 @@ from .metrics import (
     score_histogram,
     slices,
 )
-from .run_figures import CallCounts, Judgement, RowCounts, ScoreFigures, Summary, TopFeature
+from .run_figures import CallCounts, Judgement, OperatingPoint, RowCounts, ScoreFigures, Summary, TopFeature
 
 RULE = NAMES.index("out_calls_count_1h")
 EXPLAINED_CALLS = 500  # of each kind
@@ -116,6 +116,19 @@ def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str
         ),
         **judged,
     }
+
+
+def operating_point(t: Trained, raw: Array, bands: Sequence[Band]) -> OperatingPoint | None:
+    """Returns the figures of another model on the judged calls; None if it abstains on such records.
+
+    Args:
+        raw: its scores of the calls of the pool. bands: its bands on their feed.
+    """
+    if not bands:
+        return None
+    calls = judged_calls(t)
+    abstaining = replace(calls, raw=aligned_scores(raw, calls.stratum, bands[0]))
+    return {"headline": headline_of(calls, raw, bands[0]), "slices": slice_figures(abstaining, bands[0])}
 
 
 def counts_of_folders(folders: Sequence[FolderFacts]) -> CallCounts:

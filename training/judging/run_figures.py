@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
+from callsieve.training.adapt.adapted_figures import AdaptedFigures
 from callsieve.training.model.bands import FeedFigures
 from callsieve.training.oversight.log.payload_types import GateEntry
 
@@ -142,6 +143,13 @@ class Summary(TypedDict):
     rows: RowCounts
 
 
+class OperatingPoint(TypedDict):
+    """Another model on the judged calls at its own thresholds: its headline, and the kinds of callers."""
+
+    headline: Headline
+    slices: list[Slice]
+
+
 class DatasetEntry(TypedDict):
     """A table of a run: SHA-256 of the whole table, its rows, its source, and "training" or "evaluation".
 
@@ -247,7 +255,7 @@ class RunFigures(Judgement):
 
     `catalogue` is the hash of the features, `code` the commit, `next` has commands for the next steps.
     `learning_curve`: mean loss of the members on their held-out folds, after each tree. `made_by`: the command of
-    the run.
+    the run. `adapted`, `base`: of an adaptation, what it rests on, and the adapted bundle's base on the same calls.
     """
 
     leak_probes: LeakProbes
@@ -259,6 +267,8 @@ class RunFigures(Judgement):
     next: list[str]
     learning_curve: list[float]
     made_by: str
+    adapted: AdaptedFigures | None
+    base: OperatingPoint | None
 
 
 class RecordedRun(RunFigures):

@@ -81,16 +81,26 @@ def calibrate(raw: Array, y: Array, group: Array) -> tuple[Calibration, str]:
     return (_logistic if best == "logistic" else _isotonic)(raw, y), best
 
 
+def calibrate_probable(raw: Array, nuisance: Array) -> Calibration:
+    """Calibrates raw scores of calls whose callers are nuisance with known probabilities: a logistic map.
+
+    Args:
+        raw: out-of-fold raw scores. nuisance: probability for each call.
+    """
+    x, y = np.concatenate([raw, raw]), np.repeat([1, 0], len(raw))
+    return _logistic(x, y, np.concatenate([nuisance, 1 - nuisance]))
+
+
 def _as_fitted(raw: Array) -> Calibration:
     """Returns the logistic function itself: raw scores are log-odds at the training share of nuisance."""
     x = np.linspace(min(raw.min(initial=0.0), -20.0), max(raw.max(initial=0.0), 20.0), 200)
     return _knots(x, expit(x))
 
 
-def _logistic(raw: Array, y: Array) -> Calibration:
+def _logistic(raw: Array, y: Array, weight: Array | None = None) -> Calibration:
     """Returns the Platt scaling (1999) as knots, so that the scorer needs no formula."""
     x = np.linspace(raw.min() - 1.0, raw.max() + 1.0, 200)
-    return _knots(x, _platt(raw, y).predict_proba(x[:, None])[:, 1])
+    return _knots(x, _platt(raw, y, weight).predict_proba(x[:, None])[:, 1])
 
 
 def _platt(raw: Array, y: Array, weight: Array | None = None) -> LogisticRegression:

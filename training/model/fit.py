@@ -202,13 +202,22 @@ def mean_of(members: Sequence[RiskModel]) -> RiskModel:
 
 def mean_model(texts: Sequence[str]) -> str:
     """Merges several binary models of the same columns into one whose raw score is their mean."""
-    header, _, _ = texts[0].partition("\nTree=0\n")
-    ends = "\nend of trees\n"
-    trees = [tree for text in texts for tree in text[text.index("\nTree=0\n") : text.index(ends)].split("\nTree=")[1:]]
-    numbered = [re.sub(r"^\d+", str(place), tree) for place, tree in enumerate(trees)]
-    body = LEAF_VALUES.sub(lambda match: divided(match, len(texts)), "\nTree=".join(["", *numbered]))
+    return merged_model([(text, len(texts)) for text in texts])
+
+
+def merged_model(parts: Sequence[tuple[str, int]]) -> str:
+    """Merges binary models of the same columns into one whose raw score is the sum of theirs, each with its divisor."""
+    first, ends = parts[0][0], "\nend of trees\n"
+    header, _, _ = first.partition("\nTree=0\n")
+    trees: list[str] = []
+    for text, divisor in parts:
+        body = text[text.index("\nTree=0\n") : text.index(ends)]
+        if divisor != 1:
+            body = LEAF_VALUES.sub(lambda match, by=divisor: divided(match, by), body)  # type: ignore[misc]
+        trees += body.split("\nTree=")[1:]
+    body = "\nTree=".join(["", *(re.sub(r"^\d+", str(place), tree) for place, tree in enumerate(trees))])
     # Without `tree_sizes` LightGBM finds the trees itself, and writes new sizes.
-    whole = re.sub(r"\ntree_sizes=[^\n]*", "", header) + body + texts[0][texts[0].index(ends) :]
+    whole = re.sub(r"\ntree_sizes=[^\n]*", "", header) + body + first[first.index(ends) :]
     return without_machine(lgb.Booster(model_str=whole).model_to_string())
 
 

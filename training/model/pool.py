@@ -211,7 +211,7 @@ class _Gathering:
         settings, dataset = self._settings, source.read()
         self._check_feed(source, feed_of_table(dataset.calls))
         folds = assign_folds(dataset, settings, source.role)
-        self._folders.append(_facts(source, dataset, folds))
+        self._folders.append(facts_of(source, dataset, folds))
         in_training = self._add_training_rows(dataset, folds) if source.role != "certify" else folds.group < 0
         seed = settings.judging_seed
         choose, certify = folds.choose(seed, self._learning), folds.certify(seed, self._certifying)
@@ -221,7 +221,7 @@ class _Gathering:
         self._scored.append(feed.X)
         rows, flags = feed.rows, {"trained": in_training, "choose": choose, "certify": certify}
         del feed
-        self._pools.append(self._coded(_pool_of(dataset, folds, rows, len(self._pools), flags)))
+        self._pools.append(self._coded(pool_of(dataset, folds, rows, len(self._pools), flags)))
         for name in POORER_FEEDS:
             recorded = recorded_rows(dataset.calls, name)
             of_feed = recorded[(choose | certify)[recorded]]
@@ -281,7 +281,8 @@ class _Gathering:
         )
 
 
-def _facts(source: Source, dataset: Dataset, folds: CallFolds) -> FolderFacts:
+def facts_of(source: Source, dataset: Dataset, folds: CallFolds) -> FolderFacts:
+    """Returns the facts of a folder."""
     return FolderFacts(
         name=source.name,
         role=source.role,
@@ -297,7 +298,7 @@ def _facts(source: Source, dataset: Dataset, folds: CallFolds) -> FolderFacts:
     )
 
 
-def _pool_of(dataset: Dataset, folds: CallFolds, rows: Array, folder: int, flags: Mapping[str, Array]) -> Pool:
+def pool_of(dataset: Dataset, folds: CallFolds, rows: Array, folder: int, flags: Mapping[str, Array]) -> Pool:
     """Returns the pool of one folder: its calls at `rows`.
 
     Args:

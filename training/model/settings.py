@@ -85,6 +85,7 @@ class Settings:
             run of such a model is judged and recorded; it can be signed only if the classifier is LightGBM's.
         judge_seed: decides which groups of callers judge, and which of their calls; by default the seed. Trainings with
             one judge_seed and several seeds are judged on the same calls.
+        base: id of the model that an adaptation starts from; "" for a training of its own.
 
     >>> Settings(seed=1).label_delay_days
     3
@@ -104,6 +105,7 @@ class Settings:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     estimator: str | Callable[[], Any] = ""
     judge_seed: int | None = None
+    base: str = ""
 
     def __post_init__(self) -> None:
         """Raises TypeError or ValueError, in one line, for values that would otherwise fail after hours of training."""

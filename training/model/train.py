@@ -5,7 +5,7 @@ folds, labels and vectors of each folder -> fit -> calibrate and choose threshol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,8 +37,6 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
-
-    from .pool import Gathered
 
 
 GOLDEN_ROWS = 16
@@ -131,7 +129,7 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
         learnt_fold=fitted.row_fold[sample],
         last=gathered.last,
         models=fitted.models,
-        card=make_metadata(gathered, settings, chosen, calibrations, figures),
+        card=make_metadata(gathered.folders, gathered.feed, settings, chosen, calibrations, figures),
         golden_rows=golden_rows(X, gathered.pool, feature_columns(settings.features)),
         fitted=figures,
         learning_curve=mean_curve(fitted.curves),
@@ -199,10 +197,22 @@ def require_both(fold: str, y: Array) -> None:
 
 
 def make_metadata(
-    gathered: Gathered, settings: Settings, chosen: ChosenBands, calibrations: Calibrations, figures: FitFigures
+    folders: Sequence[FolderFacts],
+    feed: str,
+    settings: Settings,
+    chosen: ChosenBands,
+    calibrations: Calibrations,
+    figures: FitFigures,
+    *,
+    base: Mapping[str, str] | None = None,
 ) -> BundleMetadata:
-    """Builds the metadata of a bundle. None of it depends on the machine or the time of day."""
-    end = max(folder.plan.certify[1] for folder in gathered.folders)
+    """Builds the metadata of a bundle. None of it depends on the machine or the time of day.
+
+    Args:
+        feed: the feed of the records of all folders.
+        base: names the bundle that was adapted, and what was learnt beside it.
+    """
+    end = max(folder.plan.certify[1] for folder in folders)
     last = datetime.fromtimestamp(end / 1000, tz=UTC).replace(microsecond=0)
     first = datetime.fromisoformat(settings.valid_from).replace(tzinfo=UTC) if settings.valid_from else last
     return BundleMetadata(
@@ -212,13 +222,13 @@ def make_metadata(
         calibration=calibrations.first,
         second_calibration=calibrations.second,
         thresholds=chosen.bands,
-        feed=gathered.feed,
+        feed=feed,
         feeds=chosen.by_feed,
         label_policy=settings.label_policy.to_json(),
         training={
             "seed": settings.seed,
             "learn_from": settings.learn_from,
-            "folders": [folder_entry(folder) for folder in gathered.folders],
+            "folders": [folder_entry(folder) for folder in folders],
             "settings": {
                 "calls_per_number": settings.calls_per_number,
                 "poorer_feeds": settings.poorer_feeds,
@@ -227,6 +237,7 @@ def make_metadata(
             },
             "fitted": asdict(figures),
             "versions": versions(),
+            **({} if base is None else {"base": dict(base)}),
         },
         valid_from=_utc(first),
         valid_until=_utc(first + timedelta(days=settings.valid_days)),

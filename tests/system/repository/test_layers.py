@@ -51,6 +51,7 @@ LAYERS = [
     "training/data",
     "training/own",
     "training/model",
+    "training/adapt",
     "training/estimator",
     "training/judging",
     "training/drift",

@@ -1,0 +1,49 @@
+"""The types of the figures of an adaptation, for the run page, MLflow, the model card and `--json`."""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+Learnt = Literal["nothing", "threshold", "threshold and trees"]
+
+
+class Side(TypedDict):
+    """A model on the network: its threshold, and probable shares at it.
+
+    caught: of nuisance calls. flagged, bound: share of innocent calls flagged, as estimated from checked callers, and
+    its upper bound; None without checks.
+    """
+
+    threshold: float | None
+    caught: float
+    flagged: float | None
+    bound: float | None
+
+
+class Covered(TypedDict):
+    """Callers and scored calls of one kind of evidence."""
+
+    callers: int
+    calls: int
+
+
+class AdaptedFigures(TypedDict):
+    """The figures of an adaptation.
+
+    learnt: "nothing", "threshold" or "threshold and trees". why: a sentence on that. asked, answered, twice, changed:
+    callers drawn, answered, answered twice, and with two different answers. covered: from all callers to those that
+    evidence decides. before, after: base and adapted model.
+    """
+
+    base: str
+    signed_by: str
+    learnt: Learnt
+    why: str
+    asked: int
+    answered: int
+    twice: int
+    changed: int
+    complaints: int
+    covered: dict[str, Covered]
+    before: Side
+    after: Side

@@ -1,0 +1,284 @@
+"""Adapts a signed bundle to a network: from its calls and what is known of its callers to the parts of a bundle.
+
+Nothing moves further than the evidence goes. Without checks the base stays as it is. With some, the threshold moves.
+With more, own trees are grown on the base's scores; they stay only if more nuisance calls would be caught at the same
+rate of innocent calls flagged, on callers that they did not learn from. If answers contradict each other or the score,
+the base stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from msgspec import structs
+
+from callsieve.features.arrays import Array
+from callsieve.features.files.progress import silent
+from callsieve.features.online.feeds import UNKNOWN_FEED, feed_of_table
+from callsieve.serving.bundle.metadata import Band, Calibration
+from callsieve.serving.rules.strata import STRATA
+from callsieve.training.data.sources import sources_of
+from callsieve.training.model.bands import TARGETS, ChosenBands
+from callsieve.training.model.calibration import Calibrations, calibrate_probable
+from callsieve.training.model.certify import certificate, strata
+from callsieve.training.model.fit import FitRows
+from callsieve.training.model.folds import MAX_CHOSEN_ON, random_rows
+from callsieve.training.model.matrix import array_hash, feature_columns
+from callsieve.training.model.pool import LastFolder, Pool, facts_of, pool_of
+from callsieve.training.model.train import MAX_LEARNT_ROWS, FitFigures, Trained, golden_rows, make_metadata
+from callsieve.training.own.own_estimator import RiskModel
+
+from .adapted_figures import AdaptedFigures, Covered, Learnt, Side
+from .asking import CHECKS, Drawn, draw, second_looks
+from .base import Base
+from .choice import BELOW_EVEN, Choice, choose_model, probable_catch, weights_of
+from .evidence import Callers, posterior
+from .network import Network, allowed_calls, score_network
+from .own_trees import MEMBERS, stacked_model
+from .thresholds import estimate
+
+if TYPE_CHECKING:
+    from callsieve.features.files.progress import Progress
+    from callsieve.training.data.dataset import Dataset
+    from callsieve.training.data.sources import Source
+    from callsieve.training.model.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """The start of an adaptation, beside the calls.
+
+    asked: the callers that were drawn for checks, with columns `number` and `probability`, with which each was drawn;
+    None if checks were not drawn. checks: how many callers to draw.
+    """
+
+    base: Base
+    asked: pd.DataFrame | None = None
+    checks: int = CHECKS
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """A finished adaptation: figures, callers, probabilities of nuisance, and whom to check next.
+
+    drawn: callers to check for the first time. again: places of callers to check a second time. base_raw,
+    base_bands: scores of the judged calls by the base, and its bands on such records.
+    """
+
+    figures: AdaptedFigures
+    callers: Callers
+    nuisance: Array
+    drawn: Drawn
+    again: Array
+    base_raw: Array
+    base_bands: tuple[Band, ...]
+
+
+def adapt(
+    data: Dataset | Sequence[Source], settings: Settings, adaptation: Adaptation, progress: Progress | None = None
+) -> tuple[Trained, Adapted]:
+    """Adapts a bundle to the calls of one folder.
+
+    Returns: the parts of the new bundle with everything that judging needs, and the adaptation.
+    Raises:
+        ValueError: in one line, if there are too few days, several folders, or records that lack something in part.
+    """
+    report, base = progress or silent, adaptation.base
+    sources = sources_of(data)
+    if len(sources) != 1:
+        raise ValueError(f"adapt: expected the calls of one network in one folder, got {len(sources)} folders")
+    settings = of_base(settings, base)
+    report("features", 0.0)
+    dataset = sources[0].read()
+    recorded = feed_of_table(dataset.calls)
+    if recorded == UNKNOWN_FEED:
+        raise ValueError(
+            "calls: some records lack what others have: trunks, ring times, unanswered calls or incoming calls; "
+            "give records of one system, or leave the column out"
+        )
+    network = score_network(dataset, settings, base, recorded)
+    report("fit", 0.5)
+    even = base.even_score(recorded)
+    nuisance = posterior(network.callers, network.highest, even)
+    weight, checked = weights_of(network, nuisance, adaptation.asked)
+    choice, why = choose_model(network, nuisance, weight, settings, even)
+    report("certify", 0.9)
+    bands, calibration = parts_for(network, choice, nuisance, base, recorded)
+    trained = trained_parts(network, choice, nuisance, sources[0], settings, base, recorded, bands, calibration)
+    figures: AdaptedFigures = {
+        "base": base.bundle.model_id,
+        "signed_by": base.bundle.signed_by,
+        "learnt": learnt_by(choice),
+        "why": why,
+        "asked": 0 if adaptation.asked is None else int(adaptation.asked["number"].nunique()),
+        "answered": int((network.callers.looks > 0).sum()),
+        "twice": int((network.callers.looks > 1).sum()),
+        "changed": int(network.callers.changed.sum()),
+        "complaints": int(network.callers.reports.sum()),
+        "covered": funnel(network, nuisance),
+        "before": side(network, network.raw, base.bands(recorded), nuisance, checked),
+        "after": side(network, network.raw if choice is None else choice.raw, bands, nuisance, checked),
+    }
+    drawn, again = checks_to_ask(network, nuisance, even, adaptation.checks, settings.judging_seed)
+    report("certify", 1.0)
+    return trained, Adapted(figures, network.callers, nuisance, drawn, again, network.raw, base.bands(recorded))
+
+
+def of_base(settings: Settings, base: Base) -> Settings:
+    """Returns the settings of an adaptation of a bundle: its features, and its model id."""
+    return replace(settings, features=base.bundle.features, base=base.bundle.model_id)
+
+
+def learnt_by(choice: Choice | None) -> Learnt:
+    """Returns what was learnt, in words."""
+    if choice is None:
+        return "nothing"
+    return "threshold" if choice.trees is None else "threshold and trees"
+
+
+def checks_to_ask(network: Network, nuisance: Array, even: float, checks: int, seed: int) -> tuple[Drawn, Array]:
+    """Returns the callers to check: a first round while none is checked, then those that need a second look."""
+    callers = network.callers
+    allowed = allowed_calls(network, nuisance, TARGETS[0][1])
+    calls = network.scored(network.raw).above(even - BELOW_EVEN, len(nuisance))
+    if not callers.looks.any():
+        return draw(np.where(callers.trusted, 0, calls), nuisance, allowed, checks, seed), np.zeros(0, dtype=np.int64)
+    expected = posterior(callers.unanswered(), network.highest, even)
+    return Drawn(np.zeros(0, dtype=np.int64), np.zeros(0)), second_looks(callers, expected, calls, allowed)
+
+
+def side(network: Network, raw: Array, bands: Sequence[Band], nuisance: Array, checked: Drawn) -> Side:
+    """Returns the figures of a model on the network."""
+    threshold = min((band.threshold_for(word) for band in bands[:1] for word in STRATA), default=np.inf)
+    flagged = network.scored(raw).above(threshold, len(nuisance))
+    innocent = float((1 - nuisance)[network.caller].sum())
+    rate = bound = None
+    if len(checked.caller):
+        sums = estimate(flagged[checked.caller], nuisance[checked.caller] < 0.5, checked.probability)
+        rate, bound = sums.flagged / innocent, min(sums.bound / innocent, 1.0)
+    caught = probable_catch(network, raw, threshold, nuisance)
+    return {"threshold": None if np.isinf(threshold) else threshold, "caught": caught, "flagged": rate, "bound": bound}
+
+
+def funnel(network: Network, nuisance: Array) -> dict[str, Covered]:
+    """Returns callers and calls from all to those that evidence decides."""
+    callers, scored = network.callers, np.isfinite(network.highest)
+    open_ = ~callers.innocent & ~callers.nuisance
+    kinds = {
+        "all": scored,
+        "trusted": callers.trusted & scored,
+        "known innocent": callers.innocent & ~callers.trusted & scored,
+        "known nuisance": callers.nuisance & scored,
+        "probably innocent": open_ & (nuisance < 0.5) & scored,
+        "probably nuisance": open_ & (nuisance >= 0.5) & scored,
+    }
+    calls = np.bincount(network.caller, minlength=len(nuisance))
+    return {name: {"callers": int(rows.sum()), "calls": int(calls[rows].sum())} for name, rows in kinds.items()}
+
+
+def parts_for(
+    network: Network, choice: Choice | None, nuisance: Array, base: Base, recorded: str
+) -> tuple[tuple[Band, ...], Calibration]:
+    """Returns bands and calibration: those of the base unless something was learnt.
+
+    Where the base has no bands for such records, its bands abstain for every call.
+    """
+    if choice is not None:
+        return bands_for(network, choice), calibrate_probable(choice.raw, nuisance[network.caller])
+    bands = base.bands(recorded)
+    if not bands:
+        bands = tuple(structs.replace(band, abstains=STRATA, raised={}) for band in base.bundle.thresholds)
+    return bands, base.calibration(recorded)
+
+
+def bands_for(network: Network, choice: Choice) -> tuple[Band, ...]:
+    """Returns the bands at the chosen thresholds, certified on the calls of callers that evidence calls innocent."""
+    innocent = (network.callers.innocent & ~network.callers.trusted)[network.caller]
+    words = np.array(STRATA)[network.stratum]
+    abstains = tuple(word for word in STRATA if word not in set(words.tolist()))
+    bands = []
+    for (name, target), threshold in zip(TARGETS, choice.thresholds, strict=True):
+        proof = certificate("evidence", choice.raw[innocent], threshold, target)
+        by_stratum = strata("evidence", choice.raw[innocent], threshold, target, words[innocent])
+        bands.append(Band(name, threshold, proof, by_stratum, abstains))
+    return tuple(bands)
+
+
+def trained_parts(
+    network: Network,
+    choice: Choice | None,
+    nuisance: Array,
+    source: Source,
+    settings: Settings,
+    base: Base,
+    recorded: str,
+    bands: tuple[Band, ...],
+    calibration: Calibration,
+) -> Trained:
+    """Returns the parts of the adapted bundle, with the calls that judge it."""
+    trees = None if choice is None else choice.trees
+    text = base.texts[base.model(recorded)]
+    models: dict[str, RiskModel] = {"model": text if trees is None else stacked_model(text, trees.texts)}
+    models |= base.class_texts()
+    facts, pool = facts_of(source, network.dataset, network.folds), judged_pool(network, settings)
+    part = np.zeros(len(nuisance), dtype=np.int64) if trees is None else trees.held_out
+    cv_fold = part[network.caller]
+    rng = np.random.default_rng(settings.seed)
+    sample = np.sort(rng.permutation(len(network.rows))[:MAX_LEARNT_ROWS])
+    probable = nuisance[network.caller[sample]]
+    learnt = FitRows(network.X[sample].astype(np.float32), (probable >= 0.5).astype(np.int8), np.abs(2 * probable - 1))
+    columns = feature_columns(settings.features)
+    figures = FitFigures(
+        trees={name: model.count("\nTree=") for name, model in models.items() if isinstance(model, str)},
+        classes={name: list(words) for name, words in base.bundle.classes.items()},
+        members=MEMBERS if trees else 0,
+        by_folder=False,
+        parts=MEMBERS if trees else 1,
+        calibration="none" if choice is None else "logistic",
+        groups=facts.groups,
+        rows={"train": len(sample)},
+        sides={"train": array_hash([network.rows, nuisance, network.raw])},
+        feeds={},
+    )
+    chosen, calibrations = ChosenBands(bands, {}, {}), Calibrations(calibration, figures.calibration, None)
+    named = {"model": base.bundle.model_id, "signed_by": base.bundle.signed_by, "learnt": learnt_by(choice)}
+    return Trained(
+        settings=settings,
+        folders=(facts,),
+        pool=pool,
+        X=network.X,
+        cv_fold=cv_fold,
+        raw=network.raw if choice is None else choice.raw,
+        stratum=network.stratum,
+        learnt=learnt,
+        learnt_fold=cv_fold[sample],
+        last=LastFolder(network.dataset, network.folds, network.feed, 0),
+        models=models,
+        card=make_metadata([facts], recorded, settings, chosen, calibrations, figures, base=named),
+        golden_rows=golden_rows(network.X, pool, columns),
+        fitted=figures,
+        learning_curve=[],
+    )  # fmt: skip
+
+
+def judged_pool(network: Network, settings: Settings) -> Pool:
+    """Returns the calls that judge the model: by the truth if it is known, else by what evidence decides."""
+    folds, rows = network.folds, network.rows
+    every = np.ones(len(folds.start), dtype=bool)
+    judged = folds.judged
+    if judged.source != "truth":
+        callers = network.callers
+        known = (callers.innocent | callers.nuisance) & ~callers.trusted
+        judged = replace(judged, known=known[folds.caller], nuisance=callers.nuisance[folds.caller])
+    chosen = random_rows(rows, MAX_CHOSEN_ON, len(every), settings.judging_seed) & judged.known
+    flags = {"trained": ~every, "choose": chosen, "certify": every & judged.known}
+    pool = pool_of(network.dataset, replace(folds, judged=judged), rows, 0, flags)
+    began = folds.start >= folds.plan.train[0]
+    first = np.full(int(folds.caller.max()) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, folds.caller, folds.start)
+    new = judged.known & judged.nuisance & (first[folds.caller] >= folds.plan.train[0]) & began
+    return replace(pool, new=new[rows], scored=np.ones(len(rows), dtype=bool))

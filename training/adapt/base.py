@@ -1,0 +1,88 @@
+"""The signed bundle that an adaptation starts from, with LightGBM's texts of its models."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from callsieve.features.catalogue import catalogue_hash
+from callsieve.features.files.strict_json import decode
+from callsieve.features.online.feeds import needs_second_model
+from callsieve.serving.bundle.bundle import MANIFEST, load
+from callsieve.serving.bundle.metadata import OPTIONAL_MODELS, SECOND, Band, Calibration
+from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
+from callsieve.serving.bundle.signing import read_public_key
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    from callsieve.serving.bundle.bundle import Bundle
+    from callsieve.serving.bundle.forest import Forest
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A verified bundle and LightGBM's texts of its models by name."""
+
+    bundle: Bundle
+    texts: dict[str, str]
+
+    def model(self, feed: str) -> str:
+        """Returns the name of the risk model that scores records on a feed."""
+        second = self.bundle.second is not None and needs_second_model(feed, self.bundle.feed)
+        return SECOND if second else "model"
+
+    def forest(self, feed: str) -> Forest:
+        """Returns the risk model that scores records on a feed."""
+        return self.bundle.risk_model(feed)[0]
+
+    def calibration(self, feed: str) -> Calibration:
+        """Returns the map from raw score to probability on a feed."""
+        return self.bundle.risk_model(feed)[1]
+
+    def bands(self, feed: str) -> tuple[Band, ...]:
+        """Returns the bands on a feed; none if the bundle abstains there."""
+        return self.bundle.thresholds if feed == self.bundle.feed else self.bundle.feeds.get(feed, ())
+
+    def even_score(self, feed: str) -> float:
+        """Returns the raw score at which innocent and nuisance calls were equally likely where the base was trained."""
+        calibration = self.calibration(feed)
+        return float(np.interp(0.5, calibration.y, calibration.x))
+
+    def class_texts(self) -> dict[str, str]:
+        """Returns the texts of the models of content and mode that the bundle has."""
+        return {name: text for name, text in self.texts.items() if name in OPTIONAL_MODELS}
+
+
+def read_base(folder: Path | None = None, trusted: Iterable[Ed25519PublicKey] | None = None) -> Base:
+    """Reads and verifies a bundle; the shipped one without a folder.
+
+    Args:
+        trusted: public keys; by default that of the shipped model, and `signer.pub` beside a bundle of one's own.
+    Raises:
+        BundleError: for any defect of the folder, or if its features are computed otherwise by this version.
+    """
+    folder = SHIPPED_BUNDLE if folder is None else folder
+    if trusted is None:
+        beside = folder.parent / SHIPPED_SIGNER.name
+        trusted = [read_public_key(path) for path in {SHIPPED_SIGNER, beside} if path.exists()]
+    bundle = load(folder, tuple(trusted), expected_catalogue=catalogue_hash())
+    # The texts are read a second time, so they are compared with the manifest that the signature covers.
+    manifest = (folder / MANIFEST).read_bytes()
+    listed = decode(manifest)["files"] if hashlib.sha256(manifest).hexdigest()[:12] == bundle.model_id else {}
+    texts = {}
+    for name in ("model", SECOND, *OPTIONAL_MODELS):
+        file = f"{name}.txt"
+        if file in listed:
+            data = (folder / file).read_bytes()
+            if hashlib.sha256(data).hexdigest() != listed[file]["sha256"]:
+                raise ValueError(f"{folder / file}: the file changed while it was read")
+            texts[name] = data.decode()
+    if "model" not in texts:
+        raise ValueError(f"{folder}: the bundle changed while it was read")
+    return Base(bundle, texts)

@@ -1,0 +1,179 @@
+"""Chooses what the evidence supports: the base as it is, other thresholds, or own trees on the base's scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from callsieve.features.arrays import Array
+from callsieve.features.catalogue import FEATURES
+from callsieve.training.model.bands import TARGETS
+from callsieve.training.model.matrix import feature_columns, select_columns
+
+from .asking import Drawn
+from .evidence import posterior
+from .network import Network, allowed_calls
+from .own_trees import OwnTrees, grow_own_trees, learning_rows
+from .thresholds import threshold_for
+
+if TYPE_CHECKING:
+    from callsieve.training.model.settings import Settings
+
+BELOW_EVEN = 2.0  # no threshold lies further below the score at which both kinds are equally likely
+FEWEST_CHECKS, FEWEST_FOR_TREES = 20, 50  # answered, before the threshold moves, and before own trees are tried
+FEWEST_NUISANCE = 20  # callers that evidence calls nuisance, before own trees are tried
+LEAST_GAIN = 0.02  # of the catch, for which own trees stay
+GIVEN_UP = 0.01  # share of the probable catch for which a threshold is higher than it must be
+CLEARLY_INNOCENT = 0.05  # probability of nuisance below which a caller that nobody checked counts as innocent
+CONTRADICTED, FEWEST_TWICE = 0.2, 10  # share of answers that later ones contradict, and the fewest that show anything
+SURPRISED = 0.9  # share of the log-loss of a coin above which answers disagree with all else that is known
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A model, its scores of the calls, its threshold for each target, and how much nuisance it would catch."""
+
+    raw: Array
+    thresholds: tuple[float, ...]
+    caught: float
+    trees: OwnTrees | None = None
+
+
+def weights_of(network: Network, nuisance: Array, draws: pd.DataFrame | None) -> tuple[Array, Drawn]:
+    """Returns how many innocent callers each caller stands for, and the checked callers with their probabilities.
+
+    Callers that were drawn and did not answer are taken to be like those that did. Checks that were not drawn count as
+    a random part of the callers with scores like theirs.
+    """
+    callers, count = network.callers, len(nuisance)
+    answered = np.flatnonzero((callers.looks > 0) & np.isfinite(network.highest) & ~callers.trusted)
+    probability = np.full(count, np.nan)
+    if draws is not None and len(draws):
+        drawn = draws.drop_duplicates("number").set_index("number")["probability"]
+        known = drawn.reindex(pd.Index(callers.token)).to_numpy(dtype=float)
+        was_asked = ~np.isnan(known)
+        response = max(int((was_asked & (callers.looks > 0)).sum()), 1) / max(int(was_asked.sum()), 1)
+        probability = np.where(known < 1, known * response, known)
+    alone = np.isnan(probability)[answered]
+    if draws is None or not len(draws):
+        probability[answered] = shares_checked(network.highest, callers.looks > 0)[answered]
+    else:
+        probability[answered[alone]] = 1.0
+    weight = np.zeros(count)
+    innocent = answered[nuisance[answered] < 0.5]
+    weight[innocent] = 1 / probability[innocent]
+    weight[(callers.looks == 0) & (nuisance < CLEARLY_INNOCENT) & ~callers.trusted] = 1.0
+    return weight, Drawn(answered, probability[answered])
+
+
+def shares_checked(highest: Array, checked: Array, parts: int = 10) -> Array:
+    """Returns the share of checked callers among those with a similar highest score, shape (callers,)."""
+    share = np.ones(len(highest))
+    scored = np.flatnonzero(np.isfinite(highest))
+    if not checked[scored].any():
+        return share
+    edges = np.unique(np.quantile(highest[scored[checked[scored]]], np.linspace(0, 1, parts + 1)[1:-1]))
+    part = np.searchsorted(edges, highest[scored], side="right")
+    all_in, checked_in = np.bincount(part), np.bincount(part, weights=checked[scored], minlength=int(part.max()) + 1)
+    share[scored] = (checked_in / np.maximum(all_in, 1))[part]
+    return np.where(share > 0, share, 1.0)
+
+
+def choose_model(
+    network: Network, nuisance: Array, weight: Array, settings: Settings, even: float
+) -> tuple[Choice | None, str]:
+    """Returns the model that the evidence supports, None for the base as it is, and a sentence that says why.
+
+    Args:
+        nuisance: probability of each caller. weight: as from `weights_of`.
+        even: score of the base at which both kinds are equally likely.
+    """
+    callers, lowest = network.callers, even - BELOW_EVEN
+    answered = int(((callers.looks > 0) & np.isfinite(network.highest)).sum())
+    if answered < FEWEST_CHECKS:
+        return None, f"{answered} numbers checked, expected at least {FEWEST_CHECKS}; the base stays as it is"
+    if contradicts(network, even):
+        return None, "the answers contradict each other or the scores; check them again, the base stays as it is"
+    moved = with_thresholds(network, network.raw, nuisance, weight, lowest)
+    if answered < FEWEST_FOR_TREES:
+        return moved, f"{answered} numbers checked, expected at least {FEWEST_FOR_TREES} for own trees"
+    known = int(callers.nuisance.sum())
+    if known < FEWEST_NUISANCE:
+        return moved, f"{known} numbers known as nuisance, expected at least {FEWEST_NUISANCE} for own trees"
+    trees = own_trees(network, nuisance, settings, lowest)
+    columns = feature_columns(settings.features)
+    added = trees.margins(select_columns(network.X, columns), network.caller, settings.threads)
+    stacked = replace(with_thresholds(network, network.raw + added, nuisance, weight, lowest), trees=trees)
+    gain = f"probable catch {moved.caught:.1%} with the base's ranking, {stacked.caught:.1%} with own trees"
+    return (stacked if stacked.caught >= moved.caught + LEAST_GAIN else moved), gain
+
+
+def contradicts(network: Network, even: float) -> bool:
+    """Returns whether answers contradict each other more often than mistakes explain, or all else that is known.
+
+    Args:
+        even: score of the base at which both kinds are equally likely.
+    """
+    callers = network.callers
+    twice = int((callers.looks > 1).sum())
+    if twice >= FEWEST_TWICE and callers.changed.sum() > CONTRADICTED * int((callers.looks > 0).sum()):
+        return True
+    rows = np.flatnonzero((callers.checked != 0) & np.isfinite(network.highest))
+    expected = np.clip(posterior(callers.unanswered(), network.highest, even)[rows], 0.02, 0.98)
+    right = np.where(callers.checked[rows] > 0, expected, 1 - expected)
+    return bool(len(rows) and -np.log(right).mean() > SURPRISED * 2 * np.log(2))
+
+
+def with_thresholds(network: Network, raw: Array, nuisance: Array, weight: Array, lowest: float) -> Choice:
+    """Returns the thresholds of a ranking for all targets, none below `lowest`, and its probable catch at the first.
+
+    Few checked callers leave room far below them. So a threshold is as high as it can be without giving up more than
+    GIVEN_UP of the probable catch.
+    """
+    scored = network.scored(raw)
+    probable = nuisance[network.caller]
+    rows = np.flatnonzero(probable >= 0.5)
+    rows = rows[np.argsort(-raw[rows], kind="stable")]
+    caught = np.cumsum(probable[rows])
+    thresholds: list[float] = []
+    for _, target in TARGETS:
+        threshold = max(threshold_for(scored, weight, allowed_calls(network, nuisance, target)), lowest)
+        reached = int(np.searchsorted(-raw[rows], -threshold, side="right"))
+        if reached:
+            last = int(np.searchsorted(caught, (1 - GIVEN_UP) * caught[reached - 1]))
+            threshold = max(threshold, float(raw[rows[last]]))
+        thresholds.append(min([threshold, *thresholds]))
+    return Choice(raw, tuple(thresholds), probable_catch(network, raw, thresholds[0], nuisance))
+
+
+def probable_catch(network: Network, raw: Array, threshold: float, nuisance: Array) -> float:
+    """Returns the share of the calls of probable nuisance callers that reach a threshold, weighted by probability."""
+    probable = nuisance[network.caller]
+    weight = np.where(probable >= 0.5, probable, 0.0)
+    return float((weight * (raw >= threshold)).sum() / max(weight.sum(), 1e-12))
+
+
+def own_trees(network: Network, nuisance: Array, settings: Settings, lowest: float) -> OwnTrees:
+    """Grows own trees on the calls whose scores may come to matter."""
+    candidates = np.flatnonzero(network.raw > lowest - 3.0)
+    rows = learning_rows(network.caller, candidates, settings.seed)
+    columns = feature_columns(settings.features)
+    return grow_own_trees(
+        np.asarray(network.X[rows][:, columns], dtype=np.float32),
+        network.raw[rows],
+        network.caller[rows],
+        nuisance,
+        network.group,
+        settings.features,
+        categorical=categorical_of(settings),
+        seed=settings.seed,
+        threads=settings.threads,
+    )
+
+
+def categorical_of(settings: Settings) -> list[str]:
+    """Returns the names of the model's categorical features."""
+    return [feature.name for feature in FEATURES if feature.levels and feature.name in settings.features]

@@ -1,0 +1,203 @@
+"""Evidence about each caller of a network beside its score: checks, complaints, lists, and who calls it.
+
+Each ground adds to a caller's evidence, in log-odds of nuisance. An unreported caller is not innocent by that; but one
+with many answered calls and no complaint is unlikely to be nuisance where nuisance callers do get complaints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.special import expit, logit
+
+from callsieve.features.arrays import Array
+from callsieve.features.intake.text_columns import factorize
+from callsieve.training.data.credibility import about_current_holders, weighted_complaints
+from callsieve.training.data.labels import label_numbers
+
+if TYPE_CHECKING:
+    from callsieve.training.data.dataset import Dataset
+    from callsieve.training.data.label_policy import LabelPolicy
+    from callsieve.training.model.split import Plan
+
+WRONG_ANSWERS = 0.03  # share of the answers to checks that are assumed to be wrong
+ANSWER = float(logit(1 - WRONG_ANSWERS))  # evidence of one answer
+LISTED = 6.0  # evidence of an entry on a list, such as that of trusted numbers
+# Share of nuisance callers about whom nobody ever complains. So the lack of complaints is evidence of at most its
+# logarithm: -1.6.
+NEVER_REPORTED = 0.2
+# A caller whom this many people called whom it had not called before is called as people and shops are. Evidence of it.
+CALLED_FIRST_BY, CALLED_FIRST = 3, -3.0
+KNOWN = 3.0  # evidence beyond which a caller counts as known, innocent or nuisance
+LEAST_WEIGHT = 0.1  # of a complaint that counts
+SLOPE, SLOPE_SD, SHIFT_SD = 0.8, 0.3, 2.0  # of the prior log-odds on the base's highest score, before checks
+ABOVE_EVEN = 1.3  # a caller's highest score lies above that of a typical call of it
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """The callers of a network, each array of shape (callers,).
+
+    token: of the number. calls: in the judged span. answered: of these. reports: complaints against it, one a
+    reporter. called_first_by: people who called it without having been called. trusted: whether a list says it is
+    innocent. checked: answers "nuisance" less answers "innocent" of all checks. looks: answers of checks. changed:
+    whether answers contradict each other. evidence: log-odds of nuisance from everything but the score.
+    """
+
+    token: Array
+    calls: Array
+    answered: Array
+    reports: Array
+    called_first_by: Array
+    trusted: Array
+    checked: Array
+    looks: Array
+    changed: Array
+    evidence: Array
+
+    @property
+    def innocent(self) -> Array:
+        """Whether evidence says that the caller is innocent; bool."""
+        return np.asarray(self.trusted | (self.evidence <= -KNOWN))
+
+    @property
+    def nuisance(self) -> Array:
+        """Whether evidence says that the caller is nuisance; bool."""
+        return np.asarray(~self.trusted & (self.evidence >= KNOWN))
+
+    def unanswered(self) -> Callers:
+        """Returns the callers as if nobody had checked any."""
+        nothing = np.zeros_like(self.checked)
+        evidence = self.evidence - ANSWER * self.checked
+        return replace(self, checked=nothing, looks=nothing, changed=nothing > 0, evidence=evidence)
+
+
+def callers_of(dataset: Dataset, plan: Plan, policy: LabelPolicy, highest: Array) -> Callers:
+    """Gathers what is known of each caller.
+
+    Args:
+        plan: the judged span, and the moment up to which labels are known.
+        highest: highest score of each caller in the judged span, in order of first appearance; -inf without one. It
+            only tells apart where complaints about nuisance and about innocent callers are counted.
+    """
+    calls = dataset.calls
+    code, count = factorize(calls["caller"])
+    tokens = calls["caller"].combine_chunks()
+    token = pc.unique(pc.dictionary_decode(tokens)).to_numpy(zero_copy_only=False)
+    judged = calls["start"].to_numpy() >= plan.train[0]
+    answered = judged & np.asarray(pc.equal(calls["outcome"].cast(pa.string()), "answered").to_numpy(), dtype=bool)
+    end = pd.Timestamp(plan.label_cutoff, unit="ms", tz="UTC")
+    number = pd.Index(token)
+    in_span, taken = np.bincount(code[judged], minlength=count), np.bincount(code[answered], minlength=count)
+    complaints = weighted_complaints(dataset, end, policy.complaints)
+    against = complaints[complaints["against"] & (complaints["weight"] >= LEAST_WEIGHT)]
+    reports = counts_of(against["number"], number)
+    findings = about_current_holders(
+        dataset.findings[dataset.findings["known_at"] <= end], "known_at", dataset.recycled, end
+    )
+    bad, good = (counts_of(findings["number"][findings["nuisance"] == kind], number) for kind in (True, False))
+    labels = label_numbers(dataset, end, policy).set_index("number")
+    listed = labels[labels["source"].astype(str).str.startswith("list ")]["nuisance"].reindex(number)
+    first_calls = called_first_by(calls, code, token)
+    evidence = report_evidence(reports, taken, highest) + ANSWER * (bad - good)
+    evidence += np.where(listed.isna(), 0.0, np.where(listed.eq(True), LISTED, -LISTED))
+    evidence += np.where(first_calls >= CALLED_FIRST_BY, CALLED_FIRST, 0.0)
+    return Callers(
+        token=token,
+        calls=in_span,
+        answered=taken,
+        reports=reports,
+        called_first_by=first_calls,
+        trusted=listed.eq(False).to_numpy(dtype=bool),
+        checked=bad - good,
+        looks=bad + good,
+        changed=(bad > 0) & (good > 0),
+        evidence=evidence,
+    )
+
+
+def counts_of(numbers: pd.Series[str], of: pd.Index) -> Array:
+    """Returns how often each number of an index occurs, shape (len(of),)."""
+    return numbers.astype(str).value_counts().reindex(of).fillna(0).to_numpy(dtype=int)
+
+
+def called_first_by(calls: pa.Table, code: Array, token: Array) -> Array:
+    """Returns how many people called each caller who had not been called by it before. Shape (callers,).
+
+    People who return a missed call do not count: nuisance numbers get such calls, too.
+
+    Args:
+        code: code of each call's caller. token: the token of each code.
+    """
+    place = pd.Index(token)
+    callee = place.get_indexer(calls["callee"].cast(pa.string()).to_pandas())
+    between = callee >= 0
+    caller, other = code[between], callee[between]
+    pair = np.minimum(caller, other) * len(token) + np.maximum(caller, other)
+    _, first = np.unique(pair, return_index=True)  # calls are in order of start: the first call of each pair
+    return np.bincount(other[first], minlength=len(token))
+
+
+def report_evidence(reports: Array, answered: Array, highest: Array) -> Array:
+    """Returns the evidence of complaints: log-likelihood ratio of a nuisance and an innocent caller. Shape (callers,).
+
+    Complaints about a caller count as Poisson, with one rate for each answered call of innocent callers, and another of
+    nuisance callers, of whom the share NEVER_REPORTED gets none. Both rates are those of this network, among the
+    callers with the lowest scores and with the highest. Where complaints do not tell both apart, they are no evidence.
+
+    >>> reports, answered = np.array([0, 0, 40, 0]), np.array([5000, 400, 2000, 1])
+    >>> report_evidence(reports, answered, np.array([-9.0, 1.0, 9.0, 0.0])).round(1).tolist()
+    [-1.6, -1.6, 20.0, -0.0]
+    """
+    scored = np.isfinite(highest)
+    if not reports.any() or not scored.any():
+        return np.zeros(len(reports))
+    low, high = np.quantile(highest[scored], [0.5, 0.95])
+    few, many = scored & (highest <= low), scored & (highest >= high)
+    innocent = (reports[few].sum() + 0.5) / (answered[few].sum() + 50)
+    nuisance = max((reports[many].sum() + 0.5) / (answered[many].sum() + 50), innocent)
+    ratio = reports * np.log(nuisance / innocent) - (nuisance - innocent) * answered
+    return np.asarray(np.clip(np.logaddexp(np.log(NEVER_REPORTED), np.log(1 - NEVER_REPORTED) + ratio), -20.0, 20.0))
+
+
+def posterior(callers: Callers, highest: Array, even: float) -> Array:
+    """Returns the probability that each caller is nuisance, from its highest score and the evidence. Shape (callers,).
+
+    A logistic regression on the score, with the evidence as offset and a normal prior, fitted to the answers of checks:
+    without answers it is the prior, with few it moves little.
+
+    Args:
+        highest: highest score of each caller; -inf for callers without a score, who get the evidence alone.
+        even: score at which both kinds are equally likely where the base was trained.
+    """
+    x = np.where(np.isfinite(highest), highest - even - ABOVE_EVEN, -10.0)
+    answers = np.flatnonzero((callers.checked != 0) & np.isfinite(highest))
+    others = callers.evidence - ANSWER * callers.checked
+    shift, slope = fitted_line(x[answers], callers.checked[answers] > 0, others[answers])
+    return np.asarray(expit(shift + slope * x + callers.evidence))
+
+
+def fitted_line(x: Array, y: Array, offset: Array) -> tuple[float, float]:
+    """Returns shift and slope of the logistic regression of `posterior`: the mode, by Newton's method.
+
+    >>> shift, slope = fitted_line(np.zeros(0), np.zeros(0), np.zeros(0))
+    >>> shift, slope
+    (0.0, 0.8)
+    """
+    columns = np.column_stack([np.ones(len(x)), x])
+    prior, precision = np.array([0.0, SLOPE]), np.array([1 / SHIFT_SD**2, 1 / SLOPE_SD**2])
+    line = prior.copy()
+    for _ in range(50):
+        p = expit(offset + columns @ line)
+        gradient = columns.T @ (y - p) - precision * (line - prior)
+        curvature = (columns * (p * (1 - p))[:, None]).T @ columns + np.diag(precision)
+        step = np.clip(np.linalg.solve(curvature, gradient), -1.0, 1.0)
+        line += step
+        if np.abs(step).max() < 1e-9:
+            break
+    return float(line[0]), float(max(line[1], 0.1))
