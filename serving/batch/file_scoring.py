@@ -39,7 +39,7 @@ from .memory_scoring import SCORING, ScoreInputs, open_registers, open_scorer, s
 from .output_keys import callee_keys_or_temporary
 from .own_column_join import read_own_columns
 from .shard_scoring import VERDICTS, Job, score_shard
-from .verdict_file import CopiedColumns, write_verdicts
+from .verdict_file import CopiedColumns, check_copied, write_verdicts
 
 MEMORY = 3 << 29  # bytes that shards are planned for: with the rest of the program it stays below 2 GiB
 SPAN_ROWS = 1 << 19  # rows of the input in a span
@@ -59,6 +59,7 @@ def score_file(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict
         ValueError: in one line, for faults of any file, or a file without a call.
     """
     inputs.check()
+    check_copied(inputs.calls, inputs.keep)
     registers = open_registers(inputs.registers, inputs.calls.key, SCORING)
     scorer = open_scorer(inputs.bundle, inputs.trust, inputs.policy, registers)
     own = checked_columns(scorer, inputs.complaints, inputs.columns)

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import atomic_path
-from callsieve.features.files.parquet_file import is_parquet
+from callsieve.features.files.parquet_file import is_parquet, parquet_errors
 from callsieve.features.files.progress import Progress
 from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.offline.shard_tasks import party_tokens
 from callsieve.features.offline.shuffle import read_part
 from callsieve.features.reading.delimited import read_lines
-from callsieve.features.reading.layouts import Layout
+from callsieve.features.reading.layouts import Layout, read_layout
 from callsieve.serving.rules.plan_classes import plan_class
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rule_bits import rule_names
@@ -27,6 +27,7 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.status import MESSAGES, Status, message_of, status_of_score
 from callsieve.serving.scorer.verdict import Scores, case_id
 
+from .call_files import CallFile
 from .output_keys import with_callee_keys
 from .table_rules import rule_column
 
@@ -219,6 +220,12 @@ class CopiedColumns:
         return table
 
 
+def check_copied(calls: CallFile, names: Sequence[str]) -> None:
+    """Raises ValueError if a file of calls does not have one of the columns to copy."""
+    if names:
+        next(column_batches(calls.path, None if calls.keyed else read_layout(calls.layout), names), None)
+
+
 def column_batches(path: Path, layout: Layout | None, names: Sequence[str]) -> Iterator[tuple[Array, pa.Table]]:
     """Yields row numbers and the cells of some columns of a file, batch by batch.
 
@@ -236,7 +243,7 @@ def column_batches(path: Path, layout: Layout | None, names: Sequence[str]) -> I
         for batch in read_lines(path, check, layout):
             yield batch.rows, batch.cells.select(list(names))
         return
-    with pq.ParquetFile(path, pre_buffer=False) as file:
+    with parquet_errors(path), pq.ParquetFile(path, pre_buffer=False) as file:
         check(file.schema_arrow.names)
         done = 0
         for batch in file.iter_batches(BATCH_ROWS, columns=list(names)):
