@@ -129,14 +129,14 @@ def counts_of(numbers: pd.Series[str], of: pd.Index) -> Array:
 def called_first_by(calls: pa.Table, code: Array, token: Array) -> Array:
     """Returns how many people called each caller who had not been called by it before. Shape (callers,).
 
-    People who return a missed call do not count: nuisance numbers get such calls, too.
+    People who return a missed call do not count: nuisance numbers get such calls, too. Nor does a call to oneself.
 
     Args:
         code: code of each call's caller. token: the token of each code.
     """
     place = pd.Index(token)
     callee = place.get_indexer(calls["callee"].cast(pa.string()).to_pandas())
-    between = callee >= 0
+    between = (callee >= 0) & (callee != code)
     caller, other = code[between], callee[between]
     pair = np.minimum(caller, other) * len(token) + np.maximum(caller, other)
     _, first = np.unique(pair, return_index=True)  # calls are in order of start: the first call of each pair

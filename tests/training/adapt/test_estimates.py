@@ -1,0 +1,201 @@
+"""Draws, weights, thresholds and bounds against brute force, other libraries, and many draws."""
+
+import lightgbm
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression
+
+from callsieve.serving.bundle.forest import read_forest
+from callsieve.training.adapt import own_trees
+from callsieve.training.adapt.asking import draw, inclusion
+from callsieve.training.adapt.choice import shares_checked
+from callsieve.training.adapt.evidence import SHIFT_SD, SLOPE, SLOPE_SD, called_first_by, fitted_line
+from callsieve.training.adapt.own_trees import MEMBERS, grow_own_trees, stacked_model
+from callsieve.training.adapt.thresholds import MARGIN, ONE_CALLER, Scored, estimate, threshold_for
+from tests.support import small_bundle as small
+
+SEEDS = 4000
+sizes = st.lists(st.sampled_from([0.0, 0.01, 0.5, 1.0, 3.0, 40.0]), min_size=1, max_size=30)
+
+
+@given(sizes, st.integers(0, 35))
+def test_inclusion_probabilities_are_in_proportion_to_sizes_and_sum_to_the_number_asked(size, checks):
+    size = np.array(size)
+    probability = inclusion(size, checks)
+    assert probability.sum() == pytest.approx(min(checks, (size > 0).sum()))
+    assert (probability >= 0).all() and (probability <= 1).all() and (probability[size == 0] == 0).all()
+    uncertain = (probability > 0) & (probability < 1)
+    ratio = probability[uncertain] / size[uncertain]
+    assert ratio == pytest.approx(ratio[:1].repeat(len(ratio)))
+    if uncertain.any():  # whoever is certain would be so by that ratio
+        assert (size[probability == 1] * ratio[0] >= 1 - 1e-9).all()
+
+
+def test_callers_are_drawn_as_often_as_their_probability_says():
+    rng = np.random.default_rng(1)
+    calls, nuisance, checks, budget = rng.integers(0, 60, 80), rng.random(80), 12, 20.0
+    nuisance[:6] = [0.0, 0.005, 0.01, 0.99, 0.995, 1.0]
+    frequency, expected = np.zeros(80), np.zeros(80)
+    for seed in range(SEEDS):
+        drawn = draw(calls, nuisance, budget, checks, seed)
+        assert len(set(drawn.caller.tolist())) == checks
+        frequency[drawn.caller] += 1 / SEEDS
+        expected[drawn.caller] = drawn.probability
+    doubt = [(p * (1 - p)) ** 0.5 if 0.01 <= p <= 0.99 else 0.0 for p in nuisance]
+    assert expected == pytest.approx(inclusion(np.minimum(calls, budget) * doubt, checks), abs=1e-12)
+    error = np.sqrt(expected * (1 - expected) / SEEDS)
+    assert (np.abs(frequency - expected) <= 4.5 * error + 1e-12).all()
+
+
+@pytest.mark.parametrize("wrong", [0.01, 0.05, 0.3])
+def test_the_estimate_is_unbiased_and_its_bound_holds_in_19_of_20_draws(wrong):
+    """Flagged calls are fewer than the calls by which callers are drawn, as above a higher threshold."""
+    rng = np.random.default_rng(5)
+    error, held, seen = [], [], []
+    for seed in range(SEEDS // 2):
+        calls = rng.geometric(0.05, 300)
+        nuisance, innocent = rng.uniform(0.05, 0.95, 300), rng.random(300) < wrong
+        flagged = rng.binomial(calls, rng.choice([0.0, 0.5, 1.0], 300))
+        drawn = draw(calls, nuisance, 40.0, 60, seed)
+        sums = estimate(flagged[drawn.caller], innocent[drawn.caller], drawn.probability)
+        total = flagged[innocent].sum()
+        error.append(sums.flagged - total)
+        held.append(sums.bound >= total)
+        seen.append(sums.bound >= sums.flagged)
+    assert abs(np.mean(error)) <= 4 * np.std(error) / len(error) ** 0.5
+    assert np.mean(held) >= 0.95 and all(seen)
+
+
+def lowest_threshold(caller, raw, weight, allowed):
+    """Returns what `threshold_for` does, by trying every threshold at which a call is no longer flagged."""
+    for threshold in sorted([min(raw), *np.nextafter([score for score in raw if score >= min(raw)], np.inf)]):
+        flagged = {}
+        for one, score in zip(caller, raw, strict=True):
+            if score >= threshold:
+                flagged[one] = flagged.get(one, 0.0) + weight[one]
+        if sum(min(count, ONE_CALLER * allowed) for count in flagged.values()) <= MARGIN * allowed + 1e-9:
+            return threshold
+    raise AssertionError
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(-4, 6)), min_size=1, max_size=40),
+    st.lists(st.sampled_from([0.0, 0.25, 1.0, 2.5, 7.0]), min_size=6, max_size=6),
+    st.sampled_from([0.0, 0.3, 1.0, 2.0, 5.0, 12.0, 1000.0]),
+)
+def test_a_threshold_is_the_lowest_that_flags_at_most_half_of_the_allowed_calls(calls, weight, allowed):
+    caller, raw = (np.array(column) for column in zip(*calls, strict=True))
+    expected = lowest_threshold(caller, raw.astype(float), weight, allowed)
+    found = threshold_for(Scored(caller, raw.astype(float)), np.array(weight), allowed)
+    assert np.ceil(found) == np.ceil(expected) and (found > np.floor(found)) == (expected > np.floor(expected))
+
+
+def test_one_caller_alone_does_not_move_a_threshold():
+    caller, raw = np.repeat(np.arange(50), 20), np.tile(np.linspace(-5.0, 0.0, 20), 50)
+    raw[caller == 7] = 9.0
+    scored, weight = Scored(caller, raw), np.ones(50)
+    assert threshold_for(scored, weight, 60.0) < 1.0
+    raw[caller == 8] = 9.0  # two callers do
+    assert threshold_for(scored, weight, 60.0) > 9.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), min_size=1, max_size=60))
+def test_people_who_call_first_are_counted_as_by_a_loop(calls):
+    caller, callee = ([f"n{end}" for end in column] for column in zip(*calls, strict=True))
+    token = list(dict.fromkeys(caller))
+    expected, met = dict.fromkeys(token, 0), set()
+    for one, other in zip(caller, callee, strict=True):
+        if one != other and frozenset((one, other)) not in met:
+            met.add(frozenset((one, other)))
+            if other in expected:
+                expected[other] += 1
+    table = pa.table({"caller": caller, "callee": pa.array(callee).dictionary_encode()})
+    code = np.array([token.index(one) for one in caller])
+    assert called_first_by(table, code, np.array(token, dtype=object)).tolist() == list(expected.values())
+
+
+@pytest.mark.parametrize("answers", [0, 1, 3, 20, 300])
+def test_the_line_of_the_posterior_is_the_mode_by_another_optimiser(answers):
+    rng = np.random.default_rng(answers)
+    x, offset = rng.normal(0, 3, answers), rng.normal(0, 2, answers)
+    y = rng.random(answers) < 1 / (1 + np.exp(-(1.0 + 0.6 * x + offset)))
+
+    def loss(line):
+        z = np.where(y, 1, -1) * (line[0] + line[1] * x + offset)
+        return np.logaddexp(0, -z).sum() + (line[0] / SHIFT_SD) ** 2 / 2 + ((line[1] - SLOPE) / SLOPE_SD) ** 2 / 2
+
+    assert fitted_line(x, y, offset) == pytest.approx(minimize(loss, [0.0, 0.0], tol=1e-12).x, abs=1e-4)
+
+
+def test_with_many_answers_the_line_is_the_one_of_logistic_regression():
+    rng = np.random.default_rng(2)
+    x = rng.normal(0, 1, 200_000)
+    y = rng.random(len(x)) < 1 / (1 + np.exp(0.5 - 0.9 * x))
+    plain = LogisticRegression(C=np.inf).fit(x[:, None], y)
+    expected = (plain.intercept_[0], plain.coef_[0, 0])
+    assert fitted_line(x, y, np.zeros(len(x))) == pytest.approx(expected, abs=2e-3)
+    assert fitted_line(x, ~y, np.zeros(len(x)))[1] == 0.1  # a higher score is never evidence of innocence
+
+
+def test_checks_that_were_not_drawn_stand_for_all_callers_with_scores_like_theirs():
+    rng = np.random.default_rng(3)
+    highest = rng.normal(size=600)
+    highest[:50] = -np.inf
+    checked = rng.random(600) < np.where(highest > 1, 0.6, 0.1)
+    share = shares_checked(highest, checked)
+    assert (share > 0).all() and (share <= 1).all() and (share[:50] == 1).all()
+    weight = np.where(checked & np.isfinite(highest), 1 / share, 0.0)
+    assert weight.sum() == pytest.approx(550)
+    for level in (-0.5, 0.5, 1.5):  # between the deciles of the checked callers, they stand for too many or too few
+        assert weight[highest > level].sum() == pytest.approx((highest > level).sum(), rel=0.25)
+    assert (shares_checked(highest, np.ones(600, bool)) == 1).all()
+    assert (shares_checked(highest, np.zeros(600, bool)) == 1).all()
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Vectors, base scores, callers, their probabilities and groups: nuisance callers differ where the base is blind."""
+    X = small.rows(6000, seed=4)
+    caller = np.arange(6000) % 300
+    nuisance = (caller[:300] % 3 == 0) * 0.9 + 0.05
+    X[:, 2] += 2.0 * (nuisance[caller] > 0.5)
+    return X, read_forest(small.binary_model()).predict_raw(X, threads=1), caller, nuisance, np.arange(300) // 4
+
+
+def grown(network, nuisance, threads=1):
+    X, raw, caller, _, group = network
+    options = {"categorical": list(small.LEVELS), "seed": 3, "threads": threads}
+    return grow_own_trees(X.astype(np.float32), raw, caller, nuisance, group, small.FEATURES, **options)
+
+
+def test_the_model_of_base_and_own_trees_adds_the_mean_of_the_members(network, monkeypatch):
+    monkeypatch.setattr(own_trees, "TREES", 30)
+    X, _, caller, nuisance, _ = network
+    trees = grown(network, nuisance)
+    text = stacked_model(small.binary_model(), trees.texts)
+    rows = np.vstack([X[:500], small.awkward_rows()])
+    booster = lambda text: lightgbm.Booster(model_str=text).predict(rows, raw_score=True)
+    stacked = read_forest(text).predict_raw(rows, threads=2)
+    assert stacked.tolist() == booster(text).tolist()
+    members = np.array([booster(text) for text in trees.texts])
+    assert stacked == pytest.approx(booster(small.binary_model()) + members.mean(0), abs=1e-12)
+    added = trees.margins(X[:500], caller[:500], 1)
+    assert added.tolist() == members[trees.held_out[caller[:500]], np.arange(500)].tolist()
+    assert np.corrcoef(added, nuisance[caller[:500]])[0, 1] > 0.5  # of callers that the member did not learn from
+    assert grown(network, nuisance, threads=2).texts == trees.texts
+
+
+def test_a_member_learns_nothing_of_its_part_of_the_callers(network, monkeypatch):
+    monkeypatch.setattr(own_trees, "TREES", 5)
+    nuisance, group = network[3], network[4]
+    trees = grown(network, nuisance)
+    assert all(len(set(trees.held_out[group == one])) == 1 for one in set(group))
+    for member in range(MEMBERS):
+        mine = trees.held_out == member
+        other = grown(network, np.where(mine, 1 - nuisance, nuisance))
+        same = [mine == theirs for mine, theirs in zip(trees.texts, other.texts, strict=True)]
+        assert same == [place == member for place in range(MEMBERS)]
