@@ -158,7 +158,7 @@ def test_checks_that_were_not_drawn_stand_for_all_callers_with_scores_like_their
 
 @pytest.fixture(scope="module")
 def network():
-    """Vectors, base scores, callers, their probabilities and groups: nuisance callers differ where the base is blind."""
+    """Vectors, base scores, callers, their probabilities and groups: nuisance differs where the base is blind."""
     X = small.rows(6000, seed=4)
     caller = np.arange(6000) % 300
     nuisance = (caller[:300] % 3 == 0) * 0.9 + 0.05
