@@ -100,7 +100,7 @@ def choose_model(
     moved = with_thresholds(network, network.raw, nuisance, weight, lowest)
     if answered < FEWEST_FOR_TREES:
         return moved, f"{answered} numbers checked, expected at least {FEWEST_FOR_TREES} for own trees"
-    known = int(callers.nuisance.sum())
+    known = int(((callers.nuisance | (callers.checked > 0)) & (nuisance >= 0.5)).sum())
     if known < FEWEST_NUISANCE:
         return moved, f"{known} numbers known as nuisance, expected at least {FEWEST_NUISANCE} for own trees"
     trees = own_trees(network, nuisance, settings, lowest)

@@ -107,15 +107,18 @@ def test_one_caller_alone_does_not_move_a_threshold():
 def test_people_who_call_first_are_counted_as_by_a_loop(calls):
     caller, callee = ([f"n{end}" for end in column] for column in zip(*calls, strict=True))
     token = list(dict.fromkeys(caller))
-    expected, met = dict.fromkeys(token, 0), set()
-    for one, other in zip(caller, callee, strict=True):
-        if one != other and frozenset((one, other)) not in met:
-            met.add(frozenset((one, other)))
-            if other in expected:
-                expected[other] += 1
+    first, contacts, pairs = dict.fromkeys(token, 0), dict.fromkeys(token, 0), set()
+    for number, other in zip(caller, callee, strict=True):
+        if number != other and frozenset((number, other)) not in pairs:
+            pairs.add(frozenset((number, other)))
+            contacts[number] += 1
+            if other in first:
+                first[other] += 1
+                contacts[other] += 1
     table = pa.table({"caller": caller, "callee": pa.array(callee).dictionary_encode()})
-    code = np.array([token.index(one) for one in caller])
-    assert called_first_by(table, code, np.array(token, dtype=object)).tolist() == list(expected.values())
+    code = np.array([token.index(number) for number in caller])
+    counts = called_first_by(table, code, np.array(token, dtype=object))
+    assert [column.tolist() for column in counts] == [list(first.values()), list(contacts.values())]
 
 
 @pytest.mark.parametrize("answers", [0, 1, 3, 20, 300])

@@ -1,0 +1,227 @@
+"""Adapts the shipped model to other networks by checks that are answered from the truth, and judges it on later days.
+
+python -m tests.bench.bench_adapt FOLDER... [--checks 200] [--draws 10] [--days 22] [--json]
+
+Each folder has calls.parquet (the layout `callsieve`) and truth.parquet (number, slice, nuisance), or is a simulated
+world of the project. The calls of the first days, and complaints about 2 % of their answered nuisance calls (of a
+simulated world its own), are what the owner has. An eighth of the checks are second looks; 5 % of the asked callers
+are not answered, and 2 % of the answers are wrong. Judged are the calls of the later days: innocent calls flagged in
+10,000 and the share of nuisance calls caught, for the base with its own threshold, for the base's ranking with the
+threshold that the checks give, and for the adapted model. Neither threshold nor labels saw these days.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from callsieve.features.arrays import Array
+from callsieve.features.files.dates import DAY
+from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.tokens import Key
+from callsieve.features.online.feeds import COMPLETE, feed_of_table
+from callsieve.serving.bundle.forest import read_forest
+from callsieve.training.adapt.asking import draw, second_looks
+from callsieve.training.adapt.base import Base, read_base
+from callsieve.training.adapt.choice import BELOW_EVEN, Choice, choose_model, weights_of, with_thresholds
+from callsieve.training.adapt.evidence import ANSWER, Callers, posterior
+from callsieve.training.adapt.network import Network, allowed_calls, score_network
+from callsieve.training.data.dataset import Dataset, read_dataset
+from callsieve.training.data.feeds import vectors_on
+from callsieve.training.data.ingest import OwnFile, key_own_files
+from callsieve.training.model.bands import TARGETS
+from callsieve.training.model.matrix import feature_columns
+from callsieve.training.model.scores import score_rows
+from callsieve.training.model.settings import Settings
+from tests.bench.harness import interval, parser_of, show
+
+COMPLAINTS, DELAY_DAYS = 0.02, 1.0  # share of the answered nuisance calls that are complained about, and when
+UNANSWERED, WRONG = 0.05, 0.02
+REACH = 6.0  # log-odds below the score at which both kinds are equally likely
+SECOND = 8  # one check in so many is a second look
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The calls of the days that judge: vectors, scores by the base, and the truth."""
+
+    X: Array
+    raw: Array
+    nuisance: Array
+
+    def figures(self, raw: Array, threshold: float) -> dict[str, float]:
+        """Returns innocent calls flagged in 10,000, the share of nuisance caught, and that of the best threshold."""
+        flagged, bad = raw >= threshold, self.nuisance
+        edge = np.sort(raw[~bad])[::-1][int(TARGETS[0][1] * (~bad).sum())]
+        return {
+            "flagged_in_10000": float(flagged[~bad].mean() * 1e4),
+            "caught": float(flagged[bad].mean()),
+            "caught_in_hindsight": float((raw[bad] > edge).mean()),
+        }
+
+
+def main() -> None:
+    """Prints the figures of each folder: of every draw, and their mean and extremes."""
+    parser = parser_of(__doc__, checks=200, draws=10, days=22, wrong=WRONG, json=False)
+    parser.add_argument("folders", nargs="+", type=Path)
+    options = parser.parse_args()
+    base = read_base()
+    for folder in options.folders:
+        report = adapted(folder, base, options.checks, options.draws, options.days, options.wrong)
+        show({folder.name: report}, as_json=options.json)
+
+
+def adapted(folder: Path, base: Base, checks: int, draws: int, days: int, wrong: float) -> dict[str, Any]:
+    """Returns the figures of a folder."""
+    with tempfile.TemporaryDirectory() as work:
+        dataset, truth = network_of(folder, Path(work))
+    settings = replace(Settings(), features=base.bundle.features)
+    start = dataset.calls["start"].to_numpy()
+    end = int(start.min()) + days * DAY
+    early = replace(
+        dataset,
+        calls=dataset.calls.slice(0, int((start < end).sum())),
+        complaints=dataset.complaints[dataset.complaints["known_at"] < pd.Timestamp(end, unit="ms", tz="UTC")],
+    )
+    recorded = feed_of_table(early.calls)
+    network = score_network(early, settings, base, recorded)
+    later = later_calls(dataset, np.flatnonzero(start >= end), truth, settings, base, recorded)
+    nuisance = np.array([truth.get(token, 0) == 1 for token in network.callers.token])
+    bands = base.bands(recorded)
+    report: dict[str, Any] = {"records": recorded, "innocent_calls": int((~later.nuisance).sum())}
+    if bands:
+        report["base"] = later.figures(later.raw, max(bands[0].threshold_for(word) for word in ("mobile", "fixed")))
+    rows = [
+        one_draw(network, nuisance, later, settings, base.even_score(recorded), checks, seed, wrong)
+        for seed in range(draws)
+    ]
+    report["draws"] = rows
+    for name in ("threshold", "adapted"):
+        sides = [row[name] for row in rows]
+        report[name] = {
+            "caught": interval([side["caught"] for side in sides]) | {"least": min(side["caught"] for side in sides)},
+            "flagged_in_10000": interval([side["flagged_in_10000"] for side in sides])
+            | {"most": max(side["flagged_in_10000"] for side in sides)},
+            "draws_above_1": sum(side["flagged_in_10000"] > 1 for side in sides),
+        }
+    return report
+
+
+def network_of(folder: Path, work: Path) -> tuple[Dataset, Mapping[str, int]]:
+    """Returns the keyed calls and complaints of a folder without its truth, and the truth of each caller's token."""
+    written = pd.read_parquet(folder / "truth.parquet")
+    if "number" not in written:
+        world = read_dataset(folder)
+        assert world.truth is not None
+        callers = world.calls["caller"].cast(pa.string()).to_pandas()
+        bad = pd.Series(world.truth["nuisance"].to_numpy(zero_copy_only=False).astype(int))
+        return replace(world, truth=None, findings=world.findings.iloc[:0]), bad.groupby(callers).max().to_dict()
+    truth = written.astype({"number": str}).set_index("number")["nuisance"]
+    calls = pd.read_parquet(folder / "calls.parquet").drop_duplicates(["caller", "callee", "start"])
+    rng = np.random.default_rng(1)
+    bad = calls["caller"].astype(str).map(truth).eq(1) & calls["outcome"].eq("answered")
+    reported = calls[bad & (rng.random(len(calls)) < COMPLAINTS)]
+    known_at = reported["start"] + pd.to_timedelta(rng.exponential(DELAY_DAYS, len(reported)), unit="D")
+    at, known = (moment.dt.strftime("%Y-%m-%dT%H:%M:%S+00:00") for moment in (reported["start"], known_at))
+    table = {
+        "reporter": reported["callee"],
+        "number": reported["caller"],
+        "at": at,
+        "known_at": known,
+        "category": "other",
+    }
+    pd.DataFrame(table).to_csv(work / "complaints.csv", index=False)
+    calls.to_parquet(work / "calls.parquet", index=False)
+    key = Key.generate("e1")
+    files = {"complaints": OwnFile(work / "complaints.csv", "callsieve")}
+    key_own_files(OwnFile(work / "calls.parquet", "callsieve"), key, work / "keyed", **files)
+    intake = Intake(key)
+    return read_dataset(work / "keyed"), {str(intake.token("number", text)): int(bad) for text, bad in truth.items()}
+
+
+def later_calls(
+    dataset: Dataset, rows: Array, truth: Mapping[str, int], settings: Settings, base: Base, recorded: str
+) -> Later:
+    """Returns the calls of the days that judge whose callers' truth is known."""
+    tokens = dataset.calls["caller"].cast(pa.string()).take(pa.array(rows)).to_pandas()
+    of_caller = tokens.map(truth)
+    known = of_caller.notna().to_numpy()
+    X = vectors_on(COMPLETE, dataset, settings.features, 0, rows[known]).X
+    columns, every = feature_columns(settings.features), np.ones(len(X), dtype=bool)
+    raw = score_rows(base.forest(recorded), X, np.arange(len(X)), every, columns, 0)
+    return Later(X[:, columns], raw, of_caller[known].to_numpy() == 1)
+
+
+def one_draw(
+    network: Network,
+    nuisance: Array,
+    later: Later,
+    settings: Settings,
+    even: float,
+    checks: int,
+    seed: int,
+    wrong: float,
+) -> dict[str, Any]:
+    """Returns the figures of one draw of checks.
+
+    Args:
+        nuisance: the truth of each caller of the network, from which the checks are answered.
+    """
+    rng = np.random.default_rng(seed)
+    probable = posterior(network.callers, network.highest, even)
+    calls = network.scored(network.raw).above(even - BELOW_EVEN, len(probable))
+    allowed = allowed_calls(network, probable, TARGETS[0][1])
+    again = checks // SECOND
+    drawn = draw(calls, probable, allowed, checks - again, seed)
+    draws = pd.DataFrame({"number": network.callers.token[drawn.caller], "probability": drawn.probability})
+    checked = replace(network, callers=answered(network.callers, drawn.caller, nuisance, wrong, rng))
+    expected = posterior(checked.callers.unanswered(), network.highest, even)
+    places = second_looks(checked.callers, expected, calls, allowed, again)
+    checked = replace(checked, callers=answered(checked.callers, places, nuisance, wrong, rng))
+    probable = posterior(checked.callers, network.highest, even)
+    weight, _ = weights_of(checked, probable, draws if len(draws) else None)
+    choice, why = choose_model(checked, probable, weight, replace(settings, seed=seed), even)
+    alone = with_thresholds(checked, network.raw, probable, weight, even - BELOW_EVEN)
+    raw = later.raw
+    if choice is not None and choice.trees is not None:
+        high = np.flatnonzero(raw > even - REACH)  # own trees lift no other call to a threshold
+        vectors = np.ascontiguousarray(later.X[high], dtype=np.float64)
+        raw = raw.copy()
+        raw[high] += np.mean([read_forest(text).predict_raw(vectors, threads=2) for text in choice.trees.texts], axis=0)
+    return {
+        "why": why,
+        "asked": len(drawn.caller) + len(places),
+        "innocent_answers": int((checked.callers.checked < 0).sum()),
+        "threshold": later.figures(later.raw, alone.thresholds[0]),
+        "adapted": later.figures(raw, threshold_of(choice)),
+    }
+
+
+def threshold_of(choice: Choice | None) -> float:
+    """Returns the threshold of a choice; infinity for a base that stays, whose own figures stand beside."""
+    return float("inf") if choice is None else choice.thresholds[0]
+
+
+def answered(callers: Callers, places: Array, nuisance: Array, wrong: float, rng: np.random.Generator) -> Callers:
+    """Returns the callers after checks at some places: a few are not answered, a few answers are wrong."""
+    places = places[rng.random(len(places)) >= UNANSWERED]
+    verdict = np.where(nuisance[places] ^ (rng.random(len(places)) < wrong), 1, -1)
+    checked, looks, changed, evidence = (
+        getattr(callers, name).copy() for name in ("checked", "looks", "changed", "evidence")
+    )
+    changed[places] |= (looks[places] > 0) & (np.sign(checked[places]) != verdict)
+    checked[places] += verdict
+    looks[places] += 1
+    evidence[places] += ANSWER * verdict
+    return replace(callers, checked=checked, looks=looks, changed=changed, evidence=evidence)
+
+
+if __name__ == "__main__":
+    main()
