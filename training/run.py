@@ -40,6 +40,7 @@ from .oversight.log.looks import Ledger
 from .oversight.log.payload_types import GateEntry, Look, RunPayload
 from .oversight.log.run_paths import record_store, run_paths
 from .preflight import require_enough
+from .reports.check_page import PAGE, write_check_page
 from .reports.csv_tables import write_tables
 from .reports.model_card import write_documents
 from .reports.pictures import pictures
@@ -96,7 +97,7 @@ def record_training(
         made_by: command or function that MLflow names as the source of the run.
         other: name and scorer of another model, which the figures compare on the same calls.
         adaptation: adapts a signed bundle to the calls, in place of a training of its own. The folder also gets
-            `to_check.csv`, the numbers that a person should check next.
+            `to_check.csv`, the numbers that a person should check next, and `to_check.html`, the page beside it.
     Returns: all figures of the run.
     Raises:
         ValueError: in one line, before anything is written, if a fold has too few labelled groups.
@@ -145,7 +146,7 @@ def record_training(
         "made_by": command_line(made_by),
     }
     if adapted is not None:
-        write_sheet(adapted, trained, folder / SHEET, scorer.bundle.model)
+        write_check_page(write_sheet(adapted, trained, folder / SHEET, scorer.bundle.model), folder / PAGE)
     results = gates.results(run_metrics(figures))
     figures["gates"]["refused"] = [str(gate["metric"]) for gate in results if not gate["passed"]]
     figures["gates"]["owner"] = gates.owner[0] if gates.owner else ""

@@ -16,8 +16,10 @@ from callsieve.training.oversight.governance import report_page as governance_pa
 from callsieve.training.oversight.governance.complaint_desk import desk_rules
 from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.reports import model_card, run_page
+from callsieve.training.reports.check_page import check_page
 from callsieve.training.tracking.feature_table import SPLITS, table_page
-from tests.training.reports.run_figures import example_figures
+from tests.training.reports.run_figures import adapted_figures, example_figures
+from tests.training.reports.test_check_page import example_sheet
 
 HASH = "9c1f" * 16
 TABLES = ("calls", "complaints 2", "findings", "recycled", "lists", "campaigns", "exclusions", "truth", "vectors")
@@ -45,6 +47,12 @@ def figures():
     for number, row in enumerate(run["by_folder"]):
         row["folder"] = str(number)
     return run
+
+
+def adapted(checks=175):
+    """Figures of an adaptation with all that the model card shows."""
+    run = figures()
+    return adapted_figures(checks) | {name: run[name] for name in ("gates", "catalogue", "rows", "model")}
 
 
 def audited(faults):
@@ -97,6 +105,10 @@ def tabulated(split):
 
 PAGES = {
     "run page": lambda: run_page.page(figures()),
+    "run page of an adaptation": lambda: run_page.page(adapted()),
+    "run page of an adaptation without checks": lambda: run_page.page(adapted(checks=0)),
+    "page of numbers to check": lambda: "".join(check_page(example_sheet(look)) for look in (1, 2)),
+    "model card of an adaptation": lambda: model_card.page("模型卡", model_card.model_card(adapted())),
     "model card": lambda: model_card.page("模型卡", model_card.model_card(figures())),
     "datasheet": lambda: model_card.page("数据说明书", model_card.datasheet(figures(), DATASETS)),
     "audit page, sound": lambda: audited([]),

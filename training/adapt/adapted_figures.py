@@ -30,15 +30,18 @@ class Covered(TypedDict):
 class AdaptedFigures(TypedDict):
     """The figures of an adaptation.
 
-    learnt: "nothing", "threshold" or "threshold and trees". why: a sentence on that. asked, answered, twice, changed:
-    callers drawn, answered, answered twice, and with two different answers. covered: from all callers to those that
-    evidence decides. before, after: base and adapted model.
+    base, manifest, signed_by: model id of the base, SHA-256 of its manifest, and id of the key that signed it. learnt:
+    "nothing", "threshold" or "threshold and trees". why: a sentence on that. missing: checks that are still needed
+    before anything is learnt. asked, answered, twice, changed: callers drawn, answered, answered twice, and with two
+    different answers. covered: from all callers to those that evidence decides. before, after: base and adapted model.
     """
 
     base: str
+    manifest: str
     signed_by: str
     learnt: Learnt
     why: str
+    missing: int
     asked: int
     answered: int
     twice: int

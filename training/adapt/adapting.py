@@ -35,7 +35,7 @@ from callsieve.training.own.own_estimator import RiskModel
 from .adapted_figures import AdaptedFigures, Covered, Learnt, Side
 from .asking import CHECKS, Drawn, draw, second_looks
 from .base import Base
-from .choice import BELOW_EVEN, Choice, choose_model, probable_catch, weights_of
+from .choice import BELOW_EVEN, FEWEST_CHECKS, Choice, answers_of, choose_model, probable_catch, weights_of
 from .evidence import Callers, posterior
 from .network import Network, allowed_calls, score_network
 from .own_trees import MEMBERS, stacked_model
@@ -111,9 +111,11 @@ def adapt(
     trained = trained_parts(network, choice, nuisance, sources[0], settings, base, recorded, bands, calibration)
     figures: AdaptedFigures = {
         "base": base.bundle.model_id,
+        "manifest": base.manifest,
         "signed_by": base.bundle.signed_by,
         "learnt": learnt_by(choice),
         "why": why,
+        "missing": max(FEWEST_CHECKS - answers_of(network), 0),
         "asked": 0 if adaptation.asked is None else int(adaptation.asked["number"].nunique()),
         "answered": int((network.callers.looks > 0).sum()),
         "twice": int((network.callers.looks > 1).sum()),

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A verified bundle and LightGBM's texts of its models by name."""
+    """A verified bundle, the SHA-256 of its manifest, and LightGBM's texts of its models by name."""
 
     bundle: Bundle
+    manifest: str
     texts: dict[str, str]
 
     def model(self, feed: str) -> str:
@@ -74,7 +75,8 @@ def read_base(folder: Path | None = None, trusted: Iterable[Ed25519PublicKey] | 
     bundle = load(folder, tuple(trusted), expected_catalogue=catalogue_hash())
     # The texts are read a second time, so they are compared with the manifest that the signature covers.
     manifest = (folder / MANIFEST).read_bytes()
-    listed = decode(manifest)["files"] if hashlib.sha256(manifest).hexdigest()[:12] == bundle.model_id else {}
+    digest = hashlib.sha256(manifest).hexdigest()
+    listed = decode(manifest)["files"] if digest.startswith(bundle.model_id) else {}
     texts = {}
     for name in ("model", SECOND, *OPTIONAL_MODELS):
         file = f"{name}.txt"
@@ -85,4 +87,4 @@ def read_base(folder: Path | None = None, trusted: Iterable[Ed25519PublicKey] | 
             texts[name] = data.decode()
     if "model" not in texts:
         raise ValueError(f"{folder}: the bundle changed while it was read")
-    return Base(bundle, texts)
+    return Base(bundle, digest, texts)

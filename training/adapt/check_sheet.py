@@ -1,7 +1,7 @@
 """The sheet of numbers to check: a CSV file that an adaptation writes and a person fills in, one row a caller.
 
-A row names the caller by its token and by the row of its last call in the file of calls. It holds no phone number,
-unless a column of the calls was asked for.
+A row names the caller by its token, and by the row of its call with the highest score in the file of calls. It holds
+no phone number, unless a column of the calls was asked for.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from scipy.special import logit
 
 from callsieve.features.files.atomic import atomic_path
 from callsieve.features.keys.tokens import is_token
-from callsieve.serving.scorer.reasons import strongest_reasons
+from callsieve.serving.scorer.reasons import full_width, strongest_reasons
 from callsieve.training.data.check_files import VERDICTS
 from callsieve.training.data.dataset import FINDINGS
+from callsieve.training.language import current_language
 from callsieve.training.model.matrix import feature_columns
 
 if TYPE_CHECKING:
@@ -45,14 +46,17 @@ class Answers:
     findings: pd.DataFrame
 
 
-def write_sheet(adapted: Adapted, trained: Trained, path: Path, forest: Forest) -> None:
+def write_sheet(adapted: Adapted, trained: Trained, path: Path, forest: Forest) -> pd.DataFrame:
     """Writes the callers to check, those with the most calls at stake first; only the heading if there are none.
 
     Args:
         forest: the adapted model, for the reasons.
+    Returns: the sheet.
     """
+    table = sheet(adapted, trained, forest)
     with atomic_path(path) as part:
-        sheet(adapted, trained, forest).to_csv(part, index=False, lineterminator="\n")
+        table.to_csv(part, index=False, lineterminator="\n")
+    return table
 
 
 def sheet(adapted: Adapted, trained: Trained, forest: Forest) -> pd.DataFrame:
@@ -91,10 +95,13 @@ def highest_calls(caller: np.ndarray, raw: np.ndarray, places: np.ndarray) -> np
 
 
 def reasons_of(forest: Forest, trained: Trained, call: int) -> str:
-    """Returns the strongest reasons for the score of a call, in English."""
+    """Returns the strongest reasons for the score of a call, in the language in force."""
     vector = trained.X[call, feature_columns(trained.settings.features)].tolist()
     (contributions,) = forest.contributions(vector)
-    return "; ".join(reason.en for reason in strongest_reasons(trained.settings.features, vector, contributions))
+    reasons = strongest_reasons(trained.settings.features, vector, contributions)
+    if current_language() == "zh":
+        return "；".join(full_width(reason.zh) for reason in reasons)
+    return "; ".join(reason.en for reason in reasons)
 
 
 def read_sheets(paths: Sequence[Path]) -> Answers:

@@ -92,7 +92,7 @@ def choose_model(
         even: score of the base at which both kinds are equally likely.
     """
     callers, lowest = network.callers, even - BELOW_EVEN
-    answered = int(((callers.looks > 0) & np.isfinite(network.highest)).sum())
+    answered = answers_of(network)
     if answered < FEWEST_CHECKS:
         return None, f"{answered} numbers checked, expected at least {FEWEST_CHECKS}; the base stays as it is"
     if contradicts(network, even):
@@ -109,6 +109,11 @@ def choose_model(
     stacked = replace(with_thresholds(network, network.raw + added, nuisance, weight, lowest), trees=trees)
     gain = f"probable catch {moved.caught:.1%} with the base's ranking, {stacked.caught:.1%} with own trees"
     return (stacked if stacked.caught >= moved.caught + LEAST_GAIN else moved), gain
+
+
+def answers_of(network: Network) -> int:
+    """Returns the number of checked callers that have a score."""
+    return int(((network.callers.looks > 0) & np.isfinite(network.highest)).sum())
 
 
 def contradicts(network: Network, even: float) -> bool:

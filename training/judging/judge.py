@@ -95,7 +95,7 @@ def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str
             "learn_from": t.settings.learn_from,
             "seed": t.settings.seed,
             "judged_by": t.pool.judged.source,
-            "judged_on": "groups unseen in training",
+            "judged_on": judged_on(t),
             "source": source,
         },
         "folds": {
@@ -116,6 +116,15 @@ def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str
         ),
         **judged,
     }
+
+
+def judged_on(t: Trained) -> str:
+    """Returns in words which calls judge a training, or an adaptation of a bundle."""
+    if not t.settings.base:
+        return "groups unseen in training"
+    if t.pool.judged.source == "truth":
+        return "every call after the first 7 days"
+    return "calls after the first 7 days, of callers that evidence decides"
 
 
 def operating_point(t: Trained, raw: Array, bands: Sequence[Band]) -> OperatingPoint | None:

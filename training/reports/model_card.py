@@ -15,6 +15,7 @@ from callsieve.training.judging.run_figures import DatasetEntry, ModelFigures, R
 from callsieve.training.language import gettext, moment, phrase, table_name, words
 from callsieve.training.oversight.log.gates import shipped_gates
 
+from .before_after import check_rows, covered_rows, judged_rows, network_rows, too_few
 from .headline_list import CAUGHT, CERTIFIED, FLAGGED, HEADLINE
 from .wording import basis, by_organisation, count, meaning, one_in, share
 
@@ -82,6 +83,20 @@ def learnt_from(source: str) -> str:
     return gettext("the truth of simulated calls, which no operator knows of real ones")
 
 
+def origin(figures: RunFigures) -> str:
+    """Returns in words what the model learnt from: of an adaptation, its base and what it learnt on this network."""
+    adapted = figures["adapted"]
+    if adapted is None:
+        return learnt_from(figures["data"]["learn_from"])
+    return gettext(
+        "base model %(base)s, signed by key %(key)s; learnt on this network: %(learnt)s; reason: %(why)s",
+        base=adapted["base"],
+        key=adapted["signed_by"],
+        learnt=phrase(adapted["learnt"]),
+        why=phrase(adapted["why"]),
+    )
+
+
 def model_card(figures: RunFigures) -> Sections:
     """Returns the fields of the model card: details, use, evaluation, measured figures and limits."""
     model, data = figures["model"], figures["data"]
@@ -98,7 +113,7 @@ def model_card(figures: RunFigures) -> Sections:
                 for feature in model["top_features"][:5]
             )
             or gettext("not measured: the estimator is not LightGBM"),
-            gettext("Learnt from"): learnt_from(data["learn_from"]),
+            gettext("Learnt from"): origin(figures),
             gettext("Folders of calls"): data["folders"],
             gettext("Label cutoff"): moment(figures["folds"]["label_cutoff"]),
             gettext("Gates"): gettext("SHA-256 %(hash)s, logged before the run", hash=figures["gates"]["sha256"]),
@@ -116,6 +131,7 @@ def model_card(figures: RunFigures) -> Sections:
         },
         gettext("Evaluation"): evaluation(figures),
         gettext("Measured"): measured(figures, refused),
+        **({gettext("Before and after"): before_and_after(figures)} if figures["adapted"] else {}),
         gettext("Limits"): limits(figures),
         gettext("Responsibility"): responsibility(figures["gates"]["owner"]),
     }
@@ -194,6 +210,24 @@ def measured(figures: RunFigures, refused: str) -> dict[str, object]:
     }
 
 
+def before_and_after(figures: RunFigures) -> dict[str, object]:
+    """Returns the figures of an adapted model beside those of its base, and whom they cover; nothing of a training."""
+    adapted = figures["adapted"]
+    if adapted is None:
+        return {}
+    both = [*network_rows(adapted), *judged_rows(figures)]
+    lacking = too_few(adapted)
+    return {
+        **({gettext("Checks"): lacking} if lacking else {}),
+        **{name: gettext("base %(base)s; adapted %(adapted)s", base=old, adapted=new) for name, old, new in both},
+        **dict(check_rows(adapted)),
+        gettext("Callers by what is known of them"): gettext("; ").join(
+            gettext("%(kind)s: %(callers)s callers, %(calls)s calls", kind=kind, callers=callers, calls=calls)
+            for kind, callers, calls in covered_rows(adapted)
+        ),
+    }
+
+
 def kinds(figures: RunFigures, *, nuisance: bool) -> str:
     """Returns the flagged calls of each kind of caller."""
     rows = [row for row in figures["slices"] if row["nuisance"] == nuisance]
@@ -226,7 +260,7 @@ def datasheet(figures: RunFigures, datasets: Mapping[str, DatasetEntry]) -> Sect
         (gettext("train"), folds["train"]),
         (gettext("choose threshold"), folds["choose"]),
         (gettext("certify"), folds["certify"]),
-    )
+    )[-1 if figures["adapted"] else 0 :]
     return {
         gettext("Motivation"): {
             gettext("Purpose"): gettext(

@@ -301,5 +301,5 @@ DRAWN: dict[str, tuple[Measured, Draw]] = {
     "benign": (lambda f: any(not row["nuisance"] for row in f.get("slices") or ()), benign_slices),
     "nuisance": (lambda f: any(row["nuisance"] for row in f.get("slices") or ()), nuisance_slices),
     "reliability": (lambda f: f.get("reliability") and f["reliability"].get("bins"), reliability),
-    "folds": (lambda f: f.get("folds"), time_line),
+    "folds": (lambda f: f.get("folds") and not f.get("adapted"), time_line),
 }

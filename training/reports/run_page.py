@@ -28,9 +28,10 @@ from callsieve.training.judging.evaluate import EvaluationFigures
 from callsieve.training.judging.run_figures import ReasonText, RunFigures
 from callsieve.training.language import current_language, day, message, moment, phrase, table_name, words
 
-from . import headline_list
+from . import before_after, headline_list
 from .drawing import Picture, percent
 from .pictures import pictures
+from .populations import populations
 from .wording import basis, between, by_organisation, count, meaning, one_in, rule_in_words, share, until
 
 WIDE = 5
@@ -51,13 +52,14 @@ def page(figures: RunFigures, drawn: Mapping[str, Picture] | None = None) -> str
     """Returns the page as text."""
     pages = environment(__package__, ChainableUndefined)  # a missing section is empty at any depth
     pages.filters |= {"percent": percent, "day": iso_day, "fact": fact}
-    pages.globals["measure"] = headline_list
+    pages.globals |= {"measure": headline_list, "compared": before_after}
     data = figures.get("data")
     # Only a simulator knows the truth.
     simulated = bool(data) and (str(data.get("source")).startswith("simulated") or data.get("judged_by") == "truth")
     template = pages.get_template("run_page.html")
-    values = {"pictures": drawn or pictures(figures), "catch_basis": basis(figures)}
-    return render(template, figures, **values, simulated=simulated, soon=SOON, busy=BUSY)
+    values = {"pictures": drawn or pictures(figures), "catch_basis": basis(figures), "run": figures}
+    covered = populations(figures)
+    return render(template, figures, **values, populations=covered, simulated=simulated, soon=SOON, busy=BUSY)
 
 
 def render(template: Template, figures: Mapping[str, object], **values: object) -> str:

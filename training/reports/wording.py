@@ -96,6 +96,20 @@ def one_in(rate: object) -> str:
     return gettext("1 in %(calls)s", calls=count(calls))
 
 
+def per_10_000(rate: object) -> str:
+    """Returns a rate among 10,000 calls; only an exact 0 is shown as 0.
+
+    >>> per_10_000(0.00012), per_10_000(0.0), per_10_000(1e-7), per_10_000(None)
+    ('1.2 in 10,000', '0 in 10,000', 'under 0.1 in 10,000', 'not measured')
+    """
+    if not is_number(rate):
+        return gettext("not measured")
+    if 0 < rate < 1e-5:
+        return gettext("under %(calls)s in 10,000", calls="0.1")
+    calls = f"{10_000 * rate:,.1f}" if rate > 0 else "0"
+    return gettext("%(calls)s in 10,000", calls=calls)
+
+
 def pass_share(bound: object) -> str:
     """Returns the share of benign calls that pass at least, from an upper bound of the error; rounded down.
 

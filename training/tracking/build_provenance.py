@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from callsieve.features.files.dates import utc_text
 from callsieve.serving.bundle.attestation import write_attestation
 from callsieve.serving.bundle.signing import key_id
+from callsieve.training.adapt.adapted_figures import AdaptedFigures
 from callsieve.training.judging.run_figures import DatasetEntry
 from callsieve.training.model.provenance import versions
 
@@ -36,11 +37,12 @@ def write_provenance(run: FinishedRun, key: Ed25519PrivateKey, roles: Sequence[s
     packages["callsieve"]["digest"] = source
     # Tables without a purpose are what the training made of the others, such as the vectors.
     tables = [_table(name, entry) for name, entry in run.datasets.items() if "purpose" in entry]
+    base = run.figures["adapted"]
     predicate = {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": {"settings": settings_json(run.settings), "roles": list(roles)},
-            "resolvedDependencies": [*packages.values(), *tables],
+            "resolvedDependencies": [*packages.values(), *([] if base is None else [_base(base)]), *tables],
         },
         "runDetails": {
             "builder": {
@@ -60,6 +62,11 @@ def write_provenance(run: FinishedRun, key: Ed25519PrivateKey, roles: Sequence[s
 def _package(name: str, version: str) -> dict[str, object]:
     kind = "generic" if name == "python" else "pypi"
     return {"name": name, "uri": f"pkg:{kind}/{name}@{version}"}
+
+
+def _base(adapted: AdaptedFigures) -> dict[str, object]:
+    uri = f"pkg:generic/callsieve-bundle@{adapted['base']}"
+    return {"name": "base bundle", "uri": uri, "digest": {"sha256": adapted["manifest"]}}
 
 
 def _table(name: str, entry: DatasetEntry) -> dict[str, object]:

@@ -15,7 +15,7 @@ from callsieve.training.model.provenance import source_hash, versions
 from callsieve.training.model.settings import Parameter, Settings
 from callsieve.training.oversight.log.audit_log import log_id
 from callsieve.training.oversight.log.run_paths import RunPaths, artifact_folder
-from callsieve.training.reports.headline_list import AT_MOST, CAUGHT, flagged, headline_metrics
+from callsieve.training.reports.headline_list import AT_MOST, CAUGHT, flagged, headline_metrics, scorer_metrics
 from callsieve.training.reports.wording import by_organisation, one_in
 
 from .mlflow_write import LOG, write_run
@@ -88,7 +88,8 @@ def of_lightgbm(settings: Settings, rows: int) -> dict[str, Parameter]:
 
 
 def run_tags(figures: RunFigures) -> dict[str, str]:
-    """Returns the tags of a run in MLflow, which identify its inputs and its code."""
+    """Returns the tags of a run in MLflow, which identify its inputs, the base of an adaptation, and its code."""
+    adapted = figures["adapted"]
     return {
         "data_sha256": figures["data"]["fingerprint"],
         "catalogue_sha256": figures["catalogue"],
@@ -98,6 +99,7 @@ def run_tags(figures: RunFigures) -> dict[str, str]:
         "certified": str(figures["headline"]["model"]["certified"]).lower(),
         "gates": f"refused by {', '.join(refused)}" if (refused := figures["gates"]["refused"]) else "passed",
         **{f"version.{name}": version for name, version in versions().items() if name != "source"},
+        **({"base_model_id": adapted["base"], "base_learnt": adapted["learnt"]} if adapted else {}),
         **figures["code"],
         "mlflow.note.content": description(figures),  # MLflow shows it first on the page of the run
     }
@@ -108,12 +110,13 @@ def description(figures: RunFigures) -> str:
     head = figures["headline"]["model"]
     certified = "certified" if head["certified"] else "not certified"
     refused = f", refused by gates on {', '.join(figures['gates']['refused'])}" if figures["gates"]["refused"] else ""
+    of_calls = "of callers known by evidence or truth" if figures["adapted"] else "of groups unseen in training"
     with language("en"):
         false, organisation, target = flagged(head), by_organisation(head), one_in(head["target"])
         bound, rate, caught_range = AT_MOST.value(head), CAUGHT.value(head), CAUGHT.interval(head)
     return (
         f"**{certified}{refused}**: {false} innocent calls were flagged, "
-        f"of groups unseen in training. That is at most {bound} (95 % upper bound, calls as independent), "
+        f"{of_calls}. That is at most {bound} (95 % upper bound, calls as independent), "
         f"{organisation}; the target is {target}. {rate} of the nuisance calls were caught ({caught_range}). "
         f"Evaluated on {figures['data']['judged_on']} ({figures['data']['source']}).\n\n"
         "Among the artifacts: `report/report.html`, `report/audit.html`, `documents/model_card.md`."
@@ -123,7 +126,20 @@ def description(figures: RunFigures) -> str:
 def run_metrics(figures: RunFigures) -> dict[str, float]:
     """Returns the metrics of a run in MLflow, which gates refer to: its headline, its slices and its looks."""
     looks = {"test_fold_touches": float(figures["gates"]["touches"] or 0)}
-    return headline_metrics(figures) | slice_metrics(figures) | looks
+    return headline_metrics(figures) | slice_metrics(figures) | adaptation_metrics(figures) | looks
+
+
+def adaptation_metrics(figures: RunFigures) -> dict[str, float]:
+    """Returns the metrics that only an adaptation has, in the groups "base" and "adapted"; None is left out."""
+    adapted, base = figures["adapted"], figures["base"]
+    if adapted is None:
+        return {}
+    values: dict[str, float | None] = {}
+    for name, side in (("base", adapted["before"]), ("adapted", adapted["after"])):
+        values |= {f"{name}/probable_catch": side["caught"], f"{name}/estimated_error": side["flagged"]}
+        values[f"{name}/estimated_error_bound"] = side["bound"]
+    known = {name: value for name, value in values.items() if value is not None}
+    return known | ({} if base is None else scorer_metrics("base", base["headline"]))
 
 
 def slice_metrics(figures: RunFigures) -> dict[str, float]:

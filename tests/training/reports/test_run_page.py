@@ -15,7 +15,7 @@ from callsieve.training.reports import pictures
 from callsieve.training.reports.run_page import page, write_run_page
 from callsieve.training.reports.wording import one_in, pass_share
 from tests.support.errors import raising
-from tests.training.reports.run_figures import COMMAND, example_figures
+from tests.training.reports.run_figures import COMMAND, adapted_figures, example_figures
 
 pytestmark = pytest.mark.system
 
@@ -64,6 +64,11 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def example_page():
     return page(example_figures())
+
+
+@pytest.fixture(scope="module")
+def adapted_page():
+    return Page(page(adapted_figures())).text
 
 
 @pytest.fixture
@@ -302,6 +307,90 @@ def test_real_calls_are_not_labelled_as_simulated():
     text = Page(page(figures)).text
     assert "Simulated." not in text
     assert "Evaluated by labels." in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Learnt: threshold and trees. Reason: probable catch 42.0% with the base's ranking, 81.0% with own trees.",
+        "The base is model 70764091aeb0, signed by key cb6b8f35fd39d5aa.",
+        "nuisance calls caught, probably 42.0% 81.0%",
+        "innocent calls flagged, estimate from checks 1.2 in 10,000 0.9 in 10,000",
+        "innocent calls flagged, at most (95 % by checks) 7.4 in 10,000 6.1 in 10,000",
+        "innocent calls flagged 31 of 310,412 (1.0 in 10,000) 12 of 310,412 (0.4 in 10,000)",
+        "numbers detected 91.2% 91.2%",
+        "telemarketer, nuisance 9,214 102 8,384 (91.0%) 8,384 (91.0%)",
+        "ordinary 251,020 6,275 abstains on such records 3 (0.1 in 10,000)",
+        "known nuisance 250 22,500",
+        "callers checked 175 checked twice or more 25 checked with different answers 2",
+        "Evidence counts until 5 April 2025, 00:00 UTC.",
+        "chose the threshold, so the count is no independent test",
+        "Evaluated by evidence.",
+    ],
+)
+def test_the_page_of_an_adaptation_shows_both_models(adapted_page, text):
+    assert text in adapted_page
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Folds in time",
+        "Learning curve",
+        "Catch rate on groups seen and unseen in training",
+        "Too few checks to judge",
+        "The threshold was not chosen on these calls",
+        "so none was used in training",
+        "were trained on the same labels",
+    ],
+)
+def test_the_page_of_an_adaptation_says_nothing_of_a_training(adapted_page, text):
+    assert text not in adapted_page
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_without_checks_the_page_says_how_many_are_needed():
+    text = Page(page(adapted_figures(checks=0))).text
+    assert "Too few checks to judge: 20 more are needed. Fill in to_check.csv" in text
+    assert text.count("too few checks to judge: 20 more are needed") == 4
+    assert "The threshold was not chosen on these calls" in text
+    figures = adapted_figures(checks=0) | {"base": None}
+    figures["adapted"]["before"]["threshold"] = None
+    assert "nuisance calls caught, probably abstains on such records 42.0%" in Page(page(figures)).text
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("figures", "rows"),
+    [
+        (
+            example_figures(),
+            [
+                "innocent calls: judged calls 310,412 3,412 31 March 2025, 00:00 UTC 5 April 2025, 00:00 UTC",
+                "of callers 1,200 1,200 31 March",
+                "nuisance calls: judged calls 6,142 212",
+                "first called after the label cutoff, of unseen groups 80,124 612 20 March 2025, 00:00 UTC 5 April",
+                "calls of groups with training rows, innocent and nuisance 90,312 –",
+                "every call of the day, whether it is judged or not 35,210 9,251 – –",
+            ],
+        ),
+        (
+            adapted_figures(),
+            [
+                "innocent calls: calls after the first 7 days, of callers that evidence decides 310,412 3,412",
+                "first called after the first 7 days 80,124 612 31 March",
+                "175 checked callers stand for its callers 90,000 1,000",
+                "probability of at least 50 %, weighted by it 37,500 416",
+                "innocent, without trusted numbers 310,412 333",
+            ],
+        ),
+    ],
+    ids=["training", "adaptation"],
+)
+def test_one_table_says_whom_each_figure_covers(figures, rows):
+    text = Page(page(figures)).text
+    for row in rows:
+        assert row in text
 
 
 @given(st.floats(1e-9, 1.0, exclude_max=True))

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Literal
 
 from callsieve.serving.bundle.signing import SIGNER
 from callsieve.serving.cli.console import say, show_table
+from callsieve.training.adapt.check_sheet import SHEET
 from callsieve.training.judging.detection import QUANTILES
 from callsieve.training.oversight.log.looks import in_words
 from callsieve.training.preflight import KINDS
+from callsieve.training.reports import before_after as compared
 from callsieve.training.reports import headline_list as measure
+from callsieve.training.reports.check_page import PAGE
 from callsieve.training.reports.wording import interval, rule_in_words, share, until
 
 if TYPE_CHECKING:
+    from callsieve.training.adapt.adapted_figures import AdaptedFigures
     from callsieve.training.judging.calls_made import Bucket
     from callsieve.training.judging.evaluate import EvaluationFigures
     from callsieve.training.judging.evasions import Evasion, KnownGroup
@@ -36,7 +40,11 @@ BY_RULES: tuple[Literal["caught_by_rules", "caught_by_policy"], ...] = ("caught_
 def training(figures: RecordedRun, folder: Path) -> None:
     """Prints the headline of a training, the verdicts of its last day, and the next commands."""
     numbers = "of numbers that first called after the training, of groups unseen in training"
+    if figures["adapted"]:
+        numbers = "of numbers that first called after the first 7 days"
     headline(figures, numbers, refused=bool(figures["gates"]["refused"]))
+    if figures["adapted"]:
+        before_and_after(figures, figures["adapted"])
     if figures["by_folder"]:
         by_folder(figures["by_folder"])
     feeds(figures["feeds"])
@@ -49,8 +57,22 @@ def training(figures: RecordedRun, folder: Path) -> None:
     else:
         name = figures["model"]["estimator"]
         say(f"bundle   none: only a LightGBM model can be signed; the model of {name} is evaluated and recorded")
+    if (folder / PAGE).exists():
+        say(f"check    {folder / PAGE}   (fill in {folder / SHEET} and give it back with --answers)")
     for command in figures["next"]:
         say(f"next     {command}")
+
+
+def before_and_after(figures: RecordedRun, adapted: AdaptedFigures) -> None:
+    """Prints an adapted model beside its base, the kinds of callers, whom evidence decides, and what was learnt."""
+    head = ("", f"base {adapted['base']}", "adapted")
+    show_table("all calls of the network, by probability and checks", head, compared.network_rows(adapted))
+    show_table(f"before and after, on {figures['data']['judged_on']}", head, compared.judged_rows(figures))
+    show_table("flagged calls by kind", ("", "calls", "numbers", *head[1:]), compared.kind_rows(figures))
+    show_table("callers", ("", "callers", "calls"), compared.covered_rows(adapted))
+    show_table("checks and complaints", ("", "number"), compared.check_rows(adapted))
+    for sentence in filter(None, (compared.too_few(adapted), f"learnt {adapted['learnt']}: {adapted['why']}")):
+        say(sentence)
 
 
 def preflight(counts: Preflight) -> None:
