@@ -6,6 +6,7 @@ import pytest
 
 from callsieve.training.language import moment
 from callsieve.training.reports.model_card import page, write_documents
+from tests.training.reports.run_figures import adapted_figures
 
 
 def documents(run):
@@ -49,6 +50,21 @@ def test_a_card_names_who_answers_for_the_model_and_the_figures_of_each_kind(tra
     assert "- **Owner**: risk office" in card and "- **Permitted purposes**: calls training" in sheet
     for row in figures["slices"]:
         assert f"{row['slice'].replace('_', ' ')} {row['flagged']:,} of {row['calls']:,}" in card
+
+
+@pytest.mark.parametrize("checks", [175, 0])
+def test_the_card_of_an_adaptation_names_its_base_and_has_both_models(training_run, checks, tmp_path):
+    figures = adapted_figures(checks, training_run[1])
+    write_documents(figures, {"calls": {"sha256": "0" * 64, "rows": 1}}, tmp_path / "documents")
+    card = (tmp_path / "documents" / "model_card.md").read_text()
+    sheet = (tmp_path / "documents" / "datasheet.md").read_text()
+    learnt = figures["adapted"]["learnt"]
+    assert "base model 70764091aeb0, signed by key cb6b8f35fd39d5aa; learnt on this network: " + learnt in card
+    assert "- **nuisance calls caught, probably**: base 42.0%; adapted " in card
+    assert "- **callers checked**: " + str(checks) in card
+    assert "known innocent: 333 callers, 30,000 calls" in card
+    assert ("- **Checks**: too few checks to judge: 20 more are needed" in card) is (checks == 0)
+    assert "choose threshold" not in sheet and "- **Folds**: certify " in sheet
 
 
 @pytest.mark.parametrize("value", [None, "", "  \n"])

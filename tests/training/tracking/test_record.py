@@ -2,22 +2,26 @@
 
 import base64
 import json
+import shutil
 from dataclasses import replace
 from datetime import datetime
 
 import pandas as pd
 import pyarrow as pa
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.serving.bundle.attestation import attestation_path, verify_attestation
 from callsieve.serving.bundle.signing import SIGNER, read_public_key
 from callsieve.training.data.dataset import CAMPAIGNS, LISTS, RECYCLED
 from callsieve.training.data.dataset_tables import tables
 from callsieve.training.data.fingerprint import fingerprint
+from callsieve.training.model.settings import Settings
 from callsieve.training.oversight.log.audit_log import log_id
 from callsieve.training.reports import csv_tables
-from callsieve.training.tracking.build_provenance import SOURCE_DIGEST, TABLE_DIGEST
-from callsieve.training.tracking.run_values import slice_metrics
+from callsieve.training.tracking.build_provenance import SOURCE_DIGEST, TABLE_DIGEST, write_provenance
+from callsieve.training.tracking.run_values import FinishedRun, run_metrics, run_tags, slice_metrics
+from tests.training.reports.run_figures import adapted_figures
 
 MOMENT = pd.Timestamp("2025-03-05", tz="UTC").as_unit("us")
 ROWS = {
@@ -73,7 +77,42 @@ def test_missing_figures_give_no_metric():
     assert slice_metrics(figures) == {"test/bucket/5/catch": 0.5}
 
 
+def test_an_adaptation_has_metrics_of_both_models_and_tags_of_its_base(training_run):
+    figures = training_run[1]
+    adapted = adapted_figures(175, figures)
+    more = set(run_metrics(adapted)) - set(run_metrics(figures))
+    assert all(name.startswith(("base/", "adapted/")) for name in more)
+    metrics = run_metrics(adapted)
+    assert metrics["adapted/probable_catch"] == 0.81 and metrics["base/probable_catch"] == 0.42
+    assert metrics["adapted/estimated_error"] == 0.9e-4 and metrics["adapted/estimated_error_bound"] == 6.1e-4
+    assert metrics["base/false_calls"] == 31
+    assert "adapted/estimated_error" not in run_metrics(adapted_figures(0, figures))
+    assert "base/false_calls" not in run_metrics(adapted | {"base": None})
+    tags = {"base_model_id": "70764091aeb0", "base_learnt": "threshold and trees"}
+    shown = run_tags(adapted)
+    assert tags.items() <= shown.items() and not tags.keys() & run_tags(figures).keys()
+    assert "of groups unseen in training" not in shown["mlflow.note.content"]
+
+
 # The statement of a training
+
+
+def test_the_statement_of_an_adaptation_names_its_base(training_run, tmp_path):
+    folder, figures = training_run
+    shutil.copytree(folder / "bundle", tmp_path / "bundle")
+    adapted = adapted_figures(175, figures)
+    key = Ed25519PrivateKey.generate()
+    write_provenance(
+        FinishedRun(tmp_path, Settings(), adapted, {}, {}, "callsieve adapt", 0.0), key, ["certify"], "a/0"
+    )
+    payload = json.loads(attestation_path(tmp_path / "bundle").read_text())["payload"]
+    build = json.loads(base64.b64decode(payload))["predicate"]["buildDefinition"]
+    inputs = {entry["name"]: entry for entry in build["resolvedDependencies"]}
+    assert inputs["base bundle"] == {
+        "name": "base bundle",
+        "uri": "pkg:generic/callsieve-bundle@70764091aeb0",
+        "digest": {"sha256": adapted["adapted"]["manifest"]},
+    }
 
 
 def test_the_statement_of_a_training_agrees_with_its_record(training_run):

@@ -204,7 +204,7 @@ def buckets(figures: Sequence[Bucket]) -> None:
 
 def attacks(figures: Sequence[Evasion], numbers: str) -> None:
     """Prints what catches each evasion, and how many of its calls pass before detection; groups seen in training have a
-    table of their own.
+    table of their own, if any of their numbers is new.
     """
     rows = [
         (
@@ -222,6 +222,8 @@ def attacks(figures: Sequence[Evasion], numbers: str) -> None:
     detection = ("new numbers", "calls until detection", "for nine in ten", "calls passed by number", "people reached")
     head = ("evasion", "calls", "caught by the model", "by the rules", "by both", *detection)
     show_table(f"evasions: calls before detection, {numbers}", head, rows)
+    if all(attack["known_group"]["numbers"] == 0 for attack in figures):
+        return
     show_table(
         "evasions: numbers that first called after the training, of groups seen in training",
         ("evasion", "new numbers", "detected", "calls passed by number"),

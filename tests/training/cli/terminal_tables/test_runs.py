@@ -8,6 +8,7 @@ from rich.console import Console
 from callsieve.serving.cli import console
 from callsieve.serving.cli.score_commands import show_scored
 from callsieve.training.cli.terminal_tables import checks, runs, studies
+from tests.training.reports.run_figures import adapted_figures
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,21 @@ def test_a_run_shows_its_headline_and_the_next_commands(training_run, capsys):
     assert {(action, f"{calls:,}") for action, calls in last["actions"].items()} <= cells
     assert str(folder / "report.html") in out and figures["model"]["id"] in out
     assert all(command in out for command in figures["next"])
+
+
+@pytest.mark.parametrize("checks", [175, 0])
+def test_an_adaptation_shows_both_models_and_the_sheet_to_fill_in(training_run, capsys, checks, tmp_path):
+    figures = adapted_figures(checks, training_run[1])
+    (tmp_path / "to_check.html").touch()
+    runs.training(figures, tmp_path)
+    out = " ".join(capsys.readouterr().out.split())
+    cells = ["1.2 in 10,000", "0.9 in 10,000"] if checks else ["too few checks to judge: 20 more are needed"] * 2
+    assert f"│ innocent calls flagged, estimate from checks │ {' │ '.join(cells)} │" in out
+    assert "base 70764091aeb0 ┃ adapted" in out
+    assert "│ known nuisance │ 250 │ 22,500 │" in out and f"│ callers checked │ {checks} │" in out
+    assert f"learnt {figures['adapted']['learnt']}: {figures['adapted']['why']}" in out
+    assert f"fill in {tmp_path / 'to_check.csv'} and give it back with --answers" in out
+    assert "of numbers that first called after the first 7 days" in out
 
 
 def test_an_evaluation_shows_that_seen_groups_are_unknown(training_run, capsys):
