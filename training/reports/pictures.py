@@ -203,6 +203,8 @@ def time_line(figures: RunFigures, narrow: bool) -> Figure:
         )
         legend(ax)
     locator = mdates.AutoDateLocator(minticks=3, maxticks=4 if narrow else 8, interval_multiples=False)
+    # Without it, spans of 85 to 90 days have no interval: too long for few ticks of days, too short for months.
+    locator.intervald[mdates.DAILY] = [*locator.intervald[mdates.DAILY], 28]
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: day(mdates.num2date(x), year=not narrow)))
     ax.set_xlabel(gettext("day of the calls (UTC)"))
