@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
+    from .adapt.adapting import Adaptation
+    from .adapt.base import read_base
     from .data.dataset import Dataset, read_dataset
     from .estimator.classifier import NuisanceClassifier
     from .estimator.forward_split import ForwardGroupSplit
@@ -23,21 +25,25 @@ if TYPE_CHECKING:
     from .studies.demo import of_world
 
 __all__ = [
+    "Adaptation",
     "Dataset",
     "ForwardGroupSplit",
     "NuisanceClassifier",
     "Settings",
     "of_world",
+    "read_base",
     "read_dataset",
     "record_training",
 ]
 
 _FILES = {
+    "Adaptation": "adapt.adapting",
     "Dataset": "data.dataset",
     "ForwardGroupSplit": "estimator.forward_split",
     "NuisanceClassifier": "estimator.classifier",
     "Settings": "model.settings",
     "of_world": "studies.demo",
+    "read_base": "adapt.base",
     "read_dataset": "data.dataset",
     "record_training": "run",
 }

@@ -52,6 +52,10 @@ if TYPE_CHECKING:
 class Adaptation:
     """The start of an adaptation, beside the calls.
 
+    >>> from callsieve.training import Adaptation, read_base
+    >>> Adaptation(read_base()).checks
+    175
+
     asked: the callers that were drawn for checks, with columns `number` and `probability`, with which each was drawn;
     None if checks were not drawn. checks: how many callers to draw.
     """

@@ -63,6 +63,10 @@ class Base:
 def read_base(folder: Path | None = None, trusted: Iterable[Ed25519PublicKey] | None = None) -> Base:
     """Reads and verifies a bundle; the shipped one without a folder.
 
+    >>> from callsieve.training import read_base
+    >>> read_base().bundle.feed
+    'complete'
+
     Args:
         trusted: public keys; by default that of the shipped model, and `signer.pub` beside a bundle of one's own.
     Raises:
