@@ -21,6 +21,7 @@ from callsieve.features.reading.layouts import read_layout
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.cli.command_tree import commands
 from callsieve.training import Settings, run
+from callsieve.training.adapt import asking, check_sheet, choice
 from callsieve.training.cli.command_table import ROOT as COMMAND
 from callsieve.training.data.check_files import read_check_file
 from callsieve.training.data.complaint_files import read_complaint_file
@@ -320,6 +321,48 @@ def test_the_page_on_audits_verifies_replays_and_promotes(trained_folder, empty_
     assert out.count(" 0 faults") == 3
 
 
+def fill_in(sheet, world):
+    """Fills in a sheet of numbers to check, by the truth of the call that each row names."""
+    table = pd.read_csv(sheet, dtype=str, keep_default_na=False)
+    nuisance = world.truth["nuisance"].to_numpy(zero_copy_only=False)[table["row"].astype(int) - 2]
+    table["verdict"] = np.where(nuisance, "nuisance", "innocent")
+    table["checked_at"] = str(world.calls["start"].to_pandas().max().date())
+    table.to_csv(sheet, index=False)
+
+
+def test_the_page_on_adapting_moves_the_threshold_by_the_answers(written_world, trained_folder, monkeypatch):
+    folder = trained_folder / "adapting"
+    folder.mkdir()
+    for name in ("cdr.csv", "complaints.csv", "op.toml"):
+        shutil.copyfile(trained_folder / name, folder / name)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CALLSIEVE_ADAPT_BASE", str(trained_folder / "run" / "bundle"))  # smaller than the shipped model
+    adapt = "callsieve adapt --data first/data --answers first/to_check.csv"
+    follow(
+        "adapt",
+        {
+            f"{adapt} --out second": lambda: fill_in(Path("first/to_check.csv"), written_world),
+            f"{adapt} --answers": lambda: fill_in(Path("second/to_check.csv"), written_world),
+        },
+    )
+    metadata = [json.loads(Path(name, "bundle", "bundle.json").read_text()) for name in ("first", "second", "third")]
+    learnt = [part["training"]["base"]["learnt"] for part in metadata]
+    assert learnt[0] == "nothing" and "nothing" not in learnt[1:]
+    looks = [pd.read_csv(Path(name, "to_check.csv"))["look"].tolist() for name in ("first", "second")]
+    assert set(looks[0]) == {1} and set(looks[1]) == {2} and len(looks[1]) <= asking.SECOND_LOOKS
+    assert pq.read_metadata("verdicts.parquet").num_rows == len(pd.read_csv("cdr.csv"))
+
+
+def test_the_page_on_adapting_names_the_columns_of_the_sheet_and_the_fewest_checks():
+    text = (how_to.FOLDER / "adapt.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \|", text.partition("## Fill in the sheet")[2].partition("\n## ")[0], re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(check_sheet.COLUMNS)
+    fewest, trees = choice.FEWEST_CHECKS, choice.FEWEST_FOR_TREES
+    assert f"| fewer than {fewest} |" in text and f"| {fewest} to {trees - 1} |" in text
+    assert f"| {trees} or more, and {choice.FEWEST_NUISANCE} numbers known as nuisance |" in text
+    assert f"a first round of {asking.CHECKS}, and {asking.SECOND_LOOKS} second looks" in text
+
+
 # Where the commands of the other pages run.
 RUN_IN = {
     "docs/how-to/container.md": "tests/system/test_container.py",
@@ -331,7 +374,7 @@ RUN_IN = {
 
 
 def test_the_code_of_each_page_runs_somewhere():
-    here = {*OUTPUT, "watch", "governance", "train", "labels", "score-files", "audit"}
+    here = {*OUTPUT, "watch", "governance", "train", "adapt", "labels", "score-files", "audit"}
     run_here = {f"docs/how-to/{page}.md" for page in here}
     for name in {page for page in PAGES if page.startswith("docs/")} - run_here:
         text = (ROOT / name).read_text(encoding="utf-8")
