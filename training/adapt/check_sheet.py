@@ -1,7 +1,7 @@
 """The sheet of numbers to check: a CSV file that an adaptation writes and a person fills in, one row a caller.
 
 A row names the caller by its token, and by the row of its call with the highest score in the file of calls. It holds
-no phone number, unless a column of the calls was asked for.
+no phone number.
 """
 
 from __future__ import annotations
@@ -161,12 +161,18 @@ def nuisance_of(verdict: str, where: str) -> bool:
 
 
 def moment_of(text: str, where: str) -> pd.Timestamp:
-    """Returns the moment of a check; a day counts from its end. Raises ValueError if it is neither day nor moment."""
+    """Returns the moment of a check; a day counts from its end.
+
+    Raises:
+        ValueError: if it is neither day nor moment, or more than a day after now.
+    """
     moment = pd.to_datetime(text.strip(), format="ISO8601", errors="coerce")
     if pd.isna(moment):
         raise ValueError(f"{where}: checked_at: expected a day such as 2026-03-01, or a time with an offset")
-    if moment.tzinfo is not None:
-        return moment.tz_convert("UTC")
-    if moment != moment.normalize():
+    if moment.tzinfo is None and moment != moment.normalize():
         raise ValueError(f"{where}: checked_at: expected a time with an offset, such as 2026-03-01T12:00:00+08:00")
-    return (moment + pd.Timedelta(days=1)).tz_localize("UTC")
+    day = pd.Timedelta(days=1)
+    known = (moment + day).tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
+    if known > pd.Timestamp.now("UTC") + day:
+        raise ValueError(f"{where}: checked_at: expected a moment that has passed")
+    return known

@@ -1,0 +1,287 @@
+"""What an adaptation learns from no, few, many, wrong and contradicting answers, on one small network."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from callsieve.features.kernel.windows import DAY_MS
+from callsieve.serving.bundle.bundle import BundleError
+from callsieve.serving.bundle.signing import SIGNER
+from callsieve.serving.scorer.scorer import Scorer
+from callsieve.training import Settings
+from callsieve.training.adapt import adapting, own_trees
+from callsieve.training.adapt.adapting import Adaptation, adapt
+from callsieve.training.adapt.base import read_base
+from callsieve.training.adapt.check_sheet import read_sheets, with_answers, write_sheet
+from callsieve.training.adapt.choice import weights_of
+from callsieve.training.data.sources import Source
+from callsieve.training.model.train import write_bundle
+from tests.support import small_bundle as small
+from tests.support.adapted_network import findings_of, guesses, make_world, true_callers, unchecked, write_base
+from tests.support.errors import refused
+
+FEW_POINTS = 0.06  # of the probable catch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_trees():
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(own_trees, "TREES", 40)
+        yield
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    write_base(folder)
+    return read_base(folder / "bundle")
+
+
+@pytest.fixture(scope="module")
+def network_world():
+    return make_world()
+
+
+@pytest.fixture(scope="module")
+def calls(network_world):
+    return unchecked(network_world)
+
+
+@pytest.fixture(scope="module")
+def truth(network_world):
+    return true_callers(network_world)
+
+
+@pytest.fixture(scope="module")
+def run(base, calls):
+    """Adapts the base with answers, which are series by token, of callers that were drawn."""
+
+    def adapted(*answers, drawn=None, threads=2, dataset=calls):
+        findings = pd.concat([dataset.findings, *(findings_of(dataset, answer) for answer in answers)])
+        return adapt(replace(dataset, findings=findings), Settings(threads=threads), Adaptation(base, drawn))
+
+    return adapted
+
+
+@pytest.fixture(scope="module")
+def first(run):
+    """Without an answer."""
+    return run()
+
+
+@pytest.fixture(scope="module")
+def drawn(first):
+    """The callers of the first round of checks, with their probabilities."""
+    places = first[1].drawn
+    return pd.DataFrame({"number": first[1].callers.token[places.caller], "probability": places.probability})
+
+
+@pytest.fixture(scope="module")
+def second(run, truth, drawn):
+    """With true answers to the first round."""
+    return run(truth[drawn["number"]], drawn=drawn)
+
+
+@pytest.fixture(scope="module")
+def everyone(run, truth):
+    """With a true answer about each caller."""
+    return run(truth)
+
+
+def assert_base_stays(base, trained):
+    bundle = base.bundle
+    assert trained.models["model"] == base.texts["model"] and "content" in trained.models
+    assert trained.card.thresholds == bundle.thresholds
+    assert trained.card.calibration == bundle.calibration
+
+
+def test_without_answers_the_base_stays_and_asks(first, base, drawn):
+    trained, adapted = first
+    assert_base_stays(base, trained)
+    figures = adapted.figures
+    assert figures["learnt"] == "nothing" and "0 numbers checked, expected at least 20" in figures["why"]
+    assert figures["before"] == figures["after"] and figures["after"]["bound"] is None
+    assert len(drawn) == 175 and (drawn["probability"] < 1).any() and not len(adapted.again)
+    assert trained.card.training["base"] == {
+        "model": base.bundle.model_id, "signed_by": base.bundle.signed_by, "learnt": "nothing"
+    }  # fmt: skip
+    covered = figures["covered"]
+    parts = [covered[name] for name in covered if name != "all"]
+    assert covered["all"] == {key: sum(part[key] for part in parts) for key in ("callers", "calls")}
+
+
+def test_some_answers_move_the_thresholds_alone(run, base, truth, drawn):
+    answers = truth[drawn["number"].sample(30, random_state=1)]
+    trained, adapted = run(answers, drawn=drawn)
+    assert adapted.figures["learnt"] == "threshold" and "30 numbers checked" in adapted.figures["why"]
+    assert (adapted.figures["asked"], adapted.figures["answered"]) == (175, 30)
+    assert trained.models["model"] == base.texts["model"]
+    thresholds = [band.threshold for band in trained.card.thresholds]
+    assert thresholds != [band.threshold for band in base.bundle.thresholds] and thresholds == sorted(thresholds)[::-1]
+    assert run(answers[:19], drawn=drawn)[1].figures["learnt"] == "nothing"
+
+
+def test_a_check_of_a_caller_counts_as_many_callers_as_it_stands_for(second, truth):
+    """The figures of a side by hand: inverse probabilities of innocent callers, over all probably innocent calls."""
+    trained, adapted = second
+    callers, after = adapted.callers, adapted.figures["after"]
+    place = trained.pool.caller
+    flagged = np.bincount(place[trained.raw >= after["threshold"]], minlength=len(callers.token))
+    assert adapted.figures["answered"] == 175
+    nuisance = adapted.nuisance
+    caught = np.where(nuisance >= 0.5, nuisance, 0)[place]
+    assert after["caught"] == pytest.approx((caught * (trained.raw >= after["threshold"])).sum() / caught.sum())
+    checked = callers.checked != 0
+    assert (truth[callers.token[checked]].to_numpy() == (nuisance[checked] >= 0.5)).mean() > 0.9
+    assert after["bound"] >= after["flagged"] >= flagged[checked & (nuisance < 0.5)].sum() / (1 - nuisance)[place].sum()
+
+
+def test_many_answers_bring_own_trees(everyone, base, truth, tmp_path):
+    trained, adapted = everyone
+    assert adapted.figures["learnt"] == "threshold and trees"
+    before, after = (adapted.figures[side]["caught"] for side in ("before", "after"))
+    assert after > before + FEW_POINTS
+    bad = truth[adapted.callers.token].to_numpy()[trained.pool.caller]
+    ranks = [pd.Series(raw).rank()[bad].mean() for raw in (adapted.base_raw, trained.raw)]
+    assert ranks[1] > ranks[0]  # by the truth, on calls of callers that a member did not learn from
+    write_bundle(trained, tmp_path / "bundle", small.KEY)
+    scorer = Scorer.load(tmp_path / "bundle", trusted=small.TRUSTED)
+    assert scorer.bundle.model.trees > base.bundle.model.trees
+    assert scorer.bundle.thresholds[0].threshold == adapted.figures["after"]["threshold"]
+
+
+def test_equal_input_gives_equal_bytes_on_any_number_of_threads(run, truth, everyone, tmp_path):
+    key = Ed25519PrivateKey.generate()
+    for name, trained in (("two", everyone[0]), ("one", run(truth, threads=1)[0])):
+        write_bundle(trained, tmp_path / name, key)
+    for path in (tmp_path / "two").iterdir():
+        assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("whom", ["the first round", "all callers"])
+def test_answers_that_are_guesses_leave_the_base_as_it_is(run, base, truth, drawn, whom):
+    answers = guesses(truth if whom == "all callers" else truth[drawn["number"]], seed=1)
+    trained, adapted = run(answers, drawn=drawn if whom == "the first round" else None)
+    assert adapted.figures["learnt"] == "nothing" and "the answers contradict" in adapted.figures["why"]
+    assert_base_stays(base, trained)
+
+
+def test_answers_that_contradict_earlier_ones_leave_the_base_as_it_is(run, truth, drawn):
+    answers = truth[drawn["number"][:100]]
+    _, adapted = run(answers, ~answers[:50], drawn=drawn)
+    assert (adapted.figures["twice"], adapted.figures["changed"]) == (50, 50)
+    assert adapted.figures["learnt"] == "nothing" and "the answers contradict" in adapted.figures["why"]
+
+
+def test_a_wrong_answer_that_surprises_is_asked_again_and_its_correction_undoes_it(run, truth, drawn, first, second):
+    """The wrong answers are about the nuisance callers with the most calls whose scores tell what they are."""
+    right = truth[drawn["number"]]
+    callers, caught = second[1].callers, second[1].figures["after"]["caught"]
+    stake = pd.Series(callers.calls, callers.token)[(first[1].nuisance > 0.6) & truth[callers.token].to_numpy()]
+    stake = stake[stake.index.isin(right.index)].sort_values(ascending=False)
+    for number in stake.index[:3]:
+        wrong = right.copy()
+        wrong[number] = False
+        _, misled = run(wrong, drawn=drawn)
+        again = misled.callers.token[misled.again]
+        assert number in again and len(again) == 25 and not len(misled.drawn.caller)
+        _, corrected = run(wrong, right[again], drawn=drawn)
+        assert corrected.figures["changed"] == 1 and corrected.figures["twice"] == 25
+        assert abs(corrected.figures["after"]["caught"] - caught) <= FEW_POINTS, number
+
+
+def test_a_trusted_number_is_neither_asked_nor_counted(run, calls, drawn, truth, monkeypatch):
+    trusted = set(drawn["number"][:20])
+    end = pd.Timestamp("2025-01-01", tz="UTC")
+    lists = pd.DataFrame({
+        "number": sorted(trusted), "list": "trusted survey", "valid_from": end,
+        "valid_to": end + pd.Timedelta(days=999), "known_at": end,
+    }).astype(calls.lists.dtypes)  # fmt: skip
+    listing = replace(calls, lists=lists)
+    trained, adapted = run(dataset=listing)
+    assert adapted.figures["covered"]["trusted"]["callers"] == 20
+    assert not trusted & set(adapted.callers.token[adapted.drawn.caller])
+    judged = adapted.callers.token[trained.pool.caller[trained.pool.certify]]
+    assert not trusted & set(judged)
+    given = []
+    monkeypatch.setattr(adapting, "weights_of", lambda *parts: given.append(weights_of(*parts)) or given[-1])
+    answers = truth[drawn["number"]].drop(sorted(trusted))
+    callers = run(answers, drawn=drawn, dataset=listing)[1].callers
+    assert callers.trusted.sum() == 20 and (given[0][0][callers.trusted] == 0).all() and given[0][0].any()
+    checked = run(answers, ~truth[sorted(trusted)[:1]], drawn=drawn, dataset=listing)[1].callers
+    assert checked.trusted.sum() == 19  # a check says otherwise
+
+
+def test_the_sheet_names_callers_by_token_and_row_and_is_read_again(first, base, calls, drawn, truth, tmp_path):
+    trained, adapted = first
+    path = tmp_path / "to_check.csv"
+    write_sheet(adapted, trained, path, base.bundle.model)
+    sheet = pd.read_csv(path)
+    assert not re.search(r"(?<![\d.])1[3-9]\d{9}(?!\d)|(?<!\d)0?28\d{8}(?!\d)", path.read_text())
+    assert set(sheet["number"]) == set(drawn["number"]) and sheet["verdict"].isna().all()
+    caller = calls.calls["caller"].to_pandas().astype(str)
+    rows = pd.Series(caller.to_numpy(), calls.calls["call"].to_numpy())
+    assert rows[sheet["row"]].tolist() == sheet["number"].tolist()
+    assert sheet["calls"].tolist() == [(caller[_last(calls)] == number).sum() for number in sheet["number"]]
+    sheet["verdict"] = np.where(truth[sheet["number"]], " Nuisance", "innocent")
+    sheet["verdict"] = sheet["verdict"].where(sheet.index % 5 > 0, "")
+    sheet["checked_at"] = np.where(sheet["verdict"] == "", "", "2025-03-20")
+    sheet.to_csv(path, index=False)
+    answers = read_sheets([path])
+    assert dict(answers.asked.values) == pytest.approx(dict(drawn.values), rel=1e-5)
+    assert (answers.findings["known_at"] == pd.Timestamp("2025-03-21", tz="UTC")).all()  # a day counts from its end
+    answered = answers.findings.set_index("number")["nuisance"]
+    assert len(answered) == 140 and (answered == truth[answered.index]).all()
+    again = with_answers(Source("calls", "certify", lambda: calls), answers).read()
+    assert again.findings.dtypes.equals(calls.findings.dtypes) and len(again.findings) == 140
+
+
+def _last(calls):
+    """Returns which calls are after the week that fills the windows."""
+    start = calls.calls["start"].to_numpy()
+    return start >= start.min() + 7 * DAY_MS
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"checked_at": "2025-03-20T12:00"}, "row 2: checked_at: expected a time with an offset, such as"),
+        ({"checked_at": ""}, "row 2: checked_at: expected a day such as 2026-03-01"),
+        ({"checked_at": "20/3/2025"}, "row 2: checked_at: expected a day such as 2026-03-01"),
+        ({"checked_at": "2999-01-01"}, "row 2: checked_at: expected a moment that has passed"),
+        ({"verdict": "spam"}, "row 2: verdict: expected nuisance or innocent, or nothing, got 'spam'"),
+        ({"number": "13800138000"}, "row 2: number: expected the token that was written, got another text"),
+        ({"probability": "0"}, "row 2: probability: expected the value that was written"),
+        ({"probability": "1.5"}, "row 2: probability: expected the value that was written"),
+        ({"probability": "nan"}, "row 2: probability: expected the value that was written"),
+        ({"probability": ""}, "row 2: probability: expected the value that was written"),
+    ],
+)
+def test_a_wrong_row_of_a_sheet_is_refused(tmp_path, change, message):
+    row = {"number": "e1." + "a" * 32, "probability": "0.5", "look": "1", "verdict": "nuisance"}
+    path = tmp_path / "to_check.csv"
+    pd.DataFrame([row | {"checked_at": "2025-03-20T12:00:00+08:00"} | change]).to_csv(path, index=False)
+    with refused(message.replace("(", r"\(")):
+        read_sheets([path])
+
+
+def test_calls_of_several_networks_or_few_days_are_refused(base, calls):
+    few = replace(calls, calls=calls.calls.filter(~_last(calls)))
+    with refused("expected at least 9 days, of which 7 fill the windows, got 7"):
+        adapt(few, Settings(threads=2), Adaptation(base))
+    with refused("one network in one folder, got 2"):
+        adapt([Source("", "certify", lambda: calls)] * 2, Settings(threads=2), Adaptation(base))
+
+
+def test_a_base_is_verified_and_trusts_its_own_signer_only(tmp_path):
+    model = write_base(tmp_path)
+    assert read_base(tmp_path / "bundle").bundle.model_id == model
+    with pytest.raises(BundleError, match="which is not trusted"):
+        read_base(tmp_path / "bundle", [small.OTHER_KEY.public_key()])
+    (tmp_path / SIGNER).unlink()
+    with pytest.raises(BundleError, match="which is not trusted"):
+        read_base(tmp_path / "bundle")
