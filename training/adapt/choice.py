@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES
@@ -14,7 +15,7 @@ from callsieve.training.model.bands import TARGETS
 from callsieve.training.model.matrix import feature_columns, select_columns
 
 from .asking import Drawn
-from .evidence import posterior
+from .evidence import ANSWER
 from .network import Network, allowed_calls
 from .own_trees import OwnTrees, grow_own_trees, learning_rows
 from .thresholds import threshold_for
@@ -95,7 +96,7 @@ def choose_model(
     answered = answers_of(network)
     if answered < FEWEST_CHECKS:
         return None, f"{answered} numbers checked, expected at least {FEWEST_CHECKS}; the base stays as it is"
-    if contradicts(network, even):
+    if contradicts(network, nuisance):
         return None, "the answers contradict each other or the scores; check them again, the base stays as it is"
     moved = with_thresholds(network, network.raw, nuisance, weight, lowest)
     if answered < FEWEST_FOR_TREES:
@@ -116,20 +117,21 @@ def answers_of(network: Network) -> int:
     return int(((network.callers.looks > 0) & np.isfinite(network.highest)).sum())
 
 
-def contradicts(network: Network, even: float) -> bool:
+def contradicts(network: Network, nuisance: Array) -> bool:
     """Returns whether answers contradict each other more often than mistakes explain, or all else that is known.
 
-    Args:
-        even: score of the base at which both kinds are equally likely.
+    All else is the score and the evidence, with the line that fits the answers best: a base that is wrong about the
+    network as a whole is no sign of wrong answers.
     """
     callers = network.callers
     twice = int((callers.looks > 1).sum())
     if twice >= FEWEST_TWICE and callers.changed.sum() > CONTRADICTED * int((callers.looks > 0).sum()):
         return True
     rows = np.flatnonzero((callers.checked != 0) & np.isfinite(network.highest))
-    expected = np.clip(posterior(callers.unanswered(), network.highest, even)[rows], 0.02, 0.98)
+    known = logit(np.clip(nuisance[rows], 1e-12, 1 - 1e-12)) - ANSWER * callers.checked[rows]
+    expected = np.clip(expit(known), 0.02, 0.98)
     right = np.where(callers.checked[rows] > 0, expected, 1 - expected)
-    return bool(len(rows) and -np.log(right).mean() > SURPRISED * 2 * np.log(2))
+    return bool(len(rows) and -np.log(right).mean() > SURPRISED * np.log(2))
 
 
 def with_thresholds(network: Network, raw: Array, nuisance: Array, weight: Array, lowest: float) -> Choice:
