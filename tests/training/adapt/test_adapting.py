@@ -1,4 +1,4 @@
-"""What an adaptation learns from no, few, many, wrong and contradicting answers, on one small network."""
+"""An adaptation to one small network learns from no, few, many, wrong and contradicting answers."""
 
 import re
 from dataclasses import replace
@@ -206,11 +206,11 @@ def test_a_trusted_number_is_neither_asked_nor_counted(run, calls, drawn, truth,
     assert not trusted & set(adapted.callers.token[adapted.drawn.caller])
     judged = adapted.callers.token[trained.pool.caller[trained.pool.certify]]
     assert not trusted & set(judged)
-    given = []
-    monkeypatch.setattr(adapting, "weights_of", lambda *parts: given.append(weights_of(*parts)) or given[-1])
+    weighed = []
+    monkeypatch.setattr(adapting, "weights_of", lambda *parts: weighed.append(weights_of(*parts)) or weighed[-1])
     answers = truth[drawn["number"]].drop(sorted(trusted))
     callers = run(answers, drawn=drawn, dataset=listing)[1].callers
-    assert callers.trusted.sum() == 20 and (given[0][0][callers.trusted] == 0).all() and given[0][0].any()
+    assert callers.trusted.sum() == 20 and (weighed[0][0][callers.trusted] == 0).all() and weighed[0][0].any()
     checked = run(answers, ~truth[sorted(trusted)[:1]], drawn=drawn, dataset=listing)[1].callers
     assert checked.trusted.sum() == 19  # a check says otherwise
 

@@ -55,7 +55,7 @@ def test_callers_are_drawn_as_often_as_their_probability_says():
 def test_the_estimate_is_unbiased_and_its_bound_holds_in_19_of_20_draws(wrong):
     """Flagged calls are fewer than the calls by which callers are drawn, as above a higher threshold."""
     rng = np.random.default_rng(5)
-    error, held, seen = [], [], []
+    error, covered, seen = [], [], []
     for seed in range(SEEDS // 2):
         calls = rng.geometric(0.05, 300)
         nuisance, innocent = rng.uniform(0.05, 0.95, 300), rng.random(300) < wrong
@@ -64,19 +64,19 @@ def test_the_estimate_is_unbiased_and_its_bound_holds_in_19_of_20_draws(wrong):
         sums = estimate(flagged[drawn.caller], innocent[drawn.caller], drawn.probability)
         total = flagged[innocent].sum()
         error.append(sums.flagged - total)
-        held.append(sums.bound >= total)
+        covered.append(sums.bound >= total)
         seen.append(sums.bound >= sums.flagged)
     assert abs(np.mean(error)) <= 4 * np.std(error) / len(error) ** 0.5
-    assert np.mean(held) >= 0.95 and all(seen)
+    assert np.mean(covered) >= 0.95 and all(seen)
 
 
 def lowest_threshold(caller, raw, weight, allowed):
     """Returns what `threshold_for` does, by trying every threshold at which a call is no longer flagged."""
     for threshold in sorted([min(raw), *np.nextafter([score for score in raw if score >= min(raw)], np.inf)]):
         flagged = {}
-        for one, score in zip(caller, raw, strict=True):
+        for number, score in zip(caller, raw, strict=True):
             if score >= threshold:
-                flagged[one] = flagged.get(one, 0.0) + weight[one]
+                flagged[number] = flagged.get(number, 0.0) + weight[number]
         if sum(min(count, ONE_CALLER * allowed) for count in flagged.values()) <= MARGIN * allowed + 1e-9:
             return threshold
     raise AssertionError
@@ -90,8 +90,8 @@ def lowest_threshold(caller, raw, weight, allowed):
 def test_a_threshold_is_the_lowest_that_flags_at_most_half_of_the_allowed_calls(calls, weight, allowed):
     caller, raw = (np.array(column) for column in zip(*calls, strict=True))
     expected = lowest_threshold(caller, raw.astype(float), weight, allowed)
-    found = threshold_for(Scored(caller, raw.astype(float)), np.array(weight), allowed)
-    assert np.ceil(found) == np.ceil(expected) and (found > np.floor(found)) == (expected > np.floor(expected))
+    chosen = threshold_for(Scored(caller, raw.astype(float)), np.array(weight), allowed)
+    assert np.ceil(chosen) == np.ceil(expected) and (chosen > np.floor(chosen)) == (expected > np.floor(expected))
 
 
 def test_one_caller_alone_does_not_move_a_threshold():
@@ -196,7 +196,7 @@ def test_a_member_learns_nothing_of_its_part_of_the_callers(network, monkeypatch
     monkeypatch.setattr(own_trees, "TREES", 5)
     nuisance, group = network[3], network[4]
     trees = grown(network, nuisance)
-    assert all(len(set(trees.held_out[group == one])) == 1 for one in set(group))
+    assert all(len(set(trees.held_out[group == number])) == 1 for number in set(group))
     for member in range(MEMBERS):
         mine = trees.held_out == member
         other = grown(network, np.where(mine, 1 - nuisance, nuisance))
