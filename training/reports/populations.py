@@ -28,7 +28,9 @@ def populations(figures: RunFigures) -> list[Population]:
     heads, counts, data = figures.get("headline"), figures.get("outcomes"), figures.get("data") or {}
     if not heads:
         return []
-    head, adapted, folds = heads["model"], figures.get("adapted"), figures.get("folds")
+    head, adapted = heads["model"], figures.get("adapted")
+    several = data.get("folders") not in (None, 1)
+    folds = None if several else figures.get("folds")  # each folder has its own spans; the figures have the last ones
     judged = span_of(folds, "certify")
     judged_on = phrase(str(data.get("judged_on") or gettext("judged calls")))
     numbers: Mapping[str, object] = counts or {}

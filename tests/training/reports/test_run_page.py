@@ -393,6 +393,15 @@ def test_one_table_says_whom_each_figure_covers(figures, rows):
         assert row in text
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_several_folders_have_no_common_span():
+    figures = example_figures()
+    figures["data"]["folders"] = 2
+    text = Page(page(figures)).text
+    assert "innocent calls: judged calls 310,412 3,412 – –" in text
+    assert "first called after the label cutoff, of unseen groups 80,124 612 – –" in text
+
+
 @given(st.floats(1e-9, 1.0, exclude_max=True))
 def test_one_in_is_never_below_the_rate(rate):
     top, every = re.fullmatch(r"(\d+) in ([\d,]+)", one_in(rate)).groups()
