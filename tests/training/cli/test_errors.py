@@ -3,10 +3,13 @@
 import shlex
 import shutil
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from callsieve.features.keys.callee_keys import EPHEMERAL
+from callsieve.serving.bundle.signing import write_public_key
+from tests.support import small_bundle
 from tests.support.calls import foreign_files
 from tests.support.errors import raising
 
@@ -14,6 +17,7 @@ STORE = "--store sqlite:///{out}.db"
 SCORE = "score --bundle {run}/bundle --calls {world}/calls.parquet"
 FEATURES = "features --calls {world}/calls.parquet --layout keyed --out"
 ONE_SOURCE = "callsieve: train: expected one of --calls FILE, --data FOLDER and --vectors FILE\n"
+ONE_NETWORK = "callsieve: adapt: expected one of --calls FILE and --data FOLDER\n"
 ONE_TARGET = "callsieve: model export: expected either --mlflow FOLDER or --onnx FILE\n"
 DAYS = "callsieve: --valid-days: expected a whole number from 1 to 36,500, got "
 NOT_FOUND = "{none}: not found"
@@ -41,6 +45,23 @@ FAULTS = [
     ("train --data {world} --out {out} --valid-days 36501", f"{DAYS}36501\n"),
     ("train --data {world} --out {out} --valid-days nan", f"{DAYS}nan\n"),
     ("train --vectors {none}", NOT_FOUND),
+    ("adapt --data {world} --out {out} --answers {none}", "{none}"),
+    (
+        "adapt --data {world} --out {out} --answers {sheets}/column.csv",
+        "column.csv: expected the columns of to_check.csv",
+    ),
+    (
+        "adapt --data {world} --out {out} --answers {sheets}/verdict.csv",
+        "verdict.csv: row 2: verdict: expected nuisance or",
+    ),
+    ("adapt --data {world} --out {out} --answers {sheets}/number.csv", "number.csv: row 2: number: expected the token"),
+    (
+        "adapt --data {world} --out {out} --answers {sheets}/chance.csv",
+        "row 2: probability: expected the value that was",
+    ),
+    ("adapt --data {world} --out {out} --base {none}", "none: MANIFEST.json is missing; expected a signed bundle"),
+    ("adapt --data {world} --out {out} --trust {sheets}/other.pub", "which is not trusted"),
+    ("adapt --data {short} --out {out}", "calls: expected at least 9 days, of which 7 fill the windows, got "),
     ("score --bundle {run}/bundle --calls {none} --layout keyed", "none: not found"),
     ("score --bundle {run}/bundle --calls {none}", "{none}"),
     ("score --bundle {own} --calls {none}", NOT_FOUND),
@@ -101,6 +122,9 @@ USAGE = [
     ("train --data {world} --where 'b < 2'", "callsieve: train: --where: not used with --data; leave it out\n"),
     ("train --vectors {none} --gates g.toml --audit log",
      "callsieve: train: --gates, --audit: not used with --vectors; leave it out\n"),
+    ("adapt", ONE_NETWORK),
+    ("adapt --calls {text} --data {world}", ONE_NETWORK),
+    ("adapt --data {world} --complaints c", "--complaints: not used with no --calls"),
     ("model export --bundle {none}", ONE_TARGET),
     ("model export --bundle {none} --mlflow a --onnx b", ONE_TARGET),
     # A user could otherwise believe that rows were checked and quarantined.
@@ -142,10 +166,33 @@ def places(world_folder, written_world, tmp_path_factory):
     (named["full"] / "file").touch()
     named["text"].write_text("not a key")
     named["wrong"].write_text("leaves = 3\n")
+    named |= {"sheets": folder / "sheets", "short": folder / "short"}
+    write_sheets(named["sheets"])
+    shutil.copytree(world_folder, named["short"])
+    calls = pq.read_table(world_folder / "calls.parquet")
+    pq.write_table(calls.slice(0, calls.num_rows // 8), named["short"] / "calls.parquet")
+    (named["short"] / "truth.parquet").unlink()
     shutil.copytree(world_folder, named["partial"])
     complaints = named["partial"] / "complaints.parquet"
     pq.write_table(pq.read_table(complaints).drop_columns("category"), complaints)
     return named
+
+
+def write_sheets(folder):
+    """Writes filled-in sheets of an adaptation, each with one fault, and the public key of somebody else."""
+    folder.mkdir()
+    row = {
+        "number": f"e1.{'a' * 32}",
+        "probability": "0.5",
+        "look": "1",
+        "verdict": "nuisance",
+        "checked_at": "2025-04-01",
+    }
+    faults = {"verdict": {"verdict": "spam"}, "number": {"number": "13800138000"}, "chance": {"probability": "0"}}
+    for name, change in faults.items():
+        pd.DataFrame([row | change]).to_csv(folder / f"{name}.csv", index=False)
+    pd.DataFrame([row]).drop(columns="look").to_csv(folder / "column.csv", index=False)
+    write_public_key(small_bundle.OTHER_KEY.public_key(), folder / "other.pub")
 
 
 @pytest.mark.parametrize(("words", "code", "message"), ROWS)
