@@ -91,6 +91,11 @@ def reproduce_folder(
     if not (folder / "bundle").is_dir():
         raise ValueError(f"{folder}: no bundle to reproduce; a run of an own estimator has none")
     settings = settings_of(read_record(folder, SETTINGS), threads)
+    if settings.base:
+        raise ValueError(
+            f"{folder}: adapted from model {settings.base}; expected a run of a training; "
+            "to make it again, adapt that model with the same calls and answers"
+        )
     recorded = read_record(folder, DATASETS)
     trained = train(_sources(folder, data, recorded), settings, progress)
     made = {name: entry["sha256"] for name, entry in dataset_entries(trained, "").items()}

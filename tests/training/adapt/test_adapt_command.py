@@ -1,0 +1,80 @@
+"""`callsieve adapt` on keyed calls: three rounds, with the sheet filled in from the truth between them."""
+
+import re
+import shutil
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from callsieve.training.judging import judge as judging
+from callsieve.training.oversight.log.run_paths import default_store
+from callsieve.training.tracking import mlflow_read
+from callsieve.training.world import write_world
+from tests.support.adapted_network import make_world, true_callers, write_base
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, empty_store):
+    """A base, and keyed calls without complaints, checks and truth."""
+    folder = tmp_path_factory.mktemp("adapt")
+    (folder / "base").mkdir()
+    write_base(folder / "base")
+    write_world(make_world(), folder / "calls")
+    shutil.copyfile(empty_store, folder / "mlflow.db")
+    for name in ("findings", "truth"):
+        (folder / "calls" / f"{name}.parquet").unlink()
+    complaints = folder / "calls" / "complaints.parquet"
+    pq.write_table(pq.read_table(complaints).slice(0, 0), complaints)
+    return folder
+
+
+@pytest.fixture
+def rounds(folder, command_json, monkeypatch):
+    """Adapts the base in a folder of that name, with filled-in sheets of earlier rounds; returns the figures."""
+    monkeypatch.setattr(judging, "baseline_scores", lambda _: {})
+
+    def run(name, *earlier):
+        answers = [word for before in earlier for word in ("--answers", folder / before / "to_check.csv")]
+        words = ("--base", folder / "base" / "bundle", "--data", folder / "calls", "--out", folder / name)
+        return command_json("adapt", *words, "--tracking-uri", default_store(folder), *answers, "--threads", 2)
+
+    return run
+
+
+def fill_in(sheet, truth):
+    """Answers every row of a sheet by the truth; returns the rows."""
+    rows = pd.read_csv(sheet)
+    assert list(rows.columns[:5]) == ["number", "probability", "look", "verdict", "checked_at"]
+    rows["verdict"] = truth[rows["number"]].map({True: "nuisance", False: "innocent"}).to_numpy()
+    rows.assign(checked_at="2025-03-20").to_csv(sheet, index=False)
+    return rows
+
+
+def test_three_rounds_of_checks_make_a_signed_model_that_scores(
+    rounds, folder, command_json, command_text, command_error
+):
+    truth = true_callers(make_world())
+    first = rounds("one")
+    assert first["adapted"]["learnt"] == "nothing" and first["adapted"]["after"]["bound"] is None
+    asked = fill_in(folder / "one" / "to_check.csv", truth)
+    assert len(asked) == 175 and set(asked["look"]) == {1}
+    second = rounds("two", "one")
+    assert second["adapted"]["answered"] == second["adapted"]["asked"] == 175
+    again = fill_in(folder / "two" / "to_check.csv", truth)
+    assert len(again) == 25 and set(again["look"]) == {2} and set(again["number"]) < set(asked["number"])
+    third = rounds("three", "one", "two")["adapted"]
+    assert (third["answered"], third["twice"], third["changed"]) == (175, 25, 0) and third["learnt"] != "nothing"
+    for run in ("one", "two", "three"):
+        command_text("model", "verify", "--bundle", folder / run / "bundle")
+        assert not re.search(rb"(?<![\d.])1[3-9]\d{9}(?!\d)", (folder / run / "to_check.csv").read_bytes())
+    command_text("audit", "verify", "--in", folder / "three", "--tracking-uri", default_store(folder))
+    words = ("--calls", folder / "calls" / "calls.parquet", "--layout", "keyed")
+    counts = command_json("score", "--bundle", folder / "three" / "bundle", *words)
+    assert sum(counts["actions"].values()) == counts["calls"] and counts["actions"]["label"] > 0
+    tags = mlflow_read.snapshot(default_store(folder), second["tracking"]["run"])["tag"]
+    assert (tags["base_model_id"], tags["base_learnt"]) == (second["adapted"]["base"], second["adapted"]["learnt"])
+    refused = command_error("model", "replay", folder / "two", "--data", folder / "calls")
+    assert f"adapted from model {second['adapted']['base']}; expected a run of a training" in refused
