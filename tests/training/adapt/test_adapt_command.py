@@ -59,12 +59,12 @@ def test_three_rounds_of_checks_make_a_signed_model_that_scores(
     truth = true_callers(make_world())
     first = rounds("one")
     assert first["adapted"]["learnt"] == "nothing" and first["adapted"]["after"]["bound"] is None
-    asked = fill_in(folder / "one" / "to_check.csv", truth)
-    assert len(asked) == 175 and set(asked["look"]) == {1}
+    sheet = fill_in(folder / "one" / "to_check.csv", truth)
+    assert len(sheet) == 175 and set(sheet["look"]) == {1}
     second = rounds("two", "one")
     assert second["adapted"]["answered"] == second["adapted"]["asked"] == 175
     again = fill_in(folder / "two" / "to_check.csv", truth)
-    assert len(again) == 25 and set(again["look"]) == {2} and set(again["number"]) < set(asked["number"])
+    assert len(again) == 25 and set(again["look"]) == {2} and set(again["number"]) < set(sheet["number"])
     third = rounds("three", "one", "two")["adapted"]
     assert (third["answered"], third["twice"], third["changed"]) == (175, 25, 0) and third["learnt"] != "nothing"
     for run in ("one", "two", "three"):
