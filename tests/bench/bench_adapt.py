@@ -81,7 +81,7 @@ def main() -> None:
 def adapted(folder: Path, base: Base, checks: int, draws: int, days: int, wrong: float) -> dict[str, Any]:
     """Returns the figures of a folder."""
     with tempfile.TemporaryDirectory() as work:
-        dataset, truth = network_of(folder, Path(work))
+        dataset, truth, bad = network_of(folder, Path(work))
     settings = replace(Settings(), features=base.bundle.features)
     start = dataset.calls["start"].to_numpy()
     end = int(start.min()) + days * DAY
@@ -92,7 +92,7 @@ def adapted(folder: Path, base: Base, checks: int, draws: int, days: int, wrong:
     )
     recorded = feed_of_table(early.calls)
     network = score_network(early, settings, base, recorded)
-    later = later_calls(dataset, np.flatnonzero(start >= end), truth, settings, base, recorded)
+    later = later_calls(dataset, np.flatnonzero((start >= end) & (bad >= 0)), bad, settings, base, recorded)
     nuisance = np.array([truth.get(token, 0) == 1 for token in network.callers.token])
     bands = base.bands(recorded)
     report: dict[str, Any] = {"records": recorded, "innocent_calls": int((~later.nuisance).sum())}
@@ -114,15 +114,20 @@ def adapted(folder: Path, base: Base, checks: int, draws: int, days: int, wrong:
     return report
 
 
-def network_of(folder: Path, work: Path) -> tuple[Dataset, Mapping[str, int]]:
-    """Returns the keyed calls and complaints of a folder without its truth, and the truth of each caller's token."""
+def network_of(folder: Path, work: Path) -> tuple[Dataset, Mapping[str, int], Array]:
+    """Returns the keyed calls and complaints of a folder without its truth, the truth of each caller's token, and of
+    each call: 1 for nuisance, 0 for innocent, -1 where it is not known.
+
+    A caller is nuisance if any of its calls is, such as a number that was lent to others.
+    """
     written = pd.read_parquet(folder / "truth.parquet")
     if "number" not in written:
         world = read_dataset(folder)
         assert world.truth is not None
         callers = world.calls["caller"].cast(pa.string()).to_pandas()
-        bad = pd.Series(world.truth["nuisance"].to_numpy(zero_copy_only=False).astype(int))
-        return replace(world, truth=None, findings=world.findings.iloc[:0]), bad.groupby(callers).max().to_dict()
+        nuisance = pd.Series(world.truth["nuisance"].to_numpy(zero_copy_only=False).astype(int))
+        blind = replace(world, truth=None, findings=world.findings.iloc[:0])
+        return blind, nuisance.groupby(callers).max().to_dict(), nuisance.to_numpy()
     truth = written.astype({"number": str}).set_index("number")["nuisance"]
     calls = pd.read_parquet(folder / "calls.parquet").drop_duplicates(["caller", "callee", "start"])
     rng = np.random.default_rng(1)
@@ -143,20 +148,18 @@ def network_of(folder: Path, work: Path) -> tuple[Dataset, Mapping[str, int]]:
     files = {"complaints": OwnFile(work / "complaints.csv", "callsieve")}
     key_own_files(OwnFile(work / "calls.parquet", "callsieve"), key, work / "keyed", **files)
     intake = Intake(key)
-    return read_dataset(work / "keyed"), {str(intake.token("number", text)): int(bad) for text, bad in truth.items()}
+    of_token = {str(intake.token("number", text)): int(nuisance) for text, nuisance in truth.items()}
+    dataset = read_dataset(work / "keyed")
+    of_call = dataset.calls["caller"].cast(pa.string()).to_pandas().map(of_token).fillna(-1).to_numpy(dtype=int)
+    return dataset, of_token, of_call
 
 
-def later_calls(
-    dataset: Dataset, rows: Array, truth: Mapping[str, int], settings: Settings, base: Base, recorded: str
-) -> Later:
-    """Returns the calls of the days that judge whose callers' truth is known."""
-    tokens = dataset.calls["caller"].cast(pa.string()).take(pa.array(rows)).to_pandas()
-    of_caller = tokens.map(truth)
-    known = of_caller.notna().to_numpy()
-    X = vectors_on(COMPLETE, dataset, settings.features, 0, rows[known]).X
+def later_calls(dataset: Dataset, rows: Array, nuisance: Array, settings: Settings, base: Base, recorded: str) -> Later:
+    """Returns the calls at `rows`, which judge; `nuisance` is the truth of all calls."""
+    X = vectors_on(COMPLETE, dataset, settings.features, 0, rows).X
     columns, every = feature_columns(settings.features), np.ones(len(X), dtype=bool)
     raw = score_rows(base.forest(recorded), X, np.arange(len(X)), every, columns, 0)
-    return Later(X[:, columns], raw, of_caller[known].to_numpy() == 1)
+    return Later(X[:, columns], raw, nuisance[rows] == 1)
 
 
 def one_draw(
