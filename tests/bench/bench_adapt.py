@@ -13,7 +13,7 @@ threshold that the checks give, and for the adapted model. Neither threshold nor
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,10 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.features.online.feeds import COMPLETE, feed_of_table
 from callsieve.serving.bundle.forest import read_forest
+from callsieve.serving.bundle.metadata import Band
 from callsieve.training.adapt.asking import draw, second_looks
 from callsieve.training.adapt.base import Base, read_base
-from callsieve.training.adapt.choice import BELOW_EVEN, Choice, choose_model, weights_of, with_thresholds
+from callsieve.training.adapt.choice import BELOW_EVEN, Choice, base_suffices, choose_model, weights_of, with_thresholds
 from callsieve.training.adapt.evidence import ANSWER, Callers, posterior
 from callsieve.training.adapt.network import Network, allowed_calls, score_network
 from callsieve.training.data.dataset import Dataset, read_dataset
@@ -97,9 +98,9 @@ def adapted(folder: Path, base: Base, checks: int, draws: int, days: int, wrong:
     bands = base.bands(recorded)
     report: dict[str, Any] = {"records": recorded, "innocent_calls": int((~later.nuisance).sum())}
     if bands:
-        report["base"] = later.figures(later.raw, max(bands[0].threshold_for(word) for word in ("mobile", "fixed")))
+        report["base"] = later.figures(later.raw, threshold_of(None, bands))
     rows = [
-        one_draw(network, nuisance, later, settings, base.even_score(recorded), checks, seed, wrong)
+        one_draw(network, nuisance, later, settings, base.even_score(recorded), checks, seed, wrong, bands)
         for seed in range(draws)
     ]
     report["draws"] = rows
@@ -171,6 +172,7 @@ def one_draw(
     checks: int,
     seed: int,
     wrong: float,
+    bands: Sequence[Band],
 ) -> dict[str, Any]:
     """Returns the figures of one draw of checks.
 
@@ -191,6 +193,8 @@ def one_draw(
     probable = posterior(checked.callers, network.highest, even)
     weight, _ = weights_of(checked, probable, draws if len(draws) else None)
     choice, why = choose_model(checked, probable, weight, replace(settings, seed=seed), even)
+    if choice is not None and base_suffices(checked, probable, weight, bands, choice):
+        choice, why = None, "the base stays"
     alone = with_thresholds(checked, network.raw, probable, weight, even - BELOW_EVEN)
     raw = later.raw
     if choice is not None and choice.trees is not None:
@@ -203,13 +207,15 @@ def one_draw(
         "asked": len(drawn.caller) + len(places),
         "innocent_answers": int((checked.callers.checked < 0).sum()),
         "threshold": later.figures(later.raw, alone.thresholds[0]),
-        "adapted": later.figures(raw, threshold_of(choice)),
+        "adapted": later.figures(raw, threshold_of(choice, bands)),
     }
 
 
-def threshold_of(choice: Choice | None) -> float:
-    """Returns the threshold of a choice; infinity for a base that stays, whose own figures stand beside."""
-    return float("inf") if choice is None else choice.thresholds[0]
+def threshold_of(choice: Choice | None, bands: Sequence[Band]) -> float:
+    """Returns the threshold of a choice; that of the base if it stays, infinity if the base has none."""
+    if choice is not None:
+        return choice.thresholds[0]
+    return max(bands[0].threshold_for(word) for word in ("mobile", "fixed")) if bands else float("inf")
 
 
 def answered(callers: Callers, places: Array, nuisance: Array, wrong: float, rng: np.random.Generator) -> Callers:

@@ -35,7 +35,16 @@ from callsieve.training.own.own_estimator import RiskModel
 from .adapted_figures import AdaptedFigures, Covered, Learnt, Side
 from .asking import CHECKS, Drawn, draw, second_looks
 from .base import Base
-from .choice import BELOW_EVEN, FEWEST_CHECKS, Choice, answers_of, choose_model, probable_catch, weights_of
+from .choice import (
+    BELOW_EVEN,
+    FEWEST_CHECKS,
+    Choice,
+    answers_of,
+    base_suffices,
+    choose_model,
+    probable_catch,
+    weights_of,
+)
 from .evidence import Callers, posterior
 from .network import Network, allowed_calls, score_network
 from .own_trees import MEMBERS, stacked_model
@@ -110,6 +119,11 @@ def adapt(
     nuisance = posterior(network.callers, network.highest, even)
     weight, checked = weights_of(network, nuisance, adaptation.asked)
     choice, why = choose_model(network, nuisance, weight, settings, even)
+    if choice is not None and base_suffices(network, nuisance, weight, base.bands(recorded), choice):
+        choice, why = (
+            None,
+            "the base catches as much within the allowed rate; it stays as it is",
+        )
     report("certify", 0.9)
     bands, calibration = parts_for(network, choice, nuisance, base, recorded)
     trained = trained_parts(network, choice, nuisance, sources[0], settings, base, recorded, bands, calibration)

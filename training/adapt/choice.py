@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES
+from callsieve.serving.rules.strata import STRATA
 from callsieve.training.model.bands import TARGETS
 from callsieve.training.model.matrix import feature_columns, select_columns
 
@@ -18,9 +19,12 @@ from .asking import Drawn
 from .evidence import ANSWER
 from .network import Network, allowed_calls
 from .own_trees import OwnTrees, grow_own_trees, learning_rows
-from .thresholds import threshold_for
+from .thresholds import counted_above, threshold_for
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from callsieve.serving.bundle.metadata import Band
     from callsieve.training.model.settings import Settings
 
 BELOW_EVEN = 2.0  # no threshold lies further below the score at which both kinds are equally likely
@@ -110,6 +114,22 @@ def choose_model(
     stacked = replace(with_thresholds(network, network.raw + added, nuisance, weight, lowest), trees=trees)
     gain = f"probable catch {moved.caught:.1%} with the base's ranking, {stacked.caught:.1%} with own trees"
     return (stacked if stacked.caught >= moved.caught + LEAST_GAIN else moved), gain
+
+
+def base_suffices(network: Network, nuisance: Array, weight: Array, bands: Sequence[Band], choice: Choice) -> bool:
+    """Returns whether the base as it is would catch as much as the choice, and no more innocent calls than allowed.
+
+    A band of the base is evidence, too: a threshold rises above it only if checks show that it flags too much.
+
+    Args:
+        bands: of the base on such records.
+    """
+    edges = [edge for word in STRATA for band in bands[:1] if (edge := band.threshold_for(word)) < np.inf]
+    if not edges:
+        return False
+    threshold, allowed = max(edges), allowed_calls(network, nuisance, TARGETS[0][1])
+    flagged = counted_above(network.scored(network.raw), weight, threshold, allowed)
+    return flagged <= allowed and probable_catch(network, network.raw, threshold, nuisance) >= choice.caught
 
 
 def answers_of(network: Network) -> int:

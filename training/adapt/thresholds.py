@@ -63,6 +63,20 @@ def threshold_for(scored: Scored, weight: Array, allowed: float) -> float:
     return float(scored.raw.min()) if first == len(raw) else float(np.nextafter(raw[first], np.inf))
 
 
+def counted_above(scored: Scored, weight: Array, threshold: float, allowed: float) -> float:
+    """Returns the weighted innocent calls at or above a threshold; one caller counts for at most ONE_CALLER.
+
+    Args:
+        weight, allowed: as for `threshold_for`.
+
+    >>> scored = Scored(np.array([0, 0, 1, 2]), np.array([5.0, 4.0, 3.0, 2.0]))
+    >>> counted_above(scored, np.array([3.0, 1.0, 0.0]), 2.0, 6.0)
+    3.0
+    """
+    counted = weight * scored.above(threshold, len(weight))
+    return float(np.minimum(counted, ONE_CALLER * allowed).sum())
+
+
 def places_within(group: Array) -> Array:
     """Returns for each entry how many earlier entries have its value.
 
