@@ -1,5 +1,7 @@
 """Draws, weights, thresholds and bounds against brute force, other libraries, and many draws."""
 
+from types import SimpleNamespace
+
 import lightgbm
 import numpy as np
 import pyarrow as pa
@@ -10,9 +12,10 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from callsieve.serving.bundle.forest import read_forest
+from callsieve.serving.bundle.metadata import Band, Certificate
 from callsieve.training.adapt import own_trees
 from callsieve.training.adapt.asking import draw, inclusion
-from callsieve.training.adapt.choice import shares_checked
+from callsieve.training.adapt.choice import Choice, base_suffices, shares_checked
 from callsieve.training.adapt.evidence import SHIFT_SD, SLOPE, SLOPE_SD, called_first_by, fitted_line
 from callsieve.training.adapt.own_trees import MEMBERS, grow_own_trees, stacked_model
 from callsieve.training.adapt.thresholds import MARGIN, ONE_CALLER, Scored, estimate, threshold_for
@@ -202,3 +205,25 @@ def test_a_member_learns_nothing_of_its_part_of_the_callers(network, monkeypatch
         other = grown(network, np.where(mine, 1 - nuisance, nuisance))
         same = [mine == theirs for mine, theirs in zip(trees.texts, other.texts, strict=True)]
         assert same == [place == member for place in range(MEMBERS)]
+
+
+@pytest.mark.parametrize(
+    ("above", "catch", "stays"),
+    [
+        pytest.param(1, 0.5, True, id="one innocent caller above: within the allowed rate"),
+        pytest.param(4, 0.5, False, id="four innocent callers above: more than allowed"),
+        pytest.param(1, 0.9, False, id="own trees catch more"),
+    ],
+)
+def test_the_base_stays_where_it_catches_as_much_within_the_allowed_rate(above, catch, stays):
+    innocent, calls = 1000, 100  # callers, and calls of each
+    caller = np.repeat(np.arange(innocent + 10), calls)
+    raw = np.full(len(caller), -5.0)
+    raw[caller < above] = 9.0
+    raw[caller >= innocent + 2] = 9.0  # the base catches eight of ten nuisance callers
+    nuisance = (np.arange(innocent + 10) >= innocent).astype(float)
+    network = SimpleNamespace(caller=caller, raw=raw, scored=lambda scores: Scored(caller, scores))
+    band = Band("certified", 4.0, Certificate("evidence", 0, 0, 1.0, 0.95, 1e-4, False))
+    weight = np.where(nuisance > 0, 0.0, 1.0)
+    assert base_suffices(network, nuisance, weight, (band,), Choice(raw, (4.0,), catch)) is stays
+    assert not base_suffices(network, nuisance, weight, (), Choice(raw, (4.0,), catch))
