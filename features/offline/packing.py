@@ -8,7 +8,6 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-import joblib
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -51,6 +50,8 @@ def pack_calls(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(G
     if missing:
         raise ValueError(f"calls: expected the columns of a keyed table, {', '.join(missing)} missing")
     count, grouping = calls.num_rows, tuple(kinds)
+    import joblib  # a service that fills its memory has no joblib
+
     with joblib.Parallel(threads, require="sharedmem") as parallel:
         read = column_readers(calls) | {kind: partial(group_codes, calls[GROUP_COLUMNS[kind]]) for kind in grouping}
         arrays = dict(zip(read, parallel(joblib.delayed(reader)() for reader in read.values()), strict=True))

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import joblib
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -198,6 +197,8 @@ def run(
 
 def run_tasks(tasks: Iterable[Task], threads: int) -> Iterator[None]:
     """Runs tasks, at most `threads` at once: the kernel, NumPy and Arrow release the GIL."""
+    import joblib  # a service that fills its memory has no joblib
+
     parallel = joblib.Parallel(threads, backend="threading", pre_dispatch=threads, return_as="generator_unordered")
     yield from parallel(joblib.delayed(task)() for task in tasks)
 

@@ -13,7 +13,6 @@ from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 
-import joblib
 import numpy as np
 import pyarrow as pa
 
@@ -112,6 +111,8 @@ def fill_vectors(calls: Packed, numbers: Grouped, features: tuple[Feature, ...],
             notes[rows[rows >= 0] * groups.engine.NOTES] = windows.NONE
         tasks += pass_tasks(kind, groups, calls, features, out, threads, notes)
     # Threads suffice: the compiled kernel releases the GIL.
+    import joblib  # a service that fills its memory has no joblib
+
     with joblib.Parallel(threads, require="sharedmem") as parallel:
         parallel(joblib.delayed(task)() for task in tasks)
         bounds = range(0, count, -(-count // (PARTS_PER_THREAD * threads)) or 1)

@@ -184,7 +184,7 @@ def trusted(
     `kind` is customer, own_line, survey, announcement or other. A number counts as innocent from `trusted_from` on, up
     to `trusted_to`; a row replaces an earlier one with its number and `trusted_from`.
 
-    Next: callsieve train --data, or callsieve score --registers.
+    Next: callsieve train --data, or score --registers.
 
     Example: callsieve ingest trusted trusted.csv --key number.key --out data --registers registers
     """

@@ -326,7 +326,7 @@ def adapt(
     is. to_check.csv in --out lists the numbers whose check helps most: fill in `verdict` (nuisance or innocent) and
     `checked_at`, and give the file back with --answers. The run page shows both models side by side.
 
-    Next: fill in to_check.csv and adapt again, or callsieve score.
+    Next: callsieve score, or model verify.
 
     Example: callsieve adapt --calls cdr.csv --layout op.toml --complaints complaints.csv --out adapted
     """

@@ -32,6 +32,11 @@ class OwnModel:
     def __init__(self, members: Sequence[Any], names: Sequence[str]) -> None:
         self.members, self.names = tuple(members), tuple(names)
 
+    @property
+    def split_features(self) -> set[str]:
+        """The features that may change a score: all of them."""
+        return set(self.names)
+
     def predict_raw(self, X: Array, *, threads: int = 1) -> Array:  # noqa: ARG002
         """Returns the mean log-odds of the members, shape (rows,). `threads` is the estimators' own affair."""
         frame, total = pd.DataFrame(X, columns=list(self.names)), np.zeros(len(X))

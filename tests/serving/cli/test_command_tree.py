@@ -163,7 +163,7 @@ def test_options_precede_variables_files_and_defaults(seed, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed = 1", "seed: expected one of audit, cases"),
+        ("seed = 1", "seed: expected one of adapt, audit, cases"),
         ("[simulate]\nsead = 1", "simulate.sead: expected one of json, key, out, scenario, seed, size"),
         ("[audit]\nverify = 1", "audit.verify: expected a table of options"),
         ("[train.seed]\nx = 1", "train.seed: expected a value, got a table"),

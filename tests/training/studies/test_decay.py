@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callsieve.features.files.dates import DAY
+from callsieve.features.files.progress import silent
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.training.data.dataset import campaigns_of
 from callsieve.training.data.feeds import vectors_on
@@ -171,4 +172,4 @@ def test_progress_of_each_training_is_scaled_to_its_part():
     of_second = part(lambda *step: steps.append(step), 1, 4)
     of_second("fit", 0.5)
     assert steps == [("2/4 fit", 0.375)]
-    assert part(None, 1, 4) is None
+    assert part(silent, 1, 4)("fit", 0.5) is None
