@@ -61,12 +61,12 @@ if TYPE_CHECKING:
 class Adaptation:
     """The start of an adaptation, beside the calls.
 
+    asked: the callers that were drawn for checks, with columns `number` and `probability`, with which each was drawn;
+    None if checks were not drawn. checks: how many callers to draw.
+
     >>> from callsieve.training import Adaptation, read_base
     >>> Adaptation(read_base()).checks
     175
-
-    asked: the callers that were drawn for checks, with columns `number` and `probability`, with which each was drawn;
-    None if checks were not drawn. checks: how many callers to draw.
     """
 
     base: Base
@@ -120,10 +120,7 @@ def adapt(
     weight, checked = weights_of(network, nuisance, adaptation.asked)
     choice, why = choose_model(network, nuisance, weight, settings, even)
     if choice is not None and base_suffices(network, nuisance, weight, base.bands(recorded), choice):
-        choice, why = (
-            None,
-            "the base catches as much within the allowed rate; it stays as it is",
-        )
+        choice, why = None, "the base catches as much within the allowed rate; it stays as it is"
     report("certify", 0.9)
     bands, calibration = parts_for(network, choice, nuisance, base, recorded)
     trained = trained_parts(network, choice, nuisance, sources[0], settings, base, recorded, bands, calibration)
