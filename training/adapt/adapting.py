@@ -176,7 +176,7 @@ def side(network: Network, raw: Array, bands: Sequence[Band], nuisance: Array, c
     rate = bound = None
     if len(checked.caller):
         sums = estimate(flagged[checked.caller], nuisance[checked.caller] < 0.5, checked.probability)
-        rate, bound = sums.flagged / innocent, min(sums.bound / innocent, 1.0)
+        rate, bound = sums.flagged / innocent, min(sums.bound / innocent, 1.0) if flagged.any() else 0.0
     caught = probable_catch(network, raw, threshold, nuisance)
     return {"threshold": None if np.isinf(threshold) else threshold, "caught": caught, "flagged": rate, "bound": bound}
 

@@ -107,13 +107,17 @@ def estimate(calls: Array, innocent: Array, probability: Array) -> Estimate:
     >>> sums = estimate(np.array([10, 10, 4]), np.array([False, False, True]), np.array([0.5, 0.5, 1.0]))
     >>> sums.flagged, round(sums.bound, 1)
     (4.0, 63.9)
+    >>> estimate(np.array([0, 0]), np.array([True, False]), np.array([0.5, 0.5]))
+    Estimate(flagged=0.0, bound=inf)
     """
     value = calls / probability
     flagged = float(value[innocent].sum())
     drawn = probability < 1
     counted = float(calls[innocent & ~drawn].sum())
-    if not drawn.any() or not value[drawn].any():
+    if not drawn.any():
         return Estimate(flagged, counted)
+    if not value[drawn].any():  # no checked caller reaches the threshold, so checks show nothing of those who do
+        return Estimate(flagged, float("inf"))
     largest = float(value[drawn].max())
     shares = np.sort(value[drawn & innocent] / largest)[::-1]
     limits = np.asarray(chi2.ppf(CONFIDENCE, 2 * (np.arange(len(shares) + 1) + 1)) / 2)
