@@ -3,7 +3,7 @@
 python -m tests.bench.bench_worlds FOLDER ../shared/data [--counts 1,2,4,8,16] [--families 0] [--labels 8] [--models 8]
     [--others 4] [--size small] [--threads 2]
 
-Learns with their truth from the first 1, 2, 4, ... varied worlds with more look-alikes, at 50,000 calls a world; from
+Learns with their truth from the first 1, 2, 4, ... varied worlds, at 50,000 calls a world; from
 `--families` worlds without each family of features; and from the reported labels of the first 8. Judges on 8 worlds of
 other seeds, with the thresholds of training. The judging worlds of `callsieve study worlds` are not among them. Then
 trains 8 models of 4 worlds each, each with a second model for poorer records, and counts the real calls that each
@@ -118,10 +118,9 @@ def simulated_sources(folder: Path, count: int, others: int, size: str) -> tuple
     kinds = {"learn": (LEARN_SEED, count, True)}
     kinds |= {f"dev/{name}": (seed, others, varied) for name, (seed, varied) in DEVELOPMENT.items()}
     for name, (seed, worlds, varied) in kinds.items():
-        scenario = Path("look_alikes") if name == "learn" else None
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         simulate_worlds(
-            folder / name, worlds, size=size, seed=seed, scenario=scenario, key=None, progress=silent, varied=varied
+            folder / name, worlds, size=size, seed=seed, scenario=None, key=None, progress=silent, varied=varied
         )
     sources = folder_sources([folder / "learn"], [folder / name for name in kinds if name != "learn"])
     return (

@@ -5,7 +5,6 @@ Nothing that trains is imported here: that import alone takes longer than a smal
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,7 +14,7 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key, read_key
 from callsieve.training.world.basis.scenario import Scenario, load_scenario
 from callsieve.training.world.basis.variation import vary
-from callsieve.training.world.store import FACTS, keyed_world, write_planned_world
+from callsieve.training.world.store import FACTS, keyed_world, read_facts, write_planned_world
 from callsieve.training.world.world import World, plan_world, simulate
 
 KEY_EPOCH = "e1"
@@ -90,7 +89,7 @@ def simulate_worlds(
 
 def _facts(folder: Path) -> Facts:
     counts = {name: pq.read_metadata(folder / f"{name}.parquet").num_rows for name in COUNTED}
-    return {**counts, **json.loads((folder / FACTS).read_text(encoding="utf-8"))}
+    return {**counts, **read_facts(folder)[0]}
 
 
 def _scenario(path: Path | None, seed: int, varied: bool) -> Scenario:

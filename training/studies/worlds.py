@@ -79,7 +79,7 @@ def study_worlds(
     if run.exists():
         raise ValueError(f"{run}: exists already; remove it to train again on the worlds beside it")
     folder.mkdir(parents=True, exist_ok=True)
-    kinds = [Worlds("learn", LEARN_SEED, learnt, scenario="look_alikes", varied=True)]
+    kinds = [Worlds("learn", LEARN_SEED, learnt, varied=True)]
     kinds += JUDGED if size == "small" else [replace(kind, count=1) for kind in JUDGED if not kind.size]
     parts = steps(progress, {"worlds": 0.3, "train": 0.7})
     by_kind = steps(parts["worlds"], {kind.name: float(kind.count) for kind in kinds})

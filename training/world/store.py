@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ from callsieve.features.files.progress import Progress, silent
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Use
 from callsieve.features.records import KEYED_COLUMNS
+from callsieve.training.world.basis.scenario import Drawn
 from callsieve.training.world.tables.registers import REGISTERS
 
 from .world import PlannedWorld, World
 
 TABLES = ("calls", "truth", "numbers", "complaints", "findings")
 FACTS = "world.json"
+DRAWN = "drawn"  # key of FACTS: what a varied world drew
 REGISTER = "register_"  # prefix of a register's file name
 # Columns that must be keyed, and the use of their tokens.
 USES: dict[str, Use] = {"number": "number", "reporter": "number", "callee": "number", "trunk": "trunk"}
@@ -79,7 +81,7 @@ def write_world(world: World, folder: Path) -> None:
         _write_tables(
             write, {name: getattr(world, name) for name in ("numbers", "complaints", "findings", "registers")}
         )
-    _write_facts(world.facts, folder)
+    _write_facts(world, folder)
 
 
 def write_planned_world(planned: PlannedWorld, intake: Intake, folder: Path, progress: Progress = silent) -> int:
@@ -92,7 +94,7 @@ def write_planned_world(planned: PlannedWorld, intake: Intake, folder: Path, pro
             rows += calls.num_rows
             progress("writing", rows / max(len(planned.plan), rows))
         _write_tables(write, _keyed_tables(planned, intake))
-    _write_facts(planned.facts, folder)
+    _write_facts(planned, folder)
     return rows
 
 
@@ -145,9 +147,17 @@ def _columns(table: pa.Table) -> dict[str, list[str]]:
     }
 
 
-def _write_facts(facts: dict[str, str], folder: Path) -> None:
-    """Writes the facts; as the last file, so that a folder with this file is complete."""
+def _write_facts(world: World | PlannedWorld, folder: Path) -> None:
+    """Writes the facts and what was drawn; as the last file, so that a folder with this file is complete."""
+    facts = world.facts | ({DRAWN: asdict(world.drawn)} if world.drawn else {})
     write_atomic(folder / FACTS, f"{json.dumps(facts, indent=1)}\n".encode())
+
+
+def read_facts(folder: Path) -> tuple[dict[str, str], Drawn | None]:
+    """Returns the facts of a world, and what it drew if it was varied."""
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    drawn = facts.pop(DRAWN, None)
+    return facts, drawn and Drawn(**drawn | {"lacks": tuple(drawn["lacks"])})
 
 
 def read_world(folder: Path) -> World:
@@ -165,6 +175,7 @@ def read_world(folder: Path) -> World:
     missing = [path.name for path in (folder / FACTS, *files.values(), *registers.values()) if not path.is_file()]
     if missing:
         raise ValueError(f"{folder}: not a complete world, missing {', '.join(missing)}")
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    tables = {name: pq.read_table(path) for name, path in files.items()}
-    return World(**tables, registers={name: pq.read_table(path) for name, path in registers.items()}, facts=facts)
+    facts, drawn = read_facts(folder)
+    tables: dict[str, Any] = {name: pq.read_table(path) for name, path in files.items()}
+    tables["registers"] = {name: pq.read_table(path) for name, path in registers.items()}
+    return World(**tables, facts=facts, drawn=drawn)

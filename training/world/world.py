@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from callsieve.features.files.progress import Progress, silent
 from callsieve.training.world.basis.plans import Plan, join
-from callsieve.training.world.basis.scenario import Scenario
+from callsieve.training.world.basis.scenario import Drawn, Scenario
 from callsieve.training.world.basis.timing import calendar
 from callsieve.training.world.callers.lines import resolve_lines
 from callsieve.training.world.callers.outfits import outfit_calls, trade_lists
@@ -18,7 +18,13 @@ from callsieve.training.world.callers.sim import Sim
 from callsieve.training.world.callers.ties import ordinary_calls
 from callsieve.training.world.callers.tricks import relay_numbers
 from callsieve.training.world.callers.work import trade_calls
-from callsieve.training.world.tables.records import draw_records, record_streams, row_slices
+from callsieve.training.world.tables.records import (
+    TO_ORGANISATIONS,
+    draw_records,
+    record_streams,
+    row_slices,
+    to_organisations,
+)
 from callsieve.training.world.tables.registers import draw_registers
 from callsieve.training.world.tables.world_complaints import draw_complaints, draw_findings
 
@@ -30,6 +36,7 @@ class World:
     """Tables of a world. A system sees `calls` and `registers`; the other tables are the truth about them.
 
     `facts` names their origin: seed, size, scenario (SHA-256), start and end (Unix ms), offset of local time (ms).
+    `drawn` has the draws of a varied world; None for others.
 
     >>> from pathlib import Path
     >>> from callsieve.training.world import read_world
@@ -45,6 +52,7 @@ class World:
     findings: pa.Table
     registers: dict[str, pa.Table]
     facts: dict[str, str]
+    drawn: Drawn | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class PlannedWorld:
     findings: pa.Table
     registers: dict[str, pa.Table]
     facts: dict[str, str]
+    drawn: Drawn | None
 
     def parts(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """Yields tables of calls with tables of their truth, in order of start."""
@@ -90,6 +99,7 @@ def simulate(scenario: Scenario, seed: int, size: str, progress: Progress = sile
         findings=planned.findings,
         registers=planned.registers,
         facts=planned.facts,
+        drawn=planned.drawn,
     )
     progress("done", 1.0)
     return world
@@ -109,6 +119,8 @@ def plan_world(scenario: Scenario, seed: int, size: str, progress: Progress = si
     planned = _planned(sim, progress)
     progress("lines", 0.7)
     plan = resolve_lines(sim, planned)
+    if scenario.drawn and TO_ORGANISATIONS in scenario.drawn.lacks:
+        plan.keep(~to_organisations(sim, plan))
     progress("complaints", 0.85)
     complaints = draw_complaints(sim, plan)
     findings = draw_findings(sim, plan, complaints)
@@ -128,6 +140,7 @@ def plan_world(scenario: Scenario, seed: int, size: str, progress: Progress = si
         findings=arrow_tables.findings_table(sim, findings),
         registers=draw_registers(sim, plan),
         facts=facts,
+        drawn=scenario.drawn,
     )
 
 

@@ -22,6 +22,7 @@ NAMED = ("crackdown", "look_alikes", "rare", "spring_festival")  # shipped scena
 ALIKE = ("work", "outfits")  # tables whose members can start from another member (`like`)
 WEIGHTS = ("pool", "content")
 Table = dict[str, Any]
+DrawnValue = float | list[float]
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,23 @@ class Manner:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """The draws of a varied world.
+
+    Attributes:
+        worldwide: factor that all parameters of a range share, by the range's title; 0: they are absent.
+        values: parameters that differ from the scenario that was varied, by dotted name.
+        lacks: kinds of calls that the records lack.
+    """
+
+    worldwide: dict[str, float]
+    values: dict[str, DrawnValue]
+    lacks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Scenario:
-    """All parameters, as nested tables that are checked against the defaults.
+    """All parameters, as nested tables that are checked against the defaults; `drawn` is None unless they were varied.
 
     >>> scenario = load_scenario()
     >>> scenario.table("sizes.tiny")["subscribers"], len(scenario.fingerprint)
@@ -65,6 +81,7 @@ class Scenario:
     """
 
     values: Mapping[str, Any]
+    drawn: Drawn | None = None
 
     def table(self, dotted: str) -> Table:
         """Returns the table with a dotted name."""
@@ -79,8 +96,9 @@ class Scenario:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of all values in canonical JSON."""
-        text = json.dumps(self.values, sort_keys=True, default=str)
+        """SHA-256 in canonical JSON of all values, and of what the records lack."""
+        lacks = self.drawn.lacks if self.drawn else ()
+        text = json.dumps([self.values, lacks] if lacks else self.values, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

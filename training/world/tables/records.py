@@ -21,6 +21,7 @@ from callsieve.training.world.callers.sim import Sim
 
 PART_ROWS = 2_000_000
 """Calls that are written at once, so that memory is bounded."""
+TO_ORGANISATIONS = "calls to organisations"  # a kind of call that `variation.toml` lets the records of some worlds lack
 OPTIONAL = ("place", "device", "ring", "released_by")
 FAILED = ATTESTATIONS.index("failed")
 SIGNED = [ATTESTATIONS.index(level) for level in ("A", "B", "C")]
@@ -36,6 +37,13 @@ class Records:
     recorded: Int64s  # Unix ms; 0: known at the end of the call
     attestation: Int8s
     missing: dict[str, Bools]
+
+
+def to_organisations(sim: Sim, plan: Plan) -> Bools:
+    """Returns whether each callee is a number of a firm, an office, a platform or a nuisance outfit."""
+    allocated = sim.numbers["slice"][plan.callee] != 0
+    organisation: Bools = allocated & (plan.callee >= sim.society.people)
+    return organisation
 
 
 def row_slices(plan: Plan) -> list[slice]:

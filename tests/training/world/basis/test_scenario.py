@@ -11,10 +11,11 @@ import pytest
 from callsieve.training.world import load_scenario, simulate
 from callsieve.training.world.basis.draws import stream
 from callsieve.training.world.basis.scenario import NAMED, Scenario
-from callsieve.training.world.basis.variation import range_of, shipped_ranges, vary
+from callsieve.training.world.basis.variation import range_of, shipped_variation, vary
 from tests.support.calls.worlds import (
     CLEAN,
     HOUR,
+    NUISANCE,
     OUTFITS,
     SHIPPED_SCENARIO,
     TRADES,
@@ -177,7 +178,7 @@ def test_the_trade_calls_less_at_the_spring_festival():
 
 
 SCENARIO = load_scenario()
-KEEP, RANGES = shipped_ranges()
+RANGES = shipped_variation().range
 
 
 def leaves(table, prefix=""):
@@ -191,12 +192,24 @@ def leaves(table, prefix=""):
 DEFAULTS = dict(leaves(SCENARIO.values))
 
 
+def callers_of(name):
+    """Returns whom a parameter belongs to, by the truth of the tests' own list."""
+    return "nuisance" if name.startswith("outfits.") and name.split(".")[1] in NUISANCE else "honest"
+
+
+def ends_of(limits):
+    """Returns the least and the greatest factor of a range."""
+    return limits.factor[0] * limits.worldwide[0], limits.factor[1] * limits.worldwide[1]
+
+
 def is_allowed(name, before, after, limits):
     """Whether a draw lies in the range, computed from both values."""
     if isinstance(before, list):
         shifts = {round(b - a, 6) for a, b in zip(before, after, strict=True) if 0 < b < 24}
         return len(shifts) <= 1 and all(abs(shift) <= limits.shift for shift in shifts)
-    low, high = limits.factor
+    low, high = ends_of(limits)
+    if after == 0 and limits.absent > 0:
+        return True
     if (before in (0, 1) and name.endswith("_share")) or before == 0:
         return after == before
     if name.endswith("_share"):
@@ -214,7 +227,7 @@ def test_each_draw_lies_in_its_range_and_all_else_stays(seed):
     assert varied.keys() == DEFAULTS.keys()
     moved = 0
     for name, before in DEFAULTS.items():
-        limits = range_of(name)
+        limits = range_of(name, callers_of(name))
         if limits is None:
             assert varied[name] == before, name
         else:
@@ -235,16 +248,31 @@ def test_draws_of_many_seeds_reach_both_ends_of_a_range():
     rate = Scenario({"work": {"courier": {"rate": {"median": before}}}})
     ratios = [vary(rate, seed).values["work"]["courier"]["rate"]["median"] / before for seed in range(60)]
     assert vary(SCENARIO, 59).values["work"]["courier"]["rate"]["median"] == ratios[59] * before
-    low, high = range_of("work.courier.rate.median").factor
+    low, high = range_of("work.courier.rate.median", "honest").factor
     assert min(ratios) < low * 1.1 and max(ratios) > high / 1.1
     assert 0.35 < sum(ratio < math.sqrt(low * high) for ratio in ratios) / 60 < 0.65
 
 
-def test_every_pattern_names_a_parameter_and_every_range_has_a_reason():
-    patterns = [*KEEP, *(pattern for limits in RANGES for pattern in limits.names)]
-    assert [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in DEFAULTS)] == []
-    assert all(len(limits.reason) > 20 for limits in RANGES)
-    assert all(range_of(name) is None for name in DEFAULTS if any(fnmatchcase(name, pattern) for pattern in KEEP))
+def test_every_pattern_draws_a_parameter_that_no_earlier_range_takes():
+    drawn = {limits.title: set() for limits in RANGES}
+    for name in DEFAULTS:
+        if limits := range_of(name, callers_of(name)):
+            drawn[limits.title].add(name)
+    unused = [
+        (limits.title, pattern)
+        for limits in RANGES
+        for pattern in limits.names
+        if not any(fnmatchcase(name, pattern) for name in drawn[limits.title])
+    ]
+    assert unused == [] and len(drawn) == len(RANGES)
+
+
+@pytest.mark.parametrize("limits", RANGES, ids=lambda limits: limits.title)
+def test_what_a_source_fixes_varies_little_and_what_no_source_says_varies_widely(limits):
+    low, high = ends_of(limits)
+    least, most = {"source": (1.0, 3.0), "partial": (1.0, 7.0), "none": (10.0, 120.0)}[limits.evidence]
+    assert least <= high / low <= most
+    assert limits.ends == (low, high) and len(limits.reason) > 20
 
 
 @pytest.mark.system
