@@ -48,7 +48,7 @@ class Lack(Record, frozen=True):
 
 
 class Variation(Record, frozen=True):
-    """The table of `--vary`: ranges, of which the first that matches applies, and kinds of calls that records may lack."""
+    """The table of `--vary`: ranges, of which the first that matches applies, and kinds of calls that records lack."""
 
     range: tuple[Range, ...]
     lack: tuple[Lack, ...]
