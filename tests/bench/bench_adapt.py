@@ -32,11 +32,11 @@ from callsieve.serving.bundle.metadata import Band
 from callsieve.training.adapt.asking import draw, second_looks
 from callsieve.training.adapt.base import Base, read_base
 from callsieve.training.adapt.choice import BELOW_EVEN, Choice, base_suffices, choose_model, weights_of, with_thresholds
-from callsieve.training.adapt.evidence import ANSWER, Callers, posterior
 from callsieve.training.adapt.network import Network, allowed_calls, score_network
 from callsieve.training.data.dataset import Dataset, read_dataset
 from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.ingest import OwnFile, key_own_files
+from callsieve.training.evidence.callers import ANSWER, Callers, posterior
 from callsieve.training.model.bands import TARGETS
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.scores import score_rows

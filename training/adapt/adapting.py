@@ -22,6 +22,7 @@ from callsieve.features.online.feeds import UNKNOWN_FEED, feed_of_table
 from callsieve.serving.bundle.metadata import Band, Calibration
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.data.sources import sources_of
+from callsieve.training.evidence.callers import Callers, posterior
 from callsieve.training.model.bands import TARGETS, ChosenBands
 from callsieve.training.model.calibration import Calibrations, calibrate_probable
 from callsieve.training.model.certify import certificate, strata
@@ -45,7 +46,6 @@ from .choice import (
     probable_catch,
     weights_of,
 )
-from .evidence import Callers, posterior
 from .network import Network, allowed_calls, score_network
 from .own_trees import MEMBERS, stacked_model
 from .thresholds import estimate

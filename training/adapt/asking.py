@@ -14,7 +14,7 @@ import numpy as np
 from callsieve.features.arrays import Array
 
 if TYPE_CHECKING:
-    from .evidence import Callers
+    from callsieve.training.evidence.callers import Callers
 
 CHECKS, SECOND_LOOKS = 175, 25  # of a first round, and of a second
 CERTAIN = (0.01, 0.99)  # callers with a probability of nuisance outside are not drawn

@@ -12,11 +12,11 @@ from scipy.special import expit, logit
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES
 from callsieve.serving.rules.strata import STRATA
+from callsieve.training.evidence.callers import ANSWER
 from callsieve.training.model.bands import TARGETS
 from callsieve.training.model.matrix import feature_columns, select_columns
 
 from .asking import Drawn
-from .evidence import ANSWER
 from .network import Network, allowed_calls
 from .own_trees import OwnTrees, grow_own_trees, learning_rows
 from .thresholds import counted_above, threshold_for

@@ -28,8 +28,8 @@ from callsieve.serving.rules.rule_bits import rule_columns, table_actions
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import Dataset, campaigns_of, read_dataset
 from callsieve.training.data.feeds import vectors_on
-from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.data.label_policy import read_label_policy
+from callsieve.training.evidence.judging_labels import judging_labels
 from callsieve.training.model.bands import TARGETS, aligned_scores
 from callsieve.training.model.certify import FalseCalls, certificate, choose_threshold
 from callsieve.training.model.folds import calls_of_new_callers, nth_call

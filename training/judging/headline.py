@@ -15,7 +15,7 @@ from msgspec import structs
 
 from callsieve.features.arrays import Array
 from callsieve.serving.bundle.metadata import Band
-from callsieve.training.data.judging_labels import JudgingLabels
+from callsieve.training.evidence.judging_labels import JudgingLabels
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import (
     CertificateFigures,

@@ -21,7 +21,7 @@ from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL
 from callsieve.training.data.dataset import Dataset, campaigns_of
 from callsieve.training.data.exclusions import labels_to_learn
 from callsieve.training.data.feeds import recorded_calls
-from callsieve.training.data.judging_labels import JudgingLabels, judging_labels
+from callsieve.training.evidence.judging_labels import JudgingLabels, judging_labels
 
 from .matrix import LabelledRows, labelled_rows, rows_with_truth
 from .settings import Settings

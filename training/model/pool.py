@@ -24,8 +24,8 @@ from callsieve.serving.batch.table_rules import calls_itself
 from callsieve.training.data.dataset import Dataset, count_numbers
 from callsieve.training.data.dataset_tables import TableFacts, table_facts
 from callsieve.training.data.feeds import POORER_FEEDS, Feed, recorded_rows, vectors_on
-from callsieve.training.data.judging_labels import JudgingLabels, joined_labels
 from callsieve.training.data.list_reach import recent_complaints
+from callsieve.training.evidence.judging_labels import JudgingLabels, joined_labels
 
 from .allocators import give_back
 from .folds import CallFolds, assign_folds, nth_call, poorer_calls, training_rows_by_feed

@@ -26,7 +26,7 @@ from callsieve.serving.batch.fill_memory import HISTORY_DAYS
 from callsieve.serving.bundle.metadata import Band
 from callsieve.training.data.dataset import Dataset, campaigns_of
 from callsieve.training.data.feeds import Feed, vectors_on
-from callsieve.training.data.judging_labels import judging_labels
+from callsieve.training.evidence.judging_labels import judging_labels
 from callsieve.training.judging.figures import Rate
 from callsieve.training.judging.headline import NO_RATE
 from callsieve.training.judging.metrics import catch, threshold_at_rate

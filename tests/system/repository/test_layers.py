@@ -49,6 +49,7 @@ LAYERS = [
     "training/language.py",
     "training/oversight/log",
     "training/data",
+    "training/evidence",
     "training/own",
     "training/model",
     "training/adapt",

@@ -16,9 +16,9 @@ from callsieve.serving.bundle.metadata import Band, Certificate
 from callsieve.training.adapt import own_trees
 from callsieve.training.adapt.asking import draw, inclusion
 from callsieve.training.adapt.choice import Choice, base_suffices, shares_checked
-from callsieve.training.adapt.evidence import SHIFT_SD, SLOPE, SLOPE_SD, called_first_by, fitted_line
 from callsieve.training.adapt.own_trees import MEMBERS, grow_own_trees, stacked_model
 from callsieve.training.adapt.thresholds import MARGIN, ONE_CALLER, Scored, estimate, threshold_for
+from callsieve.training.evidence.callers import SHIFT_SD, SLOPE, SLOPE_SD, called_first_by, fitted_line
 from tests.support import small_bundle as small
 
 SEEDS = 4000

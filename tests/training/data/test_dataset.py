@@ -13,8 +13,8 @@ from callsieve.serving.batch.complaint_rows import COMPLAINTS
 from callsieve.serving.batch.keyed_rows import checked_frame
 from callsieve.training.data.dataset import TRUTH_COLUMNS, make_dataset, read_dataset, truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.data.judging_labels import judging_labels
 from callsieve.training.data.label_policy import read_label_policy
+from callsieve.training.evidence.judging_labels import judging_labels
 
 MOMENT, EARLIER = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from callsieve.serving.bundle.metadata import Band
-from callsieve.training.data.judging_labels import JudgingLabels
+from callsieve.training.evidence.judging_labels import JudgingLabels
 from callsieve.training.judging.calls_made import BUCKETS, by_calls_made, reliability_by
 from callsieve.training.judging.evasions import PLAIN, evasion_figures, mean
 from callsieve.training.judging.headline import JudgedCalls, PolicyActions, headline_of, policy_headline

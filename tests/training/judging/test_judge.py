@@ -15,7 +15,7 @@ from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.policy import read_policy
 from callsieve.training.data.dataset import read_dataset
-from callsieve.training.data.judging_labels import JudgingLabels
+from callsieve.training.evidence.judging_labels import JudgingLabels
 from callsieve.training.judging import judge
 from callsieve.training.judging.class_figures import SURE, class_figures
 from callsieve.training.judging.headline import JudgedCalls, headline_of

@@ -23,7 +23,6 @@ from callsieve.training.data.labels import label_numbers
 if TYPE_CHECKING:
     from callsieve.training.data.dataset import Dataset
     from callsieve.training.data.label_policy import LabelPolicy
-    from callsieve.training.model.split import Plan
 
 WRONG_ANSWERS = 0.03  # share of the answers to checks that are assumed to be wrong
 ANSWER = float(logit(1 - WRONG_ANSWERS))  # evidence of one answer
@@ -78,11 +77,11 @@ class Callers:
         return replace(self, checked=nothing, looks=nothing, changed=nothing > 0, evidence=evidence)
 
 
-def callers_of(dataset: Dataset, plan: Plan, policy: LabelPolicy, highest: Array) -> Callers:
+def callers_of(dataset: Dataset, begin: int, cutoff: int, policy: LabelPolicy, highest: Array) -> Callers:
     """Gathers what is known of each caller.
 
     Args:
-        plan: the judged span, and the moment up to which labels are known.
+        begin: start of the judged span, Unix ms. cutoff: moment up to which labels are known, Unix ms.
         highest: highest score of each caller in the judged span, in order of first appearance; -inf without one. It
             only tells apart where complaints about nuisance and about innocent callers are counted.
     """
@@ -90,9 +89,9 @@ def callers_of(dataset: Dataset, plan: Plan, policy: LabelPolicy, highest: Array
     code, count = factorize(calls["caller"])
     tokens = calls["caller"].combine_chunks()
     token = pc.unique(pc.dictionary_decode(tokens)).to_numpy(zero_copy_only=False)
-    judged = calls["start"].to_numpy() >= plan.train[0]
+    judged = calls["start"].to_numpy() >= begin
     answered = judged & np.asarray(pc.equal(calls["outcome"].cast(pa.string()), "answered").to_numpy(), dtype=bool)
-    end = pd.Timestamp(plan.label_cutoff, unit="ms", tz="UTC")
+    end = pd.Timestamp(cutoff, unit="ms", tz="UTC")
     number = pd.Index(token)
     in_span, taken = np.bincount(code[judged], minlength=count), np.bincount(code[answered], minlength=count)
     complaints = weighted_complaints(dataset, end, policy.complaints)

@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 
 from callsieve.features.arrays import Array
 from callsieve.features.intake.text_columns import dictionary_encoded
-
-from .dataset import Dataset
-from .label_policy import LabelPolicy
-from .labels import label_numbers
+from callsieve.training.data.dataset import Dataset
+from callsieve.training.data.label_policy import LabelPolicy
+from callsieve.training.data.labels import label_numbers
 
 
 @dataclass(frozen=True, slots=True)
