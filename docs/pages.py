@@ -26,6 +26,7 @@ from callsieve.serving.live.swap import Swap
 from callsieve.serving.scorer.status import MESSAGES
 from callsieve.training.cli.command_table import ROOT as COMMAND
 from callsieve.training.oversight.log.gates import shipped_gates
+from callsieve.training.world.basis.variation import Range, shipped_variation
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "serving" / "shipped"
@@ -47,6 +48,7 @@ def write_pages() -> None:
         "reference/policy.md": policy_page(),
         "reference/statuses.md": statuses_page(),
         "reference/metrics.md": metrics_page(),
+        "reference/varied-worlds.md": varied_worlds_page(),
     }
     pages |= {
         f"tutorials/{path.name}": path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb")
@@ -198,6 +200,44 @@ def statuses_page() -> str:
             *(f"| `{status}` | {message} |" for status, message in MESSAGES.items()),
         ]
     )
+
+
+def varied_worlds_page() -> str:
+    """Returns the table of what a varied world draws, and what is known of each value."""
+    variation = shipped_variation()
+    order = {"none": "no source", "partial": "in part", "source": "fixed by a source"}
+    ranges = sorted(variation.range, key=lambda limits: list(order).index(limits.evidence))
+    rows = [
+        (limits.title, _parameters(limits), order[limits.evidence], _drawn(limits), limits.reason) for limits in ranges
+    ]
+    lacks = [(lack.records, f"{lack.chance:.0%} of the worlds", lack.reason) for lack in variation.lack]
+    return "\n".join(
+        [
+            "# Varied worlds\n",
+            "`callsieve simulate --vary` and `callsieve study worlds` draw these parameters of a simulated world anew, "
+            "by the seed of the world. Factors are drawn evenly on a logarithmic scale; for a share, they multiply the "
+            "odds. A factor *for all* is drawn once for a world, the habit of its network; a factor *each* for each "
+            "parameter. `world.json` names each drawn value. What no source says varies by ten or more, what a source "
+            "fixes by three at most.\n",
+            *_table(("range", "parameters", "known", "drawn", "source, or why there is none"), rows),
+            "\n## What the records lack\n",
+            *_table(("calls", "chance", "reason"), lacks),
+            "",
+        ]
+    )
+
+
+def _parameters(limits: Range) -> str:
+    names = ", ".join(f"`{name}`" for name in limits.names)
+    return names if limits.callers == "all" else f"{names}, {limits.callers} callers"
+
+
+def _drawn(limits: Range) -> str:
+    factors = {"for all": limits.worldwide, "each": limits.factor}
+    texts = [f"{low:g} to {high:g} {whose}" for whose, (low, high) in factors.items() if (low, high) != (1.0, 1.0)]
+    texts += [f"up to {limits.shift:g} h earlier or later"] if limits.shift else []
+    texts += [f"0 in {limits.absent:.0%} of the worlds"] if limits.absent else []
+    return ", ".join(texts) or "stays"
 
 
 def metrics_page() -> str:

@@ -18,7 +18,7 @@ from callsieve.features.files.toml_file import read_toml
 
 T = TypeVar("T")
 SHIPPED = ("default.toml", "benign.toml", "nuisance.toml", "attacks.toml", "complaints.toml")
-NAMED = ("crackdown", "look_alikes", "rare", "spring_festival")  # shipped scenarios, by name
+NAMED = ("crackdown", "look_alikes", "rare", "resale_vanishes", "spring_festival")  # shipped scenarios, by name
 ALIKE = ("work", "outfits")  # tables whose members can start from another member (`like`)
 WEIGHTS = ("pool", "content")
 Table = dict[str, Any]
