@@ -31,7 +31,7 @@ from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band
 from callsieve.training.adapt.asking import draw, second_looks
 from callsieve.training.adapt.base import Base, read_base
-from callsieve.training.adapt.choice import BELOW_EVEN, Choice, base_suffices, choose_model, weights_of, with_thresholds
+from callsieve.training.adapt.choice import BELOW_EVEN, Basis, Choice, choose_model, weights_of, with_thresholds
 from callsieve.training.adapt.network import Network, allowed_calls, score_network
 from callsieve.training.data.dataset import Dataset, read_dataset
 from callsieve.training.data.feeds import vectors_on
@@ -192,11 +192,10 @@ def one_draw(
     places = second_looks(checked.callers, expected, calls, allowed, again)
     checked = replace(checked, callers=answered(checked.callers, places, nuisance, wrong, rng))
     probable = posterior(checked.callers, network.highest, even)
-    weight, _ = weights_of(checked, probable, draws if len(draws) else None)
-    choice, why = choose_model(checked, probable, weight, replace(settings, seed=seed), even)
-    if choice is not None and base_suffices(checked, probable, weight, bands, choice):
-        choice, why = None, "the base stays"
-    alone = with_thresholds(checked, network.raw, probable, weight, even - BELOW_EVEN)
+    weights, _ = weights_of(checked, probable, draws if len(draws) else None)
+    basis = Basis(even, bands)
+    choice, why = choose_model(checked, probable, weights, replace(settings, seed=seed), basis)
+    alone = with_thresholds(checked, network.raw, probable, weights, basis)
     raw = later.raw
     if choice is not None and choice.trees is not None:
         high = np.flatnonzero(raw > even - REACH)  # own trees lift no other call to a threshold

@@ -39,9 +39,9 @@ from .base import Base
 from .choice import (
     BELOW_EVEN,
     FEWEST_CHECKS,
+    Basis,
     Choice,
     answers_of,
-    base_suffices,
     choose_model,
     probable_catch,
     weights_of,
@@ -117,10 +117,8 @@ def adapt(
     report("fit", 0.5)
     even = base.even_score(recorded)
     nuisance = posterior(network.callers, network.highest, even)
-    weight, checked = weights_of(network, nuisance, adaptation.asked)
-    choice, why = choose_model(network, nuisance, weight, settings, even)
-    if choice is not None and base_suffices(network, nuisance, weight, base.bands(recorded), choice):
-        choice, why = None, "the base catches as much within the allowed rate; it stays as it is"
+    weights, checked = weights_of(network, nuisance, adaptation.asked)
+    choice, why = choose_model(network, nuisance, weights, settings, Basis(even, base.bands(recorded)))
     report("certify", 0.9)
     bands, calibration = parts_for(network, choice, nuisance, base, recorded)
     trained = trained_parts(network, choice, nuisance, sources[0], settings, base, recorded, bands, calibration)

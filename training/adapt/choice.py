@@ -38,6 +38,38 @@ SURPRISED = 0.9  # share of the log-loss of a coin above which answers disagree 
 
 
 @dataclass(frozen=True, slots=True)
+class Weights:
+    """How many innocent callers each caller stands for at least and at most, 0 for others; each of shape (callers,).
+
+    Both are equal for callers drawn with a known probability. A caller that somebody chose to check stands at least for
+    itself, and at most for all with scores like its own.
+    """
+
+    least: Array
+    most: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """The base's part in a choice: the score at which both kinds are equally likely, and its bands on such records."""
+
+    even: float
+    bands: Sequence[Band] = ()
+
+    @property
+    def lowest(self) -> float:
+        """The lowest threshold in question."""
+        return self.even - BELOW_EVEN
+
+    def threshold(self, place: int = 0) -> float:
+        """Returns the strictest threshold of a band, infinity if the base has no such band or abstains."""
+        edges = [
+            edge for word in STRATA for band in self.bands[place : place + 1] if (edge := band.threshold_for(word))
+        ]
+        return max((edge for edge in edges if edge < np.inf), default=np.inf)
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """A model, its scores of the calls, its threshold for each target, and how much nuisance it would catch."""
 
@@ -47,11 +79,11 @@ class Choice:
     trees: OwnTrees | None = None
 
 
-def weights_of(network: Network, nuisance: Array, draws: pd.DataFrame | None) -> tuple[Array, Drawn]:
+def weights_of(network: Network, nuisance: Array, draws: pd.DataFrame | None) -> tuple[Weights, Drawn]:
     """Returns how many innocent callers each caller stands for, and the checked callers with their probabilities.
 
-    Callers that were drawn and did not answer are taken to be like those that did. Checks that were not drawn count as
-    a random part of the callers with scores like theirs.
+    Callers that were drawn and did not answer are taken to be like those that did. Checks that were not drawn count at
+    most as a random part of the callers with scores like theirs.
     """
     callers, count = network.callers, len(nuisance)
     answered = np.flatnonzero((callers.looks > 0) & np.isfinite(network.highest) & ~callers.trusted)
@@ -62,16 +94,16 @@ def weights_of(network: Network, nuisance: Array, draws: pd.DataFrame | None) ->
         was_asked = ~np.isnan(known)
         response = max(int((was_asked & (callers.looks > 0)).sum()), 1) / max(int(was_asked.sum()), 1)
         probability = np.where(known < 1, known * response, known)
-    alone = np.isnan(probability)[answered]
+    chosen = np.isnan(probability)
     if draws is None or not len(draws):
         probability[answered] = shares_checked(network.highest, callers.looks > 0)[answered]
     else:
-        probability[answered[alone]] = 1.0
-    weight = np.zeros(count)
+        probability[chosen] = 1.0
+    most = np.zeros(count)
     innocent = answered[nuisance[answered] < 0.5]
-    weight[innocent] = 1 / probability[innocent]
-    weight[(callers.looks == 0) & (nuisance < CLEARLY_INNOCENT) & ~callers.trusted] = 1.0
-    return weight, Drawn(answered, probability[answered])
+    most[innocent] = 1 / probability[innocent]
+    most[(callers.looks == 0) & (nuisance < CLEARLY_INNOCENT) & ~callers.trusted] = 1.0
+    return Weights(np.where(chosen, np.minimum(most, 1.0), most), most), Drawn(answered, probability[answered])
 
 
 def shares_checked(highest: Array, checked: Array, parts: int = 10) -> Array:
@@ -88,47 +120,46 @@ def shares_checked(highest: Array, checked: Array, parts: int = 10) -> Array:
 
 
 def choose_model(
-    network: Network, nuisance: Array, weight: Array, settings: Settings, even: float
+    network: Network, nuisance: Array, weights: Weights, settings: Settings, basis: Basis
 ) -> tuple[Choice | None, str]:
     """Returns the model that the evidence supports, None for the base as it is, and a sentence that says why.
 
     Args:
-        nuisance: probability of each caller. weight: as from `weights_of`.
-        even: score of the base at which both kinds are equally likely.
+        nuisance: probability of each caller. weights: as from `weights_of`.
     """
-    callers, lowest = network.callers, even - BELOW_EVEN
+    callers = network.callers
     answered = answers_of(network)
     if answered < FEWEST_CHECKS:
         return None, f"{answered} numbers checked, expected at least {FEWEST_CHECKS}; the base stays as it is"
     if contradicts(network, nuisance):
         return None, "the answers contradict each other or the scores; check them again, the base stays as it is"
-    moved = with_thresholds(network, network.raw, nuisance, weight, lowest)
-    if answered < FEWEST_FOR_TREES:
-        return moved, f"{answered} numbers checked, expected at least {FEWEST_FOR_TREES} for own trees"
+    choice = with_thresholds(network, network.raw, nuisance, weights, basis)
     known = int(((callers.nuisance | (callers.checked > 0)) & (nuisance >= 0.5)).sum())
-    if known < FEWEST_NUISANCE:
-        return moved, f"{known} numbers known as nuisance, expected at least {FEWEST_NUISANCE} for own trees"
-    trees = own_trees(network, nuisance, settings, lowest)
-    columns = feature_columns(settings.features)
-    added = trees.margins(select_columns(network.X, columns), network.caller, settings.threads)
-    stacked = replace(with_thresholds(network, network.raw + added, nuisance, weight, lowest), trees=trees)
-    gain = f"probable catch {moved.caught:.1%} with the base's ranking, {stacked.caught:.1%} with own trees"
-    return (stacked if stacked.caught >= moved.caught + LEAST_GAIN else moved), gain
+    if answered < FEWEST_FOR_TREES:
+        why = f"{answered} numbers checked, expected at least {FEWEST_FOR_TREES} for own trees"
+    elif known < FEWEST_NUISANCE:
+        why = f"{known} numbers known as nuisance, expected at least {FEWEST_NUISANCE} for own trees"
+    else:
+        trees = own_trees(network, nuisance, settings, basis.lowest)
+        columns = feature_columns(settings.features)
+        added = trees.margins(select_columns(network.X, columns), network.caller, settings.threads)
+        stacked = replace(with_thresholds(network, network.raw + added, nuisance, weights, basis), trees=trees)
+        why = f"probable catch {choice.caught:.1%} with the base's ranking, {stacked.caught:.1%} with own trees"
+        choice = stacked if stacked.caught >= choice.caught + LEAST_GAIN else choice
+    if base_suffices(network, nuisance, weights, basis, choice):
+        return None, "the base catches as much within the allowed rate; it stays as it is"
+    return choice, why
 
 
-def base_suffices(network: Network, nuisance: Array, weight: Array, bands: Sequence[Band], choice: Choice) -> bool:
+def base_suffices(network: Network, nuisance: Array, weights: Weights, basis: Basis, choice: Choice) -> bool:
     """Returns whether the base as it is would catch as much as the choice, and no more innocent calls than allowed.
 
     A band of the base is evidence, too: a threshold rises above it only if checks show that it flags too much.
-
-    Args:
-        bands: of the base on such records.
     """
-    edges = [edge for word in STRATA for band in bands[:1] if (edge := band.threshold_for(word)) < np.inf]
-    if not edges:
+    threshold, allowed = basis.threshold(), allowed_calls(network, nuisance, TARGETS[0][1])
+    if threshold == np.inf:
         return False
-    threshold, allowed = max(edges), allowed_calls(network, nuisance, TARGETS[0][1])
-    flagged = counted_above(network.scored(network.raw), weight, threshold, allowed)
+    flagged = counted_above(network.scored(network.raw), weights.least, threshold, allowed)
     return flagged <= allowed and probable_catch(network, network.raw, threshold, nuisance) >= choice.caught
 
 
@@ -154,11 +185,12 @@ def contradicts(network: Network, nuisance: Array) -> bool:
     return bool(len(rows) and -np.log(right).mean() > SURPRISED * np.log(2))
 
 
-def with_thresholds(network: Network, raw: Array, nuisance: Array, weight: Array, lowest: float) -> Choice:
-    """Returns the thresholds of a ranking for all targets, none below `lowest`, and its probable catch at the first.
+def with_thresholds(network: Network, raw: Array, nuisance: Array, weights: Weights, basis: Basis) -> Choice:
+    """Returns the thresholds of a ranking for all targets, and its probable catch at the first.
 
-    Few checked callers leave room far below them. So a threshold is as high as it can be without giving up more than
-    GIVEN_UP of the probable catch.
+    Between the thresholds for the least and the most innocent callers that the checked ones can stand for, that of the
+    base decides. Few checked callers leave room far below them. So a threshold is as high as it can be without giving
+    up more than GIVEN_UP of the probable catch.
     """
     scored = network.scored(raw)
     probable = nuisance[network.caller]
@@ -166,8 +198,12 @@ def with_thresholds(network: Network, raw: Array, nuisance: Array, weight: Array
     rows = rows[np.argsort(-raw[rows], kind="stable")]
     caught = np.cumsum(probable[rows])
     thresholds: list[float] = []
-    for _, target in TARGETS:
-        threshold = max(threshold_for(scored, weight, allowed_calls(network, nuisance, target)), lowest)
+    for place, (_, target) in enumerate(TARGETS):
+        allowed = allowed_calls(network, nuisance, target)
+        least, most = (
+            max(threshold_for(scored, weight, allowed), basis.lowest) for weight in (weights.least, weights.most)
+        )
+        threshold = min(max(least, basis.threshold(place)), most)
         reached = int(np.searchsorted(-raw[rows], -threshold, side="right"))
         if reached:
             last = int(np.searchsorted(caught, (1 - GIVEN_UP) * caught[reached - 1]))

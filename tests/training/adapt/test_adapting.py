@@ -210,7 +210,7 @@ def test_a_trusted_number_is_neither_asked_nor_counted(run, calls, drawn, truth,
     monkeypatch.setattr(adapting, "weights_of", lambda *parts: weighed.append(weights_of(*parts)) or weighed[-1])
     answers = truth[drawn["number"]].drop(sorted(trusted))
     callers = run(answers, drawn=drawn, dataset=listing)[1].callers
-    assert callers.trusted.sum() == 20 and (weighed[0][0][callers.trusted] == 0).all() and weighed[0][0].any()
+    assert callers.trusted.sum() == 20 and (weighed[0][0].most[callers.trusted] == 0).all() and weighed[0][0].most.any()
     checked = run(answers, ~truth[sorted(trusted)[:1]], drawn=drawn, dataset=listing)[1].callers
     assert checked.trusted.sum() == 19  # a check says otherwise
 

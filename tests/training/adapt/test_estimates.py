@@ -15,7 +15,7 @@ from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band, Certificate
 from callsieve.training.adapt import own_trees
 from callsieve.training.adapt.asking import draw, inclusion
-from callsieve.training.adapt.choice import Choice, base_suffices, shares_checked
+from callsieve.training.adapt.choice import Basis, Choice, Weights, base_suffices, shares_checked, with_thresholds
 from callsieve.training.adapt.own_trees import MEMBERS, grow_own_trees, stacked_model
 from callsieve.training.adapt.thresholds import MARGIN, ONE_CALLER, Scored, estimate, threshold_for
 from callsieve.training.evidence.callers import SHIFT_SD, SLOPE, SLOPE_SD, called_first_by, fitted_line
@@ -224,6 +224,29 @@ def test_the_base_stays_where_it_catches_as_much_within_the_allowed_rate(above, 
     nuisance = (np.arange(innocent + 10) >= innocent).astype(float)
     network = SimpleNamespace(caller=caller, raw=raw, scored=lambda scores: Scored(caller, scores))
     band = Band("certified", 4.0, Certificate("evidence", 0, 0, 1.0, 0.95, 1e-4, False))
-    weight = np.where(nuisance > 0, 0.0, 1.0)
-    assert base_suffices(network, nuisance, weight, (band,), Choice(raw, (4.0,), catch)) is stays
-    assert not base_suffices(network, nuisance, weight, (), Choice(raw, (4.0,), catch))
+    weights = Weights(np.where(nuisance > 0, 0.0, 1.0), np.where(nuisance > 0, 0.0, 50.0))
+    assert base_suffices(network, nuisance, weights, Basis(0.0, (band,)), Choice(raw, (4.0,), catch)) is stays
+    assert not base_suffices(network, nuisance, weights, Basis(0.0), Choice(raw, (4.0,), catch))
+
+
+@pytest.mark.parametrize(
+    ("base", "threshold"),
+    [
+        pytest.param(2.5, 3.0, id="raised as far as checked callers demand"),
+        pytest.param(4.5, 4.5, id="left where checked callers may demand more, or less"),
+        pytest.param(9.0, 5.0, id="lowered as far as they allow if each stands for others"),
+        pytest.param(None, 5.0, id="the stricter one without a base"),
+    ],
+)
+def test_callers_that_somebody_chose_to_check_move_the_threshold_of_the_base_no_further_than_they_must(base, threshold):
+    caller = np.arange(
+        60_000
+    )  # six innocent calls are allowed, the margin is three, and a caller counts for two at most
+    raw = np.full(len(caller), -5.0)
+    raw[:3] = 6.0, 5.0, 3.0
+    certificate = Certificate("evidence", 0, 0, 1.0, 0.95, 1e-4, False)
+    basis = Basis(0.0) if base is None else Basis(0.0, tuple(Band(name, base, certificate) for name in "abc"))
+    network = SimpleNamespace(caller=caller, raw=raw, scored=lambda scores: Scored(caller, scores))
+    checked = np.where(caller < 3, 1.2, 0.0)
+    chosen = with_thresholds(network, raw, np.zeros(len(raw)), Weights(checked, checked * 2), basis)
+    assert chosen.thresholds[0] == pytest.approx(threshold)
