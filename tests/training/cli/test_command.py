@@ -58,6 +58,7 @@ def test_several_worlds_have_one_key_and_an_interrupted_command_goes_on(command_
     words = ("simulate", "--size", "tiny", "--out", tmp_path / "worlds")
     first = command_json(*words, "--vary", "--worlds", 2)["worlds"]
     assert [world["seed"] for world in first] == ["1", "2"] and first[0]["scenario"] != first[1]["scenario"]
+    assert "drawn" not in first[0], "world.json has the draws"
     finished, killed = (Path(world["folder"]) for world in first)
     (killed / "world.json").unlink()
     (killed / ".calls.parquet.1").touch()

@@ -11,6 +11,8 @@ from callsieve.training.model import pool
 from callsieve.training.model.settings import Settings
 from callsieve.training.studies import worlds
 from callsieve.training.studies.worlds import JUDGED, LEARN_SEED, Worlds, study_worlds
+from callsieve.training.world import load_scenario
+from callsieve.training.world.basis.variation import vary
 
 pytestmark = pytest.mark.system
 
@@ -39,6 +41,12 @@ def test_the_worlds_are_the_same_wherever_they_are_made(judged, tmp_path, monkey
     for source in sources:
         for table in ("calls.parquet", "truth.parquet", "complaints.parquet"):
             assert (tmp_path / source.name / table).read_bytes() == (judged[0] / source.name / table).read_bytes()
+
+
+def test_the_worlds_learnt_from_vary_the_default_mix_of_trades(judged):
+    for seed in (LEARN_SEED, LEARN_SEED + 1):
+        facts = json.loads((judged[0] / f"learn/world-{seed}/world.json").read_text())
+        assert facts["scenario"] == vary(load_scenario(), seed).fingerprint and facts["drawn"]["values"]
 
 
 def test_a_bundle_of_simulated_worlds_is_valid_from_the_day_that_is_asked_for(judged):
