@@ -83,7 +83,8 @@ def write_record(run: FinishedRun, gates: bytes) -> None:
     """
     folder, code = run.folder / "record", run.figures["code"]
     folder.mkdir()
-    installed = {package.name: package.version for package in distributions() if package.name}
+    every = (package.metadata for package in distributions())  # each access parses the file anew
+    installed = {metadata["Name"]: metadata["Version"] for metadata in every if metadata["Name"]}
     made_by = {"decisive": versions(), **code, "source_sha256": source_hash(), "installed": installed}
     for name, value in ((SETTINGS, settings_json(run.settings)), (VERSIONS, made_by), (DATASETS, dict(run.datasets))):
         text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)

@@ -20,18 +20,16 @@ import pytest
 from callsieve.features.reading.layouts import read_layout
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.cli.command_tree import commands
-from callsieve.training import Settings, run
+from callsieve.training import Settings
 from callsieve.training.adapt import asking, check_sheet, choice
 from callsieve.training.cli.command_table import ROOT as COMMAND
 from callsieve.training.data.check_files import read_check_file
 from callsieve.training.data.complaint_files import read_complaint_file
 from callsieve.training.data.trusted_files import read_trusted_file
-from callsieve.training.judging import baselines
 from callsieve.training.model import fit
 from callsieve.training.oversight.log.gates import parse_gates, shipped_gates
-from callsieve.training.reports.pictures import pictures
 from tests.conftest import SEED, command
-from tests.support import how_to, label_files, real_bundle, recorded_run
+from tests.support import how_to, label_files, real_bundle, recorded_run, short_trainings
 from tests.support import small_bundle as small
 from tests.support.calls import foreign_files
 from tests.support.http_service import free_port
@@ -234,13 +232,6 @@ def run_line(line):
     return out.getvalue()
 
 
-def count_complaints(t, _features, unseen):
-    """Returns the complaints about the callers of the unseen calls, in place of a regression's scores."""
-    scores = np.full(len(t.pool.start), np.nan)
-    scores[unseen] = t.pool.complaints[unseen]
-    return scores
-
-
 def attempts_in(folder):
     """Returns the trainings in the log of a run, as the command prints them."""
     return json.loads(run_line(f"callsieve audit attempts --in {folder} --json"))["attempts"]
@@ -266,10 +257,7 @@ def trained_folder(written_world, empty_store, tmp_path_factory):
         patched.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlruns.db'}")
         patched.setitem(fit.PARAMETERS, "rounds", 5)
         patched.setattr("callsieve.training.Settings", partial(Settings, features=LITE, threads=1))
-        # Drawing and the regressions of the baselines are most of a short training.
-        patched.setattr(baselines, "regression_scores", count_complaints)
-        drawn = {}  # the pictures of the first training serve all
-        patched.setattr(run, "pictures", lambda figures: drawn or drawn.update(pictures(figures)) or drawn)
+        short_trainings.shorten(patched)
         for name, value in SMALL.items():
             patched.setenv(name, value)
         follow("train")

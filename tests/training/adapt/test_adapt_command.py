@@ -7,10 +7,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from callsieve.training.judging import judge as judging
 from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.tracking import mlflow_read
 from callsieve.training.world import write_world
+from tests.support import short_trainings
 from tests.support.adapted_network import make_world, true_callers, write_base
 
 pytestmark = pytest.mark.system
@@ -34,7 +34,7 @@ def folder(tmp_path_factory, empty_store):
 @pytest.fixture
 def rounds(folder, command_json, monkeypatch):
     """Adapts the base in a folder of that name, with filled-in sheets of earlier rounds; returns the figures."""
-    monkeypatch.setattr(judging, "baseline_scores", lambda _: {})
+    short_trainings.shorten(monkeypatch)
 
     def run(name, *earlier):
         answers = [word for before in earlier for word in ("--answers", folder / before / "to_check.csv")]

@@ -26,7 +26,7 @@ from callsieve.training.data.labels import label_numbers
 from callsieve.training.judging.evaluate import BY_FOLDS
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.studies import demo, simulated
-from tests.support import label_files
+from tests.support import label_files, short_trainings
 from tests.support.errors import raising
 
 ACTIONS = {"pass", "label", "screen", "block"}
@@ -349,7 +349,8 @@ def test_score_without_a_bundle_uses_the_shipped_model_and_says_so(run_command, 
 
 
 @pytest.mark.system
-def test_a_demonstration_fits_one_screen_and_shows_the_shipped_model(run_command, tmp_path):
+def test_a_demonstration_fits_one_screen_and_shows_the_shipped_model(run_command, monkeypatch, tmp_path):
+    short_trainings.shorten(monkeypatch)
     code, out, _ = run_command("demo", "--size", "tiny", "--seed", 11, "--out", tmp_path / "d")
     assert code == 0 and len(out.splitlines()) <= 24
     page = (tmp_path / "d/report.html").read_text()

@@ -17,6 +17,7 @@ from callsieve.training.oversight.log.run_paths import working_store
 from callsieve.training.tracking import mlflow_read
 from callsieve.training.tracking.feature_table import read_table, split
 from callsieve.training.world import write_world
+from tests.support import short_trainings
 from tests.support.calls import foreign_files
 
 RING = 'ring = ["RING_SECS"]\n'
@@ -174,7 +175,8 @@ def test_only_declared_data_expire(world, tmp_path):
         read_dataset(tmp_path)
 
 
-def test_own_files_become_a_model_in_one_command(run_command, own, tmp_path):
+def test_own_files_become_a_model_in_one_command(run_command, own, monkeypatch, tmp_path):
+    short_trainings.shorten(monkeypatch)
     (tmp_path / "few.toml").write_text("rounds = 10\n")
     words = ("--calls", own / "cdr.csv", "--layout", own / "op.toml", "--complaints", own / "complaints.csv")
     options = ("--parameters", tmp_path / "few.toml", "--threads", 1, "--out", tmp_path / "run", "--json")
@@ -195,7 +197,8 @@ def test_own_files_become_a_model_in_one_command(run_command, own, tmp_path):
     assert set(tokens.values()) <= set(complaints["number"].to_pylist())
 
 
-def test_checked_and_trusted_numbers_become_a_model_without_a_complaint(run_command, own, tmp_path):
+def test_checked_and_trusted_numbers_become_a_model_without_a_complaint(run_command, own, monkeypatch, tmp_path):
+    short_trainings.shorten(monkeypatch)
     (tmp_path / "few.toml").write_text("rounds = 10\n")
     words = ("--calls", own / "cdr.csv", "--layout", own / "op.toml", "--checks", own / "checks.csv")
     words += ("--trusted", own / "trusted.csv")

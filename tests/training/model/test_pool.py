@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import mmap
+import sys
 import tempfile
 
 import numpy as np
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from callsieve.features.catalogue import NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.features.files.progress import silent
+from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.features.online.feeds import NO_ROUTES
 from callsieve.serving.bundle.bundle import load
@@ -28,22 +30,27 @@ from callsieve.training.model.fit import NO_CV_FOLD, fit_members
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.pool import VectorFile, gather
 from callsieve.training.model.settings import Settings
-from callsieve.training.model.train import train, write_bundle
+from callsieve.training.model.train import Trained, train, write_bundle
 from callsieve.training.studies.demo import of_world
-from callsieve.training.studies.simulated import simulated
+from callsieve.training.world import keyed_world, simulate
+from tests.support import short_trainings
 from tests.support.calls.lacks import without
+from tests.support.calls.worlds import scenario_of
 from tests.support.resident import linux_alone, resident_bytes_of
 
 pytestmark = pytest.mark.system
 
-QUICK = Settings(threads=2, parameters={"rounds": 15})
+QUICK = Settings(threads=1, parameters={"rounds": 15})
+SECOND = dataclasses.replace(QUICK, poorer_feeds=True, learn_from="truth")
+SCENARIO = "[sizes.tiny]\nsubscribers = 120\ndays = 21\n"
 
 
 @pytest.fixture(scope="module")
 def worlds():
     """Data sets of six tiny worlds with one key, so that tokens of different worlds may be equal."""
     key = Key("e1", bytes(32))
-    return [of_world(simulated("tiny", seed, None, key, silent)) for seed in range(21, 27)]
+    scenario = scenario_of(SCENARIO)
+    return [of_world(keyed_world(simulate(scenario, seed, "tiny"), Intake(key))) for seed in range(21, 27)]
 
 
 def sources(worlds, roles):
@@ -111,10 +118,27 @@ def test_a_mapped_vector_file_takes_no_more_rows_and_an_empty_one_has_none():
             vectors.append(np.ones((1, 3)))
 
 
-@linux_alone
-def test_a_training_holds_few_vectors_at_a_time(worlds, monkeypatch):
-    """Vectors of training rows are released before each fit, and those of each feed before the next feed is scored."""
+@dataclasses.dataclass
+class Watched:
+    """A training, and the shares of its vectors in memory before each step and after it.
+
+    Attributes:
+        during: by step, before each of its calls, of each file of vectors.
+        after: of the vectors of the training rows, and of all vectors.
+    """
+
+    trained: Trained
+    during: dict[str, list[list[float]]]
+    after: tuple[float, float]
+
+
+@pytest.fixture(scope="module")
+def with_second(worlds):
+    """A training with a second model for poorer feeds, whose vectors were watched."""
     seen, during = {}, {"fit": [], "score": []}
+
+    def share(array):
+        return resident_bytes_of(array) / array.nbytes
 
     def remembered(*arguments):
         seen["gathered"] = gather(*arguments)
@@ -124,22 +148,29 @@ def test_a_training_holds_few_vectors_at_a_time(worlds, monkeypatch):
         def resident_before(*arguments, **options):
             gathered = seen["gathered"]
             files = [gathered.learnt, gathered.vectors, *(feed.vectors for feed in gathered.poorer.values())]
-            during[step].append([resident_bytes_of(file.array()) / file.array().nbytes for file in files])
+            during[step].append([share(file.array()) for file in files])
             return make(*arguments, **options)
 
         return resident_before
 
-    monkeypatch.setattr(steps, "gather", remembered)
-    monkeypatch.setattr(models, "fit_members", watched(fit_members, "fit"))
-    monkeypatch.setattr(scores, "score_feed", watched(scores.score_feed, "score"))
-    settings = dataclasses.replace(QUICK, poorer_feeds=True, learn_from="truth")
-    trained = train(sources(worlds[:2], ["learn", "certify"]), settings)
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.platform == "linux":
+            patch.setattr(steps, "gather", remembered)
+            patch.setattr(models, "fit_members", watched(fit_members, "fit"))
+            patch.setattr(scores, "score_feed", watched(scores.score_feed, "score"))
+        trained = train(sources(worlds[:2], ["learn", "certify"]), SECOND)
+    after = (share(seen["gathered"].matrix.X), share(trained.X)) if seen else (1.0, 1.0)
+    return Watched(trained, during, after)
+
+
+@linux_alone
+def test_a_training_holds_few_vectors_at_a_time(with_second):
+    """Vectors of training rows are released before each fit, and those of each feed before the next feed is scored."""
+    during, (rows, vectors) = with_second.during, with_second.after
     assert np.array(during["fit"]).shape == (2, 2 + len(POORER_FEEDS)) and not np.any(during["fit"])
     assert np.array(during["score"]).shape == (1 + len(POORER_FEEDS), 2 + len(POORER_FEEDS))
     assert not np.any(during["score"])
-    gathered = seen["gathered"]
-    assert resident_bytes_of(gathered.matrix.X) == 0
-    assert resident_bytes_of(trained.X) < trained.X.nbytes / 2  # the golden rows alone were read
+    assert rows == 0 and vectors < 1 / 2  # the golden rows alone were read
 
 
 def test_a_folder_is_learnt_from_as_of_its_own_cutoff(worlds):
@@ -171,11 +202,10 @@ def test_folders_of_different_feeds_are_refused(worlds):
         gather(sources([worlds[0], poorer], ["learn", "certify"]), QUICK, silent)
 
 
-def test_a_second_model_learns_from_poorer_copies_and_scores_them_alone(worlds, tmp_path):
+def test_a_second_model_learns_from_poorer_copies_and_scores_them_alone(worlds, with_second, tmp_path):
     """The first model and its scores are the same with and without it; an opened bundle chooses by the feed."""
-    settings = dataclasses.replace(QUICK, poorer_feeds=True, learn_from="truth")
-    some = sources(worlds[:3], ["learn", "learn", "certify"])
-    alone, both = (train(some, dataclasses.replace(settings, poorer_feeds=poorer)) for poorer in (False, True))
+    both = with_second.trained
+    alone = train(sources(worlds[:2], ["learn", "certify"]), dataclasses.replace(SECOND, poorer_feeds=False))
     assert both.models["model"] == alone.models["model"] and "second" not in alone.models
     np.testing.assert_array_equal(both.raw, alone.raw)
     folder, key = tmp_path / "bundle", Ed25519PrivateKey.generate()
@@ -264,8 +294,11 @@ def test_the_truth_is_learnt_from_where_it_is_asked_for(worlds):
         gather(sources([bare, worlds[1]], ["learn", "certify"]), settings, silent)
 
 
-def test_a_run_on_several_folders_is_reproduced_byte_for_byte(run_command, command_json, tmp_path):
-    command_json("simulate", "--worlds", 3, "--size", "tiny", "--seed", 31, "--out", tmp_path / "worlds")
+def test_a_run_on_several_folders_is_reproduced_byte_for_byte(run_command, command_json, monkeypatch, tmp_path):
+    short_trainings.shorten(monkeypatch)
+    (tmp_path / "scenario.toml").write_text(SCENARIO)
+    words = ("--size", "tiny", "--scenario", tmp_path / "scenario.toml", "--out", tmp_path / "worlds")
+    command_json("simulate", "--worlds", 3, "--seed", 31, *words)
     first, second, third = (tmp_path / "worlds" / f"world-{seed}" for seed in (31, 32, 33))
     (tmp_path / "parameters.toml").write_text("rounds = 15\n")
     names = ("--certify", third, "--out", tmp_path / "run", "--threads", 1)

@@ -25,7 +25,7 @@ from callsieve.training.oversight.log.run_paths import run_paths
 from callsieve.training.own.own_estimator import OwnModel, estimator_name, fit_own, fit_own_members, make_estimator
 from callsieve.training.tracking import mlflow_read
 from tests.conftest import command
-from tests.support import own_estimators
+from tests.support import own_estimators, short_trainings
 from tests.support.errors import refused
 from tests.support.own_estimators import boosting
 
@@ -163,6 +163,7 @@ def own_run(world_folder, tmp_path_factory):
     """Returns folder and output of a whole training of XGBoost by the command."""
     folder = tmp_path_factory.mktemp("own")
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as out:
+        short_trainings.shorten(patched)
         words = ("--data", world_folder, "--out", folder, "--estimator", f"{PLACE}:boosting", "--threads", 1)
         assert command(patched, "train", *words) == 0
     return folder, out.getvalue()
