@@ -17,7 +17,8 @@ from callsieve.serving.bundle.signing import SIGNER, key_id, read_public_key, wr
 from callsieve.serving.scorer.scorer import Scorer
 
 from .adapt.adapting import Adaptation, Adapted, adapt, of_base
-from .adapt.check_sheet import SHEET, write_sheet
+from .adapt.answers import SHEET
+from .adapt.check_sheet import write_sheet
 from .data.dataset import Dataset
 from .data.sources import Source, read_once, sources_of
 from .drift.days import ScoredCalls
@@ -49,7 +50,7 @@ from .tracking import mlflow_read
 from .tracking.build_provenance import write_provenance
 from .tracking.lineage import drift_since_last_run
 from .tracking.mlflow_write import attach_file
-from .tracking.record import JUDGED, dataset_entries, write_judged, write_record
+from .tracking.record import JUDGED, adaptation_round, dataset_entries, write_judged, write_record
 from .tracking.run_values import FinishedRun, run_metrics, track_run
 from .tracking.system_metrics import system_metrics
 
@@ -112,7 +113,7 @@ def record_training(
     record_store(folder, place.uri)
     gates = gates or shipped_gates()
     code = commit()
-    looks = Looks(Ledger(place.log, key, gates), settings, folder)
+    looks = Looks(Ledger(place.log, key, gates), settings, folder, adaptation)
 
     with system_metrics() as system:
         trained, adapted = fit(sources, settings, adaptation, looks, progress)
@@ -151,7 +152,8 @@ def record_training(
     figures["gates"]["refused"] = [str(gate["metric"]) for gate in results if not gate["passed"]]
     figures["gates"]["owner"] = gates.owner[0] if gates.owner else ""
     curves = {"loss on held-out folds": figures["learning_curve"], **system}
-    run = FinishedRun(folder, settings, figures, dataset_entries(trained, source), curves, made_by, began)
+    datasets = dataset_entries(trained, source, adaptation)
+    run = FinishedRun(folder, settings, figures, datasets, curves, made_by, began)
     write_record(run, gates.data)
     if can_be_signed(trained):
         roles = [facts.role for facts in trained.folders]
@@ -206,9 +208,9 @@ def signer(folder: Path, log: Path, signing_key: Path | None) -> Ed25519PrivateK
 class Looks:
     """Records the gates of a run and its look at the test fold of each folder in the audit log, before training."""
 
-    def __init__(self, ledger: Ledger, settings: Settings, run: Path) -> None:
+    def __init__(self, ledger: Ledger, settings: Settings, run: Path, adaptation: Adaptation | None = None) -> None:
         self._ledger, self._settings, self._run, self._entry = ledger, settings, run.resolve(), ledger.begin()
-        self._looks: list[Look] = []
+        self._adaptation, self._looks = adaptation, list[Look]()
 
     def counted(self, source: Source) -> Source:
         """Returns the source with its look counted as soon as its calls are read; a folder to learn from has none."""
@@ -219,7 +221,10 @@ class Looks:
             # Own files are keyed into the folder of the run: a registry there would be new for each run.
             stays = dataset.folder is not None and self._run not in dataset.folder.resolve().parents
             folder = dataset.folder if stays else None
-            self._looks.append(self._ledger.touch(dataset.fingerprint, span, "train", folder))
+            adaptation = self._adaptation
+            by = "train" if adaptation is None else "adapt"
+            round_ = None if adaptation is None else adaptation_round(dataset, self._settings, adaptation)
+            self._looks.append(self._ledger.touch(dataset.fingerprint, span, by, folder, round_))
             return dataset
 
         return source if source.role == "learn" else replace(source, read=read)

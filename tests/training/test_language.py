@@ -31,6 +31,7 @@ from callsieve.training.reports.pictures import STYLES
 from callsieve.training.reports.wording import between, count, one_in, rule_in_words, share, until
 from callsieve.training.studies.demo import SHIPPED
 from callsieve.training.tracking.feature_table import SPLITS, classifier_figures
+from callsieve.training.tracking.record import ANSWERS
 from callsieve.training.world.basis.scenario import load_scenario
 from callsieve.training.world.callers.tricks import RELAY
 from tests.support import small_bundle as small
@@ -86,7 +87,7 @@ def names():
     parts += (("all", NOT_REGISTERED, UNCLASSIFIED, NO_REGULATOR, "group #"),)
     known = {name for part in parts for name in part} | {name for name, _, _ in BUCKETS}
     known |= {PLAIN, SHIPPED, RELAY, STYLES["rule"][-1]} | set(OTHER_NAMES)
-    known |= {*TABLES, "calls", "own columns", "vectors", "labelled train", *PURPOSES, UNDECLARED}
+    known |= {*TABLES, "calls", "own columns", ANSWERS, "vectors", "labelled train", *PURPOSES, UNDECLARED}
     known |= {*LENGTHS, *WORDS, *NO_YES, SCORE, DELAY, NOT_CALLED, "caller new this week", "complaints that arrived"}
     known |= {f"{MARK}without {name}" for name in KEYED_OPTIONAL} | {"callers", "callees"}
     known |= {f"{MARK}{mark}" for mark in ("stands twice", "came late", "shows another number than the network's")}

@@ -9,11 +9,10 @@ the base stays.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from msgspec import structs
 
 from callsieve.features.arrays import Array
@@ -34,6 +33,7 @@ from callsieve.training.model.train import MAX_LEARNT_ROWS, FitFigures, Trained,
 from callsieve.training.own.own_estimator import RiskModel
 
 from .adapted_figures import AdaptedFigures, Covered, Learnt, Side
+from .answers import Answers, read_sheets, with_answers
 from .asking import CHECKS, Drawn, draw, second_looks
 from .base import Base
 from .choice import (
@@ -61,8 +61,7 @@ if TYPE_CHECKING:
 class Adaptation:
     """The start of an adaptation, beside the calls.
 
-    asked: the callers that were drawn for checks, with columns `number` and `probability`, with which each was drawn;
-    None if checks were not drawn. checks: how many callers to draw.
+    answers: filled-in sheets of earlier rounds, as `read_sheets` returns them. checks: how many callers to draw.
 
     >>> from callsieve.training import Adaptation, read_base
     >>> Adaptation(read_base()).checks
@@ -70,7 +69,7 @@ class Adaptation:
     """
 
     base: Base
-    asked: pd.DataFrame | None = None
+    answers: Answers = field(default_factory=lambda: read_sheets([]))
     checks: int = CHECKS
 
 
@@ -106,7 +105,7 @@ def adapt(
         raise ValueError(f"adapt: expected the calls of one network in one folder, got {len(sources)} folders")
     settings = of_base(settings, base)
     report("features", 0.0)
-    dataset = sources[0].read()
+    dataset = with_answers(sources[0].read(), adaptation.answers)
     recorded = feed_of_table(dataset.calls)
     if recorded == UNKNOWN_FEED:
         raise ValueError(
@@ -117,7 +116,7 @@ def adapt(
     report("fit", 0.5)
     even = base.even_score(recorded)
     nuisance = posterior(network.callers, network.highest, even)
-    weights, checked = weights_of(network, nuisance, adaptation.asked)
+    weights, checked = weights_of(network, nuisance, adaptation.answers.asked)
     choice, why = choose_model(network, nuisance, weights, settings, Basis(even, base.bands(recorded)))
     report("certify", 0.9)
     bands, calibration = parts_for(network, choice, nuisance, base, recorded)
@@ -129,7 +128,7 @@ def adapt(
         "learnt": learnt_by(choice),
         "why": why,
         "missing": max(FEWEST_CHECKS - answers_of(network), 0),
-        "asked": 0 if adaptation.asked is None else int(adaptation.asked["number"].nunique()),
+        "asked": int(adaptation.answers.asked["number"].nunique()),
         "answered": int((network.callers.looks > 0).sum()),
         "twice": int((network.callers.looks > 1).sum()),
         "changed": int(network.callers.changed.sum()),

@@ -126,7 +126,7 @@ def _shown(log: Path, entry: Entry) -> dict[str, Any]:
 
 
 def attempts(folder: RunOptions) -> Result:
-    """List all trainings and studies with their results, including failed ones.
+    """List all trainings and studies with their results, including failed ones; rounds of an adaptation are one.
 
     Next: callsieve audit page.
 
@@ -135,11 +135,13 @@ def attempts(folder: RunOptions) -> Result:
     from callsieve.training.oversight.audit.attempts import attempts as register
 
     rows = register(folder.log)
-    table = [(str(row.entry), row.at, row.model, str(len(row.looks)), row.result) for row in rows]
-    head = ("entry", "at", "model", "uses of test data", "result")
+    table = [
+        (str(row.entry), row.at, row.model, str(len(row.rounds) or ""), str(len(row.looks)), row.result) for row in rows
+    ]
+    head = ("entry", "at", "model", "rounds", "uses of test data", "result")
     return Result(
         {"attempts": [row.to_json() for row in rows]},
-        lambda: console.show_table("trainings and studies", head, table, texts=5),
+        lambda: console.show_table("trainings and studies", head, table, texts=6),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -196,6 +196,21 @@ def _champion(facts: Move) -> Result:
     return Result(facts, f"model {facts['model']}, version {facts['version']}: champion")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdaptedFrom:
+    """The base and the answers of an adaptation."""
+
+    base: Annotated[
+        Path | None,
+        typer.Option("--base", help="Folder of the model that the run adapted; by default the shipped one."),
+    ] = None
+    trust: Trust = None
+    answers: Annotated[
+        list[Path] | None,
+        typer.Option("--answers", help="Filled-in sheet of the run; repeat in its order; by default as recorded."),
+    ] = None
+
+
 def replay(
     run: Annotated[str, typer.Argument(help="Folder of a run, or with --tracking-uri its id in MLflow.")],
     data: Annotated[
@@ -206,18 +221,24 @@ def replay(
     audit: Annotated[
         Path | None, typer.Option("--audit", help="Folder of the audit log; by default audit/ in the run's folder.")
     ] = None,
+    *,
+    adapted: AdaptedFrom,
     threads: Threads = 0,
 ) -> Result:
-    """Train a run again from its record and compare byte for byte; exit code 1 if something differs.
+    """Train or adapt a run again from its record and compare byte for byte; exit code 1 if something differs.
 
     Next: callsieve audit verify.
 
     Example: callsieve model replay run --data world
     """
-    from callsieve.training.tracking.reproduce import reproduce
+    from callsieve.training.tracking.reproduce import BaseAndAnswers, reproduce
 
+    trusted = None if adapted.trust is None else [read_public_key(adapted.trust)]
+    places = BaseAndAnswers(adapted.base, trusted, adapted.answers or ())
     with console.progress("model replay") as progress:
-        result = reproduce(run, data or (), uri=tracking_uri, audit=audit, threads=threads, progress=progress)
+        result = reproduce(
+            run, data or (), uri=tracking_uri, audit=audit, adapted=places, threads=threads, progress=progress
+        )
     more = f"; {len(result.differences)} other differences" if result.same_bundle and result.differences else ""
     summary = f"model {result.model}: {'' if result.same_bundle else 'not '}reproduced byte for byte{more}"
     lines = [*console.equality(result.equal, result.differences), summary]

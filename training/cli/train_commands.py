@@ -340,18 +340,17 @@ def adapt(
 def _adapted(own: OwnFiles, options: AdaptOptions, record: RecordOptions, folder: Path, progress: Progress) -> Result:
     from callsieve.serving.bundle.signing import read_public_key
     from callsieve.training.adapt.adapting import Adaptation
+    from callsieve.training.adapt.answers import read_sheets
     from callsieve.training.adapt.base import read_base
-    from callsieve.training.adapt.check_sheet import read_sheets, with_answers
     from callsieve.training.data.sources import folder_source
     from callsieve.training.run import record_training
 
     from .terminal_tables import runs
 
-    answers = read_sheets(options.answers or [])
     base = read_base(options.base, None if options.trust is None else [read_public_key(options.trust)])
     source = folder_source(options.data or own.keyed(folder, progress), "certify")
     figures = record_training(
-        [with_answers(source, answers)],
+        [source],
         record.plain_settings(),
         folder,
         source=str(options.data or own.calls),
@@ -360,7 +359,7 @@ def _adapted(own: OwnFiles, options: AdaptOptions, record: RecordOptions, folder
         gates=read_gates(record.gates),
         audit=record.audit,
         made_by="callsieve adapt",
-        adaptation=Adaptation(base, answers.asked if len(answers.asked) else None, options.ask),
+        adaptation=Adaptation(base, read_sheets(options.answers or []), options.ask),
         progress=progress,
     )
     return Result(figures, lambda: runs.training(figures, folder))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callsieve.features.files.atomic import write_atomic
-from callsieve.training.adapt.check_sheet import SHEET
+from callsieve.training.adapt.answers import SHEET
 
 from .run_page import environment, render
 

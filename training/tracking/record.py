@@ -1,9 +1,10 @@
 """The record of a run: settings, versions, datasets by fingerprint, and the calls that judged it with their scores.
 
 A run is reproduced from the folder `record/`: `settings.json`, `versions.json`, `datasets.json`, the gates and the
-signer's public key. `reference.json` in the same folder describes the days of its calls. `judged.parquet` lets two runs
-be compared without their models. It holds no token and no time: a call is the number of its folder and of its row, a
-caller is a code that is the same in all runs on the same folders.
+signer's public key. An adaptation also has `base.json`, which names its base; `datasets.json` names its sheets of
+answers. `reference.json` in the same folder describes the days of its calls. `judged.parquet` lets two runs be compared
+without their models. It holds no token and no time: a call is the number of its folder and of its row, a caller is a
+code that is the same in all runs on the same folders.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ import pyarrow.parquet as pq
 from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import atomic_path, write_atomic
 from callsieve.serving.bundle.signing import SIGNER
+from callsieve.serving.custody.purposes import UNDECLARED
+from callsieve.training.adapt.adapting import Adaptation
+from callsieve.training.adapt.answers import sha256_of
+from callsieve.training.data.dataset import Dataset
+from callsieve.training.data.dataset_tables import table_facts
 from callsieve.training.data.label_policy import policy_of
 from callsieve.training.judging.run_figures import DatasetEntry
 from callsieve.training.model.bands import aligned_scores
@@ -30,10 +36,13 @@ from callsieve.training.model.matrix import array_hash
 from callsieve.training.model.provenance import source_hash, versions
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import Trained
+from callsieve.training.oversight.log.rounds import Round
 
 from .run_values import FinishedRun
 
 SETTINGS, VERSIONS, DATASETS, GATES = "settings.json", "versions.json", "datasets.json", "gates.toml"
+BASE = "base.json"  # of an adaptation
+ANSWERS = "answers"  # name of a sheet of answers among the datasets, with its place among the sheets
 JUDGED = "judged.parquet"
 COLUMNS = ("folder", "row", "caller", "slice", "nuisance", "raw", "flagged")
 
@@ -57,8 +66,23 @@ def settings_of(values: Mapping[str, Any], threads: int) -> Settings:
         raise ValueError(f"{SETTINGS}: expected the settings of this version of callsieve: {error}") from None
 
 
-def dataset_entries(trained: Trained, source: str) -> dict[str, DatasetEntry]:
-    """Returns every table of the run by name, each with the SHA-256 of the whole table."""
+def adaptation_round(dataset: Dataset, settings: Settings, adaptation: Adaptation) -> Round:
+    """Returns the round of an adaptation, before its answers are added to the data set.
+
+    Rounds begin at the same start if base, tables, code and settings are the same. The days on which a model is valid
+    change none of its figures.
+    """
+    figured = {name: value for name, value in settings_json(settings).items() if not name.startswith("valid_")}
+    tables = [(table.name, table.sha256) for table in table_facts(dataset) if table.context == "training"]
+    start = sha256_of([adaptation.base.manifest, tables, figured, source_hash()])
+    return Round(start, adaptation.answers.draw(), adaptation.answers.digests())
+
+
+def dataset_entries(trained: Trained, source: str, adaptation: Adaptation | None = None) -> dict[str, DatasetEntry]:
+    """Returns every table of the run by name, each with the SHA-256 of the whole table.
+
+    An adaptation also has its answers, one table for each sheet.
+    """
     entries: dict[str, DatasetEntry] = {}
 
     def add(name: str, sha256: str, rows: int, context: str, source: str) -> None:
@@ -69,6 +93,9 @@ def dataset_entries(trained: Trained, source: str) -> dict[str, DatasetEntry]:
         for table in folder.tables:
             add(f"{table.name}{several}", table.sha256, table.rows, table.context, folder.name or source)
             entries[f"{table.name}{several}"]["purpose"] = folder.purpose
+    for place, sheet in enumerate(adaptation.answers.sheets if adaptation else (), 1):
+        add(f"{ANSWERS} {place}", sheet.sha256, sheet.rows, "training", sheet.path)
+        entries[f"{ANSWERS} {place}"]["purpose"] = UNDECLARED
     add("vectors", array_hash([trained.pool.row, trained.X]), len(trained.pool.row), "training", source)
     for name, sha256 in trained.fitted.sides.items():
         add(f"labelled {name}", sha256, trained.fitted.rows[name], "training", source)
@@ -86,7 +113,11 @@ def write_record(run: FinishedRun, gates: bytes) -> None:
     every = (package.metadata for package in distributions())  # each access parses the file anew
     installed = {metadata["Name"]: metadata["Version"] for metadata in every if metadata["Name"]}
     made_by = {"decisive": versions(), **code, "source_sha256": source_hash(), "installed": installed}
-    for name, value in ((SETTINGS, settings_json(run.settings)), (VERSIONS, made_by), (DATASETS, dict(run.datasets))):
+    values = {SETTINGS: settings_json(run.settings), VERSIONS: made_by, DATASETS: dict(run.datasets)}
+    if (adapted := run.figures["adapted"]) is not None:
+        named = {"model": adapted["base"], "manifest_sha256": adapted["manifest"], "signed_by": adapted["signed_by"]}
+        values[BASE] = named
+    for name, value in values.items():
         text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         write_atomic(folder / name, (text + "\n").encode())
     write_atomic(folder / GATES, gates)

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from callsieve.features.files.atomic import sha256
 from callsieve.features.files.progress import Progress, silent
 from callsieve.features.files.strict_json import decode
 from callsieve.serving.bundle.bundle import MANIFEST, METADATA, SIGNATURE
 from callsieve.serving.bundle.signing import SIGNER, read_public_key, verify_signature
+from callsieve.training.adapt.adapting import Adaptation, adapt
+from callsieve.training.adapt.answers import read_sheets
+from callsieve.training.adapt.base import read_base
 from callsieve.training.data.sources import Source, folder_source
 from callsieve.training.judging.judge import summarise
 from callsieve.training.model.provenance import versions
@@ -25,9 +28,24 @@ from callsieve.training.oversight.log.run_paths import log_folder
 from callsieve.training.reports.headline_list import scorer_metrics
 
 from . import mlflow_read
-from .record import DATASETS, SETTINGS, VERSIONS, dataset_entries, read_record, settings_of
+from .record import ANSWERS, BASE, DATASETS, SETTINGS, VERSIONS, dataset_entries, read_record, settings_of
 
 NO_METRICS = "metrics: the folder has no audit log with this run; expected --audit FOLDER"
+
+
+@dataclass(frozen=True, slots=True)
+class BaseAndAnswers:
+    """The base and the answers of an adaptation, where they are now.
+
+    Attributes:
+        folder: of the base; by default the shipped bundle.
+        trusted: public keys of its signer, as for `read_base`.
+        sheets: filled-in sheets in their order; by default the files that the record names.
+    """
+
+    folder: Path | None = None
+    trusted: Sequence[Ed25519PublicKey] | None = None
+    sheets: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +69,27 @@ def reproduce(
     *,
     uri: str | None = None,
     audit: Path | None = None,
+    adapted: BaseAndAnswers = BaseAndAnswers(),
     threads: int = 0,
     progress: Progress = silent,
 ) -> Reproduction:
-    """Trains again with the recorded settings, and compares.
+    """Trains or adapts again with the recorded settings, and compares.
 
     Args:
         run: folder of the run, or with `uri` its id in MLflow.
         audit: folder of the audit log that has the run's metrics; by default `audit` in its folder.
         data: folders of the calls, in the order of the training; by default the folders that the record names.
+        adapted: base and answers of an adaptation.
     Raises:
-        ValueError: if the record is incomplete, or there are no calls.
+        ValueError: if the record is incomplete, or calls, base or answers are missing.
     """
     if Path(run).is_dir():
-        return reproduce_folder(Path(run), data, threads, progress, logged_metrics(Path(run), audit))
+        return reproduce_folder(Path(run), data, adapted, threads, progress, logged_metrics(Path(run), audit))
     if uri is None:
         raise ValueError(f"{run}: expected the folder of a run, or --tracking-uri and its id in MLflow")
     with tempfile.TemporaryDirectory() as folder:
         root = mlflow_read.download(uri, run, Path(folder))
-        return reproduce_folder(root, data, threads, progress, mlflow_read.snapshot(uri, run)["metric"])
+        return reproduce_folder(root, data, adapted, threads, progress, mlflow_read.snapshot(uri, run)["metric"])
 
 
 def logged_metrics(folder: Path, audit: Path | None) -> Mapping[str, float]:
@@ -81,7 +101,12 @@ def logged_metrics(folder: Path, audit: Path | None) -> Mapping[str, float]:
 
 
 def reproduce_folder(
-    folder: Path, data: Sequence[Path], threads: int, progress: Progress, metrics: Mapping[str, float]
+    folder: Path,
+    data: Sequence[Path],
+    adapted: BaseAndAnswers,
+    threads: int,
+    progress: Progress,
+    metrics: Mapping[str, float],
 ) -> Reproduction:
     """Reproduces a run from a folder with its `bundle/` and `record/`.
 
@@ -91,14 +116,14 @@ def reproduce_folder(
     if not (folder / "bundle").is_dir():
         raise ValueError(f"{folder}: no bundle to reproduce; a run of an own estimator has none")
     settings = settings_of(read_record(folder, SETTINGS), threads)
-    if settings.base:
-        raise ValueError(
-            f"{folder}: adapted from model {settings.base}; expected a run of a training; "
-            "to make it again, adapt that model with the same calls and answers"
-        )
     recorded = read_record(folder, DATASETS)
-    trained = train(_sources(folder, data, recorded), settings, progress)
-    made = {name: entry["sha256"] for name, entry in dataset_entries(trained, "").items()}
+    sources = _sources(folder, data, recorded)
+    adaptation = _adaptation(folder, adapted, recorded) if settings.base else None
+    if adaptation is None:
+        trained = train(sources, settings, progress)
+    else:
+        trained, _ = adapt(sources, settings, adaptation, progress)
+    made = {name: entry["sha256"] for name, entry in dataset_entries(trained, "", adaptation).items()}
     expected = {name: entry["sha256"] for name, entry in recorded.items()}
     equal = [f"dataset {name}" for name in made if made[name] == expected.get(name)]
     differences = [
@@ -197,6 +222,22 @@ def _sources(folder: Path, data: Sequence[Path], recorded: Mapping[str, Any]) ->
             f"{folder}: expected --data FOLDER for each of {len(roles)} folders of calls; recorded: {expected}"
         )
     return [folder_source(path, role) for path, role in zip(paths, roles, strict=True)]
+
+
+def _adaptation(folder: Path, places: BaseAndAnswers, recorded: Mapping[str, Any]) -> Adaptation:
+    """Returns the adaptation of a run: its base, and its answers from the given sheets or the recorded ones."""
+    base, named = read_base(places.folder, places.trusted), read_record(folder, BASE)
+    if base.manifest != named["manifest_sha256"]:
+        raise ValueError(
+            f"{folder}: adapted from model {named['model']}, manifest {named['manifest_sha256']}; "
+            f"expected its folder as --base, got model {base.bundle.model_id}, manifest {base.manifest}"
+        )
+    names = [f"{ANSWERS} {place}" for place in range(1, 1 + sum(name.startswith(f"{ANSWERS} ") for name in recorded))]
+    paths = list(places.sheets) or [Path(recorded[name]["source"]) for name in names]
+    if len(paths) != len(names) or not all(path.is_file() for path in paths):
+        expected = ", ".join(recorded[name]["source"] for name in names)
+        raise ValueError(f"{folder}: expected --answers FILE for each of {len(names)} sheets; recorded: {expected}")
+    return Adaptation(base, read_sheets(paths))
 
 
 def _model(folder: Path) -> str:

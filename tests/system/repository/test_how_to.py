@@ -324,16 +324,18 @@ def test_the_page_on_adapting_moves_the_threshold_by_the_answers(written_world, 
     for name in ("cdr.csv", "complaints.csv", "op.toml"):
         shutil.copyfile(trained_folder / name, folder / name)
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("CALLSIEVE_ADAPT_BASE", str(trained_folder / "run" / "bundle"))  # smaller than the shipped model
+    for name in ("ADAPT", "MODEL_REPLAY"):  # smaller than the shipped model
+        monkeypatch.setenv(f"CALLSIEVE_{name}_BASE", str(trained_folder / "run" / "bundle"))
     monkeypatch.setattr(choice, "SURPRISED", 2.0)  # so small a base says little about the answers
     adapt = "callsieve adapt --data first/data --answers first/to_check.csv"
-    follow(
+    out = follow(
         "adapt",
         {
             f"{adapt} --out second": lambda: fill_in(Path("first/to_check.csv"), written_world),
             f"{adapt} --answers": lambda: fill_in(Path("second/to_check.csv"), written_world),
         },
     )
+    assert "reproduced byte for byte" in out
     metadata = [json.loads(Path(name, "bundle", "bundle.json").read_text()) for name in ("first", "second", "third")]
     learnt = [part["training"]["base"]["learnt"] for part in metadata]
     assert learnt[0] == "nothing" and "nothing" not in learnt[1:]

@@ -8,22 +8,28 @@ import pandas as pd
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from callsieve.features.catalogue import NAMES
 from callsieve.features.kernel.windows import DAY_MS
+from callsieve.serving import read_policy
 from callsieve.serving.bundle.bundle import BundleError
-from callsieve.serving.bundle.signing import SIGNER
+from callsieve.serving.bundle.signing import SIGNER, write_public_key
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training import Settings
 from callsieve.training.adapt import adapting, own_trees
 from callsieve.training.adapt.adapting import Adaptation, adapt
+from callsieve.training.adapt.answers import read_sheets, with_answers
 from callsieve.training.adapt.base import read_base
-from callsieve.training.adapt.check_sheet import read_sheets, with_answers, write_sheet
+from callsieve.training.adapt.check_sheet import write_sheet
 from callsieve.training.adapt.choice import weights_of
 from callsieve.training.data.sources import Source
 from callsieve.training.model.train import write_bundle
+from callsieve.training.tracking.mlflow_model import TRUST, _load_pyfunc, save_model
+from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
 from tests.support.adapted_network import findings_of, guesses, make_world, true_callers, unchecked, write_base
 from tests.support.errors import refused
 
+NO_ANSWERS = read_sheets([])
 FEW_POINTS = 0.06  # of the probable catch
 
 
@@ -62,7 +68,8 @@ def run(base, calls):
 
     def adapted(*answers, drawn=None, threads=2, dataset=calls):
         findings = pd.concat([dataset.findings, *(findings_of(dataset, answer) for answer in answers)])
-        return adapt(replace(dataset, findings=findings), Settings(threads=threads), Adaptation(base, drawn))
+        sheets = NO_ANSWERS if drawn is None else replace(NO_ANSWERS, asked=drawn)
+        return adapt(replace(dataset, findings=findings), Settings(threads=threads), Adaptation(base, sheets))
 
     return adapted
 
@@ -154,6 +161,37 @@ def test_many_answers_bring_own_trees(everyone, base, truth, tmp_path):
     assert scorer.bundle.thresholds[0].threshold == adapted.figures["after"]["threshold"]
 
 
+def test_cases_of_an_adapted_bundle_are_exported_and_replayed(everyone, command_json, tmp_path):
+    write_bundle(everyone[0], tmp_path / "bundle", small.KEY)
+    write_public_key(small.KEY.public_key(), tmp_path / SIGNER)
+    policy = tmp_path / "policy.toml"
+    policy.write_text('version = "test"\nhistory_days = 0\n[bands]\ncertified = "label"\nwatch = "label"\n')
+    swap = live_states.loaded(tmp_path / "bundle", policy=read_policy(policy))
+    live = live_states.begin(swap, tmp_path / "state")
+    verdicts = live_states.play(live, live_states.events(real_bundle.calls()))
+    live.verdicts.flush()
+    live.close()
+    flagged = next(verdict for verdict in reversed(verdicts) if verdict.action == "label")
+    store = ("--store", f"sqlite:///{tmp_path}/cases.db", "--state", tmp_path / "state")
+    case = command_json("cases", "show", flagged.case, *store)
+    assert (case["model"], case["raw"]) == (flagged.model, flagged.raw) and case["vector"]
+    assert [reason["feature"] for reason in case["reasons"]] == [reason.feature for reason in flagged.reasons]
+    files = ("--bundle", tmp_path / "bundle", "--policy", policy)
+    again = command_json("cases", "replay", flagged.case, *files, *store)
+    assert again["differences"] == [] and {"model", "raw", "score", "reasons", "action"} <= set(again["equal"])
+
+
+def test_mlflow_scores_by_an_adapted_bundle_as_the_scorer_does(everyone, tmp_path, monkeypatch):
+    write_bundle(everyone[0], tmp_path / "bundle", small.KEY)
+    write_public_key(small.KEY.public_key(), tmp_path / SIGNER)
+    monkeypatch.setenv(TRUST, str(tmp_path / SIGNER))
+    save_model(tmp_path / "bundle", tmp_path / "served", signer=tmp_path / SIGNER)
+    rows = real_bundle.rows(50)
+    results = _load_pyfunc(str(tmp_path / "served" / "bundle")).predict(pd.DataFrame(rows, columns=NAMES))
+    scorer = Scorer.load(tmp_path / "bundle", trusted=small.TRUSTED)
+    assert results["raw"].tolist() == [scorer.explain_row(row).raw for row in rows.tolist()]
+
+
 def test_equal_input_gives_equal_bytes_on_any_number_of_threads(run, truth, everyone, tmp_path):
     key = Ed25519PrivateKey.generate()
     for name, trained in (("two", everyone[0]), ("one", run(truth, threads=1)[0])):
@@ -235,7 +273,7 @@ def test_the_sheet_names_callers_by_token_and_row_and_is_read_again(first, base,
     assert (answers.findings["known_at"] == pd.Timestamp("2025-03-21", tz="UTC")).all()  # a day counts from its end
     answered = answers.findings.set_index("number")["nuisance"]
     assert len(answered) == 140 and (answered == truth[answered.index]).all()
-    again = with_answers(Source("calls", "certify", lambda: calls), answers).read()
+    again = with_answers(calls, answers)
     assert again.findings.dtypes.equals(calls.findings.dtypes) and len(again.findings) == 140
 
 

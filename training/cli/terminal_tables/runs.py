@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from callsieve.serving.bundle.signing import SIGNER
 from callsieve.serving.cli.console import say, show_table
-from callsieve.training.adapt.check_sheet import SHEET
+from callsieve.training.adapt.answers import SHEET
 from callsieve.training.judging.detection import QUANTILES
 from callsieve.training.oversight.log.looks import in_words
 from callsieve.training.preflight import KINDS

@@ -1,24 +1,27 @@
-"""The register of all attempts of a log: each training and study that entered its gates, failed ones too."""
+"""The register of all attempts of a log: each training, adaptation and study that entered its gates."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from callsieve.training.oversight.log.audit_log import MOVES, payloads
 from callsieve.training.oversight.log.gates import logged_gates
+from callsieve.training.oversight.log.rounds import Round, round_of, uses
 
 NO_RESULT = "no result"
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt, from the entry of its gates on.
+    """An attempt, from the entry of its gates on. The rounds of an adaptation are one attempt, with the newest result.
 
     Attributes:
-        entry: index of the entry of its gates.
+        entry: index of the entry of its gates, of the first round.
         at: UTC moment of that entry.
-        looks: looks at test data since then and before the next attempt, with the command of each.
+        looks: looks at test data since then and before the next attempt, with the command of each; rounds have one.
+        rounds: entries of the gates of each round of an adaptation in this log; empty for a training or a study.
         run: id of its run in MLflow; "" without a result.
         model: id of its model; "" without a result.
         refused: the metrics of the gates that the model fails.
@@ -28,6 +31,7 @@ class Attempt:
     entry: int
     at: str
     looks: tuple[str, ...]
+    rounds: tuple[int, ...]
     run: str
     model: str
     refused: tuple[str, ...]
@@ -56,10 +60,13 @@ def attempts(log: Path) -> list[Attempt]:
     texts = {index: payload for index, (_, payload) in gates.items()}
     runs = {payload["gates"]["entry"]: (entry.index, payload) for entry, payload in payloads(log, "run")}
     looks: dict[int, list[str]] = {index: [] for index in gates}
+    rounds: dict[int, Round] = {}
     for entry, payload in payloads(log, "touch"):
         before = [index for index in gates if index < entry.index and texts[index]["sha256"] == payload["gates"]]
         if before:
             looks[before[-1]].append(str(payload.get("by", "promote")))
+            if (round_ := round_of(payload)) is not None:
+                rounds[before[-1]] = round_
     moves = [(entry.at, payload["version"]) for entry, payload in payloads(log, *MOVES)]
     rows = []
     for index, (at, _) in gates.items():
@@ -70,10 +77,36 @@ def attempts(log: Path) -> list[Attempt]:
                 entry=index,
                 at=at,
                 looks=tuple(looks[index]),
+                rounds=(index,) if index in rounds else (),
                 run=run["run"] if run else "",
                 model=run["model"] if run else "",
                 refused=tuple(gate["metric"] for gate in results if not gate["passed"]),
                 promoted=tuple(when for when, version in moves if run and version == run["version"]),
             )
         )
-    return rows
+    return joined(rows, rounds)
+
+
+def joined(rows: Sequence[Attempt], rounds: Mapping[int, Round]) -> list[Attempt]:
+    """Returns the attempts with the rounds of each adaptation as one.
+
+    Args:
+        rounds: by the entry of their gates.
+    """
+    by_entry = {row.entry: row for row in rows}
+    attempts = [row for row in rows if row.entry not in rounds]
+    for chain in uses(rounds.values()):
+        parts = [by_entry[index] for index, round_ in rounds.items() if any(round_ is link for link in chain)]
+        newest = next((part for part in reversed(parts) if part.run), parts[-1])
+        attempts.append(
+            replace(
+                newest,
+                entry=parts[0].entry,
+                at=parts[0].at,
+                # One look of each later round is the look of the adaptation.
+                looks=parts[0].looks + tuple(look for part in parts[1:] for look in part.looks[1:]),
+                rounds=tuple(part.entry for part in parts),
+                promoted=tuple(sorted(moment for part in parts for moment in part.promoted)),
+            )
+        )
+    return sorted(attempts, key=lambda row: row.entry)

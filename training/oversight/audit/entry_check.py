@@ -13,6 +13,7 @@ from callsieve.training.oversight.log import approvals
 from callsieve.training.oversight.log.gates import Gates, condition, logged_gates
 from callsieve.training.oversight.log.looks import Fold
 from callsieve.training.oversight.log.payload_types import Move, RunPayload, Section
+from callsieve.training.oversight.log.rounds import preceding, round_of, uses
 
 from .content import Content, Fault, entry_place
 
@@ -54,14 +55,18 @@ def _looks(index: int, run: RunPayload, content: Content) -> Iterator[str]:
     if claimed is None or not fold:
         yield gettext("states no use of its calls")
         return
-    judged, looks = Fold.parse(fold), {place: touch["fold"] for place, touch in content.touches.items()}
+    judged, looks = Fold.parse(fold), content.touches
     # A missing entry is a fault of its own; it may be the look.
     known = {entry.index for entry in content.entries if entry.kind != "touch"} | looks.keys()
-    if known.issuperset(range(gates, index)) and fold not in (
-        look for place, look in looks.items() if gates < place < index
-    ):
+    own = [look for place, look in looks.items() if gates < place < index and look["fold"] == fold]
+    if known.issuperset(range(gates, index)) and not own:
         yield gettext("the log records no use of its calls between its gates and its own entry")
-    counted = sum(judged.overlaps(Fold.parse(look)) for place, look in looks.items() if place < gates) + 1
+    earlier = [look for place, look in looks.items() if place < gates and judged.overlaps(Fold.parse(look["fold"]))]
+    rounds, now = [*map(round_of, earlier)], round_of(own[0]) if own else None
+    before = None if now is None else preceding(rounds, now)
+    if before is not None and own[0].get("follows") != before.digest:
+        yield gettext("does not name the round of its adaptation before it")
+    counted = len(uses([*rounds, now]))
     if claimed < counted:
         yield gettext("states %(claimed)s uses of its calls, the log has %(counted)s", claimed=claimed, counted=counted)
 

@@ -6,7 +6,8 @@ bundle. Without that log, calls that the model was certified on must not be eval
 
 The folder of the calls counts looks, too, in `looks.jsonl`: all audit logs that judge on a folder share one count, so
 another log does not begin at 1 again. That file is not signed: who may write to the folder can remove it. The audit log
-then has its own looks, and a report says what was counted.
+then has its own looks, and a report says what was counted. The rounds of an adaptation have a look each, and count as
+one use (`rounds.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from callsieve.features.files.decode import Record, json_as
 from .audit_log import PUBLIC_KEY, append, log_id, payloads, read
 from .gates import Gates, shipped_gates
 from .key_folder import key_path, log_signing_key
-from .payload_types import Look
+from .payload_types import Look, TouchPayload
+from .rounds import Round, preceding, round_of, uses
 from .run_paths import log_folder
 
 if TYPE_CHECKING:
@@ -99,29 +101,39 @@ class Ledger:
         """Records the gates before the first look; returns the index of the entry."""
         return append(self.log, "gates", self.gates.to_json(), self.key)
 
-    def touch(self, data: str, span: Span, by: str, folder: Path | None) -> Look:
-        """Records a look at the calls of a period.
+    def touch(self, data: str, span: Span, by: str, folder: Path | None, round_: Round | None = None) -> Look:
+        """Records a look at the calls of a period, and counts the uses of these calls.
 
         Args:
             data: fingerprint of the whole data, also if only a part is evaluated.
             span: begin and end of the period.
             by: the command that evaluates.
             folder: of the calls, whose registry gets the look; None if the calls are not in a folder that stays.
+            round_: the round of an adaptation that looks.
         """
         fold = Fold.of(data, span)
-        append(self.log, "touch", {"fold": str(fold), "gates": self.gates.sha256, "by": by}, self.key)
-        log = log_id(self.log)
-        registered = folder is not None and register_look(folder, fold, log, by)
-        known = registered_looks(folder) if folder is not None else []
-        # The registry may be younger than the log. A look without a payload may be one at any calls, so it counts.
-        logged = [Fold.parse(payload["fold"]) for _, payload in payloads(self.log, "touch")]
-        unnamed = sum(entry.kind == "touch" for entry in read(self.log)) - len(logged)
-        own = max(
-            sum(map(fold.overlaps, logged)) + unnamed,
-            sum(look.log == log and fold.overlaps(Fold.parse(look.fold)) for look in known),
-        )
-        others = sum(look.log != log and fold.overlaps(Fold.parse(look.fold)) for look in known)
-        return {"fold": str(fold), "touches": own + others, "registered": registered}
+        payload: TouchPayload = {"fold": str(fold), "gates": self.gates.sha256, "by": by}
+        if round_ is not None:
+            earlier = filter(None, (preceding(looks, round_) for looks in self._looks(fold, folder)))
+            payload["round"] = to_builtins(round_)
+            payload["follows"] = next((before.digest for before in earlier), "")
+        append(self.log, "touch", payload, self.key)
+        registered = folder is not None and register_look(folder, fold, log_id(self.log), by, round_)
+        in_folder, in_logs = self._looks(fold, folder)
+        # A look without a payload may be one at any calls, so it counts.
+        unnamed = sum(entry.kind == "touch" for entry in read(self.log)) - len(list(payloads(self.log, "touch")))
+        count = max(len(uses(in_folder)), len(uses(in_logs)) + unnamed)
+        return {"fold": str(fold), "touches": count, "registered": registered}
+
+    def _looks(self, fold: Fold, folder: Path | None) -> tuple[list[Round | None], list[Round | None]]:
+        """Returns the looks at calls of a fold: those in the registry of the folder, and those of other logs and of
+        this one. The registry may be younger than this log.
+        """
+        known = [] if folder is None else registered_looks(folder)
+        known = [look for look in known if fold.overlaps(Fold.parse(look.fold))]
+        logged = [touch for _, touch in payloads(self.log, "touch") if fold.overlaps(Fold.parse(touch["fold"]))]
+        others = [look.round for look in known if look.log != log_id(self.log)]
+        return [look.round for look in known], [*others, *map(round_of, logged)]
 
 
 def ledger_beside(bundle: Path, audit: Path | None, signing_key: Path | None) -> Ledger | None:
@@ -191,7 +203,7 @@ def in_words(look: Mapping[str, object]) -> str:
     return f"use {look['touches']} of these calls, recorded in the audit log {where}: fold {look['fold']}"
 
 
-class RegisteredLook(Record, frozen=True):
+class RegisteredLook(Record, frozen=True, omit_defaults=True):
     """A look at calls in the registry of their folder.
 
     Attributes:
@@ -199,21 +211,23 @@ class RegisteredLook(Record, frozen=True):
         log: `audit_log.log_id` of the audit log that has the look.
         by: the command.
         at: UTC moment.
+        round: the round of an adaptation; None for another command.
     """
 
     fold: str
     log: str
     by: str
     at: str
+    round: Round | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         Fold.parse(self.fold)
 
 
-def register_look(folder: Path, fold: Fold, log: str, by: str) -> bool:
+def register_look(folder: Path, fold: Fold, log: str, by: str, round_: Round | None = None) -> bool:
     """Adds a look to the registry of a folder of calls; returns False if the folder cannot be written to."""
-    look = RegisteredLook(str(fold), log, by, utc_text())
+    look = RegisteredLook(str(fold), log, by, utc_text(), round_)
     try:
         with (folder / FILE).open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

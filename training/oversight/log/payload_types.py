@@ -19,11 +19,17 @@ class GatesPayload(TypedDict):
 
 
 class TouchPayload(TypedDict):
-    """A look: the text of its fold, SHA-256 of the gates, and the command; promotions leave the command out."""
+    """A look: the text of its fold, SHA-256 of the gates, and the command; promotions leave the command out.
+
+    A round of an adaptation has its `round`, as `rounds.Round` declares it, and in `follows` the digest of the round
+    before it, "" for the first.
+    """
 
     fold: str
     gates: str
     by: NotRequired[str]
+    round: NotRequired[Mapping[str, Any]]
+    follows: NotRequired[str]
 
 
 class Look(TypedDict):

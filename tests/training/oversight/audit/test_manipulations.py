@@ -14,13 +14,16 @@ from mlflow import MlflowClient
 
 from callsieve.serving.bundle.signing import SIGNING_KEY, key_id, write_public_key
 from callsieve.training.oversight.audit.anchors import witness
+from callsieve.training.oversight.audit.content import read_content
+from callsieve.training.oversight.audit.entry_check import run_faults
 from callsieve.training.oversight.audit.promote import approve, approved_by, candidate, promote
 from callsieve.training.oversight.audit.verify import ELSEWHERE as COPIES
 from callsieve.training.oversight.audit.verify import FOLDERS
 from callsieve.training.oversight.log import approvals, audit_log
-from callsieve.training.oversight.log.audit_log import HEAD, LOG, SignedLog, append, payload_path
+from callsieve.training.oversight.log.audit_log import HEAD, LOG, SignedLog, append, payload_path, read
 from callsieve.training.oversight.log.entry import encode
 from callsieve.training.oversight.log.looks import Ledger
+from callsieve.training.oversight.log.rounds import Round
 from callsieve.training.oversight.log.tickets import EXPORT, AccessControl, Act, sign_ticket
 from callsieve.training.tracking import mlflow_write
 from tests.support import recorded_run
@@ -528,6 +531,33 @@ def test_looks_of_several_logs_are_counted_together(tmp_path):  # row 39
     (tmp_path / "data").mkdir()
     looks = [ledger.touch("ab" * 32, (0, 10), "train", tmp_path / "data")["touches"] for ledger in ledgers]
     assert looks == [1, 2, 3]
+
+
+def record_round(ledger, round_):
+    """Enters gates, look and run of a round of an adaptation; returns the uses that its run states."""
+    entry = ledger.begin()
+    look = ledger.touch("ab" * 32, (0, 10), "adapt", None, round_)
+    stated = {**look, "entry": entry, "sha256": ledger.gates.sha256, "refused": [], "owner": ""}
+    record = {"metric": {"test_fold_touches": float(look["touches"])}, "tag": {}, "artifact": {}}
+    payload = {"run": str(entry), "version": "", "registered": {}, "model": "m", "gates": stated, "record": record}
+    append(ledger.log, "run", payload, ledger.key)
+    return look["touches"]
+
+
+def test_rounds_of_an_adaptation_are_counted_and_chained(tmp_path):
+    ledger = Ledger(tmp_path / "log", small.KEY, recorded_run.gates())
+    rounds = [Round("a", None, ()), Round("a", "d", ("x",)), Round("a", "d", ("x", "y")), Round("a", "d", ("x", "z"))]
+    assert [record_round(ledger, round_) for round_ in rounds] == [1, 1, 1, 2]
+    content, faults = read_content(ledger.log, read(ledger.log), set())
+    assert faults == run_faults(content) == []
+    third, last = sorted(content.touches)[2:]
+    content.runs[last + 1]["gates"]["touches"] = 1
+    content.runs[last + 1]["record"]["metric"]["test_fold_touches"] = 1.0
+    content.touches[third]["follows"] = rounds[0].digest
+    assert [fault.what for fault in run_faults(content)] == [
+        "does not name the round of its adaptation before it",
+        "states 1 uses of its calls, the log has 2",
+    ]
 
 
 # The folder of calls is no part of the record, which has the hashes of its tables and its purposes at the training.

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -9,6 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from callsieve.training.adapt.adapting import Adaptation
+from callsieve.training.adapt.answers import read_sheets
+from callsieve.training.adapt.base import read_base
 from callsieve.training.data.sources import folder_source
 from callsieve.training.model.settings import Settings
 from callsieve.training.oversight.log.audit_log import append, erase, payloads
@@ -27,6 +31,7 @@ from callsieve.training.oversight.log.looks import (
 )
 from callsieve.training.run import Looks
 from tests.support import small_bundle as small
+from tests.support.adapted_network import write_base
 from tests.support.errors import raising
 
 DATA = "ab" * 32
@@ -249,3 +254,81 @@ def test_a_training_counts_the_looks_of_earlier_ones_before_it_reads_on(own_worl
     looks = Looks(new_ledger(tmp_path / "3"), Settings(), own_world.parent)
     looks.counted(folder_source(own_world, "both")).read()
     assert (looks.entry()["touches"], looks.entry()["registered"]) == (1, False)
+
+
+def sheet_of(path, *rows):
+    """Writes a filled-in sheet; each row is the end of a token, a probability or "", and a verdict."""
+    lines = [f"e1.{end * 32},{probability},{1 if probability else 2},{verdict}" for end, probability, verdict in rows]
+    text = "\n".join(f"{line},{'2025-03-20' if line[-1] != ',' else ''}" for line in lines)
+    path.write_text(f"number,probability,look,verdict,checked_at\n{text}\n")
+    return path
+
+
+@pytest.fixture
+def uses_of_a_round(own_world, tmp_path):
+    """Counts the uses after a round of an adaptation with these sheets, in a log of its own or in a shared one."""
+    write_base(tmp_path)
+    base, began = read_base(tmp_path / "bundle"), []
+
+    def run(*sheets, log=None, **settings):
+        began.append(log)
+        adaptation = Adaptation(base, read_sheets(sheets))
+        ledger = new_ledger(tmp_path / (log or str(len(began))))
+        looks = Looks(ledger, Settings(**settings), tmp_path / f"run{len(began)}", adaptation)
+        looks.counted(folder_source(own_world, "certify")).read()
+        return looks.entry()["touches"]
+
+    return run
+
+
+FIRST = (("a", "0.5", "nuisance"), ("b", "1", "innocent"), ("c", "0.25", ""))
+
+
+@pytest.mark.parametrize("log", [None, "shared"])
+def test_the_rounds_of_an_adaptation_are_one_use(uses_of_a_round, own_world, tmp_path, log):
+    first = sheet_of(tmp_path / "first.csv", *FIRST)
+    second = sheet_of(tmp_path / "second.csv", ("a", "", "nuisance"))
+    third = sheet_of(tmp_path / "third.csv", ("b", "", "innocent"))
+    assert uses_of_a_round(log=log) == 1
+    assert uses_of_a_round(first, log=log) == 1
+    assert uses_of_a_round(first, second, log=log) == 1
+    # More of a sheet is filled in, and it is given back last.
+    assert uses_of_a_round(third, second, sheet_of(first, *FIRST[:2], ("c", "0.25", "nuisance")), log=log) == 1
+    looks = registered_looks(own_world)
+    assert [len(look.round.answers) for look in looks] == [0, 2, 3, 5]
+    folders = [tmp_path / (log or str(place)) for place in range(1, 5)][:: 4 if log else 1]
+    logged = [payload for folder in folders for _, payload in payloads(folder / "audit", "touch")]
+    assert [touch["follows"] for touch in logged] == ["", *(look.round.digest for look in looks[:3])]
+    assert uses_of_a_round(seed=1, log=log) == 2
+    assert not re.search("[abc]{32}", (own_world / FILE).read_text())
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        (("a", "0.5", "nuisance"), ("b", "1", "innocent"), ("d", "0.25", "")),
+        (("a", "0.4", "nuisance"), ("b", "1", "innocent"), ("c", "0.25", "")),
+        (("a", "0.5", "innocent"), ("b", "1", "innocent"), ("c", "0.25", "")),
+        (("a", "0.5", "nuisance"), ("b", "1", ""), ("c", "0.25", "")),
+    ],
+    ids=["another caller drawn", "another probability", "another answer", "an answer withdrawn"],
+)
+@pytest.mark.source("L32", by="training/oversight/log/rounds.py")
+@pytest.mark.parametrize("log", [None, "shared"])
+def test_another_draw_or_another_answer_is_another_use(uses_of_a_round, tmp_path, log, rows):
+    sheets = sheet_of(tmp_path / "first.csv", *FIRST), sheet_of(tmp_path / "other.csv", *rows)
+    assert [uses_of_a_round(log=log), *(uses_of_a_round(sheet, log=log) for sheet in sheets)] == [1, 1, 2]
+    assert uses_of_a_round(sheets[1], sheet_of(tmp_path / "more.csv", ("b", "", "nuisance")), log=log) == 2
+
+
+def test_other_tables_another_base_and_other_commands_are_other_uses(uses_of_a_round, own_world, tmp_path):
+    assert uses_of_a_round() == 1
+    complaints = pq.read_table(own_world / "complaints.parquet")
+    pq.write_table(complaints.slice(1), own_world / "complaints.parquet")
+    assert uses_of_a_round() == 2
+    assert uses_of_a_round(valid_days=7) == 2
+    dataset = folder_source(own_world, "certify").read()
+    span = Fold.parse(registered_looks(own_world)[0].fold)
+    touch = new_ledger(tmp_path / "evaluated").touch(dataset.fingerprint, (span.begin, span.end), "evaluate", own_world)
+    assert touch["touches"] == 3
+    assert uses_of_a_round() == 3
