@@ -1,13 +1,15 @@
 """Installs the wheel in a new environment, where the shipped bundle judges a call; measures its size and time.
 
-python -m tests.bench.bench_install [--json]
+python -m tests.bench.bench_install [--quick] [--json]
 
 The wheel is built from the sdist, as a packager does. The environment has the packages of `pip install callsieve`.
+`--quick` compiles without optimisation: times and the size of the wheel are then of other code.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -40,15 +42,16 @@ print(json.dumps({"action": verdict.action, "status": verdict.status, "reasons":
 
 def main() -> None:
     """Prints the figures."""
-    options = parser_of(__doc__, json=False).parse_args()
+    options = parser_of(__doc__, quick=False, json=False).parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measured(Path(folder))
+        figures = measured(Path(folder), quick=options.quick)
     show(figures, as_json=options.json)
 
 
-def measured(folder: Path) -> dict[str, Any]:
+def measured(folder: Path, *, quick: bool) -> dict[str, Any]:
     """Builds and installs the wheel, judges a call, and measures."""
-    run(sys.executable, "-P", "-m", "build", "--outdir", str(folder / "dist"), str(ROOT))
+    flags = {"CFLAGS": "-O0"} if quick else {}
+    run(sys.executable, "-P", "-m", "build", "--outdir", str(folder / "dist"), str(ROOT), **flags)
     (wheel,) = (folder / "dist").glob("*.whl")
     (sdist,) = (folder / "dist").glob("*.tar.gz")
     run(sys.executable, "-P", "-m", "venv", str(folder / "venv"))
@@ -76,9 +79,16 @@ def weight(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def run(*words: str) -> str:
-    """Runs a command elsewhere and returns its output; exits with the last lines of a failed command."""
-    done = subprocess.run(words, cwd=tempfile.gettempdir(), capture_output=True, text=True, check=False)
+def run(*words: str, **variables: str) -> str:
+    """Runs a command elsewhere and returns its output; exits with the last lines of a failed command.
+
+    Args:
+        variables: added to the environment.
+    """
+    environment = os.environ | variables
+    done = subprocess.run(
+        words, cwd=tempfile.gettempdir(), env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(words[:4])}: {done.stderr[-800:]}")
     return done.stdout

@@ -276,6 +276,7 @@ CLAIMS = (
         "python -m tests.bench.bench_install --json",
         install,
         None,
+        quick="python -m tests.bench.bench_install --quick --json",
     ),
     Claim(
         "shipped model",

@@ -1,12 +1,15 @@
 """Scores of an operator's file join back to it: every row in its order, with own columns and the reason of a pass."""
 
+import io
 import json
+from contextlib import redirect_stdout
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from callsieve.serving.scorer.status import MESSAGES
+from tests.conftest import command
 from tests.support.calls import foreign_files
 
 pytestmark = pytest.mark.system
@@ -36,21 +39,29 @@ def own(written_world, tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def score(run_command, own, tmp_path):
+@pytest.fixture(scope="module")
+def score(own, tmp_path_factory):
+    """Scores a file of that folder by the shipped model; returns the figures and the scores."""
+
     def run(name, *options):
-        out = tmp_path / f"{name}.parquet"
+        out = tmp_path_factory.mktemp("scores") / f"{name}.parquet"
         words = ("--calls", own / f"{name}.csv", "--layout", own / "op.toml", "--out", out, "--json")
-        code, printed, _ = run_command("score", *words, *options)
-        assert code == 0
-        return json.loads(printed), pd.read_parquet(out)
+        with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as printed:
+            assert command(patched, "score", *words, *options) == 0
+        return json.loads(printed.getvalue()), pd.read_parquet(out)
 
     return run
 
 
-def test_scores_have_every_row_in_its_order_with_own_columns_and_a_status(score, own):
+@pytest.fixture(scope="module")
+def whole(score):
+    """Figures and scores of all calls, with two columns of the file."""
+    return score("cdr", "--keep", "CDR_ID", "--keep", "RESULT")
+
+
+def test_scores_have_every_row_in_its_order_with_own_columns_and_a_status(whole, own):
     written = pd.read_csv(own / "cdr.csv", dtype=str)
-    result, scores = score("cdr", "--keep", "CDR_ID", "--keep", "RESULT")
+    result, scores = whole
     assert scores["CDR_ID"].tolist() == written["CDR_ID"].tolist()
     assert scores["RESULT"].tolist() == written["RESULT"].tolist()
     assert scores["row"].tolist() == list(range(2, len(written) + 2))  # lines of the file
@@ -76,12 +87,11 @@ def test_scores_have_every_row_in_its_order_with_own_columns_and_a_status(score,
     assert not texts.apply(lambda column: column.str.contains(r"1\d{10}")).any(axis=None)
 
 
-def test_the_days_before_come_from_a_history_file(score, own):
-    _, whole = score("cdr", "--keep", "CDR_ID")
+def test_the_days_before_come_from_a_history_file(score, whole, own):
     result, last = score("last", "--keep", "CDR_ID", "--history", own / "before.csv")
     written = pd.read_csv(own / "last.csv", dtype=str)
     assert last["CDR_ID"].tolist() == written["CDR_ID"].tolist() and result["filling"] == 0
-    joined = last.merge(whole, on="CDR_ID", suffixes=("", "_whole"))
+    joined = last.merge(whole[1], on="CDR_ID", suffixes=("", "_whole"))
     assert len(joined) == len(last) > 100
     for name in ("probability", "action", "status", "band", "rules", "reasons"):
         left, right = (joined[column].astype(object) for column in (name, f"{name}_whole"))

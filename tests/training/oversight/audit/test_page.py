@@ -17,6 +17,7 @@ from callsieve.training.oversight.audit.audit_page import changes, facts, page, 
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.log.run_paths import run_paths
 from callsieve.training.tracking.reproduce import Reproduction
+from tests.support import short_trainings
 
 CHROMIUM = "chromium"  # Debian's package of that name
 
@@ -29,6 +30,11 @@ def content(training_run):
 @pytest.fixture(scope="module")
 def text(content):
     return page(content)
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch):
+    short_trainings.leave_blank(monkeypatch)
 
 
 def words(text):
@@ -93,6 +99,7 @@ def test_the_commands_of_the_page_run_as_printed(run_command, training_run, monk
     assert seen == ["."]
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_later_page_names_a_log_elsewhere_in_its_commands(training_run, tmp_path):
     folder = training_run[0]
     shutil.copytree(folder / "audit", tmp_path / "the log")
@@ -103,6 +110,7 @@ def test_a_later_page_names_a_log_elsewhere_in_its_commands(training_run, tmp_pa
         assert (option, (folder / log).resolve()) == ("--audit", (tmp_path / "the log").resolve())
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_page_describes_drift_since_the_earlier_model(content):
     shares = {"then": 0.5, "now": 0.25, "days": 9}
     shift = {"name": "out_calls_count_1h", "measure": "histogram", "part": "below 3"} | shares
@@ -114,6 +122,7 @@ def test_the_page_describes_drift_since_the_earlier_model(content):
     assert "There is no earlier model in this log" in words(page(content))
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_page_names_an_edit_of_the_record(run_command, training_run, tmp_path):
     shutil.copytree(training_run[0] / "audit", tmp_path / "audit")
     shutil.copy(training_run[0] / "mlflow.db", tmp_path)
