@@ -18,11 +18,11 @@ from callsieve.training.oversight.audit.promote import promote
 from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.log.run_paths import RunPaths
 from callsieve.training.tracking import mlflow_read
-from tests.support import recorded_run
 from tests.support import small_bundle as small
 from tests.support.errors import refused
 from tests.support.keys import write_key
 from tests.support.servers.postgres import mlflow_server, postgres_cluster
+from tests.support.trainings import recorded_run
 from tests.training.oversight.audit.test_promote import approvals
 
 EDITS = {

@@ -46,9 +46,10 @@ from callsieve.training.oversight.log.tickets import AccessControl
 from callsieve.training.oversight.privacy.exports import calls_between, export_act, export_calls
 from callsieve.training.studies import demo
 from callsieve.training.world import load_scenario, simulate
-from tests.support import live_states, real_bundle, recorded_run
+from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
 from tests.support.paths import ROOT
+from tests.support.trainings import recorded_run
 
 # National digits, as people would search for them, and the ways in which switches and people write them.
 SPELLINGS = {

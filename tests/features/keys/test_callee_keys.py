@@ -32,9 +32,10 @@ from callsieve.training.oversight.privacy import tables
 from callsieve.training.oversight.privacy.places import Person
 from callsieve.training.oversight.privacy.rekey import left_of
 from tests.features.keys.test_rotation import LETTERS, NEW, OLD, body
-from tests.support import real_bundle, recorded_run
+from tests.support import real_bundle
 from tests.support import small_bundle as small
 from tests.support.keys import write_key
+from tests.support.trainings import recorded_run
 from tests.training.oversight.privacy.test_deletion import NOW, RULES
 
 SIDES = ("caller", "callee")

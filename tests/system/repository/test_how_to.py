@@ -29,13 +29,14 @@ from callsieve.training.data.trusted_files import read_trusted_file
 from callsieve.training.model import fit
 from callsieve.training.oversight.log.gates import parse_gates, shipped_gates
 from tests.conftest import SEED, command
-from tests.support import how_to, label_files, real_bundle, recorded_run, short_trainings
+from tests.support import how_to, real_bundle
 from tests.support import small_bundle as small
 from tests.support.calls import foreign_files
 from tests.support.http_service import free_port
 from tests.support.keys import write_key
 from tests.support.lite_bundle import LITE
 from tests.support.paths import ROOT
+from tests.support.trainings import label_files, recorded_run, short_trainings
 
 WRITTEN = ("README*.md", "docs/how-to/*.md", "docs/explanation/*.md", "docs/reference/bundle.md")
 PAGES = sorted(path.relative_to(ROOT).as_posix() for pattern in WRITTEN for path in ROOT.glob(pattern))

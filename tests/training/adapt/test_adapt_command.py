@@ -13,8 +13,8 @@ from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.tracking import mlflow_read
 from callsieve.training.world import write_world
-from tests.support import short_trainings
-from tests.support.adapted_network import make_world, true_callers, write_base
+from tests.support.trainings import short_trainings
+from tests.support.trainings.adapted_network import make_world, true_callers, write_base
 
 pytestmark = pytest.mark.system
 

@@ -26,8 +26,15 @@ from callsieve.training.model.train import write_bundle
 from callsieve.training.tracking.mlflow_model import TRUST, _load_pyfunc, save_model
 from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
-from tests.support.adapted_network import findings_of, guesses, make_world, true_callers, unchecked, write_base
 from tests.support.errors import refused
+from tests.support.trainings.adapted_network import (
+    findings_of,
+    guesses,
+    make_world,
+    true_callers,
+    unchecked,
+    write_base,
+)
 
 NO_ANSWERS = read_sheets([])
 FEW_POINTS = 0.06  # of the probable catch

@@ -12,9 +12,9 @@ from callsieve.serving.bundle.signing import key_id, read_signing_key
 from callsieve.training.oversight.log.audit_log import append
 from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.tracking.reproduce import Reproduction
-from tests.support import recorded_run
 from tests.support import small_bundle as small
 from tests.support.keys import write_key
+from tests.support.trainings import recorded_run
 
 pytestmark = pytest.mark.system
 

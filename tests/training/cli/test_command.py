@@ -26,8 +26,8 @@ from callsieve.training.data.labels import label_numbers
 from callsieve.training.judging.evaluate import BY_FOLDS
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.studies import demo, simulated
-from tests.support import label_files, short_trainings
 from tests.support.errors import raising
+from tests.support.trainings import label_files, short_trainings
 
 ACTIONS = {"pass", "label", "screen", "block"}
 

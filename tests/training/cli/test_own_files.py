@@ -17,8 +17,8 @@ from callsieve.training.oversight.log.run_paths import working_store
 from callsieve.training.tracking import mlflow_read
 from callsieve.training.tracking.feature_table import read_table, split
 from callsieve.training.world import write_world
-from tests.support import short_trainings
 from tests.support.calls import foreign_files
+from tests.support.trainings import short_trainings
 
 RING = 'ring = ["RING_SECS"]\n'
 

@@ -11,7 +11,7 @@ from callsieve.features.keys.tokens import Key
 from callsieve.serving.custody.retention import read_retention
 from callsieve.training.data.dataset import FINDINGS
 from callsieve.training.oversight.privacy import tables
-from tests.support.label_files import KEY, assert_quarantined, labelled, moment, token
+from tests.support.trainings.label_files import KEY, assert_quarantined, labelled, moment, token
 
 HEAD = "number,verdict,checked_at"
 NUISANCE, INNOCENT = "95013123456", "13900139000"

@@ -14,7 +14,7 @@ from callsieve.serving.rules.register_lookup import look_up
 from callsieve.training.data.dataset import LISTS
 from callsieve.training.data.trusted_files import KINDS
 from callsieve.training.oversight.privacy import register_folders, tables
-from tests.support.label_files import KEY, assert_quarantined, labelled, moment, token
+from tests.support.trainings.label_files import KEY, assert_quarantined, labelled, moment, token
 
 HEAD = "number,kind,trusted_from,trusted_to"
 SURVEY, SHOP = "95013123456", "13900139000"

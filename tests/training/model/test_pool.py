@@ -33,10 +33,10 @@ from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import Trained, train, write_bundle
 from callsieve.training.studies.demo import of_world
 from callsieve.training.world import keyed_world, simulate
-from tests.support import short_trainings
 from tests.support.calls.lacks import without
 from tests.support.calls.worlds import scenario_of
 from tests.support.resident import linux_alone, resident_bytes_of
+from tests.support.trainings import short_trainings
 
 pytestmark = pytest.mark.system
 

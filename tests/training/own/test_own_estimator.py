@@ -25,11 +25,11 @@ from callsieve.training.oversight.log.run_paths import run_paths
 from callsieve.training.own.own_estimator import OwnModel, estimator_name, fit_own, fit_own_members, make_estimator
 from callsieve.training.tracking import mlflow_read
 from tests.conftest import command
-from tests.support import own_estimators, short_trainings
 from tests.support.errors import refused
-from tests.support.own_estimators import boosting
+from tests.support.trainings import own_estimators, short_trainings
+from tests.support.trainings.own_estimators import boosting
 
-PLACE = "tests.support.own_estimators"
+PLACE = "tests.support.trainings.own_estimators"
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from callsieve.training.oversight.log import approvals, audit_log
 from callsieve.training.oversight.log.audit_log import LOG, append, erase, payload_path, payloads
 from callsieve.training.oversight.log.run_paths import RunPaths, default_store
 from callsieve.training.tracking import mlflow_write
-from tests.support import recorded_run
 from tests.support import small_bundle as small
+from tests.support.trainings import recorded_run
 
 
 @dataclass

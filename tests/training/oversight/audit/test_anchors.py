@@ -11,8 +11,8 @@ from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.log import audit_log
 from callsieve.training.oversight.log.audit_log import append
 from callsieve.training.oversight.log.entry import encode
-from tests.support import recorded_run
 from tests.support import small_bundle as small
+from tests.support.trainings import recorded_run
 
 DAY_BEFORE, DAY, DAY_AFTER = (f"2026-03-0{day}T12:00:00Z" for day in (1, 2, 3))
 

@@ -26,9 +26,9 @@ from callsieve.training.oversight.log.looks import Ledger
 from callsieve.training.oversight.log.rounds import Round
 from callsieve.training.oversight.log.tickets import EXPORT, AccessControl, Act, sign_ticket
 from callsieve.training.tracking import mlflow_write
-from tests.support import recorded_run
 from tests.support import small_bundle as small
 from tests.support.keys import write_key
+from tests.support.trainings import recorded_run
 from tests.training.oversight.audit.record_edits import (
     Record,
     approvals_of,

@@ -15,8 +15,8 @@ from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.log.audit_log import append, log_id, payload_path, payloads
 from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.tracking import mlflow_read, mlflow_write
-from tests.support import recorded_run
 from tests.support import small_bundle as small
+from tests.support.trainings import recorded_run
 
 pytestmark = pytest.mark.system
 

@@ -17,7 +17,7 @@ from callsieve.training.oversight.audit.audit_page import changes, facts, page, 
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.log.run_paths import run_paths
 from callsieve.training.tracking.reproduce import Reproduction
-from tests.support import short_trainings
+from tests.support.trainings import short_trainings
 
 CHROMIUM = "chromium"  # Debian's package of that name
 

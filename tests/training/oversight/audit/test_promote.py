@@ -25,9 +25,9 @@ from callsieve.training.oversight.log.approvals import approve, check
 from callsieve.training.oversight.log.audit_log import append, payloads, read
 from callsieve.training.oversight.log.gates import parse_gates, shipped_gates
 from callsieve.training.tracking import mlflow_read, mlflow_write
-from tests.support import recorded_run
 from tests.support import small_bundle as small
 from tests.support.errors import raising, refused
+from tests.support.trainings import recorded_run
 
 pytestmark = pytest.mark.system
 

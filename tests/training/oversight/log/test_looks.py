@@ -31,8 +31,8 @@ from callsieve.training.oversight.log.looks import (
 )
 from callsieve.training.run import Looks
 from tests.support import small_bundle as small
-from tests.support.adapted_network import write_base
 from tests.support.errors import raising
+from tests.support.trainings.adapted_network import write_base
 
 DATA = "ab" * 32
 FOLD = Fold.of(DATA, (0, 10))

@@ -12,9 +12,9 @@ from callsieve.training.oversight.log.key_folder import VARIABLE, key_folder, ke
 from callsieve.training.oversight.log.run_paths import RunPaths, record_store, run_paths, working_store
 from callsieve.training.run import signer
 from callsieve.training.tracking import mlflow_read, mlflow_write
-from tests.support import recorded_run
 from tests.support import small_bundle as small
 from tests.support.keys import write_key
+from tests.support.trainings import recorded_run
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 
 from callsieve.training.oversight.log.audit_log import SignedLog, payloads
 from callsieve.training.oversight.log.tickets import EXPORT, REIDENTIFY, AccessControl, Act, refusals_entered
-from tests.support import recorded_run
 from tests.support import small_bundle as small
+from tests.support.trainings import recorded_run
 
 
 @pytest.mark.source("L41", by="training/oversight/log/tickets.py")

@@ -39,10 +39,11 @@ from callsieve.training.oversight.privacy import deletion, retention_run, servic
 from callsieve.training.oversight.privacy.rewriting import rewrite
 from callsieve.training.oversight.privacy.states import models_trained_on
 from tests.serving.cases.test_store import example_record, fill
-from tests.support import real_bundle, recorded_run
+from tests.support import real_bundle
 from tests.support import small_bundle as small
 from tests.support.errors import refused
 from tests.support.keys import write_key
+from tests.support.trainings import recorded_run
 
 NOW = round(time.time() * 1000)
 RULES = read_retention()

@@ -12,8 +12,9 @@ from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import plan
-from tests.bench import bench_stress
-from tests.bench.bench_stress import (
+from tests.bench.harness import interval
+from tests.bench.robustness import bench_stress
+from tests.bench.robustness.bench_stress import (
     CLEAN,
     FAULTS,
     TARGETED,
@@ -24,7 +25,6 @@ from tests.bench.bench_stress import (
     with_flips,
     without_complaints,
 )
-from tests.bench.harness import interval
 
 pytestmark = pytest.mark.system
 

@@ -1,6 +1,6 @@
 """Judges bundles on another network, such as one of a simulator that shares no code with the project's own.
 
-python -m tests.bench.bench_transfer FOLDER... [--bundles serving/shipped/bundle,OWN] [--json]
+python -m tests.bench.robustness.bench_transfer FOLDER... [--bundles serving/shipped/bundle,OWN] [--json]
 
 Each folder has calls.parquet (the layout `callsieve`) and truth.parquet: number, slice (its kind), nuisance (0 or 1).
 Each bundle scores the calls of each folder. Judged are the calls from the ninth day on whose caller's truth is known:

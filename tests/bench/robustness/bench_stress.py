@@ -1,6 +1,7 @@
 """How good a training is when its labels are wrong: flipped labels, colluding reporters, no complaints at all.
 
-python -m tests.bench.bench_stress [--size small] [--seeds 1,2,3] [--scenario FILE] [--label-policy FILE] [--threads 0]
+python -m tests.bench.robustness.bench_stress [--size small] [--seeds 1,2,3] [--scenario FILE] [--label-policy FILE]
+    [--threads 0]
 
 Each simulated world is trained on clean labels, then again with each fault. All faults enter before the label policy,
 so the policy is tested with them. The truth of a world judges all of its models on the same calls, so differences are

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from tests.bench.bench_transfer import judged
+from tests.bench.robustness.bench_transfer import judged
 
 DAY = 86_400_000
 TRUTH = pd.DataFrame({"number": ["1", "2", "3"], "slice": ["person", "telesales", "telesales"], "nuisance": [0, 1, 1]})
