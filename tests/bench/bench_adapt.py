@@ -1,17 +1,23 @@
 """Adapts the shipped model to other networks by checks that are answered from the truth, and judges it on later days.
 
-python -m tests.bench.bench_adapt FOLDER... [--checks 200] [--draws 10] [--days 22] [--json]
+python -m tests.bench.bench_adapt FOLDER... [--checks 20,50,200] [--draws 10] [--days 22] [--json]
+python -m tests.bench.bench_adapt --simulator SCRIPT --seeds 51,52 [--people 6000] [--json]
 
 Each folder has calls.parquet (the layout `callsieve`) and truth.parquet (number, slice, nuisance), or is a simulated
-world of the project. The calls of the first days, and complaints about 2 % of their answered nuisance calls (of a
-simulated world its own), are what the owner has. An eighth of the checks are second looks; 5 % of the asked callers
-are not answered, and 2 % of the answers are wrong. Judged are the calls of the later days: innocent calls flagged in
-10,000 and the share of nuisance calls caught, for the base with its own threshold, for the base's ranking with the
-threshold that the checks give, and for the adapted model. Neither threshold nor labels saw these days.
+world of the project. A script of another simulator writes such folders: for each seed one as it is, one without calls
+to organisations (`--outgoing`), and one where hardly anybody calls back (`--no-callbacks`).
+
+The calls of the first days, and complaints about 2 % of their answered nuisance calls (of a simulated world its own),
+are what the owner has. An eighth of the checks are second looks; 5 % of the asked callers are not answered, and 2 % of
+the answers are wrong. Judged are the calls of the later days: innocent calls flagged in 10,000 and the share of
+nuisance calls caught, for the base with its own threshold, for the base's ranking with the threshold that the checks
+give, and for the adapted model. Neither threshold nor labels saw these days.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +53,7 @@ COMPLAINTS, DELAY_DAYS = 0.02, 1.0  # share of the answered nuisance calls that 
 UNANSWERED, WRONG = 0.05, 0.02
 REACH = 6.0  # log-odds below the score at which both kinds are equally likely
 A_TENTH = 0.1
+FORMS = ("", "--outgoing", "--no-callbacks")
 SECOND = 8  # one check in so many is a second look
 
 
@@ -71,17 +78,42 @@ class Later:
 
 def main() -> None:
     """Prints the figures of each folder: of every draw, and their mean and extremes."""
-    parser = parser_of(__doc__, checks=200, draws=10, days=22, wrong=WRONG, json=False)
-    parser.add_argument("folders", nargs="+", type=Path)
+    parser = parser_of(
+        __doc__, checks="200", draws=10, days=22, wrong=WRONG, simulator="", seeds="", people=6000, json=False
+    )
+    parser.add_argument("folders", nargs="*", type=Path)
     options = parser.parse_args()
-    base = read_base()
-    for folder in options.folders:
-        report = adapted(folder, base, options.checks, options.draws, options.days, options.wrong)
-        show({folder.name: report}, as_json=options.json)
+    base, counts = read_base(), [int(count) for count in options.checks.split(",")]
+    with tempfile.TemporaryDirectory() as work:
+        folders = options.folders
+        if options.simulator:
+            folders += networks(options.simulator, options.people, options.seeds.split(","), Path(work))
+        for folder in folders if not options.json else ():
+            show(
+                {folder.name: adapted(folder, base, counts, options.draws, options.days, options.wrong)}, as_json=False
+            )
+        if options.json:
+            report = {
+                folder.name: adapted(folder, base, counts, options.draws, options.days, options.wrong)
+                for folder in folders
+            }
+            show(report, as_json=True)
 
 
-def adapted(folder: Path, base: Base, checks: int, draws: int, days: int, wrong: float) -> dict[str, Any]:
-    """Returns the figures of a folder."""
+def networks(script: str, people: int, seeds: Sequence[str], work: Path) -> list[Path]:
+    """Returns the folders that a script of another simulator writes: three forms of each seed."""
+    folders = []
+    for seed in seeds:
+        for form in FORMS:
+            folder = work / f"{seed} {form}".strip().replace("--", "")
+            options = ["--people", str(people), "--seed", seed, *([form] if form else [])]
+            subprocess.run([sys.executable, script, str(folder), *options], check=True, stdout=subprocess.DEVNULL)
+            folders.append(folder)
+    return folders
+
+
+def adapted(folder: Path, base: Base, counts: Sequence[int], draws: int, days: int, wrong: float) -> dict[str, Any]:
+    """Returns the figures of a folder: of the base, and for each number of checks those of its draws."""
     with tempfile.TemporaryDirectory() as work:
         dataset, truth, bad = network_of(folder, Path(work))
     settings = replace(Settings(), features=base.bundle.features)
@@ -100,18 +132,25 @@ def adapted(folder: Path, base: Base, checks: int, draws: int, days: int, wrong:
     report: dict[str, Any] = {"records": recorded, "innocent_calls": int((~later.nuisance).sum())}
     if bands:
         report["base"] = later.figures(later.raw, threshold_of(None, bands))
-    rows = [
-        one_draw(network, nuisance, later, settings, base.even_score(recorded), checks, seed, wrong, bands)
-        for seed in range(draws)
-    ]
-    report["draws"] = rows
+    report["checks"] = {
+        str(checks): over_draws([
+            one_draw(network, nuisance, later, settings, base.even_score(recorded), checks, seed, wrong, bands)
+            for seed in range(draws)
+        ])
+        for checks in counts
+    }  # fmt: skip
+    return report
+
+
+def over_draws(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the figures of draws, their mean with interval, and their extremes."""
+    report: dict[str, Any] = {"draws": rows}
     for name in ("threshold", "adapted"):
-        sides = [row[name] for row in rows]
+        caught, flagged = ([row[name][key] for row in rows] for key in ("caught", "flagged_in_10000"))
         report[name] = {
-            "caught": interval([side["caught"] for side in sides]) | {"least": min(side["caught"] for side in sides)},
-            "flagged_in_10000": interval([side["flagged_in_10000"] for side in sides])
-            | {"most": max(side["flagged_in_10000"] for side in sides)},
-            "draws_above_1": sum(side["flagged_in_10000"] > 1 for side in sides),
+            "caught": interval(caught) | {"least": min(caught)},
+            "flagged_in_10000": interval(flagged) | {"most": max(flagged)},
+            "draws_above_1": sum(rate > 1 for rate in flagged),
         }
     return report
 
