@@ -14,7 +14,10 @@ from callsieve.features.files.dates import DAY
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.sources import Source
+from callsieve.training.evidence.funnel import Covered, TooFew, joined_funnel, too_few
+from callsieve.training.model.bands import FEWEST_CERTIFIED_ON
 from callsieve.training.model.folds import CallFolds, assign_folds, training_rows_by_feed
+from callsieve.training.model.split import days_of_records
 
 if TYPE_CHECKING:
     from callsieve.training.model.settings import Settings
@@ -52,7 +55,8 @@ class Preflight(TypedDict):
     """Counts of the data that a training has, of all folders together.
 
     largest_group: the largest share of a folder's callers in one group. too_small: what stops the training, a sentence
-    each.
+    each. covered: from all calls to those that judge, by evidence; {} with a truth. too_few: what is missing for a
+    certificate, which does not stop the training.
     """
 
     calls: int
@@ -61,6 +65,8 @@ class Preflight(TypedDict):
     largest_group: float
     folds: dict[str, FoldCounts]
     too_small: list[str]
+    covered: dict[str, Covered]
+    too_few: TooFew | None
 
 
 def require_enough(sources: Sequence[Source], settings: Settings) -> None:
@@ -81,7 +87,10 @@ def preflight(sources: Sequence[Source], settings: Settings) -> Preflight:
     learning = sum(source.role != "certify" for source in sources)
     certifying = sum(source.role != "learn" for source in sources)
     folds = {name: FoldCounts(days=0, innocent=_none(), nuisance=_none()) for name in FEWEST}
-    result = Preflight(calls=0, days=0, groups=0, largest_group=0.0, folds=folds, too_small=[])
+    nothing = Preflight(
+        calls=0, days=0, groups=0, largest_group=0.0, folds=folds, too_small=[], covered={}, too_few=None
+    )
+    result, funnels, records, by_truth = nothing, list[dict[str, Covered]](), 0.0, True
     for source in sources:
         dataset = source.read()
         of_calls = assign_folds(dataset, settings, source.role)
@@ -89,6 +98,9 @@ def preflight(sources: Sequence[Source], settings: Settings) -> Preflight:
         result["days"] += _days(of_calls.start)
         result["groups"] += len(np.unique(of_calls.group))
         result["largest_group"] = max(result["largest_group"], _largest_share(of_calls))
+        funnels.append(of_calls.funnel())
+        records += days_of_records(source.role, of_calls.plan)
+        by_truth &= of_calls.judged.source == "truth"
         seed, kind = settings.judging_seed, of_calls.judged.nuisance
         if source.role != "certify":
             _add(folds["train"], of_calls, *_training(dataset, settings, of_calls, learning))
@@ -97,18 +109,22 @@ def preflight(sources: Sequence[Source], settings: Settings) -> Preflight:
         if source.role != "learn":
             certified = np.flatnonzero(of_calls.certify(seed, certifying))
             _add(folds["certify"], of_calls, certified, kind[certified])
-    result["too_small"] = too_small(folds, result["largest_group"])
+    # Without a truth, bands abstain if too few callers are known to be innocent; the training goes on.
+    required = folds if by_truth else {"train": folds["train"]}
+    result["too_small"] = too_small(required, result["largest_group"])
+    result["covered"] = joined_funnel(funnels)
+    result["too_few"] = too_few(result["covered"], FEWEST_CERTIFIED_ON, records)
     return result
 
 
 def too_small(folds: Mapping[str, FoldCounts], largest_group: float) -> list[str]:
     """Returns a sentence for each fold and kind with too few groups: the counts, and what to do."""
     sentences = []
-    for fold, fewest in FEWEST.items():
-        for kind, expected in fewest.items():
-            groups = folds[fold][kind]["groups"]
+    for fold, counts in folds.items():
+        for kind, expected in FEWEST[fold].items():
+            groups = counts[kind]["groups"]
             if groups < expected:
-                days = DAYS_OF_RECORDS[fold] * max(folds[fold]["days"], 1) * (expected - groups) / max(groups, 1)
+                days = DAYS_OF_RECORDS[fold] * max(counts["days"], 1) * (expected - groups) / max(groups, 1)
                 more = "complaints" if kind == "nuisance" else "callers"
                 noun = "group" if groups == 1 else "groups"
                 sentences.append(

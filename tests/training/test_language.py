@@ -18,6 +18,7 @@ from callsieve.serving.rules.strata import STRATA
 from callsieve.training.data.dataset_tables import TABLES
 from callsieve.training.data.feeds import LACKS
 from callsieve.training.drift.days import DELAY, LENGTHS, MARK, NO_YES, NOT_CALLED, SCORE, WORDS
+from callsieve.training.evidence.funnel import INNOCENT
 from callsieve.training.judging.calls_made import BUCKETS
 from callsieve.training.judging.evasions import PLAIN
 from callsieve.training.language import CATALOGUE, NAME, gettext, language, words
@@ -45,6 +46,8 @@ OTHER_NAMES = (
     *("train", "choose", "certify", "groups", "model", "second", "truth", "labels", "groups unseen in training"),
     "every call after the first # days; the rule's threshold is fitted to these calls",
     *("every call after the first # days", "calls after the first # days, of callers that evidence decides"),
+    *("groups unseen in training, of callers that evidence decides", "in the days that judge", "in groups that judge"),
+    *INNOCENT.values(),
     *("trusted", "known innocent", "known nuisance", "probably innocent", "probably nuisance"),
     *("nothing", "threshold", "threshold and trees", "# numbers checked, expected at least # for own trees"),
     "# numbers checked, expected at least #; the base stays as it is",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
+from callsieve.training.evidence.funnel import Covered
+
 Learnt = Literal["nothing", "threshold", "threshold and trees"]
 
 
@@ -18,13 +20,6 @@ class Side(TypedDict):
     caught: float
     flagged: float | None
     bound: float | None
-
-
-class Covered(TypedDict):
-    """Callers and scored calls of one kind of evidence."""
-
-    callers: int
-    calls: int
 
 
 class AdaptedFigures(TypedDict):

@@ -22,6 +22,7 @@ from callsieve.serving.bundle.metadata import Band, Calibration
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.data.sources import sources_of
 from callsieve.training.evidence.callers import Callers, posterior
+from callsieve.training.evidence.funnel import Covered
 from callsieve.training.model.bands import TARGETS, ChosenBands
 from callsieve.training.model.calibration import Calibrations, calibrate_probable
 from callsieve.training.model.certify import certificate, strata
@@ -32,7 +33,7 @@ from callsieve.training.model.pool import LastFolder, Pool, facts_of, pool_of
 from callsieve.training.model.train import MAX_LEARNT_ROWS, FitFigures, Trained, golden_rows, make_metadata
 from callsieve.training.own.own_estimator import RiskModel
 
-from .adapted_figures import AdaptedFigures, Covered, Learnt, Side
+from .adapted_figures import AdaptedFigures, Learnt, Side
 from .answers import Answers, read_sheets, with_answers
 from .asking import CHECKS, Drawn, draw, second_looks
 from .base import Base

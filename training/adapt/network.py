@@ -12,7 +12,7 @@ from callsieve.features.files.dates import DAY
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.feeds import Feed, vectors_on
-from callsieve.training.evidence.callers import Callers, callers_of
+from callsieve.training.evidence.callers import Callers, by_score, callers_of
 from callsieve.training.model.folds import MAX_CERTIFIED_ON, CallFolds, assign_folds, random_rows
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.scores import score_rows
@@ -68,7 +68,8 @@ def score_network(dataset: Dataset, settings: Settings, base: Base, recorded: st
     np.maximum.at(highest, caller, raw)
     group = np.zeros(count, dtype=np.int64)
     group[folds.caller] = folds.group
-    callers = callers_of(dataset, folds.plan.train[0], folds.plan.label_cutoff, settings.label_policy, highest)
+    plan, policy = folds.plan, settings.label_policy
+    callers = callers_of(dataset, plan.train[0], plan.label_cutoff, policy, *by_score(highest))
     return Network(dataset, folds, feed, rows, X, caller, raw, strata_of(X), group, callers, highest)
 
 

@@ -77,13 +77,13 @@ class Callers:
         return replace(self, checked=nothing, looks=nothing, changed=nothing > 0, evidence=evidence)
 
 
-def callers_of(dataset: Dataset, begin: int, cutoff: int, policy: LabelPolicy, highest: Array) -> Callers:
-    """Gathers what is known of each caller.
+def callers_of(dataset: Dataset, begin: int, cutoff: int, policy: LabelPolicy, least: Array, most: Array) -> Callers:
+    """Gathers what is known of each caller, in order of first appearance.
 
     Args:
         begin: start of the judged span, Unix ms. cutoff: moment up to which labels are known, Unix ms.
-        highest: highest score of each caller in the judged span, in order of first appearance; -inf without one. It
-            only tells apart where complaints about nuisance and about innocent callers are counted.
+        least, most: callers that are least and most likely nuisance, by score or by label; bool, shape (callers,).
+            The rates of complaints about innocent and about nuisance callers are counted among them.
     """
     calls = dataset.calls
     code, count = factorize(calls["caller"])
@@ -104,7 +104,7 @@ def callers_of(dataset: Dataset, begin: int, cutoff: int, policy: LabelPolicy, h
     labels = label_numbers(dataset, end, policy).set_index("number")
     listed = labels[labels["source"].astype(str).str.startswith("list ")]["nuisance"].reindex(number)
     first_calls, contacts = called_first_by(calls, code, token)
-    evidence = report_evidence(reports, taken, highest) + ANSWER * (bad - good)
+    evidence = report_evidence(reports, taken, least, most) + ANSWER * (bad - good)
     evidence += np.where(listed.isna(), 0.0, np.where(listed.eq(True), LISTED, -LISTED))
     as_people_are = (first_calls >= CALLED_FIRST_BY) & (first_calls >= CALLED_FIRST_SHARE * contacts)
     evidence += np.where(as_people_are, CALLED_FIRST, 0.0)
@@ -146,24 +146,32 @@ def called_first_by(calls: pa.Table, code: Array, token: Array) -> tuple[Array, 
     return called_by, called_by + np.bincount(code[first], minlength=count)[: len(token)]
 
 
-def report_evidence(reports: Array, answered: Array, highest: Array) -> Array:
+def by_score(highest: Array) -> tuple[Array, Array]:
+    """Returns the callers with the lowest scores, half of all, and the 5 % with the highest; bool.
+
+    Args:
+        highest: highest score of each caller; -inf for callers without a score, who are among neither.
+    """
+    scored = np.isfinite(highest)
+    low, high = np.quantile(highest[scored], [0.5, 0.95]) if scored.any() else (np.inf, np.inf)
+    return scored & (highest <= low), scored & (highest >= high)
+
+
+def report_evidence(reports: Array, answered: Array, least: Array, most: Array) -> Array:
     """Returns the evidence of complaints: log-likelihood ratio of a nuisance and an innocent caller. Shape (callers,).
 
     Complaints about a caller count as Poisson, with one rate for each answered call of innocent callers, and another of
     nuisance callers, of whom the share NEVER_REPORTED gets none. Both rates are those of this network, among the
-    callers with the lowest scores and with the highest. Where complaints do not tell both apart, they are no evidence.
+    callers that are least and most likely nuisance. Where complaints do not tell both apart, they are no evidence.
 
     >>> reports, answered = np.array([0, 0, 40, 0]), np.array([5000, 400, 2000, 1])
-    >>> report_evidence(reports, answered, np.array([-9.0, 1.0, 9.0, 0.0])).round(1).tolist()
+    >>> report_evidence(reports, answered, *by_score(np.array([-9.0, 1.0, 9.0, 0.0]))).round(1).tolist()
     [-1.6, -1.6, 20.0, -0.0]
     """
-    scored = np.isfinite(highest)
-    if not reports.any() or not scored.any():
+    if not reports.any() or not most.any():
         return np.zeros(len(reports))
-    low, high = np.quantile(highest[scored], [0.5, 0.95])
-    few, many = scored & (highest <= low), scored & (highest >= high)
-    innocent = (reports[few].sum() + 0.5) / (answered[few].sum() + 50)
-    nuisance = max((reports[many].sum() + 0.5) / (answered[many].sum() + 50), innocent)
+    innocent = (reports[least].sum() + 0.5) / (answered[least].sum() + 50)
+    nuisance = max((reports[most].sum() + 0.5) / (answered[most].sum() + 50), innocent)
     ratio = reports * np.log(nuisance / innocent) - (nuisance - innocent) * answered
     return np.asarray(np.clip(np.logaddexp(np.log(NEVER_REPORTED), np.log(1 - NEVER_REPORTED) + ratio), -20.0, 20.0))
 

@@ -1,4 +1,8 @@
-"""The labels that a model is judged by: the truth of each call, or else the labels known when the records end."""
+"""The labels that a model is judged by: the truth of each call, or else what is known when the records end.
+
+Without a truth, thresholds are chosen and certified on callers with evidence of innocence. An unreported caller is not
+innocent by that, whatever its score: it is unknown, and judges nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,12 @@ from callsieve.features.arrays import Array
 from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.label_policy import LabelPolicy
-from callsieve.training.data.labels import label_numbers
+from callsieve.training.data.labels import UNREPORTED, label_numbers
+
+from .callers import callers_of
+
+# Why a label is known. Complaints include votes, which are marks in favour of a number.
+GROUNDS = ("unknown", "truth", "check", "list", "complaints", "called first")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +31,7 @@ class JudgingLabels:
     """Labels of all calls for judging, each array of shape (calls,).
 
     known: whether the label is known. nuisance: the label. slice: the kind of caller. source: "truth" or "labels".
+    ground: why the label is known, a place among GROUNDS.
     attack: a place among `attacks`, the names of evasions; -1 for no or no known evasion.
     """
 
@@ -30,11 +40,12 @@ class JudgingLabels:
     slice: Array
     source: str
     attack: Array
+    ground: Array
     attacks: tuple[str, ...] = ()
 
     def at(self, rows: Array) -> JudgingLabels:
         """Returns the labels of some calls."""
-        arrays = {name: getattr(self, name)[rows] for name in ("known", "nuisance", "slice", "attack")}
+        arrays = {name: getattr(self, name)[rows] for name in ("known", "nuisance", "slice", "attack", "ground")}
         return replace(self, **arrays)
 
 
@@ -48,12 +59,16 @@ def joined_labels(folders: Sequence[JudgingLabels]) -> JudgingLabels:
         slice=np.concatenate([labels.slice for labels in folders]),
         source="truth" if all(labels.source == "truth" for labels in folders) else "labels",
         attack=np.concatenate(places).astype(np.int16),
+        ground=np.concatenate([labels.ground for labels in folders]),
         attacks=attacks,
     )
 
 
 def judging_labels(dataset: Dataset, caller: Array, policy: LabelPolicy) -> JudgingLabels:
-    """Returns the truth if the data set has one; else the labels known at the end, with the number class as slice.
+    """Returns the truth if the data set has one; else what is known at the end, with the number class as slice.
+
+    Without a truth, a caller is nuisance by a check, a list or complaints. It is innocent by a check, a list or votes,
+    or by the evidence of `callers`: people call it first. All others are unknown.
 
     Args:
         caller: code of each call's caller, in order of first appearance, shape (calls,).
@@ -68,6 +83,7 @@ def judging_labels(dataset: Dataset, caller: Array, policy: LabelPolicy) -> Judg
             slice=_words(truth["slice"].combine_chunks()),
             source="truth",
             attack=attack,
+            ground=np.full(len(nuisance), GROUNDS.index("truth"), dtype=np.int8),
             attacks=attacks,
         )
     tokens = dataset.calls["caller"].combine_chunks()
@@ -75,13 +91,27 @@ def judging_labels(dataset: Dataset, caller: Array, policy: LabelPolicy) -> Judg
     callers = pd.Series(pc.unique(pc.dictionary_decode(tokens)).to_numpy(zero_copy_only=False))
     end = pd.Timestamp(int(dataset.calls["start"].to_numpy().max()), unit="ms", tz="UTC")
     labels = label_numbers(dataset, end, policy).set_index("number")
-    of_callers = labels["nuisance"].reindex(callers.to_numpy())
+    labels = labels[labels["source"] != UNREPORTED].reindex(callers.to_numpy())
+    nuisance = labels["nuisance"].eq(True).to_numpy(dtype=bool)
+    ground = np.select(
+        [
+            labels["source"].eq("finding"),
+            labels["source"].astype(str).str.startswith("list "),
+            labels["source"].notna(),
+        ],
+        [GROUNDS.index(word) for word in ("check", "list", "complaints")],
+        GROUNDS.index("unknown"),
+    )
+    # Complaints about nuisance callers are counted among those that are labelled, about innocent ones among the others.
+    evidence = callers_of(dataset, 0, int(end.timestamp() * 1000), policy, ~nuisance, nuisance)
+    ground[(ground == GROUNDS.index("unknown")) & evidence.innocent] = GROUNDS.index("called first")
     return JudgingLabels(
-        known=of_callers.notna().to_numpy()[caller],
-        nuisance=of_callers.fillna(False).to_numpy(dtype=bool)[caller],
+        known=(ground != GROUNDS.index("unknown"))[caller],
+        nuisance=nuisance[caller],
         slice=_words(dataset.calls["caller_class"].combine_chunks()),
         source="labels",
         attack=np.full(len(caller), -1, dtype=np.int16),
+        ground=ground.astype(np.int8)[caller],
     )
 
 

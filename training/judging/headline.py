@@ -15,6 +15,7 @@ from msgspec import structs
 
 from callsieve.features.arrays import Array
 from callsieve.serving.bundle.metadata import Band
+from callsieve.serving.rules.strata import STRATA
 from callsieve.training.evidence.judging_labels import JudgingLabels
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import (
@@ -128,13 +129,16 @@ def policy_headline(s: JudgedCalls, actions: PolicyActions, band: Band) -> Polic
 
 
 def headline_of(s: JudgedCalls, raw: Array, band: Band) -> Headline:
-    """Returns the operating point of these scores at a band's thresholds.
+    """Returns the operating point of these scores at a band's thresholds; a band that abstains for all catches nothing.
+
+    Its catch rates are None in that case, because it has no threshold to measure.
 
     Args:
         raw: raw scores of the model or of a baseline, in place of `s.raw`.
     """
     scores = aligned_scores(raw, s.stratum, band)
     benign = s.rows & ~s.judged.nuisance
+    judges = set(band.abstains) < set(STRATA)
     false = scores[benign] >= band.threshold
     proof = certificate(band.certificate.fold, scores[benign], band.threshold, band.certificate.target)
     return {
@@ -147,8 +151,8 @@ def headline_of(s: JudgedCalls, raw: Array, band: Band) -> Headline:
         "bootstrap": list(caller_bootstrap(false, s.caller[benign], seed=s.seed)) if benign.any() else [0.0, 1.0],
         "organisations": len(np.unique(s.group[benign])),
         "bound_by_organisation": bound_by_organisation(false, s.group[benign]),
-        "catch": catch_of(s, scores, band.threshold, s.rows),
-        "detection": detection_of(s, scores, band.threshold),
+        "catch": catch_of(s, scores, band.threshold, s.rows & judges),
+        "detection": detection_of(replace(s, lives=s.lives & judges), scores, band.threshold),
         "in_hindsight": catch_in_hindsight(s, raw, band.certificate.target),
     }
 

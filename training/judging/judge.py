@@ -16,13 +16,14 @@ from callsieve.features.catalogue import ALL_FEATURES, NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band, BundleMetadata
+from callsieve.serving.rules.strata import STRATA
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.data.dataset import count_numbers
-from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of, caution_of
+from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of, caution_of, chosen_on
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.pool import FolderFacts
 from callsieve.training.model.scores import score_rows
-from callsieve.training.model.train import Trained, folder_entry
+from callsieve.training.model.train import Trained, covered_calls, folder_entry, missing_calls
 
 from .baselines import baseline_scores
 from .calls_made import by_calls_made, reliability_by
@@ -70,7 +71,8 @@ def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str
     calls = judged_calls(t)
     band = t.card.thresholds[0]
     scores = aligned_scores(t.raw, t.stratum, band)
-    seen = t.pool.trained & t.pool.late & t.pool.judged.known
+    judges = set(band.abstains) < set(STRATA)
+    seen = t.pool.trained & t.pool.late & t.pool.judged.known & judges
     rule = baseline_band(t, calls.rule)
     judged = score_figures(calls, t.card, rule, actions)
     baselines = {name: (raw, baseline_band(t, raw)) for name, raw in baseline_scores(t).items()}
@@ -108,6 +110,8 @@ def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str
         "bands": [band_figures(b) for b in t.card.thresholds],
         "seen": {"calls": int(seen.sum()), "catch": catch_of(calls, scores, band.threshold, seen)},
         "unseen": {"calls": int(calls.rows.sum()), "catch": judged["headline"]["model"]["catch"]},
+        "covered": {} if t.settings.base else covered_calls(t.folders),
+        "too_few": None if t.settings.base else missing_calls(t.folders),
         "kinds": class_figures(t, calls.rows & (scores >= band.threshold)),
         "baselines": {name: headline_of(calls, raw, own) for name, (raw, own) in baselines.items()},
         "feeds": t.fitted.feeds,
@@ -121,7 +125,8 @@ def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str
 def judged_on(t: Trained) -> str:
     """Returns in words which calls judge a training, or an adaptation of a bundle."""
     if not t.settings.base:
-        return "groups unseen in training"
+        by_evidence = ", of callers that evidence decides" if t.pool.judged.source != "truth" else ""
+        return f"groups unseen in training{by_evidence}"
     if t.pool.judged.source == "truth":
         return "every call after the first 7 days"
     return "calls after the first 7 days, of callers that evidence decides"
@@ -275,7 +280,7 @@ def baseline_band(t: Trained, values: Array) -> Band:
     """Returns the band of a baseline's scores, for the target of the model and on the same folds; no guard is added."""
     benign = ~t.pool.judged.nuisance & t.pool.judged.known
     caution = replace(caution_of(by_folder=t.fitted.by_folder), guard=0.0)
-    return bands_of(FeedScores(values, t.stratum), t.pool.choose & benign, t.pool.certify & benign, caution)[0]
+    return bands_of(FeedScores(values, t.stratum), chosen_on(t.pool), t.pool.certify & benign, caution)[0]
 
 
 def slice_figures(s: JudgedCalls, band: Band) -> list[Slice]:

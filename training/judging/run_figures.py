@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 from callsieve.training.adapt.adapted_figures import AdaptedFigures
+from callsieve.training.evidence.funnel import Covered, TooFew
 from callsieve.training.model.bands import FeedFigures
 from callsieve.training.oversight.log.payload_types import GateEntry
 
@@ -119,7 +120,8 @@ class Judgement(ScoreFigures):
     """Figures of a training.
 
     `kinds` are the class models, `baselines` the operating points of simpler scorers. `by_folder` is empty unless
-    several folders certified the model. `feeds` has the poorer records by the name of the feed.
+    several folders certified the model. `feeds` has the poorer records by the name of the feed. `covered`: from all
+    calls to those that judge, by evidence; {} with a truth. `too_few`: what is missing for a certificate.
     """
 
     model: ModelFigures
@@ -133,6 +135,8 @@ class Judgement(ScoreFigures):
     baselines: dict[str, Headline]
     by_folder: list[FolderFigures]
     feeds: dict[str, FeedFigures]
+    covered: dict[str, Covered]
+    too_few: TooFew | None
 
 
 class Summary(TypedDict):

@@ -13,8 +13,17 @@ from callsieve.features.arrays import Array
 from callsieve.features.online.feeds import COMPLETE, UNKNOWN_FEED, with_lacks
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import QUIET, STRATA
+from callsieve.training.evidence.funnel import fewest_calls
 
-from .certify import CertificateFigures, certificate, certificate_figures, choose_threshold, strata, upper_bound
+from .certify import (
+    CONFIDENCE,
+    CertificateFigures,
+    certificate,
+    certificate_figures,
+    choose_threshold,
+    strata,
+    upper_bound,
+)
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -22,6 +31,10 @@ if TYPE_CHECKING:
 
 # The two bands and the false positive rate that each is certified for.
 TARGETS = (("certified", 1e-4), ("watch", 1e-3))
+# Without a truth, bands abstain if there are fewer innocent calls to choose on: the highest score of so few shows no
+# rate of any band.
+FEWEST_CHOSEN_ON = fewest_calls(TARGETS[-1][1], CONFIDENCE)
+FEWEST_CERTIFIED_ON = fewest_calls(TARGETS[0][1], CONFIDENCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +96,22 @@ def choose_bands(by_feed: Mapping[str, FeedScores], pool: Pool, own: str, cautio
         by_feed: scores by the name of the feed.
         own: the feed of the records.
     Raises:
-        ValueError: if there is no benign call to choose a threshold on.
+        ValueError: if the truth is known and there is no benign call to choose a threshold on.
     """
-    benign = ~pool.judged.nuisance
-    require_benign("train", pool.choose & benign)
-    bands = {
-        name: bands_of(scores, pool.choose & benign, pool.certify & benign, caution) for name, scores in by_feed.items()
-    }
+    choose, certify = chosen_on(pool), pool.certify & ~pool.judged.nuisance
+    if pool.judged.source == "truth":
+        require_benign("train", choose)
+    bands = {name: bands_of(scores, choose, certify, caution) for name, scores in by_feed.items()}
     complete = bands.pop(COMPLETE)
     figures = {name: feed_figures(by_feed[name], pool, poorer[0]) for name, poorer in bands.items()}
     return ChosenBands(complete, bands_of_other_feeds(own, bands), figures)
+
+
+def chosen_on(pool: Pool) -> Array:
+    """Returns the benign calls to choose thresholds on; none if they are too few without a truth. Bool."""
+    choose = pool.choose & ~pool.judged.nuisance & pool.judged.known
+    enough = pool.judged.source == "truth" or choose.sum() >= FEWEST_CHOSEN_ON
+    return np.asarray(choose & enough)
 
 
 def require_benign(fold: str, benign: Array) -> None:
@@ -102,7 +121,7 @@ def require_benign(fold: str, benign: Array) -> None:
 
 
 def bands_of(scores: FeedScores, choose: Array, certify: Array, caution: Caution) -> tuple[Band, ...]:
-    """Chooses and certifies the bands of TARGETS on one feed, highest first.
+    """Chooses and certifies the bands of TARGETS on one feed, highest first; without a call to choose on, they abstain.
 
     Args:
         choose, certify: the benign calls to choose on and to certify on; bool, shape (calls,).
@@ -110,6 +129,10 @@ def bands_of(scores: FeedScores, choose: Array, certify: Array, caution: Caution
     bands: list[Band] = []
     for name, target in TARGETS:
         thresholds = stratum_thresholds(scores, choose, target, caution)
+        if not thresholds:
+            top = float(np.nanmax(scores.raw, initial=0.0))
+            bands.append(Band(name, top, certificate("certify", np.empty(0), top, target), {}, STRATA))
+            continue
         if bands:  # a band starts at the threshold of the band above, or below it
             thresholds = {word: min(edge, bands[-1].threshold_for(word)) for word, edge in thresholds.items()}
         threshold = min(thresholds.values())

@@ -21,6 +21,7 @@ from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL
 from callsieve.training.data.dataset import Dataset, campaigns_of
 from callsieve.training.data.exclusions import labels_to_learn
 from callsieve.training.data.feeds import recorded_calls
+from callsieve.training.evidence.funnel import Covered, funnel
 from callsieve.training.evidence.judging_labels import JudgingLabels, judging_labels
 
 from .matrix import LabelledRows, labelled_rows, rows_with_truth
@@ -81,6 +82,12 @@ class CallFolds:
 
     def _random(self, rows: Array, most: int, seed: int) -> Array:
         return random_rows(np.flatnonzero(rows), most, len(rows), seed) & self.judged.known
+
+    def funnel(self) -> dict[str, Covered]:
+        """Returns callers and calls from all to those that judge; {} if the truth is known."""
+        begin, end = self.plan.certify
+        in_days = (self.start >= begin) & (self.start < end)
+        return funnel(self.judged, self.caller, in_days, in_days & (self.fold == FOLDS.index("certify")))
 
     def new_callers(self) -> Array:
         """Returns the nuisance calls of numbers that began after the labels were made; bool."""

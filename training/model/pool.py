@@ -25,6 +25,7 @@ from callsieve.training.data.dataset import Dataset, count_numbers
 from callsieve.training.data.dataset_tables import TableFacts, table_facts
 from callsieve.training.data.feeds import POORER_FEEDS, Feed, recorded_rows, vectors_on
 from callsieve.training.data.list_reach import recent_complaints
+from callsieve.training.evidence.funnel import Covered
 from callsieve.training.evidence.judging_labels import JudgingLabels, joined_labels
 
 from .allocators import give_back
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
 class FolderFacts:
     """A folder of a training: name, role, tables and spans, counts of groups, calls, numbers, days and nuisance.
 
-    `purpose` is what the data may be used for by their declaration, or "undeclared".
+    `covered`: its calls from all to those that judge, as from `funnel`. `purpose`: what the data may be used for by
+    their declaration, or "undeclared".
     """
 
     name: str
@@ -56,6 +58,7 @@ class FolderFacts:
     numbers: int
     days: int
     nuisance: int
+    covered: dict[str, Covered]
     purpose: str
 
 
@@ -294,6 +297,7 @@ def facts_of(source: Source, dataset: Dataset, folds: CallFolds) -> FolderFacts:
         numbers=count_numbers(dataset.calls),
         days=int((folds.start.max() - folds.start.min()) // DAY + 1),
         nuisance=int(folds.judged.nuisance.sum()),
+        covered=folds.funnel(),
         purpose=dataset.purpose,
     )
 

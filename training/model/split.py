@@ -93,6 +93,15 @@ def fold_plan(calls: pa.Table, label_delay_days: int, role: Role = "both", *, wi
     return divided
 
 
+def days_of_records(role: Role, divided: Plan) -> float:
+    """Returns the days of records that gave the certifying days of a folder, without windows and gap.
+
+    `plan` gives a quarter of its usable days to the certificate, so in a folder with both roles each costs four.
+    """
+    begin, end = divided.certify
+    return (end - begin) / DAY * (4 if role == "both" else 1)
+
+
 def judged_span(calls: pa.Table) -> tuple[int, int]:
     """Returns the span in which a table's calls have full windows, `[begin, end)` in Unix ms.
 

@@ -22,9 +22,10 @@ from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.metadata import SECOND, BundleMetadata, GoldenVectors
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.sources import Source, sources_of
+from callsieve.training.evidence.funnel import Covered, TooFew, joined_funnel, too_few
 from callsieve.training.own.own_estimator import RiskModel
 
-from .bands import ChosenBands, FeedFigures, caution_of, choose_bands
+from .bands import FEWEST_CERTIFIED_ON, ChosenBands, FeedFigures, caution_of, choose_bands
 from .calibration import Calibrations, calibrate_models
 from .fit import FitRows
 from .look_alikes import without_look_alikes
@@ -34,6 +35,7 @@ from .pool import FolderFacts, LastFolder, Pool, gather
 from .provenance import source_hash, versions
 from .scores import score_pool
 from .settings import Settings
+from .split import days_of_records
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -213,7 +215,7 @@ def make_metadata(
         base: names the bundle that was adapted, and what was learnt beside it.
     """
     end = max(folder.plan.certify[1] for folder in folders)
-    last = datetime.fromtimestamp(end / 1000, tz=UTC).replace(microsecond=0)
+    last, missing = datetime.fromtimestamp(end / 1000, tz=UTC).replace(microsecond=0), missing_calls(folders)
     first = datetime.fromisoformat(settings.valid_from).replace(tzinfo=UTC) if settings.valid_from else last
     return BundleMetadata(
         features=settings.features,
@@ -238,6 +240,7 @@ def make_metadata(
             "fitted": asdict(figures),
             "versions": versions(),
             **({} if base is None else {"base": dict(base)}),
+            **({} if base is not None or missing is None else {"too_few": missing}),
         },
         valid_from=_utc(first),
         valid_until=_utc(first + timedelta(days=settings.valid_days)),
@@ -245,6 +248,17 @@ def make_metadata(
         golden=GoldenVectors((), {}),
         classes={name: tuple(words) for name, words in figures.classes.items()},
     )
+
+
+def covered_calls(folders: Sequence[FolderFacts]) -> dict[str, Covered]:
+    """Returns the calls of a training from all to those that judge; {} if the truth of a folder is known."""
+    return joined_funnel([folder.covered for folder in folders])
+
+
+def missing_calls(folders: Sequence[FolderFacts]) -> TooFew | None:
+    """Returns what is missing for a certificate; None if there are enough innocent calls, or the truth is known."""
+    days = sum(days_of_records(folder.role, folder.plan) for folder in folders)
+    return too_few(covered_calls(folders), FEWEST_CERTIFIED_ON, days)
 
 
 class FolderEntry(TypedDict):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from callsieve.training.adapt.adapted_figures import AdaptedFigures, Side
+from callsieve.training.evidence.funnel import Covered
 from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.metrics import Slice
 from callsieve.training.judging.run_figures import RunFigures
@@ -90,9 +91,9 @@ def check_rows(adapted: AdaptedFigures) -> list[list[str]]:
     ]
 
 
-def covered_rows(adapted: AdaptedFigures) -> list[list[str]]:
+def covered_rows(covered: Mapping[str, Covered]) -> list[list[str]]:
     """Returns callers and calls by what is known of them: kind, callers, calls."""
-    return [[words(kind), count(part["callers"]), count(part["calls"])] for kind, part in adapted["covered"].items()]
+    return [[words(kind), count(part["callers"]), count(part["calls"])] for kind, part in covered.items()]
 
 
 def is_used(side: Side) -> bool:

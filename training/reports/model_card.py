@@ -11,13 +11,14 @@ from pathlib import Path
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.online.feeds import lacks_of
+from callsieve.training.evidence.funnel import Covered
 from callsieve.training.judging.run_figures import DatasetEntry, ModelFigures, RunFigures
 from callsieve.training.language import gettext, moment, phrase, table_name, words
 from callsieve.training.oversight.log.gates import shipped_gates
 
 from .before_after import check_rows, covered_rows, judged_rows, network_rows, too_few
 from .headline_list import CAUGHT, CERTIFIED, FLAGGED, HEADLINE
-from .wording import basis, by_organisation, count, meaning, one_in, share
+from .wording import basis, by_organisation, count, meaning, missing, one_in, share
 
 Sections = Mapping[str, Mapping[str, object]]
 
@@ -211,21 +212,35 @@ def measured(figures: RunFigures, refused: str) -> dict[str, object]:
 
 
 def before_and_after(figures: RunFigures) -> dict[str, object]:
-    """Returns the figures of an adapted model beside those of its base, and whom they cover; nothing of a training."""
+    """Returns an adapted model beside its base, and whom the figures cover; of a training only the latter."""
     adapted = figures["adapted"]
     if adapted is None:
-        return {}
+        return known_callers(figures)
     both = [*network_rows(adapted), *judged_rows(figures)]
     lacking = too_few(adapted)
     return {
         **({gettext("Checks"): lacking} if lacking else {}),
         **{name: gettext("base %(base)s; adapted %(adapted)s", base=old, adapted=new) for name, old, new in both},
         **dict(check_rows(adapted)),
-        gettext("Callers by what is known of them"): gettext("; ").join(
-            gettext("%(kind)s: %(callers)s callers, %(calls)s calls", kind=kind, callers=callers, calls=calls)
-            for kind, callers, calls in covered_rows(adapted)
-        ),
+        gettext("Callers by what is known of them"): in_words(adapted["covered"]),
     }
+
+
+def known_callers(figures: RunFigures) -> dict[str, object]:
+    """Returns whom a training without a truth was judged by, and what is missing for a certificate."""
+    covered, lacking = figures.get("covered"), figures.get("too_few")
+    return {
+        **({gettext("Innocent calls"): missing(lacking)} if lacking else {}),
+        **({gettext("Callers by what is known of them"): in_words(covered)} if covered else {}),
+    }
+
+
+def in_words(covered: Mapping[str, Covered]) -> str:
+    """Returns callers and calls by what is known of them, as a list in one line."""
+    return gettext("; ").join(
+        gettext("%(kind)s: %(callers)s callers, %(calls)s calls", kind=kind, callers=callers, calls=calls)
+        for kind, callers, calls in covered_rows(covered)
+    )
 
 
 def kinds(figures: RunFigures, *, nuisance: bool) -> str:

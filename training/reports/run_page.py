@@ -32,7 +32,7 @@ from . import before_after, headline_list
 from .drawing import Picture, percent
 from .pictures import pictures
 from .populations import populations
-from .wording import basis, between, by_organisation, count, meaning, one_in, rule_in_words, share, until
+from .wording import basis, between, by_organisation, count, meaning, missing, one_in, rule_in_words, share, until
 
 WIDE = 5
 """A table with more columns is a list of rows on a narrow screen."""
@@ -100,7 +100,7 @@ def environment(package: str | None, undefined: type[Undefined] = StrictUndefine
     pages.globals["lang"] = current_language()
     pages.filters |= {"count": count, "share": share, "one_in": one_in, "words": words, "phrase": phrase}
     pages.filters |= {"moment": moment, "table_name": table_name, "meaning": meaning}
-    pages.filters |= {"until": until, "between": between, "data_uri": data_uri}
+    pages.filters |= {"missing": missing, "until": until, "between": between, "data_uri": data_uri}
     pages.filters |= {"by_organisation": by_organisation, "rule_in_words": rule_in_words}
     return pages
 

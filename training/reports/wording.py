@@ -10,6 +10,7 @@ from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.training.language import current_language, gettext, words
 
 if TYPE_CHECKING:
+    from callsieve.training.evidence.funnel import TooFew
     from callsieve.training.judging.figures import Headline, HourlyRule, Rate
     from callsieve.training.judging.run_figures import RunFigures
 
@@ -195,3 +196,21 @@ def rule_in_words(rule: HourlyRule) -> str:
             calls=count(rule["more_than"]),
         )
     return gettext("more than %(calls)s calls in the last hour", calls=count(rule["more_than"]))
+
+
+def missing(lacking: TooFew) -> str:
+    """Returns what is missing for a certificate, as a sentence in the language in force.
+
+    >>> missing({"calls": 1200, "needed": 29956, "days": 700, "checks": None})
+    'too few to judge: 1,200 innocent calls, a certificate needs 29,956: about 700 more days of calls'
+    """
+    ways = [
+        gettext("about %(days)s more days of calls", days=count(lacking["days"])) if lacking["days"] else "",
+        gettext("about %(checks)s checked callers", checks=count(lacking["checks"])) if lacking["checks"] else "",
+    ]
+    return gettext(
+        "too few to judge: %(calls)s innocent calls, a certificate needs %(needed)s: %(ways)s",
+        calls=count(lacking["calls"]),
+        needed=count(lacking["needed"]),
+        ways=gettext(" or ").join(filter(None, ways)) or gettext("calls of callers that are known to be innocent"),
+    )

@@ -34,7 +34,9 @@ def make_sample(calls, evasion_of, nuisance_of=lambda _: True):
     nuisance = np.array([nuisance_of(code) for code in caller.tolist()])
     evasion = np.array([evasion_of(code) for code in caller.tolist()], dtype=np.int16)
     every = np.ones(len(raw), dtype=bool)
-    labels = JudgingLabels(every, nuisance, np.full(len(raw), "kind"), "truth", evasion, ("hiding", "rotating"))
+    labels = JudgingLabels(
+        every, nuisance, np.full(len(raw), "kind"), "truth", evasion, every * 1, ("hiding", "rotating")
+    )
     calls = {"caller": caller, "callee": callee, "start": start, "judged": labels, "rows": every, "lives": nuisance}
     calls |= {"nth": nth_call(caller, start), "group": caller}
     return JudgedCalls(rule=raw, raw=raw, stratum=np.zeros(len(raw), dtype=int), seed=0, **calls)
@@ -150,7 +152,7 @@ def test_new_callers_are_nuisance_numbers_that_began_after_the_labels():
     caller = np.array([0, 0, 1, 1, 2, 3])
     start = np.array([early, late, cutoff, late, late, late])
     nuisance = np.array([True, True, True, True, True, False])  # caller 3 is innocent
-    labels = JudgingLabels(np.ones(6, dtype=bool), nuisance, np.full(6, "kind"), "truth", np.full(6, -1))
+    labels = JudgingLabels(np.ones(6, dtype=bool), nuisance, np.full(6, "kind"), "truth", np.full(6, -1), np.ones(6))
     assert calls_of_new_callers(cutoff, labels, caller, start).tolist() == [False, False, True, True, True, False]
 
 

@@ -39,7 +39,7 @@ def test_the_catch_in_hindsight_depends_only_on_the_order_of_raw_scores():
     nuisance = np.arange(len(raw)) >= BENIGN
     rows = np.arange(len(raw)) < BENIGN + NUISANCE  # the last call is not judged
     every, none = np.ones(len(raw), dtype=bool), np.zeros(len(raw), dtype=bool)
-    labels = JudgingLabels(every, nuisance, np.full(len(raw), "any"), "truth", np.full(len(raw), -1))
+    labels = JudgingLabels(every, nuisance, np.full(len(raw), "any"), "truth", np.full(len(raw), -1), rows * 1)
     caller = np.arange(len(raw))
     people = {"caller": caller, "callee": caller, "start": caller, "group": caller, "nth": np.ones(len(raw))}
     judged = JudgedCalls(rule=raw, raw=raw, stratum=kind, judged=labels, rows=rows, lives=none, seed=0, **people)

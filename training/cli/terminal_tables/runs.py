@@ -15,10 +15,11 @@ from callsieve.training.preflight import KINDS
 from callsieve.training.reports import before_after as compared
 from callsieve.training.reports import headline_list as measure
 from callsieve.training.reports.check_page import PAGE
-from callsieve.training.reports.wording import interval, rule_in_words, share, until
+from callsieve.training.reports.wording import interval, missing, rule_in_words, share, until
 
 if TYPE_CHECKING:
     from callsieve.training.adapt.adapted_figures import AdaptedFigures
+    from callsieve.training.evidence.funnel import Covered, TooFew
     from callsieve.training.judging.calls_made import Bucket
     from callsieve.training.judging.evaluate import EvaluationFigures
     from callsieve.training.judging.evasions import Evasion, KnownGroup
@@ -45,6 +46,7 @@ def training(figures: RecordedRun, folder: Path) -> None:
     headline(figures, numbers, refused=bool(figures["gates"]["refused"]))
     if figures["adapted"]:
         before_and_after(figures, figures["adapted"])
+    covered(figures["covered"], figures["too_few"])
     if figures["by_folder"]:
         by_folder(figures["by_folder"])
     feeds(figures["feeds"])
@@ -69,7 +71,7 @@ def before_and_after(figures: RecordedRun, adapted: AdaptedFigures) -> None:
     show_table("all calls of the network, by probability and checks", head, compared.network_rows(adapted))
     show_table(f"before and after, on {figures['data']['judged_on']}", head, compared.judged_rows(figures))
     show_table("flagged calls by kind", ("", "calls", "numbers", *head[1:]), compared.kind_rows(figures))
-    show_table("callers", ("", "callers", "calls"), compared.covered_rows(adapted))
+    show_table("callers", ("", "callers", "calls"), compared.covered_rows(adapted["covered"]))
     show_table("checks and complaints", ("", "number"), compared.check_rows(adapted))
     for sentence in filter(None, (compared.too_few(adapted), f"learnt {adapted['learnt']}: {adapted['why']}")):
         say(sentence)
@@ -83,10 +85,19 @@ def preflight(counts: Preflight) -> None:
     ]
     columns = ("fold", "days", "innocent calls", "groups", "nuisance calls", "groups")
     show_table(f"{counts['calls']:,} calls of {counts['days']} days, {counts['groups']:,} groups", columns, rows)
+    covered(counts["covered"], counts["too_few"])
     for sentence in counts["too_small"]:
         say(f"too small   {sentence}")
     if not counts["too_small"]:
         say("enough to train")
+
+
+def covered(kinds: Mapping[str, Covered], lacking: TooFew | None) -> None:
+    """Prints callers and calls from all to those that judge, and what is missing for a certificate."""
+    if kinds:
+        show_table("calls that judge", ("", "callers", "calls"), compared.covered_rows(kinds))
+    if lacking:
+        say(missing(lacking))
 
 
 def demo(figures: RecordedRun, shipped: str, folder: Path) -> None:
