@@ -34,6 +34,7 @@ NEVER_REPORTED = 0.2
 # called it first. In two simulated worlds that holds for 93 % of innocent callers and for 1 to 3 % of nuisance ones.
 CALLED_FIRST_BY, CALLED_FIRST_SHARE, CALLED_FIRST = 3, 0.2, -3.5
 KNOWN = 3.5  # evidence from which a caller counts as known: more than one answer that nothing else supports
+SILENCE = 7.0  # against a caller with so few complaints; at the usual rate 1 nuisance caller in 1,000 has so few
 LEAST_WEIGHT = 0.1  # of a complaint that counts
 SLOPE, SLOPE_SD, SHIFT_SD = 0.8, 0.3, 2.0  # of the prior log-odds on the base's highest score, before checks
 ABOVE_EVEN = 1.3  # a caller's highest score lies above that of a typical call of it
@@ -45,8 +46,9 @@ class Callers:
 
     token: of the number. calls: in the judged span. answered: of these. reports: complaints against it, one a
     reporter. called_first_by: people who called it without having been called. trusted: whether a list says it is
-    innocent. checked: answers "nuisance" less answers "innocent" of all checks. looks: answers of checks. changed:
-    whether answers contradict each other. evidence: log-odds of nuisance from everything but the score.
+    innocent. silence: log-likelihood ratio of its complaints, as if no kind of nuisance caller were never reported.
+    checked: answers "nuisance" less answers "innocent" of all checks. looks: answers of checks. changed: whether
+    answers contradict each other. evidence: log-odds of nuisance from everything but the score.
     """
 
     token: Array
@@ -55,6 +57,7 @@ class Callers:
     reports: Array
     called_first_by: Array
     trusted: Array
+    silence: Array
     checked: Array
     looks: Array
     changed: Array
@@ -64,6 +67,11 @@ class Callers:
     def innocent(self) -> Array:
         """Whether evidence says that the caller is innocent; bool."""
         return np.asarray(self.trusted | (self.evidence <= -KNOWN))
+
+    @property
+    def silent(self) -> Array:
+        """Whether a reported kind of nuisance caller with so many answered calls would have more complaints; bool."""
+        return np.asarray(self.silence <= -SILENCE)
 
     @property
     def nuisance(self) -> Array:
@@ -104,7 +112,8 @@ def callers_of(dataset: Dataset, begin: int, cutoff: int, policy: LabelPolicy, l
     labels = label_numbers(dataset, end, policy).set_index("number")
     listed = labels[labels["source"].astype(str).str.startswith("list ")]["nuisance"].reindex(number)
     first_calls, contacts = called_first_by(calls, code, token)
-    evidence = report_evidence(reports, taken, least, most) + ANSWER * (bad - good)
+    silence = complaint_ratio(reports, taken, least, most)
+    evidence = report_evidence(silence) + ANSWER * (bad - good)
     evidence += np.where(listed.isna(), 0.0, np.where(listed.eq(True), LISTED, -LISTED))
     as_people_are = (first_calls >= CALLED_FIRST_BY) & (first_calls >= CALLED_FIRST_SHARE * contacts)
     evidence += np.where(as_people_are, CALLED_FIRST, 0.0)
@@ -115,6 +124,7 @@ def callers_of(dataset: Dataset, begin: int, cutoff: int, policy: LabelPolicy, l
         reports=reports,
         called_first_by=first_calls,
         trusted=listed.eq(False).to_numpy(dtype=bool),
+        silence=silence,
         checked=bad - good,
         looks=bad + good,
         changed=(bad > 0) & (good > 0),
@@ -157,22 +167,37 @@ def by_score(highest: Array) -> tuple[Array, Array]:
     return scored & (highest <= low), scored & (highest >= high)
 
 
-def report_evidence(reports: Array, answered: Array, least: Array, most: Array) -> Array:
-    """Returns the evidence of complaints: log-likelihood ratio of a nuisance and an innocent caller. Shape (callers,).
+def complaint_ratio(reports: Array, answered: Array, least: Array, most: Array) -> Array:
+    """Returns the log-likelihood ratio of a nuisance and an innocent caller by their complaints. Shape (callers,).
 
     Complaints about a caller count as Poisson, with one rate for each answered call of innocent callers, and another of
-    nuisance callers, of whom the share NEVER_REPORTED gets none. Both rates are those of this network, among the
-    callers that are least and most likely nuisance. Where complaints do not tell both apart, they are no evidence.
+    nuisance callers. Both rates are those of this network, among the callers that are least and most likely nuisance.
+    Where complaints do not tell both apart, the ratio is 0.
 
     >>> reports, answered = np.array([0, 0, 40, 0]), np.array([5000, 400, 2000, 1])
-    >>> report_evidence(reports, answered, *by_score(np.array([-9.0, 1.0, 9.0, 0.0]))).round(1).tolist()
-    [-1.6, -1.6, 20.0, -0.0]
+    >>> complaint_ratio(reports, answered, *by_score(np.array([-9.0, 1.0, 9.0, 0.0]))).round().tolist()
+    [-98.0, -8.0, 173.0, -0.0]
     """
     if not reports.any() or not most.any():
         return np.zeros(len(reports))
     innocent = (reports[least].sum() + 0.5) / (answered[least].sum() + 50)
     nuisance = max((reports[most].sum() + 0.5) / (answered[most].sum() + 50), innocent)
-    ratio = reports * np.log(nuisance / innocent) - (nuisance - innocent) * answered
+    return np.asarray(reports * np.log(nuisance / innocent) - (nuisance - innocent) * answered)
+
+
+def report_evidence(ratio: Array) -> Array:
+    """Returns the evidence of complaints in log-odds of nuisance. Shape (callers,).
+
+    The share NEVER_REPORTED of all nuisance callers gets no complaint, so the lack of complaints is little evidence.
+
+    Args:
+        ratio: as from `complaint_ratio`.
+
+    >>> report_evidence(np.array([-98.0, -8.0, 172.0, 0.0])).round(1).tolist()
+    [-1.6, -1.6, 20.0, 0.0]
+    """
+    if not ratio.any():
+        return np.zeros(len(ratio))
     return np.asarray(np.clip(np.logaddexp(np.log(NEVER_REPORTED), np.log(1 - NEVER_REPORTED) + ratio), -20.0, 20.0))
 
 

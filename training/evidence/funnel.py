@@ -14,7 +14,7 @@ from .judging_labels import GROUNDS, JudgingLabels
 
 # Ground of innocence, and what a funnel calls it.
 INNOCENT = {"check": "innocent by check", "list": "innocent by list", "complaints": "innocent by votes"}
-INNOCENT |= {"called first": "innocent, called first"}
+INNOCENT |= {"called first": "innocent, called first", "silence": "innocent, many calls and hardly a complaint"}
 
 
 class Covered(TypedDict):
@@ -27,8 +27,8 @@ class Covered(TypedDict):
 class TooFew(TypedDict):
     """Too few innocent calls to judge: those there are, those needed for a certificate, and what gives the rest.
 
-    days: more days of records; None if there is no innocent call to expect more like it. checks: callers without
-    evidence to check; None if all of them together would not be enough.
+    days: more days of records; None if these would not help. checks: callers without evidence to check; None if all of
+    them together would not be enough.
     """
 
     calls: int
@@ -80,23 +80,28 @@ def fewest_calls(target: float, confidence: float) -> int:
 def too_few(covered: dict[str, Covered], needed: int, days: float) -> TooFew | None:
     """Returns what is missing for a certificate; None if there are enough innocent calls, or the truth is known.
 
+    Innocent calls must also be as many as the calls of unknown callers: `JudgingLabels.representative`.
+
     Args:
         needed: the fewest innocent calls for a certificate.
         days: days of records that gave these calls.
 
     >>> counts = {name: Covered(callers=10, calls=300) for name in INNOCENT.values()}
     >>> too_few(counts | {"unknown": Covered(callers=60, calls=90_000)}, 29_956, 31)
-    {'calls': 1200, 'needed': 29956, 'days': 743, 'checks': 20}
+    {'calls': 1500, 'needed': 45750, 'days': None, 'checks': 30}
     """
-    calls = sum(covered[name]["calls"] for name in INNOCENT.values()) if covered else needed
-    if calls >= needed:
+    if not covered:
         return None
-    unknown = covered["unknown"]
+    unknown, calls = covered["unknown"], sum(covered[name]["calls"] for name in INNOCENT.values())
+    half = math.ceil((calls + unknown["calls"]) / 2)
+    if calls >= max(needed, half):
+        return None
+    helps, needed = calls >= half, max(needed, half)
     # A check makes the calls of one more caller known, if the answer is "innocent".
     checks = math.ceil((needed - calls) * unknown["callers"] / unknown["calls"]) if unknown["calls"] else math.inf
     return {
         "calls": calls,
         "needed": needed,
-        "days": math.ceil(days * (needed - calls) / calls) if calls else None,
+        "days": math.ceil(days * (needed - calls) / calls) if calls and helps else None,
         "checks": int(checks) if checks <= unknown["callers"] else None,
     }

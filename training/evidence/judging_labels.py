@@ -1,7 +1,8 @@
 """The labels that a model is judged by: the truth of each call, or else what is known when the records end.
 
 Without a truth, thresholds are chosen and certified on callers with evidence of innocence. An unreported caller is not
-innocent by that, whatever its score: it is unknown, and judges nothing.
+innocent by that: it is unknown, and judges nothing. It is innocent by silence only if nuisance callers with as many
+answered calls get complaints.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from callsieve.training.data.labels import UNREPORTED, label_numbers
 from .callers import callers_of
 
 # Why a label is known. Complaints include votes, which are marks in favour of a number.
-GROUNDS = ("unknown", "truth", "check", "list", "complaints", "called first")
+GROUNDS = ("unknown", "truth", "check", "list", "complaints", "called first", "silence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,15 @@ class JudgingLabels:
     attack: Array
     ground: Array
     attacks: tuple[str, ...] = ()
+
+    @property
+    def representative(self) -> bool:
+        """Whether innocent calls stand for at least half of all calls that are not known as nuisance.
+
+        If fewer are known to be innocent, a threshold chosen on them may flag kinds of callers that evidence does not
+        reach, such as couriers.
+        """
+        return int((self.known & ~self.nuisance).sum()) >= int((~self.known).sum())
 
     def at(self, rows: Array) -> JudgingLabels:
         """Returns the labels of some calls."""
@@ -68,7 +78,8 @@ def judging_labels(dataset: Dataset, caller: Array, policy: LabelPolicy) -> Judg
     """Returns the truth if the data set has one; else what is known at the end, with the number class as slice.
 
     Without a truth, a caller is nuisance by a check, a list or complaints. It is innocent by a check, a list or votes,
-    or by the evidence of `callers`: people call it first. All others are unknown.
+    or by the evidence of `callers`: people call it first, or nuisance callers with as many answered calls get more
+    complaints. All others are unknown.
 
     Args:
         caller: code of each call's caller, in order of first appearance, shape (calls,).
@@ -104,7 +115,8 @@ def judging_labels(dataset: Dataset, caller: Array, policy: LabelPolicy) -> Judg
     )
     # Complaints about nuisance callers are counted among those that are labelled, about innocent ones among the others.
     evidence = callers_of(dataset, 0, int(end.timestamp() * 1000), policy, ~nuisance, nuisance)
-    ground[(ground == GROUNDS.index("unknown")) & evidence.innocent] = GROUNDS.index("called first")
+    for word, innocent in (("called first", evidence.innocent), ("silence", evidence.silent)):
+        ground[(ground == GROUNDS.index("unknown")) & innocent] = GROUNDS.index(word)
     return JudgingLabels(
         known=(ground != GROUNDS.index("unknown"))[caller],
         nuisance=nuisance[caller],

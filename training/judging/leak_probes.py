@@ -83,7 +83,7 @@ def check_for_leaks(t: Trained) -> LeakProbes:
     links = {"caller": dataset.calls["caller"], **links_of(dataset.calls)}
     campaigns = {f"campaign {place}": column for place, column in enumerate(campaigns_of(dataset))}
     require_one_fold_each(folds.fold, links | campaigns)
-    # Whom people call first follows from calls, as features do: such callers would make an honest feature look perfect.
+    # Whom people call first follows from calls, as features do: among such callers an honest feature looks perfect.
     later = (folds.start >= folds.plan.choose[0]) & (folds.judged.ground != GROUNDS.index("called first"))
     best = best_single_feature(feed, folds.judged.nuisance, folds.caller, later, names)
     return {

@@ -65,10 +65,14 @@ class CallFolds:
     def choose(self, seed: int, folders: int = 1) -> Array:
         """Returns the calls that thresholds are chosen on: random later calls of training groups; bool.
 
+        No innocent call is among them if these are not representative.
+
         Args:
             folders: how many folders the training learns from; together they give at most CHOSEN_IN_ALL calls.
         """
         rows = fold_rows("train", self.plan.choose, self.fold, self.start)
+        if not self.judged.representative:
+            rows &= self.judged.nuisance
         return self._random(rows, min(MAX_CHOSEN_ON, CHOSEN_IN_ALL // folders), seed)
 
     def certify(self, seed: int, folders: int = 1) -> Array:

@@ -1,21 +1,26 @@
 """Bands: mobile numbers with few calls have their own threshold; strata without an innocent call abstain."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import STRATA
+from callsieve.training.evidence.judging_labels import JudgingLabels
 from callsieve.training.model.bands import (
+    FEWEST_CHOSEN_ON,
     OF_FOLDERS,
     OF_GROUPS,
     TARGETS,
     FeedScores,
     aligned_scores,
     bands_of,
+    choose_bands,
     stratum_thresholds,
 )
 from callsieve.training.model.certify import certificate, upper_bound
@@ -116,3 +121,35 @@ def test_one_threshold_on_aligned_scores_equals_the_thresholds_of_strata(raw, th
     aligned = aligned_scores(np.array([raw]), np.array([kind]), band)
     assert (aligned >= threshold).tolist() == [bool(raw >= edge)]
     assert np.isnan(aligned[0]) == np.isnan(raw)
+
+
+def test_without_a_truth_bands_abstain_if_innocent_calls_are_too_few_to_choose_on():
+    for source, calls, abstains in (
+        ("labels", FEWEST_CHOSEN_ON - 1, True),
+        ("labels", FEWEST_CHOSEN_ON, False),
+        ("truth", FEWEST_CHOSEN_ON - 1, False),
+    ):
+        raw, kind = scores(mobile=calls + 50)
+        nuisance = np.arange(len(raw)) < 50
+        every = np.ones(len(raw), dtype=bool)
+        labels = JudgingLabels(every, nuisance, kind, source, kind, kind)
+        pool = SimpleNamespace(choose=every, certify=every, judged=labels)
+        bands = choose_bands({COMPLETE: FeedScores(raw, kind)}, pool, COMPLETE, CAUTION).bands
+        assert [set(band.abstains) == set(STRATA) for band in bands] == [abstains] * len(TARGETS)
+        for band in bands:
+            reached = aligned_scores(raw, kind, band) >= band.threshold
+            assert band.certificate.certified <= (not abstains) and reached.sum() <= (0 if abstains else 50)
+
+
+def test_a_call_without_evidence_does_not_move_a_threshold():
+    raw, kind = scores(mobile=2 * FEWEST_CHOSEN_ON)
+    raw[:200] += 30.0  # unreported nuisance
+    every = np.ones(len(raw), dtype=bool)
+    nothing = np.zeros(len(raw), dtype=bool)
+
+    def chosen(known):
+        labels = JudgingLabels(known, nothing, kind, "labels", kind, kind)
+        pool = SimpleNamespace(choose=every, certify=every & known, judged=labels)
+        return choose_bands({COMPLETE: FeedScores(raw, kind)}, pool, COMPLETE, CAUTION).bands[0].threshold
+
+    assert chosen(np.arange(len(raw)) >= 200) < 10 < chosen(every)
