@@ -35,6 +35,7 @@ def known(labels, place):
     return ("nuisance" if labels.nuisance[place] else "innocent", GROUNDS[labels.ground[place]])
 
 
+@pytest.mark.source("P14", by="training/evidence/judging_labels.py")
 def test_only_evidence_makes_a_caller_innocent():
     quiet, seller, shop, friend, courier = "quiet", "seller", "shop", "friend", "courier"
     calls = [

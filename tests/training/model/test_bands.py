@@ -123,6 +123,7 @@ def test_one_threshold_on_aligned_scores_equals_the_thresholds_of_strata(raw, th
     assert np.isnan(aligned[0]) == np.isnan(raw)
 
 
+@pytest.mark.source("P14", by="training/model/bands.py")
 def test_without_a_truth_bands_abstain_if_innocent_calls_are_too_few_to_choose_on():
     for source, calls, abstains in (
         ("labels", FEWEST_CHOSEN_ON - 1, True),
