@@ -25,7 +25,7 @@ from callsieve.serving.batch.memory_scoring import open_scorer
 from callsieve.serving.batch.table_rules import rules_met
 from callsieve.serving.bundle.metadata import Band, BundleMetadata
 from callsieve.serving.rules.rule_bits import rule_columns, table_actions
-from callsieve.serving.rules.strata import strata_of
+from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.training.data.dataset import Dataset, campaigns_of, read_dataset
 from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.label_policy import read_label_policy
@@ -176,9 +176,14 @@ def judged_calls(dataset: Dataset, X: Array, raw: Array, seen: SeenGroups) -> Ju
 
 
 def best_rule(calls: JudgedCalls) -> Band:
-    """Returns the lowest threshold on calls per hour whose benign error on these calls is within the target."""
+    """Returns the lowest threshold on calls per hour whose benign error on these calls is within the target.
+
+    Without a benign call the band abstains.
+    """
     name, target = TARGETS[0]
     values = calls.rule[calls.rows & ~calls.judged.nuisance]
+    if np.isnan(values).all():
+        return Band(name, 0.0, certificate("these calls", values, 0.0, target), {}, STRATA)
     threshold = choose_threshold(values, target, margin=1.0)
     return Band(name, threshold, certificate("these calls", values, threshold, target))
 
