@@ -50,10 +50,13 @@ from tests.training.tracking.test_mlflow_model import assert_same, folder, lite_
 
 @pytest.fixture(scope="module")
 def session():
-    started = spark.session(2)
-    started.conf.set(spark.PARTITIONS, 2)
-    yield started
-    started.stop()
+    with pytest.MonkeyPatch.context() as patched:
+        # A short session runs most Java code a few times: the second compiler would take half of its processor time.
+        patched.setenv("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+        started = spark.session(2)
+        started.conf.set(spark.PARTITIONS, 2)
+        yield started
+        started.stop()
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def folder(world_folder, accounts, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def own_trained(folder):
-    return train(read_dataset(folder), Settings(threads=2, features=FEATURES, parameters=QUICK))
+    return train(read_dataset(folder), Settings(threads=1, features=FEATURES, parameters=QUICK))
 
 
 @pytest.mark.system
