@@ -74,7 +74,7 @@ def record_training(
     gates: Gates | None = None,
     audit: str | Path | None = None,
     made_by: str = "callsieve.training.record_training",
-    other: tuple[str, Scorer] | None = None,
+    others: Mapping[str, Scorer] | None = None,
     adaptation: Adaptation | None = None,
     progress: Progress | None = None,
 ) -> RecordedRun:
@@ -96,7 +96,7 @@ def record_training(
         tracking_uri: MLflow's store; by default the one that MLflow is set to, or `mlruns.db` in the working folder.
         gates: conditions for a promotion of the model; the shipped gates by default.
         made_by: command or function that MLflow names as the source of the run.
-        other: name and scorer of another model, which the figures compare on the same calls.
+        others: scorers of other models by name, which the figures compare on the same calls.
         adaptation: adapts a signed bundle to the calls, in place of a training of its own. The folder also gets
             `to_check.csv`, the numbers that a person should check next, and `to_check.html`, the page beside it.
     Returns: all figures of the run.
@@ -119,7 +119,7 @@ def record_training(
         trained, adapted = fit(sources, settings, adaptation, looks, progress)
     leak_probes = check_for_leaks(trained)
     give_back()
-    judged = judge(trained, policy_actions(trained), source, other)
+    judged = judge(trained, policy_actions(trained), source, others)
     if can_be_signed(trained):
         write_bundle(trained, folder / "bundle", key)
         scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])

@@ -230,7 +230,7 @@ def one_draw(
     expected = posterior(checked.callers.unanswered(), network.highest, even)
     places = second_looks(checked.callers, expected, calls, allowed, again)
     checked = replace(checked, callers=answered(checked.callers, places, nuisance, wrong, rng))
-    probable = posterior(checked.callers, network.highest, even)
+    probable = posterior(checked.callers, network.highest, even, np.isin(np.arange(len(probable)), drawn.caller))
     weights, _ = weights_of(checked, probable, draws if len(draws) else None)
     basis = Basis(even, bands)
     choice, why = choose_model(checked, probable, weights, replace(settings, seed=seed), basis)

@@ -115,13 +115,27 @@ def adapt(
         )
     network = score_network(dataset, settings, base, recorded)
     report("fit", 0.5)
+    adapted = adapt_network(network, sources[0], settings, adaptation)
+    report("certify", 1.0)
+    return adapted
+
+
+def adapt_network(
+    network: Network, source: Source, settings: Settings, adaptation: Adaptation
+) -> tuple[Trained, Adapted]:
+    """Adapts a bundle to scored calls, whose data set holds the answers of checks.
+
+    Args:
+        settings: with the features of the base, as from `of_base`.
+    """
+    base, asked, recorded = adaptation.base, adaptation.answers.asked, feed_of_table(network.dataset.calls)
     even = base.even_score(recorded)
-    nuisance = posterior(network.callers, network.highest, even)
-    weights, checked = weights_of(network, nuisance, adaptation.answers.asked)
+    drawn = np.isin(network.callers.token.astype(str), asked["number"].to_numpy(dtype=str))
+    nuisance = posterior(network.callers, network.highest, even, drawn)
+    weights, checked = weights_of(network, nuisance, asked)
     choice, why = choose_model(network, nuisance, weights, settings, Basis(even, base.bands(recorded)))
-    report("certify", 0.9)
     bands, calibration = parts_for(network, choice, nuisance, base, recorded)
-    trained = trained_parts(network, choice, nuisance, sources[0], settings, base, recorded, bands, calibration)
+    trained = trained_parts(network, choice, nuisance, source, settings, base, recorded, bands, calibration)
     figures: AdaptedFigures = {
         "base": base.bundle.model_id,
         "manifest": base.manifest,
@@ -129,7 +143,7 @@ def adapt(
         "learnt": learnt_by(choice),
         "why": why,
         "missing": max(FEWEST_CHECKS - answers_of(network), 0),
-        "asked": int(adaptation.answers.asked["number"].nunique()),
+        "asked": int(asked["number"].nunique()),
         "answered": int((network.callers.looks > 0).sum()),
         "twice": int((network.callers.looks > 1).sum()),
         "changed": int(network.callers.changed.sum()),
@@ -138,9 +152,8 @@ def adapt(
         "before": side(network, network.raw, base.bands(recorded), nuisance, checked),
         "after": side(network, network.raw if choice is None else choice.raw, bands, nuisance, checked),
     }
-    drawn, again = checks_to_ask(network, nuisance, even, adaptation.checks, settings.judging_seed)
-    report("certify", 1.0)
-    return trained, Adapted(figures, network.callers, nuisance, drawn, again, network.raw, base.bands(recorded))
+    to_check, again = checks_to_ask(network, nuisance, even, adaptation.checks, settings.judging_seed)
+    return trained, Adapted(figures, network.callers, nuisance, to_check, again, network.raw, base.bands(recorded))
 
 
 def of_base(settings: Settings, base: Base) -> Settings:

@@ -49,12 +49,20 @@ class Network:
         """Returns these calls with other scores."""
         return Scored(self.caller, raw)
 
+    def with_evidence(self, dataset: Dataset, settings: Settings) -> Network:
+        """Returns the network with what a data set of the same calls says of its callers."""
+        plan = replace(self.folds.plan, label_cutoff=known_until(dataset, self.folds.plan.train[1]))
+        callers = callers_of(dataset, plan.train[0], plan.label_cutoff, settings.label_policy, self.highest)
+        return replace(self, dataset=dataset, folds=replace(self.folds, plan=plan), callers=callers)
 
-def score_network(dataset: Dataset, settings: Settings, base: Base, recorded: str) -> Network:
-    """Computes vectors and base scores of the calls in the judged span, at most MAX_CERTIFIED_ON random ones."""
+
+def score_network(
+    dataset: Dataset, settings: Settings, base: Base, recorded: str, most: int = MAX_CERTIFIED_ON
+) -> Network:
+    """Computes vectors and base scores of the calls in the judged span, at most `most` random ones."""
     folds = network_folds(dataset, settings)
     in_span = np.flatnonzero(folds.start >= folds.plan.train[0])
-    some = random_rows(in_span, MAX_CERTIFIED_ON, len(folds.start), settings.judging_seed)
+    some = random_rows(in_span, most, len(folds.start), settings.judging_seed)
     nothing = np.zeros(len(some), dtype=bool)
     needed = np.flatnonzero(folds.needed(dataset.calls, some, some, nothing, last=True))
     feed = vectors_on(COMPLETE, dataset, settings.features, settings.threads, needed)

@@ -20,19 +20,19 @@ def demo(
     threads: Threads = 0,
     lang: Lang = "en",
 ) -> Result:
-    """Simulate calls, evaluate the shipped model on them, train a small model, and write report.html.
+    """Simulate calls, evaluate the shipped model on them, adapt it, train a small model, and write report.html.
 
     Next: callsieve score, to score your own call records.
 
     Example: callsieve demo --size tiny --seed 11
     """
-    from callsieve.training.studies.demo import SHIPPED, run_demo
+    from callsieve.training.studies.demo import ADAPTED, SHIPPED, run_demo
 
     from .terminal_tables import runs
 
     with console.progress("demo") as progress, language(lang):
         figures = run_demo(console.new_folder(out), size=size, seed=seed, threads=threads, progress=progress)
-    return Result(figures, lambda: runs.demo(figures, SHIPPED, out))
+    return Result(figures, lambda: runs.demo(figures, (SHIPPED, ADAPTED), out))
 
 
 def simulate(

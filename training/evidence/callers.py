@@ -201,18 +201,21 @@ def report_evidence(ratio: Array) -> Array:
     return np.asarray(np.clip(np.logaddexp(np.log(NEVER_REPORTED), np.log(1 - NEVER_REPORTED) + ratio), -20.0, 20.0))
 
 
-def posterior(callers: Callers, highest: Array, even: float) -> Array:
+def posterior(callers: Callers, highest: Array, even: float, drawn: Array | None = None) -> Array:
     """Returns the probability that each caller is nuisance, from its highest score and the evidence. Shape (callers,).
 
-    A logistic regression on the score, with the evidence as offset and a normal prior, fitted to the answers of checks:
-    without answers it is the prior, with few it moves little.
+    A logistic regression on the score, with the evidence as offset and a normal prior, fitted to the answers of checks
+    that were drawn at random: without any it is the prior, with few it moves little. Callers that somebody chose to
+    check say nothing about others with scores like theirs.
 
     Args:
         highest: highest score of each caller; -inf for callers without a score, who get the evidence alone.
         even: score at which both kinds are equally likely where the base was trained.
+        drawn: whether each caller was drawn for a check; none by default.
     """
     x = np.where(np.isfinite(highest), highest - even - ABOVE_EVEN, -10.0)
-    answers = np.flatnonzero((callers.checked != 0) & np.isfinite(highest))
+    drawn = np.zeros(len(highest), dtype=bool) if drawn is None else drawn
+    answers = np.flatnonzero(drawn & (callers.checked != 0) & np.isfinite(highest))
     others = callers.evidence - ANSWER * callers.checked
     shift, slope = fitted_line(x[answers], callers.checked[answers] > 0, others[answers])
     return np.asarray(expit(shift + slope * x + callers.evidence))

@@ -5,7 +5,7 @@ Headline figures are of the certifying fold: it is later than all other folds, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -60,13 +60,15 @@ EXPLAINED_CALLS = 500  # of each kind
 FEATURES_SHOWN = 12
 
 
-def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str, Scorer] | None = None) -> Judgement:
+def judge(
+    t: Trained, actions: PolicyActions, source: str = "", others: Mapping[str, Scorer] | None = None
+) -> Judgement:
     """Returns all figures of a trained model.
 
     Args:
         actions: of the policy that the model is used with.
         source: where the calls come from, in a few words.
-        other: name and scorer of another model, to stand among the baselines with its own thresholds.
+        others: scorers of other models by name, to stand among the baselines with their own thresholds.
     """
     calls = judged_calls(t)
     band = t.card.thresholds[0]
@@ -76,8 +78,8 @@ def judge(t: Trained, actions: PolicyActions, source: str = "", other: tuple[str
     rule = baseline_band(t, calls.rule)
     judged = score_figures(calls, t.card, rule, actions)
     baselines = {name: (raw, baseline_band(t, raw)) for name, raw in baseline_scores(t).items()}
-    if other:
-        name, bundle = other[0], other[1].bundle
+    for name, scorer in (others or {}).items():
+        bundle = scorer.bundle
         wanted, columns = calls.rows | calls.lives, feature_columns(bundle.features)
         raw = score_rows(bundle.model, t.X, np.arange(len(wanted)), wanted, columns, t.settings.threads)
         baselines[name] = raw, bundle.thresholds[0]

@@ -81,7 +81,7 @@ def test_another_model_is_judged_on_the_same_calls_by_its_own_thresholds(trainin
     """The other model is the bundle of the same training: read from disk, it must reach the figures of the model."""
     folder, _ = training_run
     scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / "signer.pub")])
-    figures = judge(trained, policy_actions(trained), other=("the bundle", scorer))
+    figures = judge(trained, policy_actions(trained), others={"the bundle": scorer})
     assert figures["baselines"]["the bundle"] == figures["headline"]["model"]
 
 

@@ -100,18 +100,18 @@ def covered(kinds: Mapping[str, Covered], lacking: TooFew | None) -> None:
         say(missing(lacking))
 
 
-def demo(figures: RecordedRun, shipped: str, folder: Path) -> None:
-    """Prints the demonstration on one screen: the shipped model, the model trained here and the rule on the same calls.
+def demo(figures: RecordedRun, ready: Sequence[str], folder: Path) -> None:
+    """Prints the demonstration on one screen: models that were not trained here, the model trained here and the rule.
 
     Args:
-        shipped: name of the shipped model among the baselines.
+        ready: names of the shipped and the adapted model among the baselines.
     """
     here, rule = figures["headline"]["model"], figures["headline"]["rule"]
-    sides: tuple[Headline, ...] = (figures["baselines"][shipped], here, rule)
+    sides: tuple[Headline, ...] = (*(figures["baselines"][name] for name in ready), here, rule)
     rows = measure.rows(measure.OF_DEMO, sides)
-    rows[measure.OF_DEMO.index(measure.CERTIFIED)][2] += REFUSED if figures["gates"]["refused"] else ""
-    title = f"{figures['data']['calls']:,} simulated calls; evaluated on callers that neither model has seen"
-    show_table(title, ("", shipped, "trained here, on this world alone", rule_in_words(rule["rule"])), rows)
+    rows[measure.OF_DEMO.index(measure.CERTIFIED)][1 + len(ready)] += REFUSED if figures["gates"]["refused"] else ""
+    title = f"{figures['data']['calls']:,} simulated calls; evaluated on callers that no model has seen"
+    show_table(title, ("", *ready, "trained here, on this world alone", rule_in_words(rule["rule"])), rows)
     last = figures["last_day"]
     say(f"verdicts on {last['date']}: " + ", ".join(f"{count:,} {word}" for word, count in last["actions"].items()))
     say(f"report   {folder / 'report.html'}")
