@@ -30,7 +30,7 @@ from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.reports.headline_list import AT_MOST, HEADLINE, HINDSIGHT
 from callsieve.training.reports.pictures import STYLES
 from callsieve.training.reports.wording import between, count, one_in, rule_in_words, share, until
-from callsieve.training.studies.demo import SHIPPED
+from callsieve.training.studies.demo import ADAPTED, SHIPPED
 from callsieve.training.tracking.feature_table import SPLITS, classifier_figures
 from callsieve.training.tracking.record import ANSWERS
 from callsieve.training.world.basis.scenario import load_scenario
@@ -89,7 +89,7 @@ def names():
     parts += (classes["names"], regulators().industries, regulators().complaints)
     parts += (("all", NOT_REGISTERED, UNCLASSIFIED, NO_REGULATOR, "group #"),)
     known = {name for part in parts for name in part} | {name for name, _, _ in BUCKETS}
-    known |= {PLAIN, SHIPPED, RELAY, STYLES["rule"][-1]} | set(OTHER_NAMES)
+    known |= {PLAIN, SHIPPED, ADAPTED, RELAY, STYLES["rule"][-1]} | set(OTHER_NAMES)
     known |= {*TABLES, "calls", "own columns", ANSWERS, "vectors", "labelled train", *PURPOSES, UNDECLARED}
     known |= {*LENGTHS, *WORDS, *NO_YES, SCORE, DELAY, NOT_CALLED, "caller new this week", "complaints that arrived"}
     known |= {f"{MARK}without {name}" for name in KEYED_OPTIONAL} | {"callers", "callees"}

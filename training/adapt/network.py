@@ -52,7 +52,7 @@ class Network:
     def with_evidence(self, dataset: Dataset, settings: Settings) -> Network:
         """Returns the network with what a data set of the same calls says of its callers."""
         plan = replace(self.folds.plan, label_cutoff=known_until(dataset, self.folds.plan.train[1]))
-        callers = callers_of(dataset, plan.train[0], plan.label_cutoff, settings.label_policy, self.highest)
+        callers = callers_of(dataset, plan.train[0], plan.label_cutoff, settings.label_policy, *by_score(self.highest))
         return replace(self, dataset=dataset, folds=replace(self.folds, plan=plan), callers=callers)
 
 

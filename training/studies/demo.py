@@ -10,12 +10,16 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from callsieve.features.files.progress import Progress
+from callsieve.features.online.feeds import feed_of_table
 from callsieve.serving.batch.complaint_rows import COMPLAINTS
 from callsieve.serving.batch.keyed_rows import checked_frame
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.training.adapt.adapting import Adaptation, adapt
+from callsieve.training.adapt.adapting import Adaptation, Adapted, adapt_network, of_base
+from callsieve.training.adapt.answers import Answers, read_sheets, with_answers
 from callsieve.training.adapt.base import read_base
+from callsieve.training.adapt.network import score_network
 from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Dataset, make_dataset
+from callsieve.training.data.sources import sources_of
 from callsieve.training.judging.run_figures import RecordedRun
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.folds import assign_folds
@@ -31,6 +35,8 @@ from callsieve.training.world.world import World
 from .simulated import new_key, simulated
 
 SHIPPED, ADAPTED = "the shipped model", "the shipped model, adapted to this world"
+ADAPTED_ON = 300_000  # random calls, so that the demonstration stays short
+NUISANCE_FROM = 0.1  # share of nuisance among its calls from which a check calls a number nuisance; of a relay few are
 
 
 def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Progress) -> RecordedRun:
@@ -41,7 +47,9 @@ def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Prog
     dataset = simulated_dataset(folder, size, seed, lambda what, part: progress(what, 0.15 * part))
     give_back()
     settings = Settings(seed=seed, threads=threads)
-    adapted = adapted_to_unjudged(dataset, settings, folder / "adapted")
+    adapted = adapted_bundle(dataset, settings, folder / "adapted")
+    progress("adapt", 0.3)
+    give_back()
     return record_training(
         dataset,
         settings,
@@ -54,30 +62,54 @@ def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Prog
     )
 
 
-def adapted_to_unjudged(dataset: Dataset, settings: Settings, folder: Path) -> Scorer:
-    """Adapts the shipped model to the calls before the judged days, and writes the bundle with a new key.
+def adapted_bundle(dataset: Dataset, settings: Settings, folder: Path) -> Scorer:
+    """Adapts the shipped model to the days before the judged ones, and writes the bundle with a new key.
 
-    Nothing that is known of the callers who judge is used: no complaint about them, and no check.
+    The truth answers the checks that the adaptation draws, and those that it asks again. Callers that judge stay
+    unanswered, and complaints about them are left out.
     """
     folds = assign_folds(dataset, settings)
-    judged = (folds.fold == FOLDS.index("certify"))[np.unique(folds.caller, return_index=True)[1]]
-    callers = pc.unique(pc.dictionary_decode(dataset.calls["caller"].combine_chunks())).to_numpy(zero_copy_only=False)
+    first_call = np.unique(folds.caller, return_index=True)[1]
+    judged = (folds.fold == FOLDS.index("certify"))[first_call]
+    token = pc.unique(pc.dictionary_decode(dataset.calls["caller"].combine_chunks())).to_numpy(zero_copy_only=False)
+    nuisance = np.bincount(folds.caller, folds.judged.nuisance) / np.bincount(folds.caller)
+    verdict = pd.Series(nuisance >= NUISANCE_FROM, token)[~judged]
     end = pd.Timestamp(folds.plan.certify[0], unit="ms", tz="UTC")
-
-    def known(table: pd.DataFrame) -> pd.DataFrame:
-        return table[(table["known_at"] < end) & ~table["number"].isin(callers[judged])]
-
+    complaints = dataset.complaints
     earlier = replace(
         dataset,
         calls=dataset.calls.filter(pc.less(dataset.calls["start"], folds.plan.certify[0])),
-        complaints=known(dataset.complaints),
-        findings=known(dataset.findings),
+        complaints=complaints[(complaints["known_at"] < end) & ~complaints["number"].isin(token[judged])],
+        findings=dataset.findings.iloc[:0],
         truth=None,
     )
+    base, answers = read_base(), read_sheets([])
+    settings = of_base(settings, base)
+    network = score_network(earlier, settings, base, feed_of_table(earlier.calls), ADAPTED_ON)
+    source = sources_of(earlier)[0]
+    for _ in range(3):  # whom to check, whom to check again, and the model
+        network = network.with_evidence(with_answers(earlier, answers), settings)
+        trained, adapted = adapt_network(network, source, settings, Adaptation(base, answers))
+        answers = answered(answers, adapted, verdict, end)
     key = new_signing_key()
-    trained, _ = adapt(earlier, settings, Adaptation(read_base()))
     write_bundle(trained, folder, key)
     return Scorer.load(folder, trusted=[key.public_key()])
+
+
+def answered(answers: Answers, adapted: Adapted, verdict: pd.Series[bool], at: pd.Timestamp) -> Answers:
+    """Returns the answers with those of the callers that an adaptation wants checked.
+
+    Args:
+        verdict: whether each number is nuisance; numbers that it lacks are not answered.
+    """
+    number = adapted.callers.token
+    drawn = pd.DataFrame({"number": number[adapted.drawn.caller], "probability": adapted.drawn.probability})
+    checked = verdict.reindex(number[np.concatenate([adapted.drawn.caller, adapted.again])]).dropna().astype(bool)
+    findings = pd.DataFrame({"number": checked.index, "nuisance": checked.to_numpy(), "known_at": at})
+    return Answers(
+        pd.concat([answers.asked, drawn], ignore_index=True),
+        pd.concat([answers.findings, findings.astype(answers.findings.dtypes)], ignore_index=True),
+    )
 
 
 def simulated_dataset(folder: Path, size: str, seed: int, progress: Progress) -> Dataset:
