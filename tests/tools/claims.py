@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from callsieve.training.reports.wording import between, until
+from callsieve.training.studies.demo import ADAPTED as ADAPTED_MODEL
 from callsieve.training.studies.demo import SHIPPED as SHIPPED_MODEL
 
 Output = Mapping[str, Any]
@@ -29,6 +30,9 @@ DATA = "../shared/data"
 REAL = f"{DATA}/sichuan_raw_calls_4_subscribers.csv"
 TABLE, COMPLAINTS = f"{DATA}/{EIGHT_MONTHS}", f"{DATA}/ftc_complaints_2020H2.parquet"
 SHIPPED = "serving/shipped/bundle"
+OTHER = "../shared/judges/second_world.py"
+"""Another simulator, which is not shipped with the project."""
+ADAPT = f"python -m tests.bench.robustness.bench_adapt --simulator {OTHER}"
 WORLDS = f"callsieve study worlds --json --valid-from 2026-11-28 --valid-days 730 --out {WORK}"
 COUNTS = f"python -m tests.bench.bench_worlds {WORK}"
 KNOWN = "python -m tests.bench.bench_known --json"
@@ -87,9 +91,9 @@ def _mean_and_least(rates: Iterable[float | None]) -> str:
 
 
 def demo(output: Output) -> Figures:
-    """Returns the figures of the demonstration: of the model trained there, and of the shipped one."""
+    """Returns the figures of the demonstration: of the model trained there, the shipped one, and the adapted one."""
     head, baselines = output["headline"]["model"], output["baselines"]
-    shipped = baselines[SHIPPED_MODEL]
+    shipped, adapted = baselines[SHIPPED_MODEL], baselines[ADAPTED_MODEL]
     ways = {name: way["detection"] for name, way in (output["headline"] | baselines).items() if "detection" in way}
     return {
         "calls": f"{output['data']['calls'] / 1e6:.1f} million",
@@ -100,8 +104,35 @@ def demo(output: Output) -> Figures:
         "false calls, shipped model": f"{shipped['false_calls']}",
         "catch, shipped model": percent(shipped["catch"]["call"]["rate"]),
         "found within ten calls, shipped model": percent(shipped["detection"]["soon_share"]),
+        "false calls, adapted model": f"{adapted['false_calls']}",
+        "catch, adapted model": percent(adapted["catch"]["call"]["rate"]),
         **_detection(ways),
     }
+
+
+def adapting(output: Output) -> Figures:
+    """Returns catch and false calls of the adapted model over the networks of each form, and of others beside it."""
+    figures = {}
+    for form in sorted({name.partition(" ")[2] for name in output}):
+        networks = [network for name, network in output.items() if name.partition(" ")[2] == form]
+        for checks in networks[0]["checks"]:
+            sides = [network["checks"][checks] for network in networks]
+            draws = [draw for side in sides for draw in side["draws"]]
+            rates = [draw["adapted"]["flagged_in_10000"] for draw in draws]
+            where = f"{form or 'as it is'}, {checks} checks"
+            figures |= {
+                f"catch, {where}": _mean_and_least(draw["adapted"]["caught"] for draw in draws),
+                f"false calls in 10,000, {where}": f"mean {fmean(rates):.2f}, most {max(rates):.2f}",
+                f"draws above 1 in 10,000, {where}": f"{sum(rate > 1 for rate in rates)} of {len(rates)}",
+                f"catch by the threshold alone, {where}": _mean_and_least(
+                    draw["threshold"]["caught"] for draw in draws
+                ),
+            }
+        bases = [network["base"] for network in networks]
+        false = ", ".join(f"{base['flagged_in_10000']:.1f}" for base in bases)
+        caught = ", ".join(percent(base["caught"]) for base in bases)
+        figures |= {f"base as it is, {form or 'as it is'}": f"catch {caught}; false calls in 10,000 {false}"}
+    return figures
 
 
 def by_number(output: Output) -> Figures:
@@ -305,6 +336,22 @@ CLAIMS = (
         demo,
         _training_part,
         quick=f"callsieve demo --json --size tiny --seed 11 --out {WORK}/tiny",
+    ),
+    Claim(
+        "adapting",
+        f"{ADAPT} --seeds 51,52,53,54 --json",
+        adapting,
+        lambda output: output,
+        quick=f"{ADAPT} --seeds 1 --people 100 --draws 1 --checks 60 --json",
+        needs=OTHER,
+    ),
+    Claim(
+        "adapting by checks",
+        f"{ADAPT} --seeds 81 --draws 5 --checks 20,50,100,200,400 --picture docs/pictures/checks.svg --json",
+        adapting,
+        lambda output: output,
+        quick=f"{ADAPT} --seeds 2 --people 100 --draws 1 --checks 20,60 --json",
+        needs=OTHER,
     ),
     Claim(
         "real subscribers",

@@ -1,7 +1,7 @@
 """Adapts the shipped model to other networks by checks that are answered from the truth, and judges it on later days.
 
-python -m tests.bench.bench_adapt FOLDER... [--checks 20,50,200] [--draws 10] [--days 22] [--json]
-python -m tests.bench.bench_adapt --simulator SCRIPT --seeds 51,52 [--people 6000] [--json]
+python -m tests.bench.robustness.bench_adapt FOLDER... [--checks 20,50,200] [--draws 10] [--days 22] [--json]
+python -m tests.bench.robustness.bench_adapt --simulator SCRIPT --seeds 51,52 [--people 6000] [--picture FILE] [--json]
 
 Each folder has calls.parquet (the layout `callsieve`) and truth.parquet (number, slice, nuisance), or is a simulated
 world of the project. A script of another simulator writes such folders: for each seed one as it is, one without calls
@@ -11,7 +11,8 @@ The calls of the first days, and complaints about 2 % of their answered nuisance
 are what the owner has. An eighth of the checks are second looks; 5 % of the asked callers are not answered, and 2 % of
 the answers are wrong. Judged are the calls of the later days: innocent calls flagged in 10,000 and the share of
 nuisance calls caught, for the base with its own threshold, for the base's ranking with the threshold that the checks
-give, and for the adapted model. Neither threshold nor labels saw these days.
+give, and for the adapted model. Neither threshold nor labels saw these days. The picture shows the share caught by
+the number of checks.
 """
 
 from __future__ import annotations
@@ -48,12 +49,18 @@ from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.scores import score_rows
 from callsieve.training.model.settings import Settings
 from tests.bench.harness import interval, parser_of, show
+from tests.support.paths import ROOT
 
 COMPLAINTS, DELAY_DAYS = 0.02, 1.0  # share of the answered nuisance calls that are complained about, and when
 UNANSWERED, WRONG = 0.05, 0.02
 REACH = 6.0  # log-odds below the score at which both kinds are equally likely
 A_TENTH = 0.1
 FORMS = ("", "--outgoing", "--no-callbacks")
+LABELS = {
+    "": "a network of another simulator",
+    "outgoing": "without calls to organisations",
+    "no-callbacks": "where hardly anybody calls back",
+}
 SECOND = 8  # one check in so many is a second look
 
 
@@ -79,7 +86,16 @@ class Later:
 def main() -> None:
     """Prints the figures of each folder: of every draw, and their mean and extremes."""
     parser = parser_of(
-        __doc__, checks="200", draws=10, days=22, wrong=WRONG, simulator="", seeds="", people=6000, json=False
+        __doc__,
+        checks="200",
+        draws=10,
+        days=22,
+        wrong=WRONG,
+        simulator="",
+        seeds="",
+        people=6000,
+        picture="",
+        json=False,
     )
     parser.add_argument("folders", nargs="*", type=Path)
     options = parser.parse_args()
@@ -88,16 +104,12 @@ def main() -> None:
         folders = options.folders
         if options.simulator:
             folders += networks(options.simulator, options.people, options.seeds.split(","), Path(work))
-        for folder in folders if not options.json else ():
-            show(
-                {folder.name: adapted(folder, base, counts, options.draws, options.days, options.wrong)}, as_json=False
-            )
-        if options.json:
-            report = {
-                folder.name: adapted(folder, base, counts, options.draws, options.days, options.wrong)
-                for folder in folders
-            }
-            show(report, as_json=True)
+        report = {
+            folder.name: adapted(folder, base, counts, options.draws, options.days, options.wrong) for folder in folders
+        }
+    if options.picture:
+        draw_curve(report, Path(options.picture))
+    show(report, as_json=options.json)
 
 
 def networks(script: str, people: int, seeds: Sequence[str], work: Path) -> list[Path]:
@@ -153,6 +165,26 @@ def over_draws(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "draws_above_1": sum(rate > 1 for rate in flagged),
         }
     return report
+
+
+def draw_curve(report: Mapping[str, Any], file: Path) -> None:
+    """Draws the share of nuisance calls caught by the number of checks: mean and range of the draws."""
+    import matplotlib.pyplot as plt
+
+    plt.style.use(ROOT / "notebooks/callsieve.mplstyle")
+    figure, axes = plt.subplots(figsize=(6.4, 3.4))
+    for name, network in report.items():
+        counts = [0, *map(int, network["checks"])]
+        base = network.get("base", {"caught": 0.0})["caught"]
+        draws = [[base], *([row["adapted"]["caught"] for row in item["draws"]] for item in network["checks"].values())]
+        low, mean, high = ([100 * float(figure_of(row)) for row in draws] for figure_of in (np.min, np.mean, np.max))
+        form = name.partition(" ")[2]
+        (line,) = axes.plot(range(len(counts)), mean, marker="o", markersize=4, label=LABELS.get(form, form))
+        axes.fill_between(range(len(counts)), low, high, alpha=0.15, color=line.get_color())
+        axes.set_xticks(range(len(counts)), [str(count) for count in counts])
+    axes.set(xlabel="numbers checked", ylabel="nuisance calls caught, %", ylim=(0, 101))
+    axes.legend(loc="lower right")
+    figure.savefig(file, metadata={"Date": None})
 
 
 def network_of(folder: Path, work: Path) -> tuple[Dataset, Mapping[str, int], Array]:
