@@ -115,23 +115,21 @@ def adapting(output: Output) -> Figures:
     figures = {}
     for form in sorted({name.partition(" ")[2] for name in output}):
         networks = [network for name, network in output.items() if name.partition(" ")[2] == form]
+        kind = form or "complete"
         for checks in networks[0]["checks"]:
-            sides = [network["checks"][checks] for network in networks]
-            draws = [draw for side in sides for draw in side["draws"]]
+            where = f"{kind}, {checks} checks"
+            draws = [draw for network in networks for draw in network["checks"][checks]["draws"]]
             rates = [draw["adapted"]["flagged_in_10000"] for draw in draws]
-            where = f"{form or 'as it is'}, {checks} checks"
-            figures |= {
-                f"catch, {where}": _mean_and_least(draw["adapted"]["caught"] for draw in draws),
-                f"false calls in 10,000, {where}": f"mean {fmean(rates):.2f}, most {max(rates):.2f}",
-                f"draws above 1 in 10,000, {where}": f"{sum(rate > 1 for rate in rates)} of {len(rates)}",
-                f"catch by the threshold alone, {where}": _mean_and_least(
-                    draw["threshold"]["caught"] for draw in draws
-                ),
-            }
+            for model, label in (("adapted", "catch"), ("threshold", "catch by the threshold alone")):
+                caught = [draw[model]["caught"] for draw in draws]
+                figures[f"{label}, {where}"] = f"mean {percent(fmean(caught))}, least {percent(min(caught))}"
+            figures[f"false calls in 10,000, {where}"] = f"mean {fmean(rates):.2f}, most {max(rates):.2f}"
+            figures[f"draws above 1 in 10,000, {where}"] = f"{sum(rate > 1 for rate in rates)} of {len(rates)}"
         bases = [network["base"] for network in networks]
         false = ", ".join(f"{base['flagged_in_10000']:.1f}" for base in bases)
-        caught = ", ".join(percent(base["caught"]) for base in bases)
-        figures |= {f"base as it is, {form or 'as it is'}": f"catch {caught}; false calls in 10,000 {false}"}
+        figures[f"base as it is, {kind}"] = (
+            f"catch {_listed(base['caught'] for base in bases)}; false calls in 10,000 {false}"
+        )
     return figures
 
 

@@ -206,6 +206,7 @@ def test_figures_of_the_demonstration():
         "baselines": {
             "logistic regression": {"catch": {"call": {"rate": 0.57}}, "detection": REGRESSION},
             "the shipped model": {"catch": {"call": {"rate": 0.8}}, "detection": {"soon_share": 0.9}, "false_calls": 3},
+            "the shipped model, adapted to this world": {"catch": {"call": {"rate": 0.85}}, "false_calls": 2},
         },
     }
     assert claims.demo(output) == {
@@ -217,7 +218,28 @@ def test_figures_of_the_demonstration():
         "false calls, shipped model": "3",
         "catch, shipped model": "80 %",
         "found within ten calls, shipped model": "90 %",
+        "false calls, adapted model": "2",
+        "catch, adapted model": "85 %",
         **DETECTED,
+    }
+
+
+def test_figures_of_adaptations():
+    side = lambda caught, flagged: {"caught": caught, "flagged_in_10000": flagged}
+    draw = lambda caught, flagged: {"adapted": side(caught, flagged), "threshold": side(caught / 2, 0.0)}
+    network = lambda *draws: {"base": side(0.1, 2.34), "checks": {"200": {"draws": [draw(*row) for row in draws]}}}
+    output = {"51": network((0.9, 0.2), (0.7, 1.4)), "52": network((0.8, 0.8)), "51 outgoing": network((0.6, 0.1))}
+    assert claims.adapting(output) == {
+        "catch, complete, 200 checks": "mean 80 %, least 70 %",
+        "false calls in 10,000, complete, 200 checks": "mean 0.80, most 1.40",
+        "draws above 1 in 10,000, complete, 200 checks": "1 of 3",
+        "catch by the threshold alone, complete, 200 checks": "mean 40 %, least 35 %",
+        "base as it is, complete": "catch 10 %, 10 %; false calls in 10,000 2.3, 2.3",
+        "catch, outgoing, 200 checks": "mean 60 %, least 60 %",
+        "false calls in 10,000, outgoing, 200 checks": "mean 0.10, most 0.10",
+        "draws above 1 in 10,000, outgoing, 200 checks": "0 of 1",
+        "catch by the threshold alone, outgoing, 200 checks": "mean 30 %, least 30 %",
+        "base as it is, outgoing": "catch 10 %; false calls in 10,000 2.3",
     }
 
 

@@ -128,14 +128,13 @@ def adapt_network(
     Args:
         settings: with the features of the base, as from `of_base`.
     """
-    base, asked, recorded = adaptation.base, adaptation.answers.asked, feed_of_table(network.dataset.calls)
+    base, draws, recorded = adaptation.base, adaptation.answers.asked, feed_of_table(network.dataset.calls)
     even = base.even_score(recorded)
-    drawn = np.isin(network.callers.token.astype(str), asked["number"].to_numpy(dtype=str))
+    drawn = np.isin(network.callers.token.astype(str), draws["number"].to_numpy(dtype=str))
     nuisance = posterior(network.callers, network.highest, even, drawn)
-    weights, checked = weights_of(network, nuisance, asked)
+    weights, checked = weights_of(network, nuisance, draws)
     choice, why = choose_model(network, nuisance, weights, settings, Basis(even, base.bands(recorded)))
-    bands, calibration = parts_for(network, choice, nuisance, base, recorded)
-    trained = trained_parts(network, choice, nuisance, source, settings, base, recorded, bands, calibration)
+    trained = trained_parts(network, choice, nuisance, source, settings, base)
     figures: AdaptedFigures = {
         "base": base.bundle.model_id,
         "manifest": base.manifest,
@@ -143,14 +142,16 @@ def adapt_network(
         "learnt": learnt_by(choice),
         "why": why,
         "missing": max(FEWEST_CHECKS - answers_of(network), 0),
-        "asked": int(asked["number"].nunique()),
+        "asked": int(draws["number"].nunique()),
         "answered": int((network.callers.looks > 0).sum()),
         "twice": int((network.callers.looks > 1).sum()),
         "changed": int(network.callers.changed.sum()),
         "complaints": int(network.callers.reports.sum()),
         "covered": funnel(network, nuisance),
         "before": side(network, network.raw, base.bands(recorded), nuisance, checked),
-        "after": side(network, network.raw if choice is None else choice.raw, bands, nuisance, checked),
+        "after": side(
+            network, network.raw if choice is None else choice.raw, trained.card.thresholds, nuisance, checked
+        ),
     }
     to_check, again = checks_to_ask(network, nuisance, even, adaptation.checks, settings.judging_seed)
     return trained, Adapted(figures, network.callers, nuisance, to_check, again, network.raw, base.bands(recorded))
@@ -237,17 +238,11 @@ def bands_for(network: Network, choice: Choice) -> tuple[Band, ...]:
 
 
 def trained_parts(
-    network: Network,
-    choice: Choice | None,
-    nuisance: Array,
-    source: Source,
-    settings: Settings,
-    base: Base,
-    recorded: str,
-    bands: tuple[Band, ...],
-    calibration: Calibration,
+    network: Network, choice: Choice | None, nuisance: Array, source: Source, settings: Settings, base: Base
 ) -> Trained:
     """Returns the parts of the adapted bundle, with the calls that judge it."""
+    recorded = feed_of_table(network.dataset.calls)
+    bands, calibration = parts_for(network, choice, nuisance, base, recorded)
     trees = None if choice is None else choice.trees
     text = base.texts[base.model(recorded)]
     models: dict[str, RiskModel] = {"model": text if trees is None else stacked_model(text, trees.texts)}

@@ -12,6 +12,7 @@ from typing import Any
 
 from callsieve.features.files.progress import Progress, silent
 from callsieve.features.files.strict_json import decode
+from callsieve.serving.rules.strata import STRATA
 from callsieve.training.language import gettext, words
 from callsieve.training.oversight.log.audit_log import MOVES
 from callsieve.training.oversight.log.payload_types import RunPayload, Section
@@ -166,15 +167,16 @@ def certificate_faults(where: str, metrics: Mapping[str, float], card: bytes) ->
     """Yields a fault for each metric that the certificate in the bundle contradicts.
 
     An adaptation that learnt nothing keeps the certificate of its base, from the calls of the base; its metrics are of
-    other calls, so they are not compared.
+    other calls, so they are not compared. Nor are those of a band that abstains for all calls: it certifies none.
 
     Args:
         card: the bundle's metadata.
     """
     metadata = decode(card)
-    if metadata["training"].get("base", {}).get("learnt") == "nothing":
+    band = metadata["thresholds"][0]
+    if metadata["training"].get("base", {}).get("learnt") == "nothing" or set(STRATA) <= set(band["silent"]):
         return
-    certificate = metadata["thresholds"][0]["certificate"]
+    certificate = band["certificate"]
     for metric, field in CERTIFIED.items():
         if metric in metrics and not math.isclose(metrics[metric], certificate[field], rel_tol=1e-9):
             own, proven = f"{metrics[metric]:g}", f"{certificate[field]:g}"
