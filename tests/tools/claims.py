@@ -337,7 +337,7 @@ CLAIMS = (
     ),
     Claim(
         "adapting",
-        f"{ADAPT} --seeds 51,52,53,54 --json",
+        f"{ADAPT} --seeds 51,52 --draws 5 --json",
         adapting,
         lambda output: output,
         quick=f"{ADAPT} --seeds 1 --people 100 --draws 1 --checks 60 --json",
@@ -345,10 +345,11 @@ CLAIMS = (
     ),
     Claim(
         "adapting by checks",
-        f"{ADAPT} --seeds 81 --draws 5 --checks 20,50,100,200,400 --picture docs/pictures/checks.svg --json",
+        f"{ADAPT} --seeds 81 --people 3000 --draws 2 --checks 20,50,100,200,400 --json "
+        "--picture docs/pictures/checks.svg",
         adapting,
         lambda output: output,
-        quick=f"{ADAPT} --seeds 2 --people 100 --draws 1 --checks 20,60 --json",
+        quick=f"{ADAPT} --seeds 2 --people 100 --draws 1 --checks 20 --json",
         needs=OTHER,
     ),
     Claim(

@@ -142,8 +142,7 @@ def adapted(folder: Path, base: Base, counts: Sequence[int], draws: int, days: i
     nuisance = np.array([truth.get(token, 0) == 1 for token in network.callers.token])
     bands = base.bands(recorded)
     report: dict[str, Any] = {"records": recorded, "innocent_calls": int((~later.nuisance).sum())}
-    if bands:
-        report["base"] = later.figures(later.raw, threshold_of(None, bands))
+    report["base"] = later.figures(later.raw, threshold_of(None, bands))
     report["checks"] = {
         str(checks): over_draws([
             one_draw(network, nuisance, later, settings, base.even_score(recorded), checks, seed, wrong, bands)
@@ -175,8 +174,10 @@ def draw_curve(report: Mapping[str, Any], file: Path) -> None:
     figure, axes = plt.subplots(figsize=(6.4, 3.4))
     for name, network in report.items():
         counts = [0, *map(int, network["checks"])]
-        base = network.get("base", {"caught": 0.0})["caught"]
-        draws = [[base], *([row["adapted"]["caught"] for row in item["draws"]] for item in network["checks"].values())]
+        draws = [
+            [network["base"]["caught"]],
+            *([row["adapted"]["caught"] for row in item["draws"]] for item in network["checks"].values()),
+        ]
         low, mean, high = ([100 * float(figure_of(row)) for row in draws] for figure_of in (np.min, np.mean, np.max))
         form = name.partition(" ")[2]
         (line,) = axes.plot(range(len(counts)), mean, marker="o", markersize=4, label=LABELS.get(form, form))
@@ -217,7 +218,7 @@ def network_of(folder: Path, work: Path) -> tuple[Dataset, Mapping[str, int], Ar
     }
     pd.DataFrame(table).to_csv(work / "complaints.csv", index=False)
     calls.to_parquet(work / "calls.parquet", index=False)
-    key = Key.generate("e1")
+    key = Key("e1", bytes(range(32)))  # the same tokens in each run
     files = {"complaints": OwnFile(work / "complaints.csv", "callsieve")}
     key_own_files(OwnFile(work / "calls.parquet", "callsieve"), key, work / "keyed", **files)
     intake = Intake(key)
