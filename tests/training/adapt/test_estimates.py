@@ -18,7 +18,16 @@ from callsieve.training.adapt.asking import draw, inclusion
 from callsieve.training.adapt.choice import Basis, Choice, Weights, base_suffices, shares_checked, with_thresholds
 from callsieve.training.adapt.own_trees import MEMBERS, grow_own_trees, stacked_model
 from callsieve.training.adapt.thresholds import MARGIN, ONE_CALLER, Scored, estimate, threshold_for
-from callsieve.training.evidence.callers import SHIFT_SD, SLOPE, SLOPE_SD, called_first_by, fitted_line
+from callsieve.training.evidence.callers import (
+    ANSWER,
+    SHIFT_SD,
+    SLOPE,
+    SLOPE_SD,
+    Callers,
+    called_first_by,
+    fitted_line,
+    posterior,
+)
 from tests.support import small_bundle as small
 
 SEEDS = 4000
@@ -208,18 +217,19 @@ def test_a_member_learns_nothing_of_its_part_of_the_callers(network, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("above", "catch", "stays"),
+    ("above", "flagged", "catch", "stays"),
     [
-        pytest.param(1, 0.5, True, id="one innocent caller above: within the allowed rate"),
-        pytest.param(4, 0.5, False, id="four innocent callers above: more than allowed"),
-        pytest.param(1, 0.9, False, id="own trees catch more"),
+        pytest.param(1, 100, 0.5, True, id="one innocent caller above: within the allowed rate"),
+        pytest.param(4, 100, 0.5, False, id="four innocent callers above: more than allowed"),
+        pytest.param(6, 1, 0.5, True, id="six innocent calls above: too many only if each caller stands for others"),
+        pytest.param(1, 100, 0.9, False, id="own trees catch more"),
     ],
 )
-def test_the_base_stays_where_it_catches_as_much_within_the_allowed_rate(above, catch, stays):
+def test_the_base_stays_where_it_catches_as_much_within_the_allowed_rate(above, flagged, catch, stays):
     innocent, calls = 1000, 100  # callers, and calls of each
     caller = np.repeat(np.arange(innocent + 10), calls)
     raw = np.full(len(caller), -5.0)
-    raw[caller < above] = 9.0
+    raw[(caller < above) & (np.arange(len(caller)) % calls < flagged)] = 9.0
     raw[caller >= innocent + 2] = 9.0  # the base catches eight of ten nuisance callers
     nuisance = (np.arange(innocent + 10) >= innocent).astype(float)
     network = SimpleNamespace(caller=caller, raw=raw, scored=lambda scores: Scored(caller, scores))
@@ -250,3 +260,28 @@ def test_callers_that_somebody_chose_to_check_move_the_threshold_of_the_base_no_
     checked = np.where(caller < 3, 1.2, 0.0)
     chosen = with_thresholds(network, raw, np.zeros(len(raw)), Weights(checked, checked * 2), basis)
     assert chosen.thresholds[0] == pytest.approx(threshold)
+
+
+def test_only_drawn_checks_say_anything_about_callers_with_like_scores():
+    """Forty callers with high scores are checked as innocent; one caller like them is not checked."""
+    count = 41
+    none, checked = np.zeros(count, dtype=int), np.where(np.arange(count) < 40, -1, 0)
+    callers = Callers(
+        token=np.arange(count).astype(str),
+        calls=none,
+        answered=none,
+        reports=none,
+        called_first_by=none,
+        trusted=none > 0,
+        silence=np.zeros(count),
+        checked=checked,
+        looks=np.abs(checked),
+        changed=none > 0,
+        evidence=ANSWER * checked,
+    )
+    highest = np.full(count, 4.0)
+    before = posterior(callers.unanswered(), highest, 0.0)[-1]
+    assert before > 0.8
+    assert posterior(callers, highest, 0.0)[-1] == before
+    assert posterior(callers, highest, 0.0, checked != 0)[-1] < 0.2
+    assert (posterior(callers, highest, 0.0)[:40] < before).all()  # their own answers count

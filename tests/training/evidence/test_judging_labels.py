@@ -39,7 +39,7 @@ def known(labels, place):
 def test_only_evidence_makes_a_caller_innocent():
     quiet, seller, shop, friend, courier = "quiet", "seller", "shop", "friend", "courier"
     calls = [
-        *calls_to(quiet, PEOPLE, 10),  # nobody complains about it, nobody calls it
+        *calls_to(quiet, PEOPLE, 10),  # it has no complaint, and no call comes in
         *calls_to(seller, PEOPLE, 11),
         *calls_to(shop, PEOPLE, 12),
         *(call(person, friend, 9 + 0.01 * i) for i, person in enumerate(PEOPLE[:6])),
@@ -76,7 +76,7 @@ def test_a_busy_caller_is_innocent_by_silence_only_where_nuisance_callers_get_co
     calls = [{**entry, "outcome": "answered", "talk": 9000} for entry in calls]
     for complaints, expected in (
         (complaints_about("seller", crowd[:10], 12.5), ("innocent", "silence")),
-        ((), "unknown"),  # where nobody complains, silence says nothing
+        ((), "unknown"),  # without any complaint in the network, silence is no evidence
         (complaints_about("seller", crowd[:10], 12.5) + complaints_about("courier", crowd[:40], 10.9), None),
     ):
         labels, place = labels_of(calls, complaints)
