@@ -63,9 +63,7 @@ class Basis:
 
     def threshold(self, place: int = 0) -> float:
         """Returns the strictest threshold of a band, infinity if the base has no such band or abstains."""
-        edges = [
-            edge for word in STRATA for band in self.bands[place : place + 1] if (edge := band.threshold_for(word))
-        ]
+        edges = [band.threshold_for(word) for band in self.bands[place : place + 1] for word in STRATA]
         return max((edge for edge in edges if edge < np.inf), default=np.inf)
 
 
