@@ -72,8 +72,11 @@ def adapted_bundle(dataset: Dataset, settings: Settings, folder: Path) -> Scorer
     first_call = np.unique(folds.caller, return_index=True)[1]
     judged = (folds.fold == FOLDS.index("certify"))[first_call]
     token = pc.unique(pc.dictionary_decode(dataset.calls["caller"].combine_chunks())).to_numpy(zero_copy_only=False)
-    nuisance = np.bincount(folds.caller, folds.judged.nuisance) / np.bincount(folds.caller)
-    verdict = pd.Series(nuisance >= NUISANCE_FROM, token)[~judged]
+    checked = folds.start < folds.plan.certify[0]  # a check knows nothing of the days that judge
+    calls, bad = (
+        np.bincount(folds.caller[rows], minlength=len(token)) for rows in (checked, checked & folds.judged.nuisance)
+    )
+    verdict = pd.Series(bad >= NUISANCE_FROM * np.maximum(calls, 1), token)[~judged]
     end = pd.Timestamp(folds.plan.certify[0], unit="ms", tz="UTC")
     complaints = dataset.complaints
     earlier = replace(

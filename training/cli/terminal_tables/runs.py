@@ -110,7 +110,7 @@ def demo(figures: RecordedRun, ready: Sequence[str], folder: Path) -> None:
     sides: tuple[Headline, ...] = (*(figures["baselines"][name] for name in ready), here, rule)
     rows = measure.rows(measure.OF_DEMO, sides)
     rows[measure.OF_DEMO.index(measure.CERTIFIED)][1 + len(ready)] += REFUSED if figures["gates"]["refused"] else ""
-    title = f"{figures['data']['calls']:,} simulated calls; evaluated on callers that no model has seen"
+    title = f"{figures['data']['calls']:,} simulated calls; evaluated on callers of whom no model has seen a label"
     show_table(title, ("", *ready, "trained here, on this world alone", rule_in_words(rule["rule"])), rows)
     last = figures["last_day"]
     say(f"verdicts on {last['date']}: " + ", ".join(f"{count:,} {word}" for word, count in last["actions"].items()))
