@@ -123,6 +123,9 @@ ExchangeZone = Annotated[
 ]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")]
+LogFormat = Annotated[
+    Literal["text", "json"], typer.Option("--log-format", help="Form of the log on standard error: text or json.")
+]
 GroupRead = Annotated[
     bool,
     typer.Option(

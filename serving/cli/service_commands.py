@@ -29,6 +29,7 @@ from .options import (
     Host,
     Json,
     LayoutOptions,
+    LogFormat,
     MemoryOptions,
     NumberKey,
     Port,
@@ -66,6 +67,7 @@ def serve(
     deadline: Annotated[float, typer.Option(help="Milliseconds for a verdict; a later one is pass.")] = 20.0,
     memory: MemoryOptions,
     compiled: Annotated[bool, typer.Option(help="Compute features in C, if it was built, or in Python.")] = True,
+    log_format: LogFormat = "text",
 ) -> None:
     """Serve verdicts and their reasons over HTTP, with metrics and a page for operators.
 
@@ -75,6 +77,7 @@ def serve(
     """
     from callsieve.serving.http.server import serve as run
     from callsieve.serving.live.memory import Limits
+    from callsieve.serving.live.service_log import log_to_stderr
 
     if listener.uds is None:
         require_free_port(listener.host, listener.port)
@@ -82,6 +85,7 @@ def serve(
         refuse_unused(context, ("host", "port"), "--uds")
     if listener.ssl_certfile is None:
         refuse_unused(context, ("ssl_keyfile",), "no --ssl-certfile")
+    log_to_stderr(log_format)
     run(
         scorer.bundle,
         scorers_of(scorer),
@@ -157,7 +161,7 @@ def fill(
     return Result(facts, [*lines, known])
 
 
-def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573) -> None:
+def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573, log_format: LogFormat = "text") -> None:
     """Give Asterisk verdicts over FastAGI; docs/how-to/asterisk.md shows the dialplan.
 
     Next: callsieve live fill.
@@ -168,17 +172,21 @@ def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573) -> N
 
     from callsieve.features.intake.intake import Intake
     from callsieve.serving.live.live import Live
+    from callsieve.serving.live.service_log import log_to_stderr, report_stop
     from callsieve.serving.telephony.agi import serve as answer
 
     require_free_port(host, port)
+    log_to_stderr(log_format)
     scorers = scorers_of(scorer)
     scorers.load(scorer.bundle)
     key = read_key(scorer.key, allow_group_read=scorer.allow_group_read)
     live = Live(scorers, Intake(key, scorer.zone), scorer.state)
+    lost = 0
     try:
-        asyncio.run(answer(live, host, port))
+        asyncio.run(answer(live, host, port, reload=partial(scorers.load, scorer.bundle)))
     finally:
-        live.close()
+        lost = live.close()
+    report_stop(scorer.state, lost)
 
 
 def api_key(

@@ -50,6 +50,11 @@ class AccessLog:
         with self._lock:
             self._counts[(who, what, code)] += 1
 
+    @property
+    def lost(self) -> int:
+        """Lines that the disk refused."""
+        return self._journal.lost
+
     def close(self) -> None:
         """Writes everything to disk."""
         self._write()

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -38,7 +38,9 @@ from callsieve.features.files.dates import now_ms
 from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.live.health import Health, health
 from callsieve.serving.live.live import FutureEventError, Live
+from callsieve.serving.live.service_log import LOOK_EVERY, StateLog
 from callsieve.serving.live.swap import Swap
+from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Verdict, no_verdict
 
 from . import answers, schema
@@ -83,6 +85,7 @@ class Service:
     Attributes:
         live: the state; None until it is restored.
         failure: why the state could not be restored.
+        lost: events that the disk had refused when the service stopped.
         waiting_since: earliest `time.monotonic()` at which a request that is answered now can have arrived.
         answers: answers by status code.
     """
@@ -101,6 +104,7 @@ class Service:
         self.scorers, self.bundle, self.keys = scorers, bundle, keys
         self.live: Live | None = None
         self.failure: Exception | None = None
+        self.lost = 0
         self.started = self.waiting_since = self._ticked = time.monotonic()
         self.answers: Counter[int] = Counter()
         self.batches = 0  # in work
@@ -118,10 +122,26 @@ class Service:
         threading.Thread(target=self._start, name="start", daemon=True).start()
 
     def stop(self) -> None:
-        """Writes everything to disk."""
+        """Writes everything to disk, and counts what the disk refuses."""
         if self.live is not None:
-            self.live.close()
+            self.lost = self.live.close()
         self._on_stop()
+
+    def load(self, bundle: Path) -> Scorer:
+        """Puts a bundle in service, logs it, and returns its scorer. Raises: as `Swap.load`."""
+        try:
+            scorer = self.scorers.load(bundle)
+        except (BundleError, ValueError, OSError) as error:
+            remains = "the last good one stays in service" if self.scorers.ready else "calls pass"
+            _LOG.error("bundle refused, %s: %s", remains, error)
+            raise
+        _LOG.info("model %s in service, valid until %s", scorer.bundle.model_id, scorer.bundle.valid_until)
+        return scorer
+
+    def try_to_load(self) -> None:
+        """Puts the bundle of the folder in service; a refusal is only logged."""
+        with suppress(BundleError, ValueError, OSError):
+            self.load(self.bundle)
 
     def require_live(self) -> Live:
         """Returns the live state. Raises: HTTPError: 503 while there is none."""
@@ -135,11 +155,15 @@ class Service:
             self.waiting_since, self._ticked = self._ticked, time.monotonic()
             await asyncio.sleep(TICK)
 
+    async def log_changes(self) -> None:
+        """Logs changes of the service's state, until cancelled."""
+        log = StateLog()
+        while True:
+            log.look(self.live, self.scorers)
+            await asyncio.sleep(LOOK_EVERY)
+
     def _start(self) -> None:
-        try:
-            self.scorers.load(self.bundle)
-        except (BundleError, ValueError, OSError) as error:
-            _LOG.error("bundle refused, calls pass: %s", error)
+        self.try_to_load()
         try:
             self.live = self._open_live()
         except Exception as error:
@@ -192,10 +216,11 @@ def application(service: Service) -> Starlette:
 
 @asynccontextmanager
 async def _lifespan(service: Service, _app: Starlette) -> AsyncIterator[None]:
-    ticking = asyncio.create_task(service.tick())
+    tasks = [asyncio.create_task(work()) for work in (service.tick, service.log_changes)]
     service.start()
     yield
-    ticking.cancel()
+    for task in tasks:
+        task.cancel()
     service.stop()
 
 
@@ -268,7 +293,7 @@ async def _explain(service: Service, scope: Scope, _receive: Receive) -> Verdict
 async def _reload(service: Service, _scope: Scope, _receive: Receive) -> answers.Reloaded:
     before = service.scorers.scorer
     try:
-        scorer = await in_thread(service.scorers.load, service.bundle, seconds=LOAD_SECONDS, limit=service.loading)
+        scorer = await in_thread(service.load, service.bundle, seconds=LOAD_SECONDS, limit=service.loading)
     except (BundleError, ValueError, OSError) as error:
         raise HTTPError(409, f"bundle refused, the last good one stays in service: {error}") from None
     if before is not None and before.bundle.model_id == scorer.bundle.model_id and _is_mount_point(service.bundle):

@@ -18,6 +18,7 @@ except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
 from callsieve.serving.live.gc_pauses import look_at_young_objects
+from callsieve.serving.live.service_log import places
 
 from .answers import Fault
 from .api_keys import ApiKeys, KeyHolder
@@ -87,8 +88,10 @@ class Endpoint:
         except HTTPError as error:
             code, body = error.code, encode(Fault(str(error)))
         except Exception as error:
-            # The error's text could contain a number from the request; its class cannot.
-            _LOG.error("a request failed: %s", type(error).__name__)
+            # The error's text could contain a number from the request; its class and its places in the code cannot.
+            _LOG.error(
+                "a request to %s failed: %s %s", scope["path"], type(error).__name__, places(error.__traceback__)
+            )
             code, body = 500, b'{"error":"the service failed"}'
         media_type = self._media_type if code == 200 else JSON
         headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(body))]

@@ -96,9 +96,10 @@ STATE = {
 def gauges(live: Live) -> dict[str, float | None]:
     """Returns the values of STATE; None where there is none."""
     now = now_ms()
-    history, journal, scorer = live.memory.history, live.memory.journal, live.scorers.scorer
+    history, scorer = live.memory.history, live.scorers.scorer
     filled = scorer is not None and history.covers(now, scorer.policy.history_days)
-    complaints, restored, newest = live.memory.complaints, live.memory.restored, live.memory.newest
+    journals = live.memory.journal, live.memory.complaints, live.verdicts
+    restored, newest = live.memory.restored, live.memory.newest
     return {
         "history_calls": history.calls,
         "history_numbers": history.numbers,
@@ -106,9 +107,9 @@ def gauges(live: Live) -> dict[str, float | None]:
         "history_evicted": history.evicted,
         "history_refused": history.refused,
         "history_filled": float(filled),
-        "journal_lost": journal.lost + complaints.lost,
-        "journal_faults": journal.faults + complaints.faults,
-        "journal_age_seconds": journal.age,
+        "journal_lost": sum(written.lost for written in journals),
+        "journal_faults": sum(written.faults for written in journals),
+        "journal_age_seconds": max(written.age for written in journals),
         "newest_event_age_seconds": None if newest is None else (now - newest) / 1000,
         "restored_events": restored.lines,
         "restored_damaged": restored.damaged + bool(restored.torn),

@@ -1,18 +1,26 @@
-"""The service as a process: stock uvicorn, one worker, one event loop. On SIGTERM it stops and loses nothing.
+"""The service as a process: uvicorn, one worker, one event loop.
 
-uvicorn and `endpoint.py` limit a request's head (by h11), its body (size and time), idle connections between requests,
-and concurrent requests. They do not limit a client that opens a connection and sends nothing, sends its head slowly, or
-does not read its answer. The service listens on the loopback interface by default; a reverse proxy in front
-of it must limit those. The proxy also ends TLS, and spreads callers over several processes (`haproxy.cfg`). A proxy
-on the same machine reaches the service by a Unix socket (`uds`), so no port is open. Without a proxy, the service
-itself answers with TLS (`certificate`).
+On SIGTERM or SIGINT it stops, and writes everything to disk; if the disk refuses events, it says how many are lost and
+fails. On SIGHUP it reads the API keys and the bundle again.
+
+uvicorn, `connections.py` and `endpoint.py` limit a request's head and body (size and time), connections, and requests
+in work. They do not limit a client that does not read its answer. The service listens on the loopback interface by
+default; a reverse proxy in front of it must limit that. The proxy also ends TLS, and spreads callers over several
+processes (`haproxy.cfg`). A proxy on the same machine reaches the service by a Unix socket (`uds`), so no port is open.
+Without a proxy, the service itself answers with TLS (`certificate`).
 """
 
 from __future__ import annotations
 
 import logging
+import signal
 import ssl
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +35,16 @@ from callsieve.features.keys.tokens import Key
 from callsieve.serving.live.gc_pauses import shorten_pauses
 from callsieve.serving.live.live import DEADLINE, Live
 from callsieve.serving.live.memory import LIMITS, Limits
+from callsieve.serving.live.service_log import report_stop
 from callsieve.serving.live.swap import Swap
 
 from .access_log import AccessLog
 from .api_keys import read_keys
 from .app import Service, application
+from .connections import Connection, Connections, Limited, connection_limit
+from .schema import LIVE, READY
 
 IDLE = 65  # seconds until a connection without a request is closed
-MAX_CONNECTIONS = 1024
 MAX_HEAD = 16_384  # bytes of a request's first line and headers
 REPEAT = 60.0  # seconds between two log lines with the same text
 _LOG = logging.getLogger("callsieve.serving")
@@ -58,7 +68,7 @@ def serve(
     limits: Limits = LIMITS,
     compiled: bool = True,
 ) -> None:
-    """Serves until SIGTERM or SIGINT.
+    """Serves until SIGTERM or SIGINT. SIGHUP reads the API keys and the bundle again.
 
     Args:
         bundle: folder of the signed bundle; `scorers` puts it in service.
@@ -75,7 +85,8 @@ def serve(
 
     Raises:
         ValueError: if a file is invalid, or another process serves from `state`.
-        OSError: if a file cannot be read, or the port cannot be opened.
+        OSError: if a file cannot be read, the port cannot be opened, `state` cannot be written, or events were lost
+            because the disk refused them.
     """
     if certificate is not None:
         _check_certificate(certificate, certificate_key)
@@ -92,15 +103,49 @@ def serve(
     def end() -> None:
         server.should_exit = True
 
+    def reload() -> None:
+        try:
+            service.keys = read_keys(keys, allow_group_read=allow_group_read)
+            _LOG.info("API keys read from %s", keys)
+        except (ValueError, OSError) as error:
+            _LOG.error("API keys refused, the last good ones stay: %s", error)
+        service.try_to_load()
+
     known = read_keys(keys, allow_group_read=allow_group_read)
     access_log = AccessLog(state)
     service = Service(
         open_live, scorers, bundle, known, log_access=access_log.note, on_stop=access_log.close, on_failure=end
     )
     server = configured(application(service), host, port, uds, certificate, certificate_key)
-    server.run()
+    address = str(uds) if uds is not None else f"{host}:{port}"
+    _LOG.info("start: callsieve %s on %s, state in %s", version("callsieve"), address, state)
+    with signals(end, reload):
+        server.run()
     if service.failure is not None:
         raise service.failure
+    report_stop(state, service.lost + access_log.lost)
+
+
+@contextmanager
+def signals(stop: Callable[[], object], reload: Callable[[], object]) -> Iterator[None]:
+    """Calls `stop` on SIGTERM and SIGINT, and `reload` on SIGHUP in a thread of its own, because it takes long.
+
+    uvicorn sends a signal that ended it to the process again: without a handler, the process would end there.
+    """
+
+    def start_reload(_number: int, _frame: object) -> None:
+        threading.Thread(target=reload, name="reload", daemon=True).start()
+
+    def end(_number: int, _frame: object) -> None:
+        stop()
+
+    handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: start_reload}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_certificate(certificate: Path, key: Path | None) -> None:
@@ -147,20 +192,22 @@ def configured(
     certificate_key: Path | None = None,
 ) -> uvicorn.Server:
     """Returns a uvicorn server for an ASGI application, not started yet."""
+    most = connection_limit()
     config = uvicorn.Config(
-        app,
+        Limited(app, (LIVE, READY), most),
         host,
         port,
         uds=None if uds is None else str(uds),
         ssl_certfile=certificate,
         ssl_keyfile=certificate_key,
-        http="h11",  # httptools is faster, and reads a head of any size into memory
+        # A form of h11: httptools is faster, and reads a head of any size into memory.
+        http=partial(Connection, idle=Connections(most)),  # type: ignore[arg-type]
         ws="none",
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        log_config=None,
         log_level="warning",
-        limit_concurrency=MAX_CONNECTIONS,
         h11_max_incomplete_event_size=MAX_HEAD,
         timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=5,

@@ -5,18 +5,21 @@ memory. A thread of the journal writes them several times a second and calls fsy
 so no call waits for a disk. A killed process loses the lines of the last `EVERY` seconds, a machine that loses power
 those of the last `EVERY` + `SYNC`, and `close` loses none.
 
-While the disk refuses writes, at most `MAX_WAITING` lines wait. Later lines are discarded and counted in `lost`.
+While the disk refuses writes, at most `MAX_WAITING` lines wait. Later lines are discarded and counted in `lost`. The
+error is logged at most once a minute, and so is the number of lines that `close` had to discard.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import threading
 import time
 import zlib
 from bisect import bisect_right
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -28,7 +31,9 @@ from callsieve.features.files.ownership import OWNER_ONLY
 EVERY, SYNC = 0.25, 1.0  # seconds between two writes, and the least between two fsyncs
 MAX_WAITING, BATCH = 100_000, 1_000  # lines that wait for the disk, and lines of one write
 MAX_LINE = 1 << 14  # bytes of a line; a longer one is damaged
+REPEAT = 60.0  # seconds between two log lines about a disk that refuses writes
 _CRC = 10  # bytes: a space, eight digits, the line end
+_LOG = logging.getLogger("callsieve.serving")
 
 
 @dataclass(slots=True)
@@ -51,6 +56,7 @@ class Journal:
         number: of the current file.
         lost: lines that were discarded because the disk refused writes.
         faults: failed writes and fsyncs, and failed calls of `after`.
+        refusals: failed writes and fsyncs by the name of their error, such as ENOSPC.
         written: bytes since the start of the process.
         synced: `time.monotonic()` up to which every line is on disk.
     """
@@ -63,6 +69,7 @@ class Journal:
             after: called by the journal's thread after each write, for work that must not delay calls.
         """
         self.lost = self.faults = 0
+        self.refusals: Counter[str] = Counter()
         self.written = 0
         self.synced = time.monotonic()
         self._folder, self._name, self._after = folder, name, after
@@ -71,6 +78,7 @@ class Journal:
         self._file: int | None = None
         self._good = 0
         self._unsynced = False
+        self._log_at = 0.0  # `time.monotonic()` from which a refusal is logged again
         self._writing = threading.Lock()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"{name} journal", daemon=True)
@@ -113,8 +121,11 @@ class Journal:
             self._write()
             self._sync()
 
-    def close(self) -> None:
-        """Writes and fsyncs everything. Lines that the disk still refuses are counted as lost."""
+    def close(self) -> int:
+        """Writes and fsyncs everything. Lines that the disk still refuses are lost.
+
+        Returns: the lines that were lost since the start of the process; they are logged.
+        """
         self._done.set()
         if self._thread.ident is not None:  # started
             self._thread.join()
@@ -124,6 +135,10 @@ class Journal:
             self._close()
             self.lost += len(self._waiting)
             self._waiting.clear()
+        if self.lost:
+            reasons = ", ".join(sorted(self.refusals)) or "more lines than the disk took"
+            _LOG.error("journal %s: %d lines are lost (%s)", self._name, self.lost, reasons)
+        return self.lost
 
     def _run(self) -> None:
         while not self._done.wait(EVERY):
@@ -136,24 +151,36 @@ class Journal:
             except Exception:
                 self.faults += 1  # the thread must survive any error: without it, no line would reach the disk
 
+    def _refused(self, error: OSError) -> None:
+        """Counts an error of the disk, and logs it if the last log line is a minute old."""
+        self.faults += 1
+        self.refusals[errno.errorcode.get(error.errno or 0, "unknown")] += 1
+        if (now := time.monotonic()) >= self._log_at:
+            self._log_at = now + REPEAT
+            line = "journal %s: the disk refuses writes: %s; %d lines wait, %d are lost"
+            _LOG.error(line, self._name, error.strerror or "unknown error", len(self._waiting), self.lost)
+
     def _write(self) -> None:
         """Writes the queued lines. After a failure they stay in the queue for the next try."""
         while self._waiting:
             lines = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
-            taken = self._append([seal(line) for line in lines])
-            if taken < len(lines):
-                self.faults += 1
+            taken, error = self._append([seal(line) for line in lines])
+            if error is not None:
                 self._waiting.extendleft(reversed(lines[taken:]))
+                self._refused(error)
                 return
 
-    def _append(self, lines: list[bytes]) -> int:
-        """Writes lines; returns how many are whole on disk, which has room for the first ones or all of them."""
+    def _append(self, lines: list[bytes]) -> tuple[int, OSError | None]:
+        """Writes lines; returns how many are whole on disk, and the error if the disk did not take all of them."""
         data, done = b"".join(lines), 0
-        with contextlib.suppress(OSError):
+        refusal = None
+        try:
             file = self._open() if self._file is None else self._file
             self._unsynced = True
             while done < len(data):
                 done += os.write(file, data[done:])
+        except OSError as error:
+            refusal = error
         ends = [0, *accumulate(map(len, lines))]
         taken = bisect_right(ends, done) - 1
         if self._file is not None and ends[taken] < done:
@@ -161,7 +188,7 @@ class Journal:
                 os.ftruncate(self._file, self._good + ends[taken])
         self._good += ends[taken]
         self.written += ends[taken]
-        return taken
+        return taken, refusal
 
     def _open(self) -> int:
         where = file_path(self._folder, self._name, self.number)
@@ -179,8 +206,8 @@ class Journal:
         if self._file is not None and self._unsynced:
             try:
                 os.fsync(self._file)
-            except OSError:
-                self.faults += 1
+            except OSError as error:
+                self._refused(error)
                 return
             self._unsynced = False
         if not self._waiting:

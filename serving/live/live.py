@@ -12,7 +12,7 @@ a caller after a restart has an unknown `call_step`; all other features are rest
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import math
 import time
 from array import array
@@ -46,7 +46,8 @@ MAX_TEXT = 256  # characters of a text of a call
 PAUSE = 1e-4  # seconds between two steps of forgetting, for waiting calls
 VERDICT_BYTES = 64 << 20  # of verdict records in one file
 BOUNDS = (50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 1.0)  # seconds
-COUNTERS = ("attempts", "ends", "reports", "shed", "late", "ahead", "faults", "repeats")
+COUNTERS = ("attempts", "ends", "reports", "shed", "late", "ahead", "faults", "repeats", "unrecorded")
+_LOG = logging.getLogger("callsieve.serving")
 _TEXTS = ("caller", "callee", "network_caller", "trunk", "operator", "device", "place")
 
 
@@ -64,7 +65,7 @@ class Live:
         counts: events by the names of COUNTERS. `reports` are complaints. `shed`: attempts that got the lock after
             their deadline and passed unscored. `late`: attempts that were scored after the deadline and passed.
             `ahead`: events in the future, not recorded. `faults`: events that could not be read, not recorded.
-            `repeats`: attempts that were known already.
+            `repeats`: attempts that were known already. `unrecorded`: verdicts other than "pass" without a record.
         actions: verdicts by action.
         statuses: verdicts by status. `recent_statuses`: the statuses of the last RECENT verdicts.
         latency: verdicts by time taken, up to each of BOUNDS and above. `seconds` is the sum.
@@ -98,7 +99,7 @@ class Live:
         Raises:
             ValueError: if another process uses the folder, the deadline is not positive and finite, or the history
                 gives other columns than the model in service takes.
-            OSError: if the folder cannot be read.
+            OSError: if the folder cannot be read or written.
         """
         if not 0 < deadline < math.inf:
             raise ValueError(f"deadline must be above 0 and finite, got {deadline} seconds")
@@ -144,16 +145,15 @@ class Live:
         if last <= began or not self._lock.acquire(timeout=last - began):
             return self.shed()
         try:
-            verdict = self._score(call)
-        except Exception as error:
-            self.counts["faults"] += 1
-            verdict = self._problem("fault", type(error).__name__)
+            try:
+                verdict = self._score(call)
+            except Exception as error:
+                self.counts["faults"] += 1
+                verdict = self._problem("fault", type(error).__name__)
+            if time.monotonic() > last:
+                verdict = self._late(verdict)
         finally:
             self._lock.release()
-        if time.monotonic() > last:
-            self.counts["late"] += 1
-            late = replace(verdict, action="pass", status="deadline", message=message_of("deadline"))
-            verdict = replace(late, confidence=math.nan, plan_class="")
         self._record_verdict(verdict)
         return self._counted(verdict, began)
 
@@ -255,10 +255,9 @@ class Live:
             time.sleep(PAUSE)
         self.on_forget()
 
-    def close(self) -> None:
-        """Writes everything to disk. No event may come after this."""
-        self.verdicts.close()
-        self.memory.close()
+    def close(self) -> int:
+        """Writes everything to disk; returns how many events and records are lost. No event may come after this."""
+        return self.verdicts.close() + self.memory.close()
 
     def _score(self, call: Call) -> Verdict:
         try:
@@ -278,13 +277,26 @@ class Live:
         self._record(call, keyed)
         return verdict
 
+    def _late(self, verdict: Verdict) -> Verdict:
+        """Returns a late verdict as it is delivered, and keeps this form for `explain`."""
+        self.counts["late"] += 1
+        late = replace(verdict, action="pass", status="deadline", message=message_of("deadline"))
+        late = replace(late, confidence=math.nan, plan_class="")
+        if verdict.case in self._recent:
+            self._recent[verdict.case] = (*self._recent[verdict.case][:3], late)
+        return late
+
     def _record_verdict(self, verdict: Verdict) -> None:
         """Writes the verdict record, unless the call passes. Never raises: the verdict is valid without a record."""
         if verdict.action == "pass":
             return
-        with contextlib.suppress(Exception):
+        try:
             scorer, row, call, _ = self._recent[verdict.case]
             self.verdicts.add(record_to_line(verdict_record(verdict, call, row, scorer)))
+        except Exception as error:
+            self.counts["unrecorded"] += 1
+            line = "no record of a verdict %r, so its caller cannot appeal: %s"
+            _LOG.error(line, verdict.action, type(error).__name__, extra={"case": verdict.case})
 
     def _counted(self, verdict: Verdict, began: float) -> Verdict:
         took = time.monotonic() - began

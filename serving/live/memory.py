@@ -66,7 +66,7 @@ class Memory:
 
         Raises:
             ValueError: if another process uses the folder.
-            OSError: if the folder cannot be read.
+            OSError: if the folder cannot be read or written.
         """
         self.lock, self.restored = threading.Lock(), ReadCounts()
         self.refusal: str | None = None
@@ -114,13 +114,13 @@ class Memory:
         if self._upkeep is not None:
             self._upkeep.save()
 
-    def close(self) -> None:
-        """Writes everything to disk. No event may come after this."""
-        self.journal.close()
-        self.complaints.close()
+    def close(self) -> int:
+        """Writes everything to disk; returns how many events are lost. No event may come after this."""
+        lost = self.journal.close() + self.complaints.close()
         if self._upkeep is not None:
             self._upkeep.close()
         unlock_folder(self._folder_lock)
+        return lost
 
     def _restore(self, on_restored: Callable[[KeyedCall], object], limits: Limits, *, compiled: bool) -> None:
         first = max(snapshot_numbers(self._folder), default=0)

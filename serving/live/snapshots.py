@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import tempfile
 import warnings
 from pathlib import Path
 from typing import NoReturn
@@ -14,18 +15,23 @@ from callsieve.features.files.ownership import OWNER_ONLY
 from callsieve.features.online.history import History
 
 
-def lock_folder(folder: Path) -> int | None:
+def lock_folder(folder: Path) -> int:
     """Locks the folder for this process and deletes unfinished snapshots. A forked child does not hold the lock.
 
-    Returns: the open lock file; None if the disk refuses it; the process then serves without a lock.
+    Returns: the open lock file.
 
     Raises:
         ValueError: if another process holds the lock.
+        OSError: if this process cannot make files in the folder: every event would be lost.
     """
     try:
+        tempfile.TemporaryFile(dir=folder).close()  # the lock file alone may be of an earlier process
         file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
-    except OSError:
-        return None
+    except OSError as error:
+        reason = (error.strerror or "refused").lower()
+        raise OSError(
+            f"{folder}: cannot write the state: {reason}; give this user a folder that it can write"
+        ) from None
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -38,7 +44,7 @@ def lock_folder(folder: Path) -> int | None:
 
 
 def unlock_folder(file: int | None) -> None:
-    """Releases the lock of a folder."""
+    """Releases the lock of a folder; does nothing without a lock."""
     if file is not None:
         os.close(file)
 

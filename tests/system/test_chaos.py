@@ -9,6 +9,8 @@ import json
 import os
 import re
 import resource
+import shutil
+import signal
 import socket
 import threading
 import time
@@ -17,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from callsieve.serving.http import app, schema
+from callsieve.serving.http.connections import HEAD_SECONDS
 from callsieve.serving.live.clock import SETTLED
 from callsieve.serving.live.events import CALLS
 from callsieve.serving.live.journal import ReadCounts, file_path, read_journal
@@ -153,15 +156,56 @@ def test_a_full_disk_loses_no_event(folder, keys, small_disk):
         client.row("disk full", status["counts"], refused=int(status["state"]["journal_faults"]), lost=0)
 
 
-def test_a_read_only_disk_stops_no_call(keys, small_disk):
-    with small_disk('mount -o remount,ro "$STATE"') as service:
-        client = send_calls(service, keys["score"], STREAM[:100])
+def test_events_that_a_full_disk_refuses_until_the_end_are_counted_and_the_service_fails(folder, keys, small_disk):
+    with small_disk('head -c 200k /dev/zero > "$STATE/ballast" 2>/dev/null || true') as service:
+        seen = Path(f"/proc/{service.process.pid}/root{folder}/state")
+        client = send_calls(service, keys["score"], STREAM[:200])
         wait_until(lambda: service.status(keys["admin"])["state"]["journal_faults"] > 0)
-        status = service.status(keys["admin"])
-        assert {verdict.status for verdict in client.verdicts} == {"scored"}
-        assert service.stop() != 1
-    assert len(client.verdicts) == 100
-    client.row("read-only disk", status["counts"], lost=100, counted_as="journal_faults")
+        counts, files = service.status(keys["admin"])["counts"], os.open(seen, os.O_RDONLY)
+        assert service.stop() == 1
+    written = lines(Path(f"/proc/self/fd/{files}"))
+    os.close(files)
+    log = service.log_text()
+    assert "journal calls: the disk refuses writes: No space left on device; " in log
+    assert re.search(rf"journal calls: {len(client.verdicts) - written} lines are lost \(ENOSPC\)", log)
+    assert re.search(r"state: the disk refused [0-9,]+ events, which are lost; check its space and its rights", log)
+    assert "all events are on disk" not in log
+    client.row("disk full at the end", counts, lost=len(client.verdicts) - written)
+
+
+def test_a_state_that_cannot_be_written_is_refused_at_start(small_disk):
+    service = small_disk('mount -o remount,ro "$STATE"')
+    assert service.process.wait(http_service.READY_WITHIN) == 1
+    assert "/state: cannot write the state: read-only file system; give this user a folder" in service.log_text()
+
+
+def test_a_hangup_signal_reloads_keys_and_bundle_and_stops_no_call(folder, keys):
+    with http_service.ServiceProcess(folder, "--log-format", "json") as service:
+        new = http_service.add_key(folder / "api.keys", "new", ["score"])
+        assert service.post(schema.SCORE, call_to_json(STREAM[0]), new)[0] == 401
+        (folder / "bundle" / "model.txt").write_bytes(b"damaged")
+        before = service.status(keys["admin"])["model"]["id"]
+        service.process.send_signal(signal.SIGHUP)
+        client = send_calls(service, keys["score"], STREAM[:100])
+        wait_until(lambda: service.post(schema.SCORE, call_to_json(STREAM[100]), new)[0] == 200)
+        wait_until(lambda: "bundle refused" in service.log_text())
+        (folder / "api.keys").write_text("damaged")
+        shutil.rmtree(folder / "bundle")
+        real_bundle.write_bundle(folder / "bundle", valid_until="2100-01-02T00:00:00Z")
+        service.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: service.status(keys["admin"])["model"]["id"] != before)
+        counts = service.status(keys["admin"])["counts"]
+        assert service.stop() == 0
+    assert len(client.verdicts) == 100 and {verdict.status for verdict in client.verdicts} == {"scored"}
+    logged = [json.loads(line) for line in service.log_text().splitlines()]
+    texts = [line["message"] for line in logged]
+    steps = ("start: ", "model ", "API keys read", "bundle refused, the last good one stays in service: ",
+             "API keys refused, the last good ones stay: ", "model ", "stop: all events are on disk")  # fmt: skip
+    logged_steps = [text for text in texts if text.startswith(steps)]
+    assert len(logged_steps) == len(steps) and all(map(str.startswith, logged_steps, steps))
+    assert any(text.startswith("ready: scored") for text in texts)
+    assert {line["level"] for line in logged} == {"info", "error"}
+    client.row("SIGHUP", counts, lost=0)
 
 
 @pytest.mark.parametrize("jump", [86_400.0, -86_400.0])
@@ -359,6 +403,45 @@ def test_hung_explanations_stop_no_call(folder, keys, judge, tmp_path, monkeypat
     assert {verdict.status for verdict in client.verdicts} == {"scored"}
     assert len(client.verdicts) == 199
     client.row("6 explanations hang", counts, lost=0)
+
+
+@pytest.mark.source("L37", by="serving/http/connections.py")
+def test_idle_connections_and_half_heads_stop_no_call_and_no_health_check(folder, keys):
+    """None of these clients has a key, and no process of the operator ends them."""
+    client = Client()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    try:
+        with http_service.ServiceProcess(folder) as service, contextlib.ExitStack() as stack:
+            client.send(busy := stack.enter_context(contextlib.closing(service.connect())), keys["score"], STREAM[0])
+            open_socket = lambda: stack.enter_context(socket.create_connection(("127.0.0.1", service.port)))
+            idle, halves = [open_socket() for _ in range(2000)], []
+            for _ in range(1100):
+                halves.append(open_socket())
+                halves[-1].sendall(f"POST {schema.SCORE} HTTP/1.1\r\nHost: x\r\nAuthorization: Be".encode())
+            assert [service.get(path)[0] for path in (schema.LIVE, schema.READY)] == [200, 200]
+            for call in STREAM[1:50]:
+                client.send(busy, keys["score"], call)
+            other = send_calls(service, keys["score"], STREAM[50:100])
+            began = time.monotonic()
+            wait_until(lambda: all(is_closed(unused) for unused in idle + halves), HEAD_SECONDS + 20)
+            assert time.monotonic() < began + HEAD_SECONDS + 5
+            assert not is_closed(busy.sock)  # idle for as long, but it has sent a request
+            counts = service.status(keys["admin"])["counts"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert client.unanswered == other.unanswered == 0 and len(client.verdicts) == len(other.verdicts) == 50
+    client.row("3,100 idle connections", counts, lost=0)
+
+
+def is_closed(connection):
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
 
 
 def test_a_lack_of_file_descriptors_stops_no_call(folder, keys):

@@ -14,6 +14,7 @@ from callsieve.serving.http import app, schema
 from callsieve.serving.http.answers import status_of
 from callsieve.serving.http.metrics import metrics
 from callsieve.serving.live.events import read_complaints
+from callsieve.serving.live.live import COUNTERS
 from callsieve.serving.scorer.status import STATUSES
 from tests.support import http_service, live_states, real_bundle
 from tests.support.http_service import NUMBER, SCOPES, call_json, send_request
@@ -213,6 +214,15 @@ def test_alert_rules_name_metrics_and_statuses_that_the_service_has(blocking_bun
         named = re.findall(r"(callsieve_[a-z_]+)(?:\{status=\"([a-z_]+)\"\})?", rule["expr"])
         assert named, rule
         assert set(named) <= samples.keys(), rule
+
+
+def test_each_status_and_event_that_withholds_a_verdict_has_an_alert():
+    text = " ".join(rule["expr"] for rule in GROUP["rules"])
+    named = set(re.findall(r'status="([a-z_]+)"', text))
+    # "stale", "filling", "no_model" and "starting" have alerts by metrics of their own.
+    assert named == set(STATUSES) - {"scored", "cleared", "stale", "filling", "no_model", "starting"}
+    kinds = set(re.findall(r'kind="([a-z_]+)"', text))
+    assert {"ahead", "unrecorded"} <= kinds <= set(COUNTERS)
 
 
 def test_each_alert_has_a_severity_and_says_what_is_wrong_and_where():

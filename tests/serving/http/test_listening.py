@@ -60,7 +60,9 @@ def test_a_service_answers_with_tls_on_a_unix_socket(certificate, service_folder
         process.terminate()
         process.wait(20)
     assert answer.startswith(b"HTTP/1.1 200") and b'{"ok":true' in answer
-    assert (tmp_path / "log").read_bytes() == b""
+    log = (tmp_path / "log").read_text()
+    assert process.returncode == 0 and " ERROR " not in log
+    assert "start: callsieve" in log and str(path) in log and log.endswith(" INFO stop: all events are on disk\n")
 
 
 def test_a_certificate_that_cannot_serve_is_refused_by_name(certificate, service_folder, keys, tmp_path, command_error):

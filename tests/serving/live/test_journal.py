@@ -193,8 +193,29 @@ def test_waiting_lines_are_bounded_and_lost_lines_are_counted(tmp_path, monkeypa
     for number in range(12):
         writer.add(b"%d" % number)
     assert writer.lost == 7
-    writer.close()
-    assert writer.lost == 12
+    assert writer.close() == writer.lost == 12
+
+
+def test_the_error_of_the_disk_is_logged_once_a_minute_and_lost_lines_at_the_end(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(journal, "EVERY", 3600)
+    moment = [1000.0]
+    monkeypatch.setattr(journal.time, "monotonic", lambda: moment[0])
+    disk = Refusing()
+    monkeypatch.setattr(journal.os, "write", disk)
+    writer = Journal(tmp_path, "calls")
+    writer.add(b"a")
+    for seconds in (0, 1, 58.9, 0.1, 60):
+        moment[0] += seconds
+        writer.flush()
+    line = "journal calls: the disk refuses writes: No space left on device; 1 lines wait, 0 are lost"
+    assert [record.getMessage() for record in caplog.records] == [line] * 3
+    assert writer.refusals == {"ENOSPC": 5}
+    caplog.clear()
+    assert writer.close() == 1
+    assert caplog.messages == ["journal calls: 1 lines are lost (ENOSPC)"]
+    caplog.clear()
+    disk.refuses = False
+    assert write(tmp_path, [b"a"]).lost == 0 and caplog.messages == []
 
 
 def test_threads_lose_no_line(tmp_path):

@@ -22,7 +22,7 @@ from callsieve.features.catalogue import NAMES
 from callsieve.features.offline.table import vectors
 from callsieve.serving import ClearedCallers, Fact, Scorer, Swap
 from callsieve.serving.http.metrics import metrics
-from callsieve.serving.live import calls_in_progress, upkeep
+from callsieve.serving.live import calls_in_progress, journal, snapshots, upkeep
 from callsieve.serving.live import live as live_module
 from callsieve.serving.live import memory as memory_module
 from callsieve.serving.live.cleared_callers import write_cleared
@@ -33,10 +33,11 @@ from callsieve.serving.live.live import COUNTERS, FutureEventError
 from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, unlock_folder
 from callsieve.serving.live.verdict_log import explain_record, verdict_record
+from callsieve.serving.scorer.verdict import case_id
 from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
 from tests.support.calls import strategies
-from tests.support.errors import refused
+from tests.support.errors import raising, refused
 from tests.support.http_service import NUMBER, STRICT_POLICY
 from tests.support.live_states import attempt_of, begin, events, play, probes, state
 from tests.support.waiting import wait_until
@@ -254,6 +255,44 @@ def test_a_late_verdict_is_a_pass(start, swap, calls):
     assert math.isfinite(verdict.score)
     assert live.counts["late"] == 1
     assert live.memory.history.calls == 1  # the call is in the history
+
+
+@pytest.mark.source("L32", by="serving/live/live.py")
+def test_the_explanation_of_a_late_verdict_has_the_action_that_was_delivered(start, swap, calls):
+    slow = []
+    live = start(scorers=Slow(swap, lambda: slow and time.sleep(0.3)), deadline=0.2)
+    verdicts = play(live, events(calls))
+    blocked = next(verdict for verdict in verdicts if verdict.action == "block")
+    slow.append(True)
+    intake = Intake(real_bundle.NUMBER_KEY)
+    keyed = [(call, intake(call)) for call in calls]
+    cases = {case_id(blocked.model, key.caller, key.callee, key.start): call for call, key in keyed}
+    again = live.attempt(attempt_of(cases[blocked.case]))
+    assert (again.case, again.action, again.status) == (blocked.case, "pass", "deadline")
+    explained = live.explain(blocked.case)
+    assert (explained.action, explained.status, explained.message) == ("pass", "deadline", again.message)
+    assert explained.plan_class == "" and math.isnan(explained.confidence) and explained.reasons
+
+
+@pytest.mark.source("L32", by="serving/live/live.py")
+def test_a_block_without_a_record_is_counted_and_logged_with_its_case(start, calls, monkeypatch, caplog):
+    live = start()
+    monkeypatch.setattr(live_module, "verdict_record", raising(RuntimeError("text of 13800138000")))
+    blocked = [verdict for verdict in play(live, events(calls)) if verdict.action != "pass"]
+    assert live.counts["unrecorded"] == len(blocked) > 0
+    lines = [record for record in caplog.records if "no record of a verdict" in record.getMessage()]
+    assert [line.case for line in lines] == [verdict.case for verdict in blocked]
+    assert "RuntimeError" in caplog.text and "13800138000" not in caplog.text
+
+
+def test_a_full_disk_loses_verdict_records_loudly(start, calls, tmp_path, monkeypatch):
+    monkeypatch.setattr(journal.os, "write", raising(OSError(28, "No space left on device")))
+    live = begin(start().scorers, tmp_path / "full")
+    verdicts = play(live, events(calls))
+    shown = metrics(live, live.scorers, {}).decode()
+    assert 'callsieve_events_total{kind="unrecorded"} 0.0' in shown
+    recorded = sum(verdict.action != "pass" for verdict in verdicts)
+    assert recorded > 0 and live.close() == len(events(calls)) + recorded
 
 
 def test_a_call_that_waits_longer_than_the_deadline_passes(start, swap, calls):
@@ -557,8 +596,13 @@ def test_a_failed_start_releases_the_folder(swap, tmp_path, monkeypatch):
         os.fstat(locks[0])
 
 
-def test_a_folder_that_cannot_be_locked_is_served_without_a_lock(tmp_path):
-    assert lock_folder(tmp_path / "nowhere") is None
+def test_a_folder_that_cannot_be_written_is_refused_at_start(swap, tmp_path, monkeypatch):
+    """Also with the lock file of an earlier process, which could be opened."""
+    begin(swap, tmp_path / "state").close()
+    assert (tmp_path / "state" / "lock").exists()
+    monkeypatch.setattr(snapshots.tempfile, "TemporaryFile", raising(PermissionError(13, "Permission denied")))
+    with pytest.raises(OSError, match="state: cannot write the state: permission denied; give this user a folder"):
+        begin(swap, tmp_path / "state")
     unlock_folder(None)
 
 

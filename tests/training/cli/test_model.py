@@ -19,6 +19,7 @@ from callsieve.serving.bundle.signing import generate_signing_key
 from callsieve.training.studies import decay, rolling, search
 from tests.serving.telephony.test_agi import COMMAND, head
 from tests.support import http_service, lite_bundle, real_bundle
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +90,16 @@ def test_agi_answers_asterisk_until_it_is_stopped(tmp_path):
                     assert COMMAND.fullmatch(output.readline().decode())
                     line.sendall(b"200 result=1\n")
                 assert output.read() == b""
+        server.send_signal(signal.SIGHUP)
+        wait_until(lambda: b"the bundle was loaded again" in (tmp_path / "log").read_bytes())
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0
     finally:
         server.kill()
         server.wait()
-    assert (tmp_path / "log").read_bytes() == b""
+    log = (tmp_path / "log").read_text()
+    steps = [" INFO start: FastAGI on ", " INFO ready: scored", " INFO the bundle was loaded again", " INFO stop: "]
+    assert [log.count(step) for step in steps] == [1] * 4 and " ERROR " not in log and "13812345679" not in log
     state = b"".join(path.read_bytes() for path in (place / "state").rglob("*") if path.is_file())
     assert real_bundle.NUMBER_KEY.token("number", "+8613812345679").encode() in state
     assert b"13812345679" not in state

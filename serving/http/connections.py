@@ -1,0 +1,136 @@
+"""Bounds on connections: no client without a key can keep the service from answering others.
+
+A connection whose request head does not arrive within HEAD_SECONDS is closed. If there are too many connections, a new
+one replaces the oldest idle connection, and first those that never sent a request. Health checks are answered even
+when too many requests are in work. A TLS handshake has asyncio's own time limit of 60 seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Collection
+from typing import Any
+
+try:
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+except ImportError as error:
+    raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
+
+HEAD_SECONDS = 10.0  # for a request's first line and headers to arrive
+MAX_CONNECTIONS = 1024
+_FILES = 4 * MAX_CONNECTIONS  # open files that the process asks for; connections take at most half
+_BUSY = b'{"error":"too many requests are in work"}'
+_BUSY_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"content-length", b"%d" % len(_BUSY)),
+    (b"connection", b"close"),
+]
+
+
+class Connections:
+    """Idle connections of a server, the longest idle first.
+
+    Attributes:
+        most: the number of connections above which a new connection replaces an idle one.
+        unused: idle connections that never sent a request head. `used`: those between two requests.
+    """
+
+    def __init__(self, most: int = MAX_CONNECTIONS) -> None:
+        self.most = most
+        self.unused: dict[Connection, None] = {}
+        self.used: dict[Connection, None] = {}
+
+    def replace_idle(self) -> None:
+        """Closes the oldest idle connection, if there is one."""
+        for idle in (self.unused, self.used):
+            if idle:
+                next(iter(idle)).abandon()
+                return
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection, with a time limit for each request head."""
+
+    def __init__(self, *arguments: Any, idle: Connections, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._idle = idle
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Starts the time limit of the first head."""
+        super().connection_made(transport)
+        if len(self.connections) > self._idle.most:
+            self._idle.replace_idle()
+        self._idle.unused[self] = None
+        self._limit_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets the connection."""
+        self._leave_idle()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Starts the time limit of a head with its first byte, and ends it when the head is complete."""
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._limit_head()
+        else:
+            self._leave_idle()
+
+    def on_response_complete(self) -> None:
+        """Makes the connection idle, unless the next request has arrived already."""
+        super().on_response_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            self._idle.used[self] = None
+
+    def abandon(self) -> None:
+        """Closes the connection at once."""
+        self._leave_idle()
+        self.connections.discard(self)
+        self.transport.abort()
+
+    def _limit_head(self) -> None:
+        if self._head_timer is None and not self.transport.is_closing():
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self.abandon)
+
+    def _leave_idle(self) -> None:
+        self._idle.unused.pop(self, None)
+        self._idle.used.pop(self, None)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+class Limited:
+    """An ASGI application that answers 503 above a number of requests in work, except on some paths."""
+
+    def __init__(self, app: Any, always: Collection[str], most: int = MAX_CONNECTIONS) -> None:
+        """Wraps an application.
+
+        Args:
+            always: paths that are always answered.
+        """
+        self._app, self._always, self._most, self._working = app, always, most, 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answers one request, or runs the lifespan of the application."""
+        if scope["type"] == "http" and self._working >= self._most and scope["path"] not in self._always:
+            await send({"type": "http.response.start", "status": 503, "headers": _BUSY_HEADERS})
+            await send({"type": "http.response.body", "body": _BUSY})
+            return
+        self._working += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._working -= 1
+
+
+def connection_limit() -> int:
+    """Raises the limit of open files where that is allowed, and returns how many connections fit into it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, soft // 2)
