@@ -73,6 +73,15 @@ def erase_subject(store: CaseStore, token: str, keep_after: int) -> ErasedSubjec
         }
 
 
+def count_subject(store: CaseStore, token: str, keep_after: int) -> tuple[int, int]:
+    """Returns how many cases of a person `erase_subject` would erase, and how many would stay."""
+    mine = sa.select(sa.func.count()).where(cases.c.caller == token)
+    with store.reading() as connection:
+        total = int(connection.execute(mine).scalar_one())
+        erasable = int(connection.execute(mine.where(cases.c.at < keep_after, _decided())).scalar_one())
+    return erasable, total - erasable
+
+
 def _decided() -> sa.ColumnElement[bool]:
     """Returns the condition that a case has no open appeal."""
     return cases.c.case.not_in(sa.select(appeals.c.case).where(appeals.c.state == OPEN))

@@ -197,6 +197,7 @@ def delete(
     """Delete the rows of the person whose number is on standard input, and exclude the number from later trainings.
 
     Prints the models that learnt from the rows, and the rows that stay, with the reason and the last day.
+    Run the command again after an interruption: it deletes the rest, and records the whole.
 
     Next: callsieve privacy find.
 
@@ -216,10 +217,13 @@ def delete(
     for rest in result["stays"]:
         until = f", until {rest['until']}" if rest["until"] else ""
         lines.append(f"stays    {rest['where']}: {rest['rows']} rows: {rest['why']}{until}")
+    if result["resumes"] is not None:
+        lines.append(f"finished the interrupted deletion of entry {result['resumes']} of the audit log")
+    lines.append(f"plan: entry {result['intent']}, result: entry {result['entry']} of the audit log")
 
     def show() -> None:
         _show(result["files"])
-        for line in (*lines, f"entry {result['entry']} of the audit log"):
+        for line in lines:
             console.say(line)
 
     return Result(result, show)

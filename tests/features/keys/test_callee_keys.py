@@ -34,6 +34,7 @@ from callsieve.training.oversight.privacy.rekey import left_of
 from tests.features.keys.test_rotation import LETTERS, NEW, OLD, body
 from tests.support import real_bundle
 from tests.support import small_bundle as small
+from tests.support.erasures import carried_out
 from tests.support.keys import write_key
 from tests.support.trainings import recorded_run
 from tests.training.oversight.privacy.test_deletion import NOW, RULES
@@ -201,10 +202,10 @@ def test_a_person_is_deleted_from_verdicts_also_as_callee(scored, tmp_path, hist
         before = path.read_bytes()
         if message:
             with pytest.raises(ValueError, match=message):
-                tables.delete_verdicts(path, Person(token, callees), RULES, NOW)
+                carried_out([tables.plan_verdict_deletion(path, Person(token, callees), RULES, NOW)])
             assert path.read_bytes() == before
             continue
-        counts = tables.delete_verdicts(path, Person(token, callees), RULES, NOW)
+        [counts] = carried_out([tables.plan_verdict_deletion(path, Person(token, callees), RULES, NOW)]).values()
         called = [] if callees is None else [callees.token(token)]  # a temporary key leaves no callee to delete
         rows = pq.read_table(scored / name / "verdicts.parquet")
         mine = [pc.is_in(rows[side].cast(pa.string()), value_set=pa.array([token, *called])) for side in SIDES]

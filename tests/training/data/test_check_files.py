@@ -11,6 +11,7 @@ from callsieve.features.keys.tokens import Key
 from callsieve.serving.custody.retention import read_retention
 from callsieve.training.data.dataset import FINDINGS
 from callsieve.training.oversight.privacy import tables
+from tests.support.erasures import carried_out
 from tests.support.trainings.label_files import KEY, assert_quarantined, labelled, moment, token
 
 HEAD = "number,verdict,checked_at"
@@ -172,5 +173,5 @@ def test_checks_are_rekeyed_deleted_and_expire_like_other_tables(ingest, tmp_pat
     days = 400 * 86_400_000
     [erasure] = tables.plan_expiry(folder, rules, now + days)
     assert (erasure.name, pq.read_table(erasure.new).num_rows) == ("findings.parquet", 1)
-    report = tables.delete(folder, left()[1], rules, now)
+    report = carried_out(tables.plan_deletion(folder, left()[1], rules, now))
     assert report["findings.parquet"]["deleted"] == 1 and left() == [token(NUISANCE, later)]

@@ -14,6 +14,7 @@ from callsieve.serving.rules.register_lookup import look_up
 from callsieve.training.data.dataset import LISTS
 from callsieve.training.data.trusted_files import KINDS
 from callsieve.training.oversight.privacy import register_folders, tables
+from tests.support.erasures import carried_out
 from tests.support.trainings.label_files import KEY, assert_quarantined, labelled, moment, token
 
 HEAD = "number,kind,trusted_from,trusted_to"
@@ -223,5 +224,6 @@ def test_trusted_numbers_are_deleted_and_expire_after_their_end(ingest, tmp_path
         [of_register] = register_folders.plan_expiry(folders[1], rules, now)
         assert pq.read_table(of_table.new or of_table.path).num_rows == left
         assert len((of_register.new or of_register.path).read_text().splitlines()) == left
-    assert tables.delete(folders[0], token(SURVEY), rules, end)["lists.parquet"]["deleted"] == 1
-    assert register_folders.delete(folders[1], token(SURVEY), rules, end)["trusted.jsonl"]["deleted"] == 1
+    assert carried_out(tables.plan_deletion(folders[0], token(SURVEY), rules, end))["lists.parquet"]["deleted"] == 1
+    [deletion] = carried_out(register_folders.plan_deletion(folders[1], token(SURVEY), rules, end)).values()
+    assert deletion["deleted"] == 1

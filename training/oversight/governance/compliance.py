@@ -22,7 +22,8 @@ from callsieve.serving.http.api_keys import read_keys
 from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.log.tickets import EXPORT, MOST_WITHOUT, NEEDED
-from callsieve.training.oversight.privacy.retention_run import INTENT, open_intents
+from callsieve.training.oversight.privacy import deletion, retention_run
+from callsieve.training.oversight.privacy.intents import INTENT, open_intents
 from callsieve.training.oversight.privacy.states import calls_fingerprint, earlier_fingerprints, models_trained_on
 
 HOURS_TO_ERASE = 24
@@ -84,14 +85,15 @@ def processing(folder: Path, log: Path | None, rules: Retention) -> dict[str, An
     }
     state = calls_fingerprint(folder)
     states = set() if log is None else earlier_fingerprints(log, state)
-    deletions = [] if log is None else [payload for _, payload in payloads(log, "deletion")]
+    entries = [] if log is None else [payload for _, payload in payloads(log, deletion.KIND)]
+    deletions = [payload for payload in entries if payload.get("stage") != INTENT]
     return {
         "folder": str(folder),
         "declared": None if declaration is None else asdict(declaration),
         "kept_days": {name: rule.ceiling // DAY for name, rule in retention.items() if not rule.follows},
         "models": [] if log is None else models_trained_on(log, str(folder), state),
         "given": [access for source, access in granted_accesses(log) if source == str(folder)],
-        "deletions": sum(deletion.get("calls_after") in states for deletion in deletions),
+        "deletions": sum(payload.get("calls_after") in states for payload in deletions),
     }
 
 
@@ -133,16 +135,27 @@ def check_erasure(scope: AuditScope, rules: Retention, now: int) -> Iterator[Dut
         return
     runs = [
         datetime.fromisoformat(entry.at)
-        for entry, run in payloads(scope.log, "retention")
+        for entry, run in payloads(scope.log, retention_run.KIND)
         if run.get("stage") != INTENT and not run.get("interrupted")
     ]
     last = max(runs, default=None)
     recent = last is not None and last > datetime.fromtimestamp(now / 1000, UTC) - timedelta(hours=HOURS_TO_ERASE)
-    interrupted = [index for index, _ in open_intents(scope.log)]
+    interrupted = [index for index, _ in open_intents(scope.log, retention_run.KIND)]
     result = f"last run: {last.isoformat() if last else 'never'}"
     if interrupted:
         result += f"; the run of entry {interrupted[0]} was interrupted: run callsieve privacy retention again"
     yield Duty("erased daily", "P5", recent and not interrupted, result)
+
+
+def check_deletions(scope: AuditScope, _rules: Retention, _now: int) -> Iterator[Duty]:
+    """Checks that no deletion of a person was interrupted."""
+    if scope.log is None:
+        yield Duty("deletions finished", "P6", None, "no audit log was specified")
+        return
+    interrupted = [index for index, _ in open_intents(scope.log, deletion.KIND)]
+    numbers = ", ".join(map(str, interrupted))
+    result = f"entries {numbers}: interrupted; run callsieve privacy delete again for these persons"
+    yield Duty("deletions finished", "P6", not interrupted, result if interrupted else "none was interrupted")
 
 
 def check_audit_log(scope: AuditScope, _rules: Retention, _now: int) -> Iterator[Duty]:
@@ -197,6 +210,7 @@ Check = Callable[[AuditScope, Retention, int], Iterator[Duty]]
 DUTIES: Sequence[Check] = (
     check_declarations,
     check_erasure,
+    check_deletions,
     check_audit_log,
     check_tickets,
     check_key_files,

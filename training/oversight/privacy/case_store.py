@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 TOKENS = {cases: ("caller", "block", "trunk", "device"), appeals: ("caller",), clearances: ("caller",)}
 
 
+def plan_deletion(url: str, token: str, rules: Retention, now: int) -> Deleted:
+    """Counts the cases of a person in the case store: those that a deletion erases, and those that stay."""
+    with closing(CaseStore(url)) as case_store:
+        erasable, retained = erasure.count_subject(case_store, token, now - rules.of("cases").floor)
+    return {"rows": erasable + retained, "deleted": erasable, "kept": retained}
+
+
 def delete(url: str, token: str, rules: Retention, now: int) -> tuple[Deleted, dict[str, int]]:
     """Deletes a person from the case store; returns the summary, and the last expiry of the clearances that remain."""
     with closing(CaseStore(url)) as case_store:
@@ -29,7 +36,8 @@ def delete(url: str, token: str, rules: Retention, now: int) -> tuple[Deleted, d
         until = [clearance.until for clearance in case_store.clearances() if clearance.caller == token]
     summary: Deleted = {
         "decisions": counts["decisions"], "appeals": counts["appeals"], "cases": counts["cases"],
-        "kept": counts["kept"], "newest": counts["newest"], "rows": counts["cases"] + counts["kept"],
+        "kept": counts["kept"], "newest": counts["newest"],
+        "rows": counts["cases"] + counts["kept"], "deleted": counts["cases"],
     }  # fmt: skip
     return summary, {"clearances": max(until)} if until else {}
 

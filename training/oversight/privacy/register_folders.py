@@ -6,17 +6,17 @@ that nothing is registered.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callsieve.features.files.atomic import remove_partial_files, sha256
+from callsieve.features.files.atomic import sha256
 from callsieve.serving.batch.register_files import Row, rows_of
 from callsieve.serving.rules.registers import Registers, as_lines
 
-from .rewriting import Deleted, Erasure, Rewritten, create_new_version, put_in_place, sync
+from .rewriting import Deleted, Erasure, Expired, Rewritten, create_new_version, sync
 
 if TYPE_CHECKING:
     from callsieve.serving.custody.retention import Retention, RetentionRule
@@ -44,36 +44,26 @@ class _Register:
         return new, Rewritten(len(self.rows), len(left), before, sha256(new) if new else before)
 
 
-def plan_expiry(folder: Path, rules: Retention, now: int) -> list[Erasure]:
+def plan_expiry(folder: Path, rules: Retention, now: int) -> Iterator[Erasure[Expired]]:
     """Plans the erasure of expired rows of each register of a folder."""
-    plans = []
     for register in _registers(folder, rules):
         path, rule = register.path, register.rule
         new, done = register.write_without([_is_due(moment, rule, now) for moment in register.moments])
         count_left = partial(_count_due, path, rule, now)
-        plans.append(Erasure(f"{folder.name}/{path.name}", path, done.expired(), new, count_left=count_left))
-    return plans
+        yield Erasure(f"{folder.name}/{path.name}", path, done.expired(), new, count_left=count_left)
 
 
-def delete(folder: Path, token: str, rules: Retention, now: int) -> dict[str, Deleted]:
-    """Deletes a person's rows in each register, except rows below their retention floor.
-
-    Returns:
-        By file: rows of the person, deleted and kept rows, and SHA-256 before and after.
-    """
-    remove_partial_files(folder, "*.jsonl")
-    report = {}
+def plan_deletion(folder: Path, token: str, rules: Retention, now: int) -> Iterator[Erasure[Deleted]]:
+    """Plans the deletion of a person's rows in each register of a folder, except rows below their retention floor."""
     for register in _registers(folder, rules):
         is_person = [token in (row.get("number"), row.get("callee")) for row in register.rows]
-        new, done = register.write_without(
-            [
-                names_person and not _must_stay(moment, register.rule, now)
-                for names_person, moment in zip(is_person, register.moments, strict=True)
-            ]
-        )
-        put_in_place(new, register.path)
-        report[register.path.name] = done.deleted(sum(is_person))
-    return report
+        goes = [
+            names_person and not _must_stay(moment, register.rule, now)
+            for names_person, moment in zip(is_person, register.moments, strict=True)
+        ]
+        new, done = register.write_without(goes)
+        summary = done.deleted(sum(is_person), sum(is_person) - sum(goes))
+        yield Erasure(f"{folder.name}/{register.path.name}", register.path, summary, new)
 
 
 def _registers(folder: Path, rules: Retention) -> list[_Register]:

@@ -7,22 +7,22 @@ enters the result of the interrupted run and then erases the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
 from callsieve.features.files.atomic import check_present, sha256
 from callsieve.features.files.progress import Progress, by_size, silent
-from callsieve.training.oversight.log.audit_log import SignedLog, has_log, locked, payloads
+from callsieve.training.oversight.log.audit_log import SignedLog, locked
 from callsieve.training.oversight.log.payload_types import Payload
 
 from . import register_folders, service_state, tables
+from .intents import INTENT, LOCK, RESULT, open_intents
 from .places import Places
-from .rewriting import ERASED, Erasure, Expired, sync
+from .rewriting import ERASED, Erasure, Expired, carry_out, planned
 from .states import CALLS, calls_fingerprint, file_fingerprint
 
-KIND, INTENT, RESULT, LOCK = "retention", "intent", "result", "erasing"
+KIND = "retention"
 CASES = "cases"  # name of the case store in the report, and of its retention rule
 UNCHANGED, CHANGED_SINCE, MISSING = "unchanged", "changed since", "missing"
 
@@ -61,34 +61,25 @@ def erase_expired(places: Places, log: SignedLog, now: int, progress: Progress =
     check_present(places.data, *places.states, *places.verdicts, *places.registers)
     log.folder.mkdir(parents=True, exist_ok=True)
     with locked(log.folder, LOCK):
-        finished = [_finish(log, index, intent, places.store) for index, intent in open_intents(log.folder)]
-        planned: list[Erasure] = []
-        try:
-            return {"finished": finished, **_run(log, places, now, planned, progress)}
-        finally:
-            for erasure in planned:
-                erasure.discard()
+        finished = [_finish(log, index, intent, places.store) for index, intent in open_intents(log.folder, KIND)]
+        step_progress = places.steps(progress)
+        before = calls_fingerprint(places.data, step_progress["before"])
+        with planned(_plan(places, now, step_progress)) as erasures:
+            run = _run(log, places, now, before, erasures, step_progress["after"])
+        progress("erased", 1.0)
+        return {"finished": finished, **run}
 
 
-def open_intents(log: Path) -> list[tuple[int, Payload]]:
-    """Returns the index and the payload of each plan in a log whose result is not entered."""
-    entries = list(payloads(log, KIND)) if has_log(log) else []
-    closed = {payload.get("intent") for _, payload in entries}
-    return [(e.index, payload) for e, payload in entries if payload.get("stage") == INTENT and e.index not in closed]
-
-
-def _run(log: SignedLog, places: Places, now: int, planned: list[Erasure], progress: Progress) -> Retained:
-    """Plans, enters, erases and enters the result. Adds to `planned` all erasures whose new versions may remain."""
-    step_progress = places.steps(progress)
-    before = after = calls_fingerprint(places.data, step_progress["before"])
-    for erasure in _plan(places, now, step_progress):
-        taken = any(erasure.name == other.name for other in planned)  # folders of registers can have the same name
-        planned.append(replace(erasure, name=str(erasure.path)) if taken else erasure)
-    files = {erasure.name: erasure.summary for erasure in planned}
-    changes = [erasure for erasure in planned if erasure.changes]
+def _run(
+    log: SignedLog, places: Places, now: int, before: str, erasures: Sequence[Erasure[Expired]], progress: Progress
+) -> Retained:
+    """Enters the plan, erases and enters the result. `before` is the fingerprint of the calls."""
+    after = before
+    files = {erasure.name: erasure.summary for erasure in erasures}
+    changes = [erasure for erasure in erasures if erasure.changes]
     for erasure in changes:
         if places.data is not None and erasure.path == places.data / CALLS and erasure.new is not None:
-            after = file_fingerprint(erasure.new, step_progress["after"])
+            after = file_fingerprint(erasure.new, progress)
     cases_before = now - places.rules.of(CASES).ceiling
     due = _cases_due(places.store, cases_before)
     facts: Retained = {"rules": places.rules.version, "now": now, "calls_before": before, "calls_after": after}
@@ -98,19 +89,13 @@ def _run(log: SignedLog, places: Places, now: int, planned: list[Erasure], progr
         if places.store is not None:
             plan[CASES] = {**due, "before": cases_before}
         intent = log.append(KIND, {"stage": INTENT, **facts, **plan})
-        for erasure in changes:
-            erasure.check_unchanged()
-        for erasure in changes:
-            erasure.carry_out()
-        for folder in {erasure.path.parent for erasure in changes}:
-            sync(folder)
-    for erasure in planned:
+        carry_out(changes)
+    for erasure in erasures:
         files[erasure.name] = {**erasure.summary, "past_their_time": erasure.count_left()}
     if places.store is not None:
         from . import case_store
 
         files[CASES] = case_store.erase_expired(places.store, cases_before, due["waiting"])
-    progress("erased", 1.0)
     report: Retained = {**facts, "intent": intent, "files": files, "erased": erased(files), "left": left(files)}
     return {**report, "entry": log.append(KIND, {"stage": RESULT, **report})}
 
@@ -125,7 +110,7 @@ def left(files: Mapping[str, Expired]) -> int:
     return sum(summary.get("past_their_time", 0) for summary in files.values())
 
 
-def _plan(places: Places, now: int, step_progress: Mapping[str, Progress]) -> Iterator[Erasure]:
+def _plan(places: Places, now: int, step_progress: Mapping[str, Progress]) -> Iterator[Erasure[Expired]]:
     rules = places.rules
     if places.data is not None:
         yield from tables.plan_expiry(places.data, rules, now, step_progress["tables"])

@@ -8,10 +8,11 @@ audit log must have beforehand, the new version waits beside the file (`Erasure`
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Generic, TypedDict, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -80,29 +81,31 @@ class Rewritten:
             "sha256_before": self.sha256_before, "sha256_after": self.sha256_after,
         }  # fmt: skip
 
-    def deleted(self, rows: int) -> Deleted:
-        """Returns the summary of the deletion of a person who had `rows` rows."""
-        deleted = self.rows_before - self.rows_after
-        return {"rows": rows, "deleted": deleted, "kept": rows - deleted,
+    def deleted(self, rows: int, retained: int) -> Deleted:
+        """Returns the summary of the deletion of a person who had `rows` rows, of which `retained` must stay."""
+        return {"rows": rows, "deleted": self.rows_before - self.rows_after, "kept": retained,
                 "sha256_before": self.sha256_before, "sha256_after": self.sha256_after}  # fmt: skip
 
 
+Summary = TypeVar("Summary", Expired, Deleted)
+
+
 @dataclass(frozen=True, slots=True)
-class Erasure:
-    """The planned erasure of expired rows of a file, or of a whole file; the file changes when it is carried out.
+class Erasure(Generic[Summary]):
+    """The planned erasure of rows of a file, or of a whole file; the file changes when it is carried out.
 
     Attributes:
         name: of the file in the report.
         path: the file.
         summary: rows or bytes, and SHA-256 before and after.
-        new: the version without the expired rows, beside the file; None if the file stays or is deleted.
+        new: the version without these rows, beside the file; None if the file stays or is deleted.
         deletes: whether the whole file is deleted.
         count_left: counts the expired rows of the file.
     """
 
     name: str
     path: Path
-    summary: Expired
+    summary: Summary
     new: Path | None = None
     deletes: bool = False
     count_left: Callable[[], int] = int
@@ -130,20 +133,43 @@ class Erasure:
             self.new.unlink(missing_ok=True)
 
 
+@contextmanager
+def planned(plans: Iterator[Erasure[Summary]]) -> Iterator[list[Erasure[Summary]]]:
+    """Collects erasures under distinct names for the block; then deletes each new version that replaced no file."""
+    erasures: list[Erasure[Summary]] = []
+    try:
+        for erasure in plans:
+            taken = any(erasure.name == other.name for other in erasures)  # folders of registers can have the same name
+            erasures.append(replace(erasure, name=str(erasure.path)) if taken else erasure)
+        yield erasures
+    finally:
+        for erasure in erasures:
+            erasure.discard()
+
+
+def carry_out(erasures: Sequence[Erasure[Summary]]) -> None:
+    """Replaces or deletes all files of a plan, and waits until the disk has it.
+
+    Raises:
+        ValueError: if another process has changed a file since the plan; then no file changes.
+    """
+    for erasure in erasures:
+        erasure.check_unchanged()
+    for erasure in erasures:
+        erasure.carry_out()
+    for folder in {erasure.path.parent for erasure in erasures if erasure.changes}:
+        sync(folder)
+
+
 def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], progress: Progress = silent) -> Rewritten:
     """Applies `change` to every batch of a file; a file without changed rows is not written."""
     new, done = write_new_version(path, change, progress)
-    put_in_place(new, path)
-    return done
-
-
-def put_in_place(new: Path | None, path: Path) -> None:
-    """Replaces a file by its new version, if there is one."""
     if new is not None:
         try:
             new.replace(path)
         finally:
             new.unlink(missing_ok=True)
+    return done
 
 
 def write_new_version(

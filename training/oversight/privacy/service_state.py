@@ -33,7 +33,7 @@ JOURNALS = {VERDICTS: "journals", COMPLAINTS: "journals", ACCESSES: "accesses", 
 """Retention rule of each kind of file in a scorer's state."""
 
 
-def plan_expiry(state: Path, rules: Retention, now: int) -> Iterator[Erasure]:
+def plan_expiry(state: Path, rules: Retention, now: int) -> Iterator[Erasure[Expired]]:
     """Plans the deletion of expired files of a scorer's state, except the newest of each kind, which may be in use."""
     for kind, table in JOURNALS.items():
         for number in file_numbers(state, kind)[:-1]:
@@ -42,6 +42,19 @@ def plan_expiry(state: Path, rules: Retention, now: int) -> Iterator[Erasure]:
                 summary: Expired = {"outcome": ERASED, "bytes": path.stat().st_size}
                 summary |= {"sha256_before": sha256(path), "sha256_after": ""}
                 yield Erasure(path.name, path, summary, deletes=True)
+
+
+def count_evidence(state: Path, token: str, rules: Retention, now: int) -> dict[str, Deleted]:
+    """Counts the records of a person's verdicts in each file of a scorer, and those below their retention floor."""
+    floor, pattern, report = rules.of(VERDICTS).floor, token.encode(), dict[str, Deleted]()
+    for number in file_numbers(state, VERDICTS):
+        path = file_path(state, VERDICTS, number)
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            lines = [line for line in file if pattern in line]
+            retained = sum(_moment_below_floor(line, now - floor) is not None for line in lines)
+            if lines:
+                report[path.name] = {"rows": len(lines), "deleted": len(lines) - retained, "kept": retained}
+    return report
 
 
 def delete_evidence(state: Path, token: str, rules: Retention, now: int) -> dict[str, Deleted]:
@@ -56,11 +69,9 @@ def delete_evidence(state: Path, token: str, rules: Retention, now: int) -> dict
         path, moments = file_path(state, VERDICTS, number), list[int]()
 
         def must_stay(line: bytes, moments: list[int] = moments) -> bool:
-            record = record_from_line(unseal(line) or b"")
-            if record is None or record.at < now - floor:
-                return False
-            moments.append(record.at)
-            return True
+            moment = _moment_below_floor(line, now - floor)
+            moments.extend(() if moment is None else (moment,))
+            return moment is not None
 
         with contextlib.suppress(FileNotFoundError):  # the case store has read the file to its end and removed it
             deleted = blank_lines(path, token, must_stay)
@@ -68,6 +79,12 @@ def delete_evidence(state: Path, token: str, rules: Retention, now: int) -> dict
                 report[path.name] = {"rows": deleted + len(moments), "deleted": deleted, "kept": len(moments),
                                       "newest": max(moments, default=None)}  # fmt: skip
     return report
+
+
+def _moment_below_floor(line: bytes, floor: int) -> int | None:
+    """Returns when the call of a verdict rang (Unix ms); None before `floor`, or if the line is damaged."""
+    record = record_from_line(unseal(line) or b"")
+    return None if record is None or record.at < floor else record.at
 
 
 def clearances(states: Sequence[Path], token: str) -> Iterator[tuple[str, int]]:

@@ -8,8 +8,8 @@ stay until then and are reported. One row of `exclusions.parquet` stays for good
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from callsieve.features.files.atomic import remove_partial_files, sha256, write_atomic
+from callsieve.features.files.atomic import sha256, write_atomic
 from callsieve.features.files.progress import Progress, by_size, silent, steps
 from callsieve.features.intake.text_columns import dictionary_decoded, dictionary_encoded
 from callsieve.features.keys.callee_keys import EPHEMERAL
@@ -29,7 +29,7 @@ from callsieve.training.data.dataset import EXCLUSIONS
 from callsieve.training.data.exclusions import DELETED, FILE, add_rows
 
 from .places import Person
-from .rewriting import Deleted, Erasure, Rewritten, rewrite, write_new_version
+from .rewriting import Deleted, Erasure, Expired, Rewritten, rewrite, write_new_version
 
 if TYPE_CHECKING:
     from callsieve.features.keys.rotation import Rekeying
@@ -47,39 +47,68 @@ def find(folder: Path, token: str, rules: Retention, now: int, progress: Progres
     return {path.name: _count(path, [token], rule, now, step_progress[path]) for path, rule in tables.items()}
 
 
-def delete(folder: Path, token: str, rules: Retention, now: int, progress: Progress = silent) -> dict[str, Deleted]:
-    """Deletes a person's rows, and excludes the number from every later training.
+def check_epoch(calls: Path, token: str) -> None:
+    """Raises ValueError if a file of calls has tokens of another key epoch than `token`, which then matches no row."""
+    if not calls.exists():
+        return
+    with pq.ParquetFile(calls) as file:
+        first = next(file.iter_batches(1, columns=["caller"]), None)
+    callers = [] if first is None else first.column(0).to_pylist()
+    epochs = {caller.partition(".")[0] for caller in callers if caller} - {token.partition(".")[0]}
+    for epoch in epochs:
+        raise ValueError(f"{calls.name}: tokens are of key {epoch}, got key {token.partition('.')[0]} as --key")
 
-    Returns:
-        By file: rows of the person, deleted and kept rows, and SHA-256 before and after.
+
+def plan_deletion(
+    folder: Path, token: str, rules: Retention, now: int, progress: Progress = silent
+) -> Iterator[Erasure[Deleted]]:
+    """Plans the deletion of a person's rows in the tables of a folder, except rows below their retention floor.
+
+    Rows of a deleted call go too, where a table names the call and no person. Such a table comes after its calls.
+
     Raises:
-        ValueError: if no rule names one of the tables; nothing is deleted.
+        ValueError: if no rule names one of the tables.
     """
     tables = dict(_tables(folder, rules))
-    step_progress = by_size(progress, tables)
-    report = {path.name: delete_from(path, [token], rule, now, step_progress[path]) for path, rule in tables.items()}
-    for path, rule in tables.items():
-        # Rows that belong to a deleted call and name no person themselves.
-        if rule.follows and FOLLOWED in pq.read_schema(path).names:
-            removed = follow(path, folder / f"{rule.follows}.parquet")
-            report[path.name]["deleted"] = removed.rows_before - removed.rows_after
-            report[path.name]["sha256_after"] = removed.sha256_after
-    remove_partial_files(folder, "*.parquet")
+    order = sorted(tables, key=lambda path: bool(tables[path].follows))
+    step_progress = by_size(progress, order)
+    current: dict[str, Path] = {}  # the tables as they will be
+    for path in order:
+        rule, linked = tables[path], None
+        if rule.follows in current and FOLLOWED in pq.read_schema(path).names:
+            linked = _linked_rows(path, current[rule.follows])
+        erasure = _plan_without([token], path, rule, now, step_progress[path], linked)
+        current[path.stem] = erasure.new or path
+        yield erasure
+
+
+def exclude(folder: Path, token: str, now: int) -> None:
+    """Excludes a deleted person from every later training."""
     moment = pd.Timestamp(now, unit="ms", tz="UTC")
     add_rows(folder / FILE, EXCLUSIONS, [{"number": token, "known_at": moment, "why": DELETED}])
-    return report
 
 
-def delete_from(
-    path: Path, tokens: Sequence[str], rule: RetentionRule, now: int, progress: Progress = silent
-) -> Deleted:
-    """Deletes the rows of one table that name a person by any of its tokens."""
+def _plan_without(
+    tokens: Sequence[str],
+    path: Path,
+    rule: RetentionRule,
+    now: int,
+    progress: Progress,
+    linked: Callable[[pa.Table], pa.Table] | None = None,
+) -> Erasure[Deleted]:
+    """Plans the deletion of a person from one table, by any of its tokens; `linked` removes rows beside these."""
     step_progress = steps(progress, {"count": 1, "rewrite": 2})
-    rows = _count(path, tokens, rule, now, step_progress["count"])["rows"]
-    return rewrite(path, partial(_without, tokens, rule, now), step_progress["rewrite"]).deleted(rows)
+    count = _count(path, tokens, rule, now, step_progress["count"])
+
+    def without(table: pa.Table) -> pa.Table:
+        left = _without(tokens, rule, now, table)
+        return left if linked is None else linked(left)
+
+    new, done = write_new_version(path, without, step_progress["rewrite"])
+    return Erasure(path.name, path, done.deleted(count["rows"], count["kept"]), new)
 
 
-def plan_expiry(folder: Path, rules: Retention, now: int, progress: Progress = silent) -> Iterator[Erasure]:
+def plan_expiry(folder: Path, rules: Retention, now: int, progress: Progress = silent) -> Iterator[Erasure[Expired]]:
     """Plans the erasure of expired rows of the tables of a folder, in the order in which they must be replaced.
 
     A table that follows another one comes after it. A table whose leading table is missing stays as it is.
@@ -107,17 +136,12 @@ def plan_expiry(folder: Path, rules: Retention, now: int, progress: Progress = s
 
 def plan_rows(
     name: str, path: Path, rule: RetentionRule, now: int, progress: Progress = silent, *, without_moment: bool = False
-) -> Erasure:
+) -> Erasure[Expired]:
     """Plans the erasure of the expired rows of a Parquet file. Args: as for `custody.expiry.is_expired`."""
     keep = partial(unexpired_rows, rule, now, without_moment=without_moment)
     new, done = write_new_version(path, keep, progress)
     count_left = partial(count_expired, path, rule, now, without_moment=without_moment)
     return Erasure(name, path, done.expired(), new, count_left=count_left)
-
-
-def follow(path: Path, leading: Path) -> Rewritten:
-    """Removes the rows of a table whose call or number no longer occurs in the leading table."""
-    return rewrite(path, _linked_rows(path, leading))
 
 
 def rekey(folder: Path, keys: Rekeying, progress: Progress = silent) -> dict[str, int]:
@@ -176,7 +200,7 @@ def _must_stay(table: pa.Table, rule: RetentionRule, now: int) -> Any:
     return pc.fill_null(pc.greater(row_moments(table, rule).combine_chunks(), now - rule.floor), True)
 
 
-def _unlinked(path: Path, leading: str) -> Erasure:
+def _unlinked(path: Path, leading: str) -> Erasure[Expired]:
     rows, digest = pq.read_metadata(path).num_rows, sha256(path)
     summary = Rewritten(rows, rows, digest, digest).expired()
     summary["outcome"] = f"no table {leading}"
@@ -222,18 +246,20 @@ def _rekeyed(keys: Rekeying, table: pa.Table) -> pa.Table:
     return table
 
 
-def plan_verdicts(path: Path, rules: Retention, now: int, progress: Progress = silent) -> Erasure:
+def plan_verdicts(path: Path, rules: Retention, now: int, progress: Progress = silent) -> Erasure[Expired]:
     """Plans the erasure of expired rows of a verdict file; rows of invalid calls expire with its last call."""
     rule = rules.of(VERDICTS)
     invalid_too = all_moments_expired(path, rule, now)
     return plan_rows(str(path), path, rule, now, progress, without_moment=invalid_too)
 
 
-def delete_verdicts(path: Path, person: Person, rules: Retention, now: int, progress: Progress = silent) -> Deleted:
-    """Deletes calls from and to a person in a verdict file; returns the counts and hashes of `delete_from`.
+def plan_verdict_deletion(
+    path: Path, person: Person, rules: Retention, now: int, progress: Progress = silent
+) -> Erasure[Deleted]:
+    """Plans the deletion of calls from and to a person in a verdict file.
 
     Raises:
-        ValueError: if the file has called numbers under another key than `person.callees`; nothing is deleted.
+        ValueError: if the file has called numbers under another key than `person.callees`.
     """
     tokens = output_tokens(person.token, person.callees)
     words = pc.unique(pq.read_table(path, columns=["callee"])["callee"].cast(pa.string())).to_pylist()
@@ -243,5 +269,4 @@ def delete_verdicts(path: Path, person: Person, rules: Retention, now: int, prog
         raise ValueError(
             f"{path.name}: called numbers are under key {unknown_epochs[0]}: pass that key as --callees-key"
         )
-    remove_partial_files(path.parent, escape(path.name))
-    return delete_from(path, tokens, rules.of(VERDICTS), now, progress)
+    return replace(_plan_without(tokens, path, rules.of(VERDICTS), now, progress), name=str(path))

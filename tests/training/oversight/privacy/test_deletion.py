@@ -41,6 +41,7 @@ from callsieve.training.oversight.privacy.states import models_trained_on
 from tests.serving.cases.test_store import example_record, fill
 from tests.support import real_bundle
 from tests.support import small_bundle as small
+from tests.support.erasures import carried_out
 from tests.support.errors import refused
 from tests.support.keys import write_key
 from tests.support.trainings import recorded_run
@@ -535,14 +536,15 @@ def test_expired_calls_get_no_vectors(tmp_path):
 
 
 def test_rows_of_numbers_without_calls_are_erased(tmp_path):
-    calls, names, other = (tmp_path / f"{name}.parquet" for name in ("calls", "names", "other"))
-    pq.write_table(pa.table({"caller": ["a"], "callee": ["b"]}), calls)
-    pq.write_table(pa.table({"number": ["a", "b", "c"]}), names)
-    tables.follow(names, calls)
-    assert pq.read_table(names)["number"].to_pylist() == ["a", "b"]
-    pq.write_table(pa.table({"word": ["a"]}), other)
-    with pytest.raises(ValueError, match=r"other\.parquet: expected a column 'call' or 'number'"):
-        tables.follow(other, calls)
+    calls, numbers, truth = (tmp_path / f"{name}.parquet" for name in ("calls", "numbers", "truth"))
+    pq.write_table(pa.table({"start": [NOW], "caller": ["a"], "callee": ["b"]}), calls)
+    pq.write_table(pa.table({"number": ["a", "b", "c"]}), numbers)
+    carried_out(tables.plan_expiry(tmp_path, RULES, NOW))
+    assert pq.read_table(numbers)["number"].to_pylist() == ["a", "b"]
+    pq.write_table(pa.table({"word": ["a"]}), truth)
+    with pytest.raises(ValueError, match=r"truth\.parquet: expected a column 'call' or 'number'"):
+        carried_out(tables.plan_expiry(tmp_path, RULES, NOW))
+    assert not list(tmp_path.glob(".*")), "new versions of other tables remain"
 
 
 def test_a_truth_table_without_its_calls_is_unchanged(tmp_path):
@@ -579,13 +581,15 @@ def test_a_retention_run_that_leaves_expired_rows_ends_with_code_1(log, run_comm
 
 def test_a_deletion_lists_the_scorers_that_forgot_the_number(log, key, run_command, monkeypatch, tmp_path):
     stays = {"where": "exclusions.parquet", "rows": 1, "why": "so it is", "until": "2036-01-01"}
-    report = {"files": {}, "models": [], "scorers": {"a": 0.25}, "stays": [stays], "entry": 4}
+    report = {"files": {}, "models": [], "scorers": {"a": 0.25}, "stays": [stays], "resumes": 2,
+              "intent": 3, "entry": 4}  # fmt: skip
     monkeypatch.setattr(deletion, "delete_everywhere", lambda *_: report)
     words = ("--data", tmp_path, "--key", key, "--why", "asked", *keys_of(log))
     code, out, _ = run_command("privacy", "delete", *words, stdin=f"{NUMBER}\n")
     assert code == 0 and out.endswith(
         "scorer a: deleted the number within 0.2 s\nstays    exclusions.parquet: 1 rows: so it is, until 2036-01-01\n"
-        "entry 4 of the audit log\n"
+        "finished the interrupted deletion of entry 2 of the audit log\n"
+        "plan: entry 3, result: entry 4 of the audit log\n"
     )
 
 

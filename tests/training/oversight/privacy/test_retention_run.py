@@ -26,11 +26,12 @@ from callsieve.training.oversight.governance.compliance import AuditScope, repor
 from callsieve.training.oversight.log.audit_log import SignedLog, payloads
 from callsieve.training.oversight.privacy import retention_run, tables
 from callsieve.training.oversight.privacy.exports import HOLD, calls_between
+from callsieve.training.oversight.privacy.intents import open_intents
 from callsieve.training.oversight.privacy.places import Places
-from callsieve.training.oversight.privacy.retention_run import open_intents
 from tests.serving.cases.test_store import example_record, fill
 from tests.support import real_bundle
 from tests.support import small_bundle as small
+from tests.support.erasures import carried_out
 from tests.support.errors import raising
 from tests.support.keys import write_key
 from tests.training.oversight.privacy.test_deletion import NOW, keys_of, log  # noqa: F401 - fixture
@@ -120,7 +121,7 @@ def test_calls_that_failed_authentication_outlive_the_others(make_folder, log, c
     retention_run.erase_expired(place, signed_log, later)
     rows = rows_of(folder)
     assert rows["calls.parquet"] == [] and rows["held.parquet"] == wanted
-    tables.delete(folder, traced, read_retention(), later, lambda *_: None)
+    carried_out(tables.plan_deletion(folder, traced, read_retention(), later))
     assert rows_of(folder)["held.parquet"] == wanted, "a request for deletion removed rows below their floor"
     declare(folder, "switch of the test", "contract", ["export"], "2999-12-31", change=True)
     days = [f"{(EPOCH + timedelta(milliseconds=now_ms() - shift * DAY)):%Y-%m-%d}" for shift in (51, 49)]
@@ -160,7 +161,7 @@ def test_a_file_that_another_process_changes_meanwhile_is_not_replaced(make_fold
             retention_run.erase_expired(Places(data=folder), SignedLog(log, small.KEY), NOW)
     assert rows_of(folder) == before and not list(folder.glob(".*"))
     result = retention_run.erase_expired(Places(data=folder), SignedLog(log, small.KEY), NOW)
-    assert rows_of(folder) == unexpired(before) and not open_intents(log)
+    assert rows_of(folder) == unexpired(before) and not open_intents(log, "retention")
     finished = {entry.index: payload for entry, payload in payloads(log, "retention")}[result["finished"][0]]
     assert {name: file["outcome"] for name, file in finished["files"].items()} == {
         name: "changed since" if name == "truth.parquet" else "unchanged" for name in before
@@ -203,9 +204,9 @@ def kill_at(step, run):
             change()
 
     def before_and_after(function):
-        def changed(*words):
+        def changed(*words, **options):
             change()
-            result = function(*words)
+            result = function(*words, **options)
             change()
             return result
 
@@ -213,7 +214,8 @@ def kill_at(step, run):
 
     pq.ParquetWriter.write_table = before_and_after(pq.ParquetWriter.write_table)
     pq.ParquetWriter.close = before_and_after(pq.ParquetWriter.close)
-    case_erasure.erase_before = before_and_after(case_erasure.erase_before)
+    for name in ("erase_before", "erase_subject"):
+        setattr(case_erasure, name, before_and_after(getattr(case_erasure, name)))
     sys.addaudithook(heard)
     run()
 

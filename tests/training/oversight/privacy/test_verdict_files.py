@@ -20,6 +20,7 @@ from callsieve.training.oversight.privacy.deletion import delete_everywhere
 from callsieve.training.oversight.privacy.places import Person, Places
 from tests.support import real_bundle
 from tests.support import small_bundle as small
+from tests.support.erasures import carried_out
 from tests.training.oversight.privacy.test_deletion import NOW, RULES, folder, key, keys_of, log  # noqa: F401 - fixtures
 
 
@@ -64,11 +65,11 @@ def test_expired_lines_are_unreadable_and_the_retention_run_erases_them(register
 @pytest.mark.source("L17", by="serving/custody/retention.py")
 @pytest.mark.source("P6", by="training/oversight/privacy/register_folders.py")
 def test_a_person_is_deleted_from_registers_except_rows_under_a_duty_to_keep(register_folder):
-    report = register_folders.delete(register_folder, token("mine"), RULES, NOW)
+    report = carried_out(register_folders.plan_deletion(register_folder, token("mine"), RULES, NOW))
     # Consents are kept until 180 days after their end; preferences are not.
-    assert report["consents.jsonl"] | {"sha256_before": 0, "sha256_after": 0} == {
+    assert report["registers/consents.jsonl"] | {"sha256_before": 0, "sha256_after": 0} == {
         "rows": 4, "deleted": 2, "kept": 2, "sha256_before": 0, "sha256_after": 0}  # fmt: skip
-    assert (report["preferences.jsonl"]["deleted"], report["preferences.jsonl"]["kept"]) == (4, 0)
+    assert (report["registers/preferences.jsonl"]["deleted"], report["registers/preferences.jsonl"]["kept"]) == (4, 0)
     left = Registers.read(register_folder).columns
     assert left["preferences"]["callee"] == [token("other")] * 4
     assert left["consents"]["callee"].count(token("other")) == 4
@@ -88,8 +89,9 @@ def test_a_row_and_the_row_that_ended_it_expire_together(tmp_path):
     assert not any(erasure.changes for erasure in register_folders.plan_expiry(tmp_path, RULES, before))
     assert [erasure.summary["erased"] for erasure in register_folders.plan_expiry(tmp_path, RULES, after)] == [2, 2]
     # The floor, too, counts for both rows: 180 days after the end.
-    assert register_folders.delete(tmp_path, token("mine"), RULES, NOW + 199 * DAY)["consents.jsonl"]["deleted"] == 0
-    assert register_folders.delete(tmp_path, token("mine"), RULES, NOW + 201 * DAY)["consents.jsonl"]["deleted"] == 2
+    for days, rows in ((199, 0), (201, 2)):
+        deletion = carried_out(register_folders.plan_deletion(tmp_path, token("mine"), RULES, NOW + days * DAY))
+        assert deletion[f"{tmp_path.name}/consents.jsonl"]["deleted"] == rows
 
 
 def test_a_deletion_everywhere_includes_registers(register_folder, log, tmp_path):  # noqa: F811
