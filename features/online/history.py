@@ -46,7 +46,7 @@ class History:
 
     A single call with a wrong clock does not move the windows, see `trusted_moment.py`. The vector of a call that
     starts more than a minute ahead is computed on a copy, which takes time in proportion to the calls in memory. A host
-    with a clock calls `advance` first, which needs no copy.
+    with a clock calls `advance` first with its own time, which needs no copy.
 
     Args:
         features: names from the catalogue, in the order of the vector, and names from `COMPLAINT_NAMES`.
@@ -291,7 +291,11 @@ class History:
                 group[i] = self._key(name, token_of(call))
 
     def advance(self, at: int) -> None:
-        """Moves the end of all windows forward to a moment (Unix ms) that the host knows to be now."""
+        """Moves the end of all windows forward to a moment (Unix ms) that the host knows to be now.
+
+        Pass the time of the host's clock, not the start of a call: after a start hours ahead, all calls would be behind
+        for hours.
+        """
         self._moment.advance(at)
         self._driver.advance(at)
 

@@ -9,7 +9,7 @@ from typing import Any
 from callsieve.features.files.strict_json import finite
 from callsieve.serving.live.verdict_log import VerdictRecord, floats_to_letters, letters_to_floats
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.status import bands_applied
+from callsieve.serving.scorer.status import band_conditions
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ def rescore(record: VerdictRecord, scorer: Scorer) -> RescoreResult:
     The facts of the call are the stored ones; registers are not looked up again.
     """
     vector = letters_to_floats(record.vector)
-    covered = bands_applied(record.status, record.band)
-    verdict = scorer.explain_row(vector, record.at, record.facts(), always=False, covered=covered, feed=record.feed)
+    conditions = band_conditions(record.status, record.band, scored=record.score is not None)
+    verdict = scorer.explain_row(vector, record.at, record.facts(), always=False, feed=record.feed, **conditions)
     new = {
         "model": verdict.model,
         "catalogue": scorer.bundle.catalogue_hash,

@@ -66,7 +66,11 @@ class VerdictOut(msgspec.Struct):
         _Action, Meta(description="What to do with the call. Without a score only `rules` can lead to an action.")
     ]
     score: Annotated[
-        float | None, Meta(description="Calibrated probability of a nuisance call, 0 to 1; null without a score.")
+        float | None,
+        Meta(
+            description="Calibrated probability of a nuisance call, 0 to 1; null without a score, and with the status"
+            ' "filling".'
+        ),
     ]
     band: Annotated[str, Meta(description='Highest band of scores that the call reaches; "" for none.')]
     content: Annotated[str | None, Meta(description="Likely kind of nuisance; null if the call passes or it is open.")]

@@ -28,7 +28,7 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.records import Call, KeyedCall
 from callsieve.serving.scorer.problems import ProblemLog
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.status import STATUSES, Status, bands_applied, message_of
+from callsieve.serving.scorer.status import STATUSES, Status, band_conditions, message_of
 from callsieve.serving.scorer.verdict import Verdict, no_verdict
 
 from .calls_in_progress import CallsInProgress
@@ -214,8 +214,8 @@ class Live:
             record = find_record(self._folder, case)
             return None if record is None else explain_record(record, self.scorers.scorer)
         scorer, row, call, first = recent
-        covered = bands_applied(first.status, first.band)
-        again = scorer.explain_row(row.tolist(), call.start, covered=covered, feed=first.feed)
+        conditions = band_conditions(first.status, first.band, scored=not math.isnan(first.score))
+        again = scorer.explain_row(row.tolist(), call.start, feed=first.feed, **conditions)
         # Registers are not looked up again, because they may have changed since.
         names = ("action", "confidence", "status", "message", "rules", "plan_class")
         same = {name: getattr(first, name) for name in names}

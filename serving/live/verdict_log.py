@@ -24,7 +24,7 @@ from callsieve.serving.rules.plan_classes import plan_class
 from callsieve.serving.rules.rules import Fact
 from callsieve.serving.scorer.reasons import Reason
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.serving.scorer.status import STATUSES, Status, bands_applied, message_of
+from callsieve.serving.scorer.status import STATUSES, Status, band_conditions, message_of
 from callsieve.serving.scorer.verdict import Verdict
 
 from .journal import MAX_LINE, file_numbers, file_path, unseal
@@ -182,8 +182,9 @@ def explain_record(record: VerdictRecord, scorer: Scorer | None) -> Verdict:
     rules, status = record.facts(), record.status
     named = plan_class(None if status == "cleared" else record.content, [fact.rule for fact in rules])
     if scorer is not None and scorer.bundle.model_id == record.model:
-        covered, vector = bands_applied(status, record.band), letters_to_floats(record.vector)
-        again = scorer.explain_row(vector, record.at, rules, covered=covered, feed=record.feed)
+        conditions = band_conditions(status, record.band, scored=record.score is not None)
+        vector = letters_to_floats(record.vector)
+        again = scorer.explain_row(vector, record.at, rules, feed=record.feed, **conditions)
         action, confidence = again.action, again.confidence
         if status == "cleared":
             action, confidence = scorer.action_if_cleared(again)

@@ -23,11 +23,12 @@ class ProblemLog:
         self.counts: dict[Status, int] = dict.fromkeys(_LOGGED, 0)
         self._next = dict.fromkeys(_LOGGED, 0.0)
 
-    def note(self, status: Status, message: str) -> None:
+    def note(self, status: Status, message: str, case: str = "") -> None:
         """Counts a verdict, and logs its message if the last line of this status is a minute old.
 
         Args:
             message: without any value of the call, which could be a number.
+            case: id of the case; "" without one.
         """
         self.counts[status] += 1
         now = time.monotonic()
@@ -36,7 +37,9 @@ class ProblemLog:
             import logging  # a first verdict needs none, and the import takes as long as several verdicts
 
             line = "%s: %s; calls with this status so far: %d"
-            logging.getLogger("callsieve.serving").warning(line, status, message, self.counts[status])
+            logging.getLogger("callsieve.serving").warning(
+                line, status, message, self.counts[status], extra={"case": case}
+            )
 
 
 def misfit(history: object, features: Sequence[str], lacking: Sequence[str]) -> str:

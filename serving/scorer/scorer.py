@@ -260,6 +260,7 @@ class Scorer:
         *,
         always: bool = True,
         covered: bool = True,
+        behind: bool = False,
         feed: str | None = None,
     ) -> Verdict:
         """Returns the verdict on one row of a table, with reasons. Never raises.
@@ -269,7 +270,8 @@ class Scorer:
             start: start of the call, Unix ms.
             facts: the facts of the call at ring time; by default those that follow from the vector alone.
             always: whether to give reasons for every action; otherwise only if `score` would give them.
-            covered: whether the history reached back far enough; otherwise every band abstains.
+            covered: whether the history reached back far enough; otherwise every band abstains, and the score is NaN.
+            behind: whether the history had moved past the start of the call; then every band abstains.
             feed: the feed of the records that the vector was computed from; by default that of the training.
         """
         try:
@@ -277,7 +279,15 @@ class Scorer:
                 facts = collect_facts(rule_input(vector), self.policy.terms, None)
             feed = self.bundle.feed if feed is None else feed
             return self._verdict(
-                vector, start, facts, case="", explain=always, reasons=True, filling=not covered, feed=feed
+                vector,
+                start,
+                facts,
+                case="",
+                explain=always,
+                reasons=True,
+                filling=not covered,
+                behind=behind,
+                feed=feed,
             )
         except Exception as error:
             return self._unscored("", "fault", type(error).__name__)
@@ -298,8 +308,8 @@ class Scorer:
                 NaN score.
             rule_bits: the rules that each row meets, as `rule_bits.matching_bits` returns them, shape (n,); by default
                 the rules that follow from the vectors alone.
-            covered: whether the history of each row reached back far enough, shape (n,); every band abstains for the
-                other rows. By default all rows are covered.
+            covered: whether the history of each row reached back far enough, shape (n,). The other rows have no
+                score, and every band abstains for them. By default all rows are covered.
             feed: the feed of the records that the vectors were computed from, by default that of the training. On a
                 feed without bands no call reaches one.
             threads: threads of the model.
@@ -328,6 +338,7 @@ class Scorer:
         by_band = table_band_actions(self.policy, self.bands(feed), raw, strata_of(vectors))
         if covered is not None:
             by_band[~covered] = ACTIONS.index("pass")
+            score[~covered] = np.nan
         return Scores(raw, score, table_actions(self.policy, by_band, rule_bits), by_band, rule_bits, feed)
 
     def bands(self, feed: str) -> tuple[Band, ...]:
@@ -427,7 +438,7 @@ class Scorer:
 
         Args:
             feed: the feed of the records.
-            filling: whether the history does not reach back far enough, so every band abstains.
+            filling: whether the history does not reach back far enough, so there is no score and every band abstains.
             behind: whether the history has moved past the start of the call, so every band abstains.
         """
         try:
@@ -448,7 +459,9 @@ class Scorer:
             silent=self.is_silent(stratum, feed),
         )
         rules = [fact.rule for fact in facts]
-        action, score = final_action(self.policy, by_band, rules), calibration.probability(raw)
+        action = final_action(self.policy, by_band, rules)
+        # The raw score of a call without a week before it is no probability: an ordinary first call would have 0.9.
+        score = math.nan if filling else calibration.probability(raw)
         explain = explain or "pass" not in (by_band, action)
         content = self._class_of("content", row) if explain else None
         return Verdict(
@@ -473,7 +486,7 @@ class Scorer:
 
     def _unscored(self, case: str, status: Status, detail: str, facts: tuple[Fact, ...] = ()) -> Verdict:
         message = message_of(status, detail)
-        self.problems.note(status, message)
+        self.problems.note(status, message, case)
         rules = [fact.rule for fact in facts]
         action = final_action(self.policy, "pass", rules)
         return Verdict(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 Status = Literal[
     "scored",
@@ -29,7 +29,7 @@ MESSAGES: Mapping[Status, str] = {
     "cleared": "a person has cleared this caller: the score has no effect",
     "stale": "the validity of the model has ended: train or load a new one",
     "behind": "the history has moved more than a minute past the start of the call: the score has no effect",
-    "filling": "the history is shorter than the policy's history_days, or lacks calls of them: the score has no effect",
+    "filling": "the history is shorter than the policy's history_days, or lacks calls of them: there is no score yet",
     "other_feed": "the model has no thresholds for records that lack what these lack: the score has no effect",
     "no_threshold": "the model has no threshold for this class of number: the score has no effect",
     "wrong_input": "not scored: the call or the history is not what the scorer takes",
@@ -80,10 +80,20 @@ def status_of_score(*, stale: bool, behind: bool, filling: bool, other_feed: boo
     return words[0], "; ".join(MESSAGES[word] for word in words)
 
 
-def bands_applied(status: str, band: str) -> bool:
-    """Returns whether the bands applied to a call, by the status of its verdict and the band that it reached.
+class BandConditions(TypedDict):
+    """Conditions under which bands abstain, as `Scorer.explain_row` takes them."""
+
+    covered: bool
+    behind: bool
+
+
+def band_conditions(status: str, band: str, *, scored: bool) -> BandConditions:
+    """Returns the conditions of a verdict, by its status, the band that it reached, and whether it has a score.
 
     A verdict without a band says the same whether or not its bands applied: a status that can hide another counts as
     without bands.
+
+    >>> band_conditions("stale", "", scored=True)
+    {'covered': True, 'behind': True}
     """
-    return band != "" or status not in ("behind", "filling", "stale")
+    return {"covered": scored, "behind": band == "" and status in ("behind", "stale")}

@@ -26,7 +26,8 @@ class Verdict:
 
     Attributes:
         action: "pass", "label", "screen" or "block".
-        score: calibrated probability that the call is a nuisance call; NaN without a score.
+        score: calibrated probability that the call is a nuisance call; NaN without a score, and while the history is
+            shorter than the policy's `history_days`.
         band: the highest band that the raw score reached; "" for none. A band is a score interval that begins at a
             certified threshold or at the looser "watch" threshold.
         content: the likely kind of nuisance, or None.
@@ -34,9 +35,9 @@ class Verdict:
         reasons: the strongest contributions to the raw score.
         status: one word of `status.STATUSES`. "scored": nothing is wrong. "cleared": a person has cleared the caller.
             "stale": the call starts after `valid_until`; this hides no other condition from `message`. With "behind",
-            "filling", "other_feed" and "no_threshold" no band applies. With "wrong_input", "no_model", "starting" and
-            "fault" there is no score. "deadline": the verdict came too late or was not begun. In all of these but
-            "scored" and "stale" the action follows from the rules alone.
+            "filling", "other_feed" and "no_threshold" no band applies. With "filling", "wrong_input", "no_model",
+            "starting" and "fault" there is no score. "deadline": the verdict came too late or was not begun. In all of
+            these but "scored" and "stale" the action follows from the rules alone.
         case: identifies the call for an appeal; the verdict log stores the record of the verdict under it.
         model: identifies the bundle.
         valid_until: the end of the bundle's validity, UTC.
@@ -57,8 +58,8 @@ class Verdict:
     >>> call = Intake(Key("e1", bytes(32)))(Call(1772500000.0, "13800138000", "13900139000"))
     >>> scorer = Scorer.load("bundle", trusted=[read_public_key("signer.pub")])
     >>> verdict = scorer.score(History(), call)
-    >>> verdict.action, verdict.status, 0 < verdict.score < 1, len(verdict.case)
-    ('pass', 'filling', True, 16)
+    >>> verdict.action, verdict.status, verdict.score, len(verdict.case)  # a week of calls is not known yet
+    ('pass', 'filling', nan, 16)
     """
 
     action: str

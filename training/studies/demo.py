@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,8 @@ def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Prog
     """
     dataset = simulated_dataset(folder, size, seed, lambda what, part: progress(what, 0.15 * part))
     give_back()
-    settings = Settings(seed=seed, threads=threads)
+    today = datetime.now(UTC).date().isoformat()  # the days of the world are past, and an expired bundle shows nothing
+    settings = Settings(seed=seed, threads=threads, valid_from=today)
     adapted = adapted_bundle(dataset, settings, folder / "adapted")
     progress("adapt", 0.3)
     give_back()

@@ -6,12 +6,16 @@ import hmac
 import os
 import pickle
 import re
+import shlex
 import stat
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callsieve.features.keys import tokens
 from callsieve.features.keys.tokens import USES, Key, is_token, key_from_environment, read_key
 
 SECRET = bytes(range(32))
@@ -123,3 +127,14 @@ def test_an_invalid_key_text_is_refused_and_not_shown(monkeypatch, text):
     assert text not in str(error.value)
     assert error.value.__cause__ is None
     assert error.value.__suppress_context__
+
+
+def test_without_the_command_a_missing_key_is_named_with_python_that_makes_it(tmp_path, monkeypatch):
+    path = tmp_path / "number.key"
+    monkeypatch.setattr(tokens, "find_spec", lambda _name: None)  # the base install has no typer
+    with pytest.raises(FileNotFoundError) as error:
+        read_key(path)
+    command = re.search("make it with `(.*)`", str(error.value))[1]
+    assert command.startswith("python -c ")
+    subprocess.run([sys.executable, *shlex.split(command)[1:]], check=True)
+    assert read_key(path).epoch == "e1"

@@ -100,6 +100,8 @@ def test_online_and_table_agree_and_bands_abstain_without_coverage(scorer, calls
     assert [verdict.status == "filling" for verdict in verdicts] == (~covered).tolist()
     assert [verdict.action for verdict in verdicts] == [ACTIONS[code] for code in scores.action]
     assert [verdict.raw for verdict in verdicts] == scores.raw.tolist()
+    np.testing.assert_array_equal([verdict.score for verdict in verdicts], scores.score)
+    assert np.isnan(scores.score).tolist() == (~covered).tolist()
     uncovered = [verdict for verdict, is_known in zip(verdicts, covered, strict=True) if not is_known]
     assert {verdict.band for verdict in uncovered} == {""}
     assert {verdict.action for verdict in uncovered} == {"pass", "label"}

@@ -516,6 +516,7 @@ def test_an_explanation_of_a_filling_history_repeats_the_verdict(start, calls, t
     for verdict in play(live, events(calls)):  # fewer than five days
         explained = live.explain(verdict.case)
         assert (explained.status, explained.band) == (verdict.status, verdict.band) == ("filling", "")
+        assert math.isnan(explained.score) and math.isnan(verdict.score)
         assert repr(explained.raw) == repr(verdict.raw) and math.isnan(explained.threshold)
     assert live.statuses == {"filling": live.counts["attempts"]}
     text = metrics(live, patient, {}).decode()

@@ -289,7 +289,7 @@ def test_stale_is_not_hidden_by_filling(bundle_folder, calls):
     scorer = Scorer.load(bundle_folder, trusted=small.TRUSTED, policy=policy)
     late = dataclasses.replace(calls[0], start=1_775_001_600_001)
     verdict = scorer.score(History(), late)
-    assert (verdict.status, verdict.band) == ("stale", "")
+    assert (verdict.status, verdict.band) == ("stale", "") and math.isnan(verdict.score)
     assert verdict.message == f"{MESSAGES['stale']}; {MESSAGES['filling']}"
 
 
@@ -314,6 +314,8 @@ def test_the_statuses_of_a_table_are_those_of_its_rows(quiet, matrix, feed):
     single = [quiet.explain_row(row, at, covered=enough, feed=feed) for row, at, enough in values]
     assert words == [verdict.status for verdict in single]
     assert [text.partition(" (")[0] for text in messages] == [verdict.message.partition(" (")[0] for verdict in single]
+    assert bits(scores.score) == bits([verdict.score for verdict in single])
+    assert (np.isnan(scores.score) == ~covered | (places == 5)).all() and not np.isnan(scores.raw[places != 5]).any()
     others = {"other_feed"} if feed == NO_ROUTES else {"scored", "no_threshold"}
     assert set(words) == {"stale", "filling", "fault"} | others
 

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -78,6 +79,24 @@ def test_the_code_of_a_page_runs(page, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert re.search(OUTPUT[page], done.stdout + done.stderr, re.MULTILINE | re.DOTALL), done.stdout
+
+
+@pytest.mark.parametrize(("page", "body"), [("README.md", "now = time.time()"), ("docs/how-to/embed.md", "ringing = ")])
+def test_a_call_from_the_future_does_not_blind_the_loop_of_a_page(page, body, tmp_path, monkeypatch):
+    """The loop as printed, for a first call, for one with a clock six hours ahead, and for one after it."""
+    real_bundle.write_signed(tmp_path, valid_until="2100-01-01T00:00:00Z")
+    real_bundle.NUMBER_KEY.write(tmp_path / "number.key")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    (code,) = (block for block in blocks if body in block)
+    loop = code[code.index(body) :]
+    ahead, shifts = re.subn(r"start=(now|time\.time\(\))", r"start=\1 + 21600", loop)
+    names = {}
+    exec(code, names)  # noqa: S102 - a page of this repository
+    for lines in (ahead, loop):
+        exec(lines, names)  # noqa: S102
+        assert names["verdict"].status == "filling" and names["history"].lag(time.time_ns() // 1_000_000) < 60_000
+    assert shifts == 1
 
 
 OFFICES = {
