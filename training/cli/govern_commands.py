@@ -85,11 +85,18 @@ def parties(
     return Result(facts, text)
 
 
+CalendarFile = Annotated[
+    Path | None,
+    typer.Option("--calendar", help="TOML file with the State Council's notices of further years."),
+]
+
+
 def complaints_list(
     data: Data,
     regulator: Annotated[
         str | None, typer.Option("--regulator", help="Only complaints for this regulator, such as finance.")
     ] = None,
+    calendar: CalendarFile = None,
 ) -> Result:
     """List complaints with their class, regulator, status and deadline; exit code 1 if one is overdue.
 
@@ -98,8 +105,9 @@ def complaints_list(
     Example: callsieve govern complaints list --data world --regulator finance
     """
     from callsieve.training.oversight.governance.complaint_desk import complaints_of
+    from callsieve.training.oversight.governance.working_days import read_working_days
 
-    rows = complaints_of(data, regulator=regulator)
+    rows = complaints_of(data, regulator=regulator, calendar=read_working_days(calendar))
     names = ("complaint", "at", "category", "plan_class", "regulator", "status")
     lines = [
         (
@@ -120,6 +128,7 @@ def complaints_enter(
     status: Annotated[Literal["dispatched", "answered"], typer.Argument(help="The next step: dispatched or answered.")],
     data: Data,
     note: Annotated[str, typer.Option("--note", help="What was done; the person who complained reads it.")] = "",
+    calendar: CalendarFile = None,
 ) -> Result:
     """Record that a complaint was passed on to its regulator or operator, or answered.
 
@@ -128,12 +137,13 @@ def complaints_enter(
     Example: callsieve govern complaints enter abcdefghijklmnop dispatched --data world
     """
     from callsieve.training.oversight.governance.complaint_desk import enter
+    from callsieve.training.oversight.governance.working_days import read_working_days
 
-    row = enter(data, complaint, status, note)
+    row = enter(data, complaint, status, note, calendar=read_working_days(calendar))
     return Result(row, f"{complaint}: {row['status']}")
 
 
-def complaints_status(data: Data, key: NumberKey) -> Result:
+def complaints_status(data: Data, key: NumberKey, calendar: CalendarFile = None) -> Result:
     """Print the status of the complaints of the person whose number is on standard input, in Chinese and English.
 
     Next: callsieve privacy find.
@@ -141,8 +151,9 @@ def complaints_status(data: Data, key: NumberKey) -> Result:
     Example: callsieve govern complaints status --data world --key number.key
     """
     from callsieve.training.oversight.governance.complaint_desk import complaints_of, notice
+    from callsieve.training.oversight.governance.working_days import read_working_days
 
-    rows = complaints_of(data, reporter=token_on_stdin(key))
+    rows = complaints_of(data, reporter=token_on_stdin(key), calendar=read_working_days(calendar))
     notices = [{language: notice(row, language) for language in ("zh", "en")} | row for row in rows]
     lines = [f"{row['complaint']}\n{row['zh']}\n{row['en']}" for row in notices]
     return Result({"complaints": notices}, lines or "no complaint of this number")

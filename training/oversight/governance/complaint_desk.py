@@ -30,6 +30,7 @@ from callsieve.training.language import day, language
 
 from .complaint_counts import class_of, regulator_of
 from .parties import regulators
+from .working_days import WorkingDays, read_working_days
 
 RECEIVED, DISPATCHED, ANSWERED = "received", "dispatched", "answered"
 STEPS = (RECEIVED, DISPATCHED, ANSWERED)
@@ -53,8 +54,6 @@ class DeskRules(Record, frozen=True):
     version: str
     dispatch_days: int
     answer_days: int
-    holidays: tuple[str, ...]
-    working_days: tuple[str, ...]
     notices: dict[str, dict[str, str]]
 
 
@@ -89,24 +88,13 @@ def desk_rules() -> DeskRules:
     return toml_as(DeskRules, files(__package__).joinpath("complaint_desk.toml"))
 
 
-def due(begin: date, days: int) -> date:
-    """Returns the last day of a clock of working days that begins on a day.
-
-    >>> due(date(2026, 3, 6), 3)  # a Friday
-    datetime.date(2026, 3, 11)
-    """
-    rules = desk_rules()
-    off = {date.fromisoformat(day) for day in rules.holidays}
-    on = {date.fromisoformat(day) for day in rules.working_days}
-    day = begin
-    while days:
-        day = date.fromordinal(day.toordinal() + 1)
-        days -= (day.weekday() < 5 and day not in off) or day in on
-    return day
-
-
 def complaints_of(
-    folder: Path, *, regulator: str | None = None, reporter: str | None = None, today: date | None = None
+    folder: Path,
+    *,
+    regulator: str | None = None,
+    reporter: str | None = None,
+    today: date | None = None,
+    calendar: WorkingDays | None = None,
 ) -> list[Complaint]:
     """Returns complaints with their status, the ones with the earliest deadline first.
 
@@ -115,16 +103,19 @@ def complaints_of(
         regulator: only complaints about its trade; a name of `regulators.toml`.
         reporter: only complaints of the person with this token.
         today: the day on which a clock counts as overdue; by default today in China.
+        calendar: the working days; by default those of the shipped notices.
     Raises:
-        ValueError: if the regulator is unknown, or a file is missing or malformed.
+        ValueError: if the regulator is unknown, a file is missing or malformed, or a deadline reaches a year that the
+            calendar lacks.
     """
     if regulator is not None and regulator not in regulators().regulators:
         raise ValueError(f"--regulator: expected one of {', '.join(sorted(regulators().regulators))}")
     frame = _complaints(folder)
     steps = _last_steps(folder)
-    today = today or pd.Timestamp.now(tz=DEFAULT_ZONE).date()
+    today = today or _today()
+    calendar = calendar or read_working_days()
     rows = [
-        _row(complaint, steps.get(tuple(complaint[name] for name in IDENTITY)), today)
+        _row(complaint, steps.get(tuple(complaint[name] for name in IDENTITY)), today, calendar)
         for complaint in frame
         if reporter in (None, complaint["reporter"])
     ]
@@ -132,31 +123,35 @@ def complaints_of(
     return sorted(mine, key=lambda row: (row["status"] == ANSWERED, row["dispatch"] or row["answer"] or "", row["at"]))
 
 
-def enter(folder: Path, complaint: str, status: str, note: str, at: int | None = None) -> Complaint:
+def enter(
+    folder: Path, complaint: str, status: str, note: str, at: int | None = None, calendar: WorkingDays | None = None
+) -> Complaint:
     """Enters the next step of a complaint; returns the complaint as `complaints_of` does.
 
     Args:
         at: when the step was done, Unix ms; by default now.
+        calendar: as for `complaints_of`.
     Raises:
-        ValueError: if the complaint is unknown, the step is not the next one, or the note may hold a phone number.
+        ValueError: if the complaint is unknown, the step is not the next one, the note may hold a phone number, or the
+            clock of the step reaches a year that the calendar lacks.
     """
     if has_long_digits(note) or not note.isprintable() or len(note) > 500:
         raise ValueError("--note: expected at most 500 printable characters without a telephone number")
-    matches = [row for row in complaints_of(folder) if row["complaint"] == complaint]
+    matches = [row for row in complaints_of(folder, calendar=calendar) if row["complaint"] == complaint]
     if not matches:
         raise ValueError(f"{complaint}: no such complaint in {folder}; see callsieve govern complaints list")
     expected = STEPS[min(STEPS.index(matches[0]["status"]) + 1, len(STEPS) - 1)]
     if status != expected or matches[0]["status"] == ANSWERED:
         raise ValueError(f"{complaint}: is {matches[0]['status']}; expected the step {expected}, got {status}")
     steps = _last_steps(folder)
-    identity = next(
-        key for row in _complaints(folder) if _id(key := tuple(row[name] for name in IDENTITY), steps) == complaint
-    )
+    raw = next(row for row in _complaints(folder) if _id(tuple(row[name] for name in IDENTITY), steps) == complaint)
     step = {"complaint": complaint, "status": status, "note": note, "entered": now_ms() if at is None else at}
-    new = pa.Table.from_pylist([dict(zip(IDENTITY, identity, strict=True)) | step], schema=_SCHEMA)
+    new = pa.Table.from_pylist([{name: raw[name] for name in IDENTITY} | step], schema=_SCHEMA)
+    # Before the step is written: it may start a clock that reaches a year that the calendar lacks.
+    entered = _row(raw, new.to_pylist()[0], _today(), calendar or read_working_days())
     path = folder / FILE
     write_table(pa.concat_tables([pq.read_table(path, schema=_SCHEMA), new]) if path.exists() else new, path)
-    return next(row for row in complaints_of(folder) if row["complaint"] == complaint)
+    return entered
 
 
 def notice(row: Complaint, lang: str) -> str:
@@ -193,13 +188,13 @@ def _id(identity: Identity, steps: Mapping[Identity, Row]) -> str:
     return digest.translate(str.maketrans("0123456789abcdef", "abcdefghijklmnop"))
 
 
-def _row(complaint: Row, step: Row | None, today: date) -> Complaint:
+def _row(complaint: Row, step: Row | None, today: date, calendar: WorkingDays) -> Complaint:
     identity = tuple(complaint[name] for name in IDENTITY)
     status = RECEIVED if step is None else step["status"]
     known, category = _local(complaint["known_at"]), complaint.get("category")
     rules = desk_rules()
-    dispatch = due(known, rules.dispatch_days) if status == RECEIVED else None
-    answer = due(_local(step["entered"]), rules.answer_days) if step and status == DISPATCHED else None
+    dispatch = calendar.due(known, rules.dispatch_days) if status == RECEIVED else None
+    answer = calendar.due(_local(step["entered"]), rules.answer_days) if step and status == DISPATCHED else None
     clock = dispatch or answer
     return {
         "complaint": _id(identity, {} if step is None else {identity: step}),
@@ -215,6 +210,12 @@ def _row(complaint: Row, step: Row | None, today: date) -> Complaint:
         "overdue": clock is not None and today > clock,
         "note": "" if step is None else step["note"],
     }
+
+
+def _today() -> date:
+    """Returns the present day in China."""
+    today: date = pd.Timestamp.now(tz=DEFAULT_ZONE).date()
+    return today
 
 
 def _local(moment: Any) -> date:

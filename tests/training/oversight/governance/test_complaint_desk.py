@@ -6,13 +6,12 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from msgspec.structs import replace
 
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.rotation import Rekeying
-from callsieve.training.oversight.governance import complaint_desk
-from callsieve.training.oversight.governance.complaint_desk import complaints_of, due, enter, notice
+from callsieve.training.oversight.governance.complaint_desk import complaints_of, enter, notice
 from callsieve.training.oversight.governance.parties import regulators
+from callsieve.training.oversight.governance.working_days import read_working_days
 from callsieve.training.oversight.privacy import tables
 from tests.support import real_bundle
 
@@ -38,12 +37,27 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_clocks_count_working_days(monkeypatch):
-    assert due(date(2026, 3, 6), 3) == date(2026, 3, 11)
-    assert due(date(2026, 3, 6), 15) == date(2026, 3, 27)
-    rules = replace(complaint_desk.desk_rules(), holidays=("2026-03-09",), working_days=("2026-03-07",))
-    monkeypatch.setattr(complaint_desk, "desk_rules", lambda: rules)
-    assert due(date(2026, 3, 6), 1) == date(2026, 3, 7) and due(date(2026, 3, 6), 2) == date(2026, 3, 10)
+@pytest.mark.source("L44", by="training/oversight/governance/complaint_desk.py")
+def test_the_clocks_of_a_complaint_skip_holidays(folder, tmp_path, run_command, command_error):
+    """Known before the Spring Festival of 2026; passed on before the end of 2026, whose next notice is another file."""
+    path = folder / "complaints.parquet"
+    known = pa.array([datetime(2026, 2, 13, 3, tzinfo=UTC)] * 4, pa.timestamp("ms", "UTC"))
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.column_names.index("known_at"), "known_at", known), path)
+    row = complaints_of(folder, regulator="police", today=date(2026, 2, 25))[0]
+    assert (row["dispatch"], row["overdue"]) == ("2026-02-25", False)
+    christmas = int(datetime(2026, 12, 25, 2, tzinfo=UTC).timestamp() * 1000)
+    with pytest.raises(ValueError, match="begins on 2026-12-25 reaches 2027"):
+        enter(folder, row["complaint"], "dispatched", "", christmas)
+    assert complaints_of(folder, regulator="police")[0]["status"] == "received", "a refused step was written"
+    calendar = tmp_path / "later.toml"
+    calendar.write_text('[[notice]]\nyear = 2027\nsource = "the test"\noff = [[2027-01-01, 2027-01-03]]\n')
+    later = read_working_days(calendar)
+    assert enter(folder, row["complaint"], "dispatched", "", christmas, later)["answer"] == "2027-01-18"
+    words = ("govern", "complaints", "list", "--data", folder)
+    assert "as --calendar" in command_error(*words)
+    code, out, _ = run_command(*words, "--calendar", calendar, "--json")
+    assert code == 1 and "2027-01-18" in {row["answer"] for row in json.loads(out)["complaints"]}
 
 
 @pytest.mark.source("L23", "L24", "L27", "L44", by="training/oversight/governance/complaint_desk.py")
