@@ -509,6 +509,7 @@ def test_a_model_for_other_columns_is_refused_at_start_and_at_a_reload(bundle_fo
     begin(Swap(trusted=small.TRUSTED), tmp_path).close()  # the folder is free again
 
 
+@pytest.mark.source("L32", by="serving/live/live.py")
 def test_an_explanation_of_a_filling_history_repeats_the_verdict(start, calls, tmp_path):
     real_bundle.write_bundle(tmp_path / "bundle")
     patient = live_states.loaded(tmp_path / "bundle", policy=dataclasses.replace(STRICT_POLICY, history_days=7))

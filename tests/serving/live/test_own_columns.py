@@ -1,8 +1,6 @@
 """Own columns at ring time: live verdicts equal those of a file, and services without the table refuse the model."""
 
-import importlib.util
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -18,7 +16,6 @@ from callsieve.serving.live.verdict_log import Position, read_after
 from tests.support import live_states, own_bundle, real_bundle
 from tests.support import small_bundle as small
 from tests.support.http_service import STRICT_POLICY
-from tests.support.servers import kamailio
 
 OWN = r"the model has own columns \(tariff\), and this service has no table of them"
 
@@ -84,15 +81,7 @@ def test_a_service_without_the_table_refuses_the_model_in_one_line(folder, tmp_p
 
 
 @pytest.mark.system
-def test_kamailio_and_spark_refuse_the_model_at_start(folder, tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("embedded_own", kamailio.SCRIPTS / "embedded.py")
-    script = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "embedded_own", script)
-    spec.loader.exec_module(script)
-    settings = {"site": str(tmp_path), "bundle": str(folder / "bundle"), "signer": str(folder / "signer.pub")}
-    settings |= {"key": "", "state": str(tmp_path), "redress": {"url": "https://redress.example"}}
-    with pytest.raises(BundleError, match=OWN):
-        script.Engine(settings)
+def test_spark_refuses_the_model_at_start(folder, tmp_path):
     inputs = ScoreInputs(calls=CallFile(path=tmp_path / "calls", layout="keyed"), bundle=folder / "bundle")
     with pytest.raises(ValueError, match="expected a model of catalogue features alone; use --engine table"):
         spark_scoring.score(inputs, threads=1, progress=print)

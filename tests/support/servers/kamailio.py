@@ -2,48 +2,20 @@
 
 import contextlib
 import csv
-import os
 import re
-import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
 
-from tests.support import real_bundle
 from tests.support.paths import ROOT
 
 SCRIPTS = ROOT / "serving" / "telephony" / "kamailio"
 CALLER, PHONE = (Path(__file__).parent / "sipp" / name for name in ("caller.xml", "phone.xml"))
-PYTHON = "/usr/bin/python3"  # the interpreter that Debian's app_python3 links
 KAMAILIO, KAMCMD, SIPP = "/usr/sbin/kamailio", "/usr/sbin/kamcmd", "/usr/bin/sipp"
-REDRESS = {"url": "https://redress.carrier.example", "location": "RLN", "source": "carrier.example"}
-
-
-def environment(**variables):
-    """Installs the base of callsieve into a virtual environment of the system's Python; returns its site-packages.
-
-    Args:
-        variables: of the environment of the build.
-    """
-    folder = ROOT / ".venv-kamailio"
-    python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([PYTHON, "-m", "venv", folder], check=True)
-    install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile"]
-    with tempfile.TemporaryDirectory() as copy:
-        # From a copy: an install leaves files in its source tree, which the next install would include.
-        hidden = (".git", ".venv*", ".typing", ".hypothesis", ".*_cache")
-        ignored = shutil.ignore_patterns(*hidden, "build", "*.egg-info", "__pycache__", "tests", "notebooks")
-        shutil.copytree(ROOT, copy, ignore=ignored, dirs_exist_ok=True)
-        command = [*install, "-c", ROOT / "constraints.txt", copy]
-        subprocess.run(command, check=True, env=os.environ | variables)
-    query = "import site; print(site.getsitepackages()[0])"
-    return Path(subprocess.run([python, "-c", query], check=True, capture_output=True, text=True).stdout.strip())
 
 
 def free_port():
@@ -51,23 +23,6 @@ def free_port():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def write_proxy_files(folder, site, policy=None, card=None, redress=REDRESS, **settings):
-    """Writes bundle, keys and settings of the embedded scorer; returns the path of the settings."""
-    real_bundle.write_signed(folder, **(card or {}))
-    real_bundle.NUMBER_KEY.write(folder / "key")
-    files = {"bundle": "bundle", "signer": "signer.pub", "key": "key", "state": "state"}
-    lines = {"site": site, **{name: folder / file for name, file in files.items()}} | settings
-    if policy:
-        (folder / "policy.toml").write_text('version = "test"\nappeal = "office"\nhistory_days = 0\n[bands]\n' + policy)
-        lines["policy"] = folder / "policy.toml"
-    quoted = {name: value if isinstance(value, int | float) else f'"{value}"' for name, value in lines.items()}
-    text = [f"{name} = {value}" for name, value in quoted.items()]
-    text += ["[redress]", *(f'{name} = "{value}"' for name, value in redress.items())]
-    path = folder / "settings.toml"
-    path.write_text("\n".join(text) + "\n")
-    return path
 
 
 # A proxy answers this itself as soon as it receives messages.
@@ -87,14 +42,13 @@ Content-Length: 0\r
 class Kamailio:
     """A running proxy, by the name of its script or by a path; leaving the block stops it."""
 
-    def __init__(self, config, next_hop, folder, *, settings=None, memory=512, **defines):
-        self.port, self.folder, self.embedded = free_port(), folder, settings is not None
+    def __init__(self, config, next_hop, folder, *, memory=512, **defines):
+        self.port, self.folder = free_port(), folder
         self.control = folder / "control"
         names = {"LISTEN": f"udp:127.0.0.1:{self.port}", "NEXT_HOP": f'"sip:127.0.0.1:{next_hop}"'}
-        names |= {"CONTROL": f'"unix:{self.control}"', "SCRIPT": f'"{SCRIPTS / "embedded.py"}"'} | defines
+        names |= {"CONTROL": f'"unix:{self.control}"'} | defines
         options = [part for name, value in names.items() for part in ("-A", f"{name}={value}")]
         self.log = folder / "kamailio.log"
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -104,12 +58,9 @@ class Kamailio:
                 ],
                 stdout=log,
                 stderr=log,
-                env=clean | ({"CALLSIEVE_KAMAILIO": str(settings)} if settings else {}),
             )
 
     def __enter__(self):
-        if self.embedded:
-            self.wait_for("callsieve: (serving|not loaded)", 10)
         with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
             probe.settimeout(0.05)
             for _ in range(200):
@@ -119,14 +70,6 @@ class Kamailio:
                         return self
         raise AssertionError(self.log.read_text(errors="replace")[-2000:])
 
-    def wait_for(self, pattern, seconds=5):
-        """Waits until the log matches a pattern."""
-        deadline = time.monotonic() + seconds
-        while not re.search(pattern, self.log.read_text(errors="replace")):
-            assert self.process.poll() is None, self.log.read_text(errors="replace")[-2000:]
-            assert time.monotonic() < deadline, self.log.read_text(errors="replace")[-2000:]
-            time.sleep(0.02)
-
     def __exit__(self, *_):
         self.process.terminate()
         try:
@@ -135,10 +78,6 @@ class Kamailio:
             self.process.kill()
             self.process.wait()
             raise
-
-    def scorer(self):
-        """Returns the process id of the embedded scorer."""
-        return int(re.search(r"PID: (\d+)\s+DSC: RTIMER EXEC child=\d+ timer=score\b", self.rpc("core.psx"))[1])
 
     def rpc(self, *words):
         """Runs a command over Kamailio's control socket; returns its output."""
