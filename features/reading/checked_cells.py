@@ -6,6 +6,7 @@ ones. All columns of a batch have the types of `schema()`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -82,6 +83,8 @@ def decode(
     rows = cells.num_rows
     faults = Faults(rows)
     inputs = {role: _column(cells, names) for role, names in columns.items()}
+    for role in layout.before_last.keys() & inputs.keys():
+        inputs[role] = _before_last(inputs[role], layout.before_last[role])
     times = {role: _time(inputs[role], role, layout, latest, faults) for role in TIMES if role in inputs}
     times.setdefault("recorded", np.full(rows, np.nan))
     codes = {role: _category(inputs.get(role), role, rows, layout, faults) for role in CATEGORIES}
@@ -111,6 +114,12 @@ def _column(cells: pa.Table, names: tuple[str, ...]) -> pa.Array:
         return parts[0]
     texts = [part.cast(pa.string()).fill_null("") for part in parts]
     return pc.utf8_trim(pc.binary_join_element_wise(*texts, pa.scalar("/")), "/")
+
+
+def _before_last(column: pa.Array, mark: str) -> pa.Array:
+    """Returns the part of each text before the last `mark`; "" without one."""
+    pattern = f"(?s)^(?:(.*){re.escape(mark)})?.*$"
+    return pc.replace_substring_regex(column.cast(pa.string()), pattern, r"\1")
 
 
 def _time(column: pa.Array, role: str, layout: Layout, latest: float, faults: Faults) -> Floats:

@@ -39,7 +39,7 @@ ROLES = frozenset((*CALL_COLUMNS, "end", "total", "subscriber", "peer", "directi
 DEFAULT_ZONE = "Asia/Shanghai"
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _SETS = ("dropped", "optional", "joined", "own_side")
-_TABLES = ("clock", "columns", "constants", "values")
+_TABLES = ("clock", "columns", "constants", "values", "before_last")
 # `complaints` and `checks` are layouts of such files (`complaint_files.py` and `check_files.py` in `training/data`).
 _KEYS = frozenset(
     ("about", "numbers", "header", "least_columns", "hours_zone", "missed", "complaints", "checks", *_SETS, *_TABLES)
@@ -59,6 +59,8 @@ class Layout:
     Times without an offset are read in `clock_zone`; numbers count `unit` seconds from `epoch` (Unix seconds).
     `hours_zone` is the time zone of local hours and days of these calls. `missed` is the talk time that means "not
     answered". `constants` are facts of every row of the source, including a party's class if its numbers are codes.
+    `before_last` maps a role of text to a character: only the part of a cell before its last occurrence counts, and a
+    cell without it is empty.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Layout:
     missed: float | None = None
     constants: Mapping[str, str | float] = field(default_factory=dict)
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    before_last: Mapping[str, str] = field(default_factory=dict)
 
     def match(self, names: Sequence[str], file: str) -> dict[str, tuple[str, ...]]:
         """Maps each role to its columns in a file with these column names.
@@ -176,6 +179,7 @@ def _layout(name: str, declared: Mapping[str, Any]) -> Layout:
         unit=_UNITS[clock.get("unit", "s")],
         constants=declared.get("constants", {}),
         values=declared.get("values", {}),
+        before_last=declared.get("before_last", {}),
         **optional_keys,
     )
 
@@ -186,6 +190,10 @@ def _checked(layout: Layout) -> Layout:
     _check_listed("numbers", [layout.numbers], ("written", "codes"))
     _check_listed("format of times", layout.formats, ("iso", "unix"))
     _check_listed("role with values", layout.values, CATEGORIES)
+    _check_listed("role with before_last", layout.before_last, TEXTS)
+    for role, mark in layout.before_last.items():
+        if not isinstance(mark, str) or len(mark) != 1:
+            raise ValueError(f"before_last of {role} must be one character, got {mark!r}")
     for role, meaning in layout.values.items():
         _check_listed(f"value of {role}", meaning.values(), CATEGORIES[role])
     for role, value in layout.constants.items():

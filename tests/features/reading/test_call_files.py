@@ -179,11 +179,22 @@ def test_the_asterisk_layout_reads_calls(rows, ring, width):
 
     def cells(row):
         end = row["start"] + timedelta(seconds=ring + row["talk"])
-        free = ["", row["caller"], row["callee"], "in", '"A" <13900001111>', "SIP/1", "SIP/2", "Dial", "SIP/3,30"]
+        free = [
+            "",
+            row["caller"],
+            row["callee"],
+            "in",
+            '"A" <13900001111>',
+            "SIP/a-1-0000002a",
+            "SIP/2",
+            "Dial",
+            "SIP/3,30",
+        ]
         times = [stamp(row["start"]), "", stamp(end), int(ring + row["talk"]), int(row["talk"])]
         return [*free, *times, dispositions[row["outcome"]], "3", "1.5", "", "", "", ""][:width]
 
-    expected = [row | {"ring": ring, "cause": dispositions[row["outcome"]]} for row in rows]
+    more = {"ring": ring, "trunk": "SIP/a-1"}
+    expected = [row | more | {"cause": dispositions[row["outcome"]]} for row in rows]
     assert read(text_of([cells(row) for row in rows]), "asterisk").table.to_pylist() == expected
 
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callsieve.features.intake.intake import Intake
+from callsieve.features.reading.call_files import read_calls, read_layout
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.memory import Limits
 from callsieve.serving.telephony import agi as module
@@ -263,3 +264,24 @@ def test_any_bytes_end_the_dialogue(live, capfd, data):
     assert (commands, len(after)) == ([], 4)
     assert agi.counts["broken"] == 1
     assert capfd.readouterr() == ("", "")
+
+
+CHANNELS = (
+    "PJSIP/carrier-0000002a",
+    "PJSIP/a-b-0000002b",
+    "Local/x@in-00000001;2",
+    "DAHDI/1",
+    "-0000002c",
+    "SIP/线路-1",
+)
+
+
+def test_a_call_of_the_dialogue_and_its_record_in_a_file_have_the_same_trunk(tmp_path):
+    """Otherwise the records that fill a history and the calls at ring time are two feeds."""
+    end = ",,Dial,,2026-03-02 09:00:00,,2026-03-02 09:00:25,25,0,NO ANSWER,3"
+    rows = [f'"",1380013800{at},13900139000,in,"","{name}"{end}' for at, name in enumerate(CHANNELS)]
+    (tmp_path / "Master.csv").write_text("\n".join(rows) + "\n")
+    of_file = read_calls(tmp_path / "Master.csv", read_layout("asterisk")).table["trunk"].to_pylist()
+    lines = {"uniqueid": "1.1", "callerid": "13800138000", "extension": "13900139000"}
+    assert of_file == [call_from_request(lines | {"channel": channel}).trunk for channel in CHANNELS]
+    assert of_file == ["PJSIP/carrier", "PJSIP/a-b", "Local/x@in", None, None, "SIP/线路"]
