@@ -24,6 +24,7 @@ from .swap import Swap
 LogFormat = Literal["text", "json"]
 LOOK_EVERY = 0.25  # seconds between two looks at the state
 _LOG = logging.getLogger("callsieve.serving")
+_PLACES = 8
 _CASE = "case"
 """Attribute of a log record about one call."""
 
@@ -97,8 +98,8 @@ class StateLog:
 
 
 def places(trace: TracebackType | None) -> str:
-    """Returns the places in the code of an exception, the innermost first."""
-    frames = reversed(traceback.extract_tb(trace))
+    """Returns the innermost places in the code of an exception, the innermost first."""
+    frames = reversed(traceback.extract_tb(trace)[-_PLACES:])
     return " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames)
 
 

@@ -239,7 +239,7 @@ def test_no_number_is_in_an_answer_or_in_the_log(make_service, keys, caplog, mon
     assert failed == [(500, b'{"error":"the service failed"}')] * 3
     assert {code for code, _ in answers} == {400, 401, 404, 405}
     output = caplog.text + "".join(capfd.readouterr()) + "".join(repr(record.__dict__) for record in caplog.records)
-    assert "a request failed: RuntimeError" in output
+    assert "a request to /v1/score failed: RuntimeError errors.py:" in output
     for text in (output, *(answer.decode("latin-1") for _, answer in answers)):
         assert "0138000" not in re.sub(r"[\s-]", "", text)
 
