@@ -21,7 +21,17 @@ from callsieve.features.stream.routes import KEYS_OF
 from callsieve.features.stream.time_order import BEYOND, CURSOR, OFFSET, SIZE
 
 from .driver import Driver
-from .feeds import COMPLETE, FEWEST_CALLS, FEWEST_DAYS, SAMPLE_CALLS, FeedShares, SampledCall, shares_of_sample
+from .feeds import (
+    COMPLETE,
+    FEWEST_CALLS,
+    FEWEST_DAYS,
+    FEWEST_OF_SITE,
+    SAMPLE_CALLS,
+    SITE_FROM,
+    FeedShares,
+    SampledCall,
+    shares_of_sample,
+)
 
 WIDEST = 2  # the window of seven days
 INCOMING = 2  # the stream of a number's incoming attempts
@@ -41,18 +51,21 @@ class MemoryFeed:
     def __init__(self, driver: Driver) -> None:
         self.name, self.changes = COMPLETE, 0
         self.shares: FeedShares | None = None
-        self._memory, self._number, self._day = driver.memory, driver.layouts["number"], NEVER
+        self._memory, self._number = driver.memory, driver.layouts["number"]
+        self._measured = NEVER  # twice the day of the latest measurement, and 1 more if there were FEWEST_CALLS
 
     def latest(self) -> str:
         """Returns the feed, one of `feeds.FEEDS` or UNKNOWN_FEED. The first answer of a day takes milliseconds."""
         counts = self._memory["shared"]["counts"]
-        if counts[STORED] < FEWEST_CALLS:
+        stored = counts[STORED]
+        if stored < FEWEST_OF_SITE:
             return COMPLETE
-        day = int(counts[NOW]) // DAY_MS
-        if day > self._day:
-            self._day = day
+        enough = stored >= FEWEST_CALLS
+        now = int(counts[NOW]) // DAY_MS * 2 + enough
+        if now > self._measured:
+            self._measured = now
             self._measure()
-        return self.name
+        return self.name if enough or (self.shares is not None and self.shares.site >= SITE_FROM) else COMPLETE
 
     def _measure(self) -> None:
         before = self.name, self.shares
@@ -75,14 +88,15 @@ class MemoryFeed:
         shared, state = self._memory["shared"], self._memory["number"]["state"]
         calls, routes = shared["calls"], shared["routes"]
         number, now = self._number, int(shared["counts"][NOW])
-        made = number.SUMS + WIDEST * number.SLOTS + number.CALLS  # calls of a number in that window
+        week = number.SUMS + WIDEST * number.SLOTS  # sums of a number in that window
         received = number.ENDS + INCOMING * END_PLACES + WIDEST  # its first incoming attempt in that window
         sample, days = [], set()
         for place in sampled_attempts(self._memory):
             call, route = place * FIELDS, shared["route"][place] * ROUTE_SIZE
             later = shared["later_route"][place] * ROUTE_SIZE
             keys = (routes[of + KEYS_OF + kind] for of in (route, later) if of > 0 for kind in (1, 2))
-            caller, start, facts = routes[route + CALLER] * number.STATE, start_of(call, calls), calls[call + FACTS]
+            caller, callee = routes[route + CALLER] * number.STATE, shared["callee"][place] * number.STATE
+            start, facts = start_of(call, calls), calls[call + FACTS]
             over = bool(facts >> OVER & 1)
             in_week = start >= now - WEEK
             if in_week:
@@ -94,10 +108,18 @@ class MemoryFeed:
                     called=state[caller + received] >= 0,
                     routed=any(key > 0 for key in keys),  # trunk or device
                     rang=over and calls[call + DURATION] > calls[call + TALK],
-                    made=int(state[caller + made]) if in_week else 0,
+                    made=int(state[caller + week + number.CALLS]) if in_week else 0,
+                    lone=(self._partners(caller + week) == 1) != (self._partners(callee + week) == 1),
+                    caller=caller,
+                    callee=callee,
                 )
             )
         return sample if len(days) >= FEWEST_DAYS else [call._replace(made=0) for call in sample]
+
+    def _partners(self, sums: int) -> int:
+        """Returns how many numbers a number dealt with in the window whose sums begin at this place of the state."""
+        state, number = self._memory["number"]["state"], self._number
+        return int(state[sums + number.CALLEES] + state[sums + number.IN_CALLERS] - state[sums + number.MUTUAL_CALLEES])
 
 
 def sampled_attempts(memory: Arrays) -> Iterator[int]:

@@ -129,9 +129,15 @@ def feed_of_frame(frame: Any) -> str:
         sample = frame if share >= 1 else frame.sample(share, seed=1)
         week = f"(start - {span['first']}) div {WEEK} week"
         rows = sample.selectExpr(
-            "caller", week, *(f"coalesce({test}, false) {name}" for name, test in flags.items())
+            "caller", "callee", week, *(f"coalesce({test}, false) {name}" for name, test in flags.items())
         ).collect()
         callers = sorted({row["caller"] for row in rows})
+        numbers = sorted({row["callee"] for row in rows}.union(callers))
+        ends = frame.selectExpr("caller number", "callee other", week).unionByName(
+            frame.selectExpr("callee number", "caller other", week)
+        )
+        partners = ends.filter(ends["number"].isin(numbers)).distinct().groupBy("number", "week").count()
+        single = {(row["number"], row["week"]) for row in partners.filter("count = 1").collect()}
         callees = frame.filter(frame["callee"].isin(callers)).select("callee").distinct().collect()
         weekly = frame.filter(frame["caller"].isin(callers)).selectExpr("caller", week).groupBy("caller", "week")
         made = {(row["caller"], row["week"]): row["count"] for row in weekly.count().collect()}
@@ -144,6 +150,9 @@ def feed_of_frame(frame: Any) -> str:
                 **{name: row[name] for name in flags},
                 called=row["caller"] in called,
                 made=made[row["caller"], row["week"]] if row["week"] in weeks else 0,
+                lone=((row["caller"], row["week"]) in single) != ((row["callee"], row["week"]) in single),
+                caller=row["caller"],
+                callee=row["callee"],
             )
             for row in rows
         ]

@@ -27,8 +27,10 @@ from callsieve.features.offline.table import vectors
 from callsieve.features.online.feeds import (
     COMPLETE,
     LACKS,
+    NO_ORGANISATIONS,
     NO_RING_TIME,
     NO_ROUTES,
+    ONE_SITE,
     SPARSE,
     UNKNOWN_FEED,
     feed_of_table,
@@ -43,7 +45,7 @@ from callsieve.serving.custody.purposes import declare, require_purpose
 from callsieve.training.tracking.mlflow_model import TRUST
 from tests.conftest import command
 from tests.support import how_to, real_bundle
-from tests.support.calls.lacks import week_of_calls, without
+from tests.support.calls.lacks import week_of_a_site, week_of_busy_callers, week_of_calls, without
 from tests.support.calls.strategies import EXAMPLE_CALL, as_keyed_table, histories
 from tests.training.tracking.test_mlflow_model import assert_same, folder, lite_rows, scores  # noqa: F401 - fixtures
 
@@ -209,9 +211,7 @@ def test_the_code_of_the_how_to_page_runs(call, four_days, tmp_path, monkeypatch
     assert set(NAMES) < set(how_to.run_python("spark", tmp_path)["vectors"].columns)
 
 
-@pytest.mark.parametrize(
-    "lacks", [(), *((lack,) for lack in LACKS if lack != SPARSE), (NO_ROUTES, NO_RING_TIME)], ids=str
-)
+@pytest.mark.parametrize("lacks", [(), *((lack,) for lack in LACKS[:4]), (NO_ROUTES, NO_RING_TIME)], ids=str)
 def test_a_frame_is_on_the_feed_of_its_table(session, world, lacks, tmp_path):
     calls = without(world.calls.select(KEYED_COLUMNS), lacks)
     frame = session.read.parquet(str(write_plain(calls, tmp_path / "calls.parquet")))
@@ -224,6 +224,16 @@ def test_a_frame_of_rare_callers_is_on_the_feed_of_its_table(session, world, rar
     calls = week_of_calls(world.calls.select(KEYED_COLUMNS), rare_of_100)
     frame = session.read.parquet(str(write_plain(calls, tmp_path / "calls.parquet")))
     assert spark_scoring.feed_of_frame(frame) == feed_of_table(calls) == feed
+
+
+def test_a_frame_of_one_site_and_one_without_calls_to_busy_callers_are_on_the_feeds_of_their_tables(
+    session, world, tmp_path
+):
+    weeks = {ONE_SITE: week_of_a_site(world.calls, 30), NO_ORGANISATIONS: week_of_busy_callers(world.calls, 0)}
+    for feed, week in weeks.items():
+        calls = week.select(KEYED_COLUMNS)
+        frame = session.read.parquet(str(write_plain(calls, tmp_path / f"{feed}.parquet")))
+        assert spark_scoring.feed_of_frame(frame) == feed_of_table(calls) == feed
 
 
 def test_a_worker_applies_the_bands_of_the_feed(tmp_path):

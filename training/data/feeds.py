@@ -23,8 +23,10 @@ from callsieve.features.online.feeds import (
     ANSWERED_ONLY,
     COMPLETE,
     LACKS,
+    NO_ORGANISATIONS,
     NO_RING_TIME,
     NO_ROUTES,
+    ONE_SITE,
     OUTGOING_ONLY,
     SPARSE,
     lacks_of,
@@ -38,7 +40,7 @@ from .dataset import Dataset
 BILLING = ", ".join((ANSWERED_ONLY, NO_ROUTES, NO_RING_TIME))
 """What billing needs: parties, start and duration of answered calls."""
 POORER_FEEDS = (
-    *LACKS,
+    *(lack for lack in LACKS if lack not in (ONE_SITE, NO_ORGANISATIONS)),
     ", ".join((ANSWERED_ONLY, NO_RING_TIME)),
     ", ".join((NO_ROUTES, NO_RING_TIME)),
     BILLING,

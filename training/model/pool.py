@@ -19,7 +19,7 @@ import pyarrow as pa
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.files.dates import DAY
-from callsieve.features.online.feeds import COMPLETE, feed_of_table
+from callsieve.features.online.feeds import COMPLETE, NO_ORGANISATIONS, feed_of_table, without_lack
 from callsieve.serving.batch.table_rules import calls_itself
 from callsieve.training.data.dataset import Dataset, count_numbers
 from callsieve.training.data.dataset_tables import TableFacts, table_facts
@@ -238,7 +238,12 @@ class _Gathering:
             self._last = dataset, folds, begin
 
     def _check_feed(self, source: Source, feed: str) -> None:
-        """Raises ValueError if the records of a folder lack other things than those of the folders before."""
+        """Raises ValueError if the records of a folder lack other things than those of the folders before.
+
+        Calls to organisations may be in some of them: no feature is missing without, and the model learns from both.
+        """
+        if self._feed is not None and feed != self._feed:
+            feed, self._feed = without_lack(feed, NO_ORGANISATIONS), without_lack(self._feed, NO_ORGANISATIONS)
         if self._feed not in (None, feed):
             raise ValueError(
                 f"{source.name}: its records are on the feed {feed!r}, those of {self._folders[0].name} on "

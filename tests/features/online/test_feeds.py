@@ -16,20 +16,23 @@ from callsieve.features.online.feeds import (
     COMPLETE,
     FEEDS,
     LACKS,
+    NO_ORGANISATIONS,
     NO_RING_TIME,
     NO_ROUTES,
+    ONE_SITE,
     OUTGOING_ONLY,
     SPARSE,
     UNKNOWN_FEED,
     FeedShares,
     SampledCall,
+    feed_lacking,
     feed_of_sample,
     feed_of_table,
     needs_second_model,
     shares_of_sample,
 )
 from callsieve.features.online.memory_feed import sampled_attempts
-from tests.support.calls.lacks import forged_calls, week_of_calls, without
+from tests.support.calls.lacks import forged_calls, week_of_a_site, week_of_busy_callers, week_of_calls, without
 
 CALLS = 6_000  # some two days; a few records stand twice
 OF_EACH_CALL = LACKS[:4]
@@ -83,6 +86,57 @@ def test_records_in_which_many_calls_are_of_callers_with_few_are_sparse(calls, r
     assert feed_of_table(first_days) == COMPLETE  # no whole week, so no caller is known to make few
 
 
+@pytest.mark.parametrize("lines", [20, 300])
+@pytest.mark.parametrize("lacks", [(), (NO_RING_TIME,)], ids=str)
+def test_the_records_of_one_site_are_recognised(calls, lines, lacks):
+    """20 lines have 360 calls a week, which are too few for any other feed."""
+    week = without(week_of_a_site(calls, lines), lacks)
+    expected = ", ".join((*lacks, ONE_SITE))
+    assert feed_of_table(week) == history_of(week).feed == expected
+    shown = [row["caller"] for row in week.to_pylist()] + [row["callee"] for row in week.to_pylist()]
+    assert sum(name.startswith("line") for name in set(shown)) == lines < len(set(shown)) / 8
+    first_days = week.filter(pc.less(week["start"], 6 * DAY_MS))
+    assert ONE_SITE not in feed_of_table(first_days)  # no whole week, so nobody is known to deal with one number
+
+
+def test_five_lines_have_too_few_calls_to_be_recognised(calls):
+    week = week_of_a_site(calls, 5)
+    assert feed_of_table(week) == history_of(week).feed == COMPLETE
+
+
+def test_the_calls_of_few_lines_are_one_site_and_all_calls_are_none(world):
+    """The lines are people who call and are called; a site records the calls that one of them takes part in."""
+    rows = world.calls.select(["caller", "callee"]).to_pylist()
+    callers, callees = ({row[name] for row in rows} for name in ("caller", "callee"))
+    lines = set(sorted(callers & callees)[:12])
+    own = world.calls.filter(pa.array([not lines.isdisjoint((row["caller"], row["callee"])) for row in rows]))
+    assert ONE_SITE in feed_of_table(own) and ONE_SITE not in feed_of_table(world.calls)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_forged_numbers_that_call_a_site_once_change_no_feed(calls, share):
+    week = week_of_a_site(calls, 100)
+    forged = forged_calls(week, share, to="line")
+    assert feed_of_table(forged) == history_of(forged).feed == ONE_SITE
+
+
+@pytest.mark.parametrize(
+    ("called", "feed"), [(40, COMPLETE), (30, COMPLETE), (29, NO_ORGANISATIONS), (0, NO_ORGANISATIONS)]
+)
+def test_records_lack_calls_to_organisations_if_few_busy_callers_are_called(calls, called, feed):
+    week = week_of_busy_callers(calls, called)
+    assert feed_of_table(week) == history_of(week).feed == feed
+    forged = forged_calls(week, 0.05, made=100, to="person")  # two more callers as busy, whom nobody calls
+    assert feed_of_table(forged) == (COMPLETE if called == 40 else NO_ORGANISATIONS)
+
+
+def test_few_busy_callers_show_nothing(calls):
+    week = week_of_busy_callers(calls, 0).to_pylist()
+    fewer = [row for row in week if row["caller"] not in {f"busy{n}" for n in range(11)}]
+    table = pa.Table.from_pylist(fewer, calls.schema)
+    assert feed_of_table(table) == history_of(table).feed == COMPLETE
+
+
 @pytest.mark.parametrize(("quiet", "expected"), [(0.05, SPARSE), (0.0, COMPLETE)], ids=["quiet weekends", "gaps"])
 def test_long_records_are_sparse_if_their_whole_weeks_are(calls, quiet, expected):
     """A sample has no call of some quiet days; only the records themselves show which weeks are whole."""
@@ -129,7 +183,7 @@ def test_a_week_has_the_same_shares_in_a_table_and_in_a_history(calls, seed, mon
     monkeypatch.setattr(feeds, "feed_of_sample", samples.append)
     feed_of_table(week)
     expected = shares_of_sample(*samples)
-    assert history.feed == expected.feed and 0 < expected.rare < expected.counted < 1
+    assert history.feed == expected.feed and 0 < expected.rare < expected.counted < 1 and expected.site > 0
     assert history.memory_feed.shares == expected
 
 
@@ -246,5 +300,19 @@ def test_the_second_model_scores_records_without_calls_on_other_feeds_than_the_o
 
 
 def test_the_names_of_feeds_are_closed():
-    assert FEEDS[:6] == (COMPLETE, *LACKS)
-    assert len(set(FEEDS)) == len(FEEDS) == 32 and UNKNOWN_FEED not in FEEDS
+    assert FEEDS[:8] == (COMPLETE, *LACKS)
+    assert len(set(FEEDS)) == len(FEEDS) == 64 and UNKNOWN_FEED not in FEEDS
+    assert {feed_lacking(feed.split(", ")) for feed in FEEDS[1:]} == set(FEEDS[1:])
+
+
+@pytest.mark.parametrize(
+    ("lacks", "feed"),
+    [
+        ((SPARSE, ONE_SITE, NO_RING_TIME), "no ring time, one site"),
+        ((ONE_SITE, NO_ORGANISATIONS), ONE_SITE),
+        ((OUTGOING_ONLY, NO_ORGANISATIONS), OUTGOING_ONLY),
+        ((SPARSE, NO_ORGANISATIONS), "sparse, no calls to organisations"),
+    ],
+)
+def test_a_feed_does_not_name_what_another_lack_implies(lacks, feed):
+    assert feed_lacking(lacks) == feed

@@ -35,15 +35,56 @@ def week_of_calls(calls, rare_of_100, callers=100):
     return pa.Table.from_pylist(sorted(rows, key=lambda row: row["start"]), calls.schema)
 
 
-def forged_calls(calls, share, made=1):
+def week_of_a_site(calls, lines):
+    """Returns a week of calls of a site: each line makes twelve calls to six numbers and receives five.
+
+    Args:
+        calls: keyed calls, whose schema and facts the result has.
+        lines: how many lines the site has. A line also calls the next one.
+    """
+    parties = []
+    for line in range(lines):
+        parties += [(f"line{line}", f"out{line}.{call // 2}") for call in range(12)]
+        parties += [(f"in{line}.{call // 2}", f"line{line}") for call in range(5)]
+        parties.append((f"line{line}", f"line{(line + 1) % lines}"))
+    return _week(calls, parties)
+
+
+def week_of_busy_callers(calls, called):
+    """Returns a week of calls in which 40 numbers make 110 calls each to 200 people, who call each other.
+
+    Args:
+        calls: keyed calls, whose schema and facts the result has.
+        called: how many of these 40 a person calls, once.
+    """
+    parties = [(f"busy{n % 40}", f"person{7 * n % 200}") for n in range(40 * 110)]
+    parties += [(f"person{n % 200}", f"person{(n + 1 + n // 200) % 200}") for n in range(1_200)]
+    return _week(calls, parties + [(f"person{n}", f"busy{n}") for n in range(called)])
+
+
+def _week(calls, parties):
+    """Returns calls between these pairs of numbers in random order, evenly over a week and some minutes."""
+    template = next(row for row in calls.to_pylist() if row["trunk"] and row["outcome"] == "answered")
+    rows = []
+    for place, pair in enumerate(np.random.default_rng(1).permutation(len(parties)).tolist()):
+        facts = {"outcome": "busy" if place % 5 == 0 else "answered", "ring": 5_000, "talk": 30_000}
+        start = place * (WEEK + 60_000) // len(parties)
+        rows.append(template | dict(zip(("caller", "callee"), parties[pair], strict=True)) | facts | {"start": start})
+    return pa.Table.from_pylist(rows, calls.schema)
+
+
+def forged_calls(calls, share, made=1, to=""):
     """Returns calls of a week with further ones of forged numbers, which nobody calls.
 
     Args:
         share: share of the forged calls among all.
         made: calls of each forged number.
+        to: how the numbers begin that are called; by default all numbers are.
     """
     draws, count = np.random.default_rng(1), round(calls.num_rows * share / (1 - share))
-    rows = calls.take(pa.array(draws.integers(1, calls.num_rows - 1, count)))  # not the first, nor the last
+    within = pc.starts_with(calls["callee"].cast(pa.string()), to).to_numpy()
+    places = np.flatnonzero(within)[1:-1]  # not the first, nor the last
+    rows = calls.take(pa.array(places[draws.integers(len(places), size=count)]))
     callers = pa.array([f"forged{number // made}" for number in range(count)])
     starts = pa.array(rows["start"].to_numpy() + draws.integers(1, 1_000, count))
     for name, values in (("caller", callers), ("start", starts)):
