@@ -135,9 +135,7 @@ def attempts(folder: RunOptions) -> Result:
     from callsieve.training.oversight.audit.attempts import attempts as register
 
     rows = register(folder.log)
-    table = [
-        (str(row.entry), row.at, row.model, str(len(row.rounds) or ""), str(len(row.looks)), row.result) for row in rows
-    ]
+    table = [(str(row.entry), row.at, row.model, str(len(row.rounds) or ""), str(row.uses), row.result) for row in rows]
     head = ("entry", "at", "model", "rounds", "uses of test data", "result")
     return Result(
         {"attempts": [row.to_json() for row in rows]},

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import pytest
 
 from callsieve.serving.bundle.signing import key_id, read_signing_key
-from callsieve.training.oversight.log.audit_log import append
+from callsieve.training.oversight.log.audit_log import append, payloads
 from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.tracking.reproduce import Reproduction
 from tests.support import small_bundle as small
@@ -73,6 +73,8 @@ def test_all_attempts_are_listed(command_text, command_json, folder):
         ("one", "passes its gates"), ("two", "refused by a gate on model_catch_by_call_low"), ("", "no result"),
     ]  # fmt: skip
     assert rows[1]["refused"] == ["model_catch_by_call_low"]
+    stated = [payload["gates"]["touches"] for _, payload in payloads(place.log, "run")]
+    assert [row["uses"] for row in rows] == [*stated, 0]
     assert "refused by a gate" in command_text("audit", "attempts", "--in", folder)
 
 

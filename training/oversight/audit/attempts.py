@@ -8,6 +8,7 @@ from pathlib import Path
 
 from callsieve.training.oversight.log.audit_log import MOVES, payloads
 from callsieve.training.oversight.log.gates import logged_gates
+from callsieve.training.oversight.log.payload_types import RunPayload
 from callsieve.training.oversight.log.rounds import Round, round_of, uses
 
 NO_RESULT = "no result"
@@ -22,6 +23,7 @@ class Attempt:
         at: UTC moment of that entry.
         looks: looks at test data since then and before the next attempt, with the command of each; rounds have one.
         rounds: entries of the gates of each round of an adaptation in this log; empty for a training or a study.
+        uses: uses of its test data up to its newest look, over all logs that its run knew of; own looks without a run.
         run: id of its run in MLflow; "" without a result.
         model: id of its model; "" without a result.
         refused: the metrics of the gates that the model fails.
@@ -32,6 +34,7 @@ class Attempt:
     at: str
     looks: tuple[str, ...]
     rounds: tuple[int, ...]
+    uses: int
     run: str
     model: str
     refused: tuple[str, ...]
@@ -78,6 +81,7 @@ def attempts(log: Path) -> list[Attempt]:
                 at=at,
                 looks=tuple(looks[index]),
                 rounds=(index,) if index in rounds else (),
+                uses=uses_stated(run, looks[index]),
                 run=run["run"] if run else "",
                 model=run["model"] if run else "",
                 refused=tuple(gate["metric"] for gate in results if not gate["passed"]),
@@ -85,6 +89,12 @@ def attempts(log: Path) -> list[Attempt]:
             )
         )
     return joined(rows, rounds)
+
+
+def uses_stated(run: RunPayload | None, looks: Sequence[str]) -> int:
+    """Returns the uses of an attempt's test data: those that its run states, and its own looks after the first."""
+    stated = (run["gates"].get("touches") if run else None) or 0
+    return max(stated + len(looks[1:]), len(looks))
 
 
 def joined(rows: Sequence[Attempt], rounds: Mapping[int, Round]) -> list[Attempt]:
@@ -97,14 +107,16 @@ def joined(rows: Sequence[Attempt], rounds: Mapping[int, Round]) -> list[Attempt
     attempts = [row for row in rows if row.entry not in rounds]
     for chain in uses(rounds.values()):
         parts = [by_entry[index] for index, round_ in rounds.items() if any(round_ is link for link in chain)]
+        # One look of each later round is the look of the adaptation.
+        looks = parts[0].looks + tuple(look for part in parts[1:] for look in part.looks[1:])
         newest = next((part for part in reversed(parts) if part.run), parts[-1])
         attempts.append(
             replace(
                 newest,
                 entry=parts[0].entry,
                 at=parts[0].at,
-                # One look of each later round is the look of the adaptation.
-                looks=parts[0].looks + tuple(look for part in parts[1:] for look in part.looks[1:]),
+                looks=looks,
+                uses=max(newest.uses, len(looks)),
                 rounds=tuple(part.entry for part in parts),
                 promoted=tuple(sorted(moment for part in parts for moment in part.promoted)),
             )

@@ -42,7 +42,7 @@ class Content:
         entries: entries that are as signed.
         runs: without incomplete ones.
         moves: promotions and rollbacks.
-        erased: indices of the entries whose payload was erased.
+        erased: the entry that records the erasure of a payload, by the entry whose payload was erased.
     """
 
     entries: Sequence[Entry]
@@ -50,7 +50,7 @@ class Content:
     touches: dict[int, TouchPayload] = field(default_factory=dict)
     runs: dict[int, RunPayload] = field(default_factory=dict)
     moves: dict[int, Move] = field(default_factory=dict)
-    erased: set[int] = field(default_factory=set)
+    erased: dict[int, int] = field(default_factory=dict)
 
     @property
     def log_id(self) -> str:
@@ -97,7 +97,7 @@ def read_content(folder: Path, entries: Sequence[Entry], faulty_places: set[str]
         if entry.kind == "erasure":
             erasures[entry.index] = int(payload["entry"])
     kinds = {entry.index: entry.kind for entry in entries}
-    content.erased.update(erasures.values())
+    content.erased.update({index: by for by, index in erasures.items()})
     faults += [
         Fault(
             entry_place(by),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,13 +17,14 @@ from callsieve.serving.rules.strata import STRATA
 from callsieve.training.language import gettext, words
 from callsieve.training.oversight.log.audit_log import MOVES
 from callsieve.training.oversight.log.payload_types import RunPayload, Section
-from callsieve.training.oversight.log.run_paths import SQLITE
+from callsieve.training.oversight.log.run_paths import SQLITE, sqlite_path
 from callsieve.training.tracking import mlflow_read, mlflow_write
 
 from .content import Content, Fault
 from .entry_check import CARD
 
 ALIASES = (mlflow_write.ALIAS, mlflow_write.CHAMPION)  # aliases that the project moves
+LOAD_NOTE = "model/registered_model_meta"  # `mlflow.pyfunc.load_model` writes it beside the model that it loads
 MAX_SHOWN = 60
 CERTIFIED = {"model_benign_error_bound": "bound", "model_false_calls": "false_calls"}  # metrics of the certificate
 ALIKE = 0.85  # ratio of SequenceMatcher; one letter of nine differs: 0.89
@@ -137,6 +139,12 @@ def store_fault(uri: str) -> str:
     return "" if result == "ok" else gettext("%(path)s is not sound: %(why)s", path=path, why=" ".join(result.split()))
 
 
+def is_missing(uri: str) -> bool:
+    """Returns whether a store is an SQLite file that does not exist."""
+    path = sqlite_path(uri)
+    return path is not None and not path.exists()
+
+
 def run_place(run: str) -> str:
     """Returns the place of a fault in a run in MLflow."""
     return gettext("run %(run)s", run=run)
@@ -156,11 +164,22 @@ def run_faults(uri: str, payload: RunPayload) -> Iterator[Fault]:
         yield Fault(where, str(error))
         return
     for section, logged in payload["record"].items():
-        yield from differences(section_place(where, section), logged, stored[section])
+        shown = without_load_note(stored[section], payload["version"]) if section == "artifact" else stored[section]
+        yield from differences(section_place(where, section), logged, shown)
     if stored["artifact"].get(CARD, "") == payload["record"]["artifact"].get(CARD):
         yield from certificate_faults(
             where, payload["record"]["metric"], mlflow_read.artifact_bytes(uri, payload["run"], CARD)
         )
+
+
+def without_load_note(artifacts: Section, version: str) -> Section:
+    """Returns the artifacts of a run without the file in which MLflow notes a load of the registered model.
+
+    The file counts as an artifact if it says anything else than the name and the version of the model.
+    """
+    note = f"model_name: {mlflow_write.MODEL}\nmodel_version: '{version}'\n"
+    is_note = artifacts.get(LOAD_NOTE) == hashlib.sha256(note.encode()).hexdigest()
+    return {name: digest for name, digest in artifacts.items() if not (is_note and name == LOAD_NOTE)}
 
 
 def certificate_faults(where: str, metrics: Mapping[str, float], card: bytes) -> Iterator[Fault]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,17 +16,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from callsieve.features.files.atomic import sha256
 from callsieve.features.files.progress import Progress, silent, steps
-from callsieve.serving.bundle.signing import SIGNER, SIGNING_KEY, key_id, read_public_key, read_signing_key
+from callsieve.serving.bundle.signing import AUDIT, SIGNER, SIGNING_KEY, key_id, read_public_key, read_signing_key
 from callsieve.training.language import gettext, phrase
 from callsieve.training.oversight.log import audit_log
 from callsieve.training.oversight.log.audit_log import HEAD, PUBLIC_KEY
 from callsieve.training.oversight.log.payload_types import RunPayload
 
 from .anchors import Anchors, anchor, witness_faults
-from .content import Fault, read_content
+from .content import Fault, entry_place, read_content
 from .entry_check import move_faults, run_faults
 from .log_check import date_faults, file_faults, head_faults, missing, order_faults, read_heads, read_lines, root_faults
-from .mlflow_check import differences, store_faults
+from .mlflow_check import differences, is_missing, store_faults
 
 FOLDERS = ("bundle", "documents", "plots", "record", "tables")
 ELSEWHERE = {  # artifacts whose copy has another name
@@ -102,14 +103,22 @@ def verify(
         entries = [line.entry for line in lines if not line.wrong]
         content, payload_faults = read_content(folder, entries, {fault.where for fault in faults})
         faults += payload_faults
+    if not is_key(folder / PUBLIC_KEY, key):
+        faults.append(Fault(PUBLIC_KEY, gettext("is not the key that --trust names")))
     faults += run_faults(content) + move_faults(content, key_id(key), anchors.gates_owner())
-    notes: list[Fault] = []
-    if uri is not None:
-        of_store, notes = store_faults(uri, content, step_progress["store"])
+    notes = [
+        Fault(entry_place(index), gettext("its content was erased, as entry %(by)s records", by=by))
+        for index, by in sorted(content.erased.items())
+    ]
+    if uri is not None and (content.runs or content.unnamed or not is_missing(uri)):
+        of_store, of_others = store_faults(uri, content, step_progress["store"])
         faults += of_store
+        notes += of_others
     copies = 0
     if run_folder is not None:
         copies, differing = copy_faults(run_folder, content.runs.values())
+        if not content.runs and not content.unnamed:
+            differing += stranger_faults(run_folder, folder)
         of_key, beside = key_faults(run_folder, key)
         faults += differing + of_key
         notes += beside
@@ -146,6 +155,24 @@ def copy_faults(folder: Path, runs: Collection[RunPayload]) -> tuple[int, list[F
         present |= {path: "added" for path in files if path not in present}
     named = {name: digest for name, digest in present.items() if name in expected or name not in names}
     return len(expected), list(differences(gettext("copy"), expected, named))
+
+
+def is_key(path: Path, key: Ed25519PublicKey) -> bool:
+    """Returns whether a file has this public key."""
+    with suppress(ValueError):
+        return read_public_key(path).public_bytes_raw() == key.public_bytes_raw()
+    return False
+
+
+def stranger_faults(folder: Path, log: Path) -> list[Fault]:
+    """Returns a fault for each result of a run in a folder whose log has no run.
+
+    A folder with a log of its own is left out if another log is verified.
+    """
+    if log.resolve() != (folder / AUDIT).resolve() and audit_log.has_log(folder / AUDIT):
+        return []
+    results = [name for name in (*FOLDERS, *ELSEWHERE.values()) if (folder / name).exists()]
+    return [Fault(f"{folder.name}/{name}", gettext("is of no run in this log")) for name in results]
 
 
 def key_faults(folder: Path, log_key: Ed25519PublicKey) -> tuple[list[Fault], list[Fault]]:

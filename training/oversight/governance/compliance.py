@@ -20,7 +20,7 @@ from callsieve.serving.custody.purposes import SIMULATED, read_declaration, requ
 from callsieve.serving.custody.retention import Retention, read_retention
 from callsieve.serving.http.api_keys import read_keys
 from callsieve.training.oversight.audit.verify import verify
-from callsieve.training.oversight.log.audit_log import payloads
+from callsieve.training.oversight.log.audit_log import accesses, payloads
 from callsieve.training.oversight.log.tickets import EXPORT, MOST_WITHOUT, NEEDED
 from callsieve.training.oversight.privacy import deletion, retention_run
 from callsieve.training.oversight.privacy.intents import INTENT, open_intents
@@ -99,9 +99,10 @@ def processing(folder: Path, log: Path | None, rules: Retention) -> dict[str, An
 
 def granted_accesses(log: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the folder ("" if none is logged) and the details of each granted access in the audit log."""
-    for _, access in () if log is None else payloads(log, "access"):
+    for _, access in () if log is None else accesses(log):
         if access.get("act") and "refused" not in access:
-            yield access.get("source", ""), {name: access[name] for name in ("person", "act", "purpose", "count")}
+            names = ("person", "act", "purpose", "count")
+            yield access.get("source", ""), {name: access.get(name, "erased") for name in names}
 
 
 def check_declarations(scope: AuditScope, _rules: Retention, _now: int) -> Iterator[Duty]:
@@ -175,7 +176,7 @@ def check_tickets(scope: AuditScope, _rules: Retention, _now: int) -> Iterator[D
         return
     without_tickets = [
         entry.index
-        for entry, access in payloads(scope.log, "access")
+        for entry, access in accesses(scope.log)
         if "refused" not in access
         and access.get("act") in NEEDED
         and (access["act"] != EXPORT or access["count"] > MOST_WITHOUT)

@@ -103,6 +103,8 @@ def note(folder: Path, kind: str, what: str, why: str, file: Path | None, key: E
 def erase(folder: Path, index: int, why: str, key: Ed25519PrivateKey) -> int:
     """Deletes an entry's payload and records the erasure; returns the index of the new entry.
 
+    The erasure of an access keeps its act, its rows and its tickets, without a name: limits and used tickets stay.
+
     Raises:
         ValueError: if the entry has no payload, or is of a kind that must stay, such as a look at test data.
     """
@@ -113,7 +115,8 @@ def erase(folder: Path, index: int, why: str, key: Ed25519PrivateKey) -> int:
             raise ValueError(f"entry {index}: expected an entry with a payload")
         if (kind := entries[index].kind) not in ERASABLE:
             raise ValueError(f"entry {index}: is of kind {kind}; it must stay")
-        erasure = _add(folder, "erasure", {"entry": index, "why": why}, key)
+        stays = _staying(read_payload(folder, entries[index]) or {}) if kind == "access" else {}
+        erasure = _add(folder, "erasure", {"entry": index, "why": why, **stays}, key)
         payload_path(folder, index).unlink()
     return erasure
 
@@ -216,6 +219,24 @@ def payloads(folder: Path, *kinds: str) -> Iterator[tuple[Entry, Any]]:
             payload = read_payload(folder, entry)
             if payload is not None:
                 yield entry, payload
+
+
+def accesses(folder: Path) -> Iterator[tuple[Entry, Payload]]:
+    """Yields the entries of accesses with their payload, in order; an erased one has what its erasure keeps."""
+    entries = read(folder)
+    stays = {payload.get("entry"): payload.get("stays") for _, payload in payloads(folder, "erasure")}
+    for entry in entries:
+        if entry.kind == "access":
+            payload = read_payload(folder, entry) or stays.get(entry.index)
+            if payload is not None:
+                yield entry, payload
+
+
+def _staying(access: Payload) -> dict[str, Any]:
+    """Returns the part of an access that its erasure keeps: it names no person."""
+    stays = {name: access[name] for name in ("act", "count", "source") if name in access}
+    tickets = [{name: ticket[name] for name in ("signature", "key")} for ticket in access.get("tickets", ())]
+    return {"stays": {**stays, "tickets": tickets, **({"refused": "erased"} if "refused" in access else {})}}
 
 
 def proof(folder: Path, index: int, since: int | None = None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from msgspec import Meta, Struct, structs
+from msgspec import Meta, Struct, structs, to_builtins
 
 from callsieve.features.files.atomic import write_new
 from callsieve.features.files.dates import DAY, now_ms, utc_text
@@ -23,9 +23,10 @@ from callsieve.features.files.decode import check_texts, json_as
 from callsieve.features.files.strict_json import encode
 from callsieve.serving.bundle.signing import key_id
 
+from .access_registry import RegisteredAccess, open_registry
 from .approvals import approve as sign_statement
 from .approvals import check as check_approvals
-from .audit_log import SignedLog, has_log, locked, payloads
+from .audit_log import SignedLog, accesses, has_log, locked, log_id
 from .gates import Gates
 from .payload_types import Approval, Statement
 
@@ -91,15 +92,26 @@ class AccessControl:
         """
         self.log.folder.mkdir(parents=True, exist_ok=True)
         # Concurrent requests must not use one ticket twice, or each stay below the daily limit.
-        with locked(self.log.folder, "entering"):
+        with locked(self.log.folder, "entering"), open_registry(Path(source) if source else None) as registry:
             with refusals_entered(self.log, act):
-                agreed = self._agreed(act)
-            return self.log.append("access", {**structs.asdict(act), "tickets": agreed, "source": source})
+                agreed = self._agreed(act, registry.rows)
+            entry = self.log.append("access", {**structs.asdict(act), "tickets": agreed, "source": source})
+            signatures = tuple(ticket["signature"] for ticket in agreed)
+            log = log_id(self.log.folder)
+            registry.add(RegisteredAccess(log, entry, utc_text(), act.act, act.count, signatures))
+        return entry
 
-    def _agreed(self, act: Act) -> list[Approval]:
-        """Checks the tickets of an act and returns them for the log."""
+    def _agreed(self, act: Act, registered: Sequence[RegisteredAccess]) -> list[Approval]:
+        """Checks the tickets of an act and returns them for the log.
+
+        Args:
+            registered: accesses in the registry beside the calls, of all logs.
+        """
         log, tickets = self.log.folder, self.tickets
-        needed = 0 if act.act == EXPORT and act.count + _exported_lately(log) <= MOST_WITHOUT else NEEDED[act.act]
+        own = log_id(log) if has_log(log) else ""
+        others = [access for access in registered if access.log != own]
+        is_free = act.act == EXPORT and act.count + _exported_lately(log, others) <= MOST_WITHOUT
+        needed = 0 if is_free else NEEDED[act.act]
         if needed and len(tickets) < needed:
             raise ValueError(
                 f"{act.act}: {act.count} rows: expected {needed} tickets by different persons that the gates name, "
@@ -110,9 +122,9 @@ class AccessControl:
         agreed = check_approvals(tickets, _statement(act), self.gates, needed, signers=()) if needed else []
         used = {
             ticket["signature"]
-            for _, payload in (payloads(log, "access") if has_log(log) else ())
+            for _, payload in (accesses(log) if has_log(log) else ())
             for ticket in payload.get("tickets", ())
-        }
+        } | {signature for access in others for signature in access.tickets}
         for path, ticket in zip(tickets, agreed, strict=False):
             if ticket["by"] == act.person:
                 raise ValueError(f"{path}: {act.person} does the act, and cannot agree to it as well")
@@ -133,12 +145,16 @@ def refusals_entered(log: SignedLog, act: Act) -> Iterator[None]:
         raise
 
 
-def _exported_lately(log: Path) -> int:
-    """Returns the rows that all persons exported without a ticket in the last day: small exports add up."""
-    if not has_log(log):
-        return 0
+def _exported_lately(log: Path, others: Sequence[RegisteredAccess]) -> int:
+    """Returns the rows that all persons exported without a ticket in the last day: small exports add up.
+
+    Args:
+        others: accesses of other logs to the same calls.
+    """
     since = utc_text(now_ms() - DAY)
-    acts = [payload for entry, payload in payloads(log, "access") if entry.at >= since and "refused" not in payload]
+    entries = accesses(log) if has_log(log) else ()
+    acts = [payload for entry, payload in entries if entry.at >= since and "refused" not in payload]
+    acts += [to_builtins(access) for access in others if access.at >= since]
     return sum(act["count"] for act in acts if act.get("act") == EXPORT and not act["tickets"])
 
 

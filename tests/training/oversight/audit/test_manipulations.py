@@ -9,6 +9,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
@@ -28,6 +29,7 @@ from callsieve.training.oversight.log.tickets import EXPORT, AccessControl, Act,
 from callsieve.training.tracking import mlflow_write
 from tests.support import small_bundle as small
 from tests.support.keys import write_key
+from tests.support.paths import ROOT
 from tests.support.trainings import recorded_run
 from tests.training.oversight.audit.record_edits import (
     Record,
@@ -360,7 +362,7 @@ def the_log_is_forked(record):
     record.note("another history")
 
 
-@unseen(28, "a head from after it, or the registry beside the calls (row 39)")
+@unseen(28, "a head from after it, or the registry beside the calls")
 def a_counted_look_is_removed(record):
     append(record.log, "touch", {"fold": "f" * 16 + " 1..2", "gates": "0" * 64, "by": "evaluate"}, small.KEY)
     cut_off(record)
@@ -420,6 +422,24 @@ def another_model_has_our_name_in_cyrillic(record):
     client.create_registered_model(name)
     client.create_model_version(name, "file:///nowhere", record.run)
     client.set_registered_model_alias(name, mlflow_write.CHAMPION, "1")
+
+
+@caught(21, "run/bundle: is of no run in this log")
+def a_fresh_log_of_a_stranger_lies_beside_the_bundle(record):
+    shutil.rmtree(record.log)
+    append(record.log, "policy", {"what": "begun", "why": "none"}, STRANGER)
+    (record.folder / SIGNING_KEY).unlink(missing_ok=True)
+
+
+@caught(21, "log.pub: is not the key that --trust names", TRUST)
+def the_key_file_beside_the_log_is_of_a_stranger(record):
+    (record.log / "log.pub").unlink()
+    write_public_key(STRANGER.public_key(), record.log / "log.pub")
+
+
+@caught(36, "artifact model/registered_model_meta: was added afterwards")
+def a_file_of_the_name_that_mlflow_writes_has_other_content(record):
+    record.artifact("model/registered_model_meta").write_text("model_name: other\nmodel_version: '1'\n")
 
 
 @caught(36, "entry 4: an incomplete line")
@@ -526,6 +546,25 @@ def test_a_manipulation_is_refused(record, tmp_path, case):
         act(record, tmp_path)
 
 
+def test_a_load_of_the_registered_model_by_mlflow_is_no_fault(record, verify):
+    mlflow.set_tracking_uri(record.place.uri)
+    for _ in range(3):
+        mlflow.artifacts.download_artifacts("models:/callsieve/1")  # as `mlflow.pyfunc.load_model` does first
+    assert record.artifact("model/registered_model_meta").exists(), "MLflow notes no load: the test holds nothing"
+    assert verify(record)[0] == 0
+
+
+def test_a_sound_log_without_runs_passes_and_its_erasures_are_printed(tmp_path, run_command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for what in ("begun", "a name"):
+        append(tmp_path / "privacy", "policy", {"what": what, "why": "none"}, small.KEY)
+    code, out, _ = run_command("audit", "verify", "--audit", tmp_path / "privacy")
+    assert code == 0 and "2 entries, 0 runs" in out and "note" not in out
+    audit_log.erase(tmp_path / "privacy", 1, "asked", small.KEY)
+    code, out, _ = run_command("audit", "verify", "--audit", tmp_path / "privacy")
+    assert code == 0 and "note: entry 1: its content was erased, as entry 2 records\n" in out
+
+
 def test_looks_of_several_logs_are_counted_together(tmp_path):  # row 39
     ledgers = [Ledger(tmp_path / name, small.KEY, recorded_run.gates()) for name in ("a", "b", "c")]
     (tmp_path / "data").mkdir()
@@ -566,6 +605,12 @@ ELSEWHERE = {
     37: "an edited declaration is assumed to be the operator's own; the record has the purposes that it had",
     39: "looks are counted beside the calls (the test above)",
 }
+
+
+def test_the_documentation_says_what_each_change_out_of_reach_needs():
+    page = (ROOT / "docs/how-to/audit.md").read_text(encoding="utf-8")
+    for _row, what, _act, assumption in OUT_OF_REACH:
+        assert f"| {what} | {assumption} |" in page, what
 
 
 def test_the_table_has_all_rows():

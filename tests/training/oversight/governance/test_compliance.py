@@ -84,6 +84,8 @@ def test_every_broken_duty_is_listed_and_the_command_fails(folder, log, key, run
     assert broken(scope) == set(), "a refused access breaks no duty"
     append(log, "access", refused | {"tickets": [{"key": "k1"}, {"key": "k1"}]}, small.KEY)
     assert broken(scope) == {"agreed by others"}
+    append(log, "deletion", {"stage": "intent"}, small.KEY)
+    assert broken(scope) == {"agreed by others", "deletions finished"}
     rewrite(folder / "calls.parquet", lambda table: make_older(table, 50 * DAY))
     pq.write_table(pq.read_table(folder / "truth.parquet"), folder / "unheard.parquet")
     answer = report(scope)
@@ -97,7 +99,7 @@ def test_every_broken_duty_is_listed_and_the_command_fails(folder, log, key, run
     code, out, _ = run_command("govern", "compliance", "--data", folder, "--audit", log)
     assert code == 1 and "BROKEN" in out
     assert {duty["holds"] for duty in report(AuditScope((), None, (), None))["duties"]} == {None}
-    assert len(DUTIES) == 5
+    assert len(DUTIES) == 6
 
 
 @pytest.mark.source("L33", by="serving/http/api_keys.py")

@@ -15,6 +15,7 @@ from callsieve.training.adapt.answers import read_sheets
 from callsieve.training.adapt.base import read_base
 from callsieve.training.data.sources import folder_source
 from callsieve.training.model.settings import Settings
+from callsieve.training.oversight.audit.attempts import attempts
 from callsieve.training.oversight.log.audit_log import append, erase, payloads
 from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.oversight.log.key_folder import VARIABLE, key_path
@@ -212,6 +213,22 @@ def test_another_log_does_not_begin_at_1_again(tmp_path):
     assert new_ledger(tmp_path / "first").touch(DATA, (10, 20), "train", data)["touches"] == 1  # other calls
     assert new_ledger(tmp_path / "first").touch(DATA, (5, 15), "train", data)["touches"] == 5
     assert [look.by for look in registered_looks(data)] == ["train"] * 8
+
+
+def test_attempts_count_the_uses_that_a_run_states(tmp_path):
+    """The run was judged on calls that another log had used before."""
+    (tmp_path / "data").mkdir()
+    new_ledger(tmp_path / "first").touch(DATA, (0, 10), "train", tmp_path / "data")
+    ledger = new_ledger(tmp_path / "second")
+    entry = ledger.begin()
+    look = ledger.touch(DATA, (0, 10), "train", tmp_path / "data")
+    gates = look | {"entry": entry, "sha256": ledger.gates.sha256, "refused": [], "owner": ""}
+    run = {"run": "r1", "version": "", "model": "m1", "gates": gates, "record": {"metric": {}}}
+    append(ledger.log, "run", run, ledger.key)
+    [row] = attempts(ledger.log)
+    assert (look["touches"], row.uses, row.looks) == (2, 2, ("train",))
+    ledger.touch(DATA, (0, 10), "evaluate", tmp_path / "data")
+    assert attempts(ledger.log)[0].uses == 3
 
 
 def test_no_erasure_resets_the_count(tmp_path):

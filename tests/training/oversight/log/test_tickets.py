@@ -2,8 +2,16 @@
 
 import pytest
 
-from callsieve.training.oversight.log.audit_log import SignedLog, payloads
-from callsieve.training.oversight.log.tickets import EXPORT, REIDENTIFY, AccessControl, Act, refusals_entered
+from callsieve.training.oversight.governance.compliance import AuditScope, report
+from callsieve.training.oversight.log.audit_log import SignedLog, append, erase, payloads
+from callsieve.training.oversight.log.tickets import (
+    EXPORT,
+    REIDENTIFY,
+    AccessControl,
+    Act,
+    refusals_entered,
+    sign_ticket,
+)
 from tests.support import small_bundle as small
 from tests.support.trainings import recorded_run
 
@@ -26,3 +34,52 @@ def test_acts_and_refusals_are_in_the_log_with_person_and_purpose(tmp_path):
     assert logged == ["clerk", REIDENTIFY, "curiosity", 3]
     assert "got 0" in refused["refused"] and other["refused"] == "calls: declared for training, not for export"
     assert accepted["person"] == "risk" and "refused" not in accepted
+
+
+@pytest.fixture
+def calls(tmp_path):
+    (tmp_path / "calls").mkdir()
+    return tmp_path / "calls"
+
+
+@pytest.mark.source("L29", "P13", by="training/oversight/log/tickets.py")
+def test_erased_accesses_still_count(tmp_path):
+    """Six exports of 80 and no seventh, whatever is erased; a used ticket stays used."""
+    log = SignedLog(tmp_path / "audit", small.KEY)
+    export = lambda: AccessControl(log, recorded_run.gates()).enter(Act(EXPORT, "a" * 64, 80, "a sample", "clerk"))
+    entries = [export() for _ in range(6)]
+    large = Act(EXPORT, "b" * 64, 2417, "court order", "clerk")
+    sign_ticket(large, recorded_run.APPROVERS[0], tmp_path / "ticket.json")
+    with_ticket = AccessControl(log, recorded_run.gates(), [tmp_path / "ticket.json"])
+    entries.append(with_ticket.enter(large))
+    for entry in entries:
+        erase(log.folder, entry, "the clerk asked for it", small.KEY)
+    with pytest.raises(ValueError, match="expected 1 tickets"):
+        export()
+    with pytest.raises(ValueError, match="used already"):
+        with_ticket.enter(large)
+    payload_bytes = b"".join(
+        path.read_bytes() for path in (log.folder / "payloads").iterdir() if int(path.stem) in range(7, 14)
+    )
+    assert b"sample" not in payload_bytes and b"court order" not in payload_bytes
+    assert b'"by":"risk"' not in payload_bytes
+    facts = report(AuditScope((), log.folder, (), None))["given_beside"]
+    assert [access["count"] for access in facts] == [80] * 6 + [2417] and facts[0]["person"] == "erased"
+
+
+@pytest.mark.source("L29", "P13", by="training/oversight/log/tickets.py")
+def test_limits_and_tickets_hold_in_another_audit_log(tmp_path, calls):
+    def control(name, *tickets):
+        append(tmp_path / name, "policy", {"what": f"log {name}"}, small.KEY)
+        return AccessControl(SignedLog(tmp_path / name, small.KEY), recorded_run.gates(), tickets)
+
+    few, large = Act(EXPORT, "a" * 64, 300, "a sample", "clerk"), Act(EXPORT, "b" * 64, 2417, "court order", "clerk")
+    sign_ticket(large, recorded_run.APPROVERS[0], tmp_path / "ticket.json")
+    control("one").enter(few, str(calls))
+    control("one", tmp_path / "ticket.json").enter(large, str(calls))
+    with pytest.raises(ValueError, match="expected 1 tickets"):
+        control("two").enter(few, str(calls))
+    with pytest.raises(ValueError, match="used already"):
+        control("two", tmp_path / "ticket.json").enter(large, str(calls))
+    control("two").enter(Act(EXPORT, "a" * 64, 199, "a sample", "clerk"), str(calls))
+    assert b"clerk" not in (calls / "accesses.jsonl").read_bytes()
