@@ -215,7 +215,7 @@ def worlds(
     Example: callsieve study worlds --out worlds
     """
     from callsieve.training.model.settings import Settings
-    from callsieve.training.studies.worlds import PARAMETERS, study_worlds
+    from callsieve.training.studies.worlds import CALLER_FEATURES, PARAMETERS, study_worlds
 
     from .terminal_tables import runs
     from .train_commands import whole_days
@@ -225,6 +225,7 @@ def worlds(
         threads=threads,
         learn_from="truth",
         poorer_feeds=True,
+        features=CALLER_FEATURES,
         parameters=PARAMETERS,
         valid_from=valid_from,
         valid_days=whole_days(valid_days),
