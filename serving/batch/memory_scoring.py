@@ -118,7 +118,8 @@ def score_vectors(scorer: Scorer, calls: pa.Table, rows: Array, threads: int) ->
     rule_bits = rules_met(calls, rule_columns(rows), scorer.registers, scorer.policy.terms)
     covered = rows_with_history(calls, scorer.policy.history_days)
     feed = scorer.feed_for(scorer.policy.feed or feed_of_table(calls))
-    scores = scorer.score_table(rows, rule_bits, covered=covered, feed=feed, threads=threads or 2)
+    shift = scorer.shift_of(rows, covered, feed)
+    scores = scorer.score_table(rows, rule_bits, covered=covered, feed=feed, shift=shift, threads=threads or 2)
     return with_preferences(scorer, calls, rows, scores, covered)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from threading import Lock
 
 import numpy as np
 import pandas as pd
@@ -13,15 +14,18 @@ import pyarrow as pa
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import NAMES, own_columns
+from callsieve.features.files.atomic import write_atomic
 from callsieve.features.intake.text_columns import factorize
 from callsieve.features.offline.complaint_vectors import complaint_vectors
 from callsieve.features.offline.shard_tasks import Plan, ShardVectors, party_tokens, shard_vectors
 from callsieve.features.offline.shuffle import write_parts
 from callsieve.features.online.coverage import covered_rows
 from callsieve.features.records import NUMBER_CLASSES
+from callsieve.serving.bundle.level import Shift
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rule_bits import BITS, rule_columns
-from callsieve.serving.scorer.scorer import Scorer
+from callsieve.serving.scorer.network_scores import MOST_CALLS
+from callsieve.serving.scorer.scorer import NO_SHIFT, Scorer
 from callsieve.serving.scorer.verdict import Scores
 
 from .own_column_join import own_values
@@ -30,6 +34,7 @@ from .verdict_file import verdict_details
 
 BLOCK_ROWS = 1 << 13  # calls that are scored at once: their vectors fit the cache
 VERDICTS = "verdicts"  # the files of this stage
+SHIFT = "shift.json"
 ALONE = ("caller", "callee")  # the tokens that rules read
 JOINED = (*ALONE, "caller_block", "trunk", "device")  # those that registers and complaints are joined by
 EPOCHS = ("caller_epoch", "callee_epoch")
@@ -49,6 +54,7 @@ class Job:
         spans: number of spans of `span_rows` rows of the input.
         feed: the feed of the whole file.
         details: whether the verdicts are written, and so explained.
+        lock: for the shift of the file, which the first task measures.
     """
 
     scorer: Scorer
@@ -60,17 +66,14 @@ class Job:
     span_rows: int
     feed: str
     details: bool
+    lock: Lock = field(default_factory=Lock)
 
 
 def score_shard(plan: Plan, job: Job, shard: int) -> None:
     """Scores the calls of a shard of callers and writes their verdicts, by span of time."""
-    calls = shard_vectors(plan, shard)
-    numbers = calls.rows + 1 if job.numbers is None else job.numbers[calls.rows]
-    if (numbers <= 0).any():
-        calls, numbers = selected(calls, numbers > 0), numbers[numbers > 0]
+    calls, numbers, covered = calls_to_score(plan, job, shard)
     keyed = keyed_columns(calls, ALONE if job.scorer.registers is job.complaints is None else JOINED)
-    covered = covered_rows(calls.start, job.days, job.scorer.policy.history_days)
-    scores, abstaining, details = score_rows(job, calls, keyed, covered)
+    scores, abstaining, details = score_rows(job, calls, keyed, covered, shift_of_file(plan, job))
     counts = verdict_counts(scores, keyed) | {
         "unscored": int(np.isnan(scores.raw).sum()),
         "filling": int(np.count_nonzero(~covered)),
@@ -84,6 +87,31 @@ def score_shard(plan: Plan, job: Job, shard: int) -> None:
     spans = ((numbers - 1) // job.span_rows).astype(np.uint16)
     notes = {"counts": json.dumps(counts)}
     write_parts(rows, spans, job.spans, plan.files(VERDICTS)[shard], notes)
+
+
+def calls_to_score(plan: Plan, job: Job, shard: int) -> tuple[ShardVectors, Array, Array]:
+    """Returns the calls of a shard but those of the history, their rows in the input, and whether each is covered."""
+    calls = shard_vectors(plan, shard)
+    numbers = calls.rows + 1 if job.numbers is None else job.numbers[calls.rows]
+    if (numbers <= 0).any():
+        calls, numbers = selected(calls, numbers > 0), numbers[numbers > 0]
+    return calls, numbers, covered_rows(calls.start, job.days, job.scorer.policy.history_days)
+
+
+def shift_of_file(plan: Plan, job: Job) -> Shift:
+    """Returns the shift of the file's network, by the callers of the first shard; a resumed run reads it again."""
+    if job.feed not in job.scorer.bundle.levels:
+        return NO_SHIFT
+    with job.lock:
+        path = plan.work / SHIFT
+        if not path.exists():
+            calls, _, covered = calls_to_score(plan, job, 0)
+            chosen = np.zeros(len(covered), dtype=bool)
+            chosen[np.flatnonzero(covered)[:: -(-int(covered.sum()) // MOST_CALLS) or 1]] = True
+            some = selected(calls, chosen)
+            rows = np.concatenate(columns_of(job, some, keyed_columns(some, JOINED)), axis=1)
+            write_atomic(path, json.dumps(job.scorer.shift_of(rows, feed=job.feed)).encode())
+        return Shift(*json.loads(path.read_bytes()))
 
 
 def selected(calls: ShardVectors, chosen: Array) -> ShardVectors:
@@ -108,24 +136,30 @@ def keyed_columns(calls: ShardVectors, names: tuple[str, ...]) -> pa.Table:
     return pa.table({"start": calls.start, **tokens, "caller_class": words})
 
 
+def columns_of(job: Job, calls: ShardVectors, keyed: pa.Table) -> list[Array]:
+    """Returns the vectors of some calls in parts, side by side: catalogue, complaints, own columns."""
+    values = [calls.vectors]
+    if job.complaints is not None:
+        values.append(complaint_vectors(keyed, job.complaints))
+    if own_columns(job.scorer.features):
+        values.append(own_values(job.scorer.features, keyed["caller"], calls.start, job.columns))
+    return values
+
+
 def score_rows(
-    job: Job, calls: ShardVectors, keyed: pa.Table, covered: Array
+    job: Job, calls: ShardVectors, keyed: pa.Table, covered: Array, shift: Shift
 ) -> tuple[Scores, Counter[str], dict[str, pa.Array]]:
     """Returns the scores of a shard's calls, the calls for which every band abstains by stratum, and the details."""
     parts, abstaining, scorer = [], Counter[str](), job.scorer
     details: list[dict[str, pa.Array]] = []
     stale = calls.start > scorer.valid_until_ms
-    values = [calls.vectors]
-    if job.complaints is not None:
-        values.append(complaint_vectors(keyed, job.complaints))
-    if own_columns(scorer.features):
-        values.append(own_values(scorer.features, keyed["caller"], calls.start, job.columns))
+    values = columns_of(job, calls, keyed)
     bits = rules_met(keyed, rule_columns(calls.vectors), scorer.registers, scorer.policy.terms)
     block = np.empty((BLOCK_ROWS, len(scorer.features)))
     for begin in range(0, max(len(calls.rows), 1), BLOCK_ROWS):
         part = slice(begin, begin + BLOCK_ROWS)
         rows = np.concatenate([columns[part] for columns in values], axis=1, out=block[: len(calls.rows) - begin])
-        scores = scorer.score_table(rows, bits[part], covered=covered[part], feed=job.feed)
+        scores = scorer.score_table(rows, bits[part], covered=covered[part], feed=job.feed, shift=shift)
         parts.append(with_preferences(scorer, keyed.slice(begin, BLOCK_ROWS), rows, scores, covered[part]))
         abstaining.update(filter(None, scorer.abstaining_strata(rows, job.feed)))
         if job.details:
@@ -134,7 +168,7 @@ def score_rows(
     columns = ("raw", "score", "action", "band_action", "rule_bits")
     joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
     explained = {name: pa.concat_arrays([part[name] for part in details]) for name in (details[0] if details else ())}
-    return Scores(**joined, feed=job.feed), abstaining, explained
+    return Scores(**joined, feed=job.feed, shift=shift), abstaining, explained
 
 
 def verdict_counts(scores: Scores, calls: pa.Table) -> dict[str, dict[str, int]]:

@@ -58,7 +58,8 @@ def with_preferences(scorer: Scorer, calls: pa.Table, rows: Array, scores: Score
     categories, registers = scorer.bundle.classes.get("content", ()), scorer.registers
     if registers is None or "preferences" not in registers.tables or not categories:
         return scores
-    lowest = min((band.threshold for band in scorer.bands(scores.feed)), default=np.inf)
+    bands = () if scores.shift.unlike else scorer.bands(scores.feed)
+    lowest = min((band.threshold for band in bands), default=np.inf)
     candidates = np.flatnonzero((scores.raw >= lowest) & covered)
     stratum = strata_of(rows[candidates])
     reached = [

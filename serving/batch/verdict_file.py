@@ -70,7 +70,7 @@ def verdict_details(
         covered: whether the history reaches back far enough, shape (calls,).
         stale: whether the call starts after the model's validity, shape (calls,).
     """
-    strata, bands = strata_of(rows), scorer.bands(scores.feed)
+    strata, bands = strata_of(rows), () if scores.shift.unlike else scorer.bands(scores.feed)
     band = np.full(len(rows), "", dtype=object)
     for candidate in reversed(bands):
         reached = scores.raw >= np.array([candidate.threshold_for(stratum) for stratum in STRATA])[strata]
@@ -78,7 +78,7 @@ def verdict_details(
     status, message = statuses(scorer, rows, scores, covered, stale)
     explained: dict[str, list[str | None]] = {name: [None] * len(rows) for name in ("content", "mode", "reasons")}
     for place in np.flatnonzero((scores.action > 0) & (scores.band_action > 0)).tolist():
-        verdict = scorer.explain_row(rows[place].tolist(), facts=(), feed=scores.feed)
+        verdict = scorer.explain_row(rows[place].tolist(), facts=(), feed=scores.feed, shift=scores.shift)
         explained["content"][place], explained["mode"][place] = verdict.content, verdict.mode
         explained["reasons"][place] = "; ".join(reason.en for reason in verdict.reasons)
     flagged = np.flatnonzero(scores.action > 0)
@@ -107,7 +107,15 @@ def statuses(
     words = [
         fault
         if broken
-        else status_of_score(stale=old, behind=False, filling=filling, other_feed=not bands, silent=quiet)
+        else status_of_score(
+            stale=old,
+            behind=False,
+            filling=filling,
+            other_feed=not bands,
+            silent=quiet,
+            unlike=scores.shift.unlike,
+            detail=scores.shift.detail,
+        )
         for broken, old, filling, quiet in zip(*(column.tolist() for column in columns), strict=True)
     ]
     return [status for status, _ in words], [message for _, message in words]

@@ -21,6 +21,8 @@ from callsieve.features.files.decode import Record, as_kind, check_texts
 from callsieve.features.files.strict_json import decode, encode, short
 from callsieve.features.online.feeds import COMPLETE, FEEDS, LACKS, UNKNOWN_FEED
 
+from .level import Shift, shift_by
+
 if TYPE_CHECKING:
     from callsieve.features.arrays import Floats
 
@@ -126,6 +128,21 @@ class Band(Record, frozen=True):
         return math.inf if stratum in self.abstains else self.raised.get(stratum, self.threshold)
 
 
+class Level(Record, frozen=True):
+    """The score levels of the networks that thresholds were chosen on (`level.py`).
+
+    Attributes:
+        lowest, highest: raw scores (log-odds).
+    """
+
+    lowest: float
+    highest: float
+
+    def shift(self, level: float | None) -> Shift:
+        """Returns the shift of a network by its level."""
+        return shift_by(level, self.lowest, self.highest)
+
+
 class GoldenVectors(Record, frozen=True):
     """Stored rows of features and the raw scores that the models must reproduce when the bundle is opened.
 
@@ -156,6 +173,8 @@ class BundleMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         feed: the feed of the records that the model was trained on (`features/online/feeds.py`).
         thresholds: the bands on this feed, from the highest threshold to the lowest.
         feeds: for other feeds, bands of the same names in the same order. On a feed without bands every band abstains.
+        levels: by feed, the score levels that the thresholds on it are distances from (`level.py`); a feed without an
+            entry has fixed thresholds. The key is not in the file if there are none.
         second_calibration: map from the raw score of the second model to probability; None without such a model.
         label_policy, training: free JSON objects.
         valid_from, valid_until: UTC moments such as "2026-03-01T00:00:00Z".
@@ -179,6 +198,7 @@ class BundleMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     classes: Mapping[str, Annotated[tuple[str, ...], Meta(min_length=2, max_length=100)]] = field(default_factory=dict)
     feed: str = COMPLETE
     feeds: Mapping[str, tuple[Band, ...]] = field(default_factory=dict)
+    levels: Mapping[str, Level] = field(default_factory=dict)
     second_calibration: Calibration | None = None
     format: Literal[4] = FORMAT
 
@@ -193,6 +213,8 @@ def metadata_to_json(metadata: BundleMetadata) -> bytes:
         },
     )
     fields = {name: getattr(metadata, name) for name in BundleMetadata.__struct_fields__}
+    if not metadata.levels:
+        del fields["levels"]
     return encode(_plain(fields | {"golden": golden}))
 
 
@@ -205,7 +227,7 @@ def metadata_from_json(data: bytes) -> BundleMetadata:
     value = as_kind(decode(data), dict[str, Any], "metadata")
     if value.get("format") != FORMAT:
         raise ValueError(f"format must be {FORMAT}, got {value.get('format')!r}")
-    if missing := sorted(set(BundleMetadata.__struct_fields__) - value.keys()):
+    if missing := sorted(set(BundleMetadata.__struct_fields__) - value.keys() - {"levels"}):
         raise ValueError(f"expected the keys {', '.join(missing)}")
     file = as_kind(value.pop("golden"), _GoldenFile, "golden")
     metadata = as_kind(value, BundleMetadata, "")
@@ -252,6 +274,11 @@ def _check(metadata: BundleMetadata) -> None:
         _check_bands(others, f"feed {feed!r}")
         if [band.name for band in others] != bands:
             raise ValueError(f"feed {feed!r} must have the bands {', '.join(bands)} in this order")
+    for feed, level in metadata.levels.items():
+        if feed not in (metadata.feed, *metadata.feeds):
+            raise ValueError(f"levels: {feed!r} must be a feed with bands")
+        if not -1e6 < level.lowest <= level.highest < 1e6:
+            raise ValueError(f"levels: {feed!r}: lowest must be at most highest, both between -1e6 and 1e6")
     _check_any(metadata.label_policy, "label_policy")
     _check_any(metadata.training, "training")
     for name in ("valid_from", "valid_until"):

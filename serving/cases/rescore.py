@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from callsieve.features.files.strict_json import finite
+from callsieve.serving.bundle.level import Shift
 from callsieve.serving.live.verdict_log import VerdictRecord, floats_to_letters, letters_to_floats
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.status import band_conditions
@@ -32,7 +33,8 @@ def rescore(record: VerdictRecord, scorer: Scorer) -> RescoreResult:
     """
     vector = letters_to_floats(record.vector)
     conditions = band_conditions(record.status, record.band, scored=record.score is not None)
-    verdict = scorer.explain_row(vector, record.at, record.facts(), always=False, feed=record.feed, **conditions)
+    facts, shift = record.facts(), Shift(record.shift)
+    verdict = scorer.explain_row(vector, record.at, facts, always=False, feed=record.feed, shift=shift, **conditions)
     new = {
         "model": verdict.model,
         "catalogue": scorer.bundle.catalogue_hash,

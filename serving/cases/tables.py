@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 
-FORMAT = 4
+FORMAT = 5
 OPEN, UPHELD, OVERTURNED = "open", "upheld", "overturned"
 OUTCOMES = (UPHELD, OVERTURNED)
 
@@ -62,6 +62,7 @@ cases = Table(
     Column("rules", JSON, nullable=False),
     Column("vector", LargeBinary, nullable=False),
     Column("feed", String(64), nullable=False),
+    Column("shift", Float, nullable=False),
     Index("callsieve_cases_caller", "caller", "at"),
     Index("callsieve_cases_at", "at"),
 )

@@ -104,6 +104,10 @@ class VerdictOut(msgspec.Struct):
         _PlanClass,
         Meta(description='Class in the plan of thirteen ministries; "" for "pass", and if nothing names a class.'),
     ]
+    shift: Annotated[
+        float,
+        Meta(description="Difference of the network's score level from the highest of those learnt from, in log-odds."),
+    ]
 
 
 class Fault(msgspec.Struct):

@@ -26,6 +26,7 @@ from pathlib import Path
 from callsieve.features.intake.call_values import type_fault
 from callsieve.features.intake.intake import Intake
 from callsieve.features.records import Call, KeyedCall
+from callsieve.serving.bundle.level import Shift
 from callsieve.serving.scorer.problems import ProblemLog
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.status import STATUSES, Status, band_conditions, message_of
@@ -215,7 +216,8 @@ class Live:
             return None if record is None else explain_record(record, self.scorers.scorer)
         scorer, row, call, first = recent
         conditions = band_conditions(first.status, first.band, scored=not math.isnan(first.score))
-        again = scorer.explain_row(row.tolist(), call.start, feed=first.feed, **conditions)
+        shift = Shift(first.shift)
+        again = scorer.explain_row(row.tolist(), call.start, feed=first.feed, shift=shift, **conditions)
         # Registers are not looked up again, because they may have changed since.
         names = ("action", "confidence", "status", "message", "rules", "plan_class")
         same = {name: getattr(first, name) for name in names}

@@ -20,6 +20,7 @@ from callsieve.features.files.strict_json import finite
 from callsieve.features.keys.tokens import from_letters, to_letters
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.features.records import KeyedCall
+from callsieve.serving.bundle.level import Shift
 from callsieve.serving.rules.plan_classes import plan_class
 from callsieve.serving.rules.rules import Fact
 from callsieve.serving.scorer.reasons import Reason
@@ -62,6 +63,7 @@ class VerdictRecord:
     rules: list[Any]
     vector: str
     feed: str = COMPLETE
+    shift: float = 0.0
 
     def facts(self) -> tuple[Fact, ...]:
         """Returns `rules` as facts."""
@@ -100,6 +102,7 @@ def verdict_record(verdict: Verdict, call: KeyedCall, vector: Sequence[float], s
         rules=[_plain(rule) for rule in getattr(verdict, "rules", ())],
         vector=floats_to_letters(vector),
         feed=verdict.feed,
+        shift=verdict.shift,
     )
 
 
@@ -183,8 +186,8 @@ def explain_record(record: VerdictRecord, scorer: Scorer | None) -> Verdict:
     named = plan_class(None if status == "cleared" else record.content, [fact.rule for fact in rules])
     if scorer is not None and scorer.bundle.model_id == record.model:
         conditions = band_conditions(status, record.band, scored=record.score is not None)
-        vector = letters_to_floats(record.vector)
-        again = scorer.explain_row(vector, record.at, rules, feed=record.feed, **conditions)
+        vector, shift = letters_to_floats(record.vector), Shift(record.shift)
+        again = scorer.explain_row(vector, record.at, rules, feed=record.feed, shift=shift, **conditions)
         action, confidence = again.action, again.confidence
         if status == "cleared":
             action, confidence = scorer.action_if_cleared(again)
@@ -196,6 +199,7 @@ def explain_record(record: VerdictRecord, scorer: Scorer | None) -> Verdict:
     return Verdict(
         record.action, _number(record.score), record.band, record.content, record.mode, reasons, status,
         record.case, record.model, "", raw, rules=rules, feed=record.feed, message=message_of(status), plan_class=named,
+        shift=record.shift,
     )  # fmt: skip
 
 

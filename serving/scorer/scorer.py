@@ -22,6 +22,7 @@ from callsieve.features.online.feeds import FEEDS, NO_ROUTES, UNKNOWN_FEED, feed
 from callsieve.features.online.history import History
 from callsieve.features.online.trusted_moment import AHEAD_MS
 from callsieve.features.records import KeyedCall
+from callsieve.serving.bundle.level import Shift, level_of
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.rules.plan_classes import plan_class
@@ -41,6 +42,7 @@ from callsieve.serving.rules.rule_input import RuleInput, rule_input
 from callsieve.serving.rules.rules import BEHAVIOUR, PREDICTED, RULE_BY_NAME, Fact, candidate_rules, collect_facts
 from callsieve.serving.rules.strata import STRATA, strata_of, stratum_of
 
+from .network_scores import MOST_CALLS, NetworkScores
 from .own_columns import OwnColumns
 from .problems import MAKE_HISTORY, ProblemLog, kind, misfit
 from .reasons import Reason, strongest_reasons
@@ -53,12 +55,15 @@ if TYPE_CHECKING:
     from callsieve.serving.bundle.forest import Forest
     from callsieve.serving.bundle.metadata import Band
 
+NO_SHIFT = Shift()
+
 
 class Scorer:
     """A verified bundle and a policy, ready to score calls. A new model needs a new scorer.
 
-    Nothing but `problems` ever changes, so threads may share a scorer. A `History` is not safe to share: each thread
-    needs its own, or a lock around `score` and `observe`. Call `check` once with the history that calls will use.
+    Nothing but `problems` and `networks` ever changes, so threads may share a scorer. A `History` is not safe to share:
+    each thread needs its own, or a lock around `score` and `observe`. Call `check` once with the history that calls
+    will use.
 
     Attributes:
         features: names of the columns of a vector, in order.
@@ -69,6 +74,8 @@ class Scorer:
         columns: own columns of callers, or None. Only a model with own columns needs them.
         valid_until_ms: end of the model's validity, Unix ms.
         problems: counts the calls with the status "wrong_input" or "fault", and logs each at most once a minute.
+        networks: by feed, a sample of the scores so far. Thresholds that are distances from the score level of a
+            network follow from it. It is empty for a model with fixed thresholds.
 
     >>> from callsieve.features import Call, History, Intake, read_key
     >>> from callsieve.serving import read_public_key
@@ -116,6 +123,7 @@ class Scorer:
         self._pick = itemgetter(*self._columns, self._columns[-1])
         self._in_order = self._columns == list(range(len(self.features)))
         self._bands = {bundle.feed: bundle.thresholds, **bundle.feeds}
+        self.networks = {feed: NetworkScores(level) for feed, level in bundle.levels.items()}
         routes = [name for name in bundle.features if name in BY_NAME and BY_NAME[name].role in ("trunk", "device")]
         self._routes = [bundle.features.index(name) for name in routes]
         models = [model for model in (bundle.model, bundle.second) if model is not None]
@@ -247,6 +255,7 @@ class Scorer:
                 feed=feed,
                 filling=filling,
                 behind=behind,
+                network=self.networks.get(feed),
             )
         except Exception as error:
             verdict = self._unscored(case, "fault", type(error).__name__)
@@ -262,6 +271,7 @@ class Scorer:
         covered: bool = True,
         behind: bool = False,
         feed: str | None = None,
+        shift: Shift = NO_SHIFT,
     ) -> Verdict:
         """Returns the verdict on one row of a table, with reasons. Never raises.
 
@@ -273,6 +283,7 @@ class Scorer:
             covered: whether the history reached back far enough; otherwise every band abstains, and the score is NaN.
             behind: whether the history had moved past the start of the call; then every band abstains.
             feed: the feed of the records that the vector was computed from; by default that of the training.
+            shift: of the network of the call, as from `shift_of`.
         """
         try:
             if facts is None:
@@ -288,6 +299,7 @@ class Scorer:
                 filling=not covered,
                 behind=behind,
                 feed=feed,
+                shift=shift,
             )
         except Exception as error:
             return self._unscored("", "fault", type(error).__name__)
@@ -299,6 +311,7 @@ class Scorer:
         *,
         covered: Bools | None = None,
         feed: str | None = None,
+        shift: Shift = NO_SHIFT,
         threads: int = 1,
     ) -> Scores:
         """Scores many calls at once.
@@ -312,6 +325,7 @@ class Scorer:
                 score, and every band abstains for them. By default all rows are covered.
             feed: the feed of the records that the vectors were computed from, by default that of the training. On a
                 feed without bands no call reaches one.
+            shift: of the network of the calls, as from `shift_of`.
             threads: threads of the model.
 
         Raises:
@@ -329,17 +343,34 @@ class Scorer:
         raw, (model, calibration) = np.full(len(rows), np.nan), self.bundle.risk_model(feed)
         if finite.any():
             finite_rows = rows if finite.all() else rows[finite]
-            raw[finite] = model.predict_raw(finite_rows, threads=threads)
+            raw[finite] = model.predict_raw(finite_rows, threads=threads) - shift.amount
         score = np.full(len(rows), np.nan)
         score[finite] = calibration.probabilities(raw[finite])
         if rule_bits is None:
             rule_bits = matching_bits(rule_input(rule_columns(vectors)), self.policy.terms)
         rule_bits = np.where(finite, rule_bits, 0)  # no rule holds for a row with an infinite value
-        by_band = table_band_actions(self.policy, self.bands(feed), raw, strata_of(vectors))
+        bands = () if shift.unlike else self.bands(feed)
+        by_band = table_band_actions(self.policy, bands, raw, strata_of(vectors))
         if covered is not None:
             by_band[~covered] = ACTIONS.index("pass")
             score[~covered] = np.nan
-        return Scores(raw, score, table_actions(self.policy, by_band, rule_bits), by_band, rule_bits, feed)
+        return Scores(raw, score, table_actions(self.policy, by_band, rule_bits), by_band, rule_bits, feed, shift)
+
+    def shift_of(self, vectors: Floats, covered: Bools | None = None, feed: str | None = None) -> Shift:
+        """Returns the shift of the network that some calls are of, by the level of at most 20,000 of them, evenly.
+
+        Args:
+            vectors, covered, feed: as for `score_table`. Calls that are not covered do not count.
+        """
+        feed = self.bundle.feed if feed is None else feed
+        level = self.bundle.levels.get(feed)
+        if level is None:
+            return NO_SHIFT
+        import numpy as np
+
+        rows = np.arange(len(vectors)) if covered is None else np.flatnonzero(covered)
+        rows = rows[:: -(-len(rows) // MOST_CALLS) or 1]
+        return level.shift(level_of(self.score_table(vectors[rows], feed=feed).raw.tolist()))
 
     def bands(self, feed: str) -> tuple[Band, ...]:
         """Returns the bands on a feed, from the highest threshold to the lowest; none if the bundle has none for it."""
@@ -383,7 +414,7 @@ class Scorer:
         return [self._confident_class(row) for row in raw.tolist()]
 
     def reaches_band(self, raw: float, stratum: str, feed: str) -> bool:
-        """Returns whether a raw score reaches any band on the feed that does not abstain for the stratum."""
+        """Returns whether a raw score, less the shift, reaches any band on the feed that does not abstain."""
         return band_action(self.policy, self.bands(feed), raw, stratum)[1] != ""
 
     def action_if_cleared(self, verdict: Verdict) -> tuple[str, float]:
@@ -413,13 +444,19 @@ class Scorer:
             return ()
         row = self._model_row(vector, feed)
         model, _ = self.bundle.risk_model(feed)
-        if not self.reaches_band(model.predict_one(row), stratum_of(vector), feed):
+        shift = self._shift_now(feed)
+        if shift.unlike or not self.reaches_band(model.predict_one(row) - shift.amount, stratum_of(vector), feed):
             return ()
         content = self._confident_class(self.bundle.content.predict_few([row])[0])
         if content is None or content not in row_of:
             return ()
         predicted = RuleInput(unwanted=1.0, rows={"preferences": row_of[content]})
         return collect_facts(predicted, self.policy.terms, self.registers)
+
+    def _shift_now(self, feed: str) -> Shift:
+        """Returns the shift of the network whose calls this scorer scores."""
+        network = self.networks.get(feed)
+        return NO_SHIFT if network is None else network.shift
 
     def _verdict(
         self,
@@ -433,6 +470,8 @@ class Scorer:
         feed: str,
         filling: bool,
         behind: bool = False,
+        shift: Shift = NO_SHIFT,
+        network: NetworkScores | None = None,
     ) -> Verdict:
         """Scores the vector. Facts keep their action when the model fails.
 
@@ -440,6 +479,8 @@ class Scorer:
             feed: the feed of the records.
             filling: whether the history does not reach back far enough, so there is no score and every band abstains.
             behind: whether the history has moved past the start of the call, so every band abstains.
+            shift: of the network of the call.
+            network: the scores of the network so far, which give the shift in place of `shift`.
         """
         try:
             row = self._model_row(vector, feed)
@@ -449,14 +490,21 @@ class Scorer:
             return self._unscored(case, "fault", type(error).__name__, facts)
         if not math.isfinite(raw):
             return self._unscored(case, "fault", "the model's raw score is not finite", facts)
-        stratum, bands = stratum_of(vector), self.bands(feed)
+        if network is not None:
+            shift = network.shift
+            if not (filling or behind):
+                network.add(start, raw)
+        raw -= shift.amount
+        stratum, bands = stratum_of(vector), () if shift.unlike else self.bands(feed)
         by_band, band = ("pass", "") if filling or behind else band_action(self.policy, bands, raw, stratum)
         status, message = status_of_score(
             stale=start > self.valid_until_ms,
             behind=behind,
             filling=filling,
-            other_feed=not bands,
+            other_feed=not self.bands(feed),
+            unlike=shift.unlike,
             silent=self.is_silent(stratum, feed),
+            detail=shift.detail,
         )
         rules = [fact.rule for fact in facts]
         action = final_action(self.policy, by_band, rules)
@@ -479,6 +527,7 @@ class Scorer:
             threshold=next((item.threshold_for(stratum) for item in bands if item.name == band), math.nan),
             rules=facts,
             feed=feed,
+            shift=shift.amount,
             confidence=action_confidence(self.policy, action, by_band, score, rules),
             message=message,
             plan_class="" if action == "pass" else plan_class(content if by_band != "pass" else None, rules),

@@ -16,6 +16,7 @@ Status = Literal[
     "behind",
     "filling",
     "other_feed",
+    "unlike_network",
     "no_threshold",
     "wrong_input",
     "no_model",
@@ -31,6 +32,7 @@ MESSAGES: Mapping[Status, str] = {
     "behind": "the history has moved more than a minute past the start of the call: the score has no effect",
     "filling": "the history is shorter than the policy's history_days, or lacks calls of them: there is no score yet",
     "other_feed": "the model has no thresholds for records that lack what these lack: the score has no effect",
+    "unlike_network": "the model's thresholds were chosen on other networks: the score has no effect; adapt the model",
     "no_threshold": "the model has no threshold for this class of number: the score has no effect",
     "wrong_input": "not scored: the call or the history is not what the scorer takes",
     "no_model": "not scored: no model is in service",
@@ -54,7 +56,16 @@ def message_of(status: Status, detail: str = "") -> str:
 
 
 @lru_cache(maxsize=64)
-def status_of_score(*, stale: bool, behind: bool, filling: bool, other_feed: bool, silent: bool) -> tuple[Status, str]:
+def status_of_score(
+    *,
+    stale: bool,
+    behind: bool,
+    filling: bool,
+    other_feed: bool,
+    silent: bool,
+    unlike: bool = False,
+    detail: str = "",
+) -> tuple[Status, str]:
     """Returns status and message of a call that has a score.
 
     The status is the most serious condition that holds. The message names all of them, so none hides another.
@@ -65,6 +76,8 @@ def status_of_score(*, stale: bool, behind: bool, filling: bool, other_feed: boo
         filling: the history does not reach back far enough.
         other_feed: the bundle has no bands for the feed of the records.
         silent: the bundle has bands for the feed, and all abstain for the class of number.
+        unlike: the score level of the network lies outside the range learnt from.
+        detail: the figures of that level, if it is not known or outside the range.
 
     >>> status_of_score(stale=True, behind=False, filling=True, other_feed=False, silent=False)[0]
     'stale'
@@ -74,10 +87,12 @@ def status_of_score(*, stale: bool, behind: bool, filling: bool, other_feed: boo
         ("behind", behind),
         ("filling", filling),
         ("other_feed", other_feed),
+        ("unlike_network", unlike),
         ("no_threshold", silent),
     )
     words = [word for word, holds in conditions if holds] or ["scored"]
-    return words[0], "; ".join(MESSAGES[word] for word in words)
+    message = "; ".join(MESSAGES[word] for word in words)
+    return words[0], f"{message} ({detail})" if detail else message
 
 
 class BandConditions(TypedDict):
@@ -96,4 +111,4 @@ def band_conditions(status: str, band: str, *, scored: bool) -> BandConditions:
     >>> band_conditions("stale", "", scored=True)
     {'covered': True, 'behind': True}
     """
-    return {"covered": scored, "behind": band == "" and status in ("behind", "stale")}
+    return {"covered": scored, "behind": band == "" and status in ("behind", "stale", "unlike_network")}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from callsieve.features.dataclass import dataclass
 from callsieve.features.files.strict_json import finite
 from callsieve.features.online.feeds import COMPLETE
+from callsieve.serving.bundle.level import Shift
 from callsieve.serving.rules.rules import Fact
 
 from .reasons import Reason
@@ -35,16 +36,18 @@ class Verdict:
         reasons: the strongest contributions to the raw score.
         status: one word of `status.STATUSES`. "scored": nothing is wrong. "cleared": a person has cleared the caller.
             "stale": the call starts after `valid_until`; this hides no other condition from `message`. With "behind",
-            "filling", "other_feed" and "no_threshold" no band applies. With "filling", "wrong_input", "no_model",
-            "starting" and "fault" there is no score. "deadline": the verdict came too late or was not begun. In all of
-            these but "scored" and "stale" the action follows from the rules alone.
+            "filling", "other_feed", "unlike_network" and "no_threshold" no band applies. With "filling", "wrong_input",
+            "no_model", "starting" and "fault" there is no score. "deadline": the verdict came too late or was not
+            begun. In all of these but "scored" and "stale" the action follows from the rules alone.
         case: identifies the call for an appeal; the verdict log stores the record of the verdict under it.
         model: identifies the bundle.
         valid_until: the end of the bundle's validity, UTC.
-        raw: the model's own score in log-odds; NaN without a score.
+        raw: the model's own score in log-odds, less `shift`; NaN without a score.
         threshold: the raw score at which the reached band begins; NaN without a band.
         rules: the facts that hold for the call. Facts and score do not change each other.
         feed: the feed of the records (`features/online/feeds.py`), whose bands apply.
+        shift: the difference of the score level of the network from the highest of those that thresholds were chosen on
+            (`serving/bundle/level.py`); 0.0 for a model with fixed thresholds.
         confidence: probability that the call is a nuisance call, by the evidence that leads to `action`: the score if
             the bands lead to it, and otherwise the figure of the rule in the policy file. NaN for "pass", and for rules
             without a figure.
@@ -79,6 +82,7 @@ class Verdict:
     confidence: float = math.nan
     message: str = ""
     plan_class: str = ""
+    shift: float = 0.0
 
     def to_json(self) -> str:
         """Returns the verdict as one line of JSON: an object of its attributes, with null for NaN and infinities."""
@@ -111,12 +115,13 @@ class Scores:
     """The results of scoring n calls: arrays of shape (n,).
 
     Attributes:
-        raw: raw scores in log-odds; NaN without a score.
+        raw: raw scores in log-odds, less the shift; NaN without a score.
         score: calibrated probabilities; NaN without a score.
         action: indexes of `policy.ACTIONS`.
         band_action: the action that the bands alone lead to, as indexes of `policy.ACTIONS`.
         rule_bits: bit i is set if the call meets `rules.RULES[i]`.
         feed: the feed of the records, whose bands apply.
+        shift: of the network of the calls; `raw` is less by its amount.
 
     >>> import numpy as np
     >>> from callsieve.serving import Scorer, read_public_key
@@ -133,6 +138,7 @@ class Scores:
     band_action: Int8s
     rule_bits: Int64s
     feed: str = COMPLETE
+    shift: Shift = Shift()
 
 
 def case_id(model: str, caller: str, callee: str, start: int) -> str:

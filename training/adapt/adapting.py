@@ -128,7 +128,8 @@ def adapt_network(
     Args:
         settings: with the features of the base, as from `of_base`.
     """
-    base, draws, recorded = adaptation.base, adaptation.answers.asked, feed_of_table(network.dataset.calls)
+    draws, recorded = adaptation.answers.asked, feed_of_table(network.dataset.calls)
+    base = adaptation.base.at_level(recorded, network.raw)
     even = base.even_score(recorded)
     drawn = np.isin(network.callers.token.astype(str), draws["number"].to_numpy(dtype=str))
     nuisance = posterior(network.callers, network.highest, even, drawn)
@@ -277,6 +278,7 @@ def trained_parts(
         cv_fold=cv_fold,
         raw=network.raw if choice is None else choice.raw,
         stratum=network.stratum,
+        shift=np.zeros(1),
         learnt=learnt,
         learnt_fold=cv_fold[sample],
         last=LastFolder(network.dataset, network.folds, network.feed, 0),

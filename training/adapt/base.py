@@ -9,18 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec.structs import replace
 
 from callsieve.features.catalogue import catalogue_hash
 from callsieve.features.files.strict_json import decode
 from callsieve.features.online.feeds import needs_second_model
 from callsieve.serving.bundle.bundle import MANIFEST, load
+from callsieve.serving.bundle.level import Shift, level_of
 from callsieve.serving.bundle.metadata import OPTIONAL_MODELS, SECOND, Band, Calibration
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
 from callsieve.serving.bundle.signing import read_public_key
+from callsieve.serving.rules.strata import STRATA
+from callsieve.serving.scorer.network_scores import MOST_CALLS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+    from callsieve.features.arrays import Array
     from callsieve.serving.bundle.bundle import Bundle
     from callsieve.serving.bundle.forest import Forest
 
@@ -50,6 +55,27 @@ class Base:
         """Returns the bands on a feed; none if the bundle abstains there."""
         return self.bundle.thresholds if feed == self.bundle.feed else self.bundle.feeds.get(feed, ())
 
+    def at_level(self, feed: str, raw: Array) -> Base:
+        """Returns the base with the fixed thresholds and calibration that hold for a network by its score level.
+
+        Args:
+            feed: the feed of its records.
+            raw: its raw scores.
+        """
+        level = self.bundle.levels.get(feed)
+        if level is None:
+            return self
+        shift = level.shift(level_of(raw[:: len(raw) // MOST_CALLS + 1].tolist()))
+        moved = tuple(moved_band(band, shift) for band in self.bands(feed))
+        bundle = replace(self.bundle, levels={})
+        if feed == bundle.feed:
+            bundle = replace(bundle, thresholds=moved)
+        else:
+            bundle = replace(bundle, feeds={**bundle.feeds, feed: moved})
+        name = "second_calibration" if self.model(feed) == SECOND else "calibration"
+        x = tuple(score + shift.amount for score in self.calibration(feed).x)
+        return Base(replace(bundle, **{name: replace(self.calibration(feed), x=x)}), self.manifest, self.texts)
+
     def even_score(self, feed: str) -> float:
         """Returns the raw score at which innocent and nuisance calls were equally likely where the base was trained."""
         calibration = self.calibration(feed)
@@ -58,6 +84,14 @@ class Base:
     def class_texts(self) -> dict[str, str]:
         """Returns the texts of the models of content and mode that the bundle has."""
         return {name: text for name, text in self.texts.items() if name in OPTIONAL_MODELS}
+
+
+def moved_band(band: Band, shift: Shift) -> Band:
+    """Returns a band with the thresholds for raw scores of a network; it abstains if the network is unlike others."""
+    if shift.unlike:
+        return replace(band, abstains=STRATA, raised={})
+    raised = {stratum: threshold + shift.amount for stratum, threshold in band.raised.items()}
+    return replace(band, threshold=band.threshold + shift.amount, raised=raised)
 
 
 def read_base(folder: Path | None = None, trusted: Iterable[Ed25519PublicKey] | None = None) -> Base:

@@ -26,6 +26,11 @@ from .callers import callers_of
 # Why a label is known. Complaints include votes, which are marks in favour of a number.
 GROUNDS = ("unknown", "truth", "check", "list", "complaints", "called first", "silence")
 
+# Surveys and public announcements call strangers once, as nuisance does. One such caller would decide the threshold of
+# all networks, and a strict threshold protects none on a network of another simulator. So thresholds and certificates
+# are of all other innocent calls, and theirs are counted apart. A register that names them protects them.
+ANNOUNCERS = ("satisfaction", "public_campaign")
+
 
 @dataclass(frozen=True, slots=True)
 class JudgingLabels:
@@ -52,6 +57,11 @@ class JudgingLabels:
         reach, such as couriers.
         """
         return int((self.known & ~self.nuisance).sum()) >= int((~self.known).sum())
+
+    @property
+    def announcing(self) -> Array:
+        """Whether the caller is of a kind that calls strangers as nuisance does, by the truth; bool, shape (calls,)."""
+        return np.isin(self.slice, ANNOUNCERS) & ~self.nuisance & (self.source == "truth")
 
     def at(self, rows: Array) -> JudgingLabels:
         """Returns the labels of some calls."""

@@ -9,6 +9,7 @@ import numpy as np
 from callsieve.features.arrays import Array
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.bundle.bundle import Bundle
+from callsieve.serving.bundle.level import level_of
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.feeds import vectors_on
@@ -77,6 +78,8 @@ def flagged(bundle: Bundle, X: Array, threads: int) -> Array:
     """Returns which calls reach a model's certified threshold."""
     rows = np.ascontiguousarray(X[:, feature_columns(bundle.features)])
     raw = bundle.model.predict_raw(rows, threads=threads or 2)
+    if (level := bundle.levels.get(bundle.feed)) is not None:
+        raw = raw - level.shift(level_of(raw.tolist())).amount
     band = bundle.thresholds[0]
     return np.asarray(aligned_scores(raw, strata_of(X), band) >= band.threshold)
 

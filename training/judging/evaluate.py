@@ -102,8 +102,9 @@ def evaluate(
     seen = seen_groups(dataset, scorer.bundle)
     rule_bits = rules_met(dataset.calls, rule_columns(X), None, scorer.policy.terms)
     feed = scorer.feed_for(feed_of_table(dataset.calls))
+    shift = scorer.shift_of(X, feed=feed)
     bundle_there = structs.replace(scorer.bundle, thresholds=scorer.bands(feed) or scorer.bundle.thresholds)
-    scores = scorer.score_table(X, rule_bits, feed=feed, threads=threads or 2)
+    scores = scorer.score_table(X, rule_bits, feed=feed, shift=shift, threads=threads or 2)
     by_rules = table_actions(scorer.policy, np.zeros_like(scores.band_action), scores.rule_bits)
     actions = PolicyActions(scorer.policy.version, scores.action, by_rules)
     calls = judged_calls(dataset, X, scores.raw, seen)
@@ -168,7 +169,8 @@ def judged_calls(dataset: Dataset, X: Array, raw: Array, seen: SeenGroups) -> Ju
         group=groups(dataset.calls, campaigns_of(dataset)),
         start=start,
         nth=nth_call(caller, start),
-        rows=(start >= begin) & truth.known,
+        rows=(start >= begin) & truth.known & ~truth.announcing,
+        announcing=(start >= begin) & truth.announcing,
         lives=calls_of_new_callers(begin, truth, caller, start),
         known_lives=None if seen.seen is None else newer & seen.seen,
         seed=0,

@@ -84,7 +84,8 @@ class JudgedCalls:
 
     `rows` are the calls of the headline. `lives` are all calls of nuisance numbers whose first call came after the
     model was made; for a training, only of groups that it was not trained on. `known_lives` are such calls of groups
-    that it was trained on (None: not known).
+    that it was trained on (None: not known). `announcing` are the judged calls of surveys and public announcements,
+    which are not among `rows`; None without any.
     """
 
     rule: Array  # calls in the last hour
@@ -99,6 +100,7 @@ class JudgedCalls:
     rows: Array
     lives: Array
     known_lives: Array | None = None
+    announcing: Array | None = None
     seed: int
 
 

@@ -22,7 +22,7 @@ from callsieve.training.data.dataset import count_numbers
 from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of, caution_of, chosen_on
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.pool import FolderFacts
-from callsieve.training.model.scores import score_rows
+from callsieve.training.model.scores import score_rows, shift_by_folder
 from callsieve.training.model.train import Trained, covered_calls, folder_entry, missing_calls
 
 from .baselines import baseline_scores
@@ -53,7 +53,16 @@ from .metrics import (
     score_histogram,
     slices,
 )
-from .run_figures import CallCounts, Judgement, OperatingPoint, RowCounts, ScoreFigures, Summary, TopFeature
+from .run_figures import (
+    AnnouncingFigures,
+    CallCounts,
+    Judgement,
+    OperatingPoint,
+    RowCounts,
+    ScoreFigures,
+    Summary,
+    TopFeature,
+)
 
 RULE = NAMES.index("out_calls_count_1h")
 EXPLAINED_CALLS = 500  # of each kind
@@ -82,6 +91,7 @@ def judge(
         bundle = scorer.bundle
         wanted, columns = calls.rows | calls.lives, feature_columns(bundle.features)
         raw = score_rows(bundle.model, t.X, np.arange(len(wanted)), wanted, columns, t.settings.threads)
+        raw -= shift_by_folder(bundle, raw, t.pool)[t.pool.folder]
         baselines[name] = raw, bundle.thresholds[0]
     last = folder_entry(t.folders[-1])
     return {
@@ -181,7 +191,8 @@ def judged_calls(t: Trained) -> JudgedCalls:
         group=pool.group,
         start=pool.start,
         nth=pool.nth,
-        rows=pool.certify,
+        rows=pool.certify & ~pool.judged.announcing,
+        announcing=pool.certify & pool.judged.announcing,
         lives=pool.new & ~pool.trained,
         known_lives=known_lives,
         seed=t.settings.judging_seed,
@@ -195,7 +206,7 @@ def with_final_scores(t: Trained, rows: Array) -> Array:
     """
     columns, every = feature_columns(t.settings.features), np.arange(len(rows))
     final = score_rows(t.models["model"], t.X, every, rows, columns, t.settings.threads)
-    return np.where(rows, final, t.raw)
+    return np.where(rows, final - t.shift[t.pool.folder], t.raw)
 
 
 def row_counts(t: Trained, calls: JudgedCalls) -> RowCounts:
@@ -237,8 +248,16 @@ def score_figures(s: JudgedCalls, card: BundleMetadata, rule: Band, actions: Pol
         else {},
         "detection_curve": detection_curve(abstaining, band, rule) if s.lives.any() else {},
         "reliability": reliability_figures(s, card),
+        "announcing": announcing_figures(abstaining, band),
         "precision_at_prior": [] if caught is None else precision_at_priors(caught, model["bound"]),
     }
+
+
+def announcing_figures(s: JudgedCalls, band: Band) -> AnnouncingFigures:
+    """Returns how many calls of surveys and public announcements reach a band."""
+    rows = np.zeros(len(s.raw), dtype=bool) if s.announcing is None else s.announcing
+    flagged = int((s.raw[rows] >= band.threshold).sum())
+    return {"calls": int(rows.sum()), "callers": len(np.unique(s.caller[rows])), "flagged": flagged}
 
 
 def hourly_rule(rule: Band) -> HourlyRule:
@@ -280,14 +299,15 @@ def call_counts(calls: pa.Table, nuisance: Array) -> CallCounts:
 
 def baseline_band(t: Trained, values: Array) -> Band:
     """Returns the band of a baseline's scores, for the target of the model and on the same folds; no guard is added."""
-    benign = ~t.pool.judged.nuisance & t.pool.judged.known
+    benign = ~t.pool.judged.nuisance & t.pool.judged.known & ~t.pool.judged.announcing
     caution = replace(caution_of(by_folder=t.fitted.by_folder), guard=0.0)
     return bands_of(FeedScores(values, t.stratum), chosen_on(t.pool), t.pool.certify & benign, caution)[0]
 
 
 def slice_figures(s: JudgedCalls, band: Band) -> list[Slice]:
     """Returns the figures of each kind of caller at the certified threshold."""
-    rows, target = s.rows, band.certificate.target
+    rows = s.rows if s.announcing is None else s.rows | s.announcing
+    target = band.certificate.target
     return slices(
         s.raw[rows],
         band.threshold,

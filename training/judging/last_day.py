@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from callsieve.features.arrays import Array
 from callsieve.serving.batch.shard_scoring import verdict_counts
+from callsieve.serving.bundle.level import Shift
 from callsieve.serving.rules.policy import ACTIONS, read_policy
 from callsieve.serving.rules.rule_bits import matching_bits, table_actions, table_band_actions
 from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, rule_input
@@ -36,7 +37,8 @@ def last_day(scorer: Scorer, trained: Trained) -> LastDay:
     """Returns the last day's verdicts as a service would give them, with a few examples that did not pass."""
     rows = last_day_rows(trained.last.folds.start)
     calls = trained.last.dataset.calls.take(rows)
-    scores = scorer.score_table(trained.last.feed.at(rows), threads=trained.settings.threads or 2)
+    shift = Shift(float(trained.shift[-1]))
+    scores = scorer.score_table(trained.last.feed.at(rows), shift=shift, threads=trained.settings.threads or 2)
     counted = verdict_counts(scores, calls)
     return {
         "date": str(pc.max(calls["day"]).cast("int32").cast("date32")),
@@ -66,7 +68,8 @@ def example(scorer: Scorer, action: str, trained: Trained, row: int) -> ExampleV
     last = trained.last
     start = int(last.folds.start[row])
     caller, callee = (last.dataset.calls[name][row].as_py() for name in ("caller", "callee"))
-    verdict = scorer.explain_row(last.feed.at(np.array([row]))[0].tolist(), start)
+    vector, shift = last.feed.at(np.array([row]))[0].tolist(), Shift(float(trained.shift[-1]))
+    verdict = scorer.explain_row(vector, start, shift=shift)
     return {
         "case": case_id(scorer.bundle.model_id, caller, callee, start),
         "action": action,

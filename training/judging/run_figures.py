@@ -22,11 +22,20 @@ from .leak_probes import LeakProbes
 from .metrics import Histogram, PrecisionAtPrior, Ranking, Reliability, Slice
 
 
+class AnnouncingFigures(TypedDict):
+    """Calls and callers of surveys and public announcements, which no certificate covers, and their flagged calls."""
+
+    calls: int
+    callers: int
+    flagged: int
+
+
 class ScoreFigures(TypedDict):
     """Figures of a model on scored calls, beside those of the rule on calls per hour."""
 
     headline: Headlines
     ranking: Ranking
+    announcing: AnnouncingFigures
     outcomes: Outcomes
     histogram: Histogram
     slices: list[Slice]

@@ -98,7 +98,7 @@ def choose_bands(by_feed: Mapping[str, FeedScores], pool: Pool, own: str, cautio
     Raises:
         ValueError: if the truth is known and there is no benign call to choose a threshold on.
     """
-    choose, certify = chosen_on(pool), pool.certify & ~pool.judged.nuisance
+    choose, certify = chosen_on(pool), pool.certify & ~pool.judged.nuisance & ~pool.judged.announcing
     if pool.judged.source == "truth":
         require_benign("train", choose)
     bands = {name: bands_of(scores, choose, certify, caution) for name, scores in by_feed.items()}
@@ -109,7 +109,7 @@ def choose_bands(by_feed: Mapping[str, FeedScores], pool: Pool, own: str, cautio
 
 def chosen_on(pool: Pool) -> Array:
     """Returns the benign calls to choose thresholds on; none if they are too few without a truth. Bool."""
-    choose = pool.choose & ~pool.judged.nuisance & pool.judged.known
+    choose = pool.choose & ~pool.judged.nuisance & pool.judged.known & ~pool.judged.announcing
     enough = pool.judged.source == "truth" or choose.sum() >= FEWEST_CHOSEN_ON
     return np.asarray(choose & enough)
 

@@ -20,12 +20,14 @@ import numpy as np
 from callsieve.features.arrays import Array
 from callsieve.features.online.feeds import COMPLETE, needs_second_model, with_lacks
 from callsieve.serving.bundle.forest import Forest
-from callsieve.serving.bundle.metadata import SECOND
+from callsieve.serving.bundle.level import level_of
+from callsieve.serving.bundle.metadata import SECOND, BundleMetadata, Level
 from callsieve.serving.rules.strata import STRATA, strata_of
+from callsieve.serving.scorer.network_scores import MOST_CALLS
 from callsieve.training.own.own_estimator import OwnModel, RiskModel, predictor
 
 from .bands import FeedScores
-from .fit import cv_fold_of_calls
+from .fit import CV_FOLDS, cv_fold_of_calls
 from .matrix import feature_columns, select_columns
 from .pool import FeedVectors
 
@@ -41,23 +43,55 @@ SCORED_AT_ONCE = 50_000  # calls, so that memory stays bounded
 
 @dataclass(frozen=True, slots=True)
 class PoolScores:
-    """The scores of the pool by the name of the feed, the complete feed first; and the fold of each call's unit."""
+    """The scores of the pool by the name of the feed, the complete feed first; and the fold of each call's unit.
+
+    levels: by the name of the feed, the score levels of the folders that thresholds are chosen on. shift: by the place
+    of a folder, the amount that the scores on the complete feed are less than the raw scores.
+    """
 
     by_feed: dict[str, FeedScores]
     cv_fold: Array
+    levels: dict[str, Level]
+    shift: Array
 
 
 def score_pool(fitted: Fitted, matrix: Matrix, gathered: Gathered, settings: Settings) -> PoolScores:
     """Scores the pool on each feed. The vectors of a feed are in memory only while it is scored."""
-    pool, scores = gathered.pool, {}
+    pool, scores, levels, shift = gathered.pool, {}, {}, np.zeros(len(gathered.folders))
     cv_fold = cv_fold_of_calls(getattr(matrix, fitted.unit), fitted.row_fold, getattr(pool, fitted.unit))
     complete = FeedVectors(np.arange(len(pool.start)), gathered.vectors)
     for name, feed in {COMPLETE: complete, **gathered.poorer}.items():
         X, model = feed.vectors.array(), model_of(gathered.feed, name, fitted.models)
         raw = score_feed(fitted, model, cv_fold, pool, X, feed.places, settings)
+        of_folders = levels_of_folders(raw, pool) if fitted.by_folder else []
+        if (level := range_of_levels(of_folders, pool)) is not None:
+            levels[name] = level
+            amounts = np.array([level.shift(own).amount for own in of_folders])
+            raw -= amounts[pool.folder]
+            shift = amounts if name == COMPLETE else shift
         scores[name] = FeedScores(raw, strata_at(X, feed.places, len(pool.start)))
         feed.vectors.release()
-    return PoolScores(scores, cv_fold)
+    return PoolScores(scores, cv_fold, levels, shift)
+
+
+def levels_of_folders(raw: Array, pool: Pool) -> list[float | None]:
+    """Returns the score level of each folder by the random calls that choose or certify; None with too few."""
+    random = pool.choose | pool.certify
+    places = (np.flatnonzero(random & (pool.folder == folder)) for folder in range(int(pool.folder.max()) + 1))
+    return [level_of(raw[rows[:: len(rows) // MOST_CALLS + 1]].tolist()) for rows in places]
+
+
+def shift_by_folder(bundle: BundleMetadata, raw: Array, pool: Pool) -> Array:
+    """Returns how much less than its raw scores a bundle's scores of each folder are, by place of a folder."""
+    levels, own = levels_of_folders(raw, pool), bundle.levels.get(bundle.feed)
+    return np.array([0.0 if own is None else own.shift(level).amount for level in levels])
+
+
+def range_of_levels(levels: Sequence[float | None], pool: Pool) -> Level | None:
+    """Returns the range of the levels of the folders that thresholds are chosen on; None with fewer than CV_FOLDS."""
+    chosen = set(np.unique(pool.folder[pool.choose]).tolist())
+    known = [level for folder, level in enumerate(levels) if level is not None and folder in chosen]
+    return Level(min(known), max(known)) if len(known) >= CV_FOLDS else None
 
 
 def model_of(own: str, lack: str, models: Mapping[str, RiskModel]) -> str:

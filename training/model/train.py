@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES, catalogue_hash
 from callsieve.features.files.progress import silent
-from callsieve.features.online.feeds import COMPLETE
+from callsieve.features.online.feeds import COMPLETE, with_lacks
 from callsieve.serving.bundle.bundle import save
-from callsieve.serving.bundle.metadata import SECOND, BundleMetadata, GoldenVectors
+from callsieve.serving.bundle.metadata import SECOND, BundleMetadata, GoldenVectors, Level
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.sources import Source, sources_of
 from callsieve.training.evidence.funnel import Covered, TooFew, joined_funnel, too_few
@@ -73,6 +73,7 @@ class Trained:
     folders: what was read. pool: the calls that were scored, with `X`, their vectors by the complete feed; the arrays
     below have one entry for each. cv_fold: the cross-validation fold of each call's folder or group.
     raw: NaN where a call was not scored; out-of-fold scores where thresholds are chosen. stratum: as `strata_of`.
+    shift: by the place of a folder, the amount that `raw` is less than the raw scores of the model.
     learnt: training rows of the complete feed, for simpler models, with `learnt_fold`, their cross-validation folds.
     last: the last folder. learning_curve: mean loss of the members of "model" on their held-out folds, after each tree.
     """
@@ -84,6 +85,7 @@ class Trained:
     cv_fold: Array
     raw: Array
     stratum: Array
+    shift: Array
     learnt: FitRows
     learnt_fold: Array
     last: LastFolder
@@ -131,7 +133,10 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
         learnt_fold=fitted.row_fold[sample],
         last=gathered.last,
         models=fitted.models,
-        card=make_metadata(gathered.folders, gathered.feed, settings, chosen, calibrations, figures),
+        shift=scores.shift,
+        card=make_metadata(
+            gathered.folders, gathered.feed, settings, chosen, calibrations, figures, levels=scores.levels
+        ),
         golden_rows=golden_rows(X, gathered.pool, feature_columns(settings.features)),
         fitted=figures,
         learning_curve=mean_curve(fitted.curves),
@@ -207,12 +212,14 @@ def make_metadata(
     figures: FitFigures,
     *,
     base: Mapping[str, str] | None = None,
+    levels: Mapping[str, Level] | None = None,
 ) -> BundleMetadata:
     """Builds the metadata of a bundle. None of it depends on the machine or the time of day.
 
     Args:
         feed: the feed of the records of all folders.
         base: names the bundle that was adapted, and what was learnt beside it.
+        levels: by what was taken from the records, the score levels that thresholds are distances from.
     """
     end = max(folder.plan.certify[1] for folder in folders)
     last, missing = datetime.fromtimestamp(end / 1000, tz=UTC).replace(microsecond=0), missing_calls(folders)
@@ -226,6 +233,7 @@ def make_metadata(
         thresholds=chosen.bands,
         feed=feed,
         feeds=chosen.by_feed,
+        levels=levels_by_feed(feed, levels or {}, chosen),
         label_policy=settings.label_policy.to_json(),
         training={
             "seed": settings.seed,
@@ -248,6 +256,17 @@ def make_metadata(
         golden=GoldenVectors((), {}),
         classes={name: tuple(words) for name, words in figures.classes.items()},
     )
+
+
+def levels_by_feed(own: str, levels: Mapping[str, Level], chosen: ChosenBands) -> dict[str, Level]:
+    """Returns the score levels by the name of each feed that has bands.
+
+    Args:
+        own: the feed of the records.
+        levels: by what was taken from the records.
+    """
+    named = {own if lack == COMPLETE else with_lacks(own, lack): level for lack, level in levels.items()}
+    return {feed: level for feed, level in named.items() if feed in (own, *chosen.by_feed)}
 
 
 def covered_calls(folders: Sequence[FolderFacts]) -> dict[str, Covered]:

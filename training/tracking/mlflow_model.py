@@ -78,7 +78,7 @@ class ScoringModel:
         except (TypeError, ValueError):
             # The message of pandas quotes the value, so it is dropped.
             raise ValueError("expected numbers in every column of a feature") from None
-        scores = self._scorer.score_table(rows)
+        scores = self._scorer.score_table(rows, shift=self._scorer.shift_of(rows))
         actions = np.array(ACTIONS, dtype=object)[scores.action]
         return pd.DataFrame({"raw": scores.raw, "score": scores.score, "action": actions}, index=model_input.index)
 

@@ -138,6 +138,7 @@ def adapted(folder: Path, base: Base, counts: Sequence[int], draws: int, days: i
     )
     recorded = feed_of_table(early.calls)
     network = score_network(early, settings, base, recorded)
+    base = base.at_level(recorded, network.raw)
     later = later_calls(dataset, np.flatnonzero((start >= end) & (bad >= 0)), bad, settings, base, recorded)
     nuisance = np.array([truth.get(token, 0) == 1 for token in network.callers.token])
     bands = base.bands(recorded)

@@ -250,7 +250,9 @@ def test_hospitals_are_judged_and_certified_apart():
     flagged[60_000] = True
     rows = np.arange(10, len(names))
     judged = SimpleNamespace(nuisance=names == "loans", slice=names)
-    calls = SimpleNamespace(rows=rows, raw=flagged * 1.0, judged=judged, caller=np.arange(len(names)) % 50, seed=1)
+    calls = SimpleNamespace(
+        rows=rows, raw=flagged * 1.0, judged=judged, caller=np.arange(len(names)) % 50, seed=1, announcing=None
+    )
     band = SimpleNamespace(threshold=0.5, certificate=SimpleNamespace(target=1e-4))
     figures = {row["slice"]: row for row in slice_figures(calls, band)}
     assert {name: row["calls"] for name, row in figures.items()} == {"courier": 59_990, "hospital": 2_000, "loans": 100}

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import structs
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.files.dates import DAY
@@ -17,6 +18,7 @@ from callsieve.features.files.progress import silent
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.features.online.feeds import NO_ROUTES
+from callsieve.serving.bundle import level
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.data.feeds import POORER_FEEDS
@@ -26,6 +28,7 @@ from callsieve.training.judging import judge as judging
 from callsieve.training.judging.last_day import policy_actions
 from callsieve.training.model import models, scores
 from callsieve.training.model import train as steps
+from callsieve.training.model.bands import aligned_scores, chosen_on
 from callsieve.training.model.fit import NO_CV_FOLD, fit_members
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.pool import VectorFile, gather
@@ -248,9 +251,8 @@ def test_a_folder_serves_its_role_alone(pooled, worlds):
     assert pool.certify[last].any() and not pool.certify[~last].any()
     assert not pool.trained[last].any() and not pool.new[~last].any()
     full_windows = worlds[5].calls["start"].to_numpy() >= worlds[5].calls["start"].to_numpy().min() + 7 * DAY
-    assert trained.card.thresholds[0].certificate.benign_calls + pool.judged.nuisance[pool.certify].sum() == (
-        full_windows.sum()
-    )
+    others = (pool.judged.nuisance | pool.judged.announcing)[pool.certify].sum()
+    assert trained.card.thresholds[0].certificate.benign_calls + others == full_windows.sum()
     assert [folder["role"] for folder in trained.card.training["folders"]] == ["learn"] * 5 + ["certify"]
 
 
@@ -269,6 +271,39 @@ def test_thresholds_are_chosen_on_scores_of_members_that_saw_nothing_of_the_fold
     assert len(seen["part"]) == trained.fitted.rows["train"]
 
 
+def test_thresholds_are_distances_from_the_score_level_of_each_folder(worlds, monkeypatch):
+    monkeypatch.setattr(level, "ABOVE", -1.5)  # so few trees give no score above 2
+    monkeypatch.setattr(level, "FEWEST_CALLS", 500)
+    trained = train(sources(worlds, ["learn"] * 5 + ["certify"]), QUICK)
+    pool, raw = trained.pool, trained.raw + trained.shift[trained.pool.folder]
+    levels = []
+    for folder in range(6):
+        scores = raw[(pool.choose | pool.certify) & (pool.folder == folder)]
+        levels.append(np.quantile(scores[scores > -1.5], 0.5, method="higher"))
+    lowest, highest = min(levels[:5]), max(levels[:5])
+    assert structs.asdict(trained.card.levels[trained.card.feed]) == pytest.approx(
+        {"lowest": lowest, "highest": highest}, abs=1e-9
+    )
+    expected = np.minimum(levels, highest) - highest
+    assert trained.shift[:5] == pytest.approx(expected[:5], abs=1e-9)
+    assert trained.shift[5] == pytest.approx(expected[5], abs=0.05)  # of every second call, because they are many
+    assert trained.shift.min() < -0.01
+    band, benign = trained.card.thresholds[0], ~pool.judged.nuisance & ~pool.judged.announcing
+    reached = aligned_scores(trained.raw, trained.stratum, band)[pool.certify & benign] >= band.threshold
+    assert band.certificate.false_calls == reached.sum()
+
+
+def test_surveys_and_announcements_choose_and_certify_no_threshold(pooled):
+    trained, _ = pooled
+    pool = trained.pool
+    apart = np.isin(pool.judged.slice, ["satisfaction", "public_campaign"]) & ~pool.judged.nuisance
+    assert apart[pool.choose].any() and not chosen_on(pool)[apart].any()
+    certified = pool.certify & ~pool.judged.nuisance & ~apart
+    assert trained.card.thresholds[0].certificate.benign_calls == certified.sum()
+    figures = judging.announcing_figures(judging.judged_calls(trained), trained.card.thresholds[0])
+    assert figures["calls"] == (pool.certify & apart).sum() > 0
+
+
 def test_the_figures_of_a_pool_are_of_the_folders_to_certify_on(pooled, worlds, monkeypatch):
     trained, _ = pooled
     monkeypatch.setattr(judging, "baseline_scores", lambda _: {})  # `test_baselines.py` tests them
@@ -276,7 +311,7 @@ def test_the_figures_of_a_pool_are_of_the_folders_to_certify_on(pooled, worlds, 
     assert figures["data"]["folders"] == 6
     assert figures["data"]["calls"] == sum(world.calls.num_rows for world in worlds)
     assert figures["data"]["fingerprint"] == worlds[5].fingerprint
-    assert figures["rows"]["certify"] == trained.pool.certify.sum()
+    assert figures["rows"]["certify"] + figures["announcing"]["calls"] == trained.pool.certify.sum()
     assert figures["headline"]["model"]["detection"]["callers"] > 0
 
 

@@ -1,0 +1,61 @@
+"""A sample of the raw scores of a network's calls of the last seven days, from which its score level follows."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from callsieve.features.kernel.windows import WEEK
+from callsieve.serving.bundle.level import level_of
+
+if TYPE_CHECKING:
+    from callsieve.serving.bundle.metadata import Level
+
+MOST_CALLS = 20_000
+MEASURED_EVERY = 200  # sampled calls; a measurement takes about a millisecond
+
+
+class NetworkScores:
+    """Every n-th score, with n such that a week has at most MOST_CALLS. Threads may share it.
+
+    Attributes:
+        shift: the shift by the latest measurement.
+
+    >>> from callsieve.serving.bundle.metadata import Level
+    >>> scores = NetworkScores(Level(5.0, 8.0))
+    >>> for call in range(4000):
+    ...     scores.add(call, 6.0 if call % 20 == 0 else -6.0)
+    >>> scores.shift.amount
+    -2.0
+    """
+
+    def __init__(self, level: Level) -> None:
+        self._level, self._lock = level, Lock()
+        self._start, self._raw = array("q"), array("d")
+        self._step, self._seen = 1, 0
+        self.shift = level.shift(None)
+
+    def add(self, start: int, raw: float) -> None:
+        """Adds the raw score of a call that starts at `start`, Unix ms."""
+        with self._lock:
+            self._seen += 1
+            if self._seen % self._step:
+                return
+            self._start.append(start)
+            self._raw.append(raw)
+            if len(self._raw) >= MOST_CALLS:
+                self._shrink(start)
+            if self._seen // self._step % MEASURED_EVERY == 0:
+                self.shift = self._level.shift(level_of(self._raw))
+
+    def _shrink(self, now: int) -> None:
+        """Drops the calls before the last seven days; if they are few, every second call."""
+        old = bisect_left(self._start, now - WEEK)
+        if old > MOST_CALLS // 2:
+            self._start, self._raw = self._start[old:], self._raw[old:]
+            self._step = max(self._step // 2, 1)
+            return
+        self._start, self._raw = self._start[old::2], self._raw[old::2]
+        self._step *= 2
