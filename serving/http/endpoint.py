@@ -18,7 +18,7 @@ except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
 from callsieve.serving.live.gc_pauses import look_at_young_objects
-from callsieve.serving.live.service_log import places
+from callsieve.serving.scorer.problems import places
 
 from .answers import Fault
 from .api_keys import ApiKeys, KeyHolder

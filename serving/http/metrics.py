@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import Any
@@ -16,6 +17,7 @@ except ImportError as error:
 
 from callsieve.features.files.dates import now_ms
 from callsieve.serving.live.health import days_left, health
+from callsieve.serving.live.journal import Journal
 from callsieve.serving.live.live import BOUNDS, RECENT, Live
 from callsieve.serving.live.swap import Swap
 
@@ -70,6 +72,8 @@ def _live_metrics(live: Live) -> Iterator[Metric]:
     yield feed
     changes = live.memory.history.memory_feed.changes
     yield CounterMetricFamily("callsieve_feed_changes", "Changes of the recognised feed", value=changes)
+    refusals: Counter[str] = sum((written.refusals for written in _journals(live)), Counter())
+    yield _counter("journal_refusals", "Failed writes to disk by the error of the system", "error", refusals)
     for name, value in gauges(live).items():
         yield _gauge(name, STATE[name], math.nan if value is None else value)
 
@@ -98,7 +102,7 @@ def gauges(live: Live) -> dict[str, float | None]:
     now = now_ms()
     history, scorer = live.memory.history, live.scorers.scorer
     filled = scorer is not None and history.covers(now, scorer.policy.history_days)
-    journals = live.memory.journal, live.memory.complaints, live.verdicts
+    journals = _journals(live)
     restored, newest = live.memory.restored, live.memory.newest
     return {
         "history_calls": history.calls,
@@ -116,6 +120,10 @@ def gauges(live: Live) -> dict[str, float | None]:
         "snapshots": live.memory.saved[0],
         "snapshot_faults": live.memory.saved[1],
     }
+
+
+def _journals(live: Live) -> tuple[Journal, Journal, Journal]:
+    return live.memory.journal, live.memory.complaints, live.verdicts
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

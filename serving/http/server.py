@@ -94,8 +94,6 @@ def serve(
     def open_live() -> Live:
         intake = Intake(key, zone, cached=max(limits.numbers, CACHE_SIZE))
         live = Live(scorers, intake, state, deadline=deadline, compiled=compiled, limits=limits)
-        if live.memory.refusal is not None:
-            _LOG.error("the state of earlier processes is lost: %s", live.memory.refusal)
         scorers.warm_up()
         shorten_pauses()
         return live

@@ -123,6 +123,8 @@ class Live:
             compiled=compiled,
             journal_bytes=journal_bytes,
         )
+        if self.memory.refusal is not None:
+            _LOG.error("the state of earlier processes is lost: %s", self.memory.refusal)
         self._lock = self.memory.lock
         self._problems = ProblemLog()
         self._rotated_at = 0

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import traceback
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 from callsieve.features.files.dates import now_ms
+from callsieve.serving.scorer.problems import places
 
 from .health import Health, health
 from .live import Live
@@ -24,7 +23,6 @@ from .swap import Swap
 LogFormat = Literal["text", "json"]
 LOOK_EVERY = 0.25  # seconds between two looks at the state
 _LOG = logging.getLogger("callsieve.serving")
-_PLACES = 8
 _CASE = "case"
 """Attribute of a log record about one call."""
 
@@ -95,12 +93,6 @@ class StateLog:
             pin = "pinned" if live.feed_is_pinned else "as recognised from the calls"
             _LOG.info("feed: the thresholds of %r apply (%s)", live.feed, pin)
             self._feed = live.feed
-
-
-def places(trace: TracebackType | None) -> str:
-    """Returns the innermost places in the code of an exception, the innermost first."""
-    frames = reversed(traceback.extract_tb(trace)[-_PLACES:])
-    return " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames)
 
 
 def _moment(record: logging.LogRecord) -> str:

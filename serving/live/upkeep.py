@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -10,9 +11,10 @@ from pathlib import Path
 
 from .events import CALLS, COMPLAINTS
 from .forgetting import Request, blank_lines, pending_requests, remove_requests
-from .journal import Journal, file_numbers, file_path
+from .journal import REPEAT, Journal, file_numbers, file_path
 from .snapshots import delete_unreadable, snapshot_numbers, snapshot_path
 
+_LOG = logging.getLogger("callsieve.serving")
 REST = 10.0  # seconds until the next try after a failed snapshot, because calls wait while the process forks
 
 
@@ -45,6 +47,7 @@ class Upkeep:
         self.saved = [0, 0]
         self._child: tuple[int, int] | None = None  # process id, and number of its snapshot
         self._forgotten: list[Request] = []  # done in memory; done on disk when the next snapshot is written
+        self._log_at = 0.0  # `time.monotonic()` from which a failed snapshot is logged again
         self._resume_at = 0.0  # `time.monotonic()` until which requests wait
         # The files of earlier processes count as well.
         self._rotated_at = -sum(file_path(folder, CALLS, i).stat().st_size for i in file_numbers(folder, CALLS))
@@ -91,7 +94,12 @@ class Upkeep:
 
     def _fail(self) -> None:
         self.saved[1] += 1
-        self._resume_at = time.monotonic() + REST
+        now = time.monotonic()
+        self._resume_at = now + REST
+        if now >= self._log_at:
+            self._log_at = now + REPEAT
+            line = "a snapshot failed, %d so far; the events stay in the journal, and the next try comes when it is due"
+            _LOG.error(line, self.saved[1])
 
     def _exit_status(self, options: int) -> int | None:
         """Returns the exit status of the child; None while it runs."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
+from types import TracebackType
 
 from .status import Status
 
 MAKE_HISTORY = "make it as History(scorer.history_features)"
 REPEAT = 60.0  # seconds between two log lines of one status
 _LOGGED: tuple[Status, ...] = ("wrong_input", "fault")
+_PLACES = 8  # of an exception in the code
 
 
 class ProblemLog:
@@ -26,6 +29,8 @@ class ProblemLog:
     def note(self, status: Status, message: str, case: str = "") -> None:
         """Counts a verdict, and logs its message if the last line of this status is a minute old.
 
+        During the handling of an exception, the line of a fault has its places in the code.
+
         Args:
             message: without any value of the call, which could be a number.
             case: id of the case; "" without one.
@@ -36,10 +41,23 @@ class ProblemLog:
             self._next[status] = now + REPEAT
             import logging  # a first verdict needs none, and the import takes as long as several verdicts
 
+            where = places(sys.exc_info()[2]) if status == "fault" else ""
+            message = f"{message} at {where}" if where else message
             line = "%s: %s; calls with this status so far: %d"
             logging.getLogger("callsieve.serving").warning(
                 line, status, message, self.counts[status], extra={"case": case}
             )
+
+
+def places(trace: TracebackType | None) -> str:
+    """Returns the innermost places in the code of an exception, the innermost first; "" without one.
+
+    Log lines have them in place of the exception's text, which could contain a number.
+    """
+    import traceback
+
+    frames = reversed(traceback.extract_tb(trace)[-_PLACES:])
+    return " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames)
 
 
 def misfit(history: object, features: Sequence[str], lacking: Sequence[str]) -> str:

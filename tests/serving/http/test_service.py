@@ -17,6 +17,7 @@ from callsieve.features.online.feeds import ANSWERED_ONLY, COMPLETE, NO_ROUTES, 
 from callsieve.serving.http import app, schema, server
 from callsieve.serving.http.answers import status_of
 from callsieve.serving.http.api_keys import read_keys
+from callsieve.serving.http.connections import Limited
 from callsieve.serving.http.metrics import metrics
 from callsieve.serving.http.openapi import openapi
 from callsieve.serving.live.memory import Limits
@@ -153,6 +154,35 @@ def test_a_key_above_its_request_rate_is_refused(unstarted, tmp_path):
     unstarted.keys = read_keys(tmp_path / "api.keys")
     codes = [unstarted.request("POST", schema.SCORE, call_json(), key) for _ in range(2)]
     assert codes[1] == (429, {"error": "more than 1 requests a second"})
+
+
+def test_health_checks_are_answered_when_as_many_requests_as_allowed_are_in_work():
+    gate = asyncio.Event()
+
+    async def work(scope, _receive, send):
+        if scope["path"] == schema.SCORE:
+            await gate.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def run():
+        limited = Limited(work, (schema.LIVE, schema.READY), most=2)
+
+        async def status(path):
+            messages = []
+
+            async def send(message):
+                messages.append(message)
+
+            await limited({"type": "http", "path": path}, None, send)
+            return messages[0]["status"]
+
+        busy = [asyncio.create_task(status(schema.SCORE)) for _ in range(2)]
+        await asyncio.sleep(0)
+        during = [await status(path) for path in (schema.SCORE, schema.LIVE, schema.READY, schema.METRICS)]
+        gate.set()
+        return during, [await task for task in busy], await status(schema.SCORE)
+
+    assert asyncio.run(run()) == ([503, 200, 200, 503], [200, 200], 200)
 
 
 def test_a_service_without_a_bundle_has_metrics_and_a_status():

@@ -291,6 +291,7 @@ def test_a_full_disk_loses_verdict_records_loudly(start, calls, tmp_path, monkey
     verdicts = play(live, events(calls))
     shown = metrics(live, live.scorers, {}).decode()
     assert 'callsieve_events_total{kind="unrecorded"} 0.0' in shown
+    wait_until(lambda: 'callsieve_journal_refusals_total{error="ENOSPC"}' in metrics(live, live.scorers, {}).decode())
     recorded = sum(verdict.action != "pass" for verdict in verdicts)
     assert recorded > 0 and live.close() == len(events(calls)) + recorded
 
