@@ -8,6 +8,7 @@ when too many requests are in work. A TLS handshake has asyncio's own time limit
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 from collections.abc import Collection
 from typing import Any
@@ -19,6 +20,7 @@ except ImportError as error:
 
 HEAD_SECONDS = 10.0  # for a request's first line and headers to arrive
 MAX_CONNECTIONS = 1024
+_LOG = logging.getLogger("uvicorn.error")  # `server.py` lets each of its warnings pass once a minute
 _FILES = 4 * MAX_CONNECTIONS  # open files that the process asks for; connections take at most half
 _BUSY = b'{"error":"too many requests are in work"}'
 _BUSY_HEADERS = [
@@ -43,6 +45,7 @@ class Connections:
 
     def replace_idle(self) -> None:
         """Closes the oldest idle connection, if there is one."""
+        _LOG.warning("more connections than fit: each new one replaces the longest idle one")
         for idle in (self.unused, self.used):
             if idle:
                 next(iter(idle)).abandon()
@@ -115,7 +118,11 @@ class Limited:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers one request, or runs the lifespan of the application."""
-        if scope["type"] == "http" and self._working >= self._most and scope["path"] not in self._always:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self._working >= self._most and scope["path"] not in self._always:
+            _LOG.warning("more requests in work than fit: others are answered 503")
             await send({"type": "http.response.start", "status": 503, "headers": _BUSY_HEADERS})
             await send({"type": "http.response.body", "body": _BUSY})
             return

@@ -430,6 +430,7 @@ def test_idle_connections_and_half_heads_stop_no_call_and_no_health_check(folder
             counts = service.status(keys["admin"])["counts"]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert service.log_text().count("more connections than fit") == 1
     assert client.unanswered == other.unanswered == 0 and len(client.verdicts) == len(other.verdicts) == 50
     client.row("3,100 idle connections", counts, lost=0)
 
