@@ -19,11 +19,13 @@ from callsieve.features.keys.tokens import read_key
 from callsieve.features.offline import spark
 from callsieve.features.online.coverage import covered_rows
 from callsieve.features.online.feeds import COMPLETE, SAMPLE_CALLS, SampledCall, feed_of_sample, whole_weeks
+from callsieve.serving.bundle.level import Shift, level_of
 from callsieve.serving.custody.purposes import Declaration, require_purpose
 from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rule_bits import BITS, rule_columns
-from callsieve.serving.scorer.scorer import Scorer
+from callsieve.serving.scorer.network_scores import MOST_CALLS
+from callsieve.serving.scorer.scorer import NO_SHIFT, Scorer
 
 from .memory_scoring import SCORING, ScoreInputs, open_scorer, summary
 from .output_keys import read_callee_keys, with_callee_keys
@@ -86,14 +88,10 @@ def score(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict[str,
     progress("score", 0.1)
     frame = drop_expired(spark.read_keyed(session, str(calls)))
     feed = scorer.feed_for(scorer.policy.feed or feed_of_frame(frame))
-    score_part = partial(
-        verdicts,
-        WorkerInputs(bundle.absolute(), _absolute(trust), _absolute(policy)),
-        _absolute(callees),
-        scorer.bundle.model_id,
-        days_with_calls(frame),
-        feed,
-    )
+    worker = WorkerInputs(bundle.absolute(), _absolute(trust), _absolute(policy))
+    days = days_with_calls(frame)
+    shift = shift_of_frame(frame, scorer, worker, days, feed)
+    score_part = partial(verdicts, worker, _absolute(callees), scorer.bundle.model_id, days, feed, shift)
     scored = spark.apply_to_vectors(frame, score_part, VERDICT).persist()
     figures = verdict_figures(scored)
     if not figures["calls"]:
@@ -104,6 +102,25 @@ def score(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict[str,
         spark.write(scored.selectExpr(*columns, "status", "message"), str(out))
     scored.unpersist()
     return summary(scorer, declaration, feed, figures, {})
+
+
+def shift_of_frame(frame: Any, scorer: Scorer, worker: WorkerInputs, days: frozenset[int], feed: str) -> Shift:
+    """Returns the shift of the frame's network by a random sample of its calls, whose vectors are computed twice."""
+    level = scorer.bundle.levels.get(feed)
+    if level is None:
+        return NO_SHIFT
+    scores = spark.apply_to_vectors(frame, partial(raw_scores, worker, days, feed), "raw double")
+    with spark.one_line_errors():
+        share = MOST_CALLS / max(frame.count(), 1)
+        rows = (scores if share >= 1 else scores.sample(False, share, seed=1)).collect()
+    return level.shift(level_of(row["raw"] for row in rows))
+
+
+def raw_scores(inputs: WorkerInputs, days: frozenset[int], feed: str, identity: pa.Table, rows: Floats) -> pa.Table:
+    """Returns the raw scores of the calls with a full history, without a shift, in a Spark worker."""
+    scorer = _loaded(inputs)
+    covered = covered_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
+    return pa.table({"raw": scorer.score_table(rows[covered], feed=feed, threads=1).raw})
 
 
 def days_with_calls(frame: Any) -> frozenset[int]:
@@ -220,6 +237,7 @@ def verdicts(
     model: str,
     days: frozenset[int],
     feed: str,
+    shift: Shift,
     identity: pa.Table,
     rows: Floats,
 ) -> pa.Table:
@@ -227,7 +245,7 @@ def verdicts(
 
     Args:
         days: days since 1970 on which the whole data set has calls.
-        feed: the feed of the whole data set.
+        feed: the feed of the whole data set, and `shift`, that of its network.
         identity: keyed columns of the calls. `rows`: their vectors, shape (calls, features).
     Returns: a table with the columns of VERDICT.
     Raises:
@@ -240,7 +258,7 @@ def verdicts(
         )
     rule_bits = rules_met(identity, rule_columns(rows), None, scorer.policy.terms)
     covered = covered_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
-    scores = scorer.score_table(rows, rule_bits, covered=covered, feed=feed, threads=1)
+    scores = scorer.score_table(rows, rule_bits, covered=covered, feed=feed, shift=shift, threads=1)
     stale = identity["start"].to_numpy() > scorer.valid_until_ms
     status, message = statuses(scorer, rows, scores, covered, stale)
     if callees is not None:

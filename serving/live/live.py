@@ -19,10 +19,13 @@ from array import array
 from bisect import bisect_left
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.ownership import OWNER_ONLY
 from callsieve.features.intake.call_values import type_fault
 from callsieve.features.intake.intake import Intake
 from callsieve.features.records import Call, KeyedCall
@@ -134,6 +137,7 @@ class Live:
         except ValueError:
             self.close()
             raise
+        self._restore_scores()
         self.memory.start(self.forget)
         self.verdicts.start()
 
@@ -261,7 +265,31 @@ class Live:
 
     def close(self) -> int:
         """Writes everything to disk; returns how many events and records are lost. No event may come after this."""
+        self._keep_scores()
         return self.verdicts.close() + self.memory.close()
+
+    def _keep_scores(self) -> None:
+        """Writes the scores of the network, so that thresholds that follow from them hold after a restart."""
+        if (scorer := self.scorers.scorer) is None:
+            return
+        for feed, network in scorer.networks.items():
+            try:
+                write_atomic(self._scores_path(scorer, feed), network.to_bytes(), OWNER_ONLY)
+            except OSError as error:
+                reason = error.strerror or type(error).__name__
+                _LOG.warning(
+                    "the scores of the network are not written (%s): strict thresholds after the start", reason
+                )
+
+    def _restore_scores(self) -> None:
+        if (scorer := self.scorers.scorer) is None:
+            return
+        for feed, network in scorer.networks.items():
+            with suppress(OSError, ValueError):  # without the file the strictest thresholds apply for a while
+                network.restore(self._scores_path(scorer, feed).read_bytes())
+
+    def _scores_path(self, scorer: Scorer, feed: str) -> Path:
+        return self._folder / f"scores-{scorer.bundle.model_id}-{feed.replace(', ', '-').replace(' ', '_')}.bin"
 
     def _score(self, call: Call) -> Verdict:
         try:

@@ -142,6 +142,8 @@ class Swap:
                     )
                 if self._history is not None:
                     scorer.check(self._history)
+                if self._scorer is not None and scorer.bundle.model_id == self._scorer.bundle.model_id:
+                    scorer.networks = self._scorer.networks  # the same model of the same network
                 for model in (scorer.bundle.model, scorer.bundle.second):
                     if model is not None:
                         model.prepare()  # here, so that no call waits for it

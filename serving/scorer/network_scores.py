@@ -37,6 +37,23 @@ class NetworkScores:
         self._step, self._seen = 1, 0
         self.shift = level.shift(None)
 
+    def to_bytes(self) -> bytes:
+        """Returns the sample, which `restore` takes again on the same kind of machine."""
+        with self._lock:
+            head = array("q", [self._step, self._seen, len(self._raw)])
+            return head.tobytes() + self._start.tobytes() + self._raw.tobytes()
+
+    def restore(self, data: bytes) -> None:
+        """Replaces the sample by one of `to_bytes`. Raises ValueError for other bytes."""
+        values = array("q", data[: len(data) // 8 * 8])
+        step, seen, count = (*values[:3], 0, -1, -1)[:3]
+        if 8 * (3 + 2 * count) != len(data) or step < 1 or seen < count:
+            raise ValueError("scores of a network: expected the bytes of a sample")
+        with self._lock:
+            self._step, self._seen = step, seen
+            self._start, self._raw = values[3 : 3 + count], array("d", values[3 + count :].tobytes())
+            self.shift = self._level.shift(level_of(self._raw))
+
     def add(self, start: int, raw: float) -> None:
         """Adds the raw score of a call that starts at `start`, Unix ms."""
         with self._lock:

@@ -38,10 +38,13 @@ from callsieve.features.online.feeds import (
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.serving.batch import spark_scoring
 from callsieve.serving.batch.call_files import CallFile
-from callsieve.serving.batch.memory_scoring import ScoreInputs, open_scorer
+from callsieve.serving.batch.memory_scoring import ScoreInputs, open_scorer, score_calls
 from callsieve.serving.batch.spark_scoring import WorkerInputs
+from callsieve.serving.bundle import level
 from callsieve.serving.bundle.bundle import BundleError
+from callsieve.serving.bundle.metadata import Level
 from callsieve.serving.custody.purposes import declare, require_purpose
+from callsieve.serving.scorer.scorer import NO_SHIFT, Scorer
 from callsieve.training.tracking.mlflow_model import TRUST
 from tests.conftest import command
 from tests.support import how_to, real_bundle
@@ -236,6 +239,20 @@ def test_a_frame_of_one_site_and_one_without_calls_to_busy_callers_are_on_the_fe
         assert spark_scoring.feed_of_frame(frame) == feed_of_table(calls) == feed
 
 
+def test_a_frame_has_the_shift_of_its_table(session, world, training_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(level, "ABOVE", -4.0)
+    run, calls = training_run[0], world.calls.select(KEYED_COLUMNS)
+    frame = session.read.parquet(str(write_plain(calls, tmp_path / "calls.parquet")))
+    plain = open_scorer(run / "bundle", None)
+    scorer = Scorer(structs.replace(plain.bundle, levels={plain.bundle.feed: Level(-3.0, 9.0)}), plain.policy)
+    worker = spark_scoring.WorkerInputs(run / "bundle", run / "signer.pub")
+    days = spark_scoring.days_with_calls(frame)
+    shift = spark_scoring.shift_of_frame(frame, scorer, worker, days, plain.bundle.feed)
+    expected = score_calls(scorer, calls, threads=1)[0].shift
+    assert shift.amount < -1 and shift.amount == pytest.approx(expected.amount, abs=0.2)
+    assert spark_scoring.shift_of_frame(frame, plain, worker, days, plain.bundle.feed) == NO_SHIFT
+
+
 def test_a_worker_applies_the_bands_of_the_feed(tmp_path):
     bands = real_bundle.card().thresholds
     low, high = (tuple(structs.replace(band, threshold=by) for band in bands) for by in (-1e9, 1e9))
@@ -243,7 +260,7 @@ def test_a_worker_applies_the_bands_of_the_feed(tmp_path):
     calls, days = real_bundle.key_table(real_bundle.calls(50)), frozenset(range(10_000, 30_000))
     apply = partial(spark_scoring.verdicts, WorkerInputs(tmp_path / "bundle"), None, model, days)
     banded = {
-        feed: apply(feed, calls, vectors(calls, threads=1))["banded"].to_pylist()
+        feed: apply(feed, NO_SHIFT, calls, vectors(calls, threads=1))["banded"].to_pylist()
         for feed in (COMPLETE, NO_ROUTES, NO_RING_TIME)
     }
     assert sum(banded[NO_ROUTES]) > 0 == sum(banded[COMPLETE]) == sum(banded[NO_RING_TIME])
@@ -258,11 +275,11 @@ def test_a_worker_verifies_the_bundle_once(training_run, monkeypatch):
     rows = np.zeros((1, len(NAMES)))
     model = open_scorer(bundle, None, None).bundle.model_id
     for _ in range(3):
-        verdicts = spark_scoring.verdicts(inputs, None, model, frozenset(), "complete", identity, rows)
+        verdicts = spark_scoring.verdicts(inputs, None, model, frozenset(), "complete", NO_SHIFT, identity, rows)
         assert verdicts.column_names[:6] == ["start", "caller", "callee", "score", "action", "rules"]
     assert len(opened) == 1
     with pytest.raises(ValueError, match="it was replaced during the run"):
-        spark_scoring.verdicts(inputs, None, "another", frozenset(), "complete", identity, rows)
+        spark_scoring.verdicts(inputs, None, "another", frozenset(), "complete", NO_SHIFT, identity, rows)
 
 
 @pytest.mark.parametrize("error", [BundleError("MANIFEST.json: Not a directory"), ValueError("no call to score")])

@@ -26,6 +26,10 @@ from callsieve.serving.batch.file_scoring import score_file
 from callsieve.serving.batch.memory_scoring import ScoreInputs, open_registers, open_scorer, score_calls
 from callsieve.serving.batch.shard_scoring import verdict_counts
 from callsieve.serving.batch.verdict_file import verdict_table
+from callsieve.serving.bundle import level
+from callsieve.serving.bundle.metadata import Level
+from callsieve.serving.rules.policy import ACTIONS
+from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.status import MESSAGES
 from tests.support import real_bundle
 from tests.support.calls.record_files import write_records
@@ -111,6 +115,41 @@ def test_a_file_in_many_shards_gets_the_verdicts_of_its_calls_in_memory(site, tm
     assert steps[-1] == pytest.approx(1)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["verdicts.parquet"]
     assert score(site, None, callees=None) == result  # counts alone
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_file_has_one_shift_by_the_score_level_of_its_first_shard(site, tmp_path, monkeypatch, parts):
+    monkeypatch.setattr(level, "ABOVE", -0.5)
+    monkeypatch.setattr(level, "FEWEST_CALLS", 500)
+    if parts > 1:
+        monkeypatch.setattr(shards, "CALL_BYTES", 1 << 19)
+    bands = real_bundle.card().thresholds
+    read = read_keyed_file(records(site), "scoring")
+    plain, _ = score_calls(open_scorer(site / "bundle", None), read.calls, threads=1)
+    high = np.sort(plain.raw[plain.raw > -0.5])
+    top = float(high[len(high) // 2]) + 1.0
+    real_bundle.write_signed(tmp_path, thresholds=bands, feed=NO_ROUTES, levels={NO_ROUTES: Level(top - 1.2, top)})
+    shifts, score_table = [], Scorer.score_table
+
+    def noted(self, *inputs, **options):
+        shifts.append(options.get("shift"))
+        return score_table(self, *inputs, **options)
+
+    monkeypatch.setattr(Scorer, "score_table", noted)
+    scored = score(site, tmp_path / "verdicts.parquet", bundle=tmp_path / "bundle", callees=site / "callees.key")
+    (shift,) = {shift for shift in shifts if shift}
+    # All calls are covered but those of the first week; the level of some callers is near that of all.
+    assert -1.3 < shift.amount < 0 and scored["calls"] == read.calls.num_rows
+    if parts == 1:
+        scorer = open_scorer(tmp_path / "bundle", None)
+        expected, _ = score_calls(scorer, read.calls, threads=1)
+        assert shift == expected.shift
+        verdicts = pq.read_table(tmp_path / "verdicts.parquet")
+        actions = verdicts.filter(verdicts["action"].is_valid())["action"].value_counts().to_pylist()
+        counts = np.bincount(expected.action, minlength=len(ACTIONS))
+        assert {row["values"]: row["counts"] for row in actions} == {
+            name: count for name, count in zip(ACTIONS, counts.tolist(), strict=True) if count
+        }
 
 
 @pytest.mark.system

@@ -21,6 +21,7 @@ from callsieve.features import FEATURES, Call, Intake
 from callsieve.features.catalogue import NAMES
 from callsieve.features.offline.table import vectors
 from callsieve.serving import ClearedCallers, Fact, Scorer, Swap
+from callsieve.serving.bundle.metadata import Level
 from callsieve.serving.http.metrics import metrics
 from callsieve.serving.live import calls_in_progress, journal, snapshots, upkeep
 from callsieve.serving.live import live as live_module
@@ -33,6 +34,7 @@ from callsieve.serving.live.live import COUNTERS, FutureEventError
 from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, unlock_folder
 from callsieve.serving.live.verdict_log import explain_record, verdict_record
+from callsieve.serving.scorer.network_scores import NetworkScores
 from callsieve.serving.scorer.verdict import case_id
 from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
@@ -646,3 +648,25 @@ def test_a_copy_of_the_folder_of_a_running_process_can_be_restored(start, calls,
     again = start("copy")
     assert state(again, calls) == state(live, calls)
     assert again.memory.restored.lines == 150
+
+
+def test_the_scores_of_a_network_hold_after_a_restart_and_a_reload(swap, bundle_folder, tmp_path):
+    """Without them the strictest thresholds would apply until thousands of calls are scored again."""
+    level = Level(0.0, 9.0)
+    swap.scorer.networks = {"complete": NetworkScores(level)}
+    for number in range(4_000):
+        swap.scorer.networks["complete"].add(number, 6.0 if number % 10 == 0 else -5.0)
+    before = swap.scorer.networks["complete"]
+    first = begin(swap, tmp_path / "state")
+    first.close()
+    swap.load(bundle_folder)
+    assert swap.scorer.networks["complete"] is before  # the same model
+    swap.scorer.networks = {"complete": NetworkScores(level)}
+    second = begin(swap, tmp_path / "state")
+    again = swap.scorer.networks["complete"]
+    second.close()
+    assert again.shift == before.shift and again.shift.amount == -3.0
+    assert again.to_bytes() == before.to_bytes()
+    for damage in (b"", again.to_bytes()[:-8], bytes(24)):
+        with pytest.raises(ValueError, match="bytes of a sample"):
+            again.restore(damage)
