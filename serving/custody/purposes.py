@@ -1,13 +1,17 @@
 """Declarations: what a folder of calls or registers may be used for, checked by every reader.
 
 `dataset.json` states where the rows come from, on what legal basis they are held, for which purposes, and until when.
-It covers every file beside it. A simulated world (`world.json`) contains no real person's calls: it serves every
-purpose and does not expire. A folder without a declaration serves every purpose, too: its first use writes a line on
-the error stream, and records name the purpose "undeclared". A policy with `require_declaration = true` refuses it.
+It covers every file beside it. A simulated world contains no real person's calls: it serves every purpose and does not
+expire. Its statement `world.json` has the simulator's seed and scenario, and a hash of the calls beside it. For other
+calls the statement does not count. A folder without a declaration serves every purpose, too: its first use writes a
+line on the error stream, and records name the purpose "undeclared". A policy with `require_declaration = true` refuses
+it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Iterable
@@ -16,14 +20,14 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from msgspec import Meta, to_builtins
+from msgspec import Meta, Struct, to_builtins
 
 from callsieve.features.files.atomic import check_present, write_atomic
 from callsieve.features.files.decode import Record, as_kind, json_as
-from callsieve.features.files.strict_json import encode
+from callsieve.features.files.strict_json import decode, encode
 from callsieve.features.files.toml_file import read_toml
 
-FILE, SIMULATED = "dataset.json", "world.json"
+FILE, SIMULATED, CALLS = "dataset.json", "world.json", "calls.parquet"
 PURPOSES = ("scoring", "training", "evaluation", "monitoring", "statistics", "export", "reidentification")
 COVERED_BY = {"evaluation": ("training",), "monitoring": ("training", "scoring")}
 """Purposes that another one includes: who trains a model judges it, and who trains or scores watches for drift."""
@@ -31,6 +35,7 @@ UNDECLARED = "undeclared"
 """The source of a folder without a declaration, and the purpose that records name for its use."""
 POLICY = "CALLSIEVE_POLICY"
 """Environment variable: the policy file whose `require_declaration` applies where no other policy does."""
+_Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 _reported: set[Path] = set()
 
 
@@ -81,6 +86,15 @@ class _File(Record, frozen=True):
 
     def declaration(self) -> Declaration:
         return Declaration(self.source, self.basis, self.purposes, self.until.isoformat(), self.declared)
+
+
+class _World(Struct, frozen=True):
+    """The part of `world.json` that states a simulation."""
+
+    seed: str
+    size: str
+    scenario: _Hash
+    calls: _Hash
 
 
 def declare(
@@ -189,6 +203,8 @@ def declaration_is_required() -> bool:
 def copy_declaration(folder: Path, out: Path) -> None:
     """Copies the declaration of a folder, if it has one, to a folder of derived data, to which it also applies.
 
+    The statement of a simulated world then is about the derived calls, so they must be there already.
+
     Raises:
         ValueError: if the declaration has expired.
     """
@@ -197,7 +213,41 @@ def copy_declaration(folder: Path, out: Path) -> None:
         _reported.add(out.resolve())  # the line about the folder is enough
         return
     name = SIMULATED if declaration.simulated else FILE
-    write_atomic(out / name, (folder / name).read_bytes())
+    data = (folder / name).read_bytes()
+    if declaration.simulated and (out / CALLS).is_file():
+        data = f"{json.dumps(decode(data) | {'calls': calls_hash(out / CALLS)}, indent=1)}\n".encode()
+    write_atomic(out / name, data)
+
+
+def calls_hash(calls: Path) -> str:
+    """Returns the hash of a Parquet file's size and footer, which has the place and the size of every column; in hex.
+
+    It identifies a file of any size at once.
+
+    Raises:
+        ValueError: if the file is not Parquet.
+    """
+    with calls.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 8))
+        end = file.read(8)
+        length = int.from_bytes(end[:4], "little")
+        if end[4:] != b"PAR1" or length + 8 > size:
+            raise ValueError(f"{calls}: expected a Parquet file")
+        file.seek(size - 8 - length)
+        return hashlib.sha256(size.to_bytes(8, "little") + file.read(length)).hexdigest()
+
+
+def is_simulated(folder: Path) -> bool:
+    """Returns whether a folder has the statement of the simulator, about the calls beside it if there are any."""
+    path, calls = folder / SIMULATED, folder / CALLS
+    if not path.is_file():
+        return False
+    try:
+        statement = json_as(_World, path.read_bytes(), str(path))
+        return not calls.exists() or (calls.is_file() and calls_hash(calls) == statement.calls)
+    except ValueError:
+        return False
 
 
 def read_declaration(folder: Path) -> Declaration | None:
@@ -206,7 +256,7 @@ def read_declaration(folder: Path) -> Declaration | None:
     Raises:
         ValueError: if the declaration cannot be read.
     """
-    if (folder / SIMULATED).exists():
+    if is_simulated(folder):
         return Declaration("simulated", "none needed", PURPOSES, "", "", simulated=True)
     file = folder / FILE
     return json_as(_File, file.read_bytes(), str(file)).declaration() if file.exists() else None

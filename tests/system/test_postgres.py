@@ -22,6 +22,7 @@ from tests.support import small_bundle as small
 from tests.support.errors import refused
 from tests.support.keys import write_key
 from tests.support.servers.postgres import mlflow_server, postgres_cluster
+from tests.support.simulated import mark_simulated
 from tests.support.trainings import recorded_run
 from tests.training.oversight.audit.test_promote import approvals
 
@@ -66,8 +67,8 @@ def test_the_champion_as_mlflow_loads_it_gives_the_verdicts_of_the_command(
     """After the first week, when the history is long enough for the command to judge."""
     place, run, _, folder = server
     calls = world.calls.select(KEYED_COLUMNS)
-    (tmp_path / "world.json").touch()  # marks simulated calls
     pq.write_table(calls, tmp_path / "calls.parquet")
+    mark_simulated(tmp_path)
     words = ("--calls", tmp_path / "calls.parquet", "--layout", "keyed", "--out", tmp_path / "verdicts.parquet")
     Key.generate("c1", "callees").write(tmp_path / "callees.key")
     command_json("score", "--bundle", folder / "one" / "bundle", *words, "--callees-key", tmp_path / "callees.key")

@@ -49,6 +49,7 @@ from callsieve.training.world import load_scenario, simulate
 from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
 from tests.support.paths import ROOT
+from tests.support.simulated import mark_simulated
 from tests.support.trainings import recorded_run
 
 # National digits, as people would search for them, and the ways in which switches and people write them.
@@ -185,7 +186,7 @@ def captured(capfd, caplog):
 
 
 def score(bundle_folder, path, out, *, strict=False):
-    path.with_name("world.json").touch()
+    mark_simulated(path.parent)
     key, quarantine = bundle_folder / "number.key", out / "quarantine.jsonl"
     calls = CallFile(path=path, layout="callsieve", key=key, quarantine=quarantine, strict=strict)
     return score_file(
@@ -359,7 +360,6 @@ def test_a_whole_run_hides_all_numbers(written_world, training_run, monkeypatch,
 def keyed_folder(folder):
     """Writes keyed calls between the planted numbers, and registers of them, as a report reads them."""
     folder.mkdir()
-    (folder / "world.json").write_text("{}")  # simulated calls: of any age, for any purpose
     source = write_csv(folder / "raw.csv", sound_rows(), broken=False)
     key = folder.parent / "number.key"
     intake = Intake(Key("e1", bytes(range(32))))
@@ -367,6 +367,7 @@ def keyed_folder(folder):
     pq.write_table(
         read_keyed_file(CallFile(path=source, layout="callsieve", key=key), "scoring").calls, folder / "calls.parquet"
     )
+    mark_simulated(folder)  # calls of any age, for any purpose
     source.unlink()
     always = pa.array([FIRST - timedelta(days=9)] * len(FORMS), pa.timestamp("ms", "UTC"))
     time = {"valid_from": always, "valid_to": pa.nulls(len(FORMS), always.type), "known_at": always}

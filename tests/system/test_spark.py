@@ -50,6 +50,7 @@ from tests.conftest import command
 from tests.support import how_to, real_bundle
 from tests.support.calls.lacks import week_of_a_site, week_of_busy_callers, week_of_calls, without
 from tests.support.calls.strategies import EXAMPLE_CALL, as_keyed_table, histories
+from tests.support.simulated import mark_simulated
 from tests.training.tracking.test_mlflow_model import assert_same, folder, lite_rows, scores  # noqa: F401 - fixtures
 
 
@@ -68,8 +69,8 @@ def session():
 def four_days(world_folder, tmp_path_factory):
     """Four days of the tiny world."""
     path = tmp_path_factory.mktemp("some") / "calls.parquet"
-    path.with_name("world.json").touch()  # marks simulated calls
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(20_000, 10_000), path)
+    mark_simulated(path.parent)
     return path
 
 
@@ -194,7 +195,7 @@ def test_the_score_command_equals_the_table_engine(call, four_days, training_run
     by_spark, by_table = (read(tmp_path / name) for name in ("verdicts", "verdicts.parquet"))
     assert by_spark.equals(by_table.select(by_spark.column_names))
     words[4] = write_plain(without(pq.read_table(four_days), (NO_ROUTES,)), tmp_path / "poorer.parquet")
-    (tmp_path / "world.json").touch()
+    mark_simulated(tmp_path)
     _, by_table, _ = call(*words, "--json")
     assert call(*words, "--engine", "spark", "--json") == (0, by_table, "")
     assert json.loads(by_table)["feed"] == NO_ROUTES
@@ -314,7 +315,7 @@ def broken_tables(calls, tmp_path):
 
 def test_faults_are_reported_in_one_line(call, world, training_run, tmp_path):
     calls = world.calls.select(KEYED_COLUMNS).slice(0, 50)
-    (tmp_path / "world.json").touch()
+    mark_simulated(tmp_path)
     good = write_plain(calls, tmp_path / "good.parquet")
     (tmp_path / "there").mkdir()
     (tmp_path / "empty").mkdir()

@@ -21,6 +21,7 @@ from callsieve.features.files.progress import Progress, silent
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Use
 from callsieve.features.records import KEYED_COLUMNS
+from callsieve.serving.custody.purposes import CALLS, calls_hash
 from callsieve.training.world.basis.scenario import Drawn
 from callsieve.training.world.tables.registers import REGISTERS
 
@@ -29,6 +30,7 @@ from .world import PlannedWorld, World
 TABLES = ("calls", "truth", "numbers", "complaints", "findings")
 FACTS = "world.json"
 DRAWN = "drawn"  # key of FACTS: what a varied world drew
+CALLS_HASH = "calls"  # key of FACTS: hash of the calls, by which readers know that they are simulated
 REGISTER = "register_"  # prefix of a register's file name
 # Columns that must be keyed, and the use of their tokens.
 USES: dict[str, Use] = {"number": "number", "reporter": "number", "callee": "number", "trunk": "trunk"}
@@ -149,7 +151,9 @@ def _columns(table: pa.Table) -> dict[str, list[str]]:
 
 def _write_facts(world: World | PlannedWorld, folder: Path) -> None:
     """Writes the facts and what was drawn; as the last file, so that a folder with this file is complete."""
-    facts = world.facts | ({DRAWN: asdict(world.drawn)} if world.drawn else {})
+    facts = (
+        world.facts | {CALLS_HASH: calls_hash(folder / CALLS)} | ({DRAWN: asdict(world.drawn)} if world.drawn else {})
+    )
     write_atomic(folder / FACTS, f"{json.dumps(facts, indent=1)}\n".encode())
 
 
@@ -157,6 +161,7 @@ def read_facts(folder: Path) -> tuple[dict[str, str], Drawn | None]:
     """Returns the facts of a world, and what it drew if it was varied."""
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     drawn = facts.pop(DRAWN, None)
+    facts.pop(CALLS_HASH, None)
     return facts, drawn and Drawn(**drawn | {"lacks": tuple(drawn["lacks"])})
 
 

@@ -33,6 +33,7 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.status import MESSAGES
 from tests.support import real_bundle
 from tests.support.calls.record_files import write_records
+from tests.support.simulated import mark_simulated
 
 CALLEES = Key.generate("c1", "callees")
 
@@ -158,8 +159,8 @@ def test_a_keyed_file_needs_no_order(site, tmp_path):
     _, expected = in_memory(site)
     read = read_keyed_file(records(site), "scoring")
     mixed = read.calls.take(np.random.default_rng(1).permutation(read.calls.num_rows))
-    (tmp_path / "world.json").touch()
     pq.write_table(mixed, tmp_path / "calls.parquet", row_group_size=100)
+    mark_simulated(tmp_path)
     keyed = CallFile(path=tmp_path / "calls.parquet", layout="keyed")
     score(site, tmp_path / "verdicts.parquet", calls=keyed, threads=1)
     verdicts = pq.read_table(tmp_path / "verdicts.parquet")

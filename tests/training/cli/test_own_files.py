@@ -13,6 +13,7 @@ from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.custody import purposes
 from callsieve.serving.custody.purposes import PURPOSES, declare, require_purpose
 from callsieve.training import read_dataset
+from callsieve.training.oversight.governance.compliance import AuditScope, report
 from callsieve.training.oversight.log.run_paths import working_store
 from callsieve.training.tracking import mlflow_read
 from callsieve.training.tracking.feature_table import read_table, split
@@ -173,6 +174,35 @@ def test_only_declared_data_expire(world, tmp_path):
     says = r"calls\.parquet: all .* are older than 60 days, the period of \[calls\] in retention\.toml"
     with pytest.raises(ValueError, match=says):
         read_dataset(tmp_path)
+
+
+@pytest.mark.source("L42", "P4", by="serving/custody/purposes.py")
+def test_a_statement_of_other_calls_does_not_make_real_calls_simulated(world, tmp_path):
+    """An empty world.json, that of another world and that of the same world before a change lift no declaration."""
+    write_world(world, tmp_path)
+    statement = (tmp_path / "world.json").read_bytes()
+    assert require_purpose(tmp_path, "export").simulated
+    calls = pq.read_table(tmp_path / "calls.parquet")
+    pq.write_table(calls.slice(1), tmp_path / "calls.parquet")
+    declare(tmp_path, "switch", "contract", ["scoring"], "2999-12-31")
+    for text in (
+        b"",
+        b"{}",
+        statement,
+        json.dumps({"seed": "1", "size": "tiny", "scenario": "a", "calls": "b"}).encode(),
+    ):
+        (tmp_path / "world.json").write_bytes(text)
+        with pytest.raises(ValueError, match="declared for scoring, not for export"):
+            require_purpose(tmp_path, "export")
+    [result] = [
+        d["result"] for d in report(AuditScope((tmp_path,), None, (), None))["duties"] if d["name"] == "in time"
+    ]
+    assert "simulated" not in result and "calls.parquet" in result, "retention was lifted"
+    (tmp_path / "dataset.json").unlink()
+    [duty] = [d for d in report(AuditScope((tmp_path,), None, (), None))["duties"] if d["name"] == "declared"]
+    assert not duty["holds"] and duty["result"].endswith("world.json is not of these calls")
+    write_world(world, tmp_path)
+    assert require_purpose(tmp_path, "export").simulated
 
 
 def test_own_files_become_a_model_in_one_command(run_command, own, monkeypatch, tmp_path):

@@ -25,6 +25,7 @@ from callsieve.training.studies.rule_figures import CallTruth, _words, model_apa
 from tests.support import lite_bundle
 from tests.support.imports import MODULES, everywhere, file_of, imported, name_of
 from tests.support.paths import ROOT
+from tests.support.simulated import mark_simulated
 
 # Modules that make and judge a model.
 OF_THE_MODEL = (
@@ -224,9 +225,9 @@ def test_the_policy_diff_counts_changed_actions_by_slice(
     (tmp_path / "eager.toml").write_text(EAGER)
     (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
     path = tmp_path / "calls.parquet"
-    path.with_name("world.json").touch()
     calls = pq.read_table(world_folder / "calls.parquet")
     pq.write_table(calls.take(list(range(0, calls.num_rows, 5))), path)
+    mark_simulated(tmp_path)
     common = ("--calls", path, "--layout", "keyed", "--bundle", training_run[0] / "bundle", "--registers", world_folder)
     verdicts = {}
     for name in ("none", "eager"):
@@ -277,7 +278,7 @@ def test_a_file_without_valid_calls_is_refused(run_command, tmp_path):
     lite_bundle.write_bundle(tmp_path)
     Key("e1", bytes(range(32))).write(tmp_path / "number.key")
     (tmp_path / "none.toml").write_text('version = "none"\n[bands]\n')
-    (tmp_path / "world.json").touch()
+    mark_simulated(tmp_path)
     (tmp_path / "calls.txt").write_text("start,caller,callee\nsoon,13800138000,13800138001\n")
     policies = (tmp_path / "none.toml", tmp_path / "none.toml")
     arguments = ("--calls", tmp_path / "calls.txt", "--key", tmp_path / "number.key", "--bundle", tmp_path / "bundle")

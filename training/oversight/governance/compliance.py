@@ -16,7 +16,7 @@ from typing import Any
 from callsieve.features.files.dates import DAY, now_ms
 from callsieve.features.keys.tokens import read_key
 from callsieve.serving.custody.expiry import count_expired
-from callsieve.serving.custody.purposes import SIMULATED, read_declaration, require_purpose
+from callsieve.serving.custody.purposes import SIMULATED, is_simulated, read_declaration, require_purpose
 from callsieve.serving.custody.retention import Retention, read_retention
 from callsieve.serving.http.api_keys import read_keys
 from callsieve.training.oversight.audit.verify import verify
@@ -110,8 +110,10 @@ def check_declarations(scope: AuditScope, _rules: Retention, _now: int) -> Itera
     for folder in scope.data:
         try:
             declaration = read_declaration(folder)
+            beside = f"; {SIMULATED} is not of these calls" if (folder / SIMULATED).exists() else ""
             if declaration is None:
-                yield Duty("declared", "L42", False, f"{folder}: no declaration; run `callsieve privacy declare`")
+                result = f"{folder}: no declaration; run `callsieve privacy declare`{beside}"
+                yield Duty("declared", "L42", False, result)
                 continue
             require_purpose(folder, declaration.purposes[0])
             yield Duty("declared", "L42", True, f"{folder}: for {', '.join(declaration.purposes)}")
@@ -122,7 +124,7 @@ def check_declarations(scope: AuditScope, _rules: Retention, _now: int) -> Itera
 def check_erasure(scope: AuditScope, rules: Retention, now: int) -> Iterator[Duty]:
     """Checks that no row is expired, and that the last erasure is at most a day old."""
     for folder in scope.data:
-        if (folder / SIMULATED).exists():
+        if is_simulated(folder):
             yield Duty("in time", "P5", True, f"{folder}: simulated, without retention")
             continue
         tables = {path: rules.tables.get(path.stem) for path in sorted(folder.glob("*.parquet"))}

@@ -14,6 +14,7 @@ from callsieve.training.oversight.governance.parties import regulators
 from callsieve.training.oversight.governance.working_days import read_working_days
 from callsieve.training.oversight.privacy import tables
 from tests.support import real_bundle
+from tests.support.simulated import mark_simulated
 
 INTAKE = Intake(real_bundle.NUMBER_KEY)
 FRIDAY = datetime(2026, 3, 6, 3, tzinfo=UTC)
@@ -24,7 +25,7 @@ CATEGORIES = ("loans", "fraud", "property", "loans")
 @pytest.fixture
 def folder(tmp_path):
     """Four complaints of two people, known on a Friday."""
-    (tmp_path / "world.json").write_text("{}")
+    mark_simulated(tmp_path)
     table = {
         "number": [INTAKE.token("number", f"1380000000{place}") for place in range(4)],
         "reporter": [INTAKE.token("number", PEOPLE[place % 2]) for place in range(4)],

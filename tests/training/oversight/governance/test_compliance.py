@@ -16,6 +16,7 @@ from callsieve.training.oversight.privacy.rewriting import rewrite
 from callsieve.training.oversight.privacy.states import calls_fingerprint
 from tests.serving.http.test_app import PATHS
 from tests.support import small_bundle as small
+from tests.support.simulated import mark_simulated
 from tests.training.oversight.privacy.test_deletion import days_of, folder, key, keys_of, log, make_older  # noqa: F401 - fixtures
 
 
@@ -112,7 +113,7 @@ def test_an_audit_key_only_reads(tmp_path):
 
 def test_undeclared_calls_break_a_duty_and_simulated_calls_do_not(tmp_path):
     assert broken(AuditScope((tmp_path,), None, (), None)) == {"declared"}
-    (tmp_path / "world.json").touch()
+    mark_simulated(tmp_path)
     duties = report(AuditScope((tmp_path,), None, (), None))["duties"]
     [late] = [duty for duty in duties if duty["name"] == "in time"]
     assert late["holds"] and late["result"].endswith("simulated, without retention")

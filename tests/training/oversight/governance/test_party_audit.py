@@ -12,6 +12,7 @@ from callsieve.training.oversight.governance.party_audit import open_audit, part
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.log.tickets import PARTY_AUDIT
 from tests.support import real_bundle
+from tests.support.simulated import mark_simulated
 from tests.training.oversight.privacy.test_deletion import agreed, gates_file, key, keys_of, log  # noqa: F401 - fixtures
 
 INTAKE = Intake(real_bundle.NUMBER_KEY)
@@ -30,7 +31,7 @@ CALLS = [
 def folder(tmp_path_factory):
     """Five calls on two trunks of two operators; one trunk carries one call, and one call is complained about."""
     folder = tmp_path_factory.mktemp("parties")
-    (folder / "world.json").write_text("{}")
+    mark_simulated(folder)
     rows = sorted(CALLS, key=lambda call: call[3])
     table = {
         "start": pa.array([DAY + timedelta(days=day) for *_, day, _, _ in rows], pa.timestamp("ms", "UTC")),

@@ -35,6 +35,7 @@ from callsieve.training.oversight.governance.report import (
     write_report,
 )
 from callsieve.training.oversight.governance.report_page import page
+from tests.support.simulated import mark_simulated
 
 pytestmark = pytest.mark.system
 
@@ -324,7 +325,7 @@ def test_groups_with_victims_in_common_are_reported(tmp_path):
         "category": ["loans"] * 18,
     }
     pq.write_table(pa.table(known), tmp_path / "complaints.parquet")
-    (tmp_path / "world.json").write_text("{}")
+    mark_simulated(tmp_path)
     now = "2026-03-03/2026-03-04"
     shown = call_cells(read_report_data(tmp_path), now, "2026-03-02/2026-03-03", {"callee": 10, "caller": 5})
     rows = tables_of(shown, now, "")["victims_in_common"]
@@ -363,7 +364,7 @@ def bulk(tmp_path_factory):
     register |= {"principal": ["bank"], "outsourced": [True], "agent": ["dialler"]}
     register |= {name: pa.array(value, pa.timestamp("ms", "UTC")) for name, value in moments.items()}
     pq.write_table(pa.table(register), folder / "register_campaigns.parquet")
-    (folder / "world.json").write_text("{}")
+    mark_simulated(folder)
     return read_report_data(folder)
 
 
@@ -385,7 +386,7 @@ def test_written_registers_and_blocks_of_numbers_are_read(bulk, tmp_path):
     rest = {"business": ["loans"], "principal": ["a"], "outsourced": [None], "hour_from": [None], "hour_to": [None]}
     rest |= {name: [moment] for name, moment in moments.items()}
     pq.write_table(bulk.calls, tmp_path / "calls.parquet")
-    (tmp_path / "world.json").write_text("{}")
+    mark_simulated(tmp_path)
     wanted = columns(bulk)["registered"].codes
     of_block = np.where(bulk.calls["start"].to_numpy() < moments["valid_to"], 0, 1)
     for number, part, codes in ((register["number"], None, wanted), (None, block, of_block)):
