@@ -208,6 +208,8 @@ def measured(figures: RunFigures, refused: str) -> dict[str, object]:
         gettext("Calibration error"): share(figures["reliability"]["ece"], 2),
         gettext("Nuisance callers by kind, caught"): kinds(figures, nuisance=True),
         gettext("Innocent callers by kind, flagged"): kinds(figures, nuisance=False),
+        gettext("Innocent calls by number class, flagged"): number_classes(figures),
+        **announcing(figures),
     }
 
 
@@ -249,6 +251,30 @@ def kinds(figures: RunFigures, *, nuisance: bool) -> str:
     counts = [gettext("%(part)s of %(whole)s", part=count(row["flagged"]), whole=count(row["calls"])) for row in rows]
     named = (f"{words(row['slice'])} {flagged}" for row, flagged in zip(rows, counts, strict=True))
     return gettext("; ").join(named) or gettext("none")
+
+
+def number_classes(figures: RunFigures) -> str:
+    """Returns the flagged innocent calls of each number class."""
+    counts = [
+        gettext(
+            "%(kind)s %(part)s of %(whole)s",
+            kind=words(name),
+            part=count(row["false_calls"]),
+            whole=count(row["benign_calls"]),
+        )
+        for name, row in sorted(figures["bands"][0]["strata"].items())
+    ]
+    return gettext("; ").join(counts) or gettext("none")
+
+
+def announcing(figures: RunFigures) -> dict[str, object]:
+    """Returns the flagged calls of surveys and public announcements, which no certificate covers; {} without any."""
+    apart = figures["announcing"]
+    if not apart["calls"]:
+        return {}
+    part, whole = count(apart["flagged"]), count(apart["calls"])
+    text = gettext("%(part)s of %(whole)s calls flagged; in no other figure but those by kind", part=part, whole=whole)
+    return {gettext("Surveys and public announcements"): text}
 
 
 def limits(figures: RunFigures) -> dict[str, object]:
