@@ -67,6 +67,13 @@ def shipped_model(output: Output) -> Figures:
         "false calls in 10,000 by world": f"{', '.join(f'{rate:.1f}' for rate in rates)}, mean {fmean(rates):.2f}",
         "worlds with at most 1 in 10,000": f"{sum(rate <= 1 for rate in rates)} of {len(rates)}",
         "false calls, with the rules": f"{policy['false_calls']:,}",
+        "false calls by number class": ", ".join(
+            f"{name} {row['false_calls']} of {row['benign_calls']:,}"
+            for name, row in sorted(output["bands"][0]["strata"].items())
+        ),
+        "calls of surveys and announcements flagged, in no other figure": (
+            f"{output['announcing']['flagged']:,} of {output['announcing']['calls']:,}"
+        ),
         "catch in hindsight": percent(head["in_hindsight"]),
     }
     for name in (MODEL, REGRESSION, RULE, "five counters"):
