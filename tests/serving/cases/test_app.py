@@ -97,8 +97,8 @@ def test_a_decision_is_logged_even_if_scorers_cannot_be_updated(desk, monkeypatc
     assert desk.post(DECIDE, json.dumps(decision).encode(), desk.keys["reviewer-1"])[0] == 500
     assert desk.logged == [decision | {"person": "reviewer-1", "state": "overturned"}]
     monkeypatch.undo()
-    wait_until((desk.state / FILE).exists)
-    assert list(read_cleared(desk.state / FILE)) == ["e1.caller1"]
+    cleared = desk.state / FILE
+    wait_until(lambda: cleared.exists() and list(read_cleared(cleared)) == ["e1.caller1"])
 
 
 def test_requests_need_their_scope_and_a_valid_body(desk):
