@@ -38,7 +38,7 @@ from .complaint_rows import complaint_table, read_complaints
 from .memory_scoring import SCORING, ScoreInputs, open_registers, open_scorer, summary
 from .output_keys import callee_keys_or_temporary
 from .own_column_join import read_own_columns
-from .shard_scoring import VERDICTS, Job, score_shard
+from .shard_scoring import VERDICTS, Job, score_shard, shift_of_file
 from .verdict_file import CopiedColumns, check_copied, write_verdicts
 
 MEMORY = 3 << 29  # bytes that shards are planned for: with the rest of the program it stays below 2 GiB
@@ -90,10 +90,11 @@ def score_file(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict
         if inputs.out is not None:
             spans = {"spans": job.spans, "span_rows": SPAN_ROWS}
             write_verdicts(scored, keyed.refused, copies, inputs.out, callee_keys, step["write"], **spans)
+        shift = shift_of_file(plan, job)
         counts = total([json.loads(read_notes(file)["counts"]) for file in scored])
         shutil.rmtree(plan.work)
     counts["rules"] = {name: counts["rules"][name] for name in BITS if name in counts["rules"]}
-    figures = summary(scorer, declaration, job.feed, {"calls": count, **counts}, keyed.quarantined)
+    figures = summary(scorer, declaration, (job.feed, shift), {"calls": count, **counts}, keyed.quarantined)
     return figures | ({"resumed": True} if resumed else {})
 
 

@@ -22,6 +22,7 @@ from callsieve.features.offline.complaint_vectors import complaint_vectors
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.coverage import call_days, covered_rows
 from callsieve.features.online.feeds import feed_of_table
+from callsieve.serving.bundle.level import Shift
 from callsieve.serving.bundle.signing import read_public_key, signer_path
 from callsieve.serving.custody.purposes import Declaration, require_purpose
 from callsieve.serving.custody.retention import read_retention
@@ -161,14 +162,20 @@ def open_registers(folder: Path | None, key: Path | None, purpose: str) -> Regis
 
 
 def summary(
-    scorer: Scorer, declaration: Declaration, feed: str, counts: Mapping[str, Any], quarantined: Mapping[str, int]
+    scorer: Scorer,
+    declaration: Declaration,
+    scope: tuple[str, Shift],
+    counts: Mapping[str, Any],
+    quarantined: Mapping[str, int],
 ) -> dict[str, Any]:
     """Returns the figures of scored calls, JSON-able.
 
     Args:
+        scope: feed of the records, and shift of their network.
         counts: `calls`, `filling`, the start of the last call as `last` (Unix ms), and other counts, which are copied.
         quarantined: number of rows that are no calls, by reason.
     """
+    feed, shift = scope
     return {
         "model": scorer.bundle.model_id,
         "policy": scorer.policy.version,
@@ -176,6 +183,9 @@ def summary(
         **{name: count for name, count in counts.items() if name != "last"},
         "feed": feed,
         "other_feed": 0 if scorer.bands(feed) else counts["calls"] - counts["filling"],
+        "shift": shift.amount,
+        "unlike_network": counts["calls"] - counts["filling"] if shift.unlike else 0,
+        "score_level": shift.detail,
         "quarantined": dict(quarantined),
         "valid_until": scorer.bundle.valid_until,
         "stale": counts["last"] > scorer.valid_until_ms,

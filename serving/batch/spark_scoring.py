@@ -101,7 +101,7 @@ def score(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict[str,
         columns = ("start", "caller", "callee", "score probability", f"array({words})[action] action", "rules")
         spark.write(scored.selectExpr(*columns, "status", "message"), str(out))
     scored.unpersist()
-    return summary(scorer, declaration, feed, figures, {})
+    return summary(scorer, declaration, (feed, shift), figures, {})
 
 
 def shift_of_frame(frame: Any, scorer: Scorer, worker: WorkerInputs, days: frozenset[int], feed: str) -> Shift:

@@ -240,6 +240,13 @@ def show_scored(result: Mapping[str, Any]) -> None:
     console.say(f"feed of the records: {result['feed']}")
     if result["other_feed"]:
         console.say(f"{result['other_feed']:,} calls were not scored: the model has no threshold for this feed")
+    if result["unlike_network"]:
+        console.say(
+            f"{result['unlike_network']:,} calls were not scored: the model's thresholds were chosen on other networks "
+            f"({result['score_level']}); callsieve adapt makes thresholds for this one"
+        )
+    elif result["score_level"]:
+        console.say(result["score_level"])
     for stratum, count in result["no_threshold"].items():
         console.say(f"{count:,} calls were not scored: the model has no threshold for the number class {stratum!r}")
     for line in console.quarantined(result["quarantined"]):

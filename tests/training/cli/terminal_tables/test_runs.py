@@ -72,6 +72,7 @@ def test_scored_calls_show_rows_that_have_no_score(capsys):
         "calls": 1200, "model": "m1", "actions": {"pass": 1199, "label": 1}, "callers": {"pass": 90, "label": 1},
         "rules": {"ring_once": 7}, "quarantined": {"not_a_number": 1234}, "stale": True, "valid_until": "2026-04-01",
         "filling": 1100, "no_threshold": {"unknown": 1050}, "feed": "no routes", "other_feed": 1040,
+        "unlike_network": 1100, "score_level": "score level 1.0, learnt from 5.0 to 8.0",
     }  # fmt: skip
     show_scored(figures)
     out = capsys.readouterr().out
@@ -82,7 +83,9 @@ def test_scored_calls_show_rows_that_have_no_score(capsys):
     assert "1,050 calls were not scored: the model has no threshold for the number class 'unknown'" in out
     assert "feed of the records: no routes" in out
     assert "1,040 calls were not scored: the model has no threshold for this feed" in out
+    assert "1,100 calls were not scored: the model's thresholds were chosen on other networks (score level 1.0, " in out
     nothing = {"rules": {}, "quarantined": {}, "stale": False, "filling": 0, "no_threshold": {}, "other_feed": 0}
+    nothing |= {"unlike_network": 0, "score_level": ""}
     show_scored(figures | nothing)
     assert len(capsys.readouterr().out.splitlines()) < len(out.splitlines()) - 6  # empty parts are left out
 
