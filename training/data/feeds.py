@@ -1,8 +1,8 @@
 """Feeds: the same calls as a complete record and as poorer records show them.
 
 Many systems record less than every call: answered calls only, because billing needs nothing else; calls in one
-direction; no trunk or device. `features/online/feeds.py` names the feeds and recognises them. Thresholds are chosen and
-certified on each of POORER_FEEDS.
+direction; no trunk or device; the calls of one site. `features/online/feeds.py` names the feeds and recognises them.
+Thresholds are chosen and certified on each of POORER_FEEDS.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from callsieve.features.arrays import Array
 from callsieve.features.catalogue import own_columns
 from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.intake.text_columns import dictionary_encoded
+from callsieve.features.kernel.windows import WEEK
 from callsieve.features.offline.complaint_vectors import complaint_vectors
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.feeds import (
     ANSWERED_ONLY,
+    BUSY_CALLS,
     COMPLETE,
     LACKS,
     NO_ORGANISATIONS,
@@ -36,6 +38,7 @@ from callsieve.serving.batch.own_column_join import own_values
 from callsieve.serving.rules.strata import STRATA, strata_of
 
 from .dataset import Dataset
+from .sites import SiteCalls, as_recorded, calls_of_sites, coded_parties
 
 BILLING = ", ".join((ANSWERED_ONLY, NO_ROUTES, NO_RING_TIME))
 """What billing needs: parties, start and duration of answered calls."""
@@ -109,30 +112,47 @@ def vectors_on(name: str, dataset: Dataset, features: tuple[str, ...], threads: 
         rows: places of the calls that need a vector, if the feed records them; by default all.
     """
     recorded, calls = recorded_calls(dataset.calls, name)
+    # Complaints and own columns are of numbers, whatever a site calls them.
+    named = dataset.calls.take(pa.array(recorded)) if ONE_SITE in lacks_of(name) else calls
     chosen = recorded if rows is None else np.intersect1d(rows, recorded, assume_unique=True)
     places = np.searchsorted(recorded, chosen)
     X = vectors(calls, rows=places, threads=threads or None)
     if set(features) & set(COMPLAINT_NAMES):
-        of_complaints = complaint_vectors(calls, complaint_table(dataset.calls, dataset.complaints))
+        of_complaints = complaint_vectors(named, complaint_table(dataset.calls, dataset.complaints))
         X = np.hstack([X, of_complaints[places]])
     if own_columns(features):
-        callers, start = calls["caller"].take(pa.array(places)), calls["start"].to_numpy()[places]
+        callers, start = named["caller"].take(pa.array(places)), calls["start"].to_numpy()[places]
         X = np.hstack([X, own_values(features, callers, start, dataset.own)])
     return Feed(name, recorded, chosen, X)
 
 
 def recorded_rows(calls: pa.Table, feed: str) -> Array:
     """Returns the places of the calls that a feed records."""
+    return _recorded(calls, feed).rows
+
+
+def _recorded(calls: pa.Table, feed: str) -> SiteCalls:
+    """Returns the places of the calls that a feed records, and the site of each; -1 if the feed cuts no sites."""
     lacks = lacks_of(feed)
-    recorded = answered_rows(calls) if ANSWERED_ONLY in lacks else np.arange(calls.num_rows)
-    return recorded[of_one_operator(calls.take(pa.array(recorded)))] if SPARSE in lacks else recorded
+    rows = answered_rows(calls) if ANSWERED_ONLY in lacks else np.arange(calls.num_rows)
+    if SPARSE in lacks:
+        rows = rows[of_one_operator(calls.take(pa.array(rows)))]
+    if NO_ORGANISATIONS in lacks:
+        rows = rows[~to_busy_callers(calls.take(pa.array(rows)))]
+    if ONE_SITE in lacks:
+        cut = calls_of_sites(calls.take(pa.array(rows)))
+        return SiteCalls(rows[cut.rows], cut.site)
+    return SiteCalls(rows, np.full(len(rows), -1))
 
 
 def recorded_calls(calls: pa.Table, feed: str) -> tuple[Array, pa.Table]:
     """Returns the places of the calls that a feed records, and the calls as the feed records them."""
-    lacks, recorded = lacks_of(feed), recorded_rows(calls, feed)
+    lacks, cut = lacks_of(feed), _recorded(calls, feed)
+    recorded = cut.rows
     if len(recorded) < calls.num_rows:
         calls = calls.take(pa.array(recorded))
+    if ONE_SITE in lacks:
+        calls = as_recorded(calls, cut.site)
     if OUTGOING_ONLY in lacks:
         callee = dictionary_encoded(calls["callee"])
         words = pc.binary_join_element_wise(OTHER_NETWORK, callee.dictionary.cast(pa.string()), "")
@@ -157,6 +177,17 @@ def of_one_operator(calls: pa.Table) -> Array:
     for party in parties:
         both &= np.asarray(pc.is_in(party.dictionary.cast(pa.string()), own))[party.indices.to_numpy()]
     return both
+
+
+def to_busy_callers(calls: pa.Table) -> Array:
+    """Returns whether each call is to a number that makes BUSY_CALLS or more in a week of the records; bool."""
+    caller, callee = coded_parties(calls)
+    start = calls["start"].to_numpy()
+    week = (start - start[:1]) // WEEK  # calls are in order of start
+    weeks, numbers = int(week.max(initial=0)) + 1, int(max(caller.max(initial=0), callee.max(initial=0))) + 1
+    made = np.bincount(caller * weeks + week, minlength=weeks * numbers)
+    most = made.reshape(numbers, weeks).max(axis=1)
+    return np.asarray(most[callee] >= BUSY_CALLS)
 
 
 def _with_column(calls: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
