@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, ParamSpec, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -30,6 +32,8 @@ from rich.text import Text
 
 from callsieve.features.files.progress import Progress
 
+P = ParamSpec("P")
+T = TypeVar("T")
 LONGEST_WORD = 16
 FILE_WIDTH = 160  # columns, where standard output is a file
 OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else FILE_WIDTH)
@@ -183,6 +187,20 @@ def fail(message: str, code: int = 1) -> NoReturn:
     """Prints one line on standard error and exits: code 1 for a fault, 2 for wrong usage."""
     ERR.print(f"callsieve: {' '.join(message.split())}", markup=False, style="red")
     raise SystemExit(code)
+
+
+def private(command: Callable[P, T]) -> Callable[P, T]:
+    """Makes a command write files of mode 0600 and folders of mode 0700, because they have tokens of people."""
+
+    @wraps(command)
+    def run(*values: P.args, **options: P.kwargs) -> T:
+        before = os.umask(0o077)
+        try:
+            return command(*values, **options)
+        finally:
+            os.umask(before)
+
+    return run
 
 
 def new_folder(path: Path) -> Path:

@@ -53,6 +53,7 @@ class VectorOptions:
     engine: EngineName = "table"
 
 
+@console.private
 def features(
     context: typer.Context,
     rows: RowOptions,
@@ -161,6 +162,7 @@ class ScoreOptions:
     engine: EngineName = "table"
 
 
+@console.private
 def score(context: typer.Context, calls: Calls, rows: RowOptions, options: ScoreOptions) -> Result:
     """Give each call of a file the verdict that it would have got as it rang.
 

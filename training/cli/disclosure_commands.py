@@ -44,6 +44,7 @@ Tokens = Annotated[
 ActFile = Annotated[Path, typer.Option("--out", help="New file for the request.")]
 
 
+@console.private
 def export(
     data: Data,
     span: Span,

@@ -58,6 +58,7 @@ def report(
     return Result(figures, show)
 
 
+@console.private
 def parties(
     data: Data,
     request: Request,

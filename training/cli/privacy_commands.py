@@ -142,6 +142,7 @@ def retention(
     return Result(result, lambda: _show_retention(result), failed=bool(result["left"]))
 
 
+@console.private
 def hold(
     data: Data,
     log: LogOptions,

@@ -156,7 +156,7 @@ def key_own_files(
         check_layout(checks.layout)
     if trusted is not None:
         trusted_layout(trusted.layout)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, mode=0o700)  # keyed calls of people
     step = steps(progress, {"trusted": 1, "checks": 1, "complaints": 1, "calls": 9})
     quarantined: dict[Path, dict[str, int]] = {}
     # The shorter files first: a fault in them is reported before the calls are read.

@@ -110,6 +110,8 @@ def test_undeclared_data_are_used_and_recorded_so(run_command, own, tmp_path):
     code, out, err = run_command("features", *words, "--out", tmp_path / "vectors")
     assert code == 0 and json.loads(out)["purpose"] == "undeclared"
     assert err.count("\n") == 1 and f"{own}: training without declared purposes" in err
+    files = [tmp_path / "vectors", *(tmp_path / "vectors").rglob("*")]
+    assert {path.stat().st_mode & 0o777 for path in files} <= {0o600, 0o700}
     code, out, err = run_command("features", *words, "--out", tmp_path / "again")
     assert (code, err) == (0, "")  # the line is written once
 

@@ -444,6 +444,28 @@ def test_small_exports_add_up_to_a_large_export(folder, log, command_error, run_
     assert run_command(*words, tmp_path / "4.parquet")[0] == 0
 
 
+@pytest.fixture
+def open_umask():
+    """A process whose new files all users may read."""
+    before = os.umask(0o022)
+    yield
+    assert os.umask(before) == 0o022, "a command changed the umask of the process"
+
+
+@pytest.mark.source("P13", by="training/cli/disclosure_commands.py")
+@pytest.mark.usefixtures("open_umask")
+def test_exported_and_held_calls_are_the_users_alone(folder, log, command_json, tmp_path):
+    rewrite(folder / "calls.parquet", lambda table: table.slice(0, 20))
+    first, last = days_of(folder)
+    request = ("--purpose", "a sample", "--person", "me", *keys_of(log))
+    out = tmp_path / "out.parquet"
+    command_json("privacy", "export", "--data", folder, "--first", first, "--last", last, *request, "--out", out)
+    command_json("privacy", "hold", "--data", folder, *request)
+    (tmp_path / "other").touch()
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (out, folder / "held.parquet", tmp_path / "other")}
+    assert modes == {"out.parquet": 0o600, "held.parquet": 0o600, "other": 0o644}
+
+
 @pytest.mark.source("P9", by="training/oversight/log/tickets.py")
 def test_reidentification_needs_two_tickets_of_others_and_is_logged(log, key, run_command):
     order = (PERSON, "--purpose", "court order 8", "--person", "risk")
