@@ -43,7 +43,7 @@ from .sites import SiteCalls, as_recorded, calls_of_sites, coded_parties
 BILLING = ", ".join((ANSWERED_ONLY, NO_ROUTES, NO_RING_TIME))
 """What billing needs: parties, start and duration of answered calls."""
 POORER_FEEDS = (
-    *(lack for lack in LACKS if lack not in (ONE_SITE, NO_ORGANISATIONS)),
+    *LACKS,
     ", ".join((ANSWERED_ONLY, NO_RING_TIME)),
     ", ".join((NO_ROUTES, NO_RING_TIME)),
     BILLING,

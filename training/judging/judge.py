@@ -22,7 +22,7 @@ from callsieve.training.data.dataset import count_numbers
 from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of, caution_of, chosen_on
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.pool import FolderFacts
-from callsieve.training.model.scores import score_rows, shift_by_folder
+from callsieve.training.model.scores import score_rows, shifts_of_folders
 from callsieve.training.model.train import Trained, covered_calls, folder_entry, missing_calls
 
 from .baselines import baseline_scores
@@ -91,7 +91,7 @@ def judge(
         bundle = scorer.bundle
         wanted, columns = calls.rows | calls.lives, feature_columns(bundle.features)
         raw = score_rows(bundle.model, t.X, np.arange(len(wanted)), wanted, columns, t.settings.threads)
-        raw -= shift_by_folder(bundle, raw, t.pool)[t.pool.folder]
+        raw -= shifts_of_folders(bundle.levels.get(bundle.feed), raw, t.pool)[t.pool.folder]
         baselines[name] = raw, bundle.thresholds[0]
     last = folder_entry(t.folders[-1])
     return {

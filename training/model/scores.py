@@ -21,7 +21,7 @@ from callsieve.features.arrays import Array
 from callsieve.features.online.feeds import COMPLETE, needs_second_model, with_lacks
 from callsieve.serving.bundle.forest import Forest
 from callsieve.serving.bundle.level import level_of
-from callsieve.serving.bundle.metadata import SECOND, BundleMetadata, Level
+from callsieve.serving.bundle.metadata import SECOND, Level
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.serving.scorer.network_scores import MOST_CALLS
 from callsieve.training.own.own_estimator import OwnModel, RiskModel, predictor
@@ -63,10 +63,8 @@ def score_pool(fitted: Fitted, matrix: Matrix, gathered: Gathered, settings: Set
     for name, feed in {COMPLETE: complete, **gathered.poorer}.items():
         X, model = feed.vectors.array(), model_of(gathered.feed, name, fitted.models)
         raw = score_feed(fitted, model, cv_fold, pool, X, feed.places, settings)
-        of_folders = levels_of_folders(raw, pool) if fitted.by_folder else []
-        if (level := range_of_levels(of_folders, pool)) is not None:
-            levels[name] = level
-            amounts = np.array([level.shift(own).amount for own in of_folders])
+        if fitted.by_folder and (level := range_of_levels(levels_of_folders(raw, pool), pool)) is not None:
+            levels[name], amounts = level, shifts_of_folders(level, raw, pool)
             raw -= amounts[pool.folder]
             shift = amounts if name == COMPLETE else shift
         scores[name] = FeedScores(raw, strata_at(X, feed.places, len(pool.start)))
@@ -81,10 +79,13 @@ def levels_of_folders(raw: Array, pool: Pool) -> list[float | None]:
     return [level_of(raw[rows[:: len(rows) // MOST_CALLS + 1]].tolist()) for rows in places]
 
 
-def shift_by_folder(bundle: BundleMetadata, raw: Array, pool: Pool) -> Array:
-    """Returns how much less than its raw scores a bundle's scores of each folder are, by place of a folder."""
-    levels, own = levels_of_folders(raw, pool), bundle.levels.get(bundle.feed)
-    return np.array([0.0 if own is None else own.shift(level).amount for level in levels])
+def shifts_of_folders(level: Level | None, raw: Array, pool: Pool) -> Array:
+    """Returns how much less than raw scores the scores of each folder are, by place of a folder.
+
+    Args:
+        level: the levels that thresholds are distances from; None for fixed thresholds.
+    """
+    return np.array([0.0 if level is None else level.shift(own).amount for own in levels_of_folders(raw, pool)])
 
 
 def range_of_levels(levels: Sequence[float | None], pool: Pool) -> Level | None:
