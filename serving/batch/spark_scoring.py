@@ -7,6 +7,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from callsieve.features.arrays import Floats
@@ -36,7 +37,7 @@ from .verdict_file import statuses
 
 VERDICT = (
     "start long, caller string, callee string, score double, action tinyint, rules string, banded tinyint, met long, "
-    "silent string, filled boolean, status string, message string"
+    "silent string, filled boolean, broken boolean, status string, message string"
 )
 
 
@@ -183,7 +184,7 @@ def verdict_figures(scored: Any) -> dict[str, Any]:
         return dict(frame.groupBy(column).count().collect())
 
     with spark.one_line_errors():
-        totals = scored.selectExpr("count(*) calls", "count(*) - count(score) unscored", "max(start) last").first()
+        totals = scored.selectExpr("count(*) calls", "count_if(broken) unscored", "max(start) last").first()
         strongest = scored.groupBy("caller").agg({"action": "max"}).toDF("caller", "action")
         return {
             "calls": totals["calls"],
@@ -273,6 +274,7 @@ def verdicts(
             "met": scores.rule_bits,
             "silent": pa.array(scorer.abstaining_strata(rows, feed), pa.string()),
             "filled": covered,
+            "broken": np.isnan(scores.raw),
             "status": pa.array(status, pa.string()),
             "message": pa.array(message, pa.string()),
         }

@@ -1,4 +1,4 @@
-"""What each choice behind the shipped model is worth: one thing at a time, on other worlds and other networks.
+"""Trains the shipped model anew without one of its choices at a time, and judges on other worlds and networks.
 
 python -m tests.bench.robustness.bench_ablation FOLDER --simulator SCRIPT [--seeds 81,82] [--people 3000]
     [--only "6 worlds"] [--worlds 16] [--others 2] [--size small] [--json]

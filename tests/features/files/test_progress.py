@@ -1,6 +1,5 @@
 """Progress runs from 0 to 1 and never back, in steps and in long commands."""
 
-import shutil
 from contextlib import contextmanager
 
 import pyarrow.compute as pc
@@ -14,6 +13,7 @@ from callsieve.features.keys.tokens import Key
 from callsieve.serving.cli import console
 from tests.support import small_bundle as small
 from tests.support.keys import write_key
+from tests.support.simulated import mark_simulated
 
 TABLES = ("calls", "truth", "complaints", "findings", "register_recycled")
 DAY = ("--first", "2025-03-03", "--last", "2025-03-03", "--purpose", "a sample", "--person", "me")
@@ -64,7 +64,7 @@ def data(world_folder, tmp_path):
         if name == "calls":
             table = table.filter(pc.equal(table["day"], pc.min(table["day"]))).slice(0, 300)
         pq.write_table(table, out / f"{name}.parquet", row_group_size=100)
-    shutil.copy(world_folder / "world.json", out)
+    mark_simulated(out)
     since = "2025-01-01,2025-01-01"
     (out / "campaigns.csv").write_text(f"number,business,principal,valid_from,known_at\n13800138000,a,b,{since}\n")
     (out / "protected.csv").write_text(f"number,reason,valid_from,known_at\n13800138000,hospital,{since}\n")

@@ -15,6 +15,7 @@ from callsieve.serving.cases.case_rules import read_case_rules
 from callsieve.serving.cases.feed import import_verdicts
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.cases.store import CaseStore
+from callsieve.serving.http.connections import Connection
 from callsieve.serving.live.cleared_callers import EVERY, FILE, read_cleared
 from callsieve.serving.live.journal import Journal
 from callsieve.serving.live.verdict_log import VERDICTS, floats_to_letters, record_to_line
@@ -224,8 +225,8 @@ def test_serve_listens_on_the_given_address(command_text, monkeypatch, tmp_path)
     words = ("--state", state, "--keys", tmp_path / "api.keys", "--store", store, "--port", 7)
     command_text("cases", "serve", *words)
     assert (config["host"], config["port"], config["access_log"]) == ("127.0.0.1", 7, False)
-    assert config["http"] == "h11"  # it bounds the size of a head
-    assert "/v1/appeals" in {route.path for route in config["app"].routes}
+    assert config["http"].func is Connection  # it bounds the size of a head, and the time for it
+    assert "/v1/appeals" in {route.path for route in config["app"]._app.routes}
 
 
 @pytest.mark.source("P8", by="serving/cases/store.py")

@@ -12,6 +12,7 @@ from callsieve.serving.bundle.signing import write_public_key
 from tests.support import small_bundle
 from tests.support.calls import foreign_files
 from tests.support.errors import raising
+from tests.support.simulated import mark_simulated
 
 STORE = "--store sqlite:///{out}.db"
 SCORE = "score --bundle {run}/bundle --calls {world}/calls.parquet"
@@ -172,6 +173,7 @@ def places(world_folder, written_world, tmp_path_factory):
     calls = pq.read_table(world_folder / "calls.parquet")
     pq.write_table(calls.slice(0, calls.num_rows // 8), named["short"] / "calls.parquet")
     (named["short"] / "truth.parquet").unlink()
+    mark_simulated(named["short"])
     shutil.copytree(world_folder, named["partial"])
     complaints = named["partial"] / "complaints.parquet"
     pq.write_table(pq.read_table(complaints).drop_columns("category"), complaints)

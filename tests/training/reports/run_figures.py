@@ -141,6 +141,7 @@ def example_figures() -> dict[str, Any]:
         },
         "seen": {"calls": 90_312, "catch": rates(0.931, 0.95, 0.92)},
         "unseen": {"calls": 335_002, "catch": rates(0.874, 0.912, 0.853)},
+        "announcing": {"calls": 1_204, "callers": 3, "flagged": 31},
         "slices": [
             benign("ordinary", 251_020, 3, 3.09e-5, True),
             benign("courier", 31_004, 6, 3.82e-4, False),

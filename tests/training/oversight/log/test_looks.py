@@ -33,6 +33,7 @@ from callsieve.training.oversight.log.looks import (
 from callsieve.training.run import Looks
 from tests.support import small_bundle as small
 from tests.support.errors import raising
+from tests.support.simulated import mark_simulated
 from tests.support.trainings.adapted_network import write_base
 
 DATA = "ab" * 32
@@ -75,6 +76,7 @@ def others(world_folder, tmp_path):
     calls = pq.read_table(world_folder / "calls.parquet")
     last = pc.equal(calls["start"], pc.max(calls["start"]))
     pq.write_table(calls.filter(pc.invert(last)), tmp_path / "others" / "calls.parquet")
+    mark_simulated(tmp_path / "others")
     return tmp_path / "others"
 
 
