@@ -76,7 +76,7 @@ SITE_FROM = 2.0
 # Calls of callers who count, from which records of less than FEWEST_CALLS are recognised as those of one site.
 FEWEST_OF_SITE = 100
 # A caller is busy with at least BUSY_CALLS in seven days. In simulated worlds 0.93 to 1.00 of the busy callers are also
-# called, 0.84 to 1.00 in the records of one operator, 0.97 in the other simulator. Where its customers call nobody back
+# called, 0.84 to 1.00 in the records of one operator, 0.97 in the other simulator. Where its customers return no call
 # it is 0.65 (0.39 to 0.59 in the records of one operator); without calls to organisations it is 0.08 to 0.17 there, and
 # 0.58 to 0.68 in own worlds, where couriers and shop owners are called by their friends.
 BUSY_CALLS, FEWEST_BUSY = 100, 30

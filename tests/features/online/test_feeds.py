@@ -96,7 +96,7 @@ def test_the_records_of_one_site_are_recognised(calls, lines, lacks):
     shown = [row["caller"] for row in week.to_pylist()] + [row["callee"] for row in week.to_pylist()]
     assert sum(name.startswith("line") for name in set(shown)) == lines < len(set(shown)) / 8
     first_days = week.filter(pc.less(week["start"], 6 * DAY_MS))
-    assert ONE_SITE not in feed_of_table(first_days)  # no whole week, so nobody is known to deal with one number
+    assert ONE_SITE not in feed_of_table(first_days)  # without a whole week no number is known to have one partner
 
 
 def test_five_lines_have_too_few_calls_to_be_recognised(calls):
@@ -126,7 +126,7 @@ def test_forged_numbers_that_call_a_site_once_change_no_feed(calls, share):
 def test_records_lack_calls_to_organisations_if_few_busy_callers_are_called(calls, called, feed):
     week = week_of_busy_callers(calls, called)
     assert feed_of_table(week) == history_of(week).feed == feed
-    forged = forged_calls(week, 0.05, made=100, to="person")  # two more callers as busy, whom nobody calls
+    forged = forged_calls(week, 0.05, made=100, to="person")  # two more callers as busy that get no call
     assert feed_of_table(forged) == (COMPLETE if called == 40 else NO_ORGANISATIONS)
 
 

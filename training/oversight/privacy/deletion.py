@@ -142,7 +142,7 @@ def _interrupted(log: Path, token: str, places: Places) -> tuple[int | None, Pay
 
 
 def _mark(token: str, salt: str) -> dict[str, str]:
-    """Returns the salted hash by which a later run recognises the person of a plan; nobody without the token can."""
+    """Returns the salted hash by which a later run recognises the person of a plan; only the token gives it."""
     return {"salt": salt, "hash": hmac.new(bytes.fromhex(salt), token.encode(), hashlib.sha256).hexdigest()}
 
 
