@@ -132,12 +132,12 @@ class Live:
         self._problems = ProblemLog()
         self._rotated_at = 0
         self.verdicts = Journal(folder, VERDICTS, after=self._rotate_if_large)
+        self._restore_scores()  # before anything can fail: closing writes them again
         try:
             scorers.require_fit(self.memory.history)
         except ValueError:
             self.close()
             raise
-        self._restore_scores()
         self.memory.start(self.forget)
         self.verdicts.start()
 

@@ -650,7 +650,7 @@ def test_a_copy_of_the_folder_of_a_running_process_can_be_restored(start, calls,
     assert again.memory.restored.lines == 150
 
 
-def test_the_scores_of_a_network_hold_after_a_restart_and_a_reload(swap, bundle_folder, tmp_path):
+def test_the_scores_of_a_network_hold_after_a_restart_and_a_reload(swap, bundle_folder, tmp_path, monkeypatch):
     """Without them the strictest thresholds would apply until thousands of calls are scored again."""
     level = Level(0.0, 9.0)
     swap.scorer.networks = {"complete": NetworkScores(level)}
@@ -661,6 +661,10 @@ def test_the_scores_of_a_network_hold_after_a_restart_and_a_reload(swap, bundle_
     first.close()
     swap.load(bundle_folder)
     assert swap.scorer.networks["complete"] is before  # the same model
+    swap.scorer.networks = {"complete": NetworkScores(level)}
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="no fit"):
+        patch.setattr(swap, "require_fit", raising(ValueError("no fit")))
+        begin(swap, tmp_path / "state")
     swap.scorer.networks = {"complete": NetworkScores(level)}
     second = begin(swap, tmp_path / "state")
     again = swap.scorer.networks["complete"]
