@@ -547,9 +547,13 @@ def test_a_manipulation_is_refused(record, tmp_path, case):
 
 
 def test_a_load_of_the_registered_model_by_mlflow_is_no_fault(record, verify):
-    mlflow.set_tracking_uri(record.place.uri)
-    for _ in range(3):
-        mlflow.artifacts.download_artifacts("models:/callsieve/1")  # as `mlflow.pyfunc.load_model` does first
+    before = mlflow.get_tracking_uri()
+    try:
+        mlflow.set_tracking_uri(record.place.uri)
+        for _ in range(3):
+            mlflow.artifacts.download_artifacts("models:/callsieve/1")  # as `mlflow.pyfunc.load_model` does first
+    finally:
+        mlflow.set_tracking_uri(before)  # MLflow writes it into the environment
     assert record.artifact("model/registered_model_meta").exists(), "MLflow notes no load: the test holds nothing"
     assert verify(record)[0] == 0
 
