@@ -24,7 +24,7 @@ from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.bundle.level import Shift
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rule_bits import BITS, rule_columns
-from callsieve.serving.scorer.network_scores import MOST_CALLS
+from callsieve.serving.scorer.network_scores import sampled
 from callsieve.serving.scorer.scorer import NO_SHIFT, Scorer
 from callsieve.serving.scorer.verdict import Scores
 
@@ -107,7 +107,7 @@ def shift_of_file(plan: Plan, job: Job) -> Shift:
         if not path.exists():
             calls, _, covered = calls_to_score(plan, job, 0)
             chosen = np.zeros(len(covered), dtype=bool)
-            chosen[np.flatnonzero(covered)[:: -(-int(covered.sum()) // MOST_CALLS) or 1]] = True
+            chosen[sampled(np.flatnonzero(covered))] = True
             some = selected(calls, chosen)
             rows = np.concatenate(columns_of(job, some, keyed_columns(some, JOINED)), axis=1)
             write_atomic(path, json.dumps(job.scorer.shift_of(rows, feed=job.feed)).encode())

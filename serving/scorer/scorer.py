@@ -42,7 +42,7 @@ from callsieve.serving.rules.rule_input import RuleInput, rule_input
 from callsieve.serving.rules.rules import BEHAVIOUR, PREDICTED, RULE_BY_NAME, Fact, candidate_rules, collect_facts
 from callsieve.serving.rules.strata import STRATA, strata_of, stratum_of
 
-from .network_scores import MOST_CALLS, NetworkScores
+from .network_scores import NetworkScores, sampled
 from .own_columns import OwnColumns
 from .problems import MAKE_HISTORY, ProblemLog, kind, misfit
 from .reasons import Reason, strongest_reasons
@@ -368,8 +368,7 @@ class Scorer:
             return NO_SHIFT
         import numpy as np
 
-        rows = np.arange(len(vectors)) if covered is None else np.flatnonzero(covered)
-        rows = rows[:: -(-len(rows) // MOST_CALLS) or 1]
+        rows = sampled(np.arange(len(vectors)) if covered is None else np.flatnonzero(covered))
         return level.shift(level_of(self.score_table(vectors[rows], feed=feed).raw.tolist()))
 
     def bands(self, feed: str) -> tuple[Band, ...]:

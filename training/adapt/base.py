@@ -20,7 +20,7 @@ from callsieve.serving.bundle.metadata import OPTIONAL_MODELS, SECOND, Band, Cal
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.rules.strata import STRATA
-from callsieve.serving.scorer.network_scores import MOST_CALLS
+from callsieve.serving.scorer.network_scores import sampled
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -65,7 +65,7 @@ class Base:
         level = self.bundle.levels.get(feed)
         if level is None:
             return self
-        shift = level.shift(level_of(raw[:: len(raw) // MOST_CALLS + 1].tolist()))
+        shift = level.shift(level_of(sampled(raw).tolist()))
         moved = tuple(moved_band(band, shift) for band in self.bands(feed))
         bundle = replace(self.bundle, levels={})
         if feed == bundle.feed:

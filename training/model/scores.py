@@ -23,7 +23,7 @@ from callsieve.serving.bundle.forest import Forest
 from callsieve.serving.bundle.level import level_of
 from callsieve.serving.bundle.metadata import SECOND, Level
 from callsieve.serving.rules.strata import STRATA, strata_of
-from callsieve.serving.scorer.network_scores import MOST_CALLS
+from callsieve.serving.scorer.network_scores import sampled
 from callsieve.training.own.own_estimator import OwnModel, RiskModel, predictor
 
 from .bands import FeedScores
@@ -76,7 +76,7 @@ def levels_of_folders(raw: Array, pool: Pool) -> list[float | None]:
     """Returns the score level of each folder by the random calls that choose or certify; None with too few."""
     random = pool.choose | pool.certify
     places = (np.flatnonzero(random & (pool.folder == folder)) for folder in range(int(pool.folder.max()) + 1))
-    return [level_of(raw[rows[:: len(rows) // MOST_CALLS + 1]].tolist()) for rows in places]
+    return [level_of(raw[sampled(rows)].tolist()) for rows in places]
 
 
 def shifts_of_folders(level: Level | None, raw: Array, pool: Pool) -> Array:

@@ -29,7 +29,7 @@ from callsieve.features.files.progress import silent
 from callsieve.serving.bundle.level import level_of
 from callsieve.serving.bundle.metadata import Band, Level
 from callsieve.serving.rules.strata import STRATA, strata_of
-from callsieve.serving.scorer.network_scores import MOST_CALLS
+from callsieve.serving.scorer.network_scores import sampled
 from callsieve.training.data.feeds import COMPLETE, vectors_on
 from callsieve.training.data.sources import Source, folder_sources
 from callsieve.training.evidence import judging_labels
@@ -243,7 +243,7 @@ def on_network(model: Model, network: Elsewhere) -> dict[str, float]:
     raw = score_rows(model.fitted.models["model"], network.X, np.arange(len(every)), every, model.columns, 0)
     bad = network.nuisance
     edge = np.sort(raw[~bad])[::-1][int(TARGET * (~bad).sum())]
-    shift = None if model.level is None else model.level.shift(level_of(raw[:: len(raw) // MOST_CALLS + 1].tolist()))
+    shift = None if model.level is None else model.level.shift(level_of(sampled(raw).tolist()))
     amount = 0.0 if shift is None else shift.amount
     flagged = model.flagged(raw - amount, strata_of(network.X)) & (shift is None or not shift.unlike)
     return {
