@@ -53,7 +53,7 @@ def select_features(names: tuple[str, ...]) -> tuple[Feature, ...]:
     """
     unknown = [name for name in names if name not in BY_NAME]
     if unknown:
-        raise ValueError(f"features: expected names of the catalogue, got {', '.join(unknown)}")
+        raise ValueError(f"features: expected names of the catalogue, got {', '.join(map(str, unknown))}")
     wanted = set(names)
     return tuple(feature for name, feature in BY_NAME.items() if name in wanted)
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from callsieve.features.reading.checked_cells import check_types, decode
 from callsieve.features.reading.layouts import CATEGORIES, DEFAULT_ZONE, NUMBERS, ROLES, TEXTS, Layout, read_layout
+from callsieve.features.reading.quarantine import BAD_TIME
 from callsieve.features.records import CALL_COLUMNS
 
 Columns = Mapping[str, "Hashable"] | str | Path | Layout | None
@@ -91,18 +92,18 @@ def read_frame(frame: pd.DataFrame, layout: Layout, country: str) -> pa.Table:
         for name in names:
             read = _numbers if role in NUMBERS else _texts if role in (*TEXTS, *CATEGORIES) else _values
             cells[name] = read(frame[name], name)
-    columns = pa.table(list(cells.values()), names=[str(place) for place in range(len(cells))])
-    place_of = {name: str(place) for place, name in enumerate(cells)}
-    places = {role: tuple(place_of[name] for name in names) for role, names in matched.items()}
-    check_types(columns.schema, places, "DataFrame")
-    calls, faults = decode(columns, places, layout, LATEST)
+    texts = {role: tuple(str(name) for name in names) for role, names in matched.items()}
+    columns = pa.table(list(cells.values()), names=[str(name) for name in cells])
+    check_types(columns.schema, texts, "DataFrame")
+    calls, faults = decode(columns, texts, layout, LATEST)
     invalid = np.flatnonzero(faults.which)
     if len(invalid):
         fault = faults.kinds[faults.which[invalid[0]]]
         of_column = f", column {matched[fault.role][0]!r}" if fault.role in matched else ""
+        hint = "; pandas.to_datetime reads other formats" if fault.reason == BAD_TIME else ""
         raise ValueError(
             f"DataFrame: {len(invalid):,} of {len(frame):,} rows are not valid calls; the first is row {invalid[0]} "
-            f"(from 0){of_column}: {fault.reason.replace('_', ' ')}, expected {fault.expected}"
+            f"(from 0){of_column}: {fault.reason.replace('_', ' ')}, expected {fault.expected}{hint}"
         )
     return calls if country == PLAN_COUNTRY or layout.numbers == "codes" else _international(calls, country)
 
@@ -118,30 +119,36 @@ def _values(column: pd.Series[Any], name: Any) -> pa.Array:
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         instants = pa.array(column.dt.tz_convert(None).to_numpy(), from_pandas=True)
         return instants.cast(pa.timestamp(instants.type.unit, "UTC"))
+    if pd.api.types.is_timedelta64_dtype(column.dtype) or str(column.dtype).startswith("duration"):
+        column = column.dt.total_seconds()
     try:
         return pa.array(column.to_numpy(), from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError):
-        raise ValueError(f"DataFrame: column {name!r} mixes kinds of values, expected times or numbers") from None
+        fault = "mixes kinds of values" if column.dtype == object else f"holds {column.dtype}"
+        raise ValueError(f"DataFrame: column {name!r} {fault}, expected times or numbers") from None
 
 
 def _texts(column: pd.Series[Any], name: Any) -> pa.DictionaryArray:
     """Returns a column as texts, null where a value is missing."""
-    return _encoded(column, lambda value: str(value) if isinstance(value, str) else _whole(value, name))
+    return _encoded(column, name, lambda value: str(value) if isinstance(value, str) else _whole(value, name))
 
 
 def _numbers(column: pd.Series[Any], name: Any) -> pa.DictionaryArray:
     """Returns a column of telephone numbers as texts: whole numbers lose no digit, nor get a ".0"."""
-    return _encoded(column, lambda value: value.strip() if isinstance(value, str) else _whole(value, name))
+    return _encoded(column, name, lambda value: value.strip() if isinstance(value, str) else _whole(value, name))
 
 
 def _whole(value: Any, name: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+    if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, float) and value.is_integer())):
         raise ValueError(f"DataFrame: column {name!r} holds {type(value).__name__}, expected text or whole numbers")
     return str(int(value))
 
 
-def _encoded(column: pd.Series[Any], text: Any) -> pa.DictionaryArray:
-    codes, values = pd.factorize(column)
+def _encoded(column: pd.Series[Any], name: Any, text: Any) -> pa.DictionaryArray:
+    try:
+        codes, values = pd.factorize(column)
+    except TypeError:
+        raise ValueError(f"DataFrame: column {name!r} holds lists or dicts, expected text or whole numbers") from None
     words = pa.array([text(value) for value in values.tolist()], pa.string())
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=codes < 0), words)
 

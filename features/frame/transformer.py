@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from callsieve.features.arrays import Floats, Objects
-from callsieve.features.catalogue import NAMES, select_features
 
 from .frame_columns import Columns
-from .frame_features import call_features
+from .frame_features import call_features, feature_names
+from .frame_input import Frame, as_data_frame
 
 
 class CallFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -44,8 +43,8 @@ class CallFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sc
         zone: str | None = None,
         country: str = "CN",
         numbers: Literal["written", "codes"] | None = None,
-        features: Sequence[str] = NAMES,
-        history: pd.DataFrame | None = None,
+        features: Sequence[str] | None = None,
+        history: Frame | None = None,
         threads: int | None = None,
     ) -> None:
         self.columns = columns
@@ -56,15 +55,14 @@ class CallFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.history = history
         self.threads = threads
 
-    def fit(self, X: pd.DataFrame, y: object = None) -> Self:  # noqa: ARG002
+    def fit(self, X: Frame, y: object = None) -> Self:  # noqa: ARG002
         """Checks the names of the features and of the columns. Raises TypeError or ValueError, in one line."""
-        if not isinstance(X, pd.DataFrame):
-            raise TypeError(f"X must be a pandas DataFrame of calls, got {type(X).__name__}")
-        select_features(tuple(self.features))
-        validate_data(self, X, skip_check_array=True)
+        calls = as_data_frame(X, "X")
+        feature_names(self.features)
+        validate_data(self, calls, skip_check_array=True)
         return self
 
-    def transform(self, X: pd.DataFrame) -> Floats:
+    def transform(self, X: Frame) -> Floats:
         """Returns the vectors of the calls, float64 (calls, features); a DataFrame after `set_output`.
 
         Raises:
@@ -85,7 +83,7 @@ class CallFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     def get_feature_names_out(self, input_features: object = None) -> Objects:  # noqa: ARG002
         """Returns the names of the columns of `transform`."""
-        return np.asarray(list(self.features), dtype=object)
+        return np.asarray(list(feature_names(self.features)), dtype=object)
 
     def __sklearn_tags__(self) -> Any:
         """Returns scikit-learn's tags: the input has texts and times, and may lack values."""

@@ -35,6 +35,7 @@ LONGEST_CALL = 10 * 86400.0
 _COUNT = r"^[+-]?\d+(\.\d*)?$"
 _LOCAL = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?$"
 _OFFSET = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)$"
+_DECIMAL = r"^\+?\d{5,}\.0+$|^\d(\.\d+)?[eE]\+?\d\d?$"
 _FORMATS = {"iso": "a time like 2019-11-11 21:59:46", "unix": "a count of seconds"}
 _ANSWERED = OUTCOMES.index("answered")
 _NO_ANSWER = OUTCOMES.index("no_answer")
@@ -255,6 +256,11 @@ def _sides(inputs: Mapping[str, pa.Array], direction: Int32s, layout: Layout, fa
     columns = {}
     for role, column in texts.items():
         codes, words = _encoded(column)
+        if role in NUMBERS and layout.numbers == "written":
+            decimal = pc.match_substring_regex(words, _DECIMAL).to_numpy(zero_copy_only=False)
+            if decimal.any():  # a program that took numbers for decimals wrote 13800138000.0 or 1.38E+10
+                expected = "a telephone number, without a decimal point or an exponent: write the column as text"
+                faults.mark((codes >= 0) & np.append(decimal, False)[codes], BAD_VALUE, role, expected)
         if role == "callee":
             faults.mark(codes < 0, MISSING_CALLEE, role, "a callee")
         if role == "caller" and (codes < 0).any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,8 @@ TEXTS = ("trunk", "operator", "device", "place", "cause")
 # Roles of a file's columns: a column of the call, or a fact from which columns of the call are derived.
 ROLES = frozenset((*CALL_COLUMNS, "end", "total", "subscriber", "peer", "direction", *OF_SIDES))
 DEFAULT_ZONE = "Asia/Shanghai"
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+"""Names that pandas gives to its row labels in a Parquet file; they are no facts of a call."""
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _SETS = ("dropped", "optional", "joined", "own_side")
 _TABLES = ("clock", "columns", "constants", "values", "before_last")
@@ -94,7 +97,7 @@ class Layout:
             raise ValueError(f"{file}: column {_shown(repeated[0], names)} occurs twice, expected once")
         known = self.dropped.union(*self.columns.values())
         for name in names:
-            if name not in known:
+            if name not in known and not PANDAS_INDEX.fullmatch(name):
                 raise ValueError(
                     f"{file}: unknown column {_shown(name, names)}, layout {self.name!r} has "
                     + ", ".join(sorted(known))

@@ -1,7 +1,12 @@
 """Calls in a DataFrame get the vectors of the same calls in a file, whatever their columns and numbers look like."""
 
+import pydoc
+from datetime import datetime, timedelta
+
 import numpy as np
 import pandas as pd
+import polars
+import pyarrow as pa
 import pytest
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
@@ -148,6 +153,28 @@ def test_a_time_with_a_zone_is_the_same_moment_in_another_one():
         ({"talk": [3.0, -3.0], "ring": [1, 1]}, {}, "row 1 .*'talk': negative duration, expected 0 seconds or more"),
         ({"outcome": ["answered", "went well"]}, {}, "row 1 .*'outcome': bad value, expected one of answered"),
         ({"start": [1, "x"]}, {}, "'start' mixes kinds of values"),
+        ({"start": pd.period_range("2026", periods=2)}, {}, r"'start' holds period\[D\], expected times or numbers"),
+        (
+            {"start": ["02/03/2026"] * 2},
+            {},
+            "bad time, .*; pandas.to_datetime reads other formats",
+        ),
+        ({"talk": [True, False]}, {}, "column 'talk' holds bool, expected numbers"),
+        ({"caller": ["13800138000.0"] * 2}, {}, "2 of 2 rows .*'caller': bad value, .* without a decimal point"),
+        (
+            {"callee": ["95588", "1.39E+10"]},
+            {},
+            "1 of 2 rows .*'callee': bad value, .* or an exponent",
+        ),
+        ({"caller": [np.inf, 1.0]}, {}, "column 'caller' holds float, expected text or whole numbers"),
+        ({"caller": [[1], [2]]}, {}, "column 'caller' holds lists or dicts, expected text or whole numbers"),
+        ({"caller": [b"1", b"2"]}, {}, "column 'caller' holds bytes, expected text or whole numbers"),
+        ({"caller": [True, False]}, {}, "column 'caller' holds bool, expected text or whole numbers"),
+        ({}, {"features": COUNT}, rf"expected a list of names, got a text: write \['{COUNT}'\]"),
+        ({}, {"features": (1,)}, "names of the catalogue, got 1"),
+        ({}, {"numbers": "tokens"}, "numbers must be 'written', 'codes' or None, got 'tokens'"),
+        ({}, {"threads": -3}, "threads must be 0 or more, got -3"),
+        ({}, {"history": "yesterday"}, "history: expected a DataFrame or an Arrow table of calls, got str"),
     ],
 )
 def test_an_error_is_one_line_that_names_the_column_and_shows_no_number(change, arguments, words):
@@ -155,11 +182,84 @@ def test_an_error_is_one_line_that_names_the_column_and_shows_no_number(change, 
         call_features(pd.DataFrame(PAIR | change), **arguments)
 
 
-def test_something_else_than_a_data_frame_is_refused():
-    with pytest.raises(TypeError, match="must be pandas DataFrames, got dict"):
-        call_features(PAIR)
-    with pytest.raises(TypeError, match="X must be a pandas DataFrame of calls, got dict"):
-        CallFeatures().fit(PAIR)
+@pytest.mark.parametrize(
+    "calls",
+    [PAIR, None, np.zeros((2, 3)), pd.Series([1, 2]), polars.Series([1, 2]), polars.LazyFrame(PAIR)],
+    ids=["dict", "None", "array", "pandas column", "polars column", "lazy frame"],
+)
+def test_something_else_than_a_table_is_refused(calls):
+    with refused(r"calls: expected a DataFrame or an Arrow table of calls, got \w+$", TypeError):
+        call_features(calls)
+    with refused(r"X: expected a DataFrame or an Arrow table of calls, got \w+$", TypeError):
+        CallFeatures().fit(calls)
+
+
+def test_column_names_that_are_equal_as_text_are_refused():
+    with refused("expected each column name once"):
+        call_features(pd.DataFrame(PAIR).set_axis([1, "1", 2], axis=1), {"start": 1, "caller": "1", "callee": 2})
+
+
+@pytest.mark.parametrize("library", [polars.DataFrame, pa.table, pa.record_batch], ids=["polars", "pyarrow", "batch"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"start": [datetime(2026, 3, 1, 9, 0), datetime(2026, 3, 1, 9, 5)]},
+        {"caller": [13800138000, 13800138000], "talk": [30.5, None], "ring": [2.0, None]},
+        {"caller": [13800138000, None]},
+        {"talk": [timedelta(seconds=30), timedelta(0)]},
+    ],
+    ids=["text", "datetimes", "missing seconds", "a missing number", "durations"],
+)
+def test_a_table_of_another_library_has_the_vectors_of_the_data_frame(library, change):
+    calls = PAIR | change
+    expected = call_features(pd.DataFrame(calls))
+    pd.testing.assert_frame_equal(call_features(library(calls)), expected)
+    transformer = CallFeatures(history=library(calls))
+    np.testing.assert_array_equal(
+        transformer.fit_transform(library(calls)), call_features(pd.DataFrame(calls), history=pd.DataFrame(calls))
+    )
+
+
+def test_a_duration_is_its_seconds():
+    calls = pd.DataFrame(PAIR | {"talk": [90.0, 0.5]})
+    durations = calls.assign(talk=pd.to_timedelta(calls["talk"], unit="s"))
+    of_arrow = calls.assign(talk=durations["talk"].astype(pd.ArrowDtype(pa.duration("ms"))))
+    for written in (durations, of_arrow):
+        pd.testing.assert_frame_equal(call_features(written), call_features(calls))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"caller": [None, None]}, "^DataFrame: 100% of the calls have no caller, .*check the caller's column"),
+        ({"caller": ["nan", "<NA>"]}, "100% of the calls have no caller"),
+        ({"caller": ["tok1", "tok2"], "callee": ["tok3", "tok4"]}, r'are not telephone numbers: .*numbers="codes"'),
+        ({"talk": [99_000.0, 12_000.0]}, "talk time have one of more than 55,500 s: .*divide milliseconds by 1000"),
+        ({"talk": [99.0, 12.0], "ring": [9_000, 8_000]}, "ring time have one of more than 8,500 s"),
+    ],
+)
+def test_valid_but_unlikely_calls_cause_a_warning_that_says_what_to_change(change, words):
+    with pytest.warns(UserWarning, match=words) as warnings:
+        call_features(pd.DataFrame(PAIR | change))
+    assert [warning.filename for warning in warnings] == [__file__]
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments"),
+    [
+        ({"caller": [None, "13800138000"]}, {}),
+        ({"caller": ["tok1", "tok2"], "callee": ["tok3", "tok4"]}, {"numbers": "codes"}),
+        ({"talk": [9_000.0, 0.0], "ring": [60.0, 500.0]}, {}),
+    ],
+)
+def test_calls_of_an_ordinary_network_cause_no_warning(change, arguments):
+    call_features(pd.DataFrame(PAIR | change), **arguments)  # a warning is an error here
+
+
+def test_help_begins_with_the_call_and_not_with_the_names_of_all_features():
+    for text in map(pydoc.render_doc, (call_features, CallFeatures)):
+        assert NAMES[100] not in text
 
 
 def test_the_transformer_gives_an_array_or_a_data_frame_with_the_index(frame, expected):
