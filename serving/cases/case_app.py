@@ -154,9 +154,11 @@ def case_application(service: CaseService) -> Starlette:
 @asynccontextmanager
 async def _lifespan(service: CaseService, _app: Starlette) -> AsyncIterator[None]:
     syncing = asyncio.create_task(_sync_forever(service))
+    _LOG.info("start: cases of %d scorers", len(service.folders))
     yield
     syncing.cancel()
     service.on_stop()
+    _LOG.info("stop: appeals and decisions are in the store")
 
 
 async def _sync_forever(service: CaseService) -> None:

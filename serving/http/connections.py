@@ -2,7 +2,8 @@
 
 A connection whose request head does not arrive within HEAD_SECONDS is closed. If there are too many connections, a new
 one replaces the oldest idle connection, and first those that never sent a request. Health checks are answered even
-when too many requests are in work. A TLS handshake has asyncio's own time limit of 60 seconds.
+when too many requests are in work. With TLS, a handshake has the same time limit as a head, and a connection in its
+handshake is replaced before any other.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-from collections.abc import Collection
+import ssl
+from collections.abc import Callable, Collection
 from typing import Any
 
 try:
@@ -18,7 +20,7 @@ try:
 except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
-HEAD_SECONDS = 10.0  # for a request's first line and headers to arrive
+HEAD_SECONDS = 10.0  # for a TLS handshake, and for a request's first line and headers to arrive
 MAX_CONNECTIONS = 1024
 _LOG = logging.getLogger("uvicorn.error")  # `server.py` lets each of its warnings pass once a minute
 _FILES = 4 * MAX_CONNECTIONS  # open files that the process asks for; connections take at most half
@@ -35,20 +37,29 @@ class Connections:
 
     Attributes:
         most: the number of connections above which a new connection replaces an idle one.
+        handshakes: connections whose TLS handshake is not complete.
         unused: idle connections that never sent a request head. `used`: those between two requests.
     """
 
     def __init__(self, most: int = MAX_CONNECTIONS) -> None:
         self.most = most
+        self.handshakes: dict[Handshake, None] = {}
         self.unused: dict[Connection, None] = {}
         self.used: dict[Connection, None] = {}
 
-    def replace_idle(self) -> None:
-        """Closes the oldest idle connection, if there is one."""
+    def make_room(self, established: int) -> None:
+        """Closes the oldest idle connection, if there is one and there are too many.
+
+        Args:
+            established: connections that are not in a handshake.
+        """
+        if established + len(self.handshakes) <= self.most:
+            return
         _LOG.warning("more connections than fit: each new one replaces the longest idle one")
-        for idle in (self.unused, self.used):
-            if idle:
-                next(iter(idle)).abandon()
+        idle: tuple[dict[Any, None], ...] = (self.handshakes, self.unused, self.used)
+        for connections in idle:
+            if connections:
+                next(iter(connections)).abandon()
                 return
 
 
@@ -63,8 +74,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the time limit of the first head."""
         super().connection_made(transport)
-        if len(self.connections) > self._idle.most:
-            self._idle.replace_idle()
+        self._idle.make_room(len(self.connections))
         self._idle.unused[self] = None
         self._limit_head()
 
@@ -103,6 +113,61 @@ class Connection(H11Protocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+class Handshake(asyncio.Protocol):
+    """A TCP connection until its TLS handshake is complete; then a `Connection` takes over.
+
+    A server of asyncio makes handshakes out of reach: a connection in its handshake could not be replaced.
+    """
+
+    def __init__(self, connection: Connection, context: ssl.SSLContext, idle: Connections) -> None:
+        self._connection, self._context, self._idle = connection, context, idle
+        self._early: list[bytes] = []  # bytes of a request that came together with the end of the handshake
+        self._task: asyncio.Task[None] | None = None  # the loop itself has only a weak reference
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Starts the handshake."""
+        self._transport = transport
+        self._idle.make_room(len(self._connection.connections) + 1)
+        self._idle.handshakes[self] = None
+        transport.pause_reading()
+        self._task = asyncio.create_task(self._start(transport))
+
+    def data_received(self, data: bytes) -> None:
+        """Stores bytes until the connection takes over."""
+        self._early.append(data)
+
+    def abandon(self) -> None:
+        """Closes the connection at once."""
+        self._idle.handshakes.pop(self, None)
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _start(self, transport: asyncio.Transport) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            secure = await loop.start_tls(
+                transport, self, self._context, server_side=True, ssl_handshake_timeout=HEAD_SECONDS
+            )
+        except OSError:  # not TLS, too slow, or closed by the client
+            return
+        finally:
+            self._idle.handshakes.pop(self, None)
+        if secure is None or secure.is_closing():
+            return
+        secure.set_protocol(self._connection)
+        self._connection.connection_made(secure)
+        if self._early:
+            self._connection.data_received(b"".join(self._early))
+
+
+def handshaking(
+    make: Callable[..., Connection], context: ssl.SSLContext, idle: Connections
+) -> Callable[..., Handshake]:
+    """Returns a factory of connections that begin with a TLS handshake, from a factory of connections."""
+    return lambda **options: Handshake(make(**options), context, idle)
 
 
 class Limited:

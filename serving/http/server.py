@@ -41,7 +41,7 @@ from callsieve.serving.live.swap import Swap
 from .access_log import AccessLog
 from .api_keys import read_keys
 from .app import Service, application
-from .connections import Connection, Connections, Limited, connection_limit
+from .connections import Connection, Connections, Limited, connection_limit, handshaking
 from .schema import LIVE, READY
 
 IDLE = 65  # seconds until a connection without a request is closed
@@ -88,8 +88,7 @@ def serve(
         OSError: if a file cannot be read, the port cannot be opened, `state` cannot be written, or events were lost
             because the disk refused them.
     """
-    if certificate is not None:
-        _check_certificate(certificate, certificate_key)
+    tls = None if certificate is None else _tls_context(certificate, certificate_key)
 
     def open_live() -> Live:
         intake = Intake(key, zone, cached=max(limits.numbers, CACHE_SIZE))
@@ -114,7 +113,7 @@ def serve(
     service = Service(
         open_live, scorers, bundle, known, log_access=access_log.note, on_stop=access_log.close, on_failure=end
     )
-    server = configured(application(service), host, port, uds, certificate, certificate_key)
+    server = configured(application(service), host, port, uds, tls)
     address = str(uds) if uds is not None else f"{host}:{port}"
     _LOG.info("start: callsieve %s on %s, state in %s", version("callsieve"), address, state)
     with signals(end, reload):
@@ -146,18 +145,25 @@ def signals(stop: Callable[[], object], reload: Callable[[], object]) -> Iterato
             signal.signal(number, handler)
 
 
-def _check_certificate(certificate: Path, key: Path | None) -> None:
-    """Raises OSError with the name of an unreadable file, and ValueError unless the key is that of the certificate."""
+def _tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    """Returns the TLS settings of a service.
+
+    Raises:
+        OSError: with the name of an unreadable file.
+        ValueError: unless the key is that of the certificate.
+    """
     for path in (certificate, key):
         if path is not None:
             path.open("rb").close()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         # With a password, an encrypted key is refused instead of a prompt on the terminal.
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password=lambda: "")
+        context.load_cert_chain(certificate, key, password=lambda: "")
     except ssl.SSLError as error:
         raise ValueError(
             f"{certificate}: expected a chain of certificates in PEM with its key, not encrypted: {error.reason}"
         ) from None
+    return context
 
 
 class RepeatFilter(logging.Filter):
@@ -186,20 +192,21 @@ def configured(
     host: str,
     port: int,
     uds: Path | None = None,
-    certificate: Path | None = None,
-    certificate_key: Path | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> uvicorn.Server:
-    """Returns a uvicorn server for an ASGI application, not started yet."""
+    """Returns a uvicorn server for an ASGI application, not started yet. With `tls` it answers with TLS only."""
     most = connection_limit()
+    idle = Connections(most)
+    # A form of h11: httptools is faster, and reads a head of any size into memory.
+    connection = partial(Connection, idle=idle)
     config = uvicorn.Config(
         Limited(app, (LIVE, READY), most),
         host,
         port,
         uds=None if uds is None else str(uds),
-        ssl_certfile=certificate,
-        ssl_keyfile=certificate_key,
-        # A form of h11: httptools is faster, and reads a head of any size into memory.
-        http=partial(Connection, idle=Connections(most)),  # type: ignore[arg-type]
+        # uvloop cannot pause a new connection, so bytes of a handshake could be read before it starts.
+        loop="auto" if tls is None else "asyncio",
+        http=connection if tls is None else handshaking(connection, tls, idle),  # type: ignore[arg-type]
         ws="none",
         access_log=False,
         proxy_headers=False,

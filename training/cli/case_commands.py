@@ -19,7 +19,18 @@ from callsieve.serving.cases.case_rules import read_case_rules
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import ApiKeys, Bundle, Host, Lang, PolicyFile, Port, StateFolders, Trust, Zone
+from callsieve.serving.cli.options import (
+    ApiKeys,
+    Bundle,
+    Host,
+    Lang,
+    LogFormat,
+    PolicyFile,
+    Port,
+    StateFolders,
+    Trust,
+    Zone,
+)
 from callsieve.serving.cli.service_commands import require_free_port
 from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.live.verdict_log import letters_to_floats
@@ -264,7 +275,14 @@ def watch(
                 publish_cleared(store, folder, now_ms())
 
 
-def serve(office: Office, keys: ApiKeys, log: DecisionLog, host: Host = "127.0.0.1", port: Port = 8081) -> None:
+def serve(
+    office: Office,
+    keys: ApiKeys,
+    log: DecisionLog,
+    host: Host = "127.0.0.1",
+    port: Port = 8081,
+    log_format: LogFormat = "text",
+) -> None:
     """Do the work of `watch`, and accept appeals (scope appeal) and decisions (scope decide) over HTTP.
 
     The access log is in the first --state folder.
@@ -277,9 +295,11 @@ def serve(office: Office, keys: ApiKeys, log: DecisionLog, host: Host = "127.0.0
     from callsieve.serving.http.access_log import CASE_ACCESSES, AccessLog
     from callsieve.serving.http.api_keys import read_keys
     from callsieve.serving.http.server import configured
+    from callsieve.serving.live.service_log import log_to_stderr
 
     folders = _folders(office, "serve")
     require_free_port(host, port)
+    log_to_stderr(log_format)
     with office.opened() as store:
         accesses = AccessLog(folders[0], CASE_ACCESSES)
         service = CaseService(

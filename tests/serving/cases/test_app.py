@@ -131,15 +131,18 @@ def test_the_command_serves_appeals_and_decisions(tmp_path):
     client = ServiceClient()
     client.port = free_port()
     words = ["--state", state, "--keys", tmp_path / "api.keys", "--store", f"sqlite:///{tmp_path}/cases.db",
-             "--audit", log, "--signing-key", tmp_path / "signing.key", "--port", client.port]  # fmt: skip
+             "--audit", log, "--signing-key", tmp_path / "signing.key", "--port", client.port,
+             "--log-format", "json"]  # fmt: skip
     command = [sys.executable, "-m", "callsieve.training", "cases", "serve", *map(str, words)]
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: reached(client, keys["desk"]))
         decision = {"case": ID, "outcome": "overturned", "why": "she brings parcels"}
         assert client.post(APPEAL, json.dumps({"case": ID, "ground": "delivery"}).encode(), keys["desk"])[0] == 200
         assert client.post(DECIDE, json.dumps(decision).encode(), keys["reviewer-1"])[0] == 200
         process.terminate()
-        process.wait(20)
+        lines = [json.loads(line) for line in process.communicate(timeout=20)[1].splitlines()]
+    assert [line["message"].partition(":")[0] for line in lines] == ["start", "stop"]
+    assert {line["level"] for line in lines} == {"info"}
     assert list(read_cleared(state / FILE)) == ["e1.caller1"]
     assert [payload for _, payload in payloads(log, "decision")] == [
         decision | {"person": "reviewer-1", "state": "overturned"}

@@ -6,12 +6,14 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from callsieve.serving.http import connections, server
 from tests.support import http_service
 from tests.support.waiting import wait_until
 
@@ -63,6 +65,61 @@ def test_a_service_answers_with_tls_on_a_unix_socket(certificate, service_folder
     log = (tmp_path / "log").read_text()
     assert process.returncode == 0 and " ERROR " not in log
     assert "start: callsieve" in log and str(path) in log and log.endswith(" INFO stop: all events are on disk\n")
+
+
+async def answer_ok(scope, receive, send):
+    """An ASGI application that answers 200 to everything."""
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"11")]})
+        await send({"type": "http.response.body", "body": b'{"ok":true}'})
+        return
+    while (message := await receive())["type"] != "lifespan.shutdown":
+        await send({"type": f"{message['type']}.complete"})
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+@pytest.mark.parametrize("seconds", [60.0, 1.0])
+def test_clients_that_never_finish_their_tls_handshake_keep_nobody_out(certificate, monkeypatch, seconds):
+    chain, key = certificate
+    most, silent = 8, []
+    monkeypatch.setattr(connections, "HEAD_SECONDS", seconds)
+    monkeypatch.setattr(server, "connection_limit", lambda: most)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(chain, key)
+    running = server.configured(answer_ok, "127.0.0.1", 0, tls=context)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    try:
+        wait_until(lambda: running.started)
+        address = running.servers[0].sockets[0].getsockname()
+        for start in (b"", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n"):
+            for _ in range(most):
+                silent.append(socket.create_connection(address))
+                silent[-1].sendall(start)
+        trust = ssl.create_default_context(cafile=chain)
+        with trust.wrap_socket(socket.create_connection(address), server_hostname=NAME) as connection:
+            connection.settimeout(20)
+            connection.sendall(HEALTH)
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b'{"ok":true}')
+        wait_until(lambda: sum(not is_closed(client) for client in silent) <= (most if seconds > 30 else 0), 20)
+    finally:
+        running.should_exit = True
+        thread.join(20)
+        for client in silent:
+            client.close()
+    assert not thread.is_alive()
+
+
+def is_closed(client):
+    """Returns whether the service has closed a connection."""
+    client.setblocking(False)
+    try:
+        return client.recv(1 << 10) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
 
 
 def test_a_certificate_that_cannot_serve_is_refused_by_name(certificate, service_folder, keys, tmp_path, command_error):
