@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from callsieve.features.files.dates import DAY, now_ms
 
+from .command_hint import command
 from .purposes import Declaration
 from .retention import Retention, RetentionRule, read_retention
 
@@ -78,7 +79,7 @@ def older_than(table: str, rules: Retention) -> str:
     days = rules.of(table).ceiling / DAY
     return (
         f"older than {days:g} days, the period of [{table}] in retention.toml {rules.version}, and their folder is "
-        "declared; erase them with callsieve privacy retention"
+        f"declared; erase them with {command('privacy retention')}"
     )
 
 

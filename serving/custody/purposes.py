@@ -27,6 +27,8 @@ from callsieve.features.files.decode import Record, as_kind, json_as
 from callsieve.features.files.strict_json import decode, encode
 from callsieve.features.files.toml_file import read_toml
 
+from .command_hint import command
+
 FILE, SIMULATED, CALLS = "dataset.json", "world.json", "calls.parquet"
 PURPOSES = ("scoring", "training", "evaluation", "monitoring", "statistics", "export", "reidentification")
 COVERED_BY = {"evaluation": ("training",), "monitoring": ("training", "scoring")}
@@ -144,9 +146,10 @@ def require_purpose(path: Path, purpose: str, *, must_be_declared: bool | None =
     permitted = {purpose, *COVERED_BY.get(purpose, ())}
     if declaration.limits and permitted.isdisjoint(declaration.purposes):
         folder, names = _folder(path), (*declaration.purposes, purpose)
+        change = " ".join(f"--purpose {name}" for name in names)
         raise ValueError(
             f"{folder}: declared for {', '.join(declaration.purposes)}, not for {purpose}; if it may be used so: "
-            f"callsieve privacy declare {folder} --change {' '.join(f'--purpose {name}' for name in names)}"
+            f"{command(f'privacy declare {folder} --change {change}')}"
         )
     return declaration
 
@@ -171,18 +174,18 @@ def current_declaration(path: Path, use: str = "use", *, must_be_declared: bool 
         if declaration_is_required() if must_be_declared is None else must_be_declared:
             raise ValueError(
                 f"{folder}: no declaration of source and permitted purposes, and the policy requires one; "
-                f"write it with callsieve privacy declare {folder}"
+                f"write it with {command(f'privacy declare {folder}')}"
             )
         if folder.resolve() not in _reported:
             _reported.add(folder.resolve())
             sys.stderr.write(
-                f"{folder}: {use} without declared purposes; declare them with callsieve privacy declare\n"
+                f"{folder}: {use} without declared purposes; declare them with {command('privacy declare')}\n"
             )
         return Declaration(UNDECLARED, "", PURPOSES, "", "")
     if declaration.limits and declaration.until < datetime.now(tz=UTC).date().isoformat():
         raise ValueError(
             f"{folder}: the declaration expired after {declaration.until}; erase the data, or declare them again with "
-            f"a new basis: callsieve privacy declare {folder} --change --until DAY --basis BASIS"
+            f"a new basis: {command(f'privacy declare {folder} --change --until DAY --basis BASIS')}"
         )
     return declaration
 

@@ -138,7 +138,7 @@ class Swap:
                 if own and scorer.columns is None:
                     raise BundleError(
                         f"the model has own columns ({', '.join(own)}), and this service has no table of them; "
-                        "expected `callsieve serve --columns FILE`, or a model without own columns"
+                        "expected the option --columns of the service, `columns` of Swap, or a model without them"
                     )
                 if self._history is not None:
                     scorer.check(self._history)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from callsieve.features.files.strict_json import decode
 from callsieve.features.keys.tokens import is_token, to_letters
+from callsieve.serving.custody.command_hint import command
 
 from .timeline import NEVER, NO_ROW, Span, StepFunction, as_of, timelines
 
@@ -111,7 +112,7 @@ class Registers:
         columns = {name: _read(path, name) for name, path in paths.items() if path.is_file()}
         if not columns:
             raise ValueError(
-                f"{folder}: has no register, expected files such as campaigns.jsonl; see `callsieve ingest registers`"
+                f"{folder}: has no register, expected files such as campaigns.jsonl; see {command('ingest registers')}"
             )
         return cls(columns)
 

@@ -77,7 +77,7 @@ def test_a_service_without_the_table_refuses_the_model_in_one_line(folder, tmp_p
     words = ("--bundle", folder / "bundle", "--key", tmp_path / "number.key", "--state", tmp_path / "state")
     code, _, error = run_command("live", "agi", *words)
     assert code == 1
-    assert "expected `callsieve serve --columns FILE`" in " ".join(error.split())
+    assert "expected the option --columns of the service" in " ".join(error.split())
 
 
 @pytest.mark.system
