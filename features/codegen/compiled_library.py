@@ -27,7 +27,8 @@ STREAM_FUNCTIONS: dict[str, tuple[str, ...]] = {
     "vector": ("at", "day", "caller", "callee", "facts"),
     "store_call": ("start", "known_at", "caller", "callee", "facts"),
     "end_call": ("place", "moment", "talk", "known_at", "facts"),
-    "restart_call": ("place", "known_at", "least", "facts"),
+    "known_time": ("place", "kind"),
+    "restart_call": ("place", "known_at", "facts"),
     "replace_end": ("place", "moment", "talk", "known_at", "facts"),
     "set_later_route": ("place",),
     "find_call": ("start", "caller", "callee"),
@@ -47,7 +48,7 @@ STORE_FUNCTIONS: dict[str, tuple[str, ...]] = {
     "remove_token": ("key",),
 }
 # Exports of a table: functions that all kinds share, functions of each kind, and the type codes of their arrays.
-SHARED_FUNCTIONS = ("fill_records", "group_views", "copy_first_owner")
+SHARED_FUNCTIONS = ("fill_records", "group_views")
 TABLE_FUNCTIONS = ("replay", "emit_notes")
 TASK = {
     **dict.fromkeys(("start", "ring", "talk", "recorded", "day"), "q"),
@@ -60,8 +61,7 @@ TASK = {
     **dict.fromkeys(("state", "links", "pairs", "pair_of", "flags", "slots", "nodes"), "i"),
 }
 RETURNING = {
-    "restart_call",
-    "replace_end",
+    "known_time",
     "store_call",
     "find_call",
     "oldest_call",

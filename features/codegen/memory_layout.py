@@ -50,15 +50,16 @@ def sizes(layouts: dict[str, SimpleNamespace], calls: int, keys: int, width: int
         "counts": ("q", call_store.COUNTS),
         "index": ("i", calls),
         "next_call": ("i", calls + 1),
-        "routes": ("i", (2 * calls + 1) * call_store.ROUTE_SIZE),
-        "route_heads": ("i", 2 * calls),
-        "next_route": ("i", 2 * calls + 1),
+        "routes": ("i", (2 * calls + 2) * call_store.ROUTE_SIZE),
+        "route_heads": ("i", 2 * calls + 1),
+        "next_route": ("i", 2 * calls + 2),
         "route_counts": ("q", routes.ROUTE_COUNTS),
         "first_route": ("i", keys + 1),
         "homes": ("i", (keys + 1) * routes.GROUPS),
         "single_pair": ("i", layouts["number"].PAIR),
         "member": ("i", layouts["block"].PAIR),
         "group": ("i", routes.GROUPS),
+        "merged": ("i", routes.GROUPS),
         "row": ("d", width),
     }
     stores = {name: store_sizes(layout, calls, keys) for name, layout in layouts.items()}
@@ -97,7 +98,7 @@ def used_sizes(layouts: dict[str, SimpleNamespace], memory: Arrays) -> dict[str,
         "nodes": ("i", waiting),
         "routes": ("i", (last_route + 1) * call_store.ROUTE_SIZE),
     }
-    for name in ("index", "next_call", "route_heads", "next_route", "single_pair", "member", "group", "row"):
+    for name in ("index", "next_call", "route_heads", "next_route", "single_pair", "member", "group", "merged", "row"):
         del result["shared"][name]
     for name in EVENT_LISTS:
         result[name] = _used_list_sizes(memory[name]["marks"])

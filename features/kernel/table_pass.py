@@ -54,8 +54,7 @@ HALF = (1 << 32) - 1
 REST = RECORD - FIELDS
 # Records are prefetched this many steps ahead, about the latency of memory.
 AHEAD = 16
-# Flags of a call: its end is recorded; its attempt became known late, or it repeats an earlier record.
-ENDED, LATER = 1, 2
+LATER = 1  # flag of a record: its attempt became known late, or it repeats an earlier record
 
 
 def emit_out(
@@ -189,21 +188,6 @@ def group_views(width: int, t: Memory) -> None:
     offsets[0] = 0
 
 
-def first_view(view: int, origin: int, views: Ints, records: Ints) -> int:
-    """Returns the first view from `origin` on of the same call: same start, parties and direction."""
-    first = view
-    record = (views[view] >> 1) * RECORD
-    j = view - 1
-    while j >= origin:
-        earlier = (views[j] >> 1) * RECORD
-        if records[earlier + START] != records[record + START]:
-            break
-        if records[earlier + PARTIES] == records[record + PARTIES] and (views[j] ^ views[view]) & 1 == 0:
-            first = j
-        j -= 1
-    return first
-
-
 def first_position(i: int, calls: Ints, rest: Ints, directions: Ints) -> int:
     """Returns the first record of the same call among the records that `gather_records` copied."""
     first = i
@@ -213,46 +197,6 @@ def first_position(i: int, calls: Ints, rest: Ints, directions: Ints) -> int:
             first = j
         j -= 1
     return first
-
-
-def is_first_end(view: int, first: int, views: Ints, records: Ints) -> bool:
-    """Returns whether a view is the first one with an end among the views of its call, which begin at `first`."""
-    record = (views[view] >> 1) * RECORD
-    if records[record + TALK] < 0:
-        return False
-    for j in range(first, view):
-        earlier = (views[j] >> 1) * RECORD
-        same = records[earlier + PARTIES] == records[record + PARTIES] and (views[j] ^ views[view]) & 1 == 0
-        if same and records[earlier + TALK] >= 0:
-            return False
-    return True
-
-
-def copy_first_owner(t: Memory) -> None:
-    """Gives every repeated record the block, trunk or device (`owners`) of the first record of its call.
-
-    If the first record has none, the first record with an end keeps its own, and so the call counts there from its end
-    on: that record becomes a late one. `views` are those of numbers.
-    """
-    offsets = t.offsets
-    views = t.views
-    records = t.records
-    owners = t.owners
-    for key in range(len(offsets) - 1):
-        for view in range(offsets[key], offsets[key + 1]):
-            if view + AHEAD < len(views):
-                prefetch(records, (views[view + AHEAD] >> 1) * RECORD)
-            if views[view] & 1 == 0:
-                first = first_view(view, offsets[key], views, records)
-                if first != view:
-                    call = views[view] >> 1
-                    owner = owners[views[first] >> 1]
-                    if owner < 0 and owners[call] >= 0 and is_first_end(view, first, views, records):
-                        record = call * RECORD
-                        if records[record + LATE] == NEVER:
-                            records[record + LATE] = records[record + END]
-                    else:
-                        owners[call] = owner
 
 
 def has_others(begin: int, end: int, views: Ints, records: Ints) -> bool:
@@ -375,24 +319,23 @@ def await_events(i: int, waiting: int, t: Memory) -> int:
     """Adds the events of record `i` of a key to the heap of `waiting` events; returns its new size."""
     calls = t.calls
     rest = t.rest
-    flags = t.flags
     at = calls[i * FIELDS + START]
     place = first_position(i, calls, rest, t.directions)
     node = STREAMS * place + 2 * t.directions[i]
     late = rest[i * REST + LATE - FIELDS]
-    flags[i] = 0 if place == i and late == NEVER else LATER
+    t.flags[i] = 0 if place == i and late == NEVER else LATER
     if place == i and late != NEVER and late - at < WEEK:  # see EXPIRED in `windows.py`
         waiting = push(t.times, t.nodes, waiting, late, node)
     talk = calls[i * FIELDS + TALK]
-    # A record of the start and a record of the end are one call; any other repeat is ignored.
-    if talk >= 0 and flags[place] & ENDED == 0:
-        flags[place] |= ENDED
+    end = calls[i * FIELDS + END]
+    known_at = late if late != NEVER else end
+    if talk >= 0 and known_at - at < WEEK:
+        # Of the records of a call, one at most has an end, see `offline/repeats.py`.
         ended = place * FIELDS
-        end = calls[i * FIELDS + END]
         calls[ended + END] = end
         calls[ended + TALK] = talk
         calls[ended + FACTS] = calls[ended + FACTS] & ATTEMPT_FACTS | calls[i * FIELDS + FACTS] & ~ATTEMPT_FACTS
-        waiting = push(t.times, t.nodes, waiting, late if late != NEVER else end, node + 1)
+        waiting = push(t.times, t.nodes, waiting, known_at, node + 1)
     return waiting
 
 

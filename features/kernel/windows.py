@@ -42,12 +42,14 @@ START, END, TALK, FACTS = range(FIELDS)
 
 # FACTS: bits that the events of a call add, computed once when the call is packed. The local day takes the top bits.
 # EXPIRED marks an attempt that became known when its start had left the widest window. It counts nowhere: a stream does
-# not remember its calls longer, so it could not know whether it has counted the call before.
+# not remember its calls longer, so it could not know whether it has counted the call before. For the same reason an
+# outcome that becomes known that late counts nowhere.
 OUTCOME_BITS = 15
 HOUR_SHIFT, HOUR_BITS = 4, 31
 NIGHT, NEAR, LOCAL, LOCAL_KNOWN, ONE_RING, HUNG_UP, HUNG_KNOWN, STARTED, OVER, RETURNED_BIT, EXPIRED = range(9, 20)
 LATE_START, LATE_END = 20, 21  # the event became known later than its own time
-DAY_SHIFT = 22
+START_OF_END = 22  # the attempt is that of a record with an end
+DAY_SHIFT = 23
 
 # The facts known at the start of a call; a later end record does not change them.
 ATTEMPT_FACTS = ~(OUTCOME_BITS | 1 << ONE_RING | 1 << HUNG_UP | 1 << HUNG_KNOWN | 1 << LATE_END)

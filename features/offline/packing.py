@@ -20,6 +20,8 @@ from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.kernel import table_pass, windows
 from callsieve.features.records import GROUP_COLUMNS, KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN
 
+from .repeats import settle_repeats
+
 
 @dataclass(frozen=True)
 class Packed:
@@ -45,6 +47,25 @@ def pack_calls(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(G
         ValueError: if a column is missing or contains an unknown word.
         TypeError: if it is not an Arrow table.
     """
+    records, arrays = read_records(calls, threads, kinds)
+    parties, numbers = arrays.pop("parties")
+    owners, keys = {"number": parties}, {"number": numbers}
+    by_record = records.reshape(-1, table_pass.RECORD)
+    order = start_order(by_record)
+    repeats = settle_repeats(by_record, order)
+    for kind, (codes, tokens) in arrays.items():
+        owners[kind], keys[kind] = codes, len(tokens)
+        if repeats is not None:
+            repeats.settle_owners(by_record, codes, partial(token_list, tokens))
+    return Packed(records, order, owners, keys)
+
+
+def read_records(calls: pa.Table, threads: int, kinds: Iterable[str] = ()) -> tuple[Array, dict[str, Any]]:
+    """Returns the records of calls; and by name the codes of `parties` and of these kinds of groups.
+
+    Raises:
+        ValueError, TypeError: as `pack_calls`.
+    """
     check_table(calls)
     missing = [name for name in KEYED_COLUMNS if name not in calls.column_names]
     if missing:
@@ -58,16 +79,12 @@ def pack_calls(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(G
         events = np.concatenate([arrays[name] for name in ("outcome", "released_by", "hour", "step", "same_region")])
         call_facts = np.concatenate([arrays[name] for name in CALL_FACTS])
         columns = {name: arrays[name] for name in ("start", "ring", "talk", "recorded", "day")}
-        parties, numbers = arrays["parties"]
-        columns |= {"parties": parties, "events": events, "call_facts": call_facts}
+        columns |= {"parties": arrays["parties"][0], "events": events, "call_facts": call_facts}
         records = cache_aligned(count * table_pass.RECORD)
         fill = shared_functions()["fill_records"]
         bounds = pairwise(np.linspace(0, count, threads + 1).astype(int).tolist())
         parallel(joblib.delayed(fill)(first, last, **columns, records=records) for first, last in bounds)
-    owners, keys = {"number": parties}, {"number": numbers}
-    for kind in grouping:
-        owners[kind], keys[kind] = arrays[kind]
-    return Packed(records, start_order(records.reshape(-1, table_pass.RECORD)), owners, keys)
+    return records, {name: arrays[name] for name in ("parties", *grouping)}
 
 
 def column_readers(calls: pa.Table) -> dict[str, Callable[[], Any]]:
@@ -92,7 +109,7 @@ def cache_aligned(size: int) -> Array:
 
 
 def start_order(records: Array) -> Array:
-    """Returns calls in order of start; of the records of one call, the one that was known first comes first.
+    """Returns calls in order of start; of the records of one call, the one that makes its attempt known comes first.
 
     A record that makes the attempt known comes before one that makes it known later. Of records that make the attempt
     known at the same time, the one with the earlier end comes first, and one without an end before all.
@@ -194,7 +211,13 @@ def party_codes(calls: pa.Table) -> tuple[Array, int]:
     return parties.reshape(-1), len(column.chunk(0).dictionary) if column.num_chunks else 0
 
 
-def group_codes(column: pa.ChunkedArray) -> tuple[Array, int]:
-    """Returns the key of each call as a dense int32 code, NONE for none, and the number of keys."""
+def group_codes(column: pa.ChunkedArray) -> tuple[Array, pa.Array]:
+    """Returns the key of each call as a dense int32 code, NONE for none, and the tokens by code."""
     encoded = dictionary_encoded(column)
-    return np.array(encoded.indices.cast(pa.int32()).fill_null(windows.NONE), dtype=np.int32), len(encoded.dictionary)
+    return np.array(encoded.indices.cast(pa.int32()).fill_null(windows.NONE), dtype=np.int32), encoded.dictionary
+
+
+def token_list(tokens: pa.Array, codes: Array) -> list[Any]:
+    """Returns the tokens of some codes."""
+    texts: list[Any] = tokens.take(pa.array(codes)).to_pylist()
+    return texts

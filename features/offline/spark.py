@@ -87,8 +87,7 @@ def vectors(calls: DataFrame, *, features: tuple[str, ...] = NAMES, buckets: int
     """Returns the vectors of every call at its start, from all calls of the frame, bit-equal to `table.vectors`.
 
     Args:
-        calls: keyed calls, columns `records.KEYED_COLUMNS`, and `call`, a unique integer; generated if missing. Of two
-            records of one call that became known together, the lower id counts.
+        calls: keyed calls, columns `records.KEYED_COLUMNS`, and `call`, a unique integer; generated if missing.
         features: names from the catalogue; fewer features take less time.
         buckets: number of parts of each step, by default `spark.sql.shuffle.partitions`. A part should have some
             hundred thousand calls. The result does not depend on it.

@@ -4,8 +4,8 @@ Kinds of history share no state. So calls are sent to shards by their keys, and 
 kind of history shard by shard. Between the steps rows change shards:
 
 1. `packed_calls` packs keyed calls. They go to the shard of their caller (OUT).
-2. `sent_calls` sends the calls of a shard of callers to the shards of their callee (IN), block, trunk and device. A
-   repeated record takes the groups of the first record, and both are in this shard.
+2. `sent_calls` sends the calls of a shard of callers to the shards of their callee (IN), block, trunk and device. All
+   records of a call are in this shard, and get the groups of the call.
 3. `role_values` replays the histories of a shard. The values of a call go to the shard where its vector is made.
 4. `joined_vectors` joins the values of the calls of a shard.
 
@@ -19,6 +19,7 @@ any form that compares equal for equal keys, and `home` (the shard of step 4).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -33,9 +34,10 @@ from callsieve.features.kernel.table_pass import PARTIES, RECORD, ROW
 from callsieve.features.kernel.windows import NONE
 from callsieve.features.records import GROUP_COLUMNS, KEYED_COLUMNS
 
-from .packing import Packed, pack_calls, start_order
+from .packing import Packed, read_records, start_order, token_list
+from .repeats import settle_repeats
 from .shuffle import dense_codes, from_cells, to_cells
-from .table import copy_first_owner, group_calls, pass_tasks, role_columns, select_columns
+from .table import group_calls, pass_tasks, role_columns, select_columns
 
 OUT, IN = "out", "in"
 NUMBER_COLUMNS = ("record", "caller", "callee", "home")
@@ -77,7 +79,7 @@ def packed_calls(calls: pa.Table, ids: Array) -> pa.FixedSizeBinaryArray:
     """
     blank = pa.DictionaryArray.from_arrays(pa.array(np.zeros(calls.num_rows, dtype=np.int32)), pa.array([""]))
     keyless = {name: blank if name in KEYED_TOKENS else calls[name] for name in KEYED_COLUMNS}
-    records = pack_calls(pa.table(keyless), kinds=()).records.reshape(-1, RECORD)
+    records = read_records(pa.table(keyless), threads=1)[0].reshape(-1, RECORD)
     records[:, ROW] = ids
     return to_cells(records)
 
@@ -86,28 +88,29 @@ def sent_calls(out: pa.Table, kinds: Sequence[Kind], shard: int, shards: int, wh
     """Sends the calls of a shard of callers to the shards of callees and groups, as these kinds of history need them.
 
     Args:
-        out: all rows of the shard, the repeated records of a call in order of their ids.
+        out: all rows of the shard.
     """
     if NUMBER in kinds:
         yield Parcel(IN, {name: out[name].combine_chunks() for name in NUMBER_COLUMNS}, where(out, "callee"))
     records = from_cells(out["record"], np.int64).copy()
-    (caller, callers), (callee, _) = dense_codes(out["caller"]), dense_codes(out["callee"])
+    (caller, _), (callee, _) = dense_codes(out["caller"]), dense_codes(out["callee"])
     # Codes of callers are unique over all shards. Codes of callees only identify repeated records, which are all in
     # this shard.
     records[:, PARTIES] = (caller * np.int64(shards) + shard) << 32 | callee
-    alone = np.column_stack([caller, np.full_like(caller, NONE)])
-    calls = _packed(records, alone, NUMBER, len(callers))
-    groups = group_calls(NUMBER, calls, ())
+    repeats = settle_repeats(records, start_order(records))
     for kind in kinds:
         if kind is NUMBER:
             continue
         column = GROUP_COLUMNS[kind.name]
-        owner = np.where(np.asarray(out[column].is_valid()), np.arange(len(records)), NONE).astype(np.int32)
-        copy_first_owner(groups, calls.records, owner)
-        has = np.flatnonzero(owner >= 0)
-        keys, home = out[column].take(owner[has]), out["home"].take(has)
+        codes, tokens = dense_codes(out[column])
+        row_of, has = np.zeros(len(tokens), dtype=np.int64), np.flatnonzero(codes >= 0)
+        row_of[codes[has]] = has  # a row with this key
+        if repeats is not None:
+            repeats.settle_owners(records, codes, partial(token_list, tokens))
+        has = np.flatnonzero(codes >= 0)
+        keys, home = out[column].take(row_of[codes[has]]), out["home"].take(has)
         rows = {"record": to_cells(records[has]), "key": keys.combine_chunks(), "home": home.combine_chunks()}
-        yield Parcel(kind.name, rows, where(out, column)[owner[has]])
+        yield Parcel(kind.name, rows, where(out, column)[row_of[codes[has]]])
 
 
 def role_values(kind: Kind, sides: Sequence[pa.Table], names: tuple[str, ...]) -> Iterator[Parcel]:
@@ -126,6 +129,9 @@ def role_values(kind: Kind, sides: Sequence[pa.Table], names: tuple[str, ...]) -
     else:
         owners, keys = dense_codes(sides[0]["key"])
     ids = np.split(records[:, ROW].copy(), [sides[0].num_rows])
+    if kind is NUMBER:  # records of groups are settled
+        for side in np.split(records, [sides[0].num_rows]):
+            settle_repeats(side, start_order(side))
     # The callers' values of a call and the callees' values of another one share a row: they are in other columns.
     records[:, ROW] = np.concatenate([np.arange(side.num_rows) for side in sides])
     parts = [(role, role_columns(role, features), *side) for role, *side in zip(kind.roles, sides, ids, strict=False)]

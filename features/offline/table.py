@@ -97,17 +97,13 @@ def fill_vectors(calls: Packed, numbers: Grouped, features: tuple[Feature, ...],
     for kind in KINDS:
         if not any(feature.role in kind.roles for feature in features):
             continue
-        groups = numbers
-        if kind is not NUMBER:
-            owners = calls.owners[kind.name]
-            copy_first_owner(numbers, calls.records, owners)
-            groups = group_calls(kind, calls, features)
+        groups = numbers if kind is NUMBER else group_calls(kind, calls, features)
         notes, columns = NO_NOTES, role_columns(kind.roles[-1], features)
         if columns:
             notes = blank_notes(groups.engine.NOTES * count)
             noted.append((groups.engine, notes, columns[0]))
         if kind is not NUMBER:
-            rows = row_indices(calls)[owners < 0]
+            rows = row_indices(calls)[calls.owners[kind.name] < 0]
             notes[rows[rows >= 0] * groups.engine.NOTES] = windows.NONE
         tasks += pass_tasks(kind, groups, calls, features, out, threads, notes)
     # Threads suffice: the compiled kernel releases the GIL.
@@ -142,12 +138,6 @@ def group_calls(kind: Kind, calls: Packed, features: tuple[Feature, ...]) -> Gro
     width = len(owners) // max(len(calls.order), 1)
     shared_functions()["group_views"](width, order=calls.order, owners=owners, offsets=offsets, views=views)
     return Grouped(engine, views, offsets)
-
-
-def copy_first_owner(numbers: Grouped, records: Array, owners: Array) -> None:
-    """Gives repeated records the block, trunk or device of the first record, see `table_pass.copy_first_owner`."""
-    arrays = {"offsets": numbers.offsets, "views": numbers.views, "records": records, "owners": owners}
-    shared_functions()["copy_first_owner"](**arrays)
 
 
 def role_columns(role: str, features: tuple[Feature, ...]) -> list[int]:

@@ -22,7 +22,7 @@ from callsieve.features.records import GROUP_COLUMNS, KeyedCall
 from callsieve.features.stream import call_store, key_store
 
 from . import snapshot
-from .call_facts import attempt_known, check, end_arguments, event_facts, facts_of, take_record
+from .call_facts import attempt_known, check, end_arguments, event_facts, facts_of, has_outcome, take_record
 from .coverage import COVERAGE_DAYS, CallDays
 from .driver import Driver, driver
 from .memory_feed import MemoryFeed
@@ -267,7 +267,7 @@ class History:
         place = self._driver.find_call(call.start, caller, callee) if caller and callee else windows.NONE
         if place >= 0:
             self._cached_call = None  # its keys in `group` may change
-            if not take_record(self._driver, place, call, partial(self._add_keys_of_stored, call)):
+            if not take_record(self._driver, place, call, partial(self._add_keys_of_stored, call), self._group_token):
                 self.observe(call)
             return
         place = self._store_call(call)
@@ -275,7 +275,7 @@ class History:
             self.refused += 1
             return
         self._call_days.note(call.start)
-        if call.ring is not None and call.talk is not None:
+        if has_outcome(call):
             self._driver.end_call(place, *end_arguments(call), event_facts(call))
 
     def _add_keys_of_stored(self, call: KeyedCall) -> bool:
@@ -283,6 +283,9 @@ class History:
         self._add_group_keys(call)
         parties = self._keys[NUMBER].key(call.caller), self._keys[NUMBER].key(call.callee)
         return int(self._driver.find_call(call.start, *parties)) >= 0
+
+    def _group_token(self, kind: int, key: int) -> str:
+        return self._keys[GROUPS[kind]].text(key)
 
     def _add_group_keys(self, call: KeyedCall) -> None:
         group = self._memory["shared"]["group"]

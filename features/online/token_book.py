@@ -47,18 +47,25 @@ class TokenBook:
         if token := self._irregular_texts.pop(key, ""):
             del self._irregular[token]
 
+    def text(self, key: int) -> str:
+        """Returns the token of a key; "" without one."""
+        return self._texts(key, key + 1)[0]
+
     def texts(self, keys: int) -> list[str]:
         """Returns the tokens of the keys 0 to `keys` - 1; "" for a key without a token."""
+        return self._texts(0, keys)
+
+    def _texts(self, first: int, end: int) -> list[str]:
         prefix = bytes(self._store["prefix"][1 : 1 + self._store["prefix"][0]].tolist()).decode(
             "utf-8", "surrogatepass"
         )
-        words = array("i", self._store["tokens"][: TOKEN_WORDS * keys])
+        words = array("i", self._store["tokens"][TOKEN_WORDS * first : TOKEN_WORDS * end])
         if sys.byteorder == "little":
             words.byteswap()
         letters, named = to_letters(words.tobytes()), self._store["named"]
         return [
-            prefix + letters[key * LETTERS : (key + 1) * LETTERS] if named[key] else self._irregular_texts.get(key, "")
-            for key in range(keys)
+            prefix + letters[i * LETTERS : (i + 1) * LETTERS] if named[key] else self._irregular_texts.get(key, "")
+            for i, key in enumerate(range(first, end))
         ]
 
     def __len__(self) -> int:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from callsieve.features.arrays import Int64s
+from callsieve.features.arrays import Bools, Int64s
 from callsieve.features.files.atomic import atomic_path
 from callsieve.features.files.parquet_file import is_parquet
 from callsieve.features.files.pipeline import one_ahead
@@ -138,13 +139,16 @@ def read_batches(
 
 
 def without_duplicates(calls: pa.Table, rows: Int64s, layout: Layout, invalid: Quarantine) -> pa.Table:
-    """Returns the calls without rows that repeat the caller, callee and start of an earlier row.
+    """Returns the calls without rows that repeat the caller, callee and start of another row.
+
+    Of the rows of a call, the first one with an end stays, or the first one if none has an end.
 
     Args:
-        rows: number of each call's row in the file, shape (calls,).
+        rows: number of each call's row in the file, shape (calls,). Negative numbers are those of an earlier file: its
+            rows stay only for calls without a row of this file.
         invalid: takes the repeats.
     """
-    faults, first = _duplicates(calls, two_sided="subscriber" in layout.columns)
+    faults, first = _duplicates(calls, rows < 0, two_sided="subscriber" in layout.columns)
     invalid.add(rows, faults, calls, {name: name for name in CALL_COLUMNS}, first=rows[first])
     return calls.filter(pa.array(faults.which == 0)).combine_chunks() if faults.which.any() else calls
 
@@ -172,12 +176,13 @@ def _parquet_batches(path: Path, match: MatchColumns) -> Iterator[Batch]:
         raise ValueError(f"{path.name}: broken Parquet file, expected a footer, whole pages and UTF-8 text") from None
 
 
-def _duplicates(table: pa.Table, *, two_sided: bool) -> tuple[Faults, Int64s]:
-    """Marks rows that repeat a call (caller, callee and start) of an earlier row.
+def _duplicates(table: pa.Table, earlier: Bools, *, two_sided: bool) -> tuple[Faults, Int64s]:
+    """Marks rows that repeat a call (caller, callee and start) of another row.
 
     Args:
+        earlier: whether the row is one of an earlier file.
         two_sided: whether a call can have a record of each side; these agree in talk, but not in other columns.
-    Returns: the faults, and for each row the first row of its call.
+    Returns: the faults, and for each row the row of its call that stays.
     """
     faults, first = Faults(table.num_rows), np.arange(table.num_rows)
     start, caller, callee = (_comparable(table.column(name)) for name in ("start", "caller", "callee"))
@@ -190,7 +195,8 @@ def _duplicates(table: pa.Table, *, two_sided: bool) -> tuple[Faults, Int64s]:
     if not twice.size:
         return faults, first
     at = np.flatnonzero(twice[np.minimum(np.searchsorted(twice, mixed), len(twice) - 1)] == mixed)
-    at = at[np.lexsort((at, start[at], callee[at], caller[at]))]
+    without_end = np.asarray(pc.or_(pc.is_null(table["ring"]), pc.is_null(table["talk"])))
+    at = at[np.lexsort((at, without_end[at], earlier[at], start[at], callee[at], caller[at]))]
     same = np.zeros(len(at), dtype=bool)
     same[1:] = np.all([column[at[1:]] == column[at[:-1]] for column in (start, caller, callee)], axis=0)
     heads = np.maximum.accumulate(np.where(same, 0, np.arange(len(at))))
@@ -201,6 +207,7 @@ def _duplicates(table: pa.Table, *, two_sided: bool) -> tuple[Faults, Int64s]:
         [_comparable(column) for column in compared.take(rows).columns] for rows in (again, first[again])
     )
     equal = np.all([left == right for left, right in zip(repeats, originals, strict=True)], axis=0)
+    equal |= without_end[again] & ~without_end[first[again]]  # the start of a call whose end stays
     for rows, reason, expected in (
         (again[equal], DUPLICATE, "each call once"),
         (again[~equal], CONFLICTING_DUPLICATE, "one record of a caller, callee and start"),

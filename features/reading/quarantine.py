@@ -2,8 +2,8 @@
 
 The file is JSON lines, one object per row: `row` (line of a text file, row of a Parquet file, from 1), `reason`,
 `expected`, `column` and `cells`. A line that could not be split into cells has, in place of `column` and `cells`, the
-keyed `token` of the whole line with its `length` and byte `offset`. A duplicate call also has `first`, the row of its
-first record.
+keyed `token` of the whole line with its `length` and byte `offset`. A duplicate call also has `first`, the row of the
+call that stays.
 
 A cell is in clear only if it is valid for its column and cannot be a telephone number: a time in digits and separators,
 a short count, a listed value. Any other cell is its keyed token, plus its shape (9 for a digit, a for a letter) if its
@@ -143,7 +143,7 @@ class Quarantine:
         Args:
             rows: number of each row of `cells` in the file.
             roles: role of each column of `cells`.
-            first: for duplicates, number of the first row of the call.
+            first: for duplicates, number of the row of the call that stays.
         Raises: ValueError: if strict, and a row is faulty.
         """
         at = np.flatnonzero(faults.which)

@@ -14,7 +14,6 @@ from callsieve.features.kernel.windows import (
     EXPIRED,
     LATE_END,
     LATE_START,
-    STARTED,
     WEEK,
     write_wide,
 )
@@ -35,7 +34,6 @@ from .call_store import (
     write_call,
 )
 from .routes import acquire_route, release_route
-from .time_order import remove
 
 if TYPE_CHECKING:  # `assemble.py` supplies them for each kind of history
     from .key_store import allocate_pair as number_allocate_pair
@@ -48,7 +46,7 @@ def store_call(start: int, known_at: int, caller: int, callee: int, facts: int, 
     """Stores a new call, for which there must be room, and returns its place. Its attempt waits until it is known."""
     place = allocate_place(m)
     write_call(place * FIELDS, start, facts | late_bits(start, known_at, m), m.calls)
-    m.route[place] = acquire_route(caller, m)
+    m.route[place] = acquire_route(caller, m.group, m)
     m.callee[place] = callee
     m.pair_of[place] = acquire_pair(caller, callee, m)
     number_use_key(caller, m.number)
@@ -69,37 +67,39 @@ def late_bits(start: int, known_at: int, m: Memory) -> int:
     return bits
 
 
-def move_earlier(node: int, known_at: int, least: int, m: Memory) -> bool:
-    """Lets an event become known at `known_at`; returns False unless it waits for `least` or later."""
+def waiting_index(node: int, m: Memory) -> int:
+    """Returns the index of an event in the heap of waiting events; their number if it does not wait."""
     i = 0
     while i < m.counts[WAITING] and m.nodes[i] != node:
         i += 1
-    if i == m.counts[WAITING] or m.times[i] < least:
-        return False
-    push(m.times, m.nodes, i, known_at, node)  # moves it up from its place
-    return True
+    return i
 
 
-def restart_call(place: int, known_at: int, least: int, facts: int, m: Memory) -> bool:
-    """Takes an earlier record of the attempt of a stored call, with the keys in `group`.
+def known_time(place: int, kind: int, m: Memory) -> int:
+    """Returns when the attempt (`kind` 0) or the outcome (1) of a stored call becomes known; it must wait for that."""
+    return int(m.times[waiting_index(2 * place + kind, m)])
 
-    Returns False if the attempt is known already, or waits to be known before `least`.
-    """
-    if not move_earlier(2 * place, known_at, least, m):
-        return False
+
+def move_earlier(node: int, known_at: int, m: Memory) -> None:
+    """Lets a waiting event become known at `known_at`, which is not after the present time."""
+    push(m.times, m.nodes, waiting_index(node, m), known_at, node)  # moves it up from its place
+
+
+def restart_call(place: int, known_at: int, facts: int, m: Memory) -> None:
+    """Replaces the attempt of a stored call that waits to be known by an earlier one, with the keys in `group`."""
+    move_earlier(2 * place, known_at, m)
     call = place * FIELDS
     facts = facts & ATTEMPT_FACTS | late_bits(start_of(call, m.calls), known_at, m)
     write_wide(m.calls, call + FACTS, facts | facts_of(call, m.calls) & ~ATTEMPT_FACTS)
     before = m.route[place]
-    m.route[place] = acquire_route(caller_of(place, m), m)
+    m.route[place] = acquire_route(caller_of(place, m), m.group, m)
     release_route(before, m)
-    return True
 
 
 def set_later_route(place: int, m: Memory) -> None:
-    """Sets the keys in `group` as those that a call has from the time on when its outcome is known."""
+    """Sets the keys in `group` as those that came with the end of a call."""
     before = m.later_route[place]
-    route = acquire_route(caller_of(place, m), m)
+    route = acquire_route(caller_of(place, m), m.group, m)
     if route == m.route[place]:
         release_route(route, m)
         route = 0
@@ -130,19 +130,14 @@ def acquire_pair(caller: int, callee: int, m: Memory) -> int:
 
 def end_call(place: int, moment: int, talk: int, known_at: int, facts: int, m: Memory) -> None:
     """Records the end of a stored call: its outcome waits until it is known."""
-    call = place * FIELDS
-    if facts_of(call, m.calls) >> STARTED & 1 and start_of(call, m.calls) < m.counts[NOW] - WEEK:
-        remove(place, 1, m.outcomes, m.calls)  # a call without an end was kept there for one more day
     write_end(place, moment, talk, known_at, facts, m)
     m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known_at, 2 * place + 1)
 
 
-def replace_end(place: int, moment: int, talk: int, known_at: int, facts: int, m: Memory) -> bool:
-    """Replaces the end of a call by one that becomes known earlier; returns False if it does not."""
-    if not move_earlier(2 * place + 1, known_at, known_at + 1, m):
-        return False
+def replace_end(place: int, moment: int, talk: int, known_at: int, facts: int, m: Memory) -> None:
+    """Replaces the end of a call, whose outcome waits to be known, by one that becomes known earlier or with it."""
+    move_earlier(2 * place + 1, known_at, m)
     write_end(place, moment, talk, known_at, facts, m)
-    return True
 
 
 def write_end(place: int, moment: int, talk: int, known_at: int, facts: int, m: Memory) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from callsieve.features.kernel.windows import DAY_MS, Ints, read_wide, write_wide
+from callsieve.features.kernel.windows import Ints, read_wide, write_wide
 
 Memory = Any
 FIELDS = 6
@@ -29,9 +29,8 @@ def start_of(call: int, calls: Ints) -> int:
 
 
 def end_of(call: int, calls: Ints) -> int:
-    """Returns when a call ended, or one day after its start while it is in progress."""
-    duration = calls[call + DURATION]
-    return read_wide(calls, call + START) + (duration if duration >= 0 else DAY_MS)
+    """Returns when a call ended, which must be over; `call` is the index of its first field."""
+    return int(read_wide(calls, call + START) + calls[call + DURATION])
 
 
 def talk_of(call: int, calls: Ints) -> int:

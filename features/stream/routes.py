@@ -32,15 +32,15 @@ LAST_ROUTE, FREE_ROUTE = 0, 1
 ROUTE_COUNTS = 2
 
 
-def acquire_route(caller: int, m: Memory) -> int:
-    """Returns the route of a caller with the keys in `group`, and counts one more call of it."""
+def acquire_route(caller: int, keys: Ints, m: Memory) -> int:
+    """Returns the route of a caller with three keys, and counts one more call of it."""
     route = 0
     if m.route_counts[LAST_ROUTE] > 0:
-        route = m.route_heads[bucket(hash_keys(caller, m.group, 0), m.route_counts[LAST_ROUTE])]
-        while route > 0 and not route_matches(route, caller, m):
+        route = m.route_heads[bucket(hash_keys(caller, keys, 0), m.route_counts[LAST_ROUTE])]
+        while route > 0 and not route_matches(route, caller, keys, m):
             route = m.next_route[route]
     if route == 0:
-        route = allocate_route(caller, m)
+        route = allocate_route(caller, keys, m)
     m.routes[route * ROUTE_SIZE + USES] += 1
     return int(route)
 
@@ -55,19 +55,19 @@ def route_hash(route: int, m: Memory) -> int:
     return hash_keys(m.routes[route * ROUTE_SIZE + CALLER], m.routes, route * ROUTE_SIZE + KEYS_OF)
 
 
-def route_matches(route: int, caller: int, m: Memory) -> bool:
-    """Returns whether a route belongs to a caller with the keys in `group`."""
+def route_matches(route: int, caller: int, keys: Ints, m: Memory) -> bool:
+    """Returns whether a route belongs to a caller with three keys."""
     own = route * ROUTE_SIZE
     return bool(
         m.routes[own + CALLER] == caller
-        and m.routes[own + KEYS_OF] == m.group[0]
-        and m.routes[own + KEYS_OF + 1] == m.group[1]
-        and m.routes[own + KEYS_OF + 2] == m.group[2]
+        and m.routes[own + KEYS_OF] == keys[0]
+        and m.routes[own + KEYS_OF + 1] == keys[1]
+        and m.routes[own + KEYS_OF + 2] == keys[2]
     )
 
 
-def allocate_route(caller: int, m: Memory) -> int:
-    """Creates a route."""
+def allocate_route(caller: int, keys: Ints, m: Memory) -> int:
+    """Creates a route of a caller with three keys."""
     route = m.route_counts[FREE_ROUTE]
     if route > 0:
         m.route_counts[FREE_ROUTE] = m.routes[route * ROUTE_SIZE + LATER]
@@ -79,7 +79,7 @@ def allocate_route(caller: int, m: Memory) -> int:
     m.routes[own + CALLER] = caller
     m.routes[own + USES] = 0
     for kind in range(GROUPS):
-        m.routes[own + KEYS_OF + kind] = m.group[kind]
+        m.routes[own + KEYS_OF + kind] = keys[kind]
         m.routes[own + MEMBERS_OF + kind] = 0
     join_group(0, route, m, m.block)
     join_group(1, route, m, m.trunk)

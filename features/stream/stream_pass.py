@@ -39,7 +39,7 @@ from .call_store import (
     start_of,
 )
 from .key_store import KeyStore
-from .routes import GROUPS, KEYS_OF, MEMBERS_OF, SPLIT, release_route
+from .routes import GROUPS, KEYS_OF, MEMBERS_OF, SPLIT, acquire_route, release_route
 from .time_order import EventList, advance_cursor, event_time, first_in_window, insert, peek_after, remove
 
 if TYPE_CHECKING:  # `assemble.py` supplies them for each kind of history
@@ -118,15 +118,8 @@ def expire_attempt(place: int, window: int, m: Memory) -> None:
 
 
 def retire_attempt(place: int, m: Memory) -> None:
-    """Keeps a call without an end for one more day, then treats it as over.
-
-    By then nothing of it is in any window.
-    """
-    if m.calls[place * FIELDS + DURATION] >= 0:
-        return
-    if end_of(place * FIELDS, m.calls) >= m.counts[NOW] - WEEK:
-        insert(place, 1, m.counts[NOW], m.outcomes, m.calls)
-    else:
+    """Frees a call without an end: an end that becomes known from now on counts nowhere."""
+    if m.calls[place * FIELDS + DURATION] < 0:
         free_call(place, m)
 
 
@@ -136,10 +129,9 @@ def expire_outcomes(window: int, edge: int, m: Memory) -> None:
     while place >= 0 and end_of(place * FIELDS, m.calls) < edge:
         prefetch_ahead(window, m.outcomes, m)
         advance_cursor(window, m.outcomes)
-        if m.calls[place * FIELDS + DURATION] >= 0:
-            number_expire_event(4 * place + 1, window, caller_of(place, m), m)
-            number_expire_event(4 * place + 3, window, m.callee[place], m)
-            count_in_groups(1, place, window, -1, m)
+        number_expire_event(4 * place + 1, window, caller_of(place, m), m)
+        number_expire_event(4 * place + 3, window, m.callee[place], m)
+        count_in_groups(1, place, window, -1, m)
         if window == 2:
             free_call(place, m)
         place = first_in_window(window, m.outcomes)
@@ -240,13 +232,18 @@ def free_call(place: int, m: Memory) -> None:
 
 
 def take_later_route(place: int, m: Memory) -> None:
-    """Gives a call the keys that came with its end, and counts its attempt there."""
+    """Gives a call the keys that came with its end and that its attempt lacks, and counts the attempt there."""
     before = m.route[place]
-    m.route[place] = m.later_route[place]
+    later = m.later_route[place]
+    for kind in range(GROUPS):
+        key = m.routes[before * ROUTE_SIZE + KEYS_OF + kind]
+        m.merged[kind] = key if key > 0 else m.routes[later * ROUTE_SIZE + KEYS_OF + kind]
+    m.route[place] = acquire_route(caller_of(place, m), m.merged, m)
     m.later_route[place] = 0
     for window in range(3):
         if start_of(place * FIELDS, m.calls) >= m.counts[NOW] - WINDOWS[window]:
             count_in_new_groups(place, before * ROUTE_SIZE, window, m)
+    release_route(later, m)
     release_route(before, m)
 
 

@@ -29,15 +29,49 @@ def unique_calls(calls, column=None):
 
 
 def merged(records, column):
-    first = min(records, key=lambda call: (attempt_known(call), outcome_known(call) if is_over(call) else -math.inf))
-    ended = [call for call in records if is_over(call)]
-    call = first | {"attempt_known": attempt_known(first)}
-    if ended:
-        last = min(ended, key=lambda call: (attempt_known(call), outcome_known(call)))
-        call |= {name: last[name] for name in OUTCOME_FIELDS}
-        if column is not None and first[column] is None and last[column] is not None:
-            call |= {column: last[column], "attempt_known": outcome_known(last)}
+    attempts = all_first(records, lambda c: (attempt_known(c), is_over(c)))
+    attempt = min(attempts, key=attempt_rank)
+    call = attempt | {"ring": None, "talk": None, "recorded": None, "attempt_known": attempt_known(attempt)}
+    in_time = lambda c: is_over(c) and outcome_known(c) < c["start"] + WINDOW["7d"]
+    outcomes = all_first([c for c in records if in_time(c)], lambda c: (outcome_known(c), end(c), c["talk"]))
+    if outcomes:
+        call |= {name: min(outcomes, key=outcome_rank)[name] for name in OUTCOME_FIELDS}
+    if column is not None:
+        call[column] = first_token(attempts, column)
+        if call[column] is None and first_token(outcomes, column) is not None:
+            call |= {column: first_token(outcomes, column), "attempt_known": outcome_known(outcomes[0])}
     return call
+
+
+def all_first(records, key):
+    """Returns all records with the smallest key."""
+    return [c for c in records if key(c) == min(map(key, records))]
+
+
+def first_token(records, column):
+    return min((c[column] for c in records if c[column] is not None), default=None)
+
+
+def attempt_rank(c):
+    """Ranks records that make an attempt known at one moment: the least rank counts."""
+    region = {None: 0, 0: 1, 1: 2}[c["same_region"]]
+    return c["day"], region, c["step"] in ("near", "block"), not 8 <= c["hour"] < 21, c["hour"]
+
+
+def outcome_rank(c):
+    """Ranks records with one end and talk time that make an outcome known at one moment: the least rank counts."""
+    outcomes = [
+        "answered",
+        "no_answer",
+        "busy",
+        "rejected",
+        "unwanted",
+        "invalid_number",
+        "failed",
+        "blocked",
+        "unknown",
+    ]
+    return {"callee": 1, "caller": 2}.get(c["released_by"], 0), outcomes.index(c["outcome"])
 
 
 def is_over(call):

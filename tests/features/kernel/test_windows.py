@@ -274,8 +274,8 @@ def busy_crowd(n, seed=5):
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_an_end_may_arrive_when_its_start_has_left_the_windows(compiled):
-    """A call without an end is kept for one more day; then its end arrives and is in the windows."""
+def test_an_end_that_arrives_when_its_start_has_left_the_windows_counts_nowhere(compiled):
+    """The history has forgotten the call by then."""
     attempt = EXAMPLE_CALL | {"ring": None, "talk": None}
     at = [EXAMPLE_CALL["start"] + hours * 3_600_000 for hours in (174, 180, 184, 186, 200)]
     others = [EXAMPLE_CALL | {"start": start, "callee": f"n{start}", "day": start // DAY} for start in at]
@@ -284,6 +284,8 @@ def test_an_end_may_arrive_when_its_start_has_left_the_windows(compiled):
     rows = play(history, attempt, others[0], record, *others[1:])
     expected = vectors(as_keyed_table([attempt, record, *others]), threads=1)
     assert_equal(rows[[0, 1, 3, 4, 5, 6]], expected[[0, 2, 3, 4, 5, 6]])
+    assert all(math.isnan(row[NAMES.index("out_talk_mean_7d")]) for row in rows[:2])
+    check_by_oracle(rows[-1], [attempt, record, *others], others[-1])
     history.advance(at[-1])
     assert history.calls == len(others)
 
@@ -427,7 +429,7 @@ def test_a_group_that_comes_with_the_end_counts_from_then_on(column, delay, comp
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("days", [6, 8, 10, 40])
 def test_a_call_that_is_observed_again_after_days_counts_once(days, compiled):
-    """Its place in memory may have been freed: 7 days after its start, or 8 days if it had no end."""
+    """Its place in memory may have been freed: 7 days after its start or its end."""
     attempt = EXAMPLE_CALL | {"ring": None, "talk": None}
     ended = EXAMPLE_CALL | {"callee": "c", "start": EXAMPLE_CALL["start"] + 1}
     later = [

@@ -1,5 +1,6 @@
 """Vectors in shards are bit-equal to those of the table, however the work is cut and wherever it was killed."""
 
+import random
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from callsieve.features.offline.shard_tasks import Plan, write_shard
 from callsieve.features.offline.shards import write_shards
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS
+from tests.support.calls.repeats import hostile_history
 from tests.support.calls.strategies import as_keyed_table, histories
 from tests.support.errors import refused
 
@@ -93,6 +95,17 @@ def test_shards_equal_the_table_however_the_work_is_cut(tmp_path_factory, calls,
     plan = Plan(folder / "out", NAMES, calls.num_rows, chunk, count)
     plan.work.mkdir(parents=True)
     shards.run(plan, folder / "calls.parquet", threads, shards.silent, partial(write_shard, plan))
+    check(plan.folder, calls)
+
+
+@pytest.mark.system
+def test_calls_with_conflicting_records_have_the_same_values_in_shards(tmp_path):
+    calls, _ = hostile_history(random.Random(1), 60)
+    calls = with_tokens([call | {"caller_block": call["caller_block"] or "x"} for call in calls])
+    pq.write_table(calls, tmp_path / "calls.parquet")
+    plan = Plan(tmp_path / "out", NAMES, calls.num_rows, 9, 3)
+    plan.work.mkdir(parents=True)
+    shards.run(plan, tmp_path / "calls.parquet", 1, shards.silent, partial(write_shard, plan))
     check(plan.folder, calls)
 
 

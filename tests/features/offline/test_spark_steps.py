@@ -17,6 +17,7 @@ from callsieve.features.catalogue import NAMES
 from callsieve.features.offline import spark
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import KEYED_COLUMNS
+from tests.support.calls.repeats import hostile_history
 from tests.support.calls.strategies import EXAMPLE_CALL, as_keyed_table, busy_calls, histories
 from tests.support.pure_python import interpreted_kernel
 
@@ -75,6 +76,13 @@ def vectors_by_buckets(calls, count, rng, names=NAMES, pieces=1):
 def test_vectors_do_not_depend_on_buckets(calls, count, pieces, rng):
     calls = as_keyed_table(calls)
     np.testing.assert_array_equal(vectors_by_buckets(calls, count, rng, pieces=pieces), vectors(calls, threads=1))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_calls_with_conflicting_records_have_the_same_values_in_buckets(seed):
+    rng = random.Random(seed)
+    calls = as_keyed_table(hostile_history(rng, 25)[0])
+    np.testing.assert_array_equal(vectors_by_buckets(calls, 3, rng, pieces=2), vectors(calls, threads=1))
 
 
 def test_interpreted_buckets_equal_compiled_tables():

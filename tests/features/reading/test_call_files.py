@@ -370,6 +370,17 @@ def test_a_repeated_call_is_quarantined(talk, reason):
         read(content, strict=True)
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_row_of_the_end_stays_of_a_call_with_a_row_for_its_start(backwards):
+    start, end, busy = [*GOOD[:3], "", "", "unknown"], GOOD, [*GOOD[:4], "0", "busy"]
+    rows = [end, start] if backwards else [start, end]
+    result, away = quarantined(text_of([*rows, busy], HEADER))
+    assert (result.table["talk"].to_pylist(), result.table["outcome"].to_pylist()) == ([7.0], ["answered"])
+    stays = 2 if backwards else 3
+    reasons = [(5 - stays, "duplicate"), (4, "conflicting_duplicate")]
+    assert [(entry["row"], entry["reason"], entry["first"]) for entry in away] == [(*row, stays) for row in reasons]
+
+
 @pytest.mark.system
 @some_files
 @given(histories(calls()), st.lists(st.integers(0, 29), max_size=20))
