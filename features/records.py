@@ -44,7 +44,7 @@ NUMBER_CLASSES = (
     "foreign",
     "irregular",
     "withheld",
-    "unknown",  # the number came as an opaque code without a declared class
+    "unknown",  # an opaque code without a declared class, or a short code that no table names
 )
 # Dialling distance: how far the callee's number is from the previous number that the caller dialled. "near" is at most
 # NEAR_DISTANCE numbers away, also across the border of a block; "block" is farther away in the same block.
@@ -64,7 +64,8 @@ class Call:
     `recorded` is the time at which the record became known; `None` means the end of the call. It is set only on a
     record that arrived later: neither attempt nor outcome was known before.
     `caller_class` and `callee_class` (of `NUMBER_CLASSES`) are the source's class of a number that is a code or a
-    token. They have no effect on a number with digits, whose class follows from the number plan.
+    token, or a short code that no table names. They have no effect on any other number with digits, whose class follows
+    from the number plan.
 
     >>> ringing = Call(start=1775001600.0, caller="+86 138 0000 0000", callee="010 1234 5678")
     >>> ringing.talk is None, ringing.outcome

@@ -12,6 +12,8 @@ ambiguous forms are read:
 * An 11-digit run that starts with 13-19 is always read as a mobile number, and is irregular if the range is unassigned;
   a number of another country needs + or 00.
 * An IP or carrier prefix (179xx, 12593) is dropped only before a whole number.
+* A text that has the form of a short code, but none that the tables name, is of class "unknown": operators and
+  provinces open codes that no table has. All other texts without a reading are irregular, as no caller can have them.
 
 The canonical form never depends on the date; class and holder do. The holder of a range is not always the network
 that serves the number: ported numbers have another one.
@@ -46,6 +48,8 @@ _SEPARATORS = str.maketrans("", "", "\u2010\u2011\u2012\u2013\u2014\u2212·-_.()
 _LONGEST = 15  # digits of an E.164 number
 _SERIES_DIGITS = 18  # a 64-bit integer has room for them
 _DIGITS_AT_END = re.compile("[0-9]*$")
+# A form that the plan has for short codes. The tables name the known ones; a code behind an area code is shorter.
+_SHORT_CODE, _AREA_SHORT_CODE = (re.compile(rf"(?:1[0-2]|9[56])[0-9]{{1,{more}}}") for more in (7, 4))
 _NO_DIGITS = frozenset(("withheld", "unknown"))
 _NOT_SURELY_DOMESTIC = frozenset(("foreign", "irregular", "withheld", "unknown"))
 
@@ -173,10 +177,10 @@ def parse_in_period(written: str | None, period: int) -> Number:
     if text in WITHHELD:
         return Number("", "withheld", "", "", "")
     if text[0] == "+":
-        return _international(text[1:], dated) or _irregular(text)
+        return _international(text[1:], dated) or _without_reading(text, dated)
     if text[:2] == "00":
-        return _international(text[2:], dated) or _irregular("+" + text[2:])
-    return _domestic(text, dated) or _irregular(text)
+        return _international(text[2:], dated) or _without_reading("+" + text[2:], dated)
+    return _domestic(text, dated) or _without_reading(text, dated)
 
 
 def _domestic(text: str, plan: Plan) -> Number | None:
@@ -185,7 +189,7 @@ def _domestic(text: str, plan: Plan) -> Number | None:
         return None
     number = _chinese(text, plan, country_code=False)
     if number is None and text[:2] == "86":
-        return _international(text, plan) or _irregular("+" + text)
+        return _international(text, plan) or _without_reading("+" + text, plan)
     return number or _after_carrier_prefix(text, plan)
 
 
@@ -209,8 +213,13 @@ def _bare(written: str) -> str:
     return text.split("@", 1)[0]
 
 
-def _irregular(text: str) -> Number:
-    return Number(text, "irregular", "", "", text[:-4])
+def _without_reading(text: str, plan: Plan) -> Number:
+    """Returns the number of a text that has no reading: an unknown short code, or irregular."""
+    digits, form = text.removeprefix("+86"), _SHORT_CODE
+    if digits[:1] == "0" and (area := _area(digits[1:], plan)):
+        digits, form = digits[1 + len(area) :], _AREA_SHORT_CODE
+    kind = "unknown" if _only_digits(digits) and form.fullmatch(digits) else "irregular"
+    return Number(text, kind, "", "", text[:-4])
 
 
 def _international(digits: str, plan: Plan) -> Number | None:
@@ -244,7 +253,7 @@ def _chinese(digits: str, plan: Plan, *, country_code: bool) -> Number | None:
     if trunk_zero:
         return _fixed(national, plan) or _area_service(national, plan)
     if len(national) == 13:
-        kind = plan.machines.get(national[:4])
+        kind = plan.machines.get(national[:5])
         if kind is not None:
             return Number("+86" + national, kind[0], kind[1], "", national[:-4])
     if country_code:
@@ -274,7 +283,7 @@ def _local(digits: str) -> Number | None:
 
 def _code(digits: str, plan: Plan) -> Service | None:
     """Returns the service code with the longest matching prefix, or None."""
-    for size in (5, 4, 3, 2):
+    for size in (7, 6, 5, 4, 3, 2):
         for service in plan.services.get(digits[:size], ()):
             if service.shortest <= len(digits) <= service.longest:
                 return service

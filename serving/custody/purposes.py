@@ -14,15 +14,15 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, to_builtins
 
-from callsieve.features.files.atomic import check_present, write_atomic
+from callsieve.features.files.atomic import check_present, write_atomic, write_new
 from callsieve.features.files.decode import Record, as_kind, json_as
 from callsieve.features.files.strict_json import decode, encode
 from callsieve.features.files.toml_file import read_toml
@@ -99,13 +99,25 @@ class _World(Struct, frozen=True):
     calls: _Hash
 
 
+Enter = Callable[[Mapping[str, Any] | None], object]
+"""Records the content that `dataset.json` is about to get, None before its removal."""
+
+
 def declare(
-    folder: Path, source: str, basis: str, purposes: Iterable[str], until: str, *, change: bool = False
+    folder: Path,
+    source: str,
+    basis: str,
+    purposes: Iterable[str],
+    until: str,
+    *,
+    change: bool = False,
+    enter: Enter = lambda _content: None,
 ) -> Declaration:
     """Writes the declaration of a folder.
 
     Args:
         change: whether it replaces an earlier declaration.
+        enter: called before the file is written, after all checks.
     Raises:
         FileExistsError: if the folder is declared already, without `change`.
         ValueError: for an unknown purpose or an invalid day; with `change`, if there is nothing to change.
@@ -113,22 +125,27 @@ def declare(
     now = datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     fields = {"kind": "callsieve dataset", "source": source, "basis": basis, "until": until, "declared": now}
     content = as_kind(fields | {"purposes": list(purposes)}, _File, "")
-    data = encode(to_builtins(content))
     if change:
         declaration_to_change(folder)
-        write_atomic(folder / FILE, data)
-        return content.declaration()
-    try:
-        with (folder / FILE).open("xb") as file:
-            file.write(data)
-    except FileExistsError as error:
-        raise FileExistsError(f"{folder / FILE}: the folder is declared already; change it with --change") from error
+    elif (folder / FILE).exists():
+        raise FileExistsError(f"{folder / FILE}: the folder is declared already; change it with --change")
+    else:
+        check_present(folder)
+    enter(to_builtins(content))
+    (write_atomic if change else write_new)(folder / FILE, encode(to_builtins(content)))
     return content.declaration()
 
 
-def undeclare(folder: Path) -> None:
-    """Removes the declaration of a folder. Raises ValueError if there is none to remove."""
+def undeclare(folder: Path, enter: Enter = lambda _content: None) -> None:
+    """Removes the declaration of a folder.
+
+    Args:
+        enter: called before the file is removed, after the check.
+    Raises:
+        ValueError: if there is none to remove.
+    """
     declaration_to_change(folder)
+    enter(None)
     (folder / FILE).unlink()
 
 
@@ -263,6 +280,17 @@ def read_declaration(folder: Path) -> Declaration | None:
         return Declaration("simulated", "none needed", PURPOSES, "", "", simulated=True)
     file = folder / FILE
     return json_as(_File, file.read_bytes(), str(file)).declaration() if file.exists() else None
+
+
+def declared_content(folder: Path) -> dict[str, Any] | None:
+    """Returns the content of `dataset.json` as JSON values; None without the file.
+
+    Raises:
+        ValueError: if it is not JSON.
+    """
+    file = folder / FILE
+    content: dict[str, Any] | None = decode(file.read_bytes()) if file.exists() else None
+    return content
 
 
 def declaration_to_change(folder: Path) -> Declaration:

@@ -8,14 +8,17 @@ FILE may be a folder. COMMAND is a command of `callsieve`, or the name of a modu
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from callsieve.training.oversight.log.key_folder import VARIABLE
+
 CALLSIEVE = (sys.executable, "-m", "callsieve.training")
-DECLARED = ("--source", "published sample", "--basis", "published", "--until", "2100-01-01")
+DECLARED = ("--source", "published sample", "--basis", "published", "--until", "2100-01-01", "--person", "bench")
 
 
 def main() -> int:
@@ -31,7 +34,8 @@ def main() -> int:
         copied.chmod(0o700)  # the original may be read-only
         place = copied if copied.is_dir() else folder
         declare = (*CALLSIEVE, "privacy", "declare", place, "--purpose", options.purpose, *DECLARED)
-        subprocess.run(declare, check=True, stdout=subprocess.DEVNULL)
+        own_keys = os.environ | {VARIABLE: f"{folder}/keys"}
+        subprocess.run(declare, check=True, stdout=subprocess.DEVNULL, env=own_keys)
         words = [word.format(copied) for word in options.command]
         if words[0].startswith("tests."):
             return subprocess.run([sys.executable, "-m", *words], check=False).returncode

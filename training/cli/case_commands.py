@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,8 +34,9 @@ from callsieve.serving.cli.options import (
 from callsieve.serving.cli.service_commands import require_free_port
 from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.live.verdict_log import letters_to_floats
-from callsieve.training.oversight.log.audit_log import append
-from callsieve.training.oversight.log.key_folder import log_signing_key
+from callsieve.training.oversight.log.audit_log import SignedLog
+from callsieve.training.oversight.log.folder_log import folder_log
+from callsieve.training.oversight.log.run_paths import sqlite_path
 
 from .log_options import LogKey
 
@@ -86,18 +87,22 @@ class Office:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecisionLog:
-    """The audit log that records decisions; no log by default."""
+    """The audit log that records decisions, each with its reviewer."""
 
-    audit: Annotated[Path | None, typer.Option("--audit", help="Folder of the audit log that records decisions.")] = (
-        None
-    )
+    audit: Annotated[
+        Path | None,
+        typer.Option(
+            "--audit",
+            help="Folder of the audit log that records decisions; by default audit/ beside a SQLite store, or in the "
+            "working folder.",
+        ),
+    ] = None
     signing_key: LogKey = None
 
-    def append(self, payload: Mapping[str, object]) -> int | None:
-        """Enters a decision; returns the index of the entry, or None without a log."""
-        if self.audit is None:
-            return None
-        return append(self.audit, "decision", payload, log_signing_key(self.audit.parent, self.audit, self.signing_key))
+    def of(self, office: Office) -> SignedLog:
+        """Returns the log of an office with the key that signs it."""
+        store = sqlite_path(office.store)
+        return folder_log(Path() if store is None else store.parent, self.signing_key, self.audit)
 
 
 def show_queue(
@@ -190,13 +195,15 @@ def decide(
 
     Example: callsieve cases decide 0123456789abcdef --outcome overturned --person p1 --why 'a hospital'
     """
+    signed_log = log.of(office)
     with office.opened() as store:
         appeal = store.decide(case_id, outcome, person, why, now_ms())
-        state = appeal.state
-        entry = log.append({"case": case_id, "outcome": outcome, "person": person, "why": why, "state": state})
+        decision = {"case": case_id, "outcome": outcome, "person": person, "why": why, "state": appeal.state}
+        entry = signed_log.append("decision", decision)
     facts = {name: getattr(appeal, name) for name in ("appeal", "case", "state", "needs")}
+    state = appeal.state
     words = f"still open; {appeal.needs} reviewers must agree on this group" if state == "open" else state
-    return Result(facts | ({"entry": entry} if entry is not None else {}), f"appeal {appeal.appeal}: {words}")
+    return Result(facts | {"entry": entry}, f"appeal {appeal.appeal}: {words}; entry {entry} of the audit log")
 
 
 def end_clearance(case_id: CaseId, person: Person, why: Reason, office: Office, log: DecisionLog) -> Result:
@@ -206,9 +213,10 @@ def end_clearance(case_id: CaseId, person: Person, why: Reason, office: Office, 
 
     Example: callsieve cases end-clearance 0123456789abcdef --person p1 --why 'new complaints'
     """
+    signed_log = log.of(office)
     with office.opened() as store:
         store.end_clearance(case_id, person, why, now_ms())
-        log.append({"case": case_id, "outcome": "clearance ended", "person": person, "why": why})
+        signed_log.append("decision", {"case": case_id, "outcome": "clearance ended", "person": person, "why": why})
     return Result({"case": case_id, "ended": True}, f"case {case_id}: clearance ended")
 
 
@@ -300,6 +308,7 @@ def serve(
     folders = _folders(office, "serve")
     require_free_port(host, port)
     log_to_stderr(log_format)
+    signed_log = log.of(office)
     with office.opened() as store:
         accesses = AccessLog(folders[0], CASE_ACCESSES)
         service = CaseService(
@@ -307,7 +316,7 @@ def serve(
             folders,
             read_keys(keys),
             now_ms,
-            log.append,
+            lambda decision: signed_log.append("decision", decision),
             accesses.note,
             accesses.close,
         )

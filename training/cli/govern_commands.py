@@ -15,7 +15,7 @@ from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import Data, Lang, NumberKey, Out
 from callsieve.training.language import language
 
-from .log_options import LogOptions, Period, Permission, Request
+from .log_options import ActOptions, LogOptions, Period, Permission, Request
 from .privacy_commands import token_on_stdin
 
 CanaryKey = Annotated[Path, typer.Option("--key", help="Key file (purpose canaries) that gives the canary numbers.")]
@@ -128,19 +128,23 @@ def complaints_enter(
     complaint: Annotated[str, typer.Argument(help="Id of the complaint, from `govern complaints list`.")],
     status: Annotated[Literal["dispatched", "answered"], typer.Argument(help="The next step: dispatched or answered.")],
     data: Data,
+    act: ActOptions,
     note: Annotated[str, typer.Option("--note", help="What was done; the person who complained reads it.")] = "",
     calendar: CalendarFile = None,
 ) -> Result:
     """Record that a complaint was passed on to its regulator or operator, or answered.
 
+    The audit log in the folder records the step with the person.
+
     Next: callsieve govern complaints status.
 
-    Example: callsieve govern complaints enter abcdefghijklmnop dispatched --data world
+    Example: callsieve govern complaints enter abcdefghijklmnop dispatched --data world --person p1
     """
-    from callsieve.training.oversight.governance.complaint_desk import enter
+    from callsieve.training.oversight.governance.complaint_desk import Step, enter
     from callsieve.training.oversight.governance.working_days import read_working_days
 
-    row = enter(data, complaint, status, note, calendar=read_working_days(calendar))
+    step = Step(complaint, status, note)
+    row = enter(data, step, act.log(data), calendar=read_working_days(calendar))
     return Result(row, f"{complaint}: {row['status']}")
 
 

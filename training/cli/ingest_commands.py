@@ -17,6 +17,8 @@ from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import ComplaintFile, KeyFile, LayoutName, Out, RowOptions, Zone
 from callsieve.serving.custody.purposes import copy_declaration, current_declaration
 
+from .log_options import ImportOptions
+
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
 
@@ -167,6 +169,7 @@ def checks(
 def trusted(
     file: Annotated[Path, typer.Argument(help="File of trusted numbers: number, kind, trusted_from, trusted_to.")],
     rows: RowOptions,
+    act: ImportOptions,
     layout: Annotated[
         str, typer.Option(help="callsieve, or a TOML file, such as of calls with `trusted`.")
     ] = "callsieve",
@@ -181,6 +184,8 @@ def trusted(
 ) -> Result:
     """Replace the numbers that you trust by tokens, and add them to a folder to learn from, to registers, or to both.
 
+    The audit log in each folder records it with the person.
+
     `kind` is customer, own_line, survey, announcement or other. A number counts as innocent from `trusted_from` on, up
     to `trusted_to`; a row replaces an earlier one with its number and `trusted_from`.
 
@@ -188,7 +193,7 @@ def trusted(
 
     Example: callsieve ingest trusted trusted.csv --key number.key --out data --registers registers
     """
-    from callsieve.training.data.trusted_files import ingest_trusted
+    from callsieve.training.data.trusted_files import ingest_trusted, trusted_places
 
     with console.progress("ingest trusted") as progress:
         facts = ingest_trusted(
@@ -201,6 +206,8 @@ def trusted(
             strict=rows.strict,
             progress=progress,
         )
+    for path in trusted_places(out, registers):
+        act.enter(path.parent, {path.name: path})
     return Result(facts, lambda: console.show_facts("trusted numbers", facts))
 
 
@@ -228,6 +235,7 @@ def columns(
 def registers(
     folder: Annotated[Path, typer.Argument(help="Folder of registers: NAME.csv, .parquet or .jsonl.")],
     out: Out,
+    act: ImportOptions,
     key: KeyFile = None,
     zone: Zone = "Asia/Shanghai",
     quarantine: Annotated[
@@ -236,6 +244,8 @@ def registers(
     strict: Annotated[bool, typer.Option("--strict", help="Fail on the first invalid row.")] = False,
 ) -> Result:
     """Replace the numbers and trunks of registers by tokens, and write them as the scorer reads them.
+
+    The audit log in the new folder records their hashes with the person.
 
     Next: callsieve score --registers.
 
@@ -251,6 +261,7 @@ def registers(
         )
     write_registers(read.registers, console.new_folder(out))
     copy_declaration(folder, out)
+    act.enter(out, {path.name: path for path in sorted(out.glob("*.jsonl"))})
     facts = {name: {"rows": read.accepted[name], "quarantined": dict(read.quarantined[name])} for name in read.accepted}
     lines = [
         (name, f"{read.accepted[name]:,}", ", ".join(f"{why} {count}" for why, count in read.quarantined[name].items()))

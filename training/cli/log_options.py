@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +10,10 @@ from typing import Annotated
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from callsieve.features.files.atomic import sha256
 from callsieve.serving.cli.options import GatesFile, SigningKey
-from callsieve.training.oversight.log.audit_log import SignedLog
+from callsieve.training.oversight.log.audit_log import SignedLog, user
+from callsieve.training.oversight.log.folder_log import IMPORT, PersonalLog, check_person, folder_log
 from callsieve.training.oversight.log.gates import read_gates
 from callsieve.training.oversight.log.key_folder import log_signing_key
 from callsieve.training.oversight.log.looks import Ledger, ledger_beside
@@ -79,6 +82,34 @@ class LogOptions:
     def signed(self) -> SignedLog:
         """Returns the log with the key that signs it."""
         return SignedLog.of(self.audit, self.signing_key)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActOptions:
+    """The person of an act on a folder of data, and the key that signs the log in that folder."""
+
+    person: Annotated[str, typer.Option("--person", help="Who does it, for the audit log in the folder.")]
+    signing_key: LogKey = None
+
+    def log(self, folder: Path) -> PersonalLog:
+        """Returns the log in a folder, for entries of this person."""
+        check_person(self.person)
+        return PersonalLog(folder_log(folder, self.signing_key), self.person)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportOptions:
+    """The person who imports registers, and the key that signs the log in their folder."""
+
+    person: Annotated[
+        str | None, typer.Option("--person", help="Who imports, for the audit log; by default your login name.")
+    ] = None
+    signing_key: LogKey = None
+
+    def enter(self, folder: Path, files: Mapping[str, Path]) -> int:
+        """Enters the hashes of the written files in the log in their folder; returns the index of the entry."""
+        log = PersonalLog(folder_log(folder, self.signing_key), user() if self.person is None else self.person)
+        return log.append(IMPORT, {"sha256": {name: sha256(path) for name, path in files.items()}})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,8 +21,9 @@ from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import CalleesKey, CaseStoreUrl, Data, NumberKey, StateFolders, Why
 from callsieve.serving.custody import purposes
 from callsieve.serving.custody.retention import read_retention
+from callsieve.training.oversight.log.folder_log import DECLARATION
 
-from .log_options import LogOptions
+from .log_options import ActOptions, LogOptions
 
 if TYPE_CHECKING:
     from callsieve.training.oversight.privacy.places import Places
@@ -64,6 +65,7 @@ DeclaredFolder = Annotated[Path, typer.Argument(help="Folder of calls or registe
 
 def declare(
     folder: DeclaredFolder,
+    act: ActOptions,
     source: Annotated[str, typer.Option(help="Source of the rows.")] = "",
     basis: Annotated[str, typer.Option(help="Legal basis for storing them.")] = "",
     purpose: Annotated[
@@ -77,9 +79,12 @@ def declare(
 ) -> Result:
     """Declare the source and the permitted purposes of a folder; commands refuse other purposes and later days.
 
+    The audit log in the folder records it with the person.
+
     Next: callsieve privacy declaration.
 
     Example: callsieve privacy declare world --source switch --basis contract --purpose training --until 2027-01-31
+    --person p1
     """
     if change:
         before = purposes.declaration_to_change(folder)
@@ -87,8 +92,14 @@ def declare(
         purpose = purpose or list(before.purposes)
     if not (source and basis and purpose and until):
         console.fail("privacy declare: expected --source, --basis, --purpose and --until, or --change", code=2)
-    facts = asdict(purposes.declare(folder, source, basis, purpose or (), until, change=change))
+    enter = declaration_entry(act, folder, "change" if change else "declare")
+    facts = asdict(purposes.declare(folder, source, basis, purpose or (), until, change=change, enter=enter))
     return Result(facts, f"{folder}: for {', '.join(facts['purposes'])}, until {until}")
+
+
+def declaration_entry(act: ActOptions, folder: Path, what: str) -> Callable[[Mapping[str, Any] | None], int]:
+    """Returns a function that enters the new content of a declaration, None for its removal, in the folder's log."""
+    return lambda content: act.log(folder).append(DECLARATION, {"act": what, "declaration": content})
 
 
 def declaration(folder: DeclaredFolder) -> Result:
@@ -107,14 +118,16 @@ def declaration(folder: DeclaredFolder) -> Result:
     return Result(asdict(declared), lambda: console.show_facts(str(folder), shown))
 
 
-def undeclare(folder: DeclaredFolder) -> Result:
+def undeclare(folder: DeclaredFolder, act: ActOptions) -> Result:
     """Remove the declaration of a folder; its files may then be used for any purpose, and do not expire.
+
+    The audit log in the folder records it with the person.
 
     Next: callsieve privacy declare.
 
-    Example: callsieve privacy undeclare world
+    Example: callsieve privacy undeclare world --person p1
     """
-    purposes.undeclare(folder)
+    purposes.undeclare(folder, declaration_entry(act, folder, "undeclare"))
     return Result({"purposes": purposes.UNDECLARED}, f"{folder}: undeclared")
 
 

@@ -156,6 +156,15 @@ def _merged(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) 
     return _Merged([*others, *added], len(added))
 
 
+def trusted_places(out: Path | None, registers: Path | None) -> list[Path]:
+    """Returns the files that `ingest_trusted` writes: a table of lists, a register, or both.
+
+    Args: as for `ingest_trusted`.
+    """
+    lists = None if out is None else out if out.suffix == ".parquet" else out / LISTS_FILE
+    return [path for path in (lists, None if registers is None else registers / f"{REGISTER}.jsonl") if path]
+
+
 def ingest_trusted(
     path: Path,
     layout: str,

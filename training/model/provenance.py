@@ -39,9 +39,15 @@ def source_hash() -> str:
 
 
 def commit() -> dict[str, str]:
-    """Returns the commit and whether the work tree differs from it; empty outside a checkout."""
+    """Returns the commit and whether the work tree differs from it; empty outside a checkout of callsieve itself.
+
+    An installed package may lie in the checkout of another project, whose commit says nothing about this code.
+    """
     try:
         git = ["git", "-C", str(ROOT)]
+        top = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=True)  # noqa: S603
+        if Path(top.stdout.rstrip("\n")).resolve() != ROOT:
+            return {}
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)  # noqa: S603
         dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)  # noqa: S603
     except (OSError, subprocess.CalledProcessError):

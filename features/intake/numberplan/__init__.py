@@ -4,7 +4,8 @@ Each CSV row is valid for `[valid_from, valid_to)`; an empty date leaves that en
 if the day of assignment is unknown. `source` names the source of the row. The plan is constant between two changes of
 the tables, so a day is identified by its *period*: the count of changes up to that day.
 
-A row that is not valid on a day still affects its numbers: they get the class "irregular", but the same canonical form.
+A row that is not valid on a day still affects its numbers: they get the class "irregular", service codes the class
+"unknown", but the same canonical form.
 Otherwise one number would have two tokens, one before and one after a change.
 """
 
@@ -24,6 +25,7 @@ from callsieve.features.records import NUMBER_CLASSES
 RangeEntry = tuple[str, str]
 """Class (one of NUMBER_CLASSES) and range holder ("" if unknown)."""
 NOT_ASSIGNED: RangeEntry = ("irregular", "")
+UNKNOWN_CODE: RangeEntry = ("unknown", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Service:
 class Plan:
     """The plan in one period.
 
-    `networks` maps the first five digits of an 11-digit 1[3-9] number to its range. `machines` maps the first four
+    `networks` maps the first five digits of an 11-digit 1[3-9] number to its range. `machines` maps the first five
     digits of a 13-digit number to its range. `areas` maps an area code without the 0 to classes by length of the local
     number. `services` maps leading digits to service codes. `carriers` maps the start of an IP or carrier prefix to the
     prefix's length.
@@ -112,7 +114,7 @@ def plan(period: int) -> Plan:
     lines = [leading + tail for leading in ("13", "14", "15", "16", "17", "18", "19") for tail in _tails(3)]
     return Plan(
         networks=dict.fromkeys(lines, NOT_ASSIGNED) | _by_prefix("networks.csv", 5, day),
-        machines=_by_prefix("machines.csv", 4, day),
+        machines=_by_prefix("machines.csv", 5, day),
         areas=_areas(day),
         services=_services(day),
         carriers={row.cells["prefix"]: int(row.cells["length"]) for row in _table("carriers.csv")},
@@ -161,7 +163,7 @@ def _services(day: int) -> dict[str, tuple[Service, ...]]:
         if row.is_valid(day):
             codes[key] = Service(key[1], key[2], cells["kind"], cells["holder"], cells["scope"])
         else:
-            codes.setdefault(key, Service(key[1], key[2], *NOT_ASSIGNED, cells["scope"]))
+            codes.setdefault(key, Service(key[1], key[2], *UNKNOWN_CODE, cells["scope"]))
     services: dict[str, tuple[Service, ...]] = {}
     for (prefix, *_), service in codes.items():
         services[prefix] = (*services.get(prefix, ()), service)

@@ -64,7 +64,7 @@ BEIJING = "+861088888888"
         ("95588", "95588", "95_service", "", "955"),
         ("+8695588", "95588", "95_service", "", "955"),
         ("01095588", "95588", "95_service", "", "955"),
-        ("955888888", "955888888", "irregular", "", "95588"),
+        ("955888888", "955888888", "unknown", "", "95588"),
         ("95013", "95013", "95_call_centre", "", "950"),
         ("95013123456", "95013123456", "95_call_centre", "", "9501312"),
         ("95110", "95110", "emergency", "", "951"),
@@ -332,7 +332,7 @@ def test_an_area_or_a_service_outside_its_time_is_known_and_not_assigned(monkeyp
     plan_of_day = plan.__wrapped__(0)
     assert plan_of_day.areas == {"010": {8: "fixed", 7: "irregular"}}
     kinds = {prefix: [(s.kind, s.holder) for s in services] for prefix, services in plan_of_day.services.items()}
-    assert kinds == {"95": [numberplan.NOT_ASSIGNED], "96": [("service", "h")]}
+    assert kinds == {"95": [numberplan.UNKNOWN_CODE], "96": [("service", "h")]}
 
 
 def test_characters_combine_after_a_separator_is_removed():

@@ -14,6 +14,7 @@ from callsieve.serving.custody import purposes
 from callsieve.serving.custody.purposes import PURPOSES, declare, require_purpose
 from callsieve.training import read_dataset
 from callsieve.training.oversight.governance.compliance import AuditScope, report
+from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.log.run_paths import working_store
 from callsieve.training.tracking import mlflow_read
 from callsieve.training.tracking.feature_table import read_table, split
@@ -132,21 +133,31 @@ def test_a_policy_can_require_a_declaration(command_error, run_command, own, tmp
 def test_a_declaration_is_shown_changed_and_removed(command_error, run_command, command_json, tmp_path):
     shown = lambda: command_json("privacy", "declaration", tmp_path)
     assert shown() == {"purposes": "undeclared"}
-    code, _, err = run_command("privacy", "declare", tmp_path, "--purpose", "training")
+    person = ("--person", "p1")
+    code, _, err = run_command("privacy", "declare", tmp_path, "--purpose", "training", *person)
     assert code == 2 and "expected --source, --basis, --purpose and --until" in err
-    assert "no declaration" in command_error("privacy", "declare", tmp_path, "--change", "--purpose", "training")
-    facts = ("--source", "switch", "--basis", "contract", "--purpose", "scoring", "--until", "2999-12-31")
+    assert "no declaration" in command_error(
+        "privacy", "declare", tmp_path, "--change", "--purpose", "training", *person
+    )
+    facts = ("--source", "switch", "--basis", "contract", "--purpose", "scoring", "--until", "2999-12-31", *person)
     command_json("privacy", "declare", tmp_path, *facts)
     assert "declared already; change it with --change" in command_error("privacy", "declare", tmp_path, *facts)
     with pytest.raises(ValueError, match=r"not for training; .* --change --purpose scoring --purpose training$"):
         require_purpose(tmp_path, "training")
-    command_json("privacy", "declare", tmp_path, "--change", "--purpose", "training")
+    command_json("privacy", "declare", tmp_path, "--change", "--purpose", "training", "--person", "p2")
     assert (shown()["source"], shown()["purposes"], shown()["until"]) == ("switch", ["training"], "2999-12-31")
     code, out, _ = run_command("privacy", "declaration", tmp_path)
     assert code == 0 and "training" in out and "switch" in out
-    command_json("privacy", "undeclare", tmp_path)
+    command_json("privacy", "undeclare", tmp_path, *person)
     assert shown() == {"purposes": "undeclared"}
-    assert "no declaration" in command_error("privacy", "undeclare", tmp_path)
+    assert "no declaration" in command_error("privacy", "undeclare", tmp_path, *person)
+    entries = [payload for _, payload in payloads(tmp_path / "audit", "declaration")]
+    assert [(entry["person"], entry["act"]) for entry in entries] == [
+        ("p1", "declare"), ("p2", "change"), ("p1", "undeclare"),
+    ]  # fmt: skip
+    assert [entry["declaration"] and entry["declaration"]["purposes"] for entry in entries] == [
+        ["scoring"], ["training"], None,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,25 @@ def test_outside_a_checkout_there_is_no_commit(monkeypatch, tmp_path):
     assert provenance.commit() == {}
 
 
+@pytest.mark.source("L36", by="training/model/provenance.py")
+def test_the_commit_is_of_callsieve_and_never_of_the_project_that_it_is_installed_in(monkeypatch, tmp_path):
+    def git(*words):
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        command = ["git", "-C", str(tmp_path), *who, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    installed = tmp_path / ".venv" / "site-packages" / "callsieve"
+    installed.mkdir(parents=True)
+    (tmp_path / "own.py").write_text("")
+    git("init", "-q")
+    git("add", "own.py")
+    git("commit", "-q", "-m", "own work")
+    monkeypatch.setattr(provenance, "ROOT", installed)
+    assert provenance.commit() == {}
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    assert provenance.commit()["commit"] == git("rev-parse", "HEAD")
+
+
 def test_the_setting_of_mlflows_progress_bar_is_restored(monkeypatch):
     name = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
     monkeypatch.setenv(name, "yes")

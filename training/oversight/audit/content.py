@@ -10,6 +10,7 @@ from typing import Any
 from callsieve.training.language import gettext, words
 from callsieve.training.oversight.log.audit_log import ERASABLE, MOVES, PAYLOADS, read_payload
 from callsieve.training.oversight.log.entry import Entry
+from callsieve.training.oversight.log.folder_log import COMPLAINT, DECLARATION
 from callsieve.training.oversight.log.payload_types import GatesPayload, Move, Payload, RunPayload, TouchPayload
 
 COMPARED = ("run", "version", "registered", "record")  # fields of a run's entry that a verification reads
@@ -42,6 +43,8 @@ class Content:
         entries: entries that are as signed.
         runs: without incomplete ones.
         moves: promotions and rollbacks.
+        declarations: of the folder that the log is in.
+        steps: of complaints.
         erased: the entry that records the erasure of a payload, by the entry whose payload was erased.
     """
 
@@ -50,6 +53,8 @@ class Content:
     touches: dict[int, TouchPayload] = field(default_factory=dict)
     runs: dict[int, RunPayload] = field(default_factory=dict)
     moves: dict[int, Move] = field(default_factory=dict)
+    declarations: dict[int, Payload] = field(default_factory=dict)
+    steps: dict[int, Payload] = field(default_factory=dict)
     erased: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -68,7 +73,7 @@ class Content:
             what = gettext("has no %(names)s: its run is not compared", names=", ".join(absent))
             return [Fault(entry_place(entry.index), what)]
         by_kind: dict[str, dict[int, Any]] = {"gates": self.gates, "touch": self.touches, "run": self.runs}
-        by_kind |= dict.fromkeys(MOVES, self.moves)
+        by_kind |= {**dict.fromkeys(MOVES, self.moves), DECLARATION: self.declarations, COMPLAINT: self.steps}
         if entry.kind in by_kind:
             by_kind[entry.kind][entry.index] = payload
         return []

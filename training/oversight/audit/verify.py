@@ -24,6 +24,7 @@ from callsieve.training.oversight.log.payload_types import RunPayload
 
 from .anchors import Anchors, anchor, witness_faults
 from .content import Fault, entry_place, read_content
+from .custody_check import declaration_faults, step_faults
 from .entry_check import move_faults, run_faults
 from .log_check import date_faults, file_faults, head_faults, missing, order_faults, read_heads, read_lines, root_faults
 from .mlflow_check import differences, is_missing, store_faults
@@ -119,6 +120,8 @@ def verify(
         copies, differing = copy_faults(run_folder, content.runs.values())
         if not content.runs and not content.unnamed:
             differing += stranger_faults(run_folder, folder)
+        if folder.resolve() == (run_folder / AUDIT).resolve():
+            differing += declaration_faults(run_folder, content) + step_faults(run_folder, content)
         of_key, beside = key_faults(run_folder, key)
         faults += differing + of_key
         notes += beside

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cache
 from importlib.resources import files
@@ -27,6 +28,7 @@ from callsieve.features.reading.layouts import DEFAULT_ZONE
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.training.language import day, language
+from callsieve.training.oversight.log.folder_log import COMPLAINT, STEPS_FILE, PersonalLog
 
 from .complaint_counts import class_of, regulator_of
 from .parties import regulators
@@ -34,7 +36,7 @@ from .working_days import WorkingDays, read_working_days
 
 RECEIVED, DISPATCHED, ANSWERED = "received", "dispatched", "answered"
 STEPS = (RECEIVED, DISPATCHED, ANSWERED)
-FILE, TABLE = "complaint_status.parquet", "complaint_status"
+FILE, TABLE = STEPS_FILE, "complaint_status"
 IDENTITY = ("reporter", "number", "at", "known_at")
 _MOMENT = pa.timestamp("ms", "UTC")
 _SCHEMA = pa.schema(
@@ -123,18 +125,29 @@ def complaints_of(
     return sorted(mine, key=lambda row: (row["status"] == ANSWERED, row["dispatch"] or row["answer"] or "", row["at"]))
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The next step of a complaint: its id, the new status, and a note, which the person who complained reads."""
+
+    complaint: str
+    status: str
+    note: str = ""
+
+
 def enter(
-    folder: Path, complaint: str, status: str, note: str, at: int | None = None, calendar: WorkingDays | None = None
+    folder: Path, step: Step, log: PersonalLog, at: int | None = None, calendar: WorkingDays | None = None
 ) -> Complaint:
-    """Enters the next step of a complaint; returns the complaint as `complaints_of` does.
+    """Enters the next step of a complaint, first in the audit log; returns the complaint as `complaints_of` does.
 
     Args:
+        log: the log in the folder, with the person who did the step.
         at: when the step was done, Unix ms; by default now.
         calendar: as for `complaints_of`.
     Raises:
         ValueError: if the complaint is unknown, the step is not the next one, the note may hold a phone number, or the
             clock of the step reaches a year that the calendar lacks.
     """
+    complaint, status, note = step.complaint, step.status, step.note
     if has_long_digits(note) or not note.isprintable() or len(note) > 500:
         raise ValueError("--note: expected at most 500 printable characters without a telephone number")
     matches = [row for row in complaints_of(folder, calendar=calendar) if row["complaint"] == complaint]
@@ -145,10 +158,11 @@ def enter(
         raise ValueError(f"{complaint}: is {matches[0]['status']}; expected the step {expected}, got {status}")
     steps = _last_steps(folder)
     raw = next(row for row in _complaints(folder) if _id(tuple(row[name] for name in IDENTITY), steps) == complaint)
-    step = {"complaint": complaint, "status": status, "note": note, "entered": now_ms() if at is None else at}
-    new = pa.Table.from_pylist([{name: raw[name] for name in IDENTITY} | step], schema=_SCHEMA)
+    values = {**asdict(step), "entered": now_ms() if at is None else at}
+    new = pa.Table.from_pylist([{name: raw[name] for name in IDENTITY} | values], schema=_SCHEMA)
     # Before the step is written: it may start a clock that reaches a year that the calendar lacks.
     entered = _row(raw, new.to_pylist()[0], _today(), calendar or read_working_days())
+    log.append(COMPLAINT, values)
     path = folder / FILE
     write_table(pa.concat_tables([pq.read_table(path, schema=_SCHEMA), new]) if path.exists() else new, path)
     return entered

@@ -15,12 +15,13 @@ from typing import Any
 
 from callsieve.features.files.dates import DAY, now_ms
 from callsieve.features.keys.tokens import read_key
+from callsieve.serving.bundle.signing import AUDIT
 from callsieve.serving.custody.expiry import count_expired
 from callsieve.serving.custody.purposes import SIMULATED, is_simulated, read_declaration, require_purpose
 from callsieve.serving.custody.retention import Retention, read_retention
 from callsieve.serving.http.api_keys import read_keys
 from callsieve.training.oversight.audit.verify import verify
-from callsieve.training.oversight.log.audit_log import accesses, payloads
+from callsieve.training.oversight.log.audit_log import accesses, has_log, payloads
 from callsieve.training.oversight.log.tickets import EXPORT, MOST_WITHOUT, NEEDED
 from callsieve.training.oversight.privacy import deletion, retention_run
 from callsieve.training.oversight.privacy.intents import INTENT, open_intents
@@ -106,7 +107,7 @@ def granted_accesses(log: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def check_declarations(scope: AuditScope, _rules: Retention, _now: int) -> Iterator[Duty]:
-    """Checks that each folder has a declaration that has not expired."""
+    """Checks that each folder has a declaration that has not expired, and that agrees with the log in the folder."""
     for folder in scope.data:
         try:
             declaration = read_declaration(folder)
@@ -116,6 +117,10 @@ def check_declarations(scope: AuditScope, _rules: Retention, _now: int) -> Itera
                 yield Duty("declared", "L42", False, result)
                 continue
             require_purpose(folder, declaration.purposes[0])
+            log = folder / AUDIT
+            if has_log(log) and (faults := verify(log, run_folder=folder).faults):
+                yield Duty("declared", "L42", False, f"{folder}: {faults[0].where}: {faults[0].what}")
+                continue
             yield Duty("declared", "L42", True, f"{folder}: for {', '.join(declaration.purposes)}")
         except ValueError as error:
             yield Duty("declared", "L42", False, str(error))

@@ -44,10 +44,11 @@ LOG, HEAD, PUBLIC_KEY, PAYLOADS, LOCK = "log.jsonl", "head.json", "log.pub", "pa
 LOCKS = (LOCK, "moving", "entering", "erasing")  # files of the locks that promotions, accesses and retention take
 KINDS = (
     "gates", "touch", "run", "promotion", "rollback", "policy", "threshold", "access", "erasure",
-    "decision", "retention", "deletion", "key",
+    "decision", "retention", "deletion", "key", "declaration", "import", "complaint",
 )  # fmt: skip
 MOVES: Final = ("promotion", "rollback")
-ERASABLE = ("access", "policy", "threshold", "decision", "deletion", "retention", "key")  # what a judgement needs stays
+# What a judgement needs stays.
+ERASABLE = ("access", "policy", "threshold", "decision", "deletion", "retention", "key", "complaint")
 _SALT_BYTES = 32
 
 

@@ -9,11 +9,14 @@ import pytest
 
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.rotation import Rekeying
-from callsieve.training.oversight.governance.complaint_desk import complaints_of, enter, notice
+from callsieve.training.oversight.governance.complaint_desk import Step, complaints_of, enter, notice
 from callsieve.training.oversight.governance.parties import regulators
 from callsieve.training.oversight.governance.working_days import read_working_days
+from callsieve.training.oversight.log.audit_log import SignedLog, payloads
+from callsieve.training.oversight.log.folder_log import PersonalLog
 from callsieve.training.oversight.privacy import tables
 from tests.support import real_bundle
+from tests.support import small_bundle as small
 from tests.support.simulated import mark_simulated
 
 INTAKE = Intake(real_bundle.NUMBER_KEY)
@@ -38,6 +41,11 @@ def folder(tmp_path):
     return tmp_path
 
 
+def officer(folder):
+    """The log in the folder, for the entries of one person."""
+    return PersonalLog(SignedLog(folder / "audit", small.KEY), "p1")
+
+
 @pytest.mark.source("L44", by="training/oversight/governance/complaint_desk.py")
 def test_the_clocks_of_a_complaint_skip_holidays(folder, tmp_path, run_command, command_error):
     """Known before the Spring Festival of 2026; passed on before the end of 2026, whose next notice is another file."""
@@ -49,12 +57,14 @@ def test_the_clocks_of_a_complaint_skip_holidays(folder, tmp_path, run_command, 
     assert (row["dispatch"], row["overdue"]) == ("2026-02-25", False)
     christmas = int(datetime(2026, 12, 25, 2, tzinfo=UTC).timestamp() * 1000)
     with pytest.raises(ValueError, match="begins on 2026-12-25 reaches 2027"):
-        enter(folder, row["complaint"], "dispatched", "", christmas)
+        enter(folder, Step(row["complaint"], "dispatched"), officer(folder), christmas)
     assert complaints_of(folder, regulator="police")[0]["status"] == "received", "a refused step was written"
     calendar = tmp_path / "later.toml"
     calendar.write_text('[[notice]]\nyear = 2027\nsource = "the test"\noff = [[2027-01-01, 2027-01-03]]\n')
     later = read_working_days(calendar)
-    assert enter(folder, row["complaint"], "dispatched", "", christmas, later)["answer"] == "2027-01-18"
+    assert (
+        enter(folder, Step(row["complaint"], "dispatched"), officer(folder), christmas, later)["answer"] == "2027-01-18"
+    )
     words = ("govern", "complaints", "list", "--data", folder)
     assert "as --calendar" in command_error(*words)
     code, out, _ = run_command(*words, "--calendar", calendar, "--json")
@@ -83,21 +93,26 @@ def test_a_complaint_is_passed_on_and_answered_within_its_clocks(folder):
     )  # fmt: skip
     assert complaints_of(folder, regulator="police", today=date(2026, 3, 12))[0]["overdue"]
     with pytest.raises(ValueError, match="is received; expected the step dispatched, got answered"):
-        enter(folder, first["complaint"], "answered", "done")
+        enter(folder, Step(first["complaint"], "answered", "done"), officer(folder))
     monday = int(datetime(2026, 3, 9, 2, tzinfo=UTC).timestamp() * 1000)
-    row = enter(folder, first["complaint"], "dispatched", "", monday)
+    row = enter(folder, Step(first["complaint"], "dispatched"), officer(folder), monday)
     assert (row["status"], row["dispatch"], row["answer"]) == ("dispatched", None, "2026-03-30")
     assert "公安部" in notice(row, "zh") and "30 March 2026" in notice(row, "en")
     with pytest.raises(ValueError, match="without a telephone number"):
-        enter(folder, first["complaint"], "answered", "call 13800138000")
-    row = enter(folder, first["complaint"], "answered", "已核查")
+        enter(folder, Step(first["complaint"], "answered", "call 13800138000"), officer(folder))
+    row = enter(folder, Step(first["complaint"], "answered", "已核查"), officer(folder))
     assert (row["status"], row["overdue"]) == ("answered", False) and "已核查" in notice(row, "zh")
     for step in ("answered", "dispatched"):
         with pytest.raises(ValueError, match="is answered"):
-            enter(folder, first["complaint"], step, "")
+            enter(folder, Step(first["complaint"], step), officer(folder))
     with pytest.raises(ValueError, match="no such complaint"):
-        enter(folder, "a" * 16, "dispatched", "")
+        enter(folder, Step("a" * 16, "dispatched"), officer(folder))
     assert [row["status"] for row in complaints_of(folder)] == ["received"] * 3 + ["answered"]
+    entries = [payload for _, payload in payloads(folder / "audit", "complaint")]
+    assert [(entry["person"], entry["status"], entry["note"]) for entry in entries] == [
+        ("p1", "dispatched", ""), ("p1", "answered", "已核查"),
+    ]  # fmt: skip
+    assert entries[0]["entered"] == monday
 
 
 @pytest.mark.source("L44", by="training/cli/govern_commands.py")
@@ -108,7 +123,7 @@ def test_the_status_goes_back_to_the_person_who_complained(folder, run_command, 
     code, out, _ = run_command("govern", "complaints", "list", "--data", folder, "--regulator", "housing", "--json")
     [row] = json.loads(out)["complaints"]
     assert code == 1 and row["overdue"], "the clock of March 2026 is over"
-    words = ("govern", "complaints", "enter", row["complaint"], "dispatched", "--data", folder)
+    words = ("govern", "complaints", "enter", row["complaint"], "dispatched", "--data", folder, "--person", "p1")
     assert run_command(*words)[:2] == (0, f"{row['complaint']}: dispatched\n")
     status = ("govern", "complaints", "status", "--data", folder, "--key", key)
     code, out, _ = run_command(*status, stdin=f"{PEOPLE[0]}\n")
@@ -121,7 +136,7 @@ def test_the_status_goes_back_to_the_person_who_complained(folder, run_command, 
 
 def test_an_entered_complaint_keeps_its_id_under_a_new_key(folder):
     name = complaints_of(folder, regulator="police")[0]["complaint"]
-    enter(folder, name, "dispatched", "")
+    enter(folder, Step(name, "dispatched"), officer(folder))
     tables.rekey(folder, Rekeying(real_bundle.NUMBER_KEY, real_bundle.NUMBER_KEY.rotated("e9")))
     [row] = complaints_of(folder, regulator="police")
     assert (row["complaint"], row["status"]) == (name, "dispatched") and row["number"].startswith("e9.")

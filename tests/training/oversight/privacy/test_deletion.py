@@ -616,6 +616,17 @@ def test_a_deletion_lists_the_scorers_that_forgot_the_number(log, key, run_comma
 
 
 def test_the_command_declares_a_folder(command_json, tmp_path):
-    words = ("--source", "switch", "--basis", "contract", "--purpose", "training", "--until", "2999-12-31")
+    words = (
+        "--source",
+        "switch",
+        "--basis",
+        "contract",
+        "--purpose",
+        "training",
+        "--until",
+        "2999-12-31",
+        "--person",
+        "p1",
+    )
     assert command_json("privacy", "declare", tmp_path, *words)["purposes"] == ["training"]
     assert not require_purpose(tmp_path, "training").simulated
