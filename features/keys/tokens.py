@@ -39,6 +39,8 @@ from callsieve.features.dataclass import dataclass, field
 from callsieve.features.files.atomic import write_new
 from callsieve.features.files.ownership import OWNER_ONLY, read_secret
 
+from .passphrase import decrypted, encrypted, passphrase
+
 Use = Literal["number", "block", "trunk", "operator", "device", "place"]
 USES: tuple[Use, ...] = ("number", "block", "trunk", "operator", "device", "place")
 
@@ -114,8 +116,12 @@ class Key:
         return Key(epoch, self.secret, os.urandom(_COVER_BYTES), self.purpose)
 
     def write(self, path: str | Path) -> None:
-        """Writes a new file that only its owner may read; raises FileExistsError if the file exists."""
-        write_new(Path(path), f"{self._text()}\n".encode("ascii"), OWNER_ONLY)
+        """Writes a new file that only its owner may read, encrypted if the environment has a passphrase.
+
+        Raises: FileExistsError: if the file exists.
+        """
+        text, secret = f"{self._text()}\n".encode("ascii"), passphrase()
+        write_new(Path(path), text if secret is None else encrypted(text, secret), OWNER_ONLY)
 
     def _text(self) -> str:
         secret, cover = (base64.b64encode(part or b"").decode() for part in (self.secret, self.cover))
@@ -241,7 +247,8 @@ def is_token(text: str) -> bool:
     return len(text) > _LETTERS + 1 and TOKEN.fullmatch(text) is not None
 
 
-def _key(text: bytes, where: str) -> Key:
+def _key(data: bytes, where: str) -> Key:
+    text = decrypted(data, where)
     try:
         epoch, *parts = text.strip().decode("ascii").split(":")
         secret, cover, purpose = [*parts, *("", "", "records")[len(parts) :]]

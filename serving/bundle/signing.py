@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from callsieve.features.files.atomic import write_new
 from callsieve.features.files.ownership import OWNER_ONLY, read_secret
+from callsieve.features.keys.passphrase import VARIABLE, passphrase
 
 AUDIT, SIGNING_KEY, SIGNER = "audit", "signing.key", "signer.pub"
 
@@ -26,14 +27,18 @@ _LINE = re.compile(rb"ed25519 ([0-9a-f]{16}) ([A-Za-z0-9+/]{86}==)\n")
 def generate_signing_key(private_path: Path | str, public_path: Path | str) -> str:
     """Writes a new key pair as PEM and returns the key's id. Only the owner can read the private key's file.
 
+    The private key is encrypted if the environment has a passphrase (`features/keys/passphrase.py`).
+
     Raises:
         FileExistsError: if one of the files exists; a key is never replaced.
     """
     from cryptography.hazmat.primitives import serialization
 
-    key = Ed25519PrivateKey.generate()
+    key, secret = Ed25519PrivateKey.generate(), passphrase()
     private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption() if secret is None else serialization.BestAvailableEncryption(secret),
     )
     write_new(Path(private_path), private, OWNER_ONLY)
     try:
@@ -60,15 +65,20 @@ def read_signing_key(path: Path | str) -> Ed25519PrivateKey:
     """Reads the private key of a PEM file.
 
     Raises:
-        ValueError: if other users may read the file, or if it has no unencrypted Ed25519 private key.
+        ValueError: if other users may read the file, if it has no Ed25519 private key, or if the key is encrypted and
+            the environment has not its passphrase.
     """
     from cryptography.hazmat.primitives import serialization
 
     data = read_secret(path, _MAX_PEM_BYTES)
+    secret = passphrase() if b"ENCRYPTED" in data else None
     try:
-        key = serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ValueError(f"{path}: expected an unencrypted Ed25519 private key in PEM") from None
+        key = serialization.load_pem_private_key(data, password=secret)
+    except TypeError:
+        raise ValueError(f"{path}: the key is encrypted; set {VARIABLE} to its passphrase") from None
+    except (ValueError, UnsupportedAlgorithm):
+        wrong = f"{VARIABLE} is not its passphrase, or it is no " if secret else "expected an "
+        raise ValueError(f"{path}: {wrong}Ed25519 private key in PEM") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise ValueError(f"{path}: expected an Ed25519 private key, got {type(key).__name__}")
     return key

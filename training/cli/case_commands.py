@@ -323,6 +323,7 @@ def serve(
         configured(case_application(service), host, port).run()
 
 
+@console.private
 def exclusions(
     out: Annotated[Path, typer.Option("--out", help="Folder of calls for training; gets exclusions.parquet.")],
     store: StoreUrl = "sqlite:///cases.db",

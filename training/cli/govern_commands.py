@@ -124,6 +124,7 @@ def complaints_list(
     )
 
 
+@console.private
 def complaints_enter(
     complaint: Annotated[str, typer.Argument(help="Id of the complaint, from `govern complaints list`.")],
     status: Annotated[Literal["dispatched", "answered"], typer.Argument(help="The next step: dispatched or answered.")],

@@ -103,6 +103,7 @@ class OwnFiles:
         return out / "data"
 
 
+@console.private
 def complaints(
     file: Annotated[Path, typer.Argument(help="File of complaints: text, plain or gzip, or Parquet.")],
     rows: RowOptions,
@@ -137,6 +138,7 @@ def complaints(
     return Result(facts, lambda: tables.complaints(facts))
 
 
+@console.private
 def checks(
     file: Annotated[Path, typer.Option("--checks", help="File of checked numbers: number, verdict, checked_at.")],
     rows: RowOptions,
@@ -166,6 +168,7 @@ def checks(
     return Result(facts, lambda: console.show_facts("checks", facts))
 
 
+@console.private
 def trusted(
     file: Annotated[Path, typer.Argument(help="File of trusted numbers: number, kind, trusted_from, trusted_to.")],
     rows: RowOptions,
@@ -211,6 +214,7 @@ def trusted(
     return Result(facts, lambda: console.show_facts("trusted numbers", facts))
 
 
+@console.private
 def columns(
     file: Annotated[Path, typer.Argument(help="CSV or Parquet: number, known_at and numeric columns.")],
     out: Annotated[Path, typer.Option("--out", help="Parquet file: columns.parquet in a folder to learn from.")],
@@ -232,6 +236,7 @@ def columns(
     return Result(facts, lambda: console.show_facts("own columns", facts))
 
 
+@console.private
 def registers(
     folder: Annotated[Path, typer.Argument(help="Folder of registers: NAME.csv, .parquet or .jsonl.")],
     out: Out,

@@ -131,6 +131,7 @@ def undeclare(folder: DeclaredFolder, act: ActOptions) -> Result:
     return Result({"purposes": purposes.UNDECLARED}, f"{folder}: undeclared")
 
 
+@console.private
 def retention(
     log: LogOptions,
     places: PlaceOptions,
@@ -199,6 +200,7 @@ def find(
     return Result({"files": files}, lambda: _show(files))
 
 
+@console.private
 def delete(
     data: Data,
     key: NumberKey,
@@ -308,6 +310,7 @@ def rotate(
     return Result(facts, f"{path}: key {epoch}; next: callsieve privacy key rekey")
 
 
+@console.private
 def rekey(
     old: Annotated[Path, typer.Argument(help="Key file of the old epoch.")],
     path: Annotated[Path, typer.Argument(help="Key file of the new epoch.")],

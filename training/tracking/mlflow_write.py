@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from callsieve.features.files.ownership import OWNER_ONLY
 from callsieve.training.judging.run_figures import DatasetEntry, TrackedRun
 from callsieve.training.oversight.log import audit_log
 
@@ -123,11 +124,12 @@ def follow_move(store: Path) -> None:
 
 
 def new_store(folder: Path) -> Path:
-    """Creates a file with an empty store; no connection keeps it open."""
+    """Creates a file with an empty store that only its owner can read; no connection keeps it open."""
     made, copy = folder / "made.db", folder / "copy.db"
     MlflowClient(f"sqlite:///{made.resolve()}").search_experiments(max_results=1)
     with closing(sqlite3.connect(made)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
+    copy.chmod(OWNER_ONLY)
     return copy
 
 

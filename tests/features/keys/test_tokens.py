@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callsieve.features.keys import tokens
+from callsieve.features.keys.passphrase import VARIABLE
 from callsieve.features.keys.tokens import USES, Key, is_token, key_from_environment, read_key
 
 SECRET = bytes(range(32))
@@ -93,6 +94,29 @@ def test_generated_keys_differ():
 
 def test_a_key_file_round_trips(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert read_key(path) == KEY
+
+
+@pytest.mark.source("P2", by="features/keys/passphrase.py")
+def test_a_key_file_with_a_passphrase_gives_no_key_without_it(monkeypatch, tmp_path):
+    monkeypatch.setenv(VARIABLE, "three horses 马")
+    KEY.write(tmp_path / "key")
+    data = (tmp_path / "key").read_bytes()
+    assert base64.b64encode(SECRET) not in data and SECRET not in base64.b64decode(data.partition(b":")[2])
+    assert read_key(tmp_path / "key") == KEY
+    for wrong, text in (("", "is encrypted; set"), ("three horses", "is not the passphrase")):
+        monkeypatch.setenv(VARIABLE, wrong)
+        with pytest.raises(ValueError, match=text) as error:
+            read_key(tmp_path / "key")
+        assert wrong not in str(error.value) or not wrong
+    monkeypatch.setenv(VARIABLE, "three horses 马")
+    (tmp_path / "key").write_bytes(data[:-9] + b"A" + data[-8:])
+    with pytest.raises(ValueError, match="is not the passphrase"):
+        read_key(tmp_path / "key")
+
+
+def test_a_key_file_without_a_passphrase_is_read_with_one_in_the_environment(monkeypatch, path):
+    monkeypatch.setenv(VARIABLE, "anything")
     assert read_key(path) == KEY
 
 

@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 
+from callsieve.features.keys.passphrase import VARIABLE
 from callsieve.serving.bundle.bundle import BundleError, load, save
 from callsieve.serving.bundle.forest import Forest, read_forest
 from callsieve.serving.bundle.metadata import Band, Calibration, GoldenVectors, metadata_from_json, metadata_to_json
@@ -502,6 +503,17 @@ def test_keys_are_never_replaced_and_only_their_owner_reads_them(tmp_path):
     private.chmod(0o644)
     with pytest.raises(ValueError, match="has mode 0644: others may use it; change it to 0600"):
         read_signing_key(private)
+
+
+def test_a_signing_key_with_a_passphrase_is_not_read_without_it(monkeypatch, tmp_path):
+    private = tmp_path / "signing.pem"
+    monkeypatch.setenv(VARIABLE, "three horses")
+    name = generate_signing_key(private, tmp_path / "public.pem")
+    assert b"ENCRYPTED" in private.read_bytes() and key_id(read_signing_key(private).public_key()) == name
+    for wrong, text in (("", "the key is encrypted; set CALLSIEVE_KEY_PASSPHRASE"), ("x", "is not its passphrase")):
+        monkeypatch.setenv(VARIABLE, wrong)
+        with pytest.raises(ValueError, match=text):
+            read_signing_key(private)
 
 
 def test_a_key_pair_is_written_whole_or_not_at_all(tmp_path):

@@ -234,6 +234,8 @@ def test_the_command_writes_keyed_files_and_reports_the_quarantine(tmp_path, mon
     assert json.loads(capsys.readouterr().out) == {"protected": {"rows": 1, "quarantined": {"bad_number": 1}}}
     assert Registers.read(tmp_path / "keyed").columns["protected"]["number"] == [KEY.token("number", "+86" + NUMBER)]
     assert require_purpose(tmp_path / "keyed", "scoring") == declaration
+    written = [tmp_path / "keyed", tmp_path / "keyed" / "protected.jsonl"]
+    assert [path.stat().st_mode & 0o777 for path in written] == [0o700, 0o600]
     monkeypatch.setattr("sys.argv", ["callsieve", *map(str, words[:4]), str(tmp_path / "again"), *map(str, words[5:7])])
     with pytest.raises(SystemExit, match="0"):
         main()

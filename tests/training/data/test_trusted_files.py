@@ -8,11 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from callsieve.features import Call, Intake
+from callsieve.features.files.atomic import sha256
 from callsieve.serving import Registers, read_policy
 from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.rules.register_lookup import look_up
 from callsieve.training.data.dataset import LISTS
 from callsieve.training.data.trusted_files import KINDS
+from callsieve.training.oversight.log.audit_log import payloads, user
 from callsieve.training.oversight.privacy import register_folders, tables
 from tests.support.erasures import carried_out
 from tests.support.trainings.label_files import KEY, assert_quarantined, labelled, moment, token
@@ -202,6 +204,10 @@ def test_no_rows_are_added_under_a_key_that_is_not_kept(command_error, tmp_path,
 def test_the_register_has_the_tokens_of_calls_and_counts_from_the_start_of_the_trust(ingest, tmp_path):
     ingest(f"{GOOD}2025-03-09T10:00:00Z", options=("--registers", tmp_path / "registers"))
     registers, intake = Registers.read(tmp_path / "registers"), Intake(KEY)
+    written = [tmp_path / "registers", *(tmp_path / "registers").glob("*.jsonl")]
+    assert [path.stat().st_mode & 0o777 for path in written] == [0o700, 0o600]
+    ((_, entry),) = payloads(tmp_path / "registers" / "audit", "import")
+    assert entry == {"person": user(), "sha256": {"trusted.jsonl": sha256(written[1])}}
 
     def trusted(text):
         start = datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()

@@ -317,6 +317,10 @@ def test_the_first_of_two_concurrent_new_stores_stays(monkeypatch, store, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"empty", "mlflow.db"}
 
 
+def test_only_its_owner_can_read_a_new_store(empty_store):
+    assert empty_store.stat().st_mode & 0o777 == 0o600
+
+
 def test_an_experiment_that_another_process_creates_is_used(monkeypatch, store):
     client, answers = mlflow_write.client_of(default_store(store)), [None]
     first, ask = mlflow_write.experiment_of(client, "", store), client.get_experiment_by_name
