@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .data.dataset import Dataset, read_dataset
     from .estimator.classifier import NuisanceClassifier
     from .estimator.forward_split import ForwardGroupSplit
+    from .estimator.out_of_fold import out_of_fold_probabilities
     from .model.settings import Settings
     from .run import record_training
     from .studies.demo import of_world
@@ -31,6 +32,7 @@ __all__ = [
     "NuisanceClassifier",
     "Settings",
     "of_world",
+    "out_of_fold_probabilities",
     "read_base",
     "read_dataset",
     "record_training",
@@ -43,6 +45,7 @@ _FILES = {
     "NuisanceClassifier": "estimator.classifier",
     "Settings": "model.settings",
     "of_world": "studies.demo",
+    "out_of_fold_probabilities": "estimator.out_of_fold",
     "read_base": "adapt.base",
     "read_dataset": "data.dataset",
     "record_training": "run",

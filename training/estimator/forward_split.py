@@ -12,6 +12,8 @@ from sklearn.model_selection import BaseCrossValidator
 from callsieve.features.arrays import Array
 from callsieve.training.model.split import fold_of_group
 
+from .group_codes import group_codes
+
 
 class ForwardGroupSplit(BaseCrossValidator):  # type: ignore[misc]  # scikit-learn has no types
     """Splits rows forward in time with a gap, and no group in both training and test set.
@@ -31,7 +33,8 @@ class ForwardGroupSplit(BaseCrossValidator):  # type: ignore[misc]  # scikit-lea
 
     Args:
         start: the time of each row, shape (rows,): datetimes, or Unix seconds. Or the name of the column of X that has
-            it, for X whose rows another splitter selects.
+            it, for X whose rows another splitter selects. That column stays in X: a classifier learns from it unless
+            the first step of its pipeline drops it.
         n_splits: number of splits, 2 or more.
         gap: time between training and test, as pandas reads it. The default is 7 days, the longest window, and 3 days
             until labels are known.
@@ -63,7 +66,7 @@ class ForwardGroupSplit(BaseCrossValidator):  # type: ignore[misc]  # scikit-lea
         if self.n_splits < 2:
             raise ValueError(f"ForwardGroupSplit: n_splits must be 2 or more, got {self.n_splits}")
         start, rows = self._seconds(X), len(X)
-        group = np.unique(np.asarray(groups), return_inverse=True)[1]
+        group = group_codes(groups)
         for name, values in (("start", start), ("groups", group), ("y", group if y is None else np.asarray(y))):
             if len(values) != rows:
                 raise ValueError(f"ForwardGroupSplit: expected one entry of {name} a row, {rows}, got {len(values)}")
