@@ -29,6 +29,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"]}
 EXTRAS = {
     "anyio": "serve", "msgspec": "serve", "prometheus_client": "serve", "starlette": "serve", "uvicorn": "serve",
     "sqlalchemy": "cases", "pyspark": "spark", "onnx": "onnx", "onnxruntime": "onnx", "psycopg": "postgres",
+    "confluent_kafka": "streams", "redis": "streams",
 }  # fmt: skip
 """The extra that installs a module; every other module comes with the extra `train`."""
 

@@ -1,12 +1,13 @@
-"""The commands `serve`, `model verify`, `live fill`, `live agi` and `live api-key`."""
+"""The commands `serve`, `model verify`, `live fill`, `live agi`, `live consume` and `live api-key`."""
 
 from __future__ import annotations
 
+import logging
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -39,6 +40,9 @@ from .options import (
     Trust,
 )
 
+if TYPE_CHECKING:
+    from callsieve.serving.streams.source import Source
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listener:
@@ -56,6 +60,23 @@ class Listener:
     ssl_keyfile: Annotated[
         Path | None, typer.Option("--ssl-keyfile", help="Key (PEM) of the certificate; by default in --ssl-certfile.")
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamOptions:
+    """The stream of call events and the stream of verdicts."""
+
+    kafka: Annotated[str | None, typer.Option("--kafka", help="Kafka brokers as HOST:PORT, separated by commas.")] = (
+        None
+    )
+    kafka_settings: Annotated[
+        Path | None,
+        typer.Option("--kafka-settings", help="File of settings NAME=VALUE of librdkafka, such as TLS and SASL."),
+    ] = None
+    redis: Annotated[str | None, typer.Option("--redis", help="URL of a Redis server, in place of --kafka.")] = None
+    partitions: Annotated[int, typer.Option(min=1, help="Streams of calls in Redis: NAME:0, NAME:1 and so on.")] = 16
+    calls_topic: Annotated[str, typer.Option(help="Topic of call events, or name of their streams.")] = "calls"
+    verdicts_topic: Annotated[str, typer.Option(help="Topic or stream that gets the verdicts.")] = "verdicts"
 
 
 def serve(
@@ -187,6 +208,71 @@ def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573, log_
     finally:
         lost = live.close()
     report_stop(scorer.state, lost)
+
+
+def consume(
+    context: typer.Context,
+    scorer: ScorerOptions,
+    stream: StreamOptions,
+    *,
+    memory: MemoryOptions,
+    log_format: LogFormat = "text",
+) -> None:
+    """Read call events from Kafka or Redis Streams, and write verdicts; each partition has a folder in --state.
+
+    Next: callsieve live fill.
+
+    Example: callsieve live consume --kafka 127.0.0.1:9092 --bundle run/bundle --key number.key --state state
+    """
+    import threading
+    from importlib.metadata import version
+
+    from callsieve.features.intake.intake import Intake
+    from callsieve.serving.http.server import signals
+    from callsieve.serving.live.live import Live
+    from callsieve.serving.live.memory import Limits
+    from callsieve.serving.live.service_log import log_to_stderr, report_stop
+    from callsieve.serving.streams.consumer import DEADLINE, StreamConsumer
+
+    log_to_stderr(log_format)
+    key = read_key(scorer.key, allow_group_read=scorer.allow_group_read)
+
+    def open_live(folder: Path) -> Live:
+        scorers = scorers_of(replace(scorer, state=folder))
+        scorers.load(scorer.bundle)
+        limits = Limits(memory.max_calls, memory.max_numbers)
+        return Live(scorers, Intake(key, scorer.zone), folder, deadline=DEADLINE, limits=limits, by_commit=True)
+
+    def reload() -> None:
+        for live in list(consumer.lives.values()):
+            live.scorers.load(scorer.bundle)
+
+    stopped = threading.Event()
+    consumer = StreamConsumer(_source(context, stream), open_live, scorer.state)
+    logging.getLogger("callsieve.serving").info("start: callsieve %s, state in %s", version("callsieve"), scorer.state)
+    with signals(stopped.set, reload):
+        lost = consumer.run(stopped.is_set)
+    if lost:
+        raise OSError(
+            f"{scorer.state}: the disk refused {lost:,} events; the next start reads them from the stream again"
+        )
+    report_stop(scorer.state, lost)
+
+
+def _source(context: typer.Context, stream: StreamOptions) -> Source:
+    """Returns the stream that the options name."""
+    if (stream.kafka is None) == (stream.redis is None):
+        raise typer.BadParameter("expected either --kafka or --redis")
+    if stream.kafka is not None:
+        from callsieve.serving.streams.kafka_source import KafkaSource, read_settings
+
+        refuse_unused(context, ("partitions",), "--kafka")
+        settings = read_settings(stream.kafka_settings)
+        return KafkaSource(stream.kafka, stream.calls_topic, stream.verdicts_topic, settings)
+    from callsieve.serving.streams.redis_source import RedisSource
+
+    refuse_unused(context, ("kafka_settings",), "--redis")
+    return RedisSource(stream.redis or "", stream.calls_topic, stream.verdicts_topic, stream.partitions)
 
 
 def api_key(

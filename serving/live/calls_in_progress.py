@@ -77,6 +77,6 @@ class CallsInProgress:
             yield from calls.removing(lambda call: token in (call.caller, call.callee))
 
 
-def is_over(call: KeyedCall) -> bool:
+def is_over(call: Call | KeyedCall) -> bool:
     """Returns whether the end of a call is known."""
     return call.ring is not None and call.talk is not None

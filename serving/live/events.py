@@ -57,6 +57,23 @@ def call_to_line(call: KeyedCall) -> bytes:
     ).encode()
 
 
+def positioned_line(line: bytes, position: str) -> bytes:
+    """Returns a line with the position of its event in a stream; an empty line has only the position.
+
+    >>> split_position(positioned_line(b"an event", "1700-0"))
+    (b'an event', '1700-0')
+    >>> split_position(b"an event")
+    (b'an event', '')
+    """
+    return b"%b@%b" % (line, position.encode()) if position else line
+
+
+def split_position(line: bytes) -> tuple[bytes, str]:
+    """Returns a line without its position in a stream, and the position; "" without one."""
+    before, at, position = line.rpartition(b"@")
+    return (before, position.decode()) if at else (line, "")
+
+
 def call_from_line(line: bytes) -> KeyedCall | None:
     """Returns the call in a line; None if the line is invalid."""
     parts = line.decode(errors="replace").split(" ")

@@ -91,6 +91,7 @@ class Live:
         limits: Limits = LIMITS,
         compiled: bool = True,
         journal_bytes: int = JOURNAL_BYTES,
+        by_commit: bool = False,
     ) -> None:
         """Restores the state in a folder, or creates one there. A folder belongs to one process at a time.
 
@@ -99,6 +100,8 @@ class Live:
             limits: capacity of the history.
             compiled: as for `History`.
             journal_bytes: size of the events on disk at which a snapshot replaces them.
+            by_commit: whether events are written by `commit` alone, for a stream that is read again from the last
+                position on disk. By default a thread writes them several times a second.
 
         Raises:
             ValueError: if another process uses the folder, the deadline is not positive and finite, or the history
@@ -138,7 +141,7 @@ class Live:
         except ValueError:
             self.close()
             raise
-        self.memory.start(self.forget)
+        self.memory.start(self.forget, by_commit=by_commit)
         self.verdicts.start()
 
     def attempt(self, call: Call, arrived: float | None = None) -> Verdict:
@@ -262,6 +265,16 @@ class Live:
                 more = next(steps, False)
             time.sleep(PAUSE)
         self.on_forget()
+
+    def remember(self, call: Call) -> None:
+        """Learns which number a caller dialled last, from an event that the state has already."""
+        with self._lock:
+            self._intake(call)
+
+    def commit(self) -> bool:
+        """Writes all events and verdict records to disk now; returns whether the disk took them."""
+        self.verdicts.flush()
+        return self.memory.commit() and self.verdicts.age == 0
 
     def close(self) -> int:
         """Writes everything to disk; returns how many events and records are lost. No event may come after this."""

@@ -16,7 +16,7 @@ from callsieve.features.online.history import DEFAULT_CALLS, DEFAULT_NUMBERS, Hi
 from callsieve.features.records import KeyedCall
 
 from .calls_in_progress import is_over
-from .events import CALLS, COMPLAINTS, call_from_line, call_to_line
+from .events import CALLS, COMPLAINTS, call_from_line, call_to_line, positioned_line, split_position
 from .journal import Journal, ReadCounts, recover
 from .snapshots import lock_folder, save_in_child, snapshot_numbers, snapshot_path, unlock_folder
 from .upkeep import Upkeep
@@ -41,6 +41,7 @@ class Memory:
         history: use it only while holding `lock`.
         restored: lines that were read back from disk.
         newest: start of the newest call (Unix ms); None without a call.
+        position: in a stream, of the event that is recorded now, or of the last one on disk; "" without a stream.
         refusal: why a snapshot was not read back, in one line; None without a fault. The file is renamed to *.refused,
             and deleted when a number is to be forgotten.
         saved: snapshots that were written, and that failed.
@@ -71,6 +72,7 @@ class Memory:
         self.lock, self.restored = threading.Lock(), ReadCounts()
         self.refusal: str | None = None
         self.newest: int | None = None
+        self.position = ""
         self.saved = [0, 0]
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -86,24 +88,32 @@ class Memory:
         self.journal = Journal(folder, CALLS, least=max(snapshot_numbers(folder), default=1), after=self._look)
         self.complaints = Journal(folder, COMPLAINTS)
 
-    def start(self, forget: Callable[[str], object]) -> None:
+    def start(self, forget: Callable[[str], object], *, by_commit: bool = False) -> None:
         """Starts to write events, to take snapshots when they are due, and to serve requests to forget.
 
         Args:
             forget: makes this process forget a token.
+            by_commit: whether `commit` alone does all this, and not a thread.
         """
         upkeep = Upkeep(
             self._folder, self.journal, self.complaints, self._journal_bytes, copy=self._copy, forget=forget
         )
         self.saved, self._upkeep = upkeep.saved, upkeep
-        self.journal.start()
+        if not by_commit:
+            self.journal.start()
         self.complaints.start()
+
+    def commit(self) -> bool:
+        """Writes the events, takes a snapshot if it is due; returns whether all events are on disk."""
+        self.journal.flush()
+        self._look()
+        return self.journal.age == 0
 
     def record(self, call: KeyedCall) -> None:
         """Records an event in memory and on disk; the caller holds the lock."""
         self.history.observe(call)
         self._note_start(call)
-        self.journal.add(call_to_line(call))
+        self.journal.add(positioned_line(call_to_line(call), self.position))
 
     def save(self) -> None:
         """Begins a snapshot: a child process writes the memory as it is now, while calls go on.
@@ -134,7 +144,11 @@ class Memory:
                 with contextlib.suppress(OSError):
                     where.rename(where.with_suffix(".refused"))
         self.newest = self.history.newest
-        for line in recover(self._folder, CALLS, first, self.restored):
+        for positioned in recover(self._folder, CALLS, first, self.restored):
+            line, position = split_position(positioned)
+            self.position = position or self.position
+            if not line:
+                continue
             call = call_from_line(line)
             if call is None:
                 self.restored.damaged += 1
@@ -157,6 +171,10 @@ class Memory:
         self.newest = call.start if self.newest is None else max(self.newest, call.start)
 
     def _copy(self, where: Path) -> int:
+        if self.position:
+            # The files before this one, which have the position, are deleted with the snapshot.
+            self.journal.add(positioned_line(b"", self.position))
+            self.journal.flush()
         with self.lock:
             return save_in_child(self.history, where)
 

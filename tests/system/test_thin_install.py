@@ -33,6 +33,8 @@ MAY_IMPORT = {
     "serving/custody/expiry.py": {"pyarrow"},
     "serving/http": WEB,
     "serving/cases": WEB | {"sqlalchemy"},
+    "serving/streams/kafka_source.py": {"confluent_kafka"},
+    "serving/streams/redis_source.py": {"redis"},
     "serving/batch": {"numpy", "pandas", "pyarrow"},
     "serving/bundle/forest_python.py": {"numpy"},
     "serving/rules/register_join.py": {"numpy", "pandas", "pyarrow"},

@@ -39,6 +39,7 @@ LAYERS = [
     "serving/batch",
     "serving/telephony",
     "serving/http",
+    "serving/streams",
     "serving/cases",
     "serving/lists",
     "serving/cli",
