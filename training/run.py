@@ -155,6 +155,7 @@ def record_training(
     datasets = dataset_entries(trained, source, adaptation)
     run = FinishedRun(folder, settings, figures, datasets, curves, made_by, began)
     write_record(run, gates.data)
+    write_documents(figures, datasets, folder / "documents")
     if can_be_signed(trained):
         roles = [facts.role for facts in trained.folders]
         write_provenance(run, key, roles, f"{log_id(place.log)}/{figures['gates']['entry']}")
@@ -253,11 +254,10 @@ def scored_calls(trained: Trained) -> ScoredCalls:
 
 
 def write_pages(run: FinishedRun, drawn: Mapping[str, Picture]) -> None:
-    """Writes the run page, the pictures, the tables, the model card and the datasheet."""
+    """Writes the run page, the pictures and the tables."""
     write_run_page(run.figures, run.folder / "report.html", drawn)
     write_pictures(drawn, run.folder / "plots")
     write_tables(run.figures, run.folder / "tables")
-    write_documents(run.figures, run.datasets, run.folder / "documents")
 
 
 def write_audit_page(

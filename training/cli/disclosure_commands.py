@@ -96,7 +96,7 @@ def reidentify(
     from callsieve.serving.batch.output_keys import read_callee_keys
     from callsieve.training.oversight.privacy import exports
 
-    act = exports.reidentify_act(token, request.purpose, request.person)
+    act = exports.reidentify_act(token, request.purpose, request.person, log.audit)
     number_key, callees, control = read_key(key), read_callee_keys(callees_key), permission.control(log.signed())
     numbers = list(exports.reidentify(token, map(str.strip, sys.stdin), act, number_key, callees, control))
 
@@ -123,17 +123,26 @@ def ticket_export(data: Data, span: Span, request: Request, out: ActFile) -> Res
     return _requested(act, out, "rows")
 
 
-def ticket_reidentify(token: Tokens, request: Request, out: ActFile) -> Result:
+def ticket_reidentify(
+    token: Tokens,
+    request: Request,
+    out: ActFile,
+    audit: Annotated[Path, typer.Option("--audit", help="Folder of the audit log that the act will enter.")],
+) -> Result:
     """Write a request for a reidentification, which becomes a ticket when another person signs it.
+
+    The ticket is valid for one audit log, which must have an entry: `callsieve audit note` begins one.
 
     Next: callsieve privacy ticket agree.
 
     Example: callsieve privacy ticket reidentify e1.fnmkcfekdmjenjkjgnbhhbjdeicmmpnp --purpose appeal --person p1
-    --out request.json
+    --audit audit --out request.json
     """
     from callsieve.training.oversight.privacy import exports
 
-    act = exports.reidentify_act(token, request.purpose, request.person)
+    act = exports.reidentify_act(token, request.purpose, request.person, audit)
+    if not act.log:
+        raise ValueError(f"{audit}: the audit log has no entry yet; begin it with callsieve audit note")
     return _requested(act, out, "tokens")
 
 

@@ -18,7 +18,7 @@ from callsieve.training.oversight.log.gates import shipped_gates
 
 from .before_after import check_rows, covered_rows, judged_rows, network_rows, too_few
 from .headline_list import CAUGHT, CERTIFIED, FLAGGED, HEADLINE
-from .wording import basis, by_organisation, count, meaning, missing, one_in, share
+from .wording import basis, by_organisation, count, in_markdown, meaning, missing, one_in, share
 
 Sections = Mapping[str, Mapping[str, object]]
 
@@ -54,14 +54,14 @@ def page(title: str, sections: Sections) -> str:
     - **Seed**: 0
     <BLANKLINE>
     """
-    lines = [f"# {title}", ""]
+    lines = [f"# {in_markdown(title)}", ""]
     for heading, fields in sections.items():
         lines += [f"## {heading}", ""]
         for name, value in fields.items():
             text = " ".join(str("" if value is None else value).split())
             if not text:
                 raise ValueError(f"{title}: {heading}: {name}: expected a value, got an empty field")
-            lines.append(gettext("- **%(field)s**: %(value)s", field=name, value=text))
+            lines.append(gettext("- **%(field)s**: %(value)s", field=in_markdown(name), value=in_markdown(text)))
         lines.append("")
     return "\n".join(lines)
 

@@ -20,6 +20,15 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
+def in_markdown(text: str) -> str:
+    """Returns a text that is neither an HTML element nor a link in Markdown.
+
+    >>> in_markdown("<img src=x> and [a](b)")
+    '&lt;img src=x> and [a]\\\\(b)'
+    """
+    return text.replace("<", "&lt;").replace("](", "]\\(")
+
+
 def count(value: object) -> str:
     """Returns a count with thousands separators.
 

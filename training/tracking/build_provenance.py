@@ -1,4 +1,7 @@
-"""States how a bundle was made, as SLSA provenance: settings, tables by fingerprint, source, versions of packages."""
+"""States how a bundle was made, as SLSA provenance: settings, tables by fingerprint, source, versions of packages.
+
+The model card and the datasheet are its by-products, so the signature covers them, too.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from callsieve.features.files.atomic import sha256
 from callsieve.features.files.dates import utc_text
 from callsieve.serving.bundle.attestation import write_attestation
 from callsieve.serving.bundle.signing import key_id
@@ -54,6 +58,10 @@ def write_provenance(run: FinishedRun, key: Ed25519PrivateKey, roles: Sequence[s
                 "startedOn": utc_text(1000 * run.began),
                 "finishedOn": utc_text(),
             },
+            "byproducts": [
+                {"name": path.relative_to(run.folder).as_posix(), "digest": {"sha256": sha256(path)}}
+                for path in sorted((run.folder / "documents").glob("*.md"))
+            ],
         },
     }
     write_attestation(run.folder / "bundle", predicate, key)

@@ -16,7 +16,7 @@ from callsieve.training.model.settings import Parameter, Settings
 from callsieve.training.oversight.log.audit_log import log_id
 from callsieve.training.oversight.log.run_paths import RunPaths, artifact_folder
 from callsieve.training.reports.headline_list import AT_MOST, CAUGHT, flagged, headline_metrics, scorer_metrics
-from callsieve.training.reports.wording import by_organisation, one_in
+from callsieve.training.reports.wording import by_organisation, in_markdown, one_in
 
 from .mlflow_write import LOG, write_run
 
@@ -118,7 +118,7 @@ def description(figures: RunFigures) -> str:
         f"**{certified}{refused}**: {false} innocent calls were flagged, "
         f"{of_calls}. That is at most {bound} (95 % upper bound, calls as independent), "
         f"{organisation}; the target is {target}. {rate} of the nuisance calls were caught ({caught_range}). "
-        f"Evaluated on {figures['data']['judged_on']} ({figures['data']['source']}).\n\n"
+        f"Evaluated on {figures['data']['judged_on']} ({in_markdown(figures['data']['source'])}).\n\n"
         "Among the artifacts: `report/report.html`, `report/audit.html`, `documents/model_card.md`."
     )
 

@@ -28,6 +28,7 @@ from callsieve.serving.batch.memory_scoring import ScoreInputs
 from callsieve.serving.batch.output_keys import with_callee_keys
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.oversight.governance.incident import affected
+from callsieve.training.oversight.log.audit_log import append
 from callsieve.training.oversight.privacy import tables
 from callsieve.training.oversight.privacy.places import Person
 from callsieve.training.oversight.privacy.rekey import left_of
@@ -221,11 +222,13 @@ def test_reidentification_of_a_callee_needs_both_keys(scored, tmp_path, monkeypa
         write_key(key, tmp_path / f"{place}.key")
     recorded_run.write_gates(tmp_path / "gates.toml")
     outcomes = []
+    append(tmp_path / "audit", "policy", {"what": "begun", "why": "none"}, small.KEY)
     for more in ((), ("--callees-key", scored / "c1.key")):
         # An act can be used once; acts of the same second with equal words are equal.
         request = (token, "--purpose", f"court order {len(more)}", "--person", "risk")
         act = tmp_path / f"act{len(more)}.json"
-        assert run_command("privacy", "ticket", "reidentify", *request, "--out", act)[0] == 0
+        audit = ("--audit", tmp_path / "audit")
+        assert run_command("privacy", "ticket", "reidentify", *request, "--out", act, *audit)[0] == 0
         tickets = []
         for place in (1, 2):
             tickets += ["--ticket", tmp_path / f"{place}-{len(more)}.json"]

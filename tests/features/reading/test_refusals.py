@@ -51,7 +51,7 @@ REFUSED = {
     "no day": (lambda _: folds.day_slices(CALLS), "calls: expected some, got none"),
     "nothing to draw": (lambda _: choose(np.random.default_rng(1), {}, 1), "weights must have a positive sum"),
     "no bin": (lambda _: calibration_table([0.5], [True], bins=0), "bins must be 1 or more, got 0"),
-    "no token": (lambda _: exports.reidentify_act(["13800138000"], "p", "q"), "expected tokens of numbers"),
+    "no token": (lambda f: exports.reidentify_act(["13800138000"], "p", "q", f), "expected tokens of numbers"),
     "catalogues": (lambda _: compare(of_catalogue("a"), of_catalogue("b"), None, None, None), "one feature catalogue"),
     "layout": (lambda _: layout_named("none"), "layout 'none': expected one of "),
     "no moment": (

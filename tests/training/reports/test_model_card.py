@@ -6,6 +6,7 @@ import pytest
 
 from callsieve.training.language import moment
 from callsieve.training.reports.model_card import page, write_documents
+from callsieve.training.tracking.run_values import description
 from tests.training.reports.run_figures import adapted_figures
 
 
@@ -50,6 +51,18 @@ def test_a_card_names_who_answers_for_the_model_and_the_figures_of_each_kind(tra
     assert "- **Owner**: risk office" in card and "- **Permitted purposes**: calls training" in sheet
     for row in figures["slices"]:
         assert f"{row['slice'].replace('_', ' ')} {row['flagged']:,} of {row['calls']:,}" in card
+
+
+@pytest.mark.source("L37", by="training/reports/wording.py")
+def test_a_text_from_outside_is_no_element_and_no_link(training_run, tmp_path):
+    """The name of a folder stands in the datasheet and in the description that MLflow shows."""
+    figures = copy.deepcopy(training_run[1])
+    hostile = "world <img src=x onerror=alert(1)> [free](javascript:alert(1))"
+    figures["data"]["source"] = hostile
+    datasets = {hostile: {"sha256": "0" * 64, "rows": 1, "purpose": "training", "source": hostile}}
+    write_documents(figures, datasets, tmp_path / "documents")
+    for text in ((tmp_path / "documents" / "datasheet.md").read_text(), description(figures)):
+        assert "<img" not in text and "](" not in text and "&lt;img src=x" in text
 
 
 @pytest.mark.parametrize("checks", [175, 0])

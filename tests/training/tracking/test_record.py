@@ -1,6 +1,7 @@
 """The record of a run changes with every table that a model depends on, and a signed statement names these tables."""
 
 import base64
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -138,6 +139,11 @@ def test_the_statement_of_a_training_agrees_with_its_record(training_run):
     assert run["metadata"]["invocationId"] == f"{log_id(folder / 'audit')}/{figures['gates']['entry']}"
     began, ended = (datetime.fromisoformat(run["metadata"][name]) for name in ("startedOn", "finishedOn"))
     assert began < ended
+    documents = {entry["name"]: entry["digest"]["sha256"] for entry in run["byproducts"]}
+    assert documents == {
+        f"documents/{name}.md": hashlib.sha256((folder / "documents" / f"{name}.md").read_bytes()).hexdigest()
+        for name in ("datasheet", "model_card")
+    }
 
 
 def test_the_registered_model_has_the_statement(training_run):

@@ -6,8 +6,9 @@ bundle. Without that log, calls that the model was certified on must not be eval
 
 The folder of the calls counts looks, too, in `looks.jsonl`: all audit logs that judge on a folder share one count, so
 another log does not begin at 1 again. That file is not signed: who may write to the folder can remove it. The audit log
-then has its own looks, and a report says what was counted. The rounds of an adaptation have a look each, and count as
-one use (`rounds.py`).
+then has its own looks, and a report says what was counted. The user's key folder has a second such file, for all calls
+that are not simulated: a copy of the calls without the first one is recognised by its fingerprint. The rounds of an
+adaptation have a look each, and count as one use (`rounds.py`).
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from msgspec import to_builtins
 
 from callsieve.features.files.dates import utc_text
 from callsieve.features.files.decode import Record, json_as
+from callsieve.serving.custody.purposes import CALLS, is_simulated
 
 from .audit_log import PUBLIC_KEY, append, log_id, payloads, read
 from .gates import Gates, shipped_gates
-from .key_folder import key_path, log_signing_key
+from .key_folder import key_folder, key_path, log_signing_key
 from .payload_types import Look, TouchPayload
 from .rounds import Round, preceding, round_of, uses
 from .run_paths import log_folder
@@ -130,6 +132,8 @@ class Ledger:
         this one. The registry may be younger than this log.
         """
         known = [] if folder is None else registered_looks(folder)
+        if folder is not None and _is_recognised(folder):
+            known += [look for look in registered_looks(key_folder()) if look not in known]
         known = [look for look in known if fold.overlaps(Fold.parse(look.fold))]
         logged = [touch for _, touch in payloads(self.log, "touch") if fold.overlaps(Fold.parse(touch["fold"]))]
         others = [look.round for look in known if look.log != log_id(self.log)]
@@ -226,8 +230,26 @@ class RegisteredLook(Record, frozen=True, omit_defaults=True):
 
 
 def register_look(folder: Path, fold: Fold, log: str, by: str, round_: Round | None = None) -> bool:
-    """Adds a look to the registry of a folder of calls; returns False if the folder cannot be written to."""
+    """Adds a look to the registry of a folder of calls, and to that of the user if copies of the calls are recognised.
+
+    Returns: False if the folder cannot be written to.
+    """
     look = RegisteredLook(str(fold), log, by, utc_text(), round_)
+    if _is_recognised(folder):
+        _write_look(key_folder(), look)
+    return _write_look(folder, look)
+
+
+def _is_recognised(folder: Path) -> bool:
+    """Returns whether calls are recognised by their content in another folder: they are real, and on the disk.
+
+    A simulated world is made again by its seed, so its copies are no secret.
+    """
+    return (folder / CALLS).is_file() and not is_simulated(folder) and key_folder().is_dir()
+
+
+def _write_look(folder: Path, look: RegisteredLook) -> bool:
+    """Adds a look to the registry in a folder; returns False if the folder cannot be written to."""
     try:
         with (folder / FILE).open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

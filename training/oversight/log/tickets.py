@@ -46,6 +46,8 @@ class Act(Struct, frozen=True):
         count: number of rows or tokens.
         purpose: why it is done.
         person: who does it.
+        log: `audit_log.log_id` of the only log that the act may enter; "" for any log. A re-identification has no
+            folder of calls, whose registry of accesses would know a used ticket.
     """
 
     act: str
@@ -53,6 +55,7 @@ class Act(Struct, frozen=True):
     count: Annotated[int, Meta(ge=0)]
     purpose: str
     person: str
+    log: str = ""
 
 
 def tokens_hash(tokens: Sequence[str]) -> str:
@@ -117,6 +120,8 @@ class AccessControl:
                 f"{act.act}: {act.count} rows: expected {needed} tickets by different persons that the gates name, "
                 f"got {len(tickets)}; see callsieve privacy ticket"
             )
+        if act.act == REIDENTIFY and (not own or act.log != own):
+            raise ValueError(f"{log}: the tickets are for another audit log; request them for this one with --audit")
         if needed:
             self.gates.require_owned([key_id(self.log.key.public_key())])
         agreed = check_approvals(tickets, _statement(act), self.gates, needed, signers=()) if needed else []
@@ -164,7 +169,7 @@ def write_act(act: Act, path: Path) -> None:
     Raises:
         FileExistsError: if the file exists.
     """
-    write_new(path, encode(structs.asdict(act)))
+    write_new(path, encode(_fields(act)))
 
 
 def read_act(path: Path) -> Act:
@@ -174,10 +179,15 @@ def read_act(path: Path) -> Act:
         ValueError: in one line, if the file is malformed.
     """
     act = json_as(Act, path.read_bytes(), str(path))
-    for name, value in structs.asdict(act).items():
+    for name, value in _fields(act).items():
         check_texts(value, f"{path}: {name}")
     return act
 
 
 def _statement(act: Act) -> Statement:
-    return {"kind": KIND, **structs.asdict(act)}
+    return {"kind": KIND, **_fields(act)}
+
+
+def _fields(act: Act) -> dict[str, str | int]:
+    """Returns the fields of an act, without `log` if it may enter any log."""
+    return {name: value for name, value in structs.asdict(act).items() if name != "log" or value}

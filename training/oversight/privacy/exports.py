@@ -26,7 +26,7 @@ from callsieve.serving.batch.output_keys import output_tokens, with_callee_keys
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import current_declaration, require_purpose
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.oversight.log.audit_log import SignedLog
+from callsieve.training.oversight.log.audit_log import SignedLog, has_log, log_id
 from callsieve.training.oversight.log.tickets import EXPORT, REIDENTIFY, AccessControl, Act, tokens_hash
 
 from .states import CALLS
@@ -85,15 +85,16 @@ def export_calls(
     return entry
 
 
-def reidentify_act(tokens: Sequence[str], purpose: str, person: str) -> Act:
-    """Returns the act of re-identifying these tokens.
+def reidentify_act(tokens: Sequence[str], purpose: str, person: str, log: Path) -> Act:
+    """Returns the act of re-identifying these tokens, which may enter this audit log alone.
 
     Raises:
         ValueError: if there are no tokens, or one is malformed.
     """
     if not tokens or not all(is_token(token) for token in tokens):
         raise ValueError("re-identification: expected tokens of numbers, blocks, operators or trunks")
-    return Act(REIDENTIFY, tokens_hash(tokens), len(tokens), purpose, person)
+    own = log_id(log) if has_log(log) else ""
+    return Act(REIDENTIFY, tokens_hash(tokens), len(tokens), purpose, person, own)
 
 
 def reidentify(

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow.compute as pc
@@ -49,6 +50,12 @@ CARD = SimpleNamespace(
     }
 )
 NOT_COUNTED = "this use of the calls was not recorded"
+
+
+@pytest.fixture(autouse=True)
+def own_keys(tmp_path, monkeypatch):
+    """A key folder of the test alone: it counts looks at equal calls."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "keys"))
 
 
 @pytest.fixture
@@ -273,6 +280,26 @@ def test_a_training_counts_the_looks_of_earlier_ones_before_it_reads_on(own_worl
     looks = Looks(new_ledger(tmp_path / "3"), Settings(), own_world.parent)
     looks.counted(folder_source(own_world, "both")).read()
     assert (looks.entry()["touches"], looks.entry()["registered"]) == (1, False)
+
+
+@pytest.mark.source("L32", by="training/oversight/log/looks.py")
+def test_copied_calls_without_their_looks_are_recognised(own_world, tmp_path):
+    """The copy has no registry and is judged in another log; simulated calls may be made again by anybody."""
+    (tmp_path / "keys").mkdir()
+
+    def uses(name, folder):
+        looks = Looks(new_ledger(tmp_path / name), Settings(), tmp_path / f"run {name}")
+        looks.counted(folder_source(folder, "both")).read()
+        return looks.entry()["touches"]
+
+    (own_world / "world.json").unlink(missing_ok=True)
+    assert uses("first", own_world) == 1
+    copy = Path(shutil.copytree(own_world, tmp_path / "copy", ignore=shutil.ignore_patterns(FILE)))
+    assert uses("second", copy) == 2
+    assert uses("third", own_world) == 3
+    simulated = Path(shutil.copytree(copy, tmp_path / "simulated", ignore=shutil.ignore_patterns(FILE)))
+    mark_simulated(simulated)
+    assert uses("fourth", simulated) == 1
 
 
 def sheet_of(path, *rows):

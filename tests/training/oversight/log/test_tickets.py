@@ -1,9 +1,10 @@
 """Tickets: acts on personal data, and refusals of such acts, enter the audit log."""
 
 import pytest
+from msgspec import structs
 
 from callsieve.training.oversight.governance.compliance import AuditScope, report
-from callsieve.training.oversight.log.audit_log import SignedLog, append, erase, payloads
+from callsieve.training.oversight.log.audit_log import SignedLog, append, erase, log_id, payloads
 from callsieve.training.oversight.log.tickets import (
     EXPORT,
     REIDENTIFY,
@@ -83,3 +84,23 @@ def test_limits_and_tickets_hold_in_another_audit_log(tmp_path, calls):
         control("two", tmp_path / "ticket.json").enter(large, str(calls))
     control("two").enter(Act(EXPORT, "a" * 64, 199, "a sample", "clerk"), str(calls))
     assert b"clerk" not in (calls / "accesses.jsonl").read_bytes()
+
+
+@pytest.mark.source("L29", "P9", by="training/oversight/log/tickets.py")
+def test_a_reidentification_enters_the_log_that_its_tickets_name_and_no_other(tmp_path):
+    logs = [SignedLog(tmp_path / name, small.KEY) for name in ("own", "other", "fresh")]
+    for log in logs[:2]:
+        log.append("policy", {"what": log.folder.name})
+    act = Act(REIDENTIFY, "a" * 64, 1, "court order", "me", log_id(logs[0].folder))
+    tickets = [tmp_path / f"{place}.json" for place in range(2)]
+    for path, key in zip(tickets, recorded_run.APPROVERS, strict=False):
+        sign_ticket(act, key, path)
+    attempt = lambda log, act: AccessControl(log, recorded_run.gates(), tickets).enter(act)
+    assert attempt(logs[0], act) == 1
+    with pytest.raises(ValueError, match="used already"):
+        attempt(logs[0], act)
+    for log in logs[1:]:
+        with pytest.raises(ValueError, match="for another audit log"):
+            attempt(log, act)
+        with pytest.raises(ValueError, match="log must be"):
+            attempt(log, structs.replace(act, log=log_id(log.folder)))  # as if the request had named this log

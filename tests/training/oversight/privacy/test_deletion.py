@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.intake import Intake
@@ -33,7 +34,7 @@ from callsieve.serving.live.verdict_log import record_to_line
 from callsieve.training.data.dataset import read_dataset
 from callsieve.training.data.exclusions import FILE as EXCLUSIONS_FILE
 from callsieve.training.data.fingerprint import fingerprint
-from callsieve.training.oversight.log.audit_log import SignedLog, append, payloads
+from callsieve.training.oversight.log.audit_log import SignedLog, append, log_id, payloads
 from callsieve.training.oversight.log.tickets import EXPORT, REIDENTIFY, AccessControl, Act, sign_ticket
 from callsieve.training.oversight.privacy import deletion, retention_run, service_state, tables
 from callsieve.training.oversight.privacy.rewriting import rewrite
@@ -373,11 +374,19 @@ def gates_file(log):
     return recorded_run.write_gates(log.parent / "gates.toml")
 
 
+def begun(log):
+    """Adds an entry to a log, and returns the log's id."""
+    append(log, "policy", {"what": "begun", "why": "none"}, small.KEY)
+    return log_id(log)
+
+
 def agreed(run_command, log, *act):
     """Writes an act and the tickets of all approvers for it; returns the options that name the tickets."""
     folder = log.parent / act[0]
     folder.mkdir()
-    assert run_command("privacy", "ticket", *act, "--out", folder / "act.json")[0] == 0
+    begun(log)
+    audit = ("--audit", log) if act[0] == "reidentify" else ()
+    assert run_command("privacy", "ticket", *act, "--out", folder / "act.json", *audit)[0] == 0
     tickets = [("--ticket", folder / f"{place}.json") for place in range(3)]
     for place, (_, ticket) in enumerate(tickets):
         paths = ("--signing-key", log.parent / f"{place}.key", "--out", ticket)
@@ -499,6 +508,7 @@ def _enter(begin, log, act, tickets):
 @pytest.mark.parametrize(("act", "needed"), [(Act(REIDENTIFY, "a" * 64, 1, "why", "me"), 2),
                                              (Act(EXPORT, "a" * 64, 300, "why", "me"), 0)])  # fmt: skip
 def test_only_one_of_many_processes_gets_an_access(log, tmp_path, act, needed):
+    act = structs.replace(act, log=begun(log)) if needed else act
     tickets = [tmp_path / f"{place}.json" for place in range(needed)]
     for path, key in zip(tickets, recorded_run.APPROVERS, strict=False):
         sign_ticket(act, key, path)
@@ -513,7 +523,7 @@ def test_only_one_of_many_processes_gets_an_access(log, tmp_path, act, needed):
 
 
 def test_an_expired_ticket_is_refused(log, tmp_path):
-    act = Act(REIDENTIFY, "a" * 64, 1, "why", "me")
+    act = Act(REIDENTIFY, "a" * 64, 1, "why", "me", begun(log))
     for place, key in enumerate(recorded_run.APPROVERS[:2]):
         sign_ticket(act, key, tmp_path / f"{place}.json", days=-1.0)
     tickets = [tmp_path / "0.json", tmp_path / "1.json"]
