@@ -13,7 +13,9 @@ Without a proxy, the service itself answers with TLS (`certificate`).
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import socket
 import ssl
 import threading
 import time
@@ -95,6 +97,7 @@ def serve(
         live = Live(scorers, intake, state, deadline=deadline, compiled=compiled, limits=limits)
         scorers.warm_up()
         shorten_pauses()
+        tell_systemd("READY=1")
         return live
 
     def end() -> None:
@@ -121,6 +124,15 @@ def serve(
     if service.failure is not None:
         raise service.failure
     report_stop(state, service.lost + access_log.lost)
+
+
+def tell_systemd(state: str) -> None:
+    """Sends a state to systemd, if it started this process with `Type=notify`; otherwise does nothing."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifying:
+        notifying.sendto(state.encode(), f"\0{address[1:]}" if address.startswith("@") else address)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """The service on a Unix socket and with TLS, as a real process, and refusals of certificates that cannot serve."""
 
 import datetime
+import os
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -13,8 +15,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from callsieve.serving.cli.command_tree import commands
 from callsieve.serving.http import connections, server
+from callsieve.training.cli.command_table import ROOT as COMMAND
 from tests.support import http_service
+from tests.support.paths import ROOT
 from tests.support.waiting import wait_until
 
 NAME = "scorer.example"
@@ -120,6 +125,45 @@ def is_closed(client):
         return False
     except ConnectionError:
         return True
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("is_abstract", [False, True])
+def test_systemd_is_told_when_the_state_is_read(service_folder, keys, tmp_path, is_abstract):
+    assert keys
+    name = f"@callsieve-{os.getpid()}" if is_abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(name.replace("@", "\0", 1))
+        systemd.settimeout(http_service.READY_WITHIN)
+        wrapped = ("env", f"NOTIFY_SOCKET={name}")
+        with http_service.ServiceProcess(service_folder, "--state", tmp_path / "state", wrapped=wrapped) as service:
+            assert systemd.recv(100) == b"READY=1"
+            assert service.get("/health/live")[0] == 200
+
+
+UNIT = ROOT / "serving" / "http" / "callsieve.service"
+
+
+ANALYZE = shutil.which("systemd-analyze")
+
+
+@pytest.mark.skipif(ANALYZE is None, reason="systemd is not installed")
+def test_systemd_accepts_the_unit_and_finds_it_hardened(tmp_path):
+    text = UNIT.read_text()
+    assert "\nType=notify\n" in text and "\nExecReload=/bin/kill -HUP $MAINPID\n" in text
+    path = tmp_path / UNIT.name
+    path.write_text(text.replace("/opt/callsieve/bin/callsieve", sys.executable))
+    for words in (["verify"], ["security", "--offline=true", "--threshold=20"]):  # an exposure of at most 2.0 of 10
+        done = subprocess.run([ANALYZE, *words, path], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Unknown key" not in done.stderr
+
+
+def test_the_command_of_the_unit_parses():
+    (command,) = re.findall(r"^ExecStart=/opt/callsieve/bin/callsieve (.*)$", UNIT.read_text(), re.MULTILINE)
+    name, *words = command.split()
+    with dict(commands(COMMAND))[name].make_context(name, words) as context:
+        assert context.args == []
 
 
 def test_a_certificate_that_cannot_serve_is_refused_by_name(certificate, service_folder, keys, tmp_path, command_error):
