@@ -1,6 +1,10 @@
 """The installed package has all its parts, its wheels fit their platforms, and LICENSES.md lists its dependencies."""
 
+import base64
 import ctypes
+import hashlib
+import io
+import json
 import os
 import re
 import shutil
@@ -217,3 +221,27 @@ def test_every_licence_pattern_is_needed():
     """The list of patterns has no entry without a package."""
     loose = {row[3] for row in ROWS if not distribution(row[1]).metadata.get("License-Expression")}
     assert loose == set(WORDS)
+
+
+def test_a_commit_of_the_history_has_the_source_that_made_the_shipped_model():
+    """The provenance names the commit, and the hash of the source in it; nobody has to believe the maker."""
+    envelope = json.loads((ROOT / "serving/shipped/bundle.provenance.json").read_bytes())
+    statement = json.loads(base64.b64decode(envelope["payload"]))
+    digest = statement["predicate"]["buildDefinition"]["resolvedDependencies"][0]["digest"]
+    git = ["git", "-C", str(ROOT)]
+    shallow = subprocess.run([*git, "rev-parse", "--is-shallow-repository"], capture_output=True, check=False).stdout
+    if shallow.strip() != b"false":
+        pytest.skip("no whole history here")
+    archive = [*git, "archive", "--format=zip", digest["gitCommit"], "features", "serving", "training"]
+    packed = subprocess.run(archive, capture_output=True, check=True).stdout
+    with zipfile.ZipFile(io.BytesIO(packed)) as files_of_commit:
+        files = {Path(name): files_of_commit.read(name) for name in files_of_commit.namelist() if name[-1] != "/"}
+    source = hashlib.sha256()
+    # By folder, as the hash of the provenance is made; `Path` sorts by parts.
+    for folder in ("features", "serving", "training"):
+        for path in sorted(path for path in files if path.parts[0] == folder):
+            if path.suffix in (".py", ".toml", ".csv", ".html"):
+                source.update(path.as_posix().encode() + b"\0" + files[path])
+    assert source.hexdigest() == digest["callsieveSource"]
+    head = subprocess.run([*git, "merge-base", "--is-ancestor", digest["gitCommit"], "HEAD"], check=False)
+    assert head.returncode == 0
