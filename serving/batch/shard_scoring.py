@@ -24,7 +24,7 @@ from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.bundle.level import Shift
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rule_bits import BITS, rule_columns
-from callsieve.serving.scorer.network_scores import sampled
+from callsieve.serving.scorer.network_scores import MOST_CALLS
 from callsieve.serving.scorer.scorer import NO_SHIFT, Scorer
 from callsieve.serving.scorer.verdict import Scores
 
@@ -35,6 +35,9 @@ from .verdict_file import verdict_details
 BLOCK_ROWS = 1 << 13  # calls that are scored at once: their vectors fit the cache
 VERDICTS = "verdicts"  # the files of this stage
 SHIFT = "shift.json"
+# Calls whose callers show the score level of a file. A few busy callers decide it among fewer: the levels of seventh
+# parts of a network of 1.2 million calls lay between 3.8 and 5.0, that of all at 4.5.
+MEASURED_CALLS = 4_000_000
 ALONE = ("caller", "callee")  # the tokens that rules read
 JOINED = (*ALONE, "caller_block", "trunk", "device")  # those that registers and complaints are joined by
 EPOCHS = ("caller_epoch", "callee_epoch")
@@ -99,19 +102,29 @@ def calls_to_score(plan: Plan, job: Job, shard: int) -> tuple[ShardVectors, Arra
 
 
 def shift_of_file(plan: Plan, job: Job) -> Shift:
-    """Returns the shift of the file's network, by the callers of the first shard; a resumed run reads it again."""
+    """Returns the shift of the file's network, from the callers of as many shards as MEASURED_CALLS need.
+
+    The first task measures it; a resumed run reads it again.
+    """
     if job.feed not in job.scorer.bundle.levels:
         return NO_SHIFT
     with job.lock:
         path = plan.work / SHIFT
         if not path.exists():
-            calls, _, covered = calls_to_score(plan, job, 0)
-            chosen = np.zeros(len(covered), dtype=bool)
-            chosen[sampled(np.flatnonzero(covered))] = True
-            some = selected(calls, chosen)
-            rows = np.concatenate(columns_of(job, some, keyed_columns(some, JOINED)), axis=1)
+            shards = range(min(plan.shards, -(-plan.shards * MEASURED_CALLS // max(plan.rows, 1))))
+            step = -(-plan.rows * len(shards) // (plan.shards * MOST_CALLS)) or 1
+            rows = np.concatenate([sampled_rows(plan, job, shard, step) for shard in shards])
             write_atomic(path, json.dumps(job.scorer.shift_of(rows, feed=job.feed)).encode())
         return Shift(*json.loads(path.read_bytes()))
+
+
+def sampled_rows(plan: Plan, job: Job, shard: int, step: int) -> Array:
+    """Returns the vectors of every `step`-th covered call of a shard. Float64, shape (calls, features)."""
+    calls, _, covered = calls_to_score(plan, job, shard)
+    chosen = np.zeros(len(covered), dtype=bool)
+    chosen[np.flatnonzero(covered)[::step]] = True
+    some = selected(calls, chosen)
+    return np.concatenate(columns_of(job, some, keyed_columns(some, JOINED)), axis=1)
 
 
 def selected(calls: ShardVectors, chosen: Array) -> ShardVectors:

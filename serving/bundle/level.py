@@ -24,8 +24,8 @@ ABOVE = 2.0
 # 10,000 innocent calls were flagged there, with it 0.7.
 LEAST_SHARE = 0.015
 FEWEST_CALLS = 2_000
-# On networks of another simulator the level lay up to 1.5 below the lowest of the worlds learnt from.
-TOLERANCE = 1.5
+# On four networks of another simulator the level lay up to 1.7 below the lowest of the worlds learnt from.
+TOLERANCE = 2.0
 
 
 class Shift(NamedTuple):

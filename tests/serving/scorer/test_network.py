@@ -92,12 +92,12 @@ def test_single_calls_move_with_the_scores_before_them_and_replay_exactly(make_s
 
 def test_no_band_applies_in_an_unlike_network_and_the_status_has_the_figures(make_scorer, calls, raw):
     network = level_of(raw.tolist())
-    scorer = make_scorer(Level(network + 2, network + 4), -1e9)
+    scorer = make_scorer(Level(network + 3, network + 4), -1e9)
     scores, rows = score_calls(scorer, calls, threads=1)
     assert scores.shift.unlike and not scores.band_action.any()
     verdict = scorer.explain_row(rows[-1].tolist(), feed="complete", shift=scores.shift)
     assert (verdict.status, verdict.band, verdict.action) == ("unlike_network", "", "pass")
-    assert f"{network:.1f}, learnt from {network + 2:.1f} to {network + 4:.1f}" in verdict.message
+    assert f"{network:.1f}, learnt from {network + 3:.1f} to {network + 4:.1f}" in verdict.message
     assert scorer.explain_row(rows[-1].tolist(), feed="complete", shift=NO_SHIFT).band == "certified"
 
 

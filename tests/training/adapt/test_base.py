@@ -15,14 +15,13 @@ def shipped():
     return read_base()
 
 
-def of_levels(shipped, lowest, highest):
-    bundle = structs.replace(shipped.bundle, levels={"complete": Level(lowest, highest)})
-    return Base(bundle, shipped.manifest, shipped.texts)
+def of_levels(shipped, levels):
+    return Base(structs.replace(shipped.bundle, levels=levels), shipped.manifest, shipped.texts)
 
 
 def test_thresholds_and_calibration_move_with_the_level_of_the_network(shipped):
     raw = np.where(np.arange(4_000) % 10 == 0, 6.0, -5.0)
-    moved = of_levels(shipped, 5.0, 8.0).at_level("complete", raw)
+    moved = of_levels(shipped, {"complete": Level(5.0, 8.0)}).at_level("complete", raw)
     assert moved.bundle.levels == {}
     for band, before in zip(moved.bands("complete"), shipped.bands("complete"), strict=True):
         for stratum in STRATA:
@@ -35,7 +34,8 @@ def test_thresholds_and_calibration_move_with_the_level_of_the_network(shipped):
 
 
 def test_an_unlike_network_gets_bands_that_abstain_and_fixed_thresholds_stay(shipped):
-    raw = np.where(np.arange(4_000) % 10 == 0, 3.0, -5.0)
-    unlike = of_levels(shipped, 5.0, 8.0).at_level("complete", raw)
+    raw = np.where(np.arange(4_000) % 10 == 0, 2.5, -5.0)
+    unlike = of_levels(shipped, {"complete": Level(5.0, 8.0)}).at_level("complete", raw)
     assert {band.threshold_for(stratum) for band in unlike.bands("complete") for stratum in STRATA} == {np.inf}
-    assert shipped.at_level("complete", raw) is shipped
+    fixed = of_levels(shipped, {})
+    assert fixed.at_level("complete", raw) is fixed
