@@ -244,12 +244,16 @@ def consume(
         return Live(scorers, Intake(key, scorer.zone), folder, deadline=DEADLINE, limits=limits, by_commit=True)
 
     def reload() -> None:
-        for live in list(consumer.lives.values()):
-            live.scorers.load(scorer.bundle)
+        for partition, live in list(consumer.lives.items()):
+            try:
+                model = live.scorers.load(scorer.bundle).bundle.model_id
+                log.info("partition %d: model %s in service", partition, model)
+            except (ValueError, OSError) as error:
+                log.error("partition %d: bundle refused, the last good one stays in service: %s", partition, error)
 
-    stopped = threading.Event()
+    log, stopped = logging.getLogger("callsieve.serving"), threading.Event()
     consumer = StreamConsumer(_source(context, stream), open_live, scorer.state)
-    logging.getLogger("callsieve.serving").info("start: callsieve %s, state in %s", version("callsieve"), scorer.state)
+    log.info("start: callsieve %s, state in %s", version("callsieve"), scorer.state)
     with signals(stopped.set, reload):
         lost = consumer.run(stopped.is_set)
     if lost:

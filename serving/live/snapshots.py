@@ -15,13 +15,17 @@ from callsieve.features.files.ownership import OWNER_ONLY
 from callsieve.features.online.history import History
 
 
+class FolderInUseError(ValueError):
+    """Another process has the lock of a folder of live state."""
+
+
 def lock_folder(folder: Path) -> int:
     """Locks the folder for this process and deletes unfinished snapshots. A forked child does not hold the lock.
 
     Returns: the open lock file.
 
     Raises:
-        ValueError: if another process holds the lock.
+        FolderInUseError: if another process holds the lock.
         OSError: if this process cannot make files in the folder: every event would be lost.
     """
     try:
@@ -36,7 +40,7 @@ def lock_folder(folder: Path) -> int:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(file)
-        raise ValueError(f"{folder}: another process serves from this folder; expected one at a time") from None
+        raise FolderInUseError(f"{folder}: another process serves from this folder; expected one at a time") from None
     for where in partial_snapshots(folder):
         with contextlib.suppress(OSError):
             where.unlink()

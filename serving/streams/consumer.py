@@ -25,7 +25,7 @@ from callsieve.serving.http.endpoint import encode
 from callsieve.serving.http.schema import read_call
 from callsieve.serving.live.calls_in_progress import is_over
 from callsieve.serving.live.live import FutureEventError, Live
-from callsieve.serving.live.snapshots import lock_folder, unlock_folder
+from callsieve.serving.live.snapshots import FolderInUseError, lock_folder, unlock_folder
 
 from .source import Event, Source
 
@@ -47,7 +47,7 @@ class StreamConsumer:
         """Owns nothing yet.
 
         Args:
-            open_live: opens the live state in a folder; raises ValueError while another process has it.
+            open_live: opens the live state in a folder; raises FolderInUseError while another process has it.
             state: folder of the folders of all partitions.
         """
         self.lives: dict[int, Live] = {}
@@ -110,7 +110,7 @@ class StreamConsumer:
             try:
                 unlock_folder(lock_folder(folder))  # first, because to open a state takes seconds
                 live = self._open_live(folder)
-            except ValueError as error:
+            except FolderInUseError as error:
                 if partition not in self._waiting:
                     _LOG.warning("partition %d waits: %s", partition, error)
                     self._waiting.add(partition)

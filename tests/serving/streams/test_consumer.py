@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from callsieve.serving import BundleError
 from callsieve.serving.live import journal as journal_module
 from callsieve.serving.streams.consumer import StreamConsumer
 from callsieve.serving.streams.source import Event
@@ -31,6 +32,7 @@ class ListSource:
     def __init__(self, bodies, kill_at=-1, step="", reread=1_000):
         self.bodies, self.kill_at, self.step, self.reread = bodies, kill_at, step, reread
         self.sent, self.delivered, self.committed, self.batches = [], [], -1, 0
+        self.at, self.known = len(bodies), -1
 
     def wanted(self):
         return {0}
@@ -172,3 +174,27 @@ def test_an_invalid_event_gets_a_fault_without_its_values_and_stops_nothing(swap
     assert [set(answer) == {"error"} for answer in answers] == [True, True, False, True]
     assert answers[2]["status"] == "scored"
     assert Path(tmp_path / "state" / "partition-0").is_dir() and positions_on_disk(tmp_path / "state") == [2]
+
+
+def test_a_partition_waits_while_another_process_has_its_folder(swap_of, tmp_path, caplog):
+    source, folder = ListSource(BODIES), tmp_path / "state" / "partition-0"
+    consumer = StreamConsumer(source, lambda at: live_states.begin(swap_of(), at, by_commit=True), tmp_path / "state")
+    folder.mkdir(parents=True)
+    with live_states.held_by_another_process(folder):
+        for _ in range(3):
+            consumer.step()
+        assert consumer.lives == {}
+        assert [record.message for record in caplog.records if "waits" in record.message] == [
+            f"partition 0 waits: {folder}: another process serves from this folder; expected one at a time"
+        ]
+    consumer.step()
+    assert positions_on_disk(tmp_path / "state") == list(range(BATCH))
+    assert consumer.run(lambda: True) == 0
+
+
+def test_a_bundle_that_cannot_serve_ends_the_process(tmp_path):
+    def refuse(_folder):
+        raise BundleError("bundle: refused")
+
+    with pytest.raises(BundleError):
+        StreamConsumer(ListSource(BODIES), refuse, tmp_path / "state").step()
