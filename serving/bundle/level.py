@@ -51,8 +51,8 @@ def shift_by(level: float | None, lowest: float, highest: float) -> Shift:
 
     >>> [shift_by(level, 5.0, 8.0).amount for level in (6.5, 9.0, None)]
     [-1.5, 0.0, 0.0]
-    >>> shift_by(3.0, 5.0, 8.0)
-    Shift(amount=0.0, unlike=True, detail='score level 3.0, learnt from 5.0 to 8.0')
+    >>> shift_by(2.9, 5.0, 8.0)
+    Shift(amount=0.0, unlike=True, detail='score level 2.9, learnt from 5.0 to 8.0')
     """
     if level is None:
         return Shift(detail="score level not known yet: the strictest threshold applies")
