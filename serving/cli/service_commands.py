@@ -228,6 +228,7 @@ def consume(
     from importlib.metadata import version
 
     from callsieve.features.intake.intake import Intake
+    from callsieve.features.intake.number_memory import CACHE_SIZE
     from callsieve.serving.http.server import signals
     from callsieve.serving.live.live import Live
     from callsieve.serving.live.memory import Limits
@@ -241,7 +242,8 @@ def consume(
         scorers = scorers_of(replace(scorer, state=folder))
         scorers.load(scorer.bundle)
         limits = Limits(memory.max_calls, memory.max_numbers)
-        return Live(scorers, Intake(key, scorer.zone), folder, deadline=DEADLINE, limits=limits, by_commit=True)
+        intake = Intake(key, scorer.zone, cached=max(limits.numbers, CACHE_SIZE))
+        return Live(scorers, intake, folder, deadline=DEADLINE, limits=limits, by_commit=True)
 
     def reload() -> None:
         for partition, live in list(consumer.lives.items()):

@@ -1,4 +1,4 @@
-"""Call events from Kafka or Redis Streams; needs the extras serve and streams.
+"""Call events from Kafka or Redis Streams; needs the streams extra.
 
 Imports `bundle`, `live`, `http`. Start with `consumer`.
 """

@@ -15,6 +15,7 @@ no event is lost or counted twice, and no verdict is lost. A verdict may come tw
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -103,6 +104,7 @@ class StreamConsumer:
             self._source.stop(partition)
             self.lives.pop(partition).close()
             self._uncommitted.pop(partition, None)
+            gc.collect()  # parts of a state refer to each other, and hold gigabytes
             _LOG.info("partition %d: given away", partition)
         for partition in sorted(wanted - self.lives.keys()):
             folder = self._state / f"partition-{partition}"

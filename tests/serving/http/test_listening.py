@@ -83,6 +83,7 @@ async def answer_ok(scope, receive, send):
     await send({"type": "lifespan.shutdown.complete"})
 
 
+@pytest.mark.source("L37", by="serving/http/connections.py")
 @pytest.mark.parametrize("seconds", [60.0, 1.0])
 def test_clients_that_never_finish_their_tls_handshake_keep_nobody_out(certificate, monkeypatch, seconds):
     chain, key = certificate
