@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -16,7 +17,7 @@ from callsieve.training.model.train import train
 from callsieve.training.oversight.log import looks
 from callsieve.training.oversight.log.key_folder import VARIABLE, key_path
 from callsieve.training.oversight.log.run_paths import default_store
-from callsieve.training.tracking import mlflow_read
+from callsieve.training.tracking import mlflow_read, mlflow_write
 from callsieve.training.world import keyed_world, load_scenario, simulate, write_world
 from tests.support import http_service, live_states
 
@@ -56,6 +57,21 @@ def tracking_store(tmp_path_factory):
         patched.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
         patched.setenv(VARIABLE, str(tmp_path_factory.getbasetemp() / "keys"))
         yield store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def copied_stores(tmp_path_factory):
+    """MLflow databases after the first one are copies of it: making one takes seconds, copying it none."""
+    make, made = mlflow_write.new_store, tmp_path_factory.getbasetemp() / "empty.db"
+
+    def copy(folder):
+        if not made.exists():
+            shutil.copyfile(make(folder), made)
+        return shutil.copyfile(made, folder / "copy.db")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(mlflow_write, "new_store", copy)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -60,9 +60,14 @@ def score_pool(fitted: Fitted, matrix: Matrix, gathered: Gathered, settings: Set
     pool, scores, levels, shift = gathered.pool, {}, {}, np.zeros(len(gathered.folders))
     cv_fold = cv_fold_of_calls(getattr(matrix, fitted.unit), fitted.row_fold, getattr(pool, fitted.unit))
     complete = FeedVectors(np.arange(len(pool.start)), gathered.vectors)
+    # Each model is read once: reading the text of eleven models takes longer than scoring a small feed by them.
+    forests = {
+        name: [predictor(model) for model in (fitted.models[name], *members)]
+        for name, members in fitted.members.items()
+    }
     for name, feed in {COMPLETE: complete, **gathered.poorer}.items():
         X, model = feed.vectors.array(), model_of(gathered.feed, name, fitted.models)
-        raw = score_feed(fitted, model, cv_fold, pool, X, feed.places, settings)
+        raw = score_feed(forests[model], fitted.held_out, cv_fold, pool, X, feed.places, settings)
         if fitted.by_folder and (level := range_of_levels(levels_of_folders(raw, pool), pool)) is not None:
             levels[name], amounts = level, shifts_of_folders(level, raw, pool)
             raw -= amounts[pool.folder]
@@ -107,8 +112,8 @@ def model_of(own: str, lack: str, models: Mapping[str, RiskModel]) -> str:
 
 
 def score_feed(
-    fitted: Fitted,
-    model: str,
+    forests: Sequence[Forest | OwnModel],
+    held_out: Sequence[tuple[int, ...]],
     cv_fold: Array,
     pool: Pool,
     X: Array,
@@ -118,16 +123,17 @@ def score_feed(
     """Scores the calls of the pool on a feed; out-of-fold where thresholds are chosen. Shape (calls of the pool,).
 
     Args:
-        model: name of the risk model.
+        forests: the risk model, and its ensemble members.
+        held_out: the folds that each member did not train on.
         X: vectors of the pool's calls at the ascending places `rows`.
     """
     columns, threads = feature_columns(settings.features), settings.threads
-    raw = score_rows(fitted.models[model], X, rows, pool.scored, columns, threads)
+    raw = score_rows(forests[0], X, rows, pool.scored, columns, threads)
     by_member = [
-        score_rows(member, X, rows, pool.choose & np.isin(cv_fold, held_out), columns, threads)
-        for member, held_out in zip(fitted.members[model], fitted.held_out, strict=True)
+        score_rows(member, X, rows, pool.choose & np.isin(cv_fold, folds), columns, threads)
+        for member, folds in zip(forests[1:], held_out, strict=True)
     ]
-    return out_of_fold_scores(raw, by_member, fitted.held_out, cv_fold, pool.choose)
+    return out_of_fold_scores(raw, by_member, held_out, cv_fold, pool.choose)
 
 
 def strata_at(X: Array, rows: Array, count: int) -> Array:
