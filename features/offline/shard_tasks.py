@@ -141,19 +141,29 @@ def shard_vectors(plan: Plan, shard: int) -> ShardVectors:
     return ShardVectors(rows, start, parties, joined_vectors(rows, plan.names, chain(values, received)), by_caller)
 
 
-def write_shard(plan: Plan, shard: int) -> None:
-    """Writes the vectors of a shard of callers: caller by caller, in order of start."""
-    write_groups(row_groups(plan, shard_vectors(plan, shard)), plan.files("part")[shard], compression="zstd")
+def write_shard(plan: Plan, shard: int, numbers: Array | None = None) -> None:
+    """Writes the vectors of a shard of callers: caller by caller, in order of start.
+
+    Args:
+        numbers: the value of the column `row` for each row of the input; None for its place from 0.
+    """
+    calls = shard_vectors(plan, shard)
+    rows = calls.rows if numbers is None else numbers[calls.rows]
+    write_groups(row_groups(plan, calls, rows), plan.files("part")[shard], compression="zstd")
 
 
-def row_groups(plan: Plan, calls: ShardVectors) -> Iterator[pa.Table]:
-    """Yields the vectors in order of callers, one row group at a time; at least one, possibly empty."""
+def row_groups(plan: Plan, calls: ShardVectors, rows: Array) -> Iterator[pa.Table]:
+    """Yields the vectors in order of callers, one row group at a time; at least one, possibly empty.
+
+    Args:
+        rows: the value of the column `row` for each call, shape (calls,).
+    """
     place = {feature.name: i for i, feature in enumerate(select_features(plan.names))}
     for begin in range(0, max(len(calls.rows), 1), ROW_GROUP):
         selected = calls.by_caller[begin : begin + ROW_GROUP]
         tokens = party_tokens(calls.parties.take(selected), ("caller", "callee"))
         values = np.ascontiguousarray(calls.vectors[selected].T)
-        columns = {"row": calls.rows[selected], "start": calls.start[selected]}
+        columns = {"row": rows[selected], "start": calls.start[selected]}
         columns |= {name: column.cast(pa.string()) for name, column in tokens.items()}
         yield pa.table(columns | {name: values[place[name]] for name in plan.names})
 

@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import NAMES, catalogue_hash, select_features
 from callsieve.features.codegen.feature_program import NUMBER
 from callsieve.features.files.atomic import atomic_path, locked_folder
@@ -51,12 +52,13 @@ def write_shards(
     features: tuple[str, ...] = NAMES,
     memory: int | None = None,
     threads: int | None = None,
+    numbers: Callable[[], Array] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, object]:
     """Writes the vectors of a Parquet file of keyed calls as `part-*.parquet`, bit-equal to `table.vectors`.
 
-    The columns are `row` (row of the input, from 0), `start`, `caller`, `callee` and the features. The calls of a
-    caller are together, in order of start.
+    The columns are `row`, `start`, `caller`, `callee` and the features. The calls of a caller are together, in order of
+    start.
 
     Args:
         calls: the Parquet file.
@@ -64,6 +66,7 @@ def write_shards(
         features: names from the catalogue.
         memory: bytes to plan for; half of the machine's by default. The result does not depend on it.
         threads: number of cores; all by default.
+        numbers: returns the value of `row` for each row of the input; by default its place from 0.
         progress: receives the stage and the finished part, 0 to 1.
     Returns:
         calls, features, shards, catalogue.
@@ -76,7 +79,8 @@ def write_shards(
         plan = open_plan(calls, folder, features, default_memory() if memory is None else memory, threads)
         if not all(path.exists() for path in plan.files("part")):
             plan.work.mkdir(exist_ok=True)
-            run(plan, calls, threads, progress or silent, partial(write_shard, plan))
+            finish = partial(write_shard, plan, numbers=None if numbers is None else numbers())
+            run(plan, calls, threads, progress or silent, finish)
         shutil.rmtree(plan.work, ignore_errors=True)
     return {
         "calls": plan.rows,

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.catalogue.lite import LITE
 from callsieve.features.files.atomic import locked_folder
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.progress import Progress
-from callsieve.features.offline.shards import write_shards
+from callsieve.features.offline.shards import count_rows, write_shards
 from callsieve.serving.custody.expiry import count_expired, older_than
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import read_retention
 
-from .call_files import CallFile, intake_inputs, key_file
+from .call_files import CallFile, intake_inputs, key_file, row_numbers
 
 TRAINING = "training"  # the purpose that vectors are declared for
 
@@ -31,8 +34,8 @@ def write_vectors(
 ) -> dict[str, Any]:
     """Writes the vectors of a file of calls into a folder, in shards; resumes an unfinished run in that folder.
 
-    Column `row` counts rows of the file if the file is keyed. Otherwise it counts rows of `_calls.parquet`, the keyed
-    calls that this function writes into the folder.
+    Column `row` is the number of the call in the file, as in the verdicts of `callsieve score`: the line of a text
+    file, or the row of a Parquet file from 1.
 
     Args:
         names: features to write.
@@ -55,7 +58,10 @@ def write_vectors(
         quarantined = sum(counts.values())
     elif declaration.limits and (expired := count_expired(file.path, read_retention().of("calls"), now_ms())):
         raise ValueError(f"{file.path}: {expired:,} calls are {older_than('calls', read_retention())}")
-    figures = write_shards(calls, out, features=names, memory=memory, threads=threads or None, progress=progress)
+    numbers = partial(np.arange, 1, count_rows(calls) + 1) if file.keyed else partial(row_numbers, calls)
+    figures = write_shards(
+        calls, out, features=names, memory=memory, threads=threads or None, numbers=numbers, progress=progress
+    )
     return {**figures, "quarantined": quarantined, "purpose": declaration.in_record(TRAINING), "out": str(out)}
 
 

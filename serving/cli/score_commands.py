@@ -69,7 +69,7 @@ def features(
 ) -> Result:
     """Turn call records into feature vectors, one row a call.
 
-    A vector uses only what was known when the call rang.
+    A vector uses only what was known when the call rang. Column row is the line of the file, as in the table of score.
 
     Next: callsieve train --vectors.
 
@@ -232,7 +232,7 @@ def _refuse_unused(context: typer.Context, options: ScoreOptions) -> None:
 def show_scored(result: Mapping[str, Any]) -> None:
     """Prints the verdicts of a scored file by action, and the calls without a verdict."""
     rows = [(word, f"{n:,}", f"{result['callers'][word]:,}") for word, n in result["actions"].items()]
-    title = f"{result['calls']:,} calls scored by model {result['model']}"
+    title = f"verdicts of model {result['model']} on {result['calls']:,} calls"
     console.show_table(title, ("action", "calls", "callers"), rows)
     if result.get("rules"):
         rules = [(name.replace("_", " "), f"{calls:,}") for name, calls in result["rules"].items()]

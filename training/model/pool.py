@@ -67,6 +67,7 @@ class Pool:
     """The calls that a training scores, of all folders; each array has shape (calls,).
 
     folder: place of the call's folder. trained: whether its group has training rows. row: its place in the folder.
+    call: its number in the folder's file of calls, which is its line in the records; `row` for a file without numbers.
     caller, callee, group: codes that differ between folders. nth: its number among its caller's calls, from 1.
     complaints: against the caller, as `recent_complaints` counts them. content, mode: true classes, None where unknown.
     choose, certify: whether thresholds are chosen or certified on it. late: whether it starts in the folder's
@@ -77,6 +78,7 @@ class Pool:
     folder: Array
     trained: Array
     row: Array
+    call: Array
     start: Array
     caller: Array
     callee: Array
@@ -319,6 +321,7 @@ def pool_of(dataset: Dataset, folds: CallFolds, rows: Array, folder: int, flags:
         **of_rows,
         folder=np.full(len(rows), folder),
         row=rows,
+        call=dataset.calls["call"].to_numpy()[rows] if "call" in dataset.calls.column_names else rows,
         start=folds.start[rows],
         caller=folds.caller[rows],
         callee=folds.callee[rows],

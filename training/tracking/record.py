@@ -140,8 +140,9 @@ def read_record(folder: Path, name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The judged calls of a run; arrays of shape (calls,), in order of folder and row.
+    """The judged calls of a run; arrays of shape (calls,), in order of folder and start.
 
+    row: number of the call in its folder: the line of the records for `train --calls`, else the column `call`.
     raw: NaN where the model gave no score. flagged: whether the call reaches the certified band.
     """
 
@@ -161,7 +162,7 @@ def write_judged(trained: Trained, path: Path) -> None:
     rows = np.flatnonzero(pool.certify & pool.judged.known)
     columns = {
         "folder": pool.folder[rows].astype(np.int32),
-        "row": pool.row[rows].astype(np.int64),
+        "row": pool.call[rows].astype(np.int64),
         "caller": pool.caller[rows].astype(np.int64),
         "slice": pa.array(pool.judged.slice[rows].astype(str)).dictionary_encode(),
         "nuisance": pool.judged.nuisance[rows],

@@ -238,6 +238,12 @@ def test_own_files_become_a_model_in_one_command(run_command, own, monkeypatch, 
     tokens = {f"+86{number}": key.token("number", f"+86{number}") for number in national[national.str.startswith("1")]}
     assert written["accused"].str.startswith("+86").any() and len(complaints) == len(written.drop_duplicates())
     assert set(tokens.values()) <= set(complaints["number"].to_pylist())
+    # A judged call is named by its line: the lines of a caller have one number.
+    judged = pq.read_table(tmp_path / "run" / "record" / "judged.parquet").to_pandas()
+    callers = pd.read_csv(own / "cdr.csv", dtype=str)["ANI"].str.removeprefix("+86").fillna("")
+    pairs = judged.assign(number=callers[judged["row"] - 2].to_numpy())[["caller", "number"]].drop_duplicates()
+    pairs = pairs[pairs["number"].str.fullmatch(r"1\d{10}")]
+    assert len(pairs) > 20 and pairs["caller"].is_unique and pairs["number"].is_unique
 
 
 def test_checked_and_trusted_numbers_become_a_model_without_a_complaint(run_command, own, monkeypatch, tmp_path):

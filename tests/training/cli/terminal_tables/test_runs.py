@@ -76,7 +76,7 @@ def test_scored_calls_show_rows_that_have_no_score(capsys):
     }  # fmt: skip
     show_scored(figures)
     out = capsys.readouterr().out
-    assert "1,200 calls scored by model m1" in out and "ring once" in out
+    assert "verdicts of model m1 on 1,200 calls" in out and "ring once" in out
     assert "quarantined: 1,234 rows, not_a_number" in out
     assert "the model is past its valid-until date, 2026-04-01" in out
     assert "1,100 calls were not scored: less than 7 days of history" in out
