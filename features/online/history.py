@@ -157,12 +157,15 @@ class History:
                 raise ValueError(
                     f"{path}: written by another version; expected a snapshot of this version: fill a new history"
                 )
-            history = cls(
-                tuple(facts["features"]),
-                calls=facts["calls"] if calls is None else calls,
-                numbers=facts["numbers"] if numbers is None else numbers,
-                compiled=compiled,
-            )
+            try:
+                history = cls(
+                    tuple(facts["features"]),
+                    calls=facts["calls"] if calls is None else calls,
+                    numbers=facts["numbers"] if numbers is None else numbers,
+                    compiled=compiled,
+                )
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
             if len(tokens[NUMBER]) > LARGE_PAGES_FROM:
                 history._ask_for_large_pages()
             for part, sizes in facts["sizes"].items():

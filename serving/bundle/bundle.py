@@ -9,7 +9,8 @@
     MANIFEST.sig   Ed25519 signature over the bytes of MANIFEST.json
 
 A bundle has no pickle and no code. `load` reads each file once and runs all checks on those bytes, in this order:
-signature, hashes, metadata, structure of each model. Then the models must reproduce the golden scores bit for bit.
+signature, hashes, metadata, structure of each model. Then the models must reproduce the golden scores bit for bit. The
+last two checks of a model other than `model.txt` may wait for its first use; they run on the bytes read before.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,7 +32,8 @@ from callsieve.features.files.decode import Record, json_as
 from callsieve.features.files.strict_json import encode
 from callsieve.features.online.feeds import needs_second_model
 
-from .forest import Forest
+from .forest import Forest, model_from_text
+from .forest_reader import Model
 from .metadata import (
     FORMAT,
     OPTIONAL_MODELS,
@@ -41,7 +44,7 @@ from .metadata import (
     metadata_from_json,
     metadata_to_json,
 )
-from .model_text import MAX_CHARS, check_structure
+from .model_text import MAX_CHARS
 from .signing import check_keys, sign, verify_signature
 
 METADATA, MANIFEST, SIGNATURE = "bundle.json", "MANIFEST.json", "MANIFEST.sig"
@@ -139,6 +142,7 @@ def save(
     for name, text in models.items():
         with _bundle_errors(f"{name}.txt"):
             texts[name] = text.encode()
+    _check_models(metadata, texts)
     forests = _open_models(metadata, texts)
     with _bundle_errors(METADATA):
         scores = {name: tuple(forest.predict_few(rows)) for name, forest in forests.items()}
@@ -159,6 +163,7 @@ def load(
     minimum_epoch: int = 0,
     expected_catalogue: str | None = None,
     on_check: Callable[[str], object] = _ignore,
+    lazy: bool = False,
 ) -> Bundle:
     """Opens a bundle that one of the trusted keys signed.
 
@@ -168,9 +173,10 @@ def load(
         minimum_epoch: bundles of an earlier epoch are refused, so that a withdrawn bundle cannot come back.
         expected_catalogue: hash of the feature catalogue that computes the model's input.
         on_check: called with one line for each check that passed, in order.
+        lazy: whether the optional models are read and checked at their first use, or by `Forest.read`.
 
     Raises:
-        BundleError: for any defect of the folder.
+        BundleError: for any defect of the folder. The first use of a lazy model raises it for a defect of that model.
         TypeError: if an item of `trusted` is not a public key, for example the path of one.
     """
     folder, trusted = _files_of(Path(folder)), tuple(trusted)
@@ -192,7 +198,7 @@ def load(
     for name, file in listed.items():
         with _bundle_errors(name):
             files[name] = _read(folder / name, file.size)
-    metadata, forests = _open(files, listed, on_check)
+    metadata, forests = _open(files, listed, on_check, lazy=lazy)
     with _bundle_errors(METADATA):
         if metadata.epoch < minimum_epoch:
             raise ValueError(f"epoch must be at least {minimum_epoch}, got {metadata.epoch}")
@@ -243,7 +249,11 @@ def _signed_files(
 
 
 def _open(
-    files: Mapping[str, bytes], listed: Mapping[str, _ListedFile], on_check: Callable[[str], object] = _ignore
+    files: Mapping[str, bytes],
+    listed: Mapping[str, _ListedFile],
+    on_check: Callable[[str], object] = _ignore,
+    *,
+    lazy: bool = False,
 ) -> tuple[BundleMetadata, dict[str, Forest]]:
     """Runs all checks except the signature's, on bytes in memory."""
     for name, file in listed.items():
@@ -254,40 +264,62 @@ def _open(
         metadata = metadata_from_json(files[METADATA])
     on_check(f"metadata: {METADATA} follows every rule of format {metadata.format}")
     texts = {name: files[path] for name, path in _MODEL_FILES.items() if path in files}
+    _check_models(metadata, texts)
+    optional = {name: texts.pop(name) for name in list(texts) if lazy and name != "model"}
     forests = _open_models(metadata, texts, on_check)
     for name, forest in forests.items():
-        with _bundle_errors(_MODEL_FILES[name]):
-            _check_golden(forest, metadata.golden, name)
+        _check_golden(forest, metadata.golden, name)
         rows = len(metadata.golden.rows)
         on_check(f"golden vectors: {_MODEL_FILES[name]} gives the scores of {rows} rows bit for bit")
+    for name, data in optional.items():
+        forests[name] = Forest(
+            partial(_checked_model, metadata, name, data), metadata.features, _classes(metadata, name)
+        )
     return metadata, forests
+
+
+def _checked_model(metadata: BundleMetadata, name: str, data: bytes) -> Model:
+    """Returns a model after all checks of its text."""
+    model, features, classes = _read_model(metadata, name, data), metadata.features, _classes(metadata, name)
+    _check_golden(Forest(model, features, classes), metadata.golden, name)
+    return model
+
+
+def _read_model(metadata: BundleMetadata, name: str, data: bytes) -> Model:
+    with _bundle_errors(_MODEL_FILES[name]):
+        return model_from_text(data, metadata.features, _classes(metadata, name), metadata.categorical)
+
+
+def _classes(metadata: BundleMetadata, name: str) -> int:
+    return len(metadata.classes[name]) if name in metadata.classes else 1
+
+
+def _check_models(metadata: BundleMetadata, texts: Mapping[str, bytes]) -> None:
+    expected = {"model", *metadata.classes} | ({SECOND} if metadata.second_calibration else set())
+    if texts.keys() != expected:
+        raise BundleError(f"{METADATA}: needs the models {sorted(expected)}, got {sorted(texts)}")
 
 
 def _open_models(
     metadata: BundleMetadata, texts: Mapping[str, bytes], on_check: Callable[[str], object] = _ignore
 ) -> dict[str, Forest]:
-    expected = {"model", *metadata.classes} | ({SECOND} if metadata.second_calibration else set())
-    if texts.keys() != expected:
-        raise BundleError(f"{METADATA}: needs the models {sorted(expected)}, got {sorted(texts)}")
     forests = {}
     for name, data in texts.items():
-        with _bundle_errors(_MODEL_FILES[name]):
-            text = data.decode()
-            classes = len(metadata.classes[name]) if name in metadata.classes else 1
-            trees = check_structure(text, metadata.features, classes=classes, levels=metadata.categorical)
-            on_check(f"structure: {_MODEL_FILES[name]} has {len(trees)} trees with valid structure")
-            forests[name] = Forest(trees, metadata.features, classes)
+        model = _read_model(metadata, name, data)
+        on_check(f"structure: {_MODEL_FILES[name]} has {model.tree_count} trees with valid structure")
+        forests[name] = Forest(model, metadata.features, _classes(metadata, name))
     return forests
 
 
 def _check_golden(forest: Forest, golden: GoldenVectors, name: str) -> None:
     """Compares the stored scores with both ways to predict: few rows at once, and one row."""
     stored = golden.scores[name]
-    few = forest.predict_few(golden.rows)
-    single = stored if forest.classes > 1 else tuple((forest.predict_one(row),) for row in golden.rows)
-    for index, scores in enumerate(zip(stored, few, single, strict=True)):
-        if len(set(scores)) > 1:
-            raise ValueError(f"golden vector {index} must give {scores[0]}, got {scores[1]} and {scores[2]}")
+    with _bundle_errors(_MODEL_FILES[name]):
+        few = forest.predict_few(golden.rows)
+        single = stored if forest.classes > 1 else tuple((forest.predict_one(row),) for row in golden.rows)
+        for index, scores in enumerate(zip(stored, few, single, strict=True)):
+            if len(set(scores)) > 1:
+                raise ValueError(f"golden vector {index} must give {scores[0]}, got {scores[1]} and {scores[2]}")
 
 
 def _check_names(folder: Path, listed: Iterable[str]) -> None:

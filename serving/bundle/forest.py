@@ -8,19 +8,21 @@ from __future__ import annotations
 import ctypes
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from callsieve.features.codegen.compiled_library import address
 
-from .forest_layout import Layout
 from .forest_library import DONE, LAYOUT, NO_MEMORY, PATHS, Arrays, Functions, library
-from .forest_paths import Paths
-from .model_text import Tree, check_structure
+from .forest_reader import Model, model_of, read_model
 
 if TYPE_CHECKING:
     from callsieve.features.arrays import Floats
+
+    from .forest_paths import Paths
+    from .model_text import Tree
 
 _ROWS_PER_THREAD = 512  # fewer rows take less time than starting a thread
 
@@ -33,33 +35,68 @@ class Forest:
     Attributes:
         features: the F feature names, in order.
         classes: scores per row; 1 for a yes-no model.
-        trees: number of trees.
     """
 
-    def __init__(self, trees: Sequence[Tree], features: Sequence[str], classes: int = 1) -> None:
-        """Packs the trees of a model, from `model_text.check_structure`.
+    def __init__(
+        self, trees: Sequence[Tree] | Model | Callable[[], Model], features: Sequence[str], classes: int = 1
+    ) -> None:
+        """Packs the trees of a model, from `model_text.check_structure`, or takes a model that was read.
+
+        A function that reads the model is called at the first use, and whatever it raises is raised there.
 
         Raises:
             ValueError: if a tree or a feature is too large.
         """
-        self.features, self.classes, self.trees = tuple(features), classes, len(trees)
-        self._trees, self._layout = trees, Layout(trees)
-        self._address, self._arrays = self._pack()
-        functions = library()
-        if functions is None:
-            try:
-                from .forest_python import NumpyForest
-            except ImportError as error:
-                raise ImportError("without its compiled library a model needs NumPy: pip install numpy") from error
+        self.features, self.classes = tuple(features), classes
+        self._reading = Lock()
+        self._source: Model | Callable[[], Model] = (
+            trees if callable(trees) or isinstance(trees, Model) else model_of(trees)
+        )
 
-            python = NumpyForest(trees, self._layout, len(self.features), classes)
-            functions = Functions(python.scores, python.score, python.explain)
-        self._functions = functions
+    @cached_property
+    def _model(self) -> Model:
+        with self._reading:  # once, and the text that it reads is freed then
+            if callable(self._source):
+                self._source = self._source()
+            return self._source
+
+    @cached_property
+    def _packed(self) -> tuple[int, Any]:
+        return self._pack()
+
+    @cached_property
+    def _address(self) -> int:
+        return self._packed[0]
+
+    @cached_property
+    def _functions(self) -> Functions:
+        functions = library()
+        if functions is not None:
+            return functions
+        try:
+            from .forest_python import NumpyForest
+        except ImportError as error:
+            raise ImportError("without its compiled library a model needs NumPy: pip install numpy") from error
+        python = NumpyForest(self._model.trees, self._model.layout, len(self.features), self.classes)
+        return Functions(python.scores, python.score, python.explain)
+
+    @property
+    def trees(self) -> int:
+        """Number of trees."""
+        return self._model.tree_count
+
+    def read(self) -> None:
+        """Reads the model now, if it was to be read at its first use.
+
+        Raises:
+            ValueError: if the text is not such a model.
+        """
+        _ = self._packed, self._functions
 
     @property
     def split_features(self) -> set[str]:
         """The features that some split of a tree reads; the others do not change any score."""
-        return {self.features[place] for place in self._layout.source}
+        return {self.features[place] for place in self._model.layout.source}
 
     def predict_raw(self, X: Floats, *, threads: int = 1) -> Floats:
         """Returns raw scores of shape (n,), or (n, classes) with more than one class.
@@ -131,16 +168,16 @@ class Forest:
     @cached_property
     def _explained(self) -> tuple[int, Any]:
         """The forest with what explanations need, computed at the first one: most verdicts have no reasons."""
-        return self._pack(Paths(self._trees))
+        return self._pack(self._model.paths(self._address))
 
     def _pack(self, paths: Paths | None = None) -> tuple[int, Any]:
         """Returns the address of the arrays as `forest.c` takes them, and the objects that must outlive its use."""
-        layout = self._layout
+        layout = self._model.layout
         arrays = {name: getattr(layout, name) for name in LAYOUT}
         arrays |= {name: getattr(paths, name) for name in PATHS if paths is not None}
         number = {"numbers": len(layout.number) // 5, "categories": len(layout.category) // 3}
         number |= {"columns": len(layout.source), "numeric": layout.numeric, "most_nodes": layout.most_nodes}
-        number |= {"width": len(self.features), "classes": self.classes, "trees": self.trees}
+        number |= {"width": len(self.features), "classes": self.classes, "trees": self._model.tree_count}
         forest = Arrays(**number, **{name: address(values) for name, values in arrays.items()})
         return ctypes.addressof(forest), (forest, arrays)
 
@@ -171,4 +208,11 @@ def read_forest(text: str) -> Forest:
     """
     header = dict(line.partition("=")[::2] for line in text[: text.find("\n\n")].split("\n"))
     features, classes = header.get("feature_names", "").split(" "), int(header.get("num_class", "1"))
-    return Forest(check_structure(text, features, classes=classes), features, classes)
+    return Forest(model_from_text(text.encode(), features, classes), features, classes)
+
+
+def model_from_text(
+    data: bytes, features: Sequence[str], classes: int, levels: Mapping[str, int] | None = None
+) -> Model:
+    """Checks a model text and returns the model; `model_text.check_structure` explains arguments and errors."""
+    return read_model(library(), data, features, classes, levels)

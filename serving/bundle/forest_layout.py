@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .model_text import CATEGORICAL, Tree
 
@@ -28,6 +28,7 @@ class Layout:
         source: place in a row of each column's feature.
         numeric: number of numeric columns, which come before the categorical ones.
         most_nodes: the largest number of nodes of a tree.
+        column_of: the first column of each feature and decision of its nodes.
     """
 
     def __init__(self, trees: Sequence[Tree]) -> None:
@@ -38,13 +39,12 @@ class Layout:
         """
         self.node, self.tree, self.leaf, self.bound = array("h"), array("i"), array("d"), array("d")
         self.number, self.missing, self.category, self.source = array("i"), array("h"), array("i"), array("i")
-        self._column_of: dict[tuple[int, int], int] = {}
+        self.column_of: dict[tuple[int, int], int] = {}
         self._rank_of: dict[tuple[int, float], int] = {}
+        self.numeric = self.most_nodes = 0
         self._add_numbers(trees)
-        self.numeric = len(self.source)
         self._add_categories(trees)
         _check_size(len(self.source), "columns")
-        self.most_nodes = 0
         for tree in trees:
             self._add_tree(tree)
 
@@ -66,16 +66,27 @@ class Layout:
         for feature, kind in sorted(kinds):
             kinds_of.setdefault(feature, []).append(kind)
         for feature, values in bounds_of.items():
-            _check_size(len(values), f"thresholds of feature {feature}")
-            ranks = {kind: _missing_ranks(kind >> 1, values) for kind in kinds_of[feature]}
-            distinct = list(dict.fromkeys(ranks.values()))
-            for kind, pair in ranks.items():
-                self._column_of[feature, kind] = len(self.source) + distinct.index(pair)
             self._rank_of.update(((feature, value), rank) for rank, value in enumerate(values))
-            self.number.extend((feature, len(self.bound), len(values), len(self.source), len(distinct)))
-            self.missing.extend(rank for pair in distinct for rank in pair)
-            self.source.extend([feature] * len(distinct))
-            self.bound.extend(values)
+            self.add_number(feature, values, kinds_of[feature])
+
+    def add_number(self, feature: int, bounds: Sequence[float], kinds: Iterable[int]) -> None:
+        """Adds the columns of a numeric feature.
+
+        Args:
+            feature: its place in a row, above those added before.
+            bounds: its distinct thresholds, ascending.
+            kinds: the decisions of its nodes, ascending.
+        """
+        _check_size(len(bounds), f"thresholds of feature {feature}")
+        ranks = {kind: _missing_ranks(kind >> 1, bounds) for kind in kinds}
+        distinct = list(dict.fromkeys(ranks.values()))
+        for kind, pair in ranks.items():
+            self.column_of[feature, kind] = len(self.source) + distinct.index(pair)
+        self.number.extend((feature, len(self.bound), len(bounds), len(self.source), len(distinct)))
+        self.missing.extend(rank for pair in distinct for rank in pair)
+        self.source.extend([feature] * len(distinct))
+        self.bound.extend(bounds)
+        self.numeric = len(self.source)
 
     def _add_categories(self, trees: Sequence[Tree]) -> None:
         most: dict[int, int] = {}
@@ -87,10 +98,15 @@ class Layout:
                         columns = 1 + max(column for column, _ in parts(tree, node))
                         most[tree.feature[node]] = max(columns, most.get(tree.feature[node], 0))
                         kinds.add((tree.feature[node], kind))
-        for feature, columns in most.items():
-            self._column_of.update((pair, len(self.source)) for pair in kinds if pair[0] == feature)
-            self.category.extend((feature, len(self.source), columns))
-            self.source.extend([feature] * columns)
+        for feature, columns in sorted(most.items()):
+            self.add_category(feature, columns, [kind for own, kind in kinds if own == feature])
+
+    def add_category(self, feature: int, columns: int, kinds: Iterable[int]) -> None:
+        """Adds the columns of a categorical feature, after all numeric ones."""
+        self.column_of.update(((feature, kind), len(self.source)) for kind in kinds)
+        self.category.extend((feature, len(self.source), columns))
+        self.source.extend([feature] * columns)
+        _check_size(len(self.source), "columns")
 
     def _add_tree(self, tree: Tree) -> None:
         columns, bounds, left, right = self._packed(tree)
@@ -105,7 +121,7 @@ class Layout:
 
     def _packed(self, tree: Tree) -> tuple[list[int], list[int], list[int], list[int]]:
         """Returns the four numbers of each node; a set of levels is a chain of nodes with one left child."""
-        columns = list(map(self._column_of.__getitem__, zip(tree.feature, tree.decision, strict=True)))
+        columns = list(map(self.column_of.__getitem__, zip(tree.feature, tree.decision, strict=True)))
         ranks = map(self._rank_of.get, zip(tree.feature, tree.threshold, strict=True))
         if not tree.cat_boundaries:
             return columns, list(ranks), tree.left, tree.right  # type: ignore[arg-type]

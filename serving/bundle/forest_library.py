@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ctypes import c_int64, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from callsieve.features.codegen.compiled_library import warn_of_slow_python
 
@@ -29,11 +29,34 @@ class Arrays(ctypes.Structure):
 
 
 class Functions(NamedTuple):
-    """The functions of `forest.c`: addresses of a forest, of rows and of their result; `scores` also takes a count."""
+    """The functions of `forest.c`.
+
+    Attributes:
+        scores, score, explain: take the addresses of a forest, of rows and of their result; `scores` also a count.
+        read, free, bounds, pack, paths: read a text (`forest_reader.py`); None without the compiled library.
+    """
 
     scores: Callable[[int, int, int, int], int]
     score: Callable[[int, int, int], int]
     explain: Callable[[int, int, int], int]
+    read: Callable[..., Any] | None = None
+    free: Callable[..., Any] | None = None
+    bounds: Callable[..., Any] | None = None
+    pack: Callable[..., Any] | None = None
+    paths: Callable[..., Any] | None = None
+
+
+# Results and arguments: p is an address, i an integer.
+_TYPES = {
+    "scores": (c_int64, "ppip"),
+    "score": (c_int64, "ppp"),
+    "explain": (c_int64, "ppp"),
+    "read": (c_void_p, "ppiipp"),
+    "free": (None, "p"),
+    "bounds": (c_int64, "pipppp"),
+    "pack": (None, "ppppppppp"),
+    "paths": (c_int64, "pppppp"),
+}
 
 
 @cache
@@ -49,14 +72,12 @@ def library() -> Functions | None:
     if version != fingerprint():
         warn_of_slow_python()
         return None
-    scores, score, explain = (
-        getattr(loaded, f"callsieve_forest_{name}")
-        for loaded, name in ((releasing, "scores"), (keeping, "score"), (releasing, "explain"))
-    )
-    for function in (scores, score, explain):
-        function.restype, function.argtypes = c_int64, (c_void_p, c_void_p, c_void_p)
-    scores.argtypes = (c_void_p, c_void_p, c_int64, c_void_p)
-    return Functions(scores, score, explain)
+    functions = {}
+    for name, (result, arguments) in _TYPES.items():
+        functions[name] = getattr(keeping if name == "score" else releasing, f"callsieve_forest_{name}")
+        functions[name].restype = result
+        functions[name].argtypes = [c_void_p if kind == "p" else c_int64 for kind in arguments]
+    return Functions(**functions)
 
 
 def fingerprint() -> int:

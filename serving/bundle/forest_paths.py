@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from .forest_layout import places
@@ -50,7 +50,7 @@ class Paths:
         """Computes the arrays."""
         self.share, self.before, self.above = array("d"), array("d"), array("i")
         self.rule, self.point = array("i"), array("d")
-        first: dict[int, int] = {}
+        most: list[int] = []
         for tree in trees:
             shares, before, above, features = _paths(tree)
             if tree.cat_boundaries:  # the nodes of a chain repeat the values of their split
@@ -62,7 +62,14 @@ class Paths:
             self.share.extend(shares)
             self.before.extend(before)
             self.above.extend(above)
-            sets = -(-features // (2 * POINTS))
+            most.append(features)
+        self.add_rules(most)
+
+    def add_rules(self, features: Iterable[int]) -> None:
+        """Adds the sets of points of each tree, from the most different features of one of its paths."""
+        first: dict[int, int] = {}
+        for count in features:
+            sets = -(-count // (2 * POINTS))
             if sets not in first:
                 first[sets] = len(self.point)
                 self.point.extend(quadrature(sets))

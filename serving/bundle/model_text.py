@@ -101,13 +101,11 @@ def check_structure(
     """
     if len(text) > MAX_CHARS:
         raise ValueError(f"model text must have at most {MAX_CHARS} characters, got {len(text)}")
-    for control in _CONTROLS:
-        if (at := text.find(control)) >= 0:
-            raise ValueError(f"text must have no control character, got {control!r} at {at}")
+    _check_controls(text)
     end = text.find("\n\n")
     if end < 0:
         raise ValueError("header must end with an empty line")
-    sizes = _tree_sizes(text[:end], features, classes)
+    sizes = check_header(text[:end], features, classes)
     allowed = None if levels is None else {features.index(name): count for name, count in levels.items()}
     places = {str(place): place for place in range(len(features))}
     trees = []
@@ -118,12 +116,23 @@ def check_structure(
         except ValueError as error:
             raise ValueError(f"tree {index}: {error}") from None
         start += size
-    _check_rest(text[start:], features)
+    check_rest(text[start:], features)
     return tuple(trees)
 
 
-def _tree_sizes(head: str, features: Sequence[str], classes: int) -> list[int]:
-    """Returns the header's `tree_sizes`. Every other line of the header is compared with its expected text."""
+def _check_controls(text: str) -> None:
+    for control in _CONTROLS:
+        if (at := text.find(control)) >= 0:
+            raise ValueError(f"text must have no control character, got {control!r} at {at}")
+
+
+def check_header(head: str, features: Sequence[str], classes: int) -> list[int]:
+    """Returns the header's `tree_sizes`. Every other line of the header is compared with its expected text.
+
+    Raises:
+        ValueError: in one line that states the difference.
+    """
+    _check_controls(head)
     objectives = ("binary sigmoid:1", "cross_entropy") if classes == 1 else (f"multiclass num_class:{classes}",)
     lines = iter(head.split("\n"))
     _expect(lines, "tree", "version=v4", f"num_class={classes}", f"num_tree_per_iteration={classes}")
@@ -279,8 +288,13 @@ def _check_sets(tree: Tree, sets: int, levels: Mapping[int, int] | None) -> None
             raise ValueError(f"node {node}: set has a level that the feature does not have")
 
 
-def _check_rest(rest: str, features: Sequence[str]) -> None:
-    """Checks the text after the trees: importances, parameters and pandas categories, as LightGBM writes them."""
+def check_rest(rest: str, features: Sequence[str]) -> None:
+    """Checks the text after the trees: importances, parameters and pandas categories, as LightGBM writes them.
+
+    Raises:
+        ValueError: in one line that states the difference.
+    """
+    _check_controls(rest)
     if len(rest) > MAX_REST:
         raise ValueError(f"text after the trees must have at most {MAX_REST} characters, got {len(rest)}")
     lines = iter(rest.split("\n"))

@@ -155,6 +155,8 @@ class Memory:
             else:
                 self._replay(call)
                 on_restored(call)
+        if self.history.newest is not None:  # here, so that the first call does not wait for it
+            self.history.advance(self.history.newest)
 
     def _replay(self, call: KeyedCall) -> None:
         """Observes an event of an earlier process.

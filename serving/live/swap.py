@@ -144,9 +144,13 @@ class Swap:
                     scorer.check(self._history)
                 if self._scorer is not None and scorer.bundle.model_id == self._scorer.bundle.model_id:
                     scorer.networks = self._scorer.networks  # the same model of the same network
-                for model in (scorer.bundle.model, scorer.bundle.second):
+                bundle = scorer.bundle
+                for model in (bundle.model, bundle.second, bundle.content, bundle.mode):
                     if model is not None:
-                        model.prepare()  # here, so that no call waits for it
+                        model.read()  # here, so that no call waits for it, and a faulty model is refused
+                for model in (bundle.model, bundle.second):
+                    if model is not None:
+                        model.prepare()
                 self._keep(scorer.bundle.epoch)
             except Exception as error:
                 self.refusal = str(error) if isinstance(error, BundleError) else f"{type(error).__name__}: {error}"

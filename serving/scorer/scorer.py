@@ -11,6 +11,7 @@ import math
 from array import array
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,8 +127,6 @@ class Scorer:
         self.networks = {feed: NetworkScores(level) for feed, level in bundle.levels.items()}
         routes = [name for name in bundle.features if name in BY_NAME and BY_NAME[name].role in ("trunk", "device")]
         self._routes = [bundle.features.index(name) for name in routes]
-        models = [model for model in (bundle.model, bundle.second) if model is not None]
-        self._needs_routes = any(not model.split_features.isdisjoint(routes) for model in models)
         # A model of records with few routes learned from these few.
         blanked = () if NO_ROUTES in lacks_of(bundle.feed) else FEEDS
         self._blanked = {feed for feed in blanked if NO_ROUTES in lacks_of(feed)}
@@ -156,8 +155,9 @@ class Scorer:
     ) -> Scorer:
         """Opens a signed bundle and returns a scorer.
 
-        The first verdict with reasons takes about 20 ms longer than later ones. Call `scorer.bundle.model.prepare()` at
-        start-up to spend that time before the first call.
+        All files are verified here. The models for poorer records, content and mode are read at their first use, and
+        what reasons need is computed for the first reasons. To spend that time before the first call, call `prepare()`
+        of `scorer.bundle.model` and `scorer.bundle.second` at start-up, and `read()` of the others.
 
         Args:
             folder: the bundle; by default the shipped one, trained on simulated worlds.
@@ -184,7 +184,7 @@ class Scorer:
             raise TypeError("trusted: expected the public keys that may have signed the bundle, from read_public_key")
         from callsieve.serving.bundle.bundle import load  # with msgspec, which takes time to import
 
-        bundle = load(folder, trusted, minimum_epoch=minimum_epoch, expected_catalogue=catalogue_hash())
+        bundle = load(folder, trusted, minimum_epoch=minimum_epoch, expected_catalogue=catalogue_hash(), lazy=True)
         return cls(bundle, pin_feed(policy or read_policy(), feed), registers, columns)
 
     def check(self, history: History) -> None:
@@ -379,6 +379,13 @@ class Scorer:
         """Returns whether every band on the feed abstains for the stratum; False without bands."""
         bands = self.bands(feed)
         return bool(bands) and all(stratum in band.abstains for band in bands)
+
+    @cached_property
+    def _needs_routes(self) -> bool:
+        """Whether a model reads trunk or device; this may read the second model, so it waits for the first need."""
+        routes = {self.bundle.features[place] for place in self._routes}
+        models = (model for model in (self.bundle.model, self.bundle.second) if model is not None)
+        return any(not model.split_features.isdisjoint(routes) for model in models)
 
     def feed_for(self, feed: str) -> str:
         """Returns the feed whose bands apply to records on a feed.

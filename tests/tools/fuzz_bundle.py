@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from callsieve.serving.bundle.bundle import BundleError, load, save
-from callsieve.serving.bundle.forest import Forest
+from callsieve.serving.bundle.forest import Forest, model_from_text
 from callsieve.serving.bundle.model_text import check_structure
 from callsieve.serving.bundle.signing import sign
 from tests.bench.harness import memory, parser_of
@@ -241,10 +241,18 @@ def compare(text, classes, rows):
     try:
         trees = check_structure(text, small.FEATURES, classes=classes, levels=small.LEVELS)
     except ValueError:
-        return
+        try:
+            model_from_text(text.encode(errors="replace"), small.FEATURES, classes, small.LEVELS)
+        except ValueError:
+            return
+        raise AssertionError("the compiled reader accepts a text that Python refuses") from None
     forest = Forest(trees, small.FEATURES, classes)
     expected = small.evaluate(trees, rows, classes)
     np.testing.assert_array_equal(forest.predict_raw(rows).reshape(len(rows), classes), expected)
+    read = Forest(model_from_text(text.encode(), small.FEATURES, classes, small.LEVELS), small.FEATURES, classes)
+    np.testing.assert_array_equal(read.predict_raw(rows).reshape(len(rows), classes), expected)
+    if read.contributions(rows[0].tolist()) != forest.contributions(rows[0].tolist()):
+        raise AssertionError("the contributions of the compiled reader differ")
     if classes == 1:
         np.testing.assert_array_equal([forest.predict_one(row) for row in rows.tolist()], expected[:, 0])
     assert np.isfinite(expected).all()

@@ -24,6 +24,7 @@ TESTS = (
     "features/online/test_coverage.py",
     "features/kernel/test_windows.py",
     "serving/bundle/test_forest.py",
+    "serving/bundle/test_forest_reader.py",
     "serving/bundle/test_contributions.py",
 )
 UNDEFINED = "alignment,bounds,float-cast-overflow,integer-divide-by-zero,null,shift"
