@@ -94,6 +94,7 @@ BUSY = EXAMPLE_CALL | {"ring": 5_000, "talk": 0, "outcome": "busy"}
 RINGS = EXAMPLE_CALL | {"ring": 20_000, "talk": 0, "outcome": "no_answer"}
 
 
+@pytest.mark.source("L32", by="features/offline/repeats.py")
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize(
     ("records", "name", "expected"),
