@@ -268,7 +268,8 @@ def _open(
     optional = {name: texts.pop(name) for name in list(texts) if lazy and name != "model"}
     forests = _open_models(metadata, texts, on_check)
     for name, forest in forests.items():
-        _check_golden(forest, metadata.golden, name)
+        with _bundle_errors(_MODEL_FILES[name]):
+            _check_golden(forest, metadata.golden, name)
         rows = len(metadata.golden.rows)
         on_check(f"golden vectors: {_MODEL_FILES[name]} gives the scores of {rows} rows bit for bit")
     for name, data in optional.items():
@@ -281,7 +282,8 @@ def _open(
 def _checked_model(metadata: BundleMetadata, name: str, data: bytes) -> Model:
     """Returns a model after all checks of its text."""
     model, features, classes = _read_model(metadata, name, data), metadata.features, _classes(metadata, name)
-    _check_golden(Forest(model, features, classes), metadata.golden, name)
+    with _bundle_errors(_MODEL_FILES[name]):
+        _check_golden(Forest(model, features, classes), metadata.golden, name)
     return model
 
 
@@ -314,12 +316,11 @@ def _open_models(
 def _check_golden(forest: Forest, golden: GoldenVectors, name: str) -> None:
     """Compares the stored scores with both ways to predict: few rows at once, and one row."""
     stored = golden.scores[name]
-    with _bundle_errors(_MODEL_FILES[name]):
-        few = forest.predict_few(golden.rows)
-        single = stored if forest.classes > 1 else tuple((forest.predict_one(row),) for row in golden.rows)
-        for index, scores in enumerate(zip(stored, few, single, strict=True)):
-            if len(set(scores)) > 1:
-                raise ValueError(f"golden vector {index} must give {scores[0]}, got {scores[1]} and {scores[2]}")
+    few = forest.predict_few(golden.rows)
+    single = stored if forest.classes > 1 else tuple((forest.predict_one(row),) for row in golden.rows)
+    for index, scores in enumerate(zip(stored, few, single, strict=True)):
+        if len(set(scores)) > 1:
+            raise ValueError(f"golden vector {index} must give {scores[0]}, got {scores[1]} and {scores[2]}")
 
 
 def _check_names(folder: Path, listed: Iterable[str]) -> None:
