@@ -61,17 +61,20 @@ def tracking_store(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def copied_stores(tmp_path_factory):
-    """MLflow databases after the first one are copies of it: making one takes seconds, copying it none."""
+    """MLflow databases after the first one are copies of it: making one takes seconds, copying it none.
+
+    Yields the function that makes one.
+    """
     make, made = mlflow_write.new_store, tmp_path_factory.getbasetemp() / "empty.db"
 
     def copy(folder):
         if not made.exists():
-            shutil.copyfile(make(folder), made)
-        return shutil.copyfile(made, folder / "copy.db")
+            shutil.copy(make(folder), made)
+        return shutil.copy(made, folder / "copy.db")
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(mlflow_write, "new_store", copy)
-        yield
+        yield make
 
 
 @pytest.fixture(scope="session")

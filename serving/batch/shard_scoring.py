@@ -119,8 +119,9 @@ def shift_of_file(plan: Plan, job: Job) -> Shift:
 
 
 def sampled_rows(plan: Plan, job: Job, shard: int, step: int) -> Array:
-    """Returns the vectors of every `step`-th covered call of a shard. Float64, shape (calls, features)."""
-    calls, _, covered = calls_to_score(plan, job, shard)
+    """Returns the vectors of every `step`-th covered call of a shard, shape (calls, features), and of the history."""
+    calls = shard_vectors(plan, shard)
+    covered = covered_rows(calls.start, job.days, job.scorer.policy.history_days)
     chosen = np.zeros(len(covered), dtype=bool)
     chosen[np.flatnonzero(covered)[::step]] = True
     some = selected(calls, chosen)

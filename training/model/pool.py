@@ -309,6 +309,15 @@ def facts_of(source: Source, dataset: Dataset, folds: CallFolds) -> FolderFacts:
     )
 
 
+def numbers_of(calls: pa.Table) -> Array:
+    """Returns the number of each call in its file: the column `call` if it differs for all, else the row. Int64."""
+    rows = np.arange(calls.num_rows)
+    if "call" not in calls.column_names:
+        return rows
+    numbers = np.asarray(calls["call"].to_numpy(), dtype=np.int64)
+    return numbers if len(np.unique(numbers)) == len(numbers) else rows
+
+
 def pool_of(dataset: Dataset, folds: CallFolds, rows: Array, folder: int, flags: Mapping[str, Array]) -> Pool:
     """Returns the pool of one folder: its calls at `rows`.
 
@@ -321,7 +330,7 @@ def pool_of(dataset: Dataset, folds: CallFolds, rows: Array, folder: int, flags:
         **of_rows,
         folder=np.full(len(rows), folder),
         row=rows,
-        call=dataset.calls["call"].to_numpy()[rows] if "call" in dataset.calls.column_names else rows,
+        call=numbers_of(dataset.calls)[rows],
         start=folds.start[rows],
         caller=folds.caller[rows],
         callee=folds.callee[rows],

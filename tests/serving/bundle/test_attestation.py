@@ -1,6 +1,7 @@
 """The statement beside a bundle: other tools accept it, and a forged or foreign one is refused in one line."""
 
 import base64
+import hashlib
 import json
 import re
 import shutil
@@ -22,9 +23,13 @@ PAGE = ROOT / "docs" / "reference" / "bundle.md"
 def stated(tmp_path_factory):
     """The folder of a run: a bundle, its statement, the signer's public key, and another bundle with its statement."""
     folder = tmp_path_factory.mktemp("stated")
+    (folder / "documents").mkdir()
+    (folder / "documents/model_card.md").write_text("# Model card\n")
+    digest = hashlib.sha256(b"# Model card\n").hexdigest()
+    card = {"name": "documents/model_card.md", "digest": {"sha256": digest}}
     for name, epoch in (("bundle", 5), ("other", 6)):
         small.write_bundle(folder / name, epoch=epoch)
-        write_attestation(folder / name, {"buildDefinition": {}}, small.KEY)
+        write_attestation(folder / name, {"buildDefinition": {}, "runDetails": {"byproducts": [card]}}, small.KEY)
     write_public_key(PUBLIC, folder / "signer.pub")
     return folder
 
@@ -64,7 +69,7 @@ def test_the_statement_names_all_files_of_its_bundle(folder):
     statement = verify_attestation(folder / "bundle", PUBLIC)
     names = [subject.name for subject in statement.subject]
     assert names == sorted(path.name for path in (folder / "bundle").iterdir())
-    assert statement.predicate == {"buildDefinition": {}}
+    assert statement.predicate["buildDefinition"] == {}
     # Others may sign it, too, and a link to the bundle leads to the statement.
     path = attestation_path(folder / "bundle")
     envelope = json.loads(path.read_bytes())
@@ -127,6 +132,6 @@ def test_the_commands_of_the_page_verify_it_without_this_package(folder):
 
     done = run()
     assert done.returncode == 0, done.stderr
-    assert "Verified Successfully" in done.stdout and done.stdout.count(": OK") == 5
+    assert "Verified Successfully" in done.stdout and done.stdout.count(": OK") == 6
     payload_edited(attestation_path(folder / "bundle"))
     assert run().returncode != 0

@@ -293,7 +293,7 @@ def calls():
     drawn = real_bundle.calls(200)
     for i, call in enumerate(drawn):
         odd = {0: {"attestation": "failed"}, 1: {"route": "international"}, 2: {"network_caller": "075512345678"},
-               3: {"caller": "10655"}, 4: {"caller": ""}, 5: {"callee": "110"}, 6: {"caller": call.callee}}  # fmt: skip
+               3: {"caller": "13900"}, 4: {"caller": ""}, 5: {"callee": "110"}, 6: {"caller": call.callee}}  # fmt: skip
         drawn[i] = dataclasses.replace(call, **odd.get(i % 19, {}))
     return drawn
 

@@ -178,7 +178,10 @@ def test_text_output_of_decisions(run_command, tmp_path):
     for record in (example_record(99), *ring):
         assert run_command("cases", "appeal", record.case, "--ground", "business", *store)[0] == 0
     decision = ("--outcome", "upheld", "--person", "reviewer-1", "--why", "asked them", *store)
-    assert run_command("cases", "decide", example_record(99).case, *decision)[1] == "appeal 1: upheld\n"
+    assert (
+        run_command("cases", "decide", example_record(99).case, *decision)[1]
+        == "appeal 1: upheld; entry 0 of the audit log\n"
+    )
     text = run_command("cases", "decide", ring[0].case, "--outcome", "overturned", *decision[2:])[1]
     assert "still open; 2 reviewers must agree on this group" in text
     again = run_command(

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
+import warnings
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -185,7 +186,8 @@ def test_no_file_of_a_run_contains_a_pickle(training_run):
 def is_pickle(data):
     """Tells whether the bytes are a whole pickle, because some texts begin like a pickle."""
     try:
-        return list(pickletools.genops(data))[-1][2] == len(data) - 1
+        with warnings.catch_warnings(action="ignore"):  # a text may have escapes that Python does not know
+            return list(pickletools.genops(data))[-1][2] == len(data) - 1
     except (ValueError, KeyError, IndexError, UnicodeDecodeError):
         return data[:1] == b"\x80" and data[1:2] in b"\x02\x03\x04\x05"
 
@@ -295,7 +297,8 @@ def test_a_failing_store_is_an_error(monkeypatch):
         mlflow_read.registry("sqlite://")
 
 
-def test_an_unfinished_store_is_removed(monkeypatch, tmp_path):
+def test_an_unfinished_store_is_removed(monkeypatch, tmp_path, copied_stores):
+    monkeypatch.setattr(mlflow_write, "new_store", copied_stores)
     monkeypatch.setattr(mlflow.store.db.utils, "_upgrade_db", raising(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         mlflow_read.registry(default_store(tmp_path))
