@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Lock
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -283,3 +285,21 @@ def test_scoring_a_file_loads_no_module_of_training(tmp_path):
         [sys.executable, "-c", PROGRAM, *map(str, paths)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("most", "measured"), [(1_000, 7), (4, 2)])
+def test_the_level_of_a_file_is_measured_over_all_its_shards_within_a_limit(monkeypatch, tmp_path, most, measured):
+    read = []
+
+    def rows_of(_plan, _job, shard, step):
+        read.append((shard, step))
+        return np.zeros((1, 1))
+
+    monkeypatch.setattr(shard_scoring, "sampled_rows", rows_of)
+    monkeypatch.setattr(shard_scoring, "MEASURED_CALLS", most)
+    scorer = SimpleNamespace(bundle=SimpleNamespace(levels={"complete": 1}), shift_of=lambda rows, **_: (len(rows),))
+    plan = SimpleNamespace(work=tmp_path, rows=14, shards=7)
+    job = SimpleNamespace(scorer=scorer, feed="complete", lock=Lock())
+    assert shard_scoring.shift_of_file(plan, job).amount == measured
+    assert read == [(shard, 1) for shard in range(measured)]
+    assert shard_scoring.shift_of_file(plan, job).amount == measured == len(read)  # a resumed run reads it again

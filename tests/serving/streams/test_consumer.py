@@ -111,7 +111,7 @@ def positions_on_disk(state):
 
 @pytest.fixture(scope="module")
 def expected(swap_of, tmp_path_factory):
-    """The answers of a consumer that nobody stops."""
+    """Returns the answers of a consumer that is never stopped."""
     source, state = ListSource(BODIES), tmp_path_factory.mktemp("whole") / "state"
     read_all(state, source, swap_of)
     assert positions_on_disk(state) == list(range(len(BODIES)))

@@ -224,7 +224,7 @@ def test_every_licence_pattern_is_needed():
 
 
 def test_a_commit_of_the_history_has_the_source_that_made_the_shipped_model():
-    """The provenance names the commit, and the hash of the source in it; nobody has to believe the maker."""
+    """The provenance names the commit, and the hash of the source in it: the history shows that both are true."""
     envelope = json.loads((ROOT / "serving/shipped/bundle.provenance.json").read_bytes())
     statement = json.loads(base64.b64decode(envelope["payload"]))
     digest = statement["predicate"]["buildDefinition"]["resolvedDependencies"][0]["digest"]
