@@ -59,6 +59,8 @@ OF_GROUPS = Caution(margin=0.7, guard=0.25)
 # nuisance calls caught; with as many, 1.3 were flagged, and at equally many flagged calls 70 % caught. A margin of 0.8
 # flagged 0.5 and caught 72 %.
 OF_FOLDERS = Caution(margin=1.0, guard=0.0)
+# Added to the thresholds of a band that is not certified, one after the other, until one certifies it (log-odds).
+RAISES = (0.0, 0.5, 1.0)
 
 
 def caution_of(*, by_folder: bool) -> Caution:
@@ -123,6 +125,11 @@ def require_benign(fold: str, benign: Array) -> None:
 def bands_of(scores: FeedScores, choose: Array, certify: Array, caution: Caution) -> tuple[Band, ...]:
     """Chooses and certifies the bands of TARGETS on one feed, highest first; without a call to choose on, they abstain.
 
+    A band that is not certified starts higher, by the first of RAISES that certifies it, if any does. The certificate
+    stays valid: the higher all thresholds are, the fewer calls are flagged, so this is the last step of a
+    fixed-sequence test that begins with the highest and ends before the first failure (Angelopoulos et al. 2022, Learn
+    then test).
+
     Args:
         choose, certify: the benign calls to choose on and to certify on; bool, shape (calls,).
     """
@@ -133,19 +140,36 @@ def bands_of(scores: FeedScores, choose: Array, certify: Array, caution: Caution
             top = float(np.nanmax(scores.raw, initial=0.0))
             bands.append(Band(name, top, certificate("certify", np.empty(0), top, target), {}, STRATA))
             continue
-        if bands:  # a band starts at the threshold of the band above, or below it
-            thresholds = {word: min(edge, bands[-1].threshold_for(word)) for word, edge in thresholds.items()}
-        threshold = min(thresholds.values())
-        abstaining = tuple(word for word in STRATA if word not in thresholds)
-        raised = {word: edge for word, edge in thresholds.items() if edge > threshold}
-        empty = certificate("certify", np.empty(0), threshold, target)
-        uncertified = Band(name, threshold, empty, {}, abstaining, raised)
-        aligned = aligned_scores(scores.raw, scores.stratum, uncertified)[certify]
-        words = np.array(STRATA)[scores.stratum[certify]]
-        proof = certificate("certify", aligned, threshold, target)
-        by_stratum = strata("certify", aligned, threshold, target, words)
-        bands.append(structs.replace(uncertified, certificate=proof, strata=by_stratum))
+        steps = []
+        for more in RAISES:
+            edges = {word: edge + more for word, edge in thresholds.items()}
+            if bands:  # a band starts at the threshold of the band above, or below it
+                edges = {word: min(edge, bands[-1].threshold_for(word)) for word, edge in edges.items()}
+            steps.append(certified_band(name, target, edges, scores, certify))
+            if steps[-1].certificate.certified:
+                break
+        bands.append(steps[-1] if steps[-1].certificate.certified else steps[0])
     return tuple(bands)
+
+
+def certified_band(
+    name: str, target: float, thresholds: Mapping[str, float], scores: FeedScores, certify: Array
+) -> Band:
+    """Returns the band of these thresholds by stratum, with its certificate; strata without a threshold abstain.
+
+    Args:
+        certify: the benign calls to certify on; bool, shape (calls,).
+    """
+    threshold = min(thresholds.values())
+    abstaining = tuple(word for word in STRATA if word not in thresholds)
+    raised = {word: edge for word, edge in thresholds.items() if edge > threshold}
+    empty = certificate("certify", np.empty(0), threshold, target)
+    uncertified = Band(name, threshold, empty, {}, abstaining, raised)
+    aligned = aligned_scores(scores.raw, scores.stratum, uncertified)[certify]
+    words = np.array(STRATA)[scores.stratum[certify]]
+    proof = certificate("certify", aligned, threshold, target)
+    by_stratum = strata("certify", aligned, threshold, target, words)
+    return structs.replace(uncertified, certificate=proof, strata=by_stratum)
 
 
 def stratum_thresholds(scores: FeedScores, choose: Array, target: float, caution: Caution) -> dict[str, float]:

@@ -105,6 +105,24 @@ def test_thresholds_fall_by_band_and_certificates_count_flagged_calls():
         assert band.certificate.benign_calls == (~half & (kind != IOT)).sum()
 
 
+@pytest.mark.source("P14", by="training/model/bands.py")
+@pytest.mark.parametrize(("above", "raised"), [(0.2, 0.0), (0.4, 0.5), (0.9, 1.0), (1.3, 0.0)])
+def test_a_band_rises_to_the_first_step_that_certifies_it_and_stays_where_none_does(above, raised):
+    """Innocent calls to certify on, of which 30 lie `above` the threshold that the calls to choose on give."""
+    calls = 100_000
+    plain, kind = scores(mobile=calls)
+    every = np.ones(calls, dtype=bool)
+    edge = stratum_thresholds(FeedScores(plain, kind), every, TARGETS[0][1], OF_FOLDERS)["mobile"]
+    false = 30 if above > 0.2 else 0
+    raw, kind = np.r_[plain, np.full(false, edge + above), plain[: calls - false] - 3.0], np.repeat(kind, 2)
+    choose = np.arange(len(raw)) < calls
+    top, watch = bands_of(FeedScores(raw, kind), choose, ~choose, OF_FOLDERS)
+    assert top.threshold_for("mobile") == pytest.approx(edge + raised)
+    assert (top.certificate.certified, watch.certificate.certified) == (above < 1.0, True)
+    assert top.certificate.false_calls == (false if above > raised else 0)
+    assert watch.threshold_for("mobile") <= top.threshold_for("mobile")
+
+
 @given(
     raw=st.floats(-10, 10) | st.just(np.nan),
     threshold=st.floats(-5, 5),
