@@ -1,13 +1,15 @@
-"""The commands `serve`, `model verify`, `live fill`, `live agi`, `live consume` and `live api-key`."""
+"""The commands `serve`, `model verify`, `live fill`, `live agi`, `live tap`, `live consume` and `live api-key`."""
 
 from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
+from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -41,7 +43,11 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from callsieve.serving.live.memory import Limits
     from callsieve.serving.streams.source import Source
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,22 +195,82 @@ def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573, log_
 
     Example: callsieve live agi --bundle run/bundle --key number.key --state state
     """
+    from callsieve.serving.live.live import DEADLINE
+    from callsieve.serving.telephony.agi import serve as answer
+
+    _run_loop(scorer, (host, port), partial(answer, host=host, port=port), log_format, deadline=DEADLINE)
+
+
+def tap(
+    scorer: ScorerOptions,
+    host: Host = "127.0.0.1",
+    port: Port = 9060,
+    *,
+    switch: Annotated[
+        list[str] | None,
+        typer.Option(help="Address of a switch that sends copies: its own INVITEs are other legs; repeat for several."),
+    ] = None,
+    trusted_network: Annotated[
+        list[str] | None,
+        typer.Option(help="Network whose P-Asserted-Identity and verstat count, as 10.0.0.0/8; repeat for several."),
+    ] = None,
+    memory: MemoryOptions,
+    log_format: LogFormat = "text",
+) -> None:
+    """Score copies of SIP messages (HEP3), and print each verdict as a line of JSON; no call is touched.
+
+    Next: callsieve live fill.
+
+    Example: callsieve live tap --bundle run/bundle --key number.key --state state --switch 192.0.2.1
+    """
+    from callsieve.serving.live.memory import Limits
+    from callsieve.serving.telephony.tap import DEADLINE, Senders
+    from callsieve.serving.telephony.tap import serve as listen
+
+    senders = Senders(
+        frozenset(map(str, _addresses(switch, ip_address))), tuple(_addresses(trusted_network, ip_network))
+    )
+    run = partial(listen, write=partial(print, end="", flush=True), senders=senders, host=host, port=port)
+    limits = Limits(memory.max_calls, memory.max_numbers)
+    _run_loop(scorer, (host, port), run, log_format, deadline=DEADLINE, limits=limits)
+
+
+def _addresses(texts: list[str] | None, read: Callable[[str], T]) -> list[T]:
+    try:
+        return [read(text) for text in texts or ()]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _run_loop(
+    scorer: ScorerOptions,
+    address: tuple[str, int],
+    run: Callable[..., Coroutine[Any, Any, None]],
+    log_format: LogFormat,
+    *,
+    deadline: float,
+    limits: Limits | None = None,
+) -> None:
+    """Runs a service on asyncio until it is stopped; `run` gets the live state and `reload`."""
     import asyncio
 
     from callsieve.features.intake.intake import Intake
+    from callsieve.features.intake.number_memory import CACHE_SIZE
     from callsieve.serving.live.live import Live
+    from callsieve.serving.live.memory import LIMITS
     from callsieve.serving.live.service_log import log_to_stderr, report_stop
-    from callsieve.serving.telephony.agi import serve as answer
 
-    require_free_port(host, port)
+    require_free_port(*address)
     log_to_stderr(log_format)
     scorers = scorers_of(scorer)
     scorers.load(scorer.bundle)
+    limits = limits or LIMITS
     key = read_key(scorer.key, allow_group_read=scorer.allow_group_read)
-    live = Live(scorers, Intake(key, scorer.zone), scorer.state)
+    intake = Intake(key, scorer.zone, cached=max(limits.numbers, CACHE_SIZE))
+    live = Live(scorers, intake, scorer.state, deadline=deadline, limits=limits)
     lost = 0
     try:
-        asyncio.run(answer(live, host, port, reload=partial(scorers.load, scorer.bundle)))
+        asyncio.run(run(live, reload=partial(scorers.load, scorer.bundle)))
     finally:
         lost = live.close()
     report_stop(scorer.state, lost)

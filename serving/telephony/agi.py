@@ -23,11 +23,8 @@ PJSIP, so variables took the place of the results of STIR_SHAKEN.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import math
 import re
-import signal
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -35,9 +32,9 @@ from dataclasses import replace
 
 from callsieve.features.records import Call
 from callsieve.serving.live.live import Live
-from callsieve.serving.live.service_log import LOOK_EVERY, StateLog
 
-_LOG = logging.getLogger("callsieve.serving")
+from .service_loop import run_until_stopped
+
 SECONDS = 0.5  # for a whole dialogue
 PORT = 4573
 LINE, LINES = 1024, 64  # bytes of a line, and lines of a head
@@ -123,31 +120,12 @@ class Agi:
 async def serve(
     live: Live, host: str = "127.0.0.1", port: int = PORT, *, reload: Callable[[], object] = lambda: None
 ) -> None:
-    """Serves until SIGTERM or SIGINT.
-
-    Args:
-        reload: loads the bundle again; called in a thread on SIGHUP. Its errors are logged.
+    """Serves until SIGTERM or SIGINT; `reload` is as in `run_until_stopped`.
 
     Raises: OSError: if the port cannot be opened.
     """
-    stop, loop, log = asyncio.Event(), asyncio.get_running_loop(), StateLog()
-
-    def try_to_reload() -> None:
-        try:
-            reload()
-            _LOG.info("the bundle was loaded again")
-        except Exception as error:
-            _LOG.error("bundle refused, the last good one stays in service: %s", error)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, try_to_reload))
     async with await asyncio.start_server(Agi(live), host, port, limit=LINE):
-        _LOG.info("start: FastAGI on %s:%d", host, port)
-        while not stop.is_set():
-            log.look(live, live.scorers)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), LOOK_EVERY)
+        await run_until_stopped(live, f"FastAGI on {host}:{port}", reload)
 
 
 def call_from_request(request: dict[str, str]) -> Call:

@@ -48,6 +48,7 @@ TABLE = {
         "serve": "serving.cli.service_commands:serve",
         "live fill": "serving.cli.service_commands:fill",
         "live agi": "serving.cli.service_commands:agi",
+        "live tap": "serving.cli.service_commands:tap",
         "live consume": "serving.cli.service_commands:consume",
         "live api-key": "serving.cli.service_commands:api_key",
         "cases list": "training.cli.case_commands:show_queue",

@@ -25,7 +25,7 @@ from callsieve.training.cli.command_table import TABLE, main
 ALL = dict(commands(COMMAND))
 EXAMPLE = re.compile(r"Example: callsieve (.*)\Z", re.DOTALL)
 # These commands run until they are stopped. They answer over the network or write to their logs.
-UNTIL_STOPPED = {"serve", "cases serve", "cases watch", "live agi", "live consume"}
+UNTIL_STOPPED = {"serve", "cases serve", "cases watch", "live agi", "live consume", "live tap"}
 # Options that some commands take once and others several times, or with another enumeration of purposes.
 SEVERAL = {"data", "key", "purpose", "registers", "state", "verdicts"}
 
@@ -37,7 +37,7 @@ def example(name):
     return words[len(path) :]
 
 
-@pytest.mark.parametrize("name", ["serve", "cases serve", "live agi"])
+@pytest.mark.parametrize("name", ["serve", "cases serve", "live agi", "live tap"])
 def test_a_port_above_65535_is_refused(name):
     """A larger number would be reduced to 16 bits, so the service would listen on another port."""
     words = [*example(name), "--port", "65536"]
@@ -248,7 +248,7 @@ WITHOUT_PROGRESS = {
     "govern compliance", "govern discredited add", "govern discredited appeal",
     "govern incident drill", "govern incident plant-canaries",
     "govern incident search-canaries", "govern token-list lookup",
-    "govern token-list make", "govern token-list share", "live agi", "live api-key", "live consume",
+    "govern token-list make", "govern token-list share", "live agi", "live api-key", "live consume", "live tap",
     "model approve", "model approver-key", "model export", "model sign-gates", "model verify",
     "privacy declaration", "privacy declare",
     "privacy key destroy", "privacy undeclare", "privacy key new", "privacy key rotate", "privacy reidentify",

@@ -5,6 +5,7 @@ import dataclasses
 import gzip
 import json
 import math
+import re
 
 import msgspec
 import pytest
@@ -14,10 +15,12 @@ from hypothesis import strategies as st
 from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, NUMBER_CLASSES, OUTCOMES, RELEASED_BY, ROUTES, Call
 from callsieve.serving import Fact, Reason, Verdict
 from callsieve.serving.http import answers, schema
+from callsieve.serving.http.endpoint import encode
 from callsieve.serving.http.openapi import openapi
 from callsieve.serving.rules.policy import ACTIONS
 from tests.support.errors import refused
 from tests.support.http_service import NUMBER, call_json, call_to_json, verdict_from_json
+from tests.support.paths import ROOT
 
 ODD_BODIES = [
     b"", b"{", b"[]", NUMBER.encode(), b"\xff" * 50, call_json(caller=13800138000), call_json(outcome=NUMBER),
@@ -190,3 +193,35 @@ def test_each_field_and_operation_of_the_openapi_document_is_typed_and_described
         for answer in operation["responses"].values():
             (content,) = answer["content"].values()
             assert answer["description"] and content["schema"].keys() & {"type", "$ref"}
+
+
+PAGE = (ROOT / "docs" / "how-to" / "opensips-freeswitch.md").read_text()
+NUMBERS = {"caller": NUMBER, "callee": "+8613900139000", "trunk": "192.0.2.1"}
+ANSWER = encode(Verdict("label", 0.9, "watch", None, None, (), "scored", "0011", "model", "2100-01-01")).decode()
+
+
+def test_the_script_of_the_page_for_opensips_sends_calls_and_reads_verdicts():
+    values = {"Ts": 1_772_500_000, "fU": NUMBERS["caller"], "rU": NUMBERS["callee"], "si": NUMBERS["trunk"]}
+    values |= {"var(ring)": 4, "var(talk)": 5}
+    fields = dict(re.findall(r"\$json\(call/(\w+)\) = \$([\w()]+);", PAGE))
+    for outcome in re.findall(r'\$var\(outcome\) = "(\w+)"', PAGE):
+        call = {name: (values | {"var(outcome)": outcome})[value] for name, value in fields.items()}
+        expected = Call(1_772_500_000.0, ring=4.0, talk=5.0, outcome=outcome, **NUMBERS)
+        assert schema.read_call(json.dumps(call).encode()) == expected
+        ringing = {name: call[name] for name in list(call)[:4]}
+        assert schema.read_call(json.dumps(ringing).encode()) == Call(1_772_500_000.0, **NUMBERS)
+    read = re.findall(r'\$json\(verdict/(\w+)\) == "(\w+)"', PAGE)
+    assert [word for _, word in read] == ["block", "label"] and all(name in json.loads(ANSWER) for name, _ in read)
+    assert set(re.findall(r"http://127\.0\.0\.1:8080([\w/]+)", PAGE)) == {schema.SCORE, schema.OBSERVE}
+
+
+def test_the_script_of_the_page_for_freeswitch_sends_calls_and_reads_verdicts():
+    begin, end = re.findall(r"string\.format\('(.*?)',", PAGE)
+    values = (1_772_500_000, *NUMBERS.values())
+    assert schema.read_call(f"{begin % values}}}".encode()) == Call(1_772_500_000.0, **NUMBERS)
+    (table,) = re.findall(r"local outcomes = \{(.*?)\}", PAGE, re.DOTALL)
+    for outcome in [*re.findall(r'= "(\w+)"', table), "failed"]:
+        call = schema.read_call(f"{begin % values}{end % (4, 5, outcome)}}}".encode())
+        assert call == Call(1_772_500_000.0, ring=4.0, talk=5.0, outcome=outcome, **NUMBERS)
+    (pattern,) = re.findall(r":match\('(.*?)'\)", PAGE)
+    assert re.search(pattern.replace("%l", "[a-z]"), ANSWER)[1] == "label"
