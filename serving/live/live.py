@@ -49,6 +49,7 @@ RECENT = 4_096  # verdicts that are explained from memory, and that shares of st
 MAX_TEXT = 256  # characters of a text of a call
 PAUSE = 1e-4  # seconds between two steps of forgetting, for waiting calls
 VERDICT_BYTES = 64 << 20  # of verdict records in one file
+SCORES_EVERY = 600.0  # seconds between two copies of the network's scores; a killed process loses those since the last
 BOUNDS = (50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 1.0)  # seconds
 COUNTERS = ("attempts", "ends", "reports", "shed", "late", "ahead", "faults", "repeats", "unrecorded")
 _LOG = logging.getLogger("callsieve.serving")
@@ -133,8 +134,8 @@ class Live:
             _LOG.error("the state of earlier processes is lost: %s", self.memory.refusal)
         self._lock = self.memory.lock
         self._problems = ProblemLog()
-        self._rotated_at = 0
-        self.verdicts = Journal(folder, VERDICTS, after=self._rotate_if_large)
+        self._rotated_at, self._scores_at = 0, time.monotonic() + SCORES_EVERY
+        self.verdicts = Journal(folder, VERDICTS, after=self._after_write)
         self._restore_scores()  # before anything can fail: closing writes them again
         try:
             scorers.require_fit(self.memory.history)
@@ -379,8 +380,14 @@ class Live:
         self.counts["ahead"] += ahead
         return ahead
 
-    def _rotate_if_large(self) -> None:
-        """Begins a new file of verdict records; runs in their journal's thread. Only closed files can be deleted."""
+    def _after_write(self) -> None:
+        """Does what is due, in the thread of the journal of verdicts: a copy of the network's scores, or a new file.
+
+        Only closed files can be deleted.
+        """
+        if time.monotonic() >= self._scores_at:
+            self._scores_at = time.monotonic() + SCORES_EVERY
+            self._keep_scores()
         if self.verdicts.written - self._rotated_at > VERDICT_BYTES:
             self._rotated_at = self.verdicts.written
             self.verdicts.rotate()

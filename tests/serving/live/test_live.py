@@ -674,3 +674,18 @@ def test_the_scores_of_a_network_hold_after_a_restart_and_a_reload(swap, bundle_
     for damage in (b"", again.to_bytes()[:-8], bytes(24)):
         with pytest.raises(ValueError, match="bytes of a sample"):
             again.restore(damage)
+
+
+def test_the_scores_of_a_network_hold_after_a_kill(start, swap, tmp_path, monkeypatch):
+    monkeypatch.setattr(live_module, "SCORES_EVERY", 0.1)
+    network = NetworkScores(Level(0.0, 9.0))
+    swap.scorer.networks = {"complete": network}
+    start("state")
+    for number in range(4_000):
+        network.add(number, 6.0 if number % 10 == 0 else -5.0)
+    size = len(network.to_bytes())
+    wait_until(lambda: any(path.stat().st_size == size for path in (tmp_path / "state").glob("scores-*.bin")))
+    shutil.copytree(tmp_path / "state", tmp_path / "copy")  # as a killed process leaves it
+    swap.scorer.networks = {"complete": NetworkScores(Level(0.0, 9.0))}
+    start("copy")
+    assert swap.scorer.networks["complete"].shift == network.shift != Level(0.0, 9.0).shift(None)
