@@ -1,10 +1,12 @@
 """Consumers of Kafka and Redis Streams as real processes, one of them killed under load."""
 
 import json
+import math
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import pytest
@@ -66,18 +68,20 @@ def journal_positions(state, number):
     return [at for path in paths for at in re.findall(r"@(\S+) [0-9a-f]{8}$", path.read_text(), re.MULTILINE)]
 
 
-def run_all(folder, state, server, names, *, kill):
-    """Sends all messages while consumers read; returns their verdicts by key."""
+def run_all(folder, state, server, names, *, messages=MESSAGES, rate=math.inf, kill=False):
+    """Sends all messages, at most `rate` a second, while consumers read; returns their verdicts by key."""
     calls, verdicts = names
-    server.send(calls, MESSAGES[:300])
+    server.send(calls, messages[:300])
     consumers = [ConsumerProcess(folder, state, server, calls, verdicts) for _ in range(3 if kill else 1)]
     try:
         wait_until(lambda: all(server.committed(calls)), 120)
-        for begin in range(300, len(MESSAGES), 50):
-            server.send(calls, MESSAGES[begin : begin + 50])
-            if kill and begin == 600:
+        began, kill_at = time.monotonic(), 300 + len(messages) // 900 * 300
+        for begin in range(300, len(messages), 50):
+            time.sleep(max(began + (begin - 300) / rate - time.monotonic(), 0))
+            server.send(calls, messages[begin : begin + 50])
+            if kill and begin == kill_at:
                 consumers.pop(0).stop(signal.SIGKILL)
-        wait_until(lambda: all(server.committed(calls)), 120)
+        wait_until(lambda: all(server.committed(calls)), 600)
     finally:
         codes = [consumer.stop() for consumer in consumers]
     assert codes == [0] * len(consumers), consumers[0].log.read_text()
