@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import re
 import shutil
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -183,6 +184,17 @@ def test_both_readmes_have_the_same_numbers():
     """A changed figure cannot be forgotten in a translation."""
     english, chinese = (set(re.findall(r"\d[\d,.]*\d|\d", path.read_text())) for path in (ENGLISH, CHINESE))
     assert english == chinese
+
+
+def test_the_links_of_a_page_lead_to_files_of_a_checkout():
+    """A link to a page that the site generates has `project:`, which a checkout shows as plain text."""
+    words = ("git", "-C", ROOT, "ls-files", "-z")
+    tracked = set(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split("\0"))
+    pages = [ROOT / name for name in tracked if re.fullmatch(r"(docs/.*|README.*|CONTRIBUTING|SECURITY)\.md", name)]
+    relative = [(page, link) for page in pages for link in re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", page.read_text())]
+    assert len(pages) > 40 and len(relative) > 60
+    places = {f"{page.relative_to(ROOT)}: {link}": (page.parent / link).resolve() for page, link in relative}
+    assert [at for at, path in places.items() if path.relative_to(ROOT.resolve()).as_posix() not in tracked] == []
 
 
 def row(start):
