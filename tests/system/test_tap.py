@@ -77,9 +77,9 @@ def tapped(folder, count, rate):
     ):
         for callee in ("+8613900139486", "+8613900139603", "+8613900139607"):
             kamailio.Caller(proxy.port).call("+8613800138000", callee)
-        load = kamailio.run_calls(proxy.port, folder, count, rate)
+        load = kamailio.run_calls(proxy.port, folder, count, rate, seconds=60 + count // rate)
         placed = load["placed"] + 3
-        wait_until(lambda: len(service.observed) == placed and len(tap.verdicts()) == placed, 60)
+        wait_until(lambda: len(service.observed) == placed and len(tap.verdicts()) == placed, 120)
         time.sleep(2)
     service.close()
     phone.close()

@@ -1,10 +1,12 @@
 """Measures Kamailio with an HTTP service, under SIPp. Run by hand; no test looks at a clock.
 
 python -m tests.bench.speed.bench_sip [--json] [--seconds 4] [--rates 500,1000,2000]
+python -m tests.bench.speed.bench_sip --tapped 5000
 
 Needs the packages of `tests/system/test_kamailio.py`. SIPp as callers and as phones shares the cores with the proxy. A
 wait is the time in ms from a call's INVITE to its first ringing or its block. `asked` is the share of calls for which
-the service was asked.
+the service was asked. With --tapped, the calls also reach a tap as copies: the figures are calls whose facts and ends
+agree with those of the HTTP requests, and calls whose verdicts are equal.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ import numpy as np
 
 from tests.bench.harness import parser_of, show
 from tests.support.servers import kamailio
+from tests.system import test_tap
 from tests.system.test_kamailio import Service, verdict
+
+TAPPED_RATE = 50  # calls a second
 
 
 def placed(proxy: kamailio.Kamailio, rate: int, seconds: float) -> dict[str, float]:
@@ -69,10 +74,21 @@ def with_service_faults(folder: Path, phones: int, rate: int, seconds: float) ->
     return rows
 
 
+def with_tap(calls: int) -> dict[str, float]:
+    """Returns how many of the calls that Kamailio places agree between a tap and the HTTP requests."""
+    with tempfile.TemporaryDirectory() as root:
+        service, tap, placed = test_tap.tapped(Path(root), calls, TAPPED_RATE)
+        agreeing, equal, _ = test_tap.compared(Path(root), service, tap)
+    return {"placed": placed, "agreeing": agreeing, "equal_verdicts": equal}
+
+
 def main() -> None:
     """Prints the figures."""
     lists = {"rates": "500,1000,2000,3000", "http_rates": "200,500,1000"}
-    options = parser_of(__doc__, **lists, seconds=4.0, json=False).parse_args()
+    options = parser_of(__doc__, **lists, seconds=4.0, json=False, tapped=0).parse_args()
+    if options.tapped:
+        show(with_tap(options.tapped), as_json=options.json)
+        return
     rates, http_rates = ([int(rate) for rate in getattr(options, name).split(",")] for name in lists)
     with tempfile.TemporaryDirectory() as root, kamailio.answering_phone() as phones:
         folders = iter(Path(root) / str(number) for number in range(9))
