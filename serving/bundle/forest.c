@@ -8,7 +8,8 @@ A row first becomes ranks: one 16-bit number for each column. The rank of a valu
 thresholds below it, so `rank > bound` decides as `value > threshold` does. A feature has a column for each way in which
 its missing values are treated; their ranks put them on their side of every threshold. A categorical feature has a
 column for every 16 levels, with the bit of its level; a set of more levels becomes a chain of nodes with one left
-child. Scores are sums of doubles in the order of the trees, from 0.0, so they equal LightGBM's bit for bit. */
+child. Many rows descend the trees side by side. For one row, small trees have an index: the splits of a column by their
+bounds, so that its rank says at once which leaves of which trees are out of reach. Scores are sums of doubles in the order of the trees, from 0.0, so they equal LightGBM's bit for bit. */
 
 #include <float.h>
 #include <math.h>
@@ -55,9 +56,12 @@ typedef struct { int32_t first, sets; } Rule;               /* sets of quadratur
 typedef struct { int32_t source, first, bounds, column, columns; } Number; /* place in a row, thresholds, columns */
 typedef struct { int16_t nan, zero; } Missing; /* ranks of a column for NaN and for zero; -1: the value's own */
 typedef struct { int32_t source, column, columns; } Category;
+typedef struct { uint16_t tree, kept; } Cut;           /* leaves of a tree that a split leaves in reach, as bits */
+typedef struct { int32_t begin, end; } Span;           /* cuts of a column and rank */
+typedef struct { uint16_t column, bound, tree, kept; } Set; /* `kept` of a chain is with its last node, else 0 */
 
 typedef struct {
-    int64_t width, classes, trees, numbers, categories, columns, numeric, most_nodes;
+    int64_t width, classes, trees, numbers, categories, columns, numeric, most_nodes, sets;
     const Node *node;
     const Tree *tree;
     const double *leaf, *bound;
@@ -68,6 +72,10 @@ typedef struct {
     const double *share, *before, *point; /* these and the next are set for explanations only, see `forest_paths.py` */
     const int32_t *above;
     const Rule *rule;
+    const Cut *cut; /* the index of small trees; NULL without one */
+    const Span *span;
+    const Set *set;
+    const uint8_t *order;
 } Forest;
 
 /* Returns the first whole cache line of memory. */
@@ -158,16 +166,9 @@ INLINED void sweep(const Forest *f, Tree tree, const int16_t *ranks, int16_t *le
     }
 }
 
-/* Writes the raw score of one row for each class; several trees are walked at a time. Returns 0 if a value is infinite;
--1 if none is; -2 if memory is short. */
-int64_t callsieve_forest_score(const Forest *f, const double *row, double *scores)
+/* Adds the leaves of one row to the scores of the classes; several trees are walked at a time. */
+INLINED void score_by_walks(const Forest *f, const int16_t *ranks, double *scores)
 {
-    for (int64_t i = 0; i < f->width; i++)
-        if (is_infinite(row[i])) return 0;
-    int16_t *ranks = malloc(sizeof *ranks * (size_t)(f->columns + 1));
-    if (!ranks) return -2;
-    rank(f, row, 1, 1, ranks);
-    for (int64_t k = 0; k < f->classes; k++) scores[k] = 0;
     int64_t class = 0; /* counted, because a division takes as long as two nodes */
     for (int64_t first = 0; first < f->trees; first += TREES) {
         const int64_t trees = f->trees - first < TREES ? f->trees - first : TREES;
@@ -196,6 +197,47 @@ int64_t callsieve_forest_score(const Forest *f, const double *row, double *score
             class = class + 1 < f->classes ? class + 1 : 0;
         }
     }
+}
+
+/* Adds the leaves of one row to the scores of the classes, by the index (Lucchese et al. 2015, QuickScorer). */
+INLINED void score_by_index(const Forest *f, const int16_t *ranks, uint16_t *reach, double *scores)
+{
+    int64_t class = 0;
+    const Span *span = f->span;
+    memset(reach, 0xFF, sizeof *reach * (size_t)f->trees);
+    for (int64_t u = 0; u < f->numbers; u++) {
+        const Number number = f->number[u];
+        for (int64_t c = number.column; c < number.column + number.columns; c++, span += number.bounds + 1) {
+            const Span own = span[ranks[c]];
+            for (int64_t i = own.begin; i < own.end; i++) reach[f->cut[i].tree] &= f->cut[i].kept;
+        }
+    }
+    uint16_t left = 0;
+    for (const Set *set = f->set; set < f->set + f->sets; set++) {
+        left |= (uint16_t)ranks[set->column] & set->bound;
+        if (!set->kept) continue;
+        if (!left) reach[set->tree] &= set->kept;
+        left = 0;
+    }
+    for (int64_t t = 0; t < f->trees; t++) {
+        const int32_t leaf = f->tree[t].leaf;
+        scores[class] += f->leaf[leaf + f->order[leaf + __builtin_ctz(reach[t])]];
+        class = class + 1 < f->classes ? class + 1 : 0;
+    }
+}
+
+/* Writes the raw score of one row for each class. Returns 0 if a value is infinite; -1 if none is; -2 if memory is
+short. */
+int64_t callsieve_forest_score(const Forest *f, const double *row, double *scores)
+{
+    for (int64_t i = 0; i < f->width; i++)
+        if (is_infinite(row[i])) return 0;
+    int16_t *ranks = malloc(sizeof *ranks * (size_t)(f->columns + 1 + f->trees));
+    if (!ranks) return -2;
+    rank(f, row, 1, 1, ranks);
+    for (int64_t k = 0; k < f->classes; k++) scores[k] = 0;
+    if (f->cut) score_by_index(f, ranks, (uint16_t *)(ranks + f->columns + 1), scores);
+    else score_by_walks(f, ranks, scores);
     free(ranks);
     return -1;
 }
@@ -437,14 +479,14 @@ INLINED int real(Cursor *c, int before, int up, const Power *powers, double *val
     int64_t power = 0, digits = 0;
     for (; is_digit(c) && c->at - first <= before; c->at++) {
         mantissa = 10 * mantissa + (uint64_t)(*c->at - '0');
-        digits += mantissa > 0;
+        digits += digits || *c->at != '0'; /* `mantissa` may wrap to 0 */
     }
     if (c->at == first || c->at - first > before || (*first == '0' && c->at - first > 1)) return 0;
     if (c->at < c->end && *c->at == '.') {
         const char *point = ++c->at;
         for (; is_digit(c) && c->at - point <= 25; c->at++) {
             mantissa = 10 * mantissa + (uint64_t)(*c->at - '0');
-            digits += mantissa > 0;
+            digits += digits || *c->at != '0'; /* `mantissa` may wrap to 0 */
         }
         power = point - c->at;
         if (!power || power < -25) return 0;
@@ -708,6 +750,12 @@ void callsieve_forest_pack(const Raw *r, const int16_t *column, const double *bo
     }
 }
 
+/* Whether the packed node n of a tree tests more levels of the set that node n + 1 goes on with. */
+INLINED int is_chained(const Forest *f, const Node *node, int32_t n)
+{
+    return node[n].column >= f->numeric && node[n].child[1] == n + 1 && node[n + 1].child[0] == node[n].child[0];
+}
+
 /* Writes what explanations need, see `forest_paths.py`: `share`, `before` and `above` of each packed node, and the most
 different features of a path of each tree. Returns -2 if memory is short. */
 int64_t callsieve_forest_paths(const Forest *f, const int32_t *leaf_count, double *share, double *before, int32_t *above,
@@ -730,8 +778,7 @@ int64_t callsieve_forest_paths(const Forest *f, const int32_t *leaf_count, doubl
         for (int32_t n = 0; n < tree.nodes; n++) {
             const int32_t first = n;
             splits[count++] = n;
-            if (node[n].column >= f->numeric)
-                while (node[n].child[1] == n + 1 && node[n + 1].child[0] == node[n].child[0]) n++;
+            while (is_chained(f, node, n)) n++;
             step[first].end = n;
             if (node[n].child[0] >= 0) step[node[n].child[0]].edge = 2 * first;
             if (node[n].child[1] >= 0) step[node[n].child[1]].edge = 2 * first + 1;
@@ -757,6 +804,102 @@ int64_t callsieve_forest_paths(const Forest *f, const int32_t *leaf_count, doubl
     }
     free(step), free(splits);
     return -1;
+}
+
+#define MOST_INDEXED_NODES 64
+
+/* Writes the index. The leaves of a tree have bits, those of the child that a split prefers before those of the other,
+so that the first leaf that no split puts out of reach is the row's. The cuts of a column are those of splits that prefer
+the right child, then those that prefer the left one, each by their bounds, so that those of a rank are side by side. A
+split prefers the child that more training calls went to, or without `leaf_count` the one with more leaves. `span` has
+room for a rank more than each column has bounds. Returns the number of sets; -1 if a tree is too large for an index; -2
+if memory is short. */
+int64_t callsieve_forest_cuts(const Forest *f, const int32_t *leaf_count, Cut *cut, Span *span, Set *set,
+                               uint8_t *order)
+{
+    int64_t nodes = 0, spans = 0, sets = 0;
+    for (int64_t t = 0; t < f->trees; t++) {
+        nodes += f->tree[t].nodes;
+        if (f->tree[t].leaves > 16 || f->tree[t].nodes > MOST_INDEXED_NODES || t > UINT16_MAX) return -1;
+    }
+    for (int64_t u = 0; u < f->numbers; u++) spans += f->number[u].columns * (f->number[u].bounds + 1);
+    int32_t *first = malloc(sizeof *first * (size_t)(f->columns + 1)); /* span of each column */
+    Cut *made = malloc(sizeof *made * (size_t)(nodes + 1));
+    uint8_t *prefers_right = malloc((size_t)(nodes + 1));
+    Span *next = malloc(sizeof *next * (size_t)(spans + 1));
+    if (!first || !made || !prefers_right || !next) {
+        free(first), free(made), free(prefers_right), free(next);
+        return -2;
+    }
+    int32_t at = 0;
+    for (int64_t u = 0; u < f->numbers; u++)
+        for (int32_t c = 0; c < f->number[u].columns; c++, at += f->number[u].bounds + 1)
+            first[f->number[u].column + c] = at;
+    memset(span, 0, sizeof *span * (size_t)spans);
+    for (int64_t t = 0; t < f->trees; t++) {
+        const Tree tree = f->tree[t];
+        const Node *node = f->node + tree.node;
+        uint8_t *right = prefers_right + tree.node, place[16]; /* bit of a leaf */
+        int64_t calls[MOST_INDEXED_NODES];
+        uint32_t below[MOST_INDEXED_NODES]; /* leaves by their numbers */
+        int32_t stack[MOST_INDEXED_NODES + 1], depth = 0, bit = 0;
+        for (int32_t n = tree.nodes - 1; n >= 0; n--) {
+            int64_t sum[2];
+            below[n] = 0;
+            for (int k = 0; k < 2; k++) {
+                const int32_t child = node[n].child[k];
+                sum[k] = child >= 0 ? calls[child] : leaf_count ? leaf_count[tree.leaf + ~child] : 1;
+                below[n] |= child >= 0 ? below[child] : 1u << ~child;
+            }
+            calls[n] = sum[0] + sum[1];
+            right[n] = node[n].column < f->numeric && sum[1] > sum[0];
+        }
+        for (stack[depth++] = tree.nodes ? 0 : -1; depth;) {
+            const int32_t n = stack[--depth];
+            if (n < 0) {
+                place[~n] = (uint8_t)bit;
+                order[tree.leaf + bit++] = (uint8_t)~n;
+                continue;
+            }
+            stack[depth++] = node[n].child[!right[n]];
+            if (!is_chained(f, node, n)) stack[depth++] = node[n].child[right[n]];
+        }
+        for (int32_t n = 0; n < tree.nodes; n++) {
+            const int32_t preferred = node[n].child[right[n]];
+            const uint32_t leaves = preferred >= 0 ? below[preferred] : 1u << ~preferred;
+            uint32_t gone = 0;
+            for (int l = 0; l < tree.leaves; l++) gone |= (leaves >> l & 1) << place[l];
+            const Cut own = {(uint16_t)t, (uint16_t)~gone};
+            made[tree.node + n] = own;
+            if (node[n].column >= f->numeric) {
+                const Set part = {node[n].column, node[n].bound, own.tree, is_chained(f, node, n) ? 0 : own.kept};
+                set[sets++] = part;
+                continue;
+            }
+            Span *counted = span + first[node[n].column] + node[n].bound + 1;
+            if (right[n]) counted->begin++;
+            else counted->end++;
+        }
+    }
+    at = 0;
+    Span *ranks = span;
+    for (int64_t u = 0; u < f->numbers; u++)
+        for (int32_t c = 0; c < f->number[u].columns; c++, ranks += f->number[u].bounds + 1) {
+            const int32_t bounds = f->number[u].bounds;
+            ranks[0].begin = at;
+            for (int32_t r = 1; r <= bounds; r++) ranks[r].begin += ranks[r - 1].begin;
+            ranks[0].end = ranks[bounds].begin;
+            for (int32_t r = 1; r <= bounds; r++) ranks[r].end += ranks[r - 1].end;
+            at = ranks[bounds].end;
+        }
+    memcpy(next, span, sizeof *next * (size_t)spans);
+    for (int64_t n = 0; n < nodes; n++) {
+        if (f->node[n].column >= f->numeric) continue;
+        Span *own = next + first[f->node[n].column] + f->node[n].bound;
+        cut[prefers_right[n] ? own->begin++ : own->end++] = made[n];
+    }
+    free(first), free(made), free(prefers_right), free(next);
+    return sets;
 }
 
 const uint64_t callsieve_forest_version = FOREST_VERSION;

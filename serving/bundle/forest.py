@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from callsieve.features.codegen.compiled_library import address
 
-from .forest_library import DONE, LAYOUT, NO_MEMORY, PATHS, Arrays, Functions, library
+from .forest_library import DONE, INDEX, LAYOUT, NO_MEMORY, PATHS, Arrays, Functions, library
 from .forest_reader import Model, model_of, read_model
 
 if TYPE_CHECKING:
@@ -179,7 +179,27 @@ class Forest:
         number |= {"columns": len(layout.source), "numeric": layout.numeric, "most_nodes": layout.most_nodes}
         number |= {"width": len(self.features), "classes": self.classes, "trees": self._model.tree_count}
         forest = Arrays(**number, **{name: address(values) for name, values in arrays.items()})
-        return ctypes.addressof(forest), (forest, arrays)
+        return ctypes.addressof(forest), (forest, arrays, self._add_index(forest) if paths is None else None)
+
+    def _add_index(self, forest: Arrays) -> Any:
+        """Gives the forest an index for single rows if its trees are small. Returns its arrays, to outlive it."""
+        build, layout = self._functions.cuts, self._model.layout
+        nodes = len(layout.node) // 4
+        spans = sum(
+            columns * (bounds + 1) for bounds, columns in zip(layout.number[2::5], layout.number[4::5], strict=True)
+        )
+        sizes = (4 * nodes, 8 * spans, 8 * nodes, len(layout.leaf))
+        arrays = [array("b", bytes(size + 1)) for size in sizes]
+        places, counts = list(map(address, arrays)), address(self._model.leaf_count)
+        sets = -1 if build is None else build(ctypes.addressof(forest), counts, *places)
+        if sets == NO_MEMORY:
+            raise MemoryError("no memory for the index of the trees")
+        if sets < 0:
+            return None
+        forest.sets = sets
+        for name, place in zip(INDEX, places, strict=True):
+            setattr(forest, name, place)
+        return arrays
 
     def _values(self, row: Sequence[float]) -> array[float]:
         if not (type(row) is array and row.typecode == "d"):

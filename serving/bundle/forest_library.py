@@ -19,13 +19,14 @@ DONE, NO_MEMORY = -1, -2
 
 LAYOUT = ("node", "tree", "leaf", "bound", "number", "missing", "category", "source")
 PATHS = ("share", "before", "point", "above", "rule")
-_COUNTS = ("width", "classes", "trees", "numbers", "categories", "columns", "numeric", "most_nodes")
+INDEX = ("cut", "span", "set", "order")
+_COUNTS = ("width", "classes", "trees", "numbers", "categories", "columns", "numeric", "most_nodes", "sets")
 
 
 class Arrays(ctypes.Structure):
-    """`Forest` of `forest.c`: counts, then addresses of the arrays of a `Layout` and of `Paths`."""
+    """`Forest` of `forest.c`: counts, then addresses of the arrays of a `Layout`, of `Paths` and of the index."""
 
-    _fields_ = (*((name, c_int64) for name in _COUNTS), *((name, c_void_p) for name in (*LAYOUT, *PATHS)))
+    _fields_ = (*((name, c_int64) for name in _COUNTS), *((name, c_void_p) for name in (*LAYOUT, *PATHS, *INDEX)))
 
 
 class Functions(NamedTuple):
@@ -33,7 +34,7 @@ class Functions(NamedTuple):
 
     Attributes:
         scores, score, explain: take the addresses of a forest, of rows and of their result; `scores` also a count.
-        read, free, bounds, pack, paths: read a text (`forest_reader.py`); None without the compiled library.
+        read, free, bounds, pack, paths, cuts: read a text (`forest_reader.py`); None without the compiled library.
     """
 
     scores: Callable[[int, int, int, int], int]
@@ -44,6 +45,7 @@ class Functions(NamedTuple):
     bounds: Callable[..., Any] | None = None
     pack: Callable[..., Any] | None = None
     paths: Callable[..., Any] | None = None
+    cuts: Callable[..., Any] | None = None
 
 
 # Results and arguments: p is an address, i an integer.
@@ -56,6 +58,7 @@ _TYPES = {
     "bounds": (c_int64, "pipppp"),
     "pack": (None, "ppppppppp"),
     "paths": (c_int64, "pppppp"),
+    "cuts": (c_int64, "pppppp"),
 }
 
 

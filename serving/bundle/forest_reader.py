@@ -29,12 +29,14 @@ class Model(NamedTuple):
         tree_count: number of trees.
         paths: returns what explanations need, from the address of the forest as `forest.c` takes it.
         trees: its trees if Python read them, else empty.
+        leaf_count: the training calls of each leaf; empty if Python read them.
     """
 
     layout: Layout
     tree_count: int
     paths: Callable[[int], Paths]
     trees: Sequence[Tree]
+    leaf_count: array[int]
 
 
 class _Readers(NamedTuple):
@@ -65,7 +67,7 @@ def model_of(trees: Sequence[Tree]) -> Model:
     Raises:
         ValueError: if a tree or a feature is too large.
     """
-    return Model(Layout(trees), len(trees), lambda _forest: Paths(trees), trees)
+    return Model(Layout(trees), len(trees), lambda _forest: Paths(trees), trees, array("i"))
 
 
 def read_model(
@@ -119,7 +121,7 @@ def _read(
         layout, leaf_count = _layout(compiled, raw, len(features))
     finally:
         compiled.free(raw)
-    return Model(layout, len(sizes), partial(_paths, compiled, layout, leaf_count), ())
+    return Model(layout, len(sizes), partial(_paths, compiled, layout, leaf_count), (), leaf_count)
 
 
 def _layout(compiled: _Readers, raw: int, width: int) -> tuple[Layout, array[int]]:

@@ -85,7 +85,7 @@ def drawn(draw):
     y = rng.integers(0, max(2, classes), 300)
     parameters = {
         "objective": "binary" if classes == 1 else "multiclass", "num_class": classes, "verbose": -1, "num_threads": 1,
-        "num_leaves": draw(st.sampled_from([2, 7, 31, 130, 300])), "min_data_in_leaf": 1, "min_data_per_group": 1,
+        "num_leaves": draw(st.sampled_from([2, 7, 16, 31, 130, 300])), "min_data_in_leaf": 1, "min_data_per_group": 1,
         "min_sum_hessian_in_leaf": 0, "cat_smooth": 1, "use_missing": draw(st.booleans()),
         "zero_as_missing": draw(st.booleans()), "max_cat_to_onehot": draw(st.sampled_from([1, 4])),
     }  # fmt: skip
@@ -117,6 +117,17 @@ def test_scores_of_drawn_models_equal_lightgbm(model):
     fast = read_forest(text)
     assert slow.predict_raw(rows).tobytes() == fast.predict_raw(rows).tobytes()
     assert [slow.contributions(row) for row in rows[:3]] == [fast.contributions(row) for row in rows[:3]]
+
+
+def test_trees_of_at_most_16_leaves_have_an_index_for_single_rows(monkeypatch):
+    monkeypatch.setattr(forest_module, "library", forest_library.library)  # the fixture `read` may have replaced it
+    rng = np.random.default_rng(1)
+    rows, y = rng.normal(size=(2000, 5)), rng.integers(0, 2, 2000)
+    for leaves in (16, 17):
+        text = small.train_text(rows, y, small.FEATURES, (), 3, num_leaves=leaves)
+        assert {len(tree.leaf_value) for tree in check_structure(text, small.FEATURES)} == {leaves}
+        arrays = read_forest(text)._packed[1][0]
+        assert {bool(getattr(arrays, name)) for name in forest_library.INDEX} == {leaves == 16}
 
 
 def test_a_feature_split_by_numbers_and_by_sets_scores_as_its_arrays_say():

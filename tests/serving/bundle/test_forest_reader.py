@@ -75,7 +75,18 @@ def test_a_text_that_ends_anywhere_is_refused(old):
     st.lists(
         st.floats(allow_nan=False, allow_infinity=False).map(lambda value: f"{value:.17g}")
         | st.decimals(-(10**20), 10**20, places=12).map(lambda value: f"{value:f}")
-        | st.sampled_from(["1.0000000180025095e-35", "9007199254740993", "0.1", "5e-324", "1e22", "-0", "1e23"]),
+        | st.sampled_from(
+            [
+                "1.0000000180025095e-35",
+                "9007199254740993",
+                "18446744073709551616",
+                "0.1",
+                "5e-324",
+                "1e22",
+                "-0",
+                "1e23",
+            ]
+        ),
         min_size=3,
         max_size=3,
     )
