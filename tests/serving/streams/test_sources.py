@@ -103,8 +103,8 @@ def share_evenly(members):
     """Whether each partition has one of `members`, and none has two more than another."""
     shares = [sorted(member.wanted()) for member in members]
     sizes = [len(share) for share in shares]
-    each = sorted(partition for share in shares for partition in share)
-    return each == list(range(PARTITIONS)) and max(sizes) - min(sizes) < 2
+    partitions = sorted(partition for share in shares for partition in share)
+    return partitions == list(range(PARTITIONS)) and max(sizes) - min(sizes) < 2
 
 
 def test_members_share_the_streams_and_leave_out_a_silent_one(tmp_path, monkeypatch):
