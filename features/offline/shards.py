@@ -43,6 +43,8 @@ COSTS = {"reading": 2, "writing": 6}
 NEEDED = tuple(name for name in KEYED_COLUMNS if name not in ("operator", "place"))
 # Bytes of memory: a call in a shard, each of its values, a call in a chunk, and the program itself.
 CALL_BYTES, VALUE_BYTES, CHUNK_BYTES, BASE_BYTES = 600, 16, 1500, GIB // 2
+# So many shards for each thread keep all threads busy to the end, unless shards would have fewer calls.
+THREAD_SHARDS, FEWEST_CALLS = 4, 1 << 16
 
 
 def write_shards(
@@ -124,7 +126,9 @@ def open_plan(
         return Plan(folder, names, rows, manifest["chunk"], manifest["shards"])
     thread_memory = (memory - BASE_BYTES) // threads
     chunk = min(max(thread_memory // CHUNK_BYTES, 1 << 12), MOST_ROWS)
-    shards = min(-(-rows * (CALL_BYTES + VALUE_BYTES * len(names)) // thread_memory) or 1, MOST_SHARDS)
+    least = min(THREAD_SHARDS * threads, rows // FEWEST_CALLS) or 1
+    by_memory = -(-rows * (CALL_BYTES + VALUE_BYTES * len(names)) // thread_memory)
+    shards = min(max(by_memory, least), MOST_SHARDS)
     write_manifest(folder / MANIFEST, identity | {"rows": rows, "chunk": chunk, "shards": shards})
     return Plan(folder, names, rows, chunk, shards)
 

@@ -112,19 +112,20 @@ def shift_of_file(plan: Plan, job: Job) -> Shift:
         path = plan.work / SHIFT
         if not path.exists():
             shards = range(min(plan.shards, -(-plan.shards * MEASURED_CALLS // max(plan.rows, 1))))
-            step = -(-plan.rows * len(shards) // (plan.shards * MOST_CALLS)) or 1
+            step = -(-plan.rows * len(shards) // (plan.shards * MOST_CALLS)) | 1  # odd: a call may have two rows
             rows = np.concatenate([sampled_rows(plan, job, shard, step) for shard in shards])
             write_atomic(path, json.dumps(job.scorer.shift_of(rows, feed=job.feed)).encode())
         return Shift(*json.loads(path.read_bytes()))
 
 
 def sampled_rows(plan: Plan, job: Job, shard: int, step: int) -> Array:
-    """Returns the vectors of every `step`-th covered call of a shard, shape (calls, features), and of the history."""
+    """Returns the vectors of covered calls in every `step`-th row, of the history, too; shape (calls, features).
+
+    The rows are those of the file, so that the number of shards makes no difference.
+    """
     calls = shard_vectors(plan, shard)
     covered = covered_rows(calls.start, job.days, job.scorer.policy.history_days)
-    chosen = np.zeros(len(covered), dtype=bool)
-    chosen[np.flatnonzero(covered)[::step]] = True
-    some = selected(calls, chosen)
+    some = selected(calls, covered & (calls.rows % step == 0))
     return np.concatenate(columns_of(job, some, keyed_columns(some, JOINED)), axis=1)
 
 

@@ -120,6 +120,13 @@ def test_a_choice_of_features_has_the_requested_order(roles, world_folder, tmp_p
     check(tmp_path / "out", read_keyed(tmp_path / "calls.parquet"), names)
 
 
+@pytest.mark.parametrize(("rows", "threads", "count"), [(0, 2, 1), (100_000, 2, 1), (200_000, 2, 3), (10**6, 2, 8)])
+def test_a_file_has_shards_for_all_threads(monkeypatch, tmp_path, rows, threads, count):
+    monkeypatch.setattr(shards, "count_rows", lambda _: rows)
+    pq.write_table(pa.table({"start": [0]}), path := tmp_path / "calls.parquet")
+    assert shards.open_plan(path, tmp_path / "out", NAMES, 32 * GIB, threads).shards == count
+
+
 def test_a_file_without_calls_gives_no_rows(world_folder, tmp_path):
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 0), tmp_path / "calls.parquet")
     assert write_shards(tmp_path / "calls.parquet", tmp_path / "out")["calls"] == 0

@@ -16,11 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
 
+from callsieve.features.catalogue import NAMES
+from callsieve.features.files.dates import DAY
 from callsieve.features.files.progress import silent
 from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.keys.tokens import Key
 from callsieve.features.offline import keyed_file, shards
+from callsieve.features.offline.shard_tasks import ShardVectors
 from callsieve.features.online.feeds import NO_ROUTES
 from callsieve.serving.batch import file_scoring, shard_scoring
 from callsieve.serving.batch.call_files import CallFile, read_keyed_file
@@ -303,3 +306,20 @@ def test_the_level_of_a_file_is_measured_over_all_its_shards_within_a_limit(monk
     assert shard_scoring.shift_of_file(plan, job).amount == measured
     assert read == [(shard, 1) for shard in range(measured)]
     assert shard_scoring.shift_of_file(plan, job).amount == measured == len(read)  # a resumed run reads it again
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_sample_that_shows_the_level_does_not_depend_on_the_number_of_shards(monkeypatch, count):
+    start = np.arange(60) * DAY + DAY // 2
+
+    def shard_of_rows(_plan, shard):
+        rows = np.random.default_rng(1).permutation(60)[shard::count]
+        parties = pa.table({"caller": rows})
+        return ShardVectors(rows, start[rows], parties, np.repeat(rows[:, None], len(NAMES), axis=1), rows[:0])
+
+    monkeypatch.setattr(shard_scoring, "shard_vectors", shard_of_rows)
+    monkeypatch.setattr(shard_scoring, "keyed_columns", lambda *_: None)
+    scorer = SimpleNamespace(policy=SimpleNamespace(history_days=7), features=NAMES)
+    job = SimpleNamespace(scorer=scorer, days=set(range(60)), complaints=None, columns=None)
+    rows = np.concatenate([shard_scoring.sampled_rows(None, job, shard, 5) for shard in range(count)])
+    assert sorted(rows[:, 0].tolist()) == list(range(10, 60, 5))
