@@ -16,9 +16,11 @@ from datetime import date, datetime
 from functools import cache
 from gettext import GNUTranslations, NullTranslations
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 LANGUAGES = ("en", "zh")
 CATALOGUE = Path(__file__).with_name("zh.po")
+BEIJING = "Asia/Shanghai"
 NAME = "name"
 """Context, in the catalogue, of names that are data: kinds of callers, evasions, number classes, baselines."""
 
@@ -126,12 +128,17 @@ def table_name(name: str) -> str:
 
 
 def moment(text: str) -> str:
-    """Returns an ISO 8601 moment in words, in the language in force.
+    """Returns an ISO 8601 moment in words, in the language in force; in Chinese it is Beijing time.
 
     >>> moment("2025-03-09T16:00:00Z")
     '9 March 2025, 16:00 UTC'
+    >>> with language("zh"):
+    ...     moment("2025-03-09T16:00:00Z")
+    '北京时间2025年3月10日 00:00'
     """
     at = datetime.fromisoformat(text)
+    if current_language() == "zh":
+        at = at.astimezone(ZoneInfo(BEIJING))
     return gettext("%(day)s, %(time)s UTC", day=day(at), time=at.strftime("%H:%M"))
 
 
