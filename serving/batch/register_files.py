@@ -288,6 +288,7 @@ _PARSERS: dict[str, tuple[Callable[[str, Intake], Any], str]] = {
     "number": (_number, "a telephone number or a token"),
     "block": (_block, "a number of the block or a token"),
     "trunk": (lambda text, intake: intake.token("trunk", text), "the name of a trunk or a token"),
+    "operator": (lambda text, intake: intake.token("operator", text), "the operator of a call record, or a token"),
     "text": (_plain, f"at most {_MAX_LENGTH} printable characters that hold no telephone number"),
     "licence": (_licence, f"at most {_MAX_LENGTH} printable characters, such as B2-20090059"),
     "flag": (lambda text, _: _FLAGS.get(text.lower()), "true or false"),

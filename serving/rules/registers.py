@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from callsieve.serving.custody.retention import Retention
 
 SPAN = {"valid_from": "moment", "valid_to": "moment", "known_at": "moment"}
-# The kind of each column: the token of a "number", "block" or "trunk", a "text", a "licence" (a text), a "flag", an
-# "hour" (0-24), a "count".
+# The kind of each column: the token of a "number", "block", "trunk" or "operator", a "text", a "licence" (a text), a
+# "flag", an "hour" (0-24), a "count".
 SCHEMA: dict[str, dict[str, str]] = {
     "campaigns": {
         "number": "number", "block": "block", "business": "text", "principal": "text", "outsourced": "flag",
@@ -48,6 +48,7 @@ SCHEMA: dict[str, dict[str, str]] = {
     "recycled": {"number": "number"},
     "risk_regions": {"number": "number", "block": "block", "region": "text"},
     "discredited": {"party": "text", "role": "text", "reason": "text"},
+    "operators": {"operator": "operator", "name": "text"},
 }  # fmt: skip
 # Columns that may be null. In a table with `block`, a row has either a number or a block.
 OPTIONAL = frozenset(
@@ -56,6 +57,7 @@ OPTIONAL = frozenset(
         "qualification", "subject", "access_point", "licence", "area",
     )
 )  # fmt: skip
+TOKENS = ("number", "block", "trunk", "operator")  # kinds of columns
 NUMBER_OR_BLOCK = "number or block"
 # The table and the key columns of each index.
 INDEXES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -71,6 +73,7 @@ INDEXES: dict[str, tuple[str, tuple[str, ...]]] = {
     "trusted": ("trusted", ("number",)),
     "risk_regions": ("risk_regions", (NUMBER_OR_BLOCK,)),
     "discredited": ("discredited", ("role", "party")),
+    "operators": ("operators", ("operator",)),
 }
 KEYS = {"recycled": ("number",), **dict(INDEXES.values())}  # the key columns of each table; of two indexes, the later
 ROLES = ("principal", "agent")  # roles of a discredited firm: who orders calls, and who makes them for others
@@ -160,7 +163,7 @@ class Registers:
             token
             for table, columns in self.columns.items()
             for name, kind in SCHEMA[table].items()
-            if kind in ("number", "block", "trunk")
+            if kind in TOKENS
             for token in columns[name]
         )
         return any(token is not None and token.startswith(f"{epoch}.") for token in tokens)
@@ -276,7 +279,7 @@ def _value(value: Any, name: str, kind: str) -> Any:
         return _milliseconds(value, name)
     is_valid = _IS_VALID.get(kind, lambda value: isinstance(value, str) and is_token(value))
     if not is_valid(value):
-        raise ValueError(f"{name} to be {'a token' if kind in ('number', 'block', 'trunk') else f'a {kind}'}")
+        raise ValueError(f"{name} to be {'a token' if kind in TOKENS else f'a {kind}'}")
     return value
 
 

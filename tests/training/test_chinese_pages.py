@@ -78,7 +78,7 @@ def audited(faults):
 
 def governed():
     """The governance report with every table."""
-    row = {"calls": 900, "before": 800, "people": {"callee": 90, "caller": 30}}
+    row = {"calls": 900, "before": 800, "year_before": 700, "people": {"callee": 90, "caller": 30}}
     splits = {name: {"yes": 90, "no": 810} for name in ("answered", "false_number", "registered", "outsourced")}
     splits |= {"action": {"pass": 800, "label": 60, "screen": 20, "block": 20}, "accepts": {"yes": 400, "no": 500}}
     splits |= {"plan_class": {"marketing": 50, "harassment": 30, "illegal": 20}, "outside_register": {"yes": 9}}
@@ -91,7 +91,7 @@ def governed():
     leagues = {"area": [league | {"content": "loans"}]}
     return governance_page.page({
         "tables": tables, "leagues": leagues, "least": {"callee": 10, "caller": 5}, "base": 5, "bulk": 100,
-        "now": "2025-03-03/2025-03-10", "before": "2025-02-24/2025-03-03",
+        "now": "2025-03-03/2025-03-10", "before": "2025-02-24/2025-03-03", "names": {"e1." + "a" * 32: "甲公司"},
     })  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import typer
 
 from callsieve.features.files.dates import parse_time
 from callsieve.features.keys.tokens import read_key
+from callsieve.serving.bundle.signing import AUDIT
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import Data, Lang, NumberKey, Out
@@ -29,6 +30,10 @@ def report(
     period: Period,
     callees: Annotated[int, typer.Option(min=1, help="Fewest distinct called numbers behind a count.")] = 10,
     callers: Annotated[int, typer.Option(min=1, help="Fewest distinct callers behind a count.")] = 5,
+    past: Annotated[
+        Path | None,
+        typer.Option("--past", help="File of the counts of earlier reports, without tokens; this report adds its own."),
+    ] = None,
     lang: Lang = "zh",
 ) -> Result:
     """Write the governance report: rounded counts of calls by connecting party, trunk, industry and regulator.
@@ -47,6 +52,7 @@ def report(
             until=period.until,
             days=period.days,
             least={"callee": callees, "caller": callers},
+            past=past,
             progress=progress,
         )
 
@@ -69,7 +75,7 @@ def parties(
 ) -> Result:
     """Count the calls of each operator and trunk exactly, for internal use; needs a ticket, and is recorded in the log.
 
-    The ticket comes from `callsieve privacy ticket parties`. `callsieve privacy reidentify` turns a token into a name.
+    The ticket comes from `callsieve privacy ticket parties`. Names are those of the registers beside the calls.
 
     Next: callsieve privacy reidentify.
 
@@ -109,10 +115,10 @@ def complaints_list(
     from callsieve.training.oversight.governance.working_days import read_working_days
 
     rows = complaints_of(data, regulator=regulator, calendar=read_working_days(calendar))
-    names = ("complaint", "at", "category", "plan_class", "regulator", "status")
+    names = ("complaint", "work_order", "at", "category", "plan_class", "regulator", "status")
     lines = [
         (
-            *(str(dict(row)[name]) for name in names),
+            *(str(dict(row)[name] or "") for name in names),
             f"{row['dispatch'] or row['answer'] or ''}{' overdue' * row['overdue']}",
         )
         for row in rows
@@ -163,6 +169,74 @@ def complaints_status(data: Data, key: NumberKey, calendar: CalendarFile = None)
     notices = [{language: notice(row, language) for language in ("zh", "en")} | row for row in rows]
     lines = [f"{row['complaint']}\n{row['zh']}\n{row['en']}" for row in notices]
     return Result({"complaints": notices}, lines or "no complaint of this number")
+
+
+Party = Annotated[str, typer.Argument(help="Name of the party, as the register and the report write it.")]
+
+
+@console.private
+def rectification_order(
+    party: Party,
+    data: Data,
+    act: ActOptions,
+    reason: Annotated[str, typer.Option("--reason", help="What is to be remedied.")],
+    days: Annotated[int, typer.Option("--days", min=1, help="Working days until the deadline.")] = 15,
+    calendar: CalendarFile = None,
+) -> Result:
+    """Order a party to remedy something (整改) within a number of working days; the audit log in the folder records it.
+
+    Next: callsieve govern rectification list.
+
+    Example: callsieve govern rectification order "示例电信" --reason "举报率居首" --data world --person p1
+    """
+    from callsieve.training.oversight.governance.rectification import order
+    from callsieve.training.oversight.governance.working_days import read_working_days
+
+    row = order(act.log(data), party, reason, days, read_working_days(calendar))
+    return Result(row, f"{party}: until {row['due']}")
+
+
+@console.private
+def rectification_recheck(
+    party: Party,
+    outcome: Annotated[Literal["remedied", "not-remedied"], typer.Argument(help="Result: remedied or not-remedied.")],
+    data: Data,
+    act: ActOptions,
+    note: Annotated[str, typer.Option("--note", help="What was checked.")] = "",
+) -> Result:
+    """Record a re-check (复查) of a party with an open order; remedied closes the order.
+
+    Next: callsieve govern rectification list.
+
+    Example: callsieve govern rectification recheck "示例电信" remedied --data world --person p1
+    """
+    from callsieve.training.oversight.governance.rectification import recheck
+
+    row = recheck(act.log(data), party, outcome, note)
+    return Result(row, f"{party}: {row['state']}")
+
+
+def rectification_list(data: Data) -> Result:
+    """List the orders of rectification with their deadlines and re-checks; exit code 1 if one is overdue.
+
+    Next: callsieve govern rectification recheck.
+
+    Example: callsieve govern rectification list --data world
+    """
+    from callsieve.training.oversight.governance.rectification import rectifications
+
+    rows = rectifications(data / AUDIT)
+    names = ("party", "reason", "ordered", "due", "state")
+    lines = [
+        (*(str(dict(row)[name]) for name in names), str(len(row["rechecks"])), "overdue" * row["overdue"])
+        for row in rows
+    ]
+    head = (*names, "re-checks", "")
+    return Result(
+        {"orders": rows},
+        lambda: console.show_table(f"{len(rows):,} orders", head, lines, texts=len(names)),
+        failed=any(row["overdue"] for row in rows),
+    )
 
 
 def compliance(

@@ -8,6 +8,7 @@ complaints by day and number; such a file has no reporters, and its counts feed 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -46,8 +47,15 @@ if TYPE_CHECKING:
 
 MISSING_NUMBER = "missing_number"
 OWN_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M")
+OFFICE_COLUMNS = ("work_order", "area", "carrier")
+"""Roles of the columns that an office needs with its answer."""
 OLDEST_DAYS = 400  # a complaint about an older call is more often a typing error than not
 _NUMBER = re.compile(r"\+?[0-9][0-9 ()./-]*(?<!\.0)")  # pandas writes a column of numbers with gaps as 139.0
+_GAP = r"[\s.()+-]*"
+_MOBILE = rf"(?:(?:00)?86{_GAP})?1{_GAP}[3-9](?:{_GAP}[0-9]){{9}}"
+_FIXED = r"0[1-9][0-9]{1,2}[\s)-]*[2-8][0-9]{2,3}[\s-]?[0-9]{4}|400[\s-]?[0-9]{3}[\s-]?[0-9]{4}"
+_PHONE = re.compile(rf"(?<![0-9])(?:{_MOBILE}|{_FIXED})(?![0-9])")
+_LONGEST = 64
 _DAY = pd.Timedelta(days=1)
 _Layout = TypeVar("_Layout", bound="NumberLayout")
 _AHEAD = pd.Timedelta(days=1)  # clocks of reporters and offices differ, but not by a whole day
@@ -64,6 +72,9 @@ class Columns(Record, frozen=True):
     mode: tuple[str, ...] = ()
     channel: tuple[str, ...] = ()
     count: tuple[str, ...] = ()
+    work_order: tuple[str, ...] = ()
+    area: tuple[str, ...] = ()
+    carrier: tuple[str, ...] = ()
 
 
 class NumberLayout(Record, frozen=True, kw_only=True):
@@ -156,8 +167,9 @@ def own_layout(path: Path, kind: type[_Layout], name: str, *, implied: bool = Fa
 class ReadComplaints:
     """Keyed complaints of a file, in its order, and the number of quarantined rows by reason.
 
-    table: number (token), at, known_at, reporter (token), category, mode and channel. A file that counts has `count`
-    channel in place of reporter, category, mode and channel. day_only: number of rows of which only the day is known.
+    table: number (token), at, known_at, reporter (token), category, mode, channel, and those of OFFICE_COLUMNS that
+    the file has. A file that counts has `count` and channel in place of reporter, category, mode and channel.
+    day_only: number of rows of which only the day is known.
     """
 
     table: pd.DataFrame
@@ -189,8 +201,10 @@ def read_complaint_file(
     progress("key", 0.5)
     table, day_only = _decoded(rows, layout, key, published)
     if "count" not in rows.roles:
-        rows.mark(rows.cells.duplicated(), DUPLICATE, "", "each complaint once")
-    shown = {name: role for role, columns in rows.roles.items() for name in columns}
+        of_office = [name for role in OFFICE_COLUMNS for name in rows.roles.get(role, ())]
+        rows.mark(rows.cells.drop(columns=of_office).duplicated(), DUPLICATE, "", "each complaint once")
+    # A cell of an office may hold a telephone number, so the quarantine does not show it.
+    shown = {name: role for role, columns in rows.roles.items() if role not in OFFICE_COLUMNS for name in columns}
     sound, invalid = rows.set_apart(shown, quarantine, key, strict=strict)
     table = table.iloc[sound].reset_index(drop=True)
     check_any_valid(len(table), invalid)
@@ -229,7 +243,25 @@ def _decoded(
         else:
             table[role] = {"channel": layout.channel or None, "category": "other"}.get(role)
     rows.mark(table["category"].isna(), UNKNOWN_WORD, "category", "what the call was about")
+    for role in OFFICE_COLUMNS:
+        if role in roles:
+            expected = f"at most {_LONGEST} printable characters without a telephone number"
+            table[role] = rows.parsed(roles[role][0], role, _office_text, expected)
     return table, day_only
+
+
+def _office_text(text: str) -> str | None:
+    """Returns a text as an office writes it; None if it is too long or may hold a telephone number.
+
+    A work order is a long run of digits, so only runs with the form of a Chinese telephone number are refused.
+
+    >>> [_office_text(text) for text in ("202603100000017", "2026-03-10-000017", "四川省", "CMCC")]
+    ['202603100000017', '2026-03-10-000017', '四川省', 'CMCC']
+    >>> [_office_text(text) for text in ("12 138-0013 8000", "０２８-88880000", "(010)65550000")]
+    [None, None, None]
+    """
+    is_phone = _PHONE.search(unicodedata.normalize("NFKC", text)) is not None
+    return text if len(text) <= _LONGEST and text.isprintable() and not is_phone else None
 
 
 def end_of_day(moments: pd.Series[pd.Timestamp], zone: str) -> pd.Series[pd.Timestamp]:

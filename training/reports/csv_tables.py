@@ -40,7 +40,7 @@ def write_tables(figures: RunFigures, folder: Path) -> None:
         else [],
     }
     for name, table in rows.items():
-        _write_rows(folder / f"{name}.csv", table)
+        write_rows(folder / f"{name}.csv", table)
 
 
 def baseline_row(head: Headline) -> dict[str, object]:
@@ -61,10 +61,18 @@ def flatten(figures: Mapping[str, object]) -> dict[str, object]:
     return row
 
 
-def _write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Writes rows as a CSV file with all their columns, in the order of their first use; no file without rows.
+
+    A spreadsheet would read a text that starts with = + - @ as a formula, so an apostrophe stands before it.
+    """
     if rows:
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
         write_atomic(path, text.getvalue().encode())
+
+
+def _inert(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

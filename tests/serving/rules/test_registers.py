@@ -141,7 +141,7 @@ def test_an_invalid_register_is_refused_in_one_line(tmp_path, name, text, messag
 
 def test_registers_of_a_simulated_world_survive_a_round_trip(world_folder, tmp_path):
     read = read_registers(world_folder, KEY)
-    assert set(read.accepted) == set(SCHEMA) - {"discredited", "trusted"}
+    assert set(read.accepted) == set(SCHEMA) - {"discredited", "operators", "trusted"}
     assert all(read.accepted.values())
     assert not any(read.quarantined.values())
     write_registers(read.registers, tmp_path)
@@ -324,7 +324,7 @@ def test_files_without_optional_columns_are_read_and_a_row_is_named_by_its_value
 NUMBERS = [KEY.token("number", str(n)) for n in range(2)]
 BLOCKS = [KEY.token("block", str(n)) for n in range(2)]
 TRUNKS = [KEY.token("trunk", str(n)) for n in range(2)]
-WORDS = {"number": NUMBERS, "block": BLOCKS, "trunk": TRUNKS, "text": ["loans", "own use", "any"],
+WORDS = {"number": NUMBERS, "block": BLOCKS, "trunk": TRUNKS, "operator": TRUNKS, "text": ["loans", "own use", "any"],
          "licence": ["B2-2009 0059"],
          "flag": [True, False], "hour": [0, 18], "count": [3, 200]}  # fmt: skip
 TERMS = Terms(marketing=("loans",), uses={"own use": ("mobile", "fixed"), "any": ()})

@@ -123,18 +123,23 @@ def test_rows_are_not_known_before_their_file_is_published(tmp_path):
 @pytest.mark.source("L2", "L27", "L44", by="training/data/complaint_files.py")
 def test_complaints_of_the_12321_layout_are_read(tmp_path):
     text = (
-        "编号,举报人号码,被举报号码,来电时间,举报时间,内容,形式\n"
-        "1,13800138000,95013123456,2025-03-04 10:00,2025-03-04 12:30:00,贷款理财,录音\n"
-        "2,13800138001,0086 138-0013-8002,2025/03/04 10:00,2025/03/05 00:00,房产,\n"
-        "3,13800138001,13800138002,2025/03/04 10:00,2025/03/05 00:00,天气,人工\n"
-        "4,13800138001,95013123456,2025/03/04 10:00,2025/03/05 00:00,诈骗,\n"
-        "5,13800138003,95013123456,2025/03/04 10:00,2025/03/05 00:00,疑似诈骗,\n"
+        "编号,举报人号码,被举报号码,来电时间,举报时间,内容,形式,地区,运营商\n"
+        "202503040000017,13800138000,95013123456,2025-03-04 10:00,2025-03-04 12:30:00,贷款理财,录音,四川,中国移动\n"
+        "2,13800138001,0086 138-0013-8002,2025/03/04 10:00,2025/03/05 00:00,房产,,,\n"
+        "3,13800138001,13800138002,2025/03/04 10:00,2025/03/05 00:00,天气,人工,,\n"
+        "4,13800138001,95013123456,2025/03/04 10:00,2025/03/05 00:00,诈骗,,,\n"
+        "5,13800138003,95013123456,2025/03/04 10:00,2025/03/05 00:00,疑似诈骗,,,\n"
+        "6 13800138009,13800138003,95013123456,2025/03/05 10:00,2025/03/06 00:00,疑似诈骗,,,\n"
+        "7,13800138003,95013123456,2025/03/04 10:00,2025/03/05 00:00,疑似诈骗,,,\n"
     )
     read = read_complaint_file(write_file(tmp_path, text), "12321", KEY)
     assert read.table["category"].tolist() == ["loans", "property", "fraud", "fraud"]
     assert [word if isinstance(word, str) else None for word in read.table["mode"]] == ["recording", *[None] * 3]
     assert read.table["at"].tolist() == [pd.Timestamp("2025-03-04 02:00", tz="UTC")] * 4
-    assert dict(read.quarantined) == {"unknown_word": 1}
+    assert dict(read.quarantined) == {"bad_value": 1, "duplicate": 1, "unknown_word": 1}
+    assert read.table["work_order"].tolist() == ["202503040000017", "2", "4", "5"]
+    assert read.table[["area", "carrier"]].iloc[0].tolist() == ["四川", "中国移动"]
+    assert "work_order" in arrow_table(read.table).column_names
     call = Intake(KEY)(Call(start=1e9, caller="13800138002", callee="13800138001"))
     assert read.table["number"][1] == call.caller
     assert read.table["reporter"][1] == call.callee  # the same token as in call records

@@ -66,8 +66,8 @@ def test_a_missing_truth_leaves_the_other_fingerprints_unchanged(dataset):
 
 
 def test_a_table_without_rows_gives_no_file(tmp_path):
-    csv_tables._write_rows(tmp_path / "none.csv", [])
-    csv_tables._write_rows(tmp_path / "one.csv", [{"a": 1, "b": None}])
+    csv_tables.write_rows(tmp_path / "none.csv", [])
+    csv_tables.write_rows(tmp_path / "one.csv", [{"a": 1, "b": None}])
     assert [path.name for path in tmp_path.iterdir()] == ["one.csv"]
     assert (tmp_path / "one.csv").read_text() == "a,b\n1,\n"
 

@@ -22,13 +22,12 @@ import pyarrow.parquet as pq
 
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.decode import Record, toml_as
-from callsieve.features.files.masking import has_long_digits
 from callsieve.features.reading.call_files import write_table
 from callsieve.features.reading.layouts import DEFAULT_ZONE
 from callsieve.serving.custody.expiry import expiry_filter
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.training.language import day, language
-from callsieve.training.oversight.log.folder_log import COMPLAINT, STEPS_FILE, PersonalLog
+from callsieve.training.oversight.log.folder_log import COMPLAINT, STEPS_FILE, PersonalLog, check_note
 
 from .complaint_counts import class_of, regulator_of
 from .parties import regulators
@@ -63,7 +62,8 @@ class Complaint(TypedDict):
     """A complaint with its status.
 
     `complaint` is its id (16 letters), `number` a token; `at` and `known_at` are local days. `dispatch` and `answer`
-    are deadlines: None before their clock runs, or after the step.
+    are deadlines: None before their clock runs, or after the step. `work_order`, `area` and `carrier` are as the office
+    that sent the file wrote them; None if it did not.
     """
 
     complaint: str
@@ -78,6 +78,9 @@ class Complaint(TypedDict):
     answer: str | None
     overdue: bool
     note: str
+    work_order: str | None
+    area: str | None
+    carrier: str | None
 
 
 Row = Mapping[str, Any]  # of a table
@@ -148,8 +151,7 @@ def enter(
             clock of the step reaches a year that the calendar lacks.
     """
     complaint, status, note = step.complaint, step.status, step.note
-    if has_long_digits(note) or not note.isprintable() or len(note) > 500:
-        raise ValueError("--note: expected at most 500 printable characters without a telephone number")
+    check_note(note, "--note")
     matches = [row for row in complaints_of(folder, calendar=calendar) if row["complaint"] == complaint]
     if not matches:
         raise ValueError(f"{complaint}: no such complaint in {folder}; see callsieve govern complaints list")
@@ -223,6 +225,9 @@ def _row(complaint: Row, step: Row | None, today: date, calendar: WorkingDays) -
         "answer": answer.isoformat() if answer else None,
         "overdue": clock is not None and today > clock,
         "note": "" if step is None else step["note"],
+        "work_order": complaint.get("work_order"),
+        "area": complaint.get("area"),
+        "carrier": complaint.get("carrier"),
     }
 
 

@@ -22,6 +22,7 @@ from callsieve.features.files.masking import has_long_digits
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.tokens import is_token
+from callsieve.features.reading.layouts import DEFAULT_ZONE
 from callsieve.serving.custody.expiry import is_expired, unexpired_rows
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import Retention, read_retention
@@ -40,17 +41,18 @@ REGISTERS = {
     "number_resources": ("number", "block", "holder", "licence", "area", "valid_from", "valid_to", "known_at"),
     "preferences": ("callee", "category", "accepts", "valid_from", "valid_to", "known_at"),
     "refusals": ("callee", "industry", "valid_from", "valid_to", "known_at"),
+    "operators": ("operator", "name", "valid_from", "valid_to", "known_at"),
 }  # fmt: skip
 COMPLAINTS = ("number", "reporter", "at", "known_at", "category", "mode")
-TOKENS = {"number", "block", "callee", "reporter", "trunk"}
+TOKENS = {"number", "block", "callee", "reporter", "trunk", "operator"}
 WORDS = {
     "business", "category", "industry", "principal", "agent", "declared_use", "subject", "access_point", "holder",
-    "licence", "area", "mode",
+    "licence", "area", "mode", "name",
 }  # fmt: skip
 JOINED = ("campaigns", "trunks", "number_resources")
 FLAGS = {"outsourced"}
 ADDABLE = WORDS | FLAGS | {"block"}  # columns of registers that a file may lack
-ADDABLE -= {"business", "category", "industry"}
+ADDABLE -= {"business", "category", "industry", "name"}
 MOMENTS = {"valid_from", "valid_to", "known_at", "at"}
 YES_NO = ("yes", "no")
 NOT_REGISTERED = "not registered"
@@ -254,6 +256,23 @@ def in_force(register: pd.DataFrame, moment: pd.Timestamp, key: Sequence[str]) -
     effective = register[(register["known_at"] <= moment) & (register["valid_from"] <= moment)]
     last = effective.sort_values(["valid_from", "known_at"], kind="stable").drop_duplicates(list(key), keep="last")
     return last[last["valid_to"].isna() | (last["valid_to"] > moment)]
+
+
+def party_names(source: ReportData, moment: str) -> dict[str, str]:
+    """Returns the names of operators and trunks by token: firms, which a report may name.
+
+    An operator's name is that of the register of operators; a trunk has the name of its subject in the ledger.
+
+    Args:
+        moment: day at whose beginning the registers are read, such as "2026-04-01".
+    """
+    names: dict[str, str] = {}
+    for register, token, name in (("operators", "operator", "name"), ("trunks", "trunk", "subject")):
+        rows = source.registers[register]
+        key = [token, *(column for column in ("number", "block") if column in rows)]
+        named = in_force(rows, pd.Timestamp(moment, tz=DEFAULT_ZONE), key).dropna(subset=[name])
+        names |= dict(zip(named[token], named[name], strict=True))
+    return names
 
 
 def _yes(flags: Array) -> Column:

@@ -2,7 +2,8 @@
 
 The published report hides small cells and rounds. The audit shows every operator, and every trunk with its subject,
 access point and declared use. It needs a ticket of another person and enters the audit log. It counts the calls of
-firms' lines and names no number. `privacy reidentify` turns tokens of parties into names.
+firms' lines and names no number. Names are those of the registers; `privacy reidentify` finds
+others.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.oversight.log.tickets import PARTY_AUDIT, AccessControl, Act
 
 from .complaint_counts import calls_of_complaints
-from .parties import Column, ReportData, columns, dictionary, in_force, read_report_data
+from .parties import Column, ReportData, columns, dictionary, in_force, party_names, read_report_data
 from .report import periods, within
 
 PARTIES = ("operator", "trunk")
@@ -81,9 +82,9 @@ def write_audit(
 def party_rows(audit: PartyAudit) -> pd.DataFrame:
     """Returns one row for each operator and trunk with a call in the period, those with the most calls first.
 
-    Columns: `kind`, `party` (token), the ledger's entry of a trunk at the end of the period (LEDGER), `calls`, `before`
-    (calls of the period before), distinct `callees` and `callers`, calls by the attributes of the report, and
-    `complaints` that became known in the period.
+    Columns: `kind`, `party` (token), its `name`, the entry of a trunk in the ledger at the end of the period (LEDGER),
+    `calls`, `before` (calls of the period before), distinct `callees` and `callers`, calls by the attributes of the
+    report, and `complaints` that became known in the period.
     """
     source = audit.source
     attributes = columns(source)
@@ -98,9 +99,10 @@ def party_rows(audit: PartyAudit) -> pd.DataFrame:
     end = pd.Timestamp(audit.now.partition("/")[2], tz="UTC")
     ranges = in_force(source.registers["trunks"], end, ["trunk", "number", "block"])  # a trunk has a row for each
     entries = ranges.drop_duplicates("trunk", keep="last").set_index("trunk")
+    rows["name"] = rows["party"].map(party_names(source, audit.now.partition("/")[2])).astype(object)
     for name in LEDGER:
         rows[name] = rows["party"].map(entries[name].to_dict()).astype(object)
-    first = ["kind", "party", *LEDGER]
+    first = ["kind", "party", "name", *LEDGER]
     return rows[[*first, *(name for name in rows.columns if name not in first)]]
 
 

@@ -20,7 +20,8 @@ from callsieve.features.files.progress import Progress
 
 from .complaint_counts import complaint_cells, groups_with_shared_callees
 from .disclosure import BASE, LEAST, Cell, Count, Partition, protect
-from .parties import UNCLASSIFIED, Column, ReportData, columns, dictionary, in_force, read_report_data
+from .parties import UNCLASSIFIED, Column, ReportData, columns, dictionary, in_force, party_names, read_report_data
+from .past_counts import compare
 
 if TYPE_CHECKING:
     from .report_page import LeagueRow, ReportFigures, ReportRow
@@ -80,9 +81,10 @@ def write_report(
     until: str | None = None,
     days: int = 7,
     least: Mapping[str, int] = LEAST,
+    past: Path | None = None,
     progress: Progress,
 ) -> ReportFigures:
-    """Writes the report of some days: `report.html` and `cells.parquet` in `out`.
+    """Writes the report of some days in `out`: `report.html`, `report.xlsx`, `tables/` (CSV) and `cells.parquet`.
 
     Args:
         data: folder of keyed calls, declared for statistics.
@@ -90,10 +92,12 @@ def write_report(
         until: local date after the last day of the report; by default the last day of the calls.
         days: length of the period; the previous period has the same length.
         least: minimum of distinct callees and callers in a shown cell.
+        past: file of the counts of earlier reports, which gets those of this one.
     Raises:
         ValueError: if there are no calls in the period, or every cell is below the minimum.
     """
     from .report_page import write_cells, write_page
+    from .report_tables import write_tables
 
     progress("read", 0.1)
     source = read_report_data(data, verdicts)
@@ -106,12 +110,16 @@ def write_report(
     comparable = any(cell.period == before for cell in calls)
     complaints = complaint_cells(source, (now, before) if comparable else (now,), least)
     cells = calls | preference_cells(source, now, least) | complaints
-    tables = tables_of(cells, now, before)
+    tables, names = tables_of(cells, now, before), party_names(source, now.partition("/")[2])
+    if past is not None:
+        compare(tables, names, now, before, past)
+    shown = {row["row"] for rows in tables.values() for row in rows}
     figures: ReportFigures = {
         "now": now, "before": before, "least": dict(least), "base": BASE, "bulk": BULK, "tables": tables,
-        "leagues": leagues(tables),
+        "leagues": leagues(tables), "names": {token: name for token, name in names.items() if token in shown},
     }  # fmt: skip
     write_cells(cells, out / "cells.parquet")
+    write_tables(figures, out)
     write_page(figures, out / "report.html")
     progress("write", 1.0)
     return figures
@@ -255,6 +263,7 @@ def tables_of(cells: Mapping[Cell, Count], now: str, before: str) -> dict[str, l
                 "people": dict(count.people),
                 "splits": {},
                 "before": None if past is None else past.records,
+                "year_before": None,
             }
             tables.setdefault(cell.table, []).append(row)
     splits = {(table, row["row"]): row["splits"] for table, rows in tables.items() for row in rows}
@@ -265,7 +274,7 @@ def tables_of(cells: Mapping[Cell, Count], now: str, before: str) -> dict[str, l
 
 
 def periods(source: ReportData, until: str | None, days: int) -> tuple[str, str]:
-    """Returns the period of a report and the previous period, both `days` long.
+    """Returns the period of a report and the previous period, both `days` long; before a whole month, the month before.
 
     Args:
         until: local date after the last day; by default the day of the last call, because its records are often
@@ -279,7 +288,11 @@ def periods(source: ReportData, until: str | None, days: int) -> tuple[str, str]
         last = int(source.calls["day"].to_numpy().max())
     else:
         raise ValueError("calls.parquet: expected at least one call")
-    return period_of(last - days, last), period_of(last - 2 * days, last - days)
+    first = last - days
+    begin, end = (EPOCH + timedelta(days=day) for day in (first, last))
+    if begin.day == end.day == 1 and days <= 31:
+        return period_of(first, last), period_of(first - (begin - timedelta(days=1)).day, first)
+    return period_of(first, last), period_of(first - days, first)
 
 
 def within(source: ReportData, period: str) -> Array:

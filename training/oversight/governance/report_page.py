@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -32,7 +33,8 @@ WORDS = {"all": "all calls", "95_call_centre": "95, call centres", "95_service":
 class ReportRow(TypedDict):
     """A row of a table: calls, distinct people by kind, and calls of the previous period (None if not comparable).
 
-    `splits` has the calls of each part, by split.
+    `year_before` has the calls of the same dates a year earlier, from the file of earlier counts. `splits` has the
+    calls of each part, by split.
     """
 
     row: str
@@ -40,6 +42,7 @@ class ReportRow(TypedDict):
     people: dict[str, int]
     splits: dict[str, dict[str, int]]
     before: int | None
+    year_before: int | None
 
 
 class LeagueRow(TypedDict):
@@ -61,7 +64,7 @@ class LeagueRow(TypedDict):
 
 
 class ReportFigures(TypedDict):
-    """The figures of the page: its periods, its limits, and the rows by table."""
+    """The figures of the page: its periods, its limits, the rows by table, and the names of parties by token."""
 
     now: str
     before: str
@@ -70,6 +73,7 @@ class ReportFigures(TypedDict):
     bulk: int
     tables: dict[str, list[ReportRow]]
     leagues: dict[str, list[LeagueRow]]
+    names: dict[str, str]
 
 
 def write_cells(counts: Mapping[Cell, Count], path: Path) -> None:
@@ -96,22 +100,26 @@ def page(figures: ReportFigures) -> str:
         figures: the result of `report.write_report`.
     """
     pages = environment(__package__)
-    pages.filters |= {"named": named, "part": part, "change": change, "days": days}
+    names = figures["names"]
+    pages.filters |= {"named": partial(named, names=names), "part": part, "change": change, "days": days}
     actions = any("action" in row["splits"] for rows in figures["tables"].values() for row in rows)
     template = pages.get_template("governance.html")
-    plots, names = pictures(figures["tables"]), regulators().regulators
-    return render(template, figures, actions=actions, pictures=plots, regulators=names)
+    yearly = any(row.get("year_before") is not None for rows in figures["tables"].values() for row in rows)
+    plots, regulator_names = pictures(figures["tables"], names), regulators().regulators
+    return render(template, figures, actions=actions, yearly=yearly, pictures=plots, regulators=regulator_names)
 
 
-def named(row: str) -> str:
-    """Returns the display label of a row; a token is shortened to its first eight letters.
+def named(row: str, names: Mapping[str, str]) -> str:
+    """Returns the display label of a row: the name of a party with the first letters of its token, or that token alone.
 
-    >>> named("e1." + "abcdefgh" * 4), named("customer_service")
+    >>> named("e1." + "abcdefgh" * 4, {}), named("customer_service", {})
     ('e1.abcdefgh…', 'customer service')
+    >>> named("e1." + "abcdefgh" * 4, {"e1." + "abcdefgh" * 4: "甲公司"})
+    '甲公司 e1.abcd…'
     """
     epoch, dot, token = row.partition(".")
     if dot and len(token) == 32:
-        return f"{epoch}.{token[:8]}…"
+        return f"{names[row]} {epoch}.{token[:4]}…" if row in names else f"{epoch}.{token[:8]}…"
     return WORDS[row] if row in WORDS and current_language() == "en" else words(row)
 
 
@@ -121,17 +129,17 @@ def part(row: ReportRow, split: str, word: str = "yes") -> float | None:
     return parts.get(word, 0) / row["calls"] if parts and row["calls"] else None
 
 
-def change(row: Mapping[str, Any]) -> str:
-    """Returns the change of calls against the previous period, as text.
+def change(row: Mapping[str, Any], before: str = "before") -> str:
+    """Returns the change of calls against the previous period, or against "year_before", as text.
 
     >>> change({"calls": 110, "before": 100}), change({"calls": 3, "before": None}), change({"calls": 30, "before": 10})
     ('+10%', '–', '3.0 times')
     >>> change({"calls": 999, "before": 1000})
     '0%'
     """
-    if not row["before"]:
+    if not row.get(before):
         return NOT_SHOWN
-    ratio = row["calls"] / row["before"]
+    ratio = row["calls"] / row[before]
     if ratio >= 2:
         return gettext("%(ratio)s times", ratio=round(ratio, 1))
     return f"{ratio - 1:+.0%}" if round(ratio, 2) != 1 else "0%"
@@ -148,22 +156,22 @@ def days(period: str) -> str:
     return gettext("%(low)s to %(high)s", low=day(date.fromisoformat(first)), high=day(last))
 
 
-def pictures(tables: Mapping[str, Sequence[ReportRow]]) -> dict[str, Picture]:
-    """Returns the pictures of all tables that have rows to show, by name."""
+def pictures(tables: Mapping[str, Sequence[ReportRow]], names: Mapping[str, str]) -> dict[str, Picture]:
+    """Returns the pictures of all tables that have rows to show, by name; `names` has the parties' by token."""
     plots = {}
     with mpl.rc_context(RC):
         for name in ("operator", "trunk", "industry", "victims_in_common"):
             if rows := list(tables.get(name, ()))[:MAX_BARS]:
-                plots[name] = Picture(svg(_calls(rows, False)), svg(_calls(rows, True)))
+                plots[name] = Picture(svg(_calls(rows, names, False)), svg(_calls(rows, names, True)))
         if rows := [row for row in tables.get("preferences", ()) if part(row, "accepts") is not None]:
             plots["preferences"] = Picture(svg(_accepted(rows, False)), svg(_accepted(rows, True)))
         for name in ("operator", "trunk"):
             if rows := [row for row in tables.get(name, ()) if (part(row, "action", "pass") or 1.0) < 1.0][:MAX_BARS]:
-                plots[f"{name}_mix"] = Picture(svg(_mix(rows, False)), svg(_mix(rows, True)))
+                plots[f"{name}_mix"] = Picture(svg(_mix(rows, names, False)), svg(_mix(rows, names, True)))
     return plots
 
 
-def _calls(rows: Sequence[ReportRow], narrow: bool) -> Figure:
+def _calls(rows: Sequence[ReportRow], names: Mapping[str, str], narrow: bool) -> Figure:
     """Draws a bar for the calls of each row, with a mark at the previous period."""
     figure, ax = blank(narrow, 1.2 + 0.3 * len(rows))
     ax.barh(range(len(rows)), [row["calls"] for row in rows], color=BLUE, height=0.6, label=gettext("calls"))
@@ -177,12 +185,12 @@ def _calls(rows: Sequence[ReportRow], narrow: bool) -> Figure:
         ax.xaxis.set_minor_formatter(NullFormatter())  # on a short axis its labels cover each other
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     ax.set_xlabel(gettext("calls (log scale)") if most > LOG_FROM * least else gettext("calls"))
-    named_rows(ax, [named(row["row"]) for row in rows])
+    named_rows(ax, [named(row["row"], names) for row in rows])
     legend(ax)
     return figure
 
 
-def _mix(rows: Sequence[ReportRow], narrow: bool) -> Figure:
+def _mix(rows: Sequence[ReportRow], names: Mapping[str, str], narrow: bool) -> Figure:
     """Draws stacked bars of the share of each action other than "pass"."""
     figure, ax = blank(narrow, 1.2 + 0.3 * len(rows))
     left = [0.0] * len(rows)
@@ -193,7 +201,7 @@ def _mix(rows: Sequence[ReportRow], narrow: bool) -> Figure:
     ax.set_xlim(0, max(0.01, *left) * 1.05)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.2g}" if x and x < 0.0005 else f"{x:.1%}"))
     ax.set_xlabel(gettext("share of calls labelled, screened or blocked"))
-    named_rows(ax, [named(row["row"]) for row in rows])
+    named_rows(ax, [named(row["row"], names) for row in rows])
     legend(ax)
     return figure
 
@@ -206,6 +214,6 @@ def _accepted(rows: Sequence[ReportRow], narrow: bool) -> Figure:
     ax.barh(range(len(rows)), yes, color=BLUE, height=0.6, label=gettext("accept"))
     ax.barh(range(len(rows)), no, left=yes, color=GREY, height=0.6, label=gettext("do not accept"))
     ax.set_xlabel(gettext("people with a stated preference"))
-    named_rows(ax, [named(row["row"]) for row in rows])
+    named_rows(ax, [named(row["row"], {}) for row in rows])
     legend(ax)
     return figure

@@ -20,6 +20,7 @@ from .run_paths import log_folder
 DECLARATION, IMPORT, COMPLAINT = "declaration", "import", "complaint"  # kinds of entries
 STEPS_FILE = "complaint_status.parquet"  # table of the steps of complaints
 _LONGEST = 100
+_LONGEST_NOTE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,12 @@ def check_person(person: str) -> None:
     """Raises a ValueError unless a text names a person: one line, not too long, without a telephone number."""
     if not person.strip() or not person.isprintable() or len(person) > _LONGEST or has_long_digits(person):
         raise ValueError(f"--person: expected a name of at most {_LONGEST} characters without a telephone number")
+
+
+def check_note(text: str, option: str) -> None:
+    """Raises a ValueError unless a text is printable, not too long, and without a telephone number."""
+    if has_long_digits(text) or not text.isprintable() or len(text) > _LONGEST_NOTE:
+        raise ValueError(f"{option}: expected at most {_LONGEST_NOTE} printable characters without a telephone number")
 
 
 def folder_log(folder: Path, signing_key: Path | None, log: Path | None = None) -> SignedLog:

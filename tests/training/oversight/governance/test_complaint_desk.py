@@ -35,6 +35,7 @@ def folder(tmp_path):
         "category": list(CATEGORIES),
         "mode": ["human", "recording", None, "bombing"],
         "channel": ["complaint"] * 4,
+        "work_order": ["202603060000001", None, "202603060000003", None],
     }
     moments = pa.array([FRIDAY] * 4, pa.timestamp("ms", "UTC"))
     pq.write_table(pa.table(table | {"at": moments, "known_at": moments}), tmp_path / "complaints.parquet")
@@ -122,6 +123,7 @@ def test_the_status_goes_back_to_the_person_who_complained(folder, run_command, 
     real_bundle.NUMBER_KEY.write(key)
     code, out, _ = run_command("govern", "complaints", "list", "--data", folder, "--regulator", "housing", "--json")
     [row] = json.loads(out)["complaints"]
+    assert row["work_order"] == "202603060000003"
     assert code == 1 and row["overdue"], "the clock of March 2026 is over"
     words = ("govern", "complaints", "enter", row["complaint"], "dispatched", "--data", folder, "--person", "p1")
     assert run_command(*words)[:2] == (0, f"{row['complaint']}: dispatched\n")

@@ -447,7 +447,9 @@ def test_the_page_opens_without_a_network_or_an_error(output, tmp_path):
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
     assert "谁接入谁负责" in text and "没有达到最低数量要求" not in text
     shown = re.sub(r"(?s)<style>.*?</style>|<[^>]*>|\w+\.\w+…|principal-\w+", " ", text)
-    assert set(re.findall(r"[A-Za-z]{2,}", shown)) <= {"callsieve", "cells", "parquet"}
+    assert set(re.findall(r"[A-Za-z]{2,}", shown)) <= {
+        "callsieve", "cells", "parquet", "report", "xlsx", "tables",
+    }  # fmt: skip
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
     shot = ("--window-size=390,2000", f"--screenshot={tmp_path / 'page.png'}", f"--user-data-dir={tmp_path / 'p'}")
     words = [CHROMIUM, *flags, *shot, path.as_uri()]

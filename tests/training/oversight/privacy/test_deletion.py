@@ -538,7 +538,7 @@ def test_invalid_retention_rules_are_refused(tmp_path):
     path = tmp_path / "rules.toml"
     for old, new in (("ceiling = 60", "ceiling = -1"), ("floor = 400", "floor = 4000"),
                      ('follows = "calls"', 'follows = "truth"'),
-                     ('moment = "start"', ""), ('version = "2026-11.4"', "")):  # fmt: skip
+                     ('moment = "start"', ""), ('version = "2026-11.5"', "")):  # fmt: skip
         path.write_text(whole.replace(old, new, 1))
         with refused(r"rules\.toml: "):
             read_retention(path)
