@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from callsieve.features.files.atomic import write_new
 from callsieve.features.files.dates import parse_time
 from callsieve.features.keys.tokens import read_key
 from callsieve.serving.bundle.signing import AUDIT
@@ -225,7 +226,7 @@ def rectification_list(data: Data) -> Result:
     """
     from callsieve.training.oversight.governance.rectification import rectifications
 
-    rows = rectifications(data / AUDIT)
+    rows = sorted(rectifications(data / AUDIT), key=lambda row: (row["state"], row["due"]))
     names = ("party", "reason", "ordered", "due", "state")
     lines = [
         (*(str(dict(row)[name]) for name in names), str(len(row["rechecks"])), "overdue" * row["overdue"])
@@ -246,6 +247,10 @@ def compliance(
         list[Path] | None, typer.Option("--key", help="Key file that turns numbers into tokens; repeat for several.")
     ] = None,
     keys: Annotated[Path | None, typer.Option("--keys", help="File of API keys; see `callsieve live api-key`.")] = None,
+    assessment: Annotated[
+        Path | None,
+        typer.Option("--assessment", help="New Markdown file: an impact assessment (个人信息保护影响评估) to fill in."),
+    ] = None,
 ) -> Result:
     """Print the records of processing, and which legal duties are met; exit code 1 if one is broken.
 
@@ -253,11 +258,13 @@ def compliance(
 
     Example: callsieve govern compliance --data world --audit audit
     """
-    from callsieve.training.oversight.governance.compliance import AuditScope, report
+    from callsieve.training.oversight.governance import compliance as checked
 
     from .terminal_tables import checks
 
-    result = report(AuditScope(tuple(data or ()), audit, tuple(key or ()), keys))
+    result = checked.report(checked.AuditScope(tuple(data or ()), audit, tuple(key or ()), keys))
+    if assessment is not None:
+        write_new(assessment, checked.assessment(result).encode())
     return Result(result, lambda: checks.duties(result), failed=not result["holds"])
 
 

@@ -7,11 +7,14 @@ audit log. A duty is reported as unknown if the caller does not name the files t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, StrictUndefined
 
 from callsieve.features.files.dates import DAY, now_ms
 from callsieve.features.keys.tokens import read_key
@@ -26,6 +29,7 @@ from callsieve.training.oversight.log.tickets import EXPORT, MOST_WITHOUT, NEEDE
 from callsieve.training.oversight.privacy import deletion, retention_run
 from callsieve.training.oversight.privacy.intents import INTENT, open_intents
 from callsieve.training.oversight.privacy.states import calls_fingerprint, earlier_fingerprints, models_trained_on
+from callsieve.training.reports.wording import in_markdown
 
 HOURS_TO_ERASE = 24
 
@@ -72,6 +76,15 @@ def report(scope: AuditScope, now: int | None = None) -> dict[str, Any]:
         "duties": [asdict(duty) for duty in duties],
         "holds": not any(duty.holds is False for duty in duties),
     }
+
+
+def assessment(result: Mapping[str, Any]) -> str:
+    """Returns a Chinese template of an impact assessment (个人信息保护影响评估) in Markdown, filled from a report."""
+    pages = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True)  # noqa: S701 - `plain` escapes
+    pages.filters["plain"] = lambda text: in_markdown(str(text)).replace("|", "\\|")
+    template = files(__package__).joinpath("impact_assessment.md").read_text(encoding="utf-8")
+    models = dict.fromkeys(model for row in result["processing"] for model in row["models"])
+    return pages.from_string(template).render(result, models=list(models))
 
 
 def processing(folder: Path, log: Path | None, rules: Retention) -> dict[str, Any]:

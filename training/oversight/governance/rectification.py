@@ -1,4 +1,4 @@
-"""Orders of rectification (整改) to a party: entries of the audit log, each with its person, a deadline and a re-check."""
+"""Orders of rectification (整改) to a party, with deadline and re-checks: entries of the audit log."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from zoneinfo import ZoneInfo
 
 from callsieve.features.reading.layouts import DEFAULT_ZONE
 from callsieve.training.oversight.log.audit_log import has_log, payloads
-from callsieve.training.oversight.log.folder_log import PersonalLog, check_note
+from callsieve.training.oversight.log.folder_log import RECTIFICATION, PersonalLog, check_note
 
 from .working_days import WorkingDays
 
-KIND = "rectification"  # of the entries
 ORDER, RECHECK = "order", "recheck"
 OPEN, REMEDIED = "open", "remedied"
 Outcome = Literal["remedied", "not-remedied"]
@@ -45,7 +44,7 @@ def order(log: PersonalLog, party: str, reason: str, days: int, calendar: Workin
     if _open_orders(log.log.folder, party):
         raise ValueError(f"{party}: has an open order; enter its re-check with callsieve govern rectification recheck")
     due = calendar.due(_today(), days).isoformat()
-    log.append(KIND, {"act": ORDER, "party": party, "reason": reason, "due": due})
+    log.append(RECTIFICATION, {"act": ORDER, "party": party, "reason": reason, "due": due})
     return _open_orders(log.log.folder, party)[0]
 
 
@@ -58,12 +57,12 @@ def recheck(log: PersonalLog, party: str, outcome: Outcome, note: str) -> Rectif
     check_note(note, "--note")
     if not _open_orders(log.log.folder, party):
         raise ValueError(f"{party}: has no open order; see callsieve govern rectification list")
-    log.append(KIND, {"act": RECHECK, "party": party, "outcome": outcome, "note": note})
+    log.append(RECTIFICATION, {"act": RECHECK, "party": party, "outcome": outcome, "note": note})
     return _of(rectifications(log.log.folder), party)[-1]
 
 
 def rectifications(log: Path, today: date | None = None) -> list[Rectification]:
-    """Returns all orders of an audit log, open ones first, by deadline.
+    """Returns all orders of an audit log, in their order.
 
     Args:
         log: folder of the log.
@@ -71,7 +70,7 @@ def rectifications(log: Path, today: date | None = None) -> list[Rectification]:
     """
     today = today or _today()
     orders: list[Rectification] = []
-    for entry, act in payloads(log, KIND) if has_log(log) else ():
+    for entry, act in payloads(log, RECTIFICATION) if has_log(log) else ():
         day = datetime.fromisoformat(entry.at).astimezone(ZoneInfo(DEFAULT_ZONE)).date().isoformat()
         if act["act"] == ORDER:
             overdue = today.isoformat() > act["due"]
@@ -91,7 +90,7 @@ def rectifications(log: Path, today: date | None = None) -> list[Rectification]:
             row["rechecks"].append((day, act["outcome"], act["note"]))
             if act["outcome"] == REMEDIED:
                 row["state"], row["overdue"] = REMEDIED, False
-    return sorted(orders, key=lambda row: (row["state"] != OPEN, row["due"]))
+    return orders
 
 
 def _open_orders(log: Path, party: str) -> list[Rectification]:

@@ -45,6 +45,7 @@ LOCKS = (LOCK, "moving", "entering", "erasing")  # files of the locks that promo
 KINDS = (
     "gates", "touch", "run", "promotion", "rollback", "policy", "threshold", "access", "erasure",
     "decision", "retention", "deletion", "key", "declaration", "import", "complaint",
+    "rectification",
 )  # fmt: skip
 MOVES: Final = ("promotion", "rollback")
 # What a judgement needs stays.

@@ -17,7 +17,12 @@ from .audit_log import SignedLog, has_log
 from .key_folder import key_path, log_signing_key, new_key
 from .run_paths import log_folder
 
-DECLARATION, IMPORT, COMPLAINT = "declaration", "import", "complaint"  # kinds of entries
+DECLARATION, IMPORT, COMPLAINT, RECTIFICATION = (
+    "declaration",
+    "import",
+    "complaint",
+    "rectification",
+)  # kinds of entries
 STEPS_FILE = "complaint_status.parquet"  # table of the steps of complaints
 _LONGEST = 100
 _LONGEST_NOTE = 500

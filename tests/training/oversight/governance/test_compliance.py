@@ -9,7 +9,7 @@ import pytest
 
 from callsieve.features.files.dates import DAY
 from callsieve.serving.http.api_keys import SCOPES, add_key, read_keys
-from callsieve.training.oversight.governance.compliance import DUTIES, AuditScope, report
+from callsieve.training.oversight.governance.compliance import DUTIES, AuditScope, assessment, report
 from callsieve.training.oversight.log.audit_log import LOG, append
 from callsieve.training.oversight.log.tickets import EXPORT, REIDENTIFY
 from callsieve.training.oversight.privacy.rewriting import rewrite
@@ -29,15 +29,18 @@ def broken(scope):
 
 
 @pytest.mark.source("L33", by="training/oversight/governance/compliance.py")
-def test_the_register_of_processing_has_declarations_and_accesses(folder, log, key, command_json):  # noqa: F811
+def test_the_register_of_processing_has_declarations_and_accesses(folder, log, key, command_json, tmp_path):  # noqa: F811
     append(log, "retention", {"erased": 0}, small.KEY)
     ticket = {"key": "k1", "by": "risk"}
     append(log, "access", {"act": EXPORT, "what": "a", "count": 700, "purpose": "court order", "person": "operations",
                            "tickets": [ticket], "source": str(folder)}, small.KEY)  # fmt: skip
     before = hashes(folder, log)
     words = ("govern", "compliance", "--data", folder, "--audit", log, "--key", key)
-    answer = command_json(*words)
+    answer = command_json(*words, "--assessment", tmp_path / "pia.md")
     assert hashes(folder, log) == before, "an auditor changes nothing"
+    text = (tmp_path / "pia.md").read_text(encoding="utf-8")
+    assert "| 合法性基础 | contract |" in text and "court order，700条" in text and "算法备案" in text
+    assert text.count("| 符合 |") == len(answer["duties"]) and text.count("【待填】") > 15
     [row] = answer["processing"]
     assert row["declared"]["purposes"] == ["training", "export"] and row["declared"]["basis"] == "contract"
     assert row["kept_days"]["calls"] == 60 and row["kept_days"]["complaints"] == 400 and "truth" not in row["kept_days"]
@@ -64,6 +67,15 @@ def test_accesses_and_deletions_are_listed_under_their_folder(folder, log, run_c
     assert answer["given_beside"] == [unplaced]
     alone = report(AuditScope((folder,), log, (), None))
     assert alone["given_beside"] == [*theirs["given"], unplaced], "an access outside the folders is listed too"
+
+
+def test_an_impact_assessment_shows_foreign_text_as_text():
+    declared = {"source": "<img src=x> | [a](b)", "basis": "b", "purposes": ["training"], "until": "2027-01-01"}
+    row = {"folder": "x", "declared": declared, "kept_days": {}, "models": [], "given": [], "deletions": 0}
+    duty = {"name": "declared", "row": "L42", "holds": False, "result": "a|b"}
+    text = assessment({"at": "2026-11-30", "processing": [row], "duties": [duty]})
+    assert "<img" not in text and "[a](" not in text
+    assert "| declared | L42 | **不符合** | a\\|b |" in text
 
 
 @pytest.mark.source("L33", "L41", by="training/oversight/governance/compliance.py")

@@ -3,9 +3,8 @@
 import csv
 import json
 import zipfile
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from xml.etree import ElementTree
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,9 +14,9 @@ from callsieve.features.intake.intake import Intake
 from callsieve.serving.batch.register_files import read_registers, write_registers
 from callsieve.training.language import language
 from callsieve.training.oversight.audit.verify import verify
+from callsieve.training.oversight.governance import rectification
 from callsieve.training.oversight.governance.rectification import rectifications
 from callsieve.training.oversight.governance.report import write_report
-from callsieve.training.oversight.governance.working_days import read_working_days
 from callsieve.training.oversight.log.audit_log import payloads
 from tests.support import real_bundle
 from tests.support.simulated import mark_simulated
@@ -76,7 +75,7 @@ def sheets(path):
     }
 
 
-@pytest.mark.source("L6", by="training/oversight/governance/parties.py")
+@pytest.mark.source("L5", by="training/oversight/governance/parties.py")
 def test_every_operator_of_the_register_has_its_name(office):
     folder, figures = office
     page = (folder / "report" / "report.html").read_text(encoding="utf-8")
@@ -124,17 +123,18 @@ def test_a_file_of_other_counts_is_refused(office, tmp_path):
 
 
 def test_an_order_of_rectification_is_open_until_a_recheck_closes_it(
-    tmp_path, run_command, command_json, command_error
+    tmp_path, run_command, command_json, command_error, monkeypatch
 ):
+    monkeypatch.setattr(rectification, "_today", lambda: date(2026, 3, 6))
     person = ("--data", tmp_path, "--person", "p1")
     order = ("govern", "rectification", "order", "示例电信", "--reason", "举报率居首", *person)
     assert "--reason: expected at most 500" in command_error(*order[:5], "致电 13800138000", *person)
     row = command_json(*order, "--days", "1")
-    begin = datetime.now(UTC).astimezone(ZoneInfo("Asia/Shanghai")).date()
-    assert row["due"] == read_working_days().due(begin, 1).isoformat() and row["state"] == "open"
+    assert (row["due"], row["state"]) == ("2026-03-09", "open"), "the Monday after"
     assert "has an open order" in command_error(*order)
-    late = begin + timedelta(days=30)
-    assert [row["overdue"] for row in rectifications(tmp_path / "audit", late)] == [True]
+    days = [date(2026, 3, day) for day in (9, 10)]
+    late = lambda: [rectifications(tmp_path / "audit", day)[0]["overdue"] for day in days]
+    assert late() == [False, True]
     recheck = ("govern", "rectification", "recheck", "示例电信")
     assert command_json(*recheck, "not-remedied", *person, "--note", "未整改")["state"] == "open"
     assert command_json(*recheck, "remedied", *person)["state"] == "remedied"
@@ -142,6 +142,6 @@ def test_an_order_of_rectification_is_open_until_a_recheck_closes_it(
     code, out, _ = run_command("govern", "rectification", "list", "--data", tmp_path, "--json")
     [row] = json.loads(out)["orders"]
     assert code == 0 and [outcome for _, outcome, _ in row["rechecks"]] == ["not-remedied", "remedied"]
-    assert [row["overdue"] for row in rectifications(tmp_path / "audit", late)] == [False]
+    assert late() == [False, False]
     entries = [payload["person"] for _, payload in payloads(tmp_path / "audit", "rectification")]
     assert entries == ["p1"] * 3 and not verify(tmp_path / "audit").faults
