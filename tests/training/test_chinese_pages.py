@@ -92,6 +92,7 @@ def governed():
     return governance_page.page({
         "tables": tables, "leagues": leagues, "least": {"callee": 10, "caller": 5}, "base": 5, "bulk": 100,
         "now": "2025-03-03/2025-03-10", "before": "2025-02-24/2025-03-03", "names": {"e1." + "a" * 32: "甲公司"},
+        "simulated": True,
     })  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from callsieve.features.arrays import Array
 from callsieve.features.files.dates import EPOCH, parse_day
 from callsieve.features.files.progress import Progress
+from callsieve.serving.custody.purposes import is_simulated
 
 from .complaint_counts import complaint_cells, groups_with_shared_callees
 from .disclosure import BASE, LEAST, Cell, Count, Partition, protect
@@ -117,6 +118,7 @@ def write_report(
     figures: ReportFigures = {
         "now": now, "before": before, "least": dict(least), "base": BASE, "bulk": BULK, "tables": tables,
         "leagues": leagues(tables), "names": {token: name for token, name in names.items() if token in shown},
+        "simulated": is_simulated(data),
     }  # fmt: skip
     write_cells(cells, out / "cells.parquet")
     write_tables(figures, out)

@@ -74,6 +74,7 @@ class ReportFigures(TypedDict):
     tables: dict[str, list[ReportRow]]
     leagues: dict[str, list[LeagueRow]]
     names: dict[str, str]
+    simulated: bool
 
 
 def write_cells(counts: Mapping[Cell, Count], path: Path) -> None:

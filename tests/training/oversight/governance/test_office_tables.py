@@ -82,6 +82,7 @@ def test_every_operator_of_the_register_has_its_name(office):
     token = {code: INTAKE.token("operator", code) for code in ("CM", "CT", "other")}
     assert figures["names"] == {token["CM"]: "=示例移动", token["CT"]: "示例电信"}
     assert page.count(f"示例电信 {token['CT'][:7]}…") >= 2 and f"{token['other'][:11]}…" in page
+    assert "这些通话是模拟的" in page
     assert "1380000" not in page and "1390000" not in str(figures)
 
 
@@ -98,6 +99,7 @@ def test_csv_and_workbook_have_the_tables_of_the_report_and_no_formula(office):
     assert {"=示例移动 " + INTAKE.token("operator", "CM")[:7] + "…"} < set(names)
 
 
+@pytest.mark.source("P10", by="training/oversight/governance/past_counts.py")
 def test_a_month_is_compared_with_the_month_and_the_year_before(office):
     folder, figures = office
     assert (figures["now"], figures["before"]) == ("2026-03-01/2026-04-01", "2026-02-01/2026-03-01")
