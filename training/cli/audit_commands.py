@@ -1,4 +1,4 @@
-"""The commands of the audit log: verify, witness, show, attempts, note, erase, prove, page."""
+"""The commands of the audit log: verify, witness, checkpoint, show, attempts, note, erase, prove, page."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from callsieve.features.files.atomic import write_new
 from callsieve.serving.bundle.signing import read_signing_key
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
@@ -32,10 +33,12 @@ class AnchorOptions:
     head: Annotated[
         list[Path] | None, typer.Option(help="Signed head of the log, stored outside it; repeat for several.")
     ] = None
-    witness: Annotated[list[Path] | None, typer.Option(help="File that `audit witness` wrote; repeat for several.")] = (
-        None
-    )
-    witness_key: Annotated[Path | None, typer.Option("--witness-key", help="Public key (PEM) of the witness.")] = None
+    witness: Annotated[
+        list[Path] | None, typer.Option(help="File of `audit witness`, or cosigned checkpoint; repeat for several.")
+    ] = None
+    witness_key: Annotated[
+        Path | None, typer.Option("--witness-key", help="Public key (PEM or C2SP) of the witness.")
+    ] = None
     gates_key: Annotated[Path | None, typer.Option("--gates-key", help="Public key (PEM) of the gates' owner.")] = None
 
 
@@ -89,6 +92,27 @@ def witness(
     head = anchors.witness(folder.log, read_signing_key(signing_key), out)
     facts = {"entries": head.size, "root": head.root, "out": str(out)}
     return Result(facts, f"{out}: {head.size} entries, root {head.root}")
+
+
+@console.private
+def checkpoint(
+    out: Annotated[Path, typer.Option("--out", help="New file for the checkpoint; add the cosignatures to its end.")],
+    request: Annotated[Path, typer.Option("--request", help="New file for the request to a witness.")],
+    folder: SignedRunOptions,
+    since: Annotated[int, typer.Option("--since-size", min=0, help="Size that the witness has cosigned last.")] = 0,
+) -> Result:
+    """Write the newest head of a log as a checkpoint (C2SP), and the request add-checkpoint for a stock witness.
+
+    Next: callsieve audit verify --witness.
+
+    Example: callsieve audit checkpoint --out checkpoint --request request
+    """
+    from callsieve.training.oversight.audit import checkpoint as c2sp
+
+    note, body = c2sp.checkpoint(folder.log, folder.key, since)
+    write_new(out, note.encode())
+    write_new(request, body.encode())
+    return Result({"checkpoint": note, "request": body}, f"{out}, {request}: written")
 
 
 def show(

@@ -73,6 +73,7 @@ TABLE = {
         "model rollback": "training.cli.model_commands:rollback",
         "model replay": "training.cli.model_commands:replay",
         "audit verify": "training.cli.audit_commands:verify",
+        "audit checkpoint": "training.cli.audit_commands:checkpoint",
         "audit witness": "training.cli.audit_commands:witness",
         "audit show": "training.cli.audit_commands:show",
         "audit attempts": "training.cli.audit_commands:attempts",

@@ -24,9 +24,11 @@ from callsieve.training.language import gettext, phrase
 from callsieve.training.oversight.log.audit_log import HEAD, read_head
 from callsieve.training.oversight.log.entry import Head
 
+from .checkpoint import PREFIX, read_cosigned, read_witness_key
 from .content import Fault
 from .log_check import Line
 
+NO_LEAF = "0" * 64  # a checkpoint has only size and root
 SLACK = timedelta(minutes=5)  # between the clocks of a witness and of a log
 
 
@@ -61,7 +63,7 @@ class Anchors:
     Attributes:
         trust: public key that must have signed the log; by default the log's own, which its operator could replace.
         heads: signed heads of the log.
-        witnesses: statements of a witness.
+        witnesses: statements of a witness, or checkpoints that it has cosigned (C2SP).
         witness_key: public key of that witness.
         gates_key: public key of the owner of the gates.
     """
@@ -86,7 +88,7 @@ class Anchors:
             return [], []
         if self.witness_key is None:
             raise ValueError("--witness: expected --witness-key FILE, too")
-        public = read_public_key(self.witness_key)
+        public = read_witness_key(self.witness_key)
         if key_id(public) == key_id(log_key):
             raise ValueError(f"{self.witness_key}: key {key_id(public)} signs the log, and cannot witness it")
         seen, faults = [], []
@@ -154,7 +156,11 @@ def anchor(anchors: Anchors, key: str, witnesses: Sequence[Witness]) -> str:
 
 
 def _witness(path: Path, public: Ed25519PublicKey, log_key: Ed25519PublicKey) -> Witness:
-    content = json_as(_Signed, path.read_bytes(), "")
+    data = path.read_bytes()
+    if data.startswith(PREFIX.encode()):
+        size, root, at = read_cosigned(data.decode(), public, log_key)
+        return Witness(path.name, at, Head(size, root, NO_LEAF, "of the checkpoint"))
+    content = json_as(_Signed, data, "")
     statement = content.statement
     verify_signature(encode(to_builtins(statement)), content.signature.encode() + b"\n", [public])
     statement.head.check(log_key)

@@ -90,7 +90,7 @@ def _relations(targets: Iterable[tuple[str, str]]) -> str:
 
 def _sheet(rows: Rows) -> str:
     head = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [head, *([row.get(name) for name in head] for row in rows)]
+    lines: list[Sequence[object]] = [head, *([row.get(name) for name in head] for row in rows)]
     return f'<worksheet xmlns="{_MAIN}"><sheetData>{"".join(map(_line, lines))}</sheetData></worksheet>'
 
 

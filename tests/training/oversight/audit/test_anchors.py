@@ -1,12 +1,17 @@
 """Statements of a witness: they date the entries of a log, and only the witness's own key makes them."""
 
+import base64
+import hashlib
 import json
+import shutil
+from datetime import datetime
 
 import pytest
 
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.training.oversight.audit import anchors
 from callsieve.training.oversight.audit.anchors import Anchors, witness
+from callsieve.training.oversight.audit.checkpoint import checkpoint
 from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.log import audit_log
 from callsieve.training.oversight.log.audit_log import append
@@ -81,3 +86,60 @@ def test_an_entry_of_the_future_is_a_fault(log, monkeypatch):
     monkeypatch.setattr(audit_log, "_moment", lambda _before: "2999-01-01T00:00:00Z")
     append(log, "policy", {}, small.KEY)
     assert faults(log) == ["entry 2: dated 2999-01-01T00:00:00Z, in the future"]
+
+
+def line_of(name, kind, key, signature):
+    """A signature line of C2SP signed-note, written after its specification."""
+    public = key.public_key().public_bytes_raw()
+    digest = hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + public).digest()[:4]
+    return (
+        f"\u2014 {name} {base64.b64encode(digest + signature).decode()}\n",
+        f"{name}+{digest.hex()}+" + base64.b64encode(bytes([kind]) + public).decode(),
+    )
+
+
+def cosign(note, at, key=recorded_run.WITNESS, name="witness.example/w1"):
+    """The note with a cosignature/v1, as a stock witness gives it, and the witness's key as text."""
+    text, seconds = note.split("\n\n")[0] + "\n", int(datetime.fromisoformat(at).timestamp())
+    signature = key.sign(f"cosignature/v1\ntime {seconds}\n{text}".encode())
+    line, public = line_of(name, 4, key, seconds.to_bytes(8, "big") + signature)
+    return note + line, public
+
+
+def test_a_checkpoint_that_a_stock_witness_cosigned_anchors_the_log(log, tmp_path):
+    note, request = checkpoint(log, small.KEY, 1)
+    name, size, root = note.split("\n")[:3]
+    leaves = [bytes.fromhex(entry.leaf()) for entry in audit_log.read(log)]
+    assert base64.b64decode(root) == hashlib.sha256(b"\1" + leaves[0] + leaves[1]).digest() and size == "2"
+    assert request == f"old 1\n{base64.b64encode(leaves[1]).decode()}\n\n{note}"
+    text = f"{name}\n{size}\n{root}\n"
+    assert note == f"{text}\n{line_of(name, 1, small.KEY, small.KEY.sign(text.encode()))[0]}"
+    path = tmp_path / "checkpoint"
+    after = "2026-03-03T12:00:01Z"
+    signed, public = cosign(note, after)
+    path.write_text(signed)
+    assert faults(log, path) == []
+    (tmp_path / "witness.pub").write_text(public)
+    assert faults(log, path) == []
+    for wrong, says in (
+        (note, "has not cosigned this checkpoint"),
+        (cosign(note, after, small.OTHER_KEY)[0], "has not cosigned this checkpoint"),
+        (signed.replace("\n2\n", "\n1\n", 1), "has not signed this checkpoint"),
+        (signed.replace(root, base64.b64encode(leaves[0]).decode()), "has not signed this checkpoint"),
+        (name + "\n", "expected a checkpoint of C2SP"),
+    ):
+        path.write_text(wrong)
+        assert says in faults(log, path)[0]
+    path.write_text(cosign(note, DAY)[0])
+    assert faults(log, path) == [f"entry 1: dated {DAY_AFTER}, but checkpoint of {DAY} has it"]
+
+
+def test_a_cosigned_checkpoint_names_a_rewritten_log(log, tmp_path):
+    path = tmp_path / "checkpoint"
+    path.write_text(cosign(checkpoint(log, small.KEY)[0], DAY_AFTER)[0])
+    shutil.rmtree(log)
+    for at in (DAY_BEFORE, DAY_AFTER):
+        append(log, "policy", {"what": f"{at}, another"}, small.KEY)
+    assert "signed for other first 2 entries: the log was rewritten" in faults(log, path)[0]
+    with pytest.raises(ValueError, match="is signed by another key"):
+        checkpoint(log, small.OTHER_KEY)
