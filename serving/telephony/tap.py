@@ -113,6 +113,8 @@ def read_event(packet: Packet, senders: Senders) -> SipEvent | None:
     if method not in ("INVITE", "BYE"):
         return None
     call_id, sender = _bounded(message.first_value("call-id")), message.first_value("from")
+    if not call_id:
+        raise ValueError("a SIP message must have a Call-ID header")
     branch, tag = (_bounded(_parameter(*pair)) for pair in ((_BRANCH, message.first_value("via")), (_TAG, sender)))
     at, first = packet.at, message.first.split(" ", 2)
     if first[0].upper() == "SIP/2.0":

@@ -256,8 +256,9 @@ def test_memory_is_bounded(monkeypatch):
         round(START + at / 1000, 3) for at in (17, 18, 19)
     ]
     assert (counts["early"], counts["evicted"]) == (35, 17)
-    long = sip(INVITE, "1 INVITE", "in", call_id="c" * 300)
-    assert read_all([hep(0, long)])[1] == {"packets": 1, "invalid": 1}
+    for call_id in ("c" * 300, ""):
+        invite = sip(INVITE, "1 INVITE", "in", call_id=call_id)
+        assert read_all([hep(0, invite)])[1] == {"packets": 1, "invalid": 1}
 
 
 def test_packets_over_tcp_are_read_in_pieces_and_garbage_ends_the_connection(monkeypatch):
