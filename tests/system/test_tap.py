@@ -18,7 +18,7 @@ from callsieve.serving.live.calls_in_progress import is_over
 from callsieve.serving.live.events import CALLS, call_from_line
 from callsieve.serving.live.journal import ReadCounts, read_journal
 from tests.support import live_states, real_bundle
-from tests.support.http_service import free_port, write_service_files
+from tests.support.http_service import CAPACITY, free_port, write_service_files
 from tests.support.paths import ROOT
 from tests.support.servers import kamailio
 from tests.support.waiting import wait_until
@@ -39,7 +39,8 @@ class TapProcess:
         self.state, self._port = folder / "tap", port
         self.lines, self._log = folder / "verdicts.jsonl", folder / "tap.log"
         words = ["live", "tap", "--bundle", folder / "bundle", "--key", folder / "number.key", "--state", self.state]
-        words += ["--policy", folder / "policy.toml", "--port", port, "--max-calls", 50_000, "--max-numbers", 5_000]
+        words += ["--policy", folder / "policy.toml", "--port", port, "--max-calls", CAPACITY["limits"].calls]
+        words += ["--max-numbers", CAPACITY["limits"].numbers]
         self._command = [sys.executable, "-m", "callsieve.training", *map(str, words)]
 
     def __enter__(self):

@@ -24,7 +24,7 @@ from tests.support.servers import kamailio
 from tests.system import test_tap
 from tests.system.test_kamailio import Service, verdict
 
-TAPPED_RATE = 25  # calls a second
+TAPPED_RATE = 50  # calls a second
 
 
 def placed(proxy: kamailio.Kamailio, rate: int, seconds: float) -> dict[str, float]:
