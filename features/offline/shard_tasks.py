@@ -141,30 +141,32 @@ def shard_vectors(plan: Plan, shard: int) -> ShardVectors:
     return ShardVectors(rows, start, parties, joined_vectors(rows, plan.names, chain(values, received)), by_caller)
 
 
-def write_shard(plan: Plan, shard: int, numbers: Array | None = None) -> None:
+def write_shard(plan: Plan, shard: int, row_columns: pa.Table | None = None) -> None:
     """Writes the vectors of a shard of callers: caller by caller, in order of start.
 
     Args:
-        numbers: the value of the column `row` for each row of the input; None for its place from 0.
+        row_columns: as for `shards.write_shards`.
     """
     calls = shard_vectors(plan, shard)
-    rows = calls.rows if numbers is None else numbers[calls.rows]
-    write_groups(row_groups(plan, calls, rows), plan.files("part")[shard], compression="zstd")
+    of_calls = pa.table({"row": calls.rows}) if row_columns is None else row_columns.take(pa.array(calls.rows))
+    write_groups(row_groups(plan, calls, of_calls), plan.files("part")[shard], compression="zstd")
 
 
-def row_groups(plan: Plan, calls: ShardVectors, rows: Array) -> Iterator[pa.Table]:
+def row_groups(plan: Plan, calls: ShardVectors, row_columns: pa.Table) -> Iterator[pa.Table]:
     """Yields the vectors in order of callers, one row group at a time; at least one, possibly empty.
 
     Args:
-        rows: the value of the column `row` for each call, shape (calls,).
+        row_columns: the column `row` and copied columns, with a row for each call.
     """
     place = {feature.name: i for i, feature in enumerate(select_features(plan.names))}
     for begin in range(0, max(len(calls.rows), 1), ROW_GROUP):
         selected = calls.by_caller[begin : begin + ROW_GROUP]
         tokens = party_tokens(calls.parties.take(selected), ("caller", "callee"))
         values = np.ascontiguousarray(calls.vectors[selected].T)
-        columns = {"row": rows[selected], "start": calls.start[selected]}
+        row, *copied = row_columns.take(pa.array(selected)).columns
+        columns = {"row": row, "start": calls.start[selected]}
         columns |= {name: column.cast(pa.string()) for name, column in tokens.items()}
+        columns |= dict(zip(row_columns.column_names[1:], copied, strict=True))
         yield pa.table(columns | {name: values[place[name]] for name in plan.names})
 
 

@@ -20,7 +20,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from callsieve.features.arrays import Array
 from callsieve.features.catalogue import NAMES, catalogue_hash, select_features
 from callsieve.features.codegen.feature_program import NUMBER
 from callsieve.features.files.atomic import atomic_path, locked_folder
@@ -54,13 +53,14 @@ def write_shards(
     features: tuple[str, ...] = NAMES,
     memory: int | None = None,
     threads: int | None = None,
-    numbers: Callable[[], Array] | None = None,
+    row_columns: Callable[[], pa.Table] | None = None,
+    identity: Mapping[str, object] = MappingProxyType({}),
     progress: Progress | None = None,
 ) -> dict[str, object]:
     """Writes the vectors of a Parquet file of keyed calls as `part-*.parquet`, bit-equal to `table.vectors`.
 
-    The columns are `row`, `start`, `caller`, `callee` and the features. The calls of a caller are together, in order of
-    start.
+    The columns are `row`, `start`, `caller`, `callee`, copied columns and the features. The calls of a caller are
+    together, in order of start.
 
     Args:
         calls: the Parquet file.
@@ -68,7 +68,9 @@ def write_shards(
         features: names from the catalogue.
         memory: bytes to plan for; half of the machine's by default. The result does not depend on it.
         threads: number of cores; all by default.
-        numbers: returns the value of `row` for each row of the input; by default its place from 0.
+        row_columns: returns the column `row` and the copied columns, with a row for each row of the input; by default
+            `row` is the place from 0.
+        identity: as for `open_plan`.
         progress: receives the stage and the finished part, 0 to 1.
     Returns:
         calls, features, shards, catalogue.
@@ -78,10 +80,10 @@ def write_shards(
     """
     threads = threads or os.cpu_count() or 1
     with locked_folder(folder):
-        plan = open_plan(calls, folder, features, default_memory() if memory is None else memory, threads)
+        plan = open_plan(calls, folder, features, default_memory() if memory is None else memory, threads, identity)
         if not all(path.exists() for path in plan.files("part")):
             plan.work.mkdir(exist_ok=True)
-            finish = partial(write_shard, plan, numbers=None if numbers is None else numbers())
+            finish = partial(write_shard, plan, row_columns=None if row_columns is None else row_columns())
             run(plan, calls, threads, progress or silent, finish)
         shutil.rmtree(plan.work, ignore_errors=True)
     return {

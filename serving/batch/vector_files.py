@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.catalogue.lite import LITE
@@ -14,11 +16,13 @@ from callsieve.features.files.atomic import locked_folder
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.progress import Progress
 from callsieve.features.offline.shards import count_rows, write_shards
+from callsieve.features.reading.layouts import read_layout
 from callsieve.serving.custody.expiry import count_expired, older_than
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import read_retention
 
 from .call_files import CallFile, intake_inputs, key_file, row_numbers
+from .verdict_file import IDENTITY, OWN, ROW, CopiedColumns, check_copied
 
 TRAINING = "training"  # the purpose that vectors are declared for
 
@@ -28,6 +32,7 @@ def write_vectors(
     out: Path,
     *,
     names: tuple[str, ...] = NAMES,
+    keep: Sequence[str] = (),
     memory: int | None = None,
     threads: int = 0,
     progress: Progress,
@@ -39,12 +44,14 @@ def write_vectors(
 
     Args:
         names: features to write.
+        keep: columns of the file to copy; they stay in memory until all vectors are written.
         memory: maximum of bytes to use; None for the default of `write_shards`.
     Returns: counts, the purpose and the folder; JSON-able.
     Raises:
         ValueError: in one line, for faults of the calls, a declaration for other purposes, or expired keyed calls.
     """
     file.check()
+    check_copied(file, keep)
     declaration = require_purpose(file.path, TRAINING)
     calls, quarantined = file.path, 0
     if not file.keyed:
@@ -58,11 +65,25 @@ def write_vectors(
         quarantined = sum(counts.values())
     elif declaration.limits and (expired := count_expired(file.path, read_retention().of("calls"), now_ms())):
         raise ValueError(f"{file.path}: {expired:,} calls are {older_than('calls', read_retention())}")
-    numbers = partial(np.arange, 1, count_rows(calls) + 1) if file.keyed else partial(row_numbers, calls)
     figures = write_shards(
-        calls, out, features=names, memory=memory, threads=threads or None, numbers=numbers, progress=progress
+        calls,
+        out,
+        features=names,
+        memory=memory,
+        threads=threads or None,
+        row_columns=partial(_rows_and_copies, file, calls, keep, {*IDENTITY, *names}),
+        identity={"--keep": list(keep)},
+        progress=progress,
     )
     return {**figures, "quarantined": quarantined, "purpose": declaration.in_record(TRAINING), "out": str(out)}
+
+
+def _rows_and_copies(file: CallFile, calls: Path, keep: Sequence[str], taken: set[str]) -> pa.Table:
+    """Returns the column `row` and the copied columns, with a row for each keyed call."""
+    numbers = np.arange(1, count_rows(calls) + 1) if file.keyed else row_numbers(calls)
+    layout = None if file.keyed else read_layout(file.layout)
+    table = CopiedColumns(file.path, layout, keep).joined(pa.table({ROW: numbers}), None)
+    return table.rename_columns([OWN + name if name in taken else name for name in table.column_names])
 
 
 def feature_names(text: str | None) -> tuple[str, ...]:

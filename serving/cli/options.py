@@ -73,6 +73,9 @@ FeatureNames = Annotated[
         "complaint features.",
     ),
 ]
+Keep = Annotated[
+    list[str] | None, typer.Option("--keep", help="Column of --calls to copy to --out; repeat for several.")
+]
 ComplaintFile = Annotated[
     Path | None,
     typer.Option(

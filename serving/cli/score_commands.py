@@ -25,6 +25,7 @@ from .options import (
     EngineName,
     ExchangeZone,
     FeatureNames,
+    Keep,
     KeyFile,
     LayoutName,
     PolicyFile,
@@ -45,6 +46,7 @@ class VectorOptions:
     layout: LayoutName = "callsieve"
     zone: ExchangeZone = None
     only: FeatureNames = None
+    keep: Keep = None
     memory: Annotated[str | None, typer.Option(help="Memory to use, e.g. 4GiB; by default half of the machine's.")] = (
         None
     )
@@ -84,7 +86,7 @@ def features(
     if vectors.layout == KEYED:
         refuse_unused(context, ("key", *ROW_OPTIONS), "--layout keyed")
     if vectors.engine == "spark":
-        refuse_unused(context, ("only", "memory"), "--engine spark")
+        refuse_unused(context, ("only", "keep", "memory"), "--engine spark")
     with console.progress("features") as progress:
         if vectors.engine == "spark":
             from callsieve.serving.batch import spark_scoring
@@ -95,6 +97,7 @@ def features(
                 _call_file(calls, rows, vectors),
                 out,
                 names=feature_names(vectors.only),
+                keep=vectors.keep or (),
                 memory=parse_bytes(vectors.memory),
                 threads=vectors.threads,
                 progress=progress,
@@ -155,9 +158,7 @@ class ScoreOptions:
         Path | None,
         typer.Option("--history", help="File of the same layout with the days before; its calls are not scored."),
     ] = None
-    keep: Annotated[
-        list[str] | None, typer.Option("--keep", help="Column of --calls to copy to --out; repeat for several.")
-    ] = None
+    keep: Keep = None
     threads: Threads = 0
     engine: EngineName = "table"
 

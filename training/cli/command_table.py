@@ -25,6 +25,7 @@ TABLE = {
     RETRAIN: {
         "demo": "training.cli.world_commands:demo",
         "simulate": "training.cli.world_commands:simulate",
+        "ingest calls": "training.cli.ingest_commands:calls",
         "ingest complaints": "training.cli.ingest_commands:complaints",
         "ingest checks": "training.cli.ingest_commands:checks",
         "ingest trusted": "training.cli.ingest_commands:trusted",
@@ -120,7 +121,7 @@ TABLE = {
 """For each heading of the help the commands below it, and their functions as `package.module:function`."""
 
 GROUPS = {
-    "ingest": "Replace the numbers of complaints, checks, trusted numbers, own columns and registers by tokens.",
+    "ingest": "Replace the numbers of calls, complaints, checks, trusted numbers, own columns and registers by tokens.",
     "study": "Compare trainings, rules and policies.",
     "live": "Fill a service's memory, serve Asterisk, make API keys.",
     "cases": "Answer appeals: explain, decide, notify, clear the caller.",

@@ -1,4 +1,4 @@
-"""The commands `ingest complaints`, `checks`, `trusted`, `columns` and `registers`, and own files of other commands."""
+"""The commands of `ingest`, and own files of other commands."""
 
 from __future__ import annotations
 
@@ -73,9 +73,6 @@ class OwnFiles:
 
         Without a key file and without the key of the environment, the run gets a new key, `number.key`.
         """
-        from callsieve.training.data.ingest import OwnFile, key_own_files
-
-        assert self.calls is not None  # noqa: S101 - the command has checked it
         made = None
         if self.key is not None:
             key = read_key(self.key)
@@ -84,6 +81,22 @@ class OwnFiles:
         else:
             key, made = Key.generate("e1"), out / "number.key"
             key.write(made)
+        try:
+            self.write(out / "data", key, progress)
+        except BaseException:
+            if made is not None:
+                made.unlink()
+            raise
+        return out / "data"
+
+    def write(self, folder: Path, key: Key, progress: Progress) -> dict[str, dict[str, int]]:
+        """Keys the files into a new folder, which is removed after a fault.
+
+        Returns: for each file, the number of quarantined rows by reason; a note names them.
+        """
+        from callsieve.training.data.ingest import OwnFile, key_own_files
+
+        assert self.calls is not None  # noqa: S101 - the command has checked it
         of_calls = self.layout if self.layout.endswith(".toml") else "callsieve"
         others = {
             file: OwnFile(path, getattr(self, layout) or of_calls)
@@ -91,16 +104,41 @@ class OwnFiles:
             if (path := getattr(self, file)) is not None
         }
         try:
-            invalid = key_own_files(OwnFile(self.calls, self.layout), key, out / "data", **others, progress=progress)
+            invalid = key_own_files(OwnFile(self.calls, self.layout), key, folder, **others, progress=progress)
         except BaseException:
-            shutil.rmtree(out / "data", ignore_errors=True)
-            if made is not None:
-                made.unlink()
+            shutil.rmtree(folder, ignore_errors=True)
             raise
         for path, counts in invalid.items():
             for line in console.quarantined(counts):
                 console.note(f"{path}: {line}")
-        return out / "data"
+        return {str(path): counts for path, counts in invalid.items()}
+
+
+@console.private
+def calls(
+    context: typer.Context,
+    own: OwnFiles,
+    out: Annotated[Path, typer.Option("--out", help="New or empty folder for the keyed tables.")],
+) -> Result:
+    """Replace the numbers of your files by tokens, in a folder that evaluate, model monitor and train --data read.
+
+    These commands also need --complaints or --checks. In calls.parquet, `call` is the line of the file.
+
+    Next: callsieve model monitor --data, or evaluate.
+
+    Example: callsieve ingest calls --calls cdr.csv --layout op.toml --complaints complaints.csv --out november
+    """
+    from callsieve.serving.batch.call_files import key_or_temporary
+
+    if own.calls is None:
+        console.fail("ingest calls: expected --calls FILE", code=2)
+    own.check(context)
+    console.new_folder(out).chmod(0o700)  # keyed calls of people
+    with console.progress("ingest calls") as progress:
+        quarantined = own.write(out, key_or_temporary(own.key), progress)
+    tables = sorted(path.name for path in out.glob("*.parquet"))
+    facts = {"out": str(out), "tables": tables, "quarantined": quarantined}
+    return Result(facts, f"{out}: {', '.join(tables)}")
 
 
 @console.private

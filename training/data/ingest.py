@@ -138,7 +138,7 @@ def key_own_files(
     folder.
 
     Args:
-        folder: new folder.
+        folder: new or empty.
     Returns: number of quarantined rows of each file, by reason.
     Raises:
         ValueError: in one line, if a file is missing or invalid, all of its rows are invalid, or the declaration of its
@@ -156,7 +156,7 @@ def key_own_files(
         check_layout(checks.layout)
     if trusted is not None:
         trusted_layout(trusted.layout)
-    folder.mkdir(parents=True, mode=0o700)  # keyed calls of people
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # keyed calls of people
     step = steps(progress, {"trusted": 1, "checks": 1, "complaints": 1, "calls": 9})
     quarantined: dict[Path, dict[str, int]] = {}
     # The shorter files first: a fault in them is reported before the calls are read.

@@ -85,6 +85,7 @@ FAULTS = [
     (f"{SCORE} --layout keyed --policy {{none}}", "{none}"),
     (f"{FEATURES} {{world}}/complaints.parquet", "new or empty folder"),
     ("features --calls {none} --out {out}", NOT_FOUND),
+    (f"features {OWN_CALLS} --out {{out}} --keep ID", "cdr.csv: --keep: no column 'ID'; the file has CDR_ID, ANI"),
     ("features --calls {world}/calls.parquet --out {none} --memory 4", "4GiB"),
     (f"{FEATURES} {{none}} --features x", "x"),
     ("evaluate --bundle {run}/bundle --data {none}", "none: not found"),
@@ -111,6 +112,7 @@ FAULTS = [
 ]
 USAGE = [
     ("train", ONE_SOURCE),
+    ("ingest calls --out {out}", "callsieve: ingest calls: expected --calls FILE\n"),
     ("train --data {world} --vectors {world}", ONE_SOURCE),
     ("train --calls {text} --data {world}", ONE_SOURCE),
     ("train --calls {text}", "train: --calls: expected --complaints FILE or --checks FILE"),

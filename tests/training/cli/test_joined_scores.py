@@ -102,3 +102,13 @@ def test_the_days_before_come_from_a_history_file(score, whole, own):
     assert again["quarantined"] == result["quarantined"]
     alone, _ = score("last")
     assert alone["filling"] == alone["calls"]
+
+
+def test_vectors_join_back_by_the_line_and_by_own_columns(own, run_command, tmp_path):
+    words = ("features", "--calls", own / "cdr.csv", "--layout", own / "op.toml", "--out", tmp_path / "vectors")
+    assert run_command(*words, "--features", "call_hour", "--keep", "CDR_ID", "--keep", "SETUP_TIME")[0] == 0
+    vectors, written = pd.read_parquet(tmp_path / "vectors"), pd.read_csv(own / "cdr.csv", dtype=str)
+    of_line = written.iloc[vectors["row"] - 2]
+    assert vectors["CDR_ID"].tolist() == of_line["CDR_ID"].tolist() and vectors["row"].is_unique
+    assert vectors["call_hour"].tolist() == pd.to_datetime(of_line["SETUP_TIME"]).dt.hour.tolist()
+    assert vectors["SETUP_TIME"].tolist() == of_line["SETUP_TIME"].tolist() and "soon" not in set(of_line["SETUP_TIME"])

@@ -246,6 +246,23 @@ def test_own_files_become_a_model_in_one_command(run_command, own, monkeypatch, 
     assert len(pairs) > 20 and pairs["caller"].is_unique and pairs["number"].is_unique
 
 
+def test_own_files_become_a_folder_that_other_commands_read(run_command, command_error, own, tmp_path):
+    words = ("ingest", "calls", "--calls", own / "cdr.csv", "--layout", own / "op.toml")
+    words += ("--complaints", own / "complaints.csv", "--checks", own / "checks.csv", "--out", tmp_path / "month")
+    code, out, err = run_command(*words, "--json")
+    made = json.loads(out)
+    assert code == 0 and made["tables"] == ["calls.parquet", "complaints.parquet", "findings.parquet"], err
+    assert (tmp_path / "month").stat().st_mode & 0o777 == 0o700
+    assert made["quarantined"][str(own / "checks.csv")] == {"bad_number": 1}
+    calls, written = pq.read_table(tmp_path / "month" / "calls.parquet").to_pandas(), pd.read_csv(own / "cdr.csv")
+    talked = written["DURATION"].iloc[calls["call"] - 2]
+    assert calls["talk"].fillna(0).tolist() == (1000 * talked).tolist() and calls["call"].is_unique
+    assert len(calls) > 0.99 * len(written)  # the others are repeated records
+    code, out, err = run_command("train", "--data", tmp_path / "month", "--dry-run", "--json")
+    assert not json.loads(out)["too_small"], err
+    assert "expected a new or empty folder" in command_error(*words)
+
+
 def test_checked_and_trusted_numbers_become_a_model_without_a_complaint(run_command, own, monkeypatch, tmp_path):
     short_trainings.shorten(monkeypatch)
     (tmp_path / "few.toml").write_text("rounds = 10\n")
