@@ -188,7 +188,8 @@ def _check_inputs(context: typer.Context, own: OwnFiles, keyed: KeyedFolders, ta
     if own.calls is not None and own.complaints is None and own.checks is None:
         console.fail("train: --calls: expected --complaints FILE or --checks FILE; a model learns from these", code=2)
     if table.vectors is not None:
-        calls_only = names_of(KeyedFolders, "data") + names_of(TrainOptions, "tracking_uri", "seed", "threads")
+        of_tables = ("signing_key", "tracking_uri", "seed", "threads")
+        calls_only = names_of(KeyedFolders, "data") + names_of(TrainOptions, *of_tables)
         refuse_unused(context, calls_only, "--vectors")
         return
     refuse_unused(context, names_of(FeatureTable, "vectors"), "--data" if keyed.data else "--calls")
@@ -283,6 +284,7 @@ def _train_on_table(source: FeatureTable, training: TrainOptions, out: Path) -> 
         console.new_folder(out),
         seed=training.seed,
         threads=training.threads,
+        signing_key=training.signing_key,
         tracking_uri=training.tracking_uri,
         made_by="callsieve train",
     )

@@ -1,8 +1,7 @@
 """Trains on an external feature table: one row a subject, numeric columns, a 0/1 label; records the run in MLflow.
 
 Rows are split by group and by time, if the table has columns for them. Else the split follows GAT-COBO (IEEE TBD, arXiv
-2303.17334, `main.py`): `train_test_split(stratify=y, random_state=2)`, 60 / 20 / 20, so that the figures compare with
-those published for the same table.
+2303.17334, `main.py`): `train_test_split(stratify=y, random_state=2)`, 60 / 20 / 20.
 """
 
 from __future__ import annotations
@@ -10,28 +9,36 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sklearn.metrics import average_precision_score, f1_score, recall_score, roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from callsieve.features.arrays import Array
-from callsieve.features.files.atomic import sha256, write_atomic
+from callsieve.features.files.atomic import check_distinct, sha256, write_atomic
+from callsieve.features.reading.call_files import write_table
 from callsieve.serving.bundle.forest import read_forest
+from callsieve.serving.bundle.signing import read_signing_key
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.training.judging.run_figures import DatasetEntry, TrackedRun
 from callsieve.training.model.fit import FitRows, fit
 from callsieve.training.model.settings import Parameter
 from callsieve.training.model.split import fold_of_group
+from callsieve.training.oversight.log.key_folder import new_key
 from callsieve.training.oversight.log.run_paths import artifact_folder, working_store
 from callsieve.training.reports.run_page import environment, render
 
 from .mlflow_write import write_run
+from .table_model import NAME, PROBABILITY, read_table_model, save_table_model, write_table_model
 
-MODEL, REPORT = "model.txt", "report.html"
+MODEL, REPORT = "model", "report.html"
+SCORING = "scoring"  # the purpose of applying a model
 SPLIT_SEED = 2
 # For a small table patience matters more than depth.
 PARAMETERS: Mapping[str, Parameter] = {
@@ -41,11 +48,6 @@ PARAMETERS: Mapping[str, Parameter] = {
     "rounds": 1000,
     "patience": 100,
 }
-# Figures for the Sichuan set on this split: an independent re-run of GAT-COBO (2025), and a plain LightGBM.
-PUBLISHED = {
-    "GAT-COBO, independent re-run": {"auc": 0.9505, "macro_f1": 0.9152, "macro_recall": 0.9016, "g_mean": 0.8984},
-    "plain LightGBM": {"auc": 0.9577, "macro_f1": 0.9160, "macro_recall": 0.9015, "g_mean": 0.8982},
-}
 SPLITS = {
     (False, False): "Rows are split at random: rows of one caller can be in several sets.",
     (False, True): "Test rows are the latest; rows of one caller can be in several sets.",
@@ -53,7 +55,6 @@ SPLITS = {
     (True, True): "No group is in two sets, and test rows are later than the others.",
 }
 """What a split keeps apart, in words; by whether groups and whether times are given."""
-SICHUAN_COLUMNS = {"opposite_count", "phone2opposite_mean", "voc_hour_mode", "month_ids", "arpu_mean"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,6 @@ class TableFigures(TypedDict):
     """The figures of a model of a feature table.
 
     rows: all rows, and those of each set. split: what the split keeps apart, in words. test: measures on the test set.
-    published: measures of others on the same table, by their name.
     """
 
     rows: dict[str, int]
@@ -87,7 +87,6 @@ class TableFigures(TypedDict):
     left_out: list[str]
     trees: int
     test: dict[str, float]
-    published: dict[str, dict[str, float]]
 
 
 class TableRun(TableFigures):
@@ -116,10 +115,7 @@ def read_table(
         ValueError: in one line, if the file, its declaration, the label or the query is invalid.
     """
     declaration = require_purpose(path, purpose)
-    try:
-        frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected a Parquet or CSV table, {error}") from error
+    frame = read_frame(path)
     for name in filter(None, (label, groups, start)):
         if name not in frame:
             raise ValueError(f"{path}: no column {name!r}; it has {', '.join(map(str, frame.columns[:8]))} ...")
@@ -139,6 +135,40 @@ def read_table(
     X = numeric[names].to_numpy(dtype=float)
     labels, names_in_use = y.to_numpy(dtype=np.int8), tuple(map(str, names))
     return FeatureTable(X, labels, names_in_use, left_out, group, moment, declaration.in_record(purpose))
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """Reads a table of Parquet or CSV. Raises ValueError, in one line, if it is neither."""
+    try:
+        return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: expected a Parquet or CSV table, {error}") from error
+
+
+def apply_table_model(model: Path, path: Path, out: Path, trusted: Ed25519PublicKey) -> int:
+    """Writes a table with the probabilities of a signed model, as Parquet.
+
+    Args:
+        model: folder of the model.
+        path: table with its columns, as for `read_table`.
+        out: gets all columns of the table, and `probability`.
+    Returns: the number of rows.
+    Raises:
+        ValueError: in one line, if the model or the table is invalid.
+    """
+    check_distinct(path, out)
+    opened = read_table_model(model, trusted)
+    require_purpose(path, SCORING)
+    frame = read_frame(path)
+    if PROBABILITY in frame:
+        raise ValueError(f"{path}: has a column {PROBABILITY!r} already; rename it")
+    try:
+        scores = opened.predict(frame)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    scored = frame.assign(**{PROBABILITY: scores[PROBABILITY].to_numpy()})
+    write_table(pa.Table.from_pandas(scored, preserve_index=False), out)
+    return len(frame)
 
 
 def _seconds(column: pd.Series, where: str) -> Array:
@@ -163,22 +193,25 @@ def record_table(
     *,
     seed: int = 0,
     threads: int = 0,
+    signing_key: Path | None = None,
     tracking_uri: str | None = None,
     made_by: str = "callsieve.training.tracking.feature_table",
 ) -> TableRun:
-    """Trains and judges a model of a feature table, and records the run in MLflow.
+    """Trains, judges and signs a model of a feature table, and records the run in MLflow, with the registered model.
 
     Writes the model, and the page in the language in force.
 
     Args:
         path: file of the table, for the record.
-        folder: new; gets MODEL and REPORT.
+        folder: new; gets MODEL, REPORT and the signer's public key.
+        signing_key: file of the Ed25519 key that signs the model; by default a new one in the user's key folder.
     Returns: the figures of `train_ready_made`, and the run as `tracking`; JSON-able.
     """
     began, uri = time.time(), tracking_uri or working_store()
     folder.mkdir(parents=True, exist_ok=True)
+    key = new_key() if signing_key is None else read_signing_key(signing_key)
     model, figures = train_ready_made(table, seed=seed, threads=threads)
-    write_atomic(folder / MODEL, model.encode())
+    write_table_model(model, table.names, folder / MODEL, key)
     write_atomic(folder / REPORT, table_page(path.name, figures).encode())
     entry: DatasetEntry = {
         "sha256": sha256(path), "rows": len(table.y), "source": str(path), "context": "training",
@@ -195,7 +228,9 @@ def record_table(
         tags={"purpose": table.purpose, "certified": "false"},
         datasets={"vectors": entry},
         figures=figures,
-        files={"model.txt": folder / MODEL, "report": folder / REPORT},
+        files={"report": folder / REPORT},
+        model=partial(save_table_model, folder / MODEL),
+        registered=NAME,
         kind=" tables",
     )
     return {**figures, "model": model, "tracking": tracked}
@@ -231,7 +266,6 @@ def train_ready_made(table: FeatureTable, *, seed: int = 0, threads: int = 0) ->
         "left_out": list(table.left_out),
         "trees": text.count("\nTree="),
         "test": classifier_figures(table.y[test], raw),
-        "published": PUBLISHED if set(table.names) >= SICHUAN_COLUMNS else {},
     }
 
 

@@ -21,6 +21,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -28,6 +29,7 @@ from platform import python_version
 import numpy as np
 import pandas as pd
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
@@ -67,20 +69,30 @@ class ScoringModel:
         Raises:
             ValueError: in one line, if it is no DataFrame, or a column is missing or not numeric.
         """
-        if not isinstance(model_input, pd.DataFrame):
-            raise ValueError(f"expected a DataFrame with a column for each feature, got {type(model_input).__name__}")
-        missing = [name for name in self._inputs if name not in model_input.columns]
-        if missing:
-            raise ValueError(f"expected a column for each of {len(self._inputs)} features, missing: {missing[0]}")
-        rows = np.full((len(model_input), len(self._scorer.features)), np.nan)
-        try:
-            rows[:, self._columns] = model_input[list(self._inputs)].to_numpy(np.float64, na_value=np.nan)
-        except (TypeError, ValueError):
-            # The message of pandas quotes the value, so it is dropped.
-            raise ValueError("expected numbers in every column of a feature") from None
+        values = feature_values(model_input, self._inputs)
+        rows = np.full((len(values), len(self._scorer.features)), np.nan)
+        rows[:, self._columns] = values
         scores = self._scorer.score_table(rows, shift=self._scorer.shift_of(rows))
         actions = np.array(ACTIONS, dtype=object)[scores.action]
         return pd.DataFrame({"raw": scores.raw, "score": scores.score, "action": actions}, index=model_input.index)
+
+
+def feature_values(table: pd.DataFrame, columns: Sequence[str]) -> Array:
+    """Returns some columns of a table as numbers, shape (rows, columns).
+
+    Raises:
+        ValueError: in one line, if it is no DataFrame, or a column is missing or not numeric.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise ValueError(f"expected a DataFrame with a column for each feature, got {type(table).__name__}")
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise ValueError(f"expected a column for each of {len(columns)} features, missing: {missing[0]}")
+    try:
+        return np.ascontiguousarray(table[list(columns)].to_numpy(np.float64, na_value=np.nan))
+    except (TypeError, ValueError):
+        # The message of pandas quotes the value, so it is dropped.
+        raise ValueError("expected numbers in every column of a feature") from None
 
 
 def inputs(bundle: Bundle) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -21,8 +21,6 @@ from urllib.parse import unquote, urlsplit
 from callsieve.features.files.ownership import OWNER_ONLY
 from callsieve.training.judging.run_figures import DatasetEntry, TrackedRun
 from callsieve.training.oversight.log import audit_log
-
-from .mlflow_model import save_model
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -146,7 +144,8 @@ def write_run(
     datasets: Mapping[str, DatasetEntry],
     figures: Mapping[str, object],
     files: Mapping[str, Path],
-    model: tuple[Path, Path] | None = None,
+    model: Callable[[Path], None] | None = None,
+    registered: str = MODEL,
     curves: Mapping[str, Sequence[float]] | None = None,
     kind: str = "",
 ) -> TrackedRun:
@@ -161,7 +160,8 @@ def write_run(
         datasets: by name.
         figures: everything that was measured, stored as `figures.json`.
         files: folder of the artifact -> file or folder.
-        model: the signed bundle and its signer's public key, for the artifact `model` that is registered.
+        model: writes the artifact `model`, an MLflow model, into a new folder.
+        registered: name under which the artifact is registered.
         curves: metrics with a value for each iteration.
         kind: end of the experiment's name, for runs that are no training with an entry in an audit log.
     Returns: the run id and the version of the registered model, "" without a model.
@@ -180,19 +180,19 @@ def write_run(
                 send = client.log_artifacts if path.is_dir() else client.log_artifact
                 send(run.run_id, str(path), folder)
             if model is not None:
-                log_model(client, run.run_id, *model)
+                log_model(client, run.run_id, model)
         except BaseException:
             client.set_terminated(run.run_id, "FAILED")
             raise
         client.set_terminated(run.run_id)
-        version = register(client, run.run_id) if model is not None else ""
+        version = register(client, run.run_id, registered) if model is not None else ""
     return {"run": run.run_id, "version": version}
 
 
-def log_model(client: MlflowClient, run: str, bundle: Path, signer: Path) -> None:
-    """Adds the signed bundle to a run as a model that `mlflow.pyfunc` loads."""
+def log_model(client: MlflowClient, run: str, save: Callable[[Path], None]) -> None:
+    """Adds the MLflow model that `save` writes into a new folder to a run."""
     with tempfile.TemporaryDirectory() as folder:
-        save_model(bundle, Path(folder, ARTIFACT), signer=signer)
+        save(Path(folder, ARTIFACT))
         client.log_artifacts(run, str(Path(folder, ARTIFACT)), ARTIFACT)
 
 
@@ -323,27 +323,27 @@ def dataset_input(name: str, entry: DatasetEntry) -> DatasetInput:
     )
 
 
-def register(client: MlflowClient, run: str) -> str:
+def register(client: MlflowClient, run: str, name: str = MODEL) -> str:
     """Registers the run's model as the next version, and names it the candidate.
 
     The version has the run's description, and as tags its name, its user, and those that say what it is.
     """
     try:
-        client.create_registered_model(MODEL)
+        client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     recorded = client.get_run(run)
-    tags = {name: value for name, value in recorded.data.tags.items() if name in OF_VERSION}
+    tags = {tag: value for tag, value in recorded.data.tags.items() if tag in OF_VERSION}
     named = {"run": recorded.info.run_name, "user": recorded.data.tags[USER]}
     version = client.create_model_version(
-        MODEL,
+        name,
         f"{recorded.info.artifact_uri}/{ARTIFACT}",
         run_id=run,
         tags=named | tags,
         description=recorded.data.tags.get(NOTE),
     )
-    client.set_registered_model_alias(MODEL, ALIAS, version.version)
+    client.set_registered_model_alias(name, ALIAS, version.version)
     return str(version.version)
 
 

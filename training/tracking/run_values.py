@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from callsieve.serving.bundle.signing import SIGNER
@@ -18,6 +19,7 @@ from callsieve.training.oversight.log.run_paths import RunPaths, artifact_folder
 from callsieve.training.reports.headline_list import AT_MOST, CAUGHT, flagged, headline_metrics, scorer_metrics
 from callsieve.training.reports.wording import by_organisation, in_markdown, one_in
 
+from .mlflow_model import save_model
 from .mlflow_write import LOG, write_run
 
 
@@ -53,7 +55,7 @@ def track_run(place: RunPaths, run: FinishedRun) -> TrackedRun:
         datasets=run.datasets,
         figures=figures,
         files=files | {"report": folder / "report.html"},
-        model=(folder / "bundle", folder / SIGNER) if (folder / "bundle").exists() else None,
+        model=partial(save_model, folder / "bundle", signer=folder / SIGNER) if (folder / "bundle").exists() else None,
         curves=run.curves,
     )
 

@@ -288,7 +288,8 @@ def test_the_page_on_training_leaves_runs(trained_folder):
     for name in ("run", "second", "third", "fifth"):
         assert (trained_folder / name / "report.html").exists()
         assert (trained_folder / name / "bundle" / "MANIFEST.sig").exists()
-    assert (trained_folder / "fourth" / "model.txt").exists()
+    assert (trained_folder / "fourth" / "model" / "model.txt").exists()
+    assert pq.read_metadata("scored.parquet").num_rows == 1600
 
 
 @pytest.mark.usefixtures("trained_folder")

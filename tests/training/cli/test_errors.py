@@ -92,6 +92,8 @@ FAULTS = [
     ("evaluate --bundle {own} --data {none}", NOT_FOUND),
     ("model monitor --bundle {own} --data {none}", NOT_FOUND),
     ("ingest complaints {none}", NOT_FOUND),
+    ("ingest calls --calls {none} --out {out}", NOT_FOUND),
+    ("model apply {own} --vectors {none} --out {out}.parquet", "expected --trust FILE"),
     ("ingest checks --checks {none}", NOT_FOUND),
     ("ingest trusted {none}", NOT_FOUND),
     (f"privacy key new {{out}}.key --epoch {EPHEMERAL} --purpose callees", "use another name"),

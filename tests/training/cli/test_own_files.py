@@ -3,13 +3,15 @@
 import json
 import shutil
 
+import lightgbm as lgb
+import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from mlflow import MlflowClient
 
 from callsieve.features.keys.tokens import read_key
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.custody import purposes
 from callsieve.serving.custody.purposes import PURPOSES, declare, require_purpose
 from callsieve.training import read_dataset
@@ -348,10 +350,26 @@ def test_a_table_is_split_by_caller_and_time(run_command, caller_rows, tmp_path,
     assert leaky["test"]["auc"] > 0.95 and apart["test"]["auc"] < 0.8
     assert apart["split"] == "No group is in two sets, and test rows are later than the others."
     assert apart["features"] == leaky["features"] == 2
-    assert read_forest((tmp_path / "run" / "model.txt").read_text()).predict_raw(np.zeros((1, 2))).shape == (1,)
+    booster = lgb.Booster(model_file=str(tmp_path / "run" / "model" / "model.txt"))
     assert apart["split"] in (tmp_path / "run" / "report.html").read_text()
     run = mlflow_read.snapshot(working_store(), apart["tracking"]["run"])
     assert "undeclared" in json.dumps(run) and "test.auc" in json.dumps(run)
+    # The command and MLflow's registered model give the probabilities of LightGBM, by the names of the columns.
+    table, model = pd.read_csv(caller_rows), tmp_path / "run" / "model"
+    mixed = table[table.columns[::-1]].drop(columns="y")
+    mixed.to_parquet(tmp_path / "later.parquet")
+    words = ("model", "apply", model, "--vectors", tmp_path / "later.parquet", "--out", tmp_path / "scores.parquet")
+    assert run_command(*words)[0] == 0
+    scores = pd.read_parquet(tmp_path / "scores.parquet")
+    pd.testing.assert_frame_equal(scores.drop(columns="probability"), mixed)
+    columns = json.loads((model / "table.json").read_text())["columns"]
+    np.testing.assert_allclose(scores["probability"], booster.predict(table[columns]), rtol=1e-12)
+    logged = MlflowClient(working_store()).get_model_version_by_alias("callsieve-table", "candidate")
+    by_mlflow = mlflow.pyfunc.load_model(logged.source).predict(mixed)
+    np.testing.assert_array_equal(by_mlflow["probability"], scores["probability"])
+    (model / "model.txt").write_text((model / "model.txt").read_text().replace("leaf_value=", "leaf_value=1", 1))
+    code, _, err = run_command(*words)
+    assert code == 1 and "model.txt: changed since it was signed" in err
 
 
 @pytest.mark.parametrize("columns", [{"groups": "caller", "start": "start"}, {"groups": "caller"}, {"start": "start"}])

@@ -10,7 +10,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
 from callsieve.serving.bundle.model_text import check_structure
 from callsieve.serving.custody.purposes import declare
-from callsieve.training.tracking.feature_table import PUBLISHED, classifier_figures, read_table, train_ready_made
+from callsieve.training.tracking.feature_table import classifier_figures, read_table, train_ready_made
 from tests.support.paths import DATA
 
 read = partial(read_table, purpose="training")
@@ -105,7 +105,6 @@ def test_a_whole_training_gives_the_same_result_on_two_threads(path):
     assert result["positive_share"] == pytest.approx(table.y.mean())
     assert result["left_out"] == ["subscriber", "city"]
     assert result["test"]["auc"] > 0.8  # the best possible score gets 0.88
-    assert result["published"] == {}
     check_structure(text, table.names, classes=1, levels={})
     assert train_ready_made(table, threads=2) == (text, result)
 
@@ -127,10 +126,9 @@ def test_figures_equal_their_definitions():
 
 @pytest.mark.system
 @pytest.mark.skipif(not SICHUAN.exists(), reason="the Sichuan table is not beside the project")
-def test_sichuan_figures_are_near_the_published_ones(tmp_path):
+def test_sichuan_figures_are_high(tmp_path):
     (declare_folder(tmp_path) / SICHUAN.name).symlink_to(SICHUAN.resolve())
     _, result = train_ready_made(read(tmp_path / SICHUAN.name, "label"), threads=2)
     assert result["test"]["auc"] >= 0.94
     assert result["test"]["macro_f1"] >= 0.88
-    assert result["published"] == PUBLISHED
     assert result["rows"]["all"] == sum(result["rows"][side] for side in ("train", "valid", "test"))

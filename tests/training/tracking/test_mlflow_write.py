@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import time
 import warnings
+from functools import partial
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -33,6 +34,7 @@ from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.reports.headline_list import headline_metrics
 from callsieve.training.tracking import mlflow_read, mlflow_write
 from callsieve.training.tracking.activity import EXPERIMENT, record_activity
+from callsieve.training.tracking.mlflow_model import save_model
 from callsieve.training.tracking.run_values import slice_metrics
 from tests.support import lite_bundle
 from tests.support.errors import raising
@@ -64,7 +66,7 @@ def record(folder, **changed):
     values = {
         "name": "one", "made_by": "a test", "began": time.time(), "parameters": {"seed": 1}, "metrics": {"auc": 0.5},
         "tags": {"certified": "false"}, "datasets": {}, "figures": {"auc": 0.5}, "files": {},
-        "model": (folder / "bundle", folder / "signer.pub"),
+        "model": partial(save_model, folder / "bundle", signer=folder / "signer.pub"),
     }  # fmt: skip
     return mlflow_write.write_run(default_store(folder), folder / "artifacts", **(values | changed))
 

@@ -264,10 +264,9 @@ def worlds(facts: Sequence[Facts]) -> None:
 
 
 def feature_table(result: TableRun, out: Path) -> None:
-    """Prints the measures of a model of a feature table, beside published ones where there are any."""
+    """Prints the measures of a model of a feature table."""
     names = ("auc", "macro_f1", "macro_recall", "g_mean")
     rows = [("callsieve", *(f"{result['test'][name]:.4f}" for name in names))]
-    rows += [(who, *(f"{values[name]:.4f}" for name in names)) for who, values in result["published"].items()]
     sizes = result["rows"]
     parts = " / ".join(f"{sizes[side]:,}" for side in ("train", "valid", "test"))
     title = f"{sizes['all']:,} rows ({parts}), {result['features']} features"
@@ -276,7 +275,7 @@ def feature_table(result: TableRun, out: Path) -> None:
         say(f"columns left out, not numeric or an identifier: {', '.join(result['left_out'])}")
     say(result["split"])
     say(f"report   {out / 'report.html'}")
-    say(f"model    {out / 'model.txt'}, MLflow run {result['tracking']['run']}")
+    say(f"model    {out / 'model'}, MLflow run {result['tracking']['run']}")
 
 
 def onnx(facts: Export, file: Path) -> None:

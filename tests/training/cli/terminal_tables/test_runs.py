@@ -93,15 +93,15 @@ def test_scored_calls_show_rows_that_have_no_score(capsys):
 def test_a_feature_table_shows_measures_and_unused_columns(capsys):
     measures = {"auc": 0.81234, "macro_f1": 0.7, "macro_recall": 0.6, "g_mean": 0.5}
     figures = {
-        "test": measures, "published": {"a paper": measures | {"auc": 0.5}}, "left_out": ["phone_no_m", "city"],
+        "test": measures, "left_out": ["phone_no_m", "city"],
         "rows": {"all": 6106, "train": 4000, "valid": 1000, "test": 1106}, "features": 42,
         "split": "No group is in two sets.", "tracking": {"run": "abc"},
     }  # fmt: skip
     runs.feature_table(figures, Path("out"))
     out = capsys.readouterr().out
-    assert "6,106 rows (4,000 / 1,000 / 1,106), 42 features" in out and "0.8123" in out and "a paper" in out
+    assert "6,106 rows (4,000 / 1,000 / 1,106), 42 features" in out and "0.8123" in out
     assert "columns left out, not numeric or an identifier: phone_no_m, city" in out
-    assert "No group is in two sets." in out and "model    out/model.txt, MLflow run abc" in out
+    assert "No group is in two sets." in out and "model    out/model, MLflow run abc" in out
 
 
 def test_a_narrow_screen_wraps_figures(capsys, monkeypatch):
