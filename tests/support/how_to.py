@@ -41,7 +41,7 @@ def code(page: str) -> str:
 def run_python(page: str, folder: Path) -> dict[str, Any]:
     """Runs the Python code of a page in a folder; returns its variables."""
     file = folder / f"{page}.py"
-    file.write_text("\n".join(block.code for block in blocks(page) if block.language == "python"))
+    file.write_text("\n".join(block.code for block in blocks(page) if block.language == "python" and not block.skip))
     with contextlib.chdir(folder):
         return runpy.run_path(str(file))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import lightgbm as lgb
@@ -114,15 +116,16 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         names = self._names()
         fold = cv_folds(group, code, self.random_state)
-        grown = fit_members(
-            FitRows(X, code, weight),
-            fold,
-            names,
-            categorical=self._categorical(names),
-            seed=self.random_state,
-            threads=self.threads,
-            parameters=checked(self.parameters or {}, "parameters"),
-        )
+        with _unlogged():
+            grown = fit_members(
+                FitRows(X, code, weight),
+                fold,
+                names,
+                categorical=self._categorical(names),
+                seed=self.random_state,
+                threads=self.threads,
+                parameters=checked(self.parameters or {}, "parameters"),
+            )
         members = [member.text for member in grown]
         self.model_ = mean_model(members)
         self._forest = read_forest(self.model_)
@@ -136,7 +139,8 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         by_member = [read_forest(text).predict_raw(values, threads=self.threads or 2) for text in members]
         held_out = held_out_folds(int(fold.max(initial=0)) + 1)
         raw = out_of_fold_scores(self._raw(values), by_member, held_out, fold, np.ones(len(code), dtype=bool))
-        self.slope_, self.intercept_ = calibration_line(raw, code, weight)
+        with _unlogged():
+            self.slope_, self.intercept_ = calibration_line(raw, code, weight)
         return self
 
     def decision_function(self, X: Any) -> Array:
@@ -213,3 +217,12 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
     def _raw(self, values: Array) -> Array:
         return np.asarray(self._forest.predict_raw(values, threads=self.threads or 2))
+
+
+def _unlogged() -> AbstractContextManager[None]:
+    """Returns a context without MLflow's autologging, which would record a part of the model as the run's model."""
+    autologging = sys.modules.get("mlflow.utils.autologging_utils")
+    if autologging is None:
+        return nullcontext()
+    without: AbstractContextManager[None] = autologging.disable_autologging()
+    return without

@@ -2,7 +2,9 @@
 
 import pickle
 import re
+import shutil
 
+import mlflow
 import numpy as np
 import pandas as pd
 import polars
@@ -18,6 +20,8 @@ from callsieve.features import call_features
 from callsieve.features.catalogue.lite import LITE
 from callsieve.training import ForwardGroupSplit, NuisanceClassifier, out_of_fold_probabilities
 from callsieve.training.model.calibration import calibration_line
+from callsieve.training.model.fit import PARAMETERS
+from tests.support import how_to
 from tests.support.calls.worlds import small_world, text_values
 from tests.support.errors import refused
 from tests.support.paths import ROOT
@@ -228,3 +232,27 @@ def test_too_few_rows_or_groups_cause_a_warning(y, groups, words):
         NuisanceClassifier(parameters={"rounds": 5}, threads=1).fit(y[:, None] * 1.0, y, groups=groups)
     assert any(re.search(words, str(warning.message)) for warning in warnings)
     assert {warning.filename for warning in warnings} == {__file__}
+
+
+@pytest.mark.system
+@pytest.mark.filterwarnings("ignore")  # MLflow's, about the environment
+def test_mlflow_logs_the_model_as_its_page_says_and_no_part_of_it(noisy, empty_store, tmp_path, monkeypatch):
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setitem(PARAMETERS, "rounds", 3)
+    X, y, caller = noisy
+    (code,) = (block.code for block in how_to.blocks("mlflow") if block.skip == "data")
+    names = {"mlflow": mlflow, "X": X, "y": y, "caller": caller}
+    try:
+        exec(code, names)  # noqa: S102 - the code of the page
+        back = mlflow.sklearn.load_model(names["logged"].model_uri)
+        np.testing.assert_array_equal(back.predict_proba(X), names["model"].predict_proba(X))
+        NuisanceClassifier().fit(X, y, groups=caller)  # records no run of its parts
+        runs = mlflow.search_runs(search_all_experiments=True)
+    finally:
+        mlflow.sklearn.autolog(disable=True)
+        mlflow.end_run()
+        mlflow.set_tracking_uri(None)
+    classes = runs.filter(like="tags.estimator_name").iloc[:, 0].dropna().tolist()
+    assert classes == ["Pipeline"] and not any("solver" in name for name in runs.columns)
