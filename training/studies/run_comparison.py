@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -16,6 +17,10 @@ from callsieve.training.model.settings import Settings
 from callsieve.training.tracking.record import DATASETS, JUDGED, SETTINGS, Judged, read_judged, read_record, settings_of
 
 MOST_CALLERS = 20
+DIFFERENCE = 0.1  # of two catch rates: enough callers show one as large
+# If one caller in ten differs, 29 callers all agree with a chance below 5 %.
+ENOUGH_CALLERS = 29
+LEAST_CALLERS = 6  # all of fewer callers prefer one of two equal runs with a chance above 5 %
 
 
 class Side(TypedDict):
@@ -65,8 +70,8 @@ class RunComparison(TypedDict):
     """Two runs on the same calls: `callsieve study compare --json`.
 
     `catch` is at each run's own threshold, `catch_at_target` at thresholds that flag the target share of these innocent
-    calls. `false_calls` are the flagged innocent calls. `better` is "first", "second" or "neither", by
-    `catch_at_target`.
+    calls. `false_calls` are the flagged innocent calls. `better` is "first", "second", "neither", or "unknown" with too
+    few nuisance callers, by `catch_at_target`. `enough_callers` would show a difference of 10 points.
     """
 
     first: Side
@@ -75,6 +80,7 @@ class RunComparison(TypedDict):
     judged_by_one: list[int]
     nuisance_calls: int
     nuisance_callers: int
+    enough_callers: int
     target: float
     catch: Shares
     catch_at_target: Shares
@@ -117,21 +123,46 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
         )
     seed, benign = settings[0].judging_seed, ~pair.nuisance
     at_target = shares(pair.at_target, pair.nuisance, pair.caller, seed)
+    callers = len(np.unique(pair.caller[pair.nuisance]))
     return {
         "first": side(first, settings[0]),
         "second": side(second, settings[1]),
         "judged_calls": len(pair.nuisance),
         "judged_by_one": [len(run.row) - len(pair.nuisance) for run in judged],
         "nuisance_calls": int(pair.nuisance.sum()),
-        "nuisance_callers": len(np.unique(pair.caller[pair.nuisance])),
+        "nuisance_callers": callers,
+        "enough_callers": enough_callers(at_target, callers),
         "target": TARGETS[0][1],
         "catch": shares(pair.flagged, pair.nuisance, pair.caller, seed),
         "catch_at_target": at_target,
         "false_calls": shares(pair.flagged, benign, pair.caller, seed),
-        "better": "second" if at_target["low"] > 0 else "first" if at_target["high"] < 0 else "neither",
+        "better": better_run(at_target, callers),
         "slices": by_slice(pair),
         "callers": by_caller(pair),
     }
+
+
+def enough_callers(catch: Shares, callers: int) -> int:
+    """Returns how many nuisance callers would show a difference of DIFFERENCE between two catch rates.
+
+    The interval narrows with the root of their number. It has no width if no caller differs; then ENOUGH_CALLERS do.
+
+    Args:
+        callers: number of nuisance callers that the interval is from.
+    """
+    half = (catch["high"] - catch["low"]) / 2
+    return max(ENOUGH_CALLERS, math.ceil(callers * (half / DIFFERENCE) ** 2))
+
+
+def better_run(catch: Shares, callers: int) -> str:
+    """Returns the run that catches more, as in `RunComparison`.
+
+    Args:
+        callers: as for `enough_callers`.
+    """
+    if callers >= LEAST_CALLERS and (catch["low"] > 0 or catch["high"] < 0):
+        return "second" if catch["low"] > 0 else "first"
+    return "neither" if callers >= enough_callers(catch, callers) else "unknown"
 
 
 def side(folder: Path, settings: Settings) -> Side:

@@ -11,7 +11,16 @@ from callsieve.training.data.sources import sources_of
 from callsieve.training.model.fit import PARAMETERS
 from callsieve.training.model.pool import gather
 from callsieve.training.model.split import FOLDS
-from callsieve.training.studies.run_comparison import by_caller, by_slice, compare_runs, pair_of, shares
+from callsieve.training.studies.run_comparison import (
+    ENOUGH_CALLERS,
+    LEAST_CALLERS,
+    by_caller,
+    by_slice,
+    compare_runs,
+    enough_callers,
+    pair_of,
+    shares,
+)
 from callsieve.training.tracking.record import (
     DATASETS,
     JUDGED,
@@ -23,9 +32,9 @@ from callsieve.training.tracking.record import (
 )
 
 
-def judged(rows, seed, shift=0.0):
+def judged(rows, seed, shift=0.0, callers=40):
     """Returns judged calls at these rows of one folder: 1 in 4 callers is a nuisance, and scores are noisy."""
-    rng, caller = np.random.default_rng(seed), rows % 40
+    rng, caller = np.random.default_rng(seed), rows % callers
     nuisance = caller % 4 == 0
     raw = np.where(nuisance, 2.0 + shift, 0.0) + rng.normal(size=len(rows))
     kind = np.where(nuisance, "spam", np.where(caller % 2 == 0, "courier", "person"))
@@ -66,7 +75,25 @@ def test_a_better_run_is_named_with_an_interval_above_zero(tmp_path):
     at_target = [np.mean(run.raw[run.nuisance] > run.raw[~run.nuisance].max()) for run in (weak, strong)]
     assert [result["catch_at_target"][side] for side in ("first", "second")] == pytest.approx(at_target)
     assert compare_runs(*reversed(folders))["better"] == "first"
-    assert compare_runs(folders[0], folders[0])["better"] == "neither"
+    assert compare_runs(folders[0], folders[0])["better"] == "unknown"  # with 10 nuisance callers
+
+
+def test_a_comparison_tells_from_enough_nuisance_callers_alone(tmp_path):
+    """All of 4 callers may prefer a run by chance; 30 that hardly differ exclude a difference of 10 points."""
+
+    def compared(callers, shift):
+        folder = tmp_path / f"{callers} {shift}"
+        first, second = (judged(np.arange(6000), seed, more, callers) for seed, more in ((0, 0.0), (1, shift)))
+        result = compare_runs(run_folder(folder / "first", first), run_folder(folder / "second", second))
+        return result["better"], result["nuisance_callers"], result["enough_callers"]
+
+    assert compared(16, 2.0)[:2] == ("unknown", 4)
+    assert compared(120, 2.0)[:2] == ("second", 30)
+    assert compared(120, 0.0) == ("neither", 30, 29)
+    assert 0.9**ENOUGH_CALLERS < 0.05 < 0.9 ** (ENOUGH_CALLERS - 1)
+    assert 2 * 0.5**LEAST_CALLERS < 0.05 < 2 * 0.5 ** (LEAST_CALLERS - 1)
+    wide = {"first": 0.3, "second": 0.3, "difference": 0.0, "low": -0.2, "high": 0.2}
+    assert enough_callers(wide, 50) == 200  # half of the width takes four times as many
 
 
 def test_only_calls_that_judged_both_runs_count():

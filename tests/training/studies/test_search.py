@@ -17,7 +17,7 @@ from callsieve.training.model.settings import RANGES, Settings, read_parameters,
 from callsieve.training.model.split import plan
 from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.studies import search as searching
-from callsieve.training.studies.search import RESULT, STORE, search, training_side
+from callsieve.training.studies.search import RESULT, STORE, gain_of, search, training_side
 from callsieve.training.tracking import mlflow_read
 
 pytestmark = pytest.mark.system
@@ -123,6 +123,24 @@ def test_nuisance_callers_of_one_group_are_refused(dataset, monkeypatch):
     monkeypatch.setattr(searching, "training_vectors", lambda *_: None)
     with pytest.raises(ValueError, match="expected nuisance callers of 2 groups or more to learn from, got 1"):
         training_side(dataset, QUICK)
+
+
+def test_a_gain_that_groups_do_not_share_is_not_sure(search_results):
+    _, first, last = search_results
+    assert first["gain"]["enough_groups"] is None and first["gain"]["mean"] == 0.0  # the shipped parameters alone
+    difference = last["shipped"]["log_loss"] - last["figures"]["log_loss"]
+    assert last["gain"]["mean"] == pytest.approx(difference, rel=1e-3, abs=1e-9)
+    rng = np.random.default_rng(3)
+    covered, group = 0, np.repeat(np.arange(40), 5)
+    matrix = SimpleNamespace(group=group, y=(group < 20).astype(int), weight=np.ones(200))
+    for _ in range(200):
+        gain = gain_of(matrix, 5 * rng.normal(0.5, 0.1, 40), 5 * rng.normal(0.6, 0.1, 40))
+        covered += gain["low"] <= 0.1 <= gain["high"]
+    assert 180 <= covered <= 198 and gain["sure"] and gain["nuisance_groups"] == 20
+    noise = gain_of(matrix, np.zeros(40), np.where(np.arange(40) % 2, 10.0, -9.0))
+    assert not noise["sure"] and noise["enough_groups"] > 20
+    few = SimpleNamespace(group=group, y=(group < 4).astype(int), weight=np.ones(200))
+    assert not gain_of(few, np.zeros(40), np.ones(40))["sure"]  # four groups can agree by chance
 
 
 @pytest.mark.parametrize(

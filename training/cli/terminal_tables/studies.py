@@ -35,6 +35,15 @@ def searched(result: SearchFigures, folder: Path) -> None:
     rows = [(name, f"{result['shipped'][name]:.6g}", f"{value:.6g}") for name, value in result["figures"].items()]
     show_table(f"{result['trials']} trials on the training set", ("held-out fold", "shipped", "best"), rows)
     show_facts("parameters", {name: f"{value:.6g}" for name, value in result["parameters"].items()})
+    gain = result["gain"]
+    lower = f"log-loss lower by {gain['mean']:.2g} ({gain['low']:.2g} to {gain['high']:.2g})"
+    callers = f"{gain['nuisance_groups']:,} groups with nuisance callers"
+    if gain["enough_groups"] is None:
+        say("gain     none: no trial was better than the shipped parameters")
+    elif gain["sure"]:
+        say(f"gain     {lower}, on {callers}")
+    else:
+        say(f"gain     cannot tell: {lower}, on {callers}; about {gain['enough_groups']:,} would show such a gain")
     say(f"next     callsieve train --parameters {folder / 'parameters.toml'} ...")
 
 
@@ -108,7 +117,12 @@ def run_comparison(result: RunComparison) -> None:
     ]
     show_table("callers on which they differ most", ("", "calls", "flagged by the first", "the second"), callers)
     better = result["better"]
-    if better == "neither":
+    if better == "unknown":
+        say(
+            f"better   cannot tell from {result['nuisance_callers']:,} nuisance callers: {result['enough_callers']:,} "
+            "would show a difference of 10 points; train both on more days, or on more folders"
+        )
+    elif better == "neither":
         say("better   neither: the interval of the difference at equal false positives includes 0")
     else:
         say(f"better   {names[better == 'second']}: it catches more at equally many flagged innocent calls")
