@@ -48,6 +48,7 @@ from .metrics import (
     Slice,
     calibration_table,
     curve,
+    nearest_callers,
     precision_at_priors,
     ranking,
     score_histogram,
@@ -230,6 +231,8 @@ def score_figures(s: JudgedCalls, card: BundleMetadata, rule: Band, actions: Pol
     model = headline_of(s, s.raw, band)
     caught = model["catch"]["call"]["rate"]
     abstaining = replace(s, raw=aligned_scores(s.raw, s.stratum, band))  # below the threshold where the band abstains
+    innocent = s.rows & ~nuisance
+    above = abstaining.raw[innocent] - band.threshold
     return {
         "headline": {
             "model": model,
@@ -240,6 +243,7 @@ def score_figures(s: JudgedCalls, card: BundleMetadata, rule: Band, actions: Pol
         "outcomes": outcome_figures(abstaining, band),
         "histogram": score_histogram(abstaining.raw[s.rows] - band.threshold, nuisance[s.rows]),
         "slices": slice_figures(abstaining, band),
+        "nearest": nearest_callers(above, s.judged.slice[innocent], s.caller[innocent]),
         "attacks": evasion_figures(abstaining, band.threshold, actions),
         "buckets": by_calls_made(abstaining, band),
         "reliability_by": reliability_by(s, card),

@@ -22,6 +22,7 @@ from .figures import Catch, Point, Rate
 PRIORS = (0.001, 0.01, 0.05, 0.2)
 CURVE_POINTS = 200
 SCORE_BINS = 60
+NEAREST = 10  # innocent callers shown beside the threshold
 KINDS = {"nuisance": True, "innocent": False}
 
 
@@ -59,6 +60,19 @@ class Slice(TypedDict):
     high: float
     bound: float | None
     certified: bool | None
+
+
+class NearCaller(TypedDict):
+    """An innocent caller by its code in `judged.parquet`: its kind, its calls, and how many of them are flagged.
+
+    highest: its highest score less the threshold of its number class, in log-odds; from 0 on a call is flagged.
+    """
+
+    caller: int
+    slice: str
+    calls: int
+    flagged: int
+    highest: float
 
 
 class Bin(TypedDict):
@@ -229,6 +243,29 @@ def slices(
                 }
             )
     return results
+
+
+def nearest_callers(above: Array, slice_names: Array, caller: Array) -> list[NearCaller]:
+    """Returns the innocent callers with the highest scores, highest first; callers without a score are left out.
+
+    Args:
+        above: score of each innocent call, less the threshold, shape (calls,); NaN without a score.
+    """
+    scored = np.isfinite(above)
+    codes, first, place = np.unique(caller[scored], return_index=True, return_inverse=True)
+    highest = np.full(len(codes), -np.inf)
+    np.maximum.at(highest, place, above[scored])
+    calls, flagged = np.bincount(place), np.bincount(place, weights=above[scored] >= 0).astype(int)
+    return [
+        {
+            "caller": int(codes[i]),
+            "slice": str(slice_names[scored][first[i]]),
+            "calls": int(calls[i]),
+            "flagged": int(flagged[i]),
+            "highest": float(highest[i]),
+        }
+        for i in np.argsort(-highest, kind="stable")[:NEAREST].tolist()
+    ]
 
 
 def precision_at_priors(tpr: float, fpr: float, priors: Sequence[float] = PRIORS) -> list[PrecisionAtPrior]:

@@ -19,7 +19,7 @@ from .evasions import Evasion
 from .figures import Catch, Headline, Headlines, Point
 from .headline import BandFigures, DetectionCurve, FolderFigures, Outcomes
 from .leak_probes import LeakProbes
-from .metrics import Histogram, PrecisionAtPrior, Ranking, Reliability, Slice
+from .metrics import Histogram, NearCaller, PrecisionAtPrior, Ranking, Reliability, Slice
 
 
 class AnnouncingFigures(TypedDict):
@@ -39,6 +39,7 @@ class ScoreFigures(TypedDict):
     outcomes: Outcomes
     histogram: Histogram
     slices: list[Slice]
+    nearest: list[NearCaller]
     attacks: list[Evasion]
     buckets: list[Bucket]
     reliability_by: list[SliceReliability]

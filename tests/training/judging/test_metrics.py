@@ -18,6 +18,7 @@ from callsieve.training.judging.metrics import (
     calibration_table,
     catch,
     finite,
+    nearest_callers,
     precision_at_priors,
     ranking,
     slices,
@@ -324,3 +325,19 @@ def test_the_threshold_at_the_target_flags_as_many_as_allowed(calls):
     scores = np.random.default_rng(calls).permutation(calls).astype(float)
     assert (scores >= threshold_at_rate(scores, 0.01)).sum() == calls // 100
     assert (np.zeros(calls) >= threshold_at_rate(np.zeros(calls), 0.01)).sum() == 0  # equal scores are flagged together
+
+
+def test_the_nearest_callers_are_those_of_the_highest_calls():
+    rng = np.random.default_rng(2)
+    caller = rng.integers(0, 40, 300)
+    above = np.where(rng.random(300) < 0.1, np.nan, rng.normal(size=300) + caller / 20)
+    rows = nearest_callers(above, np.array([f"kind {code % 3}" for code in caller]), caller)
+    by_caller = {code: [value for value, own in zip(above, caller, strict=True) if own == code and not np.isnan(value)]
+                 for code in set(caller.tolist())}  # fmt: skip
+    expected = sorted(by_caller, key=lambda code: -max(by_caller[code]))[:10]
+    assert [row["caller"] for row in rows] == expected
+    for row in rows:
+        own = by_caller[row["caller"]]
+        counts = (len(own), sum(value >= 0 for value in own), max(own))
+        assert (row["calls"], row["flagged"], row["highest"]) == counts and row["slice"] == f"kind {row['caller'] % 3}"
+    assert nearest_callers(np.full(3, np.nan), np.array(["a"] * 3), np.arange(3)) == []

@@ -226,6 +226,10 @@ def example_figures() -> dict[str, Any]:
             "innocent_passed": 110_004,
             "innocent_numbers": 3_412,
         },
+        "nearest": [
+            {"caller": 4711, "slice": "courier", "calls": 310, "flagged": 2, "highest": 0.412},
+            {"caller": 12, "slice": "ordinary", "calls": 88, "flagged": 0, "highest": -0.0312},
+        ],
         "histogram": {"edges": [-6.0, -3.0, 0.0, 3.0], "nuisance": [40, 1_000, 5_102], "innocent": [109_000, 1_004, 6]},
         "learning_curve": [0.5, 0.3, 0.2, 0.19],
         "made_by": "callsieve train --data calls",

@@ -281,6 +281,22 @@ def test_a_catch_on_one_folder_says_that_its_spread_is_unknown():
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_the_page_names_missed_kinds_the_nearest_innocent_callers_and_what_to_do():
+    figures = example_figures()
+    text = Page(page(figures)).text
+    assert "What to do next" not in text and "12 ordinary 88 0 -0.03" in text  # a good run needs nothing
+    kinds = sorted((row for row in figures["slices"] if row["nuisance"]), key=lambda row: row["flagged"] - row["calls"])
+    worst = kinds[0]["slice"].replace("_", " ")
+    assert f"Most missed calls by kind: {worst} {kinds[0]['calls'] - kinds[0]['flagged']:,} of" in text
+    figures["outcomes"]["nuisance_numbers"] = 4
+    figures["headline"]["model"] |= {"certified": False, "in_hindsight": 0.99}
+    figures["data"]["judged_by"] = "labels"
+    text = Page(page(figures)).text
+    assert "Not certified: check the innocent callers nearest" in text and "Only 4 nuisance numbers measure" in text
+    assert "In hindsight 99.0% would be caught" in text and "labelled nuisance" in text
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_certified_and_uncertified_models_look_different():
     figures = example_figures()
     strip = r"Innocent calls passed, at least .*? (● certified|◆ not certified)"
