@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ OUT = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+PATIENCE = 60.0
+"""Processor seconds after which a command without a terminal states how long it will take."""
+
+
 class RateColumn(ProgressColumn):
     """The share done per minute, averaged over the elapsed time, because the steps of a run differ in size."""
 
@@ -52,7 +57,10 @@ class RateColumn(ProgressColumn):
 
 @contextmanager
 def progress(title: str) -> Iterator[Progress]:
-    """Shows a bar with rate and time left on standard error, if that is a terminal; yields its callback."""
+    """Shows a bar with rate and time left on standard error; yields its callback.
+
+    If that is no terminal, a command that takes long states once how long it will take.
+    """
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description:<28}"),
@@ -66,11 +74,16 @@ def progress(title: str) -> Iterator[Progress]:
         ProgressBar(*columns, console=ERR, transient=True, disable=not ERR.is_terminal) as bar,
         remembered_interrupt() as interrupted,
     ):
-        task = bar.add_task(title, total=1.0)
+        task, began, busy, stated = bar.add_task(title, total=1.0), time.monotonic(), time.process_time(), False
 
         def show_part(what: str, part: float) -> None:
+            nonlocal stated
             if interrupted():
                 raise KeyboardInterrupt
+            if not (ERR.is_terminal or stated) and part > 0 and time.process_time() - busy > PATIENCE:
+                minutes = (time.monotonic() - began) * (1 - part) / part / 60
+                note(f"{title}: {part:.0%} done, about {max(1, round(minutes))} min more")
+                stated = True
             bar.update(task, description=f"{title}: {what}", completed=part)
 
         try:

@@ -152,6 +152,15 @@ def test_an_empty_table_is_one_line(capsys):
     assert capsys.readouterr().out == "accesses: none\n"
 
 
+def test_a_long_command_without_a_terminal_states_once_what_it_takes(capsys, monkeypatch):
+    for patience, lines in ((-1.0, "train: 25% done, about 1 min more\n"), (1e9, "")):
+        monkeypatch.setattr(console, "PATIENCE", patience)
+        with console.progress("train") as show:
+            for part in (0.0, 0.25, 0.5):
+                show("fit", part)
+        assert capsys.readouterr().err == lines
+
+
 # Studies
 
 
