@@ -53,6 +53,12 @@ def test_hints_name_extras_that_exist():
     assert {"train", "serve", "cases", "spark"} <= hints <= extras
 
 
+def test_each_notebook_names_the_extra_that_it_needs():
+    paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    begins = ["".join(json.loads(path.read_text())["cells"][0]["source"]) for path in paths]
+    assert len(begins) > 6 and all("callsieve[notebooks]" in text for text in begins)
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """A copy of the sources: a build leaves nothing in the project."""
