@@ -62,8 +62,10 @@ def test_a_declaration_without_one_of_its_fields_is_refused(tmp_path, field):
     with pytest.raises(ValueError, match=rf"^{field}: expected "):
         declare(tmp_path, **fields | {field: empty})
     assert not (tmp_path / "dataset.json").exists()
-    declare(tmp_path, **fields)
+    entries = []
+    declare(tmp_path, **fields, enter=entries.append)
     written = json.loads((tmp_path / "dataset.json").read_text())
+    assert [entry["basis"] for entry in entries] == ["contract"], "the log gets the declaration"
     for content in (written | {field: empty}, {name: value for name, value in written.items() if name != field}):
         (tmp_path / "dataset.json").write_text(json.dumps(content))
         with pytest.raises(ValueError, match=r"dataset\.json"):
