@@ -22,6 +22,7 @@ from callsieve.features.stream import (
     call_index,
     call_records,
     call_store,
+    compact_numbers,
     group_lists,
     hash_chains,
     key_store,
@@ -40,10 +41,10 @@ LAYOUT_CONSTANTS = ("CLOCK", "ENDS", "LISTS", "STREAMS", "SHIFT", "READ", "SUMS"
 DRIVER = (windows, heap, hash_chains, call_store, time_order, routes, call_index, call_records, stream_pass)
 STORE_MODULES = (hash_chains, table_pass, call_store, token_table, key_store)
 STREAM_MODULES = {
-    "number": (windows, number_state, formulas, *STORE_MODULES, number_lists),
+    "number": (windows, number_state, formulas, time_order, *STORE_MODULES, compact_numbers, number_lists),
     "group": (windows, group_state, formulas, *STORE_MODULES, group_lists),
 }
-STORE_FUNCTIONS = ("find_pair", "allocate_pair", "release_pair", "use_key", "release_key")
+STORE_FUNCTIONS = ("find_pair", "allocate_pair", "release_pair")
 CALLED_BY_DRIVER = {
     "number": (
         *STORE_FUNCTIONS,
@@ -54,9 +55,14 @@ CALLED_BY_DRIVER = {
         "copy_member",
         "calls_in",
         "fill_pair_record",
+        "prefetch_key",
         "prefetch_state",
+        "add_view",
+        "release_view",
+        "prefetch_sums",
+        "refresh",
     ),
-    "group": (*STORE_FUNCTIONS, "count_event", "emit_values", "pair_offset"),
+    "group": (*STORE_FUNCTIONS, "use_key", "release_key", "count_event", "emit_values", "pair_offset"),
 }
 
 

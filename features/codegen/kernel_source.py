@@ -40,7 +40,7 @@ def source() -> str:
 
 def write_structures(writer: Writer) -> None:
     """Writes the struct types of a stream's memory (`memory_layout.py`) and of a table's task."""
-    layouts = {kind.name: SimpleNamespace(STATE=1, PAIR=1) for kind in KINDS}
+    layouts = {kind.name: SimpleNamespace(STATE=1, PAIR=1, LISTS=0) for kind in KINDS}
     arrays = {
         name: {field: ARRAYS[code] for field, (code, _) in fields.items()}
         for name, fields in sizes(layouts, 1, 1, 1).items()

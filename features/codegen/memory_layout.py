@@ -12,12 +12,16 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from callsieve.features.stream import call_store, key_store, routes, time_order, token_table
+from callsieve.features.stream import call_store, compact_numbers, key_store, routes, time_order, token_table
 
 BYTES = {"q": 8, "i": 4, "d": 8}
 LARGE = 8 << 20  # bytes
 # Arrays of a key store that a snapshot omits: hash tables, and tokens, which it has as texts.
 NOT_SAVED = ("heads", "next_pair", "tokens", "named", "prefix", "token_heads", "next_token")
+SHARED_NOT_SAVED = (
+    "index", "next_call", "route_heads", "next_route", "single_pair", "member", "group", "merged", "views", "others",
+    "view_nodes", "view_pairs", "row",
+)  # fmt: skip
 EVENT_LISTS = ("attempts", "outcomes")
 Sizes = dict[str, tuple[str, int]]
 Arrays = dict[str, dict[str, Any]]
@@ -40,11 +44,6 @@ def sizes(layouts: dict[str, SimpleNamespace], calls: int, keys: int, width: int
     }
     of_calls: Sizes = {
         "calls": ("i", calls * call_store.FIELDS),
-        "route": ("i", calls),
-        "later_route": ("i", calls),
-        "callee": ("i", calls),
-        "pair_of": ("i", calls),
-        "links": ("i", calls * call_store.LISTS),
         "times": ("q", 2 * calls),
         "nodes": ("i", 2 * calls),
         "counts": ("q", call_store.COUNTS),
@@ -60,16 +59,21 @@ def sizes(layouts: dict[str, SimpleNamespace], calls: int, keys: int, width: int
         "member": ("i", layouts["block"].PAIR),
         "group": ("i", routes.GROUPS),
         "merged": ("i", routes.GROUPS),
+        "views": ("i", compact_numbers.FEW + 1),
+        "others": ("i", compact_numbers.FEW + 1),
+        "view_nodes": ("i", compact_numbers.FEW + 1),
+        "view_pairs": ("i", (compact_numbers.FEW + 1) * layouts["number"].PAIR),
         "row": ("d", width),
     }
-    stores = {name: store_sizes(layout, calls, keys) for name, layout in layouts.items()}
+    stores = {name: store_sizes(layout, calls, keys, keys) for name, layout in layouts.items()}
     return {"shared": of_calls} | dict.fromkeys(EVENT_LISTS, event_list) | stores
 
 
-def store_sizes(layout: SimpleNamespace, calls: int, keys: int) -> Sizes:
+def store_sizes(layout: SimpleNamespace, calls: int, keys: int, states: int) -> Sizes:
     """Returns type code and length of the arrays of a key store; a call uses at most one pair."""
     return {
-        "state": ("i", (keys + 1) * layout.STATE),
+        "state": ("i", (states + 1 + compact_numbers.SCRATCH) * layout.STATE),
+        "compact": ("i", (keys + 1) * compact_size(layout)),
         "pairs": ("i", (calls + 1) * layout.PAIR),
         "pair_keys": ("q", calls + 1),
         "pair_uses": ("i", calls + 1),
@@ -87,6 +91,11 @@ def store_sizes(layout: SimpleNamespace, calls: int, keys: int) -> Sizes:
     }
 
 
+def compact_size(layout: SimpleNamespace) -> int:
+    """Returns the integers of a key in `compact`; 0 for groups, whose keys all have a state."""
+    return layout.SUMS - layout.DAY + compact_numbers.FIELDS_OF_KEY if layout.LISTS else 0
+
+
 def used_sizes(layouts: dict[str, SimpleNamespace], memory: Arrays) -> dict[str, Sizes]:
     """Returns type code and used length of the arrays that a snapshot saves."""
     counts = memory["shared"]["counts"]
@@ -98,7 +107,7 @@ def used_sizes(layouts: dict[str, SimpleNamespace], memory: Arrays) -> dict[str,
         "nodes": ("i", waiting),
         "routes": ("i", (last_route + 1) * call_store.ROUTE_SIZE),
     }
-    for name in ("index", "next_call", "route_heads", "next_route", "single_pair", "member", "group", "merged", "row"):
+    for name in SHARED_NOT_SAVED:
         del result["shared"][name]
     for name in EVENT_LISTS:
         result[name] = _used_list_sizes(memory[name]["marks"])
@@ -140,7 +149,9 @@ def _used_list_sizes(marks: Any) -> Sizes:
 
 
 def _used_store_sizes(layout: SimpleNamespace, counts: Any) -> Sizes:
-    arrays = store_sizes(layout, int(counts[key_store.PAIRS]), int(counts[key_store.KEYS]))
+    keys = int(counts[key_store.KEYS])
+    states = int(counts[key_store.STATES]) if compact_size(layout) else keys
+    arrays = store_sizes(layout, int(counts[key_store.PAIRS]), keys, states)
     return {name: size for name, size in arrays.items() if name not in NOT_SAVED}
 
 

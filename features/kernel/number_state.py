@@ -37,6 +37,7 @@ from .windows import (
     end_of,
     facts_of,
     link_index,
+    links_of,
     set_bit,
     start_of,
     state_of,
@@ -303,7 +304,7 @@ def hook_returns(node: int, clock: int, base: int, m: Memory) -> None:
         return
     state = state_of(m)
     calls = m.calls
-    links = m.links
+    links = links_of(m)
     stream = node & 3
     time = time_of(node, calls)
     if stream == 1:

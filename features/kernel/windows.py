@@ -152,8 +152,13 @@ def state_of(m: Memory) -> Ints:
     return m.state
 
 
+def links_of(m: Memory) -> Ints:
+    """Returns the array that contains the links of events."""
+    return m.links
+
+
 def link_index(node: int) -> int:
-    """Returns the index of an event in `links`."""
+    """Returns the index of an event in the array of links."""
     return node
 
 
@@ -161,7 +166,7 @@ def insert_event(node: int, clock: int, base: int, m: Memory) -> None:
     """Inserts an event that became known into its list and into every window that still contains its time."""
     state = state_of(m)
     calls = m.calls
-    links = m.links
+    links = links_of(m)
     call = (node >> SHIFT) * FIELDS
     stream = node & (STREAMS - 1)
     time = time_of(node, calls)
@@ -198,7 +203,7 @@ def expire_events(at: int, day: int, base: int, m: Memory) -> None:
     """Moves the key's clock forward to `at` and removes expired events from each window; the clock never goes back."""
     state = state_of(m)
     calls = m.calls
-    links = m.links
+    links = links_of(m)
     hook_day(day, state, base)
     if at <= read_wide(state, base + CLOCK):
         return

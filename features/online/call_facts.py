@@ -26,7 +26,7 @@ from callsieve.features.kernel.windows import (
     read_wide,
 )
 from callsieve.features.records import KeyedCall
-from callsieve.features.stream.call_store import DURATION, FACTS, FIELDS, ROUTE_SIZE, TALK
+from callsieve.features.stream.call_store import DURATION, FACTS, FIELDS, LATER_ROUTE, ROUTE, ROUTE_SIZE, TALK
 from callsieve.features.stream.routes import GROUPS, KEYS_OF
 
 from .driver import Driver
@@ -129,12 +129,13 @@ def take_record(driver: Driver, place: int, call: KeyedCall, add_keys: Callable[
     started = read_wide(memory["calls"], place * FIELDS + FACTS) >> STARTED & 1
     if started and _compare_ends(driver, place, call) > 0:
         return True
-    lacks = any(key <= 0 for key in _keys_of(memory, "route", place))
+    lacks = any(key <= 0 for key in _keys_of(memory, ROUTE, place))
     if (lacks or not started) and not add_keys():  # that may move the windows on
         return False
     group, was_over = memory["group"], memory["calls"][place * FIELDS + DURATION] >= 0
-    own, of_attempt = group.tolist(), _keys_of(memory, "route", place)
-    of_end = _keys_of(memory, "later_route", place) if memory["later_route"][place] else of_attempt
+    own, of_attempt = group.tolist(), _keys_of(memory, ROUTE, place)
+    has_later = memory["calls"][place * FIELDS + LATER_ROUTE]
+    of_end = _keys_of(memory, LATER_ROUTE, place) if has_later else of_attempt
     facts = read_wide(memory["calls"], place * FIELDS + FACTS)
     order_of_starts, order_of_ends = _compare_starts(driver, place, call), _compare_ends(driver, place, call)
     if order_of_starts <= 0:
@@ -197,8 +198,8 @@ def _set_group(group: Any, keys: list[int]) -> None:
         group[i] = key
 
 
-def _keys_of(memory: Any, name: str, place: int) -> list[int]:
-    """Returns the keys of block, trunk and device of a stored call, by its `route` or `later_route`."""
-    first = memory[name][place] * ROUTE_SIZE + KEYS_OF
+def _keys_of(memory: Any, field: int, place: int) -> list[int]:
+    """Returns the keys of block, trunk and device of a stored call, by its field ROUTE or LATER_ROUTE."""
+    first = memory["calls"][place * FIELDS + field] * ROUTE_SIZE + KEYS_OF
     keys: list[int] = memory["routes"][first : first + GROUPS].tolist()
     return keys

@@ -40,6 +40,7 @@ class Driver:
     set_later_route: Callable[..., object]  # (place)
     find_call: Callable[..., int]  # (start, caller, callee)
     advance: Callable[..., object]  # (at)
+    number_state: Callable[..., int]  # (key)
     oldest_call: Callable[[], int]
     drop_call: Callable[..., object]  # (place)
     rebuild_index: Callable[[], object]

@@ -14,12 +14,13 @@ from pathlib import Path
 from callsieve.features.catalogue import NAMES, catalogue_hash, select_features
 from callsieve.features.codegen.assemble import version
 from callsieve.features.codegen.feature_program import KINDS
-from callsieve.features.codegen.memory_layout import ask_for_large_pages, copy_content, used_sizes
+from callsieve.features.codegen.memory_layout import ask_for_large_pages, compact_size, copy_content, used_sizes
 from callsieve.features.complaints import COMPLAINT_NAMES, Complaint, Complaints
 from callsieve.features.kernel import number_state, windows
 from callsieve.features.kernel.windows import DAY_MS, NEVER
 from callsieve.features.records import GROUP_COLUMNS, KeyedCall
 from callsieve.features.stream import call_store, key_store
+from callsieve.features.stream.compact_numbers import DAYS_FROM
 
 from . import snapshot
 from .call_facts import attempt_known, check, end_arguments, event_facts, facts_of, has_outcome, take_record
@@ -33,7 +34,7 @@ DEFAULT_CALLS, DEFAULT_NUMBERS = 2_000_000, 200_000  # capacity
 MAX_DURATION = (1 << 31) - 1  # of a call, in ms: 24 days
 LARGE_PAGES_FROM = 50_000  # numbers; a larger history asks for large pages
 COUNTERS = ("dropped", "evicted", "refused")
-MEMORY_DAYS = 4 * number_state.FORTNIGHT
+MEMORY_DAYS = 4 * number_state.FORTNIGHT + 1  # a local day may be behind that of the clock
 NUMBER, GROUPS = KINDS[0].name, tuple(kind.name for kind in KINDS[1:])
 
 
@@ -386,14 +387,19 @@ class History:
     def _key(self, kind: str, token: str, spare: int = 0) -> int:
         """Returns the key of a token, or 0 if there is no room.
 
-        A new key may take the place of an idle one, but not of `spare`.
+        A new key takes the place of an idle one that no feature remembers. Without room it may take that of any idle
+        one, but not of `spare`.
         """
         keys = self._keys[kind]
         key = keys.key(token)
         if key:
             return key
+        counts = self._memory[kind]["counts"]
+        idle = int(counts[key_store.IDLE_FIRST])
+        if idle and idle != spare and not self._is_remembered(kind, idle):
+            self._evict(kind, idle)
         while not (key := int(self._driver.allocate_key[kind]())):
-            idle = int(self._memory[kind]["counts"][key_store.IDLE_FIRST])
+            idle = int(counts[key_store.IDLE_FIRST])
             if idle and idle != spare:
                 self._evict(kind, idle)
             elif not self._drop_oldest():
@@ -407,8 +413,12 @@ class History:
         """Evicts a key that has no call."""
         self._cached_call = None
         self._keys[kind].remove(key)
-        if kind == NUMBER:
-            layout = self._driver.layouts[kind]
-            last = self._memory[kind]["state"][key * layout.STATE + layout.DAY]
-            self.evicted += int(last > self._moment.at // DAY_MS - MEMORY_DAYS)
+        self.evicted += int(self._is_remembered(kind, key))
         self._driver.free_key[kind](key)
+
+    def _is_remembered(self, kind: str, key: int) -> bool:
+        """Returns whether features still read the past of an idle key: of numbers, the days of `MEMORY_DAYS`."""
+        if kind != NUMBER:
+            return False
+        size = compact_size(self._driver.layouts[kind])
+        return bool(self._memory[kind]["compact"][key * size + DAYS_FROM] > self._moment.at // DAY_MS - MEMORY_DAYS)

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from callsieve.features.codegen.memory_layout import Arrays
 from callsieve.features.kernel.windows import ANSWERED, DAY_MS, END_PLACES, NEVER, OUTCOME_BITS, OVER, WEEK
 from callsieve.features.stream.call_store import (
-    CALLER,
+    CALLEE_KEY,
+    CALLER_KEY,
     DURATION,
     FACTS,
     FIELDS,
+    LATER_ROUTE,
     NOW,
+    ROUTE,
     ROUTE_SIZE,
     STORED,
     TALK,
@@ -51,7 +54,7 @@ class MemoryFeed:
     def __init__(self, driver: Driver) -> None:
         self.name, self.changes = COMPLETE, 0
         self.shares: FeedShares | None = None
-        self._memory, self._number = driver.memory, driver.layouts["number"]
+        self._driver, self._memory = driver, driver.memory
         self._measured = NEVER  # twice the day of the latest measurement, and 1 more if there were FEWEST_CALLS
 
     def latest(self) -> str:
@@ -85,17 +88,15 @@ class MemoryFeed:
         )
 
     def _sample(self) -> list[SampledCall]:
-        shared, state = self._memory["shared"], self._memory["number"]["state"]
-        calls, routes = shared["calls"], shared["routes"]
-        number, now = self._number, int(shared["counts"][NOW])
-        week = number.SUMS + WIDEST * number.SLOTS  # sums of a number in that window
-        received = number.ENDS + INCOMING * END_PLACES + WIDEST  # its first incoming attempt in that window
+        shared = self._memory["shared"]
+        calls, routes, now = shared["calls"], shared["routes"], int(shared["counts"][NOW])
         sample, days = [], set()
         for place in sampled_attempts(self._memory):
-            call, route = place * FIELDS, shared["route"][place] * ROUTE_SIZE
-            later = shared["later_route"][place] * ROUTE_SIZE
+            call = place * FIELDS
+            route, later = (calls[call + field] * ROUTE_SIZE for field in (ROUTE, LATER_ROUTE))
             keys = (routes[of + KEYS_OF + kind] for of in (route, later) if of > 0 for kind in (1, 2))
-            caller, callee = routes[route + CALLER] * number.STATE, shared["callee"][place] * number.STATE
+            caller, callee = int(calls[call + CALLER_KEY]), int(calls[call + CALLEE_KEY])
+            made, called, partners = self._week_of(caller)
             start, facts = start_of(call, calls), calls[call + FACTS]
             over = bool(facts >> OVER & 1)
             in_week = start >= now - WEEK
@@ -105,21 +106,25 @@ class MemoryFeed:
                 SampledCall(
                     over=over,
                     unanswered=over and facts & OUTCOME_BITS != ANSWERED,
-                    called=state[caller + received] >= 0,
+                    called=called,
                     routed=any(key > 0 for key in keys),  # trunk or device
                     rang=over and calls[call + DURATION] > calls[call + TALK],
-                    made=int(state[caller + week + number.CALLS]) if in_week else 0,
-                    lone=(self._partners(caller + week) == 1) != (self._partners(callee + week) == 1),
+                    made=made if in_week else 0,
+                    lone=(partners == 1) != (self._week_of(callee)[2] == 1),
                     caller=caller,
                     callee=callee,
                 )
             )
         return sample if len(days) >= FEWEST_DAYS else [call._replace(made=0) for call in sample]
 
-    def _partners(self, sums: int) -> int:
-        """Returns how many numbers a number dealt with in the window whose sums begin at this place of the state."""
-        state, number = self._memory["number"]["state"], self._number
-        return int(state[sums + number.CALLEES] + state[sums + number.IN_CALLERS] - state[sums + number.MUTUAL_CALLEES])
+    def _week_of(self, key: int) -> tuple[int, bool, int]:
+        """Returns a number's calls in the window of seven days, whether it was called, and how many others it met."""
+        state, layout = self._memory["number"]["state"], self._driver.layouts["number"]
+        base = self._driver.number_state(key) * layout.STATE
+        sums = base + layout.SUMS + WIDEST * layout.SLOTS
+        first_received = state[base + layout.ENDS + INCOMING * END_PLACES + WIDEST]
+        others = state[sums + layout.CALLEES] + state[sums + layout.IN_CALLERS] - state[sums + layout.MUTUAL_CALLEES]
+        return int(state[sums + layout.CALLS]), bool(first_received >= 0), int(others)
 
 
 def sampled_attempts(memory: Arrays) -> Iterator[int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from callsieve.features.kernel.windows import NONE
 
-from .call_store import FIELDS, FREE, PLACES, Memory, caller_of, start_of
+from .call_store import FIELDS, FREE, PAIR_RECORD, PLACES, ROUTE, Memory, callee_of, caller_of, start_of
 from .hash_chains import bucket, bucket_to_split, insert_entry, remove_entry
 
 if TYPE_CHECKING:  # `assemble.py` supplies it for each kind of history
@@ -21,7 +21,7 @@ def allocate_place(m: Memory) -> int:
     """Returns a free place for a call."""
     place = m.counts[FREE] - 1
     if place >= 0:
-        m.counts[FREE] = m.route[place]
+        m.counts[FREE] = m.calls[place * FIELDS + ROUTE]
     else:
         place = m.counts[PLACES]
         m.counts[PLACES] = place + 1
@@ -53,8 +53,8 @@ def unindex_call(place: int, m: Memory) -> None:
 def hash_key(place: int, m: Memory) -> int:
     """Returns the hash key of a stored call."""
     caller = caller_of(place, m)
-    callee = m.callee[place]
-    if m.pair_of[place] > 0:
+    callee = callee_of(place, m)
+    if m.calls[place * FIELDS + PAIR_RECORD] > 0:
         return call_key(start_of(place * FIELDS, m.calls), caller, callee)
     return pair_key(caller, callee)
 
@@ -77,7 +77,11 @@ def find_call(start: int, caller: int, callee: int, m: Memory) -> int:
     entry = m.index[bucket(wanted, m.counts[PLACES])]
     while entry > 0:
         place = entry - 1
-        if m.callee[place] == callee and start_of(place * FIELDS, m.calls) == start and caller_of(place, m) == caller:
+        if (
+            callee_of(place, m) == callee
+            and start_of(place * FIELDS, m.calls) == start
+            and caller_of(place, m) == caller
+        ):
             break
         entry = m.next_call[entry]
     return int(entry) - 1
@@ -90,9 +94,9 @@ def only_call_of(number: int, other: int, m: Memory) -> int:
     entry = m.index[bucket(pair_key(number, other), m.counts[PLACES])]
     while entry > 0:
         place = entry - 1
-        if m.pair_of[place] == 0:
+        if m.calls[place * FIELDS + PAIR_RECORD] == 0:
             caller = caller_of(place, m)
-            callee = m.callee[place]
+            callee = callee_of(place, m)
             if (caller == number and callee == other) or (caller == other and callee == number):
                 break
         entry = m.next_call[entry]
@@ -102,5 +106,5 @@ def only_call_of(number: int, other: int, m: Memory) -> int:
 def rebuild_index(m: Memory) -> None:
     """Adds every stored call to an empty index."""
     for place in range(m.counts[PLACES]):
-        if m.callee[place] > 0:
+        if callee_of(place, m) > 0:
             index_call(place, m)

@@ -20,10 +20,15 @@ from callsieve.features.kernel.windows import (
 
 from .call_index import allocate_place, index_call, only_call_of, unindex_call
 from .call_store import (
+    CALLEE_KEY,
+    CALLER_KEY,
     DURATION,
     FACTS,
     FIELDS,
+    LATER_ROUTE,
     NOW,
+    PAIR_RECORD,
+    ROUTE,
     STORED,
     TALK,
     WAITING,
@@ -36,9 +41,9 @@ from .call_store import (
 from .routes import acquire_route, release_route
 
 if TYPE_CHECKING:  # `assemble.py` supplies them for each kind of history
+    from .compact_numbers import add_view as number_add_view
     from .key_store import allocate_pair as number_allocate_pair
     from .key_store import find_pair as number_find_pair
-    from .key_store import use_key as number_use_key
     from .number_lists import fill_pair_record as number_fill_pair_record
 
 
@@ -46,11 +51,12 @@ def store_call(start: int, known_at: int, caller: int, callee: int, facts: int, 
     """Stores a new call, for which there must be room, and returns its place. Its attempt waits until it is known."""
     place = allocate_place(m)
     write_call(place * FIELDS, start, facts | late_bits(start, known_at, m), m.calls)
-    m.route[place] = acquire_route(caller, m.group, m)
-    m.callee[place] = callee
-    m.pair_of[place] = acquire_pair(caller, callee, m)
-    number_use_key(caller, m.number)
-    number_use_key(callee, m.number)
+    m.calls[place * FIELDS + CALLER_KEY] = caller
+    m.calls[place * FIELDS + ROUTE] = acquire_route(caller, m.group, m)
+    m.calls[place * FIELDS + CALLEE_KEY] = callee
+    m.calls[place * FIELDS + PAIR_RECORD] = acquire_pair(caller, callee, m)
+    number_add_view(2 * place, caller, m)
+    number_add_view(2 * place + 1, callee, m)
     index_call(place, m)
     m.counts[STORED] += 1
     m.counts[WAITING] = push(m.times, m.nodes, m.counts[WAITING], known_at, 2 * place)
@@ -91,19 +97,19 @@ def restart_call(place: int, known_at: int, facts: int, m: Memory) -> None:
     call = place * FIELDS
     facts = facts & ATTEMPT_FACTS | late_bits(start_of(call, m.calls), known_at, m)
     write_wide(m.calls, call + FACTS, facts | facts_of(call, m.calls) & ~ATTEMPT_FACTS)
-    before = m.route[place]
-    m.route[place] = acquire_route(caller_of(place, m), m.group, m)
+    before = m.calls[place * FIELDS + ROUTE]
+    m.calls[place * FIELDS + ROUTE] = acquire_route(caller_of(place, m), m.group, m)
     release_route(before, m)
 
 
 def set_later_route(place: int, m: Memory) -> None:
     """Sets the keys in `group` as those that came with the end of a call."""
-    before = m.later_route[place]
+    before = m.calls[place * FIELDS + LATER_ROUTE]
     route = acquire_route(caller_of(place, m), m.group, m)
-    if route == m.route[place]:
+    if route == m.calls[place * FIELDS + ROUTE]:
         release_route(route, m)
         route = 0
-    m.later_route[place] = route
+    m.calls[place * FIELDS + LATER_ROUTE] = route
     if before > 0:
         release_route(before, m)
 
@@ -121,7 +127,7 @@ def acquire_pair(caller: int, callee: int, m: Memory) -> int:
         if other >= 0:
             unindex_call(other, m)
             number_fill_pair_record(other, record, m)
-            m.pair_of[other] = record
+            m.calls[other * FIELDS + PAIR_RECORD] = record
             m.number.pair_uses[record] += 1
             index_call(other, m)
     m.number.pair_uses[record] += 1

@@ -16,10 +16,11 @@ from .hash_chains import bucket, bucket_to_split, insert_entry, remove_entry
 from .token_table import fill_new_token_bucket
 
 KeyStore = Any
-# Fields of `counts`: last pair ever used and first free pair, last key ever used and first free key, and the ends of
-# the list of idle keys (without calls), in the order in which they became idle.
-PAIRS, FREE_PAIR, KEYS, FREE_KEY, IDLE_FIRST, IDLE_LAST = range(6)
-COUNTS = 6
+# Fields of `counts`: last pair ever used and first free pair, last key ever used and first free key, the ends of the
+# list of idle keys (without calls), in the order in which they became idle, and for numbers the states ever used and
+# the first free state (`compact_numbers.py`).
+PAIRS, FREE_PAIR, KEYS, FREE_KEY, IDLE_FIRST, IDLE_LAST, STATES, FREE_STATE = range(8)
+COUNTS = 8
 
 
 def find_pair(first: int, other: int, store: KeyStore) -> int:
@@ -88,10 +89,15 @@ def allocate_key(store: KeyStore) -> int:
         fill_new_token_bucket(key, store)
     else:
         return 0
-    clear_state(store.state, key * STATE)
+    clear_key(key, store)
     store.uses[key] = 0
     append_idle(key, store)
     return int(key)
+
+
+def clear_key(key: int, store: KeyStore) -> None:
+    """Resets a key to an unknown one; `compact_numbers.py` has the version of numbers."""
+    clear_state(store.state, key * STATE)
 
 
 def free_key(key: int, store: KeyStore) -> None:

@@ -1,6 +1,7 @@
 """Changes of the histories of numbers when calls arrive one by one. A part of the kernel.
 
-The functions of the table kernel run here on calls in the layout of `call_store.py`. Numbers have no clocks of their
+The functions of the table kernel run here on calls in the layout of `call_store.py`, for numbers that are not compact
+(`compact_numbers.py`). Numbers have no clocks of their
 own: all windows end at the same time, so an event leaves the windows of both parties at once.
 
 Two numbers with more than one call have one pair record, which belongs to the lower key; the other number reads it in
@@ -10,7 +11,7 @@ the opposite direction. Two numbers with a single call have none: its content fo
 from __future__ import annotations
 
 from callsieve.features.kernel.number_state import (
-    CALLS,
+    IN_AIR,
     PAIR_ANSWERED,
     PAIR_DAYS,
     PAIR_DAYS_KEPT,
@@ -18,15 +19,18 @@ from callsieve.features.kernel.number_state import (
     PAIR_TALK_MS,
     count,
     hook_day,
+    mark_day,
     mark_pair_day,
 )
 from callsieve.features.kernel.table_pass import emit_in, emit_out
 from callsieve.features.kernel.windows import (
     ANSWERED,
     BEFORE,
+    DAY_MS,
     DAY_SHIFT,
     END_PLACES,
     ENDS,
+    EXPIRED,
     NONE,
     OUTCOME_BITS,
     OVER,
@@ -43,13 +47,35 @@ from callsieve.features.kernel.windows import (
     hook_expire,
     insert_event,
     prefetch,
+    set_bit,
     time_of,
 )
 
-from .call_store import FIELDS, LISTS, NOW, Memory, caller_of, end_of, facts_of, link_index, start_of, talk_of
+from .call_store import (
+    FIELDS,
+    LISTS,
+    NOW,
+    PAIR_RECORD,
+    Memory,
+    callee_of,
+    caller_of,
+    end_of,
+    facts_of,
+    link_index,
+    start_of,
+    talk_of,
+)
+from .compact_numbers import (
+    LINE,
+    SCRATCH,
+    compact_of,
+    count_compact,
+    days_of,
+    match_returns,
+    refresh,
+    state_index,
+)
 from .key_store import find_pair
-
-LINE = 16  # 32-bit integers in a cache line
 
 
 def copy_member_sums(state: Ints, base: int, own: Ints, at: int) -> None:
@@ -57,18 +83,18 @@ def copy_member_sums(state: Ints, base: int, own: Ints, at: int) -> None:
 
 
 def copy_member(key: int, own: Ints, at: int, m: Memory) -> None:
-    """Writes the member record of a key that is in one group alone, from `at` on."""
-    copy_member_sums(m.number.state, key * STATE, own, at)
+    """Writes the member record of a key that is in one group alone, from `at` on; `refresh` must run before."""
+    copy_member_sums(m.number.state, state_index(key, m) * STATE, own, at)
 
 
-def calls_in(window: int, key: int, m: Memory) -> int:
-    """Returns how many outgoing calls of a number are in a window."""
-    return int(m.number.state[key * STATE + SUMS + window * SLOTS + CALLS])
+def prefetch_key(key: int, m: Memory) -> None:
+    """Prefetches what `prefetch_state` reads."""
+    prefetch(m.number.compact, compact_of(key))
 
 
 def prefetch_state(window: int, key: int, m: Memory) -> None:
-    """Prefetches a number's window and the ends of its lists."""
-    base = key * STATE
+    """Prefetches the window and the ends of the lists of a full number."""
+    base = state_index(key, m) * STATE
     slot = base + SUMS + window * SLOTS
     prefetch(m.number.state, base)
     prefetch(m.number.state, base + LINE)
@@ -79,20 +105,49 @@ def prefetch_state(window: int, key: int, m: Memory) -> None:
 def apply_event(node: int, key: int, m: Memory) -> None:
     """Applies an event that became known to the history of a number."""
     clock = m.counts[NOW]
-    if node & 3 < LISTS:
-        insert_event(node, clock, key * STATE, m)
+    index = state_index(key, m)
+    note_event(node, key, m)
+    if index != SCRATCH and node & 3 < LISTS:
+        insert_event(node, clock, index * STATE, m)
         return
     for window in range(3):
         if time_of(node, m.calls) >= clock - WINDOWS[window]:
-            hook_add(node, window, 1, key * STATE, m)
+            if index != SCRATCH:
+                hook_add(node, window, 1, index * STATE, m)
+            else:
+                count_compact(node, window, 1, key, m)
+    if index == SCRATCH and time_of(node, m.calls) >= clock - WEEK:
+        match_returns(node, key, m)
+
+
+def note_event(node: int, key: int, m: Memory) -> None:
+    """Marks an event as known, and the day of an attempt."""
+    call = (node >> 2) * FIELDS
+    stream = node & 3
+    if stream == 0:
+        set_bit(call, STARTED, m.calls)
+    if stream == 1:
+        set_bit(call, OVER, m.calls)
+    elif stream != 3 and not facts_of(call, m.calls) >> EXPIRED & 1:
+        mark_day(stream, facts_of(call, m.calls) >> DAY_SHIFT, m.number.compact, days_of(key))
+
+
+def hook_event(stream: int, call: int, clock: int, state: Ints, base: int, calls: Ints) -> None:
+    """Subtracts one call in progress at an outcome; `note_event` has done the rest."""
+    if stream == 1 and start_of(call, calls) >= clock - DAY_MS:
+        state[base + IN_AIR] -= 1
 
 
 def expire_event(node: int, window: int, key: int, m: Memory) -> None:
     """Removes the first event of a list, or an outcome of an incoming call, from a window."""
     state = m.number.state
     calls = m.calls
-    links = m.links
-    base = key * STATE
+    links = m.calls
+    index = state_index(key, m)
+    if index == SCRATCH:
+        count_compact(node, window, -1, key, m)
+        return
+    base = index * STATE
     stream = node & 3
     hook_add(node, window, -1, base, m)
     if stream >= LISTS:
@@ -116,7 +171,7 @@ def hook_add(node: int, window: int, sign: int, base: int, m: Memory) -> None:
     """Adds one event to a window (`sign` 1) or removes it (-1)."""
     place = node >> 2
     stream = node & 3
-    record = m.pair_of[place]
+    record = m.calls[place * FIELDS + PAIR_RECORD]
     if record == 0:
         single_pair = m.single_pair
         single_pair[window] = sign < 0 and stream == 0
@@ -129,7 +184,7 @@ def hook_add(node: int, window: int, sign: int, base: int, m: Memory) -> None:
         single_pair[PAIR_IN ^ PAIR_DAYS] = 0
         return
     caller = caller_of(place, m)
-    callee = m.callee[place]
+    callee = callee_of(place, m)
     pairs = m.number.pairs
     pair = record * PAIR ^ (PAIR_IN if caller > callee else 0)
     if stream >= 2 and caller != callee:
@@ -144,7 +199,7 @@ def fill_pair(place: int, pairs: Ints, pair: int, m: Memory) -> None:
     call = place * FIELDS
     facts = facts_of(call, m.calls)
     clock = m.counts[NOW]
-    out = pair ^ (PAIR_IN if caller_of(place, m) > m.callee[place] else 0)
+    out = pair ^ (PAIR_IN if caller_of(place, m) > callee_of(place, m) else 0)
     day = facts >> DAY_SHIFT
     if facts >> STARTED & 1:
         for window in range(3):
@@ -170,10 +225,11 @@ def emit_values(
         single: the only stored call of the two parties, or NONE.
         direction: 0 for the caller, 1 for the callee.
     """
-    base = key * STATE
+    base = 0
     single_pair = m.single_pair
     if key > 0:
-        hook_day(day, m.number.state, base)
+        hook_day(day, m.number.compact, days_of(key))
+        base = refresh(key, m) * STATE
     if direction == 1:
         emit_in(at, m.number.state, base, m.calls, single_pair, 0, facts, m.row, row)
         return
@@ -192,13 +248,17 @@ def remove_outcome(node: int, key: int, m: Memory) -> None:
     """Removes an outcome from its list and from every window, before it expires."""
     state = m.number.state
     calls = m.calls
-    links = m.links
-    base = key * STATE
+    links = m.calls
+    index = state_index(key, m)
+    base = index * STATE
     clock = m.counts[NOW]
     for window in range(3):
         if time_of(node, calls) >= clock - WINDOWS[window]:
-            hook_add(node, window, -1, base, m)
-    if node & 3 >= LISTS:
+            if index != SCRATCH:
+                hook_add(node, window, -1, base, m)
+            else:
+                count_compact(node, window, -1, key, m)
+    if index == SCRATCH or node & 3 >= LISTS:
         return
     ends = base + ENDS + END_PLACES * (node & 3)
     before = NONE

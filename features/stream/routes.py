@@ -15,6 +15,7 @@ from .hash_chains import bucket, bucket_to_split, insert_entry, remove_entry
 from .key_store import KeyStore
 
 if TYPE_CHECKING:  # `assemble.py` supplies them for each kind of history
+    from .compact_numbers import refresh as number_refresh
     from .group_lists import pair_offset as group_pair_offset
     from .key_store import allocate_pair as group_allocate_pair
     from .key_store import find_pair as group_find_pair
@@ -132,6 +133,7 @@ def split_home(kind: int, caller: int, m: Memory, store: KeyStore) -> None:
     if home <= 0:
         return
     member = group_allocate_pair(home, caller, store)
+    number_refresh(caller, m)
     number_copy_member(caller, store.pairs, group_pair_offset(member), m)
     route = m.first_route[caller]
     while route > 0:

@@ -24,15 +24,20 @@ from callsieve.features.kernel.windows import (
 
 from .call_index import only_call_of, unindex_call
 from .call_store import (
+    CALLEE_KEY,
     CALLER,
     DURATION,
     FIELDS,
     FREE,
+    LATER_ROUTE,
     NOW,
+    PAIR_RECORD,
+    ROUTE,
     ROUTE_SIZE,
     STORED,
     WAITING,
     Memory,
+    callee_of,
     caller_of,
     end_of,
     facts_of,
@@ -43,17 +48,20 @@ from .routes import GROUPS, KEYS_OF, MEMBERS_OF, SPLIT, acquire_route, release_r
 from .time_order import EventList, advance_cursor, event_time, first_in_window, insert, peek_after, remove
 
 if TYPE_CHECKING:  # `assemble.py` supplies them for each kind of history
+    from .compact_numbers import calls_in as number_calls_in
+    from .compact_numbers import prefetch_sums as number_prefetch_sums
+    from .compact_numbers import refresh as number_refresh
+    from .compact_numbers import release_view as number_release_view
     from .group_lists import count_event as group_count_event
     from .group_lists import emit_values as group_emit_values
     from .group_lists import pair_offset as group_pair_offset
     from .key_store import find_pair as group_find_pair
-    from .key_store import release_key as number_release_key
     from .key_store import release_pair as number_release_pair
     from .number_lists import apply_event as number_apply_event
-    from .number_lists import calls_in as number_calls_in
     from .number_lists import copy_member as number_copy_member
     from .number_lists import emit_values as number_emit_values
     from .number_lists import expire_event as number_expire_event
+    from .number_lists import prefetch_key as number_prefetch_key
     from .number_lists import prefetch_state as number_prefetch_state
     from .number_lists import remove_outcome as number_remove_outcome
 
@@ -98,22 +106,21 @@ def prefetch_ahead(window: int, events: EventList, m: Memory) -> None:
     far = peek_after(window, 3 * STEP, events)
     if far >= 0:
         prefetch(m.calls, far * FIELDS)
-        prefetch(m.route, far)
-        prefetch(m.callee, far)
-        prefetch(m.pair_of, far)
     middle = peek_after(window, 2 * STEP, events)
     if middle >= 0:
-        prefetch(m.routes, m.route[middle] * ROUTE_SIZE)
+        prefetch(m.routes, m.calls[middle * FIELDS + ROUTE] * ROUTE_SIZE)
+        number_prefetch_key(caller_of(middle, m), m)
+        number_prefetch_key(callee_of(middle, m), m)
     near = peek_after(window, STEP, events)
     if near >= 0:
         number_prefetch_state(window, caller_of(near, m), m)
-        number_prefetch_state(window, m.callee[near], m)
+        number_prefetch_state(window, callee_of(near, m), m)
 
 
 def expire_attempt(place: int, window: int, m: Memory) -> None:
     """Removes the oldest attempt from a window of all keys of the call."""
     number_expire_event(4 * place, window, caller_of(place, m), m)
-    number_expire_event(4 * place + 2, window, m.callee[place], m)
+    number_expire_event(4 * place + 2, window, callee_of(place, m), m)
     count_in_groups(0, place, window, -1, m)
 
 
@@ -130,7 +137,7 @@ def expire_outcomes(window: int, edge: int, m: Memory) -> None:
         prefetch_ahead(window, m.outcomes, m)
         advance_cursor(window, m.outcomes)
         number_expire_event(4 * place + 1, window, caller_of(place, m), m)
-        number_expire_event(4 * place + 3, window, m.callee[place], m)
+        number_expire_event(4 * place + 3, window, callee_of(place, m), m)
         count_in_groups(1, place, window, -1, m)
         if window == 2:
             free_call(place, m)
@@ -142,7 +149,7 @@ def count_in_groups(kind: int, place: int, window: int, sign: int, m: Memory) ->
 
     The caller's own window must be updated before.
     """
-    own = m.route[place] * ROUTE_SIZE
+    own = m.calls[place * FIELDS + ROUTE] * ROUTE_SIZE
     left = number_calls_in(window, m.routes[own + CALLER], m)
     block = m.routes[own + KEYS_OF]
     trunk = m.routes[own + KEYS_OF + 1]
@@ -157,10 +164,10 @@ def count_in_groups(kind: int, place: int, window: int, sign: int, m: Memory) ->
 
 def apply_event(place: int, kind: int, m: Memory) -> None:
     """Applies an attempt (`kind` 0) or an outcome (1) that became known to all keys of the call."""
-    if kind == 1 and m.later_route[place] > 0:
+    if kind == 1 and m.calls[place * FIELDS + LATER_ROUTE] > 0:
         take_later_route(place, m)
     number_apply_event(4 * place + kind, caller_of(place, m), m)
-    number_apply_event(4 * place + 2 + kind, m.callee[place], m)
+    number_apply_event(4 * place + 2 + kind, callee_of(place, m), m)
     clock = m.counts[NOW]
     time = event_time(place, kind, m.calls)
     for window in range(3):
@@ -175,6 +182,11 @@ def apply_event(place: int, kind: int, m: Memory) -> None:
         retire_attempt(place, m)
     else:
         free_call(place, m)
+
+
+def number_state(key: int, m: Memory) -> int:
+    """Returns the index of a number's state, complete until the state of another number is wanted."""
+    return number_refresh(key, m)
 
 
 def oldest_call(m: Memory) -> int:
@@ -205,7 +217,7 @@ def drop_call(place: int, m: Memory) -> None:
         remove(place, 1, m.outcomes, m.calls)
     if facts_of(call, m.calls) >> OVER & 1:
         number_remove_outcome(4 * place + 1, caller_of(place, m), m)
-        number_remove_outcome(4 * place + 3, m.callee[place], m)
+        number_remove_outcome(4 * place + 3, callee_of(place, m), m)
         for window in range(3):
             if end_of(call, m.calls) >= clock - WINDOWS[window]:
                 count_in_groups(1, place, window, -1, m)
@@ -217,29 +229,29 @@ def drop_call(place: int, m: Memory) -> None:
 def free_call(place: int, m: Memory) -> None:
     """Frees the place of a call that is in no window."""
     unindex_call(place, m)
-    if m.pair_of[place] > 0:
-        number_release_pair(m.pair_of[place], m.number)
-    number_release_key(caller_of(place, m), m.number)
-    number_release_key(m.callee[place], m.number)
-    release_route(m.route[place], m)
-    if m.later_route[place] > 0:
-        release_route(m.later_route[place], m)
-        m.later_route[place] = 0
+    if m.calls[place * FIELDS + PAIR_RECORD] > 0:
+        number_release_pair(m.calls[place * FIELDS + PAIR_RECORD], m.number)
+    number_release_view(2 * place, caller_of(place, m), m)
+    number_release_view(2 * place + 1, callee_of(place, m), m)
+    release_route(m.calls[place * FIELDS + ROUTE], m)
+    if m.calls[place * FIELDS + LATER_ROUTE] > 0:
+        release_route(m.calls[place * FIELDS + LATER_ROUTE], m)
+        m.calls[place * FIELDS + LATER_ROUTE] = 0
     m.counts[STORED] -= 1
-    m.callee[place] = 0
-    m.route[place] = m.counts[FREE]
+    m.calls[place * FIELDS + CALLEE_KEY] = 0
+    m.calls[place * FIELDS + ROUTE] = m.counts[FREE]
     m.counts[FREE] = place + 1
 
 
 def take_later_route(place: int, m: Memory) -> None:
     """Gives a call the keys that came with its end and that its attempt lacks, and counts the attempt there."""
-    before = m.route[place]
-    later = m.later_route[place]
+    before = m.calls[place * FIELDS + ROUTE]
+    later = m.calls[place * FIELDS + LATER_ROUTE]
     for kind in range(GROUPS):
         key = m.routes[before * ROUTE_SIZE + KEYS_OF + kind]
         m.merged[kind] = key if key > 0 else m.routes[later * ROUTE_SIZE + KEYS_OF + kind]
-    m.route[place] = acquire_route(caller_of(place, m), m.merged, m)
-    m.later_route[place] = 0
+    m.calls[place * FIELDS + ROUTE] = acquire_route(caller_of(place, m), m.merged, m)
+    m.calls[place * FIELDS + LATER_ROUTE] = 0
     for window in range(3):
         if start_of(place * FIELDS, m.calls) >= m.counts[NOW] - WINDOWS[window]:
             count_in_new_groups(place, before * ROUTE_SIZE, window, m)
@@ -249,7 +261,7 @@ def take_later_route(place: int, m: Memory) -> None:
 
 def count_in_new_groups(place: int, before: int, window: int, m: Memory) -> None:
     """Adds an attempt to a window of the groups that its former route, which begins at `before`, did not have."""
-    own = m.route[place] * ROUTE_SIZE
+    own = m.calls[place * FIELDS + ROUTE] * ROUTE_SIZE
     left = number_calls_in(window, m.routes[own + CALLER], m)
     block = m.routes[own + KEYS_OF]
     trunk = m.routes[own + KEYS_OF + 1]
@@ -271,12 +283,15 @@ def vector(at: int, day: int, caller: int, callee: int, facts: int, m: Memory) -
     for i in range(WIDTH):
         m.row[i] = math.nan
     moment = max(at, m.counts[NOW])
+    number_prefetch_sums(caller, m)
+    number_prefetch_sums(callee, m)
     single = only_call_of(caller, callee, m)
     number_emit_values(moment, day, caller, callee, single, 0, facts, CALLER_COLUMN, m)
-    number_emit_values(moment, day, callee, caller, single, 1, facts, CALLEE_COLUMN, m)
     emit_group(0, moment, caller, facts, BLOCK_COLUMN, m, m.block)
     emit_group(1, moment, caller, facts, TRUNK_COLUMN, m, m.trunk)
     emit_group(2, moment, caller, facts, DEVICE_COLUMN, m, m.device)
+    # The groups read the caller's state, and compact numbers share one state.
+    number_emit_values(moment, day, callee, caller, single, 1, facts, CALLEE_COLUMN, m)
 
 
 def emit_group(kind: int, at: int, caller: int, facts: int, column: int, m: Memory, store: KeyStore) -> None:

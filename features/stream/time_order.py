@@ -151,6 +151,21 @@ def find_offset(at: int, time: int, kind: int, events: EventList, calls: Ints) -
     return int(low)
 
 
+def precedes(place: int, other: int, kind: int, events: EventList, calls: Ints) -> bool:
+    """Returns whether an event comes before another one of the same time."""
+    time = event_time(place, kind, calls)
+    at = find_run(time, kind, events, calls)
+    offset = find_offset(at, time, kind, events, calls)
+    current = events.places[events.runs[at] * SIZE + offset]
+    while current != place and current != other:  # noqa: PLR1714 - the subset has no `in`
+        offset += 1
+        if offset == events.sizes[events.runs[at]]:
+            at += 1
+            offset = 0
+        current = events.places[events.runs[at] * SIZE + offset]
+    return bool(current == place)
+
+
 def remove(place: int, kind: int, events: EventList, calls: Ints) -> None:
     """Removes an event before it expires."""
     marks = events.marks

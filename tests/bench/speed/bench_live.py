@@ -1,14 +1,15 @@
 """Measures the time of a live call and the memory of a history with many numbers and calls.
 
 python -m tests.bench.speed.bench_live [--numbers 20000] [--calls 400000] [--measured 20000] [--interpreted] [--seed 0]
-    [--unscored] [--json]
+    [--unscored] [--even 2000] [--each 1 4 40] [--json]
 
 Calls of seven days are scored and observed, so that none has left the widest window and all clocks have advanced. Then
 the next calls are timed, one at a time: `vector` when the call rings, `observe` for its record. Garbage collection
 stays on. Run by hand, on a machine without other load.
 
-Prints the total memory, and the memory of a call, of a number, of its block, trunk and device, and the rest. From these
-follows the memory of the calls and numbers of --of.
+Prints the total memory and the largest arrays. Then --even numbers make --each calls to random others: prints the bytes
+of a number with its calls and its block, trunk and device, in use and resident, and the bytes of a further call.
+For the memory of a million numbers: --even 1000000 --each 1 4.
 """
 
 from __future__ import annotations
@@ -20,28 +21,25 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from callsieve.features.catalogue import FEATURES
 from callsieve.features.codegen.memory_layout import used_sizes
 from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.online.history import History
 from callsieve.features.records import KeyedCall
-from callsieve.features.stream.call_store import ROUTE_SIZE
+from callsieve.features.stream.call_store import FIELDS, ROUTE_SIZE
 from callsieve.features.stream.token_table import TOKEN_WORDS
 from tests.bench.harness import memory, parser_of, show
 
-from .drawn_calls import draw_calls
+from .drawn_calls import draw_calls, group_columns, tokens
 
 DAYS = 7
 AT_ONCE = 1000
-OF_KEY = (
-    "state", "uses", "next_key", "last_key", "first_route", "homes", "routes", "route_heads", "next_route",
-    "named", "tokens", "token_heads", "next_token",
-)  # fmt: skip
 # Arrays that a snapshot leaves out, each with an array of the same use and the ratio of their lengths.
 TABLES = {
-    "index": ("route", 1),
-    "next_call": ("route", 1),
+    "index": ("calls", FIELDS),
+    "next_call": ("calls", FIELDS),
     "route_heads": ("routes", ROUTE_SIZE),
     "next_route": ("routes", ROUTE_SIZE),
     "heads": ("pair_uses", 1),
@@ -61,18 +59,21 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=400_000, help="in memory before the clock starts")
     parser.add_argument("--measured", type=int, default=20_000, help="calls that are timed")
     parser.add_argument("--unscored", action="store_true", help="score no call before the measured ones")
-    parser.add_argument("--of", type=int, nargs=2, default=(20_000_000, 1_000_000), metavar=("CALLS", "NUMBERS"))
+    parser.add_argument("--even", type=int, default=2_000, help="numbers that make equally many calls")
+    parser.add_argument("--each", type=int, nargs="*", default=(1, 4, 40), help="calls that each of them makes")
     parser.add_argument("--interpreted", action="store_true", help="the kernel as Python instead of C")
     options = parser.parse_args()
     calls = draw_calls(options.calls + options.measured, options.seed, options.numbers, DAYS)
     room = {"calls": options.calls + options.measured, "numbers": 2 * options.numbers}
     history = History(**room, compiled=not options.interpreted)
     filled = fill(history, calls.slice(0, options.calls), scored=not options.unscored)
-    filled |= memory_by_owner(history, filled["memory_mib"], *options.of)
+    parts = bytes_of_arrays(history)
+    filled["largest_mib"] = {part: parts[part] / 2**20 for part in sorted(parts, key=parts.__getitem__)[-LARGEST:]}
     timed = list(keyed_calls(calls.slice(options.calls)))
     figures = {"seed": options.seed, "features": len(FEATURES), "python": sys.version.split()[0], **filled}
     gc.freeze()  # as the service does after its start
     figures |= costs(history, timed) | {"compiled": history.compiled, "evicted": history.evicted}
+    figures["even"] = memory_by_calls(options.even, options.each, options.seed)
     show(figures, as_json=options.json)
 
 
@@ -100,32 +101,43 @@ def fill(history: History, calls: Any, *, scored: bool) -> dict[str, float]:
     }
 
 
-def memory_by_owner(history: History, used_mib: float, calls: int, numbers: int) -> dict[str, Any]:
-    """Returns the bytes of each call and key, the largest arrays, and the GiB of `calls` and `numbers`."""
+def bytes_of_arrays(history: History) -> dict[str, int]:
+    """Returns the bytes in use of each array of a history."""
     parts: dict[str, int] = {}
     for name, sizes in used_sizes(history._driver.layouts, history._memory).items():
         arrays = history._memory[name]
         parts |= {f"{name}.{array}": size * arrays[array].itemsize for array, (_, size) in sizes.items()}
         left_out = {array: like for array, like in TABLES.items() if array in arrays}
         parts |= {f"{name}.{array}": int(4 * sizes[like][1] / wide) for array, (like, wide) in left_out.items()}
-    of_keys = {part: size for part, size in parts.items() if part.partition(".")[2] in OF_KEY}
-    of_numbers = sum(size for part, size in of_keys.items() if part.startswith(("number.", "held.")))
-    of_calls = sum(parts.values()) - sum(of_keys.values())
-    others = sum(of_keys.values()) - of_numbers
-    rest = max(used_mib * 2**20 - sum(parts.values()), 0)
-    shares = {
-        "bytes_of_a_call": of_calls / history.calls,
-        "bytes_of_a_number": of_numbers / history.numbers,
-        "bytes_of_its_groups": others / history.numbers,
-        "bytes_beside_for_each": rest / history.numbers,
-    }
-    a_number = sum(shares.values()) - shares["bytes_of_a_call"]
-    largest = sorted(parts, key=lambda part: -parts[part])[:LARGEST]
-    return {
-        **shares,
-        "gib_of_so_many": (calls * shares["bytes_of_a_call"] + numbers * a_number) / 2**30,
-        "largest_mib": {part: parts[part] / 2**20 for part in largest},
-    }
+    return parts
+
+
+def memory_by_calls(numbers: int, each: Iterable[int], seed: int) -> dict[str, dict[str, float]]:
+    """Returns the bytes of a number that makes `each` calls, and of a call more than the entry before has."""
+    figures: dict[str, dict[str, float]] = {}
+    before = (0, 0.0)
+    for calls in each:
+        history = History(calls=numbers * calls, numbers=numbers)
+        resident = fill(history, even_calls(numbers, calls, seed), scored=False)["bytes_per_number"]
+        used = sum(bytes_of_arrays(history).values()) / numbers
+        figures[f"{calls} calls"] = {"bytes": used, "resident_bytes": resident}
+        figures[f"{calls} calls"]["bytes_of_a_further_call"] = (used - before[1]) / (calls - before[0])
+        before = calls, used
+    return figures
+
+
+def even_calls(numbers: int, each: int, seed: int) -> Any:
+    """Returns a keyed table in which each number calls `each` random others."""
+    calls, rng = draw_calls(numbers * each, seed, numbers, DAYS), np.random.default_rng(seed)
+    caller = rng.permutation(np.repeat(np.arange(numbers), each))
+    callee = (caller + rng.integers(1, numbers, len(caller))) % numbers
+    names = tokens(rng, numbers)
+    columns = {"caller": (names, caller), "callee": (names, callee)}
+    columns |= {name: (group, of_number[caller]) for name, (group, of_number) in group_columns(rng, numbers).items()}
+    for name, (words, index) in columns.items():
+        column = pa.DictionaryArray.from_arrays(pa.array(index.astype(np.int32)), words)
+        calls = calls.set_column(calls.column_names.index(name), name, column)
+    return calls
 
 
 def costs(history: History, calls: Iterable[KeyedCall]) -> dict[str, dict[str, float]]:

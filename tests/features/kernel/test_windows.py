@@ -571,7 +571,7 @@ def test_an_idle_trunk_is_evicted_without_a_number():
     play(history, *(at(n, trunk) for n, trunk in enumerate(trunks)), clock=True)
     assert (history.evicted, history.refused, history.numbers) == (0, 0, 2)
     book = history._keys["trunk"]
-    assert [bool(book.key(trunk)) for trunk in trunks] == [False] * 4 + [True] * 2
+    assert [bool(book.key(trunk)) for trunk in trunks] == [False] * 5 + [True]
 
 
 def test_a_call_refused_twice_takes_one_place_of_a_number():

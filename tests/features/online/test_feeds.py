@@ -32,6 +32,7 @@ from callsieve.features.online.feeds import (
     shares_of_sample,
 )
 from callsieve.features.online.memory_feed import sampled_attempts
+from callsieve.features.stream.call_store import FIELDS
 from tests.support.calls.lacks import forged_calls, week_of_a_site, week_of_busy_callers, week_of_calls, without
 
 CALLS = 6_000  # some two days; a few records stand twice
@@ -257,7 +258,7 @@ def test_the_sample_is_spread_evenly_over_the_attempts_of_the_week(calls):
     assert len(set(places)) == len(places) == -(-history.calls // 3)  # 6,000 calls, at most 2,000 of them
     rows = calls.select(["start", "caller", "callee"]).to_pylist()
     starts = sorted(start for start, *_ in {tuple(row.values()) for row in rows})
-    sampled = [int(history._calls[6 * place]) & 0xFFFFFFFF for place in places]
+    sampled = [int(history._calls[FIELDS * place]) & 0xFFFFFFFF for place in places]
     assert sampled == [start & 0xFFFFFFFF for start in starts[::3]]
 
 
