@@ -1,15 +1,15 @@
 """Measures the time of a live call and the memory of a history with many numbers and calls.
 
 python -m tests.bench.speed.bench_live [--numbers 20000] [--calls 400000] [--measured 20000] [--interpreted] [--seed 0]
-    [--unscored] [--even 2000] [--each 1 4 40] [--json]
+    [--unscored] [--even 2000] [--calls-each 1 4 40] [--json]
 
 Calls of seven days are scored and observed, so that none has left the widest window and all clocks have advanced. Then
 the next calls are timed, one at a time: `vector` when the call rings, `observe` for its record. Garbage collection
 stays on. Run by hand, on a machine without other load.
 
-Prints the total memory and the largest arrays. Then --even numbers make --each calls to random others: prints the bytes
-of a number with its calls and its block, trunk and device, in use and resident, and the bytes of a further call.
-For the memory of a million numbers: --even 1000000 --each 1 4.
+Prints the total memory and the largest arrays. Then --even numbers make --calls-each calls to random others: prints
+the bytes of a number with its calls and its block, trunk and device, in use and resident, and those of a further call.
+For the memory of a million numbers: --even 1000000 --calls-each 1 4.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--measured", type=int, default=20_000, help="calls that are timed")
     parser.add_argument("--unscored", action="store_true", help="score no call before the measured ones")
     parser.add_argument("--even", type=int, default=2_000, help="numbers that make equally many calls")
-    parser.add_argument("--each", type=int, nargs="*", default=(1, 4, 40), help="calls that each of them makes")
+    parser.add_argument("--calls-each", type=int, nargs="*", default=(1, 4, 40), help="calls that each of them makes")
     parser.add_argument("--interpreted", action="store_true", help="the kernel as Python instead of C")
     options = parser.parse_args()
     calls = draw_calls(options.calls + options.measured, options.seed, options.numbers, DAYS)
@@ -73,7 +73,7 @@ def main() -> None:
     figures = {"seed": options.seed, "features": len(FEATURES), "python": sys.version.split()[0], **filled}
     gc.freeze()  # as the service does after its start
     figures |= costs(history, timed) | {"compiled": history.compiled, "evicted": history.evicted}
-    figures["even"] = memory_by_calls(options.even, options.each, options.seed)
+    figures["even"] = memory_by_calls(options.even, options.calls_each, options.seed)
     show(figures, as_json=options.json)
 
 
@@ -112,11 +112,11 @@ def bytes_of_arrays(history: History) -> dict[str, int]:
     return parts
 
 
-def memory_by_calls(numbers: int, each: Iterable[int], seed: int) -> dict[str, dict[str, float]]:
-    """Returns the bytes of a number that makes `each` calls, and of a call more than the entry before has."""
+def memory_by_calls(numbers: int, calls_each: Iterable[int], seed: int) -> dict[str, dict[str, float]]:
+    """Returns the bytes of a number that makes `calls_each` calls, and of a call more than the entry before has."""
     figures: dict[str, dict[str, float]] = {}
     before = (0, 0.0)
-    for calls in each:
+    for calls in calls_each:
         history = History(calls=numbers * calls, numbers=numbers)
         resident = fill(history, even_calls(numbers, calls, seed), scored=False)["bytes_per_number"]
         used = sum(bytes_of_arrays(history).values()) / numbers
@@ -126,10 +126,10 @@ def memory_by_calls(numbers: int, each: Iterable[int], seed: int) -> dict[str, d
     return figures
 
 
-def even_calls(numbers: int, each: int, seed: int) -> Any:
-    """Returns a keyed table in which each number calls `each` random others."""
-    calls, rng = draw_calls(numbers * each, seed, numbers, DAYS), np.random.default_rng(seed)
-    caller = rng.permutation(np.repeat(np.arange(numbers), each))
+def even_calls(numbers: int, calls_each: int, seed: int) -> Any:
+    """Returns a keyed table in which each number calls `calls_each` random others."""
+    calls, rng = draw_calls(numbers * calls_each, seed, numbers, DAYS), np.random.default_rng(seed)
+    caller = rng.permutation(np.repeat(np.arange(numbers), calls_each))
     callee = (caller + rng.integers(1, numbers, len(caller))) % numbers
     names = tokens(rng, numbers)
     columns = {"caller": (names, caller), "callee": (names, callee)}
