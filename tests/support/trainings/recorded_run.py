@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from types import SimpleNamespace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,6 +17,7 @@ from callsieve.training.oversight.log.gates import parse_gates, shipped_gates
 from callsieve.training.oversight.log.run_paths import RunPaths, artifact_folder, default_store
 from callsieve.training.run import run_payload
 from callsieve.training.tracking import mlflow_write
+from callsieve.training.tracking.mlflow_model import save_model
 from callsieve.training.tracking.record import settings_json
 from tests.support import real_bundle
 from tests.support import small_bundle as small
@@ -109,7 +111,7 @@ def record_run(place, folder, *, metrics=PASSING_METRICS, threshold=None, data="
         datasets={"calls": dataset}, figures={"auc": 0.97},
         files={name: folder / name for name in ("record", *{name.partition("/")[0] for name in FILES if "/" in name})}
         | {"report": folder / "report.html"},
-        model=(folder / "bundle", folder / "signer.pub"),
+        model=partial(save_model, folder / "bundle", signer=folder / "signer.pub"),
     )  # fmt: skip
     mlflow_write.attach_file(place.uri, tracked["run"], folder / "audit.html", "report")
     finished = SimpleNamespace(figures=figures, folder=folder)
