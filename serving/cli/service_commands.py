@@ -228,18 +228,19 @@ def tap(
     from callsieve.serving.telephony.tap import serve as listen
 
     senders = Senders(
-        frozenset(map(str, _addresses(switch, ip_address))), tuple(_addresses(trusted_network, ip_network))
+        frozenset(map(str, _addresses("--switch", switch, ip_address))),
+        tuple(_addresses("--trusted-network", trusted_network, ip_network)),
     )
     run = partial(listen, write=partial(print, end="", flush=True), senders=senders, host=host, port=port)
     limits = Limits(memory.max_calls, memory.max_numbers)
     _run_loop(scorer, (host, port), run, log_format, deadline=DEADLINE, limits=limits)
 
 
-def _addresses(texts: list[str] | None, read: Callable[[str], T]) -> list[T]:
+def _addresses(option: str, texts: list[str] | None, read: Callable[[str], T]) -> list[T]:
     try:
         return [read(text) for text in texts or ()]
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        console.fail(f"{option}: {error}", code=2)
 
 
 def _run_loop(

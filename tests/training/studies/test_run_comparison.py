@@ -191,6 +191,6 @@ def test_a_judge_seed_is_a_whole_number(value):
 def test_the_command_compares_two_runs(training_run, command_json, command_text):
     folder, _ = training_run
     result = command_json("study", "compare", folder, folder)
-    assert result["better"] == "neither" and result["callers"] == []
+    assert result["better"] == "unknown" and result["callers"] == []  # its nuisance callers are few
     assert result["catch"]["difference"] == 0
-    assert "better   neither" in command_text("study", "compare", folder, folder)
+    assert "cannot tell from 4 nuisance callers" in " ".join(command_text("study", "compare", folder, folder).split())
